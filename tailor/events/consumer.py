@@ -1,0 +1,231 @@
+"""Consuming events: at least once, in order by key, with three kinds of failure.
+
+A retryable TailorError is retried with backoff, and crashes the process when it lasts; any other TailorError sends a reference to the
+dead-letter topic, and too many of those in a row stop the process rather than drain the topic; every other exception crashes it.
+Offsets are committed only after a handler returned, so that nothing is lost.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any
+
+import kafka
+from google.protobuf.timestamp_pb2 import Timestamp
+from kafka.errors import KafkaError
+
+from tailor.api.events.v1 import drafts_pb2
+from tailor.errors import TailorError, Unavailable
+from tailor.events.envelope import Event, derive_id
+from tailor.events.producer import Producer
+from tailor.logging import get_logger
+from tailor.settings import KafkaSettings
+from tailor.telemetry import EVENT_SECONDS, EVENTS
+
+log = get_logger(__name__)
+
+Handler = Callable[[Event], None]
+
+DEAD_LETTERS = "event.dead_lettered.v1"
+MAX_ATTEMPTS = 10
+MAX_DEAD_LETTERS_IN_A_ROW = 50
+POLL_MS = 200
+
+
+class Consumer:
+    """One member of a service's group. `run` blocks; a handler may take minutes, for polling goes on beside it."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        service: str,
+        topics: Mapping[str, Handler],
+        producer: Producer,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._settings = settings
+        self._service = service
+        self._handlers = dict(topics)
+        self._producer = producer
+        self._sleep = sleep
+        self._dead_in_a_row = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Handle events until told to stop; Unavailable if the broker is lost."""
+        with _wrapped():
+            client = kafka.KafkaConsumer(
+                *self._handlers,
+                group_id=self._service,
+                client_id=self._service,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                max_poll_records=20,
+                **self._settings.kafka_arguments(),
+            )
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{self._service}-handler") as pool:
+            try:
+                while not stop.is_set():
+                    self._turn(client, pool, stop)
+            finally:
+                with _wrapped():
+                    client.close(autocommit=False)
+
+    def _turn(self, client: Any, pool: ThreadPoolExecutor, stop: threading.Event) -> None:
+        with _wrapped():
+            batches = client.poll(timeout_ms=POLL_MS)
+        for partition, records in batches.items():
+            for record in records:
+                if stop.is_set() or partition not in client.assignment():
+                    return
+                if not self._wait(client, pool.submit(self.handle, to_event(record), stop)):
+                    return
+                with _wrapped():
+                    client.commit({partition: kafka.structs.OffsetAndMetadata(record.offset + 1, "", -1)})
+
+    def _wait(self, client: Any, future: "Future[bool]") -> bool:
+        """Wait for the handler while polling, so that the group keeps this member."""
+        wait([future], timeout=POLL_MS / 1000)
+        if future.done():
+            return future.result()
+        with _wrapped():
+            client.pause(*client.assignment())
+            while not future.done():
+                client.poll(timeout_ms=POLL_MS)
+                client.pause(*client.assignment())
+            client.resume(*client.paused())
+        return future.result()
+
+    def handle(self, event: Event, stop: threading.Event) -> bool:
+        """Handle one event, with retries and dead letters; False where told to stop before it was done. Raises what must crash the process."""
+        started = time.monotonic()
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                self._handlers[event.topic](event)
+            except TailorError as error:
+                if not error.retryable:
+                    self._dead_letter(event, error)
+                    break
+                EVENTS.labels(event.topic, "retried").inc()
+                log.warning(
+                    "event retried", topic=event.topic, offset=event.offset, reason=error.reason, attempt=attempt
+                )
+                if attempt == MAX_ATTEMPTS:
+                    raise
+                self._sleep(min(30.0, 0.2 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+                if stop.is_set():
+                    return False
+            else:
+                self._dead_in_a_row = 0
+                EVENTS.labels(event.topic, "handled").inc()
+                break
+        EVENT_SECONDS.labels(event.topic).observe(time.monotonic() - started)
+        return True
+
+    def _dead_letter(self, event: Event, error: TailorError) -> None:
+        log.error(
+            "event dead-lettered",
+            topic=event.topic,
+            partition=event.partition,
+            offset=event.offset,
+            reason=error.reason,
+        )
+        EVENTS.labels(event.topic, "dead_lettered").inc()
+        moment = Timestamp()
+        moment.GetCurrentTime()
+        letter = drafts_pb2.EventDeadLettered(
+            topic=event.topic,
+            partition=event.partition,
+            offset=event.offset,
+            consumer=self._service,
+            reason=error.reason,
+            create_time=moment,
+        )
+        event_id = derive_id("ded", self._service, event.topic, event.partition, event.offset, event.timestamp_ms)
+        self._producer.send(DEAD_LETTERS, event.topic, letter, event_id)
+        self._dead_in_a_row += 1
+        if self._dead_in_a_row > MAX_DEAD_LETTERS_IN_A_ROW:
+            raise RuntimeError(
+                f"{self._dead_in_a_row} events of {event.topic} in a row could not be handled; look at {DEAD_LETTERS}"
+            )
+
+
+class TableReader:
+    """Reads a whole topic from its beginning, without a group: every replica has all of it. `caught_up` is set once the end was reached."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, apply: Handler) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._apply = apply
+        self.caught_up = threading.Event()
+
+    def run(self, stop: threading.Event) -> None:
+        """Apply events until told to stop; Unavailable if the broker is lost. What cannot be decoded is logged and passed over."""
+        for event in tail(self._settings, [self._topic], stop, from_beginning=True, idle=self.caught_up.set):
+            try:
+                self._apply(event)
+            except TailorError as error:
+                if error.retryable:
+                    raise
+                log.error("event passed over", topic=event.topic, offset=event.offset, reason=error.reason)
+
+
+def tail(
+    settings: KafkaSettings,
+    topics: list[str],
+    stop: threading.Event,
+    *,
+    from_beginning: bool,
+    idle: Callable[[], None] = lambda: None,
+) -> Iterator[Event]:
+    """Yield the topics' events without a group, and go on with new ones; `idle` is called whenever the end as first seen is reached."""
+    with _wrapped():
+        client = kafka.KafkaConsumer(enable_auto_commit=False, **settings.kafka_arguments())
+    try:
+        with _wrapped():
+            partitions = [
+                kafka.TopicPartition(topic, number)
+                for topic in topics
+                for number in sorted(client.partitions_for_topic(topic) or ())
+            ]
+            client.assign(partitions)
+            ends = client.end_offsets(partitions)
+            if from_beginning:
+                client.seek_to_beginning(*partitions)
+            else:
+                client.seek_to_end(*partitions)
+        while not stop.is_set():
+            with _wrapped():
+                batches = client.poll(timeout_ms=POLL_MS)
+            for records in batches.values():
+                for record in records:
+                    yield to_event(record)
+            with _wrapped():
+                if all(client.position(partition) >= ends[partition] for partition in partitions):
+                    idle()
+    finally:
+        client.close()
+
+
+def to_event(record: Any) -> Event:
+    """A kafka-python record as an Event; header values that are not UTF-8 are replaced."""
+    return Event(
+        topic=record.topic,
+        key=(record.key or b"").decode(errors="replace"),
+        value=record.value,
+        headers={name: (value or b"").decode(errors="replace") for name, value in record.headers},
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+    )
+
+
+@contextmanager
+def _wrapped() -> Iterator[None]:
+    try:
+        yield
+    except KafkaError as error:
+        raise Unavailable("KAFKA_UNAVAILABLE", f"The broker does not answer ({type(error).__name__}).") from None

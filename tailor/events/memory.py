@@ -1,0 +1,33 @@
+"""The producer's twin in memory, for tests."""
+
+from google.protobuf.message import Message
+
+from tailor.errors import Unavailable
+from tailor.events.envelope import Event, headers_for
+
+
+class MemoryProducer:
+    """Keeps what was sent; `down` makes it fail like a lost broker."""
+
+    def __init__(self, source: str = "test") -> None:
+        self.source = source
+        self.sent: list[tuple[str, str, Message, str]] = []
+        self.down = False
+
+    def send(self, topic: str, key: str, message: Message, event_id: str) -> None:
+        """Keep one event."""
+        if self.down:
+            raise Unavailable("KAFKA_UNAVAILABLE", "The broker does not answer.")
+        self.sent.append((topic, key, message, event_id))
+
+    def messages(self, topic: str) -> list[Message]:
+        """What was sent to a topic, each id once."""
+        return list({event_id: message for sent, _, message, event_id in self.sent if sent == topic}.values())
+
+    def events(self, topic: str) -> list[Event]:
+        """The same as a consumer would get it."""
+        return [
+            Event(sent, key, message.SerializeToString(), headers_for(sent, message, self.source, event_id), 0, offset)
+            for offset, (sent, key, message, event_id) in enumerate(self.sent)
+            if sent == topic
+        ]

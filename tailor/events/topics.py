@@ -1,0 +1,48 @@
+"""The one list of topics, read from `proto/topics.yaml`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TOPICS_FILE = Path(__file__).parents[2] / "proto" / "topics.yaml"
+RAW = "raw"
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic. `retention_hours` is None where it is compacted."""
+
+    name: str
+    description: str
+    schema: str
+    key: str
+    partitions: int
+    retention_hours: int | None
+    raw_zone: bool
+    producers: tuple[str, ...]
+    consumers: Mapping[str, str]
+    example: Mapping[str, Any]
+
+
+def load_topics(path: Path = TOPICS_FILE) -> dict[str, Topic]:
+    """All topics by name."""
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {name: _topic(name, entry) for name, entry in document["topics"].items()}
+
+
+def _topic(name: str, entry: Mapping[str, Any]) -> Topic:
+    return Topic(
+        name=name,
+        description=entry["description"],
+        schema=entry["schema"],
+        key=entry["key"],
+        partitions=int(entry["partitions"]),
+        retention_hours=None if entry["retention"] == "compact" else int(entry["retention"]),
+        raw_zone=bool(entry.get("raw_zone", False)),
+        producers=tuple(entry["producers"]),
+        consumers=dict(entry["consumers"]),
+        example=entry["example"],
+    )

@@ -1,0 +1,89 @@
+"""Services know each other by short-lived tokens, signed with a key that each of them alone holds (JWT, EdDSA)."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from tailor.errors import InvalidArgument, Unauthenticated
+
+LIFETIME_SECONDS = 60
+ALGORITHM = "EdDSA"
+
+
+class Identity:
+    """A service's own key: makes tokens that one audience accepts."""
+
+    def __init__(self, service: str, key: Ed25519PrivateKey) -> None:
+        self.service = service
+        self._key = key
+        self._tokens: dict[str, tuple[float, str]] = {}
+
+    @classmethod
+    def load(cls, service: str, path: Path) -> "Identity":
+        """Read the private key (PEM); InvalidArgument where there is none."""
+        try:
+            key = load_pem_private_key(path.read_bytes(), password=None)
+        except (OSError, ValueError):
+            raise InvalidArgument(
+                "BAD_IDENTITY_KEY", "TAILOR_IDENTITY_KEY_FILE must name a readable Ed25519 private key (PEM)."
+            ) from None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise InvalidArgument("BAD_IDENTITY_KEY", "The identity key must be an Ed25519 key.")
+        return cls(service, key)
+
+    def token(self, audience: str) -> str:
+        """A token for calls to one service."""
+        now = time.time()
+        expiry, token = self._tokens.get(audience, (0.0, ""))
+        if expiry - now < LIFETIME_SECONDS / 2:
+            expiry = now + LIFETIME_SECONDS
+            claims = {"iss": self.service, "aud": audience, "iat": int(now), "exp": int(expiry)}
+            token = jwt.encode(claims, self._key, algorithm=ALGORITHM)
+            self._tokens[audience] = (expiry, token)
+        return token
+
+
+class Trust:
+    """The public keys of the services."""
+
+    def __init__(self, keys: Mapping[str, Ed25519PublicKey]) -> None:
+        self._keys = dict(keys)
+
+    @classmethod
+    def load(cls, path: Path) -> "Trust":
+        """Read `{"service": "public key PEM"}`; InvalidArgument where there is none."""
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            keys = {name: load_pem_public_key(pem.encode()) for name, pem in entries.items()}
+        except (OSError, ValueError, AttributeError):
+            raise InvalidArgument(
+                "BAD_TRUST_FILE", "TAILOR_TRUST_FILE must name a JSON object of services' public keys (PEM)."
+            ) from None
+        return cls({name: key for name, key in keys.items() if isinstance(key, Ed25519PublicKey)})
+
+    def verify(self, token: str, audience: str) -> str:
+        """The service that signed the token for this audience; Unauthenticated otherwise."""
+        try:
+            claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
+            key = self._keys.get(claimed) if isinstance(claimed, str) else None
+            if key is None:
+                raise Unauthenticated("UNKNOWN_SERVICE", "The token's issuer is not trusted.")
+            jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                audience=audience,
+                issuer=claimed,
+                leeway=10,
+                options={"require": ["exp", "iat", "aud", "iss"]},
+            )
+        except jwt.PyJWTError:
+            raise Unauthenticated(
+                "BAD_TOKEN", "The service token does not verify: expired, or for another service."
+            ) from None
+        return str(claimed)

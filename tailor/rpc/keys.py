@@ -1,0 +1,38 @@
+"""Verifying API keys by asking the registry."""
+
+import grpc
+
+from tailor.api.common.v1 import common_pb2
+from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
+from tailor.rpc.auth import Authenticator, Caller
+from tailor.rpc.channel import service_channel, wire_errors
+from tailor.rpc.identity import Trust
+from tailor.settings import ServiceSettings
+
+TIMEOUT_SECONDS = 3
+
+
+class RegistryKeys:
+    """Asks the registry whose key a hash is."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = registry_pb2_grpc.RegistryServiceStub(channel)
+
+    def verify(self, secret_sha256: str) -> Caller:
+        """The key's holder; NotFound for an unknown or revoked key, Unavailable without registry."""
+        with wire_errors("registry"):
+            key = self._stub.VerifyKey(
+                registry_pb2.VerifyKeyRequest(secret_sha256=secret_sha256), timeout=TIMEOUT_SECONDS
+            ).key
+        return to_caller(key)
+
+
+def to_caller(key: registry_pb2.Key) -> Caller:
+    """The holder of a key."""
+    return Caller("key", key.name, common_pb2.Role.Name(key.role), frozenset(key.specialists), key.key_id)
+
+
+def authenticator(settings: ServiceSettings, service: str) -> Authenticator:
+    """What every service but the registry authenticates with."""
+    channel = service_channel(settings, "registry", settings.registry_address, service=service)
+    return Authenticator(service, Trust.load(settings.trust_file), RegistryKeys(channel).verify)

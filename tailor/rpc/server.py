@@ -1,0 +1,183 @@
+"""The gRPC server of every service: health, auth, errors and the log in one interceptor."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import MethodDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from tailor.errors import TailorError
+from tailor.logging import get_logger
+from tailor.rpc.auth import Authenticator, check_access, set_caller
+from tailor.rpc.status import internal, to_status
+from tailor.settings import ServiceSettings
+from tailor.telemetry import CALL_SECONDS, CALLS
+
+log = get_logger(__name__)
+
+OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+
+
+class RpcServer:
+    """Serves the given servicers. Health is NOT_SERVING until `set_serving`."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        name: str,
+        *,
+        servicers: Sequence[tuple[Callable[[Any, Any], None], Any]],
+        authenticator: Authenticator,
+        max_workers: int = 32,
+    ) -> None:
+        self._health = health.HealthServicer()
+        self.set_serving(False)
+        options = [("grpc.max_receive_message_length", settings.rpc_max_message_bytes), ("grpc.so_reuseport", 0)]
+        self._server = grpc.server(
+            ThreadPoolExecutor(max_workers=max_workers, thread_name_prefix=f"{name}-rpc"),
+            interceptors=[CallInterceptor(authenticator)],
+            options=options,
+            maximum_concurrent_rpcs=max_workers * 4,
+        )
+        for add, servicer in servicers:
+            add(servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if settings.rpc_reflection:
+            _add_reflection(self._server, servicers)
+        self.port = _bind(self._server, settings)
+
+    def start(self) -> None:
+        """Begin to accept calls."""
+        self._server.start()
+
+    def stop(self, grace: float) -> None:
+        """Stop accepting; running calls have `grace` seconds to end."""
+        self._server.stop(grace).wait()
+
+    def set_serving(self, serving: bool) -> None:
+        """State overall health."""
+        state = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        self._health.set("", state)
+
+
+def _bind(server: grpc.Server, settings: ServiceSettings) -> int:
+    address = f"{settings.rpc_host}:{settings.rpc_port}"
+    if settings.tls_certificate_file and settings.tls_key_file:
+        pair = (settings.tls_key_file.read_bytes(), settings.tls_certificate_file.read_bytes())
+        return server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+    return server.add_insecure_port(address)
+
+
+def _add_reflection(server: grpc.Server, servicers: Iterable[tuple[Callable[[Any, Any], None], Any]]) -> None:
+    from grpc_reflection.v1alpha import reflection
+
+    names = [handler for add, _ in servicers for handler in _service_names(add)]
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+
+
+def _service_names(add: Callable[[Any, Any], None]) -> list[str]:
+    pool = descriptor_pool.Default()
+    name = add.__name__.removeprefix("add_").removesuffix("Servicer_to_server")
+    package = add.__module__.rpartition(".")[0]
+    return [pool.FindServiceByName(f"{package}.{name}").full_name]
+
+
+def _descriptor(method: str) -> MethodDescriptor:
+    service, _, name = method.lstrip("/").partition("/")
+    found: MethodDescriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+    return found
+
+
+class CallInterceptor(grpc.ServerInterceptor):
+    """Admits, times and translates every call; health and reflection alone are open."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Wrap the method's handler."""
+        handler = continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(OPEN_SERVICES):
+            return handler
+        token = _bearer(handler_call_details.invocation_metadata)
+        descriptor = _descriptor(method)
+        if handler.response_streaming:
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            behaviour = self._streamed(handler.stream_stream or handler.unary_stream, descriptor, token)
+        else:
+            make = (
+                grpc.stream_unary_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_unary_rpc_method_handler
+            )
+            behaviour = self._single(handler.stream_unary or handler.unary_unary, descriptor, token)
+        return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+    def _admit(self, descriptor: MethodDescriptor, token: str) -> None:
+        caller = self._authenticator.authenticate(token)
+        check_access(descriptor, caller)
+        set_caller(caller)
+
+    def _single(self, inner: Any, descriptor: MethodDescriptor, token: str) -> Any:
+        def behaviour(request: Any, context: grpc.ServicerContext) -> Any:
+            with _Call(descriptor, context):
+                self._admit(descriptor, token)
+                return inner(request, context)
+
+        return behaviour
+
+    def _streamed(self, inner: Any, descriptor: MethodDescriptor, token: str) -> Any:
+        def behaviour(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            with _Call(descriptor, context):
+                self._admit(descriptor, token)
+                yield from inner(request, context)
+
+        return behaviour
+
+
+class _Call:
+    """Times a call and turns what it raises into a status."""
+
+    def __init__(self, descriptor: MethodDescriptor, context: grpc.ServicerContext) -> None:
+        self._method = descriptor.full_name
+        self._context = context
+        self._started = time.monotonic()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        CALL_SECONDS.labels(self._method).observe(time.monotonic() - self._started)
+        code = error.code.name if isinstance(error, TailorError) else "OK" if error is None else "INTERNAL"
+        if isinstance(error, GeneratorExit):
+            code = "CANCELLED"
+        CALLS.labels(self._method, code).inc()
+        if error is None or isinstance(error, GeneratorExit):
+            return
+        if isinstance(error, TailorError):
+            log.info("call refused", method=self._method, code=code, reason=error.reason)
+            self._context.abort_with_status(rpc_status.to_status(to_status(error)))
+        if self._context.code() is None and isinstance(error, Exception):
+            while trace.tb_next is not None:
+                trace = trace.tb_next
+            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+            log.error("call failed", method=self._method, error=type(error).__name__, at=place)
+            self._context.abort_with_status(rpc_status.to_status(internal()))
+
+
+def _bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    values = [value for name, value in metadata if name == "authorization"]
+    if not values:
+        return ""
+    scheme, _, token = str(values[0]).partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

@@ -1,0 +1,73 @@
+"""Errors on the wire: a canonical code with `google.rpc.ErrorInfo`, and back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from tailor.errors import BY_CODE, Code, TailorError, Unavailable
+
+DOMAIN = "tailor"
+
+
+def to_status(error: TailorError) -> status_pb2.Status:
+    """The error as `google.rpc.Status`, with ErrorInfo, BadRequest and RetryInfo where they apply."""
+    details = [_packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))]
+    if error.field_violations:
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=name, description=text)
+            for name, text in error.field_violations.items()
+        ]
+        details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
+    if error.retry_after_seconds is not None:
+        delay = duration_pb2.Duration(
+            nanos=int(error.retry_after_seconds % 1 * 1e9), seconds=int(error.retry_after_seconds)
+        )
+        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    return status_pb2.Status(code=error.code.value, message=error.message, details=details)
+
+
+def internal() -> status_pb2.Status:
+    """What a caller sees of a fault of ours: nothing of its cause."""
+    info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN)
+    return status_pb2.Status(
+        code=code_pb2.INTERNAL, message="The service failed; its log says where.", details=[_packed(info)]
+    )
+
+
+def from_rpc_error(error: grpc.RpcError, service: str) -> TailorError:
+    """The TailorError that a service answered with; Unavailable where it did not answer."""
+    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNAVAILABLE
+    status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
+    number = code.value[0]
+    if number not in {known.value for known in Code}:
+        return Unavailable("SERVICE_FAILED", f"{service} answered {code.name}.")
+    reason, metadata, violations, retry = code.name, {}, {}, None
+    for detail in status.details if status else ():
+        info, bad, wait = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            reason, metadata = info.reason, dict(info.metadata)
+        elif detail.Unpack(bad):
+            violations = {violation.field: violation.description for violation in bad.field_violations}
+        elif detail.Unpack(wait):
+            retry = wait.retry_delay.seconds + wait.retry_delay.nanos / 1e9
+    message = status.message if status else f"{service} does not answer."
+    return BY_CODE[Code(number)](reason, message, field_violations=violations, retry_after_seconds=retry, **metadata)
+
+
+@contextmanager
+def wire_errors(service: str) -> Iterator[None]:
+    """Turn a call's grpc.RpcError into the TailorError it carries."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, service) from None
+
+
+def _packed(message: object) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed

@@ -1,0 +1,70 @@
+"""The settings that every service shares; a service adds its own in a subclass."""
+
+import tempfile
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class KafkaSettings(BaseSettings):
+    """Where the broker is and how to authenticate to it."""
+
+    model_config = SettingsConfigDict(env_prefix="TAILOR_", extra="ignore")
+
+    kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    kafka_security_protocol: str = Field("PLAINTEXT", pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$")
+    kafka_sasl_mechanism: str = "SCRAM-SHA-512"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ca_file: Path | None = None
+
+    def kafka_arguments(self) -> dict[str, object]:
+        """The connection arguments that every kafka-python client takes."""
+        arguments: dict[str, object] = {
+            "bootstrap_servers": self.kafka_bootstrap_servers.split(","),
+            "security_protocol": self.kafka_security_protocol,
+        }
+        if self.kafka_security_protocol.startswith("SASL") and self.kafka_sasl_password is not None:
+            arguments["sasl_mechanism"] = self.kafka_sasl_mechanism
+            arguments["sasl_plain_username"] = self.kafka_sasl_username
+            arguments["sasl_plain_password"] = self.kafka_sasl_password.get_secret_value()
+        if self.kafka_ca_file is not None:
+            arguments["ssl_cafile"] = str(self.kafka_ca_file)
+        return arguments
+
+
+class ServiceSettings(KafkaSettings):
+    """What a service needs to reach the others. Read from `TAILOR_<FIELD>`."""
+
+    s3_endpoint: str = "127.0.0.1:9000"
+    s3_access_key: str = ""
+    s3_secret_key: SecretStr = SecretStr("")
+    s3_secure: bool = False
+    s3_region: str = "us-east-1"
+
+    database_url: SecretStr = SecretStr("")
+
+    rpc_host: str = "127.0.0.1"
+    rpc_port: int = 50051
+    rpc_max_message_bytes: int = 16 * 1024 * 1024
+    rpc_reflection: bool = False
+    status_host: str = "127.0.0.1"
+    status_port: int = 9101
+
+    identity_key_file: Path = Path("identity.pem")
+    trust_file: Path = Path("trust.json")
+    tls_certificate_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_ca_file: Path | None = None
+
+    ingestion_address: str = "127.0.0.1:50051"
+    anonymization_address: str = "127.0.0.1:50052"
+    synthetic_address: str = "127.0.0.1:50053"
+    training_address: str = "127.0.0.1:50054"
+    evaluation_address: str = "127.0.0.1:50055"
+    registry_address: str = "127.0.0.1:50056"
+    inference_address: str = "127.0.0.1:50057"
+
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    data_dir: Path = Path(tempfile.gettempdir()) / "tailor"

@@ -1,0 +1,58 @@
+"""PostgreSQL through SQLAlchemy: connecting, transactions, migrations."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command, context
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from tailor.errors import Unavailable
+
+MIGRATION_LOCK = 7_461_001
+
+
+def connect(url: str) -> Engine:
+    """An engine whose pool notices lost connections; it connects at first use."""
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=5,
+        max_overflow=15,
+        pool_timeout=10,
+        connect_args={"connect_timeout": 5},
+        hide_parameters=True,
+    )
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction; Unavailable where the database does not answer or chose this transaction as a deadlock's victim."""
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        raise Unavailable("DATABASE_UNAVAILABLE", f"The database does not answer ({type(error).__name__}).") from None
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Unavailable("DATABASE_UNAVAILABLE", "The database connection was lost.") from None
+        raise
+
+
+def migrate(engine: Engine, script_location: Path) -> None:
+    """Bring the schema to its newest version; replicas that start together take turns."""
+    config = Config()
+    config.set_main_option("script_location", str(script_location))
+    with transaction(engine) as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def run_env() -> None:
+    """What a migrations folder's `env.py` calls."""
+    context.configure(connection=context.config.attributes["connection"])
+    context.run_migrations()

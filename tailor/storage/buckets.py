@@ -1,0 +1,26 @@
+"""The buckets and who may touch them: least privilege, read by the embedded stack, the manifests and a test."""
+
+from typing import Literal
+
+QUARANTINE = "quarantine"
+CORPUS = "corpus"
+DATASETS = "datasets"
+MODELS = "models"
+DRAFTS = "drafts"
+REPORTS = "reports"
+
+BUCKETS = (QUARANTINE, CORPUS, DATASETS, MODELS, DRAFTS, REPORTS)
+
+Right = Literal["r", "w", "rw"]
+
+# Every service has credentials of its own. The training worker has other ones than the training service, which lists bases alone.
+ACCESS: dict[str, dict[str, Right]] = {
+    "ingestion": {QUARANTINE: "rw"},
+    "anonymization": {QUARANTINE: "rw", CORPUS: "rw"},
+    "synthetic": {CORPUS: "r", DATASETS: "rw"},
+    "training": {DATASETS: "r", MODELS: "rw"},
+    "evaluation": {DATASETS: "r", REPORTS: "rw"},
+    "registry": {REPORTS: "r", DATASETS: "r"},
+    "inference": {MODELS: "r", DRAFTS: "rw"},
+    "console": {},
+}

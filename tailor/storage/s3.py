@@ -1,0 +1,137 @@
+"""The object store over S3, through the minio client."""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException, S3Error
+
+from tailor.errors import FailedPrecondition, NotFound, PermissionDenied, Unavailable
+from tailor.settings import ServiceSettings
+from tailor.storage.ref import Ref
+
+CHUNK_BYTES = 1024 * 1024
+MISSING = {"NoSuchKey", "NoSuchObject", "NoSuchBucket"}
+REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+
+
+@contextmanager
+def _wrapped(bucket: str, key: str) -> Iterator[None]:
+    try:
+        yield
+    except S3Error as error:
+        if error.code in MISSING:
+            raise NotFound("NO_SUCH_OBJECT", "There is no such object.", bucket=bucket, key=key) from None
+        if error.code in REFUSED:
+            raise PermissionDenied(
+                "OBJECT_STORE_REFUSED", "These credentials do not reach the bucket.", bucket=bucket
+            ) from None
+        raise Unavailable("OBJECT_STORE_FAILED", f"The object store answered {error.code}.", bucket=bucket) from None
+    except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise Unavailable(
+            "OBJECT_STORE_UNAVAILABLE", f"The object store does not answer ({type(error).__name__})."
+        ) from None
+
+
+class S3Store:
+    """Any store that speaks S3. Thread-safe."""
+
+    def __init__(self, client: Minio) -> None:
+        self._client = client
+
+    @classmethod
+    def from_settings(cls, settings: ServiceSettings) -> "S3Store":
+        """A store with the service's own credentials; connects at the first call."""
+        pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=3, read=60), maxsize=16, retries=urllib3.Retry(total=2, backoff_factor=0.2)
+        )
+        # The region is set because a key that may only write cannot ask for it.
+        return cls(
+            Minio(
+                settings.s3_endpoint,
+                access_key=settings.s3_access_key,
+                secret_key=settings.s3_secret_key.get_secret_value(),
+                secure=settings.s3_secure,
+                region=settings.s3_region,
+                http_client=pool,
+            )
+        )
+
+    def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
+        """Store bytes."""
+        with _wrapped(bucket, key):
+            self._client.put_object(bucket, key, io.BytesIO(data), len(data), content_type)
+        return Ref(f"s3://{bucket}/{key}", hashlib.sha256(data).hexdigest(), len(data))
+
+    def put_file(self, bucket: str, key: str, path: Path, content_type: str = "application/octet-stream") -> Ref:
+        """Store a file's bytes."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with _wrapped(bucket, key):
+            self._client.fput_object(bucket, key, str(path), content_type)
+        return Ref(f"s3://{bucket}/{key}", digest, path.stat().st_size)
+
+    def get(self, ref: Ref) -> bytes:
+        """The verified bytes."""
+        data = self.read(ref.bucket, ref.key)
+        if len(data) != ref.size_bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
+            raise _corrupt(ref)
+        return data
+
+    def get_file(self, ref: Ref, path: Path) -> None:
+        """The verified bytes into a file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        hasher = hashlib.sha256()
+        with _wrapped(ref.bucket, ref.key):
+            response = self._client.get_object(ref.bucket, ref.key)
+            try:
+                with partial.open("wb") as file:
+                    for chunk in response.stream(CHUNK_BYTES):
+                        hasher.update(chunk)
+                        file.write(chunk)
+            finally:
+                response.close()
+                response.release_conn()
+        if hasher.hexdigest() != ref.sha256 or partial.stat().st_size != ref.size_bytes:
+            partial.unlink()
+            raise _corrupt(ref)
+        partial.replace(path)
+
+    def read(self, bucket: str, key: str) -> bytes:
+        """The bytes, unverified."""
+        with _wrapped(bucket, key):
+            response = self._client.get_object(bucket, key)
+            try:
+                return bytes(response.read())
+            finally:
+                response.close()
+                response.release_conn()
+
+    def exists(self, bucket: str, key: str) -> bool:
+        """True if there is such an object."""
+        try:
+            with _wrapped(bucket, key):
+                self._client.stat_object(bucket, key)
+        except NotFound:
+            return False
+        return True
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Remove an object."""
+        with _wrapped(bucket, key):
+            self._client.remove_object(bucket, key)
+
+    def list_keys(self, bucket: str, prefix: str) -> list[str]:
+        """All keys that begin with the prefix, in order."""
+        with _wrapped(bucket, prefix):
+            return sorted(item.object_name for item in self._client.list_objects(bucket, prefix, recursive=True))
+
+
+def _corrupt(ref: Ref) -> FailedPrecondition:
+    return FailedPrecondition("CORRUPT_OBJECT", "The object's size or digest differs from its reference.", uri=ref.uri)
