@@ -32,4 +32,4 @@ def configure(service: str, level: str) -> None:
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger for one module; it never gets texts, personal values or secrets."""
-    return cast(structlog.stdlib.BoundLogger, structlog.get_logger(logger=name))
+    return cast(structlog.stdlib.BoundLogger, structlog.get_logger(module=name))

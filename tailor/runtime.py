@@ -89,7 +89,7 @@ class Runtime:
             except TailorError as error:
                 log.error("thread failed", thread=name, reason=error.reason)
                 self._crash()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - the outermost frame of a thread: it crashes the process
                 # The traceback's text could hold a value; its type and place cannot.
                 place = error.__traceback__
                 while place is not None and place.tb_next is not None:

@@ -100,7 +100,7 @@ class Consumer:
         return future.result()
 
     def handle(self, event: Event, stop: threading.Event) -> bool:
-        """Handle one event, with retries and dead letters; False where told to stop before it was done. Raises what must crash the process."""
+        """Handle one event, with retries and dead letters; False if told to stop before it was done. Raises what must crash."""
         started = time.monotonic()
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
@@ -181,7 +181,7 @@ def tail(
     from_beginning: bool,
     idle: Callable[[], None] = lambda: None,
 ) -> Iterator[Event]:
-    """Yield the topics' events without a group, and go on with new ones; `idle` is called whenever the end as first seen is reached."""
+    """Yield the topics' events without a group, then new ones; `idle` is called once the end as first seen is reached."""
     with _wrapped():
         client = kafka.KafkaConsumer(enable_auto_commit=False, **settings.kafka_arguments())
     try:

@@ -93,7 +93,7 @@ def _descriptor(method: str) -> MethodDescriptor:
     return found
 
 
-class CallInterceptor(grpc.ServerInterceptor):
+class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     """Admits, times and translates every call; health and reflection alone are open."""
 
     def __init__(self, authenticator: Authenticator) -> None:
@@ -167,7 +167,7 @@ class _Call:
         if isinstance(error, TailorError):
             log.info("call refused", method=self._method, code=code, reason=error.reason)
             self._context.abort_with_status(rpc_status.to_status(to_status(error)))
-        if self._context.code() is None and isinstance(error, Exception):
+        if self._context.code() is None and isinstance(error, Exception):  # type: ignore[attr-defined]
             while trace.tb_next is not None:
                 trace = trace.tb_next
             place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -45,8 +46,11 @@ def from_rpc_error(error: grpc.RpcError, service: str) -> TailorError:
     number = code.value[0]
     if number not in {known.value for known in Code}:
         return Unavailable("SERVICE_FAILED", f"{service} answered {code.name}.")
-    reason, metadata, violations, retry = code.name, {}, {}, None
-    for detail in status.details if status else ():
+    reason, retry = code.name, None
+    metadata: dict[str, str] = {}
+    violations: dict[str, str] = {}
+    details: list[any_pb2.Any] = list(status.details) if status else []
+    for detail in details:
         info, bad, wait = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         if detail.Unpack(info):
             reason, metadata = info.reason, dict(info.metadata)
@@ -67,7 +71,7 @@ def wire_errors(service: str) -> Iterator[None]:
         raise from_rpc_error(error, service) from None
 
 
-def _packed(message: object) -> any_pb2.Any:
+def _packed(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed

@@ -1,0 +1,99 @@
+"""The registry's tables."""
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, DateTime, Identity, LargeBinary, MetaData, String, Table, func
+
+from tailor.events.outbox import outbox_table
+
+metadata = MetaData()
+
+specialists = Table(
+    "specialists",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+servings = Table(
+    "servings",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("generation", BigInteger, primary_key=True),
+    Column("adapter_digest", String(64), nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+# The current version of every document that passed the barrier.
+documents = Table(
+    "documents",
+    metadata,
+    Column("document_id", String(64), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("source", String(64), nullable=False, index=True),
+    Column("department", String(64), nullable=False),
+    Column("confidentiality", String(64), nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("submission_id", String(64), primary_key=True),
+    Column("document_id", String(64), nullable=False, index=True),
+    Column("state", String(16), nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("findings", JSON, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
+)
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("fact_id", String(160), primary_key=True),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("position", BigInteger, Identity(), nullable=False, index=True),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("evaluation_id", String(64), primary_key=True),
+    Column("adapter_digest", String(64), nullable=False, index=True),
+    Column("decision", String(16), nullable=False),
+    Column("refusals", JSON, nullable=False),
+    Column("position", BigInteger, Identity(), nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+judgements = Table(
+    "judgements",
+    metadata,
+    Column("judgement_id", String(64), primary_key=True),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("key_id", String(64), primary_key=True),
+    Column("secret_sha256", String(64), nullable=False, unique=True),
+    Column("name", String(64), nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("specialists", JSON, nullable=False),
+    Column("revoked", Boolean, nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    Column("expire_time", DateTime(timezone=True)),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("event_id", String(64), primary_key=True),
+    Column("topic", String(128), nullable=False),
+)
+
+outbox = outbox_table(metadata)

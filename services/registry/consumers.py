@@ -1,0 +1,93 @@
+"""Every fact, from the wire to the catalogue."""
+
+from collections.abc import Mapping
+
+from services.registry import handlers, wire
+from services.registry.domain import Evaluator, Fact, FactKind
+from services.registry.handlers import Begin
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
+from tailor.events.consumer import Handler
+from tailor.events.envelope import Event, decode
+
+
+class Consumers:
+    """One method per topic."""
+
+    def __init__(self, begin: Begin, evaluator: Evaluator) -> None:
+        self._begin = begin
+        self._evaluator = evaluator
+
+    def topics(self) -> Mapping[str, Handler]:
+        """The handler of each topic."""
+        return {
+            "document.ingested.v1": self.document_ingested,
+            "document.anonymized.v1": self.document_anonymized,
+            "document.rejected.v1": self.document_rejected,
+            "dataset.built.v1": self.dataset_built,
+            "run.progressed.v1": self.run_progressed,
+            "run.failed.v1": self.run_failed,
+            "adapter.trained.v1": self.adapter_trained,
+            "adapter.evaluated.v1": self.adapter_evaluated,
+            "adapter.served.v1": self.adapter_served,
+            "draft.created.v1": self.draft_created,
+            "event.dead_lettered.v1": self.event_dead_lettered,
+        }
+
+    def document_ingested(self, event: Event) -> None:
+        """A submission became text."""
+        handlers.record_document_state(self._begin, wire.ingested_state(decode(event, documents_pb2.DocumentIngested)))
+
+    def document_anonymized(self, event: Event) -> None:
+        """A document passed the barrier."""
+        handlers.record_document_state(
+            self._begin, wire.anonymized_state(decode(event, documents_pb2.DocumentAnonymized))
+        )
+
+    def document_rejected(self, event: Event) -> None:
+        """A submission goes no further."""
+        handlers.record_document_state(self._begin, wire.rejected_state(decode(event, documents_pb2.DocumentRejected)))
+
+    def dataset_built(self, event: Event) -> None:
+        """A dataset exists."""
+        message = decode(event, models_pb2.DatasetBuilt)
+        fact_id = f"{message.digest}/{message.specialist}"
+        self._keep(FactKind.DATASET, fact_id, message.specialist, event)
+
+    def run_progressed(self, event: Event) -> None:
+        """Where a run stands."""
+        message = decode(event, models_pb2.RunProgressed)
+        self._keep(FactKind.RUN, message.run_id, message.specialist, event)
+
+    def run_failed(self, event: Event) -> None:
+        """A run ended without an adapter."""
+        message = decode(event, models_pb2.RunFailed)
+        self._keep(FactKind.RUN, f"{message.run_id}/failed", message.specialist, event)
+
+    def adapter_trained(self, event: Event) -> None:
+        """An adapter exists."""
+        message = decode(event, models_pb2.AdapterTrained)
+        handlers.record_adapter(self._begin, wire.to_adapter(message), event.value or b"")
+
+    def adapter_evaluated(self, event: Event) -> None:
+        """A candidate was measured: the gate decides."""
+        handlers.record_evaluation(
+            self._begin, self._evaluator, wire.to_evaluation(decode(event, models_pb2.AdapterEvaluated))
+        )
+
+    def adapter_served(self, event: Event) -> None:
+        """A replica serves, or not."""
+        message = decode(event, models_pb2.AdapterServed)
+        self._keep(
+            FactKind.SERVED, f"{message.specialist}/{message.generation}/{message.replica}", message.specialist, event
+        )
+
+    def draft_created(self, event: Event) -> None:
+        """An answer was served."""
+        handlers.record_draft(self._begin, wire.to_draft(decode(event, drafts_pb2.DraftCreated)), event.value or b"")
+
+    def event_dead_lettered(self, event: Event) -> None:
+        """An event was set aside."""
+        handlers.record_dead_letter(self._begin, event.event_id, decode(event, drafts_pb2.EventDeadLettered).topic)
+
+    def _keep(self, kind: FactKind, fact_id: str, specialist: str, event: Event) -> None:
+        handlers.record_fact(self._begin, Fact(kind, fact_id, specialist, event.value or b""))

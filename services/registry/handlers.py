@@ -1,0 +1,287 @@
+"""One function per command or event. Each opens one transaction; what it states is sent when that commits."""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from services.registry.domain import (
+    Adapter,
+    ApiKey,
+    Barrier,
+    Decision,
+    DocumentState,
+    Draft,
+    Evaluation,
+    Evaluator,
+    Fact,
+    Judgement,
+    Serving,
+    Specialist,
+    check_judgement,
+    check_specialist,
+    next_serving,
+    one_specialist,
+    refusals,
+)
+from tailor.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+
+KEY_PREFIX = "tlr_"
+
+
+class Transaction(Protocol):
+    """What the handlers need of the catalogue's database, within one transaction."""
+
+    def specialist(self, name: str) -> Specialist | None: ...
+    def lock_specialist(self, name: str) -> Specialist | None: ...
+    def save_specialist(self, specialist: Specialist) -> None: ...
+    def serving(self, name: str) -> Serving: ...
+    def servings(self, name: str) -> Sequence[Serving]: ...
+    def save_serving(self, serving: Serving) -> None: ...
+    def save_document_state(self, state: DocumentState) -> None: ...
+    def save_fact(self, fact: Fact) -> None: ...
+    def save_adapter(self, adapter: Adapter, payload: bytes) -> None: ...
+    def adapter(self, digest: str) -> Adapter | None: ...
+    def save_evaluation(self, evaluation: Evaluation, decision: Decision, why: Sequence[str]) -> None: ...
+    def decision(self, evaluation_id: str) -> Decision | None: ...
+    def newest_evaluation(self, adapter_digest: str) -> Evaluation | None: ...
+    def save_draft(self, draft: Draft, payload: bytes) -> None: ...
+    def draft(self, draft_id: str) -> Draft | None: ...
+    def judgement(self, judgement_id: str) -> Judgement | None: ...
+    def save_judgement(self, judgement: Judgement) -> None: ...
+    def save_key(self, key: ApiKey, secret_sha256: str) -> None: ...
+    def key(self, key_id: str) -> ApiKey | None: ...
+    def key_by_hash(self, secret_sha256: str) -> ApiKey | None: ...
+    def save_dead_letter(self, event_id: str, topic: str) -> None: ...
+
+
+Begin = Callable[[], AbstractContextManager[Transaction]]
+
+
+def create_specialist(begin: Begin, specialist: Specialist) -> tuple[Specialist, bool]:
+    """Define a specialist; the specialist and whether it is new. AlreadyExists where the name means something else."""
+    check_specialist(specialist)
+    with begin() as tx:
+        held = tx.lock_specialist(specialist.name)
+        if held is not None:
+            if not held.same_definition(specialist):
+                raise AlreadyExists(
+                    "SPECIALIST_EXISTS", "The name means another definition; update it, or choose another name."
+                )
+            return held, False
+        created = replace(specialist, revision=1, update_time=datetime.now(UTC))
+        tx.save_specialist(created)
+        return created, True
+
+
+def update_specialist(begin: Begin, specialist: Specialist) -> Specialist:
+    """Replace a definition; Aborted where `revision` is not the current one."""
+    check_specialist(specialist)
+    with begin() as tx:
+        held = _held(tx, specialist.name)
+        if held.revision != specialist.revision:
+            raise Aborted(
+                "REVISION_MOVED",
+                f"Revision {held.revision} holds: look again, then update.",
+                revision=str(held.revision),
+            )
+        if held.same_definition(specialist):
+            return held
+        updated = replace(specialist, revision=held.revision + 1, update_time=datetime.now(UTC))
+        tx.save_specialist(updated)
+        return updated
+
+
+def record_evaluation(begin: Begin, evaluator: Evaluator, evaluation: Evaluation) -> Decision:
+    """Let the gate decide and promote, once per evaluation; a candidate whose incumbent moved is measured again."""
+    with begin() as tx:
+        specialist = tx.lock_specialist(evaluation.specialist)
+        adapter = tx.adapter(evaluation.adapter_digest)
+        if specialist is None or adapter is None:
+            # The facts of other topics arrive in their own order: wait for them.
+            raise Aborted("NOT_CATALOGUED_YET", "The evaluation's specialist or adapter is not catalogued yet.")
+        decided = tx.decision(evaluation.evaluation_id)
+        if decided is None:
+            decided = _decide(tx, specialist, adapter, evaluation)
+    if decided is Decision.STALE:
+        evaluator.evaluate(evaluation.adapter_digest, f"stale-{evaluation.evaluation_id}")
+    return decided
+
+
+def _decide(tx: Transaction, specialist: Specialist, adapter: Adapter, evaluation: Evaluation) -> Decision:
+    current = tx.serving(specialist.name)
+    why = refusals(specialist.gate, evaluation)
+    decision = Decision.REFUSED if why else Decision.PASSED
+    if current.generation != evaluation.incumbent_generation and current.adapter_digest != adapter.digest:
+        decision = Decision.STALE
+    tx.save_evaluation(evaluation, decision, why)
+    if decision is Decision.PASSED and current.adapter_digest != adapter.digest:
+        tx.save_serving(next_serving(current, adapter, specialist, current.generation))
+    return decision
+
+
+def promote(begin: Begin, name: str, adapter_digest: str, expected_generation: int) -> Serving:
+    """Make an adapter serve, if its newest evaluation meets the gate."""
+    with begin() as tx:
+        specialist = _held(tx, name)
+        adapter = tx.adapter(adapter_digest)
+        if adapter is None:
+            raise NotFound("UNKNOWN_ADAPTER", "There is no such adapter; `tailor adapters` lists them.")
+        evaluation = tx.newest_evaluation(adapter_digest)
+        if evaluation is None:
+            raise FailedPrecondition("NOT_EVALUATED", "The adapter was not evaluated; `tailor evaluate` measures it.")
+        why = refusals(specialist.gate, evaluation)
+        if why:
+            raise FailedPrecondition("GATE_NOT_MET", f"The gate is not met: {'; '.join(why)}.")
+        serving = next_serving(tx.serving(name), adapter, specialist, expected_generation)
+        tx.save_serving(serving)
+        return serving
+
+
+def rollback(begin: Begin, name: str, expected_generation: int) -> Serving:
+    """Make what served before serve again; the base, if nothing did."""
+    with begin() as tx:
+        specialist = _held(tx, name)
+        current = tx.serving(name)
+        if current.generation == 0 or not current.adapter_digest:
+            raise FailedPrecondition("NOTHING_TO_ROLL_BACK", "The base serves: there is nothing to go back from.")
+        previous = tx.adapter(current.previous_digest) if current.previous_digest else None
+        serving = next_serving(current, previous, specialist, expected_generation)
+        tx.save_serving(serving)
+        return serving
+
+
+def record_judgement(
+    begin: Begin,
+    barrier: Barrier,
+    *,
+    judgement_id: str,
+    ranking: tuple[str, ...],
+    rubric: tuple[int, int, int],
+    comment: str,
+    may_use: Callable[[str], bool],
+) -> Judgement:
+    """Keep a judgement, its comment anonymised; the same id again returns what is kept."""
+    check_judgement(ranking, rubric, comment)
+    with begin() as tx:
+        kept = tx.judgement(judgement_id)
+        drafts = [_draft(tx, draft_id, may_use) for draft_id in ranking]
+    if kept is not None:
+        return kept
+    specialist = one_specialist(drafts)
+    judgement = Judgement(
+        judgement_id=judgement_id,
+        specialist=specialist,
+        ranking=ranking,
+        rubric=rubric,
+        comment=barrier.anonymize(comment) if comment.strip() else "",
+        create_time=datetime.now(UTC),
+    )
+    with begin() as tx:
+        tx.save_judgement(judgement)
+    return judgement
+
+
+def create_key(
+    begin: Begin, *, name: str, role: str, specialists: tuple[str, ...], expire_time: datetime | None
+) -> tuple[ApiKey, str]:
+    """Make a key; the key and its secret, which is kept nowhere."""
+    if not name.strip() or len(name) > 64:
+        raise InvalidArgument("INVALID_KEY", "A key needs a name.", field_violations={"name": "1 to 64 characters."})
+    secret = KEY_PREFIX + secrets.token_urlsafe(32)
+    key = ApiKey(f"key_{secrets.token_hex(8)}", name, role, specialists, datetime.now(UTC), expire_time)
+    with begin() as tx:
+        for specialist in specialists:
+            _held(tx, specialist)
+        tx.save_key(key, hashlib.sha256(secret.encode()).hexdigest())
+    return key, secret
+
+
+def revoke_key(begin: Begin, key_id: str) -> ApiKey:
+    """End a key; again, it changes nothing."""
+    with begin() as tx:
+        key = tx.key(key_id)
+        if key is None:
+            raise NotFound("UNKNOWN_KEY", "There is no such key; `tailor keys list` lists them.")
+        revoked = replace(key, revoked=True)
+        tx.save_key(revoked, "")
+        return revoked
+
+
+def verify_key(begin: Begin, secret_sha256: str) -> ApiKey:
+    """The living key with this hash; NotFound otherwise."""
+    with begin() as tx:
+        key = tx.key_by_hash(secret_sha256)
+    if key is None or not key.alive(datetime.now(UTC)):
+        raise NotFound("UNKNOWN_KEY", "The API key is unknown, expired or revoked.")
+    return key
+
+
+def install_operator_key(begin: Begin, secret_sha256: str) -> None:
+    """The key that an installation begins with; its secret was made outside."""
+    with begin() as tx:
+        if tx.key_by_hash(secret_sha256) is None:
+            tx.save_key(
+                ApiKey(f"key_{secret_sha256[:16]}", "bootstrap operator", "ROLE_OPERATOR", (), datetime.now(UTC)),
+                secret_sha256,
+            )
+
+
+def record_document_state(begin: Begin, state: DocumentState) -> None:
+    """Keep where a submission is; a later state is never undone by an earlier one that arrives late."""
+    with begin() as tx:
+        tx.save_document_state(state)
+
+
+def record_fact(begin: Begin, fact: Fact) -> None:
+    """Keep a fact; the same id again replaces it."""
+    with begin() as tx:
+        tx.save_fact(fact)
+
+
+def record_adapter(begin: Begin, adapter: Adapter, payload: bytes) -> None:
+    """Keep an adapter."""
+    with begin() as tx:
+        tx.save_adapter(adapter, payload)
+
+
+def record_draft(begin: Begin, draft: Draft, payload: bytes) -> None:
+    """Keep a draft's provenance."""
+    with begin() as tx:
+        tx.save_draft(draft, payload)
+
+
+def record_dead_letter(begin: Begin, event_id: str, topic: str) -> None:
+    """Count an event that was set aside."""
+    with begin() as tx:
+        tx.save_dead_letter(event_id, topic)
+
+
+def visible_draft(begin: Begin, draft_id: str, *, role: str, key_id: str, may_use: Callable[[str], bool]) -> Draft:
+    """A draft that the caller may see: of a specialist it was given, and for a caller's key one that it asked for itself."""
+    with begin() as tx:
+        draft = _draft(tx, draft_id, may_use)
+    if role == "ROLE_CALLER" and draft.key_id != key_id:
+        raise _no_draft()
+    return draft
+
+
+def _held(tx: Transaction, name: str) -> Specialist:
+    held = tx.lock_specialist(name)
+    if held is None:
+        raise NotFound("UNKNOWN_SPECIALIST", "There is no such specialist; `tailor specialist list` lists them.")
+    return held
+
+
+def _draft(tx: Transaction, draft_id: str, may_use: Callable[[str], bool]) -> Draft:
+    draft = tx.draft(draft_id)
+    if draft is None or (draft.specialist and not may_use(draft.specialist)):
+        raise _no_draft()
+    return draft
+
+
+def _no_draft() -> NotFound:
+    return NotFound("UNKNOWN_DRAFT", "There is no such draft. A new one takes a moment to be catalogued.")

@@ -1,0 +1,220 @@
+"""The registry's gRPC face: translates, pages, and leaves the rules to the handlers."""
+
+from datetime import UTC
+
+import grpc
+
+from services.registry import handlers, wire
+from services.registry.adapters.queries import REJECTED_PAGE, Queries
+from services.registry.domain import Barrier, FactKind, Specialist
+from services.registry.handlers import Begin
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
+from tailor.errors import InvalidArgument, NotFound
+from tailor.events.envelope import derive_id, new_id
+from tailor.rpc.auth import current_caller
+
+Context = grpc.ServicerContext
+
+# Who may see the documents behind a draft; a caller sees digests alone.
+SEES_DOCUMENTS = {"ROLE_ENGINEER", "ROLE_OPERATOR", "ROLE_DATA_PROTECTION"}
+
+
+class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
+    """Every method of `tailor.api.registry.v1.RegistryService`."""
+
+    def __init__(self, begin: Begin, queries: Queries, barrier: Barrier) -> None:
+        self._begin = begin
+        self._queries = queries
+        self._barrier = barrier
+
+    def CreateSpecialist(
+        self, request: registry_pb2.CreateSpecialistRequest, context: Context
+    ) -> registry_pb2.CreateSpecialistResponse:
+        specialist, created = handlers.create_specialist(self._begin, wire.to_specialist(request.specialist))
+        return registry_pb2.CreateSpecialistResponse(specialist=wire.from_specialist(specialist), created=created)
+
+    def UpdateSpecialist(
+        self, request: registry_pb2.UpdateSpecialistRequest, context: Context
+    ) -> registry_pb2.UpdateSpecialistResponse:
+        specialist = handlers.update_specialist(self._begin, wire.to_specialist(request.specialist))
+        return registry_pb2.UpdateSpecialistResponse(specialist=wire.from_specialist(specialist))
+
+    def GetSpecialist(
+        self, request: registry_pb2.GetSpecialistRequest, context: Context
+    ) -> registry_pb2.GetSpecialistResponse:
+        specialist = self._specialist(request.name)
+        return registry_pb2.GetSpecialistResponse(
+            specialist=wire.from_specialist(specialist), serving=self._queries.serving(specialist.name)
+        )
+
+    def ListSpecialists(
+        self, request: registry_pb2.ListSpecialistsRequest, context: Context
+    ) -> registry_pb2.ListSpecialistsResponse:
+        size = _page_size(request.page_size, 50, 200)
+        found = self._queries.specialists(request.page_token, size + 1)
+        visible = [one for one in found[:size] if current_caller().may_use(one.specialist.name)]
+        token = found[size - 1].specialist.name if len(found) > size else ""
+        return registry_pb2.ListSpecialistsResponse(specialists=visible, next_page_token=token)
+
+    def ListDocuments(
+        self, request: registry_pb2.ListDocumentsRequest, context: Context
+    ) -> registry_pb2.ListDocumentsResponse:
+        size = _page_size(request.page_size, 100, 1000)
+        if request.page_token.startswith(REJECTED_PAGE):
+            return self._rejected(request.page_token.removeprefix(REJECTED_PAGE), size)
+        selector = self._specialist(request.specialist) if request.specialist else None
+        found = self._queries.documents(selector, request.page_token, size + 1)
+        response = registry_pb2.ListDocumentsResponse(
+            documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in found[:size]]
+        )
+        if len(found) > size:
+            response.next_page_token = found[size - 1].document_id
+        elif request.include_rejected:
+            response.next_page_token = REJECTED_PAGE
+        return response
+
+    def _rejected(self, after: str, size: int) -> registry_pb2.ListDocumentsResponse:
+        found = self._queries.rejected(after, size + 1)
+        documents = [registry_pb2.CatalogueDocument(rejected=one) for one in found[:size]]
+        token = REJECTED_PAGE + found[size - 1].submission_id if len(found) > size else ""
+        return registry_pb2.ListDocumentsResponse(documents=documents, next_page_token=token)
+
+    def GetFlow(self, request: registry_pb2.GetFlowRequest, context: Context) -> registry_pb2.GetFlowResponse:
+        return self._queries.flow(request.since.ToDatetime(UTC) if request.HasField("since") else None)
+
+    def ListDatasets(
+        self, request: registry_pb2.ListDatasetsRequest, context: Context
+    ) -> registry_pb2.ListDatasetsResponse:
+        payloads, token = self._page(FactKind.DATASET, request)
+        return registry_pb2.ListDatasetsResponse(
+            datasets=[models_pb2.DatasetBuilt.FromString(payload) for payload in payloads], next_page_token=token
+        )
+
+    def ListAdapters(
+        self, request: registry_pb2.ListAdaptersRequest, context: Context
+    ) -> registry_pb2.ListAdaptersResponse:
+        payloads, token = self._page(FactKind.ADAPTER, request)
+        adapters = [
+            self._queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload)) for payload in payloads
+        ]
+        visible = [adapter for adapter in adapters if current_caller().may_use(adapter.adapter.specialist)]
+        return registry_pb2.ListAdaptersResponse(adapters=visible, next_page_token=token)
+
+    def Promote(self, request: registry_pb2.PromoteRequest, context: Context) -> registry_pb2.PromoteResponse:
+        _may_use(request.specialist)
+        serving = handlers.promote(self._begin, request.specialist, request.adapter_digest, request.expected_generation)
+        return registry_pb2.PromoteResponse(serving=wire.from_serving(serving))
+
+    def Rollback(self, request: registry_pb2.RollbackRequest, context: Context) -> registry_pb2.RollbackResponse:
+        _may_use(request.specialist)
+        serving = handlers.rollback(self._begin, request.specialist, request.expected_generation)
+        return registry_pb2.RollbackResponse(serving=wire.from_serving(serving))
+
+    def Trace(self, request: registry_pb2.TraceRequest, context: Context) -> registry_pb2.TraceResponse:
+        caller = current_caller()
+        draft = handlers.visible_draft(
+            self._begin, request.draft_id, role=caller.role, key_id=caller.key_id, may_use=caller.may_use
+        )
+        found = self._queries.trace(draft.draft_id)
+        if caller.kind == "service" or caller.role in SEES_DOCUMENTS:
+            found.documents.extend(self._queries.documents_by_id(list(found.dataset.document_ids)))
+        else:
+            found.dataset.ClearField("document_ids")
+        return found
+
+    def RecordJudgement(
+        self, request: registry_pb2.RecordJudgementRequest, context: Context
+    ) -> registry_pb2.RecordJudgementResponse:
+        caller = current_caller()
+        rubric = (request.rubric.accuracy, request.rubric.style, request.rubric.usefulness)
+        judgement_id = (
+            derive_id("jdg", caller.name, caller.key_id, request.request_id) if request.request_id else new_id("jdg")
+        )
+        judgement = handlers.record_judgement(
+            self._begin,
+            self._barrier,
+            judgement_id=judgement_id,
+            ranking=tuple(request.ranking),
+            rubric=rubric,
+            comment=request.comment,
+            may_use=caller.may_use,
+        )
+        return registry_pb2.RecordJudgementResponse(judgement=wire.from_judgement(judgement))
+
+    def CreateKey(self, request: registry_pb2.CreateKeyRequest, context: Context) -> registry_pb2.CreateKeyResponse:
+        if request.role not in common_pb2.Role.values() or request.role == common_pb2.ROLE_UNSPECIFIED:
+            raise InvalidArgument(
+                "INVALID_KEY", "A key needs a role.", field_violations={"role": "One of the five roles."}
+            )
+        key, secret = handlers.create_key(
+            self._begin,
+            name=request.name,
+            role=common_pb2.Role.Name(request.role),
+            specialists=tuple(request.specialists),
+            expire_time=request.expire_time.ToDatetime(UTC) if request.HasField("expire_time") else None,
+        )
+        return registry_pb2.CreateKeyResponse(key=wire.from_key(key), secret=secret)
+
+    def ListKeys(self, request: registry_pb2.ListKeysRequest, context: Context) -> registry_pb2.ListKeysResponse:
+        size = _page_size(request.page_size, 50, 200)
+        found = self._queries.keys(request.page_token, size + 1)
+        token = found[size - 1].key_id if len(found) > size else ""
+        return registry_pb2.ListKeysResponse(keys=[wire.from_key(key) for key in found[:size]], next_page_token=token)
+
+    def RevokeKey(self, request: registry_pb2.RevokeKeyRequest, context: Context) -> registry_pb2.RevokeKeyResponse:
+        return registry_pb2.RevokeKeyResponse(key=wire.from_key(handlers.revoke_key(self._begin, request.key_id)))
+
+    def VerifyKey(self, request: registry_pb2.VerifyKeyRequest, context: Context) -> registry_pb2.VerifyKeyResponse:
+        return registry_pb2.VerifyKeyResponse(
+            key=wire.from_key(handlers.verify_key(self._begin, request.secret_sha256))
+        )
+
+    def _specialist(self, name: str) -> Specialist:
+        _may_use(name)
+        with self._begin() as tx:
+            specialist = tx.specialist(name)
+        if specialist is None:
+            raise _unknown_specialist()
+        return specialist
+
+    def _page(
+        self, kind: FactKind, request: registry_pb2.ListDatasetsRequest | registry_pb2.ListAdaptersRequest
+    ) -> tuple[list[bytes], str]:
+        if request.specialist:
+            _may_use(request.specialist)
+        size = _page_size(request.page_size, 50, 200)
+        found = self._queries.facts(kind, request.specialist, _position(request.page_token), size + 1)
+        token = str(found[size - 1][0]) if len(found) > size else ""
+        return [payload for _, payload in found[:size]], token
+
+
+def _unknown_specialist() -> NotFound:
+    return NotFound("UNKNOWN_SPECIALIST", "There is no such specialist; `tailor specialist list` lists them.")
+
+
+def _may_use(specialist: str) -> None:
+    # What a key was not given does not exist for it.
+    if not current_caller().may_use(specialist):
+        raise _unknown_specialist()
+
+
+def _page_size(asked: int, default: int, most: int) -> int:
+    if asked < 0:
+        raise InvalidArgument(
+            "INVALID_PAGE_SIZE", "A page size is 0 or more.", field_violations={"page_size": "0 or more."}
+        )
+    return min(asked or default, most)
+
+
+def _position(token: str) -> int | None:
+    if not token:
+        return None
+    if not token.isdecimal():
+        raise InvalidArgument(
+            "INVALID_PAGE_TOKEN",
+            "Send the token of the page before.",
+            field_violations={"page_token": "From the last page."},
+        )
+    return int(token)

@@ -1,0 +1,212 @@
+"""Between wire messages and the domain."""
+
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.registry import domain
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.storage.ref import Ref
+
+
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """A moment for the wire; absent stays absent."""
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def to_specialist(message: models_pb2.SpecialistChanged) -> domain.Specialist:
+    """A definition from the wire."""
+    gate = domain.Gate(
+        tuple(
+            domain.Threshold(threshold.metric, threshold.min_gain_over_base, threshold.max_loss_to_incumbent)
+            for threshold in message.gate.thresholds
+        ),
+        message.gate.min_rows,
+    )
+    selection, rebuild = message.selection, message.rebuild
+    return domain.Specialist(
+        name=message.name,
+        base=message.base,
+        recipe=message.recipe,
+        description=message.description,
+        selection=domain.Selection(
+            tuple(selection.sources), tuple(selection.departments), tuple(selection.confidentialities)
+        ),
+        rebuild=domain.RebuildPolicy(rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds),
+        gate=gate,
+        house_terms=tuple(message.house_terms),
+        system_prompt=message.system_prompt,
+        use_teacher=message.use_teacher,
+        revision=message.revision,
+        update_time=message.update_time.ToDatetime(UTC) if message.HasField("update_time") else None,
+    )
+
+
+def from_specialist(specialist: domain.Specialist) -> models_pb2.SpecialistChanged:
+    """A definition for the wire."""
+    thresholds = [
+        models_pb2.Threshold(
+            metric=threshold.metric,
+            min_gain_over_base=threshold.min_gain_over_base,
+            max_loss_to_incumbent=threshold.max_loss_to_incumbent,
+        )
+        for threshold in specialist.gate.thresholds
+    ]
+    selection, rebuild = specialist.selection, specialist.rebuild
+    return models_pb2.SpecialistChanged(
+        name=specialist.name,
+        revision=specialist.revision,
+        description=specialist.description,
+        base=specialist.base,
+        recipe=specialist.recipe,
+        selection=models_pb2.Selection(
+            sources=selection.sources, departments=selection.departments, confidentialities=selection.confidentialities
+        ),
+        rebuild=models_pb2.RebuildPolicy(
+            min_new_items=rebuild.min_new_items,
+            quiet_seconds=rebuild.quiet_seconds,
+            min_interval_seconds=rebuild.min_interval_seconds,
+        ),
+        gate=models_pb2.Gate(thresholds=thresholds, min_rows=specialist.gate.min_rows),
+        house_terms=specialist.house_terms,
+        system_prompt=specialist.system_prompt,
+        use_teacher=specialist.use_teacher,
+        update_time=timestamp(specialist.update_time),
+    )
+
+
+def to_ref(message: common_pb2.ObjectRef) -> Ref:
+    """A reference from the wire."""
+    return Ref(message.uri, message.sha256, message.size_bytes)
+
+
+def from_serving(serving: domain.Serving) -> models_pb2.SpecialistServing:
+    """A decision for the wire."""
+    message = models_pb2.SpecialistServing(
+        specialist=serving.specialist,
+        generation=serving.generation,
+        adapter_digest=serving.adapter_digest,
+        dataset_digest=serving.dataset_digest,
+        base=serving.base,
+        previous_digest=serving.previous_digest,
+        system_prompt=serving.system_prompt,
+    )
+    if serving.manifest is not None:
+        manifest = serving.manifest
+        message.manifest.CopyFrom(
+            common_pb2.ObjectRef(uri=manifest.uri, sha256=manifest.sha256, size_bytes=manifest.size_bytes)
+        )
+    message.create_time.GetCurrentTime()
+    return message
+
+
+def to_serving(message: models_pb2.SpecialistServing) -> domain.Serving:
+    """A decision from the wire."""
+    return domain.Serving(
+        specialist=message.specialist,
+        generation=message.generation,
+        adapter_digest=message.adapter_digest,
+        manifest=to_ref(message.manifest) if message.HasField("manifest") else None,
+        dataset_digest=message.dataset_digest,
+        base=message.base,
+        previous_digest=message.previous_digest,
+        system_prompt=message.system_prompt,
+    )
+
+
+def to_adapter(message: models_pb2.AdapterTrained) -> domain.Adapter:
+    """An adapter from the wire."""
+    kind = domain.POLICY if message.kind == models_pb2.ADAPTER_KIND_POLICY else "reward"
+    return domain.Adapter(
+        message.digest, kind, message.specialist, to_ref(message.manifest), message.dataset_digest, message.base
+    )
+
+
+def to_evaluation(message: models_pb2.AdapterEvaluated) -> domain.Evaluation:
+    """An evaluation from the wire."""
+    return domain.Evaluation(
+        evaluation_id=message.evaluation_id,
+        adapter_digest=message.adapter_digest,
+        specialist=message.specialist,
+        rows=message.rows,
+        base=dict(message.base.values),
+        candidate=dict(message.candidate.values),
+        incumbent=dict(message.incumbent.values) if message.HasField("incumbent") else None,
+        incumbent_generation=message.incumbent_generation,
+        payload=message.SerializeToString(deterministic=True),
+    )
+
+
+def to_draft(message: drafts_pb2.DraftCreated) -> domain.Draft:
+    """A draft's provenance from the wire."""
+    return domain.Draft(
+        message.draft_id, message.specialist, message.adapter_digest, message.dataset_digest, message.key_id
+    )
+
+
+def from_judgement(judgement: domain.Judgement) -> drafts_pb2.JudgementRecorded:
+    """A judgement for the wire."""
+    accuracy, style, usefulness = judgement.rubric
+    return drafts_pb2.JudgementRecorded(
+        judgement_id=judgement.judgement_id,
+        specialist=judgement.specialist,
+        ranking=judgement.ranking,
+        rubric=drafts_pb2.Rubric(accuracy=accuracy, style=style, usefulness=usefulness),
+        comment=judgement.comment,
+        create_time=timestamp(judgement.create_time),
+    )
+
+
+def to_judgement(message: drafts_pb2.JudgementRecorded) -> domain.Judgement:
+    """A judgement from the wire."""
+    rubric = (message.rubric.accuracy, message.rubric.style, message.rubric.usefulness)
+    moment = message.create_time.ToDatetime(UTC)
+    return domain.Judgement(
+        message.judgement_id, message.specialist, tuple(message.ranking), rubric, message.comment, moment
+    )
+
+
+def from_key(key: domain.ApiKey) -> registry_pb2.Key:
+    """A key for the wire; it holds no secret."""
+    return registry_pb2.Key(
+        key_id=key.key_id,
+        name=key.name,
+        role=common_pb2.Role.Value(key.role),
+        specialists=key.specialists,
+        revoked=key.revoked,
+        create_time=timestamp(key.create_time),
+        expire_time=timestamp(key.expire_time),
+    )
+
+
+def anonymized_state(message: documents_pb2.DocumentAnonymized) -> domain.DocumentState:
+    """A document that passed the barrier."""
+    return domain.DocumentState(
+        submission_id=message.submission_id,
+        document_id=message.document_id,
+        state="anonymized",
+        payload=message.SerializeToString(deterministic=True),
+        sequence=message.version.sequence,
+        source=message.labels.source,
+        department=message.labels.department,
+        confidentiality=message.labels.confidentiality,
+        findings=dict(message.findings),
+    )
+
+
+def rejected_state(message: documents_pb2.DocumentRejected) -> domain.DocumentState:
+    """A submission that goes no further."""
+    reason = documents_pb2.RejectionReason.Name(message.reason).removeprefix("REJECTION_REASON_")
+    payload = message.SerializeToString(deterministic=True)
+    return domain.DocumentState(message.submission_id, message.document_id, "rejected", payload, reason=reason)
+
+
+def ingested_state(message: documents_pb2.DocumentIngested) -> domain.DocumentState:
+    """A submission that became text. The reference into quarantine is not kept."""
+    return domain.DocumentState(message.submission_id, message.document_id, "ingested", b"")

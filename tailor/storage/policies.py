@@ -1,0 +1,38 @@
+"""What a service may do in the object store, as an S3 policy document and as lifecycle rules."""
+
+from typing import Any
+
+from tailor.storage.buckets import ACCESS, DRAFTS, QUARANTINE, Right
+
+OBJECT_ACTIONS: dict[Right, tuple[str, ...]] = {
+    "r": ("s3:GetObject",),
+    "w": ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:PutObject"),
+    "rw": (
+        "s3:AbortMultipartUpload",
+        "s3:DeleteObject",
+        "s3:GetObject",
+        "s3:ListMultipartUploadParts",
+        "s3:PutObject",
+    ),
+}
+BUCKET_ACTIONS: dict[Right, tuple[str, ...]] = {
+    "r": ("s3:GetBucketLocation", "s3:ListBucket"),
+    "w": ("s3:GetBucketLocation",),
+    "rw": ("s3:GetBucketLocation", "s3:ListBucket"),
+}
+
+# Days after which an object goes by itself. Quarantine is emptied by anonymization; this stands behind it.
+EXPIRY_DAYS = {QUARANTINE: 7, DRAFTS: 30}
+
+
+def policy_document(service: str) -> dict[str, Any]:
+    """The S3 policy of one service's key; a service without buckets gets none, so ask only for those that have some."""
+    statements: list[dict[str, Any]] = []
+    for bucket, right in sorted(ACCESS[service].items()):
+        statements.append(_allow(BUCKET_ACTIONS[right], f"arn:aws:s3:::{bucket}"))
+        statements.append(_allow(OBJECT_ACTIONS[right], f"arn:aws:s3:::{bucket}/*"))
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _allow(actions: tuple[str, ...], resource: str) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": [resource]}

@@ -1,0 +1,91 @@
+import pytest
+
+from services.registry.domain import (
+    POLICY,
+    Adapter,
+    Evaluation,
+    Gate,
+    Serving,
+    Specialist,
+    Threshold,
+    check_judgement,
+    check_specialist,
+    next_serving,
+    refusals,
+)
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument
+from tailor.storage.ref import Ref
+
+GATE = Gate((Threshold("rougeL", 0.02, 0.01), Threshold("perplexity", 1.0, 0.5)), min_rows=8)
+SPECIALIST = Specialist("engagement-reports", "smollm2-135m-instruct", "lora", gate=GATE)
+ADAPTER = Adapter("ab12", POLICY, "engagement-reports", Ref("s3://models/a", "ab12", 3), "cd34", "smollm2-135m-instruct")
+
+
+def _evaluation(
+    candidate: dict[str, float], *, rows: int = 16, incumbent: dict[str, float] | None = None, base: dict[str, float] | None = None
+) -> Evaluation:
+    base = base or {"rougeL": 0.10, "perplexity": 20.0}
+    return Evaluation("evl_1", "ab12", "engagement-reports", rows, base, candidate, incumbent, 0)
+
+
+def test_admits_an_evaluation_that_meets_every_threshold() -> None:
+    assert refusals(GATE, _evaluation({"rougeL": 0.12, "perplexity": 19.0})) == ()
+
+
+def test_names_every_threshold_that_is_not_met() -> None:
+    found = refusals(GATE, _evaluation({"rougeL": 0.11, "perplexity": 25.0}, rows=3))
+    assert len(found) == 3
+    assert "rows" in found[0]
+    assert "rougeL" in found[1]
+    assert "perplexity" in found[2]
+
+
+def test_perplexity_gains_by_falling() -> None:
+    assert refusals(GATE, _evaluation({"rougeL": 0.2, "perplexity": 21.5}))
+    assert not refusals(GATE, _evaluation({"rougeL": 0.2, "perplexity": 18.5}))
+
+
+def test_refuses_what_is_worse_than_the_incumbent() -> None:
+    incumbent = {"rougeL": 0.30, "perplexity": 10.0}
+    found = refusals(GATE, _evaluation({"rougeL": 0.28, "perplexity": 10.2}, incumbent=incumbent))
+    assert len(found) == 1
+    assert "worse than what serves" in found[0]
+
+
+@pytest.mark.parametrize("candidate", [{}, {"rougeL": float("nan"), "perplexity": float("nan")}])
+def test_refuses_what_was_not_measured(candidate: dict[str, float]) -> None:
+    assert len(refusals(GATE, _evaluation(candidate))) == 2
+
+
+def test_a_specialist_without_thresholds_is_refused() -> None:
+    with pytest.raises(InvalidArgument) as error:
+        check_specialist(Specialist("Bad Name", "b", "lora"))
+    assert set(error.value.field_violations) == {"name", "gate.thresholds"}
+
+
+def test_the_base_is_no_specialist() -> None:
+    with pytest.raises(InvalidArgument):
+        check_specialist(Specialist("base", "b", "lora", gate=GATE))
+
+
+def test_promotion_is_a_compare_and_set_on_the_generation() -> None:
+    current = Serving("engagement-reports", 3, "old")
+    promoted = next_serving(current, ADAPTER, SPECIALIST, 3)
+    assert (promoted.generation, promoted.adapter_digest, promoted.previous_digest) == (4, "ab12", "old")
+    with pytest.raises(Aborted):
+        next_serving(promoted, ADAPTER, SPECIALIST, 3)
+
+
+def test_a_reward_adapter_never_serves() -> None:
+    reward = Adapter("ab12", "reward", "engagement-reports", ADAPTER.manifest, "cd34", "b")
+    with pytest.raises(FailedPrecondition):
+        next_serving(Serving("engagement-reports"), reward, SPECIALIST, 0)
+
+
+@pytest.mark.parametrize(
+    ("ranking", "rubric", "comment"),
+    [((), (1, 1, 1), ""), (("a", "a"), (0, 0, 0), ""), (("a",), (0, 0, 0), ""), (("a", "b"), (6, 0, 0), ""), (("a", "b"), (0, 0, 0), "x" * 4001)],
+)
+def test_refuses_a_wrong_judgement(ranking: tuple[str, ...], rubric: tuple[int, int, int], comment: str) -> None:
+    with pytest.raises(InvalidArgument):
+        check_judgement(ranking, rubric, comment)

@@ -1,0 +1,175 @@
+"""The server's one interceptor, over a real port."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
+from tailor.errors import InvalidArgument, NotFound, PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable
+from tailor.rpc.auth import Authenticator, Caller, current_caller
+from tailor.rpc.channel import open_channel, wire_errors
+from tailor.rpc.identity import Identity, Trust
+from tailor.rpc.server import RpcServer
+from tailor.settings import ServiceSettings
+
+DATA_PROTECTION_KEY = "tlr_protection"
+CALLER_KEY = "tlr_caller"
+
+
+def _verify(secret_sha256: str) -> Caller:
+    import hashlib
+
+    keys = {DATA_PROTECTION_KEY: "ROLE_DATA_PROTECTION", CALLER_KEY: "ROLE_CALLER"}
+    for secret, role in keys.items():
+        if hashlib.sha256(secret.encode()).hexdigest() == secret_sha256:
+            return Caller("key", "test", role, key_id="key_1")
+    raise NotFound("UNKNOWN_KEY", "unknown")
+
+
+class Servicer(anonymization_pb2_grpc.AnonymizationServiceServicer):
+    def Anonymize(
+        self, request: anonymization_pb2.AnonymizeRequest, context: grpc.ServicerContext
+    ) -> anonymization_pb2.AnonymizeResponse:
+        if request.text == "wrong":
+            raise InvalidArgument("BAD_TEXT", "Send another text.", field_violations={"text": "wrong"}, hint="x")
+        if request.text == "full":
+            raise ResourceExhausted("QUEUE_FULL", "Later.", retry_after_seconds=1.5)
+        if request.text == "bug":
+            raise KeyError("Sarah Jenkins")
+        return anonymization_pb2.AnonymizeResponse(text=current_caller().name)
+
+    def Reidentify(
+        self, request: anonymization_pb2.ReidentifyRequest, context: grpc.ServicerContext
+    ) -> anonymization_pb2.ReidentifyResponse:
+        return anonymization_pb2.ReidentifyResponse(value=current_caller().role)
+
+
+class World:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.trust: dict[str, str] = {}
+
+    def identity(self, service: str, *, trusted: bool = True) -> Identity:
+        key = Ed25519PrivateKey.generate()
+        path = self.directory / f"{service}.pem"
+        path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        if trusted:
+            pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            self.trust[service] = pem.decode()
+            (self.directory / "trust.json").write_text(json.dumps(self.trust))
+        return Identity.load(service, path)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def address(world: World) -> Iterator[str]:
+    for service in ("registry", "synthetic"):
+        world.identity(service)
+    settings = ServiceSettings(rpc_port=0)
+    authenticator = Authenticator("anonymization", Trust.load(world.directory / "trust.json"), _verify)
+    add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server
+    server = RpcServer(settings, "anonymization", servicers=[(add, Servicer())], authenticator=authenticator)
+    server.start()
+    yield f"127.0.0.1:{server.port}"
+    server.stop(0)
+
+
+def _anonymize(address: str, token: str, text: str = "hello") -> str:
+    with open_channel(address, lambda: token) as channel, wire_errors("anonymization"):
+        stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
+        return stub.Anonymize(anonymization_pb2.AnonymizeRequest(text=text), timeout=5).text
+
+
+def _token(world: World, service: str, audience: str = "anonymization") -> str:
+    return Identity.load(service, world.directory / f"{service}.pem").token(audience)
+
+
+def test_a_named_service_is_admitted_and_known(world: World, address: str) -> None:
+    assert _anonymize(address, _token(world, "registry")) == "registry"
+
+
+def test_a_service_that_the_contract_does_not_name_is_refused(world: World, address: str) -> None:
+    with pytest.raises(PermissionDenied):
+        _anonymize(address, _token(world, "synthetic"))
+
+
+def test_a_token_for_another_service_is_refused(world: World, address: str) -> None:
+    with pytest.raises(Unauthenticated):
+        _anonymize(address, _token(world, "registry", audience="inference"))
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "tlr_unknown", "a.b.c"])
+def test_wrong_credentials_are_refused(address: str, token: str) -> None:
+    with pytest.raises(Unauthenticated):
+        _anonymize(address, token)
+
+
+def test_an_untrusted_key_that_claims_a_service_is_refused(world: World, address: str) -> None:
+    impostor = world.identity("registry", trusted=False)
+    with pytest.raises(Unauthenticated):
+        _anonymize(address, impostor.token("anonymization"))
+
+
+def test_an_api_key_is_admitted_by_its_role_alone(address: str) -> None:
+    with open_channel(address, lambda: DATA_PROTECTION_KEY) as channel:
+        stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
+        assert stub.Reidentify(anonymization_pb2.ReidentifyRequest(), timeout=5).value == "ROLE_DATA_PROTECTION"
+    with pytest.raises(PermissionDenied):
+        _anonymize(address, CALLER_KEY)
+
+
+def test_errors_carry_reason_violations_and_retry_over_the_wire(world: World, address: str) -> None:
+    with pytest.raises(InvalidArgument) as wrong:
+        _anonymize(address, _token(world, "registry"), "wrong")
+    assert (wrong.value.reason, wrong.value.field_violations, wrong.value.metadata) == ("BAD_TEXT", {"text": "wrong"}, {"hint": "x"})
+    with pytest.raises(ResourceExhausted) as full:
+        _anonymize(address, _token(world, "registry"), "full")
+    assert full.value.retry_after_seconds == 1.5
+
+
+def test_a_fault_of_ours_tells_the_caller_and_the_log_nothing_of_its_cause(
+    world: World, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Unavailable) as fault:
+        _anonymize(address, _token(world, "registry"), "bug")
+    captured = capsys.readouterr()
+    assert "Sarah" not in fault.value.message + captured.err + captured.out
+
+
+def test_a_service_that_is_not_there_is_unavailable(world: World) -> None:
+    world.identity("registry")
+    with pytest.raises(Unavailable):
+        _anonymize("127.0.0.1:1", _token(world, "registry"))
+
+
+def test_health_is_open_and_not_serving_until_told(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        state = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5).status
+    assert state == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def test_a_revoked_key_ends_when_the_cache_does() -> None:
+    moment, alive = [0.0], [True]
+
+    def verify(_: str) -> Caller:
+        if not alive[0]:
+            raise NotFound("UNKNOWN_KEY", "revoked")
+        return Caller("key", "test", "ROLE_CALLER")
+
+    authenticator = Authenticator("inference", Trust({}), verify, now=lambda: moment[0])
+    assert authenticator.authenticate("tlr_x").role == "ROLE_CALLER"
+    alive[0] = False
+    assert authenticator.authenticate("tlr_x").role == "ROLE_CALLER"
+    moment[0] = 4.0
+    with pytest.raises(Unauthenticated):
+        authenticator.authenticate("tlr_x")
