@@ -1,0 +1,72 @@
+"""Fixtures that many tests share: the embedded stores, started once for all tests that ask for them."""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import psycopg
+import pytest
+
+from tailor.local import secrets, stack
+from tailor.local.database import SUPERUSER
+from tailor.local.environment import Plan, service_environment
+from tailor.local.layout import STORES, Layout
+from tailor.local.secrets import ADMIN
+from tailor.settings import ServiceSettings
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+@dataclass(frozen=True)
+class Stores:
+    """A running broker, object store and database."""
+
+    plan: Plan
+
+    def environment(self, service: str) -> dict[str, str]:
+        """What `tailor up` would give the service."""
+        return service_environment(service, self.plan, os.environ)
+
+    def settings(self, service: str, settings_type: type[S]) -> S:
+        """The service's settings with its own credentials."""
+        prefix = "TAILOR_"
+        fields = {
+            name.removeprefix(prefix).lower(): value
+            for name, value in self.environment(service).items()
+            if name.startswith(prefix)
+        }
+        return settings_type(**fields)
+
+
+@pytest.fixture(scope="session")
+def stores() -> Iterator[Stores]:
+    """The embedded stores, in a directory of their own."""
+    with tempfile.TemporaryDirectory(prefix="tailor-test-", ignore_cleanup_errors=True) as directory:
+        root = Path(directory).resolve()
+        running = stack.up(root, only=STORES)
+        try:
+            snapshot = running.wait_ready(90)
+            yield Stores(Plan(Layout(root), snapshot.ports, secrets.ensure(Layout(root))))
+        finally:
+            stack.down(root)
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty database of the test's own: on the server that TAILOR_DATABASE_URL names (as a role that may make databases), or embedded."""
+    admin = os.environ.get("TAILOR_DATABASE_URL") or _embedded_admin(request.getfixturevalue("stores"))
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(admin.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    yield f"{admin.rpartition('/')[0]}/{name}"
+    with psycopg.connect(admin.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _embedded_admin(stores: Stores) -> str:
+    password = stores.plan.secrets.database_password(ADMIN)
+    return f"postgresql+psycopg://{SUPERUSER}:{password}@{stores.plan.ports.address('database')}/{SUPERUSER}"

@@ -1,0 +1,293 @@
+"""The registry's handlers over PostgreSQL."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine
+
+from services.registry import handlers, wire
+from services.registry.adapters.queries import Queries
+from services.registry.adapters.sql import begin
+from services.registry.adapters.tables import outbox as outbox_rows
+from services.registry.bootstrap import MIGRATIONS
+from services.registry.consumers import Consumers
+from services.registry.domain import FactKind, Gate, Specialist, Threshold
+from services.registry.handlers import Begin
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
+from tailor.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, TailorError
+from tailor.events.envelope import Event, derive_id
+from tailor.events.memory import MemoryProducer
+from tailor.events.outbox import Outbox
+from tailor.sql import connect, migrate
+
+pytestmark = pytest.mark.integration
+
+NAME = "engagement-reports"
+SPECIALIST = Specialist(NAME, "smollm2-135m-instruct", "lora", gate=Gate((Threshold("rougeL", 0.02),), 8))
+
+
+class FakeEvaluator:
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def evaluate(self, adapter_digest: str, request_id: str) -> None:
+        self.asked.append((adapter_digest, request_id))
+
+
+class FakeBarrier:
+    def anonymize(self, text: str) -> str:
+        return text.replace("Sarah Jenkins", "Helen Ward")
+
+
+class World:
+    def __init__(self, engine: Engine) -> None:
+        self.producer = MemoryProducer("registry")
+        self.outbox = Outbox(engine, outbox_rows, self.producer)
+        self.begin: Begin = begin(engine, self.outbox)
+        self.queries = Queries(engine)
+        self.evaluator = FakeEvaluator()
+        self.consumers = Consumers(self.begin, self.evaluator)
+
+    def stated(self, topic: str) -> list[object]:
+        while self.outbox.relay():
+            pass
+        return list(self.producer.messages(topic))
+
+    def tell(self, topic: str, message: models_pb2.AdapterTrained | models_pb2.AdapterEvaluated | drafts_pb2.DraftCreated) -> None:
+        self.consumers.topics()[topic](Event(topic, "key", message.SerializeToString(), {}))
+
+    def adapter(self, digest: str) -> None:
+        self.tell("adapter.trained.v1", models_pb2.AdapterTrained(digest=digest, kind=1, specialist=NAME, dataset_digest="cd34", base="b"))
+
+    def evaluate(self, digest: str, rouge: float, *, generation: int = 0, evaluation_id: str = "") -> None:
+        message = models_pb2.AdapterEvaluated(
+            evaluation_id=evaluation_id or f"evl_{digest}",
+            adapter_digest=digest,
+            specialist=NAME,
+            base=models_pb2.Scores(values={"rougeL": 0.1}),
+            candidate=models_pb2.Scores(values={"rougeL": rouge}),
+            rows=16,
+            incumbent_generation=generation,
+        )
+        self.tell("adapter.evaluated.v1", message)
+
+    def serving(self) -> str:
+        with self.begin() as tx:
+            return tx.serving(NAME).adapter_digest
+
+
+@pytest.fixture
+def world(database_url: str) -> Iterator[World]:
+    engine = connect(database_url)
+    migrate(engine, MIGRATIONS)
+    migrate(engine, MIGRATIONS)
+    yield World(engine)
+    engine.dispose()
+
+
+def test_a_specialist_is_created_once_and_stated_once(world: World) -> None:
+    first, created = handlers.create_specialist(world.begin, SPECIALIST)
+    again, created_again = handlers.create_specialist(world.begin, SPECIALIST)
+    assert (created, created_again) == (True, False)
+    assert first == again
+    with pytest.raises(AlreadyExists):
+        handlers.create_specialist(world.begin, replace(SPECIALIST, recipe="full"))
+    assert len(world.stated("specialist.changed.v1")) == 1
+
+
+def test_an_update_of_an_old_revision_is_refused(world: World) -> None:
+    created, _ = handlers.create_specialist(world.begin, SPECIALIST)
+    updated = handlers.update_specialist(world.begin, replace(created, description="new"))
+    assert updated.revision == 2
+    with pytest.raises(Aborted):
+        handlers.update_specialist(world.begin, replace(created, description="other"))
+
+
+def test_an_evaluation_that_meets_the_gate_promotes_exactly_once(world: World) -> None:
+    handlers.create_specialist(world.begin, SPECIALIST)
+    world.adapter("good")
+    world.evaluate("good", 0.2)
+    world.evaluate("good", 0.2)
+    assert world.serving() == "good"
+    servings = world.stated("specialist.serving.v1")
+    assert [serving.generation for serving in servings] == [1]  # type: ignore[attr-defined]
+
+
+def test_an_evaluation_that_does_not_meet_the_gate_promotes_nothing_and_says_why(world: World) -> None:
+    handlers.create_specialist(world.begin, SPECIALIST)
+    world.adapter("poor")
+    world.evaluate("poor", 0.101)
+    assert world.serving() == ""
+    payload = world.queries.fact(FactKind.ADAPTER, "poor")
+    entry = world.queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload or b""))
+    assert "rougeL" in entry.refusals[0]
+    with pytest.raises(FailedPrecondition):
+        handlers.promote(world.begin, NAME, "poor", 0)
+
+
+def test_a_candidate_whose_incumbent_moved_is_measured_again(world: World) -> None:
+    handlers.create_specialist(world.begin, SPECIALIST)
+    world.adapter("first")
+    world.adapter("second")
+    world.evaluate("first", 0.2)
+    world.evaluate("second", 0.3, generation=0)
+    assert world.serving() == "first"
+    assert [digest for digest, _ in world.evaluator.asked] == ["second"]
+    world.evaluate("second", 0.3, generation=1, evaluation_id="evl_again")
+    assert world.serving() == "second"
+
+
+def test_an_evaluation_before_its_adapter_is_retried_rather_than_lost(world: World) -> None:
+    handlers.create_specialist(world.begin, SPECIALIST)
+    with pytest.raises(Aborted):
+        world.evaluate("unknown", 0.2)
+
+
+def test_two_promotions_and_a_rollback_at_once_have_one_winner(world: World) -> None:
+    handlers.create_specialist(world.begin, SPECIALIST)
+    for digest, generation in (("one", 0), ("two", 1), ("three", 2)):
+        world.adapter(digest)
+        world.evaluate(digest, 0.2 + generation / 10, generation=generation)
+    gate = threading.Barrier(3)
+
+    def attempt(command: Callable[[], object]) -> str:
+        gate.wait()
+        try:
+            command()
+        except TailorError as error:
+            return error.reason
+        return "won"
+
+    commands: list[Callable[[], object]] = [
+        lambda: handlers.promote(world.begin, NAME, "one", 3),
+        lambda: handlers.promote(world.begin, NAME, "two", 3),
+        lambda: handlers.rollback(world.begin, NAME, 3),
+    ]
+    with ThreadPoolExecutor(3) as pool:
+        outcomes = list(pool.map(attempt, commands))
+    assert sorted(outcomes) == ["GENERATION_MOVED", "GENERATION_MOVED", "won"]
+    generations = [serving.generation for serving in world.stated("specialist.serving.v1")]  # type: ignore[attr-defined]
+    assert generations == [1, 2, 3, 4]
+
+
+def test_a_rollback_goes_to_what_served_before_and_then_to_the_base(world: World) -> None:
+    handlers.create_specialist(world.begin, SPECIALIST)
+    with pytest.raises(FailedPrecondition):
+        handlers.rollback(world.begin, NAME, 0)
+    world.adapter("first")
+    world.evaluate("first", 0.2)
+    assert handlers.rollback(world.begin, NAME, 1).adapter_digest == ""
+    world.adapter("second")
+    world.evaluate("second", 0.3, generation=2)
+    assert world.serving() == "second"
+
+
+def _document(number: int, sequence: int, digest: str, source: str = "wiki") -> documents_pb2.DocumentAnonymized:
+    return documents_pb2.DocumentAnonymized(
+        document_id=f"doc_{number:032x}",
+        submission_id=derive_id("sub", number, sequence),
+        version=common_pb2.Version(sequence=sequence, digest=digest),
+        labels=common_pb2.Labels(source=source),
+        findings={"PERSON": 2},
+    )
+
+
+def _pass(world: World, document: documents_pb2.DocumentAnonymized) -> None:
+    world.consumers.document_anonymized(Event("document.anonymized.v1", "k", document.SerializeToString(), {}))
+
+
+def test_the_newest_submission_of_a_document_is_the_current_one_whatever_arrives_last(world: World) -> None:
+    for sequence, digest in ((1, "a"), (3, "a"), (2, "b")):
+        _pass(world, _document(1, sequence, digest))
+    current = world.queries.documents(None, "", 10)
+    assert [(one.version.sequence, one.version.digest) for one in current] == [(3, "a")]
+
+
+def test_the_flow_accounts_for_every_submission(world: World) -> None:
+    _pass(world, _document(1, 1, "a"))
+    late = documents_pb2.DocumentIngested(document_id=f"doc_{1:032x}", submission_id=derive_id("sub", 1, 1))
+    world.consumers.document_ingested(Event("document.ingested.v1", "k", late.SerializeToString(), {}))
+    rejected = documents_pb2.DocumentRejected(document_id="doc_x", submission_id="sub_x", reason=documents_pb2.REJECTION_REASON_CORRUPT)
+    for _ in range(2):
+        world.consumers.document_rejected(Event("document.rejected.v1", "k", rejected.SerializeToString(), {}))
+    flow = world.queries.flow(None)
+    assert (flow.ingested, flow.anonymized, dict(flow.rejected), dict(flow.findings)) == (1, 1, {"CORRUPT": 1}, {"PERSON": 2})
+
+
+def test_a_specialist_sees_the_documents_of_its_labels_alone(world: World) -> None:
+    _pass(world, _document(1, 1, "a", "wiki"))
+    _pass(world, _document(2, 1, "b", "mail"))
+    selector = wire.to_specialist(models_pb2.SpecialistChanged(selection=models_pb2.Selection(sources=["mail"])))
+    assert [one.labels.source for one in world.queries.documents(selector, "", 10)] == ["mail"]
+
+
+def test_a_draft_is_traced_to_its_adapter_and_dataset(world: World) -> None:
+    handlers.create_specialist(world.begin, SPECIALIST)
+    world.adapter("good")
+    dataset = models_pb2.DatasetBuilt(digest="cd34", specialist=NAME, document_ids=["doc_1"])
+    world.consumers.dataset_built(Event("dataset.built.v1", NAME, dataset.SerializeToString(), {}))
+    world.tell("draft.created.v1", drafts_pb2.DraftCreated(draft_id="drf_1", specialist=NAME, adapter_digest="good", key_id="key_1"))
+    found = world.queries.trace("drf_1")
+    assert (found.adapter.digest, found.dataset.digest, list(found.dataset.document_ids)) == ("good", "cd34", ["doc_1"])
+
+
+def test_a_caller_sees_its_own_drafts_of_its_own_specialists_alone(world: World) -> None:
+    world.tell("draft.created.v1", drafts_pb2.DraftCreated(draft_id="drf_1", specialist=NAME, key_id="key_1"))
+
+    def see(key_id: str, *, admitted: bool) -> str:
+        return handlers.visible_draft(world.begin, "drf_1", role="ROLE_CALLER", key_id=key_id, may_use=lambda _: admitted).draft_id
+
+    assert see("key_1", admitted=True) == "drf_1"
+    for key_id, admitted in (("key_2", True), ("key_1", False)):
+        with pytest.raises(NotFound):
+            see(key_id, admitted=admitted)
+
+
+def test_a_judgement_keeps_an_anonymised_comment_and_is_stated_once(world: World) -> None:
+    for number in (1, 2):
+        world.tell("draft.created.v1", drafts_pb2.DraftCreated(draft_id=f"drf_{number}", specialist=NAME))
+    for _ in range(2):
+        judgement = handlers.record_judgement(
+            world.begin,
+            FakeBarrier(),
+            judgement_id="jdg_1",
+            ranking=("drf_2", "drf_1"),
+            rubric=(4, 5, 4),
+            comment="Better than Sarah Jenkins's",
+            may_use=lambda _: True,
+        )
+    assert judgement.comment == "Better than Helen Ward's"
+    assert len(world.stated("judgement.recorded.v1")) == 1
+
+
+def test_a_key_works_until_it_is_revoked_or_expires_and_is_kept_as_a_hash(world: World) -> None:
+    import hashlib
+
+    key, secret = handlers.create_key(world.begin, name="erp", role="ROLE_CALLER", specialists=(), expire_time=None)
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    assert handlers.verify_key(world.begin, digest).key_id == key.key_id
+    handlers.revoke_key(world.begin, key.key_id)
+    with pytest.raises(NotFound):
+        handlers.verify_key(world.begin, digest)
+    expired = datetime.now(UTC) - timedelta(seconds=1)
+    _, short = handlers.create_key(world.begin, name="erp", role="ROLE_CALLER", specialists=(), expire_time=expired)
+    with pytest.raises(NotFound):
+        handlers.verify_key(world.begin, hashlib.sha256(short.encode()).hexdigest())
+    with pytest.raises(NotFound):
+        handlers.create_key(world.begin, name="erp", role="ROLE_CALLER", specialists=("nobody",), expire_time=None)
+
+
+def test_a_lost_broker_delays_the_outbox_and_loses_nothing(world: World) -> None:
+    world.producer.down = True
+    handlers.create_specialist(world.begin, SPECIALIST)
+    with pytest.raises(TailorError):
+        world.outbox.relay()
+    world.producer.down = False
+    assert len(world.stated("specialist.changed.v1")) == 1
+
+
