@@ -1,0 +1,154 @@
+"""Producing and consuming over a real broker."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+
+from tailor.api.events.v1 import models_pb2
+from tailor.errors import InvalidArgument, Unavailable
+from tailor.events.consumer import Consumer, TableReader
+from tailor.events.envelope import Event, decode
+from tailor.events.memory import MemoryProducer
+from tailor.events.producer import KafkaProducer
+from tailor.settings import ServiceSettings
+from tests.conftest import Stores
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def settings(stores: Stores) -> ServiceSettings:
+    return stores.settings("training", ServiceSettings)
+
+
+@pytest.fixture(scope="module")
+def producer(settings: ServiceSettings) -> Iterator[KafkaProducer]:
+    producer = KafkaProducer.from_settings(settings, "test")
+    yield producer
+    producer.close()
+
+
+@pytest.fixture
+def topic(settings: ServiceSettings) -> str:
+    name = f"test.{uuid.uuid4().hex}.v1"
+    admin = KafkaAdminClient(**settings.kafka_arguments())
+    admin.create_topics([NewTopic(name, 2, 1)])
+    admin.close()
+    return name
+
+
+def _run(work: Callable[[threading.Event], None], until: Callable[[], bool], seconds: float = 30) -> None:
+    stop, failures = threading.Event(), []
+
+    def guarded() -> None:
+        try:
+            work(stop)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=guarded)
+    thread.start()
+    deadline = time.monotonic() + seconds
+    while not until() and time.monotonic() < deadline and not failures:
+        time.sleep(0.05)
+    stop.set()
+    thread.join(20)
+    assert not thread.is_alive()
+    if failures:
+        raise failures[0]
+
+
+def _consumer(settings: ServiceSettings, topic: str, handler: Callable[[Event], None], group: str = "") -> Consumer:
+    return Consumer(settings, service=group or f"group-{topic}", topics={topic: handler}, producer=MemoryProducer(), sleep=lambda _: None)
+
+
+def test_an_event_arrives_with_its_key_its_id_and_its_message(settings: ServiceSettings, producer: KafkaProducer, topic: str) -> None:
+    producer.send(topic, "run_1", models_pb2.RunFailed(run_id="run_1", reason="CANCELLED"), "evt_1")
+    seen: list[Event] = []
+    _run(_consumer(settings, topic, seen.append).run, lambda: bool(seen))
+    assert (seen[0].key, seen[0].event_id, seen[0].headers["ce_type"]) == ("run_1", "evt_1", topic)
+    assert decode(seen[0], models_pb2.RunFailed).reason == "CANCELLED"
+
+
+def test_what_was_handled_is_not_handled_again_by_the_next_member(
+    settings: ServiceSettings, producer: KafkaProducer, topic: str
+) -> None:
+    for number in range(5):
+        producer.send(topic, f"run_{number}", models_pb2.RunFailed(run_id=f"run_{number}"), f"evt_{number}")
+    first: list[Event] = []
+    _run(_consumer(settings, topic, first.append).run, lambda: len(first) == 5)
+    producer.send(topic, "run_9", models_pb2.RunFailed(run_id="run_9"), "evt_9")
+    second: list[Event] = []
+    _run(_consumer(settings, topic, second.append).run, lambda: bool(second))
+    assert len(first) == 5
+    assert [event.key for event in second] == ["run_9"]
+
+
+def test_an_event_whose_handler_crashed_comes_again(settings: ServiceSettings, producer: KafkaProducer, topic: str) -> None:
+    producer.send(topic, "run_1", models_pb2.RunFailed(run_id="run_1"), "evt_1")
+
+    def crash(event: Event) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        _run(_consumer(settings, topic, crash).run, lambda: False)
+    seen: list[Event] = []
+    _run(_consumer(settings, topic, seen.append).run, lambda: bool(seen))
+    assert seen[0].event_id == "evt_1"
+
+
+def test_a_poison_event_does_not_hold_up_the_next(settings: ServiceSettings, producer: KafkaProducer, topic: str) -> None:
+    seen: list[str] = []
+
+    def handler(event: Event) -> None:
+        if event.event_id == "evt_bad":
+            raise InvalidArgument("WRONG", "wrong")
+        seen.append(event.event_id)
+
+    for event_id in ("evt_bad", "evt_good"):
+        producer.send(topic, "same", models_pb2.RunFailed(), event_id)
+    letters = MemoryProducer()
+    consumer = Consumer(settings, service=f"group-{topic}", topics={topic: handler}, producer=letters)
+    _run(consumer.run, lambda: bool(seen))
+    assert seen == ["evt_good"]
+    assert len(letters.sent) == 1
+
+
+def test_a_handler_may_take_longer_than_the_group_waits_for_a_poll(
+    settings: ServiceSettings, producer: KafkaProducer, topic: str
+) -> None:
+    producer.send(topic, "slow", models_pb2.RunFailed(), "evt_slow")
+    done: list[str] = []
+
+    def handler(event: Event) -> None:
+        time.sleep(2)
+        done.append(event.event_id)
+
+    _run(_consumer(settings, topic, handler).run, lambda: bool(done))
+    assert done == ["evt_slow"]
+
+
+def test_every_replica_reads_a_table_from_its_beginning(settings: ServiceSettings, producer: KafkaProducer, topic: str) -> None:
+    for generation in (1, 2):
+        producer.send(topic, "s", models_pb2.SpecialistServing(specialist="s", generation=generation), f"evt_{generation}")
+    for _ in range(2):
+        seen: list[int] = []
+        reader = TableReader(settings, topic, lambda event, seen=seen: seen.append(decode(event, models_pb2.SpecialistServing).generation))  # type: ignore[misc]
+        _run(reader.run, reader.caught_up.is_set)
+        assert seen == [1, 2]
+
+
+def test_a_table_that_is_empty_is_caught_up_at_once(settings: ServiceSettings, topic: str) -> None:
+    reader = TableReader(settings, topic, lambda event: None)
+    _run(reader.run, reader.caught_up.is_set)
+    assert reader.caught_up.is_set()
+
+
+def test_a_broker_that_is_not_there_is_unavailable() -> None:
+    with pytest.raises(Unavailable):
+        KafkaProducer.from_settings(ServiceSettings(kafka_bootstrap_servers="127.0.0.1:1"), "test")
