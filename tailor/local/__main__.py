@@ -1,0 +1,54 @@
+"""The supervisor's process: `python -m tailor.local STATE_DIR`, started by `tailor up`."""
+
+import argparse
+import fcntl
+import os
+import sys
+import time
+from pathlib import Path
+
+from tailor.local.guard import guarded
+from tailor.local.layout import SERVICES, Layout
+
+ATTEMPTS = 10
+
+
+def main() -> int:
+    """Go on in the background, unless another supervisor holds the state directory."""
+    parser = argparse.ArgumentParser(prog="tailor.local")
+    parser.add_argument("state_dir", type=Path)
+    parser.add_argument("--only", action="append", default=[], help="a component to run; all if none is given")
+    parser.add_argument("--service", action="append", default=[], metavar="NAME=MODULE")
+    parser.add_argument("--python-path", action="append", default=[], type=Path)
+    arguments = parser.parse_args()
+    layout = Layout(arguments.state_dir.resolve())
+    lock = os.open(layout.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+    if not _take(lock):
+        return 0
+    if os.fork() != 0:
+        # The caller goes on at once; the lock stays with the child.
+        return 0
+    services = dict(pair.split("=", 1) for pair in arguments.service) or {name: f"services.{name}" for name in SERVICES}
+
+    def run() -> None:
+        from tailor.local.supervisor import supervise
+
+        supervise(layout, services, tuple(arguments.only), tuple(arguments.python_path))
+
+    return guarded(run)
+
+
+def _take(lock: int) -> bool:
+    for _ in range(ATTEMPTS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Perhaps somebody only looked whether it is free.
+            time.sleep(0.1)
+        else:
+            return True
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

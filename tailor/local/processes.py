@@ -1,0 +1,99 @@
+"""Processes by number, start time and mark, as Linux shows them in /proc."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tailor.local.layout import COMPONENT_MARK, STATE_DIR_MARK
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class ProcessRef:
+    """One process; `start_ticks` tells it from a later one of the same number."""
+
+    pid: int
+    start_ticks: int
+
+    def is_alive(self) -> bool:
+        """True if this very process runs; a zombie does not."""
+        stat = _stat(self.pid)
+        return stat is not None and stat.state not in "ZX" and stat.start_ticks == self.start_ticks
+
+
+@dataclass(frozen=True)
+class _Stat:
+    state: str
+    parent: int
+    group: int
+    start_ticks: int
+
+
+def identify(pid: int) -> ProcessRef | None:
+    """The process of that number, if there is one."""
+    stat = _stat(pid)
+    return None if stat is None else ProcessRef(pid, stat.start_ticks)
+
+
+def command_of(pid: int) -> tuple[str, ...]:
+    """Its command line; empty if it is gone."""
+    raw = _read(PROC / str(pid) / "cmdline")
+    return tuple(part.decode(errors="replace") for part in raw.rstrip(b"\0").split(b"\0")) if raw else ()
+
+
+def children_of(parent: int) -> list[int]:
+    """The numbers of its direct children, zombies too."""
+    return [pid for pid, stat in _all() if stat.parent == parent]
+
+
+def group_members(group: int) -> list[int]:
+    """The numbers of the processes in a group that run."""
+    return [pid for pid, stat in _all() if stat.group == group and stat.state not in "ZX"]
+
+
+def marked(state_dir: Path, component: str | None = None) -> list[int]:
+    """The numbers of all running processes that a stack, or a component of it, started directly or indirectly."""
+    wanted = {f"{STATE_DIR_MARK}={state_dir}".encode()}
+    if component is not None:
+        wanted.add(f"{COMPONENT_MARK}={component}".encode())
+    return [
+        pid
+        for pid, stat in _all()
+        if stat.state not in "ZX" and wanted <= set(_read(PROC / str(pid) / "environ").split(b"\0"))
+    ]
+
+
+def kill(pids: list[int]) -> None:
+    """End them at once; those that are gone do not matter."""
+    for pid in pids:
+        if pid != os.getpid():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _all() -> Iterator[tuple[int, _Stat]]:
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            stat = _stat(int(entry.name))
+            if stat is not None:
+                yield int(entry.name), stat
+
+
+def _stat(pid: int) -> _Stat | None:
+    raw = _read(PROC / str(pid) / "stat")
+    if not raw:
+        return None
+    # The name before the last bracket may hold blanks and brackets of its own.
+    fields = raw[raw.rindex(b")") + 2 :].split()
+    return _Stat(fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[19]))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

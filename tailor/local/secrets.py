@@ -1,0 +1,125 @@
+"""Every secret of a stack: made once, kept in files that only their owner reads."""
+
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
+from tailor.storage.buckets import ACCESS
+
+ADMIN = "admin"
+WORKER = "training-worker"
+IDENTITIES = (*SERVICES, WORKER)
+STORE_TOKENS = ("volume_write", "volume_read", "filer_write", "filer_read")
+
+
+@dataclass(frozen=True)
+class S3Key:
+    """Credentials of one identity of the object store."""
+
+    access_key: str
+    secret_key: str
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What `Layout.secrets` holds."""
+
+    directory: Path
+    values: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"Secrets({self.directory})"
+
+    @property
+    def trust_file(self) -> Path:
+        """The public keys of all identities."""
+        return self.directory / "trust.json"
+
+    def identity_key_file(self, identity: str) -> Path:
+        """The private key of an identity."""
+        return self.directory / f"{identity}.pem"
+
+    def s3(self, identity: str) -> S3Key:
+        """Credentials for the object store; ADMIN for the stack itself."""
+        return S3Key(f"tailor-{identity}", self.values[f"s3.{identity}"])
+
+    def database_password(self, role: str) -> str:
+        """A role's password; ADMIN for the superuser."""
+        return self.values[f"database.{role}"]
+
+    @property
+    def operator_key_sha256(self) -> str:
+        """The digest by which the registry knows the first operator's key."""
+        return hashlib.sha256(self.values["operator.key"].encode()).hexdigest()
+
+
+def ensure(layout: Layout) -> Secrets:
+    """Read the secrets, and make those that are missing."""
+    layout.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
+    layout.secrets.chmod(0o700)
+    _ensure_identities(layout.secrets)
+    file = layout.secrets / "secrets.json"
+    known: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    values = {name: known.get(name) or make() for name, make in _makers().items()}
+    if values != known:
+        write(file, json.dumps(values, indent=1))
+    write(layout.operator_key_file, values["operator.key"])
+    write(layout.console_password_file, values["console.password"])
+    return Secrets(layout.secrets, values)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file that only its owner reads; never half of it."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600)
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _makers() -> dict[str, Callable[[], str]]:
+    makers: dict[str, Callable[[], str]] = {f"s3.{name}": _token for name in (ADMIN, *ACCESS)}
+    makers |= {f"database.{name}": _token for name in (ADMIN, *WITH_DATABASE)}
+    makers |= {f"store.{name}": _token for name in STORE_TOKENS}
+    makers |= {f"{name}.key": _key for name in ("quarantine", "vault", "ingestion.digest", "inference.digest")}
+    makers["operator.key"] = lambda: f"tlr_{_token()}"
+    makers["console.session"] = _token
+    makers["console.password"] = lambda: secrets.token_urlsafe(12)
+    return makers
+
+
+def _token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _key() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def _ensure_identities(directory: Path) -> None:
+    trust: dict[str, str] = {}
+    for identity in IDENTITIES:
+        file = directory / f"{identity}.pem"
+        if not file.exists():
+            write(file, _private_pem(Ed25519PrivateKey.generate()))
+        key = serialization.load_pem_private_key(file.read_bytes(), password=None)
+        trust[identity] = (
+            key.public_key()
+            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+            .decode()
+        )
+    write(directory / "trust.json", json.dumps(trust, indent=1))
+
+
+def _private_pem(key: Ed25519PrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()

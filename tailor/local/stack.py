@@ -1,0 +1,242 @@
+"""Start, watch and stop an embedded stack: what the command line and the tests use. Light to import."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tailor.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from tailor.local import processes
+from tailor.local.layout import ROOT, SERVICES, Layout
+from tailor.local.state import Snapshot, load, save
+
+DEFAULT_STATE_DIR = Path(".tailor")
+START_SECONDS = 30.0
+STOP_SECONDS = 45.0
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class KafkaAccess:
+    """How a publisher reaches the broker."""
+
+    bootstrap_servers: str
+    security_protocol: str
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where a stack's parts are, and the files that hold what opens them."""
+
+    publisher: KafkaAccess
+    s3_endpoint: str
+    service_addresses: Mapping[str, str]
+    console_url: str
+    inference_url: str
+    operator_key_file: Path
+    console_password_file: Path
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack that was started."""
+
+    layout: Layout
+
+    def snapshot(self) -> Snapshot:
+        """How it is now. Unavailable(STACK_ENDED) where its supervisor is gone."""
+        snapshot = load(self.layout.stack_file)
+        if snapshot is None or not snapshot.running:
+            raise Unavailable("STACK_ENDED", f"The stack is not running; see {self.layout.log_file('supervisor')}.")
+        return snapshot
+
+    def watch(self) -> Iterator[Snapshot]:
+        """Every change, the present state first; ends when the stack does."""
+        last = None
+        while True:
+            try:
+                snapshot = self.snapshot()
+            except Unavailable:
+                return
+            if snapshot != last:
+                yield snapshot
+                last = snapshot
+            time.sleep(POLL_SECONDS)
+
+    def wait_ready(self, timeout_seconds: float = 120.0) -> Snapshot:
+        """Block until every component is ready.
+
+        DeadlineExceeded(STACK_NOT_READY), FailedPrecondition(COMPONENT_FAILED), Unavailable(STACK_ENDED).
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            snapshot = self.snapshot()
+            if snapshot.ready:
+                return snapshot
+            for component in snapshot.components.values():
+                if component.state == "failed":
+                    log = self.layout.log_file(component.name)
+                    raise FailedPrecondition("COMPONENT_FAILED", f"{component.name} {component.detail}; see {log}.")
+            if time.monotonic() > deadline:
+                waiting = [name for name, component in snapshot.components.items() if component.state != "ready"]
+                raise DeadlineExceeded(
+                    "STACK_NOT_READY", f"Not ready after {timeout_seconds:g} s: {', '.join(waiting)}."
+                )
+            time.sleep(POLL_SECONDS)
+
+
+def up(
+    state_dir: Path = DEFAULT_STATE_DIR,
+    *,
+    only: Sequence[str] = (),
+    services: Mapping[str, str] | None = None,
+    python_path: Sequence[Path] = (),
+) -> Stack:
+    """Start the stack of a directory, if it does not run; return before it is ready.
+
+    `only` names the components to run, all if empty. `services` maps service names to modules, `services.<name>` if None.
+    Unavailable(STACK_ENDED) where its supervisor ends at once.
+    """
+    layout = Layout(state_dir.resolve())
+    layout.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    deadline = time.monotonic() + START_SECONDS
+    started = False
+    while not _is_running(layout):
+        # A killed supervisor's lock is free once its guard has ended what it left behind.
+        with _lock(layout) as free:
+            if time.monotonic() > deadline or (started and free):
+                raise Unavailable("STACK_ENDED", f"The stack did not start; see {layout.log_file('supervisor')}.")
+            if free:
+                _end_leftovers(layout)
+        if free:
+            _start(layout, only, services, python_path)
+            started = True
+        time.sleep(POLL_SECONDS / 2)
+    return Stack(layout)
+
+
+def down(state_dir: Path = DEFAULT_STATE_DIR) -> None:
+    """Stop the stack of a directory, and whatever is left of an earlier one; nothing happens where none runs."""
+    layout = Layout(state_dir.resolve())
+    if not layout.root.is_dir():
+        return
+    snapshot = load(layout.stack_file)
+    if snapshot is not None and snapshot.supervisor is not None and snapshot.running:
+        _signal(snapshot.supervisor.pid, signal.SIGTERM)
+        if not _wait(lambda: _is_unlocked(layout), STOP_SECONDS):
+            _signal(snapshot.supervisor.pid, signal.SIGKILL)
+    _wait(lambda: _is_unlocked(layout), 10.0)
+    with _lock(layout):
+        _end_leftovers(layout)
+
+
+def status(state_dir: Path = DEFAULT_STATE_DIR) -> Snapshot | None:
+    """How the stack of a directory is; at rest if it does not run, None if there never was one."""
+    snapshot = load(Layout(state_dir.resolve()).stack_file)
+    return snapshot if snapshot is None or snapshot.running else snapshot.stopped()
+
+
+def connection(state_dir: Path = DEFAULT_STATE_DIR) -> Connection:
+    """How to reach the stack of a directory. Unavailable(STACK_ENDED) where it does not run."""
+    layout = Layout(state_dir.resolve())
+    ports = Stack(layout).snapshot().ports
+    return Connection(
+        publisher=KafkaAccess(ports.address("broker"), "PLAINTEXT"),
+        s3_endpoint=ports.address("s3"),
+        service_addresses={name: ports.address(f"{name}-rpc") for name in SERVICES if name != "console"},
+        console_url=f"http://{ports.address('console-http')}",
+        inference_url=f"http://{ports.address('inference-http')}",
+        operator_key_file=layout.operator_key_file,
+        console_password_file=layout.console_password_file,
+    )
+
+
+def _start(
+    layout: Layout, only: Sequence[str], services: Mapping[str, str] | None, python_path: Sequence[Path]
+) -> None:
+    command = [sys.executable, "-m", "tailor.local", str(layout.root)]
+    command += [f"--only={name}" for name in only]
+    command += [f"--service={name}={module}" for name, module in (services or {}).items()]
+    command += [f"--python-path={path.resolve()}" for path in python_path]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "NONE"}
+    log = layout.log_file("supervisor")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        # It goes on in the background by itself, with the lock taken.
+        subprocess.run(
+            command,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=layout.root,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def _is_running(layout: Layout) -> bool:
+    snapshot = load(layout.stack_file)
+    return snapshot is not None and snapshot.running
+
+
+@contextlib.contextmanager
+def _lock(layout: Layout) -> Iterator[bool]:
+    """The supervisor's lock, while no supervisor holds it; False where one does."""
+    descriptor = os.open(layout.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        free = True
+    except BlockingIOError:
+        free = False
+    try:
+        yield free
+    finally:
+        os.close(descriptor)
+
+
+def _is_unlocked(layout: Layout) -> bool:
+    with _lock(layout) as free:
+        return free
+
+
+def _end_leftovers(layout: Layout) -> None:
+    """End what a killed stack left running, found by what it wrote down and by the mark in its environment."""
+    snapshot = load(layout.stack_file)
+    recorded = [] if snapshot is None else [part for part in snapshot.components.values() if part.process is not None]
+    for part in recorded:
+        if (
+            part.process is not None
+            and part.process.is_alive()
+            and processes.command_of(part.process.pid) == part.command
+        ):
+            processes.kill(processes.group_members(part.process.pid))
+    _wait(lambda: not _kill_marked(layout), 10.0)
+    if snapshot is not None:
+        save(layout.stack_file, snapshot.stopped())
+
+
+def _kill_marked(layout: Layout) -> bool:
+    found = processes.marked(layout.root)
+    processes.kill(found)
+    return bool(found)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _wait(condition: Callable[[], bool], timeout_seconds: float) -> bool:
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True

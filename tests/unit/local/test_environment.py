@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+from tailor.local.environment import NOTHING_PHONES_HOME, Plan, service_environment
+from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
+from tailor.local.ports import Ports
+from tailor.local.secrets import ensure
+from tailor.settings import ServiceSettings
+from tailor.storage.buckets import ACCESS
+
+SHELL = {
+    "PATH": "/usr/bin",
+    "HOME": "/home/ada",
+    "LANG": "C.UTF-8",
+    "AWS_SECRET_ACCESS_KEY": "not yours",
+    "HTTPS_PROXY": "http://p",
+}
+# What two services share on purpose: the raw zone's key.
+SHARED = {"quarantine.key": {"ingestion", "anonymization"}}
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    layout = Layout(tmp_path)
+    return Plan(layout, Ports(20000), ensure(layout))
+
+
+def test_inherits_nothing_but_what_is_named(plan: Plan) -> None:
+    for service in SERVICES:
+        environment = service_environment(service, plan, SHELL)
+        assert {name: environment[name] for name in ("PATH", "HOME", "LANG")} == {
+            name: SHELL[name] for name in ("PATH", "HOME", "LANG")
+        }
+        assert "AWS_SECRET_ACCESS_KEY" not in environment
+        assert "HTTPS_PROXY" not in environment
+
+
+def test_each_service_has_only_its_own_secrets(plan: Plan) -> None:
+    environments = {service: "\n".join(service_environment(service, plan, SHELL).values()) for service in SERVICES}
+    for name, value in plan.secrets.values.items():
+        holders = {service for service, text in environments.items() if value in text}
+        owner = name.split(".")[1] if name.startswith(("s3.", "database.")) else name.split(".")[0]
+        allowed = SHARED.get(name) or ({"anonymization"} if name == "vault.key" else {owner} & set(SERVICES))
+        assert holders <= allowed, name
+    assert plan.secrets.values["quarantine.key"] in environments["ingestion"]
+    assert plan.secrets.values["vault.key"] in environments["anonymization"]
+
+
+def test_the_operators_key_reaches_the_registry_as_a_digest_only(plan: Plan) -> None:
+    environment = service_environment("registry", plan, SHELL)
+    assert environment["TAILOR_BOOTSTRAP_OPERATOR_KEY_SHA256"] == plan.secrets.operator_key_sha256
+
+
+def test_a_database_and_a_store_are_given_to_those_that_need_one(plan: Plan) -> None:
+    for service in SERVICES:
+        environment = service_environment(service, plan, SHELL)
+        assert ("TAILOR_DATABASE_URL" in environment) == (service in WITH_DATABASE)
+        assert ("TAILOR_S3_SECRET_KEY" in environment) == bool(ACCESS[service])
+
+
+def test_every_component_is_told_not_to_phone_home(plan: Plan) -> None:
+    for service in SERVICES:
+        assert service_environment(service, plan, SHELL).items() >= NOTHING_PHONES_HOME.items()
+
+
+def test_thread_limits_of_the_shell_hold(plan: Plan) -> None:
+    assert service_environment("training", plan, SHELL | {"OMP_NUM_THREADS": "3"})["OMP_NUM_THREADS"] == "3"
+    assert int(service_environment("console", plan, SHELL)["OMP_NUM_THREADS"]) == 1
+
+
+def test_training_and_inference_share_one_compute_lock(plan: Plan) -> None:
+    locks = {
+        service_environment(service, plan, SHELL).get("TAILOR_COMPUTE_LOCK") for service in ("training", "inference")
+    }
+    assert locks == {str(plan.layout.compute_lock_file)}
+
+
+def test_the_shared_settings_read_what_is_given(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in service_environment("training", plan, SHELL).items():
+        monkeypatch.setenv(name, value)
+    settings = ServiceSettings()
+    assert settings.kafka_bootstrap_servers == plan.ports.address("broker")
+    assert settings.s3_endpoint == plan.ports.address("s3")
+    assert settings.rpc_port == plan.ports["training-rpc"]
+    assert settings.registry_address == plan.ports.address("registry-rpc")
+    assert settings.identity_key_file.exists()
+    assert settings.trust_file.exists()
+    assert settings.database_url.get_secret_value().endswith("/training")
