@@ -1,10 +1,12 @@
 """What each service is told: its own settings and credentials, and nothing else."""
 
 import os
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tailor.errors import InvalidArgument
 from tailor.local.layout import COMPONENT_MARK, ROOT, STATE_DIR_MARK, WITH_DATABASE, Layout
 from tailor.local.ports import Ports
 from tailor.local.secrets import WORKER, Secrets
@@ -60,6 +62,7 @@ def service_environment(service: str, plan: Plan, inherited: Mapping[str, str]) 
         | _addresses(service, ports)
         | _credentials(service, ports, secrets)
         | _own(service, layout, ports, secrets)
+        | _chosen(service, layout.settings_file)
     )
 
 
@@ -87,6 +90,17 @@ def _threads(service: str) -> int:
     if service == "training":
         return min(cores, 8)
     return max(1, min(cores // 2, 4)) if service in ("inference", "anonymization") else 1
+
+
+def _chosen(service: str, settings_file: Path) -> dict[str, str]:
+    """What the stack's owner set otherwise, such as `[synthetic]` and `teacher_model = "..."`."""
+    if not settings_file.exists():
+        return {}
+    try:
+        table = tomllib.loads(settings_file.read_text(encoding="utf-8")).get(service, {})
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidArgument("BAD_SETTINGS_FILE", f"{settings_file} is not TOML: {error}.") from None
+    return {f"TAILOR_{name.upper()}": str(value) for name, value in table.items()}
 
 
 def _addresses(service: str, ports: Ports) -> dict[str, str]:

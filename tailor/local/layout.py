@@ -44,6 +44,11 @@ class Layout:
         return self.root / "secrets"
 
     @property
+    def settings_file(self) -> Path:
+        """The owner's own settings of the services, if there are any: a table per service, a key per TAILOR_<KEY>."""
+        return self.root / "settings.toml"
+
+    @property
     def operator_key_file(self) -> Path:
         """The API key of the first operator."""
         return self.secrets / "operator.key"

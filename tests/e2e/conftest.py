@@ -1,0 +1,107 @@
+"""The whole embedded stack with a tiny model, started once."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import grpc
+import pytest
+
+from tailor.api.registry.v1.registry_pb2_grpc import RegistryServiceStub
+from tailor.errors import TailorError
+from tailor.local import stack
+from tailor.local.stack import Connection, Stack
+from tailor.rpc.channel import open_channel
+from tests.models import make_tiny_base
+
+T = TypeVar("T")
+
+SAMPLE = Path(__file__).parents[2] / "deploy" / "sample"
+SETTINGS = """\
+[training]
+default_base = "tiny"
+default_base_source = "path:{base}"
+[inference]
+base = "tiny"
+engine = "transformers"
+max_model_len = 2048
+[evaluation]
+base = "tiny"
+max_rows = 6
+max_tokens = 24
+"""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A running stack and what reaches it."""
+
+    stack: Stack
+    connection: Connection
+
+    @property
+    def root(self) -> Path:
+        """Its state directory."""
+        return self.stack.layout.root
+
+    @property
+    def operator_key(self) -> str:
+        """The key it began with."""
+        return self.connection.operator_key_file.read_text(encoding="utf-8").strip()
+
+    def channel(self, service: str, key: str | None = None) -> grpc.Channel:
+        """A channel with an API key, the operator's if none is given."""
+        token = self.operator_key if key is None else key
+        return open_channel(self.connection.service_addresses[service], lambda: token)
+
+    @property
+    def registry(self) -> RegistryServiceStub:
+        """The registry, as the operator."""
+        return RegistryServiceStub(self.channel("registry"))
+
+    def pid(self, component: str) -> int:
+        """The process of a component."""
+        process = self.stack.snapshot().components[component].process
+        assert process is not None
+        return process.pid
+
+
+def wait_until(check: Callable[[], T | None], what: str, seconds: float = 240) -> T:
+    """The check's first true result; retryable errors are waited out."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            result = check()
+        except TailorError as error:
+            if not error.retryable:
+                raise
+            result = None
+        except grpc.RpcError as error:
+            if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):  # type: ignore[attr-defined]
+                raise
+            result = None
+        if result:
+            return result
+        time.sleep(0.3)
+    raise AssertionError(f"{what} did not happen within {seconds} s")
+
+
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Installation]:
+    """Everything up; stopped and removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="tailor-e2e-", ignore_cleanup_errors=True) as directory:
+        root = Path(directory).resolve()
+        texts = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "source").rglob("*.md"))]
+        base = make_tiny_base(root / "tiny-base", texts)
+        state = root / "state"
+        state.mkdir(mode=0o700)
+        (state / "settings.toml").write_text(SETTINGS.format(base=base), encoding="utf-8")
+        running = stack.up(state)
+        try:
+            running.wait_ready(240)
+            yield Installation(running, stack.connection(state))
+        finally:
+            stack.down(state)
