@@ -18,6 +18,8 @@ class KafkaSettings(BaseSettings):
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
     kafka_ca_file: Path | None = None
+    # For a broker that may forget the last moment when it is killed, as the embedded one does; see tailor/events/watch.py.
+    kafka_resend_seconds: float = Field(0.0, ge=0)
 
     def kafka_arguments(self) -> dict[str, object]:
         """The connection arguments that every kafka-python client takes."""

@@ -21,6 +21,7 @@ from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import TailorError, Unavailable
 from tailor.events.envelope import Event, derive_id
 from tailor.events.producer import Producer
+from tailor.events.watch import BrokerWatch
 from tailor.logging import get_logger
 from tailor.settings import KafkaSettings
 from tailor.telemetry import EVENT_SECONDS, EVENTS
@@ -33,6 +34,7 @@ DEAD_LETTERS = "event.dead_lettered.v1"
 MAX_ATTEMPTS = 10
 MAX_DEAD_LETTERS_IN_A_ROW = 50
 POLL_MS = 200
+RECONNECT_SECONDS = 1.0
 
 
 class Consumer:
@@ -55,7 +57,18 @@ class Consumer:
         self._dead_in_a_row = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Handle events until told to stop; Unavailable if the broker is lost."""
+        """Handle events until told to stop; a lost broker is waited for."""
+        watch = _watch(self._settings)
+        try:
+            while not stop.is_set():
+                with _waited_for(stop):
+                    self._session(stop, watch)
+        finally:
+            watch.stop()
+
+    def _session(self, stop: threading.Event, watch: BrokerWatch) -> None:
+        """Handle events from what is committed on, until told to stop or the broker was lost."""
+        losses = watch.losses
         with _wrapped():
             client = kafka.KafkaConsumer(
                 *self._handlers,
@@ -68,11 +81,10 @@ class Consumer:
             )
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{self._service}-handler") as pool:
             try:
-                while not stop.is_set():
+                while not stop.is_set() and watch.losses == losses:
                     self._turn(client, pool, stop)
             finally:
-                with _wrapped():
-                    client.close(autocommit=False)
+                client.close(autocommit=False)
 
     def _turn(self, client: Any, pool: ThreadPoolExecutor, stop: threading.Event) -> None:
         with _wrapped():
@@ -163,14 +175,22 @@ class TableReader:
         self.caught_up = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
-        """Apply events until told to stop; Unavailable if the broker is lost. What cannot be decoded is logged and passed over."""
-        for event in tail(self._settings, [self._topic], stop, from_beginning=True, idle=self.caught_up.set):
-            try:
-                self._apply(event)
-            except TailorError as error:
-                if error.retryable:
-                    raise
-                log.error("event passed over", topic=event.topic, offset=event.offset, reason=error.reason)
+        """Apply events until told to stop; a lost broker is waited for, and then read from the beginning again.
+
+        What cannot be decoded is logged and passed over.
+        """
+        while not stop.is_set():
+            with _waited_for(stop):
+                for event in tail(self._settings, [self._topic], stop, from_beginning=True, idle=self.caught_up.set):
+                    self._passed(event)
+
+    def _passed(self, event: Event) -> None:
+        try:
+            self._apply(event)
+        except TailorError as error:
+            if error.retryable:
+                raise
+            log.error("event passed over", topic=event.topic, offset=event.offset, reason=error.reason)
 
 
 def tail(
@@ -181,7 +201,12 @@ def tail(
     from_beginning: bool,
     idle: Callable[[], None] = lambda: None,
 ) -> Iterator[Event]:
-    """Yield the topics' events without a group, then new ones; `idle` is called once the end as first seen is reached."""
+    """Yield the topics' events without a group, then new ones; `idle` is called once the end as first seen is reached.
+
+    Ends when told to stop or when the broker was lost; Unavailable where it does not answer.
+    """
+    watch = _watch(settings)
+    losses = watch.losses
     with _wrapped():
         client = kafka.KafkaConsumer(enable_auto_commit=False, **settings.kafka_arguments())
     try:
@@ -197,7 +222,7 @@ def tail(
                 client.seek_to_beginning(*partitions)
             else:
                 client.seek_to_end(*partitions)
-        while not stop.is_set():
+        while not stop.is_set() and watch.losses == losses:
             with _wrapped():
                 batches = client.poll(timeout_ms=POLL_MS)
             for records in batches.values():
@@ -208,6 +233,7 @@ def tail(
                     idle()
     finally:
         client.close()
+        watch.stop()
 
 
 def to_event(record: Any) -> Event:
@@ -223,9 +249,30 @@ def to_event(record: Any) -> Event:
     )
 
 
+def _watch(settings: KafkaSettings) -> BrokerWatch:
+    watch = BrokerWatch(settings.kafka_bootstrap_servers.split(",")[0])
+    if settings.kafka_resend_seconds:
+        watch.start()
+    return watch
+
+
+class BrokerLost(Unavailable):
+    """The broker itself does not answer: there is nothing to handle until it does."""
+
+
+@contextmanager
+def _waited_for(stop: threading.Event) -> Iterator[None]:
+    """Wait a moment where the broker was lost, so that the caller tries again."""
+    try:
+        yield
+    except BrokerLost as error:
+        log.warning("waiting", waiting_for="kafka", reason=error.reason)
+        stop.wait(RECONNECT_SECONDS)
+
+
 @contextmanager
 def _wrapped() -> Iterator[None]:
     try:
         yield
     except KafkaError as error:
-        raise Unavailable("KAFKA_UNAVAILABLE", f"The broker does not answer ({type(error).__name__}).") from None
+        raise BrokerLost("KAFKA_UNAVAILABLE", f"The broker does not answer ({type(error).__name__}).") from None

@@ -1,5 +1,9 @@
 """Producing events."""
 
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
 from typing import Protocol
 
 import kafka
@@ -8,9 +12,14 @@ from kafka.errors import KafkaError
 
 from tailor.errors import Unavailable
 from tailor.events.envelope import headers_for
+from tailor.events.watch import BrokerWatch
+from tailor.logging import get_logger
 from tailor.settings import KafkaSettings
 
+log = get_logger(__name__)
+
 ACK_SECONDS = 30
+REMEMBERED = 20_000
 
 
 class Producer(Protocol):
@@ -21,12 +30,27 @@ class Producer(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Sent:
+    moment: float
+    topic: str
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
 class KafkaProducer:
     """Sends to Kafka, idempotent and acknowledged by all replicas. Thread-safe."""
 
-    def __init__(self, client: "kafka.KafkaProducer", source: str) -> None:
+    def __init__(self, client: "kafka.KafkaProducer", source: str, settings: KafkaSettings) -> None:
         self._client = client
         self._source = source
+        self._resend_seconds = settings.kafka_resend_seconds
+        self._remembered: deque[_Sent] = deque(maxlen=REMEMBERED if self._resend_seconds else 0)
+        self._lock = threading.Lock()
+        self._watch = BrokerWatch(settings.kafka_bootstrap_servers.split(",")[0], self._resend)
+        if self._resend_seconds:
+            self._watch.start()
 
     @classmethod
     def from_settings(cls, settings: KafkaSettings, source: str) -> "KafkaProducer":
@@ -42,22 +66,38 @@ class KafkaProducer:
             )
         except KafkaError as error:
             raise Unavailable("KAFKA_UNAVAILABLE", f"The broker does not answer ({type(error).__name__}).") from None
-        return cls(client, source)
+        return cls(client, source, settings)
 
     def send(self, topic: str, key: str, message: Message, event_id: str) -> None:
         """Send one event and wait until the broker has it."""
-        headers = [
-            (name, value.encode()) for name, value in headers_for(topic, message, self._source, event_id).items()
-        ]
+        attributes = headers_for(topic, message, self._source, event_id)
+        headers = [(name, value.encode()) for name, value in attributes.items()]
+        value = message.SerializeToString(deterministic=True)
+        self._send(_Sent(time.monotonic(), topic, key.encode(), value, headers))
+
+    def close(self) -> None:
+        """Flush and disconnect."""
+        self._watch.stop()
+        self._client.close(timeout=5)
+
+    def _send(self, record: _Sent) -> None:
         try:
-            self._client.send(
-                topic, key=key.encode(), value=message.SerializeToString(deterministic=True), headers=headers
-            ).get(ACK_SECONDS)
+            future = self._client.send(record.topic, key=record.key, value=record.value, headers=record.headers)
+            future.get(ACK_SECONDS)
         except KafkaError as error:
             raise Unavailable(
                 "KAFKA_UNAVAILABLE", f"The broker did not take the event ({type(error).__name__})."
             ) from None
+        with self._lock:
+            self._remembered.append(record)
 
-    def close(self) -> None:
-        """Flush and disconnect."""
-        self._client.close(timeout=5)
+    def _resend(self) -> None:
+        with self._lock:
+            since = self._watch.lost_at - self._resend_seconds
+            again = [record for record in self._remembered if record.moment >= since]
+        log.warning("broker returned", resent=len(again))
+        for record in again:
+            try:
+                self._send(record)
+            except Unavailable:
+                return

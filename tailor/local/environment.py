@@ -106,6 +106,7 @@ def _chosen(service: str, settings_file: Path) -> dict[str, str]:
 def _addresses(service: str, ports: Ports) -> dict[str, str]:
     return {
         "TAILOR_KAFKA_BOOTSTRAP_SERVERS": ports.address("broker"),
+        "TAILOR_KAFKA_RESEND_SECONDS": "5",
         "TAILOR_RPC_HOST": "127.0.0.1",
         "TAILOR_RPC_PORT": str(ports[f"{service}-rpc"]),
         "TAILOR_STATUS_HOST": "127.0.0.1",

@@ -64,10 +64,18 @@ def _run(work: Callable[[threading.Event], None], until: Callable[[], bool], sec
 
 
 def _consumer(settings: ServiceSettings, topic: str, handler: Callable[[Event], None], group: str = "") -> Consumer:
-    return Consumer(settings, service=group or f"group-{topic}", topics={topic: handler}, producer=MemoryProducer(), sleep=lambda _: None)
+    return Consumer(
+        settings,
+        service=group or f"group-{topic}",
+        topics={topic: handler},
+        producer=MemoryProducer(),
+        sleep=lambda _: None,
+    )
 
 
-def test_an_event_arrives_with_its_key_its_id_and_its_message(settings: ServiceSettings, producer: KafkaProducer, topic: str) -> None:
+def test_an_event_arrives_with_its_key_its_id_and_its_message(
+    settings: ServiceSettings, producer: KafkaProducer, topic: str
+) -> None:
     producer.send(topic, "run_1", models_pb2.RunFailed(run_id="run_1", reason="CANCELLED"), "evt_1")
     seen: list[Event] = []
     _run(_consumer(settings, topic, seen.append).run, lambda: bool(seen))
@@ -89,7 +97,9 @@ def test_what_was_handled_is_not_handled_again_by_the_next_member(
     assert [event.key for event in second] == ["run_9"]
 
 
-def test_an_event_whose_handler_crashed_comes_again(settings: ServiceSettings, producer: KafkaProducer, topic: str) -> None:
+def test_an_event_whose_handler_crashed_comes_again(
+    settings: ServiceSettings, producer: KafkaProducer, topic: str
+) -> None:
     producer.send(topic, "run_1", models_pb2.RunFailed(run_id="run_1"), "evt_1")
 
     def crash(event: Event) -> None:
@@ -102,7 +112,9 @@ def test_an_event_whose_handler_crashed_comes_again(settings: ServiceSettings, p
     assert seen[0].event_id == "evt_1"
 
 
-def test_a_poison_event_does_not_hold_up_the_next(settings: ServiceSettings, producer: KafkaProducer, topic: str) -> None:
+def test_a_poison_event_does_not_hold_up_the_next(
+    settings: ServiceSettings, producer: KafkaProducer, topic: str
+) -> None:
     seen: list[str] = []
 
     def handler(event: Event) -> None:
@@ -133,12 +145,20 @@ def test_a_handler_may_take_longer_than_the_group_waits_for_a_poll(
     assert done == ["evt_slow"]
 
 
-def test_every_replica_reads_a_table_from_its_beginning(settings: ServiceSettings, producer: KafkaProducer, topic: str) -> None:
+def test_every_replica_reads_a_table_from_its_beginning(
+    settings: ServiceSettings, producer: KafkaProducer, topic: str
+) -> None:
     for generation in (1, 2):
-        producer.send(topic, "s", models_pb2.SpecialistServing(specialist="s", generation=generation), f"evt_{generation}")
+        producer.send(
+            topic, "s", models_pb2.SpecialistServing(specialist="s", generation=generation), f"evt_{generation}"
+        )
     for _ in range(2):
         seen: list[int] = []
-        reader = TableReader(settings, topic, lambda event, seen=seen: seen.append(decode(event, models_pb2.SpecialistServing).generation))  # type: ignore[misc]
+        reader = TableReader(
+            settings,
+            topic,
+            lambda event, seen=seen: seen.append(decode(event, models_pb2.SpecialistServing).generation),
+        )  # type: ignore[misc]
         _run(reader.run, reader.caught_up.is_set)
         assert seen == [1, 2]
 
@@ -152,3 +172,51 @@ def test_a_table_that_is_empty_is_caught_up_at_once(settings: ServiceSettings, t
 def test_a_broker_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         KafkaProducer.from_settings(ServiceSettings(kafka_bootstrap_servers="127.0.0.1:1"), "test")
+
+
+def test_a_killed_broker_is_waited_for_and_nothing_that_it_acknowledged_is_lost(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    import os
+    import signal
+
+    from tailor.local import stack
+    from tailor.local.layout import BROKER
+
+    root = tmp_path_factory.mktemp("killed")
+    running = stack.up(root, only=(BROKER,))
+    try:
+        snapshot = running.wait_ready(60)
+        address = snapshot.ports.address("broker")
+        settings = ServiceSettings(kafka_bootstrap_servers=address, kafka_resend_seconds=5)
+        producer = KafkaProducer.from_settings(settings, "test")
+        seen: set[str] = set()
+        consumer = Consumer(
+            settings,
+            service="group",
+            topics={"run.failed.v1": lambda event: seen.add(event.key)},
+            producer=MemoryProducer(),
+        )
+        process = snapshot.components[BROKER].process
+        assert process is not None
+
+        def publish(numbers: range) -> None:
+            for number in numbers:
+                for _ in range(100):
+                    try:
+                        producer.send("run.failed.v1", f"run_{number}", models_pb2.RunFailed(), f"evt_{number}")
+                        break
+                    except Unavailable:
+                        time.sleep(0.2)
+
+        def work(stop: threading.Event) -> None:
+            publish(range(50))
+            os.kill(process.pid, signal.SIGKILL)
+            publish(range(50, 60))
+            consumer.run(stop)
+
+        _run(work, lambda: len(seen) == 60, 60)
+        producer.close()
+        assert len(seen) == 60
+    finally:
+        stack.down(root)

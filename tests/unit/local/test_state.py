@@ -37,11 +37,13 @@ def test_a_stopped_stack_keeps_its_ports_and_no_process() -> None:
 
 
 def test_a_zombie_is_not_alive() -> None:
-    child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
     reference = identify(child.pid)
     assert reference is not None
     assert reference.is_alive()
-    assert command_of(child.pid)[-1] == "input()"
+    assert command_of(child.pid)[-1].endswith("input()")
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert not reference.is_alive()
