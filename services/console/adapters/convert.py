@@ -1,0 +1,312 @@
+"""From the services' messages to what the console shows."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.console.domain import Role, Visitor
+from services.console.views import (
+    Adapter,
+    Dataset,
+    Document,
+    Draft,
+    Evaluated,
+    Evaluation,
+    Flow,
+    Key,
+    Labels,
+    Piece,
+    Progress,
+    Rejection,
+    Replica,
+    Run,
+    Served,
+    Serving,
+    Specialist,
+    Threshold,
+    Trace,
+)
+from tailor.api.common.v1 import common_pb2
+from tailor.api.evaluation.v1 import evaluation_pb2
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
+from tailor.api.inference.v1 import inference_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.api.training.v1 import training_pb2
+from tailor.errors import PermissionDenied
+from tailor.rpc.auth import Caller
+
+WAITING = {registry_pb2.DECISION_UNSPECIFIED: "waiting"}
+
+
+def time(stamp: Timestamp) -> datetime | None:
+    """The time in UTC; none for one that was not set."""
+    return stamp.ToDatetime(tzinfo=UTC) if stamp.seconds or stamp.nanos else None
+
+
+def word(name: str, prefix: str) -> str:
+    """An enum value's name as a word: `RUN_STATE_QUEUED` is `queued`."""
+    return name.removeprefix(prefix).lower().replace("_", " ")
+
+
+def visitor(caller: Caller, secret_sha256: str) -> Visitor:
+    """The holder of an API key; PermissionDenied for a role that is not known here."""
+    name = word(caller.role, "ROLE_")
+    if name not in set(Role):
+        raise PermissionDenied("ROLE_NOT_ADMITTED", "This key's role may not use the console.")
+    return Visitor(caller.name, Role(name), caller.specialists, caller.key_id, secret_sha256)
+
+
+def labels(wire: common_pb2.Labels) -> Labels:
+    """Labels."""
+    return Labels(wire.source, wire.department, wire.confidentiality)
+
+
+def document(wire: documents_pb2.DocumentAnonymized) -> Document:
+    """A document."""
+    return Document(
+        document_id=wire.document_id,
+        sequence=wire.version.sequence,
+        kind=word(common_pb2.Kind.Name(wire.kind), "KIND_"),
+        labels=labels(wire.labels),
+        format=wire.format,
+        char_count=wire.char_count,
+        findings=dict(wire.findings),
+        create_time=time(wire.create_time),
+    )
+
+
+def rejection(wire: documents_pb2.DocumentRejected) -> Rejection:
+    """A rejected submission."""
+    return Rejection(
+        document_id=wire.document_id,
+        stage=word(documents_pb2.Stage.Name(wire.stage), "STAGE_"),
+        reason=documents_pb2.RejectionReason.Name(wire.reason).removeprefix("REJECTION_REASON_"),
+        hint=wire.hint,
+        duplicate_of=wire.duplicate_of,
+        labels=labels(wire.labels),
+        format=wire.format,
+        create_time=time(wire.create_time),
+    )
+
+
+def catalogued(wire: registry_pb2.CatalogueDocument) -> Document | Rejection:
+    """A document, or a rejected submission."""
+    return rejection(wire.rejected) if wire.HasField("rejected") else document(wire.anonymized)
+
+
+def flow(wire: registry_pb2.GetFlowResponse) -> Flow:
+    """The counts."""
+    return Flow(wire.ingested, wire.anonymized, dict(wire.rejected), dict(wire.findings), dict(wire.dead_lettered))
+
+
+def dataset(wire: models_pb2.DatasetBuilt) -> Dataset:
+    """A dataset."""
+    return Dataset(
+        digest=wire.digest,
+        specialist=wire.specialist,
+        kind=word(models_pb2.DatasetKind.Name(wire.kind), "DATASET_KIND_"),
+        train_rows=wire.train_rows,
+        held_out_rows=wire.held_out_rows,
+        base=wire.base,
+        recipe=wire.recipe,
+        documents=len(wire.document_ids),
+        create_time=time(wire.create_time),
+    )
+
+
+def run(wire: training_pb2.Run) -> Run:
+    """A run."""
+    said = wire.progress
+    progress = Progress(
+        phase=said.phase,
+        step=said.step,
+        total_steps=said.total_steps,
+        loss=said.loss,
+        learning_rate=said.learning_rate,
+        gradient_norm=said.gradient_norm,
+        tokens_per_second=said.tokens_per_second,
+        remaining_seconds=said.remaining_seconds,
+    )
+    return Run(
+        run_id=wire.run_id,
+        specialist=wire.specialist,
+        dataset_digest=wire.dataset_digest,
+        base=wire.base,
+        recipe=wire.recipe,
+        state=word(training_pb2.RunState.Name(wire.state), "RUN_STATE_"),
+        reason=wire.reason,
+        message=wire.message,
+        progress=progress if wire.HasField("progress") else None,
+        adapter_digest=wire.adapter_digest,
+        epoch=wire.epoch,
+        first_loss=wire.first_loss,
+        create_time=time(wire.create_time),
+        start_time=time(wire.start_time),
+        end_time=time(wire.end_time),
+    )
+
+
+def evaluated(wire: models_pb2.AdapterEvaluated) -> Evaluated:
+    """An evaluation's scores."""
+    return Evaluated(
+        evaluation_id=wire.evaluation_id,
+        adapter_digest=wire.adapter_digest,
+        dataset_digest=wire.dataset_digest,
+        base=dict(wire.base.values),
+        candidate=dict(wire.candidate.values),
+        incumbent=dict(wire.incumbent.values),
+        incumbent_digest=wire.incumbent_digest,
+        incumbent_generation=wire.incumbent_generation,
+        rows=wire.rows,
+        create_time=time(wire.create_time),
+    )
+
+
+def evaluation(wire: evaluation_pb2.GetEvaluationResponse) -> Evaluation:
+    """An evaluation with its report."""
+    return Evaluation(
+        evaluation_id=wire.evaluation_id,
+        state=word(evaluation_pb2.EvaluationState.Name(wire.state), "EVALUATION_STATE_"),
+        rows_done=wire.rows_done,
+        rows_total=wire.rows_total,
+        reason=wire.reason,
+        result=evaluated(wire.result) if wire.HasField("result") else None,
+        report_markdown=wire.report_markdown,
+        plot_png=wire.plot_png,
+    )
+
+
+def trained(wire: models_pb2.AdapterTrained) -> Adapter:
+    """An adapter alone."""
+    return Adapter(
+        digest=wire.digest,
+        kind=word(models_pb2.AdapterKind.Name(wire.kind), "ADAPTER_KIND_"),
+        specialist=wire.specialist,
+        run_id=wire.run_id,
+        dataset_digest=wire.dataset_digest,
+        base=wire.base,
+        parent_digest=wire.parent_digest,
+        steps=wire.steps,
+        first_loss=wire.first_loss,
+        last_loss=wire.last_loss,
+        tokens_per_second=wire.tokens_per_second,
+        seconds=wire.seconds,
+        create_time=time(wire.create_time),
+    )
+
+
+def adapter(wire: registry_pb2.CatalogueAdapter) -> Adapter:
+    """An adapter and what is known of it."""
+    decision = WAITING.get(wire.decision) or word(registry_pb2.Decision.Name(wire.decision), "DECISION_")
+    return replace(
+        trained(wire.adapter),
+        evaluation=evaluated(wire.evaluation) if wire.HasField("evaluation") else None,
+        decision=decision,
+        refusals=tuple(wire.refusals),
+        serving=wire.serving,
+    )
+
+
+def decided(wire: models_pb2.SpecialistServing, replicas: Iterable[models_pb2.AdapterServed] = ()) -> Serving:
+    """What serves."""
+    return Serving(
+        generation=wire.generation,
+        adapter_digest=wire.adapter_digest,
+        previous_digest=wire.previous_digest,
+        create_time=time(wire.create_time),
+        replicas=tuple(Replica(item.replica, item.generation, item.serving, item.reason) for item in replicas),
+    )
+
+
+def specialist(wire: registry_pb2.GetSpecialistResponse) -> Specialist:
+    """A specialist and what serves it."""
+    told = wire.specialist
+    selection = {
+        "source": tuple(told.selection.sources),
+        "department": tuple(told.selection.departments),
+        "confidentiality": tuple(told.selection.confidentialities),
+    }
+    return Specialist(
+        name=told.name,
+        revision=told.revision,
+        description=told.description,
+        base=told.base,
+        recipe=told.recipe,
+        selection=selection,
+        min_new_items=told.rebuild.min_new_items,
+        quiet_seconds=told.rebuild.quiet_seconds,
+        min_interval_seconds=told.rebuild.min_interval_seconds,
+        thresholds=tuple(
+            Threshold(item.metric, item.min_gain_over_base, item.max_loss_to_incumbent) for item in told.gate.thresholds
+        ),
+        min_rows=told.gate.min_rows,
+        house_terms=len(told.house_terms),
+        use_teacher=told.use_teacher,
+        update_time=time(told.update_time),
+        serving=decided(wire.serving.decision, wire.serving.replicas) if wire.HasField("serving") else Serving(),
+    )
+
+
+def draft(wire: drafts_pb2.DraftCreated) -> Draft:
+    """A draft."""
+    return Draft(
+        draft_id=wire.draft_id,
+        specialist=wire.specialist,
+        generation=wire.generation,
+        adapter_digest=wire.adapter_digest,
+        dataset_digest=wire.dataset_digest,
+        base=wire.base,
+        prompt_tokens=wire.prompt_tokens,
+        completion_tokens=wire.completion_tokens,
+        finish_reason=wire.finish_reason,
+        first_token_seconds=wire.first_token_seconds,
+        seconds=wire.seconds,
+        key_id=wire.key_id,
+        create_time=time(wire.create_time),
+    )
+
+
+def trace(wire: registry_pb2.TraceResponse) -> Trace:
+    """Where a draft came from."""
+    return Trace(
+        draft=draft(wire.draft),
+        adapter=trained(wire.adapter) if wire.HasField("adapter") else None,
+        dataset=dataset(wire.dataset) if wire.HasField("dataset") else None,
+        documents=tuple(document(item) for item in wire.documents),
+        evaluation=evaluated(wire.evaluation) if wire.HasField("evaluation") else None,
+    )
+
+
+def key(wire: registry_pb2.Key) -> Key:
+    """An API key."""
+    return Key(
+        key_id=wire.key_id,
+        name=wire.name,
+        role=word(common_pb2.Role.Name(wire.role), "ROLE_"),
+        specialists=tuple(wire.specialists),
+        revoked=wire.revoked,
+        create_time=time(wire.create_time),
+        expire_time=time(wire.expire_time),
+    )
+
+
+def served(wire: inference_pb2.ServedSpecialist) -> Served:
+    """What a name means."""
+    what = wire.provenance
+    return Served(wire.name, what.generation, what.adapter_digest, what.base, wire.context_length)
+
+
+def piece(wire: inference_pb2.StreamGenerateResponse) -> Piece:
+    """The next words."""
+    return Piece(
+        draft_id=wire.draft_id,
+        text=wire.text,
+        finish_reason=wire.finish_reason,
+        prompt_tokens=wire.usage.prompt_tokens,
+        completion_tokens=wire.usage.completion_tokens,
+        generation=wire.provenance.generation,
+        adapter_digest=wire.provenance.adapter_digest,
+        base=wire.provenance.base,
+    )

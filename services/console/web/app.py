@@ -1,0 +1,104 @@
+"""The web application: routes, guards, and how errors are shown."""
+
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import quote
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from services.console.domain import Services
+from services.console.settings import Settings
+from services.console.web import actions, login, pages
+from services.console.web.access import Console, console_of, refuse_forged, session_of
+from services.console.web.guard import Guard
+from services.console.web.render import Renderer
+from services.console.web.sessions import COOKIE, Doorkeeper, SessionCodec
+from services.console.web.streams import Streams
+from tailor.errors import Code, InvalidArgument, NotFound, TailorError, Unauthenticated
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
+
+STATUS = {
+    Code.INVALID_ARGUMENT: 400,
+    Code.UNAUTHENTICATED: 401,
+    Code.PERMISSION_DENIED: 403,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.ABORTED: 409,
+    Code.FAILED_PRECONDITION: 412,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.UNAVAILABLE: 503,
+    Code.DEADLINE_EXCEEDED: 504,
+}
+
+
+def create_app(settings: Settings, services: Services) -> ASGIApp:
+    """The console over the given services; the guard is outermost, so that it holds for errors too."""
+    app = FastAPI(
+        title="Tailor", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(refuse_forged)]
+    )
+    app.state.console = Console(
+        services=services,
+        codec=SessionCodec(settings.session_secret),
+        doorkeeper=Doorkeeper(settings.password, services.registry.verify_key),
+        renderer=Renderer(),
+        streams=Streams(),
+    )
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    for module in (login, pages, actions):
+        app.include_router(module.router)
+    app.add_exception_handler(TailorError, _on_tailor_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(RequestValidationError, _on_bad_request)
+    app.add_exception_handler(Exception, _on_fault)
+    return Guard(app)
+
+
+def _shown(request: Request, status: int, reason: str, message: str, fields: dict[str, str]) -> Response:
+    session_of(request)
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"reason": reason, "message": message, "fields": fields}, status_code=status)
+    return console_of(request).renderer.page(
+        request, "error.html", status, code=status, reason=reason, message=message, fields=fields
+    )
+
+
+async def _on_tailor_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TailorError)  # noqa: S101 - it is registered for nothing else
+    if isinstance(error, Unauthenticated) and not request.url.path.startswith("/api/"):
+        target = request.url.path if request.method == "GET" else "/"
+        response: Response = RedirectResponse(f"/login?next={quote(target)}", status_code=303)
+        response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+        return response
+    return _shown(request, STATUS[error.code], error.reason, error.message, error.field_violations)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == HTTPStatus.NOT_FOUND:
+        missing = NotFound("NO_SUCH_PAGE", "There is no such page.")
+        return _shown(request, status, missing.reason, missing.message, {})
+    return _shown(request, status, HTTPStatus(status).name, HTTPStatus(status).phrase, {})
+
+
+async def _on_bad_request(request: Request, error: Exception) -> Response:
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    # Only where and what: the value itself could be a prompt.
+    fields = {".".join(str(part) for part in item["loc"][1:]): str(item["msg"]) for item in problems}
+    bad = InvalidArgument("BAD_REQUEST", "The request cannot be understood.")
+    return _shown(request, 400, bad.reason, bad.message, fields)
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else ""
+    log.error("page failed", error=type(error).__name__, at=where)
+    return _shown(request, 500, "INTERNAL", "The console failed; its log says where.", {})

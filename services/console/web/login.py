@@ -1,0 +1,80 @@
+"""Signing in and out."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import RedirectResponse, Response
+
+from services.console.web.access import Console, ConsoleOf, session_of
+from services.console.web.sessions import COOKIE, LIFETIME_SECONDS, Session
+from tailor.errors import ResourceExhausted, TailorError, Unauthenticated
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
+
+router = APIRouter()
+
+
+def keep(request: Request, console: Console, response: Response, session: Session) -> None:
+    """Put the session into the browser's cookie."""
+    response.set_cookie(
+        COOKIE,
+        console.codec.write(session),
+        max_age=LIFETIME_SECONDS,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+        path="/",
+    )
+
+
+def local(target: str) -> str:
+    """The target if it is a page of ours; the first page otherwise."""
+    safe = target.startswith("/") and not target.startswith(("//", "/\\", "/api/", "/login"))
+    return target if safe and target.isprintable() else "/"
+
+
+@router.get("/login")
+def show_login(request: Request, console: ConsoleOf, next: str = "/") -> Response:
+    """The form."""
+    session = session_of(request)
+    response = console.renderer.page(request, "login.html", next=local(next), error=None)
+    keep(request, console, response, session)
+    return response
+
+
+@router.post("/login")
+def sign_in(
+    request: Request,
+    console: ConsoleOf,
+    secret: Annotated[str, Form(max_length=512)],
+    next: Annotated[str, Form(max_length=512)] = "/",
+) -> Response:
+    """Let somebody in, with a session of their own."""
+    address = request.client.host if request.client else ""
+    try:
+        visitor = console.doorkeeper.admit(secret, address)
+    except (Unauthenticated, ResourceExhausted) as error:
+        log.warning("sign-in refused", reason=error.reason)
+        return _refused(request, console, next, error)
+    log.info("signed in", role=visitor.role.value, key_id=visitor.key_id)
+    response = RedirectResponse(local(next), status_code=303)
+    keep(request, console, response, Session.new(visitor))
+    return response
+
+
+def _refused(request: Request, console: Console, next: str, error: TailorError) -> Response:
+    limited = isinstance(error, ResourceExhausted)
+    status = 429 if limited else 401
+    response = console.renderer.page(request, "login.html", status, next=local(next), error=error)
+    if limited:
+        response.headers["Retry-After"] = "60"
+    return response
+
+
+@router.post("/logout")
+def sign_out() -> Response:
+    """Forget the session."""
+    response = RedirectResponse("/login", status_code=303)
+    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    return response

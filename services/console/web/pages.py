@@ -1,0 +1,184 @@
+"""The pages. Each asks the handlers and renders; what did not answer is named at the top."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from services.console import handlers
+from services.console.domain import Action, Visitor
+from services.console.web.access import ConsoleOf, SignedIn, needs
+from services.console.web.board import board
+from tailor.errors import NotFound
+
+router = APIRouter()
+
+SAID = {"promoted": "The adapter serves from now on.", "rolled-back": "The previous adapter serves again."}
+
+
+@router.get("/")
+def flow(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
+    """The flow at work; whoever may not see it is led to asking."""
+    if not visitor.may(Action.FLOW):
+        return RedirectResponse("/ask", status_code=303)
+    view = handlers.overview(console.services, visitor)
+    return console.renderer.page(request, "flow.html", board=board(view, visitor), failures=view.failures)
+
+
+@router.get("/api/flow")
+def flow_values(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.FLOW))]) -> Response:
+    """The same as values."""
+    return JSONResponse(board(handlers.overview(console.services, visitor), visitor))
+
+
+@router.get("/documents")
+def documents(
+    request: Request,
+    console: ConsoleOf,
+    visitor: Annotated[Visitor, Depends(needs(Action.DOCUMENTS))],
+    token: str = "",
+    specialist: str = "",
+) -> Response:
+    """Documents, the rejected ones after them."""
+    answer = handlers.documents(console.services, visitor, token, specialist)
+    return console.renderer.page(
+        request,
+        "documents.html",
+        page=answer.value,
+        token=token,
+        specialist=specialist,
+        failures=answer.failures,
+    )
+
+
+@router.get("/documents/rejected", dependencies=[Depends(needs(Action.DOCUMENTS))])
+def rejected(request: Request, console: ConsoleOf) -> Response:
+    """Rejected submissions with reason and hint."""
+    answer = handlers.rejections(console.services)
+    return console.renderer.page(request, "rejected.html", items=answer.value, failures=answer.failures)
+
+
+@router.get("/datasets")
+def datasets(
+    request: Request,
+    console: ConsoleOf,
+    visitor: Annotated[Visitor, Depends(needs(Action.DATASETS))],
+    token: str = "",
+) -> Response:
+    """Datasets, newest first."""
+    answer = handlers.datasets(console.services, visitor, token)
+    return console.renderer.page(request, "datasets.html", page=answer.value, token=token, failures=answer.failures)
+
+
+@router.get("/runs")
+def runs(
+    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.RUNS))], token: str = ""
+) -> Response:
+    """Runs, newest first."""
+    answer = handlers.runs(console.services, visitor, token)
+    return console.renderer.page(request, "runs.html", page=answer.value, token=token, failures=answer.failures)
+
+
+@router.get("/runs/{run_id}")
+def run(
+    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.RUNS))], run_id: str
+) -> Response:
+    """One run with its live chart."""
+    answer = handlers.run(console.services, visitor, run_id)
+    return console.renderer.page(request, "run.html", run=answer.value, run_id=run_id, failures=answer.failures)
+
+
+@router.get("/adapters")
+def adapters(
+    request: Request,
+    console: ConsoleOf,
+    visitor: Annotated[Visitor, Depends(needs(Action.ADAPTERS))],
+    token: str = "",
+) -> Response:
+    """Adapters, newest first, with the gate's decisions."""
+    answer = handlers.adapters(console.services, visitor, token)
+    known = handlers.specialists(console.services, visitor)
+    return console.renderer.page(
+        request,
+        "adapters.html",
+        page=answer.value,
+        token=token,
+        generations={item.name: item.serving.generation for item in known.value},
+        failures=dict.fromkeys(answer.failures + known.failures),
+    )
+
+
+@router.get("/evaluations/{digest}")
+def evaluation(
+    request: Request,
+    console: ConsoleOf,
+    visitor: Annotated[Visitor, Depends(needs(Action.EVALUATIONS))],
+    digest: str,
+) -> Response:
+    """An adapter's scores beside base and incumbent, the gate, and the report."""
+    adapter = handlers.adapter(console.services, visitor, digest)
+    report = handlers.evaluation(console.services, digest)
+    known = handlers.specialists(console.services, visitor)
+    failures = dict.fromkeys(adapter.failures + report.failures + known.failures)
+    mine = [item for item in known.value if adapter.value and item.name == adapter.value.specialist]
+    return console.renderer.page(
+        request,
+        "evaluation.html",
+        digest=digest,
+        adapter=adapter.value,
+        # Without the registry nobody can tell whose adapter it is.
+        report=report.value if adapter.value else None,
+        specialist=mine[0] if mine else None,
+        failures=failures,
+    )
+
+
+@router.get("/evaluations/{digest}/plot.png")
+def plot(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.EVALUATIONS))], digest: str) -> Response:
+    """The report's plot."""
+    adapter = handlers.adapter(console.services, visitor, digest)
+    report = handlers.evaluation(console.services, digest).value if adapter.value else None
+    if report is None or not report.plot_png:
+        raise NotFound("NO_PLOT", "There is no plot.")
+    return Response(report.plot_png, media_type="image/png")
+
+
+@router.get("/specialists")
+def specialists(
+    request: Request,
+    console: ConsoleOf,
+    visitor: Annotated[Visitor, Depends(needs(Action.SPECIALISTS))],
+    said: str = "",
+) -> Response:
+    """Specialists and what serves them."""
+    answer = handlers.specialists(console.services, visitor)
+    return console.renderer.page(
+        request, "specialists.html", items=answer.value, said=SAID.get(said), failures=answer.failures
+    )
+
+
+@router.get("/ask")
+def ask(
+    request: Request,
+    console: ConsoleOf,
+    visitor: Annotated[Visitor, Depends(needs(Action.ASK))],
+    specialist: str = "",
+) -> Response:
+    """Ask base and specialist at once, and compare."""
+    answer = handlers.served(console.services, visitor)
+    return console.renderer.page(request, "ask.html", served=answer.value, chosen=specialist, failures=answer.failures)
+
+
+@router.get("/drafts/{draft_id}")
+def draft(
+    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.TRACE))], draft_id: str
+) -> Response:
+    """Where a draft came from."""
+    return console.renderer.page(request, "draft.html", trace=handlers.trace(console.services, visitor, draft_id))
+
+
+@router.get("/keys", dependencies=[Depends(needs(Action.KEYS))])
+def keys(request: Request, console: ConsoleOf, token: str = "") -> Response:
+    """API keys, to look at."""
+    answer = handlers.keys(console.services, token)
+    return console.renderer.page(request, "keys.html", page=answer.value, token=token, failures=answer.failures)

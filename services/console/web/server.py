@@ -1,0 +1,47 @@
+"""uvicorn as a thread of the service's process."""
+
+import threading
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from services.console.settings import Settings
+from tailor.errors import Unavailable
+
+
+class HttpServer:
+    """Serves the application until told to stop."""
+
+    def __init__(self, settings: Settings, app: ASGIApp) -> None:
+        certificate, key = settings.tls_certificate_file, settings.tls_key_file
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                host=settings.http_host,
+                port=settings.http_port,
+                # Its log could hold addresses and, with a fault, values; ours holds neither.
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                server_header=False,
+                proxy_headers=bool(settings.http_trusted_proxies),
+                forwarded_allow_ips=settings.http_trusted_proxies or None,
+                ssl_certfile=certificate if certificate and key else None,
+                ssl_keyfile=key if certificate and key else None,
+                timeout_graceful_shutdown=3,
+            )
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until `stop`."""
+        threading.Thread(target=self._stop_later, args=(stop,), name="http-stop", daemon=True).start()
+        self._server.run()
+
+    def _stop_later(self, stop: threading.Event) -> None:
+        stop.wait()
+        self._server.should_exit = True
+
+    def check_started(self) -> None:
+        """Unavailable until it accepts."""
+        if not self._server.started:
+            raise Unavailable("HTTP_NOT_STARTED", "The web server does not accept yet.")

@@ -1,0 +1,381 @@
+"""Services that live in memory, and a browser that is signed in to them."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from services.console.domain import Judgement, Question, Role, Services, Visitor
+from services.console.settings import Settings
+from services.console.views import (
+    Adapter,
+    Dataset,
+    Document,
+    Draft,
+    Evaluated,
+    Evaluation,
+    Flow,
+    Key,
+    Labels,
+    Page,
+    Piece,
+    Progress,
+    Rejection,
+    Replica,
+    Run,
+    Served,
+    Serving,
+    Specialist,
+    Threshold,
+    Trace,
+)
+from services.console.web.app import create_app
+from tailor.errors import Aborted, NotFound, TailorError, Unavailable
+
+T = TypeVar("T")
+
+PASSWORD = "correct horse battery"
+NAME = "engagement-reports"
+ADAPTER = "a" * 64
+OLD_ADAPTER = "b" * 64
+DATASET = "d" * 64
+RUN = "run_" + "1" * 32
+DRAFT = "drf_" + "2" * 32
+BASE_DRAFT = "drf_" + "3" * 32
+NOW = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
+LABELS = Labels("sharepoint", "risk", "internal")
+
+
+class ListStream:
+    """A stream of given items; an error at the end where one is given."""
+
+    def __init__(self, items: Sequence[T], error: TailorError | None = None) -> None:
+        self.items = items
+        self.error = error
+        self.closed = False
+
+    def __iter__(self) -> Iterator[T]:
+        yield from self.items
+        if self.error:
+            raise self.error
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def document(number: int = 1) -> Document:
+    return Document(
+        f"doc_{number:032x}", number, "document", LABELS, "pdf", 4200 + number, {"PERSON": 3, "EMAIL_ADDRESS": 1}, NOW
+    )
+
+
+def rejection(reason: str = "CORRUPT", hint: str = "Publish the file again, whole.") -> Rejection:
+    return Rejection("doc_" + "f" * 32, "ingestion", reason, hint, "", LABELS, "pdf", NOW)
+
+
+def evaluated(**incumbent: float) -> Evaluated:
+    return Evaluated(
+        evaluation_id="evl_1",
+        adapter_digest=ADAPTER,
+        dataset_digest=DATASET,
+        base={"rouge1": 0.21, "rougeL": 0.12, "bleu": 2.4, "house_terms_f1": 0.05, "perplexity": 24.2},
+        candidate={"rouge1": 0.34, "rougeL": 0.23, "bleu": 9.8, "house_terms_f1": 0.47, "perplexity": 9.6},
+        incumbent=incumbent,
+        incumbent_digest=OLD_ADAPTER if incumbent else "",
+        incumbent_generation=1 if incumbent else 0,
+        rows=48,
+        create_time=NOW,
+    )
+
+
+def adapter(digest: str = ADAPTER, specialist: str = NAME, **known: object) -> Adapter:
+    values: dict[str, object] = {
+        "steps": 120,
+        "first_loss": 3.16,
+        "last_loss": 2.41,
+        "tokens_per_second": 290.0,
+        "seconds": 171.0,
+        "create_time": NOW,
+        "evaluation": evaluated(),
+        "decision": "passed",
+    }
+    return Adapter(digest, "policy", specialist, RUN, DATASET, "smollm2-135m-instruct", **(values | known))  # type: ignore[arg-type]
+
+
+def dataset(specialist: str = NAME) -> Dataset:
+    return Dataset(DATASET, specialist, "sft", 432, 48, "smollm2-135m-instruct", "sft-lora", 118, NOW)
+
+
+def progress(step: int = 40) -> Progress:
+    return Progress("training", step, 120, 3.16 - step * 0.006, 2e-4, 0.9, 288.4, (120 - step) * 1.4)
+
+
+def run(state: str = "running", specialist: str = NAME, step: int = 40) -> Run:
+    return Run(
+        run_id=RUN,
+        specialist=specialist,
+        dataset_digest=DATASET,
+        base="smollm2-135m-instruct",
+        recipe="sft-lora",
+        state=state,
+        progress=progress(step),
+        epoch=1,
+        first_loss=3.16,
+        create_time=NOW,
+        start_time=NOW,
+    )
+
+
+def specialist(name: str = NAME, generation: int = 1, description: str = "Writes engagement reports.") -> Specialist:
+    serving = Serving(generation, OLD_ADAPTER, "", NOW, (Replica("inference-0", generation, True),))
+    return Specialist(
+        name=name,
+        revision=2,
+        description=description,
+        base="smollm2-135m-instruct",
+        recipe="sft-lora",
+        selection={"source": ("sharepoint",), "department": (), "confidentiality": ("internal", "public")},
+        min_new_items=20,
+        quiet_seconds=15,
+        min_interval_seconds=60,
+        thresholds=(Threshold("rougeL", 0.02, 0.01), Threshold("perplexity", 1.0, 0.5)),
+        min_rows=30,
+        house_terms=24,
+        update_time=NOW,
+        serving=serving if generation else Serving(),
+    )
+
+
+def draft(draft_id: str = DRAFT, specialist: str = NAME) -> Draft:
+    return Draft(
+        draft_id, specialist, 1 if specialist else 0, ADAPTER, DATASET, "base", 40, 120, "stop", 0.3, 5.1, "", NOW
+    )
+
+
+@dataclass
+class FakeRegistry:
+    """The registry."""
+
+    flow_counts: Flow = field(
+        default_factory=lambda: Flow(131, 128, {"DUPLICATE": 4, "CORRUPT": 1}, {"PERSON": 1210, "EMAIL_ADDRESS": 301})
+    )
+    document_items: list[Document | Rejection] = field(default_factory=lambda: [document(1), document(2), rejection()])
+    dataset_items: list[Dataset] = field(default_factory=lambda: [dataset()])
+    adapter_items: list[Adapter] = field(default_factory=lambda: [adapter()])
+    specialist_items: list[Specialist] = field(default_factory=lambda: [specialist()])
+    key_items: list[Key] = field(
+        default_factory=lambda: [Key("key_0011223344556677", "CI publisher", "engineer", (), False, NOW)]
+    )
+    traces: dict[str, Trace] = field(
+        default_factory=lambda: {
+            DRAFT: Trace(draft(), adapter(), dataset(), (document(1), document(2)), evaluated()),
+            BASE_DRAFT: Trace(draft(BASE_DRAFT, "")),
+        }
+    )
+    visitors: dict[str, Visitor] = field(default_factory=dict)
+    page_size: int = 100
+    down: bool = False
+    promoted: list[tuple[str, str, int]] = field(default_factory=list)
+    rolled_back: list[tuple[str, int]] = field(default_factory=list)
+    judgements: dict[str, Judgement] = field(default_factory=dict)
+
+    def _answer(self) -> None:
+        if self.down:
+            raise Unavailable("UNAVAILABLE", "registry does not answer.")
+
+    def _page(self, items: list[T], token: str, size: int | None = None) -> Page[T]:
+        self._answer()
+        start, size = int(token or 0), size or self.page_size
+        more = start + size < len(items)
+        return Page(tuple(items[start : start + size]), str(start + size) if more else "")
+
+    def flow(self) -> Flow:
+        self._answer()
+        return self.flow_counts
+
+    def documents(self, token: str, specialist: str, size: int) -> Page[Document | Rejection]:
+        return self._page(self.document_items, token, min(size, self.page_size))
+
+    def datasets(self, token: str) -> Page[Dataset]:
+        return self._page(self.dataset_items, token)
+
+    def adapters(self, token: str) -> Page[Adapter]:
+        return self._page(self.adapter_items, token)
+
+    def specialists(self, token: str) -> Page[Specialist]:
+        return self._page(self.specialist_items, token)
+
+    def _generation(self, name: str) -> int:
+        self._answer()
+        return next(item.serving.generation for item in self.specialist_items if item.name == name)
+
+    def promote(self, specialist: str, adapter_digest: str, expected_generation: int) -> Serving:
+        if expected_generation != self._generation(specialist):
+            raise Aborted("GENERATION_MOVED", "Somebody else decided first; look again.")
+        self.promoted.append((specialist, adapter_digest, expected_generation))
+        return Serving(expected_generation + 1, adapter_digest)
+
+    def roll_back(self, specialist: str, expected_generation: int) -> Serving:
+        if expected_generation != self._generation(specialist):
+            raise Aborted("GENERATION_MOVED", "Somebody else decided first; look again.")
+        self.rolled_back.append((specialist, expected_generation))
+        return Serving(expected_generation + 1)
+
+    def trace(self, draft_id: str) -> Trace:
+        self._answer()
+        if draft_id not in self.traces:
+            raise NotFound("UNKNOWN_DRAFT", "There is no such draft.")
+        return self.traces[draft_id]
+
+    def record_judgement(self, judgement: Judgement, request_id: str) -> str:
+        self._answer()
+        self.judgements[request_id] = judgement
+        return "jdg_" + "4" * 32
+
+    def keys(self, token: str) -> Page[Key]:
+        return self._page(self.key_items, token)
+
+    def verify_key(self, secret_sha256: str) -> Visitor:
+        self._answer()
+        if secret_sha256 not in self.visitors:
+            raise NotFound("UNKNOWN_KEY", "There is no such key.")
+        return self.visitors[secret_sha256]
+
+
+@dataclass
+class FakeTraining:
+    """Training."""
+
+    items: list[Run] = field(default_factory=lambda: [run()])
+    reports: list[Run] = field(default_factory=lambda: [run(step=step) for step in range(1, 4)])
+    down: bool = False
+
+    def runs(self, token: str) -> Page[Run]:
+        if self.down:
+            raise Unavailable("UNAVAILABLE", "training does not answer.")
+        return Page(tuple(self.items))
+
+    def run(self, run_id: str) -> Run:
+        found = [item for item in self.runs("").items if item.run_id == run_id]
+        if not found:
+            raise NotFound("UNKNOWN_RUN", "There is no such run.")
+        return found[0]
+
+    def watch(self, run_id: str) -> ListStream:
+        return ListStream(self.reports)
+
+
+@dataclass
+class FakeEvaluation:
+    """Evaluation."""
+
+    answers: dict[str, Evaluation] = field(
+        default_factory=lambda: {
+            ADAPTER: Evaluation("evl_1", "succeeded", 96, 96, "", evaluated(), "# Report\n\nAll well.", b"\x89PNG fake")
+        }
+    )
+    down: bool = False
+
+    def evaluation(self, adapter_digest: str) -> Evaluation:
+        if self.down:
+            raise Unavailable("UNAVAILABLE", "evaluation does not answer.")
+        if adapter_digest not in self.answers:
+            raise NotFound("UNKNOWN_EVALUATION", "There is no such evaluation.")
+        return self.answers[adapter_digest]
+
+
+@dataclass
+class FakeInference:
+    """Inference."""
+
+    names: tuple[str, ...] = ("base", NAME)
+    error: TailorError | None = None
+    down: bool = False
+    asked: list[Question] = field(default_factory=list)
+    streams: list[ListStream] = field(default_factory=list)
+
+    def specialists(self) -> tuple[Served, ...]:
+        if self.down:
+            raise Unavailable("UNAVAILABLE", "inference does not answer.")
+        return tuple(Served(name, 1, ADAPTER, "smollm2", 2048) for name in self.names)
+
+    def ask(self, question: Question) -> ListStream:
+        self.asked.append(question)
+        draft_id = BASE_DRAFT if question.model == "base" else DRAFT
+        pieces = [Piece(draft_id, "The findings "), Piece(draft_id, "follow.", "stop", 12, 4, 1, ADAPTER, "smollm2")]
+        stream = ListStream(pieces, self.error)
+        self.streams.append(stream)
+        return stream
+
+
+@dataclass
+class FakeHealth:
+    """Health of the services."""
+
+    down: set[str] = field(default_factory=set)
+
+    def check(self, service: str) -> bool:
+        return service not in self.down
+
+
+@dataclass
+class World:
+    """A console over services in memory."""
+
+    registry: FakeRegistry = field(default_factory=FakeRegistry)
+    training: FakeTraining = field(default_factory=FakeTraining)
+    evaluation: FakeEvaluation = field(default_factory=FakeEvaluation)
+    inference: FakeInference = field(default_factory=FakeInference)
+    health: FakeHealth = field(default_factory=FakeHealth)
+
+    def services(self) -> Services:
+        return Services(self.registry, self.training, self.evaluation, self.inference, self.health)
+
+    def browser(self, base_url: str = "http://testserver") -> TestClient:
+        app = create_app(settings(), self.services())
+        return TestClient(app, base_url=base_url, follow_redirects=False, raise_server_exceptions=False)
+
+    def key(self, role: Role, *specialists: str) -> str:
+        """The secret of a new API key."""
+        secret = f"tlr_{role.value}_{len(self.registry.visitors)}"
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        self.registry.visitors[digest] = Visitor(
+            f"{role.value} key", role, frozenset(specialists), "key_0011223344556677", digest
+        )
+        return secret
+
+    def signed_in(self, role: Role = Role.OPERATOR, *specialists: str) -> TestClient:
+        """A browser of somebody with this role."""
+        browser = self.browser()
+        sign_in(browser, self.key(role, *specialists))
+        return browser
+
+
+def settings() -> Settings:
+    """Settings that are read from nowhere."""
+    return Settings(
+        password=SecretStr(PASSWORD),
+        session_secret=SecretStr("s" * 40),
+        identity_key_file=Path("none"),
+        trust_file=Path("none"),
+    )
+
+
+def csrf(browser: TestClient, path: str = "/login") -> str:
+    """The token in a page's forms."""
+    found = re.search(r'data-csrf="([^"]+)"', browser.get(path).text)
+    assert found
+    return found.group(1)
+
+
+def sign_in(browser: TestClient, secret: str) -> None:
+    """Sign in, and send the session's token with every later request."""
+    answer = browser.post("/login", data={"secret": secret, "csrf": csrf(browser)})
+    assert answer.status_code == 303, answer.text
+    browser.headers["x-csrf-token"] = csrf(browser)

@@ -1,0 +1,265 @@
+"""What visitors do, and who may."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+
+from services.console.domain import ADMITTED, Action, Judgement, Question, Role
+from services.console.web.streams import Streams
+from tailor.api.common.v1 import common_pb2
+from tailor.api.evaluation.v1 import evaluation_pb2
+from tailor.api.inference.v1 import inference_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.api.training.v1 import training_pb2
+from tailor.errors import InvalidArgument, ResourceExhausted
+from tests.unit.console.fakes import ADAPTER, BASE_DRAFT, DRAFT, NAME, RUN, ListStream, World, specialist
+
+REGISTRY = registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].methods_by_name
+TRAINING = training_pb2.DESCRIPTOR.services_by_name["TrainingService"].methods_by_name
+EVALUATION = evaluation_pb2.DESCRIPTOR.services_by_name["EvaluationService"].methods_by_name
+INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].methods_by_name
+METHODS: dict[Action, list[MethodDescriptor]] = {
+    Action.FLOW: [REGISTRY["GetFlow"]],
+    Action.DOCUMENTS: [REGISTRY["ListDocuments"]],
+    Action.DATASETS: [REGISTRY["ListDatasets"]],
+    Action.RUNS: [TRAINING["ListRuns"], TRAINING["GetRun"], TRAINING["WatchRun"]],
+    Action.ADAPTERS: [REGISTRY["ListAdapters"]],
+    Action.EVALUATIONS: [EVALUATION["GetEvaluation"]],
+    Action.SPECIALISTS: [REGISTRY["ListSpecialists"]],
+    Action.ASK: [INFERENCE["StreamGenerate"], INFERENCE["ListSpecialists"]],
+    Action.TRACE: [REGISTRY["Trace"]],
+    Action.JUDGE: [REGISTRY["RecordJudgement"]],
+    Action.PROMOTE: [REGISTRY["Promote"], REGISTRY["Rollback"]],
+    Action.KEYS: [REGISTRY["ListKeys"]],
+}
+PROMOTION = {"specialist": NAME, "adapter_digest": ADAPTER, "expected_generation": "1"}
+
+
+def events(text: str) -> list[tuple[str, dict[str, object]]]:
+    """Server-Sent Events of an answer."""
+    found = []
+    for block in text.strip().split("\n\n"):
+        name, data = block.split("\n")
+        found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+@pytest.mark.parametrize("action", METHODS)
+def test_roles_may_do_here_what_the_contracts_let_them_do(action: Action) -> None:
+    here = {role for role in Role if action in ADMITTED[role]}
+    for method in METHODS[action]:
+        access = method.GetOptions().Extensions[common_pb2.access]
+        admitted = {common_pb2.Role.Name(role).removeprefix("ROLE_").lower().replace("_", " ") for role in access.roles}
+        assert here == admitted, method.name
+        assert "console" in access.services, method.name
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_each_role_opens_its_own_pages_and_no_other(role: Role) -> None:
+    browser = World().signed_in(role)
+    paths = {
+        "/documents": Action.DOCUMENTS,
+        "/datasets": Action.DATASETS,
+        "/runs": Action.RUNS,
+        "/adapters": Action.ADAPTERS,
+        f"/evaluations/{ADAPTER}": Action.EVALUATIONS,
+        "/specialists": Action.SPECIALISTS,
+        "/ask": Action.ASK,
+        "/keys": Action.KEYS,
+        "/api/flow": Action.FLOW,
+    }
+    for path, action in paths.items():
+        assert browser.get(path).status_code == (200 if action in ADMITTED[role] else 403), path
+    links = {path for path in paths if f'<a href="{path}"' in browser.get(f"/drafts/{DRAFT}").text}
+    assert links == {path for path, action in paths.items() if action in ADMITTED[role] and path.count("/") == 1}
+
+
+def test_who_may_not_see_the_flow_is_led_to_asking() -> None:
+    assert World().signed_in(Role.EXPERT).get("/").headers["location"] == "/ask"
+
+
+def test_operator_promotes_with_the_generation_that_they_saw() -> None:
+    world = World()
+    browser = world.signed_in()
+    assert 'action="/promote"' in browser.get("/adapters").text
+    answer = browser.post("/promote", data=PROMOTION)
+    assert answer.headers["location"] == "/specialists?said=promoted"
+    assert world.registry.promoted == [(NAME, ADAPTER, 1)]
+    assert "The adapter serves from now on." in browser.get("/specialists?said=promoted").text
+
+
+def test_promotion_after_somebody_else_decided_says_so() -> None:
+    world = World()
+    answer = world.signed_in().post("/promote", data=PROMOTION | {"expected_generation": "0"})
+    assert answer.status_code == 409
+    assert "GENERATION_MOVED" in answer.text
+    assert world.registry.promoted == []
+
+
+def test_operator_rolls_back() -> None:
+    world = World()
+    browser = world.signed_in()
+    assert 'action="/rollback"' in browser.get("/specialists").text
+    answer = browser.post("/rollback", data={"specialist": NAME, "expected_generation": "1"})
+    assert answer.headers["location"] == "/specialists?said=rolled-back"
+    assert world.registry.rolled_back == [(NAME, 1)]
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.OPERATOR])
+def test_nobody_else_promotes_or_rolls_back(role: Role) -> None:
+    world = World()
+    browser = world.signed_in(role)
+    assert browser.post("/promote", data=PROMOTION).status_code == 403
+    assert browser.post("/rollback", data={"specialist": NAME, "expected_generation": "1"}).status_code == 403
+    assert not world.registry.promoted + world.registry.rolled_back
+    if Action.ADAPTERS in ADMITTED[role]:
+        assert 'action="/promote"' not in browser.get("/adapters").text
+        assert 'action="/rollback"' not in browser.get("/specialists").text
+
+
+def test_answer_is_streamed_with_its_draft() -> None:
+    world = World()
+    browser = world.signed_in(Role.EXPERT)
+    answer = browser.post("/api/ask", json={"model": NAME, "prompt": "Write.", "max_tokens": 64})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    said = events(answer.text)
+    assert [name for name, _ in said] == ["piece", "piece", "end"]
+    assert "".join(str(data["text"]) for name, data in said if name == "piece") == "The findings follow."
+    assert said[1][1]["draft_id"] == DRAFT
+    assert said[1][1]["finish_reason"] == "stop"
+    assert world.inference.asked == [Question(NAME, "Write.", 64, 0.0)]
+    assert world.inference.streams[0].closed
+
+
+def test_refusal_in_mid_stream_reaches_the_browser() -> None:
+    world = World()
+    world.inference.error = ResourceExhausted("QUEUE_FULL", "Ask again in a moment.")
+    said = events(world.signed_in().post("/api/ask", json={"model": "base", "prompt": "x"}).text)
+    assert said[-1] == ("failure", {"reason": "QUEUE_FULL", "message": "Ask again in a moment."})
+
+
+@pytest.mark.parametrize(
+    ("question", "field"),
+    [
+        ({"model": "adapter:abc", "prompt": "x"}, "model"),
+        ({"model": NAME, "prompt": " "}, "prompt"),
+        ({"model": NAME, "prompt": "x", "max_tokens": 0}, "max_tokens"),
+        ({"model": NAME, "prompt": "x", "temperature": 3}, "temperature"),
+        ({"model": NAME, "prompt": "x" * 20_001}, "prompt"),
+    ],
+)
+def test_bad_question_is_refused_with_its_field(question: dict[str, object], field: str) -> None:
+    world = World()
+    answer = world.signed_in().post("/api/ask", json=question)
+    assert answer.status_code == 400
+    assert field in answer.json()["fields"]
+    assert world.inference.asked == []
+
+
+def test_key_asks_only_the_specialists_that_it_was_given() -> None:
+    world = World()
+    browser = world.signed_in(Role.CALLER, "another")
+    assert browser.post("/api/ask", json={"model": NAME, "prompt": "x"}).status_code == 404
+    assert browser.post("/api/ask", json={"model": "base", "prompt": "x"}).status_code == 200
+    assert [question.model for question in world.inference.asked] == ["base"]
+
+
+def test_expert_ranks_two_drafts_once() -> None:
+    world = World()
+    browser = world.signed_in(Role.EXPERT, NAME)
+    sent = {"ranking": [DRAFT, BASE_DRAFT], "accuracy": 4, "style": 5, "comment": " good "}
+    for _ in range(2):
+        answer = browser.post("/api/judgements", json=sent)
+        assert answer.json()["judgement_id"].startswith("jdg_")
+    assert list(world.registry.judgements.values()) == [Judgement((DRAFT, BASE_DRAFT), 4, 5, 0, "good")]
+
+
+@pytest.mark.parametrize("role", [Role.CALLER, Role.ENGINEER, Role.DATA_PROTECTION])
+def test_only_experts_and_operators_judge(role: Role) -> None:
+    world = World()
+    browser = world.signed_in(role)
+    assert browser.post("/api/judgements", json={"ranking": [DRAFT]}).status_code == 403
+    assert world.registry.judgements == {}
+
+
+def test_nobody_judges_or_sees_drafts_of_a_specialist_that_they_were_not_given() -> None:
+    world = World()
+    browser = world.signed_in(Role.EXPERT, "another")
+    assert browser.post("/api/judgements", json={"ranking": [DRAFT, BASE_DRAFT]}).status_code == 404
+    assert browser.get(f"/drafts/{DRAFT}").status_code == 404
+    assert world.registry.judgements == {}
+
+
+@pytest.mark.parametrize(
+    "judgement",
+    [{"ranking": [DRAFT, DRAFT]}, {"ranking": [DRAFT], "style": 6}, {"ranking": [DRAFT], "comment": "x" * 4001}],
+)
+def test_bad_judgement_is_refused(judgement: dict[str, object]) -> None:
+    assert World().signed_in(Role.EXPERT).post("/api/judgements", json=judgement).status_code == 400
+
+
+def test_expert_sees_no_documents_behind_a_draft() -> None:
+    text = World().signed_in(Role.EXPERT).get(f"/drafts/{DRAFT}").text
+    assert "Documents it learned from" not in text
+
+
+def test_run_is_streamed_from_its_first_report_on() -> None:
+    said = events(World().signed_in(Role.ENGINEER).get(f"/api/runs/{RUN}/events").text)
+    steps = [data["progress"]["step"] for name, data in said if name == "run"]  # type: ignore[index]
+    assert steps == [1, 2, 3]
+    assert said[-1] == ("end", {})
+
+
+def test_unknown_run_has_no_stream() -> None:
+    assert World().signed_in().get("/api/runs/run_x/events").json()["reason"] == "UNKNOWN_RUN"
+
+
+def test_streams_are_limited_and_places_come_back() -> None:
+    streams = Streams(limit=1)
+    held = ListStream([])
+    streams.respond(held, lambda _: ("x", {}))
+    refused = ListStream([])
+    with pytest.raises(ResourceExhausted):
+        streams.respond(refused, lambda _: ("x", {}))
+    assert refused.closed
+
+
+def test_stream_closes_when_the_browser_goes() -> None:
+    class Endless:
+        def __init__(self) -> None:
+            self.closed = threading.Event()
+
+        def __iter__(self) -> Iterator[int]:
+            yield 1
+            self.closed.wait(10)
+
+        def close(self) -> None:
+            self.closed.set()
+
+    endless = Endless()
+
+    async def read_one() -> None:
+        body = Streams().respond(endless, lambda item: ("x", {"item": item})).body_iterator
+        assert "item" in str(await anext(body))
+        await body.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(read_one())
+    assert endless.closed.is_set()
+
+
+def test_question_and_judgement_know_their_limits() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        Question("UPPER", "", 5000, -1)
+    assert set(caught.value.field_violations) == {"model", "prompt", "max_tokens", "temperature"}
+    with pytest.raises(InvalidArgument):
+        Judgement(())
+
+
+def test_generation_zero_offers_no_rollback() -> None:
+    world = World()
+    world.registry.specialist_items = [specialist(generation=0)]
+    assert 'action="/rollback"' not in world.signed_in().get("/specialists").text

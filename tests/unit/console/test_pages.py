@@ -1,0 +1,221 @@
+"""The pages over services in memory."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from services.console.domain import Role
+from services.console.views import Evaluation, Flow
+from tests.unit.console.fakes import (
+    ADAPTER,
+    BASE_DRAFT,
+    DRAFT,
+    NAME,
+    OLD_ADAPTER,
+    PASSWORD,
+    RUN,
+    World,
+    adapter,
+    dataset,
+    document,
+    evaluated,
+    rejection,
+    run,
+    sign_in,
+    specialist,
+)
+
+PAGES = [
+    "/",
+    "/documents",
+    "/documents/rejected",
+    "/datasets",
+    "/runs",
+    f"/runs/{RUN}",
+    "/adapters",
+    f"/evaluations/{ADAPTER}",
+    "/specialists",
+    "/ask",
+    f"/drafts/{DRAFT}",
+    f"/drafts/{BASE_DRAFT}",
+    "/keys",
+]
+HOSTILE = '<img src=x onerror="alert(1)">'
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_renders_for_the_operator(path: str) -> None:
+    answer = World().signed_in().get(path)
+    assert answer.status_code == 200
+    assert "</html>" in answer.text
+    assert 'class="notice bad"><strong>' not in answer.text
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_no_page_has_inline_script_inline_style_or_anything_from_elsewhere(path: str) -> None:
+    text = World().signed_in().get(path).text
+    assert not re.search(r"<script(?![^>]* src=)|\sstyle=|\son[a-z]+=|https?://", text)
+
+
+def test_static_files_load_nothing_from_elsewhere() -> None:
+    browser = World().browser()
+    for name in ("console.css", "console.js", "icon.svg"):
+        answer = browser.get(f"/static/{name}")
+        assert answer.status_code == 200
+        addresses = set(re.findall(r"https?://[^\"'\s)]+", answer.text))
+        assert addresses <= {"http://www.w3.org/2000/svg"}
+
+
+def test_flow_counts_every_submission_once() -> None:
+    world = World()
+    world.registry.flow_counts = Flow(10, 7, {"DUPLICATE": 3, "UNREADABLE": 1}, {"PERSON": 12})
+    board = world.signed_in().get("/api/flow").json()
+    stages = {stage["name"]: stage for stage in board["stages"]}
+    assert [stages[name]["value"] for name in ("submitted", "ingested", "anonymised", "rows")] == [
+        "13",
+        "10",
+        "7",
+        "480",
+    ]
+    assert stages["submitted"]["note"] == "2 under way"
+    assert board["rejected_total"] == "4"
+    assert board["findings"] == [{"name": "person", "count": "12", "share": 100}]
+
+
+def test_flow_shows_run_gate_and_what_serves() -> None:
+    stages = {stage["name"]: stage for stage in World().signed_in().get("/api/flow").json()["stages"]}
+    assert (stages["run"]["value"], stages["run"]["state"]) == ("33 %", "busy")
+    assert (stages["evaluation"]["value"], stages["evaluation"]["state"]) == ("passed", "done")
+    assert (stages["serving"]["value"], stages["serving"]["note"]) == ("1", "bbbbbbbbbb · generation 1")
+
+
+def test_flow_is_calm_before_anything_happened() -> None:
+    world = World()
+    world.registry.flow_counts = Flow()
+    world.registry.dataset_items, world.registry.adapter_items, world.registry.specialist_items = [], [], []
+    world.training.items = []
+    stages = world.signed_in().get("/api/flow").json()["stages"]
+    assert {stage["state"] for stage in stages} == {"idle"}
+
+
+def test_a_service_that_does_not_answer_is_named_and_the_rest_is_shown() -> None:
+    world = World()
+    browser = world.signed_in()
+    world.training.down = True
+    world.health.down = {"training"}
+    text = browser.get("/").text
+    assert "training could not be asked." in text
+    assert "134" not in text
+    assert "131" in text
+    board = browser.get("/api/flow").json()
+    assert {"name": "training", "state": "down"} in board["services"]
+    assert [stage["note"] for stage in board["stages"] if stage["name"] == "run"] == ["training does not answer"]
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if not path.startswith("/drafts/")])
+def test_pages_render_while_no_service_answers(path: str) -> None:
+    world = World()
+    browser = world.browser()
+    sign_in(browser, PASSWORD)
+    world.registry.down = world.training.down = world.evaluation.down = world.inference.down = True
+    answer = browser.get(path)
+    assert answer.status_code == 200
+    assert "could not be asked." in answer.text
+    assert "UNAVAILABLE" in answer.text
+
+
+def test_documents_show_counts_labels_and_rejections() -> None:
+    text = World().signed_in().get("/documents").text
+    assert "email address <b>1</b>" in text
+    assert '<span class="tag">sharepoint</span>' in text
+    assert "CORRUPT" in text
+
+
+def test_documents_are_paged() -> None:
+    world = World()
+    world.registry.page_size = 2
+    browser = world.signed_in()
+    assert "token=2" in browser.get("/documents").text
+    assert "CORRUPT" in browser.get("/documents?token=2").text
+    assert "CORRUPT" in browser.get("/documents/rejected").text
+
+
+def test_everything_from_outside_is_escaped() -> None:
+    world = World()
+    world.registry.specialist_items = [specialist(description=HOSTILE)]
+    world.registry.document_items = [
+        replace(document(), format=HOSTILE, findings={HOSTILE: 1}),
+        rejection(hint=HOSTILE),
+    ]
+    world.registry.adapter_items = [adapter(refusals=(HOSTILE,), decision="refused")]
+    world.registry.dataset_items = [replace(dataset(), recipe=HOSTILE)]
+    world.training.items = [replace(run("failed"), reason="BAD", message=HOSTILE)]
+    world.evaluation.answers[ADAPTER] = Evaluation(
+        "e", "succeeded", 1, 1, "", evaluated(), f"{HOSTILE} [x](javascript:alert(1)) ![y](https://evil.example/p.png)"
+    )
+    browser = world.signed_in()
+    for path in (*PAGES, f"/nowhere/{HOSTILE}", f"/documents?specialist={HOSTILE}", f"/login?next=/{HOSTILE}"):
+        text = browser.get(path).text
+        assert "<img src=x" not in text
+        assert "javascript:" not in re.sub(r"\(javascript:[^)]*\)", "", text)
+        assert 'src="https:' not in text
+
+
+def test_evaluation_shows_scores_gate_report_and_plot() -> None:
+    world = World()
+    world.registry.adapter_items = [adapter(evaluation=evaluated(rougeL=0.2), refusals=("too few rows",))]
+    world.evaluation.answers[ADAPTER] = replace(world.evaluation.answers[ADAPTER], result=evaluated(rougeL=0.2))
+    browser = world.signed_in()
+    text = browser.get(f"/evaluations/{ADAPTER}").text
+    for part in ("ROUGE-L", "0.120", "0.200", "0.230", "+0.110", "+14.600", "too few rows", "All well.", "plot.png"):
+        assert part in text
+    plot = browser.get(f"/evaluations/{ADAPTER}/plot.png")
+    assert (plot.headers["content-type"], plot.content[:4]) == ("image/png", b"\x89PNG")
+
+
+def test_evaluation_of_an_adapter_that_was_not_measured_yet() -> None:
+    world = World()
+    world.registry.adapter_items = [adapter(OLD_ADAPTER, evaluation=None, decision="waiting")]
+    browser = world.signed_in()
+    assert "Not measured yet." in browser.get(f"/evaluations/{OLD_ADAPTER}").text
+    assert browser.get(f"/evaluations/{OLD_ADAPTER}/plot.png").status_code == 404
+
+
+def test_unknown_things_are_not_found() -> None:
+    browser = World().signed_in()
+    for path in ("/runs/run_x", "/evaluations/none", "/drafts/drf_x", "/nowhere"):
+        answer = browser.get(path)
+        assert answer.status_code == 404
+        assert "That did not work" in answer.text
+
+
+def test_trace_names_adapter_dataset_and_documents() -> None:
+    text = World().signed_in().get(f"/drafts/{DRAFT}").text
+    assert all(part in text for part in (f"/evaluations/{ADAPTER}", "432 to train on", document(2).document_id))
+    assert "no document of the company" in World().signed_in().get(f"/drafts/{BASE_DRAFT}").text
+
+
+def test_key_with_one_specialist_sees_no_other() -> None:
+    world = World()
+    world.registry.specialist_items.append(specialist("secret-deals"))
+    world.registry.adapter_items.append(adapter("e" * 64, "secret-deals"))
+    world.registry.dataset_items.append(dataset("secret-deals"))
+    world.training.items.append(replace(run(specialist="secret-deals"), run_id="run_secret"))
+    world.inference.names = ("base", NAME, "secret-deals")
+    browser = world.signed_in(Role.ENGINEER, NAME)
+    for path in ("/", "/specialists", "/adapters", "/datasets", "/runs", "/ask"):
+        assert "secret-deals" not in browser.get(path).text
+    for path in (f"/evaluations/{'e' * 64}", "/runs/run_secret", "/documents?specialist=secret-deals"):
+        assert browser.get(path).status_code == 404
+
+
+def test_a_fault_of_ours_shows_no_traceback() -> None:
+    world = World()
+    browser = world.signed_in()
+    world.registry.key_items = [object()]  # type: ignore[list-item]
+    answer = browser.get("/keys")
+    assert answer.status_code == 500
+    assert "INTERNAL" in answer.text
+    assert "Traceback" not in answer.text
+    assert answer.headers["x-frame-options"] == "DENY"

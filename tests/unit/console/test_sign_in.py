@@ -1,0 +1,178 @@
+"""Who gets in, and what every answer carries."""
+
+import pytest
+from fastapi.routing import APIRoute
+from pydantic import SecretStr
+
+from services.console.domain import Role, Visitor
+from services.console.web import actions, login, pages
+from services.console.web.login import local
+from services.console.web.sessions import COOKIE, Doorkeeper, Session, SessionCodec, Throttle
+from tailor.errors import NotFound, ResourceExhausted, Unauthenticated
+from tests.unit.console.fakes import PASSWORD, World, csrf, sign_in
+
+OPEN = {"/login", "/logout"}
+
+
+def test_every_page_wants_a_sign_in() -> None:
+    browser = World().browser()
+    routes = [route for module in (login, pages, actions) for route in module.router.routes]
+    routes = [route for route in routes if isinstance(route, APIRoute) and route.path not in OPEN]
+    assert len(routes) > 15
+    for route in routes:
+        path = route.path.replace("{", "").replace("}", "")
+        for method in route.methods:
+            answer = browser.request(method, path)
+            if path.startswith("/api/"):
+                assert answer.status_code == 401, path
+            else:
+                assert (answer.status_code, answer.headers["location"][:6]) == (303, "/login"), path
+
+
+def test_there_is_no_api_description_to_read() -> None:
+    browser = World().browser()
+    assert [browser.get(path).status_code for path in ("/docs", "/redoc", "/openapi.json")] == [404, 404, 404]
+
+
+def test_password_lets_the_operator_in_and_back_to_the_page_they_wanted() -> None:
+    browser = World().browser()
+    answer = browser.post("/login", data={"secret": PASSWORD, "csrf": csrf(browser), "next": "/runs"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/runs")
+    assert "operator" in browser.get("/runs").text
+
+
+def test_wrong_password_is_refused_and_tries_are_limited() -> None:
+    browser = World().browser()
+    form = {"secret": "wrong", "csrf": csrf(browser)}
+    answers = [browser.post("/login", data=form) for _ in range(7)]
+    assert [answer.status_code for answer in answers] == [401] * 6 + [429]
+    assert "WRONG_SECRET" in answers[0].text
+    assert answers[-1].headers["retry-after"] == "60"
+    right = browser.post("/login", data={"secret": PASSWORD, "csrf": csrf(browser)})
+    assert right.status_code == 429
+
+
+def test_unknown_key_counts_as_a_failed_try() -> None:
+    browser = World().browser()
+    form = {"secret": "tlr_guess", "csrf": csrf(browser)}
+    assert [browser.post("/login", data=form).status_code for _ in range(7)][-2:] == [401, 429]
+
+
+def test_sign_in_says_so_when_the_registry_cannot_verify_a_key() -> None:
+    world = World()
+    browser = world.browser()
+    world.registry.down = True
+    answer = browser.post("/login", data={"secret": "tlr_any", "csrf": csrf(browser)})
+    assert answer.status_code == 503
+    assert "registry does not answer" in answer.text
+
+
+def test_api_key_gives_its_role() -> None:
+    browser = World().signed_in(Role.ENGINEER)
+    assert "engineer key" in browser.get("/").text
+
+
+def test_revoked_key_ends_the_session() -> None:
+    now = [0.0]
+    living: dict[str, Visitor] = {"hash": Visitor("someone", Role.EXPERT, key_sha256="hash")}
+
+    def verify(secret_sha256: str) -> Visitor:
+        if secret_sha256 not in living:
+            raise NotFound("UNKNOWN_KEY", "gone")
+        return living[secret_sha256]
+
+    doorkeeper = Doorkeeper(None, verify, now=lambda: now[0])
+    visitor = doorkeeper.still(living["hash"])
+    living.clear()
+    assert doorkeeper.still(visitor) == visitor
+    now[0] = 4.0
+    with pytest.raises(Unauthenticated, match="UNKNOWN_KEY"):
+        doorkeeper.still(visitor)
+
+
+def test_nobody_gets_in_by_password_where_none_is_set() -> None:
+    doorkeeper = Doorkeeper(None, lambda _: Visitor("x", Role.OPERATOR))
+    with pytest.raises(Unauthenticated):
+        doorkeeper.admit("", "127.0.0.1")
+
+
+def test_tries_are_forgotten_after_a_minute() -> None:
+    now = [0.0]
+    throttle = Throttle(now=lambda: now[0])
+    for _ in range(6):
+        throttle.failed("10.0.0.1")
+    with pytest.raises(ResourceExhausted):
+        throttle.check("10.0.0.1")
+    throttle.check("10.0.0.2")
+    now[0] = 61.0
+    throttle.check("10.0.0.1")
+
+
+def test_cookie_is_signed_http_only_strict_and_ends_after_eight_hours() -> None:
+    browser = World().browser()
+    cookie = browser.get("/login").headers["set-cookie"]
+    assert all(part in cookie for part in (COOKIE, "HttpOnly", "SameSite=strict", "Max-Age=28800", "Path=/"))
+    assert "Secure" not in cookie
+    secure = World().browser("https://testserver").get("/login")
+    assert "Secure" in secure.headers["set-cookie"]
+    assert "max-age" in secure.headers["strict-transport-security"]
+
+
+def test_forged_cookie_is_nobodys() -> None:
+    forged = SessionCodec(SecretStr("x" * 40)).write(Session("token", Visitor("operator", Role.OPERATOR)))
+    browser = World().browser()
+    browser.cookies.set(COOKIE, forged)
+    assert browser.get("/").headers["location"].startswith("/login")
+    codec = SessionCodec(SecretStr("y" * 40))
+    written = codec.write(Session("token", Visitor("a", Role.EXPERT, frozenset({"s"}), "key_1", "h")))
+    assert codec.read(written) == Session("token", Visitor("a", Role.EXPERT, frozenset({"s"}), "key_1", "h"))
+    assert codec.read(written[:-2]) is None
+
+
+def test_session_changes_at_sign_in_and_ends_at_sign_out() -> None:
+    browser = World().browser()
+    before = csrf(browser)
+    sign_in(browser, PASSWORD)
+    assert csrf(browser, "/ask") != before
+    assert browser.post("/logout").headers["location"] == "/login"
+    assert browser.get("/").status_code == 303
+
+
+@pytest.mark.parametrize("path", ["/promote", "/rollback", "/logout", "/api/ask", "/api/judgements"])
+def test_post_without_the_csrf_token_is_refused(path: str) -> None:
+    browser = World().browser()
+    sign_in(browser, PASSWORD)
+    del browser.headers["x-csrf-token"]
+    for sent in ({}, {"x-csrf-token": "wrong"}):
+        answer = browser.post(path, headers=sent)
+        assert answer.status_code == 403
+        assert "BAD_CSRF_TOKEN" in answer.text
+
+
+def test_sign_in_without_the_csrf_token_is_refused() -> None:
+    browser = World().browser()
+    csrf(browser)
+    assert browser.post("/login", data={"secret": PASSWORD, "csrf": "wrong"}).status_code == 403
+
+
+@pytest.mark.parametrize("target", ["//evil.example", "/\\evil.example", "https://evil.example", "/api/flow", ""])
+def test_nobody_is_led_elsewhere_after_sign_in(target: str) -> None:
+    assert local(target) == "/"
+
+
+@pytest.mark.parametrize("path", ["/login", "/nowhere", "/static/console.js", "/static/nothing.js", "/api/flow"])
+def test_every_answer_has_the_security_headers(path: str) -> None:
+    answer = World().browser().get(path)
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe-inline" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cache-control"] == ("no-cache" if path.startswith("/static/") else "no-store")
+
+
+def test_bodies_over_the_limit_are_refused_unread() -> None:
+    browser = World().browser()
+    assert browser.post("/login", content=b"x" * 300_000).status_code == 413
+    assert browser.post("/login", content=iter([b"x"])).status_code == 413
