@@ -14,7 +14,7 @@ import pytest
 from tailor.local import secrets, stack
 from tailor.local.database import SUPERUSER
 from tailor.local.environment import Plan, service_environment
-from tailor.local.layout import STORES, Layout
+from tailor.local.layout import STORES
 from tailor.local.secrets import ADMIN
 from tailor.settings import ServiceSettings
 
@@ -42,6 +42,11 @@ class Stores:
         return settings_type(**fields)
 
 
+def plan_of(running: stack.Stack) -> Plan:
+    """What the stack's services are made from, secrets included."""
+    return Plan(running.layout, running.snapshot().ports, secrets.ensure(running.layout))
+
+
 @pytest.fixture(scope="session")
 def stores() -> Iterator[Stores]:
     """The embedded stores, in a directory of their own."""
@@ -49,8 +54,8 @@ def stores() -> Iterator[Stores]:
         root = Path(directory).resolve()
         running = stack.up(root, only=STORES)
         try:
-            snapshot = running.wait_ready(90)
-            yield Stores(Plan(Layout(root), snapshot.ports, secrets.ensure(Layout(root))))
+            running.wait_ready(90)
+            yield Stores(plan_of(running))
         finally:
             stack.down(root)
 

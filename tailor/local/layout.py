@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 # In the environment of every process of a stack: how whatever is left of one is found.
-STATE_DIR_MARK = "TAILOR_STATE_DIR"
+STATE_DIR_MARK = "TAILOR_STACK_DIR"
 COMPONENT_MARK = "TAILOR_COMPONENT"
 
 BROKER = "broker"

@@ -37,7 +37,12 @@ class RpcServer:
     ) -> None:
         self._health = health.HealthServicer()
         self.set_serving(False)
-        options = [("grpc.max_receive_message_length", settings.rpc_max_message_bytes), ("grpc.so_reuseport", 0)]
+        options = [
+            ("grpc.max_receive_message_length", settings.rpc_max_message_bytes),
+            ("grpc.so_reuseport", 0),
+            # A watched run may say nothing for minutes; the watcher's pings every 30 s are welcome.
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ]
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=max_workers, thread_name_prefix=f"{name}-rpc"),
             interceptors=[CallInterceptor(authenticator)],

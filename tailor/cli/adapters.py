@@ -1,0 +1,109 @@
+"""`tailor adapters`, `evaluate`, `promote` and `rollback`."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tailor.api.evaluation.v1 import evaluation_pb2
+from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
+from tailor.cli.calls import adapter_digest, first, list_adapters, unary
+from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.output import short, shows, table
+from tailor.cli.session import session_of
+from tailor.events.envelope import new_id
+
+SpecialistName = Annotated[str, typer.Argument(metavar="SPECIALIST", help="The specialist's name.")]
+AdapterName = Annotated[str, typer.Argument(metavar="ADAPTER", help="The adapter's digest, or its first digits.")]
+Generation = Annotated[
+    int | None,
+    typer.Option(
+        "--expected-generation", min=0, help="Refuse unless this generation serves; the present one if none is given."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("adapters")(adapters)
+    app.command("evaluate")(evaluate)
+    app.command("promote")(promote)
+    app.command("rollback")(rollback)
+
+
+def adapters(
+    context: typer.Context,
+    specialist: Annotated[str, typer.Option(help="Only adapters of this specialist.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Most adapters to list.")] = 50,
+) -> None:
+    """List adapters, newest first, with what the gate said of each."""
+    session = session_of(context)
+    found = first(limit, list_adapters(session.connections.registry, specialist))
+
+    def render(console: Console) -> None:
+        columns = ("adapter", "specialist", "dataset", "loss", "gate", "serves")
+        console.print(table("", columns, [_row(item) for item in found]))
+        for item in found:
+            for refusal in item.refusals:
+                console.print(f"{short(item.adapter.digest)} refused: {refusal}", highlight=False)
+
+    session.output.emit({"adapters": [to_dict(item) for item in found]}, render)
+
+
+def evaluate(context: typer.Context, adapter: AdapterName) -> None:
+    """Measure an adapter again, in the background; `tailor adapters` shows what came of it."""
+    session = session_of(context)
+    digest = adapter_digest(session.connections.registry, adapter)
+    request = evaluation_pb2.EvaluateRequest(adapter_digest=digest, request_id=new_id("req"))
+    answer = unary("evaluation", session.connections.evaluation.Evaluate, request)
+    session.output.emit(to_dict(answer), shows(f"Evaluation {answer.evaluation_id} of {short(digest)} begins."))
+
+
+def promote(
+    context: typer.Context, specialist: SpecialistName, adapter: AdapterName, generation: Generation = None
+) -> None:
+    """Let an adapter serve, if its evaluation met the gate."""
+    session = session_of(context)
+    registry = session.connections.registry
+    request = registry_pb2.PromoteRequest(
+        specialist=specialist,
+        adapter_digest=adapter_digest(registry, adapter, specialist),
+        expected_generation=_expected(registry, specialist, generation),
+    )
+    answer = unary("registry", registry.Promote, request)
+    session.output.emit(to_dict(answer), shows(_serves(answer.serving)))
+
+
+def rollback(context: typer.Context, specialist: SpecialistName, generation: Generation = None) -> None:
+    """Let the adapter that served before serve again."""
+    session = session_of(context)
+    registry = session.connections.registry
+    expected = _expected(registry, specialist, generation)
+    request = registry_pb2.RollbackRequest(specialist=specialist, expected_generation=expected)
+    answer = unary("registry", registry.Rollback, request)
+    session.output.emit(to_dict(answer), shows(_serves(answer.serving)))
+
+
+def _expected(registry: registry_pb2_grpc.RegistryServiceStub, specialist: str, generation: int | None) -> int:
+    if generation is not None:
+        return generation
+    answer = unary("registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=specialist))
+    return answer.serving.decision.generation
+
+
+def _serves(serving: models_pb2.SpecialistServing) -> str:
+    what = short(serving.adapter_digest) if serving.adapter_digest else "the base"
+    return f"{serving.specialist} means {what} from generation {serving.generation} on."
+
+
+def _row(item: registry_pb2.CatalogueAdapter) -> tuple[object, ...]:
+    adapter = item.adapter
+    return (
+        short(adapter.digest),
+        adapter.specialist,
+        short(adapter.dataset_digest),
+        f"{adapter.first_loss:.2f} to {adapter.last_loss:.2f}",
+        short_enum(registry_pb2.Decision.Name(item.decision), "DECISION_").replace("unspecified", "not evaluated"),
+        "yes" if item.serving else "",
+    )

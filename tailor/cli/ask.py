@@ -1,0 +1,78 @@
+"""`tailor ask`: ask a specialist, and perhaps the base beside it."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from tailor.cli.output import Output
+from tailor.cli.session import session_of
+from tailor.client import Piece, TailorClient
+
+BASE = "base"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("ask")(ask)
+
+
+def ask(
+    context: typer.Context,
+    specialist: Annotated[str, typer.Argument(help="The specialist's name, or `base`.")],
+    prompt: Annotated[str, typer.Argument(help="What to write.")],
+    *,
+    compare: Annotated[bool, typer.Option("--compare", help="Show the base's answer beside it.")] = False,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens to write.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 takes the likeliest word always.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Makes a draw repeatable; 0 means none.")] = 0,
+) -> None:
+    """Ask a specialist; the answer appears as it is written. Ctrl-C stops the generation itself."""
+    session = session_of(context)
+    names = (BASE, specialist) if compare else (specialist,)
+    answers: list[dict[str, Any]] = []
+    with session.connections.client() as client:
+        for name in names:
+            if compare:
+                session.output.notes.print(f"[bold]{escape(name)}[/]")
+            answers.append(
+                _stream(client, session.output, name, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
+            )
+    document = {"answers": answers} if compare else answers[0]
+    session.output.emit(document, lambda console: _finish(console, answers))
+
+
+def _stream(client: TailorClient, output: Output, name: str, prompt: str, **sampling: Any) -> dict[str, Any]:
+    parts: list[str] = []
+    last = Piece("", "")
+    for last in client.stream(name, prompt, **sampling):
+        parts.append(last.text)
+        output.write(last.text)
+    output.write("\n")
+    return {
+        "model": name,
+        "text": "".join(parts),
+        "draft_id": last.draft_id,
+        "finish_reason": last.finish_reason,
+        "usage": vars(last.usage) if last.usage else None,
+        "provenance": vars(last.provenance) if last.provenance else None,
+    }
+
+
+def _finish(console: Console, answers: list[dict[str, Any]]) -> None:
+    if len(answers) > 1:
+        console.print(side_by_side([(answer["model"], answer["text"]) for answer in answers]))
+    for answer in answers:
+        console.print(f"draft {answer['draft_id']} of {answer['model']}", style="dim")
+
+
+def side_by_side(columns: list[tuple[str, str]]) -> Table:
+    """Texts beside each other, each under its name."""
+    made = Table(expand=True, show_lines=True)
+    for name, _ in columns:
+        made.add_column(name, ratio=1, overflow="fold")
+    made.add_row(*(Text(text.strip()) for _, text in columns))
+    return made

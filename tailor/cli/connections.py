@@ -1,0 +1,141 @@
+"""Where things are: what options and environment say, else the embedded stack of the state directory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+
+from tailor.api.evaluation.v1 import evaluation_pb2_grpc
+from tailor.api.ingestion.v1 import ingestion_pb2_grpc
+from tailor.api.registry.v1 import registry_pb2_grpc
+from tailor.api.synthetic.v1 import synthetic_pb2_grpc
+from tailor.api.training.v1 import training_pb2_grpc
+from tailor.client import TailorClient, Tls
+from tailor.client.channel import open_channel
+from tailor.errors import InvalidArgument, Unauthenticated, Unavailable
+from tailor.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from tailor.local.stack import Connection
+
+SERVICES = ("ingestion", "anonymization", "synthetic", "training", "evaluation", "registry", "inference")
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """What the caller said; empty where nothing was said."""
+
+    state_dir: Path
+    api_key: str = ""
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    kafka_bootstrap_servers: str = ""
+    tls_ca_file: Path | None = None
+
+
+class Connections:
+    """Opens each channel once, when it is first wanted."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.endpoints = endpoints
+        self._channels: dict[str, grpc.Channel] = {}
+        self._embedded: Connection | None = None
+
+    @property
+    def state_dir(self) -> Path:
+        """The state directory of the embedded stack."""
+        return self.endpoints.state_dir
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The addresses that the caller named, by service."""
+        return {service: address for service, address in self.endpoints.addresses.items() if address}
+
+    def address(self, service: str) -> str:
+        """HOST:PORT of a service."""
+        return self.named.get(service) or self._stack().service_addresses[service]
+
+    def api_key(self) -> str:
+        """The caller's key, else the stack's first operator key; Unauthenticated where there is neither."""
+        if self.endpoints.api_key:
+            return self.endpoints.api_key
+        if self.named:
+            raise Unauthenticated("NO_API_KEY", "Set TAILOR_API_KEY, or give --api-key.")
+        try:
+            return self._stack().operator_key_file.read_text(encoding="utf-8").strip()
+        except OSError:
+            raise Unauthenticated(
+                "NO_API_KEY", "The stack's operator key cannot be read; set TAILOR_API_KEY."
+            ) from None
+
+    def tls(self) -> Tls | None:
+        """TLS where a CA is named."""
+        path = self.endpoints.tls_ca_file
+        try:
+            return Tls(path.read_bytes()) if path else None
+        except OSError:
+            raise InvalidArgument("BAD_CA_FILE", "TAILOR_TLS_CA_FILE must name a readable PEM file.") from None
+
+    def channel(self, service: str) -> grpc.Channel:
+        """The channel to a service."""
+        if service not in self._channels:
+            self._channels[service] = open_channel(self.address(service), self.api_key(), self.tls())
+        return self._channels[service]
+
+    @property
+    def registry(self) -> registry_pb2_grpc.RegistryServiceStub:
+        """The catalogue."""
+        return registry_pb2_grpc.RegistryServiceStub(self.channel("registry"))
+
+    @property
+    def training(self) -> training_pb2_grpc.TrainingServiceStub:
+        """Runs and bases."""
+        return training_pb2_grpc.TrainingServiceStub(self.channel("training"))
+
+    @property
+    def synthetic(self) -> synthetic_pb2_grpc.SyntheticServiceStub:
+        """Datasets."""
+        return synthetic_pb2_grpc.SyntheticServiceStub(self.channel("synthetic"))
+
+    @property
+    def evaluation(self) -> evaluation_pb2_grpc.EvaluationServiceStub:
+        """Measurements."""
+        return evaluation_pb2_grpc.EvaluationServiceStub(self.channel("evaluation"))
+
+    @property
+    def ingestion(self) -> ingestion_pb2_grpc.IngestionServiceStub:
+        """Large documents."""
+        return ingestion_pb2_grpc.IngestionServiceStub(self.channel("ingestion"))
+
+    def client(self) -> TailorClient:
+        """The client that callers use."""
+        return TailorClient(self.address("inference"), self.api_key(), self.tls())
+
+    def kafka(self) -> KafkaSettings:
+        """How to reach the broker; protocol and credentials from TAILOR_KAFKA_*."""
+        if self.endpoints.kafka_bootstrap_servers:
+            return KafkaSettings(kafka_bootstrap_servers=self.endpoints.kafka_bootstrap_servers)
+        access = self._stack().publisher
+        return KafkaSettings(
+            kafka_bootstrap_servers=access.bootstrap_servers, kafka_security_protocol=access.security_protocol
+        )
+
+    def close(self) -> None:
+        """Disconnect from everything."""
+        for channel in self._channels.values():
+            channel.close()
+        self._channels.clear()
+
+    def _stack(self) -> "Connection":
+        from tailor.local.stack import connection
+
+        try:
+            self._embedded = self._embedded or connection(self.state_dir)
+        except Unavailable:
+            raise Unavailable(
+                "NO_STACK",
+                f"No stack runs in {self.state_dir}: start one by `tailor up`, or name an installation by "
+                "TAILOR_REGISTRY_ADDRESS and the like.",
+            ) from None
+        return self._embedded

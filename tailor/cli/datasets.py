@@ -1,0 +1,65 @@
+"""`tailor datasets` and `tailor build`."""
+
+from typing import Annotated
+
+import typer
+
+from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.cli.calls import first, pages, unary
+from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.output import short, shows, table
+from tailor.cli.session import session_of
+from tailor.events.envelope import new_id
+
+BUILD_SECONDS = 300.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("datasets")(datasets)
+    app.command("build")(build)
+
+
+def datasets(
+    context: typer.Context,
+    specialist: Annotated[str, typer.Option(help="Only datasets of this specialist.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Most datasets to list.")] = 50,
+) -> None:
+    """List datasets, newest first."""
+    session = session_of(context)
+    request = registry_pb2.ListDatasetsRequest(specialist=specialist)
+    found = first(limit, pages("registry", session.connections.registry.ListDatasets, request, "datasets"))
+    columns = ("dataset", "specialist", "kind", "rows", "held out", "documents", "built")
+    rows = [
+        (
+            short(item.digest),
+            item.specialist,
+            short_enum(models_pb2.DatasetKind.Name(item.kind), "DATASET_KIND_"),
+            item.train_rows,
+            item.held_out_rows,
+            len(item.document_ids),
+            item.create_time.ToJsonString(),
+        )
+        for item in found
+    ]
+    session.output.emit({"datasets": [to_dict(item) for item in found]}, shows(table("", columns, rows)))
+
+
+def build(context: typer.Context, specialist: Annotated[str, typer.Argument(help="The specialist's name.")]) -> None:
+    """Build a specialist's dataset at once; training starts by itself. An unchanged corpus builds nothing."""
+    session = session_of(context)
+    answer = build_dataset(session.connections.synthetic, specialist, new_id("req"))
+    dataset = answer.dataset
+    made = "built" if answer.created else "exists: nothing is new"
+    text = f"Dataset {short(dataset.digest)} {made}. {dataset.train_rows} rows, {dataset.held_out_rows} held out."
+    session.output.emit(to_dict(answer), shows(text))
+
+
+def build_dataset(
+    synthetic: synthetic_pb2_grpc.SyntheticServiceStub, specialist: str, request_id: str
+) -> synthetic_pb2.BuildDatasetResponse:
+    """Build it, or get the one that exists; the same request id again gives the same answer."""
+    request = synthetic_pb2.BuildDatasetRequest(specialist=specialist, request_id=request_id)
+    return unary("synthetic", synthetic.BuildDataset, request, BUILD_SECONDS)

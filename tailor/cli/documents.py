@@ -1,0 +1,62 @@
+"""`tailor documents`: where published documents are."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import documents_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.cli.calls import first, pages, unary
+from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.output import table
+from tailor.cli.session import session_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("documents")(documents)
+
+
+def documents(
+    context: typer.Context,
+    specialist: Annotated[str, typer.Option(help="Only documents that this specialist learns from.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Most documents to list.")] = 100,
+) -> None:
+    """List documents and rejections, after counting where all submissions are."""
+    session = session_of(context)
+    registry = session.connections.registry
+    flow = unary("registry", registry.GetFlow, registry_pb2.GetFlowRequest())
+    request = registry_pb2.ListDocumentsRequest(specialist=specialist, include_rejected=not specialist)
+    found = first(limit, pages("registry", registry.ListDocuments, request, "documents"))
+    document = {"flow": to_dict(flow), "documents": [to_dict(item) for item in found]}
+    session.output.emit(document, lambda console: _print(console, flow, found))
+
+
+def _print(console: Console, flow: registry_pb2.GetFlowResponse, found: list[registry_pb2.CatalogueDocument]) -> None:
+    console.print(f"ingested {flow.ingested}, anonymised {flow.anonymized}, rejected {sum(flow.rejected.values())}")
+    for label, counts in (("rejected", flow.rejected), ("found", flow.findings), ("set aside", flow.dead_lettered)):
+        if counts:
+            console.print(f"{label}: " + ", ".join(f"{name} {counts[name]}" for name in sorted(counts)))
+    columns = ("document", "version", "kind", "format", "characters", "source", "personal values", "state")
+    console.print(table("", columns, [_row(item) for item in found]))
+
+
+def _row(item: registry_pb2.CatalogueDocument) -> tuple[object, ...]:
+    if item.HasField("rejected"):
+        rejected = item.rejected
+        reason = documents_pb2.RejectionReason.Name(rejected.reason)
+        state = f"rejected: {short_enum(reason, 'REJECTION_REASON_')}. {rejected.hint}"
+        return (rejected.document_id, "", "", rejected.format, "", rejected.labels.source, "", state)
+    passed = item.anonymized
+    return (
+        passed.document_id,
+        passed.version.sequence,
+        short_enum(common_pb2.Kind.Name(passed.kind), "KIND_"),
+        passed.format,
+        passed.char_count,
+        passed.labels.source,
+        sum(passed.findings.values()),
+        "anonymised",
+    )

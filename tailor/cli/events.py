@@ -1,0 +1,115 @@
+"""`tailor events`: any topic, decoded, as JSON lines. People debug by looking."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from enum import Enum
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.message import DecodeError, Message
+
+from tailor.cli.messages import to_dict
+from tailor.cli.session import session_of
+from tailor.errors import InvalidArgument
+from tailor.events.topics import Topic, load_topics
+
+MODULES = ("documents", "drafts", "models")
+
+
+class Zone(Enum):
+    """What of a record of the raw zone is shown: where it is, or what it says."""
+
+    SIZES = "sizes"
+    VALUES = "values"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("events")(events)
+
+
+def events(
+    context: typer.Context,
+    topic: Annotated[str, typer.Argument(help="A topic, such as `document.anonymized.v1`.")],
+    *,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Begin with the oldest event.")] = False,
+    maximum: Annotated[int | None, typer.Option("--max", min=1, help="End after so many events.")] = None,
+    idle_seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="End when nothing came for so long; wait for ever if none.")
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Show keys and values of the raw zone too. They hold personal data.")
+    ] = False,
+) -> None:
+    """Print a topic's events, decoded, one JSON object a line."""
+    from tailor.cli.reader import Start, TopicReader
+
+    session = session_of(context)
+    found = find_topic(topic)
+    zone = Zone.VALUES if raw else Zone.SIZES
+    start = Start.BEGINNING if from_beginning else Start.END
+    with TopicReader(session.connections.kafka(), [topic], start) as reader:
+        for record in _records(reader.poll, maximum, idle_seconds):
+            sys.stdout.write(json.dumps(to_line(found, record, zone), ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+
+
+def find_topic(name: str) -> Topic:
+    """The topic; InvalidArgument for one that `proto/topics.yaml` does not have."""
+    topics = load_topics()
+    if name not in topics:
+        raise InvalidArgument("NO_SUCH_TOPIC", f"There is no topic {name}. There are: {', '.join(topics)}.")
+    return topics[name]
+
+
+def to_line(topic: Topic, record: Any, zone: Zone) -> dict[str, Any]:
+    """One record as plain data. `record` is kafka-python's."""
+    place = {
+        "topic": topic.name,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp_ms": record.timestamp,
+    }
+    if topic.raw_zone and zone is Zone.SIZES:
+        names = [name for name, _ in record.headers]
+        return place | {"headers": names, "key_bytes": len(record.key or b""), "value_bytes": len(record.value or b"")}
+    headers = {name: _text(value) for name, value in record.headers}
+    return place | {"key": _text(record.key), "headers": headers, "event": _decoded(topic, record.value)}
+
+
+def message_type(schema: str) -> type[Message]:
+    """The class of a topic's values."""
+    for name in MODULES:
+        import_module(f"tailor.api.events.v1.{name}_pb2")
+    return message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(schema))
+
+
+def _decoded(topic: Topic, value: bytes | None) -> Any:
+    if value is None:
+        return None
+    if topic.raw_zone:
+        return _text(value)
+    message = message_type(topic.schema)()
+    try:
+        message.ParseFromString(value)
+    except DecodeError:
+        return {"undecodable": True, "value_bytes": len(value)}
+    return to_dict(message)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="replace")
+
+
+def _records(poll: Any, maximum: int | None, idle_seconds: float | None) -> Iterator[Any]:
+    count, last = 0, time.monotonic()
+    while idle_seconds is None or time.monotonic() - last < idle_seconds:
+        for record in poll():
+            yield record
+            count, last = count + 1, time.monotonic()
+            if maximum is not None and count >= maximum:
+                return

@@ -1,0 +1,91 @@
+"""`tailor keys`: API keys."""
+
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Annotated
+
+import typer
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+
+from tailor.api.common.v1 import common_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.cli.calls import pages, unary
+from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.output import shows, table
+from tailor.cli.session import session_of
+
+app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+
+
+class Role(Enum):
+    """What a key's holder is."""
+
+    CALLER = "caller"
+    EXPERT = "expert"
+    ENGINEER = "engineer"
+    OPERATOR = "operator"
+    DATA_PROTECTION = "data-protection"
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    role: Annotated[Role, typer.Option(help="What its holder is.")] = Role.CALLER,
+    specialist: Annotated[
+        list[str] | None, typer.Option(help="A specialist it may use; repeat it. All if none.")
+    ] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Days until it ends by itself; never if none.")] = None,
+) -> None:
+    """Make a key. Its secret is shown this once."""
+    session = session_of(context)
+    request = registry_pb2.CreateKeyRequest(
+        name=name, role=common_pb2.Role.Value(f"ROLE_{role.name}"), specialists=specialist or []
+    )
+    if days is not None:
+        request.expire_time.CopyFrom(_in_days(days))
+    answer = unary("registry", session.connections.registry.CreateKey, request)
+
+    def render(console: Console) -> None:
+        console.print(
+            f"{answer.key.key_id} ({role.value}). Send it as `authorization: Bearer ...`; it is not shown again:"
+        )
+        console.print(answer.secret, soft_wrap=True, markup=False)
+
+    session.output.emit(to_dict(answer), render)
+
+
+@app.command("list")
+def list_keys(context: typer.Context) -> None:
+    """List keys without their secrets, newest first."""
+    session = session_of(context)
+    registry = session.connections.registry
+    found = list(pages("registry", registry.ListKeys, registry_pb2.ListKeysRequest(), "keys"))
+    columns = ("key", "name", "role", "specialists", "state", "ends")
+    rows = [
+        (
+            key.key_id,
+            key.name,
+            short_enum(common_pb2.Role.Name(key.role), "ROLE_"),
+            ", ".join(key.specialists) or "all",
+            "revoked" if key.revoked else "",
+            key.expire_time.ToJsonString() if key.HasField("expire_time") else "never",
+        )
+        for key in found
+    ]
+    session.output.emit({"keys": [to_dict(key) for key in found]}, shows(table("", columns, rows)))
+
+
+@app.command()
+def revoke(context: typer.Context, key: Annotated[str, typer.Argument(help="The key's id.")]) -> None:
+    """End a key; every service notices within seconds."""
+    session = session_of(context)
+    answer = unary("registry", session.connections.registry.RevokeKey, registry_pb2.RevokeKeyRequest(key_id=key))
+    session.output.emit(to_dict(answer), shows(f"{answer.key.key_id} is revoked."))
+
+
+def _in_days(days: int) -> Timestamp:
+    moment = Timestamp()
+    moment.FromDatetime(datetime.now(UTC) + timedelta(days=days))
+    return moment

@@ -1,0 +1,40 @@
+"""Protobuf messages as plain data for JSON: snake_case fields, whole numbers as numbers, names of enum values."""
+
+import base64
+from typing import Any
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+
+def to_dict(message: Message) -> dict[str, Any]:
+    """Every field, unset messages as null; times in RFC 3339, bytes in base64."""
+    return {field.name: _field(message, field) for field in message.DESCRIPTOR.fields}
+
+
+def _field(message: Message, field: Any) -> Any:
+    value = getattr(message, field.name)
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        entry = field.message_type.fields_by_name["value"]
+        return {key: _value(entry, value[key]) for key in sorted(value)}
+    if field.is_repeated:
+        return [_value(field, item) for item in value]
+    if field.has_presence and not message.HasField(field.name):
+        return None
+    return _value(field, value)
+
+
+def _value(field: Any, value: Any) -> Any:
+    if isinstance(value, Timestamp):
+        return value.ToJsonString()
+    if isinstance(value, Message):
+        return to_dict(value)
+    if field.enum_type is not None:
+        known = field.enum_type.values_by_number.get(value)
+        return known.name if known else value
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def short_enum(name: str, prefix: str) -> str:
+    """`RUN_STATE_QUEUED` as `queued`, for people."""
+    return name.removeprefix(prefix).lower().replace("_", " ")

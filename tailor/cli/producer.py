@@ -1,0 +1,65 @@
+"""Publishing raw records, as an outsider does it."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import kafka
+from kafka.errors import KafkaError
+
+from tailor.cli.records import Record
+from tailor.errors import Unavailable
+from tailor.settings import KafkaSettings
+
+ACK_SECONDS = 60.0
+
+
+class RecordProducer(Protocol):
+    """Publishes records."""
+
+    def send(self, record: Record) -> Callable[[], None]:
+        """Begin to send; the result waits until the broker has it, and raises Unavailable where it does not take it."""
+        ...
+
+
+class KafkaRecordProducer:
+    """Sends to Kafka, idempotent and acknowledged by all replicas."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        try:
+            self._client = kafka.KafkaProducer(
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=5,
+                max_block_ms=20_000,
+                client_id="tailor-publish",
+                **settings.kafka_arguments(),
+            )
+        except KafkaError as error:
+            raise _unavailable(error) from None
+
+    def send(self, record: Record) -> Callable[[], None]:
+        """Begin to send."""
+        headers = [(name, value.encode()) for name, value in record.headers.items()]
+        try:
+            future = self._client.send(record.topic, key=record.key.encode(), value=record.value, headers=headers)
+        except KafkaError as error:
+            raise _unavailable(error) from None
+
+        def wait() -> None:
+            try:
+                future.get(ACK_SECONDS)
+            except KafkaError as error:
+                raise _unavailable(error) from None
+
+        return wait
+
+    def close(self) -> None:
+        """Flush and disconnect."""
+        self._client.close(timeout=10)
+
+
+def _unavailable(error: KafkaError) -> Unavailable:
+    return Unavailable(
+        "KAFKA_UNAVAILABLE",
+        f"The broker does not answer ({type(error).__name__}). Publish again: what has arrived is known as a duplicate.",
+    )

@@ -1,0 +1,79 @@
+"""Reading topics without a group, from a place that is fixed when the reader is made."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any, Self
+
+import kafka
+from kafka.errors import KafkaError
+
+from tailor.errors import NotFound, Unavailable
+from tailor.settings import KafkaSettings
+
+
+class Start(Enum):
+    """Where reading begins."""
+
+    BEGINNING = "beginning"
+    END = "end"
+
+
+class TopicReader:
+    """Yields records of kafka-python. Not thread-safe. Every method raises Unavailable while no broker answers."""
+
+    def __init__(self, settings: KafkaSettings, topics: Sequence[str], start: Start) -> None:
+        with _wrapped():
+            self._client: Any = kafka.KafkaConsumer(
+                enable_auto_commit=False, client_id="tailor-cli", **settings.kafka_arguments()
+            )
+            self._partitions = [kafka.TopicPartition(name, part) for name in topics for part in self._parts(name)]
+            self._client.assign(self._partitions)
+            # Offsets are read now, so that nothing published after this line is missed.
+            reads = self._client.end_offsets if start is Start.END else self._client.beginning_offsets
+            for partition, offset in reads(self._partitions).items():
+                self._client.seek(partition, offset)
+
+    def _parts(self, topic: str) -> list[int]:
+        parts = self._client.partitions_for_topic(topic)
+        if not parts:
+            raise NotFound("NO_SUCH_TOPIC", f"The broker has no topic {topic}.")
+        return sorted(parts)
+
+    def poll(self, timeout_ms: int = 200) -> list[Any]:
+        """The next records, none after the timeout."""
+        with _wrapped():
+            batches = self._client.poll(timeout_ms=timeout_ms)
+        return [record for records in batches.values() for record in records]
+
+    def close(self) -> None:
+        """Disconnect."""
+        with _wrapped():
+            self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def lag(settings: KafkaSettings, group: str, topic: str) -> int:
+    """Events of a topic that a consumer group has not handled yet; it joins nothing."""
+    with _wrapped():
+        client = kafka.KafkaConsumer(group_id=group, enable_auto_commit=False, **settings.kafka_arguments())
+        try:
+            partitions = [kafka.TopicPartition(topic, part) for part in client.partitions_for_topic(topic) or ()]
+            firsts, ends = client.beginning_offsets(partitions), client.end_offsets(partitions)
+            done = {partition: client.committed(partition) or firsts[partition] for partition in partitions}
+        finally:
+            client.close(autocommit=False)
+    return sum(max(0, ends[partition] - done[partition]) for partition in partitions)
+
+
+@contextmanager
+def _wrapped() -> Iterator[None]:
+    try:
+        yield
+    except KafkaError as error:
+        raise Unavailable("KAFKA_UNAVAILABLE", f"The broker does not answer ({type(error).__name__}).") from None

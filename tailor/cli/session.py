@@ -1,0 +1,22 @@
+"""What every command is given."""
+
+from dataclasses import dataclass
+
+import typer
+
+from tailor.cli.connections import Connections
+from tailor.cli.output import Output
+
+
+@dataclass(frozen=True)
+class Session:
+    """One invocation of the command line."""
+
+    output: Output
+    connections: Connections
+
+
+def session_of(context: typer.Context) -> Session:
+    """The session that the root command opened."""
+    session: Session = context.obj
+    return session

@@ -1,0 +1,98 @@
+"""`tailor specialist`: define and look at specialists."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from google.protobuf import json_format
+from rich.console import Console
+
+from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
+from tailor.cli.calls import pages, unary
+from tailor.cli.messages import to_dict
+from tailor.cli.output import short, shows, table
+from tailor.cli.session import session_of
+from tailor.errors import InvalidArgument
+from tailor.events.envelope import new_id
+
+app = typer.Typer(help="Define and look at specialists.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The definition, as TOML.")],
+) -> None:
+    """Define a specialist. The same definition again changes nothing.
+
+    FILE names `name`, `base` and `recipe`, and may hold `description`, `system_prompt`, `house_terms`, `use_teacher`, `[selection]`
+    (`sources`, `departments`, `confidentialities`), `[rebuild]` (`min_new_items`, `quiet_seconds`, `min_interval_seconds`) and
+    `[gate]` (`min_rows`, `[[gate.thresholds]]` with `metric`, `min_gain_over_base`, `max_loss_to_incumbent`).
+    """
+    session = session_of(context)
+    answer = define(session.connections.registry, read_definition(file))
+    name = answer.specialist.name
+    text = f"Specialist {name} created." if answer.created else f"Specialist {name} exists with this definition."
+    session.output.emit(to_dict(answer), shows(text))
+
+
+@app.command("list")
+def list_specialists(context: typer.Context) -> None:
+    """List specialists and what serves under each name."""
+    session = session_of(context)
+    registry = session.connections.registry
+    request = registry_pb2.ListSpecialistsRequest()
+    found = list(pages("registry", registry.ListSpecialists, request, "specialists"))
+    rows = [(item.specialist.name, item.specialist.base, item.specialist.recipe, *_serving(item)) for item in found]
+    columns = ("name", "base", "recipe", "serves", "generation")
+    session.output.emit({"specialists": [to_dict(item) for item in found]}, shows(table("", columns, rows)))
+
+
+@app.command()
+def show(context: typer.Context, name: Annotated[str, typer.Argument(help="The specialist's name.")]) -> None:
+    """Show a definition, what serves, and which replicas serve it."""
+    session = session_of(context)
+    answer = unary("registry", session.connections.registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=name))
+    session.output.emit(to_dict(answer), lambda console: _print(console, answer))
+
+
+def read_definition(path: Path) -> models_pb2.SpecialistChanged:
+    """The definition in a TOML file; InvalidArgument where it is not one."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InvalidArgument("BAD_TOML", f"{path} cannot be read as TOML: {error}.") from None
+    definition = models_pb2.SpecialistChanged()
+    try:
+        json_format.ParseDict(document, definition)
+    except json_format.ParseError as error:
+        raise InvalidArgument("BAD_DEFINITION", f"{path} is not a specialist's definition: {error}") from None
+    return definition
+
+
+def define(
+    registry: registry_pb2_grpc.RegistryServiceStub, definition: models_pb2.SpecialistChanged
+) -> registry_pb2.CreateSpecialistResponse:
+    """Create it; the same definition again returns what exists."""
+    request = registry_pb2.CreateSpecialistRequest(specialist=definition, request_id=new_id("req"))
+    return unary("registry", registry.CreateSpecialist, request)
+
+
+def _serving(item: registry_pb2.GetSpecialistResponse) -> tuple[str, Any]:
+    decision = item.serving.decision
+    return (short(decision.adapter_digest) if decision.adapter_digest else "the base", decision.generation)
+
+
+def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None:
+    specialist = answer.specialist
+    adapter, generation = _serving(answer)
+    console.print(f"[bold]{specialist.name}[/] revision {specialist.revision}: {specialist.description}")
+    console.print(f"base {specialist.base}, recipe {specialist.recipe}, {len(specialist.house_terms)} house terms")
+    console.print(f"serves {adapter}, generation {generation}")
+    gate = [(t.metric, t.min_gain_over_base, t.max_loss_to_incumbent) for t in specialist.gate.thresholds]
+    title = f"gate, on at least {specialist.gate.min_rows} rows"
+    console.print(table(title, ("metric", "least gain over base", "most loss to incumbent"), gate))
+    replicas = [(item.replica, item.generation, item.serving, item.reason) for item in answer.serving.replicas]
+    console.print(table("replicas", ("replica", "generation", "serves", "reason"), replicas))

@@ -1,0 +1,49 @@
+"""`tailor trace`: where a draft came from."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tailor.api.registry.v1 import registry_pb2
+from tailor.cli.calls import unary
+from tailor.cli.messages import to_dict
+from tailor.cli.output import table
+from tailor.cli.session import session_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("trace")(trace)
+
+
+def trace(context: typer.Context, draft: Annotated[str, typer.Argument(help="The draft's id.")]) -> None:
+    """Show the adapter, run, dataset and documents behind a draft."""
+    session = session_of(context)
+    answer = unary("registry", session.connections.registry.Trace, registry_pb2.TraceRequest(draft_id=draft))
+    session.output.emit(to_dict(answer), lambda console: _print(console, answer))
+
+
+def _print(console: Console, answer: registry_pb2.TraceResponse) -> None:
+    draft = answer.draft
+    console.print(f"draft    {draft.draft_id}, {draft.completion_tokens} tokens in {draft.seconds:.1f} s")
+    if not answer.HasField("adapter"):
+        console.print(f"answered by the base {draft.base}")
+        return
+    adapter, dataset = answer.adapter, answer.dataset
+    console.print(f"answered by {draft.specialist}, generation {draft.generation}")
+    console.print(f"adapter  {adapter.digest}", highlight=False)
+    console.print(
+        f"run      {adapter.run_id}, {adapter.steps} steps, loss {adapter.first_loss:.2f} to {adapter.last_loss:.2f}"
+    )
+    console.print(f"dataset  {dataset.digest}, {dataset.train_rows} rows", highlight=False)
+    if answer.HasField("evaluation"):
+        base, candidate = answer.evaluation.base.values, answer.evaluation.candidate.values
+        rows = [(name, f"{base[name]:.3f}", f"{candidate[name]:.3f}") for name in sorted(set(base) & set(candidate))]
+        console.print(table("evaluation", ("metric", "base", "adapter"), rows))
+    documents = [
+        (item.document_id, item.version.sequence, item.format, item.labels.source, item.labels.department)
+        for item in answer.documents
+    ]
+    if documents:
+        console.print(table("documents", ("document", "version", "format", "source", "department"), documents))

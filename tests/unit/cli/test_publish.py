@@ -1,0 +1,196 @@
+"""Publishing: what is collected, what is refused, and how it goes over the wire."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tailor.api.common.v1 import common_pb2
+from tailor.cli.connections import Connections
+from tailor.cli.publish import send_all
+from tailor.cli.records import MAX_VALUE_BYTES, to_record
+from tailor.cli.submissions import Description, collect
+from tailor.errors import InvalidArgument
+from tests.unit.cli.conftest import Services, Tailor
+from tests.unit.cli.fakes import FakeProducer
+
+SAMPLE = Path(__file__).parents[3] / "deploy" / "sample"
+DRAFT = "drf_" + "0" * 32
+LABELS = {"source": "wiki", "department": "risk", "confidentiality": "internal"}
+
+
+def write(path: Path, text: str = "# Memo\n\nText.") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_collects_a_directory_without_hidden_files_and_index(tmp_path: Path) -> None:
+    folder = tmp_path / "papers"
+    write(folder / "a.md")
+    write(folder / "sub" / "b.txt")
+    write(folder / ".git" / "c.md")
+    write(folder / "documents.json", json.dumps({"a.md": LABELS, "sub/b.txt": {"kind": "deliverable"}}))
+
+    found = collect([folder], Description())
+
+    assert [submission.document_id for submission in found] == ["papers/a.md", "papers/sub/b.txt"]
+    assert found[0].description.labels == LABELS
+    assert found[1].description.kind == "deliverable"
+
+
+def test_reads_an_index_beside_the_directory(tmp_path: Path) -> None:
+    write(tmp_path / "papers.v2" / "a.md")
+    write(tmp_path / "papers.v2.json", json.dumps({"a.md": LABELS}))
+
+    assert collect([tmp_path / "papers.v2"], Description())[0].description.labels == LABELS
+
+
+def test_a_file_has_the_same_id_and_labels_alone_as_in_its_directory(tmp_path: Path) -> None:
+    file = write(tmp_path / "papers" / "a.md")
+    write(tmp_path / "papers.json", json.dumps({"a.md": LABELS}))
+
+    alone, together = collect([file], Description()), collect([file.parent], Description())
+
+    assert alone == together
+
+
+def test_what_is_said_goes_before_the_index(tmp_path: Path) -> None:
+    file = write(tmp_path / "papers" / "a.md")
+    write(tmp_path / "papers.json", json.dumps({"a.md": LABELS}))
+
+    labels = collect([file], Description(department="finance", source=""))[0].description.labels
+
+    assert labels == LABELS | {"department": "finance"}
+
+
+def test_the_same_file_twice_is_published_once(tmp_path: Path) -> None:
+    file = write(tmp_path / "papers" / "a.md")
+
+    assert len(collect([file, file.parent], Description())) == 1
+
+
+def test_the_sample_is_described_by_its_index() -> None:
+    found = {submission.path.name: submission for submission in collect([SAMPLE / "documents"], Description())}
+
+    assert len(found) >= 120
+    assert found["board-allergen-changeover.docx"].description.kind == "deliverable"
+    assert all(item.description.labels for name, item in found.items() if not name.startswith("example-"))
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (Description(source="Has Blanks"), "CANNOT_PUBLISH"),
+        (Description(kind="poem"), "CANNOT_PUBLISH"),
+        (Description(document_id="x" * 513), "CANNOT_PUBLISH"),
+        (Description(kind="deliverable", draft_id="7"), "CANNOT_PUBLISH"),
+        (Description(kind="document", draft_id=DRAFT), "CANNOT_PUBLISH"),
+    ],
+)
+def test_refuses_what_ingestion_would_refuse(tmp_path: Path, said: Description, reason: str) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        collect([write(tmp_path / "a.md")], said)
+    assert raised.value.reason == reason
+    assert list(raised.value.field_violations) == [str(tmp_path / "a.md")]
+
+
+def test_refuses_two_files_of_one_id(tmp_path: Path) -> None:
+    paths = [write(tmp_path / "x" / "papers" / "a.md"), write(tmp_path / "y" / "papers" / "a.md")]
+
+    with pytest.raises(InvalidArgument, match="CANNOT_PUBLISH"):
+        collect(paths, Description())
+
+
+def test_refuses_an_index_that_is_none(tmp_path: Path) -> None:
+    write(tmp_path / "papers" / "documents.json", "[1]")
+
+    with pytest.raises(InvalidArgument, match="BAD_INDEX"):
+        collect([tmp_path / "papers"], Description())
+
+
+def test_refuses_an_empty_directory(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="NOTHING_TO_PUBLISH"):
+        collect([tmp_path], Description())
+
+
+def test_a_file_is_the_value_and_its_labels_are_headers(tmp_path: Path) -> None:
+    file = write(tmp_path / "papers" / "a.md")
+    said = Description(kind="deliverable", source="wiki", department="risk", confidentiality="internal")
+
+    record = to_record(collect([file], said)[0])
+
+    assert (record.topic, record.key, record.value) == ("document.submitted.v1", "papers/a.md", file.read_bytes())
+    assert record.headers == {
+        "content-type": "text/markdown",
+        "document-id": "papers/a.md",
+        "file-name": "a.md",
+        "kind": "deliverable",
+        "label-source": "wiki",
+        "label-department": "risk",
+        "label-confidentiality": "internal",
+    }
+
+
+def test_the_deliverable_of_a_draft_goes_to_its_own_topic(tmp_path: Path) -> None:
+    record = to_record(collect([write(tmp_path / "a.md")], Description(draft_id=DRAFT, kind="deliverable"))[0])
+
+    assert record.topic == "deliverable.published.v1"
+    assert record.headers["draft-id"] == DRAFT
+
+
+def test_an_example_is_json_with_id_and_labels(tmp_path: Path) -> None:
+    file = write(tmp_path / "papers" / "e.json", json.dumps({"kind": "example", "prompt": "Write.", "answer": "Text."}))
+
+    record = to_record(collect([file], Description(source="wiki"))[0])
+
+    assert record.headers == {"content-type": "application/json"}
+    assert json.loads(record.value) == {
+        "kind": "example",
+        "prompt": "Write.",
+        "answer": "Text.",
+        "document_id": "papers/e.json",
+        "labels": {"source": "wiki"},
+    }
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "{}", "not json"])
+def test_a_json_file_that_is_no_submission_goes_as_a_file(tmp_path: Path, text: str) -> None:
+    record = to_record(collect([write(tmp_path / "data.json", text)], Description())[0])
+
+    assert record.value == text.encode()
+    assert record.headers["content-type"] == "application/octet-stream"
+
+
+def test_waits_for_every_acknowledgement_and_streams_what_is_large(
+    tmp_path: Path, connections: Connections, services: Services
+) -> None:
+    for number in range(100):
+        write(tmp_path / "papers" / f"{number:03}.md", f"# Memo {number}")
+    large = write(tmp_path / "papers" / "large.txt", "x" * (MAX_VALUE_BYTES + 1))
+    producer, told = FakeProducer(), []
+
+    published = send_all(
+        collect([tmp_path / "papers"], Description(source="wiki")), producer, lambda: connections.ingestion, told.append
+    )
+
+    assert (published.sent, published.streamed, published.rejected) == (100, 1, {"DUPLICATE": 1})
+    assert producer.acknowledged == 100
+    assert told[-1] == 101
+    assert services.ingestion.files == [large.read_bytes()]
+    header = services.ingestion.headers[0]
+    assert (header.external_id, header.file_name, header.labels.source) == ("papers/large.txt", "large.txt", "wiki")
+    assert header.kind == common_pb2.KIND_UNSPECIFIED
+
+
+def test_a_bad_path_is_refused_before_anything_is_sent(tailor: Tailor, tmp_path: Path) -> None:
+    good = write(tmp_path / "a.md")
+
+    assert tailor("publish", str(good), str(tmp_path / "missing.md")).code == 2
+
+
+def test_bad_labels_are_refused_before_anything_is_sent(tailor: Tailor, tmp_path: Path) -> None:
+    refused = tailor("publish", str(write(tmp_path / "a.md")), "--source", "No Slug")
+
+    assert refused.code == 1
+    assert refused.err.splitlines()[0] == "error: CANNOT_PUBLISH: Nothing was sent."

@@ -1,0 +1,102 @@
+"""The client against a real server in this process."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tailor.api.inference.v1 import inference_pb2_grpc
+from tailor.client import Message, Provenance, TailorClient, Usage
+from tailor.errors import InvalidArgument, NotFound, Unavailable
+from tests.unit.cli.fakes import ADAPTER, FakeInference, serving
+
+
+@pytest.fixture
+def inference() -> FakeInference:
+    return FakeInference()
+
+
+@pytest.fixture
+def client(inference: FakeInference) -> Iterator[TailorClient]:
+    add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
+    with serving(add, inference) as address, TailorClient(address, "tlr_test") as made:
+        yield made
+
+
+def test_generates_a_whole_answer(client: TailorClient) -> None:
+    answer = client.generate("engagement-reports", "hello")
+
+    assert (answer.text, answer.draft_id, answer.finish_reason) == ("engagement-reports: hello", "drf_1", "stop")
+    assert answer.usage == Usage(prompt_tokens=2, completion_tokens=3)
+    assert answer.provenance == Provenance("engagement-reports", 3, ADAPTER, "tiny")
+
+
+def test_takes_the_messages_of_a_chat(client: TailorClient) -> None:
+    turns = [Message("user", "one"), Message("assistant", "two"), Message("user", "three")]
+
+    assert client.generate("base", messages=turns).text == "base: three"
+
+
+def test_streams_pieces_and_ends_with_what_answered(client: TailorClient) -> None:
+    pieces = list(client.stream("base", "hello"))
+
+    assert "".join(piece.text for piece in pieces) == "base says hello"
+    assert [piece.finish_reason for piece in pieces] == ["", "", "", "stop"]
+    assert pieces[0].usage is None
+    assert pieces[-1].provenance == Provenance("", 0, "", "tiny")
+
+
+def test_closing_a_stream_cancels_the_generation(client: TailorClient, inference: FakeInference) -> None:
+    inference.endless = True
+    stream = client.stream("base", "hello")
+    next(stream)
+
+    stream.close()
+
+    deadline = time.monotonic() + 5
+    while not inference.cancelled and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert inference.cancelled
+
+
+def test_retries_while_no_model_is_ready(client: TailorClient, inference: FakeInference) -> None:
+    inference.failures = 2
+
+    assert client.generate("base", "hello").text == "base: hello"
+    assert inference.calls == 3
+
+
+def test_a_stream_is_retried_before_its_first_piece(client: TailorClient, inference: FakeInference) -> None:
+    inference.failures = 1
+
+    assert len(list(client.stream("base", "hello"))) == 4
+
+
+def test_gives_up_after_five_attempts(client: TailorClient, inference: FakeInference) -> None:
+    inference.failures = 99
+
+    with pytest.raises(Unavailable) as raised:
+        client.generate("base", "hello")
+    assert raised.value.reason == "NO_MODEL"
+    assert inference.calls == 5
+
+
+def test_an_unknown_specialist_is_not_found_at_once(client: TailorClient, inference: FakeInference) -> None:
+    with pytest.raises(NotFound) as raised:
+        list(client.stream("nobody", "hello"))
+    assert raised.value.reason == "NO_SUCH_SPECIALIST"
+    assert inference.calls == 1
+
+
+def test_refuses_a_prompt_beside_messages(client: TailorClient, inference: FakeInference) -> None:
+    with pytest.raises(InvalidArgument):
+        client.generate("base", "hello", messages=[Message("user", "hello")])
+    with pytest.raises(InvalidArgument):
+        client.stream("base")
+    assert inference.calls == 0
+
+
+def test_lists_what_the_key_may_ask(client: TailorClient) -> None:
+    (served,) = client.specialists()
+
+    assert (served.name, served.provenance.generation, served.context_length) == ("engagement-reports", 3, 2048)
