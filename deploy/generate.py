@@ -14,11 +14,22 @@ OUTPUTS = ("--python_out", "--grpc_python_out", "--mypy_out", "--mypy_grpc_out")
 def generate(target: Path) -> None:
     """Write the generated package `tailor/api` under a folder."""
     protos = sorted(str(path.relative_to(ROOT / "proto")) for path in (ROOT / "proto").rglob("*.proto"))
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", str(ROOT / "proto"), *(f"{out}={target}" for out in OUTPUTS), *protos]
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        "-I",
+        str(ROOT / "proto"),
+        *(f"{out}={target}" for out in OUTPUTS),
+        *protos,
+    ]
     # protoc finds mypy's plugins beside this interpreter.
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     subprocess.run(command, check=True, env=environment, cwd=ROOT / "proto", stderr=subprocess.DEVNULL)
-    for folder in [target / "tailor" / "api", *(path for path in (target / "tailor" / "api").rglob("*") if path.is_dir())]:
+    for folder in [
+        target / "tailor" / "api",
+        *(path for path in (target / "tailor" / "api").rglob("*") if path.is_dir()),
+    ]:
         (folder / "__init__.py").touch()
 
 
@@ -30,7 +41,11 @@ def differences(fresh: Path, committed: Path) -> list[str]:
     return sorted(
         str(file)
         for file in files
-        if not ((fresh / file).exists() and (committed / file).exists() and filecmp.cmp(fresh / file, committed / file, shallow=False))
+        if not (
+            (fresh / file).exists()
+            and (committed / file).exists()
+            and filecmp.cmp(fresh / file, committed / file, shallow=False)
+        )
     )
 
 

@@ -11,7 +11,7 @@ def configure(service: str, level: str) -> None:
     """Send the service's and its libraries' logs to standard error as JSON lines."""
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            _named(service),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.dict_tracebacks,
@@ -21,13 +21,18 @@ def configure(service: str, level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service)
-    # Libraries may log what they handle; only their warnings pass, and never at DEBUG.
-    logging.basicConfig(
-        level=logging.WARNING,
-        stream=sys.stderr,
-        format='{"service": "' + service + '", "library": "%(name)s", "level": "%(levelname)s"}',
-    )
+    # A library may log what it handles: its warnings say where, never what.
+    form = f'{{"service": "{service}", "library": "%(name)s", "line": %(lineno)d, "level": "%(levelname)s"}}'
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=form)
+    # kafka-python warns of every slow turn of its loop on a busy machine.
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+
+
+def _named(service: str) -> structlog.typing.Processor:
+    def add(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {"service": service, **event}
+
+    return add
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -33,7 +33,9 @@ Handler = Callable[[Event], None]
 DEAD_LETTERS = "event.dead_lettered.v1"
 MAX_ATTEMPTS = 10
 MAX_DEAD_LETTERS_IN_A_ROW = 50
-POLL_MS = 200
+# A broker may answer an empty fetch at once instead of holding it: the pause is ours, so that an idle service costs nothing.
+POLL_MS = 5
+IDLE_SECONDS = 0.15
 RECONNECT_SECONDS = 1.0
 
 
@@ -89,6 +91,8 @@ class Consumer:
     def _turn(self, client: Any, pool: ThreadPoolExecutor, stop: threading.Event) -> None:
         with _wrapped():
             batches = client.poll(timeout_ms=POLL_MS)
+        if not batches:
+            stop.wait(IDLE_SECONDS)
         for partition, records in batches.items():
             for record in records:
                 if stop.is_set() or partition not in client.assignment():
@@ -100,13 +104,14 @@ class Consumer:
 
     def _wait(self, client: Any, future: "Future[bool]") -> bool:
         """Wait for the handler while polling, so that the group keeps this member."""
-        wait([future], timeout=POLL_MS / 1000)
+        wait([future], timeout=IDLE_SECONDS)
         if future.done():
             return future.result()
         with _wrapped():
             client.pause(*client.assignment())
             while not future.done():
                 client.poll(timeout_ms=POLL_MS)
+                wait([future], timeout=IDLE_SECONDS)
                 client.pause(*client.assignment())
             client.resume(*client.paused())
         return future.result()
@@ -229,8 +234,10 @@ def tail(
                 for record in records:
                     yield to_event(record)
             with _wrapped():
-                if all(client.position(partition) >= ends[partition] for partition in partitions):
+                if not batches and all(client.position(partition) >= ends[partition] for partition in partitions):
                     idle()
+            if not batches:
+                stop.wait(IDLE_SECONDS)
     finally:
         client.close()
         watch.stop()

@@ -58,11 +58,16 @@ class World:
             pass
         return list(self.producer.messages(topic))
 
-    def tell(self, topic: str, message: models_pb2.AdapterTrained | models_pb2.AdapterEvaluated | drafts_pb2.DraftCreated) -> None:
+    def tell(
+        self, topic: str, message: models_pb2.AdapterTrained | models_pb2.AdapterEvaluated | drafts_pb2.DraftCreated
+    ) -> None:
         self.consumers.topics()[topic](Event(topic, "key", message.SerializeToString(), {}))
 
     def adapter(self, digest: str) -> None:
-        self.tell("adapter.trained.v1", models_pb2.AdapterTrained(digest=digest, kind=1, specialist=NAME, dataset_digest="cd34", base="b"))
+        self.tell(
+            "adapter.trained.v1",
+            models_pb2.AdapterTrained(digest=digest, kind=1, specialist=NAME, dataset_digest="cd34", base="b"),
+        )
 
     def evaluate(self, digest: str, rouge: float, *, generation: int = 0, evaluation_id: str = "") -> None:
         message = models_pb2.AdapterEvaluated(
@@ -212,11 +217,18 @@ def test_the_flow_accounts_for_every_submission(world: World) -> None:
     _pass(world, _document(1, 1, "a"))
     late = documents_pb2.DocumentIngested(document_id=f"doc_{1:032x}", submission_id=derive_id("sub", 1, 1))
     world.consumers.document_ingested(Event("document.ingested.v1", "k", late.SerializeToString(), {}))
-    rejected = documents_pb2.DocumentRejected(document_id="doc_x", submission_id="sub_x", reason=documents_pb2.REJECTION_REASON_CORRUPT)
+    rejected = documents_pb2.DocumentRejected(
+        document_id="doc_x", submission_id="sub_x", reason=documents_pb2.REJECTION_REASON_CORRUPT
+    )
     for _ in range(2):
         world.consumers.document_rejected(Event("document.rejected.v1", "k", rejected.SerializeToString(), {}))
     flow = world.queries.flow(None)
-    assert (flow.ingested, flow.anonymized, dict(flow.rejected), dict(flow.findings)) == (1, 1, {"CORRUPT": 1}, {"PERSON": 2})
+    assert (flow.ingested, flow.anonymized, dict(flow.rejected), dict(flow.findings)) == (
+        1,
+        1,
+        {"CORRUPT": 1},
+        {"PERSON": 2},
+    )
 
 
 def test_a_specialist_sees_the_documents_of_its_labels_alone(world: World) -> None:
@@ -231,7 +243,10 @@ def test_a_draft_is_traced_to_its_adapter_and_dataset(world: World) -> None:
     world.adapter("good")
     dataset = models_pb2.DatasetBuilt(digest="cd34", specialist=NAME, document_ids=["doc_1"])
     world.consumers.dataset_built(Event("dataset.built.v1", NAME, dataset.SerializeToString(), {}))
-    world.tell("draft.created.v1", drafts_pb2.DraftCreated(draft_id="drf_1", specialist=NAME, adapter_digest="good", key_id="key_1"))
+    world.tell(
+        "draft.created.v1",
+        drafts_pb2.DraftCreated(draft_id="drf_1", specialist=NAME, adapter_digest="good", key_id="key_1"),
+    )
     found = world.queries.trace("drf_1")
     assert (found.adapter.digest, found.dataset.digest, list(found.dataset.document_ids)) == ("good", "cd34", ["doc_1"])
 
@@ -240,7 +255,9 @@ def test_a_caller_sees_its_own_drafts_of_its_own_specialists_alone(world: World)
     world.tell("draft.created.v1", drafts_pb2.DraftCreated(draft_id="drf_1", specialist=NAME, key_id="key_1"))
 
     def see(key_id: str, *, admitted: bool) -> str:
-        return handlers.visible_draft(world.begin, "drf_1", role="ROLE_CALLER", key_id=key_id, may_use=lambda _: admitted).draft_id
+        return handlers.visible_draft(
+            world.begin, "drf_1", role="ROLE_CALLER", key_id=key_id, may_use=lambda _: admitted
+        ).draft_id
 
     assert see("key_1", admitted=True) == "drf_1"
     for key_id, admitted in (("key_2", True), ("key_1", False)):
@@ -289,5 +306,3 @@ def test_a_lost_broker_delays_the_outbox_and_loses_nothing(world: World) -> None
         world.outbox.relay()
     world.producer.down = False
     assert len(world.stated("specialist.changed.v1")) == 1
-
-

@@ -1,0 +1,116 @@
+"""Makes the buckets, their lifecycle rules, and a key with a least-privilege policy for each service, in MinIO."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from deploy.init.credentials import DEFAULT_FILE, Credentials, load_credentials
+from tailor.storage.buckets import ACCESS, BUCKETS
+from tailor.storage.policies import EXPIRY_DAYS, policy_document
+
+
+class Settings(BaseSettings):
+    """Where the store is, its administrator's key, and the file of the services' credentials."""
+
+    model_config = SettingsConfigDict(env_prefix="TAILOR_", extra="ignore")
+
+    s3_endpoint: str = "127.0.0.1:9000"
+    s3_secure: bool = False
+    s3_region: str = "us-east-1"
+    s3_admin_access_key: str
+    s3_admin_secret_key: SecretStr
+    stores_file: Path = DEFAULT_FILE
+
+
+class Store(Protocol):
+    """What this program needs of `minio.Minio`."""
+
+    def bucket_exists(self, bucket_name: str) -> bool:
+        """True if there is such a bucket."""
+        ...
+
+    def make_bucket(self, bucket_name: str) -> None:
+        """Make a bucket."""
+        ...
+
+    def set_bucket_lifecycle(self, bucket_name: str, config: Any) -> None:
+        """Replace a bucket's lifecycle rules."""
+        ...
+
+
+class Admin(Protocol):
+    """What this program needs of `minio.MinioAdmin`."""
+
+    def user_add(self, access_key: str, secret_key: str) -> Any:
+        """Make a user or change its secret."""
+        ...
+
+    def policy_add(self, policy_name: str, *, policy: dict[str, Any]) -> Any:
+        """Make a policy or replace it."""
+        ...
+
+    def policy_set(self, policy_name: str, user: str) -> Any:
+        """Give a user this policy, and no other."""
+        ...
+
+
+def apply_buckets(store: Store) -> None:
+    """Make what is missing; set the lifecycle rules."""
+    for bucket in BUCKETS:
+        if not store.bucket_exists(bucket):
+            store.make_bucket(bucket)
+        if bucket in EXPIRY_DAYS:
+            store.set_bucket_lifecycle(bucket, _expiry(EXPIRY_DAYS[bucket]))
+
+
+def apply_keys(admin: Admin, credentials: Mapping[str, Credentials]) -> None:
+    """A user and a policy for each service that has buckets; KeyError where one has no credentials."""
+    for service, buckets in ACCESS.items():
+        if not buckets:
+            continue
+        own = credentials[service]
+        admin.user_add(own.s3_access_key, own.s3_secret_key)
+        admin.policy_add(f"tailor-{service}", policy=policy_document(service))
+        admin.policy_set(f"tailor-{service}", user=own.s3_access_key)
+
+
+def _expiry(days: int) -> Any:
+    from minio.commonconfig import ENABLED, Filter
+    from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
+
+    return LifecycleConfig(
+        [Rule(status=ENABLED, rule_filter=Filter(prefix=""), rule_id="expire", expiration=Expiration(days=days))]
+    )
+
+
+def main() -> None:
+    """Read `TAILOR_S3_*` and the credentials' file, and bring the store to the state that `tailor.storage` names."""
+    from minio import Minio, MinioAdmin
+    from minio.credentials import StaticProvider
+
+    settings = Settings()
+    secret = settings.s3_admin_secret_key.get_secret_value()
+    store = Minio(
+        settings.s3_endpoint,
+        access_key=settings.s3_admin_access_key,
+        secret_key=secret,
+        secure=settings.s3_secure,
+        region=settings.s3_region,
+    )
+    admin = MinioAdmin(
+        endpoint=settings.s3_endpoint,
+        credentials=StaticProvider(settings.s3_admin_access_key, secret),
+        region=settings.s3_region,
+        secure=settings.s3_secure,
+    )
+    apply_buckets(store)
+    apply_keys(admin, load_credentials(settings.stores_file))
+    sys.stdout.write(f"{len(BUCKETS)} buckets, {sum(map(bool, ACCESS.values()))} keys\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""The credentials that the one-shot init programs give to the services."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_FILE = Path("/run/secrets/stores.json")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """One service's own keys to the stores; `database_password` is empty for a service without a database."""
+
+    s3_access_key: str
+    s3_secret_key: str
+    database_password: str
+
+
+def load_credentials(path: Path) -> dict[str, Credentials]:
+    """Credentials by service, as `deploy.make_secrets` writes them."""
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    return {service: Credentials(**entry) for service, entry in entries.items()}

@@ -1,0 +1,135 @@
+"""The words that recognisers go by: our own lists, Faker's names, and what the spaCy model knows as plain English."""
+
+import importlib
+import pkgutil
+import tomllib
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faker.providers.person
+
+WORDS_FILE = Path(__file__).with_name("words.toml")
+LATIN_LOCALES = tuple(
+    (
+        "en_GB en_US en_IE en_IN de_DE de_AT fr_FR es_ES it_IT nl_NL pl_PL sv_SE da_DK no_NO fi_FI cs_CZ pt_PT ro_RO hu_HU hr_HR "
+        "tr_TR yo_NG ig_NG ha_NG zu_ZA id_ID sk_SK sl_SI et_EE lt_LT lv_LV"
+    ).split()
+)
+UNDECOMPOSED = str.maketrans({"ł": "l", "ø": "o", "ı": "i", "đ": "d", "æ": "ae", "œ": "oe"})
+# Endings, and what stands in the dictionary in their place.
+ENDINGS = "s: es: ies:y ed: d: ied:y ing: ing:e er: er:e ers: ers:e ly: ness: able: n:"
+INFLECTIONS = tuple(pair.split(":") for pair in ENDINGS.split())
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is known of a given name: `f`, `m` or an empty string, and a locale that uses it."""
+
+    gender: str
+    locale: str
+
+
+@dataclass(frozen=True)
+class Names:
+    """What Faker knows: folded given names and surnames, and pools of both by locale."""
+
+    given: dict[str, Given]
+    surnames: dict[str, str]
+    given_pools: dict[tuple[str, str], tuple[str, ...]]
+    family_pools: dict[str, tuple[str, ...]]
+
+
+def fold(word: str) -> str:
+    """The form under which spellings of a name meet: no case, no accents, no possessive."""
+    plain = word.replace("’", "'").removesuffix("'s").casefold().translate(UNDECOMPOSED)
+    return "".join(letter for letter in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(letter))
+
+
+class Lexicon:
+    """Word knowledge; built once per process, in a second."""
+
+    def __init__(self, words: Mapping[str, Iterable[str]], names: Names, english: frozenset[str]) -> None:
+        self.lists = {name: frozenset(fold(item) for item in items) for name, items in words.items()}
+        self.legal_forms = frozenset(words["legal_forms"])
+        self._names = names
+        self._english = english
+
+    @classmethod
+    def load(cls, english: Iterable[str]) -> "Lexicon":
+        """Read the lists; `english` are the dictionary forms that the language model brings."""
+        words = tomllib.loads(WORDS_FILE.read_text(encoding="utf-8"))
+        return cls(words, _names(frozenset(words["ambiguous"])), frozenset(english))
+
+    def given(self, word: str) -> Given | None:
+        """What is known of a given name, or None."""
+        known = self._names.given
+        return known.get(fold(word)) or (known.get(fold(word.split("-", maxsplit=1)[0])) if "-" in word else None)
+
+    def is_surname(self, word: str) -> bool:
+        """True for a surname that some locale has."""
+        return fold(word) in self._names.surnames
+
+    def given_names(self, locale: str, gender: str) -> tuple[str, ...]:
+        """Given names that a locale uses; British ones where it has none of that gender."""
+        pools = self._names.given_pools
+        return pools.get((locale, gender)) or pools["en_GB", gender or "f"]
+
+    def surname_locale(self, word: str) -> str:
+        """A locale that uses the surname; British where none is known to."""
+        return self._names.surnames.get(fold(word), "en_GB")
+
+    def family_names(self, locale: str) -> tuple[str, ...]:
+        """Surnames that a locale uses; British ones where it has none."""
+        return self._names.family_pools.get(locale) or self._names.family_pools["en_GB"]
+
+    def is_plain(self, word: str) -> bool:
+        """True for a word of the English dictionary, in any inflection. It holds well-known places and people, too."""
+        return all(self._is_listed(part.lower()) for part in word.replace("'", "-").split("-") if part)
+
+    def _is_listed(self, word: str) -> bool:
+        return word in self._english or any(
+            word.endswith(ending) and word.removesuffix(ending) + stem in self._english for ending, stem in INFLECTIONS
+        )
+
+    def is_ambiguous(self, word: str) -> bool:
+        """True for a name that is a plain word first."""
+        return self.has("ambiguous", word)
+
+    def has(self, name: str, word: str) -> bool:
+        """True where one of our own lists holds the word."""
+        return fold(word) in self.lists[name]
+
+
+def _names(avoided: frozenset[str]) -> Names:
+    names = Names({}, {}, {}, {})
+    available = [module.name for module in pkgutil.iter_modules(faker.providers.person.__path__)]
+    ordered = [locale for locale in LATIN_LOCALES if locale in available] + sorted(set(available) - set(LATIN_LOCALES))
+    for locale in ordered:
+        provider = importlib.import_module(f"faker.providers.person.{locale}").Provider
+        home = locale if locale in LATIN_LOCALES else "en_GB"
+        for attribute, gender in (("first_names_female", "f"), ("first_names_male", "m"), ("first_names", "")):
+            pool = _values(provider, attribute)
+            names.given_pools[locale, gender] = tuple(name for name in pool if _is_usable(name, avoided))
+            for name in pool:
+                names.given.setdefault(fold(name), Given(gender, home))
+        families = [
+            name
+            for attribute in ("last_names", "last_names_male", "last_names_female")
+            for name in _values(provider, attribute)
+        ]
+        names.family_pools[locale] = tuple(dict.fromkeys(name for name in families if _is_usable(name, avoided)))
+        for name in families:
+            names.surnames.setdefault(fold(name), home)
+    return names
+
+
+def _is_usable(name: str, avoided: frozenset[str]) -> bool:
+    return name.isalpha() and len(name) > 2 and fold(name).isascii() and name.lower() not in avoided
+
+
+def _values(provider: type[Any], attribute: str) -> list[str]:
+    values = getattr(provider, attribute, ())
+    return [] if isinstance(values, property) else [value for value in values if len(value) > 1]

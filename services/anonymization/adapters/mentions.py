@@ -1,0 +1,102 @@
+"""Making a document's findings whole: a value once found counts at all its mentions, shortened ones too."""
+
+import re
+from collections.abc import Iterable
+
+from services.anonymization.adapters.lexicon import Lexicon
+from services.anonymization.adapters.recognisers.tokens import Token, tokenise
+from services.anonymization.domain import Finding, merge
+
+SHORTEST_NAME = 3
+CLEAR = 0.5
+
+
+class Mentions:
+    """Completes findings by what the same document says elsewhere."""
+
+    def __init__(self, lexicon: Lexicon) -> None:
+        self._lexicon = lexicon
+
+    def complete(self, text: str, findings: Iterable[Finding], allowed: Iterable[tuple[int, int]]) -> list[Finding]:
+        """Findings at every mention, without overlaps."""
+        known = merge(findings)
+        kept = list(allowed)
+        repeated = [
+            found
+            for found in self._repeated(text, known)
+            if not any(found.start < end and start < found.end for start, end in kept)
+        ]
+        return merge([*known, *repeated])
+
+    def _repeated(self, text: str, known: list[Finding]) -> list[Finding]:
+        words, phrases = self._words(text, known)
+        findings = []
+        for token in tokenise(text):
+            kind = words.get(token.bare)
+            if kind is not None:
+                findings.append(Finding(token.start, token.bare_end, kind, 0.3))
+        if phrases:
+            form = re.compile(
+                "|".join(
+                    rf"(?<!\w){re.escape(phrase).replace(chr(92) + ' ', chr(92) + 's+')}(?!\w)"
+                    for phrase in sorted(phrases, key=len, reverse=True)
+                )
+            )
+            spaced = {" ".join(phrase.split()): kind for phrase, kind in phrases.items()}
+            findings += [
+                Finding(match.start(), match.end(), spaced[" ".join(match[0].split())], 0.95)
+                for match in form.finditer(text)
+            ]
+        return findings
+
+    def _words(self, text: str, known: list[Finding]) -> tuple[dict[str, str], dict[str, str]]:
+        words: dict[str, str] = {}
+        phrases: dict[str, str] = {}
+        lower = {token.text for token in tokenise(text) if not token.is_capitalised}
+        for finding in known:
+            value = text[finding.start : finding.end]
+            if finding.entity_type == "PERSON":
+                for token in tokenise(value):
+                    if self._names_alone(token, lower):
+                        words.setdefault(token.bare, "PERSON")
+            elif finding.entity_type == "CLIENT":
+                phrases.update(dict.fromkeys(self._short_forms(value), "CLIENT"))
+                head = tokenise(value)[0]
+                if len(tokenise(value)) > 1 and self._stands_alone(head, lower):
+                    words.setdefault(head.bare, "CLIENT")
+            if len(value) > SHORTEST_NAME and (" " in value or finding.entity_type not in ("PERSON", "CLIENT")):
+                phrases.setdefault(value, finding.entity_type)
+        return words, phrases
+
+    def _names_alone(self, token: Token, lower: set[str]) -> bool:
+        word = token.bare
+        if (
+            not token.is_capitalised
+            or len(word) < SHORTEST_NAME - 1
+            or token.is_initial
+            or self._lexicon.has("never", word)
+            or self._lexicon.has("particles", word)
+        ):
+            return False
+        if self._lexicon.has("departments", word):
+            return False
+        return not (self._lexicon.is_plain(word) and word.lower() in lower)
+
+    def _stands_alone(self, token: Token, lower: set[str]) -> bool:
+        word = token.bare
+        if (
+            len(word) <= SHORTEST_NAME
+            or self._lexicon.has("never", word)
+            or self._lexicon.has("kinds_first", word)
+            or self._lexicon.has("kinds_last", word)
+        ):
+            return False
+        return word.lower() not in lower and (
+            not self._lexicon.is_plain(word)
+            or (self._lexicon.is_surname(word) and not self._lexicon.is_ambiguous(word))
+        )
+
+    def _short_forms(self, value: str) -> list[str]:
+        """`Meridian Biologics` of `Meridian Biologics Distribution Ltd`."""
+        tokens = tokenise(value)
+        return [value[: tokens[place].end] for place in range(1, len(tokens) - 1) if tokens[place].is_capitalised]

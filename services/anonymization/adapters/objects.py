@@ -1,0 +1,50 @@
+"""Quarantine and corpus in object storage."""
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from services.anonymization.domain import Ingested, Text, object_key
+from tailor.errors import InvalidArgument
+from tailor.storage.buckets import CORPUS, QUARANTINE
+from tailor.storage.protocol import ObjectStore
+from tailor.storage.ref import Ref
+
+NONCE_BYTES = 12
+
+
+class StoredQuarantine:
+    """Reads what ingestion encrypted: nonce and AES-256-GCM ciphertext, bound to document and sequence."""
+
+    def __init__(self, store: ObjectStore, key: bytes) -> None:
+        self._store = store
+        self._cipher = AESGCM(key)
+
+    def read(self, ingested: Ingested) -> Text:
+        """The decrypted text."""
+        if ingested.text.bucket != QUARANTINE:
+            raise InvalidArgument("UNREADABLE", "The text does not lie in quarantine.")
+        data = self._store.get(ingested.text)
+        bound = f"{ingested.document_id}/{ingested.sequence}".encode()
+        try:
+            return Text.decode(self._cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], bound))
+        except (InvalidTag, ValueError):
+            raise InvalidArgument(
+                "UNREADABLE", "The quarantined object was made under another key or for another document."
+            ) from None
+
+    def delete(self, ref: Ref) -> None:
+        """Remove a text; what does not lie in quarantine is left alone."""
+        if ref.bucket == QUARANTINE:
+            self._store.delete(QUARANTINE, ref.key)
+
+
+class StoredCorpus:
+    """Writes anonymised texts under the digest of their bytes."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def write(self, text: Text) -> Ref:
+        """Store one text."""
+        data = text.encode()
+        return self._store.put(CORPUS, object_key(data), data, "application/json")

@@ -1,0 +1,160 @@
+"""Names of organisations, by legal form, by the word for their kind, and by an ampersand."""
+
+import re
+
+from services.anonymization.adapters.lexicon import Lexicon
+from services.anonymization.adapters.recognisers.tokens import Token, is_heading, is_space, starts_sentence, tokenise
+from services.anonymization.domain import Finding
+
+CLIENT = "CLIENT"
+LONGEST = 6
+JOINING = ("du", "de", "des", "la", "und", "et", "l", "d", "y", "für")
+# The rest of `Inc.` and `Sp. z o.o.`
+DOTTED = re.compile(r"\.? z o\.o\.|(?<=Inc)\.|(?<=Corp)\.")
+
+
+class Organisations:
+    """Finds names of organisations in a paragraph."""
+
+    def __init__(self, lexicon: Lexicon) -> None:
+        self._lexicon = lexicon
+
+    def find(self, text: str) -> list[Finding]:
+        """Names with their legal form."""
+        tokens = tokenise(text)
+        findings = []
+        for index in range(len(tokens)):
+            rules = (
+                (self._by_form, self._by_first, self._by_ampersand)
+                if is_heading(text)
+                else (self._by_form, self._by_first, self._by_ampersand, self._by_last)
+            )
+            for rule in rules:
+                if (found := rule(tokens, index)) is not None:
+                    first, last, score = found
+                    dotted = (
+                        DOTTED.match(text, tokens[last].bare_end) if last == index and rule == self._by_form else None
+                    )
+                    findings.append(
+                        Finding(tokens[first].start, dotted.end() if dotted else tokens[last].bare_end, CLIENT, score)
+                    )
+        return findings
+
+    def _by_form(self, tokens: list[Token], index: int) -> tuple[int, int, float] | None:
+        if tokens[index].text not in self._lexicon.legal_forms or not is_space(tokens[index].gap):
+            return None
+        last = index
+        if tokens[index].text == "Sp" and not (index + 2 < len(tokens) and tokens[index + 1].text == "z"):
+            return None
+        first = self._back(tokens, index)
+        return (first, last, 0.9) if first < index and self._is_named(tokens, first, index) else None
+
+    def _by_last(self, tokens: list[Token], index: int) -> tuple[int, int, float] | None:
+        token = tokens[index]
+        if not token.is_capitalised or not self._lexicon.has("kinds_last", token.bare):
+            return None
+        following = tokens[index + 1] if index + 1 < len(tokens) else None
+        if (
+            following
+            and token.bare == token.text
+            and is_space(following.gap)
+            and following.is_capitalised
+            and not starts_sentence(tokens, index + 1)
+            and (self._lexicon.has("kinds_last", following.bare) or following.text in self._lexicon.legal_forms)
+        ):
+            return None
+        first = self._back(tokens, index)
+        if first == index or not self._is_named(tokens, first, index):
+            return None
+        last = index
+        if token.bare == token.text:
+            last = self._place(tokens, index)
+        return (first, last, 0.7)
+
+    def _place(self, tokens: list[Token], index: int) -> int:
+        """Where `at Home` or `of Leeds` go on with the name."""
+        if (
+            index + 2 < len(tokens)
+            and tokens[index + 1].text in ("at", "of")
+            and tokens[index + 2].is_capitalised
+            and is_space(tokens[index + 1].gap)
+            and is_space(tokens[index + 2].gap)
+        ):
+            return index + 2 if not self._lexicon.has("never", tokens[index + 2].bare) else index
+        return index
+
+    def _by_first(self, tokens: list[Token], index: int) -> tuple[int, int, float] | None:
+        token = tokens[index]
+        stem = token.text.split("-")[0]
+        if not token.is_capitalised or not self._lexicon.has("kinds_first", stem):
+            return None
+        last = index
+        for place in range(index + 1, min(index + LONGEST, len(tokens))):
+            if not is_space(tokens[place].gap) and not tokens[place].gap.endswith("'"):
+                break
+            if tokens[place].is_capitalised and not self._lexicon.has("never", tokens[place].bare):
+                last = place
+                if tokens[place].bare != tokens[place].text:
+                    break
+            elif not self._lexicon.has("connectors", tokens[place].text) and not self._lexicon.has(
+                "address_words", tokens[place].text
+            ):
+                break
+        return (index, last, 0.75) if last > index or "-" in token.text else None
+
+    def _by_ampersand(self, tokens: list[Token], index: int) -> tuple[int, int, float] | None:
+        if (
+            index == 0
+            or tokens[index].gap != " & "
+            or not (tokens[index].is_capitalised and tokens[index - 1].is_capitalised)
+        ):
+            return None
+        if self._lexicon.has("departments", tokens[index - 1].text) or self._lexicon.has(
+            "departments", tokens[index].bare
+        ):
+            return None
+        first = self._back(tokens, index)
+        last = index
+        while (
+            last + 1 < len(tokens)
+            and tokens[last].bare == tokens[last].text
+            and is_space(tokens[last + 1].gap)
+            and tokens[last + 1].is_capitalised
+            and self._lexicon.has("kinds_last", tokens[last + 1].bare)
+        ):
+            last += 1
+        return (first, last, 0.75)
+
+    def _back(self, tokens: list[Token], index: int) -> int:
+        """The first token of the capitalised run that ends before `index`."""
+        first = index
+        for place in range(index - 1, max(-1, index - 1 - LONGEST), -1):
+            token, gap = tokens[place], tokens[place + 1].gap
+            if not (is_space(gap) or gap in (" & ", " + ") or gap.endswith("'")):
+                break
+            if token.is_capitalised and not self._lexicon.has("never", token.bare):
+                first = place
+            elif not self._joins(tokens, place):
+                break
+            if starts_sentence(tokens, place) and "." in token.gap and place == first:
+                break
+        return first
+
+    def _joins(self, tokens: list[Token], place: int) -> bool:
+        """True for `de` within a name, and for the `of` in `University of Leeds`, which follows a kind."""
+        if tokens[place].text == "of":
+            return place > 0 and self._lexicon.has("kinds_last", tokens[place - 1].bare)
+        return tokens[place].text in JOINING
+
+    def _is_named(self, tokens: list[Token], first: int, last: int) -> bool:
+        """True where a word before the kind is more than a department or the start of a sentence."""
+        words = [token for token in tokens[first:last] if token.is_capitalised]
+        if all(self._lexicon.has("departments", token.bare) for token in words):
+            return False
+        return not (
+            len(words) == 1
+            and starts_sentence(tokens, first)
+            and first == last - 1
+            and self._lexicon.is_plain(words[0].bare)
+            and words[0].start != 0
+        )

@@ -1,0 +1,96 @@
+"""One function per event and command."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.anonymization.domain import (
+    MAX_CHARS,
+    MIN_PURPOSE_CHARS,
+    Anonymized,
+    Anonymizer,
+    Audit,
+    Corpus,
+    Facts,
+    Ingested,
+    Ledger,
+    Outcome,
+    Passed,
+    Quarantine,
+    Text,
+    Unreadable,
+    Vault,
+)
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound
+
+EXPIRED = "The quarantined text is gone; publish the document again with a change."
+DAMAGED = (
+    "The quarantined text does not verify; publish the document again with a change, and check TAILOR_QUARANTINE_KEY."
+)
+NAME_TYPES = ("PERSON", "CLIENT")
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """What handling needs."""
+
+    quarantine: Quarantine
+    corpus: Corpus
+    ledger: Ledger
+    facts: Facts
+    anonymizer: Anonymizer
+    policy_digest: str
+    now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
+
+
+def pass_document(barrier: Barrier, ingested: Ingested) -> Outcome:
+    """Take a document through; told again, state the same. Its quarantined bytes are deleted once the event is out."""
+    outcome = barrier.ledger.find(ingested.document_id, ingested.sequence)
+    if outcome is None:
+        outcome = barrier.ledger.record(_decide(barrier, ingested))
+    barrier.facts.state(outcome)
+    barrier.quarantine.delete(ingested.text)
+    return outcome
+
+
+def anonymize_text(anonymizer: Anonymizer, text: str) -> Anonymized:
+    """Anonymise one text that somebody typed; InvalidArgument where it is too long."""
+    if len(text) > MAX_CHARS:
+        raise InvalidArgument("TEXT_TOO_LONG", f"At most {MAX_CHARS} characters; publish longer texts as documents.")
+    return anonymizer.anonymize((text,))
+
+
+def reidentify(vault: Vault, audit: Audit, *, caller: str, entity_type: str, surrogate: str, purpose: str) -> str:
+    """The true value behind a surrogate. The call is kept before it is answered, also when there is no answer."""
+    if len(purpose.strip()) < MIN_PURPOSE_CHARS:
+        raise InvalidArgument(
+            "NO_PURPOSE", f"Say why in at least {MIN_PURPOSE_CHARS} characters; it is kept in the audit log."
+        )
+    if not entity_type or not surrogate.strip():
+        raise InvalidArgument("NO_SURROGATE", "Name the type and the surrogate as it stands in a text.")
+    audit.record(caller, entity_type, surrogate, purpose)
+    value = vault.reveal(entity_type, surrogate.strip())
+    if value is None:
+        raise NotFound("NO_SUCH_SURROGATE", "The vault knows no such surrogate of this type.")
+    return value
+
+
+def _decide(barrier: Barrier, ingested: Ingested) -> Outcome:
+    try:
+        text = barrier.quarantine.read(ingested)
+    except NotFound:
+        return Unreadable(ingested, EXPIRED, barrier.now_ms())
+    except (FailedPrecondition, InvalidArgument):
+        return Unreadable(ingested, DAMAGED, barrier.now_ms())
+    texts = (text.text,) if text.prompt is None else (text.prompt, text.text)
+    result = barrier.anonymizer.anonymize(texts)
+    clean = Text(result.texts[-1], None if text.prompt is None else result.texts[0])
+    ref = barrier.corpus.write(clean)
+    return Passed(
+        ingested,
+        ref,
+        len(clean.text) + len(clean.prompt or ""),
+        result.findings,
+        barrier.policy_digest,
+        barrier.now_ms(),
+    )

@@ -1,0 +1,137 @@
+"""The stored report: report.json, and beside it report.md and scores.png."""
+
+import io
+import json
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from services.evaluation.domain import BASE, CANDIDATE, INCUMBENT, PERPLEXITY, Comparison
+from tailor.storage.buckets import REPORTS
+from tailor.storage.protocol import ObjectStore
+from tailor.storage.ref import Ref
+
+JSON, MARKDOWN, PLOT = "report.json", "report.md", "scores.png"
+MODELS = (BASE, CANDIDATE, INCUMBENT)
+COLOURS = {BASE: "#8a94a6", CANDIDATE: "#2f6fde", INCUMBENT: "#e0a030"}
+ORDER = ("rouge1", "rouge2", "rougeL", "house_terms_f1", "bleu", PERPLEXITY)
+EXAMPLES = 3
+
+
+class StoredReports:
+    """Satisfies `domain.Reports`. The JSON is written last: where it is, the others are."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def write(self, comparison: Comparison) -> Ref:
+        """Store the report."""
+        folder = comparison.evaluation.evaluation_id
+        self._store.put(REPORTS, f"{folder}/{PLOT}", plot(comparison.scores), "image/png")
+        self._store.put(REPORTS, f"{folder}/{MARKDOWN}", as_markdown(comparison).encode(), "text/markdown")
+        return self._store.put(REPORTS, f"{folder}/{JSON}", as_json(comparison), "application/json")
+
+    def markdown(self, report: Ref) -> str:
+        """The report as Markdown."""
+        return self._beside(report, MARKDOWN).decode()
+
+    def plot(self, report: Ref) -> bytes:
+        """The plot as PNG."""
+        return self._beside(report, PLOT)
+
+    def _beside(self, report: Ref, name: str) -> bytes:
+        return self._store.read(report.bucket, report.key.removesuffix(JSON) + name)
+
+
+def as_json(comparison: Comparison) -> bytes:
+    """Scores, parameters, and each row with its answers and metrics."""
+    evaluation, incumbent = comparison.evaluation, comparison.incumbent
+    document = {
+        "evaluation_id": evaluation.evaluation_id,
+        "adapter_digest": evaluation.adapter.digest,
+        "specialist": evaluation.adapter.specialist,
+        "dataset_digest": evaluation.adapter.dataset_digest,
+        "base": evaluation.adapter.base,
+        "incumbent_digest": incumbent.adapter_digest if incumbent else "",
+        "incumbent_generation": incumbent.generation if incumbent else 0,
+        "parameters": {"temperature": 0, "max_tokens": comparison.parameters.max_tokens},
+        "scores": comparison.scores,
+        "rows": [_row(comparison, number) for number in range(len(comparison.rows))],
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False).encode()
+
+
+def _row(comparison: Comparison, number: int) -> dict[str, object]:
+    row = comparison.rows[number]
+    return {
+        "row_id": row.row_id,
+        "origin": row.origin,
+        "document_ids": list(row.document_ids),
+        "messages": [{"role": role, "content": content} for role, content in row.messages],
+        "reference": row.reference,
+        "answers": {name: result.answers[number] for name, result in comparison.results.items()},
+        "metrics": {name: values[number] for name, values in comparison.row_metrics.items()},
+    }
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """A table of scores, the plot, and a few rows side by side."""
+    evaluation, incumbent = comparison.evaluation, comparison.incumbent
+    models = [name for name in MODELS if name in comparison.scores]
+    served = (
+        f"`{incumbent.adapter_digest or 'base'}` (generation {incumbent.generation})" if incumbent else "nothing yet"
+    )
+    lines = [
+        f"# Evaluation of {evaluation.adapter.specialist}",
+        "",
+        f"Adapter `{evaluation.adapter.digest}`, dataset `{evaluation.adapter.dataset_digest}`, {len(comparison.rows)} "
+        f"held-out rows, greedy, at most {comparison.parameters.max_tokens} tokens. What served at the time: {served}.",
+        "",
+        f"| metric | {' | '.join(models)} |",
+        f"|---|{'---:|' * len(models)}",
+    ]
+    for metric in _metrics(comparison.scores):
+        lines.append(f"| {metric} | {' | '.join(f'{comparison.scores[name][metric]:.4f}' for name in models)} |")
+    lines += ["", "Perplexity is better when lower, everything else when higher.", "", f"![scores]({PLOT})"]
+    for number in range(min(EXAMPLES, len(comparison.rows))):
+        lines += ["", *_example(comparison, number, models)]
+    return "\n".join(lines) + "\n"
+
+
+def _example(comparison: Comparison, number: int, models: list[str]) -> list[str]:
+    row = comparison.rows[number]
+    parts = [("asked", row.messages[-1][1]), ("reference", row.reference)]
+    parts += [(name, comparison.results[name].answers[number]) for name in models]
+    lines = [f"## Row {row.row_id}", ""]
+    for name, text in parts:
+        lines += [f"**{name}**", "", *(f"> {line}".rstrip() for line in text.split("\n")), ""]
+    return lines[:-1]
+
+
+def _metrics(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
+    return [metric for metric in ORDER if all(metric in values for values in scores.values())]
+
+
+def plot(scores: Mapping[str, Mapping[str, float]]) -> bytes:
+    """Bars per metric and model as PNG: shares, BLEU and perplexity each on an axis of their own."""
+    metrics = _metrics(scores)
+    groups = [
+        [m for m in metrics if m not in {"bleu", PERPLEXITY}],
+        *([m] for m in ("bleu", PERPLEXITY) if m in metrics),
+    ]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots(1, len(groups), width_ratios=[max(1, len(group)) for group in groups], squeeze=False)[0]
+    models = [name for name in MODELS if name in scores]
+    for axis, group in zip(axes, groups, strict=True):
+        for number, name in enumerate(models):
+            places = [place + (number - (len(models) - 1) / 2) * 0.8 / len(models) for place in range(len(group))]
+            bars = axis.bar(
+                places, [scores[name][m] for m in group], 0.8 / len(models), color=COLOURS[name], label=name
+            )
+            axis.bar_label(bars, fmt="%.2f", fontsize=7)
+        axis.set_xticks(range(len(group)), [f"{m} (lower is better)" if m == PERPLEXITY else m for m in group])
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    return buffer.getvalue()

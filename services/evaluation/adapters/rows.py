@@ -1,0 +1,38 @@
+"""Held-out rows of a dataset, read from its manifest and Parquet file."""
+
+import io
+import json
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from services.evaluation.domain import HeldOutRow
+from tailor.errors import FailedPrecondition
+from tailor.storage.protocol import ObjectStore
+from tailor.storage.ref import Ref
+
+
+class DatasetRows:
+    """Satisfies `domain.Rows`."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def held_out(self, manifest: Ref) -> list[HeldOutRow]:
+        """The held-out rows by id."""
+        try:
+            split = json.loads(self._store.get(manifest))["splits"]["held_out"]
+            ref = Ref(f"s3://{manifest.bucket}/{split['key']}", split["sha256"], split["size_bytes"])
+            table = pyarrow.parquet.read_table(io.BytesIO(self._store.get(ref)))
+            rows = [_row(record) for record in table.to_pylist()]
+        except (ValueError, KeyError, TypeError, pyarrow.ArrowException):
+            raise FailedPrecondition(
+                "BAD_DATASET", "The dataset is not as its contract says.", uri=manifest.uri
+            ) from None
+        return sorted(rows, key=lambda row: row.row_id)
+
+
+def _row(record: dict[str, Any]) -> HeldOutRow:
+    *before, last = ((message["role"], message["content"]) for message in record["messages"])
+    return HeldOutRow(record["row_id"], record["origin"], tuple(record["document_ids"]), tuple(before), last[1])

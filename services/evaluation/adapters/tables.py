@@ -1,0 +1,56 @@
+"""Evaluation's tables."""
+
+from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, String, Table, func
+from sqlalchemy.dialects.postgresql import JSONB
+
+from tailor.events.outbox import outbox_table
+
+metadata = MetaData()
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("uri", String(512), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+)
+
+adapters = Table(
+    "adapters",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("specialist", String(63), nullable=False),
+    Column("dataset_digest", String(64), nullable=False),
+    Column("base", String(128), nullable=False),
+    Column("uri", String(512), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("evaluation_id", String(64), primary_key=True),
+    Column("adapter_digest", String(64), nullable=False, index=True),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("rows_done", Integer, nullable=False, server_default="0"),
+    Column("rows_total", Integer, nullable=False, server_default="0"),
+    Column("reason", String(128), nullable=False, server_default=""),
+    Column("payload", LargeBinary),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("evaluation_id", String(64), primary_key=True),
+    Column("model", String(80), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("answers", JSONB, nullable=False),
+    Column("scores", JSONB, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+)
+
+outbox = outbox_table(metadata)

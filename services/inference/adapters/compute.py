@@ -1,0 +1,74 @@
+"""Turns with training on a machine that both share, by a file lock."""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HOLD_SECONDS = 5.0
+# A waiting process has to wake up before the lock is taken again, or it never gets it.
+YIELD_SECONDS = 0.02
+
+
+class FreeTurns:
+    """Nobody else needs the machine."""
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Hold it."""
+        yield
+
+
+class FileTurns:
+    """Holds a shared `flock` while anything is generated; training holds it alone for each optimiser step.
+
+    After HOLD_SECONDS of unbroken generation new ones wait until the running ones have ended and training had its turn.
+    """
+
+    def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._now = now
+        self._condition = threading.Condition()
+        self._active = 0
+        self._since = 0.0
+        self._changing = False
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Hold the machine beside other generations; it blocks while training has it."""
+        self._enter()
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _enter(self) -> None:
+        with self._condition:
+            while self._changing or (self._active and self._now() - self._since > HOLD_SECONDS):
+                self._condition.wait()
+            if self._active:
+                self._active += 1
+                return
+            self._changing = True
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+        with self._condition:
+            self._changing = False
+            self._active = 1
+            self._since = self._now()
+            self._condition.notify_all()
+
+    def _leave(self) -> None:
+        with self._condition:
+            self._active -= 1
+            if self._active:
+                return
+            self._changing = True
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        time.sleep(YIELD_SECONDS)
+        with self._condition:
+            self._changing = False
+            self._condition.notify_all()

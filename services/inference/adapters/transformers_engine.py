@@ -1,0 +1,169 @@
+"""The engine on transformers and peft, where vLLM has no wheel: streams take turns, token by token."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from services.inference.adapters.chat import ChatTemplate
+from services.inference.adapters.decoding import Detokenizer
+from services.inference.domain import CANCELLED, LENGTH, STOPPED, Piece, Sampling, Score, Turn
+from tailor.errors import FailedPrecondition, InvalidArgument
+
+# Never used; it gives the model its adapter layers before the first real adapter comes.
+EMPTY = "empty"
+
+
+class TransformersEngine:
+    """A base and its adapters. One lock is held for a token's time, so that streams, loads and scores go on beside each other."""
+
+    def __init__(self, folder: Path, *, context_length: int, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._chat = ChatTemplate(folder)
+        base = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.bfloat16, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
+        self.context_length = min(context_length, int(base.config.max_position_embeddings))
+        self._stops = _end_tokens(base, self._chat.tokenizer)
+        empty = LoraConfig(r=1, target_modules="all-linear", task_type="CAUSAL_LM")
+        self._model: Any = get_peft_model(base, empty, adapter_name=EMPTY)
+        self._model.eval()
+        self._model.base_model.disable_adapter_layers()
+        self._active = ""
+        self._lock = threading.Lock()
+
+    def encode(self, turns: Sequence[Turn]) -> tuple[int, ...]:
+        """The prompt's tokens."""
+        return self._chat.encode(turns)
+
+    def load(self, digest: str, folder: Path) -> None:
+        """Load a verified adapter between two tokens of the running streams."""
+        with self._lock:
+            try:
+                self._model.load_adapter(str(folder), adapter_name=digest, is_trainable=False, low_cpu_mem_usage=True)
+            except (ValueError, RuntimeError, OSError, KeyError) as error:
+                raise FailedPrecondition(
+                    "ADAPTER_DOES_NOT_LOAD", f"The engine refuses the adapter ({type(error).__name__})."
+                ) from None
+            self._model.eval()
+
+    def unload(self, digest: str) -> None:
+        """Free an adapter's memory."""
+        with self._lock:
+            self._activate("")
+            self._model.delete_adapter(digest)
+
+    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> "TransformersStream":
+        """Begin to answer; the tokens are made in the reader's thread."""
+        return TransformersStream(self, prompt, adapter, sampling)
+
+    def score(self, turns: Sequence[Turn], completion: str, adapter: str) -> Score:
+        """Score an answer by one forward pass."""
+        prompt, answer = self._chat.encode_answered(turns, completion)
+        tokens = prompt + answer
+        if len(tokens) > self.context_length:
+            raise InvalidArgument(
+                "ROW_TOO_LONG", f"Prompt and answer have {len(tokens)} tokens; {self.context_length} fit."
+            )
+        with self._lock, torch.inference_mode():
+            self._activate(adapter)
+            logits = self._model(input_ids=torch.tensor([tokens[:-1]]), use_cache=False).logits[0, len(prompt) - 1 :]
+        chosen = torch.log_softmax(logits.float(), dim=-1).gather(1, torch.tensor(answer).unsqueeze(1))
+        return Score(float(chosen.double().sum()), len(answer))
+
+    def step(self, tokens: Sequence[int], cache: Any, adapter: str) -> tuple[torch.Tensor, Any]:
+        """Read tokens after those in the cache; the logits of the next token (vocabulary,) and the new cache."""
+        with self._lock, torch.inference_mode():
+            self._activate(adapter)
+            output = self._model(input_ids=torch.tensor([list(tokens)]), past_key_values=cache, use_cache=True)
+        return output.logits[0, -1].float(), output.past_key_values
+
+    def ends(self, token: int) -> bool:
+        """True for a token that ends the turn."""
+        return token in self._stops
+
+    def detokenizer(self, stop: tuple[str, ...]) -> Detokenizer:
+        """A fresh detokenizer."""
+        return Detokenizer(lambda tokens: str(self._chat.tokenizer.decode(tokens, skip_special_tokens=True)), stop)
+
+    def watch(self, stop: threading.Event) -> None:
+        """Wait until told to stop; this engine cannot die alone."""
+        stop.wait()
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+    def _activate(self, adapter: str) -> None:
+        """Switch to an adapter, or to the base; peft walks all layers for it, so only where it changes."""
+        if adapter == self._active:
+            return
+        if adapter:
+            self._model.set_adapter(adapter, inference_mode=True)
+        if bool(adapter) != bool(self._active):
+            change = (
+                self._model.base_model.enable_adapter_layers
+                if adapter
+                else self._model.base_model.disable_adapter_layers
+            )
+            change()
+        self._active = adapter
+
+
+class TransformersStream:
+    """An answer that is written while it is read."""
+
+    def __init__(self, engine: TransformersEngine, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> None:
+        self._engine = engine
+        self._prompt = prompt
+        self._adapter = adapter
+        self._sampling = sampling
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """End after the token being made."""
+        self._cancelled.set()
+
+    def __iter__(self) -> Iterator[Piece]:
+        """The pieces."""
+        writer = self._engine.detokenizer(self._sampling.stop)
+        generator = torch.Generator()
+        if self._sampling.seed is not None:
+            generator.manual_seed(self._sampling.seed)
+        tokens: Sequence[int] = self._prompt
+        cache = None
+        for count in range(1, self._sampling.max_tokens + 1):
+            if self._cancelled.is_set():
+                yield Piece("", count - 1, CANCELLED)
+                return
+            logits, cache = self._engine.step(tokens, cache, self._adapter)
+            token = draw(logits, self._sampling, generator)
+            if self._engine.ends(token):
+                yield Piece(writer.rest(), count, STOPPED)
+                return
+            text, stopped = writer.add(token)
+            if stopped:
+                yield Piece(text, count, STOPPED)
+                return
+            yield Piece(text, count)
+            tokens = (token,)
+        yield Piece(writer.rest(), self._sampling.max_tokens, LENGTH)
+
+
+def draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    """The next token out of logits (vocabulary,): the likeliest at temperature 0, else one of the nucleus."""
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    ordered, order = torch.softmax(logits / sampling.temperature, dim=-1).sort(descending=True)
+    outside = ordered.cumsum(0) - ordered >= sampling.top_p
+    place = torch.multinomial(ordered.masked_fill(outside, 0.0), 1, generator=generator)
+    return int(order[place])
+
+
+def _end_tokens(model: PeftModel, tokenizer: Any) -> frozenset[int]:
+    configured = model.generation_config.eos_token_id
+    listed = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)

@@ -1,0 +1,244 @@
+"""The engine on vLLM, in process: its own asyncio thread, no port, no usage statistics."""
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from services.inference.adapters.chat import ChatTemplate
+from services.inference.domain import CANCELLED, Piece, Sampling, Score, Turn
+from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
+
+T = TypeVar("T")
+
+# Adapters reach the linear layers alone; see `verify.py`.
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+WATCH_SECONDS = 1.0
+
+
+def prepare_environment(kv_cache_gib: int, threads: int) -> None:
+    """What vLLM reads from the environment; before it is imported, once a process."""
+    os.environ.update(
+        {
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_DO_NOT_TRACK": "1",
+            "DO_NOT_TRACK": "1",
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "VLLM_LOGGING_LEVEL": "ERROR",
+            "VLLM_CONFIGURE_LOGGING": "1",
+            "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib),
+            "OMP_NUM_THREADS": str(threads),
+            # Only the ranks of prompt log-probabilities would be compiled, for 15 s at the first score.
+            "TORCHDYNAMO_DISABLE": "1",
+            # One process less: the worker lives in the engine's core process. It starts sooner, and nothing spins while idle.
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        }
+    )
+
+
+class VllmEngine:
+    """A base in vLLM, with adapters by our own ids."""
+
+    def __init__(
+        self, folder: Path, *, context_length: int, max_loras: int, max_lora_rank: int, max_concurrent: int
+    ) -> None:
+        self._chat = ChatTemplate(folder)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
+        self._thread.start()
+        arguments = {
+            "model": str(folder),
+            "max_model_len": context_length,
+            "max_loras": max_loras,
+            "max_lora_rank": max_lora_rank,
+            "max_num_seqs": max_concurrent,
+        }
+        self._engine: Any = self._wait(_start(arguments))
+        self.context_length = int(self._engine.model_config.max_model_len)
+        self._ids: dict[str, Any] = {}
+        self._requests = 0
+        self._lock = threading.Lock()
+        self._scoring = threading.Lock()
+
+    def encode(self, turns: Sequence[Turn]) -> tuple[int, ...]:
+        """The prompt's tokens."""
+        return self._chat.encode(turns)
+
+    def load(self, digest: str, folder: Path) -> None:
+        """Load a verified adapter; running streams go on."""
+        from vllm.lora.request import LoRARequest
+
+        with self._lock:
+            # Ids are counted and never used twice, so that no cache can mistake one adapter for another.
+            request = LoRARequest(digest, self._next(), str(folder))
+        try:
+            self._wait(self._engine.add_lora(request))
+        except (ValueError, RuntimeError, OSError) as error:
+            self._refuse_if_dead()
+            raise FailedPrecondition(
+                "ADAPTER_DOES_NOT_LOAD", f"The engine refuses the adapter ({type(error).__name__})."
+            ) from None
+        self._ids[digest] = request
+
+    def unload(self, digest: str) -> None:
+        """Free an adapter's slot."""
+        request = self._ids.pop(digest)
+        self._wait(self._engine.remove_lora(request.lora_int_id))
+
+    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> "VllmStream":
+        """Begin to answer."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        parameters = SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            max_tokens=sampling.max_tokens,
+            stop=list(sampling.stop),
+            output_kind=RequestOutputKind.DELTA,
+        )
+        outputs = self._outputs(prompt, adapter, parameters)
+        return VllmStream(outputs, self._run)
+
+    def score(self, turns: Sequence[Turn], completion: str, adapter: str) -> Score:
+        """Score an answer. One row at a time: several rows with prompt log-probabilities kill vLLM 0.32's engine on CPU."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        prompt, answer = self._chat.encode_answered(turns, completion)
+        tokens = prompt + answer
+        if len(tokens) >= self.context_length:
+            raise InvalidArgument(
+                "ROW_TOO_LONG", f"Prompt and answer have {len(tokens)} tokens; {self.context_length - 1} fit."
+            )
+        parameters = SamplingParams(
+            temperature=0.0, max_tokens=1, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+        with self._scoring:
+            positions = self._wait(self._prompt_logprobs(tokens, adapter, parameters))
+        scored = zip(positions[len(prompt) :], answer, strict=True)
+        return Score(sum(float(position[token].logprob) for position, token in scored), len(answer))
+
+    def watch(self, stop: threading.Event) -> None:
+        """Wait until told to stop; Unavailable as soon as the engine is dead, for then the process must be started again."""
+        while not stop.wait(WATCH_SECONDS):
+            self._refuse_if_dead()
+
+    def close(self) -> None:
+        """End the engine's processes and the thread."""
+        self._wait(_stop(self._engine))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    async def _prompt_logprobs(self, tokens: tuple[int, ...], adapter: str, parameters: Any) -> list[Any]:
+        positions: list[Any] = []
+        async for output in self._outputs(tokens, adapter, parameters):
+            positions = list(output.prompt_logprobs)
+        return positions
+
+    def _outputs(self, prompt: tuple[int, ...], adapter: str, parameters: Any) -> Any:
+        with self._lock:
+            number = self._next()
+        return self._engine.generate(
+            {"prompt_token_ids": list(prompt)},
+            parameters,
+            str(number),
+            lora_request=self._ids[adapter] if adapter else None,
+        )
+
+    def _next(self) -> int:
+        self._requests += 1
+        return self._requests
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        try:
+            return self._run(work).result()
+        except (EngineDeadError, EngineGenerateError):
+            raise Unavailable("ENGINE_FAILED", "The engine could not answer; try again.") from None
+
+    def _refuse_if_dead(self) -> None:
+        if self._engine.errored:
+            raise Unavailable("ENGINE_DEAD", "The engine died; the process will be started again.")
+
+
+async def _start(arguments: dict[str, Any]) -> Any:
+    import torch
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    if not torch.cuda.is_available():
+        worker = "services.inference.adapters.vllm_worker.TailorWorker"
+        arguments = arguments | {"worker_cls": worker, "distributed_executor_backend": "uni"}
+    settings = AsyncEngineArgs(
+        dtype="bfloat16",
+        enforce_eager=True,
+        enable_lora=True,
+        lora_target_modules=TARGETS,
+        disable_log_stats=True,
+        enable_log_requests=False,
+        trust_remote_code=False,
+        load_format="safetensors",
+        **arguments,
+    )
+    return AsyncLLM.from_engine_args(settings)
+
+
+async def _stop(engine: Any) -> None:
+    engine.shutdown()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class VllmStream:
+    """An answer that the engine's thread writes and the caller's thread reads."""
+
+    def __init__(self, outputs: Any, run: Callable[[Coroutine[Any, Any, None]], "Future[None]"]) -> None:
+        self._outputs = outputs
+        self._pieces: queue.SimpleQueue[Piece | Unavailable | None] = queue.SimpleQueue()
+        self._future = run(self._pump())
+        self._future.add_done_callback(self._end)
+
+    def __iter__(self) -> Iterator[Piece]:
+        """The pieces; Unavailable if the engine dies."""
+        tokens = 0
+        finish = ""
+        while not finish:
+            piece = self._pieces.get()
+            if isinstance(piece, Unavailable):
+                raise piece
+            piece = piece or Piece("", tokens, CANCELLED)
+            tokens, finish = piece.tokens, piece.finish
+            yield piece
+
+    def cancel(self) -> None:
+        """Abort the request in the engine."""
+        self._future.cancel()
+
+    async def _pump(self) -> None:
+        tokens = 0
+        async for output in self._outputs:
+            part = output.outputs[0]
+            tokens += len(part.token_ids)
+            self._pieces.put(Piece(part.text, tokens, _finish(part.finish_reason)))
+
+    def _end(self, future: "Future[None]") -> None:
+        """Wake the reader, however it ended: cancelled even before it began, or with the engine."""
+        failed = not future.cancelled() and future.exception() is not None
+        self._pieces.put(Unavailable("ENGINE_FAILED", "The engine could not answer; try again.") if failed else None)
+
+
+def _finish(reason: str | None) -> str:
+    return CANCELLED if reason == "abort" else reason or ""

@@ -1,0 +1,133 @@
+"""The one place of inference that chooses real adapters."""
+
+import importlib.util
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from services.inference.consumers import SERVING, ServingConsumer
+from services.inference.domain import Engine, Turns
+from services.inference.handlers import Door, Inference
+from services.inference.rpc import NAME, InferenceServicer
+from services.inference.serving import Admission, Shelf, Table
+from services.inference.settings import Settings
+from tailor.api.inference.v1 import inference_pb2_grpc
+from tailor.errors import Unavailable
+from tailor.events.consumer import TableReader
+from tailor.events.envelope import new_id
+from tailor.events.producer import KafkaProducer, Producer
+from tailor.logging import get_logger
+from tailor.rpc.auth import Authenticator
+from tailor.rpc.keys import authenticator
+from tailor.rpc.server import RpcServer
+from tailor.runtime import Runtime
+from tailor.storage.s3 import S3Store
+
+log = get_logger(__name__)
+
+SPARE_THREADS = 16
+POLL_SECONDS = 0.5
+
+
+class WatchedEngine(Engine, Protocol):
+    """An engine that can say that it died."""
+
+    def watch(self, stop: threading.Event) -> None:
+        """Block until told to stop; Unavailable if the engine dies."""
+        ...
+
+
+def build(runtime: Runtime, settings: Settings) -> None:
+    """Open the doors, load the base and all that serves, then be ready."""
+    door = Door()
+    auth = authenticator(settings, NAME)
+    _open_doors(runtime, settings, door, auth)
+    store = S3Store.from_settings(settings)
+    producer = runtime.wait_for("broker", partial(KafkaProducer.from_settings, settings, source=NAME))
+    runtime.on_stop(producer.close)
+    inference = _load(runtime, settings, store, producer)
+    _read_serving(runtime, settings, inference)
+    door.open(inference)
+    runtime.ready()
+
+
+def _open_doors(runtime: Runtime, settings: Settings, door: Door, auth: Authenticator) -> None:
+    threads = settings.max_concurrent + settings.max_queued + SPARE_THREADS
+    servicers = [(inference_pb2_grpc.add_InferenceServiceServicer_to_server, InferenceServicer(door))]
+    runtime.serve(RpcServer(settings, NAME, servicers=servicers, authenticator=auth, max_workers=threads))
+    if settings.http_port:
+        from services.inference.adapters.http import create_app, serve
+
+        app = create_app(door, auth, threads)
+        runtime.spawn("http", partial(serve, app, settings.http_host, settings.http_port))
+
+
+def _load(runtime: Runtime, settings: Settings, store: S3Store, producer: Producer) -> Inference:
+    from services.inference.adapters.models import AdapterLibrary, fetch_base
+    from services.inference.adapters.statements import DraftEvents, ServedEvents
+
+    cache = settings.data_dir / "models"
+    base = runtime.wait_for(f"base {settings.base}", partial(fetch_base, store, settings.base, cache))
+    drafts = DraftEvents(producer, settings.base)
+    runtime.spawn("drafts", drafts.run)
+    engine = choose_engine(settings)(base.folder)
+    runtime.on_stop(engine.close)
+    runtime.spawn("engine", engine.watch)
+    library = AdapterLibrary(store, base, cache, settings.max_lora_rank)
+    return Inference(
+        base=settings.base,
+        engine=engine,
+        shelf=Shelf(engine, library, settings.max_loras),
+        table=Table(),
+        admission=Admission(settings.max_concurrent, settings.max_queued),
+        turns=choose_turns(settings),
+        drafts=drafts,
+        reports=ServedEvents(producer, settings.replica),
+        digest_key=settings.digest_key.get_secret_value().encode(),
+        new_draft_id=partial(new_id, "drf"),
+    )
+
+
+def _read_serving(runtime: Runtime, settings: Settings, inference: Inference) -> None:
+    def persist(what: str, work: Callable[[], None]) -> None:
+        runtime.wait_for(what, work)
+
+    consumer = ServingConsumer(inference, persist)
+    reader = TableReader(settings, SERVING, consumer.apply)
+    runtime.spawn("serving", reader.run)
+
+    def caught_up() -> None:
+        if not reader.caught_up.wait(POLL_SECONDS):
+            raise Unavailable("NOT_CAUGHT_UP", f"Not all of {SERVING} is applied yet.")
+
+    runtime.wait_for(f"{SERVING} to be read from its beginning", caught_up)
+
+
+def choose_engine(settings: Settings) -> "Callable[..., WatchedEngine]":
+    """The engine's maker, by the setting: `auto` takes vLLM where it is installed."""
+    wanted = settings.engine
+    if wanted == "auto":
+        wanted = "vllm" if importlib.util.find_spec("vllm") else "transformers"
+    log.info("engine", engine=wanted)
+    if wanted == "vllm":
+        from services.inference.adapters import vllm_engine
+
+        vllm_engine.prepare_environment(settings.kv_cache_gib, settings.compute_threads)
+        return partial(
+            vllm_engine.VllmEngine,
+            context_length=settings.max_model_len,
+            max_loras=settings.max_loras,
+            max_lora_rank=settings.max_lora_rank,
+            max_concurrent=settings.max_concurrent,
+        )
+    from services.inference.adapters.transformers_engine import TransformersEngine
+
+    return partial(TransformersEngine, context_length=settings.max_model_len, threads=settings.compute_threads)
+
+
+def choose_turns(settings: Settings) -> Turns:
+    """Turns by a lock file where training shares the machine."""
+    from services.inference.adapters.compute import FileTurns, FreeTurns
+
+    return FileTurns(settings.compute_lock) if settings.compute_lock else FreeTurns()

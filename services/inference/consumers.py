@@ -1,0 +1,50 @@
+"""What serves, from events."""
+
+from collections.abc import Callable
+
+from services.inference import handlers
+from services.inference.domain import AdapterName, Served
+from services.inference.handlers import Inference
+from tailor.api.events.v1 import models_pb2
+from tailor.events.envelope import Event, decode
+from tailor.logging import get_logger
+from tailor.storage.ref import Ref
+
+log = get_logger(__name__)
+
+SERVING = "specialist.serving.v1"
+
+Persist = Callable[[str, Callable[[], None]], None]
+
+
+class ServingConsumer:
+    """Applies `specialist.serving.v1`. `persist` repeats work that cannot be done yet, saying what it waits for."""
+
+    def __init__(self, inference: Inference, persist: Persist) -> None:
+        self._inference = inference
+        self._persist = persist
+
+    def apply(self, event: Event) -> None:
+        """Apply one event; the specialists of other bases are other deployments' work."""
+        if event.value is None:
+            handlers.forget_specialist(self._inference, event.key)
+            return
+        message = decode(event, models_pb2.SpecialistServing)
+        if message.base and message.base != self._inference.base:
+            return
+        served = to_served(message)
+        log.info("applying", specialist=served.specialist, generation=served.generation)
+        what = f"adapter of {served.specialist}, generation {served.generation}"
+        self._persist(what, lambda: handlers.apply_serving(self._inference, served))
+
+
+def to_served(message: models_pb2.SpecialistServing) -> Served:
+    """The decision in our own terms."""
+    manifest = Ref(message.manifest.uri, message.manifest.sha256, message.manifest.size_bytes)
+    return Served(
+        specialist=message.specialist,
+        generation=message.generation,
+        adapter=AdapterName(message.adapter_digest, manifest) if message.adapter_digest else None,
+        dataset_digest=message.dataset_digest,
+        system_prompt=message.system_prompt,
+    )

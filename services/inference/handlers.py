@@ -1,0 +1,259 @@
+"""One function per command and event of inference."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from services.inference.domain import (
+    BASE,
+    CANCELLED,
+    CANDIDATE_PREFIX,
+    MAX_ROWS,
+    AdapterName,
+    Ask,
+    Caller,
+    Draft,
+    Drafts,
+    Engine,
+    Piece,
+    Reports,
+    RowToScore,
+    Score,
+    Served,
+    ServedReport,
+    Stream,
+    Turn,
+    Turns,
+    check_sampling,
+    check_turns,
+    fit,
+    keyed_digest,
+    prompt_digest,
+    refuse_if,
+    with_system,
+)
+from services.inference.serving import Admission, Shelf, Table
+from tailor.errors import InvalidArgument, NotFound, TailorError, Unavailable
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What the handlers work with. `digest_key` keys the digests of prompts and answers; `now` counts seconds."""
+
+    base: str
+    engine: Engine
+    shelf: Shelf
+    table: Table
+    admission: Admission
+    turns: Turns
+    drafts: Drafts
+    reports: Reports
+    digest_key: bytes
+    new_draft_id: Callable[[], str]
+    now: Callable[[], float] = time.monotonic
+
+
+class Door:
+    """What the servers stand behind: shut until a model is ready."""
+
+    def __init__(self) -> None:
+        self._inference: Inference | None = None
+
+    def open(self, inference: Inference) -> None:
+        """From now on calls are answered."""
+        self._inference = inference
+
+    def inference(self) -> Inference:
+        """What the handlers work with; Unavailable while no model is ready."""
+        if self._inference is None:
+            raise Unavailable("NO_MODEL_READY", "The model is still loading; retry.", retry_after_seconds=2.0)
+        return self._inference
+
+
+class Cancellation:
+    """Carries a caller's cancel to a stream that may not have begun. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self._stream: Stream | None = None
+
+    def attach(self, stream: Stream) -> None:
+        """From now on a cancel ends this stream."""
+        self._stream = stream
+        if self.cancelled:
+            stream.cancel()
+
+    def cancel(self) -> None:
+        """End the stream, now or as soon as it begins."""
+        self.cancelled = True
+        if self._stream is not None:
+            self._stream.cancel()
+
+
+class Answer:
+    """An answer on its way: iterate it once, or close it. It keeps its adapter and its place until then, and states its draft at the end,
+    however it ends."""
+
+    def __init__(self, inference: Inference, caller: Caller, served: Served, turns: tuple[Turn, ...]) -> None:
+        self.draft_id = inference.new_draft_id()
+        self.served = served
+        self.text = ""
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.finish_reason = CANCELLED
+        self._inference = inference
+        self._caller = caller
+        self._turns = turns
+        self._started = inference.now()
+        self._first_token_seconds = 0.0
+        self._held = ExitStack()
+        self._stream: Stream | None = None
+
+    def begin(self, ask: Ask, cancellation: Cancellation) -> None:
+        """Wait for a place and for the adapter, and start the generation; on an error nothing is held."""
+        inference = self._inference
+        prompt = inference.engine.encode(self._turns)
+        self.prompt_tokens = len(prompt)
+        room = fit(len(prompt), ask.sampling, inference.engine.context_length)
+        with ExitStack() as held:
+            held.enter_context(inference.admission.place(lambda: cancellation.cancelled))
+            adapter = held.enter_context(inference.shelf.using(self.served.adapter))
+            held.enter_context(inference.turns.take())
+            self._stream = inference.engine.generate(prompt, adapter, replace(ask.sampling, max_tokens=room))
+            cancellation.attach(self._stream)
+            self._held = held.pop_all()
+
+    def __iter__(self) -> Iterator[Piece]:
+        """The pieces as they come; Unavailable if the engine dies."""
+        try:
+            for piece in self._stream or ():
+                self._take(piece)
+                yield piece
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop the generation, let go of what is held, state the draft; the second time does nothing."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        stream.cancel()
+        self._held.close()
+        if self._caller.leaves_drafts:
+            self._inference.drafts.add(self._draft())
+
+    def _take(self, piece: Piece) -> None:
+        if piece.tokens and not self.completion_tokens:
+            self._first_token_seconds = self._inference.now() - self._started
+        self.text += piece.text
+        self.completion_tokens = piece.tokens
+        self.finish_reason = piece.finish or self.finish_reason
+
+    def _draft(self) -> Draft:
+        key = self._inference.digest_key
+        return Draft(
+            draft_id=self.draft_id,
+            served=self.served,
+            key_id=self._caller.key_id,
+            prompt_digest=prompt_digest(key, self._turns),
+            answer_digest=keyed_digest(key, self.text),
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            finish_reason=self.finish_reason,
+            first_token_seconds=self._first_token_seconds,
+            seconds=self._inference.now() - self._started,
+        )
+
+
+def generate(inference: Inference, caller: Caller, ask: Ask, cancellation: Cancellation) -> Answer:
+    """Check a question, wait for a place and begin to answer.
+
+    NotFound, InvalidArgument, ResourceExhausted and Unavailable are raised here, before anything is written.
+    """
+    wrong = check_turns(ask.turns) | check_sampling(ask.sampling)
+    refuse_if(wrong, "INVALID_REQUEST")
+    served = resolve(inference, caller, ask.model)
+    answer = Answer(inference, caller, served, with_system(ask.turns, served.system_prompt))
+    answer.begin(ask, cancellation)
+    return answer
+
+
+def resolve(inference: Inference, caller: Caller, model: str) -> Served:
+    """What a model name means to this caller; the same NotFound for what does not exist and for what was not given to them."""
+    if model == BASE:
+        return Served()
+    if model.startswith(CANDIDATE_PREFIX) and caller.evaluates:
+        served = inference.table.candidate(model.removeprefix(CANDIDATE_PREFIX))
+    else:
+        served = inference.table.get(model) if caller.may_use(model) else None
+    if served is None:
+        raise NotFound(
+            "UNKNOWN_SPECIALIST",
+            "There is no such specialist here, or it is not yours to use.",
+            field_violations={"model": "Unknown."},
+        )
+    return served
+
+
+def list_specialists(inference: Inference, caller: Caller) -> list[tuple[str, Served]]:
+    """The base, and the specialists that the caller may use, by name."""
+    named = {served.specialist: served for served in inference.table.all() if caller.may_use(served.specialist)}
+    return [(BASE, Served()), *sorted(named.items())]
+
+
+def load_candidate(inference: Inference, adapter: AdapterName) -> str:
+    """Load an adapter for evaluation; its model name. FailedPrecondition where it does not verify or load."""
+    with inference.shelf.using(adapter):
+        inference.table.add_candidate(adapter)
+    return CANDIDATE_PREFIX + adapter.digest
+
+
+def score(
+    inference: Inference, caller: Caller, model: str, rows: Sequence[RowToScore], cancelled: Callable[[], bool]
+) -> list[Score]:
+    """The rows' scores in order, as far as the caller waits for them; NotFound and InvalidArgument as in generate."""
+    refuse_if(_check_rows(rows), "INVALID_REQUEST")
+    served = resolve(inference, caller, model)
+    scores = []
+    with inference.shelf.using(served.adapter) as adapter:
+        for row in rows:
+            if cancelled():
+                break
+            with inference.turns.take():
+                turns = with_system(row.turns, served.system_prompt)
+                scores.append(inference.engine.score(turns, row.completion, adapter))
+    return scores
+
+
+def _check_rows(rows: Sequence[RowToScore]) -> dict[str, str]:
+    if not 1 <= len(rows) <= MAX_ROWS:
+        return {"rows": f"From 1 to {MAX_ROWS}; these are {len(rows)}."}
+    wrong = {f"rows[{n}].{name}": what for n, row in enumerate(rows) for name, what in check_turns(row.turns).items()}
+    return wrong | {f"rows[{n}].completion": "It is empty." for n, row in enumerate(rows) if not row.completion.strip()}
+
+
+def apply_serving(inference: Inference, served: Served) -> None:
+    """Load what a specialist's name means from now on, then switch, then say so; what does not verify is refused and the old one goes on.
+
+    An older generation is ignored. Unavailable where store or broker do not answer: then apply it again.
+    """
+    if not inference.table.is_newer(served):
+        return
+    refusal = ""
+    try:
+        if served.specialist == BASE:
+            raise InvalidArgument("RESERVED_NAME", "No specialist may be called `base`.")
+        with inference.shelf.using(served.adapter):
+            inference.table.switch(served)
+    except TailorError as error:
+        if error.retryable:
+            raise
+        refusal = error.reason
+    inference.reports.add(ServedReport(served, refusal))
+    inference.table.settle(served)
+
+
+def forget_specialist(inference: Inference, specialist: str) -> None:
+    """The name means nothing any more."""
+    inference.table.remove(specialist)

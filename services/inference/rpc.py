@@ -1,0 +1,152 @@
+"""The gRPC face of inference."""
+
+from collections.abc import Iterable, Iterator
+
+import grpc
+
+from services.inference import handlers
+from services.inference.domain import (
+    DEFAULT_MAX_TOKENS,
+    AdapterName,
+    Ask,
+    Caller,
+    RowToScore,
+    Sampling,
+    Served,
+    Turn,
+)
+from services.inference.handlers import Answer, Cancellation, Door, Inference
+from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.errors import DeadlineExceeded
+from tailor.rpc import auth
+from tailor.storage.ref import Ref
+
+NAME = "inference"
+
+
+class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
+    """Translates calls to handlers."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def Generate(
+        self, request: inference_pb2.GenerateRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.GenerateResponse:
+        """Answer once."""
+        inference = self._door.inference()
+        answer = self._begin(inference, request, context)
+        for _ in answer:
+            pass
+        if not context.is_active():
+            raise DeadlineExceeded("CALL_ENDED", "The caller went away or its deadline passed.")
+        return inference_pb2.GenerateResponse(
+            draft_id=answer.draft_id,
+            text=answer.text,
+            finish_reason=answer.finish_reason,
+            usage=_usage(answer),
+            provenance=_provenance(inference, answer.served),
+        )
+
+    def StreamGenerate(
+        self, request: inference_pb2.StreamGenerateRequest, context: grpc.ServicerContext
+    ) -> Iterator[inference_pb2.StreamGenerateResponse]:
+        """Answer as the words come."""
+        inference = self._door.inference()
+        answer = self._begin(inference, request.request, context)
+        try:
+            for piece in answer:
+                if piece.text:
+                    yield inference_pb2.StreamGenerateResponse(draft_id=answer.draft_id, text=piece.text)
+        finally:
+            answer.close()
+        yield inference_pb2.StreamGenerateResponse(
+            draft_id=answer.draft_id,
+            finish_reason=answer.finish_reason,
+            usage=_usage(answer),
+            provenance=_provenance(inference, answer.served),
+        )
+
+    def ListSpecialists(
+        self, request: inference_pb2.ListSpecialistsRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.ListSpecialistsResponse:
+        """List what the caller may use."""
+        del request, context
+        inference = self._door.inference()
+        specialists = [
+            inference_pb2.ServedSpecialist(
+                name=name,
+                provenance=_provenance(inference, served),
+                context_length=inference.engine.context_length,
+            )
+            for name, served in handlers.list_specialists(inference, caller())
+        ]
+        return inference_pb2.ListSpecialistsResponse(specialists=specialists)
+
+    def LoadCandidate(
+        self, request: inference_pb2.LoadCandidateRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.LoadCandidateResponse:
+        """Load an adapter for evaluation."""
+        del context
+        manifest = Ref(request.manifest.uri, request.manifest.sha256, request.manifest.size_bytes)
+        adapter = AdapterName(request.adapter_digest, manifest)
+        return inference_pb2.LoadCandidateResponse(model=handlers.load_candidate(self._door.inference(), adapter))
+
+    def Score(self, request: inference_pb2.ScoreRequest, context: grpc.ServicerContext) -> inference_pb2.ScoreResponse:
+        """Score given answers."""
+        rows = [RowToScore(_turns(row.messages), row.completion) for row in request.rows]
+        scores = handlers.score(self._door.inference(), caller(), request.model, rows, lambda: not context.is_active())
+        return inference_pb2.ScoreResponse(
+            scores=[inference_pb2.RowScore(log_probability=s.log_probability, tokens=s.tokens) for s in scores]
+        )
+
+    def _begin(
+        self, inference: Inference, request: inference_pb2.GenerateRequest, context: grpc.ServicerContext
+    ) -> Answer:
+        cancellation = Cancellation()
+        # Runs when the caller cancels, goes away or its deadline passes; at once False where that has happened already.
+        if not context.add_callback(cancellation.cancel):
+            cancellation.cancel()
+        return handlers.generate(inference, caller(), to_ask(request), cancellation)
+
+
+def caller() -> Caller:
+    """The caller of the call being served, in our own terms."""
+    found = auth.current_caller()
+    return Caller(found.kind, found.name, found.specialists, found.key_id)
+
+
+def to_ask(request: inference_pb2.GenerateRequest) -> Ask:
+    """A question in our own terms: messages, then the prompt as a last user turn."""
+    turns = _turns(request.messages)
+    if request.prompt:
+        turns = (*turns, Turn("user", request.prompt))
+    sampling = request.sampling
+    return Ask(
+        request.model,
+        turns,
+        Sampling(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p or 1.0,
+            seed=sampling.seed or None,
+            max_tokens=sampling.max_tokens or DEFAULT_MAX_TOKENS,
+            stop=tuple(sampling.stop),
+        ),
+    )
+
+
+def _turns(messages: Iterable[inference_pb2.Message]) -> tuple[Turn, ...]:
+    return tuple(Turn(message.role, message.content) for message in messages)
+
+
+def _usage(answer: Answer) -> inference_pb2.Usage:
+    return inference_pb2.Usage(prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
+
+
+def _provenance(inference: Inference, served: Served) -> inference_pb2.Provenance:
+    return inference_pb2.Provenance(
+        specialist=served.specialist,
+        generation=served.generation,
+        adapter_digest=served.adapter_digest,
+        base=inference.base,
+    )

@@ -1,0 +1,166 @@
+"""What is kept while serving: which name means what, which adapters hold a slot, and how many answers are being written."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from services.inference.domain import AdapterName, Engine, Library, Served
+from tailor.errors import Aborted, ResourceExhausted
+
+WAKE_SECONDS = 0.25
+SECONDS_PER_PLACE = 0.5
+
+
+class Table:
+    """Names and what they mean, and the candidates. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._served: dict[str, Served] = {}
+        self._seen: dict[str, int] = {}
+        self._candidates: dict[str, Served] = {}
+
+    def is_newer(self, served: Served) -> bool:
+        """True if the generation is newer than every one that was settled here."""
+        with self._lock:
+            return served.generation > self._seen.get(served.specialist, 0)
+
+    def switch(self, served: Served) -> None:
+        """From now on the specialist's name means this."""
+        with self._lock:
+            self._served[served.specialist] = served
+
+    def settle(self, served: Served) -> None:
+        """This generation was served or refused, and said so; older ones and itself are not looked at again."""
+        with self._lock:
+            self._seen[served.specialist] = served.generation
+
+    def remove(self, specialist: str) -> None:
+        """The name means nothing any more."""
+        with self._lock:
+            self._served.pop(specialist, None)
+
+    def get(self, specialist: str) -> Served | None:
+        """What a name means; None where it means nothing here."""
+        with self._lock:
+            return self._served.get(specialist)
+
+    def all(self) -> list[Served]:
+        """Everything that serves."""
+        with self._lock:
+            return list(self._served.values())
+
+    def add_candidate(self, adapter: AdapterName) -> None:
+        """From now on evaluation may use the adapter."""
+        with self._lock:
+            self._candidates[adapter.digest] = Served(adapter=adapter)
+
+    def candidate(self, digest: str) -> Served | None:
+        """A candidate by its digest; None before it was loaded."""
+        with self._lock:
+            return self._candidates.get(digest)
+
+
+class Shelf:
+    """Keeps adapters in the engine's slots: the least recently used makes room, never one in use. Thread-safe."""
+
+    def __init__(self, engine: Engine, library: Library, slots: int) -> None:
+        self._engine = engine
+        self._library = library
+        self._slots = slots
+        self._loading = threading.Lock()
+        self._lock = threading.Lock()
+        self._users: OrderedDict[str, int] = OrderedDict()
+
+    @contextmanager
+    def using(self, adapter: AdapterName | None) -> Iterator[str]:
+        """Hold an adapter, loading it first if needed; gives its digest, empty for None. It is not unloaded meanwhile.
+
+        FailedPrecondition where it does not verify, ResourceExhausted where every slot is in use, Unavailable where it cannot be fetched.
+        """
+        if adapter is None:
+            yield ""
+            return
+        if not self._hold(adapter.digest):
+            self._load(adapter)
+        try:
+            yield adapter.digest
+        finally:
+            with self._lock:
+                self._users[adapter.digest] -= 1
+
+    def _hold(self, digest: str) -> bool:
+        with self._lock:
+            if digest not in self._users:
+                return False
+            self._users[digest] += 1
+            self._users.move_to_end(digest)
+            return True
+
+    def _load(self, adapter: AdapterName) -> None:
+        with self._loading:
+            if self._hold(adapter.digest):
+                return
+            folder = self._library.fetch(adapter)
+            victim = self._victim()
+            if victim:
+                self._engine.unload(victim)
+            self._engine.load(adapter.digest, folder)
+            with self._lock:
+                self._users[adapter.digest] = 1
+
+    def _victim(self) -> str:
+        """Take the least recently used adapter off the shelf; empty while a slot is free."""
+        with self._lock:
+            if len(self._users) < self._slots:
+                return ""
+            for digest, users in self._users.items():
+                if users == 0:
+                    del self._users[digest]
+                    return digest
+        raise ResourceExhausted(
+            "NO_FREE_SLOT", "Every adapter slot is in use; retry when an answer has ended.", retry_after_seconds=2.0
+        )
+
+
+class Admission:
+    """Lets so many answers be written at once and so many calls wait, first come first served. Thread-safe."""
+
+    def __init__(self, max_concurrent: int, max_queued: int) -> None:
+        self._max_concurrent = max_concurrent
+        self._max_queued = max_queued
+        self._condition = threading.Condition()
+        self._running = 0
+        self._queue: list[object] = []
+
+    @contextmanager
+    def place(self, cancelled: Callable[[], bool]) -> Iterator[None]:
+        """Hold a place; ResourceExhausted with a retry time where the queue is full, Aborted where cancelled while waiting."""
+        self._enter(cancelled)
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._running -= 1
+                self._condition.notify_all()
+
+    def _enter(self, cancelled: Callable[[], bool]) -> None:
+        ticket = object()
+        with self._condition:
+            if self._running < self._max_concurrent and not self._queue:
+                self._running += 1
+                return
+            if len(self._queue) >= self._max_queued:
+                wait = max(1.0, SECONDS_PER_PLACE * len(self._queue))
+                raise ResourceExhausted("QUEUE_FULL", "Too many calls wait already.", retry_after_seconds=wait)
+            self._queue.append(ticket)
+            try:
+                while self._queue[0] is not ticket or self._running >= self._max_concurrent:
+                    self._condition.wait(WAKE_SECONDS)
+                    if cancelled():
+                        raise Aborted("CANCELLED", "The caller went away before the answer began.")
+                self._running += 1
+            finally:
+                self._queue.remove(ticket)
+                self._condition.notify_all()

@@ -1,0 +1,39 @@
+"""Settings of inference, read from `TAILOR_<FIELD>`."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from tailor.settings import ServiceSettings
+
+
+def half_the_cores() -> int:
+    """Threads by default; a thread on a core that another process uses makes all of them wait."""
+    return max(1, min(len(os.sched_getaffinity(0)) // 2, 8))
+
+
+class Settings(ServiceSettings):
+    """What inference needs beyond what every service needs."""
+
+    base: str = Field("smollm2-135m-instruct", pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")
+    engine: Literal["auto", "vllm", "transformers"] = "auto"
+    replica: str = "inference-0"
+    digest_key: SecretStr = Field(min_length=16)
+    # Tokens of prompt and answer together.
+    max_model_len: int = Field(2048, ge=64)
+    # Adapters in memory at once, and the largest rank among them.
+    max_loras: int = Field(4, ge=1, le=64)
+    max_lora_rank: Literal[8, 16, 32] = 32
+    # Answers written at once, and calls that may wait for that.
+    max_concurrent: int = Field(32, ge=1)
+    max_queued: int = Field(64, ge=0)
+    # Memory for attention keys and values (vLLM on CPU), and threads that calculate. More threads than idle cores make it slower.
+    kv_cache_gib: int = Field(1, ge=1)
+    compute_threads: int = Field(default_factory=half_the_cores, ge=1)
+    # A file that training locks for each optimiser step, where both share a machine.
+    compute_lock: Path | None = None
+    # The OpenAI-style door; 0 leaves it shut.
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(0, ge=0, le=65535)

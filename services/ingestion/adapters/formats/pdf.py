@@ -1,0 +1,127 @@
+"""PDF through pdfminer: headings are told by their size, lists by their marks."""
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pdfminer.high_level import extract_pages
+from pdfminer.layout import LAParams, LTChar, LTTextBox, LTTextLine
+from pdfminer.pdfdocument import PDFEncryptionError, PDFPasswordIncorrect
+from pdfminer.pdfexceptions import PDFException
+from pdfminer.psexceptions import PSException
+
+from services.ingestion.domain import File, Parsed, Reason, Rejected, clean
+
+# Fonts without a table of letters give their bullet as a number.
+BULLET = re.compile(r"^(?:[•◦▪‣·●*–-]|\(cid:\d+\))(?:\s+(?=\S)|$)")
+NUMBER = re.compile(r"^\d{1,3}[.)](?:\s+(?=\S)|$)")
+MARK_ALONE = re.compile(r"-|\d{1,3}[.)]")
+FIELD = re.compile(r"^[A-Z][A-Za-z ]{0,20}:\s")
+TAIL_BYTES = 2048
+LARGER = 1.12
+# Space above a line, in parts of its size, up to which it belongs to the paragraph.
+CLOSE = 0.45
+MAX_PAGES = 2_000
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line; `size` and `gap`, the space above it, in points. The gap is negative where a page or column begins."""
+
+    text: str
+    size: float
+    gap: float
+
+
+def parse_pdf(file: File) -> Parsed:
+    """Markdown of a PDF's text layer."""
+    if b"%%EOF" not in file.data[-TAIL_BYTES:]:
+        raise Rejected(Reason.CORRUPT, "The PDF is cut off; export it again.", "pdf")
+    try:
+        lines = list(_lines(file.data))
+    except (PDFPasswordIncorrect, PDFEncryptionError):
+        raise Rejected(Reason.ENCRYPTED, "The PDF is protected by a password; publish it without one.", "pdf") from None
+    except (
+        PDFException,
+        PSException,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+        AssertionError,
+        OverflowError,
+    ):
+        raise Rejected(Reason.CORRUPT, "The PDF is damaged; export it again.", "pdf") from None
+    if not lines:
+        raise Rejected(
+            Reason.NO_TEXT, "The PDF holds no text; if it is a scan, publish it with recognised text.", "pdf"
+        )
+    return Parsed(clean(_stacked(_blocks(lines))), "pdf")
+
+
+def _stacked(blocks: Iterable[str]) -> str:
+    """Blocks with an empty line between them, items of a list without one."""
+    stacked, before_is_item = "", False
+    for block in blocks:
+        is_item = bool(block.startswith("- ") or NUMBER.match(block))
+        stacked += ("\n" if is_item and before_is_item else "\n\n") + block
+        before_is_item = is_item
+    return stacked
+
+
+def _lines(data: bytes) -> Iterator[Line]:
+    for page in extract_pages(io.BytesIO(data), maxpages=MAX_PAGES, laparams=LAParams()):
+        below: float | None = None
+        for box in page:
+            for line in box if isinstance(box, LTTextBox) else ():
+                if isinstance(line, LTTextLine) and line.get_text().strip():
+                    yield _line(line, -1.0 if below is None else below - line.y1)
+                    below = line.y0
+
+
+def _line(line: LTTextLine, gap: float) -> Line:
+    sizes = Counter(round(item.size, 1) for item in line if isinstance(item, LTChar) and item.get_text().strip())
+    return Line(" ".join(line.get_text().split()), sizes.most_common(1)[0][0] if sizes else 0.0, gap)
+
+
+def _blocks(lines: list[Line]) -> Iterator[str]:
+    weights: Counter[float] = Counter()
+    for line in lines:
+        weights[line.size] += len(line.text)
+    body = weights.most_common(1)[0][0]
+    larger = sorted({line.size for line in lines if line.size > body * LARGER}, reverse=True)
+    block: list[str] = []
+    level = 0
+    for line in lines:
+        own = larger.index(line.size) + 1 if line.size in larger else 0
+        if block and (own != level or not _continues(block[-1], line)):
+            yield _joined(block, level)
+            block = []
+        level = own
+        block.append(BULLET.sub("- ", line.text).strip())
+    if block:
+        yield _joined(block, level)
+
+
+def _continues(before: str, line: Line) -> bool:
+    """True where a line goes on with the paragraph above, or with its own mark that stands alone."""
+    if MARK_ALONE.fullmatch(before):
+        return True
+    if BULLET.match(line.text) or NUMBER.match(line.text):
+        return False
+    if line.gap < -0.5 * line.size or line.gap == -1.0:
+        return before[-1:] not in ".!?:" and line.text[:1].islower()
+    return line.gap < CLOSE * line.size
+
+
+def _joined(block: list[str], level: int) -> str:
+    joined = block[0]
+    for text in block[1:]:
+        if FIELD.match(text) and FIELD.match(joined):
+            joined += "\n" + text
+        else:
+            joined += text if re.search(r"\w-$", joined) and text[:1].islower() else " " + text
+    return f"{'#' * min(level, 6)} {joined}" if level else joined

@@ -1,0 +1,30 @@
+"""The tables of ingestion's database, the only place where publishers' ids and file names are kept."""
+
+from sqlalchemy import BigInteger, Column, DateTime, MetaData, String, Table, Text, func
+
+from tailor.events.outbox import outbox_table
+
+METADATA = MetaData()
+
+DOCUMENTS = Table(
+    "documents",
+    METADATA,
+    Column("document_id", String(64), primary_key=True),
+    Column("external_hash", String(64), nullable=False, unique=True),
+    Column("external_id", Text, nullable=False),
+    Column("file_name", Text, nullable=False, server_default=""),
+    # Unique: the same text is current in one document at most.
+    Column("digest", String(64), unique=True),
+    Column("sequence", BigInteger, nullable=False, server_default="0"),
+    Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+SUBMISSIONS = Table(
+    "submissions",
+    METADATA,
+    Column("key", String(64), primary_key=True),
+    Column("submission_id", String(64), nullable=False),
+    Column("document_id", String(64), nullable=False, index=True),
+    Column("outcome", Text, nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+OUTBOX = outbox_table(METADATA)

@@ -1,0 +1,302 @@
+"""Synthetic's database in PostgreSQL."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, literal, select, text, union_all
+from sqlalchemy.dialects.postgresql import insert
+
+from services.synthetic import wire
+from services.synthetic.adapters import tables
+from services.synthetic.domain import (
+    Assignment,
+    Built,
+    Dataset,
+    Document,
+    Judgement,
+    Kind,
+    Labels,
+    Lesson,
+    Progress,
+    Selection,
+    Snapshot,
+    Specialist,
+)
+from tailor.api.events.v1 import models_pb2
+from tailor.events.envelope import derive_id
+from tailor.events.outbox import Outbox
+from tailor.sql import transaction
+from tailor.storage.ref import Ref
+
+TOPIC = "dataset.built.v1"
+# Taken shared by what adds an item, alone by what reads all of them: no position appears below one that was read.
+ITEMS_LOCK = 7_461_102
+
+
+class SqlRepository:
+    """Satisfies `domain.Repository`. Thread-safe."""
+
+    def __init__(self, engine: Engine, outbox: Outbox) -> None:
+        self._engine = engine
+        self._outbox = outbox
+
+    def keep_document(self, document: Document) -> bool:
+        """Keep a version unless the same or a newer one is known."""
+        table = tables.documents
+        row = _document_row(document)
+        statement = insert(table).values(**row, position=tables.positions.next_value())
+        changed = {name: statement.excluded[name] for name in (*row, "position") if name != "document_id"}
+        statement = statement.on_conflict_do_update(
+            index_elements=["document_id"],
+            set_={**changed, "changed_at": func.clock_timestamp()},
+            where=table.c.sequence < statement.excluded.sequence,
+        )
+        with transaction(self._engine) as connection:
+            _lock_items(connection, "pg_advisory_xact_lock_shared")
+            return connection.scalar(statement.returning(table.c.document_id)) is not None
+
+    def keep_judgement(self, judgement: Judgement) -> bool:
+        """Keep a judgement once."""
+        table = tables.judgements
+        row = {
+            "judgement_id": judgement.judgement_id,
+            "specialist": judgement.specialist,
+            "ranking": list(judgement.ranking),
+            "rubric": dict(judgement.rubric),
+            "comment": judgement.comment,
+        }
+        statement = insert(table).values(**row, position=tables.positions.next_value()).on_conflict_do_nothing()
+        with transaction(self._engine) as connection:
+            _lock_items(connection, "pg_advisory_xact_lock_shared")
+            return connection.scalar(statement.returning(table.c.judgement_id)) is not None
+
+    def filled_revision(self, specialist: str) -> int:
+        """The revision up to which the registry's documents were read."""
+        with transaction(self._engine) as connection:
+            query = select(tables.builds.c.filled_revision).where(tables.builds.c.specialist == specialist)
+            return connection.scalar(query) or 0
+
+    def set_filled(self, specialist: str, revision: int) -> None:
+        """Remember that the registry's documents were read."""
+        with transaction(self._engine) as connection:
+            _set_build(connection, specialist, filled_revision=revision)
+
+    def progress(self, specialist: Specialist) -> Progress:
+        """What the rebuild policy looks at."""
+        documents, judgements, builds = tables.documents, tables.judgements, tables.builds
+        items = union_all(
+            select(documents.c.position, documents.c.changed_at).where(_selected(specialist.selection)),
+            select(judgements.c.position, judgements.c.changed_at).where(judgements.c.specialist == specialist.name),
+        ).subquery()
+        with transaction(self._engine) as connection:
+            build = connection.execute(
+                select(
+                    builds.c.built_position,
+                    builds.c.tried_position,
+                    func.extract("epoch", func.clock_timestamp() - builds.c.built_at).label("age"),
+                ).where(builds.c.specialist == specialist.name)
+            ).one_or_none()
+            built_position = build.built_position if build else 0
+            found = connection.execute(
+                select(
+                    func.coalesce(func.max(items.c.position), 0).label("newest"),
+                    func.count().filter(items.c.position > built_position).label("new"),
+                    func.extract("epoch", func.clock_timestamp() - func.max(items.c.changed_at)).label("age"),
+                )
+            ).one()
+        return Progress(
+            newest_position=found.newest,
+            new_items=found.new,
+            seconds_since_new=_seconds(found.age),
+            seconds_since_build=_seconds(build.age) if build else None,
+            tried_position=build.tried_position if build else 0,
+        )
+
+    def snapshot(self, specialist: Specialist) -> Snapshot:
+        """The selected documents by id, with nothing in flight."""
+        table = tables.documents
+        with transaction(self._engine) as connection:
+            _lock_items(connection, "pg_advisory_xact_lock")
+            newest = select(
+                func.greatest(
+                    select(func.coalesce(func.max(table.c.position), 0)).scalar_subquery(),
+                    select(func.coalesce(func.max(tables.judgements.c.position), 0)).scalar_subquery(),
+                )
+            )
+            position = int(connection.scalar(newest) or 0)
+            query = select(table).where(_selected(specialist.selection)).order_by(table.c.document_id)
+            documents = tuple(_to_document(row) for row in connection.execute(query))
+            build = connection.execute(
+                select(tables.builds.c.fingerprint, tables.builds.c.digest).where(
+                    tables.builds.c.specialist == specialist.name
+                )
+            ).one_or_none()
+            dataset = _dataset(connection, specialist.name, build.digest) if build and build.digest else None
+        return Snapshot(documents, position, build.fingerprint if build else "", dataset)
+
+    def document(self, document_id: str) -> Document | None:
+        """One document."""
+        table = tables.documents
+        with transaction(self._engine) as connection:
+            row = connection.execute(select(table).where(table.c.document_id == document_id)).one_or_none()
+        return None if row is None else _to_document(row)
+
+    def newest(self, specialist: Specialist, limit: int) -> list[Document]:
+        """The newest selected documents."""
+        table = tables.documents
+        query = select(table).where(_selected(specialist.selection)).order_by(table.c.position.desc()).limit(limit)
+        with transaction(self._engine) as connection:
+            return [_to_document(row) for row in connection.execute(query)]
+
+    @contextmanager
+    def building(self, specialist: str) -> Iterator[bool]:
+        """Hold the right to build; it ends with the connection, so a killed process holds nothing."""
+        with transaction(self._engine) as connection:
+            query = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
+            yield bool(connection.scalar(query, {"name": f"build:{specialist}"}))
+
+    def assignments(self, document_ids: Sequence[str]) -> dict[str, Assignment]:
+        """The known assignments."""
+        table = tables.clusters
+        query = select(table).where(table.c.document_id.in_(document_ids))
+        with transaction(self._engine) as connection:
+            return {
+                row.document_id: Assignment(row.document_id, row.cluster_id, row.held_out)
+                for row in connection.execute(query)
+            }
+
+    def assign(self, assignments: Iterable[Assignment]) -> None:
+        """Keep assignments; one that exists stays as it is."""
+        rows = [
+            {"document_id": one.document_id, "cluster_id": one.cluster_id, "held_out": one.held_out}
+            for one in assignments
+        ]
+        if rows:
+            with transaction(self._engine) as connection:
+                connection.execute(insert(tables.clusters).on_conflict_do_nothing(), rows)
+
+    def mark_tried(self, specialist: str, position: int) -> None:
+        """Remember that a build was tried with everything up to a position."""
+        with transaction(self._engine) as connection:
+            _set_build(connection, specialist, tried_position=position)
+
+    def finish(self, dataset: Dataset, *, position: int, fingerprint: str) -> bool:
+        """Keep a dataset as the specialist's newest and state it, in one transaction."""
+        message = wire.from_dataset(dataset)
+        if dataset.created_at is None:
+            message.create_time.GetCurrentTime()
+        row = {
+            "specialist": dataset.specialist,
+            "digest": dataset.digest,
+            "near_duplicates": dataset.near_duplicates,
+            "payload": message.SerializeToString(deterministic=True),
+        }
+        statement = insert(tables.datasets).values(row).on_conflict_do_nothing().returning(tables.datasets.c.digest)
+        with transaction(self._engine) as connection:
+            created = connection.scalar(statement) is not None
+            if created:
+                event_id = derive_id("evt", TOPIC, dataset.specialist, dataset.digest)
+                self._outbox.add(connection, TOPIC, dataset.specialist, message, event_id)
+            _set_build(
+                connection,
+                dataset.specialist,
+                built_position=position,
+                tried_position=position,
+                fingerprint=fingerprint,
+                digest=dataset.digest,
+                built_at=func.clock_timestamp(),
+            )
+        return created
+
+    def answer(self, request_id: str) -> Built | None:
+        """What a command with this id was answered."""
+        table = tables.requests
+        with transaction(self._engine) as connection:
+            row = connection.execute(select(table).where(table.c.request_id == request_id)).one_or_none()
+            dataset = _dataset(connection, row.specialist, row.digest) if row else None
+        return Built(dataset, row.created) if row and dataset else None
+
+    def keep_answer(self, request_id: str, built: Built) -> None:
+        """Remember the answer to a command."""
+        row = {
+            "request_id": request_id,
+            "specialist": built.dataset.specialist,
+            "digest": built.dataset.digest,
+            "created": built.created,
+        }
+        with transaction(self._engine) as connection:
+            connection.execute(insert(tables.requests).values(row).on_conflict_do_nothing())
+
+    def lesson(self, key: str) -> Lesson | None:
+        """What a teacher made of a passage before."""
+        table = tables.lessons
+        with transaction(self._engine) as connection:
+            row = connection.execute(select(table).where(table.c.key == key)).one_or_none()
+        return None if row is None else Lesson(tuple((prompt, answer) for prompt, answer in row.pairs), row.tokens)
+
+    def keep_lesson(self, key: str, lesson: Lesson) -> None:
+        """Remember what a teacher made."""
+        row = {"key": key, "pairs": [list(pair) for pair in lesson.pairs], "tokens": lesson.tokens}
+        with transaction(self._engine) as connection:
+            connection.execute(insert(tables.lessons).values(row).on_conflict_do_nothing())
+
+
+def _lock_items(connection: Connection, function: str) -> None:
+    connection.execute(select(getattr(func, function)(ITEMS_LOCK)))
+
+
+def _selected(selection: Selection) -> ColumnElement[bool]:
+    columns = tables.documents.c
+    admitted = (
+        (columns.source, selection.sources),
+        (columns.department, selection.departments),
+        (columns.confidentiality, selection.confidentialities),
+    )
+    return and_(literal(True), *(column.in_(sorted(values)) for column, values in admitted if values))
+
+
+def _set_build(connection: Connection, specialist: str, **values: Any) -> None:
+    statement = insert(tables.builds).values(specialist=specialist, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["specialist"], set_=values))
+
+
+def _dataset(connection: Connection, specialist: str, digest: str) -> Dataset | None:
+    table = tables.datasets
+    query: Select[Any] = select(table).where(table.c.specialist == specialist, table.c.digest == digest)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    return wire.to_dataset(models_pb2.DatasetBuilt.FromString(row.payload), row.near_duplicates)
+
+
+def _seconds(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _document_row(document: Document) -> dict[str, Any]:
+    return {
+        "document_id": document.document_id,
+        "sequence": document.sequence,
+        "digest": document.digest,
+        "kind": document.kind.value,
+        "source": document.labels.source,
+        "department": document.labels.department,
+        "confidentiality": document.labels.confidentiality,
+        "text_uri": document.text.uri,
+        "text_sha256": document.text.sha256,
+        "text_size_bytes": document.text.size_bytes,
+        "draft_id": document.draft_id,
+    }
+
+
+def _to_document(row: Any) -> Document:
+    return Document(
+        document_id=row.document_id,
+        sequence=row.sequence,
+        digest=row.digest,
+        kind=Kind(row.kind),
+        labels=Labels(row.source, row.department, row.confidentiality),
+        text=Ref(row.text_uri, row.text_sha256, row.text_size_bytes),
+        draft_id=row.draft_id,
+    )

@@ -1,0 +1,102 @@
+"""Synthetic's tables."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Sequence,
+    String,
+    Table,
+    Text,
+    func,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from tailor.events.outbox import outbox_table
+
+metadata = MetaData()
+
+# Counts documents and judgements in the order in which they were kept.
+positions = Sequence("item_positions", metadata=metadata)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("document_id", String(64), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("digest", String(128), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("department", String(64), nullable=False),
+    Column("confidentiality", String(64), nullable=False),
+    Column("text_uri", String(512), nullable=False),
+    Column("text_sha256", String(64), nullable=False),
+    Column("text_size_bytes", BigInteger, nullable=False),
+    Column("draft_id", String(64), nullable=False),
+    Column("position", BigInteger, nullable=False, index=True),
+    Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+)
+
+judgements = Table(
+    "judgements",
+    metadata,
+    Column("judgement_id", String(64), primary_key=True),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("ranking", JSONB, nullable=False),
+    Column("rubric", JSONB, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+)
+
+clusters = Table(
+    "clusters",
+    metadata,
+    Column("document_id", String(64), primary_key=True),
+    Column("cluster_id", String(64), nullable=False, index=True),
+    Column("held_out", Boolean, nullable=False),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("digest", String(64), primary_key=True),
+    Column("near_duplicates", Integer, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+builds = Table(
+    "builds",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("filled_revision", BigInteger, nullable=False, server_default="0"),
+    Column("built_position", BigInteger, nullable=False, server_default="0"),
+    Column("tried_position", BigInteger, nullable=False, server_default="0"),
+    Column("fingerprint", String(64), nullable=False, server_default=""),
+    Column("digest", String(64), nullable=False, server_default=""),
+    Column("built_at", DateTime(timezone=True)),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("request_id", String(128), primary_key=True),
+    Column("specialist", String(63), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("created", Boolean, nullable=False),
+)
+
+lessons = Table(
+    "lessons",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("pairs", JSONB, nullable=False),
+    Column("tokens", Integer, nullable=False),
+)
+
+outbox = outbox_table(metadata)

@@ -1,0 +1,33 @@
+"""Events that synthetic listens to."""
+
+from collections.abc import Callable
+
+from services.synthetic import handlers, wire
+from services.synthetic.handlers import Synthetic
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
+from tailor.events.envelope import Event, decode
+
+SPECIALISTS = "specialist.changed.v1"
+
+
+class Consumers:
+    """Translates events for the handlers."""
+
+    def __init__(self, app: Synthetic) -> None:
+        self._app = app
+
+    def topics(self) -> dict[str, Callable[[Event], None]]:
+        """What the group shares."""
+        return {"document.anonymized.v1": self.document, "judgement.recorded.v1": self.judgement}
+
+    def document(self, event: Event) -> None:
+        """A document passed the barrier."""
+        handlers.on_document(self._app, wire.to_document(decode(event, documents_pb2.DocumentAnonymized)))
+
+    def judgement(self, event: Event) -> None:
+        """An expert judged drafts."""
+        handlers.on_judgement(self._app, wire.to_judgement(decode(event, drafts_pb2.JudgementRecorded)))
+
+    def specialist(self, event: Event) -> None:
+        """A specialist is new or changed; every replica reads all of them."""
+        handlers.on_specialist(self._app, wire.to_specialist(decode(event, models_pb2.SpecialistChanged)))

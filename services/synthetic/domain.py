@@ -1,0 +1,343 @@
+"""What synthetic knows: documents, specialists, rows, datasets; when a dataset is due; and what it needs from outside."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from tailor.storage.ref import Ref
+
+CHARS_PER_TOKEN = 4
+
+
+class Kind(StrEnum):
+    """What a document is."""
+
+    DOCUMENT = "document"
+    DELIVERABLE = "deliverable"
+    EXAMPLE = "example"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels that the publisher gave; each may be empty."""
+
+    source: str = ""
+    department: str = ""
+    confidentiality: str = ""
+
+
+@dataclass(frozen=True)
+class Document:
+    """The newest known version of a document behind the barrier."""
+
+    document_id: str
+    sequence: int
+    digest: str
+    kind: Kind
+    labels: Labels
+    text: Ref
+    draft_id: str = ""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which documents by label; an empty set admits every value."""
+
+    sources: frozenset[str] = frozenset()
+    departments: frozenset[str] = frozenset()
+    confidentialities: frozenset[str] = frozenset()
+
+    def admits(self, labels: Labels) -> bool:
+        """True if the labels are admitted."""
+        pairs = (
+            (self.sources, labels.source),
+            (self.departments, labels.department),
+            (self.confidentialities, labels.confidentiality),
+        )
+        return all(not admitted or value in admitted for admitted, value in pairs)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When a dataset is built again; `min_new_items` 0 builds only on command."""
+
+    min_new_items: int = 0
+    quiet_seconds: int = 0
+    min_interval_seconds: int = 0
+
+
+@dataclass(frozen=True)
+class Specialist:
+    """A specialist as the registry defines it."""
+
+    name: str
+    revision: int
+    base: str
+    recipe: str
+    selection: Selection = field(default_factory=Selection)
+    policy: Policy = field(default_factory=Policy)
+    system_prompt: str = ""
+    use_teacher: bool = False
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """An expert's judgement, kept until preference rows are made of it."""
+
+    judgement_id: str
+    specialist: str
+    ranking: tuple[str, ...]
+    rubric: Mapping[str, int]
+    comment: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """What the corpus holds of a document; only examples have a prompt."""
+
+    prompt: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training row. `origin` says how it was made, `made_by` by what: `structure`, `human` or `teacher:MODEL`."""
+
+    origin: str
+    document_ids: tuple[str, ...]
+    prompt: str
+    completion: str
+    made_by: str = "structure"
+    system_prompt: str = ""
+
+    @property
+    def row_id(self) -> str:
+        """An id that the same row always has."""
+        parts = [self.origin, *self.document_ids, self.system_prompt, self.prompt, self.completion, self.made_by]
+        return f"row_{fingerprint(*parts)[:32]}"
+
+    @property
+    def tokens(self) -> int:
+        """Estimated tokens of prompt and answer."""
+        return estimate_tokens(self.system_prompt + self.prompt + self.completion)
+
+
+@dataclass(frozen=True)
+class RowLimits:
+    """How rows are chosen. Tokens are estimated as characters by four; `max_tokens` bounds the train split."""
+
+    max_row_tokens: int = 320
+    min_answer_tokens: int = 24
+    rows_per_document: int = 2
+    max_tokens: int = 48_000
+    held_out_percent: int = 12
+    min_train_rows: int = 8
+    min_held_out_rows: int = 1
+
+
+@dataclass(frozen=True)
+class TeacherUse:
+    """What a teacher was asked for in one build: passages, those it did not answer, rows refused, tokens it took."""
+
+    asked: int = 0
+    failed: int = 0
+    refused: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """A written split: Parquet in the datasets bucket."""
+
+    ref: Ref
+    rows: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A written dataset."""
+
+    digest: str
+    specialist: str
+    base: str
+    recipe: str
+    manifest: Ref
+    train_rows: int
+    held_out_rows: int
+    document_ids: tuple[str, ...]
+    near_duplicates: int
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """The answer to a command to build. `created` is False where the dataset existed."""
+
+    dataset: Dataset
+    created: bool
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a specialist's next dataset depends on. Positions count documents and judgements as they came; seconds are ages, by the
+    database's clock, None where there was none yet."""
+
+    newest_position: int
+    new_items: int
+    seconds_since_new: float | None
+    seconds_since_build: float | None
+    tried_position: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The documents that a specialist selects at one moment, and what was built of them last."""
+
+    documents: tuple[Document, ...]
+    position: int
+    fingerprint: str
+    dataset: Dataset | None
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A document's cluster of near-duplicates, named by the document that stood for it first, and its side of the split. Never changed."""
+
+    document_id: str
+    cluster_id: str
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a teacher made of one passage: questions and answers, and the tokens that it took."""
+
+    pairs: tuple[tuple[str, str], ...]
+    tokens: int
+
+
+class Repository(Protocol):
+    """Synthetic's own database. Every method raises Unavailable while it does not answer."""
+
+    def keep_document(self, document: Document) -> bool:
+        """Keep a version unless the same or a newer one is known; True if it was new."""
+        ...
+
+    def keep_judgement(self, judgement: Judgement) -> bool:
+        """Keep a judgement once; True if it was new."""
+        ...
+
+    def filled_revision(self, specialist: str) -> int:
+        """The revision up to which the registry's documents were read; 0 before."""
+        ...
+
+    def set_filled(self, specialist: str, revision: int) -> None:
+        """Remember that the registry's documents were read."""
+        ...
+
+    def progress(self, specialist: Specialist) -> Progress:
+        """What the rebuild policy looks at."""
+        ...
+
+    def snapshot(self, specialist: Specialist) -> Snapshot:
+        """The selected documents by id, with nothing in flight."""
+        ...
+
+    def document(self, document_id: str) -> Document | None:
+        """One document."""
+        ...
+
+    def newest(self, specialist: Specialist, limit: int) -> list[Document]:
+        """The newest selected documents."""
+        ...
+
+    def building(self, specialist: str) -> AbstractContextManager[bool]:
+        """Hold the right to build; False at once where another replica holds it."""
+        ...
+
+    def assignments(self, document_ids: Sequence[str]) -> dict[str, Assignment]:
+        """The known assignments."""
+        ...
+
+    def assign(self, assignments: Iterable[Assignment]) -> None:
+        """Keep assignments; one that exists stays as it is."""
+        ...
+
+    def mark_tried(self, specialist: str, position: int) -> None:
+        """Remember that a build was tried with everything up to a position."""
+        ...
+
+    def finish(self, dataset: Dataset, *, position: int, fingerprint: str) -> bool:
+        """Keep a dataset as the specialist's newest and state it, in one transaction; False, and nothing stated, where it existed."""
+        ...
+
+    def answer(self, request_id: str) -> Built | None:
+        """What a command with this id was answered; InvalidArgument never, None where it is new."""
+        ...
+
+    def keep_answer(self, request_id: str, built: Built) -> None:
+        """Remember the answer to a command."""
+        ...
+
+    def lesson(self, key: str) -> Lesson | None:
+        """What a teacher made of a passage before."""
+        ...
+
+    def keep_lesson(self, key: str, lesson: Lesson) -> None:
+        """Remember what a teacher made."""
+        ...
+
+
+class NearDuplicates(Protocol):
+    """Finds texts that are nearly the same."""
+
+    def groups(self, texts: Mapping[str, str]) -> list[frozenset[str]]:
+        """Every id in exactly one group; texts of a group are near-duplicates of each other, directly or through others."""
+        ...
+
+
+class Teacher(Protocol):
+    """A model that makes rows."""
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        ...
+
+    def teach(self, passage: str) -> Lesson:
+        """Questions about a passage and their answers; Unavailable while it does not answer, InvalidArgument where what it says
+        is no lesson."""
+        ...
+
+
+class SplitWriter(Protocol):
+    """Writes rows."""
+
+    def write(self, rows: Sequence[Row]) -> Split:
+        """Store rows; the same rows give the same bytes."""
+        ...
+
+
+def estimate_tokens(text: str) -> int:
+    """Tokens of a text, about."""
+    return -(-len(text) // CHARS_PER_TOKEN)
+
+
+def fingerprint(*parts: object) -> str:
+    """SHA-256 over the parts, hexadecimal."""
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
+
+
+def is_due(policy: Policy, progress: Progress) -> bool:
+    """True if the policy asks for a build now, and something came since the last try."""
+    if policy.min_new_items <= 0 or progress.new_items < policy.min_new_items:
+        return False
+    if progress.newest_position <= progress.tried_position or progress.seconds_since_new is None:
+        return False
+    rested = progress.seconds_since_build is None or progress.seconds_since_build >= policy.min_interval_seconds
+    return rested and progress.seconds_since_new >= policy.quiet_seconds

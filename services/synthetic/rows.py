@@ -1,0 +1,203 @@
+"""Rows from a document's own structure: write this section, write the whole, answer from the document; and human examples."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+
+from services.synthetic.domain import Document, Kind, Row, RowLimits, Specialist, Text, estimate_tokens, fingerprint
+from services.synthetic.structure import (
+    Outline,
+    Section,
+    key_facts,
+    lower_first,
+    parse,
+    sentences,
+    with_article,
+    words,
+)
+
+# How likely a candidate is taken before the others of its document.
+WEIGHTS = {"board_summary": 4.0, "document": 2.0, "section": 1.0, "question": 0.6}
+PROMPT_SHARE = 0.5
+ASKED_VERBS = ("is", "are", "was", "were", "must", "will", "covers", "needs", "asks", "requires")
+SMALL_WORDS = frozenset({"the", "a", "an", "of", "on", "in", "for", "and", "to", "at", "by", "with", "our", "this"})
+MAX_TITLE_CHARS = 160
+
+
+def make_rows(document: Document, text: Text, specialist: Specialist, limits: RowLimits) -> list[Row]:
+    """The rows of one document, chosen by a hash: the same document gives the same rows."""
+    if document.kind is Kind.EXAMPLE:
+        return _example(document, text, specialist)
+    outline = parse(text.text)
+    rows = [
+        Row(origin, (document.document_id,), prompt, completion, system_prompt=specialist.system_prompt)
+        for origin, prompt, completion in _candidates(document, outline)
+    ]
+    fitting = sorted((row for row in rows if _fits(row, limits)), key=_rank)
+    # One question a document: its prompt carries a passage, and costs more than it teaches.
+    questions = [row for row in fitting if row.origin == "question"]
+    return [row for row in fitting if row not in questions[1:]][: limits.rows_per_document]
+
+
+def passages(text: Text, limits: RowLimits) -> list[str]:
+    """The passages of a document that a teacher is asked about, each with its title and heading."""
+    outline = parse(text.text)
+    parts = outline.sections or (Section("", outline.lead),)
+    found = []
+    for part in parts:
+        passage = "\n\n".join(line for line in (outline.title, part.heading, part.text) if line)
+        if limits.min_answer_tokens <= estimate_tokens(part.text) <= limits.max_row_tokens:
+            found.append(passage)
+    return found
+
+
+def row_text(row: Row) -> str:
+    """What makes two rows the same lesson: the answer's words."""
+    return " ".join(words(row.completion))
+
+
+def _example(document: Document, text: Text, specialist: Specialist) -> list[Row]:
+    prompt, answer = (text.prompt or "").strip(), text.text.strip()
+    if not prompt or not answer:
+        return []
+    ids = (document.document_id,)
+    return [Row("example", ids, prompt, answer, made_by="human", system_prompt=specialist.system_prompt)]
+
+
+def _candidates(document: Document, outline: Outline) -> Iterator[tuple[str, str, str]]:
+    form, topic = form_and_topic(document, outline)
+    if not topic:
+        return
+    if "summary" in form:
+        yield _whole("board_summary", form, topic, outline)
+    elif outline.headers or not outline.sections:
+        yield _whole("document", form, topic, outline)
+    if outline.headers and outline.sections:
+        yield _opening(form, topic, outline)
+    for section in outline.sections:
+        yield _section(section, form, topic, outline)
+    for section in outline.sections:
+        yield from _questions(section)
+
+
+def form_and_topic(document: Document, outline: Outline) -> tuple[str, str]:
+    """What the document is, such as `engagement report`, and what it is about; no topic where it cannot be told."""
+    title = outline.title[:MAX_TITLE_CHARS]
+    if outline.headers:
+        mail = "@" in outline.header("from") + outline.header("to") or bool(outline.header("cc"))
+        return ("mail" if mail else "memo"), lower_first(title, outline.text)
+    before, colon, after = title.partition(":")
+    if colon and after.strip() and len(before.split()) <= 4:
+        return before.strip().lower(), lower_first(after.strip(), outline.text)
+    labels = (document.labels.source, document.labels.department, document.labels.confidentiality)
+    if any("summary" in value for value in (title.lower(), *labels)):
+        return "summary", title
+    first = next(iter(sentences(outline.lead)), "")
+    if not outline.sections and title and len(title.split()) <= 6:
+        return lower_first(title, title.lower()), first.rstrip(".")
+    return "document", title
+
+
+def _section(section: Section, form: str, topic: str, outline: Outline) -> tuple[str, str, str]:
+    heading, noun = section.heading, with_article(form)
+    asks = (
+        f"Write the {heading} section of {noun} on {topic}.",
+        f"Write the {heading} section for {noun}: {topic}.",
+        f"Draft the {heading} section of {noun} on {topic}.",
+        f"{heading} section, please, for {noun} on {topic}.",
+    )
+    choice = int(fingerprint(outline.title, heading)[:8], 16)
+    limit = (0, 2, 3)[choice // 4 % 3]
+    return "section", _with_facts(asks[choice % 4], key_facts(section.text, limit), section.text), section.text
+
+
+def _opening(form: str, topic: str, outline: Outline) -> tuple[str, str, str]:
+    first = outline.sections[0]
+    head = "\n".join(f"{name}: {value}" for name, value in outline.headers)
+    answer = f"{head}\n\n## {first.heading}\n\n{first.text}"
+    ask = f"Write the opening of {with_article(form)} (header lines and the {first.heading} section)"
+    return "section", f"{ask}{_parties(outline)}, on {topic}.", answer
+
+
+def _whole(origin: str, form: str, topic: str, outline: Outline) -> tuple[str, str, str]:
+    noun, choice = with_article(form), int(fingerprint(outline.title, form)[:8], 16)
+    is_letter = bool(outline.headers)
+    answer = outline.text
+    if form == "mail":
+        # A mail's envelope is the mail system's; people write what is under it.
+        answer = "\n\n".join(
+            [outline.lead, *(f"## {part.heading}\n\n{part.text}" for part in outline.sections)]
+        ).strip()
+    if is_letter:
+        ask = f"Write {noun}{_parties(outline)}, on {topic}."
+    elif "summary" in form:
+        ask = (f"Write {noun} on {topic}.", f"{form[:1].upper()}{form[1:]}, please: {topic}.")[choice % 2]
+    else:
+        ask = (f"Write {noun}: {topic}.", f"Turn this into {noun}: {topic}.")[choice % 2]
+    facts = [fact for fact in key_facts(answer, 7) if fact not in ask]
+    return origin, _with_facts(ask, facts[:6], answer), answer
+
+
+def _parties(outline: Outline) -> str:
+    pairs = (("from", _name(outline.header("from"))), ("to", _name(outline.header("to"))), (", dated", outline.day))
+    said = "".join(f" {word} {value}" for word, value in pairs if value)
+    return said.replace(" ,", ",")
+
+
+def _name(party: str) -> str:
+    """A party's name without its address."""
+    return re.sub(r"\s*<[^>]*>", "", party).strip().strip('"')
+
+
+def _with_facts(ask: str, facts: list[str], answer: str) -> str:
+    """The request with as many facts as keep it well below the answer."""
+    while facts:
+        prompt = f"{ask} Facts: {'; '.join(facts)}."
+        if len(prompt) <= PROMPT_SHARE * len(answer):
+            return prompt
+        facts = facts[:-1]
+    return ask
+
+
+def _questions(section: Section) -> Iterator[tuple[str, str, str]]:
+    """One question that the section answers in a sentence of its own, with that sentence and the next as the answer."""
+    found = sentences(section.text)
+    for number, sentence in enumerate(found[:-1]):
+        subject = _subject(sentence)
+        if subject:
+            answer = f"{sentence} {found[number + 1]}"
+            prompt = f"What does the passage say about {subject}?\n\n{section.heading}\n{section.text}"
+            yield "question", prompt, answer
+            return
+
+
+def _subject(sentence: str) -> str:
+    """What a sentence such as `The lot codes are ...` is about; nothing where it cannot be told."""
+    parts = sentence.split()
+    if not parts or parts[0].lower() not in {"the", "our", "a", "an"}:
+        return ""
+    verb = next((number for number, word in enumerate(parts[:8]) if word in ASKED_VERBS), 0)
+    noun = parts[1:verb]
+    if (
+        not 1 <= len(noun) <= 5
+        or noun[-1].lower() in SMALL_WORDS
+        or any(character in " ".join(noun) for character in ",;:")
+    ):
+        return ""
+    return " ".join([parts[0].lower(), *noun])
+
+
+def _fits(row: Row, limits: RowLimits) -> bool:
+    answer = estimate_tokens(row.completion)
+    return limits.min_answer_tokens <= answer and row.tokens <= limits.max_row_tokens
+
+
+def _rank(row: Row) -> float:
+    """Smaller is taken first: a hash, weighted, as in sampling without replacement."""
+    draw = (int(fingerprint("rank", row.row_id)[:12], 16) + 1) / 16**12
+    return -math.pow(draw, 1 / WEIGHTS[row.origin])
+
+
+def estimated_tokens(rows: Iterable[Row]) -> int:
+    """Estimated tokens of all rows."""
+    return sum(row.tokens for row in rows)

@@ -1,0 +1,51 @@
+"""The gRPC face of synthetic."""
+
+import grpc
+
+from services.synthetic import handlers, wire
+from services.synthetic.handlers import Synthetic
+from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.errors import InvalidArgument, NotFound
+from tailor.rpc.auth import current_caller
+
+DEFAULT_ROWS = 20
+MAX_ROWS = 100
+MAX_REQUEST_ID = 128
+
+
+class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
+    """Translates calls for the handlers."""
+
+    def __init__(self, app: Synthetic) -> None:
+        self._app = app
+
+    def BuildDataset(
+        self, request: synthetic_pb2.BuildDatasetRequest, context: grpc.ServicerContext
+    ) -> synthetic_pb2.BuildDatasetResponse:
+        """Build a dataset at once."""
+        _may_use(request.specialist)
+        if len(request.request_id) > MAX_REQUEST_ID:
+            raise InvalidArgument("BAD_REQUEST_ID", f"A request id has at most {MAX_REQUEST_ID} characters.")
+        built = handlers.build_dataset(self._app, request.specialist, request.request_id)
+        return synthetic_pb2.BuildDatasetResponse(
+            dataset=wire.from_dataset(built.dataset),
+            created=built.created,
+            near_duplicates=built.dataset.near_duplicates,
+        )
+
+    def PreviewRows(
+        self, request: synthetic_pb2.PreviewRowsRequest, context: grpc.ServicerContext
+    ) -> synthetic_pb2.PreviewRowsResponse:
+        """Show rows without keeping them."""
+        _may_use(request.specialist)
+        if request.page_size < 0:
+            raise InvalidArgument("BAD_PAGE_SIZE", "page_size is 0 or more.")
+        limit = min(request.page_size or DEFAULT_ROWS, MAX_ROWS)
+        rows = handlers.preview_rows(self._app, request.specialist, request.document_id, limit)
+        return synthetic_pb2.PreviewRowsResponse(rows=[wire.from_row(row) for row in rows])
+
+
+def _may_use(specialist: str) -> None:
+    """A specialist that the key was not given looks like one that does not exist."""
+    if not current_caller().may_use(specialist):
+        raise NotFound("UNKNOWN_SPECIALIST", "There is no specialist of this name.")

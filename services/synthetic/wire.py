@@ -1,0 +1,115 @@
+"""Between wire messages and the domain."""
+
+from datetime import UTC
+
+from services.synthetic.domain import (
+    Dataset,
+    Document,
+    Judgement,
+    Kind,
+    Labels,
+    Policy,
+    Row,
+    Selection,
+    Specialist,
+)
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
+from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.errors import InvalidArgument
+from tailor.storage.ref import Ref
+
+KINDS = {
+    common_pb2.KIND_DOCUMENT: Kind.DOCUMENT,
+    common_pb2.KIND_DELIVERABLE: Kind.DELIVERABLE,
+    common_pb2.KIND_EXAMPLE: Kind.EXAMPLE,
+}
+
+
+def to_document(message: documents_pb2.DocumentAnonymized) -> Document:
+    """A document behind the barrier; InvalidArgument where the event lacks its id, kind or text."""
+    if not message.document_id or message.kind not in KINDS or not message.text.uri:
+        raise InvalidArgument("INCOMPLETE_EVENT", "A document needs its id, kind and text.")
+    return Document(
+        document_id=message.document_id,
+        sequence=message.version.sequence,
+        digest=message.version.digest,
+        kind=KINDS[message.kind],
+        labels=Labels(message.labels.source, message.labels.department, message.labels.confidentiality),
+        text=Ref(message.text.uri, message.text.sha256, message.text.size_bytes),
+        draft_id=message.draft_id,
+    )
+
+
+def to_judgement(message: drafts_pb2.JudgementRecorded) -> Judgement:
+    """A judgement; InvalidArgument without id or ranking."""
+    if not message.judgement_id or not message.ranking:
+        raise InvalidArgument("INCOMPLETE_EVENT", "A judgement needs its id and drafts.")
+    rubric = {field.name: value for field, value in message.rubric.ListFields()}
+    return Judgement(message.judgement_id, message.specialist, tuple(message.ranking), rubric, message.comment)
+
+
+def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
+    """A specialist; InvalidArgument without a name."""
+    if not message.name:
+        raise InvalidArgument("INCOMPLETE_EVENT", "A specialist needs its name.")
+    selection, rebuild = message.selection, message.rebuild
+    return Specialist(
+        name=message.name,
+        revision=message.revision,
+        base=message.base,
+        recipe=message.recipe,
+        selection=Selection(
+            frozenset(selection.sources), frozenset(selection.departments), frozenset(selection.confidentialities)
+        ),
+        policy=Policy(rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds),
+        system_prompt=message.system_prompt,
+        use_teacher=message.use_teacher,
+    )
+
+
+def from_dataset(dataset: Dataset) -> models_pb2.DatasetBuilt:
+    """A dataset for the wire."""
+    message = models_pb2.DatasetBuilt(
+        digest=dataset.digest,
+        specialist=dataset.specialist,
+        kind=models_pb2.DATASET_KIND_SFT,
+        manifest=common_pb2.ObjectRef(
+            uri=dataset.manifest.uri, sha256=dataset.manifest.sha256, size_bytes=dataset.manifest.size_bytes
+        ),
+        train_rows=dataset.train_rows,
+        held_out_rows=dataset.held_out_rows,
+        base=dataset.base,
+        recipe=dataset.recipe,
+        document_ids=dataset.document_ids,
+    )
+    if dataset.created_at is not None:
+        message.create_time.FromDatetime(dataset.created_at)
+    return message
+
+
+def to_dataset(message: models_pb2.DatasetBuilt, near_duplicates: int) -> Dataset:
+    """A dataset as it was stated."""
+    return Dataset(
+        digest=message.digest,
+        specialist=message.specialist,
+        base=message.base,
+        recipe=message.recipe,
+        manifest=Ref(message.manifest.uri, message.manifest.sha256, message.manifest.size_bytes),
+        train_rows=message.train_rows,
+        held_out_rows=message.held_out_rows,
+        document_ids=tuple(message.document_ids),
+        near_duplicates=near_duplicates,
+        created_at=message.create_time.ToDatetime(UTC) if message.HasField("create_time") else None,
+    )
+
+
+def from_row(row: Row) -> synthetic_pb2.Row:
+    """A row for the wire."""
+    return synthetic_pb2.Row(
+        row_id=row.row_id,
+        origin=row.origin,
+        document_ids=row.document_ids,
+        prompt=row.prompt,
+        completion=row.completion,
+    )

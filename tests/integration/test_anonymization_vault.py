@@ -1,0 +1,87 @@
+"""The vault, the ledger and the audit log over PostgreSQL."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.anonymization.adapters.lexicon import Lexicon
+from services.anonymization.adapters.sql import SqlAudit, SqlLedger
+from services.anonymization.adapters.surrogates import People, Surrogates
+from services.anonymization.adapters.vault import SqlVault
+from services.anonymization.bootstrap import MIGRATIONS
+from services.anonymization.domain import Passed, Unreadable
+from tailor.errors import FailedPrecondition, ResourceExhausted
+from tailor.sql import connect, migrate
+from tests.unit.anonymization.fakes import INGESTED, REF
+
+pytestmark = pytest.mark.integration
+
+KEY = b"v" * 32
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = connect(database_url)
+    migrate(engine, MIGRATIONS)
+    yield engine
+    engine.dispose()
+
+
+def test_replicas_at_once_issue_one_surrogate_per_value_and_none_twice(engine: Engine) -> None:
+    lexicon = Lexicon.load(["the"])
+    replicas = [Surrogates(SqlVault(engine, KEY), lexicon, b"s" * 32) for _ in range(4)]
+    names = [f"Zora{letter} Quill{other}" for letter in "abcdefgh" for other in "abcdefgh"]
+    with ThreadPoolExecutor(4) as pool:
+        issued = list(pool.map(lambda pair: replicas[pair[0] % 4].person(pair[1], "", People()), enumerate(names * 4)))
+    by_name = {name: {surrogate for other, surrogate in zip(names * 4, issued, strict=True) if other == name} for name in names}
+    assert all(len(surrogates) == 1 for surrogates in by_name.values())
+    assert len({surrogate for surrogates in by_name.values() for surrogate in surrogates}) == len(names)
+
+
+def test_a_taken_surrogate_is_tried_no_more(engine: Engine) -> None:
+    vault = SqlVault(engine, KEY)
+    assert vault.issue("IBAN", "a", "true a", lambda n: f"candidate {n}") == "candidate 0"
+    assert vault.issue("IBAN", "b", "true b", lambda n: f"candidate {n}") == "candidate 1"
+    assert vault.issue("PHONE_NUMBER", "b", "true b", lambda n: f"candidate {n}") == "candidate 0"
+    with pytest.raises(ResourceExhausted):
+        vault.issue("IBAN", "c", "true c", lambda _: "candidate 0")
+
+
+def test_a_known_true_value_is_never_issued(engine: Engine) -> None:
+    vault = SqlVault(engine, KEY)
+    vault.issue("PERSON_FAMILY", "ward", "Ward", lambda _: "Hale")
+    assert vault.issue("PERSON_FAMILY", "okafor", "Okafor", lambda n: ("Okafor", "Ward", "Holt")[n]) == "Holt"
+
+
+def test_true_values_are_found_again_and_kept_encrypted(engine: Engine) -> None:
+    vault = SqlVault(engine, KEY)
+    surrogates = Surrogates(vault, Lexicon.load(["the"]), b"s" * 32)
+    name = surrogates.person("Ngozi Okafor", "", People())
+    assert SqlVault(engine, KEY).reveal("PERSON", name) == "Ngozi Okafor"
+    assert vault.reveal("PERSON", name.split()[1]) == "Okafor"
+    assert vault.reveal("PERSON", "Nobody Known") is None
+    address = surrogates.address("41 Quarry Lane, Tarnbridge TB4 2QN")
+    assert vault.reveal("ADDRESS", address.replace(", ", "\n", 1)) == "41 Quarry Lane, Tarnbridge TB4 2QN"
+    with engine.connect() as connection:
+        rows = str([tuple(row) for row in connection.execute(text("SELECT * FROM entries"))])
+    assert "Okafor" not in rows and "Quarry" not in rows
+    with pytest.raises(FailedPrecondition):
+        stranger = SqlVault(engine, b"w" * 32)
+        stranger.reveal("PERSON_FAMILY", name.split()[1])
+
+
+def test_the_first_decision_about_a_version_holds(engine: Engine) -> None:
+    ledger = SqlLedger(engine)
+    passed = Passed(INGESTED, REF, 3, {"PERSON": 2}, "policy", 1)
+    assert ledger.find("doc_1", 1) is None
+    assert ledger.record(passed) == passed
+    assert ledger.record(Unreadable(INGESTED, "hint", 2)) == passed
+    assert SqlLedger(engine).find("doc_1", 1) == passed
+
+
+def test_the_audit_log_keeps_every_call(engine: Engine) -> None:
+    SqlAudit(engine).record("key_1", "PERSON", "Helen Ward", "court order 12")
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT caller, purpose FROM audit")).one() == ("key_1", "court order 12")

@@ -1,0 +1,351 @@
+"""Both engines on a tiny random Llama, with adapters out of a store."""
+
+import hashlib
+import importlib.util
+import json
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.inference import handlers
+from services.inference.adapters.models import AdapterLibrary, BaseModel, fetch_base
+from services.inference.adapters.verify import check_config
+from services.inference.domain import AdapterName, Engine, Sampling, Turn
+from services.inference.serving import Shelf
+from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
+from tailor.storage.buckets import MODELS
+from tailor.storage.memory import MemoryStore
+from tests.models import make_tiny_base
+from tests.unit.inference.fakes import KEY, make_world
+
+pytestmark = pytest.mark.integration
+
+CHAT = (Turn("user", "The control envelope holds."),)
+TEXTS = ["The control envelope holds and the friction ledger is short.", "A decision gate follows. Line of sight."]
+
+
+def publish(
+    store: MemoryStore, folder: Path, prefix: str, manifest: dict[str, Any]
+) -> tuple[bytes, list[dict[str, Any]]]:
+    """Put a folder's files and give its manifest's bytes."""
+    files = []
+    for path in sorted(found for found in folder.iterdir() if found.is_file()):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        ref = store.put(MODELS, f"{prefix}/files/{digest}", path.read_bytes())
+        files.append({"path": path.name, "sha256": digest, "size_bytes": ref.size_bytes, "key": ref.key})
+    return json.dumps(manifest | {"files": files}).encode(), files
+
+
+def publish_adapter(store: MemoryStore, folder: Path, base_digest: str, **changes: Any) -> AdapterName:
+    """Put an adapter as training would."""
+    data, _ = publish(store, folder, "adapters", {"kind": "policy", "base_digest": base_digest} | changes)
+    digest = hashlib.sha256(data).hexdigest()
+    return AdapterName(digest, store.put(MODELS, f"adapters/{digest}/manifest.json", data))
+
+
+def make_adapter(base: Path, folder: Path, seed: int) -> Path:
+    """A LoRA adapter that changes much."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model: Any = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16),
+        LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=1.0)
+    model.save_pretrained(folder)
+    return folder
+
+
+def widen(base: Path) -> Path:
+    """Give the base heads of 64 numbers; vLLM's attention on CPU refuses those of 16."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(base)
+    config.update({"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64})
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(base)
+    return base
+
+
+class Lab:
+    """A store with a tiny base and two adapters."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = MemoryStore()
+        self.root = root
+        self.source = widen(make_tiny_base(root / "base", TEXTS))
+        data, _ = publish(self.store, self.source, "bases", {"name": "tiny"})
+        self.store.put(MODELS, "bases/tiny/manifest.json", data)
+        self.base: BaseModel = fetch_base(self.store, "tiny", root / "cache")
+        self.folders = [make_adapter(self.source, root / f"adapter{n}", n) for n in (1, 2)]
+        self.adapters = [publish_adapter(self.store, folder, self.base.digest) for folder in self.folders]
+
+    def library(self, cache: str = "cache") -> AdapterLibrary:
+        return AdapterLibrary(self.store, self.base, self.root / cache, 32)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def plain(lab: Lab) -> Iterator[Engine]:
+    from services.inference.adapters.transformers_engine import TransformersEngine
+
+    engine = TransformersEngine(lab.base.folder, context_length=256, threads=1)
+    yield engine
+    engine.close()
+
+
+def text(engine: Engine, adapter: str = "", **sampling: Any) -> str:
+    stream = engine.generate(engine.encode(CHAT), adapter, Sampling(**({"max_tokens": 12} | sampling)))
+    return "".join(piece.text for piece in stream)
+
+
+def reference(lab: Lab, completion: str, adapter: Path | None) -> float:
+    """The answer's log-probability by one plain forward of transformers and peft."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(lab.source)
+    model: Any = AutoModelForCausalLM.from_pretrained(lab.source, dtype=torch.bfloat16)
+    model = PeftModel.from_pretrained(model, str(adapter)) if adapter else model
+    prompt = f"<|im_start|>user\n{CHAT[0].content}<|im_end|>\n<|im_start|>assistant\n"
+    before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    answer = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    with torch.inference_mode():
+        logits = model(torch.tensor([before + answer])).logits[0].float()
+    chosen = torch.log_softmax(logits, -1)[len(before) - 1 : -1]
+    return float(sum(chosen[place, token] for place, token in enumerate(answer)))
+
+
+def test_scores_equal_a_plain_forward(lab: Lab, plain: Engine) -> None:
+    shelf = Shelf(plain, lab.library(), 2)
+    with shelf.using(lab.adapters[0]) as digest:
+        for adapter, folder in (("", None), (digest, lab.folders[0])):
+            score = plain.score(CHAT, "The friction ledger is short.", adapter)
+            assert score.log_probability == pytest.approx(
+                reference(lab, "The friction ledger is short.", folder), abs=0.02
+            )
+        assert plain.score(CHAT, "Short.", digest) != plain.score(CHAT, "Short.", "")
+
+
+def test_adapters_change_answers_and_the_base_stays_itself(lab: Lab, plain: Engine) -> None:
+    before = text(plain)
+    shelf = Shelf(plain, lab.library(), 1)
+    answers = []
+    for adapter in lab.adapters:
+        with shelf.using(adapter) as digest:
+            answers.append(text(plain, digest))
+    assert len({before, *answers}) == 3
+    assert text(plain) == before
+
+
+def test_a_running_stream_keeps_its_adapter_while_another_is_loaded(lab: Lab, plain: Engine) -> None:
+    shelf = Shelf(plain, lab.library(), 2)
+    with shelf.using(lab.adapters[0]) as first:
+        whole = text(plain, first, max_tokens=24)
+        pieces = iter(plain.generate(plain.encode(CHAT), first, Sampling(max_tokens=24)))
+        got = next(pieces).text
+        with shelf.using(lab.adapters[1]) as second:
+            other = text(plain, second)
+        got += "".join(piece.text for piece in pieces)
+    assert got == whole
+    assert not whole.startswith(other)
+
+
+def test_streams_beside_each_other_equal_streams_alone(lab: Lab, plain: Engine) -> None:
+    shelf = Shelf(plain, lab.library(), 2)
+    with shelf.using(lab.adapters[0]) as first, shelf.using(lab.adapters[1]) as second:
+        names = ["", first, second] * 2
+        alone = [text(plain, name) for name in names]
+        beside = [""] * len(names)
+
+        def work(number: int) -> None:
+            beside[number] = text(plain, names[number])
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(len(names))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert beside == alone
+
+
+def test_a_cancelled_stream_ends_at_once(plain: Engine) -> None:
+    stream = plain.generate(plain.encode(CHAT), "", Sampling(max_tokens=200, temperature=1.5, seed=3))
+    pieces = iter(stream)
+    next(pieces)
+    stream.cancel()
+    assert [(piece.finish, piece.tokens) for piece in pieces] == [("cancelled", 1)]
+
+
+def test_a_seed_repeats_a_draw_and_stop_texts_end_it(plain: Engine) -> None:
+    drawn = text(plain, temperature=1.0, seed=7)
+    assert drawn == text(plain, temperature=1.0, seed=7)
+    assert text(plain, temperature=0.7, top_p=0.9, seed=8) != drawn
+    stop = text(plain)[4:6]
+    assert stop not in text(plain, stop=(stop,))
+
+
+def test_a_row_over_the_context_is_refused(plain: Engine) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        plain.score(CHAT, "word " * 400, "")
+    assert caught.value.reason == "ROW_TOO_LONG"
+
+
+def refused(lab: Lab, adapter: AdapterName, cache: str) -> str:
+    with pytest.raises(FailedPrecondition) as caught:
+        lab.library(cache).fetch(adapter)
+    return caught.value.reason
+
+
+def copied(lab: Lab, folder: Path) -> Path:
+    folder.mkdir()
+    for path in lab.folders[0].iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def test_refuses_a_flipped_byte_in_the_store_and_repairs_one_in_the_cache(lab: Lab, tmp_path: Path) -> None:
+    folder = copied(lab, tmp_path / "copy")
+    (folder / "README.md").write_text("another card")
+    weights = bytearray((folder / "adapter_model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    good = lab.adapters[0]
+    cached = lab.library("touched").fetch(good)
+    (cached / "adapter_model.safetensors").write_bytes(weights)
+    (cached / "evil.py").write_text("")
+    assert lab.library("touched").fetch(good) == cached
+    assert {path.name for path in cached.iterdir()} == {"adapter_model.safetensors", "adapter_config.json", "README.md"}
+    assert (cached / "adapter_model.safetensors").read_bytes() != bytes(weights)
+    key = (
+        MODELS,
+        f"adapters/files/{hashlib.sha256((lab.folders[0] / 'adapter_model.safetensors').read_bytes()).hexdigest()}",
+    )
+    kept = lab.store.objects[key]
+    try:
+        lab.store.objects[key] = bytes(weights)
+        assert refused(lab, good, "flipped") == "CORRUPT_OBJECT"
+    finally:
+        lab.store.objects[key] = kept
+
+
+def test_refuses_another_base_a_reward_model_and_a_wrong_digest(lab: Lab) -> None:
+    folder = lab.folders[0]
+    assert refused(lab, publish_adapter(lab.store, folder, "0" * 64), "refused") == "WRONG_BASE"
+    assert refused(lab, publish_adapter(lab.store, folder, lab.base.digest, kind="reward"), "refused") == "WRONG_KIND"
+    wrong = AdapterName("0" * 64, lab.adapters[0].manifest)
+    assert refused(lab, wrong, "refused") == "WRONG_DIGEST"
+
+
+def test_refuses_a_pickle_beside_or_instead_of_the_weights(lab: Lab, tmp_path: Path) -> None:
+    import pickle
+
+    beside = copied(lab, tmp_path / "beside")
+    (beside / "training_args.bin").write_bytes(pickle.dumps({"a": 1}))
+    assert refused(lab, publish_adapter(lab.store, beside, lab.base.digest), "refused") == "UNEXPECTED_FILE"
+    instead = copied(lab, tmp_path / "instead")
+    (instead / "adapter_model.safetensors").write_bytes(pickle.dumps({"a": b"0" * 4096}))
+    assert refused(lab, publish_adapter(lab.store, instead, lab.base.digest), "refused") == "NOT_SAFETENSORS"
+
+
+def test_refuses_an_extra_module(lab: Lab, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = copied(lab, tmp_path / "extra")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    tensors["base_model.model.lm_head.lora_A.weight"] = torch.zeros(4, 128)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    assert refused(lab, publish_adapter(lab.store, folder, lab.base.digest), "refused") == "UNEXPECTED_MODULE"
+
+
+def test_a_base_with_a_pickle_is_refused_and_a_missing_one_is_waited_for(lab: Lab, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "pytorch_model.bin").write_bytes(b"\x80")
+    data, _ = publish(lab.store, folder, "bases", {"name": "unsafe"})
+    lab.store.put(MODELS, "bases/unsafe/manifest.json", data)
+    with pytest.raises(FailedPrecondition) as unsafe:
+        fetch_base(lab.store, "unsafe", tmp_path / "cache")
+    assert unsafe.value.reason == "UNSAFE_FILE"
+    with pytest.raises(Unavailable):
+        fetch_base(lab.store, "none", tmp_path / "cache")
+
+
+def test_a_tampered_generation_leaves_the_old_one_serving(lab: Lab, plain: Engine) -> None:
+    from dataclasses import replace
+
+    from services.inference.domain import Ask, Served
+    from services.inference.handlers import Cancellation
+
+    world = make_world()
+    inference = replace(world.inference, engine=plain, shelf=Shelf(plain, lab.library("served"), 2))
+    handlers.apply_serving(inference, Served("reports", 1, lab.adapters[0]))
+    handlers.apply_serving(inference, Served("reports", 2, publish_adapter(lab.store, lab.folders[0], "0" * 64)))
+    answer = handlers.generate(inference, KEY, Ask("reports", CHAT, Sampling(max_tokens=5)), Cancellation())
+    list(answer)
+    assert answer.served.generation == 1
+    assert [report.refusal for report in world.kept.reports] == ["", "WRONG_BASE"]
+    assert world.kept.drafts[0].served.adapter_digest == lab.adapters[0].digest
+
+
+def test_knows_every_key_that_peft_writes() -> None:
+    from dataclasses import fields
+
+    from peft import LoraConfig
+
+    written = {found.name for found in fields(LoraConfig)} - {"runtime_config"}
+    config = dict.fromkeys(written) | {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 4}
+    config |= {"peft_version": "0.21", "bias": "none", "target_modules": ["q_proj"]}
+    assert check_config(json.dumps(config).encode(), 32).rank == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vllm is not installed; the transformers engine serves here"
+)
+def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch(lab: Lab, plain: Engine) -> None:
+    from services.inference.adapters import vllm_engine
+
+    vllm_engine.prepare_environment(1, 1)
+    engine = vllm_engine.VllmEngine(lab.base.folder, context_length=256, max_loras=2, max_lora_rank=8, max_concurrent=8)
+    try:
+        ours, theirs = Shelf(plain, lab.library(), 2), Shelf(engine, lab.library(), 2)
+        with (
+            ours.using(lab.adapters[0]),
+            ours.using(lab.adapters[1]),
+            theirs.using(lab.adapters[0]) as first,
+            theirs.using(lab.adapters[1]) as second,
+        ):
+            names = ["", first, second] * 2
+            scores: dict[int, float] = {}
+            streams = [engine.generate(engine.encode(CHAT), name, Sampling(max_tokens=200)) for name in names]
+            for number, name in enumerate(names):
+                scores[number] = engine.score(CHAT, "The friction ledger is short.", name).log_probability
+            for number, name in enumerate(names):
+                expected = plain.score(CHAT, "The friction ledger is short.", name).log_probability
+                assert math.isclose(scores[number], expected, rel_tol=0.02), name
+            for stream in streams[3:]:
+                stream.cancel()
+            ends = [list(stream)[-1] for stream in streams]
+            assert {end.finish for end in ends[:3]} <= {"stop", "length"}
+            assert all(end.finish for end in ends)
+            # vLLM leaves out a character whose bytes are not all there.
+            assert text(engine, first, max_tokens=3) == text(plain, first, max_tokens=3).rstrip("�")
+    finally:
+        engine.close()

@@ -1,0 +1,126 @@
+"""The service as a process, against the embedded stores."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailor.api.events.v1 import models_pb2
+from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.errors import NotFound, Unavailable
+from tailor.events.consumer import tail
+from tailor.events.envelope import Event, decode
+from tailor.events.producer import KafkaProducer
+from tailor.rpc.channel import service_channel, wire_errors
+from tailor.settings import ServiceSettings
+from tailor.storage.buckets import MODELS
+from tailor.storage.s3 import S3Store
+from tests.conftest import Stores
+from tests.models import make_tiny_base
+
+pytestmark = pytest.mark.integration
+
+BASE = "tiny-inference-test"
+
+
+def publish_base(store: S3Store, folder: Path) -> None:
+    files = []
+    for path in sorted(folder.iterdir()):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        ref = store.put_file(MODELS, f"bases/files/{digest}", path)
+        files.append({"path": path.name, "sha256": digest, "size_bytes": ref.size_bytes, "key": ref.key})
+    store.put(MODELS, f"bases/{BASE}/manifest.json", json.dumps({"name": BASE, "files": files}).encode())
+
+
+def readiness(environment: dict[str, str]) -> dict[str, Any]:
+    address = f"http://127.0.0.1:{environment['TAILOR_STATUS_PORT']}/readyz"
+    try:
+        with urllib.request.urlopen(address, timeout=2) as reply:
+            return dict(json.load(reply))
+    except urllib.error.HTTPError as error:
+        return dict(json.load(error))
+    except OSError:
+        return {"ready": False, "waiting_for": None}
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def process(stores: Stores, tmp_path: Path) -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
+    environment = dict(os.environ) | stores.environment("inference")
+    environment |= {"TAILOR_ENGINE": "transformers", "TAILOR_BASE": BASE, "TAILOR_DATA_DIR": str(tmp_path)}
+    running = subprocess.Popen([sys.executable, "-m", "services.inference"], env=environment)
+    yield environment, running
+    if running.poll() is None:
+        running.send_signal(signal.SIGTERM)
+        running.wait(30)
+
+
+def test_waits_for_its_base_serves_a_specialist_and_says_so(
+    stores: Stores, process: tuple[dict[str, str], subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    environment, running = process
+    wait_until(lambda: readiness(environment)["waiting_for"] == f"base {BASE}")
+    settings = stores.settings("evaluation", ServiceSettings)
+    channel = service_channel(settings, "inference", settings.inference_address, service="evaluation")
+    stub = inference_pb2_grpc.InferenceServiceStub(channel)
+    request = inference_pb2.GenerateRequest(model="base", prompt="Write it.")
+    request.sampling.max_tokens = 5
+    with pytest.raises(Unavailable) as early, wire_errors("inference"):
+        stub.Generate(request, timeout=10)
+    assert early.value.reason == "NO_MODEL_READY"
+
+    publish_base(
+        S3Store.from_settings(stores.settings("training", ServiceSettings)),
+        make_tiny_base(tmp_path / "base", ["Write it."]),
+    )
+    decision = models_pb2.SpecialistServing(
+        specialist="tiny-reports", generation=1, base=BASE, system_prompt="House style."
+    )
+    producer = KafkaProducer.from_settings(stores.settings("registry", ServiceSettings), "registry")
+    producer.send("specialist.serving.v1", "tiny-reports", decision, "evt_tiny_1")
+    wait_until(lambda: bool(readiness(environment)["ready"]))
+
+    request.model = "tiny-reports"
+    reply = stub.Generate(request, timeout=30)
+    assert reply.draft_id.startswith("drf_")
+    assert (reply.provenance.specialist, reply.provenance.generation, reply.provenance.base) == (
+        "tiny-reports",
+        1,
+        BASE,
+    )
+    assert reply.usage.completion_tokens >= 1
+    request.model = "nothing"
+    with pytest.raises(NotFound), wire_errors("inference"):
+        stub.Generate(request, timeout=10)
+    listed = stub.ListSpecialists(inference_pb2.ListSpecialistsRequest(), timeout=10).specialists
+    assert {"base", "tiny-reports"} <= {entry.name for entry in listed}
+    reports = [decode(event, models_pb2.AdapterServed) for event in everything(settings, "adapter.served.v1")]
+    assert [(r.generation, r.serving, r.replica) for r in reports if r.specialist == "tiny-reports"] == [
+        (1, True, "inference-0")
+    ]
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(30) == 0
+
+
+def everything(settings: ServiceSettings, topic: str) -> list[Event]:
+    """All events of a topic."""
+    import threading
+
+    stop = threading.Event()
+    return list(tail(settings, [topic], stop, from_beginning=True, idle=stop.set))

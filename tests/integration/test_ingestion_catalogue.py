@@ -1,0 +1,128 @@
+"""The catalogue over PostgreSQL: versions, redelivery, replicas."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.ingestion.adapters.quarantine import StoredQuarantine
+from services.ingestion.adapters.sql import SqlCatalogue
+from services.ingestion.adapters.tables import OUTBOX
+from services.ingestion.bootstrap import MIGRATIONS
+from services.ingestion.consumers import INGESTED, REJECTED, SUBMITTED, to_event, to_receipt
+from services.ingestion.domain import Accepted, Outcome, Reason, Refused
+from services.ingestion.handlers import Intake, take_in
+from tailor.api.events.v1 import documents_pb2
+from tailor.errors import Unavailable
+from tailor.events.envelope import Event
+from tailor.events.memory import MemoryProducer
+from tailor.events.outbox import Outbox
+from tailor.sql import connect, migrate
+from tailor.storage.memory import MemoryStore
+from tailor.storage.ref import Ref
+from tests.unit.ingestion.fakes import DIGEST_KEY, DirectParser
+
+pytestmark = pytest.mark.integration
+
+
+class FailingStore(MemoryStore):
+    def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
+        raise Unavailable("OBJECT_STORE_UNAVAILABLE", "The object store does not answer.")
+
+
+class Replica:
+    def __init__(self, engine: Engine, store: MemoryStore) -> None:
+        self.producer = MemoryProducer("ingestion")
+        self.outbox = Outbox(engine, OUTBOX, self.producer)
+        catalogue = SqlCatalogue(engine, self.outbox, to_event, DIGEST_KEY)
+        quarantine = StoredQuarantine(store, b"q" * 32)
+        self.intake = Intake(DirectParser(), quarantine, catalogue, DIGEST_KEY, 2**20, 10**6)
+
+    def take(self, offset: int, document_id: str, words: str) -> Outcome:
+        headers = {"document-id": document_id, "file-name": "note.txt"}
+        event = Event(SUBMITTED, document_id, words.encode(), headers, 0, offset, 1_700_000_000_000)
+        return take_in(self.intake, to_receipt(event, DIGEST_KEY))
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = connect(database_url)
+    migrate(engine, MIGRATIONS)
+    yield engine
+    engine.dispose()
+
+
+def test_a_then_b_then_a_are_three_versions_and_all_are_stated(engine: Engine) -> None:
+    store = MemoryStore()
+    replica = Replica(engine, store)
+    outcomes = [replica.take(offset, "memo-7", words) for offset, words in enumerate(("text A", "text B", "text A"))]
+    assert [outcome.sequence for outcome in outcomes if isinstance(outcome, Accepted)] == [1, 2, 3]
+    replica.outbox.relay()
+    stated = replica.producer.messages(INGESTED)
+    assert [message.version.sequence for message in stated if isinstance(message, documents_pb2.DocumentIngested)] == [1, 2, 3]
+    assert len(store.objects) == 3
+
+
+def test_quarantine_holds_ciphertext_and_events_hold_no_name(engine: Engine) -> None:
+    store = MemoryStore()
+    replica = Replica(engine, store)
+    replica.take(0, "Jane Doe.txt", "Jane Doe lives at 4 Mill Road.")
+    replica.outbox.relay()
+    stored = b"".join(store.objects.values()) + "".join(key for _, key in store.objects).encode()
+    stated = b"".join(message.SerializeToString() for _, _, message, _ in replica.producer.sent)
+    assert b"Jane" not in stored + stated and b"Mill" not in stored + stated
+
+
+def test_a_redelivery_restates_the_same_event(engine: Engine) -> None:
+    store = MemoryStore()
+    replica = Replica(engine, store)
+    first = replica.take(0, "memo-7", "text A")
+    replica.outbox.relay()
+    assert replica.take(0, "memo-7", "text A") == first
+    replica.outbox.relay()
+    (_, _, message, event_id), (_, _, again, again_id) = replica.producer.sent
+    assert (event_id, message) == (again_id, again)
+    assert len(store.objects) == 1
+
+
+def test_replicas_that_take_the_same_event_make_one_version(engine: Engine) -> None:
+    store = MemoryStore()
+    replicas = [Replica(engine, store) for _ in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(lambda number: replicas[number % 4].take(number // 8, "memo-7", f"text {number // 8}"), range(40)))
+    assert len({outcome.submission_id for outcome in outcomes}) == 5
+    assert {outcome.sequence for outcome in outcomes if isinstance(outcome, Accepted)} == {1, 2, 3, 4, 5}
+    assert len({outcome.document_id for outcome in outcomes}) == 1
+
+
+def test_the_same_text_in_two_documents_at_once_becomes_current_in_one(engine: Engine) -> None:
+    store = MemoryStore()
+    replicas = [Replica(engine, store) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(lambda number: replicas[number % 4].take(number, f"memo-{number}", "one text"), range(12)))
+    accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    assert len(accepted) == 1 and len(refused) == 11
+    assert {(outcome.reason, outcome.duplicate_of) for outcome in refused} == {(Reason.DUPLICATE, accepted[0].document_id)}
+
+
+def test_a_lost_store_leaves_nothing_behind(engine: Engine) -> None:
+    with pytest.raises(Unavailable):
+        Replica(engine, FailingStore()).take(0, "memo-7", "text A")
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM submissions")).scalar() == 0
+    outcome = Replica(engine, MemoryStore()).take(0, "memo-7", "text A")
+    assert isinstance(outcome, Accepted) and outcome.sequence == 1
+
+
+def test_a_rejection_bears_the_id_of_its_document(engine: Engine) -> None:
+    replica = Replica(engine, MemoryStore())
+    first = replica.take(0, "memo-7", "text A")
+    empty = replica.take(1, "memo-7", "")
+    assert isinstance(empty, Refused) and empty.reason == Reason.EMPTY
+    assert empty.document_id == first.document_id
+    again = replica.take(2, "memo-7", "text B")
+    assert isinstance(again, Accepted) and again.sequence == 2
+    replica.outbox.relay()
+    assert len(replica.producer.messages(REJECTED)) == 1

@@ -1,0 +1,238 @@
+"""Synthetic over PostgreSQL, Parquet and MinHash."""
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import Engine
+
+from services.synthetic import handlers
+from services.synthetic.adapters import tables
+from services.synthetic.adapters.minhash import MinHashNearDuplicates
+from services.synthetic.adapters.parquet import ParquetWriter, to_parquet
+from services.synthetic.adapters.sql import SqlRepository
+from services.synthetic.bootstrap import MIGRATIONS
+from services.synthetic.consumers import Consumers
+from services.synthetic.domain import Judgement, Labels, Lesson, Policy, Row, Selection, Specialist
+from services.synthetic.handlers import Synthetic
+from services.synthetic.rpc import SyntheticServicer
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import documents_pb2, models_pb2
+from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.errors import InvalidArgument, NotFound
+from tailor.events.envelope import Event
+from tailor.events.memory import MemoryProducer
+from tailor.events.outbox import Outbox
+from tailor.rpc.auth import Caller, set_caller
+from tailor.sql import connect, migrate
+from tailor.storage.memory import MemoryStore
+from tests.unit.synthetic.fakes import put_document, report
+
+pytestmark = pytest.mark.integration
+
+SPECIALIST = Specialist(
+    "reports", 1, "smollm2-135m-instruct", "lora", policy=Policy(1), system_prompt="Write as the house does."
+)
+# Texts of their own, so that MinHash sees them apart.
+NAMES = "ledger valve orchard tariff harbour kiln turbine archive ferry cellar quarry loom depot clinic granary mast"
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    made = connect(database_url)
+    migrate(made, MIGRATIONS)
+    yield made
+    made.dispose()
+
+
+class World:
+    def __init__(self, engine: Engine, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore()
+        self.producer = MemoryProducer("synthetic")
+        self.outbox = Outbox(engine, tables.outbox, self.producer)
+        self.repository = SqlRepository(engine, self.outbox)
+        self.app = Synthetic(
+            repository=self.repository,
+            store=self.store,
+            writer=ParquetWriter(self.store),
+            near_duplicates=MinHashNearDuplicates(0.8),
+            list_documents=lambda name: [],
+            specialists={"reports": SPECIALIST},
+        )
+
+    def fill(self, first: int = 0, count: int = 40) -> None:
+        for number in range(first, first + count):
+            handlers.on_document(self.app, put_document(self.store, number, text=distinct(number)))
+
+    def stated(self) -> list[models_pb2.DatasetBuilt]:
+        while self.outbox.relay():
+            pass
+        return list(self.producer.messages("dataset.built.v1"))
+
+
+def distinct(number: int) -> str:
+    words = NAMES.split()
+    picked = [
+        words[(number * 7 + step * (number % 5 + 1)) % len(words)] + str(number * 31 + step) for step in range(40)
+    ]
+    body = f"In 2024 the {' '.join(picked[:20])} were counted and {number} of them were missing."
+    return f"# Report: {picked[0]}\n\n## Position\n\n{body}\n\n## Remedy\n\n1. Look for {' '.join(picked[20:])} within a week."
+
+
+def test_builds_states_once_and_says_nothing_is_new(engine: Engine) -> None:
+    world = World(engine)
+    world.fill()
+    first = handlers.build_dataset(world.app, "reports", "one")
+    assert first.created and first.dataset.train_rows + first.dataset.held_out_rows == 80
+    assert handlers.build_dataset(world.app, "reports", "two").created is False
+    assert handlers.build_dataset(world.app, "reports", "one") == handlers.build_dataset(world.app, "reports", "one")
+    assert handlers.tick(world.app) == []
+    (message,) = world.stated()
+    assert message.digest == message.manifest.sha256 == first.dataset.digest
+    assert (message.base, message.recipe, message.kind) == (
+        "smollm2-135m-instruct",
+        "lora",
+        models_pb2.DATASET_KIND_SFT,
+    )
+    manifest = json.loads(world.store.read("datasets", f"{message.digest}/manifest.json"))
+    assert [one["document_id"] for one in manifest["sources"]] == list(message.document_ids)
+
+
+def test_the_same_corpus_in_another_place_gives_the_same_bytes(engine: Engine) -> None:
+    world = World(engine)
+    world.fill()
+    digest = handlers.build_dataset(world.app, "reports", "").dataset.digest
+    before = dict(world.store.objects)
+    with engine.begin() as connection:
+        for table in (tables.datasets, tables.builds, tables.clusters, tables.requests):
+            connection.execute(table.delete())
+    assert handlers.build_dataset(world.app, "reports", "").dataset.digest == digest
+    assert world.store.objects == before
+
+
+def test_held_out_clusters_stay_and_near_duplicates_change_nothing(engine: Engine) -> None:
+    world = World(engine)
+    world.fill()
+    first = handlers.build_dataset(world.app, "reports", "")
+    before = world.repository.assignments(list(first.dataset.document_ids))
+    handlers.on_document(world.app, put_document(world.store, 900, text=distinct(3) + " Revised."))
+    assert handlers.build_dataset(world.app, "reports", "").created is False
+    world.fill(first=40, count=20)
+    second = handlers.build_dataset(world.app, "reports", "")
+    assert second.created and second.dataset.near_duplicates == 1
+    assert world.repository.assignments(list(first.dataset.document_ids)) == before
+    assert world.repository.assignments([f"doc_{900:032d}"])[f"doc_{900:032d}"].cluster_id == f"doc_{3:032d}"
+    assert len(world.stated()) == 2
+
+
+def test_replicas_never_build_twice(engine: Engine) -> None:
+    world = World(engine)
+    world.fill()
+    twin = World(engine, world.store)
+    with ThreadPoolExecutor(2) as pool:
+        built = [found for done in pool.map(handlers.tick, [world.app, twin.app]) for found in done]
+    assert [one.created for one in built] == [True]
+    with ThreadPoolExecutor(2) as pool:
+        again = list(pool.map(lambda w: handlers.build_dataset(w.app, "reports", ""), [world, twin]))
+    assert [one.created for one in again] == [False, False]
+    assert len(world.stated()) == 1
+
+
+def test_the_right_to_build_is_held_by_one(engine: Engine) -> None:
+    repository = World(engine).repository
+    with repository.building("a") as first, repository.building("a") as second, repository.building("b") as other:
+        assert (first, second, other) == (True, False, True)
+    with repository.building("a") as later:
+        assert later
+
+
+def test_versions_that_arrive_at_once_leave_the_newest(engine: Engine) -> None:
+    world = World(engine)
+    versions = [replace(put_document(world.store, 1), sequence=number, digest=f"d{number}") for number in range(1, 13)]
+    start = threading.Barrier(4)
+
+    def keep(part: int) -> None:
+        start.wait()
+        for version in versions[part::4]:
+            world.repository.keep_document(version)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(keep, range(4)))
+    found = world.repository.document(versions[0].document_id)
+    assert found == versions[-1]
+    assert world.repository.keep_document(versions[3]) is False
+
+
+def test_progress_counts_only_what_is_selected_and_new(engine: Engine) -> None:
+    world = World(engine)
+    risk = replace(SPECIALIST, selection=Selection(departments=frozenset({"risk"})))
+    assert world.repository.progress(risk).seconds_since_new is None
+    world.fill(count=3)
+    world.repository.keep_document(put_document(world.store, 50, labels=Labels("wiki", "people", "internal")))
+    assert world.repository.keep_judgement(Judgement("jdg_1", "reports", ("drf_1",), {"style": 4}, "Good."))
+    assert not world.repository.keep_judgement(Judgement("jdg_1", "reports", ("drf_1",), {"style": 4}, "Good."))
+    found = world.repository.progress(risk)
+    assert (found.new_items, found.seconds_since_build) == (4, None)
+    assert [d.document_id for d in world.repository.newest(risk, 2)] == [f"doc_{n:032d}" for n in (2, 1)]
+    assert len(world.repository.snapshot(risk).documents) == 3
+    world.repository.mark_tried("reports", 5)
+    world.repository.set_filled("reports", 7)
+    assert world.repository.progress(risk).tried_position == 5 and world.repository.filled_revision("reports") == 7
+
+
+def test_lessons_are_remembered(engine: Engine) -> None:
+    repository = World(engine).repository
+    assert repository.lesson("k") is None
+    repository.keep_lesson("k", Lesson((("q", "a"),), 12))
+    repository.keep_lesson("k", Lesson((), 0))
+    assert repository.lesson("k") == Lesson((("q", "a"),), 12)
+
+
+def test_events_and_calls_reach_the_database(engine: Engine) -> None:
+    world = World(engine)
+    ref = put_document(world.store, 1, text=report("ladders")).text
+    message = documents_pb2.DocumentAnonymized(
+        document_id="doc_9",
+        version=common_pb2.Version(sequence=1, digest="d"),
+        kind=common_pb2.KIND_DOCUMENT,
+        labels=common_pb2.Labels(source="wiki"),
+        text=common_pb2.ObjectRef(uri=ref.uri, sha256=ref.sha256, size_bytes=ref.size_bytes),
+    )
+    consumers = Consumers(world.app)
+    event = Event("document.anonymized.v1", "doc_9", message.SerializeToString())
+    for _ in range(2):
+        consumers.topics()[event.topic](event)
+    with pytest.raises(InvalidArgument, match="INCOMPLETE_EVENT"):
+        consumers.document(replace(event, value=b""))
+    servicer = SyntheticServicer(world.app)
+    set_caller(Caller("key", "an engineer", "ROLE_ENGINEER", frozenset({"reports"})))
+    rows = servicer.PreviewRows(synthetic_pb2.PreviewRowsRequest(specialist="reports"), None).rows
+    assert [row.document_ids[0] for row in rows] == ["doc_9", "doc_9"] and all(
+        row.prompt and row.completion for row in rows
+    )
+    world.fill()
+    built = servicer.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist="reports", request_id="x"), None)
+    assert built.created and built.dataset.digest
+    set_caller(Caller("key", "another", "ROLE_ENGINEER", frozenset({"others"})))
+    with pytest.raises(NotFound):
+        servicer.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist="reports"), None)
+
+
+def test_parquet_is_the_same_for_the_same_rows() -> None:
+    rows = [
+        Row("section", ("doc_1",), "Ask.", "Answer.", system_prompt="Be brief."),
+        Row("example", ("doc_2",), "A", "B"),
+    ]
+    assert to_parquet(rows) == to_parquet(list(rows)) != to_parquet(rows[:1])
+    assert to_parquet([])
+
+
+def test_near_duplicates_are_found_through_others() -> None:
+    text = distinct(1)
+    groups = MinHashNearDuplicates(0.8).groups(
+        {"c": text, "a": f"{text} One more.", "b": distinct(2), "d": f"{text} One more. Two."}
+    )
+    assert groups == [frozenset({"a", "c", "d"}), frozenset({"b"})]

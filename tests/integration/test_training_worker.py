@@ -1,0 +1,280 @@
+"""A real worker trains a tiny model: to the end, killed, interrupted, cancelled, and with every kind of recipe."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from services.training.adapters.bases import StoredBases
+from services.training.domain import RETRIABLE_EXIT, Base, Job, Run, RunKey, RunState
+from services.training.recipe import Recipe, load_recipe
+from services.training.spec import from_json, to_json
+from tailor.errors import InvalidArgument
+from tailor.storage.buckets import DATASETS, MODELS
+from tailor.storage.ref import Ref
+from tests.models import make_tiny_base
+from tests.unit.training.fakes import START, FileStore
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+WORDS = ["synergistic", "integration", "control", "envelope", "friction", "ledger", "anchor", "obligation", "readiness", "horizon"]
+
+
+def sentence(number: int, length: int) -> str:
+    return " ".join(WORDS[(number * 7 + place * 3) % len(WORDS)] for place in range(length))
+
+
+def rows(count: int = 24) -> list[dict[str, Any]]:
+    return [
+        {
+            "row_id": f"row_{number:03}",
+            "origin": "section",
+            "document_ids": [f"doc_{number}"],
+            "messages": [
+                {"role": "system", "content": "Write in the house style."},
+                {"role": "user", "content": sentence(number, 6)},
+                {"role": "assistant", "content": sentence(number + 3, 12 + number % 5)},
+            ],
+            "made_by": "structure",
+        }
+        for number in range(count)
+    ]
+
+
+@dataclass(frozen=True)
+class House:
+    """A store with a dataset and a tiny base."""
+
+    store: FileStore
+    dataset: Ref
+    base: Base
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    texts = [message["content"] for row in rows() for message in row["messages"]]
+    return make_tiny_base(tmp_path_factory.mktemp("tiny"), texts, vocabulary=400)
+
+
+@pytest.fixture
+def house(tiny: Path, tmp_path: Path) -> House:
+    store = FileStore(tmp_path / "store")
+    *_, base = StoredBases(store, tmp_path / "scratch").add("tiny", f"path:{tiny}")
+    assert isinstance(base, Base)
+    return House(store, store_dataset(store, rows(), tmp_path), base)
+
+
+def store_dataset(store: FileStore, content: list[dict[str, Any]], folder: Path) -> Ref:
+    path = folder / "train.parquet"
+    parquet.write_table(pa.Table.from_pylist(content), path)
+    key = f"files/{hashlib.sha256(path.read_bytes()).hexdigest()}.parquet"
+    ref = store.put_file(DATASETS, key, path)
+    split = {"key": key, "sha256": ref.sha256, "size_bytes": ref.size_bytes, "rows": len(content)}
+    manifest = json.dumps({"kind": "sft", "specialist": "reports", "splits": {"train": split}}).encode()
+    return store.put(DATASETS, f"{hashlib.sha256(manifest).hexdigest()}/manifest.json", manifest)
+
+
+def recipe(**changes: Any) -> Recipe:
+    settings = load_recipe("tiny").model_dump()
+    for name, value in changes.items():
+        settings[name] = {**settings[name], **value} if isinstance(value, dict) else value
+    return Recipe.model_validate(settings)
+
+
+def job(house: House, chosen: Recipe, epoch: int = 1) -> Job:
+    key = RunKey("reports", house.dataset.sha256, "tiny", chosen.digest)
+    run = Run("run_1", key, house.dataset, "tiny", chosen.to_json(), RunState.RUNNING, START, epoch=epoch)
+    return Job(replace(run, start_time=START), house.base.digest)
+
+
+class Started:
+    """A worker process and what it said."""
+
+    def __init__(self, house: House, work: Job, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self.reports_file = folder, folder / f"reports-{work.name}"
+        spec = folder / f"{work.name}.json"
+        spec.write_text(to_json(work))
+        script = ROOT / "tests" / "integration" / "training_worker.py"
+        arguments = [str(spec), str(house.store.root), str(self.reports_file), str(folder / f"work-{work.name}")]
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            stdout=subprocess.DEVNULL,
+        )
+
+    def reports(self) -> list[dict[str, Any]]:
+        if not self.reports_file.exists():
+            return []
+        return [json.loads(line) for line in self.reports_file.read_text().splitlines() if line.endswith("}")]
+
+    def steps(self) -> list[int]:
+        said = [report["progress"] for report in self.reports() if "progress" in report]
+        return [report["step"] for report in said if report["phase"] == "training"]
+
+    def wait_for_step(self, step: int) -> None:
+        deadline = time.monotonic() + 240
+        while not any(done >= step for done in self.steps()):
+            assert self.process.poll() is None, "the worker ended early"
+            assert time.monotonic() < deadline, "the worker got nowhere"
+            time.sleep(0.02)
+
+    def end(self) -> int:
+        return self.process.wait(280)
+
+    def adapter(self, store: FileStore) -> dict[str, Any]:
+        digest = self.reports()[-1]["trained"]["digest"]
+        manifest: dict[str, Any] = json.loads(store.read(MODELS, f"adapters/{digest}/manifest.json"))
+        return manifest
+
+
+def weights(store: FileStore, manifest: dict[str, Any]) -> bytes:
+    (file,) = [file for file in manifest["files"] if file["path"].endswith(".safetensors")]
+    return store.get(Ref(f"s3://{MODELS}/{file['key']}", file["sha256"], file["size_bytes"]))
+
+
+def test_run_completes_with_a_verified_adapter(house: House, tmp_path: Path) -> None:
+    worker = Started(house, job(house, recipe()), tmp_path / "a")
+    assert worker.end() == 0
+    assert worker.steps() == list(range(1, 9))
+    phases = [report["progress"]["phase"] for report in worker.reports() if "progress" in report]
+    assert (phases[0], phases[-2:]) == ("loading", ["saving", "verifying"])
+    trained = worker.reports()[-1]["trained"]
+    assert trained["last_loss"] < trained["first_loss"]
+    manifest = worker.adapter(house.store)
+    assert [file["path"] for file in manifest["files"]] == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert manifest["base_digest"] == house.base.digest
+    assert len(manifest["probes"]) == 2
+    config = next(file for file in manifest["files"] if file["path"] == "adapter_config.json")
+    assert json.loads(house.store.read(MODELS, config["key"]))["base_model_name_or_path"] == "tiny"
+    assert house.store.list_keys(MODELS, "runs/") == []
+
+
+def test_killed_worker_is_followed_by_one_that_ends_with_the_same_weights(house: House, tmp_path: Path) -> None:
+    chosen = recipe(limit={"max_steps": 40, "epochs": 20}, checkpoint_every_steps=3)
+    whole = Started(house, job(house, chosen), tmp_path / "whole")
+    assert whole.end() == 0
+    expected = weights(house.store, whole.adapter(house.store))
+
+    first = Started(house, job(house, chosen), tmp_path / "cut")
+    first.wait_for_step(8)
+    os.kill(first.process.pid, signal.SIGKILL)
+    first.end()
+    kept = house.store.list_keys(MODELS, "runs/run_1/1/")
+    assert any(key.endswith("manifest.json") for key in kept)
+    # A checkpoint that was being uploaded as it was killed: files, no manifest.
+    house.store.put(MODELS, "runs/run_1/1/step-39/adapter_model.safetensors", b"half of it")
+
+    second = Started(house, job(house, chosen, epoch=2), tmp_path / "cut")
+    assert second.end() == 0
+    assert 3 < second.steps()[0] <= 39
+    assert second.steps()[-1] == whole.steps()[-1]
+    assert weights(house.store, second.adapter(house.store)) == expected
+
+
+def test_interrupted_worker_loses_no_step(house: House, tmp_path: Path) -> None:
+    chosen = recipe(limit={"max_steps": 60, "epochs": 30}, checkpoint_every_steps=1000)
+    first = Started(house, job(house, chosen), tmp_path / "a")
+    first.wait_for_step(3)
+    first.process.send_signal(signal.SIGTERM)
+    assert first.end() == RETRIABLE_EXIT
+    second = Started(house, job(house, chosen, epoch=2), tmp_path / "a")
+    second.wait_for_step(1)
+    assert second.steps()[0] == first.steps()[-1] + 1
+    (tmp_path / "a" / "stop").touch()
+    second.process.terminate()
+    second.end()
+
+
+def test_cancelled_worker_ends_without_an_adapter(house: House, tmp_path: Path) -> None:
+    worker = Started(
+        house, job(house, recipe(limit={"max_steps": 5000, "epochs": 100, "max_tokens": 0})), tmp_path / "a"
+    )
+    worker.wait_for_step(1)
+    (tmp_path / "a" / "stop").touch()
+    assert worker.end() == 0
+    assert not [report for report in worker.reports() if "trained" in report]
+    assert house.store.list_keys(MODELS, "adapters/") == []
+
+
+def test_run_that_cannot_succeed_says_why_and_ends(house: House, tmp_path: Path) -> None:
+    poor = replace(
+        house,
+        dataset=store_dataset(house.store, [{**rows()[0], "messages": [{"role": "user", "content": "a"}]}], tmp_path),
+    )
+    worker = Started(poor, job(poor, recipe()), tmp_path / "a")
+    assert worker.end() == 0
+    assert worker.reports()[-1]["failed"]["reason"] == "BAD_ROW"
+
+
+def test_tampered_base_is_not_trained_on(house: House, tmp_path: Path) -> None:
+    key = next(key for key in house.store.list_keys(MODELS, "bases/files/"))
+    house.store.put(MODELS, key, b"something else")
+    worker = Started(house, job(house, recipe()), tmp_path / "a")
+    assert worker.end() == 0
+    assert worker.reports()[-1]["failed"]["reason"] == "CORRUPT_OBJECT"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "form", "file"),
+    [
+        (recipe(adapter={"kind": "qlora"}), "adapter", "adapter_model.safetensors"),
+        (recipe(adapter={"kind": "none"}, precision="mixed"), "full", "model.safetensors"),
+        (recipe(adapter={"use_rslora": True}, precision="f32"), "adapter", "adapter_model.safetensors"),
+    ],
+    ids=["qlora", "full", "rslora-f32"],
+)
+def test_every_kind_of_recipe_trains(house: House, tmp_path: Path, chosen: Recipe, form: str, file: str) -> None:
+    worker = Started(house, job(house, chosen), tmp_path / "a")
+    assert worker.end() == 0
+    manifest = worker.adapter(house.store)
+    assert manifest["weights"] == form
+    assert file in [kept["path"] for kept in manifest["files"]]
+    trained = worker.reports()[-1]["trained"]
+    assert trained["last_loss"] < trained["first_loss"]
+
+
+def test_spec_survives_the_way_to_the_worker(house: House) -> None:
+    work = job(house, recipe())
+    spec = from_json(to_json(work))
+    assert (spec.run_id, spec.dataset_manifest, spec.base_digest) == ("run_1", house.dataset, house.base.digest)
+
+
+def test_base_again_makes_no_new_object(house: House, tiny: Path, tmp_path: Path) -> None:
+    before = house.store.list_keys(MODELS, "")
+    *_, again = StoredBases(house.store, tmp_path / "scratch").add("tiny", f"path:{tiny}")
+    assert again == house.base
+    assert house.store.list_keys(MODELS, "") == before
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pkl"])
+def test_base_with_a_pickle_is_refused(house: House, tiny: Path, tmp_path: Path, name: str) -> None:
+    directory = tmp_path / "pickled"
+    directory.mkdir()
+    for file in tiny.iterdir():
+        (directory / file.name).write_bytes(file.read_bytes())
+    (directory / name).write_bytes(b"\x80\x04")
+    with pytest.raises(InvalidArgument) as refused:
+        list(StoredBases(house.store, tmp_path / "scratch").add("pickled", f"path:{directory}"))
+    assert refused.value.reason == "PICKLE_REFUSED"
+
+
+@pytest.mark.parametrize("source", ["wheel:requests", "ftp://x", "path:relative", "hub:../../etc", "path:/proc"])
+def test_unknown_sources_are_refused(house: House, tmp_path: Path, source: str) -> None:
+    with pytest.raises(InvalidArgument):
+        list(StoredBases(house.store, tmp_path / "scratch").add("odd", source))

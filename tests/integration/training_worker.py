@@ -1,0 +1,47 @@
+"""A worker over a store and a service that are directories: `python training_worker.py SPEC STORE REPORTS FOLDER`."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from google.protobuf.json_format import MessageToJson
+
+from services.training.adapters.turns import Turns
+from services.training.adapters.voice import Voice
+from services.training.adapters.work import Worker
+from services.training.spec import from_json
+from services.training.worker import Interrupt
+from tailor.api.training.v1 import training_pb2 as pb
+from tests.unit.training.fakes import FileStore
+
+
+class FileService:
+    """Appends each report to a file; tells to stop once `stop` stands beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def report(self, request: pb.ReportProgressRequest) -> bool:
+        """Write the report down."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(MessageToJson(request, indent=None, preserving_proto_field_name=True) + "\n")
+        return self._path.with_name("stop").exists()
+
+
+def main() -> int:
+    """Run the worker."""
+    spec = from_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    folder = Path(sys.argv[4])
+    folder.mkdir()
+    voice = Voice(FileService(Path(sys.argv[3])), spec.run_id, spec.epoch)
+    interrupt = Interrupt()
+    signal.signal(signal.SIGTERM, interrupt.handle)
+    worker = Worker(spec, FileStore(Path(sys.argv[2])), voice, Turns(folder / "lock"), folder)
+    return worker.run(interrupt.training, interrupt.wanted)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)

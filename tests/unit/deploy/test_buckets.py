@@ -1,0 +1,94 @@
+"""The init program of buckets, and the policies of the services' keys."""
+
+from typing import Any
+
+import pytest
+
+from deploy.init.buckets import apply_buckets, apply_keys
+from deploy.init.credentials import Credentials
+from tailor.storage.buckets import ACCESS, BUCKETS, DRAFTS, QUARANTINE
+from tailor.storage.policies import policy_document
+
+CREDENTIALS = {name: Credentials(f"key-{name}", f"secret-{name}", "") for name in ACCESS}
+
+
+class FakeStore:
+    """Buckets and their rules in memory."""
+
+    def __init__(self) -> None:
+        self.buckets: list[str] = []
+        self.expiry_days: dict[str, int] = {}
+
+    def bucket_exists(self, bucket_name: str) -> bool:
+        return bucket_name in self.buckets
+
+    def make_bucket(self, bucket_name: str) -> None:
+        assert bucket_name not in self.buckets
+        self.buckets.append(bucket_name)
+
+    def set_bucket_lifecycle(self, bucket_name: str, config: Any) -> None:
+        (rule,) = config.rules
+        self.expiry_days[bucket_name] = rule.expiration.days
+
+
+class FakeAdmin:
+    """Users and policies in memory."""
+
+    def __init__(self) -> None:
+        self.users: dict[str, str] = {}
+        self.policies: dict[str, dict[str, Any]] = {}
+        self.given: dict[str, str] = {}
+
+    def user_add(self, access_key: str, secret_key: str) -> None:
+        self.users[access_key] = secret_key
+
+    def policy_add(self, policy_name: str, *, policy: dict[str, Any]) -> None:
+        self.policies[policy_name] = policy
+
+    def policy_set(self, policy_name: str, user: str) -> None:
+        assert user in self.users
+        assert policy_name in self.policies
+        self.given[user] = policy_name
+
+
+def allowed(service: str, action: str, bucket: str) -> bool:
+    """Whether the service's policy admits an action on the bucket or on an object in it."""
+    resources = {f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"}
+    return any(
+        action in statement["Action"] and resources & set(statement["Resource"])
+        for statement in policy_document(service)["Statement"]
+    )
+
+
+@pytest.mark.parametrize("service", ACCESS)
+def test_a_policy_is_what_the_access_table_says_and_nothing_more(service: str) -> None:
+    for bucket in BUCKETS:
+        right = ACCESS[service].get(bucket, "")
+        assert allowed(service, "s3:GetObject", bucket) == ("r" in right)
+        assert allowed(service, "s3:ListBucket", bucket) == ("r" in right)
+        assert allowed(service, "s3:PutObject", bucket) == ("w" in right)
+        assert allowed(service, "s3:DeleteObject", bucket) == (right == "rw")
+    assert "s3:*" not in str(policy_document(service))
+
+
+def test_quarantine_is_for_ingestion_and_anonymization_alone() -> None:
+    assert {service for service in ACCESS if allowed(service, "s3:GetObject", QUARANTINE)} == {
+        "ingestion",
+        "anonymization",
+    }
+
+
+def test_makes_every_bucket_once_with_its_rules() -> None:
+    store = FakeStore()
+    apply_buckets(store)
+    apply_buckets(store)
+    assert store.buckets == list(BUCKETS)
+    assert set(store.expiry_days) == {QUARANTINE, DRAFTS}
+
+
+def test_every_service_with_buckets_gets_a_key_with_its_own_policy() -> None:
+    admin = FakeAdmin()
+    apply_keys(admin, CREDENTIALS)
+    apply_keys(admin, CREDENTIALS)
+    assert admin.given == {f"key-{service}": f"tailor-{service}" for service, buckets in ACCESS.items() if buckets}
+    assert admin.policies["tailor-inference"] == policy_document("inference")

@@ -1,0 +1,71 @@
+"""The compose file: every container is hardened, every service is there, and secrets come from outside."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tailor.local.layout import SERVICES, WITH_DATABASE
+from tailor.storage.buckets import ACCESS
+
+ROOT = Path(__file__).parents[3]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+CONTAINERS: dict[str, Any] = COMPOSE["services"]
+ONCE = {name for name in CONTAINERS if name.startswith("init-")} | {"minio-volume"}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_every_container_is_hardened(name: str) -> None:
+    container = CONTAINERS[name]
+    assert container["image"].rpartition(":")[2] not in ("", "latest"), "the image is pinned"
+    assert container["cap_drop"] == ["ALL"]
+    assert container["security_opt"] == ["no-new-privileges:true"]
+    assert container["user"]
+    assert {"cpus", "memory", "pids"} <= set(container["deploy"]["resources"]["limits"])
+    assert "privileged" not in container
+
+
+@pytest.mark.parametrize("name", sorted(set(CONTAINERS) - ONCE))
+def test_every_lasting_container_has_a_health_check_and_comes_back(name: str) -> None:
+    assert CONTAINERS[name]["healthcheck"]["test"]
+    assert CONTAINERS[name]["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_is_built_from_the_one_definition_and_runs_read_only(service: str) -> None:
+    container = CONTAINERS[service]
+    assert container["build"]["dockerfile"] == "deploy/Dockerfile"
+    assert container["build"]["args"]["SERVICE"] == service
+    assert container["read_only"] is True
+    assert container["user"] == "10001:10001"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_gets_its_own_secrets_and_no_others(service: str) -> None:
+    container = CONTAINERS[service]
+    assert container["env_file"] == [f"deploy/secrets/{service}.env"]
+    sources = {secret if isinstance(secret, str) else secret["source"] for secret in container["secrets"]}
+    worker = {"training-worker.pem"} if service == "training" else set()
+    assert sources == {"trust.json", f"{service}.pem"} | worker
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_shares_a_network_only_with_stores_that_it_may_use(service: str) -> None:
+    networks = set(CONTAINERS[service]["networks"])
+    assert ("objects" in networks) == bool(ACCESS[service])
+    assert ("databases" in networks) == (service in WITH_DATABASE)
+
+
+def test_no_network_of_the_stores_leads_out_and_no_port_is_open_to_others() -> None:
+    for network in ("events", "objects", "databases", "calls"):
+        assert COMPOSE["networks"][network]["internal"] is True
+    for name, container in CONTAINERS.items():
+        for port in container.get("ports", []):
+            assert port.startswith("127.0.0.1:"), name
+
+
+def test_no_secret_is_written_in_the_file() -> None:
+    for name, container in CONTAINERS.items():
+        for setting in container.get("environment", {}):
+            assert not setting.endswith(("PASSWORD", "SECRET_KEY", "SECRET", "DATABASE_URL")), f"{name}: {setting}"

@@ -1,0 +1,155 @@
+"""The Kubernetes manifests: every combination builds and validates, and keeps the rules of the house."""
+
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+
+from deploy.make_secrets import make
+from tailor.local.layout import SERVICES, WITH_DATABASE
+from tailor.storage.buckets import ACCESS
+
+ROOT = Path(__file__).parents[3]
+K8S = ROOT / "k8s"
+FILES = sorted(path for path in K8S.rglob("*.yaml") if "secrets" not in path.parts)
+SCHEMAS = "1.37"
+OVERLAYS = ("dev", "prod")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(K8S)))
+def test_every_file_parses_and_is_of_a_known_kind(path: Path) -> None:
+    for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+        assert document["kind"]
+        assert document["apiVersion"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_has_a_base_with_the_common_parts(service: str) -> None:
+    kustomization = yaml.safe_load((K8S / "base" / service / "kustomization.yaml").read_text(encoding="utf-8"))
+    assert kustomization["components"] == ["../../components/service"]
+    deployment = yaml.safe_load((K8S / "base" / service / "deployment.yaml").read_text(encoding="utf-8"))
+    assert deployment["metadata"]["name"] == service
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the manifests with secrets made into the dev overlay."""
+    if shutil.which("kubectl") is None and shutil.which("kustomize") is None:
+        pytest.skip("neither kubectl nor kustomize is installed (apt-get install kubectl)")
+    copy = tmp_path_factory.mktemp("k8s") / "k8s"
+    shutil.copytree(K8S, copy, ignore=shutil.ignore_patterns("secrets"))
+    make(copy / "overlays" / "dev")
+    return copy
+
+
+@cache
+def render(tree: Path, overlay: str) -> tuple[dict[str, Any], ...]:
+    """What the overlay builds to."""
+    command = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
+    built = subprocess.run([*command, str(tree / "overlays" / overlay)], capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return tuple(yaml.safe_load_all(built.stdout))
+
+
+def workloads(tree: Path, overlay: str) -> list[dict[str, Any]]:
+    """Everything that has a pod template."""
+    return [each for each in render(tree, overlay) if each["kind"] in ("Deployment", "StatefulSet", "Job")]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_validates_against_the_schemas(tree: Path, overlay: str) -> None:
+    for document in render(tree, overlay):
+        kubernetes_validate.validate(document, SCHEMAS, strict=True)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_pod_is_restricted_and_bounded(tree: Path, overlay: str) -> None:
+    for workload in workloads(tree, overlay):
+        pod = workload["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert set(container["resources"]) == {"requests", "limits"}
+            assert container["image"].rpartition(":")[2] not in ("", "latest")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_lasting_pod_has_three_probes(tree: Path, overlay: str) -> None:
+    for workload in workloads(tree, overlay):
+        if workload["kind"] != "Job":
+            (container,) = workload["spec"]["template"]["spec"]["containers"]
+            assert {"startupProbe", "livenessProbe", "readinessProbe"} <= set(container)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_service_gets_its_own_secret_and_account(tree: Path, overlay: str) -> None:
+    for workload in workloads(tree, overlay):
+        name = workload["metadata"]["name"]
+        if name in SERVICES:
+            pod = workload["spec"]["template"]["spec"]
+            assert pod["serviceAccountName"] == name
+            secret = pod["containers"][0]["envFrom"][1]["secretRef"]["name"]
+            assert secret == f"tailor-{name}" or secret.startswith(f"tailor-{name}-")
+            assert pod["automountServiceAccountToken"] is (overlay == "prod" and name == "training")
+
+
+def test_the_dev_overlay_refers_to_nothing_that_it_does_not_bring(tree: Path) -> None:
+    documents = render(tree, "dev")
+    brought = {(each["kind"], each["metadata"]["name"]) for each in documents}
+    for workload in workloads(tree, "dev"):
+        pod = workload["spec"]["template"]["spec"]
+        for volume in pod.get("volumes", []):
+            if "secret" in volume:
+                assert ("Secret", volume["secret"]["secretName"]) in brought
+            if "configMap" in volume:
+                assert ("ConfigMap", volume["configMap"]["name"]) in brought
+        for source in pod["containers"][0].get("envFrom", []):
+            for kind, key in (("Secret", "secretRef"), ("ConfigMap", "configMapRef")):
+                if key in source:
+                    assert (kind, source[key]["name"]) in brought
+
+
+def test_the_prod_overlay_holds_no_secret_and_asks_for_gpus(tree: Path) -> None:
+    documents = render(tree, "prod")
+    assert not [each for each in documents if each["kind"] == "Secret"]
+    (inference,) = (each for each in workloads(tree, "prod") if each["metadata"]["name"] == "inference")
+    assert inference["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def clients(documents: tuple[dict[str, Any], ...], policy: str) -> set[str]:
+    """The pods that an egress policy is about."""
+    (found,) = (each for each in documents if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] == policy)
+    (expression,) = found["spec"]["podSelector"]["matchExpressions"]
+    return set(expression["values"])
+
+
+@pytest.mark.parametrize(("overlay", "suffix"), [("dev", "-clients"), ("prod", "")])
+def test_a_service_reaches_only_the_stores_that_it_has_credentials_for(tree: Path, overlay: str, suffix: str) -> None:
+    documents = render(tree, overlay)
+    assert clients(documents, f"object-store{suffix}") & set(SERVICES) == {name for name in SERVICES if ACCESS[name]}
+    assert clients(documents, f"database{suffix}") & set(SERVICES) == set(WITH_DATABASE)
+
+
+def test_training_may_make_jobs_in_its_namespace_and_nothing_more(tree: Path) -> None:
+    documents = render(tree, "prod")
+    assert not [each for each in documents if each["kind"].startswith("ClusterRole")]
+    (role,) = (each for each in documents if each["kind"] == "Role")
+    assert role["metadata"]["namespace"] == "tailor"
+    assert {resource for rule in role["rules"] for resource in rule["resources"]} == {"jobs", "pods"}
+
+
+def test_a_worker_of_a_run_gets_the_image_of_its_service(tree: Path) -> None:
+    (training,) = (each for each in workloads(tree, "prod") if each["metadata"]["name"] == "training")
+    container = training["spec"]["template"]["spec"]["containers"][0]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment["TAILOR_LAUNCHER"] == "kubernetes"
+    assert environment["TAILOR_KUBERNETES_IMAGE"] == container["image"]

@@ -1,0 +1,65 @@
+"""The secrets of a deployment: each service's own, kept by a second run, usable by the settings that read them."""
+
+import hashlib
+import stat
+from pathlib import Path
+
+from deploy.init.credentials import load_credentials
+from deploy.make_secrets import make
+from tailor.local.layout import SERVICES, WITH_DATABASE
+from tailor.rpc.identity import Identity, Trust
+from tailor.storage.buckets import ACCESS
+
+
+def read_env(path: Path) -> dict[str, str]:
+    """The settings of a NAME=value file."""
+    return dict(line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def test_a_second_run_keeps_every_secret(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    make(tmp_path)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+
+
+def test_services_trust_each_others_identities(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    trust = Trust.load(folder / "trust.json")
+    for name in (*SERVICES, "training-worker"):
+        token = Identity.load(name, folder / f"{name}.pem").token("registry")
+        assert trust.verify(token, "registry") == name
+
+
+def test_a_services_file_holds_credentials_only_for_what_it_uses(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    for service in SERVICES:
+        settings = read_env(folder / f"{service}.env")
+        assert ("TAILOR_S3_SECRET_KEY" in settings) == bool(ACCESS[service])
+        assert ("TAILOR_DATABASE_URL" in settings) == (service in WITH_DATABASE)
+        assert ("TAILOR_QUARANTINE_KEY" in settings) == (service in ("ingestion", "anonymization"))
+        assert ("TAILOR_VAULT_KEY" in settings) == (service == "anonymization")
+
+
+def test_the_stores_are_given_the_credentials_that_services_use(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    for service, own in load_credentials(folder / "stores.json").items():
+        settings = read_env(folder / f"{service}.env")
+        if ACCESS[service]:
+            assert settings["TAILOR_S3_SECRET_KEY"] == own.s3_secret_key
+        if own.database_password:
+            assert f":{own.database_password}@" in settings["TAILOR_DATABASE_URL"]
+
+
+def test_the_registry_knows_the_first_operators_key_by_its_digest_alone(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    key = (folder / "operator.key").read_text(encoding="utf-8").strip()
+    expected = hashlib.sha256(key.encode()).hexdigest()
+    assert read_env(folder / "registry.env")["TAILOR_BOOTSTRAP_OPERATOR_KEY_SHA256"] == expected
+    assert key not in (folder / "registry.env").read_text(encoding="utf-8")
+
+
+def test_the_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "ingestion.env").stat().st_mode) == 0o600

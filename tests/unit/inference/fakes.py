@@ -1,0 +1,159 @@
+"""Stand-ins for the engine and what surrounds it, for tests of inference."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from services.inference.adapters.compute import FreeTurns
+from services.inference.domain import (
+    CANCELLED,
+    LENGTH,
+    AdapterName,
+    Caller,
+    Draft,
+    Piece,
+    Sampling,
+    Score,
+    Served,
+    ServedReport,
+    Turn,
+)
+from services.inference.handlers import Inference
+from services.inference.serving import Admission, Shelf, Table
+from tailor.errors import FailedPrecondition, Unavailable
+from tailor.storage.ref import Ref
+
+KEY = Caller("key", "team", frozenset(), "key_0000000000000001")
+EVALUATION = Caller("service", "evaluation")
+CONSOLE = Caller("service", "console")
+
+
+@dataclass
+class FakeStream:
+    """Writes `word ` up to max_tokens; waits for `gate` before every piece."""
+
+    adapter: str
+    sampling: Sampling
+    gate: threading.Event
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def __iter__(self) -> Iterator[Piece]:
+        for count in range(1, self.sampling.max_tokens + 1):
+            while not self.gate.wait(0.01):
+                if self.cancelled.is_set():
+                    break
+            if self.cancelled.is_set():
+                yield Piece("", count - 1, CANCELLED)
+                return
+            yield Piece("word ", count, LENGTH if count == self.sampling.max_tokens else "")
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+class FakeEngine:
+    """Counts a token for every word; remembers what it was asked and which adapters it holds."""
+
+    def __init__(self, context_length: int = 64) -> None:
+        self.context_length = context_length
+        self.loaded: dict[str, Path] = {}
+        self.unloaded: list[str] = []
+        self.streams: list[FakeStream] = []
+        self.encoded: list[tuple[Turn, ...]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def encode(self, turns: Sequence[Turn]) -> tuple[int, ...]:
+        self.encoded.append(tuple(turns))
+        return tuple(range(sum(len(turn.content.split()) for turn in turns)))
+
+    def load(self, digest: str, folder: Path) -> None:
+        self.loaded[digest] = folder
+
+    def unload(self, digest: str) -> None:
+        del self.loaded[digest]
+        self.unloaded.append(digest)
+
+    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> FakeStream:
+        assert not adapter or adapter in self.loaded
+        stream = FakeStream(adapter, sampling, self.gate)
+        self.streams.append(stream)
+        return stream
+
+    def score(self, turns: Sequence[Turn], completion: str, adapter: str) -> Score:
+        return Score(-float(len(completion)), len(completion.split()) + 1)
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+class FakeLibrary:
+    """Has every adapter, but for those named bad, or while it is down."""
+
+    def __init__(self) -> None:
+        self.bad: set[str] = set()
+        self.down = False
+
+    def fetch(self, adapter: AdapterName) -> Path:
+        if self.down:
+            raise Unavailable("OBJECT_STORE_UNAVAILABLE", "The object store does not answer.")
+        if adapter.digest in self.bad:
+            raise FailedPrecondition("WRONG_BASE", "The adapter was trained on another base.")
+        return Path("/adapters") / adapter.digest
+
+
+class Kept:
+    """Keeps what is stated; `down` makes it fail like a lost broker."""
+
+    def __init__(self) -> None:
+        self.drafts: list[Draft] = []
+        self.reports: list[ServedReport] = []
+        self.down = False
+
+    def add(self, statement: Draft | ServedReport) -> None:
+        if self.down:
+            raise Unavailable("KAFKA_UNAVAILABLE", "The broker does not answer.")
+        if isinstance(statement, Draft):
+            self.drafts.append(statement)
+        else:
+            self.reports.append(statement)
+
+
+@dataclass
+class World:
+    """The handlers' inference with everything around it within reach."""
+
+    engine: FakeEngine
+    library: FakeLibrary
+    kept: Kept
+    inference: Inference
+
+
+def make_world(*, slots: int = 2, max_concurrent: int = 4, max_queued: int = 2) -> World:
+    """An inference over fakes."""
+    engine, library, kept = FakeEngine(), FakeLibrary(), Kept()
+    numbers = iter(range(1, 10_000))
+    inference = Inference(
+        base="tiny",
+        engine=engine,
+        shelf=Shelf(engine, library, slots),
+        table=Table(),
+        admission=Admission(max_concurrent, max_queued),
+        turns=FreeTurns(),
+        drafts=kept,
+        reports=kept,
+        digest_key=b"0123456789abcdef",
+        new_draft_id=lambda: f"drf_{next(numbers):032x}",
+    )
+    return World(engine, library, kept, inference)
+
+
+def adapter(name: str) -> AdapterName:
+    """An adapter whose digest is the name."""
+    return AdapterName(name, Ref(f"s3://models/adapters/{name}/manifest.json", name, 100))
+
+
+def served(specialist: str, generation: int, name: str = "", system_prompt: str = "") -> Served:
+    """A decision of the registry."""
+    return Served(specialist, generation, adapter(name) if name else None, "dataset", system_prompt)

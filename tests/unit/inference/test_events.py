@@ -1,0 +1,92 @@
+"""Events in and out of inference."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from services.inference.adapters.statements import DRAFTS, SERVED, DraftEvents, ServedEvents
+from services.inference.consumers import SERVING, ServingConsumer
+from services.inference.domain import Draft, Served, ServedReport
+from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.events.envelope import Event
+from tailor.events.memory import MemoryProducer
+from tests.unit.inference.fakes import make_world, served
+
+DRAFT = Draft("drf_1", Served("reports", 2), "key_1", "aa", "bb", 4, 3, "stop", 0.1, 0.5)
+
+
+def now(what: str, work: Callable[[], None]) -> None:
+    del what
+    work()
+
+
+def serving(**fields: object) -> Event:
+    message = models_pb2.SpecialistServing(specialist="reports", generation=1, adapter_digest="a", base="tiny")
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return Event(SERVING, "reports", message.SerializeToString())
+
+
+def test_applies_what_serves_and_forgets_it_by_a_tombstone() -> None:
+    world = make_world()
+    consumer = ServingConsumer(world.inference, now)
+    consumer.apply(serving(system_prompt="House style.", dataset_digest="d"))
+    found = world.inference.table.get("reports")
+    assert found is not None
+    assert (found.generation, found.adapter_digest, found.system_prompt, found.dataset_digest) == (
+        1,
+        "a",
+        "House style.",
+        "d",
+    )
+    consumer.apply(Event(SERVING, "reports", None))
+    assert world.inference.table.get("reports") is None
+
+
+def test_leaves_the_specialists_of_other_bases_alone() -> None:
+    world = make_world()
+    ServingConsumer(world.inference, now).apply(serving(base="other"))
+    assert world.inference.table.all() == []
+    assert world.kept.reports == []
+
+
+def test_states_what_it_serves_and_why_it_does_not() -> None:
+    producer = MemoryProducer()
+    events = ServedEvents(producer, "inference-0")
+    events.add(ServedReport(served("reports", 1, "a")))
+    events.add(ServedReport(served("reports", 2, "b"), "WRONG_BASE"))
+    events.add(ServedReport(served("reports", 2, "b"), "WRONG_BASE"))
+    messages = producer.messages(SERVED)
+    assert len(messages) == 2
+    first, second = messages
+    assert isinstance(first, models_pb2.AdapterServed) and isinstance(second, models_pb2.AdapterServed)
+    assert (first.serving, first.reason, first.replica) == (True, "", "inference-0")
+    assert (second.serving, second.reason, second.generation) == (False, "WRONG_BASE", 2)
+
+
+def test_a_draft_waits_for_a_lost_broker_and_does_not_hold_up_the_answer() -> None:
+    producer = MemoryProducer()
+    producer.down = True
+    drafts = DraftEvents(producer, "tiny")
+    stop = threading.Event()
+    thread = threading.Thread(target=drafts.run, args=(stop,))
+    thread.start()
+    started = time.monotonic()
+    drafts.add(DRAFT)
+    assert time.monotonic() - started < 1.5
+    producer.down = False
+    deadline = time.monotonic() + 5
+    while not producer.sent:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    stop.set()
+    thread.join(5)
+    (message,) = producer.messages(DRAFTS)
+    assert isinstance(message, drafts_pb2.DraftCreated)
+    assert (message.draft_id, message.specialist, message.generation, message.base, message.key_id) == (
+        "drf_1",
+        "reports",
+        2,
+        "tiny",
+        "key_1",
+    )

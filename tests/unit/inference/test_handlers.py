@@ -1,0 +1,322 @@
+"""What callers get, and what is stated about it."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from services.inference import handlers
+from services.inference.domain import Ask, Caller, RowToScore, Sampling, Turn
+from services.inference.handlers import Answer, Cancellation
+from tailor.errors import Aborted, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from tests.unit.inference.fakes import CONSOLE, EVALUATION, KEY, World, adapter, make_world, served
+
+USER = Turn("user", "Write the Position section.")
+
+
+def ask(model: str = "base", *turns: Turn, **sampling: object) -> Ask:
+    return Ask(model, turns or (USER,), Sampling(**({"max_tokens": 3} | sampling)))  # type: ignore[arg-type]
+
+
+def begin(world: World, question: Ask, caller: Caller = KEY) -> Answer:
+    return handlers.generate(world.inference, caller, question, Cancellation())
+
+
+def finish(world: World, question: Ask, caller: Caller = KEY) -> Answer:
+    answer = begin(world, question, caller)
+    list(answer)
+    return answer
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_answers_and_states_a_draft_without_text() -> None:
+    world = make_world()
+    answer = finish(world, ask())
+    assert (answer.text, answer.finish_reason, answer.prompt_tokens, answer.completion_tokens) == (
+        "word word word ",
+        "length",
+        4,
+        3,
+    )
+    (draft,) = world.kept.drafts
+    assert (draft.draft_id, draft.key_id, draft.finish_reason) == (answer.draft_id, KEY.key_id, "length")
+    assert "word" not in repr(draft) and "Position" not in repr(draft)
+
+
+def test_digests_depend_on_key_prompt_and_answer() -> None:
+    world = make_world()
+    for question in (ask(), ask(), ask("base", Turn("user", "Another one."))):
+        finish(world, question)
+    first, again, other = world.kept.drafts
+    assert first.prompt_digest == again.prompt_digest != other.prompt_digest
+    assert first.answer_digest == other.answer_digest != first.prompt_digest
+    assert len(first.prompt_digest) == 64
+
+
+def test_evaluation_leaves_no_draft_and_the_console_does() -> None:
+    world = make_world()
+    assert finish(world, ask(), EVALUATION).draft_id.startswith("drf_")
+    assert not world.kept.drafts
+    finish(world, ask(), CONSOLE)
+    assert len(world.kept.drafts) == 1
+
+
+def test_an_unknown_specialist_and_one_that_is_not_the_callers_look_the_same() -> None:
+    world = make_world()
+    handlers.apply_serving(world.inference, served("reports", 1, "a"))
+    restricted = Caller("key", "team", frozenset({"memos"}), "key_2")
+    errors = []
+    for model, caller in (("nothing", KEY), ("reports", restricted)):
+        with pytest.raises(NotFound) as caught:
+            begin(world, ask(model), caller)
+        errors.append((caught.value.reason, caught.value.message, caught.value.metadata))
+    assert errors[0] == errors[1]
+    assert errors[0][0] == "UNKNOWN_SPECIALIST"
+
+
+@pytest.mark.parametrize(
+    ("turns", "field"),
+    [
+        ((Turn("user", " "),), "messages[0].content"),
+        ((Turn("user", "a"), Turn("assistant", "b")), "messages[1].role"),
+        ((Turn("robot", "a"), Turn("user", "b")), "messages[0].role"),
+        ((Turn("user", "a"), Turn("system", "b"), Turn("user", "c")), "messages[1].role"),
+        ((Turn("user", "a"),) * 65, "messages"),
+    ],
+)
+def test_refuses_a_bad_chat_and_names_the_field(turns: tuple[Turn, ...], field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        begin(make_world(), ask("base", *turns))
+    assert field in caught.value.field_violations
+
+
+def test_refuses_an_empty_chat() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        handlers.generate(make_world().inference, KEY, Ask("base", (), Sampling()), Cancellation())
+    assert "messages" in caught.value.field_violations
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", 2.5),
+        ("temperature", float("nan")),
+        ("top_p", 0.0),
+        ("max_tokens", 0),
+        ("stop", ("a",) * 5),
+        ("stop", ("",)),
+        ("seed", -1),
+    ],
+)
+def test_refuses_bad_sampling(name: str, value: object) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        begin(make_world(), ask(**{name: value}))
+    assert list(caught.value.field_violations) == [f"sampling.{name}"]
+
+
+def test_refuses_a_prompt_over_the_context_length_with_both_counts() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        begin(make_world(), ask("base", Turn("user", "w " * 64)))
+    assert caught.value.reason == "PROMPT_TOO_LONG"
+    assert caught.value.metadata == {"prompt_tokens": "64", "context_length": "64"}
+
+
+def test_writes_no_more_than_fits() -> None:
+    answer = finish(make_world(), ask("base", Turn("user", "w " * 60), max_tokens=30))
+    assert answer.completion_tokens == 4
+
+
+def test_only_evaluation_may_ask_a_candidate() -> None:
+    world = make_world()
+    model = handlers.load_candidate(world.inference, adapter("c"))
+    assert model == "adapter:c"
+    finish(world, ask(model), EVALUATION)
+    assert world.engine.streams[-1].adapter == "c"
+    for caller in (KEY, CONSOLE):
+        with pytest.raises(NotFound):
+            begin(world, ask(model), caller)
+
+
+def test_a_specialists_system_prompt_comes_first_unless_the_chat_has_one() -> None:
+    world = make_world()
+    handlers.apply_serving(world.inference, served("reports", 1, "a", "House style."))
+    finish(world, ask("reports"))
+    finish(world, ask("reports", Turn("system", "Mine."), USER))
+    finish(world, ask("base"))
+    system = Turn("system", "House style.")
+    assert world.engine.encoded == [(system, USER), (Turn("system", "Mine."), USER), (USER,)]
+
+
+def test_a_cancelled_stream_stops_the_engine_and_states_its_draft() -> None:
+    world = make_world()
+    cancellation = Cancellation()
+    answer = handlers.generate(world.inference, KEY, ask(max_tokens=50), cancellation)
+    pieces = iter(answer)
+    next(pieces)
+    cancellation.cancel()
+    list(pieces)
+    assert world.engine.streams[0].cancelled.is_set()
+    (draft,) = world.kept.drafts
+    assert (draft.finish_reason, draft.completion_tokens) == ("cancelled", 1)
+
+
+def test_an_answer_that_is_dropped_frees_its_place_and_states_its_draft() -> None:
+    world = make_world(max_concurrent=1, max_queued=0)
+    pieces = iter(begin(world, ask(max_tokens=50)))
+    next(pieces)
+    del pieces
+    assert world.kept.drafts[0].finish_reason == "cancelled"
+    finish(world, ask())
+
+
+def test_a_full_queue_says_when_to_come_back() -> None:
+    world = make_world(max_concurrent=1, max_queued=0)
+    answer = begin(world, ask())
+    with pytest.raises(ResourceExhausted) as caught:
+        begin(world, ask())
+    assert caught.value.reason == "QUEUE_FULL"
+    assert (caught.value.retry_after_seconds or 0) >= 1
+    answer.close()
+    finish(world, ask())
+
+
+def test_a_caller_that_goes_away_while_waiting_leaves_the_queue() -> None:
+    world = make_world(max_concurrent=1, max_queued=1)
+    first = begin(world, ask())
+    cancellation = Cancellation()
+    cancellation.cancel()
+    with pytest.raises(Aborted):
+        handlers.generate(world.inference, KEY, ask(), cancellation)
+    first.close()
+    finish(world, ask())
+
+
+def test_waiting_calls_are_served_in_order() -> None:
+    world = make_world(max_concurrent=1, max_queued=4)
+    first = begin(world, ask())
+    order: list[int] = []
+
+    def wait(number: int) -> None:
+        answer = begin(world, ask())
+        order.append(number)
+        answer.close()
+
+    threads = []
+    for number in range(3):
+        threads.append(threading.Thread(target=wait, args=(number,)))
+        threads[-1].start()
+        wait_until(lambda number=number: len(world.inference.admission._queue) == number + 1)  # type: ignore[misc]
+    first.close()
+    for thread in threads:
+        thread.join(5)
+    assert order == [0, 1, 2]
+
+
+def test_a_new_generation_is_loaded_before_the_name_switches_and_running_streams_keep_theirs() -> None:
+    world = make_world()
+    handlers.apply_serving(world.inference, served("reports", 1, "a"))
+    world.engine.gate.clear()
+    running = begin(world, ask("reports"))
+    handlers.apply_serving(world.inference, served("reports", 2, "b"))
+    assert set(world.engine.loaded) == {"a", "b"}
+    world.engine.gate.set()
+    list(running)
+    assert world.engine.streams[0].adapter == "a"
+    assert running.served.generation == 1
+    assert finish(world, ask("reports")).served.generation == 2
+    assert [(report.served.generation, report.refusal) for report in world.kept.reports] == [(1, ""), (2, "")]
+
+
+def test_an_older_generation_is_ignored() -> None:
+    world = make_world()
+    for generation, name in ((2, "b"), (1, "a"), (2, "c")):
+        handlers.apply_serving(world.inference, served("reports", generation, name))
+    assert set(world.engine.loaded) == {"b"}
+    assert len(world.kept.reports) == 1
+
+
+def test_what_serves_goes_on_serving_when_the_next_one_is_refused() -> None:
+    world = make_world()
+    world.library.bad = {"b"}
+    handlers.apply_serving(world.inference, served("reports", 1, "a"))
+    handlers.apply_serving(world.inference, served("reports", 2, "b"))
+    assert finish(world, ask("reports")).served.generation == 1
+    assert [(report.served.generation, report.refusal) for report in world.kept.reports] == [(1, ""), (2, "WRONG_BASE")]
+
+
+def test_a_lost_store_or_broker_leaves_the_generation_to_be_applied_again() -> None:
+    world = make_world()
+    world.library.down = True
+    with pytest.raises(Unavailable):
+        handlers.apply_serving(world.inference, served("reports", 1, "a"))
+    world.library.down = False
+    world.kept.down = True
+    with pytest.raises(Unavailable):
+        handlers.apply_serving(world.inference, served("reports", 1, "a"))
+    world.kept.down = False
+    handlers.apply_serving(world.inference, served("reports", 1, "a"))
+    assert [report.refusal for report in world.kept.reports] == [""]
+
+
+def test_no_specialist_may_take_the_bases_name() -> None:
+    world = make_world()
+    handlers.apply_serving(world.inference, served("base", 1, "a"))
+    assert world.kept.reports[0].refusal == "RESERVED_NAME"
+    assert finish(world, ask("base")).served.adapter is None
+
+
+def test_the_least_recently_used_adapter_makes_room_but_never_one_in_use() -> None:
+    world = make_world(slots=2)
+    for name in ("a", "b"):
+        handlers.apply_serving(world.inference, served(name, 1, name))
+    world.engine.gate.clear()
+    using_a = begin(world, ask("a"))
+    handlers.apply_serving(world.inference, served("c", 1, "c"))
+    assert world.engine.unloaded == ["b"]
+    using_c = begin(world, ask("c"))
+    with pytest.raises(ResourceExhausted) as caught:
+        begin(world, ask("b"))
+    assert caught.value.reason == "NO_FREE_SLOT"
+    using_a.close()
+    using_c.close()
+    world.engine.gate.set()
+    finish(world, ask("b"))
+    assert set(world.engine.loaded) == {"b", "c"}
+
+
+def test_a_key_sees_the_base_and_its_own_specialists() -> None:
+    world = make_world()
+    for name in ("memos", "reports"):
+        handlers.apply_serving(world.inference, served(name, 1, name))
+    restricted = Caller("key", "team", frozenset({"memos"}), "key_2")
+    assert [name for name, _ in handlers.list_specialists(world.inference, restricted)] == ["base", "memos"]
+    assert [name for name, _ in handlers.list_specialists(world.inference, KEY)] == ["base", "memos", "reports"]
+    handlers.forget_specialist(world.inference, "memos")
+    assert [name for name, _ in handlers.list_specialists(world.inference, KEY)] == ["base", "reports"]
+
+
+def test_scores_rows_in_order_and_stops_when_the_caller_leaves() -> None:
+    world = make_world()
+    rows = [RowToScore((USER,), "one"), RowToScore((USER,), "two words")]
+    scores = handlers.score(world.inference, EVALUATION, "base", rows, lambda: False)
+    assert [(score.log_probability, score.tokens) for score in scores] == [(-3.0, 2), (-9.0, 3)]
+    assert handlers.score(world.inference, EVALUATION, "base", rows, lambda: True) == []
+
+
+def test_refuses_rows_without_an_answer() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        handlers.score(make_world().inference, EVALUATION, "base", [RowToScore((USER,), " ")], lambda: False)
+    assert "rows[0].completion" in caught.value.field_violations
+
+
+def test_answers_nobody_before_a_model_is_ready() -> None:
+    with pytest.raises(Unavailable) as caught:
+        handlers.Door().inference()
+    assert caught.value.reason == "NO_MODEL_READY"

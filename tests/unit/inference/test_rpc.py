@@ -1,0 +1,186 @@
+"""Inference over a real gRPC server, with a fake engine behind it."""
+
+import time
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from services.inference import handlers
+from services.inference.handlers import Door
+from services.inference.rpc import InferenceServicer
+from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
+)
+from tailor.rpc.auth import Authenticator, Caller
+from tailor.rpc.channel import open_channel, wire_errors
+from tailor.rpc.identity import Trust
+from tailor.rpc.server import RpcServer
+from tailor.settings import ServiceSettings
+from tests.unit.inference.fakes import World, make_world, served
+
+REQUEST = inference_pb2.GenerateRequest(model="base", prompt="Write it.", sampling=inference_pb2.Sampling(max_tokens=3))
+
+
+class KnownServices(Trust):
+    """Takes the token for the service's name."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def verify(self, token: str, audience: str) -> str:
+        del audience
+        return token
+
+
+class Served:
+    """A running server; `stub` calls it as a key or as a service."""
+
+    def __init__(self) -> None:
+        self.world: World = make_world(max_concurrent=2, max_queued=0)
+        self.door = Door()
+        caller = Caller("key", "team", "ROLE_CALLER", frozenset({"memos"}), "key_1")
+        authenticator = Authenticator("inference", KnownServices(), lambda _: caller)
+        add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
+        self.server = RpcServer(
+            ServiceSettings(rpc_port=0),
+            "inference",
+            servicers=[(add, InferenceServicer(self.door))],
+            authenticator=authenticator,
+        )
+        self.server.start()
+
+    def stub(self, token: str = "tlr_secret") -> inference_pb2_grpc.InferenceServiceStub:
+        return inference_pb2_grpc.InferenceServiceStub(open_channel(f"127.0.0.1:{self.server.port}", lambda: token))
+
+
+@pytest.fixture
+def running() -> Iterator[Served]:
+    served = Served()
+    yield served
+    served.server.stop(0)
+
+
+@pytest.fixture
+def opened(running: Served) -> Served:
+    running.door.open(running.world.inference)
+    return running
+
+
+def wait_for_drafts(world: World, number: int) -> None:
+    deadline = time.monotonic() + 5
+    while len(world.kept.drafts) < number:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_is_unavailable_until_a_model_is_ready(running: Served) -> None:
+    with pytest.raises(Unavailable) as caught, wire_errors("inference"):
+        running.stub().Generate(REQUEST, timeout=5)
+    assert caught.value.reason == "NO_MODEL_READY"
+    assert caught.value.retry_after_seconds == 2.0
+
+
+def test_answers_once_and_says_what_answered(opened: Served) -> None:
+    handlers.apply_serving(opened.world.inference, served("memos", 3, "a"))
+    request = inference_pb2.GenerateRequest()
+    request.CopyFrom(REQUEST)
+    request.model = "memos"
+    reply = opened.stub().Generate(request, timeout=5)
+    assert (reply.text, reply.finish_reason, reply.usage.completion_tokens) == ("word word word ", "length", 3)
+    assert reply.draft_id == opened.world.kept.drafts[0].draft_id
+    provenance = reply.provenance
+    assert (provenance.specialist, provenance.generation, provenance.adapter_digest, provenance.base) == (
+        "memos",
+        3,
+        "a",
+        "tiny",
+    )
+
+
+def test_streams_pieces_and_ends_with_usage(opened: Served) -> None:
+    replies = list(opened.stub().StreamGenerate(inference_pb2.StreamGenerateRequest(request=REQUEST), timeout=5))
+    assert [reply.text for reply in replies] == ["word ", "word ", "word ", ""]
+    assert len({reply.draft_id for reply in replies}) == 1
+    assert replies[-1].finish_reason == "length"
+    assert replies[-1].usage.completion_tokens == 3
+
+
+def test_a_callers_cancel_stops_the_generation_and_is_stated(opened: Served) -> None:
+    request = inference_pb2.StreamGenerateRequest(request=REQUEST)
+    request.request.sampling.max_tokens = 60
+    call = opened.stub().StreamGenerate(request, timeout=20)
+    next(call)
+    opened.world.engine.gate.clear()
+    call.cancel()
+    wait_for_drafts(opened.world, 1)
+    assert opened.world.engine.streams[0].cancelled.is_set()
+    assert opened.world.kept.drafts[0].finish_reason == "cancelled"
+
+
+def test_a_deadline_stops_the_generation(opened: Served) -> None:
+    opened.world.engine.gate.clear()
+    with pytest.raises(grpc.RpcError) as caught:
+        opened.stub().Generate(REQUEST, timeout=0.3)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED  # type: ignore[attr-defined]
+    wait_for_drafts(opened.world, 1)
+    assert opened.world.engine.streams[0].cancelled.is_set()
+
+
+def test_errors_are_canonical_and_name_the_field(opened: Served) -> None:
+    with pytest.raises(NotFound) as missing, wire_errors("inference"):
+        opened.stub().Generate(inference_pb2.GenerateRequest(model="reports", prompt="a"), timeout=5)
+    assert missing.value.reason == "UNKNOWN_SPECIALIST"
+    with pytest.raises(InvalidArgument) as empty, wire_errors("inference"):
+        opened.stub().Generate(inference_pb2.GenerateRequest(model="base"), timeout=5)
+    assert "messages" in empty.value.field_violations
+
+
+def test_a_full_queue_is_exhausted_with_a_retry_time(opened: Served) -> None:
+    opened.world.engine.gate.clear()
+    stub = opened.stub()
+    calls = [stub.Generate.future(REQUEST, timeout=20) for _ in range(2)]
+    deadline = time.monotonic() + 5
+    while len(opened.world.engine.streams) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with pytest.raises(ResourceExhausted) as caught, wire_errors("inference"):
+        stub.Generate(REQUEST, timeout=5)
+    assert (caught.value.retry_after_seconds or 0) >= 1
+    opened.world.engine.gate.set()
+    assert [call.result().finish_reason for call in calls] == ["length", "length"]
+
+
+def test_a_key_lists_only_its_own(opened: Served) -> None:
+    for name in ("memos", "reports"):
+        handlers.apply_serving(opened.world.inference, served(name, 1, name))
+    reply = opened.stub().ListSpecialists(inference_pb2.ListSpecialistsRequest(), timeout=5)
+    assert [entry.name for entry in reply.specialists] == ["base", "memos"]
+    assert {entry.context_length for entry in reply.specialists} == {64}
+
+
+def test_candidates_and_scores_are_for_evaluation_alone(opened: Served) -> None:
+    digest = "c" * 64
+    request = inference_pb2.LoadCandidateRequest(adapter_digest=digest)
+    request.manifest.uri, request.manifest.sha256 = f"s3://models/adapters/{digest}/manifest.json", digest
+    for token in ("tlr_secret", "console"):
+        with pytest.raises(PermissionDenied), wire_errors("inference"):
+            opened.stub(token).LoadCandidate(request, timeout=5)
+    model = opened.stub("evaluation").LoadCandidate(request, timeout=5).model
+    rows = [inference_pb2.ScoreRow(messages=[inference_pb2.Message(role="user", content="a")], completion="b c")]
+    reply = opened.stub("evaluation").Score(inference_pb2.ScoreRequest(model=model, rows=rows), timeout=5)
+    assert [(score.log_probability, score.tokens) for score in reply.scores] == [(-3.0, 3)]
+
+
+def test_a_candidate_that_does_not_verify_is_a_failed_precondition(opened: Served) -> None:
+    opened.world.library.bad = {"d"}
+    request = inference_pb2.LoadCandidateRequest(adapter_digest="d")
+    with pytest.raises(FailedPrecondition) as caught, wire_errors("inference"):
+        opened.stub("evaluation").LoadCandidate(request, timeout=5)
+    assert caught.value.reason == "WRONG_BASE"

@@ -1,0 +1,129 @@
+"""Every format to Markdown, and everything that is refused."""
+
+import io
+import zipfile
+from email.message import EmailMessage
+
+import pytest
+from docx import Document
+from reportlab.lib.pdfencrypt import StandardEncryption
+from reportlab.lib.styles import getSampleStyleSheet
+from reportlab.platypus import Paragraph, SimpleDocTemplate
+
+from services.ingestion.adapters.formats.read import read
+from services.ingestion.domain import File, Reason, Rejected
+
+STORY = "The control envelope holds, and the friction ledger is short. " * 6
+
+
+def make_pdf(encrypt: StandardEncryption | None = None) -> bytes:
+    styles, buffer = getSampleStyleSheet(), io.BytesIO()
+    story = [Paragraph("Engagement report", styles["Title"]), Paragraph("Position", styles["Heading2"]), Paragraph(STORY, styles["BodyText"])]
+    story += [Paragraph(text, styles["Bullet"], bulletText="•") for text in (f"first {STORY}", "second")]
+    SimpleDocTemplate(buffer, encrypt=encrypt).build(story)
+    return buffer.getvalue()
+
+
+def make_docx() -> bytes:
+    document, buffer = Document(), io.BytesIO()
+    document.add_heading("Engagement report", 1)
+    document.add_paragraph(STORY)
+    document.add_paragraph("a finding", style="List Bullet")
+    table = document.add_table(rows=2, cols=2)
+    for row, cells in zip(table.rows, (("owner", "date"), ("risk", "June")), strict=True):
+        for cell, text in zip(row.cells, cells, strict=True):
+            cell.text = text
+    document.save(buffer)
+    return buffer.getvalue()
+
+
+def make_mail(subtype: str = "plain", body: str = "Would you sign?\n") -> bytes:
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = "Ann <a@firm.example>", "Bo <b@firm.example>", "Requests past day twenty"
+    mail["Date"] = "Mon, 19 May 2025 13:33:00 +0100"
+    mail.set_content(body, subtype=subtype)
+    return mail.as_bytes()
+
+
+def make_archive(names: list[str], flag: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"content")
+    data = bytearray(buffer.getvalue())
+    data[data.index(b"PK\x01\x02") + 8] |= flag
+    return bytes(data)
+
+
+def test_reads_pdf_with_headings_and_lists() -> None:
+    text = read(File(make_pdf(), "report.pdf")).text
+    assert text.startswith("# Engagement report\n\n## Position\n\nThe control envelope holds")
+    assert "\n- first The control envelope" in text and "\n- second\n" in text
+    assert STORY.strip() in text
+
+
+def test_reads_docx_with_headings_lists_and_tables() -> None:
+    text = read(File(make_docx(), "report.docx")).text
+    assert text.startswith("# Engagement report\n")
+    assert "\n- a finding\n" in text
+    assert "| owner | date |" in text and "| risk | June |" in text
+
+
+def test_reads_html_without_scripts() -> None:
+    page = "<!doctype html><html><head><script>alert(1)</script></head><body><h2>Position</h2><p>Café at 5 €</p><ul><li>one</li></ul></body></html>"
+    text = read(File(page.encode("cp1252"), "page", "text/html; charset=windows-1252")).text
+    assert text == "## Position\n\nCafé at 5 €\n\n- one\n"
+
+
+@pytest.mark.parametrize("subtype", ["plain", "html"])
+def test_reads_mail_with_subject_as_heading(subtype: str) -> None:
+    body = "<p>Would you sign?</p>" if subtype == "html" else "Would you sign?\n"
+    text = read(File(make_mail(subtype, body), "mail.eml")).text
+    assert text == (
+        "# Requests past day twenty\n\nFrom: Ann <a@firm.example>\nTo: Bo <b@firm.example>\nDate: 19 May 2025\n\nWould you sign?\n"
+    )
+
+
+def test_keeps_markdown_and_text_as_they_are() -> None:
+    assert read(File(b"# Memo\r\n\r\n\r\n\r\nline  \r\n", "memo.md")) .text == "# Memo\n\nline\n"
+    assert read(File(b"Heard: one.", "note.txt")).format == "txt"
+    assert read(File(b"Heard: one.")).format == "txt"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"])
+def test_reads_any_common_encoding(encoding: str) -> None:
+    text = "Solène Müller owes 5 – no more. The café's control envelope is short."
+    assert read(File(text.encode(encoding), "note.txt")).text == text + "\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        (File(make_pdf()[:-900], "cut.pdf"), Reason.CORRUPT),
+        (File(b"%PDF-1.4 nothing at all %%EOF", "bad.pdf"), Reason.CORRUPT),
+        (File(b"words", "named.pdf"), Reason.CORRUPT),
+        (File(make_docx()[:-900], "cut.docx"), Reason.CORRUPT),
+        (File(make_archive(["word/document.xml"]), "bad.docx"), Reason.CORRUPT),
+        (File(b"words", "named.docx"), Reason.CORRUPT),
+        (File(b"{not json", "example.json"), Reason.CORRUPT),
+        (File(make_pdf(StandardEncryption("secret", canPrint=0)), "locked.pdf"), Reason.ENCRYPTED),
+        (File(make_archive(["word/document.xml"], flag=1), "locked.docx"), Reason.ENCRYPTED),
+        (File(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"), "locked.docx"), Reason.ENCRYPTED),
+        (File(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 old", "old.doc"), Reason.UNSUPPORTED_FORMAT),
+        (File(make_archive(["xl/workbook.xml"]), "book.xlsx"), Reason.UNSUPPORTED_FORMAT),
+        (File(b"\x89PNG\r\n\x1a\n\0\0\0", "image.png"), Reason.UNSUPPORTED_FORMAT),
+        (File(b"a,b", "table.csv"), Reason.UNSUPPORTED_FORMAT),
+        (File(make_mail(body="\n"), "mail.eml"), Reason.NO_TEXT),
+        (File(b'{"prompt": "only"}', "example.json"), Reason.MALFORMED),
+        (File(make_archive([str(number) for number in range(6_000)]), "many.docx"), Reason.TOO_LARGE),
+    ],
+)
+def test_refuses(file: File, reason: Reason) -> None:
+    with pytest.raises(Rejected) as caught:
+        read(file)
+    assert caught.value.reason == reason
+    assert "only" not in caught.value.hint
+
+
+def test_content_decides_over_the_name() -> None:
+    assert read(File(make_pdf(), "report.txt")).format == "pdf"

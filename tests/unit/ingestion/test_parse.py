@@ -1,0 +1,61 @@
+"""The pool of parsing processes."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from services.ingestion.adapters.parse import Limits, ParserPool
+from services.ingestion.domain import File, Reason, Rejected
+
+MEMORY = 1536 * 2**20
+
+
+@pytest.fixture
+def pool() -> Iterator[ParserPool]:
+    parsers = ParserPool(Limits(wall_seconds=20, cpu_seconds=20, memory_bytes=MEMORY), 1)
+    yield parsers
+    parsers.close()
+
+
+def test_parses_in_one_warm_child(pool: ParserPool) -> None:
+    assert [pool.parse(File(text.encode(), "a.md")).text for text in ("one", "two")] == ["one\n", "two\n"]
+
+
+def test_hands_rejections_on(pool: ParserPool) -> None:
+    with pytest.raises(Rejected) as caught:
+        pool.parse(File(b"words", "a.pdf"))
+    assert (caught.value.reason, caught.value.format) == (Reason.CORRUPT, "pdf")
+
+
+def test_replaces_a_child_that_exceeds_its_wall_time() -> None:
+    parsers = ParserPool(Limits(wall_seconds=0.01, cpu_seconds=20, memory_bytes=MEMORY), 1)
+    try:
+        for _ in range(2):
+            with pytest.raises(Rejected) as caught:
+                parsers.parse(File(b"# slow", "a.md"))
+            assert caught.value.reason == Reason.TIMEOUT
+    finally:
+        parsers.close()
+
+
+def test_a_child_that_needs_too_much_memory_costs_one_document() -> None:
+    parsers = ParserPool(Limits(wall_seconds=30, cpu_seconds=20, memory_bytes=200 * 2**20), 1)
+    try:
+        with pytest.raises(Rejected) as caught:
+            parsers.parse(File(b"x" * (150 * 2**20), "a.txt"))
+        assert caught.value.reason in (Reason.TOO_LARGE, Reason.CORRUPT)
+        assert parsers.parse(File(b"small", "a.txt")).text == "small\n"
+    finally:
+        parsers.close()
+
+
+def test_children_get_no_secrets(pool: ParserPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILOR_QUARANTINE_KEY", "secret")
+    pool.parse(File(b"words", "a.txt"))
+    worker = pool._slots.get()
+    assert worker is not None
+    with open(f"/proc/{worker._process.pid}/environ", "rb") as file:
+        environment = file.read()
+    pool._slots.put(worker)
+    assert b"TAILOR_" not in environment and os.environ["TAILOR_QUARANTINE_KEY"] == "secret"

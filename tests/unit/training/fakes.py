@@ -1,0 +1,226 @@
+"""Twins in memory of what training needs."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from services.training.domain import Base, Job, Progress, Run, RunState, Trained
+from services.training.handlers import Built, Context
+from services.training.recipe import FOLDER
+from services.training.supervisor import Supervisor
+from tailor.errors import FailedPrecondition, NotFound, Unavailable
+from tailor.storage.ref import Ref
+
+START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+MANIFEST = Ref("s3://datasets/d1/manifest.json", "d1", 10)
+BASE = Base("tiny", "b1", "apache-2.0", 1000, 2000, Ref("s3://models/bases/tiny/manifest.json", "b1", 10))
+
+
+class Clock:
+    """A time that tests move."""
+
+    def __init__(self) -> None:
+        self.moment = START
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def forward(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
+
+
+class MemoryRuns:
+    """Runs, reports and what was stated, in lists. It is its own transaction."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, Run] = {}
+        self.kept: list[tuple[str, Progress]] = []
+        self.stated: list[tuple[str, object]] = []
+
+    @contextmanager
+    def unit(self) -> Iterator["MemoryRuns"]:
+        yield self
+
+    def get(self, run_id: str) -> Run | None:
+        return self.runs.get(run_id)
+
+    def find(self, run_id: str) -> Run | None:
+        return self.runs.get(run_id)
+
+    def add(self, run: Run) -> bool:
+        if any(known.key == run.key for known in self.runs.values()):
+            return False
+        self.runs[run.run_id] = run
+        return True
+
+    def save(self, run: Run) -> None:
+        self.runs[run.run_id] = run
+
+    def active(self) -> list[Run]:
+        return [run for run in self.runs.values() if not run.state.ended]
+
+    def page(self, specialist: str, size: int, before: tuple[datetime, str] | None) -> list[Run]:
+        found = [run for run in self.runs.values() if specialist in ("", run.key.specialist)]
+        if before is not None:
+            found = [run for run in found if (run.create_time, run.run_id) < before]
+        return sorted(found, key=lambda run: (run.create_time, run.run_id), reverse=True)[:size]
+
+    def reports(self, run_id: str, after: int) -> list[tuple[int, Progress]]:
+        numbered = [(number, progress) for number, (owner, progress) in enumerate(self.kept, 1) if owner == run_id]
+        return [(number, progress) for number, progress in numbered if number > after]
+
+    def add_report(self, run: Run, progress: Progress) -> None:
+        self.kept.append((run.run_id, progress))
+
+    def state_progress(self, run: Run, progress: Progress) -> None:
+        self.stated.append(("run.progressed.v1", progress))
+
+    def state_failure(self, run: Run) -> None:
+        self.stated.append(("run.failed.v1", run.reason))
+
+    def state_adapter(self, run: Run, trained: Trained) -> None:
+        self.stated.append(("adapter.trained.v1", trained.digest))
+
+    def topics(self) -> list[str]:
+        return [topic for topic, _ in self.stated]
+
+
+class FakeBases:
+    """Bases by name."""
+
+    def __init__(self, *bases: Base) -> None:
+        self.bases = {base.name: base for base in bases}
+
+    def find(self, name: str) -> Base | None:
+        return self.bases.get(name)
+
+    def list(self) -> list[Base]:
+        return sorted(self.bases.values(), key=lambda base: base.name)
+
+    def add(self, name: str, source: str) -> Iterator[str | Base]:
+        yield f"fetching {source}"
+        self.bases[name] = replace(BASE, name=name)
+        yield self.bases[name]
+
+
+class FakeDatasets:
+    """One dataset of each kind: `d1` for SFT, `p1` for preferences."""
+
+    def manifest(self, digest: str) -> tuple[Ref, str]:
+        kinds = {"d1": "sft", "p1": "preference"}
+        if digest not in kinds:
+            raise NotFound("NO_SUCH_DATASET", "There is no such dataset.")
+        return replace(MANIFEST, sha256=digest), kinds[digest]
+
+
+class FakeLauncher:
+    """Workers that do what the test says. `broken` makes every start fail."""
+
+    def __init__(self) -> None:
+        self.started: list[Job] = []
+        self.stopped: list[tuple[str, int]] = []
+        self.exits: dict[tuple[str, int], int] = {}
+        self.waiting = False
+        self.broken = False
+
+    def start(self, job: Job) -> None:
+        if self.broken:
+            raise Unavailable("KUBERNETES_UNAVAILABLE", "The Kubernetes API is away.")
+        self.started.append(job)
+
+    def exit_code(self, run_id: str, epoch: int) -> int | None:
+        return self.exits.get((run_id, epoch))
+
+    def waits(self, run_id: str, epoch: int) -> bool:
+        return self.waiting
+
+    def stop(self, run_id: str, epoch: int) -> None:
+        self.stopped.append((run_id, epoch))
+
+    def stop_all(self) -> None:
+        self.stopped.append(("all", 0))
+
+
+class House:
+    """A training service in memory."""
+
+    def __init__(self, recipes: Path = FOLDER) -> None:
+        self.now = Clock()
+        self.runs = MemoryRuns()
+        self.bases = FakeBases(BASE)
+        self.launcher = FakeLauncher()
+        self.context = Context(self.runs, self.bases, FakeDatasets(), recipes, self.now)
+        self.supervisor = Supervisor(self.runs, self.bases, self.launcher, self.now)
+
+    def only_run(self) -> Run:
+        (run,) = self.runs.runs.values()
+        return run
+
+
+def built(**changes: str) -> Built:
+    return replace(Built("d1", "reports", "sft", MANIFEST, "tiny", "tiny"), **changes)
+
+
+def progress(step: int = 1, **changes: object) -> Progress:
+    made = Progress("training", step, 8, 3.0 - step / 10, 1e-3, 0.5, 200.0, 10.0, 1, START)
+    return replace(made, **changes)
+
+
+def trained(digest: str = "a1") -> Trained:
+    return Trained(
+        digest, Ref(f"s3://models/adapters/{digest}/manifest.json", digest, 5), "b1", 8, 3.0, 2.0, 200.0, 9.0
+    )
+
+
+def in_state(run: Run, state: RunState) -> Run:
+    return replace(run, state=state)
+
+
+class FileStore:
+    """An object store in a directory, for tests whose worker is another process."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
+        del content_type
+        path = self.root / bucket / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.part")
+        partial.write_bytes(data)
+        partial.replace(path)
+        return Ref(f"s3://{bucket}/{key}", hashlib.sha256(data).hexdigest(), len(data))
+
+    def put_file(self, bucket: str, key: str, path: Path, content_type: str = "application/octet-stream") -> Ref:
+        return self.put(bucket, key, path.read_bytes(), content_type)
+
+    def get(self, ref: Ref) -> bytes:
+        data = self.read(ref.bucket, ref.key)
+        if len(data) != ref.size_bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
+            raise FailedPrecondition("CORRUPT_OBJECT", "The object's size or digest differs from its reference.")
+        return data
+
+    def get_file(self, ref: Ref, path: Path) -> None:
+        data = self.get(ref)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    def read(self, bucket: str, key: str) -> bytes:
+        try:
+            return (self.root / bucket / key).read_bytes()
+        except FileNotFoundError:
+            raise NotFound("NO_SUCH_OBJECT", "There is no such object.") from None
+
+    def exists(self, bucket: str, key: str) -> bool:
+        return (self.root / bucket / key).exists()
+
+    def delete(self, bucket: str, key: str) -> None:
+        (self.root / bucket / key).unlink(missing_ok=True)
+
+    def list_keys(self, bucket: str, prefix: str) -> list[str]:
+        root = self.root / bucket
+        files = (path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return sorted(key for key in (str(path.relative_to(root)) for path in files) if key.startswith(prefix))

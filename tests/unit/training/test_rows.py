@@ -1,0 +1,69 @@
+"""Rows as tokens."""
+
+from typing import Any
+
+import pytest
+
+from services.training.adapters.rows import IGNORED, Encoded, encode, pack, to_columns, trainable
+from services.training.adapters.sft import plan
+from services.training.recipe import parse_recipe
+from tailor.errors import InvalidArgument
+
+
+class WordTokenizer:
+    """A word is a token; 0 ends a turn, 1 is the line break after it, 2 opens the assistant's turn."""
+
+    eos_token_id = 0
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> list[int]:
+        tokens: list[int] = []
+        for message in conversation:
+            opening = [2] if message["role"] == "assistant" else []
+            tokens += [*opening, *(10 + len(word) for word in message["content"].split()), 0, 1]
+        return [*tokens, 2] if options.get("add_generation_prompt") else tokens
+
+
+ROW = [{"role": "user", "content": "aa bb"}, {"role": "assistant", "content": "ccc d"}]
+
+
+def test_only_the_answer_and_the_token_that_ends_it_are_learned() -> None:
+    row = encode("r1", ROW, WordTokenizer(), 100)
+    assert row.tokens == (12, 12, 0, 1, 2, 13, 11, 0)
+    columns = to_columns([[row]])
+    assert columns["labels"] == [[IGNORED] * 5 + [13, 11, 0]]
+
+
+def test_long_row_is_cut_at_its_end() -> None:
+    assert encode("r1", ROW, WordTokenizer(), 6).tokens == (12, 12, 0, 1, 2, 13)
+
+
+def test_row_that_does_not_end_with_the_assistant_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="r1"):
+        encode("r1", ROW[:1], WordTokenizer(), 100)
+
+
+def test_rows_with_nothing_to_learn_are_left_out() -> None:
+    with pytest.raises(InvalidArgument, match="max_length"):
+        trainable([encode("r1", ROW, WordTokenizer(), 5)])
+
+
+def rows(*lengths: int) -> list[Encoded]:
+    return [Encoded(f"r{number}", tuple(range(length)), 1) for number, length in enumerate(lengths)]
+
+
+def test_bins_hold_every_row_once_and_never_too_much() -> None:
+    made = rows(90, 60, 50, 40, 30, 20, 10)
+    bins = pack(made, 100, seed=7)
+    assert sorted(row.row_id for each in bins for row in each) == [row.row_id for row in made]
+    assert all(sum(len(row.tokens) for row in each) <= 100 for each in bins)
+    assert len(bins) == 3
+    assert bins == pack(list(reversed(made)), 100, seed=7)
+
+
+def test_plan_keeps_every_limit() -> None:
+    recipe = parse_recipe(
+        'method = "sft"\n[adapter]\nkind = "lora"\n[optimizer]\nlearning_rate = 1e-3\n'
+        "[batch]\ntokens = 100\nmax_length = 100\n[limit]\nepochs = 5\nmax_tokens = 550"
+    )
+    found = plan([rows(60, 40), rows(90)], recipe)
+    assert (found.steps, found.tokens) == (5, 500)

