@@ -35,7 +35,7 @@ MAX_ATTEMPTS = 10
 MAX_DEAD_LETTERS_IN_A_ROW = 50
 # A broker may answer an empty fetch at once instead of holding it: the pause is ours, so that an idle service costs nothing.
 POLL_MS = 5
-IDLE_SECONDS = 0.15
+IDLE_SECONDS = 0.3
 RECONNECT_SECONDS = 1.0
 
 

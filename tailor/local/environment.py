@@ -145,7 +145,6 @@ def _own(service: str, layout: Layout, ports: Ports, secrets: Secrets) -> dict[s
             "TAILOR_DEFAULT_BASE": BASE,
             "TAILOR_DEFAULT_BASE_SOURCE": BASE_SOURCE,
         },
-        "evaluation": {"TAILOR_BASE": BASE},
         "inference": {
             "TAILOR_BASE": BASE,
             "TAILOR_COMPUTE_LOCK": str(layout.compute_lock_file),

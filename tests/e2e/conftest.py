@@ -29,7 +29,6 @@ base = "tiny"
 engine = "transformers"
 max_model_len = 2048
 [evaluation]
-base = "tiny"
 max_rows = 6
 max_tokens = 24
 """

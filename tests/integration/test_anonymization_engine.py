@@ -50,7 +50,9 @@ def test_every_mention_of_a_person_is_replaced_alike(analyzer: Analyzer) -> None
     engine = make_engine(analyzer, MemoryVault())
     text = "Ngozi Okafor signed for Vanterpool Logistics BV.\n\nMs Okafor (n.okafor@vanterpool.example) and N. Okafor agree; Ngozi waits."
     result = engine.anonymize(("Ask Ms Okafor.", text))
-    assert not any(part in whole for whole in result.texts for part in ("Okafor", "okafor", "Ngozi", "Vanterpool", "vanterpool"))
+    assert not any(
+        part in whole for whole in result.texts for part in ("Okafor", "okafor", "Ngozi", "Vanterpool", "vanterpool")
+    )
     given, family = result.texts[1].split()[:2]
     assert result.texts[0] == f"Ask Ms {family}."
     assert f"Ms {family} (" in result.texts[1] and f"{given[0]}. {family} agree; {given} waits." in result.texts[1]
@@ -68,7 +70,16 @@ def test_house_style_stays_untouched(analyzer: Analyzer) -> None:
     text = "\n\n".join(
         [
             "# Engagement report: sensor drift",
-            *(f"## {heading}" for heading in ("Position", "Friction ledger", "Control envelope", "Proportionate remedy", "Residual exposure")),
+            *(
+                f"## {heading}"
+                for heading in (
+                    "Position",
+                    "Friction ledger",
+                    "Control envelope",
+                    "Proportionate remedy",
+                    "Residual exposure",
+                )
+            ),
             "Principal Consultant, Operations",
             "In synergistic integration,",
             "The operating rhythm continues on Wednesday.",
@@ -94,8 +105,19 @@ def test_recall_and_precision_on_the_sample(analyzer: Analyzer) -> None:
 def test_no_value_with_a_form_survives_in_the_sample(analyzer: Analyzer) -> None:
     engine = make_engine(analyzer, MemoryVault())
     gold = json.loads((SAMPLE / "gold.json").read_text(encoding="utf-8"))["documents"]
-    formed = {"EMAIL_ADDRESS", "PHONE_NUMBER", "IBAN", "CREDIT_CARD", "EMPLOYEE_CODE", "PROJECT_CODE", "IP_ADDRESS", "NATIONAL_ID"}
+    formed = {
+        "EMAIL_ADDRESS",
+        "PHONE_NUMBER",
+        "IBAN",
+        "CREDIT_CARD",
+        "EMPLOYEE_CODE",
+        "PROJECT_CODE",
+        "IP_ADDRESS",
+        "NATIONAL_ID",
+    }
     for name, entries in gold.items():
         if name.endswith((".md", ".txt")):
             text = engine.anonymize(((SAMPLE / name).read_text(encoding="utf-8"),)).texts[0]
-            assert [entry["type"] for entry in entries if entry["type"] in formed and entry["value"] in text] == [], name
+            assert [entry["type"] for entry in entries if entry["type"] in formed and entry["value"] in text] == [], (
+                name
+            )

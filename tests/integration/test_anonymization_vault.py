@@ -35,7 +35,9 @@ def test_replicas_at_once_issue_one_surrogate_per_value_and_none_twice(engine: E
     names = [f"Zora{letter} Quill{other}" for letter in "abcdefgh" for other in "abcdefgh"]
     with ThreadPoolExecutor(4) as pool:
         issued = list(pool.map(lambda pair: replicas[pair[0] % 4].person(pair[1], "", People()), enumerate(names * 4)))
-    by_name = {name: {surrogate for other, surrogate in zip(names * 4, issued, strict=True) if other == name} for name in names}
+    by_name = {
+        name: {surrogate for other, surrogate in zip(names * 4, issued, strict=True) if other == name} for name in names
+    }
     assert all(len(surrogates) == 1 for surrogates in by_name.values())
     assert len({surrogate for surrogates in by_name.values() for surrogate in surrogates}) == len(names)
 

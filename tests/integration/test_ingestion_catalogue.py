@@ -60,7 +60,11 @@ def test_a_then_b_then_a_are_three_versions_and_all_are_stated(engine: Engine) -
     assert [outcome.sequence for outcome in outcomes if isinstance(outcome, Accepted)] == [1, 2, 3]
     replica.outbox.relay()
     stated = replica.producer.messages(INGESTED)
-    assert [message.version.sequence for message in stated if isinstance(message, documents_pb2.DocumentIngested)] == [1, 2, 3]
+    assert [message.version.sequence for message in stated if isinstance(message, documents_pb2.DocumentIngested)] == [
+        1,
+        2,
+        3,
+    ]
     assert len(store.objects) == 3
 
 
@@ -90,7 +94,9 @@ def test_replicas_that_take_the_same_event_make_one_version(engine: Engine) -> N
     store = MemoryStore()
     replicas = [Replica(engine, store) for _ in range(4)]
     with ThreadPoolExecutor(8) as pool:
-        outcomes = list(pool.map(lambda number: replicas[number % 4].take(number // 8, "memo-7", f"text {number // 8}"), range(40)))
+        outcomes = list(
+            pool.map(lambda number: replicas[number % 4].take(number // 8, "memo-7", f"text {number // 8}"), range(40))
+        )
     assert len({outcome.submission_id for outcome in outcomes}) == 5
     assert {outcome.sequence for outcome in outcomes if isinstance(outcome, Accepted)} == {1, 2, 3, 4, 5}
     assert len({outcome.document_id for outcome in outcomes}) == 1
@@ -100,11 +106,15 @@ def test_the_same_text_in_two_documents_at_once_becomes_current_in_one(engine: E
     store = MemoryStore()
     replicas = [Replica(engine, store) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        outcomes = list(pool.map(lambda number: replicas[number % 4].take(number, f"memo-{number}", "one text"), range(12)))
+        outcomes = list(
+            pool.map(lambda number: replicas[number % 4].take(number, f"memo-{number}", "one text"), range(12))
+        )
     accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
     refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
     assert len(accepted) == 1 and len(refused) == 11
-    assert {(outcome.reason, outcome.duplicate_of) for outcome in refused} == {(Reason.DUPLICATE, accepted[0].document_id)}
+    assert {(outcome.reason, outcome.duplicate_of) for outcome in refused} == {
+        (Reason.DUPLICATE, accepted[0].document_id)
+    }
 
 
 def test_a_lost_store_leaves_nothing_behind(engine: Engine) -> None:

@@ -27,7 +27,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "sample"
 SERVICES = ("ingestion", "anonymization")
-DONE = {"document.anonymized.v1": documents_pb2.DocumentAnonymized, "document.rejected.v1": documents_pb2.DocumentRejected}
+DONE = {
+    "document.anonymized.v1": documents_pb2.DocumentAnonymized,
+    "document.rejected.v1": documents_pb2.DocumentRejected,
+}
 # Parts of Kafka's own: a poison event, and A, B, A under one id.
 POISON = b"\x00\xff not an event"
 
@@ -41,12 +44,18 @@ class Running:
         self.plan = Plan(Layout(root), snapshot.ports, secrets.ensure(Layout(root)))
         fields = service_environment("anonymization", self.plan, {})
         self.settings = ServiceSettings(
-            **{name.removeprefix("TAILOR_").lower(): value for name, value in fields.items() if name.startswith("TAILOR_")}  # type: ignore[arg-type]
+            **{
+                name.removeprefix("TAILOR_").lower(): value
+                for name, value in fields.items()
+                if name.startswith("TAILOR_")
+            }  # type: ignore[arg-type]
         )
 
     def bucket(self, name: str) -> dict[str, bytes]:
         key = self.settings
-        client = Minio(key.s3_endpoint, key.s3_access_key, key.s3_secret_key.get_secret_value(), secure=False, region=key.s3_region)
+        client = Minio(
+            key.s3_endpoint, key.s3_access_key, key.s3_secret_key.get_secret_value(), secure=False, region=key.s3_region
+        )
         names = [item.object_name for item in client.list_objects(name, recursive=True) if item.object_name]
         return {each: client.get_object(name, each).read() for each in names}
 
@@ -79,7 +88,12 @@ def publish(running: Running) -> int:
         headers = [(name, value.encode()) for name, value in record.headers.items()]
         producer.send(record.topic, key=record.key.encode(), value=record.value, headers=headers)
     for words in (b"text A of one memo", b"text B of one memo", b"text A of one memo"):
-        producer.send("document.submitted.v1", key=b"a-b-a", value=words, headers=[("document-id", b"a-b-a"), ("file-name", b"a.txt")])
+        producer.send(
+            "document.submitted.v1",
+            key=b"a-b-a",
+            value=words,
+            headers=[("document-id", b"a-b-a"), ("file-name", b"a.txt")],
+        )
     producer.send("document.submitted.v1", key=b"poison", value=POISON)
     producer.flush()
     producer.close()
@@ -92,7 +106,11 @@ def test_every_document_is_accounted_for_and_nothing_personal_passes(running: Ru
     events = running.events(published, 240)
     seconds = time.monotonic() - started
     done: list[Any] = [decode(event, DONE[event.topic]) for event in events if event.topic in DONE]
-    reasons = Counter(documents_pb2.RejectionReason.Name(each.reason) for each in done if isinstance(each, documents_pb2.DocumentRejected))
+    reasons = Counter(
+        documents_pb2.RejectionReason.Name(each.reason)
+        for each in done
+        if isinstance(each, documents_pb2.DocumentRejected)
+    )
     passed = [each for each in done if isinstance(each, documents_pb2.DocumentAnonymized)]
     print(f"{published} documents in {seconds:.1f} s: {len(passed)} passed, {dict(reasons)}")
     assert len({each.submission_id for each in done}) == published
@@ -102,12 +120,26 @@ def test_every_document_is_accounted_for_and_nothing_personal_passes(running: Ru
     sequences = Counter(each.version.sequence for each in passed)
     assert sequences[2] == sequences[3] == 1
     assert running.bucket("quarantine") == {}
-    _assert_nothing_personal(b"\n".join([*running.bucket("corpus").values(), *(event.value or b"" for event in events)]).decode(errors="replace"))
+    _assert_nothing_personal(
+        b"\n".join([*running.bucket("corpus").values(), *(event.value or b"" for event in events)]).decode(
+            errors="replace"
+        )
+    )
 
 
 def _assert_nothing_personal(text: str) -> None:
     gold = json.loads((SAMPLE / "gold.json").read_text(encoding="utf-8"))["documents"]
-    formed = {"EMAIL_ADDRESS", "PHONE_NUMBER", "IBAN", "CREDIT_CARD", "EMPLOYEE_CODE", "PROJECT_CODE", "IP_ADDRESS", "NATIONAL_ID", "ADDRESS"}
+    formed = {
+        "EMAIL_ADDRESS",
+        "PHONE_NUMBER",
+        "IBAN",
+        "CREDIT_CARD",
+        "EMPLOYEE_CODE",
+        "PROJECT_CODE",
+        "IP_ADDRESS",
+        "NATIONAL_ID",
+        "ADDRESS",
+    }
     entries = [entry for name, found in gold.items() if name.startswith("documents/") for entry in found]
     survivors = {entry["value"] for entry in entries if entry["type"] in formed and entry["value"] in text}
     assert len(survivors) == 0, f"{len(survivors)} values with a form survive"

@@ -28,7 +28,18 @@ from tests.unit.training.fakes import START, FileStore
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-WORDS = ["synergistic", "integration", "control", "envelope", "friction", "ledger", "anchor", "obligation", "readiness", "horizon"]
+WORDS = [
+    "synergistic",
+    "integration",
+    "control",
+    "envelope",
+    "friction",
+    "ledger",
+    "anchor",
+    "obligation",
+    "readiness",
+    "horizon",
+]
 
 
 def sentence(number: int, length: int) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,7 +20,7 @@ from services.anonymization.adapters.recognisers.language import LanguageModel
 from services.anonymization.adapters.recognisers.organisations import Organisations
 from services.anonymization.adapters.recognisers.patterns import Patterns
 from services.anonymization.adapters.recognisers.people import People
-from services.anonymization.domain import Finding, Policy
+from services.anonymization.domain import Action, Finding, Policy
 from tailor.errors import FailedPrecondition
 
 TYPES = [
@@ -43,6 +44,23 @@ TYPES = [
 SKIPPED = ["tagger", "parser", "attribute_ruler", "lemmatizer"]
 PARAGRAPH_END = re.compile(r"(?m:^#[^\n]*\n+)|\n[ \t]*\n+|(?<=\n)(?=#)|(?<=\n)(?=[ \t]*(?:[-*•]|\d+[.)])[ \t])")
 LONGEST_PARAGRAPH = 20_000
+# A text without a capital letter, a digit or an @ names nobody.
+TELLING = re.compile(r"[^\W_a-z]|@")
+BATCH = 64
+IGNORED = [
+    "CARDINAL",
+    "ORDINAL",
+    "QUANTITY",
+    "PERCENT",
+    "MONEY",
+    "TIME",
+    "PRODUCT",
+    "EVENT",
+    "LAW",
+    "LANGUAGE",
+    "WORK_OF_ART",
+    "FAC",
+]
 
 
 class NamesEngine(SpacyNlpEngine):  # type: ignore[misc]
@@ -73,7 +91,7 @@ class Recogniser(EntityRecognizer):  # type: ignore[misc]
 
 
 class Analyzer:
-    """Finds personal values in a text. Thread-safe as spaCy is: reading only."""
+    """Finds personal values in a text. Thread-safe."""
 
     def __init__(
         self, engine: AnalyzerEngine, lexicon: Lexicon, policy: Policy, key: bytes, cache_size: int = 20_000
@@ -84,29 +102,13 @@ class Analyzer:
         self._key = key
         self._cache: OrderedDict[bytes, tuple[Finding, ...]] = OrderedDict()
         self._cache_size = cache_size
+        self._lock = threading.Lock()
 
     @classmethod
     def load(cls, model: str, policy: Policy, key: bytes) -> "Analyzer":
         """Load the language model and the word lists; takes seconds."""
-        names = NamesEngine(
-            models=[{"lang_code": "en", "model_name": model}],
-            ner_model_configuration=NerModelConfiguration(
-                labels_to_ignore=[
-                    "CARDINAL",
-                    "ORDINAL",
-                    "QUANTITY",
-                    "PERCENT",
-                    "MONEY",
-                    "TIME",
-                    "PRODUCT",
-                    "EVENT",
-                    "LAW",
-                    "LANGUAGE",
-                    "WORK_OF_ART",
-                    "FAC",
-                ]
-            ),
-        )
+        ignored = NerModelConfiguration(labels_to_ignore=IGNORED)
+        names = NamesEngine(models=[{"lang_code": "en", "model_name": model}], ner_model_configuration=ignored)
         names.load()
         lexicon = Lexicon.load(_dictionary(names.get_nlp("en")))
         registry = RecognizerRegistry(recognizers=_recognisers(lexicon, policy), supported_languages=["en"])
@@ -115,30 +117,39 @@ class Analyzer:
 
     def find(self, text: str) -> list[Finding]:
         """Findings over the whole text, overlapping ones too, without what the policy allows or keeps."""
-        findings = [
-            finding.shifted(start) for start, paragraph in paragraphs(text) for finding in self._paragraph(paragraph)
-        ]
+        places = list(paragraphs(text))
+        findings: list[Finding] = []
+        for first in range(0, len(places), BATCH):
+            batch = places[first : first + BATCH]
+            # A lock by batch, so that a long document does not keep short texts waiting.
+            with self._lock:
+                found = self._batch([paragraph for _, paragraph in batch])
+            findings += [each.shifted(start) for (start, _), of in zip(batch, found, strict=True) for each in of]
         return sorted(findings, key=lambda finding: finding.start)
 
-    def _paragraph(self, text: str) -> tuple[Finding, ...]:
-        digest = hmac.digest(self._key, text.encode(), hashlib.sha256)
-        if digest in self._cache:
-            return self._cache[digest]
-        found = (
-            tuple(self._analyze(text))
-            if any(letter.isupper() or letter.isdigit() or letter == "@" for letter in text)
-            else ()
-        )
-        self._cache[digest] = found
-        if len(self._cache) > self._cache_size:
+    def _batch(self, texts: list[str]) -> list[tuple[Finding, ...]]:
+        digests = [hmac.digest(self._key, text.encode(), hashlib.sha256) for text in texts]
+        known = {digest: self._cache[digest] for digest in digests if digest in self._cache}
+        new = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
+        telling = {digest: text for digest, text in new.items() if TELLING.search(text)}
+        read = self._engine.nlp_engine.process_batch(list(telling.values()), "en", batch_size=BATCH)
+        analysed = {
+            digest: tuple(self._analyze(text, artifacts))
+            for digest, (text, artifacts) in zip(telling, read, strict=True)
+        }
+        known |= dict.fromkeys(new, ()) | analysed
+        for digest in digests:
+            self._cache[digest] = known[digest]
+            self._cache.move_to_end(digest)
+        while len(self._cache) > self._cache_size:
             self._cache.popitem(last=False)
-        return found
+        return [known[digest] for digest in digests]
 
-    def _analyze(self, text: str) -> Iterator[Finding]:
+    def _analyze(self, text: str, artifacts: NlpArtifacts) -> Iterator[Finding]:
         allowed = self.policy.allowed(text)
-        results: list[Any] = self._engine.analyze(text=text, language="en", entities=TYPES)
+        results: list[Any] = self._engine.analyze(text=text, language="en", entities=TYPES, nlp_artifacts=artifacts)
         for result in results:
-            if self.policy.action(result.entity_type) == "keep":
+            if self.policy.action(result.entity_type) is Action.KEEP:
                 continue
             if not any(result.start < end and start < result.end for start, end in allowed):
                 yield Finding(result.start, result.end, result.entity_type, result.score)

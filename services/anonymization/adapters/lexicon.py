@@ -12,12 +12,6 @@ from typing import Any
 import faker.providers.person
 
 WORDS_FILE = Path(__file__).with_name("words.toml")
-LATIN_LOCALES = tuple(
-    (
-        "en_GB en_US en_IE en_IN de_DE de_AT fr_FR es_ES it_IT nl_NL pl_PL sv_SE da_DK no_NO fi_FI cs_CZ pt_PT ro_RO hu_HU hr_HR "
-        "tr_TR yo_NG ig_NG ha_NG zu_ZA id_ID sk_SK sl_SI et_EE lt_LT lv_LV"
-    ).split()
-)
 UNDECOMPOSED = str.maketrans({"ł": "l", "ø": "o", "ı": "i", "đ": "d", "æ": "ae", "œ": "oe"})
 # Endings, and what stands in the dictionary in their place.
 ENDINGS = "s: es: ies:y ed: d: ied:y ing: ing:e er: er:e ers: ers:e ly: ness: able: n:"
@@ -61,7 +55,7 @@ class Lexicon:
     def load(cls, english: Iterable[str]) -> "Lexicon":
         """Read the lists; `english` are the dictionary forms that the language model brings."""
         words = tomllib.loads(WORDS_FILE.read_text(encoding="utf-8"))
-        return cls(words, _names(frozenset(words["ambiguous"])), frozenset(english))
+        return cls(words, _names(words["latin_locales"], frozenset(words["ambiguous"])), frozenset(english))
 
     def given(self, word: str) -> Given | None:
         """What is known of a given name, or None."""
@@ -103,13 +97,13 @@ class Lexicon:
         return fold(word) in self.lists[name]
 
 
-def _names(avoided: frozenset[str]) -> Names:
+def _names(latin: list[str], avoided: frozenset[str]) -> Names:
     names = Names({}, {}, {}, {})
     available = [module.name for module in pkgutil.iter_modules(faker.providers.person.__path__)]
-    ordered = [locale for locale in LATIN_LOCALES if locale in available] + sorted(set(available) - set(LATIN_LOCALES))
+    ordered = [locale for locale in latin if locale in available] + sorted(set(available) - set(latin))
     for locale in ordered:
         provider = importlib.import_module(f"faker.providers.person.{locale}").Provider
-        home = locale if locale in LATIN_LOCALES else "en_GB"
+        home = locale if locale in latin else "en_GB"
         for attribute, gender in (("first_names_female", "f"), ("first_names_male", "m"), ("first_names", "")):
             pool = _values(provider, attribute)
             names.given_pools[locale, gender] = tuple(name for name in pool if _is_usable(name, avoided))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.anonymization.adapters.recognisers.tokens import tokenise
@@ -44,9 +44,7 @@ class SqlVault:
         value_hash = self._hash(entity_type, key)
         with self._lock:
             known = self._known.get((entity_type, value_hash))
-        surrogate = (
-            known or self._read(entity_type, value_hash) or self._insert(entity_type, value_hash, key, value, propose)
-        )
+        surrogate = known or self._issue(entity_type, value_hash, value, propose)
         with self._lock:
             self._known[entity_type, value_hash] = surrogate
             if len(self._known) > REMEMBERED:
@@ -76,38 +74,41 @@ class SqlVault:
             row = connection.execute(query).one_or_none()
         return None if row is None else self._decrypt(entity_type, row.value_hash, row.ciphertext)
 
-    def _insert(self, entity_type: str, value_hash: str, key: str, value: str, propose: Callable[[int], str]) -> str:
+    def _issue(self, entity_type: str, value_hash: str, value: str, propose: Callable[[int], str]) -> str:
+        row = {
+            "entity_type": entity_type,
+            "value_hash": value_hash,
+            "ciphertext": self._encrypt(entity_type, value_hash, value),
+        }
         for attempt in range(MAX_ATTEMPTS):
             surrogate = propose(attempt)
-            if surrogate.casefold() in (value.casefold(), key) or self._is_true_value(entity_type, surrogate):
-                continue
-            row = {
-                "entity_type": entity_type,
-                "value_hash": value_hash,
-                "ciphertext": self._encrypt(entity_type, value_hash, value),
-                "surrogate": surrogate,
-            }
+            true_forms = {self._hash(entity_type, form) for form in _forms(surrogate)}
             with transaction(self._engine) as connection:
-                issued = connection.execute(
-                    insert(ENTRIES).values(row).on_conflict_do_nothing().returning(ENTRIES.c.surrogate)
-                ).scalar()
-            # Nothing returned: either another replica issued this value meanwhile, or the surrogate is taken.
-            issued = issued or self._read(entity_type, value_hash)
-            if issued:
-                return str(issued)
+                known = self._read(connection, entity_type, {value_hash, *true_forms})
+                if value_hash in known:
+                    return known[value_hash]
+                # A candidate that somebody really bears is passed over, the value itself among them.
+                if known or value_hash in true_forms or surrogate.casefold() == value.casefold():
+                    continue
+                issue = (
+                    insert(ENTRIES)
+                    .values({**row, "surrogate": surrogate})
+                    .on_conflict_do_nothing()
+                    .returning(ENTRIES.c.surrogate)
+                )
+                if connection.execute(issue).scalar() is not None:
+                    return surrogate
+                # Another replica issued this value meanwhile, or the surrogate is taken.
+                known = self._read(connection, entity_type, {value_hash})
+                if value_hash in known:
+                    return known[value_hash]
         raise ResourceExhausted("NO_SURROGATE_LEFT", f"No unused surrogate of type {entity_type} was found.")
 
-    def _is_true_value(self, entity_type: str, candidate: str) -> bool:
-        """True where somebody really bears what would be issued."""
-        forms = {candidate.casefold(), "".join(letter for letter in candidate.upper() if letter.isalnum())}
-        return any(self._read(entity_type, self._hash(entity_type, form)) is not None for form in forms)
-
-    def _read(self, entity_type: str, value_hash: str) -> str | None:
-        query = select(ENTRIES.c.surrogate).where(
-            ENTRIES.c.entity_type == entity_type, ENTRIES.c.value_hash == value_hash
-        )
-        with transaction(self._engine) as connection:
-            return connection.execute(query).scalar()
+    def _read(self, connection: Connection, entity_type: str, hashes: set[str]) -> dict[str, str]:
+        """Surrogates by value hash."""
+        wanted = (ENTRIES.c.entity_type == entity_type, ENTRIES.c.value_hash.in_(hashes))
+        rows = connection.execute(select(ENTRIES.c.value_hash, ENTRIES.c.surrogate).where(*wanted))
+        return {row.value_hash: row.surrogate for row in rows}
 
     def _hash(self, entity_type: str, key: str) -> str:
         return hmac.digest(self._index, f"{entity_type}\x1f{key}".encode(), hashlib.sha256).hex()
@@ -123,3 +124,8 @@ class SqlVault:
             ).decode()
         except InvalidTag:
             raise FailedPrecondition("VAULT_KEY_DIFFERS", "The entry was made under another vault key.") from None
+
+
+def _forms(surrogate: str) -> set[str]:
+    """The normal forms that a surrogate would have if it were a true value."""
+    return {surrogate.casefold(), "".join(letter for letter in surrogate.upper() if letter.isalnum())}

@@ -18,6 +18,7 @@ T = TypeVar("T")
 # Adapters reach the linear layers alone; see `verify.py`.
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 WATCH_SECONDS = 1.0
+STOP_SECONDS = 3.0
 
 
 def prepare_environment(kv_cache_gib: int, threads: int) -> None:
@@ -199,7 +200,8 @@ async def _stop(engine: Any) -> None:
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    if tasks:
+        await asyncio.wait(tasks, timeout=STOP_SECONDS)
 
 
 class VllmStream:

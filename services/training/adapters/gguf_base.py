@@ -1,6 +1,6 @@
 """A Llama-like GGUF file as a base: bf16 safetensors, configuration and tokenizer, without loading a model.
 
-`from_pretrained(gguf_file=...)` takes minutes of CPU and gives numbers another pre-tokenizer than the model was trained with.
+Equal, bit for bit, to `from_pretrained(gguf_file=...)` in bf16, without building a model or keeping one in memory.
 """
 
 import json
@@ -25,7 +25,11 @@ LAYER_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-OUTER_NAMES = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight", "output.weight": "lm_head.weight"}
+OUTER_NAMES = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
 
 
 @dataclass(frozen=True)
@@ -44,21 +48,31 @@ class Header:
         return self.fields.get(f"tokenizer.ggml.{name}")
 
 
-def convert(source: Path, target: Path) -> None:
-    """Write `model.safetensors` (bf16), `config.json`, `generation_config.json`, `tokenizer.json` and `tokenizer_config.json`.
+def convert(source: Path, target: Path) -> str:
+    """Write `model.safetensors` (bf16), `config.json`, `generation_config.json`, `tokenizer.json`, `tokenizer_config.json`; the licence.
 
     InvalidArgument (UNSUPPORTED_GGUF) for another architecture or tokenizer.
     """
     from gguf import GGUFReader
 
     reader = GGUFReader(source)
-    header = Header({name: field.contents() for name, field in reader.fields.items()}, tied=all(tensor.name != "output.weight" for tensor in reader.tensors))
+    header = Header(
+        {name: field.contents() for name, field in reader.fields.items()},
+        tied=all(tensor.name != "output.weight" for tensor in reader.tensors),
+    )
     if header.fields.get("general.architecture") != ARCHITECTURE or header.token("model") != "gpt2":
-        raise InvalidArgument("UNSUPPORTED_GGUF", "Only Llama-like models with a GPT-2-like tokenizer are read from GGUF; add others as safetensors.")
+        raise InvalidArgument(
+            "UNSUPPORTED_GGUF",
+            "Only Llama-like models with a GPT-2-like tokenizer are read from GGUF; add others as safetensors.",
+        )
     _write_json(target / "config.json", _config(header))
-    _write_json(target / "generation_config.json", {"bos_token_id": header.token("bos_token_id"), "eos_token_id": header.token("eos_token_id")})
+    _write_json(
+        target / "generation_config.json",
+        {"bos_token_id": header.token("bos_token_id"), "eos_token_id": header.token("eos_token_id")},
+    )
     _write_tokenizer(header, target)
     _write_weights(reader.tensors, header, target / "model.safetensors")
+    return str(header.fields.get("general.license") or "unknown")
 
 
 def _write_json(path: Path, value: object) -> None:
@@ -153,7 +167,9 @@ def _tensors(tensors: list[Any], header: Header) -> Iterator[tuple[str, Any]]:
 
 def _undo_rope_order(values: Any, heads: int) -> Any:
     """llama.cpp keeps the rotary pairs side by side; transformers keeps the halves apart."""
-    return values.reshape(heads, values.shape[0] // heads // 2, 2, *values.shape[1:]).swapaxes(2, 1).reshape(values.shape)
+    return (
+        values.reshape(heads, values.shape[0] // heads // 2, 2, *values.shape[1:]).swapaxes(2, 1).reshape(values.shape)
+    )
 
 
 def _name(name: str) -> str:

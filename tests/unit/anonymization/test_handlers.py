@@ -32,7 +32,13 @@ class World:
         self.corpus = MemoryCorpus()
         self.producer = MemoryProducer("anonymization")
         self.barrier = Barrier(
-            self.quarantine, self.corpus, MemoryLedger(), ProducedFacts(self.producer), ShoutingAnonymizer(), "policy", lambda: 1
+            self.quarantine,
+            self.corpus,
+            MemoryLedger(),
+            ProducedFacts(self.producer),
+            ShoutingAnonymizer(),
+            "policy",
+            lambda: 1,
         )
 
 
@@ -112,7 +118,9 @@ def test_an_event_that_names_nothing_is_invalid(value: bytes | None) -> None:
 
 def test_the_same_outcome_gives_the_same_bytes() -> None:
     outcome = Passed(INGESTED, REF, 3, {"PERSON": 1, "CLIENT": 2}, "policy", 1)
-    assert to_message(outcome)[1].SerializeToString(deterministic=True) == to_message(outcome)[1].SerializeToString(deterministic=True)
+    assert to_message(outcome)[1].SerializeToString(deterministic=True) == to_message(outcome)[1].SerializeToString(
+        deterministic=True
+    )
 
 
 def test_anonymize_refuses_what_is_too_long() -> None:
@@ -125,7 +133,10 @@ def test_reidentification_is_audited_before_it_is_answered() -> None:
     vault, audit = MemoryVault(), MemoryAudit()
     vault.issue("IBAN", "k", "GB33BUKB20201555555555", lambda _: "GB00")
     purpose = "court order 12"
-    assert reidentify(vault, audit, caller="key_1", entity_type="IBAN", surrogate="GB00", purpose=purpose) == "GB33BUKB20201555555555"
+    assert (
+        reidentify(vault, audit, caller="key_1", entity_type="IBAN", surrogate="GB00", purpose=purpose)
+        == "GB33BUKB20201555555555"
+    )
     with pytest.raises(NotFound):
         reidentify(vault, audit, caller="key_1", entity_type="IBAN", surrogate="GB99", purpose=purpose)
     with pytest.raises(InvalidArgument):

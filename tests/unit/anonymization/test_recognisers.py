@@ -11,7 +11,9 @@ from services.anonymization.adapters.recognisers.patterns import Patterns
 from services.anonymization.adapters.recognisers.people import People
 from services.anonymization.domain import Finding, merge
 
-ENGLISH = frozenset("the report owner signs control envelope street lane stewardship principal consultant engagement renegotiate supply water".split())
+ENGLISH = frozenset(
+    "the report owner signs control envelope street lane stewardship principal consultant engagement renegotiate supply water".split()
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,10 @@ def test_finds_people(lexicon: Lexicon, text: str, value: str) -> None:
     assert values(text, People(lexicon).find(text)) == [("PERSON", value)]
 
 
-@pytest.mark.parametrize("text", ["The stewardship owner signs.", "Principal Consultant, Operations", "## Control envelope", "On Monday in June"])
+@pytest.mark.parametrize(
+    "text",
+    ["The stewardship owner signs.", "Principal Consultant, Operations", "## Control envelope", "On Monday in June"],
+)
 def test_leaves_titles_headings_and_dates(lexicon: Lexicon, text: str) -> None:
     assert People(lexicon).find(text) == []
     assert Organisations(lexicon).find(text) == []
@@ -121,7 +126,9 @@ def test_finds_addresses_on_one_line_or_several(lexicon: Lexicon, text: str, val
 
 
 def test_a_value_once_found_counts_at_all_its_mentions(lexicon: Lexicon) -> None:
-    text = "Ngozi Okafor of Meridian Biologics Distribution Ltd signs. Okafor asks Meridian Biologics; Ngozi waits for OK."
+    text = (
+        "Ngozi Okafor of Meridian Biologics Distribution Ltd signs. Okafor asks Meridian Biologics; Ngozi waits for OK."
+    )
     found = [*People(lexicon).find(text), *Organisations(lexicon).find(text)]
     whole = values(text, Mentions(lexicon).complete(text, found, []))
     assert whole == [

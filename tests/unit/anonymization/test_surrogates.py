@@ -67,7 +67,9 @@ def test_replicas_over_one_vault_agree(lexicon: Lexicon, vault: MemoryVault) -> 
     one, two = Surrogates(vault, lexicon, KEY), Surrogates(vault, lexicon, KEY)
     for name in ("Sarah Jenkins", "Rajiv Menon"):
         assert one.person(name, "", People()) == two.person(name, "", People())
-    assert one.address("41 Quarry Lane, Tarnbridge TB4 2QN") == two.address("41 Quarry Lane,\nTarnbridge TB4 2QN").replace("\n", ", ")
+    assert one.address("41 Quarry Lane, Tarnbridge TB4 2QN") == two.address(
+        "41 Quarry Lane,\nTarnbridge TB4 2QN"
+    ).replace("\n", ", ")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_replicas_over_one_vault_agree(lexicon: Lexicon, vault: MemoryVault) -> 
 )
 def test_values_with_a_form_keep_it(kind: str, value: str) -> None:
     drawn = DRAWS[kind](random.Random(1), value, 0)
-    assert drawn != value and drawn[0] in (value[0], "Q") or kind == "DATE_OF_BIRTH"
+    assert (drawn != value and drawn[0] in (value[0], "Q")) or kind == "DATE_OF_BIRTH"
     if kind == "IBAN":
         assert is_iban(drawn) and len(drawn) == len(value)
     if kind == "CREDIT_CARD":

@@ -39,7 +39,9 @@ def test_reads_an_example_with_headers_or_as_json() -> None:
     value = json.dumps({"prompt": "Write.", "answer": "Written."}).encode()
     headers = {"document-id": "e-1", "content-type": "application/json"}
     assert to_submission(Event(SUBMITTED, "", value, headers)).kind is Kind.EXAMPLE
-    submission = to_submission(json_event({"document_id": "e-1", "kind": "example", "prompt": "Write.", "answer": "Written."}))
+    submission = to_submission(
+        json_event({"document_id": "e-1", "kind": "example", "prompt": "Write.", "answer": "Written."})
+    )
     assert submission.content == Parsed("Written.\n", "json", "Write.")
 
 
@@ -77,7 +79,9 @@ def test_a_poison_event_is_a_malformed_submission(event: Event) -> None:
 
 
 def test_a_redelivery_has_the_same_key_and_another_value_at_the_same_place_has_not() -> None:
-    first, again, other = (to_receipt(json_event({"document_id": text}, offset=3), DIGEST_KEY) for text in ("a", "a", "b"))
+    first, again, other = (
+        to_receipt(json_event({"document_id": text}, offset=3), DIGEST_KEY) for text in ("a", "a", "b")
+    )
     assert first.key == again.key and first.submission_id == again.submission_id
     assert first.key != other.key
     assert first.key != to_receipt(json_event({"document_id": "a"}, offset=4), DIGEST_KEY).key
@@ -87,7 +91,15 @@ def test_every_event_is_accounted_for_and_nothing_personal_is_stated() -> None:
     intake, catalogue, _ = make_intake()
     handle = handlers(intake)[SUBMITTED]
     handle(Event(SUBMITTED, "jane.doe", b"Jane Doe, 4 Mill Road", offset=0))
-    handle(Event(SUBMITTED, "jane.doe", b"Jane Doe, 4 Mill Road", {"document-id": "Jane Doe", "file-name": "Jane Doe.txt"}, offset=1))
+    handle(
+        Event(
+            SUBMITTED,
+            "jane.doe",
+            b"Jane Doe, 4 Mill Road",
+            {"document-id": "Jane Doe", "file-name": "Jane Doe.txt"},
+            offset=1,
+        )
+    )
     assert len(catalogue.stated) == 2
     topics = []
     for outcome in catalogue.stated:

@@ -18,7 +18,11 @@ STORY = "The control envelope holds, and the friction ledger is short. " * 6
 
 def make_pdf(encrypt: StandardEncryption | None = None) -> bytes:
     styles, buffer = getSampleStyleSheet(), io.BytesIO()
-    story = [Paragraph("Engagement report", styles["Title"]), Paragraph("Position", styles["Heading2"]), Paragraph(STORY, styles["BodyText"])]
+    story = [
+        Paragraph("Engagement report", styles["Title"]),
+        Paragraph("Position", styles["Heading2"]),
+        Paragraph(STORY, styles["BodyText"]),
+    ]
     story += [Paragraph(text, styles["Bullet"], bulletText="•") for text in (f"first {STORY}", "second")]
     SimpleDocTemplate(buffer, encrypt=encrypt).build(story)
     return buffer.getvalue()
@@ -39,7 +43,11 @@ def make_docx() -> bytes:
 
 def make_mail(subtype: str = "plain", body: str = "Would you sign?\n") -> bytes:
     mail = EmailMessage()
-    mail["From"], mail["To"], mail["Subject"] = "Ann <a@firm.example>", "Bo <b@firm.example>", "Requests past day twenty"
+    mail["From"], mail["To"], mail["Subject"] = (
+        "Ann <a@firm.example>",
+        "Bo <b@firm.example>",
+        "Requests past day twenty",
+    )
     mail["Date"] = "Mon, 19 May 2025 13:33:00 +0100"
     mail.set_content(body, subtype=subtype)
     return mail.as_bytes()
@@ -85,7 +93,7 @@ def test_reads_mail_with_subject_as_heading(subtype: str) -> None:
 
 
 def test_keeps_markdown_and_text_as_they_are() -> None:
-    assert read(File(b"# Memo\r\n\r\n\r\n\r\nline  \r\n", "memo.md")) .text == "# Memo\n\nline\n"
+    assert read(File(b"# Memo\r\n\r\n\r\n\r\nline  \r\n", "memo.md")).text == "# Memo\n\nline\n"
     assert read(File(b"Heard: one.", "note.txt")).format == "txt"
     assert read(File(b"Heard: one.")).format == "txt"
 
@@ -108,7 +116,10 @@ def test_reads_any_common_encoding(encoding: str) -> None:
         (File(b"{not json", "example.json"), Reason.CORRUPT),
         (File(make_pdf(StandardEncryption("secret", canPrint=0)), "locked.pdf"), Reason.ENCRYPTED),
         (File(make_archive(["word/document.xml"], flag=1), "locked.docx"), Reason.ENCRYPTED),
-        (File(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"), "locked.docx"), Reason.ENCRYPTED),
+        (
+            File(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"), "locked.docx"),
+            Reason.ENCRYPTED,
+        ),
         (File(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 old", "old.doc"), Reason.UNSUPPORTED_FORMAT),
         (File(make_archive(["xl/workbook.xml"]), "book.xlsx"), Reason.UNSUPPORTED_FORMAT),
         (File(b"\x89PNG\r\n\x1a\n\0\0\0", "image.png"), Reason.UNSUPPORTED_FORMAT),

@@ -2,7 +2,19 @@
 
 import pytest
 
-from services.ingestion.domain import Accepted, File, Kind, Labels, Outcome, Parsed, Reason, Receipt, Refused, Submission, malformed
+from services.ingestion.domain import (
+    Accepted,
+    File,
+    Kind,
+    Labels,
+    Outcome,
+    Parsed,
+    Reason,
+    Receipt,
+    Refused,
+    Submission,
+    malformed,
+)
 from services.ingestion.handlers import Intake, take_in
 from tests.unit.ingestion.fakes import make_intake, make_receipt
 
@@ -28,7 +40,9 @@ def test_keeps_a_document_in_quarantine_and_states_it() -> None:
 
 def test_a_then_b_then_a_again_are_three_versions() -> None:
     intake, _, _ = make_intake()
-    outcomes = [submit(intake, key, "memo-7", note(text)) for key, text in (("1", "text A"), ("2", "text B"), ("3", "text A"))]
+    outcomes = [
+        submit(intake, key, "memo-7", note(text)) for key, text in (("1", "text A"), ("2", "text B"), ("3", "text A"))
+    ]
     assert [outcome.sequence for outcome in outcomes if isinstance(outcome, Accepted)] == [1, 2, 3]
     assert isinstance(outcomes[0], Accepted) and isinstance(outcomes[2], Accepted)
     assert outcomes[0].digest == outcomes[2].digest

@@ -39,7 +39,12 @@ def test_takes_a_streamed_file_once_per_request_id() -> None:
 def test_refuses_bad_streams() -> None:
     intake, _, _ = make_intake(max_file_bytes=8)
     servicer = IngestionServicer(intake)
-    bad = [iter([]), iter([ingestion_pb2.SubmitDocumentRequest(chunk=b"x")]), stream(request_id=""), stream(external_id="")]
+    bad = [
+        iter([]),
+        iter([ingestion_pb2.SubmitDocumentRequest(chunk=b"x")]),
+        stream(request_id=""),
+        stream(external_id=""),
+    ]
     bad += [stream(labels=common_pb2.Labels(source="Jane Doe")), stream(draft_id="drf_1")]
     for parts in bad:
         with pytest.raises(InvalidArgument):

@@ -13,7 +13,7 @@ from tailor.rpc.auth import Caller, check_access
 from tailor.storage.buckets import ACCESS
 
 IDENTITIES = [*ACCESS, "training-worker", "stranger"]
-ROLES = [name for name in common_pb2.Role.keys()]  # noqa: SIM118 - an enum wrapper, not a dict
+ROLES = list(common_pb2.Role.keys())
 
 
 def _methods() -> list[MethodDescriptor]:

@@ -1,0 +1,99 @@
+"""What happens at each step beside the training: turns, reports, checkpoints, and stopping when told."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.training.adapters.checkpoints import Checkpoints
+from services.training.adapters.patience import patiently
+from services.training.adapters.turns import Turns
+
+
+@dataclass
+class Meter:
+    """Counts tokens against wall time, and remembers losses. Mutable: the trainer writes it at every step."""
+
+    tokens: int = 0
+    started: float = 0.0
+    first_step: int = 0
+    first_loss: float = 0.0
+    last_loss: float = 0.0
+
+    def count(self, tokens: int) -> None:
+        """Add a micro-batch."""
+        self.tokens += tokens
+
+    def rate(self) -> float:
+        """Tokens a second since this worker began to train."""
+        return self.tokens / max(time.monotonic() - self.started, 1e-6) if self.started else 0.0
+
+    def remaining(self, step: int, total: int) -> float:
+        """Seconds left at this worker's pace."""
+        done = step - self.first_step
+        return (total - step) * (time.monotonic() - self.started) / done if done > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step's figures."""
+
+    step: int
+    total: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+
+
+@dataclass(frozen=True)
+class Stopper:
+    """Whether the worker should end. `cancelled`: going on is useless. `must_save`: the run should go on later, elsewhere."""
+
+    cancelled: Callable[[], bool]
+    must_save: Callable[[], bool]
+
+
+def make_callback(
+    meter: Meter, turns: Turns, checkpoints: Checkpoints, stopper: Stopper, report: Callable[[StepReport], None]
+) -> Any:
+    """The trainer's callback. Made in a function, because importing transformers takes seconds."""
+    from transformers import TrainerCallback
+
+    class StepCallback(TrainerCallback):  # type: ignore[misc]
+        """Called by the trainer, in its thread."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Time starts with the first step."""
+            meter.started, meter.first_step = time.monotonic(), state.global_step
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Take the turn."""
+            turns.take()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Give the turn, and stop where told to."""
+            turns.give()
+            if stopper.cancelled():
+                control.should_training_stop = True
+            elif stopper.must_save() and state.global_step < state.max_steps:
+                control.should_save = True
+                control.should_training_stop = True
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+            """Report the step."""
+            if not logs or "loss" not in logs:
+                return
+            meter.last_loss = float(logs["loss"])
+            meter.first_loss = meter.first_loss or meter.last_loss
+            rate, norm = float(logs.get("learning_rate", 0.0)), float(logs.get("grad_norm", 0.0))
+            report(StepReport(state.global_step, state.max_steps, meter.last_loss, rate, norm))
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Store what the trainer saved, unless it was the last step: the adapter follows at once."""
+            if stopper.cancelled() or state.global_step >= state.max_steps:
+                return
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            patiently("object store", lambda: checkpoints.save(state.global_step, folder))
+
+    return StepCallback()

@@ -1,0 +1,77 @@
+"""Loading a base and making it trainable."""
+
+from pathlib import Path
+from typing import Any
+
+from services.training.adapters.exact_speed import SEGMENTED, register_attention
+from services.training.recipe import Recipe
+
+
+def load_tokenizer(base: Path) -> Any:
+    """The base's tokenizer, from local files alone."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+
+
+def load_base(base: Path, recipe: Recipe) -> Any:
+    """The base in the recipe's precision, from local safetensors alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {"dtype": torch.bfloat16 if recipe.precision == "bf16" else torch.float32}
+    if recipe.adapter.kind == "qlora":
+        options["quantization_config"] = _nf4()
+    elif torch.cuda.is_available():
+        options["device_map"] = {"": 0}
+    register_attention()
+    return AutoModelForCausalLM.from_pretrained(
+        base,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        attn_implementation=SEGMENTED,
+        **options,
+    )
+
+
+def _nf4() -> Any:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def trainable_model(base: Path, recipe: Recipe) -> Any:
+    """The model to train: the base under a fresh adapter, or the base itself."""
+    from transformers import set_seed
+
+    model = load_base(base, recipe)
+    if recipe.adapter.kind == "none":
+        return model
+    # The adapter's start is drawn here, so the same seed gives the same run.
+    set_seed(recipe.seed)
+    return _with_adapter(model, recipe)
+
+
+def _with_adapter(model: Any, recipe: Recipe) -> Any:
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if recipe.adapter.kind == "qlora":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    targets = recipe.adapter.target_modules
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=recipe.adapter.r,
+        lora_alpha=recipe.adapter.alpha,
+        lora_dropout=recipe.adapter.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        use_rslora=recipe.adapter.use_rslora,
+        bias="none",
+    )
+    return get_peft_model(model, config)

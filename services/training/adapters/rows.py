@@ -1,0 +1,108 @@
+"""Rows of a dataset as token ids, packed whole into steps. Only the assistant's last words are learned."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tailor.errors import InvalidArgument
+
+IGNORED = -100  # the label that no loss is computed for
+
+
+class ChatTokenizer(Protocol):
+    """What is needed of a transformers tokenizer."""
+
+    eos_token_id: int | None
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
+        """Token ids of a conversation."""
+        ...
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row: its tokens, and how many of them belong to the prompt."""
+
+    row_id: str
+    tokens: tuple[int, ...]
+    prompt_length: int
+
+
+def read_messages(path: Path) -> list[tuple[str, list[dict[str, str]]]]:
+    """The row ids and messages of a Parquet file, in its order."""
+    from pyarrow import parquet
+
+    table = parquet.read_table(path, columns=["row_id", "messages"])
+    return [
+        (row["row_id"], [{"role": m["role"], "content": m["content"]} for m in row["messages"]])
+        for row in table.to_pylist()
+    ]
+
+
+def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer, max_length: int) -> Encoded:
+    """A row through the base's own chat template, the one that serves, up to and with the token that ends the turn.
+
+    InvalidArgument (BAD_ROW) where the last message is not the assistant's or the template rewrites the prompt.
+    """
+    if len(messages) < 2 or messages[-1]["role"] != "assistant":
+        raise InvalidArgument("BAD_ROW", f"Row {row_id} does not end with the assistant's answer.")
+    prompt = tokenizer.apply_chat_template(
+        list(messages[:-1]), add_generation_prompt=True, tokenize=True, return_dict=False
+    )
+    whole = tokenizer.apply_chat_template(list(messages), tokenize=True, return_dict=False)
+    if whole[: len(prompt)] != prompt:
+        raise InvalidArgument(
+            "BAD_ROW", f"The chat template renders the prompt of row {row_id} otherwise once it is answered."
+        )
+    return Encoded(row_id, tuple(_to_end_of_turn(whole, len(prompt), tokenizer.eos_token_id)[:max_length]), len(prompt))
+
+
+def _to_end_of_turn(tokens: list[int], start: int, end_token: int | None) -> list[int]:
+    # Templates put a line break after the turn; generation stops before it, so it is not learned.
+    for index in range(len(tokens) - 1, start, -1):
+        if tokens[index] == end_token:
+            return tokens[: index + 1]
+    return tokens
+
+
+def trainable(rows: Sequence[Encoded]) -> list[Encoded]:
+    """The rows of which something is left to learn; InvalidArgument (NO_ROWS) where there is none."""
+    kept = [row for row in rows if len(row.tokens) > row.prompt_length]
+    if not kept:
+        raise InvalidArgument(
+            "NO_ROWS", "No row has words of the assistant within max_length tokens; raise batch.max_length."
+        )
+    return kept
+
+
+def pack(rows: Sequence[Encoded], capacity: int, seed: int) -> list[list[Encoded]]:
+    """Whole rows in bins of at most `capacity` tokens: the longest first, each into the fullest bin that takes it."""
+    shuffled = sorted(rows, key=lambda row: row.row_id)
+    random.Random(seed).shuffle(shuffled)  # noqa: S311 - an order, not a secret
+    bins: list[list[Encoded]] = []
+    room: list[int] = []
+    for row in sorted(shuffled, key=lambda row: -len(row.tokens)):
+        fitting = [index for index, free in enumerate(room) if free >= len(row.tokens)]
+        if not fitting:
+            bins.append([])
+            room.append(capacity)
+            fitting = [len(bins) - 1]
+        target = min(fitting, key=lambda index: room[index])
+        bins[target].append(row)
+        room[target] -= len(row.tokens)
+    return bins
+
+
+def to_columns(bins: Sequence[Sequence[Encoded]]) -> dict[str, list[list[int]]]:
+    """Bins as the columns that trl's padding-free collator takes."""
+    return {
+        "input_ids": [[token for row in rows for token in row.tokens] for rows in bins],
+        "labels": [[label for row in rows for label in _labels(row)] for rows in bins],
+        "seq_lengths": [[len(row.tokens) for row in rows] for rows in bins],
+    }
+
+
+def _labels(row: Encoded) -> list[int]:
+    return [IGNORED] * row.prompt_length + list(row.tokens[row.prompt_length :])

@@ -1,0 +1,152 @@
+"""The one place that chooses training's real adapters."""
+
+import os
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from services.training import handlers
+from services.training.adapters import tables
+from services.training.adapters.bases import StoredBases
+from services.training.adapters.datasets import StoredDatasets
+from services.training.adapters.sql import SqlRuns
+from services.training.adapters.subprocess_launcher import SubprocessLauncher
+from services.training.consumers import Consumers
+from services.training.domain import Bases, Launcher
+from services.training.handlers import Context
+from services.training.rpc import TrainingServicer
+from services.training.settings import Settings
+from services.training.supervisor import Supervisor
+from tailor.api.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
+from tailor.errors import TailorError
+from tailor.events.consumer import Consumer
+from tailor.events.outbox import Outbox
+from tailor.events.producer import KafkaProducer
+from tailor.logging import get_logger
+from tailor.rpc.keys import authenticator
+from tailor.rpc.server import RpcServer
+from tailor.runtime import Runtime
+from tailor.sql import connect, migrate
+from tailor.storage.s3 import S3Store
+
+log = get_logger(__name__)
+
+NAME = "training"
+MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
+RETRY_SECONDS = 5.0
+# What the service knows and a worker need not.
+WITHHELD = (
+    "TAILOR_DATABASE_",
+    "TAILOR_KAFKA_",
+    "TAILOR_WORKER_",
+    "TAILOR_S3_",
+    "TAILOR_IDENTITY_",
+    "TAILOR_RPC_",
+    "TAILOR_STATUS_",
+)
+
+
+def build(runtime: Runtime, settings: Settings) -> None:
+    """Connect, then serve, listen and supervise."""
+    engine = _database(runtime, settings)
+    producer = runtime.wait_for("kafka", lambda: KafkaProducer.from_settings(settings, NAME))
+    runtime.on_stop(producer.close)
+    store = S3Store.from_settings(settings)
+    outbox = Outbox(engine, tables.outbox, producer)
+    runs, bases = SqlRuns(engine, outbox), StoredBases(store, settings.data_dir / "bases")
+    context = Context(runs, bases, StoredDatasets(store), settings.recipes_dir, _now)
+    runtime.wait_for("object store", bases.list)
+    launcher = _launcher(settings)
+    runtime.on_stop(launcher.stop_all)
+    servicers = [(add_TrainingServiceServicer_to_server, TrainingServicer(context))]
+    runtime.serve(RpcServer(settings, NAME, servicers=servicers, authenticator=authenticator(settings, NAME)))
+    runtime.spawn("outbox", outbox.run)
+    consumer = Consumer(settings, service=NAME, topics=Consumers(context).topics(), producer=producer)
+    runtime.spawn("consumer", consumer.run)
+    supervisor = Supervisor(runs, bases, launcher, _now)
+    supervisor.adopt()
+    runtime.spawn("supervisor", supervisor.run)
+    if settings.default_base and settings.default_base_source:
+        name, source = settings.default_base, settings.default_base_source
+        runtime.spawn("default base", lambda stop: _add_default_base(context, bases, name, source, stop))
+    runtime.ready()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _database(runtime: Runtime, settings: Settings) -> Engine:
+    engine = connect(settings.database_url.get_secret_value())
+    runtime.wait_for("database", lambda: migrate(engine, MIGRATIONS))
+    runtime.on_stop(engine.dispose)
+    return engine
+
+
+def _add_default_base(context: Context, bases: Bases, name: str, source: str, stop: threading.Event) -> None:
+    """Add the installation's base when it is missing; runs wait for it meanwhile."""
+    while not stop.is_set():
+        try:
+            if bases.find(name) is None:
+                for step in handlers.add_base(context, name, source):
+                    log.info("adding the default base", base=name, step=step if isinstance(step, str) else "added")
+        except TailorError as error:
+            log.warning("the default base waits", base=name, reason=error.reason)
+            if not error.retryable:
+                return
+            stop.wait(RETRY_SECONDS)
+        else:
+            return
+
+
+def _launcher(settings: Settings) -> Launcher:
+    if settings.launcher == "subprocess":
+        return SubprocessLauncher(settings.data_dir / "workers", worker_environment(settings, os.environ))
+    return _kubernetes(settings)
+
+
+def worker_environment(settings: Settings, inherited: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
+    """All that a worker on this machine gets: its own credentials, and none of the service's."""
+    environment = {name: value for name, value in inherited.items() if not name.startswith(WITHHELD)}
+    access, secret = settings.s3_access_key, settings.s3_secret_key
+    if settings.worker_s3_access_key:
+        access, secret = settings.worker_s3_access_key, settings.worker_s3_secret_key
+    return environment | {
+        "TAILOR_S3_ENDPOINT": settings.s3_endpoint,
+        "TAILOR_S3_SECURE": str(settings.s3_secure).lower(),
+        "TAILOR_S3_REGION": settings.s3_region,
+        "TAILOR_S3_ACCESS_KEY": access,
+        "TAILOR_S3_SECRET_KEY": secret.get_secret_value(),
+        "TAILOR_IDENTITY_KEY_FILE": str(settings.worker_identity_key_file),
+        "TAILOR_TRUST_FILE": str(settings.trust_file),
+        "TAILOR_TRAINING_ADDRESS": settings.training_address,
+        "TAILOR_DATA_DIR": str(settings.data_dir / "work"),
+    }
+
+
+def _kubernetes(settings: Settings) -> Launcher:
+    from kubernetes import client, config
+
+    from services.training.adapters.kubernetes_launcher import JobOptions, KubernetesLauncher
+
+    config.load_incluster_config()
+    environment = {
+        "TAILOR_S3_ENDPOINT": settings.s3_endpoint,
+        "TAILOR_S3_SECURE": str(settings.s3_secure).lower(),
+        "TAILOR_S3_REGION": settings.s3_region,
+        "TAILOR_TRAINING_ADDRESS": settings.training_address,
+        "TAILOR_LOG_LEVEL": settings.log_level,
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    options = JobOptions(
+        namespace=settings.kubernetes_namespace,
+        image=settings.kubernetes_image,
+        gpus=settings.kubernetes_gpus,
+        secret=settings.kubernetes_worker_secret,
+        queue=settings.kubernetes_queue,
+        environment=environment,
+    )
+    return KubernetesLauncher(client.BatchV1Api(), client.CoreV1Api(), options)

@@ -1,0 +1,112 @@
+"""The training service on the wire."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import grpc
+
+from services.training import handlers, wire
+from services.training.domain import Base, Run
+from services.training.handlers import Context
+from tailor.api.training.v1 import training_pb2 as pb
+from tailor.api.training.v1 import training_pb2_grpc
+from tailor.errors import InvalidArgument, NotFound
+from tailor.rpc.auth import current_caller
+
+WATCH_SECONDS = 0.5
+
+
+class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
+    """Translates calls to handlers."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def CreateRun(self, request: pb.CreateRunRequest, context: grpc.ServicerContext) -> pb.CreateRunResponse:
+        """Queue a recipe on a dataset. The run's id follows from its key, so a repeated request finds its run."""
+        _check_specialist(request.specialist)
+        run = handlers.create_run(
+            self._context, request.specialist, request.dataset_digest, request.base, request.recipe
+        )
+        return pb.CreateRunResponse(run=wire.from_run(run))
+
+    def GetRun(self, request: pb.GetRunRequest, context: grpc.ServicerContext) -> pb.GetRunResponse:
+        """One run."""
+        return pb.GetRunResponse(run=wire.from_run(self._visible(request.run_id)))
+
+    def ListRuns(self, request: pb.ListRunsRequest, context: grpc.ServicerContext) -> pb.ListRunsResponse:
+        """A page of runs, newest first; those of specialists that the caller may use."""
+        if request.specialist:
+            _check_specialist(request.specialist)
+        runs, token = handlers.list_runs(self._context, request.specialist, request.page_size, request.page_token)
+        caller = current_caller()
+        visible = [wire.from_run(run) for run in runs if caller.may_use(run.key.specialist)]
+        return pb.ListRunsResponse(runs=visible, next_page_token=token)
+
+    def WatchRun(self, request: pb.WatchRunRequest, context: grpc.ServicerContext) -> Iterator[pb.WatchRunResponse]:
+        """Every report from the first on, then the run as it ended."""
+        run = self._visible(request.run_id)
+        last = 0
+        yield pb.WatchRunResponse(run=wire.from_run(run))
+        while context.is_active():
+            # The run is read before its reports: once it has ended, no report can follow those that are read next.
+            run = handlers.get_run(self._context, request.run_id)
+            for number, progress in self._context.runs.reports(request.run_id, last):
+                last = number
+                yield pb.WatchRunResponse(run=wire.from_run(replace(run, progress=progress)))
+            if run.state.ended:
+                yield pb.WatchRunResponse(run=wire.from_run(run))
+                return
+            time.sleep(WATCH_SECONDS)
+
+    def CancelRun(self, request: pb.CancelRunRequest, context: grpc.ServicerContext) -> pb.CancelRunResponse:
+        """End a run."""
+        self._visible(request.run_id)
+        return pb.CancelRunResponse(run=wire.from_run(handlers.cancel_run(self._context, request.run_id)))
+
+    def ReportProgress(
+        self, request: pb.ReportProgressRequest, context: grpc.ServicerContext
+    ) -> pb.ReportProgressResponse:
+        """A worker's word."""
+        return pb.ReportProgressResponse(stop=self._report(request))
+
+    def _report(self, request: pb.ReportProgressRequest) -> bool:
+        run_id, epoch = request.run_id, request.epoch
+        match request.WhichOneof("report"):
+            case "progress":
+                progress = wire.to_progress(request.progress, epoch, self._context.now())
+                return handlers.report_progress(self._context, run_id, epoch, progress)
+            case "trained":
+                return handlers.report_trained(self._context, run_id, epoch, wire.to_trained(request.trained))
+            case "failed":
+                return handlers.report_failed(self._context, run_id, epoch, wire.to_failure(request.failed))
+            case "heartbeat":
+                return handlers.heartbeat(self._context, run_id, epoch)
+            case _:
+                raise InvalidArgument(
+                    "EMPTY_REPORT", "A report says one thing.", field_violations={"report": "not set"}
+                )
+
+    def AddBase(self, request: pb.AddBaseRequest, context: grpc.ServicerContext) -> Iterator[pb.AddBaseResponse]:
+        """Fetch a base, saying what is done."""
+        for step in handlers.add_base(self._context, request.name, request.source):
+            if isinstance(step, Base):
+                yield pb.AddBaseResponse(step="added", base=wire.from_base(step))
+            else:
+                yield pb.AddBaseResponse(step=step)
+
+    def ListBases(self, request: pb.ListBasesRequest, context: grpc.ServicerContext) -> pb.ListBasesResponse:
+        """All bases."""
+        return pb.ListBasesResponse(bases=[wire.from_base(base) for base in handlers.list_bases(self._context)])
+
+    def _visible(self, run_id: str) -> Run:
+        run = handlers.get_run(self._context, run_id)
+        if not current_caller().may_use(run.key.specialist):
+            raise NotFound("NO_SUCH_RUN", "There is no such run.", run_id=run_id)
+        return run
+
+
+def _check_specialist(specialist: str) -> None:
+    if not current_caller().may_use(specialist):
+        raise NotFound("NO_SUCH_SPECIALIST", "There is no such specialist.", specialist=specialist)

@@ -1,0 +1,49 @@
+"""What a worker is told: one JSON object, in a file or in the environment."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from services.training.domain import Job
+from tailor.storage.ref import Ref
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """A run as its worker needs it. `start_time` (ISO 8601) is when its first worker started."""
+
+    run_id: str
+    epoch: int
+    specialist: str
+    dataset_digest: str
+    dataset_manifest: Ref
+    base: str
+    base_digest: str
+    recipe: str
+    recipe_json: str
+    first_loss: float
+    start_time: str
+
+
+def to_json(job: Job) -> str:
+    """The job as its worker reads it."""
+    run = job.run
+    spec = WorkerSpec(
+        run_id=run.run_id,
+        epoch=run.epoch,
+        specialist=run.key.specialist,
+        dataset_digest=run.key.dataset_digest,
+        dataset_manifest=run.dataset_manifest,
+        base=run.key.base,
+        base_digest=job.base_digest,
+        recipe=run.recipe,
+        recipe_json=run.recipe_json,
+        first_loss=run.first_loss,
+        start_time=run.start_time.isoformat() if run.start_time else "",
+    )
+    return json.dumps(asdict(spec))
+
+
+def from_json(text: str) -> WorkerSpec:
+    """The inverse of `to_json`."""
+    fields = json.loads(text)
+    return WorkerSpec(**{**fields, "dataset_manifest": Ref(**fields["dataset_manifest"])})

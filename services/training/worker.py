@@ -1,0 +1,55 @@
+"""`python -m services.training.worker`: one run, under one lease epoch. Exits with 0 when it has reported an end or is no longer wanted,
+with 75 when it saved and should be started again, with anything else when it failed."""
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+from services.training.domain import RETRIABLE_EXIT
+from services.training.settings import WorkerSettings
+from services.training.spec import WorkerSpec, from_json
+from tailor.errors import InvalidArgument
+from tailor.logging import configure
+
+
+class Interrupt:
+    """SIGTERM before and after training ends the worker at once; during it, the trainer saves first."""
+
+    def __init__(self) -> None:
+        self.training = threading.Event()
+        self.wanted = threading.Event()
+
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        """The signal's handler."""
+        self.wanted.set()
+        if not self.training.is_set():
+            os._exit(RETRIABLE_EXIT)
+
+
+def read_spec(settings: WorkerSettings) -> WorkerSpec:
+    """The run that this worker was started for; InvalidArgument (NO_RUN)."""
+    text = settings.run_file.read_text(encoding="utf-8") if settings.run_file else settings.run_json
+    if not text:
+        raise InvalidArgument("NO_RUN", "Set TAILOR_RUN_FILE or TAILOR_RUN_JSON.")
+    return from_json(text)
+
+
+def main() -> int:
+    """Run the worker."""
+    from services.training.adapters.work import work
+
+    settings = WorkerSettings()
+    configure("training-worker", settings.log_level)
+    interrupt = Interrupt()
+    signal.signal(signal.SIGTERM, interrupt.handle)
+    return work(settings, read_spec(settings), interrupt.training, interrupt.wanted)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Native threads of the model libraries may not end by themselves.
+    os._exit(code)

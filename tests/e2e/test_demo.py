@@ -1,0 +1,92 @@
+"""`tailor demo` as a newcomer runs it, with a tiny base and the network cut."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import SAMPLE, SETTINGS
+from tests.models import make_tiny_base
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+SPECIALIST = """\
+name = "tiny-reports"
+base = "tiny"
+recipe = "tiny"
+house_terms = ["control envelope", "friction ledger"]
+[gate]
+min_rows = 1
+[[gate.thresholds]]
+metric = "perplexity"
+min_gain_over_base = {gain}
+"""
+
+
+def _cut_off() -> list[str]:
+    """What runs a command without a network, or a skip where the machine does not allow it."""
+    command = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
+    if shutil.which("unshare") is None or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let a test have a network of its own (unshare --net)")
+    return [*command, sys.executable, str(Path(__file__).with_name("offline.py"))]
+
+
+def _sample(directory: Path, gain: float) -> Path:
+    sample = directory / "sample"
+    (sample / "documents").mkdir(parents=True)
+    index = json.loads((SAMPLE / "documents.json").read_text(encoding="utf-8"))
+    chosen = [name for name in index if name.startswith(("board-", "note-"))] + ["corrupt-scan.pdf", "empty.txt"]
+    for name in chosen:
+        shutil.copy(SAMPLE / "documents" / name, sample / "documents" / name)
+    (sample / "documents.json").write_text(json.dumps({name: index[name] for name in chosen}), encoding="utf-8")
+    shutil.copy(SAMPLE / "questions.json", sample)
+    (sample / "specialist.toml").write_text(SPECIALIST.format(gain=gain), encoding="utf-8")
+    return sample
+
+
+def _state(directory: Path) -> Path:
+    texts = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "source").rglob("*.md"))]
+    base = make_tiny_base(directory / "tiny-base", texts)
+    state = directory / "state"
+    state.mkdir(mode=0o700)
+    (state / "settings.toml").write_text(SETTINGS.format(base=base), encoding="utf-8")
+    return state
+
+
+def _demo(prefix: list[str], state: Path, sample: Path) -> tuple[int, str, dict[str, Any]]:
+    command = [*prefix, sys.executable, "-m", "tailor.cli.main", "--state-dir", str(state), "demo", "--sample", str(sample)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False, cwd=SAMPLE.parents[1])
+    file = state / "demo.json"
+    return done.returncode, done.stdout + done.stderr, json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def test_the_demo_runs_without_a_network_and_again_finds_nothing_new(tmp_path: Path) -> None:
+    prefix, state, sample = _cut_off(), _state(tmp_path), _sample(tmp_path, 0.5)
+    status, output, first = _demo(prefix, state, sample)
+    assert status == 0, output
+    rejected = first["documents_rejected"]
+    assert first["documents_published"] == first["documents_anonymized"] + sum(rejected.values())
+    assert rejected == {"CORRUPT": 1, "EMPTY": 1}
+    assert first["promoted"] is True
+    assert first["scores"]["tuned"]["perplexity"] < first["scores"]["base"]["perplexity"]
+    assert first["run"]["steps"] > 0
+    assert len(first["answers"]) == 3
+    assert all(answer["draft_id"].startswith("drf_") for answer in first["answers"])
+    status, output, second = _demo(prefix, state, sample)
+    assert status == 0, output
+    assert "nothing is new" in output
+    assert (second["run"], second["adapter"], second["dataset"]) == (first["run"], first["adapter"], first["dataset"])
+    assert second["documents_rejected"]["DUPLICATE"] == first["documents_anonymized"]
+
+
+def test_the_demo_says_why_the_gate_refuses_and_fails(tmp_path: Path) -> None:
+    status, output, report = _demo([], _state(tmp_path), _sample(tmp_path, 1e9))
+    assert status == 1, output
+    assert "perplexity" in output
+    assert "GATE_NOT_MET" in output
+    assert report["promoted"] is False

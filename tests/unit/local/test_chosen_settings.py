@@ -1,0 +1,27 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from tailor.errors import InvalidArgument
+from tailor.local.environment import Plan, service_environment
+from tailor.local.layout import Layout
+from tailor.local.ports import Ports
+from tailor.local.secrets import ensure
+
+
+def test_the_owners_settings_reach_the_service_they_name_alone(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    plan = Plan(layout, Ports(20000), ensure(layout))
+    layout.settings_file.write_text('[synthetic]\nteacher_model = "llama"\nmax_tokens = 9\n', encoding="utf-8")
+    environment = service_environment("synthetic", plan, os.environ)
+    assert (environment["TAILOR_TEACHER_MODEL"], environment["TAILOR_MAX_TOKENS"]) == ("llama", "9")
+    assert "TAILOR_TEACHER_MODEL" not in service_environment("training", plan, os.environ)
+
+
+def test_a_settings_file_that_is_not_toml_is_refused_by_name(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    plan = Plan(layout, Ports(20000), ensure(layout))
+    layout.settings_file.write_text("[synthetic", encoding="utf-8")
+    with pytest.raises(InvalidArgument, match="settings.toml"):
+        service_environment("synthetic", plan, os.environ)
