@@ -56,7 +56,7 @@ def make_app(settings: Settings, repository: Repository) -> Evaluating:
     channel = service_channel(settings, "inference", settings.inference_address, service=NAME)
     return Evaluating(
         repository=repository,
-        models=RemoteModels(channel),
+        models=RemoteModels(channel, settings.repetition_penalty),
         rows=DatasetRows(store),
         metrics=measure,
         reports=StoredReports(store),

@@ -68,6 +68,7 @@ class Sampling:
     seed: int | None = None
     max_tokens: int = DEFAULT_MAX_TOKENS
     stop: tuple[str, ...] = ()
+    repetition_penalty: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,8 @@ def check_sampling(sampling: Sampling) -> dict[str, str]:
         wrong["sampling.temperature"] = "From 0 to 2."
     if not 0 < sampling.top_p <= 1:
         wrong["sampling.top_p"] = "Above 0, at most 1."
+    if not 1 <= sampling.repetition_penalty <= 2:
+        wrong["sampling.repetition_penalty"] = "From 1 to 2."
     if sampling.max_tokens < 1:
         wrong["sampling.max_tokens"] = "At least 1."
     if sampling.seed is not None and not 0 < sampling.seed < 2**63:

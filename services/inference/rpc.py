@@ -131,6 +131,7 @@ def to_ask(request: inference_pb2.GenerateRequest) -> Ask:
             seed=sampling.seed or None,
             max_tokens=sampling.max_tokens or DEFAULT_MAX_TOKENS,
             stop=tuple(sampling.stop),
+            repetition_penalty=sampling.repetition_penalty or 1.0,
         ),
     )
 

@@ -14,6 +14,8 @@ from tailor.errors import InvalidArgument, TailorError
 
 BASE = "base"
 MAX_TOKENS = 160
+# As in the evaluation: a small model's greedy answers go in circles without it.
+REPETITION_PENALTY = 1.15
 
 Show = Callable[[RenderableType], None]
 
@@ -47,7 +49,8 @@ def _answer(client: TailorClient, name: str, question: str, texts: dict[str, str
         texts[name] = ""
         draft_id = ""
         try:
-            for piece in client.stream(name, question, max_tokens=MAX_TOKENS, temperature=0.0):
+            stream = client.stream(name, question, max_tokens=MAX_TOKENS, repetition_penalty=REPETITION_PENALTY)
+            for piece in stream:
                 texts[name] += piece.text
                 draft_id = piece.draft_id
                 show(side_by_side(list(texts.items())))

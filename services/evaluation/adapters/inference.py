@@ -17,7 +17,8 @@ CALL_SECONDS = 300
 class RemoteModels:
     """Satisfies `domain.Models`."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, repetition_penalty: float) -> None:
+        self._repetition_penalty = repetition_penalty
         self._stub = inference_pb2_grpc.InferenceServiceStub(channel)
 
     def load(self, adapter_digest: str, manifest: Ref) -> str:
@@ -32,7 +33,9 @@ class RemoteModels:
         request = inference_pb2.GenerateRequest(
             model=model,
             messages=_messages(messages),
-            sampling=inference_pb2.Sampling(temperature=0, max_tokens=max_tokens),
+            sampling=inference_pb2.Sampling(
+                temperature=0, max_tokens=max_tokens, repetition_penalty=self._repetition_penalty
+            ),
         )
         with wire_errors("inference"):
             text: str = self._stub.Generate(request, timeout=CALL_SECONDS).text

@@ -134,13 +134,16 @@ class TransformersStream:
         if self._sampling.seed is not None:
             generator.manual_seed(self._sampling.seed)
         tokens: Sequence[int] = self._prompt
+        written: list[int] = []
         cache = None
         for count in range(1, self._sampling.max_tokens + 1):
             if self._cancelled.is_set():
                 yield Piece("", count - 1, CANCELLED)
                 return
             logits, cache = self._engine.step(tokens, cache, self._adapter)
+            logits = penalised(logits, (*self._prompt, *written), self._sampling.repetition_penalty)
             token = draw(logits, self._sampling, generator)
+            written.append(token)
             if self._engine.ends(token):
                 yield Piece(writer.rest(), count, STOPPED)
                 return
@@ -151,6 +154,15 @@ class TransformersStream:
             yield Piece(text, count)
             tokens = (token,)
         yield Piece(writer.rest(), self._sampling.max_tokens, LENGTH)
+
+
+def penalised(logits: torch.Tensor, seen: Sequence[int], penalty: float) -> torch.Tensor:
+    """Logits (vocabulary,) with those of seen tokens made smaller: divided where positive, multiplied where negative (CTRL)."""
+    if penalty == 1:
+        return logits
+    places = torch.tensor(sorted(set(seen)))
+    held = logits[places]
+    return logits.index_copy(0, places, torch.where(held > 0, held / penalty, held * penalty))
 
 
 def draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:

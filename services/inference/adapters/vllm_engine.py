@@ -102,6 +102,7 @@ class VllmEngine:
             seed=sampling.seed,
             max_tokens=sampling.max_tokens,
             stop=list(sampling.stop),
+            repetition_penalty=sampling.repetition_penalty,
             output_kind=RequestOutputKind.DELTA,
         )
         outputs = self._outputs(prompt, adapter, parameters)

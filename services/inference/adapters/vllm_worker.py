@@ -5,6 +5,9 @@ reads index -1 (no adapter) as the last slot, which lets an adapter leak into th
 groups the tokens of a step by slot and multiplies each group once.
 """
 
+import ctypes
+import signal
+import sys
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms import current_platform
 from vllm.v1.worker.cpu_worker import CPUWorker
 
+PR_SET_PDEATHSIG = 1
 WRAPPER = f"{__name__}.GroupedLora"
 
 # A slot and the rows of the step that use it; None where all rows do.
@@ -71,10 +75,17 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
             offset += width
 
 
+def die_with_parent() -> None:
+    """Ask Linux to end this process when the thread that started it ends; vLLM's core outlives a killed service otherwise."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class TailorWorker(CPUWorker):  # type: ignore[misc]
     """A CPU worker that applies adapters through GroupedLora."""
 
     def load_model(self, **kwargs: Any) -> None:
         """Load the base with its LoRA layers."""
+        die_with_parent()
         type(current_platform).get_punica_wrapper = classmethod(lambda _: WRAPPER)
         super().load_model(**kwargs)
