@@ -96,8 +96,18 @@ class Supervisor:
     def _stop_leftovers(self, running: set[tuple[str, int]]) -> None:
         """Whoever no longer holds a lease must end: cancelled runs, old epochs. `running` was read before this look."""
         for run_id, epoch in [worker for worker in self._started if worker not in running]:
+            if self._tidies_up(run_id, epoch):
+                continue
             self._launcher.stop(run_id, epoch)
             self._started.discard((run_id, epoch))
+
+    def _tidies_up(self, run_id: str, epoch: int) -> bool:
+        """True while a worker that succeeded, moments ago, removes its checkpoints."""
+        run = self._runs.find(run_id)
+        if run is None or run.state is not RunState.SUCCEEDED or run.epoch != epoch or run.end_time is None:
+            return False
+        recent = self._now() - run.end_time < LEASE
+        return recent and self._launcher.exit_code(run_id, epoch) is None
 
     def _next_job(self) -> Job | None:
         with self._runs.unit() as unit:

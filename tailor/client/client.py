@@ -46,7 +46,12 @@ class TailorClient:
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> Answer:
         """One whole answer of a specialist (or `base`) to a prompt, or to the messages of a chat."""
-        request = _request(model, prompt, messages, _sampling(temperature, top_p, seed, max_tokens, stop, repetition_penalty))
+        request = _request(
+            model,
+            prompt,
+            messages,
+            _sampling(temperature, top_p, seed, max_tokens, stop=stop, repetition_penalty=repetition_penalty),
+        )
         with wire_errors(SERVICE):
             return to_answer(self._stub.Generate(request, timeout=timeout_seconds))
 
@@ -65,7 +70,12 @@ class TailorClient:
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> Generator[Piece, None, None]:
         """The answer as it is written. The call begins with the first `next`; closing the iterator cancels it, and the generation."""
-        request = _request(model, prompt, messages, _sampling(temperature, top_p, seed, max_tokens, stop, repetition_penalty))
+        request = _request(
+            model,
+            prompt,
+            messages,
+            _sampling(temperature, top_p, seed, max_tokens, stop=stop, repetition_penalty=repetition_penalty),
+        )
         return self._pieces(request, timeout_seconds)
 
     def _pieces(self, request: inference_pb2.GenerateRequest, timeout_seconds: float) -> Generator[Piece, None, None]:
@@ -99,7 +109,7 @@ class TailorClient:
 
 
 def _sampling(
-    temperature: float, top_p: float, seed: int, max_tokens: int, stop: Sequence[str], repetition_penalty: float
+    temperature: float, top_p: float, seed: int, max_tokens: int, *, stop: Sequence[str], repetition_penalty: float
 ) -> inference_pb2.Sampling:
     return inference_pb2.Sampling(
         temperature=temperature,

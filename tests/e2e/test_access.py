@@ -19,7 +19,9 @@ pytestmark = pytest.mark.e2e
 
 
 def _methods() -> list[MethodDescriptor]:
-    modules = [info.name for info in pkgutil.walk_packages(tailor.api.__path__, "tailor.api.") if info.name.endswith("_pb2")]
+    modules = [
+        info.name for info in pkgutil.walk_packages(tailor.api.__path__, "tailor.api.") if info.name.endswith("_pb2")
+    ]
     files = [importlib.import_module(name).DESCRIPTOR for name in modules]
     return [method for file in files for service in file.services_by_name.values() for method in service.methods]
 
@@ -62,7 +64,9 @@ def test_no_method_answers_without_a_right_credential(installation: Installation
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
-def test_a_callers_key_opens_the_callers_methods_alone(installation: Installation, method: MethodDescriptor, caller_key: str) -> None:
+def test_a_callers_key_opens_the_callers_methods_alone(
+    installation: Installation, method: MethodDescriptor, caller_key: str
+) -> None:
     access = method.GetOptions().Extensions[common_pb2.access]
     refused = _code(installation, method, caller_key) is grpc.StatusCode.PERMISSION_DENIED
     assert refused != (common_pb2.ROLE_CALLER in access.roles or access.any_authenticated)

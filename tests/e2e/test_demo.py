@@ -31,7 +31,10 @@ min_gain_over_base = {gain}
 def _cut_off() -> list[str]:
     """What runs a command without a network, or a skip where the machine does not allow it."""
     command = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
-    if shutil.which("unshare") is None or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*command, "true"], capture_output=True, check=False).returncode
+    ):
         pytest.skip("this machine does not let a test have a network of its own (unshare --net)")
     return [*command, sys.executable, str(Path(__file__).with_name("offline.py"))]
 
@@ -59,10 +62,24 @@ def _state(directory: Path) -> Path:
 
 
 def _demo(prefix: list[str], state: Path, sample: Path) -> tuple[int, str, dict[str, Any]]:
-    command = [*prefix, sys.executable, "-m", "tailor.cli.main", "--state-dir", str(state), "demo", "--sample", str(sample)]
+    command = [
+        *prefix,
+        sys.executable,
+        "-m",
+        "tailor.cli.main",
+        "--state-dir",
+        str(state),
+        "demo",
+        "--sample",
+        str(sample),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False, cwd=SAMPLE.parents[1])
     file = state / "demo.json"
-    return done.returncode, done.stdout + done.stderr, json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return (
+        done.returncode,
+        done.stdout + done.stderr,
+        json.loads(file.read_text(encoding="utf-8")) if file.exists() else {},
+    )
 
 
 def test_the_demo_runs_without_a_network_and_again_finds_nothing_new(tmp_path: Path) -> None:

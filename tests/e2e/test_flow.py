@@ -65,11 +65,19 @@ def _connections(installation: Installation) -> Connections:
 
 def _submissions(directory: Path) -> list[Submission]:
     sample = collect([SAMPLE / "documents"], Description())
-    chosen = [one for one in sample if one.path.name.startswith(WANTED) or one.path.name in ("corrupt-scan.pdf", "empty.txt")]
+    chosen = [
+        one for one in sample if one.path.name.startswith(WANTED) or one.path.name in ("corrupt-scan.pdf", "empty.txt")
+    ]
     long = directory / "long.md"
-    long.write_text("# Engagement report: a long one\n\n" + "The control envelope holds, says the ledger. " * 115_000, encoding="utf-8")
+    long.write_text(
+        "# Engagement report: a long one\n\n" + "The control envelope holds, says the ledger. " * 115_000,
+        encoding="utf-8",
+    )
     assert long.stat().st_size > 5_000_000
-    return [*chosen, *collect([long], replace(Description(), source="archive", department="risk", confidentiality="internal"))]
+    return [
+        *chosen,
+        *collect([long], replace(Description(), source="archive", department="risk", confidentiality="internal")),
+    ]
 
 
 def _flow(installation: Installation) -> registry_pb2.GetFlowResponse:
@@ -89,7 +97,9 @@ def _runs(installation: Installation) -> list[training_pb2.Run]:
     return list(stub.ListRuns(training_pb2.ListRunsRequest(specialist=NAME), timeout=10).runs)
 
 
-def test_every_document_is_accounted_for_though_the_first_services_are_killed(installation: Installation, tmp_path: Path) -> None:
+def test_every_document_is_accounted_for_though_the_first_services_are_killed(
+    installation: Installation, tmp_path: Path
+) -> None:
     registry = installation.registry
     assert registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=SPECIALIST)).created
     assert not registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=SPECIALIST)).created
@@ -97,7 +107,9 @@ def test_every_document_is_accounted_for_though_the_first_services_are_killed(in
     connections = _connections(installation)
     published = publish_all(connections, submissions)
     producer = KafkaRecordProducer(connections.kafka())
-    producer.send(Record("document.submitted.v1", "poison", b"\xff\xfe not JSON", {"content-type": "application/json"}))()
+    producer.send(
+        Record("document.submitted.v1", "poison", b"\xff\xfe not JSON", {"content-type": "application/json"})
+    )()
     producer.close()
     for component in ("ingestion", "anonymization", "registry"):
         _kill(installation, component)
@@ -157,7 +169,9 @@ def test_one_dataset_one_run_and_one_promotion_though_every_service_is_killed(in
 
 
 def _adapters(installation: Installation) -> list[registry_pb2.CatalogueAdapter]:
-    return list(installation.registry.ListAdapters(registry_pb2.ListAdaptersRequest(specialist=NAME), timeout=10).adapters)
+    return list(
+        installation.registry.ListAdapters(registry_pb2.ListAdaptersRequest(specialist=NAME), timeout=10).adapters
+    )
 
 
 def _client(installation: Installation) -> TailorClient:
@@ -234,7 +248,9 @@ def test_the_same_corpus_again_makes_nothing_new(installation: Installation, tmp
 
 
 @pytest.mark.parametrize("store", ["store", "database", "broker"])
-def test_a_store_that_is_killed_in_mid_flow_loses_nothing(installation: Installation, tmp_path: Path, store: str) -> None:
+def test_a_store_that_is_killed_in_mid_flow_loses_nothing(
+    installation: Installation, tmp_path: Path, store: str
+) -> None:
     before = _flow(installation)
     folder = tmp_path / f"new-{store}"
     folder.mkdir()

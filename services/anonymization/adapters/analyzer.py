@@ -103,6 +103,9 @@ class Analyzer:
         self._cache: OrderedDict[bytes, tuple[Finding, ...]] = OrderedDict()
         self._cache_size = cache_size
         self._lock = threading.Lock()
+        self._names = LanguageModel(lexicon)
+        self._keeps_rest = all(policy.action(kind) is Action.KEEP for kind in ("LOCATION", "NRP", "DATE_TIME"))
+        self._blank = engine.nlp_engine.process_text("", "en")
 
     @classmethod
     def load(cls, model: str, policy: Policy, key: bytes) -> "Analyzer":
@@ -132,10 +135,11 @@ class Analyzer:
         known = {digest: self._cache[digest] for digest in digests if digest in self._cache}
         new = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
         telling = {digest: text for digest, text in new.items() if TELLING.search(text)}
-        read = self._engine.nlp_engine.process_batch(list(telling.values()), "en", batch_size=BATCH)
+        modelled = {digest: text for digest, text in telling.items() if self._needs_model(text)}
+        read = self._engine.nlp_engine.process_batch(list(modelled.values()), "en", batch_size=BATCH)
+        artifacts = {digest: each for digest, (_, each) in zip(modelled, read, strict=True)}
         analysed = {
-            digest: tuple(self._analyze(text, artifacts))
-            for digest, (text, artifacts) in zip(telling, read, strict=True)
+            digest: tuple(self._analyze(text, artifacts.get(digest, self._blank))) for digest, text in telling.items()
         }
         known |= dict.fromkeys(new, ()) | analysed
         for digest in digests:
@@ -144,6 +148,10 @@ class Analyzer:
         while len(self._cache) > self._cache_size:
             self._cache.popitem(last=False)
         return [known[digest] for digest in digests]
+
+    def _needs_model(self, text: str) -> bool:
+        """False where the language model could say nothing that would be believed; it takes most of the time."""
+        return not self._keeps_rest or self._names.may_find(text)
 
     def _analyze(self, text: str, artifacts: NlpArtifacts) -> Iterator[Finding]:
         allowed = self.policy.allowed(text)
@@ -160,14 +168,8 @@ def paragraphs(text: str) -> Iterator[tuple[int, str]]:
     start = 0
     for end in [*(match.end() for match in PARAGRAPH_END.finditer(text)), len(text)]:
         while end - start > LONGEST_PARAGRAPH:
-            cut = (
-                max(
-                    text.rfind("\n", start, start + LONGEST_PARAGRAPH),
-                    text.rfind(". ", start, start + LONGEST_PARAGRAPH),
-                )
-                + 1
-            )
-            cut = cut if cut > start else start + LONGEST_PARAGRAPH
+            limit = start + LONGEST_PARAGRAPH
+            cut = next((place + 1 for mark in ("\n", ". ") if (place := text.rfind(mark, start, limit)) > start), limit)
             yield start, text[start:cut]
             start = cut
         if end > start:

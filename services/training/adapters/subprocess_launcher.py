@@ -95,9 +95,10 @@ class SubprocessLauncher:
 
     def _process(self, name: str) -> Process | None:
         """The worker, if it lives."""
+        # A child counts as alive until it is reaped; the kernel shows one as a zombie before its last thread has gone.
         child = self._children.get(name)
-        if child is not None and child.poll() is not None:
-            return None
+        if child is not None:
+            return Process(child.pid, "") if child.poll() is None else None
         try:
             pid, _, started = self._pid_file(name).read_text(encoding="utf-8").partition(" ")
         except FileNotFoundError:

@@ -120,7 +120,8 @@ class Worker:
         whole = trainer.state.global_step >= self._total
         if whole:
             training.clear()
-        return (trainer.model if whole else None), tokenizer, encoded
+        # Without autocast, which the trainer put around it: what is saved will be asked without.
+        return (_bare(trainer) if whole else None), tokenizer, encoded
 
     def _conclude(self, model: Any, tokenizer: Any, encoded: list[rows.Encoded], found: inputs.Inputs) -> None:
         """Save, prove, store and report."""
@@ -199,3 +200,7 @@ class Worker:
         )
         failed.create_time.FromDatetime(datetime.now(UTC))
         patiently("training service", lambda: self._voice.failed(failed), seconds=REPORT_SECONDS)
+
+
+def _bare(trainer: Any) -> Any:
+    return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)

@@ -23,5 +23,5 @@ def test_a_settings_file_that_is_not_toml_is_refused_by_name(tmp_path: Path) -> 
     layout = Layout(tmp_path)
     plan = Plan(layout, Ports(20000), ensure(layout))
     layout.settings_file.write_text("[synthetic", encoding="utf-8")
-    with pytest.raises(InvalidArgument, match="settings.toml"):
+    with pytest.raises(InvalidArgument, match=r"settings\.toml"):
         service_environment("synthetic", plan, os.environ)

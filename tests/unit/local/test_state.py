@@ -37,7 +37,9 @@ def test_a_stopped_stack_keeps_its_ports_and_no_process() -> None:
 
 
 def test_a_zombie_is_not_alive() -> None:
-    child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert child.stdout is not None
     child.stdout.readline()
     reference = identify(child.pid)

@@ -18,11 +18,17 @@ from tailor.storage.ref import Ref
 
 GATE = Gate((Threshold("rougeL", 0.02, 0.01), Threshold("perplexity", 1.0, 0.5)), min_rows=8)
 SPECIALIST = Specialist("engagement-reports", "smollm2-135m-instruct", "lora", gate=GATE)
-ADAPTER = Adapter("ab12", POLICY, "engagement-reports", Ref("s3://models/a", "ab12", 3), "cd34", "smollm2-135m-instruct")
+ADAPTER = Adapter(
+    "ab12", POLICY, "engagement-reports", Ref("s3://models/a", "ab12", 3), "cd34", "smollm2-135m-instruct"
+)
 
 
 def _evaluation(
-    candidate: dict[str, float], *, rows: int = 16, incumbent: dict[str, float] | None = None, base: dict[str, float] | None = None
+    candidate: dict[str, float],
+    *,
+    rows: int = 16,
+    incumbent: dict[str, float] | None = None,
+    base: dict[str, float] | None = None,
 ) -> Evaluation:
     base = base or {"rougeL": 0.10, "perplexity": 20.0}
     return Evaluation("evl_1", "ab12", "engagement-reports", rows, base, candidate, incumbent, 0)
@@ -84,7 +90,13 @@ def test_a_reward_adapter_never_serves() -> None:
 
 @pytest.mark.parametrize(
     ("ranking", "rubric", "comment"),
-    [((), (1, 1, 1), ""), (("a", "a"), (0, 0, 0), ""), (("a",), (0, 0, 0), ""), (("a", "b"), (6, 0, 0), ""), (("a", "b"), (0, 0, 0), "x" * 4001)],
+    [
+        ((), (1, 1, 1), ""),
+        (("a", "a"), (0, 0, 0), ""),
+        (("a",), (0, 0, 0), ""),
+        (("a", "b"), (6, 0, 0), ""),
+        (("a", "b"), (0, 0, 0), "x" * 4001),
+    ],
 )
 def test_refuses_a_wrong_judgement(ranking: tuple[str, ...], rubric: tuple[int, int, int], comment: str) -> None:
     with pytest.raises(InvalidArgument):

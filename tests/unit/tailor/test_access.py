@@ -17,7 +17,9 @@ ROLES = list(common_pb2.Role.keys())
 
 
 def _methods() -> list[MethodDescriptor]:
-    modules = [info.name for info in pkgutil.walk_packages(tailor.api.__path__, "tailor.api.") if info.name.endswith("_pb2")]
+    modules = [
+        info.name for info in pkgutil.walk_packages(tailor.api.__path__, "tailor.api.") if info.name.endswith("_pb2")
+    ]
     descriptors = [importlib.import_module(name).DESCRIPTOR for name in modules]
     return [method for file in descriptors for service in file.services_by_name.values() for method in service.methods]
 

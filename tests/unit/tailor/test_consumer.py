@@ -16,7 +16,9 @@ SECRET = b"\xff\xffSarah Jenkins"
 
 
 def _consumer(handler: Handler, producer: MemoryProducer) -> Consumer:
-    return Consumer(KafkaSettings(), service="training", topics={TOPIC: handler}, producer=producer, sleep=lambda _: None)
+    return Consumer(
+        KafkaSettings(), service="training", topics={TOPIC: handler}, producer=producer, sleep=lambda _: None
+    )
 
 
 def _event(offset: int = 7) -> Event:
@@ -51,7 +53,9 @@ def test_a_lasting_failure_crashes_instead_of_losing_the_event() -> None:
 
 def test_an_undecodable_event_is_dead_lettered_by_reference_alone() -> None:
     producer = MemoryProducer()
-    assert _consumer(lambda event: _fail(decode(event, models_pb2.DatasetBuilt)), producer).handle(_event(), threading.Event())
+    assert _consumer(lambda event: _fail(decode(event, models_pb2.DatasetBuilt)), producer).handle(
+        _event(), threading.Event()
+    )
     topic, _, letter, _ = producer.sent[0]
     assert topic == DEAD_LETTERS
     assert isinstance(letter, drafts_pb2.EventDeadLettered)

@@ -131,7 +131,11 @@ def test_an_api_key_is_admitted_by_its_role_alone(address: str) -> None:
 def test_errors_carry_reason_violations_and_retry_over_the_wire(world: World, address: str) -> None:
     with pytest.raises(InvalidArgument) as wrong:
         _anonymize(address, _token(world, "registry"), "wrong")
-    assert (wrong.value.reason, wrong.value.field_violations, wrong.value.metadata) == ("BAD_TEXT", {"text": "wrong"}, {"hint": "x"})
+    assert (wrong.value.reason, wrong.value.field_violations, wrong.value.metadata) == (
+        "BAD_TEXT",
+        {"text": "wrong"},
+        {"hint": "x"},
+    )
     with pytest.raises(ResourceExhausted) as full:
         _anonymize(address, _token(world, "registry"), "full")
     assert full.value.retry_after_seconds == 1.5

@@ -4,7 +4,7 @@ import pytest
 
 from services.training import handlers
 from services.training.domain import MAX_ATTEMPTS, RETRIABLE_EXIT, RunState
-from tests.unit.training.fakes import House, built, progress
+from tests.unit.training.fakes import House, built, progress, trained
 
 
 @pytest.fixture
@@ -120,3 +120,13 @@ def test_worker_that_cannot_be_started_is_tried_again() -> None:
     house.now.forward(5)
     house.supervisor.tick()
     assert len(house.launcher.started) == 1
+
+
+def test_worker_that_succeeded_may_tidy_up_before_it_is_stopped(house: House) -> None:
+    run_id = house.only_run().run_id
+    handlers.report_trained(house.context, run_id, 1, trained())
+    house.supervisor.tick()
+    assert house.launcher.stopped == []
+    house.now.forward(31)
+    house.supervisor.tick()
+    assert house.launcher.stopped == [(run_id, 1)]

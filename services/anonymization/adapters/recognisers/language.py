@@ -26,6 +26,13 @@ class LanguageModel:
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
 
+    def may_find(self, text: str) -> bool:
+        """True where some word could be believed to be a name."""
+        tokens = tokenise(text)
+        return not is_heading(text) and any(
+            self._is_strange(token, tokens, index, "PERSON") for index, token in enumerate(tokens)
+        )
+
     def find(self, text: str, entities: Any) -> list[Finding]:
         """Entities that the lexicon believes in."""
         tokens = tokenise(text)

@@ -74,17 +74,19 @@ def _stacked(blocks: Iterable[str]) -> str:
 
 def _lines(data: bytes) -> Iterator[Line]:
     for page in extract_pages(io.BytesIO(data), maxpages=MAX_PAGES, laparams=LAParams()):
+        # A mark without width stays alone, outside the boxes; it belongs to the line at its height.
+        marks = {round(item.y0): item.get_text().strip() for item in page if isinstance(item, LTTextLine)}
         below: float | None = None
         for box in page:
             for line in box if isinstance(box, LTTextBox) else ():
                 if isinstance(line, LTTextLine) and line.get_text().strip():
-                    yield _line(line, -1.0 if below is None else below - line.y1)
+                    yield _line(line, marks.pop(round(line.y0), ""), -1.0 if below is None else below - line.y1)
                     below = line.y0
 
 
-def _line(line: LTTextLine, gap: float) -> Line:
+def _line(line: LTTextLine, mark: str, gap: float) -> Line:
     sizes = Counter(round(item.size, 1) for item in line if isinstance(item, LTChar) and item.get_text().strip())
-    return Line(" ".join(line.get_text().split()), sizes.most_common(1)[0][0] if sizes else 0.0, gap)
+    return Line(" ".join([*mark.split(), *line.get_text().split()]), sizes.most_common(1)[0][0] if sizes else 0.0, gap)
 
 
 def _blocks(lines: list[Line]) -> Iterator[str]:
