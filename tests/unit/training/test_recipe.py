@@ -20,7 +20,7 @@ def test_every_recipe_of_the_installation_parses(name: str) -> None:
 
 
 def test_demo_recipe_stays_within_its_budget() -> None:
-    assert load_recipe("lora").limit.max_tokens == 50_000
+    assert load_recipe("lora").limit.max_tokens <= 50_000
 
 
 def test_digest_follows_the_settings_and_not_the_spelling() -> None:
