@@ -18,6 +18,8 @@ class KafkaSettings(BaseSettings):
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
     kafka_ca_file: Path | None = None
+    # A stable name of this replica: one that was killed takes its place in the group again at once. Empty for a dynamic member.
+    kafka_group_instance_id: str = ""
     # For a broker that may forget the last moment when it is killed, as the embedded one does; see tailor/events/watch.py.
     kafka_resend_seconds: float = Field(0.0, ge=0)
 

@@ -76,6 +76,7 @@ class Consumer:
                 *self._handlers,
                 group_id=self._service,
                 client_id=self._service,
+                group_instance_id=self._settings.kafka_group_instance_id or None,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 max_poll_records=20,

@@ -106,6 +106,8 @@ def _chosen(service: str, settings_file: Path) -> dict[str, str]:
 def _addresses(service: str, ports: Ports) -> dict[str, str]:
     return {
         "TAILOR_KAFKA_BOOTSTRAP_SERVERS": ports.address("broker"),
+        # The embedded broker never expires a killed member; a static one takes its own place again.
+        "TAILOR_KAFKA_GROUP_INSTANCE_ID": f"{service}-0",
         "TAILOR_KAFKA_RESEND_SECONDS": "5",
         "TAILOR_RPC_HOST": "127.0.0.1",
         "TAILOR_RPC_PORT": str(ports[f"{service}-rpc"]),

@@ -220,3 +220,30 @@ def test_a_killed_broker_is_waited_for_and_nothing_that_it_acknowledged_is_lost(
         assert len(seen) == 60
     finally:
         stack.down(root)
+
+
+def test_a_killed_member_takes_its_place_again_at_once(
+    settings: ServiceSettings, producer: KafkaProducer, topic: str
+) -> None:
+    import subprocess
+    import sys
+
+    program = (
+        "import sys; from tailor.events.consumer import Consumer; from tailor.events.memory import MemoryProducer; "
+    )
+    program += "from tailor.settings import KafkaSettings; import threading; "
+    program += "settings = KafkaSettings(kafka_bootstrap_servers=sys.argv[1], kafka_group_instance_id='group-0'); "
+    program += "handler = lambda event: print('handled', flush=True); "
+    program += "Consumer(settings, service=sys.argv[2], topics={sys.argv[2]: handler}, producer=MemoryProducer()).run(threading.Event())"
+    producer.send(topic, "first", models_pb2.RunFailed(), "evt_first")
+    command = [sys.executable, "-c", program, settings.kafka_bootstrap_servers, topic]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as member:
+        assert member.stdout is not None
+        assert "handled" in member.stdout.readline()
+        member.kill()
+    for number in range(8):
+        producer.send(topic, f"key_{number}", models_pb2.RunFailed(), f"evt_{number}")
+    seen: set[str] = set()
+    again = settings.model_copy(update={"kafka_group_instance_id": "group-0"})
+    _run(_consumer(again, topic, lambda event: seen.add(event.event_id), topic).run, lambda: len(seen) >= 8, 20)
+    assert {f"evt_{number}" for number in range(8)} <= seen
