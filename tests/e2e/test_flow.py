@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -259,6 +260,9 @@ def test_a_store_that_is_killed_in_mid_flow_loses_nothing(
         (folder / f"{number}.md").write_text(text, encoding="utf-8")
     labels = replace(Description(), source="wiki", department="risk", confidentiality="internal")
     publish_all(_connections(installation), collect([folder], labels))
+    if store == "broker":
+        # The embedded broker writes to disk once a second, and `tailor publish` does not remember (docs/decisions/0006).
+        time.sleep(2.5)
     _kill(installation, store)
     expected = before.anonymized + sum(before.rejected.values()) + 6
     after = _accounted(installation, expected)
