@@ -10,7 +10,7 @@ PROTOS := $(shell find proto -name '*.proto' | sort)
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check fmt proto sample up down bench images lock
+.PHONY: help install demo test test-fast check fmt proto sample up down images lock
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -61,9 +61,6 @@ up: install ## Start the embedded stack
 
 down: install ## Stop it
 	$(BIN)/tailor down
-
-bench: install ## Measure, as ratios
-	$(BIN)/python -m tests.bench
 
 images: ## Build every service's image
 	docker compose build
