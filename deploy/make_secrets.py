@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deploy.init.credentials import Credentials
 from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
-from tailor.local.secrets import ADMIN, Secrets, ensure, write
+from tailor.local.secrets import ADMIN, WORKER, Secrets, ensure, write
 from tailor.storage.buckets import ACCESS
 
 DATABASE_HOST = "postgres:5432"
@@ -23,13 +23,13 @@ ADMINISTRATOR = "postgres"
 def make(folder: Path) -> Path:
     """Write what is missing under `FOLDER/secrets`, which it returns."""
     secrets = ensure(Layout(folder.absolute()))
-    credentials = {service: _credentials(service, secrets) for service in SERVICES}
+    credentials = {service: _credentials(service, secrets) for service in (*SERVICES, WORKER)}
     entries = {service: asdict(own) for service, own in credentials.items()}
     write(secrets.directory / "stores.json", json.dumps(entries, indent=1))
     for name, settings in _administration(secrets).items():
         _write_env(secrets.directory / f"{name}.env", settings)
-    for service, own in credentials.items():
-        settings = _store_settings(service, own) | _own_settings(service, secrets)
+    for service in SERVICES:
+        settings = _store_settings(service, credentials[service]) | _own_settings(service, secrets)
         _write_env(secrets.directory / f"{service}.env", settings)
     for path in (*secrets.directory.glob("*.pem"), secrets.trust_file, secrets.directory / "stores.json"):
         path.chmod(0o644)
@@ -74,6 +74,10 @@ def _own_settings(service: str, secrets: Secrets) -> dict[str, str]:
         },
         "anonymization": {"TAILOR_QUARANTINE_KEY": values["quarantine.key"], "TAILOR_VAULT_KEY": values["vault.key"]},
         "registry": {"TAILOR_BOOTSTRAP_OPERATOR_KEY_SHA256": secrets.operator_key_sha256},
+        "training": {
+            "TAILOR_WORKER_S3_ACCESS_KEY": secrets.s3(WORKER).access_key,
+            "TAILOR_WORKER_S3_SECRET_KEY": secrets.s3(WORKER).secret_key,
+        },
         "inference": {"TAILOR_DIGEST_KEY": values["inference.digest.key"]},
         "console": {"TAILOR_SESSION_SECRET": values["console.session"], "TAILOR_PASSWORD": values["console.password"]},
     }

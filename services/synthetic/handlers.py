@@ -85,8 +85,12 @@ def on_specialist(app: Synthetic, specialist: Specialist) -> None:
 
 def fill_in(app: Synthetic, specialist: Specialist) -> None:
     """Read the documents that came before the specialist's newest revision from the registry, once; Unavailable without it."""
-    if app.repository.filled_revision(specialist.name) >= specialist.revision:
-        return
+    if app.repository.filled_revision(specialist.name) < specialist.revision:
+        catch_up(app, specialist)
+
+
+def catch_up(app: Synthetic, specialist: Specialist) -> None:
+    """Read all of the specialist's documents from the registry: what its caller sees there may not have come by its topic yet."""
     for document in app.list_documents(specialist.name):
         app.repository.keep_document(document)
     app.repository.set_filled(specialist.name, specialist.revision)
@@ -116,7 +120,7 @@ def build_dataset(app: Synthetic, name: str, request_id: str) -> Built:
             raise InvalidArgument("REQUEST_ID_REUSED", "This request id was used for another specialist.")
         return answered
     specialist = _specialist(app, name)
-    fill_in(app, specialist)
+    catch_up(app, specialist)
     for _ in range(LOCK_ATTEMPTS):
         with app.repository.building(name) as mine:
             if mine:

@@ -110,15 +110,12 @@ def _launcher(settings: Settings) -> Launcher:
 def worker_environment(settings: Settings, inherited: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
     """All that a worker on this machine gets: its own credentials, and none of the service's."""
     environment = {name: value for name, value in inherited.items() if not name.startswith(WITHHELD)}
-    access, secret = settings.s3_access_key, settings.s3_secret_key
-    if settings.worker_s3_access_key:
-        access, secret = settings.worker_s3_access_key, settings.worker_s3_secret_key
     return environment | {
         "TAILOR_S3_ENDPOINT": settings.s3_endpoint,
         "TAILOR_S3_SECURE": str(settings.s3_secure).lower(),
         "TAILOR_S3_REGION": settings.s3_region,
-        "TAILOR_S3_ACCESS_KEY": access,
-        "TAILOR_S3_SECRET_KEY": secret.get_secret_value(),
+        "TAILOR_S3_ACCESS_KEY": settings.worker_s3_access_key,
+        "TAILOR_S3_SECRET_KEY": settings.worker_s3_secret_key.get_secret_value(),
         "TAILOR_IDENTITY_KEY_FILE": str(settings.worker_identity_key_file),
         "TAILOR_TRUST_FILE": str(settings.trust_file),
         "TAILOR_TRAINING_ADDRESS": settings.training_address,

@@ -19,7 +19,7 @@ class Settings(ServiceSettings):
     compute_lock: Path | None = Field(None, description="A file to take turns on with inference, on a small machine.")
 
     worker_identity_key_file: Path = Field(Path("worker-identity.pem"), description="The worker's private key.")
-    worker_s3_access_key: str = Field("", description="The worker's store credentials; the service's where empty.")
+    worker_s3_access_key: str = Field("", description="The store's key of a worker on this machine.")
     worker_s3_secret_key: SecretStr = SecretStr("")
 
     kubernetes_namespace: str = "tailor"

@@ -1,6 +1,5 @@
 """The demo's documents: published, and followed by the events that say where each one is."""
 
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +15,6 @@ from tailor.cli.demo_wait import Tell, patiently, until
 from tailor.cli.events import message_type
 from tailor.cli.publish import publish_all
 from tailor.cli.submissions import Submission
-from tailor.errors import DeadlineExceeded
 from tailor.events.topics import load_topics
 
 INGESTED = "document.ingested.v1"
@@ -26,8 +24,6 @@ TOPICS = (INGESTED, ANONYMIZED, REJECTED)
 
 QUIET_SECONDS = 2.0
 AGREE_SECONDS = 90.0
-# How long synthetic may take over what it has not handled. A broker that was killed may have lost what was committed, so this is no error.
-LEARN_SECONDS = 30.0
 
 Poll = Callable[[], Sequence[Any]]
 
@@ -114,21 +110,8 @@ def publish_and_follow(
     until(count, tell, poll_seconds=0.0)
     tell(tally.describe(published))
     _agree(connections, since, tally, tell)
-    _let_synthetic_learn(connections, tell)
     tell(tally.describe(published))
     return published, tally
-
-
-def _let_synthetic_learn(connections: Connections, tell: Tell) -> None:
-    """A dataset is built from what synthetic has heard of: let it hear all, so that the next demo finds nothing new."""
-    from tailor.cli.reader import lag
-
-    def check() -> tuple[bool | None, str]:
-        left = lag(connections.kafka(), "synthetic", ANONYMIZED)
-        return (not left or None), f"synthetic has {left} documents to take in"
-
-    with contextlib.suppress(DeadlineExceeded):
-        until(check, tell, stalled_seconds=LEARN_SECONDS)
 
 
 def _agree(connections: Connections, since: Timestamp, tally: Tally, tell: Tell) -> None:

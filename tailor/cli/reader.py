@@ -58,19 +58,6 @@ class TopicReader:
         self.close()
 
 
-def lag(settings: KafkaSettings, group: str, topic: str) -> int:
-    """Events of a topic that a consumer group has not handled yet; it joins nothing."""
-    with _wrapped():
-        client = kafka.KafkaConsumer(group_id=group, enable_auto_commit=False, **settings.kafka_arguments())
-        try:
-            partitions = [kafka.TopicPartition(topic, part) for part in client.partitions_for_topic(topic) or ()]
-            firsts, ends = client.beginning_offsets(partitions), client.end_offsets(partitions)
-            done = {partition: client.committed(partition) or firsts[partition] for partition in partitions}
-        finally:
-            client.close(autocommit=False)
-    return sum(max(0, ends[partition] - done[partition]) for partition in partitions)
-
-
 @contextmanager
 def _wrapped() -> Iterator[None]:
     try:

@@ -143,6 +143,8 @@ def _own(service: str, layout: Layout, ports: Ports, secrets: Secrets) -> dict[s
         "registry": {"TAILOR_BOOTSTRAP_OPERATOR_KEY_SHA256": secrets.operator_key_sha256},
         "training": {
             "TAILOR_WORKER_IDENTITY_KEY_FILE": str(secrets.identity_key_file(WORKER)),
+            "TAILOR_WORKER_S3_ACCESS_KEY": secrets.s3(WORKER).access_key,
+            "TAILOR_WORKER_S3_SECRET_KEY": secrets.s3(WORKER).secret_key,
             "TAILOR_COMPUTE_LOCK": str(layout.compute_lock_file),
             "TAILOR_DEFAULT_BASE": BASE,
             "TAILOR_DEFAULT_BASE_SOURCE": BASE_SOURCE,

@@ -13,12 +13,13 @@ BUCKETS = (QUARANTINE, CORPUS, DATASETS, MODELS, DRAFTS, REPORTS)
 
 Right = Literal["r", "w", "rw"]
 
-# Every service has credentials of its own. The training worker has other ones than the training service, which lists bases alone.
+# Every service has credentials of its own, and so has the worker of a run, which is given nothing else of its service's.
 ACCESS: dict[str, dict[str, Right]] = {
     "ingestion": {QUARANTINE: "rw"},
     "anonymization": {QUARANTINE: "rw", CORPUS: "rw"},
     "synthetic": {CORPUS: "r", DATASETS: "rw"},
     "training": {DATASETS: "r", MODELS: "rw"},
+    "training-worker": {DATASETS: "r", MODELS: "rw"},
     "evaluation": {DATASETS: "r", REPORTS: "rw"},
     "registry": {REPORTS: "r", DATASETS: "r"},
     "inference": {MODELS: "r", DRAFTS: "rw"},

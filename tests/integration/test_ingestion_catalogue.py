@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import Engine, text
@@ -11,7 +13,7 @@ from services.ingestion.adapters.sql import SqlCatalogue
 from services.ingestion.adapters.tables import OUTBOX
 from services.ingestion.bootstrap import MIGRATIONS
 from services.ingestion.consumers import INGESTED, REJECTED, SUBMITTED, to_event, to_receipt
-from services.ingestion.domain import Accepted, Outcome, Reason, Refused
+from services.ingestion.domain import Accepted, Outcome, Parsed, Reason, Refused
 from services.ingestion.handlers import Intake, take_in
 from tailor.api.events.v1 import documents_pb2
 from tailor.errors import Unavailable
@@ -124,6 +126,24 @@ def test_a_lost_store_leaves_nothing_behind(engine: Engine) -> None:
         assert connection.execute(text("SELECT count(*) FROM submissions")).scalar() == 0
     outcome = Replica(engine, MemoryStore()).take(0, "memo-7", "text A")
     assert isinstance(outcome, Accepted) and outcome.sequence == 1
+
+
+def test_a_document_taken_in_again_after_a_crash_leaves_one_object(engine: Engine) -> None:
+    store = MemoryStore()
+    replica = Replica(engine, store)
+    written = replica.intake.quarantine.write
+
+    def write_and_die(document_id: str, sequence: int, parsed: Parsed) -> Ref:
+        written(document_id, sequence, parsed)
+        raise KeyboardInterrupt
+
+    crashing = replace(replica.intake, quarantine=SimpleNamespace(write=write_and_die))
+    event = Event(SUBMITTED, "memo-7", b"text A", {"document-id": "memo-7", "file-name": "note.txt"}, 0, 0, 1)
+    with pytest.raises(KeyboardInterrupt):
+        take_in(crashing, to_receipt(event, DIGEST_KEY))
+    assert len(store.objects) == 1
+    outcome = take_in(replica.intake, to_receipt(event, DIGEST_KEY))
+    assert isinstance(outcome, Accepted) and list(store.objects) == [(outcome.text.bucket, outcome.text.key)]
 
 
 def test_a_rejection_bears_the_id_of_its_document(engine: Engine) -> None:

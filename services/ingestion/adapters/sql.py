@@ -40,9 +40,11 @@ class SqlCatalogue:
 
     def refuse(self, key: str, external_id: str | None, refused: Refused) -> Outcome:
         """Keep a rejection."""
+        if external_id is not None:
+            self._introduce(external_id, "")
         with transaction(self._engine) as connection:
             if external_id is not None:
-                document = self._lock(connection, external_id, "")
+                document = self._lock(connection, external_id)
                 refused = Refused(**{**_fields(refused), "document_id": document.document_id})
             return self._keep(connection, key, refused)
 
@@ -50,8 +52,9 @@ class SqlCatalogue:
         """Make a version, unless its digest is current."""
         content = candidate.submission.content
         name = content.name if isinstance(content, File) else ""
+        self._introduce(candidate.submission.external_id, name)
         with transaction(self._engine) as connection:
-            document = self._lock(connection, candidate.submission.external_id, name)
+            document = self._lock(connection, candidate.submission.external_id)
             # The row is locked: a redelivery that runs beside this one has been kept by now, if it was first.
             kept = self._find(connection, candidate.key)
             if kept is not None:
@@ -65,17 +68,23 @@ class SqlCatalogue:
             connection.execute(change.values(digest=candidate.digest, sequence=sequence))
             return self._keep(connection, candidate.key, outcome)
 
-    def _lock(self, connection: Connection, external_id: str, file_name: str) -> Row[Any]:
-        external_hash = keyed_digest(self._digest_key, "external id", external_id.encode())
+    def _introduce(self, external_id: str, file_name: str) -> None:
+        """Give the document its id, in a transaction of its own: what is stored under it is found again after a crash."""
         row = {
             "document_id": new_id("doc"),
-            "external_hash": external_hash,
+            "external_hash": self._hash(external_id),
             "external_id": external_id,
             "file_name": file_name,
         }
-        connection.execute(insert(DOCUMENTS).values(row).on_conflict_do_nothing(index_elements=["external_hash"]))
-        query = select(DOCUMENTS).where(DOCUMENTS.c.external_hash == external_hash).with_for_update()
+        with transaction(self._engine) as connection:
+            connection.execute(insert(DOCUMENTS).values(row).on_conflict_do_nothing(index_elements=["external_hash"]))
+
+    def _lock(self, connection: Connection, external_id: str) -> Row[Any]:
+        query = select(DOCUMENTS).where(DOCUMENTS.c.external_hash == self._hash(external_id)).with_for_update()
         return connection.execute(query).one()
+
+    def _hash(self, external_id: str) -> str:
+        return keyed_digest(self._digest_key, "external id", external_id.encode())
 
     def _holder(self, connection: Connection, digest: str) -> str | None:
         """The document whose current text has this digest. Until the transaction ends nobody else may decide about the digest."""

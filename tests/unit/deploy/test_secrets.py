@@ -44,9 +44,10 @@ def test_a_services_file_holds_credentials_only_for_what_it_uses(tmp_path: Path)
 def test_the_stores_are_given_the_credentials_that_services_use(tmp_path: Path) -> None:
     folder = make(tmp_path)
     for service, own in load_credentials(folder / "stores.json").items():
-        settings = read_env(folder / f"{service}.env")
+        holder, prefix = ("training", "WORKER_") if service == "training-worker" else (service, "")
+        settings = read_env(folder / f"{holder}.env")
         if ACCESS[service]:
-            assert settings["TAILOR_S3_SECRET_KEY"] == own.s3_secret_key
+            assert settings[f"TAILOR_{prefix}S3_SECRET_KEY"] == own.s3_secret_key
         if own.database_password:
             assert f":{own.database_password}@" in settings["TAILOR_DATABASE_URL"]
 

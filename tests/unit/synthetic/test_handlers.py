@@ -108,12 +108,23 @@ def test_a_build_elsewhere_is_waited_for_then_aborted() -> None:
 def test_documents_that_came_before_a_specialist_are_filled_in_once() -> None:
     asked: list[str] = []
     app = make_app(list_documents=lambda name: asked.append(name) or [put_document(app.store, n) for n in range(60)])
-    assert handlers.build_dataset(app, "reports", "").dataset.train_rows > 0
-    handlers.build_dataset(app, "reports", "")
+    app.specialists["reports"] = replace(SPECIALIST, policy=Policy(1))
+    assert handlers.tick(app)[0].dataset.train_rows > 0
+    handlers.tick(app)
     assert asked == ["reports"]
-    handlers.on_specialist(app, replace(SPECIALIST, revision=2, system_prompt="Be brief."))
-    assert handlers.build_dataset(app, "reports", "").created
+    handlers.on_specialist(app, replace(SPECIALIST, revision=2))
+    handlers.tick(app)
     assert asked == ["reports", "reports"]
+
+
+def test_a_dataset_built_on_command_holds_what_the_registry_shows_though_its_event_has_not_come() -> None:
+    shown = 20
+    app = make_app(list_documents=lambda _: [put_document(app.store, n) for n in range(shown)])
+    before = handlers.build_dataset(app, "reports", "").dataset
+    shown = 60
+    after = handlers.build_dataset(app, "reports", "")
+    assert after.created
+    assert len(after.dataset.document_ids) > len(before.document_ids)
 
 
 def test_only_selected_documents_are_used() -> None:

@@ -12,7 +12,7 @@ from tailor.errors import PermissionDenied
 from tailor.rpc.auth import Caller, check_access
 from tailor.storage.buckets import ACCESS
 
-IDENTITIES = [*ACCESS, "training-worker", "stranger"]
+IDENTITIES = [*ACCESS, "stranger"]
 ROLES = list(common_pb2.Role.keys())
 
 

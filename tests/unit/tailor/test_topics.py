@@ -10,7 +10,7 @@ from tailor.events.topics import RAW, Topic, load_topics
 from tailor.storage.buckets import ACCESS
 
 TOPICS = load_topics()
-SERVICES = set(ACCESS)
+SERVICES = set(ACCESS) - {"training-worker"}
 
 for module in pkgutil.walk_packages(tailor.api.__path__, "tailor.api."):
     if module.name.endswith("_pb2"):
