@@ -13,6 +13,7 @@ from services.inference.adapters.chat import ChatTemplate
 from services.inference.adapters.decoding import Detokenizer
 from services.inference.domain import CANCELLED, LENGTH, STOPPED, Piece, Sampling, Score, Turn
 from tailor.errors import FailedPrecondition, InvalidArgument
+from tailor.hardware import computes_in_bf16
 
 # Never used; it gives the model its adapter layers before the first real adapter comes.
 EMPTY = "empty"
@@ -24,8 +25,9 @@ class TransformersEngine:
     def __init__(self, folder: Path, *, context_length: int, threads: int) -> None:
         torch.set_num_threads(threads)
         self._chat = ChatTemplate(folder)
+        dtype = torch.bfloat16 if computes_in_bf16() else torch.float32
         base = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.bfloat16, local_files_only=True, trust_remote_code=False, use_safetensors=True
+            folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
         self.context_length = min(context_length, int(base.config.max_position_embeddings))
         self._stops = _end_tokens(base, self._chat.tokenizer)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from services.inference.adapters.chat import ChatTemplate
 from services.inference.domain import CANCELLED, Piece, Sampling, Score, Turn
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
+from tailor.hardware import computes_in_bf16
 
 T = TypeVar("T")
 
@@ -183,7 +184,7 @@ async def _start(arguments: dict[str, Any]) -> Any:
         worker = "services.inference.adapters.vllm_worker.TailorWorker"
         arguments = arguments | {"worker_cls": worker, "distributed_executor_backend": "uni"}
     settings = AsyncEngineArgs(
-        dtype="bfloat16",
+        dtype="bfloat16" if computes_in_bf16() else "float32",
         enforce_eager=True,
         enable_lora=True,
         lora_target_modules=TARGETS,

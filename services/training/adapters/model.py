@@ -21,7 +21,7 @@ def load_base(base: Path, recipe: Recipe) -> Any:
 
     options: dict[str, Any] = {"dtype": torch.bfloat16 if recipe.precision == "bf16" else torch.float32}
     if recipe.adapter.kind == "qlora":
-        options["quantization_config"] = _nf4()
+        options["quantization_config"] = _nf4(torch.float32 if recipe.precision == "f32" else torch.bfloat16)
     elif torch.cuda.is_available():
         options["device_map"] = {"": 0}
     register_attention()
@@ -35,15 +35,14 @@ def load_base(base: Path, recipe: Recipe) -> Any:
     )
 
 
-def _nf4() -> Any:
-    import torch
+def _nf4(compute: Any) -> Any:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=compute,
     )
 
 

@@ -58,7 +58,7 @@ Trained by Tailor for the specialist `{spec.specialist}` on its house's own, ano
 | dataset | `{spec.dataset_digest}` |
 | parent | none |
 | run | {spec.run_id} |
-| recipe | {spec.recipe}: {recipe.method}, {trained}, learning rate {recipe.optimizer.learning_rate:g} |
+| recipe | {spec.recipe}: {recipe.method}, {trained}, learning rate {recipe.optimizer.learning_rate:g}, {recipe.precision} |
 | trained | {figures.steps} steps, {figures.rows} rows |
 | loss | {figures.first_loss:.3f} at first, {figures.last_loss:.3f} at last |
 | cost | {figures.seconds:.0f} s, {figures.tokens_per_second:.0f} tokens/s |

@@ -20,6 +20,7 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.errors import Aborted, TailorError
+from tailor.hardware import computes_in_bf16
 from tailor.logging import get_logger
 from tailor.rpc.channel import service_channel
 from tailor.storage.protocol import ObjectStore
@@ -45,7 +46,7 @@ class Worker:
 
     def __init__(self, spec: WorkerSpec, store: ObjectStore, voice: Voice, turns: Turns, folder: Path) -> None:
         self._spec = spec
-        self._recipe = Recipe.model_validate_json(spec.recipe_json)
+        self._recipe = _computable(Recipe.model_validate_json(spec.recipe_json))
         self._store = store
         self._voice = voice
         self._turns = turns
@@ -200,6 +201,14 @@ class Worker:
         )
         failed.create_time.FromDatetime(datetime.now(UTC))
         patiently("training service", lambda: self._voice.failed(failed), seconds=REPORT_SECONDS)
+
+
+def _computable(recipe: Recipe) -> Recipe:
+    """The recipe in f32 where this machine would only emulate bf16; the adapter's card and manifest say so."""
+    if recipe.precision == "f32" or computes_in_bf16():
+        return recipe
+    log.info("bf16 is emulated here, computing in f32 instead", precision=recipe.precision)
+    return recipe.model_copy(update={"precision": "f32"})
 
 
 def _bare(trainer: Any) -> Any:
