@@ -70,7 +70,7 @@ class Runtime:
                 log.warning("waiting", waiting_for=what, reason=error.reason)
                 if self.stop.wait(delay * random.uniform(0.7, 1.0)):  # noqa: S311 - jitter, not a secret
                     raise Stopped from None
-                delay = min(delay * 1.7, 5.0)
+                delay = min(delay * 1.7, 2.0)
             else:
                 self._waiting_for = None
                 return result

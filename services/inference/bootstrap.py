@@ -68,10 +68,11 @@ def _load(runtime: Runtime, settings: Settings, store: S3Store, producer: Produc
     from services.inference.adapters.statements import DraftEvents, ServedEvents
 
     cache = settings.data_dir / "models"
+    make_engine = choose_engine(settings)
     base = runtime.wait_for(f"base {settings.base}", partial(fetch_base, store, settings.base, cache))
     drafts = DraftEvents(producer, settings.base)
     runtime.spawn("drafts", drafts.run)
-    engine = choose_engine(settings)(base.folder)
+    engine = make_engine(base.folder)
     runtime.on_stop(engine.close)
     runtime.spawn("engine", engine.watch)
     library = AdapterLibrary(store, base, cache, settings.max_lora_rank)
@@ -114,6 +115,7 @@ def choose_engine(settings: Settings) -> "Callable[..., WatchedEngine]":
         from services.inference.adapters import vllm_engine
 
         vllm_engine.prepare_environment(settings.kv_cache_gib, settings.compute_threads)
+        threading.Thread(target=vllm_engine.import_ahead, name="import", daemon=True).start()
         return partial(
             vllm_engine.VllmEngine,
             context_length=settings.max_model_len,

@@ -9,9 +9,9 @@ from pydantic import Field, SecretStr
 from tailor.settings import ServiceSettings
 
 
-def half_the_cores() -> int:
-    """Threads by default; a thread on a core that another process uses makes all of them wait."""
-    return max(1, min(len(os.sched_getaffinity(0)) // 2, 8))
+def cores() -> int:
+    """Threads by default: those cores that this process may use."""
+    return min(len(os.sched_getaffinity(0)), 8)
 
 
 class Settings(ServiceSettings):
@@ -29,9 +29,9 @@ class Settings(ServiceSettings):
     # Answers written at once, and calls that may wait for that.
     max_concurrent: int = Field(32, ge=1)
     max_queued: int = Field(64, ge=0)
-    # Memory for attention keys and values (vLLM on CPU), and threads that calculate. More threads than idle cores make it slower.
+    # Memory for attention keys and values (vLLM on CPU), and threads that calculate.
     kv_cache_gib: int = Field(1, ge=1)
-    compute_threads: int = Field(default_factory=half_the_cores, ge=1)
+    compute_threads: int = Field(default_factory=cores, ge=1)
     # A file that training locks for each optimiser step, where both share a machine.
     compute_lock: Path | None = None
     # The OpenAI-style door; 0 leaves it shut.

@@ -1,6 +1,7 @@
 """The engine on vLLM, in process: its own asyncio thread, no port, no usage statistics."""
 
 import asyncio
+import importlib
 import os
 import queue
 import threading
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 # Adapters reach the linear layers alone; see `verify.py`.
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+# Prompt tokens in one step on CPU. More make no step quicker there, but the engine tries out a full one before it is ready.
+CPU_STEP_TOKENS = 512
 WATCH_SECONDS = 1.0
 STOP_SECONDS = 3.0
 
@@ -35,12 +38,19 @@ def prepare_environment(kv_cache_gib: int, threads: int) -> None:
             "VLLM_CONFIGURE_LOGGING": "1",
             "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib),
             "OMP_NUM_THREADS": str(threads),
+            # A thread bound to a core that another process uses makes all of them wait: a third of the tokens/s, measured.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             # Only the ranks of prompt log-probabilities would be compiled, for 15 s at the first score.
             "TORCHDYNAMO_DISABLE": "1",
             # One process less: the worker lives in the engine's core process. It starts sooner, and nothing spins while idle.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         }
     )
+
+
+def import_ahead() -> None:
+    """Import what takes seconds, beside whatever else the process waits for; after `prepare_environment`."""
+    importlib.import_module("vllm.v1.engine.async_llm")
 
 
 class VllmEngine:
@@ -182,7 +192,11 @@ async def _start(arguments: dict[str, Any]) -> Any:
 
     if not torch.cuda.is_available():
         worker = "services.inference.adapters.vllm_worker.TailorWorker"
-        arguments = arguments | {"worker_cls": worker, "distributed_executor_backend": "uni"}
+        arguments = arguments | {
+            "worker_cls": worker,
+            "distributed_executor_backend": "uni",
+            "max_num_batched_tokens": max(CPU_STEP_TOKENS, arguments["max_num_seqs"]),
+        }
     settings = AsyncEngineArgs(
         dtype="bfloat16" if computes_in_bf16() else "float32",
         enforce_eager=True,
