@@ -14,7 +14,7 @@ from tailor.client import TailorClient
 from tailor.errors import InvalidArgument, TailorError
 
 BASE = "base"
-MAX_TOKENS = 140
+MAX_TOKENS = 120
 # As in the evaluation: a small model's greedy answers go in circles without it.
 REPETITION_PENALTY = 1.15
 
