@@ -132,7 +132,8 @@ def test_quarantine_is_empty_once_everything_is_anonymised(installation: Install
     from tests.conftest import Stores, plan_of
 
     store = S3Store.from_settings(Stores(plan_of(installation.stack)).settings("ingestion", ServiceSettings))
-    wait_until(lambda: store.list_keys(QUARANTINE, "") == [], "an empty quarantine", 30)
+    assert wait_until(lambda: not store.list_keys(QUARANTINE, ""), "an empty quarantine", 30)
+    assert store.list_keys(QUARANTINE, "") == []
 
 
 def test_one_dataset_one_run_and_one_promotion_though_every_service_is_killed(installation: Installation) -> None:

@@ -137,9 +137,11 @@ def test_a_refused_adapter_comes_with_its_refusals(connections: Connections) -> 
 
 def test_asking_waits_until_inference_serves_the_adapter(connections: Connections) -> None:
     with connections.client() as client:
+        served = [one.provenance.adapter_digest for one in client.specialists()]
         demo_training.wait_until_served(
             connections, client, models_pb2.AdapterTrained(digest=ADAPTER, specialist=NAME), quiet
         )
+    assert ADAPTER in served
 
 
 def test_an_adapter_that_was_rolled_back_is_not_waited_for(connections: Connections) -> None:

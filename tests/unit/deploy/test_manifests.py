@@ -63,7 +63,9 @@ def workloads(tree: Path, overlay: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_validates_against_the_schemas(tree: Path, overlay: str) -> None:
-    for document in render(tree, overlay):
+    documents = render(tree, overlay)
+    assert documents
+    for document in documents:
         kubernetes_validate.validate(document, SCHEMAS, strict=True)
 
 

@@ -9,6 +9,7 @@ from services.inference.adapters.compute import FreeTurns
 from services.inference.domain import (
     CANCELLED,
     LENGTH,
+    STOPPED,
     AdapterName,
     Caller,
     Draft,
@@ -31,14 +32,18 @@ CONSOLE = Caller("service", "console")
 
 @dataclass
 class FakeStream:
-    """Writes `word ` up to max_tokens; waits for `gate` before every piece."""
+    """Writes `word ` up to max_tokens, or `say` whole at the end; waits for `gate` before every piece."""
 
     adapter: str
     sampling: Sampling
     gate: threading.Event
+    say: str = ""
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def __iter__(self) -> Iterator[Piece]:
+        if self.say:
+            yield Piece(self.say, len(self.say.split()), STOPPED)
+            return
         for count in range(1, self.sampling.max_tokens + 1):
             while not self.gate.wait(0.01):
                 if self.cancelled.is_set():
@@ -61,6 +66,7 @@ class FakeEngine:
         self.unloaded: list[str] = []
         self.streams: list[FakeStream] = []
         self.encoded: list[tuple[Turn, ...]] = []
+        self.say = ""
         self.gate = threading.Event()
         self.gate.set()
 
@@ -77,7 +83,7 @@ class FakeEngine:
 
     def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> FakeStream:
         assert not adapter or adapter in self.loaded
-        stream = FakeStream(adapter, sampling, self.gate)
+        stream = FakeStream(adapter, sampling, self.gate, self.say)
         self.streams.append(stream)
         return stream
 

@@ -11,6 +11,7 @@ import pytest
 from services.inference import handlers
 from services.inference.adapters.http import create_app, serve
 from services.inference.handlers import Door
+from services.synthetic.adapters.teacher import OpenAiTeacher
 from tailor.errors import NotFound
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust
@@ -68,6 +69,17 @@ def test_lists_models_and_answers_once(door: tuple[World, Door, str]) -> None:
     assert reply.choices[0].finish_reason == "length"
     assert reply.usage is not None and reply.usage.total_tokens == 5
     assert reply.id == world.kept.drafts[0].draft_id
+
+
+def test_the_door_serves_as_a_teacher(door: tuple[World, Door, str]) -> None:
+    world, shut, address = door
+    world.engine.context_length = 4096
+    world.engine.say = '[{"question": "What changes?", "answer": "The envelope."}]'
+    shut.open(world.inference)
+    lesson = OpenAiTeacher(address, "tlr_caller", "base").teach("The control envelope changes.")
+    assert lesson.pairs == (("What changes?", "The envelope."),)
+    assert lesson.tokens > 10
+    assert world.kept.drafts[0].draft_id
 
 
 def test_streams_and_a_client_that_leaves_ends_the_generation(door: tuple[World, Door, str]) -> None:
