@@ -10,7 +10,7 @@ PROTOS := $(shell find proto -name '*.proto' | sort)
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check fmt proto sample up down images lock
+.PHONY: help install demo test test-fast check fmt proto sample up down images lock bench-anonymization
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ test: install ## Install and pass every test
 
 test-fast: install ## The tests that need no store and no model
 	$(BIN)/pytest tests/unit tests/contract -m 'not integration and not slow and not e2e'
+
+bench-anonymization: install ## Quality and speed of the barrier, beside plain Presidio
+	$(BIN)/python -m tests.bench.anonymization
 
 check: install ## Format, lint, types, import contracts, generated code, manifests
 	$(BIN)/ruff format --check .

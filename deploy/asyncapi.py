@@ -71,7 +71,7 @@ def _operation(action: str, topic: Topic, service: str) -> dict[str, Any]:
     operation: dict[str, Any] = {"action": action, "channel": {"$ref": f"#/channels/{topic.name}"}}
     if action == "receive":
         operation["x-delivery"] = topic.consumers[service]
-        if topic.consumers[service] == "shared":
+        if topic.consumers[service] != "every-replica":
             operation["bindings"] = {"kafka": {"groupId": {"type": "string", "const": service}}}
     return operation
 

@@ -158,7 +158,7 @@ def _build(runtime: Runtime, settings: S, build: Callable[[Runtime, S], None]) -
     except Stopped:
         return
     except TailorError as error:
-        log.error("cannot start", reason=error.reason, message=error.message)
+        log.error("cannot start", reason=error.reason, message=error.message, fields=error.field_violations)
         runtime._crash()
     except BaseException:
         runtime._crash()

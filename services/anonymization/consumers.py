@@ -1,6 +1,6 @@
 """Events on the wire to the domain, and back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,11 +19,15 @@ ANONYMIZED = "document.anonymized.v1"
 REJECTED = "document.rejected.v1"
 
 
-def on_ingested(barrier: Barrier) -> Callable[[Event], None]:
-    """The handler of document.ingested.v1."""
+def on_ingested(barrier: Barrier, erased: Container[str] = frozenset()) -> Callable[[Event], None]:
+    """The handler of document.ingested.v1. What is erased is taken out of quarantine and goes no further."""
 
     def handle(event: Event) -> None:
-        pass_document(barrier, to_ingested(decode(event, documents_pb2.DocumentIngested)))
+        ingested = to_ingested(decode(event, documents_pb2.DocumentIngested))
+        if ingested.document_id in erased:
+            barrier.quarantine.delete(ingested.text)
+        else:
+            pass_document(barrier, ingested)
 
     return handle
 
@@ -84,6 +88,7 @@ def to_message(outcome: Outcome) -> tuple[str, Message]:
             policy_digest=outcome.policy_digest,
             draft_id=ingested.draft_id,
             create_time=moment,
+            language=outcome.language,
         )
     return REJECTED, documents_pb2.DocumentRejected(
         document_id=ingested.document_id,

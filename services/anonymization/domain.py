@@ -13,7 +13,40 @@ from tailor.errors import InvalidArgument
 from tailor.storage.ref import Ref
 
 MAX_CHARS = 1_000_000
+MAX_PREVIEW_CHARS = 200_000
+MAX_POLICY_CHARS = 65_536
 MIN_PURPOSE_CHARS = 10
+
+Labels = tuple[str, str, str]
+LABELS = ("source", "department", "confidentiality")
+NO_LABELS: Labels = ("", "", "")
+
+# The types that are looked for. A policy may add types of the house by `[codes]` and `[deny]`.
+ENTITY_TYPES = (
+    "PERSON",
+    "CLIENT",
+    "EMAIL_ADDRESS",
+    "PHONE_NUMBER",
+    "ADDRESS",
+    "IBAN",
+    "CREDIT_CARD",
+    "DATE_OF_BIRTH",
+    "EMPLOYEE_CODE",
+    "PROJECT_CODE",
+    "IP_ADDRESS",
+    "NATIONAL_ID",
+    "ACCOUNT_NUMBER",
+    "USERNAME",
+    "URL",
+    "SECRET",
+    "COORDINATES",
+    "VEHICLE",
+    "LOCATION",
+    "NRP",
+    "DATE_TIME",
+    "MONEY",
+    "AGE",
+)
 
 
 class Action(StrEnum):
@@ -45,6 +78,33 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """Actions for documents with certain labels. A label that is named admits its listed values; one that is not, any."""
+
+    labels: Mapping[str, frozenset[str]]
+    actions: Mapping[str, Action]
+
+    def matches(self, labels: Labels) -> bool:
+        """True where the rule is for documents with these labels."""
+        return all(value in self.labels.get(name, {value}) for name, value in zip(LABELS, labels, strict=True))
+
+    def covers(self, other: "Rule") -> bool:
+        """True where this rule is for every document that the other is for."""
+        return all(other.labels.get(name, frozenset({""})) <= values for name, values in self.labels.items())
+
+
+@dataclass(frozen=True)
+class Coarseness:
+    """How far the action `generalise` goes, by type."""
+
+    date_time: str = "month"
+    date_of_birth: str = "year"
+    address: str = "town"
+    money_bands: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+    age_years: int = 10
+
+
+@dataclass(frozen=True)
 class Policy:
     """How much is anonymised. `digest` is the SHA-256 of the file it was read from."""
 
@@ -54,10 +114,20 @@ class Policy:
     deny: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     allow_terms: tuple[str, ...] = ()
     allow_patterns: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    coarseness: Coarseness = Coarseness()
 
-    def action(self, entity_type: str) -> Action:
-        """What becomes of a type; what the policy does not name is masked."""
+    def action(self, entity_type: str, labels: Labels = NO_LABELS) -> Action:
+        """What becomes of a type: the first rule for the labels that names it decides, else the table; else it is masked."""
+        for rule in self.rules:
+            if entity_type in rule.actions and rule.matches(labels):
+                return rule.actions[entity_type]
         return self.actions.get(entity_type, Action.MASK)
+
+    def keeps(self, entity_type: str) -> bool:
+        """True where no document needs the type to be found."""
+        rules = (rule.actions.get(entity_type, Action.KEEP) for rule in self.rules)
+        return all(action is Action.KEEP for action in (self.actions.get(entity_type, Action.MASK), *rules))
 
     def allowed(self, text: str) -> list[tuple[int, int]]:
         """Stretches of the text that stay as they are: the house's own terms and citations."""
@@ -98,7 +168,7 @@ class Ingested:
     sequence: int
     digest: str
     kind: int
-    labels: tuple[str, str, str]
+    labels: Labels
     text: Ref
     format: str
     draft_id: str
@@ -114,6 +184,7 @@ class Passed:
     findings: Mapping[str, int]
     policy_digest: str
     time_ms: int
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,18 +200,57 @@ Outcome = Passed | Unreadable
 
 
 @dataclass(frozen=True)
+class Change:
+    """One value, at [start, end) of the first of the texts, and what stands in its place."""
+
+    start: int
+    end: int
+    entity_type: str
+    action: Action
+    replacement: str
+
+
+@dataclass(frozen=True)
 class Anonymized:
-    """Texts with surrogates, and how many values of each type were found in them."""
+    """Texts with surrogates, how many values of each type were found in them, and what became of those of the first text.
+    `values` are the types and surrogates that the texts now hold, full names beside their words."""
 
     texts: tuple[str, ...]
     findings: Mapping[str, int]
+    changes: tuple[Change, ...] = ()
+    values: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A person's documents, by id, and how many vault entries were destroyed, or would be."""
+
+    document_ids: tuple[str, ...]
+    vault_entries: int
 
 
 class Anonymizer(Protocol):
     """Replaces personal values."""
 
-    def anonymize(self, texts: tuple[str, ...]) -> Anonymized:
-        """Anonymise texts that belong together: a value found in one is replaced in all."""
+    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
+        """Anonymise texts that belong together: a value found in one is replaced in all. The labels choose among the policy's rules."""
+        ...
+
+
+class Rehearsal(Anonymizer, Protocol):
+    """Shows what texts would become under some policy, and keeps nothing."""
+
+    @property
+    def policy_digest(self) -> str:
+        """The policy's digest."""
+        ...
+
+
+class Stage(Protocol):
+    """Sets up rehearsals."""
+
+    def rehearse(self, policy: str, text: str) -> Rehearsal:
+        """For one text, under a policy in TOML, the installation's where empty; InvalidArgument names every wrong field of it."""
         ...
 
 
@@ -175,12 +285,37 @@ class Quarantine(Protocol):
         """Remove the object; nothing happens where there is none."""
         ...
 
+    def delete_all(self, document_id: str) -> int:
+        """Remove every object of a document; how many there were."""
+        ...
+
 
 class Corpus(Protocol):
     """The anonymised texts."""
 
     def write(self, text: Text) -> Ref:
         """Store a text under the digest of its bytes."""
+        ...
+
+    def delete(self, ref: Ref) -> None:
+        """Remove a text; nothing happens where there is none."""
+        ...
+
+
+class Subjects(Protocol):
+    """Which document holds which surrogate, and who is suppressed."""
+
+    def keep(self, document_id: str, values: frozenset[tuple[str, str]]) -> None:
+        """Remember what a document holds."""
+        ...
+
+    def forget(self, document_id: str) -> int:
+        """Drop what a document held, with the vault's entries that occur in no other; how many entries were destroyed."""
+        ...
+
+    def resolve(self, subject: str, *, dry_run: bool) -> Resolved:
+        """The documents of a person; unless it is a dry run, the value is suppressed from now on and its vault entries are destroyed.
+        InvalidArgument where the subject is none."""
         ...
 
 
@@ -193,6 +328,14 @@ class Ledger(Protocol):
 
     def record(self, outcome: Outcome) -> Outcome:
         """Keep the decision, or read the one that another replica kept first."""
+        ...
+
+    def texts_of(self, document_id: str) -> list[Ref]:
+        """A document's texts in the corpus that no other document shares."""
+        ...
+
+    def forget(self, document_id: str) -> int:
+        """Drop what was decided about a document; how many versions it had."""
         ...
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from services.anonymization.domain import (
     MAX_CHARS,
+    MAX_POLICY_CHARS,
+    MAX_PREVIEW_CHARS,
     MIN_PURPOSE_CHARS,
     Anonymized,
     Anonymizer,
@@ -13,20 +15,21 @@ from services.anonymization.domain import (
     Corpus,
     Facts,
     Ingested,
+    Labels,
     Ledger,
     Outcome,
     Passed,
     Quarantine,
+    Stage,
+    Subjects,
     Text,
     Unreadable,
     Vault,
 )
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound
 
-EXPIRED = "The quarantined text is gone; publish the document again with a change."
-DAMAGED = (
-    "The quarantined text does not verify; publish the document again with a change, and check TAILOR_QUARANTINE_KEY."
-)
+EXPIRED = "The quarantined text is gone; publish the document again."
+DAMAGED = "The quarantined text does not verify; publish the document again, and check TAILOR_QUARANTINE_KEY."
 NAME_TYPES = ("PERSON", "CLIENT")
 
 
@@ -40,6 +43,8 @@ class Barrier:
     facts: Facts
     anonymizer: Anonymizer
     policy_digest: str
+    language_of: Callable[[str], str]
+    subjects: Subjects
     now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
 
 
@@ -58,6 +63,19 @@ def anonymize_text(anonymizer: Anonymizer, text: str) -> Anonymized:
     if len(text) > MAX_CHARS:
         raise InvalidArgument("TEXT_TOO_LONG", f"At most {MAX_CHARS} characters; publish longer texts as documents.")
     return anonymizer.anonymize((text,))
+
+
+def preview(stage: Stage, text: str, policy: str, labels: Labels) -> tuple[Anonymized, str]:
+    """What a text would become, and the digest of the policy that says so. Nothing is kept."""
+    problems = {}
+    if len(text) > MAX_PREVIEW_CHARS:
+        problems["text"] = f"has over {MAX_PREVIEW_CHARS} characters; send a part of it"
+    if len(policy) > MAX_POLICY_CHARS:
+        problems["policy"] = f"has over {MAX_POLICY_CHARS} characters"
+    if problems:
+        raise InvalidArgument("TOO_LONG", "The request is too long.", field_violations=problems)
+    rehearsal = stage.rehearse(policy, text)
+    return rehearsal.anonymize((text,), labels), rehearsal.policy_digest
 
 
 def reidentify(vault: Vault, audit: Audit, *, caller: str, entity_type: str, surrogate: str, purpose: str) -> str:
@@ -83,8 +101,10 @@ def _decide(barrier: Barrier, ingested: Ingested) -> Outcome:
     except (FailedPrecondition, InvalidArgument):
         return Unreadable(ingested, DAMAGED, barrier.now_ms())
     texts = (text.text,) if text.prompt is None else (text.prompt, text.text)
-    result = barrier.anonymizer.anonymize(texts)
+    result = barrier.anonymizer.anonymize(texts, ingested.labels)
     clean = Text(result.texts[-1], None if text.prompt is None else result.texts[0])
+    # Kept before the text is: what is in the corpus can always be found by whom it is about.
+    barrier.subjects.keep(ingested.document_id, result.values)
     ref = barrier.corpus.write(clean)
     return Passed(
         ingested,
@@ -93,4 +113,5 @@ def _decide(barrier: Barrier, ingested: Ingested) -> Outcome:
         result.findings,
         barrier.policy_digest,
         barrier.now_ms(),
+        barrier.language_of(clean.text),
     )

@@ -2,20 +2,38 @@
 
 import grpc
 
-from services.anonymization.domain import Anonymizer, Audit, Vault
-from services.anonymization.handlers import anonymize_text, reidentify
+from services.anonymization.domain import Action, Anonymizer, Audit, Stage, Subjects, Vault
+from services.anonymization.erasures import resolve_subject
+from services.anonymization.handlers import anonymize_text, preview, reidentify
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.rpc.auth import current_caller
+
+ACTIONS = {
+    Action.SURROGATE: anonymization_pb2.ACTION_SURROGATE,
+    Action.MASK: anonymization_pb2.ACTION_MASK,
+    Action.GENERALISE: anonymization_pb2.ACTION_GENERALISE,
+}
 
 
 class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer):
     """Translates calls to handlers."""
 
-    def __init__(self, anonymizer: Anonymizer, vault: Vault, audit: Audit, policy_digest: str) -> None:
+    def __init__(
+        self,
+        anonymizer: Anonymizer,
+        vault: Vault,
+        audit: Audit,
+        *,
+        policy_digest: str,
+        subjects: Subjects,
+        stage: Stage,
+    ) -> None:
         self._anonymizer = anonymizer
         self._vault = vault
         self._audit = audit
         self._policy_digest = policy_digest
+        self._subjects = subjects
+        self._stage = stage
 
     def Anonymize(
         self, request: anonymization_pb2.AnonymizeRequest, context: grpc.ServicerContext
@@ -25,6 +43,27 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
         result = anonymize_text(self._anonymizer, request.text)
         return anonymization_pb2.AnonymizeResponse(
             text=result.texts[0], findings=result.findings, policy_digest=self._policy_digest
+        )
+
+    def PreviewAnonymization(
+        self, request: anonymization_pb2.PreviewAnonymizationRequest, context: grpc.ServicerContext
+    ) -> anonymization_pb2.PreviewAnonymizationResponse:
+        """What a text would become."""
+        del context
+        labels = (request.labels.source, request.labels.department, request.labels.confidentiality)
+        result, digest = preview(self._stage, request.text, request.policy, labels)
+        changes = [
+            anonymization_pb2.Change(
+                start=change.start,
+                end=change.end,
+                entity_type=change.entity_type,
+                action=ACTIONS[change.action],
+                replacement=change.replacement,
+            )
+            for change in result.changes
+        ]
+        return anonymization_pb2.PreviewAnonymizationResponse(
+            text=result.texts[0], findings=result.findings, changes=changes, policy_digest=digest
         )
 
     def Reidentify(
@@ -42,3 +81,20 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
             purpose=request.purpose,
         )
         return anonymization_pb2.ReidentifyResponse(value=value)
+
+    def ResolveSubject(
+        self, request: anonymization_pb2.ResolveSubjectRequest, context: grpc.ServicerContext
+    ) -> anonymization_pb2.ResolveSubjectResponse:
+        """The documents of a person, who is suppressed from now on."""
+        del context
+        caller = current_caller()
+        found = resolve_subject(
+            self._subjects,
+            self._audit,
+            caller=caller.key_id or caller.name,
+            subject=request.subject,
+            dry_run=request.dry_run,
+        )
+        return anonymization_pb2.ResolveSubjectResponse(
+            document_ids=found.document_ids, vault_entries=found.vault_entries
+        )

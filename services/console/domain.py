@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
+from services.console.audits import Audit, NearDuplicates
 from services.console.views import (
     Adapter,
     Dataset,
     Document,
+    Erasure,
     Evaluation,
     Flow,
     Key,
@@ -59,9 +61,11 @@ class Action(StrEnum):
     JUDGE = "judge"
     PROMOTE = "promote"
     KEYS = "keys"
+    AUDIT = "audit"
+    ERASURES = "erasures"
 
 
-_LOOK = {Action.FLOW, Action.DOCUMENTS, Action.TRACE, Action.TRACE_DOCUMENTS}
+_LOOK = {Action.FLOW, Action.DOCUMENTS, Action.AUDIT, Action.TRACE, Action.TRACE_DOCUMENTS}
 _ENGINEER = _LOOK | {
     Action.DATASETS,
     Action.RUNS,
@@ -76,7 +80,7 @@ ADMITTED: Mapping[Role, frozenset[Action]] = {
     Role.EXPERT: frozenset({Action.ASK, Action.TRACE, Action.JUDGE, Action.ADAPTERS, Action.SPECIALISTS}),
     Role.ENGINEER: frozenset(_ENGINEER),
     Role.OPERATOR: frozenset(Action),
-    Role.DATA_PROTECTION: frozenset(_LOOK),
+    Role.DATA_PROTECTION: frozenset(_LOOK | {Action.ERASURES}),
 }
 
 
@@ -179,6 +183,7 @@ class Registry(Protocol):
     def trace(self, draft_id: str) -> Trace: ...
     def record_judgement(self, judgement: Judgement, request_id: str) -> str: ...
     def keys(self, token: str) -> Page[Key]: ...
+    def erasures(self, token: str) -> Page[Erasure]: ...
     def verify_key(self, secret_sha256: str) -> Visitor: ...
 
 
@@ -203,6 +208,13 @@ class Inference(Protocol):
     def ask(self, question: Question) -> Stream[Piece]: ...
 
 
+class Auditing(Protocol):
+    """What registry and synthetic know of the documents."""
+
+    def audit(self, specialist: str) -> Audit: ...
+    def near_duplicates(self, specialist: str) -> NearDuplicates: ...
+
+
 class Health(Protocol):
     """How the services are."""
 
@@ -218,3 +230,4 @@ class Services:
     evaluation: EvaluationReports
     inference: Inference
     health: Health
+    auditing: Auditing

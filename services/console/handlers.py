@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from services.console.audits import Audit, NearDuplicates
 from services.console.domain import Action, Judgement, Question, Services, Stream, Visitor
 from services.console.views import (
     Adapter,
     Dataset,
     Document,
+    Erasure,
     Evaluation,
     Flow,
     Key,
@@ -246,6 +248,22 @@ def roll_back(services: Services, visitor: Visitor, specialist: str, expected_ge
     """Make the previous adapter serve again; Aborted as in promote."""
     visitor.need_specialist(specialist)
     return services.registry.roll_back(specialist, expected_generation)
+
+
+def audit(
+    services: Services, visitor: Visitor, specialist: str
+) -> tuple[Answer[Audit | None], Answer[NearDuplicates | None]]:
+    """What is counted of the documents, and of near-duplicates among them."""
+    if specialist:
+        visitor.need_specialist(specialist)
+    counted: Answer[Audit | None] = ask("registry", lambda: services.auditing.audit(specialist), None)
+    near: Answer[NearDuplicates | None] = ask("synthetic", lambda: services.auditing.near_duplicates(specialist), None)
+    return counted, near
+
+
+def erasures(services: Services, token: str) -> Answer[Page[Erasure]]:
+    """A page of erasures, newest first."""
+    return ask("registry", lambda: services.registry.erasures(token), Page[Erasure]())
 
 
 def keys(services: Services, token: str) -> Answer[Page[Key]]:

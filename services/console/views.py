@@ -238,6 +238,7 @@ class Specialist:
     min_rows: int = 0
     house_terms: int = 0
     use_teacher: bool = False
+    filters: tuple[tuple[str, str], ...] = ()
     update_time: datetime | None = None
     serving: Serving = Serving()
 
@@ -283,6 +284,20 @@ class Key:
     revoked: bool
     create_time: datetime | None = None
     expire_time: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """Documents that are forgotten everywhere. `receipt` is the signed JSON, empty while somebody is waited for."""
+
+    erasure_id: str
+    document_ids: tuple[str, ...]
+    lifted: tuple[str, ...]
+    reason: str
+    waiting_for: tuple[str, ...]
+    receipt: str = ""
+    signature: str = ""
+    create_time: datetime | None = None
 
 
 @dataclass(frozen=True)

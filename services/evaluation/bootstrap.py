@@ -1,9 +1,11 @@
 """The one place that chooses evaluation's real adapters."""
 
+from functools import partial
 from pathlib import Path
 
 from services.evaluation import handlers
 from services.evaluation.adapters import tables
+from services.evaluation.adapters.erasures import SqlHoldings
 from services.evaluation.adapters.inference import RemoteModels
 from services.evaluation.adapters.metrics import measure
 from services.evaluation.adapters.report import StoredReports
@@ -11,12 +13,14 @@ from services.evaluation.adapters.rows import DatasetRows
 from services.evaluation.adapters.sql import SqlRepository
 from services.evaluation.consumers import SERVING, SPECIALISTS, Consumers
 from services.evaluation.domain import Parameters, Repository
+from services.evaluation.erasures import forget
 from services.evaluation.handlers import Evaluating, Patience
 from services.evaluation.rpc import EvaluationServicer
 from services.evaluation.settings import Settings
 from tailor.api.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServiceServicer_to_server
 from tailor.errors import Unavailable
 from tailor.events.consumer import Consumer, TableReader
+from tailor.events.erased import ERASED, ErasedDocuments, forgetting, read_erased
 from tailor.events.outbox import Outbox
 from tailor.events.producer import KafkaProducer
 from tailor.rpc.channel import service_channel
@@ -38,19 +42,21 @@ def build(runtime: Runtime, settings: Settings) -> None:
     producer = runtime.wait_for("kafka", lambda: KafkaProducer.from_settings(settings, NAME))
     runtime.on_stop(producer.close)
     outbox = Outbox(engine, tables.outbox, producer)
-    app = make_app(settings, SqlRepository(engine, outbox))
+    app = make_app(settings, SqlRepository(engine, outbox), read_erased(runtime, settings))
+    holdings = SqlHoldings(engine)
     consumers = Consumers(app)
     servicers = [(add_EvaluationServiceServicer_to_server, EvaluationServicer(app))]
     runtime.serve(RpcServer(settings, NAME, servicers=servicers, authenticator=authenticator(settings, NAME)))
     runtime.spawn("outbox", outbox.run)
     for topic, apply in ((SPECIALISTS, consumers.specialist), (SERVING, consumers.serving)):
         _read_table(runtime, TableReader(settings, topic, apply), topic)
-    runtime.spawn("consumer", Consumer(settings, service=NAME, topics=consumers.topics(), producer=producer).run)
+    topics = {**consumers.topics(), ERASED: forgetting(NAME, partial(forget, holdings, app.reports), producer)}
+    runtime.spawn("consumer", Consumer(settings, service=NAME, topics=topics, producer=producer).run)
     runtime.spawn("worker", lambda stop: handlers.work(app, stop))
     runtime.ready()
 
 
-def make_app(settings: Settings, repository: Repository) -> Evaluating:
+def make_app(settings: Settings, repository: Repository, erased: ErasedDocuments) -> Evaluating:
     """The handlers' world."""
     store = S3Store.from_settings(settings)
     channel = service_channel(settings, "inference", settings.inference_address, service=NAME)
@@ -62,6 +68,7 @@ def make_app(settings: Settings, repository: Repository) -> Evaluating:
         reports=StoredReports(store),
         parameters=Parameters(settings.max_rows, settings.max_tokens, settings.concurrency),
         patience=Patience(settings.give_up_seconds, settings.max_starts),
+        erased=erased,
     )
 
 

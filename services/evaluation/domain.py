@@ -248,6 +248,14 @@ class Reports(Protocol):
         """The plot as PNG."""
         ...
 
+    def quotes(self, evaluation_id: str, document_id: str) -> bool:
+        """True where an evaluation's report holds rows of a document, or is not whole."""
+        ...
+
+    def delete(self, evaluation_id: str) -> int:
+        """Remove an evaluation's report; how many objects it had."""
+        ...
+
 
 # Answers and references, and the house terms, to the values by metric of all rows together; the same for each row alone.
 Metrics = Callable[[Sequence[str], Sequence[str], Sequence[str]], dict[str, float]]

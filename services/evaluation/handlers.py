@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -51,7 +51,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class Evaluating:
-    """What the handlers work with. `terms` and `serving` are tables by specialist."""
+    """What the handlers work with. `terms` and `serving` are tables by specialist; `erased` holds the ids of erased documents."""
 
     repository: Repository
     models: Models
@@ -62,6 +62,7 @@ class Evaluating:
     patience: Patience = field(default_factory=Patience)
     terms: dict[str, Terms] = field(default_factory=dict)
     serving: dict[str, Serving] = field(default_factory=dict)
+    erased: Container[str] = frozenset()
     sleep: Callable[[float], object] = time.sleep
     now: Callable[[], float] = time.monotonic
 
@@ -186,6 +187,7 @@ def measure(app: Evaluating, evaluation: Evaluation) -> Measured:
         for name, result in results.items()
     }
     comparison = Comparison(evaluation, app.parameters, incumbent, rows, results, scores, row_metrics)
+    _refuse_erased(app, rows)
     report = app.reports.write(comparison)
     measured = Measured(evaluation, len(rows), scores, incumbent, report)
     app.repository.finish(measured)
@@ -200,7 +202,14 @@ def _rows(app: Evaluating, adapter: Adapter) -> list[HeldOutRow]:
     rows = choose_rows(app.rows.held_out(manifest), app.parameters.max_rows)
     if not rows:
         raise FailedPrecondition("NO_HELD_OUT_ROWS", "The dataset holds no row back.")
+    _refuse_erased(app, rows)
     return rows
+
+
+def _refuse_erased(app: Evaluating, rows: list[HeldOutRow]) -> None:
+    """Nothing is kept of rows of which a document was erased; the dataset that supersedes theirs is measured on instead."""
+    if any(document_id in app.erased for row in rows for document_id in row.document_ids):
+        raise FailedPrecondition("ROWS_ERASED", "A document of the held-out rows was erased.")
 
 
 def _scores(app: Evaluating, result: Result, references: list[str], terms: Terms) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """The gRPC face of evaluation."""
 
+import contextlib
+
 import grpc
 
 from services.evaluation import handlers, wire
@@ -53,5 +55,7 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         measured = self._app.repository.measured(evaluation.evaluation_id)
         if measured is not None:
             response.result.CopyFrom(wire.from_measured(measured))
-            response.report_markdown = self._app.reports.markdown(measured.report)
-            response.plot_png = self._app.reports.plot(measured.report)
+            # The report of erased rows is gone; the scores stay.
+            with contextlib.suppress(NotFound):
+                response.report_markdown = self._app.reports.markdown(measured.report)
+                response.plot_png = self._app.reports.plot(measured.report)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from services.inference import handlers
 from services.inference.consumers import SERVING, ServingConsumer
 from services.inference.domain import Engine, Turns
 from services.inference.handlers import Door, Inference
@@ -16,6 +17,7 @@ from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.errors import Unavailable
 from tailor.events.consumer import TableReader
 from tailor.events.envelope import new_id
+from tailor.events.erased import ERASED, forgetting
 from tailor.events.producer import KafkaProducer, Producer
 from tailor.logging import get_logger
 from tailor.rpc.auth import Authenticator
@@ -48,6 +50,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.on_stop(producer.close)
     inference = _load(runtime, settings, store, producer)
     _read_serving(runtime, settings, inference)
+    _read_erased(runtime, settings, inference, producer)
     door.open(inference)
     runtime.ready()
 
@@ -103,6 +106,13 @@ def _read_serving(runtime: Runtime, settings: Settings, inference: Inference) ->
             raise Unavailable("NOT_CAUGHT_UP", f"Not all of {SERVING} is applied yet.")
 
     runtime.wait_for(f"{SERVING} to be read from its beginning", caught_up)
+
+
+def _read_erased(runtime: Runtime, settings: Settings, inference: Inference, producer: Producer) -> None:
+    """Every replica lets go of what it holds itself; the first one's answer counts."""
+    forget = forgetting(NAME, partial(handlers.forget_erased, inference), producer)
+    reader = TableReader(settings, ERASED, lambda event: runtime.wait_for(ERASED, lambda: forget(event)))
+    runtime.spawn("erased", reader.run)
 
 
 def choose_engine(settings: Settings) -> "Callable[..., WatchedEngine]":

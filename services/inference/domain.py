@@ -218,6 +218,10 @@ class Library(Protocol):
         """A folder with the adapter's verified files; FailedPrecondition where one does not verify, Unavailable without store."""
         ...
 
+    def drop(self, digest: str) -> bool:
+        """Remove an adapter's files from this machine; True where there were some."""
+        ...
+
 
 class Turns(Protocol):
     """Training and generation take turns on a machine that they share."""

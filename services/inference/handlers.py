@@ -35,6 +35,7 @@ from services.inference.domain import (
 )
 from services.inference.serving import Admission, Shelf, Table
 from tailor.errors import InvalidArgument, NotFound, TailorError, Unavailable
+from tailor.events.erased import Erased, Forgotten
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,19 @@ def apply_serving(inference: Inference, served: Served) -> None:
         refusal = error.reason
     inference.reports.add(ServedReport(served, refusal))
     inference.table.settle(served)
+
+
+def forget_erased(inference: Inference, erased: Erased) -> Forgotten:
+    """Let go of the adapters that learned from an erased document: none is a candidate, and the retired are held no more.
+
+    Unavailable while a retired one serves still: its successor is on its way. Drafts' texts are kept nowhere.
+    """
+    candidates = sum(inference.table.drop_candidate(digest) for digest in erased.adapters)
+    serving = {served.adapter_digest for served in inference.table.all()}
+    if serving & set(erased.retired):
+        raise Unavailable("RETIRED_SERVES", "A retired adapter still serves; what serves instead has not arrived.")
+    dropped = sum(inference.shelf.drop(digest) for digest in erased.retired)
+    return Forgotten({"candidates": candidates, "adapters": dropped})
 
 
 def forget_specialist(inference: Inference, specialist: str) -> None:

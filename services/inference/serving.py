@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from services.inference.domain import AdapterName, Engine, Library, Served
-from tailor.errors import Aborted, ResourceExhausted
+from tailor.errors import Aborted, ResourceExhausted, Unavailable
 
 WAKE_SECONDS = 0.25
 SECONDS_PER_PLACE = 0.5
@@ -56,6 +56,11 @@ class Table:
         with self._lock:
             self._candidates[adapter.digest] = Served(adapter=adapter)
 
+    def drop_candidate(self, digest: str) -> bool:
+        """Evaluation may not use the adapter any more; True where it could."""
+        with self._lock:
+            return self._candidates.pop(digest, None) is not None
+
     def candidate(self, digest: str) -> Served | None:
         """A candidate by its digest; None before it was loaded."""
         with self._lock:
@@ -89,6 +94,17 @@ class Shelf:
         finally:
             with self._lock:
                 self._users[adapter.digest] -= 1
+
+    def drop(self, digest: str) -> bool:
+        """Take an adapter out of the engine and off the disk; True where it was in either. Unavailable while it is in use."""
+        with self._loading:
+            with self._lock:
+                if self._users.get(digest, 0) > 0:
+                    raise Unavailable("ADAPTER_IN_USE", "An answer is still being written with the adapter.")
+                loaded = self._users.pop(digest, None) is not None
+            if loaded:
+                self._engine.unload(digest)
+            return self._library.drop(digest) or loaded
 
     def _hold(self, digest: str) -> bool:
         with self._lock:

@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,6 +18,7 @@ from services.ingestion.domain import (
     Outcome,
     Parsed,
     Receipt,
+    Reference,
     Submission,
     check_draft_id,
     check_external_id,
@@ -25,11 +26,12 @@ from services.ingestion.domain import (
     clean,
     keyed_digest,
     malformed,
+    plain_name,
 )
-from services.ingestion.handlers import Intake, take_in
+from services.ingestion.handlers import Intake, Withdrawals, take_in, withdraw
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
-from tailor.events.envelope import Event, derive_id
+from tailor.events.envelope import Event, decode, derive_id
 
 SUBMITTED = "document.submitted.v1"
 PUBLISHED = "deliverable.published.v1"
@@ -37,6 +39,9 @@ INGESTED = "document.ingested.v1"
 REJECTED = "document.rejected.v1"
 
 SLUG = r"^[a-z0-9-]{0,64}$"
+MAX_URI = 4096
+
+T = TypeVar("T")
 
 
 class Strict(BaseModel):
@@ -54,7 +59,7 @@ class PublishedLabels(Strict):
 
 
 class PublishedDocument(Strict):
-    """A document: `text`, or `content_base64` with `file_name`, or `prompt` with `answer`."""
+    """A document: `text`, or `content_base64` with `file_name`, or `uri`, or `prompt` with `answer`."""
 
     document_id: str = Field(
         min_length=1, max_length=512, description="The publisher's own id; the same id again is a new version."
@@ -62,6 +67,18 @@ class PublishedDocument(Strict):
     kind: Literal["document", "deliverable", "example"] = Field("document", description="What the document is.")
     text: str | None = Field(None, description="Markdown or plain text.")
     content_base64: str | None = Field(None, description="The bytes of a file.")
+    uri: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_URI,
+        description="Where the file lies: `s3://BUCKET/KEY` or `https://HOST/...`, each as far as the installation allows it.",
+    )
+    sha256: str = Field(
+        "", pattern=r"^([0-9a-fA-F]{64})?$", description="With `uri`: SHA-256 of the file; other bytes are refused."
+    )
+    size_bytes: int | None = Field(
+        None, ge=0, description="With `uri`: size of the file; one of another size is refused."
+    )
     file_name: str | None = Field(None, max_length=512, description="The file's name; its ending tells the format.")
     content_type: str | None = Field(
         None, max_length=256, description="The file's media type, such as `application/pdf`."
@@ -83,33 +100,47 @@ class PublishedDeliverable(PublishedDocument):
 ENVELOPES: dict[str, type[PublishedDocument]] = {SUBMITTED: PublishedDocument, PUBLISHED: PublishedDeliverable}
 
 
-def handlers(intake: Intake) -> Mapping[str, Callable[[Event], None]]:
-    """The handler of each topic that outsiders write."""
+def handlers(intake: Intake, withdrawals: Withdrawals) -> Mapping[str, Callable[[Event], None]]:
+    """The handler of each topic: those that outsiders write, and what became of documents behind ingestion."""
 
     def handle(event: Event) -> None:
-        take_in(intake, to_receipt(event, intake.digest_key))
+        if event.value is None:
+            withdraw(withdrawals, to_receipt(event, intake.digest_key, to_external_id))
+        else:
+            take_in(intake, to_receipt(event, intake.digest_key, to_submission))
 
-    return {SUBMITTED: handle, PUBLISHED: handle}
+    def on_rejected(event: Event) -> None:
+        rejected = decode(event, documents_pb2.DocumentRejected)
+        if rejected.stage == documents_pb2.STAGE_ANONYMIZATION:
+            intake.catalogue.release(rejected.document_id, rejected.submission_id)
+
+    return {SUBMITTED: handle, PUBLISHED: handle, REJECTED: on_rejected}
 
 
-def to_receipt(event: Event, digest_key: bytes) -> Receipt:
+def to_receipt(event: Event, digest_key: bytes, read: Callable[[Event], T]) -> Receipt[T]:
     """The event's key: its place, and a digest of its value, for a restored broker may give a place twice."""
     value = keyed_digest(digest_key, "event", event.value or b"")
     parts = (event.topic, event.partition, event.offset, event.timestamp_ms, value)
-    return Receipt(
-        derive_id("key", *parts), derive_id("sub", *parts), derive_id("doc", *parts), lambda: to_submission(event)
-    )
+    return Receipt(derive_id("key", *parts), derive_id("sub", *parts), derive_id("doc", *parts), lambda: read(event))
+
+
+def to_external_id(tombstone: Event) -> str:
+    """The publisher's id of the document that a tombstone withdraws: its `document-id` header, or else its key."""
+    headers = _headers(tombstone)
+    return check_external_id(headers.get("document-id") or tombstone.key)
+
+
+def _headers(event: Event) -> dict[str, str]:
+    return {name.lower(): value for name, value in event.headers.items()}
 
 
 def to_submission(event: Event) -> Submission:
     """Read an event: the file itself where a `document-id` header stands, JSON by the published schema otherwise."""
-    headers = {name.lower(): value for name, value in event.headers.items()}
+    headers = _headers(event)
     if "document-id" in headers:
         return _from_headers(event, headers)
-    if event.value is None:
-        raise malformed("The event has no value.")
     try:
-        content = ENVELOPES[event.topic].model_validate(json.loads(event.value))
+        content = ENVELOPES[event.topic].model_validate(json.loads(event.value or b""))
     except (ValidationError, UnicodeDecodeError, ValueError, RecursionError):
         raise malformed(
             "The event is neither JSON by the published schema nor a file with a document-id header."
@@ -118,7 +149,7 @@ def to_submission(event: Event) -> Submission:
 
 
 def _from_headers(event: Event, headers: Mapping[str, str]) -> Submission:
-    file = File(event.value or b"", headers.get("file-name", ""), headers.get("content-type", ""))
+    file = File(event.value or b"", plain_name(headers.get("file-name", "")), headers.get("content-type", ""))
     kind = _kind(event.topic, headers.get("kind", ""), file)
     return Submission(
         external_id=check_external_id(headers["document-id"]),
@@ -138,8 +169,18 @@ def _kind(topic: str, given: str, file: File) -> Kind:
         if given not in ("", Kind.DELIVERABLE):
             raise malformed("What is published as a deliverable is one.")
         return Kind.DELIVERABLE
-    is_json = file.name.lower().endswith(".json") or file.content_type.startswith("application/json")
-    return Kind(given) if given else Kind.EXAMPLE if is_json else Kind.DOCUMENT
+    return Kind(given) if given else Kind.EXAMPLE if _is_example(file) else Kind.DOCUMENT
+
+
+def _is_example(file: File) -> bool:
+    """True of a JSON file that is an object of prompt and answer."""
+    if not (file.name.lower().endswith(".json") or file.content_type.startswith("application/json")):
+        return False
+    try:
+        content = json.loads(file.data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and set(content) - {"kind"} == {"prompt", "answer"}
 
 
 def _from_json(content: PublishedDocument) -> Submission:
@@ -149,21 +190,27 @@ def _from_json(content: PublishedDocument) -> Submission:
     return Submission(check_external_id(content.document_id), kind, labels, _content(content, kind), draft_id)
 
 
-def _content(content: PublishedDocument, kind: Kind) -> File | Parsed:
-    given = {name for name in ("text", "content_base64", "prompt", "answer") if getattr(content, name) is not None}
+def _content(content: PublishedDocument, kind: Kind) -> File | Reference | Parsed:
+    ways = ("text", "content_base64", "uri", "prompt", "answer")
+    given = {name for name in ways if getattr(content, name) is not None}
+    name, content_type = plain_name(content.file_name or ""), content.content_type or ""
+    if given != {"uri"} and (content.sha256 or content.size_bytes is not None):
+        raise malformed("sha256 and size_bytes belong to uri.")
     if given == {"prompt", "answer"} and kind is Kind.EXAMPLE:
         return Parsed(clean(content.answer or ""), "json", clean(content.prompt or "").strip())
     if given == {"text"} and kind is not Kind.EXAMPLE:
         return Parsed(clean(content.text or ""), "json")
+    if given == {"uri"}:
+        return Reference(content.uri or "", name, content_type, content.sha256, content.size_bytes)
     if given != {"content_base64"}:
         raise malformed(
-            "Send text, or content_base64 with file_name, or for an example prompt and answer; one of these alone."
+            "Send text, or content_base64 with file_name, or uri, or for an example prompt and answer; one of these alone."
         )
     try:
         data = base64.b64decode(content.content_base64 or "", validate=True)
     except (binascii.Error, ValueError):
         raise malformed("content_base64 is not base64.") from None
-    return File(data, content.file_name or "", content.content_type or "")
+    return File(data, name, content_type)
 
 
 def to_event(outcome: Outcome) -> tuple[str, str, Message, str]:

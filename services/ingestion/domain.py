@@ -8,17 +8,23 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from tailor.storage.ref import Ref
 
 MAX_EXTERNAL_ID = 512
 MAX_FILE_NAME = 512
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufeff\u200b\u2028\u2029]")
-TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
+# Neither a database nor UTF-8 takes zero bytes or halves of a surrogate pair, which JSON may hold.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufeff\u200b\u2028\u2029\ud800-\udfff]")
+NOT_IN_A_NAME = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+# Signs that are no ASCII and no letters: among them are the marks that combine with a letter.
+SIGNS = re.compile(r"[^\w\s\x00-\x7f]{31,}")
+MAX_MARKS = 30
 MANY_LINES = re.compile(r"\n{3,}")
 SLUG = re.compile(r"[a-z0-9-]{0,64}")
 DRAFT_ID = re.compile(r"(?:drf_[0-9a-f]{32})?")
+
+T = TypeVar("T")
 
 
 class Kind(StrEnum):
@@ -41,6 +47,10 @@ class Reason(StrEnum):
     NO_TEXT = "NO_TEXT"
     MALFORMED = "MALFORMED"
     TIMEOUT = "TIMEOUT"
+    NOT_ALLOWED = "NOT_ALLOWED"
+    UNREACHABLE = "UNREACHABLE"
+    UNKNOWN_DOCUMENT = "UNKNOWN_DOCUMENT"
+    ERASED = "ERASED"
 
 
 class Rejected(Exception):
@@ -72,6 +82,18 @@ class File:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A file that lies where its publisher keeps it. `uri` may hold a secret, such as a signature: it is never logged, stated or kept.
+    `sha256` is empty and `size_bytes` None where they were not told."""
+
+    uri: str
+    name: str = ""
+    content_type: str = ""
+    sha256: str = ""
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Parsed:
     """Clean Markdown, and the format it came from; `prompt` for examples alone."""
 
@@ -82,24 +104,24 @@ class Parsed:
 
 @dataclass(frozen=True)
 class Submission:
-    """One document as a publisher handed it in: a file to parse, or text that is clean already."""
+    """One document as a publisher handed it in: a file to parse or to fetch, or text that is clean already."""
 
     external_id: str
     kind: Kind
     labels: Labels
-    content: File | Parsed
+    content: File | Reference | Parsed
     draft_id: str = ""
 
 
 @dataclass(frozen=True)
-class Receipt:
+class Receipt(Generic[T]):
     """What is known before a submission is read: its key, which a redelivery repeats, ids derived from the key, and how to read it
     (may raise Rejected). `spare_document_id` serves where the submission does not tell which document it is."""
 
     key: str
     submission_id: str
     spare_document_id: str
-    read: Callable[[], Submission]
+    read: Callable[[], T]
 
 
 @dataclass(frozen=True)
@@ -165,6 +187,20 @@ class Candidate:
             time_ms=self.time_ms,
         )
 
+    def erased(self, document_id: str) -> Refused:
+        """The outcome where the document is erased."""
+        hint = "The document is erased; data protection can lift that with `tailor erase --lift`."
+        return Refused(
+            self.submission_id,
+            document_id,
+            Reason.ERASED,
+            hint,
+            "",
+            self.submission.labels,
+            self.parsed.format,
+            self.time_ms,
+        )
+
     def duplicate(self, document_id: str, of: str) -> Refused:
         """The outcome where the same text is current already."""
         hint = "The same text is already current; nothing has to be done."
@@ -185,6 +221,23 @@ class Parser(Protocol):
 
     def parse(self, file: File) -> Parsed:
         """The file's text; raises Rejected. May block as long as its time limit."""
+        ...
+
+
+class Fetcher(Protocol):
+    """Gets files from where their publishers keep them."""
+
+    def fetch(self, reference: Reference, max_bytes: int) -> File:
+        """The file; Rejected where it may not or can not be had, Unavailable where it does not answer for now. May block as long as its
+        time limit."""
+        ...
+
+
+class Erasure(Protocol):
+    """Has documents erased everywhere."""
+
+    def request(self, document_id: str, request_id: str) -> None:
+        """Ask for it; the same request id again changes nothing. May block; Unavailable where nobody answers."""
         ...
 
 
@@ -215,12 +268,33 @@ class Catalogue(Protocol):
         """Make a version, unless its digest is current; `store(document id, sequence)` is called at most once."""
         ...
 
+    def resolve(self, external_id: str) -> str | None:
+        """The id of the document that a publisher calls by this id; None where there is none."""
+        ...
+
+    def release(self, document_id: str, submission_id: str) -> None:
+        """Let the text of a version that went no further be published again: it is not current any more. Nothing happens where a newer
+        version is, or where the submission made none."""
+        ...
+
 
 def clean(text: str) -> str:
-    """Text with one kind of line end, composed letters, no control characters and no heaps of empty lines."""
-    plain = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " "))
-    plain = CONTROL.sub("", plain)
-    return MANY_LINES.sub("\n\n", TRAILING.sub("", plain)).strip() + "\n"
+    """Text with one kind of line end, composed letters, no control characters and no heaps of marks or empty lines. Takes time in
+    proportion to the text, whatever it holds."""
+    marked = text if text.isascii() else SIGNS.sub(_with_few_marks, text)
+    plain = unicodedata.normalize("NFC", marked.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " "))
+    lines = [line.rstrip(" \t") for line in CONTROL.sub("", plain).split("\n")]
+    return MANY_LINES.sub("\n\n", "\n".join(lines)).strip() + "\n"
+
+
+def _with_few_marks(signs: re.Match[str]) -> str:
+    """Composing takes the square of the marks on one letter; no script needs as many as are kept."""
+    kept, marks = [], 0
+    for sign in signs[0]:
+        marks = marks + 1 if unicodedata.combining(sign) else 0
+        if marks <= MAX_MARKS:
+            kept.append(sign)
+    return "".join(kept)
 
 
 def check_text(parsed: Parsed, max_chars: int) -> Parsed:
@@ -245,9 +319,24 @@ def check_labels(source: str, department: str, confidentiality: str) -> Labels:
 
 def check_external_id(external_id: str) -> str:
     """An id of 1 to 512 characters; Rejected otherwise."""
-    if not external_id.strip() or len(external_id) > MAX_EXTERNAL_ID:
-        raise malformed(f"A document id has 1 to {MAX_EXTERNAL_ID} characters.")
+    if not external_id.strip() or len(external_id) > MAX_EXTERNAL_ID or NOT_IN_A_NAME.search(external_id):
+        raise malformed(f"A document id has 1 to {MAX_EXTERNAL_ID} characters, none of them a control character.")
     return external_id
+
+
+def plain_name(name: str) -> str:
+    """A file's name without directories and control characters, cut to what is kept."""
+    return NOT_IN_A_NAME.sub("", re.split(r"[/\\]", name)[-1])[-MAX_FILE_NAME:]
+
+
+def check_fetched(reference: Reference, file: File) -> File:
+    """Refuse bytes that are not those that were announced."""
+    is_other = reference.sha256 and hashlib.sha256(file.data).hexdigest() != reference.sha256.lower()
+    if is_other or reference.size_bytes not in (None, len(file.data)):
+        raise Rejected(
+            Reason.CORRUPT, "The fetched bytes are not those that sha256 and size_bytes announce; publish it again."
+        )
+    return file
 
 
 def check_draft_id(draft_id: str, kind: Kind) -> str:

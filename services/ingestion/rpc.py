@@ -14,6 +14,7 @@ from services.ingestion.domain import (
     check_draft_id,
     check_external_id,
     check_labels,
+    plain_name,
 )
 from services.ingestion.handlers import Intake, take_in
 from tailor.api.common.v1 import common_pb2
@@ -84,4 +85,4 @@ def _submission(header: ingestion_pb2.DocumentHeader, data: bytes) -> Submission
         raise InvalidArgument("BAD_KIND", "The kind is not one of the contract.") from None
     except Rejected as rejected:
         raise InvalidArgument("BAD_HEADER", rejected.hint) from None
-    return Submission(external_id, kind, labels, File(data, header.file_name), draft_id)
+    return Submission(external_id, kind, labels, File(data, plain_name(header.file_name)), draft_id)

@@ -10,16 +10,20 @@ from services.registry.adapters.remote import RemoteBarrier, RemoteEvaluator
 from services.registry.adapters.sql import begin
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.consumers import Consumers
+from services.registry.domain import ErasureReceipt
+from services.registry.erasures import Sign
 from services.registry.handlers import Begin
 from services.registry.rpc import RegistryServicer
 from services.registry.settings import Settings
 from tailor.api.registry.v1.registry_pb2_grpc import add_RegistryServiceServicer_to_server
 from tailor.events.consumer import Consumer
+from tailor.events.erased import ERASED
 from tailor.events.outbox import Outbox
 from tailor.events.producer import KafkaProducer
+from tailor.events.topics import load_topics
 from tailor.rpc.auth import Authenticator, Caller, VerifyKey
 from tailor.rpc.channel import service_channel
-from tailor.rpc.identity import Trust
+from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.server import RpcServer
 from tailor.runtime import Runtime
 from tailor.sql import connect, migrate
@@ -43,12 +47,18 @@ def build(runtime: Runtime, settings: Settings) -> None:
         RpcServer(
             settings,
             NAME,
-            servicers=[(add_RegistryServiceServicer_to_server, RegistryServicer(opened, Queries(engine), barrier))],
+            servicers=[
+                (
+                    add_RegistryServiceServicer_to_server,
+                    RegistryServicer(opened, Queries(engine), barrier, tuple(load_topics()[ERASED].consumers)),
+                )
+            ],
             authenticator=Authenticator(NAME, Trust.load(settings.trust_file), _key_verifier(opened)),
         )
     )
     runtime.spawn("outbox", outbox.run)
-    consumer = Consumer(settings, service=NAME, topics=Consumers(opened, evaluator).topics(), producer=producer)
+    topics = Consumers(opened, evaluator, signer(Identity.load(NAME, settings.identity_key_file))).topics()
+    consumer = Consumer(settings, service=NAME, topics=topics, producer=producer)
     runtime.spawn("consumer", consumer.run)
     runtime.ready()
 
@@ -58,6 +68,11 @@ def _database(runtime: Runtime, settings: Settings) -> Engine:
     runtime.wait_for("database", lambda: migrate(engine, MIGRATIONS))
     runtime.on_stop(engine.dispose)
     return engine
+
+
+def signer(identity: Identity) -> Sign:
+    """Signs receipts with the registry's own key."""
+    return lambda body: ErasureReceipt(body, identity.sign(body.encode()), identity.public_key)
 
 
 def _key_verifier(opened: Begin) -> VerifyKey:

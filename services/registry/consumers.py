@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from services.registry import handlers, wire
+from services.registry import erasures, handlers, wire
 from services.registry.domain import Evaluator, Fact, FactKind
+from services.registry.erasures import Sign
 from services.registry.handlers import Begin
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.events.consumer import Handler
@@ -13,9 +14,10 @@ from tailor.events.envelope import Event, decode
 class Consumers:
     """One method per topic."""
 
-    def __init__(self, begin: Begin, evaluator: Evaluator) -> None:
+    def __init__(self, begin: Begin, evaluator: Evaluator, sign: Sign) -> None:
         self._begin = begin
         self._evaluator = evaluator
+        self._sign = sign
 
     def topics(self) -> Mapping[str, Handler]:
         """The handler of each topic."""
@@ -23,6 +25,7 @@ class Consumers:
             "document.ingested.v1": self.document_ingested,
             "document.anonymized.v1": self.document_anonymized,
             "document.rejected.v1": self.document_rejected,
+            "document.forgotten.v1": self.document_forgotten,
             "dataset.built.v1": self.dataset_built,
             "run.progressed.v1": self.run_progressed,
             "run.failed.v1": self.run_failed,
@@ -35,23 +38,29 @@ class Consumers:
 
     def document_ingested(self, event: Event) -> None:
         """A submission became text."""
-        handlers.record_document_state(self._begin, wire.ingested_state(decode(event, documents_pb2.DocumentIngested)))
+        erasures.record_document_state(self._begin, wire.ingested_state(decode(event, documents_pb2.DocumentIngested)))
 
     def document_anonymized(self, event: Event) -> None:
         """A document passed the barrier."""
-        handlers.record_document_state(
+        erasures.record_document_state(
             self._begin, wire.anonymized_state(decode(event, documents_pb2.DocumentAnonymized))
         )
 
     def document_rejected(self, event: Event) -> None:
         """A submission goes no further."""
-        handlers.record_document_state(self._begin, wire.rejected_state(decode(event, documents_pb2.DocumentRejected)))
+        erasures.record_document_state(self._begin, wire.rejected_state(decode(event, documents_pb2.DocumentRejected)))
+
+    def document_forgotten(self, event: Event) -> None:
+        """A service forgot an erased document."""
+        message = decode(event, documents_pb2.DocumentForgotten)
+        erasures.record_forgotten(self._begin, self._sign, wire.to_forgotten(message))
 
     def dataset_built(self, event: Event) -> None:
         """A dataset exists."""
         message = decode(event, models_pb2.DatasetBuilt)
         fact_id = f"{message.digest}/{message.specialist}"
-        self._keep(FactKind.DATASET, fact_id, message.specialist, event)
+        fact = Fact(FactKind.DATASET, fact_id, message.specialist, event.value or b"")
+        erasures.record_dataset(self._begin, fact, message.digest, message.document_ids)
 
     def run_progressed(self, event: Event) -> None:
         """Where a run stands."""
@@ -66,7 +75,7 @@ class Consumers:
     def adapter_trained(self, event: Event) -> None:
         """An adapter exists."""
         message = decode(event, models_pb2.AdapterTrained)
-        handlers.record_adapter(self._begin, wire.to_adapter(message), event.value or b"")
+        erasures.record_adapter(self._begin, wire.to_adapter(message), event.value or b"")
 
     def adapter_evaluated(self, event: Event) -> None:
         """A candidate was measured: the gate decides."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
+from services.registry.filters import Filters, violations
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument
 from tailor.storage.ref import Ref
 
@@ -20,6 +21,8 @@ MAX_HOUSE_TERMS = 1000
 MAX_RANKED = 8
 MAX_COMMENT = 4000
 POLICY = "policy"
+# What becomes of adapters that learned from an erased document.
+MARK, RETIRE = "mark", "retire"
 
 
 class FactKind(Enum):
@@ -91,6 +94,8 @@ class Specialist:
     house_terms: tuple[str, ...] = ()
     system_prompt: str = ""
     use_teacher: bool = False
+    on_erasure: str = MARK
+    filters: Filters = field(default_factory=Filters)
     revision: int = 0
     update_time: datetime | None = None
 
@@ -101,7 +106,7 @@ class Specialist:
 
 @dataclass(frozen=True)
 class DocumentState:
-    """Where one submission is: `ingested`, `anonymized` or `rejected`."""
+    """Where one submission is: `ingested`, `anonymized`, `rejected` or `erased`."""
 
     submission_id: str
     document_id: str
@@ -113,6 +118,10 @@ class DocumentState:
     confidentiality: str = ""
     reason: str = ""
     findings: Mapping[str, int] = field(default_factory=dict)
+    format: str = ""
+    language: str = ""
+    char_count: int = 0
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,7 @@ class Adapter:
     manifest: Ref
     dataset_digest: str
     base: str
+    parent_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -204,6 +214,50 @@ class Judgement:
     create_time: datetime
 
 
+@dataclass(frozen=True)
+class ErasureReceipt:
+    """What was signed, by whom: `body` is JSON, the key is Ed25519's 32 bytes."""
+
+    body: str
+    signature: bytes
+    public_key: bytes
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """Documents that must be forgotten. `awaits` names who must answer, `waiting_for` who has not yet."""
+
+    erasure_id: str
+    document_ids: tuple[str, ...]
+    reason: str
+    create_time: datetime
+    awaits: tuple[str, ...]
+    waiting_for: tuple[str, ...] = ()
+    lifted: tuple[str, ...] = ()
+    receipt: ErasureReceipt | None = None
+
+
+@dataclass(frozen=True)
+class ForgottenBy:
+    """One service's answer about one document."""
+
+    erasure_id: str
+    document_id: str
+    service: str
+    counts: Mapping[str, int]
+    datasets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Taint:
+    """An adapter that learned from an erased document. A retired one never serves again."""
+
+    adapter_digest: str
+    specialist: str
+    erasure_id: str
+    retired: bool
+
+
 class Barrier(Protocol):
     """Anonymization, as far as the registry needs it."""
 
@@ -242,6 +296,7 @@ def check_specialist(specialist: Specialist) -> None:
         wrong["rebuild"] = "Counts and seconds are 0 or more."
     if len(specialist.house_terms) > MAX_HOUSE_TERMS:
         wrong["house_terms"] = f"At most {MAX_HOUSE_TERMS} terms."
+    wrong |= violations(specialist.filters)
     if wrong:
         raise InvalidArgument("INVALID_SPECIALIST", "The specialist's definition is wrong.", field_violations=wrong)
 

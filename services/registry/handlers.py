@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,12 +15,16 @@ from services.registry.domain import (
     Decision,
     DocumentState,
     Draft,
+    Erasure,
+    ErasureReceipt,
     Evaluation,
     Evaluator,
     Fact,
+    ForgottenBy,
     Judgement,
     Serving,
     Specialist,
+    Taint,
     check_judgement,
     check_specialist,
     next_serving,
@@ -30,6 +34,7 @@ from services.registry.domain import (
 from tailor.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 
 KEY_PREFIX = "tlr_"
+RETIRED = "retired: it learned from a document that was erased"
 
 
 class Transaction(Protocol):
@@ -56,6 +61,26 @@ class Transaction(Protocol):
     def key(self, key_id: str) -> ApiKey | None: ...
     def key_by_hash(self, secret_sha256: str) -> ApiKey | None: ...
     def save_dead_letter(self, event_id: str, topic: str) -> None: ...
+    def lock_erasures(self) -> None: ...
+    def erasure(self, erasure_id: str) -> Erasure | None: ...
+    def erasures(self, before: int | None, limit: int) -> Sequence[tuple[int, str]]: ...
+    def save_erasure(self, erasure: Erasure) -> None: ...
+    def state_erased(
+        self, erasure_id: str, document_id: str, datasets: Sequence[str], taints: Sequence[Taint]
+    ) -> None: ...
+    def erased(self, document_ids: Sequence[str]) -> Mapping[str, str]: ...
+    def is_erased(self, document_id: str) -> bool: ...
+    def lift(self, erasure_id: str, document_id: str) -> None: ...
+    def forget_document(self, document_id: str) -> Mapping[str, int]: ...
+    def datasets_of(self, document_ids: Sequence[str]) -> Mapping[str, tuple[str, ...]]: ...
+    def erasure_of_dataset(self, dataset_digest: str) -> str: ...
+    def learned_from(self, datasets: Collection[str], adapters: Collection[str]) -> Sequence[Adapter]: ...
+    def save_taint(self, taint: Taint) -> None: ...
+    def tainted(self, adapter_digest: str) -> Taint | None: ...
+    def taints(self, erasure_id: str) -> Sequence[Taint]: ...
+    def save_forgotten(self, forgotten: ForgottenBy) -> None: ...
+    def forgotten(self, erasure_id: str) -> Sequence[ForgottenBy]: ...
+    def save_receipt(self, erasure_id: str, receipt: ErasureReceipt) -> None: ...
 
 
 Begin = Callable[[], AbstractContextManager[Transaction]]
@@ -114,6 +139,8 @@ def record_evaluation(begin: Begin, evaluator: Evaluator, evaluation: Evaluation
 def _decide(tx: Transaction, specialist: Specialist, adapter: Adapter, evaluation: Evaluation) -> Decision:
     current = tx.serving(specialist.name)
     why = refusals(specialist.gate, evaluation)
+    if is_retired(tx, adapter.digest):
+        why = (*why, RETIRED)
     decision = Decision.REFUSED if why else Decision.PASSED
     if current.generation != evaluation.incumbent_generation and current.adapter_digest != adapter.digest:
         decision = Decision.STALE
@@ -131,6 +158,8 @@ def promote(begin: Begin, name: str, adapter_digest: str, expected_generation: i
         if adapter is None:
             raise NotFound("UNKNOWN_ADAPTER", "There is no such adapter; `tailor adapters` lists them.")
         evaluation = tx.newest_evaluation(adapter_digest)
+        if is_retired(tx, adapter_digest):
+            raise FailedPrecondition("ADAPTER_RETIRED", f"The adapter is {RETIRED}.")
         if evaluation is None:
             raise FailedPrecondition("NOT_EVALUATED", "The adapter was not evaluated; `tailor evaluate` measures it.")
         why = refusals(specialist.gate, evaluation)
@@ -148,7 +177,7 @@ def rollback(begin: Begin, name: str, expected_generation: int) -> Serving:
         current = tx.serving(name)
         if current.generation == 0 or not current.adapter_digest:
             raise FailedPrecondition("NOTHING_TO_ROLL_BACK", "The base serves: there is nothing to go back from.")
-        previous = tx.adapter(current.previous_digest) if current.previous_digest else None
+        previous = not_retired(tx, [current.previous_digest] if current.previous_digest else [])
         serving = next_serving(current, previous, specialist, expected_generation)
         tx.save_serving(serving)
         return serving
@@ -230,22 +259,10 @@ def install_operator_key(begin: Begin, secret_sha256: str) -> None:
             )
 
 
-def record_document_state(begin: Begin, state: DocumentState) -> None:
-    """Keep where a submission is; a later state is never undone by an earlier one that arrives late."""
-    with begin() as tx:
-        tx.save_document_state(state)
-
-
 def record_fact(begin: Begin, fact: Fact) -> None:
     """Keep a fact; the same id again replaces it."""
     with begin() as tx:
         tx.save_fact(fact)
-
-
-def record_adapter(begin: Begin, adapter: Adapter, payload: bytes) -> None:
-    """Keep an adapter."""
-    with begin() as tx:
-        tx.save_adapter(adapter, payload)
 
 
 def record_draft(begin: Begin, draft: Draft, payload: bytes) -> None:
@@ -285,3 +302,14 @@ def _draft(tx: Transaction, draft_id: str, may_use: Callable[[str], bool]) -> Dr
 
 def _no_draft() -> NotFound:
     return NotFound("UNKNOWN_DRAFT", "There is no such draft. A new one takes a moment to be catalogued.")
+
+
+def is_retired(tx: Transaction, adapter_digest: str) -> bool:
+    """True where an adapter may never serve again."""
+    taint = tx.tainted(adapter_digest)
+    return taint is not None and taint.retired
+
+
+def not_retired(tx: Transaction, digests: Iterable[str]) -> Adapter | None:
+    """The first adapter that is not retired; None, the base, where there is none."""
+    return next((tx.adapter(digest) for digest in digests if digest and not is_retired(tx, digest)), None)

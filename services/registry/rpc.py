@@ -1,16 +1,17 @@
 """The registry's gRPC face: translates, pages, and leaves the rules to the handlers."""
 
+from collections.abc import Collection
 from datetime import UTC
 
 import grpc
 
-from services.registry import handlers, wire
+from services.registry import erasures, handlers, wire
 from services.registry.adapters.queries import REJECTED_PAGE, Queries
-from services.registry.domain import Barrier, FactKind, Specialist
+from services.registry.domain import Barrier, FactKind, Selection, Specialist
 from services.registry.handlers import Begin
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
-from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
+from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
@@ -24,10 +25,11 @@ SEES_DOCUMENTS = {"ROLE_ENGINEER", "ROLE_OPERATOR", "ROLE_DATA_PROTECTION"}
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     """Every method of `tailor.api.registry.v1.RegistryService`."""
 
-    def __init__(self, begin: Begin, queries: Queries, barrier: Barrier) -> None:
+    def __init__(self, begin: Begin, queries: Queries, barrier: Barrier, awaits: Collection[str]) -> None:
         self._begin = begin
         self._queries = queries
         self._barrier = barrier
+        self._awaits = awaits
 
     def CreateSpecialist(
         self, request: registry_pb2.CreateSpecialistRequest, context: Context
@@ -83,6 +85,10 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def GetFlow(self, request: registry_pb2.GetFlowRequest, context: Context) -> registry_pb2.GetFlowResponse:
         return self._queries.flow(request.since.ToDatetime(UTC) if request.HasField("since") else None)
+
+    def GetAudit(self, request: audit_pb2.GetAuditRequest, context: Context) -> audit_pb2.GetAuditResponse:
+        selection = self._specialist(request.specialist).selection if request.specialist else Selection()
+        return self._queries.audit(request.specialist, selection)
 
     def ListDatasets(
         self, request: registry_pb2.ListDatasetsRequest, context: Context
@@ -169,6 +175,36 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def VerifyKey(self, request: registry_pb2.VerifyKeyRequest, context: Context) -> registry_pb2.VerifyKeyResponse:
         return registry_pb2.VerifyKeyResponse(
             key=wire.from_key(handlers.verify_key(self._begin, request.secret_sha256))
+        )
+
+    def Erase(self, request: registry_pb2.EraseRequest, context: Context) -> registry_pb2.EraseResponse:
+        caller = current_caller()
+        erasure_id = (
+            derive_id("ers", caller.name, caller.key_id, request.request_id) if request.request_id else new_id("ers")
+        )
+        asked = erasures.Request(erasure_id, list(request.document_ids), request.reason)
+        return registry_pb2.EraseResponse(erasure=wire.from_erasure(erasures.erase(self._begin, self._awaits, asked)))
+
+    def LiftErasure(
+        self, request: registry_pb2.LiftErasureRequest, context: Context
+    ) -> registry_pb2.LiftErasureResponse:
+        return registry_pb2.LiftErasureResponse(
+            erasure=wire.from_erasure(erasures.lift(self._begin, request.document_id))
+        )
+
+    def GetErasure(self, request: registry_pb2.GetErasureRequest, context: Context) -> registry_pb2.GetErasureResponse:
+        return registry_pb2.GetErasureResponse(
+            erasure=wire.from_erasure(erasures.get_erasure(self._begin, request.erasure_id))
+        )
+
+    def ListErasures(
+        self, request: registry_pb2.ListErasuresRequest, context: Context
+    ) -> registry_pb2.ListErasuresResponse:
+        size = _page_size(request.page_size, 50, 200)
+        found = erasures.list_erasures(self._begin, _position(request.page_token), size + 1)
+        token = str(found[size - 1][0]) if len(found) > size else ""
+        return registry_pb2.ListErasuresResponse(
+            erasures=[wire.from_erasure(erasure) for _, erasure in found[:size]], next_page_token=token
         )
 
     def _specialist(self, name: str) -> Specialist:

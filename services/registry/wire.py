@@ -1,10 +1,13 @@
 """Between wire messages and the domain."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.registry import domain
+from services.registry.filters import Filters
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
@@ -43,8 +46,22 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> domain.Specialist:
         house_terms=tuple(message.house_terms),
         system_prompt=message.system_prompt,
         use_teacher=message.use_teacher,
+        filters=to_filters(message.filters),
+        on_erasure=domain.RETIRE if message.on_erasure == models_pb2.ON_ERASURE_RETIRE else domain.MARK,
         revision=message.revision,
         update_time=message.update_time.ToDatetime(UTC) if message.HasField("update_time") else None,
+    )
+
+
+def to_filters(message: models_pb2.Filters) -> Filters:
+    """A specialist's filters from the wire."""
+    return Filters(
+        languages=tuple(message.languages),
+        min_chars=message.min_chars,
+        max_chars=message.max_chars,
+        boilerplate_documents=message.boilerplate_documents,
+        max_source_documents=message.max_source_documents,
+        max_source_percent=message.max_source_percent,
     )
 
 
@@ -77,6 +94,10 @@ def from_specialist(specialist: domain.Specialist) -> models_pb2.SpecialistChang
         house_terms=specialist.house_terms,
         system_prompt=specialist.system_prompt,
         use_teacher=specialist.use_teacher,
+        filters=models_pb2.Filters(**asdict(specialist.filters)),
+        on_erasure=(
+            models_pb2.ON_ERASURE_RETIRE if specialist.on_erasure == domain.RETIRE else models_pb2.ON_ERASURE_MARK
+        ),
         update_time=timestamp(specialist.update_time),
     )
 
@@ -124,7 +145,13 @@ def to_adapter(message: models_pb2.AdapterTrained) -> domain.Adapter:
     """An adapter from the wire."""
     kind = domain.POLICY if message.kind == models_pb2.ADAPTER_KIND_POLICY else "reward"
     return domain.Adapter(
-        message.digest, kind, message.specialist, to_ref(message.manifest), message.dataset_digest, message.base
+        digest=message.digest,
+        kind=kind,
+        specialist=message.specialist,
+        manifest=to_ref(message.manifest),
+        dataset_digest=message.dataset_digest,
+        base=message.base,
+        parent_digest=message.parent_digest,
     )
 
 
@@ -197,16 +224,73 @@ def anonymized_state(message: documents_pb2.DocumentAnonymized) -> domain.Docume
         department=message.labels.department,
         confidentiality=message.labels.confidentiality,
         findings=dict(message.findings),
+        format=message.format,
+        language=message.language,
+        char_count=message.char_count,
     )
 
 
 def rejected_state(message: documents_pb2.DocumentRejected) -> domain.DocumentState:
     """A submission that goes no further."""
     reason = documents_pb2.RejectionReason.Name(message.reason).removeprefix("REJECTION_REASON_")
-    payload = message.SerializeToString(deterministic=True)
-    return domain.DocumentState(message.submission_id, message.document_id, "rejected", payload, reason=reason)
+    return domain.DocumentState(
+        submission_id=message.submission_id,
+        document_id=message.document_id,
+        state="rejected",
+        payload=message.SerializeToString(deterministic=True),
+        source=message.labels.source,
+        department=message.labels.department,
+        confidentiality=message.labels.confidentiality,
+        reason=reason,
+        format=message.format,
+        stage=documents_pb2.Stage.Name(message.stage).removeprefix("STAGE_").lower(),
+    )
 
 
 def ingested_state(message: documents_pb2.DocumentIngested) -> domain.DocumentState:
     """A submission that became text. The reference into quarantine is not kept."""
     return domain.DocumentState(message.submission_id, message.document_id, "ingested", b"")
+
+
+def to_forgotten(message: documents_pb2.DocumentForgotten) -> domain.ForgottenBy:
+    """A service's answer from the wire."""
+    return domain.ForgottenBy(
+        message.erasure_id,
+        message.document_id,
+        message.service,
+        dict(message.counts),
+        tuple(message.dataset_digests),
+    )
+
+
+def from_erasure(erasure: domain.Erasure) -> registry_pb2.Erasure:
+    """An erasure for the wire."""
+    message = registry_pb2.Erasure(
+        erasure_id=erasure.erasure_id,
+        document_ids=erasure.document_ids,
+        lifted_document_ids=erasure.lifted,
+        reason=erasure.reason,
+        waiting_for=erasure.waiting_for,
+        create_time=timestamp(erasure.create_time),
+    )
+    if erasure.receipt is not None:
+        receipt = erasure.receipt
+        message.receipt.CopyFrom(
+            registry_pb2.Receipt(body=receipt.body, signature=receipt.signature, public_key=receipt.public_key)
+        )
+    return message
+
+
+def from_erased(
+    erasure_id: str, document_id: str, datasets: Sequence[str], taints: Sequence[domain.Taint]
+) -> documents_pb2.DocumentErased:
+    """That a document is erased, for the wire."""
+    message = documents_pb2.DocumentErased(
+        document_id=document_id,
+        erasure_id=erasure_id,
+        dataset_digests=datasets,
+        adapter_digests=[one.adapter_digest for one in taints],
+        retired_adapter_digests=[one.adapter_digest for one in taints if one.retired],
+    )
+    message.create_time.GetCurrentTime()
+    return message

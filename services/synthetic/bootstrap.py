@@ -6,13 +6,17 @@ from pathlib import Path
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
+from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.adapters.minhash import MinHashNearDuplicates
 from services.synthetic.adapters.parquet import ParquetWriter
 from services.synthetic.adapters.registry import RegistryDocuments
+from services.synthetic.adapters.sketches import MinHashSketcher, SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.adapters.teacher import OpenAiTeacher
+from services.synthetic.comparing import Comparison
 from services.synthetic.consumers import SPECIALISTS, Consumers
 from services.synthetic.domain import Repository, RowLimits
+from services.synthetic.erasures import Eraser
 from services.synthetic.handlers import Synthetic
 from services.synthetic.lessons import Lessons, TeacherLimits
 from services.synthetic.rpc import SyntheticServicer
@@ -20,6 +24,7 @@ from services.synthetic.settings import Settings
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
 from tailor.errors import Unavailable
 from tailor.events.consumer import Consumer, TableReader
+from tailor.events.erased import ERASED, ErasedDocuments, forgetting, read_erased
 from tailor.events.outbox import Outbox
 from tailor.events.producer import KafkaProducer
 from tailor.rpc.channel import service_channel
@@ -42,20 +47,24 @@ def build(runtime: Runtime, settings: Settings) -> None:
     producer = runtime.wait_for("kafka", lambda: KafkaProducer.from_settings(settings, NAME))
     runtime.on_stop(producer.close)
     outbox = Outbox(engine, tables.outbox, producer)
-    app = make_app(settings, SqlRepository(engine, outbox))
+    app = make_app(settings, SqlRepository(engine, outbox), read_erased(runtime, settings))
+    eraser = Eraser(app, SqlHoldings(engine))
     consumers = Consumers(app)
     reader = TableReader(settings, SPECIALISTS, consumers.specialist)
-    servicers = [(add_SyntheticServiceServicer_to_server, SyntheticServicer(app))]
+    sketcher = MinHashSketcher(settings.near_duplicate_threshold)
+    servicer = SyntheticServicer(app, Comparison(SqlSketches(engine), sketcher, app.store), sketcher.threshold)
+    servicers = [(add_SyntheticServiceServicer_to_server, servicer)]
     runtime.serve(RpcServer(settings, NAME, servicers=servicers, authenticator=authenticator(settings, NAME)))
     runtime.spawn("outbox", outbox.run)
     runtime.spawn("specialists", reader.run)
     runtime.wait_for(SPECIALISTS, lambda: _caught_up(reader))
-    runtime.spawn("consumer", Consumer(settings, service=NAME, topics=consumers.topics(), producer=producer).run)
+    topics = {**consumers.topics(), ERASED: forgetting(NAME, eraser.forget, producer)}
+    runtime.spawn("consumer", Consumer(settings, service=NAME, topics=topics, producer=producer).run)
     runtime.spawn("scheduler", lambda stop: _schedule(app, stop))
     runtime.ready()
 
 
-def make_app(settings: Settings, repository: Repository) -> Synthetic:
+def make_app(settings: Settings, repository: Repository, erased: ErasedDocuments) -> Synthetic:
     """The handlers' world."""
     store = S3Store.from_settings(settings)
     limits = RowLimits(
@@ -77,6 +86,7 @@ def make_app(settings: Settings, repository: Repository) -> Synthetic:
         ),
         limits=limits,
         lessons=_lessons(settings, repository),
+        erased=erased,
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -42,6 +42,7 @@ class Document:
     labels: Labels
     text: Ref
     draft_id: str = ""
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,34 @@ class Selection:
             (self.confidentialities, labels.confidentiality),
         )
         return all(not admitted or value in admitted for admitted, value in pairs)
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which of the selected documents make rows, and how much of one source. 0 and an empty set admit everything."""
+
+    languages: frozenset[str] = frozenset()
+    min_chars: int = 0
+    max_chars: int = 0
+    boilerplate_documents: int = 0
+    max_source_documents: int = 0
+    max_source_percent: int = 0
+
+    def settings(self) -> dict[str, object]:
+        """The fields as plain values, always in the same order."""
+        return {**asdict(self), "languages": sorted(self.languages)}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What the filters left out of a dataset: documents; of those that stay, parts that are boilerplate; rows over a source's share."""
+
+    language: int = 0
+    length: int = 0
+    boilerplate: int = 0
+    source: int = 0
+    boilerplate_parts: int = 0
+    source_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +112,7 @@ class Specialist:
     policy: Policy = field(default_factory=Policy)
     system_prompt: str = ""
     use_teacher: bool = False
+    filters: Filters = field(default_factory=Filters)
 
 
 @dataclass(frozen=True)
@@ -172,6 +202,7 @@ class Dataset:
     document_ids: tuple[str, ...]
     near_duplicates: int
     created_at: datetime | None = None
+    left_out: LeftOut = LeftOut()
 
 
 @dataclass(frozen=True)
@@ -288,8 +319,8 @@ class Repository(Protocol):
         """What a teacher made of a passage before."""
         ...
 
-    def keep_lesson(self, key: str, lesson: Lesson) -> None:
-        """Remember what a teacher made."""
+    def keep_lesson(self, key: str, lesson: Lesson, document_id: str) -> None:
+        """Remember what a teacher made, and of which document."""
         ...
 
 

@@ -3,14 +3,16 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 from services.synthetic.domain import (
+    Assignment,
     Built,
     Dataset,
     Document,
     Judgement,
+    LeftOut,
     NearDuplicates,
     Repository,
     Row,
@@ -23,6 +25,7 @@ from services.synthetic.domain import (
     fingerprint,
     is_due,
 )
+from services.synthetic.filters import admits, admitted, within_documents, within_share, without_boilerplate
 from services.synthetic.lessons import Lessons
 from services.synthetic.rows import make_rows, passages
 from services.synthetic.selection import new_assignments, representatives, split_rows, within_budget
@@ -30,6 +33,7 @@ from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
+from tailor.storage.ref import Ref
 
 log = get_logger(__name__)
 
@@ -43,7 +47,8 @@ ListDocuments = Callable[[str], "list[Document]"]
 
 @dataclass(frozen=True)
 class Synthetic:
-    """What the handlers work with. `specialists` is the table of specialists by name; `lessons` is None without a teacher."""
+    """What the handlers work with. `specialists` is the table of specialists by name; `lessons` is None without a teacher;
+    `erased` holds the ids of erased documents."""
 
     repository: Repository
     store: ObjectStore
@@ -53,22 +58,25 @@ class Synthetic:
     limits: RowLimits = field(default_factory=RowLimits)
     lessons: Lessons | None = None
     specialists: dict[str, Specialist] = field(default_factory=dict)
+    erased: Container[str] = frozenset()
     sleep: Callable[[float], None] = time.sleep
 
 
 @dataclass(frozen=True)
 class Made:
-    """Rows of both splits, by id; what a teacher was asked for; documents left out as near-duplicates."""
+    """Rows of both splits, by id; what a teacher was asked for; documents left out as near-duplicates, and by the filters."""
 
     train: Sequence[Row]
     held_out: Sequence[Row]
     use: TeacherUse | None
     near_duplicates: int
+    left_out: LeftOut
 
 
 def on_document(app: Synthetic, document: Document) -> None:
-    """A document passed the barrier: keep its newest version."""
-    app.repository.keep_document(document)
+    """A document passed the barrier: keep its newest version, unless it is erased."""
+    if document.document_id not in app.erased:
+        app.repository.keep_document(document)
 
 
 def on_judgement(app: Synthetic, judgement: Judgement) -> None:
@@ -92,7 +100,7 @@ def fill_in(app: Synthetic, specialist: Specialist) -> None:
 def catch_up(app: Synthetic, specialist: Specialist) -> None:
     """Read all of the specialist's documents from the registry: what its caller sees there may not have come by its topic yet."""
     for document in app.list_documents(specialist.name):
-        app.repository.keep_document(document)
+        on_document(app, document)
     app.repository.set_filled(specialist.name, specialist.revision)
 
 
@@ -119,7 +127,7 @@ def build_dataset(app: Synthetic, name: str, request_id: str) -> Built:
         if answered.dataset.specialist != name:
             raise InvalidArgument("REQUEST_ID_REUSED", "This request id was used for another specialist.")
         return answered
-    specialist = _specialist(app, name)
+    specialist = specialist_named(app, name)
     catch_up(app, specialist)
     for _ in range(LOCK_ATTEMPTS):
         with app.repository.building(name) as mine:
@@ -156,8 +164,9 @@ def build(app: Synthetic, specialist: Specialist) -> Built:
 
 
 def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> list[Row]:
-    """Rows that one document, or the newest ones, would make from their own structure; NotFound."""
-    specialist = _specialist(app, name)
+    """Rows that one document, or the newest ones, would make from their own structure; NotFound. Boilerplate and the caps on a source
+    are told from all documents, when a dataset is built."""
+    specialist = specialist_named(app, name)
     if document_id:
         document = app.repository.document(document_id)
         if document is None or not specialist.selection.admits(document.labels):
@@ -166,32 +175,53 @@ def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> lis
     else:
         documents = app.repository.newest(specialist, limit)
     texts = _texts(app.store, documents)
-    made = (make_rows(d, texts[d.document_id], specialist, app.limits) for d in documents if d.document_id in texts)
+    kept = [d for d in documents if d.document_id in texts and not admits(d, texts[d.document_id], specialist.filters)]
+    made = (make_rows(d, texts[d.document_id], specialist, app.limits) for d in kept)
     return [row for rows in made for row in rows][:limit]
 
 
-def _specialist(app: Synthetic, name: str) -> Specialist:
+def specialist_named(app: Synthetic, name: str) -> Specialist:
+    """The specialist; NotFound."""
     if name not in app.specialists:
         raise NotFound("UNKNOWN_SPECIALIST", "There is no specialist of this name.")
     return app.specialists[name]
 
 
 def _make(app: Synthetic, specialist: Specialist, documents: Sequence[Document]) -> Made:
-    texts = _texts(app.store, documents)
-    known = app.repository.assignments(list(texts))
-    groups = app.near_duplicates.groups({key: f"{text.prompt or ''}\n{text.text}" for key, text in texts.items()})
-    app.repository.assign(new_assignments(groups, known, app.limits.held_out_percent).values())
-    assignments = app.repository.assignments(list(texts))
-    chosen = representatives(texts, assignments)
-    by_id = {document.document_id: document for document in documents}
-    rows = [row for key in chosen for row in make_rows(by_id[key], texts[key], specialist, app.limits)]
+    filters, by_id = specialist.filters, {document.document_id: document for document in documents}
+    sources = {key: document.labels.source for key, document in by_id.items()}
+    texts, left_out = admitted(documents, _texts(app.store, documents), filters)
+    assignments = _assign(app, texts)
+    alone = representatives(texts, assignments)
+    kinds = {key: by_id[key].kind for key in alone}
+    cleaned = without_boilerplate({key: texts[key] for key in alone}, kinds, filters.boilerplate_documents)
+    chosen = within_documents(list(cleaned.texts), sources, filters.max_source_documents)
+    rows = [row for key in chosen for row in make_rows(by_id[key], cleaned.texts[key], specialist, app.limits)]
     use = None
     if app.lessons is not None and specialist.use_teacher:
-        asked = [(key, passage) for key in chosen for passage in passages(texts[key], app.limits)]
+        asked = [(key, passage) for key in chosen for passage in passages(cleaned.texts[key], app.limits)]
         taught, use = app.lessons.rows(asked, specialist, app.limits)
         rows += taught
     train, held_out = split_rows(rows, assignments)
-    return Made(within_budget(train, app.limits.max_tokens), held_out, use, len(texts) - len(chosen))
+    fair = within_share(train, sources, filters.max_source_percent)
+    fitting = within_budget(fair, app.limits.max_tokens)
+    kept = within_share(fitting, sources, filters.max_source_percent)
+    left_out = replace(
+        left_out,
+        boilerplate=cleaned.emptied,
+        source=len(cleaned.texts) - len(chosen),
+        boilerplate_parts=cleaned.parts,
+        source_rows=len(train) - len(fair) + len(fitting) - len(kept),
+    )
+    return Made(kept, held_out, use, len(texts) - len(alone), left_out)
+
+
+def _assign(app: Synthetic, texts: Mapping[str, Text]) -> dict[str, Assignment]:
+    """The assignment of every text, those that have none made now."""
+    known = app.repository.assignments(list(texts))
+    groups = app.near_duplicates.groups({key: f"{text.prompt or ''}\n{text.text}" for key, text in texts.items()})
+    app.repository.assign(new_assignments(groups, known, app.limits.held_out_percent).values())
+    return app.repository.assignments(list(texts))
 
 
 def _texts(store: ObjectStore, documents: Sequence[Document]) -> dict[str, Text]:
@@ -222,27 +252,22 @@ def _require_enough(made: Made, limits: RowLimits) -> None:
 
 def _mark(app: Synthetic, specialist: Specialist, snapshot: Snapshot) -> str:
     teacher = app.lessons.model if app.lessons is not None and specialist.use_teacher else ""
-    documents = [(document.document_id, document.text.sha256) for document in snapshot.documents]
-    return fingerprint(BUILDER_VERSION, specialist.system_prompt, teacher, asdict(app.limits), documents)
+    documents = [(one.document_id, one.text.sha256, one.language, one.labels.source) for one in snapshot.documents]
+    filters = specialist.filters.settings()
+    return fingerprint(BUILDER_VERSION, specialist.system_prompt, teacher, asdict(app.limits), filters, documents)
 
 
 def _write(app: Synthetic, specialist: Specialist, snapshot: Snapshot, made: Made) -> Dataset:
-    """Store both splits, then the manifest. It holds only what follows from the rows, so that the same rows have the same digest."""
+    """Store both splits, then the manifest, which holds no time. The same rows are the same dataset, though more was left out of it."""
     ids = sorted({key for row in (*made.train, *made.held_out) for key in row.document_ids})
     digests = {document.document_id: document.digest for document in snapshot.documents}
-    splits = (("train", made.train), ("held_out", made.held_out))
-    manifest = {
-        "kind": "sft",
-        "specialist": specialist.name,
-        "sources": [{"document_id": key, "digest": digests[key]} for key in ids],
-        "splits": {name: _entry(app.writer, rows) for name, rows in splits},
-        "builder": {"version": BUILDER_VERSION, **asdict(app.limits), "origins": _origins(made.train)},
-    }
-    if made.use is not None:
-        manifest["teacher"] = asdict(made.use)
-    data = json.dumps(manifest, sort_keys=True, indent=1).encode()
-    digest = hashlib.sha256(data).hexdigest()
-    ref = app.store.put(DATASETS, f"{digest}/manifest.json", data, "application/json")
+    splits = {"train": _entry(app.writer, made.train), "held_out": _entry(app.writer, made.held_out)}
+    sources = [{"document_id": key, "digest": digests[key]} for key in ids]
+    held = _held_manifest(app.store, snapshot.dataset)
+    if snapshot.dataset is not None and (held.get("splits"), held.get("sources")) == (splits, sources):
+        digest, ref = snapshot.dataset.digest, snapshot.dataset.manifest
+    else:
+        digest, ref = _write_manifest(app, specialist, made, {"splits": splits, "sources": sources})
     return Dataset(
         digest=digest,
         specialist=specialist.name,
@@ -253,7 +278,34 @@ def _write(app: Synthetic, specialist: Specialist, snapshot: Snapshot, made: Mad
         held_out_rows=len(made.held_out),
         document_ids=tuple(ids),
         near_duplicates=made.near_duplicates,
+        left_out=made.left_out,
     )
+
+
+def _held_manifest(store: ObjectStore, dataset: Dataset | None) -> dict[str, object]:
+    """The manifest of what was built last; empty where there is none."""
+    if dataset is None:
+        return {}
+    try:
+        return dict(json.loads(store.get(dataset.manifest)))
+    except NotFound:
+        return {}
+
+
+def _write_manifest(app: Synthetic, specialist: Specialist, made: Made, parts: Mapping[str, object]) -> tuple[str, Ref]:
+    manifest = {
+        "kind": "sft",
+        "specialist": specialist.name,
+        **parts,
+        "builder": {"version": BUILDER_VERSION, **asdict(app.limits), "origins": _origins(made.train)},
+        "filters": specialist.filters.settings(),
+        "left_out": asdict(made.left_out),
+    }
+    if made.use is not None:
+        manifest["teacher"] = asdict(made.use)
+    data = json.dumps(manifest, sort_keys=True, indent=1).encode()
+    digest = hashlib.sha256(data).hexdigest()
+    return digest, app.store.put(DATASETS, f"{digest}/manifest.json", data, "application/json")
 
 
 def _entry(writer: SplitWriter, rows: Sequence[Row]) -> Mapping[str, object]:

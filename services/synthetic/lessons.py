@@ -54,7 +54,7 @@ class Lessons:
         kept: list[Row] = []
         use, down = TeacherUse(asked=len(chosen)), False
         for document_id, passage in chosen:
-            lesson = self._lesson(passage, ask=not down)
+            lesson = self._lesson(document_id, passage, ask=not down)
             if lesson is None:
                 use, down = replace(use, failed=use.failed + 1), True
                 continue
@@ -67,7 +67,7 @@ class Lessons:
             use = replace(use, refused=use.refused + len(made) - len(fit), tokens=use.tokens + lesson.tokens)
         return kept, use
 
-    def _lesson(self, passage: str, *, ask: bool) -> Lesson | None:
+    def _lesson(self, document_id: str, passage: str, *, ask: bool) -> Lesson | None:
         key = fingerprint(PROMPT_VERSION, self.model, passage)
         known = self._repository.lesson(key)
         if known is not None or not ask:
@@ -83,7 +83,7 @@ class Lessons:
                     continue
                 else:
                     return None
-            self._repository.keep_lesson(key, lesson)
+            self._repository.keep_lesson(key, lesson, document_id)
             return lesson
         return None
 

@@ -3,6 +3,8 @@
 import grpc
 
 from services.synthetic import handlers, wire
+from services.synthetic.comparing import Comparison, count_near_duplicates
+from services.synthetic.domain import Selection
 from services.synthetic.handlers import Synthetic
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound
@@ -16,8 +18,10 @@ MAX_REQUEST_ID = 128
 class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
     """Translates calls for the handlers."""
 
-    def __init__(self, app: Synthetic) -> None:
+    def __init__(self, app: Synthetic, comparison: Comparison, threshold: float) -> None:
         self._app = app
+        self._comparison = comparison
+        self._threshold = threshold
 
     def BuildDataset(
         self, request: synthetic_pb2.BuildDatasetRequest, context: grpc.ServicerContext
@@ -31,6 +35,24 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
             dataset=wire.from_dataset(built.dataset),
             created=built.created,
             near_duplicates=built.dataset.near_duplicates,
+            left_out=wire.from_left_out(built.dataset.left_out),
+        )
+
+    def CountNearDuplicates(
+        self, request: synthetic_pb2.CountNearDuplicatesRequest, context: grpc.ServicerContext
+    ) -> synthetic_pb2.CountNearDuplicatesResponse:
+        """Count near-duplicates among the documents."""
+        selection = Selection()
+        if request.specialist:
+            _may_use(request.specialist)
+            selection = handlers.specialist_named(self._app, request.specialist).selection
+        found = count_near_duplicates(self._comparison, selection)
+        return synthetic_pb2.CountNearDuplicatesResponse(
+            documents=found.documents,
+            compared=found.compared,
+            near_duplicates=found.near_duplicates,
+            groups=found.groups,
+            threshold=self._threshold,
         )
 
     def PreviewRows(

@@ -1,13 +1,16 @@
 """Between wire messages and the domain."""
 
+from dataclasses import asdict
 from datetime import UTC
 
 from services.synthetic.domain import (
     Dataset,
     Document,
+    Filters,
     Judgement,
     Kind,
     Labels,
+    LeftOut,
     Policy,
     Row,
     Selection,
@@ -38,6 +41,7 @@ def to_document(message: documents_pb2.DocumentAnonymized) -> Document:
         labels=Labels(message.labels.source, message.labels.department, message.labels.confidentiality),
         text=Ref(message.text.uri, message.text.sha256, message.text.size_bytes),
         draft_id=message.draft_id,
+        language=message.language,
     )
 
 
@@ -65,7 +69,25 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         policy=Policy(rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds),
         system_prompt=message.system_prompt,
         use_teacher=message.use_teacher,
+        filters=to_filters(message.filters),
     )
+
+
+def to_filters(message: models_pb2.Filters) -> Filters:
+    """A specialist's filters."""
+    return Filters(
+        languages=frozenset(message.languages),
+        min_chars=message.min_chars,
+        max_chars=message.max_chars,
+        boilerplate_documents=message.boilerplate_documents,
+        max_source_documents=message.max_source_documents,
+        max_source_percent=message.max_source_percent,
+    )
+
+
+def from_left_out(left_out: LeftOut) -> synthetic_pb2.LeftOut:
+    """What the filters left out, for the wire."""
+    return synthetic_pb2.LeftOut(**asdict(left_out))
 
 
 def from_dataset(dataset: Dataset) -> models_pb2.DatasetBuilt:
@@ -88,7 +110,7 @@ def from_dataset(dataset: Dataset) -> models_pb2.DatasetBuilt:
     return message
 
 
-def to_dataset(message: models_pb2.DatasetBuilt, near_duplicates: int) -> Dataset:
+def to_dataset(message: models_pb2.DatasetBuilt, near_duplicates: int, left_out: LeftOut) -> Dataset:
     """A dataset as it was stated."""
     return Dataset(
         digest=message.digest,
@@ -100,6 +122,7 @@ def to_dataset(message: models_pb2.DatasetBuilt, near_duplicates: int) -> Datase
         held_out_rows=message.held_out_rows,
         document_ids=tuple(message.document_ids),
         near_duplicates=near_duplicates,
+        left_out=left_out,
         created_at=message.create_time.ToDatetime(UTC) if message.HasField("create_time") else None,
     )
 

@@ -15,6 +15,7 @@ from services.training.adapters.sql import SqlRuns
 from services.training.adapters.subprocess_launcher import SubprocessLauncher
 from services.training.consumers import Consumers
 from services.training.domain import Bases, Launcher
+from services.training.erasures import Eraser
 from services.training.handlers import Context
 from services.training.rpc import TrainingServicer
 from services.training.settings import Settings
@@ -22,6 +23,7 @@ from services.training.supervisor import Supervisor
 from tailor.api.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
 from tailor.errors import TailorError
 from tailor.events.consumer import Consumer
+from tailor.events.erased import ERASED, forgetting, read_erased
 from tailor.events.outbox import Outbox
 from tailor.events.producer import KafkaProducer
 from tailor.logging import get_logger
@@ -63,7 +65,12 @@ def build(runtime: Runtime, settings: Settings) -> None:
     servicers = [(add_TrainingServiceServicer_to_server, TrainingServicer(context))]
     runtime.serve(RpcServer(settings, NAME, servicers=servicers, authenticator=authenticator(settings, NAME)))
     runtime.spawn("outbox", outbox.run)
-    consumer = Consumer(settings, service=NAME, topics=Consumers(context).topics(), producer=producer)
+    eraser = Eraser(runs, launcher, store, settings.data_dir / "work", _now)
+    topics = {
+        **Consumers(context, read_erased(runtime, settings)).topics(),
+        ERASED: forgetting(NAME, eraser.forget, producer),
+    }
+    consumer = Consumer(settings, service=NAME, topics=topics, producer=producer)
     runtime.spawn("consumer", consumer.run)
     supervisor = Supervisor(runs, bases, launcher, _now)
     supervisor.adopt()

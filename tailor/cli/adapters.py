@@ -105,5 +105,5 @@ def _row(item: registry_pb2.CatalogueAdapter) -> tuple[object, ...]:
         short(adapter.dataset_digest),
         f"{adapter.first_loss:.2f} to {adapter.last_loss:.2f}",
         short_enum(registry_pb2.Decision.Name(item.decision), "DECISION_").replace("unspecified", "not evaluated"),
-        "yes" if item.serving else "",
+        ("yes" if item.serving else "") + (" tainted" if item.tainted else ""),
     )

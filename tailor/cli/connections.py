@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from tailor.api.anonymization.v1 import anonymization_pb2_grpc
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc
 from tailor.api.registry.v1 import registry_pb2_grpc
@@ -87,6 +88,11 @@ class Connections:
     def registry(self) -> registry_pb2_grpc.RegistryServiceStub:
         """The catalogue."""
         return registry_pb2_grpc.RegistryServiceStub(self.channel("registry"))
+
+    @property
+    def anonymization(self) -> anonymization_pb2_grpc.AnonymizationServiceStub:
+        """The barrier."""
+        return anonymization_pb2_grpc.AnonymizationServiceStub(self.channel("anonymization"))
 
     @property
     def training(self) -> training_pb2_grpc.TrainingServiceStub:

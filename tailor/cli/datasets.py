@@ -54,6 +54,9 @@ def build(context: typer.Context, specialist: Annotated[str, typer.Argument(help
     dataset = answer.dataset
     made = "built" if answer.created else "exists: nothing is new"
     text = f"Dataset {short(dataset.digest)} {made}. {dataset.train_rows} rows, {dataset.held_out_rows} held out."
+    left_out = {name.replace("_", " "): count for name, count in to_dict(answer.left_out).items() if count}
+    if left_out:
+        text += f" Left out by filters: {', '.join(f'{name} {count}' for name, count in left_out.items())}."
     session.output.emit(to_dict(answer), shows(text))
 
 

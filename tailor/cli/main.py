@@ -7,10 +7,13 @@ import typer
 
 from tailor.cli import (
     adapters,
+    anonymize,
     ask,
+    audit,
     datasets,
     demo,
     documents,
+    erase,
     events,
     keys,
     models,
@@ -41,6 +44,9 @@ stack.register(app)
 publish.register(app)
 app.add_typer(specialists.app, name="specialist")
 documents.register(app)
+audit.register(app)
+erase.register(app)
+anonymize.register(app)
 datasets.register(app)
 app.add_typer(runs.app, name="runs")
 adapters.register(app)

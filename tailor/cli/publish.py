@@ -13,9 +13,10 @@ from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tailor.cli.connections import Connections
 from tailor.cli.output import shows
 from tailor.cli.producer import KafkaRecordProducer, RecordProducer
-from tailor.cli.records import is_large, to_record, to_stream
+from tailor.cli.records import Record, is_large, to_record, to_reference, to_stream, to_tombstone
 from tailor.cli.session import session_of
-from tailor.cli.submissions import Description, Kind, Submission, collect
+from tailor.cli.submissions import Description, Kind, Submission, collect, refer
+from tailor.errors import InvalidArgument
 from tailor.rpc.status import wire_errors
 
 IN_FLIGHT = 64
@@ -43,8 +44,17 @@ def register(app: typer.Typer) -> None:
 
 def publish(
     context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(exists=True, metavar="PATH...", help="Files and directories.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(exists=True, metavar="[PATH...]", help="Files and directories.")
+    ] = None,
     *,
+    uri: Annotated[
+        list[str] | None,
+        typer.Option(help="A file by where it lies, `s3://BUCKET/KEY` or `https://HOST/...`; repeatable."),
+    ] = None,
+    tombstone: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Your own id of a document to erase everywhere; repeatable.")
+    ] = None,
     source: Annotated[str, typer.Option(help="Label: the system it comes from, such as `sharepoint`.")] = "",
     department: Annotated[str, typer.Option(help="Label: the department that owns it.")] = "",
     confidentiality: Annotated[str, typer.Option(help="Label: its class, such as `internal`.")] = "",
@@ -56,7 +66,8 @@ def publish(
 
     Labels come from the options, or from an index: `documents.json` in a directory, or `NAME.json` beside a directory NAME, which maps
     each file to its `kind`, `source`, `department` and `confidentiality`. Files over 512 KiB go to ingestion by gRPC. Publishing a file
-    again is a new version of it; unchanged text is rejected as a duplicate. If any path is wrong, nothing is sent.
+    again is a new version of it; unchanged text is rejected as a duplicate. If any path is wrong, nothing is sent. What lies at a --uri is
+    fetched by ingestion, from buckets and hosts that the installation allows; its id is the address without its query.
     """
     session = session_of(context)
     said_kind = kind or (Kind.DELIVERABLE if draft_id else None)
@@ -68,8 +79,15 @@ def publish(
         document_id=document_id,
         draft_id=draft_id,
     )
-    submissions = collect(paths, said)
-    published = publish_all(session.connections, submissions)
+    paths, uris, tombstones = paths or [], uri or [], tombstone or []
+    if not (paths or uris or tombstones):
+        raise InvalidArgument("NOTHING_TO_PUBLISH", "Name files, directories, a --uri or a --tombstone.")
+    if document_id and len(paths) + len(uris) != 1:
+        raise InvalidArgument("ONE_ID_MANY_FILES", "A document id can be given for one file only.")
+    submissions = collect(paths, said) if paths else []
+    records = [to_reference(each) for each in refer(uris, said)] if uris else []
+    records += [to_tombstone(each) for each in tombstones]
+    published = publish_all(session.connections, submissions, records=records)
     document = {
         "published": published.total,
         "sent": published.sent,
@@ -82,11 +100,15 @@ def publish(
 
 
 def publish_all(
-    connections: Connections, submissions: Sequence[Submission], tell: Callable[[int], None] = lambda count: None
+    connections: Connections,
+    submissions: Sequence[Submission],
+    tell: Callable[[int], None] = lambda count: None,
+    *,
+    records: Sequence[Record] = (),
 ) -> Published:
     """Publish over the real broker; `tell` gets the number of files that arrived."""
     with closing(KafkaRecordProducer(connections.kafka())) as producer:
-        return send_all(submissions, producer, lambda: connections.ingestion, tell)
+        return send_all(submissions, producer, lambda: connections.ingestion, tell, records=records)
 
 
 def send_all(
@@ -94,9 +116,11 @@ def send_all(
     producer: RecordProducer,
     ingestion: Callable[[], ingestion_pb2_grpc.IngestionServiceStub],
     tell: Callable[[int], None] = lambda count: None,
+    *,
+    records: Sequence[Record] = (),
 ) -> Published:
-    """Send small files as records and large ones by stream; returns once all have arrived, a bounded number at a time."""
-    waiting: deque[Callable[[], None]] = deque()
+    """Send records, small files as records and large ones by stream; returns once all have arrived, a bounded number at a time."""
+    waiting: deque[Callable[[], None]] = deque(producer.send(record) for record in records)
     rejected: Counter[str] = Counter()
     sent = streamed = 0
     for submission in submissions:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tailor.api.common.v1 import common_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
-from tailor.cli.submissions import Submission
+from tailor.cli.submissions import Reference, Submission
 from tailor.events.envelope import new_id
 
 SUBMITTED = "document.submitted.v1"
@@ -28,11 +28,11 @@ CONTENT_TYPES = {
 
 @dataclass(frozen=True)
 class Record:
-    """What one Kafka record is made of."""
+    """What one Kafka record is made of; without a value it is a tombstone."""
 
     topic: str
     key: str
-    value: bytes
+    value: bytes | None
     headers: Mapping[str, str]
 
 
@@ -45,6 +45,21 @@ def to_record(submission: Submission) -> Record:
         value = json.dumps(document, ensure_ascii=False).encode()
         return Record(topic, submission.document_id, value, {"content-type": JSON_TYPE})
     return Record(topic, submission.document_id, data, _headers(submission))
+
+
+def to_reference(reference: Reference) -> Record:
+    """Where the file lies, as JSON by the published schema."""
+    said = reference.description
+    given = {"kind": said.kind, "draft_id": said.draft_id, "labels": said.labels}
+    document = {"document_id": reference.document_id, "uri": reference.uri}
+    value = json.dumps(document | {name: value for name, value in given.items() if value}, ensure_ascii=False).encode()
+    topic = DELIVERABLES if said.draft_id else SUBMITTED
+    return Record(topic, reference.document_id, value, {"content-type": JSON_TYPE})
+
+
+def to_tombstone(document_id: str) -> Record:
+    """No value under the publisher's own id: the document is to be erased."""
+    return Record(SUBMITTED, document_id, None, {"document-id": document_id})
 
 
 def to_stream(submission: Submission) -> Iterator[ingestion_pb2.SubmitDocumentRequest]:

@@ -28,7 +28,8 @@ def create(
     """Define a specialist. The same definition again changes nothing.
 
     FILE names `name`, `base` and `recipe`, and may hold `description`, `system_prompt`, `house_terms`, `use_teacher`, `[selection]`
-    (`sources`, `departments`, `confidentialities`), `[rebuild]` (`min_new_items`, `quiet_seconds`, `min_interval_seconds`) and
+    (`sources`, `departments`, `confidentialities`), `[filters]` (`languages`, `min_chars`, `max_chars`, `boilerplate_documents`,
+    `max_source_documents`, `max_source_percent`), `[rebuild]` (`min_new_items`, `quiet_seconds`, `min_interval_seconds`) and
     `[gate]` (`min_rows`, `[[gate.thresholds]]` with `metric`, `min_gain_over_base`, `max_loss_to_incumbent`).
     """
     session = session_of(context)
@@ -85,12 +86,20 @@ def _serving(item: registry_pb2.GetSpecialistResponse) -> tuple[str, Any]:
     return (short(decision.adapter_digest) if decision.adapter_digest else "the base", decision.generation)
 
 
+def _filters(filters: models_pb2.Filters) -> str:
+    """The filters that are set, as in TOML."""
+    found = {name: value for name, value in to_dict(filters).items() if value}
+    values = (f"{name} = {', '.join(value) if isinstance(value, list) else value}" for name, value in found.items())
+    return "; ".join(values) or "none"
+
+
 def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None:
     specialist = answer.specialist
     adapter, generation = _serving(answer)
     console.print(f"[bold]{specialist.name}[/] revision {specialist.revision}: {specialist.description}")
     console.print(f"base {specialist.base}, recipe {specialist.recipe}, {len(specialist.house_terms)} house terms")
     console.print(f"serves {adapter}, generation {generation}")
+    console.print(f"filters: {_filters(specialist.filters)}")
     gate = [(t.metric, t.min_gain_over_base, t.max_loss_to_incumbent) for t in specialist.gate.thresholds]
     title = f"gate, on at least {specialist.gate.min_rows} rows"
     console.print(table(title, ("metric", "least gain over base", "most loss to incumbent"), gate))

@@ -11,6 +11,7 @@ from tailor.errors import InvalidArgument
 
 SLUG = re.compile(r"^[a-z0-9-]{1,64}$")
 DRAFT_ID = re.compile(r"^drf_[0-9a-f]{32}$")
+ADDRESS = re.compile(r"^(s3|https)://[^/]+/")
 INDEX_NAME = "documents.json"
 MAX_ID_LENGTH = 512
 
@@ -52,6 +53,28 @@ class Submission:
     path: Path
     document_id: str
     description: Description
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One file to publish by where it lies: `s3://BUCKET/KEY` or `https://HOST/...`."""
+
+    uri: str
+    document_id: str
+    description: Description
+
+
+def refer(uris: Sequence[str], said: Description) -> list[Reference]:
+    """A reference for each address; InvalidArgument where anything is wrong. Its id is the address without its query, which may hold a
+    signature."""
+    if said.document_id and len(uris) != 1:
+        raise InvalidArgument("ONE_ID_MANY_FILES", "A document id can be given for one file only.")
+    found = [Reference(uri, said.document_id or uri.partition("?")[0], said) for uri in uris]
+    problems = {each.uri: text for each in found for text in _wrong(each.document_id, said)}
+    problems |= {uri: "is neither s3://BUCKET/KEY nor https://HOST/..." for uri in uris if not ADDRESS.match(uri)}
+    if problems:
+        raise InvalidArgument("CANNOT_PUBLISH", "Nothing was sent.", field_violations=problems)
+    return list({each.document_id: each for each in found}.values())
 
 
 def collect(paths: Sequence[Path], said: Description) -> list[Submission]:
@@ -118,13 +141,16 @@ def _description(entry: Mapping[str, object]) -> Description:
 
 
 def _problems(submission: Submission) -> Iterator[str]:
-    description = submission.description
     try:
         with submission.path.open("rb"):
             pass
     except OSError as error:
         yield f"cannot be read ({error.strerror})"
-    if len(submission.document_id) > MAX_ID_LENGTH:
+    yield from _wrong(submission.document_id, submission.description)
+
+
+def _wrong(document_id: str, description: Description) -> Iterator[str]:
+    if len(document_id) > MAX_ID_LENGTH:
         yield f"has an id over {MAX_ID_LENGTH} characters"
     if description.kind and description.kind not in {kind.value for kind in Kind}:
         yield f"has an unknown kind {description.kind!r}"

@@ -15,7 +15,13 @@ from typing import Any
 
 import kafka
 from google.protobuf.timestamp_pb2 import Timestamp
-from kafka.errors import KafkaError
+from kafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    KafkaError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
 
 from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import TailorError, Unavailable
@@ -35,8 +41,15 @@ MAX_ATTEMPTS = 10
 MAX_DEAD_LETTERS_IN_A_ROW = 50
 # A broker may answer an empty fetch at once instead of holding it: the pause is ours, so that an idle service costs nothing.
 POLL_MS = 5
+# A poll that ends while the group is being joined breaks the joining off, and has every other member start again. Longer costs processor
+# time where a broker answers empty fetches at once.
+JOIN_MS = 500
+JOIN_PATIENCE_SECONDS = 15.0
 IDLE_SECONDS = 0.3
 RECONNECT_SECONDS = 1.0
+# What one member holds beyond the event at work: a fetch, and another on its way.
+MAX_POLL_RECORDS = 20
+FETCH_MAX_BYTES = 8 * 1024 * 1024
 
 
 class Consumer:
@@ -70,40 +83,46 @@ class Consumer:
 
     def _session(self, stop: threading.Event, watch: BrokerWatch) -> None:
         """Handle events from what is committed on, until told to stop or the broker was lost."""
-        losses = watch.losses
+        losses, rebalances = watch.losses, _Rebalances()
         with _wrapped():
             client = kafka.KafkaConsumer(
-                *self._handlers,
                 group_id=self._service,
                 client_id=self._service,
                 group_instance_id=self._settings.kafka_group_instance_id or None,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
-                max_poll_records=20,
+                max_poll_records=MAX_POLL_RECORDS,
+                fetch_max_bytes=FETCH_MAX_BYTES,
                 **self._settings.kafka_arguments(),
             )
+            client.subscribe(list(self._handlers), listener=rebalances)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{self._service}-handler") as pool:
             try:
-                while not stop.is_set() and watch.losses == losses:
-                    self._turn(client, pool, stop)
+                while not stop.is_set() and watch.losses == losses and not rebalances.overdue:
+                    self._turn(client, pool, stop, rebalances)
             finally:
                 client.close(autocommit=False)
 
-    def _turn(self, client: Any, pool: ThreadPoolExecutor, stop: threading.Event) -> None:
+    def _turn(self, client: Any, pool: ThreadPoolExecutor, stop: threading.Event, rebalances: "_Rebalances") -> None:
         with _wrapped():
-            batches = client.poll(timeout_ms=POLL_MS)
-        if not batches:
+            batches = client.poll(timeout_ms=rebalances.poll_ms)
+        if not batches and rebalances.poll_ms == POLL_MS:
             stop.wait(IDLE_SECONDS)
+        before = rebalances.count
         for partition, records in batches.items():
             for record in records:
-                if stop.is_set() or partition not in client.assignment():
+                if stop.is_set():
                     return
-                if not self._wait(client, pool.submit(self.handle, to_event(record), stop)):
+                if not self._wait(client, pool.submit(self.handle, to_event(record), stop), rebalances):
                     return
-                with _wrapped():
-                    client.commit({partition: kafka.structs.OffsetAndMetadata(record.offset + 1, "", -1)})
+                is_kept = partition in client.assignment() and _commit(client, partition, record.offset + 1)
+                if rebalances.count != before or not is_kept:
+                    # Every partition goes on from what is committed, here or with another member; of this one, no more has to come again.
+                    if is_kept and partition in client.assignment():
+                        client.seek(partition, record.offset + 1)
+                    return
 
-    def _wait(self, client: Any, future: "Future[bool]") -> bool:
+    def _wait(self, client: Any, future: "Future[bool]", rebalances: "_Rebalances") -> bool:
         """Wait for the handler while polling, so that the group keeps this member."""
         wait([future], timeout=IDLE_SECONDS)
         if future.done():
@@ -111,7 +130,7 @@ class Consumer:
         with _wrapped():
             client.pause(*client.assignment())
             while not future.done():
-                client.poll(timeout_ms=POLL_MS)
+                _give_back(client, client.poll(timeout_ms=rebalances.poll_ms))
                 wait([future], timeout=IDLE_SECONDS)
                 client.pause(*client.assignment())
             client.resume(*client.paused())
@@ -169,6 +188,48 @@ class Consumer:
             raise RuntimeError(
                 f"{self._dead_in_a_row} events of {event.topic} in a row could not be handled; look at {DEAD_LETTERS}"
             )
+
+
+class _Rebalances(kafka.ConsumerRebalanceListener):  # type: ignore[misc]
+    """Counts how often the group's partitions were dealt out anew, and knows how long to poll."""
+
+    def __init__(self, patience_seconds: float = JOIN_PATIENCE_SECONDS) -> None:
+        self.count = 0
+        self.poll_ms = JOIN_MS
+        self._patience_seconds = patience_seconds
+        self._joining_since = time.monotonic()
+
+    @property
+    def overdue(self) -> bool:
+        """True where joining was broken off by a poll that ended, and goes on no more: only a new client joins again."""
+        return self.poll_ms == JOIN_MS and time.monotonic() - self._joining_since > self._patience_seconds
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        """Partitions are taken away: the group is being joined again."""
+        self.count += 1
+        self.poll_ms = JOIN_MS
+        self._joining_since = time.monotonic()
+
+    def on_partitions_assigned(self, assigned: Any) -> None:
+        """Partitions are given: the group is joined."""
+        self.count += 1
+        self.poll_ms = POLL_MS
+
+
+def _give_back(client: Any, batches: Mapping[Any, Any]) -> None:
+    """Have records read again later that came while nobody can handle them: a rebalance's new partitions are not paused yet."""
+    for partition, records in batches.items():
+        client.seek(partition, records[0].offset)
+
+
+def _commit(client: Any, partition: Any, offset: int) -> bool:
+    """Keep how far a partition was handled; False where the group is dealt out anew, and this member no longer speaks for it."""
+    try:
+        with _wrapped():
+            client.commit({partition: kafka.structs.OffsetAndMetadata(offset, "", -1)})
+    except GroupChanged:
+        return False
+    return True
 
 
 class TableReader:
@@ -268,6 +329,10 @@ class BrokerLost(Unavailable):
     """The broker itself does not answer: there is nothing to handle until it does."""
 
 
+class GroupChanged(BrokerLost):
+    """The group's partitions are being dealt out anew, and this member has to join again."""
+
+
 @contextmanager
 def _waited_for(stop: threading.Event) -> Iterator[None]:
     """Wait a moment where the broker was lost, so that the caller tries again."""
@@ -282,5 +347,7 @@ def _waited_for(stop: threading.Event) -> Iterator[None]:
 def _wrapped() -> Iterator[None]:
     try:
         yield
+    except (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError):
+        raise GroupChanged("GROUP_CHANGED", "The group's partitions are being dealt out anew.") from None
     except KafkaError as error:
         raise BrokerLost("KAFKA_UNAVAILABLE", f"The broker does not answer ({type(error).__name__}).") from None

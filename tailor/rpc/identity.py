@@ -7,7 +7,12 @@ from pathlib import Path
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 from tailor.errors import InvalidArgument, Unauthenticated
 
@@ -46,6 +51,15 @@ class Identity:
             token = jwt.encode(claims, self._key, algorithm=ALGORITHM)
             self._tokens[audience] = (expiry, token)
         return token
+
+    def sign(self, data: bytes) -> bytes:
+        """An Ed25519 signature that `public_key` verifies."""
+        return self._key.sign(data)
+
+    @property
+    def public_key(self) -> bytes:
+        """The public key, 32 bytes; the trust file holds it too."""
+        return self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 class Trust:

@@ -44,6 +44,13 @@ class MemoryStore:
             raise NotFound("NO_SUCH_OBJECT", "There is no such object.", bucket=bucket, key=key)
         return self.objects[bucket, key]
 
+    def read_bounded(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
+        """The bytes, unverified, and no media type."""
+        data = self.read(bucket, key)
+        if len(data) > max_bytes:
+            raise FailedPrecondition("OBJECT_TOO_LARGE", "The object is over the limit.", bucket=bucket)
+        return data, ""
+
     def exists(self, bucket: str, key: str) -> bool:
         """True if there is such an object."""
         return (bucket, key) in self.objects

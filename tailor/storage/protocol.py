@@ -30,6 +30,11 @@ class ObjectStore(Protocol):
         """The bytes, unverified: for manifests that are found by name."""
         ...
 
+    def read_bounded(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
+        """The bytes of an object that outsiders wrote, unverified, and its media type; FailedPrecondition (OBJECT_TOO_LARGE) where it has
+        more, of which no more is read."""
+        ...
+
     def exists(self, bucket: str, key: str) -> bool:
         """True if there is such an object."""
         ...

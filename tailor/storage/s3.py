@@ -113,6 +113,21 @@ class S3Store:
                 response.close()
                 response.release_conn()
 
+    def read_bounded(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
+        """The bytes, unverified, and their media type."""
+        data = bytearray()
+        with _wrapped(bucket, key):
+            response = self._client.get_object(bucket, key)
+            try:
+                for chunk in response.stream(CHUNK_BYTES):
+                    data += chunk
+                    if len(data) > max_bytes:
+                        raise FailedPrecondition("OBJECT_TOO_LARGE", "The object is over the limit.", bucket=bucket)
+            finally:
+                response.close()
+                response.release_conn()
+        return bytes(data), response.headers.get("content-type") or ""
+
     def exists(self, bucket: str, key: str) -> bool:
         """True if there is such an object."""
         try:

@@ -31,7 +31,7 @@ def test_every_topic_has_an_example_that_its_schema_decodes(topic: Topic) -> Non
 def test_every_producer_and_consumer_is_a_service(topic: Topic) -> None:
     assert set(topic.producers) <= SERVICES | {"publisher"}
     assert set(topic.consumers) <= SERVICES
-    assert set(topic.consumers.values()) <= {"shared", "every-replica"}
+    assert set(topic.consumers.values()) <= {"shared", "every-replica", "both"}
 
 
 def test_only_ingestion_reads_the_topics_of_the_raw_zone() -> None:

@@ -87,3 +87,32 @@ def test_the_audit_log_keeps_every_call(engine: Engine) -> None:
     SqlAudit(engine).record("key_1", "PERSON", "Helen Ward", "court order 12")
     with engine.connect() as connection:
         assert connection.execute(text("SELECT caller, purpose FROM audit")).one() == ("key_1", "court order 12")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "other"),
+    [
+        ("PHONE_NUMBER", "+44 20 7946 0112", "020 7946 0112"),
+        ("IBAN", "GB33 BUKB 2020 1555 5555 55", "GB33BUKB20201555555555"),
+        ("DATE_OF_BIRTH", "3 November 1996", "1996-11-03"),
+    ],
+)
+def test_a_surrogate_written_in_another_way_reveals_the_same_value(
+    engine: Engine, kind: str, value: str, other: str
+) -> None:
+    vault = SqlVault(engine, KEY)
+    surrogates = Surrogates(vault, Lexicon.load(["the"]), b"s" * 32)
+    first, second = surrogates.other(kind, value), surrogates.other(kind, other)
+    assert first != second
+    assert vault.reveal(kind, first) == vault.reveal(kind, second) == value
+
+
+def test_a_surrogate_in_capitals_reveals_the_value(engine: Engine) -> None:
+    vault = SqlVault(engine, KEY)
+    surrogates = Surrogates(vault, Lexicon.load(["the"]), b"s" * 32)
+    assert vault.reveal("PERSON", surrogates.person("NGOZI OKAFOR", "", People())) == "NGOZI OKAFOR"
+    assert vault.reveal("EMAIL_ADDRESS", surrogates.mail("N.OKAFOR@FIRM.COM", People())) == "N.OKAFOR@FIRM.COM"
+    assert vault.issue("PERSON_GIVEN", "ngozi 2", "Ngozi", lambda _: "Élodie") == "Élodie"
+    assert vault.reveal("PERSON_GIVEN", "Élodie") == "Ngozi"
+    address = surrogates.address("41 QUARRY LANE, TARNBRIDGE TB4 2QN")
+    assert vault.reveal("ADDRESS", address) == "41 QUARRY LANE, TARNBRIDGE TB4 2QN"

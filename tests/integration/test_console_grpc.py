@@ -24,7 +24,8 @@ from services.console.views import Document, Rejection
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
-from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
+from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
+from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.errors import Aborted, InvalidArgument, NotFound, Unavailable
 from tailor.rpc.auth import Authenticator, Caller
@@ -55,6 +56,18 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
             registry_pb2.CatalogueDocument(rejected=rejected),
         ]
         return registry_pb2.ListDocumentsResponse(documents=documents, next_page_token="more")
+
+    def GetAudit(self, request: Any, context: grpc.ServicerContext) -> audit_pb2.GetAuditResponse:
+        group = audit_pb2.AuditGroup(value="wiki", documents=2, characters=500, findings=1)
+        source = audit_pb2.AuditDimension(field=audit_pb2.AUDIT_FIELD_SOURCE, groups=[group])
+        lengths = audit_pb2.AuditLengths(max_chars=400, percentiles={50: 250.0, 5: 100.0})
+        return audit_pb2.GetAuditResponse(
+            totals=audit_pb2.AuditTotals(documents=2, characters=500, findings=1),
+            dimensions=[source],
+            lengths=lengths,
+            rejections=[audit_pb2.AuditRejection(reason="CORRUPT", stage="ingestion", submissions=4)],
+            estimate=audit_pb2.AuditEstimate(tokens=125, tokens_per_second=100, seconds=1.25),
+        )
 
     def ListAdapters(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.ListAdaptersResponse:
         scores = models_pb2.Scores(values={"bleu": 3.0})
@@ -94,6 +107,13 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
             raise NotFound("UNKNOWN_KEY", "There is no such key.")
         key = registry_pb2.Key(key_id="key_1", name="n", role=common_pb2.ROLE_DATA_PROTECTION, specialists=["s"])
         return registry_pb2.VerifyKeyResponse(key=key)
+
+
+class Synthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
+    def CountNearDuplicates(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if request.specialist:
+            raise NotFound("UNKNOWN_SPECIALIST", "There is no specialist of this name.")
+        return synthetic_pb2.CountNearDuplicatesResponse(documents=2, compared=2, near_duplicates=1, groups=1)
 
 
 class Training(training_pb2_grpc.TrainingServiceServicer):
@@ -138,6 +158,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
     known: dict[str, tuple[Any, Any]] = {
         "registry": (registry_pb2_grpc.add_RegistryServiceServicer_to_server, Registry()),
         "training": (training_pb2_grpc.add_TrainingServiceServicer_to_server, Training()),
+        "synthetic": (synthetic_pb2_grpc.add_SyntheticServiceServicer_to_server, Synthetic()),
         "inference": (inference_pb2_grpc.add_InferenceServiceServicer_to_server, Inference()),
     }
     for name, servicer in known.items():
@@ -174,6 +195,17 @@ def test_clients_read_what_the_services_say(services: Services) -> None:
     specialist = services.registry.specialists("").items[0]
     assert (specialist.serving.generation, specialist.serving.replicas[0].serving, specialist.min_rows) == (2, True, 3)
     assert services.registry.trace("drf_9").draft.draft_id == "drf_9"
+
+
+def test_the_audit_is_read_from_registry_and_synthetic(services: Services) -> None:
+    audit = services.auditing.audit("")
+    assert (audit.documents, audit.density, audit.rejected_total) == (2, 2.0, 4)
+    assert (audit.dimensions[0].name, audit.dimensions[0].groups[0].value) == ("source", "wiki")
+    assert list(audit.percentiles.items()) == [(5, 100.0), (50, 250.0)]
+    assert (audit.estimate.tokens, audit.estimate.run_id, audit.create_time) == (125, "", None)
+    assert services.auditing.near_duplicates("").near_duplicates == 1
+    with pytest.raises(NotFound):
+        services.auditing.near_duplicates("nobody")
 
 
 def test_clients_command_and_carry_refusals(services: Services) -> None:

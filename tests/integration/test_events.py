@@ -97,6 +97,37 @@ def test_what_was_handled_is_not_handled_again_by_the_next_member(
     assert [event.key for event in second] == ["run_9"]
 
 
+def test_members_that_join_and_leave_while_handlers_are_busy_lose_nothing(
+    settings: ServiceSettings, producer: KafkaProducer, topic: str
+) -> None:
+    expected = {f"evt_{number}" for number in range(40)}
+    for number, event_id in enumerate(sorted(expected)):
+        producer.send(topic, f"run_{number}", models_pb2.RunFailed(run_id=f"run_{number}"), event_id)
+    handled: list[str] = []
+    dynamic = settings.model_copy(update={"kafka_group_instance_id": ""})
+
+    def slow(event: Event) -> None:
+        time.sleep(0.4)
+        handled.append(event.event_id)
+
+    late = threading.Event()
+
+    def join_and_leave(stop: threading.Event) -> None:
+        member = threading.Thread(target=_consumer(dynamic, topic, slow).run, args=(stop,))
+        member.start()
+        time.sleep(2)
+        second = threading.Thread(target=_consumer(dynamic, topic, slow).run, args=(late,))
+        second.start()
+        time.sleep(4)
+        late.set()
+        second.join(20)
+        member.join(60)
+
+    _run(join_and_leave, lambda: set(handled) == expected, 60)
+    assert set(handled) == expected
+    assert len(handled) <= len(expected) + 4
+
+
 def test_an_event_whose_handler_crashed_comes_again(
     settings: ServiceSettings, producer: KafkaProducer, topic: str
 ) -> None:

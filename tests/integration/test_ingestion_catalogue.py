@@ -8,22 +8,24 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import Engine, text
 
+from services.ingestion.adapters.erasures import Eraser
 from services.ingestion.adapters.quarantine import StoredQuarantine
 from services.ingestion.adapters.sql import SqlCatalogue
 from services.ingestion.adapters.tables import OUTBOX
 from services.ingestion.bootstrap import MIGRATIONS
-from services.ingestion.consumers import INGESTED, REJECTED, SUBMITTED, to_event, to_receipt
+from services.ingestion.consumers import INGESTED, REJECTED, SUBMITTED, to_event, to_receipt, to_submission
 from services.ingestion.domain import Accepted, Outcome, Parsed, Reason, Refused
 from services.ingestion.handlers import Intake, take_in
 from tailor.api.events.v1 import documents_pb2
 from tailor.errors import Unavailable
 from tailor.events.envelope import Event
+from tailor.events.erased import Erased
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.sql import connect, migrate
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tests.unit.ingestion.fakes import DIGEST_KEY, DirectParser
+from tests.unit.ingestion.fakes import DIGEST_KEY, DirectParser, MemoryFetcher
 
 pytestmark = pytest.mark.integration
 
@@ -33,18 +35,28 @@ class FailingStore(MemoryStore):
         raise Unavailable("OBJECT_STORE_UNAVAILABLE", "The object store does not answer.")
 
 
+class CountingStore(MemoryStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.puts = 0
+
+    def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
+        self.puts += 1
+        return super().put(bucket, key, data, content_type)
+
+
 class Replica:
     def __init__(self, engine: Engine, store: MemoryStore) -> None:
         self.producer = MemoryProducer("ingestion")
         self.outbox = Outbox(engine, OUTBOX, self.producer)
         catalogue = SqlCatalogue(engine, self.outbox, to_event, DIGEST_KEY)
         quarantine = StoredQuarantine(store, b"q" * 32)
-        self.intake = Intake(DirectParser(), quarantine, catalogue, DIGEST_KEY, 2**20, 10**6)
+        self.intake = Intake(DirectParser(), quarantine, catalogue, DIGEST_KEY, 2**20, 10**6, MemoryFetcher())
 
     def take(self, offset: int, document_id: str, words: str) -> Outcome:
         headers = {"document-id": document_id, "file-name": "note.txt"}
         event = Event(SUBMITTED, document_id, words.encode(), headers, 0, offset, 1_700_000_000_000)
-        return take_in(self.intake, to_receipt(event, DIGEST_KEY))
+        return take_in(self.intake, to_receipt(event, DIGEST_KEY, to_submission))
 
 
 @pytest.fixture
@@ -68,6 +80,64 @@ def test_a_then_b_then_a_are_three_versions_and_all_are_stated(engine: Engine) -
         3,
     ]
     assert len(store.objects) == 3
+
+
+def test_publishing_an_unchanged_corpus_again_writes_no_object(engine: Engine) -> None:
+    store = CountingStore()
+    replica = Replica(engine, store)
+    first = [replica.take(number, f"memo-{number}", f"text {number}") for number in range(30)]
+    assert store.puts == 30 and all(isinstance(outcome, Accepted) for outcome in first)
+    again = [replica.take(100 + number, f"memo-{number}", f"text {number}") for number in range(30)]
+    assert store.puts == 30
+    assert [outcome.reason for outcome in again if isinstance(outcome, Refused)] == [Reason.DUPLICATE] * 30
+    replica.take(200, "memo-7", "text 7, changed")
+    assert store.puts == 31
+
+
+def test_a_version_supersedes_the_one_submitted_before_it_and_frees_its_text(engine: Engine) -> None:
+    replica = Replica(engine, MemoryStore())
+    replica.take(0, "memo-7", "old words")
+    newer = replica.take(1, "memo-7", "new words")
+    assert isinstance(newer, Accepted) and newer.sequence == 2
+    elsewhere = replica.take(2, "memo-8", "old words")
+    assert isinstance(elsewhere, Accepted)
+    back = replica.take(3, "memo-7", "old words")
+    assert isinstance(back, Refused) and back.duplicate_of == elsewhere.document_id
+
+
+def test_a_version_that_went_no_further_may_be_published_again(engine: Engine) -> None:
+    store = CountingStore()
+    replica = Replica(engine, store)
+    catalogue = replica.intake.catalogue
+    first, second = replica.take(0, "memo-7", "text A"), replica.take(1, "memo-7", "text B")
+    assert isinstance(first, Accepted) and isinstance(second, Accepted)
+    catalogue.release(first.document_id, first.submission_id)
+    assert isinstance(replica.take(2, "memo-7", "text B"), Refused)
+    for _ in range(2):
+        catalogue.release(second.document_id, second.submission_id)
+    third = replica.take(3, "memo-7", "text B")
+    assert isinstance(third, Accepted) and (third.sequence, third.digest) == (3, second.digest)
+    catalogue.release(second.document_id, second.submission_id)
+    catalogue.release("doc_unknown", "sub_unknown")
+    assert isinstance(replica.take(4, "memo-7", "text B"), Refused)
+    assert store.puts == 3
+
+
+def test_a_publishers_id_is_resolved_to_the_documents_own(engine: Engine) -> None:
+    replica = Replica(engine, MemoryStore())
+    outcome = replica.take(0, "Jane Doe.txt", "text A")
+    assert replica.intake.catalogue.resolve("Jane Doe.txt") == outcome.document_id
+    assert replica.intake.catalogue.resolve("memo-8") is None
+
+
+def test_text_that_neither_utf_8_nor_the_database_takes_is_kept_without_it(engine: Engine) -> None:
+    replica = Replica(engine, MemoryStore())
+    for offset, value in enumerate(
+        (b'{"document_id": "a", "text": "x\\ud800\\u0000y"}', b'{"document_id": "a\\u0000", "text": "x"}')
+    ):
+        take_in(replica.intake, to_receipt(Event(SUBMITTED, "a", value, {}, 0, offset, 1), DIGEST_KEY, to_submission))
+    replica.outbox.relay()
+    assert [topic for topic, _, _, _ in replica.producer.sent] == [INGESTED, REJECTED]
 
 
 def test_quarantine_holds_ciphertext_and_events_hold_no_name(engine: Engine) -> None:
@@ -140,9 +210,9 @@ def test_a_document_taken_in_again_after_a_crash_leaves_one_object(engine: Engin
     crashing = replace(replica.intake, quarantine=SimpleNamespace(write=write_and_die))
     event = Event(SUBMITTED, "memo-7", b"text A", {"document-id": "memo-7", "file-name": "note.txt"}, 0, 0, 1)
     with pytest.raises(KeyboardInterrupt):
-        take_in(crashing, to_receipt(event, DIGEST_KEY))
+        take_in(crashing, to_receipt(event, DIGEST_KEY, to_submission))
     assert len(store.objects) == 1
-    outcome = take_in(replica.intake, to_receipt(event, DIGEST_KEY))
+    outcome = take_in(replica.intake, to_receipt(event, DIGEST_KEY, to_submission))
     assert isinstance(outcome, Accepted) and list(store.objects) == [(outcome.text.bucket, outcome.text.key)]
 
 
@@ -156,3 +226,22 @@ def test_a_rejection_bears_the_id_of_its_document(engine: Engine) -> None:
     assert isinstance(again, Accepted) and again.sequence == 2
     replica.outbox.relay()
     assert len(replica.producer.messages(REJECTED)) == 1
+
+
+def test_an_erased_document_is_refused_also_when_it_is_told_again_until_that_is_lifted(engine: Engine) -> None:
+    store = MemoryStore()
+    replica, eraser = Replica(engine, store), Eraser(engine, store)
+    first = replica.take(0, "memo-7", "text A")
+    eraser.forget(Erased(first.document_id, "ers_1"))
+    assert not store.objects
+    for offset, words in ((0, "text A"), (1, "text B")):
+        refused = replica.take(offset, "memo-7", words)
+        assert isinstance(refused, Refused)
+        assert (refused.reason, refused.document_id) == (Reason.ERASED, first.document_id)
+    assert not store.objects
+    with engine.connect() as connection:
+        assert "memo-7" not in str(connection.execute(text("SELECT external_id FROM documents")).all())
+    eraser.lift(first.document_id)
+    back = replica.take(2, "memo-7", "text A")
+    assert isinstance(back, Accepted) and back.document_id == first.document_id and back.sequence == 2
+    assert isinstance(replica.take(0, "memo-7", "text A"), Refused)

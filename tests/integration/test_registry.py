@@ -7,13 +7,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
 from services.registry import handlers, wire
 from services.registry.adapters.queries import Queries
 from services.registry.adapters.sql import begin
 from services.registry.adapters.tables import outbox as outbox_rows
-from services.registry.bootstrap import MIGRATIONS
+from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
 from services.registry.domain import FactKind, Gate, Specialist, Threshold
 from services.registry.handlers import Begin
@@ -23,6 +24,7 @@ from tailor.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, 
 from tailor.events.envelope import Event, derive_id
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
+from tailor.rpc.identity import Identity
 from tailor.sql import connect, migrate
 
 pytestmark = pytest.mark.integration
@@ -51,7 +53,8 @@ class World:
         self.begin: Begin = begin(engine, self.outbox)
         self.queries = Queries(engine)
         self.evaluator = FakeEvaluator()
-        self.consumers = Consumers(self.begin, self.evaluator)
+        self.identity = Identity("registry", Ed25519PrivateKey.generate())
+        self.consumers = Consumers(self.begin, self.evaluator, signer(self.identity))
 
     def stated(self, topic: str) -> list[object]:
         while self.outbox.relay():

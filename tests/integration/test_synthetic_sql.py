@@ -13,10 +13,22 @@ from services.synthetic import handlers
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.minhash import MinHashNearDuplicates
 from services.synthetic.adapters.parquet import ParquetWriter, to_parquet
+from services.synthetic.adapters.sketches import MinHashSketcher, SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.bootstrap import MIGRATIONS
+from services.synthetic.comparing import Comparison, NearDuplicateCount, count_near_duplicates
 from services.synthetic.consumers import Consumers
-from services.synthetic.domain import Judgement, Labels, Lesson, Policy, Row, Selection, Specialist
+from services.synthetic.domain import (
+    Filters,
+    Judgement,
+    Labels,
+    LeftOut,
+    Lesson,
+    Policy,
+    Row,
+    Selection,
+    Specialist,
+)
 from services.synthetic.handlers import Synthetic
 from services.synthetic.rpc import SyntheticServicer
 from tailor.api.common.v1 import common_pb2
@@ -50,6 +62,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 class World:
     def __init__(self, engine: Engine, store: MemoryStore | None = None) -> None:
+        self.engine = engine
         self.store = store or MemoryStore()
         self.producer = MemoryProducer("synthetic")
         self.outbox = Outbox(engine, tables.outbox, self.producer)
@@ -66,6 +79,9 @@ class World:
     def fill(self, first: int = 0, count: int = 40) -> None:
         for number in range(first, first + count):
             handlers.on_document(self.app, put_document(self.store, number, text=distinct(number)))
+
+    def comparison(self, **values: object) -> Comparison:
+        return Comparison(SqlSketches(self.engine), MinHashSketcher(0.8), self.store, **values)
 
     def stated(self) -> list[models_pb2.DatasetBuilt]:
         while self.outbox.relay():
@@ -186,8 +202,8 @@ def test_progress_counts_only_what_is_selected_and_new(engine: Engine) -> None:
 def test_lessons_are_remembered(engine: Engine) -> None:
     repository = World(engine).repository
     assert repository.lesson("k") is None
-    repository.keep_lesson("k", Lesson((("q", "a"),), 12))
-    repository.keep_lesson("k", Lesson((), 0))
+    repository.keep_lesson("k", Lesson((("q", "a"),), 12), "doc_1")
+    repository.keep_lesson("k", Lesson((), 0), "doc_1")
     assert repository.lesson("k") == Lesson((("q", "a"),), 12)
 
 
@@ -207,7 +223,7 @@ def test_events_and_calls_reach_the_database(engine: Engine) -> None:
         consumers.topics()[event.topic](event)
     with pytest.raises(InvalidArgument, match="INCOMPLETE_EVENT"):
         consumers.document(replace(event, value=b""))
-    servicer = SyntheticServicer(world.app)
+    servicer = SyntheticServicer(world.app, world.comparison(), 0.8)
     set_caller(Caller("key", "an engineer", "ROLE_ENGINEER", frozenset({"reports"})))
     rows = servicer.PreviewRows(synthetic_pb2.PreviewRowsRequest(specialist="reports"), None).rows
     assert [row.document_ids[0] for row in rows] == ["doc_9", "doc_9"] and all(
@@ -216,6 +232,8 @@ def test_events_and_calls_reach_the_database(engine: Engine) -> None:
     world.fill()
     built = servicer.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist="reports", request_id="x"), None)
     assert built.created and built.dataset.digest
+    counted = servicer.CountNearDuplicates(synthetic_pb2.CountNearDuplicatesRequest(specialist="reports"), None)
+    assert counted.compared == counted.documents == 41 and counted.threshold == 0.8
     set_caller(Caller("key", "another", "ROLE_ENGINEER", frozenset({"others"})))
     with pytest.raises(NotFound):
         servicer.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist="reports"), None)
@@ -236,3 +254,55 @@ def test_near_duplicates_are_found_through_others() -> None:
         {"c": text, "a": f"{text} One more.", "b": distinct(2), "d": f"{text} One more. Two."}
     )
     assert groups == [frozenset({"a", "c", "d"}), frozenset({"b"})]
+
+
+def test_near_duplicates_are_counted_before_any_dataset_is_built(engine: Engine) -> None:
+    world = World(engine)
+    world.fill(count=20)
+    copy = distinct(3)
+    for number in (100, 101):
+        handlers.on_document(world.app, put_document(world.store, number, text=f"{copy} Once more, number {number}."))
+    counted = count_near_duplicates(world.comparison(), Selection())
+    assert counted == NearDuplicateCount(documents=22, compared=22, near_duplicates=2, groups=1)
+    assert count_near_duplicates(world.comparison(), Selection(sources=frozenset({"share"}))).documents == 0
+    assert world.repository.assignments(["doc_" + f"{100:032d}"]) == {}
+
+
+def test_a_changed_text_is_sketched_again_and_a_forgotten_document_is_not_counted(engine: Engine) -> None:
+    world = World(engine)
+    for number in (1, 2):
+        handlers.on_document(world.app, put_document(world.store, number, text=f"{distinct(1)} Number {number}."))
+    assert count_near_duplicates(world.comparison(), Selection()).near_duplicates == 1
+    handlers.on_document(world.app, replace(put_document(world.store, 2, text=distinct(2)), sequence=2))
+    before = world.comparison(seconds=0.0)
+    assert count_near_duplicates(before, Selection()) == NearDuplicateCount(2, 1, 0, 0)
+    assert count_near_duplicates(world.comparison(), Selection()) == NearDuplicateCount(2, 2, 0, 0)
+    with engine.begin() as connection:
+        connection.execute(tables.documents.delete())
+        assert connection.execute(tables.sketches.select()).all() == []
+
+
+def test_a_text_that_is_gone_is_looked_for_once(engine: Engine) -> None:
+    world = World(engine)
+    document = put_document(world.store, 1)
+    handlers.on_document(world.app, document)
+    world.store.delete("corpus", document.text.key)
+    assert count_near_duplicates(world.comparison(), Selection()) == NearDuplicateCount(1, 1, 0, 0)
+    assert SqlSketches(engine).missing(Selection(), 10) == []
+
+
+def test_languages_and_what_was_left_out_are_kept(engine: Engine) -> None:
+    world = World(engine)
+    world.app.specialists["reports"] = replace(SPECIALIST, filters=Filters(languages=frozenset({"en"})))
+    for number in range(40):
+        language = "de" if number == 0 else "en"
+        document = replace(put_document(world.store, number, text=distinct(number)), language=language)
+        handlers.on_document(world.app, document)
+    built = handlers.build_dataset(world.app, "reports", "first")
+    assert built.dataset.left_out == LeftOut(language=1)
+    assert handlers.build_dataset(world.app, "reports", "first").dataset.left_out == LeftOut(language=1)
+    handlers.on_document(world.app, replace(put_document(world.store, 99, text=distinct(99)), language="fr"))
+    again = handlers.build_dataset(world.app, "reports", "second")
+    assert (again.created, again.dataset.left_out) == (False, LeftOut(language=2))
+    assert handlers.build_dataset(world.app, "reports", "third").dataset.left_out == LeftOut(language=2)
+    assert len(world.stated()) == 1

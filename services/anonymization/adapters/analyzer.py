@@ -5,41 +5,31 @@ import hmac
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import spacy
+import spellchecker
 from presidio_analyzer import AnalyzerEngine, EntityRecognizer, RecognizerRegistry, RecognizerResult
 from presidio_analyzer.nlp_engine import NerModelConfiguration, NlpArtifacts, SpacyNlpEngine
 from spacy.lang.en.stop_words import STOP_WORDS
 from spacy.lookups import Lookups
+from spacy.tokens import Doc
 
 from services.anonymization.adapters.lexicon import Lexicon
 from services.anonymization.adapters.recognisers.addresses import Addresses
+from services.anonymization.adapters.recognisers.labelled import Labelled
 from services.anonymization.adapters.recognisers.language import LanguageModel
+from services.anonymization.adapters.recognisers.layout import Layout
 from services.anonymization.adapters.recognisers.organisations import Organisations
 from services.anonymization.adapters.recognisers.patterns import Patterns
 from services.anonymization.adapters.recognisers.people import People
-from services.anonymization.domain import Action, Finding, Policy
+from services.anonymization.adapters.recognisers.phones import Phones
+from services.anonymization.adapters.recognisers.secrets import Secrets
+from services.anonymization.domain import ENTITY_TYPES, Finding, Policy
 from tailor.errors import FailedPrecondition
 
-TYPES = [
-    "PERSON",
-    "CLIENT",
-    "EMAIL_ADDRESS",
-    "PHONE_NUMBER",
-    "ADDRESS",
-    "IBAN",
-    "CREDIT_CARD",
-    "DATE_OF_BIRTH",
-    "EMPLOYEE_CODE",
-    "PROJECT_CODE",
-    "IP_ADDRESS",
-    "NATIONAL_ID",
-    "LOCATION",
-    "NRP",
-    "DATE_TIME",
-]
+TYPES = list(ENTITY_TYPES)
 # Not needed to find names, and most of the model's time.
 SKIPPED = ["tagger", "parser", "attribute_ruler", "lemmatizer"]
 PARAGRAPH_END = re.compile(r"(?m:^#[^\n]*\n+)|\n[ \t]*\n+|(?<=\n)(?=#)|(?<=\n)(?=[ \t]*(?:[-*•]|\d+[.)])[ \t])")
@@ -47,6 +37,8 @@ LONGEST_PARAGRAPH = 20_000
 # A text without a capital letter, a digit or an @ names nobody.
 TELLING = re.compile(r"[^\W_a-z]|@")
 BATCH = 64
+# The one recogniser that goes by the policy.
+PATTERNS = "patterns"
 IGNORED = [
     "CARDINAL",
     "ORDINAL",
@@ -61,33 +53,38 @@ IGNORED = [
     "WORK_OF_ART",
     "FAC",
 ]
+DEFAULT_REGIONS = ("GB", "US", "DE", "FR")
 
 
 class NamesEngine(SpacyNlpEngine):  # type: ignore[misc]
-    """Presidio's spaCy engine, with the entity recogniser alone, and never a download."""
+    """Presidio's spaCy engine, with the entity recogniser alone, and never a download. Without a model, it finds no names."""
 
     def load(self) -> None:
-        """Load the installed model."""
-        self.nlp = {model["lang_code"]: spacy.load(model["model_name"], exclude=SKIPPED) for model in self.models}
+        """Load the installed model, or the language's rules for words where none is named."""
+        self.nlp = {
+            code: spacy.load(name, exclude=SKIPPED) if name else spacy.blank(code)
+            for code, name in ((model["lang_code"], model["model_name"]) for model in self.models)
+        }
+
+    def _doc_to_nlp_artifact(self, doc: Doc, language: str) -> NlpArtifacts:
+        """The entities; nobody asks for lemmas and keywords, which take as long as the model."""
+        return NlpArtifacts(doc.ents, doc, [], [], self, language, scores=[])
 
 
 class Recogniser(EntityRecognizer):  # type: ignore[misc]
     """One of our finders, as Presidio wants it."""
 
-    def __init__(self, name: str, find: Callable[[str, NlpArtifacts], list[Finding]]) -> None:
+    def __init__(self, name: str, language: str, find: Callable[[str], list[Finding]]) -> None:
         self._find = find
-        super().__init__(supported_entities=TYPES, name=name, supported_language="en")
+        super().__init__(supported_entities=TYPES, name=name, supported_language=language)
 
     def load(self) -> None:
         """Nothing to load."""
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts) -> list[RecognizerResult]:
         """The finder's findings."""
-        del entities
-        return [
-            RecognizerResult(found.entity_type, found.start, found.end, found.score)
-            for found in self._find(text, nlp_artifacts)
-        ]
+        del entities, nlp_artifacts
+        return [RecognizerResult(found.entity_type, found.start, found.end, found.score) for found in self._find(text)]
 
 
 class Analyzer:
@@ -103,20 +100,44 @@ class Analyzer:
         self._cache: OrderedDict[bytes, tuple[Finding, ...]] = OrderedDict()
         self._cache_size = cache_size
         self._lock = threading.Lock()
+        self._language = lexicon.language
         self._names = LanguageModel(lexicon)
-        self._keeps_rest = all(policy.action(kind) is Action.KEEP for kind in ("LOCATION", "NRP", "DATE_TIME"))
-        self._blank = engine.nlp_engine.process_text("", "en")
+        self._layout = Layout(lexicon)
+        self._keeps_rest = all(policy.keeps(kind) for kind in ("LOCATION", "NRP", "DATE_TIME"))
+        self._blank = engine.nlp_engine.process_text("", self._language)
 
     @classmethod
-    def load(cls, model: str, policy: Policy, key: bytes) -> "Analyzer":
-        """Load the language model and the word lists; takes seconds."""
+    def load(
+        cls,
+        model: str,
+        policy: Policy,
+        key: bytes,
+        language: str = "en",
+        phone_regions: Iterable[str] = DEFAULT_REGIONS,
+    ) -> "Analyzer":
+        """Load the language model and the word lists; takes seconds. `model` may be empty for German, which has none."""
         ignored = NerModelConfiguration(labels_to_ignore=IGNORED)
-        names = NamesEngine(models=[{"lang_code": "en", "model_name": model}], ner_model_configuration=ignored)
+        names = NamesEngine(models=[{"lang_code": language, "model_name": model}], ner_model_configuration=ignored)
         names.load()
-        lexicon = Lexicon.load(_dictionary(names.get_nlp("en")))
-        registry = RecognizerRegistry(recognizers=_recognisers(lexicon, policy), supported_languages=["en"])
-        engine = AnalyzerEngine(registry=registry, nlp_engine=names, supported_languages=["en"])
+        dictionary = _dictionary(names.get_nlp(language)) if language == "en" else _spellings(language)
+        lexicon = Lexicon.load(dictionary, language)
+        recognisers = _recognisers(lexicon, policy, phone_regions)
+        registry = RecognizerRegistry(recognizers=recognisers, supported_languages=[language])
+        engine = AnalyzerEngine(registry=registry, nlp_engine=names, supported_languages=[language])
         return cls(engine, lexicon, policy, key)
+
+    def under(self, policy: Policy) -> "Analyzer":
+        """The same model, words and lock under another policy, with a small cache of its own."""
+        recognisers = [
+            *(each for each in self._engine.registry.recognizers if each.name != PATTERNS),
+            Recogniser(PATTERNS, self._language, Patterns(policy.codes, policy.deny).find),
+        ]
+        registry = RecognizerRegistry(recognizers=recognisers, supported_languages=[self._language])
+        model = self._engine.nlp_engine
+        engine = AnalyzerEngine(registry=registry, nlp_engine=model, supported_languages=[self._language])
+        other = Analyzer(engine, self.lexicon, policy, self._key, cache_size=BATCH)
+        other._lock = self._lock
+        return other
 
     def find(self, text: str) -> list[Finding]:
         """Findings over the whole text, overlapping ones too, without what the policy allows or keeps."""
@@ -128,6 +149,7 @@ class Analyzer:
             with self._lock:
                 found = self._batch([paragraph for _, paragraph in batch])
             findings += [each.shifted(start) for (start, _), of in zip(batch, found, strict=True) for each in of]
+        findings += self._permitted(text, self._layout.find(text))
         return sorted(findings, key=lambda finding: finding.start)
 
     def _batch(self, texts: list[str]) -> list[tuple[Finding, ...]]:
@@ -135,13 +157,12 @@ class Analyzer:
         known = {digest: self._cache[digest] for digest in digests if digest in self._cache}
         new = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
         telling = {digest: text for digest, text in new.items() if TELLING.search(text)}
-        modelled = {digest: text for digest, text in telling.items() if self._needs_model(text)}
-        read = self._engine.nlp_engine.process_batch(list(modelled.values()), "en", batch_size=BATCH)
-        artifacts = {digest: each for digest, (_, each) in zip(modelled, read, strict=True)}
-        analysed = {
-            digest: tuple(self._analyze(text, artifacts.get(digest, self._blank))) for digest, text in telling.items()
-        }
-        known |= dict.fromkeys(new, ()) | analysed
+        analysed = {digest: list(self._analyze(text)) for digest, text in telling.items()}
+        modelled = {digest: text for digest, text in telling.items() if self._needs_model(text, analysed[digest])}
+        read = self._engine.nlp_engine.process_batch(list(modelled.values()), self._language, batch_size=BATCH)
+        for (digest, text), (_, artifacts) in zip(modelled.items(), read, strict=True):
+            analysed[digest] += self._permitted(text, self._names.find(text, artifacts.entities))
+        known |= dict.fromkeys(new, ()) | {digest: tuple(found) for digest, found in analysed.items()}
         for digest in digests:
             self._cache[digest] = known[digest]
             self._cache.move_to_end(digest)
@@ -149,18 +170,26 @@ class Analyzer:
             self._cache.popitem(last=False)
         return [known[digest] for digest in digests]
 
-    def _needs_model(self, text: str) -> bool:
+    def _needs_model(self, text: str, found: list[Finding]) -> bool:
         """False where the language model could say nothing that would be believed; it takes most of the time."""
-        return not self._keeps_rest or self._names.may_find(text)
+        return not self._keeps_rest or self._names.may_find(text, found)
 
-    def _analyze(self, text: str, artifacts: NlpArtifacts) -> Iterator[Finding]:
+    def _analyze(self, text: str) -> Iterator[Finding]:
+        """What the rules find, without the language model."""
+        results: list[Any] = self._engine.analyze(
+            text=text, language=self._language, entities=TYPES, nlp_artifacts=self._blank
+        )
+        found = [Finding(each.start, each.end, each.entity_type, each.score) for each in results]
+        return self._permitted(text, found)
+
+    def _permitted(self, text: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+        """What the policy neither keeps by type nor allows by its words."""
         allowed = self.policy.allowed(text)
-        results: list[Any] = self._engine.analyze(text=text, language="en", entities=TYPES, nlp_artifacts=artifacts)
-        for result in results:
-            if self.policy.action(result.entity_type) is Action.KEEP:
-                continue
-            if not any(result.start < end and start < result.end for start, end in allowed):
-                yield Finding(result.start, result.end, result.entity_type, result.score)
+        for found in findings:
+            if not self.policy.keeps(found.entity_type) and not any(
+                found.start < end and start < found.end for start, end in allowed
+            ):
+                yield found
 
 
 def paragraphs(text: str) -> Iterator[tuple[int, str]]:
@@ -187,18 +216,20 @@ def _dictionary(model: Any) -> set[str]:
     return dictionary
 
 
-def _recognisers(lexicon: Lexicon, policy: Policy) -> list[Recogniser]:
-    patterns, addresses, people, organisations, language = (
-        Patterns(policy.codes, policy.deny),
-        Addresses(lexicon),
-        People(lexicon),
-        Organisations(lexicon),
-        LanguageModel(lexicon),
-    )
-    return [
-        Recogniser("patterns", lambda text, _: patterns.find(text)),
-        Recogniser("addresses", lambda text, _: addresses.find(text)),
-        Recogniser("people", lambda text, _: people.find(text)),
-        Recogniser("organisations", lambda text, _: organisations.find(text)),
-        Recogniser("language", lambda text, artifacts: language.find(text, artifacts.entities)),
-    ]
+def _spellings(language: str) -> set[str]:
+    """The words of a language that has no model, in lower case."""
+    return set(spellchecker.SpellChecker(language=language, distance=1).word_frequency.words())
+
+
+def _recognisers(lexicon: Lexicon, policy: Policy, phone_regions: Iterable[str]) -> list[Recogniser]:
+    patterns = Patterns(policy.codes, policy.deny)
+    finders: dict[str, Callable[[str], list[Finding]]] = {
+        PATTERNS: patterns.find,
+        "labelled": Labelled().find,
+        "phones": Phones(phone_regions).find,
+        "secrets": Secrets().find,
+        "addresses": Addresses(lexicon).find,
+        "people": People(lexicon).find,
+        "organisations": Organisations(lexicon).find,
+    }
+    return [Recogniser(name, lexicon.language, find) for name, find in finders.items()]

@@ -3,11 +3,17 @@
 import random
 import re
 from collections.abc import Callable
+from datetime import date, timedelta
 
-from services.anonymization.adapters.recognisers.patterns import digits, is_luhn
+import phonenumbers
+
+from services.anonymization.adapters.recognisers.checks import digits, is_luhn
 
 LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ"
 WIDEN_AFTER = 40
+VOWELS = "aeiou"
+CONSONANTS = "bdfghklmnprstvw"
+IPV4 = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}(?:/\d{1,2})?")
 YEAR = re.compile(r"(?:19|20)\d{2}")
 
 Draw = Callable[[random.Random, str, int], str]
@@ -26,10 +32,19 @@ def like(chance: random.Random, value: str, _: int = 0, keep: int = 0) -> str:
     return "".join(drawn)
 
 
-def phone(chance: random.Random, value: str, attempt: int) -> str:
-    """The same country and area, other subscriber digits; more of them differ as attempts go on."""
-    count = len(digits(value))
-    return like(chance, value, keep=max(2, count - 6 - attempt // 8))
+def phone(chance: random.Random, value: str, _: int) -> str:
+    """The same country and area, other subscriber digits."""
+    return like(chance, value, keep=max(_country_digits(value), len(digits(value)) - 6))
+
+
+def _country_digits(value: str) -> int:
+    """How many digits say the country; two where none says it, for an area."""
+    if value.startswith("+"):
+        try:
+            return len(str(phonenumbers.parse(value).country_code))
+        except phonenumbers.NumberParseException:
+            return 3
+    return 2
 
 
 def iban(chance: random.Random, value: str, _: int) -> str:
@@ -42,8 +57,9 @@ def iban(chance: random.Random, value: str, _: int) -> str:
 
 
 def card(chance: random.Random, value: str, _: int) -> str:
-    """Another card of the same network whose checksum holds."""
-    drawn = like(chance, value, keep=1)
+    """Another card of the same scheme whose checksum holds."""
+    # Schemes are told by two digits, those that begin with 2 or 6 by four.
+    drawn = like(chance, value, keep=4 if value[0] in "26" else 2)
     return next(candidate for digit in "0123456789" if is_luhn(candidate := drawn[:-1] + digit))
 
 
@@ -55,7 +71,7 @@ def national_id(chance: random.Random, value: str, _: int) -> str:
 
 def network_address(chance: random.Random, value: str, _: int) -> str:
     """Another address: private stays private, public goes to the block for benchmarks."""
-    if ":" in value or "-" in value:
+    if not IPV4.fullmatch(value):
         return "".join(
             chance.choice("0123456789abcdef") if letter in "0123456789abcdefABCDEF" else letter for letter in value
         )
@@ -68,36 +84,60 @@ def network_address(chance: random.Random, value: str, _: int) -> str:
     return f"{first}.{second}.{chance.randint(0, 255)}.{chance.randint(1, 254)}{slash}{mask}"
 
 
-def birth_date(chance: random.Random, value: str, _: int) -> str:
-    """Another date in the same writing, within four years."""
-    year = chance.choice((-4, -3, -2, -1, 1, 2, 3, 4))
-    shifted = YEAR.sub(lambda match: str(int(match[0]) + year), value)
-    months = (
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    )
-    named = re.sub("|".join(months), lambda _: chance.choice(months), shifted)
-    return re.sub(r"(?<!\d)\d{1,2}(?!\d)", lambda match: f"{chance.randint(1, 12):0{len(match[0])}d}", named)
+def birth_date(chance: random.Random, value: str, attempt: int) -> str:
+    """Another date within four years; further off as attempts go on."""
+    try:
+        born = date.fromisoformat(value)
+    except ValueError:
+        return code(chance, value, attempt)
+    return (born + timedelta(days=chance.choice((-1, 1)) * chance.randint(20, 1460 + 60 * attempt))).isoformat()
 
 
 def code(chance: random.Random, value: str, attempt: int) -> str:
-    """Another number under the same prefix and year; one digit longer where those run out."""
+    """Another number under the same prefix and year, other letters where there is no digit; longer where those run out."""
+    if not any(letter.isdigit() for letter in value):
+        drawn = "".join(chance.choice(LETTERS) if letter.isalpha() else letter for letter in value)
+        return (drawn if value.isupper() else drawn.lower()) + "".join(chance.choice(LETTERS) for _ in _extra(attempt))
     groups = re.split(r"(\d+)", value)
-    drawn = [
+    parts = [
         part if not part.isdigit() or (len(groups) > 3 and YEAR.fullmatch(part)) else like(chance, part)
         for part in groups
     ]
-    return "".join(drawn) + (str(chance.randint(0, 9)) if attempt > WIDEN_AFTER else "")
+    return "".join(parts) + "".join(str(chance.randint(0, 9)) for _ in _extra(attempt))
+
+
+def _extra(attempt: int) -> range:
+    """One character more for every hundred attempts that failed, after the first few."""
+    return range((attempt + 100 - WIDEN_AFTER) // 100 if attempt > WIDEN_AFTER else 0)
+
+
+def plate(chance: random.Random, value: str, _: int) -> str:
+    """Other letters and digits in the same places."""
+    return "".join(chance.choice(LETTERS) if letter.isalpha() else letter for letter in like(chance, value))
+
+
+def username(chance: random.Random, value: str, attempt: int) -> str:
+    """Another word that can be spoken, other digits; longer where those run out."""
+    return spoken(chance, value) + "".join(str(chance.randint(0, 9)) for _ in _extra(attempt))
+
+
+def url(chance: random.Random, value: str, _: int) -> str:
+    """Another address of the same depth, under a domain that cannot exist."""
+    scheme, mark, rest = value.rpartition("://")
+    host, slash, path = rest.partition("/")
+    named = host.removeprefix("www.").rpartition(".")[0] or host
+    return f"{scheme}{mark}{spoken(chance, named)}.example{slash}{spoken(chance, path)}"
+
+
+def spoken(chance: random.Random, value: str) -> str:
+    """Other letters of the same kind in the same places, vowel for vowel."""
+    drawn = []
+    for letter in like(chance, value):
+        pool = VOWELS if letter.casefold() in VOWELS else CONSONANTS
+        drawn.append(
+            letter if not letter.isalpha() else chance.choice(pool).upper() if letter.isupper() else chance.choice(pool)
+        )
+    return "".join(drawn)
 
 
 DRAWS: dict[str, Draw] = {
@@ -107,4 +147,7 @@ DRAWS: dict[str, Draw] = {
     "NATIONAL_ID": national_id,
     "IP_ADDRESS": network_address,
     "DATE_OF_BIRTH": birth_date,
+    "USERNAME": username,
+    "URL": url,
+    "VEHICLE": plate,
 }

@@ -2,15 +2,31 @@
 
 import re
 
+from services.anonymization.adapters import coarse
 from services.anonymization.adapters.analyzer import Analyzer
 from services.anonymization.adapters.mentions import Mentions
 from services.anonymization.adapters.recognisers.people import People as Recogniser
 from services.anonymization.adapters.surrogates import People, Surrogates
-from services.anonymization.domain import Action, Anonymized, Finding, count
+from services.anonymization.domain import (
+    ENTITY_TYPES,
+    NO_LABELS,
+    Action,
+    Anonymized,
+    Change,
+    Finding,
+    Labels,
+    Policy,
+    count,
+    merge,
+)
+from tailor.errors import ResourceExhausted
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
 
 BETWEEN = "\n\n"
 TITLE_BEFORE = re.compile(r"([^\W\d_][\w-]*)\.?\s+$")
-YEAR = re.compile(r"(?:19|20)\d{2}")
+FIGURES = {"DATE_TIME", "MONEY", "AGE"}
 
 
 class Engine:
@@ -22,48 +38,83 @@ class Engine:
         self._mentions = Mentions(analyzer.lexicon)
         self._recogniser = Recogniser(analyzer.lexicon)
 
-    def anonymize(self, texts: tuple[str, ...]) -> Anonymized:
+    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
         """The texts with surrogates, and what was found."""
         whole = BETWEEN.join(texts)
-        allowed = self._analyzer.policy.allowed(whole)
-        findings = self._mentions.complete(whole, self._analyzer.find(whole), allowed)
+        findings = self._find(whole, labels)
         people = People.of(whole[found.start : found.end] for found in findings if found.entity_type == "PERSON")
+        values = ((found.entity_type, whole[found.start : found.end]) for found in findings)
+        surrogates = self._surrogates.beside(whole, values)
+        changes = [
+            self._change(whole, found, self.policy.action(found.entity_type, labels), surrogates, people)
+            for found in findings
+        ]
         changed, start = [], 0
         for text in texts:
-            end = start + len(text)
-            changed.append(self._replace(whole, start, end, findings, people))
-            start = end + len(BETWEEN)
-        return Anonymized(tuple(changed), count(findings))
+            changed.append(_replaced(whole, start, start + len(text), changes))
+            start += len(text) + len(BETWEEN)
+        first = tuple(change for change in changes if change.end <= len(texts[0]))
+        return Anonymized(tuple(changed), count(findings), first)
 
-    def _replace(self, whole: str, start: int, end: int, findings: list[Finding], people: People) -> str:
-        parts, place = [], start
-        for found in findings:
-            if found.start >= start and found.end <= end:
-                parts += [whole[place : found.start], self._stand_in(whole, found, people)]
-                place = found.end
-        return "".join(parts) + whole[place:end]
+    @property
+    def policy(self) -> Policy:
+        """What the engine goes by."""
+        return self._analyzer.policy
 
-    def _stand_in(self, whole: str, found: Finding, people: People) -> str:
+    def _find(self, whole: str, labels: Labels) -> list[Finding]:
+        """What the policy does not keep in documents with these labels."""
+        kept = {kind for kind in ENTITY_TYPES if self.policy.action(kind, labels) is Action.KEEP}
+        allowed = self.policy.allowed(whole)
+        found = [
+            each
+            for each in self._analyzer.find(whole)
+            if self.policy.action(each.entity_type, labels) is not Action.KEEP
+        ]
+        figures = [
+            figure
+            for figure in coarse.find(whole, FIGURES - kept)
+            if not any(figure.start < end and start < figure.end for start, end in allowed)
+        ]
+        # A figure stands for itself alone: that it occurs again says nothing.
+        return merge([*self._mentions.complete(whole, found, allowed), *figures])
+
+    def _change(self, whole: str, found: Finding, action: Action, surrogates: Surrogates, people: People) -> Change:
         value = whole[found.start : found.end]
-        action = self._analyzer.policy.action(found.entity_type)
+        replacement = None
         if action is Action.SURROGATE:
-            return self._surrogate(whole, found, value, people)
-        year = YEAR.search(value) if action is Action.GENERALISE else None
-        return year[0] if year else f"[{found.entity_type}]"
+            try:
+                replacement = self._surrogate(whole, found, surrogates, people)
+            except ResourceExhausted:
+                # A value of so few forms that all are taken is masked, rather than hold up its document for ever.
+                log.warning("no surrogate left", entity_type=found.entity_type)
+        elif action is Action.GENERALISE:
+            replacement = coarse.generalise(found.entity_type, value, self.policy.coarseness)
+        masked = f"[{found.entity_type}]" if replacement is None else replacement
+        return Change(found.start, found.end, found.entity_type, action, masked)
 
-    def _surrogate(self, whole: str, found: Finding, value: str, people: People) -> str:
+    def _surrogate(self, whole: str, found: Finding, surrogates: Surrogates, people: People) -> str:
+        value = whole[found.start : found.end]
         match found.entity_type:
             case "PERSON":
-                return self._surrogates.person(value, self._title_before(whole, found.start), people)
+                return surrogates.person(value, self._title_before(whole, found.start), people)
             case "CLIENT":
-                return self._surrogates.client(value)
+                return surrogates.client(value)
             case "EMAIL_ADDRESS":
-                return self._surrogates.mail(value, people)
+                return surrogates.mail(value, people)
             case "ADDRESS":
-                return self._surrogates.address(value)
+                return surrogates.address(value)
             case kind:
-                return self._surrogates.other(kind, value)
+                return surrogates.other(kind, value)
 
     def _title_before(self, whole: str, start: int) -> str:
         match = TITLE_BEFORE.search(whole, max(0, start - 20), start)
         return match[1] if match and self._recogniser.is_title(match[1]) else ""
+
+
+def _replaced(whole: str, start: int, end: int, changes: list[Change]) -> str:
+    parts, place = [], start
+    for change in changes:
+        if change.start >= start and change.end <= end:
+            parts += [whole[place : change.start], change.replacement]
+            place = change.end
+    return "".join(parts) + whole[place:end]

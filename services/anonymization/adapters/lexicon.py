@@ -1,4 +1,4 @@
-"""The words that recognisers go by: our own lists, Faker's names, and what the spaCy model knows as plain English."""
+"""The words that recognisers go by: our own lists, Faker's names, and a dictionary of the language."""
 
 import importlib
 import pkgutil
@@ -6,6 +6,7 @@ import tomllib
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ WORDS_FILE = Path(__file__).with_name("words.toml")
 UNDECOMPOSED = str.maketrans({"ł": "l", "ø": "o", "ı": "i", "đ": "d", "æ": "ae", "œ": "oe"})
 # Endings, and what stands in the dictionary in their place.
 ENDINGS = "s: es: ies:y ed: d: ied:y ing: ing:e er: er:e ers: ers:e ly: ness: able: n:"
+# Locales whose given names are believed even where a word of the dictionary is spelt alike.
+COMMON_LOCALES = ("en_GB", "en_US", "en_IE", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL", "pl_PL")
+# What joins the parts of a German compound, and the shortest part.
+LINKS = ("", "s", "n", "en", "es", "er", "e")
+SHORTEST_PART = 4
 INFLECTIONS = tuple(pair.split(":") for pair in ENDINGS.split())
 
 
@@ -31,11 +37,13 @@ class Names:
     """What Faker knows: folded given names and surnames, and pools of both by locale."""
 
     given: dict[str, Given]
+    common: set[str]
     surnames: dict[str, str]
     given_pools: dict[tuple[str, str], tuple[str, ...]]
     family_pools: dict[str, tuple[str, ...]]
 
 
+@lru_cache(maxsize=50_000)
 def fold(word: str) -> str:
     """The form under which spellings of a name meet: no case, no accents, no possessive."""
     plain = word.replace("’", "'").removesuffix("'s").casefold().translate(UNDECOMPOSED)
@@ -43,19 +51,42 @@ def fold(word: str) -> str:
 
 
 class Lexicon:
-    """Word knowledge; built once per process, in a second."""
+    """Word knowledge of one language; built once per process, in a second."""
 
-    def __init__(self, words: Mapping[str, Iterable[str]], names: Names, english: frozenset[str]) -> None:
+    def __init__(
+        self, words: Mapping[str, Iterable[str]], names: Names, dictionary: frozenset[str], language: str = "en"
+    ) -> None:
         self.lists = {name: frozenset(fold(item) for item in items) for name, items in words.items()}
         self.legal_forms = frozenset(words["legal_forms"])
+        self.language = language
         self._names = names
-        self._english = english
+        self._dictionary = dictionary
 
     @classmethod
-    def load(cls, english: Iterable[str]) -> "Lexicon":
-        """Read the lists; `english` are the dictionary forms that the language model brings."""
+    def load(cls, dictionary: Iterable[str], language: str = "en") -> "Lexicon":
+        """Read the lists; `dictionary` holds the language's words, in lower case."""
         words = tomllib.loads(WORDS_FILE.read_text(encoding="utf-8"))
-        return cls(words, _names(words["latin_locales"], frozenset(words["ambiguous"])), frozenset(english))
+        own = {kind: words.pop(kind) for kind in [name for name, of in words.items() if isinstance(of, dict)]}
+        for name, items in own.get(language, {}).items():
+            words[name] = [*words[name], *items]
+        names = _names(words["latin_locales"], frozenset(words["ambiguous"]))
+        for name in words["given_more"]:
+            names.given.setdefault(fold(name), Given("", "en_GB"))
+            names.common.add(fold(name))
+        return cls(words, names, frozenset(dictionary), language)
+
+    @property
+    def capitalises_nouns(self) -> bool:
+        """True for German, where a capital letter says little."""
+        return self.language == "de"
+
+    def is_common_given(self, word: str) -> bool:
+        """True for a given name that is well known, and a name before anything else."""
+        plain = fold(word)
+        first = plain.split("-", maxsplit=1)[0]
+        return (plain in self._names.common or (first != plain and first in self._names.common)) and not any(
+            plain in self.lists[each] for each in ("ambiguous", "not_alone", "never", "departments", "places")
+        )
 
     def given(self, word: str) -> Given | None:
         """What is known of a given name, or None."""
@@ -80,12 +111,22 @@ class Lexicon:
         return self._names.family_pools.get(locale) or self._names.family_pools["en_GB"]
 
     def is_plain(self, word: str) -> bool:
-        """True for a word of the English dictionary, in any inflection. It holds well-known places and people, too."""
+        """True for a word of the dictionary, in any inflection. It holds well-known places and people, too."""
         return all(self._is_listed(part.lower()) for part in word.replace("'", "-").split("-") if part)
 
     def _is_listed(self, word: str) -> bool:
-        return word in self._english or any(
-            word.endswith(ending) and word.removesuffix(ending) + stem in self._english for ending, stem in INFLECTIONS
+        if word in self._dictionary:
+            return True
+        if self.capitalises_nouns:
+            return any(
+                word[:place].removesuffix(link) in self._dictionary and word[place:] in self._dictionary
+                for place in range(SHORTEST_PART, len(word) - SHORTEST_PART + 1)
+                for link in LINKS
+                if word[:place].endswith(link)
+            )
+        return any(
+            word.endswith(ending) and word.removesuffix(ending) + stem in self._dictionary
+            for ending, stem in INFLECTIONS
         )
 
     def is_ambiguous(self, word: str) -> bool:
@@ -98,7 +139,7 @@ class Lexicon:
 
 
 def _names(latin: list[str], avoided: frozenset[str]) -> Names:
-    names = Names({}, {}, {}, {})
+    names = Names({}, set(), {}, {}, {})
     available = [module.name for module in pkgutil.iter_modules(faker.providers.person.__path__)]
     ordered = [locale for locale in latin if locale in available] + sorted(set(available) - set(latin))
     for locale in ordered:
@@ -109,6 +150,8 @@ def _names(latin: list[str], avoided: frozenset[str]) -> Names:
             names.given_pools[locale, gender] = tuple(name for name in pool if _is_usable(name, avoided))
             for name in pool:
                 names.given.setdefault(fold(name), Given(gender, home))
+            if locale in COMMON_LOCALES:
+                names.common.update(map(fold, pool))
         families = [
             name
             for attribute in ("last_names", "last_names_male", "last_names_female")

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable
 
-from services.anonymization.adapters.lexicon import Lexicon
+from services.anonymization.adapters.lexicon import Lexicon, fold
 from services.anonymization.adapters.recognisers.tokens import Token, tokenise
 from services.anonymization.domain import Finding, merge
 
 SHORTEST_NAME = 3
-CLEAR = 0.5
+NOT_ALONE = ("never", "particles", "departments", "not_names", "places", "titles", "titles_male", "titles_female")
 
 
 class Mentions:
@@ -31,8 +31,9 @@ class Mentions:
     def _repeated(self, text: str, known: list[Finding]) -> list[Finding]:
         words, phrases = self._words(text, known)
         findings = []
+        handles = self._handles(text, known)
         for token in tokenise(text):
-            kind = words.get(token.bare)
+            kind = words.get(token.bare) or words.get(token.bare.lower()) or handles.get(token.text.lower())
             if kind is not None:
                 findings.append(Finding(token.start, token.bare_end, kind, 0.3))
         if phrases:
@@ -59,6 +60,9 @@ class Mentions:
                 for token in tokenise(value):
                     if self._names_alone(token, lower):
                         words.setdefault(token.bare, "PERSON")
+                        if not self._lexicon.is_plain(token.bare) and len(token.bare) > SHORTEST_NAME:
+                            # Chats write names small, forms write them large.
+                            words.setdefault(token.bare.lower(), "PERSON")
             elif finding.entity_type == "CLIENT":
                 phrases.update(dict.fromkeys(self._short_forms(value), "CLIENT"))
                 head = tokenise(value)[0]
@@ -68,19 +72,40 @@ class Mentions:
                 phrases.setdefault(value, finding.entity_type)
         return words, phrases
 
+    def _handles(self, text: str, known: list[Finding]) -> dict[str, str]:
+        """User names made of a person's name: `sjenkins`, `sarah.jenkins`, `jenkins_s`."""
+        handles: dict[str, str] = {}
+        for finding in known:
+            if finding.entity_type != "PERSON":
+                continue
+            parts = [fold(token.bare) for token in tokenise(text[finding.start : finding.end]) if token.is_capitalised]
+            if len(parts) < 2 or len(parts[-1]) < SHORTEST_NAME:
+                continue
+            first, last = parts[0], parts[-1]
+            joined = (f"{first[0]}{last}", f"{last}{first[0]}", f"{first}{last}", f"{last}{first}")
+            parted = (
+                f"{one}{mark}{two}"
+                for one, two in ((first, last), (last, first), (first[0], last), (last, first[0]))
+                for mark in "._-"
+            )
+            handles.update(dict.fromkeys((*joined, *parted), "USERNAME"))
+        return {
+            handle: kind
+            for handle, kind in handles.items()
+            if len(handle) > SHORTEST_NAME and not self._lexicon.is_plain(handle)
+        }
+
     def _names_alone(self, token: Token, lower: set[str]) -> bool:
         word = token.bare
         if (
             not token.is_capitalised
             or len(word) < SHORTEST_NAME - 1
             or token.is_initial
-            or self._lexicon.has("never", word)
-            or self._lexicon.has("particles", word)
+            or any(self._lexicon.has(each, word) for each in NOT_ALONE)
         ):
             return False
-        if self._lexicon.has("departments", word):
-            return False
-        return not (self._lexicon.is_plain(word) and word.lower() in lower)
+        noun = self._lexicon.capitalises_nouns and not self._lexicon.is_surname(word)
+        return not (self._lexicon.is_plain(word) and (noun or word.lower() in lower))
 
     def _stands_alone(self, token: Token, lower: set[str]) -> bool:
         word = token.bare

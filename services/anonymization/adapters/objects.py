@@ -37,6 +37,13 @@ class StoredQuarantine:
         if ref.bucket == QUARANTINE:
             self._store.delete(QUARANTINE, ref.key)
 
+    def delete_all(self, document_id: str) -> int:
+        """Remove every object of a document."""
+        keys = self._store.list_keys(QUARANTINE, f"documents/{document_id}/")
+        for key in keys:
+            self._store.delete(QUARANTINE, key)
+        return len(keys)
+
 
 class StoredCorpus:
     """Writes anonymised texts under the digest of their bytes."""
@@ -48,3 +55,7 @@ class StoredCorpus:
         """Store one text."""
         data = text.encode()
         return self._store.put(CORPUS, object_key(data), data, "application/json")
+
+    def delete(self, ref: Ref) -> None:
+        """Remove one text."""
+        self._store.delete(CORPUS, ref.key)

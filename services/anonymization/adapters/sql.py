@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    delete,
     func,
     select,
 )
@@ -35,7 +36,15 @@ ENTRIES = Table(
     Column("ciphertext", LargeBinary, nullable=False),
     Column("surrogate", Text, nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("key_id", String(16), nullable=False, server_default=""),
     UniqueConstraint("entity_type", "surrogate", name="entries_surrogate"),
+)
+SECRETS = Table(
+    "secrets",
+    METADATA,
+    Column("name", String(16), primary_key=True),
+    Column("key_id", String(16), nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
 )
 PROCESSED = Table(
     "processed",
@@ -81,6 +90,25 @@ class SqlLedger:
             ).scalar()
         return outcome if kept is not None else self.find(ingested.document_id, ingested.sequence) or outcome
 
+    def texts_of(self, document_id: str) -> list[Ref]:
+        """A document's texts in the corpus that no other document shares."""
+        mine = select(PROCESSED.c.outcome).where(PROCESSED.c.document_id == document_id)
+        found = []
+        with transaction(self._engine) as connection:
+            for outcome in map(_load, connection.scalars(mine).all()):
+                if isinstance(outcome, Passed):
+                    others = select(func.count()).where(
+                        PROCESSED.c.document_id != document_id, PROCESSED.c.outcome.contains(outcome.text.uri)
+                    )
+                    if not connection.scalar(others):
+                        found.append(outcome.text)
+        return found
+
+    def forget(self, document_id: str) -> int:
+        """Drop what was decided about a document."""
+        with transaction(self._engine) as connection:
+            return connection.execute(delete(PROCESSED).where(PROCESSED.c.document_id == document_id)).rowcount
+
 
 class SqlAudit:
     """Who asked for true values, and why."""
@@ -112,4 +140,5 @@ def _load(text: str) -> Outcome:
         content["findings"],
         content["policy_digest"],
         content["time_ms"],
+        content.get("language", ""),
     )

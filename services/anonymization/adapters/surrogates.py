@@ -4,7 +4,8 @@ import hashlib
 import hmac
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -12,15 +13,15 @@ from typing import Any
 from faker import Faker
 
 from services.anonymization.adapters.draws import DRAWS, code
+from services.anonymization.adapters.forms import FAMILY, GIVEN, NAME_WORDS, WORD, normal, write_like
 from services.anonymization.adapters.lexicon import Lexicon, fold
 from services.anonymization.adapters.recognisers.tokens import Token, tokenise
 from services.anonymization.domain import Vault
+from tailor.errors import ResourceExhausted
 
-GIVEN = "PERSON_GIVEN"
-FAMILY = "PERSON_FAMILY"
-WORD = "CLIENT_WORD"
 LOCAL_POOL_ATTEMPTS = 12
 SINGLE_ATTEMPTS = 40
+MAX_CANDIDATES = 2_000
 UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "ß": "ss"})
 
 
@@ -53,7 +54,7 @@ class People:
 
 
 class Surrogates:
-    """Stand-ins from Faker's names, kept in the vault. The same key, vault and value give the same stand-in."""
+    """Stand-ins from Faker's names, kept in the vault: a value has one stand-in, whoever asks for it first."""
 
     def __init__(self, vault: Vault, lexicon: Lexicon, key: bytes) -> None:
         self._vault = vault
@@ -61,6 +62,16 @@ class Surrogates:
         self._key = key
         self._fakers: dict[str, Any] = {}
         self._lock = Lock()
+
+    def over(self, vault: Vault) -> "Surrogates":
+        """The same draws, kept in another vault."""
+        other = copy(self)
+        other._vault = vault
+        return other
+
+    def beside(self, text: str, values: Iterable[tuple[str, str]]) -> "Surrogates":
+        """For the values, with their types, that were found in a text: what stands in the text becomes nobody's stand-in."""
+        return self.over(Beside(self._vault, text, values))
 
     def person(self, value: str, title: str, people: People) -> str:
         """A name; `title` is the word before it, which may tell gender and that a surname follows."""
@@ -93,30 +104,28 @@ class Surrogates:
         ] or labels[:1]
         host = ".".join("-".join(self._host_word(word) for word in label.split("-")) for label in named)
         base = "".join(parts)
-        return self._vault.issue(
-            "EMAIL_ADDRESS", value.lower(), value, lambda n: f"{base}{n + 1 if n else ''}@{host}.example"
-        )
+        key = normal("EMAIL_ADDRESS", value)
+        issued = self._vault.issue("EMAIL_ADDRESS", key, value, lambda n: f"{base}{n + 1 if n else ''}@{host}.example")
+        return issued.upper() if value.isupper() else issued
 
     def address(self, value: str) -> str:
         """A street address of the same country; over two lines where the true one has several."""
-        locale = address_locale(value)
-        key = " ".join(fold(word) for word in re.findall(r"\w+", value))
-        issued = self._vault.issue(
-            "ADDRESS",
-            key,
-            " ".join(value.split()),
-            lambda n: self._address(locale, "ADDRESS" + key, n, any(character.isdigit() for character in value[-9:])),
-        )
+        locale, key, plain = address_locale(value), normal("ADDRESS", value), " ".join(value.split())
+        has_town = any(character.isdigit() for character in value[-9:])
+        issued = self._vault.issue("ADDRESS", key, plain, lambda n: self._address(locale, "ADDRESS" + key, n, has_town))
+        issued = issued.upper() if value.isupper() else issued
         return issued.replace(", ", "\n", 1) if "\n" in value else issued
 
     def other(self, entity_type: str, value: str) -> str:
-        """A value with a form of its own."""
-        key = "".join(letter for letter in value.upper() if letter.isalnum() or letter in ".:/")
-        if entity_type in ("PHONE_NUMBER", "IBAN", "CREDIT_CARD", "NATIONAL_ID"):
-            key = "".join(letter for letter in value.upper() if letter.isalnum())
-        draw = DRAWS.get(entity_type, code)
-        plain = " ".join(value.split())
-        return self._vault.issue(entity_type, key, plain, lambda n: draw(self._chance(entity_type, key, n), plain, n))
+        """A value with a form of its own, written as the value is."""
+        key, plain = normal(entity_type, value), " ".join(value.split())
+        draw = DRAWS.get(entity_type)
+
+        def propose(attempt: int) -> str:
+            chance = self._chance(entity_type, key, attempt)
+            return normal(entity_type, draw(chance, key, attempt) if draw else code(chance, plain, attempt))
+
+        return write_like(entity_type, self._vault.issue(entity_type, key, plain, propose), value)
 
     def _is_name(self, token: Token) -> bool:
         return (
@@ -152,15 +161,10 @@ class Surrogates:
 
     def _given(self, word: str, title: str) -> str:
         known = self._lexicon.given(word)
-        gender = (
-            known.gender
-            if known and known.gender
-            else "m"
-            if self._lexicon.has("titles_male", title)
-            else "f"
-            if self._lexicon.has("titles_female", title)
-            else ""
+        titled = (
+            "m" if self._lexicon.has("titles_male", title) else "f" if self._lexicon.has("titles_female", title) else ""
         )
+        gender = titled or (known.gender if known else "")
         locale = known.locale if known else "en_GB"
         pool = self._lexicon.given_names(locale, gender)
         wide = [
@@ -187,9 +191,10 @@ class Surrogates:
 
         def propose(attempt: int) -> str:
             chance = self._chance(kind, key, attempt)
-            if attempt < SINGLE_ATTEMPTS:
-                return chance.choice(pool if attempt < LOCAL_POOL_ATTEMPTS else wide)
-            return f"{chance.choice(wide)}-{chance.choice(wide)}"
+            near = pool if attempt < LOCAL_POOL_ATTEMPTS else wide
+            if attempt < SINGLE_ATTEMPTS and "-" not in word:
+                return chance.choice(near)
+            return f"{chance.choice(near)}-{chance.choice(near)}"
 
         issued = self._vault.issue(kind, key, word, propose)
         return issued.upper() if word.isupper() and len(word) > 1 else issued
@@ -220,7 +225,7 @@ class Surrogates:
         lists = ("kinds_last", "kinds_first", "connectors", "legal_forms", "never")
         return any(self._lexicon.has(each, word) for each in lists) or word in ("o.o", "z")
 
-    def _rebuild(self, value: str, tokens: list[Token], change: Callable[[Token], str]) -> str:
+    def _rebuild(self, value: str, tokens: Sequence[Token], change: Callable[[Token], str]) -> str:
         built, end = [], 0
         for token in tokens:
             built += [value[end : token.start], change(token)]
@@ -246,6 +251,39 @@ class Surrogates:
     def _chance(self, kind: str, key: str, attempt: int) -> random.Random:
         seed = hmac.digest(self._key, f"{kind}\x1f{key}\x1f{attempt}".encode(), hashlib.sha256)
         return random.Random(seed)  # noqa: S311 - the seed is keyed; the draw need not be
+
+
+class Beside:
+    """A vault that issues nothing that stands in a text: no word of it as a name, none of the values found in it."""
+
+    def __init__(self, vault: Vault, text: str, values: Iterable[tuple[str, str]]) -> None:
+        self._vault = vault
+        self._text = text
+        self._words = {fold(word) for word in set(re.findall(r"[^\W_]+", text))}
+        self._values = {(kind, normal(kind, value)) for kind, value in values}
+
+    def issue(self, entity_type: str, key: str, value: str, propose: Callable[[int], str]) -> str:
+        """The surrogate of a value, issued at first sight."""
+        elsewhere = (
+            candidate for candidate in map(propose, range(MAX_CANDIDATES)) if not self._holds(entity_type, candidate)
+        )
+
+        def next_one(_: int) -> str:
+            candidate = next(elsewhere, None)
+            if candidate is None:
+                raise ResourceExhausted("NO_SURROGATE_LEFT", f"No unused surrogate of type {entity_type} was found.")
+            return candidate
+
+        return self._vault.issue(entity_type, key, value, next_one)
+
+    def reveal(self, entity_type: str, surrogate: str) -> str | None:
+        """The true value."""
+        return self._vault.reveal(entity_type, surrogate)
+
+    def _holds(self, entity_type: str, candidate: str) -> bool:
+        if entity_type in NAME_WORDS:
+            return not self._words.isdisjoint(fold(candidate).split("-"))
+        return (entity_type, normal(entity_type, candidate)) in self._values or candidate in self._text
 
 
 def address_locale(value: str) -> str:

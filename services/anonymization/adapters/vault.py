@@ -2,42 +2,38 @@
 
 import hashlib
 import hmac
-import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, delete, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
+from services.anonymization.adapters.forms import PARTS, normal, true_forms
+from services.anonymization.adapters.keyring import INDEX, Keyring, Sealed, entry_place, open_secrets
 from services.anonymization.adapters.recognisers.tokens import tokenise
 from services.anonymization.adapters.sql import ENTRIES
-from tailor.errors import FailedPrecondition, ResourceExhausted
+from tailor.errors import ResourceExhausted
 from tailor.sql import transaction
 
-NONCE_BYTES = 12
 MAX_ATTEMPTS = 400
 REMEMBERED = 50_000
-# A name is kept word by word: the types that a word of it may have, in the order in which they are tried.
-PARTS = {"PERSON": ("PERSON_GIVEN", "PERSON_FAMILY"), "CLIENT": ("CLIENT_WORD",)}
-
-
-def subkey(key: bytes, purpose: str) -> bytes:
-    """A key for one purpose, made of the vault's key."""
-    return hmac.digest(key, f"tailor vault {purpose}".encode(), hashlib.sha256)
 
 
 class SqlVault:
     """Several replicas may issue at once: the database's unique constraints decide who was first."""
 
-    def __init__(self, engine: Engine, key: bytes) -> None:
+    def __init__(self, engine: Engine, key: bytes, previous: Iterable[bytes] = ()) -> None:
+        """Open the vault; FailedPrecondition (VAULT_KEY_DIFFERS) where it holds entries of a key that is not named."""
         self._engine = engine
-        self._cipher = AESGCM(subkey(key, "encrypt"))
-        self._index = subkey(key, "index")
+        self._keys = Keyring(key, previous)
+        self._secrets = open_secrets(engine, self._keys)
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._lock = threading.Lock()
+
+    def secret(self, name: str) -> bytes:
+        """A secret that holds as long as the vault does, whatever its key."""
+        return self._secrets[name]
 
     def issue(self, entity_type: str, key: str, value: str, propose: Callable[[int], str]) -> str:
         """The surrogate of a value, issued at first sight."""
@@ -68,27 +64,61 @@ class SqlVault:
             end = token.bare_end
         return "".join(revealed) + surrogate[end:] if known else None
 
-    def _reveal_one(self, entity_type: str, surrogate: str) -> str | None:
-        query = select(ENTRIES).where(ENTRIES.c.entity_type == entity_type, ENTRIES.c.surrogate == surrogate)
+    def find(self, entity_type: str, key: str) -> str | None:
+        """The surrogate of a value in its normal form, or None where none was issued."""
+        value_hash = self._hash(entity_type, key)
         with transaction(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None else self._decrypt(entity_type, row.value_hash, row.ciphertext)
+            return self._read(connection, entity_type, {value_hash}).get(value_hash)
+
+    def is_free(self, entity_type: str, key: str, value: str, surrogate: str) -> bool:
+        """True where the surrogate could be issued for the value: nobody bears it, and it was not issued before."""
+        taken = select(ENTRIES.c.value_hash).where(
+            ENTRIES.c.entity_type == entity_type, ENTRIES.c.surrogate == surrogate
+        )
+        with transaction(self._engine) as connection:
+            if self._is_true(connection, entity_type, self._hash(entity_type, key), value, surrogate):
+                return False
+            return connection.execute(taken).first() is None
+
+    def destroy(self, entity_type: str, surrogate: str) -> bool:
+        """Destroy an entry; True where there was one. Its true value cannot be had back."""
+        gone = delete(ENTRIES).where(ENTRIES.c.entity_type == entity_type, ENTRIES.c.surrogate == surrogate)
+        with transaction(self._engine) as connection:
+            destroyed = connection.execute(gone).rowcount > 0
+        self.forget()
+        return destroyed
+
+    def forget(self) -> None:
+        """Read every entry from the database again."""
+        with self._lock:
+            self._known.clear()
+
+    def _reveal_one(self, entity_type: str, surrogate: str) -> str | None:
+        """The surrogate as it was issued, in other capitals, or written in another way."""
+        forms = {surrogate.lower(), normal(entity_type, surrogate).lower()}
+        # As it was issued besides: what the database lowers depends on its locale.
+        found = or_(ENTRIES.c.surrogate == surrogate, func.lower(ENTRIES.c.surrogate).in_(forms))
+        query = select(ENTRIES).where(ENTRIES.c.entity_type == entity_type, found)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query).all()
+        row = max(rows, key=lambda each: each.surrogate == surrogate, default=None)
+        return None if row is None else self._decrypt(entity_type, row.value_hash, row.key_id, row.ciphertext)
 
     def _issue(self, entity_type: str, value_hash: str, value: str, propose: Callable[[int], str]) -> str:
+        sealed = self._keys.seal(value.encode(), entry_place(entity_type, value_hash))
         row = {
             "entity_type": entity_type,
             "value_hash": value_hash,
-            "ciphertext": self._encrypt(entity_type, value_hash, value),
+            "ciphertext": sealed.data,
+            "key_id": sealed.key_id,
         }
         for attempt in range(MAX_ATTEMPTS):
             surrogate = propose(attempt)
-            true_forms = {self._hash(entity_type, form) for form in _forms(surrogate)}
             with transaction(self._engine) as connection:
-                known = self._read(connection, entity_type, {value_hash, *true_forms})
+                known = self._read(connection, entity_type, {value_hash})
                 if value_hash in known:
                     return known[value_hash]
-                # A candidate that somebody really bears is passed over, the value itself among them.
-                if known or value_hash in true_forms or surrogate.casefold() == value.casefold():
+                if self._is_true(connection, entity_type, value_hash, value, surrogate):
                     continue
                 issue = (
                     insert(ENTRIES)
@@ -111,21 +141,15 @@ class SqlVault:
         return {row.value_hash: row.surrogate for row in rows}
 
     def _hash(self, entity_type: str, key: str) -> str:
-        return hmac.digest(self._index, f"{entity_type}\x1f{key}".encode(), hashlib.sha256).hex()
+        return hmac.digest(self._secrets[INDEX], f"{entity_type}\x1f{key}".encode(), hashlib.sha256).hex()
 
-    def _encrypt(self, entity_type: str, value_hash: str, value: str) -> bytes:
-        nonce = os.urandom(NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, value.encode(), f"{entity_type}/{value_hash}".encode())
+    def _is_true(self, connection: Connection, entity_type: str, value_hash: str, value: str, surrogate: str) -> bool:
+        """True for a candidate that somebody really bears, the value itself among them."""
+        true = [(kind, self._hash(kind, form)) for kind, form in true_forms(entity_type, surrogate)]
+        if (entity_type, value_hash) in true or surrogate.casefold() == value.casefold():
+            return True
+        wanted = tuple_(ENTRIES.c.entity_type, ENTRIES.c.value_hash).in_(true)
+        return connection.execute(select(ENTRIES.c.value_hash).where(wanted).limit(1)).first() is not None
 
-    def _decrypt(self, entity_type: str, value_hash: str, data: bytes) -> str:
-        try:
-            return self._cipher.decrypt(
-                data[:NONCE_BYTES], data[NONCE_BYTES:], f"{entity_type}/{value_hash}".encode()
-            ).decode()
-        except InvalidTag:
-            raise FailedPrecondition("VAULT_KEY_DIFFERS", "The entry was made under another vault key.") from None
-
-
-def _forms(surrogate: str) -> set[str]:
-    """The normal forms that a surrogate would have if it were a true value."""
-    return {surrogate.casefold(), "".join(letter for letter in surrogate.upper() if letter.isalnum())}
+    def _decrypt(self, entity_type: str, value_hash: str, key_id: str, data: bytes) -> str:
+        return self._keys.open(Sealed(key_id, data), entry_place(entity_type, value_hash)).decode()

@@ -7,12 +7,14 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.console.adapters import convert
+from services.console.adapters.audit import AuditClient
 from services.console.domain import Judgement, Question, Services, Visitor
 from services.console.settings import Settings
 from services.console.views import (
     Adapter,
     Dataset,
     Document,
+    Erasure,
     Evaluation,
     Flow,
     Key,
@@ -142,6 +144,13 @@ class RegistryClient:
             answer = self._stub.ListKeys(request, timeout=READ_SECONDS)
         return Page(tuple(map(convert.key, answer.keys)), answer.next_page_token)
 
+    def erasures(self, token: str) -> Page[Erasure]:
+        """A page of erasures."""
+        request = registry_pb2.ListErasuresRequest(page_token=token, page_size=LIST_SIZE)
+        with wire_errors("registry"):
+            answer = self._stub.ListErasures(request, timeout=READ_SECONDS)
+        return Page(tuple(map(convert.erasure, answer.erasures)), answer.next_page_token)
+
     def verify_key(self, secret_sha256: str) -> Visitor:
         """The holder of an API key; NotFound for an unknown or revoked one."""
         return convert.visitor(self._keys.verify(secret_sha256), secret_sha256)
@@ -239,5 +248,6 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         evaluation=EvaluationClient(channels["evaluation"]),
         inference=InferenceClient(channels["inference"]),
         health=HealthClient(channels),
+        auditing=AuditClient(channels["registry"], channels["synthetic"]),
     )
     return services, list(channels.values())

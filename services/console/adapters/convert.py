@@ -12,6 +12,7 @@ from services.console.views import (
     Dataset,
     Document,
     Draft,
+    Erasure,
     Evaluated,
     Evaluation,
     Flow,
@@ -244,9 +245,23 @@ def specialist(wire: registry_pb2.GetSpecialistResponse) -> Specialist:
         min_rows=told.gate.min_rows,
         house_terms=len(told.house_terms),
         use_teacher=told.use_teacher,
+        filters=filters(told.filters),
         update_time=time(told.update_time),
         serving=decided(wire.serving.decision, wire.serving.replicas) if wire.HasField("serving") else Serving(),
     )
+
+
+def filters(wire: models_pb2.Filters) -> tuple[tuple[str, str], ...]:
+    """The filters that are set, each with what it admits."""
+    found = (
+        ("language", ", ".join(wire.languages)),
+        ("characters", f"{wire.min_chars:,} or more" if wire.min_chars else ""),
+        ("characters", f"{wire.max_chars:,} at most" if wire.max_chars else ""),
+        ("boilerplate", f"in {wire.boilerplate_documents:,} documents" if wire.boilerplate_documents else ""),
+        ("of one source", f"{wire.max_source_documents:,} documents" if wire.max_source_documents else ""),
+        ("of one source", f"{wire.max_source_percent} % of the rows" if wire.max_source_percent else ""),
+    )
+    return tuple((name, value) for name, value in found if value)
 
 
 def draft(wire: drafts_pb2.DraftCreated) -> Draft:
@@ -289,6 +304,20 @@ def key(wire: registry_pb2.Key) -> Key:
         revoked=wire.revoked,
         create_time=time(wire.create_time),
         expire_time=time(wire.expire_time),
+    )
+
+
+def erasure(wire: registry_pb2.Erasure) -> Erasure:
+    """An erasure."""
+    return Erasure(
+        erasure_id=wire.erasure_id,
+        document_ids=tuple(wire.document_ids),
+        lifted=tuple(wire.lifted_document_ids),
+        reason=wire.reason,
+        waiting_for=tuple(wire.waiting_for),
+        receipt=wire.receipt.body,
+        signature=wire.receipt.signature.hex(),
+        create_time=time(wire.create_time),
     )
 
 

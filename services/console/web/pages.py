@@ -177,6 +177,13 @@ def draft(
     return console.renderer.page(request, "draft.html", trace=handlers.trace(console.services, visitor, draft_id))
 
 
+@router.get("/erasures", dependencies=[Depends(needs(Action.ERASURES))])
+def erasures(request: Request, console: ConsoleOf, token: str = "") -> Response:
+    """What is erased, and who has not forgotten it yet."""
+    answer = handlers.erasures(console.services, token)
+    return console.renderer.page(request, "erasures.html", page=answer.value, token=token, failures=answer.failures)
+
+
 @router.get("/keys", dependencies=[Depends(needs(Action.KEYS))])
 def keys(request: Request, console: ConsoleOf, token: str = "") -> Response:
     """API keys, to look at."""

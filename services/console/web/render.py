@@ -28,11 +28,13 @@ METRIC_NAMES = {
 NAVIGATION = (
     ("/", "Flow", Action.FLOW),
     ("/documents", "Documents", Action.DOCUMENTS),
+    ("/audit", "Audit", Action.AUDIT),
     ("/datasets", "Datasets", Action.DATASETS),
     ("/runs", "Runs", Action.RUNS),
     ("/adapters", "Adapters", Action.ADAPTERS),
     ("/specialists", "Specialists", Action.SPECIALISTS),
     ("/ask", "Ask", Action.ASK),
+    ("/erasures", "Erasures", Action.ERASURES),
     ("/keys", "Keys", Action.KEYS),
 )
 

@@ -39,6 +39,21 @@ class StoredReports:
         """The plot as PNG."""
         return self._beside(report, PLOT)
 
+    def quotes(self, evaluation_id: str, document_id: str) -> bool:
+        """True where a report holds rows of a document, or is not whole."""
+        if not self._store.exists(REPORTS, f"{evaluation_id}/{JSON}"):
+            return True
+        rows = json.loads(self._store.read(REPORTS, f"{evaluation_id}/{JSON}"))["rows"]
+        return any(document_id in row["document_ids"] for row in rows)
+
+    def delete(self, evaluation_id: str) -> int:
+        """Remove a report."""
+        keys = [f"{evaluation_id}/{name}" for name in (PLOT, MARKDOWN, JSON)]
+        there = [key for key in keys if self._store.exists(REPORTS, key)]
+        for key in there:
+            self._store.delete(REPORTS, key)
+        return len(there)
+
     def _beside(self, report: Ref, name: str) -> bytes:
         return self._store.read(report.bucket, report.key.removesuffix(JSON) + name)
 

@@ -1,6 +1,7 @@
 """Bases and adapters out of the models bucket, verified, in a cache folder."""
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,6 +71,13 @@ class AdapterLibrary:
         lora = verify.check_config((folder / CONFIG).read_bytes(), self._max_rank)
         verify.check_weights(verify.read_header(folder / WEIGHTS), lora, self._base.shapes)
         return folder
+
+    def drop(self, digest: str) -> bool:
+        """Remove an adapter's files from this machine."""
+        folder = self._cache / "adapters" / digest
+        held = folder.is_dir()
+        shutil.rmtree(folder, ignore_errors=True)
+        return held
 
 
 def download(store: ObjectStore, files: Sequence[File], folder: Path) -> None:

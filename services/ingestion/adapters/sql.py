@@ -1,7 +1,7 @@
 """The catalogue in PostgreSQL: row locks order versions, an outbox states what was decided."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import asdict
 from typing import Any
 
@@ -22,11 +22,19 @@ Encode = Callable[[Outcome], tuple[str, str, Message, str]]
 class SqlCatalogue:
     """Several replicas may take in at once."""
 
-    def __init__(self, engine: Engine, outbox: Outbox, encode: Encode, digest_key: bytes) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        outbox: Outbox,
+        encode: Encode,
+        digest_key: bytes,
+        erased: Container[str] = frozenset(),
+    ) -> None:
         self._engine = engine
         self._outbox = outbox
         self._encode = encode
         self._digest_key = digest_key
+        self._erased = erased
 
     def find(self, key: str) -> Outcome | None:
         """What became of a submission."""
@@ -59,14 +67,33 @@ class SqlCatalogue:
             kept = self._find(connection, candidate.key)
             if kept is not None:
                 return kept
+            if document.erasure_id or document.document_id in self._erased:
+                return self._keep(connection, candidate.key, candidate.erased(document.document_id))
             holder = self._holder(connection, candidate.digest)
             if holder is not None:
                 return self._keep(connection, candidate.key, candidate.duplicate(document.document_id, holder))
             sequence = document.sequence + 1
             outcome = candidate.accepted(document.document_id, sequence, store(document.document_id, sequence))
             change = update(DOCUMENTS).where(DOCUMENTS.c.document_id == document.document_id)
-            connection.execute(change.values(digest=candidate.digest, sequence=sequence))
+            names = {} if document.external_id else {"external_id": candidate.submission.external_id, "file_name": name}
+            connection.execute(change.values(digest=candidate.digest, sequence=sequence, **names))
             return self._keep(connection, candidate.key, outcome)
+
+    def resolve(self, external_id: str) -> str | None:
+        """The id of the document that a publisher calls by this id."""
+        query = select(DOCUMENTS.c.document_id).where(DOCUMENTS.c.external_hash == self._hash(external_id))
+        with transaction(self._engine) as connection:
+            return connection.execute(query).scalar()
+
+    def release(self, document_id: str, submission_id: str) -> None:
+        """Let the text of a version that went no further be published again."""
+        made = (SUBMISSIONS.c.document_id == document_id) & (SUBMISSIONS.c.submission_id == submission_id)
+        with transaction(self._engine) as connection:
+            kept = connection.execute(select(SUBMISSIONS.c.outcome).where(made)).scalar()
+            outcome = None if kept is None else _load(kept)
+            if isinstance(outcome, Accepted):
+                current = (DOCUMENTS.c.document_id == document_id) & (DOCUMENTS.c.sequence == outcome.sequence)
+                connection.execute(update(DOCUMENTS).where(current).values(digest=None))
 
     def _introduce(self, external_id: str, file_name: str) -> None:
         """Give the document its id, in a transaction of its own: what is stored under it is found again after a crash."""

@@ -16,6 +16,8 @@ DOCUMENTS = Table(
     # Unique: the same text is current in one document at most.
     Column("digest", String(64), unique=True),
     Column("sequence", BigInteger, nullable=False, server_default="0"),
+    # Of a document that is erased, and may not come again before that is lifted; empty otherwise.
+    Column("erasure_id", String(64), nullable=False, server_default=""),
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 SUBMISSIONS = Table(

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Engine, func, select
 
 from services.registry.adapters import tables
+from services.registry.adapters.audit import AuditQueries
 from services.registry.adapters.sql import to_key
 from services.registry.domain import ApiKey, Decision, FactKind, Specialist
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
@@ -21,7 +22,7 @@ DECISIONS = {
 }
 
 
-class Queries:
+class Queries(AuditQueries):
     """Reads over the catalogue. Page tokens are the last key of the page before."""
 
     def __init__(self, engine: Engine) -> None:
@@ -125,7 +126,10 @@ class Queries:
         query = select(table).where(table.c.adapter_digest == adapter.digest).order_by(table.c.position.desc()).limit(1)
         with transaction(self._engine) as connection:
             row = connection.execute(query).first()
-        found = registry_pb2.CatalogueAdapter(adapter=adapter)
+            marked = connection.scalar(
+                select(tables.taints.c.erasure_id).where(tables.taints.c.adapter_digest == adapter.digest)
+            )
+        found = registry_pb2.CatalogueAdapter(adapter=adapter, tainted=marked is not None)
         if row is not None:
             found.evaluation.ParseFromString(row.payload)
             found.decision = DECISIONS[Decision(row.decision)]

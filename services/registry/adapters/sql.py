@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
 from services.registry.adapters import tables
+from services.registry.adapters.erasures import SqlErasures
 from services.registry.domain import (
     Adapter,
     ApiKey,
@@ -27,7 +28,7 @@ from tailor.events.outbox import Outbox
 from tailor.sql import transaction
 
 
-class SqlTransaction:
+class SqlTransaction(SqlErasures):
     """One transaction over the catalogue; satisfies `handlers.Transaction`."""
 
     def __init__(self, connection: Connection, outbox: Outbox) -> None:
@@ -96,9 +97,10 @@ class SqlTransaction:
             "reason": state.reason,
             "findings": dict(state.findings),
             "payload": state.payload if state.state == "rejected" else b"",
+            **_labels(state),
         }
         statement = insert(table).values(row)
-        changed = {name: statement.excluded[name] for name in ("state", "reason", "findings", "payload")}
+        changed = {name: statement.excluded[name] for name in row if name not in ("submission_id", "document_id")}
         late = statement.excluded.state == "ingested"
         self._connection.execute(
             statement.on_conflict_do_update(index_elements=["submission_id"], set_=changed, where=~late)
@@ -113,6 +115,10 @@ class SqlTransaction:
             "department": state.department,
             "confidentiality": state.confidentiality,
             "payload": state.payload,
+            "format": state.format,
+            "language": state.language,
+            "char_count": state.char_count,
+            "findings": dict(state.findings),
         }
         statement = insert(table).values(row)
         changed = {name: statement.excluded[name] for name in row if name != "document_id"}
@@ -234,6 +240,17 @@ class SqlTransaction:
         statement = insert(table).values(row)
         changed = {name: statement.excluded[name] for name in row if name not in key}
         self._connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed))
+
+
+def _labels(state: DocumentState) -> dict[str, str]:
+    """What the audit groups rejections by; a malformed submission may have said anything."""
+    return {
+        "source": state.source[:64],
+        "department": state.department[:64],
+        "confidentiality": state.confidentiality[:64],
+        "format": state.format[:32],
+        "stage": state.stage,
+    }
 
 
 def to_key(row: Row) -> ApiKey:  # type: ignore[type-arg]

@@ -1,6 +1,20 @@
 """The registry's tables."""
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, DateTime, Identity, LargeBinary, MetaData, String, Table, func
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Identity,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    func,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 
 from tailor.events.outbox import outbox_table
 
@@ -33,6 +47,10 @@ documents = Table(
     Column("department", String(64), nullable=False),
     Column("confidentiality", String(64), nullable=False),
     Column("payload", LargeBinary, nullable=False),
+    Column("format", String(32), nullable=False),
+    Column("language", String(16), nullable=False),
+    Column("char_count", BigInteger, nullable=False),
+    Column("findings", JSONB, nullable=False),
 )
 
 submissions = Table(
@@ -45,6 +63,12 @@ submissions = Table(
     Column("findings", JSON, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
+    # As far as they could be read; the stage of a rejected one alone.
+    Column("source", String(64), nullable=False),
+    Column("department", String(64), nullable=False),
+    Column("confidentiality", String(64), nullable=False),
+    Column("format", String(32), nullable=False),
+    Column("stage", String(16), nullable=False),
 )
 
 facts = Table(
@@ -94,6 +118,46 @@ dead_letters = Table(
     metadata,
     Column("event_id", String(64), primary_key=True),
     Column("topic", String(128), nullable=False),
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("erasure_id", String(64), primary_key=True),
+    Column("position", BigInteger, Identity(), nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("awaits", JSON, nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    Column("receipt", Text),
+    Column("signature", LargeBinary),
+    Column("public_key", LargeBinary),
+)
+
+erased_documents = Table(
+    "erased_documents",
+    metadata,
+    Column("erasure_id", String(64), primary_key=True),
+    Column("document_id", String(64), primary_key=True, index=True),
+    Column("lifted", Boolean, nullable=False),
+)
+
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("erasure_id", String(64), primary_key=True),
+    Column("document_id", String(64), primary_key=True),
+    Column("service", String(64), primary_key=True),
+    Column("counts", JSON, nullable=False),
+    Column("datasets", JSON, nullable=False),
+)
+
+taints = Table(
+    "taints",
+    metadata,
+    Column("adapter_digest", String(64), primary_key=True),
+    Column("specialist", String(63), nullable=False),
+    Column("erasure_id", String(64), nullable=False, index=True),
+    Column("retired", Boolean, nullable=False),
 )
 
 outbox = outbox_table(metadata)

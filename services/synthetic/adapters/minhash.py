@@ -25,7 +25,7 @@ class MinHashNearDuplicates:
         hashes: dict[str, MinHash] = {}
         group_of: dict[str, set[str]] = {}
         for key in sorted(texts):
-            mine = _minhash(texts[key])
+            mine = minhash(texts[key])
             group = {key}
             for other in sorted(map(str, index.query(mine))):
                 if mine.jaccard(hashes[other]) >= self._threshold:
@@ -37,7 +37,8 @@ class MinHashNearDuplicates:
         return sorted({frozenset(group) for group in group_of.values()}, key=min)
 
 
-def _minhash(text: str) -> MinHash:
+def minhash(text: str) -> MinHash:
+    """The MinHash of a text's shingles."""
     found = words(text)
     shingles = {" ".join(found[i : i + SHINGLE_WORDS]) for i in range(max(1, len(found) - SHINGLE_WORDS + 1))}
     made = MinHash(num_perm=PERMUTATIONS)

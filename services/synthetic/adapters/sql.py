@@ -2,9 +2,23 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, literal, select, text, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    Update,
+    and_,
+    func,
+    literal,
+    select,
+    text,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic import wire
@@ -17,6 +31,7 @@ from services.synthetic.domain import (
     Judgement,
     Kind,
     Labels,
+    LeftOut,
     Lesson,
     Progress,
     Selection,
@@ -86,7 +101,7 @@ class SqlRepository:
         """What the rebuild policy looks at."""
         documents, judgements, builds = tables.documents, tables.judgements, tables.builds
         items = union_all(
-            select(documents.c.position, documents.c.changed_at).where(_selected(specialist.selection)),
+            select(documents.c.position, documents.c.changed_at).where(selected(specialist.selection)),
             select(judgements.c.position, judgements.c.changed_at).where(judgements.c.specialist == specialist.name),
         ).subquery()
         with transaction(self._engine) as connection:
@@ -125,8 +140,8 @@ class SqlRepository:
                 )
             )
             position = int(connection.scalar(newest) or 0)
-            query = select(table).where(_selected(specialist.selection)).order_by(table.c.document_id)
-            documents = tuple(_to_document(row) for row in connection.execute(query))
+            query = select(table).where(selected(specialist.selection)).order_by(table.c.document_id)
+            documents = tuple(to_document(row) for row in connection.execute(query))
             build = connection.execute(
                 select(tables.builds.c.fingerprint, tables.builds.c.digest).where(
                     tables.builds.c.specialist == specialist.name
@@ -140,14 +155,14 @@ class SqlRepository:
         table = tables.documents
         with transaction(self._engine) as connection:
             row = connection.execute(select(table).where(table.c.document_id == document_id)).one_or_none()
-        return None if row is None else _to_document(row)
+        return None if row is None else to_document(row)
 
     def newest(self, specialist: Specialist, limit: int) -> list[Document]:
         """The newest selected documents."""
         table = tables.documents
-        query = select(table).where(_selected(specialist.selection)).order_by(table.c.position.desc()).limit(limit)
+        query = select(table).where(selected(specialist.selection)).order_by(table.c.position.desc()).limit(limit)
         with transaction(self._engine) as connection:
-            return [_to_document(row) for row in connection.execute(query)]
+            return [to_document(row) for row in connection.execute(query)]
 
     @contextmanager
     def building(self, specialist: str) -> Iterator[bool]:
@@ -190,6 +205,7 @@ class SqlRepository:
             "specialist": dataset.specialist,
             "digest": dataset.digest,
             "near_duplicates": dataset.near_duplicates,
+            "left_out": asdict(dataset.left_out),
             "payload": message.SerializeToString(deterministic=True),
         }
         statement = insert(tables.datasets).values(row).on_conflict_do_nothing().returning(tables.datasets.c.digest)
@@ -198,6 +214,9 @@ class SqlRepository:
             if created:
                 event_id = derive_id("evt", TOPIC, dataset.specialist, dataset.digest)
                 self._outbox.add(connection, TOPIC, dataset.specialist, message, event_id)
+            else:
+                # What was left out of the same rows may have changed.
+                connection.execute(_left_out(dataset))
             _set_build(
                 connection,
                 dataset.specialist,
@@ -235,9 +254,10 @@ class SqlRepository:
             row = connection.execute(select(table).where(table.c.key == key)).one_or_none()
         return None if row is None else Lesson(tuple((prompt, answer) for prompt, answer in row.pairs), row.tokens)
 
-    def keep_lesson(self, key: str, lesson: Lesson) -> None:
+    def keep_lesson(self, key: str, lesson: Lesson, document_id: str) -> None:
         """Remember what a teacher made."""
-        row = {"key": key, "pairs": [list(pair) for pair in lesson.pairs], "tokens": lesson.tokens}
+        pairs = [list(pair) for pair in lesson.pairs]
+        row = {"key": key, "pairs": pairs, "tokens": lesson.tokens, "document_id": document_id}
         with transaction(self._engine) as connection:
             connection.execute(insert(tables.lessons).values(row).on_conflict_do_nothing())
 
@@ -246,7 +266,8 @@ def _lock_items(connection: Connection, function: str) -> None:
     connection.execute(select(getattr(func, function)(ITEMS_LOCK)))
 
 
-def _selected(selection: Selection) -> ColumnElement[bool]:
+def selected(selection: Selection) -> ColumnElement[bool]:
+    """The condition that a document is selected."""
     columns = tables.documents.c
     admitted = (
         (columns.source, selection.sources),
@@ -254,6 +275,12 @@ def _selected(selection: Selection) -> ColumnElement[bool]:
         (columns.confidentiality, selection.confidentialities),
     )
     return and_(literal(True), *(column.in_(sorted(values)) for column, values in admitted if values))
+
+
+def _left_out(dataset: Dataset) -> Update:
+    table = tables.datasets
+    same = (table.c.specialist == dataset.specialist, table.c.digest == dataset.digest)
+    return update(table).where(*same).values(near_duplicates=dataset.near_duplicates, left_out=asdict(dataset.left_out))
 
 
 def _set_build(connection: Connection, specialist: str, **values: Any) -> None:
@@ -267,7 +294,9 @@ def _dataset(connection: Connection, specialist: str, digest: str) -> Dataset | 
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
-    return wire.to_dataset(models_pb2.DatasetBuilt.FromString(row.payload), row.near_duplicates)
+    return wire.to_dataset(
+        models_pb2.DatasetBuilt.FromString(row.payload), row.near_duplicates, LeftOut(**row.left_out)
+    )
 
 
 def _seconds(value: Any) -> float | None:
@@ -287,10 +316,12 @@ def _document_row(document: Document) -> dict[str, Any]:
         "text_sha256": document.text.sha256,
         "text_size_bytes": document.text.size_bytes,
         "draft_id": document.draft_id,
+        "language": document.language,
     }
 
 
-def _to_document(row: Any) -> Document:
+def to_document(row: Any) -> Document:
+    """A document from its row."""
     return Document(
         document_id=row.document_id,
         sequence=row.sequence,
@@ -299,4 +330,5 @@ def _to_document(row: Any) -> Document:
         labels=Labels(row.source, row.department, row.confidentiality),
         text=Ref(row.text_uri, row.text_sha256, row.text_size_bytes),
         draft_id=row.draft_id,
+        language=row.language,
     )

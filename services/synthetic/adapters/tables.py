@@ -5,6 +5,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    ForeignKey,
     Integer,
     LargeBinary,
     MetaData,
@@ -14,7 +15,7 @@ from sqlalchemy import (
     Text,
     func,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from tailor.events.outbox import outbox_table
 
@@ -37,6 +38,7 @@ documents = Table(
     Column("text_sha256", String(64), nullable=False),
     Column("text_size_bytes", BigInteger, nullable=False),
     Column("draft_id", String(64), nullable=False),
+    Column("language", String(16), nullable=False),
     Column("position", BigInteger, nullable=False, index=True),
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
 )
@@ -67,6 +69,7 @@ datasets = Table(
     Column("specialist", String(63), primary_key=True),
     Column("digest", String(64), primary_key=True),
     Column("near_duplicates", Integer, nullable=False),
+    Column("left_out", JSONB, nullable=False),
     Column("payload", LargeBinary, nullable=False),
 )
 
@@ -97,6 +100,17 @@ lessons = Table(
     Column("key", String(64), primary_key=True),
     Column("pairs", JSONB, nullable=False),
     Column("tokens", Integer, nullable=False),
+    Column("document_id", String(64), nullable=False, index=True),
+)
+
+# A text's MinHash, and its bands: texts that share a band may be nearly the same.
+sketches = Table(
+    "sketches",
+    metadata,
+    Column("document_id", String(64), ForeignKey("documents.document_id", ondelete="CASCADE"), primary_key=True),
+    Column("text_sha256", String(64), nullable=False),
+    Column("minhash", LargeBinary, nullable=False),
+    Column("bands", ARRAY(BigInteger), nullable=False),
 )
 
 outbox = outbox_table(metadata)

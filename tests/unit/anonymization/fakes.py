@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from services.anonymization.domain import Anonymized, Ingested, Outcome, Text
+from services.anonymization.domain import NO_LABELS, Anonymized, Ingested, Labels, Outcome, Passed, Resolved, Text
 from tailor.errors import InvalidArgument, NotFound
 from tailor.storage.ref import Ref
 
@@ -45,10 +45,19 @@ class MemoryQuarantine:
     def delete(self, ref: Ref) -> None:
         self.deleted.append(ref)
 
+    def delete_all(self, document_id: str) -> int:
+        there = int(self.text is not None and not self.deleted)
+        self.deleted.append(REF)
+        return there
+
 
 class MemoryCorpus:
     def __init__(self) -> None:
         self.texts: list[Text] = []
+        self.deleted: list[Ref] = []
+
+    def delete(self, ref: Ref) -> None:
+        self.deleted.append(ref)
 
     def write(self, text: Text) -> Ref:
         self.texts.append(text)
@@ -65,6 +74,35 @@ class MemoryLedger:
     def record(self, outcome: Outcome) -> Outcome:
         return self.outcomes.setdefault((outcome.ingested.document_id, outcome.ingested.sequence), outcome)
 
+    def texts_of(self, document_id: str) -> list[Ref]:
+        mine = [outcome for (name, _), outcome in self.outcomes.items() if name == document_id]
+        return [outcome.text for outcome in mine if isinstance(outcome, Passed)]
+
+    def forget(self, document_id: str) -> int:
+        mine = [place for place in self.outcomes if place[0] == document_id]
+        for place in mine:
+            del self.outcomes[place]
+        return len(mine)
+
+
+class MemorySubjects:
+    """Remembers what was kept; resolves a subject to all documents."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, frozenset[tuple[str, str]]] = {}
+        self.suppressed: list[str] = []
+
+    def keep(self, document_id: str, values: frozenset[tuple[str, str]]) -> None:
+        self.kept[document_id] = self.kept.get(document_id, frozenset()) | values
+
+    def forget(self, document_id: str) -> int:
+        return len(self.kept.pop(document_id, ()))
+
+    def resolve(self, subject: str, *, dry_run: bool) -> Resolved:
+        if not dry_run:
+            self.suppressed.append(subject)
+        return Resolved(tuple(sorted(self.kept)), 1)
+
 
 class MemoryAudit:
     def __init__(self) -> None:
@@ -77,6 +115,10 @@ class MemoryAudit:
 class ShoutingAnonymizer:
     """Knows one name."""
 
-    def anonymize(self, texts: tuple[str, ...]) -> Anonymized:
+    def __init__(self) -> None:
+        self.labels: list[Labels] = []
+
+    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
+        self.labels.append(labels)
         found = sum(text.count("Okafor") for text in texts)
         return Anonymized(tuple(text.replace("Okafor", "Ward") for text in texts), {"PERSON": found})

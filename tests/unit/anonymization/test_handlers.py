@@ -19,6 +19,7 @@ from tests.unit.anonymization.fakes import (
     MemoryCorpus,
     MemoryLedger,
     MemoryQuarantine,
+    MemorySubjects,
     MemoryVault,
     ShoutingAnonymizer,
 )
@@ -30,14 +31,18 @@ class World:
     def __init__(self, text: Text | None = TEXT, damaged: bool = False) -> None:
         self.quarantine = MemoryQuarantine(text, damaged)
         self.corpus = MemoryCorpus()
+        self.subjects = MemorySubjects()
         self.producer = MemoryProducer("anonymization")
+        self.anonymizer = ShoutingAnonymizer()
         self.barrier = Barrier(
             self.quarantine,
             self.corpus,
             MemoryLedger(),
             ProducedFacts(self.producer),
-            ShoutingAnonymizer(),
+            self.anonymizer,
             "policy",
+            lambda text: "en",
+            self.subjects,
             lambda: 1,
         )
 
@@ -51,8 +56,15 @@ def test_a_document_passes_with_its_findings_and_leaves_quarantine() -> None:
     message = world.producer.messages(ANONYMIZED)[0]
     assert isinstance(message, documents_pb2.DocumentAnonymized)
     assert dict(message.findings) == {"PERSON": 2} and message.policy_digest == "policy"
+    assert message.language == "en"
     assert message.labels.department == "risk" and message.version.sequence == 1
     assert "Okafor" not in str(message)
+
+
+def test_a_documents_labels_choose_among_the_policys_rules() -> None:
+    world = World()
+    pass_document(world.barrier, INGESTED)
+    assert world.anonymizer.labels == [INGESTED.labels]
 
 
 def test_a_redelivery_states_the_same_event_without_quarantine() -> None:

@@ -1,14 +1,20 @@
 """What each recogniser finds, and leaves alone."""
 
+import time
+
 import pytest
 
 from services.anonymization.adapters.lexicon import Lexicon
 from services.anonymization.adapters.mentions import Mentions
 from services.anonymization.adapters.policy import load_policy
 from services.anonymization.adapters.recognisers.addresses import Addresses
+from services.anonymization.adapters.recognisers.labelled import Labelled
+from services.anonymization.adapters.recognisers.layout import Layout
 from services.anonymization.adapters.recognisers.organisations import Organisations
 from services.anonymization.adapters.recognisers.patterns import Patterns
 from services.anonymization.adapters.recognisers.people import People
+from services.anonymization.adapters.recognisers.phones import Phones
+from services.anonymization.adapters.recognisers.secrets import Secrets
 from services.anonymization.domain import Finding, merge
 
 ENGLISH = frozenset(
@@ -50,7 +56,8 @@ def values(text: str, findings: list[Finding]) -> list[tuple[str, str]]:
 )
 def test_finds_values_with_a_form(text: str, kind: str, value: str) -> None:
     policy = load_policy()
-    assert values(text, Patterns(policy.codes, policy.deny).find(text)) == [(kind, value)]
+    found = [*Patterns(policy.codes, policy.deny).find(text), *Phones(("GB", "US", "DE", "FR")).find(text)]
+    assert values(text, found) == [(kind, value)]
 
 
 @pytest.mark.parametrize(
@@ -156,3 +163,119 @@ def test_the_policy_allows_citations_and_the_house(citation: str) -> None:
     text = f"under {citation} today"
     allowed = load_policy().allowed(text)
     assert any(start <= 6 and end >= 6 + len(citation.split(",", maxsplit=1)[0]) for start, end in allowed)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("call (972) 555-0148 ext. 12 today", "(972) 555-0148 ext. 12"),
+        ("call 496.879.6094x357 today", "496.879.6094x357"),
+        ("call +44 (0)1632 960 233 today", "+44 (0)1632 960 233"),
+        ("ruf 0251 / 555 01 23 an", "0251 / 555 01 23"),
+        ("appelez le 04 99 55 01 82 demain", "04 99 55 01 82"),
+    ],
+)
+def test_finds_phones_with_their_extensions(text: str, value: str) -> None:
+    assert values(text, Phones(("GB", "US", "DE", "FR")).find(text)) == [("PHONE_NUMBER", value)]
+
+
+def test_a_region_that_is_not_set_is_not_read_as_a_phone() -> None:
+    assert Phones(("US",)).find("ref 02515550123") == []
+    assert Phones(("DE",)).find("ref 02515550123") != []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("NHS No: 943 476 5919,", "NATIONAL_ID", "943 476 5919"),
+        ("Steuer-ID 86 095 742 719.", "NATIONAL_ID", "86 095 742 719"),
+        ("number 2 55 08 14 168 025 38 is", "NATIONAL_ID", "2 55 08 14 168 025 38"),
+        ("number 65 170839 J 003 is", "NATIONAL_ID", "65 170839 J 003"),
+        ("at 2001:db8:85a3::8a2e:370:7334 again", "IP_ADDRESS", "2001:db8:85a3::8a2e:370:7334"),
+        ("device 3c:22:fb:9a:11:0e up", "IP_ADDRESS", "3c:22:fb:9a:11:0e"),
+        ("stands at 50.8225, -0.1372 now", "COORDINATES", "50.8225, -0.1372"),
+        ("at 53.9496° N, 2.4617° W there", "COORDINATES", "53.9496° N, 2.4617° W"),
+        ("geboren am 17.09.1938 in", "DATE_OF_BIRTH", "17.09.1938"),
+        ("wurde am 11. Juni 1990 in Halle geboren", "DATE_OF_BIRTH", "11. Juni 1990"),
+        ("card 588954075226 was", "CREDIT_CARD", "588954075226"),
+    ],
+)
+def test_finds_values_of_other_countries_and_networks(text: str, kind: str, value: str) -> None:
+    assert (kind, value) in values(text, Patterns({}, {}).find(text))
+
+
+@pytest.mark.parametrize("text", ["at 02:14:07 we", "NHS 943 476 5918 no", "count 86095742718", "std::a::b"])
+def test_a_check_that_fails_is_no_value(text: str) -> None:
+    assert Patterns({}, {}).find(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("Passport No.: C4829177", "NATIONAL_ID", "C4829177"),
+        ("Personalnummer 448120, geb.", "EMPLOYEE_CODE", "448120"),
+        ("Your account number is 10485526 and", "ACCOUNT_NUMBER", "10485526"),
+        ("Sort code: 20-45-77, account", "ACCOUNT_NUMBER", "20-45-77"),
+        ("registration LB19 KXT.", "VEHICLE", "LB19 KXT"),
+    ],
+)
+def test_finds_numbers_by_the_words_before_them(text: str, kind: str, value: str) -> None:
+    assert (kind, value) in values(text, Labelled().find(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("key AKIAIOSFODNN7EXAMPLE is", "SECRET", "AKIAIOSFODNN7EXAMPLE"),
+        ("DSN postgresql://svc:h8Jk2@db3:5432/o end", "SECRET", "postgresql://svc:h8Jk2@db3:5432/o"),
+        ("Temporary password: Winter!2024xy – change", "SECRET", "Winter!2024xy"),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nMIIB\n-----END RSA PRIVATE KEY-----",
+            "SECRET",
+            "-----BEGIN RSA PRIVATE KEY-----\nMIIB\n-----END RSA PRIVATE KEY-----",
+        ),
+        ("see https://p.example/users/femi.o now", "URL", "https://p.example/users/femi.o"),
+        ("see https://p.example/r?token=a81bc8 now", "URL", "https://p.example/r?token=a81bc8"),
+        ("publickey for mhollis from 198.51.100.23", "USERNAME", "mhollis"),
+    ],
+)
+def test_finds_secrets_and_telling_links(text: str, kind: str, value: str) -> None:
+    assert values(text, Secrets().find(text)) == [(kind, value)]
+
+
+@pytest.mark.parametrize(
+    "text", ["The password policy changes.", "token: limits", "see https://p.example/handbook/leave", "secret garden"]
+)
+def test_leaves_talk_of_secrets(text: str) -> None:
+    assert Secrets().find(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Present: Gareth Pugh (chair), Aoife Brennan", ["Gareth Pugh", "Aoife Brennan"]),
+        ("Attn: Thackeray\nSubject: The report", ["Thackeray"]),
+        ("Dear Petrie,\n\nThe report", ["Petrie"]),
+        ("Kind regards,\n\nPriya", ["Priya"]),
+        ("| Name | Change |\n|---|---|\n| Nkemelu | Overtime |", ["Nkemelu"]),
+        ("Kev: anyone in?", ["Kev"]),
+        ("Dear Sir,\n\nDear all,\n\nSubject: The report", []),
+    ],
+)
+def test_the_layout_tells_names(lexicon: Lexicon, text: str, names: list[str]) -> None:
+    assert [value for _, value in values(text, Layout(lexicon).find(text))] == names
+
+
+def test_a_name_in_other_spellings_counts_at_all_its_mentions(lexicon: Lexicon) -> None:
+    text = "Sarah Jenkins signs. JENKINS waits, ask sarah or sjenkins; Jenkins's file, the report."
+    whole = values(text, Mentions(lexicon).complete(text, People(lexicon).find(text), []))
+    assert [value for _, value in whole] == ["Sarah Jenkins", "JENKINS", "sarah", "sjenkins", "Jenkins"]
+
+
+@pytest.mark.parametrize("unit", ["1", "-", "a.", "A. ", "1.", "Ab-", "eyJa."])
+def test_time_grows_with_length_alone(lexicon: Lexicon, unit: str) -> None:
+    text = (unit * 20_000)[:20_000]
+    began = time.process_time()
+    for find in (Patterns({}, {}).find, Secrets().find, People(lexicon).find):
+        find(text)
+    assert time.process_time() - began < 5

@@ -1,10 +1,13 @@
 """Surrogates keep form, agree with each other, and hold."""
 
 import random
+import re
 
+import phonenumbers
 import pytest
 
 from services.anonymization.adapters.draws import DRAWS, code
+from services.anonymization.adapters.forms import normal
 from services.anonymization.adapters.lexicon import Lexicon, fold
 from services.anonymization.adapters.recognisers.patterns import is_iban, is_luhn
 from services.anonymization.adapters.surrogates import People, Surrogates
@@ -63,6 +66,12 @@ def test_two_values_never_share_a_surrogate(surrogates: Surrogates, vault: Memor
     assert len(set(issued)) == 300
 
 
+def test_codes_grow_where_their_digits_run_out(surrogates: Surrogates) -> None:
+    issued = [surrogates.other("CONTRACT", f"{letter}-{number}") for letter in "KKLM" for number in range(10)]
+    assert len(set(issued)) == 30
+    assert {len(code(random.Random(1), "K-1", attempt)) for attempt in (0, 40, 41, 140, 141, 399)} == {3, 4, 5, 7}
+
+
 def test_replicas_over_one_vault_agree(lexicon: Lexicon, vault: MemoryVault) -> None:
     one, two = Surrogates(vault, lexicon, KEY), Surrogates(vault, lexicon, KEY)
     for name in ("Sarah Jenkins", "Rajiv Menon"):
@@ -97,3 +106,132 @@ def test_values_with_a_form_keep_it(kind: str, value: str) -> None:
 def test_codes_keep_prefix_and_year() -> None:
     assert code(random.Random(1), "HL-2025-068", 0).startswith("HL-2025-")
     assert code(random.Random(1), "HL-EMP-20417", 0).startswith("HL-EMP-")
+
+
+def test_a_title_tells_the_gender_and_whose_surname_follows(surrogates: Surrogates, lexicon: Lexicon) -> None:
+    family = surrogates.person("Sarah Jenkins", "", People()).split()[1]
+    assert surrogates.person("Jenkins", "Ms", People()) == family
+    assert surrogates.person("SARAH JENKINS", "", People()).split()[1] == family.upper()
+    given = lexicon.given(surrogates.person("Andrea Rossini", "Mr", People()).split()[0])
+    assert given is not None and given.gender == "m"
+
+
+def test_double_names_stay_double(surrogates: Surrogates) -> None:
+    given, family = surrogates.person("Jean-Pierre Okafor-Hale", "", People()).split()
+    assert given.count("-") == family.count("-") == 1 and "Okafor" not in family
+
+
+@pytest.mark.parametrize(
+    ("kind", "writings"),
+    [
+        (
+            "PHONE_NUMBER",
+            ("+44 20 7946 0112", "+442079460112", "0044 20 7946 0112", "020 7946 0112", "+44 (0)20 7946-0112"),
+        ),
+        ("PHONE_NUMBER", ("+1 212-555-0146", "+1 (212) 555 0146")),
+        ("IBAN", ("GB33 BUKB 2020 1555 5555 55", "GB33BUKB20201555555555")),
+        ("CREDIT_CARD", ("4111 1111 1111 1111", "4111-1111-1111-1111", "4111111111111111")),
+        ("DATE_OF_BIRTH", ("3 November 1996", "1996-11-03", "03/11/1996", "NOVEMBER 3, 1996", "3.11.96")),
+        ("NATIONAL_ID", ("JG 10 37 59 A", "JG103759A")),
+        ("PROJECT_CODE", ("HL-2025-068", "HL 2025 068")),
+    ],
+)
+def test_all_writings_of_a_value_have_one_surrogate_each_in_its_own_form(
+    surrogates: Surrogates, vault: MemoryVault, kind: str, writings: tuple[str, ...]
+) -> None:
+    issued = [surrogates.other(kind, value) for value in writings]
+    assert len(vault.issued) == 1
+    assert len({normal(kind, surrogate) for surrogate in issued}) == 1
+    assert not set(issued) & set(writings)
+    for value, surrogate in zip(writings, issued, strict=True):
+        if kind != "DATE_OF_BIRTH":
+            assert [letter for letter in surrogate if not letter.isalnum()] == [
+                letter for letter in value if not letter.isalnum()
+            ]
+        else:
+            assert [letter.isupper() for letter in surrogate if letter.isalpha()][:1] == [
+                letter.isupper() for letter in value if letter.isalpha()
+            ][:1]
+
+
+@pytest.mark.parametrize(
+    ("value", "country"),
+    [
+        ("+44 20 7946 0112", 44),
+        ("+1 212-555-0146", 1),
+        ("+49 30 901820 37", 49),
+        ("+358 9 1234 567", 358),
+        ("+352 26 12 34", 352),
+    ],
+)
+def test_a_phone_keeps_its_country(surrogates: Surrogates, value: str, country: int) -> None:
+    drawn = {surrogates.other("PHONE_NUMBER", value[:-2] + f"{n:02d}") for n in range(60)}
+    assert len(drawn) == 60
+    assert {phonenumbers.parse(each).country_code for each in drawn} == {country}
+    assert {len(each) for each in drawn} == {len(value)}
+
+
+@pytest.mark.parametrize(
+    "value", ["4111111111111111", "5500000000000004", "378282246310005", "6011111111111117", "2223003122003222"]
+)
+def test_a_card_keeps_its_scheme_and_checksum(surrogates: Surrogates, value: str) -> None:
+    drawn = surrogates.other("CREDIT_CARD", value)
+    kept = 4 if value[0] in "26" else 2
+    assert drawn != value and drawn[:kept] == value[:kept] and len(drawn) == len(value) and is_luhn(drawn)
+
+
+@pytest.mark.parametrize("value", ["DE89 3704 0044 0532 0130 00", "FR1420041010050500013M02606", "NL91ABNA0417164300"])
+def test_an_account_keeps_its_country_and_checksum(surrogates: Surrogates, value: str) -> None:
+    drawn = surrogates.other("IBAN", value)
+    assert drawn[:2] == value[:2] and len(drawn) == len(value) and is_iban(drawn) and drawn != value
+
+
+def test_a_locale_is_kept(surrogates: Surrogates, lexicon: Lexicon) -> None:
+    for name, locale in (("Solène Kervadec", "fr_FR"), ("Jürgen Schröder", "de_DE")):
+        given, family = surrogates.person(name, "", People()).split()
+        assert given in [*lexicon.given_names(locale, "f"), *lexicon.given_names(locale, "m")], name
+        assert family in lexicon.family_names(lexicon.surname_locale(name.split()[1])), name
+
+
+def test_capitals_are_kept(surrogates: Surrogates) -> None:
+    low, high = "41 Quarry Lane, Tarnbridge TB4 2QN", "41 QUARRY LANE, TARNBRIDGE TB4 2QN"
+    assert surrogates.address(high) == surrogates.address(low).upper()
+    people = People()
+    assert surrogates.mail("S.JENKINS@FIRM.COM", people) == surrogates.mail("s.jenkins@firm.com", people).upper()
+    assert surrogates.client("VANTERPOOL LOGISTICS BV").startswith(
+        surrogates.client("Vanterpool Logistics BV").split()[0].upper()
+    )
+
+
+def test_what_stands_in_the_text_is_nobodys_stand_in(lexicon: Lexicon) -> None:
+    names = [f"Zora{letter} Quill{letter}" for letter in "abcdefghij"]
+    drawn = [Surrogates(MemoryVault(), lexicon, KEY).person(name, "", People()) for name in names]
+    text = " met ".join(drawn).upper()
+    beside = Surrogates(MemoryVault(), lexicon, KEY).beside(text, [])
+    others = [beside.person(name, "", People()) for name in names]
+    assert not {fold(word) for name in others for word in name.split()} & {fold(word) for word in text.split()}
+
+
+def test_a_value_of_the_text_in_another_writing_is_no_stand_in(lexicon: Lexicon) -> None:
+    value = "+44 20 7946 0112"
+    drawn = Surrogates(MemoryVault(), lexicon, KEY).other("PHONE_NUMBER", value)
+    beside = Surrogates(MemoryVault(), lexicon, KEY).beside("", [("PHONE_NUMBER", drawn.replace("+44 20", "020"))])
+    assert beside.other("PHONE_NUMBER", value) not in (drawn, value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "form"),
+    [
+        ("IP_ADDRESS", "10.24.8.0/24", r"10\.\d+\.\d+\.\d+/24"),
+        ("IP_ADDRESS", "00:1A:2B:3C:4D:5E", r"(?:[0-9A-F]{2}:){5}[0-9A-F]{2}"),
+        ("IP_ADDRESS", "001a.2b3c.4d5e", r"(?:[0-9a-f]{4}\.){2}[0-9a-f]{4}"),
+        ("URL", "https://portal.meridian.com/users/sarah.jenkins7", r"https://\w+\.\w+\.example/\w{5}/\w{5}\.\w{8}"),
+        ("USERNAME", "sjenkins42", r"[a-z]{8}\d\d"),
+        ("VEHICLE", "AB12 CDE", r"[A-Z]{2}\d\d [A-Z]{3}"),
+        ("CONTRACT", "ABC/DEF", r"[A-Z]{3}/[A-Z]{3}"),
+    ],
+)
+def test_other_values_keep_their_form(surrogates: Surrogates, kind: str, value: str, form: str) -> None:
+    drawn = surrogates.other(kind, value)
+    assert re.fullmatch(form, drawn) and drawn != value
+    assert drawn.partition(" ")[2] != "CDE"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from tailor.api.anonymization.v1 import anonymization_pb2_grpc
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc
@@ -19,6 +20,7 @@ from tailor.api.training.v1 import training_pb2_grpc
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.main import app
 from tests.unit.cli.fakes import (
+    FakeAnonymization,
     FakeEvaluation,
     FakeInference,
     FakeIngestion,
@@ -39,6 +41,7 @@ class Services:
     evaluation: FakeEvaluation = field(default_factory=FakeEvaluation)
     inference: FakeInference = field(default_factory=FakeInference)
     ingestion: FakeIngestion = field(default_factory=FakeIngestion)
+    anonymization: FakeAnonymization = field(default_factory=FakeAnonymization)
     addresses: dict[str, str] = field(default_factory=dict)
 
 
@@ -69,6 +72,7 @@ def services() -> Iterator[Services]:
         "evaluation": evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server,
         "inference": inference_pb2_grpc.add_InferenceServiceServicer_to_server,
         "ingestion": ingestion_pb2_grpc.add_IngestionServiceServicer_to_server,
+        "anonymization": anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server,
     }
     with ExitStack() as stack:
         for name, add in adders.items():

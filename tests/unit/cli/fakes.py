@@ -8,12 +8,13 @@ from typing import Any
 import grpc
 from grpc_status import rpc_status
 
+from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
-from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
+from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.cli.records import Record
@@ -54,6 +55,10 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.tokens: list[str] = []
         self.down = False
         self.undecided = 0
+        self.erasures: list[registry_pb2.EraseRequest] = []
+        self.lifted: list[str] = []
+        self.receipt = ""
+        self.audit = audit_pb2.GetAuditResponse()
 
     def _adapter(self, digest: str, decision: Any, refusals: list[str]) -> registry_pb2.CatalogueAdapter:
         adapter = models_pb2.AdapterTrained(digest=digest, specialist="engagement-reports", dataset_digest=DATASET)
@@ -102,6 +107,11 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         items = [registry_pb2.CatalogueDocument(anonymized=passed), registry_pb2.CatalogueDocument(rejected=stopped)]
         return registry_pb2.ListDocumentsResponse(documents=items)
 
+    def GetAudit(self, request: Any, context: Any) -> Any:
+        if request.specialist not in ("", self.specialist.name):
+            refuse(context, NotFound("UNKNOWN_SPECIALIST", "There is no such specialist."))
+        return self.audit
+
     def ListDatasets(self, request: Any, context: Any) -> Any:
         built = models_pb2.DatasetBuilt(
             digest=DATASET, specialist="engagement-reports", train_rows=200, held_out_rows=20
@@ -139,6 +149,28 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             documents=[document],
         )
 
+    def Erase(self, request: Any, context: Any) -> Any:
+        self.erasures.append(request)
+        return registry_pb2.EraseResponse(erasure=self._erasure(request.document_ids, request.reason))
+
+    def _erasure(self, document_ids: Any, reason: str) -> registry_pb2.Erasure:
+        erasure = registry_pb2.Erasure(erasure_id="ers_1", document_ids=document_ids, reason=reason)
+        if self.receipt:
+            erasure.receipt.body, erasure.receipt.signature = self.receipt, b"\x01\x02"
+        else:
+            erasure.waiting_for.extend(["inference", "training"])
+        return erasure
+
+    def GetErasure(self, request: Any, context: Any) -> Any:
+        return registry_pb2.GetErasureResponse(erasure=self._erasure(["doc_1", "doc_2"], "court-order"))
+
+    def ListErasures(self, request: Any, context: Any) -> Any:
+        return registry_pb2.ListErasuresResponse(erasures=[self._erasure(["doc_1"], "tombstone")])
+
+    def LiftErasure(self, request: Any, context: Any) -> Any:
+        self.lifted.append(request.document_id)
+        return registry_pb2.LiftErasureResponse(erasure=self._erasure([request.document_id], "court-order"))
+
     def CreateKey(self, request: Any, context: Any) -> Any:
         key = registry_pb2.Key(
             key_id="key_1",
@@ -155,6 +187,18 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
 
     def RevokeKey(self, request: Any, context: Any) -> Any:
         return registry_pb2.RevokeKeyResponse(key=registry_pb2.Key(key_id=request.key_id, revoked=True))
+
+
+class FakeAnonymization(anonymization_pb2_grpc.AnonymizationServiceServicer):
+    """Knows one person, in two documents."""
+
+    def __init__(self) -> None:
+        self.resolved: list[bool] = []
+
+    def ResolveSubject(self, request: Any, context: Any) -> Any:
+        self.resolved.append(request.dry_run)
+        found = ["doc_1", "doc_2"] if request.subject == "Sarah Jenkins" else []
+        return anonymization_pb2.ResolveSubjectResponse(document_ids=found, vault_entries=3)
 
 
 class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
@@ -210,16 +254,30 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
 
 
 class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
-    """Builds the same dataset always."""
+    """Builds the same dataset always; compares a hundred documents a call."""
 
     def __init__(self) -> None:
         self.created = True
+        self.left_out = synthetic_pb2.LeftOut()
+        self.documents = 0
+        self.compared = 0
+        self.down = False
+
+    def CountNearDuplicates(self, request: Any, context: Any) -> Any:
+        if self.down:
+            refuse(context, Unavailable("DATABASE_UNAVAILABLE", "The database does not answer."))
+        self.compared = min(self.documents, self.compared + 100)
+        return synthetic_pb2.CountNearDuplicatesResponse(
+            documents=self.documents, compared=self.compared, near_duplicates=7, groups=3, threshold=0.8
+        )
 
     def BuildDataset(self, request: Any, context: Any) -> Any:
         dataset = models_pb2.DatasetBuilt(
             digest=DATASET, specialist=request.specialist, train_rows=200, held_out_rows=20, base="tiny", recipe="lora"
         )
-        return synthetic_pb2.BuildDatasetResponse(dataset=dataset, created=self.created, near_duplicates=4)
+        return synthetic_pb2.BuildDatasetResponse(
+            dataset=dataset, created=self.created, near_duplicates=4, left_out=self.left_out
+        )
 
 
 class FakeEvaluation(evaluation_pb2_grpc.EvaluationServiceServicer):

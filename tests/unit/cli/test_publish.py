@@ -8,8 +8,8 @@ import pytest
 from tailor.api.common.v1 import common_pb2
 from tailor.cli.connections import Connections
 from tailor.cli.publish import send_all
-from tailor.cli.records import MAX_VALUE_BYTES, to_record
-from tailor.cli.submissions import Description, collect
+from tailor.cli.records import MAX_VALUE_BYTES, to_record, to_reference, to_tombstone
+from tailor.cli.submissions import Description, collect, refer
 from tailor.errors import InvalidArgument
 from tests.unit.cli.conftest import Services, Tailor
 from tests.unit.cli.fakes import FakeProducer
@@ -194,3 +194,41 @@ def test_bad_labels_are_refused_before_anything_is_sent(tailor: Tailor, tmp_path
 
     assert refused.code == 1
     assert refused.err.splitlines()[0] == "error: CANNOT_PUBLISH: Nothing was sent."
+
+
+def test_a_reference_is_json_whose_id_holds_no_signature() -> None:
+    said = Description(kind="deliverable", source="wiki", draft_id=DRAFT)
+    record = to_reference(refer(["https://files.example.com/r.pdf?signature=secret"], said)[0])
+
+    assert (record.topic, record.key) == ("deliverable.published.v1", "https://files.example.com/r.pdf")
+    assert json.loads(record.value or b"") == {
+        "document_id": "https://files.example.com/r.pdf",
+        "uri": "https://files.example.com/r.pdf?signature=secret",
+        "kind": "deliverable",
+        "draft_id": DRAFT,
+        "labels": {"source": "wiki"},
+    }
+
+
+@pytest.mark.parametrize("uri", ["http://files.example.com/a", "s3://papers", "/etc/passwd", "https://a/" + "b" * 600])
+def test_refuses_a_reference_that_ingestion_would_refuse(uri: str) -> None:
+    with pytest.raises(InvalidArgument, match="CANNOT_PUBLISH"):
+        refer([uri], Description())
+
+
+def test_a_tombstone_has_an_id_and_no_value(connections: Connections) -> None:
+    producer = FakeProducer()
+    records = [to_tombstone("memo-7"), to_reference(refer(["s3://papers/a.md"], Description())[0])]
+
+    published = send_all([], producer, lambda: connections.ingestion, records=records)
+
+    assert (published.sent, producer.acknowledged) == (2, 2)
+    assert (records[0].key, records[0].value, records[0].headers) == ("memo-7", None, {"document-id": "memo-7"})
+
+
+def test_nothing_at_all_or_one_id_for_two_is_refused(tailor: Tailor, tmp_path: Path) -> None:
+    good = write(tmp_path / "a.md")
+
+    assert "NOTHING_TO_PUBLISH" in tailor("publish").err
+    both = tailor("publish", str(good), "--uri", "s3://papers/a.md", "--document-id", "memo-7")
+    assert "ONE_ID_MANY_FILES" in both.err

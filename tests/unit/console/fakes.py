@@ -11,6 +11,7 @@ from typing import TypeVar
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from services.console.audits import Audit, Bin, Dimension, Estimate, Found, Group, NearDuplicates, Rejected
 from services.console.domain import Judgement, Question, Role, Services, Visitor
 from services.console.settings import Settings
 from services.console.views import (
@@ -18,6 +19,7 @@ from services.console.views import (
     Dataset,
     Document,
     Draft,
+    Erasure,
     Evaluated,
     Evaluation,
     Flow,
@@ -172,6 +174,12 @@ class FakeRegistry:
     key_items: list[Key] = field(
         default_factory=lambda: [Key("key_0011223344556677", "CI publisher", "engineer", (), False, NOW)]
     )
+    erasure_items: list[Erasure] = field(
+        default_factory=lambda: [
+            Erasure("ers_" + "1" * 32, ("doc_" + "1" * 32,), (), "court-order", ("inference", "training"), "", "", NOW),
+            Erasure("ers_" + "2" * 32, ("doc_" + "2" * 32,), (), "tombstone", (), '{"documents": 1}', "ab12", NOW),
+        ]
+    )
     traces: dict[str, Trace] = field(
         default_factory=lambda: {
             DRAFT: Trace(draft(), adapter(), dataset(), (document(1), document(2)), evaluated()),
@@ -240,6 +248,9 @@ class FakeRegistry:
 
     def keys(self, token: str) -> Page[Key]:
         return self._page(self.key_items, token)
+
+    def erasures(self, token: str) -> Page[Erasure]:
+        return self._page(self.erasure_items, token)
 
     def verify_key(self, secret_sha256: str) -> Visitor:
         self._answer()
@@ -314,6 +325,47 @@ class FakeInference:
         return stream
 
 
+def audited() -> Audit:
+    groups = (Group("sharepoint", 90, 90_000, 180), Group("", 10, 10_000, 0))
+    return Audit(
+        documents=100,
+        characters=100_000,
+        findings=180,
+        dimensions=(Dimension("source", groups, 3), Dimension("language", (Group("en", 100, 100_000, 180),))),
+        min_chars=20,
+        max_chars=9_000,
+        mean_chars=1_000.0,
+        percentiles={5: 40.0, 50: 900.0, 99: 8_000.0},
+        histogram=(Bin(0, 250, 30), Bin(250, 500, 0), Bin(500, 1_000, 70)),
+        types=(Found("PERSON", 150, 80, 1.5), Found("EMAIL_ADDRESS", 30, 12, 0.3)),
+        rejected=(Rejected("DUPLICATE", "pdf", "ingestion", 4), Rejected("CORRUPT", "", "ingestion", 1)),
+        duplicates=4,
+        estimate=Estimate(25_000, 250.0, RUN, 100.0),
+        create_time=NOW,
+    )
+
+
+@dataclass
+class FakeAuditing:
+    """Registry and synthetic, as far as they count."""
+
+    counts: Audit = field(default_factory=audited)
+    near: NearDuplicates = field(default_factory=lambda: NearDuplicates(100, 100, 7, 3, 0.8))
+    down: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    def audit(self, specialist: str) -> Audit:
+        self.asked.append(specialist)
+        if self.down:
+            raise Unavailable("UNAVAILABLE", "registry does not answer.")
+        return self.counts
+
+    def near_duplicates(self, specialist: str) -> NearDuplicates:
+        if self.down:
+            raise Unavailable("UNAVAILABLE", "synthetic does not answer.")
+        return self.near
+
+
 @dataclass
 class FakeHealth:
     """Health of the services."""
@@ -333,9 +385,10 @@ class World:
     evaluation: FakeEvaluation = field(default_factory=FakeEvaluation)
     inference: FakeInference = field(default_factory=FakeInference)
     health: FakeHealth = field(default_factory=FakeHealth)
+    auditing: FakeAuditing = field(default_factory=FakeAuditing)
 
     def services(self) -> Services:
-        return Services(self.registry, self.training, self.evaluation, self.inference, self.health)
+        return Services(self.registry, self.training, self.evaluation, self.inference, self.health, self.auditing)
 
     def browser(self, base_url: str = "http://testserver") -> TestClient:
         app = create_app(settings(), self.services())

@@ -14,6 +14,7 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.registry.v1 import registry_pb2
+from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import InvalidArgument, ResourceExhausted
 from tests.unit.console.fakes import ADAPTER, BASE_DRAFT, DRAFT, NAME, RUN, ListStream, World, specialist
@@ -22,6 +23,7 @@ REGISTRY = registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].methods_b
 TRAINING = training_pb2.DESCRIPTOR.services_by_name["TrainingService"].methods_by_name
 EVALUATION = evaluation_pb2.DESCRIPTOR.services_by_name["EvaluationService"].methods_by_name
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].methods_by_name
+SYNTHETIC = synthetic_pb2.DESCRIPTOR.services_by_name["SyntheticService"].methods_by_name
 METHODS: dict[Action, list[MethodDescriptor]] = {
     Action.FLOW: [REGISTRY["GetFlow"]],
     Action.DOCUMENTS: [REGISTRY["ListDocuments"]],
@@ -35,6 +37,8 @@ METHODS: dict[Action, list[MethodDescriptor]] = {
     Action.JUDGE: [REGISTRY["RecordJudgement"]],
     Action.PROMOTE: [REGISTRY["Promote"], REGISTRY["Rollback"]],
     Action.KEYS: [REGISTRY["ListKeys"]],
+    Action.ERASURES: [REGISTRY["ListErasures"]],
+    Action.AUDIT: [REGISTRY["GetAudit"], SYNTHETIC["CountNearDuplicates"]],
 }
 PROMOTION = {"specialist": NAME, "adapter_digest": ADAPTER, "expected_generation": "1"}
 
@@ -63,6 +67,7 @@ def test_each_role_opens_its_own_pages_and_no_other(role: Role) -> None:
     browser = World().signed_in(role)
     paths = {
         "/documents": Action.DOCUMENTS,
+        "/audit": Action.AUDIT,
         "/datasets": Action.DATASETS,
         "/runs": Action.RUNS,
         "/adapters": Action.ADAPTERS,
@@ -70,6 +75,7 @@ def test_each_role_opens_its_own_pages_and_no_other(role: Role) -> None:
         "/specialists": Action.SPECIALISTS,
         "/ask": Action.ASK,
         "/keys": Action.KEYS,
+        "/erasures": Action.ERASURES,
         "/api/flow": Action.FLOW,
     }
     for path, action in paths.items():

@@ -30,6 +30,7 @@ PAGES = [
     "/",
     "/documents",
     "/documents/rejected",
+    "/audit",
     "/datasets",
     "/runs",
     f"/runs/{RUN}",
@@ -39,6 +40,7 @@ PAGES = [
     "/ask",
     f"/drafts/{DRAFT}",
     f"/drafts/{BASE_DRAFT}",
+    "/erasures",
     "/keys",
 ]
 HOSTILE = '<img src=x onerror="alert(1)">'
@@ -119,6 +121,7 @@ def test_pages_render_while_no_service_answers(path: str) -> None:
     browser = world.browser()
     sign_in(browser, PASSWORD)
     world.registry.down = world.training.down = world.evaluation.down = world.inference.down = True
+    world.auditing.down = True
     answer = browser.get(path)
     assert answer.status_code == 200
     assert "could not be asked." in answer.text
@@ -219,3 +222,9 @@ def test_a_fault_of_ours_shows_no_traceback() -> None:
     assert "INTERNAL" in answer.text
     assert "Traceback" not in answer.text
     assert answer.headers["x-frame-options"] == "DENY"
+
+
+def test_erasures_say_for_whom_they_wait_and_show_the_signed_receipt() -> None:
+    text = World().signed_in().get("/erasures").text
+    assert "inference, training" in text and "court-order" in text
+    assert "ab12" in text

@@ -108,6 +108,9 @@ class FakeLibrary:
             raise FailedPrecondition("WRONG_BASE", "The adapter was trained on another base.")
         return Path("/adapters") / adapter.digest
 
+    def drop(self, digest: str) -> bool:
+        return False
+
 
 class Kept:
     """Keeps what is stated; `down` makes it fail like a lost broker."""

@@ -1,5 +1,8 @@
 """Taking documents in, without stores."""
 
+import hashlib
+from typing import Any
+
 import pytest
 
 from services.ingestion.domain import (
@@ -11,17 +14,21 @@ from services.ingestion.domain import (
     Parsed,
     Reason,
     Receipt,
+    Reference,
     Refused,
     Submission,
     malformed,
 )
-from services.ingestion.handlers import Intake, take_in
-from tests.unit.ingestion.fakes import make_intake, make_receipt
+from services.ingestion.handlers import FETCH_PAUSES, Intake, take_in, withdraw
+from tailor.errors import Unavailable
+from tests.unit.ingestion.fakes import MemoryFetcher, make_intake, make_receipt, make_withdrawals
 
 LABELS = Labels("wiki", "risk", "internal")
 
 
-def submit(intake: Intake, key: str, external_id: str, content: File | Parsed, kind: Kind = Kind.DOCUMENT) -> Outcome:
+def submit(
+    intake: Intake, key: str, external_id: str, content: File | Reference | Parsed, kind: Kind = Kind.DOCUMENT
+) -> Outcome:
     return take_in(intake, make_receipt(key, Submission(external_id, kind, LABELS, content)))
 
 
@@ -110,3 +117,75 @@ def test_an_example_keeps_its_prompt() -> None:
     outcome = submit(intake, "1", "example-1", file, Kind.EXAMPLE)
     assert isinstance(outcome, Accepted) and outcome.kind is Kind.EXAMPLE
     assert quarantine.written[0][2] == Parsed("To: all.\n", "json", "Write a memo.")
+
+
+def away() -> Unavailable:
+    return Unavailable("HOST_UNAVAILABLE", "The host did not answer.")
+
+
+def test_a_referenced_file_is_taken_in_like_any_other() -> None:
+    uri = "https://files.example.com/memo.md"
+    digest = hashlib.sha256(b"# Memo").hexdigest()
+    intake, catalogue, _ = make_intake(fetcher=MemoryFetcher({uri: File(b"# Memo", "memo.md", "text/markdown")}))
+    outcome = submit(intake, "1", "memo-7", Reference(uri, sha256=digest.upper(), size_bytes=6))
+    assert isinstance(outcome, Accepted) and outcome.format == "md"
+    again = submit(intake, "1", "memo-7", Reference(uri))
+    assert again == outcome and catalogue.stated == [outcome, outcome]
+
+
+@pytest.mark.parametrize("said", [{"sha256": "0" * 64}, {"size_bytes": 5}, {"size_bytes": 0}])
+def test_other_bytes_than_those_announced_are_refused(said: dict[str, Any]) -> None:
+    uri = "s3://papers/memo.md"
+    intake, _, quarantine = make_intake(fetcher=MemoryFetcher({uri: File(b"# Memo", "memo.md")}))
+    outcome = submit(intake, "1", "memo-7", Reference(uri, **said))
+    assert isinstance(outcome, Refused) and outcome.reason == Reason.CORRUPT
+    assert quarantine.written == []
+
+
+def test_a_reference_that_announces_too_much_is_not_even_fetched() -> None:
+    fetcher = MemoryFetcher()
+    intake, _, _ = make_intake(fetcher=fetcher, max_file_bytes=1_000)
+    outcome = submit(intake, "1", "memo-7", Reference("s3://papers/memo.md", size_bytes=1_001))
+    assert isinstance(outcome, Refused) and outcome.reason == Reason.TOO_LARGE
+    assert fetcher.asked == []
+
+
+def test_a_host_that_does_not_answer_for_now_is_asked_again() -> None:
+    uri, pauses = "https://files.example.com/memo.md", list[float]()
+    fetcher = MemoryFetcher({uri: File(b"# Memo", "memo.md")}, *(away() for _ in FETCH_PAUSES))
+    intake, _, _ = make_intake(fetcher=fetcher, sleep=pauses.append)
+    assert isinstance(submit(intake, "1", "memo-7", Reference(uri)), Accepted)
+    assert pauses == list(FETCH_PAUSES)
+
+
+def test_a_host_that_never_answers_is_given_up() -> None:
+    fetcher = MemoryFetcher({}, *(away() for _ in range(9)))
+    intake, _, _ = make_intake(fetcher=fetcher)
+    outcome = submit(intake, "1", "memo-7", Reference("https://files.example.com/memo.md"))
+    assert isinstance(outcome, Refused)
+    assert (outcome.reason, outcome.labels) == (Reason.UNREACHABLE, LABELS)
+    assert len(fetcher.asked) == len(FETCH_PAUSES) + 1
+
+
+def test_a_withdrawal_waits_for_the_registry_and_asks_once() -> None:
+    intake, catalogue, _ = make_intake()
+    withdrawals, erasure = make_withdrawals(catalogue)
+    first = submit(intake, "1", "memo-7", note("One text."))
+    receipt = Receipt("2", "sub_2", "doc_spare", lambda: "memo-7")
+    erasure.down = True
+    with pytest.raises(Unavailable):
+        withdraw(withdrawals, receipt)
+    erasure.down = False
+    assert withdraw(withdrawals, receipt) is None
+    assert withdraw(withdrawals, receipt) is None
+    assert erasure.requests == {"sub_2": first.document_id}
+
+
+def test_a_withdrawal_of_nothing_is_told_again_alike() -> None:
+    _, catalogue, _ = make_intake()
+    withdrawals, erasure = make_withdrawals(catalogue)
+    receipt = Receipt("2", "sub_2", "doc_spare", lambda: "memo-7")
+    first = withdraw(withdrawals, receipt)
+    assert first is not None and first.reason == Reason.UNKNOWN_DOCUMENT
+    assert withdraw(withdrawals, receipt) == first
+    assert catalogue.stated == [first, first] and erasure.requests == {}

@@ -5,14 +5,25 @@ from collections.abc import Iterator
 
 import pytest
 
+from services.ingestion.adapters.formats.read import read
 from services.ingestion.adapters.parse import Limits, ParserPool
 from services.ingestion.domain import File, Reason, Rejected
+from tests.unit.ingestion.compound import make_msg
+from tests.unit.ingestion.test_attachments import make_mail, make_pptx, make_xlsx
+from tests.unit.ingestion.test_formats import make_docx, make_pdf
 
 MEMORY = 1536 * 2**20
 
 
 @pytest.fixture
 def pool() -> Iterator[ParserPool]:
+    parsers = ParserPool(Limits(wall_seconds=20, cpu_seconds=20, memory_bytes=MEMORY), 1)
+    yield parsers
+    parsers.close()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[ParserPool]:
     parsers = ParserPool(Limits(wall_seconds=20, cpu_seconds=20, memory_bytes=MEMORY), 1)
     yield parsers
     parsers.close()
@@ -46,6 +57,41 @@ def test_a_child_that_needs_too_much_memory_costs_one_document() -> None:
             parsers.parse(File(b"x" * (150 * 2**20), "a.txt"))
         assert caught.value.reason in (Reason.TOO_LARGE, Reason.CORRUPT)
         assert parsers.parse(File(b"small", "a.txt")).text == "small\n"
+    finally:
+        parsers.close()
+
+
+FORMATS = {
+    "a.txt": lambda: "Der Prüfer hält das für nötig.".encode("cp1252"),
+    "a.html": lambda: b"<h1>Words</h1>",
+    "a.json": lambda: b'{"a": [1]}',
+    "a.csv": lambda: b"a,b\n1,2\n",
+    "a.eml": lambda: make_mail(memo_docx=make_docx(), paper_pdf=make_pdf()).as_bytes(),
+    "a.docx": make_docx,
+    "a.pptx": make_pptx,
+    "a.xlsx": make_xlsx,
+    "a.pdf": make_pdf,
+    "a.msg": lambda: make_msg({"subject": "Words", "body": "Words."}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_locked_in_child_reads_as_an_open_process_does(shared: ParserPool, name: str) -> None:
+    file = File(FORMATS[name](), name)
+    assert shared.parse(file) == read(file)
+
+
+def test_a_small_file_is_granted_less_processor_time_than_a_large_one() -> None:
+    limits = Limits(wall_seconds=60, cpu_seconds=45, memory_bytes=MEMORY)
+    assert [limits.cpu_seconds_for(size) for size in (0, 100_000, 20 * 2**20)] == [2, 6, 45]
+
+
+def test_a_text_longer_than_granted_is_refused_in_the_child() -> None:
+    parsers = ParserPool(Limits(wall_seconds=20, cpu_seconds=20, memory_bytes=MEMORY, max_chars=100), 1)
+    try:
+        with pytest.raises(Rejected) as caught:
+            parsers.parse(File(b"words " * 100, "a.txt"))
+        assert caught.value.reason == Reason.TOO_LARGE
     finally:
         parsers.close()
 

@@ -136,7 +136,7 @@ class MemoryRepository:
     def lesson(self, key: str) -> Lesson | None:
         return self.lessons.get(key)
 
-    def keep_lesson(self, key: str, lesson: Lesson) -> None:
+    def keep_lesson(self, key: str, lesson: Lesson, document_id: str) -> None:
         self.lessons.setdefault(key, lesson)
 
 

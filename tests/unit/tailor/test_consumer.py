@@ -6,7 +6,7 @@ import pytest
 
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.errors import InvalidArgument, Unavailable
-from tailor.events.consumer import DEAD_LETTERS, MAX_ATTEMPTS, MAX_DEAD_LETTERS_IN_A_ROW, Consumer, Handler
+from tailor.events.consumer import DEAD_LETTERS, MAX_ATTEMPTS, MAX_DEAD_LETTERS_IN_A_ROW, Consumer, Handler, _Rebalances
 from tailor.events.envelope import Event, decode
 from tailor.events.memory import MemoryProducer
 from tailor.settings import KafkaSettings
@@ -102,3 +102,13 @@ def test_a_stop_between_two_attempts_leaves_the_event_uncommitted() -> None:
         raise Unavailable("DATABASE_UNAVAILABLE", "down")
 
     assert not _consumer(handler, MemoryProducer()).handle(_event(), stop)
+
+
+def test_a_joining_that_goes_on_no_more_is_overdue_until_partitions_are_given() -> None:
+    rebalances = _Rebalances(patience_seconds=0.0)
+    assert rebalances.overdue
+    rebalances.on_partitions_assigned([])
+    assert not rebalances.overdue
+    rebalances.on_partitions_revoked([])
+    assert rebalances.overdue
+    assert not _Rebalances().overdue

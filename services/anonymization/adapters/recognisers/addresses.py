@@ -3,18 +3,62 @@
 import re
 from collections.abc import Iterator
 
+from faker.providers.address.en_GB import Provider as British
+from faker.providers.address.en_US import Provider as American
+
 from services.anonymization.adapters.lexicon import Lexicon
 from services.anonymization.domain import Finding
 
 ADDRESS = "ADDRESS"
 CAP = r"(?:[^\W\d_a-zß-öø-ÿ][\w'’.-]*)"
+# A full stop within a street is an abbreviation, or the end of another sentence.
+STREET_WORD = r"(?:[^\W\d_a-zß-öø-ÿ](?:[\w'’-]*|\w{0,2}\.))"
+TOWN = r"(?:[^\W\d_a-zß-öø-ÿ](?:[\w'’/-]|\.(?=-))*|St\.|Bad|b\.|a\.)"
+STATES = (
+    r"(?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|GU|K[SY]|LA|M[ADEINOPST]|N[CDEHJMVY]|O[HKR]|P[AR]|AA|AE|AP"
+        r"|AS|VI|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]"
+    r"|Alabama|Alaska|Arizona|Arkansas|California|Colorado|Connecticut|Delaware|Florida|Georgia|Hawaii"
+        r"|Idaho|Illinois|Indiana|Iowa|Kansas|Kentucky|Louisiana|Maine"
+    r"|Maryland|Massachusetts|Michigan|Minnesota|Mississippi|Missouri|Montana|Nebraska|Nevada"
+        r"|New Hampshire|New Jersey|New Mexico|New York|North Carolina"
+    r"|North Dakota|Ohio|Oklahoma|Oregon|Pennsylvania|Rhode Island|South Carolina|South Dakota|Tennessee"
+        r"|Texas|Utah|Vermont|Virginia|Washington|West Virginia|Wisconsin|Wyoming)"
+)  # fmt: skip
 CODE = re.compile(
-    r"(?P<gb>\b[A-Z]{1,2}\d[A-Z\d]?\s\d[A-Z]{2}\b)|(?P<ie>\b[A-Z]\d[\dW]\s[A-Z\d]{4}\b)|(?P<us>\b[A-Z]{2}\s\d{5}(?:-\d{4})?\b)"
-    rf"|(?P<eu>\b(?:[A-Z]{{1,2}}-)?\d{{4,5}}\s{CAP}(?:\s(?:am|an|im|in|der|den|dem|la|le|les|de|du|sur|sous|en|bei|{CAP}))*)"
+    r"(?P<gb>\b(?:GIR ?0AA|[A-Z]{1,2}\d[A-Z\d]?\s?\d[ABD-HJLNP-UW-Z]{2})\b)|(?P<ie>\b[A-Z]\d[\dW]\s[A-Z\d]{4}\b)"
+    rf"|(?P<us>\b{STATES},?\s\d{{5}}(?:-\d{{4}})?\b)"
+    rf"|(?P<eu>\b(?:[A-Z]{{1,2}}-)?\d{{4,5}}[ \t]{TOWN}(?:[ \t](?:am|an|im|in|der|den|dem|la|le|les|de|du|sur|sous|en|bei|{TOWN}))*)"
 )
-SEPARATOR = re.compile(r",\s*|[ \t]*\n[ \t]*")
-MAX_SEGMENTS = 6
-WORD = re.compile(r"[\w'’.-]+")
+POSTCODE = re.compile(r"\b[A-PR-UWYZ][A-HK-Y]?\d[A-HJKPSTUW\d]? \d[ABD-HJLNP-UW-Z]{2}\b")
+SEPARATOR = re.compile(r",[ \t]*\n?[ \t]*|[ \t]*\n[ \t]*|[ \t]+[·|][ \t]+")
+BEFORE_CODE = re.compile(r" (?=[A-Z]{1,2}\d|\d{5}\b|#|Apt|Unit|Suite|Ste)")
+MAX_SEGMENTS = 7
+MAX_CHARS = 200
+WORD = re.compile(r"[\w'’./-]*\w")
+UNIT = (
+    r"(?:Flat|Unit|Suite|Ste|Apartment|Apt|Room|Rm|Floor|Fl|Level|Studio|Penthouse|Block|Building|Bldg|Lot"
+    r"|Bay|Plot|Gate|Bât|Appt?|Wohnung|Whg|#)\.?\s?[\w/-]{1,6}|#\s?\w{1,5}|\d{1,2}(?:st|nd|rd|th) [Ff]loor"
+    r"|\d{1,2}\. (?:OG|Stock|Etage)"
+)
+BOX = re.compile(
+    (
+        r"\b(?:P\.?\s?O\.?\s?Box|Post Office Box|Private Bag|Postfach"
+        r"|Boîte Postale)\s(?:no\.? )?\d[\d ]{0,6}\d\b|\bB\.?P\.? \d{1,5}(?=,? ?\n?\d{5} )"
+        r"|\bP\.?\s?O\.?\s?Box\s\d+\b"
+    ),
+    re.IGNORECASE,
+)
+DIRECTION = r"(?:N|S|E|W|NE|NW|SE|SW|North|South|East|West)\.?"
+ARTICLES = ("Am", "An", "Im", "Zum", "Zur", "Auf", "The")
+COUNTRY = (
+    r"(?:United Kingdom|UK|U\.K\.|England|Scotland|Wales|Northern Ireland|Ireland|USA|U\.S\.A\."
+    r"|United States(?: of America)?|Germany|Deutschland|France|Austria|Österreich|Switzerland|Schweiz)"
+)
+PART = re.compile(
+    rf"(?P<unit>{UNIT})(?=[,.\n;]|$)|(?P<country>{COUNTRY})\b|(?P<state>{STATES})(?:,?\s\d{{5}}(?:-\d{{4}})?)?\b(?=[,.\n;)\s]|$)"
+    rf"|(?P<town>{CAP}(?:[ -](?:{CAP}|upon|on|under|in|the|le|la|les|am|an|der|sur"
+    rf"|of)){{0,3}})(?=[ \t]*(?:[,\n|·;)]|\.(?:\s|$)|$|\s[A-Z]{{1,2}}\d))"
+)
 
 
 class Addresses:
@@ -22,27 +66,57 @@ class Addresses:
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
-        streets = "|".join(sorted(lexicon.lists["streets"], key=len, reverse=True))
-        after = "|".join(sorted(lexicon.lists["streets_after_number"], key=len, reverse=True))
-        self._bare = re.compile(
-            rf"\b(?:(?:Flat|Unit|Suite|Apartment|Apt)\s\w{{1,4}},\s)?\d{{1,4}}[A-Za-z]?(?:\s{CAP}){{1,3}}\s(?i:{streets})\b"
-            rf"|\b\d{{1,4}}(?:\s?bis)?,?\s(?:{after})\s(?:(?:de|du|des|la|le|les|d['’]|l['’])\s?)*{CAP}(?:[\s-]{CAP})*"
+        streets = "|".join(
+            form
+            for word in sorted(lexicon.lists["streets"], key=len, reverse=True)
+            for form in (word.title(), word.upper())
         )
+        after = "|".join(sorted(lexicon.lists["streets_after_number"], key=len, reverse=True))
+        number = r"\d{1,5}(?:[A-Za-z]|[-–/]\d{1,4})?"
+        self._bare = re.compile(
+            rf"\b(?:{UNIT},?[ \n])?(?<![£$€.,\d]){number}(?:,?[ ]{DIRECTION})?(?:[ ](?:{STREET_WORD}|\d{{1,3}}(?:st|nd|rd"
+            rf"|th))){{1,4}}?[ ](?:{streets})\b\.?(?!['’])(?:[ ]{DIRECTION}(?![\w]))?"
+            rf"|\b\d{{1,4}}(?:\s?(?:bis|ter|quater)\b)?,?\s(?i:{after})\s(?:(?:de|du|des|la|le|les|d['’]|l['’]"
+            rf"|aux?)\s?)*{CAP}(?:[\s-](?:(?:de|du|des|la|le|les|et)\s)*{CAP})*"
+        )
+        rare = sorted({word.title() for provider in (British, American) for word in provider.street_suffixes})
+        ends = "|".join([*rare, *(rf"{word.lower()}(?=[ \t]*[,\n])" for word in rare)])
+        self._rare = re.compile(rf"\b(?:{UNIT},?[ \n])?{number}[ ](?P<named>{CAP})(?:[ ]{CAP})?[ ](?:{ends})\b")
         before = "|".join(sorted(lexicon.lists["streets_before_number"], key=len, reverse=True))
-        self._german = re.compile(rf"\b[^\W\d_a-z]\w*(?:[ -]{CAP})*?(?:[ -])?(?i:{before})\.?\s\d{{1,4}}\s?[a-z]?\b")
+        self._german = re.compile(
+            rf"\b(?:[^\W\d_a-z][\w-]*?(?:{before})|(?:(?:Am|An|Im|In|Auf|Zum|Zur|Unter|Hinter|Alte[rs]?|Neue[rs]?"
+            rf"|Große[rs]?|Kleine[rs]?|Obere[rs]?|Untere[rs]?|Lange|{CAP})[ -](?:(?:der|dem|den"
+            rf"|die)[ ])?){{1,3}}(?i:{before}))\.?\s\d{{1,4}}\s?[a-z]?(?:[-–/]\d{{1,4}}[a-z]?)?(?![\w])"
+        )
 
     def find(self, text: str) -> list[Finding]:
         """Addresses; a street without a town counts where it has a number."""
-        findings = [finding for match in CODE.finditer(text) if (finding := self._around(text, match)) is not None]
-        for pattern in (self._bare, self._german):
-            findings += [Finding(match.start(), match.end(), ADDRESS, 0.8) for match in pattern.finditer(text)]
-        return findings
+        if not any(map(str.isdigit, text)):
+            return []
+        places = [place for match in CODE.finditer(text) if (place := self._around(text, match)) is not None]
+        for pattern in (self._bare, self._german, BOX):
+            places += [(match.start(), self._onwards(text, match.end())) for match in pattern.finditer(text)]
+        places += [
+            (match.start(), self._onwards(text, match.end()))
+            for match in self._rare.finditer(text)
+            if self._lexicon.given(match["named"]) is not None or self._lexicon.is_surname(match["named"])
+        ]
+        joined = _joined(places)
+        alone = [
+            Finding(match.start(), match.end(), ADDRESS, 0.6)
+            for match in POSTCODE.finditer(text)
+            if not any(start <= match.start() < end for start, end in joined)
+        ]
+        return [*(Finding(start, end, ADDRESS, 0.97) for start, end in joined), *alone]
 
-    def _around(self, text: str, code: re.Match[str]) -> Finding | None:
+    def _around(self, text: str, code: re.Match[str]) -> tuple[int, int] | None:
         """Go back from a postcode, segment by segment, while they look like parts of an address."""
         start = None
         street = False
         for begin, end in self._segments(text, code.start()):
+            if code["gb"] and self._is_upper_line(text, begin, end):
+                start, street = begin, True
+                continue
             tail = self._tail(text[begin:end])
             if tail is None and end > begin:
                 break
@@ -54,13 +128,21 @@ class Addresses:
             street = street or self._is_street(words)
             if tail:
                 break
-        if start is None or not (street or (code["gb"] and "," in text[start : code.start()])):
-            return None
-        return Finding(start, self._end(text, code), ADDRESS, 0.97)
+        enough = street or (code["gb"] and "," in text[start : code.start()]) if start is not None else False
+        return (start, self._end(text, code)) if start is not None and enough else None
+
+    def _is_upper_line(self, text: str, begin: int, end: int) -> bool:
+        """True for `12 Isaac tunnel` by itself on a line above a British postcode."""
+        alone = (begin == 0 or text[begin - 1] == "\n") and text[end : end + 1] == "\n"
+        return (
+            alone
+            and re.fullmatch(rf"(?:{UNIT}[ ,]?)?(?:\d{{1,4}}[A-Za-z]? )?{CAP} [a-z]{{3,12}}", text[begin:end])
+            is not None
+        )
 
     def _segments(self, text: str, end: int) -> Iterator[tuple[int, int]]:
         """Stretches between commas and line ends, from right to left."""
-        floor = max(0, end - 160)
+        floor = max(0, end - MAX_CHARS)
         breaks = [(match.start(), match.end()) for match in SEPARATOR.finditer(text, floor, end)]
         for _ in range(MAX_SEGMENTS):
             begin = breaks[-1][1] if breaks else floor
@@ -75,20 +157,70 @@ class Addresses:
         for match in reversed(list(WORD.finditer(segment))):
             word = match[0]
             if word[0].isupper() or word[0].isdigit() or self._lexicon.has("streets_after_number", word):
-                if self._lexicon.has("never", word) or re.search(r"[.:;!?()]", segment[match.end() : match.end() + 1]):
+                if (self._lexicon.has("never", word) and word not in ARTICLES) or re.search(
+                    r"[:;!?()]|\.\s", segment[match.end() : match.end() + 2]
+                ):
                     break
                 begin = match.start()
-            elif not self._lexicon.has("address_words", word):
+            elif self._ends_before(word, "" if begin is None else segment[begin:]):
                 break
         return begin
 
+    def _ends_before(self, word: str, rest: str) -> bool:
+        """True for a small word that no address holds, and for the `of` before one."""
+        small = self._lexicon.has("address_words", word) or word in ("bis", "ter")
+        return not small or (word == "of" and any(map(str.isdigit, rest)))
+
+    def _onwards(self, text: str, end: int) -> int:
+        """Go on from a street while units, towns, postcodes and countries follow; a town counts where the rest needs it."""
+        sure = end
+        for _ in range(MAX_SEGMENTS):
+            separator = SEPARATOR.match(text, end) or BEFORE_CODE.match(text, end)
+            if separator is None:
+                break
+            code = CODE.match(text, separator.end())
+            if code is not None:
+                return self._onwards(text, self._end(text, code)) if not code["us"] else code.end()
+            part = PART.match(text, separator.end())
+            if part is None or self._is_no_town(part):
+                break
+            end = part.end()
+            if part["town"] is None or self._lexicon.has("places", part["town"]) or self._is_last(text, part):
+                sure = end
+        return sure
+
+    def _is_no_town(self, part: re.Match[str]) -> bool:
+        words = WORD.findall(part["town"] or "")
+        lists = (
+            "never",
+            "departments",
+            "products",
+            "titles",
+            "titles_male",
+            "titles_female",
+            "person_labels",
+            "kinds_last",
+        )
+        return any(self._lexicon.has(each, word) for word in words for each in lists) or any(
+            self._lexicon.is_common_given(word) for word in words
+        )
+
+    def _is_last(self, text: str, part: re.Match[str]) -> bool:
+        """A strange word on the same line before the line's or the cell's end is a town."""
+        words = WORD.findall(part["town"])
+        on_line = "\n" not in text[max(0, part.start() - 2) : part.start()]
+        return on_line and len(words) <= 2 and not all(self._lexicon.is_plain(word) for word in words)
+
     def _is_street(self, words: list[str]) -> bool:
         numbered = any(word[0].isdigit() for word in words)
-        lists = ("streets", "streets_after_number")
-        named = any(self._lexicon.has(each, word) for each in lists for word in words[1:] or words)
+        named = any(self._lexicon.has("streets", word) for word in words[1:] or words) or any(
+            self._lexicon.has("streets_after_number", word) for word in words
+        )
         return (numbered and len(words) > 1) or named
 
     def _is_building(self, words: list[str]) -> bool:
+        if words and all(word[0].isdigit() or word in ("bis", "ter") for word in words):
+            return len(words) <= 2
         return any(self._lexicon.has("buildings", word) for word in words) or (
             len(words) <= 4 and any(self._lexicon.has("streets", word) for word in words)
         )
@@ -99,6 +231,17 @@ class Addresses:
             return code.end()
         town = code[0].split("\n")[0].rstrip()
         words = town.split()
-        while len(words) > 2 and not words[-1][0].isupper():
+        while len(words) > 2 and (not words[-1][0].isupper() or self._lexicon.has("never", words[-1])):
             words.pop()
         return code.start() + len(town[: town.rindex(words[-1]) + len(words[-1])].rstrip(".'’"))
+
+
+def _joined(places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Places that touch become one."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(places):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined

@@ -1,9 +1,10 @@
 """What the language model takes for names, held against the lexicon: a small model calls many a plain word a firm."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from services.anonymization.adapters.lexicon import Lexicon
-from services.anonymization.adapters.recognisers.tokens import Token, is_heading, starts_sentence, tokenise
+from services.anonymization.adapters.recognisers.tokens import Token, is_heading, is_space, starts_sentence, tokenise
 from services.anonymization.domain import Finding
 
 TYPES = {
@@ -18,6 +19,9 @@ TYPES = {
     "DATE_TIME": "DATE_TIME",
     "DATE": "DATE_TIME",
 }
+# After these, one capitalised word is a defined term of a contract.
+DETERMINERS = ("the", "a", "an", "any", "each", "such", "this", "every")
+NOT_STRANGE = ("never", "departments", "not_names", "products", "places")
 
 
 class LanguageModel:
@@ -26,11 +30,16 @@ class LanguageModel:
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
 
-    def may_find(self, text: str) -> bool:
-        """True where some word could be believed to be a name."""
+    def may_find(self, text: str, found: Iterable[Finding]) -> bool:
+        """True where some word that nothing has found yet could be believed to be a name."""
+        if is_heading(text):
+            return False
         tokens = tokenise(text)
-        return not is_heading(text) and any(
-            self._is_strange(token, tokens, index, "PERSON") for index, token in enumerate(tokens)
+        covered = [(each.start, each.end) for each in found]
+        return any(
+            self._is_strange(token, tokens, index, "PERSON")
+            and not any(start <= token.start < end for start, end in covered)
+            for index, token in enumerate(tokens)
         )
 
     def find(self, text: str, entities: Any) -> list[Finding]:
@@ -53,7 +62,7 @@ class LanguageModel:
                 findings.append(Finding(entity.start_char, entity.end_char, kind, 0.2))
         return findings
 
-    def _name(self, tokens: list[Token], inside: list[tuple[int, Token]], kind: str) -> Finding | None:
+    def _name(self, tokens: Sequence[Token], inside: list[tuple[int, Token]], kind: str) -> Finding | None:
         while inside and (
             not inside[0][1].is_capitalised
             or (
@@ -69,9 +78,19 @@ class LanguageModel:
             return None
         if not any(self._is_strange(token, tokens, index, kind) for index, token in inside):
             return None
+        words = [token.bare for _, token in inside if token.is_capitalised and not token.is_initial]
+        if all(map(self._lexicon.is_plain, words)) and not all(map(self._is_name, words)):
+            return None
+        first = inside[0][0]
+        defined = first > 0 and is_space(tokens[first].gap) and tokens[first - 1].text.lower() in DETERMINERS
         if kind == "CLIENT" and len(inside) == 1 and inside[0][1].text.isupper():
             return None
+        if defined and len(inside) == 1 and not self._is_name(inside[0][1].bare):
+            return None
         return Finding(inside[0][1].start, inside[-1][1].bare_end, kind, 0.4)
+
+    def _is_name(self, word: str) -> bool:
+        return self._lexicon.is_surname(word) or self._lexicon.given(word) is not None
 
     def _is_common(self, token: Token) -> bool:
         return (
@@ -80,9 +99,9 @@ class LanguageModel:
             or self._lexicon.is_plain(token.bare)
         )
 
-    def _is_strange(self, token: Token, tokens: list[Token], index: int, kind: str) -> bool:
+    def _is_strange(self, token: Token, tokens: Sequence[Token], index: int, kind: str) -> bool:
         word = token.bare
-        if not token.is_capitalised or self._lexicon.has("never", word) or self._lexicon.has("departments", word):
+        if not token.is_capitalised or any(self._lexicon.has(each, word) for each in NOT_STRANGE):
             return False
         if not self._lexicon.is_plain(word):
             return True

@@ -1,24 +1,50 @@
-"""Values that have a form: mails, phones, accounts, cards, national ids, network addresses, dates of birth, codes."""
+"""Values that have a form: mails, accounts, cards, national ids, network addresses, coordinates, dates of birth, codes."""
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-import phonenumbers
-
+from services.anonymization.adapters.recognisers.checks import (
+    digits,
+    is_iban,
+    is_insee,
+    is_luhn,
+    is_network_address,
+    is_nhs,
+    is_pension_number,
+    is_pesel,
+    is_place,
+    is_steuer_id,
+)
 from services.anonymization.domain import Finding
 
-MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
+__all__ = ["DATE", "Pattern", "Patterns", "digits", "is_iban", "is_luhn"]
+
+MONTHS = (
+    "Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?"
+    "|Januar|Jänner|Februar|März|Mai|Juni|Juli|Oktober|Dezember|janvier|février|mars|avril|mai|juin"
+    "|juillet|août|septembre|octobre|novembre|décembre"
+)
 DATE = (
-    rf"(?:\d{{1,2}}(?:st|nd|rd|th)? (?:{MONTHS}),? \d{{4}}|(?:{MONTHS}) \d{{1,2}},? \d{{4}}"
-    r"|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{4}-\d{2}-\d{2})"
+    rf"(?:\d{{1,2}}(?:st|nd|rd|th|er|\.)?[ -](?:of )?(?:{MONTHS})\.?,?[ -]\d{{2,4}}|(?:{MONTHS})\.? \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}}"
+    r"|\d{1,2}[./-]\d{1,2}[./-]\d{4}|\d{1,2}[./-]\d{1,2}[./-]\d{2}|\d{4}[-/.]\d{2}[-/.]\d{2})(?!\d)"
 )
 BORN_WORDS = (
-    r"\bborn|\bd\.?o\.?b\.?|\bdate of birth|\bbirth ?date|\bbirthday|\bn(?:é|ée) le|\bgeboren|\bgeb\.|(?<=, )b\."
+    r"\bborn|\bd\.?\s?o\.?\s?b\b\.?|\bdate[ -]of[ -]birth|\bbirth[ -]?date|\bbirthdays?|\bdate de naissance"
+    r"|\bn(?:é|ée) le|\bgeboren|\bgeb\.|(?<=, )b\."
+    r"|\bgeburtsdatum|\bgeburtstag|\*(?= ?\d)"
 )
-BORN = re.compile(rf"(?i:(?:{BORN_WORDS})(?!\w))[^.\n]{{0,40}}?(?P<date>{DATE})")
-DOB_AFTER = re.compile(rf"(?P<date>{DATE})(?= ?\((?:date of birth|DOB|birthday)\))")
-REGIONS = ("GB", "US", "DE", "FR")
+BORN = re.compile(rf"(?i:(?:{BORN_WORDS})(?!\w))[^.\n]{{0,60}}?(?P<date>(?i:{DATE}))")
+BORN_LATER = re.compile(rf"(?P<date>(?i:{DATE}))[^.\n]{{0,30}}?\s(?:geboren|né(?:e)? à)(?!\w)")
+DOB_AFTER = re.compile(rf"(?P<date>(?i:{DATE}))(?= ?\((?i:date of birth|dob|d\.o\.b\.?|birthday|geburtsdatum)\))")
+HEX6 = re.compile(
+    r"(?<![\w:])[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:]*(?:\d{1,3}(?:\.\d{1,3}){3})?(?:/\d{1,3})?(?![\w:])"
+)
+CARD = re.compile(
+    r"(?:3[47]\d{13}|3[0689]\d{12}|(?:1800|2131|35\d\d)\d{11,12}|4\d{12}(?:\d{3}){0,2}|5[1-5]\d{14}|2[2-7]\d{14}|(?:5[06-8]|6)\d{10,17})"
+)
+CAPS2 = "[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]"
 
 
 @dataclass(frozen=True)
@@ -31,55 +57,49 @@ class Pattern:
     check: Callable[[str], bool] = lambda _: True
 
 
-def digits(value: str) -> str:
-    """The digits alone."""
-    return "".join(letter for letter in value if letter.isdigit())
+def is_card(value: str) -> bool:
+    """True for a payment card's number: its length, its first digit, its check."""
+    plain = digits(value)
+    return CARD.fullmatch(plain) is not None and is_luhn(plain)
 
 
-def is_luhn(value: str) -> bool:
-    """The check of payment cards."""
-    numbers = [int(digit) for digit in reversed(digits(value))]
-    return (
-        sum(number if place % 2 == 0 else sum(divmod(number * 2, 10)) for place, number in enumerate(numbers)) % 10 == 0
-    )
+def is_version_6(value: str) -> bool:
+    """True for an IPv6 address of more than a few characters; a time of day is none."""
+    try:
+        ipaddress.ip_interface(value)
+    except ValueError:
+        return False
+    return len(value) > len("::ffff") and any(letter.isdigit() for letter in value)
 
 
-def is_iban(value: str) -> bool:
-    """The check of account numbers (ISO 7064 mod 97)."""
-    plain = "".join(value.split()).upper()
-    return int("".join(str(int(letter, 36)) for letter in plain[4:] + plain[:4])) % 97 == 1
-
-
-def is_pesel(value: str) -> bool:
-    """The check of Polish national ids."""
-    weights = (1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1)
-    return sum(weight * int(digit) for weight, digit in zip(weights, value, strict=True)) % 10 == 0
-
-
-def is_insee(value: str) -> bool:
-    """The check of French national ids."""
-    plain = "".join(value.split())
-    return int(plain[13:]) == 97 - int(plain[:13]) % 97
-
-
-def is_address(value: str) -> bool:
-    """True where every part of a network address is a byte."""
-    return all(int(part) < 256 for part in value.split("/", maxsplit=1)[0].split("."))
-
-
-FIXED = (
-    Pattern("EMAIL_ADDRESS", re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]*\w@[\w-]+(?:\.[\w-]+)+"), 1.0),
-    Pattern("IBAN", re.compile(r"\b[A-Z]{2}\d{2}(?:\s?[A-Z\d]{4}){2,7}(?:\s?[A-Z\d]{1,3})?\b"), 1.0, is_iban),
-    Pattern("CREDIT_CARD", re.compile(r"\b(?:\d{4}[ -]?){3}\d{4}\b|\b3[47]\d{2}[ -]?\d{6}[ -]?\d{5}\b"), 0.99, is_luhn),
-    Pattern("IP_ADDRESS", re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?:/\d{1,2})?(?![\d.]*\d)"), 0.95, is_address),
-    Pattern("IP_ADDRESS", re.compile(r"\b(?:[0-9a-fA-F]{1,4}:){3,7}(?::?[0-9a-fA-F]{1,4}){1,5}\b"), 0.95),
-    Pattern("IP_ADDRESS", re.compile(r"\b(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}\b"), 0.95),
-    Pattern("NATIONAL_ID", re.compile(r"\b[A-CEGHJ-PQR-TW-Z][A-CEGHJ-NPQR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b"), 0.98),
-    Pattern("NATIONAL_ID", re.compile(r"\b(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}\b"), 0.9),
-    Pattern("NATIONAL_ID", re.compile(r"\b\d{11}\b"), 0.9, is_pesel),
-    Pattern("NATIONAL_ID", re.compile(r"\b[12] ?\d{2} ?\d{2} ?\d{2} ?\d{3} ?\d{3} ?\d{2}\b"), 0.95, is_insee),
+DECIMAL = re.compile(r"(?<![\w.])-?\d{1,2}\.\d{3,8}°?\s?[,;]\s?-?\d{1,3}\.\d{3,8}(?![\w.]*\d)")
+ANGLE = (
+    r"-?\d{1,3}(?:[.,]\d+)?\s?°\s?(?:\d{1,2}(?:\.\d+)?\s?['′’]\s?)?"
+    r"(?:\d{1,2}(?:[.,]\d+)?\s?(?:[\"″”]|'')\s?)?[NSEWO]"
 )
-INTERNATIONAL = re.compile(r"(?<![\w+])(?:\+|00)[1-9]\d{0,2}(?:[ \t\n.()/-]{0,2}\d){6,12}(?!\w)")
+DEGREES = re.compile(rf"{ANGLE}(?:\s?[,;/]?\s?{ANGLE})?(?!\w)")
+VERSION_4 = re.compile(r"(?<![\d.])(?<!ersion )(?<!v)(?:\d{1,3}\.){3}\d{1,3}(?:/\d{1,2})?(?![\d.]*\d)")
+FIXED = (
+    Pattern("EMAIL_ADDRESS", re.compile(r"(?<!\w)\w[\w.!#$%&'*+/?^`{|}~-]{0,64}@[\w-]+(?:\.[\w-]+)+"), 1.0),
+    Pattern("EMAIL_ADDRESS", re.compile(r"(?<![\w.+-])[\w.+-]{1,64} ?(?:\(at\)|\[at\]) ?[\w-]+(?: ?(?:\(dot\)|\[dot\]|\.) ?[\w-]+)+"), 1.0),
+    Pattern("IBAN", re.compile(r"\b[A-Z]{2}\d{2}(?:[ -]?[A-Z\d]{4}){2,7}(?:[ -]?[A-Z\d]{1,3})?\b"), 1.0, is_iban),
+    Pattern("CREDIT_CARD", re.compile(r"(?<![\w.,-])[1-6]\d{2,3}(?:[ -]?\d){8,15}(?![\w-])"), 0.99, is_card),
+    Pattern("IP_ADDRESS", VERSION_4, 0.95, is_network_address),
+    Pattern("IP_ADDRESS", HEX6, 0.97, is_version_6),
+    Pattern("IP_ADDRESS", re.compile(r"\b(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}\b|\b(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4}\b"), 0.96),
+    Pattern("NATIONAL_ID", re.compile(rf"\b(?:{CAPS2}|QQ)[ -]?\d{{2}}[ -]?\d{{2}}[ -]?\d{{2}}[ -]?[A-D]\b"), 0.98),
+    Pattern("NATIONAL_ID", re.compile(r"(?<![\w-])(?!000|666)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])"), 0.9),
+    Pattern("NATIONAL_ID", re.compile(r"\b[A-Z9]{5} ?\d[0156]\d[0-3]\d\d ?[A-Z9]{2}[A-Z\d] ?[A-Z]{2}\b"), 0.95),
+    Pattern("NATIONAL_ID", re.compile(r"(?<![\d.,-])\d{3}[ -]?\d{3}[ -]?\d{4}(?![\d-])"), 0.92, is_nhs),
+    Pattern("NATIONAL_ID", re.compile(r"(?<![\d.,-])[1-9]\d ?\d{3} ?\d{3} ?\d{3}(?![\d-])"), 0.93, is_steuer_id),
+    Pattern("NATIONAL_ID", re.compile(r"\b\d{2} ?\d{6} ?[A-Z] ?\d{3}\b"), 0.95, is_pension_number),
+    Pattern("NATIONAL_ID", re.compile(r"\b\d{11}\b"), 0.9, is_pesel),
+    Pattern("NATIONAL_ID", re.compile(r"\b[12] ?\d{2} ?\d{2} ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}\b"), 0.995, is_insee),
+    Pattern("COORDINATES", DECIMAL, 0.95, lambda value: is_place(value.replace("°", ""))),
+    Pattern("COORDINATES", DEGREES, 0.95),
+    Pattern("VEHICLE", re.compile(r"\b[A-HJ-PR-Y][A-HJ-PR-Y](?:[0-2]\d|[5-7]\d) [A-HJ-PR-Z]{3}\b"), 0.8),
+    Pattern("ACCOUNT_NUMBER", re.compile(r"\bbc1[a-z0-9]{25,60}\b|\b0x[0-9a-fA-F]{40}\b"), 0.95),
+)  # fmt: skip
 
 
 class Patterns:
@@ -92,35 +112,19 @@ class Patterns:
             for kind, names in deny.items()
             for name in names
         ]
-        self._patterns = (*own, *named, *FIXED)
+        self._always = (*own, *named)
 
     def find(self, text: str) -> list[Finding]:
         """Values with their type."""
+        patterns = self._always + (FIXED if "@" in text or any(map(str.isdigit, text)) else FIXED[1:2])
         findings = [
             Finding(match.start(), match.end(), pattern.entity_type, pattern.score)
-            for pattern in self._patterns
+            for pattern in patterns
             for match in pattern.form.finditer(text)
             if pattern.check(match[0])
         ]
-        for form in (BORN, DOB_AFTER):
+        for form in (BORN, BORN_LATER, DOB_AFTER):
             findings += [
                 Finding(match.start("date"), match.end("date"), "DATE_OF_BIRTH", 0.98) for match in form.finditer(text)
             ]
-        return findings + phones(text)
-
-
-def phones(text: str) -> list[Finding]:
-    """Phone numbers: any with a country code; national ones where they are valid in Britain, America, Germany or France."""
-    findings = [Finding(match.start(), match.end(), "PHONE_NUMBER", 0.9) for match in INTERNATIONAL.finditer(text)]
-    if sum(letter.isdigit() for letter in text) < 7:
         return findings
-    for region in REGIONS:
-        for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=phonenumbers.Leniency.VALID):
-            national = (
-                match.raw_string.startswith(("0", "("))
-                if region != "US"
-                else re.fullmatch(r"\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}", match.raw_string)
-            )
-            if national:
-                findings.append(Finding(match.start, match.end, "PHONE_NUMBER", 0.8))
-    return findings

@@ -1,6 +1,7 @@
 """Names of people, by title, by given name, by initial and by two words that no dictionary knows."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 from services.anonymization.adapters.lexicon import Lexicon
 from services.anonymization.adapters.recognisers.tokens import Token, is_heading, is_space, starts_sentence, tokenise
@@ -8,6 +9,8 @@ from services.anonymization.domain import Finding
 
 PERSON = "PERSON"
 LONGEST = 5
+NOT_FAMILY = ("place_nouns", "kinds_last", "kinds_first", "products")
+ORDINAL = re.compile(r",? (?:Jr|Sr|II|III|IV)\b\.?")
 
 
 class People:
@@ -28,7 +31,9 @@ class People:
                 index += 1
                 continue
             last, score, first = found
-            findings.append(Finding(tokens[first].start, tokens[last].bare_end, PERSON, score))
+            ordinal = ORDINAL.match(text, tokens[last].end) if last > first else None
+            end = ordinal.end() if ordinal else tokens[last].bare_end
+            findings.append(Finding(tokens[first].start, end, PERSON, score))
             index = last + 1
         return findings
 
@@ -38,30 +43,45 @@ class People:
         lists = ("titles_male", "titles_female", "titles")
         return name[:1].isupper() | (name == "mec") and any(self._lexicon.has(each, name) for each in lists)
 
-    def _at(self, tokens: list[Token], index: int, heading: bool) -> tuple[int, float, int] | None:
+    def _at(self, tokens: Sequence[Token], index: int, heading: bool) -> tuple[int, float, int] | None:
         """(last token, score, first token) of the name that begins here."""
         token = tokens[index]
         if self.is_title(token.text) and index + 1 < len(tokens):
-            return self._after_title(tokens, index)
+            titled = self._after_title(tokens, index)
+            if titled is not None:
+                return titled
         if not token.is_capitalised or self._is_never(token):
             return None
         if token.is_initial:
             return self._after_initial(tokens, index)
-        return self._by_given(tokens, index) or (None if heading else self._by_strangeness(tokens, index))
+        found = self._by_given(tokens, index) or self._by_comma(tokens, index)
+        if found is None and not heading:
+            found = self._by_strangeness(tokens, index) or self._alone(tokens, index)
+        return found
 
-    def _after_title(self, tokens: list[Token], index: int) -> tuple[int, float, int] | None:
+    def _after_title(self, tokens: Sequence[Token], index: int) -> tuple[int, float, int] | None:
         token, following = tokens[index], tokens[index + 1]
-        abbreviated = token.text in ("M", "mec") or len(token.text) <= 4
-        if not (is_space(following.gap) or (abbreviated and following.gap in (". ", ".\n"))):
+        abbreviated = token.text in ("M", "mec") or len(token.text) <= 5
+        if not (is_space(following.gap) or (abbreviated and following.gap in (". ", ".\n", " & "))):
             return None
-        if token.text == "M" and following.gap.strip() != ".":
+        if token.text in ("M", "Me") and following.gap.strip() != ".":
             return None
-        last = self._run(tokens, index + 1)
-        return None if last is None or self.is_title(following.text) else (last, 0.95, index + 1)
+        if self.is_title(following.text) or following.text in ("and", "&"):
+            return None
+        first = index + 1
+        while first + 2 < len(tokens) and following.is_initial and tokens[first + 1].is_initial:
+            first, following = first + 1, tokens[first + 1]
+        last = self._run(tokens, first, titled=True)
+        return None if last is None else (last, 0.95, index + 1)
 
-    def _after_initial(self, tokens: list[Token], index: int) -> tuple[int, float, int] | None:
+    def _after_initial(self, tokens: Sequence[Token], index: int) -> tuple[int, float, int] | None:
         last = index
-        while last + 1 < len(tokens) and tokens[last + 1].is_initial and tokens[last + 1].gap in (".", ". ", " "):
+        while (
+            last + 1 < len(tokens)
+            and last - index < LONGEST
+            and tokens[last + 1].is_initial
+            and tokens[last + 1].gap in (".", ". ", " ")
+        ):
             last += 1
         name = last + 1
         if name >= len(tokens) or tokens[name].gap not in (". ", ".", ".\n") or not tokens[name].is_capitalised:
@@ -76,7 +96,7 @@ class People:
         end = self._run(tokens, name)
         return (end, 0.85, index) if end is not None else None
 
-    def _by_given(self, tokens: list[Token], index: int) -> tuple[int, float, int] | None:
+    def _by_given(self, tokens: Sequence[Token], index: int) -> tuple[int, float, int] | None:
         word = tokens[index].bare
         given = self._lexicon.given(word)
         if given is None or tokens[index].text != word:
@@ -85,20 +105,46 @@ class People:
         if last is None or last == index:
             return None
         family = tokens[last].bare
-        unsure = self._lexicon.is_ambiguous(word)
-        if self._lexicon.has("kinds_last", family) or family in self._lexicon.legal_forms:
+        unsure = not self._lexicon.is_common_given(word)
+        known_family = not unsure and self._lexicon.is_surname(family)
+        if family in self._lexicon.legal_forms or (
+            not known_family and any(self._lexicon.has(each, family) for each in NOT_FAMILY)
+        ):
             return None
-        if unsure and not (self._lexicon.is_surname(family) or not self._lexicon.is_plain(family)):
+        known = self._lexicon.is_surname(family) or not self._lexicon.is_plain(family) or tokens[last].is_initial
+        vague = unsure and self._lexicon.has("places", word) and self._lexicon.is_plain(family)
+        if vague or (not known and (unsure or word.isupper())):
             return None
+        if not known and self._lexicon.has("departments", tokens[index + 1].bare):
+            return (index, 0.6, index)
         return (last, 0.6 if unsure else 0.85, index)
 
-    def _by_strangeness(self, tokens: list[Token], index: int) -> tuple[int, float, int] | None:
+    def _by_comma(self, tokens: Sequence[Token], index: int) -> tuple[int, float, int] | None:
+        """`Lindqvist, Jonas`, where a list of given names would not be meant."""
+        if index + 1 >= len(tokens) or tokens[index + 1].gap != ", " or self._lexicon.has("places", tokens[index].bare):
+            return None
+        family, given = tokens[index], tokens[index + 1]
+        is_name = self._lexicon.is_surname(family.text) or not self._lexicon.is_plain(family.text)
+        if not is_name or self._lexicon.given(family.text) is not None or not self._is_part(given):
+            return None
+        if not self._lexicon.is_common_given(given.bare) or not (index == 0 or starts_sentence(tokens, index)):
+            return None
+        following = tokens[index + 2] if index + 2 < len(tokens) else None
+        if following is not None and is_space(following.gap) and following.is_capitalised and not following.is_initial:
+            return None
+        return (index + 1, 0.85, index)
+
+    def _by_strangeness(self, tokens: Sequence[Token], index: int) -> tuple[int, float, int] | None:
         last = self._run(tokens, index)
         if last is None or last == index:
             return None
         words = [tokens[place].bare for place in range(index, last + 1) if tokens[place].is_capitalised]
         plain = [word for word in words if self._lexicon.is_plain(word)]
-        if len(words) < 2 or len(plain) == len(words) or self._lexicon.has("kinds_last", words[-1]):
+        if len(words) < 2 or len(plain) == len(words) or any(self._lexicon.has(each, words[-1]) for each in NOT_FAMILY):
+            return None
+        if any(self._lexicon.has(each, word) for word in words for each in ("products", "places")):
+            return None
+        if all(word.isupper() for word in words) or (self._lexicon.capitalises_nouns and plain):
             return None
         if plain and (
             plain != words[:1] or (starts_sentence(tokens, index) and not self._lexicon.is_surname(words[-1]))
@@ -106,10 +152,45 @@ class People:
             return None
         return (last, 0.5, index)
 
-    def _run(self, tokens: list[Token], first: int) -> int | None:
+    def _alone(self, tokens: Sequence[Token], index: int) -> tuple[int, float, int] | None:
+        """A given name by itself: well known, or where the words around it say that somebody is meant."""
+        token = tokens[index]
+        following = tokens[index + 1] if index + 1 < len(tokens) else None
+        if not self._is_part(token) or (token.text.isupper() and len(token.text) > 1):
+            return None
+        if following is not None and is_space(following.gap) and following.is_capitalised:
+            lists = (*NOT_FAMILY, "streets", "buildings", "places")
+            if token.bare == token.text and any(self._lexicon.has(each, following.bare) for each in lists):
+                return None
+        if self._lexicon.is_common_given(token.bare):
+            return (index, 0.45, index)
+        if self._lexicon.given(token.bare) is None or self._lexicon.has("places", token.bare):
+            return None
+        if self._is_spoken_of(tokens, index):
+            return (index, 0.45, index)
+        strange = not self._lexicon.is_plain(token.bare) and not self._lexicon.has("not_alone", token.bare)
+        unfit = self._lexicon.has("products", token.bare) or self._lexicon.capitalises_nouns
+        return (index, 0.35, index) if strange and not unfit and not self._is_after_place(tokens, index) else None
+
+    def _is_spoken_of(self, tokens: Sequence[Token], index: int) -> bool:
+        """True after a greeting, and before a verb that only people do."""
+        if index and is_space(tokens[index].gap) and self._lexicon.has("before_name", tokens[index - 1].text):
+            return True
+        following = tokens[index + 1] if index + 1 < len(tokens) else None
+        return (
+            following is not None
+            and is_space(following.gap)
+            and tokens[index].bare == tokens[index].text
+            and self._lexicon.has("after_name", following.text)
+        )
+
+    def _is_after_place(self, tokens: Sequence[Token], index: int) -> bool:
+        return index > 0 and tokens[index - 1].text.lower() in ("in", "at", "near", "im", "nach", "the")
+
+    def _run(self, tokens: Sequence[Token], first: int, titled: bool = False) -> int | None:
         """The last token of a run of name-like words that begins at `first`; None where there is none."""
         after_particle = self._lexicon.has("particles", tokens[first].text) and first + 1 < len(tokens)
-        if not self._is_part(tokens[first + 1 if after_particle else first]):
+        if not self._is_part(tokens[first + 1 if after_particle else first], titled):
             return None
         last = first
         for place in self._following(tokens, first):
@@ -119,29 +200,44 @@ class People:
                 break
         return last if tokens[last].is_capitalised else None
 
-    def _following(self, tokens: list[Token], first: int) -> Iterator[int]:
+    def _following(self, tokens: Sequence[Token], first: int) -> Iterator[int]:
         for place in range(first + 1, len(tokens)):
             token = tokens[place]
             joined = is_space(token.gap) or (tokens[place - 1].is_initial and token.gap in (". ", "."))
+            quoted = token.gap in (" “", ' "', " ‘", "” ", '" ', "’ ") and self._lexicon.given(token.bare) is not None
             particle = self._lexicon.has("particles", token.text)
+            if self._is_noun_after_article(tokens[place - 1], token):
+                return
+            joined = joined or quoted or tokens[place - 1].gap in (" “", ' "', " ‘")
             if tokens[place - 1].bare != tokens[place - 1].text or not joined or not (particle or self._is_part(token)):
                 return
             yield place
 
-    def _is_part(self, token: Token) -> bool:
+    def _is_noun_after_article(self, before: Token, token: Token) -> bool:
+        """True for `den Techniker` after a German name."""
+        article = self._lexicon.capitalises_nouns and self._lexicon.has("particles", before.text)
+        return article and not before.is_capitalised and self._lexicon.is_plain(token.bare)
+
+    def _is_part(self, token: Token, titled: bool = False) -> bool:
         return (
             token.is_capitalised
             and not any(letter.isdigit() or letter == "_" for letter in token.text)
             and not self._is_never(token)
-            and not (token.text.isupper() and 1 < len(token.text) <= 4)
+            and (titled or self._is_short_name(token) or not (token.text.isupper() and 1 < len(token.text) <= 4))
+        )
+
+    def _is_short_name(self, token: Token) -> bool:
+        """True for ANH and LEE; other short words in capitals are abbreviations."""
+        return len(token.text) > 2 and (
+            self._lexicon.is_common_given(token.text) or self._lexicon.is_surname(token.text)
         )
 
     def _ends_name(self, token: Token) -> bool:
         return token.bare in self._lexicon.legal_forms and len(token.bare) > 1
 
     def _is_never(self, token: Token) -> bool:
-        return self._lexicon.has("never", token.bare) or (
-            self._lexicon.has("departments", token.bare) and not token.is_initial
+        return not token.is_initial and any(
+            self._lexicon.has(each, token.bare) for each in ("never", "departments", "not_names")
         )
 
 

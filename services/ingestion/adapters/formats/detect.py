@@ -1,22 +1,33 @@
 """Telling a file's format by its content, its name and its content type, in this order."""
 
-import io
 import re
-import zipfile
 
+from services.ingestion.adapters.formats.archive import check_archive
+from services.ingestion.adapters.formats.budget import Budget
+from services.ingestion.adapters.formats.text import wide
 from services.ingestion.domain import File, Reason, Rejected
 
+OFFICE = "application/vnd.openxmlformats-officedocument."
 BY_NAME = {
     "md": "md",
     "markdown": "md",
     "txt": "txt",
     "text": "txt",
+    "log": "txt",
     "html": "html",
     "htm": "html",
     "xhtml": "html",
     "docx": "docx",
+    "docm": "docx",
+    "pptx": "pptx",
+    "pptm": "pptx",
+    "xlsx": "xlsx",
+    "xlsm": "xlsx",
     "pdf": "pdf",
     "eml": "eml",
+    "msg": "msg",
+    "csv": "csv",
+    "tsv": "csv",
     "json": "json",
 }
 BY_TYPE = {
@@ -25,35 +36,44 @@ BY_TYPE = {
     "text/plain": "txt",
     "text/html": "html",
     "application/xhtml+xml": "html",
-    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+    f"{OFFICE}wordprocessingml.document": "docx",
+    f"{OFFICE}presentationml.presentation": "pptx",
+    f"{OFFICE}spreadsheetml.sheet": "xlsx",
     "application/pdf": "pdf",
     "message/rfc822": "eml",
+    "application/vnd.ms-outlook": "msg",
+    "text/csv": "csv",
+    "text/tab-separated-values": "csv",
     "application/json": "json",
 }
+# Formats that are told by their content alone: what is merely named so is none.
+BY_CONTENT = ("pdf", "docx", "pptx", "xlsx", "msg")
+MAIN_PARTS = (
+    (re.compile(r"word/document\d*\.xml"), "docx"),
+    (re.compile(r"ppt/presentation\d*\.xml"), "pptx"),
+    (re.compile(r"xl/workbook\d*\.xml"), "xlsx"),
+)
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
+MESSAGE_PROPERTIES = "__properties_version1.0".encode("utf-16-le")
 HEADERS = re.compile(rb"\A(?:[A-Za-z-]+:[^\n]*\r?\n(?:[ \t][^\n]*\n)*){2,}", re.ASCII)
 MAIL = re.compile(rb"^(?:From|Message-ID|Received|Subject):", re.IGNORECASE | re.MULTILINE)
-UNSUPPORTED = "Publish it as md, txt, html, docx, pdf, eml, or JSON with prompt and answer."
-MAX_EXPANDED_BYTES = 200 * 1024 * 1024
-MAX_ENTRIES = 5_000
+UNSUPPORTED = "Publish it as md, txt, html, docx, pptx, xlsx, csv, pdf, eml, msg or json."
 
 
-def detect(file: File) -> str:
-    """The format's short name; Rejected where it is encrypted, damaged or not one that is read."""
+def detect(file: File, budget: Budget) -> str:
+    """The format's short name; Rejected where it is encrypted, damaged, too large or not one that is read."""
     data = file.data
     named = _named(file)
     if b"%PDF-" in data[:1024]:
         return "pdf"
     if data.startswith(OLE):
-        if ENCRYPTED_PACKAGE in data:
-            raise Rejected(Reason.ENCRYPTED, "The file is protected by a password; publish it without one.", "docx")
-        raise Rejected(Reason.UNSUPPORTED_FORMAT, f"Old Office files are not read. {UNSUPPORTED}")
+        return _ole(data, named)
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _archive(data, named)
-    if named in ("pdf", "docx"):
+        return _archive(data, named, budget)
+    if named in BY_CONTENT:
         raise Rejected(Reason.CORRUPT, f"The file is named {named} and is none; export it again.", named)
-    if _is_binary(data):
+    if data.startswith(b"{\\rtf") or _is_binary(data):
         raise Rejected(Reason.UNSUPPORTED_FORMAT, UNSUPPORTED)
     if named:
         return named
@@ -69,26 +89,31 @@ def _named(file: File) -> str:
     )
 
 
-def _archive(data: bytes, named: str) -> str:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
-        raise Rejected(Reason.CORRUPT, "The file is damaged or cut off; export it again.", named) from None
-    if any(entry.flag_bits & 1 for entry in entries):
-        raise Rejected(Reason.ENCRYPTED, "The archive is encrypted; publish it without a password.", named)
-    if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > MAX_EXPANDED_BYTES:
-        raise Rejected(Reason.TOO_LARGE, "The file expands to more than is read; publish it in parts.", named)
-    if any(entry.filename == "word/document.xml" for entry in entries):
-        return "docx"
-    if named == "docx":
-        raise Rejected(Reason.CORRUPT, "The file is named docx and holds no document; export it again.", named)
+def _ole(data: bytes, named: str) -> str:
+    if ENCRYPTED_PACKAGE in data:
+        raise Rejected(
+            Reason.ENCRYPTED, "The file is protected by a password; publish it without one.", named or "docx"
+        )
+    if MESSAGE_PROPERTIES in data:
+        return "msg"
+    if named == "msg":
+        raise Rejected(Reason.CORRUPT, "The file is named msg and holds no mail; export it again.", named)
+    raise Rejected(Reason.UNSUPPORTED_FORMAT, f"Old Office files are not read. {UNSUPPORTED}")
+
+
+def _archive(data: bytes, named: str, budget: Budget) -> str:
+    names = check_archive(data, named, budget)
+    for main, format in MAIN_PARTS:
+        if any(main.fullmatch(name) for name in names):
+            return format
+    if named in BY_CONTENT:
+        raise Rejected(Reason.CORRUPT, f"The file is named {named} and holds none; export it again.", named)
     raise Rejected(Reason.UNSUPPORTED_FORMAT, UNSUPPORTED)
 
 
 def _is_binary(data: bytes) -> bool:
     head = data[:8192]
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if wide(head):
         return False
     return b"\0" in head or sum(byte < 9 or 13 < byte < 32 for byte in head) > len(head) // 20
 

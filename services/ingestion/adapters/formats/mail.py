@@ -1,50 +1,142 @@
-"""Mails: the subject as heading, sender and receivers as lines, then the words."""
+"""Mails: the subject as heading, sender and receivers as lines, the words, then the attachments."""
 
 import email
-import email.policy
-from email.message import EmailMessage
+import re
+from collections.abc import Iterator
+from email.errors import HeaderParseError, MessageError
+from email.header import decode_header
+from email.message import Message
 from email.utils import parsedate_to_datetime
 
+from services.ingestion.adapters.formats.attachments import Attachment, of_file, with_attachments
+from services.ingestion.adapters.formats.budget import Budget
 from services.ingestion.adapters.formats.office import html_to_markdown
 from services.ingestion.adapters.formats.text import decode
 from services.ingestion.domain import File, Parsed, Reason, Rejected, clean
 
 SHOWN = ("From", "To", "Cc", "Date")
+MAX_HEADER = 4_000
+MAX_PARTS = 2_000
+MULTIPART = re.compile(rb"^content-type:\s*multipart/", re.IGNORECASE | re.MULTILINE)
+MAX_MULTIPARTS = 200
+BROKEN = (MessageError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
+ENCRYPTED_TYPES = ("multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime")
+SIGNATURES = ("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature")
 
 
-def parse_mail(file: File) -> Parsed:
-    """Markdown of a mail; attachments are left out."""
-    message = email.message_from_bytes(file.data, policy=email.policy.default)
+def parse_mail(file: File, budget: Budget) -> Parsed:
+    """Markdown of a mail and of its attachments."""
+    try:
+        return _parse(file, budget)
+    except RecursionError:
+        raise Rejected(Reason.TOO_LARGE, "The mail nests too deeply; publish its parts.", "eml") from None
+    except BROKEN:
+        raise Rejected(Reason.CORRUPT, "The mail is damaged; export it again.", "eml") from None
+
+
+def _parse(file: File, budget: Budget) -> Parsed:
+    # The library looks for the end of every enclosing part in every line.
+    if sum(1 for _ in MULTIPART.finditer(file.data)) > MAX_MULTIPARTS:
+        raise Rejected(Reason.TOO_LARGE, "The mail has too many parts within parts; publish them by themselves.", "eml")
+    message = email.message_from_bytes(file.data)
     if not message.keys():
         raise Rejected(Reason.CORRUPT, "The mail has no headers; export it again.", "eml")
-    words = _words(message)
-    if not any(letter.isalnum() for letter in words):
-        raise Rejected(Reason.NO_TEXT, "The mail has no words of its own; publish its attachments.", "eml")
-    subject = " ".join(_header(message, "Subject").split())
-    lines = [f"{name}: {value}" for name in SHOWN if (value := " ".join(_header(message, name).split()))]
+    bodies: list[Message] = []
+    attachments: list[Message] = []
+    for number, part in enumerate(_leaves(message)):
+        if number > MAX_PARTS:
+            budget.take("attachments", budget.attachments + 1, "eml")
+        (bodies if _is_body(part) else attachments).append(part)
+    words = "\n\n".join(filter(None, map(_words, bodies)))
+    lines = [f"{name}: {value}" for name in SHOWN if (value := _header(message, name))]
+    text = with_attachments(
+        words, (_attachment(part) for part in attachments if not _is_decoration(part)), budget, "eml"
+    )
+    subject = _header(message, "Subject")
     heading = [f"# {subject}"] if subject else []
-    return Parsed(clean("\n\n".join([*heading, "\n".join(lines), words])), "eml")
+    return Parsed(clean("\n\n".join([*heading, "\n".join(lines), text])), "eml")
 
 
-def _header(message: EmailMessage, name: str) -> str:
-    try:
-        value = str(message[name] or "")
-    except (ValueError, LookupError, IndexError, AttributeError):
-        return ""
+def _leaves(part: Message) -> Iterator[Message]:
+    """Parts that hold something, in their order; of alternatives the plain words, or else the last."""
+    kind = part.get_content_type()
+    if kind in ENCRYPTED_TYPES and part.get_param("smime-type") != "signed-data":
+        raise Rejected(Reason.ENCRYPTED, "The mail is encrypted; publish it decrypted.", "eml")
+    children = _children(part)
+    if kind == "message/rfc822" or not children:
+        yield part
+    elif kind == "multipart/alternative":
+        plain = [child for child in children if child.get_content_type() == "text/plain" and _words(child).strip()]
+        for child in plain[:1] or children[-1:]:
+            yield from _leaves(child)
+    else:
+        for child in children:
+            yield from _leaves(child)
+
+
+def _children(part: Message) -> list[Message]:
+    payload = part.get_payload()
+    return [child for child in payload if isinstance(child, Message)] if isinstance(payload, list) else []
+
+
+def _is_body(part: Message) -> bool:
+    return part.get_content_type() in ("text/plain", "text/html") and not (
+        part.get_content_disposition() == "attachment" or part.get_filename()
+    )
+
+
+def _is_decoration(part: Message) -> bool:
+    """True of signatures, and of pictures within the words."""
+    kind = part.get_content_type()
+    is_inline = part.get_content_disposition() == "inline" or "Content-ID" in part
+    return kind in SIGNATURES or (kind.startswith("image/") and is_inline)
+
+
+def _attachment(part: Message) -> Attachment:
+    name = _decoded(part.get_filename() or "")
+    if part.get_content_type() == "message/rfc822" and (payload := _children(part)):
+        inner = payload[0]
+        return Attachment(
+            name or _header(inner, "Subject"), lambda budget: parse_mail(File(inner.as_bytes(), "mail.eml"), budget)
+        )
+    charset = part.get_content_charset()
+    kind = part.get_content_type() + (f"; charset={charset}" if charset else "")
+    return of_file(File(_bytes(part), name, kind))
+
+
+def _words(part: Message) -> str:
+    text = decode(_bytes(part), str(part.get_content_charset() or ""))
+    return html_to_markdown(text) if part.get_content_subtype() == "html" else text
+
+
+def _bytes(part: Message) -> bytes:
+    raw = part.get_payload(decode=True)
+    return raw if isinstance(raw, bytes) else b""
+
+
+def _header(message: Message, name: str) -> str:
+    """A header's words on one line, whatever it is written in; at most so many."""
+    raw = next((value for key, value in message.raw_items() if key.lower() == name.lower()), "")
+    value = _decoded(decode(str(raw)[:MAX_HEADER].encode("utf-8", "surrogateescape")))
     if name != "Date":
         return value
     try:
         return parsedate_to_datetime(value).strftime("%-d %B %Y")
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return value
 
 
-def _words(message: EmailMessage) -> str:
-    part = message.get_body(preferencelist=("plain", "html"))
-    if part is None:
-        return ""
-    raw = part.get_payload(decode=True)
-    if not isinstance(raw, bytes):
-        return ""
-    text = decode(raw, str(part.get_content_charset() or ""))
-    return html_to_markdown(text) if part.get_content_subtype() == "html" else text
+def _decoded(value: str) -> str:
+    short = re.sub(r"\r?\n(?=[ \t])", "", value[:MAX_HEADER])
+    try:
+        words = "".join(_piece(*piece) for piece in decode_header(short))
+    except (HeaderParseError, ValueError):
+        words = short
+    return " ".join(words.split())
+
+
+def _piece(words: str | bytes, charset: str | None) -> str:
+    """A piece of a header; bytes without a charset are what the decoder made of letters that stood there plainly."""
+    if isinstance(words, str):
+        return words
+    return decode(words, charset) if charset else words.decode("raw-unicode-escape")

@@ -2,16 +2,22 @@
 
 import io
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from pdfminer.high_level import extract_pages
-from pdfminer.layout import LAParams, LTChar, LTTextBox, LTTextLine
+from pdfminer.converter import PDFPageAggregator
+from pdfminer.layout import LAParams, LTChar, LTPage, LTTextBox, LTTextLine
 from pdfminer.pdfdocument import PDFEncryptionError, PDFPasswordIncorrect
 from pdfminer.pdfexceptions import PDFException
+from pdfminer.pdfinterp import PDFPageInterpreter, PDFResourceManager
+from pdfminer.pdfpage import PDFPage
 from pdfminer.psexceptions import PSException
 
+from services.ingestion.adapters.formats.archive import BROKEN
+from services.ingestion.adapters.formats.budget import Budget
 from services.ingestion.domain import File, Parsed, Reason, Rejected, clean
 
 # Fonts without a table of letters give their bullet as a number.
@@ -20,10 +26,15 @@ NUMBER = re.compile(r"^\d{1,3}[.)](?:\s+(?=\S)|$)")
 MARK_ALONE = re.compile(r"-|\d{1,3}[.)]")
 FIELD = re.compile(r"^[A-Z][A-Za-z ]{0,20}:\s")
 TAIL_BYTES = 2048
+STREAM = re.compile(rb"(?<!end)stream\r?\n")
+DICTIONARY_BYTES = 1024
+MAX_PIECES = 20_000
+# Pictures are not opened, so that they may expand to anything.
+PICTURE = re.compile(rb"/Subtype\s*/Image\b")
+MAX_STREAM_BYTES = 32 * 1024 * 1024
 LARGER = 1.12
 # Space above a line, in parts of its size, up to which it belongs to the paragraph.
 CLOSE = 0.45
-MAX_PAGES = 2_000
 
 
 @dataclass(frozen=True)
@@ -35,31 +46,49 @@ class Line:
     gap: float
 
 
-def parse_pdf(file: File) -> Parsed:
+def parse_pdf(file: File, budget: Budget) -> Parsed:
     """Markdown of a PDF's text layer."""
     if b"%%EOF" not in file.data[-TAIL_BYTES:]:
         raise Rejected(Reason.CORRUPT, "The PDF is cut off; export it again.", "pdf")
+    _check_streams(file.data, budget)
     try:
-        lines = list(_lines(file.data))
+        lines = list(_lines(file.data, budget))
     except (PDFPasswordIncorrect, PDFEncryptionError):
         raise Rejected(Reason.ENCRYPTED, "The PDF is protected by a password; publish it without one.", "pdf") from None
-    except (
-        PDFException,
-        PSException,
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-        AttributeError,
-        AssertionError,
-        OverflowError,
-    ):
+    except (*BROKEN, PDFException, PSException):
         raise Rejected(Reason.CORRUPT, "The PDF is damaged; export it again.", "pdf") from None
     if not lines:
         raise Rejected(
             Reason.NO_TEXT, "The PDF holds no text; if it is a scan, publish it with recognised text.", "pdf"
         )
     return Parsed(clean(_stacked(_blocks(lines))), "pdf")
+
+
+def _check_streams(data: bytes, budget: Budget) -> None:
+    """Refuse a PDF whose packed streams expand too far, before the library unpacks them whole."""
+    end = 0
+    for stream in STREAM.finditer(data):
+        if stream.start() < end:
+            continue
+        head = data[max(end, stream.start() - DICTIONARY_BYTES) : stream.start()]
+        own = head[max(head.rfind(b" obj"), 0) :]
+        found = data.find(b"endstream", stream.end())
+        end = found if found > 0 else len(data)
+        packed = data[stream.end() : end]
+        for _ in range(own.count(b"/FlateDecode") + own.count(b"/Fl ") if not PICTURE.search(own) else 0):
+            packed = _expanded(packed)
+            budget.take("expanded_bytes", len(packed), "pdf")
+
+
+def _expanded(packed: bytes) -> bytes:
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(packed, MAX_STREAM_BYTES)
+    except zlib.error:
+        return b""
+    if unpacker.unconsumed_tail:
+        raise Rejected(Reason.TOO_LARGE, "A part of the PDF expands to more than is read; print it again.", "pdf")
+    return content
 
 
 def _stacked(blocks: Iterable[str]) -> str:
@@ -72,8 +101,8 @@ def _stacked(blocks: Iterable[str]) -> str:
     return stacked
 
 
-def _lines(data: bytes) -> Iterator[Line]:
-    for page in extract_pages(io.BytesIO(data), maxpages=MAX_PAGES, laparams=LAParams()):
+def _lines(data: bytes, budget: Budget) -> Iterator[Line]:
+    for page in _pages(data, budget):
         # A mark without width stays alone, outside the boxes; it belongs to the line at its height.
         marks = {round(item.y0): item.get_text().strip() for item in page if isinstance(item, LTTextLine)}
         below: float | None = None
@@ -82,6 +111,26 @@ def _lines(data: bytes) -> Iterator[Line]:
                 if isinstance(line, LTTextLine) and line.get_text().strip():
                     yield _line(line, marks.pop(round(line.y0), ""), -1.0 if below is None else below - line.y1)
                     below = line.y0
+
+
+class Device(PDFPageAggregator):  # type: ignore[misc]
+    """Lays out one page after another; Rejected where one has so many pieces that this would take too long."""
+
+    def render_char(self, *arguments: Any) -> float:
+        """Add a letter to the page."""
+        if len(self.cur_item) > MAX_PIECES:
+            raise Rejected(Reason.TOO_LARGE, "A page of the PDF holds more letters than are read.", "pdf")
+        return float(super().render_char(*arguments))
+
+
+def _pages(data: bytes, budget: Budget) -> Iterator[LTPage]:
+    resources = PDFResourceManager(caching=True)
+    device = Device(resources, laparams=LAParams())
+    interpreter = PDFPageInterpreter(resources, device)
+    for page in PDFPage.get_pages(io.BytesIO(data)):
+        budget.take("pages", 1, "pdf")
+        interpreter.process_page(page)
+        yield device.get_result()
 
 
 def _line(line: LTTextLine, mark: str, gap: float) -> Line:

@@ -7,6 +7,8 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from tailor.api.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +19,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Action:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Action.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACTION_UNSPECIFIED: _Action.ValueType  # 0
+    """Not set."""
+    ACTION_SURROGATE: _Action.ValueType  # 1
+    """A believable stand-in, the same everywhere."""
+    ACTION_MASK: _Action.ValueType  # 2
+    """The name of the type in brackets."""
+    ACTION_GENERALISE: _Action.ValueType  # 3
+    """Something coarser: a month, a band, a town."""
+
+class Action(_Action, metaclass=_ActionEnumTypeWrapper):
+    """Action says what the policy makes of a value."""
+
+ACTION_UNSPECIFIED: Action.ValueType  # 0
+"""Not set."""
+ACTION_SURROGATE: Action.ValueType  # 1
+"""A believable stand-in, the same everywhere."""
+ACTION_MASK: Action.ValueType  # 2
+"""The name of the type in brackets."""
+ACTION_GENERALISE: Action.ValueType  # 3
+"""Something coarser: a month, a band, a town."""
+Global___Action: _TypeAlias = Action  # noqa: Y015
 
 @_typing.final
 class AnonymizeRequest(_message.Message):
@@ -93,6 +123,134 @@ class AnonymizeResponse(_message.Message):
 Global___AnonymizeResponse: _TypeAlias = AnonymizeResponse  # noqa: Y015
 
 @_typing.final
+class PreviewAnonymizationRequest(_message.Message):
+    """PreviewAnonymizationRequest holds one text and how it would be published."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Text in Markdown, plain, HTML or mail form, at most 200,000 characters."""
+    policy: _builtins.str
+    """A policy in TOML, at most 65,536 characters; the installation's where empty."""
+    @_builtins.property
+    def labels(self) -> _common_pb2.Labels:
+        """The labels that the document would have; they choose among the policy's rules."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        policy: _builtins.str = ...,
+        labels: _common_pb2.Labels | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "policy", b"policy", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewAnonymizationRequest: _TypeAlias = PreviewAnonymizationRequest  # noqa: Y015
+
+@_typing.final
+class Change(_message.Message):
+    """Change is one value that the policy replaces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    ENTITY_TYPE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    REPLACEMENT_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """Where the value begins in the text, in Unicode code points."""
+    end: _builtins.int
+    """Where it ends: the first code point after it."""
+    entity_type: _builtins.str
+    """Type, such as PERSON."""
+    action: Global___Action.ValueType
+    """What the policy makes of it."""
+    replacement: _builtins.str
+    """What stands in its place."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+        entity_type: _builtins.str = ...,
+        action: Global___Action.ValueType = ...,
+        replacement: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "end", b"end", "entity_type", b"entity_type", "replacement", b"replacement", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Change: _TypeAlias = Change  # noqa: Y015
+
+@_typing.final
+class PreviewAnonymizationResponse(_message.Message):
+    """PreviewAnonymizationResponse holds what the text would become."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FindingsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    POLICY_DIGEST_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The text after the policy."""
+    policy_digest: _builtins.str
+    """SHA-256 of the policy that was applied."""
+    @_builtins.property
+    def findings(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Values found, counted by type; without those that the policy keeps."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
+        """Every replaced value in order."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        findings: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        changes: _abc.Iterable[Global___Change] | None = ...,
+        policy_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "findings", b"findings", "policy_digest", b"policy_digest", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewAnonymizationResponse: _TypeAlias = PreviewAnonymizationResponse  # noqa: Y015
+
+@_typing.final
 class ReidentifyRequest(_message.Message):
     """ReidentifyRequest names one surrogate."""
 
@@ -143,3 +301,57 @@ class ReidentifyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReidentifyResponse: _TypeAlias = ReidentifyResponse  # noqa: Y015
+
+@_typing.final
+class ResolveSubjectRequest(_message.Message):
+    """ResolveSubjectRequest names a person, for this call alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """The name, mail address or phone number as it is written, at most 256 characters."""
+    dry_run: _builtins.bool
+    """True to look without suppressing or destroying anything."""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveSubjectRequest: _TypeAlias = ResolveSubjectRequest  # noqa: Y015
+
+@_typing.final
+class ResolveSubjectResponse(_message.Message):
+    """ResolveSubjectResponse holds nothing personal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
+    VAULT_ENTRIES_FIELD_NUMBER: _builtins.int
+    vault_entries: _builtins.int
+    """Vault entries that were destroyed; with dry_run, that would be."""
+    @_builtins.property
+    def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the documents that the value occurs in, sorted."""
+
+    def __init__(
+        self,
+        *,
+        document_ids: _abc.Iterable[_builtins.str] | None = ...,
+        vault_entries: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_ids", b"document_ids", "vault_entries", b"vault_entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveSubjectResponse: _TypeAlias = ResolveSubjectResponse  # noqa: Y015

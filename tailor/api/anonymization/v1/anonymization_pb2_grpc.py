@@ -40,10 +40,20 @@ class AnonymizationServiceStub:
                 request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeResponse.FromString,
                 _registered_method=True)
+        self.PreviewAnonymization = channel.unary_unary(
+                '/tailor.api.anonymization.v1.AnonymizationService/PreviewAnonymization',
+                request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.PreviewAnonymizationRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.PreviewAnonymizationResponse.FromString,
+                _registered_method=True)
         self.Reidentify = channel.unary_unary(
                 '/tailor.api.anonymization.v1.AnonymizationService/Reidentify',
                 request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ReidentifyRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ReidentifyResponse.FromString,
+                _registered_method=True)
+        self.ResolveSubject = channel.unary_unary(
+                '/tailor.api.anonymization.v1.AnonymizationService/ResolveSubject',
+                request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ResolveSubjectRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ResolveSubjectResponse.FromString,
                 _registered_method=True)
 
 
@@ -58,9 +68,26 @@ class AnonymizationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PreviewAnonymization(self, request, context):
+        """PreviewAnonymization shows what a text would become, under the installation's policy or another one, and keeps nothing: no vault entry, no
+        log of content. A value that the vault knows shows the surrogate it has; others show one that is drawn alike and then forgotten.
+        INVALID_ARGUMENT over 200,000 characters, and for a wrong policy, with a violation for every wrong field.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Reidentify(self, request, context):
         """Reidentify returns the true value of a surrogate. Every call is written to the audit log.
         NOT_FOUND where the vault knows no such surrogate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveSubject(self, request, context):
+        """ResolveSubject finds the documents that a person's name, mail or phone occurs in, keeps a keyed hash of it, so that it is masked
+        without a surrogate from now on, and destroys its vault entries. The value goes no further. Again, it destroys nothing more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,10 +101,20 @@ def add_AnonymizationServiceServicer_to_server(servicer, server):
                     request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRequest.FromString,
                     response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeResponse.SerializeToString,
             ),
+            'PreviewAnonymization': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewAnonymization,
+                    request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.PreviewAnonymizationRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.PreviewAnonymizationResponse.SerializeToString,
+            ),
             'Reidentify': grpc.unary_unary_rpc_method_handler(
                     servicer.Reidentify,
                     request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ReidentifyRequest.FromString,
                     response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ReidentifyResponse.SerializeToString,
+            ),
+            'ResolveSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveSubject,
+                    request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ResolveSubjectRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ResolveSubjectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -119,6 +156,33 @@ class AnonymizationService:
             _registered_method=True)
 
     @staticmethod
+    def PreviewAnonymization(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.anonymization.v1.AnonymizationService/PreviewAnonymization',
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.PreviewAnonymizationRequest.SerializeToString,
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.PreviewAnonymizationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Reidentify(request,
             target,
             options=(),
@@ -135,6 +199,33 @@ class AnonymizationService:
             '/tailor.api.anonymization.v1.AnonymizationService/Reidentify',
             tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ReidentifyRequest.SerializeToString,
             tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ReidentifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.anonymization.v1.AnonymizationService/ResolveSubject',
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ResolveSubjectRequest.SerializeToString,
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ResolveSubjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

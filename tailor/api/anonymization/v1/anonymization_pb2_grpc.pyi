@@ -35,9 +35,18 @@ class AnonymizationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AnonymizationServiceAsyncStub: ...
     Anonymize: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizeRequest, _anonymization_pb2.AnonymizeResponse]
     """Anonymize returns the text with surrogates for its personal values. INVALID_ARGUMENT over 1,000,000 characters."""
+    PreviewAnonymization: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.PreviewAnonymizationRequest, _anonymization_pb2.PreviewAnonymizationResponse]
+    """PreviewAnonymization shows what a text would become, under the installation's policy or another one, and keeps nothing: no vault entry, no
+    log of content. A value that the vault knows shows the surrogate it has; others show one that is drawn alike and then forgotten.
+    INVALID_ARGUMENT over 200,000 characters, and for a wrong policy, with a violation for every wrong field.
+    """
     Reidentify: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.ReidentifyRequest, _anonymization_pb2.ReidentifyResponse]
     """Reidentify returns the true value of a surrogate. Every call is written to the audit log.
     NOT_FOUND where the vault knows no such surrogate.
+    """
+    ResolveSubject: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.ResolveSubjectRequest, _anonymization_pb2.ResolveSubjectResponse]
+    """ResolveSubject finds the documents that a person's name, mail or phone occurs in, keeps a keyed hash of it, so that it is masked
+    without a surrogate from now on, and destroys its vault entries. The value goes no further. Again, it destroys nothing more.
     """
 
 @_typing.type_check_only
@@ -47,9 +56,18 @@ class AnonymizationServiceAsyncStub(AnonymizationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Anonymize: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizeRequest, _anonymization_pb2.AnonymizeResponse]  # type: ignore[assignment]
     """Anonymize returns the text with surrogates for its personal values. INVALID_ARGUMENT over 1,000,000 characters."""
+    PreviewAnonymization: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.PreviewAnonymizationRequest, _anonymization_pb2.PreviewAnonymizationResponse]  # type: ignore[assignment]
+    """PreviewAnonymization shows what a text would become, under the installation's policy or another one, and keeps nothing: no vault entry, no
+    log of content. A value that the vault knows shows the surrogate it has; others show one that is drawn alike and then forgotten.
+    INVALID_ARGUMENT over 200,000 characters, and for a wrong policy, with a violation for every wrong field.
+    """
     Reidentify: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.ReidentifyRequest, _anonymization_pb2.ReidentifyResponse]  # type: ignore[assignment]
     """Reidentify returns the true value of a surrogate. Every call is written to the audit log.
     NOT_FOUND where the vault knows no such surrogate.
+    """
+    ResolveSubject: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.ResolveSubjectRequest, _anonymization_pb2.ResolveSubjectResponse]  # type: ignore[assignment]
+    """ResolveSubject finds the documents that a person's name, mail or phone occurs in, keeps a keyed hash of it, so that it is masked
+    without a surrogate from now on, and destroys its vault entries. The value goes no further. Again, it destroys nothing more.
     """
 
 class AnonymizationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -64,6 +82,17 @@ class AnonymizationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Anonymize returns the text with surrogates for its personal values. INVALID_ARGUMENT over 1,000,000 characters."""
 
     @_abc_1.abstractmethod
+    def PreviewAnonymization(
+        self,
+        request: _anonymization_pb2.PreviewAnonymizationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_anonymization_pb2.PreviewAnonymizationResponse, _abc.Awaitable[_anonymization_pb2.PreviewAnonymizationResponse]]:
+        """PreviewAnonymization shows what a text would become, under the installation's policy or another one, and keeps nothing: no vault entry, no
+        log of content. A value that the vault knows shows the surrogate it has; others show one that is drawn alike and then forgotten.
+        INVALID_ARGUMENT over 200,000 characters, and for a wrong policy, with a violation for every wrong field.
+        """
+
+    @_abc_1.abstractmethod
     def Reidentify(
         self,
         request: _anonymization_pb2.ReidentifyRequest,
@@ -71,6 +100,16 @@ class AnonymizationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_anonymization_pb2.ReidentifyResponse, _abc.Awaitable[_anonymization_pb2.ReidentifyResponse]]:
         """Reidentify returns the true value of a surrogate. Every call is written to the audit log.
         NOT_FOUND where the vault knows no such surrogate.
+        """
+
+    @_abc_1.abstractmethod
+    def ResolveSubject(
+        self,
+        request: _anonymization_pb2.ResolveSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_anonymization_pb2.ResolveSubjectResponse, _abc.Awaitable[_anonymization_pb2.ResolveSubjectResponse]]:
+        """ResolveSubject finds the documents that a person's name, mail or phone occurs in, keeps a keyed hash of it, so that it is masked
+        without a surrogate from now on, and destroys its vault entries. The value goes no further. Again, it destroys nothing more.
         """
 
 def add_AnonymizationServiceServicer_to_server(servicer: AnonymizationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -73,6 +73,14 @@ class _RejectionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rejec
     """Parsing took longer than allowed."""
     REJECTION_REASON_UNREADABLE: _RejectionReason.ValueType  # 10
     """The quarantined bytes do not verify, or were made under another key."""
+    REJECTION_REASON_NOT_ALLOWED: _RejectionReason.ValueType  # 11
+    """The reference leads to a bucket, host or address that documents are not fetched from."""
+    REJECTION_REASON_UNREACHABLE: _RejectionReason.ValueType  # 12
+    """What the reference names is not there, or did not answer after several tries."""
+    REJECTION_REASON_UNKNOWN_DOCUMENT: _RejectionReason.ValueType  # 13
+    """A tombstone names a document that was never published."""
+    REJECTION_REASON_ERASED: _RejectionReason.ValueType  # 30
+    """The document is erased; it may come again once that is lifted."""
 
 class RejectionReason(_RejectionReason, metaclass=_RejectionReasonEnumTypeWrapper):
     """RejectionReason says why a document goes no further."""
@@ -99,6 +107,14 @@ REJECTION_REASON_TIMEOUT: RejectionReason.ValueType  # 9
 """Parsing took longer than allowed."""
 REJECTION_REASON_UNREADABLE: RejectionReason.ValueType  # 10
 """The quarantined bytes do not verify, or were made under another key."""
+REJECTION_REASON_NOT_ALLOWED: RejectionReason.ValueType  # 11
+"""The reference leads to a bucket, host or address that documents are not fetched from."""
+REJECTION_REASON_UNREACHABLE: RejectionReason.ValueType  # 12
+"""What the reference names is not there, or did not answer after several tries."""
+REJECTION_REASON_UNKNOWN_DOCUMENT: RejectionReason.ValueType  # 13
+"""A tombstone names a document that was never published."""
+REJECTION_REASON_ERASED: RejectionReason.ValueType  # 30
+"""The document is erased; it may come again once that is lifted."""
 Global___RejectionReason: _TypeAlias = RejectionReason  # noqa: Y015
 
 @_typing.final
@@ -205,6 +221,7 @@ class DocumentAnonymized(_message.Message):
     POLICY_DIGEST_FIELD_NUMBER: _builtins.int
     DRAFT_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """Opaque id of the document."""
     submission_id: _builtins.str
@@ -219,6 +236,8 @@ class DocumentAnonymized(_message.Message):
     """SHA-256 of the policy that was applied."""
     draft_id: _builtins.str
     """The draft that a deliverable was made out of; empty otherwise."""
+    language: _builtins.str
+    """Language of the text, as a two-letter code of ISO 639-1; empty where it cannot be told."""
     @_builtins.property
     def version(self) -> _common_pb2.Version:
         """Version of the document."""
@@ -254,10 +273,11 @@ class DocumentAnonymized(_message.Message):
         policy_digest: _builtins.str = ...,
         draft_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        language: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "labels", b"labels", "text", b"text", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "document_id", b"document_id", "draft_id", b"draft_id", "findings", b"findings", "format", b"format", "kind", b"kind", "labels", b"labels", "policy_digest", b"policy_digest", "submission_id", b"submission_id", "text", b"text", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "document_id", b"document_id", "draft_id", b"draft_id", "findings", b"findings", "format", b"format", "kind", b"kind", "labels", b"labels", "language", b"language", "policy_digest", b"policy_digest", "submission_id", b"submission_id", "text", b"text", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -320,3 +340,125 @@ class DocumentRejected(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DocumentRejected: _TypeAlias = DocumentRejected  # noqa: Y015
+
+@_typing.final
+class DocumentErased(_message.Message):
+    """DocumentErased: a document is erased, or its erasure is lifted. Compacted: the last one holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    ERASURE_ID_FIELD_NUMBER: _builtins.int
+    LIFTED_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    DATASET_DIGESTS_FIELD_NUMBER: _builtins.int
+    ADAPTER_DIGESTS_FIELD_NUMBER: _builtins.int
+    RETIRED_ADAPTER_DIGESTS_FIELD_NUMBER: _builtins.int
+    document_id: _builtins.str
+    """Opaque id of the document."""
+    erasure_id: _builtins.str
+    """Erasure that this is part of, `ers_` and 32 hexadecimal digits."""
+    lifted: _builtins.bool
+    """True where the erasure is lifted: the document may be published again."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was decided."""
+
+    @_builtins.property
+    def dataset_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Datasets with rows of the document, as far as the registry knew."""
+
+    @_builtins.property
+    def adapter_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Adapters that learned from those datasets."""
+
+    @_builtins.property
+    def retired_adapter_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of them that are retired: nothing serves them, and their weights are deleted."""
+
+    def __init__(
+        self,
+        *,
+        document_id: _builtins.str = ...,
+        erasure_id: _builtins.str = ...,
+        lifted: _builtins.bool = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        dataset_digests: _abc.Iterable[_builtins.str] | None = ...,
+        adapter_digests: _abc.Iterable[_builtins.str] | None = ...,
+        retired_adapter_digests: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digests", b"adapter_digests", "create_time", b"create_time", "dataset_digests", b"dataset_digests", "document_id", b"document_id", "erasure_id", b"erasure_id", "lifted", b"lifted", "retired_adapter_digests", b"retired_adapter_digests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DocumentErased: _TypeAlias = DocumentErased  # noqa: Y015
+
+@_typing.final
+class DocumentForgotten(_message.Message):
+    """DocumentForgotten: a service holds nothing of an erased document any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ERASURE_ID_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    DATASET_DIGESTS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    erasure_id: _builtins.str
+    """Erasure that asked for it."""
+    document_id: _builtins.str
+    """Opaque id of the document."""
+    service: _builtins.str
+    """Service that forgot."""
+    @_builtins.property
+    def counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """What was removed, counted by name, such as `objects` or `rows`; 0 where it held nothing."""
+
+    @_builtins.property
+    def dataset_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Datasets that it superseded or removed."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it had forgotten."""
+
+    def __init__(
+        self,
+        *,
+        erasure_id: _builtins.str = ...,
+        document_id: _builtins.str = ...,
+        service: _builtins.str = ...,
+        counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        dataset_digests: _abc.Iterable[_builtins.str] | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "dataset_digests", b"dataset_digests", "document_id", b"document_id", "erasure_id", b"erasure_id", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DocumentForgotten: _TypeAlias = DocumentForgotten  # noqa: Y015

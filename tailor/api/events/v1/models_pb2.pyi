@@ -69,6 +69,30 @@ ADAPTER_KIND_REWARD: AdapterKind.ValueType  # 2
 """Scores answers; never serves."""
 Global___AdapterKind: _TypeAlias = AdapterKind  # noqa: Y015
 
+class _OnErasure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnErasureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnErasure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_ERASURE_UNSPECIFIED: _OnErasure.ValueType  # 0
+    """Not set; the same as marking."""
+    ON_ERASURE_MARK: _OnErasure.ValueType  # 1
+    """They are marked tainted in the catalogue and go on serving until a better one is promoted."""
+    ON_ERASURE_RETIRE: _OnErasure.ValueType  # 2
+    """They are retired: what serves goes back to an untainted adapter, or to the base, and they are never promoted again."""
+
+class OnErasure(_OnErasure, metaclass=_OnErasureEnumTypeWrapper):
+    """OnErasure says what becomes of adapters that learned from an erased document."""
+
+ON_ERASURE_UNSPECIFIED: OnErasure.ValueType  # 0
+"""Not set; the same as marking."""
+ON_ERASURE_MARK: OnErasure.ValueType  # 1
+"""They are marked tainted in the catalogue and go on serving until a better one is promoted."""
+ON_ERASURE_RETIRE: OnErasure.ValueType  # 2
+"""They are retired: what serves goes back to an untainted adapter, or to the base, and they are never promoted again."""
+Global___OnErasure: _TypeAlias = OnErasure  # noqa: Y015
+
 @_typing.final
 class DatasetBuilt(_message.Message):
     """DatasetBuilt: an immutable dataset exists."""
@@ -568,6 +592,52 @@ class Gate(_message.Message):
 Global___Gate: _TypeAlias = Gate  # noqa: Y015
 
 @_typing.final
+class Filters(_message.Message):
+    """Filters say which of the selected documents make rows. Each admits everything where it is not set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANGUAGES_FIELD_NUMBER: _builtins.int
+    MIN_CHARS_FIELD_NUMBER: _builtins.int
+    MAX_CHARS_FIELD_NUMBER: _builtins.int
+    BOILERPLATE_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    MAX_SOURCE_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    MAX_SOURCE_PERCENT_FIELD_NUMBER: _builtins.int
+    min_chars: _builtins.int
+    """Least characters of a document's text; 0 for any."""
+    max_chars: _builtins.int
+    """Most characters of a document's text; 0 for any."""
+    boilerplate_documents: _builtins.int
+    """A paragraph or line that so many documents hold is boilerplate, and makes no rows; 0 keeps all, otherwise 2 or more."""
+    max_source_documents: _builtins.int
+    """Most documents of one source, chosen by a fixed hash of their ids; 0 for any."""
+    max_source_percent: _builtins.int
+    """Most rows of one source to train on, in percent of all of them; 0 for any, at most 100."""
+    @_builtins.property
+    def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Admitted languages, as two-letter codes of ISO 639-1; empty admits every one. A document whose language is not known is admitted
+        only then.
+        """
+
+    def __init__(
+        self,
+        *,
+        languages: _abc.Iterable[_builtins.str] | None = ...,
+        min_chars: _builtins.int = ...,
+        max_chars: _builtins.int = ...,
+        boilerplate_documents: _builtins.int = ...,
+        max_source_documents: _builtins.int = ...,
+        max_source_percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boilerplate_documents", b"boilerplate_documents", "languages", b"languages", "max_chars", b"max_chars", "max_source_documents", b"max_source_documents", "max_source_percent", b"max_source_percent", "min_chars", b"min_chars"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Filters: _TypeAlias = Filters  # noqa: Y015
+
+@_typing.final
 class SpecialistChanged(_message.Message):
     """SpecialistChanged: a specialist was created or its definition changed. Compacted: the last one holds."""
 
@@ -585,6 +655,8 @@ class SpecialistChanged(_message.Message):
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     USE_TEACHER_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    ON_ERASURE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that callers use, a slug of at most 63 characters."""
     revision: _builtins.int
@@ -599,6 +671,8 @@ class SpecialistChanged(_message.Message):
     """System prompt of its rows and its answers."""
     use_teacher: _builtins.bool
     """True where a teacher model may make rows from its documents."""
+    on_erasure: Global___OnErasure.ValueType
+    """What becomes of its adapters that learned from an erased document."""
     @_builtins.property
     def selection(self) -> Global___Selection:
         """Which documents it learns from."""
@@ -619,6 +693,10 @@ class SpecialistChanged(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it changed."""
 
+    @_builtins.property
+    def filters(self) -> Global___Filters:
+        """Which of the selected documents make rows."""
+
     def __init__(
         self,
         *,
@@ -634,10 +712,12 @@ class SpecialistChanged(_message.Message):
         system_prompt: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         use_teacher: _builtins.bool = ...,
+        filters: Global___Filters | None = ...,
+        on_erasure: Global___OnErasure.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "rebuild", b"rebuild", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "gate", b"gate", "rebuild", b"rebuild", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "description", b"description", "gate", b"gate", "house_terms", b"house_terms", "name", b"name", "rebuild", b"rebuild", "recipe", b"recipe", "revision", b"revision", "selection", b"selection", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "description", b"description", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "name", b"name", "on_erasure", b"on_erasure", "rebuild", b"rebuild", "recipe", b"recipe", "revision", b"revision", "selection", b"selection", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from tailor.api.registry.v1 import audit_pb2 as tailor_dot_api_dot_registry_dot_v1_dot_audit__pb2
 from tailor.api.registry.v1 import registry_pb2 as tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -65,6 +66,11 @@ class RegistryServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetFlowRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetFlowResponse.FromString,
                 _registered_method=True)
+        self.GetAudit = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/GetAudit',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_audit__pb2.GetAuditRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_audit__pb2.GetAuditResponse.FromString,
+                _registered_method=True)
         self.ListDatasets = channel.unary_unary(
                 '/tailor.api.registry.v1.RegistryService/ListDatasets',
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDatasetsRequest.SerializeToString,
@@ -115,6 +121,26 @@ class RegistryServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.VerifyKeyRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.VerifyKeyResponse.FromString,
                 _registered_method=True)
+        self.Erase = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/Erase',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.EraseRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.EraseResponse.FromString,
+                _registered_method=True)
+        self.LiftErasure = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/LiftErasure',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.LiftErasureRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.LiftErasureResponse.FromString,
+                _registered_method=True)
+        self.GetErasure = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/GetErasure',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetErasureRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetErasureResponse.FromString,
+                _registered_method=True)
+        self.ListErasures = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/ListErasures',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListErasuresRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListErasuresResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServiceServicer:
@@ -159,6 +185,14 @@ class RegistryServiceServicer:
 
     def GetFlow(self, request, context):
         """GetFlow counts submissions by where they are, findings by type and rejections by reason.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAudit(self, request, context):
+        """GetAudit describes the documents that could be trained on, and what was rejected, all of it counted. NOT_FOUND for an unknown
+        specialist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -236,6 +270,36 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Erase(self, request, context):
+        """Erase erases documents everywhere: every service forgets them, nothing late brings them back. A document need not be catalogued.
+        The same request_id returns the same erasure; documents that are erased already are not erased again. INVALID_ARGUMENT for
+        malformed ids or reason.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LiftErasure(self, request, context):
+        """LiftErasure lets an erased document be published again; what was forgotten stays forgotten. NOT_FOUND where it is not erased.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetErasure(self, request, context):
+        """GetErasure returns an erasure with its receipt, or for whom it waits. NOT_FOUND for an unknown id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListErasures(self, request, context):
+        """ListErasures lists erasures, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -268,6 +332,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.GetFlow,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetFlowRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetFlowResponse.SerializeToString,
+            ),
+            'GetAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAudit,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_audit__pb2.GetAuditRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_audit__pb2.GetAuditResponse.SerializeToString,
             ),
             'ListDatasets': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDatasets,
@@ -318,6 +387,26 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.VerifyKey,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.VerifyKeyRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.VerifyKeyResponse.SerializeToString,
+            ),
+            'Erase': grpc.unary_unary_rpc_method_handler(
+                    servicer.Erase,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.EraseRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.EraseResponse.SerializeToString,
+            ),
+            'LiftErasure': grpc.unary_unary_rpc_method_handler(
+                    servicer.LiftErasure,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.LiftErasureRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.LiftErasureResponse.SerializeToString,
+            ),
+            'GetErasure': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetErasure,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetErasureRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetErasureResponse.SerializeToString,
+            ),
+            'ListErasures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListErasures,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListErasuresRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListErasuresResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -483,6 +572,33 @@ class RegistryService:
             '/tailor.api.registry.v1.RegistryService/GetFlow',
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetFlowRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetFlowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/GetAudit',
+            tailor_dot_api_dot_registry_dot_v1_dot_audit__pb2.GetAuditRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_audit__pb2.GetAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -753,6 +869,114 @@ class RegistryService:
             '/tailor.api.registry.v1.RegistryService/VerifyKey',
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.VerifyKeyRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.VerifyKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Erase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/Erase',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.EraseRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.EraseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LiftErasure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/LiftErasure',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.LiftErasureRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.LiftErasureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetErasure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/GetErasure',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetErasureRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetErasureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListErasures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/ListErasures',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListErasuresRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListErasuresResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ The registry is the catalogue: what exists, what came from what, and what serves
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from tailor.api.registry.v1 import audit_pb2 as _audit_pb2
 from tailor.api.registry.v1 import registry_pb2 as _registry_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -47,6 +48,10 @@ class RegistryServiceStub:
     """ListDocuments lists the current version of every document, by id, or of those that a specialist selects."""
     GetFlow: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetFlowRequest, _registry_pb2.GetFlowResponse]
     """GetFlow counts submissions by where they are, findings by type and rejections by reason."""
+    GetAudit: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetAuditRequest, _audit_pb2.GetAuditResponse]
+    """GetAudit describes the documents that could be trained on, and what was rejected, all of it counted. NOT_FOUND for an unknown
+    specialist.
+    """
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListDatasetsRequest, _registry_pb2.ListDatasetsResponse]
     """ListDatasets lists datasets, newest first."""
     ListAdapters: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListAdaptersRequest, _registry_pb2.ListAdaptersResponse]
@@ -71,6 +76,17 @@ class RegistryServiceStub:
     """RevokeKey ends a key; services notice within seconds. NOT_FOUND for an unknown id."""
     VerifyKey: _grpc.UnaryUnaryMultiCallable[_registry_pb2.VerifyKeyRequest, _registry_pb2.VerifyKeyResponse]
     """VerifyKey tells a service whose key it was shown. NOT_FOUND for an unknown or revoked one."""
+    Erase: _grpc.UnaryUnaryMultiCallable[_registry_pb2.EraseRequest, _registry_pb2.EraseResponse]
+    """Erase erases documents everywhere: every service forgets them, nothing late brings them back. A document need not be catalogued.
+    The same request_id returns the same erasure; documents that are erased already are not erased again. INVALID_ARGUMENT for
+    malformed ids or reason.
+    """
+    LiftErasure: _grpc.UnaryUnaryMultiCallable[_registry_pb2.LiftErasureRequest, _registry_pb2.LiftErasureResponse]
+    """LiftErasure lets an erased document be published again; what was forgotten stays forgotten. NOT_FOUND where it is not erased."""
+    GetErasure: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetErasureRequest, _registry_pb2.GetErasureResponse]
+    """GetErasure returns an erasure with its receipt, or for whom it waits. NOT_FOUND for an unknown id."""
+    ListErasures: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListErasuresRequest, _registry_pb2.ListErasuresResponse]
+    """ListErasures lists erasures, newest first."""
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
@@ -91,6 +107,10 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """ListDocuments lists the current version of every document, by id, or of those that a specialist selects."""
     GetFlow: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetFlowRequest, _registry_pb2.GetFlowResponse]  # type: ignore[assignment]
     """GetFlow counts submissions by where they are, findings by type and rejections by reason."""
+    GetAudit: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetAuditRequest, _audit_pb2.GetAuditResponse]  # type: ignore[assignment]
+    """GetAudit describes the documents that could be trained on, and what was rejected, all of it counted. NOT_FOUND for an unknown
+    specialist.
+    """
     ListDatasets: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListDatasetsRequest, _registry_pb2.ListDatasetsResponse]  # type: ignore[assignment]
     """ListDatasets lists datasets, newest first."""
     ListAdapters: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListAdaptersRequest, _registry_pb2.ListAdaptersResponse]  # type: ignore[assignment]
@@ -115,6 +135,17 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """RevokeKey ends a key; services notice within seconds. NOT_FOUND for an unknown id."""
     VerifyKey: _aio.UnaryUnaryMultiCallable[_registry_pb2.VerifyKeyRequest, _registry_pb2.VerifyKeyResponse]  # type: ignore[assignment]
     """VerifyKey tells a service whose key it was shown. NOT_FOUND for an unknown or revoked one."""
+    Erase: _aio.UnaryUnaryMultiCallable[_registry_pb2.EraseRequest, _registry_pb2.EraseResponse]  # type: ignore[assignment]
+    """Erase erases documents everywhere: every service forgets them, nothing late brings them back. A document need not be catalogued.
+    The same request_id returns the same erasure; documents that are erased already are not erased again. INVALID_ARGUMENT for
+    malformed ids or reason.
+    """
+    LiftErasure: _aio.UnaryUnaryMultiCallable[_registry_pb2.LiftErasureRequest, _registry_pb2.LiftErasureResponse]  # type: ignore[assignment]
+    """LiftErasure lets an erased document be published again; what was forgotten stays forgotten. NOT_FOUND where it is not erased."""
+    GetErasure: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetErasureRequest, _registry_pb2.GetErasureResponse]  # type: ignore[assignment]
+    """GetErasure returns an erasure with its receipt, or for whom it waits. NOT_FOUND for an unknown id."""
+    ListErasures: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListErasuresRequest, _registry_pb2.ListErasuresResponse]  # type: ignore[assignment]
+    """ListErasures lists erasures, newest first."""
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """RegistryService holds the catalogue, the gate and the keys."""
@@ -168,6 +199,16 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.GetFlowResponse, _abc.Awaitable[_registry_pb2.GetFlowResponse]]:
         """GetFlow counts submissions by where they are, findings by type and rejections by reason."""
+
+    @_abc_1.abstractmethod
+    def GetAudit(
+        self,
+        request: _audit_pb2.GetAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.GetAuditResponse, _abc.Awaitable[_audit_pb2.GetAuditResponse]]:
+        """GetAudit describes the documents that could be trained on, and what was rejected, all of it counted. NOT_FOUND for an unknown
+        specialist.
+        """
 
     @_abc_1.abstractmethod
     def ListDatasets(
@@ -252,5 +293,40 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.VerifyKeyResponse, _abc.Awaitable[_registry_pb2.VerifyKeyResponse]]:
         """VerifyKey tells a service whose key it was shown. NOT_FOUND for an unknown or revoked one."""
+
+    @_abc_1.abstractmethod
+    def Erase(
+        self,
+        request: _registry_pb2.EraseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.EraseResponse, _abc.Awaitable[_registry_pb2.EraseResponse]]:
+        """Erase erases documents everywhere: every service forgets them, nothing late brings them back. A document need not be catalogued.
+        The same request_id returns the same erasure; documents that are erased already are not erased again. INVALID_ARGUMENT for
+        malformed ids or reason.
+        """
+
+    @_abc_1.abstractmethod
+    def LiftErasure(
+        self,
+        request: _registry_pb2.LiftErasureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.LiftErasureResponse, _abc.Awaitable[_registry_pb2.LiftErasureResponse]]:
+        """LiftErasure lets an erased document be published again; what was forgotten stays forgotten. NOT_FOUND where it is not erased."""
+
+    @_abc_1.abstractmethod
+    def GetErasure(
+        self,
+        request: _registry_pb2.GetErasureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetErasureResponse, _abc.Awaitable[_registry_pb2.GetErasureResponse]]:
+        """GetErasure returns an erasure with its receipt, or for whom it waits. NOT_FOUND for an unknown id."""
+
+    @_abc_1.abstractmethod
+    def ListErasures(
+        self,
+        request: _registry_pb2.ListErasuresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListErasuresResponse, _abc.Awaitable[_registry_pb2.ListErasuresResponse]]:
+        """ListErasures lists erasures, newest first."""
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -54,6 +54,7 @@ class BuildDatasetResponse(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     NEAR_DUPLICATES_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
     """False where the same dataset existed."""
     near_duplicates: _builtins.int
@@ -62,20 +63,127 @@ class BuildDatasetResponse(_message.Message):
     def dataset(self) -> _models_pb2.DatasetBuilt:
         """The dataset."""
 
+    @_builtins.property
+    def left_out(self) -> Global___LeftOut:
+        """What the specialist's filters left out."""
+
     def __init__(
         self,
         *,
         dataset: _models_pb2.DatasetBuilt | None = ...,
         created: _builtins.bool = ...,
         near_duplicates: _builtins.int = ...,
+        left_out: Global___LeftOut | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "left_out", b"left_out"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "dataset", b"dataset", "near_duplicates", b"near_duplicates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "dataset", b"dataset", "left_out", b"left_out", "near_duplicates", b"near_duplicates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BuildDatasetResponse: _TypeAlias = BuildDatasetResponse  # noqa: Y015
+
+@_typing.final
+class LeftOut(_message.Message):
+    """LeftOut counts what a specialist's filters left out of a dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    BOILERPLATE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    BOILERPLATE_PARTS_FIELD_NUMBER: _builtins.int
+    SOURCE_ROWS_FIELD_NUMBER: _builtins.int
+    language: _builtins.int
+    """Documents in a language that is not admitted."""
+    length: _builtins.int
+    """Documents that are too short or too long."""
+    boilerplate: _builtins.int
+    """Documents of which nothing but boilerplate was there."""
+    source: _builtins.int
+    """Documents over the cap of their source."""
+    boilerplate_parts: _builtins.int
+    """Paragraphs and lines that were removed as boilerplate from documents that stay."""
+    source_rows: _builtins.int
+    """Rows to train on that were over their source's share."""
+    def __init__(
+        self,
+        *,
+        language: _builtins.int = ...,
+        length: _builtins.int = ...,
+        boilerplate: _builtins.int = ...,
+        source: _builtins.int = ...,
+        boilerplate_parts: _builtins.int = ...,
+        source_rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boilerplate", b"boilerplate", "boilerplate_parts", b"boilerplate_parts", "language", b"language", "length", b"length", "source", b"source", "source_rows", b"source_rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeftOut: _TypeAlias = LeftOut  # noqa: Y015
+
+@_typing.final
+class CountNearDuplicatesRequest(_message.Message):
+    """CountNearDuplicatesRequest perhaps names a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Only documents that this specialist selects; empty for all."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountNearDuplicatesRequest: _TypeAlias = CountNearDuplicatesRequest  # noqa: Y015
+
+@_typing.final
+class CountNearDuplicatesResponse(_message.Message):
+    """CountNearDuplicatesResponse counts near-duplicates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    NEAR_DUPLICATES_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    documents: _builtins.int
+    """Documents that are looked at."""
+    compared: _builtins.int
+    """Those of them that are compared so far; ask again until it is all of them."""
+    near_duplicates: _builtins.int
+    """Compared documents that are nearly the same as an earlier one."""
+    groups: _builtins.int
+    """Groups of documents that are nearly the same."""
+    threshold: _builtins.float
+    """Similarity from which two texts are nearly the same, from 0 to 1."""
+    def __init__(
+        self,
+        *,
+        documents: _builtins.int = ...,
+        compared: _builtins.int = ...,
+        near_duplicates: _builtins.int = ...,
+        groups: _builtins.int = ...,
+        threshold: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "documents", b"documents", "groups", b"groups", "near_duplicates", b"near_duplicates", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountNearDuplicatesResponse: _TypeAlias = CountNearDuplicatesResponse  # noqa: Y015
 
 @_typing.final
 class PreviewRowsRequest(_message.Message):

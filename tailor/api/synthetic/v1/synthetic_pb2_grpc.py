@@ -40,6 +40,11 @@ class SyntheticServiceStub:
                 request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.BuildDatasetRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.BuildDatasetResponse.FromString,
                 _registered_method=True)
+        self.CountNearDuplicates = channel.unary_unary(
+                '/tailor.api.synthetic.v1.SyntheticService/CountNearDuplicates',
+                request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.CountNearDuplicatesRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.CountNearDuplicatesResponse.FromString,
+                _registered_method=True)
         self.PreviewRows = channel.unary_unary(
                 '/tailor.api.synthetic.v1.SyntheticService/PreviewRows',
                 request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.PreviewRowsRequest.SerializeToString,
@@ -59,6 +64,14 @@ class SyntheticServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountNearDuplicates(self, request, context):
+        """CountNearDuplicates compares documents that were not compared before, as many as a few seconds allow, and counts those that are
+        nearly the same. NOT_FOUND for an unknown specialist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PreviewRows(self, request, context):
         """PreviewRows shows rows that one document, or the newest documents of a specialist, would make. Nothing is kept.
         """
@@ -73,6 +86,11 @@ def add_SyntheticServiceServicer_to_server(servicer, server):
                     servicer.BuildDataset,
                     request_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.BuildDatasetRequest.FromString,
                     response_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.BuildDatasetResponse.SerializeToString,
+            ),
+            'CountNearDuplicates': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountNearDuplicates,
+                    request_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.CountNearDuplicatesRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.CountNearDuplicatesResponse.SerializeToString,
             ),
             'PreviewRows': grpc.unary_unary_rpc_method_handler(
                     servicer.PreviewRows,
@@ -108,6 +126,33 @@ class SyntheticService:
             '/tailor.api.synthetic.v1.SyntheticService/BuildDataset',
             tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.BuildDatasetRequest.SerializeToString,
             tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.BuildDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountNearDuplicates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.synthetic.v1.SyntheticService/CountNearDuplicates',
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.CountNearDuplicatesRequest.SerializeToString,
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.CountNearDuplicatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,10 @@ class SyntheticServiceStub:
     """BuildDataset builds a specialist's dataset at once. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION
     where its documents make too few rows. An unchanged corpus returns the dataset that exists, with created false.
     """
+    CountNearDuplicates: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.CountNearDuplicatesRequest, _synthetic_pb2.CountNearDuplicatesResponse]
+    """CountNearDuplicates compares documents that were not compared before, as many as a few seconds allow, and counts those that are
+    nearly the same. NOT_FOUND for an unknown specialist.
+    """
     PreviewRows: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.PreviewRowsRequest, _synthetic_pb2.PreviewRowsResponse]
     """PreviewRows shows rows that one document, or the newest documents of a specialist, would make. Nothing is kept."""
 
@@ -48,6 +52,10 @@ class SyntheticServiceAsyncStub(SyntheticServiceStub):
     BuildDataset: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.BuildDatasetRequest, _synthetic_pb2.BuildDatasetResponse]  # type: ignore[assignment]
     """BuildDataset builds a specialist's dataset at once. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION
     where its documents make too few rows. An unchanged corpus returns the dataset that exists, with created false.
+    """
+    CountNearDuplicates: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.CountNearDuplicatesRequest, _synthetic_pb2.CountNearDuplicatesResponse]  # type: ignore[assignment]
+    """CountNearDuplicates compares documents that were not compared before, as many as a few seconds allow, and counts those that are
+    nearly the same. NOT_FOUND for an unknown specialist.
     """
     PreviewRows: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.PreviewRowsRequest, _synthetic_pb2.PreviewRowsResponse]  # type: ignore[assignment]
     """PreviewRows shows rows that one document, or the newest documents of a specialist, would make. Nothing is kept."""
@@ -63,6 +71,16 @@ class SyntheticServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_synthetic_pb2.BuildDatasetResponse, _abc.Awaitable[_synthetic_pb2.BuildDatasetResponse]]:
         """BuildDataset builds a specialist's dataset at once. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION
         where its documents make too few rows. An unchanged corpus returns the dataset that exists, with created false.
+        """
+
+    @_abc_1.abstractmethod
+    def CountNearDuplicates(
+        self,
+        request: _synthetic_pb2.CountNearDuplicatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_synthetic_pb2.CountNearDuplicatesResponse, _abc.Awaitable[_synthetic_pb2.CountNearDuplicatesResponse]]:
+        """CountNearDuplicates compares documents that were not compared before, as many as a few seconds allow, and counts those that are
+        nearly the same. NOT_FOUND for an unknown specialist.
         """
 
     @_abc_1.abstractmethod

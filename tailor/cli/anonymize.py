@@ -1,0 +1,92 @@
+"""`tailor anonymize` and `tailor reidentify`: what a policy makes of a document, and what stands behind a surrogate."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from tailor.api.anonymization.v1 import anonymization_pb2
+from tailor.api.common.v1 import common_pb2
+from tailor.cli.calls import unary
+from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.output import short, shows, table
+from tailor.cli.session import session_of
+from tailor.errors import InvalidArgument
+
+SUFFIXES = (".md", ".markdown", ".txt", ".html", ".htm", ".eml")
+COLOURS = {"-": "red", "+": "green", "@": "dim"}
+# A long text is read by the language model, and waits for others.
+PREVIEW_SECONDS = 120.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("anonymize")(anonymize)
+    app.command("reidentify")(reidentify)
+
+
+def anonymize(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Text as UTF-8: md, txt, html or eml, at most 200,000 characters.")],
+    *,
+    policy: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="A policy to try; the installation's if none.")
+    ] = None,
+    diff: Annotated[bool, typer.Option("--diff", help="Show the lines before and after, and what was found.")] = False,
+    source: Annotated[str, typer.Option(help="The label `source` that the document would have.")] = "",
+    department: Annotated[str, typer.Option(help="The label `department`.")] = "",
+    confidentiality: Annotated[str, typer.Option(help="The label `confidentiality`.")] = "",
+) -> None:
+    """Show what a document would become, and keep nothing: a dry run. A markup's tags are shown as they stand in the file."""
+    session = session_of(context)
+    if file.suffix.lower() not in SUFFIXES:
+        raise InvalidArgument("NOT_TEXT", f"A dry run takes {', '.join(SUFFIXES)}; publish other formats as documents.")
+    before = _read(file, "FILE")
+    request = anonymization_pb2.PreviewAnonymizationRequest(
+        text=before,
+        policy=_read(policy, "--policy") if policy else "",
+        labels=common_pb2.Labels(source=source, department=department, confidentiality=confidentiality),
+    )
+    stub = session.connections.anonymization
+    answer = unary("anonymization", stub.PreviewAnonymization, request, PREVIEW_SECONDS)
+    document = {"before": before, "after": answer.text, **to_dict(answer)}
+    document.pop("text")
+    shown = (lambda console: _show(console, before, answer)) if diff else shows(Text(answer.text))
+    session.output.emit(document, shown)
+
+
+def reidentify(
+    context: typer.Context,
+    surrogate: Annotated[str, typer.Argument(help="The surrogate as it stands in a text.")],
+    *,
+    entity_type: Annotated[str, typer.Option("--type", help="Its type, such as PERSON or EMAIL_ADDRESS.")],
+    purpose: Annotated[str, typer.Option(help="Why it is needed, in 10 characters or more; kept in the audit log.")],
+) -> None:
+    """Show the true value behind a surrogate; needs a key of the role data-protection. Every call is kept in the audit log."""
+    session = session_of(context)
+    request = anonymization_pb2.ReidentifyRequest(entity_type=entity_type, surrogate=surrogate, purpose=purpose)
+    answer = unary("anonymization", session.connections.anonymization.Reidentify, request)
+    session.output.emit(to_dict(answer), shows(Text(answer.value)))
+
+
+def _read(path: Path, name: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise InvalidArgument("BAD_FILE", f"{name} must name a readable file in UTF-8.") from None
+
+
+def _show(console: Console, before: str, answer: anonymization_pb2.PreviewAnonymizationResponse) -> None:
+    lines = difflib.unified_diff(before.splitlines(), answer.text.splitlines(), "before", "after", n=1, lineterm="")
+    for line in lines:
+        console.print(Text(line, style=COLOURS.get(line[:1], "")), soft_wrap=True)
+    actions = {
+        change.entity_type: short_enum(anonymization_pb2.Action.Name(change.action), "ACTION_")
+        for change in answer.changes
+    }
+    rows = [(kind, answer.findings[kind], actions.get(kind, "")) for kind in sorted(answer.findings)]
+    console.print(f"\nfindings under policy {short(answer.policy_digest)}")
+    console.print(table("", ("type", "found", "action"), rows))

@@ -1,0 +1,118 @@
+"""What an audit says, as facts and tables; the terminal and the report show the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tailor.api.registry.v1 import audit_pb2
+from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.cli.messages import short_enum
+
+UNKNOWN = "not known"
+UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table; the first column names, the others hold figures."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def facts(
+    audit: audit_pb2.GetAuditResponse, near: synthetic_pb2.CountNearDuplicatesResponse | None
+) -> list[tuple[str, str]]:
+    """The figures that stand alone, each with its name."""
+    totals, lengths = audit.totals, audit.lengths
+    density = 1000 * totals.findings / totals.characters if totals.characters else 0.0
+    rejected = sum(one.submissions for one in audit.rejections)
+    return [
+        ("Documents", f"{totals.documents:,}, {totals.characters:,} characters"),
+        ("Personal values", f"{totals.findings:,} found and replaced, {density:.2f} per 1,000 characters"),
+        ("Duplicates", f"{audit.duplicates:,} submissions rejected as the same text again"),
+        ("Near-duplicates", _near(near)),
+        ("Lengths", f"{lengths.min_chars:,} to {lengths.max_chars:,} characters, {lengths.mean_chars:,.0f} on average"),
+        ("Rejected", f"{rejected:,} submissions"),
+        ("Tokens", f"about {audit.estimate.tokens:,}, as characters by four"),
+        ("Training", _training(audit.estimate)),
+    ]
+
+
+def sections(audit: audit_pb2.GetAuditResponse) -> list[Section]:
+    """The tables, in the order in which people read them."""
+    made = [_dimension(one, audit.totals) for one in audit.dimensions]
+    percentiles = tuple(
+        (f"{percent} %", f"{value:,.0f}") for percent, value in sorted(audit.lengths.percentiles.items())
+    )
+    made.append(Section("Documents shorter than", ("share", "characters"), percentiles))
+    bins = tuple((span(one), f"{one.documents:,}") for one in audit.lengths.histogram)
+    made.append(Section("Lengths", ("characters", "documents"), bins))
+    findings = tuple(
+        (one.entity_type, f"{one.values:,}", f"{one.documents:,}", f"{one.per_thousand_chars:.3f}")
+        for one in audit.findings
+    )
+    made.append(Section("Personal data", ("type", "values", "documents", "per 1,000 characters"), findings))
+    rejected = tuple((one.reason, one.format or UNKNOWN, one.stage, f"{one.submissions:,}") for one in audit.rejections)
+    made.append(Section("Rejected", ("reason", "format", "stopped by", "submissions"), rejected))
+    return made
+
+
+def dimension_name(field: audit_pb2.AuditField.ValueType) -> str:
+    """What documents are grouped by, such as `source`."""
+    return short_enum(audit_pb2.AuditField.Name(field), "AUDIT_FIELD_")
+
+
+def span(one: audit_pb2.AuditBin) -> str:
+    """An interval of lengths."""
+    return f"{one.from_chars:,} to {one.below_chars - 1:,}" if one.below_chars else f"{one.from_chars:,} or more"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the largest unit that fits."""
+    for size, unit in UNITS:
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:,.0f} seconds"
+
+
+def _dimension(dimension: audit_pb2.AuditDimension, totals: audit_pb2.AuditTotals) -> Section:
+    name = dimension_name(dimension.field)
+    rows = [
+        (
+            group.value or UNKNOWN,
+            f"{group.documents:,}",
+            _share(group.documents, totals.documents),
+            f"{group.characters:,}",
+            f"{1000 * group.findings / group.characters if group.characters else 0:.2f}",
+        )
+        for group in dimension.groups
+    ]
+    if dimension.more_values:
+        rest: Sequence[int] = [
+            totals.documents - sum(group.documents for group in dimension.groups),
+            totals.characters - sum(group.characters for group in dimension.groups),
+        ]
+        rows.append(
+            (f"{dimension.more_values:,} others", f"{rest[0]:,}", _share(rest[0], totals.documents), f"{rest[1]:,}", "")
+        )
+    columns = (name, "documents", "share", "characters", "personal values per 1,000")
+    return Section(f"By {name}", columns, tuple(rows))
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole if whole else 0:.1f} %"
+
+
+def _near(near: synthetic_pb2.CountNearDuplicatesResponse | None) -> str:
+    if near is None:
+        return UNKNOWN
+    said = f"{near.near_duplicates:,} documents in {near.groups:,} groups (similarity {near.threshold:g} or more)"
+    if near.compared < near.documents:
+        said += f"; {near.compared:,} of {near.documents:,} documents are compared so far"
+    return said
+
+
+def _training(estimate: audit_pb2.AuditEstimate) -> str:
+    basis = f"as run {estimate.run_id} did" if estimate.run_id else "an assumption until a run has reported"
+    return f"{duration(estimate.seconds)} for one pass at {estimate.tokens_per_second:,.0f} tokens/s, {basis}"

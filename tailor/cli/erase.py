@@ -1,0 +1,135 @@
+"""`tailor erase` and `tailor erasures`: forgetting documents and people, and the signed receipts."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tailor.api.anonymization.v1 import anonymization_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.cli.calls import first, pages, unary
+from tailor.cli.messages import to_dict
+from tailor.cli.output import shows, table
+from tailor.cli.session import Session, session_of
+from tailor.errors import InvalidArgument
+from tailor.events.envelope import new_id
+
+ERASURE = "ers_"
+SUBJECT_REASON = "subject-request"
+DOCUMENT_REASON = "document-request"
+# So many documents go into one erasure.
+BATCH = 1000
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("erase")(erase)
+    app.command("erasures")(erasures)
+
+
+def erase(
+    context: typer.Context,
+    *,
+    document: Annotated[list[str] | None, typer.Option(help="A document's id; repeat it.")] = None,
+    subject: Annotated[
+        str,
+        typer.Option(help="A person: name, mail or phone as documents write it. It is sent to anonymization alone."),
+    ] = "",
+    lift: Annotated[
+        str, typer.Option(metavar="ID", help="Lift an erasure, or one document's: it may be published again.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --subject: say what would be erased, and erase nothing.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="A slug that the receipt states, such as `court-order`.")] = "",
+) -> None:
+    """Erase documents, or all of a person's, from every service; needs a key of the role data-protection."""
+    session = session_of(context)
+    if sum(map(bool, (document, subject, lift))) != 1:
+        raise InvalidArgument("NOTHING_NAMED", "Name one of --document, --subject and --lift.")
+    if lift:
+        _emit(session, _lift(session, lift))
+        return
+    found = document or _resolve(session, subject, dry_run=dry_run)
+    if dry_run:
+        session.output.emit({"document_ids": found}, shows("\n".join(found) or "No document would be erased."))
+        return
+    why = reason or (SUBJECT_REASON if subject else DOCUMENT_REASON)
+    batches = [found[start : start + BATCH] for start in range(0, len(found), BATCH)]
+    _emit(session, [_erase(session, batch, why) for batch in batches])
+
+
+def erasures(
+    context: typer.Context,
+    erasure: Annotated[str, typer.Argument(metavar="[ID]", help="Show one, with its receipt.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Most erasures to list.")] = 50,
+) -> None:
+    """List erasures, newest first, with the services that have not answered yet."""
+    session = session_of(context)
+    registry = session.connections.registry
+    if erasure:
+        request = registry_pb2.GetErasureRequest(erasure_id=erasure)
+        one = unary("registry", registry.GetErasure, request).erasure
+        session.output.emit(to_dict(one), lambda console: _show(console, one))
+        return
+    found = first(limit, pages("registry", registry.ListErasures, registry_pb2.ListErasuresRequest(), "erasures"))
+    _emit(session, found)
+
+
+def _resolve(session: Session, subject: str, *, dry_run: bool) -> list[str]:
+    request = anonymization_pb2.ResolveSubjectRequest(subject=subject, dry_run=dry_run)
+    answer = unary("anonymization", session.connections.anonymization.ResolveSubject, request)
+    verb = "would be" if dry_run else "are"
+    session.output.notes.print(
+        f"{len(answer.document_ids)} documents; {answer.vault_entries} vault entries {verb} destroyed."
+    )
+    return list(answer.document_ids)
+
+
+def _erase(session: Session, document_ids: list[str], reason: str) -> registry_pb2.Erasure:
+    request = registry_pb2.EraseRequest(document_ids=document_ids, request_id=new_id("req"), reason=reason)
+    return unary("registry", session.connections.registry.Erase, request).erasure
+
+
+def _lift(session: Session, name: str) -> list[registry_pb2.Erasure]:
+    registry = session.connections.registry
+    documents = [name]
+    if name.startswith(ERASURE):
+        held = unary("registry", registry.GetErasure, registry_pb2.GetErasureRequest(erasure_id=name)).erasure
+        documents = sorted(set(held.document_ids) - set(held.lifted_document_ids))
+    lifted = {}
+    for document_id in documents:
+        request = registry_pb2.LiftErasureRequest(document_id=document_id)
+        erasure = unary("registry", registry.LiftErasure, request).erasure
+        lifted[erasure.erasure_id] = erasure
+    return list(lifted.values())
+
+
+def _emit(session: Session, found: list[registry_pb2.Erasure]) -> None:
+    columns = ("erasure", "documents", "lifted", "reason", "asked", "state")
+    rows = [
+        (
+            item.erasure_id,
+            len(item.document_ids),
+            len(item.lifted_document_ids) or "",
+            item.reason,
+            item.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%S"),
+            _state(item),
+        )
+        for item in found
+    ]
+    session.output.emit({"erasures": [to_dict(item) for item in found]}, shows(table("", columns, rows)))
+
+
+def _state(item: registry_pb2.Erasure) -> str:
+    return "receipt signed" if item.HasField("receipt") else f"waits for {', '.join(item.waiting_for)}"
+
+
+def _show(console: Console, item: registry_pb2.Erasure) -> None:
+    console.print(f"{item.erasure_id}: {_state(item)}")
+    if not item.HasField("receipt"):
+        console.print("\n".join(item.document_ids))
+        return
+    console.print(item.receipt.body, markup=False)
+    console.print(f"signature {item.receipt.signature.hex()}", soft_wrap=True)
+    console.print(f"public key of the registry {item.receipt.public_key.hex()}", soft_wrap=True)

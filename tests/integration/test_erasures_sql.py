@@ -1,0 +1,104 @@
+"""What ingestion, synthetic and evaluation forget in their databases."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.evaluation.adapters.erasures import SqlHoldings as EvaluationHoldings
+from services.evaluation.bootstrap import MIGRATIONS as EVALUATION
+from services.ingestion.adapters.erasures import Eraser
+from services.ingestion.bootstrap import MIGRATIONS as INGESTION
+from services.synthetic.adapters.erasures import SqlHoldings
+from services.synthetic.bootstrap import MIGRATIONS as SYNTHETIC
+from tailor.events.erased import Erased
+from tailor.sql import connect, migrate
+from tailor.storage.memory import MemoryStore
+
+pytestmark = pytest.mark.integration
+
+Database = Callable[[Path], Engine]
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    engine = connect(database_url)
+
+    def made(migrations: Path) -> Engine:
+        migrate(engine, migrations)
+        return engine
+
+    yield made
+    engine.dispose()
+
+
+def run(engine: Engine, *statements: str) -> None:
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+def rows(engine: Engine, query: str) -> list[tuple[object, ...]]:
+    with engine.begin() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def test_ingestion_clears_the_publishers_names_and_empties_quarantine(database: Database) -> None:
+    engine, store = database(INGESTION), MemoryStore()
+    run(
+        engine,
+        "INSERT INTO documents (document_id, external_hash, external_id, file_name, digest) "
+        "VALUES ('doc_1', 'h1', 'jenkins-cv', 'jenkins.pdf', 'd1'), ('doc_2', 'h2', 'other', 'other.pdf', 'd2')",
+        "INSERT INTO submissions (key, submission_id, document_id, outcome) VALUES ('k', 'sub_1', 'doc_1', '{}')",
+    )
+    for document_id in ("doc_1", "doc_2"):
+        store.put("quarantine", f"documents/{document_id}/1-ab", b"x")
+    eraser = Eraser(engine, store)
+    counts = eraser.forget(Erased("doc_1", "ers_1")).counts
+    assert counts == {"entries": 1, "submissions": 1, "objects": 1}
+    assert [key for _, key in store.objects] == ["documents/doc_2/1-ab"]
+    kept = rows(engine, "SELECT external_hash, external_id, file_name, digest, erasure_id FROM documents ORDER BY 1")
+    assert kept == [("h1", "", "", None, "ers_1"), ("h2", "other", "other.pdf", "d2", "")]
+    assert not any(eraser.forget(Erased("doc_1", "ers_1")).counts.values())
+    eraser.lift("doc_1")
+    assert rows(engine, "SELECT erasure_id FROM documents WHERE document_id = 'doc_1'") == [("",)]
+
+
+def test_synthetic_drops_a_document_with_its_sketch_its_split_and_its_lessons(database: Database) -> None:
+    engine = database(SYNTHETIC)
+    for document_id in ("doc_1", "doc_2"):
+        run(
+            engine,
+            "INSERT INTO documents (document_id, sequence, digest, kind, source, department, confidentiality, text_uri, "
+            f"text_sha256, text_size_bytes, draft_id, language, position) VALUES ('{document_id}', 1, 'd', 'document', '', "
+            "'', '', 's3://corpus/x', 'ab', 1, '', 'en', 1)",
+            f"INSERT INTO clusters VALUES ('{document_id}', '{document_id}', false)",
+            f"INSERT INTO lessons (key, pairs, tokens, document_id) VALUES ('k{document_id}', '[]', 1, '{document_id}')",
+            f"INSERT INTO sketches VALUES ('{document_id}', 'ab', 'x', '{{1}}')",
+        )
+    holdings = SqlHoldings(engine)
+    assert holdings.forget_document("doc_1") == 1
+    for table in ("documents", "clusters", "lessons", "sketches"):
+        assert rows(engine, f"SELECT document_id FROM {table}") == [("doc_2",)]
+    assert holdings.forget_document("doc_1") == 0
+    assert (holdings.datasets(""), holdings.specialists(), holdings.newest_digest("reports")) == ([], [], "")
+
+
+def test_evaluation_drops_results_and_ends_what_is_not_finished(database: Database) -> None:
+    engine = database(EVALUATION)
+    run(
+        engine,
+        "INSERT INTO adapters VALUES ('a1', 'reports', 'd1', 'tiny', 's3://m/x', 'ab', 1), "
+        "('a2', 'reports', 'd2', 'tiny', 's3://m/x', 'ab', 1)",
+        "INSERT INTO evaluations (evaluation_id, adapter_digest, state) VALUES ('evl_1', 'a1', 'SUCCEEDED'), "
+        "('evl_2', 'a1', 'QUEUED'), ('evl_3', 'a2', 'QUEUED')",
+        "INSERT INTO results (evaluation_id, model, key, answers, scores) VALUES ('evl_1', 'base', 'k', '[]', '[]')",
+    )
+    holdings = EvaluationHoldings(engine)
+    assert holdings.evaluations_on(["d1"]) == ["evl_1", "evl_2"]
+    assert (holdings.drop_results("evl_1"), holdings.drop_results("evl_1")) == (1, 0)
+    for evaluation_id in ("evl_1", "evl_2"):
+        holdings.fail_open(evaluation_id, "ROWS_ERASED")
+    states = rows(engine, "SELECT evaluation_id, state, reason FROM evaluations ORDER BY 1")
+    assert states == [("evl_1", "SUCCEEDED", ""), ("evl_2", "FAILED", "ROWS_ERASED"), ("evl_3", "QUEUED", "")]

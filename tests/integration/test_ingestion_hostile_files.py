@@ -1,0 +1,80 @@
+"""Files that mean harm, through the pool of parsing processes at the limits of production: each is refused with a reason or becomes
+harmless text, in under five seconds; this process goes on, and its memory stays bounded. On a machine that others keep busy, the seconds
+are those of the processor."""
+
+import os
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.ingestion.adapters.parse import Limits, ParserPool
+from services.ingestion.domain import Accepted, File, Kind, Labels, Outcome, Parsed, Reason, Refused, Submission
+from services.ingestion.handlers import take_in
+from services.ingestion.settings import Settings
+from tests.integration.hostile import archives, mails, pdfs, texts
+from tests.unit.ingestion.fakes import make_intake, make_receipt
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+FILES = archives.FILES | mails.FILES | pdfs.FILES | texts.FILES
+SECONDS = 5.0
+GROWTH_BYTES = 256 * 2**20
+EVIL = ("root:", "steal(", "Innermost words", "/bin/")
+PAGE, TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ParserPool]:
+    limits = {
+        name: Settings.model_fields[name].default
+        for name in ("parse_seconds", "parse_cpu_seconds", "parse_memory_bytes")
+    }
+    parsers = ParserPool(Limits(*limits.values()), 1)
+    yield parsers
+    parsers.close()
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_harms_nobody(pool: ParserPool, name: str) -> None:
+    file = FILES[name]()
+    assert pool.parse(File(b"ready", "a.txt")).text == "ready\n"
+    before, start, used = resident(), time.monotonic(), processor_seconds(pool)
+    outcome, text = submit(pool, file)
+    seconds = time.monotonic() - start
+    assert seconds < SECONDS or processor_seconds(pool) - used < SECONDS
+    assert resident() - before < GROWTH_BYTES
+    if isinstance(outcome, Refused):
+        assert outcome.reason in Reason and len(outcome.hint) > 10
+    else:
+        assert not any(evil in text for evil in EVIL) and "\0" not in text
+        text.encode()
+    assert pool.parse(File(b"# Still here", "a.md")).text == "# Still here\n"
+
+
+def test_there_are_at_least_fifty() -> None:
+    assert len(FILES) >= 50
+
+
+def submit(pool: ParserPool, file: File) -> tuple[Outcome, str]:
+    intake, _, quarantine = make_intake(parser=pool)
+    kind = Kind.EXAMPLE if b'"prompt"' in file.data[:100] else Kind.DOCUMENT
+    outcome = take_in(intake, make_receipt("1", Submission("hostile", kind, Labels(), file)))
+    written: list[Parsed] = [parsed for _, _, parsed in quarantine.written]
+    assert len(written) == isinstance(outcome, Accepted)
+    return outcome, written[0].text if written else ""
+
+
+def processor_seconds(pool: ParserPool) -> float:
+    """What this process, the workers that ended and the one that lives have used."""
+    worker = pool._slots.queue[0]
+    assert worker is not None
+    fields = Path(f"/proc/{worker._process.pid}/stat").read_text().rpartition(")")[2].split()
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime + (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE

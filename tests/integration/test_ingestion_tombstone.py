@@ -1,0 +1,102 @@
+"""Tombstones through ingestion and registry as processes: a document is erased once, and does not come back."""
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kafka
+import pytest
+
+from tailor.api.events.v1 import documents_pb2
+from tailor.cli.records import to_tombstone
+from tailor.events.consumer import tail
+from tailor.events.envelope import decode
+from tailor.local import stack
+from tailor.local.layout import STORES
+from tailor.settings import ServiceSettings
+from tests.conftest import Stores, plan_of
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+SUBMITTED = "document.submitted.v1"
+STATED = {
+    "document.ingested.v1": documents_pb2.DocumentIngested,
+    "document.rejected.v1": documents_pb2.DocumentRejected,
+    "document.erased.v1": documents_pb2.DocumentErased,
+}
+
+
+@pytest.fixture(scope="module")
+def settings() -> Iterator[ServiceSettings]:
+    with tempfile.TemporaryDirectory(prefix="tailor-tombstone-", ignore_cleanup_errors=True) as directory:
+        root = Path(directory).resolve()
+        running = stack.up(root, only=(*STORES, "ingestion", "registry"))
+        try:
+            running.wait_ready(120)
+            yield Stores(plan_of(running)).settings("ingestion", ServiceSettings)
+        finally:
+            stack.down(root)
+
+
+class Stated:
+    """What was stated so far, in the order in which it was read."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.messages: list[Any] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, args=(settings,), daemon=True)
+        self._thread.start()
+
+    def _read(self, settings: ServiceSettings) -> None:
+        for event in tail(settings, list(STATED), self._stop, from_beginning=True):
+            self.messages.append(decode(event, STATED[event.topic]))
+
+    def next(self, kind: type[Any], number: int = 1) -> Any:
+        """The message of this kind with this number, once it is there."""
+        deadline = time.monotonic() + 40
+        while time.monotonic() < deadline:
+            found = [message for message in list(self.messages) if isinstance(message, kind)]
+            if len(found) >= number:
+                return found[number - 1]
+            time.sleep(0.1)
+        raise AssertionError(f"no {kind.__name__} with number {number}")
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+
+def publish(settings: ServiceSettings, value: bytes | None, document_id: str) -> None:
+    producer: Any = kafka.KafkaProducer(**settings.kafka_arguments())
+    record = to_tombstone(document_id)
+    headers = [(name, text.encode()) for name, text in record.headers.items()] if value is None else []
+    producer.send(SUBMITTED, key=record.key.encode(), value=value, headers=headers)
+    producer.flush()
+    producer.close()
+
+
+def test_a_tombstone_erases_a_document_once_and_publishing_again_does_not_bring_it_back(
+    settings: ServiceSettings,
+) -> None:
+    stated = Stated(settings)
+    text = b'{"document_id": "memo-7", "text": "The operating rhythm continues."}'
+    publish(settings, text, "memo-7")
+    ingested = stated.next(documents_pb2.DocumentIngested)
+    for _ in range(2):
+        publish(settings, None, "memo-7")
+    erased = stated.next(documents_pb2.DocumentErased)
+    assert erased.document_id == ingested.document_id
+    publish(settings, None, "memo-8")
+    unknown = stated.next(documents_pb2.DocumentRejected)
+    assert unknown.reason == documents_pb2.REJECTION_REASON_UNKNOWN_DOCUMENT
+    publish(settings, text, "memo-7")
+    again = stated.next(documents_pb2.DocumentRejected, 2)
+    assert again.reason == documents_pb2.REJECTION_REASON_ERASED
+    publish(settings, b'{"document_id": "memo-9", "uri": "https://files.example.com/memo-9.md"}', "memo-9")
+    refused = stated.next(documents_pb2.DocumentRejected, 3)
+    assert refused.reason == documents_pb2.REJECTION_REASON_NOT_ALLOWED
+    stated.close()
+    assert len([message for message in stated.messages if isinstance(message, documents_pb2.DocumentErased)]) == 1

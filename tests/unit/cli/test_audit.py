@@ -1,0 +1,195 @@
+"""`tailor audit`: what it shows, its JSON, its report and plots."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tailor.api.registry.v1 import audit_pb2
+from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.cli.audit_report import MAX_BARS, plots, report
+from tailor.cli.audit_tables import duration, facts, sections
+from tests.unit.cli.conftest import Services, Tailor
+
+
+def audit() -> audit_pb2.GetAuditResponse:
+    sources = [
+        audit_pb2.AuditGroup(value="wiki", documents=60, characters=90_000, findings=180),
+        audit_pb2.AuditGroup(value="a|b", documents=30, characters=10_000),
+    ]
+    languages = [audit_pb2.AuditGroup(value="en", documents=90, characters=99_000, findings=180)]
+    languages.append(audit_pb2.AuditGroup(value="", documents=10, characters=1_000))
+    return audit_pb2.GetAuditResponse(
+        totals=audit_pb2.AuditTotals(documents=100, characters=100_000, findings=200),
+        dimensions=[
+            audit_pb2.AuditDimension(field=audit_pb2.AUDIT_FIELD_SOURCE, groups=sources, more_values=4),
+            audit_pb2.AuditDimension(field=audit_pb2.AUDIT_FIELD_LANGUAGE, groups=languages),
+        ],
+        lengths=audit_pb2.AuditLengths(
+            min_chars=10,
+            max_chars=700_000,
+            mean_chars=1000,
+            percentiles={5: 20, 50: 900, 95: 4000},
+            histogram=[
+                audit_pb2.AuditBin(from_chars=0, below_chars=250, documents=99),
+                audit_pb2.AuditBin(from_chars=512_000, documents=1),
+            ],
+        ),
+        findings=[audit_pb2.AuditFinding(entity_type="PERSON", values=200, documents=70, per_thousand_chars=2.0)],
+        rejections=[
+            audit_pb2.AuditRejection(reason="DUPLICATE", format="pdf", stage="ingestion", submissions=5),
+            audit_pb2.AuditRejection(reason="CORRUPT", stage="ingestion", submissions=2),
+        ],
+        duplicates=5,
+        estimate=audit_pb2.AuditEstimate(tokens=25_000, tokens_per_second=250, run_id="run_9", seconds=100),
+    )
+
+
+NEAR = synthetic_pb2.CountNearDuplicatesResponse(
+    documents=100, compared=100, near_duplicates=7, groups=3, threshold=0.8
+)
+
+
+def said(name: str, found: audit_pb2.GetAuditResponse, near: synthetic_pb2.CountNearDuplicatesResponse | None) -> str:
+    return dict(facts(found, near))[name]
+
+
+def test_shows_counts_lengths_personal_data_rejections_and_the_estimate(tailor: Tailor, services: Services) -> None:
+    services.registry.audit = audit()
+    services.synthetic.documents = 250
+
+    shown = tailor("audit")
+
+    assert shown.code == 0
+    for text in (
+        "100, 100,000 characters",
+        "2.00 per 1,000",
+        "7 documents in 3 groups",
+        "By source",
+        "4 others",
+        "PERSON",
+    ):
+        assert text in shown.out
+    assert "2 minutes" not in shown.out and "100 seconds for one pass at 250 tokens/s, as run run_9 did" in shown.out
+    assert services.synthetic.compared == 250
+    assert "comparing documents: 100 of 250" in shown.err
+
+
+def test_gives_one_json_document(tailor: Tailor, services: Services) -> None:
+    services.registry.audit = audit()
+
+    given = tailor("audit", "--json", "--specialist", "engagement-reports").document
+
+    assert given["audit"]["totals"] == {"documents": 100, "characters": 100_000, "findings": 200}
+    assert given["audit"]["dimensions"][0]["field"] == "AUDIT_FIELD_SOURCE"
+    assert given["audit"]["lengths"]["percentiles"]["50"] == 900
+    assert given["near_duplicates"]["near_duplicates"] == 7
+
+
+def test_is_refused_for_an_unknown_specialist(tailor: Tailor) -> None:
+    refused = tailor("audit", "--specialist", "nobody")
+
+    assert (refused.code, refused.out) == (1, "")
+    assert "UNKNOWN_SPECIALIST" in refused.err
+
+
+def test_goes_on_without_near_duplicates_where_synthetic_does_not_answer(tailor: Tailor, services: Services) -> None:
+    services.synthetic.down = True
+
+    shown = tailor("audit", "--json")
+
+    assert shown.code == 0 and shown.document["near_duplicates"] is None
+    assert "near-duplicates are not known" in shown.err
+
+
+def test_writes_a_report_with_its_plots_beside_it(tailor: Tailor, services: Services, tmp_path: Path) -> None:
+    services.registry.audit = audit()
+    file = tmp_path / "reports" / "audit.md"
+
+    made = tailor("audit", "--markdown", str(file))
+
+    assert made.code == 0
+    text = file.read_text()
+    assert text.startswith("# Audit\n") and "| PERSON | 200 | 70 | 2.000 |" in text and "| a\\|b | 30 |" in text
+    images = sorted(path.name for path in file.parent.glob("*.png"))
+    assert images == [f"audit-{name}.png" for name in ("findings", "language", "lengths", "rejections", "source")]
+    assert all(f"]({name})" in text for name in images)
+    assert all((file.parent / name).read_bytes().startswith(b"\x89PNG") for name in images)
+
+
+def test_a_report_that_cannot_be_written_is_one_line(tailor: Tailor, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    refused = tailor("audit", "--markdown", str(tmp_path / "file" / "audit.md"))
+
+    assert refused.code == 1
+    assert refused.err.splitlines()[-1].startswith("error: CANNOT_WRITE")
+
+
+def test_nothing_yet_is_said_without_a_division_by_nought() -> None:
+    empty = audit_pb2.GetAuditResponse()
+    assert said("Documents", empty, NEAR) == "0, 0 characters"
+    assert said("Near-duplicates", empty, None) == "not known"
+    assert plots(empty) == []
+    assert "None." in report("", empty, None, [])
+
+
+def test_an_assumed_speed_is_said_to_be_one() -> None:
+    found = audit()
+    found.estimate.run_id = ""
+    assert "an assumption until a run has reported" in said("Training", found, NEAR)
+
+
+def test_documents_that_are_not_compared_yet_are_told_apart() -> None:
+    part = synthetic_pb2.CountNearDuplicatesResponse(documents=100, compared=40, threshold=0.8)
+    assert said("Near-duplicates", audit(), part).endswith("40 of 100 documents are compared so far")
+
+
+def test_what_is_not_listed_is_summed_up() -> None:
+    source = sections(audit())[0]
+    assert source.rows[-1] == ("4 others", "10", "10.0 %", "0", "")
+
+
+def test_plots_have_few_bars_and_rejections_by_reason_alone() -> None:
+    found = audit()
+    found.findings.extend(audit_pb2.AuditFinding(entity_type=f"T{number}", values=1) for number in range(40))
+    found.rejections.append(audit_pb2.AuditRejection(reason="CORRUPT", format="docx", submissions=1))
+    by_name = {name: bars for name, _, _, bars in plots(found)}
+    assert len(by_name["findings"]) == MAX_BARS
+    assert by_name["rejections"] == [("DUPLICATE", 5.0), ("CORRUPT", 3.0)]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(30, "30 seconds"), (600, "10.0 minutes"), (90_000, "25.0 hours")])
+def test_durations_are_in_the_largest_unit_that_fits(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_matplotlib_is_loaded_only_to_draw() -> None:
+    code = "import sys, tailor.cli.main; print('matplotlib' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        == "False"
+    )
+
+
+def test_a_build_says_what_filters_left_out(tailor: Tailor, services: Services) -> None:
+    services.synthetic.left_out = synthetic_pb2.LeftOut(language=3, source_rows=9)
+
+    built = tailor("build", "engagement-reports")
+
+    assert "Left out by filters: language 3, source rows 9." in built.out
+
+
+def test_a_specialist_takes_filters_from_toml_and_shows_them(
+    tailor: Tailor, services: Services, tmp_path: Path
+) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text('name = "x"\nbase = "tiny"\n[filters]\nlanguages = ["en"]\nmax_source_percent = 40\n')
+
+    made = tailor("specialist", "create", str(file), "--json").document["specialist"]["filters"]
+    services.registry.specialist.filters.languages.append("en")
+    services.registry.specialist.filters.min_chars = 200
+
+    assert (made["languages"], made["max_source_percent"], made["min_chars"]) == (["en"], 40, 0)
+    assert "filters: languages = en; min_chars = 200" in tailor("specialist", "show", "engagement-reports").out

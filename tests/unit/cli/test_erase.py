@@ -1,0 +1,57 @@
+"""`tailor erase` and `tailor erasures` against fake services."""
+
+import pytest
+
+from tests.unit.cli.conftest import Services, Tailor
+
+
+def test_a_document_is_erased_and_the_answer_says_for_whom_it_waits(tailor: Tailor, services: Services) -> None:
+    erased = tailor("erase", "--document", "doc_1", "--document", "doc_2")
+    assert erased.code == 0
+    (request,) = services.registry.erasures
+    assert (list(request.document_ids), request.reason) == (["doc_1", "doc_2"], "document-request")
+    assert "waits for inference, training" in erased.out
+
+
+def test_a_person_goes_to_anonymization_alone(tailor: Tailor, services: Services) -> None:
+    erased = tailor("erase", "--subject", "Sarah Jenkins", "--json")
+    (request,) = services.registry.erasures
+    assert (list(request.document_ids), request.reason) == (["doc_1", "doc_2"], "subject-request")
+    assert services.anonymization.resolved == [False]
+    assert "Jenkins" not in erased.out + erased.err + str(request)
+    assert erased.document["erasures"][0]["erasure_id"] == "ers_1"
+
+
+def test_a_person_of_no_document_is_suppressed_and_nothing_is_erased(tailor: Tailor, services: Services) -> None:
+    erased = tailor("erase", "--subject", "Nobody Known")
+    assert erased.code == 0 and not services.registry.erasures
+    assert services.anonymization.resolved == [False]
+
+
+def test_a_dry_run_erases_nothing(tailor: Tailor, services: Services) -> None:
+    shown = tailor("erase", "--subject", "Sarah Jenkins", "--dry-run")
+    assert shown.out.split() == ["doc_1", "doc_2"]
+    assert services.anonymization.resolved == [True] and not services.registry.erasures
+
+
+@pytest.mark.parametrize(("name", "lifted"), [("doc_7", ["doc_7"]), ("ers_1", ["doc_1", "doc_2"])])
+def test_an_erasure_is_lifted_by_document_or_whole(
+    tailor: Tailor, services: Services, name: str, lifted: list[str]
+) -> None:
+    assert tailor("erase", "--lift", name).code == 0
+    assert services.registry.lifted == lifted
+
+
+@pytest.mark.parametrize("arguments", [(), ("--document", "doc_1", "--subject", "Sarah Jenkins")])
+def test_refuses_to_guess_what_is_meant(tailor: Tailor, services: Services, arguments: tuple[str, ...]) -> None:
+    refused = tailor("erase", *arguments)
+    assert refused.code == 1 and "NOTHING_NAMED" in refused.err
+    assert not services.registry.erasures and not services.anonymization.resolved
+
+
+def test_erasures_are_listed_and_shown_with_their_receipt(tailor: Tailor, services: Services) -> None:
+    assert "waits for inference, training" in tailor("erasures").out
+    services.registry.receipt = '{"erasure_id": "ers_1"}'
+    assert "receipt signed" in tailor("erasures").out
+    shown = tailor("erasures", "ers_1")
+    assert '{"erasure_id": "ers_1"}' in shown.out and "0102" in shown.out

@@ -1,0 +1,48 @@
+"""Knowing what is erased, and answering that it was forgotten."""
+
+from tailor.api.events.v1 import documents_pb2
+from tailor.events.envelope import Event
+from tailor.events.erased import ERASED, FORGOTTEN, Erased, ErasedDocuments, Forgotten, forgetting
+from tailor.events.memory import MemoryProducer
+
+
+def erased(document_id: str, *, lifted: bool = False) -> Event:
+    message = documents_pb2.DocumentErased(
+        document_id=document_id,
+        erasure_id="ers_1",
+        lifted=lifted,
+        dataset_digests=["d1"],
+        retired_adapter_digests=["a1"],
+    )
+    return Event(ERASED, document_id, message.SerializeToString())
+
+
+def test_a_document_is_erased_until_that_is_lifted() -> None:
+    documents = ErasedDocuments()
+    documents.apply(erased("doc_1"))
+    assert "doc_1" in documents and "doc_2" not in documents
+    documents.apply(erased("doc_1", lifted=True))
+    assert "doc_1" not in documents
+
+
+def test_a_service_forgets_and_answers_with_counts_also_the_second_time() -> None:
+    producer, asked = MemoryProducer("synthetic"), list[Erased]()
+
+    def forget(erased: Erased) -> Forgotten:
+        asked.append(erased)
+        return Forgotten({"rows": 2, "objects": 0}, ("d1",))
+
+    handler = forgetting("synthetic", forget, producer)
+    handler(erased("doc_1"))
+    handler(erased("doc_1"))
+    assert asked[0] == Erased("doc_1", "ers_1", ("d1",), (), ("a1",))
+    (answer,) = producer.messages(FORGOTTEN)
+    assert isinstance(answer, documents_pb2.DocumentForgotten)
+    assert (answer.service, dict(answer.counts), list(answer.dataset_digests)) == ("synthetic", {"rows": 2}, ["d1"])
+
+
+def test_a_lifted_erasure_forgets_nothing_and_undoes_a_mark() -> None:
+    producer, lifted = MemoryProducer("ingestion"), list[str]()
+    handler = forgetting("ingestion", lambda _: Forgotten(), producer, lifted.append)
+    handler(erased("doc_1", lifted=True))
+    assert lifted == ["doc_1"] and not producer.sent

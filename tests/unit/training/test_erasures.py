@@ -1,0 +1,75 @@
+"""Runs, checkpoints and adapters of erased documents."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from services.training.consumers import Consumers
+from services.training.domain import RunState
+from services.training.erasures import REASON, Eraser
+from services.training.handlers import create_run
+from tailor.api.events.v1 import models_pb2
+from tailor.errors import Unavailable
+from tailor.events.envelope import Event
+from tailor.events.erased import Erased
+from tailor.storage.memory import MemoryStore
+from tests.unit.training.fakes import House
+
+ERASED = Erased("doc_1", "ers_1", ("d1",), ("a1",), ("a1",))
+
+
+def eraser(house: House, store: MemoryStore, work: Path) -> Eraser:
+    return Eraser(house.runs, house.launcher, store, work, house.now)
+
+
+def test_a_running_run_is_ended_and_its_checkpoints_go_once_its_worker_has_gone(tmp_path: Path) -> None:
+    house, store = House(), MemoryStore()
+    create_run(house.context, "reports", "d1", "tiny", "tiny")
+    house.supervisor.tick()
+    run = house.only_run()
+    for name in ("manifest.json", "optimizer.pt"):
+        store.put("models", f"runs/{run.run_id}/1/step-2/{name}", b"x")
+    (tmp_path / f"{run.run_id}-1-x").mkdir()
+    with pytest.raises(Unavailable):
+        eraser(house, store, tmp_path).forget(ERASED)
+    assert (house.only_run().state, house.only_run().reason) == (RunState.CANCELLED, REASON)
+    assert house.launcher.stopped == [(run.run_id, 1)]
+    house.launcher.exits[run.run_id, 1] = 75
+    counts = eraser(house, store, tmp_path).forget(ERASED).counts
+    assert (counts["runs_cancelled"], counts["checkpoint_objects"]) == (1, 2)
+    assert not store.objects and not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_is_not_heard_of_again_is_waited_for_no_longer_than_it_may_live(tmp_path: Path) -> None:
+    house = House()
+    create_run(house.context, "reports", "d1", "tiny", "tiny")
+    house.supervisor.tick()
+    with pytest.raises(Unavailable):
+        eraser(house, MemoryStore(), tmp_path).forget(ERASED)
+    house.now.forward(60)
+    eraser(house, MemoryStore(), tmp_path).forget(ERASED)
+
+
+def test_a_retired_adapter_loses_its_files_but_for_those_that_another_shares(tmp_path: Path) -> None:
+    house, store = House(), MemoryStore()
+    for digest, files in (("a1", ("shared", "own")), ("a2", ("shared",))):
+        entries = [{"path": name, "key": f"adapters/files/{name}"} for name in files]
+        store.put("models", f"adapters/{digest}/manifest.json", json.dumps({"files": entries}).encode())
+        for name in files:
+            store.put("models", f"adapters/files/{name}", b"x")
+    assert eraser(house, store, tmp_path).forget(ERASED).counts["adapter_objects"] == 2
+    assert sorted(key for _, key in store.objects) == ["adapters/a2/manifest.json", "adapters/files/shared"]
+    assert eraser(house, store, tmp_path).forget(replace(ERASED)).counts["adapter_objects"] == 0
+
+
+def test_a_dataset_of_which_a_document_is_erased_is_not_trained_on() -> None:
+    house = House()
+    built = models_pb2.DatasetBuilt(digest="d1", specialist="reports", kind=1, base="tiny", recipe="tiny")
+    built.document_ids.append("doc_1")
+    event = Event("dataset.built.v1", "reports", built.SerializeToString())
+    Consumers(house.context, {"doc_1"}).dataset_built(event)
+    assert not house.runs.runs
+    Consumers(house.context, {"doc_2"}).dataset_built(event)
+    assert len(house.runs.runs) == 1
