@@ -25,6 +25,7 @@ from tailor.cli.submissions import Description, Submission, collect
 from tailor.client import TailorClient
 from tailor.errors import InvalidArgument, NotFound, Unauthenticated
 from tailor.local import processes
+from tests.e2e import gold
 from tests.e2e.conftest import SAMPLE, Installation, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -269,3 +270,17 @@ def test_a_store_that_is_killed_in_mid_flow_loses_nothing(
     after = _accounted(installation, expected)
     assert after.anonymized == before.anonymized + 6
     assert after.rejected == before.rejected
+
+
+def test_the_samples_personal_data_is_not_found_beyond_the_raw_zone(installation: Installation, tmp_path: Path) -> None:
+    before = _flow(installation)
+    published = gold.publish_sample(installation, tmp_path)
+    _accounted(installation, before.anonymized + sum(before.rejected.values()) + published)
+    judgement = gold.judge(installation, NAME).judgement
+    assert judgement.comment and not any(value in judgement.comment for value in gold.TYPED)
+    leaks = gold.leaks(installation)
+    assert leaks.places > 200
+    assert leaks.beside_texts == Counter()
+    # Names are found by a model, and not all of them; what has a form or a checksum is found always.
+    assert set(leaks.by_type) <= {"CLIENT", "PERSON", "DATE_OF_BIRTH"}
+    assert leaks.by_type.total() <= 0.02 * len(gold.gold_values())

@@ -1,0 +1,108 @@
+"""What of the sample's personal data is found beyond the raw zone."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import grpc
+
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import drafts_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.api.registry.v1.registry_pb2_grpc import RegistryServiceStub
+from tailor.cli.connections import Connections, Endpoints
+from tailor.cli.publish import publish_all
+from tailor.cli.submissions import Description, collect
+from tailor.client import TailorClient
+from tests.conftest import plan_of
+from tests.e2e.conftest import SAMPLE, Installation, wait_until
+from tests.e2e.places import everywhere
+
+# Where anonymised texts lie: what no recogniser found can only be there.
+TEXTS = ("corpus/", "datasets/", "reports/", "database evaluation.", "database synthetic.lessons")
+NAMES = ("PERSON", "CLIENT")
+WORDS = re.compile(r"\w+")
+DELIVERABLE = (
+    "# Board memo\n\nPrepared for Wilhelmina Okonkwo-Barnes of Tattersall Brothers Foundry Ltd, who can be reached at "
+    "wilhelmina.barnes@tattersall-foundry.example or +44 7700 900 415. The control envelope holds; pay GB33BUKB20201555555555.\n"
+)
+COMMENT = "Wilhelmina Okonkwo-Barnes (wilhelmina.barnes@tattersall-foundry.example) would never have written this."
+TYPED = (
+    "Wilhelmina Okonkwo-Barnes",
+    "wilhelmina.barnes@tattersall-foundry.example",
+    "+44 7700 900 415",
+    "GB33BUKB20201555555555",
+)
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """Counts alone, for the values are personal: places searched, values found by type, and those found beside texts by place."""
+
+    places: int
+    by_type: Counter[str]
+    beside_texts: Counter[str]
+
+
+def gold_values() -> dict[str, str]:
+    """The type of every value of the sample's gold list, but of names of one word: elsewhere they may be surrogates, or common words."""
+    gold = json.loads((SAMPLE / "gold.json").read_text(encoding="utf-8"))["documents"]
+    values = {
+        one["value"]: one["type"] for name, found in gold.items() if name.startswith("documents/") for one in found
+    }
+    return {value: kind for value, kind in values.items() if kind not in NAMES or len(WORDS.findall(value)) > 1}
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def publish_sample(installation: Installation, folder: Path) -> int:
+    """Publish the whole sample and a deliverable; the number published."""
+    folder.joinpath("deliverable.md").write_text(DELIVERABLE, encoding="utf-8")
+    labels = Description(source="archive", department="risk", confidentiality="internal")
+    submissions = [
+        *collect([SAMPLE / "documents"], Description()),
+        *collect([folder], replace(labels, kind="deliverable")),
+    ]
+    return publish_all(Connections(Endpoints(installation.root)), submissions).total
+
+
+def judge(installation: Installation, specialist: str) -> registry_pb2.RecordJudgementResponse:
+    """Judge two of the specialist's drafts with a comment that names a person."""
+    request = registry_pb2.CreateKeyRequest(name="expert", role=common_pb2.ROLE_EXPERT)
+    secret = installation.registry.CreateKey(request).secret
+    address = installation.connection.service_addresses["inference"]
+    with TailorClient(address, installation.operator_key) as client:
+        drafts = [client.generate(specialist, f"Write memo {n} for {TYPED[0]}.", max_tokens=4).draft_id for n in (1, 2)]
+    registry = RegistryServiceStub(installation.channel("registry", secret))
+    rubric = drafts_pb2.Rubric(accuracy=3, style=3, usefulness=3)
+    judgement = registry_pb2.RecordJudgementRequest(ranking=drafts, rubric=rubric, comment=COMMENT, request_id="judged")
+
+    def kept() -> registry_pb2.RecordJudgementResponse | None:
+        try:
+            return registry.RecordJudgement(judgement, timeout=20)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined]
+                return None
+            raise
+
+    return wait_until(kept, "a judgement", 60)
+
+
+def leaks(installation: Installation) -> Leaks:
+    """Search everything for the sample's values, and for what was typed into a deliverable and a comment."""
+    wanted = {value: (kind, _normal(value)) for value, kind in (gold_values() | dict.fromkeys(TYPED, "TYPED")).items()}
+    found: dict[str, str] = {}
+    places: list[str] = []
+    beside: Counter[str] = Counter()
+    for place, text in everywhere(plan_of(installation.stack), Connections(Endpoints(installation.root)).kafka()):
+        places.append(place)
+        searched = _normal(text)
+        hits = {value: kind for value, (kind, normal) in wanted.items() if normal in searched}
+        found |= hits
+        if hits and not place.startswith(TEXTS):
+            beside[place] += len(hits)
+    return Leaks(len(places), Counter(found.values()), beside)

@@ -1,0 +1,102 @@
+"""Everywhere that something could lie beyond the raw zone, as text: buckets, topics, databases, logs, metrics."""
+
+import io
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator
+
+import psycopg
+from psycopg import sql
+from pyarrow import parquet
+
+from tailor.events.consumer import tail
+from tailor.events.topics import load_topics
+from tailor.local.database import SUPERUSER
+from tailor.local.environment import Plan
+from tailor.local.layout import SERVICES, WITH_DATABASE
+from tailor.local.secrets import ADMIN
+from tailor.settings import KafkaSettings, ServiceSettings
+from tailor.storage.buckets import BUCKETS, QUARANTINE
+from tailor.storage.s3 import S3Store
+
+Place = tuple[str, str]
+
+
+def everywhere(plan: Plan, kafka: KafkaSettings) -> Iterator[Place]:
+    """Name and text of each place outside the raw zone."""
+    yield from buckets(plan)
+    yield from topics(kafka)
+    yield from databases(plan)
+    yield from logs(plan)
+    yield from metrics(plan)
+
+
+def buckets(plan: Plan) -> Iterator[Place]:
+    """Every object but those of quarantine; Parquet as its rows, the weights of models left out."""
+    key = plan.secrets.s3(ADMIN)
+    store = S3Store.from_settings(
+        ServiceSettings(
+            s3_endpoint=plan.ports.address("s3"), s3_access_key=key.access_key, s3_secret_key=key.secret_key
+        )
+    )
+    for bucket in BUCKETS:
+        if bucket == QUARANTINE:
+            continue
+        for name in store.list_keys(bucket, ""):
+            data = store.read(bucket, name)
+            if data[:4] == b"PAR1":
+                yield f"{bucket}/{name}", json.dumps(parquet.read_table(io.BytesIO(data)).to_pylist(), default=str)
+            elif len(data) < 20_000_000:
+                yield f"{bucket}/{name}", readable(data)
+
+
+def topics(kafka: KafkaSettings) -> Iterator[Place]:
+    """Every event beyond the raw zone, with its key and headers."""
+    names = [name for name, topic in load_topics().items() if not topic.raw_zone]
+    stop = threading.Event()
+    for event in tail(kafka, names, stop, from_beginning=True, idle=stop.set):
+        yield event.topic, f"{event.key}\n{event.headers}\n{readable(event.value or b'')}"
+
+
+def databases(plan: Plan) -> Iterator[Place]:
+    """Every row of every table of every service."""
+    for name in WITH_DATABASE:
+        connection = psycopg.connect(
+            host="127.0.0.1",
+            port=plan.ports["database"],
+            user=SUPERUSER,
+            password=plan.secrets.database_password(ADMIN),
+            dbname=name,
+        )
+        with connection:
+            tables = connection.execute(
+                "SELECT table_schema, table_name FROM information_schema.tables "
+                "WHERE table_schema NOT IN ('pg_catalog', 'information_schema')"
+            ).fetchall()
+            for schema, table in tables:
+                query = sql.SQL("SELECT t::text FROM {}.{} t").format(sql.Identifier(schema), sql.Identifier(table))
+                rows = "\n".join(str(row[0]) for row in connection.execute(query))
+                yield f"database {name}.{table}", rows
+
+
+def logs(plan: Plan) -> Iterator[Place]:
+    """Every log file of the stack."""
+    for path in sorted(plan.layout.log_file("registry").parent.iterdir()):
+        yield f"log {path.name}", path.read_text(encoding="utf-8", errors="replace")
+
+
+def metrics(plan: Plan) -> Iterator[Place]:
+    """What each service tells of itself over HTTP."""
+    for service in SERVICES:
+        with urllib.request.urlopen(f"http://{plan.ports.address(f'{service}-status')}/metrics", timeout=10) as answer:
+            yield f"metrics {service}", answer.read().decode()
+
+
+def readable(data: bytes) -> str:
+    """The bytes' text; JSON without its escapes."""
+    text = data.decode("utf-8", errors="replace")
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False).replace("\\n", "\n").replace('\\"', '"')
+    except ValueError:
+        return text
