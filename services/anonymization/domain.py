@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -347,15 +347,39 @@ class Facts(Protocol):
         ...
 
 
-def merge(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings without overlaps, in order: the higher score wins, then the longer; what is left of a loser goes with it."""
+def merge(findings: Iterable[Finding], text: str = "") -> list[Finding]:
+    """Findings without overlaps, in order: the higher score wins, then the longer.
+
+    What is left of a loser on either side is still personal where `text` has digits of a number there, or words of a person.
+    """
     chosen: list[Finding] = []
-    for finding in sorted(findings, key=lambda item: (-item.score, -item.length, item.start)):
+    waiting = sorted(findings, key=lambda item: (-item.score, -item.length, item.start), reverse=True)
+    while waiting:
+        finding = waiting.pop()
         place = bisect.bisect_left(chosen, finding.start, key=lambda item: item.start)
         before, after = chosen[place - 1 : place] if place else [], chosen[place : place + 1]
-        if not (before and before[0].end > finding.start) and not (after and after[0].start < finding.end):
+        if before and before[0].end > finding.start:
+            waiting += _left(finding, before[0].end, finding.end, text)
+        elif after and after[0].start < finding.end:
+            rest = (
+                *_left(finding, after[0].end, finding.end, text),
+                *_left(finding, finding.start, after[0].start, text),
+            )
+            waiting += rest
+        else:
             chosen.insert(place, finding)
     return chosen
+
+
+def _left(finding: Finding, start: int, end: int, text: str) -> list[Finding]:
+    """The part of a finding from start to end, without blanks and marks around it; none where nothing personal can be in it."""
+    while start < end and not text[start : start + 1].isalnum() and text[start : start + 1] != "+":
+        start += 1
+    while start < end and not text[end - 1 : end].isalnum():
+        end -= 1
+    part = text[start:end]
+    personal = any(map(str.isdigit, part)) or (finding.entity_type == "PERSON" and part[:1].isupper())
+    return [replace(finding, start=start, end=end)] if personal else []
 
 
 def count(findings: Iterable[Finding]) -> dict[str, int]:

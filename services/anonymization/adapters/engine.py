@@ -76,7 +76,7 @@ class Engine:
             if not any(figure.start < end and start < figure.end for start, end in allowed)
         ]
         # A figure stands for itself alone: that it occurs again says nothing.
-        return merge([*self._mentions.complete(whole, found, allowed), *figures])
+        return merge([*self._mentions.complete(whole, found, allowed), *figures], whole)
 
     def _change(self, whole: str, found: Finding, action: Action, surrogates: Surrogates, people: People) -> Change:
         value = whole[found.start : found.end]

@@ -19,14 +19,14 @@ class Mentions:
 
     def complete(self, text: str, findings: Iterable[Finding], allowed: Iterable[tuple[int, int]]) -> list[Finding]:
         """Findings at every mention, without overlaps."""
-        known = merge(findings)
+        known = merge(findings, text)
         kept = list(allowed)
         repeated = [
             found
             for found in self._repeated(text, known)
             if not any(found.start < end and start < found.end for start, end in kept)
         ]
-        return merge([*known, *repeated])
+        return merge([*known, *repeated], text)
 
     def _repeated(self, text: str, known: list[Finding]) -> list[Finding]:
         words, phrases = self._words(text, known)

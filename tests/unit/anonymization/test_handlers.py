@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from services.anonymization.consumers import ANONYMIZED, REJECTED, ProducedFacts, on_ingested, to_ingested, to_message
-from services.anonymization.domain import Passed, Text, Unreadable
+from services.anonymization.domain import Finding, Passed, Text, Unreadable, merge
 from services.anonymization.handlers import Barrier, anonymize_text, pass_document, reidentify
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
@@ -154,3 +154,22 @@ def test_reidentification_is_audited_before_it_is_answered() -> None:
     with pytest.raises(InvalidArgument):
         reidentify(vault, audit, caller="key_1", entity_type="IBAN", surrogate="GB00", purpose="why")
     assert audit.calls == [("key_1", "IBAN", "GB00", purpose), ("key_1", "IBAN", "GB99", purpose)]
+
+
+def test_what_is_left_of_a_finding_that_lost_stays_personal_where_it_has_digits_or_is_a_person() -> None:
+    text = "Sarah Jenkins London +44 7700900415 Annual Report"
+    number = text.index("+")
+    findings = [
+        Finding(0, 20, "PERSON", 0.6),
+        Finding(14, 20, "ADDRESS", 0.9),
+        Finding(number, number + 14, "PHONE_NUMBER", 0.7),
+        Finding(number + 4, number + 14, "NATIONAL_ID", 0.95),
+        Finding(number + 4, len(text), "CLIENT", 0.4),
+    ]
+    found = [(one.entity_type, text[one.start : one.end]) for one in merge(findings, text)]
+    assert found == [
+        ("PERSON", "Sarah Jenkins"),
+        ("ADDRESS", "London"),
+        ("PHONE_NUMBER", "+44"),
+        ("NATIONAL_ID", "7700900415"),
+    ]
