@@ -5,6 +5,7 @@ dead-letter topic, and too many of those in a row stop the process rather than d
 Offsets are committed only after a handler returned, so that nothing is lost.
 """
 
+import heapq
 import random
 import threading
 import time
@@ -109,18 +110,19 @@ class Consumer:
         if not batches and rebalances.poll_ms == POLL_MS:
             stop.wait(IDLE_SECONDS)
         before = rebalances.count
-        for partition, records in batches.items():
-            for record in records:
-                if stop.is_set():
-                    return
-                if not self._wait(client, pool.submit(self.handle, to_event(record), stop), rebalances):
-                    return
-                is_kept = partition in client.assignment() and _commit(client, partition, record.offset + 1)
-                if rebalances.count != before or not is_kept:
-                    # Every partition goes on from what is committed, here or with another member; of this one, no more has to come again.
-                    if is_kept and partition in client.assignment():
-                        client.seek(partition, record.offset + 1)
-                    return
+        # By time across partitions: what one event waits for may stand in the same batch, and came before it.
+        for record in heapq.merge(*batches.values(), key=lambda one: one.timestamp):
+            partition = kafka.TopicPartition(record.topic, record.partition)
+            if stop.is_set():
+                return
+            if not self._wait(client, pool.submit(self.handle, to_event(record), stop), rebalances):
+                return
+            is_kept = partition in client.assignment() and _commit(client, partition, record.offset + 1)
+            if rebalances.count != before or not is_kept:
+                # Every partition goes on from what is committed, here or with another member; of this one, no more has to come again.
+                if is_kept and partition in client.assignment():
+                    client.seek(partition, record.offset + 1)
+                return
 
     def _wait(self, client: Any, future: "Future[bool]", rebalances: "_Rebalances") -> bool:
         """Wait for the handler while polling, so that the group keeps this member."""

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -90,6 +91,13 @@ def wait_until(check: Callable[[], T | None], what: str, seconds: float = 240) -
 
 @pytest.fixture(scope="session")
 def installation() -> Iterator[Installation]:
+    """An installation that tests share."""
+    with installed() as made:
+        yield made
+
+
+@contextmanager
+def installed() -> Iterator[Installation]:
     """Everything up; stopped and removed at the end."""
     with tempfile.TemporaryDirectory(prefix="tailor-e2e-", ignore_cleanup_errors=True) as directory:
         root = Path(directory).resolve()

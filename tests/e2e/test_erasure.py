@@ -24,7 +24,7 @@ from tailor.settings import ServiceSettings
 from tailor.storage.buckets import QUARANTINE
 from tailor.storage.s3 import S3Store
 from tests.conftest import plan_of
-from tests.e2e.conftest import SAMPLE, Installation, wait_until
+from tests.e2e.conftest import SAMPLE, Installation, installed, wait_until
 from tests.e2e.places import buckets, databases
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -62,6 +62,13 @@ class Story:
     erasure: registry_pb2.Erasure = field(default_factory=registry_pb2.Erasure)
     adapter: str = ""
     dataset: str = ""
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    """An installation of its own: other tests count every document and run of theirs."""
+    with installed() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
