@@ -97,6 +97,9 @@ class Consumer:
                 **self._settings.kafka_arguments(),
             )
             client.subscribe(list(self._handlers), listener=rebalances)
+            # A member that learns of partitions after it joined joins again; where a poll ends before that is done, kafka-python takes
+            # itself for joined and reads nothing: so have it learn of them first.
+            client.topics()
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{self._service}-handler") as pool:
             try:
                 while not stop.is_set() and watch.losses == losses and not rebalances.overdue:
@@ -110,18 +113,18 @@ class Consumer:
         if not batches and rebalances.poll_ms == POLL_MS:
             stop.wait(IDLE_SECONDS)
         before = rebalances.count
+        unhandled = _first_offsets(batches)
         # By time across partitions: what one event waits for may stand in the same batch, and came before it.
         for record in heapq.merge(*batches.values(), key=lambda one: one.timestamp):
             partition = kafka.TopicPartition(record.topic, record.partition)
-            if stop.is_set():
-                return
-            if not self._wait(client, pool.submit(self.handle, to_event(record), stop), rebalances):
+            if stop.is_set() or not self._wait(client, pool.submit(self.handle, to_event(record), stop), rebalances):
                 return
             is_kept = partition in client.assignment() and _commit(client, partition, record.offset + 1)
-            if rebalances.count != before or not is_kept:
-                # Every partition goes on from what is committed, here or with another member; of this one, no more has to come again.
-                if is_kept and partition in client.assignment():
-                    client.seek(partition, record.offset + 1)
+            if is_kept:
+                unhandled[partition] = record.offset + 1
+            if not is_kept or rebalances.count != before:
+                # The group may have given the same partitions back, with positions that are past what is left of this batch.
+                _read_again(client, unhandled)
                 return
 
     def _wait(self, client: Any, future: "Future[bool]", rebalances: "_Rebalances") -> bool:
@@ -132,7 +135,7 @@ class Consumer:
         with _wrapped():
             client.pause(*client.assignment())
             while not future.done():
-                _give_back(client, client.poll(timeout_ms=rebalances.poll_ms))
+                _read_again(client, _first_offsets(client.poll(timeout_ms=rebalances.poll_ms)))
                 wait([future], timeout=IDLE_SECONDS)
                 client.pause(*client.assignment())
             client.resume(*client.paused())
@@ -218,10 +221,15 @@ class _Rebalances(kafka.ConsumerRebalanceListener):  # type: ignore[misc]
         self.poll_ms = POLL_MS
 
 
-def _give_back(client: Any, batches: Mapping[Any, Any]) -> None:
-    """Have records read again later that came while nobody can handle them: a rebalance's new partitions are not paused yet."""
-    for partition, records in batches.items():
-        client.seek(partition, records[0].offset)
+def _first_offsets(batches: Mapping[Any, Any]) -> dict[Any, int]:
+    return {partition: records[0].offset for partition, records in batches.items()}
+
+
+def _read_again(client: Any, offsets: Mapping[Any, int]) -> None:
+    """Have the partitions that this member still holds read again from these offsets: what came after them was not handled."""
+    for partition, offset in offsets.items():
+        if partition in client.assignment():
+            client.seek(partition, offset)
 
 
 def _commit(client: Any, partition: Any, offset: int) -> bool:

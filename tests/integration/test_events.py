@@ -97,6 +97,19 @@ def test_what_was_handled_is_not_handled_again_by_the_next_member(
     assert [event.key for event in second] == ["run_9"]
 
 
+def test_a_lone_member_joins_once(
+    settings: ServiceSettings, producer: KafkaProducer, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A second joining, once the partitions became known, can be left half done: nothing is read from then on.
+    caplog.set_level("INFO", "kafka.coordinator.consumer")
+    seen: list[Event] = []
+    started = time.monotonic()
+    producer.send(topic, "run_1", models_pb2.RunFailed(run_id="run_1"), "evt_1")
+    _run(_consumer(settings, topic, seen.append).run, lambda: time.monotonic() > started + 4)
+    assert seen
+    assert [record.message.startswith("Setting newly assigned") for record in caplog.records].count(True) == 1
+
+
 def test_members_that_join_and_leave_while_handlers_are_busy_lose_nothing(
     settings: ServiceSettings, producer: KafkaProducer, topic: str
 ) -> None:
