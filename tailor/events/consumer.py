@@ -47,6 +47,7 @@ POLL_MS = 5
 JOIN_MS = 500
 JOIN_PATIENCE_SECONDS = 15.0
 IDLE_SECONDS = 0.3
+MOST_IDLE_SECONDS = 1.0
 RECONNECT_SECONDS = 1.0
 # What one member holds beyond the event at work: a fetch, and another on its way.
 MAX_POLL_RECORDS = 20
@@ -71,6 +72,7 @@ class Consumer:
         self._producer = producer
         self._sleep = sleep
         self._dead_in_a_row = 0
+        self._pause = _Pause()
 
     def run(self, stop: threading.Event) -> None:
         """Handle events until told to stop; a lost broker is waited for."""
@@ -110,8 +112,8 @@ class Consumer:
     def _turn(self, client: Any, pool: ThreadPoolExecutor, stop: threading.Event, rebalances: "_Rebalances") -> None:
         with _wrapped():
             batches = client.poll(timeout_ms=rebalances.poll_ms)
-        if not batches and rebalances.poll_ms == POLL_MS:
-            stop.wait(IDLE_SECONDS)
+        if rebalances.poll_ms == POLL_MS:
+            self._pause.after(batches, stop)
         before = rebalances.count
         unhandled = _first_offsets(batches)
         # By time across partitions: what one event waits for may stand in the same batch, and came before it.
@@ -221,6 +223,21 @@ class _Rebalances(kafka.ConsumerRebalanceListener):  # type: ignore[misc]
         self.poll_ms = POLL_MS
 
 
+class _Pause:
+    """How long to wait where nothing came: longer while it stays quiet."""
+
+    def __init__(self) -> None:
+        self._seconds = IDLE_SECONDS
+
+    def after(self, batches: Mapping[Any, Any], stop: threading.Event) -> None:
+        """Wait, unless something came or it is time to stop."""
+        if batches:
+            self._seconds = IDLE_SECONDS
+            return
+        stop.wait(self._seconds)
+        self._seconds = min(MOST_IDLE_SECONDS, self._seconds * 1.2)
+
+
 def _first_offsets(batches: Mapping[Any, Any]) -> dict[Any, int]:
     return {partition: records[0].offset for partition, records in batches.items()}
 
@@ -299,6 +316,7 @@ def tail(
                 client.seek_to_beginning(*partitions)
             else:
                 client.seek_to_end(*partitions)
+        pause = _Pause()
         while not stop.is_set() and watch.losses == losses:
             with _wrapped():
                 batches = client.poll(timeout_ms=POLL_MS)
@@ -308,8 +326,7 @@ def tail(
             with _wrapped():
                 if not batches and all(client.position(partition) >= ends[partition] for partition in partitions):
                     idle()
-            if not batches:
-                stop.wait(IDLE_SECONDS)
+            pause.after(batches, stop)
     finally:
         client.close()
         watch.stop()

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/tailor/api/anonymization/v1/anonymization.proto\x12\x1btailor.api.anonymization.v1\x1a!tailor/api/common/v1/common.proto\" \n\x10\x41nonymizeRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\"\xb9\x01\n\x11\x41nonymizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12N\n\x08\x66indings\x18\x02 \x03(\x0b\x32<.tailor.api.anonymization.v1.AnonymizeResponse.FindingsEntry\x12\x15\n\rpolicy_digest\x18\x03 \x01(\t\x1a/\n\rFindingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"i\n\x1bPreviewAnonymizationRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12,\n\x06labels\x18\x03 \x01(\x0b\x32\x1c.tailor.api.common.v1.Labels\"\x83\x01\n\x06\x43hange\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\x12\x13\n\x0b\x65ntity_type\x18\x03 \x01(\t\x12\x33\n\x06\x61\x63tion\x18\x04 \x01(\x0e\x32#.tailor.api.anonymization.v1.Action\x12\x13\n\x0breplacement\x18\x05 \x01(\t\"\x85\x02\n\x1cPreviewAnonymizationResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12Y\n\x08\x66indings\x18\x02 \x03(\x0b\x32G.tailor.api.anonymization.v1.PreviewAnonymizationResponse.FindingsEntry\x12\x34\n\x07\x63hanges\x18\x03 \x03(\x0b\x32#.tailor.api.anonymization.v1.Change\x12\x15\n\rpolicy_digest\x18\x04 \x01(\t\x1a/\n\rFindingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"L\n\x11ReidentifyRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tsurrogate\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\"#\n\x12ReidentifyResponse\x12\r\n\x05value\x18\x01 \x01(\t\"9\n\x15ResolveSubjectRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"E\n\x16ResolveSubjectResponse\x12\x14\n\x0c\x64ocument_ids\x18\x01 \x03(\t\x12\x15\n\rvault_entries\x18\x02 \x01(\x05*^\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x43TION_SURROGATE\x10\x01\x12\x0f\n\x0b\x41\x43TION_MASK\x10\x02\x12\x15\n\x11\x41\x43TION_GENERALISE\x10\x03\x32\xc1\x04\n\x14\x41nonymizationService\x12\x92\x01\n\tAnonymize\x12-.tailor.api.anonymization.v1.AnonymizeRequest\x1a..tailor.api.anonymization.v1.AnonymizeResponse\"&\x8a\xb5\x18\"\n\x02\x04\x05\x12\x08registry\x12\tinference\x12\x07\x63onsole\x12\x96\x01\n\x14PreviewAnonymization\x12\x38.tailor.api.anonymization.v1.PreviewAnonymizationRequest\x1a\x39.tailor.api.anonymization.v1.PreviewAnonymizationResponse\"\t\x8a\xb5\x18\x05\n\x03\x03\x04\x05\x12v\n\nReidentify\x12..tailor.api.anonymization.v1.ReidentifyRequest\x1a/.tailor.api.anonymization.v1.ReidentifyResponse\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12\x82\x01\n\x0eResolveSubject\x12\x32.tailor.api.anonymization.v1.ResolveSubjectRequest\x1a\x33.tailor.api.anonymization.v1.ResolveSubjectResponse\"\x07\x8a\xb5\x18\x03\n\x01\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/tailor/api/anonymization/v1/anonymization.proto\x12\x1btailor.api.anonymization.v1\x1a!tailor/api/common/v1/common.proto\"N\n\x10\x41nonymizeRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12,\n\x06labels\x18\x02 \x01(\x0b\x32\x1c.tailor.api.common.v1.Labels\"\xb9\x01\n\x11\x41nonymizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12N\n\x08\x66indings\x18\x02 \x03(\x0b\x32<.tailor.api.anonymization.v1.AnonymizeResponse.FindingsEntry\x12\x15\n\rpolicy_digest\x18\x03 \x01(\t\x1a/\n\rFindingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"i\n\x1bPreviewAnonymizationRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12,\n\x06labels\x18\x03 \x01(\x0b\x32\x1c.tailor.api.common.v1.Labels\"\x83\x01\n\x06\x43hange\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\x12\x13\n\x0b\x65ntity_type\x18\x03 \x01(\t\x12\x33\n\x06\x61\x63tion\x18\x04 \x01(\x0e\x32#.tailor.api.anonymization.v1.Action\x12\x13\n\x0breplacement\x18\x05 \x01(\t\"\x85\x02\n\x1cPreviewAnonymizationResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12Y\n\x08\x66indings\x18\x02 \x03(\x0b\x32G.tailor.api.anonymization.v1.PreviewAnonymizationResponse.FindingsEntry\x12\x34\n\x07\x63hanges\x18\x03 \x03(\x0b\x32#.tailor.api.anonymization.v1.Change\x12\x15\n\rpolicy_digest\x18\x04 \x01(\t\x1a/\n\rFindingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"L\n\x11ReidentifyRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tsurrogate\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\"#\n\x12ReidentifyResponse\x12\r\n\x05value\x18\x01 \x01(\t\"9\n\x15ResolveSubjectRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"E\n\x16ResolveSubjectResponse\x12\x14\n\x0c\x64ocument_ids\x18\x01 \x03(\t\x12\x15\n\rvault_entries\x18\x02 \x01(\x05*^\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x43TION_SURROGATE\x10\x01\x12\x0f\n\x0b\x41\x43TION_MASK\x10\x02\x12\x15\n\x11\x41\x43TION_GENERALISE\x10\x03\x32\xc1\x04\n\x14\x41nonymizationService\x12\x92\x01\n\tAnonymize\x12-.tailor.api.anonymization.v1.AnonymizeRequest\x1a..tailor.api.anonymization.v1.AnonymizeResponse\"&\x8a\xb5\x18\"\n\x02\x04\x05\x12\x08registry\x12\tinference\x12\x07\x63onsole\x12\x96\x01\n\x14PreviewAnonymization\x12\x38.tailor.api.anonymization.v1.PreviewAnonymizationRequest\x1a\x39.tailor.api.anonymization.v1.PreviewAnonymizationResponse\"\t\x8a\xb5\x18\x05\n\x03\x03\x04\x05\x12v\n\nReidentify\x12..tailor.api.anonymization.v1.ReidentifyRequest\x1a/.tailor.api.anonymization.v1.ReidentifyResponse\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12\x82\x01\n\x0eResolveSubject\x12\x32.tailor.api.anonymization.v1.ResolveSubjectRequest\x1a\x33.tailor.api.anonymization.v1.ResolveSubjectResponse\"\x07\x8a\xb5\x18\x03\n\x01\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,30 +44,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANONYMIZATIONSERVICE'].methods_by_name['Reidentify']._serialized_options = b'\212\265\030\003\n\001\005'
   _globals['_ANONYMIZATIONSERVICE'].methods_by_name['ResolveSubject']._loaded_options = None
   _globals['_ANONYMIZATIONSERVICE'].methods_by_name['ResolveSubject']._serialized_options = b'\212\265\030\003\n\001\005'
-  _globals['_ACTION']._serialized_start=1087
-  _globals['_ACTION']._serialized_end=1181
+  _globals['_ACTION']._serialized_start=1133
+  _globals['_ACTION']._serialized_end=1227
   _globals['_ANONYMIZEREQUEST']._serialized_start=115
-  _globals['_ANONYMIZEREQUEST']._serialized_end=147
-  _globals['_ANONYMIZERESPONSE']._serialized_start=150
-  _globals['_ANONYMIZERESPONSE']._serialized_end=335
-  _globals['_ANONYMIZERESPONSE_FINDINGSENTRY']._serialized_start=288
-  _globals['_ANONYMIZERESPONSE_FINDINGSENTRY']._serialized_end=335
-  _globals['_PREVIEWANONYMIZATIONREQUEST']._serialized_start=337
-  _globals['_PREVIEWANONYMIZATIONREQUEST']._serialized_end=442
-  _globals['_CHANGE']._serialized_start=445
-  _globals['_CHANGE']._serialized_end=576
-  _globals['_PREVIEWANONYMIZATIONRESPONSE']._serialized_start=579
-  _globals['_PREVIEWANONYMIZATIONRESPONSE']._serialized_end=840
-  _globals['_PREVIEWANONYMIZATIONRESPONSE_FINDINGSENTRY']._serialized_start=288
-  _globals['_PREVIEWANONYMIZATIONRESPONSE_FINDINGSENTRY']._serialized_end=335
-  _globals['_REIDENTIFYREQUEST']._serialized_start=842
-  _globals['_REIDENTIFYREQUEST']._serialized_end=918
-  _globals['_REIDENTIFYRESPONSE']._serialized_start=920
-  _globals['_REIDENTIFYRESPONSE']._serialized_end=955
-  _globals['_RESOLVESUBJECTREQUEST']._serialized_start=957
-  _globals['_RESOLVESUBJECTREQUEST']._serialized_end=1014
-  _globals['_RESOLVESUBJECTRESPONSE']._serialized_start=1016
-  _globals['_RESOLVESUBJECTRESPONSE']._serialized_end=1085
-  _globals['_ANONYMIZATIONSERVICE']._serialized_start=1184
-  _globals['_ANONYMIZATIONSERVICE']._serialized_end=1761
+  _globals['_ANONYMIZEREQUEST']._serialized_end=193
+  _globals['_ANONYMIZERESPONSE']._serialized_start=196
+  _globals['_ANONYMIZERESPONSE']._serialized_end=381
+  _globals['_ANONYMIZERESPONSE_FINDINGSENTRY']._serialized_start=334
+  _globals['_ANONYMIZERESPONSE_FINDINGSENTRY']._serialized_end=381
+  _globals['_PREVIEWANONYMIZATIONREQUEST']._serialized_start=383
+  _globals['_PREVIEWANONYMIZATIONREQUEST']._serialized_end=488
+  _globals['_CHANGE']._serialized_start=491
+  _globals['_CHANGE']._serialized_end=622
+  _globals['_PREVIEWANONYMIZATIONRESPONSE']._serialized_start=625
+  _globals['_PREVIEWANONYMIZATIONRESPONSE']._serialized_end=886
+  _globals['_PREVIEWANONYMIZATIONRESPONSE_FINDINGSENTRY']._serialized_start=334
+  _globals['_PREVIEWANONYMIZATIONRESPONSE_FINDINGSENTRY']._serialized_end=381
+  _globals['_REIDENTIFYREQUEST']._serialized_start=888
+  _globals['_REIDENTIFYREQUEST']._serialized_end=964
+  _globals['_REIDENTIFYRESPONSE']._serialized_start=966
+  _globals['_REIDENTIFYRESPONSE']._serialized_end=1001
+  _globals['_RESOLVESUBJECTREQUEST']._serialized_start=1003
+  _globals['_RESOLVESUBJECTREQUEST']._serialized_end=1060
+  _globals['_RESOLVESUBJECTRESPONSE']._serialized_start=1062
+  _globals['_RESOLVESUBJECTRESPONSE']._serialized_end=1131
+  _globals['_ANONYMIZATIONSERVICE']._serialized_start=1230
+  _globals['_ANONYMIZATIONSERVICE']._serialized_end=1807
 # @@protoc_insertion_point(module_scope)

@@ -55,16 +55,22 @@ class AnonymizeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Text in Markdown or plain form."""
+    @_builtins.property
+    def labels(self) -> _common_pb2.Labels:
+        """Labels of what the text belongs to; they choose among the policy's rules. Without any, its default table holds."""
+
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
+        labels: _common_pb2.Labels | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

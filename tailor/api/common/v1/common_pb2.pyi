@@ -85,6 +85,42 @@ ROLE_DATA_PROTECTION: Role.ValueType  # 5
 """Data protection: re-identification and erasure."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
+class _SpanKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SpanKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SpanKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SPAN_KIND_UNSPECIFIED: _SpanKind.ValueType  # 0
+    """Not set."""
+    SPAN_KIND_PAGE: _SpanKind.ValueType  # 1
+    """A page of a PDF."""
+    SPAN_KIND_SECTION: _SpanKind.ValueType  # 2
+    """A heading and all that stands under it."""
+    SPAN_KIND_SHEET: _SpanKind.ValueType  # 3
+    """A sheet of a workbook."""
+    SPAN_KIND_SLIDE: _SpanKind.ValueType  # 4
+    """A slide of a presentation."""
+    SPAN_KIND_ATTACHMENT: _SpanKind.ValueType  # 5
+    """What hung on a mail."""
+
+class SpanKind(_SpanKind, metaclass=_SpanKindEnumTypeWrapper):
+    """SpanKind says what a span of a document's text is."""
+
+SPAN_KIND_UNSPECIFIED: SpanKind.ValueType  # 0
+"""Not set."""
+SPAN_KIND_PAGE: SpanKind.ValueType  # 1
+"""A page of a PDF."""
+SPAN_KIND_SECTION: SpanKind.ValueType  # 2
+"""A heading and all that stands under it."""
+SPAN_KIND_SHEET: SpanKind.ValueType  # 3
+"""A sheet of a workbook."""
+SPAN_KIND_SLIDE: SpanKind.ValueType  # 4
+"""A slide of a presentation."""
+SPAN_KIND_ATTACHMENT: SpanKind.ValueType  # 5
+"""What hung on a mail."""
+Global___SpanKind: _TypeAlias = SpanKind  # noqa: Y015
+
 @_typing.final
 class Labels(_message.Message):
     """Labels of a document: slugs of at most 64 characters from a-z, 0-9 and '-'. They never hold personal data."""
@@ -170,6 +206,44 @@ class Version(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Version: _TypeAlias = Version  # noqa: Y015
+
+@_typing.final
+class Span(_message.Message):
+    """Span is a stretch of a document's text that was a part of the file, for lineage. It holds numbers alone, no heading or name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    kind: Global___SpanKind.ValueType
+    """What the part was."""
+    number: _builtins.int
+    """Its place among its kind, from 1: the page's number, or the section's in reading order. Within an attachment it counts anew."""
+    level: _builtins.int
+    """Of a section, the heading's level from 1 to 6; 0 otherwise."""
+    start: _builtins.int
+    """Where it begins in the text, in Unicode code points."""
+    end: _builtins.int
+    """Where it ends: the first code point after it."""
+    def __init__(
+        self,
+        *,
+        kind: Global___SpanKind.ValueType = ...,
+        number: _builtins.int = ...,
+        level: _builtins.int = ...,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "kind", b"kind", "level", b"level", "number", b"number", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Span: _TypeAlias = Span  # noqa: Y015
 
 @_typing.final
 class Access(_message.Message):

@@ -133,6 +133,7 @@ class DocumentIngested(_message.Message):
     CHAR_COUNT_FIELD_NUMBER: _builtins.int
     DRAFT_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """Opaque id of the document, `doc_` and 32 hexadecimal digits."""
     submission_id: _builtins.str
@@ -161,6 +162,10 @@ class DocumentIngested(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When ingestion accepted it."""
 
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Span]:
+        """Pages, sections and the like of the clean text (of an example, its answer), by where they begin; at most 500."""
+
     def __init__(
         self,
         *,
@@ -174,10 +179,11 @@ class DocumentIngested(_message.Message):
         char_count: _builtins.int = ...,
         draft_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        spans: _abc.Iterable[_common_pb2.Span] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "labels", b"labels", "text", b"text", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "document_id", b"document_id", "draft_id", b"draft_id", "format", b"format", "kind", b"kind", "labels", b"labels", "submission_id", b"submission_id", "text", b"text", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "document_id", b"document_id", "draft_id", b"draft_id", "format", b"format", "kind", b"kind", "labels", b"labels", "spans", b"spans", "submission_id", b"submission_id", "text", b"text", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -222,6 +228,7 @@ class DocumentAnonymized(_message.Message):
     DRAFT_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """Opaque id of the document."""
     submission_id: _builtins.str
@@ -258,6 +265,10 @@ class DocumentAnonymized(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it passed."""
 
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Span]:
+        """Pages, sections and the like of the anonymised text (of an example, its answer), by where they begin; at most 500."""
+
     def __init__(
         self,
         *,
@@ -274,10 +285,11 @@ class DocumentAnonymized(_message.Message):
         draft_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         language: _builtins.str = ...,
+        spans: _abc.Iterable[_common_pb2.Span] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "labels", b"labels", "text", b"text", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "document_id", b"document_id", "draft_id", b"draft_id", "findings", b"findings", "format", b"format", "kind", b"kind", "labels", b"labels", "language", b"language", "policy_digest", b"policy_digest", "submission_id", b"submission_id", "text", b"text", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "document_id", b"document_id", "draft_id", b"draft_id", "findings", b"findings", "format", b"format", "kind", b"kind", "labels", b"labels", "language", b"language", "policy_digest", b"policy_digest", "spans", b"spans", "submission_id", b"submission_id", "text", b"text", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from tailor.api.common.v1 import common_pb2 as _common_pb2
 from tailor.api.events.v1 import models_pb2 as _models_pb2
 import builtins as _builtins
 import sys
@@ -226,6 +227,7 @@ class Row(_message.Message):
     DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
     COMPLETION_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
     row_id: _builtins.str
     """Id of the row."""
     origin: _builtins.str
@@ -238,6 +240,12 @@ class Row(_message.Message):
     def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Documents that it came from."""
 
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Span]:
+        """The parts of the document that it came from, as offsets into its anonymised text: the smallest of each kind that holds it, or all that
+        it touches. Empty where it came from the whole document, or where no part is known.
+        """
+
     def __init__(
         self,
         *,
@@ -246,10 +254,11 @@ class Row(_message.Message):
         document_ids: _abc.Iterable[_builtins.str] | None = ...,
         prompt: _builtins.str = ...,
         completion: _builtins.str = ...,
+        spans: _abc.Iterable[_common_pb2.Span] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "document_ids", b"document_ids", "origin", b"origin", "prompt", b"prompt", "row_id", b"row_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "document_ids", b"document_ids", "origin", b"origin", "prompt", b"prompt", "row_id", b"row_id", "spans", b"spans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
