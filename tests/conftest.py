@@ -42,6 +42,13 @@ class Stores:
         return settings_type(**fields)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, those of one file stay in order on one worker, and those that share an installation with it."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group("e2e" if folder == "e2e" else f"{folder}/{item.path.name}"))
+
+
 def plan_of(running: stack.Stack) -> Plan:
     """What the stack's services are made from, secrets included."""
     return Plan(running.layout, running.snapshot().ports, secrets.ensure(running.layout))

@@ -35,6 +35,7 @@ KEY = b"k" * 32
 DRAWS = 2
 SPEED_SEED = 77_000
 ROUNDS = 6
+REPLICA_ROUNDS = 3
 REPEATED = 12
 PARAGRAPHS = 6
 
@@ -171,17 +172,23 @@ def repeating_corpus() -> list[str]:
 
 
 def measure_replicas() -> float:
-    """How much sooner two replicas are done than one, each with a model and a cache of its own."""
+    """How much sooner two replicas are done than one, each with a model and a cache of its own; in turns, the best of each counts."""
     texts = repeating_corpus()
-    spent = {}
-    for replicas in (1, 2):
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(replicas, mp_context=context, initializer=_load_replica) as pool:
-            list(pool.map(_wait, [1.0] * replicas))
-            began = time.perf_counter()
-            list(pool.map(_find_in_replica, texts))
-            spent[replicas] = time.perf_counter() - began
+    spent = {replicas: min(times) for replicas, times in _in_turns(texts).items()}
     return round(spent[1] / spent[2], 2)
+
+
+def _in_turns(texts: list[str]) -> dict[int, list[float]]:
+    spent: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(REPLICA_ROUNDS):
+        for replicas, times in spent.items():
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(replicas, mp_context=context, initializer=_load_replica) as pool:
+                list(pool.map(_wait, [1.0] * replicas))
+                began = time.perf_counter()
+                list(pool.map(_find_in_replica, texts))
+                times.append(time.perf_counter() - began)
+    return spent
 
 
 def main() -> None:

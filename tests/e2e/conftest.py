@@ -3,7 +3,6 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -91,14 +90,7 @@ def wait_until(check: Callable[[], T | None], what: str, seconds: float = 240) -
 
 @pytest.fixture(scope="session")
 def installation() -> Iterator[Installation]:
-    """An installation that tests share."""
-    with installed() as made:
-        yield made
-
-
-@contextmanager
-def installed() -> Iterator[Installation]:
-    """Everything up; stopped and removed at the end."""
+    """Everything up, for all tests that share it; stopped and removed at the end."""
     with tempfile.TemporaryDirectory(prefix="tailor-e2e-", ignore_cleanup_errors=True) as directory:
         root = Path(directory).resolve()
         texts = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "source").rglob("*.md"))]

@@ -24,7 +24,7 @@ from tailor.settings import ServiceSettings
 from tailor.storage.buckets import QUARANTINE
 from tailor.storage.s3 import S3Store
 from tests.conftest import plan_of
-from tests.e2e.conftest import SAMPLE, Installation, installed, wait_until
+from tests.e2e.conftest import SAMPLE, Installation, wait_until
 from tests.e2e.places import buckets, databases
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -65,13 +65,6 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def installation() -> Iterator[Installation]:
-    """An installation of its own: other tests count every document and run of theirs."""
-    with installed() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def story(installation: Installation) -> Iterator[Story]:
     request = registry_pb2.CreateKeyRequest(name="officer", role=common_pb2.ROLE_DATA_PROTECTION)
     secret = installation.registry.CreateKey(request, timeout=10).secret
@@ -85,7 +78,8 @@ def _texts() -> list[str]:
     """The marked document, two that name the person, and others to learn from."""
     sample = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "documents").glob("*.md"))]
     named = [f"{text}\n\nAsked for by {PERSON} in the end.\n" for text in sample[:2]]
-    return [OWN, *named, *sample[2:]]
+    # Other tests publish the sample as it is: the same bytes again would be duplicates.
+    return [OWN, *named, *(f"{text}\n\nFiled with the {SOURCE} papers.\n" for text in sample[2:])]
 
 
 def _publish(installation: Installation, number: int, text: str) -> None:
