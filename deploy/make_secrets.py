@@ -5,6 +5,7 @@ else. The folder is 0700 and what containers read in it 0644: a container reads 
 else gets past the folder.
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Mapping
@@ -13,7 +14,16 @@ from pathlib import Path
 
 from deploy.init.credentials import Credentials
 from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
-from tailor.local.secrets import ADMIN, WORKER, Secrets, ensure, write
+from tailor.local.secrets import (
+    ADMIN,
+    PREVIOUS,
+    WORKER,
+    Secrets,
+    drop_previous_vault_keys,
+    ensure,
+    renew_vault_key,
+    write,
+)
 from tailor.storage.buckets import ACCESS
 
 DATABASE_HOST = "postgres:5432"
@@ -72,7 +82,11 @@ def _own_settings(service: str, secrets: Secrets) -> dict[str, str]:
             "TAILOR_QUARANTINE_KEY": values["quarantine.key"],
             "TAILOR_DIGEST_KEY": values["ingestion.digest.key"],
         },
-        "anonymization": {"TAILOR_QUARANTINE_KEY": values["quarantine.key"], "TAILOR_VAULT_KEY": values["vault.key"]},
+        "anonymization": {
+            "TAILOR_QUARANTINE_KEY": values["quarantine.key"],
+            "TAILOR_VAULT_KEY": values["vault.key"],
+            "TAILOR_VAULT_PREVIOUS_KEYS": values.get(PREVIOUS, ""),
+        },
         "registry": {"TAILOR_BOOTSTRAP_OPERATOR_KEY_SHA256": secrets.operator_key_sha256},
         "training": {
             "TAILOR_WORKER_S3_ACCESS_KEY": secrets.s3(WORKER).access_key,
@@ -90,9 +104,18 @@ def _write_env(path: Path, settings: Mapping[str, str]) -> None:
 
 def main() -> None:
     """Make the secrets into the folder that the command line names."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m deploy.make_secrets FOLDER")
-    made = make(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(prog="python -m deploy.make_secrets", description="Make what is missing.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument("--new-vault-key", action="store_true", help="make a new key, and keep the old one beside it")
+    change.add_argument("--drop-previous-vault-keys", action="store_true", help="once the rotation has left nothing")
+    asked = parser.parse_args()
+    layout = Layout(asked.folder.absolute())
+    if asked.new_vault_key:
+        renew_vault_key(layout)
+    elif asked.drop_previous_vault_keys:
+        drop_previous_vault_keys(layout)
+    made = make(asked.folder)
     sys.stdout.write(
         f"{made}: the first operator's API key is in operator.key, the console's password in console.password\n"
     )

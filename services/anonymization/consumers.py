@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.anonymization.domain import Ingested, Outcome, Passed
 from services.anonymization.handlers import Barrier, pass_document
+from services.anonymization.spans import Span
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
 from tailor.errors import InvalidArgument
@@ -47,6 +48,7 @@ def to_ingested(message: documents_pb2.DocumentIngested) -> Ingested:
         text=Ref(message.text.uri, message.text.sha256, message.text.size_bytes),
         format=message.format,
         draft_id=message.draft_id,
+        spans=tuple(Span(span.kind, span.number, span.level, span.start, span.end) for span in message.spans),
     )
 
 
@@ -89,6 +91,7 @@ def to_message(outcome: Outcome) -> tuple[str, Message]:
             draft_id=ingested.draft_id,
             create_time=moment,
             language=outcome.language,
+            spans=map(_span, outcome.spans),
         )
     return REJECTED, documents_pb2.DocumentRejected(
         document_id=ingested.document_id,
@@ -100,3 +103,8 @@ def to_message(outcome: Outcome) -> tuple[str, Message]:
         format=ingested.format,
         create_time=moment,
     )
+
+
+def _span(span: Span) -> common_pb2.Span:
+    kind = common_pb2.SpanKind.ValueType(span.kind)
+    return common_pb2.Span(kind=kind, number=span.number, level=span.level, start=span.start, end=span.end)

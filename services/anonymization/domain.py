@@ -1,7 +1,6 @@
 """What anonymization knows: findings, the policy, texts, and what it needs from outside."""
 
 import bisect
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
+from services.anonymization.spans import Span
 from tailor.errors import InvalidArgument
 from tailor.storage.ref import Ref
 
@@ -161,7 +161,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Ingested:
-    """A document that waits in quarantine. `kind` and `labels` travel on unchanged."""
+    """A document that waits in quarantine. `kind` and `labels` travel on unchanged; `spans` are those of its text."""
 
     document_id: str
     submission_id: str
@@ -172,11 +172,12 @@ class Ingested:
     text: Ref
     format: str
     draft_id: str
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
 class Passed:
-    """What is stated of a document that passed."""
+    """What is stated of a document that passed; `spans` are those of its anonymised text."""
 
     ingested: Ingested
     text: Ref
@@ -185,6 +186,7 @@ class Passed:
     policy_digest: str
     time_ms: int
     language: str = ""
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ Outcome = Passed | Unreadable
 
 @dataclass(frozen=True)
 class Change:
-    """One value, at [start, end) of the first of the texts, and what stands in its place."""
+    """One value, at [start, end) of its text, and what stands in its place."""
 
     start: int
     end: int
@@ -212,12 +214,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Anonymized:
-    """Texts with surrogates, how many values of each type were found in them, and what became of those of the first text.
+    """Texts with surrogates, how many values of each type were found in them, and what became of those of each text, in order.
     `values` are the types and surrogates that the texts now hold, full names beside their words."""
 
     texts: tuple[str, ...]
     findings: Mapping[str, int]
-    changes: tuple[Change, ...] = ()
+    changes: tuple[tuple[Change, ...], ...] = ()
     values: frozenset[tuple[str, str]] = frozenset()
 
 
@@ -318,6 +320,10 @@ class Subjects(Protocol):
         InvalidArgument where the subject is none."""
         ...
 
+    def lift(self, subject: str) -> bool:
+        """End a value's suppression; False where it was not suppressed, InvalidArgument where the subject is none."""
+        ...
+
 
 class Ledger(Protocol):
     """What became of every version of a document."""
@@ -388,8 +394,3 @@ def count(findings: Iterable[Finding]) -> dict[str, int]:
     for finding in findings:
         counts[finding.entity_type] = counts.get(finding.entity_type, 0) + 1
     return counts
-
-
-def object_key(data: bytes) -> str:
-    """The key of anonymised bytes in the corpus bucket."""
-    return f"documents/{hashlib.sha256(data).hexdigest()}"

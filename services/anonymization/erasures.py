@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from services.anonymization.domain import Audit, Corpus, Ledger, Quarantine, Resolved, Subjects
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, NotFound
 from tailor.events.erased import Erased, Forgotten
 
 MAX_SUBJECT = 256
@@ -38,7 +38,21 @@ def forget(holdings: Holdings, erased: Erased) -> Forgotten:
 
 def resolve_subject(subjects: Subjects, audit: Audit, *, caller: str, subject: str, dry_run: bool) -> Resolved:
     """A person's documents. The call is kept before it is answered, without the person."""
-    if not subject.strip() or len(subject) > MAX_SUBJECT:
-        raise InvalidArgument("BAD_SUBJECT", f"Name a person, mail or phone in at most {MAX_SUBJECT} characters.")
+    _check_subject(subject)
     audit.record(caller, "SUBJECT", "", "looks for a subject's documents" if dry_run else "erases a subject")
     return subjects.resolve(subject, dry_run=dry_run)
+
+
+def lift_subject(subjects: Subjects, audit: Audit, *, caller: str, subject: str) -> None:
+    """End a person's suppression; NotFound where there is none. The call is kept before it is answered, without the person."""
+    _check_subject(subject)
+    audit.record(caller, "SUBJECT", "", "lifts a subject's suppression")
+    if not subjects.lift(subject):
+        raise NotFound(
+            "NOT_SUPPRESSED", "This name, mail or phone is not suppressed; each of a person's is lifted by itself."
+        )
+
+
+def _check_subject(subject: str) -> None:
+    if not subject.strip() or len(subject) > MAX_SUBJECT:
+        raise InvalidArgument("BAD_SUBJECT", f"Name a person, mail or phone in at most {MAX_SUBJECT} characters.")

@@ -9,6 +9,7 @@ from services.anonymization.domain import (
     MAX_POLICY_CHARS,
     MAX_PREVIEW_CHARS,
     MIN_PURPOSE_CHARS,
+    NO_LABELS,
     Anonymized,
     Anonymizer,
     Audit,
@@ -26,6 +27,7 @@ from services.anonymization.domain import (
     Unreadable,
     Vault,
 )
+from services.anonymization.spans import moved
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound
 
 EXPIRED = "The quarantined text is gone; publish the document again."
@@ -58,11 +60,12 @@ def pass_document(barrier: Barrier, ingested: Ingested) -> Outcome:
     return outcome
 
 
-def anonymize_text(anonymizer: Anonymizer, text: str) -> Anonymized:
-    """Anonymise one text that somebody typed; InvalidArgument where it is too long."""
+def anonymize_text(anonymizer: Anonymizer, text: str, labels: Labels = NO_LABELS) -> Anonymized:
+    """Anonymise one text that somebody typed, under the rules for the labels of what it belongs to; InvalidArgument where it is too
+    long."""
     if len(text) > MAX_CHARS:
         raise InvalidArgument("TEXT_TOO_LONG", f"At most {MAX_CHARS} characters; publish longer texts as documents.")
-    return anonymizer.anonymize((text,))
+    return anonymizer.anonymize((text,), labels)
 
 
 def preview(stage: Stage, text: str, policy: str, labels: Labels) -> tuple[Anonymized, str]:
@@ -114,4 +117,5 @@ def _decide(barrier: Barrier, ingested: Ingested) -> Outcome:
         barrier.policy_digest,
         barrier.now_ms(),
         barrier.language_of(clean.text),
+        moved(ingested.spans, result.changes[-1]),
     )

@@ -2,10 +2,11 @@
 
 import grpc
 
-from services.anonymization.domain import Action, Anonymizer, Audit, Stage, Subjects, Vault
-from services.anonymization.erasures import resolve_subject
+from services.anonymization.domain import Action, Anonymizer, Audit, Labels, Stage, Subjects, Vault
+from services.anonymization.erasures import lift_subject, resolve_subject
 from services.anonymization.handlers import anonymize_text, preview, reidentify
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
+from tailor.api.common.v1 import common_pb2
 from tailor.rpc.auth import current_caller
 
 ACTIONS = {
@@ -40,7 +41,7 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
     ) -> anonymization_pb2.AnonymizeResponse:
         """The text with surrogates."""
         del context
-        result = anonymize_text(self._anonymizer, request.text)
+        result = anonymize_text(self._anonymizer, request.text, _labels(request.labels))
         return anonymization_pb2.AnonymizeResponse(
             text=result.texts[0], findings=result.findings, policy_digest=self._policy_digest
         )
@@ -50,8 +51,7 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
     ) -> anonymization_pb2.PreviewAnonymizationResponse:
         """What a text would become."""
         del context
-        labels = (request.labels.source, request.labels.department, request.labels.confidentiality)
-        result, digest = preview(self._stage, request.text, request.policy, labels)
+        result, digest = preview(self._stage, request.text, request.policy, _labels(request.labels))
         changes = [
             anonymization_pb2.Change(
                 start=change.start,
@@ -60,7 +60,8 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
                 action=ACTIONS[change.action],
                 replacement=change.replacement,
             )
-            for change in result.changes
+            for changes in result.changes[:1]
+            for change in changes
         ]
         return anonymization_pb2.PreviewAnonymizationResponse(
             text=result.texts[0], findings=result.findings, changes=changes, policy_digest=digest
@@ -98,3 +99,16 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
         return anonymization_pb2.ResolveSubjectResponse(
             document_ids=found.document_ids, vault_entries=found.vault_entries
         )
+
+    def LiftSubject(
+        self, request: anonymization_pb2.LiftSubjectRequest, context: grpc.ServicerContext
+    ) -> anonymization_pb2.LiftSubjectResponse:
+        """End a person's suppression."""
+        del context
+        caller = current_caller()
+        lift_subject(self._subjects, self._audit, caller=caller.key_id or caller.name, subject=request.subject)
+        return anonymization_pb2.LiftSubjectResponse()
+
+
+def _labels(labels: common_pb2.Labels) -> Labels:
+    return labels.source, labels.department, labels.confidentiality

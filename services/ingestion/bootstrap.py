@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from services.ingestion.adapters.breaker import Breaker
 from services.ingestion.adapters.erasures import Eraser
 from services.ingestion.adapters.fetch import BucketFetcher, References
 from services.ingestion.adapters.https import HttpsFetcher, trust
@@ -67,7 +68,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.ready()
 
 
-def _fetcher(settings: Settings) -> References:
+def _fetcher(settings: Settings) -> Breaker:
     store = S3Store.from_settings(settings.fetch_store())
     hosts = HttpsFetcher(decode_hosts(settings.fetch_hosts), trust(settings.fetch_ca_file), settings.fetch_seconds)
-    return References(BucketFetcher(decode_buckets(settings.fetch_buckets), store), hosts)
+    return Breaker(References(BucketFetcher(decode_buckets(settings.fetch_buckets), store), hosts))

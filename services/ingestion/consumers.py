@@ -29,6 +29,7 @@ from services.ingestion.domain import (
     plain_name,
 )
 from services.ingestion.handlers import Intake, Withdrawals, take_in, withdraw
+from services.ingestion.spans import Span
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.envelope import Event, decode, derive_id
@@ -237,6 +238,7 @@ def to_event(outcome: Outcome) -> tuple[str, str, Message, str]:
             char_count=outcome.char_count,
             draft_id=outcome.draft_id,
             create_time=moment,
+            spans=map(_span, outcome.spans),
         )
     else:
         topic = REJECTED
@@ -252,3 +254,8 @@ def to_event(outcome: Outcome) -> tuple[str, str, Message, str]:
             create_time=moment,
         )
     return topic, outcome.document_id, message, derive_id("evt", topic, outcome.submission_id)
+
+
+def _span(span: Span) -> common_pb2.Span:
+    kind = common_pb2.SpanKind.Value(f"SPAN_KIND_{span.kind.upper()}")
+    return common_pb2.Span(kind=kind, number=span.number, level=span.level, start=span.start, end=span.end)

@@ -6,16 +6,17 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
+from services.ingestion.spans import Span, bounded, sections
 from tailor.storage.ref import Ref
 
 MAX_EXTERNAL_ID = 512
 MAX_FILE_NAME = 512
 # Neither a database nor UTF-8 takes zero bytes or halves of a surrogate pair, which JSON may hold.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufeff\u200b\u2028\u2029\ud800-\udfff]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufeff\u200b\u2028\u2029\ud800-\udfff\ufdd0-\ufdef]")
 NOT_IN_A_NAME = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # Signs that are no ASCII and no letters: among them are the marks that combine with a letter.
 SIGNS = re.compile(r"[^\w\s\x00-\x7f]{31,}")
@@ -95,11 +96,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Parsed:
-    """Clean Markdown, and the format it came from; `prompt` for examples alone."""
+    """Clean Markdown, and the format it came from; `prompt` for examples alone. `spans` are the parts of the text."""
 
     text: str
     format: str
     prompt: str | None = None
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ class Accepted:
     char_count: int
     draft_id: str
     time_ms: int
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,7 @@ class Candidate:
             char_count=chars,
             draft_id=submission.draft_id,
             time_ms=self.time_ms,
+            spans=self.parsed.spans,
         )
 
     def erased(self, document_id: str) -> Refused:
@@ -308,6 +312,11 @@ def check_text(parsed: Parsed, max_chars: int) -> Parsed:
             Reason.TOO_LARGE, f"The text has over {max_chars:,} characters; publish it in parts.", parsed.format
         )
     return parsed
+
+
+def with_sections(parsed: Parsed) -> Parsed:
+    """The same text with its sections among its spans."""
+    return replace(parsed, spans=bounded((*parsed.spans, *sections(parsed.text))))
 
 
 def check_labels(source: str, department: str, confidentiality: str) -> Labels:

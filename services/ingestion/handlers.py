@@ -27,6 +27,7 @@ from services.ingestion.domain import (
     check_text,
     malformed,
     text_digest,
+    with_sections,
 )
 from tailor.errors import Unavailable
 
@@ -71,7 +72,7 @@ def take_in(intake: Intake, receipt: Receipt[Submission]) -> Outcome:
         return intake.catalogue.refuse(receipt.key, None, refused)
     try:
         content = _present(intake, submission.content)
-        parsed = _parse(intake, content, submission.kind)
+        parsed = with_sections(_parse(intake, content, submission.kind))
     except Rejected as rejected:
         refused = _refused(receipt, rejected, submission.labels, intake.now_ms())
         return intake.catalogue.refuse(receipt.key, submission.external_id, refused)

@@ -53,6 +53,13 @@ class Selection:
     departments: tuple[str, ...] = ()
     confidentialities: tuple[str, ...] = ()
 
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """Source, department and confidentiality that all its documents have; empty where they may differ."""
+        admitted = (self.sources, self.departments, self.confidentialities)
+        source, department, confidentiality = (values[0] if len(values) == 1 else "" for values in admitted)
+        return source, department, confidentiality
+
 
 @dataclass(frozen=True)
 class RebuildPolicy:
@@ -261,8 +268,9 @@ class Taint:
 class Barrier(Protocol):
     """Anonymization, as far as the registry needs it."""
 
-    def anonymize(self, text: str) -> str:
-        """The text without personal values; Unavailable while the barrier does not answer."""
+    def anonymize(self, text: str, labels: tuple[str, str, str]) -> str:
+        """The text without personal values, as the policy says for source, department and confidentiality; Unavailable while the barrier
+        does not answer."""
         ...
 
 

@@ -22,6 +22,7 @@ from services.registry.domain import (
     Fact,
     ForgottenBy,
     Judgement,
+    Selection,
     Serving,
     Specialist,
     Taint,
@@ -193,7 +194,7 @@ def record_judgement(
     comment: str,
     may_use: Callable[[str], bool],
 ) -> Judgement:
-    """Keep a judgement, its comment anonymised; the same id again returns what is kept."""
+    """Keep a judgement, its comment anonymised as the specialist's documents are; the same id again returns what is kept."""
     check_judgement(ranking, rubric, comment)
     with begin() as tx:
         kept = tx.judgement(judgement_id)
@@ -201,12 +202,15 @@ def record_judgement(
     if kept is not None:
         return kept
     specialist = one_specialist(drafts)
+    with begin() as tx:
+        held = tx.specialist(specialist)
+    labels = Selection().labels if held is None else held.selection.labels
     judgement = Judgement(
         judgement_id=judgement_id,
         specialist=specialist,
         ranking=ranking,
         rubric=rubric,
-        comment=barrier.anonymize(comment) if comment.strip() else "",
+        comment=barrier.anonymize(comment, labels) if comment.strip() else "",
         create_time=datetime.now(UTC),
     )
     with begin() as tx:

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from services.synthetic.spans import Passage, Span
 from tailor.storage.ref import Ref
 
 CHARS_PER_TOKEN = 4
@@ -43,6 +44,7 @@ class Document:
     text: Ref
     draft_id: str = ""
     language: str = ""
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ class Text:
 
 @dataclass(frozen=True)
 class Row:
-    """One training row. `origin` says how it was made, `made_by` by what: `structure`, `human` or `teacher:MODEL`."""
+    """One training row. `origin` says how it was made, `made_by` by what: `structure`, `human` or `teacher:MODEL`; `passage` from what,
+    None for the whole document, and `spans` where in the document that stands."""
 
     origin: str
     document_ids: tuple[str, ...]
@@ -144,6 +147,8 @@ class Row:
     completion: str
     made_by: str = "structure"
     system_prompt: str = ""
+    passage: Passage | None = None
+    spans: tuple[Span, ...] = ()
 
     @property
     def row_id(self) -> str:

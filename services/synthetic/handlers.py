@@ -27,6 +27,7 @@ from services.synthetic.domain import (
 )
 from services.synthetic.filters import admits, admitted, within_documents, within_share, without_boilerplate
 from services.synthetic.lessons import Lessons
+from services.synthetic.places import located
 from services.synthetic.rows import make_rows, passages
 from services.synthetic.selection import new_assignments, representatives, split_rows, within_budget
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, TailorError
@@ -38,7 +39,7 @@ from tailor.storage.ref import Ref
 log = get_logger(__name__)
 
 # Raised whenever the same documents would make other rows.
-BUILDER_VERSION = 1
+BUILDER_VERSION = 2
 LOCK_ATTEMPTS = 100
 LOCK_SECONDS = 0.2
 
@@ -177,7 +178,8 @@ def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> lis
     texts = _texts(app.store, documents)
     kept = [d for d in documents if d.document_id in texts and not admits(d, texts[d.document_id], specialist.filters)]
     made = (make_rows(d, texts[d.document_id], specialist, app.limits) for d in kept)
-    return [row for rows in made for row in rows][:limit]
+    rows = [row for rows in made for row in rows][:limit]
+    return located(rows, {document.document_id: document for document in kept}, texts)
 
 
 def specialist_named(app: Synthetic, name: str) -> Specialist:
@@ -213,7 +215,8 @@ def _make(app: Synthetic, specialist: Specialist, documents: Sequence[Document])
         boilerplate_parts=cleaned.parts,
         source_rows=len(train) - len(fair) + len(fitting) - len(kept),
     )
-    return Made(kept, held_out, use, len(texts) - len(alone), left_out)
+    train, held_out = located(kept, by_id, texts), located(held_out, by_id, texts)
+    return Made(train, held_out, use, len(texts) - len(alone), left_out)
 
 
 def _assign(app: Synthetic, texts: Mapping[str, Text]) -> dict[str, Assignment]:
@@ -252,7 +255,9 @@ def _require_enough(made: Made, limits: RowLimits) -> None:
 
 def _mark(app: Synthetic, specialist: Specialist, snapshot: Snapshot) -> str:
     teacher = app.lessons.model if app.lessons is not None and specialist.use_teacher else ""
-    documents = [(one.document_id, one.text.sha256, one.language, one.labels.source) for one in snapshot.documents]
+    documents = [
+        (one.document_id, one.text.sha256, one.language, one.labels.source, one.spans) for one in snapshot.documents
+    ]
     filters = specialist.filters.settings()
     return fingerprint(BUILDER_VERSION, specialist.system_prompt, teacher, asdict(app.limits), filters, documents)
 

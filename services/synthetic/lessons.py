@@ -14,6 +14,7 @@ from services.synthetic.domain import (
     estimate_tokens,
     fingerprint,
 )
+from services.synthetic.spans import Passage
 from services.synthetic.structure import words
 from tailor.errors import TailorError
 
@@ -47,22 +48,31 @@ class Lessons:
         return self._teacher.model
 
     def rows(
-        self, passages: Sequence[tuple[str, str]], specialist: Specialist, limits: RowLimits
+        self, passages: Sequence[tuple[str, Passage]], specialist: Specialist, limits: RowLimits
     ) -> tuple[list[Row], TeacherUse]:
         """Rows about (document id, passage) pairs. Once the teacher failed all its attempts it is not asked again in this call."""
-        chosen = sorted(passages, key=lambda pair: fingerprint("passage", *pair))[: self._limits.max_passages]
+        ordered = sorted(passages, key=lambda pair: fingerprint("passage", pair[0], pair[1].whole))
+        chosen = ordered[: self._limits.max_passages]
         kept: list[Row] = []
         use, down = TeacherUse(asked=len(chosen)), False
         for document_id, passage in chosen:
-            lesson = self._lesson(document_id, passage, ask=not down)
+            lesson = self._lesson(document_id, passage.whole, ask=not down)
             if lesson is None:
                 use, down = replace(use, failed=use.failed + 1), True
                 continue
             made = [
-                Row("teacher", (document_id,), prompt, answer, f"teacher:{self.model}", specialist.system_prompt)
+                Row(
+                    "teacher",
+                    (document_id,),
+                    prompt,
+                    answer,
+                    f"teacher:{self.model}",
+                    specialist.system_prompt,
+                    passage,
+                )
                 for prompt, answer in lesson.pairs
             ]
-            fit = accepted(made, passage, kept, limits)
+            fit = accepted(made, passage.whole, kept, limits)
             kept.extend(fit)
             use = replace(use, refused=use.refused + len(made) - len(fit), tokens=use.tokens + lesson.tokens)
         return kept, use

@@ -4,7 +4,17 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
-from services.synthetic.domain import Document, Kind, Row, RowLimits, Specialist, Text, estimate_tokens, fingerprint
+from services.synthetic.domain import (
+    Document,
+    Kind,
+    Row,
+    RowLimits,
+    Specialist,
+    Text,
+    estimate_tokens,
+    fingerprint,
+)
+from services.synthetic.spans import Passage
 from services.synthetic.structure import (
     Outline,
     Section,
@@ -30,8 +40,15 @@ def make_rows(document: Document, text: Text, specialist: Specialist, limits: Ro
         return _example(document, text, specialist)
     outline = parse(text.text)
     rows = [
-        Row(origin, (document.document_id,), prompt, completion, system_prompt=specialist.system_prompt)
-        for origin, prompt, completion in _candidates(document, outline)
+        Row(
+            origin,
+            (document.document_id,),
+            prompt,
+            completion,
+            system_prompt=specialist.system_prompt,
+            passage=None if section is None else Passage(outline.title, section.heading, section.text),
+        )
+        for section, (origin, prompt, completion) in _candidates(document, outline)
     ]
     fitting = sorted((row for row in rows if _fits(row, limits)), key=_rank)
     # One question a document: its prompt carries a passage, and costs more than it teaches.
@@ -39,16 +56,15 @@ def make_rows(document: Document, text: Text, specialist: Specialist, limits: Ro
     return [row for row in fitting if row not in questions[1:]][: limits.rows_per_document]
 
 
-def passages(text: Text, limits: RowLimits) -> list[str]:
-    """The passages of a document that a teacher is asked about, each with its title and heading."""
+def passages(text: Text, limits: RowLimits) -> list[Passage]:
+    """The passages of a document that a teacher is asked about."""
     outline = parse(text.text)
     parts = outline.sections or (Section("", outline.lead),)
-    found = []
-    for part in parts:
-        passage = "\n\n".join(line for line in (outline.title, part.heading, part.text) if line)
-        if limits.min_answer_tokens <= estimate_tokens(part.text) <= limits.max_row_tokens:
-            found.append(passage)
-    return found
+    return [
+        Passage(outline.title, part.heading, part.text)
+        for part in parts
+        if limits.min_answer_tokens <= estimate_tokens(part.text) <= limits.max_row_tokens
+    ]
 
 
 def row_text(row: Row) -> str:
@@ -64,20 +80,21 @@ def _example(document: Document, text: Text, specialist: Specialist) -> list[Row
     return [Row("example", ids, prompt, answer, made_by="human", system_prompt=specialist.system_prompt)]
 
 
-def _candidates(document: Document, outline: Outline) -> Iterator[tuple[str, str, str]]:
+def _candidates(document: Document, outline: Outline) -> Iterator[tuple[Section | None, tuple[str, str, str]]]:
+    """Origins, prompts and answers, each with the section that it comes from; None for the whole document."""
     form, topic = form_and_topic(document, outline)
     if not topic:
         return
     if "summary" in form:
-        yield _whole("board_summary", form, topic, outline)
+        yield None, _whole("board_summary", form, topic, outline)
     elif outline.headers or not outline.sections:
-        yield _whole("document", form, topic, outline)
+        yield None, _whole("document", form, topic, outline)
     if outline.headers and outline.sections:
-        yield _opening(form, topic, outline)
+        yield outline.sections[0], _opening(form, topic, outline)
     for section in outline.sections:
-        yield _section(section, form, topic, outline)
+        yield section, _section(section, form, topic, outline)
     for section in outline.sections:
-        yield from _questions(section)
+        yield from ((section, question) for question in _questions(section))
 
 
 def form_and_topic(document: Document, outline: Outline) -> tuple[str, str]:

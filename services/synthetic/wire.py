@@ -16,6 +16,7 @@ from services.synthetic.domain import (
     Selection,
     Specialist,
 )
+from services.synthetic.spans import Span
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
@@ -26,6 +27,15 @@ KINDS = {
     common_pb2.KIND_DOCUMENT: Kind.DOCUMENT,
     common_pb2.KIND_DELIVERABLE: Kind.DELIVERABLE,
     common_pb2.KIND_EXAMPLE: Kind.EXAMPLE,
+}
+
+
+SPAN_KINDS = {
+    common_pb2.SPAN_KIND_PAGE: "page",
+    common_pb2.SPAN_KIND_SECTION: "section",
+    common_pb2.SPAN_KIND_SHEET: "sheet",
+    common_pb2.SPAN_KIND_SLIDE: "slide",
+    common_pb2.SPAN_KIND_ATTACHMENT: "attachment",
 }
 
 
@@ -42,6 +52,7 @@ def to_document(message: documents_pb2.DocumentAnonymized) -> Document:
         text=Ref(message.text.uri, message.text.sha256, message.text.size_bytes),
         draft_id=message.draft_id,
         language=message.language,
+        spans=tuple(to_span(span) for span in message.spans if span.kind in SPAN_KINDS),
     )
 
 
@@ -135,4 +146,16 @@ def from_row(row: Row) -> synthetic_pb2.Row:
         document_ids=row.document_ids,
         prompt=row.prompt,
         completion=row.completion,
+        spans=map(from_span, row.spans),
     )
+
+
+def to_span(message: common_pb2.Span) -> Span:
+    """A span of a kind that is known."""
+    return Span(SPAN_KINDS[message.kind], message.number, message.level, message.start, message.end)
+
+
+def from_span(span: Span) -> common_pb2.Span:
+    """A span for the wire."""
+    kind = common_pb2.SpanKind.Value(f"SPAN_KIND_{span.kind.upper()}")
+    return common_pb2.Span(kind=kind, number=span.number, level=span.level, start=span.start, end=span.end)

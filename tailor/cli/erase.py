@@ -38,6 +38,12 @@ def erase(
     lift: Annotated[
         str, typer.Option(metavar="ID", help="Lift an erasure, or one document's: it may be published again.")
     ] = "",
+    lift_subject: Annotated[
+        str,
+        typer.Option(
+            help="Lift the suppression of a name, mail or phone, each by itself; erased documents stay erased."
+        ),
+    ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="With --subject: say what would be erased, and erase nothing.")
     ] = False,
@@ -45,8 +51,13 @@ def erase(
 ) -> None:
     """Erase documents, or all of a person's, from every service; needs a key of the role data-protection."""
     session = session_of(context)
-    if sum(map(bool, (document, subject, lift))) != 1:
-        raise InvalidArgument("NOTHING_NAMED", "Name one of --document, --subject and --lift.")
+    if sum(map(bool, (document, subject, lift, lift_subject))) != 1:
+        raise InvalidArgument("NOTHING_NAMED", "Name one of --document, --subject, --lift and --lift-subject.")
+    if lift_subject:
+        request = anonymization_pb2.LiftSubjectRequest(subject=lift_subject)
+        unary("anonymization", session.connections.anonymization.LiftSubject, request)
+        session.output.emit({"lifted": True}, shows("It has surrogates again in what is published from now on."))
+        return
     if lift:
         _emit(session, _lift(session, lift))
         return

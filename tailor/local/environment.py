@@ -9,7 +9,7 @@ from pathlib import Path
 from tailor.errors import InvalidArgument
 from tailor.local.layout import COMPONENT_MARK, ROOT, STATE_DIR_MARK, WITH_DATABASE, Layout
 from tailor.local.ports import Ports
-from tailor.local.secrets import WORKER, Secrets
+from tailor.local.secrets import PREVIOUS, WORKER, Secrets
 from tailor.storage.buckets import ACCESS
 
 BASE = "smollm2-135m-instruct"
@@ -139,7 +139,11 @@ def _own(service: str, layout: Layout, ports: Ports, secrets: Secrets) -> dict[s
             "TAILOR_QUARANTINE_KEY": values["quarantine.key"],
             "TAILOR_DIGEST_KEY": values["ingestion.digest.key"],
         },
-        "anonymization": {"TAILOR_QUARANTINE_KEY": values["quarantine.key"], "TAILOR_VAULT_KEY": values["vault.key"]},
+        "anonymization": {
+            "TAILOR_QUARANTINE_KEY": values["quarantine.key"],
+            "TAILOR_VAULT_KEY": values["vault.key"],
+            "TAILOR_VAULT_PREVIOUS_KEYS": values.get(PREVIOUS, ""),
+        },
         "registry": {"TAILOR_BOOTSTRAP_OPERATOR_KEY_SHA256": secrets.operator_key_sha256},
         "training": {
             "TAILOR_WORKER_IDENTITY_KEY_FILE": str(secrets.identity_key_file(WORKER)),

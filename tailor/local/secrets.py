@@ -17,6 +17,8 @@ from tailor.storage.buckets import ACCESS
 ADMIN = "admin"
 WORKER = "training-worker"
 IDENTITIES = (*SERVICES, WORKER)
+# The vault's keys before the current one, newest first, with commas between; only where there are any.
+PREVIOUS = "vault.previous"
 STORE_TOKENS = ("volume_write", "volume_read", "filer_write", "filer_read")
 
 
@@ -69,11 +71,29 @@ def ensure(layout: Layout) -> Secrets:
     file = layout.secrets / "secrets.json"
     known: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
     values = {name: known.get(name) or make() for name, make in _makers().items()}
+    if known.get(PREVIOUS):
+        values[PREVIOUS] = known[PREVIOUS]
     if values != known:
-        write(file, json.dumps(values, indent=1))
+        _save(layout, values)
     write(layout.operator_key_file, values["operator.key"])
     write(layout.console_password_file, values["console.password"])
     return Secrets(layout.secrets, values)
+
+
+def renew_vault_key(layout: Layout) -> None:
+    """Make a new key for the vault; the one before stays among the previous keys until they are dropped."""
+    values = ensure(layout).values
+    previous = filter(None, (values["vault.key"], values.get(PREVIOUS)))
+    _save(layout, values | {"vault.key": _key(), PREVIOUS: ",".join(previous)})
+
+
+def drop_previous_vault_keys(layout: Layout) -> None:
+    """Forget the vault's previous keys: what is still encrypted under one of them is lost."""
+    _save(layout, ensure(layout).values | {PREVIOUS: ""})
+
+
+def _save(layout: Layout, values: dict[str, str]) -> None:
+    write(layout.secrets / "secrets.json", json.dumps(values, indent=1))
 
 
 def write(path: Path, text: str) -> None:

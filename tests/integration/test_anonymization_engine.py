@@ -11,6 +11,7 @@ from services.anonymization.adapters.engine import Engine
 from services.anonymization.adapters.mentions import Mentions
 from services.anonymization.adapters.policy import load_policy
 from services.anonymization.adapters.surrogates import Surrogates
+from services.anonymization.spans import Span, moved
 from tests.bench.anonymization import Tally
 from tests.bench.generated import Gold, generate
 from tests.bench.gold import read_sample, read_snippets
@@ -62,6 +63,18 @@ def test_every_mention_of_a_person_is_replaced_alike(analyzer: Analyzer) -> None
     assert result.texts[0] == f"Ask Ms {family}."
     assert f"Ms {family} (" in result.texts[1] and f"{given[0]}. {family} agree; {given} waits." in result.texts[1]
     assert result.findings["PERSON"] == 5 and result.findings["EMAIL_ADDRESS"] == 1
+
+
+def test_spans_move_with_the_surrogates_of_their_own_text(analyzer: Analyzer) -> None:
+    prompt = "Ask Ms Ngozi Okafor of Vanterpool Logistics BV, please."
+    text = "# Position\n\nNgozi Okafor signed for Vanterpool Logistics BV.\n\n# Remedy\n\nMs Okafor acts by then.\n"
+    page = text.index("# Remedy")
+    result = make_engine(analyzer, MemoryVault()).anonymize((prompt, text))
+    (first, second) = moved([Span(1, 1, 0, 0, page - 2), Span(1, 2, 0, page, len(text) - 1)], result.changes[1])
+    after = result.texts[1]
+    assert after[first.start : first.end].startswith("# Position") and after[first.end - 1 : first.end + 2] == ".\n\n"
+    assert after[second.start : second.end].startswith("# Remedy\n\nMs ")
+    assert after[second.end :] == "\n"
 
 
 def test_two_engines_over_one_vault_agree(analyzer: Analyzer) -> None:

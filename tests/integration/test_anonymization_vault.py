@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine, text
@@ -12,6 +13,7 @@ from services.anonymization.adapters.surrogates import People, Surrogates
 from services.anonymization.adapters.vault import SqlVault
 from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.domain import Passed, Unreadable
+from services.anonymization.spans import Span
 from tailor.errors import FailedPrecondition, ResourceExhausted
 from tailor.sql import connect, migrate
 from tests.unit.anonymization.fakes import INGESTED, REF
@@ -76,7 +78,8 @@ def test_true_values_are_found_again_and_kept_encrypted(engine: Engine) -> None:
 
 def test_the_first_decision_about_a_version_holds(engine: Engine) -> None:
     ledger = SqlLedger(engine)
-    passed = Passed(INGESTED, REF, 3, {"PERSON": 2}, "policy", 1)
+    spans = (Span(1, 4, 0, 0, 3), Span(2, 1, 2, 1, 3))
+    passed = Passed(replace(INGESTED, spans=spans[:1]), REF, 3, {"PERSON": 2}, "policy", 1, "en", spans)
     assert ledger.find("doc_1", 1) is None
     assert ledger.record(passed) == passed
     assert ledger.record(Unreadable(INGESTED, "hint", 2)) == passed

@@ -16,6 +16,7 @@ from services.ingestion.bootstrap import MIGRATIONS
 from services.ingestion.consumers import INGESTED, REJECTED, SUBMITTED, to_event, to_receipt, to_submission
 from services.ingestion.domain import Accepted, Outcome, Parsed, Reason, Refused
 from services.ingestion.handlers import Intake, take_in
+from services.ingestion.spans import Span, SpanKind
 from tailor.api.events.v1 import documents_pb2
 from tailor.errors import Unavailable
 from tailor.events.envelope import Event
@@ -65,6 +66,15 @@ def engine(database_url: str) -> Iterator[Engine]:
     migrate(engine, MIGRATIONS)
     yield engine
     engine.dispose()
+
+
+def test_what_was_kept_is_stated_again_with_its_spans(engine: Engine) -> None:
+    replica = Replica(engine, MemoryStore())
+    first = replica.take(0, "memo-7", "# Position\n\nIt holds.")
+    assert replica.take(0, "memo-7", "# Position\n\nIt holds.") == first
+    assert isinstance(first, Accepted) and first.spans == (Span(SpanKind.SECTION, 1, 0, 21, 1),)
+    replica.outbox.relay()
+    assert {len(message.spans) for message in replica.producer.messages(INGESTED)} == {1}
 
 
 def test_a_then_b_then_a_are_three_versions_and_all_are_stated(engine: Engine) -> None:

@@ -16,7 +16,7 @@ from services.registry.adapters.sql import begin
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import FactKind, Gate, Specialist, Threshold
+from services.registry.domain import FactKind, Gate, Selection, Specialist, Threshold
 from services.registry.handlers import Begin
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
@@ -42,7 +42,11 @@ class FakeEvaluator:
 
 
 class FakeBarrier:
-    def anonymize(self, text: str) -> str:
+    def __init__(self) -> None:
+        self.labels: list[tuple[str, str, str]] = []
+
+    def anonymize(self, text: str, labels: tuple[str, str, str]) -> str:
+        self.labels.append(labels)
         return text.replace("Sarah Jenkins", "Helen Ward")
 
 
@@ -283,6 +287,25 @@ def test_a_judgement_keeps_an_anonymised_comment_and_is_stated_once(world: World
         )
     assert judgement.comment == "Better than Helen Ward's"
     assert len(world.stated("judgement.recorded.v1")) == 1
+
+
+def test_a_comment_is_anonymised_as_the_specialists_documents_are(world: World) -> None:
+    barrier = FakeBarrier()
+    selections = (Selection(departments=("people",)), Selection(("wiki", "mail"), ("people",), ("restricted",)))
+    for number, selection in enumerate(selections):
+        name = f"{NAME}-{number}"
+        handlers.create_specialist(world.begin, replace(SPECIALIST, name=name, selection=selection))
+        world.tell("draft.created.v1", drafts_pb2.DraftCreated(draft_id=f"drf_{number}", specialist=name))
+        handlers.record_judgement(
+            world.begin,
+            barrier,
+            judgement_id=f"jdg_{number}",
+            ranking=(f"drf_{number}",),
+            rubric=(4, 5, 4),
+            comment="Good.",
+            may_use=lambda _: True,
+        )
+    assert barrier.labels == [("", "people", ""), ("", "people", "restricted")]
 
 
 def test_a_key_works_until_it_is_revoked_or_expires_and_is_kept_as_a_hash(world: World) -> None:

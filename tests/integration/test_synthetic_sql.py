@@ -1,5 +1,6 @@
 """Synthetic over PostgreSQL, Parquet and MinHash."""
 
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from pyarrow import parquet
 from sqlalchemy import Engine
 
 from services.synthetic import handlers
@@ -31,6 +33,7 @@ from services.synthetic.domain import (
 )
 from services.synthetic.handlers import Synthetic
 from services.synthetic.rpc import SyntheticServicer
+from services.synthetic.spans import Span
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
@@ -216,6 +219,7 @@ def test_events_and_calls_reach_the_database(engine: Engine) -> None:
         kind=common_pb2.KIND_DOCUMENT,
         labels=common_pb2.Labels(source="wiki"),
         text=common_pb2.ObjectRef(uri=ref.uri, sha256=ref.sha256, size_bytes=ref.size_bytes),
+        spans=[common_pb2.Span(kind=common_pb2.SPAN_KIND_PAGE, number=4, start=0, end=len(report("ladders")))],
     )
     consumers = Consumers(world.app)
     event = Event("document.anonymized.v1", "doc_9", message.SerializeToString())
@@ -229,6 +233,8 @@ def test_events_and_calls_reach_the_database(engine: Engine) -> None:
     assert [row.document_ids[0] for row in rows] == ["doc_9", "doc_9"] and all(
         row.prompt and row.completion for row in rows
     )
+    # What was on one page names it; a row of the whole document would name no part.
+    assert [[span.number for span in row.spans] for row in rows if row.origin != "document"] == [[4], [4]]
     world.fill()
     built = servicer.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist="reports", request_id="x"), None)
     assert built.created and built.dataset.digest
@@ -241,11 +247,14 @@ def test_events_and_calls_reach_the_database(engine: Engine) -> None:
 
 def test_parquet_is_the_same_for_the_same_rows() -> None:
     rows = [
-        Row("section", ("doc_1",), "Ask.", "Answer.", system_prompt="Be brief."),
+        Row("section", ("doc_1",), "Ask.", "Answer.", system_prompt="Be brief.", spans=(Span("page", 2, 0, 5, 9),)),
         Row("example", ("doc_2",), "A", "B"),
     ]
     assert to_parquet(rows) == to_parquet(list(rows)) != to_parquet(rows[:1])
     assert to_parquet([])
+    table = parquet.read_table(io.BytesIO(to_parquet(rows)))
+    page = {"kind": "page", "number": 2, "level": 0, "start": 5, "end": 9}
+    assert table.column("spans").to_pylist() == [[page], []]
 
 
 def test_near_duplicates_are_found_through_others() -> None:

@@ -1,6 +1,7 @@
 """The barrier itself: find, complete, replace."""
 
 import re
+from dataclasses import replace
 
 from services.anonymization.adapters import coarse
 from services.anonymization.adapters.analyzer import Analyzer
@@ -49,12 +50,12 @@ class Engine:
             self._change(whole, found, self.policy.action(found.entity_type, labels), surrogates, people)
             for found in findings
         ]
-        changed, start = [], 0
+        own, start = [], 0
         for text in texts:
-            changed.append(_replaced(whole, start, start + len(text), changes))
+            own.append(_within(changes, start, start + len(text)))
             start += len(text) + len(BETWEEN)
-        first = tuple(change for change in changes if change.end <= len(texts[0]))
-        return Anonymized(tuple(changed), count(findings), first)
+        changed = tuple(map(_replaced, texts, own))
+        return Anonymized(changed, count(findings), tuple(own))
 
     @property
     def policy(self) -> Policy:
@@ -111,10 +112,15 @@ class Engine:
         return match[1] if match and self._recogniser.is_title(match[1]) else ""
 
 
-def _replaced(whole: str, start: int, end: int, changes: list[Change]) -> str:
-    parts, place = [], start
+def _within(changes: list[Change], start: int, end: int) -> tuple[Change, ...]:
+    """The changes of one of the texts, at their places in it."""
+    mine = (change for change in changes if change.start >= start and change.end <= end)
+    return tuple(replace(change, start=change.start - start, end=change.end - start) for change in mine)
+
+
+def _replaced(text: str, changes: tuple[Change, ...]) -> str:
+    parts, place = [], 0
     for change in changes:
-        if change.start >= start and change.end <= end:
-            parts += [whole[place : change.start], change.replacement]
-            place = change.end
-    return "".join(parts) + whole[place:end]
+        parts += [text[place : change.start], change.replacement]
+        place = change.end
+    return "".join(parts) + text[place:]

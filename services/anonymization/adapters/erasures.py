@@ -74,6 +74,12 @@ class SqlSubjects:
         with transaction(self._engine) as connection:
             connection.execute(insert(SUPPRESSIONS).values(row).on_conflict_do_nothing())
 
+    def lift(self, subject_hash: str) -> bool:
+        """Forget that a value is suppressed; False where it is not."""
+        with transaction(self._engine) as connection:
+            gone = delete(SUPPRESSIONS).where(SUPPRESSIONS.c.subject_hash == subject_hash)
+            return connection.execute(gone).rowcount > 0
+
     def suppressed(self) -> frozenset[str]:
         """The hashes of all suppressed values."""
         with transaction(self._engine) as connection:

@@ -1,9 +1,11 @@
 """Quarantine and corpus in object storage."""
 
+import hashlib
+
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from services.anonymization.domain import Ingested, Text, object_key
+from services.anonymization.domain import Ingested, Text
 from tailor.errors import InvalidArgument
 from tailor.storage.buckets import CORPUS, QUARANTINE
 from tailor.storage.protocol import ObjectStore
@@ -54,7 +56,7 @@ class StoredCorpus:
     def write(self, text: Text) -> Ref:
         """Store one text."""
         data = text.encode()
-        return self._store.put(CORPUS, object_key(data), data, "application/json")
+        return self._store.put(CORPUS, f"documents/{hashlib.sha256(data).hexdigest()}", data, "application/json")
 
     def delete(self, ref: Ref) -> None:
         """Remove one text."""

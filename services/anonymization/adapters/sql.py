@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from services.anonymization.domain import Ingested, Outcome, Passed, Unreadable
+from services.anonymization.spans import Span
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
 
@@ -130,7 +131,8 @@ def _dump(outcome: Outcome) -> str:
 def _load(text: str) -> Outcome:
     content: dict[str, Any] = json.loads(text)
     raw = content["ingested"]
-    ingested = Ingested(**{**raw, "labels": tuple(raw["labels"]), "text": Ref(**raw["text"])})
+    changes = {"labels": tuple(raw["labels"]), "text": Ref(**raw["text"]), "spans": _spans(raw)}
+    ingested = Ingested(**{**raw, **changes})
     if content["type"] == "Unreadable":
         return Unreadable(ingested, content["hint"], content["time_ms"])
     return Passed(
@@ -141,4 +143,10 @@ def _load(text: str) -> Outcome:
         content["policy_digest"],
         content["time_ms"],
         content.get("language", ""),
+        _spans(content),
     )
+
+
+def _spans(content: dict[str, Any]) -> tuple[Span, ...]:
+    """Spans; none of what was kept before there were any."""
+    return tuple(Span(**span) for span in content.get("spans", ()))

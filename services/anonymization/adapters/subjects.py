@@ -142,6 +142,12 @@ class SubjectIndex:
         self.refresh()
         return Resolved(tuple(documents), sum(self._vault.destroy(*part) for part in doomed))
 
+    def lift(self, subject: str) -> bool:
+        """End a value's suppression; False where it was not suppressed."""
+        is_lifted = self._table.lift(self._hash(*self._form(subject)))
+        self.refresh()
+        return is_lifted
+
     def forget(self, document_id: str) -> int:
         """Drop what a document held; the vault's entries that occur in no other document are destroyed, and counted."""
         values = self._table.values_of(document_id)

@@ -14,10 +14,13 @@ from typing import BinaryIO, cast
 from services.ingestion.adapters.formats.read import PARSERS
 from services.ingestion.adapters.worker import UNCONFINED, read_frame, write_frame
 from services.ingestion.domain import File, Parsed, Reason, Rejected
+from services.ingestion.spans import MAX_SPANS, Span, SpanKind
 
 SLOW = "Parsing took longer than is granted; simplify the file or publish it in parts."
 BROKEN = "The file broke its parser down; export it again."
 MAX_FILES = 500
+# No page, sheet, slide or attachment has a higher number.
+MAX_NUMBER = 1_000_000
 # A small file that takes long is an attack or damaged: processor time grows with the size.
 BASE_CPU_SECONDS = 2
 BYTES_PER_CPU_SECOND = 20 * 1024
@@ -141,8 +144,12 @@ class Worker:
                 rejected = Rejected(Reason(content["reason"]), str(content["hint"]), _format(content["format"]))
             else:
                 prompt = content["prompt"]
+                text, spans = str(content["text"]), content["spans"]
                 parsed = Parsed(
-                    str(content["text"]), _format(content["format"]), None if prompt is None else str(prompt)
+                    text,
+                    _format(content["format"]),
+                    None if prompt is None else str(prompt),
+                    tuple(_span(*each, most=len(text)) for each in spans[:MAX_SPANS]),
                 )
         except (ValueError, KeyError, TypeError, RecursionError):
             self._end()
@@ -192,6 +199,15 @@ class ParserPool:
         if worker is not None:
             worker.close()
         return Worker(self._limits, self._folder.name)
+
+
+def _span(kind: object, number: object, start: object, end: object, *, most: int) -> Span:
+    """A span of a text of so many characters; ValueError or TypeError for anything else."""
+    if type(number) is not int or type(start) is not int or type(end) is not int:
+        raise ValueError("no numbers")
+    if not (0 < number <= MAX_NUMBER and 0 <= start < end <= most):
+        raise ValueError("no span of the text")
+    return Span(SpanKind(str(kind)), number, start, end)
 
 
 def _format(value: object) -> str:

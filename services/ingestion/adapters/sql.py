@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.ingestion.adapters.tables import DOCUMENTS, SUBMISSIONS
 from services.ingestion.domain import Accepted, Candidate, File, Kind, Labels, Outcome, Reason, Refused, keyed_digest
+from services.ingestion.spans import Span, SpanKind
 from tailor.events.envelope import new_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
@@ -151,4 +152,6 @@ def _load(kept: str) -> Outcome:
     content["labels"] = Labels(**content["labels"])
     if "reason" in content:
         return Refused(**{**content, "reason": Reason(content["reason"])})
-    return Accepted(**{**content, "kind": Kind(content["kind"]), "text": Ref(**content["text"])})
+    # What was kept before spans were tells none.
+    spans = tuple(Span(**{**span, "kind": SpanKind(span["kind"])}) for span in content.get("spans", ()))
+    return Accepted(**{**content, "kind": Kind(content["kind"]), "text": Ref(**content["text"]), "spans": spans})

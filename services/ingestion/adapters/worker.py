@@ -1,7 +1,7 @@
 """The parsing worker: a locked-in process without secrets that reads one file after another from standard input.
 
 A frame is four bytes of length and that many of content. A request is two frames: JSON {"name", "content_type", "cpu_seconds", "max_chars"}
-and the file's bytes. An answer is one frame of JSON: {"text", "format", "prompt"} or {"reason", "hint", "format"}, with "is_last"
+and the file's bytes. An answer is one frame of JSON: {"text", "format", "prompt", "spans"} or {"reason", "hint", "format"}, with "is_last"
 where the worker ends thereafter.
 """
 
@@ -17,6 +17,7 @@ from services.ingestion.adapters.confine import confine, limit, prefer_ending_th
 from services.ingestion.adapters.formats.budget import Budget
 from services.ingestion.adapters.formats.read import PARSERS, parser, read
 from services.ingestion.domain import File, Reason, Rejected, check_text
+from services.ingestion.spans import bounded
 
 LENGTH = struct.Struct(">I")
 OPEN_FILES = 64
@@ -50,7 +51,7 @@ def read_frame(stream: BinaryIO, most: int) -> bytes | None:
     return data if len(data) == size else None
 
 
-def answer(file: File, max_chars: int) -> dict[str, str | None]:
+def answer(file: File, max_chars: int) -> dict[str, object]:
     """What became of a file; what a parser cannot cope with is a damaged file, and the worker lives on."""
     try:
         parsed = check_text(read(file, Budget(characters=max_chars)), max_chars)
@@ -62,7 +63,8 @@ def answer(file: File, max_chars: int) -> dict[str, str | None]:
         raise
     except Exception:  # noqa: BLE001 - the outermost frame around foreign parsers; its message may quote the document
         return {"reason": Reason.CORRUPT, "hint": "The file cannot be parsed; export it again.", "format": ""}
-    return {"text": parsed.text, "format": parsed.format, "prompt": parsed.prompt}
+    spans = [[span.kind, span.number, span.start, span.end] for span in bounded(parsed.spans)]
+    return {"text": parsed.text, "format": parsed.format, "prompt": parsed.prompt, "spans": spans}
 
 
 def readable() -> list[Path]:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import pyarrow
 import pyarrow.parquet
@@ -18,6 +19,21 @@ SCHEMA = pyarrow.schema(
         ("document_ids", pyarrow.list_(pyarrow.string())),
         ("messages", pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))),
         ("made_by", pyarrow.string()),
+        # Where in the document it came from; empty for the whole of it.
+        (
+            "spans",
+            pyarrow.list_(
+                pyarrow.struct(
+                    [
+                        ("kind", pyarrow.string()),
+                        ("number", pyarrow.int32()),
+                        ("level", pyarrow.int32()),
+                        ("start", pyarrow.int32()),
+                        ("end", pyarrow.int32()),
+                    ]
+                )
+            ),
+        ),
     ]
 )
 
@@ -54,4 +70,5 @@ def _record(row: Row) -> dict[str, object]:
         "document_ids": list(row.document_ids),
         "messages": [{"role": role, "content": content} for role, content in turns],
         "made_by": row.made_by,
+        "spans": [asdict(span) for span in row.spans],
     }

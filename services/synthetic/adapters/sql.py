@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import Any
 
 from sqlalchemy import (
@@ -38,6 +38,7 @@ from services.synthetic.domain import (
     Snapshot,
     Specialist,
 )
+from services.synthetic.spans import Span
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
@@ -317,6 +318,7 @@ def _document_row(document: Document) -> dict[str, Any]:
         "text_size_bytes": document.text.size_bytes,
         "draft_id": document.draft_id,
         "language": document.language,
+        "spans": [astuple(span) for span in document.spans],
     }
 
 
@@ -331,4 +333,5 @@ def to_document(row: Any) -> Document:
         text=Ref(row.text_uri, row.text_sha256, row.text_size_bytes),
         draft_id=row.draft_id,
         language=row.language,
+        spans=tuple(Span(*span) for span in row.spans),
     )

@@ -39,6 +39,7 @@ documents = Table(
     Column("text_size_bytes", BigInteger, nullable=False),
     Column("draft_id", String(64), nullable=False),
     Column("language", String(16), nullable=False),
+    Column("spans", JSONB, nullable=False),
     Column("position", BigInteger, nullable=False, index=True),
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
 )

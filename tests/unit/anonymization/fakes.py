@@ -1,8 +1,20 @@
 """Twins in memory of what anonymization needs."""
 
+import re
 from collections.abc import Callable
 
-from services.anonymization.domain import NO_LABELS, Anonymized, Ingested, Labels, Outcome, Passed, Resolved, Text
+from services.anonymization.domain import (
+    NO_LABELS,
+    Action,
+    Anonymized,
+    Change,
+    Ingested,
+    Labels,
+    Outcome,
+    Passed,
+    Resolved,
+    Text,
+)
 from tailor.errors import InvalidArgument, NotFound
 from tailor.storage.ref import Ref
 
@@ -103,6 +115,12 @@ class MemorySubjects:
             self.suppressed.append(subject)
         return Resolved(tuple(sorted(self.kept)), 1)
 
+    def lift(self, subject: str) -> bool:
+        if subject not in self.suppressed:
+            return False
+        self.suppressed.remove(subject)
+        return True
+
 
 class MemoryAudit:
     def __init__(self) -> None:
@@ -120,5 +138,12 @@ class ShoutingAnonymizer:
 
     def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
         self.labels.append(labels)
-        found = sum(text.count("Okafor") for text in texts)
-        return Anonymized(tuple(text.replace("Okafor", "Ward") for text in texts), {"PERSON": found})
+        changes = tuple(
+            tuple(
+                Change(found.start(), found.end(), "PERSON", Action.SURROGATE, "Ward")
+                for found in re.finditer("Okafor", text)
+            )
+            for text in texts
+        )
+        changed = tuple(text.replace("Okafor", "Ward") for text in texts)
+        return Anonymized(changed, {"PERSON": sum(map(len, changes))}, changes)

@@ -3,11 +3,11 @@
 import pytest
 
 from services.anonymization.consumers import on_ingested, to_ingested
-from services.anonymization.erasures import Holdings, forget, resolve_subject
+from services.anonymization.erasures import Holdings, forget, lift_subject, resolve_subject
 from services.anonymization.handlers import pass_document
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, NotFound
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased
 from tests.unit.anonymization.fakes import INGESTED, REF, MemoryAudit, MemorySubjects
@@ -51,3 +51,15 @@ def test_resolving_a_subject_is_audited_without_the_subject() -> None:
     assert len(audit.calls) == 2 and "Jenkins" not in str(audit.calls)
     with pytest.raises(InvalidArgument):
         resolve_subject(subjects, audit, caller="key_1", subject=" ", dry_run=False)
+
+
+def test_lifting_a_subject_is_audited_without_the_subject_and_refused_where_nobody_is_suppressed() -> None:
+    subjects, audit = MemorySubjects(), MemoryAudit()
+    resolve_subject(subjects, audit, caller="key_1", subject="Sarah Jenkins", dry_run=False)
+    lift_subject(subjects, audit, caller="key_1", subject="Sarah Jenkins")
+    assert not subjects.suppressed
+    with pytest.raises(NotFound, match="NOT_SUPPRESSED"):
+        lift_subject(subjects, audit, caller="key_1", subject="Sarah Jenkins")
+    assert len(audit.calls) == 3 and "Jenkins" not in str(audit.calls)
+    with pytest.raises(InvalidArgument):
+        lift_subject(subjects, audit, caller="key_1", subject=" ")

@@ -7,6 +7,7 @@ import pytest
 from services.anonymization.consumers import ANONYMIZED, REJECTED, ProducedFacts, on_ingested, to_ingested, to_message
 from services.anonymization.domain import Finding, Passed, Text, Unreadable, merge
 from services.anonymization.handlers import Barrier, anonymize_text, pass_document, reidentify
+from services.anonymization.spans import Span
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
 from tailor.errors import InvalidArgument, NotFound, Unavailable
@@ -65,6 +66,37 @@ def test_a_documents_labels_choose_among_the_policys_rules() -> None:
     world = World()
     pass_document(world.barrier, INGESTED)
     assert world.anonymizer.labels == [INGESTED.labels]
+
+
+def test_the_spans_of_a_text_move_with_its_surrogates() -> None:
+    text = "# Ms Okafor\n\nOkafor leads.\n\n# Next page\n"
+    page = text.index("# Next")
+    spans = (Span(1, 1, 0, 0, page - 2), Span(1, 2, 0, page, len(text) - 1), Span(2, 1, 1, page, len(text) - 1))
+    world = World(Text(text))
+    pass_document(world.barrier, replace(INGESTED, spans=spans))
+    message = world.producer.messages(ANONYMIZED)[0]
+    clean = world.corpus.texts[0].text
+    assert len(clean) == len(text) - 4
+    assert [(each.kind, each.number, clean[each.start : each.end]) for each in message.spans] == [
+        (common_pb2.SPAN_KIND_PAGE, 1, "# Ms Ward\n\nWard leads."),
+        (common_pb2.SPAN_KIND_PAGE, 2, "# Next page"),
+        (common_pb2.SPAN_KIND_SECTION, 1, "# Next page"),
+    ]
+
+
+def test_the_spans_of_an_example_are_those_of_its_answer() -> None:
+    answer = "# Okafor\n\nIt holds.\n"
+    world = World(Text(answer, "Ask Okafor, and Okafor again."))
+    pass_document(world.barrier, replace(INGESTED, spans=(Span(2, 1, 1, 0, len(answer) - 1),)))
+    (span,) = world.producer.messages(ANONYMIZED)[0].spans
+    assert world.corpus.texts[0].text[span.start : span.end] == "# Ward\n\nIt holds."
+
+
+def test_a_typed_text_goes_by_the_labels_of_what_it_belongs_to() -> None:
+    anonymizer = ShoutingAnonymizer()
+    anonymize_text(anonymizer, "Ms Okafor.", ("wiki", "people", ""))
+    anonymize_text(anonymizer, "Ms Okafor.")
+    assert anonymizer.labels == [("wiki", "people", ""), ("", "", "")]
 
 
 def test_a_redelivery_states_the_same_event_without_quarantine() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.anonymization.domain import NO_LABELS, Anonymized, Labels
+from services.anonymization.domain import NO_LABELS, Action, Anonymized, Change, Labels
 from services.anonymization.handlers import preview
 from tailor.errors import InvalidArgument
 from tests.unit.anonymization.fakes import ShoutingAnonymizer
@@ -29,7 +29,9 @@ class FakeStage:
 @pytest.mark.parametrize("labels", [NO_LABELS, LABELS])
 def test_shows_a_text_under_a_policy_with_the_labels(policy: str, digest: str, labels: Labels) -> None:
     stage = FakeStage()
-    assert preview(stage, "Ms Okafor.", policy, labels) == (Anonymized(("Ms Ward.",), {"PERSON": 1}), digest)
+    change = Change(3, 9, "PERSON", Action.SURROGATE, "Ward")
+    expected = Anonymized(("Ms Ward.",), {"PERSON": 1}, ((change,),))
+    assert preview(stage, "Ms Okafor.", policy, labels) == (expected, digest)
     assert stage.rehearsals[0].labels == [labels]
 
 

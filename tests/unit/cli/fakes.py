@@ -194,11 +194,16 @@ class FakeAnonymization(anonymization_pb2_grpc.AnonymizationServiceServicer):
 
     def __init__(self) -> None:
         self.resolved: list[bool] = []
+        self.lifted: list[str] = []
 
     def ResolveSubject(self, request: Any, context: Any) -> Any:
         self.resolved.append(request.dry_run)
         found = ["doc_1", "doc_2"] if request.subject == "Sarah Jenkins" else []
         return anonymization_pb2.ResolveSubjectResponse(document_ids=found, vault_entries=3)
+
+    def LiftSubject(self, request: Any, context: Any) -> Any:
+        self.lifted.append(request.subject)
+        return anonymization_pb2.LiftSubjectResponse()
 
 
 class FakeTraining(training_pb2_grpc.TrainingServiceServicer):

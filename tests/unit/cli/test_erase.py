@@ -42,6 +42,12 @@ def test_an_erasure_is_lifted_by_document_or_whole(
     assert services.registry.lifted == lifted
 
 
+def test_a_persons_suppression_is_lifted_by_anonymization_alone(tailor: Tailor, services: Services) -> None:
+    lifted = tailor("erase", "--lift-subject", "Sarah Jenkins")
+    assert lifted.code == 0 and services.anonymization.lifted == ["Sarah Jenkins"]
+    assert not services.registry.lifted and "Jenkins" not in lifted.out + lifted.err
+
+
 @pytest.mark.parametrize("arguments", [(), ("--document", "doc_1", "--subject", "Sarah Jenkins")])
 def test_refuses_to_guess_what_is_meant(tailor: Tailor, services: Services, arguments: tuple[str, ...]) -> None:
     refused = tailor("erase", *arguments)

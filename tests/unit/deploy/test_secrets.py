@@ -4,9 +4,13 @@ import hashlib
 import stat
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from deploy.init.credentials import load_credentials
 from deploy.make_secrets import make
-from tailor.local.layout import SERVICES, WITH_DATABASE
+from services.anonymization.settings import decode_keys
+from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
+from tailor.local.secrets import drop_previous_vault_keys, renew_vault_key
 from tailor.rpc.identity import Identity, Trust
 from tailor.storage.buckets import ACCESS
 
@@ -39,6 +43,25 @@ def test_a_services_file_holds_credentials_only_for_what_it_uses(tmp_path: Path)
         assert ("TAILOR_DATABASE_URL" in settings) == (service in WITH_DATABASE)
         assert ("TAILOR_QUARANTINE_KEY" in settings) == (service in ("ingestion", "anonymization"))
         assert ("TAILOR_VAULT_KEY" in settings) == (service == "anonymization")
+
+
+def test_a_new_vault_key_stands_before_the_old_ones_until_they_are_dropped(tmp_path: Path) -> None:
+    first = read_env(make(tmp_path) / "anonymization.env")
+    assert first["TAILOR_VAULT_PREVIOUS_KEYS"] == ""
+    before = first["TAILOR_VAULT_KEY"]
+    renew_vault_key(Layout(tmp_path))
+    renew_vault_key(Layout(tmp_path))
+    folder = make(tmp_path)
+    renewed = read_env(folder / "anonymization.env")
+    middle, oldest = renewed["TAILOR_VAULT_PREVIOUS_KEYS"].split(",")
+    assert oldest == before and len({before, middle, renewed["TAILOR_VAULT_KEY"]}) == 3
+    assert len(decode_keys(SecretStr(renewed["TAILOR_VAULT_PREVIOUS_KEYS"]))) == 2
+    others = [path for path in folder.glob("*.env") if path.name != "anonymization.env"]
+    assert others and not any(middle in path.read_text(encoding="utf-8") for path in others)
+    drop_previous_vault_keys(Layout(tmp_path))
+    dropped = read_env(make(tmp_path) / "anonymization.env")
+    assert dropped["TAILOR_VAULT_PREVIOUS_KEYS"] == ""
+    assert dropped["TAILOR_VAULT_KEY"] == renewed["TAILOR_VAULT_KEY"]
 
 
 def test_the_stores_are_given_the_credentials_that_services_use(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def make_compound(tree: Tree) -> bytes:
 
 
 def make_msg(message: Tree) -> bytes:
-    """An Outlook mail of {"subject", "sender", "address", "to", "body", "html", "attachments"}."""
+    """An Outlook mail of {"subject", "sender", "address", "to", "body", "html", "rtf", "attachments"}."""
     return make_compound(_message(message, 32))
 
 
@@ -102,6 +102,8 @@ def _message(message: Tree, header: int) -> dict[str, Any]:
     tree["__properties_version1.0"] = b"\0" * header + sent
     if "html" in message:
         tree["__substg1.0_10130102"] = message["html"]
+    if "rtf" in message:
+        tree["__substg1.0_10090102"] = message["rtf"]
     for number, (name, content) in enumerate(message.get("attachments", ())):
         storage: dict[str, Any] = {
             "__substg1.0_3707001F": name.encode("utf-16-le"),

@@ -3,6 +3,7 @@
 import datetime
 import io
 import json
+import struct
 import time
 from email.message import EmailMessage
 
@@ -213,3 +214,22 @@ def test_names_of_codecs_that_are_no_charsets_are_not_followed() -> None:
         assert (
             read(File(b"Plain \\u0041 words.", "a.txt", f"text/plain; charset={name}")).text == "Plain \\u0041 words.\n"
         )
+
+
+RTF = struct.pack("<IIII", 40, 24, 0x414C454D, 0) + rb"{\\rtf1 Would you sign?}  "
+
+
+def test_an_outlook_mail_with_rtf_alone_is_refused_with_what_to_do() -> None:
+    mail = {"subject": "Requests", "rtf": RTF, "attachments": [("note.md", b"# Note\n\nWords.\n")]}
+    with pytest.raises(Rejected, match="RTF alone") as refused:
+        read(File(make_msg(mail), "mail.msg"))
+    assert (refused.value.reason, refused.value.format) == (Reason.UNSUPPORTED_FORMAT, "msg")
+
+
+def test_an_outlook_mail_with_rtf_beside_its_words_is_read() -> None:
+    assert "Would you sign?" in read(File(make_msg({"body": "Would you sign?", "rtf": RTF}), "mail.msg")).text
+
+
+def test_an_outlook_mail_that_only_carries_attachments_is_read_though_outlook_writes_rtf() -> None:
+    mail = {"subject": "Note", "body": "\r\n", "rtf": RTF, "attachments": [("note.md", b"# Note\n\nWords.\n")]}
+    assert "Words." in read(File(make_msg(mail), "mail.msg")).text

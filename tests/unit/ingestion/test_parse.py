@@ -1,5 +1,6 @@
 """The pool of parsing processes."""
 
+import json
 import os
 from collections.abc import Iterator
 
@@ -94,6 +95,34 @@ def test_a_text_longer_than_granted_is_refused_in_the_child() -> None:
         assert caught.value.reason == Reason.TOO_LARGE
     finally:
         parsers.close()
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        [["page", 1, 0, 7]],
+        [["page", 1, 3, 3]],
+        [["page", 0, 0, 1]],
+        [["page", 10**30, 0, 1]],
+        [["page", True, 0, 1]],
+        [["page", 1, 0.0, 1]],
+        [["Sarah Jenkins", 1, 0, 1]],
+        [["page", 1]],
+        "page",
+        7,
+        None,
+    ],
+)
+def test_a_child_that_was_taken_over_states_no_spans_but_of_its_text(pool: ParserPool, spans: object) -> None:
+    pool.parse(File(b"words", "a.txt"))
+    worker = pool._slots.get()
+    assert worker is not None
+    answer = {"text": "words\n", "format": "txt", "prompt": None}
+    with pytest.raises(Rejected) as caught:
+        worker._read(json.dumps({**answer, "spans": spans}).encode())
+    assert caught.value.reason is Reason.CORRUPT
+    assert worker._read(json.dumps({**answer, "spans": [["page", 1, 0, 6]]}).encode()).spans
+    pool._slots.put(worker)
 
 
 def test_children_get_no_secrets(pool: ParserPool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,4 +92,4 @@ def test_rows_are_capped_by_document_and_by_length_and_always_the_same() -> None
 
 
 def test_passages_name_title_and_heading() -> None:
-    assert passages(Text(None, report("ladders")), ALL)[0].startswith("Report: ladders handling\n\nPosition\n\n")
+    assert passages(Text(None, report("ladders")), ALL)[0].whole.startswith("Report: ladders handling\n\nPosition\n\n")

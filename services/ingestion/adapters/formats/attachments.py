@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from services.ingestion.adapters.formats.budget import Budget
+from services.ingestion.adapters.formats.marks import MARK, foreign, marked, within
 from services.ingestion.adapters.formats.read import read
 from services.ingestion.domain import File, Parsed, Reason, Rejected
+from services.ingestion.spans import SpanKind
 
-HEADING = re.compile(r"^(#{1,6})(?= )", re.MULTILINE)
+# A heading; marks of spans may stand before it.
+HEADING = re.compile(rf"^(?P<marks>(?:{MARK.pattern})*)(?P<level>#{{1,6}})(?= )", re.MULTILINE)
 MAX_NAME = 200
 
 
@@ -26,11 +29,15 @@ def of_file(file: File) -> Attachment:
 
 
 def with_attachments(words: str, attachments: Iterable[Attachment], budget: Budget, format: str) -> str:
-    """The words, and after them the attachments; Rejected where there are too many, or nothing has words."""
+    """The words, and after them the attachments within marks; Rejected where there are too many, or nothing has words."""
     sections = list(_sections(attachments, budget, format))
     if not any(map(str.isalnum, words)) and not any(text for _, text in sections):
         raise Rejected(Reason.NO_TEXT, "The mail has no words of its own, and no attachment that has.", format)
-    return "\n\n".join([words, *(f"{heading}\n\n{text or '(not read)'}" for heading, text in sections)])
+    shown = [
+        within(SpanKind.ATTACHMENT, number, f"{foreign(heading)}\n\n{text or '(not read)'}")
+        for number, (heading, text) in enumerate(sections, 1)
+    ]
+    return "\n\n".join([foreign(words), *shown])
 
 
 def _sections(attachments: Iterable[Attachment], budget: Budget, format: str) -> Iterator[tuple[str, str]]:
@@ -53,6 +60,8 @@ def _text(attachment: Attachment, budget: Budget) -> str:
         return ""
     finally:
         budget.depth += 1
-    text = f"{parsed.prompt}\n\n{parsed.text}" if parsed.prompt else parsed.text
+    if not any(map(str.isalnum, f"{parsed.prompt or ''}{parsed.text}")):
+        return ""
+    text = f"{parsed.prompt}\n\n{marked(parsed)}" if parsed.prompt else marked(parsed)
     # Its headings come below the attachment's own.
-    return HEADING.sub(lambda match: "#" * min(6, len(match[1]) + 2), text) if any(map(str.isalnum, text)) else ""
+    return HEADING.sub(lambda match: match["marks"] + "#" * min(6, len(match["level"]) + 2), text)

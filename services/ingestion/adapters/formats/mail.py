@@ -10,9 +10,10 @@ from email.utils import parsedate_to_datetime
 
 from services.ingestion.adapters.formats.attachments import Attachment, of_file, with_attachments
 from services.ingestion.adapters.formats.budget import Budget
+from services.ingestion.adapters.formats.marks import foreign, spanned
 from services.ingestion.adapters.formats.office import html_to_markdown
 from services.ingestion.adapters.formats.text import decode
-from services.ingestion.domain import File, Parsed, Reason, Rejected, clean
+from services.ingestion.domain import File, Parsed, Reason, Rejected
 
 SHOWN = ("From", "To", "Cc", "Date")
 MAX_HEADER = 4_000
@@ -48,13 +49,13 @@ def _parse(file: File, budget: Budget) -> Parsed:
             budget.take("attachments", budget.attachments + 1, "eml")
         (bodies if _is_body(part) else attachments).append(part)
     words = "\n\n".join(filter(None, map(_words, bodies)))
-    lines = [f"{name}: {value}" for name in SHOWN if (value := _header(message, name))]
+    lines = [f"{name}: {foreign(value)}" for name in SHOWN if (value := _header(message, name))]
     text = with_attachments(
         words, (_attachment(part) for part in attachments if not _is_decoration(part)), budget, "eml"
     )
     subject = _header(message, "Subject")
-    heading = [f"# {subject}"] if subject else []
-    return Parsed(clean("\n\n".join([*heading, "\n".join(lines), text])), "eml")
+    heading = [f"# {foreign(subject)}"] if subject else []
+    return spanned("\n\n".join([*heading, "\n".join(lines), text]), "eml")
 
 
 def _leaves(part: Message) -> Iterator[Message]:

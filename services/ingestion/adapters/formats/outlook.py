@@ -13,18 +13,20 @@ from olefile import OleFileIO
 from services.ingestion.adapters.formats.archive import BROKEN
 from services.ingestion.adapters.formats.attachments import Attachment, of_file, with_attachments
 from services.ingestion.adapters.formats.budget import Budget
+from services.ingestion.adapters.formats.marks import foreign, spanned
 from services.ingestion.adapters.formats.office import html_to_markdown
 from services.ingestion.adapters.formats.text import CHARSET, decode
-from services.ingestion.domain import File, Parsed, Reason, Rejected, clean
+from services.ingestion.domain import File, Parsed, Reason, Rejected
 
 PROPERTIES = "__properties_version1.0"
 # The properties of a message begin after a header, which is shorter in one that is attached.
 HEADER_BYTES, INNER_HEADER_BYTES, ENTRY = 32, 24, struct.Struct("<HHI8s")
 SUBJECT, SENDER, SENDER_ADDRESS, SMTP_ADDRESS, TO, CC = 0x0037, 0x0C1A, 0x0C1F, 0x5D01, 0x0E04, 0x0E03
-BODY, HTML, SENT, CODE_PAGE = 0x1000, 0x1013, 0x0039, 0x3FFD
+BODY, HTML, RTF, SENT, CODE_PAGE = 0x1000, 0x1013, 0x1009, 0x0039, 0x3FFD
 DATA, LONG_NAME, SHORT_NAME, MIME_TYPE, CONTENT_ID = 0x3701, 0x3707, 0x3704, 0x370E, 0x3712
 EPOCH = datetime.datetime(1601, 1, 1, tzinfo=datetime.UTC)
 UTF_8_PAGE = 65001
+RTF_ALONE = "The mail's words are in RTF alone, which is not read; save it as HTML, plain text or eml."
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ class Storage:
         """A property's bytes; empty where there is none."""
         path = [*self.path, f"__substg1.0_{tag:04X}{kind:04X}"]
         return bytes(self.ole.openstream(path).read()) if self.ole.exists(path) else b""
+
+    def has(self, tag: int) -> bool:
+        """True where there is a property of letters or bytes."""
+        return any(
+            self.ole.exists([*self.path, f"__substg1.0_{tag:04X}{kind:04X}"]) for kind in (0x001E, 0x001F, 0x0102)
+        )
 
     def words(self, tag: int) -> str:
         """A property of letters."""
@@ -65,7 +73,8 @@ def _message(ole: OleFileIO, path: tuple[str, ...], budget: Budget) -> Parsed:
     lines = [f"{name}: {' '.join(value.split())}" for name, value in shown if value.strip()]
     subject = " ".join(storage.words(SUBJECT).split())
     text = with_attachments(_body(storage), _attachments(storage), budget, "msg")
-    return Parsed(clean("\n\n".join([*([f"# {subject}"] if subject else []), "\n".join(lines), text])), "msg")
+    head = foreign("\n\n".join([*([f"# {subject}"] if subject else []), "\n".join(lines)]))
+    return spanned(f"{head}\n\n{text}", "msg")
 
 
 def _body(storage: Storage) -> str:
@@ -73,7 +82,11 @@ def _body(storage: Storage) -> str:
         return plain
     html = storage.stream(HTML, 0x0102)
     meta = CHARSET.search(html[:2048].decode("ascii", errors="replace"))
-    return html_to_markdown(decode(html, meta[1] if meta else storage.charset) if html else storage.words(HTML))
+    words = html_to_markdown(decode(html, meta[1] if meta else storage.charset) if html else storage.words(HTML))
+    # A mail of no words has an empty body beside its RTF; one whose words are in the RTF alone has none.
+    if not any(map(str.isalnum, words)) and not storage.has(BODY) and storage.has(RTF):
+        raise Rejected(Reason.UNSUPPORTED_FORMAT, RTF_ALONE, "msg")
+    return words
 
 
 def _attachments(storage: Storage) -> Iterator[Attachment]:

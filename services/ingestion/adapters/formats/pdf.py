@@ -5,7 +5,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pdfminer.converter import PDFPageAggregator
@@ -18,7 +18,10 @@ from pdfminer.psexceptions import PSException
 
 from services.ingestion.adapters.formats.archive import BROKEN
 from services.ingestion.adapters.formats.budget import Budget
-from services.ingestion.domain import File, Parsed, Reason, Rejected, clean
+from services.ingestion.adapters.formats.marks import ENDING, foreign, spanned, unmarked
+from services.ingestion.adapters.formats.marks import opening as mark_of
+from services.ingestion.domain import File, Parsed, Reason, Rejected
+from services.ingestion.spans import SpanKind
 
 # Fonts without a table of letters give their bullet as a number.
 BULLET = re.compile(r"^(?:[•◦▪‣·●*–-]|\(cid:\d+\))(?:\s+(?=\S)|$)")
@@ -39,11 +42,13 @@ CLOSE = 0.45
 
 @dataclass(frozen=True)
 class Line:
-    """One line; `size` and `gap`, the space above it, in points. The gap is negative where a page or column begins."""
+    """One line; `size` and `gap`, the space above it, in points. The gap is negative where a page or column begins; `opening` is the
+    mark of a page that begins with it."""
 
     text: str
     size: float
     gap: float
+    opening: str = ""
 
 
 def parse_pdf(file: File, budget: Budget) -> Parsed:
@@ -61,7 +66,7 @@ def parse_pdf(file: File, budget: Budget) -> Parsed:
         raise Rejected(
             Reason.NO_TEXT, "The PDF holds no text; if it is a scan, publish it with recognised text.", "pdf"
         )
-    return Parsed(clean(_stacked(_blocks(lines))), "pdf")
+    return spanned(_stacked(_blocks(lines)), "pdf")
 
 
 def _check_streams(data: bytes, budget: Budget) -> None:
@@ -95,22 +100,26 @@ def _stacked(blocks: Iterable[str]) -> str:
     """Blocks with an empty line between them, items of a list without one."""
     stacked, before_is_item = "", False
     for block in blocks:
-        is_item = bool(block.startswith("- ") or NUMBER.match(block))
+        plain = unmarked(block)
+        is_item = bool(plain.startswith("- ") or NUMBER.match(plain))
         stacked += ("\n" if is_item and before_is_item else "\n\n") + block
         before_is_item = is_item
     return stacked
 
 
 def _lines(data: bytes, budget: Budget) -> Iterator[Line]:
-    for page in _pages(data, budget):
+    for number, page in enumerate(_pages(data, budget), 1):
+        # What a page opens, the next one with words closes.
+        opening = (ENDING if number > 1 else "") + mark_of(SpanKind.PAGE, number)
         # A mark without width stays alone, outside the boxes; it belongs to the line at its height.
         marks = {round(item.y0): item.get_text().strip() for item in page if isinstance(item, LTTextLine)}
         below: float | None = None
         for box in page:
             for line in box if isinstance(box, LTTextBox) else ():
                 if isinstance(line, LTTextLine) and line.get_text().strip():
-                    yield _line(line, marks.pop(round(line.y0), ""), -1.0 if below is None else below - line.y1)
-                    below = line.y0
+                    gap = -1.0 if below is None else below - line.y1
+                    yield replace(_line(line, marks.pop(round(line.y0), ""), gap), opening=opening)
+                    below, opening = line.y0, ""
 
 
 class Device(PDFPageAggregator):  # type: ignore[misc]
@@ -135,7 +144,8 @@ def _pages(data: bytes, budget: Budget) -> Iterator[LTPage]:
 
 def _line(line: LTTextLine, mark: str, gap: float) -> Line:
     sizes = Counter(round(item.size, 1) for item in line if isinstance(item, LTChar) and item.get_text().strip())
-    return Line(" ".join([*mark.split(), *line.get_text().split()]), sizes.most_common(1)[0][0] if sizes else 0.0, gap)
+    text = foreign(" ".join([*mark.split(), *line.get_text().split()]))
+    return Line(text, sizes.most_common(1)[0][0] if sizes else 0.0, gap)
 
 
 def _blocks(lines: list[Line]) -> Iterator[str]:
@@ -144,15 +154,15 @@ def _blocks(lines: list[Line]) -> Iterator[str]:
         weights[line.size] += len(line.text)
     body = weights.most_common(1)[0][0]
     larger = sorted({line.size for line in lines if line.size > body * LARGER}, reverse=True)
-    block: list[str] = []
+    block: list[Line] = []
     level = 0
     for line in lines:
         own = larger.index(line.size) + 1 if line.size in larger else 0
-        if block and (own != level or not _continues(block[-1], line)):
+        if block and (own != level or not _continues(block[-1].text, line)):
             yield _joined(block, level)
             block = []
         level = own
-        block.append(BULLET.sub("- ", line.text).strip())
+        block.append(replace(line, text=BULLET.sub("- ", line.text).strip()))
     if block:
         yield _joined(block, level)
 
@@ -168,11 +178,12 @@ def _continues(before: str, line: Line) -> bool:
     return line.gap < CLOSE * line.size
 
 
-def _joined(block: list[str], level: int) -> str:
-    joined = block[0]
-    for text in block[1:]:
-        if FIELD.match(text) and FIELD.match(joined):
-            joined += "\n" + text
-        else:
-            joined += text if re.search(r"\w-$", joined) and text[:1].islower() else " " + text
-    return f"{'#' * min(level, 6)} {joined}" if level else joined
+def _joined(block: list[Line], level: int) -> str:
+    joined = block[0].text
+    for line in block[1:]:
+        if FIELD.match(line.text) and FIELD.match(joined):
+            joined += "\n"
+        elif not (re.search(r"\w-$", joined) and line.text[:1].islower()):
+            joined += " "
+        joined += line.opening + line.text
+    return block[0].opening + (f"{'#' * min(level, 6)} {joined}" if level else joined)

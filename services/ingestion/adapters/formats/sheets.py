@@ -10,8 +10,10 @@ from openpyxl.utils.exceptions import InvalidFileException
 
 from services.ingestion.adapters.formats.archive import BROKEN
 from services.ingestion.adapters.formats.budget import Budget
+from services.ingestion.adapters.formats.marks import foreign, spanned, within
 from services.ingestion.adapters.formats.table import table
-from services.ingestion.domain import File, Parsed, Reason, Rejected, clean
+from services.ingestion.domain import File, Parsed, Reason, Rejected
+from services.ingestion.spans import SpanKind
 
 MAX_ROWS = 1_048_576
 MIDNIGHT = datetime.time()
@@ -22,10 +24,13 @@ def parse_xlsx(file: File, budget: Budget) -> Parsed:
     try:
         workbook = load_workbook(io.BytesIO(file.data), read_only=True, data_only=True, keep_links=False)
         budget.take("pages", len(workbook.worksheets), "xlsx")
-        sheets = [f"## {sheet.title}\n\n{_sheet(sheet, budget)}" for sheet in workbook.worksheets]
+        sheets = [
+            within(SpanKind.SHEET, number, foreign(f"## {sheet.title}\n\n{_sheet(sheet, budget)}"))
+            for number, sheet in enumerate(workbook.worksheets, 1)
+        ]
     except (*BROKEN, InvalidFileException):
         raise Rejected(Reason.CORRUPT, "The workbook is damaged or cut off; save it again.", "xlsx") from None
-    return Parsed(clean("\n\n".join(sheets)), "xlsx")
+    return spanned("\n\n".join(sheets), "xlsx")
 
 
 def _sheet(sheet: Any, budget: Budget) -> str:

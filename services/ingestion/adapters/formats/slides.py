@@ -10,8 +10,10 @@ from pptx.exc import PythonPptxError
 
 from services.ingestion.adapters.formats.archive import BROKEN
 from services.ingestion.adapters.formats.budget import Budget
+from services.ingestion.adapters.formats.marks import foreign, spanned, within
 from services.ingestion.adapters.formats.table import table
-from services.ingestion.domain import File, Parsed, Reason, Rejected, clean
+from services.ingestion.domain import File, Parsed, Reason, Rejected
+from services.ingestion.spans import SpanKind
 
 LISTS = (PP_PLACEHOLDER.BODY, PP_PLACEHOLDER.OBJECT, PP_PLACEHOLDER.VERTICAL_BODY)
 
@@ -21,12 +23,13 @@ def parse_pptx(file: File, budget: Budget) -> Parsed:
     try:
         presentation = Presentation(io.BytesIO(file.data))
         budget.take("pages", len(presentation.slides), "pptx")
-        blocks = [
-            block for number, slide in enumerate(presentation.slides, 1) for block in _slide(slide, number, budget)
+        slides = [
+            within(SpanKind.SLIDE, number, foreign("\n\n".join(_slide(slide, number, budget))))
+            for number, slide in enumerate(presentation.slides, 1)
         ]
     except (*BROKEN, PythonPptxError):
         raise Rejected(Reason.CORRUPT, "The presentation is damaged or cut off; save it again.", "pptx") from None
-    return Parsed(clean("\n\n".join(blocks)), "pptx")
+    return spanned("\n\n".join(slides), "pptx")
 
 
 def _slide(slide: Any, number: int, budget: Budget) -> Iterator[str]:

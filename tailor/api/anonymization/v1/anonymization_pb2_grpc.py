@@ -55,6 +55,11 @@ class AnonymizationServiceStub:
                 request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ResolveSubjectRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ResolveSubjectResponse.FromString,
                 _registered_method=True)
+        self.LiftSubject = channel.unary_unary(
+                '/tailor.api.anonymization.v1.AnonymizationService/LiftSubject',
+                request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectResponse.FromString,
+                _registered_method=True)
 
 
 class AnonymizationServiceServicer:
@@ -93,6 +98,14 @@ class AnonymizationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LiftSubject(self, request, context):
+        """LiftSubject ends the suppression of a name, mail or phone: in texts that come from now on it has a surrogate again. Erased documents
+        stay erased. The value goes no further. NOT_FOUND where it is not suppressed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AnonymizationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -115,6 +128,11 @@ def add_AnonymizationServiceServicer_to_server(servicer, server):
                     servicer.ResolveSubject,
                     request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ResolveSubjectRequest.FromString,
                     response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ResolveSubjectResponse.SerializeToString,
+            ),
+            'LiftSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.LiftSubject,
+                    request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -226,6 +244,33 @@ class AnonymizationService:
             '/tailor.api.anonymization.v1.AnonymizationService/ResolveSubject',
             tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ResolveSubjectRequest.SerializeToString,
             tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.ResolveSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LiftSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.anonymization.v1.AnonymizationService/LiftSubject',
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectRequest.SerializeToString,
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,10 @@ class AnonymizationServiceStub:
     """ResolveSubject finds the documents that a person's name, mail or phone occurs in, keeps a keyed hash of it, so that it is masked
     without a surrogate from now on, and destroys its vault entries. The value goes no further. Again, it destroys nothing more.
     """
+    LiftSubject: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.LiftSubjectRequest, _anonymization_pb2.LiftSubjectResponse]
+    """LiftSubject ends the suppression of a name, mail or phone: in texts that come from now on it has a surrogate again. Erased documents
+    stay erased. The value goes no further. NOT_FOUND where it is not suppressed.
+    """
 
 @_typing.type_check_only
 class AnonymizationServiceAsyncStub(AnonymizationServiceStub):
@@ -68,6 +72,10 @@ class AnonymizationServiceAsyncStub(AnonymizationServiceStub):
     ResolveSubject: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.ResolveSubjectRequest, _anonymization_pb2.ResolveSubjectResponse]  # type: ignore[assignment]
     """ResolveSubject finds the documents that a person's name, mail or phone occurs in, keeps a keyed hash of it, so that it is masked
     without a surrogate from now on, and destroys its vault entries. The value goes no further. Again, it destroys nothing more.
+    """
+    LiftSubject: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.LiftSubjectRequest, _anonymization_pb2.LiftSubjectResponse]  # type: ignore[assignment]
+    """LiftSubject ends the suppression of a name, mail or phone: in texts that come from now on it has a surrogate again. Erased documents
+    stay erased. The value goes no further. NOT_FOUND where it is not suppressed.
     """
 
 class AnonymizationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -110,6 +118,16 @@ class AnonymizationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_anonymization_pb2.ResolveSubjectResponse, _abc.Awaitable[_anonymization_pb2.ResolveSubjectResponse]]:
         """ResolveSubject finds the documents that a person's name, mail or phone occurs in, keeps a keyed hash of it, so that it is masked
         without a surrogate from now on, and destroys its vault entries. The value goes no further. Again, it destroys nothing more.
+        """
+
+    @_abc_1.abstractmethod
+    def LiftSubject(
+        self,
+        request: _anonymization_pb2.LiftSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_anonymization_pb2.LiftSubjectResponse, _abc.Awaitable[_anonymization_pb2.LiftSubjectResponse]]:
+        """LiftSubject ends the suppression of a name, mail or phone: in texts that come from now on it has a surrogate again. Erased documents
+        stay erased. The value goes no further. NOT_FOUND where it is not suppressed.
         """
 
 def add_AnonymizationServiceServicer_to_server(servicer: AnonymizationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,46 @@
+"""Spans of a text whose values were replaced."""
+
+import pytest
+
+from services.anonymization.domain import Action, Change
+from services.anonymization.spans import Span, moved
+
+TEXT = "Ngozi signs.\n\nOkafor reads, and Ngozi too."
+PAGE = TEXT.index("Okafor")
+
+
+def change(start: int, end: int, replacement: str) -> Change:
+    return Change(start, end, "PERSON", Action.SURROGATE, replacement)
+
+
+def page(start: int, end: int) -> Span:
+    return Span(1, 1, 0, start, end)
+
+
+@pytest.mark.parametrize("surrogate", ["Al", "Ngoni", "Bartholomew"])
+def test_a_page_begins_where_it_did_whatever_length_the_surrogates_before_it_have(surrogate: str) -> None:
+    changes = [
+        change(0, 5, surrogate),
+        change(PAGE, PAGE + 6, "Ward"),
+        change(TEXT.rindex("Ngozi"), len(TEXT) - 5, surrogate),
+    ]
+    after = TEXT.replace("Ngozi", surrogate).replace("Okafor", "Ward")
+    first, second = moved([page(0, PAGE - 2), page(PAGE, len(TEXT))], changes)
+    assert after[first.start : first.end] == f"{surrogate} signs."
+    assert after[second.start : second.end] == f"Ward reads, and {surrogate} too."
+
+
+def test_a_value_over_a_page_break_belongs_to_the_page_before() -> None:
+    first, second = moved([page(0, PAGE + 3), page(PAGE + 3, len(TEXT))], [change(PAGE, PAGE + 6, "Bartholomew")])
+    after = TEXT.replace("Okafor", "Bartholomew")
+    assert after[first.start : first.end].endswith("Bartholomew")
+    assert after[second.start : second.end] == " reads, and Ngozi too."
+
+
+def test_a_span_that_a_value_swallows_is_dropped() -> None:
+    assert moved([page(PAGE + 1, PAGE + 4)], [change(PAGE, PAGE + 6, "Ward")]) == ()
+
+
+def test_without_changes_spans_stay() -> None:
+    spans = (page(0, 5), page(5, 9))
+    assert moved(spans, []) == spans
