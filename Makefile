@@ -29,7 +29,7 @@ demo: install ## Documents to a tuned model, start to finish (KEEP=1 leaves it r
 	$(BIN)/tailor demo $(if $(KEEP),--keep)
 
 test: install ## Install and pass every test, two files at a time
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest --numprocesses 2 --dist loadscope
 
 test-fast: install ## The tests that need no store and no model
 	$(BIN)/pytest tests/unit tests/contract -m 'not integration and not slow and not e2e'
