@@ -287,7 +287,8 @@ def test_a_killed_member_takes_its_place_again_at_once(
         member.kill()
     for number in range(8):
         producer.send(topic, f"key_{number}", models_pb2.RunFailed(), f"evt_{number}")
-    seen: set[str] = set()
+    expected, seen = {f"evt_{number}" for number in range(8)}, set[str]()
     again = settings.model_copy(update={"kafka_group_instance_id": "group-0"})
-    _run(_consumer(again, topic, lambda event: seen.add(event.event_id), topic).run, lambda: len(seen) >= 8, 20)
-    assert {f"evt_{number}" for number in range(8)} <= seen
+    # The killed member may not have committed its event: then that one comes again, too.
+    _run(_consumer(again, topic, lambda event: seen.add(event.event_id), topic).run, lambda: expected <= seen, 20)
+    assert expected <= seen
