@@ -112,7 +112,7 @@ class Consumer:
     def _turn(self, client: Any, pool: ThreadPoolExecutor, stop: threading.Event, rebalances: "_Rebalances") -> None:
         with _wrapped():
             batches = client.poll(timeout_ms=rebalances.poll_ms)
-        if rebalances.poll_ms == POLL_MS:
+        if rebalances.is_joined:
             self._pause.after(batches, stop)
         before = rebalances.count
         unhandled = _first_offsets(batches)
@@ -121,7 +121,9 @@ class Consumer:
             partition = kafka.TopicPartition(record.topic, record.partition)
             if stop.is_set() or not self._wait(client, pool.submit(self.handle, to_event(record), stop), rebalances):
                 return
-            is_kept = partition in client.assignment() and _commit(client, partition, record.offset + 1)
+            # A commit in the midst of joining speaks for a generation that is over: kafka-python would come back as another member.
+            is_held = rebalances.is_joined and partition in client.assignment()
+            is_kept = is_held and _commit(client, partition, record.offset + 1)
             if is_kept:
                 unhandled[partition] = record.offset + 1
             if not is_kept or rebalances.count != before:
@@ -207,9 +209,14 @@ class _Rebalances(kafka.ConsumerRebalanceListener):  # type: ignore[misc]
         self._joining_since = time.monotonic()
 
     @property
+    def is_joined(self) -> bool:
+        """True while this member's partitions are its own."""
+        return self.poll_ms == POLL_MS
+
+    @property
     def overdue(self) -> bool:
         """True where joining was broken off by a poll that ended, and goes on no more: only a new client joins again."""
-        return self.poll_ms == JOIN_MS and time.monotonic() - self._joining_since > self._patience_seconds
+        return not self.is_joined and time.monotonic() - self._joining_since > self._patience_seconds
 
     def on_partitions_revoked(self, revoked: Any) -> None:
         """Partitions are taken away: the group is being joined again."""
