@@ -16,7 +16,7 @@ from tailor.errors import InvalidArgument, TailorError
 BASE = "base"
 MAX_TOKENS = 120
 # As in the evaluation: a small model's greedy answers go in circles without it.
-REPETITION_PENALTY = 1.15
+REPETITION_PENALTY = 1.05
 
 Show = Callable[[RenderableType], None]
 

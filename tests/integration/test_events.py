@@ -1,5 +1,6 @@
 """Producing and consuming over a real broker."""
 
+import os
 import threading
 import time
 import uuid
@@ -35,6 +36,10 @@ def producer(settings: ServiceSettings) -> Iterator[KafkaProducer]:
 
 @pytest.fixture
 def topic(settings: ServiceSettings) -> str:
+    return _new_topic(settings)
+
+
+def _new_topic(settings: ServiceSettings) -> str:
     name = f"test.{uuid.uuid4().hex}.v1"
     admin = KafkaAdminClient(**settings.kafka_arguments())
     admin.create_topics([NewTopic(name, 2, 1)])
@@ -110,14 +115,19 @@ def test_a_lone_member_joins_once(
     assert [record.message.startswith("Setting newly assigned") for record in caplog.records].count(True) == 1
 
 
-def test_members_that_join_and_leave_while_handlers_are_busy_lose_nothing(
-    settings: ServiceSettings, producer: KafkaProducer, topic: str
-) -> None:
+@pytest.mark.real_kafka
+@pytest.mark.skipif(
+    "TAILOR_KAFKA_BOOTSTRAP_SERVERS" not in os.environ,
+    reason="the embedded broker can keep members without names waiting for each other for ever (docs/decisions/0006)",
+)
+def test_members_that_join_and_leave_while_handlers_are_busy_lose_nothing() -> None:
+    dynamic = ServiceSettings()
+    topic = _new_topic(dynamic)
+    producer = KafkaProducer.from_settings(dynamic, "test")
     expected = {f"evt_{number}" for number in range(40)}
     for number, event_id in enumerate(sorted(expected)):
         producer.send(topic, f"run_{number}", models_pb2.RunFailed(run_id=f"run_{number}"), event_id)
     handled: list[str] = []
-    dynamic = settings.model_copy(update={"kafka_group_instance_id": ""})
 
     def slow(event: Event) -> None:
         time.sleep(0.4)
@@ -139,6 +149,7 @@ def test_members_that_join_and_leave_while_handlers_are_busy_lose_nothing(
     _run(join_and_leave, lambda: set(handled) == expected, 60)
     assert set(handled) == expected
     assert len(handled) <= len(expected) + 4
+    producer.close()
 
 
 def test_an_event_whose_handler_crashed_comes_again(
@@ -221,7 +232,6 @@ def test_a_broker_that_is_not_there_is_unavailable() -> None:
 def test_a_killed_broker_is_waited_for_and_nothing_that_it_acknowledged_is_lost(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    import os
     import signal
 
     from tailor.local import stack
