@@ -14,7 +14,7 @@ class Settings(ServiceSettings):
         1.05,
         ge=1,
         le=2,
-        description="Keeps greedy answers of small models from going in circles. At 1.15 it also kept them from the words of their training.",
+        description="Keeps greedy answers of small models from going in circles; 1.15 kept them from their own words, too.",
     )
     concurrency: int = Field(32, ge=1, le=64, description="Answers asked for side by side.")
     give_up_seconds: float = Field(3600, gt=0, description="How long one evaluation waits for what does not answer.")
