@@ -4,12 +4,14 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
 import pytest
+from sqlalchemy import Engine
 from xdist.scheduler import LoadScopeScheduling
 
 from tailor.local import secrets, stack
@@ -18,6 +20,7 @@ from tailor.local.environment import Plan, service_environment
 from tailor.local.layout import STORES
 from tailor.local.secrets import ADMIN
 from tailor.settings import ServiceSettings
+from tailor.sql import connect, migrate
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -84,6 +87,15 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     yield f"{admin.rpartition('/')[0]}/{name}"
     with psycopg.connect(admin.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def migrated(url: str, migrations: Path) -> Iterator[Engine]:
+    """An engine of a service's database, at its newest schema; closed afterwards."""
+    engine = connect(url)
+    migrate(engine, migrations)
+    yield engine
+    engine.dispose()
 
 
 def _embedded_admin(stores: Stores) -> str:

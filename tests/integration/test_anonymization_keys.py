@@ -17,7 +17,7 @@ from services.anonymization.adapters.sql import ENTRIES
 from services.anonymization.adapters.vault import SqlVault
 from services.anonymization.bootstrap import MIGRATIONS
 from tailor.errors import FailedPrecondition
-from tailor.sql import connect, migrate
+from tests.conftest import migrated
 from tests.integration.vault_values import VALUES
 
 pytestmark = pytest.mark.integration
@@ -28,10 +28,8 @@ OLD, NEW, NEWEST = b"o" * 32, b"n" * 32, b"z" * 32
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS)
-    yield engine
-    engine.dispose()
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield engine
 
 
 def issue(vault: SqlVault, count: int) -> dict[str, str]:

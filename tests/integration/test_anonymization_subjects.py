@@ -14,7 +14,7 @@ from services.anonymization.adapters.vault import SqlVault
 from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.domain import NO_LABELS, Anonymized, Labels
 from tailor.errors import InvalidArgument
-from tailor.sql import connect, migrate
+from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
 
@@ -63,10 +63,8 @@ class World:
 
 @pytest.fixture
 def world(database_url: str) -> Iterator[World]:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS)
-    yield World(engine)
-    engine.dispose()
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield World(engine)
 
 
 @pytest.mark.parametrize(

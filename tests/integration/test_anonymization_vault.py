@@ -15,7 +15,7 @@ from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.domain import Passed, Unreadable
 from services.anonymization.spans import Span
 from tailor.errors import FailedPrecondition, ResourceExhausted
-from tailor.sql import connect, migrate
+from tests.conftest import migrated
 from tests.unit.anonymization.fakes import INGESTED, REF
 
 pytestmark = pytest.mark.integration
@@ -25,10 +25,8 @@ KEY = b"v" * 32
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS)
-    yield engine
-    engine.dispose()
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield engine
 
 
 def test_replicas_at_once_issue_one_surrogate_per_value_and_none_twice(engine: Engine) -> None:

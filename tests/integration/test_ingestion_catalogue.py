@@ -23,9 +23,9 @@ from tailor.events.envelope import Event
 from tailor.events.erased import Erased
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
-from tailor.sql import connect, migrate
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
+from tests.conftest import migrated
 from tests.unit.ingestion.fakes import DIGEST_KEY, DirectParser, MemoryFetcher
 
 pytestmark = pytest.mark.integration
@@ -62,10 +62,8 @@ class Replica:
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS)
-    yield engine
-    engine.dispose()
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield engine
 
 
 def test_what_was_kept_is_stated_again_with_its_spans(engine: Engine) -> None:

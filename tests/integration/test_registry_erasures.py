@@ -21,7 +21,7 @@ from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.identity import Identity
-from tailor.sql import connect, migrate
+from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
 
@@ -100,10 +100,8 @@ class World:
 
 @pytest.fixture
 def world(database_url: str) -> Iterator[World]:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS)
-    yield World(engine)
-    engine.dispose()
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield World(engine)
 
 
 def test_a_receipt_is_signed_once_all_services_answered_and_says_for_whom_it_waits_before(world: World) -> None:
