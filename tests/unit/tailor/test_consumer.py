@@ -1,8 +1,14 @@
 """The three kinds of failure of an event's handler, without a broker."""
 
 import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from kafka import TopicPartition
+from kafka.errors import CommitFailedError
 
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.errors import InvalidArgument, Unavailable
@@ -112,3 +118,51 @@ def test_a_joining_that_goes_on_no_more_is_overdue_until_partitions_are_given() 
     rebalances.on_partitions_revoked([])
     assert rebalances.overdue
     assert not _Rebalances().overdue
+
+
+class Member:
+    """A client that holds two partitions, and whose group refuses the commit of `refused`."""
+
+    def __init__(self, refused: tuple[TopicPartition, int]) -> None:
+        self.refused = refused
+        self.sought: dict[TopicPartition, int] = {}
+        self.committed: list[tuple[int, int]] = []
+
+    def poll(self, timeout_ms: int) -> Mapping[TopicPartition, list[Any]]:
+        """Offsets 10 to 12 of each partition, by turns in time."""
+        return {
+            TopicPartition(TOPIC, number): [_record(number, offset, 2 * offset + number) for offset in (10, 11, 12)]
+            for number in (0, 1)
+        }
+
+    def assignment(self) -> set[TopicPartition]:
+        """Both, before and after."""
+        return {TopicPartition(TOPIC, number) for number in (0, 1)}
+
+    def commit(self, offsets: Mapping[TopicPartition, Any]) -> None:
+        """Kept, but for the one that is refused."""
+        ((partition, kept),) = offsets.items()
+        if (partition, kept.offset) == self.refused:
+            raise CommitFailedError
+        self.committed.append((partition.partition, kept.offset))
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Where this partition is read from."""
+        self.sought[partition] = offset
+
+
+def _record(partition: int, offset: int, timestamp: int) -> Any:
+    fields = {"topic": TOPIC, "partition": partition, "offset": offset, "timestamp": timestamp}
+    return SimpleNamespace(key=b"key", value=b"", headers=[], **fields)
+
+
+def test_what_a_rebalance_leaves_of_a_batch_is_read_again() -> None:
+    handled: list[tuple[int, int]] = []
+    member, joined = Member((TopicPartition(TOPIC, 1), 12)), _Rebalances()
+    joined.on_partitions_assigned([])
+    consumer = _consumer(lambda event: handled.append((event.partition, event.offset)), MemoryProducer())
+    with ThreadPoolExecutor(1) as pool:
+        consumer._turn(member, pool, threading.Event(), joined)
+    assert handled == [(0, 10), (1, 10), (0, 11), (1, 11)]
+    assert member.committed == [(0, 11), (1, 11), (0, 12)]
+    assert member.sought == {TopicPartition(TOPIC, 0): 12, TopicPartition(TOPIC, 1): 11}
