@@ -121,7 +121,7 @@ class Consumer:
             partition = kafka.TopicPartition(record.topic, record.partition)
             if stop.is_set() or not self._wait(client, pool.submit(self.handle, to_event(record), stop), rebalances):
                 return
-            # A commit in the midst of joining speaks for a generation that is over: kafka-python would come back as another member.
+            # Between joining and the new partitions a commit would be refused.
             is_held = rebalances.is_joined and partition in client.assignment()
             is_kept = is_held and _commit(client, partition, record.offset + 1)
             if is_kept:

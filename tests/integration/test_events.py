@@ -118,7 +118,7 @@ def test_a_lone_member_joins_once(
 @pytest.mark.real_kafka
 @pytest.mark.skipif(
     "TAILOR_KAFKA_BOOTSTRAP_SERVERS" not in os.environ,
-    reason="the embedded broker can keep members without names waiting for each other for ever (docs/decisions/0006)",
+    reason="the embedded broker can leave members without names waiting for each other (docs/decisions/0006)",
 )
 def test_members_that_join_and_leave_while_handlers_are_busy_lose_nothing() -> None:
     dynamic = ServiceSettings()
