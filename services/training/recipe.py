@@ -2,6 +2,7 @@
 
 import hashlib
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,10 @@ from pydantic_core import PydanticCustomError
 from tailor.errors import InvalidArgument, NotFound
 
 FOLDER = Path(__file__).parent / "recipes"
+# Methods whose model writes answers that are then rewarded.
+GENERATING = ("rloo", "grpo")
+# Methods that learn from rows of prompt, chosen and rejected; those that generate take their prompts from them.
+FROM_PREFERENCES = ("dpo", "reward", *GENERATING)
 
 
 class Part(BaseModel):
@@ -28,6 +33,7 @@ class AdapterRecipe(Part):
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     use_rslora: bool = False
+    use_dora: bool = False
 
 
 class OptimizerRecipe(Part):
@@ -56,14 +62,63 @@ class LimitRecipe(Part):
     max_tokens: int = Field(0, ge=0)
 
 
+class DpoRecipe(Part):
+    """Direct preference optimisation (Rafailov et al. 2023). A larger `beta` stays closer to where the stage started."""
+
+    beta: float = Field(0.1, gt=0.0, le=10.0)
+    loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
+
+
+class RolloutRecipe(Part):
+    """What a step of RLOO or GRPO lets the model write: `answers` to each of `prompts`. `beta` weighs the divergence (nats) from where the
+    stage started against the reward."""
+
+    prompts: int = Field(4, ge=1, le=1024)
+    answers: int = Field(4, ge=2, le=64)
+    max_new_tokens: int = Field(64, ge=4, le=8192)
+    temperature: float = Field(1.0, gt=0.0, le=2.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    beta: float = Field(0.05, ge=0.0, le=10.0)
+
+
+class RewardRule(Part):
+    """One part of the reward of an answer. `model`: a reward adapter, of the run's own `reward` stage or the newest of the specialist.
+    `length`: 1 up to `words` words, falling to 0 at twice as many. `terms`: the share of `terms` that it has. `pattern`: 1 where the
+    regular expression `pattern` matches somewhere."""
+
+    kind: Literal["model", "length", "terms", "pattern"]
+    weight: float = Field(1.0, gt=0.0, le=100.0)
+    words: int = Field(0, ge=0, le=10_000)
+    terms: tuple[str, ...] = ()
+    pattern: str = ""
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> "RewardRule":
+        needed = {"length": "words", "terms": "terms", "pattern": "pattern"}.get(self.kind, "")
+        if needed and not getattr(self, needed):
+            raise PydanticCustomError("reward", f"a reward of kind {self.kind!r} needs `{needed}`")
+        return self
+
+
+class SweepRecipe(Part):
+    """A short trial of each learning rate on `share` of the tokens; the one with the lowest held-out loss is then trained in full."""
+
+    learning_rates: tuple[float, ...] = Field(min_length=2, max_length=8)
+    share: float = Field(0.2, gt=0.0, le=1.0)
+
+
 class Recipe(Part):
     """The settings of one training method."""
 
-    method: Literal["sft"]
+    method: Literal["sft", "dpo", "reward", "rloo", "grpo", "sweep"]
     adapter: AdapterRecipe
     optimizer: OptimizerRecipe
     batch: BatchRecipe = BatchRecipe()
     limit: LimitRecipe = LimitRecipe()
+    dpo: DpoRecipe = DpoRecipe()
+    rollout: RolloutRecipe = RolloutRecipe()
+    rewards: tuple[RewardRule, ...] = ()
+    sweep: SweepRecipe | None = None
     precision: Literal["bf16", "mixed", "f32"] = "bf16"
     checkpoint_every_steps: int = Field(50, ge=1)
     seed: int = Field(7, ge=0)
@@ -75,6 +130,17 @@ class Recipe(Part):
                 "precision",
                 'bf16 weights lose small updates when all of them are trained; set precision = "mixed" or "f32"',
             )
+        if self.method != "sft" and self.adapter.kind == "none":
+            raise PydanticCustomError(
+                "adapter",
+                'only sft trains all weights; set adapter.kind = "lora" or "qlora", so that where it started stays at hand',
+            )
+        if (self.method in GENERATING) != bool(self.rewards):
+            raise PydanticCustomError(
+                "rewards", "rloo and grpo need at least one [[rewards]], and no other method takes any"
+            )
+        if (self.method == "sweep") != (self.sweep is not None):
+            raise PydanticCustomError("sweep", "[sweep] belongs to the method sweep, which needs it")
         if self.batch.max_length > self.batch.tokens:
             raise PydanticCustomError(
                 "batch", "max_length is over tokens, so a long row fits no step; set batch.tokens to max_length or more"
@@ -97,10 +163,19 @@ class Recipe(Part):
 
 def parse_recipe(text: str) -> Recipe:
     """A recipe from TOML. InvalidArgument (INVALID_RECIPE) names every wrong field, why, and what would be right."""
+    return _validated(_to_table(text))
+
+
+def _to_table(text: str) -> dict[str, object]:
     try:
-        return Recipe.model_validate(tomllib.loads(text))
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidArgument("INVALID_RECIPE", f"The recipe is not TOML: {error}.") from None
+
+
+def _validated(table: dict[str, object]) -> Recipe:
+    try:
+        return Recipe.model_validate(table)
     except ValidationError as error:
         violations = {".".join(map(str, item["loc"])) or item["type"]: item["msg"] for item in error.errors()}
         listed = "; ".join(f"{field}: {message}" for field, message in violations.items())
@@ -109,8 +184,51 @@ def parse_recipe(text: str) -> Recipe:
         ) from None
 
 
+@dataclass(frozen=True)
+class NamedRecipe:
+    """One stage of what a name means."""
+
+    name: str
+    recipe: Recipe
+
+
 def load_recipe(name: str, folder: Path = FOLDER) -> Recipe:
-    """A recipe of the installation by name; InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE)."""
+    """A recipe of the installation by name; InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE), also where it has stages."""
+    stages = load_stages(name, folder)
+    if len(stages) != 1:
+        raise InvalidArgument("INVALID_RECIPE", f"The recipe {name!r} has stages; name one of them.")
+    return stages[0].recipe
+
+
+def load_stages(name: str, folder: Path = FOLDER) -> tuple[NamedRecipe, ...]:
+    """What a name means: one recipe, or those that its `stages` name, in order. InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE)."""
+    table = _read(name, folder)
+    if "stages" not in table:
+        return (NamedRecipe(name, _validated(table)),)
+    if set(table) != {"stages"} or not isinstance(table["stages"], list) or not table["stages"]:
+        raise InvalidArgument(
+            "INVALID_RECIPE",
+            f"The recipe {name!r} is wrong. stages: a recipe with stages has nothing else, and names at least one recipe.",
+            field_violations={"stages": "names recipes, and stands alone"},
+        )
+    return tuple(NamedRecipe(str(stage), _single(str(stage), folder)) for stage in table["stages"])
+
+
+def digest_of(stages: tuple[NamedRecipe, ...]) -> str:
+    """SHA-256 of what will be trained: of the recipe where there is one, else of the digests in order."""
+    if len(stages) == 1:
+        return stages[0].recipe.digest
+    return hashlib.sha256("\n".join(stage.recipe.digest for stage in stages).encode()).hexdigest()
+
+
+def _single(name: str, folder: Path) -> Recipe:
+    table = _read(name, folder)
+    if "stages" in table:
+        raise InvalidArgument("INVALID_RECIPE", f"stages: {name!r} has stages itself; name those.")
+    return _validated(table)
+
+
+def _read(name: str, folder: Path) -> dict[str, object]:
     known = recipe_names(folder)
     if name not in known:
         raise InvalidArgument(
@@ -118,7 +236,7 @@ def load_recipe(name: str, folder: Path = FOLDER) -> Recipe:
             f"There is no recipe {name!r}; there are {', '.join(known)}.",
             field_violations={"recipe": "unknown"},
         )
-    return parse_recipe((folder / f"{name}.toml").read_text(encoding="utf-8"))
+    return _to_table((folder / f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def recipe_names(folder: Path = FOLDER) -> list[str]:

@@ -9,7 +9,8 @@ from tailor.storage.ref import Ref
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """A run as its worker needs it. `start_time` (ISO 8601) is when its first worker started."""
+    """One stage of a run as its worker needs it. `start_time` (ISO 8601) is when the run's first worker started. `parent` is the adapter to
+    start from, `reward` the reward adapter that answers are scored with; None where there is none."""
 
     run_id: str
     epoch: int
@@ -22,6 +23,10 @@ class WorkerSpec:
     recipe_json: str
     first_loss: float
     start_time: str
+    stage: int = 0
+    stages: int = 1
+    parent: Ref | None = None
+    reward: Ref | None = None
 
 
 def to_json(job: Job) -> str:
@@ -46,4 +51,5 @@ def to_json(job: Job) -> str:
 def from_json(text: str) -> WorkerSpec:
     """The inverse of `to_json`."""
     fields = json.loads(text)
-    return WorkerSpec(**{**fields, "dataset_manifest": Ref(**fields["dataset_manifest"])})
+    refs = {name: Ref(**fields[name]) for name in ("dataset_manifest", "parent", "reward") if fields[name] is not None}
+    return WorkerSpec(**{**fields, **refs})

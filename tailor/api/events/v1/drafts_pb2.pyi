@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from tailor.api.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -40,6 +41,7 @@ class DraftCreated(_message.Message):
     SECONDS_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     draft_id: _builtins.str
     """Id of the draft, `drf_` and 32 hexadecimal digits."""
     specialist: _builtins.str
@@ -72,6 +74,10 @@ class DraftCreated(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was served."""
 
+    @_builtins.property
+    def text(self) -> _common_pb2.ObjectRef:
+        """Its anonymised texts in the drafts bucket (JSON: `messages`, `answer`); absent unless the specialist keeps them."""
+
     def __init__(
         self,
         *,
@@ -90,10 +96,11 @@ class DraftCreated(_message.Message):
         seconds: _builtins.float = ...,
         key_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        text: _common_pb2.ObjectRef | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "answer_digest", b"answer_digest", "base", b"base", "completion_tokens", b"completion_tokens", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "draft_id", b"draft_id", "finish_reason", b"finish_reason", "first_token_seconds", b"first_token_seconds", "generation", b"generation", "key_id", b"key_id", "prompt_digest", b"prompt_digest", "prompt_tokens", b"prompt_tokens", "seconds", b"seconds", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "answer_digest", b"answer_digest", "base", b"base", "completion_tokens", b"completion_tokens", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "draft_id", b"draft_id", "finish_reason", b"finish_reason", "first_token_seconds", b"first_token_seconds", "generation", b"generation", "key_id", b"key_id", "prompt_digest", b"prompt_digest", "prompt_tokens", b"prompt_tokens", "seconds", b"seconds", "specialist", b"specialist", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,49 +26,53 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tailor/api/events/v1/models.proto\x12\x14tailor.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"\xa6\x02\n\x0c\x44\x61tasetBuilt\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nspecialist\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.tailor.api.events.v1.DatasetKind\x12\x31\n\x08manifest\x18\x04 \x01(\x0b\x32\x1f.tailor.api.common.v1.ObjectRef\x12\x12\n\ntrain_rows\x18\x05 \x01(\x05\x12\x15\n\rheld_out_rows\x18\x06 \x01(\x05\x12\x0c\n\x04\x62\x61se\x18\x07 \x01(\t\x12\x0e\n\x06recipe\x18\x08 \x01(\t\x12\x14\n\x0c\x64ocument_ids\x18\t \x03(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x97\x02\n\rRunProgressed\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nspecialist\x18\x02 \x01(\t\x12\r\n\x05phase\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\x05\x12\x13\n\x0btotal_steps\x18\x05 \x01(\x05\x12\x0c\n\x04loss\x18\x06 \x01(\x01\x12\x15\n\rlearning_rate\x18\x07 \x01(\x01\x12\x15\n\rgradient_norm\x18\x08 \x01(\x01\x12\x19\n\x11tokens_per_second\x18\t \x01(\x01\x12\x19\n\x11remaining_seconds\x18\n \x01(\x01\x12\r\n\x05\x65poch\x18\x0b \x01(\x05\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x81\x01\n\tRunFailed\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nspecialist\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8d\x03\n\x0e\x41\x64\x61pterTrained\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12/\n\x04kind\x18\x02 \x01(\x0e\x32!.tailor.api.events.v1.AdapterKind\x12\x12\n\nspecialist\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x05 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x06 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x07 \x01(\t\x12\x31\n\x08manifest\x18\x08 \x01(\x0b\x32\x1f.tailor.api.common.v1.ObjectRef\x12\x15\n\rparent_digest\x18\t \x01(\t\x12\r\n\x05steps\x18\n \x01(\x05\x12\x12\n\nfirst_loss\x18\x0b \x01(\x01\x12\x11\n\tlast_loss\x18\x0c \x01(\x01\x12\x19\n\x11tokens_per_second\x18\r \x01(\x01\x12\x0f\n\x07seconds\x18\x0e \x01(\x01\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\x06Scores\x12\x38\n\x06values\x18\x01 \x03(\x0b\x32(.tailor.api.events.v1.Scores.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xa3\x03\n\x10\x41\x64\x61pterEvaluated\x12\x15\n\revaluation_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x02 \x01(\t\x12\x12\n\nspecialist\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x04 \x01(\t\x12*\n\x04\x62\x61se\x18\x05 \x01(\x0b\x32\x1c.tailor.api.events.v1.Scores\x12/\n\tcandidate\x18\x06 \x01(\x0b\x32\x1c.tailor.api.events.v1.Scores\x12\x18\n\x10incumbent_digest\x18\x07 \x01(\t\x12\x1c\n\x14incumbent_generation\x18\x08 \x01(\x03\x12/\n\tincumbent\x18\t \x01(\x0b\x32\x1c.tailor.api.events.v1.Scores\x12\x0c\n\x04rows\x18\n \x01(\x05\x12/\n\x06report\x18\x0b \x01(\x0b\x32\x1f.tailor.api.common.v1.ObjectRef\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\tSelection\x12\x0f\n\x07sources\x18\x01 \x03(\t\x12\x13\n\x0b\x64\x65partments\x18\x02 \x03(\t\x12\x19\n\x11\x63onfidentialities\x18\x03 \x03(\t\"[\n\rRebuildPolicy\x12\x15\n\rmin_new_items\x18\x01 \x01(\x05\x12\x15\n\rquiet_seconds\x18\x02 \x01(\x05\x12\x1c\n\x14min_interval_seconds\x18\x03 \x01(\x05\"V\n\tThreshold\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x1a\n\x12min_gain_over_base\x18\x02 \x01(\x01\x12\x1d\n\x15max_loss_to_incumbent\x18\x03 \x01(\x01\"M\n\x04Gate\x12\x33\n\nthresholds\x18\x01 \x03(\x0b\x32\x1f.tailor.api.events.v1.Threshold\x12\x10\n\x08min_rows\x18\x02 \x01(\x05\"\x9b\x01\n\x07\x46ilters\x12\x11\n\tlanguages\x18\x01 \x03(\t\x12\x11\n\tmin_chars\x18\x02 \x01(\x05\x12\x11\n\tmax_chars\x18\x03 \x01(\x05\x12\x1d\n\x15\x62oilerplate_documents\x18\x04 \x01(\x05\x12\x1c\n\x14max_source_documents\x18\x05 \x01(\x05\x12\x1a\n\x12max_source_percent\x18\x06 \x01(\x05\"\xd1\x03\n\x11SpecialistChanged\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\t\x12\x0e\n\x06recipe\x18\x05 \x01(\t\x12\x32\n\tselection\x18\x06 \x01(\x0b\x32\x1f.tailor.api.events.v1.Selection\x12\x34\n\x07rebuild\x18\x07 \x01(\x0b\x32#.tailor.api.events.v1.RebuildPolicy\x12(\n\x04gate\x18\x08 \x01(\x0b\x32\x1a.tailor.api.events.v1.Gate\x12\x13\n\x0bhouse_terms\x18\t \x03(\t\x12\x15\n\rsystem_prompt\x18\n \x01(\t\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0buse_teacher\x18\x0c \x01(\x08\x12.\n\x07\x66ilters\x18\x14 \x01(\x0b\x32\x1d.tailor.api.events.v1.Filters\x12\x33\n\non_erasure\x18\x1e \x01(\x0e\x32\x1f.tailor.api.events.v1.OnErasure\"\x8d\x02\n\x11SpecialistServing\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t\x12\x31\n\x08manifest\x18\x04 \x01(\x0b\x32\x1f.tailor.api.common.v1.ObjectRef\x12\x16\n\x0e\x64\x61taset_digest\x18\x05 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x06 \x01(\t\x12\x17\n\x0fprevious_digest\x18\x07 \x01(\t\x12\x15\n\rsystem_prompt\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb2\x01\n\rAdapterServed\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t\x12\x0f\n\x07replica\x18\x04 \x01(\t\x12\x0f\n\x07serving\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*^\n\x0b\x44\x61tasetKind\x12\x1c\n\x18\x44\x41TASET_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x41TASET_KIND_SFT\x10\x01\x12\x1b\n\x17\x44\x41TASET_KIND_PREFERENCE\x10\x02*]\n\x0b\x41\x64\x61pterKind\x12\x1c\n\x18\x41\x44\x41PTER_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41\x44\x41PTER_KIND_POLICY\x10\x01\x12\x17\n\x13\x41\x44\x41PTER_KIND_REWARD\x10\x02*S\n\tOnErasure\x12\x1a\n\x16ON_ERASURE_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_ERASURE_MARK\x10\x01\x12\x15\n\x11ON_ERASURE_RETIRE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tailor/api/events/v1/models.proto\x12\x14tailor.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"\xbd\x02\n\x0c\x44\x61tasetBuilt\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nspecialist\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.tailor.api.events.v1.DatasetKind\x12\x31\n\x08manifest\x18\x04 \x01(\x0b\x32\x1f.tailor.api.common.v1.ObjectRef\x12\x12\n\ntrain_rows\x18\x05 \x01(\x05\x12\x15\n\rheld_out_rows\x18\x06 \x01(\x05\x12\x0c\n\x04\x62\x61se\x18\x07 \x01(\t\x12\x0e\n\x06recipe\x18\x08 \x01(\t\x12\x14\n\x0c\x64ocument_ids\x18\t \x03(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rjudgement_ids\x18\x0b \x03(\t\"\xc6\x03\n\rRunProgressed\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nspecialist\x18\x02 \x01(\t\x12\r\n\x05phase\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\x05\x12\x13\n\x0btotal_steps\x18\x05 \x01(\x05\x12\x0c\n\x04loss\x18\x06 \x01(\x01\x12\x15\n\rlearning_rate\x18\x07 \x01(\x01\x12\x15\n\rgradient_norm\x18\x08 \x01(\x01\x12\x19\n\x11tokens_per_second\x18\t \x01(\x01\x12\x19\n\x11remaining_seconds\x18\n \x01(\x01\x12\r\n\x05\x65poch\x18\x0b \x01(\x05\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05stage\x18\r \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x0e \x01(\x03\x12\x13\n\x06reward\x18\x0f \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x02kl\x18\x10 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\x08\x61\x63\x63uracy\x18\x11 \x01(\x01H\x02\x88\x01\x01\x12\x1a\n\rheld_out_loss\x18\x12 \x01(\x01H\x03\x88\x01\x01\x42\t\n\x07_rewardB\x05\n\x03_klB\x0b\n\t_accuracyB\x10\n\x0e_held_out_loss\"\x81\x01\n\tRunFailed\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nspecialist\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc4\x04\n\x0e\x41\x64\x61pterTrained\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12/\n\x04kind\x18\x02 \x01(\x0e\x32!.tailor.api.events.v1.AdapterKind\x12\x12\n\nspecialist\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x05 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x06 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x07 \x01(\t\x12\x31\n\x08manifest\x18\x08 \x01(\x0b\x32\x1f.tailor.api.common.v1.ObjectRef\x12\x15\n\rparent_digest\x18\t \x01(\t\x12\r\n\x05steps\x18\n \x01(\x05\x12\x12\n\nfirst_loss\x18\x0b \x01(\x01\x12\x11\n\tlast_loss\x18\x0c \x01(\x01\x12\x19\n\x11tokens_per_second\x18\r \x01(\x01\x12\x0f\n\x07seconds\x18\x0e \x01(\x01\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x42\n\x07metrics\x18\x10 \x03(\x0b\x32\x31.tailor.api.events.v1.AdapterTrained.MetricsEntry\x12\x0c\n\x04rows\x18\x11 \x01(\x05\x12\x0e\n\x06tokens\x18\x12 \x01(\x03\x12\x14\n\x0cmemory_bytes\x18\x13 \x01(\x03\x12\r\n\x05stage\x18\x14 \x01(\x05\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"q\n\x06Scores\x12\x38\n\x06values\x18\x01 \x03(\x0b\x32(.tailor.api.events.v1.Scores.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xa3\x03\n\x10\x41\x64\x61pterEvaluated\x12\x15\n\revaluation_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x02 \x01(\t\x12\x12\n\nspecialist\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x04 \x01(\t\x12*\n\x04\x62\x61se\x18\x05 \x01(\x0b\x32\x1c.tailor.api.events.v1.Scores\x12/\n\tcandidate\x18\x06 \x01(\x0b\x32\x1c.tailor.api.events.v1.Scores\x12\x18\n\x10incumbent_digest\x18\x07 \x01(\t\x12\x1c\n\x14incumbent_generation\x18\x08 \x01(\x03\x12/\n\tincumbent\x18\t \x01(\x0b\x32\x1c.tailor.api.events.v1.Scores\x12\x0c\n\x04rows\x18\n \x01(\x05\x12/\n\x06report\x18\x0b \x01(\x0b\x32\x1f.tailor.api.common.v1.ObjectRef\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\tSelection\x12\x0f\n\x07sources\x18\x01 \x03(\t\x12\x13\n\x0b\x64\x65partments\x18\x02 \x03(\t\x12\x19\n\x11\x63onfidentialities\x18\x03 \x03(\t\"[\n\rRebuildPolicy\x12\x15\n\rmin_new_items\x18\x01 \x01(\x05\x12\x15\n\rquiet_seconds\x18\x02 \x01(\x05\x12\x1c\n\x14min_interval_seconds\x18\x03 \x01(\x05\"V\n\tThreshold\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x1a\n\x12min_gain_over_base\x18\x02 \x01(\x01\x12\x1d\n\x15max_loss_to_incumbent\x18\x03 \x01(\x01\"M\n\x04Gate\x12\x33\n\nthresholds\x18\x01 \x03(\x0b\x32\x1f.tailor.api.events.v1.Threshold\x12\x10\n\x08min_rows\x18\x02 \x01(\x05\"\x9b\x01\n\x07\x46ilters\x12\x11\n\tlanguages\x18\x01 \x03(\t\x12\x11\n\tmin_chars\x18\x02 \x01(\x05\x12\x11\n\tmax_chars\x18\x03 \x01(\x05\x12\x1d\n\x15\x62oilerplate_documents\x18\x04 \x01(\x05\x12\x1c\n\x14max_source_documents\x18\x05 \x01(\x05\x12\x1a\n\x12max_source_percent\x18\x06 \x01(\x05\"\x81\x04\n\x11SpecialistChanged\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\t\x12\x0e\n\x06recipe\x18\x05 \x01(\t\x12\x32\n\tselection\x18\x06 \x01(\x0b\x32\x1f.tailor.api.events.v1.Selection\x12\x34\n\x07rebuild\x18\x07 \x01(\x0b\x32#.tailor.api.events.v1.RebuildPolicy\x12(\n\x04gate\x18\x08 \x01(\x0b\x32\x1a.tailor.api.events.v1.Gate\x12\x13\n\x0bhouse_terms\x18\t \x03(\t\x12\x15\n\rsystem_prompt\x18\n \x01(\t\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0buse_teacher\x18\x0c \x01(\x08\x12.\n\x07\x66ilters\x18\x14 \x01(\x0b\x32\x1d.tailor.api.events.v1.Filters\x12\x33\n\non_erasure\x18\x1e \x01(\x0e\x32\x1f.tailor.api.events.v1.OnErasure\x12\x19\n\x11preference_recipe\x18\x1f \x01(\t\x12\x13\n\x0bkeep_drafts\x18  \x01(\x08\"\x8d\x02\n\x11SpecialistServing\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t\x12\x31\n\x08manifest\x18\x04 \x01(\x0b\x32\x1f.tailor.api.common.v1.ObjectRef\x12\x16\n\x0e\x64\x61taset_digest\x18\x05 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x06 \x01(\t\x12\x17\n\x0fprevious_digest\x18\x07 \x01(\t\x12\x15\n\rsystem_prompt\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb2\x01\n\rAdapterServed\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t\x12\x0f\n\x07replica\x18\x04 \x01(\t\x12\x0f\n\x07serving\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*^\n\x0b\x44\x61tasetKind\x12\x1c\n\x18\x44\x41TASET_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x41TASET_KIND_SFT\x10\x01\x12\x1b\n\x17\x44\x41TASET_KIND_PREFERENCE\x10\x02*]\n\x0b\x41\x64\x61pterKind\x12\x1c\n\x18\x41\x44\x41PTER_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41\x44\x41PTER_KIND_POLICY\x10\x01\x12\x17\n\x13\x41\x44\x41PTER_KIND_REWARD\x10\x02*S\n\tOnErasure\x12\x1a\n\x16ON_ERASURE_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_ERASURE_MARK\x10\x01\x12\x15\n\x11ON_ERASURE_RETIRE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tailor.api.events.v1.models_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ADAPTERTRAINED_METRICSENTRY']._loaded_options = None
+  _globals['_ADAPTERTRAINED_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_SCORES_VALUESENTRY']._loaded_options = None
   _globals['_SCORES_VALUESENTRY']._serialized_options = b'8\001'
-  _globals['_DATASETKIND']._serialized_start=3192
-  _globals['_DATASETKIND']._serialized_end=3286
-  _globals['_ADAPTERKIND']._serialized_start=3288
-  _globals['_ADAPTERKIND']._serialized_end=3381
-  _globals['_ONERASURE']._serialized_start=3383
-  _globals['_ONERASURE']._serialized_end=3466
+  _globals['_DATASETKIND']._serialized_start=3621
+  _globals['_DATASETKIND']._serialized_end=3715
+  _globals['_ADAPTERKIND']._serialized_start=3717
+  _globals['_ADAPTERKIND']._serialized_end=3810
+  _globals['_ONERASURE']._serialized_start=3812
+  _globals['_ONERASURE']._serialized_end=3895
   _globals['_DATASETBUILT']._serialized_start=128
-  _globals['_DATASETBUILT']._serialized_end=422
-  _globals['_RUNPROGRESSED']._serialized_start=425
-  _globals['_RUNPROGRESSED']._serialized_end=704
-  _globals['_RUNFAILED']._serialized_start=707
-  _globals['_RUNFAILED']._serialized_end=836
-  _globals['_ADAPTERTRAINED']._serialized_start=839
-  _globals['_ADAPTERTRAINED']._serialized_end=1236
-  _globals['_SCORES']._serialized_start=1238
-  _globals['_SCORES']._serialized_end=1351
-  _globals['_SCORES_VALUESENTRY']._serialized_start=1306
-  _globals['_SCORES_VALUESENTRY']._serialized_end=1351
-  _globals['_ADAPTEREVALUATED']._serialized_start=1354
-  _globals['_ADAPTEREVALUATED']._serialized_end=1773
-  _globals['_SELECTION']._serialized_start=1775
-  _globals['_SELECTION']._serialized_end=1851
-  _globals['_REBUILDPOLICY']._serialized_start=1853
-  _globals['_REBUILDPOLICY']._serialized_end=1944
-  _globals['_THRESHOLD']._serialized_start=1946
-  _globals['_THRESHOLD']._serialized_end=2032
-  _globals['_GATE']._serialized_start=2034
-  _globals['_GATE']._serialized_end=2111
-  _globals['_FILTERS']._serialized_start=2114
-  _globals['_FILTERS']._serialized_end=2269
-  _globals['_SPECIALISTCHANGED']._serialized_start=2272
-  _globals['_SPECIALISTCHANGED']._serialized_end=2737
-  _globals['_SPECIALISTSERVING']._serialized_start=2740
-  _globals['_SPECIALISTSERVING']._serialized_end=3009
-  _globals['_ADAPTERSERVED']._serialized_start=3012
-  _globals['_ADAPTERSERVED']._serialized_end=3190
+  _globals['_DATASETBUILT']._serialized_end=445
+  _globals['_RUNPROGRESSED']._serialized_start=448
+  _globals['_RUNPROGRESSED']._serialized_end=902
+  _globals['_RUNFAILED']._serialized_start=905
+  _globals['_RUNFAILED']._serialized_end=1034
+  _globals['_ADAPTERTRAINED']._serialized_start=1037
+  _globals['_ADAPTERTRAINED']._serialized_end=1617
+  _globals['_ADAPTERTRAINED_METRICSENTRY']._serialized_start=1571
+  _globals['_ADAPTERTRAINED_METRICSENTRY']._serialized_end=1617
+  _globals['_SCORES']._serialized_start=1619
+  _globals['_SCORES']._serialized_end=1732
+  _globals['_SCORES_VALUESENTRY']._serialized_start=1687
+  _globals['_SCORES_VALUESENTRY']._serialized_end=1732
+  _globals['_ADAPTEREVALUATED']._serialized_start=1735
+  _globals['_ADAPTEREVALUATED']._serialized_end=2154
+  _globals['_SELECTION']._serialized_start=2156
+  _globals['_SELECTION']._serialized_end=2232
+  _globals['_REBUILDPOLICY']._serialized_start=2234
+  _globals['_REBUILDPOLICY']._serialized_end=2325
+  _globals['_THRESHOLD']._serialized_start=2327
+  _globals['_THRESHOLD']._serialized_end=2413
+  _globals['_GATE']._serialized_start=2415
+  _globals['_GATE']._serialized_end=2492
+  _globals['_FILTERS']._serialized_start=2495
+  _globals['_FILTERS']._serialized_end=2650
+  _globals['_SPECIALISTCHANGED']._serialized_start=2653
+  _globals['_SPECIALISTCHANGED']._serialized_end=3166
+  _globals['_SPECIALISTSERVING']._serialized_start=3169
+  _globals['_SPECIALISTSERVING']._serialized_end=3438
+  _globals['_ADAPTERSERVED']._serialized_start=3441
+  _globals['_ADAPTERSERVED']._serialized_end=3619
 # @@protoc_insertion_point(module_scope)

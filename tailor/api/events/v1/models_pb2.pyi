@@ -109,6 +109,7 @@ class DatasetBuilt(_message.Message):
     RECIPE_FIELD_NUMBER: _builtins.int
     DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    JUDGEMENT_IDS_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256 of the manifest: the dataset's name."""
     specialist: _builtins.str
@@ -122,7 +123,7 @@ class DatasetBuilt(_message.Message):
     base: _builtins.str
     """Base that the specialist names."""
     recipe: _builtins.str
-    """Recipe that the specialist names."""
+    """Recipe that the specialist names for datasets of this kind."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` in the datasets bucket."""
@@ -134,6 +135,10 @@ class DatasetBuilt(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was built."""
+
+    @_builtins.property
+    def judgement_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the judgements that preference rows were made from."""
 
     def __init__(
         self,
@@ -148,10 +153,11 @@ class DatasetBuilt(_message.Message):
         recipe: _builtins.str = ...,
         document_ids: _abc.Iterable[_builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        judgement_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "create_time", b"create_time", "digest", b"digest", "document_ids", b"document_ids", "held_out_rows", b"held_out_rows", "kind", b"kind", "manifest", b"manifest", "recipe", b"recipe", "specialist", b"specialist", "train_rows", b"train_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "create_time", b"create_time", "digest", b"digest", "document_ids", b"document_ids", "held_out_rows", b"held_out_rows", "judgement_ids", b"judgement_ids", "kind", b"kind", "manifest", b"manifest", "recipe", b"recipe", "specialist", b"specialist", "train_rows", b"train_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,6 +181,12 @@ class RunProgressed(_message.Message):
     REMAINING_SECONDS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    REWARD_FIELD_NUMBER: _builtins.int
+    KL_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    HELD_OUT_LOSS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id of the run."""
     specialist: _builtins.str
@@ -197,6 +209,18 @@ class RunProgressed(_message.Message):
     """Seconds left, estimated."""
     epoch: _builtins.int
     """Lease epoch of the worker."""
+    stage: _builtins.int
+    """Stage of the run, from 0."""
+    memory_bytes: _builtins.int
+    """Most memory so far: of the GPU where one trains, else of the process."""
+    reward: _builtins.float
+    """Mean reward of the answers of this step; absent for methods without one."""
+    kl: _builtins.float
+    """Mean divergence from the adapter that the stage started from (nats an answer's token, k3 estimate); absent where it is not known."""
+    accuracy: _builtins.float
+    """Share of this step's pairs that were ordered as the experts did; absent for methods without pairs."""
+    held_out_loss: _builtins.float
+    """Held-out loss, nats a token; absent where it was not measured at this step."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the worker reported."""
@@ -216,12 +240,33 @@ class RunProgressed(_message.Message):
         remaining_seconds: _builtins.float = ...,
         epoch: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        stage: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        reward: _builtins.float | None = ...,
+        kl: _builtins.float | None = ...,
+        accuracy: _builtins.float | None = ...,
+        held_out_loss: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "accuracy", b"accuracy", "create_time", b"create_time", "held_out_loss", b"held_out_loss", "kl", b"kl", "reward", b"reward"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "epoch", b"epoch", "gradient_norm", b"gradient_norm", "learning_rate", b"learning_rate", "loss", b"loss", "phase", b"phase", "remaining_seconds", b"remaining_seconds", "run_id", b"run_id", "specialist", b"specialist", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "accuracy", b"accuracy", "create_time", b"create_time", "epoch", b"epoch", "gradient_norm", b"gradient_norm", "held_out_loss", b"held_out_loss", "kl", b"kl", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "phase", b"phase", "remaining_seconds", b"remaining_seconds", "reward", b"reward", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
+    _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
+    _WhichOneofReturnType__held_out_loss: _TypeAlias = _typing.Literal["held_out_loss"]  # noqa: Y015
+    _WhichOneofArgType__held_out_loss: _TypeAlias = _typing.Literal["_held_out_loss", b"_held_out_loss"]  # noqa: Y015
+    _WhichOneofReturnType__kl: _TypeAlias = _typing.Literal["kl"]  # noqa: Y015
+    _WhichOneofArgType__kl: _TypeAlias = _typing.Literal["_kl", b"_kl"]  # noqa: Y015
+    _WhichOneofReturnType__reward: _TypeAlias = _typing.Literal["reward"]  # noqa: Y015
+    _WhichOneofArgType__reward: _TypeAlias = _typing.Literal["_reward", b"_reward"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__accuracy) -> _WhichOneofReturnType__accuracy | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held_out_loss) -> _WhichOneofReturnType__held_out_loss | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kl) -> _WhichOneofReturnType__kl | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reward) -> _WhichOneofReturnType__reward | None: ...
 
 Global___RunProgressed: _TypeAlias = RunProgressed  # noqa: Y015
 
@@ -271,6 +316,26 @@ class AdapterTrained(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetricsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     DIGEST_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     SPECIALIST_FIELD_NUMBER: _builtins.int
@@ -286,6 +351,11 @@ class AdapterTrained(_message.Message):
     TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256 of the adapter's manifest: the adapter's name."""
     kind: Global___AdapterKind.ValueType
@@ -312,6 +382,14 @@ class AdapterTrained(_message.Message):
     """Trained tokens per second over the run."""
     seconds: _builtins.float
     """Seconds of wall time over all workers of the run."""
+    rows: _builtins.int
+    """Rows that it was trained on."""
+    tokens: _builtins.int
+    """Tokens that it was trained on."""
+    memory_bytes: _builtins.int
+    """Most memory at once: of the GPU where one trained, else of the process."""
+    stage: _builtins.int
+    """Stage of the run that made it, from 0."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` beside the weights in the models bucket."""
@@ -319,6 +397,10 @@ class AdapterTrained(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """What the run measured of it, by name, such as `held_out_loss`, `reward_accuracy`, `win_rate`, `kl`."""
 
     def __init__(
         self,
@@ -338,10 +420,15 @@ class AdapterTrained(_message.Message):
         tokens_per_second: _builtins.float = ...,
         seconds: _builtins.float = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        rows: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        stage: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_digest", b"base_digest", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "parent_digest", b"parent_digest", "run_id", b"run_id", "seconds", b"seconds", "specialist", b"specialist", "steps", b"steps", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_digest", b"base_digest", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "rows", b"rows", "run_id", b"run_id", "seconds", b"seconds", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -657,6 +744,8 @@ class SpecialistChanged(_message.Message):
     USE_TEACHER_FIELD_NUMBER: _builtins.int
     FILTERS_FIELD_NUMBER: _builtins.int
     ON_ERASURE_FIELD_NUMBER: _builtins.int
+    PREFERENCE_RECIPE_FIELD_NUMBER: _builtins.int
+    KEEP_DRAFTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that callers use, a slug of at most 63 characters."""
     revision: _builtins.int
@@ -673,6 +762,10 @@ class SpecialistChanged(_message.Message):
     """True where a teacher model may make rows from its documents."""
     on_erasure: Global___OnErasure.ValueType
     """What becomes of its adapters that learned from an erased document."""
+    preference_recipe: _builtins.str
+    """Name of the recipe for its preference datasets; empty where they are built on command alone, or wait for a run with stages."""
+    keep_drafts: _builtins.bool
+    """True where texts of its drafts are kept: anonymised, for 30 days, so that judgements become rows."""
     @_builtins.property
     def selection(self) -> Global___Selection:
         """Which documents it learns from."""
@@ -714,10 +807,12 @@ class SpecialistChanged(_message.Message):
         use_teacher: _builtins.bool = ...,
         filters: Global___Filters | None = ...,
         on_erasure: Global___OnErasure.ValueType = ...,
+        preference_recipe: _builtins.str = ...,
+        keep_drafts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "gate", b"gate", "rebuild", b"rebuild", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "description", b"description", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "name", b"name", "on_erasure", b"on_erasure", "rebuild", b"rebuild", "recipe", b"recipe", "revision", b"revision", "selection", b"selection", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "description", b"description", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "name", b"name", "on_erasure", b"on_erasure", "preference_recipe", b"preference_recipe", "rebuild", b"rebuild", "recipe", b"recipe", "revision", b"revision", "selection", b"selection", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

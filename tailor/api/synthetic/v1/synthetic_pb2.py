@@ -26,7 +26,7 @@ from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_
 from tailor.api.events.v1 import models_pb2 as tailor_dot_api_dot_events_dot_v1_dot_models__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tailor/api/synthetic/v1/synthetic.proto\x12\x17tailor.api.synthetic.v1\x1a!tailor/api/common/v1/common.proto\x1a!tailor/api/events/v1/models.proto\"=\n\x13\x42uildDatasetRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\xa9\x01\n\x14\x42uildDatasetResponse\x12\x33\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\".tailor.api.events.v1.DatasetBuilt\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x17\n\x0fnear_duplicates\x18\x03 \x01(\x05\x12\x32\n\x08left_out\x18\x14 \x01(\x0b\x32 .tailor.api.synthetic.v1.LeftOut\"\x80\x01\n\x07LeftOut\x12\x10\n\x08language\x18\x01 \x01(\x05\x12\x0e\n\x06length\x18\x02 \x01(\x05\x12\x13\n\x0b\x62oilerplate\x18\x03 \x01(\x05\x12\x0e\n\x06source\x18\x04 \x01(\x05\x12\x19\n\x11\x62oilerplate_parts\x18\x05 \x01(\x05\x12\x13\n\x0bsource_rows\x18\x06 \x01(\x05\"0\n\x1a\x43ountNearDuplicatesRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"~\n\x1b\x43ountNearDuplicatesResponse\x12\x11\n\tdocuments\x18\x01 \x01(\x03\x12\x10\n\x08\x63ompared\x18\x02 \x01(\x03\x12\x17\n\x0fnear_duplicates\x18\x03 \x01(\x03\x12\x0e\n\x06groups\x18\x04 \x01(\x03\x12\x11\n\tthreshold\x18\x05 \x01(\x01\"P\n\x12PreviewRowsRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"\x8a\x01\n\x03Row\x12\x0e\n\x06row_id\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x14\n\x0c\x64ocument_ids\x18\x03 \x03(\t\x12\x0e\n\x06prompt\x18\x04 \x01(\t\x12\x12\n\ncompletion\x18\x05 \x01(\t\x12)\n\x05spans\x18\x14 \x03(\x0b\x32\x1a.tailor.api.common.v1.Span\"A\n\x13PreviewRowsResponse\x12*\n\x04rows\x18\x01 \x03(\x0b\x32\x1c.tailor.api.synthetic.v1.Row2\x9d\x03\n\x10SyntheticService\x12u\n\x0c\x42uildDataset\x12,.tailor.api.synthetic.v1.BuildDatasetRequest\x1a-.tailor.api.synthetic.v1.BuildDatasetResponse\"\x08\x8a\xb5\x18\x04\n\x02\x03\x04\x12\x94\x01\n\x13\x43ountNearDuplicates\x12\x33.tailor.api.synthetic.v1.CountNearDuplicatesRequest\x1a\x34.tailor.api.synthetic.v1.CountNearDuplicatesResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x03\x04\x05\x12\x07\x63onsole\x12{\n\x0bPreviewRows\x12+.tailor.api.synthetic.v1.PreviewRowsRequest\x1a,.tailor.api.synthetic.v1.PreviewRowsResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsoleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tailor/api/synthetic/v1/synthetic.proto\x12\x17tailor.api.synthetic.v1\x1a!tailor/api/common/v1/common.proto\x1a!tailor/api/events/v1/models.proto\"n\n\x13\x42uildDatasetRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.tailor.api.events.v1.DatasetKind\"\xa9\x01\n\x14\x42uildDatasetResponse\x12\x33\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\".tailor.api.events.v1.DatasetBuilt\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x17\n\x0fnear_duplicates\x18\x03 \x01(\x05\x12\x32\n\x08left_out\x18\x14 \x01(\x0b\x32 .tailor.api.synthetic.v1.LeftOut\"\x80\x01\n\x07LeftOut\x12\x10\n\x08language\x18\x01 \x01(\x05\x12\x0e\n\x06length\x18\x02 \x01(\x05\x12\x13\n\x0b\x62oilerplate\x18\x03 \x01(\x05\x12\x0e\n\x06source\x18\x04 \x01(\x05\x12\x19\n\x11\x62oilerplate_parts\x18\x05 \x01(\x05\x12\x13\n\x0bsource_rows\x18\x06 \x01(\x05\"0\n\x1a\x43ountNearDuplicatesRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"~\n\x1b\x43ountNearDuplicatesResponse\x12\x11\n\tdocuments\x18\x01 \x01(\x03\x12\x10\n\x08\x63ompared\x18\x02 \x01(\x03\x12\x17\n\x0fnear_duplicates\x18\x03 \x01(\x03\x12\x0e\n\x06groups\x18\x04 \x01(\x03\x12\x11\n\tthreshold\x18\x05 \x01(\x01\"P\n\x12PreviewRowsRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"\x8a\x01\n\x03Row\x12\x0e\n\x06row_id\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x14\n\x0c\x64ocument_ids\x18\x03 \x03(\t\x12\x0e\n\x06prompt\x18\x04 \x01(\t\x12\x12\n\ncompletion\x18\x05 \x01(\t\x12)\n\x05spans\x18\x14 \x03(\x0b\x32\x1a.tailor.api.common.v1.Span\"A\n\x13PreviewRowsResponse\x12*\n\x04rows\x18\x01 \x03(\x0b\x32\x1c.tailor.api.synthetic.v1.Row2\x9d\x03\n\x10SyntheticService\x12u\n\x0c\x42uildDataset\x12,.tailor.api.synthetic.v1.BuildDatasetRequest\x1a-.tailor.api.synthetic.v1.BuildDatasetResponse\"\x08\x8a\xb5\x18\x04\n\x02\x03\x04\x12\x94\x01\n\x13\x43ountNearDuplicates\x12\x33.tailor.api.synthetic.v1.CountNearDuplicatesRequest\x1a\x34.tailor.api.synthetic.v1.CountNearDuplicatesResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x03\x04\x05\x12\x07\x63onsole\x12{\n\x0bPreviewRows\x12+.tailor.api.synthetic.v1.PreviewRowsRequest\x1a,.tailor.api.synthetic.v1.PreviewRowsResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsoleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,21 +40,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SYNTHETICSERVICE'].methods_by_name['PreviewRows']._loaded_options = None
   _globals['_SYNTHETICSERVICE'].methods_by_name['PreviewRows']._serialized_options = b'\212\265\030\r\n\002\003\004\022\007console'
   _globals['_BUILDDATASETREQUEST']._serialized_start=138
-  _globals['_BUILDDATASETREQUEST']._serialized_end=199
-  _globals['_BUILDDATASETRESPONSE']._serialized_start=202
-  _globals['_BUILDDATASETRESPONSE']._serialized_end=371
-  _globals['_LEFTOUT']._serialized_start=374
-  _globals['_LEFTOUT']._serialized_end=502
-  _globals['_COUNTNEARDUPLICATESREQUEST']._serialized_start=504
-  _globals['_COUNTNEARDUPLICATESREQUEST']._serialized_end=552
-  _globals['_COUNTNEARDUPLICATESRESPONSE']._serialized_start=554
-  _globals['_COUNTNEARDUPLICATESRESPONSE']._serialized_end=680
-  _globals['_PREVIEWROWSREQUEST']._serialized_start=682
-  _globals['_PREVIEWROWSREQUEST']._serialized_end=762
-  _globals['_ROW']._serialized_start=765
-  _globals['_ROW']._serialized_end=903
-  _globals['_PREVIEWROWSRESPONSE']._serialized_start=905
-  _globals['_PREVIEWROWSRESPONSE']._serialized_end=970
-  _globals['_SYNTHETICSERVICE']._serialized_start=973
-  _globals['_SYNTHETICSERVICE']._serialized_end=1386
+  _globals['_BUILDDATASETREQUEST']._serialized_end=248
+  _globals['_BUILDDATASETRESPONSE']._serialized_start=251
+  _globals['_BUILDDATASETRESPONSE']._serialized_end=420
+  _globals['_LEFTOUT']._serialized_start=423
+  _globals['_LEFTOUT']._serialized_end=551
+  _globals['_COUNTNEARDUPLICATESREQUEST']._serialized_start=553
+  _globals['_COUNTNEARDUPLICATESREQUEST']._serialized_end=601
+  _globals['_COUNTNEARDUPLICATESRESPONSE']._serialized_start=603
+  _globals['_COUNTNEARDUPLICATESRESPONSE']._serialized_end=729
+  _globals['_PREVIEWROWSREQUEST']._serialized_start=731
+  _globals['_PREVIEWROWSREQUEST']._serialized_end=811
+  _globals['_ROW']._serialized_start=814
+  _globals['_ROW']._serialized_end=952
+  _globals['_PREVIEWROWSRESPONSE']._serialized_start=954
+  _globals['_PREVIEWROWSRESPONSE']._serialized_end=1019
+  _globals['_SYNTHETICSERVICE']._serialized_start=1022
+  _globals['_SYNTHETICSERVICE']._serialized_end=1435
 # @@protoc_insertion_point(module_scope)

@@ -28,19 +28,23 @@ class BuildDatasetRequest(_message.Message):
 
     SPECIALIST_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Name of the specialist."""
     request_id: _builtins.str
     """Chosen by the caller; the same id again returns the same answer."""
+    kind: _models_pb2.DatasetKind.ValueType
+    """What its rows shall be; `sft` if unspecified."""
     def __init__(
         self,
         *,
         specialist: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        kind: _models_pb2.DatasetKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "request_id", b"request_id", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -80,6 +80,13 @@ class Run(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     RECIPE_DIGEST_FIELD_NUMBER: _builtins.int
     FIRST_LOSS_FIELD_NUMBER: _builtins.int
+    PARENT_DIGEST_FIELD_NUMBER: _builtins.int
+    PREFERENCE_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id, `run_` and 32 hexadecimal digits."""
     specialist: _builtins.str
@@ -104,6 +111,14 @@ class Run(_message.Message):
     """SHA-256 of the recipe's settings."""
     first_loss: _builtins.float
     """Training loss of the first report."""
+    parent_digest: _builtins.str
+    """Adapter that its first stage starts from; empty for the base itself."""
+    preference_dataset_digest: _builtins.str
+    """Preference dataset of its stages that learn from rankings; empty where there is none, or none yet."""
+    priority: _builtins.int
+    """Which of those that wait goes first: the highest."""
+    stage: _builtins.int
+    """Stage that runs or waits now, from 0."""
     @_builtins.property
     def progress(self) -> _models_pb2.RunProgressed:
         """Last progress; absent before the first report."""
@@ -119,6 +134,18 @@ class Run(_message.Message):
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended; absent before."""
+
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunStage]:
+        """Its stages in order; one where the recipe has none."""
+
+    @_builtins.property
+    def plan(self) -> Global___RunPlan:
+        """What it was forecast to take; absent until it is planned."""
+
+    @_builtins.property
+    def report(self) -> Global___RunReport:
+        """What it took, beside the forecast; absent until it ended with an adapter."""
 
     def __init__(
         self,
@@ -139,14 +166,301 @@ class Run(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         recipe_digest: _builtins.str = ...,
         first_loss: _builtins.float = ...,
+        parent_digest: _builtins.str = ...,
+        preference_dataset_digest: _builtins.str = ...,
+        priority: _builtins.int = ...,
+        stages: _abc.Iterable[Global___RunStage] | None = ...,
+        stage: _builtins.int = ...,
+        plan: Global___RunPlan | None = ...,
+        report: Global___RunReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "plan", b"plan", "progress", b"progress", "report", b"report", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "end_time", b"end_time", "epoch", b"epoch", "first_loss", b"first_loss", "message", b"message", "progress", b"progress", "reason", b"reason", "recipe", b"recipe", "recipe_digest", b"recipe_digest", "run_id", b"run_id", "specialist", b"specialist", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "end_time", b"end_time", "epoch", b"epoch", "first_loss", b"first_loss", "message", b"message", "parent_digest", b"parent_digest", "plan", b"plan", "preference_dataset_digest", b"preference_dataset_digest", "priority", b"priority", "progress", b"progress", "reason", b"reason", "recipe", b"recipe", "recipe_digest", b"recipe_digest", "report", b"report", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "stages", b"stages", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class RunStage(_message.Message):
+    """RunStage is one method of a run, and what it made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECIPE_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    PARENT_DIGEST_FIELD_NUMBER: _builtins.int
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    recipe: _builtins.str
+    """Name of its recipe."""
+    method: _builtins.str
+    """Method: `sft`, `dpo`, `reward`, `rloo`, `grpo` or `sweep`."""
+    dataset_digest: _builtins.str
+    """Dataset that it learns from; empty while it waits for one."""
+    parent_digest: _builtins.str
+    """Adapter that it starts from; empty for the base itself, or while it is not made yet."""
+    adapter_digest: _builtins.str
+    """Adapter that it made; empty before."""
+    kind: _models_pb2.AdapterKind.ValueType
+    """What that adapter is for; unspecified before."""
+    def __init__(
+        self,
+        *,
+        recipe: _builtins.str = ...,
+        method: _builtins.str = ...,
+        dataset_digest: _builtins.str = ...,
+        parent_digest: _builtins.str = ...,
+        adapter_digest: _builtins.str = ...,
+        kind: _models_pb2.AdapterKind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "dataset_digest", b"dataset_digest", "kind", b"kind", "method", b"method", "parent_digest", b"parent_digest", "recipe", b"recipe"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunStage: _TypeAlias = RunStage  # noqa: Y015
+
+@_typing.final
+class RunPlan(_message.Message):
+    """RunPlan is a forecast: it is made from the dataset, the base's configuration, the recipe and the device, and loads no weights."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    DEVICE_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    SECONDS_FROM_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    FITS_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    NEAREST_RECIPE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """Rows to train on."""
+    tokens: _builtins.int
+    """Tokens to train on over all steps, padding there is none; for methods that generate, those that are generated too."""
+    steps: _builtins.int
+    """Optimiser steps over all stages."""
+    memory_bytes: _builtins.int
+    """Most memory at once: of the GPU where one trains, else of the process."""
+    device_memory_bytes: _builtins.int
+    """Memory of the device."""
+    device: _builtins.str
+    """What it would run on, for people, such as `2 CPU cores` or `1 x NVIDIA H100`."""
+    devices: _builtins.int
+    """Number of devices that the price is for."""
+    seconds: _builtins.float
+    """Seconds of wall time."""
+    seconds_from: _builtins.str
+    """Where the time comes from: `measured` from earlier runs like this one, or `estimated` from the device's speed."""
+    fits: _builtins.bool
+    """True where it fits the device."""
+    refusal: _builtins.str
+    """Why it does not fit, for people; empty where it does."""
+    nearest_recipe: _builtins.str
+    """Name of the nearest recipe that would fit; empty where it fits, or where none would."""
+    @_builtins.property
+    def price(self) -> Global___Price:
+        """What it costs, in `currency`."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When the plan was made."""
+
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        steps: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        device_memory_bytes: _builtins.int = ...,
+        device: _builtins.str = ...,
+        devices: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        seconds_from: _builtins.str = ...,
+        price: Global___Price | None = ...,
+        fits: _builtins.bool = ...,
+        refusal: _builtins.str = ...,
+        nearest_recipe: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "device", b"device", "device_memory_bytes", b"device_memory_bytes", "devices", b"devices", "fits", b"fits", "memory_bytes", b"memory_bytes", "nearest_recipe", b"nearest_recipe", "price", b"price", "refusal", b"refusal", "rows", b"rows", "seconds", b"seconds", "seconds_from", b"seconds_from", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunPlan: _TypeAlias = RunPlan  # noqa: Y015
+
+@_typing.final
+class Price(_message.Message):
+    """Price is a sum with its parts, by the installation's rates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    COMPUTE_FIELD_NUMBER: _builtins.int
+    TEACHER_FIELD_NUMBER: _builtins.int
+    ANNOTATION_FIELD_NUMBER: _builtins.int
+    currency: _builtins.str
+    """ISO 4217 code, such as `EUR`."""
+    total: _builtins.float
+    """The sum."""
+    compute: _builtins.float
+    """Hours of devices."""
+    teacher: _builtins.float
+    """Tokens of the teacher model that made rows of the datasets."""
+    annotation: _builtins.float
+    """Human judgements that the preference dataset rests on."""
+    def __init__(
+        self,
+        *,
+        currency: _builtins.str = ...,
+        total: _builtins.float = ...,
+        compute: _builtins.float = ...,
+        teacher: _builtins.float = ...,
+        annotation: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotation", b"annotation", "compute", b"compute", "currency", b"currency", "teacher", b"teacher", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Price: _TypeAlias = Price  # noqa: Y015
+
+@_typing.final
+class RunReport(_message.Message):
+    """RunReport is what a run took, beside its plan."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    MEMORY_ERROR_FIELD_NUMBER: _builtins.int
+    SECONDS_ERROR_FIELD_NUMBER: _builtins.int
+    TOKENS_ERROR_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """Rows that it trained on."""
+    tokens: _builtins.int
+    """Tokens that it trained on."""
+    steps: _builtins.int
+    """Optimiser steps."""
+    memory_bytes: _builtins.int
+    """Most memory at once."""
+    seconds: _builtins.float
+    """Seconds of wall time over all its workers, without waiting."""
+    memory_error: _builtins.float
+    """The forecast memory over what was used, less 1: 0.1 is ten percent too much."""
+    seconds_error: _builtins.float
+    """The forecast time over what was used, less 1."""
+    tokens_error: _builtins.float
+    """The forecast tokens over what was used, less 1."""
+    @_builtins.property
+    def price(self) -> Global___Price:
+        """What it cost."""
+
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        steps: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        price: Global___Price | None = ...,
+        memory_error: _builtins.float = ...,
+        seconds_error: _builtins.float = ...,
+        tokens_error: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "memory_error", b"memory_error", "price", b"price", "rows", b"rows", "seconds", b"seconds", "seconds_error", b"seconds_error", "steps", b"steps", "tokens", b"tokens", "tokens_error", b"tokens_error"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunReport: _TypeAlias = RunReport  # noqa: Y015
+
+@_typing.final
+class PlanRunRequest(_message.Message):
+    """PlanRunRequest names what would be trained."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    PARENT_DIGEST_FIELD_NUMBER: _builtins.int
+    PREFERENCE_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Specialist that it would train."""
+    dataset_digest: _builtins.str
+    """Dataset to train on."""
+    base: _builtins.str
+    """Name of a base in the models bucket."""
+    recipe: _builtins.str
+    """Name of a recipe of the installation."""
+    parent_digest: _builtins.str
+    """Adapter to start from; empty for the base itself."""
+    preference_dataset_digest: _builtins.str
+    """Preference dataset of stages that learn from rankings, where `dataset_digest` is of kind `sft`."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        dataset_digest: _builtins.str = ...,
+        base: _builtins.str = ...,
+        recipe: _builtins.str = ...,
+        parent_digest: _builtins.str = ...,
+        preference_dataset_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "dataset_digest", b"dataset_digest", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "recipe", b"recipe", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRunRequest: _TypeAlias = PlanRunRequest  # noqa: Y015
+
+@_typing.final
+class PlanRunResponse(_message.Message):
+    """PlanRunResponse holds the plan."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def plan(self) -> Global___RunPlan:
+        """The plan."""
+
+    def __init__(
+        self,
+        *,
+        plan: Global___RunPlan | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRunResponse: _TypeAlias = PlanRunResponse  # noqa: Y015
 
 @_typing.final
 class CreateRunRequest(_message.Message):
@@ -159,6 +473,9 @@ class CreateRunRequest(_message.Message):
     BASE_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PARENT_DIGEST_FIELD_NUMBER: _builtins.int
+    PREFERENCE_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Specialist that it trains."""
     dataset_digest: _builtins.str
@@ -169,6 +486,12 @@ class CreateRunRequest(_message.Message):
     """Name of a recipe of the installation."""
     request_id: _builtins.str
     """Chosen by the caller; the same id again returns the same answer."""
+    parent_digest: _builtins.str
+    """Adapter to start from; empty for the base itself."""
+    preference_dataset_digest: _builtins.str
+    """Preference dataset of stages that learn from rankings, where `dataset_digest` is of kind `sft`; empty to wait for the next one."""
+    priority: _builtins.int
+    """Which of those that wait goes first: the highest; from -100 to 100."""
     def __init__(
         self,
         *,
@@ -177,10 +500,13 @@ class CreateRunRequest(_message.Message):
         base: _builtins.str = ...,
         recipe: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        parent_digest: _builtins.str = ...,
+        preference_dataset_digest: _builtins.str = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "dataset_digest", b"dataset_digest", "recipe", b"recipe", "request_id", b"request_id", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "dataset_digest", b"dataset_digest", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "priority", b"priority", "recipe", b"recipe", "request_id", b"request_id", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -343,22 +669,64 @@ class WatchRunResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
+    LOG_LINES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> Global___Run:
         """The run as it stands."""
+
+    @_builtins.property
+    def log_lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogLine]:
+        """Lines of its workers' logs since the last message."""
 
     def __init__(
         self,
         *,
         run: Global___Run | None = ...,
+        log_lines: _abc.Iterable[Global___LogLine] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_lines", b"log_lines", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchRunResponse: _TypeAlias = WatchRunResponse  # noqa: Y015
+
+@_typing.final
+class LogLine(_message.Message):
+    """LogLine is one line of a worker's log. It holds no text of a document."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    level: _builtins.str
+    """`info`, `warning` or `error`."""
+    message: _builtins.str
+    """The event and its fields, such as `checkpoint stored step=20`."""
+    epoch: _builtins.int
+    """Lease epoch of the worker."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was written."""
+
+    def __init__(
+        self,
+        *,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        level: _builtins.str = ...,
+        message: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "epoch", b"epoch", "level", b"level", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogLine: _TypeAlias = LogLine  # noqa: Y015
 
 @_typing.final
 class CancelRunRequest(_message.Message):
@@ -418,6 +786,7 @@ class ReportProgressRequest(_message.Message):
     TRAINED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
+    LOG_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id of the run."""
     epoch: _builtins.int
@@ -438,6 +807,10 @@ class ReportProgressRequest(_message.Message):
     def heartbeat(self) -> Global___Heartbeat:
         """Still alive, nothing new."""
 
+    @_builtins.property
+    def log(self) -> Global___LogLines:
+        """Lines of its log."""
+
     def __init__(
         self,
         *,
@@ -447,16 +820,41 @@ class ReportProgressRequest(_message.Message):
         trained: _models_pb2.AdapterTrained | None = ...,
         failed: _models_pb2.RunFailed | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
+        log: Global___LogLines | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "heartbeat", b"heartbeat", "progress", b"progress", "report", b"report", "trained", b"trained"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "heartbeat", b"heartbeat", "log", b"log", "progress", b"progress", "report", b"report", "trained", b"trained"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "failed", b"failed", "heartbeat", b"heartbeat", "progress", b"progress", "report", b"report", "run_id", b"run_id", "trained", b"trained"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "failed", b"failed", "heartbeat", b"heartbeat", "log", b"log", "progress", b"progress", "report", b"report", "run_id", b"run_id", "trained", b"trained"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["progress", "trained", "failed", "heartbeat"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["progress", "trained", "failed", "heartbeat", "log"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 
 Global___ReportProgressRequest: _TypeAlias = ReportProgressRequest  # noqa: Y015
+
+@_typing.final
+class LogLines(_message.Message):
+    """LogLines are lines of a worker's log, at most 100 at once, of at most 1,000 characters each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogLine]:
+        """In order."""
+
+    def __init__(
+        self,
+        *,
+        lines: _abc.Iterable[Global___LogLine] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogLines: _TypeAlias = LogLines  # noqa: Y015
 
 @_typing.final
 class Heartbeat(_message.Message):
@@ -552,7 +950,9 @@ class AddBaseRequest(_message.Message):
     name: _builtins.str
     """Name to give it, a slug."""
     source: _builtins.str
-    """`wheel:PACKAGE`, `path:/DIRECTORY` (on the training host) or `hub:OWNER/NAME[@REVISION]`."""
+    """`wheel:PACKAGE`, `path:/DIRECTORY` (on the training host), `hub:OWNER/NAME[@REVISION]`, or `adapter:DIGEST`: that adapter's base with
+    its weights merged in, or the full weights that a run made.
+    """
     def __init__(
         self,
         *,

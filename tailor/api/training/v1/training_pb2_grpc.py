@@ -40,6 +40,11 @@ class TrainingServiceStub:
                 request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CreateRunRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CreateRunResponse.FromString,
                 _registered_method=True)
+        self.PlanRun = channel.unary_unary(
+                '/tailor.api.training.v1.TrainingService/PlanRun',
+                request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.PlanRunRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.PlanRunResponse.FromString,
+                _registered_method=True)
         self.GetRun = channel.unary_unary(
                 '/tailor.api.training.v1.TrainingService/GetRun',
                 request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.GetRunRequest.SerializeToString,
@@ -82,8 +87,17 @@ class TrainingServiceServicer:
     """
 
     def CreateRun(self, request, context):
-        """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for a wrong recipe, NOT_FOUND for an unknown dataset or base.
-        The same specialist, dataset, recipe and base return the run that exists.
+        """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for a wrong recipe, NOT_FOUND for an unknown dataset, base or parent,
+        FAILED_PRECONDITION (DOES_NOT_FIT) for what does not fit the device, with the nearest recipe that would.
+        The same specialist, datasets, recipe, base and parent return the run that exists.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanRun(self, request, context):
+        """PlanRun says what a run would take, before anything is loaded, and keeps the answer: the run of the same key finds it again. What does
+        not fit is answered too, with the nearest recipe that would. Errors as in CreateRun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,6 +160,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.CreateRun,
                     request_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CreateRunRequest.FromString,
                     response_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CreateRunResponse.SerializeToString,
+            ),
+            'PlanRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanRun,
+                    request_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.PlanRunRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.PlanRunResponse.SerializeToString,
             ),
             'GetRun': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRun,
@@ -211,6 +230,33 @@ class TrainingService:
             '/tailor.api.training.v1.TrainingService/CreateRun',
             tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CreateRunRequest.SerializeToString,
             tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CreateRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.training.v1.TrainingService/PlanRun',
+            tailor_dot_api_dot_training_dot_v1_dot_training__pb2.PlanRunRequest.SerializeToString,
+            tailor_dot_api_dot_training_dot_v1_dot_training__pb2.PlanRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

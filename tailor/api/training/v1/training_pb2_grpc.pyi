@@ -34,8 +34,13 @@ class TrainingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TrainingServiceAsyncStub: ...
     CreateRun: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateRunRequest, _training_pb2.CreateRunResponse]
-    """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for a wrong recipe, NOT_FOUND for an unknown dataset or base.
-    The same specialist, dataset, recipe and base return the run that exists.
+    """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for a wrong recipe, NOT_FOUND for an unknown dataset, base or parent,
+    FAILED_PRECONDITION (DOES_NOT_FIT) for what does not fit the device, with the nearest recipe that would.
+    The same specialist, datasets, recipe, base and parent return the run that exists.
+    """
+    PlanRun: _grpc.UnaryUnaryMultiCallable[_training_pb2.PlanRunRequest, _training_pb2.PlanRunResponse]
+    """PlanRun says what a run would take, before anything is loaded, and keeps the answer: the run of the same key finds it again. What does
+    not fit is answered too, with the nearest recipe that would. Errors as in CreateRun.
     """
     GetRun: _grpc.UnaryUnaryMultiCallable[_training_pb2.GetRunRequest, _training_pb2.GetRunResponse]
     """GetRun returns one run. NOT_FOUND for an unknown id."""
@@ -60,8 +65,13 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateRun: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateRunRequest, _training_pb2.CreateRunResponse]  # type: ignore[assignment]
-    """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for a wrong recipe, NOT_FOUND for an unknown dataset or base.
-    The same specialist, dataset, recipe and base return the run that exists.
+    """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for a wrong recipe, NOT_FOUND for an unknown dataset, base or parent,
+    FAILED_PRECONDITION (DOES_NOT_FIT) for what does not fit the device, with the nearest recipe that would.
+    The same specialist, datasets, recipe, base and parent return the run that exists.
+    """
+    PlanRun: _aio.UnaryUnaryMultiCallable[_training_pb2.PlanRunRequest, _training_pb2.PlanRunResponse]  # type: ignore[assignment]
+    """PlanRun says what a run would take, before anything is loaded, and keeps the answer: the run of the same key finds it again. What does
+    not fit is answered too, with the nearest recipe that would. Errors as in CreateRun.
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_training_pb2.GetRunRequest, _training_pb2.GetRunResponse]  # type: ignore[assignment]
     """GetRun returns one run. NOT_FOUND for an unknown id."""
@@ -89,8 +99,19 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.CreateRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.CreateRunResponse, _abc.Awaitable[_training_pb2.CreateRunResponse]]:
-        """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for a wrong recipe, NOT_FOUND for an unknown dataset or base.
-        The same specialist, dataset, recipe and base return the run that exists.
+        """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for a wrong recipe, NOT_FOUND for an unknown dataset, base or parent,
+        FAILED_PRECONDITION (DOES_NOT_FIT) for what does not fit the device, with the nearest recipe that would.
+        The same specialist, datasets, recipe, base and parent return the run that exists.
+        """
+
+    @_abc_1.abstractmethod
+    def PlanRun(
+        self,
+        request: _training_pb2.PlanRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_training_pb2.PlanRunResponse, _abc.Awaitable[_training_pb2.PlanRunResponse]]:
+        """PlanRun says what a run would take, before anything is loaded, and keeps the answer: the run of the same key finds it again. What does
+        not fit is answered too, with the nearest recipe that would. Errors as in CreateRun.
         """
 
     @_abc_1.abstractmethod
