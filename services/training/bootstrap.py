@@ -10,16 +10,20 @@ from sqlalchemy import Engine
 from services.training import handlers
 from services.training.adapters import tables
 from services.training.adapters.bases import StoredBases
-from services.training.adapters.datasets import StoredDatasets
+from services.training.adapters.datasets import StoredAdapters, StoredDatasets
+from services.training.adapters.row_count import RowCount
 from services.training.adapters.sql import SqlRuns
 from services.training.adapters.subprocess_launcher import SubprocessLauncher
 from services.training.consumers import Consumers
 from services.training.domain import Bases, Launcher
 from services.training.erasures import Eraser
 from services.training.handlers import Context
+from services.training.plans import Rates
+from services.training.preparation import Preparer
 from services.training.rpc import TrainingServicer
 from services.training.settings import Settings
 from services.training.supervisor import Supervisor
+from services.training.waiting import Limits
 from tailor.api.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
 from tailor.errors import TailorError
 from tailor.events.consumer import Consumer
@@ -58,7 +62,16 @@ def build(runtime: Runtime, settings: Settings) -> None:
     store = S3Store.from_settings(settings)
     outbox = Outbox(engine, tables.outbox, producer)
     runs, bases = SqlRuns(engine, outbox), StoredBases(store, settings.data_dir / "bases")
-    context = Context(runs, bases, StoredDatasets(store), settings.recipes_dir, _now)
+    context = Context(
+        runs,
+        bases,
+        StoredDatasets(store),
+        StoredAdapters(store),
+        RowCount(store, _now),
+        settings.recipes_dir,
+        _rates(settings),
+        _now,
+    )
     runtime.wait_for("object store", bases.list)
     launcher = _launcher(settings)
     runtime.on_stop(launcher.stop_all)
@@ -72,7 +85,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
     }
     consumer = Consumer(settings, service=NAME, topics=topics, producer=producer)
     runtime.spawn("consumer", consumer.run)
-    supervisor = Supervisor(runs, bases, launcher, _now)
+    runtime.spawn("preparer", Preparer(context).run)
+    supervisor = Supervisor(runs, launcher, _limits(settings), _now)
     supervisor.adopt()
     runtime.spawn("supervisor", supervisor.run)
     if settings.default_base and settings.default_base_source:
@@ -83,6 +97,20 @@ def build(runtime: Runtime, settings: Settings) -> None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _limits(settings: Settings) -> Limits:
+    admitted_elsewhere = settings.launcher == "kubernetes" and bool(settings.kubernetes_queue)
+    return Limits(None if admitted_elsewhere else settings.max_runs, settings.max_runs_per_specialist)
+
+
+def _rates(settings: Settings) -> Rates:
+    return Rates(
+        settings.price_currency,
+        settings.price_per_device_hour,
+        settings.price_per_million_teacher_tokens,
+        settings.price_per_judgement,
+    )
 
 
 def _database(runtime: Runtime, settings: Settings) -> Engine:

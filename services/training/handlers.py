@@ -1,40 +1,25 @@
-"""What training does on each command and event."""
+"""What training does on each command and on each dataset; `reporting.py` has the worker's words."""
 
 import re
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from services.training.domain import (
-    Base,
-    Bases,
-    Datasets,
-    Failure,
-    Progress,
-    Run,
-    RunKey,
-    Runs,
-    RunState,
-    Trained,
-    Unit,
-    advance,
-    cancel,
-    due_for_event,
-    fail,
-    renew,
-    succeed,
-)
-from services.training.recipe import Recipe, load_recipe
-from tailor.errors import InvalidArgument, NotFound, TailorError
+from services.training.domain import POLICY, PREFERENCE, REWARD, Base, Bases, Dataset, Failure, Run
+from services.training.life import cancel, fail, given_rankings, newest, planned
+from services.training.making import Found, Wanted, check_parent, make_run, unusable_run
+from services.training.plans import Plan, Planner, PlanRequest, Rates, priced
+from services.training.ports import Adapters, Datasets, Runs, Unit
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, TailorError
 from tailor.storage.ref import Ref
 
-# The namespace of run ids: the same key gives the same id on every replica.
-RUNS = uuid.UUID("0f3b7a52-4c0e-5d43-9a7e-6f1b2f9d3c10")
 SLUG = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 DEFAULT_PAGE = 50
 MAX_PAGE = 200
+MAX_PRIORITY = 100
+# The device may have changed since: an older plan is made again before a run is created.
+PLAN_LASTS = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -44,7 +29,10 @@ class Context:
     runs: Runs
     bases: Bases
     datasets: Datasets
+    adapters: Adapters
+    planner: Planner
     recipes: Path
+    rates: Rates
     now: Callable[[], datetime]
 
 
@@ -60,54 +48,132 @@ class Built:
     recipe: str
 
 
-def dataset_built(context: Context, built: Built) -> Run:
+def dataset_built(context: Context, built: Built) -> Run | None:
     """Queue the run that the specialist's recipe asks for; the same dataset again changes nothing.
 
-    A recipe that cannot work on it makes a run that failed, so that whoever waits for it learns why.
+    Rankings go to the runs that wait for them; else, where the specialist names a recipe for them, a run of their own stands on its newest
+    policy adapter. What cannot work makes a run that failed, so that whoever waits for it learns why.
     """
+    wanted = Wanted(built.specialist, built.digest, built.base, built.recipe)
+    if built.kind == PREFERENCE:
+        known = _give_rankings(context, built)
+        if known is not None or not built.recipe:
+            return known
+        newest_policy = context.runs.newest_adapter(built.specialist, built.base, POLICY)
+        wanted = replace(wanted, parent_digest=newest_policy)
+    dataset = Dataset(built.manifest, built.kind)
     try:
-        recipe = load_recipe(built.recipe, context.recipes)
-        _check_kind(recipe, built.kind)
-    except InvalidArgument as error:
-        return _keep(context, _new_run(context, built, "{}", f"unusable:{built.recipe}"), error)
-    return _keep(context, _new_run(context, built, recipe.to_json(), recipe.digest), None)
+        run = make_run(wanted, Found(dataset, parent=_parent(context, wanted)), context.recipes, context.now())
+    except TailorError as error:
+        if error.retryable:
+            raise
+        run = unusable_run(wanted, dataset, context.now())
+        return _keep(context, fail(run, Failure(error.reason, error.message), context.now()))
+    return _keep(context, run)
 
 
-def create_run(context: Context, specialist: str, dataset_digest: str, base: str, recipe_name: str) -> Run:
-    """Queue a run, or find the one that exists. InvalidArgument for a wrong recipe, NotFound for an unknown dataset or base."""
-    if not specialist or not dataset_digest or not base:
-        raise InvalidArgument("MISSING_FIELD", "Name the specialist, the dataset and the base.")
-    recipe = load_recipe(recipe_name, context.recipes)
-    manifest, kind = context.datasets.manifest(dataset_digest)
-    _check_kind(recipe, kind)
-    if context.bases.find(base) is None:
-        raise NotFound("NO_SUCH_BASE", f"There is no base {base!r}; add it first (`tailor models add`).", base=base)
-    built = Built(dataset_digest, specialist, kind, manifest, base, recipe_name)
-    return _keep(context, _new_run(context, built, recipe.to_json(), recipe.digest), None)
-
-
-def _check_kind(recipe: Recipe, kind: str) -> None:
-    if kind != recipe.method:
-        raise InvalidArgument(
-            "WRONG_DATASET_KIND",
-            f"The method {recipe.method!r} learns from a dataset of kind 'sft', and this one is {kind!r}.",
-            field_violations={"method": f"does not learn from {kind!r}"},
-        )
-
-
-def _new_run(context: Context, built: Built, recipe_json: str, recipe_digest: str) -> Run:
-    key = RunKey(built.specialist, built.digest, built.base, recipe_digest)
-    parts = (key.specialist, key.dataset_digest, key.base, key.recipe_digest)
-    run_id = f"run_{uuid.uuid5(RUNS, chr(31).join(parts)).hex}"
-    return Run(run_id, key, built.manifest, built.recipe, recipe_json, RunState.QUEUED, context.now())
-
-
-def _keep(context: Context, run: Run, error: TailorError | None) -> Run:
+def _give_rankings(context: Context, built: Built) -> Run | None:
+    """Give the dataset to every run of the specialist that waits for one; a run that has it, or that was made of it, if any."""
     with context.runs.unit() as unit:
-        if error is not None:
-            run = fail(run, Failure(error.reason, error.message), context.now())
+        known = unit.learning_from(built.specialist, built.digest)
+        for waiting in unit.active():
+            if waiting.key.specialist == built.specialist and waiting.lacks_rankings:
+                known.append(given_rankings(waiting, built.manifest))
+                unit.save(known[-1])
+    # A run that somebody made of the dataset by another recipe does not stand for the specialist's own.
+    return next((run for run in known if run.key.dataset_digest != built.digest or run.recipe == built.recipe), None)
+
+
+def create_run(context: Context, wanted: Wanted) -> Run:
+    """Queue a run, or find the one that exists.
+
+    InvalidArgument for what is wrong, NotFound for an unknown dataset, base or parent, FailedPrecondition (DOES_NOT_FIT, WRONG_PARENT,
+    NO_REWARD_ADAPTER) for what could not work. Plans first, which may take seconds.
+    """
+    run, base = _asked_for(context, wanted)
+    existing = context.runs.find(run.run_id)
+    if existing is not None:
+        return existing
+    if any(stage.wants_reward for stage in run.stages) and not any(stage.kind == REWARD for stage in run.stages):
+        find_reward(context, run)
+    plan = context.runs.plan(run.run_id)
+    if plan is None or not plan.fits or context.now() - plan.create_time > PLAN_LASTS:
+        plan = make_plan(context, run, base)
+    if not plan.fits:
+        failure = does_not_fit(plan)
+        raise FailedPrecondition(failure.reason, failure.message, nearest_recipe=plan.nearest_recipe)
+    return _keep(context, planned(run, plan, base.digest))
+
+
+def plan_run(context: Context, wanted: Wanted) -> Plan:
+    """What a run would take, kept for the run of the same key. Errors as in `create_run`, but that it does not fit is an answer."""
+    run, base = _asked_for(context, wanted)
+    plan = make_plan(context, run, base)
+    with context.runs.unit() as unit:
+        unit.keep_plan(run.run_id, plan)
+    return plan
+
+
+def _asked_for(context: Context, wanted: Wanted) -> tuple[Run, Base]:
+    if not wanted.specialist or not wanted.dataset_digest or not wanted.base:
+        raise InvalidArgument("MISSING_FIELD", "Name the specialist, the dataset and the base.")
+    if abs(wanted.priority) > MAX_PRIORITY:
+        raise InvalidArgument(
+            "BAD_PRIORITY", "A priority is from -100 to 100.", field_violations={"priority": "beyond"}
+        )
+    base = context.bases.find(wanted.base)
+    if base is None:
+        name = wanted.base
+        raise NotFound("NO_SUCH_BASE", f"There is no base {name!r}; add it first (`tailor models add`).", base=name)
+    preferred = wanted.preference_dataset_digest
+    found = Found(
+        context.datasets.find(wanted.dataset_digest),
+        context.datasets.find(preferred) if preferred else None,
+        _parent(context, wanted),
+    )
+    return make_run(wanted, found, context.recipes, context.now()), base
+
+
+def _parent(context: Context, wanted: Wanted) -> Ref | None:
+    if not wanted.parent_digest:
+        return None
+    parent = context.adapters.find(wanted.parent_digest)
+    check_parent(wanted, parent)
+    return parent.manifest
+
+
+def make_plan(context: Context, run: Run, base: Base) -> Plan:
+    """The forecast with its price; outside every transaction. May raise what the planner and the store raise."""
+    plan = context.planner.plan(PlanRequest(run.key.specialist, base, run.stages, run.parent))
+    return priced(plan, context.rates, [context.datasets.find(digest) for digest in run.datasets])
+
+
+def does_not_fit(plan: Plan) -> Failure:
+    """Why a run is refused, with the nearest recipe that would fit."""
+    nearest = f" The nearest recipe that would fit is {plan.nearest_recipe!r}." if plan.nearest_recipe else ""
+    return Failure("DOES_NOT_FIT", f"{plan.refusal}{nearest}")
+
+
+def find_reward(context: Context, run: Run) -> Ref:
+    """The reward adapter of the present stage: the run's own, else the newest of the specialist on the base.
+
+    FailedPrecondition (NO_REWARD_ADAPTER) where there is none.
+    """
+    own = newest(run.stages, REWARD)
+    digest = context.runs.newest_adapter(run.key.specialist, run.key.base, REWARD)
+    if own is None and not digest:
+        raise FailedPrecondition(
+            "NO_REWARD_ADAPTER",
+            f"A reward of kind 'model' needs a reward adapter of {run.key.specialist!r} on {run.key.base!r}: run a recipe of method "
+            "'reward' first, or put it before this one as a stage.",
+        )
+    return own or context.adapters.find(digest).manifest
+
+
+def _keep(context: Context, run: Run) -> Run:
+    with context.runs.unit() as unit:
         if unit.add(run):
-            if error is not None:
+            if run.state.ended:
                 unit.state_failure(run)
             return run
         existing = unit.get(run.run_id)
@@ -145,72 +211,14 @@ def _from_token(token: str) -> tuple[datetime, str] | None:
 def cancel_run(context: Context, run_id: str) -> Run:
     """End a run; its worker learns it with its next report, and the supervisor stops it."""
     with context.runs.unit() as unit:
-        run = cancel(_locked(unit, run_id), context.now())
+        run = cancel(locked(unit, run_id), context.now())
         unit.save(run)
         unit.state_failure(run)
     return run
 
 
-def heartbeat(context: Context, run_id: str, epoch: int) -> bool:
-    """Renew a lease; True where the worker must stop."""
-    with context.runs.unit() as unit:
-        run = _locked(unit, run_id)
-        if _told_to_stop(run, epoch):
-            return True
-        unit.save(renew(run, epoch, context.now()))
-    return False
-
-
-def report_progress(context: Context, run_id: str, epoch: int, progress: Progress) -> bool:
-    """Keep a report and renew the lease; True where the worker must stop."""
-    now = context.now()
-    with context.runs.unit() as unit:
-        run = _locked(unit, run_id)
-        if _told_to_stop(run, epoch):
-            return True
-        stated = due_for_event(run, progress, now)
-        run = advance(renew(run, epoch, now), progress)
-        unit.add_report(run, progress)
-        if stated:
-            unit.state_progress(run, progress)
-            run = replace(run, last_event=now)
-        unit.save(run)
-    return False
-
-
-def report_trained(context: Context, run_id: str, epoch: int, trained: Trained) -> bool:
-    """End the run with its adapter, and state it. The same report again changes nothing."""
-    with context.runs.unit() as unit:
-        run = _locked(unit, run_id)
-        if _told_to_stop(run, epoch):
-            return True
-        if run.state is RunState.SUCCEEDED and run.epoch == epoch and run.adapter_digest == trained.digest:
-            return False
-        run = succeed(renew(run, epoch, context.now()), trained, context.now())
-        unit.save(run)
-        unit.state_adapter(run, trained)
-    return False
-
-
-def report_failed(context: Context, run_id: str, epoch: int, failure: Failure) -> bool:
-    """End a run that cannot succeed, and state it. The same report again changes nothing."""
-    with context.runs.unit() as unit:
-        run = _locked(unit, run_id)
-        if _told_to_stop(run, epoch):
-            return True
-        if run.state is RunState.FAILED and run.epoch == epoch:
-            return False
-        run = fail(renew(run, epoch, context.now()), failure, context.now())
-        unit.save(run)
-        unit.state_failure(run)
-    return False
-
-
-def _told_to_stop(run: Run, epoch: int) -> bool:
-    return run.state is RunState.CANCELLED and run.epoch == epoch
-
-
-def _locked(unit: Unit, run_id: str) -> Run:
+def locked(unit: Unit, run_id: str) -> Run:
+    """The run, locked; NotFound (NO_SUCH_RUN)."""
     run = unit.get(run_id)
     if run is None:
         raise NotFound("NO_SUCH_RUN", "There is no such run.", run_id=run_id)

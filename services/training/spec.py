@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from services.training.domain import Job
+from tailor.errors import FailedPrecondition
 from tailor.storage.ref import Ref
 
 
@@ -30,20 +31,26 @@ class WorkerSpec:
 
 
 def to_json(job: Job) -> str:
-    """The job as its worker reads it."""
-    run = job.run
+    """The job as its worker reads it. The stage must have its dataset."""
+    run, stage = job.run, job.run.current
+    if stage.dataset is None:
+        raise FailedPrecondition("NO_DATASET", "The stage has no dataset yet.", run_id=run.run_id)
     spec = WorkerSpec(
         run_id=run.run_id,
         epoch=run.epoch,
         specialist=run.key.specialist,
-        dataset_digest=run.key.dataset_digest,
-        dataset_manifest=run.dataset_manifest,
+        dataset_digest=stage.dataset.sha256,
+        dataset_manifest=stage.dataset,
         base=run.key.base,
         base_digest=job.base_digest,
-        recipe=run.recipe,
-        recipe_json=run.recipe_json,
+        recipe=stage.recipe,
+        recipe_json=stage.recipe_json,
         first_loss=run.first_loss,
         start_time=run.start_time.isoformat() if run.start_time else "",
+        stage=run.stage,
+        stages=len(run.stages),
+        parent=stage.parent,
+        reward=stage.reward,
     )
     return json.dumps(asdict(spec))
 

@@ -1,45 +1,37 @@
-"""Keeps one run going: starts a worker for what is queued, and another one where a worker was lost."""
+"""Keeps runs going: starts workers for what is queued, and other ones where workers were lost."""
 
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from services.training.domain import (
-    LEASE,
-    RETRIABLE_EXIT,
-    START_LEASE,
-    Bases,
-    Failure,
-    Job,
-    Launcher,
-    Run,
-    Runs,
-    RunState,
-    Unit,
-    hold,
-    lose_worker,
-    start,
-    wait_for,
-    yield_place,
-)
+from services.training.domain import RETRIABLE_EXIT, Failure, Job, Launcher, Run, RunState, Worker
+from services.training.life import LEASE, START_LEASE, hold, lose_worker, start, wait_for, yield_place
+from services.training.ports import Runs, Unit
+from services.training.waiting import Limits, Queue
 from tailor.errors import TailorError
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
 INTERVAL_SECONDS = 0.5
+# A worker that was told to end saves first, and is killed after half a minute; one that is not heard of then is gone.
+WORKER_ENDS = timedelta(seconds=60)
 
 
 class Supervisor:
-    """Looks at the runs every half second. A restarted service finds a live worker by its lease, and leaves it be."""
+    """Looks at the runs every half second. A restarted service finds a live worker by its lease, and leaves it be.
 
-    def __init__(self, runs: Runs, bases: Bases, launcher: Launcher, now: Callable[[], datetime]) -> None:
+    Several of them may look at one database: what one changes it has locked, and looked at again. Launchers are asked outside of
+    transactions.
+    """
+
+    def __init__(self, runs: Runs, launcher: Launcher, limits: Limits, now: Callable[[], datetime]) -> None:
         self._runs = runs
-        self._bases = bases
         self._launcher = launcher
+        self._limits = limits
         self._now = now
-        self._started: set[tuple[str, int]] = set()
+        self._stopped: set[Worker] = set()
 
     def run(self, stop: threading.Event) -> None:
         """Supervise until told to stop; a lost store or database only delays it."""
@@ -61,84 +53,97 @@ class Supervisor:
 
     def tick(self) -> None:
         """Look once."""
-        with self._runs.unit() as unit:
-            active = unit.active()
-            for run in active:
-                self._look_after(unit, run)
-        self._stop_leftovers({(run.run_id, run.epoch) for run in active if run.state is RunState.RUNNING})
-        job = self._next_job()
-        if job is not None:
+        for run in self._runs.active():
+            if run.state is RunState.RUNNING:
+                self._look_after(run)
+        self._stop_leftovers()
+        for job in self._next_jobs():
             self._launch(job)
 
-    def _look_after(self, unit: Unit, run: Run) -> None:
-        if run.state is not RunState.RUNNING:
-            return
+    def _look_after(self, run: Run) -> None:
         code = self._launcher.exit_code(run.run_id, run.epoch)
         if code == RETRIABLE_EXIT:
-            self._change(unit, run, yield_place(run, self._now()))
+            self._change(run, lambda held: yield_place(held, self._now()))
         elif code is not None:
             log.warning("worker ended", run_id=run.run_id, epoch=run.epoch, exit_code=code)
-            self._change(unit, run, lose_worker(run, "WORKER_DIED", self._now()))
+            self._change(run, lambda held: lose_worker(held, "WORKER_DIED", self._now()))
         elif not run.lease_lost(self._now()):
             return
         elif self._launcher.waits(run.run_id, run.epoch):
-            unit.save(hold(run, self._now()))
+            self._change(run, lambda held: hold(held, self._now()))
         else:
             log.warning("worker silent", run_id=run.run_id, epoch=run.epoch)
-            self._change(unit, run, lose_worker(run, "WORKER_SILENT", self._now()))
+            self._change(run, self._silenced)
 
-    def _change(self, unit: Unit, old: Run, new: Run) -> None:
-        self._started.add((old.run_id, old.epoch))
-        unit.save(new)
-        if new.state is RunState.FAILED:
-            unit.state_failure(new)
+    def _silenced(self, run: Run) -> Run:
+        # It may have been heard just now.
+        return lose_worker(run, "WORKER_SILENT", self._now()) if run.lease_lost(self._now()) else run
 
-    def _stop_leftovers(self, running: set[tuple[str, int]]) -> None:
-        """Whoever no longer holds a lease must end: cancelled runs, old epochs. `running` was read before this look."""
-        for run_id, epoch in [worker for worker in self._started if worker not in running]:
-            if self._tidies_up(run_id, epoch):
-                continue
-            self._launcher.stop(run_id, epoch)
-            self._started.discard((run_id, epoch))
-
-    def _tidies_up(self, run_id: str, epoch: int) -> bool:
-        """True while a worker that succeeded, moments ago, removes its checkpoints."""
-        run = self._runs.find(run_id)
-        if run is None or run.state is not RunState.SUCCEEDED or run.epoch != epoch or run.end_time is None:
-            return False
-        recent = self._now() - run.end_time < LEASE
-        return recent and self._launcher.exit_code(run_id, epoch) is None
-
-    def _next_job(self) -> Job | None:
+    def _change(self, seen: Run, change: Callable[[Run], Run]) -> None:
+        """Change the run, unless its worker has reported an end, or another service was quicker."""
         with self._runs.unit() as unit:
-            active = unit.active()
-            if any(run.state is RunState.RUNNING for run in active):
-                return None
-            for run in active:
-                if not run.due(self._now()):
-                    continue
-                base = self._bases.find(run.key.base)
-                if base is None:
-                    unit.save(
-                        wait_for(
-                            run, Failure("WAITS_FOR_BASE", "Its base is not in the models bucket yet."), self._now()
-                        )
-                    )
+            held = unit.get(seen.run_id)
+            if held is None or held.state is not RunState.RUNNING or held.epoch != seen.epoch:
+                return
+            changed = change(held)
+            unit.save(changed)
+            if changed.state is RunState.FAILED:
+                unit.state_failure(changed)
+
+    def _stop_leftovers(self) -> None:
+        """Whoever no longer holds a lease must end: cancelled runs, old epochs; also where the service was restarted meanwhile."""
+        for worker in self._runs.workers():
+            run = self._runs.find(worker.run_id)
+            if run is None or (run.state is RunState.RUNNING and run.epoch == worker.epoch):
+                continue
+            ended = self._launcher.exit_code(worker.run_id, worker.epoch) is not None
+            stop_time = worker.stop_time or self._now()
+            if ended or self._now() - stop_time > WORKER_ENDS:
+                self._stopped.discard(replace(worker, stop_time=None))
+                with self._runs.unit() as unit:
+                    unit.drop_worker(worker)
+            else:
+                self._stop(run, worker, stop_time)
+
+    def _stop(self, run: Run, worker: Worker, stop_time: datetime) -> None:
+        if worker.stop_time is None:
+            with self._runs.unit() as unit:
+                unit.save_worker(replace(worker, stop_time=stop_time))
+        known = replace(worker, stop_time=None)
+        # A worker that made its adapter, moments ago, removes its checkpoints.
+        tidies_up = run.made_under(worker.epoch) and self._now() - stop_time < LEASE
+        if known not in self._stopped and not tidies_up:
+            self._launcher.stop(worker.run_id, worker.epoch)
+            self._stopped.add(known)
+
+    def _next_jobs(self) -> list[Job]:
+        """Start the leases of those that go next, and say of the others what they wait for."""
+        jobs = []
+        busy = {(worker.run_id, worker.epoch) for worker in self._runs.workers()}
+        with self._runs.unit() as unit:
+            queue = Queue(unit.active(), self._limits, busy, self._now())
+            for run in queue.queued:
+                failure = queue.take(run)
+                if failure is not None:
+                    _say(unit, run, failure)
                     continue
                 started = start(run, self._now())
                 unit.save(started)
-                return Job(started, base.digest)
-        return None
+                unit.save_worker(Worker(started.run_id, started.epoch))
+                jobs.append(Job(started, started.base_digest))
+        return jobs
 
     def _launch(self, job: Job) -> None:
         # The lease is committed first: whoever reads the runs from now on knows that this epoch may live.
         log.info("worker starts", run_id=job.run.run_id, epoch=job.run.epoch, lease_seconds=START_LEASE.seconds)
-        self._started.add((job.run.run_id, job.run.epoch))
         try:
             self._launcher.start(job)
         except TailorError as error:
             log.warning("worker not started", run_id=job.run.run_id, reason=error.reason)
-            with self._runs.unit() as unit:
-                run = unit.get(job.run.run_id)
-                if run is not None and run.state is RunState.RUNNING and run.epoch == job.run.epoch:
-                    self._change(unit, run, lose_worker(run, error.reason, self._now()))
+            reason = error.reason
+            self._change(job.run, lambda held: lose_worker(held, reason, self._now()))
+
+
+def _say(unit: Unit, run: Run, failure: Failure) -> None:
+    if (run.reason, run.message) != (failure.reason, failure.message):
+        unit.save(wait_for(run, failure, run.not_before))

@@ -19,7 +19,7 @@ from services.training.consumers import Consumers
 from services.training.handlers import Context
 from services.training.recipe import FOLDER
 from services.training.rpc import TrainingServicer
-from services.training.supervisor import Supervisor
+from services.training.waiting import Limits
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
@@ -29,7 +29,17 @@ from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import connect, migrate
-from tests.unit.training.fakes import BASE, FakeBases, FakeDatasets, FakeLauncher
+from tailor.storage.ref import Ref
+from tests.unit.training.fakes import (
+    BASE,
+    RATES,
+    FakeAdapters,
+    FakeBases,
+    FakeDatasets,
+    FakeLauncher,
+    FakePlanner,
+    PreparingSupervisor,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -42,11 +52,20 @@ class House:
         self.outbox = Outbox(engine, tables.outbox, self.producer)
         self.runs = SqlRuns(engine, self.outbox)
         self.launcher = FakeLauncher()
-        bases = FakeBases(BASE)
-        self.context = Context(self.runs, bases, FakeDatasets(), FOLDER, lambda: datetime.now(UTC))
+        self.planner = FakePlanner()
+        self.context = Context(
+            self.runs,
+            FakeBases(BASE),
+            FakeDatasets(),
+            FakeAdapters(),
+            self.planner,
+            FOLDER,
+            RATES,
+            lambda: datetime.now(UTC),
+        )
         self.consumers = Consumers(self.context)
         self.servicer = TrainingServicer(self.context)
-        self.supervisor = Supervisor(self.runs, bases, self.launcher, lambda: datetime.now(UTC))
+        self.supervisor = PreparingSupervisor(self.context, self.launcher, Limits())
 
     def stated(self, topic: str) -> list[Any]:
         while self.outbox.relay():
@@ -110,7 +129,11 @@ def test_run_survives_the_way_through_the_database(house: House) -> None:
     house.report(run_id, 1, progress=step(1))
     kept = handlers.get_run(house.context, run_id)
     assert kept.progress is not None
-    assert (kept.progress.step, kept.first_loss, kept.dataset_manifest.size_bytes) == (1, 3.0, 9)
+    assert (kept.progress.step, kept.first_loss, kept.current.dataset) == (
+        1,
+        3.0,
+        Ref("s3://datasets/d1/manifest.json", "d1", 9),
+    )
     assert kept.lease_expires is not None
     assert kept.lease_expires > datetime.now(UTC)
 

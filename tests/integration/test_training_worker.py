@@ -16,7 +16,7 @@ import pytest
 from pyarrow import parquet
 
 from services.training.adapters.bases import StoredBases
-from services.training.domain import RETRIABLE_EXIT, Base, Job, Run, RunKey, RunState
+from services.training.domain import RETRIABLE_EXIT, Base, Job, Run, RunKey, RunState, Stage
 from services.training.recipe import Recipe, load_recipe
 from services.training.spec import from_json, to_json
 from tailor.errors import InvalidArgument
@@ -105,7 +105,8 @@ def recipe(**changes: Any) -> Recipe:
 
 def job(house: House, chosen: Recipe, epoch: int = 1) -> Job:
     key = RunKey("reports", house.dataset.sha256, "tiny", chosen.digest)
-    run = Run("run_1", key, house.dataset, "tiny", chosen.to_json(), RunState.RUNNING, START, epoch=epoch)
+    stage = Stage("tiny", chosen.method, chosen.to_json(), "sft", house.dataset)
+    run = Run("run_1", key, "tiny", (stage,), RunState.RUNNING, START, epoch=epoch)
     return Job(replace(run, start_time=START), house.base.digest)
 
 

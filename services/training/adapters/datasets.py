@@ -1,10 +1,12 @@
-"""The datasets bucket, as far as training looks into it."""
+"""The datasets and models buckets, as far as training looks into them."""
 
 import hashlib
 import json
+from typing import Any
 
+from services.training.domain import Adapter, Dataset
 from tailor.errors import FailedPrecondition, NotFound
-from tailor.storage.buckets import DATASETS
+from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
@@ -15,13 +17,34 @@ class StoredDatasets:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def manifest(self, digest: str) -> tuple[Ref, str]:
-        """A dataset's manifest and its kind; NotFound (NO_SUCH_DATASET), FailedPrecondition (CORRUPT_OBJECT)."""
-        key = f"{digest}/manifest.json"
-        try:
-            data = self._store.read(DATASETS, key)
-        except NotFound:
-            raise NotFound("NO_SUCH_DATASET", "There is no such dataset.", dataset_digest=digest) from None
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise FailedPrecondition("CORRUPT_OBJECT", "The dataset's manifest is not what its name says.")
-        return Ref(f"s3://{DATASETS}/{key}", digest, len(data)), str(json.loads(data).get("kind", ""))
+    def find(self, digest: str) -> Dataset:
+        """A dataset by its digest; NotFound (NO_SUCH_DATASET), FailedPrecondition (CORRUPT_OBJECT)."""
+        missing = NotFound("NO_SUCH_DATASET", "There is no such dataset.", dataset_digest=digest)
+        ref, manifest = _manifest(self._store, DATASETS, f"{digest}/manifest.json", digest, missing)
+        judgements = {source["judgement_id"] for source in manifest.get("sources", ()) if "judgement_id" in source}
+        tokens = int(manifest.get("teacher", {}).get("tokens", 0))
+        return Dataset(ref, str(manifest.get("kind", "")), tokens, len(judgements))
+
+
+class StoredAdapters:
+    """Adapters by digest: `adapters/DIGEST/manifest.json`."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def find(self, digest: str) -> Adapter:
+        """An adapter by its digest; NotFound (NO_SUCH_ADAPTER), FailedPrecondition (CORRUPT_OBJECT)."""
+        missing = NotFound("NO_SUCH_ADAPTER", "There is no such adapter.", adapter_digest=digest)
+        ref, manifest = _manifest(self._store, MODELS, f"adapters/{digest}/manifest.json", digest, missing)
+        parts = (str(manifest.get(name, "")) for name in ("kind", "weights", "specialist", "base"))
+        return Adapter(ref, *parts)
+
+
+def _manifest(store: ObjectStore, bucket: str, key: str, digest: str, missing: NotFound) -> tuple[Ref, dict[str, Any]]:
+    try:
+        data = store.read(bucket, key)
+    except NotFound:
+        raise missing from None
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise FailedPrecondition("CORRUPT_OBJECT", "The manifest is not what its name says.", digest=digest)
+    return Ref(f"s3://{bucket}/{key}", digest, len(data)), json.loads(data)

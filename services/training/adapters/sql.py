@@ -1,25 +1,24 @@
 """The runs in PostgreSQL, and what is stated of them through the outbox."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, insert, select, tuple_, update
+from sqlalchemy import Connection, Engine, Select, delete, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from services.training import wire
-from services.training.adapters.tables import reports, runs
-from services.training.domain import Progress, Run, RunKey, RunState, Trained
+from services.training.adapters.bodies import LOG_LINE, PLAN, PROGRESS, columns, to_run
+from services.training.adapters.tables import adapters, plans, reports, run_logs, runs, workers
+from services.training.domain import LogLine, Progress, Run, RunState, Trained, Worker
+from services.training.plans import Plan
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
-from tailor.storage.ref import Ref
 
 ACTIVE = (RunState.QUEUED.value, RunState.RUNNING.value)
-MOMENTS = ("lease_expires", "not_before", "last_event", "start_time", "end_time")
-COLUMNS = ("run_id", "state", "create_time")
+KEPT_LINES = 2000
 
 
 class SqlRuns:
@@ -39,7 +38,7 @@ class SqlRuns:
         """A run as it stands."""
         with transaction(self._engine) as connection:
             row = connection.execute(select(runs).where(runs.c.run_id == run_id)).one_or_none()
-        return None if row is None else _to_run(row)
+        return None if row is None else to_run(row)
 
     def page(self, specialist: str, size: int, before: tuple[datetime, str] | None) -> list[Run]:
         """Runs older than `before`, newest first."""
@@ -49,14 +48,47 @@ class SqlRuns:
         if before is not None:
             query = query.where(tuple_(runs.c.create_time, runs.c.run_id) < before)
         with transaction(self._engine) as connection:
-            return [_to_run(row) for row in connection.execute(query)]
+            return [to_run(row) for row in connection.execute(query)]
+
+    def active(self) -> list[Run]:
+        """Runs that have not ended, the oldest first."""
+        with transaction(self._engine) as connection:
+            return [to_run(row) for row in connection.execute(_active())]
 
     def reports(self, run_id: str, after: int) -> list[tuple[int, Progress]]:
         """Reports numbered over `after`, in order."""
         query = select(reports).where(reports.c.run_id == run_id, reports.c.position > after)
         with transaction(self._engine) as connection:
             rows = connection.execute(query.order_by(reports.c.position)).all()
-        return [(row.position, _to_progress(row.body)) for row in rows]
+        return [(row.position, PROGRESS.validate_python(row.body)) for row in rows]
+
+    def log(self, run_id: str, after: int) -> list[tuple[int, LogLine]]:
+        """Lines numbered over `after`, in order."""
+        query = select(run_logs).where(run_logs.c.run_id == run_id, run_logs.c.position > after)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query.order_by(run_logs.c.position)).all()
+        return [(row.position, LOG_LINE.validate_python(row.body)) for row in rows]
+
+    def plan(self, run_id: str) -> Plan | None:
+        """The plan that was kept for a run."""
+        with transaction(self._engine) as connection:
+            body = connection.execute(select(plans.c.body).where(plans.c.run_id == run_id)).scalar_one_or_none()
+        return None if body is None else PLAN.validate_python(body)
+
+    def workers(self) -> list[Worker]:
+        """The workers that may still live."""
+        with transaction(self._engine) as connection:
+            rows = connection.execute(select(workers).order_by(workers.c.run_id, workers.c.epoch)).all()
+        return [Worker(row.run_id, row.epoch, row.stop_time) for row in rows]
+
+    def newest_adapter(self, specialist: str, base: str, kind: str) -> str:
+        """Digest of the adapter to build upon; empty where there is none."""
+        query = select(adapters.c.digest).where(
+            adapters.c.specialist == specialist, adapters.c.base == base, adapters.c.kind == kind
+        )
+        with transaction(self._engine) as connection:
+            found = connection.execute(query.order_by(adapters.c.position.desc()).limit(1)).scalar_one_or_none()
+        return found or ""
 
 
 class SqlUnit:
@@ -70,26 +102,65 @@ class SqlUnit:
         """The run, locked."""
         query = select(runs).where(runs.c.run_id == run_id).with_for_update()
         row = self._connection.execute(query).one_or_none()
-        return None if row is None else _to_run(row)
+        return None if row is None else to_run(row)
 
     def add(self, run: Run) -> bool:
         """Keep a new run; False where one with the same key exists."""
-        values = {**_columns(run), **asdict(run.key)}
+        values = {**columns(run), **asdict(run.key)}
         statement = upsert(runs).values(values).on_conflict_do_nothing().returning(runs.c.run_id)
         return self._connection.execute(statement).one_or_none() is not None
 
     def save(self, run: Run) -> None:
         """Replace the run."""
-        self._connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(_columns(run)))
+        self._connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(columns(run)))
 
     def active(self) -> list[Run]:
         """Runs that have not ended, the oldest first, locked."""
-        query = select(runs).where(runs.c.state.in_(ACTIVE)).order_by(runs.c.create_time, runs.c.run_id)
-        return [_to_run(row) for row in self._connection.execute(query.with_for_update())]
+        return [to_run(row) for row in self._connection.execute(_active().with_for_update())]
+
+    def learning_from(self, specialist: str, dataset_digest: str) -> list[Run]:
+        """Every run of the specialist of which a stage learns from the dataset, the oldest first."""
+        learns = or_(runs.c.dataset_digest == dataset_digest, runs.c.rankings_digest == dataset_digest)
+        query = select(runs).where(runs.c.specialist == specialist, learns)
+        return [to_run(row) for row in self._connection.execute(query.order_by(runs.c.create_time, runs.c.run_id))]
 
     def add_report(self, run: Run, progress: Progress) -> None:
         """Keep a report."""
-        self._connection.execute(insert(reports).values(run_id=run.run_id, body=_plain(asdict(progress))))
+        body = PROGRESS.dump_python(progress, mode="json")
+        self._connection.execute(insert(reports).values(run_id=run.run_id, body=body))
+
+    def add_log(self, run: Run, lines: Sequence[LogLine]) -> None:
+        """Keep lines; of each run the newest 2,000 stay."""
+        for line in lines:
+            body = LOG_LINE.dump_python(line, mode="json")
+            self._connection.execute(insert(run_logs).values(run_id=run.run_id, body=body))
+        mine = select(run_logs.c.position).where(run_logs.c.run_id == run.run_id)
+        first = mine.order_by(run_logs.c.position.desc()).offset(KEPT_LINES).limit(1).scalar_subquery()
+        self._connection.execute(delete(run_logs).where(run_logs.c.run_id == run.run_id, run_logs.c.position <= first))
+
+    def keep_plan(self, run_id: str, plan: Plan) -> None:
+        """Keep the plan of a run that may come."""
+        body = PLAN.dump_python(plan, mode="json")
+        statement = upsert(plans).values(run_id=run_id, body=body)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["run_id"], set_={"body": body}))
+
+    def save_worker(self, worker: Worker) -> None:
+        """Keep a worker."""
+        statement = upsert(workers).values(asdict(worker))
+        changed = {"stop_time": worker.stop_time}
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "epoch"], set_=changed))
+
+    def drop_worker(self, worker: Worker) -> None:
+        """The worker has ended."""
+        one = (workers.c.run_id == worker.run_id, workers.c.epoch == worker.epoch)
+        self._connection.execute(delete(workers).where(*one))
+
+    def drop_adapters(self, digests: Iterable[str]) -> None:
+        """Build upon these adapters no more, nor upon what came from them."""
+        doomed = set(digests)
+        while doomed:
+            gone = delete(adapters).where(or_(adapters.c.digest.in_(doomed), adapters.c.parent_digest.in_(doomed)))
+            doomed = set(self._connection.execute(gone.returning(adapters.c.digest)).scalars()) - doomed
 
     def state_progress(self, run: Run, progress: Progress) -> None:
         """State `run.progressed.v1`."""
@@ -101,34 +172,21 @@ class SqlUnit:
         event_id = derive_id("evt", run.run_id, "failed")
         self._outbox.add(self._connection, "run.failed.v1", run.run_id, wire.from_failure(run), event_id)
 
-    def state_adapter(self, run: Run, trained: Trained) -> None:
-        """State `adapter.trained.v1`."""
-        message = wire.from_trained(run, trained)
-        event_id = derive_id("evt", run.run_id, "trained")
+    def state_adapter(self, run: Run, trained: Trained, now: datetime) -> None:
+        """State `adapter.trained.v1`, and keep the adapter to build upon, unless it is all weights."""
+        message = wire.from_trained(run, trained, now)
+        event_id = derive_id("evt", run.run_id, "trained", run.stage)
         self._outbox.add(self._connection, "adapter.trained.v1", run.key.specialist, message, event_id)
+        if not run.current.all_weights:
+            values = {
+                "digest": trained.digest,
+                "specialist": run.key.specialist,
+                "base": run.key.base,
+                "kind": run.current.kind,
+                "parent_digest": run.current.parent.sha256 if run.current.parent else "",
+            }
+            self._connection.execute(upsert(adapters).values(values).on_conflict_do_nothing())
 
 
-def _columns(run: Run) -> dict[str, Any]:
-    skipped = {*COLUMNS, "key"}
-    body = {field.name: getattr(run, field.name) for field in fields(run) if field.name not in skipped}
-    body["dataset_manifest"] = asdict(run.dataset_manifest)
-    body["progress"] = _plain(asdict(run.progress)) if run.progress else None
-    return {"run_id": run.run_id, "state": run.state.value, "create_time": run.create_time, "body": _plain(body)}
-
-
-def _plain(body: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in body.items()}
-
-
-def _to_run(row: Row[Any]) -> Run:
-    body = dict(row.body)
-    for name in MOMENTS:
-        body[name] = datetime.fromisoformat(body[name]) if body[name] else None
-    body["dataset_manifest"] = Ref(**body["dataset_manifest"])
-    body["progress"] = _to_progress(body["progress"]) if body["progress"] else None
-    key = RunKey(row.specialist, row.dataset_digest, row.base, row.recipe_digest)
-    return Run(run_id=row.run_id, key=key, state=RunState(row.state), create_time=row.create_time, **body)
-
-
-def _to_progress(body: dict[str, Any]) -> Progress:
-    return Progress(**{**body, "create_time": datetime.fromisoformat(body["create_time"])})
+def _active() -> Select[tuple[object, ...]]:
+    return select(runs).where(runs.c.state.in_(ACTIVE)).order_by(runs.c.create_time, runs.c.run_id)

@@ -7,6 +7,7 @@ from sqlalchemy import (
     DateTime,
     ForeignKey,
     Identity,
+    Integer,
     MetaData,
     String,
     Table,
@@ -17,6 +18,7 @@ from tailor.events.outbox import outbox_table
 
 metadata = MetaData()
 
+# `preference_dataset_digest` is what was asked for, `rankings_digest` what the stages learn from.
 runs = Table(
     "runs",
     metadata,
@@ -25,10 +27,21 @@ runs = Table(
     Column("dataset_digest", String(64), nullable=False),
     Column("base", String(63), nullable=False),
     Column("recipe_digest", String(128), nullable=False),
+    Column("parent_digest", String(64), nullable=False),
+    Column("preference_dataset_digest", String(64), nullable=False),
+    Column("rankings_digest", String(64), nullable=False),
     Column("state", String(16), nullable=False, index=True),
     Column("create_time", DateTime(timezone=True), nullable=False, index=True),
     Column("body", JSON, nullable=False),
-    UniqueConstraint("specialist", "dataset_digest", "base", "recipe_digest", name="one_run_per_key"),
+    UniqueConstraint(
+        "specialist",
+        "dataset_digest",
+        "base",
+        "recipe_digest",
+        "parent_digest",
+        "preference_dataset_digest",
+        name="one_run_per_key",
+    ),
 )
 
 reports = Table(
@@ -37,6 +50,42 @@ reports = Table(
     Column("position", BigInteger, Identity(), primary_key=True),
     Column("run_id", String(64), ForeignKey("runs.run_id", ondelete="CASCADE"), nullable=False, index=True),
     Column("body", JSON, nullable=False),
+)
+
+run_logs = Table(
+    "run_logs",
+    metadata,
+    Column("position", BigInteger, Identity(), primary_key=True),
+    Column("run_id", String(64), ForeignKey("runs.run_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("body", JSON, nullable=False),
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("run_id", String(64), primary_key=True),
+    Column("body", JSON, nullable=False),
+)
+
+# Workers that were started and may still live.
+workers = Table(
+    "workers",
+    metadata,
+    Column("run_id", String(64), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("stop_time", DateTime(timezone=True)),
+)
+
+# Adapters to build upon.
+adapters = Table(
+    "adapters",
+    metadata,
+    Column("position", BigInteger, Identity(), primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("base", String(63), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("parent_digest", String(64), nullable=False),
 )
 
 outbox = outbox_table(metadata)

@@ -1,21 +1,28 @@
 """Twins in memory of what training needs."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from services.training.domain import Base, Job, Progress, Run, RunState, Trained
+from services.training.domain import Adapter, Base, Dataset, Job, LogLine, Progress, Run, Trained, Worker
 from services.training.handlers import Built, Context
+from services.training.making import Wanted
+from services.training.plans import Plan, PlanRequest, Rates
+from services.training.preparation import Preparer
 from services.training.recipe import FOLDER
 from services.training.supervisor import Supervisor
-from tailor.errors import FailedPrecondition, NotFound, Unavailable
+from services.training.waiting import Limits
+from tailor.errors import FailedPrecondition, NotFound, TailorError, Unavailable
 from tailor.storage.ref import Ref
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 MANIFEST = Ref("s3://datasets/d1/manifest.json", "d1", 10)
+PLAN = Plan(6, 400, 8, 1000, 4000, "2 CPU cores", 2, 20.0, "estimated", True, START)
+ONE = Limits()
+RATES = Rates("EUR", device_hour=3.6, million_teacher_tokens=5.0, judgement=2.0)
 BASE = Base("tiny", "b1", "apache-2.0", 1000, 2000, Ref("s3://models/bases/tiny/manifest.json", "b1", 10))
 
 
@@ -39,6 +46,10 @@ class MemoryRuns:
         self.runs: dict[str, Run] = {}
         self.kept: list[tuple[str, Progress]] = []
         self.stated: list[tuple[str, object]] = []
+        self.lines: list[tuple[str, LogLine]] = []
+        self.plans: dict[str, Plan] = {}
+        self.living: dict[tuple[str, int], Worker] = {}
+        self.adapters: dict[str, tuple[str, str, str]] = {}
 
     @contextmanager
     def unit(self) -> Iterator["MemoryRuns"]:
@@ -81,8 +92,45 @@ class MemoryRuns:
     def state_failure(self, run: Run) -> None:
         self.stated.append(("run.failed.v1", run.reason))
 
-    def state_adapter(self, run: Run, trained: Trained) -> None:
+    def state_adapter(self, run: Run, trained: Trained, now: datetime) -> None:
+        del now
         self.stated.append(("adapter.trained.v1", trained.digest))
+        if not run.current.all_weights:
+            self.adapters[trained.digest] = (run.key.specialist, run.key.base, run.current.kind)
+
+    def drop_adapters(self, digests: Iterable[str]) -> None:
+        for digest in digests:
+            self.adapters.pop(digest, None)
+
+    def newest_adapter(self, specialist: str, base: str, kind: str) -> str:
+        found = [digest for digest, made in self.adapters.items() if made == (specialist, base, kind)]
+        return found[-1] if found else ""
+
+    def learning_from(self, specialist: str, dataset_digest: str) -> list[Run]:
+        runs = [run for run in self.runs.values() if run.key.specialist == specialist]
+        return [run for run in runs if dataset_digest in (run.key.dataset_digest, run.preferences)]
+
+    def add_log(self, run: Run, lines: Sequence[LogLine]) -> None:
+        self.lines += [(run.run_id, line) for line in lines]
+
+    def log(self, run_id: str, after: int) -> list[tuple[int, LogLine]]:
+        numbered = [(number, line) for number, (owner, line) in enumerate(self.lines, 1) if owner == run_id]
+        return [(number, line) for number, line in numbered if number > after]
+
+    def keep_plan(self, run_id: str, plan: Plan) -> None:
+        self.plans[run_id] = plan
+
+    def plan(self, run_id: str) -> Plan | None:
+        return self.plans.get(run_id)
+
+    def save_worker(self, worker: Worker) -> None:
+        self.living[worker.run_id, worker.epoch] = worker
+
+    def drop_worker(self, worker: Worker) -> None:
+        self.living.pop((worker.run_id, worker.epoch), None)
+
+    def workers(self) -> list[Worker]:
+        return list(self.living.values())
 
     def topics(self) -> list[str]:
         return [topic for topic, _ in self.stated]
@@ -107,13 +155,45 @@ class FakeBases:
 
 
 class FakeDatasets:
-    """One dataset of each kind: `d1` for SFT, `p1` for preferences."""
+    """Two datasets of each kind: `d1` and `d2` for SFT, `p1` and `p2` for preferences."""
 
-    def manifest(self, digest: str) -> tuple[Ref, str]:
-        kinds = {"d1": "sft", "p1": "preference"}
-        if digest not in kinds:
+    def find(self, digest: str) -> Dataset:
+        found = {
+            "d1": Dataset(MANIFEST, "sft", teacher_tokens=2_000_000),
+            "d2": Dataset(dataset_ref("d2"), "sft"),
+            "p1": Dataset(dataset_ref("p1"), "preference", judgements=30),
+            "p2": Dataset(dataset_ref("p2"), "preference", judgements=40),
+        }
+        if digest not in found:
             raise NotFound("NO_SUCH_DATASET", "There is no such dataset.")
-        return replace(MANIFEST, sha256=digest), kinds[digest]
+        return found[digest]
+
+
+class FakeAdapters:
+    """Adapters by digest."""
+
+    def __init__(self, *adapters: Adapter) -> None:
+        self.adapters = {adapter.manifest.sha256: adapter for adapter in adapters}
+
+    def find(self, digest: str) -> Adapter:
+        if digest not in self.adapters:
+            raise NotFound("NO_SUCH_ADAPTER", "There is no such adapter.")
+        return self.adapters[digest]
+
+
+class FakePlanner:
+    """Answers with `answer`, or fails with `error`, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.answer = PLAN
+        self.error: TailorError | None = None
+        self.asked: list[PlanRequest] = []
+
+    def plan(self, request: PlanRequest) -> Plan:
+        self.asked.append(request)
+        if self.error is not None:
+            raise self.error
+        return self.answer
 
 
 class FakeLauncher:
@@ -144,20 +224,49 @@ class FakeLauncher:
         self.stopped.append(("all", 0))
 
 
+class PreparingSupervisor(Supervisor):
+    """A supervisor that prepares what is queued in the same look, which the service does beside it."""
+
+    def __init__(self, context: Context, launcher: FakeLauncher, limits: Limits) -> None:
+        super().__init__(context.runs, launcher, limits, context.now)
+        self.preparer = Preparer(context)
+
+    def tick(self) -> None:
+        self.preparer.tick()
+        super().tick()
+
+
 class House:
     """A training service in memory."""
 
-    def __init__(self, recipes: Path = FOLDER) -> None:
+    def __init__(self, recipes: Path = FOLDER, limits: Limits = ONE) -> None:
         self.now = Clock()
         self.runs = MemoryRuns()
         self.bases = FakeBases(BASE)
         self.launcher = FakeLauncher()
-        self.context = Context(self.runs, self.bases, FakeDatasets(), recipes, self.now)
-        self.supervisor = Supervisor(self.runs, self.bases, self.launcher, self.now)
+        self.adapters = FakeAdapters()
+        self.planner = FakePlanner()
+        self.context = Context(
+            self.runs, self.bases, FakeDatasets(), self.adapters, self.planner, recipes, RATES, self.now
+        )
+        self.supervisor = PreparingSupervisor(self.context, self.launcher, limits)
 
     def only_run(self) -> Run:
         (run,) = self.runs.runs.values()
         return run
+
+
+def dataset_ref(digest: str) -> Ref:
+    return Ref(f"s3://datasets/{digest}/manifest.json", digest, 10)
+
+
+def adapter(digest: str, **changes: object) -> Adapter:
+    manifest = Ref(f"s3://models/adapters/{digest}/manifest.json", digest, 5)
+    return replace(Adapter(manifest, "policy", "adapter", "reports", "tiny"), **changes)
+
+
+def wanted(**changes: object) -> Wanted:
+    return replace(Wanted("reports", "d1", "tiny", "tiny"), **changes)
 
 
 def built(**changes: str) -> Built:
@@ -173,10 +282,6 @@ def trained(digest: str = "a1") -> Trained:
     return Trained(
         digest, Ref(f"s3://models/adapters/{digest}/manifest.json", digest, 5), "b1", 8, 3.0, 2.0, 200.0, 9.0
     )
-
-
-def in_state(run: Run, state: RunState) -> Run:
-    return replace(run, state=state)
 
 
 class FileStore:

@@ -15,7 +15,7 @@ from tailor.errors import Unavailable
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased
 from tailor.storage.memory import MemoryStore
-from tests.unit.training.fakes import House
+from tests.unit.training.fakes import House, wanted
 
 ERASED = Erased("doc_1", "ers_1", ("d1",), ("a1",), ("a1",))
 
@@ -26,7 +26,7 @@ def eraser(house: House, store: MemoryStore, work: Path) -> Eraser:
 
 def test_a_running_run_is_ended_and_its_checkpoints_go_once_its_worker_has_gone(tmp_path: Path) -> None:
     house, store = House(), MemoryStore()
-    create_run(house.context, "reports", "d1", "tiny", "tiny")
+    create_run(house.context, wanted())
     house.supervisor.tick()
     run = house.only_run()
     for name in ("manifest.json", "optimizer.pt"):
@@ -44,7 +44,7 @@ def test_a_running_run_is_ended_and_its_checkpoints_go_once_its_worker_has_gone(
 
 def test_a_worker_that_is_not_heard_of_again_is_waited_for_no_longer_than_it_may_live(tmp_path: Path) -> None:
     house = House()
-    create_run(house.context, "reports", "d1", "tiny", "tiny")
+    create_run(house.context, wanted())
     house.supervisor.tick()
     with pytest.raises(Unavailable):
         eraser(house, MemoryStore(), tmp_path).forget(ERASED)

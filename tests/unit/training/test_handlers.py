@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from services.training import handlers
+from services.training import handlers, reporting
 from services.training.domain import Failure, RunState
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
-from tests.unit.training.fakes import House, built, progress, trained
+from tests.unit.training.fakes import House, built, progress, trained, wanted
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def running(house: House) -> str:
 def test_same_dataset_makes_one_run(house: House) -> None:
     first = handlers.dataset_built(house.context, built())
     again = handlers.dataset_built(house.context, built())
-    asked = handlers.create_run(house.context, "reports", "d1", "tiny", "tiny")
+    asked = handlers.create_run(house.context, wanted())
     assert first.run_id == again.run_id == asked.run_id
     assert len(house.runs.runs) == 1
 
@@ -52,22 +52,22 @@ def test_broken_recipe_file_fails_the_run_with_its_field(tmp_path: Path) -> None
 
 def test_preference_rows_are_not_for_sft(house: House) -> None:
     with pytest.raises(InvalidArgument, match="preference"):
-        handlers.create_run(house.context, "reports", "p1", "tiny", "tiny")
+        handlers.create_run(house.context, wanted(dataset_digest="p1"))
 
 
 def test_create_run_needs_what_it_names(house: House) -> None:
     with pytest.raises(NotFound):
-        handlers.create_run(house.context, "reports", "unknown", "tiny", "tiny")
+        handlers.create_run(house.context, wanted(dataset_digest="unknown"))
     with pytest.raises(NotFound, match="add it first"):
-        handlers.create_run(house.context, "reports", "d1", "unknown", "tiny")
+        handlers.create_run(house.context, wanted(base="unknown"))
 
 
 def test_reports_keep_progress_and_state_at_most_one_event_in_two_seconds(house: House) -> None:
     run_id = running(house)
     for step in range(1, 8):
         house.now.forward(0.5)
-        assert handlers.report_progress(house.context, run_id, 1, progress(step)) is False
-    handlers.report_progress(house.context, run_id, 1, progress(8))
+        assert reporting.report_progress(house.context, run_id, 1, progress(step)) is False
+    reporting.report_progress(house.context, run_id, 1, progress(8))
     stated = [said.step for topic, said in house.runs.stated if topic == "run.progressed.v1"]  # type: ignore[attr-defined]
     assert stated == [1, 5, 8]
     assert len(house.runs.kept) == 8
@@ -80,10 +80,10 @@ def test_old_epoch_is_refused(house: House) -> None:
     house.supervisor.tick()
     assert house.only_run().epoch == 2
     for report in (
-        lambda: handlers.heartbeat(house.context, run_id, 1),
-        lambda: handlers.report_progress(house.context, run_id, 1, progress()),
-        lambda: handlers.report_trained(house.context, run_id, 1, trained()),
-        lambda: handlers.report_failed(house.context, run_id, 1, Failure("X", "x")),
+        lambda: reporting.heartbeat(house.context, run_id, 1),
+        lambda: reporting.report_progress(house.context, run_id, 1, progress()),
+        lambda: reporting.report_trained(house.context, run_id, 1, trained()),
+        lambda: reporting.report_failed(house.context, run_id, 1, Failure("X", "x")),
     ):
         with pytest.raises(Aborted) as refused:
             report()
@@ -93,16 +93,16 @@ def test_old_epoch_is_refused(house: House) -> None:
 
 def test_trained_is_stated_once_however_often_it_is_said(house: House) -> None:
     run_id = running(house)
-    assert handlers.report_trained(house.context, run_id, 1, trained()) is False
-    assert handlers.report_trained(house.context, run_id, 1, trained()) is False
+    assert reporting.report_trained(house.context, run_id, 1, trained()) is False
+    assert reporting.report_trained(house.context, run_id, 1, trained()) is False
     assert house.runs.topics() == ["adapter.trained.v1"]
     assert house.only_run().adapter_digest == "a1"
 
 
 def test_failure_of_data_or_recipe_fails_once(house: House) -> None:
     run_id = running(house)
-    handlers.report_failed(house.context, run_id, 1, Failure("NO_ROWS", "No row is short enough."))
-    handlers.report_failed(house.context, run_id, 1, Failure("NO_ROWS", "No row is short enough."))
+    reporting.report_failed(house.context, run_id, 1, Failure("NO_ROWS", "No row is short enough."))
+    reporting.report_failed(house.context, run_id, 1, Failure("NO_ROWS", "No row is short enough."))
     house.supervisor.tick()
     assert house.runs.topics() == ["run.failed.v1"]
     assert len(house.launcher.started) == 1
@@ -114,9 +114,9 @@ def test_cancel_works_while_queued_and_tells_a_running_worker(house: House) -> N
     house = House()
     run_id = running(house)
     handlers.cancel_run(house.context, run_id)
-    assert handlers.heartbeat(house.context, run_id, 1) is True
-    assert handlers.report_progress(house.context, run_id, 1, progress()) is True
-    assert handlers.report_trained(house.context, run_id, 1, trained()) is True
+    assert reporting.heartbeat(house.context, run_id, 1) is True
+    assert reporting.report_progress(house.context, run_id, 1, progress()) is True
+    assert reporting.report_trained(house.context, run_id, 1, trained()) is True
     assert house.runs.topics() == ["run.failed.v1"]
     house.supervisor.tick()
     assert house.launcher.stopped == [(run_id, 1)]
@@ -124,7 +124,7 @@ def test_cancel_works_while_queued_and_tells_a_running_worker(house: House) -> N
 
 def test_what_has_ended_cannot_be_cancelled(house: House) -> None:
     run_id = running(house)
-    handlers.report_trained(house.context, run_id, 1, trained())
+    reporting.report_trained(house.context, run_id, 1, trained())
     with pytest.raises(FailedPrecondition):
         handlers.cancel_run(house.context, run_id)
 

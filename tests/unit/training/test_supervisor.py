@@ -2,8 +2,9 @@
 
 import pytest
 
-from services.training import handlers
-from services.training.domain import MAX_ATTEMPTS, RETRIABLE_EXIT, RunState
+from services.training import handlers, reporting
+from services.training.domain import RETRIABLE_EXIT, RunState
+from services.training.life import MAX_ATTEMPTS
 from tests.unit.training.fakes import House, built, progress, trained
 
 
@@ -29,7 +30,7 @@ def test_one_run_at_a_time(house: House) -> None:
 
 def test_silent_worker_is_stopped_and_replaced_under_the_next_epoch(house: House) -> None:
     run = house.only_run()
-    handlers.heartbeat(house.context, run.run_id, 1)
+    reporting.heartbeat(house.context, run.run_id, 1)
     house.now.forward(29)
     house.supervisor.tick()
     assert house.only_run().epoch == 1
@@ -71,7 +72,7 @@ def test_workers_that_get_nowhere_fail_the_run(house: House) -> None:
 def test_getting_further_forgives_earlier_failures(house: House) -> None:
     run_id = house.only_run().run_id
     for epoch in range(1, MAX_ATTEMPTS + 4):
-        handlers.report_progress(house.context, run_id, epoch, progress(step=epoch))
+        reporting.report_progress(house.context, run_id, epoch, progress(step=epoch))
         house.launcher.exits[run_id, epoch] = 1
         house.supervisor.tick()
         house.now.forward(100)
@@ -124,7 +125,7 @@ def test_worker_that_cannot_be_started_is_tried_again() -> None:
 
 def test_worker_that_succeeded_may_tidy_up_before_it_is_stopped(house: House) -> None:
     run_id = house.only_run().run_id
-    handlers.report_trained(house.context, run_id, 1, trained())
+    reporting.report_trained(house.context, run_id, 1, trained())
     house.supervisor.tick()
     assert house.launcher.stopped == []
     house.now.forward(31)

@@ -1,0 +1,54 @@
+"""The queue: who goes next, and what the others wait for. Highest priority first, then the oldest."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.training.domain import Failure, Run, RunState
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many runs may have a worker at once: in all (None where another queue admits them), and of one specialist."""
+
+    runs: int | None = 1
+    per_specialist: int = 1
+
+
+class Queue:
+    """One look at all runs that have not ended. `busy` are workers, by run and epoch, that may still live."""
+
+    def __init__(self, active: Iterable[Run], limits: Limits, busy: Iterable[tuple[str, int]], now: datetime) -> None:
+        runs = list(active)
+        self._limits = limits
+        self._busy = set(busy)
+        self._now = now
+        self._running = Counter(run.key.specialist for run in runs if run.state is RunState.RUNNING)
+        queued = [run for run in runs if run.state is RunState.QUEUED]
+        self.queued = sorted(queued, key=lambda run: (-run.priority, run.create_time, run.run_id))
+
+    def take(self, run: Run) -> Failure | None:
+        """Give the run a place, or say what it waits for."""
+        failure = self._unready(run) or self._crowded(run.key.specialist)
+        if failure is None:
+            self._running[run.key.specialist] += 1
+        return failure
+
+    def _unready(self, run: Run) -> Failure | None:
+        if run.current.dataset is None:
+            return Failure("WAITS_FOR_RANKINGS", "Waits until a preference dataset of its specialist is built.")
+        if not run.due(self._now):
+            return Failure(run.reason, run.message)
+        if (run.run_id, run.epoch) in self._busy and run.made_under(run.epoch):
+            return Failure("NEXT_STAGE", "Waits for the worker of its last stage to end.")
+        if run.needs_plan or (run.current.wants_reward and run.current.reward is None):
+            return Failure(run.reason or "WAITS_FOR_PLAN", run.message or "Waits until it is planned.")
+        return None
+
+    def _crowded(self, specialist: str) -> Failure | None:
+        if self._running[specialist] >= self._limits.per_specialist:
+            return Failure("WAITS_FOR_SPECIALIST", f"Waits for another run of {specialist!r} to end.")
+        if self._limits.runs is not None and self._running.total() >= self._limits.runs:
+            return Failure("WAITS_FOR_PLACE", f"Waits for one of {self._limits.runs} places.")
+        return None
