@@ -60,7 +60,10 @@ class ServiceSettings(KafkaSettings):
     trust_file: Path = Path("trust.json")
     tls_certificate_file: Path | None = None
     tls_key_file: Path | None = None
+    # Whose certificates other services' servers must have.
     tls_ca_file: Path | None = None
+    # Whose certificates our callers must have; where none is named, they need only a key or a service's token.
+    tls_client_ca_file: Path | None = None
 
     ingestion_address: str = "127.0.0.1:50051"
     anonymization_address: str = "127.0.0.1:50052"

@@ -236,6 +236,7 @@ class Specialist:
     min_interval_seconds: int = 0
     thresholds: tuple[Threshold, ...] = ()
     min_rows: int = 0
+    max_parity: float = 0.1
     house_terms: int = 0
     use_teacher: bool = False
     filters: tuple[tuple[str, str], ...] = ()
@@ -284,6 +285,8 @@ class Key:
     revoked: bool
     create_time: datetime | None = None
     expire_time: datetime | None = None
+    methods: tuple[str, ...] = ()
+    calls_per_minute: int = 0
 
 
 @dataclass(frozen=True)

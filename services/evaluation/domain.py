@@ -16,6 +16,7 @@ BASE = "base"
 CANDIDATE = "candidate"
 INCUMBENT = "incumbent"
 PERPLEXITY = "perplexity"
+PARITY = "parity"
 
 
 class State(StrEnum):
@@ -79,6 +80,15 @@ class Score:
 
     log_probability: float
     tokens: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A loaded candidate: its name in inference, and by how many nats a token it differs from what the trainer stored; None where it stored
+    nothing."""
+
+    model: str
+    parity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -212,8 +222,8 @@ class Repository(Protocol):
 class Models(Protocol):
     """Inference. Every method raises Unavailable while it does not answer, NotFound for a model that it does not hold."""
 
-    def load(self, adapter_digest: str, manifest: Ref) -> str:
-        """Load a candidate; the model's name."""
+    def load(self, adapter_digest: str, manifest: Ref) -> Loaded:
+        """Load a candidate and compare it with the trainer."""
         ...
 
     def generate(self, model: str, messages: Sequence[tuple[str, str]], max_tokens: int) -> str:

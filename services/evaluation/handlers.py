@@ -11,11 +11,13 @@ from services.evaluation.domain import (
     BASE,
     CANDIDATE,
     INCUMBENT,
+    PARITY,
     PERPLEXITY,
     Adapter,
     Comparison,
     Evaluation,
     HeldOutRow,
+    Loaded,
     Measured,
     Metrics,
     Models,
@@ -179,6 +181,7 @@ def measure(app: Evaluating, evaluation: Evaluation) -> Measured:
     results = _results(app, evaluation, rows, incumbent)
     references = [row.reference for row in rows]
     scores = {name: _scores(app, result, references, terms) for name, result in results.items()}
+    scores[CANDIDATE] |= _parity(app, adapter)
     row_metrics = {
         name: [
             app.metrics([answer], [reference], terms.house_terms) | {PERPLEXITY: perplexity([score])}
@@ -216,6 +219,12 @@ def _scores(app: Evaluating, result: Result, references: list[str], terms: Terms
     return app.metrics(result.answers, references, terms.house_terms) | {PERPLEXITY: perplexity(result.scores)}
 
 
+def _parity(app: Evaluating, adapter: Adapter) -> dict[str, float]:
+    """How far the candidate, as inference holds it, is from what the trainer stored; nothing where it stored nothing."""
+    loaded: Loaded = _patiently(app, lambda: app.models.load(adapter.digest, adapter.manifest))
+    return {} if loaded.parity is None else {PARITY: loaded.parity}
+
+
 def _results(
     app: Evaluating, evaluation: Evaluation, rows: list[HeldOutRow], incumbent: Serving | None
 ) -> dict[str, Result]:
@@ -226,14 +235,14 @@ def _results(
     measuring = _Measuring(app, evaluation.evaluation_id, rows, key)
     results = {
         BASE: measuring.result(BASE, lambda: BASE),
-        CANDIDATE: measuring.result(adapter.model, lambda: app.models.load(adapter.digest, adapter.manifest)),
+        CANDIDATE: measuring.result(adapter.model, lambda: app.models.load(adapter.digest, adapter.manifest).model),
     }
     if incumbent is None or not incumbent.adapter_digest:
         return results
     digest, manifest = incumbent.adapter_digest, incumbent.manifest
     known = results[CANDIDATE] if digest == adapter.digest else app.repository.result_of_adapter(digest, key)
     if known is None and manifest is not None:
-        known = measuring.result(f"adapter:{digest}", lambda: app.models.load(digest, manifest))
+        known = measuring.result(f"adapter:{digest}", lambda: app.models.load(digest, manifest).model)
     if known is not None:
         results[INCUMBENT] = known
     return results

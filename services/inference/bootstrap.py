@@ -63,7 +63,8 @@ def _open_doors(runtime: Runtime, settings: Settings, door: Door, auth: Authenti
         from services.inference.adapters.http import create_app, serve
 
         app = create_app(door, auth, threads)
-        runtime.spawn("http", partial(serve, app, settings.http_host, settings.http_port))
+        tls = (settings.tls_certificate_file, settings.tls_key_file)
+        runtime.spawn("http", lambda stop: serve(app, settings.http_host, settings.http_port, stop, tls))
 
 
 def _load(runtime: Runtime, settings: Settings, store: S3Store, producer: Producer) -> Inference:

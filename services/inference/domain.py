@@ -19,6 +19,7 @@ MAX_TURNS = 64
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 64
 MAX_ROWS = 64
+MAX_PROBES = 16
 DEFAULT_MAX_TOKENS = 256
 
 # Finish reasons.
@@ -122,6 +123,23 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """A probe row of the trainer: its tokens, where the answer begins, and the mean log-probability (nats) that it found of the answer."""
+
+    tokens: tuple[int, ...]
+    prompt_length: int
+    log_probability: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A loaded candidate: its model name, and by how many nats a token it differs from the trainer at most; None where it has no probes."""
+
+    model: str
+    parity: float | None
+
+
+@dataclass(frozen=True)
 class RowToScore:
     """A chat and the answer to score."""
 
@@ -190,6 +208,10 @@ class Engine(Protocol):
         """Score a given answer; InvalidArgument where it does not fit the context."""
         ...
 
+    def score_tokens(self, tokens: tuple[int, ...], prompt_length: int, adapter: str) -> Score:
+        """Score the tokens from `prompt_length` on; InvalidArgument where they do not fit the context or are none of the base's."""
+        ...
+
     def close(self) -> None:
         """End the engine and what it started."""
         ...
@@ -216,6 +238,10 @@ class Library(Protocol):
 
     def fetch(self, adapter: AdapterName) -> Path:
         """A folder with the adapter's verified files; FailedPrecondition where one does not verify, Unavailable without store."""
+        ...
+
+    def probes(self, adapter: AdapterName) -> Sequence[Probe]:
+        """The adapter's probe rows; errors as in fetch."""
         ...
 
     def drop(self, digest: str) -> bool:

@@ -1,5 +1,6 @@
 """One function per command and event of inference."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,10 +14,12 @@ from services.inference.domain import (
     AdapterName,
     Ask,
     Caller,
+    Candidate,
     Draft,
     Drafts,
     Engine,
     Piece,
+    Probe,
     Reports,
     RowToScore,
     Score,
@@ -203,11 +206,22 @@ def list_specialists(inference: Inference, caller: Caller) -> list[tuple[str, Se
     return [(BASE, Served()), *sorted(named.items())]
 
 
-def load_candidate(inference: Inference, adapter: AdapterName) -> str:
-    """Load an adapter for evaluation; its model name. FailedPrecondition where it does not verify or load."""
-    with inference.shelf.using(adapter):
+def load_candidate(inference: Inference, adapter: AdapterName) -> Candidate:
+    """Load an adapter for evaluation, and compare it with what the trainer stored. FailedPrecondition where it does not verify or load."""
+    probes = inference.shelf.probes(adapter)
+    with inference.shelf.using(adapter) as digest:
+        differences = [_difference(inference, probe, digest) for probe in probes]
         inference.table.add_candidate(adapter)
-    return CANDIDATE_PREFIX + adapter.digest
+    # What is no number is the largest difference of all.
+    parity = max(differences, key=lambda found: (math.isnan(found), found), default=None)
+    return Candidate(CANDIDATE_PREFIX + adapter.digest, parity)
+
+
+def _difference(inference: Inference, probe: Probe, adapter: str) -> float:
+    """Nats a token between here and the trainer."""
+    with inference.turns.take():
+        score = inference.engine.score_tokens(probe.tokens, probe.prompt_length, adapter)
+    return abs(score.log_probability / score.tokens - probe.log_probability)
 
 
 def score(

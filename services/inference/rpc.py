@@ -90,7 +90,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         del context
         manifest = Ref(request.manifest.uri, request.manifest.sha256, request.manifest.size_bytes)
         adapter = AdapterName(request.adapter_digest, manifest)
-        return inference_pb2.LoadCandidateResponse(model=handlers.load_candidate(self._door.inference(), adapter))
+        candidate = handlers.load_candidate(self._door.inference(), adapter)
+        return inference_pb2.LoadCandidateResponse(model=candidate.model, parity=candidate.parity)
 
     def Score(self, request: inference_pb2.ScoreRequest, context: grpc.ServicerContext) -> inference_pb2.ScoreResponse:
         """Score given answers."""

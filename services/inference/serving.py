@@ -2,10 +2,10 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from services.inference.domain import AdapterName, Engine, Library, Served
+from services.inference.domain import AdapterName, Engine, Library, Probe, Served
 from tailor.errors import Aborted, ResourceExhausted, Unavailable
 
 WAKE_SECONDS = 0.25
@@ -94,6 +94,10 @@ class Shelf:
         finally:
             with self._lock:
                 self._users[adapter.digest] -= 1
+
+    def probes(self, adapter: AdapterName) -> Sequence[Probe]:
+        """The adapter's probe rows; errors as in using."""
+        return self._library.probes(adapter)
 
     def drop(self, digest: str) -> bool:
         """Take an adapter out of the engine and off the disk; True where it was in either. Unavailable while it is in use."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from services.registry import handlers
+from services.registry import keys, wire
 from services.registry.adapters.queries import Queries
 from services.registry.adapters.remote import RemoteBarrier, RemoteEvaluator
 from services.registry.adapters.sql import begin
@@ -24,6 +24,7 @@ from tailor.events.topics import load_topics
 from tailor.rpc.auth import Authenticator, Caller, VerifyKey
 from tailor.rpc.channel import service_channel
 from tailor.rpc.identity import Identity, Trust
+from tailor.rpc.keys import to_caller
 from tailor.rpc.server import RpcServer
 from tailor.runtime import Runtime
 from tailor.sql import connect, migrate
@@ -40,7 +41,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     outbox = Outbox(engine, outbox_rows, producer)
     opened = begin(engine, outbox)
     if settings.bootstrap_operator_key_sha256:
-        handlers.install_operator_key(opened, settings.bootstrap_operator_key_sha256)
+        keys.install_operator_key(opened, settings.bootstrap_operator_key_sha256)
     barrier = RemoteBarrier(service_channel(settings, "anonymization", settings.anonymization_address, service=NAME))
     evaluator = RemoteEvaluator(service_channel(settings, "evaluation", settings.evaluation_address, service=NAME))
     runtime.serve(
@@ -53,7 +54,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
                     RegistryServicer(opened, Queries(engine), barrier, tuple(load_topics()[ERASED].consumers)),
                 )
             ],
-            authenticator=Authenticator(NAME, Trust.load(settings.trust_file), _key_verifier(opened)),
+            authenticator=Authenticator(NAME, Trust.load(settings.trust_file), key_verifier(opened)),
         )
     )
     runtime.spawn("outbox", outbox.run)
@@ -75,9 +76,10 @@ def signer(identity: Identity) -> Sign:
     return lambda body: ErasureReceipt(body, identity.sign(body.encode()), identity.public_key)
 
 
-def _key_verifier(opened: Begin) -> VerifyKey:
+def key_verifier(opened: Begin) -> VerifyKey:
+    """Verifies keys by the catalogue itself, as other services do by VerifyKey."""
+
     def verify(secret_sha256: str) -> Caller:
-        key = handlers.verify_key(opened, secret_sha256)
-        return Caller("key", key.name, key.role, frozenset(key.specialists), key.key_id)
+        return to_caller(wire.from_key(keys.verify_key(opened, secret_sha256)))
 
     return verify

@@ -1,5 +1,6 @@
 """The registry's rules: what a specialist must be, what the gate admits, what serves next."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from tailor.storage.ref import Ref
 SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
 RESERVED_NAMES = {"base"}
 METRICS = ("rouge1", "rouge2", "rougeL", "bleu", "house_terms_f1", "perplexity")
+PARITY = "parity"
 LOWER_IS_BETTER = {"perplexity"}
 # A score that meets a threshold exactly is not refused for its binary fraction.
 ROUNDING = 1e-9
@@ -21,6 +23,11 @@ MAX_HOUSE_TERMS = 1000
 MAX_RANKED = 8
 MAX_COMMENT = 4000
 POLICY = "policy"
+MAX_CALLS_PER_MINUTE = 1_000_000
+# Nats a token that a candidate may differ from the trainer, where the gate says nothing.
+MAX_PARITY = 0.1
+# A replica that said nothing for so long is gone.
+REPLICA_SECONDS = 30
 # What becomes of adapters that learned from an erased document.
 MARK, RETIRE = "mark", "retire"
 
@@ -85,6 +92,7 @@ class Gate:
 
     thresholds: tuple[Threshold, ...] = ()
     min_rows: int = 0
+    max_parity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -183,7 +191,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class ApiKey:
-    """An API key without its secret."""
+    """An API key without its secret. No specialists or methods means all that the role may use; 0 calls a minute is no limit."""
 
     key_id: str
     name: str
@@ -192,6 +200,8 @@ class ApiKey:
     create_time: datetime
     expire_time: datetime | None = None
     revoked: bool = False
+    methods: tuple[str, ...] = ()
+    calls_per_minute: int = 0
 
     def alive(self, now: datetime) -> bool:
         """True while it admits its holder."""
@@ -295,6 +305,8 @@ def check_specialist(specialist: Specialist) -> None:
             wrong[f"gate.thresholds[{index}].metric"] = f"One of {', '.join(METRICS)}."
         if threshold.max_loss_to_incumbent < 0:
             wrong[f"gate.thresholds[{index}].max_loss_to_incumbent"] = "0 or more."
+    if not 0 <= specialist.gate.max_parity < math.inf:
+        wrong["gate.max_parity"] = "0 or more nats a token."
     if not specialist.gate.thresholds:
         wrong["gate.thresholds"] = "At least one threshold: nothing may serve unmeasured."
     if (
@@ -314,9 +326,19 @@ def refusals(gate: Gate, evaluation: Evaluation) -> tuple[str, ...]:
     found = []
     if evaluation.rows < gate.min_rows:
         found.append(f"measured on {evaluation.rows} rows, the gate wants {gate.min_rows}")
+    found.extend(_disparity(gate, evaluation))
     for threshold in gate.thresholds:
         found.extend(_shortfalls(threshold, evaluation))
     return tuple(found)
+
+
+def _disparity(gate: Gate, evaluation: Evaluation) -> list[str]:
+    """What serves must be what was trained."""
+    most = gate.max_parity or MAX_PARITY
+    found = evaluation.candidate.get(PARITY)
+    if found is not None and not found <= most + ROUNDING:
+        return [f"{PARITY} is {found:.4f} nats a token from what the trainer stored, the gate allows {most:.4f}"]
+    return []
 
 
 def _shortfalls(threshold: Threshold, evaluation: Evaluation) -> list[str]:

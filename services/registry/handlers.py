@@ -1,7 +1,5 @@
 """One function per command or event. Each opens one transaction; what it states is sent when that commits."""
 
-import hashlib
-import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -32,9 +30,8 @@ from services.registry.domain import (
     one_specialist,
     refusals,
 )
-from tailor.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from tailor.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound
 
-KEY_PREFIX = "tlr_"
 RETIRED = "retired: it learned from a document that was erased"
 
 
@@ -107,7 +104,7 @@ def update_specialist(begin: Begin, specialist: Specialist) -> Specialist:
     """Replace a definition; Aborted where `revision` is not the current one."""
     check_specialist(specialist)
     with begin() as tx:
-        held = _held(tx, specialist.name)
+        held = held_specialist(tx, specialist.name)
         if held.revision != specialist.revision:
             raise Aborted(
                 "REVISION_MOVED",
@@ -154,7 +151,7 @@ def _decide(tx: Transaction, specialist: Specialist, adapter: Adapter, evaluatio
 def promote(begin: Begin, name: str, adapter_digest: str, expected_generation: int) -> Serving:
     """Make an adapter serve, if its newest evaluation meets the gate."""
     with begin() as tx:
-        specialist = _held(tx, name)
+        specialist = held_specialist(tx, name)
         adapter = tx.adapter(adapter_digest)
         if adapter is None:
             raise NotFound("UNKNOWN_ADAPTER", "There is no such adapter; `tailor adapters` lists them.")
@@ -174,7 +171,7 @@ def promote(begin: Begin, name: str, adapter_digest: str, expected_generation: i
 def rollback(begin: Begin, name: str, expected_generation: int) -> Serving:
     """Make what served before serve again; the base, if nothing did."""
     with begin() as tx:
-        specialist = _held(tx, name)
+        specialist = held_specialist(tx, name)
         current = tx.serving(name)
         if current.generation == 0 or not current.adapter_digest:
             raise FailedPrecondition("NOTHING_TO_ROLL_BACK", "The base serves: there is nothing to go back from.")
@@ -218,51 +215,6 @@ def record_judgement(
     return judgement
 
 
-def create_key(
-    begin: Begin, *, name: str, role: str, specialists: tuple[str, ...], expire_time: datetime | None
-) -> tuple[ApiKey, str]:
-    """Make a key; the key and its secret, which is kept nowhere."""
-    if not name.strip() or len(name) > 64:
-        raise InvalidArgument("INVALID_KEY", "A key needs a name.", field_violations={"name": "1 to 64 characters."})
-    secret = KEY_PREFIX + secrets.token_urlsafe(32)
-    key = ApiKey(f"key_{secrets.token_hex(8)}", name, role, specialists, datetime.now(UTC), expire_time)
-    with begin() as tx:
-        for specialist in specialists:
-            _held(tx, specialist)
-        tx.save_key(key, hashlib.sha256(secret.encode()).hexdigest())
-    return key, secret
-
-
-def revoke_key(begin: Begin, key_id: str) -> ApiKey:
-    """End a key; again, it changes nothing."""
-    with begin() as tx:
-        key = tx.key(key_id)
-        if key is None:
-            raise NotFound("UNKNOWN_KEY", "There is no such key; `tailor keys list` lists them.")
-        revoked = replace(key, revoked=True)
-        tx.save_key(revoked, "")
-        return revoked
-
-
-def verify_key(begin: Begin, secret_sha256: str) -> ApiKey:
-    """The living key with this hash; NotFound otherwise."""
-    with begin() as tx:
-        key = tx.key_by_hash(secret_sha256)
-    if key is None or not key.alive(datetime.now(UTC)):
-        raise NotFound("UNKNOWN_KEY", "The API key is unknown, expired or revoked.")
-    return key
-
-
-def install_operator_key(begin: Begin, secret_sha256: str) -> None:
-    """The key that an installation begins with; its secret was made outside."""
-    with begin() as tx:
-        if tx.key_by_hash(secret_sha256) is None:
-            tx.save_key(
-                ApiKey(f"key_{secret_sha256[:16]}", "bootstrap operator", "ROLE_OPERATOR", (), datetime.now(UTC)),
-                secret_sha256,
-            )
-
-
 def record_fact(begin: Begin, fact: Fact) -> None:
     """Keep a fact; the same id again replaces it."""
     with begin() as tx:
@@ -290,11 +242,17 @@ def visible_draft(begin: Begin, draft_id: str, *, role: str, key_id: str, may_us
     return draft
 
 
-def _held(tx: Transaction, name: str) -> Specialist:
+def held_specialist(tx: Transaction, name: str) -> Specialist:
+    """A specialist that nobody else changes before the transaction ends; NotFound for an unknown one."""
     held = tx.lock_specialist(name)
     if held is None:
-        raise NotFound("UNKNOWN_SPECIALIST", "There is no such specialist; `tailor specialist list` lists them.")
+        raise unknown_specialist()
     return held
+
+
+def unknown_specialist() -> NotFound:
+    """The same for what does not exist and for what was not given to the caller."""
+    return NotFound("UNKNOWN_SPECIALIST", "There is no such specialist; `tailor specialist list` lists them.")
 
 
 def _draft(tx: Transaction, draft_id: str, may_use: Callable[[str], bool]) -> Draft:

@@ -5,16 +5,18 @@ from datetime import UTC
 
 import grpc
 
-from services.registry import erasures, handlers, wire
+from services.registry import erasures, handlers, keys, wire
 from services.registry.adapters.queries import REJECTED_PAGE, Queries
-from services.registry.domain import Barrier, FactKind, Selection, Specialist
+from services.registry.domain import ApiKey, Barrier, FactKind, Selection, Specialist
 from services.registry.handlers import Begin
+from services.registry.keys import KeyTerms
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound
+from tailor.errors import InvalidArgument, PermissionDenied
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
+from tailor.rpc.methods import named_methods
 
 Context = grpc.ServicerContext
 
@@ -34,12 +36,14 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def CreateSpecialist(
         self, request: registry_pb2.CreateSpecialistRequest, context: Context
     ) -> registry_pb2.CreateSpecialistResponse:
+        _may_use(request.specialist.name)
         specialist, created = handlers.create_specialist(self._begin, wire.to_specialist(request.specialist))
         return registry_pb2.CreateSpecialistResponse(specialist=wire.from_specialist(specialist), created=created)
 
     def UpdateSpecialist(
         self, request: registry_pb2.UpdateSpecialistRequest, context: Context
     ) -> registry_pb2.UpdateSpecialistResponse:
+        _may_use(request.specialist.name)
         specialist = handlers.update_specialist(self._begin, wire.to_specialist(request.specialist))
         return registry_pb2.UpdateSpecialistResponse(specialist=wire.from_specialist(specialist))
 
@@ -64,6 +68,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.ListDocumentsRequest, context: Context
     ) -> registry_pb2.ListDocumentsResponse:
         size = _page_size(request.page_size, 100, 1000)
+        _may_use_all(request.specialist)
         if request.page_token.startswith(REJECTED_PAGE):
             return self._rejected(request.page_token.removeprefix(REJECTED_PAGE), size)
         selector = self._specialist(request.specialist) if request.specialist else None
@@ -73,7 +78,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         )
         if len(found) > size:
             response.next_page_token = found[size - 1].document_id
-        elif request.include_rejected:
+        elif request.include_rejected and not current_caller().specialists:
             response.next_page_token = REJECTED_PAGE
         return response
 
@@ -87,6 +92,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return self._queries.flow(request.since.ToDatetime(UTC) if request.HasField("since") else None)
 
     def GetAudit(self, request: audit_pb2.GetAuditRequest, context: Context) -> audit_pb2.GetAuditResponse:
+        _may_use_all(request.specialist)
         selection = self._specialist(request.specialist).selection if request.specialist else Selection()
         return self._queries.audit(request.specialist, selection)
 
@@ -94,9 +100,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.ListDatasetsRequest, context: Context
     ) -> registry_pb2.ListDatasetsResponse:
         payloads, token = self._page(FactKind.DATASET, request)
-        return registry_pb2.ListDatasetsResponse(
-            datasets=[models_pb2.DatasetBuilt.FromString(payload) for payload in payloads], next_page_token=token
-        )
+        datasets = [models_pb2.DatasetBuilt.FromString(payload) for payload in payloads]
+        visible = [dataset for dataset in datasets if current_caller().may_use(dataset.specialist)]
+        return registry_pb2.ListDatasetsResponse(datasets=visible, next_page_token=token)
 
     def ListAdapters(
         self, request: registry_pb2.ListAdaptersRequest, context: Context
@@ -154,28 +160,37 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             raise InvalidArgument(
                 "INVALID_KEY", "A key needs a role.", field_violations={"role": "One of the five roles."}
             )
-        key, secret = handlers.create_key(
-            self._begin,
+        caller = current_caller()
+        if caller.specialists and not request.specialists:
+            raise InvalidArgument(
+                "INVALID_KEY",
+                "Your key has its specialists, and gives no more.",
+                field_violations={"specialists": "At least one of your own."},
+            )
+        terms = KeyTerms(
             name=request.name,
             role=common_pb2.Role.Name(request.role),
             specialists=tuple(request.specialists),
+            methods=named_methods(request.methods, request.role),
+            calls_per_minute=request.calls_per_minute,
             expire_time=request.expire_time.ToDatetime(UTC) if request.HasField("expire_time") else None,
         )
+        key, secret = keys.create_key(self._begin, terms, caller.may_use)
         return registry_pb2.CreateKeyResponse(key=wire.from_key(key), secret=secret)
 
     def ListKeys(self, request: registry_pb2.ListKeysRequest, context: Context) -> registry_pb2.ListKeysResponse:
         size = _page_size(request.page_size, 50, 200)
         found = self._queries.keys(request.page_token, size + 1)
         token = found[size - 1].key_id if len(found) > size else ""
-        return registry_pb2.ListKeysResponse(keys=[wire.from_key(key) for key in found[:size]], next_page_token=token)
+        visible = [wire.from_key(key) for key in found[:size] if _may_hold(key)]
+        return registry_pb2.ListKeysResponse(keys=visible, next_page_token=token)
 
     def RevokeKey(self, request: registry_pb2.RevokeKeyRequest, context: Context) -> registry_pb2.RevokeKeyResponse:
-        return registry_pb2.RevokeKeyResponse(key=wire.from_key(handlers.revoke_key(self._begin, request.key_id)))
+        key = keys.revoke_key(self._begin, request.key_id, _may_hold)
+        return registry_pb2.RevokeKeyResponse(key=wire.from_key(key))
 
     def VerifyKey(self, request: registry_pb2.VerifyKeyRequest, context: Context) -> registry_pb2.VerifyKeyResponse:
-        return registry_pb2.VerifyKeyResponse(
-            key=wire.from_key(handlers.verify_key(self._begin, request.secret_sha256))
-        )
+        return registry_pb2.VerifyKeyResponse(key=wire.from_key(keys.verify_key(self._begin, request.secret_sha256)))
 
     def Erase(self, request: registry_pb2.EraseRequest, context: Context) -> registry_pb2.EraseResponse:
         caller = current_caller()
@@ -212,7 +227,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         with self._begin() as tx:
             specialist = tx.specialist(name)
         if specialist is None:
-            raise _unknown_specialist()
+            raise handlers.unknown_specialist()
         return specialist
 
     def _page(
@@ -226,14 +241,22 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return [payload for _, payload in found[:size]], token
 
 
-def _unknown_specialist() -> NotFound:
-    return NotFound("UNKNOWN_SPECIALIST", "There is no such specialist; `tailor specialist list` lists them.")
-
-
 def _may_use(specialist: str) -> None:
     # What a key was not given does not exist for it.
     if not current_caller().may_use(specialist):
-        raise _unknown_specialist()
+        raise handlers.unknown_specialist()
+
+
+def _may_use_all(specialist: str) -> None:
+    """Only a key that has all specialists may ask beyond one of them."""
+    if not specialist and current_caller().specialists:
+        raise PermissionDenied("SPECIALIST_NEEDED", "Name one of your key's specialists.")
+
+
+def _may_hold(key: ApiKey) -> bool:
+    """True for a key that gives no more specialists than the caller has."""
+    caller = current_caller()
+    return not caller.specialists or (bool(key.specialists) and all(map(caller.may_use, key.specialists)))
 
 
 def _page_size(asked: int, default: int, most: int) -> int:

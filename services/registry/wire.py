@@ -31,6 +31,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> domain.Specialist:
             for threshold in message.gate.thresholds
         ),
         message.gate.min_rows,
+        message.gate.max_parity,
     )
     selection, rebuild = message.selection, message.rebuild
     return domain.Specialist(
@@ -90,7 +91,9 @@ def from_specialist(specialist: domain.Specialist) -> models_pb2.SpecialistChang
             quiet_seconds=rebuild.quiet_seconds,
             min_interval_seconds=rebuild.min_interval_seconds,
         ),
-        gate=models_pb2.Gate(thresholds=thresholds, min_rows=specialist.gate.min_rows),
+        gate=models_pb2.Gate(
+            thresholds=thresholds, min_rows=specialist.gate.min_rows, max_parity=specialist.gate.max_parity
+        ),
         house_terms=specialist.house_terms,
         system_prompt=specialist.system_prompt,
         use_teacher=specialist.use_teacher,
@@ -209,6 +212,8 @@ def from_key(key: domain.ApiKey) -> registry_pb2.Key:
         revoked=key.revoked,
         create_time=timestamp(key.create_time),
         expire_time=timestamp(key.expire_time),
+        methods=key.methods,
+        calls_per_minute=key.calls_per_minute,
     )
 
 

@@ -29,19 +29,28 @@ class Role(Enum):
 
 
 @app.command()
-def create(
+def create(  # noqa: PLR0917 - options of a command
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     role: Annotated[Role, typer.Option(help="What its holder is.")] = Role.CALLER,
     specialist: Annotated[
         list[str] | None, typer.Option(help="A specialist it may use; repeat it. All if none.")
     ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="A method it may call, such as `Generate`; repeat it. All that the role may if none."),
+    ] = None,
+    rate: Annotated[int, typer.Option(min=0, help="Calls a minute, at each replica; 0 for no limit.")] = 0,
     days: Annotated[int | None, typer.Option(min=1, help="Days until it ends by itself; never if none.")] = None,
 ) -> None:
     """Make a key. Its secret is shown this once."""
     session = session_of(context)
     request = registry_pb2.CreateKeyRequest(
-        name=name, role=common_pb2.Role.Value(f"ROLE_{role.name}"), specialists=specialist or []
+        name=name,
+        role=common_pb2.Role.Value(f"ROLE_{role.name}"),
+        specialists=specialist or [],
+        methods=method or [],
+        calls_per_minute=rate,
     )
     if days is not None:
         request.expire_time.CopyFrom(_in_days(days))
@@ -62,13 +71,15 @@ def list_keys(context: typer.Context) -> None:
     session = session_of(context)
     registry = session.connections.registry
     found = list(pages("registry", registry.ListKeys, registry_pb2.ListKeysRequest(), "keys"))
-    columns = ("key", "name", "role", "specialists", "state", "ends")
+    columns = ("key", "name", "role", "specialists", "methods", "a minute", "state", "ends")
     rows = [
         (
             key.key_id,
             key.name,
             short_enum(common_pb2.Role.Name(key.role), "ROLE_"),
             ", ".join(key.specialists) or "all",
+            ", ".join(method.rpartition(".")[2] for method in key.methods) or "all",
+            key.calls_per_minute or "any",
             "revoked" if key.revoked else "",
             key.expire_time.ToJsonString() if key.HasField("expire_time") else "never",
         )

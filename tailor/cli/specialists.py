@@ -30,7 +30,7 @@ def create(
     FILE names `name`, `base` and `recipe`, and may hold `description`, `system_prompt`, `house_terms`, `use_teacher`, `[selection]`
     (`sources`, `departments`, `confidentialities`), `[filters]` (`languages`, `min_chars`, `max_chars`, `boilerplate_documents`,
     `max_source_documents`, `max_source_percent`), `[rebuild]` (`min_new_items`, `quiet_seconds`, `min_interval_seconds`) and
-    `[gate]` (`min_rows`, `[[gate.thresholds]]` with `metric`, `min_gain_over_base`, `max_loss_to_incumbent`).
+    `[gate]` (`min_rows`, `max_parity`, `[[gate.thresholds]]` with `metric`, `min_gain_over_base`, `max_loss_to_incumbent`).
     """
     session = session_of(context)
     answer = define(session.connections.registry, read_definition(file))
@@ -101,7 +101,8 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     console.print(f"serves {adapter}, generation {generation}")
     console.print(f"filters: {_filters(specialist.filters)}")
     gate = [(t.metric, t.min_gain_over_base, t.max_loss_to_incumbent) for t in specialist.gate.thresholds]
-    title = f"gate, on at least {specialist.gate.min_rows} rows"
+    gate_ = specialist.gate
+    title = f"gate, on at least {gate_.min_rows} rows, parity within {gate_.max_parity or 0.1:g} nats a token"
     console.print(table(title, ("metric", "least gain over base", "most loss to incumbent"), gate))
     replicas = [(item.replica, item.generation, item.serving, item.reason) for item in answer.serving.replicas]
     console.print(table("replicas", ("replica", "generation", "serves", "reason"), replicas))

@@ -58,12 +58,12 @@ class _Bearer(
         return continuation(self._signed(client_call_details), request_iterator)
 
 
-def open_channel(address: str, token: Callable[[], str], ca: bytes | None = None, *, tls: bool = False) -> grpc.Channel:
-    """A channel whose calls carry a bearer token; it connects at the first call."""
+def open_channel(
+    address: str, token: Callable[[], str], credentials: grpc.ChannelCredentials | None = None
+) -> grpc.Channel:
+    """A channel whose calls carry a bearer token, over TLS where there are credentials; it connects at the first call."""
     channel = (
-        grpc.secure_channel(address, grpc.ssl_channel_credentials(ca), OPTIONS)
-        if tls
-        else grpc.insecure_channel(address, OPTIONS)
+        grpc.secure_channel(address, credentials, OPTIONS) if credentials else grpc.insecure_channel(address, OPTIONS)
     )
     return grpc.intercept_channel(channel, _Bearer(token))
 
@@ -71,5 +71,16 @@ def open_channel(address: str, token: Callable[[], str], ca: bytes | None = None
 def service_channel(settings: ServiceSettings, target: str, address: str, *, service: str) -> grpc.Channel:
     """A channel from one service to another, signed with the caller's own key for that target alone."""
     identity = Identity.load(service, settings.identity_key_file)
-    ca = settings.tls_ca_file.read_bytes() if settings.tls_ca_file else None
-    return open_channel(address, lambda: identity.token(target), ca, tls=ca is not None)
+    return open_channel(address, lambda: identity.token(target), tls_credentials(settings))
+
+
+def tls_credentials(settings: ServiceSettings) -> grpc.ChannelCredentials | None:
+    """How the other side is verified, with our own certificate for where it asks for one; None where no CA is named."""
+    if settings.tls_ca_file is None:
+        return None
+    ca = settings.tls_ca_file.read_bytes()
+    if settings.tls_certificate_file is None or settings.tls_key_file is None:
+        return grpc.ssl_channel_credentials(ca)
+    return grpc.ssl_channel_credentials(
+        ca, settings.tls_key_file.read_bytes(), settings.tls_certificate_file.read_bytes()
+    )

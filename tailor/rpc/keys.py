@@ -29,7 +29,15 @@ class RegistryKeys:
 
 def to_caller(key: registry_pb2.Key) -> Caller:
     """The holder of a key."""
-    return Caller("key", key.name, common_pb2.Role.Name(key.role), frozenset(key.specialists), key.key_id)
+    return Caller(
+        kind="key",
+        name=key.name,
+        role=common_pb2.Role.Name(key.role),
+        specialists=frozenset(key.specialists),
+        key_id=key.key_id,
+        methods=frozenset(key.methods),
+        calls_per_minute=key.calls_per_minute,
+    )
 
 
 def authenticator(settings: ServiceSettings, service: str) -> Authenticator:

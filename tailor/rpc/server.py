@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import grpc
@@ -13,7 +14,7 @@ from grpc_status import rpc_status
 
 from tailor.errors import TailorError
 from tailor.logging import get_logger
-from tailor.rpc.auth import Authenticator, check_access, set_caller
+from tailor.rpc.auth import Authenticator, Caller, set_caller
 from tailor.rpc.status import internal, to_status
 from tailor.settings import ServiceSettings
 from tailor.telemetry import CALL_SECONDS, CALLS
@@ -74,7 +75,9 @@ def _bind(server: grpc.Server, settings: ServiceSettings) -> int:
     address = f"{settings.rpc_host}:{settings.rpc_port}"
     if settings.tls_certificate_file and settings.tls_key_file:
         pair = (settings.tls_key_file.read_bytes(), settings.tls_certificate_file.read_bytes())
-        return server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+        clients = settings.tls_client_ca_file.read_bytes() if settings.tls_client_ca_file else None
+        credentials = grpc.ssl_server_credentials([pair], clients, require_client_auth=clients is not None)
+        return server.add_secure_port(address, credentials)
     return server.add_insecure_port(address)
 
 
@@ -128,10 +131,11 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             behaviour = self._single(handler.stream_unary or handler.unary_unary, descriptor, token)
         return make(behaviour, handler.request_deserializer, handler.response_serializer)
 
-    def _admit(self, descriptor: MethodDescriptor, token: str) -> None:
+    def _admit(self, descriptor: MethodDescriptor, token: str) -> Caller:
         caller = self._authenticator.authenticate(token)
-        check_access(descriptor, caller)
+        self._authenticator.admit(caller, descriptor)
         set_caller(caller)
+        return caller
 
     def _single(self, inner: Any, descriptor: MethodDescriptor, token: str) -> Any:
         def behaviour(request: Any, context: grpc.ServicerContext) -> Any:
@@ -144,8 +148,11 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     def _streamed(self, inner: Any, descriptor: MethodDescriptor, token: str) -> Any:
         def behaviour(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with _Call(descriptor, context):
-                self._admit(descriptor, token)
-                yield from inner(request, context)
+                caller = self._admit(descriptor, token)
+                with closing(inner(request, context)) as messages:
+                    for message in messages:
+                        self._authenticator.still_admits(caller, token)
+                        yield message
 
         return behaviour
 

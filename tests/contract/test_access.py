@@ -1,43 +1,204 @@
-"""Every method of every service says who may call it, and everybody else is refused."""
+"""Every method of every service says who may call it, and everybody else is refused, with every kind of wrong credential."""
 
+import hashlib
 import importlib
-import pkgutil
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import grpc
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.descriptor import MethodDescriptor
 
-import tailor.api
 from tailor.api.common.v1 import common_pb2
-from tailor.errors import PermissionDenied
-from tailor.rpc.auth import Caller, check_access
+from tailor.errors import NotFound, PermissionDenied
+from tailor.rpc.auth import Authenticator, Caller, check_access
+from tailor.rpc.identity import Identity, Trust
+from tailor.rpc.methods import all_methods, full_name
+from tailor.rpc.server import RpcServer
+from tailor.settings import ServiceSettings
 from tailor.storage.buckets import ACCESS
 
 IDENTITIES = [*ACCESS, "stranger"]
 ROLES = list(common_pb2.Role.keys())
+METHODS = all_methods()
+SERVICES = sorted({method.containing_service.full_name for method in METHODS})
+
+UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
+# The services below do nothing: what is admitted finds no code.
+REACHED = grpc.StatusCode.UNIMPLEMENTED
 
 
-def _methods() -> list[MethodDescriptor]:
-    modules = [
-        info.name for info in pkgutil.walk_packages(tailor.api.__path__, "tailor.api.") if info.name.endswith("_pb2")
-    ]
-    descriptors = [importlib.import_module(name).DESCRIPTOR for name in modules]
-    return [method for file in descriptors for service in file.services_by_name.values() for method in service.methods]
+def _service(full: str) -> str:
+    return full.split(".")[2]
 
 
-METHODS = _methods()
+class House:
+    """Every service's server with its contract and no code, what each of them trusts, and keys of every role."""
+
+    def __init__(self, folder: Path) -> None:
+        self._keys = {name: Ed25519PrivateKey.generate() for name in IDENTITIES}
+        trusted = {
+            name: key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+            for name, key in self._keys.items()
+            if name != "stranger"
+        }
+        self.trusted = trusted
+        (folder / "trust.json").write_text(json.dumps(trusted))
+        self.callers: dict[str, Caller] = {
+            f"tlr_{role}": Caller("key", "team", role, key_id=f"key_{role}") for role in ROLES
+        }
+        self._servers: list[RpcServer] = []
+        self.channels: dict[str, grpc.Channel] = {}
+        for full in SERVICES:
+            self._serve(full, Trust.load(folder / "trust.json"))
+
+    def _serve(self, full: str, trust: Trust) -> None:
+        name = _service(full)
+        short = full.rpartition(".")[2]
+        module: Any = importlib.import_module(f"tailor.api.{name}.v1.{name}_pb2_grpc")
+        server = RpcServer(
+            ServiceSettings(rpc_port=0),
+            name,
+            servicers=[(getattr(module, f"add_{short}Servicer_to_server"), getattr(module, f"{short}Servicer")())],
+            authenticator=Authenticator(name, trust, self._verify, now=_Hurried()),
+            max_workers=4,
+        )
+        server.start()
+        self._servers.append(server)
+        self.channels[full] = grpc.insecure_channel(f"127.0.0.1:{server.port}")
+
+    def _verify(self, secret_sha256: str) -> Caller:
+        for secret, caller in self.callers.items():
+            if hashlib.sha256(secret.encode()).hexdigest() == secret_sha256:
+                return caller
+        # What the registry answers for a key that is unknown, expired or revoked.
+        raise NotFound("UNKNOWN_KEY", "The API key is unknown, expired or revoked.")
+
+    def token(self, service: str, audience: str) -> str:
+        return Identity(service, self._keys[service]).token(audience)
+
+    def forged(self, audience: str, **claims: Any) -> str:
+        """A token that the console signed, with other claims; one that is None is left out."""
+        now = int(time.time())
+        whole = {"iss": "console", "aud": audience, "iat": now, "exp": now + 60} | claims
+        kept = {name: value for name, value in whole.items() if value is not None}
+        return jwt.encode(kept, self._keys["console"], algorithm="EdDSA")
+
+    def code(self, method: MethodDescriptor, authorization: str | None) -> grpc.StatusCode:
+        """What a call comes to."""
+        kind = "stream" if method.client_streaming else "unary"
+        answer = "stream" if method.server_streaming else "unary"
+        call = getattr(self.channels[method.containing_service.full_name], f"{kind}_{answer}")(f"/{full_name(method)}")
+        metadata = [] if authorization is None else [("authorization", authorization)]
+        try:
+            reply = call(iter([b""]) if method.client_streaming else b"", timeout=10, metadata=metadata)
+            if method.server_streaming:
+                list(reply)
+        except grpc.RpcError as error:
+            return error.code()  # type: ignore[attr-defined, no-any-return]
+        return grpc.StatusCode.OK
+
+    def close(self) -> None:
+        for channel in self.channels.values():
+            channel.close()
+        for server in self._servers:
+            server.stop(0)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+class _Hurried:
+    """A clock by which nothing that was said of a key is remembered."""
+
+    def __init__(self) -> None:
+        self._moment = 0.0
+
+    def __call__(self) -> float:
+        self._moment += 1000.0
+        return self._moment
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    made = House(tmp_path_factory.mktemp("trust"))
+    yield made
+    made.close()
+
+
+def _access(method: MethodDescriptor) -> common_pb2.Access:
+    return method.GetOptions().Extensions[common_pb2.access]
+
+
+every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+
+
+@every_method
 def test_every_method_names_who_may_call(method: MethodDescriptor) -> None:
-    access = method.GetOptions().Extensions[common_pb2.access]
+    access = _access(method)
     assert access.roles or access.services or access.any_authenticated
     assert set(access.services) <= set(IDENTITIES) - {"stranger"}
     assert common_pb2.ROLE_UNSPECIFIED not in access.roles
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+@every_method
+def test_no_method_is_reached_without_a_right_credential(house: House, method: MethodDescriptor) -> None:
+    audience = _service(method.containing_service.full_name)
+    elsewhere = "registry" if audience != "registry" else "training"
+    past = int(time.time()) - 120
+    wrong = {
+        "none": None,
+        "empty": "",
+        "no token": "Bearer ",
+        "another scheme": "Basic tlr_ROLE_OPERATOR",
+        "no scheme": "tlr_ROLE_OPERATOR",
+        "nonsense": "Bearer nonsense",
+        "malformed": "Bearer a.b.c",
+        "an unknown, expired or revoked key": "Bearer tlr_unknown",
+        "a key's name alone": "Bearer tlr_",
+        "a key with something after it": "Bearer tlr_ROLE_OPERATOR x",
+        "a stranger's token": f"Bearer {house.token('stranger', audience)}",
+        "a token for another service": f"Bearer {house.token('console', elsewhere)}",
+        "an expired token": f"Bearer {house.forged(audience, iat=past - 60, exp=past)}",
+        "a token without end": f"Bearer {house.forged(audience, exp=None)}",
+        "a token for nobody": f"Bearer {house.forged(audience, aud=None)}",
+        "a token in another's name": f"Bearer {house.forged(audience, iss='registry')}",
+        "an unsigned token": f"Bearer {jwt.encode({'iss': 'console', 'aud': audience}, '', algorithm='none')}",
+    }
+    assert {name: house.code(method, value) for name, value in wrong.items()} == dict.fromkeys(wrong, UNAUTHENTICATED)
+
+
+@every_method
+def test_only_the_roles_and_services_of_the_contract_reach_a_method(house: House, method: MethodDescriptor) -> None:
+    access, audience = _access(method), _service(method.containing_service.full_name)
+    admitted = {common_pb2.Role.Name(role) for role in access.roles}
+    for role in ROLES:
+        named = access.any_authenticated or role in admitted
+        assert house.code(method, f"Bearer tlr_{role}") is (REACHED if named else DENIED), role
+    for service in ACCESS:
+        named = access.any_authenticated or service in access.services
+        token = f"Bearer {house.token(service, audience)}"
+        assert house.code(method, token) is (REACHED if named else DENIED), service
+
+
+@every_method
+def test_a_key_with_methods_reaches_those_alone(house: House, method: MethodDescriptor) -> None:
+    roles = [common_pb2.Role.Name(role) for role in _access(method).roles]
+    for role in roles:
+        mine = Caller("key", "team", role, methods=frozenset({full_name(method)}))
+        house.callers["tlr_mine"] = mine
+        house.callers["tlr_others"] = replace(mine, methods=frozenset(map(full_name, METHODS)) - mine.methods)
+        assert house.code(method, "Bearer tlr_mine") is REACHED
+        assert house.code(method, "Bearer tlr_others") is DENIED
+
+
+@every_method
 def test_everybody_who_is_not_named_is_refused(method: MethodDescriptor) -> None:
-    access = method.GetOptions().Extensions[common_pb2.access]
+    access = _access(method)
     if access.any_authenticated:
         pytest.skip("open to every authenticated caller by its contract")
     admitted_roles = {common_pb2.Role.Name(role) for role in access.roles}

@@ -6,6 +6,7 @@ import json
 import math
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from services.inference.adapters.models import AdapterLibrary, BaseModel, fetch_
 from services.inference.adapters.verify import check_config
 from services.inference.domain import AdapterName, Engine, Sampling, Turn
 from services.inference.serving import Shelf
+from services.registry.domain import Evaluation, Gate, Threshold, refusals
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
@@ -206,6 +208,55 @@ def test_a_row_over_the_context_is_refused(plain: Engine) -> None:
     assert caught.value.reason == "ROW_TOO_LONG"
 
 
+def probes(lab: Lab, folder: Path, off: float = 0.0) -> list[dict[str, Any]]:
+    """Probe rows as the trainer stores them, found by a plain forward; `off` is added to what it found."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(lab.source)
+    prompt = f"<|im_start|>user\n{CHAT[0].content}<|im_end|>\n<|im_start|>assistant\n"
+    before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    found = []
+    for completion in ("The friction ledger is short.", "Line of sight."):
+        answer = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        mean = reference(lab, completion, folder) / len(answer)
+        entry = {"tokens": before + answer, "prompt_length": len(before), "log_probability": mean + off}
+        found.append({"row_id": completion} | entry)
+    return found
+
+
+def parities(lab: Lab, engine: Engine) -> list[float]:
+    """What candidates come to: one as it was trained, one whose stored figures are off, and one with another's weights."""
+    right, off = probes(lab, lab.folders[0]), probes(lab, lab.folders[0], 0.5)
+    published = [(lab.folders[0], right), (lab.folders[0], off), (lab.folders[1], right)]
+    inference = replace(make_world().inference, engine=engine, shelf=Shelf(engine, lab.library("parity"), 1))
+    found = []
+    for folder, rows in published:
+        adapter = publish_adapter(lab.store, folder, lab.base.digest, probes=rows)
+        found.append(handlers.load_candidate(inference, adapter).parity or 0.0)
+    return found
+
+
+def test_a_candidate_has_parity_with_its_trainer_and_one_that_is_not_what_was_trained_has_not(
+    lab: Lab, plain: Engine
+) -> None:
+    right, off, another = parities(lab, plain)
+    assert right < 0.01
+    assert off == pytest.approx(0.5, abs=0.01)
+    assert another > 0.1
+    gate = Gate((Threshold("rougeL"),))
+    for parity, passes in ((right, True), (off, False), (another, False)):
+        scores = {"rougeL": 0.2, "parity": parity}
+        evaluation = Evaluation("evl_1", "ab12", "reports", 8, {"rougeL": 0.1}, scores, None, 0)
+        assert (refusals(gate, evaluation) == ()) is passes
+
+
+def test_a_probe_of_other_tokens_than_the_bases_is_refused(lab: Lab, plain: Engine) -> None:
+    for tokens in ((5, 10**6), (5, -1)):
+        with pytest.raises(InvalidArgument) as caught:
+            plain.score_tokens(tokens, 1, "")
+        assert caught.value.reason == "UNKNOWN_TOKEN"
+
+
 def refused(lab: Lab, adapter: AdapterName, cache: str) -> str:
     with pytest.raises(FailedPrecondition) as caught:
         lab.library(cache).fetch(adapter)
@@ -288,8 +339,6 @@ def test_a_base_with_a_pickle_is_refused_and_a_missing_one_is_waited_for(lab: La
 
 
 def test_a_tampered_generation_leaves_the_old_one_serving(lab: Lab, plain: Engine) -> None:
-    from dataclasses import replace
-
     from services.inference.domain import Ask, Served
     from services.inference.handlers import Cancellation
 
@@ -347,5 +396,9 @@ def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch
             assert all(end.finish for end in ends)
             # vLLM leaves out a character whose bytes are not all there.
             assert text(engine, first, max_tokens=3) == text(plain, first, max_tokens=3).rstrip("�")
+        right, off, another = parities(lab, engine)
+        assert right < 0.05
+        assert off == pytest.approx(0.5, abs=0.05)
+        assert another > 0.1
     finally:
         engine.close()

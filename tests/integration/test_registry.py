@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
-from services.registry import handlers, wire
+from services.registry import handlers, keys, wire
 from services.registry.adapters.queries import Queries
 from services.registry.adapters.sql import begin
 from services.registry.adapters.tables import outbox as outbox_rows
@@ -20,7 +20,7 @@ from services.registry.domain import FactKind, Gate, Selection, Specialist, Thre
 from services.registry.handlers import Begin
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
-from tailor.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, TailorError
+from tailor.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, TailorError
 from tailor.events.envelope import Event, derive_id
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -311,18 +311,26 @@ def test_a_comment_is_anonymised_as_the_specialists_documents_are(world: World) 
 def test_a_key_works_until_it_is_revoked_or_expires_and_is_kept_as_a_hash(world: World) -> None:
     import hashlib
 
-    key, secret = handlers.create_key(world.begin, name="erp", role="ROLE_CALLER", specialists=(), expire_time=None)
+    def all_of_them(_: object) -> bool:
+        return True
+
+    terms = keys.KeyTerms("erp", "ROLE_CALLER", methods=("a.B/C",), calls_per_minute=60)
+    key, secret = keys.create_key(world.begin, terms, all_of_them)
     digest = hashlib.sha256(secret.encode()).hexdigest()
-    assert handlers.verify_key(world.begin, digest).key_id == key.key_id
-    handlers.revoke_key(world.begin, key.key_id)
+    assert keys.verify_key(world.begin, digest) == key
+    assert (key.methods, key.calls_per_minute) == (("a.B/C",), 60)
+    keys.revoke_key(world.begin, key.key_id, all_of_them)
     with pytest.raises(NotFound):
-        handlers.verify_key(world.begin, digest)
-    expired = datetime.now(UTC) - timedelta(seconds=1)
-    _, short = handlers.create_key(world.begin, name="erp", role="ROLE_CALLER", specialists=(), expire_time=expired)
+        keys.verify_key(world.begin, digest)
+    expired = replace(terms, expire_time=datetime.now(UTC) - timedelta(seconds=1))
+    _, short = keys.create_key(world.begin, expired, all_of_them)
     with pytest.raises(NotFound):
-        handlers.verify_key(world.begin, hashlib.sha256(short.encode()).hexdigest())
+        keys.verify_key(world.begin, hashlib.sha256(short.encode()).hexdigest())
     with pytest.raises(NotFound):
-        handlers.create_key(world.begin, name="erp", role="ROLE_CALLER", specialists=("nobody",), expire_time=None)
+        keys.create_key(world.begin, replace(terms, specialists=("nobody",)), all_of_them)
+    for wrong in (replace(terms, name=" "), replace(terms, calls_per_minute=-1)):
+        with pytest.raises(InvalidArgument):
+            keys.create_key(world.begin, wrong, all_of_them)
 
 
 def test_a_lost_broker_delays_the_outbox_and_loses_nothing(world: World) -> None:

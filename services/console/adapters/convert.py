@@ -38,6 +38,8 @@ from tailor.api.training.v1 import training_pb2
 from tailor.errors import PermissionDenied
 from tailor.rpc.auth import Caller
 
+# What the gate allows where a specialist says nothing; the contract names it.
+MAX_PARITY = 0.1
 WAITING = {registry_pb2.DECISION_UNSPECIFIED: "waiting"}
 
 
@@ -52,7 +54,10 @@ def word(name: str, prefix: str) -> str:
 
 
 def visitor(caller: Caller, secret_sha256: str) -> Visitor:
-    """The holder of an API key; PermissionDenied for a role that is not known here."""
+    """The holder of an API key; PermissionDenied for a role that is not known here, and for a key whose limits would not hold here: the
+    console asks the services in its own name."""
+    if caller.methods or caller.calls_per_minute:
+        raise PermissionDenied("KEY_IS_LIMITED", "A key with methods or a rate is for systems; sign in with another.")
     name = word(caller.role, "ROLE_")
     if name not in set(Role):
         raise PermissionDenied("ROLE_NOT_ADMITTED", "This key's role may not use the console.")
@@ -243,6 +248,7 @@ def specialist(wire: registry_pb2.GetSpecialistResponse) -> Specialist:
             Threshold(item.metric, item.min_gain_over_base, item.max_loss_to_incumbent) for item in told.gate.thresholds
         ),
         min_rows=told.gate.min_rows,
+        max_parity=told.gate.max_parity or MAX_PARITY,
         house_terms=len(told.house_terms),
         use_teacher=told.use_teacher,
         filters=filters(told.filters),
@@ -302,6 +308,8 @@ def key(wire: registry_pb2.Key) -> Key:
         role=word(common_pb2.Role.Name(wire.role), "ROLE_"),
         specialists=tuple(wire.specialists),
         revoked=wire.revoked,
+        methods=tuple(method.rpartition(".")[2] for method in wire.methods),
+        calls_per_minute=wire.calls_per_minute,
         create_time=time(wire.create_time),
         expire_time=time(wire.expire_time),
     )

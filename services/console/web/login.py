@@ -7,7 +7,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from services.console.web.access import Console, ConsoleOf, session_of
 from services.console.web.sessions import COOKIE, LIFETIME_SECONDS, Session
-from tailor.errors import ResourceExhausted, TailorError, Unauthenticated
+from tailor.errors import PermissionDenied, ResourceExhausted, TailorError, Unauthenticated
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -54,7 +54,7 @@ def sign_in(
     address = request.client.host if request.client else ""
     try:
         visitor = console.doorkeeper.admit(secret, address)
-    except (Unauthenticated, ResourceExhausted) as error:
+    except (Unauthenticated, PermissionDenied, ResourceExhausted) as error:
         log.warning("sign-in refused", reason=error.reason)
         return _refused(request, console, next, error)
     log.info("signed in", role=visitor.role.value, key_id=visitor.key_id)

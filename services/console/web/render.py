@@ -24,6 +24,7 @@ METRIC_NAMES = {
     "bleu": "BLEU",
     "house_terms_f1": "House terms F1",
     "perplexity": "Perplexity",
+    "parity": "Parity (nats a token)",
 }
 NAVIGATION = (
     ("/", "Flow", Action.FLOW),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import grpc
 
-from services.evaluation.domain import Score
+from services.evaluation.domain import Loaded, Score
 from services.evaluation.wire import from_ref
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.rpc.channel import wire_errors
@@ -21,12 +21,12 @@ class RemoteModels:
         self._repetition_penalty = repetition_penalty
         self._stub = inference_pb2_grpc.InferenceServiceStub(channel)
 
-    def load(self, adapter_digest: str, manifest: Ref) -> str:
-        """Load a candidate; the model's name."""
+    def load(self, adapter_digest: str, manifest: Ref) -> Loaded:
+        """Load a candidate and compare it with the trainer."""
         request = inference_pb2.LoadCandidateRequest(adapter_digest=adapter_digest, manifest=from_ref(manifest))
         with wire_errors("inference"):
-            model: str = self._stub.LoadCandidate(request, timeout=LOAD_SECONDS).model
-        return model
+            answer = self._stub.LoadCandidate(request, timeout=LOAD_SECONDS)
+        return Loaded(answer.model, answer.parity if answer.HasField("parity") else None)
 
     def generate(self, model: str, messages: Sequence[tuple[str, str]], max_tokens: int) -> str:
         """The likeliest answer."""

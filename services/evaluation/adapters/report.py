@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from services.evaluation.domain import BASE, CANDIDATE, INCUMBENT, PERPLEXITY, Comparison
+from services.evaluation.domain import BASE, CANDIDATE, INCUMBENT, PARITY, PERPLEXITY, Comparison
 from tailor.storage.buckets import REPORTS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -107,10 +107,26 @@ def as_markdown(comparison: Comparison) -> str:
     ]
     for metric in _metrics(comparison.scores):
         lines.append(f"| {metric} | {' | '.join(f'{comparison.scores[name][metric]:.4f}' for name in models)} |")
-    lines += ["", "Perplexity is better when lower, everything else when higher.", "", f"![scores]({PLOT})"]
+    lines += [
+        "",
+        _parity(comparison),
+        "",
+        "Perplexity is better when lower, everything else when higher.",
+        "",
+        f"![scores]({PLOT})",
+    ]
     for number in range(min(EXAMPLES, len(comparison.rows))):
         lines += ["", *_example(comparison, number, models)]
     return "\n".join(lines) + "\n"
+
+
+def _parity(comparison: Comparison) -> str:
+    parity = comparison.scores[CANDIDATE].get(PARITY)
+    if parity is None:
+        return "Parity with the trainer was not measured: the adapter has no probe rows."
+    return (
+        f"Parity: on the probe rows the candidate is {parity:.4f} nats a token from what the trainer stored, at most."
+    )
 
 
 def _example(comparison: Comparison, number: int, models: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """The base's own chat template, the same for both engines."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ class ChatTemplate:
         answer = whole.removeprefix(prompt) if whole.startswith(prompt) else completion
         answer = answer[: answer.rindex(end)] if end in answer else answer
         return self._tokens(prompt), (*self._tokens(answer), self.tokenizer.eos_token_id)
+
+    def check(self, tokens: Iterable[int]) -> None:
+        """InvalidArgument for tokens that are none of the base's."""
+        if not all(0 <= token < len(self.tokenizer) for token in tokens):
+            raise InvalidArgument("UNKNOWN_TOKEN", "A token is none of the base's.")
 
     def _render(self, turns: Sequence[Turn], *, add_generation_prompt: bool) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]

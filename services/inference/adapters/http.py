@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import anyio.to_thread
@@ -19,7 +21,8 @@ from services.inference.domain import DEFAULT_MAX_TOKENS, Ask, Caller, Sampling,
 from services.inference.handlers import Answer, Cancellation, Door
 from tailor.api.inference.v1 import inference_pb2
 from tailor.errors import Code, InvalidArgument, TailorError
-from tailor.rpc.auth import Authenticator, check_access
+from tailor.rpc.auth import Authenticator
+from tailor.rpc.auth import Caller as Admitted
 
 STATUS = {
     Code.INVALID_ARGUMENT: 400,
@@ -31,7 +34,7 @@ STATUS = {
     Code.UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
-GENERATE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].methods_by_name["Generate"]
+METHODS = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].methods_by_name
 DISCONNECT_SECONDS = 0.5
 
 T = TypeVar("T")
@@ -88,16 +91,19 @@ def create_app(door: Door, authenticator: Authenticator, max_threads: int) -> Fa
     """The application; it answers 503 until the door is open."""
     app = FastAPI(title="Tailor inference", docs_url=None, redoc_url=None, openapi_url=None)
 
-    async def caller(request: Request) -> Caller:
+    async def known(request: Request) -> tuple[Admitted, str]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = max_threads
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        found = await asyncio.to_thread(authenticator.authenticate, token.strip() if scheme.lower() == "bearer" else "")
-        check_access(GENERATE, found)
-        return Caller(found.kind, found.name, found.specialists, found.key_id)
+        secret = token.strip() if scheme.lower() == "bearer" else ""
+        return await asyncio.to_thread(authenticator.authenticate, secret), secret
+
+    def admit(who: Admitted, method: str) -> Caller:
+        authenticator.admit(who, METHODS[method])
+        return Caller(who.kind, who.name, who.specialists, who.key_id)
 
     @app.exception_handler(TailorError)
     async def refused(_: Request, error: TailorError) -> Response:
-        headers = {"retry-after": str(round(error.retry_after_seconds))} if error.retry_after_seconds else None
+        headers = {"retry-after": str(math.ceil(error.retry_after_seconds))} if error.retry_after_seconds else None
         return JSONResponse(_error(error.reason, error.message), STATUS.get(error.code, 500), headers)
 
     @app.exception_handler(RequestValidationError)
@@ -106,7 +112,8 @@ def create_app(door: Door, authenticator: Authenticator, max_threads: int) -> Fa
         return JSONResponse(_error("INVALID_REQUEST", f"Wrong or missing: {fields}."), 400)
 
     @app.get("/v1/models")
-    async def models(asker: Caller = Depends(caller)) -> dict[str, Any]:  # noqa: B008 - fastapi's way
+    async def models(who: tuple[Admitted, str] = Depends(known)) -> dict[str, Any]:
+        asker = admit(who[0], "ListSpecialists")
         names = [name for name, _ in handlers.list_specialists(door.inference(), asker)]
         return {
             "object": "list",
@@ -114,7 +121,12 @@ def create_app(door: Door, authenticator: Authenticator, max_threads: int) -> Fa
         }
 
     @app.post("/v1/chat/completions")
-    async def completions(body: ChatRequest, request: Request, asker: Caller = Depends(caller)) -> Response:  # noqa: B008
+    async def completions(
+        body: ChatRequest,
+        request: Request,
+        who: tuple[Admitted, str] = Depends(known),
+    ) -> Response:
+        asker = admit(who[0], "StreamGenerate" if body.stream else "Generate")
         inference = door.inference()
         cancellation = Cancellation()
         ask = body.ask()
@@ -125,6 +137,7 @@ def create_app(door: Door, authenticator: Authenticator, max_threads: int) -> Fa
         )
         if body.stream:
             lines = _chunks(body.model, answer, usage=body.stream_options.include_usage)
+            lines = _while_admitted(lines, lambda: authenticator.still_admits(*who))
             return StreamingResponse(_closing(request, lines, cancellation, answer), media_type="text/event-stream")
         await _unless_gone(request, cancellation, lambda: anyio.to_thread.run_sync(_drain, answer))
         return JSONResponse(_completion(body.model, answer))
@@ -132,10 +145,25 @@ def create_app(door: Door, authenticator: Authenticator, max_threads: int) -> Fa
     return app
 
 
-def serve(app: FastAPI, host: str, port: int, stop: threading.Event) -> None:
-    """Serve until told to stop."""
+def serve(
+    app: FastAPI,
+    host: str,
+    port: int,
+    stop: threading.Event,
+    tls: tuple[Path | None, Path | None] = (None, None),
+) -> None:
+    """Serve until told to stop; over TLS where a certificate and its key (PEM) are given."""
     server = uvicorn.Server(
-        uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off")
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ssl_certfile=tls[0],
+            ssl_keyfile=tls[1],
+        )
     )
 
     def end() -> None:
@@ -171,6 +199,13 @@ async def _closing(
 def _drain(answer: Answer) -> None:
     for _ in answer:
         pass
+
+
+def _while_admitted(lines: Iterator[str], still_admits: Callable[[], None]) -> Iterator[str]:
+    """The lines, until the caller's key is revoked; the connection then breaks off."""
+    for line in lines:
+        still_admits()
+        yield line
 
 
 def _chunks(model: str, answer: Answer, *, usage: bool) -> Iterator[str]:

@@ -3,13 +3,14 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from services.inference.adapters import verify
 from services.inference.adapters.verify import CONFIG, WEIGHTS, File, refuse
-from services.inference.domain import AdapterName
+from services.inference.domain import AdapterName, Probe
 from tailor.errors import NotFound, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
@@ -57,13 +58,8 @@ class AdapterLibrary:
 
     def fetch(self, adapter: AdapterName) -> Path:
         """A folder with the adapter's verified files; FailedPrecondition with the reason where anything is not as it must be."""
-        if adapter.digest != adapter.manifest.sha256 or adapter.manifest.bucket != MODELS:
-            raise refuse("WRONG_DIGEST", "The adapter's name is not its manifest's digest.")
-        if adapter.manifest.size_bytes > verify.MAX_MANIFEST_BYTES:
-            raise refuse("BAD_MANIFEST", "The manifest is too large.")
         try:
-            manifest = verify.read_manifest(self._store.get(adapter.manifest))
-            files = verify.check_adapter_manifest(manifest, self._base.digest)
+            files = verify.check_adapter_manifest(self._manifest(adapter), self._base.digest)
             folder = self._cache / "adapters" / adapter.digest
             download(self._store, files, folder)
         except NotFound:
@@ -71,6 +67,20 @@ class AdapterLibrary:
         lora = verify.check_config((folder / CONFIG).read_bytes(), self._max_rank)
         verify.check_weights(verify.read_header(folder / WEIGHTS), lora, self._base.shapes)
         return folder
+
+    def probes(self, adapter: AdapterName) -> list[Probe]:
+        """The adapter's probe rows; FailedPrecondition where they are not as they must be."""
+        try:
+            return verify.read_probes(self._manifest(adapter))
+        except NotFound:
+            raise refuse("MISSING_FILE", "The adapter's manifest is not in the models bucket.") from None
+
+    def _manifest(self, adapter: AdapterName) -> Mapping[str, Any]:
+        if adapter.digest != adapter.manifest.sha256 or adapter.manifest.bucket != MODELS:
+            raise refuse("WRONG_DIGEST", "The adapter's name is not its manifest's digest.")
+        if adapter.manifest.size_bytes > verify.MAX_MANIFEST_BYTES:
+            raise refuse("BAD_MANIFEST", "The manifest is too large.")
+        return verify.read_manifest(self._store.get(adapter.manifest))
 
     def drop(self, digest: str) -> bool:
         """Remove an adapter's files from this machine."""

@@ -66,14 +66,19 @@ class TransformersEngine:
     def score(self, turns: Sequence[Turn], completion: str, adapter: str) -> Score:
         """Score an answer by one forward pass."""
         prompt, answer = self._chat.encode_answered(turns, completion)
-        tokens = prompt + answer
+        return self.score_tokens(prompt + answer, len(prompt), adapter)
+
+    def score_tokens(self, tokens: tuple[int, ...], prompt_length: int, adapter: str) -> Score:
+        """Score the tokens from `prompt_length` on by one forward pass."""
+        self._chat.check(tokens)
+        answer = tokens[prompt_length:]
         if len(tokens) > self.context_length:
             raise InvalidArgument(
                 "ROW_TOO_LONG", f"Prompt and answer have {len(tokens)} tokens; {self.context_length} fit."
             )
         with self._lock, torch.inference_mode():
             self._activate(adapter)
-            logits = self._model(input_ids=torch.tensor([tokens[:-1]]), use_cache=False).logits[0, len(prompt) - 1 :]
+            logits = self._model(input_ids=torch.tensor([tokens[:-1]]), use_cache=False).logits[0, prompt_length - 1 :]
         chosen = torch.log_softmax(logits.float(), dim=-1).gather(1, torch.tensor(answer).unsqueeze(1))
         return Score(float(chosen.double().sum()), len(answer))
 

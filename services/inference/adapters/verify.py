@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.inference.domain import MAX_PROBES, Probe
 from tailor.errors import FailedPrecondition
 
 WEIGHTS = "adapter_model.safetensors"
@@ -118,6 +119,25 @@ def check_adapter_manifest(manifest: Mapping[str, Any], base_digest: str) -> lis
             "UNEXPECTED_FILE", f"An adapter is {WEIGHTS}, {CONFIG} and perhaps {CARD}; nothing else is loaded."
         )
     return files
+
+
+def read_probes(manifest: Mapping[str, Any]) -> list[Probe]:
+    """The trainer's probe rows with what it found of them; none where the manifest holds none with tokens."""
+    entries = manifest.get("probes")
+    if not isinstance(entries, list):
+        return []
+    try:
+        probes = [Probe(tuple(e["tokens"]), e["prompt_length"], float(e["log_probability"])) for e in entries]
+    except (KeyError, TypeError, ValueError):
+        raise refuse("BAD_MANIFEST", "A probe row is not complete.") from None
+    if len(probes) > MAX_PROBES or not all(_is_sound(probe) for probe in probes):
+        raise refuse("BAD_MANIFEST", f"At most {MAX_PROBES} probe rows, each of a prompt and an answer in tokens.")
+    return probes
+
+
+def _is_sound(probe: Probe) -> bool:
+    numbers = (probe.prompt_length, *probe.tokens)
+    return all(type(number) is int for number in numbers) and 1 <= probe.prompt_length < len(probe.tokens)
 
 
 def check_config(data: bytes, max_rank: int) -> Lora:

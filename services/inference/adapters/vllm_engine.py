@@ -120,12 +120,18 @@ class VllmEngine:
         return VllmStream(outputs, self._run)
 
     def score(self, turns: Sequence[Turn], completion: str, adapter: str) -> Score:
-        """Score an answer. One row at a time: several rows with prompt log-probabilities kill vLLM 0.32's engine on CPU."""
+        """Score an answer."""
+        prompt, answer = self._chat.encode_answered(turns, completion)
+        return self.score_tokens(prompt + answer, len(prompt), adapter)
+
+    def score_tokens(self, tokens: tuple[int, ...], prompt_length: int, adapter: str) -> Score:
+        """Score the tokens from `prompt_length` on. One row at a time: several rows with prompt log-probabilities kill vLLM 0.32's engine
+        on CPU."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        prompt, answer = self._chat.encode_answered(turns, completion)
-        tokens = prompt + answer
+        self._chat.check(tokens)
+        answer = tokens[prompt_length:]
         if len(tokens) >= self.context_length:
             raise InvalidArgument(
                 "ROW_TOO_LONG", f"Prompt and answer have {len(tokens)} tokens; {self.context_length - 1} fit."
@@ -135,7 +141,7 @@ class VllmEngine:
         )
         with self._scoring:
             positions = self._wait(self._prompt_logprobs(tokens, adapter, parameters))
-        scored = zip(positions[len(prompt) :], answer, strict=True)
+        scored = zip(positions[prompt_length:], answer, strict=True)
         return Score(sum(float(position[token].logprob) for position, token in scored), len(answer))
 
     def watch(self, stop: threading.Event) -> None:

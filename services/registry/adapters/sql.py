@@ -215,6 +215,8 @@ class SqlTransaction(SqlErasures):
             "revoked": key.revoked,
             "create_time": key.create_time,
             "expire_time": key.expire_time,
+            "methods": list(key.methods),
+            "calls_per_minute": key.calls_per_minute,
         }
         statement = insert(tables.keys).values(row)
         changed = {"revoked": statement.excluded.revoked}
@@ -255,7 +257,17 @@ def _labels(state: DocumentState) -> dict[str, str]:
 
 def to_key(row: Row) -> ApiKey:  # type: ignore[type-arg]
     """A key from its row."""
-    return ApiKey(row.key_id, row.name, row.role, tuple(row.specialists), row.create_time, row.expire_time, row.revoked)
+    return ApiKey(
+        key_id=row.key_id,
+        name=row.name,
+        role=row.role,
+        specialists=tuple(row.specialists),
+        create_time=row.create_time,
+        expire_time=row.expire_time,
+        revoked=row.revoked,
+        methods=tuple(row.methods),
+        calls_per_minute=row.calls_per_minute,
+    )
 
 
 def begin(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContextManager[SqlTransaction]]:

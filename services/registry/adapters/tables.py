@@ -111,6 +111,18 @@ keys = Table(
     Column("revoked", Boolean, nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("expire_time", DateTime(timezone=True)),
+    Column("methods", JSON, nullable=False),
+    Column("calls_per_minute", BigInteger, nullable=False),
+)
+
+# Inference replicas that are ready, as they last said.
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("replica", String(253), primary_key=True),
+    Column("base", String(128), nullable=False, index=True),
+    Column("seen_time", DateTime(timezone=True), nullable=False),
+    Column("leaving", Boolean, nullable=False),
 )
 
 dead_letters = Table(

@@ -25,6 +25,7 @@ def test_creates_a_specialist_from_toml(tailor: Tailor, tmp_path: Path) -> None:
     assert made.document["created"] is True
     assert made.document["specialist"]["gate"] == {
         "min_rows": 8,
+        "max_parity": 0.0,
         "thresholds": [{"metric": "bleu", "min_gain_over_base": 0.0, "max_loss_to_incumbent": 0.0}],
     }
 

@@ -10,6 +10,7 @@ from services.evaluation.domain import (
     Adapter,
     Evaluation,
     HeldOutRow,
+    Loaded,
     Measured,
     Parameters,
     Result,
@@ -114,13 +115,14 @@ class FakeModels:
         self.loaded: set[str] = set()
         self.asked: list[str] = []
         self.scored: list[str] = []
+        self.parity: float | None = 0.01
         self.failures: list[Exception] = []
         self.lock = threading.Lock()
 
-    def load(self, adapter_digest: str, manifest: Ref) -> str:
+    def load(self, adapter_digest: str, manifest: Ref) -> Loaded:
         self._fail()
         self.loaded.add(f"adapter:{adapter_digest}")
-        return f"adapter:{adapter_digest}"
+        return Loaded(f"adapter:{adapter_digest}", self.parity)
 
     def generate(self, model: str, messages: Sequence[tuple[str, str]], max_tokens: int) -> str:
         with self.lock:

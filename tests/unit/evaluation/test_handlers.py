@@ -38,8 +38,25 @@ def test_measures_what_serves_beside_them() -> None:
     app = make_app(serving={"reports": serving()})
     outcome = measured(app)
     assert (outcome.incumbent.adapter_digest, outcome.incumbent.generation) == ("ad0", 1)
-    assert outcome.scores["incumbent"] == outcome.scores["candidate"]
+    assert outcome.scores["incumbent"] | {"parity": 0.01} == outcome.scores["candidate"]
     assert app.models.loaded == {"adapter:ad0", "adapter:ad1"}
+
+
+def test_the_candidates_parity_is_a_score_of_its_own() -> None:
+    app = make_app()
+    app.models.parity = 0.25
+    outcome = measured(app)
+    assert outcome.scores["candidate"]["parity"] == 0.25
+    assert "parity" not in outcome.scores["base"]
+    assert "0.2500 nats a token" in app.reports.markdown(outcome.report)
+
+
+def test_an_adapter_without_probe_rows_has_no_parity_and_the_report_says_so() -> None:
+    app = make_app()
+    app.models.parity = None
+    outcome = measured(app)
+    assert "parity" not in outcome.scores["candidate"]
+    assert "was not measured" in app.reports.markdown(outcome.report)
 
 
 def test_an_incumbent_measured_on_the_same_rows_is_not_asked_again() -> None:
@@ -94,6 +111,7 @@ def test_a_killed_evaluation_goes_on_from_the_results_that_are_stored() -> None:
     app.models.load = whole
     assert handlers.work_once(app, RUNNING)
     assert app.repository.evaluations["evl_1"].state is State.SUCCEEDED
+    assert app.repository.outcomes["evl_1"].scores["candidate"]["parity"] == 0.01
     assert app.models.asked.count("base") == 4
 
 

@@ -14,6 +14,7 @@ from services.inference.domain import (
     Caller,
     Draft,
     Piece,
+    Probe,
     Sampling,
     Score,
     Served,
@@ -67,6 +68,7 @@ class FakeEngine:
         self.streams: list[FakeStream] = []
         self.encoded: list[tuple[Turn, ...]] = []
         self.say = ""
+        self.nats = -2.0
         self.gate = threading.Event()
         self.gate.set()
 
@@ -87,6 +89,11 @@ class FakeEngine:
         self.streams.append(stream)
         return stream
 
+    def score_tokens(self, tokens: tuple[int, ...], prompt_length: int, adapter: str) -> Score:
+        assert not adapter or adapter in self.loaded
+        answer = len(tokens) - prompt_length
+        return Score(self.nats * answer, answer)
+
     def score(self, turns: Sequence[Turn], completion: str, adapter: str) -> Score:
         return Score(-float(len(completion)), len(completion.split()) + 1)
 
@@ -99,6 +106,7 @@ class FakeLibrary:
 
     def __init__(self) -> None:
         self.bad: set[str] = set()
+        self.probe_rows: list[Probe] = []
         self.down = False
 
     def fetch(self, adapter: AdapterName) -> Path:
@@ -107,6 +115,9 @@ class FakeLibrary:
         if adapter.digest in self.bad:
             raise FailedPrecondition("WRONG_BASE", "The adapter was trained on another base.")
         return Path("/adapters") / adapter.digest
+
+    def probes(self, adapter: AdapterName) -> Sequence[Probe]:
+        return self.probe_rows
 
     def drop(self, digest: str) -> bool:
         return False

@@ -1,5 +1,6 @@
 """What callers get, and what is stated about it."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from services.inference import handlers
-from services.inference.domain import Ask, Caller, RowToScore, Sampling, Turn
+from services.inference.domain import Ask, Caller, Probe, RowToScore, Sampling, Turn
 from services.inference.handlers import Answer, Cancellation
 from tailor.errors import Aborted, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from tests.unit.inference.fakes import CONSOLE, EVALUATION, KEY, World, adapter, make_world, served
@@ -135,13 +136,29 @@ def test_writes_no_more_than_fits() -> None:
 
 def test_only_evaluation_may_ask_a_candidate() -> None:
     world = make_world()
-    model = handlers.load_candidate(world.inference, adapter("c"))
+    model = handlers.load_candidate(world.inference, adapter("c")).model
     assert model == "adapter:c"
     finish(world, ask(model), EVALUATION)
     assert world.engine.streams[-1].adapter == "c"
     for caller in (KEY, CONSOLE):
         with pytest.raises(NotFound):
             begin(world, ask(model), caller)
+
+
+def test_a_candidate_is_compared_with_what_the_trainer_stored() -> None:
+    world = make_world()
+    assert handlers.load_candidate(world.inference, adapter("c")).parity is None
+    world.engine.nats = -2.0
+    for stored, parity in (((-2.0, -2.0), 0.0), ((-2.5, -1.9), 0.5), ((-2.5, -1.0), 1.0)):
+        world.library.probe_rows = [Probe((1, 2, 3, 4), 2, nats) for nats in stored]
+        assert handlers.load_candidate(world.inference, adapter("c")).parity == pytest.approx(parity)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_no_number_is_the_largest_difference(order: int) -> None:
+    world = make_world()
+    world.library.probe_rows = [Probe((1, 2, 3), 1, float("nan")), Probe((1, 2, 3), 1, -9.0)][::order]
+    assert math.isnan(handlers.load_candidate(world.inference, adapter("c")).parity or 0.0)
 
 
 def test_a_specialists_system_prompt_comes_first_unless_the_chat_has_one() -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import httpx
 import openai
 import pytest
 
@@ -13,18 +14,26 @@ from services.inference.adapters.http import create_app, serve
 from services.inference.handlers import Door
 from services.synthetic.adapters.teacher import OpenAiTeacher
 from tailor.errors import NotFound
-from tailor.rpc.auth import Authenticator, Caller
+from tailor.rpc.auth import CACHE_SECONDS, Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tests.unit.inference.fakes import World, make_world, served
+
+# Set once the key `tlr_brief` is revoked.
+BRIEF = threading.Event()
+SERVICE = "tailor.api.inference.v1.InferenceService"
 
 
 def verify(digest: str) -> Caller:
     known = {
         "tlr_caller": Caller("key", "team", "ROLE_CALLER", frozenset({"memos"}), "key_1"),
         "tlr_protector": Caller("key", "dpo", "ROLE_DATA_PROTECTION", frozenset(), "key_2"),
+        "tlr_reader": Caller("key", "list", "ROLE_CALLER", key_id="key_3", methods=frozenset({f"{SERVICE}/Generate"})),
+        "tlr_hurried": Caller("key", "batch", "ROLE_CALLER", key_id="key_4", calls_per_minute=2),
     }
     import hashlib
 
+    if hashlib.sha256(b"tlr_brief").hexdigest() == digest and not BRIEF.is_set():
+        return Caller("key", "brief", "ROLE_CALLER", key_id="key_5")
     for secret, caller in known.items():
         if hashlib.sha256(secret.encode()).hexdigest() == digest:
             return caller
@@ -120,3 +129,42 @@ def test_errors_have_the_status_that_clients_know(door: tuple[World, Door, str])
         client(address).chat.completions.create(**(ask | {"messages": []}))  # type: ignore[call-overload]
     with pytest.raises(openai.BadRequestError):
         client(address).chat.completions.create(**(ask | {"n": 2}))  # type: ignore[call-overload]
+
+
+def test_the_door_counts_as_the_methods_behind_it(door: tuple[World, Door, str]) -> None:
+    world, shut, address = door
+    shut.open(world.inference)
+    reader = client(address, "tlr_reader")
+    ask = {"model": "base", "messages": MESSAGES, "max_tokens": 2}
+    assert reader.chat.completions.create(**ask).choices[0].message.content == "word word "  # type: ignore[call-overload]
+    with pytest.raises(openai.PermissionDeniedError):
+        reader.chat.completions.create(**ask, stream=True)  # type: ignore[call-overload]
+    with pytest.raises(openai.PermissionDeniedError):
+        reader.models.list()
+
+
+def test_the_door_refuses_a_key_that_calls_too_often_and_says_when_to_come_again(door: tuple[World, Door, str]) -> None:
+    world, shut, address = door
+    shut.open(world.inference)
+    hurried = client(address, "tlr_hurried")
+    for _ in range(2):
+        hurried.models.list()
+    with pytest.raises(openai.RateLimitError) as refused:
+        hurried.models.list()
+    assert 1 <= int(refused.value.response.headers["retry-after"]) <= 30
+
+
+def test_a_key_that_is_revoked_meanwhile_breaks_its_stream_off(door: tuple[World, Door, str]) -> None:
+    world, shut, address = door
+    shut.open(world.inference)
+    living = client(address, "tlr_brief")
+    BRIEF.clear()
+    stream = living.chat.completions.create(model="base", messages=MESSAGES, max_tokens=60, stream=True)  # type: ignore[call-overload]
+    next(iter(stream))
+    world.engine.gate.clear()
+    BRIEF.set()
+    time.sleep(CACHE_SECONDS)
+    world.engine.gate.set()
+    with pytest.raises((openai.APIError, httpx.RemoteProtocolError)):
+        list(stream)
+    assert world.engine.streams[0].cancelled.is_set()

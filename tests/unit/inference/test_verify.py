@@ -13,7 +13,9 @@ from services.inference.adapters.verify import (
     check_weights,
     linear_shapes,
     read_header,
+    read_probes,
 )
+from services.inference.domain import Probe
 from tailor.errors import FailedPrecondition
 
 BASE = {"model.layers.0.self_attn.q_proj": [8, 4]}
@@ -38,6 +40,37 @@ def manifest(**changes: Any) -> dict[str, Any]:
 
 def reason(error: pytest.ExceptionInfo[FailedPrecondition]) -> str:
     return error.value.reason
+
+
+def probe(**changes: Any) -> dict[str, Any]:
+    return {"row_id": "p", "tokens": [1, 2, 3], "prompt_length": 2, "log_probability": -1.5} | changes
+
+
+def test_reads_the_probe_rows_that_the_trainer_stored() -> None:
+    assert read_probes(manifest(probes=[probe()])) == [Probe((1, 2, 3), 2, -1.5)]
+    assert read_probes(manifest()) == []
+
+
+@pytest.mark.parametrize(
+    "probes",
+    [
+        [{}],
+        ["x"],
+        [probe(tokens=None)],
+        [probe(tokens=[])],
+        [probe(tokens=["1", 2, 3])],
+        [probe(tokens=[1.5, 2, 3])],
+        [probe(prompt_length=0)],
+        [probe(prompt_length=3)],
+        [probe(prompt_length="2")],
+        [probe(log_probability="much")],
+        [probe()] * 17,
+    ],
+)
+def test_refuses_probe_rows_that_are_none(probes: list[Any]) -> None:
+    with pytest.raises(FailedPrecondition) as caught:
+        read_probes(manifest(probes=probes))
+    assert reason(caught) == "BAD_MANIFEST"
 
 
 @pytest.mark.parametrize(

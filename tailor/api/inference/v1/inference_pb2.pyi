@@ -403,18 +403,26 @@ class LoadCandidateResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
+    PARITY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name for Generate and Score."""
+    parity: _builtins.float
+    """Largest difference, in nats a token, between the log-probabilities here and those that the trainer stored of its probe rows; absent where
+    the adapter has none.
+    """
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
+        parity: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_parity", b"_parity", "parity", b"parity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parity", b"_parity", "model", b"model", "parity", b"parity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__parity: _TypeAlias = _typing.Literal["parity"]  # noqa: Y015
+    _WhichOneofArgType__parity: _TypeAlias = _typing.Literal["_parity", b"_parity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parity) -> _WhichOneofReturnType__parity | None: ...
 
 Global___LoadCandidateResponse: _TypeAlias = LoadCandidateResponse  # noqa: Y015
 

@@ -60,6 +60,10 @@ class Serving(_message.Message):
 
     DECISION_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
+    finished: _builtins.bool
+    """True once every ready replica of the base serves this generation; false while one does not, refuses, or none is ready."""
     @_builtins.property
     def decision(self) -> _models_pb2.SpecialistServing:
         """The decision."""
@@ -68,19 +72,61 @@ class Serving(_message.Message):
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[_models_pb2.AdapterServed]:
         """What replicas said of this generation."""
 
+    @_builtins.property
+    def rollout(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaState]:
+        """Every ready replica of the base, by name."""
+
     def __init__(
         self,
         *,
         decision: _models_pb2.SpecialistServing | None = ...,
         replicas: _abc.Iterable[_models_pb2.AdapterServed] | None = ...,
+        finished: _builtins.bool = ...,
+        rollout: _abc.Iterable[Global___ReplicaState] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "replicas", b"replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "finished", b"finished", "replicas", b"replicas", "rollout", b"rollout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Serving: _TypeAlias = Serving  # noqa: Y015
+
+@_typing.final
+class ReplicaState(_message.Message):
+    """ReplicaState is how far one ready replica is with a generation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICA_FIELD_NUMBER: _builtins.int
+    SERVING_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SEEN_TIME_FIELD_NUMBER: _builtins.int
+    replica: _builtins.str
+    """Name of the replica."""
+    serving: _builtins.bool
+    """True if it serves this generation."""
+    reason: _builtins.str
+    """UPPER_SNAKE reason if it refuses it; empty while it has said nothing yet."""
+    @_builtins.property
+    def seen_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last heard of."""
+
+    def __init__(
+        self,
+        *,
+        replica: _builtins.str = ...,
+        serving: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        seen_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["seen_time", b"seen_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "replica", b"replica", "seen_time", b"seen_time", "serving", b"serving"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaState: _TypeAlias = ReplicaState  # noqa: Y015
 
 @_typing.final
 class CreateSpecialistRequest(_message.Message):
@@ -582,12 +628,18 @@ class CatalogueAdapter(_message.Message):
     REFUSALS_FIELD_NUMBER: _builtins.int
     SERVING_FIELD_NUMBER: _builtins.int
     TAINTED_FIELD_NUMBER: _builtins.int
+    READY_REPLICAS_FIELD_NUMBER: _builtins.int
+    SERVING_REPLICAS_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
     """What the gate said."""
     serving: _builtins.bool
     """True if it serves now."""
     tainted: _builtins.bool
     """True if it learned, itself or through its parent, from a document that was erased afterwards."""
+    ready_replicas: _builtins.int
+    """Ready replicas of its base, where it serves."""
+    serving_replicas: _builtins.int
+    """Those of them that serve it."""
     @_builtins.property
     def adapter(self) -> _models_pb2.AdapterTrained:
         """The adapter."""
@@ -609,10 +661,12 @@ class CatalogueAdapter(_message.Message):
         refusals: _abc.Iterable[_builtins.str] | None = ...,
         serving: _builtins.bool = ...,
         tainted: _builtins.bool = ...,
+        ready_replicas: _builtins.int = ...,
+        serving_replicas: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "evaluation", b"evaluation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "decision", b"decision", "evaluation", b"evaluation", "refusals", b"refusals", "serving", b"serving", "tainted", b"tainted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "decision", b"decision", "evaluation", b"evaluation", "ready_replicas", b"ready_replicas", "refusals", b"refusals", "serving", b"serving", "serving_replicas", b"serving_replicas", "tainted", b"tainted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -925,6 +979,8 @@ class Key(_message.Message):
     REVOKED_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    METHODS_FIELD_NUMBER: _builtins.int
+    CALLS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Id, `key_` and 16 hexadecimal digits."""
     name: _builtins.str
@@ -933,6 +989,8 @@ class Key(_message.Message):
     """What its holder is."""
     revoked: _builtins.bool
     """True once revoked."""
+    calls_per_minute: _builtins.int
+    """Calls a minute, counted by every replica by itself; 0 for no limit."""
     @_builtins.property
     def specialists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Specialists that it may use; empty for all."""
@@ -945,6 +1003,10 @@ class Key(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it ends by itself; absent for never."""
 
+    @_builtins.property
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Methods that it may call, as full names such as `tailor.api.inference.v1.InferenceService/Generate`; empty for all that its role may."""
+
     def __init__(
         self,
         *,
@@ -955,10 +1017,12 @@ class Key(_message.Message):
         revoked: _builtins.bool = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        methods: _abc.Iterable[_builtins.str] | None = ...,
+        calls_per_minute: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "key_id", b"key_id", "name", b"name", "revoked", b"revoked", "role", b"role", "specialists", b"specialists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_per_minute", b"calls_per_minute", "create_time", b"create_time", "expire_time", b"expire_time", "key_id", b"key_id", "methods", b"methods", "name", b"name", "revoked", b"revoked", "role", b"role", "specialists", b"specialists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -974,10 +1038,14 @@ class CreateKeyRequest(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     SPECIALISTS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    METHODS_FIELD_NUMBER: _builtins.int
+    CALLS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What it is for, at most 64 characters."""
     role: _common_pb2.Role.ValueType
     """What its holder is."""
+    calls_per_minute: _builtins.int
+    """Calls a minute, counted by every replica by itself; 0 for no limit."""
     @_builtins.property
     def specialists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Specialists that it may use; empty for all."""
@@ -986,6 +1054,12 @@ class CreateKeyRequest(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it ends by itself; absent for never."""
 
+    @_builtins.property
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Methods that it may call, by full name, or by short name (`Generate`) for every method of that name that the role may call; empty for
+        all that its role may.
+        """
+
     def __init__(
         self,
         *,
@@ -993,10 +1067,12 @@ class CreateKeyRequest(_message.Message):
         role: _common_pb2.Role.ValueType = ...,
         specialists: _abc.Iterable[_builtins.str] | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        methods: _abc.Iterable[_builtins.str] | None = ...,
+        calls_per_minute: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "name", b"name", "role", b"role", "specialists", b"specialists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_per_minute", b"calls_per_minute", "expire_time", b"expire_time", "methods", b"methods", "name", b"name", "role", b"role", "specialists", b"specialists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -243,7 +243,8 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateKey(self, request, context):
-        """CreateKey makes an API key and returns it, once. INVALID_ARGUMENT for a wrong role or an unknown specialist.
+        """CreateKey makes an API key and returns it, once. INVALID_ARGUMENT for a wrong role, method or rate, NOT_FOUND for a specialist that is
+        unknown or not the caller's own: a key gives no more than its maker has.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -69,7 +69,9 @@ class RegistryServiceStub:
     RecordJudgement: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RecordJudgementRequest, _registry_pb2.RecordJudgementResponse]
     """RecordJudgement keeps an expert's judgement; its comment passes the barrier first. NOT_FOUND for an unknown draft."""
     CreateKey: _grpc.UnaryUnaryMultiCallable[_registry_pb2.CreateKeyRequest, _registry_pb2.CreateKeyResponse]
-    """CreateKey makes an API key and returns it, once. INVALID_ARGUMENT for a wrong role or an unknown specialist."""
+    """CreateKey makes an API key and returns it, once. INVALID_ARGUMENT for a wrong role, method or rate, NOT_FOUND for a specialist that is
+    unknown or not the caller's own: a key gives no more than its maker has.
+    """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListKeysRequest, _registry_pb2.ListKeysResponse]
     """ListKeys lists keys without their secrets."""
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RevokeKeyRequest, _registry_pb2.RevokeKeyResponse]
@@ -128,7 +130,9 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     RecordJudgement: _aio.UnaryUnaryMultiCallable[_registry_pb2.RecordJudgementRequest, _registry_pb2.RecordJudgementResponse]  # type: ignore[assignment]
     """RecordJudgement keeps an expert's judgement; its comment passes the barrier first. NOT_FOUND for an unknown draft."""
     CreateKey: _aio.UnaryUnaryMultiCallable[_registry_pb2.CreateKeyRequest, _registry_pb2.CreateKeyResponse]  # type: ignore[assignment]
-    """CreateKey makes an API key and returns it, once. INVALID_ARGUMENT for a wrong role or an unknown specialist."""
+    """CreateKey makes an API key and returns it, once. INVALID_ARGUMENT for a wrong role, method or rate, NOT_FOUND for a specialist that is
+    unknown or not the caller's own: a key gives no more than its maker has.
+    """
     ListKeys: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListKeysRequest, _registry_pb2.ListKeysResponse]  # type: ignore[assignment]
     """ListKeys lists keys without their secrets."""
     RevokeKey: _aio.UnaryUnaryMultiCallable[_registry_pb2.RevokeKeyRequest, _registry_pb2.RevokeKeyResponse]  # type: ignore[assignment]
@@ -268,7 +272,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.CreateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.CreateKeyResponse, _abc.Awaitable[_registry_pb2.CreateKeyResponse]]:
-        """CreateKey makes an API key and returns it, once. INVALID_ARGUMENT for a wrong role or an unknown specialist."""
+        """CreateKey makes an API key and returns it, once. INVALID_ARGUMENT for a wrong role, method or rate, NOT_FOUND for a specialist that is
+        unknown or not the caller's own: a key gives no more than its maker has.
+        """
 
     @_abc_1.abstractmethod
     def ListKeys(

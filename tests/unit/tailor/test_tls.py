@@ -1,0 +1,135 @@
+"""TLS between services by settings, with certificates made here."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
+from tailor.client import Tls
+from tailor.client.channel import open_channel as open_client_channel
+from tailor.errors import NotFound, Unavailable
+from tailor.rpc.auth import Authenticator, Caller, current_caller
+from tailor.rpc.channel import service_channel, wire_errors
+from tailor.rpc.identity import Trust
+from tailor.rpc.server import RpcServer
+from tailor.settings import ServiceSettings
+from tests.unit.ingestion.tls import make_authority
+
+
+class Servicer(anonymization_pb2_grpc.AnonymizationServiceServicer):
+    def Anonymize(
+        self, request: anonymization_pb2.AnonymizeRequest, context: grpc.ServicerContext
+    ) -> anonymization_pb2.AnonymizeResponse:
+        return anonymization_pb2.AnonymizeResponse(text=current_caller().name)
+
+    def Reidentify(
+        self, request: anonymization_pb2.ReidentifyRequest, context: grpc.ServicerContext
+    ) -> anonymization_pb2.ReidentifyResponse:
+        return anonymization_pb2.ReidentifyResponse(value=current_caller().name)
+
+
+class Authority:
+    """A certificate authority's folder: its certificate, and one for `localhost` with its key."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.ca, self.certificate, self.key = make_authority(folder, "localhost")
+
+
+class World:
+    """Two authorities, and the registry's identity."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ours, self.another = Authority(folder / "ours"), Authority(folder / "another")
+        key = Ed25519PrivateKey.generate()
+        self.identity, self.trust = folder / "registry.pem", folder / "trust.json"
+        self.identity.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        self.trust.write_text(json.dumps({"registry": public}))
+
+    @contextmanager
+    def serving(self, client_ca: Path | None = None) -> Iterator[int]:
+        """The port of a server with our certificate; it asks callers for one where an authority is named."""
+        settings = ServiceSettings(
+            rpc_port=0,
+            rpc_host="localhost",
+            tls_certificate_file=self.ours.certificate,
+            tls_key_file=self.ours.key,
+            tls_client_ca_file=client_ca,
+        )
+        authenticator = Authenticator("anonymization", Trust.load(self.trust), _verify)
+        add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server
+        server = RpcServer(settings, "anonymization", servicers=[(add, Servicer())], authenticator=authenticator)
+        server.start()
+        yield server.port
+        server.stop(0)
+
+    def anonymize(self, port: int, ca: Path | None = None, own: Authority | None = None) -> str:
+        """What the registry is answered; it verifies the server by `ca` and shows its own certificate."""
+        settings = ServiceSettings(
+            identity_key_file=self.identity,
+            tls_ca_file=ca,
+            tls_certificate_file=own.certificate if own else None,
+            tls_key_file=own.key if own else None,
+        )
+        with (
+            service_channel(settings, "anonymization", f"localhost:{port}", service="registry") as channel,
+            wire_errors("anonymization"),
+        ):
+            stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
+            return stub.Anonymize(anonymization_pb2.AnonymizeRequest(text="x"), timeout=10).text
+
+
+def _verify(_: str) -> Caller:
+    raise NotFound("UNKNOWN_KEY", "unknown")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("tls"))
+
+
+def test_a_service_speaks_tls_and_verifies_whom_it_speaks_to(world: World) -> None:
+    with world.serving() as port:
+        assert world.anonymize(port, world.ours.ca) == "registry"
+        for ca in (world.another.ca, None):
+            with pytest.raises(Unavailable):
+                world.anonymize(port, ca)
+
+
+def test_a_server_that_asks_for_certificates_admits_only_its_authoritys(world: World) -> None:
+    with world.serving(world.ours.ca) as port:
+        assert world.anonymize(port, world.ours.ca, world.ours) == "registry"
+        for own in (None, world.another):
+            with pytest.raises(Unavailable):
+                world.anonymize(port, world.ours.ca, own)
+
+
+def test_a_certificate_replaces_no_credential(world: World) -> None:
+    with world.serving(world.ours.ca) as port:
+        pair = (world.ours.key.read_bytes(), world.ours.certificate.read_bytes())
+        credentials = grpc.ssl_channel_credentials(world.ours.ca.read_bytes(), *pair)
+        with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
+            stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.Anonymize(anonymization_pb2.AnonymizeRequest(text="x"), timeout=10)
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
+
+
+def test_the_callers_client_verifies_the_server(world: World) -> None:
+    with world.serving() as port:
+        for ca, code in (
+            (world.ours.ca, grpc.StatusCode.UNAUTHENTICATED),
+            (world.another.ca, grpc.StatusCode.UNAVAILABLE),
+        ):
+            with open_client_channel(f"localhost:{port}", "tlr_unknown", Tls(ca.read_bytes())) as channel:
+                stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
+                with pytest.raises(grpc.RpcError) as refused:
+                    stub.Reidentify(anonymization_pb2.ReidentifyRequest(), timeout=10)
+            assert refused.value.code() is code  # type: ignore[attr-defined]
