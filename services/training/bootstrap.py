@@ -11,6 +11,7 @@ from services.training import handlers
 from services.training.adapters import tables
 from services.training.adapters.bases import StoredBases
 from services.training.adapters.datasets import StoredAdapters, StoredDatasets
+from services.training.adapters.mlflow_mirror import MlflowMirror
 from services.training.adapters.row_count import RowCount
 from services.training.adapters.sql import SqlRuns
 from services.training.adapters.subprocess_launcher import SubprocessLauncher
@@ -89,6 +90,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
     supervisor = Supervisor(runs, launcher, _limits(settings), _now)
     supervisor.adopt()
     runtime.spawn("supervisor", supervisor.run)
+    if settings.mlflow_tracking_uri:
+        runtime.spawn("mlflow", MlflowMirror(runs, settings.mlflow_tracking_uri).run)
     if settings.default_base and settings.default_base_source:
         name, source = settings.default_base, settings.default_base_source
         runtime.spawn("default base", lambda stop: _add_default_base(context, bases, name, source, stop))

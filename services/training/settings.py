@@ -27,6 +27,10 @@ class Settings(ServiceSettings):
     price_per_million_teacher_tokens: float = Field(0.0, ge=0, description="What the teacher model costs.")
     price_per_judgement: float = Field(0.0, ge=0, description="What an expert's judgement costs.")
 
+    mlflow_tracking_uri: str = Field(
+        "", description="An MLflow tracking server that is told of every run; empty for none."
+    )
+
     worker_identity_key_file: Path = Field(Path("worker-identity.pem"), description="The worker's private key.")
     worker_s3_access_key: str = Field("", description="The store's key of a worker on this machine.")
     worker_s3_secret_key: SecretStr = SecretStr("")
