@@ -12,7 +12,8 @@ from tailor.cli.connections import Connections
 from tailor.cli.datasets import build_dataset
 from tailor.cli.demo_wait import Tell, follow, patiently, until
 from tailor.cli.output import short
-from tailor.cli.runs import FAILED, describe, reports
+from tailor.cli.run_views import describe
+from tailor.cli.runs import FAILED, reports
 from tailor.client import TailorClient
 from tailor.errors import DeadlineExceeded, FailedPrecondition, NotFound
 from tailor.events.envelope import new_id

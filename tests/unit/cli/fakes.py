@@ -206,6 +206,29 @@ class FakeAnonymization(anonymization_pb2_grpc.AnonymizationServiceServicer):
         return anonymization_pb2.LiftSubjectResponse()
 
 
+PRICE = training_pb2.Price(currency="EUR", total=72.0, compute=2.0, teacher=10.0, annotation=60.0)
+PLAN = training_pb2.RunPlan(
+    rows=200,
+    tokens=40_000,
+    steps=80,
+    memory_bytes=3 * 2**30,
+    device_memory_bytes=4 * 2**30,
+    device="2 CPU cores",
+    devices=1,
+    seconds=120.0,
+    seconds_from="measured",
+    price=PRICE,
+    fits=True,
+)
+REPORT = training_pb2.RunReport(rows=200, tokens=40_000, steps=80, seconds=100.0, price=PRICE, seconds_error=0.2)
+
+
+def unfit(refusal: dict[str, str]) -> training_pb2.RunPlan:
+    plan = training_pb2.RunPlan(**refusal)
+    plan.device_memory_bytes = 4 * 2**30
+    return plan
+
+
 class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
     """Plays one run; `ends` is how it ends, `breaks` how often the stream breaks off before."""
 
@@ -213,6 +236,13 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
         self.ends = training_pb2.RUN_STATE_SUCCEEDED
         self.breaks = 0
         self.created: list[training_pb2.CreateRunRequest] = []
+        self.recipes = ["lora"]
+        self.planned: list[training_pb2.PlanRunRequest] = []
+
+    def PlanRun(self, request: Any, context: Any) -> Any:
+        self.planned.append(request)
+        refusal = {"refusal": "It needs 9 GiB of 4 GiB.", "nearest_recipe": "qlora"}
+        return training_pb2.PlanRunResponse(plan=PLAN if request.recipe != "full" else unfit(refusal))
 
     def _run(self, state: Any, step: int = 0) -> training_pb2.Run:
         run = training_pb2.Run(run_id="run_1", specialist="engagement-reports", dataset_digest=DATASET, state=state)
@@ -221,8 +251,12 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
                 phase="training", step=step, total_steps=4, loss=2.5, tokens_per_second=200
             )
             run.progress.CopyFrom(progress)
+        for recipe in self.recipes:
+            run.stages.add(recipe=recipe, method="sft", dataset_digest=DATASET)
+        run.plan.CopyFrom(PLAN)
         if state == training_pb2.RUN_STATE_SUCCEEDED:
             run.adapter_digest = ADAPTER
+            run.report.CopyFrom(REPORT)
         if state == training_pb2.RUN_STATE_FAILED:
             run.reason, run.message = "BAD_ROWS", "A row has no answer."
         return run
@@ -242,6 +276,8 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
 
     def WatchRun(self, request: Any, context: Any) -> Any:
         yield training_pb2.WatchRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 1))
+        line = training_pb2.LogLine(level="info", message="checkpoint stored step=2", epoch=1)
+        yield training_pb2.WatchRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 1), log_lines=[line])
         if self.breaks:
             self.breaks -= 1
             refuse(context, Unavailable("SHUTTING_DOWN", "The service stops."))

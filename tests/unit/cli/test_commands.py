@@ -99,6 +99,49 @@ def test_creates_a_run_with_the_specialists_own_base_and_recipe(tailor: Tailor, 
     assert (services.training.created[0].base, services.training.created[0].recipe) == ("tiny", "lora")
 
 
+def test_plans_a_run_without_queueing_it(tailor: Tailor, services: Services) -> None:
+    planned = tailor("runs", "plan", "engagement-reports", DATASET, "--parent", ADAPTER, "--preference-dataset", "p1")
+
+    (asked,) = services.training.planned
+    assert (asked.base, asked.recipe, asked.parent_digest) == ("tiny", "lora", ADAPTER)
+    assert asked.preference_dataset_digest == "p1"
+    for said in ("40,000", "3.00 of 4.0 GiB", "120 s, measured", "72.00 EUR", "annotation 60.00", "fits"):
+        assert said in planned.out
+    assert not services.training.created
+
+
+def test_a_plan_that_does_not_fit_names_the_nearest_recipe(tailor: Tailor) -> None:
+    planned = tailor("runs", "plan", "engagement-reports", DATASET, "--recipe", "full")
+
+    assert planned.code == 0
+    assert "does not fit: It needs 9 GiB of 4 GiB." in planned.out
+    assert "nearest recipe that would: qlora" in planned.out
+
+
+def test_creates_a_run_on_a_parent_with_rankings_and_a_priority(tailor: Tailor, services: Services) -> None:
+    options = ("--parent", ADAPTER, "--preference-dataset", "p1", "--priority", "-5")
+    made = tailor("runs", "create", "engagement-reports", DATASET, *options)
+
+    (asked,) = services.training.created
+    assert (asked.parent_digest, asked.preference_dataset_digest, asked.priority) == (ADAPTER, "p1", -5)
+    assert "40,000" in made.out
+
+
+def test_shows_stages_and_the_plan_beside_what_was_used(tailor: Tailor, services: Services) -> None:
+    services.training.recipes = ["lora", "polish"]
+    shown = tailor("runs", "watch", "run_1")
+
+    assert "stage 1/2, step 4/4" in shown.err
+    assert "polish (sft)" in shown.out
+    assert "100 s" in shown.out
+    assert "+20%" in shown.out
+
+
+def test_watch_shows_logs_where_asked(tailor: Tailor) -> None:
+    assert "checkpoint stored step=2" in tailor("runs", "watch", "run_1", "--logs").err
+    assert "checkpoint stored" not in tailor("runs", "watch", "run_1").err
+
+
 def test_watch_ends_with_the_run(tailor: Tailor) -> None:
     watched = tailor("runs", "watch", "run_1", "--json")
 

@@ -1,0 +1,120 @@
+"""How runs, their plans and their reports read."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from rich.console import Console
+
+from tailor.api.training.v1 import training_pb2
+from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.output import short, table
+from tailor.cli.session import Session
+
+GIB = 2**30
+MEASURED: tuple[Literal["reward", "kl", "accuracy", "held_out_loss"], ...] = (
+    "reward",
+    "kl",
+    "accuracy",
+    "held_out_loss",
+)
+
+
+def state_of(run: training_pb2.Run) -> str:
+    """The state as a word."""
+    return short_enum(training_pb2.RunState.Name(run.state), "RUN_STATE_")
+
+
+def describe(run: training_pb2.Run) -> str:
+    """Where a run stands, in one line."""
+    if run.state != training_pb2.RUN_STATE_RUNNING or not run.HasField("progress"):
+        return " ".join(filter(None, (state_of(run), run.reason, run.message)))
+    at = run.progress
+    stage = f"stage {at.stage + 1}/{len(run.stages)}, " if len(run.stages) > 1 else ""
+    if at.phase != "training":
+        return f"{stage}{at.phase}"
+    parts = [
+        f"step {at.step}/{at.total_steps}",
+        f"loss {at.loss:.3f}",
+        *(f"{name.replace('_', '-')} {getattr(at, name):.3f}" for name in MEASURED if at.HasField(name)),
+        f"{at.tokens_per_second:.0f} tokens/s",
+        f"{max(0, round(at.remaining_seconds))} s left",
+    ]
+    return stage + ", ".join(parts)
+
+
+def describe_line(line: training_pb2.LogLine) -> str:
+    """A line of a worker's log."""
+    return f"{line.create_time.ToDatetime():%H:%M:%S} {line.level} {line.message}"
+
+
+def emit_run(session: Session, run: training_pb2.Run) -> None:
+    """State a run."""
+
+    def render(console: Console) -> None:
+        console.print(f"[bold]{run.run_id}[/] of {run.specialist} on dataset {short(run.dataset_digest)}")
+        console.print(f"{run.base}, recipe {run.recipe}: {state_of(run)}, worker {run.epoch}")
+        console.print(describe(run))
+        if run.stages:
+            columns = ("stage", "recipe", "dataset", "parent", "adapter")
+            console.print(table("", columns, [_stage(number, run) for number in range(len(run.stages))]))
+        if run.HasField("plan"):
+            console.print(table("", ("", "plan", "used", "error"), _figures(run.plan, _report(run))))
+            _print_verdict(console, run.plan)
+        if run.adapter_digest:
+            console.print(f"adapter {run.adapter_digest}")
+
+    session.output.emit(to_dict(run), render)
+
+
+def emit_plan(session: Session, plan: training_pb2.RunPlan) -> None:
+    """State a plan."""
+
+    def render(console: Console) -> None:
+        console.print(table("", ("", "plan"), [row[:2] for row in _figures(plan, None)]))
+        _print_verdict(console, plan)
+
+    session.output.emit(to_dict(plan), render)
+
+
+def _stage(number: int, run: training_pb2.Run) -> tuple[str, ...]:
+    stage = run.stages[number]
+    now = " <" if number == run.stage and run.state == training_pb2.RUN_STATE_RUNNING else ""
+    named = stage.recipe if stage.recipe == stage.method else f"{stage.recipe} ({stage.method})"
+    digests = (stage.dataset_digest, stage.parent_digest, stage.adapter_digest)
+    return (f"{number + 1}{now}", named, *map(short, digests))
+
+
+def _report(run: training_pb2.Run) -> training_pb2.RunReport | None:
+    return run.report if run.HasField("report") else None
+
+
+def _figures(plan: training_pb2.RunPlan, used: training_pb2.RunReport | None) -> Iterator[tuple[str, str, str, str]]:
+    """A row per figure: what it is, the forecast, what was used, how far the forecast was off."""
+    yield "rows", f"{plan.rows:,}", f"{used.rows:,}" if used else "-", ""
+    yield "tokens", f"{plan.tokens:,}", f"{used.tokens:,}" if used else "-", _error(used and used.tokens_error)
+    yield "steps", f"{plan.steps:,}", f"{used.steps:,}" if used else "-", ""
+    memory = f"{plan.memory_bytes / GIB:.2f} of {plan.device_memory_bytes / GIB:.1f} GiB"
+    yield "memory", memory, f"{used.memory_bytes / GIB:.2f} GiB" if used else "-", _error(used and used.memory_error)
+    seconds = f"{plan.seconds:,.0f} s, {plan.seconds_from}"
+    yield "time", seconds, f"{used.seconds:,.0f} s" if used else "-", _error(used and used.seconds_error)
+    yield "price", _price(plan.price), _price(used.price) if used else "-", ""
+    yield "device", plan.device, "", ""
+
+
+def _error(error: float | None) -> str:
+    return "-" if error is None else f"{error:+.0%}"
+
+
+def _price(price: training_pb2.Price) -> str:
+    named = (("compute", price.compute), ("teacher", price.teacher), ("annotation", price.annotation))
+    parts = ", ".join(f"{name} {part:.2f}" for name, part in named if part)
+    return f"{price.total:.2f} {price.currency}" + (f" ({parts})" if parts else "")
+
+
+def _print_verdict(console: Console, plan: training_pb2.RunPlan) -> None:
+    if plan.fits:
+        console.print("fits")
+        return
+    console.print(f"does not fit: {plan.refusal}", highlight=False)
+    if plan.nearest_recipe:
+        console.print(f"nearest recipe that would: {plan.nearest_recipe}")
