@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jwt
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -55,6 +56,14 @@ class Identity:
     def sign(self, data: bytes) -> bytes:
         """An Ed25519 signature that `public_key` verifies."""
         return self._key.sign(data)
+
+    def verify(self, data: bytes, signature: bytes) -> bool:
+        """True where this key signed the data."""
+        try:
+            self._key.public_key().verify(signature, data)
+        except InvalidSignature:
+            return False
+        return True
 
     @property
     def public_key(self) -> bytes:

@@ -190,7 +190,7 @@ def test_killed_worker_is_followed_by_one_that_ends_with_the_same_weights(house:
     kept = house.store.list_keys(MODELS, "runs/run_1/1/")
     assert any(key.endswith("manifest.json") for key in kept)
     # A checkpoint that was being uploaded as it was killed: files, no manifest.
-    house.store.put(MODELS, "runs/run_1/1/step-39/adapter_model.safetensors", b"half of it")
+    house.store.put(MODELS, "runs/run_1/1/stage-0-step-39/adapter_model.safetensors", b"half of it")
 
     second = Started(house, job(house, chosen, epoch=2), tmp_path / "cut")
     assert second.end() == 0

@@ -13,7 +13,7 @@ from services.training.adapters.work import Worker
 from services.training.spec import from_json
 from services.training.worker import Interrupt
 from tailor.api.training.v1 import training_pb2 as pb
-from tests.unit.training.fakes import FileStore
+from tests.unit.training.fakes import FakeSigner, FileStore
 
 
 class FileService:
@@ -37,7 +37,7 @@ def main() -> int:
     voice = Voice(FileService(Path(sys.argv[3])), spec.run_id, spec.epoch)
     interrupt = Interrupt()
     signal.signal(signal.SIGTERM, interrupt.handle)
-    worker = Worker(spec, FileStore(Path(sys.argv[2])), voice, Turns(folder / "lock"), folder)
+    worker = Worker(spec, FileStore(Path(sys.argv[2])), voice, Turns(folder / "lock"), folder, signer=FakeSigner())
     return worker.run(interrupt.training, interrupt.wanted)
 
 

@@ -1,7 +1,7 @@
 """What happens at each step beside the training: turns, reports, checkpoints, and stopping when told."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,13 @@ from services.training.adapters.turns import Turns
 
 @dataclass
 class Meter:
-    """Counts tokens against wall time, and remembers losses. Mutable: the trainer writes it at every step."""
+    """Counts tokens against wall time, and remembers losses. Mutable: the trainer writes it at every step. `earlier_tokens` are those that
+    earlier workers of the run trained on, as far as this one goes on from them."""
 
     tokens: int = 0
+    earlier_tokens: int = 0
     started: float = 0.0
+    ended: float = 0.0
     first_step: int = 0
     first_loss: float = 0.0
     last_loss: float = 0.0
@@ -26,8 +29,8 @@ class Meter:
         self.tokens += tokens
 
     def rate(self) -> float:
-        """Tokens a second since this worker began to train."""
-        return self.tokens / max(time.monotonic() - self.started, 1e-6) if self.started else 0.0
+        """Tokens a second from when this worker began to train until now, or until it ended."""
+        return self.tokens / max((self.ended or time.monotonic()) - self.started, 1e-6) if self.started else 0.0
 
     def remaining(self, step: int, total: int) -> float:
         """Seconds left at this worker's pace."""
@@ -42,8 +45,11 @@ class StepReport:
     step: int
     total: int
     loss: float
-    learning_rate: float
-    gradient_norm: float
+    learning_rate: float = 0.0
+    gradient_norm: float = 0.0
+    reward: float | None = None
+    kl: float | None = None
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,16 @@ class Stopper:
 
 
 def make_callback(
-    meter: Meter, turns: Turns, checkpoints: Checkpoints, stopper: Stopper, report: Callable[[StepReport], None]
+    meter: Meter,
+    turns: Turns,
+    checkpoints: Checkpoints,
+    stopper: Stopper,
+    *,
+    report: Callable[[StepReport], None],
+    shown: Mapping[str, str],
 ) -> Any:
-    """The trainer's callback. Made in a function, because importing transformers takes seconds."""
+    """The trainer's callback; `shown` names the entries of its log that are figures of a report. Made in a function, because importing
+    transformers takes seconds."""
     from transformers import TrainerCallback
 
     class StepCallback(TrainerCallback):  # type: ignore[misc]
@@ -66,6 +79,10 @@ def make_callback(
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             """Time starts with the first step."""
             meter.started, meter.first_step = time.monotonic(), state.global_step
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Time ends with the last step."""
+            meter.ended = time.monotonic()
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             """Take the turn."""
@@ -87,13 +104,16 @@ def make_callback(
             meter.last_loss = float(logs["loss"])
             meter.first_loss = meter.first_loss or meter.last_loss
             rate, norm = float(logs.get("learning_rate", 0.0)), float(logs.get("grad_norm", 0.0))
-            report(StepReport(state.global_step, state.max_steps, meter.last_loss, rate, norm))
+            figures = {name: float(logs[entry]) for name, entry in shown.items() if entry in logs}
+            report(StepReport(state.global_step, state.max_steps, meter.last_loss, rate, norm, **figures))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             """Store what the trainer saved, unless it was the last step: the adapter follows at once."""
             if stopper.cancelled() or state.global_step >= state.max_steps:
                 return
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            patiently("object store", lambda: checkpoints.save(state.global_step, folder))
+            patiently(
+                "object store", lambda: checkpoints.save(state.global_step, folder, meter.earlier_tokens + meter.tokens)
+            )
 
     return StepCallback()

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from services.training.spec import WorkerSpec
 from tailor.errors import FailedPrecondition
@@ -13,31 +15,79 @@ from tailor.storage.ref import Ref
 
 
 @dataclass(frozen=True)
+class StoredAdapter:
+    """An earlier run's adapter: its files, its manifest, and the manifest's digest."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    digest: str
+
+
+@dataclass(frozen=True)
 class Inputs:
-    """The base's folder with its licence, and the training rows' Parquet file."""
+    """The base's folder with its licence, the Parquet files of both splits, and the adapters that the run names."""
 
     base: Path
     licence: str
     train: Path
+    held_out: Path | None = None
+    parent: StoredAdapter | None = None
+    reward: StoredAdapter | None = None
 
 
 def bring(store: ObjectStore, spec: WorkerSpec, folder: Path) -> Inputs:
-    """Download base and rows. FailedPrecondition (CORRUPT_OBJECT, BASE_CHANGED, NO_TRAIN_ROWS) where they are not what the run names."""
-    dataset = json.loads(store.get(spec.dataset_manifest))
-    split = dataset.get("splits", {}).get("train")
-    if not split:
+    """Download base, rows and adapters.
+
+    FailedPrecondition (CORRUPT_OBJECT, BASE_CHANGED, NO_TRAIN_ROWS, WRONG_KIND, WRONG_BASE) where they are not what the run names.
+    """
+    splits = json.loads(store.get(spec.dataset_manifest)).get("splits", {})
+    if not splits.get("train"):
         raise FailedPrecondition("NO_TRAIN_ROWS", "The dataset has no rows to train on.")
-    train = folder / "train.parquet"
-    store.get_file(Ref(f"s3://{DATASETS}/{split['key']}", split["sha256"], int(split["size_bytes"])), train)
+    train = _bring_split(store, splits["train"], folder / "train.parquet")
+    held_out = splits.get("held_out")
+    licence = _bring_base(store, spec, folder / "base")
+    return Inputs(
+        folder / "base",
+        licence,
+        train,
+        held_out=_bring_split(store, held_out, folder / "held_out.parquet") if held_out else None,
+        parent=_bring_adapter(store, spec, spec.parent, "policy", folder / "parent") if spec.parent else None,
+        reward=_bring_adapter(store, spec, spec.reward, "reward", folder / "reward") if spec.reward else None,
+    )
+
+
+def _bring_split(store: ObjectStore, split: Mapping[str, Any], path: Path) -> Path:
+    store.get_file(Ref(f"s3://{DATASETS}/{split['key']}", split["sha256"], int(split["size_bytes"])), path)
+    return path
+
+
+def _bring_base(store: ObjectStore, spec: WorkerSpec, folder: Path) -> str:
     manifest = store.read(MODELS, f"bases/{spec.base}/manifest.json")
     if hashlib.sha256(manifest).hexdigest() != spec.base_digest:
         raise FailedPrecondition("BASE_CHANGED", "The base's manifest is not the one that this run was started with.")
     described = json.loads(manifest)
-    base = folder / "base"
-    base.mkdir()
-    for file in described["files"]:
+    _bring_files(store, described["files"], folder)
+    return str(described["licence"])
+
+
+def _bring_adapter(store: ObjectStore, spec: WorkerSpec, ref: Ref, kind: str, folder: Path) -> StoredAdapter:
+    manifest = json.loads(store.get(ref))
+    if manifest.get("kind") != kind or manifest.get("weights") != "adapter":
+        raise FailedPrecondition(
+            "WRONG_KIND",
+            f"The run needs an adapter of kind `{kind}` there. All weights of a model are no adapter: add them as a base"
+            " (`adapter:DIGEST`) and train on that.",
+        )
+    if manifest.get("base_digest") != spec.base_digest:
+        raise FailedPrecondition("WRONG_BASE", "The adapter was trained on another base; name one of this base.")
+    _bring_files(store, manifest["files"], folder)
+    return StoredAdapter(folder, manifest, ref.sha256)
+
+
+def _bring_files(store: ObjectStore, files: list[dict[str, Any]], folder: Path) -> None:
+    folder.mkdir()
+    for file in files:
         if Path(file["path"]).name != file["path"]:
-            raise FailedPrecondition("BAD_BASE", "The base's manifest names a file outside its folder.")
+            raise FailedPrecondition("BAD_MANIFEST", "A manifest names a file outside its folder.")
         ref = Ref(f"s3://{MODELS}/{file['key']}", file["sha256"], int(file["size_bytes"]))
-        store.get_file(ref, base / file["path"])
-    return Inputs(base, described["licence"], train)
+        store.get_file(ref, folder / file["path"])

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from services.training.adapters.exact_speed import SEGMENTED, register_attention
+from services.training.adapters.inputs import StoredAdapter
+from services.training.adapters.parents import check_parent
 from services.training.recipe import Recipe
 
 
@@ -46,31 +48,56 @@ def _nf4(compute: Any) -> Any:
     )
 
 
-def trainable_model(base: Path, recipe: Recipe) -> Any:
-    """The model to train: the base under a fresh adapter, or the base itself."""
+def trainable_model(base: Path, recipe: Recipe, parent: StoredAdapter | None) -> Any:
+    """The model to train: the base under the parent or a fresh adapter, or the base itself.
+
+    InvalidArgument (INVALID_RECIPE) where the recipe's adapter is not shaped as the parent.
+    """
     from transformers import set_seed
 
+    if parent is not None:
+        check_parent(recipe, parent)
     model = load_base(base, recipe)
     if recipe.adapter.kind == "none":
         return model
+    if recipe.adapter.kind == "qlora":
+        model = quantised(model)
     # The adapter's start is drawn here, so the same seed gives the same run.
     set_seed(recipe.seed)
-    return _with_adapter(model, recipe)
+    if parent is not None:
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(model, parent.folder, is_trainable=True)
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe)))
 
 
-def _with_adapter(model: Any, recipe: Recipe) -> Any:
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+def load_saved(base: Path, weights: Path, recipe: Recipe, kind: str) -> Any:
+    """What a run saved, from local safetensors alone: an adapter of this kind on its base, or all weights."""
+    if recipe.adapter.kind == "none":
+        return load_base(weights, recipe)
+    from peft import PeftModel
 
-    if recipe.adapter.kind == "qlora":
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    return PeftModel.from_pretrained(load_base(base, recipe), weights)
+
+
+def quantised(model: Any) -> Any:
+    """An NF4 base made ready to be trained on."""
+    from peft import prepare_model_for_kbit_training
+
+    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+
+
+def adapter_options(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's adapter as peft names it."""
     targets = recipe.adapter.target_modules
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=recipe.adapter.r,
-        lora_alpha=recipe.adapter.alpha,
-        lora_dropout=recipe.adapter.dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        use_rslora=recipe.adapter.use_rslora,
-        bias="none",
-    )
-    return get_peft_model(model, config)
+    return {
+        "r": recipe.adapter.r,
+        "lora_alpha": recipe.adapter.alpha,
+        "lora_dropout": recipe.adapter.dropout,
+        "target_modules": targets if isinstance(targets, str) else list(targets),
+        "use_rslora": recipe.adapter.use_rslora,
+        "use_dora": recipe.adapter.use_dora,
+        "bias": "none",
+    }

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ KEPT_SUFFIXES = (".safetensors", ".json", ".md")
 
 @dataclass(frozen=True)
 class Figures:
-    """What a run was like."""
+    """What a run was like. `metrics` is what it measured of the adapter on held-out rows."""
 
     steps: int
     rows: int
@@ -26,6 +27,8 @@ class Figures:
     last_loss: float
     tokens_per_second: float
     seconds: float
+    memory_bytes: int
+    metrics: Mapping[str, float]
 
 
 def save_weights(model: Any, tokenizer: Any, spec: WorkerSpec, recipe: Recipe, folder: Path) -> None:
@@ -37,16 +40,28 @@ def save_weights(model: Any, tokenizer: Any, spec: WorkerSpec, recipe: Recipe, f
         model.to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
         return
-    model.save_pretrained(folder, safe_serialization=True)
+    model.save_pretrained(folder, safe_serialization=True, selected_adapters=["default"])
     # PEFT notes where the base lay on this machine; its name is what others can use.
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**config, "base_model_name_or_path": spec.base}, indent=2, sort_keys=True), "utf-8")
 
 
-def write_card(spec: WorkerSpec, recipe: Recipe, figures: Figures, licence: str, folder: Path) -> None:
+def not_served_because(kind: str, recipe: Recipe) -> str:
+    """Why inference loads no such adapter; empty where it does."""
+    if kind == "reward":
+        return "a reward adapter scores answers and writes none"
+    if recipe.adapter.kind == "none":
+        return "all weights are no adapter; add them as a base with the source adapter:DIGEST"
+    if recipe.adapter.use_dora:
+        return "DoRA changes the base's weights by their norm; add it merged, as a base with the source adapter:DIGEST"
+    return ""
+
+
+def write_card(spec: WorkerSpec, recipe: Recipe, figures: Figures, folder: Path, *, kind: str, licence: str) -> None:
     """Write the card, `README.md`."""
-    trained = "all weights" if recipe.adapter.kind == "none" else f"{recipe.adapter.kind}, rank {recipe.adapter.r}"
+    shape = "all weights" if recipe.adapter.kind == "none" else f"{recipe.adapter.kind}, rank {recipe.adapter.r}"
+    scores = ", ".join(f"{name} {value:.4g}" for name, value in sorted(figures.metrics.items()))
     folder.joinpath("README.md").write_text(
         f"""# {spec.specialist}
 
@@ -54,21 +69,24 @@ Trained by Tailor for the specialist `{spec.specialist}` on its house's own, ano
 
 | | |
 |---|---|
+| kind | {kind} |
 | base | {spec.base} (`{spec.base_digest}`), licence {licence} |
 | dataset | `{spec.dataset_digest}` |
-| parent | none |
-| run | {spec.run_id} |
-| recipe | {spec.recipe}: {recipe.method}, {trained}, learning rate {recipe.optimizer.learning_rate:g}, {recipe.precision} |
-| trained | {figures.steps} steps, {figures.rows} rows |
+| parent | {f"`{spec.parent.sha256}`" if spec.parent else "none"} |
+| run | {spec.run_id}, stage {spec.stage + 1} of {spec.stages} |
+| recipe | {spec.recipe}: {recipe.method}, {shape}, learning rate {recipe.optimizer.learning_rate:g}, {recipe.precision} |
+| trained | {figures.steps} steps, {figures.rows} rows, {figures.tokens} tokens |
 | loss | {figures.first_loss:.3f} at first, {figures.last_loss:.3f} at last |
-| cost | {figures.seconds:.0f} s, {figures.tokens_per_second:.0f} tokens/s |
+| scores | {scores or "none: the dataset holds no rows out"} |
+| serves | {f"no: {reason}" if (reason := not_served_because(kind, recipe)) else "yes"} |
+| cost | {figures.seconds:.0f} s, {figures.tokens_per_second:.0f} tokens/s, {figures.memory_bytes / 2**20:.0f} MiB at most |
 """,
         encoding="utf-8",
     )
 
 
-def store(store_: ObjectStore, spec: WorkerSpec, recipe: Recipe, probes: dict[str, float], folder: Path) -> Ref:
-    """Store files, then the manifest; the manifest's reference, whose digest names the adapter."""
+def store_files(store: ObjectStore, folder: Path) -> list[dict[str, Any]]:
+    """Store what the folder holds by digest; the manifest's entries."""
     entries = []
     for path in sorted(folder.iterdir()):
         if path.suffix not in KEPT_SUFFIXES and path.name != "chat_template.jinja":
@@ -76,20 +94,37 @@ def store(store_: ObjectStore, spec: WorkerSpec, recipe: Recipe, probes: dict[st
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         key = f"adapters/files/{digest}"
-        store_.put_file(MODELS, key, path)
+        store.put_file(MODELS, key, path)
         entries.append({"path": path.name, "sha256": digest, "size_bytes": path.stat().st_size, "key": key})
+    return entries
+
+
+def store(
+    store_: ObjectStore,
+    spec: WorkerSpec,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    kind: str,
+    metrics: Mapping[str, float],
+    probes: list[dict[str, Any]],
+) -> Ref:
+    """Store files, then the manifest; the manifest's reference, whose digest names the adapter."""
     manifest = {
-        "kind": "policy",
+        "kind": kind,
         "weights": "full" if recipe.adapter.kind == "none" else "adapter",
+        "not_served_because": not_served_because(kind, recipe),
         "specialist": spec.specialist,
         "run_id": spec.run_id,
+        "stage": spec.stage,
         "dataset_digest": spec.dataset_digest,
         "base": spec.base,
         "base_digest": spec.base_digest,
-        "parent_digest": "",
+        "parent_digest": spec.parent.sha256 if spec.parent else "",
         "recipe": {"name": spec.recipe, **recipe.model_dump(mode="json")},
+        "metrics": dict(metrics),
         "probes": probes,
-        "files": entries,
+        "files": store_files(store_, folder),
     }
     data = json.dumps(manifest, sort_keys=True, indent=2).encode()
     digest = hashlib.sha256(data).hexdigest()

@@ -59,6 +59,11 @@ def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTo
     return Encoded(row_id, tuple(_to_end_of_turn(whole, len(prompt), tokenizer.eos_token_id)[:max_length]), len(prompt))
 
 
+def read_encoded(path: Path, tokenizer: ChatTokenizer, max_length: int) -> list[Encoded]:
+    """The rows of a Parquet file as token ids. InvalidArgument (BAD_ROW)."""
+    return [encode(row_id, messages, tokenizer, max_length) for row_id, messages in read_messages(path)]
+
+
 def _to_end_of_turn(tokens: list[int], start: int, end_token: int | None) -> list[int]:
     # Templates put a line break after the turn; generation stops before it, so it is not learned.
     for index in range(len(tokens) - 1, start, -1):

@@ -1,53 +1,45 @@
 """Supervised fine-tuning through trl: packed rows, no padding, exact steps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from services.training.adapters.callbacks import Meter
+from services.training.adapters import held_out, model, rows
 from services.training.adapters.exact_speed import learned_loss
-from services.training.adapters.rows import Encoded, to_columns
+from services.training.adapters.methods import Context, Plan, Prepared, plan_steps, trainer_options
+from services.training.adapters.rows import Encoded
 from services.training.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How long a run is. `tokens` is at most what it trains on, padding there is none."""
-
-    steps: int
-    tokens: int
+def prepare(context: Context) -> Prepared:
+    """A trainer over the dataset's messages, of which the assistant's last words are learned."""
+    recipe, found = context.recipe, context.found
+    limit = recipe.batch.max_length
+    encoded = rows.trainable(rows.read_encoded(found.train, context.tokenizer, limit))
+    bins = rows.pack(encoded, recipe.batch.tokens, recipe.seed)
+    steps = plan(bins, recipe).steps
+    trained = model.trainable_model(found.base, recipe, found.parent)
+    trainer = build_trainer(trained, context, bins, steps=steps)
+    kept = held_out.choose_rows(rows.read_encoded(found.held_out, context.tokenizer, limit) if found.held_out else [])
+    return Prepared(
+        trainer,
+        steps,
+        rows=len(encoded),
+        measure=lambda: {"held_out_loss": held_out.loss(trainer.model, kept)} if kept else {},
+    )
 
 
 def plan(bins: Sequence[Sequence[Encoded]], recipe: Recipe) -> Plan:
     """The steps that the recipe's limits allow on these bins; at least one."""
-    sizes = [sum(len(row.tokens) for row in rows) for rows in bins]
-    per_step = max(sizes) * recipe.batch.accumulation
-    steps_an_epoch = -(-len(bins) // recipe.batch.accumulation)
-    steps = max(1, round(recipe.limit.epochs * steps_an_epoch))
-    if recipe.limit.max_steps:
-        steps = min(steps, recipe.limit.max_steps)
-    if recipe.limit.max_tokens:
-        steps = min(steps, max(1, recipe.limit.max_tokens // per_step))
-    return Plan(steps, steps * per_step)
+    return plan_steps(len(bins), max(sum(len(row.tokens) for row in packed) for packed in bins), recipe)
 
 
-def build_trainer(
-    model: Any,
-    tokenizer: Any,
-    bins: Sequence[Sequence[Encoded]],
-    recipe: Recipe,
-    *,
-    steps: int,
-    folder: Path,
-    meter: Meter,
-    callbacks: list[Any],
-) -> Any:
-    """A trl SFTTrainer over the bins: one bin a micro-batch. It checkpoints into `folder`."""
+def build_trainer(model: Any, context: Context, bins: Sequence[Sequence[Encoded]], *, steps: int) -> Any:
+    """A trl SFTTrainer over the bins: one bin a micro-batch. It checkpoints into the context's folder."""
     from datasets import Dataset
     from peft.helpers import disable_input_dtype_casting
-    from transformers import PrinterCallback, ProgressCallback
-    from trl import SFTTrainer
+    from trl import SFTConfig, SFTTrainer
+
+    recipe, meter = context.recipe, context.meter
 
     class PackedTrainer(SFTTrainer):  # type: ignore[misc]  # a class of its own for each run, because importing trl takes seconds
         """trl's trainer with the loss over learned tokens only."""
@@ -69,48 +61,15 @@ def build_trainer(
             with disable_input_dtype_casting(self.model, active=recipe.precision == "bf16"):
                 return super().train(*args, **options)
 
-    trainer = PackedTrainer(
+    return PackedTrainer(
         model=model,
-        args=_arguments(recipe, steps, folder),
-        train_dataset=Dataset.from_dict(to_columns(bins)),
-        processing_class=tokenizer,
-        callbacks=callbacks,
-    )
-    for printing in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(printing)
-    return trainer
-
-
-def _arguments(recipe: Recipe, steps: int, folder: Path) -> Any:
-    import torch
-    from trl import SFTConfig
-
-    return SFTConfig(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=recipe.batch.accumulation,
-        learning_rate=recipe.optimizer.learning_rate,
-        lr_scheduler_type=recipe.optimizer.schedule
-        if recipe.optimizer.schedule != "constant"
-        else "constant_with_warmup",
-        warmup_steps=round(recipe.optimizer.warmup * steps),
-        weight_decay=recipe.optimizer.weight_decay,
-        max_grad_norm=recipe.optimizer.max_gradient_norm,
-        optim="adamw_torch",
-        padding_free=True,
-        packing=False,
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        gradient_checkpointing=False,
-        bf16=recipe.precision != "f32",
-        use_cpu=not torch.cuda.is_available(),
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        save_strategy="steps",
-        save_steps=recipe.checkpoint_every_steps,
-        logging_steps=1,
-        report_to="none",
-        dataloader_num_workers=0,
-        disable_tqdm=True,
+        args=SFTConfig(
+            **trainer_options(recipe, steps, context.folder),
+            padding_free=True,
+            packing=False,
+            max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True},
+        ),
+        train_dataset=Dataset.from_dict(rows.to_columns(bins)),
+        processing_class=context.tokenizer,
     )

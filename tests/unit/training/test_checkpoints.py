@@ -1,12 +1,15 @@
 """Checkpoints."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
-from services.training.adapters.checkpoints import Checkpoints
+from services.training.adapters.checkpoints import Checkpoints, Resumed
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
+from tests.unit.training.fakes import FakeSigner
 
 
 @pytest.fixture
@@ -26,29 +29,33 @@ def saved(folder: Path, step: int) -> Path:
 
 def restored(store: MemoryStore, folder: Path) -> int:
     folder.mkdir(exist_ok=True)
-    return Checkpoints(store, "run_1", 9).newest(folder)
+    return checkpoints(store, 9).newest(folder).step
+
+
+def checkpoints(store: MemoryStore, epoch: int = 1, stage: int = 0) -> Checkpoints:
+    return Checkpoints(store, FakeSigner(), "run_1", epoch, stage)
 
 
 def test_newest_of_any_epoch_is_taken_without_pickles(store: MemoryStore, tmp_path: Path) -> None:
-    Checkpoints(store, "run_1", 1).save(2, saved(tmp_path, 2))
-    Checkpoints(store, "run_1", 2).save(4, saved(tmp_path, 4))
+    checkpoints(store).save(2, saved(tmp_path, 2), 200)
+    checkpoints(store, 2).save(4, saved(tmp_path, 4), 400)
     assert restored(store, tmp_path / "new") == 4
     names = {path.name for path in (tmp_path / "new" / "checkpoint-4").iterdir()}
     assert names == {"adapter_model.safetensors", "optimizer.pt", "trainer_state.json"}
 
 
 def test_torn_checkpoint_is_passed_over(store: MemoryStore, tmp_path: Path) -> None:
-    Checkpoints(store, "run_1", 1).save(2, saved(tmp_path, 2))
-    Checkpoints(store, "run_1", 1).save(4, saved(tmp_path, 4))
-    store.delete(MODELS, "runs/run_1/1/step-4/manifest.json")
+    checkpoints(store).save(2, saved(tmp_path, 2), 200)
+    checkpoints(store).save(4, saved(tmp_path, 4), 400)
+    store.delete(MODELS, "runs/run_1/1/stage-0-step-4/manifest.json")
     assert restored(store, tmp_path / "new") == 2
 
 
 @pytest.mark.parametrize("change", [b"tampered", b"", None])
 def test_tampered_file_is_never_loaded(store: MemoryStore, tmp_path: Path, change: bytes | None) -> None:
-    Checkpoints(store, "run_1", 1).save(2, saved(tmp_path, 2))
-    Checkpoints(store, "run_1", 1).save(4, saved(tmp_path, 4))
-    key = (MODELS, "runs/run_1/1/step-4/optimizer.pt")
+    checkpoints(store).save(2, saved(tmp_path, 2), 200)
+    checkpoints(store).save(4, saved(tmp_path, 4), 400)
+    key = (MODELS, "runs/run_1/1/stage-0-step-4/optimizer.pt")
     if change is None:
         del store.objects[key]
     else:
@@ -59,16 +66,46 @@ def test_tampered_file_is_never_loaded(store: MemoryStore, tmp_path: Path, chang
 
 @pytest.mark.parametrize("manifest", [b"{", b'{"run_id": "run_1", "step": 4, "files": [{"path": "../../x"}]}'])
 def test_manifest_that_makes_no_sense_is_passed_over(store: MemoryStore, tmp_path: Path, manifest: bytes) -> None:
-    Checkpoints(store, "run_1", 1).save(4, saved(tmp_path, 4))
-    store.objects[MODELS, "runs/run_1/1/step-4/manifest.json"] = manifest
+    checkpoints(store).save(4, saved(tmp_path, 4), 400)
+    store.objects[MODELS, "runs/run_1/1/stage-0-step-4/manifest.json"] = manifest
     assert restored(store, tmp_path / "new") == 0
 
 
 def test_two_are_kept_and_all_go_with_the_run(store: MemoryStore, tmp_path: Path) -> None:
-    checkpoints = Checkpoints(store, "run_1", 1)
     for step in (2, 4, 6):
-        checkpoints.save(step, saved(tmp_path, step))
-    assert not store.list_keys(MODELS, "runs/run_1/1/step-2/")
-    assert store.list_keys(MODELS, "runs/run_1/1/step-4/")
-    checkpoints.drop_all()
+        checkpoints(store).save(step, saved(tmp_path, step), step * 100)
+    assert not store.list_keys(MODELS, "runs/run_1/1/stage-0-step-2/")
+    assert store.list_keys(MODELS, "runs/run_1/1/stage-0-step-4/")
+    checkpoints(store).drop_all()
     assert not store.list_keys(MODELS, "runs/")
+
+
+def test_manifest_that_another_key_signed_is_passed_over(store: MemoryStore, tmp_path: Path) -> None:
+    Checkpoints(store, FakeSigner(b"a stranger's"), "run_1", 1, 0).save(4, saved(tmp_path, 4), 400)
+    assert restored(store, tmp_path / "new") == 0
+
+
+def test_weights_and_manifest_changed_together_are_passed_over(store: MemoryStore, tmp_path: Path) -> None:
+    checkpoints(store).save(4, saved(tmp_path, 4), 400)
+    place = "runs/run_1/1/stage-0-step-4"
+    store.objects[MODELS, f"{place}/optimizer.pt"] = b"poison"
+    manifest = json.loads(store.objects[MODELS, f"{place}/manifest.json"])
+    entry = next(file for file in manifest["files"] if file["path"] == "optimizer.pt")
+    entry.update(sha256=hashlib.sha256(b"poison").hexdigest(), size_bytes=6)
+    store.objects[MODELS, f"{place}/manifest.json"] = json.dumps(manifest).encode()
+    assert restored(store, tmp_path / "new") == 0
+
+
+def test_checkpoint_moved_to_another_step_is_passed_over(store: MemoryStore, tmp_path: Path) -> None:
+    checkpoints(store).save(4, saved(tmp_path, 4), 400)
+    for bucket, key in list(store.objects):
+        store.objects[bucket, key.replace("step-4", "step-9")] = store.objects.pop((bucket, key))
+    assert restored(store, tmp_path / "new") == 0
+
+
+def test_stages_keep_to_their_own(store: MemoryStore, tmp_path: Path) -> None:
+    checkpoints(store, 1, stage=0).save(4, saved(tmp_path, 4), 400)
+    checkpoints(store, 2, stage=1).save(2, saved(tmp_path, 2), 200)
+    assert checkpoints(store, 3, stage=1).newest(tmp_path / "new") == Resumed(2, 200)
+    checkpoints(store, stage=0).drop_all()
+    assert checkpoints(store, stage=1).newest(tmp_path / "again").step == 2
