@@ -18,26 +18,31 @@ def load_tokenizer(base: Path) -> Any:
 
 def load_base(base: Path, recipe: Recipe) -> Any:
     """The base in the recipe's precision, from local safetensors alone."""
-    import torch
     from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(base, **load_options(recipe))
+
+
+def load_options(recipe: Recipe, skipped: str = "lm_head") -> dict[str, Any]:
+    """How a base is loaded: in the recipe's precision, all but the layer named `skipped` in NF4 for QLoRA, from local safetensors alone."""
+    import torch
 
     options: dict[str, Any] = {"dtype": torch.bfloat16 if recipe.precision == "bf16" else torch.float32}
     if recipe.adapter.kind == "qlora":
-        options["quantization_config"] = _nf4(torch.float32 if recipe.precision == "f32" else torch.bfloat16)
+        options["quantization_config"] = _nf4(torch.float32 if recipe.precision == "f32" else torch.bfloat16, skipped)
     elif torch.cuda.is_available():
         options["device_map"] = {"": 0}
     register_attention()
-    return AutoModelForCausalLM.from_pretrained(
-        base,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        attn_implementation=SEGMENTED,
+    return {
         **options,
-    )
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "use_safetensors": True,
+        "attn_implementation": SEGMENTED,
+    }
 
 
-def _nf4(compute: Any) -> Any:
+def _nf4(compute: Any, skipped: str) -> Any:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -45,6 +50,7 @@ def _nf4(compute: Any) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute,
+        llm_int8_skip_modules=[skipped],
     )
 
 
@@ -79,7 +85,10 @@ def load_saved(base: Path, weights: Path, recipe: Recipe, kind: str) -> Any:
         return load_base(weights, recipe)
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(load_base(base, recipe), weights)
+    from services.training.adapters.scoring import load_reward_base
+
+    bare = load_reward_base(base, recipe) if kind == "reward" else load_base(base, recipe)
+    return PeftModel.from_pretrained(bare, weights)
 
 
 def quantised(model: Any) -> Any:

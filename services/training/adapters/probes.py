@@ -13,6 +13,7 @@ from typing import Any
 
 from services.training.adapters.held_out import answer_log_probabilities
 from services.training.adapters.rows import Encoded, encode
+from services.training.adapters.scoring import scores
 from services.training.recipe import Recipe
 from tailor.errors import FailedPrecondition
 from tailor.hardware import computes_in_bf16
@@ -51,6 +52,8 @@ def rows(tokenizer: Any) -> list[Encoded]:
 def measure(kind: str, model: Any, probes: Sequence[Encoded]) -> list[float]:
     """Each row's figure, one row at a time: the mean log-probability (nats) of its answer, or its reward."""
     model.eval()
+    if kind == "reward":
+        return [scores(model, [row.tokens])[0] for row in probes]
     return [float(answer_log_probabilities(model, row).mean()) for row in probes]
 
 

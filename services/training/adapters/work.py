@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from services.training.adapters import inputs, probes, reports, results, sft
+from services.training.adapters import dpo, inputs, probes, reports, results, reward, sft
 from services.training.adapters.callbacks import Meter, StepReport, Stopper, make_callback
 from services.training.adapters.checkpoints import Checkpoints, Signer
 from services.training.adapters.memory import peak_bytes
@@ -32,7 +32,7 @@ log = get_logger(__name__)
 
 REPORT_SECONDS = 600.0
 
-METHODS: Mapping[str, Method] = {"sft": sft.prepare}
+METHODS: Mapping[str, Method] = {"sft": sft.prepare, "dpo": dpo.prepare, "reward": reward.prepare}
 
 
 def work(settings: WorkerSettings, spec: WorkerSpec, training: threading.Event, wanted: threading.Event) -> int:

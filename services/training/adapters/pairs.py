@@ -1,0 +1,89 @@
+"""Rows of a preference dataset as token ids: one prompt, a chosen and a rejected answer. Only the answers are learned from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.training.adapters import held_out
+from services.training.adapters.methods import Plan, plan_steps
+from services.training.adapters.rows import ChatTokenizer, Encoded, encode
+from services.training.recipe import BatchRecipe, Recipe
+from tailor.errors import InvalidArgument
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
+
+COLUMNS = ["row_id", "messages", "chosen", "rejected"]
+UNCUT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row: the prompt with either answer, each up to and with the token that ends its turn."""
+
+    row_id: str
+    chosen: Encoded
+    rejected: Encoded
+
+    @property
+    def padded(self) -> int:
+        """Tokens that the pair takes side by side."""
+        return 2 * max(len(self.chosen.tokens), len(self.rejected.tokens))
+
+
+def read(path: Path, tokenizer: ChatTokenizer) -> list[Pair]:
+    """The pairs of a Parquet file. InvalidArgument (WRONG_DATASET_KIND, BAD_ROW)."""
+    from pyarrow import parquet
+
+    missing = set(COLUMNS) - set(parquet.read_schema(path).names)
+    if missing:
+        raise InvalidArgument(
+            "WRONG_DATASET_KIND",
+            f"The method learns from a preference dataset, and this one has no {', '.join(sorted(missing))}.",
+        )
+    return [_pair(row, tokenizer) for row in parquet.read_table(path, columns=COLUMNS).to_pylist()]
+
+
+def _pair(row: dict[str, Any], tokenizer: ChatTokenizer) -> Pair:
+    row_id, prompt = row["row_id"], row["messages"]
+    if not prompt or prompt[-1]["role"] != "user":
+        raise InvalidArgument("BAD_ROW", f"The prompt of row {row_id} does not end with the user.")
+    chosen, rejected = (
+        encode(row_id, [*prompt, {"role": "assistant", "content": row[side]}], tokenizer, UNCUT)
+        for side in ("chosen", "rejected")
+    )
+    return Pair(row_id, chosen, rejected)
+
+
+def fitting(pairs: Sequence[Pair], batch: BatchRecipe) -> list[Pair]:
+    """The pairs of which nothing has to be cut: a cut answer would be judged for how it does not end.
+
+    InvalidArgument (NO_ROWS) where there is none.
+    """
+    kept = [pair for pair in pairs if pair.padded <= min(2 * batch.max_length, batch.tokens)]
+    if not kept:
+        raise InvalidArgument(
+            "NO_ROWS", "No pair fits; raise batch.max_length, and batch.tokens to twice of that, for the two answers."
+        )
+    if len(kept) < len(pairs):
+        log.warning("pairs left out because they are too long", pairs=len(pairs) - len(kept))
+    return kept
+
+
+def micro_batch(pairs: Sequence[Pair], batch: BatchRecipe) -> int:
+    """Pairs a micro-batch: as many as fit into its tokens, each padded to the longest of all."""
+    return max(1, batch.tokens // max(pair.padded for pair in pairs))
+
+
+def plan(pairs: Sequence[Pair], recipe: Recipe) -> Plan:
+    """The steps that the recipe's limits allow on these pairs; at least one."""
+    size = micro_batch(pairs, recipe.batch)
+    return plan_steps(-(-len(pairs) // size), size * max(pair.padded for pair in pairs), recipe)
+
+
+def choose_held_out(path: Path | None, tokenizer: ChatTokenizer, batch: BatchRecipe) -> list[Pair]:
+    """A few held-out pairs, always the same; none where there is no such file, or nothing in it that fits."""
+    pairs = read(path, tokenizer) if path else []
+    fits = [pair for pair in pairs if pair.padded <= 2 * batch.max_length]
+    return held_out.choose([(pair.row_id, pair.padded, pair) for pair in fits])
