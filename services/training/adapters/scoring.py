@@ -26,7 +26,7 @@ def load_reward_base(base: Path, recipe: Recipe) -> Any:
 def _head(size: int, device: Any) -> Any:
     import torch
 
-    class Head(torch.nn.Linear):
+    class Head(torch.nn.Linear):  # type: ignore[misc]  # made here, because importing torch takes seconds
         """A linear layer in f32: in bf16, rewards that are near each other would be the same."""
 
         def forward(self, hidden: Any) -> Any:
@@ -80,5 +80,6 @@ def scores(scorer: Any, sequences: Sequence[Sequence[int]]) -> list[float]:
 
 def padding(tokenizer: Any) -> int:
     """A token that ends no answer: the reward is read at the last token that is not this one."""
-    others = [token for token in (tokenizer.pad_token_id, *tokenizer.all_special_ids) if token is not None]
-    return next((token for token in others if token != tokenizer.eos_token_id), tokenizer.eos_token_id)
+    end: int = tokenizer.eos_token_id
+    special: list[int] = [token for token in (tokenizer.pad_token_id, *tokenizer.all_special_ids) if token is not None]
+    return next((token for token in special if token != end), end)
