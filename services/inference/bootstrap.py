@@ -60,11 +60,11 @@ def _open_doors(runtime: Runtime, settings: Settings, door: Door, auth: Authenti
     servicers = [(inference_pb2_grpc.add_InferenceServiceServicer_to_server, InferenceServicer(door))]
     runtime.serve(RpcServer(settings, NAME, servicers=servicers, authenticator=auth, max_workers=threads))
     if settings.http_port:
-        from services.inference.adapters.http import create_app, serve
+        from services.inference.adapters.http import Address, create_app, serve
 
         app = create_app(door, auth, threads)
-        tls = (settings.tls_certificate_file, settings.tls_key_file)
-        runtime.spawn("http", lambda stop: serve(app, settings.http_host, settings.http_port, stop, tls))
+        where = Address(settings.http_host, settings.http_port, settings.tls_certificate_file, settings.tls_key_file)
+        runtime.spawn("http", partial(serve, app, where))
 
 
 def _load(runtime: Runtime, settings: Settings, store: S3Store, producer: Producer) -> Inference:

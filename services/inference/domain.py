@@ -9,15 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tailor.errors import InvalidArgument
 from tailor.storage.ref import Ref
 
 BASE = "base"
 CANDIDATE_PREFIX = "adapter:"
 ROLES = ("system", "user", "assistant")
-MAX_TURNS = 64
-MAX_STOPS = 4
-MAX_STOP_CHARACTERS = 64
 MAX_ROWS = 64
 MAX_PROBES = 16
 DEFAULT_MAX_TOKENS = 256
@@ -62,7 +58,11 @@ class Turn:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. Temperature 0 draws the likeliest always; seed None is not repeatable."""
+    """How tokens are drawn. Temperature 0 draws the likeliest always; seed None is not repeatable.
+
+    `schema` is a JSON schema that the answer keeps to. `top_log_probabilities` None tells no log-probabilities; a number tells those of
+    the tokens, and of so many of the likeliest.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -70,6 +70,8 @@ class Sampling:
     max_tokens: int = DEFAULT_MAX_TOKENS
     stop: tuple[str, ...] = ()
     repetition_penalty: float = 1.0
+    schema: str = ""
+    top_log_probabilities: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,29 @@ class Served:
 
 
 @dataclass(frozen=True)
+class LikelyToken:
+    """A token's characters and its natural log-probability, as the model has it before temperature, penalty and schema."""
+
+    token: str
+    log_probability: float
+
+
+@dataclass(frozen=True)
+class TokenLogProbability:
+    """A token that was written, and the likeliest in its place, likeliest first."""
+
+    token: LikelyToken
+    top: tuple[LikelyToken, ...] = ()
+
+
+@dataclass(frozen=True)
 class Piece:
     """The next characters of an answer. `tokens` counts those written so far; `finish` is set in the last piece."""
 
     text: str
     tokens: int
     finish: str = ""
+    log_probabilities: tuple[TokenLogProbability, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,7 +194,7 @@ class Stream(Protocol):
     """An answer on its way."""
 
     def __iter__(self) -> Iterator[Piece]:
-        """The pieces; the last one has a finish reason. Unavailable if the engine dies."""
+        """The pieces; the last one has a finish reason. Unavailable if the engine dies, FailedPrecondition where it gives a schema up."""
         ...
 
     def cancel(self) -> None:
@@ -190,6 +209,10 @@ class Engine(Protocol):
 
     def encode(self, turns: Sequence[Turn]) -> tuple[int, ...]:
         """The prompt's tokens by the base's own chat template; InvalidArgument where it refuses the turns."""
+        ...
+
+    def check_schema(self, schema: str) -> None:
+        """InvalidArgument where a JSON schema cannot be enforced, whole."""
         ...
 
     def load(self, digest: str, folder: Path) -> None:
@@ -255,68 +278,6 @@ class Turns(Protocol):
     def take(self) -> AbstractContextManager[None]:
         """Hold the machine for generation, beside other generations; it blocks while training has it."""
         ...
-
-
-def check_turns(turns: Sequence[Turn]) -> dict[str, str]:
-    """What is wrong with a chat, by field; nothing if it can be answered."""
-    if not turns:
-        return {"messages": "Give a prompt or at least one message."}
-    if len(turns) > MAX_TURNS:
-        return {"messages": f"At most {MAX_TURNS} messages; these are {len(turns)}."}
-    wrong = {}
-    for number, turn in enumerate(turns):
-        if turn.role not in ROLES:
-            wrong[f"messages[{number}].role"] = f"One of {', '.join(ROLES)}."
-        if turn.role == "system" and number > 0:
-            wrong[f"messages[{number}].role"] = "Only the first message may be the system's."
-        if not turn.content.strip():
-            wrong[f"messages[{number}].content"] = "It is empty."
-    if turns[-1].role != "user":
-        wrong[f"messages[{len(turns) - 1}].role"] = "The last message is the user's."
-    return wrong
-
-
-def check_sampling(sampling: Sampling) -> dict[str, str]:
-    """What is wrong with the sampling, by field."""
-    wrong = {}
-    if not 0 <= sampling.temperature <= 2:
-        wrong["sampling.temperature"] = "From 0 to 2."
-    if not 0 < sampling.top_p <= 1:
-        wrong["sampling.top_p"] = "Above 0, at most 1."
-    if not 1 <= sampling.repetition_penalty <= 2:
-        wrong["sampling.repetition_penalty"] = "From 1 to 2."
-    if sampling.max_tokens < 1:
-        wrong["sampling.max_tokens"] = "At least 1."
-    if sampling.seed is not None and not 0 < sampling.seed < 2**63:
-        wrong["sampling.seed"] = "A positive number."
-    if len(sampling.stop) > MAX_STOPS:
-        wrong["sampling.stop"] = f"At most {MAX_STOPS} texts."
-    elif any(not stop or len(stop) > MAX_STOP_CHARACTERS for stop in sampling.stop):
-        wrong["sampling.stop"] = f"Each from 1 to {MAX_STOP_CHARACTERS} characters."
-    return wrong
-
-
-def refuse_if(wrong: dict[str, str], reason: str) -> None:
-    """InvalidArgument if any field is wrong."""
-    if wrong:
-        raise InvalidArgument(
-            reason, "; ".join(f"{name}: {what}" for name, what in wrong.items()), field_violations=wrong
-        )
-
-
-def fit(prompt_tokens: int, sampling: Sampling, context_length: int) -> int:
-    """Tokens that may be written; InvalidArgument where the prompt leaves no room for one."""
-    room = context_length - prompt_tokens
-    if room < 1:
-        message = f"The prompt has {prompt_tokens} tokens; prompt and answer together may have {context_length}."
-        raise InvalidArgument(
-            "PROMPT_TOO_LONG",
-            message,
-            field_violations={"messages": message},
-            prompt_tokens=str(prompt_tokens),
-            context_length=str(context_length),
-        )
-    return min(sampling.max_tokens, room)
 
 
 def with_system(turns: tuple[Turn, ...], system_prompt: str) -> tuple[Turn, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+from services.inference.checks import check_sampling, check_turns, fit, refuse_if
 from services.inference.domain import (
     BASE,
     CANCELLED,
@@ -26,14 +27,11 @@ from services.inference.domain import (
     Served,
     ServedReport,
     Stream,
+    TokenLogProbability,
     Turn,
     Turns,
-    check_sampling,
-    check_turns,
-    fit,
     keyed_digest,
     prompt_digest,
-    refuse_if,
     with_system,
 )
 from services.inference.serving import Admission, Shelf, Table
@@ -103,6 +101,7 @@ class Answer:
         self.draft_id = inference.new_draft_id()
         self.served = served
         self.text = ""
+        self.log_probabilities: tuple[TokenLogProbability, ...] = ()
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.finish_reason = CANCELLED
@@ -120,6 +119,8 @@ class Answer:
         prompt = inference.engine.encode(self._turns)
         self.prompt_tokens = len(prompt)
         room = fit(len(prompt), ask.sampling, inference.engine.context_length)
+        if ask.sampling.schema:
+            inference.engine.check_schema(ask.sampling.schema)
         with ExitStack() as held:
             held.enter_context(inference.admission.place(lambda: cancellation.cancelled))
             adapter = held.enter_context(inference.shelf.using(self.served.adapter))
@@ -129,7 +130,7 @@ class Answer:
             self._held = held.pop_all()
 
     def __iter__(self) -> Iterator[Piece]:
-        """The pieces as they come; Unavailable if the engine dies."""
+        """The pieces as they come; Unavailable if the engine dies, FailedPrecondition where it gives a schema up."""
         try:
             for piece in self._stream or ():
                 self._take(piece)
@@ -151,6 +152,7 @@ class Answer:
         if piece.tokens and not self.completion_tokens:
             self._first_token_seconds = self._inference.now() - self._started
         self.text += piece.text
+        self.log_probabilities += piece.log_probabilities
         self.completion_tokens = piece.tokens
         self.finish_reason = piece.finish or self.finish_reason
 

@@ -5,14 +5,17 @@ from collections.abc import Iterable, Iterator
 import grpc
 
 from services.inference import handlers
+from services.inference.checks import refuse_if
 from services.inference.domain import (
     DEFAULT_MAX_TOKENS,
     AdapterName,
     Ask,
     Caller,
+    LikelyToken,
     RowToScore,
     Sampling,
     Served,
+    TokenLogProbability,
     Turn,
 )
 from services.inference.handlers import Answer, Cancellation, Door, Inference
@@ -46,6 +49,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             finish_reason=answer.finish_reason,
             usage=_usage(answer),
             provenance=_provenance(inference, answer.served),
+            log_probabilities=map(_told, answer.log_probabilities),
         )
 
     def StreamGenerate(
@@ -56,8 +60,11 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         answer = self._begin(inference, request.request, context)
         try:
             for piece in answer:
-                if piece.text:
-                    yield inference_pb2.StreamGenerateResponse(draft_id=answer.draft_id, text=piece.text)
+                if piece.text or piece.log_probabilities:
+                    told = map(_told, piece.log_probabilities)
+                    yield inference_pb2.StreamGenerateResponse(
+                        draft_id=answer.draft_id, text=piece.text, log_probabilities=told
+                    )
         finally:
             answer.close()
         yield inference_pb2.StreamGenerateResponse(
@@ -133,12 +140,30 @@ def to_ask(request: inference_pb2.GenerateRequest) -> Ask:
             max_tokens=sampling.max_tokens or DEFAULT_MAX_TOKENS,
             stop=tuple(sampling.stop),
             repetition_penalty=sampling.repetition_penalty or 1.0,
+            schema=request.json_schema,
+            top_log_probabilities=_top(request),
         ),
     )
 
 
+def _top(request: inference_pb2.GenerateRequest) -> int | None:
+    if request.log_probabilities:
+        return request.top_log_probabilities
+    wrong = {"top_log_probabilities": "Only with log_probabilities."} if request.top_log_probabilities else {}
+    refuse_if(wrong, "INVALID_REQUEST")
+    return None
+
+
 def _turns(messages: Iterable[inference_pb2.Message]) -> tuple[Turn, ...]:
     return tuple(Turn(message.role, message.content) for message in messages)
+
+
+def _told(written: TokenLogProbability) -> inference_pb2.TokenLogProbability:
+    return inference_pb2.TokenLogProbability(token=_likely(written.token), top=map(_likely, written.top))
+
+
+def _likely(token: LikelyToken) -> inference_pb2.LikelyToken:
+    return inference_pb2.LikelyToken(token=token.token, log_probability=token.log_probability)
 
 
 def _usage(answer: Answer) -> inference_pb2.Usage:

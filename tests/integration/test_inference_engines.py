@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from services.inference import handlers
@@ -202,6 +203,85 @@ def test_a_seed_repeats_a_draw_and_stop_texts_end_it(plain: Engine) -> None:
     assert stop not in text(plain, stop=(stop,))
 
 
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "title": {"type": "string", "maxLength": 8},
+        "grade": {"enum": ["low", "high"]},
+        "pages": {"type": "integer"},
+    },
+    "required": ["title", "grade"],
+    "additionalProperties": False,
+}
+
+
+def keeps_to_its_schema(engine: Engine, adapter: str) -> None:
+    """A random model writes JSON, and what is cut says so."""
+    for seed in (1, 2, 3):
+        wanted = Sampling(temperature=1.0, seed=seed, max_tokens=120, schema=json.dumps(SCHEMA))
+        pieces = list(engine.generate(engine.encode(CHAT), adapter, wanted))
+        written = "".join(piece.text for piece in pieces)
+        if pieces[-1].finish == "stop":
+            jsonschema.validate(json.loads(written), SCHEMA)
+        else:
+            assert pieces[-1].finish == "length" and pieces[-1].tokens == 120
+    cut = list(engine.generate(engine.encode(CHAT), adapter, Sampling(max_tokens=3, schema=json.dumps(SCHEMA))))
+    assert (cut[-1].finish, cut[-1].tokens) == ("length", 3)
+
+
+def test_an_answer_keeps_to_its_schema(lab: Lab, plain: Engine) -> None:
+    keeps_to_its_schema(plain, "")
+    with Shelf(plain, lab.library(), 2).using(lab.adapters[0]) as digest:
+        keeps_to_its_schema(plain, digest)
+    whole = Sampling(temperature=1.0, seed=1, max_tokens=120, schema='{"enum": ["low", "high"]}')
+    pieces = list(plain.generate(plain.encode(CHAT), "", whole))
+    assert pieces[-1].finish == "stop"
+    assert json.loads("".join(piece.text for piece in pieces)) in ("low", "high")
+
+
+@pytest.mark.parametrize(
+    ("schema", "named"),
+    [
+        ('{"oneOf": [{"type": "string"}, {"maxLength": 3}]}', "oneOf"),
+        ('{"not": {"type": "string"}}', "not"),
+        ('{"type": "robot"}', "type"),
+        ('{"type": "string", "pattern": "("}', "regex"),
+        ('{"$ref": "https://example.com/schema.json"}', ""),
+    ],
+)
+def test_a_schema_that_cannot_be_enforced_is_refused_and_only_its_keyword_named(
+    plain: Engine, schema: str, named: str
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        plain.check_schema(schema)
+    violation = caught.value.field_violations["json_schema"]
+    assert named in violation
+    assert "robot" not in violation and "example" not in violation
+
+
+def test_log_probabilities_are_those_of_the_model_before_temperature_and_schema(lab: Lab, plain: Engine) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(lab.source, dtype=torch.bfloat16)
+    prompt = plain.encode(CHAT)
+    with torch.inference_mode():
+        expected = torch.log_softmax(model(torch.tensor([prompt])).logits[0, -1].float(), -1)
+    for extra in ({}, {"temperature": 2.0, "seed": 1, "repetition_penalty": 1.5, "schema": '{"type": "object"}'}):
+        sampling = Sampling(max_tokens=4, top_log_probabilities=3, **extra)  # type: ignore[arg-type]
+        pieces = list(plain.generate(prompt, "", sampling))
+        told = [one for piece in pieces for one in piece.log_probabilities]
+        assert len(told) == pieces[-1].tokens
+        top = [likely.log_probability for likely in told[0].top]
+        assert top == pytest.approx(expected.topk(3).values.tolist(), abs=0.02)
+        if extra:
+            assert told[0].token.token.startswith("{")
+        else:
+            assert [one.token for one in told] == [one.top[0] for one in told]
+    none = plain.generate(prompt, "", Sampling(max_tokens=4))
+    assert not any(piece.log_probabilities for piece in none)
+
+
 def test_a_row_over_the_context_is_refused(plain: Engine) -> None:
     with pytest.raises(InvalidArgument) as caught:
         plain.score(CHAT, "word " * 400, "")
@@ -364,6 +444,20 @@ def test_knows_every_key_that_peft_writes() -> None:
     assert check_config(json.dumps(config).encode(), 32).rank == 2
 
 
+def tells_like(engine: Engine, plain: Engine, adapter: str) -> None:
+    """Two engines tell the same of the same tokens."""
+    sampling = Sampling(max_tokens=3, top_log_probabilities=2)
+    told = [
+        [one for piece in which.generate(which.encode(CHAT), adapter, sampling) for one in piece.log_probabilities]
+        for which in (engine, plain)
+    ]
+    assert [one.token.token for one in told[0]] == [one.token.token for one in told[1]]
+    for ours, theirs in zip(*told, strict=True):
+        assert ours.token.log_probability == pytest.approx(theirs.token.log_probability, abs=0.1)
+        assert len(ours.top) == 2 and ours.top[0] == ours.token
+        assert ours.top[1].log_probability == pytest.approx(theirs.top[1].log_probability, abs=0.1)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vllm is not installed; the transformers engine serves here"
@@ -394,6 +488,9 @@ def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch
             ends = [list(stream)[-1] for stream in streams]
             assert {end.finish for end in ends[:3]} <= {"stop", "length"}
             assert all(end.finish for end in ends)
+            keeps_to_its_schema(engine, "")
+            keeps_to_its_schema(engine, first)
+            tells_like(engine, plain, first)
             # vLLM leaves out a character whose bytes are not all there.
             assert text(engine, first, max_tokens=3) == text(plain, first, max_tokens=3).rstrip("�")
         right, off, another = parities(lab, engine)

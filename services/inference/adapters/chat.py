@@ -38,6 +38,11 @@ class ChatTemplate:
         if not all(0 <= token < len(self.tokenizer) for token in tokens):
             raise InvalidArgument("UNKNOWN_TOKEN", "A token is none of the base's.")
 
+    def token(self, number: int) -> str:
+        """One token's characters, special ones too."""
+        with self._lock:
+            return str(self.tokenizer.decode([number]))
+
     def _render(self, turns: Sequence[Turn], *, add_generation_prompt: bool) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:

@@ -11,7 +11,18 @@ from transformers import AutoModelForCausalLM
 
 from services.inference.adapters.chat import ChatTemplate
 from services.inference.adapters.decoding import Detokenizer
-from services.inference.domain import CANCELLED, LENGTH, STOPPED, Piece, Sampling, Score, Turn
+from services.inference.adapters.grammar import Grammar, Grammars
+from services.inference.domain import (
+    CANCELLED,
+    LENGTH,
+    STOPPED,
+    LikelyToken,
+    Piece,
+    Sampling,
+    Score,
+    TokenLogProbability,
+    Turn,
+)
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.hardware import computes_in_bf16
 
@@ -31,6 +42,7 @@ class TransformersEngine:
         )
         self.context_length = min(context_length, int(base.config.max_position_embeddings))
         self._stops = _end_tokens(base, self._chat.tokenizer)
+        self._grammars = Grammars(self._chat.tokenizer, int(base.config.vocab_size))
         empty = LoraConfig(r=1, target_modules="all-linear", task_type="CAUSAL_LM")
         self._model: Any = get_peft_model(base, empty, adapter_name=EMPTY)
         self._model.eval()
@@ -41,6 +53,10 @@ class TransformersEngine:
     def encode(self, turns: Sequence[Turn]) -> tuple[int, ...]:
         """The prompt's tokens."""
         return self._chat.encode(turns)
+
+    def check_schema(self, schema: str) -> None:
+        """Compile it once for the answer that never comes."""
+        self._grammars.compile(schema)
 
     def load(self, digest: str, folder: Path) -> None:
         """Load a verified adapter between two tokens of the running streams."""
@@ -97,6 +113,19 @@ class TransformersEngine:
         """A fresh detokenizer."""
         return Detokenizer(lambda tokens: str(self._chat.tokenizer.decode(tokens, skip_special_tokens=True)), stop)
 
+    def grammar(self, schema: str) -> Grammar | None:
+        """A fresh grammar; None without a schema."""
+        return self._grammars.compile(schema) if schema else None
+
+    def told(self, logits: torch.Tensor, token: int, top: int | None) -> tuple[TokenLogProbability, ...]:
+        """The log-probability of a token and of the likeliest in its place, out of logits (vocabulary,); nothing for None."""
+        if top is None:
+            return ()
+        known = torch.log_softmax(logits, dim=-1)
+        best = known.topk(top).indices.tolist()
+        likely = {place: LikelyToken(self._chat.token(place), float(known[place])) for place in (token, *best)}
+        return (TokenLogProbability(likely[token], tuple(likely[place] for place in best)),)
+
     def watch(self, stop: threading.Event) -> None:
         """Wait until told to stop; this engine cannot die alone."""
         stop.wait()
@@ -137,30 +166,47 @@ class TransformersStream:
     def __iter__(self) -> Iterator[Piece]:
         """The pieces."""
         writer = self._engine.detokenizer(self._sampling.stop)
-        generator = torch.Generator()
-        if self._sampling.seed is not None:
-            generator.manual_seed(self._sampling.seed)
+        draws = _Draws(self._engine, self._prompt, self._sampling)
         tokens: Sequence[int] = self._prompt
-        written: list[int] = []
         cache = None
         for count in range(1, self._sampling.max_tokens + 1):
             if self._cancelled.is_set():
                 yield Piece("", count - 1, CANCELLED)
                 return
             logits, cache = self._engine.step(tokens, cache, self._adapter)
-            logits = penalised(logits, (*self._prompt, *written), self._sampling.repetition_penalty)
-            token = draw(logits, self._sampling, generator)
-            written.append(token)
+            token = draws.next(logits)
+            told = self._engine.told(logits, token, self._sampling.top_log_probabilities)
             if self._engine.ends(token):
-                yield Piece(writer.rest(), count, STOPPED)
+                yield Piece(writer.rest(), count, STOPPED, told)
                 return
             text, stopped = writer.add(token)
             if stopped:
-                yield Piece(text, count, STOPPED)
+                yield Piece(text, count, STOPPED, told)
                 return
-            yield Piece(text, count)
+            yield Piece(text, count, log_probabilities=told)
             tokens = (token,)
         yield Piece(writer.rest(), self._sampling.max_tokens, LENGTH)
+
+
+class _Draws:
+    """Draws the tokens of one answer."""
+
+    def __init__(self, engine: TransformersEngine, prompt: tuple[int, ...], sampling: Sampling) -> None:
+        self._sampling = sampling
+        self._seen = list(prompt)
+        self._grammar = engine.grammar(sampling.schema)
+        self._generator = torch.Generator()
+        if sampling.seed is not None:
+            self._generator.manual_seed(sampling.seed)
+
+    def next(self, logits: torch.Tensor) -> int:
+        """The next token out of logits (vocabulary,)."""
+        logits = penalised(logits, self._seen, self._sampling.repetition_penalty)
+        token = draw(self._grammar.masked(logits) if self._grammar else logits, self._sampling, self._generator)
+        if self._grammar:
+            self._grammar.take(token)
+        self._seen.append(token)
+        return token
 
 
 def penalised(logits: torch.Tensor, seen: Sequence[int], penalty: float) -> torch.Tensor:

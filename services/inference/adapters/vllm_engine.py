@@ -3,15 +3,16 @@
 import asyncio
 import importlib
 import os
-import queue
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
 from services.inference.adapters.chat import ChatTemplate
-from services.inference.domain import CANCELLED, Piece, Sampling, Score, Turn
+from services.inference.adapters.grammar import Grammars
+from services.inference.adapters.vllm_stream import VllmStream
+from services.inference.domain import Sampling, Score, Turn
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.hardware import computes_in_bf16
 
@@ -71,6 +72,7 @@ class VllmEngine:
             "max_num_seqs": max_concurrent,
         }
         self._engine: Any = self._wait(_start(arguments))
+        self._grammars = Grammars(self._chat.tokenizer, int(self._engine.model_config.get_vocab_size()))
         self.context_length = int(self._engine.model_config.max_model_len)
         self._ids: dict[str, Any] = {}
         self._requests = 0
@@ -80,6 +82,10 @@ class VllmEngine:
     def encode(self, turns: Sequence[Turn]) -> tuple[int, ...]:
         """The prompt's tokens."""
         return self._chat.encode(turns)
+
+    def check_schema(self, schema: str) -> None:
+        """Compile it once, for vLLM would fail the answer with an error that names nothing."""
+        self._grammars.compile(schema)
 
     def load(self, digest: str, folder: Path) -> None:
         """Load a verified adapter; running streams go on."""
@@ -105,7 +111,7 @@ class VllmEngine:
     def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> "VllmStream":
         """Begin to answer."""
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         parameters = SamplingParams(
             temperature=sampling.temperature,
@@ -114,10 +120,12 @@ class VllmEngine:
             max_tokens=sampling.max_tokens,
             stop=list(sampling.stop),
             repetition_penalty=sampling.repetition_penalty,
+            logprobs=sampling.top_log_probabilities,
+            structured_outputs=StructuredOutputsParams(json=sampling.schema) if sampling.schema else None,
             output_kind=RequestOutputKind.DELTA,
         )
         outputs = self._outputs(prompt, adapter, parameters)
-        return VllmStream(outputs, self._run)
+        return VllmStream(outputs, self._run, self._chat.token, sampling)
 
     def score(self, turns: Sequence[Turn], completion: str, adapter: str) -> Score:
         """Score an answer."""
@@ -193,6 +201,7 @@ class VllmEngine:
 
 async def _start(arguments: dict[str, Any]) -> Any:
     import torch
+    from vllm.config import StructuredOutputsConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -212,6 +221,7 @@ async def _start(arguments: dict[str, Any]) -> Any:
         enable_log_requests=False,
         trust_remote_code=False,
         load_format="safetensors",
+        structured_outputs_config=StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True),
         **arguments,
     )
     return AsyncLLM.from_engine_args(settings)
@@ -224,45 +234,3 @@ async def _stop(engine: Any) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=STOP_SECONDS)
-
-
-class VllmStream:
-    """An answer that the engine's thread writes and the caller's thread reads."""
-
-    def __init__(self, outputs: Any, run: Callable[[Coroutine[Any, Any, None]], "Future[None]"]) -> None:
-        self._outputs = outputs
-        self._pieces: queue.SimpleQueue[Piece | Unavailable | None] = queue.SimpleQueue()
-        self._future = run(self._pump())
-        self._future.add_done_callback(self._end)
-
-    def __iter__(self) -> Iterator[Piece]:
-        """The pieces; Unavailable if the engine dies."""
-        tokens = 0
-        finish = ""
-        while not finish:
-            piece = self._pieces.get()
-            if isinstance(piece, Unavailable):
-                raise piece
-            piece = piece or Piece("", tokens, CANCELLED)
-            tokens, finish = piece.tokens, piece.finish
-            yield piece
-
-    def cancel(self) -> None:
-        """Abort the request in the engine."""
-        self._future.cancel()
-
-    async def _pump(self) -> None:
-        tokens = 0
-        async for output in self._outputs:
-            part = output.outputs[0]
-            tokens += len(part.token_ids)
-            self._pieces.put(Piece(part.text, tokens, _finish(part.finish_reason)))
-
-    def _end(self, future: "Future[None]") -> None:
-        """Wake the reader, however it ended: cancelled even before it began, or with the engine."""
-        failed = not future.cancelled() and future.exception() is not None
-        self._pieces.put(Unavailable("ENGINE_FAILED", "The engine could not answer; try again.") if failed else None)
-
-
-def _finish(reason: str | None) -> str:
-    return CANCELLED if reason == "abort" else reason or ""

@@ -13,17 +13,19 @@ from services.inference.domain import (
     AdapterName,
     Caller,
     Draft,
+    LikelyToken,
     Piece,
     Probe,
     Sampling,
     Score,
     Served,
     ServedReport,
+    TokenLogProbability,
     Turn,
 )
 from services.inference.handlers import Inference
 from services.inference.serving import Admission, Shelf, Table
-from tailor.errors import FailedPrecondition, Unavailable
+from tailor.errors import FailedPrecondition, InvalidArgument, TailorError, Unavailable
 from tailor.storage.ref import Ref
 
 KEY = Caller("key", "team", frozenset(), "key_0000000000000001")
@@ -33,18 +35,22 @@ CONSOLE = Caller("service", "console")
 
 @dataclass
 class FakeStream:
-    """Writes `word ` up to max_tokens, or `say` whole at the end; waits for `gate` before every piece."""
+    """Writes `word ` up to max_tokens, or `say` whole at the end, or half and `fails`; waits for `gate` before every piece."""
 
     adapter: str
     sampling: Sampling
     gate: threading.Event
     say: str = ""
+    fails: TailorError | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def __iter__(self) -> Iterator[Piece]:
         if self.say:
             yield Piece(self.say, len(self.say.split()), STOPPED)
             return
+        if self.fails:
+            yield Piece("half an ", 2)
+            raise self.fails
         for count in range(1, self.sampling.max_tokens + 1):
             while not self.gate.wait(0.01):
                 if self.cancelled.is_set():
@@ -52,10 +58,19 @@ class FakeStream:
             if self.cancelled.is_set():
                 yield Piece("", count - 1, CANCELLED)
                 return
-            yield Piece("word ", count, LENGTH if count == self.sampling.max_tokens else "")
+            finish = LENGTH if count == self.sampling.max_tokens else ""
+            yield Piece("word ", count, finish, told(self.sampling.top_log_probabilities))
 
     def cancel(self) -> None:
         self.cancelled.set()
+
+
+def told(top: int | None) -> tuple[TokenLogProbability, ...]:
+    """What the fake engine says of every word."""
+    if top is None:
+        return ()
+    likely = [LikelyToken("word ", -0.5), LikelyToken("verb ", -1.5)]
+    return (TokenLogProbability(likely[0], tuple(likely[:top])),)
 
 
 class FakeEngine:
@@ -69,12 +84,17 @@ class FakeEngine:
         self.encoded: list[tuple[Turn, ...]] = []
         self.say = ""
         self.nats = -2.0
+        self.fails: TailorError | None = None
         self.gate = threading.Event()
         self.gate.set()
 
     def encode(self, turns: Sequence[Turn]) -> tuple[int, ...]:
         self.encoded.append(tuple(turns))
         return tuple(range(sum(len(turn.content.split()) for turn in turns)))
+
+    def check_schema(self, schema: str) -> None:
+        if "oneOf" in schema:
+            raise InvalidArgument("BAD_SCHEMA", "json_schema: oneOf.", field_violations={"json_schema": "oneOf."})
 
     def load(self, digest: str, folder: Path) -> None:
         self.loaded[digest] = folder
@@ -85,7 +105,7 @@ class FakeEngine:
 
     def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> FakeStream:
         assert not adapter or adapter in self.loaded
-        stream = FakeStream(adapter, sampling, self.gate, self.say)
+        stream = FakeStream(adapter, sampling, self.gate, self.say, self.fails)
         self.streams.append(stream)
         return stream
 

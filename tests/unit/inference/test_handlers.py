@@ -10,7 +10,7 @@ import pytest
 from services.inference import handlers
 from services.inference.domain import Ask, Caller, Probe, RowToScore, Sampling, Turn
 from services.inference.handlers import Answer, Cancellation
-from tailor.errors import Aborted, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from tests.unit.inference.fakes import CONSOLE, EVALUATION, KEY, World, adapter, make_world, served
 
 USER = Turn("user", "Write the Position section.")
@@ -120,6 +120,55 @@ def test_refuses_bad_sampling(name: str, value: object) -> None:
     with pytest.raises(InvalidArgument) as caught:
         begin(make_world(), ask(**{name: value}))
     assert list(caught.value.field_violations) == [f"sampling.{name}"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "no json",
+        "[" * 9000,
+        '["object"]',
+        '{"description": "' + "a" * 16_384 + '"}',
+        '{"items": ' * 32 + "{}" + "}" * 32,
+        '{"type": "array", "minItems": 1025}',
+        '{"properties": {"a": {"anyOf": [{"maxLength": 1e9}]}}}',
+        '{"x-guidance": {"whitespace_flexible": true}}',
+        '{"oneOf": []}',
+    ],
+)
+def test_refuses_a_schema_that_is_none_or_too_costly_and_holds_no_place(schema: str) -> None:
+    world = make_world(max_concurrent=1, max_queued=0)
+    with pytest.raises(InvalidArgument) as caught:
+        begin(world, ask(schema=schema))
+    assert list(caught.value.field_violations) == ["json_schema"]
+    finish(world, ask(schema='{"properties": {"maxLength": {"type": "string", "maxLength": 1024}}}'))
+
+
+def test_a_stop_text_cannot_cut_json_and_top_log_probabilities_are_few() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        begin(make_world(), ask(schema="{}", stop=("}",), top_log_probabilities=21))
+    assert set(caught.value.field_violations) == {"sampling.stop", "top_log_probabilities"}
+
+
+def test_an_answer_gathers_its_log_probabilities() -> None:
+    answer = finish(make_world(), ask(top_log_probabilities=1))
+    assert [one.token.log_probability for one in answer.log_probabilities] == [-0.5] * 3
+    assert finish(make_world(), ask()).log_probabilities == ()
+
+
+def test_a_schema_that_the_engine_gives_up_is_an_error_and_frees_the_place() -> None:
+    world = make_world(max_concurrent=1, max_queued=0)
+    world.engine.fails = FailedPrecondition("SCHEMA_GIVEN_UP", "The engine could not keep to the schema.")
+    with pytest.raises(FailedPrecondition):
+        finish(world, ask(schema="{}"))
+    world.engine.fails = None
+    finish(world, ask())
+
+
+def test_refuses_a_chat_of_too_many_characters() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        begin(make_world(), ask("base", Turn("user", "a" * 1_000_001)))
+    assert list(caught.value.field_violations) == ["messages"]
 
 
 def test_refuses_a_prompt_over_the_context_length_with_both_counts() -> None:

@@ -112,6 +112,33 @@ def test_streams_pieces_and_ends_with_usage(opened: Served) -> None:
     assert replies[-1].usage.completion_tokens == 3
 
 
+def test_tells_log_probabilities_on_request_once_and_streamed(opened: Served) -> None:
+    request = inference_pb2.GenerateRequest()
+    request.CopyFrom(REQUEST)
+    request.log_probabilities, request.top_log_probabilities = True, 2
+    whole = opened.stub().Generate(request, timeout=5).log_probabilities
+    assert [(one.token.token, one.token.log_probability) for one in whole] == [("word ", -0.5)] * 3
+    assert [top.token for top in whole[0].top] == ["word ", "verb "]
+    streamed = opened.stub().StreamGenerate(inference_pb2.StreamGenerateRequest(request=request), timeout=5)
+    assert [one for reply in streamed for one in reply.log_probabilities] == list(whole)
+    assert not opened.stub().Generate(REQUEST, timeout=5).log_probabilities
+    request.log_probabilities = False
+    with pytest.raises(InvalidArgument) as caught, wire_errors("inference"):
+        opened.stub().Generate(request, timeout=5)
+    assert list(caught.value.field_violations) == ["top_log_probabilities"]
+
+
+def test_a_schema_reaches_the_engine_and_one_given_up_is_an_error_not_half_an_object(opened: Served) -> None:
+    request = inference_pb2.GenerateRequest(model="base", prompt="Write it.", json_schema='{"type": "object"}')
+    opened.stub().Generate(request, timeout=5)
+    assert opened.world.engine.streams[0].sampling.schema == '{"type": "object"}'
+    opened.world.engine.fails = FailedPrecondition("SCHEMA_GIVEN_UP", "The engine could not keep to the schema.")
+    with pytest.raises(FailedPrecondition), wire_errors("inference"):
+        opened.stub().Generate(request, timeout=5)
+    with pytest.raises(FailedPrecondition), wire_errors("inference"):
+        list(opened.stub().StreamGenerate(inference_pb2.StreamGenerateRequest(request=request), timeout=5))
+
+
 def test_a_callers_cancel_stops_the_generation_and_is_stated(opened: Served) -> None:
     request = inference_pb2.StreamGenerateRequest(request=REQUEST)
     request.request.sampling.max_tokens = 60

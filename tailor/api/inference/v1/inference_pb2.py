@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tailor/api/inference/v1/inference.proto\x12\x17tailor.api.inference.v1\x1a!tailor/api/common/v1/common.proto\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"z\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\r\n\x05top_p\x18\x02 \x01(\x02\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x1a\n\x12repetition_penalty\x18\x06 \x01(\x02\"\x99\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x32\n\x08messages\x18\x03 \x03(\x0b\x32 .tailor.api.inference.v1.Message\x12\x33\n\x08sampling\x18\x04 \x01(\x0b\x32!.tailor.api.inference.v1.Sampling\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\"Z\n\nProvenance\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\t\"\xb1\x01\n\x10GenerateResponse\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12-\n\x05usage\x18\x04 \x01(\x0b\x32\x1e.tailor.api.inference.v1.Usage\x12\x37\n\nprovenance\x18\x05 \x01(\x0b\x32#.tailor.api.inference.v1.Provenance\"R\n\x15StreamGenerateRequest\x12\x39\n\x07request\x18\x01 \x01(\x0b\x32(.tailor.api.inference.v1.GenerateRequest\"\xb7\x01\n\x16StreamGenerateResponse\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12-\n\x05usage\x18\x04 \x01(\x0b\x32\x1e.tailor.api.inference.v1.Usage\x12\x37\n\nprovenance\x18\x05 \x01(\x0b\x32#.tailor.api.inference.v1.Provenance\"\x18\n\x16ListSpecialistsRequest\"q\n\x10ServedSpecialist\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\nprovenance\x18\x02 \x01(\x0b\x32#.tailor.api.inference.v1.Provenance\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\x05\"Y\n\x17ListSpecialistsResponse\x12>\n\x0bspecialists\x18\x01 \x03(\x0b\x32).tailor.api.inference.v1.ServedSpecialist\"a\n\x14LoadCandidateRequest\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x01 \x01(\t\x12\x31\n\x08manifest\x18\x02 \x01(\x0b\x32\x1f.tailor.api.common.v1.ObjectRef\"F\n\x15LoadCandidateResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x06parity\x18\x46 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_parity\"R\n\x08ScoreRow\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32 .tailor.api.inference.v1.Message\x12\x12\n\ncompletion\x18\x02 \x01(\t\"N\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12/\n\x04rows\x18\x02 \x03(\x0b\x32!.tailor.api.inference.v1.ScoreRow\"3\n\x08RowScore\x12\x17\n\x0flog_probability\x18\x01 \x01(\x01\x12\x0e\n\x06tokens\x18\x02 \x01(\x05\"B\n\rScoreResponse\x12\x31\n\x06scores\x18\x01 \x03(\x0b\x32!.tailor.api.inference.v1.RowScore2\xd2\x05\n\x10InferenceService\x12\x8b\x01\n\x08Generate\x12(.tailor.api.inference.v1.GenerateRequest\x1a).tailor.api.inference.v1.GenerateResponse\"*\x8a\xb5\x18&\n\x04\x01\x02\x03\x04\x12\nevaluation\x12\x07\x63onsole\x12\tsynthetic\x12\x9f\x01\n\x0eStreamGenerate\x12..tailor.api.inference.v1.StreamGenerateRequest\x1a/.tailor.api.inference.v1.StreamGenerateResponse\"*\x8a\xb5\x18&\n\x04\x01\x02\x03\x04\x12\nevaluation\x12\x07\x63onsole\x12\tsynthetic0\x01\x12\xa0\x01\n\x0fListSpecialists\x12/.tailor.api.inference.v1.ListSpecialistsRequest\x1a\x30.tailor.api.inference.v1.ListSpecialistsResponse\"*\x8a\xb5\x18&\n\x04\x01\x02\x03\x04\x12\nevaluation\x12\x07\x63onsole\x12\tsynthetic\x12\x80\x01\n\rLoadCandidate\x12-.tailor.api.inference.v1.LoadCandidateRequest\x1a..tailor.api.inference.v1.LoadCandidateResponse\"\x10\x8a\xb5\x18\x0c\x12\nevaluation\x12h\n\x05Score\x12%.tailor.api.inference.v1.ScoreRequest\x1a&.tailor.api.inference.v1.ScoreResponse\"\x10\x8a\xb5\x18\x0c\x12\nevaluationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tailor/api/inference/v1/inference.proto\x12\x17tailor.api.inference.v1\x1a!tailor/api/common/v1/common.proto\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"z\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\r\n\x05top_p\x18\x02 \x01(\x02\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x1a\n\x12repetition_penalty\x18\x06 \x01(\x02\"\xe8\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x32\n\x08messages\x18\x03 \x03(\x0b\x32 .tailor.api.inference.v1.Message\x12\x33\n\x08sampling\x18\x04 \x01(\x0b\x32!.tailor.api.inference.v1.Sampling\x12\x19\n\x11log_probabilities\x18< \x01(\x08\x12\x1d\n\x15top_log_probabilities\x18= \x01(\x05\x12\x13\n\x0bjson_schema\x18> \x01(\t\"5\n\x0bLikelyToken\x12\r\n\x05token\x18\x01 \x01(\t\x12\x17\n\x0flog_probability\x18\x02 \x01(\x01\"}\n\x13TokenLogProbability\x12\x33\n\x05token\x18\x01 \x01(\x0b\x32$.tailor.api.inference.v1.LikelyToken\x12\x31\n\x03top\x18\x02 \x03(\x0b\x32$.tailor.api.inference.v1.LikelyToken\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\"Z\n\nProvenance\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\t\"\xfa\x01\n\x10GenerateResponse\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12-\n\x05usage\x18\x04 \x01(\x0b\x32\x1e.tailor.api.inference.v1.Usage\x12\x37\n\nprovenance\x18\x05 \x01(\x0b\x32#.tailor.api.inference.v1.Provenance\x12G\n\x11log_probabilities\x18< \x03(\x0b\x32,.tailor.api.inference.v1.TokenLogProbability\"R\n\x15StreamGenerateRequest\x12\x39\n\x07request\x18\x01 \x01(\x0b\x32(.tailor.api.inference.v1.GenerateRequest\"\x80\x02\n\x16StreamGenerateResponse\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12-\n\x05usage\x18\x04 \x01(\x0b\x32\x1e.tailor.api.inference.v1.Usage\x12\x37\n\nprovenance\x18\x05 \x01(\x0b\x32#.tailor.api.inference.v1.Provenance\x12G\n\x11log_probabilities\x18< \x03(\x0b\x32,.tailor.api.inference.v1.TokenLogProbability\"\x18\n\x16ListSpecialistsRequest\"q\n\x10ServedSpecialist\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\nprovenance\x18\x02 \x01(\x0b\x32#.tailor.api.inference.v1.Provenance\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\x05\"Y\n\x17ListSpecialistsResponse\x12>\n\x0bspecialists\x18\x01 \x03(\x0b\x32).tailor.api.inference.v1.ServedSpecialist\"a\n\x14LoadCandidateRequest\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x01 \x01(\t\x12\x31\n\x08manifest\x18\x02 \x01(\x0b\x32\x1f.tailor.api.common.v1.ObjectRef\"F\n\x15LoadCandidateResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x06parity\x18\x46 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_parity\"R\n\x08ScoreRow\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32 .tailor.api.inference.v1.Message\x12\x12\n\ncompletion\x18\x02 \x01(\t\"N\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12/\n\x04rows\x18\x02 \x03(\x0b\x32!.tailor.api.inference.v1.ScoreRow\"3\n\x08RowScore\x12\x17\n\x0flog_probability\x18\x01 \x01(\x01\x12\x0e\n\x06tokens\x18\x02 \x01(\x05\"B\n\rScoreResponse\x12\x31\n\x06scores\x18\x01 \x03(\x0b\x32!.tailor.api.inference.v1.RowScore2\xd2\x05\n\x10InferenceService\x12\x8b\x01\n\x08Generate\x12(.tailor.api.inference.v1.GenerateRequest\x1a).tailor.api.inference.v1.GenerateResponse\"*\x8a\xb5\x18&\n\x04\x01\x02\x03\x04\x12\nevaluation\x12\x07\x63onsole\x12\tsynthetic\x12\x9f\x01\n\x0eStreamGenerate\x12..tailor.api.inference.v1.StreamGenerateRequest\x1a/.tailor.api.inference.v1.StreamGenerateResponse\"*\x8a\xb5\x18&\n\x04\x01\x02\x03\x04\x12\nevaluation\x12\x07\x63onsole\x12\tsynthetic0\x01\x12\xa0\x01\n\x0fListSpecialists\x12/.tailor.api.inference.v1.ListSpecialistsRequest\x1a\x30.tailor.api.inference.v1.ListSpecialistsResponse\"*\x8a\xb5\x18&\n\x04\x01\x02\x03\x04\x12\nevaluation\x12\x07\x63onsole\x12\tsynthetic\x12\x80\x01\n\rLoadCandidate\x12-.tailor.api.inference.v1.LoadCandidateRequest\x1a..tailor.api.inference.v1.LoadCandidateResponse\"\x10\x8a\xb5\x18\x0c\x12\nevaluation\x12h\n\x05Score\x12%.tailor.api.inference.v1.ScoreRequest\x1a&.tailor.api.inference.v1.ScoreResponse\"\x10\x8a\xb5\x18\x0c\x12\nevaluationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,35 +47,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAMPLING']._serialized_start=145
   _globals['_SAMPLING']._serialized_end=267
   _globals['_GENERATEREQUEST']._serialized_start=270
-  _globals['_GENERATEREQUEST']._serialized_end=423
-  _globals['_USAGE']._serialized_start=425
-  _globals['_USAGE']._serialized_end=482
-  _globals['_PROVENANCE']._serialized_start=484
-  _globals['_PROVENANCE']._serialized_end=574
-  _globals['_GENERATERESPONSE']._serialized_start=577
-  _globals['_GENERATERESPONSE']._serialized_end=754
-  _globals['_STREAMGENERATEREQUEST']._serialized_start=756
-  _globals['_STREAMGENERATEREQUEST']._serialized_end=838
-  _globals['_STREAMGENERATERESPONSE']._serialized_start=841
-  _globals['_STREAMGENERATERESPONSE']._serialized_end=1024
-  _globals['_LISTSPECIALISTSREQUEST']._serialized_start=1026
-  _globals['_LISTSPECIALISTSREQUEST']._serialized_end=1050
-  _globals['_SERVEDSPECIALIST']._serialized_start=1052
-  _globals['_SERVEDSPECIALIST']._serialized_end=1165
-  _globals['_LISTSPECIALISTSRESPONSE']._serialized_start=1167
-  _globals['_LISTSPECIALISTSRESPONSE']._serialized_end=1256
-  _globals['_LOADCANDIDATEREQUEST']._serialized_start=1258
-  _globals['_LOADCANDIDATEREQUEST']._serialized_end=1355
-  _globals['_LOADCANDIDATERESPONSE']._serialized_start=1357
-  _globals['_LOADCANDIDATERESPONSE']._serialized_end=1427
-  _globals['_SCOREROW']._serialized_start=1429
-  _globals['_SCOREROW']._serialized_end=1511
-  _globals['_SCOREREQUEST']._serialized_start=1513
-  _globals['_SCOREREQUEST']._serialized_end=1591
-  _globals['_ROWSCORE']._serialized_start=1593
-  _globals['_ROWSCORE']._serialized_end=1644
-  _globals['_SCORERESPONSE']._serialized_start=1646
-  _globals['_SCORERESPONSE']._serialized_end=1712
-  _globals['_INFERENCESERVICE']._serialized_start=1715
-  _globals['_INFERENCESERVICE']._serialized_end=2437
+  _globals['_GENERATEREQUEST']._serialized_end=502
+  _globals['_LIKELYTOKEN']._serialized_start=504
+  _globals['_LIKELYTOKEN']._serialized_end=557
+  _globals['_TOKENLOGPROBABILITY']._serialized_start=559
+  _globals['_TOKENLOGPROBABILITY']._serialized_end=684
+  _globals['_USAGE']._serialized_start=686
+  _globals['_USAGE']._serialized_end=743
+  _globals['_PROVENANCE']._serialized_start=745
+  _globals['_PROVENANCE']._serialized_end=835
+  _globals['_GENERATERESPONSE']._serialized_start=838
+  _globals['_GENERATERESPONSE']._serialized_end=1088
+  _globals['_STREAMGENERATEREQUEST']._serialized_start=1090
+  _globals['_STREAMGENERATEREQUEST']._serialized_end=1172
+  _globals['_STREAMGENERATERESPONSE']._serialized_start=1175
+  _globals['_STREAMGENERATERESPONSE']._serialized_end=1431
+  _globals['_LISTSPECIALISTSREQUEST']._serialized_start=1433
+  _globals['_LISTSPECIALISTSREQUEST']._serialized_end=1457
+  _globals['_SERVEDSPECIALIST']._serialized_start=1459
+  _globals['_SERVEDSPECIALIST']._serialized_end=1572
+  _globals['_LISTSPECIALISTSRESPONSE']._serialized_start=1574
+  _globals['_LISTSPECIALISTSRESPONSE']._serialized_end=1663
+  _globals['_LOADCANDIDATEREQUEST']._serialized_start=1665
+  _globals['_LOADCANDIDATEREQUEST']._serialized_end=1762
+  _globals['_LOADCANDIDATERESPONSE']._serialized_start=1764
+  _globals['_LOADCANDIDATERESPONSE']._serialized_end=1834
+  _globals['_SCOREROW']._serialized_start=1836
+  _globals['_SCOREROW']._serialized_end=1918
+  _globals['_SCOREREQUEST']._serialized_start=1920
+  _globals['_SCOREREQUEST']._serialized_end=1998
+  _globals['_ROWSCORE']._serialized_start=2000
+  _globals['_ROWSCORE']._serialized_end=2051
+  _globals['_SCORERESPONSE']._serialized_start=2053
+  _globals['_SCORERESPONSE']._serialized_end=2119
+  _globals['_INFERENCESERVICE']._serialized_start=2122
+  _globals['_INFERENCESERVICE']._serialized_end=2844
 # @@protoc_insertion_point(module_scope)

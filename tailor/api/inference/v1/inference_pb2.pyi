@@ -99,10 +99,21 @@ class GenerateRequest(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
+    LOG_PROBABILITIES_FIELD_NUMBER: _builtins.int
+    TOP_LOG_PROBABILITIES_FIELD_NUMBER: _builtins.int
+    JSON_SCHEMA_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of a specialist, or `base`. Evaluation alone may say `adapter:DIGEST` of a loaded candidate."""
     prompt: _builtins.str
     """A prompt of one turn; or messages."""
+    log_probabilities: _builtins.bool
+    """Give the natural log-probability of every token of the answer, as the model has it before temperature, penalty and schema."""
+    top_log_probabilities: _builtins.int
+    """Beside each, those of so many of the likeliest tokens; at most 20, and only with log_probabilities."""
+    json_schema: _builtins.str
+    """A JSON schema (an object, at most 16 KiB and 32 levels) that the answer keeps to; without any space between its parts. Not beside stop
+    texts. An answer that ends by `length` is cut, and no JSON.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
         """The chat so far; the last turn is the user's. At most 64."""
@@ -118,14 +129,73 @@ class GenerateRequest(_message.Message):
         prompt: _builtins.str = ...,
         messages: _abc.Iterable[Global___Message] | None = ...,
         sampling: Global___Sampling | None = ...,
+        log_probabilities: _builtins.bool = ...,
+        top_log_probabilities: _builtins.int = ...,
+        json_schema: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model", b"model", "prompt", b"prompt", "sampling", b"sampling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["json_schema", b"json_schema", "log_probabilities", b"log_probabilities", "messages", b"messages", "model", b"model", "prompt", b"prompt", "sampling", b"sampling", "top_log_probabilities", b"top_log_probabilities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class LikelyToken(_message.Message):
+    """LikelyToken is a token and how likely the model found it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    LOG_PROBABILITY_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """Its characters; the replacement character where it is a part of one."""
+    log_probability: _builtins.float
+    """Its natural log-probability."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        log_probability: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_probability", b"log_probability", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LikelyToken: _TypeAlias = LikelyToken  # noqa: Y015
+
+@_typing.final
+class TokenLogProbability(_message.Message):
+    """TokenLogProbability is a token of the answer, the end of turn included."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def token(self) -> Global___LikelyToken:
+        """The token that was written."""
+
+    @_builtins.property
+    def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___LikelyToken]:
+        """The likeliest in its place, likeliest first, as many as were asked for."""
+
+    def __init__(
+        self,
+        *,
+        token: Global___LikelyToken | None = ...,
+        top: _abc.Iterable[Global___LikelyToken] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenLogProbability: _TypeAlias = TokenLogProbability  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
@@ -198,6 +268,7 @@ class GenerateResponse(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
+    LOG_PROBABILITIES_FIELD_NUMBER: _builtins.int
     draft_id: _builtins.str
     """Id of the draft."""
     text: _builtins.str
@@ -212,6 +283,10 @@ class GenerateResponse(_message.Message):
     def provenance(self) -> Global___Provenance:
         """What answered."""
 
+    @_builtins.property
+    def log_probabilities(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogProbability]:
+        """One per token, if asked for."""
+
     def __init__(
         self,
         *,
@@ -220,10 +295,11 @@ class GenerateResponse(_message.Message):
         finish_reason: _builtins.str = ...,
         usage: Global___Usage | None = ...,
         provenance: Global___Provenance | None = ...,
+        log_probabilities: _abc.Iterable[Global___TokenLogProbability] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id", "finish_reason", b"finish_reason", "provenance", b"provenance", "text", b"text", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id", "finish_reason", b"finish_reason", "log_probabilities", b"log_probabilities", "provenance", b"provenance", "text", b"text", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -264,6 +340,7 @@ class StreamGenerateResponse(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
+    LOG_PROBABILITIES_FIELD_NUMBER: _builtins.int
     draft_id: _builtins.str
     """Id of the draft, in every message."""
     text: _builtins.str
@@ -278,6 +355,10 @@ class StreamGenerateResponse(_message.Message):
     def provenance(self) -> Global___Provenance:
         """Set in the last message."""
 
+    @_builtins.property
+    def log_probabilities(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogProbability]:
+        """Of the tokens written since the last message, if asked for; a token's characters may come later than this."""
+
     def __init__(
         self,
         *,
@@ -286,10 +367,11 @@ class StreamGenerateResponse(_message.Message):
         finish_reason: _builtins.str = ...,
         usage: Global___Usage | None = ...,
         provenance: Global___Provenance | None = ...,
+        log_probabilities: _abc.Iterable[Global___TokenLogProbability] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id", "finish_reason", b"finish_reason", "provenance", b"provenance", "text", b"text", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id", "finish_reason", b"finish_reason", "log_probabilities", b"log_probabilities", "provenance", b"provenance", "text", b"text", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,8 +34,10 @@ class InferenceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InferenceServiceAsyncStub: ...
     Generate: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]
-    """Generate answers once. NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an empty prompt or one over the context
-    length, RESOURCE_EXHAUSTED when the queue is full, UNAVAILABLE while no model is ready.
+    """Generate answers once. NOT_FOUND for an unknown specialist, INVALID_ARGUMENT with field violations for an empty prompt, one over the
+    context length, bad sampling or a schema that cannot be enforced, RESOURCE_EXHAUSTED with a retry time when the queue is full,
+    UNAVAILABLE while no model is ready, FAILED_PRECONDITION where the engine gave a schema up. A cancelled call, or one whose deadline
+    passed, stops the generation itself.
     """
     StreamGenerate: _grpc.UnaryStreamMultiCallable[_inference_pb2.StreamGenerateRequest, _inference_pb2.StreamGenerateResponse]
     """StreamGenerate answers as the words come; errors as in Generate. A cancelled call stops the generation itself."""
@@ -54,8 +56,10 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryUnaryMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]  # type: ignore[assignment]
-    """Generate answers once. NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an empty prompt or one over the context
-    length, RESOURCE_EXHAUSTED when the queue is full, UNAVAILABLE while no model is ready.
+    """Generate answers once. NOT_FOUND for an unknown specialist, INVALID_ARGUMENT with field violations for an empty prompt, one over the
+    context length, bad sampling or a schema that cannot be enforced, RESOURCE_EXHAUSTED with a retry time when the queue is full,
+    UNAVAILABLE while no model is ready, FAILED_PRECONDITION where the engine gave a schema up. A cancelled call, or one whose deadline
+    passed, stops the generation itself.
     """
     StreamGenerate: _aio.UnaryStreamMultiCallable[_inference_pb2.StreamGenerateRequest, _inference_pb2.StreamGenerateResponse]  # type: ignore[assignment]
     """StreamGenerate answers as the words come; errors as in Generate. A cancelled call stops the generation itself."""
@@ -77,8 +81,10 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.GenerateResponse, _abc.Awaitable[_inference_pb2.GenerateResponse]]:
-        """Generate answers once. NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an empty prompt or one over the context
-        length, RESOURCE_EXHAUSTED when the queue is full, UNAVAILABLE while no model is ready.
+        """Generate answers once. NOT_FOUND for an unknown specialist, INVALID_ARGUMENT with field violations for an empty prompt, one over the
+        context length, bad sampling or a schema that cannot be enforced, RESOURCE_EXHAUSTED with a retry time when the queue is full,
+        UNAVAILABLE while no model is ready, FAILED_PRECONDITION where the engine gave a schema up. A cancelled call, or one whose deadline
+        passed, stops the generation itself.
         """
 
     @_abc_1.abstractmethod
