@@ -1,7 +1,31 @@
-"""The typed client that callers install: `from tailor.client import TailorClient`."""
+"""The typed clients that callers install: `from tailor.client import TailorClient, AsyncTailorClient`."""
 
-from tailor.client.answers import Answer, Message, Piece, Provenance, ServedSpecialist, Usage
+from tailor.client.answers import (
+    Answer,
+    LikelyToken,
+    Message,
+    Piece,
+    Provenance,
+    ServedSpecialist,
+    TokenLogProbability,
+    Usage,
+)
+from tailor.client.asking import Options
+from tailor.client.async_client import AsyncTailorClient
 from tailor.client.channel import Tls
 from tailor.client.client import TailorClient
 
-__all__ = ["Answer", "Message", "Piece", "Provenance", "ServedSpecialist", "TailorClient", "Tls", "Usage"]
+__all__ = [
+    "Answer",
+    "AsyncTailorClient",
+    "LikelyToken",
+    "Message",
+    "Options",
+    "Piece",
+    "Provenance",
+    "ServedSpecialist",
+    "TailorClient",
+    "Tls",
+    "TokenLogProbability",
+    "Usage",
+]

@@ -33,25 +33,49 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class LikelyToken:
+    """A token's characters and its natural log-probability, as the model has it before temperature, penalty and schema."""
+
+    token: str
+    log_probability: float
+
+
+@dataclass(frozen=True)
+class TokenLogProbability:
+    """A token of the answer, the end of turn included, and the likeliest in its place, likeliest first."""
+
+    token: LikelyToken
+    top: tuple[LikelyToken, ...]
+
+
+@dataclass(frozen=True)
 class Answer:
-    """One whole answer. `finish_reason` is `stop` or `length`; `draft_id` is what `tailor trace` takes."""
+    """One whole answer. `finish_reason` is `stop` or `length`; `draft_id` is what `tailor trace` takes.
+
+    `log_probabilities` has one per token where they were asked for.
+    """
 
     text: str
     draft_id: str
     finish_reason: str
     usage: Usage
     provenance: Provenance
+    log_probabilities: tuple[TokenLogProbability, ...] = ()
 
 
 @dataclass(frozen=True)
 class Piece:
-    """The next characters of a streamed answer. The last piece alone has a finish reason, usage and provenance."""
+    """The next characters of a streamed answer. The last piece alone has a finish reason, usage and provenance.
+
+    A token's log-probability may come before its characters, in a piece without text.
+    """
 
     text: str
     draft_id: str
     finish_reason: str = ""
     usage: Usage | None = None
     provenance: Provenance | None = None
+    log_probabilities: tuple[TokenLogProbability, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +95,7 @@ def to_answer(response: inference_pb2.GenerateResponse) -> Answer:
         finish_reason=response.finish_reason,
         usage=_usage(response.usage),
         provenance=_provenance(response.provenance),
+        log_probabilities=tuple(map(_told, response.log_probabilities)),
     )
 
 
@@ -82,12 +107,21 @@ def to_piece(response: inference_pb2.StreamGenerateResponse) -> Piece:
         finish_reason=response.finish_reason,
         usage=_usage(response.usage) if response.HasField("usage") else None,
         provenance=_provenance(response.provenance) if response.HasField("provenance") else None,
+        log_probabilities=tuple(map(_told, response.log_probabilities)),
     )
 
 
 def to_specialist(served: inference_pb2.ServedSpecialist) -> ServedSpecialist:
     """The wire's entry."""
     return ServedSpecialist(served.name, _provenance(served.provenance), served.context_length)
+
+
+def _told(written: inference_pb2.TokenLogProbability) -> TokenLogProbability:
+    return TokenLogProbability(_likely(written.token), tuple(map(_likely, written.top)))
+
+
+def _likely(token: inference_pb2.LikelyToken) -> LikelyToken:
+    return LikelyToken(token.token, token.log_probability)
 
 
 def _usage(usage: inference_pb2.Usage) -> Usage:

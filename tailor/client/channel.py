@@ -1,4 +1,4 @@
-"""The client's channel: one key on every call, TLS where asked for, and retries by gRPC itself."""
+"""The clients' channels: one key on every call, and TLS where asked for."""
 
 import json
 from dataclasses import dataclass
@@ -8,27 +8,15 @@ import grpc
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
-# What the client retries: only calls to inference, and only while nothing of an answer has come. gRPC caps the attempts at 5.
-RETRIES = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [{"service": "tailor.api.inference.v1.InferenceService"}],
-                "retryPolicy": {
-                    "maxAttempts": 5,
-                    "initialBackoff": "0.3s",
-                    "maxBackoff": "5s",
-                    "backoffMultiplier": 2.5,
-                    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-                },
-            }
-        ]
-    }
-)
+# A name with several addresses stands for several replicas. What is retried is decided by `retries.py`.
+EVERY_ADDRESS = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 OPTIONS: list[tuple[str, str | int]] = [
-    ("grpc.service_config", RETRIES),
+    ("grpc.service_config", EVERY_ADDRESS),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A replica that vanishes without a word is noticed, and one that does not take the connection is not waited for.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 3_000),
 ]
 
@@ -48,6 +36,13 @@ def open_channel(address: str, api_key: str, tls: Tls | None = None) -> grpc.Cha
         else grpc.insecure_channel(address, OPTIONS)
     )
     return grpc.intercept_channel(channel, _Bearer(api_key))
+
+
+def open_async_channel(address: str, tls: Tls | None = None) -> grpc.aio.Channel:
+    """A channel for the running event loop; it connects at the first call, and each call brings its key."""
+    if tls:
+        return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(tls.ca), OPTIONS)
+    return grpc.aio.insecure_channel(address, OPTIONS)
 
 
 class _Details(NamedTuple):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -41,8 +42,9 @@ def internal() -> status_pb2.Status:
 
 def from_rpc_error(error: grpc.RpcError, service: str) -> TailorError:
     """The TailorError that a service answered with; Unavailable where it did not answer."""
-    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNAVAILABLE
-    status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
+    call = cast(grpc.Call, error) if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
+    code = call.code() if call else grpc.StatusCode.UNAVAILABLE
+    status = rpc_status.from_call(call) if call else None
     number = code.value[0]
     if number not in {known.value for known in Code}:
         return Unavailable("SERVICE_FAILED", f"{service} answered {code.name}.")

@@ -340,9 +340,11 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         self.calls = 0
         self.cancelled = False
         self.endless = False
+        self.asked: list[inference_pb2.GenerateRequest] = []
 
     def _check(self, request: Any, context: Any) -> inference_pb2.Provenance:
         self.calls += 1
+        self.asked.append(request)
         if self.failures:
             self.failures -= 1
             refuse(context, Unavailable("NO_MODEL", "No model is ready."))

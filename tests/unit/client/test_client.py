@@ -1,14 +1,20 @@
 """The client against a real server in this process."""
 
+import asyncio
+import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import grpc
 import pytest
 
 from tailor.api.inference.v1 import inference_pb2_grpc
-from tailor.client import Message, Provenance, TailorClient, Usage
-from tailor.errors import InvalidArgument, NotFound, Unavailable
+from tailor.client import AsyncTailorClient, Message, Provenance, TailorClient, Tls, Usage
+from tailor.errors import InvalidArgument, NotFound, Unauthenticated, Unavailable
 from tests.unit.cli.fakes import ADAPTER, FakeInference, serving
+from tests.unit.ingestion.tls import make_authority
 
 
 @pytest.fixture
@@ -100,3 +106,71 @@ def test_lists_what_the_key_may_ask(client: TailorClient) -> None:
     (served,) = client.specialists()
 
     assert (served.name, served.provenance.generation, served.context_length) == ("engagement-reports", 3, 2048)
+
+
+def test_says_what_a_question_asks_for(client: TailorClient, inference: FakeInference) -> None:
+    schema = {"type": "object"}
+    client.generate(
+        "base",
+        "hello",
+        temperature=0.5,
+        seed=7,
+        max_tokens=9,
+        stop=["."],
+        json_schema=schema,
+        log_probabilities=True,
+        top_log_probabilities=2,
+    )
+    client.generate("base", "hello", json_schema='{"type": "string"}')
+
+    first, second = inference.asked
+    assert (first.sampling.temperature, first.sampling.seed, first.sampling.max_tokens) == (0.5, 7, 9)
+    assert (list(first.sampling.stop), json.loads(first.json_schema)) == (["."], schema)
+    assert (first.log_probabilities, first.top_log_probabilities) == (True, 2)
+    assert second.json_schema == '{"type": "string"}'
+    assert second.sampling.max_tokens == 0
+
+
+def test_a_replica_that_is_not_there_costs_no_call(inference: FakeInference) -> None:
+    add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
+    with serving(add, inference) as address, TailorClient(["127.0.0.1:1", address], "tlr_test") as client:
+        for _ in range(4):
+            assert client.generate("base", "hello").text == "base: hello"
+            assert len(list(client.stream("base", "hello"))) == 4
+
+
+def test_the_key_comes_from_the_environment_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TAILOR_API_KEY", raising=False)
+    with pytest.raises(Unauthenticated):
+        TailorClient("127.0.0.1:1")
+    monkeypatch.setenv("TAILOR_API_KEY", "tlr_test")
+    TailorClient("127.0.0.1:1").close()
+    with pytest.raises(InvalidArgument):
+        TailorClient([])
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_verifies_the_server_by_the_given_authority(
+    inference: FakeInference, tmp_path: Path, asynchronous: bool
+) -> None:
+    authority, certificate, key = make_authority(tmp_path, "localhost")
+    server = grpc.server(ThreadPoolExecutor(4))
+    inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, server)  # type: ignore[no-untyped-call]
+    pair = (key.read_bytes(), certificate.read_bytes())
+    address = f"localhost:{server.add_secure_port('localhost:0', grpc.ssl_server_credentials([pair]))}"
+    server.start()
+
+    async def ask(tls: Tls) -> str:
+        async with AsyncTailorClient(address, "tlr_test", tls) as client:
+            return (await client.generate("base", "hello", timeout_seconds=3)).text
+
+    def asked(tls: Tls) -> str:
+        if asynchronous:
+            return asyncio.run(ask(tls))
+        with TailorClient(address, "tlr_test", tls) as client:
+            return client.generate("base", "hello", timeout_seconds=3).text
+
+    assert asked(Tls(authority.read_bytes())) == "base: hello"
+    with pytest.raises(Unavailable):
+        asked(Tls())
+    server.stop(0)

@@ -1,0 +1,118 @@
+"""The client for asyncio."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import grpc
+
+from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.client.answers import Answer, Piece, ServedSpecialist, to_answer, to_piece, to_specialist
+from tailor.client.asking import TIMEOUT_SECONDS, Options, to_addresses, to_key, to_request
+from tailor.client.channel import Tls, open_async_channel
+from tailor.client.client import LIST_TIMEOUT_SECONDS, SERVICE
+from tailor.client.retries import Ring
+from tailor.errors import TailorError
+from tailor.rpc.status import wire_errors
+
+T = TypeVar("T")
+
+
+class AsyncTailorClient:
+    """Asks specialists, as TailorClient does, in one event loop: that of its first call.
+
+    async with AsyncTailorClient("127.0.0.1:50057") as client:
+        async for piece in client.stream("engagement-reports", "Write the Position section of ..."):
+            print(piece.text, end="")
+    """
+
+    def __init__(self, address: str | Sequence[str], api_key: str | None = None, tls: Tls | None = None) -> None:
+        self._metadata = (("authorization", f"Bearer {to_key(api_key)}"),)
+        self._addresses = to_addresses(address)
+        self._tls = tls
+        self._ring = Ring(len(self._addresses))
+
+    async def generate(self, model: str, prompt: str | None = None, **options: Unpack[Options]) -> Answer:
+        """One whole answer of a specialist (or `base`) to a prompt, or to the messages of a chat. Cancelling it stops the generation."""
+        request = to_request(model, prompt, **options)
+
+        def ask(stub: Any, left: float) -> Awaitable[inference_pb2.GenerateResponse]:
+            made: Awaitable[inference_pb2.GenerateResponse] = stub.Generate(
+                request, timeout=left, metadata=self._metadata
+            )
+            return made
+
+        return to_answer(await self._call(ask, options.get("timeout_seconds", TIMEOUT_SECONDS)))
+
+    async def stream(
+        self, model: str, prompt: str | None = None, **options: Unpack[Options]
+    ) -> AsyncGenerator[Piece, None]:
+        """The answer as it is written; closing the iterator cancels the call, and the generation."""
+        request = inference_pb2.StreamGenerateRequest(request=to_request(model, prompt, **options))
+        attempts = self._ring.attempts(options.get("timeout_seconds", TIMEOUT_SECONDS))
+        begun = False
+        while True:
+            try:
+                with wire_errors(SERVICE):
+                    call = self._stubs[attempts.replica].StreamGenerate(
+                        request, timeout=attempts.seconds_left(), metadata=self._metadata
+                    )
+                    try:
+                        async for response in call:
+                            begun = True
+                            yield to_piece(response)
+                    finally:
+                        call.cancel()
+                return
+            except TailorError as error:
+                if begun:
+                    raise
+                pause = attempts.pause_after(error)
+            await asyncio.sleep(pause)
+
+    async def specialists(self) -> list[ServedSpecialist]:
+        """What this key may ask, the base included, by name."""
+        request = inference_pb2.ListSpecialistsRequest()
+
+        def ask(stub: Any, left: float) -> Awaitable[inference_pb2.ListSpecialistsResponse]:
+            made: Awaitable[inference_pb2.ListSpecialistsResponse] = stub.ListSpecialists(
+                request, timeout=left, metadata=self._metadata
+            )
+            return made
+
+        response = await self._call(ask, LIST_TIMEOUT_SECONDS)
+        return [to_specialist(served) for served in response.specialists]
+
+    async def close(self) -> None:
+        """Disconnect; running calls are cancelled."""
+        for channel in self._channels:
+            await channel.close(None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @cached_property
+    def _channels(self) -> list[grpc.aio.Channel]:
+        """Made by the first call, for a channel belongs to the loop that it was made in."""
+        return [open_async_channel(address, self._tls) for address in self._addresses]
+
+    @cached_property
+    def _stubs(self) -> list[Any]:
+        return [inference_pb2_grpc.InferenceServiceStub(channel) for channel in self._channels]
+
+    async def _call(self, ask: Callable[[Any, float], Awaitable[T]], timeout_seconds: float) -> T:
+        attempts = self._ring.attempts(timeout_seconds)
+        while True:
+            try:
+                with wire_errors(SERVICE):
+                    return await ask(self._stubs[attempts.replica], attempts.seconds_left())
+            except TailorError as error:
+                pause = attempts.pause_after(error)
+            await asyncio.sleep(pause)
