@@ -277,8 +277,12 @@ class Launcher(Protocol):
         """How the worker ended; None while it runs, waits for a place, or is not known here."""
         ...
 
-    def waits(self, run_id: str, epoch: int) -> bool:
-        """True while the worker has been given no place to run yet."""
+    def waits(self, run_id: str, epoch: int) -> Failure | None:
+        """What the worker waits for while it has been given no place to run yet; None once it has."""
+        ...
+
+    def refusal(self, run_id: str, epoch: int) -> Failure | None:
+        """Why no worker of this run would do better, such as an image that is not there; None where one may."""
         ...
 
     def stop(self, run_id: str, epoch: int) -> None:

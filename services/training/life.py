@@ -48,12 +48,18 @@ def renew(run: Run, epoch: int, now: datetime) -> Run:
     """Accept a sign of life. Aborted (STALE_EPOCH) from a worker whose lease went to another, or whose run ended."""
     if run.epoch != epoch or run.state is not RunState.RUNNING:
         raise Aborted("STALE_EPOCH", "This worker no longer holds the run; stop.", run_id=run.run_id)
-    return replace(run, lease_expires=now + LEASE, heard_since=run.heard_since or now, heard_last=now)
+    heard = replace(run, lease_expires=now + LEASE, heard_since=run.heard_since or now, heard_last=now)
+    return replace(heard, reason="", message="")
 
 
 def hold(run: Run, now: datetime) -> Run:
     """Give a worker that cannot speak yet more time: it waits for its place, or the service was away."""
     return replace(run, lease_expires=max(run.lease_expires or now, now + START_LEASE))
+
+
+def wait_for_place(run: Run, waiting: Failure, now: datetime) -> Run:
+    """Its worker has no place to run yet: say what for, and let it wait."""
+    return replace(hold(run, now), reason=waiting.reason, message=waiting.message)
 
 
 def advance(run: Run, progress: Progress) -> Run:
@@ -108,6 +114,11 @@ def yield_place(run: Run, now: datetime) -> Run:
 def wait_for(run: Run, failure: Failure, until: datetime | None = None) -> Run:
     """Stay queued, saying what for; looked at again from `until` on."""
     return replace(run, reason=failure.reason, message=failure.message, not_before=until)
+
+
+def put_back(run: Run, failure: Failure, now: datetime) -> Run:
+    """No worker could be started, for no fault of the run; queue it again, saying why."""
+    return wait_for(replace(_left(run), state=RunState.QUEUED), failure, now + LOOK_AGAIN)
 
 
 def fail(run: Run, failure: Failure, now: datetime) -> Run:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from services.training.domain import RETRIABLE_EXIT, Failure, Job, Launcher, Run, RunState, Worker
-from services.training.life import LEASE, START_LEASE, hold, lose_worker, start, wait_for, yield_place
+from services.training.life import LEASE, START_LEASE, fail, lose_worker, put_back, start, wait_for, wait_for_place, yield_place
 from services.training.ports import Runs, Unit
 from services.training.waiting import Limits, Queue
 from tailor.errors import TailorError
@@ -61,17 +61,26 @@ class Supervisor:
             self._launch(job)
 
     def _look_after(self, run: Run) -> None:
+        refusal = self._launcher.refusal(run.run_id, run.epoch)
         code = self._launcher.exit_code(run.run_id, run.epoch)
-        if code == RETRIABLE_EXIT:
+        if refusal is not None:
+            log.warning("worker refused", run_id=run.run_id, epoch=run.epoch, reason=refusal.reason)
+            self._change(run, lambda held: fail(held, refusal, self._now()))
+        elif code == RETRIABLE_EXIT:
             self._change(run, lambda held: yield_place(held, self._now()))
         elif code is not None:
             log.warning("worker ended", run_id=run.run_id, epoch=run.epoch, exit_code=code)
             self._change(run, lambda held: lose_worker(held, "WORKER_DIED", self._now()))
-        elif not run.lease_lost(self._now()):
-            return
-        elif self._launcher.waits(run.run_id, run.epoch):
-            self._change(run, lambda held: hold(held, self._now()))
         else:
+            self._look_at_lease(run)
+
+    def _look_at_lease(self, run: Run) -> None:
+        lost = run.lease_lost(self._now())
+        waiting = self._launcher.waits(run.run_id, run.epoch)
+        if waiting is not None:
+            if lost or (run.reason, run.message) != (waiting.reason, waiting.message):
+                self._change(run, lambda held: wait_for_place(held, waiting, self._now()))
+        elif lost:
             log.warning("worker silent", run_id=run.run_id, epoch=run.epoch)
             self._change(run, self._silenced)
 
@@ -140,8 +149,9 @@ class Supervisor:
             self._launcher.start(job)
         except TailorError as error:
             log.warning("worker not started", run_id=job.run.run_id, reason=error.reason)
-            reason = error.reason
-            self._change(job.run, lambda held: lose_worker(held, reason, self._now()))
+            failure = Failure(error.reason, error.message)
+            next_state = put_back if error.retryable else fail
+            self._change(job.run, lambda held: next_state(held, failure, self._now()))
 
 
 def _say(unit: Unit, run: Run, failure: Failure) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from services.training.domain import RETRIABLE_EXIT, Job
+from services.training.domain import RETRIABLE_EXIT, Failure, Job
 from services.training.spec import to_json
 from tailor.errors import Unavailable
 
@@ -148,8 +148,13 @@ class KubernetesLauncher:
             return RETRIABLE_EXIT if evicted else int(ended[-1].exit_code)
         return None
 
-    def waits(self, run_id: str, epoch: int) -> bool:
-        """True while the Job is admitted by nobody, or its pod finds no place."""
+    def refusal(self, run_id: str, epoch: int) -> Failure | None:
+        """None: a Job that waits may still find its place."""
+        del run_id, epoch
+        return None
+
+    def waits(self, run_id: str, epoch: int) -> Failure | None:
+        """What it waits for while the Job is admitted by nobody, or its pod finds no place."""
         job = self._call(
             self._batch.read_namespaced_job,
             accepted=MISSING,
@@ -157,9 +162,10 @@ class KubernetesLauncher:
             namespace=self._options.namespace,
         )
         if job is None:
-            return False
+            return None
         pods = self._pods(run_id, epoch)
-        return bool(job.spec.suspend) or (bool(pods) and all(pod.status.phase == "Pending" for pod in pods))
+        pending = bool(pods) and all(pod.status.phase == "Pending" for pod in pods)
+        return Failure("WAITS_FOR_PLACE", "Its Job has no place yet.") if job.spec.suspend or pending else None
 
     def stop(self, run_id: str, epoch: int) -> None:
         """Delete the Job; its pod gets SIGTERM and two minutes to save."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.training.domain import Job
+from services.training.domain import Failure, Job
 from services.training.spec import to_json
 from tailor.logging import get_logger
 
@@ -65,10 +65,15 @@ class SubprocessLauncher:
             return UNKNOWN_EXIT
         return None
 
-    def waits(self, run_id: str, epoch: int) -> bool:
-        """Never: a process starts at once."""
+    def waits(self, run_id: str, epoch: int) -> Failure | None:
+        """Nothing: a process starts at once."""
         del run_id, epoch
-        return False
+        return None
+
+    def refusal(self, run_id: str, epoch: int) -> Failure | None:
+        """None: this machine takes every worker."""
+        del run_id, epoch
+        return None
 
     def stop(self, run_id: str, epoch: int) -> None:
         """SIGTERM, and SIGKILL after half a minute."""

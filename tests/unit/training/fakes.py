@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from services.training.domain import Adapter, Base, Dataset, Job, LogLine, Progress, Run, Trained, Worker
+from services.training.domain import Adapter, Base, Dataset, Failure, Job, LogLine, Progress, Run, Trained, Worker
 from services.training.handlers import Built, Context
 from services.training.making import Wanted
 from services.training.plans import Plan, PlanRequest, Rates
@@ -204,7 +204,8 @@ class FakeLauncher:
         self.started: list[Job] = []
         self.stopped: list[tuple[str, int]] = []
         self.exits: dict[tuple[str, int], int] = {}
-        self.waiting = False
+        self.waiting: Failure | None = None
+        self.refused: Failure | None = None
         self.broken = False
 
     def start(self, job: Job) -> None:
@@ -215,8 +216,11 @@ class FakeLauncher:
     def exit_code(self, run_id: str, epoch: int) -> int | None:
         return self.exits.get((run_id, epoch))
 
-    def waits(self, run_id: str, epoch: int) -> bool:
+    def waits(self, run_id: str, epoch: int) -> Failure | None:
         return self.waiting
+
+    def refusal(self, run_id: str, epoch: int) -> Failure | None:
+        return self.refused
 
     def stop(self, run_id: str, epoch: int) -> None:
         self.stopped.append((run_id, epoch))

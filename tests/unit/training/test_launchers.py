@@ -107,10 +107,10 @@ def test_kubernetes_launcher_follows_a_job_through_its_life(job: Job) -> None:
     launcher.start(job)
     launcher.start(job)
     assert list(cluster.jobs) == [f"{run_id.replace('_', '-')}-1"]
-    assert launcher.waits(run_id, epoch)
+    assert launcher.waits(run_id, epoch) is not None
     cluster.jobs[f"{run_id.replace('_', '-')}-1"].spec.suspend = False
     cluster.pod("Running")
-    assert not launcher.waits(run_id, epoch)
+    assert launcher.waits(run_id, epoch) is None
     assert launcher.exit_code(run_id, epoch) is None
     cluster.pod("Failed", 137)
     assert launcher.exit_code(run_id, epoch) == 137

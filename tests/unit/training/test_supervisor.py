@@ -3,7 +3,7 @@
 import pytest
 
 from services.training import handlers, reporting
-from services.training.domain import RETRIABLE_EXIT, RunState
+from services.training.domain import RETRIABLE_EXIT, Failure, RunState
 from services.training.life import MAX_ATTEMPTS
 from tests.unit.training.fakes import House, built, progress, trained
 
@@ -93,10 +93,39 @@ def test_run_waits_for_its_base_and_says_so() -> None:
 
 
 def test_worker_that_waits_for_a_place_keeps_its_lease(house: House) -> None:
-    house.launcher.waiting = True
+    house.launcher.waiting = Failure("WAITS_FOR_NODE", "0/3 nodes are available.")
     house.now.forward(1000)
     house.supervisor.tick()
     assert (house.only_run().state, house.only_run().epoch) == (RunState.RUNNING, 1)
+
+
+def test_run_says_what_its_worker_waits_for_until_it_speaks(house: House) -> None:
+    house.launcher.waiting = Failure("WAITS_FOR_NODE", "0/3 nodes are available.")
+    house.supervisor.tick()
+    assert (house.only_run().reason, house.only_run().message) == ("WAITS_FOR_NODE", "0/3 nodes are available.")
+    house.launcher.waiting = None
+    reporting.heartbeat(house.context, house.only_run().run_id, 1)
+    assert house.only_run().reason == ""
+
+
+def test_worker_that_its_platform_refuses_fails_the_run(house: House) -> None:
+    house.launcher.refused = Failure("IMAGE_NOT_PULLED", "manifest unknown")
+    house.supervisor.tick()
+    assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "IMAGE_NOT_PULLED")
+    house.launcher.refused = None
+    house.supervisor.tick()
+    assert house.launcher.stopped == [(house.only_run().run_id, 1)]
+
+
+def test_platform_that_is_away_for_long_fails_no_run() -> None:
+    house = House()
+    house.launcher.broken = True
+    handlers.dataset_built(house.context, built())
+    for _ in range(20):
+        house.supervisor.tick()
+        house.now.forward(6)
+    assert (house.only_run().state, house.only_run().failures) == (RunState.QUEUED, 0)
+    assert house.only_run().reason == "KUBERNETES_UNAVAILABLE"
 
 
 def test_restarted_service_leaves_a_live_worker_be(house: House) -> None:
