@@ -1,0 +1,167 @@
+"""The Job of a worker: valid and restricted in every form that settings give it."""
+
+from dataclasses import replace
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+
+from services.training import handlers
+from services.training.adapters.kubernetes_job import JobOptions, Resources, render_job
+from services.training.domain import Job
+from services.training.spec import from_json
+from tailor.errors import FailedPrecondition
+from tests.unit.training.fakes import House, built
+
+PLAIN = JobOptions("tailor", "registry/tailor-training:1", "training-worker", {"TAILOR_X": "1"})
+CPU = Resources(gpus=0)
+FOUR = Resources(gpus=4)
+FORMS = {
+    "one gpu": PLAIN,
+    "four gpus": replace(PLAIN, resources=FOUR),
+    "two nodes": replace(PLAIN, nodes=2, resources=FOUR),
+    "cpu": replace(PLAIN, resources=CPU),
+    "kueue": replace(PLAIN, queue="gpu-queue"),
+    "two nodes of cpus with kueue": replace(PLAIN, nodes=2, resources=CPU, queue="gpu-queue"),
+    "everything": replace(
+        PLAIN,
+        queue="gpu-queue",
+        node_labels={"tailor/pool": "gpu", "zone": "b"},
+        priority_class="tailor-training",
+        pull_secret="registry",
+        deadline_seconds=3600,
+    ),
+}
+# What the profile `restricted` of Pod Security lets a volume be.
+RESTRICTED_VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
+
+
+@pytest.fixture
+def job() -> Job:
+    house = House()
+    handlers.dataset_built(house.context, built())
+    house.supervisor.tick()
+    return house.launcher.started[0]
+
+
+def pod_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    pod: dict[str, Any] = manifest["spec"]["template"]["spec"]
+    return pod
+
+
+def container_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    (container,) = pod_of(manifest)["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_validates_against_the_schemas(job: Job, form: str) -> None:
+    for version in ("1.31", "1.37"):
+        kubernetes_validate.validate(render_job(job, FORMS[form]), version, strict=True)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_passes_pod_security_restricted(job: Job, form: str) -> None:
+    pod, container = pod_of(render_job(job, FORMS[form])), container_of(render_job(job, FORMS[form]))
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+    assert all(set(volume) - {"name"} <= RESTRICTED_VOLUMES for volume in pod["volumes"])
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] != 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert "privileged" not in container["securityContext"]
+    assert all("hostPort" not in port for port in container.get("ports", []))
+    assert pod["automountServiceAccountToken"] is False
+
+
+def test_one_gpu_is_one_plain_worker_on_a_tainted_node(job: Job) -> None:
+    manifest = render_job(job, PLAIN)
+    container = container_of(manifest)
+    assert container["command"] == ["python", "-m", "services.training.worker"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert pod_of(manifest)["tolerations"][0]["key"] == "nvidia.com/gpu"
+    assert {"mountPath": "/dev/shm", "name": "shared-memory"} in container["volumeMounts"]
+    assert "completionMode" not in manifest["spec"]
+    assert manifest["spec"]["suspend"] is False
+
+
+def test_several_gpus_of_one_node_are_as_many_processes(job: Job) -> None:
+    command = container_of(render_job(job, FORMS["four gpus"]))["command"]
+    assert command[:3] == ["python", "-m", "services.training.torchrun"]
+    assert {"--nproc-per-node=4", "--standalone"} <= set(command)
+
+
+def test_several_nodes_meet_at_the_first_pod(job: Job) -> None:
+    manifest = render_job(job, FORMS["two nodes"])
+    spec, pod = manifest["spec"], pod_of(manifest)
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 2, 2)
+    assert pod["subdomain"] == "training-workers"
+    command = container_of(manifest)["command"]
+    name = manifest["metadata"]["name"]
+    assert f"--rdzv-endpoint={name}-0.training-workers:29500" in command
+    assert {"--nnodes=2", "--nproc-per-node=4", "--node-rank=$(JOB_COMPLETION_INDEX)"} <= set(command)
+    assert "--standalone" not in command
+    # Kubernetes makes a pod's name and host name of the Job's.
+    assert len(f"{name}-0") <= 63
+    (apart,) = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert apart["labelSelector"]["matchLabels"] == {"batch.kubernetes.io/job-name": name}
+
+
+def test_without_gpus_the_job_asks_for_none(job: Job) -> None:
+    manifest = render_job(job, FORMS["cpu"])
+    assert "nvidia.com/gpu" not in container_of(manifest)["resources"]["limits"]
+    assert "tolerations" not in pod_of(manifest)
+
+
+def test_kueue_gets_a_suspended_job_with_its_queue(job: Job) -> None:
+    manifest = render_job(job, FORMS["kueue"])
+    assert manifest["spec"]["suspend"] is True
+    assert manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpu-queue"
+
+
+def test_options_reach_the_job(job: Job) -> None:
+    manifest = render_job(job, FORMS["everything"])
+    pod = pod_of(manifest)
+    assert (pod["priorityClassName"], pod["imagePullSecrets"]) == ("tailor-training", [{"name": "registry"}])
+    assert manifest["spec"]["activeDeadlineSeconds"] == 3600
+    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert {each["key"]: each["values"] for each in term["matchExpressions"]} == {
+        "tailor/pool": ["gpu"],
+        "zone": ["b"],
+    }
+
+
+def test_rules_tell_a_lost_place_from_a_saved_run_and_from_a_failure(job: Job) -> None:
+    spec = render_job(job, PLAIN)["spec"]
+    disrupted, retriable, ended = spec["podFailurePolicy"]["rules"]
+    assert disrupted["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    assert (retriable["onExitCodes"]["operator"], retriable["onExitCodes"]["values"]) == ("In", [75])
+    assert (ended["onExitCodes"]["operator"], ended["onExitCodes"]["values"]) == ("NotIn", [0])
+    # No second worker under one epoch: the service starts the next one, under the next.
+    assert {rule["action"] for rule in (disrupted, retriable, ended)} == {"FailJob"}
+    assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed")
+
+
+def test_job_carries_the_run_and_no_secret(job: Job) -> None:
+    variables = {entry["name"]: entry for entry in container_of(render_job(job, PLAIN))["env"]}
+    assert from_json(variables["TAILOR_RUN_JSON"]["value"]).run_id == job.run.run_id
+    assert "value" not in variables["TAILOR_S3_SECRET_KEY"]
+
+
+def test_run_that_no_environment_would_take_is_refused(job: Job) -> None:
+    large = Job(replace(job.run, recipe_json='{"terms": "' + "x" * 100_000 + '"}'), job.base_digest)
+    with pytest.raises(FailedPrecondition) as refused:
+        render_job(large, PLAIN)
+    assert refused.value.reason == "RUN_TOO_LARGE"

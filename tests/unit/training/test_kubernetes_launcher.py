@@ -1,0 +1,287 @@
+"""The launcher drives a Kubernetes API in memory through the real client."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.training import handlers
+from services.training.adapters.kubernetes_job import JobOptions
+from services.training.adapters.kubernetes_launcher import KubernetesLauncher
+from services.training.domain import RETRIABLE_EXIT, Failure, Job
+from tailor.errors import FailedPrecondition, ResourceExhausted, TailorError, Unavailable
+from tests.unit.training.fakes import House, built
+from tests.unit.training.kubernetes_api import Cluster, Refused, serve
+
+ROLE = Path(__file__).parents[3] / "k8s" / "components" / "training-jobs" / "access.yaml"
+OPTIONS = JobOptions("tailor", "registry/tailor-training:1", "training-worker", {})
+
+
+@dataclass
+class Place:
+    """A cluster, a launcher that watches it, and a time that tests move."""
+
+    cluster: Cluster
+    clients: tuple[Any, Any]
+    stop: threading.Event
+    ahead: timedelta = timedelta()
+
+    def launcher(self, options: JobOptions = OPTIONS) -> KubernetesLauncher:
+        made = KubernetesLauncher(*self.clients, options, lambda: datetime.now(UTC) + self.ahead)
+        threading.Thread(target=made.watch, args=(self.stop,), daemon=True).start()
+        return made
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with serve() as (cluster, batch, core):
+        stop = threading.Event()
+        yield Place(cluster, (batch, core), stop)
+        stop.set()
+
+
+@pytest.fixture
+def job() -> Job:
+    house = House()
+    handlers.dataset_built(house.context, built())
+    house.supervisor.tick()
+    return house.launcher.started[0]
+
+
+def name_of(job: Job) -> str:
+    return f"{job.run.run_id.replace('_', '-')}-{job.run.epoch}"
+
+
+def until(ask: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
+    """The answer, once it is what is wanted; nothing is known for a moment after a start or a lost connection."""
+    deadline = time.monotonic() + 10
+    answer: Any = None
+    while time.monotonic() < deadline:
+        try:
+            answer = ask()
+        except Unavailable as error:
+            answer = error
+        if wanted(answer):
+            return answer
+        time.sleep(0.01)
+    raise AssertionError(f"still {answer!r}")
+
+
+def started(place: Place, job: Job, options: JobOptions = OPTIONS) -> KubernetesLauncher:
+    launcher = place.launcher(options)
+    launcher.start(job)
+    until(lambda: launcher.waits(job.run.run_id, 1), lambda answer: isinstance(answer, Failure))
+    return launcher
+
+
+def waits_for(launcher: KubernetesLauncher, job: Job, reason: str) -> Failure:
+    found = until(
+        lambda: launcher.waits(job.run.run_id, job.run.epoch),
+        lambda answer: isinstance(answer, Failure) and answer.reason == reason,
+    )
+    assert isinstance(found, Failure)
+    return found
+
+
+def ends_with(launcher: KubernetesLauncher, job: Job, code: int) -> None:
+    until(lambda: launcher.exit_code(job.run.run_id, job.run.epoch), lambda answer: answer == code)
+
+
+def test_worker_is_started_once_runs_and_completes(place: Place, job: Job) -> None:
+    launcher = started(place, job)
+    launcher.start(job)
+    assert list(place.cluster.objects["jobs"]) == [name_of(job)]
+    waits_for(launcher, job, "WAITS_FOR_START")
+    place.cluster.run_pods(name_of(job))
+    until(lambda: launcher.waits(job.run.run_id, 1), lambda answer: answer is None)
+    assert launcher.exit_code(job.run.run_id, 1) is None
+    place.cluster.end(name_of(job), 0)
+    ends_with(launcher, job, 0)
+    assert launcher.waits(job.run.run_id, 1) is None
+
+
+@pytest.mark.parametrize(("code", "seen"), [(1, 1), (137, 137), (75, RETRIABLE_EXIT)])
+def test_worker_that_failed_is_told_from_one_that_saved(place: Place, job: Job, code: int, seen: int) -> None:
+    launcher = started(place, job)
+    place.cluster.end(name_of(job), code)
+    ends_with(launcher, job, seen)
+    assert launcher.refusal(job.run.run_id, 1) is None
+
+
+def test_worker_that_was_preempted_goes_on_elsewhere_whatever_it_ended_with(place: Place, job: Job) -> None:
+    launcher = started(place, job)
+    place.cluster.end(name_of(job), 143, disrupted=True)
+    ends_with(launcher, job, RETRIABLE_EXIT)
+
+
+def test_preemption_is_known_after_the_pods_were_collected(place: Place, job: Job) -> None:
+    launcher = started(place, job)
+    place.cluster.end(name_of(job), 143, disrupted=True)
+    place.cluster.lose_pods(name_of(job))
+    until(lambda: place.cluster.pods_of(name_of(job)), lambda pods: not pods)
+    ends_with(launcher, job, RETRIABLE_EXIT)
+
+
+def test_pod_that_was_evicted_for_its_own_use_of_disk_counts_as_failed(place: Place, job: Job) -> None:
+    launcher = started(place, job)
+    place.cluster.end(name_of(job), 137)
+    place.cluster.pods_of(name_of(job))[0]["status"]["reason"] = "Evicted"
+    ends_with(launcher, job, 137)
+
+
+def test_one_lost_pod_of_several_makes_the_run_go_on_elsewhere(place: Place, job: Job) -> None:
+    launcher = started(place, job, replace(OPTIONS, nodes=2))
+    place.cluster.end(name_of(job), 1, 0)
+    place.cluster.end(name_of(job), 143, 1, disrupted=True)
+    ends_with(launcher, job, RETRIABLE_EXIT)
+
+
+def test_several_nodes_are_waited_for_until_the_last_has_a_place(place: Place, job: Job) -> None:
+    launcher = started(place, job, replace(OPTIONS, nodes=2))
+    place.cluster.run_pods(name_of(job))
+    until(lambda: launcher.waits(job.run.run_id, 1), lambda answer: answer is None)
+    place.cluster.unschedulable(name_of(job), "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+    waits_for(launcher, job, "WAITS_FOR_NODE")
+
+
+def test_pending_pod_says_the_schedulers_words(place: Place, job: Job) -> None:
+    launcher = started(place, job)
+    place.cluster.unschedulable(name_of(job), "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+    waiting = waits_for(launcher, job, "WAITS_FOR_NODE")
+    assert waiting.message == "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+
+
+def test_kueue_is_waited_for_and_may_take_the_place_away_again(place: Place, job: Job) -> None:
+    launcher = started(place, job, replace(OPTIONS, queue="gpu-queue"))
+    assert "'gpu-queue'" in waits_for(launcher, job, "WAITS_FOR_ADMISSION").message
+    place.cluster.admit(name_of(job))
+    place.cluster.run_pods(name_of(job))
+    until(lambda: launcher.waits(job.run.run_id, 1), lambda answer: answer is None)
+    place.cluster.push_out(name_of(job))
+    waits_for(launcher, job, "WAITS_FOR_ADMISSION")
+    assert launcher.exit_code(job.run.run_id, 1) is None
+
+
+def test_job_whose_pods_may_not_be_made_says_where_to_look(place: Place, job: Job) -> None:
+    place.cluster.no_pods = True
+    launcher = started(place, job)
+    assert f"kubectl describe job {name_of(job)}" in waits_for(launcher, job, "WAITS_FOR_POD").message
+
+
+@pytest.mark.parametrize(
+    ("reason", "waiting", "refused"),
+    [
+        ("ImagePullBackOff", "WAITS_FOR_IMAGE", "IMAGE_NOT_PULLED"),
+        ("CreateContainerConfigError", "WAITS_FOR_CONTAINER", "CONTAINER_NOT_MADE"),
+    ],
+)
+def test_container_that_cannot_be_made_is_waited_for_a_while_then_refused(
+    place: Place, job: Job, reason: str, waiting: str, refused: str
+) -> None:
+    launcher = started(place, job)
+    place.cluster.stuck(name_of(job), reason, "not found")
+    assert waits_for(launcher, job, waiting).message == f"{reason}: not found"
+    assert launcher.refusal(job.run.run_id, 1) is None
+    place.ahead = timedelta(minutes=6)
+    refusal = launcher.refusal(job.run.run_id, 1)
+    assert refusal is not None
+    assert (refusal.reason, refusal.message) == (refused, f"{reason}: not found")
+
+
+def test_job_over_its_deadline_is_refused_not_repeated(place: Place, job: Job) -> None:
+    launcher = started(place, job, replace(OPTIONS, deadline_seconds=60))
+    place.cluster.finish(name_of(job), "Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
+    refusal = until(lambda: launcher.refusal(job.run.run_id, 1), lambda answer: isinstance(answer, Failure))
+    assert refusal.reason == "OUT_OF_TIME"
+
+
+def test_cancelled_worker_goes_with_its_pods_and_again_changes_nothing(place: Place, job: Job) -> None:
+    launcher = started(place, job)
+    launcher.stop(job.run.run_id, 1)
+    launcher.stop(job.run.run_id, 1)
+    assert place.cluster.objects == {"jobs": {}, "pods": {}}
+    until(lambda: launcher.waits(job.run.run_id, 1), lambda answer: answer is None)
+    assert launcher.exit_code(job.run.run_id, 1) is None
+
+
+def test_restarted_service_finds_its_worker_again(place: Place, job: Job) -> None:
+    started(place, job)
+    place.cluster.end(name_of(job), 75)
+    second = place.launcher()
+    second.start(job)
+    ends_with(second, job, RETRIABLE_EXIT)
+    assert len(place.cluster.objects["jobs"]) == 1
+
+
+def test_nothing_is_said_before_the_cluster_was_seen(place: Place, job: Job) -> None:
+    launcher = KubernetesLauncher(*place.clients, OPTIONS)
+    with pytest.raises(Unavailable) as unknown:
+        launcher.exit_code(job.run.run_id, 1)
+    assert unknown.value.reason == "KUBERNETES_UNAVAILABLE"
+
+
+def test_watch_goes_on_where_it_was_cut_and_lists_nothing_anew(place: Place, job: Job) -> None:
+    launcher = started(place, job)
+    place.cluster.cut()
+    place.cluster.end(name_of(job), 7)
+    ends_with(launcher, job, 7)
+    assert place.cluster.calls.count(("list", "jobs")) == 1
+
+
+def test_watch_whose_version_is_too_old_lists_anew(place: Place, job: Job) -> None:
+    launcher = started(place, job)
+    place.cluster.end(name_of(job), 7)
+    place.cluster.forget_history()
+    ends_with(launcher, job, 7)
+    until(lambda: place.cluster.calls.count(("list", "jobs")), lambda lists: lists >= 2)
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["500", "connection lost"])
+def test_api_that_goes_away_delays_and_comes_back(place: Place, job: Job, silent: bool) -> None:
+    launcher = started(place, job)
+    place.cluster.refuses, place.cluster.silent = Refused(500, "etcd is away"), silent
+    place.cluster.cut()
+    gone = until(lambda: launcher.waits(job.run.run_id, 1), lambda answer: isinstance(answer, Unavailable))
+    assert gone.reason == "KUBERNETES_UNAVAILABLE"
+    with pytest.raises(Unavailable):
+        launcher.stop(job.run.run_id, 1)
+    place.cluster.refuses, place.cluster.silent = None, False
+    place.cluster.end(name_of(job), 3)
+    ends_with(launcher, job, 3)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "reason"),
+    [
+        (401, Unavailable, "KUBERNETES_FORBIDDEN"),
+        (403, Unavailable, "KUBERNETES_FORBIDDEN"),
+        (404, Unavailable, "KUBERNETES_FORBIDDEN"),
+        (410, Unavailable, "KUBERNETES_UNAVAILABLE"),
+        (422, FailedPrecondition, "KUBERNETES_REFUSED"),
+        (429, ResourceExhausted, "KUBERNETES_BUSY"),
+        (500, Unavailable, "KUBERNETES_UNAVAILABLE"),
+        (504, Unavailable, "KUBERNETES_UNAVAILABLE"),
+    ],
+)
+def test_every_refusal_says_whether_to_try_again_and_what_the_api_said(
+    place: Place, job: Job, code: int, kind: type[TailorError], reason: str
+) -> None:
+    place.cluster.refuses = Refused(code, "exceeded quota: tailor")
+    with pytest.raises(kind) as refused:
+        KubernetesLauncher(*place.clients, OPTIONS).start(job)
+    assert refused.value.reason == reason
+    assert "exceeded quota: tailor" in refused.value.message
+
+
+def test_service_may_do_exactly_what_it_calls(place: Place, job: Job) -> None:
+    launcher = started(place, job)
+    launcher.stop(job.run.run_id, 1)
+    role = next(each for each in yaml.safe_load_all(ROLE.read_text(encoding="utf-8")) if each["kind"] == "Role")
+    allowed = {(verb, kind) for rule in role["rules"] for kind in rule["resources"] for verb in rule["verbs"]}
+    until(lambda: set(place.cluster.calls), lambda calls: calls == allowed)
