@@ -11,10 +11,11 @@ from services.training import handlers
 from services.training.adapters import tables
 from services.training.adapters.bases import StoredBases
 from services.training.adapters.datasets import StoredAdapters, StoredDatasets
+from services.training.adapters.kubernetes_job import JobOptions, Resources
 from services.training.adapters.mlflow_mirror import MlflowMirror
 from services.training.adapters.row_count import RowCount
 from services.training.adapters.sql import SqlRuns
-from services.training.adapters.subprocess_launcher import SubprocessLauncher
+from services.training.adapters.subprocess_launcher import SubprocessLauncher, worker_command
 from services.training.consumers import Consumers
 from services.training.domain import Bases, Launcher
 from services.training.erasures import Eraser
@@ -22,7 +23,7 @@ from services.training.handlers import Context
 from services.training.plans import Rates
 from services.training.preparation import Preparer
 from services.training.rpc import TrainingServicer
-from services.training.settings import Settings
+from services.training.settings import Settings, decode_labels
 from services.training.supervisor import Supervisor
 from services.training.waiting import Limits
 from tailor.api.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
@@ -74,8 +75,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         _now,
     )
     runtime.wait_for("object store", bases.list)
-    launcher = _launcher(settings)
-    runtime.on_stop(launcher.stop_all)
+    launcher = _launcher(runtime, settings)
     servicers = [(add_TrainingServiceServicer_to_server, TrainingServicer(context))]
     runtime.serve(RpcServer(settings, NAME, servicers=servicers, authenticator=authenticator(settings, NAME)))
     runtime.spawn("outbox", outbox.run)
@@ -139,10 +139,13 @@ def _add_default_base(context: Context, bases: Bases, name: str, source: str, st
             return
 
 
-def _launcher(settings: Settings) -> Launcher:
+def _launcher(runtime: Runtime, settings: Settings) -> Launcher:
     if settings.launcher == "subprocess":
-        return SubprocessLauncher(settings.data_dir / "workers", worker_environment(settings, os.environ))
-    return _kubernetes(settings)
+        environment = worker_environment(settings, os.environ)
+        launcher = SubprocessLauncher(settings.data_dir / "workers", environment, worker_command(settings.processes))
+        runtime.on_stop(launcher.stop_all)
+        return launcher
+    return _kubernetes(runtime, settings)
 
 
 def worker_environment(settings: Settings, inherited: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
@@ -158,30 +161,52 @@ def worker_environment(settings: Settings, inherited: "os._Environ[str] | dict[s
         "TAILOR_TRUST_FILE": str(settings.trust_file),
         "TAILOR_TRAINING_ADDRESS": settings.training_address,
         "TAILOR_DATA_DIR": str(settings.data_dir / "work"),
+        "TAILOR_PARALLELISM": settings.parallelism,
     }
 
 
-def _kubernetes(settings: Settings) -> Launcher:
+def _kubernetes(runtime: Runtime, settings: Settings) -> Launcher:
     from kubernetes import client, config
 
-    from services.training.adapters.kubernetes_launcher import JobOptions, KubernetesLauncher
+    from services.training.adapters.kubernetes_launcher import KubernetesLauncher
 
     config.load_incluster_config()
+    launcher = KubernetesLauncher(client.BatchV1Api(), client.CoreV1Api(), job_options(settings))
+    runtime.spawn("jobs", launcher.watch)
+    return launcher
+
+
+def job_options(settings: Settings) -> JobOptions:
+    """Where Jobs run and with what, by the settings."""
     environment = {
         "TAILOR_S3_ENDPOINT": settings.s3_endpoint,
         "TAILOR_S3_SECURE": str(settings.s3_secure).lower(),
         "TAILOR_S3_REGION": settings.s3_region,
         "TAILOR_TRAINING_ADDRESS": settings.training_address,
         "TAILOR_LOG_LEVEL": settings.log_level,
+        "TAILOR_PARALLELISM": settings.parallelism,
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-    options = JobOptions(
+    resources = Resources(
+        gpus=settings.kubernetes_gpus,
+        cpu=settings.kubernetes_cpu,
+        cpu_limit=settings.kubernetes_cpu_limit,
+        memory=settings.kubernetes_memory,
+        memory_limit=settings.kubernetes_memory_limit,
+        shared_memory=settings.kubernetes_shared_memory,
+        scratch=settings.kubernetes_scratch,
+    )
+    return JobOptions(
         namespace=settings.kubernetes_namespace,
         image=settings.kubernetes_image,
-        gpus=settings.kubernetes_gpus,
         secret=settings.kubernetes_worker_secret,
-        queue=settings.kubernetes_queue,
         environment=environment,
+        resources=resources,
+        nodes=settings.kubernetes_nodes,
+        queue=settings.kubernetes_queue,
+        node_labels=decode_labels(settings.kubernetes_node_labels),
+        priority_class=settings.kubernetes_priority_class,
+        pull_secret=settings.kubernetes_pull_secret,
+        deadline_seconds=settings.kubernetes_deadline_seconds,
     )
-    return KubernetesLauncher(client.BatchV1Api(), client.CoreV1Api(), options)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from services.training.recipe import FOLDER
 from tailor.settings import ServiceSettings
@@ -35,13 +35,49 @@ class Settings(ServiceSettings):
     worker_s3_access_key: str = Field("", description="The store's key of a worker on this machine.")
     worker_s3_secret_key: SecretStr = SecretStr("")
 
+    processes: int = Field(
+        1, ge=1, le=64, description="Processes of a worker on this machine, each with its own device."
+    )
+    parallelism: Literal["replicate", "shard"] = Field(
+        "replicate", description="Every process holds the whole model, or a part of it (FSDP; GPUs only)."
+    )
+
     kubernetes_namespace: str = "tailor"
     kubernetes_image: str = "tailor/training:latest"
-    kubernetes_gpus: int = Field(1, ge=0, le=16)
+    kubernetes_gpus: int = Field(1, ge=0, le=16, description="GPUs of a node, each with a process; 0 trains on CPU.")
+    kubernetes_nodes: int = Field(1, ge=1, le=64, description="Nodes of a worker; several make an indexed Job.")
     kubernetes_worker_secret: str = Field(
         "training-worker", description="Holds identity.pem, trust.json and the store's keys."
     )
     kubernetes_queue: str = Field("", description="A Kueue LocalQueue; empty where Kueue is not installed.")
+    kubernetes_node_labels: str = Field(
+        "", description="Labels that a worker's nodes must have, KEY=VALUE after commas."
+    )
+    kubernetes_priority_class: str = Field("", description="The PriorityClass of workers.")
+    kubernetes_pull_secret: str = Field("", description="The Secret that the image is pulled with.")
+    kubernetes_deadline_seconds: int = Field(
+        0, ge=0, description="The most that one worker may take; then the run fails."
+    )
+    kubernetes_cpu: str = "4"
+    kubernetes_cpu_limit: str = "16"
+    kubernetes_memory: str = "16Gi"
+    kubernetes_memory_limit: str = "64Gi"
+    kubernetes_shared_memory: str = Field("8Gi", description="The size of /dev/shm; it counts as memory.")
+    kubernetes_scratch: str = Field("200Gi", description="Disk for the base, the dataset and checkpoints.")
+
+    @field_validator("kubernetes_node_labels")
+    @classmethod
+    def _labels_are_pairs(cls, value: str) -> str:
+        decode_labels(value)
+        return value
+
+
+def decode_labels(value: str) -> dict[str, str]:
+    """Labels from KEY=VALUE after commas; ValueError for what is no pair."""
+    pairs = [part.strip().partition("=") for part in value.split(",") if part.strip()]
+    if not all(key and equals for key, equals, _ in pairs):
+        raise ValueError("write labels as KEY=VALUE, with a comma between two")
+    return {key: found for key, _, found in pairs}
 
 
 class WorkerSettings(ServiceSettings):
@@ -50,3 +86,4 @@ class WorkerSettings(ServiceSettings):
     run_file: Path | None = None
     run_json: str = ""
     compute_lock: Path | None = None
+    parallelism: Literal["replicate", "shard"] = "replicate"

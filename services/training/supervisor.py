@@ -6,7 +6,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from services.training.domain import RETRIABLE_EXIT, Failure, Job, Launcher, Run, RunState, Worker
-from services.training.life import LEASE, START_LEASE, fail, lose_worker, put_back, start, wait_for, wait_for_place, yield_place
+from services.training.life import (
+    LEASE,
+    START_LEASE,
+    fail,
+    lose_worker,
+    put_back,
+    start,
+    wait_for,
+    wait_for_place,
+    yield_place,
+)
 from services.training.ports import Runs, Unit
 from services.training.waiting import Limits, Queue
 from tailor.errors import TailorError

@@ -185,18 +185,20 @@ def _container(job: Job, options: JobOptions) -> dict[str, Any]:
 def _program(job: Job, options: JobOptions) -> list[str]:
     """The worker; under torchrun where there are several processes, one for each GPU."""
     processes = max(1, options.resources.gpus)
-    torchrun = ["services.training.torchrun", f"--nproc-per-node={processes}", f"--shutdown-timeout={SAVE_SECONDS}"]
+    if processes == options.nodes == 1:
+        return ["services.training.worker"]
+    meeting = ["--standalone"]
     if options.nodes > 1:
         first = f"{job_name(job.run.run_id, job.run.epoch)}-0.{SUBDOMAIN}:{RENDEZVOUS_PORT}"
-        return [
-            *torchrun,
+        meeting = [
             f"--nnodes={options.nodes}",
             "--node-rank=$(JOB_COMPLETION_INDEX)",
             "--rdzv-backend=static",
             f"--rdzv-endpoint={first}",
             f"--rdzv-conf=timeout={RENDEZVOUS_SECONDS}",
         ]
-    return [*torchrun, "--standalone"] if processes > 1 else ["services.training.worker"]
+    each = [f"--nproc-per-node={processes}", f"--shutdown-timeout={SAVE_SECONDS}", "-m", "services.training.worker"]
+    return ["services.training.torchrun", *meeting, *each]
 
 
 def _environment(job: Job, options: JobOptions) -> list[dict[str, Any]]:

@@ -19,7 +19,17 @@ log = get_logger(__name__)
 GRACE_SECONDS = 30.0
 POLL_SECONDS = 0.1
 UNKNOWN_EXIT = 1
-WORKER = (sys.executable, "-m", "services.training.worker")
+# What torchrun leaves its processes to save, before it kills them; within our own grace.
+SAVE_SECONDS = 25
+
+
+def worker_command(processes: int) -> list[str]:
+    """What a worker is started by: itself, or torchrun over several processes of this machine."""
+    worker = ["-m", "services.training.worker"]
+    if processes == 1:
+        return [sys.executable, *worker]
+    torchrun = [sys.executable, "-m", "services.training.torchrun", "--standalone"]
+    return [*torchrun, f"--nproc-per-node={processes}", f"--shutdown-timeout={SAVE_SECONDS}", *worker]
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Process:
 class SubprocessLauncher:
     """Starts the worker's command. `environment` is all that a worker gets, beside its run."""
 
-    def __init__(self, directory: Path, environment: Mapping[str, str], command: Sequence[str] = WORKER) -> None:
+    def __init__(self, directory: Path, environment: Mapping[str, str], command: Sequence[str]) -> None:
         self._directory = directory
         self._environment = dict(environment)
         self._command = list(command)

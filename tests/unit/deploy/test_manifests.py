@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from deploy.make_secrets import make
+from services.training.adapters.kubernetes_job import LABEL, RENDEZVOUS_PORT, SUBDOMAIN, WORKER
 from tailor.local.layout import SERVICES, WITH_DATABASE
 from tailor.storage.buckets import ACCESS
 
@@ -147,6 +148,24 @@ def test_training_may_make_jobs_in_its_namespace_and_nothing_more(tree: Path) ->
     (role,) = (each for each in documents if each["kind"] == "Role")
     assert role["metadata"]["namespace"] == "tailor"
     assert {resource for rule in role["rules"] for resource in rule["resources"]} == {"jobs", "pods"}
+
+
+def test_workers_on_several_nodes_find_and_reach_each_other_and_nobody_else_reaches_them(tree: Path) -> None:
+    documents = render(tree, "prod")
+    (service,) = (each for each in documents if each["kind"] == "Service" and each["metadata"]["name"] == SUBDOMAIN)
+    workers = {LABEL: WORKER}
+    assert (service["spec"]["clusterIP"], service["spec"]["selector"]) == ("None", workers)
+    assert service["spec"]["ports"][0]["port"] == RENDEZVOUS_PORT
+    policies = [each["spec"] for each in documents if each["kind"] == "NetworkPolicy"]
+    about = [spec for spec in policies if spec["podSelector"].get("matchLabels") == workers]
+    callers = [
+        peer["podSelector"]["matchLabels"] for spec in about for rule in spec["ingress"] for peer in rule["from"]
+    ]
+    assert callers == [workers]
+    reached = [
+        rule for spec in about for rule in spec["egress"] if {"podSelector": {"matchLabels": workers}} in rule["to"]
+    ]
+    assert reached == [{"to": [{"podSelector": {"matchLabels": workers}}]}]
 
 
 def test_a_worker_of_a_run_gets_the_image_of_its_service(tree: Path) -> None:

@@ -5,10 +5,13 @@ from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
+from pydantic import ValidationError
 
 from services.training import handlers
 from services.training.adapters.kubernetes_job import JobOptions, Resources, render_job
+from services.training.bootstrap import job_options
 from services.training.domain import Job
+from services.training.settings import Settings
 from services.training.spec import from_json
 from tailor.errors import FailedPrecondition
 from tests.unit.training.fakes import House, built
@@ -101,6 +104,7 @@ def test_several_gpus_of_one_node_are_as_many_processes(job: Job) -> None:
     command = container_of(render_job(job, FORMS["four gpus"]))["command"]
     assert command[:3] == ["python", "-m", "services.training.torchrun"]
     assert {"--nproc-per-node=4", "--standalone"} <= set(command)
+    assert command[-2:] == ["-m", "services.training.worker"]
 
 
 def test_several_nodes_meet_at_the_first_pod(job: Job) -> None:
@@ -154,6 +158,29 @@ def test_rules_tell_a_lost_place_from_a_saved_run_and_from_a_failure(job: Job) -
     assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed")
 
 
+def test_settings_reach_the_job(job: Job) -> None:
+    settings = Settings(
+        kubernetes_gpus=2,
+        kubernetes_nodes=3,
+        kubernetes_memory="100Gi",
+        kubernetes_node_labels="tailor/pool=gpu, zone=b",
+        kubernetes_pull_secret="registry",
+        parallelism="shard",
+    )
+    manifest = render_job(job, job_options(settings))
+    kubernetes_validate.validate(manifest, "1.37", strict=True)
+    assert manifest["spec"]["completions"] == 3
+    assert container_of(manifest)["resources"]["requests"] == {"cpu": "4", "memory": "100Gi", "nvidia.com/gpu": "2"}
+    assert {"name": "TAILOR_PARALLELISM", "value": "shard"} in container_of(manifest)["env"]
+    wanted = pod_of(manifest)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert [each["key"] for each in wanted["nodeSelectorTerms"][0]["matchExpressions"]] == ["tailor/pool", "zone"]
+
+
+def test_labels_that_are_no_pairs_are_refused() -> None:
+    with pytest.raises(ValidationError, match="KEY=VALUE"):
+        Settings(kubernetes_node_labels="gpu")
+
+
 def test_job_carries_the_run_and_no_secret(job: Job) -> None:
     variables = {entry["name"]: entry for entry in container_of(render_job(job, PLAIN))["env"]}
     assert from_json(variables["TAILOR_RUN_JSON"]["value"]).run_id == job.run.run_id
@@ -161,7 +188,8 @@ def test_job_carries_the_run_and_no_secret(job: Job) -> None:
 
 
 def test_run_that_no_environment_would_take_is_refused(job: Job) -> None:
-    large = Job(replace(job.run, recipe_json='{"terms": "' + "x" * 100_000 + '"}'), job.base_digest)
+    stage = replace(job.stage, recipe_json='{"terms": "' + "x" * 100_000 + '"}')
+    large = Job(replace(job.run, stages=(stage,)), job.base_digest)
     with pytest.raises(FailedPrecondition) as refused:
         render_job(large, PLAIN)
     assert refused.value.reason == "RUN_TOO_LARGE"
