@@ -193,10 +193,9 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Replica:
-    """What an inference replica said of a generation."""
+    """How far a ready inference replica is with what serves."""
 
     name: str
-    generation: int
     serving: bool
     reason: str = ""
 
@@ -210,6 +209,7 @@ class Serving:
     previous_digest: str = ""
     create_time: datetime | None = None
     replicas: tuple[Replica, ...] = ()
+    finished: bool = False
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     _read_erased(runtime, settings, inference, producer)
     door.open(inference)
     runtime.ready()
+    _state_presence(runtime, settings, producer)
 
 
 def _open_doors(runtime: Runtime, settings: Settings, door: Door, auth: Authenticator) -> None:
@@ -114,6 +115,13 @@ def _read_erased(runtime: Runtime, settings: Settings, inference: Inference, pro
     forget = forgetting(NAME, partial(handlers.forget_erased, inference), producer)
     reader = TableReader(settings, ERASED, lambda event: runtime.wait_for(ERASED, lambda: forget(event)))
     runtime.spawn("erased", reader.run)
+
+
+def _state_presence(runtime: Runtime, settings: Settings, producer: Producer) -> None:
+    """Once ready: all that serves was loaded and reported before, so that no replica counts as ready without."""
+    from services.inference.adapters.statements import Presence
+
+    runtime.spawn("presence", Presence(producer, settings.replica, settings.base).run)
 
 
 def choose_engine(settings: Settings) -> "Callable[..., WatchedEngine]":

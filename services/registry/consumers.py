@@ -32,6 +32,7 @@ class Consumers:
             "adapter.trained.v1": self.adapter_trained,
             "adapter.evaluated.v1": self.adapter_evaluated,
             "adapter.served.v1": self.adapter_served,
+            "replica.seen.v1": self.replica_seen,
             "draft.created.v1": self.draft_created,
             "event.dead_lettered.v1": self.event_dead_lettered,
         }
@@ -89,6 +90,10 @@ class Consumers:
         self._keep(
             FactKind.SERVED, f"{message.specialist}/{message.generation}/{message.replica}", message.specialist, event
         )
+
+    def replica_seen(self, event: Event) -> None:
+        """A replica is ready, or leaves."""
+        handlers.record_replica(self._begin, wire.to_replica(decode(event, models_pb2.ReplicaSeen)))
 
     def draft_created(self, event: Event) -> None:
         """An answer was served."""

@@ -26,8 +26,6 @@ POLICY = "policy"
 MAX_CALLS_PER_MINUTE = 1_000_000
 # Nats a token that a candidate may differ from the trainer, where the gate says nothing.
 MAX_PARITY = 0.1
-# A replica that said nothing for so long is gone.
-REPLICA_SECONDS = 30
 # What becomes of adapters that learned from an erased document.
 MARK, RETIRE = "mark", "retire"
 

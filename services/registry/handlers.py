@@ -30,6 +30,7 @@ from services.registry.domain import (
     one_specialist,
     refusals,
 )
+from services.registry.rollouts import Replica
 from tailor.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound
 
 RETIRED = "retired: it learned from a document that was erased"
@@ -58,6 +59,7 @@ class Transaction(Protocol):
     def save_key(self, key: ApiKey, secret_sha256: str) -> None: ...
     def key(self, key_id: str) -> ApiKey | None: ...
     def key_by_hash(self, secret_sha256: str) -> ApiKey | None: ...
+    def save_replica(self, replica: Replica) -> None: ...
     def save_dead_letter(self, event_id: str, topic: str) -> None: ...
     def lock_erasures(self) -> None: ...
     def erasure(self, erasure_id: str) -> Erasure | None: ...
@@ -219,6 +221,12 @@ def record_fact(begin: Begin, fact: Fact) -> None:
     """Keep a fact; the same id again replaces it."""
     with begin() as tx:
         tx.save_fact(fact)
+
+
+def record_replica(begin: Begin, replica: Replica) -> None:
+    """Keep what a replica said of itself; what it said before that is ignored."""
+    with begin() as tx:
+        tx.save_replica(replica)
 
 
 def record_draft(begin: Begin, draft: Draft, payload: bytes) -> None:

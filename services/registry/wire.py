@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.registry import domain
 from services.registry.filters import Filters
+from services.registry.rollouts import Reached, Replica
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
@@ -214,6 +215,21 @@ def from_key(key: domain.ApiKey) -> registry_pb2.Key:
         expire_time=timestamp(key.expire_time),
         methods=key.methods,
         calls_per_minute=key.calls_per_minute,
+    )
+
+
+def to_replica(message: models_pb2.ReplicaSeen) -> Replica:
+    """A replica from the wire."""
+    return Replica(message.replica, message.base, message.create_time.ToDatetime(UTC), message.leaving)
+
+
+def from_reached(reached: Reached) -> registry_pb2.ReplicaState:
+    """How far a replica is, for the wire."""
+    return registry_pb2.ReplicaState(
+        replica=reached.replica.name,
+        serving=reached.serving,
+        reason=reached.refusal,
+        seen_time=timestamp(reached.replica.seen_time),
     )
 
 

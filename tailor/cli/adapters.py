@@ -11,6 +11,7 @@ from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.cli.calls import adapter_digest, first, list_adapters, unary
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, shows, table
+from tailor.cli.rollout import reach_all
 from tailor.cli.session import session_of
 from tailor.events.envelope import new_id
 
@@ -22,6 +23,9 @@ Generation = Annotated[
         "--expected-generation", min=0, help="Refuse unless this generation serves; the present one if none is given."
     ),
 ]
+
+
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until every ready replica serves it.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -61,7 +65,11 @@ def evaluate(context: typer.Context, adapter: AdapterName) -> None:
 
 
 def promote(
-    context: typer.Context, specialist: SpecialistName, adapter: AdapterName, generation: Generation = None
+    context: typer.Context,
+    specialist: SpecialistName,
+    adapter: AdapterName,
+    generation: Generation = None,
+    wait: Wait = False,
 ) -> None:
     """Let an adapter serve, if its evaluation met the gate."""
     session = session_of(context)
@@ -72,16 +80,22 @@ def promote(
         expected_generation=_expected(registry, specialist, generation),
     )
     answer = unary("registry", registry.Promote, request)
+    if wait:
+        reach_all(registry, answer.serving)
     session.output.emit(to_dict(answer), shows(_serves(answer.serving)))
 
 
-def rollback(context: typer.Context, specialist: SpecialistName, generation: Generation = None) -> None:
+def rollback(
+    context: typer.Context, specialist: SpecialistName, generation: Generation = None, wait: Wait = False
+) -> None:
     """Let the adapter that served before serve again."""
     session = session_of(context)
     registry = session.connections.registry
     expected = _expected(registry, specialist, generation)
     request = registry_pb2.RollbackRequest(specialist=specialist, expected_generation=expected)
     answer = unary("registry", registry.Rollback, request)
+    if wait:
+        reach_all(registry, answer.serving)
     session.output.emit(to_dict(answer), shows(_serves(answer.serving)))
 
 
@@ -97,6 +111,10 @@ def _serves(serving: models_pb2.SpecialistServing) -> str:
     return f"{serving.specialist} means {what} from generation {serving.generation} on."
 
 
+def _where(item: registry_pb2.CatalogueAdapter) -> str:
+    return f"on {item.serving_replicas} of {item.ready_replicas}" if item.serving else ""
+
+
 def _row(item: registry_pb2.CatalogueAdapter) -> tuple[object, ...]:
     adapter = item.adapter
     return (
@@ -105,5 +123,5 @@ def _row(item: registry_pb2.CatalogueAdapter) -> tuple[object, ...]:
         short(adapter.dataset_digest),
         f"{adapter.first_loss:.2f} to {adapter.last_loss:.2f}",
         short_enum(registry_pb2.Decision.Name(item.decision), "DECISION_").replace("unspecified", "not evaluated"),
-        ("yes" if item.serving else "") + (" tainted" if item.tainted else ""),
+        _where(item) + (" tainted" if item.tainted else ""),
     )

@@ -104,5 +104,9 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     gate_ = specialist.gate
     title = f"gate, on at least {gate_.min_rows} rows, parity within {gate_.max_parity or 0.1:g} nats a token"
     console.print(table(title, ("metric", "least gain over base", "most loss to incumbent"), gate))
-    replicas = [(item.replica, item.generation, item.serving, item.reason) for item in answer.serving.replicas]
-    console.print(table("replicas", ("replica", "generation", "serves", "reason"), replicas))
+    replicas = [
+        (one.replica, "yes" if one.serving else one.reason or "not yet", one.seen_time.ToJsonString())
+        for one in answer.serving.rollout
+    ]
+    title = f"ready replicas, rollout {'finished' if answer.serving.finished else 'not finished'}"
+    console.print(table(title, ("replica", f"serves generation {generation}", "last heard of"), replicas))

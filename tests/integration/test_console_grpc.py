@@ -82,10 +82,10 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
 
     def ListSpecialists(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.ListSpecialistsResponse:
         decision = models_pb2.SpecialistServing(specialist="s", generation=2, adapter_digest="a")
-        served = models_pb2.AdapterServed(replica="r", generation=2, serving=True)
+        state = registry_pb2.ReplicaState(replica="r", serving=True)
         answer = registry_pb2.GetSpecialistResponse(
             specialist=models_pb2.SpecialistChanged(name="s", gate=models_pb2.Gate(min_rows=3)),
-            serving=registry_pb2.Serving(decision=decision, replicas=[served]),
+            serving=registry_pb2.Serving(decision=decision, finished=True, rollout=[state]),
         )
         return registry_pb2.ListSpecialistsResponse(specialists=[answer])
 
@@ -194,6 +194,7 @@ def test_clients_read_what_the_services_say(services: Services) -> None:
     assert (bare.decision, bare.evaluation) == ("waiting", None)
     specialist = services.registry.specialists("").items[0]
     assert (specialist.serving.generation, specialist.serving.replicas[0].serving, specialist.min_rows) == (2, True, 3)
+    assert specialist.serving.finished
     assert services.registry.trace("drf_9").draft.draft_id == "drf_9"
 
 

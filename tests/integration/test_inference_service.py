@@ -116,6 +116,9 @@ def test_waits_for_its_base_serves_a_specialist_and_says_so(
     ]
     running.send_signal(signal.SIGTERM)
     assert running.wait(30) == 0
+    seen = [decode(event, models_pb2.ReplicaSeen) for event in everything(settings, "replica.seen.v1")]
+    assert {(one.replica, one.base) for one in seen} == {("inference-0", BASE)}
+    assert [one.leaving for one in seen] == [False] * (len(seen) - 1) + [True]
 
 
 def everything(settings: ServiceSettings, topic: str) -> list[Event]:

@@ -1,6 +1,5 @@
 """From the services' messages to what the console shows."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -215,15 +214,20 @@ def adapter(wire: registry_pb2.CatalogueAdapter) -> Adapter:
     )
 
 
-def decided(wire: models_pb2.SpecialistServing, replicas: Iterable[models_pb2.AdapterServed] = ()) -> Serving:
-    """What serves."""
+def decided(wire: models_pb2.SpecialistServing) -> Serving:
+    """What serves from now on."""
     return Serving(
         generation=wire.generation,
         adapter_digest=wire.adapter_digest,
         previous_digest=wire.previous_digest,
         create_time=time(wire.create_time),
-        replicas=tuple(Replica(item.replica, item.generation, item.serving, item.reason) for item in replicas),
     )
+
+
+def serving(wire: registry_pb2.Serving) -> Serving:
+    """What serves, and on which replicas."""
+    replicas = tuple(Replica(item.replica, item.serving, item.reason) for item in wire.rollout)
+    return replace(decided(wire.decision), replicas=replicas, finished=wire.finished)
 
 
 def specialist(wire: registry_pb2.GetSpecialistResponse) -> Specialist:
@@ -253,7 +257,7 @@ def specialist(wire: registry_pb2.GetSpecialistResponse) -> Specialist:
         use_teacher=told.use_teacher,
         filters=filters(told.filters),
         update_time=time(told.update_time),
-        serving=decided(wire.serving.decision, wire.serving.replicas) if wire.HasField("serving") else Serving(),
+        serving=serving(wire.serving) if wire.HasField("serving") else Serving(),
     )
 
 

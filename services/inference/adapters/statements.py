@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.inference.domain import Draft, ServedReport
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.errors import Unavailable
-from tailor.events.envelope import derive_id
+from tailor.events.envelope import derive_id, new_id
 from tailor.events.producer import Producer
 from tailor.logging import get_logger
 
@@ -16,10 +16,13 @@ log = get_logger(__name__)
 
 DRAFTS = "draft.created.v1"
 SERVED = "adapter.served.v1"
+SEEN = "replica.seen.v1"
 
 MAX_WAITING = 10_000
 PATIENCE_SECONDS = 1.0
 RETRY_SECONDS = 1.0
+# A third of what the registry waits before it takes a replica for gone.
+PRESENCE_SECONDS = 10.0
 
 
 class DraftEvents:
@@ -86,6 +89,29 @@ class ServedEvents:
             "evt", SERVED, served.specialist, served.generation, served.adapter_digest, self._replica, report.refusal
         )
         self._producer.send(SERVED, served.specialist, message, event_id)
+
+
+class Presence:
+    """States that this replica is ready, again and again, and that it leaves. The registry takes it for gone when it hears nothing."""
+
+    def __init__(self, producer: Producer, replica: str, base: str) -> None:
+        self._producer = producer
+        self._replica = replica
+        self._base = base
+
+    def run(self, stop: threading.Event) -> None:
+        """State presence until told to stop; what a lost broker does not take is overtaken by the next statement."""
+        while not stop.is_set():
+            self._state(leaving=False)
+            stop.wait(PRESENCE_SECONDS)
+        self._state(leaving=True)
+
+    def _state(self, *, leaving: bool) -> None:
+        message = models_pb2.ReplicaSeen(replica=self._replica, base=self._base, leaving=leaving, create_time=_now())
+        try:
+            self._producer.send(SEEN, self._replica, message, new_id("evt"))
+        except Unavailable as error:
+            log.warning("presence not stated", reason=error.reason)
 
 
 def to_message(draft: Draft, base: str) -> drafts_pb2.DraftCreated:

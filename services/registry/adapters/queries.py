@@ -1,14 +1,16 @@
 """The catalogue in PostgreSQL: what callers read, page by page, in the events' own messages."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, Engine, func, select
 
+from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.audit import AuditQueries
 from services.registry.adapters.sql import to_key
 from services.registry.domain import ApiKey, Decision, FactKind, Specialist
+from services.registry.rollouts import Reached, Replica, is_finished
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.sql import transaction
@@ -52,9 +54,29 @@ class Queries(AuditQueries):
         served = [
             models_pb2.AdapterServed.FromString(held) for _, held in self.facts(FactKind.SERVED, name, None, 1000)
         ]
+        replicas = [one for one in served if one.generation == decision.generation]
+        rollout = self._rollout(decision.base, replicas)
         return registry_pb2.Serving(
-            decision=decision, replicas=[one for one in served if one.generation == decision.generation]
+            decision=decision,
+            replicas=replicas,
+            finished=is_finished(rollout),
+            rollout=map(wire.from_reached, rollout),
         )
+
+    def _rollout(self, base: str, served: Sequence[models_pb2.AdapterServed]) -> list[Reached]:
+        """How far every ready replica of a base is, by name."""
+        table, now = tables.replicas, datetime.now(UTC)
+        query = select(table).where(table.c.base == base).order_by(table.c.replica)
+        with transaction(self._engine) as connection:
+            known = [Replica(row.replica, row.base, row.seen_time, row.leaving) for row in connection.execute(query)]
+        said = {one.replica: one for one in served}
+        return [
+            Reached(replica, said[replica.name].serving, said[replica.name].reason)
+            if replica.name in said
+            else Reached(replica)
+            for replica in known
+            if replica.is_ready(now)
+        ]
 
     def documents(self, selector: Specialist | None, after: str, limit: int) -> list[documents_pb2.DocumentAnonymized]:
         """Current documents by id, of those that a specialist selects."""
@@ -135,7 +157,10 @@ class Queries(AuditQueries):
             found.decision = DECISIONS[Decision(row.decision)]
             found.refusals.extend(row.refusals)
         serving = self.serving(adapter.specialist)
-        found.serving = serving is not None and serving.decision.adapter_digest == adapter.digest
+        if serving is not None and serving.decision.adapter_digest == adapter.digest:
+            found.serving = True
+            found.ready_replicas = len(serving.rollout)
+            found.serving_replicas = sum(one.serving for one in serving.rollout)
         return found
 
     def trace(self, draft_id: str) -> registry_pb2.TraceResponse:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from sqlalchemy import Connection, Engine, Row, Table, select
+from sqlalchemy import Connection, Engine, Row, Table, delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
@@ -22,6 +22,7 @@ from services.registry.domain import (
     Serving,
     Specialist,
 )
+from services.registry.rollouts import KEPT, Replica
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
@@ -231,6 +232,21 @@ class SqlTransaction(SqlErasures):
         """The key with this hash, or None."""
         row = self._connection.execute(select(tables.keys).where(tables.keys.c.secret_sha256 == secret_sha256)).first()
         return None if row is None else to_key(row)
+
+    def save_replica(self, replica: Replica) -> None:
+        """Keep what a replica last said, and forget those that are long gone."""
+        table = tables.replicas
+        row = {
+            "replica": replica.name,
+            "base": replica.base,
+            "seen_time": replica.seen_time,
+            "leaving": replica.leaving,
+        }
+        statement = insert(table).values(row)
+        changed = {name: statement.excluded[name] for name in row if name != "replica"}
+        newer = statement.excluded.seen_time >= table.c.seen_time
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["replica"], set_=changed, where=newer))
+        self._connection.execute(delete(table).where(table.c.seen_time < replica.seen_time - KEPT))
 
     def save_dead_letter(self, event_id: str, topic: str) -> None:
         """Count an event that was set aside, once."""

@@ -51,6 +51,9 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             name="engagement-reports", revision=1, base="tiny", recipe="lora"
         )
         self.generation = 3
+        # How often it still says that its replica does not serve, and why it refuses.
+        self.unreached = 0
+        self.refusal = ""
         self.keys: list[registry_pb2.Key] = []
         self.tokens: list[str] = []
         self.down = False
@@ -77,9 +80,10 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         decision = models_pb2.SpecialistServing(
             specialist=request.name, generation=self.generation, adapter_digest=ADAPTER
         )
-        return registry_pb2.GetSpecialistResponse(
-            specialist=self.specialist, serving=registry_pb2.Serving(decision=decision)
-        )
+        state = registry_pb2.ReplicaState(replica="inference-0", serving=not self.unreached, reason=self.refusal)
+        self.unreached = max(0, self.unreached - 1)
+        serving = registry_pb2.Serving(decision=decision, finished=state.serving, rollout=[state])
+        return registry_pb2.GetSpecialistResponse(specialist=self.specialist, serving=serving)
 
     def ListSpecialists(self, request: Any, context: Any) -> Any:
         names = ["a", "b", "c"]

@@ -179,6 +179,27 @@ def test_promotes_from_the_generation_that_serves(tailor: Tailor) -> None:
     assert tailor("promote", "engagement-reports", "abab", "--json").document["serving"]["generation"] == 4
 
 
+def test_a_promotion_is_waited_for_until_every_ready_replica_serves_it(tailor: Tailor, services: Services) -> None:
+    services.registry.unreached = 3
+    promoted = tailor("promote", "engagement-reports", "abab", "--wait")
+    assert promoted.code == 0
+    assert services.registry.unreached == 0
+
+
+def test_a_replica_that_refuses_ends_the_waiting_and_says_why(tailor: Tailor, services: Services) -> None:
+    services.registry.unreached, services.registry.refusal = 100, "WRONG_BASE"
+    refused = tailor("promote", "engagement-reports", "abab", "--wait")
+    assert refused.code == 1
+    assert refused.err.startswith("error: ROLLOUT_REFUSED: Generation 4 is refused by inference-0: WRONG_BASE")
+
+
+def test_shows_which_replicas_serve(tailor: Tailor, services: Services) -> None:
+    services.registry.unreached = 1
+    assert "rollout not finished" in tailor("specialist", "show", "engagement-reports").out
+    shown = tailor("specialist", "show", "engagement-reports").out
+    assert "rollout finished" in shown and "inference-0" in shown
+
+
 def test_a_promotion_from_an_old_generation_is_refused(tailor: Tailor) -> None:
     refused = tailor("promote", "engagement-reports", "abab", "--expected-generation", "1")
 
@@ -233,7 +254,8 @@ def test_traces_a_draft(tailor: Tailor) -> None:
 
 def test_creates_lists_and_revokes_keys(tailor: Tailor) -> None:
     made = tailor(
-        "keys", "create", "crm", "--role", "caller", "--specialist", "engagement-reports", "--days", "30", "--json"
+        *("keys", "create", "crm", "--role", "caller", "--specialist", "engagement-reports", "--days", "30"),
+        *("--method", "Generate", "--rate", "60", "--json"),
     )
 
     assert made.document["secret"] == "tlr_made"

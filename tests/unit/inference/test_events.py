@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from services.inference.adapters.statements import DRAFTS, SERVED, DraftEvents, ServedEvents
+from services.inference.adapters.statements import DRAFTS, SEEN, SERVED, DraftEvents, Presence, ServedEvents
 from services.inference.consumers import SERVING, ServingConsumer
 from services.inference.domain import Draft, Served, ServedReport
 from tailor.api.events.v1 import drafts_pb2, models_pb2
@@ -62,6 +62,32 @@ def test_states_what_it_serves_and_why_it_does_not() -> None:
     assert isinstance(first, models_pb2.AdapterServed) and isinstance(second, models_pb2.AdapterServed)
     assert (first.serving, first.reason, first.replica) == (True, "", "inference-0")
     assert (second.serving, second.reason, second.generation) == (False, "WRONG_BASE", 2)
+
+
+def test_a_ready_replica_says_so_until_it_leaves() -> None:
+    producer, stop = MemoryProducer(), threading.Event()
+    thread = threading.Thread(target=Presence(producer, "inference-0", "tiny").run, args=(stop,))
+    thread.start()
+    deadline = time.monotonic() + 5
+    while not producer.sent:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    stop.set()
+    thread.join(5)
+    said = [message for message in producer.messages(SEEN) if isinstance(message, models_pb2.ReplicaSeen)]
+    assert [(message.replica, message.base, message.leaving) for message in said] == [
+        ("inference-0", "tiny", False),
+        ("inference-0", "tiny", True),
+    ]
+    assert said[0].create_time.ToNanoseconds() < said[1].create_time.ToNanoseconds()
+
+
+def test_a_lost_broker_ends_no_presence() -> None:
+    producer, stop = MemoryProducer(), threading.Event()
+    producer.down = True
+    stop.set()
+    Presence(producer, "inference-0", "tiny").run(stop)
+    assert producer.sent == []
 
 
 def test_a_draft_waits_for_a_lost_broker_and_does_not_hold_up_the_answer() -> None:

@@ -210,6 +210,19 @@ def test_what_is_no_number_is_the_largest_difference(order: int) -> None:
     assert math.isnan(handlers.load_candidate(world.inference, adapter("c")).parity or 0.0)
 
 
+def test_a_rollback_loads_nothing_while_what_served_before_holds_its_slot() -> None:
+    world = make_world(slots=2)
+    handlers.apply_serving(world.inference, served("reports", 1, "a"))
+    handlers.apply_serving(world.inference, served("reports", 2, "b"))
+    # Neither store nor engine is asked again.
+    world.library.down = True
+    handlers.apply_serving(world.inference, served("reports", 3, "a"))
+    assert [report.refusal for report in world.kept.reports] == ["", "", ""]
+    assert world.engine.unloaded == []
+    assert finish(world, ask("reports")).served.generation == 3
+    assert world.engine.streams[-1].adapter == "a"
+
+
 def test_a_specialists_system_prompt_comes_first_unless_the_chat_has_one() -> None:
     world = make_world()
     handlers.apply_serving(world.inference, served("reports", 1, "a", "House style."))
