@@ -42,14 +42,14 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         raise
 
 
-def migrate(engine: Engine, script_location: Path) -> None:
-    """Bring the schema to its newest version; replicas that start together take turns."""
+def migrate(engine: Engine, script_location: Path, revision: str = "head") -> None:
+    """Bring the schema to its newest version, or to an earlier one; replicas that start together take turns."""
     config = Config()
     config.set_main_option("script_location", str(script_location))
     with transaction(engine) as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
 
 
 def run_env() -> None:

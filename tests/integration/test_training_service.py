@@ -1,23 +1,30 @@
 """The training service over PostgreSQL and its own wire."""
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import grpc
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from services.training import handlers, wire
 from services.training.adapters import tables
 from services.training.adapters.sql import SqlRuns
 from services.training.bootstrap import MIGRATIONS
 from services.training.consumers import Consumers
+from services.training.domain import Worker
 from services.training.handlers import Context
-from services.training.recipe import FOLDER
+from services.training.plans import Plan, PlanRequest
+from services.training.preparation import Preparer
+from services.training.recipe import FOLDER, load_recipe
 from services.training.rpc import TrainingServicer
 from services.training.waiting import Limits
 from tailor.api.common.v1 import common_pb2
@@ -30,8 +37,11 @@ from tailor.events.outbox import Outbox
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import connect, migrate
 from tailor.storage.ref import Ref
+from tests.unit.training.chains import write_recipes
 from tests.unit.training.fakes import (
     BASE,
+    ONE,
+    PLAN,
     RATES,
     FakeAdapters,
     FakeBases,
@@ -47,7 +57,8 @@ pytestmark = pytest.mark.integration
 class House:
     """A training service without Kafka and workers."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, limits: Limits = ONE) -> None:
+        self.engine = engine
         self.producer = MemoryProducer("training")
         self.outbox = Outbox(engine, tables.outbox, self.producer)
         self.runs = SqlRuns(engine, self.outbox)
@@ -65,19 +76,33 @@ class House:
         )
         self.consumers = Consumers(self.context)
         self.servicer = TrainingServicer(self.context)
-        self.supervisor = PreparingSupervisor(self.context, self.launcher, Limits())
+        self.supervisor = PreparingSupervisor(self.context, self.launcher, limits)
 
     def stated(self, topic: str) -> list[Any]:
         while self.outbox.relay():
             pass
         return list(self.producer.messages(topic))
 
-    def publish(self, specialist: str = "reports", recipe: str = "tiny") -> None:
+    def recipes_of(self, folder: Path) -> None:
+        self.context = replace(self.context, recipes=folder)
+        self.consumers = Consumers(self.context)
+        self.servicer = TrainingServicer(self.context)
+
+    def finish(self, run_id: str) -> None:
+        self.report(run_id, 2, trained=models_pb2.AdapterTrained(digest=f"of {run_id}", steps=4))
+
+    def publish(
+        self,
+        specialist: str = "reports",
+        recipe: str = "tiny",
+        digest: str = "d1",
+        kind: models_pb2.DatasetKind = models_pb2.DATASET_KIND_SFT,
+    ) -> None:
         message = models_pb2.DatasetBuilt(
-            digest="d1",
+            digest=digest,
             specialist=specialist,
-            kind=models_pb2.DATASET_KIND_SFT,
-            manifest=common_pb2.ObjectRef(uri="s3://datasets/d1/manifest.json", sha256="d1", size_bytes=9),
+            kind=kind,
+            manifest=common_pb2.ObjectRef(uri=f"s3://datasets/{digest}/manifest.json", sha256=digest, size_bytes=9),
             base="tiny",
             recipe=recipe,
         )
@@ -143,6 +168,172 @@ def test_two_supervisors_start_one_worker(house: House) -> None:
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: house.supervisor.tick(), range(4)))
     assert len(house.launcher.started) == 1
+
+
+def at_once(*actions: Callable[[], object]) -> None:
+    with ThreadPoolExecutor(len(actions)) as pool:
+        for done in [pool.submit(action) for action in actions]:
+            done.result(30)
+
+
+def test_two_services_never_start_two_workers_of_a_run_nor_finish_it_twice(house: House, database_url: str) -> None:
+    engine = connect(database_url)
+    pair = [House(house.engine, Limits(3, 1)), House(engine, Limits(3, 1))]
+    for specialist in ("a", "b", "c", "d"):
+        pair[0].publish(specialist)
+    ticks = [one.supervisor.tick for one in pair] * 4
+    at_once(*ticks)
+    runs = {job.run.run_id for job in pair[0].launcher.started + pair[1].launcher.started}
+    assert sorted(job.name for one in pair for job in one.launcher.started) == sorted(f"{run}-1" for run in runs)
+    assert len(runs) == 3
+    # Every worker dies, and both services see it.
+    for one in pair:
+        one.launcher.exits.update({(run, 1): 1 for run in runs})
+    at_once(*ticks)
+    second = [job for one in pair for job in one.launcher.started if job.run.epoch == 2]
+    assert sorted(job.run.run_id for job in second) == sorted(runs)
+    assert {job.run.failures for job in second} == {1}
+    # The dead ones were only cut off, and speak again; the new ones are done, and say so twice.
+    for run in runs:
+        with pytest.raises(Aborted):
+            pair[0].report(run, 1, trained=models_pb2.AdapterTrained(digest="late"))
+    at_once(*(partial(one.finish, run) for run in runs for one in pair), *ticks)
+    assert sorted(stated.run_id for stated in house.stated("adapter.trained.v1")) == sorted(runs)
+    at_once(*ticks)
+    (last,) = [job for one in pair for job in one.launcher.started if job.run.run_id not in runs]
+    assert last.run.epoch == 1
+    engine.dispose()
+
+
+class Waking:
+    """A planner during which a worker of another run is heard, and a supervisor looks."""
+
+    def __init__(self, house: House, run_id: str) -> None:
+        self.house, self.run_id = house, run_id
+
+    def plan(self, request: PlanRequest) -> Plan:
+        del request
+        at_once(lambda: self.house.report(self.run_id, 1, heartbeat=pb.Heartbeat()), self.house.supervisor.tick)
+        return PLAN
+
+
+def test_planning_holds_no_lock(house: House) -> None:
+    run_id = house.running().run_id
+    house.publish("memos")
+    Preparer(replace(house.context, planner=Waking(house, run_id))).tick()
+    waiting = house.servicer.ListRuns(pb.ListRunsRequest(specialist="memos"), call()).runs[0]
+    assert (waiting.plan.rows, waiting.state) == (PLAN.rows, pb.RUN_STATE_QUEUED)
+
+
+def test_a_cancelled_runs_worker_is_stopped_after_a_restart(house: House) -> None:
+    run_id = house.running().run_id
+    house.servicer.CancelRun(pb.CancelRunRequest(run_id=run_id), call())
+    restarted = House(house.engine)
+    restarted.supervisor.adopt()
+    restarted.supervisor.tick()
+    restarted.supervisor.tick()
+    assert restarted.launcher.stopped == [(run_id, 1)]
+    restarted.launcher.exits[run_id, 1] = 75
+    restarted.supervisor.tick()
+    assert restarted.runs.workers() == []
+
+
+def test_a_chain_goes_through_the_database_and_over_the_wire(house: House, tmp_path: Path) -> None:
+    house.recipes_of(write_recipes(tmp_path))
+    asked = pb.CreateRunRequest(
+        specialist="reports",
+        dataset_digest="d1",
+        base="tiny",
+        recipe="chain",
+        preference_dataset_digest="p1",
+        priority=3,
+    )
+    run_id = house.servicer.CreateRun(asked, call()).run.run_id
+    for epoch, digest in enumerate(("a1", "r1", "a2"), start=1):
+        house.supervisor.tick()
+        manifest = common_pb2.ObjectRef(uri=f"s3://models/adapters/{digest}/manifest.json", sha256=digest, size_bytes=5)
+        said = models_pb2.AdapterTrained(digest=digest, manifest=manifest, steps=4, rows=6, tokens=200)
+        said.memory_bytes = 500 * epoch
+        said.metrics["held_out_loss"] = 1.5
+        house.report(run_id, epoch, progress=models_pb2.RunProgressed(phase="training", step=1, reward=0.5))
+        house.report(run_id, epoch, trained=said)
+        house.launcher.exits[run_id, epoch] = 0
+    run = house.servicer.GetRun(pb.GetRunRequest(run_id=run_id), call()).run
+    stages = [(stage.recipe, stage.dataset_digest, stage.parent_digest, stage.adapter_digest) for stage in run.stages]
+    assert stages == [("tiny", "d1", "", "a1"), ("reward", "p1", "a1", "r1"), ("rloo", "p1", "a1", "a2")]
+    assert (run.state, run.stage, run.priority, run.adapter_digest) == (pb.RUN_STATE_SUCCEEDED, 2, 3, "a2")
+    assert (run.plan.memory_bytes, run.report.memory_bytes, run.report.tokens) == (1000, 1500, 600)
+    assert (run.progress.stage, run.progress.reward, run.progress.HasField("kl")) == (2, 0.5, False)
+    stated = house.stated("adapter.trained.v1")
+    assert [(said.digest, said.stage, said.parent_digest, said.dataset_digest) for said in stated] == [
+        ("a1", 0, "", "d1"),
+        ("r1", 1, "a1", "p1"),
+        ("a2", 2, "a1", "p1"),
+    ]
+    reward = models_pb2.ADAPTER_KIND_REWARD
+    assert [said.kind == reward for said in stated] == [False, True, False]
+    assert stated[0].metrics["held_out_loss"] == 1.5
+    assert house.runs.newest_adapter("reports", "tiny", "policy") == "a2"
+    with house.runs.unit() as unit:
+        unit.drop_adapters(["a1"])
+    assert house.runs.newest_adapter("reports", "tiny", "policy") == ""
+    assert house.runs.newest_adapter("reports", "tiny", "reward") == ""
+
+
+def test_rankings_given_by_an_event_are_not_given_again(house: House, tmp_path: Path) -> None:
+    house.recipes_of(write_recipes(tmp_path))
+    house.publish(recipe="polish")
+    for _ in range(2):
+        house.publish(recipe="dpo", digest="p1", kind=models_pb2.DATASET_KIND_PREFERENCE)
+    (run,) = house.servicer.ListRuns(pb.ListRunsRequest(), call()).runs
+    assert (run.recipe, run.preference_dataset_digest) == ("polish", "p1")
+
+
+def test_plan_is_kept_for_its_run(house: House) -> None:
+    asked = {"specialist": "reports", "dataset_digest": "d1", "base": "tiny", "recipe": "tiny"}
+    plan = house.servicer.PlanRun(pb.PlanRunRequest(**asked), call()).plan
+    assert house.servicer.PlanRun(pb.PlanRunRequest(**asked), call()).plan == plan
+    asked_for = house.servicer.CreateRun(pb.CreateRunRequest(**asked), call()).run
+    assert (asked_for.plan, asked_for.plan.price.total) == (plan, pytest.approx(10.04))
+
+
+def test_the_newest_lines_are_kept_and_watched(house: House) -> None:
+    run_id = house.running().run_id
+    for number in range(21):
+        lines = [pb.LogLine(level="odd", message=f"{number}-{line}") for line in range(100)]
+        house.report(run_id, 1, log=pb.LogLines(lines=lines))
+    house.report(run_id, 1, failed=models_pb2.RunFailed(reason="NO_ROWS"))
+    said = list(house.servicer.WatchRun(pb.WatchRunRequest(run_id=run_id), call()))
+    lines = [line for response in said for line in response.log_lines]
+    assert (len(lines), lines[0].message, lines[-1].message) == (2000, "1-0", "20-99")
+    assert (lines[0].level, lines[0].epoch) == ("info", 1)
+    with pytest.raises(Aborted):
+        house.report(run_id, 0, log=pb.LogLines())
+
+
+def test_runs_of_the_first_schema_are_carried_over(database_url: str) -> None:
+    engine = connect(database_url)
+    migrate(engine, MIGRATIONS, "0001")
+    ref = {"uri": "s3://datasets/d1/manifest.json", "sha256": "d1", "size_bytes": 9}
+    moments = dict.fromkeys(("lease_expires", "not_before", "last_event", "start_time", "end_time"))
+    body = {"dataset_manifest": ref, "recipe": "tiny", "recipe_json": load_recipe("tiny").to_json(), **moments}
+    body |= {"reason": "", "message": "", "epoch": 2, "failures": 0, "progress": None, "best_step": 3}
+    body |= {"first_loss": 3.0, "adapter_digest": "a1"}
+    with engine.begin() as connection:
+        for state in ("running", "succeeded"):
+            connection.execute(
+                text("INSERT INTO runs VALUES (:state, 'reports', :state, 'tiny', 'rd', :state, now(), :body)"),
+                {"state": state, "body": json.dumps(body)},
+            )
+    migrate(engine, MIGRATIONS)
+    house = House(engine)
+    run = house.runs.find("running")
+    assert run is not None
+    assert (run.epoch, run.current.method, run.current.dataset) == (2, "sft", Ref(**ref))
+    assert house.runs.workers() == [Worker("running", 2)]
+    assert house.runs.newest_adapter("reports", "tiny", "policy") == "a1"
+    house.supervisor.tick()
+    engine.dispose()
 
 
 def test_adapter_is_stated_with_the_change_of_state(house: House) -> None:

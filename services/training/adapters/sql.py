@@ -131,9 +131,10 @@ class SqlUnit:
 
     def add_log(self, run: Run, lines: Sequence[LogLine]) -> None:
         """Keep lines; of each run the newest 2,000 stay."""
-        for line in lines:
-            body = LOG_LINE.dump_python(line, mode="json")
-            self._connection.execute(insert(run_logs).values(run_id=run.run_id, body=body))
+        rows = [{"run_id": run.run_id, "body": LOG_LINE.dump_python(line, mode="json")} for line in lines]
+        if not rows:
+            return
+        self._connection.execute(insert(run_logs), rows)
         mine = select(run_logs.c.position).where(run_logs.c.run_id == run.run_id)
         first = mine.order_by(run_logs.c.position.desc()).offset(KEPT_LINES).limit(1).scalar_subquery()
         self._connection.execute(delete(run_logs).where(run_logs.c.run_id == run.run_id, run_logs.c.position <= first))

@@ -1,13 +1,14 @@
 """Commands and events, over stores in memory."""
 
+import math
 from pathlib import Path
 
 import pytest
 
 from services.training import handlers, reporting
-from services.training.domain import Failure, RunState
+from services.training.domain import Failure, LogLine, RunState
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
-from tests.unit.training.fakes import House, built, progress, trained, wanted
+from tests.unit.training.fakes import START, House, built, progress, trained, wanted
 
 
 @pytest.fixture
@@ -19,6 +20,10 @@ def running(house: House) -> str:
     run = handlers.dataset_built(house.context, built())
     house.supervisor.tick()
     return run.run_id
+
+
+def line(message: str) -> LogLine:
+    return LogLine(START, "info", message, 1)
 
 
 def test_same_dataset_makes_one_run(house: House) -> None:
@@ -84,11 +89,14 @@ def test_old_epoch_is_refused(house: House) -> None:
         lambda: reporting.report_progress(house.context, run_id, 1, progress()),
         lambda: reporting.report_trained(house.context, run_id, 1, trained()),
         lambda: reporting.report_failed(house.context, run_id, 1, Failure("X", "x")),
+        lambda: reporting.report_log(house.context, run_id, 1, [line("late")]),
+        lambda: reporting.report_progress(house.context, run_id, 1, progress(loss=math.nan)),
     ):
         with pytest.raises(Aborted) as refused:
             report()
         assert refused.value.reason == "STALE_EPOCH"
     assert house.runs.topics() == []
+    assert house.runs.lines == []
 
 
 def test_trained_is_stated_once_however_often_it_is_said(house: House) -> None:
@@ -106,6 +114,27 @@ def test_failure_of_data_or_recipe_fails_once(house: House) -> None:
     house.supervisor.tick()
     assert house.runs.topics() == ["run.failed.v1"]
     assert len(house.launcher.started) == 1
+
+
+def test_lines_of_a_log_are_kept_short_and_renew_the_lease(house: House) -> None:
+    run_id = running(house)
+    house.now.forward(179)
+    assert reporting.report_log(house.context, run_id, 1, [line("x" * 2000), line("next")]) is False
+    assert [len(kept.message) for _, kept in house.runs.log(run_id, 0)] == [1000, 4]
+    house.now.forward(2)
+    house.supervisor.tick()
+    assert house.only_run().epoch == 1
+    with pytest.raises(InvalidArgument):
+        reporting.report_log(house.context, run_id, 1, [line("x")] * 101)
+
+
+def test_a_loss_that_is_no_number_fails_the_run_and_stops_its_worker(house: House) -> None:
+    run_id = running(house)
+    assert reporting.report_progress(house.context, run_id, 1, progress(3, loss=math.inf)) is True
+    assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "DIVERGED")
+    assert "learning_rate" in house.only_run().message
+    house.supervisor.tick()
+    assert house.launcher.stopped == [(run_id, 1)]
 
 
 def test_cancel_works_while_queued_and_tells_a_running_worker(house: House) -> None:

@@ -1,0 +1,118 @@
+"""Who goes first, and what the others wait for."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from services.training import handlers, reporting
+from services.training.domain import RETRIABLE_EXIT
+from services.training.life import BACKOFF_SECONDS, JITTER, lose_worker
+from services.training.waiting import Limits
+from tests.unit.training.chains import write_recipes
+from tests.unit.training.fakes import ONE, START, House, PreparingSupervisor, trained, wanted
+
+
+def queue(house: House, specialist: str, priority: int = 0) -> str:
+    house.now.forward(1)
+    return handlers.create_run(house.context, wanted(specialist=specialist, priority=priority)).run_id
+
+
+def started(house: House) -> list[str]:
+    return [job.run.key.specialist for job in house.launcher.started]
+
+
+def test_the_highest_priority_goes_first_then_the_oldest() -> None:
+    house = House()
+    for specialist, priority in (("old", 0), ("young", 0), ("low", -5), ("high", 5)):
+        queue(house, specialist, priority)
+    for number in range(4):
+        house.supervisor.tick()
+        run = house.launcher.started[number].run
+        reporting.report_trained(house.context, run.run_id, run.epoch, trained(f"a{number}"))
+    assert started(house) == ["high", "old", "young", "low"]
+
+
+def test_limits_hold_in_all_and_per_specialist_and_what_waits_says_what_for() -> None:
+    house = House(limits=Limits(2, 1))
+    first = queue(house, "reports")
+    house.now.forward(1)
+    again = handlers.create_run(house.context, wanted(dataset_digest="d2")).run_id
+    queue(house, "memos")
+    third = queue(house, "letters")
+    house.supervisor.tick()
+    assert started(house) == ["reports", "memos"]
+    assert house.runs.runs[again].reason == "WAITS_FOR_SPECIALIST"
+    assert "reports" in house.runs.runs[again].message
+    assert (house.runs.runs[third].reason, house.runs.runs[third].message) == (
+        "WAITS_FOR_PLACE",
+        "Waits for one of 2 places.",
+    )
+    reporting.report_trained(house.context, first, 1, trained())
+    house.supervisor.tick()
+    assert started(house) == ["reports", "memos", "reports"]
+
+
+def test_where_another_queue_admits_ours_limits_per_specialist_alone() -> None:
+    house = House(limits=Limits(None, 1))
+    for specialist in ("a", "b", "c"):
+        queue(house, specialist)
+    handlers.create_run(house.context, wanted(specialist="a", dataset_digest="d2"))
+    house.supervisor.tick()
+    assert started(house) == ["a", "b", "c"]
+
+
+def test_a_run_that_waits_for_rankings_takes_no_place(tmp_path: Path) -> None:
+    house = House(write_recipes(tmp_path))
+    run_id = handlers.create_run(house.context, wanted(recipe="polish")).run_id
+    house.supervisor.tick()
+    reporting.report_trained(house.context, run_id, 1, trained())
+    house.launcher.exits[run_id, 1] = 0
+    queue(house, "memos")
+    house.supervisor.tick()
+    assert house.runs.runs[run_id].reason == "WAITS_FOR_RANKINGS"
+    assert started(house) == ["reports", "memos"]
+
+
+def test_a_preempted_run_lets_a_higher_priority_go_first() -> None:
+    house = House()
+    low = queue(house, "low")
+    house.supervisor.tick()
+    queue(house, "high", 5)
+    house.launcher.exits[low, 1] = RETRIABLE_EXIT
+    house.supervisor.tick()
+    assert started(house) == ["low", "high"]
+    assert house.runs.runs[low].reason == "WAITS_FOR_PLACE"
+
+
+def test_a_lost_worker_is_replaced_later_each_time_and_the_run_says_when() -> None:
+    house = House()
+    queue(house, "reports")
+    run = house.only_run()
+    for wait in BACKOFF_SECONDS[:4]:
+        run = lose_worker(run, "WORKER_DIED", START)
+        assert run.not_before is not None
+        assert wait <= (run.not_before - START).total_seconds() <= wait * (1 + JITTER)
+        assert f"{run.not_before:%H:%M:%S} UTC" in run.message
+
+
+def test_runs_that_fell_together_do_not_rise_together() -> None:
+    house = House()
+    ids = [queue(house, specialist) for specialist in ("a", "b", "c")]
+    fallen = [lose_worker(replace(house.runs.runs[run_id], failures=3), "WORKER_DIED", START) for run_id in ids]
+    assert len({run.not_before for run in fallen}) == 3
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_cancelled_runs_worker_is_stopped_also_by_a_service_that_was_restarted(restarted: bool) -> None:
+    house = House()
+    run_id = queue(house, "reports")
+    house.supervisor.tick()
+    handlers.cancel_run(house.context, run_id)
+    supervisor = PreparingSupervisor(house.context, house.launcher, ONE) if restarted else house.supervisor
+    supervisor.tick()
+    supervisor.tick()
+    assert house.launcher.stopped == [(run_id, 1)]
+    house.launcher.exits[run_id, 1] = 0
+    supervisor.tick()
+    assert house.runs.workers() == []

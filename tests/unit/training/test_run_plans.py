@@ -1,0 +1,142 @@
+"""Plans before a run, reports after it, and their price."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from services.training import handlers, reporting
+from services.training.domain import Run, RunState
+from services.training.plans import Plan, PlanRequest
+from services.training.preparation import Preparer
+from tailor.errors import FailedPrecondition, Unavailable
+from tests.unit.training.chains import write_recipes
+from tests.unit.training.fakes import PLAN, House, built, progress, trained, wanted
+
+TOO_BIG = replace(PLAN, fits=False, refusal="It needs 9 GiB of 4 GiB.", nearest_recipe="qlora")
+
+
+def test_a_plan_is_kept_and_its_run_finds_it() -> None:
+    house = House()
+    plan = handlers.plan_run(house.context, wanted())
+    assert not house.runs.runs
+    run = handlers.create_run(house.context, wanted())
+    assert run.plan == plan
+    assert len(house.planner.asked) == 1
+    house.supervisor.tick()
+    assert len(house.planner.asked) == 1
+
+
+def test_a_plan_that_is_old_or_refused_is_made_again() -> None:
+    house = House()
+    house.planner.answer = TOO_BIG
+    handlers.plan_run(house.context, wanted())
+    house.planner.answer = PLAN
+    assert handlers.create_run(house.context, wanted()).plan is not None
+    handlers.plan_run(house.context, wanted(recipe="lora"))
+    house.now.forward(3601)
+    handlers.create_run(house.context, wanted(recipe="lora"))
+    assert len(house.planner.asked) == 4
+
+
+def test_what_does_not_fit_is_refused_at_once_with_the_nearest_recipe() -> None:
+    house = House()
+    house.planner.answer = TOO_BIG
+    assert handlers.plan_run(house.context, wanted()).fits is False
+    with pytest.raises(FailedPrecondition, match="qlora") as refused:
+        handlers.create_run(house.context, wanted())
+    assert refused.value.reason == "DOES_NOT_FIT"
+    assert not house.runs.runs
+
+
+def test_a_run_of_an_event_that_does_not_fit_fails_once_and_starts_no_worker() -> None:
+    house = House()
+    house.planner.answer = TOO_BIG
+    handlers.dataset_built(house.context, built())
+    for _ in range(3):
+        house.supervisor.tick()
+    run = house.only_run()
+    assert (run.state, run.reason, run.plan and run.plan.fits) == (RunState.FAILED, "DOES_NOT_FIT", False)
+    assert "qlora" in run.message
+    assert house.runs.topics() == ["run.failed.v1"]
+    assert house.launcher.started == []
+    assert len(house.planner.asked) == 1
+
+
+def test_a_run_that_cannot_be_planned_now_waits_and_one_that_never_can_fails() -> None:
+    house = House()
+    house.planner.error = Unavailable("OBJECT_STORE_UNAVAILABLE", "The store is away.")
+    handlers.dataset_built(house.context, built())
+    house.supervisor.tick()
+    assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "OBJECT_STORE_UNAVAILABLE")
+    house.supervisor.tick()
+    assert len(house.planner.asked) == 1
+    house.planner.error = FailedPrecondition("CORRUPT_OBJECT", "The dataset is torn.")
+    house.now.forward(6)
+    house.supervisor.tick()
+    assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "CORRUPT_OBJECT")
+
+
+class Interrupting:
+    """A planner during which a run is cancelled."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+
+    def plan(self, request: PlanRequest) -> Plan:
+        del request
+        handlers.cancel_run(self.house.context, self.house.only_run().run_id)
+        return PLAN
+
+
+def test_a_run_that_is_cancelled_while_it_is_planned_stays_so() -> None:
+    house = House()
+    handlers.dataset_built(house.context, built())
+    Preparer(replace(house.context, planner=Interrupting(house))).tick()
+    house.supervisor.tick()
+    assert house.only_run().state is RunState.CANCELLED
+    assert house.launcher.started == []
+
+
+def test_the_price_is_devices_by_hours_and_what_went_into_the_datasets(tmp_path: Path) -> None:
+    house = House(write_recipes(tmp_path))
+    price = handlers.plan_run(house.context, wanted()).price
+    # Two devices for 20 seconds at 3.60 an hour; two million tokens of the teacher at 5.00 a million.
+    assert (price.currency, price.compute, price.teacher, price.annotation) == ("EUR", pytest.approx(0.04), 10.0, 0.0)
+    assert price.total == pytest.approx(10.04)
+    assert handlers.plan_run(house.context, wanted(dataset_digest="p1", recipe="dpo")).price.annotation == 60.0
+
+
+def run_to_its_end(house: House) -> Run:
+    run_id = handlers.create_run(house.context, wanted()).run_id
+    house.supervisor.tick()
+    house.now.forward(50)
+    for epoch, seconds in ((1, 4), (2, 12)):
+        reporting.report_progress(house.context, run_id, epoch, progress(epoch))
+        house.now.forward(seconds)
+        if epoch == 1:
+            reporting.heartbeat(house.context, run_id, epoch)
+            house.launcher.exits[run_id, epoch] = 1
+            house.supervisor.tick()
+            house.now.forward(30)
+            house.supervisor.tick()
+    made = replace(trained(), rows=6, tokens=500, memory_bytes=800)
+    reporting.report_trained(house.context, run_id, 2, made)
+    return house.only_run()
+
+
+def test_the_report_stands_beside_the_plan_with_its_errors() -> None:
+    report = run_to_its_end(House()).report
+    assert report is not None
+    assert (report.rows, report.tokens, report.steps, report.memory_bytes) == (6, 500, 8, 800)
+    assert report.tokens_error == pytest.approx(400 / 500 - 1)
+    assert report.memory_error == pytest.approx(1000 / 800 - 1)
+
+
+def test_the_time_of_a_run_is_that_of_its_workers_without_waiting() -> None:
+    report = run_to_its_end(House()).report
+    assert report is not None
+    assert report.seconds == 16.0
+    assert report.seconds_error == pytest.approx(20 / 16 - 1)
+    assert report.price.compute == pytest.approx(2 * 16 / 3600 * 3.6)
+    assert report.price.teacher == 10.0

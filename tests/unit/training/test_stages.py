@@ -1,0 +1,252 @@
+"""A run with stages: what each learns from and starts from, and how one follows the other."""
+
+from pathlib import Path
+
+import pytest
+
+from services.training import handlers, reporting
+from services.training.domain import POLICY, REWARD, RunState
+from services.training.life import MAX_ATTEMPTS
+from services.training.spec import from_json, to_json
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
+from tests.unit.training.chains import write_recipes
+from tests.unit.training.fakes import House, adapter, built, dataset_ref, progress, trained, wanted
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    made = House(write_recipes(tmp_path))
+    made.adapters.adapters["a0"] = adapter("a0")
+    return made
+
+
+def finish(house: House, digest: str) -> None:
+    """The present worker reports its adapter and ends; the next one is started."""
+    run = house.only_run()
+    assert reporting.report_trained(house.context, run.run_id, run.epoch, trained(digest)) is False
+    house.launcher.exits[run.run_id, run.epoch] = 0
+    house.supervisor.tick()
+
+
+def test_a_chain_goes_from_stage_to_stage_and_ends_with_the_last(house: House) -> None:
+    asked = wanted(recipe="chain", preference_dataset_digest="p1", parent_digest="a0")
+    handlers.create_run(house.context, asked)
+    house.supervisor.tick()
+    for digest in ("a1", "r1", "a2"):
+        assert house.only_run().state is RunState.RUNNING
+        finish(house, digest)
+    run = house.only_run()
+    assert (run.state, run.adapter_digest, run.epoch) == (RunState.SUCCEEDED, "a2", 3)
+    specs = [from_json(to_json(job)) for job in house.launcher.started]
+    assert [(spec.stage, spec.stages, spec.recipe) for spec in specs] == [
+        (0, 3, "tiny"),
+        (1, 3, "reward"),
+        (2, 3, "rloo"),
+    ]
+    assert [spec.dataset_digest for spec in specs] == ["d1", "p1", "p1"]
+    assert [spec.parent and spec.parent.sha256 for spec in specs] == ["a0", "a1", "a1"]
+    assert [spec.reward and spec.reward.sha256 for spec in specs] == [None, None, "r1"]
+    assert [(topic, digest) for topic, digest in house.runs.stated] == [
+        ("adapter.trained.v1", digest) for digest in ("a1", "r1", "a2")
+    ]
+
+
+def test_a_restart_resumes_at_the_stage(house: House) -> None:
+    handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="p1"))
+    house.supervisor.tick()
+    finish(house, "a1")
+    run_id = house.only_run().run_id
+    house.launcher.exits[run_id, 2] = -9
+    house.supervisor.tick()
+    house.supervisor.tick()
+    run = house.only_run()
+    assert (run.stage, run.epoch, run.failures) == (1, 3, 1)
+    assert house.launcher.started[-1].stage.recipe == "dpo"
+
+
+def test_failures_and_steps_count_anew_in_each_stage(house: House) -> None:
+    run_id = handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
+    house.supervisor.tick()
+    reporting.report_progress(house.context, run_id, 1, progress(8))
+    finish(house, "a1")
+    for epoch in range(2, MAX_ATTEMPTS + 2):
+        house.launcher.exits[run_id, epoch] = 1
+        house.supervisor.tick()
+        house.now.forward(100)
+        house.supervisor.tick()
+    run = house.only_run()
+    assert (run.state, run.best_step, run.failures) == (RunState.FAILED, 0, MAX_ATTEMPTS)
+
+
+def test_the_next_stage_starts_once_the_last_ones_worker_has_ended(house: House) -> None:
+    run_id = handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
+    house.supervisor.tick()
+    reporting.report_trained(house.context, run_id, 1, trained("a1"))
+    house.supervisor.tick()
+    assert (house.only_run().epoch, house.only_run().reason) == (1, "NEXT_STAGE")
+    assert house.launcher.stopped == []
+    house.launcher.exits[run_id, 1] = 0
+    house.supervisor.tick()
+    assert (house.only_run().state, house.only_run().epoch) == (RunState.RUNNING, 2)
+
+
+def test_a_worker_that_stays_between_stages_is_stopped_and_waited_for_no_longer_than_it_may_live(house: House) -> None:
+    run_id = handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
+    house.supervisor.tick()
+    reporting.report_trained(house.context, run_id, 1, trained("a1"))
+    house.supervisor.tick()
+    house.now.forward(31)
+    house.supervisor.tick()
+    assert house.launcher.stopped == [(run_id, 1)]
+    house.now.forward(31)
+    house.supervisor.tick()
+    assert house.only_run().epoch == 2
+
+
+def test_trained_again_after_its_stage_changes_nothing_and_of_an_old_epoch_is_refused(house: House) -> None:
+    run_id = handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
+    house.supervisor.tick()
+    finish(house, "a1")
+    with pytest.raises(Aborted):
+        reporting.report_trained(house.context, run_id, 1, trained("a9"))
+    assert house.runs.topics() == ["adapter.trained.v1"]
+    assert house.only_run().stage == 1
+
+
+def test_cancel_works_between_stages(house: House) -> None:
+    run_id = handlers.create_run(house.context, wanted(recipe="polish")).run_id
+    house.supervisor.tick()
+    finish(house, "a1")
+    assert house.only_run().reason == "WAITS_FOR_RANKINGS"
+    assert handlers.cancel_run(house.context, run_id).state is RunState.CANCELLED
+    house.supervisor.tick()
+    assert len(house.launcher.started) == 1
+    with pytest.raises(FailedPrecondition):
+        handlers.cancel_run(house.context, run_id)
+
+
+def test_rankings_that_are_built_go_to_every_run_that_waits_for_them(house: House) -> None:
+    handlers.create_run(house.context, wanted(recipe="chain"))
+    house.supervisor.tick()
+    finish(house, "a1")
+    assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "WAITS_FOR_RANKINGS")
+    rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"))
+    for _ in range(2):
+        given = handlers.dataset_built(house.context, rankings)
+        assert given is not None
+        assert given.run_id == house.only_run().run_id
+    house.supervisor.tick()
+    run = house.only_run()
+    assert (run.state, run.preferences, run.current.recipe) == (RunState.RUNNING, "p1", "reward")
+    assert [stage.dataset and stage.dataset.sha256 for stage in house.planner.asked[-1].stages] == ["d1", "p1", "p1"]
+
+
+def test_rankings_of_another_specialist_do_not_end_the_waiting(house: House) -> None:
+    handlers.create_run(house.context, wanted(recipe="polish"))
+    rankings = built(digest="p1", kind="preference", recipe="", specialist="memos", manifest=dataset_ref("p1"))
+    assert handlers.dataset_built(house.context, rankings) is None
+    assert house.only_run().lacks_rankings
+
+
+def test_rankings_that_nobody_waits_for_make_a_run_on_the_newest_policy(house: House) -> None:
+    house.runs.adapters = {"a0": ("reports", "tiny", POLICY), "r0": ("reports", "tiny", REWARD)}
+    rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"))
+    first = handlers.dataset_built(house.context, rankings)
+    assert first is not None
+    assert (first.key.parent_digest, first.current.parent and first.current.parent.sha256) == ("a0", "a0")
+    house.supervisor.tick()
+    finish(house, "a1")
+    # The event again: the newest policy is now what the run itself made.
+    again = handlers.dataset_built(house.context, rankings)
+    assert again is not None
+    assert again.run_id == first.run_id
+
+
+def test_rankings_without_any_policy_start_from_the_base(house: House) -> None:
+    rankings = built(digest="p1", kind="preference", recipe="ruled", manifest=dataset_ref("p1"))
+    run = handlers.dataset_built(house.context, rankings)
+    assert run is not None
+    assert (run.key.parent_digest, run.current.parent) == ("", None)
+
+
+def test_rankings_without_a_recipe_make_no_run(house: House) -> None:
+    rankings = built(digest="p1", kind="preference", recipe="", manifest=dataset_ref("p1"))
+    assert handlers.dataset_built(house.context, rankings) is None
+    assert not house.runs.runs
+
+
+def test_a_learned_reward_is_the_specialists_newest_where_the_run_makes_none(house: House) -> None:
+    house.adapters.adapters["r0"] = adapter("r0", kind="reward")
+    house.runs.adapters = {"r0": ("reports", "tiny", REWARD)}
+    handlers.create_run(house.context, wanted(dataset_digest="p1", recipe="rloo"))
+    house.supervisor.tick()
+    (job,) = house.launcher.started
+    assert job.stage.reward == house.adapters.adapters["r0"].manifest
+
+
+def test_without_any_reward_adapter_the_run_is_refused_or_fails_once(house: House) -> None:
+    with pytest.raises(FailedPrecondition) as refused:
+        handlers.create_run(house.context, wanted(dataset_digest="p1", recipe="rloo"))
+    assert refused.value.reason == "NO_REWARD_ADAPTER"
+    handlers.dataset_built(house.context, built(digest="p1", kind="preference", recipe="rloo"))
+    for _ in range(2):
+        house.supervisor.tick()
+    assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "NO_REWARD_ADAPTER")
+    assert house.runs.topics() == ["run.failed.v1"]
+
+
+def test_a_kind_that_the_recipe_cannot_learn_from_fails_once_and_says_why(house: House) -> None:
+    for _ in range(2):
+        handlers.dataset_built(house.context, built(recipe="dpo"))
+    assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "WRONG_DATASET_KIND")
+    assert house.runs.topics() == ["run.failed.v1"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recipe": "dpo"},
+        {"recipe": "chain", "dataset_digest": "p1"},
+        {"recipe": "tiny", "preference_dataset_digest": "p1"},
+        {"recipe": "chain", "preference_dataset_digest": "d2"},
+        {"recipe": "dpo", "dataset_digest": "p1", "preference_dataset_digest": "p2"},
+        {"recipe": "heavy", "preference_dataset_digest": "p1"},
+        {"recipe": "full", "parent_digest": "a0"},
+        {"priority": 101},
+        {"specialist": ""},
+    ],
+)
+def test_what_could_not_work_is_refused(house: House, changes: dict[str, object]) -> None:
+    with pytest.raises(InvalidArgument):
+        handlers.create_run(house.context, wanted(**changes))
+    with pytest.raises(InvalidArgument):
+        handlers.plan_run(house.context, wanted(**changes))
+    assert not house.runs.runs
+
+
+def test_a_parent_is_a_policy_of_the_base_for_the_specialist(house: House) -> None:
+    for number, wrong in enumerate(({"kind": "reward"}, {"weights": "full"}, {"specialist": "x"}, {"base": "other"})):
+        house.adapters.adapters[f"w{number}"] = adapter(f"w{number}", **wrong)
+        with pytest.raises(FailedPrecondition) as refused:
+            handlers.create_run(house.context, wanted(parent_digest=f"w{number}"))
+        assert refused.value.reason == "WRONG_PARENT"
+    with pytest.raises(NotFound):
+        handlers.create_run(house.context, wanted(parent_digest="unknown"))
+    with pytest.raises(NotFound):
+        handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="unknown"))
+
+
+def test_the_same_six_are_the_same_run_and_ids_of_four_stay(house: House) -> None:
+    runs = [
+        handlers.create_run(house.context, wanted(**changes))
+        for changes in (
+            {"recipe": "polish"},
+            {"recipe": "polish"},
+            {"recipe": "polish", "parent_digest": "a0"},
+            {"recipe": "polish", "preference_dataset_digest": "p1"},
+            {"recipe": "polish", "priority": 7},
+        )
+    ]
+    ids = [run.run_id for run in runs]
+    assert ids[0] == ids[1] == ids[4]
+    assert len(set(ids)) == 3
