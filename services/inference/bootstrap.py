@@ -7,20 +7,22 @@ from functools import partial
 from typing import Protocol
 
 from services.inference import handlers
-from services.inference.consumers import SERVING, ServingConsumer
+from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, SpecialistConsumer
 from services.inference.domain import Engine, Turns
 from services.inference.handlers import Door, Inference
+from services.inference.keeping import Keeper, Keeping
 from services.inference.rpc import NAME, InferenceServicer
 from services.inference.serving import Admission, Shelf, Table
 from services.inference.settings import Settings
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.errors import Unavailable
 from tailor.events.consumer import TableReader
-from tailor.events.envelope import new_id
+from tailor.events.envelope import Event, new_id
 from tailor.events.erased import ERASED, forgetting
 from tailor.events.producer import KafkaProducer, Producer
 from tailor.logging import get_logger
 from tailor.rpc.auth import Authenticator
+from tailor.rpc.channel import service_channel
 from tailor.rpc.keys import authenticator
 from tailor.rpc.server import RpcServer
 from tailor.runtime import Runtime
@@ -48,7 +50,9 @@ def build(runtime: Runtime, settings: Settings) -> None:
     store = S3Store.from_settings(settings)
     producer = runtime.wait_for("broker", partial(KafkaProducer.from_settings, settings, source=NAME))
     runtime.on_stop(producer.close)
-    inference = _load(runtime, settings, store, producer)
+    keeping = Keeping()
+    _read(runtime, settings, SPECIALISTS, SpecialistConsumer(keeping).apply)
+    inference = _load(runtime, settings, store, producer, keeping)
     _read_serving(runtime, settings, inference)
     _read_erased(runtime, settings, inference, producer)
     door.open(inference)
@@ -68,7 +72,8 @@ def _open_doors(runtime: Runtime, settings: Settings, door: Door, auth: Authenti
         runtime.spawn("http", partial(serve, app, where))
 
 
-def _load(runtime: Runtime, settings: Settings, store: S3Store, producer: Producer) -> Inference:
+def _load(runtime: Runtime, settings: Settings, store: S3Store, producer: Producer, keeping: Keeping) -> Inference:
+    from services.inference.adapters.drafts import DraftArchive, DraftBucket, RemoteBarrier
     from services.inference.adapters.models import AdapterLibrary, fetch_base
     from services.inference.adapters.statements import DraftEvents, ServedEvents
 
@@ -77,6 +82,9 @@ def _load(runtime: Runtime, settings: Settings, store: S3Store, producer: Produc
     base = runtime.wait_for(f"base {settings.base}", partial(fetch_base, store, settings.base, cache))
     drafts = DraftEvents(producer, settings.base)
     runtime.spawn("drafts", drafts.run)
+    barrier = RemoteBarrier(service_channel(settings, "anonymization", settings.anonymization_address, service=NAME))
+    texts = Keeper(keeping, barrier, DraftBucket(store), drafts)
+    runtime.spawn("texts", texts.run)
     engine = make_engine(base.folder)
     runtime.on_stop(engine.close)
     runtime.spawn("engine", engine.watch)
@@ -89,6 +97,8 @@ def _load(runtime: Runtime, settings: Settings, store: S3Store, producer: Produc
         admission=Admission(settings.max_concurrent, settings.max_queued),
         turns=choose_turns(settings),
         drafts=drafts,
+        texts=texts,
+        archive=DraftArchive(service_channel(settings, "registry", settings.registry_address, service=NAME), store),
         reports=ServedEvents(producer, settings.replica),
         digest_key=settings.digest_key.get_secret_value().encode(),
         new_draft_id=partial(new_id, "drf"),
@@ -99,15 +109,19 @@ def _read_serving(runtime: Runtime, settings: Settings, inference: Inference) ->
     def persist(what: str, work: Callable[[], None]) -> None:
         runtime.wait_for(what, work)
 
-    consumer = ServingConsumer(inference, persist)
-    reader = TableReader(settings, SERVING, consumer.apply)
-    runtime.spawn("serving", reader.run)
+    _read(runtime, settings, SERVING, ServingConsumer(inference, persist).apply)
+
+
+def _read(runtime: Runtime, settings: Settings, topic: str, apply: Callable[[Event], None]) -> None:
+    """Apply all of a topic in a thread; returns once what is there is applied."""
+    reader = TableReader(settings, topic, apply)
+    runtime.spawn(topic, reader.run)
 
     def caught_up() -> None:
         if not reader.caught_up.wait(POLL_SECONDS):
-            raise Unavailable("NOT_CAUGHT_UP", f"Not all of {SERVING} is applied yet.")
+            raise Unavailable("NOT_CAUGHT_UP", f"Not all of {topic} is applied yet.")
 
-    runtime.wait_for(f"{SERVING} to be read from its beginning", caught_up)
+    runtime.wait_for(f"{topic} to be read from its beginning", caught_up)
 
 
 def _read_erased(runtime: Runtime, settings: Settings, inference: Inference, producer: Producer) -> None:

@@ -1,10 +1,11 @@
-"""What serves, from events."""
+"""What serves, and whose drafts are kept, from events."""
 
 from collections.abc import Callable
 
 from services.inference import handlers
 from services.inference.domain import AdapterName, Served
 from services.inference.handlers import Inference
+from services.inference.keeping import Keeping
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import Event, decode
 from tailor.logging import get_logger
@@ -13,6 +14,7 @@ from tailor.storage.ref import Ref
 log = get_logger(__name__)
 
 SERVING = "specialist.serving.v1"
+SPECIALISTS = "specialist.changed.v1"
 
 Persist = Callable[[str, Callable[[], None]], None]
 
@@ -36,6 +38,25 @@ class ServingConsumer:
         log.info("applying", specialist=served.specialist, generation=served.generation)
         what = f"adapter of {served.specialist}, generation {served.generation}"
         self._persist(what, lambda: handlers.apply_serving(self._inference, served))
+
+
+class SpecialistConsumer:
+    """Applies `specialist.changed.v1`."""
+
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping = keeping
+
+    def apply(self, event: Event) -> None:
+        """Begin to keep a specialist's drafts, or end it."""
+        message = decode(event, models_pb2.SpecialistChanged) if event.value is not None else None
+        if message is None or not message.keep_drafts:
+            self._keeping.end(event.key)
+            return
+        selection = message.selection
+        admitted = (selection.sources, selection.departments, selection.confidentialities)
+        # The labels that all its documents have; empty where they may differ.
+        source, department, confidentiality = (values[0] if len(values) == 1 else "" for values in admitted)
+        self._keeping.begin(message.name, (source, department, confidentiality))
 
 
 def to_served(message: models_pb2.SpecialistServing) -> Served:

@@ -3,9 +3,10 @@
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,7 @@ ROLES = ("system", "user", "assistant")
 MAX_ROWS = 64
 MAX_PROBES = 16
 DEFAULT_MAX_TOKENS = 256
+CALLER_ROLE = "ROLE_CALLER"
 
 # Finish reasons.
 STOPPED = "stop"
@@ -32,6 +34,7 @@ class Caller:
     name: str
     specialists: frozenset[str] = frozenset()
     key_id: str = ""
+    role: str = ""
 
     @property
     def evaluates(self) -> bool:
@@ -46,6 +49,11 @@ class Caller:
     def may_use(self, specialist: str) -> bool:
         """True if the caller was given this specialist."""
         return not self.specialists or specialist in self.specialists
+
+    def may_see(self, specialist: str, key_id: str) -> bool:
+        """True if the caller may see a draft of this specialist (empty for the base) that this key asked for."""
+        mine = self.role != CALLER_ROLE or key_id == self.key_id
+        return mine and (not specialist or self.may_use(specialist))
 
 
 @dataclass(frozen=True)
@@ -168,7 +176,7 @@ class RowToScore:
 
 @dataclass(frozen=True)
 class Draft:
-    """What is stated about one answer; no text."""
+    """What is stated about one answer; no text, but where its text is kept. `moment` is in seconds since 1970."""
 
     draft_id: str
     served: Served
@@ -180,6 +188,29 @@ class Draft:
     finish_reason: str
     first_token_seconds: float
     seconds: float
+    text: Ref | None = None
+    moment: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What was asked, without the specialist's own system prompt, and what was answered."""
+
+    turns: tuple[Turn, ...] = field(repr=False)
+    answer: str = field(repr=False)
+
+    @property
+    def characters(self) -> int:
+        """Characters in all."""
+        return len(self.answer) + sum(len(turn.content) for turn in self.turns)
+
+
+@dataclass(frozen=True)
+class DraftRecord:
+    """A draft as the catalogue holds it, and the base that answered."""
+
+    draft: Draft
+    base: str
 
 
 @dataclass(frozen=True)
@@ -248,6 +279,26 @@ class Drafts(Protocol):
         ...
 
 
+class Texts(Protocol):
+    """Where texts of drafts go."""
+
+    def keep(self, draft: Draft, said: Said) -> None:
+        """Keep a draft's text behind the barrier if its specialist wants that; it returns at once."""
+        ...
+
+
+class Archive(Protocol):
+    """What is known of drafts that were served."""
+
+    def draft(self, draft_id: str) -> DraftRecord:
+        """A draft; NotFound where the catalogue holds none, Unavailable while it does not answer."""
+        ...
+
+    def text(self, ref: Ref) -> Said | None:
+        """A kept text; None once it has expired."""
+        ...
+
+
 class Reports(Protocol):
     """Where replicas say what they serve."""
 
@@ -285,6 +336,11 @@ def with_system(turns: tuple[Turn, ...], system_prompt: str) -> tuple[Turn, ...]
     if not system_prompt or turns[0].role == "system":
         return turns
     return (Turn("system", system_prompt), *turns)
+
+
+def without_system(turns: tuple[Turn, ...], system_prompt: str) -> tuple[Turn, ...]:
+    """The chat without the specialist's own system prompt."""
+    return turns[1:] if system_prompt and turns[0] == Turn("system", system_prompt) else turns
 
 
 def prompt_digest(key: bytes, turns: Sequence[Turn]) -> str:

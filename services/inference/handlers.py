@@ -13,26 +13,31 @@ from services.inference.domain import (
     CANDIDATE_PREFIX,
     MAX_ROWS,
     AdapterName,
+    Archive,
     Ask,
     Caller,
     Candidate,
     Draft,
+    DraftRecord,
     Drafts,
     Engine,
     Piece,
     Probe,
     Reports,
     RowToScore,
+    Said,
     Score,
     Served,
     ServedReport,
     Stream,
+    Texts,
     TokenLogProbability,
     Turn,
     Turns,
     keyed_digest,
     prompt_digest,
     with_system,
+    without_system,
 )
 from services.inference.serving import Admission, Shelf, Table
 from tailor.errors import InvalidArgument, NotFound, TailorError, Unavailable
@@ -50,6 +55,8 @@ class Inference:
     admission: Admission
     turns: Turns
     drafts: Drafts
+    texts: Texts
+    archive: Archive
     reports: Reports
     digest_key: bytes
     new_draft_id: Callable[[], str]
@@ -146,7 +153,9 @@ class Answer:
         stream.cancel()
         self._held.close()
         if self._caller.leaves_drafts:
-            self._inference.drafts.add(self._draft())
+            draft = self._draft()
+            self._inference.drafts.add(draft)
+            self._inference.texts.keep(draft, Said(without_system(self._turns, self.served.system_prompt), self.text))
 
     def _take(self, piece: Piece) -> None:
         if piece.tokens and not self.completion_tokens:
@@ -206,6 +215,21 @@ def list_specialists(inference: Inference, caller: Caller) -> list[tuple[str, Se
     """The base, and the specialists that the caller may use, by name."""
     named = {served.specialist: served for served in inference.table.all() if caller.may_use(served.specialist)}
     return [(BASE, Served()), *sorted(named.items())]
+
+
+def get_draft(inference: Inference, caller: Caller, draft_id: str) -> tuple[DraftRecord, Said | None]:
+    """What is known of a draft, and its text where that is kept; the same NotFound for what does not exist and for what the caller may not
+    see."""
+    record = inference.archive.draft(draft_id)
+    draft = record.draft
+    if not caller.may_see(draft.served.specialist, draft.key_id):
+        raise unknown_draft()
+    return record, inference.archive.text(draft.text) if draft.text else None
+
+
+def unknown_draft() -> NotFound:
+    """The draft does not exist, or not for this caller."""
+    return NotFound("UNKNOWN_DRAFT", "There is no such draft. A new one takes a moment to be catalogued.")
 
 
 def load_candidate(inference: Inference, adapter: AdapterName) -> Candidate:
@@ -274,7 +298,7 @@ def apply_serving(inference: Inference, served: Served) -> None:
 def forget_erased(inference: Inference, erased: Erased) -> Forgotten:
     """Let go of the adapters that learned from an erased document: none is a candidate, and the retired are held no more.
 
-    Unavailable while a retired one serves still: its successor is on its way. Drafts' texts are kept nowhere.
+    Unavailable while a retired one serves still: its successor is on its way. Kept texts of drafts are anonymised, and expire.
     """
     candidates = sum(inference.table.drop_candidate(digest) for digest in erased.adapters)
     serving = {served.adapter_digest for served in inference.table.all()}

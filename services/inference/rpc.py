@@ -11,6 +11,7 @@ from services.inference.domain import (
     AdapterName,
     Ask,
     Caller,
+    Draft,
     LikelyToken,
     RowToScore,
     Sampling,
@@ -90,6 +91,29 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         ]
         return inference_pb2.ListSpecialistsResponse(specialists=specialists)
 
+    def GetDraft(
+        self, request: inference_pb2.GetDraftRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.GetDraftResponse:
+        """Tell what is known of a draft."""
+        del context
+        record, said = handlers.get_draft(self._door.inference(), caller(), request.draft_id)
+        draft = record.draft
+        response = inference_pb2.GetDraftResponse(
+            draft_id=draft.draft_id,
+            provenance=_what_answered(draft.served, record.base),
+            dataset_digest=draft.served.dataset_digest,
+            usage=inference_pb2.Usage(prompt_tokens=draft.prompt_tokens, completion_tokens=draft.completion_tokens),
+            finish_reason=draft.finish_reason,
+            first_token_seconds=draft.first_token_seconds,
+            seconds=draft.seconds,
+            text_state=_text_state(draft, here=said is not None),
+        )
+        response.create_time.FromMilliseconds(round(draft.moment * 1000))
+        if said is not None:
+            response.answer = said.answer
+            response.messages.extend(inference_pb2.Message(role=t.role, content=t.content) for t in said.turns)
+        return response
+
     def LoadCandidate(
         self, request: inference_pb2.LoadCandidateRequest, context: grpc.ServicerContext
     ) -> inference_pb2.LoadCandidateResponse:
@@ -121,7 +145,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
 def caller() -> Caller:
     """The caller of the call being served, in our own terms."""
     found = auth.current_caller()
-    return Caller(found.kind, found.name, found.specialists, found.key_id)
+    return Caller(found.kind, found.name, found.specialists, found.key_id, found.role)
 
 
 def to_ask(request: inference_pb2.GenerateRequest) -> Ask:
@@ -170,10 +194,20 @@ def _usage(answer: Answer) -> inference_pb2.Usage:
     return inference_pb2.Usage(prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
 
 
+def _text_state(draft: Draft, *, here: bool) -> inference_pb2.TextState.ValueType:
+    if draft.text is None:
+        return inference_pb2.TEXT_STATE_NOT_KEPT
+    return inference_pb2.TEXT_STATE_KEPT if here else inference_pb2.TEXT_STATE_EXPIRED
+
+
 def _provenance(inference: Inference, served: Served) -> inference_pb2.Provenance:
+    return _what_answered(served, inference.base)
+
+
+def _what_answered(served: Served, base: str) -> inference_pb2.Provenance:
     return inference_pb2.Provenance(
         specialist=served.specialist,
         generation=served.generation,
         adapter_digest=served.adapter_digest,
-        base=inference.base,
+        base=base,
     )

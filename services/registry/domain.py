@@ -107,6 +107,8 @@ class Specialist:
     house_terms: tuple[str, ...] = ()
     system_prompt: str = ""
     use_teacher: bool = False
+    preference_recipe: str = ""
+    keep_drafts: bool = False
     on_erasure: str = MARK
     filters: Filters = field(default_factory=Filters)
     revision: int = 0
@@ -298,6 +300,8 @@ def check_specialist(specialist: Specialist) -> None:
     for name in ("base", "recipe"):
         if not SLUG.match(getattr(specialist, name)):
             wrong[name] = "A slug of a-z, 0-9 and '-'."
+    if specialist.preference_recipe and not SLUG.match(specialist.preference_recipe):
+        wrong["preference_recipe"] = "Empty, or a slug of a-z, 0-9 and '-'."
     for index, threshold in enumerate(specialist.gate.thresholds):
         if threshold.metric not in METRICS:
             wrong[f"gate.thresholds[{index}].metric"] = f"One of {', '.join(METRICS)}."

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 LANGUAGE = re.compile(r"[a-z]{2}")
 LEAST_REPEATED = 2
 ALL_PERCENT = 100
-COUNTS = ("min_chars", "max_chars", "boilerplate_documents", "max_source_documents", "max_source_percent")
+COUNTS = (
+    "min_chars",
+    "max_chars",
+    "boilerplate_documents",
+    "max_source_documents",
+    "max_source_percent",
+    "max_pairs_per_judgement",
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,7 @@ class Filters:
     boilerplate_documents: int = 0
     max_source_documents: int = 0
     max_source_percent: int = 0
+    max_pairs_per_judgement: int = 0
 
 
 def violations(filters: Filters) -> dict[str, str]:

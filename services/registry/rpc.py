@@ -129,6 +129,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         draft = handlers.visible_draft(
             self._begin, request.draft_id, role=caller.role, key_id=caller.key_id, may_use=caller.may_use
         )
+        if request.draft_only:
+            return registry_pb2.TraceResponse(draft=self._queries.draft(draft.draft_id))
         found = self._queries.trace(draft.draft_id)
         if caller.kind == "service" or caller.role in SEES_DOCUMENTS:
             found.documents.extend(self._queries.documents_by_id(list(found.dataset.document_ids)))

@@ -48,6 +48,8 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> domain.Specialist:
         house_terms=tuple(message.house_terms),
         system_prompt=message.system_prompt,
         use_teacher=message.use_teacher,
+        preference_recipe=message.preference_recipe,
+        keep_drafts=message.keep_drafts,
         filters=to_filters(message.filters),
         on_erasure=domain.RETIRE if message.on_erasure == models_pb2.ON_ERASURE_RETIRE else domain.MARK,
         revision=message.revision,
@@ -64,6 +66,7 @@ def to_filters(message: models_pb2.Filters) -> Filters:
         boilerplate_documents=message.boilerplate_documents,
         max_source_documents=message.max_source_documents,
         max_source_percent=message.max_source_percent,
+        max_pairs_per_judgement=message.max_pairs_per_judgement,
     )
 
 
@@ -98,6 +101,8 @@ def from_specialist(specialist: domain.Specialist) -> models_pb2.SpecialistChang
         house_terms=specialist.house_terms,
         system_prompt=specialist.system_prompt,
         use_teacher=specialist.use_teacher,
+        preference_recipe=specialist.preference_recipe,
+        keep_drafts=specialist.keep_drafts,
         filters=models_pb2.Filters(**asdict(specialist.filters)),
         on_erasure=(
             models_pb2.ON_ERASURE_RETIRE if specialist.on_erasure == domain.RETIRE else models_pb2.ON_ERASURE_MARK

@@ -17,7 +17,7 @@ Right = Literal["r", "w", "rw"]
 ACCESS: dict[str, dict[str, Right]] = {
     "ingestion": {QUARANTINE: "rw"},
     "anonymization": {QUARANTINE: "rw", CORPUS: "rw"},
-    "synthetic": {CORPUS: "r", DATASETS: "rw"},
+    "synthetic": {CORPUS: "r", DRAFTS: "r", DATASETS: "rw"},
     "training": {DATASETS: "r", MODELS: "rw"},
     "training-worker": {DATASETS: "r", MODELS: "rw"},
     "evaluation": {DATASETS: "r", REPORTS: "rw"},

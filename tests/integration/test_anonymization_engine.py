@@ -1,6 +1,7 @@
 """The barrier with the real language model, on the sample corpus."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,18 @@ from services.anonymization.adapters.engine import Engine
 from services.anonymization.adapters.mentions import Mentions
 from services.anonymization.adapters.policy import load_policy
 from services.anonymization.adapters.surrogates import Surrogates
+from services.anonymization.handlers import anonymize_text
 from services.anonymization.spans import Span, moved
+from services.inference.adapters.drafts import DraftBucket, RemoteBarrier
+from services.inference.domain import Draft, Said, Served, Turn
+from services.inference.keeping import Keeper, Keeping
+from tailor.api.anonymization.v1 import anonymization_pb2
+from tailor.storage.memory import MemoryStore
 from tests.bench.anonymization import Tally
 from tests.bench.generated import Gold, generate
 from tests.bench.gold import read_sample, read_snippets
 from tests.unit.anonymization.fakes import MemoryVault
+from tests.unit.inference.fakes import Kept
 
 pytestmark = pytest.mark.integration
 
@@ -158,3 +166,51 @@ def test_no_value_with_a_form_survives_in_the_sample(analyzer: Analyzer) -> None
             assert [entry["type"] for entry in entries if entry["type"] in formed and entry["value"] in text] == [], (
                 name
             )
+
+
+class Direct:
+    """The barrier's own servicer, called without a network."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def unary_unary(self, method: str, *_: object, **__: object) -> Any:
+
+        def call(request: anonymization_pb2.AnonymizeRequest, timeout: float) -> anonymization_pb2.AnonymizeResponse:
+            del timeout
+            result = anonymize_text(self.engine, request.text)
+            return anonymization_pb2.AnonymizeResponse(text=result.texts[0])
+
+        return call if method.endswith("/Anonymize") else lambda *_, **__: None
+
+
+def test_of_a_draft_nothing_personal_reaches_the_bucket_and_its_surrogates_are_those_of_the_corpus(
+    analyzer: Analyzer,
+) -> None:
+    engine, store, kept, keeping = make_engine(analyzer, MemoryVault()), MemoryStore(), Kept(), Keeping()
+    keeping.begin("reports", ("", "", ""))
+    prompt = "Write to Ms Ngozi Okafor (n.okafor@vanterpool.example, +44 20 7946 0018) about IBAN GB82 WEST 1234 5698 7654 32."
+    answer = "Dear Ms Okafor,\n\nthe account of Vanterpool Logistics BV was closed.\n\nNgozi, please confirm."
+    said = Said((Turn("user", prompt), Turn("assistant", "To whom?"), Turn("user", "Ms Okafor.")), answer)
+    keeper = Keeper(keeping, RemoteBarrier(Direct(engine)), DraftBucket(store), kept)  # type: ignore[arg-type]
+    keeper.keep(Draft("drf_1", Served("reports", 1), "key_1", "p", "a", 1, 1, "stop", 0.1, 0.2), said)
+    stop = threading.Event()
+    thread = threading.Thread(target=keeper.run, args=(stop,))
+    thread.start()
+    for _ in range(500):
+        if kept.drafts or stop.wait(0.02):
+            break
+    stop.set()
+    thread.join(5)
+    ((bucket, _), data), *others = store.objects.items()
+    assert (bucket, others) == ("drafts", [])
+    text = data.decode()
+    assert not any(raw in text for raw in ("Okafor", "okafor", "Ngozi", "7946", "WEST", "Vanterpool Logistics"))
+    value = json.loads(text)
+    assert [one["role"] for one in value["messages"]] == ["user", "assistant", "user"]
+    assert value["messages"][1]["content"] == "To whom?"
+    # What the corpus has in the person's place stands here too.
+    corpus = engine.anonymize(("Ms Ngozi Okafor signed.",)).texts[0]
+    surrogate = corpus.removeprefix("Ms ").removesuffix(" signed.")
+    assert surrogate in value["messages"][0]["content"]
+    assert surrogate.split()[-1] in value["messages"][2]["content"] and surrogate.split()[-1] in value["answer"]

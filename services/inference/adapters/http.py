@@ -67,7 +67,7 @@ def create_app(door: Door, authenticator: Authenticator, max_threads: int) -> Fa
 
     def admit(who: Admitted, method: str) -> Caller:
         authenticator.admit(who, METHODS[method])
-        return Caller(who.kind, who.name, who.specialists, who.key_id)
+        return Caller(who.kind, who.name, who.specialists, who.key_id, who.role)
 
     @app.get("/v1/models")
     async def models(who: tuple[Admitted, str] = Depends(known)) -> dict[str, Any]:

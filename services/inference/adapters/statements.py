@@ -6,6 +6,7 @@ import threading
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.inference.domain import Draft, ServedReport
+from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.errors import Unavailable
 from tailor.events.envelope import derive_id, new_id
@@ -59,7 +60,8 @@ class DraftEvents:
 
     def _sent(self, message: drafts_pb2.DraftCreated) -> bool:
         try:
-            self._producer.send(DRAFTS, message.draft_id, message, derive_id("evt", DRAFTS, message.draft_id))
+            event_id = derive_id("evt", DRAFTS, message.draft_id, message.text.sha256)
+            self._producer.send(DRAFTS, message.draft_id, message, event_id)
         except Unavailable as error:
             log.warning("draft waits for the broker", reason=error.reason)
             return False
@@ -116,7 +118,7 @@ class Presence:
 
 def to_message(draft: Draft, base: str) -> drafts_pb2.DraftCreated:
     """A draft as its event."""
-    return drafts_pb2.DraftCreated(
+    message = drafts_pb2.DraftCreated(
         draft_id=draft.draft_id,
         specialist=draft.served.specialist,
         generation=draft.served.generation,
@@ -131,8 +133,12 @@ def to_message(draft: Draft, base: str) -> drafts_pb2.DraftCreated:
         first_token_seconds=draft.first_token_seconds,
         seconds=draft.seconds,
         key_id=draft.key_id,
-        create_time=_now(),
     )
+    message.create_time.FromMilliseconds(round(draft.moment * 1000))
+    if draft.text is not None:
+        text = draft.text
+        message.text.CopyFrom(common_pb2.ObjectRef(uri=text.uri, sha256=text.sha256, size_bytes=text.size_bytes))
+    return message
 
 
 def _now() -> Timestamp:

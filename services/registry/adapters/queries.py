@@ -163,11 +163,13 @@ class Queries(AuditQueries):
             found.serving_replicas = sum(one.serving for one in serving.rollout)
         return found
 
+    def draft(self, draft_id: str) -> drafts_pb2.DraftCreated:
+        """A draft as it was stated last; empty where the catalogue holds none."""
+        return drafts_pb2.DraftCreated.FromString(self.fact(FactKind.DRAFT, draft_id) or b"")
+
     def trace(self, draft_id: str) -> registry_pb2.TraceResponse:
         """A draft's way back to its dataset; the documents are added by who may see them."""
-        found = registry_pb2.TraceResponse(
-            draft=drafts_pb2.DraftCreated.FromString(self.fact(FactKind.DRAFT, draft_id) or b"")
-        )
+        found = registry_pb2.TraceResponse(draft=self.draft(draft_id))
         adapter = self.fact(FactKind.ADAPTER, found.draft.adapter_digest)
         if adapter is not None:
             entry = self.catalogue_adapter(models_pb2.AdapterTrained.FromString(adapter))

@@ -13,9 +13,11 @@ from services.inference.domain import (
     AdapterName,
     Caller,
     Draft,
+    DraftRecord,
     LikelyToken,
     Piece,
     Probe,
+    Said,
     Sampling,
     Score,
     Served,
@@ -23,7 +25,7 @@ from services.inference.domain import (
     TokenLogProbability,
     Turn,
 )
-from services.inference.handlers import Inference
+from services.inference.handlers import Inference, unknown_draft
 from services.inference.serving import Admission, Shelf, Table
 from tailor.errors import FailedPrecondition, InvalidArgument, TailorError, Unavailable
 from tailor.storage.ref import Ref
@@ -160,6 +162,26 @@ class Kept:
             self.reports.append(statement)
 
 
+class Archive:
+    """Takes every text, and knows the drafts that a test says it does."""
+
+    def __init__(self) -> None:
+        self.offered: list[tuple[Draft, Said]] = []
+        self.records: dict[str, DraftRecord] = {}
+        self.texts: dict[Ref, Said] = {}
+
+    def keep(self, draft: Draft, said: Said) -> None:
+        self.offered.append((draft, said))
+
+    def draft(self, draft_id: str) -> DraftRecord:
+        if draft_id not in self.records:
+            raise unknown_draft()
+        return self.records[draft_id]
+
+    def text(self, ref: Ref) -> Said | None:
+        return self.texts.get(ref)
+
+
 @dataclass
 class World:
     """The handlers' inference with everything around it within reach."""
@@ -168,11 +190,12 @@ class World:
     library: FakeLibrary
     kept: Kept
     inference: Inference
+    archive: Archive
 
 
 def make_world(*, slots: int = 2, max_concurrent: int = 4, max_queued: int = 2) -> World:
     """An inference over fakes."""
-    engine, library, kept = FakeEngine(), FakeLibrary(), Kept()
+    engine, library, kept, archive = FakeEngine(), FakeLibrary(), Kept(), Archive()
     numbers = iter(range(1, 10_000))
     inference = Inference(
         base="tiny",
@@ -182,11 +205,13 @@ def make_world(*, slots: int = 2, max_concurrent: int = 4, max_queued: int = 2) 
         admission=Admission(max_concurrent, max_queued),
         turns=FreeTurns(),
         drafts=kept,
+        texts=archive,
+        archive=archive,
         reports=kept,
         digest_key=b"0123456789abcdef",
         new_draft_id=lambda: f"drf_{next(numbers):032x}",
     )
-    return World(engine, library, kept, inference)
+    return World(engine, library, kept, inference, archive)
 
 
 def adapter(name: str) -> AdapterName:

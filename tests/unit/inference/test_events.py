@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable
 
 from services.inference.adapters.statements import DRAFTS, SEEN, SERVED, DraftEvents, Presence, ServedEvents
-from services.inference.consumers import SERVING, ServingConsumer
+from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, SpecialistConsumer
 from services.inference.domain import Draft, Served, ServedReport
+from services.inference.keeping import Keeping
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
@@ -116,3 +117,22 @@ def test_a_draft_waits_for_a_lost_broker_and_does_not_hold_up_the_answer() -> No
         "tiny",
         "key_1",
     )
+
+
+def changed(*, keep_drafts: bool, sources: tuple[str, ...] = ("wiki",)) -> Event:
+    selection = models_pb2.Selection(sources=sources, departments=["risk"])
+    message = models_pb2.SpecialistChanged(name="reports", keep_drafts=keep_drafts, selection=selection)
+    return Event(SPECIALISTS, "reports", message.SerializeToString())
+
+
+def test_knows_whose_drafts_are_kept_and_by_which_labels() -> None:
+    keeping = Keeping()
+    consumer = SpecialistConsumer(keeping)
+    consumer.apply(changed(keep_drafts=False))
+    assert keeping.labels("reports") is None
+    consumer.apply(changed(keep_drafts=True))
+    assert keeping.labels("reports") == ("wiki", "risk", "")
+    consumer.apply(changed(keep_drafts=True, sources=("wiki", "mail")))
+    assert keeping.labels("reports") == ("", "risk", "")
+    consumer.apply(changed(keep_drafts=False))
+    assert keeping.labels("reports") is None

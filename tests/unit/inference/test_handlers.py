@@ -8,9 +8,21 @@ from collections.abc import Callable
 import pytest
 
 from services.inference import handlers
-from services.inference.domain import Ask, Caller, Probe, RowToScore, Sampling, Turn
+from services.inference.domain import (
+    CALLER_ROLE,
+    Ask,
+    Caller,
+    Draft,
+    DraftRecord,
+    Probe,
+    RowToScore,
+    Said,
+    Sampling,
+    Turn,
+)
 from services.inference.handlers import Answer, Cancellation
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from tailor.storage.ref import Ref
 from tests.unit.inference.fakes import CONSOLE, EVALUATION, KEY, World, adapter, make_world, served
 
 USER = Turn("user", "Write the Position section.")
@@ -399,3 +411,51 @@ def test_answers_nobody_before_a_model_is_ready() -> None:
     with pytest.raises(Unavailable) as caught:
         handlers.Door().inference()
     assert caught.value.reason == "NO_MODEL_READY"
+
+
+def test_offers_what_was_said_without_the_specialists_own_system_prompt() -> None:
+    world = make_world()
+    handlers.apply_serving(world.inference, served("reports", 1, "a", "House style."))
+    finish(world, ask("reports"))
+    finish(world, ask("reports", Turn("system", "Mine."), USER))
+    finish(world, ask("reports"), EVALUATION)
+    (first, said), (_, own) = world.archive.offered
+    assert (said.turns, said.answer) == ((USER,), "word word word ")
+    assert own.turns == (Turn("system", "Mine."), USER)
+    assert first == world.kept.drafts[0]
+
+
+def record(key_id: str = KEY.key_id, specialist: str = "reports", text: Ref | None = None) -> DraftRecord:
+    return DraftRecord(Draft("drf_1", served(specialist, 1), key_id, "a", "b", 1, 2, "stop", 0.1, 0.2, text), "tiny")
+
+
+def test_a_caller_sees_its_own_drafts_alone_and_an_expert_those_of_its_specialists() -> None:
+    world = make_world()
+    caller = Caller("key", "team", frozenset(), "key_1", CALLER_ROLE)
+    expert = Caller("key", "expert", frozenset({"reports"}), "key_2", "ROLE_EXPERT")
+    for found, may in (
+        (record("key_1"), (True, True)),
+        (record("key_9"), (False, True)),
+        (record("key_1", "memos"), (True, False)),
+        (record("key_9", ""), (False, True)),
+    ):
+        world.archive.records["drf_1"] = found
+        for asker, admitted in zip((caller, expert), may, strict=True):
+            if admitted:
+                assert handlers.get_draft(world.inference, asker, "drf_1") == (found, None)
+                continue
+            with pytest.raises(NotFound) as hidden:
+                handlers.get_draft(world.inference, asker, "drf_1")
+            with pytest.raises(NotFound) as unknown:
+                handlers.get_draft(world.inference, asker, "drf_2")
+            assert hidden.value.message == unknown.value.message
+
+
+def test_a_draft_comes_with_its_text_until_that_expires() -> None:
+    world = make_world()
+    ref, said = Ref("s3://drafts/texts/a.json", "a", 1), Said((USER,), "Clean.")
+    world.archive.records["drf_1"] = record(text=ref)
+    world.archive.texts[ref] = said
+    assert handlers.get_draft(world.inference, KEY, "drf_1")[1] == said
+    world.archive.texts.clear()
+    assert handlers.get_draft(world.inference, KEY, "drf_1")[1] is None

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import grpc
 import pytest
 
 from services.inference import handlers
+from services.inference.domain import Draft, DraftRecord, Said, Turn
 from services.inference.handlers import Door
 from services.inference.rpc import InferenceServicer
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
@@ -23,6 +25,7 @@ from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
+from tailor.storage.ref import Ref
 from tests.unit.inference.fakes import World, make_world, served
 
 REQUEST = inference_pb2.GenerateRequest(model="base", prompt="Write it.", sampling=inference_pb2.Sampling(max_tokens=3))
@@ -211,3 +214,25 @@ def test_a_candidate_that_does_not_verify_is_a_failed_precondition(opened: Serve
     with pytest.raises(FailedPrecondition) as caught, wire_errors("inference"):
         opened.stub("evaluation").LoadCandidate(request, timeout=5)
     assert caught.value.reason == "WRONG_BASE"
+
+
+def test_a_draft_is_told_with_its_text_until_that_is_gone(opened: Served) -> None:
+    ref = Ref("s3://drafts/texts/a.json", "a", 1)
+    draft = Draft("drf_1", served("memos", 3, "a"), "key_1", "p", "q", 4, 3, "stop", 0.1, 0.5, ref, 1_700_000_000.5)
+    opened.world.archive.records["drf_1"] = DraftRecord(draft, "tiny")
+    opened.world.archive.texts[ref] = Said((Turn("user", "Ask."),), "Clean.")
+    request = inference_pb2.GetDraftRequest(draft_id="drf_1")
+    found = opened.stub().GetDraft(request)
+    assert (found.text_state, found.answer) == (inference_pb2.TEXT_STATE_KEPT, "Clean.")
+    assert [(one.role, one.content) for one in found.messages] == [("user", "Ask.")]
+    assert (found.provenance.generation, found.provenance.adapter_digest, found.provenance.base) == (3, "a", "tiny")
+    assert (found.usage.completion_tokens, found.create_time.ToMilliseconds()) == (3, 1_700_000_000_500)
+    opened.world.archive.texts.clear()
+    gone = opened.stub().GetDraft(request)
+    assert (gone.text_state, gone.answer, len(gone.messages)) == (inference_pb2.TEXT_STATE_EXPIRED, "", 0)
+    opened.world.archive.records["drf_1"] = DraftRecord(replace(draft, text=None), "tiny")
+    assert opened.stub().GetDraft(request).text_state == inference_pb2.TEXT_STATE_NOT_KEPT
+    opened.world.archive.records["drf_1"] = DraftRecord(replace(draft, key_id="key_2"), "tiny")
+    with pytest.raises(NotFound), wire_errors("inference"):
+        opened.stub().GetDraft(request)
+    assert opened.stub("console").GetDraft(request).draft_id == "drf_1"

@@ -22,7 +22,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class DraftCreated(_message.Message):
-    """DraftCreated: an answer was served. It holds no text."""
+    """DraftCreated: an answer was served. It holds no text. Where the text is kept, the same draft is stated once more with its reference, when it
+    has passed the barrier.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -76,7 +78,9 @@ class DraftCreated(_message.Message):
 
     @_builtins.property
     def text(self) -> _common_pb2.ObjectRef:
-        """Its anonymised texts in the drafts bucket (JSON: `messages`, `answer`); absent unless the specialist keeps them."""
+        """Its anonymised texts in the drafts bucket (JSON: `messages`, without the specialist's own system prompt, and `answer`); absent unless the
+        specialist keeps them.
+        """
 
     def __init__(
         self,

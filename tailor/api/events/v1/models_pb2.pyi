@@ -696,6 +696,7 @@ class Filters(_message.Message):
     BOILERPLATE_DOCUMENTS_FIELD_NUMBER: _builtins.int
     MAX_SOURCE_DOCUMENTS_FIELD_NUMBER: _builtins.int
     MAX_SOURCE_PERCENT_FIELD_NUMBER: _builtins.int
+    MAX_PAIRS_PER_JUDGEMENT_FIELD_NUMBER: _builtins.int
     min_chars: _builtins.int
     """Least characters of a document's text; 0 for any."""
     max_chars: _builtins.int
@@ -706,6 +707,8 @@ class Filters(_message.Message):
     """Most documents of one source, chosen by a fixed hash of their ids; 0 for any."""
     max_source_percent: _builtins.int
     """Most rows of one source to train on, in percent of all of them; 0 for any, at most 100."""
+    max_pairs_per_judgement: _builtins.int
+    """Most pairs of one judgement in a preference dataset, chosen by a fixed hash; 0 for all of them."""
     @_builtins.property
     def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Admitted languages, as two-letter codes of ISO 639-1; empty admits every one. A document whose language is not known is admitted
@@ -721,10 +724,11 @@ class Filters(_message.Message):
         boilerplate_documents: _builtins.int = ...,
         max_source_documents: _builtins.int = ...,
         max_source_percent: _builtins.int = ...,
+        max_pairs_per_judgement: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boilerplate_documents", b"boilerplate_documents", "languages", b"languages", "max_chars", b"max_chars", "max_source_documents", b"max_source_documents", "max_source_percent", b"max_source_percent", "min_chars", b"min_chars"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boilerplate_documents", b"boilerplate_documents", "languages", b"languages", "max_chars", b"max_chars", "max_pairs_per_judgement", b"max_pairs_per_judgement", "max_source_documents", b"max_source_documents", "max_source_percent", b"max_source_percent", "min_chars", b"min_chars"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

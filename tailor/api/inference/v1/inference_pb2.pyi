@@ -6,7 +6,9 @@ Inference serves every specialist of one base."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tailor.api.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +20,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _TextState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TextStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TextState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TEXT_STATE_UNSPECIFIED: _TextState.ValueType  # 0
+    """Not set."""
+    TEXT_STATE_NOT_KEPT: _TextState.ValueType  # 1
+    """They are not kept: the specialist keeps none, the answer was cancelled, or they have not passed the barrier."""
+    TEXT_STATE_KEPT: _TextState.ValueType  # 2
+    """They are kept, and here."""
+    TEXT_STATE_EXPIRED: _TextState.ValueType  # 3
+    """They were kept, and are gone."""
+
+class TextState(_TextState, metaclass=_TextStateEnumTypeWrapper):
+    """TextState says whether a draft's texts can be read."""
+
+TEXT_STATE_UNSPECIFIED: TextState.ValueType  # 0
+"""Not set."""
+TEXT_STATE_NOT_KEPT: TextState.ValueType  # 1
+"""They are not kept: the specialist keeps none, the answer was cancelled, or they have not passed the barrier."""
+TEXT_STATE_KEPT: TextState.ValueType  # 2
+"""They are kept, and here."""
+TEXT_STATE_EXPIRED: TextState.ValueType  # 3
+"""They were kept, and are gone."""
+Global___TextState: _TypeAlias = TextState  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
@@ -449,6 +479,98 @@ class ListSpecialistsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListSpecialistsResponse: _TypeAlias = ListSpecialistsResponse  # noqa: Y015
+
+@_typing.final
+class GetDraftRequest(_message.Message):
+    """GetDraftRequest names a draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_ID_FIELD_NUMBER: _builtins.int
+    draft_id: _builtins.str
+    """Id of the draft."""
+    def __init__(
+        self,
+        *,
+        draft_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDraftRequest: _TypeAlias = GetDraftRequest  # noqa: Y015
+
+@_typing.final
+class GetDraftResponse(_message.Message):
+    """GetDraftResponse is what is known of a draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_ID_FIELD_NUMBER: _builtins.int
+    PROVENANCE_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_SECONDS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    TEXT_STATE_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    draft_id: _builtins.str
+    """Id of the draft."""
+    dataset_digest: _builtins.str
+    """Dataset of the adapter; empty for the base."""
+    finish_reason: _builtins.str
+    """`stop`, `length` or `cancelled`."""
+    first_token_seconds: _builtins.float
+    """Seconds to the first token."""
+    seconds: _builtins.float
+    """Seconds in all."""
+    text_state: Global___TextState.ValueType
+    """Whether its texts are here."""
+    answer: _builtins.str
+    """The anonymised answer; empty unless it is kept."""
+    @_builtins.property
+    def provenance(self) -> Global___Provenance:
+        """What answered."""
+
+    @_builtins.property
+    def usage(self) -> Global___Usage:
+        """Tokens."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was served."""
+
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
+        """The anonymised chat that was answered, without the specialist's own system prompt; empty unless it is kept."""
+
+    def __init__(
+        self,
+        *,
+        draft_id: _builtins.str = ...,
+        provenance: Global___Provenance | None = ...,
+        dataset_digest: _builtins.str = ...,
+        usage: Global___Usage | None = ...,
+        finish_reason: _builtins.str = ...,
+        first_token_seconds: _builtins.float = ...,
+        seconds: _builtins.float = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        text_state: Global___TextState.ValueType = ...,
+        messages: _abc.Iterable[Global___Message] | None = ...,
+        answer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "provenance", b"provenance", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "draft_id", b"draft_id", "finish_reason", b"finish_reason", "first_token_seconds", b"first_token_seconds", "messages", b"messages", "provenance", b"provenance", "seconds", b"seconds", "text_state", b"text_state", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDraftResponse: _TypeAlias = GetDraftResponse  # noqa: Y015
 
 @_typing.final
 class LoadCandidateRequest(_message.Message):

@@ -50,6 +50,11 @@ class InferenceServiceStub:
                 request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.ListSpecialistsRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.ListSpecialistsResponse.FromString,
                 _registered_method=True)
+        self.GetDraft = channel.unary_unary(
+                '/tailor.api.inference.v1.InferenceService/GetDraft',
+                request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftResponse.FromString,
+                _registered_method=True)
         self.LoadCandidate = channel.unary_unary(
                 '/tailor.api.inference.v1.InferenceService/LoadCandidate',
                 request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.LoadCandidateRequest.SerializeToString,
@@ -90,6 +95,14 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDraft(self, request, context):
+        """GetDraft tells what is known of an answer that was served, and its texts where the specialist keeps them: anonymised, for 30 days. A
+        caller sees only what its own key asked for. NOT_FOUND for an unknown draft; a new one takes a moment to be catalogued.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LoadCandidate(self, request, context):
         """LoadCandidate loads an adapter for evaluation and for nobody else, after its digests are checked.
         FAILED_PRECONDITION for an adapter of another base or one that does not verify.
@@ -122,6 +135,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.ListSpecialists,
                     request_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.ListSpecialistsRequest.FromString,
                     response_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.ListSpecialistsResponse.SerializeToString,
+            ),
+            'GetDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDraft,
+                    request_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftResponse.SerializeToString,
             ),
             'LoadCandidate': grpc.unary_unary_rpc_method_handler(
                     servicer.LoadCandidate,
@@ -216,6 +234,33 @@ class InferenceService:
             '/tailor.api.inference.v1.InferenceService/ListSpecialists',
             tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.ListSpecialistsRequest.SerializeToString,
             tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.ListSpecialistsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.inference.v1.InferenceService/GetDraft',
+            tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftRequest.SerializeToString,
+            tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftResponse.FromString,
             options,
             channel_credentials,
             insecure,

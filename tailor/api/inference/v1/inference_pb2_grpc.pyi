@@ -43,6 +43,10 @@ class InferenceServiceStub:
     """StreamGenerate answers as the words come; errors as in Generate. A cancelled call stops the generation itself."""
     ListSpecialists: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListSpecialistsRequest, _inference_pb2.ListSpecialistsResponse]
     """ListSpecialists lists what this server answers for, the base included. A key sees only its own."""
+    GetDraft: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetDraftRequest, _inference_pb2.GetDraftResponse]
+    """GetDraft tells what is known of an answer that was served, and its texts where the specialist keeps them: anonymised, for 30 days. A
+    caller sees only what its own key asked for. NOT_FOUND for an unknown draft; a new one takes a moment to be catalogued.
+    """
     LoadCandidate: _grpc.UnaryUnaryMultiCallable[_inference_pb2.LoadCandidateRequest, _inference_pb2.LoadCandidateResponse]
     """LoadCandidate loads an adapter for evaluation and for nobody else, after its digests are checked.
     FAILED_PRECONDITION for an adapter of another base or one that does not verify.
@@ -65,6 +69,10 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """StreamGenerate answers as the words come; errors as in Generate. A cancelled call stops the generation itself."""
     ListSpecialists: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListSpecialistsRequest, _inference_pb2.ListSpecialistsResponse]  # type: ignore[assignment]
     """ListSpecialists lists what this server answers for, the base included. A key sees only its own."""
+    GetDraft: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetDraftRequest, _inference_pb2.GetDraftResponse]  # type: ignore[assignment]
+    """GetDraft tells what is known of an answer that was served, and its texts where the specialist keeps them: anonymised, for 30 days. A
+    caller sees only what its own key asked for. NOT_FOUND for an unknown draft; a new one takes a moment to be catalogued.
+    """
     LoadCandidate: _aio.UnaryUnaryMultiCallable[_inference_pb2.LoadCandidateRequest, _inference_pb2.LoadCandidateResponse]  # type: ignore[assignment]
     """LoadCandidate loads an adapter for evaluation and for nobody else, after its digests are checked.
     FAILED_PRECONDITION for an adapter of another base or one that does not verify.
@@ -102,6 +110,16 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.ListSpecialistsResponse, _abc.Awaitable[_inference_pb2.ListSpecialistsResponse]]:
         """ListSpecialists lists what this server answers for, the base included. A key sees only its own."""
+
+    @_abc_1.abstractmethod
+    def GetDraft(
+        self,
+        request: _inference_pb2.GetDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.GetDraftResponse, _abc.Awaitable[_inference_pb2.GetDraftResponse]]:
+        """GetDraft tells what is known of an answer that was served, and its texts where the specialist keeps them: anonymised, for 30 days. A
+        caller sees only what its own key asked for. NOT_FOUND for an unknown draft; a new one takes a moment to be catalogued.
+        """
 
     @_abc_1.abstractmethod
     def LoadCandidate(

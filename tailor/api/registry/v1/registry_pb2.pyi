@@ -841,16 +841,20 @@ class TraceRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DRAFT_ID_FIELD_NUMBER: _builtins.int
+    DRAFT_ONLY_FIELD_NUMBER: _builtins.int
     draft_id: _builtins.str
     """Id of the draft."""
+    draft_only: _builtins.bool
+    """True for the draft alone, without what stands behind it."""
     def __init__(
         self,
         *,
         draft_id: _builtins.str = ...,
+        draft_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id", "draft_only", b"draft_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

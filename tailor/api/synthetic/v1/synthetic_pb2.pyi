@@ -60,6 +60,7 @@ class BuildDatasetResponse(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     NEAR_DUPLICATES_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
     """False where the same dataset existed."""
     near_duplicates: _builtins.int
@@ -72,6 +73,10 @@ class BuildDatasetResponse(_message.Message):
     def left_out(self) -> Global___LeftOut:
         """What the specialist's filters left out."""
 
+    @_builtins.property
+    def pairs(self) -> Global___PairCounts:
+        """What pairs were made of; for preference datasets alone."""
+
     def __init__(
         self,
         *,
@@ -79,14 +84,65 @@ class BuildDatasetResponse(_message.Message):
         created: _builtins.bool = ...,
         near_duplicates: _builtins.int = ...,
         left_out: Global___LeftOut | None = ...,
+        pairs: Global___PairCounts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "left_out", b"left_out"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "left_out", b"left_out", "pairs", b"pairs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "dataset", b"dataset", "left_out", b"left_out", "near_duplicates", b"near_duplicates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "dataset", b"dataset", "left_out", b"left_out", "near_duplicates", b"near_duplicates", "pairs", b"pairs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BuildDatasetResponse: _TypeAlias = BuildDatasetResponse  # noqa: Y015
+
+@_typing.final
+class PairCounts(_message.Message):
+    """PairCounts counts what became of judgements and deliverables."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JUDGEMENTS_FIELD_NUMBER: _builtins.int
+    DELIVERABLES_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    WITHOUT_TEXT_FIELD_NUMBER: _builtins.int
+    IDENTICAL_FIELD_NUMBER: _builtins.int
+    TIED_FIELD_NUMBER: _builtins.int
+    TOO_LONG_FIELD_NUMBER: _builtins.int
+    ACROSS_SPLIT_FIELD_NUMBER: _builtins.int
+    judgements: _builtins.int
+    """Judgements of the specialist that rank two drafts or more."""
+    deliverables: _builtins.int
+    """Deliverables that name their draft."""
+    pairs: _builtins.int
+    """Pairs of drafts of one prompt, both with kept texts, and of deliverables and their drafts."""
+    without_text: _builtins.int
+    """Pairs of rankings that could not be made: of different prompts, or without kept texts."""
+    identical: _builtins.int
+    """Pairs that were left out because their texts are the same."""
+    tied: _builtins.int
+    """Pairs that as many judgements ordered one way as the other."""
+    too_long: _builtins.int
+    """Pairs that are too long."""
+    across_split: _builtins.int
+    """Pairs of a deliverable that is held out while its prompt is not, or the other way."""
+    def __init__(
+        self,
+        *,
+        judgements: _builtins.int = ...,
+        deliverables: _builtins.int = ...,
+        pairs: _builtins.int = ...,
+        without_text: _builtins.int = ...,
+        identical: _builtins.int = ...,
+        tied: _builtins.int = ...,
+        too_long: _builtins.int = ...,
+        across_split: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["across_split", b"across_split", "deliverables", b"deliverables", "identical", b"identical", "judgements", b"judgements", "pairs", b"pairs", "tied", b"tied", "too_long", b"too_long", "without_text", b"without_text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PairCounts: _TypeAlias = PairCounts  # noqa: Y015
 
 @_typing.final
 class LeftOut(_message.Message):

@@ -57,8 +57,8 @@ class SyntheticServiceServicer:
     """
 
     def BuildDataset(self, request, context):
-        """BuildDataset builds a specialist's dataset at once. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION
-        where its documents make too few rows. An unchanged corpus returns the dataset that exists, with created false.
+        """BuildDataset builds a specialist's dataset at once, of documents or of judgements. NOT_FOUND for an unknown specialist,
+        FAILED_PRECONDITION where they make too few rows. Where nothing is new it returns the dataset that exists, with created false.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,8 +34,8 @@ class SyntheticServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SyntheticServiceAsyncStub: ...
     BuildDataset: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.BuildDatasetRequest, _synthetic_pb2.BuildDatasetResponse]
-    """BuildDataset builds a specialist's dataset at once. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION
-    where its documents make too few rows. An unchanged corpus returns the dataset that exists, with created false.
+    """BuildDataset builds a specialist's dataset at once, of documents or of judgements. NOT_FOUND for an unknown specialist,
+    FAILED_PRECONDITION where they make too few rows. Where nothing is new it returns the dataset that exists, with created false.
     """
     CountNearDuplicates: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.CountNearDuplicatesRequest, _synthetic_pb2.CountNearDuplicatesResponse]
     """CountNearDuplicates compares documents that were not compared before, as many as a few seconds allow, and counts those that are
@@ -50,8 +50,8 @@ class SyntheticServiceAsyncStub(SyntheticServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     BuildDataset: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.BuildDatasetRequest, _synthetic_pb2.BuildDatasetResponse]  # type: ignore[assignment]
-    """BuildDataset builds a specialist's dataset at once. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION
-    where its documents make too few rows. An unchanged corpus returns the dataset that exists, with created false.
+    """BuildDataset builds a specialist's dataset at once, of documents or of judgements. NOT_FOUND for an unknown specialist,
+    FAILED_PRECONDITION where they make too few rows. Where nothing is new it returns the dataset that exists, with created false.
     """
     CountNearDuplicates: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.CountNearDuplicatesRequest, _synthetic_pb2.CountNearDuplicatesResponse]  # type: ignore[assignment]
     """CountNearDuplicates compares documents that were not compared before, as many as a few seconds allow, and counts those that are
@@ -69,8 +69,8 @@ class SyntheticServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _synthetic_pb2.BuildDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_synthetic_pb2.BuildDatasetResponse, _abc.Awaitable[_synthetic_pb2.BuildDatasetResponse]]:
-        """BuildDataset builds a specialist's dataset at once. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION
-        where its documents make too few rows. An unchanged corpus returns the dataset that exists, with created false.
+        """BuildDataset builds a specialist's dataset at once, of documents or of judgements. NOT_FOUND for an unknown specialist,
+        FAILED_PRECONDITION where they make too few rows. Where nothing is new it returns the dataset that exists, with created false.
         """
 
     @_abc_1.abstractmethod
