@@ -15,10 +15,12 @@ from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.adapters.teacher import OpenAiTeacher
 from services.synthetic.comparing import Comparison
 from services.synthetic.consumers import SPECIALISTS, Consumers
-from services.synthetic.domain import Repository, RowLimits
+from services.synthetic.domain import RowLimits
 from services.synthetic.erasures import Eraser
 from services.synthetic.handlers import Synthetic
+from services.synthetic.judging import PairLimits
 from services.synthetic.lessons import Lessons, TeacherLimits
+from services.synthetic.ports import Repository
 from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.settings import Settings
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
@@ -85,6 +87,12 @@ def make_app(settings: Settings, repository: Repository, erased: ErasedDocuments
             service_channel(settings, "registry", settings.registry_address, service=NAME)
         ),
         limits=limits,
+        pair_limits=PairLimits(
+            max_tokens=settings.max_pair_tokens,
+            held_out_percent=settings.held_out_percent,
+            min_train_rows=settings.min_train_rows,
+            min_held_out_rows=settings.min_held_out_rows,
+        ),
         lessons=_lessons(settings, repository),
         erased=erased,
     )

@@ -18,7 +18,11 @@ class Consumers:
 
     def topics(self) -> dict[str, Callable[[Event], None]]:
         """What the group shares."""
-        return {"document.anonymized.v1": self.document, "judgement.recorded.v1": self.judgement}
+        return {
+            "document.anonymized.v1": self.document,
+            "judgement.recorded.v1": self.judgement,
+            "draft.created.v1": self.draft,
+        }
 
     def document(self, event: Event) -> None:
         """A document passed the barrier."""
@@ -27,6 +31,12 @@ class Consumers:
     def judgement(self, event: Event) -> None:
         """An expert judged drafts."""
         handlers.on_judgement(self._app, wire.to_judgement(decode(event, drafts_pb2.JudgementRecorded)))
+
+    def draft(self, event: Event) -> None:
+        """An answer was served; those without a kept text make no rows."""
+        draft = wire.to_draft(decode(event, drafts_pb2.DraftCreated))
+        if draft is not None:
+            handlers.on_draft(self._app, draft)
 
     def specialist(self, event: Event) -> None:
         """A specialist is new or changed; every replica reads all of them."""

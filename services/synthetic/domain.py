@@ -1,13 +1,11 @@
-"""What synthetic knows: documents, specialists, rows, datasets; when a dataset is due; and what it needs from outside."""
+"""What synthetic knows: documents, specialists, rows, datasets; and when a dataset is due."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
 
 from services.synthetic.spans import Passage, Span
 from tailor.storage.ref import Ref
@@ -21,6 +19,13 @@ class Kind(StrEnum):
     DOCUMENT = "document"
     DELIVERABLE = "deliverable"
     EXAMPLE = "example"
+
+
+class DatasetKind(StrEnum):
+    """What a dataset's rows are."""
+
+    SFT = "sft"
+    PREFERENCE = "preference"
 
 
 @dataclass(frozen=True)
@@ -75,10 +80,25 @@ class Filters:
     boilerplate_documents: int = 0
     max_source_documents: int = 0
     max_source_percent: int = 0
+    max_pairs_per_judgement: int = 0
 
     def settings(self) -> dict[str, object]:
         """The fields as plain values, always in the same order."""
         return {**asdict(self), "languages": sorted(self.languages)}
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """What became of judgements and deliverables. `unmatched` are pairs of different prompts, or without kept texts."""
+
+    judgements: int = 0
+    deliverables: int = 0
+    pairs: int = 0
+    unmatched: int = 0
+    identical: int = 0
+    tied: int = 0
+    too_long: int = 0
+    across_split: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,17 +135,40 @@ class Specialist:
     system_prompt: str = ""
     use_teacher: bool = False
     filters: Filters = field(default_factory=Filters)
+    preference_recipe: str = ""
+    keep_drafts: bool = False
+
+    @property
+    def learns_preferences(self) -> bool:
+        """True where its preference datasets are built by its policy."""
+        return self.keep_drafts or bool(self.preference_recipe)
+
+    def recipe_for(self, kind: DatasetKind) -> str:
+        """The recipe for datasets of a kind."""
+        return self.recipe if kind is DatasetKind.SFT else self.preference_recipe
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """An expert's judgement, kept until preference rows are made of it."""
+    """An expert's judgement; rankings become preference rows."""
 
     judgement_id: str
     specialist: str
     ranking: tuple[str, ...]
     rubric: Mapping[str, int]
     comment: str
+
+
+@dataclass(frozen=True)
+class KeptDraft:
+    """A draft whose anonymised text is kept. `saved` says that somebody judged it or finished it, so that the text stays."""
+
+    draft_id: str
+    specialist: str
+    prompt_digest: str
+    adapter_digest: str
+    text: Ref
+    saved: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,7 +238,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A written dataset."""
+    """A written dataset. `near_duplicates` and `left_out` are of kind sft, `judgement_ids` and `pairs` of kind preference."""
 
     digest: str
     specialist: str
@@ -208,6 +251,9 @@ class Dataset:
     near_duplicates: int
     created_at: datetime | None = None
     left_out: LeftOut = LeftOut()
+    kind: DatasetKind = DatasetKind.SFT
+    judgement_ids: tuple[str, ...] = ()
+    pairs: PairCounts = PairCounts()
 
 
 @dataclass(frozen=True)
@@ -220,8 +266,8 @@ class Built:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a specialist's next dataset depends on. Positions count documents and judgements as they came; seconds are ages, by the
-    database's clock, None where there was none yet."""
+    """What a specialist's next dataset of a kind depends on. Positions count documents and judgements as they came; seconds are ages, by
+    the database's clock, None where there was none yet."""
 
     newest_position: int
     new_items: int
@@ -232,12 +278,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The documents that a specialist selects at one moment, and what was built of them last."""
+    """The documents that a specialist selects at one moment, its judgements, those of its drafts that stay, by id, and what was built
+    last of the kind that is asked for."""
 
     documents: tuple[Document, ...]
     position: int
     fingerprint: str
     dataset: Dataset | None
+    judgements: tuple[Judgement, ...] = ()
+    drafts: Mapping[str, KeptDraft] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -255,108 +304,6 @@ class Lesson:
 
     pairs: tuple[tuple[str, str], ...]
     tokens: int
-
-
-class Repository(Protocol):
-    """Synthetic's own database. Every method raises Unavailable while it does not answer."""
-
-    def keep_document(self, document: Document) -> bool:
-        """Keep a version unless the same or a newer one is known; True if it was new."""
-        ...
-
-    def keep_judgement(self, judgement: Judgement) -> bool:
-        """Keep a judgement once; True if it was new."""
-        ...
-
-    def filled_revision(self, specialist: str) -> int:
-        """The revision up to which the registry's documents were read; 0 before."""
-        ...
-
-    def set_filled(self, specialist: str, revision: int) -> None:
-        """Remember that the registry's documents were read."""
-        ...
-
-    def progress(self, specialist: Specialist) -> Progress:
-        """What the rebuild policy looks at."""
-        ...
-
-    def snapshot(self, specialist: Specialist) -> Snapshot:
-        """The selected documents by id, with nothing in flight."""
-        ...
-
-    def document(self, document_id: str) -> Document | None:
-        """One document."""
-        ...
-
-    def newest(self, specialist: Specialist, limit: int) -> list[Document]:
-        """The newest selected documents."""
-        ...
-
-    def building(self, specialist: str) -> AbstractContextManager[bool]:
-        """Hold the right to build; False at once where another replica holds it."""
-        ...
-
-    def assignments(self, document_ids: Sequence[str]) -> dict[str, Assignment]:
-        """The known assignments."""
-        ...
-
-    def assign(self, assignments: Iterable[Assignment]) -> None:
-        """Keep assignments; one that exists stays as it is."""
-        ...
-
-    def mark_tried(self, specialist: str, position: int) -> None:
-        """Remember that a build was tried with everything up to a position."""
-        ...
-
-    def finish(self, dataset: Dataset, *, position: int, fingerprint: str) -> bool:
-        """Keep a dataset as the specialist's newest and state it, in one transaction; False, and nothing stated, where it existed."""
-        ...
-
-    def answer(self, request_id: str) -> Built | None:
-        """What a command with this id was answered; InvalidArgument never, None where it is new."""
-        ...
-
-    def keep_answer(self, request_id: str, built: Built) -> None:
-        """Remember the answer to a command."""
-        ...
-
-    def lesson(self, key: str) -> Lesson | None:
-        """What a teacher made of a passage before."""
-        ...
-
-    def keep_lesson(self, key: str, lesson: Lesson, document_id: str) -> None:
-        """Remember what a teacher made, and of which document."""
-        ...
-
-
-class NearDuplicates(Protocol):
-    """Finds texts that are nearly the same."""
-
-    def groups(self, texts: Mapping[str, str]) -> list[frozenset[str]]:
-        """Every id in exactly one group; texts of a group are near-duplicates of each other, directly or through others."""
-        ...
-
-
-class Teacher(Protocol):
-    """A model that makes rows."""
-
-    @property
-    def model(self) -> str:
-        """Its name."""
-        ...
-
-    def teach(self, passage: str) -> Lesson:
-        """Questions about a passage and their answers; Unavailable while it does not answer, InvalidArgument where what it says
-        is no lesson."""
-        ...
-
-
-class SplitWriter(Protocol):
-    """Writes rows."""
-
-    def write(self, rows: Sequence[Row]) -> Split:
-        """Store rows; the same rows give the same bytes."""
-        ...
 
 
 def estimate_tokens(text: str) -> int:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.synthetic.domain import Dataset
+from services.synthetic.domain import Dataset, DatasetKind
 from services.synthetic.handlers import LOCK_ATTEMPTS, LOCK_SECONDS, Synthetic, build
 from tailor.errors import Aborted, NotFound, TailorError
 from tailor.events.erased import Erased, Forgotten
@@ -30,8 +30,8 @@ class Holdings(Protocol):
         """Everyone who has a dataset, by name."""
         ...
 
-    def newest_digest(self, specialist: str) -> str:
-        """The digest of what was built last; empty where nothing was."""
+    def newest_digests(self, specialist: str) -> dict[DatasetKind, str]:
+        """The digests of what was built last, by kind; without those of which nothing was."""
         ...
 
     def drop_dataset(self, dataset: Dataset) -> None:
@@ -64,22 +64,23 @@ class Eraser:
             with self.app.repository.building(name) as mine:
                 if mine:
                     held = [one for one in self.holdings.datasets(name) if document_id in one.document_ids]
-                    if self.holdings.newest_digest(name) in {one.digest for one in held}:
-                        self._rebuild(name)
+                    for kind, digest in self.holdings.newest_digests(name).items():
+                        if digest in {one.digest for one in held}:
+                            self._rebuild(name, kind)
                     return held
             self.app.sleep(LOCK_SECONDS)
         raise Aborted("BUILD_RUNNING", "Another replica builds this specialist's dataset; it is erased after that.")
 
-    def _rebuild(self, name: str) -> None:
+    def _rebuild(self, name: str, kind: DatasetKind) -> None:
         specialist = self.app.specialists.get(name)
         if specialist is None:
             return
         try:
-            build(self.app, specialist)
+            build(self.app, specialist, kind)
         except TailorError as error:
             if error.retryable:
                 raise
-            log.warning("no dataset supersedes the old one", specialist=name, reason=error.reason)
+            log.warning("no dataset supersedes the old one", specialist=name, kind=kind.value, reason=error.reason)
 
     def _delete_bytes(self, dropped: list[Dataset]) -> int:
         """Delete the datasets' objects, but for splits that a dataset without the document shares."""

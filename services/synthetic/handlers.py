@@ -1,40 +1,42 @@
 """What synthetic does on each event and command, and each second."""
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
+from services.synthetic import preferences
+from services.synthetic.datasets import entry, origins, read_texts, write_manifest
 from services.synthetic.domain import (
     Assignment,
     Built,
     Dataset,
+    DatasetKind,
     Document,
     Judgement,
+    KeptDraft,
     LeftOut,
-    NearDuplicates,
-    Repository,
     Row,
     RowLimits,
     Snapshot,
     Specialist,
-    SplitWriter,
     TeacherUse,
     Text,
     fingerprint,
     is_due,
 )
 from services.synthetic.filters import admits, admitted, within_documents, within_share, without_boilerplate
+from services.synthetic.judging import PairLimits
 from services.synthetic.lessons import Lessons
 from services.synthetic.places import located
+from services.synthetic.ports import NearDuplicates, Repository, SplitWriter
+from services.synthetic.preferences import Preferences, save_texts
 from services.synthetic.rows import make_rows, passages
 from services.synthetic.selection import new_assignments, representatives, split_rows, within_budget
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, TailorError
 from tailor.logging import get_logger
-from tailor.storage.buckets import DATASETS
+from tailor.storage.buckets import DRAFTS
+from tailor.storage.policies import EXPIRY_DAYS
 from tailor.storage.protocol import ObjectStore
-from tailor.storage.ref import Ref
 
 log = get_logger(__name__)
 
@@ -57,10 +59,16 @@ class Synthetic:
     near_duplicates: NearDuplicates
     list_documents: ListDocuments
     limits: RowLimits = field(default_factory=RowLimits)
+    pair_limits: PairLimits = field(default_factory=PairLimits)
     lessons: Lessons | None = None
     specialists: dict[str, Specialist] = field(default_factory=dict)
     erased: Container[str] = frozenset()
     sleep: Callable[[float], None] = time.sleep
+
+    @property
+    def preferences(self) -> Preferences:
+        """What preference datasets are made with."""
+        return Preferences(self.repository, self.store, self.writer, self.pair_limits)
 
 
 @dataclass(frozen=True)
@@ -78,11 +86,21 @@ def on_document(app: Synthetic, document: Document) -> None:
     """A document passed the barrier: keep its newest version, unless it is erased."""
     if document.document_id not in app.erased:
         app.repository.keep_document(document)
+        if document.draft_id:
+            save_texts(app.repository, app.store, [document.draft_id])
 
 
 def on_judgement(app: Synthetic, judgement: Judgement) -> None:
-    """An expert judged drafts: keep it."""
+    """An expert judged drafts: keep it, and the texts of the drafts."""
     app.repository.keep_judgement(judgement)
+    save_texts(app.repository, app.store, judgement.ranking)
+
+
+def on_draft(app: Synthetic, draft: KeptDraft) -> None:
+    """The text of a draft is kept: remember where, and keep it for longer where the draft was judged or finished already."""
+    app.repository.keep_draft(draft)
+    if app.repository.is_wanted(draft.draft_id):
+        save_texts(app.repository, app.store, [draft.draft_id])
 
 
 def on_specialist(app: Synthetic, specialist: Specialist) -> None:
@@ -106,34 +124,43 @@ def catch_up(app: Synthetic, specialist: Specialist) -> None:
 
 
 def tick(app: Synthetic) -> list[Built]:
-    """Build what is due. What cannot be built now is passed over until something new comes."""
+    """Build what is due, and forget drafts whose texts have expired. What cannot be built now is passed over until something new comes."""
     built: list[Built] = []
     for specialist in list(app.specialists.values()):
-        try:
-            fill_in(app, specialist)
-            if is_due(specialist.policy, app.repository.progress(specialist)):
-                with app.repository.building(specialist.name) as mine:
-                    # Asked again under the lock: another replica may just have built it.
-                    if mine and is_due(specialist.policy, app.repository.progress(specialist)):
-                        built.append(build(app, specialist))
-        except TailorError as error:
-            log.warning("dataset not built", specialist=specialist.name, reason=error.reason)
+        kinds = DatasetKind if specialist.learns_preferences else (DatasetKind.SFT,)
+        for kind in kinds:
+            try:
+                fill_in(app, specialist)
+                built += _build_if_due(app, specialist, kind)
+            except TailorError as error:
+                log.warning("dataset not built", specialist=specialist.name, kind=kind.value, reason=error.reason)
+    app.repository.forget_drafts(EXPIRY_DAYS[DRAFTS])
     return built
 
 
-def build_dataset(app: Synthetic, name: str, request_id: str) -> Built:
+def _build_if_due(app: Synthetic, specialist: Specialist, kind: DatasetKind) -> list[Built]:
+    if not is_due(specialist.policy, app.repository.progress(specialist, kind)):
+        return []
+    with app.repository.building(specialist.name) as mine:
+        # Asked again under the lock: another replica may just have built it.
+        if mine and is_due(specialist.policy, app.repository.progress(specialist, kind)):
+            return [build(app, specialist, kind)]
+    return []
+
+
+def build_dataset(app: Synthetic, name: str, request_id: str, kind: DatasetKind = DatasetKind.SFT) -> Built:
     """Build a specialist's dataset at once; NotFound, FailedPrecondition (TOO_FEW_ROWS), Aborted while another build goes on."""
     answered = app.repository.answer(request_id) if request_id else None
     if answered is not None:
-        if answered.dataset.specialist != name:
-            raise InvalidArgument("REQUEST_ID_REUSED", "This request id was used for another specialist.")
+        if (answered.dataset.specialist, answered.dataset.kind) != (name, kind):
+            raise InvalidArgument("REQUEST_ID_REUSED", "This request id was used for another specialist or kind.")
         return answered
     specialist = specialist_named(app, name)
     catch_up(app, specialist)
     for _ in range(LOCK_ATTEMPTS):
         with app.repository.building(name) as mine:
             if mine:
-                built = build(app, specialist)
+                built = build(app, specialist, kind)
                 if request_id:
                     app.repository.keep_answer(request_id, built)
                 return built
@@ -141,26 +168,35 @@ def build_dataset(app: Synthetic, name: str, request_id: str) -> Built:
     raise Aborted("BUILD_RUNNING", "Another replica builds this specialist's dataset; ask again.")
 
 
-def build(app: Synthetic, specialist: Specialist) -> Built:
+def build(app: Synthetic, specialist: Specialist, kind: DatasetKind) -> Built:
     """Build from everything known now; the caller holds the right to."""
-    snapshot = app.repository.snapshot(specialist)
-    mark = _mark(app, specialist, snapshot)
+    snapshot = app.repository.snapshot(specialist, kind)
+    of_documents = kind is DatasetKind.SFT
+    mark = (
+        _mark(app, specialist, snapshot) if of_documents else preferences.mark_of(app.preferences, specialist, snapshot)
+    )
     if snapshot.dataset is not None and snapshot.fingerprint == mark:
         app.repository.finish(snapshot.dataset, position=snapshot.position, fingerprint=mark)
         return Built(snapshot.dataset, created=False)
     try:
-        made = _make(app, specialist, snapshot.documents)
-        _require_enough(made, app.limits)
-        dataset = _write(app, specialist, snapshot, made)
+        if of_documents:
+            dataset, whole = _of_documents(app, specialist, snapshot)
+        else:
+            dataset, whole = preferences.make_dataset(app.preferences, specialist, snapshot), True
     except TailorError as error:
         if not error.retryable:
-            app.repository.mark_tried(specialist.name, snapshot.position)
+            app.repository.mark_tried(specialist.name, kind, snapshot.position)
         raise
     # What a teacher failed at is tried again by the next build, though no document changed.
-    created = app.repository.finish(
-        dataset, position=snapshot.position, fingerprint="" if made.use and made.use.failed else mark
+    created = app.repository.finish(dataset, position=snapshot.position, fingerprint=mark if whole else "")
+    log.info(
+        "dataset built",
+        specialist=specialist.name,
+        kind=kind.value,
+        digest=dataset.digest,
+        rows=dataset.train_rows,
+        created=created,
     )
-    log.info("dataset built", specialist=specialist.name, digest=dataset.digest, rows=len(made.train), created=created)
     return Built(dataset, created)
 
 
@@ -175,7 +211,7 @@ def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> lis
         documents = [document]
     else:
         documents = app.repository.newest(specialist, limit)
-    texts = _texts(app.store, documents)
+    texts = read_texts(app.store, documents)
     kept = [d for d in documents if d.document_id in texts and not admits(d, texts[d.document_id], specialist.filters)]
     made = (make_rows(d, texts[d.document_id], specialist, app.limits) for d in kept)
     rows = [row for rows in made for row in rows][:limit]
@@ -189,10 +225,17 @@ def specialist_named(app: Synthetic, name: str) -> Specialist:
     return app.specialists[name]
 
 
+def _of_documents(app: Synthetic, specialist: Specialist, snapshot: Snapshot) -> tuple[Dataset, bool]:
+    """The dataset, and whether a teacher did all that it was asked for."""
+    made = _make(app, specialist, snapshot.documents)
+    _require_enough(made, app.limits)
+    return _write(app, specialist, snapshot, made), not (made.use and made.use.failed)
+
+
 def _make(app: Synthetic, specialist: Specialist, documents: Sequence[Document]) -> Made:
     filters, by_id = specialist.filters, {document.document_id: document for document in documents}
     sources = {key: document.labels.source for key, document in by_id.items()}
-    texts, left_out = admitted(documents, _texts(app.store, documents), filters)
+    texts, left_out = admitted(documents, read_texts(app.store, documents), filters)
     assignments = _assign(app, texts)
     alone = representatives(texts, assignments)
     kinds = {key: by_id[key].kind for key in alone}
@@ -227,22 +270,6 @@ def _assign(app: Synthetic, texts: Mapping[str, Text]) -> dict[str, Assignment]:
     return app.repository.assignments(list(texts))
 
 
-def _texts(store: ObjectStore, documents: Sequence[Document]) -> dict[str, Text]:
-    """The texts by document id. One that is no longer there was erased or superseded, and is left out."""
-    texts = {}
-    for document in documents:
-        try:
-            value = json.loads(store.get(document.text))
-            texts[document.document_id] = Text(value["prompt"], value["text"])
-        except NotFound:
-            log.warning("text is gone", document_id=document.document_id)
-        except (ValueError, KeyError, TypeError):
-            raise FailedPrecondition(
-                "BAD_TEXT_OBJECT", "A text in the corpus is not as its contract says.", uri=document.text.uri
-            ) from None
-    return texts
-
-
 def _require_enough(made: Made, limits: RowLimits) -> None:
     train, held_out = len(made.train), len(made.held_out)
     if train < limits.min_train_rows or held_out < limits.min_held_out_rows:
@@ -263,16 +290,12 @@ def _mark(app: Synthetic, specialist: Specialist, snapshot: Snapshot) -> str:
 
 
 def _write(app: Synthetic, specialist: Specialist, snapshot: Snapshot, made: Made) -> Dataset:
-    """Store both splits, then the manifest, which holds no time. The same rows are the same dataset, though more was left out of it."""
+    """Store both splits, then the manifest. The same rows are the same dataset, though more was left out of it."""
     ids = sorted({key for row in (*made.train, *made.held_out) for key in row.document_ids})
     digests = {document.document_id: document.digest for document in snapshot.documents}
-    splits = {"train": _entry(app.writer, made.train), "held_out": _entry(app.writer, made.held_out)}
-    sources = [{"document_id": key, "digest": digests[key]} for key in ids]
-    held = _held_manifest(app.store, snapshot.dataset)
-    if snapshot.dataset is not None and (held.get("splits"), held.get("sources")) == (splits, sources):
-        digest, ref = snapshot.dataset.digest, snapshot.dataset.manifest
-    else:
-        digest, ref = _write_manifest(app, specialist, made, {"splits": splits, "sources": sources})
+    splits = {"train": entry(app.writer.write(made.train)), "held_out": entry(app.writer.write(made.held_out))}
+    same = {"splits": splits, "sources": [{"document_id": key, "digest": digests[key]} for key in ids]}
+    digest, ref = write_manifest(app.store, snapshot.dataset, same, _rest_of_manifest(app, specialist, made))
     return Dataset(
         digest=digest,
         specialist=specialist.name,
@@ -287,39 +310,12 @@ def _write(app: Synthetic, specialist: Specialist, snapshot: Snapshot, made: Mad
     )
 
 
-def _held_manifest(store: ObjectStore, dataset: Dataset | None) -> dict[str, object]:
-    """The manifest of what was built last; empty where there is none."""
-    if dataset is None:
-        return {}
-    try:
-        return dict(json.loads(store.get(dataset.manifest)))
-    except NotFound:
-        return {}
-
-
-def _write_manifest(app: Synthetic, specialist: Specialist, made: Made, parts: Mapping[str, object]) -> tuple[str, Ref]:
-    manifest = {
-        "kind": "sft",
+def _rest_of_manifest(app: Synthetic, specialist: Specialist, made: Made) -> dict[str, object]:
+    rest: dict[str, object] = {
+        "kind": DatasetKind.SFT.value,
         "specialist": specialist.name,
-        **parts,
-        "builder": {"version": BUILDER_VERSION, **asdict(app.limits), "origins": _origins(made.train)},
+        "builder": {"version": BUILDER_VERSION, **asdict(app.limits), "origins": origins(made.train)},
         "filters": specialist.filters.settings(),
         "left_out": asdict(made.left_out),
     }
-    if made.use is not None:
-        manifest["teacher"] = asdict(made.use)
-    data = json.dumps(manifest, sort_keys=True, indent=1).encode()
-    digest = hashlib.sha256(data).hexdigest()
-    return digest, app.store.put(DATASETS, f"{digest}/manifest.json", data, "application/json")
-
-
-def _entry(writer: SplitWriter, rows: Sequence[Row]) -> Mapping[str, object]:
-    split = writer.write(rows)
-    return {"key": split.ref.key, "sha256": split.ref.sha256, "size_bytes": split.ref.size_bytes, "rows": split.rows}
-
-
-def _origins(rows: Sequence[Row]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row.origin] = counts.get(row.origin, 0) + 1
-    return counts
+    return rest if made.use is None else rest | {"teacher": asdict(made.use)}

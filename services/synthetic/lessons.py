@@ -5,15 +5,14 @@ from dataclasses import dataclass, replace
 
 from services.synthetic.domain import (
     Lesson,
-    Repository,
     Row,
     RowLimits,
     Specialist,
-    Teacher,
     TeacherUse,
     estimate_tokens,
     fingerprint,
 )
+from services.synthetic.ports import Repository, Teacher
 from services.synthetic.spans import Passage
 from services.synthetic.structure import words
 from tailor.errors import TailorError

@@ -4,7 +4,7 @@ import grpc
 
 from services.synthetic import handlers, wire
 from services.synthetic.comparing import Comparison, count_near_duplicates
-from services.synthetic.domain import Selection
+from services.synthetic.domain import DatasetKind, Selection
 from services.synthetic.handlers import Synthetic
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound
@@ -30,12 +30,14 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
         _may_use(request.specialist)
         if len(request.request_id) > MAX_REQUEST_ID:
             raise InvalidArgument("BAD_REQUEST_ID", f"A request id has at most {MAX_REQUEST_ID} characters.")
-        built = handlers.build_dataset(self._app, request.specialist, request.request_id)
+        kind = wire.to_dataset_kind(request.kind)
+        built = handlers.build_dataset(self._app, request.specialist, request.request_id, kind)
         return synthetic_pb2.BuildDatasetResponse(
             dataset=wire.from_dataset(built.dataset),
             created=built.created,
             near_duplicates=built.dataset.near_duplicates,
             left_out=wire.from_left_out(built.dataset.left_out),
+            pairs=wire.from_pairs(built.dataset.pairs) if kind is DatasetKind.PREFERENCE else None,
         )
 
     def CountNearDuplicates(

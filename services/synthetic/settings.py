@@ -15,6 +15,7 @@ class Settings(ServiceSettings):
     held_out_percent: int = Field(12, ge=1, le=50, description="Share of near-duplicate clusters that is held out.")
     min_train_rows: int = Field(8, ge=1, description="Least rows to train on.")
     min_held_out_rows: int = Field(1, ge=1, description="Least rows held out.")
+    max_pair_tokens: int = Field(1024, ge=32, description="Most estimated tokens of a pair's prompt and longer answer.")
     near_duplicate_threshold: float = Field(0.8, gt=0, le=1, description="Similarity from which two texts are one.")
 
     teacher_base_url: str = Field("", description="OpenAI-style endpoint of a teacher; empty for none.")

@@ -5,12 +5,15 @@ from datetime import UTC
 
 from services.synthetic.domain import (
     Dataset,
+    DatasetKind,
     Document,
     Filters,
     Judgement,
+    KeptDraft,
     Kind,
     Labels,
     LeftOut,
+    PairCounts,
     Policy,
     Row,
     Selection,
@@ -39,6 +42,17 @@ SPAN_KINDS = {
 }
 
 
+DATASET_KINDS = {
+    DatasetKind.SFT: models_pb2.DATASET_KIND_SFT,
+    DatasetKind.PREFERENCE: models_pb2.DATASET_KIND_PREFERENCE,
+}
+
+
+def to_dataset_kind(kind: int) -> DatasetKind:
+    """The kind that is asked for; sft where none is."""
+    return DatasetKind.PREFERENCE if kind == models_pb2.DATASET_KIND_PREFERENCE else DatasetKind.SFT
+
+
 def to_document(message: documents_pb2.DocumentAnonymized) -> Document:
     """A document behind the barrier; InvalidArgument where the event lacks its id, kind or text."""
     if not message.document_id or message.kind not in KINDS or not message.text.uri:
@@ -64,6 +78,14 @@ def to_judgement(message: drafts_pb2.JudgementRecorded) -> Judgement:
     return Judgement(message.judgement_id, message.specialist, tuple(message.ranking), rubric, message.comment)
 
 
+def to_draft(message: drafts_pb2.DraftCreated) -> KeptDraft | None:
+    """A draft whose text is kept; None for one without."""
+    if not message.HasField("text"):
+        return None
+    text = Ref(message.text.uri, message.text.sha256, message.text.size_bytes)
+    return KeptDraft(message.draft_id, message.specialist, message.prompt_digest, message.adapter_digest, text)
+
+
 def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
     """A specialist; InvalidArgument without a name."""
     if not message.name:
@@ -81,6 +103,8 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         system_prompt=message.system_prompt,
         use_teacher=message.use_teacher,
         filters=to_filters(message.filters),
+        preference_recipe=message.preference_recipe,
+        keep_drafts=message.keep_drafts,
     )
 
 
@@ -93,6 +117,7 @@ def to_filters(message: models_pb2.Filters) -> Filters:
         boilerplate_documents=message.boilerplate_documents,
         max_source_documents=message.max_source_documents,
         max_source_percent=message.max_source_percent,
+        max_pairs_per_judgement=message.max_pairs_per_judgement,
     )
 
 
@@ -101,12 +126,17 @@ def from_left_out(left_out: LeftOut) -> synthetic_pb2.LeftOut:
     return synthetic_pb2.LeftOut(**asdict(left_out))
 
 
+def from_pairs(pairs: PairCounts) -> synthetic_pb2.PairCounts:
+    """What became of judgements and deliverables, for the wire."""
+    return synthetic_pb2.PairCounts(**asdict(pairs))
+
+
 def from_dataset(dataset: Dataset) -> models_pb2.DatasetBuilt:
     """A dataset for the wire."""
     message = models_pb2.DatasetBuilt(
         digest=dataset.digest,
         specialist=dataset.specialist,
-        kind=models_pb2.DATASET_KIND_SFT,
+        kind=DATASET_KINDS[dataset.kind],
         manifest=common_pb2.ObjectRef(
             uri=dataset.manifest.uri, sha256=dataset.manifest.sha256, size_bytes=dataset.manifest.size_bytes
         ),
@@ -115,13 +145,14 @@ def from_dataset(dataset: Dataset) -> models_pb2.DatasetBuilt:
         base=dataset.base,
         recipe=dataset.recipe,
         document_ids=dataset.document_ids,
+        judgement_ids=dataset.judgement_ids,
     )
     if dataset.created_at is not None:
         message.create_time.FromDatetime(dataset.created_at)
     return message
 
 
-def to_dataset(message: models_pb2.DatasetBuilt, near_duplicates: int, left_out: LeftOut) -> Dataset:
+def to_dataset(message: models_pb2.DatasetBuilt, near_duplicates: int, left_out: LeftOut, pairs: PairCounts) -> Dataset:
     """A dataset as it was stated."""
     return Dataset(
         digest=message.digest,
@@ -134,6 +165,9 @@ def to_dataset(message: models_pb2.DatasetBuilt, near_duplicates: int, left_out:
         document_ids=tuple(message.document_ids),
         near_duplicates=near_duplicates,
         left_out=left_out,
+        kind=to_dataset_kind(message.kind),
+        judgement_ids=tuple(message.judgement_ids),
+        pairs=pairs,
         created_at=message.create_time.ToDatetime(UTC) if message.HasField("create_time") else None,
     )
 

@@ -82,7 +82,7 @@ def test_synthetic_drops_a_document_with_its_sketch_its_split_and_its_lessons(da
     for table in ("documents", "clusters", "lessons", "sketches"):
         assert rows(engine, f"SELECT document_id FROM {table}") == [("doc_2",)]
     assert holdings.forget_document("doc_1") == 0
-    assert (holdings.datasets(""), holdings.specialists(), holdings.newest_digest("reports")) == ([], [], "")
+    assert (holdings.datasets(""), holdings.specialists(), holdings.newest_digests("reports")) == ([], [], {})
 
 
 def test_evaluation_drops_results_and_ends_what_is_not_finished(database: Database) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from pyarrow import parquet
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
@@ -21,8 +21,11 @@ from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.comparing import Comparison, NearDuplicateCount, count_near_duplicates
 from services.synthetic.consumers import Consumers
 from services.synthetic.domain import (
+    DatasetKind,
     Filters,
     Judgement,
+    KeptDraft,
+    Kind,
     Labels,
     LeftOut,
     Lesson,
@@ -35,7 +38,7 @@ from services.synthetic.handlers import Synthetic
 from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.spans import Span
 from tailor.api.common.v1 import common_pb2
-from tailor.api.events.v1 import documents_pb2, models_pb2
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.errors import InvalidArgument, NotFound
 from tailor.events.envelope import Event
@@ -44,6 +47,7 @@ from tailor.events.outbox import Outbox
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import connect, migrate
 from tailor.storage.memory import MemoryStore
+from tailor.storage.ref import Ref
 from tests.unit.synthetic.fakes import put_document, report
 
 pytestmark = pytest.mark.integration
@@ -188,18 +192,27 @@ def test_versions_that_arrive_at_once_leave_the_newest(engine: Engine) -> None:
 def test_progress_counts_only_what_is_selected_and_new(engine: Engine) -> None:
     world = World(engine)
     risk = replace(SPECIALIST, selection=Selection(departments=frozenset({"risk"})))
-    assert world.repository.progress(risk).seconds_since_new is None
+    assert world.repository.progress(risk, DatasetKind.SFT).seconds_since_new is None
     world.fill(count=3)
     world.repository.keep_document(put_document(world.store, 50, labels=Labels("wiki", "people", "internal")))
     assert world.repository.keep_judgement(Judgement("jdg_1", "reports", ("drf_1",), {"style": 4}, "Good."))
     assert not world.repository.keep_judgement(Judgement("jdg_1", "reports", ("drf_1",), {"style": 4}, "Good."))
-    found = world.repository.progress(risk)
-    assert (found.new_items, found.seconds_since_build) == (4, None)
-    assert [d.document_id for d in world.repository.newest(risk, 2)] == [f"doc_{n:032d}" for n in (2, 1)]
-    assert len(world.repository.snapshot(risk).documents) == 3
-    world.repository.mark_tried("reports", 5)
+    found = world.repository.progress(risk, DatasetKind.SFT)
+    assert (found.new_items, found.seconds_since_build) == (3, None)
+    assert world.repository.progress(risk, DatasetKind.PREFERENCE).new_items == 0
+    world.repository.keep_judgement(Judgement("jdg_2", "reports", ("drf_1", "drf_2"), {}, ""))
+    finished = replace(put_document(world.store, 51), kind=Kind.DELIVERABLE, draft_id="drf_1")
+    world.repository.keep_document(finished)
+    assert world.repository.progress(risk, DatasetKind.PREFERENCE).new_items == 2
+    assert [d.document_id for d in world.repository.newest(risk, 2)] == [f"doc_{n:032d}" for n in (51, 2)]
+    assert len(world.repository.snapshot(risk, DatasetKind.SFT).documents) == 4
+    world.repository.mark_tried("reports", DatasetKind.SFT, 5)
     world.repository.set_filled("reports", 7)
-    assert world.repository.progress(risk).tried_position == 5 and world.repository.filled_revision("reports") == 7
+    assert world.repository.progress(risk, DatasetKind.PREFERENCE).tried_position == 0
+    assert (
+        world.repository.progress(risk, DatasetKind.SFT).tried_position == 5
+        and world.repository.filled_revision("reports") == 7
+    )
 
 
 def test_lessons_are_remembered(engine: Engine) -> None:
@@ -315,3 +328,96 @@ def test_languages_and_what_was_left_out_are_kept(engine: Engine) -> None:
     assert (again.created, again.dataset.left_out) == (False, LeftOut(language=2))
     assert handlers.build_dataset(world.app, "reports", "third").dataset.left_out == LeftOut(language=2)
     assert len(world.stated()) == 1
+
+
+def created(number: int, side: str, *, answer: str = "", world: World) -> Event:
+    """A draft whose text is kept, as inference states it."""
+    messages = [{"role": "user", "content": f"Write about {number}."}]
+    data = json.dumps({"messages": messages, "answer": answer or f"{side} answer {number}"}).encode()
+    kept = world.store.put("drafts", f"texts/{hash(data)}.json", data)
+    message = drafts_pb2.DraftCreated(draft_id=f"drf_{number}_{side}", specialist="reports", prompt_digest=f"p{number}")
+    message.text.CopyFrom(common_pb2.ObjectRef(uri=kept.uri, sha256=kept.sha256, size_bytes=kept.size_bytes))
+    return Event("draft.created.v1", message.draft_id, message.SerializeToString())
+
+
+def judged(number: int, *ranking: str) -> Event:
+    message = drafts_pb2.JudgementRecorded(judgement_id=f"jdg_{number}", specialist="reports", ranking=ranking)
+    return Event("judgement.recorded.v1", "reports", message.SerializeToString())
+
+
+def test_rankings_become_a_preference_dataset_beside_that_of_documents(engine: Engine) -> None:
+    world = World(engine)
+    world.app.specialists["reports"] = replace(SPECIALIST, keep_drafts=True, preference_recipe="dpo")
+    consumers = Consumers(world.app)
+    for number in range(40):
+        # Told in both orders, and twice.
+        consumers.draft(created(number, "good", world=world))
+        consumers.judgement(judged(number, f"drf_{number}_good", f"drf_{number}_bad"))
+        consumers.draft(created(number, "bad", world=world))
+        consumers.draft(created(number, "bad", world=world))
+    consumers.draft(Event("draft.created.v1", "drf_x", drafts_pb2.DraftCreated(draft_id="drf_x").SerializeToString()))
+    consumers.draft(created(99, "unjudged", world=world))
+    for bucket, key in list(world.store.objects):
+        if bucket == "drafts":
+            world.store.delete(bucket, key)
+    (built,) = handlers.tick(world.app)
+    assert handlers.tick(world.app) == []
+    world.fill()
+    handlers.build_dataset(world.app, "reports", "")
+    by_kind = {one.kind: one for one in world.stated()}
+    assert set(by_kind) == {models_pb2.DATASET_KIND_SFT, models_pb2.DATASET_KIND_PREFERENCE}
+    stated = by_kind[models_pb2.DATASET_KIND_PREFERENCE]
+    assert (stated.recipe, len(stated.judgement_ids), stated.document_ids) == ("dpo", 40, [])
+    assert world.repository.answer("none") is None and built.dataset.digest == stated.digest
+    rows = read_pairs(world.store, stated.digest)
+    assert len(rows["train"]) + len(rows["held_out"]) == 40 and rows["held_out"]
+    row = rows["train"][0]
+    number = row["judgement_ids"][0].removeprefix("jdg_")
+    assert row == {
+        "row_id": row["row_id"],
+        "origin": "ranking",
+        "messages": [
+            {"role": "system", "content": SPECIALIST.system_prompt},
+            {"role": "user", "content": f"Write about {number}."},
+        ],
+        "chosen": f"good answer {number}",
+        "rejected": f"bad answer {number}",
+        "document_ids": [],
+        "judgement_ids": [f"jdg_{number}"],
+        "made_by": "human",
+    }
+    call = SyntheticServicer(world.app, world.comparison(), 0.8).BuildDataset
+    set_caller(Caller("key", "engineer", "ROLE_ENGINEER"))
+    request = synthetic_pb2.BuildDatasetRequest(specialist="reports", kind=models_pb2.DATASET_KIND_PREFERENCE)
+    answer = call(request, None)
+    assert (answer.created, answer.pairs.pairs, answer.pairs.judgements) == (False, 40, 40)
+
+
+def read_pairs(store: MemoryStore, digest: str) -> dict[str, list[dict[str, object]]]:
+    manifest = json.loads(store.read("datasets", f"{digest}/manifest.json"))
+    return {
+        name: parquet.read_table(io.BytesIO(store.read("datasets", split["key"]))).to_pylist()
+        for name, split in manifest["splits"].items()
+    }
+
+
+def test_a_saved_draft_stays_and_others_are_forgotten_in_time(engine: Engine) -> None:
+    repository = World(engine).repository
+    kept = KeptDraft("drf_1", "reports", "p", "a", Ref("s3://drafts/texts/x.json", "x", 1))
+    saved = replace(kept, draft_id="drf_2", saved=True)
+    for one in (kept, saved):
+        repository.keep_draft(one)
+    repository.keep_draft(replace(saved, saved=False, text=Ref("s3://drafts/texts/y.json", "y", 1)))
+    repository.forget_drafts(30)
+    assert repository.kept_drafts(["drf_1", "drf_2", "drf_3"]) == [kept, saved]
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE drafts SET kept_at = kept_at - interval '31 days'"))
+    repository.forget_drafts(30)
+    assert repository.kept_drafts(["drf_1", "drf_2"]) == [saved]
+
+
+def test_a_draft_is_wanted_once_it_is_judged_or_finished(engine: Engine) -> None:
+    world = World(engine)
+    world.repository.keep_judgement(Judgement("jdg_1", "reports", ("drf_1", "drf_2"), {}, ""))
+    world.repository.keep_document(replace(put_document(world.store, 1), kind=Kind.DELIVERABLE, draft_id="drf_3"))
+    assert [world.repository.is_wanted(f"drf_{n}") for n in (1, 2, 3, 4)] == [True, True, True, False]

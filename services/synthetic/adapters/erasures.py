@@ -2,10 +2,9 @@
 
 from sqlalchemy import Engine, delete, select, update
 
-from services.synthetic import wire
 from services.synthetic.adapters import tables
-from services.synthetic.domain import Dataset, LeftOut
-from tailor.api.events.v1 import models_pb2
+from services.synthetic.adapters.sql import to_held_dataset
+from services.synthetic.domain import Dataset, DatasetKind
 from tailor.sql import transaction
 
 
@@ -31,23 +30,19 @@ class SqlHoldings:
             query = query.where(table.c.specialist == specialist)
         with transaction(self._engine) as connection:
             rows = connection.execute(query).all()
-        return [
-            wire.to_dataset(
-                models_pb2.DatasetBuilt.FromString(row.payload), row.near_duplicates, LeftOut(**row.left_out)
-            )
-            for row in rows
-        ]
+        return [to_held_dataset(row) for row in rows]
 
     def specialists(self) -> list[str]:
         """Everyone who has a dataset."""
         with transaction(self._engine) as connection:
             return list(connection.scalars(select(tables.datasets.c.specialist).distinct()))
 
-    def newest_digest(self, specialist: str) -> str:
-        """The digest of what was built last."""
-        query = select(tables.builds.c.digest).where(tables.builds.c.specialist == specialist)
+    def newest_digests(self, specialist: str) -> dict[DatasetKind, str]:
+        """The digests of what was built last, by kind."""
+        builds = tables.builds.c
+        query = select(builds.kind, builds.digest).where(builds.specialist == specialist, builds.digest != "")
         with transaction(self._engine) as connection:
-            return connection.scalar(query) or ""
+            return {DatasetKind(kind): digest for kind, digest in connection.execute(query)}
 
     def drop_dataset(self, dataset: Dataset) -> None:
         """Drop a dataset and the answers that named it."""

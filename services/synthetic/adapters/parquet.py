@@ -9,15 +9,30 @@ import pyarrow
 import pyarrow.parquet
 
 from services.synthetic.domain import Row, Split
+from services.synthetic.judging import PairRow
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
 
+MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
+PAIR_SCHEMA = pyarrow.schema(
+    [
+        ("row_id", pyarrow.string()),
+        ("origin", pyarrow.string()),
+        # The chat that was answered; it ends with the user.
+        ("messages", MESSAGES),
+        ("chosen", pyarrow.string()),
+        ("rejected", pyarrow.string()),
+        ("document_ids", pyarrow.list_(pyarrow.string())),
+        ("judgement_ids", pyarrow.list_(pyarrow.string())),
+        ("made_by", pyarrow.string()),
+    ]
+)
 SCHEMA = pyarrow.schema(
     [
         ("row_id", pyarrow.string()),
         ("origin", pyarrow.string()),
         ("document_ids", pyarrow.list_(pyarrow.string())),
-        ("messages", pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))),
+        ("messages", MESSAGES),
         ("made_by", pyarrow.string()),
         # Where in the document it came from; empty for the whole of it.
         (
@@ -46,14 +61,24 @@ class ParquetWriter:
 
     def write(self, rows: Sequence[Row]) -> Split:
         """Store rows in the order given."""
-        data = to_parquet(rows)
+        return self._store_file(to_parquet(rows), len(rows))
+
+    def write_pairs(self, rows: Sequence[PairRow]) -> Split:
+        """Store preference rows in the order given."""
+        return self._store_file(_bytes([_pair_record(row) for row in rows], PAIR_SCHEMA), len(rows))
+
+    def _store_file(self, data: bytes, rows: int) -> Split:
         key = f"files/{hashlib.sha256(data).hexdigest()}.parquet"
-        return Split(self._store.put(DATASETS, key, data, "application/vnd.apache.parquet"), len(rows))
+        return Split(self._store.put(DATASETS, key, data, "application/vnd.apache.parquet"), rows)
 
 
 def to_parquet(rows: Sequence[Row]) -> bytes:
     """The file's bytes."""
-    table = pyarrow.Table.from_pylist([_record(row) for row in rows], schema=SCHEMA)
+    return _bytes([_record(row) for row in rows], SCHEMA)
+
+
+def _bytes(records: list[dict[str, object]], schema: pyarrow.Schema) -> bytes:
+    table = pyarrow.Table.from_pylist(records, schema=schema)
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(
         table, buffer, version="2.6", compression="zstd", compression_level=3, use_dictionary=False, row_group_size=4096
@@ -71,4 +96,17 @@ def _record(row: Row) -> dict[str, object]:
         "messages": [{"role": role, "content": content} for role, content in turns],
         "made_by": row.made_by,
         "spans": [asdict(span) for span in row.spans],
+    }
+
+
+def _pair_record(row: PairRow) -> dict[str, object]:
+    return {
+        "row_id": row.row_id,
+        "origin": row.origin,
+        "messages": [{"role": role, "content": content} for role, content in row.messages],
+        "chosen": row.chosen,
+        "rejected": row.rejected,
+        "document_ids": list(row.document_ids),
+        "judgement_ids": list(row.judgement_ids),
+        "made_by": row.made_by,
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
     Engine,
     Select,
@@ -23,16 +24,19 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic import wire
 from services.synthetic.adapters import tables
+from services.synthetic.adapters.drafts import SqlDrafts, to_draft
 from services.synthetic.domain import (
     Assignment,
     Built,
     Dataset,
+    DatasetKind,
     Document,
     Judgement,
     Kind,
     Labels,
     LeftOut,
     Lesson,
+    PairCounts,
     Progress,
     Selection,
     Snapshot,
@@ -50,7 +54,7 @@ TOPIC = "dataset.built.v1"
 ITEMS_LOCK = 7_461_102
 
 
-class SqlRepository:
+class SqlRepository(SqlDrafts):
     """Satisfies `domain.Repository`. Thread-safe."""
 
     def __init__(self, engine: Engine, outbox: Outbox) -> None:
@@ -90,28 +94,24 @@ class SqlRepository:
     def filled_revision(self, specialist: str) -> int:
         """The revision up to which the registry's documents were read."""
         with transaction(self._engine) as connection:
-            query = select(tables.builds.c.filled_revision).where(tables.builds.c.specialist == specialist)
+            query = select(tables.builds.c.filled_revision).where(_build(specialist, DatasetKind.SFT))
             return connection.scalar(query) or 0
 
     def set_filled(self, specialist: str, revision: int) -> None:
         """Remember that the registry's documents were read."""
         with transaction(self._engine) as connection:
-            _set_build(connection, specialist, filled_revision=revision)
+            _set_build(connection, specialist, DatasetKind.SFT, filled_revision=revision)
 
-    def progress(self, specialist: Specialist) -> Progress:
+    def progress(self, specialist: Specialist, kind: DatasetKind) -> Progress:
         """What the rebuild policy looks at."""
-        documents, judgements, builds = tables.documents, tables.judgements, tables.builds
-        items = union_all(
-            select(documents.c.position, documents.c.changed_at).where(selected(specialist.selection)),
-            select(judgements.c.position, judgements.c.changed_at).where(judgements.c.specialist == specialist.name),
-        ).subquery()
+        builds, items = tables.builds, _items(specialist, kind).subquery()
         with transaction(self._engine) as connection:
             build = connection.execute(
                 select(
                     builds.c.built_position,
                     builds.c.tried_position,
                     func.extract("epoch", func.clock_timestamp() - builds.c.built_at).label("age"),
-                ).where(builds.c.specialist == specialist.name)
+                ).where(_build(specialist.name, kind))
             ).one_or_none()
             built_position = build.built_position if build else 0
             found = connection.execute(
@@ -129,27 +129,29 @@ class SqlRepository:
             tried_position=build.tried_position if build else 0,
         )
 
-    def snapshot(self, specialist: Specialist) -> Snapshot:
-        """The selected documents by id, with nothing in flight."""
-        table = tables.documents
+    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> Snapshot:
+        """Documents and judgements by id, with nothing in flight."""
+        table, judged, drafts = tables.documents, tables.judgements, tables.drafts
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock")
             newest = select(
                 func.greatest(
                     select(func.coalesce(func.max(table.c.position), 0)).scalar_subquery(),
-                    select(func.coalesce(func.max(tables.judgements.c.position), 0)).scalar_subquery(),
+                    select(func.coalesce(func.max(judged.c.position), 0)).scalar_subquery(),
                 )
             )
             position = int(connection.scalar(newest) or 0)
             query = select(table).where(selected(specialist.selection)).order_by(table.c.document_id)
             documents = tuple(to_document(row) for row in connection.execute(query))
+            query = select(judged).where(judged.c.specialist == specialist.name).order_by(judged.c.judgement_id)
+            judgements = tuple(to_judgement(row) for row in connection.execute(query))
+            query = select(drafts).where(drafts.c.specialist == specialist.name, drafts.c.saved)
+            kept = {row.draft_id: to_draft(row) for row in connection.execute(query)}
             build = connection.execute(
-                select(tables.builds.c.fingerprint, tables.builds.c.digest).where(
-                    tables.builds.c.specialist == specialist.name
-                )
+                select(tables.builds.c.fingerprint, tables.builds.c.digest).where(_build(specialist.name, kind))
             ).one_or_none()
             dataset = _dataset(connection, specialist.name, build.digest) if build and build.digest else None
-        return Snapshot(documents, position, build.fingerprint if build else "", dataset)
+        return Snapshot(documents, position, build.fingerprint if build else "", dataset, judgements, kept)
 
     def document(self, document_id: str) -> Document | None:
         """One document."""
@@ -192,13 +194,13 @@ class SqlRepository:
             with transaction(self._engine) as connection:
                 connection.execute(insert(tables.clusters).on_conflict_do_nothing(), rows)
 
-    def mark_tried(self, specialist: str, position: int) -> None:
+    def mark_tried(self, specialist: str, kind: DatasetKind, position: int) -> None:
         """Remember that a build was tried with everything up to a position."""
         with transaction(self._engine) as connection:
-            _set_build(connection, specialist, tried_position=position)
+            _set_build(connection, specialist, kind, tried_position=position)
 
     def finish(self, dataset: Dataset, *, position: int, fingerprint: str) -> bool:
-        """Keep a dataset as the specialist's newest and state it, in one transaction."""
+        """Keep a dataset as the specialist's newest of its kind and state it, in one transaction."""
         message = wire.from_dataset(dataset)
         if dataset.created_at is None:
             message.create_time.GetCurrentTime()
@@ -207,6 +209,7 @@ class SqlRepository:
             "digest": dataset.digest,
             "near_duplicates": dataset.near_duplicates,
             "left_out": asdict(dataset.left_out),
+            "pairs": asdict(dataset.pairs),
             "payload": message.SerializeToString(deterministic=True),
         }
         statement = insert(tables.datasets).values(row).on_conflict_do_nothing().returning(tables.datasets.c.digest)
@@ -221,6 +224,7 @@ class SqlRepository:
             _set_build(
                 connection,
                 dataset.specialist,
+                dataset.kind,
                 built_position=position,
                 tried_position=position,
                 fingerprint=fingerprint,
@@ -267,6 +271,23 @@ def _lock_items(connection: Connection, function: str) -> None:
     connection.execute(select(getattr(func, function)(ITEMS_LOCK)))
 
 
+def _build(specialist: str, kind: DatasetKind) -> ColumnElement[bool]:
+    """The condition of what was built last of a kind."""
+    return and_(tables.builds.c.specialist == specialist, tables.builds.c.kind == kind.value)
+
+
+def _items(specialist: Specialist, kind: DatasetKind) -> Select[Any] | CompoundSelect[Any]:
+    """Positions and times of what a dataset of a kind is made of."""
+    documents, judgements = tables.documents.c, tables.judgements.c
+    chosen = select(documents.position, documents.changed_at).where(selected(specialist.selection))
+    if kind is DatasetKind.SFT:
+        return chosen
+    ranked = select(judgements.position, judgements.changed_at).where(
+        judgements.specialist == specialist.name, func.jsonb_array_length(judgements.ranking) > 1
+    )
+    return union_all(ranked, chosen.where(documents.kind == Kind.DELIVERABLE.value, documents.draft_id != ""))
+
+
 def selected(selection: Selection) -> ColumnElement[bool]:
     """The condition that a document is selected."""
     columns = tables.documents.c
@@ -281,23 +302,34 @@ def selected(selection: Selection) -> ColumnElement[bool]:
 def _left_out(dataset: Dataset) -> Update:
     table = tables.datasets
     same = (table.c.specialist == dataset.specialist, table.c.digest == dataset.digest)
-    return update(table).where(*same).values(near_duplicates=dataset.near_duplicates, left_out=asdict(dataset.left_out))
+    return (
+        update(table)
+        .where(*same)
+        .values(near_duplicates=dataset.near_duplicates, left_out=asdict(dataset.left_out), pairs=asdict(dataset.pairs))
+    )
 
 
-def _set_build(connection: Connection, specialist: str, **values: Any) -> None:
-    statement = insert(tables.builds).values(specialist=specialist, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["specialist"], set_=values))
+def _set_build(connection: Connection, specialist: str, kind: DatasetKind, **values: Any) -> None:
+    statement = insert(tables.builds).values(specialist=specialist, kind=kind.value, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["specialist", "kind"], set_=values))
 
 
 def _dataset(connection: Connection, specialist: str, digest: str) -> Dataset | None:
     table = tables.datasets
     query: Select[Any] = select(table).where(table.c.specialist == specialist, table.c.digest == digest)
     row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
-    return wire.to_dataset(
-        models_pb2.DatasetBuilt.FromString(row.payload), row.near_duplicates, LeftOut(**row.left_out)
-    )
+    return None if row is None else to_held_dataset(row)
+
+
+def to_held_dataset(row: Any) -> Dataset:
+    """A dataset from its row."""
+    message = models_pb2.DatasetBuilt.FromString(row.payload)
+    return wire.to_dataset(message, row.near_duplicates, LeftOut(**row.left_out), PairCounts(**row.pairs))
+
+
+def to_judgement(row: Any) -> Judgement:
+    """A judgement from its row."""
+    return Judgement(row.judgement_id, row.specialist, tuple(row.ranking), row.rubric, row.comment)
 
 
 def _seconds(value: Any) -> float | None:

@@ -6,6 +6,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -37,7 +38,7 @@ documents = Table(
     Column("text_uri", String(512), nullable=False),
     Column("text_sha256", String(64), nullable=False),
     Column("text_size_bytes", BigInteger, nullable=False),
-    Column("draft_id", String(64), nullable=False),
+    Column("draft_id", String(64), nullable=False, index=True),
     Column("language", String(16), nullable=False),
     Column("spans", JSONB, nullable=False),
     Column("position", BigInteger, nullable=False, index=True),
@@ -54,6 +55,22 @@ judgements = Table(
     Column("comment", Text, nullable=False),
     Column("position", BigInteger, nullable=False),
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Index("ix_judgements_ranking", "ranking", postgresql_using="gin"),
+)
+
+# Drafts whose texts are kept; those that are saved were judged or finished.
+drafts = Table(
+    "drafts",
+    metadata,
+    Column("draft_id", String(64), primary_key=True),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("prompt_digest", String(64), nullable=False),
+    Column("adapter_digest", String(64), nullable=False),
+    Column("text_uri", String(512), nullable=False),
+    Column("text_sha256", String(64), nullable=False),
+    Column("text_size_bytes", BigInteger, nullable=False),
+    Column("saved", Boolean, nullable=False),
+    Column("kept_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp(), index=True),
 )
 
 clusters = Table(
@@ -71,6 +88,7 @@ datasets = Table(
     Column("digest", String(64), primary_key=True),
     Column("near_duplicates", Integer, nullable=False),
     Column("left_out", JSONB, nullable=False),
+    Column("pairs", JSONB, nullable=False),
     Column("payload", LargeBinary, nullable=False),
 )
 
@@ -78,6 +96,7 @@ builds = Table(
     "builds",
     metadata,
     Column("specialist", String(63), primary_key=True),
+    Column("kind", String(16), primary_key=True),
     Column("filled_revision", BigInteger, nullable=False, server_default="0"),
     Column("built_position", BigInteger, nullable=False, server_default="0"),
     Column("tried_position", BigInteger, nullable=False, server_default="0"),

@@ -8,8 +8,10 @@ from services.synthetic.domain import (
     Assignment,
     Built,
     Dataset,
+    DatasetKind,
     Document,
     Judgement,
+    KeptDraft,
     Kind,
     Labels,
     Lesson,
@@ -21,18 +23,21 @@ from services.synthetic.domain import (
     Split,
 )
 from services.synthetic.handlers import Synthetic
+from services.synthetic.judging import PairRow
 from tailor.storage.memory import MemoryStore
 
 SPECIALIST = Specialist("reports", 1, "smollm2-135m-instruct", "lora")
 
 
 class MemoryRepository:
-    """Satisfies `domain.Repository`; `seconds` is the clock."""
+    """Satisfies `ports.Repository`; `seconds` is the clock."""
 
     def __init__(self) -> None:
         self.documents: dict[str, tuple[int, float, Document]] = {}
         self.judgements: dict[str, tuple[int, float, Judgement]] = {}
-        self.builds: dict[str, dict[str, object]] = {}
+        self.builds: dict[tuple[str, DatasetKind], dict[str, object]] = {}
+        self.drafts: dict[str, KeptDraft] = {}
+        self.forgotten_after: list[int] = []
         self.datasets: dict[tuple[str, str], Dataset] = {}
         self.stated: list[str] = []
         self.clusters: dict[str, Assignment] = {}
@@ -57,18 +62,38 @@ class MemoryRepository:
             self.judgements.setdefault(judgement.judgement_id, (self.position, self.seconds, judgement))[2] is judgement
         )
 
+    def keep_draft(self, draft: KeptDraft) -> None:
+        known = self.drafts.get(draft.draft_id)
+        if known is None or not known.saved:
+            self.drafts[draft.draft_id] = draft
+
+    def kept_drafts(self, draft_ids: Sequence[str]) -> list[KeptDraft]:
+        return [self.drafts[key] for key in draft_ids if key in self.drafts]
+
+    def is_wanted(self, draft_id: str) -> bool:
+        judged = any(draft_id in one.ranking for _, _, one in self.judgements.values())
+        return judged or any(one.draft_id == draft_id for _, _, one in self.documents.values())
+
+    def forget_drafts(self, days: int) -> None:
+        self.forgotten_after.append(days)
+
     def filled_revision(self, specialist: str) -> int:
         return self.filled.get(specialist, 0)
 
     def set_filled(self, specialist: str, revision: int) -> None:
         self.filled[specialist] = revision
 
-    def _items(self, specialist: Specialist) -> list[tuple[int, float]]:
-        chosen = [(p, s) for p, s, d in self.documents.values() if specialist.selection.admits(d.labels)]
-        return chosen + [(p, s) for p, s, j in self.judgements.values() if j.specialist == specialist.name]
+    def _items(self, specialist: Specialist, kind: DatasetKind) -> list[tuple[int, float]]:
+        chosen = [(p, s, d) for p, s, d in self.documents.values() if specialist.selection.admits(d.labels)]
+        if kind is DatasetKind.SFT:
+            return [(p, s) for p, s, _ in chosen]
+        mine = [
+            (p, s) for p, s, j in self.judgements.values() if j.specialist == specialist.name and len(j.ranking) > 1
+        ]
+        return mine + [(p, s) for p, s, d in chosen if d.draft_id]
 
-    def progress(self, specialist: Specialist) -> Progress:
-        items, build = self._items(specialist), self.builds.get(specialist.name, {})
+    def progress(self, specialist: Specialist, kind: DatasetKind) -> Progress:
+        items, build = self._items(specialist, kind), self.builds.get((specialist.name, kind), {})
         built_at = build.get("built_at")
         return Progress(
             newest_position=max((position for position, _ in items), default=0),
@@ -78,12 +103,15 @@ class MemoryRepository:
             tried_position=build.get("tried_position", 0),
         )
 
-    def snapshot(self, specialist: Specialist) -> Snapshot:
+    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> Snapshot:
         chosen = [d for _, _, d in self.documents.values() if specialist.selection.admits(d.labels)]
-        build = self.builds.get(specialist.name, {})
+        build = self.builds.get((specialist.name, kind), {})
         dataset = self.datasets.get((specialist.name, str(build.get("digest"))))
         ordered = tuple(sorted(chosen, key=lambda d: d.document_id))
-        return Snapshot(ordered, self.position, str(build.get("fingerprint", "")), dataset)
+        mine = [one for _, _, one in self.judgements.values() if one.specialist == specialist.name]
+        judged = tuple(sorted(mine, key=lambda one: one.judgement_id))
+        drafts = {k: d for k, d in self.drafts.items() if d.saved and d.specialist == specialist.name}
+        return Snapshot(ordered, self.position, str(build.get("fingerprint", "")), dataset, judged, drafts)
 
     def document(self, document_id: str) -> Document | None:
         return self.documents[document_id][2] if document_id in self.documents else None
@@ -109,8 +137,8 @@ class MemoryRepository:
         for one in assignments:
             self.clusters.setdefault(one.document_id, one)
 
-    def mark_tried(self, specialist: str, position: int) -> None:
-        self.builds.setdefault(specialist, {})["tried_position"] = position
+    def mark_tried(self, specialist: str, kind: DatasetKind, position: int) -> None:
+        self.builds.setdefault((specialist, kind), {})["tried_position"] = position
 
     def finish(self, dataset: Dataset, *, position: int, fingerprint: str) -> bool:
         key = (dataset.specialist, dataset.digest)
@@ -118,7 +146,7 @@ class MemoryRepository:
         if created:
             self.datasets[key] = dataset
             self.stated.append(dataset.digest)
-        self.builds[dataset.specialist] = {
+        self.builds[dataset.specialist, dataset.kind] = {
             "built_position": position,
             "tried_position": position,
             "fingerprint": fingerprint,
@@ -141,20 +169,26 @@ class MemoryRepository:
 
 
 class JsonWriter:
-    """Satisfies `domain.SplitWriter`."""
+    """Satisfies `ports.SplitWriter`."""
 
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
         self.written: list[list[Row]] = []
+        self.pairs: list[list[PairRow]] = []
 
     def write(self, rows: Sequence[Row]) -> Split:
         self.written.append(list(rows))
         data = json.dumps([row.row_id for row in rows]).encode()
         return Split(self.store.put("datasets", f"files/{len(data)}-{hash(data)}", data), len(rows))
 
+    def write_pairs(self, rows: Sequence[PairRow]) -> Split:
+        self.pairs.append(list(rows))
+        data = json.dumps([row.row_id for row in rows]).encode()
+        return Split(self.store.put("datasets", f"files/{len(data)}-{hash(data)}", data), len(rows))
+
 
 class ByFirstWord:
-    """Satisfies `domain.NearDuplicates`: texts whose third word is the same are near-duplicates."""
+    """Satisfies `ports.NearDuplicates`: texts whose third word is the same are near-duplicates."""
 
     def groups(self, texts: Mapping[str, str]) -> list[frozenset[str]]:
         found: dict[str, set[str]] = {}

@@ -1,6 +1,6 @@
 """Documents that are forgotten, and the datasets that are superseded."""
 
-from services.synthetic.domain import Dataset
+from services.synthetic.domain import Dataset, DatasetKind
 from services.synthetic.erasures import Eraser
 from services.synthetic.handlers import Synthetic, build_dataset, on_document
 from tailor.events.erased import Erased, Forgotten
@@ -23,12 +23,12 @@ class MemoryHoldings:
     def specialists(self) -> list[str]:
         return sorted({name for name, _ in self.repository.datasets})
 
-    def newest_digest(self, specialist: str) -> str:
-        return str(self.repository.builds.get(specialist, {}).get("digest", ""))
+    def newest_digests(self, specialist: str) -> dict[DatasetKind, str]:
+        return {k: str(b["digest"]) for (name, k), b in self.repository.builds.items() if name == specialist}
 
     def drop_dataset(self, dataset: Dataset) -> None:
         self.repository.datasets.pop((dataset.specialist, dataset.digest), None)
-        build = self.repository.builds[dataset.specialist]
+        build = self.repository.builds[dataset.specialist, dataset.kind]
         if build["digest"] == dataset.digest:
             build |= {"digest": "", "fingerprint": ""}
 

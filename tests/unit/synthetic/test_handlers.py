@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from services.synthetic import handlers
-from services.synthetic.domain import Judgement, Labels, Lesson, Policy, RowLimits, Selection
+from services.synthetic.domain import DatasetKind, Judgement, Labels, Lesson, Policy, RowLimits, Selection
 from services.synthetic.lessons import Lessons, TeacherLimits
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from tests.unit.synthetic.fakes import SPECIALIST, MemoryRepository, make_app, put_document
@@ -78,7 +78,7 @@ def test_too_few_rows_are_refused_and_not_tried_every_second() -> None:
     with pytest.raises(FailedPrecondition, match="TOO_FEW_ROWS"):
         handlers.build_dataset(app, "reports", "")
     assert handlers.tick(app) == []
-    assert app.repository.builds["reports"]["tried_position"] == 2
+    assert app.repository.builds["reports", DatasetKind.SFT]["tried_position"] == 2
     assert app.repository.stated == []
 
 
@@ -136,11 +136,11 @@ def test_only_selected_documents_are_used() -> None:
         handlers.preview_rows(app, "reports", other.document_id, 20)
 
 
-def test_a_judgement_is_kept_and_counts_as_new() -> None:
+def test_a_judgement_is_kept_and_makes_no_dataset_of_documents_due() -> None:
     app = filled(specialists={"reports": replace(SPECIALIST, policy=Policy(1))})
     handlers.tick(app)
     handlers.on_judgement(app, Judgement("jdg_1", "reports", ("drf_1", "drf_2"), {"style": 5}, ""))
-    assert [built.created for built in handlers.tick(app)] == [False]
+    assert "jdg_1" in app.repository.judgements and handlers.tick(app) == []
 
 
 def test_previews_keep_nothing() -> None:

@@ -103,7 +103,7 @@ class PairCounts(_message.Message):
     JUDGEMENTS_FIELD_NUMBER: _builtins.int
     DELIVERABLES_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
-    WITHOUT_TEXT_FIELD_NUMBER: _builtins.int
+    UNMATCHED_FIELD_NUMBER: _builtins.int
     IDENTICAL_FIELD_NUMBER: _builtins.int
     TIED_FIELD_NUMBER: _builtins.int
     TOO_LONG_FIELD_NUMBER: _builtins.int
@@ -114,7 +114,7 @@ class PairCounts(_message.Message):
     """Deliverables that name their draft."""
     pairs: _builtins.int
     """Pairs of drafts of one prompt, both with kept texts, and of deliverables and their drafts."""
-    without_text: _builtins.int
+    unmatched: _builtins.int
     """Pairs of rankings that could not be made: of different prompts, or without kept texts."""
     identical: _builtins.int
     """Pairs that were left out because their texts are the same."""
@@ -130,7 +130,7 @@ class PairCounts(_message.Message):
         judgements: _builtins.int = ...,
         deliverables: _builtins.int = ...,
         pairs: _builtins.int = ...,
-        without_text: _builtins.int = ...,
+        unmatched: _builtins.int = ...,
         identical: _builtins.int = ...,
         tied: _builtins.int = ...,
         too_long: _builtins.int = ...,
@@ -138,7 +138,7 @@ class PairCounts(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["across_split", b"across_split", "deliverables", b"deliverables", "identical", b"identical", "judgements", b"judgements", "pairs", b"pairs", "tied", b"tied", "too_long", b"too_long", "without_text", b"without_text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["across_split", b"across_split", "deliverables", b"deliverables", "identical", b"identical", "judgements", b"judgements", "pairs", b"pairs", "tied", b"tied", "too_long", b"too_long", "unmatched", b"unmatched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,64 @@
+"""Kept drafts in PostgreSQL."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Engine, delete, func, literal, select, union_all
+from sqlalchemy.dialects.postgresql import insert
+
+from services.synthetic.adapters import tables
+from services.synthetic.domain import KeptDraft
+from tailor.sql import transaction
+from tailor.storage.ref import Ref
+
+
+class SqlDrafts:
+    """The part of `ports.Repository` that is about drafts."""
+
+    _engine: Engine
+
+    def keep_draft(self, draft: KeptDraft) -> None:
+        """Keep a draft; one that is saved stays as it is."""
+        table = tables.drafts
+        row = {
+            "draft_id": draft.draft_id,
+            "specialist": draft.specialist,
+            "prompt_digest": draft.prompt_digest,
+            "adapter_digest": draft.adapter_digest,
+            "text_uri": draft.text.uri,
+            "text_sha256": draft.text.sha256,
+            "text_size_bytes": draft.text.size_bytes,
+            "saved": draft.saved,
+        }
+        statement = insert(table).values(row)
+        changed = {name: statement.excluded[name] for name in row if name != "draft_id"}
+        statement = statement.on_conflict_do_update(index_elements=["draft_id"], set_=changed, where=~table.c.saved)
+        with transaction(self._engine) as connection:
+            connection.execute(statement)
+
+    def kept_drafts(self, draft_ids: Sequence[str]) -> list[KeptDraft]:
+        """Those of the drafts that are kept."""
+        table = tables.drafts
+        with transaction(self._engine) as connection:
+            return [to_draft(row) for row in connection.execute(select(table).where(table.c.draft_id.in_(draft_ids)))]
+
+    def is_wanted(self, draft_id: str) -> bool:
+        """True if a judgement ranks the draft, or a deliverable was made out of it."""
+        judged = select(literal(1)).where(tables.judgements.c.ranking.contains([draft_id]))
+        finished = select(literal(1)).where(tables.documents.c.draft_id == draft_id)
+        with transaction(self._engine) as connection:
+            return connection.scalar(union_all(judged, finished).limit(1)) is not None
+
+    def forget_drafts(self, days: int) -> None:
+        """Drop the drafts that nobody judged or finished for so many days."""
+        table = tables.drafts
+        old = table.c.kept_at < func.clock_timestamp() - timedelta(days=days)
+        with transaction(self._engine) as connection:
+            connection.execute(delete(table).where(old, ~table.c.saved))
+
+
+def to_draft(row: Any) -> KeptDraft:
+    """A draft from its row."""
+    text = Ref(row.text_uri, row.text_sha256, row.text_size_bytes)
+    return KeptDraft(row.draft_id, row.specialist, row.prompt_digest, row.adapter_digest, text, row.saved)

@@ -1,0 +1,124 @@
+"""Preference datasets, from drafts and judgements to rows."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from services.synthetic import handlers
+from services.synthetic.domain import DatasetKind, Document, Judgement, KeptDraft, Kind, Policy, Specialist
+from services.synthetic.erasures import Eraser
+from services.synthetic.handlers import Synthetic
+from services.synthetic.judging import PairLimits
+from tailor.errors import FailedPrecondition, InvalidArgument
+from tailor.events.erased import Erased
+from tailor.storage.ref import Ref
+from tests.unit.synthetic.fakes import SPECIALIST, MemoryRepository, make_app, put_document
+from tests.unit.synthetic.test_erasures import MemoryHoldings
+
+LEARNS = replace(SPECIALIST, keep_drafts=True, preference_recipe="dpo", policy=Policy(1))
+PREFERENCE = DatasetKind.PREFERENCE
+
+
+def draft(app: Synthetic, draft_id: str, prompt: int, answer: str) -> KeptDraft:
+    messages = [{"role": "user", "content": f"Write about {prompt}."}]
+    data = json.dumps({"messages": messages, "answer": answer}).encode()
+    return KeptDraft(
+        draft_id, "reports", f"prompt{prompt}", "a", app.store.put("drafts", f"texts/{draft_id}.json", data)
+    )
+
+
+def world(specialist: Specialist = LEARNS, prompts: int = 40) -> tuple[Synthetic, MemoryRepository]:
+    """An app whose experts have ranked two drafts of every prompt."""
+    app = make_app(specialists={"reports": specialist}, pair_limits=PairLimits())
+    for number in range(prompts):
+        for side, answer in (("good", "Short."), ("bad", "Long and vague.")):
+            handlers.on_draft(app, draft(app, f"drf_{number}_{side}", number, f"{answer} {number}"))
+        handlers.on_judgement(app, judged(number))
+    assert isinstance(app.repository, MemoryRepository)
+    return app, app.repository
+
+
+def judged(number: int) -> Judgement:
+    return Judgement(f"jdg_{number}", "reports", (f"drf_{number}_good", f"drf_{number}_bad"), {}, "")
+
+
+def finished(app: Synthetic, number: int) -> Document:
+    made = put_document(app.store, number, text=f"Finished text {number}.")
+    return replace(made, kind=Kind.DELIVERABLE, draft_id=f"drf_{number}_good")
+
+
+def test_rankings_make_a_preference_dataset_by_the_policy_and_none_of_documents() -> None:
+    app, repository = world()
+    (built,) = handlers.tick(app)
+    dataset = built.dataset
+    assert (dataset.kind, dataset.recipe, dataset.pairs.pairs) == (PREFERENCE, "dpo", 40)
+    assert dataset.train_rows + dataset.held_out_rows == 40 and dataset.held_out_rows > 0
+    assert dataset.judgement_ids == tuple(sorted(f"jdg_{n}" for n in range(40))) and dataset.document_ids == ()
+    manifest = json.loads(app.store.read("datasets", f"{dataset.digest}/manifest.json"))
+    assert (manifest["kind"], manifest["judgements"]) == ("preference", list(dataset.judgement_ids))
+    assert handlers.tick(app) == [] and repository.stated == [dataset.digest]
+
+
+@pytest.mark.parametrize(
+    "specialist", [replace(LEARNS, keep_drafts=False, preference_recipe=""), replace(LEARNS, policy=Policy())]
+)
+def test_without_opt_in_or_policy_it_is_built_on_command_alone(specialist: Specialist) -> None:
+    app, _ = world(specialist)
+    assert handlers.tick(app) == []
+    built = handlers.build_dataset(app, "reports", "one", PREFERENCE)
+    assert built.created and handlers.build_dataset(app, "reports", "one", PREFERENCE) == built
+    with pytest.raises(InvalidArgument, match="REQUEST_ID_REUSED"):
+        handlers.build_dataset(app, "reports", "one")
+    assert not handlers.build_dataset(app, "reports", "two", PREFERENCE).created
+
+
+def test_texts_of_judged_drafts_outlive_the_bucket_of_drafts_and_others_are_forgotten() -> None:
+    app, repository = world()
+    handlers.on_draft(app, draft(app, "drf_unjudged", 1, "Nobody looked."))
+    for bucket, key in list(app.store.objects):  # type: ignore[attr-defined]
+        if bucket == "drafts":
+            app.store.delete(bucket, key)
+    (built,) = handlers.tick(app)
+    assert built.dataset.pairs.pairs == 40
+    assert repository.forgotten_after == [30]
+    assert [key for key, one in repository.drafts.items() if not one.saved] == ["drf_unjudged"]
+
+
+def test_the_order_in_which_draft_and_judgement_come_does_not_matter() -> None:
+    app, repository = world(prompts=0)
+    handlers.on_judgement(app, judged(0))
+    handlers.on_draft(app, draft(app, "drf_0_good", 0, "Good."))
+    handlers.on_draft(app, draft(app, "drf_0_good", 0, "Told again."))
+    assert repository.drafts["drf_0_good"].saved and repository.drafts["drf_0_good"].text.bucket == "datasets"
+
+
+def test_a_text_that_has_expired_is_no_obstacle() -> None:
+    app, repository = world(prompts=0)
+    gone = KeptDraft("drf_0_good", "reports", "prompt0", "a", Ref("s3://drafts/texts/gone.json", "x", 1))
+    handlers.on_draft(app, gone)
+    handlers.on_judgement(app, judged(0))
+    assert not repository.drafts["drf_0_good"].saved
+
+
+def test_too_few_pairs_are_refused_with_what_there_is() -> None:
+    app, repository = world(prompts=3)
+    with pytest.raises(FailedPrecondition, match="TOO_FEW_ROWS") as refused:
+        handlers.build_dataset(app, "reports", "", PREFERENCE)
+    assert refused.value.metadata["judgements"] == "3" and "3 rankings" in refused.value.message
+    assert handlers.tick(app) == [] and repository.stated == []
+
+
+def test_an_erased_deliverable_leaves_its_pairs_in_no_dataset() -> None:
+    app, repository = world()
+    sources = [finished(app, number) for number in range(40)]
+    for document in sources:
+        handlers.on_document(app, document)
+    old = handlers.build_dataset(app, "reports", "", PREFERENCE).dataset
+    assert old.document_ids
+    erased = old.document_ids[0]
+    forgotten = Eraser(app, MemoryHoldings(repository)).forget(Erased(erased, "ers_1"))
+    (new,) = [one for one in repository.datasets.values() if one.kind is PREFERENCE]
+    assert new.digest != old.digest and erased not in new.document_ids and set(new.document_ids) < set(old.document_ids)
+    assert forgotten.datasets == (old.digest,) and forgotten.counts["datasets"] == 1
+    assert not app.store.exists("datasets", f"{old.digest}/manifest.json")
