@@ -1,8 +1,10 @@
 """`tailor datasets` and `tailor build`."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
+from google.protobuf.message import Message
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
@@ -47,22 +49,41 @@ def datasets(
     session.output.emit({"datasets": [to_dict(item) for item in found]}, shows(table("", columns, rows)))
 
 
-def build(context: typer.Context, specialist: Annotated[str, typer.Argument(help="The specialist's name.")]) -> None:
-    """Build a specialist's dataset at once; training starts by itself. An unchanged corpus builds nothing."""
+class Kind(StrEnum):
+    """What a dataset's rows are."""
+
+    SFT = "sft"
+    PREFERENCE = "preference"
+
+
+def build(
+    context: typer.Context,
+    specialist: Annotated[str, typer.Argument(help="The specialist's name.")],
+    kind: Annotated[Kind, typer.Option(help="Of documents, or of what experts ranked.")] = Kind.SFT,
+) -> None:
+    """Build a specialist's dataset at once; training starts by itself. Where nothing is new, nothing is built."""
     session = session_of(context)
-    answer = build_dataset(session.connections.synthetic, specialist, new_id("req"))
+    answer = build_dataset(session.connections.synthetic, specialist, new_id("req"), kind)
     dataset = answer.dataset
     made = "built" if answer.created else "exists: nothing is new"
     text = f"Dataset {short(dataset.digest)} {made}. {dataset.train_rows} rows, {dataset.held_out_rows} held out."
-    left_out = {name.replace("_", " "): count for name, count in to_dict(answer.left_out).items() if count}
+    left_out = _counts(answer.left_out)
     if left_out:
         text += f" Left out by filters: {', '.join(f'{name} {count}' for name, count in left_out.items())}."
+    if kind is Kind.PREFERENCE:
+        text += f" Of {', '.join(f'{count} {name}' for name, count in _counts(answer.pairs).items())}."
     session.output.emit(to_dict(answer), shows(text))
 
 
 def build_dataset(
-    synthetic: synthetic_pb2_grpc.SyntheticServiceStub, specialist: str, request_id: str
+    synthetic: synthetic_pb2_grpc.SyntheticServiceStub, specialist: str, request_id: str, kind: Kind = Kind.SFT
 ) -> synthetic_pb2.BuildDatasetResponse:
     """Build it, or get the one that exists; the same request id again gives the same answer."""
-    request = synthetic_pb2.BuildDatasetRequest(specialist=specialist, request_id=request_id)
+    wanted = models_pb2.DatasetKind.Value(f"DATASET_KIND_{kind.name}")
+    request = synthetic_pb2.BuildDatasetRequest(specialist=specialist, request_id=request_id, kind=wanted)
     return unary("synthetic", synthetic.BuildDataset, request, BUILD_SECONDS)
+
+
+def _counts(message: Message) -> dict[str, int]:
+    """The counts that are not 0, by name."""
+    return {name.replace("_", " "): count for name, count in to_dict(message).items() if count}

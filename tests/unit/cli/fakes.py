@@ -317,6 +317,10 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
         )
 
     def BuildDataset(self, request: Any, context: Any) -> Any:
+        if request.kind == models_pb2.DATASET_KIND_PREFERENCE:
+            pairs = synthetic_pb2.PairCounts(judgements=12, pairs=30, tied=2)
+            dataset = models_pb2.DatasetBuilt(digest=DATASET, kind=request.kind, train_rows=26, held_out_rows=2)
+            return synthetic_pb2.BuildDatasetResponse(dataset=dataset, created=True, pairs=pairs)
         dataset = models_pb2.DatasetBuilt(
             digest=DATASET, specialist=request.specialist, train_rows=200, held_out_rows=20, base="tiny", recipe="lora"
         )

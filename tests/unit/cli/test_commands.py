@@ -86,6 +86,12 @@ def test_build_says_that_nothing_is_new(tailor: Tailor, services: Services) -> N
     assert "nothing is new" in tailor("build", "engagement-reports").out
 
 
+def test_builds_of_what_experts_ranked_and_says_what_became_of_it(tailor: Tailor) -> None:
+    said = " ".join(tailor("build", "engagement-reports", "--kind", "preference").out.split())
+
+    assert "26 rows, 2 held out. Of 12 judgements, 30 pairs, 2 tied." in said
+
+
 def test_lists_and_shows_and_cancels_runs(tailor: Tailor) -> None:
     assert "step 2/4, loss 2.500, 200 tokens/s" in tailor("runs", "list").out
     assert tailor("runs", "show", "run_1", "--json").document["state"] == "RUN_STATE_RUNNING"
