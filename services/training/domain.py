@@ -230,13 +230,15 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter in the models bucket, as its manifest describes it. `weights` is `adapter`, or `full` where all weights were trained."""
+    """An adapter in the models bucket, as its manifest describes it. `weights` is `adapter`, or `full` where all weights were trained;
+    `shape` is the part `[adapter]` of its recipe."""
 
     manifest: Ref
     kind: str
     weights: str
     specialist: str
     base: str
+    shape: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

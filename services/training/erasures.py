@@ -2,12 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from services.training.domain import Launcher, Run, RunState
+from services.training.domain import Launcher, Run, RunState, Stage
 from services.training.handlers import MAX_PAGE
 from services.training.life import cancel
 from services.training.ports import Runs
@@ -34,9 +34,11 @@ class Eraser:
 
     def forget(self, erased: Erased) -> Forgotten:
         """End the runs, then delete. Unavailable until their workers have ended; again, it changes nothing."""
-        runs = [run for run in every_run(self.runs) if _rests_on(run, erased)]
+        known = list(every_run(self.runs))
+        adapters = _tainted(reversed(known), erased)
+        runs = [run for run in known if _rests_on(run, erased.datasets, adapters)]
         with self.runs.unit() as unit:
-            unit.drop_adapters(erased.adapters)
+            unit.drop_adapters(adapters)
         ended = [self._end(run) for run in runs]
         if any(self._works(run) for run in ended):
             raise Unavailable("WORKER_ENDING", "The worker of a run on an erased document has not ended yet.")
@@ -93,13 +95,26 @@ class Eraser:
         return {str(file["key"]) for file in json.loads(self.store.read(MODELS, manifest))["files"]}
 
 
-def _rests_on(run: Run, erased: Erased) -> bool:
+def _tainted(runs: Iterable[Run], erased: Erased) -> set[str]:
+    """Digests of the adapters that learned from the datasets, or came from one that did. The runs are the oldest first."""
+    found = set(erased.adapters)
+    for run in runs:
+        for stage in run.stages:
+            learned = stage.dataset is not None and stage.dataset.sha256 in erased.datasets
+            if stage.made is not None and (learned or not found.isdisjoint(_origins(stage))):
+                found.add(stage.made.digest)
+    return found
+
+
+def _rests_on(run: Run, datasets: Iterable[str], adapters: set[str]) -> bool:
     """True where a stage learns from such a dataset, or starts from or is scored with such an adapter."""
-    adapters = {
-        ref.sha256 for stage in run.stages for ref in (run.parent, stage.parent, stage.reward) if ref is not None
-    }
-    datasets = {run.key.dataset_digest, run.key.preference_dataset_digest, *run.datasets}
-    return not datasets.isdisjoint(erased.datasets) or not adapters.isdisjoint(erased.adapters)
+    asked = {run.key.dataset_digest, run.key.preference_dataset_digest, *run.datasets}
+    origins = {run.key.parent_digest, *(digest for stage in run.stages for digest in _origins(stage))}
+    return not asked.isdisjoint(datasets) or not origins.isdisjoint(adapters)
+
+
+def _origins(stage: Stage) -> set[str]:
+    return {ref.sha256 for ref in (stage.parent, stage.reward) if ref is not None}
 
 
 def every_run(runs: Runs) -> Iterator[Run]:

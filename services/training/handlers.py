@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from services.training.domain import POLICY, PREFERENCE, REWARD, Base, Bases, Dataset, Failure, Run
+from services.training.domain import POLICY, PREFERENCE, REWARD, Adapter, Base, Bases, Dataset, Failure, Run
 from services.training.life import cancel, fail, given_rankings, newest, planned
 from services.training.making import Found, Wanted, check_parent, make_run, unusable_run
 from services.training.plans import Plan, Planner, PlanRequest, Rates, priced
@@ -134,12 +134,12 @@ def _asked_for(context: Context, wanted: Wanted) -> tuple[Run, Base]:
     return make_run(wanted, found, context.recipes, context.now()), base
 
 
-def _parent(context: Context, wanted: Wanted) -> Ref | None:
+def _parent(context: Context, wanted: Wanted) -> Adapter | None:
     if not wanted.parent_digest:
         return None
     parent = context.adapters.find(wanted.parent_digest)
     check_parent(wanted, parent)
-    return parent.manifest
+    return parent
 
 
 def make_plan(context: Context, run: Run, base: Base) -> Plan:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from services.training.domain import PREFERENCE, SFT, Adapter, Dataset, Run, RunKey, RunState, Stage
 from services.training.recipe import FROM_PREFERENCES, NamedRecipe, digest_of, load_stages
+from services.training.shapes import check_shape
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.ref import Ref
 
@@ -34,13 +35,14 @@ class Found:
 
     dataset: Dataset
     preferences: Dataset | None = None
-    parent: Ref | None = None
+    parent: Adapter | None = None
 
 
 def make_run(wanted: Wanted, found: Found, recipes: Path, now: datetime) -> Run:
-    """The run. InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE, WRONG_DATASET_KIND, WRONG_PARENT) where it could not work."""
+    """The run. InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE, WRONG_DATASET_KIND) where it could not work."""
     named = load_stages(wanted.recipe, recipes)
-    _check_chain(wanted, named, found.parent)
+    parent = found.parent.manifest if found.parent else None
+    _check_chain(named, found.parent)
     kinds = [PREFERENCE if one.recipe.method in FROM_PREFERENCES else SFT for one in named]
     _check_kinds(wanted.recipe, kinds, found)
     refs = {PREFERENCE: found.preferences.manifest if found.preferences else None}
@@ -52,13 +54,13 @@ def make_run(wanted: Wanted, found: Found, recipes: Path, now: datetime) -> Run:
             recipe_json=one.recipe.to_json(),
             learns_from=kind,
             dataset=refs[kind],
-            parent=found.parent if number == 0 else None,
+            parent=parent if number == 0 else None,
             all_weights=one.recipe.adapter.kind == "none",
             wants_reward=any(rule.kind == "model" for rule in one.recipe.rewards),
         )
         for number, (one, kind) in enumerate(zip(named, kinds, strict=True))
     )
-    return _run(wanted, digest_of(named), stages, found.parent, now)
+    return _run(wanted, digest_of(named), stages, parent, now)
 
 
 def unusable_run(wanted: Wanted, dataset: Dataset, now: datetime) -> Run:
@@ -104,7 +106,8 @@ def check_parent(wanted: Wanted, parent: Adapter) -> None:
         raise FailedPrecondition("WRONG_PARENT", f"The parent {wrong}.", parent_digest=wanted.parent_digest)
 
 
-def _check_chain(wanted: Wanted, named: tuple[NamedRecipe, ...], parent: Ref | None) -> None:
+def _check_chain(named: tuple[NamedRecipe, ...], parent: Adapter | None) -> None:
+    """Each stage goes on from the last policy before it, and has its shape."""
     full = [one.name for one in named if one.recipe.adapter.kind == "none"]
     if full and (parent is not None or len(named) > 1):
         raise InvalidArgument(
@@ -113,6 +116,12 @@ def _check_chain(wanted: Wanted, named: tuple[NamedRecipe, ...], parent: Ref | N
             "makes as a base (`tailor models add NAME adapter:DIGEST`), and train on that.",
             field_violations={"adapter.kind": "trains all weights within a chain"},
         )
+    shape = parent.shape if parent is not None else None
+    for one in named:
+        if shape is not None:
+            check_shape(one.recipe, shape)
+        if one.recipe.method != "reward":
+            shape = one.recipe.adapter.model_dump(mode="json")
 
 
 def _check_kinds(recipe: str, kinds: list[str], found: Found) -> None:

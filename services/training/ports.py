@@ -45,7 +45,7 @@ class Unit(Protocol):
         ...
 
     def drop_adapters(self, digests: Iterable[str]) -> None:
-        """Build upon these adapters no more, nor upon what came from them."""
+        """Build upon these adapters no more."""
         ...
 
     def learning_from(self, specialist: str, dataset_digest: str) -> list[Run]:

@@ -275,9 +275,9 @@ def test_a_chain_goes_through_the_database_and_over_the_wire(house: House, tmp_p
     assert stated[0].metrics["held_out_loss"] == 1.5
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a2"
     with house.runs.unit() as unit:
-        unit.drop_adapters(["a1"])
-    assert house.runs.newest_adapter("reports", "tiny", "policy") == ""
-    assert house.runs.newest_adapter("reports", "tiny", "reward") == ""
+        unit.drop_adapters(["a2"])
+    assert house.runs.newest_adapter("reports", "tiny", "policy") == "a1"
+    assert house.runs.newest_adapter("reports", "tiny", "reward") == "r1"
 
 
 def test_rankings_given_by_an_event_are_not_given_again(house: House, tmp_path: Path) -> None:

@@ -21,9 +21,8 @@ class StoredDatasets:
         """A dataset by its digest; NotFound (NO_SUCH_DATASET), FailedPrecondition (CORRUPT_OBJECT)."""
         missing = NotFound("NO_SUCH_DATASET", "There is no such dataset.", dataset_digest=digest)
         ref, manifest = _manifest(self._store, DATASETS, f"{digest}/manifest.json", digest, missing)
-        judgements = {source["judgement_id"] for source in manifest.get("sources", ()) if "judgement_id" in source}
         tokens = int(manifest.get("teacher", {}).get("tokens", 0))
-        return Dataset(ref, str(manifest.get("kind", "")), tokens, len(judgements))
+        return Dataset(ref, manifest["kind"], tokens, len(manifest.get("judgements", ())))
 
 
 class StoredAdapters:
@@ -36,8 +35,14 @@ class StoredAdapters:
         """An adapter by its digest; NotFound (NO_SUCH_ADAPTER), FailedPrecondition (CORRUPT_OBJECT)."""
         missing = NotFound("NO_SUCH_ADAPTER", "There is no such adapter.", adapter_digest=digest)
         ref, manifest = _manifest(self._store, MODELS, f"adapters/{digest}/manifest.json", digest, missing)
-        parts = (str(manifest.get(name, "")) for name in ("kind", "weights", "specialist", "base"))
-        return Adapter(ref, *parts)
+        return Adapter(
+            ref,
+            kind=manifest["kind"],
+            weights=manifest["weights"],
+            specialist=manifest["specialist"],
+            base=manifest["base"],
+            shape=manifest["recipe"]["adapter"],
+        )
 
 
 def _manifest(store: ObjectStore, bucket: str, key: str, digest: str, missing: NotFound) -> tuple[Ref, dict[str, Any]]:

@@ -1,31 +1,10 @@
 """What a recipe's adapter must have in common with the adapter that it goes on from."""
 
-import json
-
 from services.training.adapters.inputs import StoredAdapter
 from services.training.recipe import Recipe
-from tailor.errors import InvalidArgument
-
-SHAPE = ("r", "alpha", "target_modules", "use_rslora", "use_dora")
+from services.training.shapes import check_shape
 
 
 def check_parent(recipe: Recipe, parent: StoredAdapter) -> None:
     """InvalidArgument (INVALID_RECIPE) names each field of the recipe that contradicts the parent, and the parent's value."""
-    if recipe.adapter.kind == "none":
-        raise _refused({"adapter.kind": 'all weights cannot be trained on top of an adapter; set "lora" or "qlora"'})
-    theirs = parent.manifest["recipe"]["adapter"]
-    ours = recipe.adapter.model_dump(mode="json")
-    wrong = {
-        f"adapter.{name}": f"is {json.dumps(ours[name])}, and the parent's is {json.dumps(theirs[name])}; set that"
-        for name in SHAPE
-        if ours[name] != theirs[name]
-    }
-    if wrong:
-        raise _refused(wrong)
-
-
-def _refused(violations: dict[str, str]) -> InvalidArgument:
-    listed = "; ".join(f"{field}: {message}" for field, message in violations.items())
-    return InvalidArgument(
-        "INVALID_RECIPE", f"The recipe does not fit its parent. {listed}.", field_violations=violations
-    )
+    check_shape(recipe, parent.manifest["recipe"]["adapter"])

@@ -157,11 +157,8 @@ class SqlUnit:
         self._connection.execute(delete(workers).where(*one))
 
     def drop_adapters(self, digests: Iterable[str]) -> None:
-        """Build upon these adapters no more, nor upon what came from them."""
-        doomed = set(digests)
-        while doomed:
-            gone = delete(adapters).where(or_(adapters.c.digest.in_(doomed), adapters.c.parent_digest.in_(doomed)))
-            doomed = set(self._connection.execute(gone.returning(adapters.c.digest)).scalars()) - doomed
+        """Build upon these adapters no more."""
+        self._connection.execute(delete(adapters).where(adapters.c.digest.in_(list(digests))))
 
     def state_progress(self, run: Run, progress: Progress) -> None:
         """State `run.progressed.v1`."""
@@ -184,7 +181,6 @@ class SqlUnit:
                 "specialist": run.key.specialist,
                 "base": run.key.base,
                 "kind": run.current.kind,
-                "parent_digest": run.current.parent.sha256 if run.current.parent else "",
             }
             self._connection.execute(upsert(adapters).values(values).on_conflict_do_nothing())
 

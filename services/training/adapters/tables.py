@@ -85,7 +85,6 @@ adapters = Table(
     Column("specialist", String(63), nullable=False, index=True),
     Column("base", String(63), nullable=False),
     Column("kind", String(16), nullable=False),
-    Column("parent_digest", String(64), nullable=False),
 )
 
 outbox = outbox_table(metadata)

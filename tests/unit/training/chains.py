@@ -2,9 +2,22 @@
 
 from pathlib import Path
 
-PART = '[adapter]\nkind = "{adapter}"\n[optimizer]\nlearning_rate = 0.001\n'
-SINGLE = {"tiny": "sft", "full": "sft", "dpo": "dpo", "reward": "reward", "rloo": "rloo", "ruled": "grpo"}
-CHAINS = {"chain": ("tiny", "reward", "rloo"), "polish": ("tiny", "dpo"), "heavy": ("full", "dpo")}
+PART = '[adapter]\nkind = "{adapter}"\nr = {rank}\n[optimizer]\nlearning_rate = 0.001\n'
+SINGLE = {
+    "tiny": "sft",
+    "full": "sft",
+    "dpo": "dpo",
+    "reward": "reward",
+    "rloo": "rloo",
+    "ruled": "grpo",
+    "narrow": "dpo",
+}
+CHAINS = {
+    "narrowing": ("tiny", "narrow"),
+    "chain": ("tiny", "reward", "rloo"),
+    "polish": ("tiny", "dpo"),
+    "heavy": ("full", "dpo"),
+}
 REWARDS = {"rloo": '[[rewards]]\nkind = "model"\n', "ruled": '[[rewards]]\nkind = "length"\nwords = 9\n'}
 
 
@@ -12,7 +25,7 @@ def write_recipes(folder: Path) -> Path:
     """Write them; the folder."""
     for name, method in SINGLE.items():
         precision = 'precision = "f32"\n' if name == "full" else ""
-        part = PART.format(adapter="none" if name == "full" else "lora")
+        part = PART.format(adapter="none" if name == "full" else "lora", rank=4 if name == "narrow" else 16)
         folder.joinpath(f"{name}.toml").write_text(f'method = "{method}"\n{precision}{part}{REWARDS.get(name, "")}')
     for name, stages in CHAINS.items():
         folder.joinpath(f"{name}.toml").write_text(f"stages = {list(stages)!r}\n")

@@ -13,7 +13,7 @@ from services.training.handlers import Built, Context
 from services.training.making import Wanted
 from services.training.plans import Plan, PlanRequest, Rates
 from services.training.preparation import Preparer
-from services.training.recipe import FOLDER
+from services.training.recipe import FOLDER, AdapterRecipe
 from services.training.supervisor import Supervisor
 from services.training.waiting import Limits
 from tailor.errors import FailedPrecondition, NotFound, TailorError, Unavailable
@@ -267,7 +267,8 @@ def dataset_ref(digest: str) -> Ref:
 
 def adapter(digest: str, **changes: object) -> Adapter:
     manifest = Ref(f"s3://models/adapters/{digest}/manifest.json", digest, 5)
-    return replace(Adapter(manifest, "policy", "adapter", "reports", "tiny"), **changes)
+    shape = AdapterRecipe(kind="lora").model_dump(mode="json")
+    return replace(Adapter(manifest, "policy", "adapter", "reports", "tiny", shape), **changes)
 
 
 def wanted(**changes: object) -> Wanted:

@@ -9,13 +9,16 @@ import pytest
 from services.training.consumers import Consumers
 from services.training.domain import RunState
 from services.training.erasures import REASON, Eraser
-from services.training.handlers import create_run
+from services.training.handlers import create_run, dataset_built
+from services.training.recipe import load_recipe
+from services.training.reporting import report_trained
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import Unavailable
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased
 from tailor.storage.memory import MemoryStore
-from tests.unit.training.fakes import House, wanted
+from tests.unit.training.chains import write_recipes
+from tests.unit.training.fakes import House, adapter, built, dataset_ref, trained, wanted
 
 ERASED = Erased("doc_1", "ers_1", ("d1",), ("a1",), ("a1",))
 
@@ -73,3 +76,41 @@ def test_a_dataset_of_which_a_document_is_erased_is_not_trained_on() -> None:
     assert not house.runs.runs
     Consumers(house.context, {"doc_2"}).dataset_built(event)
     assert len(house.runs.runs) == 1
+
+
+def finished_chain(house: House) -> None:
+    asked = wanted(recipe="chain", preference_dataset_digest="p1")
+    run_id = create_run(house.context, asked).run_id
+    for epoch, digest in enumerate(("a1", "r1", "a2"), start=1):
+        house.supervisor.tick()
+        report_trained(house.context, run_id, epoch, trained(digest))
+        house.launcher.exits[run_id, epoch] = 0
+
+
+@pytest.mark.parametrize(("dataset", "left"), [("d1", []), ("p1", ["a1"])])
+def test_what_came_from_an_erased_dataset_of_any_stage_is_built_upon_no_more(
+    tmp_path: Path, dataset: str, left: list[str]
+) -> None:
+    house = House(write_recipes(tmp_path))
+    finished_chain(house)
+    eraser(house, MemoryStore(), tmp_path).forget(Erased("doc_1", "ers_1", (dataset,)))
+    assert list(house.runs.adapters) == left
+
+
+def test_a_run_that_was_given_an_erased_preference_dataset_ends(tmp_path: Path) -> None:
+    house = House(write_recipes(tmp_path))
+    create_run(house.context, wanted(recipe="polish"))
+    rankings = built(digest="p1", kind="preference", recipe="", manifest=dataset_ref("p1"))
+    dataset_built(house.context, rankings)
+    eraser(house, MemoryStore(), tmp_path).forget(Erased("doc_1", "ers_1", ("p1",)))
+    assert (house.only_run().state, house.only_run().reason) == (RunState.CANCELLED, REASON)
+
+
+def test_a_run_whose_parent_learned_from_an_erased_document_ends_and_others_stay(tmp_path: Path) -> None:
+    house = House()
+    house.adapters.adapters["a1"] = adapter("a1", shape=load_recipe("tiny").adapter.model_dump(mode="json"))
+    for digest, parent in (("d1", ""), ("d2", "a1"), ("d2", "")):
+        house.now.forward(1)
+        create_run(house.context, wanted(dataset_digest=digest, parent_digest=parent))
+    eraser(house, MemoryStore(), tmp_path).forget(Erased("doc_1", "ers_1", (), ("a1",)))
+    assert [run.state for run in house.runs.runs.values()] == [RunState.QUEUED, RunState.CANCELLED, RunState.QUEUED]

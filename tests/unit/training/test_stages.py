@@ -212,6 +212,8 @@ def test_a_kind_that_the_recipe_cannot_learn_from_fails_once_and_says_why(house:
         {"recipe": "dpo", "dataset_digest": "p1", "preference_dataset_digest": "p2"},
         {"recipe": "heavy", "preference_dataset_digest": "p1"},
         {"recipe": "full", "parent_digest": "a0"},
+        {"recipe": "narrow", "dataset_digest": "p1", "parent_digest": "a0"},
+        {"recipe": "narrowing", "preference_dataset_digest": "p1"},
         {"priority": 101},
         {"specialist": ""},
     ],

@@ -41,7 +41,6 @@ def upgrade() -> None:
         sa.Column("specialist", sa.String(63), nullable=False, index=True),
         sa.Column("base", sa.String(63), nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
-        sa.Column("parent_digest", sa.String(64), nullable=False),
     )
     _carry_over()
 
@@ -82,8 +81,8 @@ def _carry_over() -> None:
         if run.state == "succeeded" and not all_weights:
             connection.execute(
                 sa.text(
-                    "INSERT INTO adapters (digest, specialist, base, kind, parent_digest) "
-                    "VALUES (:digest, :specialist, :base, 'policy', '') ON CONFLICT DO NOTHING"
+                    "INSERT INTO adapters (digest, specialist, base, kind) "
+                    "VALUES (:digest, :specialist, :base, 'policy') ON CONFLICT DO NOTHING"
                 ),
                 {"digest": body["adapter_digest"], "specialist": run.specialist, "base": run.base},
             )

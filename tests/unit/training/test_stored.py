@@ -1,0 +1,55 @@
+"""Datasets and adapters, found by the digest of their manifests."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from services.training.adapters.datasets import StoredAdapters, StoredDatasets
+from tailor.errors import FailedPrecondition, NotFound
+from tailor.storage.memory import MemoryStore
+
+SFT = {"kind": "sft", "teacher": {"tokens": 1200}}
+PREFERENCE = {"kind": "preference", "judgements": ["jdg_1", "jdg_2"]}
+ADAPTER = {
+    "kind": "policy",
+    "weights": "adapter",
+    "specialist": "reports",
+    "base": "tiny",
+    "recipe": {"adapter": {"r": 4}},
+}
+
+
+def put(store: MemoryStore, bucket: str, prefix: str, manifest: dict[str, Any]) -> str:
+    data = json.dumps(manifest).encode()
+    digest = hashlib.sha256(data).hexdigest()
+    store.put(bucket, f"{prefix}{digest}/manifest.json", data)
+    return digest
+
+
+def test_a_dataset_says_what_went_into_it() -> None:
+    store = MemoryStore()
+    sft, preference = (put(store, "datasets", "", manifest) for manifest in (SFT, PREFERENCE))
+    found = StoredDatasets(store).find(sft)
+    assert (found.kind, found.teacher_tokens, found.judgements) == ("sft", 1200, 0)
+    assert store.get(found.manifest) == json.dumps(SFT).encode()
+    assert StoredDatasets(store).find(preference).judgements == 2
+
+
+def test_an_adapter_says_what_it_is_and_its_shape() -> None:
+    store = MemoryStore()
+    found = StoredAdapters(store).find(put(store, "models", "adapters/", ADAPTER))
+    assert (found.kind, found.weights, found.specialist, found.base) == ("policy", "adapter", "reports", "tiny")
+    assert found.shape == {"r": 4}
+
+
+def test_what_is_not_there_or_is_not_what_its_name_says_is_refused() -> None:
+    store = MemoryStore()
+    store.put("models", "adapters/a1/manifest.json", json.dumps(ADAPTER).encode())
+    with pytest.raises(NotFound, match="adapter"):
+        StoredAdapters(store).find("a0")
+    with pytest.raises(NotFound, match="dataset"):
+        StoredDatasets(store).find("d0")
+    with pytest.raises(FailedPrecondition):
+        StoredAdapters(store).find("a1")
