@@ -53,6 +53,7 @@ WITHHELD = (
     "TAILOR_IDENTITY_",
     "TAILOR_RPC_",
     "TAILOR_STATUS_",
+    "HF_TOKEN",
 )
 
 
@@ -63,7 +64,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.on_stop(producer.close)
     store = S3Store.from_settings(settings)
     outbox = Outbox(engine, tables.outbox, producer)
-    runs, bases = SqlRuns(engine, outbox), StoredBases(store, settings.data_dir / "bases")
+    runs = SqlRuns(engine, outbox)
+    bases = StoredBases(store, settings.data_dir / "bases", settings.base_max_gib * 2**30)
     context = Context(
         runs,
         bases,

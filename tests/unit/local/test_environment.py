@@ -47,6 +47,12 @@ def test_each_service_has_only_its_own_secrets(plan: Plan) -> None:
     assert plan.secrets.values["vault.key"] in environments["anonymization"]
 
 
+def test_the_hubs_token_reaches_training_alone(plan: Plan) -> None:
+    told = {name: service_environment(name, plan, {"HF_TOKEN": "hf_secret"}) for name in ("training", "inference")}
+    assert told["training"]["HF_TOKEN"] == "hf_secret"
+    assert "hf_secret" not in told["inference"].values()
+
+
 def test_the_operators_key_reaches_the_registry_as_a_digest_only(plan: Plan) -> None:
     environment = service_environment("registry", plan, SHELL)
     assert environment["TAILOR_BOOTSTRAP_OPERATOR_KEY_SHA256"] == plan.secrets.operator_key_sha256

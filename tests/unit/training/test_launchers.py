@@ -66,6 +66,7 @@ def test_worker_gets_none_of_the_services_secrets() -> None:
         "PATH": "/bin",
         "TAILOR_DATABASE_URL": "postgresql://secret",
         "TAILOR_KAFKA_SASL_PASSWORD": "secret",
+        "HF_TOKEN": "secret",
         "TAILOR_COMPUTE_LOCK": "/run/lock",
     }
     environment = worker_environment(settings, inherited)

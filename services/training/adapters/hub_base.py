@@ -1,0 +1,93 @@
+"""A base from a hub: the one place that talks to one, because an operator asked for it.
+
+`HF_TOKEN` opens private and gated models, `HF_ENDPOINT` names a hub of one's own; both are settings of the training service alone.
+"""
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tailor.errors import InvalidArgument, TailorError, Unavailable
+
+NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model's files as they were at one commit."""
+
+    folder: Path
+    source: str
+
+
+def download(name: str, wanted: tuple[str, ...], scratch: Path, max_bytes: int) -> Snapshot:
+    """Download the named files, the safetensors and the card of `OWNER/NAME[@REVISION]`, all of one commit.
+
+    InvalidArgument (BAD_SOURCE, NO_SUCH_MODEL, BASE_TOO_LARGE), Unavailable (HUB_UNAVAILABLE).
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise InvalidArgument("BAD_SOURCE", "hub: names OWNER/NAME, and perhaps @REVISION.")
+    # The process may be told to stay offline; this is what it is not told for. The library reads these as it is imported.
+    os.environ["HF_HUB_OFFLINE"] = "0"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        return _download(match["repo"], match["revision"], wanted, scratch, max_bytes)
+    except (HTTPError, OSError) as error:
+        raise _explain(error) from None
+
+
+def _download(repo: str, revision: str | None, wanted: tuple[str, ...], scratch: Path, max_bytes: int) -> Snapshot:
+    from huggingface_hub import HfApi
+
+    hub = HfApi()
+    model = hub.model_info(repo, revision=revision, files_metadata=True)
+    files = [file for file in model.siblings or [] if _is_wanted(file.rfilename, wanted)]
+    check_size(sum(file.size or 0 for file in files), max_bytes)
+    folder = scratch / "hub"
+    for file in files:
+        hub.hf_hub_download(repo, file.rfilename, revision=model.sha, local_dir=folder)
+    # What the library remembers of its downloads is no part of the model.
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    return Snapshot(folder, f"hub:{repo}@{model.sha}")
+
+
+def _is_wanted(path: str, wanted: tuple[str, ...]) -> bool:
+    # Folders hold other forms of the same model.
+    return "/" not in path and (path in wanted or path == CARD or path.endswith(".safetensors"))
+
+
+def check_size(size_bytes: int, max_bytes: int) -> None:
+    """InvalidArgument (BASE_TOO_LARGE) where a base has more bytes than the installation takes."""
+    if size_bytes > max_bytes:
+        raise InvalidArgument(
+            "BASE_TOO_LARGE",
+            f"The base has {size_bytes / 2**30:.1f} GiB, and at most {max_bytes / 2**30:.1f} GiB are taken; "
+            "the operator can raise TAILOR_BASE_MAX_GIB.",
+        )
+
+
+def _explain(error: Any) -> TailorError:
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RemoteEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):
+        return InvalidArgument(
+            "MODEL_IS_GATED", "The hub gives this model to those alone who accepted its terms; set HF_TOKEN."
+        )
+    if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError | RemoteEntryNotFoundError):
+        return InvalidArgument(
+            "NO_SUCH_MODEL", "The hub has no such model or revision, or it is private; then set HF_TOKEN."
+        )
+    return Unavailable("HUB_UNAVAILABLE", f"The hub could not be read ({type(error).__name__}); try again.")

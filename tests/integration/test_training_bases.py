@@ -1,0 +1,273 @@
+"""Bases from a directory, a hub and an adapter: what is kept, what is refused, and what a killed fetch leaves."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.training.adapters.base_sources import fetch
+from services.training.adapters.bases import StoredBases
+from services.training.domain import Base
+from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
+from tailor.storage.buckets import MODELS
+from tests.integration.hub import COMMIT, Hub, serving
+from tests.models import make_tiny_base
+from tests.unit.training.fakes import FileStore
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+LIMIT = 2**30
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model as a hub would serve it: in f32, in two shards, with a card."""
+    from transformers import AutoModelForCausalLM
+
+    single = make_tiny_base(tmp_path_factory.mktemp("single"), ["the house style of a report"] * 4, vocabulary=320)
+    folder = tmp_path_factory.mktemp("tiny")
+    AutoModelForCausalLM.from_pretrained(single).float().save_pretrained(folder, max_shard_size="200KB")
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        if (single / name).exists():
+            (folder / name).write_bytes((single / name).read_bytes())
+    (folder / "README.md").write_text("---\nlicense: other\nlicense_name: house-1.0\n---\n# Small\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path / "store")
+
+
+def add(store: FileStore, tmp_path: Path, name: str, source: str) -> Base:
+    *_, base = StoredBases(store, tmp_path / "scratch").add(name, source)
+    assert isinstance(base, Base)
+    return base
+
+
+def manifest_of(store: FileStore, base: Base) -> dict[str, Any]:
+    described: dict[str, Any] = json.loads(store.get(base.manifest))
+    return described
+
+
+def copied(source: Path, target: Path, *, but: str = "") -> Path:
+    target.mkdir()
+    for file in source.iterdir():
+        if file.name != but:
+            (target / file.name).write_bytes(file.read_bytes())
+    return target
+
+
+def logits_of(folder: Path, adapter: Path | None = None) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter)
+    with torch.no_grad():
+        return model(input_ids=torch.arange(3, 120)[None]).logits
+
+
+def test_shards_are_kept_in_bf16_with_an_index_that_is_true(tiny: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    (tmp_path / "files").mkdir()
+    fetched = fetch(f"path:{tiny}", tmp_path / "files", LIMIT)
+    shards = sorted((tmp_path / "files").glob("*.safetensors"))
+    assert len(shards) > 1
+    tensors = {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
+    assert {str(tensor.dtype) for tensor in tensors.values()} == {"torch.bfloat16"}
+    assert fetched.parameters == sum(tensor.numel() for tensor in tensors.values())
+    index = json.loads((tmp_path / "files" / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == 2 * fetched.parameters
+    assert fetched.licence == "house-1.0"
+    assert (logits_of(tmp_path / "files") - logits_of(tiny)).abs().max() < 0.05
+
+
+def test_hub_is_asked_once_with_the_token_and_pinned_to_its_commit(
+    tiny: Path, store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(tiny, tmp_path / "hub")
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    (folder / "modeling_small.py").write_text("raise SystemExit")
+    (folder / "original").mkdir()
+    (folder / "original" / "model.safetensors").write_bytes(b"another form of it")
+    with serving(Hub(folder, token="hf_secret")) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        with pytest.raises(InvalidArgument) as refused:
+            add(store, tmp_path, "small", "hub:acme/small")
+        assert refused.value.reason == "MODEL_IS_GATED"
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        base = add(store, tmp_path, "small", "hub:acme/small")
+    kept = manifest_of(store, base)
+    assert (kept["source"], base.licence) == (f"hub:acme/small@{COMMIT}", "house-1.0")
+    assert {Path(file["path"]).suffix for file in kept["files"]} <= {".safetensors", ".json", ".jinja"}
+    assert not [path for path in hub.asked if path.endswith((".bin", ".py")) or "original" in path]
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_what_a_hub_does_not_have_or_say_is_told_apart(
+    tiny: Path, store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(Hub(tiny)) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        for source in ("hub:acme/other", "hub:acme/small@nothing"):
+            with pytest.raises(InvalidArgument) as refused:
+                add(store, tmp_path, "small", source)
+            assert refused.value.reason == "NO_SUCH_MODEL"
+        with pytest.raises(InvalidArgument) as large:
+            list(StoredBases(store, tmp_path / "scratch", 1000).add("small", "hub:acme/small@main"))
+        assert large.value.reason == "BASE_TOO_LARGE"
+        assert not [path for path in hub.asked if "resolve" in path]
+    with pytest.raises(Unavailable) as silent:
+        add(store, tmp_path, "small", "hub:acme/small")
+    assert silent.value.reason == "HUB_UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"config.json": {"architectures": ["BertModel"]}}, "NOT_CAUSAL"),
+        ({"config.json": {"architectures": ["XForCausalLM"], "auto_map": {"AutoModel": "x.X"}}}, "CODE_REFUSED"),
+        ({"tokenizer_config.json": {"auto_map": {"AutoTokenizer": "x.X"}}}, "CODE_REFUSED"),
+        ({"config.json": {"architectures": ["XForCausalLM"], "quantization_config": {}}}, "QUANTISED"),
+        ({"model.safetensors.index.json": {"weight_map": {"a": "../a.safetensors"}}}, "NOT_SAFETENSORS"),
+        ({"model.safetensors.index.json": {"weight_map": {"a": "gone.safetensors"}}}, "MISSING_FILE"),
+    ],
+)
+def test_base_that_is_not_one_is_refused(tiny: Path, tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    folder = copied(tiny, tmp_path / "copy")
+    for name, content in change.items():
+        (folder / name).write_text(json.dumps(content))
+    (tmp_path / "files").mkdir()
+    with pytest.raises(InvalidArgument) as refused:
+        fetch(f"path:{folder}", tmp_path / "files", LIMIT)
+    assert refused.value.reason == reason
+
+
+def test_torn_weights_are_refused(tiny: Path, tmp_path: Path) -> None:
+    folder = copied(tiny, tmp_path / "copy")
+    shard = sorted(folder.glob("*.safetensors"))[0]
+    shard.write_bytes(shard.read_bytes()[:-100])
+    (tmp_path / "files").mkdir()
+    with pytest.raises(InvalidArgument) as refused:
+        fetch(f"path:{folder}", tmp_path / "files", LIMIT)
+    assert refused.value.reason == "NOT_SAFETENSORS"
+
+
+def test_killed_fetch_leaves_no_base_and_the_same_again_works(tiny: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from services.training.adapters.bases import StoredBases\n"
+        "from tests.unit.training.fakes import FileStore\n"
+        "list(StoredBases(FileStore(Path(sys.argv[1])), Path(sys.argv[2])).add('small', sys.argv[3]))\n"
+    )
+    store, scratch = FileStore(tmp_path / "store"), tmp_path / "scratch"
+    arguments = [str(store.root), str(scratch), f"path:{tiny}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    service = subprocess.Popen([sys.executable, "-c", script, *arguments], env=environment)
+    deadline = time.monotonic() + 60
+    while not list(scratch.glob("base-*/files")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    service.send_signal(signal.SIGKILL)
+    service.wait()
+    assert list(scratch.glob("base-*"))
+    assert StoredBases(store, scratch).list() == []
+    # As if it had been killed between two files: what is there is used, what is not is added.
+    half = tiny / "config.json"
+    store.put_file(MODELS, f"bases/files/{hashlib.sha256(half.read_bytes()).hexdigest()}", half)
+    assert add(store, tmp_path, "small", f"path:{tiny}").parameters > 0
+    assert not list(scratch.glob("base-*"))
+
+
+def keep_adapter(store: FileStore, base: Base, folder: Path, **changes: Any) -> str:
+    """Store a folder as a worker stores its adapter; its digest."""
+    files = []
+    for path in sorted(folder.iterdir()):
+        ref = store.put_file(MODELS, f"adapters/files/{path.name}", path)
+        files.append({"path": path.name, "key": ref.key, "sha256": ref.sha256, "size_bytes": ref.size_bytes})
+    described = {"kind": "policy", "weights": "adapter", "base": base.name, "base_digest": base.digest, "files": files}
+    data = json.dumps(described | changes).encode()
+    digest = hashlib.sha256(data).hexdigest()
+    store.put(MODELS, f"adapters/{digest}/manifest.json", data)
+    return digest
+
+
+def make_adapter(base: Path, folder: Path, **options: Any) -> Path:
+    """An adapter that changes what the base says."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", init_lora_weights=False, **options)
+    get_peft_model(model, config).save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    return folder
+
+
+def test_adapter_becomes_a_base_that_answers_as_base_and_adapter_do(
+    tiny: Path, store: FileStore, tmp_path: Path
+) -> None:
+    base = add(store, tmp_path, "small", f"path:{tiny}")
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    fetch(f"path:{tiny}", plain, LIMIT)
+    adapter = make_adapter(plain, tmp_path / "adapter", use_dora=True)
+    digest = keep_adapter(store, base, adapter)
+    merged = add(store, tmp_path, "merged", f"adapter:{digest}")
+    kept = manifest_of(store, merged)
+    assert (merged.licence, kept["source"]) == ("house-1.0", f"adapter:{digest}")
+    assert (kept["adapter_digest"], kept["base_digest"]) == (digest, base.digest)
+    files = tmp_path / "merged"
+    files.mkdir()
+    for file in kept["files"]:
+        (files / file["path"]).write_bytes(store.read(MODELS, file["key"]))
+    expected, found, before = logits_of(plain, adapter), logits_of(files), logits_of(plain)
+    # Weights in bf16 are true to one part in 256; the adapter changes the answers by far more than that moves them.
+    scale = expected.abs().max()
+    assert (found - expected).abs().max() < 0.02 * scale
+    assert (before - expected).abs().max() > 0.2 * scale
+    assert (files / "tokenizer.json").read_bytes() == (plain / "tokenizer.json").read_bytes()
+    again = add(store, tmp_path, "merged", f"adapter:{digest}")
+    assert again == merged
+
+
+def test_full_weights_become_a_base(tiny: Path, store: FileStore, tmp_path: Path) -> None:
+    base = add(store, tmp_path, "small", f"path:{tiny}")
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    fetch(f"path:{tiny}", plain, LIMIT)
+    digest = keep_adapter(store, base, plain, weights="full")
+    made = add(store, tmp_path, "made", f"adapter:{digest}")
+    assert (made.licence, made.parameters) == ("house-1.0", base.parameters)
+
+
+def test_adapter_that_makes_no_base_is_refused(tiny: Path, store: FileStore, tmp_path: Path) -> None:
+    base = add(store, tmp_path, "small", f"path:{tiny}")
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    reward = keep_adapter(store, base, tmp_path / "adapter", kind="reward")
+    other = keep_adapter(store, base, tmp_path / "adapter", base_digest="another")
+    for digest, error, reason in (
+        (reward, InvalidArgument, "NOT_A_POLICY"),
+        (other, FailedPrecondition, "BASE_CHANGED"),
+        ("0" * 64, InvalidArgument, "NO_SUCH_ADAPTER"),
+        ("../../x", InvalidArgument, "NO_SUCH_ADAPTER"),
+    ):
+        with pytest.raises(error) as refused:
+            add(store, tmp_path, "merged", f"adapter:{digest}")
+        assert refused.value.reason == reason
