@@ -1,7 +1,8 @@
 """The bases in the models bucket. Fetching one runs in a process of its own, so that the service loads no model library.
 
-`python -m services.training.adapters.bases SOURCE DIRECTORY MAX_BYTES` is that process: it prints one JSON object, what it fetched or why it
-did not, and ends with the service. A base is there once its manifest is, which is written last; what a killed fetch left is used by the next.
+`python -m services.training.adapters.bases SOURCE DIRECTORY MAX_BYTES` is that process: it prints one JSON object, what it fetched or why
+it did not, and ends with the service. A base is there once its manifest is, which is written last; what a killed fetch left is used by
+the next.
 """
 
 import ctypes
