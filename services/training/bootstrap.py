@@ -11,9 +11,10 @@ from services.training import handlers
 from services.training.adapters import tables
 from services.training.adapters.bases import StoredBases
 from services.training.adapters.datasets import StoredAdapters, StoredDatasets
+from services.training.adapters.devices import Device
 from services.training.adapters.kubernetes_job import JobOptions, Resources
 from services.training.adapters.mlflow_mirror import MlflowMirror
-from services.training.adapters.row_count import RowCount
+from services.training.adapters.planner import StoredPlanner
 from services.training.adapters.sql import SqlRuns
 from services.training.adapters.subprocess_launcher import SubprocessLauncher, worker_command
 from services.training.consumers import Consumers
@@ -66,12 +67,13 @@ def build(runtime: Runtime, settings: Settings) -> None:
     outbox = Outbox(engine, tables.outbox, producer)
     runs = SqlRuns(engine, outbox)
     bases = StoredBases(store, settings.data_dir / "bases", settings.base_max_gib * 2**30)
+    planner = StoredPlanner(store, runs, settings.recipes_dir, _device(settings), settings.data_dir / "plans", _now)
     context = Context(
         runs,
         bases,
         StoredDatasets(store),
         StoredAdapters(store),
-        RowCount(store, _now),
+        planner,
         settings.recipes_dir,
         _rates(settings),
         _now,
@@ -107,6 +109,16 @@ def _now() -> datetime:
 def _limits(settings: Settings) -> Limits:
     admitted_elsewhere = settings.launcher == "kubernetes" and bool(settings.kubernetes_queue)
     return Limits(None if admitted_elsewhere else settings.max_runs, settings.max_runs_per_specialist)
+
+
+def _device(settings: Settings) -> Device:
+    """What the settings say of the device that workers train on."""
+    here = settings.launcher == "subprocess"
+    count = settings.devices or (1 if here else settings.kubernetes_nodes * max(1, settings.kubernetes_gpus))
+    gpu = not here and settings.kubernetes_gpus > 0
+    name = settings.device_name or ("" if here else f"{count} x {'GPU' if gpu else 'CPU node'}")
+    memory_bytes = round(settings.device_memory_gib * 2**30)
+    return Device(name, count, memory_bytes, settings.device_teraflops, gpu=gpu, here=here)
 
 
 def _rates(settings: Settings) -> Rates:

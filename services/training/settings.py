@@ -21,6 +21,13 @@ class Settings(ServiceSettings):
     max_runs: int = Field(1, ge=1, description="Runs at once; not where a Kueue queue admits them.")
     max_runs_per_specialist: int = Field(1, ge=1, description="Runs of one specialist at once.")
 
+    device_name: str = Field(
+        "", description="What runs train on, such as `8 x NVIDIA H100`; empty for what is found here."
+    )
+    devices: int = Field(0, ge=0, le=1024, description="How many of them a run takes; 0 for one here, or all of a Job.")
+    device_memory_gib: float = Field(0.0, ge=0, description="Memory of one of them; 0 for what is found here.")
+    device_teraflops: float = Field(0.0, ge=0, description="Its speed in large bf16 products; 0 to measure it here.")
+
     price_currency: str = Field("EUR", pattern="^[A-Z]{3}$", description="ISO 4217 code.")
     price_per_device_hour: float = Field(
         0.0, ge=0, description="A GPU for an hour, or this machine where there is none."

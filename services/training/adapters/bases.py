@@ -5,31 +5,28 @@ it did not, and ends with the service. A base is there once its manifest is, whi
 the next.
 """
 
-import ctypes
 import hashlib
 import json
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from services.training.adapters import apart
 from services.training.adapters.stored_files import bring_files
 from services.training.domain import Base
-from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, TailorError, Unavailable
+from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
+MODULE = "services.training.adapters.bases"
 FETCH_SECONDS = 6 * 3600
 MAX_BYTES = 400 * 2**30
 PREFIX = "base-"
-PR_SET_PDEATHSIG = 1
 
 
 class StoredBases:
@@ -61,7 +58,8 @@ class StoredBases:
             files = Path(folder) / "files"
             files.mkdir()
             carried = self._bring_adapter(source.removeprefix("adapter:"), Path(folder)) if _is_adapter(source) else {}
-            described = _fetch_apart(source, files, self._max_bytes) | carried
+            arguments = [source, str(files), str(self._max_bytes)]
+            described = apart.ask(MODULE, arguments, FETCH_SECONDS, "source") | carried
             entries = []
             for path in sorted(files.iterdir()):
                 yield f"storing {path.name}"
@@ -142,40 +140,12 @@ def _to_base(name: str, manifest: bytes) -> Base:
     )
 
 
-def _fetch_apart(source: str, target: Path, max_bytes: int) -> dict[str, Any]:
-    """Fetch in a child process; what it fetched, or the error that it ended with."""
-    command = [sys.executable, "-m", "services.training.adapters.bases", source, str(target), str(max_bytes)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise Unavailable("FETCH_TIMEOUT", "The base could not be fetched in six hours.") from None
-    lines = done.stdout.strip().splitlines()
-    try:
-        said: dict[str, Any] = json.loads(lines[-1]) if lines else {}
-    except ValueError:
-        said = {}
-    if done.returncode == 0 and said:
-        return said
-    if said.get("retryable"):
-        raise Unavailable(said["reason"], said["message"])
-    reason, message = said.get("reason", "FETCH_FAILED"), said.get("message", "The base could not be read as a model.")
-    raise InvalidArgument(reason, message, field_violations={"source": message})
-
-
 def main(arguments: list[str]) -> int:
     """The child process."""
-    # A service that was killed leaves no fetch behind.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     from services.training.adapters.base_sources import fetch
 
     source, target, max_bytes = arguments
-    try:
-        fetched = fetch(source, Path(target), int(max_bytes))
-    except TailorError as error:
-        print(json.dumps({"reason": error.reason, "message": error.message, "retryable": error.retryable}))
-        return 1
-    print(json.dumps(asdict(fetched)))
-    return 0
+    return apart.answer(lambda: asdict(fetch(source, Path(target), int(max_bytes))))
 
 
 if __name__ == "__main__":

@@ -42,10 +42,11 @@ def read(path: Path, tokenizer: ChatTokenizer) -> list[Pair]:
             "WRONG_DATASET_KIND",
             f"The method learns from a preference dataset, and this one has no {', '.join(sorted(missing))}.",
         )
-    return [_pair(row, tokenizer) for row in parquet.read_table(path, columns=COLUMNS).to_pylist()]
+    return [to_pair(row, tokenizer) for row in parquet.read_table(path, columns=COLUMNS).to_pylist()]
 
 
-def _pair(row: dict[str, Any], tokenizer: ChatTokenizer) -> Pair:
+def to_pair(row: dict[str, Any], tokenizer: ChatTokenizer) -> Pair:
+    """A row as token ids. InvalidArgument (BAD_ROW)."""
     row_id, prompt = row["row_id"], row["messages"]
     if not prompt or prompt[-1]["role"] != "user":
         raise InvalidArgument("BAD_ROW", f"The prompt of row {row_id} does not end with the user.")

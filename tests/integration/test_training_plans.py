@@ -1,0 +1,243 @@
+"""Plans from real rows, a real tokenizer and a base's configuration; no weights are read."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from services.training.adapters import loads, planning
+from services.training.adapters.devices import Device, memory_limit
+from services.training.adapters.model import load_tokenizer
+from services.training.adapters.planner import StoredPlanner
+from services.training.adapters.rows import pack, read_encoded, trainable
+from services.training.adapters.sft import plan as plan_sft
+from services.training.domain import Base, Run, RunKey, RunState, Stage
+from services.training.plans import PlanRequest, Report
+from services.training.recipe import FOLDER, Recipe, load_recipe
+from tailor.errors import FailedPrecondition, InvalidArgument
+from tailor.storage.buckets import DATASETS, MODELS
+from tailor.storage.ref import Ref
+from tests.models import make_tiny_base
+from tests.unit.training.fakes import START, FileStore
+
+pytestmark = pytest.mark.integration
+
+CPU = Device("a CPU", 1, 8 * 10**9, 0.1, gpu=False, here=False)
+WORDS = "the house style of a report is plain and it names what was found and what should be done next by whom".split()
+
+
+def said(number: int, length: int) -> str:
+    return " ".join(WORDS[(number * 5 + place * 3) % len(WORDS)] for place in range(length))
+
+
+def chats(count: int = 40) -> list[dict[str, Any]]:
+    return [
+        {
+            "row_id": f"row_{number:05}",
+            "messages": [
+                {"role": "user", "content": said(number, 8)},
+                {"role": "assistant", "content": said(number + 1, 10 + number % 9)},
+            ],
+        }
+        for number in range(count)
+    ]
+
+
+def pairs(count: int = 20) -> list[dict[str, Any]]:
+    return [
+        {
+            "row_id": f"row_{number:05}",
+            "messages": [{"role": "user", "content": said(number, 8)}],
+            "chosen": said(number, 6),
+            "rejected": said(number, 12),
+        }
+        for number in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_tiny_base(tmp_path_factory.mktemp("tiny"), [said(number, 40) for number in range(9)], vocabulary=320)
+    # A plan that needed the weights would fail.
+    (folder / "model.safetensors").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("rows")
+    for name, content in (("sft", chats()), ("preference", pairs())):
+        parquet.write_table(pa.Table.from_pylist(content), folder / name)
+    return {"sft": folder / "sft", "preference": folder / "preference"}
+
+
+def recipe(name: str = "tiny", **changes: Any) -> Recipe:
+    settings = load_recipe(name).model_dump()
+    for field, value in changes.items():
+        settings[field] = {**settings[field], **value} if isinstance(value, dict) and settings[field] else value
+    return Recipe.model_validate(settings)
+
+
+def planned(
+    base: Path, stages: Sequence[tuple[Recipe, Path]], device: Device = CPU, **recipes: Recipe
+) -> dict[str, Any]:
+    return planning.plan(
+        {
+            "base": str(base),
+            "stages": [{"recipe": chosen.model_dump(), "rows": str(path)} for chosen, path in stages],
+            "recipes": {name: known.model_dump() for name, known in recipes.items()},
+            "device": asdict(device),
+        }
+    )
+
+
+def test_rows_tokens_and_steps_are_those_of_the_training(tiny: Path, rows: dict[str, Path]) -> None:
+    chosen = recipe(limit={"epochs": 2, "max_steps": 0, "max_tokens": 0})
+    found = planned(tiny, [(chosen, rows["sft"])])
+    encoded = trainable(read_encoded(rows["sft"], load_tokenizer(tiny), chosen.batch.max_length))
+    bins = pack(encoded, chosen.batch.tokens, chosen.seed)
+    assert (found["rows"], found["steps"]) == (40, plan_sft(bins, chosen).steps)
+    # Two whole epochs see each token twice.
+    assert found["tokens"] == pytest.approx(2 * sum(len(row.tokens) for row in encoded), rel=0.01)
+    assert (found["refusal"], found["devices"], found["device"]) == ("", 1, "a CPU")
+
+
+def test_stages_add_up_and_the_largest_decides_the_memory(tiny: Path, rows: dict[str, Path]) -> None:
+    sft, dpo = recipe(), recipe(method="dpo", batch={"tokens": 512, "max_length": 256})
+    one, other = planned(tiny, [(sft, rows["sft"])]), planned(tiny, [(dpo, rows["preference"])])
+    both = planned(tiny, [(sft, rows["sft"]), (dpo, rows["preference"])])
+    assert both["steps"] == one["steps"] + other["steps"]
+    assert both["tokens"] == one["tokens"] + other["tokens"]
+    assert both["memory_bytes"] == max(one["memory_bytes"], other["memory_bytes"])
+
+
+def test_answers_that_are_written_and_trials_of_a_sweep_count(tiny: Path, rows: dict[str, Path]) -> None:
+    settings = {"batch": {"tokens": 256, "max_length": 256}, "limit": {"epochs": 1, "max_steps": 3, "max_tokens": 0}}
+    rloo = recipe(method="rloo", rewards=[{"kind": "length", "words": 5}], **settings)
+    written = planned(tiny, [(rloo, rows["preference"])])
+    assert written["tokens"] > 3 * rloo.rollout.prompts * rloo.rollout.answers * rloo.rollout.max_new_tokens
+    once = planned(tiny, [(recipe(**settings), rows["sft"])])
+    sweep = recipe(method="sweep", sweep={"learning_rates": [1e-3, 1e-4], "share": 0.5}, **settings)
+    assert planned(tiny, [(sweep, rows["sft"])])["steps"] > once["steps"]
+
+
+def test_what_does_not_fit_is_refused_in_numbers_with_the_nearest_that_does(tiny: Path, rows: dict[str, Path]) -> None:
+    large = recipe(batch={"tokens": 1024, "max_length": 1024})
+    small = recipe(batch={"tokens": 64, "max_length": 64})
+    refused = planned(tiny, [(large, rows["sft"])], replace(CPU, memory_bytes=10**9), small=small)
+    assert "a CPU has 1.0 GB" in refused["refusal"]
+    assert refused["nearest_recipe"] == ""
+    gpu = replace(CPU, gpu=True)
+    needs = [planned(tiny, [(one, rows["sft"])], gpu)["memory_bytes"] * 1.1 + 10**9 for one in (small, large)]
+    between = replace(gpu, memory_bytes=round(sum(needs) / 2))
+    found = planned(tiny, [(large, rows["sft"])], between, small=small, large=large)
+    assert found["refusal"]
+    assert found["nearest_recipe"] == "small"
+    assert planned(tiny, [(large, rows["sft"])], replace(gpu, memory_bytes=0))["refusal"] == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"batch": {"tokens": 4000, "max_length": 4000}}, "batch.max_length"),
+        ({"adapter": {"target_modules": ["q_proj", "wo"]}}, "adapter.target_modules"),
+    ],
+)
+def test_recipe_that_the_base_cannot_follow_is_refused(
+    tiny: Path, rows: dict[str, Path], changes: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        planned(tiny, [(recipe(**changes), rows["sft"])])
+    assert list(refused.value.field_violations) == [field]
+
+
+def test_rows_that_are_cut_to_nothing_are_refused(tiny: Path, rows: dict[str, Path]) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        planned(tiny, [(recipe(batch={"tokens": 16, "max_length": 16}), rows["sft"])])
+    assert refused.value.reason == "NO_ROWS"
+
+
+def test_large_dataset_is_counted_from_some_of_its_rows(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    parquet.write_table(pa.Table.from_pylist(chats(5000)), path)
+    lengths = loads.read_lengths(path, "sft", load_tokenizer(tiny), 2048)
+    assert len(lengths.chats) <= loads.READ_ROWS
+    chosen = recipe(limit={"epochs": 1, "max_steps": 0, "max_tokens": 0})
+    load = loads.count(lengths, chosen)
+    every = read_encoded(path, load_tokenizer(tiny), chosen.batch.max_length)
+    assert load.rows == 5000
+    assert load.trained == pytest.approx(sum(len(row.tokens) for row in every), rel=0.02)
+
+
+def test_memory_of_this_process_respects_its_group(tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    limit.write_text("123456\n")
+    assert memory_limit((limit, tmp_path / "missing")) == 123456
+    limit.write_text("max\n")
+    assert memory_limit((limit,)) > 10**8
+
+
+class Past:
+    """Runs that were."""
+
+    def __init__(self, *runs: Run) -> None:
+        self.runs = list(runs)
+
+    def page(self, specialist: str, size: int, before: object) -> list[Run]:
+        assert (specialist, before) == ("", None)
+        return self.runs[:size]
+
+
+def stored(store: FileStore, tiny: Path, path: Path) -> tuple[Base, Ref]:
+    """A base without its weights and a dataset, as a store keeps them."""
+    files = []
+    for file in sorted(tiny.iterdir()):
+        ref = store.put_file(MODELS, f"bases/files/{file.name}", file)
+        files.append({"path": file.name, "key": ref.key, "sha256": ref.sha256, "size_bytes": ref.size_bytes})
+    files.append({"path": "model.safetensors", "key": "bases/files/none", "sha256": "0", "size_bytes": 1})
+    manifest = store.put(MODELS, "bases/tiny/manifest.json", json.dumps({"files": files}).encode())
+    split = store.put_file(DATASETS, "files/rows", path)
+    described = {"key": split.key, "sha256": split.sha256, "size_bytes": split.size_bytes, "rows": 40}
+    dataset = json.dumps({"kind": "sft", "splits": {"train": described}}).encode()
+    ref = store.put(DATASETS, f"{hashlib.sha256(dataset).hexdigest()}/manifest.json", dataset)
+    return Base("tiny", manifest.sha256, "unknown", 1, 1, manifest), ref
+
+
+def test_planner_plans_what_the_store_holds_and_learns_from_runs_that_were(
+    tiny: Path, rows: dict[str, Path], tmp_path: Path
+) -> None:
+    store = FileStore(tmp_path / "store")
+    base, dataset = stored(store, tiny, rows["sft"])
+    stage = Stage("tiny", "sft", recipe().to_json(), "sft", dataset)
+    waiting = Stage("later", "dpo", recipe(method="dpo").to_json(), "preference")
+    request = PlanRequest("reports", base, (stage, waiting))
+    planner = StoredPlanner(store, Past(), FOLDER, CPU, tmp_path / "plans", lambda: START)
+    plan = planner.plan(request)
+    assert (plan.rows, plan.fits, plan.seconds_from, plan.create_time) == (40, True, "estimated", START)
+    assert plan.steps > 0 < plan.memory_bytes < plan.device_memory_bytes
+    assert not list((tmp_path / "plans").iterdir())
+
+    report = Report(40, 100_000, 8, 1, 10_000.0, plan.price, 0, 0, 0)
+    key = RunKey("reports", dataset.sha256, "tiny", "r")
+    past = Run("run_1", key, "tiny", (stage, waiting), RunState.SUCCEEDED, START, base_digest=base.digest)
+    past = replace(past, plan=plan, report=report)
+    measured = replace(planner, past=Past(past, replace(past, base_digest="another"))).plan(request)
+    assert measured.seconds_from == "measured"
+    # It did ten tokens a second.
+    assert measured.seconds == pytest.approx(plan.tokens / 10, rel=0.5, abs=40)
+    assert measured.seconds > plan.seconds
+
+
+def test_dataset_without_rows_is_refused(tiny: Path, rows: dict[str, Path], tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "store")
+    base, _ = stored(store, tiny, rows["sft"])
+    empty = store.put(DATASETS, "empty/manifest.json", b'{"splits": {}}')
+    planner = StoredPlanner(store, Past(), FOLDER, CPU, tmp_path / "plans", lambda: START)
+    with pytest.raises(FailedPrecondition):
+        planner.plan(PlanRequest("reports", base, (Stage("tiny", "sft", recipe().to_json(), "sft", empty),)))

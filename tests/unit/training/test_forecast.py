@@ -1,0 +1,106 @@
+"""The rules of the forecast, on a base whose figures can be worked out by hand."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from services.training import forecast
+from services.training.forecast import Load, Shape
+from services.training.recipe import Recipe, load_recipe
+
+SHAPE = Shape(
+    parameters=1_000_000,
+    linear=800_000,
+    largest=200_000,
+    layers=2,
+    width=100,
+    inner=200,
+    key_width=50,
+    vocabulary=2_000,
+    context=512,
+    targets=(("q_proj", 100, 100), ("down_proj", 200, 100)) * 2,
+)
+LOAD = Load(rows=10, steps=5, tokens=64, learned=16, trained=320)
+
+
+def recipe(kind: str = "lora", precision: str = "bf16", method: str = "sft", **changes: Any) -> Recipe:
+    settings = load_recipe("lora").model_dump()
+    adapter = settings["adapter"] | {"kind": kind, "r": 4} | changes.pop("adapter", {})
+    rewards = [{"kind": "length", "words": 10}] if method in ("rloo", "grpo") else []
+    made = settings | {"precision": precision, "method": method, "adapter": adapter, "rewards": rewards} | changes
+    return Recipe.model_validate(made)
+
+
+def test_adapter_has_a_row_and_a_column_of_each_module_per_rank() -> None:
+    assert forecast.adapter_parameters(recipe(), SHAPE) == 4 * 2 * (200 + 300)
+    only = recipe(adapter={"target_modules": ("q_proj",)})
+    assert forecast.adapter_parameters(only, SHAPE) == 4 * 2 * 200
+    assert forecast.adapter_parameters(recipe(adapter={"use_dora": True}), SHAPE) == 4 * 2 * 500 + 2 * 200
+    assert forecast.adapter_parameters(recipe("none", "f32"), SHAPE) == 0
+
+
+def test_weights_lie_in_the_precision_that_is_trained_in() -> None:
+    assert forecast.weight_bytes(recipe(), SHAPE) == 2_000_000
+    assert forecast.weight_bytes(recipe(precision="f32"), SHAPE) == 4_000_000
+    assert forecast.weight_bytes(recipe("none", "mixed"), SHAPE) == 4_000_000
+    assert forecast.weight_bytes(recipe("qlora"), SHAPE) == 0.516 * 800_000 + 4 * 200_000
+
+
+def test_training_all_weights_keeps_gradients_and_both_moments_of_each() -> None:
+    assert forecast.trained_bytes(recipe("none", "f32"), SHAPE) == 12 * 1_000_000 + 8 * 200_000
+    assert forecast.trained_bytes(recipe(precision="f32"), SHAPE) == 16 * 4_000
+    assert forecast.trained_bytes(recipe(), SHAPE) < forecast.trained_bytes(recipe("none", "mixed"), SHAPE) / 100
+
+
+def test_scores_are_kept_of_learned_tokens_alone() -> None:
+    more = replace(LOAD, learned=32)
+    added = forecast.activation_bytes(recipe(), SHAPE, more) - forecast.activation_bytes(recipe(), SHAPE, LOAD)
+    assert added == 16 * 2_000 * forecast.SCORE_BYTES
+
+
+def test_memory_grows_with_the_tokens_of_a_step_and_not_with_their_number() -> None:
+    known = forecast.memory(recipe(), SHAPE, LOAD, gpu=False)
+    assert forecast.memory(recipe(), SHAPE, replace(LOAD, steps=500, trained=32_000), gpu=False) == known
+    assert forecast.memory(recipe(), SHAPE, replace(LOAD, tokens=128), gpu=False) > known
+    assert forecast.memory(recipe(adapter={"dropout": 0.1}), SHAPE, LOAD, gpu=False) > known
+
+
+def test_device_needs_more_than_the_step_takes() -> None:
+    on_gpu = forecast.memory(recipe(), SHAPE, LOAD, gpu=True)
+    assert forecast.needed(recipe(), SHAPE, LOAD, gpu=True) > 1.1 * on_gpu
+    # On a CPU the proof loads the base again beside the worker, which for a small step is more than the step.
+    two = 2 * (forecast.CPU_FIXED + 2_000_000)
+    assert forecast.needed(recipe(), SHAPE, LOAD, gpu=False) >= two
+
+
+def test_answers_that_are_written_stand_in_the_cache() -> None:
+    load = replace(LOAD, cached=10_000)
+    kept = 10_000 * 2 * 2 * 50 * 2
+    assert forecast.writing_bytes(recipe(method="rloo"), SHAPE, load) > kept
+    assert forecast.writing_bytes(recipe(), SHAPE, load) == 0
+
+
+def test_lora_spares_the_gradients_of_the_weights() -> None:
+    full = forecast.operations(recipe("none", "f32"), SHAPE, replace(LOAD, learned=0))
+    small = forecast.operations(recipe(), SHAPE, replace(LOAD, learned=0))
+    assert full == 6 * 800_000 * 320
+    assert small == (4 * 800_000 + 6 * 4_000) * 320
+    assert forecast.operations(recipe(method="dpo"), SHAPE, replace(LOAD, learned=0)) == small + 2 * 800_000 * 320
+
+
+def test_faster_device_takes_less_time_and_a_written_token_more() -> None:
+    slow = forecast.working_seconds(recipe(), SHAPE, LOAD, 0.1, gpu=False)
+    assert forecast.working_seconds(recipe(), SHAPE, LOAD, 0.2, gpu=False) == pytest.approx(slow / 2)
+    written = replace(LOAD, written=320)
+    assert forecast.working_seconds(recipe(), SHAPE, written, 0.1, gpu=False) > 3 * slow
+
+
+def test_nearest_recipe_keeps_the_kind_of_adapter_then_the_most_tokens() -> None:
+    small, large = recipe(batch={"tokens": 64, "max_length": 64}), recipe(batch={"tokens": 512, "max_length": 64})
+    quantised = recipe("qlora", batch={"tokens": 1024, "max_length": 64})
+    fitting = [("q", quantised), ("small", small), ("large", large)]
+    assert forecast.nearest(recipe(), fitting) == "large"
+    assert forecast.nearest(recipe("none", "f32"), fitting) == "large"
+    assert forecast.nearest(recipe("qlora"), fitting) == "q"
+    assert forecast.nearest(recipe(), []) == ""
