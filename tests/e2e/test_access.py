@@ -1,32 +1,28 @@
 """Every method of every running service, with every kind of wrong credential."""
 
-import importlib
-import pkgutil
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
 
-import tailor.api
 from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.rpc.identity import Identity
+from tailor.rpc.methods import all_methods
 from tests.e2e.conftest import Installation, wait_until
 
 pytestmark = pytest.mark.e2e
 
 
-def _methods() -> list[MethodDescriptor]:
-    modules = [
-        info.name for info in pkgutil.walk_packages(tailor.api.__path__, "tailor.api.") if info.name.endswith("_pb2")
-    ]
-    files = [importlib.import_module(name).DESCRIPTOR for name in modules]
-    return [method for file in files for service in file.services_by_name.values() for method in service.methods]
-
-
-METHODS = _methods()
+METHODS = all_methods()
+LIST = next(method for method in METHODS if method.full_name.endswith("InferenceService.ListSpecialists"))
 
 
 def _code(installation: Installation, method: MethodDescriptor, token: str | None) -> grpc.StatusCode:
@@ -48,18 +44,51 @@ def _code(installation: Installation, method: MethodDescriptor, token: str | Non
     return grpc.StatusCode.OK
 
 
+def _key(installation: Installation, **terms: Any) -> registry_pb2.CreateKeyResponse:
+    request = registry_pb2.CreateKeyRequest(name="walk", role=common_pb2.ROLE_CALLER, **terms)
+    return installation.registry.CreateKey(request)
+
+
 @pytest.fixture(scope="module")
 def caller_key(installation: Installation) -> Iterator[str]:
-    request = registry_pb2.CreateKeyRequest(name="walk", role=common_pb2.ROLE_CALLER)
-    created = installation.registry.CreateKey(request)
+    created = _key(installation)
     yield created.secret
     installation.registry.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=created.key.key_id))
 
 
+@pytest.fixture(scope="module")
+def dead_keys(installation: Installation) -> list[str]:
+    """One that was revoked, and one that has expired; neither was used before."""
+    revoked, moment = _key(installation), Timestamp()
+    installation.registry.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=revoked.key.key_id))
+    moment.FromSeconds(int(time.time()) - 1)
+    return [revoked.secret, _key(installation, expire_time=moment).secret]
+
+
+@pytest.fixture(scope="module")
+def foreign_tokens(installation: Installation) -> dict[str, list[str]]:
+    """By service: the console's token for another one, one of its own that has expired, and a stranger's."""
+    key = load_pem_private_key((installation.stack.layout.secrets / "console.pem").read_bytes(), password=None)
+    assert isinstance(key, Ed25519PrivateKey)
+    console, stranger = Identity("console", key), Identity("console", Ed25519PrivateKey.generate())
+    now = int(time.time())
+    services = {method.full_name.split(".")[2] for method in METHODS}
+    return {
+        service: [
+            console.token("somewhere-else"),
+            stranger.token(service),
+            jwt.encode({"iss": "console", "aud": service, "iat": now - 300, "exp": now - 240}, key, algorithm="EdDSA"),
+        ]
+        for service in services
+    }
+
+
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
-def test_no_method_answers_without_a_right_credential(installation: Installation, method: MethodDescriptor) -> None:
-    elsewhere = Identity.load("console", installation.stack.layout.secrets / "console.pem").token("somewhere-else")
-    for token in (None, "", "nonsense", "tlr_unknown", "a.b.c", elsewhere):
+def test_no_method_answers_without_a_right_credential(
+    installation: Installation, method: MethodDescriptor, dead_keys: list[str], foreign_tokens: dict[str, list[str]]
+) -> None:
+    foreign = foreign_tokens[method.full_name.split(".")[2]]
+    for token in (None, "", "nonsense", "tlr_unknown", "a.b.c", *dead_keys, *foreign):
         assert _code(installation, method, token) is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -72,11 +101,28 @@ def test_a_callers_key_opens_the_callers_methods_alone(
     assert refused != (common_pb2.ROLE_CALLER in access.roles or access.any_authenticated)
 
 
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+def test_a_key_with_methods_opens_those_alone(
+    installation: Installation, method: MethodDescriptor, limited_key: str
+) -> None:
+    refused = _code(installation, method, limited_key) is grpc.StatusCode.PERMISSION_DENIED
+    assert refused != (method.full_name == "tailor.api.inference.v1.InferenceService.ListSpecialists")
+
+
+@pytest.fixture(scope="module")
+def limited_key(installation: Installation) -> str:
+    return _key(installation, methods=["ListSpecialists"]).secret
+
+
+def test_a_key_that_calls_too_often_is_exhausted(installation: Installation) -> None:
+    secret = _key(installation, calls_per_minute=2).secret
+    codes = [_code(installation, LIST, secret) for _ in range(3)]
+    assert codes == [grpc.StatusCode.OK, grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED]
+
+
 def test_a_revoked_key_ends_within_seconds(installation: Installation) -> None:
-    request = registry_pb2.CreateKeyRequest(name="brief", role=common_pb2.ROLE_CALLER)
-    created = installation.registry.CreateKey(request)
-    method = next(method for method in METHODS if method.full_name.endswith("InferenceService.ListSpecialists"))
-    assert _code(installation, method, created.secret) is grpc.StatusCode.OK
+    created = _key(installation)
+    assert _code(installation, LIST, created.secret) is grpc.StatusCode.OK
     installation.registry.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=created.key.key_id))
     refused = grpc.StatusCode.UNAUTHENTICATED
-    wait_until(lambda: _code(installation, method, created.secret) is refused, "the end of a revoked key", 10)
+    wait_until(lambda: _code(installation, LIST, created.secret) is refused, "the end of a revoked key", 10)

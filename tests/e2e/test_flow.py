@@ -27,6 +27,7 @@ from tailor.errors import InvalidArgument, NotFound, Unauthenticated
 from tailor.local import processes
 from tests.e2e import gold
 from tests.e2e.conftest import SAMPLE, Installation, wait_until
+from tests.e2e.reach import Names, answers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -232,6 +233,31 @@ def test_a_key_for_another_specialist_does_not_see_this_one(installation: Instal
         assert NAME not in {one.name for one in client.specialists()}
         with pytest.raises(NotFound):
             client.generate(NAME, "Write a memo.")
+
+
+@pytest.mark.parametrize("role", ["CALLER", "EXPERT", "ENGINEER", "OPERATOR", "DATA_PROTECTION"])
+def test_what_a_key_was_not_given_is_answered_like_what_does_not_exist(installation: Installation, role: str) -> None:
+    adapter = _adapters(installation)[0]
+    with _client(installation) as client:
+        draft_id = client.generate(NAME, "Write a memo.", max_tokens=2).draft_id
+    wait_until(lambda: _trace(installation, draft_id), "a traced draft", 30)
+    names = Names(
+        specialist=NAME,
+        adapter=adapter.adapter.digest,
+        dataset=adapter.adapter.dataset_digest,
+        run=adapter.adapter.run_id,
+        evaluation=adapter.evaluation.evaluation_id,
+        draft=draft_id,
+    )
+    request = registry_pb2.CreateKeyRequest(
+        name="walk", role=common_pb2.Role.Value(f"ROLE_{role}"), specialists=["other-reports"]
+    )
+    secret = installation.registry.CreateKey(request).secret
+    found = answers(installation, secret, names)
+    assert found == answers(installation, secret, Names())
+    assert {said.partition(" ")[0] for said in found.values()} == {"NOT_FOUND", "PERMISSION_DENIED"}
+    if role == "OPERATOR":
+        assert "answered" in set(answers(installation, installation.operator_key, names).values())
 
 
 def test_the_same_corpus_again_makes_nothing_new(installation: Installation, tmp_path: Path) -> None:

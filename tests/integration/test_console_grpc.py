@@ -27,12 +27,19 @@ from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
-from tailor.errors import Aborted, InvalidArgument, NotFound, Unavailable
+from tailor.errors import Aborted, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 
 pytestmark = pytest.mark.integration
+
+# Keys by the hash that the registry knows them by, with the limits of each.
+LIMITS = {
+    "known": registry_pb2.Key(),
+    "limited": registry_pb2.Key(methods=["tailor.api.inference.v1.InferenceService/Generate"]),
+    "hurried": registry_pb2.Key(calls_per_minute=60),
+}
 
 
 class Registry(registry_pb2_grpc.RegistryServiceServicer):
@@ -103,9 +110,10 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.RecordJudgementResponse(judgement=said)
 
     def VerifyKey(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.VerifyKeyResponse:
-        if request.secret_sha256 != "known":
+        if request.secret_sha256 not in LIMITS:
             raise NotFound("UNKNOWN_KEY", "There is no such key.")
         key = registry_pb2.Key(key_id="key_1", name="n", role=common_pb2.ROLE_DATA_PROTECTION, specialists=["s"])
+        key.MergeFrom(LIMITS[request.secret_sha256])
         return registry_pb2.VerifyKeyResponse(key=key)
 
 
@@ -219,6 +227,12 @@ def test_clients_command_and_carry_refusals(services: Services) -> None:
     assert (visitor.role, visitor.specialists, visitor.key_sha256) == (Role.DATA_PROTECTION, {"s"}, "known")
     with pytest.raises(NotFound):
         services.registry.verify_key("unknown")
+
+
+@pytest.mark.parametrize("secret", ["limited", "hurried"])
+def test_a_key_whose_limits_would_not_hold_here_does_not_sign_in(services: Services, secret: str) -> None:
+    with pytest.raises(PermissionDenied, match="KEY_IS_LIMITED"):
+        services.registry.verify_key(secret)
 
 
 def test_clients_stream_and_stop(services: Services) -> None:

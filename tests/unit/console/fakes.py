@@ -135,7 +135,7 @@ def run(state: str = "running", specialist: str = NAME, step: int = 40) -> Run:
 
 
 def specialist(name: str = NAME, generation: int = 1, description: str = "Writes engagement reports.") -> Specialist:
-    serving = Serving(generation, OLD_ADAPTER, "", NOW, (Replica("inference-0", generation, True),))
+    serving = Serving(generation, OLD_ADAPTER, "", NOW, (Replica("inference-0", True),), finished=True)
     return Specialist(
         name=name,
         revision=2,

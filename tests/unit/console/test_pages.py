@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 
 from services.console.domain import Role
-from services.console.views import Evaluation, Flow
+from services.console.views import Evaluation, Flow, Key, Replica
 from tests.unit.console.fakes import (
     ADAPTER,
     BASE_DRAFT,
     DRAFT,
     NAME,
+    NOW,
     OLD_ADAPTER,
     PASSWORD,
     RUN,
@@ -222,6 +223,26 @@ def test_a_fault_of_ours_shows_no_traceback() -> None:
     assert "INTERNAL" in answer.text
     assert "Traceback" not in answer.text
     assert answer.headers["x-frame-options"] == "DENY"
+
+
+def test_keys_show_what_each_may_do() -> None:
+    world = World()
+    limited = Key("key_1", "batch", "caller", ("memos",), False, NOW, None, ("InferenceService/Generate",), 60)
+    world.registry.key_items = [limited, replace(limited, methods=(), calls_per_minute=0)]
+    text = world.signed_in().get("/keys").text
+    assert "InferenceService/Generate" in text and "60" in text
+    assert "all of the role" in text and "any" in text
+
+
+def test_specialists_show_how_far_a_promotion_is() -> None:
+    world = World()
+    assert "finished" in world.signed_in().get("/specialists").text
+    item = world.registry.specialist_items[0]
+    waiting = (Replica("inference-0", True), Replica("inference-1", False), Replica("inference-2", False, "WRONG_BASE"))
+    world.registry.specialist_items = [replace(item, serving=replace(item.serving, replicas=waiting, finished=False))]
+    text = world.signed_in().get("/specialists").text
+    for said in ("not finished", "serves it", "not yet", "WRONG_BASE"):
+        assert said in text
 
 
 def test_erasures_say_for_whom_they_wait_and_show_the_signed_receipt() -> None:

@@ -18,9 +18,10 @@ from tailor.errors import (
     NotFound,
     PermissionDenied,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
 )
-from tailor.rpc.auth import Authenticator, Caller
+from tailor.rpc.auth import CACHE_SECONDS, Authenticator, Caller
 from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
@@ -48,8 +49,8 @@ class Served:
     def __init__(self) -> None:
         self.world: World = make_world(max_concurrent=2, max_queued=0)
         self.door = Door()
-        caller = Caller("key", "team", "ROLE_CALLER", frozenset({"memos"}), "key_1")
-        authenticator = Authenticator("inference", KnownServices(), lambda _: caller)
+        self.revoked = False
+        authenticator = Authenticator("inference", KnownServices(), self._verify)
         add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
         self.server = RpcServer(
             ServiceSettings(rpc_port=0),
@@ -58,6 +59,11 @@ class Served:
             authenticator=authenticator,
         )
         self.server.start()
+
+    def _verify(self, _: str) -> Caller:
+        if self.revoked:
+            raise NotFound("UNKNOWN_KEY", "revoked")
+        return Caller("key", "team", "ROLE_CALLER", frozenset({"memos"}), "key_1")
 
     def stub(self, token: str = "tlr_secret") -> inference_pb2_grpc.InferenceServiceStub:
         return inference_pb2_grpc.InferenceServiceStub(open_channel(f"127.0.0.1:{self.server.port}", lambda: token))
@@ -152,6 +158,31 @@ def test_a_callers_cancel_stops_the_generation_and_is_stated(opened: Served) -> 
     wait_for_drafts(opened.world, 1)
     assert opened.world.engine.streams[0].cancelled.is_set()
     assert opened.world.kept.drafts[0].finish_reason == "cancelled"
+
+
+def test_a_key_that_is_revoked_meanwhile_ends_its_stream_and_the_generation(opened: Served) -> None:
+    request = inference_pb2.StreamGenerateRequest(request=REQUEST)
+    request.request.sampling.max_tokens = 60
+    call = opened.stub().StreamGenerate(request, timeout=20)
+    next(call)
+    opened.world.engine.gate.clear()
+    opened.revoked = True
+    time.sleep(CACHE_SECONDS)
+    opened.world.engine.gate.set()
+    with pytest.raises(Unauthenticated), wire_errors("inference"):
+        list(call)
+    wait_for_drafts(opened.world, 1)
+    assert opened.world.engine.streams[0].cancelled.is_set()
+
+
+def test_what_a_key_was_not_given_is_answered_like_what_does_not_exist(opened: Served) -> None:
+    handlers.apply_serving(opened.world.inference, served("reports", 1, "a"))
+    said = set()
+    for model in ("reports", "nothing", "adapter:a"):
+        with pytest.raises(NotFound) as refused, wire_errors("inference"):
+            opened.stub().Generate(inference_pb2.GenerateRequest(model=model, prompt="a"), timeout=5)
+        said.add((refused.value.reason, refused.value.message))
+    assert len(said) == 1
 
 
 def test_a_deadline_stops_the_generation(opened: Served) -> None:

@@ -1,0 +1,112 @@
+"""What a key reaches of a specialist, its runs, adapters, evaluations and drafts: every call that can name one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import grpc
+
+from tailor.api.common.v1 import common_pb2
+from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
+from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
+from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.api.training.v1 import training_pb2, training_pb2_grpc
+from tests.e2e.conftest import Installation
+
+Asked = tuple[str, Callable[..., Any], Any]
+
+
+@dataclass(frozen=True)
+class Names:
+    """What belongs to one specialist; those that are invented have the form of real ones."""
+
+    specialist: str = "never-made"
+    adapter: str = "0" * 64
+    dataset: str = "1" * 64
+    run: str = "run_" + "2" * 32
+    evaluation: str = "evl_" + "3" * 32
+    draft: str = "drf_" + "4" * 32
+
+
+def answers(installation: Installation, secret: str, names: Names) -> dict[str, str]:
+    """What every call is answered: `answered`, or the error's code and message without the names themselves."""
+    found = {}
+    for service, calls in (
+        ("registry", _registry),
+        ("inference", _inference),
+        ("evaluation", _evaluation),
+        ("synthetic", _synthetic),
+        ("training", _training),
+    ):
+        for label, method, request in calls(installation.channel(service, secret), names):
+            found[f"{service} {label}"] = _outcome(method, request, names)
+    return found
+
+
+def _outcome(method: Callable[..., Any], request: Any, names: Names) -> str:
+    try:
+        reply = method(request, timeout=30)
+        if isinstance(reply, grpc.Call):
+            list(reply)  # type: ignore[call-overload]
+    except grpc.RpcError as error:
+        said = f"{error.code().name} {error.details()}"  # type: ignore[attr-defined]
+        for name in astuple(names):
+            said = said.replace(name, "NAME")
+        return said
+    return "answered"
+
+
+def _registry(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
+    pb, stub = registry_pb2, registry_pb2_grpc.RegistryServiceStub(channel)
+    gate = models_pb2.Gate(thresholds=[models_pb2.Threshold(metric="rougeL")])
+    definition = models_pb2.SpecialistChanged(name=n.specialist, revision=99, base="tiny", recipe="tiny", gate=gate)
+    marks = drafts_pb2.Rubric(accuracy=3, style=3, usefulness=3)
+    yield "GetSpecialist", stub.GetSpecialist, pb.GetSpecialistRequest(name=n.specialist)
+    yield "UpdateSpecialist", stub.UpdateSpecialist, pb.UpdateSpecialistRequest(specialist=definition)
+    yield "CreateSpecialist", stub.CreateSpecialist, pb.CreateSpecialistRequest(specialist=definition)
+    yield "ListDocuments", stub.ListDocuments, pb.ListDocumentsRequest(specialist=n.specialist)
+    yield "GetAudit", stub.GetAudit, audit_pb2.GetAuditRequest(specialist=n.specialist)
+    yield "ListDatasets", stub.ListDatasets, pb.ListDatasetsRequest(specialist=n.specialist)
+    yield "ListAdapters", stub.ListAdapters, pb.ListAdaptersRequest(specialist=n.specialist)
+    yield "Promote", stub.Promote, pb.PromoteRequest(specialist=n.specialist, adapter_digest=n.adapter)
+    yield "Rollback", stub.Rollback, pb.RollbackRequest(specialist=n.specialist)
+    yield "Trace", stub.Trace, pb.TraceRequest(draft_id=n.draft)
+    yield "RecordJudgement", stub.RecordJudgement, pb.RecordJudgementRequest(ranking=[n.draft], rubric=marks)
+    wider = pb.CreateKeyRequest(name="wider", role=common_pb2.ROLE_CALLER, specialists=[n.specialist])
+    yield "CreateKey", stub.CreateKey, wider
+
+
+def _inference(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
+    pb, stub = inference_pb2, inference_pb2_grpc.InferenceServiceStub(channel)
+    for what, model in (("specialist", n.specialist), ("candidate", f"adapter:{n.adapter}")):
+        ask = pb.GenerateRequest(model=model, prompt="Write.", sampling=pb.Sampling(max_tokens=2))
+        yield f"Generate {what}", stub.Generate, ask
+        yield f"StreamGenerate {what}", stub.StreamGenerate, pb.StreamGenerateRequest(request=ask)
+
+
+def _evaluation(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
+    pb, stub = evaluation_pb2, evaluation_pb2_grpc.EvaluationServiceStub(channel)
+    yield "Evaluate", stub.Evaluate, pb.EvaluateRequest(adapter_digest=n.adapter)
+    yield "GetEvaluation", stub.GetEvaluation, pb.GetEvaluationRequest(evaluation_id=n.evaluation)
+    yield "GetEvaluation of adapter", stub.GetEvaluation, pb.GetEvaluationRequest(adapter_digest=n.adapter)
+
+
+def _synthetic(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
+    pb, stub = synthetic_pb2, synthetic_pb2_grpc.SyntheticServiceStub(channel)
+    yield "BuildDataset", stub.BuildDataset, pb.BuildDatasetRequest(specialist=n.specialist)
+    yield "PreviewRows", stub.PreviewRows, pb.PreviewRowsRequest(specialist=n.specialist)
+    near = pb.CountNearDuplicatesRequest(specialist=n.specialist)
+    yield "CountNearDuplicates", stub.CountNearDuplicates, near
+
+
+def _training(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
+    pb, stub = training_pb2, training_pb2_grpc.TrainingServiceStub(channel)
+    run = {"specialist": n.specialist, "dataset_digest": n.dataset, "base": "tiny", "recipe": "tiny"}
+    yield "CreateRun", stub.CreateRun, pb.CreateRunRequest(**run)
+    yield "PlanRun", stub.PlanRun, pb.PlanRunRequest(**run)
+    yield "ListRuns", stub.ListRuns, pb.ListRunsRequest(specialist=n.specialist)
+    yield "GetRun", stub.GetRun, pb.GetRunRequest(run_id=n.run)
+    yield "WatchRun", stub.WatchRun, pb.WatchRunRequest(run_id=n.run)
+    yield "CancelRun", stub.CancelRun, pb.CancelRunRequest(run_id=n.run)
