@@ -8,7 +8,7 @@ import typer
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
-from tailor.cli.calls import first, pages, unary
+from tailor.cli.calls import adapter_digest, first, pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.run_views import describe, describe_line, emit_plan, emit_run, state_of
@@ -24,7 +24,7 @@ Specialist = Annotated[str, typer.Argument(help="The specialist's name.")]
 Dataset = Annotated[str, typer.Argument(help="The dataset's whole digest; see `tailor datasets --json`.")]
 Recipe = Annotated[str, typer.Option(help="A recipe; the specialist's own if none.")]
 Base = Annotated[str, typer.Option(help="A base; the specialist's own if none.")]
-Parent = Annotated[str, typer.Option(help="The whole digest of an adapter to start from; the base itself if none.")]
+Parent = Annotated[str, typer.Option(help="An adapter to start from, by its first digits; the base itself if none.")]
 Preferences = Annotated[
     str,
     typer.Option(
@@ -32,6 +32,8 @@ Preferences = Annotated[
         help="The whole digest of what stages that learn from rankings learn from; the next built if none.",
     ),
 ]
+# A plan is made in a process of its own, which loads libraries first.
+PLAN_SECONDS = 330.0
 FAILED = (training_pb2.RUN_STATE_FAILED, training_pb2.RUN_STATE_CANCELLED)
 
 
@@ -116,10 +118,10 @@ def plan(
         dataset_digest=dataset,
         base=base or definition.base,
         recipe=recipe or definition.recipe,
-        parent_digest=parent,
+        parent_digest=_parent(session, parent, specialist),
         preference_dataset_digest=preference_dataset,
     )
-    emit_plan(session, unary("training", session.connections.training.PlanRun, request).plan)
+    emit_plan(session, unary("training", session.connections.training.PlanRun, request, PLAN_SECONDS).plan)
 
 
 @app.command()
@@ -143,11 +145,15 @@ def create(
         base=base or definition.base,
         recipe=recipe or definition.recipe,
         request_id=new_id("req"),
-        parent_digest=parent,
+        parent_digest=_parent(session, parent, specialist),
         preference_dataset_digest=preference_dataset,
         priority=priority,
     )
-    emit_run(session, unary("training", session.connections.training.CreateRun, request).run)
+    emit_run(session, unary("training", session.connections.training.CreateRun, request, PLAN_SECONDS).run)
+
+
+def _parent(session: Session, digits: str, specialist: str) -> str:
+    return adapter_digest(session.connections.registry, digits, specialist) if digits else ""
 
 
 def _definition(session: Session, specialist: str) -> models_pb2.SpecialistChanged:
