@@ -46,13 +46,13 @@ def build(runtime: Runtime, settings: Settings) -> None:
     """Open the doors, load the base and all that serves, then be ready."""
     door = Door()
     auth = authenticator(settings, NAME)
-    _open_doors(runtime, settings, door, auth)
+    server = _open_doors(runtime, settings, door, auth)
     store = S3Store.from_settings(settings)
     producer = runtime.wait_for("broker", partial(KafkaProducer.from_settings, settings, source=NAME))
     runtime.on_stop(producer.close)
     keeping = Keeping()
     _read(runtime, settings, SPECIALISTS, SpecialistConsumer(keeping).apply)
-    inference = _load(runtime, settings, store, producer, keeping)
+    inference = _load(runtime, settings, store, producer, keeping, Table(server.set_known))
     _read_serving(runtime, settings, inference)
     _read_erased(runtime, settings, inference, producer)
     door.open(inference)
@@ -60,19 +60,23 @@ def build(runtime: Runtime, settings: Settings) -> None:
     _state_presence(runtime, settings, producer)
 
 
-def _open_doors(runtime: Runtime, settings: Settings, door: Door, auth: Authenticator) -> None:
+def _open_doors(runtime: Runtime, settings: Settings, door: Door, auth: Authenticator) -> RpcServer:
     threads = settings.max_concurrent + settings.max_queued + SPARE_THREADS
     servicers = [(inference_pb2_grpc.add_InferenceServiceServicer_to_server, InferenceServicer(door))]
-    runtime.serve(RpcServer(settings, NAME, servicers=servicers, authenticator=auth, max_workers=threads))
+    server = RpcServer(settings, NAME, servicers=servicers, authenticator=auth, max_workers=threads)
+    runtime.serve(server)
     if settings.http_port:
         from services.inference.adapters.http import Address, create_app, serve
 
         app = create_app(door, auth, threads)
         where = Address(settings.http_host, settings.http_port, settings.tls_certificate_file, settings.tls_key_file)
         runtime.spawn("http", partial(serve, app, where))
+    return server
 
 
-def _load(runtime: Runtime, settings: Settings, store: S3Store, producer: Producer, keeping: Keeping) -> Inference:
+def _load(
+    runtime: Runtime, settings: Settings, store: S3Store, producer: Producer, keeping: Keeping, table: Table
+) -> Inference:
     from services.inference.adapters.drafts import DraftArchive, DraftBucket, RemoteBarrier
     from services.inference.adapters.models import AdapterLibrary, fetch_base
     from services.inference.adapters.statements import DraftEvents, ServedEvents
@@ -93,7 +97,7 @@ def _load(runtime: Runtime, settings: Settings, store: S3Store, producer: Produc
         base=settings.base,
         engine=engine,
         shelf=Shelf(engine, library, settings.max_loras),
-        table=Table(),
+        table=table,
         admission=Admission(settings.max_concurrent, settings.max_queued),
         turns=choose_turns(settings),
         drafts=drafts,

@@ -12,10 +12,15 @@ WAKE_SECONDS = 0.25
 SECONDS_PER_PLACE = 0.5
 
 
-class Table:
-    """Names and what they mean, and the candidates. Thread-safe."""
+def _nobody_listens(name: str, known: bool) -> None:
+    del name, known
 
-    def __init__(self) -> None:
+
+class Table:
+    """Names and what they mean, and the candidates; `known` is told when a name comes or goes. Thread-safe."""
+
+    def __init__(self, known: Callable[[str, bool], None] = _nobody_listens) -> None:
+        self._known = known
         self._lock = threading.Lock()
         self._served: dict[str, Served] = {}
         self._seen: dict[str, int] = {}
@@ -30,6 +35,7 @@ class Table:
         """From now on the specialist's name means this."""
         with self._lock:
             self._served[served.specialist] = served
+        self._known(served.specialist, True)
 
     def settle(self, served: Served) -> None:
         """This generation was served or refused, and said so; older ones and itself are not looked at again."""
@@ -40,6 +46,7 @@ class Table:
         """The name means nothing any more."""
         with self._lock:
             self._served.pop(specialist, None)
+        self._known(specialist, False)
 
     def get(self, specialist: str) -> Served | None:
         """What a name means; None where it means nothing here."""

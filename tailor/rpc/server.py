@@ -9,12 +9,13 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_status import rpc_status
 
 from tailor.errors import TailorError
 from tailor.logging import get_logger
 from tailor.rpc.auth import Authenticator, Caller, set_caller
+from tailor.rpc.health import NamedHealth
 from tailor.rpc.status import internal, to_status
 from tailor.settings import ServiceSettings
 from tailor.telemetry import CALL_SECONDS, CALLS
@@ -25,7 +26,7 @@ OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
 
 class RpcServer:
-    """Serves the given servicers. Health is NOT_SERVING until `set_serving`."""
+    """Serves the given servicers. Health is NOT_SERVING until `set_serving`; `set_known` adds names whose health keys may ask for."""
 
     def __init__(
         self,
@@ -36,8 +37,7 @@ class RpcServer:
         authenticator: Authenticator,
         max_workers: int = 32,
     ) -> None:
-        self._health = health.HealthServicer()
-        self.set_serving(False)
+        self._health = NamedHealth(lambda metadata, name: authenticator.authenticate(_bearer(metadata)).may_use(name))
         options = [
             ("grpc.max_receive_message_length", settings.rpc_max_message_bytes),
             ("grpc.so_reuseport", 0),
@@ -67,8 +67,11 @@ class RpcServer:
 
     def set_serving(self, serving: bool) -> None:
         """State overall health."""
-        state = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        self._health.set("", state)
+        self._health.set_serving(serving)
+
+    def set_known(self, name: str, known: bool) -> None:
+        """State that a name, such as a specialist's, is served here, or means nothing any more."""
+        self._health.set_known(name, known)
 
 
 def _bind(server: grpc.Server, settings: ServiceSettings) -> int:

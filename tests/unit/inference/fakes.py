@@ -193,7 +193,7 @@ class World:
     archive: Archive
 
 
-def make_world(*, slots: int = 2, max_concurrent: int = 4, max_queued: int = 2) -> World:
+def make_world(*, slots: int = 2, max_concurrent: int = 4, max_queued: int = 2, table: Table | None = None) -> World:
     """An inference over fakes."""
     engine, library, kept, archive = FakeEngine(), FakeLibrary(), Kept(), Archive()
     numbers = iter(range(1, 10_000))
@@ -201,7 +201,7 @@ def make_world(*, slots: int = 2, max_concurrent: int = 4, max_queued: int = 2) 
         base="tiny",
         engine=engine,
         shelf=Shelf(engine, library, slots),
-        table=Table(),
+        table=table or Table(),
         admission=Admission(max_concurrent, max_queued),
         turns=FreeTurns(),
         drafts=kept,

@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.inference import handlers
 from services.inference.domain import Draft, DraftRecord, Said, Turn
 from services.inference.handlers import Door
 from services.inference.rpc import InferenceServicer
+from services.inference.serving import Table
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.errors import (
     FailedPrecondition,
@@ -47,7 +50,6 @@ class Served:
     """A running server; `stub` calls it as a key or as a service."""
 
     def __init__(self) -> None:
-        self.world: World = make_world(max_concurrent=2, max_queued=0)
         self.door = Door()
         self.revoked = False
         authenticator = Authenticator("inference", KnownServices(), self._verify)
@@ -58,6 +60,7 @@ class Served:
             servicers=[(add, InferenceServicer(self.door))],
             authenticator=authenticator,
         )
+        self.world: World = make_world(max_concurrent=2, max_queued=0, table=Table(self.server.set_known))
         self.server.start()
 
     def _verify(self, _: str) -> Caller:
@@ -267,3 +270,79 @@ def test_a_draft_is_told_with_its_text_until_that_is_gone(opened: Served) -> Non
     with pytest.raises(NotFound), wire_errors("inference"):
         opened.stub().GetDraft(request)
     assert opened.stub("console").GetDraft(request).draft_id == "drf_1"
+
+
+STATES = health_pb2.HealthCheckResponse
+
+
+def health(running: Served, name: str, token: str = "tlr_secret") -> int | grpc.StatusCode:
+    """What Check says: a state, or the code of its refusal."""
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    with grpc.insecure_channel(f"127.0.0.1:{running.server.port}") as channel:
+        request = health_pb2.HealthCheckRequest(service=name)
+        try:
+            return int(health_pb2_grpc.HealthStub(channel).Check(request, timeout=5, metadata=metadata).status)
+        except grpc.RpcError as error:
+            return error.code()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_specialists_health_follows_what_is_loaded_and_whether_the_service_is_ready(opened: Served) -> None:
+    assert health(opened, "memos") is grpc.StatusCode.NOT_FOUND
+    handlers.apply_serving(opened.world.inference, served("memos", 1, "a"))
+    assert health(opened, "memos") == STATES.NOT_SERVING
+    opened.server.set_serving(True)
+    assert health(opened, "memos") == health(opened, "") == STATES.SERVING
+    handlers.forget_specialist(opened.world.inference, "memos")
+    assert health(opened, "memos") is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_specialists_health_tells_nothing_to_those_who_may_not_use_it(opened: Served) -> None:
+    opened.server.set_serving(True)
+    for name in ("memos", "reports"):
+        handlers.apply_serving(opened.world.inference, served(name, 1, name))
+    assert health(opened, "reports") is grpc.StatusCode.NOT_FOUND
+    assert health(opened, "memos", token="") is grpc.StatusCode.NOT_FOUND
+    assert health(opened, "memos", token="console") == STATES.SERVING
+    assert health(opened, "", token="") == STATES.SERVING
+
+
+def test_a_watched_specialist_is_unknown_until_it_is_loaded(opened: Served) -> None:
+    opened.server.set_serving(True)
+    with grpc.insecure_channel(f"127.0.0.1:{opened.server.port}") as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch
+        metadata = [("authorization", "Bearer tlr_secret")]
+        mine = watch(health_pb2.HealthCheckRequest(service="memos"), timeout=5, metadata=metadata)
+        hidden = watch(health_pb2.HealthCheckRequest(service="memos"), timeout=0.5)
+        assert next(mine).status == next(hidden).status == STATES.SERVICE_UNKNOWN
+        handlers.apply_serving(opened.world.inference, served("memos", 1, "a"))
+        assert next(mine).status == STATES.SERVING
+        mine.cancel()
+        with pytest.raises(grpc.RpcError) as ended:
+            next(hidden)
+        assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def reflects(port: int) -> bool:
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        replies = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]), timeout=5)
+        try:
+            listed = next(replies).list_services_response.service
+        except grpc.RpcError as error:
+            assert error.code() is grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]
+            return False
+    return "tailor.api.inference.v1.InferenceService" in [service.name for service in listed]
+
+
+def test_reflection_is_there_only_where_it_is_switched_on(running: Served) -> None:
+    assert not reflects(running.server.port)
+    add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
+    server = RpcServer(
+        ServiceSettings(rpc_port=0, rpc_reflection=True),
+        "inference",
+        servicers=[(add, InferenceServicer(running.door))],
+        authenticator=Authenticator("inference", KnownServices(), lambda _: Caller("key", "team", "ROLE_CALLER")),
+    )
+    server.start()
+    assert reflects(server.port)
+    server.stop(0)
