@@ -52,7 +52,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.on_stop(producer.close)
     keeping = Keeping()
     _read(runtime, settings, SPECIALISTS, SpecialistConsumer(keeping).apply)
-    inference = _load(runtime, settings, store, producer, keeping, Table(server.set_known))
+    inference = _load(runtime, settings, store, producer, keeping, table=Table(server.set_known))
     _read_serving(runtime, settings, inference)
     _read_erased(runtime, settings, inference, producer)
     door.open(inference)
@@ -75,7 +75,7 @@ def _open_doors(runtime: Runtime, settings: Settings, door: Door, auth: Authenti
 
 
 def _load(
-    runtime: Runtime, settings: Settings, store: S3Store, producer: Producer, keeping: Keeping, table: Table
+    runtime: Runtime, settings: Settings, store: S3Store, producer: Producer, keeping: Keeping, *, table: Table
 ) -> Inference:
     from services.inference.adapters.drafts import DraftArchive, DraftBucket, RemoteBarrier
     from services.inference.adapters.models import AdapterLibrary, fetch_base

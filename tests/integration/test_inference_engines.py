@@ -4,6 +4,8 @@ import hashlib
 import importlib.util
 import json
 import math
+import os
+import pickle
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +24,7 @@ from services.registry.domain import Evaluation, Gate, Threshold, refusals
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
+from tests.integration.listening import open_to_others
 from tests.models import make_tiny_base
 from tests.unit.inference.fakes import KEY, make_world
 
@@ -384,8 +387,6 @@ def test_refuses_another_base_a_reward_model_and_a_wrong_digest(lab: Lab) -> Non
 
 
 def test_refuses_a_pickle_beside_or_instead_of_the_weights(lab: Lab, tmp_path: Path) -> None:
-    import pickle
-
     beside = copied(lab, tmp_path / "beside")
     (beside / "training_args.bin").write_bytes(pickle.dumps({"a": 1}))
     assert refused(lab, publish_adapter(lab.store, beside, lab.base.digest), "refused") == "UNEXPECTED_FILE"
@@ -418,19 +419,85 @@ def test_a_base_with_a_pickle_is_refused_and_a_missing_one_is_waited_for(lab: La
         fetch_base(lab.store, "none", tmp_path / "cache")
 
 
-def test_a_tampered_generation_leaves_the_old_one_serving(lab: Lab, plain: Engine) -> None:
+def tampered(lab: Lab, folder: Path, how: str) -> AdapterName:
+    """An adapter with its own bytes and one thing wrong."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = copied(lab, folder) / "adapter_model.safetensors"
+    (folder / "README.md").write_text(how)
+    tensors = load_file(weights)
+    first = next(iter(tensors))
+    tensors[first] = tensors[first] * 1.5
+    extra = {
+        "an extra module": "base_model.model.lm_head.lora_A.weight",
+        "a magnitude vector": first.replace(".lora_A.weight", ".lora_magnitude_vector"),
+        "a score head": "base_model.model.score.weight",
+    }
+    save_file(tensors | ({extra[how]: torch.zeros(4, 128)} if how in extra else {}), weights)
+    if how == "a pickle":
+        weights.write_bytes(pickle.dumps({"a": b"0" * 4096}))
+    if how == "another rank":
+        config = json.loads((folder / "adapter_config.json").read_text())
+        (folder / "adapter_config.json").write_text(json.dumps(config | {"r": 8}))
+    changes = {"another base": {"base_digest": "0" * 64}, "a reward model": {"kind": "reward"}}.get(how, {})
+    data, files = publish(lab.store, folder, "adapters", {"kind": "policy", "base_digest": lab.base.digest} | changes)
+    if how == "a path":
+        data = data.replace(b'"README.md"', b'"../../README.md"')
+    if how == "a flipped byte":
+        key = next(file["key"] for file in files if file["path"] == weights.name)
+        lab.store.objects[MODELS, key] = weights.read_bytes()[:-1] + b"!"
+    digest = hashlib.sha256(data).hexdigest()
+    return AdapterName(digest, lab.store.put(MODELS, f"adapters/{digest}/manifest.json", data))
+
+
+TAMPERED = {
+    "nothing": "",
+    "a flipped byte": "CORRUPT_OBJECT",
+    "another base": "WRONG_BASE",
+    "another rank": "WRONG_SHAPE",
+    "an extra module": "UNEXPECTED_MODULE",
+    "a magnitude vector": "UNEXPECTED_MODULE",
+    "a score head": "UNEXPECTED_MODULE",
+    "a reward model": "WRONG_KIND",
+    "a pickle": "NOT_SAFETENSORS",
+    "a path": "UNSAFE_NAME",
+}
+
+
+def test_a_tampered_generation_leaves_the_old_one_serving(lab: Lab, plain: Engine, tmp_path: Path) -> None:
     from services.inference.domain import Ask, Served
     from services.inference.handlers import Cancellation
 
     world = make_world()
     inference = replace(world.inference, engine=plain, shelf=Shelf(plain, lab.library("served"), 2))
-    handlers.apply_serving(inference, Served("reports", 1, lab.adapters[0]))
-    handlers.apply_serving(inference, Served("reports", 2, publish_adapter(lab.store, lab.folders[0], "0" * 64)))
-    answer = handlers.generate(inference, KEY, Ask("reports", CHAT, Sampling(max_tokens=5)), Cancellation())
-    list(answer)
-    assert answer.served.generation == 1
-    assert [report.refusal for report in world.kept.reports] == ["", "WRONG_BASE"]
-    assert world.kept.drafts[0].served.adapter_digest == lab.adapters[0].digest
+
+    def ask() -> tuple[int, str]:
+        question = Ask("reports", CHAT, Sampling(max_tokens=5))
+        answer = handlers.generate(inference, KEY, question, Cancellation())
+        list(answer)
+        return answer.served.generation, answer.text
+
+    for generation, how in enumerate(TAMPERED, 1):
+        adapter = tampered(lab, tmp_path / str(generation), how)
+        handlers.apply_serving(inference, Served("reports", generation, adapter))
+        if not TAMPERED[how]:
+            before = ask()
+        assert ask() == before, how
+    assert [report.refusal for report in world.kept.reports] == list(TAMPERED.values())
+    assert before[0] == 1
+
+
+def test_a_digest_that_is_a_path_reaches_no_folder(lab: Lab, tmp_path: Path) -> None:
+    outside = tmp_path / "cache" / "outside"
+    outside.mkdir(parents=True)
+    library = AdapterLibrary(lab.store, lab.base, tmp_path / "cache", 32)
+    assert not library.drop("../outside")
+    assert outside.is_dir()
+    manifest = lab.adapters[0].manifest
+    with pytest.raises(FailedPrecondition) as caught:
+        library.fetch(AdapterName("../outside", replace(manifest, sha256="../outside")))
+    assert caught.value.reason == "WRONG_DIGEST"
 
 
 def test_knows_every_key_that_peft_writes() -> None:
@@ -466,8 +533,10 @@ def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch
     from services.inference.adapters import vllm_engine
 
     vllm_engine.prepare_environment(1, 1)
+    before = open_to_others(os.getpid())
     engine = vllm_engine.VllmEngine(lab.base.folder, context_length=256, max_loras=2, max_lora_rank=8, max_concurrent=8)
     try:
+        assert open_to_others(os.getpid()) == before
         ours, theirs = Shelf(plain, lab.library(), 2), Shelf(engine, lab.library(), 2)
         with (
             ours.using(lab.adapters[0]),

@@ -26,6 +26,7 @@ from tailor.settings import ServiceSettings
 from tailor.storage.buckets import MODELS
 from tailor.storage.s3 import S3Store
 from tests.conftest import Stores
+from tests.integration.listening import listening
 from tests.models import make_tiny_base
 
 pytestmark = pytest.mark.integration
@@ -114,6 +115,8 @@ def test_waits_for_its_base_serves_a_specialist_and_says_so(
     assert [(r.generation, r.serving, r.replica) for r in reports if r.specialist == "tiny-reports"] == [
         (1, True, "inference-0")
     ]
+    expected = {int(environment[f"TAILOR_{door}_PORT"]) for door in ("RPC", "HTTP", "STATUS")}
+    assert {int(address.rpartition(":")[2], 16) for address in listening(running.pid)} == expected
     running.send_signal(signal.SIGTERM)
     assert running.wait(30) == 0
     seen = [decode(event, models_pb2.ReplicaSeen) for event in everything(settings, "replica.seen.v1")]

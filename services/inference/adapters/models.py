@@ -76,7 +76,8 @@ class AdapterLibrary:
             raise refuse("MISSING_FILE", "The adapter's manifest is not in the models bucket.") from None
 
     def _manifest(self, adapter: AdapterName) -> Mapping[str, Any]:
-        if adapter.digest != adapter.manifest.sha256 or adapter.manifest.bucket != MODELS:
+        named = verify.SHA256.fullmatch(adapter.digest) is not None and adapter.digest == adapter.manifest.sha256
+        if not named or adapter.manifest.bucket != MODELS:
             raise refuse("WRONG_DIGEST", "The adapter's name is not its manifest's digest.")
         if adapter.manifest.size_bytes > verify.MAX_MANIFEST_BYTES:
             raise refuse("BAD_MANIFEST", "The manifest is too large.")
@@ -84,6 +85,8 @@ class AdapterLibrary:
 
     def drop(self, digest: str) -> bool:
         """Remove an adapter's files from this machine."""
+        if not verify.SHA256.fullmatch(digest):
+            return False
         folder = self._cache / "adapters" / digest
         held = folder.is_dir()
         shutil.rmtree(folder, ignore_errors=True)

@@ -45,6 +45,9 @@ def prepare_environment(kv_cache_gib: int, threads: int) -> None:
             "TORCHDYNAMO_DISABLE": "1",
             # One process less: the worker lives in the engine's core process. It starts sooner, and nothing spins while idle.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            # torch's process groups open sockets even for one process; they must be reachable from nowhere else.
+            "VLLM_HOST_IP": "127.0.0.1",
+            "GLOO_SOCKET_IFNAME": "lo",
         }
     )
 

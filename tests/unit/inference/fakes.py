@@ -193,9 +193,16 @@ class World:
     archive: Archive
 
 
-def make_world(*, slots: int = 2, max_concurrent: int = 4, max_queued: int = 2, table: Table | None = None) -> World:
+def make_world(
+    *,
+    slots: int = 2,
+    max_concurrent: int = 4,
+    max_queued: int = 2,
+    table: Table | None = None,
+    engine: FakeEngine | None = None,
+) -> World:
     """An inference over fakes."""
-    engine, library, kept, archive = FakeEngine(), FakeLibrary(), Kept(), Archive()
+    engine, library, kept, archive = engine or FakeEngine(), FakeLibrary(), Kept(), Archive()
     numbers = iter(range(1, 10_000))
     inference = Inference(
         base="tiny",

@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,7 +24,17 @@ from services.inference.domain import (
 from services.inference.handlers import Answer, Cancellation
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from tailor.storage.ref import Ref
-from tests.unit.inference.fakes import CONSOLE, EVALUATION, KEY, World, adapter, make_world, served
+from tests.unit.inference.fakes import (
+    CONSOLE,
+    EVALUATION,
+    KEY,
+    FakeEngine,
+    FakeStream,
+    World,
+    adapter,
+    make_world,
+    served,
+)
 
 USER = Turn("user", "Write the Position section.")
 
@@ -380,6 +391,34 @@ def test_the_least_recently_used_adapter_makes_room_but_never_one_in_use() -> No
     world.engine.gate.set()
     finish(world, ask("b"))
     assert set(world.engine.loaded) == {"b", "c"}
+
+
+class NamingEngine(FakeEngine):
+    """Answers with its adapter's name; an adapter that is taken away meanwhile is an error."""
+
+    def unload(self, digest: str) -> None:
+        assert not [stream for stream in self.streams if stream.adapter == digest and not stream.cancelled.is_set()]
+        super().unload(digest)
+
+    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> FakeStream:
+        self.say = adapter
+        return super().generate(prompt, adapter, sampling)
+
+
+def test_more_specialists_than_slots_under_load_answer_with_their_own_adapter_each() -> None:
+    world = make_world(slots=3, max_concurrent=3, max_queued=64, engine=NamingEngine())
+    names = [f"s{number}" for number in range(9)]
+    for name in names:
+        handlers.apply_serving(world.inference, served(name, 1, f"adapter-{name}"))
+
+    def one(number: int) -> bool:
+        name = names[number % 7 * number % len(names)]
+        return finish(world, ask(name)).text == f"adapter-{name}"
+
+    with ThreadPoolExecutor(8) as callers:
+        assert all(callers.map(one, range(300)))
+    assert len(world.engine.loaded) == 3
+    assert len(world.engine.unloaded) > 20
 
 
 def test_a_key_sees_the_base_and_its_own_specialists() -> None:
