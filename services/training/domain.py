@@ -220,10 +220,11 @@ class Base:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset, of kind `sft` or `preference`, with the teacher's tokens and the judgements that went into it."""
+    """A dataset of a specialist, of kind `sft` or `preference`, with the teacher's tokens and the judgements that went into it."""
 
     manifest: Ref
     kind: str
+    specialist: str
     teacher_tokens: int = 0
     judgements: int = 0
 

@@ -61,7 +61,7 @@ def dataset_built(context: Context, built: Built) -> Run | None:
             return known
         newest_policy = context.runs.newest_adapter(built.specialist, built.base, POLICY)
         wanted = replace(wanted, parent_digest=newest_policy)
-    dataset = Dataset(built.manifest, built.kind)
+    dataset = Dataset(built.manifest, built.kind, built.specialist)
     try:
         run = make_run(wanted, Found(dataset, parent=_parent(context, wanted)), context.recipes, context.now())
     except TailorError as error:
@@ -94,8 +94,7 @@ def create_run(context: Context, wanted: Wanted) -> Run:
     existing = context.runs.find(run.run_id)
     if existing is not None:
         return existing
-    if any(stage.wants_reward for stage in run.stages) and not any(stage.kind == REWARD for stage in run.stages):
-        find_reward(context, run)
+    _check_reward(context, run)
     plan = context.runs.plan(run.run_id)
     if plan is None or not plan.fits or context.now() - plan.create_time > PLAN_LASTS:
         plan = make_plan(context, run, base)
@@ -108,6 +107,7 @@ def create_run(context: Context, wanted: Wanted) -> Run:
 def plan_run(context: Context, wanted: Wanted) -> Plan:
     """What a run would take, kept for the run of the same key. Errors as in `create_run`, but that it does not fit is an answer."""
     run, base = _asked_for(context, wanted)
+    _check_reward(context, run)
     plan = make_plan(context, run, base)
     with context.runs.unit() as unit:
         unit.keep_plan(run.run_id, plan)
@@ -132,6 +132,12 @@ def _asked_for(context: Context, wanted: Wanted) -> tuple[Run, Base]:
         _parent(context, wanted),
     )
     return make_run(wanted, found, context.recipes, context.now()), base
+
+
+def _check_reward(context: Context, run: Run) -> None:
+    """FailedPrecondition (NO_REWARD_ADAPTER) where a stage wants a learned reward that nothing has made or will make."""
+    if any(stage.wants_reward for stage in run.stages) and not any(stage.kind == REWARD for stage in run.stages):
+        find_reward(context, run)
 
 
 def _parent(context: Context, wanted: Wanted) -> Adapter | None:

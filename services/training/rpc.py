@@ -25,12 +25,12 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     def CreateRun(self, request: pb.CreateRunRequest, context: grpc.ServicerContext) -> pb.CreateRunResponse:
         """Queue a recipe on a dataset. The run's id follows from its key, so a repeated request finds its run."""
-        _check_specialist(request.specialist)
+        self._check_may_train(request)
         return pb.CreateRunResponse(run=wire.from_run(handlers.create_run(self._context, wire.to_wanted(request))))
 
     def PlanRun(self, request: pb.PlanRunRequest, context: grpc.ServicerContext) -> pb.PlanRunResponse:
         """What a run would take."""
-        _check_specialist(request.specialist)
+        self._check_may_train(request)
         return pb.PlanRunResponse(plan=wire.from_plan(handlers.plan_run(self._context, wire.to_wanted(request))))
 
     def GetRun(self, request: pb.GetRunRequest, context: grpc.ServicerContext) -> pb.GetRunResponse:
@@ -108,6 +108,13 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     def ListBases(self, request: pb.ListBasesRequest, context: grpc.ServicerContext) -> pb.ListBasesResponse:
         """All bases."""
         return pb.ListBasesResponse(bases=[wire.from_base(base) for base in handlers.list_bases(self._context)])
+
+    def _check_may_train(self, request: pb.CreateRunRequest | pb.PlanRunRequest) -> None:
+        """NotFound for a specialist that the caller may not use, and for datasets that were built for one."""
+        _check_specialist(request.specialist)
+        for digest in filter(None, (request.dataset_digest, request.preference_dataset_digest)):
+            if not current_caller().may_use(self._context.datasets.find(digest).specialist):
+                raise NotFound("NO_SUCH_DATASET", "There is no such dataset.", dataset_digest=digest)
 
     def _visible(self, run_id: str) -> Run:
         run = handlers.get_run(self._context, run_id)

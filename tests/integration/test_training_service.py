@@ -392,6 +392,8 @@ def test_caller_sees_its_own_specialists_alone(house: House) -> None:
         lambda: house.servicer.CancelRun(pb.CancelRunRequest(run_id=run_id), call()),
         lambda: list(house.servicer.WatchRun(pb.WatchRunRequest(run_id=run_id), call())),
         lambda: house.servicer.CreateRun(pb.CreateRunRequest(specialist="reports", dataset_digest="d1"), call()),
+        lambda: house.servicer.CreateRun(pb.CreateRunRequest(specialist="memos", dataset_digest="d1"), call()),
+        lambda: house.servicer.PlanRun(pb.PlanRunRequest(specialist="memos", dataset_digest="d1"), call()),
     ):
         with pytest.raises(NotFound):
             refused()

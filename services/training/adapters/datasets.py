@@ -22,7 +22,7 @@ class StoredDatasets:
         missing = NotFound("NO_SUCH_DATASET", "There is no such dataset.", dataset_digest=digest)
         ref, manifest = _manifest(self._store, DATASETS, f"{digest}/manifest.json", digest, missing)
         tokens = int(manifest.get("teacher", {}).get("tokens", 0))
-        return Dataset(ref, manifest["kind"], tokens, len(manifest.get("judgements", ())))
+        return Dataset(ref, manifest["kind"], manifest["specialist"], tokens, len(manifest.get("judgements", ())))
 
 
 class StoredAdapters:

@@ -160,10 +160,10 @@ class FakeDatasets:
 
     def find(self, digest: str) -> Dataset:
         found = {
-            "d1": Dataset(MANIFEST, "sft", teacher_tokens=2_000_000),
-            "d2": Dataset(dataset_ref("d2"), "sft"),
-            "p1": Dataset(dataset_ref("p1"), "preference", judgements=30),
-            "p2": Dataset(dataset_ref("p2"), "preference", judgements=40),
+            "d1": Dataset(MANIFEST, "sft", "reports", teacher_tokens=2_000_000),
+            "d2": Dataset(dataset_ref("d2"), "sft", "reports"),
+            "p1": Dataset(dataset_ref("p1"), "preference", "reports", judgements=30),
+            "p2": Dataset(dataset_ref("p2"), "preference", "reports", judgements=40),
         }
         if digest not in found:
             raise NotFound("NO_SUCH_DATASET", "There is no such dataset.")

@@ -188,6 +188,8 @@ def test_without_any_reward_adapter_the_run_is_refused_or_fails_once(house: Hous
     with pytest.raises(FailedPrecondition) as refused:
         handlers.create_run(house.context, wanted(dataset_digest="p1", recipe="rloo"))
     assert refused.value.reason == "NO_REWARD_ADAPTER"
+    with pytest.raises(FailedPrecondition):
+        handlers.plan_run(house.context, wanted(dataset_digest="p1", recipe="rloo"))
     handlers.dataset_built(house.context, built(digest="p1", kind="preference", recipe="rloo"))
     for _ in range(2):
         house.supervisor.tick()

@@ -10,8 +10,8 @@ from services.training.adapters.datasets import StoredAdapters, StoredDatasets
 from tailor.errors import FailedPrecondition, NotFound
 from tailor.storage.memory import MemoryStore
 
-SFT = {"kind": "sft", "teacher": {"tokens": 1200}}
-PREFERENCE = {"kind": "preference", "judgements": ["jdg_1", "jdg_2"]}
+SFT = {"kind": "sft", "specialist": "reports", "teacher": {"tokens": 1200}}
+PREFERENCE = {"kind": "preference", "specialist": "reports", "judgements": ["jdg_1", "jdg_2"]}
 ADAPTER = {
     "kind": "policy",
     "weights": "adapter",
@@ -32,7 +32,7 @@ def test_a_dataset_says_what_went_into_it() -> None:
     store = MemoryStore()
     sft, preference = (put(store, "datasets", "", manifest) for manifest in (SFT, PREFERENCE))
     found = StoredDatasets(store).find(sft)
-    assert (found.kind, found.teacher_tokens, found.judgements) == ("sft", 1200, 0)
+    assert (found.kind, found.specialist, found.teacher_tokens, found.judgements) == ("sft", "reports", 1200, 0)
     assert store.get(found.manifest) == json.dumps(SFT).encode()
     assert StoredDatasets(store).find(preference).judgements == 2
 
