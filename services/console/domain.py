@@ -14,6 +14,7 @@ from services.console.views import (
     Erasure,
     Evaluation,
     Flow,
+    KeptText,
     Key,
     Page,
     Piece,
@@ -58,6 +59,7 @@ class Action(StrEnum):
     ASK = "ask"
     TRACE = "trace"
     TRACE_DOCUMENTS = "trace documents"
+    READ_DRAFT = "read draft"
     JUDGE = "judge"
     PROMOTE = "promote"
     KEYS = "keys"
@@ -73,11 +75,14 @@ _ENGINEER = _LOOK | {
     Action.EVALUATIONS,
     Action.SPECIALISTS,
     Action.ASK,
+    Action.READ_DRAFT,
 }
 # The same as the contracts' `access` options; a test compares them.
 ADMITTED: Mapping[Role, frozenset[Action]] = {
-    Role.CALLER: frozenset({Action.ASK, Action.TRACE}),
-    Role.EXPERT: frozenset({Action.ASK, Action.TRACE, Action.JUDGE, Action.ADAPTERS, Action.SPECIALISTS}),
+    Role.CALLER: frozenset({Action.ASK, Action.TRACE, Action.READ_DRAFT}),
+    Role.EXPERT: frozenset(
+        {Action.ASK, Action.TRACE, Action.READ_DRAFT, Action.JUDGE, Action.ADAPTERS, Action.SPECIALISTS}
+    ),
     Role.ENGINEER: frozenset(_ENGINEER),
     Role.OPERATOR: frozenset(Action),
     Role.DATA_PROTECTION: frozenset(_LOOK | {Action.ERASURES}),
@@ -97,6 +102,11 @@ class Visitor:
     def may(self, action: Action) -> bool:
         """True if the visitor's role admits the action."""
         return action in ADMITTED[self.role]
+
+    def may_read(self, key_id: str) -> bool:
+        """True if the visitor may read a draft that this key asked for: a caller's key only what it asked for itself."""
+        mine = self.role is not Role.CALLER or (bool(key_id) and key_id == self.key_id)
+        return mine and self.may(Action.READ_DRAFT)
 
     def may_use(self, specialist: str) -> bool:
         """True if the visitor was given this specialist."""
@@ -206,6 +216,7 @@ class Inference(Protocol):
 
     def specialists(self) -> tuple[Served, ...]: ...
     def ask(self, question: Question) -> Stream[Piece]: ...
+    def draft(self, draft_id: str) -> KeptText: ...
 
 
 class Auditing(Protocol):

@@ -12,9 +12,11 @@ from services.console.views import (
     Adapter,
     Dataset,
     Document,
+    Draft,
     Erasure,
     Evaluation,
     Flow,
+    KeptText,
     Key,
     Page,
     Piece,
@@ -228,6 +230,13 @@ def trace(services: Services, visitor: Visitor, draft_id: str) -> Trace:
     if visitor.may(Action.TRACE_DOCUMENTS):
         return found
     return Trace(found.draft, found.adapter, found.dataset, (), found.evaluation)
+
+
+def draft_text(services: Services, visitor: Visitor, draft: Draft) -> Answer[KeptText | None]:
+    """What is kept of a draft's words; None where the visitor may not read them."""
+    if not visitor.may_read(draft.key_id):
+        return Answer(None)
+    return ask("inference", lambda: services.inference.draft(draft.draft_id), None)
 
 
 def judge(services: Services, visitor: Visitor, judgement: Judgement) -> str:

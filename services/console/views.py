@@ -239,9 +239,20 @@ class Specialist:
     max_parity: float = 0.1
     house_terms: int = 0
     use_teacher: bool = False
+    keep_drafts: bool = False
+    preference_recipe: str = ""
     filters: tuple[tuple[str, str], ...] = ()
     update_time: datetime | None = None
     serving: Serving = Serving()
+
+
+@dataclass(frozen=True)
+class KeptText:
+    """What is kept of a draft's words, anonymised. The state is `kept`, `expired` or `not kept`; turns are (role, text)."""
+
+    state: str
+    turns: tuple[tuple[str, str], ...] = ()
+    answer: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from services.console.adapters.clients import connect
 from services.console.domain import Judgement, Question, Role, Services
 from services.console.settings import Settings
-from services.console.views import Document, Rejection
+from services.console.views import Document, KeptText, Rejection
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
@@ -133,6 +133,11 @@ class Training(training_pb2_grpc.TrainingServiceServicer):
 
 
 class Inference(inference_pb2_grpc.InferenceServiceServicer):
+    def GetDraft(self, request: Any, context: grpc.ServicerContext) -> inference_pb2.GetDraftResponse:
+        turns = [inference_pb2.Message(role="user", content=request.draft_id)]
+        state = inference_pb2.TEXT_STATE_KEPT
+        return inference_pb2.GetDraftResponse(text_state=state, messages=turns, answer="Clean.")
+
     def StreamGenerate(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         if request.request.model == "unknown":
             raise InvalidArgument("EMPTY_PROMPT", "Say something.")
@@ -204,6 +209,7 @@ def test_clients_read_what_the_services_say(services: Services) -> None:
     assert (specialist.serving.generation, specialist.serving.replicas[0].serving, specialist.min_rows) == (2, True, 3)
     assert specialist.serving.finished
     assert services.registry.trace("drf_9").draft.draft_id == "drf_9"
+    assert services.inference.draft("drf_9") == KeptText("kept", (("user", "drf_9"),), "Clean.")
 
 
 def test_the_audit_is_read_from_registry_and_synthetic(services: Services) -> None:

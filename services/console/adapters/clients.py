@@ -17,6 +17,7 @@ from services.console.views import (
     Erasure,
     Evaluation,
     Flow,
+    KeptText,
     Key,
     Page,
     Piece,
@@ -211,6 +212,12 @@ class InferenceClient:
         request = inference_pb2.GenerateRequest(model=question.model, prompt=question.prompt, sampling=sampling)
         call = self._stub.StreamGenerate(inference_pb2.StreamGenerateRequest(request=request), timeout=ANSWER_SECONDS)
         return RpcStream("inference", call, convert.piece)
+
+    def draft(self, draft_id: str) -> KeptText:
+        """What is kept of a draft's words."""
+        with wire_errors("inference"):
+            request = inference_pb2.GetDraftRequest(draft_id=draft_id)
+            return convert.kept_text(self._stub.GetDraft(request, timeout=READ_SECONDS))
 
 
 class HealthClient:

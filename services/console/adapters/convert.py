@@ -15,6 +15,7 @@ from services.console.views import (
     Evaluated,
     Evaluation,
     Flow,
+    KeptText,
     Key,
     Labels,
     Piece,
@@ -255,6 +256,8 @@ def specialist(wire: registry_pb2.GetSpecialistResponse) -> Specialist:
         max_parity=told.gate.max_parity or MAX_PARITY,
         house_terms=len(told.house_terms),
         use_teacher=told.use_teacher,
+        keep_drafts=told.keep_drafts,
+        preference_recipe=told.preference_recipe,
         filters=filters(told.filters),
         update_time=time(told.update_time),
         serving=serving(wire.serving) if wire.HasField("serving") else Serving(),
@@ -270,6 +273,7 @@ def filters(wire: models_pb2.Filters) -> tuple[tuple[str, str], ...]:
         ("boilerplate", f"in {wire.boilerplate_documents:,} documents" if wire.boilerplate_documents else ""),
         ("of one source", f"{wire.max_source_documents:,} documents" if wire.max_source_documents else ""),
         ("of one source", f"{wire.max_source_percent} % of the rows" if wire.max_source_percent else ""),
+        ("of one judgement", f"{wire.max_pairs_per_judgement:,} pairs" if wire.max_pairs_per_judgement else ""),
     )
     return tuple((name, value) for name, value in found if value)
 
@@ -337,6 +341,12 @@ def served(wire: inference_pb2.ServedSpecialist) -> Served:
     """What a name means."""
     what = wire.provenance
     return Served(wire.name, what.generation, what.adapter_digest, what.base, wire.context_length)
+
+
+def kept_text(wire: inference_pb2.GetDraftResponse) -> KeptText:
+    """What is kept of a draft's words."""
+    state = word(inference_pb2.TextState.Name(wire.text_state), "TEXT_STATE_")
+    return KeptText(state, tuple((turn.role, turn.content) for turn in wire.messages), wire.answer)
 
 
 def piece(wire: inference_pb2.StreamGenerateResponse) -> Piece:

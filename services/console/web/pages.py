@@ -173,8 +173,10 @@ def ask(
 def draft(
     request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.TRACE))], draft_id: str
 ) -> Response:
-    """Where a draft came from."""
-    return console.renderer.page(request, "draft.html", trace=handlers.trace(console.services, visitor, draft_id))
+    """Where a draft came from, and its words where they are kept."""
+    found = handlers.trace(console.services, visitor, draft_id)
+    text = handlers.draft_text(console.services, visitor, found.draft)
+    return console.renderer.page(request, "draft.html", trace=found, text=text.value, failures=text.failures)
 
 
 @router.get("/erasures", dependencies=[Depends(needs(Action.ERASURES))])

@@ -23,6 +23,7 @@ from services.console.views import (
     Evaluated,
     Evaluation,
     Flow,
+    KeptText,
     Key,
     Labels,
     Page,
@@ -310,11 +311,17 @@ class FakeInference:
     down: bool = False
     asked: list[Question] = field(default_factory=list)
     streams: list[ListStream] = field(default_factory=list)
+    texts: dict[str, KeptText] = field(default_factory=dict)
 
     def specialists(self) -> tuple[Served, ...]:
         if self.down:
             raise Unavailable("UNAVAILABLE", "inference does not answer.")
         return tuple(Served(name, 1, ADAPTER, "smollm2", 2048) for name in self.names)
+
+    def draft(self, draft_id: str) -> KeptText:
+        if self.down:
+            raise Unavailable("UNAVAILABLE", "inference does not answer.")
+        return self.texts.get(draft_id, KeptText("not kept"))
 
     def ask(self, question: Question) -> ListStream:
         self.asked.append(question)

@@ -34,6 +34,7 @@ METHODS: dict[Action, list[MethodDescriptor]] = {
     Action.SPECIALISTS: [REGISTRY["ListSpecialists"]],
     Action.ASK: [INFERENCE["StreamGenerate"], INFERENCE["ListSpecialists"]],
     Action.TRACE: [REGISTRY["Trace"]],
+    Action.READ_DRAFT: [INFERENCE["GetDraft"]],
     Action.JUDGE: [REGISTRY["RecordJudgement"]],
     Action.PROMOTE: [REGISTRY["Promote"], REGISTRY["Rollback"]],
     Action.KEYS: [REGISTRY["ListKeys"]],

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from services.console.domain import Role
-from services.console.views import Evaluation, Flow, Key, Replica
+from services.console.views import Evaluation, Flow, KeptText, Key, Replica
 from tests.unit.console.fakes import (
     ADAPTER,
     BASE_DRAFT,
@@ -249,3 +249,40 @@ def test_erasures_say_for_whom_they_wait_and_show_the_signed_receipt() -> None:
     text = World().signed_in().get("/erasures").text
     assert "inference, training" in text and "court-order" in text
     assert "ab12" in text
+
+
+def test_kept_words_of_a_draft_are_shown_to_who_may_read_them_and_escaped() -> None:
+    world = World()
+    said = KeptText("kept", (("user", "Write to Ines Marsh."), ("assistant", HOSTILE)), "Dear Ines")
+    world.inference.texts[DRAFT] = said
+    for role, shown in {
+        Role.EXPERT: True,
+        Role.OPERATOR: True,
+        Role.CALLER: False,
+        Role.DATA_PROTECTION: False,
+    }.items():
+        text = world.signed_in(role).get(f"/drafts/{DRAFT}").text
+        assert ("Write to Ines Marsh." in text, "Dear Ines" in text) == (shown, shown), role
+        assert HOSTILE not in text
+
+
+def test_a_callers_key_reads_the_words_of_its_own_drafts() -> None:
+    world = World()
+    world.inference.texts[DRAFT] = KeptText("kept", (("user", "Ask."),), "Dear Ines")
+    trace = world.registry.traces[DRAFT]
+    world.registry.traces[DRAFT] = replace(trace, draft=replace(trace.draft, key_id="key_0011223344556677"))
+    assert "Dear Ines" in world.signed_in(Role.CALLER).get(f"/drafts/{DRAFT}").text
+
+
+@pytest.mark.parametrize(("state", "says"), [("expired", "have expired"), ("not kept", "are not kept")])
+def test_a_draft_without_words_says_why(state: str, says: str) -> None:
+    world = World()
+    world.inference.texts[DRAFT] = KeptText(state)
+    assert says in world.signed_in().get(f"/drafts/{DRAFT}").text
+
+
+def test_a_draft_is_shown_while_inference_is_away() -> None:
+    world = World()
+    world.inference.down = True
+    text = world.signed_in().get(f"/drafts/{DRAFT}").text
+    assert "432 to train on" in text and "inference" in text and "UNAVAILABLE" in text

@@ -283,8 +283,12 @@ function followQuestions(form) {
     $("#stop").onclick = () => abort.abort();
     if (judging) judging.hidden = true;
     $('[data-side="specialist"] h2').textContent = given.get("model");
+    // Two draws of one specialist differ only where chance has a part; such rankings become pairs where its drafts are kept.
+    const again = given.get("beside") === "draw";
+    if (again) question.temperature = Math.max(question.temperature, 0.7);
+    $('[data-side="base"] h2').textContent = again ? `${given.get("model")}, another draw` : "Base";
     const [base, specialist] = await Promise.all([
-      askOne($('[data-side="base"]'), { ...question, model: "base" }, abort.signal),
+      askOne($('[data-side="base"]'), { ...question, model: again ? given.get("model") : "base" }, abort.signal),
       askOne($('[data-side="specialist"]'), { ...question, model: given.get("model") }, abort.signal),
     ]);
     $("#go").disabled = false;
