@@ -172,6 +172,16 @@ class KeptDraft:
 
 
 @dataclass(frozen=True)
+class Spoken:
+    """A draft with its kept text: the chat without the specialist's own system prompt, as (role, content), and the answer."""
+
+    draft_id: str
+    prompt_digest: str
+    messages: tuple[tuple[str, str], ...]
+    answer: str
+
+
+@dataclass(frozen=True)
 class Text:
     """What the corpus holds of a document; only examples have a prompt."""
 

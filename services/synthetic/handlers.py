@@ -30,7 +30,7 @@ from services.synthetic.lessons import Lessons
 from services.synthetic.places import located
 from services.synthetic.ports import NearDuplicates, Repository, SplitWriter
 from services.synthetic.preferences import Preferences, save_texts
-from services.synthetic.rows import make_rows, passages
+from services.synthetic.rows import finished_row, make_rows, passages
 from services.synthetic.selection import new_assignments, representatives, split_rows, within_budget
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, TailorError
 from tailor.logging import get_logger
@@ -227,12 +227,13 @@ def specialist_named(app: Synthetic, name: str) -> Specialist:
 
 def _of_documents(app: Synthetic, specialist: Specialist, snapshot: Snapshot) -> tuple[Dataset, bool]:
     """The dataset, and whether a teacher did all that it was asked for."""
-    made = _make(app, specialist, snapshot.documents)
+    made = _make(app, specialist, snapshot)
     _require_enough(made, app.limits)
     return _write(app, specialist, snapshot, made), not (made.use and made.use.failed)
 
 
-def _make(app: Synthetic, specialist: Specialist, documents: Sequence[Document]) -> Made:
+def _make(app: Synthetic, specialist: Specialist, snapshot: Snapshot) -> Made:
+    documents, drafts = snapshot.documents, preferences.drafts_of(app.store, snapshot)
     filters, by_id = specialist.filters, {document.document_id: document for document in documents}
     sources = {key: document.labels.source for key, document in by_id.items()}
     texts, left_out = admitted(documents, read_texts(app.store, documents), filters)
@@ -242,6 +243,13 @@ def _make(app: Synthetic, specialist: Specialist, documents: Sequence[Document])
     cleaned = without_boilerplate({key: texts[key] for key in alone}, kinds, filters.boilerplate_documents)
     chosen = within_documents(list(cleaned.texts), sources, filters.max_source_documents)
     rows = [row for key in chosen for row in make_rows(by_id[key], cleaned.texts[key], specialist, app.limits)]
+    # A finished text is a person's own, as an example is: boilerplate stays in it.
+    rows += [
+        row
+        for key in chosen
+        if key in drafts
+        for row in finished_row(by_id[key], texts[key], drafts[key], specialist, app.limits)
+    ]
     use = None
     if app.lessons is not None and specialist.use_teacher:
         asked = [(key, passage) for key in chosen for passage in passages(cleaned.texts[key], app.limits)]
@@ -286,7 +294,12 @@ def _mark(app: Synthetic, specialist: Specialist, snapshot: Snapshot) -> str:
         (one.document_id, one.text.sha256, one.language, one.labels.source, one.spans) for one in snapshot.documents
     ]
     filters = specialist.filters.settings()
-    return fingerprint(BUILDER_VERSION, specialist.system_prompt, teacher, asdict(app.limits), filters, documents)
+    finished = [
+        (one.document_id, snapshot.drafts[one.draft_id].text.sha256) for one in preferences.deliverables(snapshot)
+    ]
+    return fingerprint(
+        BUILDER_VERSION, specialist.system_prompt, teacher, asdict(app.limits), filters, documents, finished
+    )
 
 
 def _write(app: Synthetic, specialist: Specialist, snapshot: Snapshot, made: Made) -> Dataset:

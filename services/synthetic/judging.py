@@ -11,6 +11,7 @@ from services.synthetic.domain import (
     Judgement,
     PairCounts,
     Specialist,
+    Spoken,
     estimate_tokens,
     fingerprint,
 )
@@ -18,16 +19,6 @@ from services.synthetic.selection import is_held_out
 
 RANKING = "ranking"
 DELIVERABLE = "deliverable"
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """A draft with its kept text: the chat without the specialist's own system prompt, as (role, content), and the answer."""
-
-    draft_id: str
-    prompt_digest: str
-    messages: tuple[tuple[str, str], ...]
-    answer: str
 
 
 @dataclass(frozen=True)

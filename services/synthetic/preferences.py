@@ -13,9 +13,10 @@ from services.synthetic.domain import (
     Kind,
     Snapshot,
     Specialist,
+    Spoken,
     fingerprint,
 )
-from services.synthetic.judging import Evidence, PairLimits, Pairs, Spoken, make_pairs
+from services.synthetic.judging import Evidence, PairLimits, Pairs, make_pairs
 from services.synthetic.ports import Repository, SplitWriter
 from tailor.errors import FailedPrecondition, NotFound
 from tailor.logging import get_logger
@@ -55,7 +56,7 @@ def save_texts(repository: Repository, store: ObjectStore, draft_ids: Sequence[s
 def mark_of(parts: Preferences, specialist: Specialist, snapshot: Snapshot) -> str:
     """What the dataset depends on, in short."""
     judgements = [(one.judgement_id, one.ranking) for one in snapshot.judgements]
-    documents = [(one.document_id, one.text.sha256, one.draft_id) for one in _deliverables(snapshot)]
+    documents = [(one.document_id, one.text.sha256, one.draft_id) for one in deliverables(snapshot)]
     drafts = sorted((one.draft_id, one.text.sha256) for one in snapshot.drafts.values())
     most = specialist.filters.max_pairs_per_judgement
     settings = (PAIRS_VERSION, specialist.system_prompt, asdict(parts.limits), most)
@@ -64,7 +65,7 @@ def mark_of(parts: Preferences, specialist: Specialist, snapshot: Snapshot) -> s
 
 def make_dataset(parts: Preferences, specialist: Specialist, snapshot: Snapshot) -> Dataset:
     """Make the pairs and store them; FailedPrecondition (TOO_FEW_ROWS)."""
-    finished = _deliverables(snapshot)
+    finished = deliverables(snapshot)
     texts = read_texts(parts.store, finished)
     spoken = {key: said for key, draft in snapshot.drafts.items() if (said := read_draft(parts.store, draft))}
     evidence = Evidence(
@@ -90,7 +91,13 @@ def read_draft(store: ObjectStore, draft: KeptDraft) -> Spoken | None:
         raise bad_text(draft.text) from None
 
 
-def _deliverables(snapshot: Snapshot) -> list[Document]:
+def drafts_of(store: ObjectStore, snapshot: Snapshot) -> dict[str, Spoken]:
+    """The drafts that deliverables were made out of, by the deliverables' ids, as far as their texts are kept."""
+    found = ((one.document_id, read_draft(store, snapshot.drafts[one.draft_id])) for one in deliverables(snapshot))
+    return {key: draft for key, draft in found if draft is not None}
+
+
+def deliverables(snapshot: Snapshot) -> list[Document]:
     """The deliverables whose drafts are kept."""
     return [one for one in snapshot.documents if one.kind is Kind.DELIVERABLE and one.draft_id in snapshot.drafts]
 

@@ -10,6 +10,7 @@ from services.synthetic.domain import (
     Row,
     RowLimits,
     Specialist,
+    Spoken,
     Text,
     estimate_tokens,
     fingerprint,
@@ -54,6 +55,15 @@ def make_rows(document: Document, text: Text, specialist: Specialist, limits: Ro
     # One question a document: its prompt carries a passage, and costs more than it teaches.
     questions = [row for row in fitting if row.origin == "question"]
     return [row for row in fitting if row not in questions[1:]][: limits.rows_per_document]
+
+
+def finished_row(document: Document, text: Text, draft: Spoken, specialist: Specialist, limits: RowLimits) -> list[Row]:
+    """A deliverable as the answer to what its draft was asked, word for word; none for a longer chat, or where the row is too long."""
+    if len(draft.messages) != 1:
+        return []
+    ((_, prompt),) = draft.messages
+    row = Row("deliverable", (document.document_id,), prompt, text.text, "human", specialist.system_prompt)
+    return [row] if _fits(row, limits) else []
 
 
 def passages(text: Text, limits: RowLimits) -> list[Passage]:

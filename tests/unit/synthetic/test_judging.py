@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.synthetic.domain import Assignment, Document, Filters, Judgement, Kind, Labels, Specialist
-from services.synthetic.judging import Evidence, PairLimits, Pairs, Spoken, make_pairs
+from services.synthetic.domain import Assignment, Document, Filters, Judgement, Kind, Labels, Specialist, Spoken
+from services.synthetic.judging import Evidence, PairLimits, Pairs, make_pairs
 from services.synthetic.selection import is_held_out
 from tailor.storage.ref import Ref
 

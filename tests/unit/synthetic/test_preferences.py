@@ -122,3 +122,21 @@ def test_an_erased_deliverable_leaves_its_pairs_in_no_dataset() -> None:
     assert new.digest != old.digest and erased not in new.document_ids and set(new.document_ids) < set(old.document_ids)
     assert forgotten.datasets == (old.digest,) and forgotten.counts["datasets"] == 1
     assert not app.store.exists("datasets", f"{old.digest}/manifest.json")
+
+
+def test_a_finished_deliverable_answers_its_drafts_prompt_among_the_rows_of_documents() -> None:
+    app, _ = world(replace(LEARNS, system_prompt="House style."))
+    for number in range(20):
+        document = finished(app, number)
+        handlers.on_document(app, document)
+        text = json.dumps(
+            {"prompt": None, "text": f"Finished text number{number} " + "on the harbour and its cranes. " * 8}
+        ).encode()
+        longer = replace(document, sequence=2, text=app.store.put("corpus", f"documents/longer{number}", text))
+        handlers.on_document(app, longer)
+    handlers.build_dataset(app, "reports", "")
+    rows = [row for split in app.writer.written for row in split]  # type: ignore[attr-defined]
+    assert {(row.origin, row.made_by, row.system_prompt) for row in rows} == {("deliverable", "human", "House style.")}
+    assert len(rows) == 20
+    (row,) = [row for row in rows if row.document_ids == (f"doc_{7:032d}",)]
+    assert row.prompt == "Write about 7." and row.completion.startswith("Finished text number7 on the harbour")

@@ -291,7 +291,7 @@ class Row(_message.Message):
     row_id: _builtins.str
     """Id of the row."""
     origin: _builtins.str
-    """How it was made: `section`, `document`, `board_summary`, `question`, `example`, `teacher`."""
+    """How it was made: `section`, `document`, `board_summary`, `question`, `example`, `deliverable`, `teacher`."""
     prompt: _builtins.str
     """The prompt."""
     completion: _builtins.str
