@@ -2,6 +2,7 @@
 
 from tailor.client.answers import (
     Answer,
+    Draft,
     LikelyToken,
     Message,
     Piece,
@@ -18,6 +19,7 @@ from tailor.client.client import TailorClient
 __all__ = [
     "Answer",
     "AsyncTailorClient",
+    "Draft",
     "LikelyToken",
     "Message",
     "Options",

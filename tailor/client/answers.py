@@ -1,16 +1,19 @@
 """What a caller says and gets, as plain frozen values."""
 
 from dataclasses import dataclass
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Literal, cast
 
 from tailor.api.inference.v1 import inference_pb2
+
+Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True)
 class Message:
     """One turn of a chat."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Role
     content: str
 
 
@@ -87,6 +90,32 @@ class ServedSpecialist:
     context_length: int
 
 
+@dataclass(frozen=True)
+class Draft:
+    """What is known of an answer that was served.
+
+    `messages` and `answer` are anonymised, and empty unless `text` is `kept`: a specialist keeps texts only if it is told to, for a while.
+    """
+
+    draft_id: str
+    text: Literal["kept", "not kept", "expired"]
+    messages: tuple[Message, ...]
+    answer: str
+    finish_reason: str
+    usage: Usage
+    provenance: Provenance
+    dataset_digest: str
+    first_token_seconds: float
+    seconds: float
+    create_time: datetime
+
+
+TEXT_STATES: dict[int, Literal["kept", "not kept", "expired"]] = {
+    inference_pb2.TEXT_STATE_KEPT: "kept",
+    inference_pb2.TEXT_STATE_EXPIRED: "expired",
+}
+
+
 def to_answer(response: inference_pb2.GenerateResponse) -> Answer:
     """The wire's answer."""
     return Answer(
@@ -114,6 +143,23 @@ def to_piece(response: inference_pb2.StreamGenerateResponse) -> Piece:
 def to_specialist(served: inference_pb2.ServedSpecialist) -> ServedSpecialist:
     """The wire's entry."""
     return ServedSpecialist(served.name, _provenance(served.provenance), served.context_length)
+
+
+def to_draft(found: inference_pb2.GetDraftResponse) -> Draft:
+    """The wire's draft."""
+    return Draft(
+        draft_id=found.draft_id,
+        text=TEXT_STATES.get(found.text_state, "not kept"),
+        messages=tuple(Message(cast(Role, message.role), message.content) for message in found.messages),
+        answer=found.answer,
+        finish_reason=found.finish_reason,
+        usage=_usage(found.usage),
+        provenance=_provenance(found.provenance),
+        dataset_digest=found.dataset_digest,
+        first_token_seconds=found.first_token_seconds,
+        seconds=found.seconds,
+        create_time=found.create_time.ToDatetime(UTC),
+    )
 
 
 def _told(written: inference_pb2.TokenLogProbability) -> TokenLogProbability:

@@ -9,10 +9,19 @@ from typing import Any, Self, TypeVar, Unpack
 import grpc
 
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
-from tailor.client.answers import Answer, Piece, ServedSpecialist, to_answer, to_piece, to_specialist
+from tailor.client.answers import (
+    Answer,
+    Draft,
+    Piece,
+    ServedSpecialist,
+    to_answer,
+    to_draft,
+    to_piece,
+    to_specialist,
+)
 from tailor.client.asking import TIMEOUT_SECONDS, Options, to_addresses, to_key, to_request
 from tailor.client.channel import Tls, open_async_channel
-from tailor.client.client import LIST_TIMEOUT_SECONDS, SERVICE
+from tailor.client.client import SERVICE, SHORT_TIMEOUT_SECONDS
 from tailor.client.retries import Ring
 from tailor.errors import TailorError
 from tailor.rpc.status import wire_errors
@@ -82,8 +91,20 @@ class AsyncTailorClient:
             )
             return made
 
-        response = await self._call(ask, LIST_TIMEOUT_SECONDS)
+        response = await self._call(ask, SHORT_TIMEOUT_SECONDS)
         return [to_specialist(served) for served in response.specialists]
+
+    async def draft(self, draft_id: str) -> Draft:
+        """What is known of one's own answer; NotFound where it is nobody's or somebody else's."""
+        request = inference_pb2.GetDraftRequest(draft_id=draft_id)
+
+        def ask(stub: Any, left: float) -> Awaitable[inference_pb2.GetDraftResponse]:
+            made: Awaitable[inference_pb2.GetDraftResponse] = stub.GetDraft(
+                request, timeout=left, metadata=self._metadata
+            )
+            return made
+
+        return to_draft(await self._call(ask, SHORT_TIMEOUT_SECONDS))
 
     async def close(self) -> None:
         """Disconnect; running calls are cancelled."""

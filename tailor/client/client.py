@@ -6,7 +6,16 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
-from tailor.client.answers import Answer, Piece, ServedSpecialist, to_answer, to_piece, to_specialist
+from tailor.client.answers import (
+    Answer,
+    Draft,
+    Piece,
+    ServedSpecialist,
+    to_answer,
+    to_draft,
+    to_piece,
+    to_specialist,
+)
 from tailor.client.asking import TIMEOUT_SECONDS, Options, to_addresses, to_key, to_request
 from tailor.client.channel import Tls, open_channel
 from tailor.client.retries import Ring
@@ -14,7 +23,7 @@ from tailor.errors import TailorError
 from tailor.rpc.status import wire_errors
 
 SERVICE = "inference"
-LIST_TIMEOUT_SECONDS = 15.0
+SHORT_TIMEOUT_SECONDS = 15.0
 
 T = TypeVar("T")
 
@@ -55,8 +64,13 @@ class TailorClient:
     def specialists(self) -> list[ServedSpecialist]:
         """What this key may ask, the base included, by name."""
         request = inference_pb2.ListSpecialistsRequest()
-        response = self._call(lambda stub, left: stub.ListSpecialists(request, timeout=left), LIST_TIMEOUT_SECONDS)
+        response = self._call(lambda stub, left: stub.ListSpecialists(request, timeout=left), SHORT_TIMEOUT_SECONDS)
         return [to_specialist(served) for served in response.specialists]
+
+    def draft(self, draft_id: str) -> Draft:
+        """What is known of one's own answer; NotFound where it is nobody's or somebody else's."""
+        request = inference_pb2.GetDraftRequest(draft_id=draft_id)
+        return to_draft(self._call(lambda stub, left: stub.GetDraft(request, timeout=left), SHORT_TIMEOUT_SECONDS))
 
     def close(self) -> None:
         """Disconnect; running calls are cancelled."""

@@ -390,6 +390,21 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
     def _gone(self) -> None:
         self.cancelled = True
 
+    def GetDraft(self, request: Any, context: Any) -> Any:
+        if request.draft_id != "drf_1":
+            refuse(context, NotFound("UNKNOWN_DRAFT", "There is no such draft."))
+        found = inference_pb2.GetDraftResponse(
+            draft_id="drf_1",
+            finish_reason="stop",
+            usage=inference_pb2.Usage(prompt_tokens=2, completion_tokens=3),
+            provenance=inference_pb2.Provenance(base="tiny"),
+            text_state=inference_pb2.TEXT_STATE_KEPT,
+            messages=[inference_pb2.Message(role="user", content="hello")],
+            answer="base: hello",
+        )
+        found.create_time.FromSeconds(1_700_000_000)
+        return found
+
     def ListSpecialists(self, request: Any, context: Any) -> Any:
         served = inference_pb2.ServedSpecialist(
             name="engagement-reports",

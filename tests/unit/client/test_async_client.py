@@ -46,6 +46,7 @@ def test_generates_streams_and_lists(address: str) -> None:
         assert answer.provenance == Provenance("engagement-reports", 3, ADAPTER, "tiny")
         assert "".join(await text(client)) == "base says hello"
         assert [served.name for served in await client.specialists()] == ["engagement-reports"]
+        assert (await client.draft("drf_1")).answer == "base: hello"
 
     run(address, ask)
 

@@ -174,3 +174,12 @@ def test_verifies_the_server_by_the_given_authority(
     with pytest.raises(Unavailable):
         asked(Tls())
     server.stop(0)
+
+
+def test_finds_a_draft_again(client: TailorClient) -> None:
+    draft = client.draft("drf_1")
+
+    assert (draft.text, draft.messages, draft.answer) == ("kept", (Message("user", "hello"),), "base: hello")
+    assert (draft.usage, draft.provenance.base, draft.create_time.timestamp()) == (Usage(2, 3), "tiny", 1_700_000_000)
+    with pytest.raises(NotFound):
+        client.draft("drf_2")

@@ -1,0 +1,125 @@
+"""Every example for callers, run against a real gRPC server and the OpenAI-style door."""
+
+import json
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.inference import handlers
+from services.inference.adapters.http import Address, create_app, serve
+from services.inference.domain import Sampling
+from services.inference.handlers import Door
+from services.inference.rpc import InferenceServicer
+from tailor.api.inference.v1 import inference_pb2_grpc
+from tailor.rpc.auth import Authenticator, Caller
+from tailor.rpc.identity import Trust
+from tailor.rpc.server import RpcServer
+from tailor.settings import ServiceSettings
+from tests.unit.inference.fakes import FakeEngine, FakeStream, make_world, served
+
+ROOT = Path(__file__).parents[3]
+FINDING = '{"title":"Bird strikes","grade":"high"}'
+
+
+def blocks(path: str, language: str) -> list[str]:
+    text = (ROOT / path).read_text(encoding="utf-8")
+    if path == "README.md":
+        text = text[text.index("## For callers") : text.index("## More")]
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+PYTHON = [block for path in ("README.md", "tailor/client/README.md") for block in blocks(path, "python")]
+
+
+class GradingEngine(FakeEngine):
+    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> FakeStream:
+        self.say = FINDING if sampling.schema else ""
+        return super().generate(prompt, adapter, sampling)
+
+
+@pytest.fixture(scope="module")
+def addresses() -> Iterator[dict[str, str]]:
+    """What stands in the examples, and where it is here."""
+    world = make_world(engine=GradingEngine(context_length=2048), max_queued=16)
+    handlers.apply_serving(world.inference, served("engagement-reports", 3, "a"))
+    door = Door()
+    door.open(world.inference)
+    authenticator = Authenticator(
+        "inference", Trust({}), lambda _: Caller("key", "team", "ROLE_CALLER", key_id="key_1")
+    )
+    add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
+    servicers = [(add, InferenceServicer(door))]
+    server = RpcServer(ServiceSettings(rpc_port=0), "inference", servicers=servicers, authenticator=authenticator)
+    server.start()
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    stop = threading.Event()
+    app = create_app(door, authenticator, 16)
+    thread = threading.Thread(target=serve, args=(app, Address("127.0.0.1", port), stop))
+    thread.start()
+    deadline = time.monotonic() + 10
+    while socket.socket().connect_ex(("127.0.0.1", port)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    yield {
+        "localhost:50057": f"127.0.0.1:{server.port}",
+        # The second replica is not there.
+        "localhost:50058": "127.0.0.1:1",
+        "localhost:8000": f"127.0.0.1:{port}",
+    }
+    stop.set()
+    thread.join(10)
+    server.stop(0)
+
+
+def here(text: str, addresses: dict[str, str]) -> str:
+    for said, real in addresses.items():
+        text = text.replace(said, real)
+    return text
+
+
+def test_the_examples_cover_every_way_to_call() -> None:
+    text = "".join(PYTHON)
+    for way in (
+        "TailorClient(",
+        "AsyncTailorClient(",
+        "openai.OpenAI(",
+        "json_schema",
+        "log_probabilities",
+        "replicas",
+    ):
+        assert way in text
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=lambda code: code.strip().splitlines()[-1].strip()[:40])
+def test_an_example_in_python_runs(
+    code: str, addresses: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TAILOR_API_KEY", "tlr_test")
+    exec(compile(here(code, addresses), "example", "exec"), {"__name__": "__main__"})
+    said = capsys.readouterr().out
+    assert "no replica" not in said and "no such" not in said
+    assert re.search(r"word|high|\[\d+, \d+\]", said)
+
+
+def test_the_call_by_grpcurl_is_one_that_the_contract_knows(addresses: dict[str, str]) -> None:
+    """buf's own curl stands in for grpcurl, which is in no package index: same schema, header, data and method."""
+    (command,) = [block for block in blocks("README.md", "sh") if "grpcurl" in block]
+    words = shlex.split(here(command, addresses).replace("\\\n", " ").replace("$TAILOR_API_KEY", "tlr_test"))
+    flags = {words[place]: words[place + 1] for place in range(2, 10, 2)}
+    assert words[:2] == ["grpcurl", "-plaintext"] and set(flags) == {"-import-path", "-proto", "-H", "-d"}
+    assert (ROOT / flags["-import-path"] / flags["-proto"]).is_file()
+    address, method = words[10:]
+    buf = [str(Path(sys.executable).with_name("buf")), "curl", "--protocol", "grpc", "--http2-prior-knowledge"]
+    arguments = ["--schema", flags["-import-path"], "-H", flags["-H"], "-d", flags["-d"], f"http://{address}/{method}"]
+    reply = subprocess.run([*buf, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(reply.stdout)["provenance"]["specialist"] == "engagement-reports"
