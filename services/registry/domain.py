@@ -338,7 +338,9 @@ def _disparity(gate: Gate, evaluation: Evaluation) -> list[str]:
     """What serves must be what was trained."""
     most = gate.max_parity or MAX_PARITY
     found = evaluation.candidate.get(PARITY)
-    if found is not None and not found <= most + ROUNDING:
+    if found is None:
+        return [f"{PARITY} was not measured: the trainer stored nothing to compare with"]
+    if not found <= most + ROUNDING:
         return [f"{PARITY} is {found:.4f} nats a token from what the trainer stored, the gate allows {most:.4f}"]
     return []
 

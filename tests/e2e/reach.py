@@ -80,6 +80,7 @@ def _registry(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
 
 def _inference(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
     pb, stub = inference_pb2, inference_pb2_grpc.InferenceServiceStub(channel)
+    yield "GetDraft", stub.GetDraft, pb.GetDraftRequest(draft_id=n.draft)
     for what, model in (("specialist", n.specialist), ("candidate", f"adapter:{n.adapter}")):
         ask = pb.GenerateRequest(model=model, prompt="Write.", sampling=pb.Sampling(max_tokens=2))
         yield f"Generate {what}", stub.Generate, ask

@@ -82,7 +82,7 @@ class World:
             adapter_digest=digest,
             specialist=NAME,
             base=models_pb2.Scores(values={"rougeL": 0.1}),
-            candidate=models_pb2.Scores(values={"rougeL": rouge}),
+            candidate=models_pb2.Scores(values={"rougeL": rouge, "parity": 0.01}),
             rows=16,
             incumbent_generation=generation,
         )

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
-from services.inference.adapters.statements import Presence, ServedEvents
+from services.inference.adapters.statements import ServedEvents
 from services.inference.consumers import ServingConsumer
 from services.registry import handlers
 from services.registry.adapters.queries import Queries
@@ -48,7 +48,6 @@ class Replica:
         reports = ServedEvents(self.producer, name)
         self.inference = replace(self.world.inference, base=base, reports=reports)
         self.serving = ServingConsumer(self.inference, lambda _, work: work())
-        self.presence = Presence(self.producer, name, base)
 
     def answers_with(self) -> str:
         found = self.inference.table.get(NAME)

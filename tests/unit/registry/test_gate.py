@@ -69,6 +69,13 @@ def test_refuses_what_is_not_what_was_trained(parity: float, most: float) -> Non
     assert "parity" in found[0] and "nats a token" in found[0]
 
 
+def test_refuses_what_was_not_compared_with_its_training() -> None:
+    evaluation = _evaluation({"rougeL": 0.2, "perplexity": 10.0})
+    found = refusals(GATE, replace(evaluation, candidate={"rougeL": 0.2, "perplexity": 10.0}))
+    assert len(found) == 1
+    assert "parity was not measured" in found[0]
+
+
 def test_a_tenth_of_a_nat_is_allowed_where_the_gate_says_nothing_and_what_it_says_where_it_does() -> None:
     assert not refusals(GATE, _evaluation({"rougeL": 0.2, "perplexity": 10.0, "parity": 0.1}))
     gate = replace(GATE, max_parity=0.5)
