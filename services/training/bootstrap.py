@@ -76,7 +76,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         StoredAdapters(store),
         planner,
         settings.recipes_dir,
-        _rates(settings),
+        rates(settings),
         _now,
     )
     runtime.wait_for("object store", bases.list)
@@ -92,7 +92,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     consumer = Consumer(settings, service=NAME, topics=topics, producer=producer)
     runtime.spawn("consumer", consumer.run)
     runtime.spawn("preparer", Preparer(context).run)
-    supervisor = Supervisor(runs, launcher, _limits(settings), _now)
+    supervisor = Supervisor(runs, launcher, limits(settings), _now)
     supervisor.adopt()
     runtime.spawn("supervisor", supervisor.run)
     if settings.mlflow_tracking_uri:
@@ -107,7 +107,8 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _limits(settings: Settings) -> Limits:
+def limits(settings: Settings) -> Limits:
+    """How many runs have a worker at once; where Kueue admits them, ours only limits per specialist."""
     admitted_elsewhere = settings.launcher == "kubernetes" and bool(settings.kubernetes_queue)
     return Limits(None if admitted_elsewhere else settings.max_runs, settings.max_runs_per_specialist)
 
@@ -122,7 +123,8 @@ def _device(settings: Settings) -> Device:
     return Device(name, count, memory_bytes, settings.device_teraflops, gpu=gpu, here=here)
 
 
-def _rates(settings: Settings) -> Rates:
+def rates(settings: Settings) -> Rates:
+    """What things cost here."""
     return Rates(
         settings.price_currency,
         settings.price_per_device_hour,

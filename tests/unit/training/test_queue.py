@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from services.training import handlers, reporting
+from services.training.bootstrap import limits
 from services.training.domain import RETRIABLE_EXIT
 from services.training.life import BACKOFF_SECONDS, JITTER, lose_worker
+from services.training.settings import Settings
 from services.training.waiting import Limits
 from tests.unit.training.chains import write_recipes
 from tests.unit.training.fakes import ONE, START, House, PreparingSupervisor, trained, wanted
@@ -51,6 +53,14 @@ def test_limits_hold_in_all_and_per_specialist_and_what_waits_says_what_for() ->
     reporting.report_trained(house.context, first, 1, trained())
     house.supervisor.tick()
     assert started(house) == ["reports", "memos", "reports"]
+
+
+def test_settings_give_limits_and_kueue_lifts_the_one_over_all_runs() -> None:
+    assert limits(Settings()) == Limits(1, 1)
+    assert limits(Settings(max_runs=4, max_runs_per_specialist=2)) == Limits(4, 2)
+    kueue = Settings(launcher="kubernetes", kubernetes_queue="gpus", max_runs_per_specialist=2)
+    assert limits(kueue) == Limits(None, 2)
+    assert limits(Settings(launcher="kubernetes", max_runs=4)) == Limits(4, 1)
 
 
 def test_where_another_queue_admits_ours_limits_per_specialist_alone() -> None:
