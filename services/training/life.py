@@ -116,6 +116,13 @@ def wait_for(run: Run, failure: Failure, until: datetime | None = None) -> Run:
     return replace(run, reason=failure.reason, message=failure.message, not_before=until)
 
 
+def not_planned(run: Run, failure: Failure, now: datetime) -> Run:
+    """What a plan needs is away; queue the run, saying so, and look again later each time."""
+    failures = run.failures + 1
+    until = now + max(LOOK_AGAIN, timedelta(seconds=_backoff(run, failures)))
+    return replace(wait_for(run, failure, until), failures=failures)
+
+
 def put_back(run: Run, failure: Failure, now: datetime) -> Run:
     """No worker could be started, for no fault of the run; queue it again, saying why."""
     return wait_for(replace(_left(run), state=RunState.QUEUED), failure, now + LOOK_AGAIN)
@@ -139,7 +146,7 @@ def cancel(run: Run, now: datetime) -> Run:
 
 def planned(run: Run, plan: Plan, base_digest: str) -> Run:
     """The run with its forecast."""
-    return replace(run, plan=plan, base_digest=base_digest, needs_plan=False, not_before=None, reason="", message="")
+    return _ready(replace(run, plan=plan, base_digest=base_digest, needs_plan=False))
 
 
 def given_rankings(run: Run, dataset: Ref) -> Run:
@@ -153,7 +160,7 @@ def given_rankings(run: Run, dataset: Ref) -> Run:
 
 def given_reward(run: Run, reward: Ref) -> Run:
     """The present stage scores its answers with this reward adapter."""
-    return _with_stage(run, replace(run.current, reward=reward))
+    return _ready(_with_stage(run, replace(run.current, reward=reward)))
 
 
 def finish_stage(run: Run, trained: Trained, now: datetime) -> Run:
@@ -216,6 +223,11 @@ def with_report(run: Run, price: Price) -> Run:
         tokens_error=error_of(plan.tokens, tokens) if plan else 0.0,
     )
     return replace(run, report=report)
+
+
+def _ready(run: Run) -> Run:
+    """The run, which has what it waited for."""
+    return replace(run, failures=0, not_before=None, reason="", message="")
 
 
 def _with_stage(run: Run, stage: Stage) -> Run:

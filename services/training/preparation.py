@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from services.training.domain import Failure, Run, RunState
 from services.training.handlers import Context, does_not_fit, find_reward, make_plan
-from services.training.life import LOOK_AGAIN, fail, given_reward, planned, wait_for
+from services.training.life import LOOK_AGAIN, fail, given_reward, not_planned, planned, wait_for
 from tailor.errors import TailorError
 from tailor.logging import get_logger
 
@@ -46,7 +46,7 @@ class Preparer:
         except TailorError as error:
             if error.retryable:
                 log.warning("run not planned", run_id=run.run_id, reason=error.reason)
-                return wait_for(run, Failure(error.reason, error.message), now + LOOK_AGAIN)
+                return not_planned(run, Failure(error.reason, error.message), now)
             return fail(run, Failure(error.reason, error.message), now)
 
     def _with_plan(self, run: Run) -> Run:

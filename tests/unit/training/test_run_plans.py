@@ -71,8 +71,17 @@ def test_a_run_that_cannot_be_planned_now_waits_and_one_that_never_can_fails() -
     assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "OBJECT_STORE_UNAVAILABLE")
     house.supervisor.tick()
     assert len(house.planner.asked) == 1
-    house.planner.error = FailedPrecondition("CORRUPT_OBJECT", "The dataset is torn.")
     house.now.forward(6)
+    house.supervisor.tick()
+    for _ in range(6):
+        house.now.forward(76)
+        house.supervisor.tick()
+    assert house.only_run().state is RunState.QUEUED
+    house.now.forward(59)
+    house.supervisor.tick()
+    assert len(house.planner.asked) == 8
+    house.planner.error = FailedPrecondition("CORRUPT_OBJECT", "The dataset is torn.")
+    house.now.forward(17)
     house.supervisor.tick()
     assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "CORRUPT_OBJECT")
 
