@@ -69,7 +69,13 @@ def _open_doors(runtime: Runtime, settings: Settings, door: Door, auth: Authenti
         from services.inference.adapters.http import Address, create_app, serve
 
         app = create_app(door, auth, threads)
-        where = Address(settings.http_host, settings.http_port, settings.tls_certificate_file, settings.tls_key_file)
+        where = Address(
+            settings.http_host,
+            settings.http_port,
+            certificate=settings.tls_certificate_file,
+            key=settings.tls_key_file,
+            client_ca=settings.tls_client_ca_file,
+        )
         runtime.spawn("http", partial(serve, app, where))
     return server
 

@@ -23,17 +23,21 @@ OPTIONS: list[tuple[str, str | int]] = [
 
 @dataclass(frozen=True)
 class Tls:
-    """Verify the server; by the system's roots, or by `ca` (PEM)."""
+    """Verify the server by gRPC's own roots, or by `ca`; show it a `certificate` with its `key` where it asks for one. All are PEM."""
 
     ca: bytes | None = None
+    certificate: bytes | None = None
+    key: bytes | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """As gRPC takes them."""
+        return grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
 
 
 def open_channel(address: str, api_key: str, tls: Tls | None = None) -> grpc.Channel:
     """A channel that sends the key with every call; it connects at the first call."""
     channel = (
-        grpc.secure_channel(address, grpc.ssl_channel_credentials(tls.ca), OPTIONS)
-        if tls
-        else grpc.insecure_channel(address, OPTIONS)
+        grpc.secure_channel(address, tls.credentials(), OPTIONS) if tls else grpc.insecure_channel(address, OPTIONS)
     )
     return grpc.intercept_channel(channel, _Bearer(api_key))
 
@@ -41,7 +45,7 @@ def open_channel(address: str, api_key: str, tls: Tls | None = None) -> grpc.Cha
 def open_async_channel(address: str, tls: Tls | None = None) -> grpc.aio.Channel:
     """A channel for the running event loop; it connects at the first call, and each call brings its key."""
     if tls:
-        return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(tls.ca), OPTIONS)
+        return grpc.aio.secure_channel(address, tls.credentials(), OPTIONS)
     return grpc.aio.insecure_channel(address, OPTIONS)
 
 

@@ -35,10 +35,12 @@ class Grammars:
     """Compiles schemas for one tokenizer. Thread-safe."""
 
     def __init__(self, tokenizer: Any, vocabulary: int) -> None:
-        self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, max(vocabulary, len(tokenizer)))
+        self._tokenizer = _readable(tokenizer, vocabulary)
 
     def compile(self, schema: str) -> "Grammar":
         """A schema, ready for one answer; InvalidArgument where it cannot be enforced whole."""
+        if self._tokenizer is None:
+            raise _refused("")
         try:
             # Without free white space an answer is shorter, and a weak model cannot write blanks until it is cut.
             text = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_flexible": False})
@@ -73,6 +75,14 @@ class Grammar:
     def _refuse_if_lost(self) -> None:
         if self._matcher.is_error():
             raise schema_given_up()
+
+
+def _readable(tokenizer: Any, vocabulary: int) -> llguidance.LLTokenizer | None:
+    """The tokenizer as the library reads it; None for a base whose tokenizer is not a fast one, which serves without schemas."""
+    try:
+        return llguidance.hf.from_tokenizer(tokenizer, max(vocabulary, len(tokenizer)))
+    except ValueError:
+        return None
 
 
 def schema_given_up() -> FailedPrecondition:

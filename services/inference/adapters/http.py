@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -45,12 +46,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Address:
-    """Where the door listens; with TLS where it has a certificate and its key (PEM)."""
+    """Where the door listens; with TLS where it has a certificate and its key (PEM). Callers must have one that `client_ca` signed."""
 
     host: str
     port: int
     certificate: Path | None = None
     key: Path | None = None
+    client_ca: Path | None = None
 
 
 def create_app(door: Door, authenticator: Authenticator, max_threads: int) -> FastAPI:
@@ -135,6 +137,8 @@ def serve(app: FastAPI, address: Address, stop: threading.Event) -> None:
             port=address.port,
             ssl_certfile=address.certificate,
             ssl_keyfile=address.key,
+            ssl_ca_certs=str(address.client_ca) if address.client_ca else None,
+            ssl_cert_reqs=ssl.CERT_REQUIRED if address.client_ca else ssl.CERT_NONE,
             log_config=None,
             access_log=False,
             lifespan="off",

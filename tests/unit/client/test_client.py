@@ -150,29 +150,31 @@ def test_the_key_comes_from_the_environment_where_none_is_given(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_verifies_the_server_by_the_given_authority(
+def test_server_and_client_verify_each_other_by_the_given_authority(
     inference: FakeInference, tmp_path: Path, asynchronous: bool
 ) -> None:
     authority, certificate, key = make_authority(tmp_path, "localhost")
     server = grpc.server(ThreadPoolExecutor(4))
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, server)  # type: ignore[no-untyped-call]
     pair = (key.read_bytes(), certificate.read_bytes())
-    address = f"localhost:{server.add_secure_port('localhost:0', grpc.ssl_server_credentials([pair]))}"
+    asking = grpc.ssl_server_credentials([pair], authority.read_bytes(), require_client_auth=True)
+    address = f"localhost:{server.add_secure_port('localhost:0', asking)}"
     server.start()
 
-    async def ask(tls: Tls) -> str:
+    async def ask(tls: Tls, seconds: float) -> str:
         async with AsyncTailorClient(address, "tlr_test", tls) as client:
-            return (await client.generate("base", "hello", timeout_seconds=3)).text
+            return (await client.generate("base", "hello", timeout_seconds=seconds)).text
 
-    def asked(tls: Tls) -> str:
+    def asked(tls: Tls, seconds: float) -> str:
         if asynchronous:
-            return asyncio.run(ask(tls))
+            return asyncio.run(ask(tls, seconds))
         with TailorClient(address, "tlr_test", tls) as client:
-            return client.generate("base", "hello", timeout_seconds=3).text
+            return client.generate("base", "hello", timeout_seconds=seconds).text
 
-    assert asked(Tls(authority.read_bytes())) == "base: hello"
-    with pytest.raises(Unavailable):
-        asked(Tls())
+    assert asked(Tls(authority.read_bytes(), certificate.read_bytes(), key.read_bytes()), 10) == "base: hello"
+    for wrong in (Tls(authority.read_bytes()), Tls()):
+        with pytest.raises(Unavailable):
+            asked(wrong, 0.5)
     server.stop(0)
 
 

@@ -50,14 +50,16 @@ def verify(digest: str) -> Caller:
 
 
 @contextmanager
-def serving(door: Door, certificate: Path | None = None, key: Path | None = None) -> Iterator[int]:
+def serving(
+    door: Door, certificate: Path | None = None, key: Path | None = None, client_ca: Path | None = None
+) -> Iterator[int]:
     """The door on a free port."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     stop = threading.Event()
     app = create_app(door, Authenticator("inference", Trust({}), verify), 16)
-    thread = threading.Thread(target=serve, args=(app, Address("127.0.0.1", port, certificate, key), stop))
+    thread = threading.Thread(target=serve, args=(app, Address("127.0.0.1", port, certificate, key, client_ca), stop))
     thread.start()
     deadline = time.monotonic() + 10
     while socket.socket().connect_ex(("127.0.0.1", port)):
@@ -332,3 +334,16 @@ def test_a_key_that_is_revoked_meanwhile_breaks_its_stream_off(door: tuple[World
     with pytest.raises((openai.APIError, httpx.RemoteProtocolError)):
         list(stream)
     assert world.engine.streams[0].cancelled.is_set()
+
+
+def test_a_caller_without_a_certificate_is_refused_where_one_is_asked_for(tmp_path: Path) -> None:
+    shut = Door()
+    authority, certificate, key = make_authority(tmp_path, "localhost")
+    with serving(shut, certificate, key, client_ca=authority) as port:
+        stranger = ssl.create_default_context(cafile=str(authority))
+        known = ssl.create_default_context(cafile=str(authority))
+        known.load_cert_chain(certificate, key)
+        with httpx.Client(verify=known) as asked:
+            assert asked.get(f"https://localhost:{port}/v1/models").status_code == 401
+        with httpx.Client(verify=stranger) as asked, pytest.raises(httpx.HTTPError):
+            asked.get(f"https://localhost:{port}/v1/models")
