@@ -110,11 +110,14 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         return pb.ListBasesResponse(bases=[wire.from_base(base) for base in handlers.list_bases(self._context)])
 
     def _check_may_train(self, request: pb.CreateRunRequest | pb.PlanRunRequest) -> None:
-        """NotFound for a specialist that the caller may not use, and for datasets that were built for one."""
+        """NotFound for a specialist that the caller may not use, and for datasets and adapters of one."""
         _check_specialist(request.specialist)
         for digest in filter(None, (request.dataset_digest, request.preference_dataset_digest)):
             if not current_caller().may_use(self._context.datasets.find(digest).specialist):
                 raise NotFound("NO_SUCH_DATASET", "There is no such dataset.", dataset_digest=digest)
+        parent = request.parent_digest
+        if parent and not current_caller().may_use(self._context.adapters.find(parent).specialist):
+            raise NotFound("NO_SUCH_ADAPTER", "There is no such adapter.", adapter_digest=parent)
 
     def _visible(self, run_id: str) -> Run:
         run = handlers.get_run(self._context, run_id)

@@ -49,6 +49,7 @@ from tests.unit.training.fakes import (
     FakeLauncher,
     FakePlanner,
     PreparingSupervisor,
+    adapter,
 )
 
 pytestmark = pytest.mark.integration
@@ -68,7 +69,7 @@ class House:
             self.runs,
             FakeBases(BASE),
             FakeDatasets(),
-            FakeAdapters(),
+            FakeAdapters(adapter("a0"), adapter("m0", specialist="memos")),
             self.planner,
             FOLDER,
             RATES,
@@ -397,6 +398,17 @@ def test_caller_sees_its_own_specialists_alone(house: House) -> None:
     ):
         with pytest.raises(NotFound):
             refused()
+
+
+def test_a_parent_of_another_specialist_is_answered_like_one_that_does_not_exist(house: House) -> None:
+    asked = {"specialist": "reports", "dataset_digest": "d1", "base": "tiny", "recipe": "tiny"}
+    set_caller(Caller("key", "other", "ROLE_ENGINEER", frozenset({"reports"})))
+    said = []
+    for digest in ("m0", "unknown"):
+        with pytest.raises(NotFound) as refused:
+            house.servicer.PlanRun(pb.PlanRunRequest(**asked, parent_digest=digest), call())
+        said.append((refused.value.reason, refused.value.message))
+    assert said == [("NO_SUCH_ADAPTER", "There is no such adapter.")] * 2
 
 
 def test_cancelled_run_is_stated_and_its_worker_told(house: House) -> None:
