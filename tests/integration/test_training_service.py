@@ -69,7 +69,7 @@ class House:
             self.runs,
             FakeBases(BASE),
             FakeDatasets(),
-            FakeAdapters(adapter("a0"), adapter("m0", specialist="memos")),
+            FakeAdapters(adapter("m0", specialist="memos")),
             self.planner,
             FOLDER,
             RATES,
