@@ -1,38 +1,30 @@
 """What synthetic does on each event and command, and each second."""
 
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field
 
-from services.synthetic import preferences
-from services.synthetic.datasets import entry, origins, read_texts, write_manifest
+from services.synthetic.datasets import read_texts
 from services.synthetic.domain import (
-    Assignment,
     Built,
-    Dataset,
     DatasetKind,
     Document,
     Judgement,
     KeptDraft,
-    LeftOut,
     Row,
     RowLimits,
-    Snapshot,
     Specialist,
-    TeacherUse,
-    Text,
-    fingerprint,
     is_due,
 )
-from services.synthetic.filters import admits, admitted, within_documents, within_share, without_boilerplate
+from services.synthetic.filters import admits
 from services.synthetic.judging import PairLimits
 from services.synthetic.lessons import Lessons
 from services.synthetic.places import located
 from services.synthetic.ports import NearDuplicates, Repository, SplitWriter
 from services.synthetic.preferences import Preferences, save_texts
-from services.synthetic.rows import finished_row, make_rows, passages
-from services.synthetic.selection import new_assignments, representatives, split_rows, within_budget
-from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, TailorError
+from services.synthetic.rows import make_rows
+from services.synthetic.sft import Documents
+from tailor.errors import Aborted, InvalidArgument, NotFound, TailorError
 from tailor.logging import get_logger
 from tailor.storage.buckets import DRAFTS
 from tailor.storage.policies import EXPIRY_DAYS
@@ -40,8 +32,6 @@ from tailor.storage.protocol import ObjectStore
 
 log = get_logger(__name__)
 
-# Raised whenever the same documents would make other rows.
-BUILDER_VERSION = 2
 LOCK_ATTEMPTS = 100
 LOCK_SECONDS = 0.2
 
@@ -66,20 +56,14 @@ class Synthetic:
     sleep: Callable[[float], None] = time.sleep
 
     @property
+    def documents(self) -> Documents:
+        """What datasets of documents are made with."""
+        return Documents(self.repository, self.store, self.writer, self.near_duplicates, self.limits, self.lessons)
+
+    @property
     def preferences(self) -> Preferences:
         """What preference datasets are made with."""
         return Preferences(self.repository, self.store, self.writer, self.pair_limits)
-
-
-@dataclass(frozen=True)
-class Made:
-    """Rows of both splits, by id; what a teacher was asked for; documents left out as near-duplicates, and by the filters."""
-
-    train: Sequence[Row]
-    held_out: Sequence[Row]
-    use: TeacherUse | None
-    near_duplicates: int
-    left_out: LeftOut
 
 
 def on_document(app: Synthetic, document: Document) -> None:
@@ -171,18 +155,13 @@ def build_dataset(app: Synthetic, name: str, request_id: str, kind: DatasetKind 
 def build(app: Synthetic, specialist: Specialist, kind: DatasetKind) -> Built:
     """Build from everything known now; the caller holds the right to."""
     snapshot = app.repository.snapshot(specialist, kind)
-    of_documents = kind is DatasetKind.SFT
-    mark = (
-        _mark(app, specialist, snapshot) if of_documents else preferences.mark_of(app.preferences, specialist, snapshot)
-    )
+    maker = app.documents if kind is DatasetKind.SFT else app.preferences
+    mark = maker.mark_of(specialist, snapshot)
     if snapshot.dataset is not None and snapshot.fingerprint == mark:
         app.repository.finish(snapshot.dataset, position=snapshot.position, fingerprint=mark)
         return Built(snapshot.dataset, created=False)
     try:
-        if of_documents:
-            dataset, whole = _of_documents(app, specialist, snapshot)
-        else:
-            dataset, whole = preferences.make_dataset(app.preferences, specialist, snapshot), True
+        dataset, whole = maker.make_dataset(specialist, snapshot)
     except TailorError as error:
         if not error.retryable:
             app.repository.mark_tried(specialist.name, kind, snapshot.position)
@@ -223,112 +202,3 @@ def specialist_named(app: Synthetic, name: str) -> Specialist:
     if name not in app.specialists:
         raise NotFound("UNKNOWN_SPECIALIST", "There is no specialist of this name.")
     return app.specialists[name]
-
-
-def _of_documents(app: Synthetic, specialist: Specialist, snapshot: Snapshot) -> tuple[Dataset, bool]:
-    """The dataset, and whether a teacher did all that it was asked for."""
-    made = _make(app, specialist, snapshot)
-    _require_enough(made, app.limits)
-    return _write(app, specialist, snapshot, made), not (made.use and made.use.failed)
-
-
-def _make(app: Synthetic, specialist: Specialist, snapshot: Snapshot) -> Made:
-    documents, drafts = snapshot.documents, preferences.drafts_of(app.store, snapshot)
-    filters, by_id = specialist.filters, {document.document_id: document for document in documents}
-    sources = {key: document.labels.source for key, document in by_id.items()}
-    texts, left_out = admitted(documents, read_texts(app.store, documents), filters)
-    assignments = _assign(app, texts)
-    alone = representatives(texts, assignments)
-    kinds = {key: by_id[key].kind for key in alone}
-    cleaned = without_boilerplate({key: texts[key] for key in alone}, kinds, filters.boilerplate_documents)
-    chosen = within_documents(list(cleaned.texts), sources, filters.max_source_documents)
-    rows = [row for key in chosen for row in make_rows(by_id[key], cleaned.texts[key], specialist, app.limits)]
-    # A finished text is a person's own, as an example is: boilerplate stays in it.
-    rows += [
-        row
-        for key in chosen
-        if key in drafts
-        for row in finished_row(by_id[key], texts[key], drafts[key], specialist, app.limits)
-    ]
-    use = None
-    if app.lessons is not None and specialist.use_teacher:
-        asked = [(key, passage) for key in chosen for passage in passages(cleaned.texts[key], app.limits)]
-        taught, use = app.lessons.rows(asked, specialist, app.limits)
-        rows += taught
-    train, held_out = split_rows(rows, assignments)
-    fair = within_share(train, sources, filters.max_source_percent)
-    fitting = within_budget(fair, app.limits.max_tokens)
-    kept = within_share(fitting, sources, filters.max_source_percent)
-    left_out = replace(
-        left_out,
-        boilerplate=cleaned.emptied,
-        source=len(cleaned.texts) - len(chosen),
-        boilerplate_parts=cleaned.parts,
-        source_rows=len(train) - len(fair) + len(fitting) - len(kept),
-    )
-    train, held_out = located(kept, by_id, texts), located(held_out, by_id, texts)
-    return Made(train, held_out, use, len(texts) - len(alone), left_out)
-
-
-def _assign(app: Synthetic, texts: Mapping[str, Text]) -> dict[str, Assignment]:
-    """The assignment of every text, those that have none made now."""
-    known = app.repository.assignments(list(texts))
-    groups = app.near_duplicates.groups({key: f"{text.prompt or ''}\n{text.text}" for key, text in texts.items()})
-    app.repository.assign(new_assignments(groups, known, app.limits.held_out_percent).values())
-    return app.repository.assignments(list(texts))
-
-
-def _require_enough(made: Made, limits: RowLimits) -> None:
-    train, held_out = len(made.train), len(made.held_out)
-    if train < limits.min_train_rows or held_out < limits.min_held_out_rows:
-        raise FailedPrecondition(
-            "TOO_FEW_ROWS",
-            f"The documents make {train} rows to train on and {held_out} held out; "
-            f"{limits.min_train_rows} and {limits.min_held_out_rows} are needed. Publish more documents.",
-        )
-
-
-def _mark(app: Synthetic, specialist: Specialist, snapshot: Snapshot) -> str:
-    teacher = app.lessons.model if app.lessons is not None and specialist.use_teacher else ""
-    documents = [
-        (one.document_id, one.text.sha256, one.language, one.labels.source, one.spans) for one in snapshot.documents
-    ]
-    filters = specialist.filters.settings()
-    finished = [
-        (one.document_id, snapshot.drafts[one.draft_id].text.sha256) for one in preferences.deliverables(snapshot)
-    ]
-    return fingerprint(
-        BUILDER_VERSION, specialist.system_prompt, teacher, asdict(app.limits), filters, documents, finished
-    )
-
-
-def _write(app: Synthetic, specialist: Specialist, snapshot: Snapshot, made: Made) -> Dataset:
-    """Store both splits, then the manifest. The same rows are the same dataset, though more was left out of it."""
-    ids = sorted({key for row in (*made.train, *made.held_out) for key in row.document_ids})
-    digests = {document.document_id: document.digest for document in snapshot.documents}
-    splits = {"train": entry(app.writer.write(made.train)), "held_out": entry(app.writer.write(made.held_out))}
-    same = {"splits": splits, "sources": [{"document_id": key, "digest": digests[key]} for key in ids]}
-    digest, ref = write_manifest(app.store, snapshot.dataset, same, _rest_of_manifest(app, specialist, made))
-    return Dataset(
-        digest=digest,
-        specialist=specialist.name,
-        base=specialist.base,
-        recipe=specialist.recipe,
-        manifest=ref,
-        train_rows=len(made.train),
-        held_out_rows=len(made.held_out),
-        document_ids=tuple(ids),
-        near_duplicates=made.near_duplicates,
-        left_out=made.left_out,
-    )
-
-
-def _rest_of_manifest(app: Synthetic, specialist: Specialist, made: Made) -> dict[str, object]:
-    rest: dict[str, object] = {
-        "kind": DatasetKind.SFT.value,
-        "specialist": specialist.name,
-        "builder": {"version": BUILDER_VERSION, **asdict(app.limits), "origins": origins(made.train)},
-        "filters": specialist.filters.settings(),
-        "left_out": asdict(made.left_out),
-    }
-    return rest if made.use is None else rest | {"teacher": asdict(made.use)}

@@ -38,6 +38,30 @@ class Preferences:
     writer: SplitWriter
     limits: PairLimits
 
+    def mark_of(self, specialist: Specialist, snapshot: Snapshot) -> str:
+        """What the dataset depends on, in short."""
+        judgements = [(one.judgement_id, one.ranking) for one in snapshot.judgements]
+        documents = [(one.document_id, one.text.sha256, one.draft_id) for one in deliverables(snapshot)]
+        drafts = sorted((one.draft_id, one.text.sha256) for one in snapshot.drafts.values())
+        most = specialist.filters.max_pairs_per_judgement
+        settings = (PAIRS_VERSION, specialist.system_prompt, asdict(self.limits), most)
+        return fingerprint(*settings, judgements, documents, drafts)
+
+    def make_dataset(self, specialist: Specialist, snapshot: Snapshot) -> tuple[Dataset, bool]:
+        """Make the pairs and store them; nothing of them is left for later. FailedPrecondition (TOO_FEW_ROWS)."""
+        finished = deliverables(snapshot)
+        texts = read_texts(self.store, finished)
+        spoken = {key: said for key, draft in snapshot.drafts.items() if (said := read_draft(self.store, draft))}
+        evidence = Evidence(
+            judgements=snapshot.judgements,
+            deliverables=[(one, texts[one.document_id].text) for one in finished if one.document_id in texts],
+            spoken=spoken,
+            assignments=self.repository.assignments([one.document_id for one in finished]),
+        )
+        pairs = make_pairs(specialist, evidence, self.limits)
+        _require_enough(pairs, self.limits)
+        return _write(self, specialist, snapshot, pairs), True
+
 
 def save_texts(repository: Repository, store: ObjectStore, draft_ids: Sequence[str]) -> None:
     """Copy the texts of drafts that are judged or finished beside the datasets, before they expire. Again, it changes nothing."""
@@ -51,32 +75,6 @@ def save_texts(repository: Repository, store: ObjectStore, draft_ids: Sequence[s
             continue
         ref = store.put(DATASETS, f"judged/{draft.text.sha256}.json", data, "application/json")
         repository.keep_draft(replace(draft, text=ref, saved=True))
-
-
-def mark_of(parts: Preferences, specialist: Specialist, snapshot: Snapshot) -> str:
-    """What the dataset depends on, in short."""
-    judgements = [(one.judgement_id, one.ranking) for one in snapshot.judgements]
-    documents = [(one.document_id, one.text.sha256, one.draft_id) for one in deliverables(snapshot)]
-    drafts = sorted((one.draft_id, one.text.sha256) for one in snapshot.drafts.values())
-    most = specialist.filters.max_pairs_per_judgement
-    settings = (PAIRS_VERSION, specialist.system_prompt, asdict(parts.limits), most)
-    return fingerprint(*settings, judgements, documents, drafts)
-
-
-def make_dataset(parts: Preferences, specialist: Specialist, snapshot: Snapshot) -> Dataset:
-    """Make the pairs and store them; FailedPrecondition (TOO_FEW_ROWS)."""
-    finished = deliverables(snapshot)
-    texts = read_texts(parts.store, finished)
-    spoken = {key: said for key, draft in snapshot.drafts.items() if (said := read_draft(parts.store, draft))}
-    evidence = Evidence(
-        judgements=snapshot.judgements,
-        deliverables=[(one, texts[one.document_id].text) for one in finished if one.document_id in texts],
-        spoken=spoken,
-        assignments=parts.repository.assignments([one.document_id for one in finished]),
-    )
-    pairs = make_pairs(specialist, evidence, parts.limits)
-    _require_enough(pairs, parts.limits)
-    return _write(parts, specialist, snapshot, pairs)
 
 
 def read_draft(store: ObjectStore, draft: KeptDraft) -> Spoken | None:

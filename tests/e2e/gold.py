@@ -21,7 +21,7 @@ from tests.e2e.conftest import SAMPLE, Installation, wait_until
 from tests.e2e.places import everywhere
 
 # Where anonymised texts lie: what no recogniser found can only be there.
-TEXTS = ("corpus/", "datasets/", "reports/", "database evaluation.", "database synthetic.lessons")
+TEXTS = ("corpus/", "datasets/", "drafts/", "reports/", "database evaluation.", "database synthetic.lessons")
 NAMES = ("PERSON", "CLIENT")
 WORDS = re.compile(r"\w+")
 DELIVERABLE = (

@@ -85,6 +85,7 @@ def _inference(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
         ask = pb.GenerateRequest(model=model, prompt="Write.", sampling=pb.Sampling(max_tokens=2))
         yield f"Generate {what}", stub.Generate, ask
         yield f"StreamGenerate {what}", stub.StreamGenerate, pb.StreamGenerateRequest(request=ask)
+    yield "GetDraft", stub.GetDraft, pb.GetDraftRequest(draft_id=n.draft)
 
 
 def _evaluation(channel: grpc.Channel, n: Names) -> Iterator[Asked]:

@@ -13,7 +13,8 @@ import pytest
 
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
-from tailor.api.events.v1 import models_pb2
+from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
@@ -36,6 +37,7 @@ SPECIALIST = models_pb2.SpecialistChanged(
     name=NAME,
     base="tiny",
     recipe="tiny",
+    keep_drafts=True,
     house_terms=["control envelope", "friction ledger", "evidence pack"],
     gate=models_pb2.Gate(min_rows=2, thresholds=[models_pb2.Threshold(metric="perplexity", min_gain_over_base=0.5)]),
 )
@@ -191,6 +193,40 @@ def test_the_specialist_answers_and_its_draft_is_traced_to_its_documents(install
     assert traced.adapter.digest == _adapters(installation)[0].adapter.digest
     assert traced.dataset.digest == traced.adapter.dataset_digest
     assert {document.document_id for document in traced.documents} == set(traced.dataset.document_ids)
+
+
+def test_texts_of_drafts_are_kept_behind_the_barrier_and_a_ranking_makes_a_pair(installation: Installation) -> None:
+    prompt = f"Write a memo for {gold.TYPED[0]} ({gold.TYPED[1]})."
+    with _client(installation) as client:
+        drafts = [client.generate(NAME, prompt, max_tokens=12, temperature=1.5, seed=seed).draft_id for seed in (1, 2)]
+    inference = inference_pb2_grpc.InferenceServiceStub(installation.channel("inference"))
+
+    def kept(draft_id: str) -> inference_pb2.GetDraftResponse | None:
+        if _trace(installation, draft_id) is None:
+            return None
+        found = inference.GetDraft(inference_pb2.GetDraftRequest(draft_id=draft_id), timeout=10)
+        return found if found.text_state == inference_pb2.TEXT_STATE_KEPT else None
+
+    for draft_id in drafts:
+        found = wait_until(lambda draft_id=draft_id: kept(draft_id), "a kept text", 60)  # type: ignore[misc]
+        (message,) = found.messages
+        assert message.role == "user" and message.content.startswith("Write a memo for ") and found.answer
+        assert not any(value in message.content + found.answer for value in gold.TYPED)
+    rubric = drafts_pb2.Rubric(style=4)
+    installation.registry.RecordJudgement(
+        registry_pb2.RecordJudgementRequest(ranking=drafts, rubric=rubric), timeout=20
+    )
+    synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))
+    request = synthetic_pb2.BuildDatasetRequest(specialist=NAME, kind=models_pb2.DATASET_KIND_PREFERENCE)
+
+    def one_pair() -> bool:
+        with pytest.raises(grpc.RpcError) as refused:
+            synthetic.BuildDataset(request, timeout=60)
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION  # type: ignore[attr-defined]
+        said = refused.value.details()  # type: ignore[attr-defined]
+        return said.startswith("1 rankings") and ("make 1 pairs" in said or "and 1 held out" in said)
+
+    wait_until(one_pair, "a pair of the ranking", 60)
 
 
 def _trace(installation: Installation, draft_id: str) -> registry_pb2.TraceResponse | None:
