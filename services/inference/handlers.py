@@ -155,7 +155,7 @@ class Answer:
         if self._caller.leaves_drafts:
             draft = self._draft()
             self._inference.drafts.add(draft)
-            self._inference.texts.keep(draft, Said(without_system(self._turns, self.served.system_prompt), self.text))
+            self._inference.texts.keep(draft, Said(self._asked, self.text))
 
     def _take(self, piece: Piece) -> None:
         if piece.tokens and not self.completion_tokens:
@@ -165,13 +165,18 @@ class Answer:
         self.completion_tokens = piece.tokens
         self.finish_reason = piece.finish or self.finish_reason
 
+    @property
+    def _asked(self) -> tuple[Turn, ...]:
+        """The chat without the specialist's own system prompt."""
+        return without_system(self._turns, self.served.system_prompt)
+
     def _draft(self) -> Draft:
         key = self._inference.digest_key
         return Draft(
             draft_id=self.draft_id,
             served=self.served,
             key_id=self._caller.key_id,
-            prompt_digest=prompt_digest(key, self._turns),
+            prompt_digest=prompt_digest(key, self._asked),
             answer_digest=keyed_digest(key, self.text),
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,

@@ -461,6 +461,9 @@ def test_offers_what_was_said_without_the_specialists_own_system_prompt() -> Non
     (first, said), (_, own) = world.archive.offered
     assert (said.turns, said.answer) == ((USER,), "word word word ")
     assert own.turns == (Turn("system", "Mine."), USER)
+    finish(world, ask("base"))
+    digests = [draft.prompt_digest for draft in world.kept.drafts]
+    assert digests[0] == digests[2] != digests[1]
     assert first == world.kept.drafts[0]
 
 

@@ -57,7 +57,7 @@ class DraftCreated(_message.Message):
     base: _builtins.str
     """Name of the base."""
     prompt_digest: _builtins.str
-    """Keyed digest of the prompt."""
+    """Keyed digest of the chat that was asked, without the specialist's own system prompt."""
     answer_digest: _builtins.str
     """Keyed digest of the answer."""
     prompt_tokens: _builtins.int
