@@ -8,9 +8,10 @@ TORCH_INDEX ?=
 PIP_TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PROTOS := $(shell find proto -name '*.proto' | sort)
 KEEP ?=
+GPU_PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check fmt proto sample up down images lock bench-anonymization
+.PHONY: help install demo test test-fast check fmt proto sample up down images lock bench-anonymization gpu-check bench-forecast
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +37,12 @@ test-fast: install ## The tests that need no store and no model
 
 bench-anonymization: install ## Quality and speed of the barrier, beside plain Presidio
 	$(BIN)/python -m tests.bench.anonymization
+
+gpu-check: $(if $(GPU_PYTHON),,install) ## bf16, NF4, kernels and memory on a GPU; says so where there is none (GPU_PYTHON=another environment's)
+	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest tests/gpu -m gpu -rs
+
+bench-forecast: install ## The forecast of memory and time beside what real runs take
+	$(BIN)/python -m tests.bench.forecast
 
 check: install ## Format, lint, types, import contracts, generated code, manifests
 	$(BIN)/ruff format --check .
