@@ -49,8 +49,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class Load:
-    """What a stage does. `tokens` and `learned` are those of its largest micro-batch, `trained` and `written` those of all its steps,
-    `cached` those that stand in the cache while answers are written."""
+    """What a stage does. `tokens` and `learned` are those of its largest micro-batch, `trained` those of all its steps, `written`
+    those among them that it writes itself, and `cached` stand in the cache while it does."""
 
     rows: int
     steps: int
@@ -83,6 +83,11 @@ def weight_bytes(recipe: Recipe, shape: Shape) -> float:
         # What is not quantised is kept in f32 beside it.
         return NF4_BYTES * shape.linear + 4 * (shape.parameters - shape.linear)
     return (2 if recipe.precision == "bf16" else 4) * shape.parameters
+
+
+def judge_bytes(recipe: Recipe, shape: Shape) -> float:
+    """The base once more, under the reward adapter that answers are scored with."""
+    return weight_bytes(recipe, shape) if any(rule.kind == "model" for rule in recipe.rewards) else 0.0
 
 
 def trained_bytes(recipe: Recipe, shape: Shape) -> float:
@@ -119,7 +124,7 @@ def writing_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
 def memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool) -> int:
     """The most memory at once: of the GPU's allocator, or of the process. Training and writing take turns; what a stage that learns from
     rankings starts from is the same base with its adapter switched off."""
-    held = weight_bytes(recipe, shape) + trained_bytes(recipe, shape)
+    held = weight_bytes(recipe, shape) + judge_bytes(recipe, shape) + trained_bytes(recipe, shape)
     peak = max(activation_bytes(recipe, shape, load), writing_bytes(recipe, shape, load))
     return round((GPU_FIXED if gpu else CPU_FIXED) + held + peak)
 

@@ -121,7 +121,12 @@ def test_answers_that_are_written_and_trials_of_a_sweep_count(tiny: Path, rows: 
     settings = {"batch": {"tokens": 256, "max_length": 256}, "limit": {"epochs": 1, "max_steps": 3, "max_tokens": 0}}
     rloo = recipe(method="rloo", rewards=[{"kind": "length", "words": 5}], **settings)
     written = planned(tiny, [(rloo, rows["preference"])])
+    assert written["steps"] == 3
     assert written["tokens"] > 3 * rloo.rollout.prompts * rloo.rollout.answers * rloo.rollout.max_new_tokens
+    split = rloo.model_copy(update={"batch": rloo.batch.model_copy(update={"accumulation": 4})})
+    parted = planned(tiny, [(split, rows["preference"])])
+    assert (parted["steps"], parted["tokens"]) == (3, written["tokens"])
+    assert parted["memory_bytes"] < written["memory_bytes"]
     once = planned(tiny, [(recipe(**settings), rows["sft"])])
     sweep = recipe(method="sweep", sweep={"learning_rates": [1e-3, 1e-4], "share": 0.5}, **settings)
     assert planned(tiny, [(sweep, rows["sft"])])["steps"] > once["steps"]

@@ -5,7 +5,7 @@ a time.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,32 +24,40 @@ BATCH_ROWS = 256
 
 @dataclass(frozen=True)
 class Lengths:
-    """The rows that were read, as lengths: chats or pairs. `rows` is how many the dataset has."""
+    """The rows that were read, as lengths: chats, pairs, or the distinct prompts among them. `rows` is how many the dataset
+    has, `scale` how many of them each that was read stands for."""
 
-    chats: Sequence[Encoded]
-    pairs: Sequence[Pair]
     rows: int
-
-    @property
-    def scale(self) -> float:
-        """How many rows each read one stands for."""
-        return self.rows / max(1, len(self.chats) + len(self.pairs))
+    scale: float
+    chats: Sequence[Encoded] = ()
+    pairs: Sequence[Pair] = ()
+    prompts: Sequence[int] = ()
 
 
 def read_lengths(path: Path, method: str, tokenizer: ChatTokenizer, context: int) -> Lengths:
     """The lengths of a Parquet file's rows; of a chat what the base can read of it. InvalidArgument (BAD_ROW, NO_ROWS)."""
     from pyarrow import parquet
 
-    paired = method in FROM_PREFERENCES
     with parquet.ParquetFile(path) as file:
         rows = file.metadata.num_rows
         if not rows:
             raise InvalidArgument("NO_ROWS", "The dataset has no rows to train on.")
-        found = _spread(file, pairs.COLUMNS if paired else ["row_id", "messages"], -(-rows // READ_ROWS))
-        if paired:
-            return Lengths([], [_pair_length(pairs.to_pair(row, tokenizer)) for row in found], rows)
-        chats = [_length(encode(row["row_id"], row["messages"], tokenizer, context)) for row in found]
-        return Lengths(chats, [], rows)
+        columns = pairs.COLUMNS if method in ("dpo", "reward") else ["row_id", "messages"]
+        found = list(_spread(file, columns, -(-rows // READ_ROWS)))
+    scale = rows / len(found)
+    if method in GENERATING:
+        prompts = {_prompt(row["messages"], tokenizer) for row in found}
+        return Lengths(rows, scale, prompts=[len(prompt) for prompt in prompts])
+    if method in FROM_PREFERENCES:
+        return Lengths(rows, scale, pairs=[_pair_length(pairs.to_pair(row, tokenizer)) for row in found])
+    return Lengths(
+        rows, scale, chats=[_length(encode(row["row_id"], row["messages"], tokenizer, context)) for row in found]
+    )
+
+
+def _prompt(messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer) -> tuple[int, ...]:
+    options = {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
+    return tuple(tokenizer.apply_chat_template(list(messages), **options))
 
 
 def _spread(file: Any, columns: list[str], every: int) -> Iterator[dict[str, Any]]:
@@ -116,18 +124,23 @@ def _paired(lengths: Lengths, recipe: Recipe) -> Load:
 
 
 def _written(lengths: Lengths, recipe: Recipe) -> Load:
-    """Answers count as long as they may be: what the model will write nobody knows."""
-    rollout = recipe.rollout
-    prompts = [pair.chosen.prompt_length for pair in lengths.pairs]
-    answers, longest = rollout.prompts * rollout.answers, max(prompts) + rollout.max_new_tokens
-    steps = plan_steps(-(-lengths.rows // rollout.prompts), answers * longest, recipe).steps
-    written = steps * recipe.batch.accumulation * answers
+    """Answers count as long as they may be: what the model will write nobody knows. A step is split by `accumulation`."""
+    rollout, parts = recipe.rollout, recipe.batch.accumulation
+    prompts = [length for length in lengths.prompts if length + rollout.max_new_tokens <= recipe.batch.max_length]
+    if not prompts:
+        raise InvalidArgument(
+            "NO_ROWS", "No prompt leaves room for an answer; raise batch.max_length or lower rollout.max_new_tokens."
+        )
+    distinct, answers = round(len(prompts) * lengths.scale), rollout.prompts * rollout.answers
+    longest = max(prompts) + rollout.max_new_tokens
+    passes = -(-distinct // rollout.prompts)
+    steps = plan_steps(passes * parts, answers * longest // parts, recipe).steps
     return Load(
-        rows=lengths.rows,
+        rows=distinct,
         steps=steps,
-        tokens=answers * longest,
-        learned=answers * rollout.max_new_tokens,
-        trained=round(written * (sum(prompts) / len(prompts) + rollout.max_new_tokens)),
-        written=written * rollout.max_new_tokens,
+        tokens=-(-answers // parts) * longest,
+        learned=-(-answers // parts) * rollout.max_new_tokens,
+        trained=round(steps * answers * (sum(prompts) / len(prompts) + rollout.max_new_tokens)),
+        written=steps * answers * rollout.max_new_tokens,
         cached=answers * longest,
     )

@@ -114,7 +114,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
 def _summed(stages: Sequence[StageForecast], device: Device) -> dict[str, Any]:
     return {
         "rows": max((stage.load.rows for stage in stages), default=0),
-        "tokens": sum(stage.load.trained + stage.load.written for stage in stages),
+        "tokens": sum(stage.load.trained for stage in stages),
         "steps": sum(stage.load.steps for stage in stages),
         "memory_bytes": max((stage.memory for stage in stages), default=0),
         "working_seconds": sum(stage.seconds for stage in stages),

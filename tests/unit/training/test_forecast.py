@@ -81,6 +81,13 @@ def test_answers_that_are_written_stand_in_the_cache() -> None:
     assert forecast.writing_bytes(recipe(), SHAPE, load) == 0
 
 
+def test_reward_model_is_a_second_base() -> None:
+    ruled = recipe(method="rloo")
+    judged = ruled.model_copy(update={"rewards": (ruled.rewards[0].model_copy(update={"kind": "model"}),)})
+    added = forecast.memory(judged, SHAPE, LOAD, gpu=True) - forecast.memory(ruled, SHAPE, LOAD, gpu=True)
+    assert added == 2_000_000
+
+
 def test_lora_spares_the_gradients_of_the_weights() -> None:
     full = forecast.operations(recipe("none", "f32"), SHAPE, replace(LOAD, learned=0))
     small = forecast.operations(recipe(), SHAPE, replace(LOAD, learned=0))
