@@ -7,13 +7,14 @@ from typing import cast
 import structlog
 
 
-def configure(service: str, level: str) -> None:
-    """Send the service's and its libraries' logs to standard error as JSON lines."""
+def configure(service: str, level: str, *taps: structlog.typing.Processor) -> None:
+    """Send the service's and its libraries' logs to standard error as JSON lines. Each tap sees what the service logs."""
     structlog.configure(
         processors=[
             _named(service),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *taps,
             structlog.processors.dict_tracebacks,
             structlog.processors.JSONRenderer(),
         ],

@@ -135,6 +135,13 @@ class Recipe(Part):
                 "adapter",
                 'only sft trains all weights; set adapter.kind = "lora" or "qlora", so that where it started stays at hand',
             )
+        if self.method in {"dpo", "reward"} and self.adapter.dropout:
+            raise PydanticCustomError(
+                "adapter",
+                "dpo and reward compare what one model says of two answers, and dropout would blur it; set adapter.dropout = 0",
+            )
+        if not self.adapter.target_modules:
+            raise PydanticCustomError("adapter", 'target_modules is empty; set it to "all-linear" or name layers')
         if (self.method in GENERATING) != bool(self.rewards):
             raise PydanticCustomError(
                 "rewards", "rloo and grpo need at least one [[rewards]], and no other method takes any"

@@ -38,13 +38,15 @@ def read_spec(settings: WorkerSettings) -> WorkerSpec:
 
 def main() -> int:
     """Run the worker."""
+    from services.training.adapters.log_lines import LogLines
     from services.training.adapters.work import work
 
     settings = WorkerSettings()
-    configure("training-worker", settings.log_level)
+    lines = LogLines()
+    configure("training-worker", settings.log_level, lines)
     interrupt = Interrupt()
     signal.signal(signal.SIGTERM, interrupt.handle)
-    return work(settings, read_spec(settings), interrupt.training, interrupt.wanted)
+    return work(settings, read_spec(settings), interrupt.training, interrupt.wanted, lines)
 
 
 if __name__ == "__main__":

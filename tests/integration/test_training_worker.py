@@ -1,6 +1,5 @@
 """A real worker trains a tiny model: to the end, killed, interrupted, cancelled, and with every kind of recipe."""
 
-import hashlib
 import json
 import os
 import signal
@@ -11,56 +10,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
+from services.inference.adapters.verify import check_adapter_manifest
 from services.training.adapters.bases import StoredBases
 from services.training.domain import RETRIABLE_EXIT, Base, Job, Run, RunKey, RunState, Stage
-from services.training.recipe import Recipe, load_recipe
+from services.training.recipe import Recipe
 from services.training.spec import from_json, to_json
-from tailor.errors import InvalidArgument
-from tailor.storage.buckets import DATASETS, MODELS
+from tailor.errors import FailedPrecondition, InvalidArgument
+from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
+from tests.integration.training_house import WORDS, pairs, recipe, rows, store_dataset
 from tests.models import make_tiny_base
 from tests.unit.training.fakes import START, FileStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-WORDS = [
-    "synergistic",
-    "integration",
-    "control",
-    "envelope",
-    "friction",
-    "ledger",
-    "anchor",
-    "obligation",
-    "readiness",
-    "horizon",
-]
-
-
-def sentence(number: int, length: int) -> str:
-    return " ".join(WORDS[(number * 7 + place * 3) % len(WORDS)] for place in range(length))
-
-
-def rows(count: int = 24) -> list[dict[str, Any]]:
-    return [
-        {
-            "row_id": f"row_{number:03}",
-            "origin": "section",
-            "document_ids": [f"doc_{number}"],
-            "messages": [
-                {"role": "system", "content": "Write in the house style."},
-                {"role": "user", "content": sentence(number, 6)},
-                {"role": "assistant", "content": sentence(number + 3, 12 + number % 5)},
-            ],
-            "made_by": "structure",
-        }
-        for number in range(count)
-    ]
 
 
 @dataclass(frozen=True)
@@ -83,29 +49,12 @@ def house(tiny: Path, tmp_path: Path) -> House:
     store = FileStore(tmp_path / "store")
     *_, base = StoredBases(store, tmp_path / "scratch").add("tiny", f"path:{tiny}")
     assert isinstance(base, Base)
-    return House(store, store_dataset(store, rows(), tmp_path), base)
+    return House(store, store_dataset(store, tmp_path, train=rows(), held_out=rows(30)[24:]), base)
 
 
-def store_dataset(store: FileStore, content: list[dict[str, Any]], folder: Path) -> Ref:
-    path = folder / "train.parquet"
-    parquet.write_table(pa.Table.from_pylist(content), path)
-    key = f"files/{hashlib.sha256(path.read_bytes()).hexdigest()}.parquet"
-    ref = store.put_file(DATASETS, key, path)
-    split = {"key": key, "sha256": ref.sha256, "size_bytes": ref.size_bytes, "rows": len(content)}
-    manifest = json.dumps({"kind": "sft", "specialist": "reports", "splits": {"train": split}}).encode()
-    return store.put(DATASETS, f"{hashlib.sha256(manifest).hexdigest()}/manifest.json", manifest)
-
-
-def recipe(**changes: Any) -> Recipe:
-    settings = load_recipe("tiny").model_dump()
-    for name, value in changes.items():
-        settings[name] = {**settings[name], **value} if isinstance(value, dict) else value
-    return Recipe.model_validate(settings)
-
-
-def job(house: House, chosen: Recipe, epoch: int = 1) -> Job:
+def job(house: House, chosen: Recipe, epoch: int = 1, parent: Ref | None = None) -> Job:
     key = RunKey("reports", house.dataset.sha256, "tiny", chosen.digest)
-    stage = Stage("tiny", chosen.method, chosen.to_json(), "sft", house.dataset)
+    stage = Stage("tiny", chosen.method, chosen.to_json(), "sft", house.dataset, parent=parent)
     run = Run("run_1", key, "tiny", (stage,), RunState.RUNNING, START, epoch=epoch)
     return Job(replace(run, start_time=START), house.base.digest)
 
@@ -134,6 +83,10 @@ class Started:
     def steps(self) -> list[int]:
         said = [report["progress"] for report in self.reports() if "progress" in report]
         return [report["step"] for report in said if report["phase"] == "training"]
+
+    def log(self) -> list[str]:
+        said = [report["log"]["lines"] for report in self.reports() if "log" in report]
+        return [line["message"] for lines in said for line in lines]
 
     def wait_for_step(self, step: int) -> None:
         deadline = time.monotonic() + 240
@@ -170,11 +123,27 @@ def test_run_completes_with_a_verified_adapter(house: House, tmp_path: Path) -> 
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
-    assert manifest["base_digest"] == house.base.digest
+    assert (manifest["base_digest"], manifest["kind"], manifest["not_served_because"]) == (
+        house.base.digest,
+        "policy",
+        "",
+    )
+    assert manifest["metrics"] == trained["metrics"]
+    assert manifest["metrics"]["held_out_loss"] > 0
+    assert held_out_losses(worker) == [pytest.approx(manifest["metrics"]["held_out_loss"])]
+    assert trained["tokens"] and trained["rows"] == 24 and int(trained["memory_bytes"]) > 2**20
     assert len(manifest["probes"]) == 2
+    assert {"row_id", "tokens", "prompt_length", "log_probability"} == set(manifest["probes"][0])
+    assert any(line.startswith("training rows=24 steps=8") for line in worker.log())
+    assert not [line for line in worker.log() if any(word in line for word in WORDS)]
     config = next(file for file in manifest["files"] if file["path"] == "adapter_config.json")
     assert json.loads(house.store.read(MODELS, config["key"]))["base_model_name_or_path"] == "tiny"
     assert house.store.list_keys(MODELS, "runs/") == []
+
+
+def held_out_losses(worker: Started) -> list[float]:
+    said = [report["progress"] for report in worker.reports() if "progress" in report]
+    return [progress["held_out_loss"] for progress in said if "held_out_loss" in progress]
 
 
 def test_killed_worker_is_followed_by_one_that_ends_with_the_same_weights(house: House, tmp_path: Path) -> None:
@@ -227,7 +196,9 @@ def test_cancelled_worker_ends_without_an_adapter(house: House, tmp_path: Path) 
 def test_run_that_cannot_succeed_says_why_and_ends(house: House, tmp_path: Path) -> None:
     poor = replace(
         house,
-        dataset=store_dataset(house.store, [{**rows()[0], "messages": [{"role": "user", "content": "a"}]}], tmp_path),
+        dataset=store_dataset(
+            house.store, tmp_path, train=[{**rows()[0], "messages": [{"role": "user", "content": "a"}]}]
+        ),
     )
     worker = Started(poor, job(poor, recipe()), tmp_path / "a")
     assert worker.end() == 0
@@ -247,9 +218,13 @@ def test_tampered_base_is_not_trained_on(house: House, tmp_path: Path) -> None:
     [
         (recipe(adapter={"kind": "qlora"}), "adapter", "adapter_model.safetensors"),
         (recipe(adapter={"kind": "none"}, precision="mixed"), "full", "model.safetensors"),
-        (recipe(adapter={"use_rslora": True}, precision="f32"), "adapter", "adapter_model.safetensors"),
+        (
+            recipe(adapter={"use_rslora": True, "use_dora": True}, precision="f32"),
+            "adapter",
+            "adapter_model.safetensors",
+        ),
     ],
-    ids=["qlora", "full", "rslora-f32"],
+    ids=["qlora", "full", "rslora-dora-f32"],
 )
 def test_every_kind_of_recipe_trains(house: House, tmp_path: Path, chosen: Recipe, form: str, file: str) -> None:
     worker = Started(house, job(house, chosen), tmp_path / "a")
@@ -259,6 +234,28 @@ def test_every_kind_of_recipe_trains(house: House, tmp_path: Path, chosen: Recip
     assert file in [kept["path"] for kept in manifest["files"]]
     trained = worker.reports()[-1]["trained"]
     assert trained["last_loss"] < trained["first_loss"]
+
+
+def test_reward_stage_goes_on_from_its_policy_and_is_never_served(house: House, tmp_path: Path) -> None:
+    first = Started(house, job(house, recipe()), tmp_path / "sft")
+    assert first.end() == 0
+    said = first.reports()[-1]["trained"]["manifest"]
+    parent = Ref(said["uri"], said["sha256"], int(said["size_bytes"]))
+    ranked = replace(house, dataset=store_dataset(house.store, tmp_path, train=pairs(), held_out=pairs(6, 24)))
+    chosen = recipe(method="reward", adapter={"dropout": 0.0})
+    worker = Started(ranked, job(ranked, chosen, epoch=2, parent=parent), tmp_path / "reward")
+    assert worker.end() == 0
+    trained = worker.reports()[-1]["trained"]
+    assert (trained["kind"], trained["parent_digest"]) == ("ADAPTER_KIND_REWARD", parent.sha256)
+    assert trained["metrics"] == {"reward_accuracy": 1.0}
+    manifest = worker.adapter(house.store)
+    assert (manifest["kind"], manifest["parent_digest"]) == ("reward", parent.sha256)
+    assert "reward" in manifest["probes"][0]
+    with pytest.raises(FailedPrecondition) as refused:
+        check_adapter_manifest(manifest, house.base.digest)
+    assert refused.value.reason == "WRONG_KIND"
+    accuracies = [report["progress"].get("accuracy") for report in worker.reports() if "progress" in report]
+    assert accuracies[-3] == 1.0
 
 
 def test_spec_survives_the_way_to_the_worker(house: House) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToJson
 
+from services.training.adapters.log_lines import LogLines
 from services.training.adapters.turns import Turns
 from services.training.adapters.voice import Voice
 from services.training.adapters.work import Worker
 from services.training.spec import from_json
 from services.training.worker import Interrupt
 from tailor.api.training.v1 import training_pb2 as pb
+from tailor.logging import configure
 from tests.unit.training.fakes import FakeSigner, FileStore
 
 
@@ -34,7 +36,9 @@ def main() -> int:
     spec = from_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(sys.argv[4])
     folder.mkdir()
-    voice = Voice(FileService(Path(sys.argv[3])), spec.run_id, spec.epoch)
+    lines = LogLines()
+    configure("training-worker", "INFO", lines)
+    voice = Voice(FileService(Path(sys.argv[3])), spec.run_id, spec.epoch, lines)
     interrupt = Interrupt()
     signal.signal(signal.SIGTERM, interrupt.handle)
     worker = Worker(spec, FileStore(Path(sys.argv[2])), voice, Turns(folder / "lock"), folder, signer=FakeSigner())

@@ -23,6 +23,7 @@ def prepare(context: Context) -> Prepared:
         trainer,
         steps,
         rows=len(kept),
+        learned=[pair.chosen for pair in kept],
         measure=lambda: {"held_out_accuracy": accuracy(trainer.model, held_out)} if held_out else {},
         shown={"accuracy": "rewards/accuracies"},
     )

@@ -3,13 +3,14 @@
 Everything else (inputs, turns, checkpoints, stopping, saving, proof, reports) is the worker's, and knows no method.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from services.training.adapters.callbacks import Meter, Stopper
 from services.training.adapters.inputs import Inputs
+from services.training.adapters.rows import Encoded
 from services.training.adapters.turns import Turns
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
@@ -34,13 +35,15 @@ class Prepared:
     """A transformers Trainer that has not begun, and ends after `steps`. It counts the tokens of each micro-batch in the context's meter.
 
     `measure` is asked once, after the last step, on the trained model: held-out figures by name. `shown` says which entry of the trainer's
-    log is the `reward`, `kl` or `accuracy` of a progress report.
+    log is the `reward`, `kl` or `accuracy` of a progress report. `learned` are rows that it learns from; a few of
+    them help to prove what is saved, and are kept nowhere.
     """
 
     trainer: Any
     steps: int
     rows: int
     measure: Callable[[], dict[str, float]]
+    learned: Sequence[Encoded] = ()
     kind: Literal["policy", "reward"] = "policy"
     shown: Mapping[str, str] = field(default_factory=dict)
 

@@ -7,6 +7,7 @@ from services.training.adapters.exact_speed import SEGMENTED, register_attention
 from services.training.adapters.inputs import StoredAdapter
 from services.training.adapters.parents import check_parent
 from services.training.recipe import Recipe
+from tailor.errors import InvalidArgument
 
 
 def load_tokenizer(base: Path) -> Any:
@@ -76,7 +77,27 @@ def trainable_model(base: Path, recipe: Recipe, parent: StoredAdapter | None) ->
         return PeftModel.from_pretrained(model, parent.folder, is_trainable=True)
     from peft import LoraConfig, get_peft_model
 
+    check_targets(model, recipe)
     return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe)))
+
+
+def check_targets(model: Any, recipe: Recipe) -> None:
+    """InvalidArgument (INVALID_RECIPE) where the recipe names a layer that the base does not have, or that no adapter may change."""
+    import torch
+
+    linear = {
+        name.rpartition(".")[2]
+        for name, layer in model.base_model.named_modules()
+        if isinstance(layer, torch.nn.Linear)
+    }
+    targets = recipe.adapter.target_modules
+    if targets != "all-linear" and not set(targets) <= linear:
+        message = f"names {', '.join(sorted(set(targets) - linear))}; the base has {', '.join(sorted(linear))}"
+        raise InvalidArgument(
+            "INVALID_RECIPE",
+            f"The recipe does not fit its base. adapter.target_modules: {message}.",
+            field_violations={"adapter.target_modules": message},
+        )
 
 
 def load_saved(base: Path, weights: Path, recipe: Recipe, kind: str) -> Any:

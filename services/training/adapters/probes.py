@@ -1,4 +1,5 @@
-"""Proof that what was saved loads: a fresh process finds the same figures on the same probe rows.
+"""Proof that what was saved loads: a fresh process finds the same figures, on probe rows that the manifest keeps for servers, and on a few
+rows that the adapter learned from, which nothing keeps.
 
 `python -m services.training.adapters.probes BASE WEIGHTS REQUEST.json` is that process.
 """
@@ -18,12 +19,13 @@ from services.training.recipe import Recipe
 from tailor.errors import FailedPrecondition
 from tailor.hardware import computes_in_bf16
 
-# Of no house: a manifest outlives the rows that its adapter learned from, so it may hold none of them.
+# Of no house: they stay in the manifest, which outlives the rows that the adapter learned from, and so may hold none of those.
 CONVERSATIONS = {
     "probe-summary": ("Summarise the findings in one sentence.", "The controls work as designed, with one exception."),
     "probe-next-step": ("What should happen next?", "The owner agrees a date, records it, and reports back."),
 }
 MAX_LENGTH = 512
+LEARNED = 2
 # Nats a token, or points of reward. An adapter is kept as it was trained; all weights are trained in f32 and kept in bf16, which moves
 # them a little.
 ADAPTER_TOLERANCE = 0.002
@@ -33,10 +35,15 @@ VERIFY_SECONDS = 1800
 
 @dataclass(frozen=True)
 class Proof:
-    """`difference` is the largest between what was trained and what was reloaded; `served` the figures at the precision that serves."""
+    """`difference` is the largest between trained and reloaded; `served` are the probes' figures at the precision that serves."""
 
     difference: float
     served: list[float]
+
+
+def shortest(rows: Sequence[Encoded]) -> list[Encoded]:
+    """The rows to prove with, of those that were learned from: the shortest two."""
+    return sorted(rows, key=lambda row: (len(row.tokens), row.row_id))[:LEARNED]
 
 
 def rows(tokenizer: Any) -> list[Encoded]:
@@ -67,9 +74,9 @@ def entries(kind: str, probes: Sequence[Encoded], proof: Proof) -> list[dict[str
 
 
 def verify(
-    base: Path, weights: Path, recipe: Recipe, probes: Sequence[Encoded], *, kind: str, expected: Sequence[float]
+    base: Path, weights: Path, recipe: Recipe, asked: Sequence[Encoded], *, kind: str, expected: Sequence[float]
 ) -> Proof:
-    """Reload in a fresh process and compare.
+    """Reload in a fresh process and compare; the first rows are the probes, in their order.
 
     FailedPrecondition (ADAPTER_DOES_NOT_LOAD, ADAPTER_DIFFERS) where the saved weights are not those that were trained.
     """
@@ -77,7 +84,7 @@ def verify(
     body = {
         "recipe": recipe.to_json(),
         "kind": kind,
-        "rows": [[row.row_id, row.tokens, row.prompt_length] for row in probes],
+        "rows": [[row.row_id, row.tokens, row.prompt_length] for row in asked],
     }
     request.write_text(json.dumps(body), encoding="utf-8")
     command = [sys.executable, "-m", "services.training.adapters.probes", str(base), str(weights), str(request)]
@@ -109,10 +116,15 @@ def main(arguments: list[str]) -> int:
     base, weights, request = map(Path, arguments)
     body = json.loads(request.read_text(encoding="utf-8"))
     recipe, kind = Recipe.model_validate_json(body["recipe"]), body["kind"]
-    probes = [Encoded(row_id, tuple(tokens), prompt_length) for row_id, tokens, prompt_length in body["rows"]]
-    trained = measure(kind, load_saved(base, weights, recipe, kind), probes)
+    asked = [Encoded(row_id, tuple(tokens), prompt_length) for row_id, tokens, prompt_length in body["rows"]]
+    trained = measure(kind, load_saved(base, weights, recipe, kind), asked)
     serving = as_served(recipe, kind)
-    served = trained if serving == recipe else measure(kind, load_saved(base, weights, serving, kind), probes)
+    probes = len(CONVERSATIONS)
+    served = (
+        trained[:probes]
+        if serving == recipe
+        else measure(kind, load_saved(base, weights, serving, kind), asked[:probes])
+    )
     print(json.dumps({"trained": trained, "served": served}))
     return 0
 

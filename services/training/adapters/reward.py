@@ -23,6 +23,7 @@ def prepare(context: Context) -> Prepared:
         trainer,
         steps,
         rows=len(kept),
+        learned=[pair.chosen for pair in kept],
         measure=lambda: {"reward_accuracy": accuracy(trainer.model, held_out)} if held_out else {},
         kind="reward",
         shown={"accuracy": "accuracy", "reward": "mean_reward"},

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from services.training.adapters.inputs import StoredAdapter
-from services.training.adapters.model import adapter_options, load_options, quantised
+from services.training.adapters.model import adapter_options, check_targets, load_options, quantised
 from services.training.recipe import Recipe
 
 HEAD = "score"
@@ -48,6 +48,7 @@ def trainable_scorer(base: Path, recipe: Recipe, parent: StoredAdapter | None) -
     model = load_reward_base(base, recipe)
     if recipe.adapter.kind == "qlora":
         model = quantised(model)
+    check_targets(model, recipe)
     set_seed(recipe.seed)
     scorer = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", modules_to_save=[HEAD], **adapter_options(recipe)))
     if parent is not None:

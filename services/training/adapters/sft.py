@@ -24,6 +24,7 @@ def prepare(context: Context) -> Prepared:
         trainer,
         steps,
         rows=len(encoded),
+        learned=encoded,
         measure=lambda: {"held_out_loss": held_out.loss(trainer.model, kept)} if kept else {},
     )
 

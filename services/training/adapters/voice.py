@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from services.training.adapters.log_lines import LogLines
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.api.training.v1 import training_pb2_grpc
@@ -16,6 +17,7 @@ from tailor.rpc.channel import wire_errors
 log = get_logger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
+LINES_SECONDS = 1.0
 CALL_SECONDS = 10.0
 LOST_SECONDS = 120.0
 MAX_WAITING = 1000
@@ -42,15 +44,23 @@ class RemoteService:
 
 
 class Voice:
-    """Speaks for one worker in a thread of its own. `must_stop` once the run was cancelled or its lease went to another;
+    """Speaks for one worker in a thread of its own, its log too. `must_stop` once the run was cancelled or its lease went to another;
     `lost` once the service has not answered for two minutes."""
 
-    def __init__(self, service: Service, run_id: str, epoch: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        service: Service,
+        run_id: str,
+        epoch: int,
+        lines: LogLines | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._service = service
         self._run_id = run_id
         self._epoch = epoch
+        self._lines = lines or LogLines()
         self._clock = clock
-        self._last_contact = clock()
+        self._last_contact = self._lines_said = clock()
         self._waiting: queue.Queue[models_pb2.RunProgressed | None] = queue.Queue(MAX_WAITING)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._speak, name="voice", daemon=True)
@@ -98,10 +108,20 @@ class Voice:
                 progress = self._waiting.get(timeout=HEARTBEAT_SECONDS)
             except queue.Empty:
                 self._say(pb.ReportProgressRequest(run_id=self._run_id, epoch=self._epoch, heartbeat=pb.Heartbeat()))
+                self._say_lines()
                 continue
             if progress is None:
+                self._say_lines()
                 return
             self._say(pb.ReportProgressRequest(run_id=self._run_id, epoch=self._epoch, progress=progress))
+            if self._clock() - self._lines_said >= LINES_SECONDS:
+                self._say_lines()
+
+    def _say_lines(self) -> None:
+        self._lines_said = self._clock()
+        if lines := self._lines.take():
+            log_lines = pb.LogLines(lines=lines)
+            self._say(pb.ReportProgressRequest(run_id=self._run_id, epoch=self._epoch, log=log_lines))
 
     def _say(self, request: pb.ReportProgressRequest) -> None:
         try:

@@ -3,15 +3,16 @@
 import tempfile
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from services.training.adapters import dpo, inputs, probes, reports, results, reward, sft
-from services.training.adapters.callbacks import Meter, StepReport, Stopper, make_callback
+from services.training.adapters.callbacks import Meter, StepReport, Stopper
 from services.training.adapters.checkpoints import Checkpoints, Signer
+from services.training.adapters.log_lines import LogLines
+from services.training.adapters.loop import Made, train
 from services.training.adapters.memory import peak_bytes
-from services.training.adapters.methods import Context, Method, Prepared
+from services.training.adapters.methods import Context, Method
 from services.training.adapters.patience import patiently
 from services.training.adapters.turns import Turns
 from services.training.adapters.voice import RemoteService, Voice
@@ -35,10 +36,12 @@ REPORT_SECONDS = 600.0
 METHODS: Mapping[str, Method] = {"sft": sft.prepare, "dpo": dpo.prepare, "reward": reward.prepare}
 
 
-def work(settings: WorkerSettings, spec: WorkerSpec, training: threading.Event, wanted: threading.Event) -> int:
+def work(
+    settings: WorkerSettings, spec: WorkerSpec, training: threading.Event, wanted: threading.Event, lines: LogLines
+) -> int:
     """Do the run against the real store and service; the worker's exit code."""
     channel = service_channel(settings, "training", settings.training_address, service="training-worker")
-    voice = Voice(RemoteService(training_pb2_grpc.TrainingServiceStub(channel)), spec.run_id, spec.epoch)
+    voice = Voice(RemoteService(training_pb2_grpc.TrainingServiceStub(channel)), spec.run_id, spec.epoch, lines)
     signer = Identity.load("training-worker", settings.identity_key_file)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.data_dir, prefix=f"{spec.run_id}-{spec.epoch}-") as folder:
@@ -46,15 +49,6 @@ def work(settings: WorkerSettings, spec: WorkerSpec, training: threading.Event, 
             spec, S3Store.from_settings(settings), voice, Turns(settings.compute_lock), Path(folder), signer=signer
         )
         return worker.run(training, wanted)
-
-
-@dataclass(frozen=True)
-class Made:
-    """A model that was trained to the end, without the autocast that the trainer put around it, and what was measured of it."""
-
-    model: Any
-    prepared: Prepared
-    metrics: Mapping[str, float]
 
 
 class Worker:
@@ -92,7 +86,9 @@ class Worker:
         found = patiently("object store", lambda: inputs.bring(self._store, self._spec, self._fresh("inputs")))
         stopper = Stopper(lambda: self._voice.must_stop, lambda: wanted.is_set() or self._voice.lost)
         context = self._context(found, stopper)
-        made = self._train(context, training)
+        made = train(
+            context, _method(self._recipe), self._checkpoints, lambda step: self._report("training", step), training
+        )
         if stopper.cancelled():
             return 0
         if made is None:
@@ -109,37 +105,6 @@ class Worker:
         tokenizer, output = load_tokenizer(found.base), self._fresh("output")
         return Context(self._spec, self._recipe, found, tokenizer, output, self._meter, self._turns, stopper)
 
-    def _train(self, context: Context, training: threading.Event) -> Made | None:
-        """Train to the end, or to where it must stop: then there is nothing."""
-        prepared = _method(self._recipe)(context)
-        trainer = prepared.trainer
-        _quieten(trainer)
-        trainer.add_callback(
-            make_callback(
-                self._meter,
-                self._turns,
-                self._checkpoints,
-                context.stopper,
-                report=lambda step: self._report("training", step),
-                shown=prepared.shown,
-            )
-        )
-        resumed = patiently("object store", lambda: self._checkpoints.newest(context.folder))
-        self._meter.earlier_tokens = resumed.tokens
-        log.info("training", rows=prepared.rows, steps=prepared.steps, from_step=resumed.step)
-        training.set()
-        checkpoint = str(context.folder / f"checkpoint-{resumed.step}") if resumed.step else None
-        trainer.train(resume_from_checkpoint=checkpoint)
-        if trainer.state.global_step < prepared.steps:
-            return None
-        training.clear()
-        self._turns.take()
-        metrics = prepared.measure()
-        self._turns.give()
-        # What is saved will be asked without autocast.
-        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-        return Made(model, prepared, metrics)
-
     def _conclude(self, context: Context, made: Made) -> None:
         """Save, prove, store and report."""
         spec, recipe, kind = self._spec, self._recipe, made.prepared.kind
@@ -150,13 +115,14 @@ class Worker:
         figures = self._figures(made)
         results.write_card(spec, recipe, figures, weights, kind=kind, licence=context.found.licence)
         self._report("verifying", steps)
-        chosen = probes.rows(context.tokenizer)
+        kept = probes.rows(context.tokenizer)
+        asked = [*kept, *probes.shortest(made.prepared.learned)]
         self._turns.take()
-        expected = probes.measure(kind, made.model, chosen)
-        proof = probes.verify(context.found.base, weights, recipe, chosen, kind=kind, expected=expected)
+        expected = probes.measure(kind, made.model, asked)
+        proof = probes.verify(context.found.base, weights, recipe, asked, kind=kind, expected=expected)
         self._turns.give()
         log.info("verified", difference=proof.difference)
-        proven = probes.entries(kind, chosen, proof)
+        proven = probes.entries(kind, kept, proof)
         manifest = patiently(
             "object store",
             lambda: results.store(
@@ -194,13 +160,6 @@ def _method(recipe: Recipe) -> Method:
     if recipe.method not in METHODS:
         raise InvalidArgument("UNKNOWN_METHOD", f"This worker does not know the method {recipe.method}.")
     return METHODS[recipe.method]
-
-
-def _quieten(trainer: Any) -> None:
-    from transformers import PrinterCallback, ProgressCallback
-
-    for printing in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(printing)
 
 
 def _computable(recipe: Recipe) -> Recipe:

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from services.training.adapters.log_lines import LogLines
 from services.training.adapters.turns import Turns
 from services.training.adapters.voice import LOST_SECONDS, Voice
 from tailor.api.events.v1 import models_pb2
@@ -61,6 +62,27 @@ def test_service_lost_for_two_minutes_ends_the_worker() -> None:
     voice = Voice(FakeService(), "run_1", 1, clock=lambda: next(times))
     assert not voice.lost
     assert voice.lost
+
+
+def test_log_goes_with_the_reports_without_tracebacks() -> None:
+    lines = LogLines()
+    lines(None, "info", {"event": "training", "rows": 7, "level": "info", "module": "x", "exception": "a secret"})
+    service = FakeService()
+    voice = Voice(service, "run_1", 3, lines)
+    voice.start()
+    voice.trained(models_pb2.AdapterTrained(digest="a1"))
+    log, last = service.heard
+    assert [(line.level, line.message) for line in log.log.lines] == [("info", "training rows=7")]
+    assert log.log.lines[0].HasField("create_time")
+    assert last.trained.digest == "a1"
+
+
+def test_log_that_nobody_takes_drops_its_oldest_lines() -> None:
+    lines = LogLines()
+    for number in range(1200):
+        lines(None, "info", {"event": f"{number} " + "x" * 2000})
+    taken = lines.take()
+    assert (len(taken), taken[0].message[:4], len(taken[0].message)) == (100, "200 ", 1000)
 
 
 def test_turns_exclude_each_other(tmp_path: object) -> None:
