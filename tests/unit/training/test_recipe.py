@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.training.adapters.parents import SHAPE
+from services.training.shapes import SHAPE
 from services.training.recipe import load_recipe, load_stages, parse_recipe, recipe_names
 from tailor.errors import InvalidArgument
 
