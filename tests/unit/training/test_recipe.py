@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.training.shapes import SHAPE
 from services.training.recipe import load_recipe, load_stages, parse_recipe, recipe_names
+from services.training.shapes import SHAPE
 from tailor.errors import InvalidArgument
 
 GOOD = """
