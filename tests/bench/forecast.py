@@ -198,7 +198,11 @@ def main() -> None:
         for number, case in enumerate(CASES):
             folder = root / str(number)
             folder.mkdir()
-            results.append(measure(base, case, folder))
+            try:
+                results.append(measure(base, case, folder))
+            except RuntimeError as error:
+                print(error, flush=True)
+                continue
             print(as_table(results[-1:]).splitlines()[-1], flush=True)
         print(as_table(results))
 

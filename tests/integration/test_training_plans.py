@@ -136,7 +136,7 @@ def test_what_does_not_fit_is_refused_in_numbers_with_the_nearest_that_does(tiny
     large = recipe(batch={"tokens": 1024, "max_length": 1024})
     small = recipe(batch={"tokens": 64, "max_length": 64})
     refused = planned(tiny, [(large, rows["sft"])], replace(CPU, memory_bytes=10**9), small=small)
-    assert "a CPU has 1.0 GB" in refused["refusal"]
+    assert "there are 1.0 GB (a CPU)" in refused["refusal"]
     assert refused["nearest_recipe"] == ""
     gpu = replace(CPU, gpu=True)
     needs = [planned(tiny, [(one, rows["sft"])], gpu)["memory_bytes"] * 1.1 + 10**9 for one in (small, large)]

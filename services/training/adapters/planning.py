@@ -78,11 +78,12 @@ class Forecaster:
     def refusal(self, stage: StageForecast) -> str:
         """Why the stage does not fit, in numbers."""
         recipe, shape, load = stage.recipe, self.shape, stage.load
+        base, trained = forecast.weight_bytes(recipe, shape), forecast.trained_bytes(recipe, shape)
+        step = forecast.activation_bytes(recipe, shape, load)
         return (
-            f"It needs {_gigabytes(stage.needed)} and {self.device.name} has {_gigabytes(self.device.memory_bytes)}: the base takes "
-            f"{_gigabytes(forecast.weight_bytes(recipe, shape))}, what is trained with its gradients and moments "
-            f"{_gigabytes(forecast.trained_bytes(recipe, shape))}, and a step of {load.tokens:,} tokens "
-            f"{_gigabytes(forecast.activation_bytes(recipe, shape, load))}."
+            f"It needs {_gigabytes(stage.needed)}, and there are {_gigabytes(self.device.memory_bytes)} ({self.device.name}): "
+            f"the base takes {_gigabytes(base)}, what is trained with its gradients and moments {_gigabytes(trained)}, "
+            f"and a step of {load.tokens:,} tokens {_gigabytes(step)}."
         )
 
 
