@@ -26,7 +26,7 @@ class DatasetRows:
             ref = Ref(f"s3://{manifest.bucket}/{split['key']}", split["sha256"], split["size_bytes"])
             table = pyarrow.parquet.read_table(io.BytesIO(self._store.get(ref)))
             rows = [_row(record) for record in table.to_pylist()]
-        except (ValueError, KeyError, TypeError, pyarrow.ArrowException):
+        except (ValueError, LookupError, TypeError, pyarrow.ArrowException):
             raise FailedPrecondition(
                 "BAD_DATASET", "The dataset is not as its contract says.", uri=manifest.uri
             ) from None
@@ -34,5 +34,7 @@ class DatasetRows:
 
 
 def _row(record: dict[str, Any]) -> HeldOutRow:
-    *before, last = ((message["role"], message["content"]) for message in record["messages"])
-    return HeldOutRow(record["row_id"], record["origin"], tuple(record["document_ids"]), tuple(before), last[1])
+    """A row of either kind: the reference is the assistant's last words, or the answer that was preferred."""
+    messages = [(message["role"], message["content"]) for message in record["messages"]]
+    reference = record["chosen"] if "chosen" in record else messages.pop()[1]
+    return HeldOutRow(record["row_id"], record["origin"], tuple(record["document_ids"]), tuple(messages), reference)

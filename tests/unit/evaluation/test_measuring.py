@@ -42,13 +42,14 @@ def test_without_house_terms_there_is_no_score_for_them() -> None:
     assert "house_terms_f1" not in measure(["a"], ["a"], ())
 
 
-def dataset(store: MemoryStore) -> Ref:
+def dataset(store: MemoryStore, *said: tuple[str, str], **more: str) -> Ref:
     record = {
         "row_id": "row_1",
         "origin": "section",
         "document_ids": ["doc_1"],
-        "messages": [{"role": r, "content": c} for r, c in (("system", "S"), ("user", "U"), ("assistant", "A"))],
+        "messages": [{"role": role, "content": content} for role, content in said],
         "made_by": "structure",
+        **more,
     }
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([record]), buffer)
@@ -59,7 +60,7 @@ def dataset(store: MemoryStore) -> Ref:
 
 def test_reads_held_out_rows_and_refuses_tampered_ones() -> None:
     store = MemoryStore()
-    manifest = dataset(store)
+    manifest = dataset(store, ("system", "S"), ("user", "U"), ("assistant", "A"))
     (found,) = DatasetRows(store).held_out(manifest)
     assert found.messages == (("system", "S"), ("user", "U")) and found.reference == "A"
     store.objects["datasets", "files/x.parquet"] += b"!"
@@ -67,6 +68,13 @@ def test_reads_held_out_rows_and_refuses_tampered_ones() -> None:
         DatasetRows(store).held_out(manifest)
     with pytest.raises(FailedPrecondition, match="BAD_DATASET"):
         DatasetRows(store).held_out(store.put("datasets", "e/manifest.json", b"{}"))
+
+
+def test_the_reference_of_a_preference_row_is_the_answer_that_was_preferred() -> None:
+    store = MemoryStore()
+    manifest = dataset(store, ("system", "S"), ("user", "U"), chosen="A", rejected="B")
+    (found,) = DatasetRows(store).held_out(manifest)
+    assert found.messages == (("system", "S"), ("user", "U")) and found.reference == "A"
 
 
 def test_a_report_has_scores_answers_a_table_and_a_plot() -> None:

@@ -9,6 +9,7 @@ import pytest
 from services.training.adapters.checkpoints import Checkpoints, Resumed
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
+from tailor.storage.ref import Ref
 from tests.unit.training.fakes import FakeSigner
 
 
@@ -25,6 +26,31 @@ def saved(folder: Path, step: int) -> Path:
     (made / "trainer_state.json").write_text("{}")
     (made / "training_args.bin").write_bytes(b"a pickle")
     return made
+
+
+class KilledError(Exception):
+    """The worker's process ends here."""
+
+
+class DyingStore(MemoryStore):
+    """A store whose worker is killed at its next change after so many."""
+
+    def __init__(self, objects: dict[tuple[str, str], bytes], changes: int) -> None:
+        super().__init__()
+        self.objects, self._left = objects, changes
+
+    def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
+        self._count()
+        return super().put(bucket, key, data, content_type)
+
+    def delete(self, bucket: str, key: str) -> None:
+        self._count()
+        super().delete(bucket, key)
+
+    def _count(self) -> None:
+        if self._left == 0:
+            raise KilledError
+        self._left -= 1
 
 
 def restored(store: MemoryStore, folder: Path) -> int:
@@ -49,6 +75,25 @@ def test_torn_checkpoint_is_passed_over(store: MemoryStore, tmp_path: Path) -> N
     checkpoints(store).save(4, saved(tmp_path, 4), 400)
     store.delete(MODELS, "runs/run_1/1/stage-0-step-4/manifest.json")
     assert restored(store, tmp_path / "new") == 2
+
+
+# Three files and the manifest are written, then the manifest and three files of the oldest checkpoint are deleted.
+@pytest.mark.parametrize("changes", range(8))
+def test_killed_at_any_object_the_newest_whole_checkpoint_is_taken(
+    store: MemoryStore, tmp_path: Path, changes: int
+) -> None:
+    for step in (2, 4):
+        checkpoints(store).save(step, saved(tmp_path, step), step * 100)
+    with pytest.raises(KilledError):
+        checkpoints(DyingStore(store.objects, changes)).save(6, saved(tmp_path, 6), 600)
+    whole = 6 if changes >= 4 else 4
+    assert checkpoints(store, 2).newest(tmp_path / "new") == Resumed(whole, whole * 100)
+    weights = tmp_path / "new" / f"checkpoint-{whole}" / "adapter_model.safetensors"
+    assert weights.read_bytes() == f"weights {whole}".encode()
+    checkpoints(store, 2).save(8, saved(tmp_path, 8), 800)
+    assert restored(store, tmp_path / "again") == 8
+    checkpoints(store, 2).drop_all()
+    assert not store.list_keys(MODELS, "runs/")
 
 
 @pytest.mark.parametrize("change", [b"tampered", b"", None])
