@@ -34,7 +34,8 @@ def answer_log_probabilities(model: Any, row: Encoded) -> Any:
 
     tokens = torch.tensor([row.tokens], device=next(model.parameters()).device)
     with torch.no_grad():
-        logits = model(input_ids=tokens, use_cache=False).logits[0, row.prompt_length - 1 : -1].float()
+        kept = len(row.tokens) - row.prompt_length + 1
+        logits = model(input_ids=tokens, use_cache=False, logits_to_keep=kept).logits[0, :-1].float()
         return torch.log_softmax(logits, dim=-1).gather(1, tokens[0, row.prompt_length :, None])[:, 0]
 
 
