@@ -8,9 +8,11 @@ from pathlib import Path
 from google.protobuf.json_format import MessageToJson
 
 from services.training.adapters.log_lines import LogLines
+from services.training.adapters.processes import Silence, join
 from services.training.adapters.turns import Turns
 from services.training.adapters.voice import Voice
 from services.training.adapters.work import Worker
+from services.training.recipe import Recipe
 from services.training.spec import from_json
 from services.training.worker import Interrupt
 from tailor.api.training.v1 import training_pb2 as pb
@@ -35,13 +37,26 @@ def main() -> int:
     """Run the worker."""
     spec = from_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(sys.argv[4])
-    folder.mkdir()
+    processes = join(Recipe.model_validate_json(spec.recipe_json).method, "replicate")
+    if processes is None:
+        return 0
+    folder = folder / str(processes.rank)
+    folder.mkdir(parents=True)
+    service = FileService(Path(sys.argv[3])) if processes.first else Silence()
     lines = LogLines()
     configure("training-worker", "INFO", lines)
-    voice = Voice(FileService(Path(sys.argv[3])), spec.run_id, spec.epoch, lines)
+    voice = Voice(service, spec.run_id, spec.epoch, lines)
     interrupt = Interrupt()
     signal.signal(signal.SIGTERM, interrupt.handle)
-    worker = Worker(spec, FileStore(Path(sys.argv[2])), voice, Turns(folder / "lock"), folder, signer=FakeSigner())
+    worker = Worker(
+        spec,
+        FileStore(Path(sys.argv[2])),
+        voice,
+        Turns(folder / "lock"),
+        folder,
+        signer=FakeSigner(),
+        processes=processes,
+    )
     return worker.run(interrupt.training, interrupt.wanted)
 
 

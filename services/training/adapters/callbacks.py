@@ -8,6 +8,7 @@ from typing import Any
 
 from services.training.adapters.checkpoints import Checkpoints
 from services.training.adapters.patience import patiently
+from services.training.adapters.processes import Processes
 from services.training.adapters.turns import Turns
 
 
@@ -66,6 +67,7 @@ def make_callback(
     checkpoints: Checkpoints,
     stopper: Stopper,
     *,
+    processes: Processes,
     report: Callable[[StepReport], None],
     shown: Mapping[str, str],
 ) -> Any:
@@ -75,6 +77,9 @@ def make_callback(
 
     class StepCallback(TrainerCallback):  # type: ignore[misc]
         """Called by the trainer, in its thread."""
+
+        tokens = 0
+        cancelled = False
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             """Time starts with the first step."""
@@ -87,13 +92,17 @@ def make_callback(
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             """Take the turn."""
             turns.take()
+            self.tokens = meter.tokens
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             """Give the turn, and stop where told to."""
             turns.give()
-            if stopper.cancelled():
+            mine = meter.tokens - self.tokens
+            meter.tokens += processes.total(mine) - mine
+            self.cancelled = processes.any(stopper.cancelled())
+            if self.cancelled:
                 control.should_training_stop = True
-            elif stopper.must_save() and state.global_step < state.max_steps:
+            elif processes.any(stopper.must_save()) and state.global_step < state.max_steps:
                 control.should_save = True
                 control.should_training_stop = True
 
@@ -109,11 +118,12 @@ def make_callback(
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             """Store what the trainer saved, unless it was the last step: the adapter follows at once."""
-            if stopper.cancelled() or state.global_step >= state.max_steps:
+            if self.cancelled or state.global_step >= state.max_steps:
                 return
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            patiently(
-                "object store", lambda: checkpoints.save(state.global_step, folder, meter.earlier_tokens + meter.tokens)
-            )
+            processes.bring_generators(folder)
+            if processes.first:
+                tokens = meter.earlier_tokens + meter.tokens
+                patiently("object store", lambda: checkpoints.save(state.global_step, folder, tokens))
 
     return StepCallback()

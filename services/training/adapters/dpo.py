@@ -71,7 +71,7 @@ def _build(policy: Any, context: Context, kept: Sequence[Pair], steps: int) -> A
     return PairTrainer(
         model=policy,
         args=DPOConfig(
-            **trainer_options(recipe, steps, context.folder, micro_batch=size),
+            **trainer_options(recipe, steps, context.folder, processes=context.processes, micro_batch=size),
             beta=recipe.dpo.beta,
             loss_type=[recipe.dpo.loss],
             max_length=None,

@@ -35,9 +35,18 @@ def train(
     trainer = prepared.trainer
     _quieten(trainer)
     trainer.add_callback(
-        make_callback(context.meter, context.turns, checkpoints, context.stopper, report=report, shown=prepared.shown)
+        make_callback(
+            context.meter,
+            context.turns,
+            checkpoints,
+            context.stopper,
+            processes=context.processes,
+            report=report,
+            shown=prepared.shown,
+        )
     )
     resumed = patiently("object store", lambda: checkpoints.newest(context.folder))
+    context.processes.same("checkpoint", resumed)
     context.meter.earlier_tokens = resumed.tokens
     log.info("training", rows=prepared.rows, steps=prepared.steps, from_step=resumed.step)
     training.set()
@@ -46,7 +55,7 @@ def train(
         return None
     training.clear()
     context.turns.take()
-    metrics = prepared.measure()
+    metrics = prepared.measure() if context.processes.first else {}
     context.turns.give()
     log.info("measured", **metrics)
     # What is saved will be asked without autocast.

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from services.training.adapters.callbacks import Meter, Stopper
 from services.training.adapters.inputs import Inputs
+from services.training.adapters.processes import Processes
 from services.training.adapters.rows import Encoded
 from services.training.adapters.turns import Turns
 from services.training.recipe import Recipe
@@ -18,7 +19,8 @@ from services.training.spec import WorkerSpec
 
 @dataclass(frozen=True)
 class Context:
-    """What a method works with. `folder` is the trainer's output; `turns` and `stopper` are for work before its first step."""
+    """What a method works with. `folder` is the trainer's output; `turns` and `stopper` are for work before its first step. The recipe's
+    accumulation is that of all processes together."""
 
     spec: WorkerSpec
     recipe: Recipe
@@ -28,6 +30,7 @@ class Context:
     meter: Meter
     turns: Turns
     stopper: Stopper
+    processes: Processes
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Prepared:
 
 
 Method = Callable[[Context], Prepared]
+ALONE = Processes()
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,9 @@ def plan_steps(batches: int, tokens_a_batch: int, recipe: Recipe) -> Plan:
     return Plan(steps, steps * per_step)
 
 
-def trainer_options(recipe: Recipe, steps: int, folder: Path, *, micro_batch: int = 1) -> dict[str, Any]:
+def trainer_options(
+    recipe: Recipe, steps: int, folder: Path, *, processes: Processes = ALONE, micro_batch: int = 1
+) -> dict[str, Any]:
     """What every trainer's configuration of a recipe has in common."""
     import torch
 
@@ -81,7 +87,7 @@ def trainer_options(recipe: Recipe, steps: int, folder: Path, *, micro_batch: in
         "max_steps": steps,
         "per_device_train_batch_size": micro_batch,
         "per_device_eval_batch_size": micro_batch,
-        "gradient_accumulation_steps": recipe.batch.accumulation,
+        **processes.trainer_options(recipe),
         "learning_rate": recipe.optimizer.learning_rate,
         "lr_scheduler_type": schedule if schedule != "constant" else "constant_with_warmup",
         "warmup_steps": round(recipe.optimizer.warmup * steps),

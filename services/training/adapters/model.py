@@ -32,7 +32,7 @@ def load_options(recipe: Recipe, skipped: str = "lm_head") -> dict[str, Any]:
     if recipe.adapter.kind == "qlora":
         options["quantization_config"] = _nf4(torch.float32 if recipe.precision == "f32" else torch.bfloat16, skipped)
     elif torch.cuda.is_available():
-        options["device_map"] = {"": 0}
+        options["device_map"] = {"": torch.cuda.current_device()}
     register_attention()
     return {
         **options,

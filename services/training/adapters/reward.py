@@ -58,7 +58,10 @@ def _build(scorer: Any, context: Context, kept: Sequence[Pair], steps: int) -> A
     size = pairs.micro_batch(kept, recipe.batch)
     trainer = PairTrainer(
         model=scorer,
-        args=RewardConfig(**trainer_options(recipe, steps, context.folder, micro_batch=size), max_length=None),
+        args=RewardConfig(
+            **trainer_options(recipe, steps, context.folder, processes=context.processes, micro_batch=size),
+            max_length=None,
+        ),
         train_dataset=Dataset.from_dict(
             {
                 "chosen_ids": [list(pair.chosen.tokens) for pair in kept],

@@ -100,6 +100,12 @@ def pack(rows: Sequence[Encoded], capacity: int, seed: int) -> list[list[Encoded
     return bins
 
 
+def even(bins: Sequence[Sequence[Encoded]], multiple: int) -> list[Sequence[Encoded]]:
+    """The bins, filled up to a multiple by bins of one token that is not learned, so that every step of an epoch is whole."""
+    filler = Encoded("", bins[0][0].tokens[:1], 1)
+    return [*bins, *([filler] for _ in range(-len(bins) % multiple))]
+
+
 def to_columns(bins: Sequence[Sequence[Encoded]]) -> dict[str, list[list[int]]]:
     """Bins as the columns that trl's padding-free collator takes."""
     return {

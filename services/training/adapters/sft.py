@@ -55,7 +55,8 @@ def build_trainer(model: Any, context: Context, bins: Sequence[Sequence[Encoded]
             """The loss of one bin."""
             del return_outputs
             meter.count(inputs["input_ids"].numel())
-            return learned_loss(model, inputs, num_items_in_batch)
+            # The gradients of all processes are averaged, and the loss is already a mean over all tokens of the step.
+            return learned_loss(model, inputs, num_items_in_batch) * context.processes.world
 
         def train(self, *args: Any, **options: Any) -> Any:
             """Train; the adapter's inputs stay in bf16, since autocast would cast them back anyway."""
@@ -65,12 +66,12 @@ def build_trainer(model: Any, context: Context, bins: Sequence[Sequence[Encoded]
     return PackedTrainer(
         model=model,
         args=SFTConfig(
-            **trainer_options(recipe, steps, context.folder),
+            **trainer_options(recipe, steps, context.folder, processes=context.processes),
             padding_free=True,
             packing=False,
             max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
-        train_dataset=Dataset.from_dict(rows.to_columns(bins)),
+        train_dataset=Dataset.from_dict(rows.to_columns(rows.even(bins, recipe.batch.accumulation))),
         processing_class=context.tokenizer,
     )

@@ -14,6 +14,7 @@ from services.training.adapters.loop import Made, train
 from services.training.adapters.memory import peak_bytes
 from services.training.adapters.methods import Context, Method
 from services.training.adapters.patience import patiently
+from services.training.adapters.processes import Processes, Silence, join
 from services.training.adapters.turns import Turns
 from services.training.adapters.voice import RemoteService, Voice
 from services.training.domain import RETRIABLE_EXIT
@@ -40,31 +41,47 @@ def work(
     settings: WorkerSettings, spec: WorkerSpec, training: threading.Event, wanted: threading.Event, lines: LogLines
 ) -> int:
     """Do the run against the real store and service; the worker's exit code."""
-    channel = service_channel(settings, "training", settings.training_address, service="training-worker")
-    voice = Voice(RemoteService(training_pb2_grpc.TrainingServiceStub(channel)), spec.run_id, spec.epoch, lines)
+    processes = join(Recipe.model_validate_json(spec.recipe_json).method, settings.parallelism)
+    if processes is None:
+        return 0
+    voice = Voice(_service(settings) if processes.first else Silence(), spec.run_id, spec.epoch, lines)
+    turns = Turns(settings.compute_lock if processes.first else None)
     signer = Identity.load("training-worker", settings.identity_key_file)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.data_dir, prefix=f"{spec.run_id}-{spec.epoch}-") as folder:
-        worker = Worker(
-            spec, S3Store.from_settings(settings), voice, Turns(settings.compute_lock), Path(folder), signer=signer
-        )
+        store = S3Store.from_settings(settings)
+        worker = Worker(spec, store, voice, turns, Path(folder), signer=signer, processes=processes)
         return worker.run(training, wanted)
+
+
+def _service(settings: WorkerSettings) -> RemoteService:
+    channel = service_channel(settings, "training", settings.training_address, service="training-worker")
+    return RemoteService(training_pb2_grpc.TrainingServiceStub(channel))
 
 
 class Worker:
     """One worker of one stage of a run. `folder` is empty, and its to fill."""
 
     def __init__(
-        self, spec: WorkerSpec, store: ObjectStore, voice: Voice, turns: Turns, folder: Path, *, signer: Signer
+        self,
+        spec: WorkerSpec,
+        store: ObjectStore,
+        voice: Voice,
+        turns: Turns,
+        folder: Path,
+        *,
+        signer: Signer,
+        processes: Processes,
     ) -> None:
         self._spec = spec
-        self._recipe = _computable(Recipe.model_validate_json(spec.recipe_json))
+        self._recipe = _computable(processes.fitted(Recipe.model_validate_json(spec.recipe_json)))
         self._store = store
         self._voice = voice
         self._turns = turns
         self._folder = folder
         self._checkpoints = Checkpoints(store, signer, spec.run_id, spec.epoch, spec.stage)
         self._meter = Meter()
+        self._processes = processes
 
     def run(self, training: threading.Event, wanted: threading.Event) -> int:
         """Do it all; the exit code. `training` is set while a signal must wait for the step's end, `wanted` once one came."""
@@ -75,6 +92,9 @@ class Worker:
             log.info("superseded", run_id=self._spec.run_id, epoch=self._spec.epoch)
             return 0
         except TailorError as error:
+            if not self._processes.first:
+                log.warning("the first process says why it ends", reason=error.reason)
+                return 1 if error.retryable else 0
             if error.retryable:
                 log.warning("worker gives up for now", reason=error.reason)
                 return 1
@@ -83,18 +103,22 @@ class Worker:
 
     def _run(self, training: threading.Event, wanted: threading.Event) -> int:
         self._report("loading", StepReport(0, 0, 0.0))
-        found = patiently("object store", lambda: inputs.bring(self._store, self._spec, self._fresh("inputs")))
+        found = self._processes.once_a_node(self._bring)
         stopper = Stopper(lambda: self._voice.must_stop, lambda: wanted.is_set() or self._voice.lost)
         context = self._context(found, stopper)
         made = train(
             context, _method(self._recipe), self._checkpoints, lambda step: self._report("training", step), training
         )
-        if stopper.cancelled():
+        self._processes.leave()
+        if stopper.cancelled() or not self._processes.first:
             return 0
         if made is None:
             return RETRIABLE_EXIT
         self._conclude(context, made)
         return 0
+
+    def _bring(self) -> inputs.Inputs:
+        return patiently("object store", lambda: inputs.bring(self._store, self._spec, self._fresh("inputs")))
 
     def _fresh(self, name: str) -> Path:
         return Path(tempfile.mkdtemp(dir=self._folder, prefix=f"{name}-"))
@@ -103,7 +127,9 @@ class Worker:
         from services.training.adapters.model import load_tokenizer
 
         tokenizer, output = load_tokenizer(found.base), self._fresh("output")
-        return Context(self._spec, self._recipe, found, tokenizer, output, self._meter, self._turns, stopper)
+        return Context(
+            self._spec, self._recipe, found, tokenizer, output, self._meter, self._turns, stopper, self._processes
+        )
 
     def _conclude(self, context: Context, made: Made) -> None:
         """Save, prove, store and report."""
