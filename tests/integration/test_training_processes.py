@@ -1,0 +1,117 @@
+"""A worker in two processes: what it learns is what one learns, and one that dies takes the other with it, not the run."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.training.domain import RETRIABLE_EXIT, Job
+from services.training.recipe import Recipe
+from services.training.spec import to_json
+from tailor.storage.buckets import MODELS
+from tests.integration.test_training_worker import House, house, job, recipe, tiny, weights
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[2]
+WORKER = ROOT / "tests" / "integration" / "training_worker.py"
+TORCHRUN = ["-m", "services.training.torchrun", "--standalone", "--nproc-per-node=2", "--monitor-interval=0.1"]
+__all__ = ["house", "tiny"]
+
+
+class Started:
+    """A worker in one process or two, and what it said."""
+
+    def __init__(self, house: House, work: Job, folder: Path, processes: int) -> None:
+        folder.mkdir(exist_ok=True)
+        spec, self.reports = folder / "spec.json", folder / "reports"
+        spec.write_text(to_json(work))
+        arguments = [str(WORKER), str(spec), str(house.store.root), str(self.reports), str(folder / "work")]
+        self.process = subprocess.Popen(
+            [sys.executable, *(TORCHRUN if processes == 2 else []), *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            stdout=subprocess.DEVNULL,
+        )
+
+    def said(self, what: str) -> list[dict[str, Any]]:
+        lines = self.reports.read_text().splitlines() if self.reports.exists() else []
+        reports = [json.loads(line) for line in lines if line.endswith("}")]
+        return [report[what] for report in reports if what in report]
+
+    def losses(self) -> dict[int, float]:
+        return {each["step"]: each["loss"] for each in self.said("progress") if each["phase"] == "training"}
+
+    def wait_for_step(self, step: int) -> None:
+        deadline = time.monotonic() + 240
+        while max(self.losses(), default=0) < step:
+            assert self.process.poll() is None, "the worker ended early"
+            assert time.monotonic() < deadline, "the worker got nowhere"
+            time.sleep(0.02)
+
+    def end(self) -> int:
+        return self.process.wait(280)
+
+    def ranks(self) -> list[int]:
+        """The processes' numbers, by rank."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        environments = {int(pid): Path(f"/proc/{pid}/environ").read_bytes() for pid in children}
+        found = {pid: re.search(rb"\0RANK=(\d+)", text) for pid, text in environments.items()}
+        return [pid for _, pid in sorted((int(rank[1]), pid) for pid, rank in found.items() if rank)]
+
+
+def adapter(house: House, worker: Started) -> bytes:
+    (trained,) = worker.said("trained")
+    manifest = json.loads(house.store.read(MODELS, f"adapters/{trained['digest']}/manifest.json"))
+    return weights(house.store, manifest)
+
+
+def chosen(accumulation: int = 1) -> Recipe:
+    return recipe(
+        adapter={"dropout": 0.0},
+        batch={"tokens": 128, "max_length": 128, "accumulation": accumulation},
+        limit={"max_steps": 12, "epochs": 20, "max_tokens": 0},
+        precision="f32",
+        checkpoint_every_steps=3,
+    )
+
+
+def test_two_processes_learn_what_one_does(house: House, tmp_path: Path) -> None:
+    one = Started(house, job(house, chosen(accumulation=2)), tmp_path / "one", 1)
+    assert one.end() == 0
+    # A step of two processes takes two bins at least, also where the recipe says one.
+    two = Started(house, job(house, chosen()), tmp_path / "two", 2)
+    assert two.end() == 0
+    assert list(two.losses()) == list(range(1, 13))
+    assert two.losses() == pytest.approx(one.losses(), abs=1e-5)
+    assert two.said("trained")[0]["tokens"] == one.said("trained")[0]["tokens"]
+
+
+def test_a_process_that_dies_takes_the_other_with_it_and_the_run_goes_on(house: House, tmp_path: Path) -> None:
+    whole = Started(house, job(house, chosen()), tmp_path / "whole", 2)
+    assert whole.end() == 0
+
+    killed = Started(house, job(house, chosen()), tmp_path / "killed", 2)
+    killed.wait_for_step(4)
+    ranks = killed.ranks()
+    os.kill(ranks[1], signal.SIGKILL)
+    assert killed.end() == 128 + signal.SIGKILL
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+    kept = max(key.rpartition("/")[0] for key in house.store.list_keys(MODELS, "runs/run_1/1/"))
+    files = {key.rpartition("/")[2] for key in house.store.list_keys(MODELS, kept)}
+    assert {"adapter_model.safetensors", "optimizer.pt", "rng_state_0.pth", "rng_state_1.pth"} <= files
+
+    told = Started(house, job(house, chosen(), epoch=2), tmp_path / "told", 2)
+    told.wait_for_step(4)
+    told.process.send_signal(signal.SIGTERM)
+    assert told.end() == RETRIABLE_EXIT
+    last = Started(house, job(house, chosen(), epoch=3), tmp_path / "last", 2)
+    assert last.end() == 0
+    assert min(last.losses()) == max(told.losses()) + 1
+    assert adapter(house, last) == adapter(house, whole)
