@@ -16,7 +16,8 @@ from services.training.domain import RETRIABLE_EXIT, Job
 from services.training.recipe import Recipe
 from services.training.spec import to_json
 from tailor.storage.buckets import MODELS
-from tests.integration.test_training_worker import House, house, job, recipe, tiny, weights
+from tests.integration.test_training_worker import House, house, job, tiny, weights
+from tests.integration.training_house import recipe
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
