@@ -15,10 +15,11 @@ from tailor.storage.ref import Ref
 
 log = get_logger(__name__)
 
-# Nothing else is stored or loaded. The .pt and .pth files are read with weights_only; training_args.bin, a pickle, stays behind.
+# Nothing else is stored or loaded. The .pt, .pth and .bin files named here are read with weights_only (a .bin is
+# whole, though the model was in parts); training_args.bin, a pickle, stays behind.
 NEEDED = re.compile(
     r"adapter_model\.safetensors|adapter_config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
-    r"|config\.json|generation_config\.json|optimizer\.pt|scheduler\.pt|rng_state(_\d+)?\.pth|trainer_state\.json"
+    r"|config\.json|generation_config\.json|optimizer\.(pt|bin)|pytorch_model_fsdp\.bin|scheduler\.pt|rng_state(_\d+)?\.pth|trainer_state\.json"
 )
 PLACE = re.compile(r"runs/[^/]+/(?P<epoch>\d+)/stage-(?P<stage>\d+)-step-(?P<step>\d+)/manifest\.json")
 # Before what is signed, so that the signature is good for nothing else that the key signs.

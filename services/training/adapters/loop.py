@@ -9,6 +9,7 @@ from services.training.adapters.callbacks import StepReport, make_callback
 from services.training.adapters.checkpoints import Checkpoints
 from services.training.adapters.methods import Context, Method, Prepared
 from services.training.adapters.patience import patiently
+from services.training.adapters.sharded import whole
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -55,11 +56,13 @@ def train(
         return None
     training.clear()
     context.turns.take()
-    metrics = prepared.measure() if context.processes.first else {}
+    sharded = context.processes.sharded
+    metrics = prepared.measure() if sharded or context.processes.first else {}
     context.turns.give()
     log.info("measured", **metrics)
     # What is saved will be asked without autocast.
-    return Made(trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False), prepared, metrics)
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    return Made(whole(model, prepared.rebuild) if sharded else model, prepared, metrics)
 
 
 def _quieten(trainer: Any) -> None:

@@ -39,7 +39,8 @@ class Prepared:
 
     `measure` is asked once, after the last step, on the trained model: held-out figures by name. `shown` says which entry of the trainer's
     log is the `reward`, `kl` or `accuracy` of a progress report. `learned` are rows that it learns from; a few of
-    them help to prove what is saved, and are kept nowhere.
+    them help to prove what is saved, and are kept nowhere. `rebuild` makes the model anew as it was before training, where it can be
+    trained in parts.
     """
 
     trainer: Any
@@ -47,6 +48,7 @@ class Prepared:
     rows: int
     measure: Callable[[], dict[str, float]]
     learned: Sequence[Encoded] = ()
+    rebuild: Callable[[], Any] | None = None
     kind: Literal["policy", "reward"] = "policy"
     shown: Mapping[str, str] = field(default_factory=dict)
 

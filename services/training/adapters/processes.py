@@ -39,6 +39,11 @@ class Processes:
     parallelism: Parallelism = "replicate"
 
     @property
+    def sharded(self) -> bool:
+        """True where each process holds a part of the model."""
+        return self.world > 1 and self.parallelism == "shard"
+
+    @property
     def first(self) -> bool:
         """True in the process that speaks for all."""
         return self.rank == 0
@@ -60,9 +65,7 @@ class Processes:
         if self.world == 1:
             return share
         share["ddp_timeout"] = int(PATIENCE.total_seconds())
-        if self.parallelism == "replicate":
-            return {**share, "ddp_find_unused_parameters": False}
-        return {**share, **_sharded(recipe)}
+        return {**share, **(_sharded(recipe) if self.sharded else {"ddp_find_unused_parameters": False})}
 
     def any(self, flag: bool) -> bool:
         """True in all where it is in one."""
@@ -160,9 +163,10 @@ def _sharded(recipe: Recipe) -> dict[str, Any]:
         raise FailedPrecondition(
             "CANNOT_SHARD", "accelerate shards models on GPUs only; set TAILOR_PARALLELISM=replicate to train on CPUs."
         )
-    if recipe.adapter.kind == "qlora":
+    if recipe.method != "sft" or recipe.adapter.kind == "qlora":
         raise FailedPrecondition(
-            "CANNOT_SHARD", "An NF4 base is not sharded; take a recipe of lora, or TAILOR_PARALLELISM=replicate."
+            "CANNOT_SHARD",
+            "Only sft with lora or all weights is sharded; take such a recipe, or set TAILOR_PARALLELISM=replicate.",
         )
     return {
         "fsdp": True,

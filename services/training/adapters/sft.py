@@ -17,14 +17,18 @@ def prepare(context: Context) -> Prepared:
     encoded = rows.trainable(rows.read_encoded(found.train, context.tokenizer, limit))
     bins = rows.pack(encoded, recipe.batch.tokens, recipe.seed)
     steps = plan(bins, recipe).steps
-    trained = model.trainable_model(found.base, recipe, found.parent)
-    trainer = build_trainer(trained, context, bins, steps=steps)
+
+    def build() -> Any:
+        return model.trainable_model(found.base, recipe, found.parent)
+
+    trainer = build_trainer(build(), context, bins, steps=steps)
     kept = held_out.choose_rows(rows.read_encoded(found.held_out, context.tokenizer, limit) if found.held_out else [])
     return Prepared(
         trainer,
         steps,
         rows=len(encoded),
         learned=encoded,
+        rebuild=build,
         measure=lambda: {"held_out_loss": held_out.loss(trainer.model, kept)} if kept else {},
     )
 

@@ -1,0 +1,74 @@
+"""A step of a process whose model is sharded, and of one whose is not: `torchrun sharded_step.py BASE OUTPUT`.
+
+accelerate shards on GPUs only; this is torch's own `fully_shard`, which it calls, on CPUs.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from services.training.adapters.exact_speed import learned_loss
+from services.training.adapters.model import trainable_model
+from services.training.adapters.sharded import whole
+from services.training.recipe import Recipe, load_recipe
+
+STEPS = 3
+
+
+def build(base: Path) -> Any:
+    """The tiny base under a fresh adapter."""
+    settings = load_recipe("tiny").model_dump()
+    settings["adapter"]["dropout"], settings["precision"] = 0.0, "f32"
+    return trainable_model(base, Recipe.model_validate(settings), None).train()
+
+
+def steps(model: Any, bins: list[list[int]]) -> list[float]:
+    """Train on bins of two rows each; their losses."""
+    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-2)
+    losses = []
+    for tokens in bins:
+        half = len(tokens) // 2
+        positions = torch.tensor([[*range(half), *range(len(tokens) - half)]])
+        inputs = {"input_ids": torch.tensor([tokens]), "labels": torch.tensor([tokens]), "position_ids": positions}
+        loss = learned_loss(model, inputs, None)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss))
+    return losses
+
+
+def main() -> None:
+    """Both ways, on the same bins."""
+    base, output = Path(sys.argv[1]), Path(sys.argv[2])
+    bins = [[5 + (place * 7 + step) % 200 for place in range(24)] for step in range(STEPS)]
+    plain = build(base)
+    expected = steps(plain, bins)
+    distributed.init_process_group("gloo")
+    mesh = init_device_mesh("cpu", (distributed.get_world_size(),))
+    model = build(base)
+    for layer in model.get_base_model().model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    held = sum(weight.to_local().numel() for weight in model.parameters())
+    losses = steps(model, bins)
+    found = whole(model, lambda: build(base))
+    if found is not None:
+        wanted = plain.state_dict()
+        differences = [float((wanted[name] - weight).abs().max()) for name, weight in found.state_dict().items()]
+        share = held / sum(weight.numel() for weight in plain.parameters())
+        output.write_text(
+            json.dumps({"expected": expected, "losses": losses, "difference": max(differences), "share": share})
+        )
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
