@@ -8,16 +8,18 @@ from services.training.adapters.rows import Encoded
 
 MAX_ROWS = 16
 MAX_TOKENS = 2048
+# One percent of what the demo trains on.
+MAX_LOSS_TOKENS = 1024
 
 R = TypeVar("R")
 
 
-def choose(rows: Sequence[tuple[str, int, R]]) -> list[R]:
-    """Of rows with id and length, at most 16 with 2,048 tokens together, in the order of a hash of the id: always the same."""
+def choose(rows: Sequence[tuple[str, int, R]], max_tokens: int = MAX_TOKENS) -> list[R]:
+    """Of rows with id and length, at most 16 with so many tokens together, in the order of a hash of the id: always the same."""
     chosen: list[R] = []
     tokens = 0
     for _, length, row in sorted(rows, key=lambda entry: hashlib.sha256(entry[0].encode()).digest()):
-        if tokens + length <= MAX_TOKENS and len(chosen) < MAX_ROWS:
+        if tokens + length <= max_tokens and len(chosen) < MAX_ROWS:
             chosen.append(row)
             tokens += length
     return chosen
@@ -25,7 +27,8 @@ def choose(rows: Sequence[tuple[str, int, R]]) -> list[R]:
 
 def choose_rows(rows: Sequence[Encoded]) -> list[Encoded]:
     """The same for encoded rows, those that have something to learn."""
-    return choose([(row.row_id, len(row.tokens), row) for row in rows if len(row.tokens) > row.prompt_length])
+    kept = [(row.row_id, len(row.tokens), row) for row in rows if len(row.tokens) > row.prompt_length]
+    return choose(kept, MAX_LOSS_TOKENS)
 
 
 def answer_log_probabilities(model: Any, row: Encoded) -> Any:
