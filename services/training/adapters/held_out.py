@@ -8,7 +8,7 @@ from services.training.adapters.rows import Encoded
 
 MAX_ROWS = 16
 MAX_TOKENS = 2048
-# One percent of what the demo trains on.
+# A forward of them is about a hundredth of the demo's training.
 MAX_LOSS_TOKENS = 1024
 
 R = TypeVar("R")
