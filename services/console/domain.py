@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from services.console.audits import Audit, NearDuplicates
+from services.console.runs import Run, Watched
 from services.console.views import (
     Adapter,
     Dataset,
@@ -16,10 +17,10 @@ from services.console.views import (
     Flow,
     KeptText,
     Key,
+    NewKey,
     Page,
     Piece,
     Rejection,
-    Run,
     Served,
     Serving,
     Specialist,
@@ -34,6 +35,8 @@ SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MAX_PROMPT_CHARS = 20_000
 MAX_COMMENT_CHARS = 4_000
 MAX_TOKENS = 1_024
+MAX_NAME_CHARS = 64
+MAX_KEY_DAYS = 3_650
 
 
 class Role(StrEnum):
@@ -63,6 +66,7 @@ class Action(StrEnum):
     JUDGE = "judge"
     PROMOTE = "promote"
     KEYS = "keys"
+    MANAGE_KEYS = "manage keys"
     AUDIT = "audit"
     ERASURES = "erasures"
 
@@ -107,6 +111,10 @@ class Visitor:
         """True if the visitor may read a draft that this key asked for: a caller's key only what it asked for itself."""
         mine = self.role is not Role.CALLER or (bool(key_id) and key_id == self.key_id)
         return mine and self.may(Action.READ_DRAFT)
+
+    def may_hold(self, key: Key) -> bool:
+        """True for an API key that may use no more specialists than the visitor."""
+        return not self.specialists or (bool(key.specialists) and self.specialists.issuperset(key.specialists))
 
     def may_use(self, specialist: str) -> bool:
         """True if the visitor was given this specialist."""
@@ -168,6 +176,30 @@ class Judgement:
             raise InvalidArgument("BAD_JUDGEMENT", "The judgement cannot be recorded.", field_violations=wrong)
 
 
+@dataclass(frozen=True)
+class KeyTerms:
+    """What a new API key is for and what it may do. No specialists means all, no methods all that the role may call, 0 calls a minute no
+    limit, and 0 days that it does not end by itself. What only the registry can tell, the registry refuses."""
+
+    name: str
+    role: Role
+    specialists: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    calls_per_minute: int = 0
+    days: int = 0
+
+    def __post_init__(self) -> None:
+        wrong = {}
+        if not self.name.strip() or len(self.name) > MAX_NAME_CHARS:
+            wrong["name"] = f"1 to {MAX_NAME_CHARS} characters"
+        if self.calls_per_minute < 0:
+            wrong["calls_per_minute"] = "0 or more"
+        if not 0 <= self.days <= MAX_KEY_DAYS:
+            wrong["days"] = f"0 to {MAX_KEY_DAYS:,}"
+        if wrong:
+            raise InvalidArgument("BAD_KEY", "The key cannot be made as it is.", field_violations=wrong)
+
+
 class Stream(Protocol[T_co]):
     """Items as they come. Iterating may block and may raise a TailorError."""
 
@@ -193,6 +225,8 @@ class Registry(Protocol):
     def trace(self, draft_id: str) -> Trace: ...
     def record_judgement(self, judgement: Judgement, request_id: str) -> str: ...
     def keys(self, token: str) -> Page[Key]: ...
+    def create_key(self, terms: KeyTerms) -> NewKey: ...
+    def revoke_key(self, key_id: str) -> None: ...
     def erasures(self, token: str) -> Page[Erasure]: ...
     def verify_key(self, secret_sha256: str) -> Visitor: ...
 
@@ -202,7 +236,7 @@ class Training(Protocol):
 
     def run(self, run_id: str) -> Run: ...
     def runs(self, token: str) -> Page[Run]: ...
-    def watch(self, run_id: str) -> Stream[Run]: ...
+    def watch(self, run_id: str) -> Stream[Watched]: ...
 
 
 class EvaluationReports(Protocol):

@@ -1,13 +1,14 @@
 """One function per page or command. What a service does not answer is set down by name, and the rest goes on."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from services.console.audits import Audit, NearDuplicates
 from services.console.domain import Action, Judgement, Question, Services, Stream, Visitor
+from services.console.runs import Run, Watched, queue
 from services.console.views import (
     Adapter,
     Dataset,
@@ -17,11 +18,9 @@ from services.console.views import (
     Evaluation,
     Flow,
     KeptText,
-    Key,
     Page,
     Piece,
     Rejection,
-    Run,
     Served,
     Serving,
     Specialist,
@@ -72,6 +71,14 @@ class Overview:
     failures: tuple[Failure, ...]
 
 
+@dataclass(frozen=True)
+class Runs:
+    """A page of runs, and those of them that wait, each with its place in the queue of all."""
+
+    page: Page[Run]
+    waiting: tuple[tuple[int, Run], ...] = ()
+
+
 def ask(service: str, call: Callable[[], T], default: T) -> Answer[T]:
     """The service's answer, or the default and why; NotFound passes, since it is an answer."""
     try:
@@ -80,6 +87,17 @@ def ask(service: str, call: Callable[[], T], default: T) -> Answer[T]:
         raise
     except TailorError as error:
         return Answer(default, Failure(service, error.reason, error.message))
+
+
+def scan(page_of: Callable[[str], Page[T]]) -> Iterator[T]:
+    """The items of a paged list, as far as a bounded number of pages reaches. May raise what asking for a page raises."""
+    token = ""
+    for _ in range(MAX_SCANNED_PAGES):
+        page = page_of(token)
+        yield from page.items
+        token = page.next_token
+        if not token:
+            return
 
 
 def overview(services: Services, visitor: Visitor) -> Overview:
@@ -119,18 +137,12 @@ def documents(services: Services, visitor: Visitor, token: str, specialist: str)
 def rejections(services: Services) -> Answer[tuple[Rejection, ...]]:
     """The rejected submissions, newest first, as far as a bounded scan reaches."""
 
-    def scan() -> tuple[Rejection, ...]:
-        found: list[Rejection] = []
-        token = ""
-        for _ in range(MAX_SCANNED_PAGES):
-            page = services.registry.documents(token, "", SCAN_SIZE)
-            found += [item for item in page.items if isinstance(item, Rejection)]
-            token = page.next_token
-            if not token:
-                break
+    def all_of_them() -> tuple[Rejection, ...]:
+        items = scan(lambda token: services.registry.documents(token, "", SCAN_SIZE))
+        found = [item for item in items if isinstance(item, Rejection)]
         return tuple(sorted(found, key=lambda item: str(item.create_time), reverse=True))
 
-    return ask("registry", scan, ())
+    return ask("registry", all_of_them, ())
 
 
 def datasets(services: Services, visitor: Visitor, token: str) -> Answer[Page[Dataset]]:
@@ -139,10 +151,26 @@ def datasets(services: Services, visitor: Visitor, token: str) -> Answer[Page[Da
     return Answer(_given(answer.value, visitor, lambda item: item.specialist), answer.failure)
 
 
-def runs(services: Services, visitor: Visitor, token: str) -> Answer[Page[Run]]:
-    """A page of runs, newest first."""
+def dataset(services: Services, visitor: Visitor, digest: str) -> Answer[tuple[Dataset, tuple[Adapter, ...]] | None]:
+    """One dataset and the adapters that learned from it; NotFound for an unknown one or one that the visitor was not given."""
+
+    def find() -> tuple[Dataset, tuple[Adapter, ...]]:
+        for item in scan(services.registry.datasets):
+            if item.digest == digest and visitor.may_use(item.specialist):
+                made = scan(services.registry.adapters)
+                return item, tuple(one for one in made if one.dataset_digest == digest)
+        raise NotFound("UNKNOWN_DATASET", "There is no such dataset, or it was not given to you.")
+
+    return ask("registry", find, None)
+
+
+def runs(services: Services, visitor: Visitor, token: str) -> Answer[Runs]:
+    """A page of runs, newest first, and the places of those of them that wait."""
     answer = ask("training", lambda: services.training.runs(token), Page[Run]())
-    return Answer(_given(answer.value, visitor, lambda item: item.specialist), answer.failure)
+    places = {run.run_id: place for place, run in enumerate(queue(answer.value.items), start=1)}
+    given = _given(answer.value, visitor, lambda item: item.specialist)
+    waiting = tuple((places[run.run_id], run) for run in queue(given.items))
+    return Answer(Runs(given, waiting), answer.failure)
 
 
 def run(services: Services, visitor: Visitor, run_id: str) -> Answer[Run | None]:
@@ -153,8 +181,8 @@ def run(services: Services, visitor: Visitor, run_id: str) -> Answer[Run | None]
     return answer
 
 
-def watch(services: Services, visitor: Visitor, run_id: str) -> Stream[Run]:
-    """The run's reports from the first on."""
+def watch(services: Services, visitor: Visitor, run_id: str) -> Stream[Watched]:
+    """The run's reports and its workers' logs from the first on."""
     visitor.need_specialist(services.training.run(run_id).specialist)
     return services.training.watch(run_id)
 
@@ -169,15 +197,9 @@ def adapter(services: Services, visitor: Visitor, digest: str) -> Answer[Adapter
     """One adapter; NotFound for an unknown one or one that the visitor was not given."""
 
     def find() -> Adapter:
-        token = ""
-        for _ in range(MAX_SCANNED_PAGES):
-            page = services.registry.adapters(token)
-            for item in page.items:
-                if item.digest == digest and visitor.may_use(item.specialist):
-                    return item
-            token = page.next_token
-            if not token:
-                break
+        for item in scan(services.registry.adapters):
+            if item.digest == digest and visitor.may_use(item.specialist):
+                return item
         raise NotFound("UNKNOWN_ADAPTER", "There is no such adapter, or it was not given to you.")
 
     return ask("registry", find, None)
@@ -195,15 +217,7 @@ def specialists(services: Services, visitor: Visitor) -> Answer[tuple[Specialist
     """All specialists that the visitor was given, by name."""
 
     def all_of_them() -> tuple[Specialist, ...]:
-        found: list[Specialist] = []
-        token = ""
-        for _ in range(MAX_SCANNED_PAGES):
-            page = services.registry.specialists(token)
-            found += page.items
-            token = page.next_token
-            if not token:
-                break
-        return tuple(item for item in found if visitor.may_use(item.name))
+        return tuple(item for item in scan(services.registry.specialists) if visitor.may_use(item.name))
 
     return ask("registry", all_of_them, ())
 
@@ -230,6 +244,17 @@ def trace(services: Services, visitor: Visitor, draft_id: str) -> Trace:
     if visitor.may(Action.TRACE_DOCUMENTS):
         return found
     return Trace(found.draft, found.adapter, found.dataset, (), found.evaluation)
+
+
+def run_of(services: Services, visitor: Visitor, found: Trace) -> Answer[Run | None]:
+    """The run that made the draft's adapter; none for the base, where training no longer knows it, and for who may not see runs."""
+    if found.adapter is None or not visitor.may(Action.RUNS):
+        return Answer(None)
+    run_id = found.adapter.run_id
+    try:
+        return ask("training", lambda: services.training.run(run_id), None)
+    except NotFound:
+        return Answer(None)
 
 
 def draft_text(services: Services, visitor: Visitor, draft: Draft) -> Answer[KeptText | None]:
@@ -273,8 +298,3 @@ def audit(
 def erasures(services: Services, token: str) -> Answer[Page[Erasure]]:
     """A page of erasures, newest first."""
     return ask("registry", lambda: services.registry.erasures(token), Page[Erasure]())
-
-
-def keys(services: Services, token: str) -> Answer[Page[Key]]:
-    """A page of API keys, newest first."""
-    return ask("registry", lambda: services.registry.keys(token), Page[Key]())

@@ -99,46 +99,6 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a run stands. Loss in nats per token."""
-
-    phase: str
-    step: int
-    total_steps: int
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-    tokens_per_second: float
-    remaining_seconds: float
-
-
-@dataclass(frozen=True)
-class Run:
-    """One execution of a recipe on a dataset."""
-
-    run_id: str
-    specialist: str
-    dataset_digest: str
-    base: str
-    recipe: str
-    state: str
-    reason: str = ""
-    message: str = ""
-    progress: Progress | None = None
-    adapter_digest: str = ""
-    epoch: int = 0
-    first_loss: float = 0.0
-    create_time: datetime | None = None
-    start_time: datetime | None = None
-    end_time: datetime | None = None
-
-    @property
-    def ended(self) -> bool:
-        """True once nothing more will come."""
-        return self.state in {"succeeded", "failed", "cancelled"}
-
-
-@dataclass(frozen=True)
 class Evaluated:
     """Scores of a candidate beside base and incumbent, by metric."""
 
@@ -175,6 +135,7 @@ class Adapter:
     decision: str = "waiting"
     refusals: tuple[str, ...] = ()
     serving: bool = False
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -198,6 +159,7 @@ class Replica:
     name: str
     serving: bool
     reason: str = ""
+    seen_time: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -298,6 +260,20 @@ class Key:
     expire_time: datetime | None = None
     methods: tuple[str, ...] = ()
     calls_per_minute: int = 0
+
+    def state(self, now: datetime) -> str:
+        """`active`, `revoked` or `expired`."""
+        if self.revoked:
+            return "revoked"
+        return "expired" if self.expire_time and self.expire_time <= now else "active"
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """A key that was just made, with its secret: shown once, kept nowhere, and written into no log."""
+
+    key: Key
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.console.adapters.clients import connect
-from services.console.domain import Judgement, Question, Role, Services
+from services.console.domain import Judgement, KeyTerms, Question, Role, Services
 from services.console.settings import Settings
 from services.console.views import Document, KeptText, Rejection
 from tailor.api.common.v1 import common_pb2
@@ -109,6 +110,19 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
         said = drafts_pb2.JudgementRecorded(judgement_id=f"jdg_{'_'.join(request.ranking)}_{request.rubric.style}")
         return registry_pb2.RecordJudgementResponse(judgement=said)
 
+    def CreateKey(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.CreateKeyResponse:
+        if "Nothing" in request.methods:
+            raise InvalidArgument("INVALID_KEY", "No.", field_violations={"methods": "There is no such method."})
+        key = registry_pb2.Key(key_id="key_2", name=request.name, role=request.role, specialists=request.specialists)
+        if request.HasField("expire_time"):
+            key.expire_time.CopyFrom(request.expire_time)
+        return registry_pb2.CreateKeyResponse(key=key, secret="tlr_secret")
+
+    def RevokeKey(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.RevokeKeyResponse:
+        if request.key_id != "key_2":
+            raise NotFound("UNKNOWN_KEY", "There is no such key.")
+        return registry_pb2.RevokeKeyResponse(key=registry_pb2.Key(key_id="key_2", revoked=True))
+
     def VerifyKey(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.VerifyKeyResponse:
         if request.secret_sha256 not in LIMITS:
             raise NotFound("UNKNOWN_KEY", "There is no such key.")
@@ -127,9 +141,23 @@ class Synthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
 class Training(training_pb2_grpc.TrainingServiceServicer):
     def WatchRun(self, request: Any, context: grpc.ServicerContext) -> Iterator[training_pb2.WatchRunResponse]:
         for step in (1, 2):
-            progress = models_pb2.RunProgressed(step=step, total_steps=2, loss=3.0 / step)
+            progress = models_pb2.RunProgressed(step=step, total_steps=2, loss=3.0 / step, reward=0.0)
             state = training_pb2.RUN_STATE_RUNNING if step == 1 else training_pb2.RUN_STATE_SUCCEEDED
-            yield training_pb2.WatchRunResponse(run=training_pb2.Run(run_id="r", state=state, progress=progress))
+            line = training_pb2.LogLine(level="info", message=f"step={step}", epoch=1)
+            run = training_pb2.Run(run_id="r", state=state, progress=progress)
+            yield training_pb2.WatchRunResponse(run=run, log_lines=[line])
+
+    def GetRun(self, request: Any, context: grpc.ServicerContext) -> training_pb2.GetRunResponse:
+        made = models_pb2.ADAPTER_KIND_REWARD
+        stages = [
+            training_pb2.RunStage(recipe="reward", method="reward", adapter_digest="a", kind=made),
+            training_pb2.RunStage(recipe="rloo", method="rloo", dataset_digest="d", parent_digest="p"),
+        ]
+        price = training_pb2.Price(currency="EUR", total=3.0, annotation=1.0)
+        plan = training_pb2.RunPlan(tokens=9, memory_bytes=2**40, seconds_from="measured", price=price)
+        report = training_pb2.RunReport(tokens=10, price=price, tokens_error=-0.1)
+        run = training_pb2.Run(run_id="r", priority=-3, stages=stages, stage=1, plan=plan, report=report)
+        return training_pb2.GetRunResponse(run=run)
 
 
 class Inference(inference_pb2_grpc.InferenceServiceServicer):
@@ -235,6 +263,32 @@ def test_clients_command_and_carry_refusals(services: Services) -> None:
         services.registry.verify_key("unknown")
 
 
+def test_a_run_is_read_with_stages_plan_and_report(services: Services) -> None:
+    run = services.training.run("r")
+    assert [(stage.method, stage.kind, stage.adapter_digest) for stage in run.stages] == [
+        ("reward", "reward", "a"),
+        ("rloo", "", ""),
+    ]
+    assert (run.priority, run.stage, run.stages[1].parent_digest) == (-3, 1, "p")
+    assert run.plan is not None and run.report is not None
+    assert (run.plan.memory_bytes, run.plan.price.annotation, run.plan.create_time) == (2**40, 1.0, None)
+    assert (run.report.tokens, run.report.tokens_error, run.report.price.currency) == (10, -0.1, "EUR")
+
+
+def test_keys_are_made_and_revoked_in_the_consoles_name(services: Services) -> None:
+    made = services.registry.create_key(KeyTerms("batch", Role.DATA_PROTECTION, ("s",), days=2))
+    assert (made.key.role, made.key.specialists, made.secret) == ("data protection", ("s",), "tlr_secret")
+    assert made.key.expire_time is not None
+    assert 47 < (made.key.expire_time - datetime.now(UTC)).total_seconds() / 3600 < 49
+    assert services.registry.create_key(KeyTerms("for good", Role.CALLER)).key.expire_time is None
+    with pytest.raises(InvalidArgument) as caught:
+        services.registry.create_key(KeyTerms("n", Role.CALLER, methods=("Nothing",)))
+    assert caught.value.field_violations == {"methods": "There is no such method."}
+    services.registry.revoke_key("key_2")
+    with pytest.raises(NotFound):
+        services.registry.revoke_key("key_none")
+
+
 @pytest.mark.parametrize("secret", ["limited", "hurried"])
 def test_a_key_whose_limits_would_not_hold_here_does_not_sign_in(services: Services, secret: str) -> None:
     with pytest.raises(PermissionDenied, match="KEY_IS_LIMITED"):
@@ -242,10 +296,16 @@ def test_a_key_whose_limits_would_not_hold_here_does_not_sign_in(services: Servi
 
 
 def test_clients_stream_and_stop(services: Services) -> None:
-    assert [(run.state, run.progress.step) for run in services.training.watch("r") if run.progress] == [
+    said = list(services.training.watch("r"))
+    assert [(one.run.state, one.run.progress.step) for one in said if one.run.progress] == [
         ("running", 1),
         ("succeeded", 2),
     ]
+    assert [line.message for one in said for line in one.lines] == ["step=1", "step=2"]
+    last = said[-1].run.progress
+    assert last is not None
+    # A reward of 0 is one; what was not measured is none.
+    assert (last.reward, last.kl) == (0.0, None)
     stream = services.inference.ask(Question("base", "Hello"))
     assert next(iter(stream)).text == "Hello"
     stream.close()

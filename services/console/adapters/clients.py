@@ -1,14 +1,15 @@
 """The services over gRPC. Every call has a deadline; what fails is a TailorError."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from datetime import UTC, datetime, timedelta
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.console.adapters import convert
 from services.console.adapters.audit import AuditClient
-from services.console.domain import Judgement, Question, Services, Visitor
+from services.console.adapters.calls import LIST_SIZE, READ_SECONDS, RpcStream
+from services.console.adapters.training import TrainingClient
+from services.console.domain import Judgement, KeyTerms, Question, Services, Visitor
 from services.console.settings import Settings
 from services.console.views import (
     Adapter,
@@ -19,49 +20,26 @@ from services.console.views import (
     Flow,
     KeptText,
     Key,
+    NewKey,
     Page,
     Piece,
     Rejection,
-    Run,
     Served,
     Serving,
     Specialist,
     Trace,
 )
+from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
-from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.rpc.channel import service_channel, wire_errors
 from tailor.rpc.keys import RegistryKeys
 
-T_co = TypeVar("T_co", covariant=True)
-
-READ_SECONDS = 4
 HEALTH_SECONDS = 1.5
 WRITE_SECONDS = 30  # a judgement's comment passes the barrier first
 ANSWER_SECONDS = 180
-WATCH_SECONDS = 3600  # the browser then asks again
-LIST_SIZE = 200
-
-
-class RpcStream(Generic[T_co]):
-    """A streamed call; closing it cancels the call, which stops the work behind it."""
-
-    def __init__(self, service: str, call: Any, convert: Callable[[Any], T_co]) -> None:
-        self._service = service
-        self._call = call
-        self._convert = convert
-
-    def __iter__(self) -> Iterator[T_co]:
-        with wire_errors(self._service):
-            for message in self._call:
-                yield self._convert(message)
-
-    def close(self) -> None:
-        """Cancel the call."""
-        self._call.cancel()
 
 
 class RegistryClient:
@@ -145,6 +123,26 @@ class RegistryClient:
             answer = self._stub.ListKeys(request, timeout=READ_SECONDS)
         return Page(tuple(map(convert.key, answer.keys)), answer.next_page_token)
 
+    def create_key(self, terms: KeyTerms) -> NewKey:
+        """Make a key."""
+        request = registry_pb2.CreateKeyRequest(
+            name=terms.name,
+            role=common_pb2.Role.Value(f"ROLE_{terms.role.name}"),
+            specialists=terms.specialists,
+            methods=terms.methods,
+            calls_per_minute=terms.calls_per_minute,
+        )
+        if terms.days:
+            request.expire_time.FromDatetime(datetime.now(UTC) + timedelta(days=terms.days))
+        with wire_errors("registry"):
+            answer = self._stub.CreateKey(request, timeout=WRITE_SECONDS)
+        return NewKey(convert.key(answer.key), answer.secret)
+
+    def revoke_key(self, key_id: str) -> None:
+        """End a key."""
+        with wire_errors("registry"):
+            self._stub.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=key_id), timeout=WRITE_SECONDS)
+
     def erasures(self, token: str) -> Page[Erasure]:
         """A page of erasures."""
         request = registry_pb2.ListErasuresRequest(page_token=token, page_size=LIST_SIZE)
@@ -155,30 +153,6 @@ class RegistryClient:
     def verify_key(self, secret_sha256: str) -> Visitor:
         """The holder of an API key; NotFound for an unknown or revoked one."""
         return convert.visitor(self._keys.verify(secret_sha256), secret_sha256)
-
-
-class TrainingClient:
-    """Training."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._stub = training_pb2_grpc.TrainingServiceStub(channel)
-
-    def run(self, run_id: str) -> Run:
-        """One run."""
-        with wire_errors("training"):
-            return convert.run(self._stub.GetRun(training_pb2.GetRunRequest(run_id=run_id), timeout=READ_SECONDS).run)
-
-    def runs(self, token: str) -> Page[Run]:
-        """A page of runs."""
-        request = training_pb2.ListRunsRequest(page_token=token, page_size=LIST_SIZE)
-        with wire_errors("training"):
-            answer = self._stub.ListRuns(request, timeout=READ_SECONDS)
-        return Page(tuple(map(convert.run, answer.runs)), answer.next_page_token)
-
-    def watch(self, run_id: str) -> RpcStream[Run]:
-        """The run's reports from the first on, until it ends."""
-        call = self._stub.WatchRun(training_pb2.WatchRunRequest(run_id=run_id), timeout=WATCH_SECONDS)
-        return RpcStream("training", call, lambda message: convert.run(message.run))
 
 
 class EvaluationClient:

@@ -19,10 +19,8 @@ from services.console.views import (
     Key,
     Labels,
     Piece,
-    Progress,
     Rejection,
     Replica,
-    Run,
     Served,
     Serving,
     Specialist,
@@ -34,7 +32,6 @@ from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.api.training.v1 import training_pb2
 from tailor.errors import PermissionDenied
 from tailor.rpc.auth import Caller
 
@@ -122,38 +119,6 @@ def dataset(wire: models_pb2.DatasetBuilt) -> Dataset:
     )
 
 
-def run(wire: training_pb2.Run) -> Run:
-    """A run."""
-    said = wire.progress
-    progress = Progress(
-        phase=said.phase,
-        step=said.step,
-        total_steps=said.total_steps,
-        loss=said.loss,
-        learning_rate=said.learning_rate,
-        gradient_norm=said.gradient_norm,
-        tokens_per_second=said.tokens_per_second,
-        remaining_seconds=said.remaining_seconds,
-    )
-    return Run(
-        run_id=wire.run_id,
-        specialist=wire.specialist,
-        dataset_digest=wire.dataset_digest,
-        base=wire.base,
-        recipe=wire.recipe,
-        state=word(training_pb2.RunState.Name(wire.state), "RUN_STATE_"),
-        reason=wire.reason,
-        message=wire.message,
-        progress=progress if wire.HasField("progress") else None,
-        adapter_digest=wire.adapter_digest,
-        epoch=wire.epoch,
-        first_loss=wire.first_loss,
-        create_time=time(wire.create_time),
-        start_time=time(wire.start_time),
-        end_time=time(wire.end_time),
-    )
-
-
 def evaluated(wire: models_pb2.AdapterEvaluated) -> Evaluated:
     """An evaluation's scores."""
     return Evaluated(
@@ -200,6 +165,7 @@ def trained(wire: models_pb2.AdapterTrained) -> Adapter:
         tokens_per_second=wire.tokens_per_second,
         seconds=wire.seconds,
         create_time=time(wire.create_time),
+        metrics=dict(wire.metrics),
     )
 
 
@@ -227,7 +193,7 @@ def decided(wire: models_pb2.SpecialistServing) -> Serving:
 
 def serving(wire: registry_pb2.Serving) -> Serving:
     """What serves, and on which replicas."""
-    replicas = tuple(Replica(item.replica, item.serving, item.reason) for item in wire.rollout)
+    replicas = tuple(Replica(item.replica, item.serving, item.reason, time(item.seen_time)) for item in wire.rollout)
     return replace(decided(wire.decision), replicas=replicas, finished=wire.finished)
 
 

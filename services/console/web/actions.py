@@ -1,4 +1,4 @@
-"""What visitors do: ask, judge, promote, roll back; and the stream of a run."""
+"""What visitors do: ask, judge, promote, roll back."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from services.console import handlers
 from services.console.domain import MAX_COMMENT_CHARS, MAX_PROMPT_CHARS, Action, Judgement, Question, Visitor
-from services.console.views import Piece, Run
+from services.console.views import Piece
 from services.console.web.access import ConsoleOf, needs
 from services.console.web.streams import Event
 from tailor.logging import get_logger
@@ -55,12 +55,6 @@ def judge(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.J
     return JSONResponse({"judgement_id": judgement_id})
 
 
-@router.get("/api/runs/{run_id}/events")
-def watch(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.RUNS))], run_id: str) -> Response:
-    """A run's reports from the first on, until it ends."""
-    return console.streams.respond(handlers.watch(console.services, visitor, run_id), run_event)
-
-
 @router.post("/promote")
 def promote(
     console: ConsoleOf,
@@ -91,18 +85,3 @@ def roll_back(
 def piece_event(piece: Piece) -> Event:
     """The next words, or the last of them."""
     return ("piece", vars(piece))
-
-
-def run_event(run: Run) -> Event:
-    """Where the run stands."""
-    return (
-        "run",
-        {
-            "state": run.state,
-            "reason": run.reason,
-            "message": run.message,
-            "adapter_digest": run.adapter_digest,
-            "epoch": run.epoch,
-            "progress": vars(run.progress) if run.progress else None,
-        },
-    )

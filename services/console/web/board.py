@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from services.console.domain import Action, Visitor
 from services.console.handlers import Overview
-from services.console.views import Adapter, Page, Run
+from services.console.runs import Run
+from services.console.views import Adapter, Page
 from services.console.web.render import duration, number, short
 
 Stage = dict[str, str]

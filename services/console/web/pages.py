@@ -1,6 +1,7 @@
 """The pages. Each asks the handlers and renders; what did not answer is named at the top."""
 
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
@@ -70,22 +71,16 @@ def datasets(
     return console.renderer.page(request, "datasets.html", page=answer.value, token=token, failures=answer.failures)
 
 
-@router.get("/runs")
-def runs(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.RUNS))], token: str = ""
+@router.get("/datasets/{digest}")
+def dataset(
+    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.DATASETS))], digest: str
 ) -> Response:
-    """Runs, newest first."""
-    answer = handlers.runs(console.services, visitor, token)
-    return console.renderer.page(request, "runs.html", page=answer.value, token=token, failures=answer.failures)
-
-
-@router.get("/runs/{run_id}")
-def run(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.RUNS))], run_id: str
-) -> Response:
-    """One run with its live chart."""
-    answer = handlers.run(console.services, visitor, run_id)
-    return console.renderer.page(request, "run.html", run=answer.value, run_id=run_id, failures=answer.failures)
+    """One dataset, and what learned from it."""
+    answer = handlers.dataset(console.services, visitor, digest)
+    found, made = answer.value or (None, ())
+    return console.renderer.page(
+        request, "dataset.html", digest=digest, dataset=found, adapters=made, failures=answer.failures
+    )
 
 
 @router.get("/adapters")
@@ -169,6 +164,14 @@ def ask(
     return console.renderer.page(request, "ask.html", served=answer.value, chosen=specialist, failures=answer.failures)
 
 
+@router.get("/drafts", dependencies=[Depends(needs(Action.TRACE))])
+def find_draft(request: Request, console: ConsoleOf, draft_id: str = "") -> Response:
+    """Look a draft up by its id."""
+    if draft_id:
+        return RedirectResponse(f"/drafts/{quote(draft_id.strip(), safe='')}", status_code=303)
+    return console.renderer.page(request, "drafts.html")
+
+
 @router.get("/drafts/{draft_id}")
 def draft(
     request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.TRACE))], draft_id: str
@@ -176,7 +179,9 @@ def draft(
     """Where a draft came from, and its words where they are kept."""
     found = handlers.trace(console.services, visitor, draft_id)
     text = handlers.draft_text(console.services, visitor, found.draft)
-    return console.renderer.page(request, "draft.html", trace=found, text=text.value, failures=text.failures)
+    run = handlers.run_of(console.services, visitor, found)
+    failures = text.failures + run.failures
+    return console.renderer.page(request, "draft.html", trace=found, text=text.value, run=run.value, failures=failures)
 
 
 @router.get("/erasures", dependencies=[Depends(needs(Action.ERASURES))])
@@ -184,10 +189,3 @@ def erasures(request: Request, console: ConsoleOf, token: str = "") -> Response:
     """What is erased, and who has not forgotten it yet."""
     answer = handlers.erasures(console.services, token)
     return console.renderer.page(request, "erasures.html", page=answer.value, token=token, failures=answer.failures)
-
-
-@router.get("/keys", dependencies=[Depends(needs(Action.KEYS))])
-def keys(request: Request, console: ConsoleOf, token: str = "") -> Response:
-    """API keys, to look at."""
-    answer = handlers.keys(console.services, token)
-    return console.renderer.page(request, "keys.html", page=answer.value, token=token, failures=answer.failures)

@@ -15,6 +15,7 @@ from services.console.domain import Action, Visitor
 from services.console.web.sessions import Session
 
 HERE = Path(__file__).parent
+SIZES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 LOWER_IS_BETTER = frozenset({"perplexity"})
 METRIC_NAMES = {
@@ -25,6 +26,10 @@ METRIC_NAMES = {
     "house_terms_f1": "House terms F1",
     "perplexity": "Perplexity",
     "parity": "Parity (nats a token)",
+    "held_out_loss": "Held-out loss",
+    "reward_accuracy": "Reward accuracy",
+    "win_rate": "Win rate",
+    "kl": "KL",
 }
 NAVIGATION = (
     ("/", "Flow", Action.FLOW),
@@ -35,6 +40,7 @@ NAVIGATION = (
     ("/adapters", "Adapters", Action.ADAPTERS),
     ("/specialists", "Specialists", Action.SPECIALISTS),
     ("/ask", "Ask", Action.ASK),
+    ("/drafts", "Drafts", Action.TRACE),
     ("/erasures", "Erasures", Action.ERASURES),
     ("/keys", "Keys", Action.KEYS),
 )
@@ -63,6 +69,28 @@ def duration(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def size(count: float) -> str:
+    """Bytes as the largest fitting unit."""
+    for unit, name in SIZES:
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count:.0f} B"
+
+
+def amount(value: float, unit: str) -> str:
+    """A figure in its unit: `count`, `bytes`, `seconds`, or a currency."""
+    if unit == "count":
+        return number(round(value))
+    if unit == "bytes":
+        return size(value)
+    return duration(value) if unit == "seconds" else f"{value:,.2f} {unit}"
+
+
+def percent(share: float) -> str:
+    """A share with its sign, in percent."""
+    return f"{100 * share:+.0f} %"
 
 
 def short(digest: str) -> str:
@@ -106,7 +134,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        for write in (when, number, score, duration, short, metric, ordered, gain, markdown):
+        for write in (when, number, score, duration, size, amount, percent, short, metric, ordered, gain, markdown):
             self._environment.filters[write.__name__] = write
         self._environment.globals["Action"] = Action
 

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +12,8 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from services.console.audits import Audit, Bin, Dimension, Estimate, Found, Group, NearDuplicates, Rejected
-from services.console.domain import Judgement, Question, Role, Services, Visitor
+from services.console.domain import Judgement, KeyTerms, Question, Role, Services, Visitor
+from services.console.runs import Plan, Price, Progress, Report, Run, Stage, Watched
 from services.console.settings import Settings
 from services.console.views import (
     Adapter,
@@ -26,12 +27,11 @@ from services.console.views import (
     KeptText,
     Key,
     Labels,
+    NewKey,
     Page,
     Piece,
-    Progress,
     Rejection,
     Replica,
-    Run,
     Served,
     Serving,
     Specialist,
@@ -48,10 +48,13 @@ NAME = "engagement-reports"
 ADAPTER = "a" * 64
 OLD_ADAPTER = "b" * 64
 DATASET = "d" * 64
+PREFERENCES = "e" * 64
 RUN = "run_" + "1" * 32
 DRAFT = "drf_" + "2" * 32
 BASE_DRAFT = "drf_" + "3" * 32
 NOW = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
+NEW_KEY = "key_" + "9" * 16
+SECRET = "tlr_shown-this-once"
 LABELS = Labels("sharepoint", "risk", "internal")
 
 
@@ -132,6 +135,31 @@ def run(state: str = "running", specialist: str = NAME, step: int = 40) -> Run:
         first_loss=3.16,
         create_time=NOW,
         start_time=NOW,
+        stages=(Stage("sft-lora", "sft", DATASET),),
+        plan=plan(),
+    )
+
+
+def plan() -> Plan:
+    price = Price("EUR", 0.35, 0.10, 0.05, 0.20)
+    return Plan(432, 39_000, 120, 2**31, 2**34, "2 CPU cores", 360.0, "measured", price, create_time=NOW)
+
+
+def report() -> Report:
+    price = Price("EUR", 0.40, 0.15, 0.05, 0.20)
+    return Report(432, 40_000, 120, 2**30, 400.0, price, memory_error=1.0, seconds_error=-0.1, tokens_error=-0.025)
+
+
+def staged(state: str = "queued") -> Run:
+    """A run of three stages that is in its second one."""
+    stages = (
+        Stage("sft-lora", "sft", DATASET, "", ADAPTER, "policy"),
+        Stage("reward", "reward", PREFERENCES),
+        Stage("rloo", "rloo", PREFERENCES),
+    )
+    waits = "Waits for one of 1 places."
+    return replace(
+        run(state), stages=stages, stage=1, reason="WAITS_FOR_PLACE", message=waits, parent_digest=OLD_ADAPTER
     )
 
 
@@ -193,6 +221,8 @@ class FakeRegistry:
     promoted: list[tuple[str, str, int]] = field(default_factory=list)
     rolled_back: list[tuple[str, int]] = field(default_factory=list)
     judgements: dict[str, Judgement] = field(default_factory=dict)
+    made: list[KeyTerms] = field(default_factory=list)
+    revoked: list[str] = field(default_factory=list)
 
     def _answer(self) -> None:
         if self.down:
@@ -250,6 +280,19 @@ class FakeRegistry:
     def keys(self, token: str) -> Page[Key]:
         return self._page(self.key_items, token)
 
+    def create_key(self, terms: KeyTerms) -> NewKey:
+        self._answer()
+        self.made.append(terms)
+        key = Key(NEW_KEY, terms.name, terms.role.value, terms.specialists, False, NOW, None, terms.methods)
+        self.key_items.insert(0, key)
+        return NewKey(key, SECRET)
+
+    def revoke_key(self, key_id: str) -> None:
+        self._answer()
+        if key_id not in {key.key_id for key in self.key_items}:
+            raise NotFound("UNKNOWN_KEY", "There is no such key.")
+        self.revoked.append(key_id)
+
     def erasures(self, token: str) -> Page[Erasure]:
         return self._page(self.erasure_items, token)
 
@@ -265,7 +308,7 @@ class FakeTraining:
     """Training."""
 
     items: list[Run] = field(default_factory=lambda: [run()])
-    reports: list[Run] = field(default_factory=lambda: [run(step=step) for step in range(1, 4)])
+    reports: list[Watched] = field(default_factory=lambda: [Watched(run(step=step)) for step in range(1, 4)])
     down: bool = False
 
     def runs(self, token: str) -> Page[Run]:

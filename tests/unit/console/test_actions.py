@@ -38,6 +38,7 @@ METHODS: dict[Action, list[MethodDescriptor]] = {
     Action.JUDGE: [REGISTRY["RecordJudgement"]],
     Action.PROMOTE: [REGISTRY["Promote"], REGISTRY["Rollback"]],
     Action.KEYS: [REGISTRY["ListKeys"]],
+    Action.MANAGE_KEYS: [REGISTRY["CreateKey"], REGISTRY["RevokeKey"]],
     Action.ERASURES: [REGISTRY["ListErasures"]],
     Action.AUDIT: [REGISTRY["GetAudit"], SYNTHETIC["CountNearDuplicates"]],
 }
@@ -75,6 +76,7 @@ def test_each_role_opens_its_own_pages_and_no_other(role: Role) -> None:
         f"/evaluations/{ADAPTER}": Action.EVALUATIONS,
         "/specialists": Action.SPECIALISTS,
         "/ask": Action.ASK,
+        "/drafts": Action.TRACE,
         "/keys": Action.KEYS,
         "/erasures": Action.ERASURES,
         "/api/flow": Action.FLOW,

@@ -10,6 +10,7 @@ from services.console.views import Evaluation, Flow, KeptText, Key, Replica
 from tests.unit.console.fakes import (
     ADAPTER,
     BASE_DRAFT,
+    DATASET,
     DRAFT,
     NAME,
     NOW,
@@ -33,12 +34,14 @@ PAGES = [
     "/documents/rejected",
     "/audit",
     "/datasets",
+    f"/datasets/{DATASET}",
     "/runs",
     f"/runs/{RUN}",
     "/adapters",
     f"/evaluations/{ADAPTER}",
     "/specialists",
     "/ask",
+    "/drafts",
     f"/drafts/{DRAFT}",
     f"/drafts/{BASE_DRAFT}",
     "/erasures",
@@ -63,7 +66,7 @@ def test_no_page_has_inline_script_inline_style_or_anything_from_elsewhere(path:
 
 def test_static_files_load_nothing_from_elsewhere() -> None:
     browser = World().browser()
-    for name in ("console.css", "console.js", "icon.svg"):
+    for name in ("console.css", "console.js", "charts.js", "run.js", "icon.svg"):
         answer = browser.get(f"/static/{name}")
         assert answer.status_code == 200
         addresses = set(re.findall(r"https?://[^\"'\s)]+", answer.text))
@@ -116,7 +119,7 @@ def test_a_service_that_does_not_answer_is_named_and_the_rest_is_shown() -> None
     assert [stage["note"] for stage in board["stages"] if stage["name"] == "run"] == ["training does not answer"]
 
 
-@pytest.mark.parametrize("path", [path for path in PAGES if not path.startswith("/drafts/")])
+@pytest.mark.parametrize("path", [path for path in PAGES if not path.startswith("/drafts")])
 def test_pages_render_while_no_service_answers(path: str) -> None:
     world = World()
     browser = world.browser()

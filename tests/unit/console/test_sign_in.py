@@ -5,7 +5,7 @@ from fastapi.routing import APIRoute
 from pydantic import SecretStr
 
 from services.console.domain import Role, Visitor
-from services.console.web import actions, login, pages
+from services.console.web import actions, audit, keys, login, pages, runs
 from services.console.web.login import local
 from services.console.web.sessions import COOKIE, Doorkeeper, Session, SessionCodec, Throttle
 from tailor.errors import NotFound, ResourceExhausted, Unauthenticated
@@ -16,9 +16,9 @@ OPEN = {"/login", "/logout"}
 
 def test_every_page_wants_a_sign_in() -> None:
     browser = World().browser()
-    routes = [route for module in (login, pages, actions) for route in module.router.routes]
+    routes = [route for module in (login, pages, runs, audit, keys, actions) for route in module.router.routes]
     routes = [route for route in routes if isinstance(route, APIRoute) and route.path not in OPEN]
-    assert len(routes) > 15
+    assert len(routes) > 22
     for route in routes:
         path = route.path.replace("{", "").replace("}", "")
         for method in route.methods:

@@ -1,4 +1,4 @@
-// The live parts of the console: the flow, a run's charts, streamed answers. Text from services goes into pages as text only.
+// The live parts of the console: the flow and streamed answers; run.js follows a run. Text from services goes into pages as text only.
 "use strict";
 
 const $ = (selector, within = document) => within.querySelector(selector);
@@ -68,138 +68,6 @@ async function followFlow() {
       showLive("off", "the console does not answer; trying again");
     }
   }
-}
-
-// --- charts ---
-
-const SVG = "http://www.w3.org/2000/svg";
-
-function shape(name, attributes, text) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function ticks(low, high, count) {
-  const rough = (high - low) / count || 1;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 2.5, 5, 10].map((by) => by * power).find((by) => by >= rough);
-  const found = [];
-  for (let value = Math.ceil(low / step) * step; value <= high + step / 1e6; value += step) found.push(value);
-  return found;
-}
-
-function write(value) {
-  if (value === 0) return "0";
-  if (Math.abs(value) < 0.001) return value.toExponential(1);
-  return Number(value.toPrecision(4)).toLocaleString("en");
-}
-
-function smoothed(points) {
-  let mean = points[0][1];
-  return points.map(([x, y]) => [x, (mean = 0.7 * mean + 0.3 * y)]);
-}
-
-// Draws points [[x, y], ...] in x order; the x axis runs to `end`.
-function drawChart(box, points, end, { height, smooth = false, fromZero = false }) {
-  const width = Math.max(box.clientWidth, 320);
-  const [left, right, top, bottom] = [52, 12, 12, 26];
-  const values = points.map((point) => point[1]);
-  let [low, high] = [fromZero ? 0 : Math.min(...values), Math.max(...values)];
-  const room = (high - low || Math.abs(high) || 1) * 0.08;
-  [low, high] = [fromZero ? 0 : low - room, high + room];
-  const first = points[0][0];
-  const last = Math.max(end, points.at(-1)[0], first + 1);
-  const x = (value) => left + ((value - first) / (last - first)) * (width - left - right);
-  const y = (value) => top + ((high - value) / (high - low)) * (height - top - bottom);
-  const path = (list) => list.map(([a, b], index) => `${index ? "L" : "M"}${x(a).toFixed(1)},${y(b).toFixed(1)}`).join("");
-  const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
-  for (const value of ticks(low, high, height / 55)) {
-    svg.append(shape("line", { class: "axis", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
-    svg.append(shape("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, write(value)));
-  }
-  for (const value of ticks(first, last, Math.min(10, last - first, width / 90)).filter(Number.isInteger)) {
-    svg.append(shape("text", { x: x(value), y: height - 6, "text-anchor": "middle" }, write(value)));
-  }
-  const line = smooth ? smoothed(points) : points;
-  svg.append(shape("path", { class: "under", d: `${path(line)}L${x(points.at(-1)[0])},${height - bottom}L${x(first)},${height - bottom}Z` }));
-  if (smooth) svg.append(shape("path", { class: "raw", d: path(points) }));
-  svg.append(shape("path", { class: "smooth", d: path(line) }));
-  const mark = shape("g", {});
-  svg.append(mark);
-  const point = (px, py) => {
-    mark.replaceChildren(
-      shape("line", { class: "cross", x1: x(px), x2: x(px), y1: top, y2: height - bottom }),
-      shape("circle", { class: "dot", cx: x(px), cy: y(py), r: 4.5 }),
-      shape("text", { class: "said", x: Math.min(x(px) + 8, width - 110), y: top + 4 }, `step ${px}: ${write(py)}`));
-  };
-  svg.addEventListener("pointermove", (event) => {
-    const where = svg.getBoundingClientRect();
-    const at = ((event.clientX - where.left) / where.width) * width;
-    point(...points.reduce((best, each) => (Math.abs(x(each[0]) - at) < Math.abs(x(best[0]) - at) ? each : best)));
-  });
-  svg.addEventListener("pointerleave", () => mark.replaceChildren(shape("circle", { class: "dot", cx: x(points.at(-1)[0]), cy: y(line.at(-1)[1]), r: 4.5 })));
-  svg.dispatchEvent(new Event("pointerleave"));
-  box.replaceChildren(svg);
-}
-
-// --- a run ---
-
-function duration(seconds) {
-  if (seconds >= 3600) return `${(seconds / 3600).toFixed(1)} h`;
-  if (seconds >= 60) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
-  return `${Math.round(seconds)} s`;
-}
-
-const BADGES = { succeeded: "good", running: "busy", queued: "busy", failed: "bad" };
-
-function drawTiles(run) {
-  const said = run.progress;
-  const ended = ["succeeded", "failed", "cancelled"].includes(run.state);
-  const shown = said ? {
-    phase: ended ? run.state : said.phase, step: `${said.step} / ${said.total_steps}`, loss: said.loss.toFixed(3),
-    learning_rate: said.learning_rate.toExponential(1), gradient_norm: said.gradient_norm.toPrecision(3),
-    tokens_per_second: said.tokens_per_second.toFixed(0), remaining_seconds: ended ? "–" : duration(said.remaining_seconds),
-  } : { phase: run.state };
-  for (const [name, text] of Object.entries(shown)) $(`[data-tile="${name}"]`).textContent = text;
-  $("#run-state").replaceChildren(element("span", { class: `badge ${BADGES[run.state] || "plain"}` }, run.state));
-  $("#epoch").textContent = run.epoch;
-  const message = $("#run-message");
-  message.hidden = !run.message;
-  message.replaceChildren(`${run.message} `, element("code", {}, run.reason));
-}
-
-function followRun(box) {
-  let reports = new Map();
-  let total = 0;
-  let drawn = false;
-  const redraw = () => {
-    drawn = false;
-    const list = [...reports.values()].sort((a, b) => a.step - b.step);
-    if (!list.length) return;
-    const series = (name) => list.map((report) => [report.step, report[name]]);
-    drawChart(box, series("loss"), total, { height: 300, smooth: true });
-    drawChart($("#rate"), series("learning_rate"), total, { height: 130, fromZero: true });
-    drawChart($("#speed"), series("tokens_per_second"), total, { height: 130, fromZero: true });
-  };
-  const soon = () => { if (!drawn) { drawn = true; requestAnimationFrame(redraw); } };
-  const source = new EventSource(`/api/runs/${encodeURIComponent(box.dataset.run)}/events`);
-  // The service tells everything from the first report on, also when the connection was made again.
-  source.addEventListener("open", () => { reports = new Map(); showLive("on", "live"); });
-  source.addEventListener("run", (event) => {
-    const run = JSON.parse(event.data);
-    drawTiles(run);
-    if (!run.progress) return;
-    total = run.progress.total_steps;
-    // A new worker goes on from a checkpoint: what it repeats replaces what was said before.
-    if (run.progress.step > 0 && run.progress.loss > 0) reports.set(run.progress.step, run.progress);
-    soon();
-  });
-  source.addEventListener("failure", (event) => { source.close(); showLive("off", JSON.parse(event.data).message); });
-  source.addEventListener("end", () => { source.close(); showLive("done", "ended"); });
-  source.addEventListener("error", () => showLive("off", "connecting again"));
-  window.addEventListener("resize", soon);
 }
 
 // --- asking ---
@@ -320,5 +188,4 @@ function followQuestions(form) {
 }
 
 if ($("#flow")) followFlow();
-if ($("#loss")) followRun($("#loss"));
 if ($("#ask")) followQuestions($("#ask"));
