@@ -202,6 +202,7 @@ class Specialist:
     house_terms: int = 0
     use_teacher: bool = False
     keep_drafts: bool = False
+    private_prompts: bool = False
     preference_recipe: str = ""
     filters: tuple[tuple[str, str], ...] = ()
     update_time: datetime | None = None

@@ -109,6 +109,7 @@ class Specialist:
     use_teacher: bool = False
     preference_recipe: str = ""
     keep_drafts: bool = False
+    private_prompts: bool = False
     on_erasure: str = MARK
     filters: Filters = field(default_factory=Filters)
     revision: int = 0
@@ -187,6 +188,7 @@ class Serving:
     base: str = ""
     previous_digest: str = ""
     system_prompt: str = ""
+    private_prompts: bool = False
 
 
 @dataclass(frozen=True)
@@ -385,6 +387,7 @@ def next_serving(
         base=adapter.base if adapter else specialist.base,
         previous_digest=current.adapter_digest,
         system_prompt=specialist.system_prompt,
+        private_prompts=specialist.private_prompts,
     )
 
 

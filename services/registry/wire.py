@@ -50,6 +50,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> domain.Specialist:
         use_teacher=message.use_teacher,
         preference_recipe=message.preference_recipe,
         keep_drafts=message.keep_drafts,
+        private_prompts=message.private_prompts,
         filters=to_filters(message.filters),
         on_erasure=domain.RETIRE if message.on_erasure == models_pb2.ON_ERASURE_RETIRE else domain.MARK,
         revision=message.revision,
@@ -103,6 +104,7 @@ def from_specialist(specialist: domain.Specialist) -> models_pb2.SpecialistChang
         use_teacher=specialist.use_teacher,
         preference_recipe=specialist.preference_recipe,
         keep_drafts=specialist.keep_drafts,
+        private_prompts=specialist.private_prompts,
         filters=models_pb2.Filters(**asdict(specialist.filters)),
         on_erasure=(
             models_pb2.ON_ERASURE_RETIRE if specialist.on_erasure == domain.RETIRE else models_pb2.ON_ERASURE_MARK
@@ -126,6 +128,7 @@ def from_serving(serving: domain.Serving) -> models_pb2.SpecialistServing:
         base=serving.base,
         previous_digest=serving.previous_digest,
         system_prompt=serving.system_prompt,
+        private_prompts=serving.private_prompts,
     )
     if serving.manifest is not None:
         manifest = serving.manifest
@@ -147,6 +150,7 @@ def to_serving(message: models_pb2.SpecialistServing) -> domain.Serving:
         base=message.base,
         previous_digest=message.previous_digest,
         system_prompt=message.system_prompt,
+        private_prompts=message.private_prompts,
     )
 
 

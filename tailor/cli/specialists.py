@@ -28,10 +28,10 @@ def create(
     """Define a specialist. The same definition again changes nothing.
 
     FILE names `name`, `base` and `recipe`, and may hold `description`, `system_prompt`, `house_terms`, `use_teacher`, `keep_drafts`,
-    `preference_recipe`, `on_erasure`, `[selection]` (`sources`, `departments`, `confidentialities`), `[filters]` (`languages`, `min_chars`,
-    `max_chars`, `boilerplate_documents`, `max_source_documents`, `max_source_percent`, `max_pairs_per_judgement`), `[rebuild]`
-    (`min_new_items`, `quiet_seconds`, `min_interval_seconds`) and `[gate]` (`min_rows`, `max_parity`, `[[gate.thresholds]]` with
-    `metric`, `min_gain_over_base`, `max_loss_to_incumbent`).
+    `private_prompts`, `preference_recipe`, `on_erasure`, `[selection]` (`sources`, `departments`, `confidentialities`), `[filters]`
+    (`languages`, `min_chars`, `max_chars`, `boilerplate_documents`, `max_source_documents`, `max_source_percent`,
+    `max_pairs_per_judgement`), `[rebuild]` (`min_new_items`, `quiet_seconds`, `min_interval_seconds`) and `[gate]` (`min_rows`,
+    `max_parity`, `[[gate.thresholds]]` with `metric`, `min_gain_over_base`, `max_loss_to_incumbent`).
     """
     session = session_of(context)
     answer = define(session.connections.registry, read_definition(file))
@@ -102,6 +102,12 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     console.print(f"serves {adapter}, generation {generation}")
     kept = "kept, anonymised, for 30 days" if specialist.keep_drafts else "not kept"
     console.print(f"texts of drafts: {kept}; recipe for preferences: {specialist.preference_recipe or 'none'}")
+    private = (
+        "surrogates stand for personal data, for each call alone"
+        if specialist.private_prompts
+        else "reach the model as they are"
+    )
+    console.print(f"prompts: {private}")
     console.print(f"filters: {_filters(specialist.filters)}")
     gate = [(t.metric, t.min_gain_over_base, t.max_loss_to_incumbent) for t in specialist.gate.thresholds]
     gate_ = specialist.gate

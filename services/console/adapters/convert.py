@@ -223,6 +223,7 @@ def specialist(wire: registry_pb2.GetSpecialistResponse) -> Specialist:
         house_terms=len(told.house_terms),
         use_teacher=told.use_teacher,
         keep_drafts=told.keep_drafts,
+        private_prompts=told.private_prompts,
         preference_recipe=told.preference_recipe,
         filters=filters(told.filters),
         update_time=time(told.update_time),

@@ -45,8 +45,8 @@ def test_another_filter_is_another_definition() -> None:
     assert not specialist(Filters()).same_definition(specialist(Filters(min_chars=1)))
 
 
-def test_keeps_what_a_specialist_says_of_its_drafts_over_the_wire() -> None:
-    held = replace(specialist(Filters()), keep_drafts=True, preference_recipe="dpo")
+def test_keeps_what_a_specialist_says_of_its_prompts_and_drafts_over_the_wire() -> None:
+    held = replace(specialist(Filters()), keep_drafts=True, private_prompts=True, preference_recipe="dpo")
     check_specialist(held)
     assert wire.to_specialist(wire.from_specialist(held)) == held
 

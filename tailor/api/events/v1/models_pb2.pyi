@@ -756,6 +756,7 @@ class SpecialistChanged(_message.Message):
     ON_ERASURE_FIELD_NUMBER: _builtins.int
     PREFERENCE_RECIPE_FIELD_NUMBER: _builtins.int
     KEEP_DRAFTS_FIELD_NUMBER: _builtins.int
+    PRIVATE_PROMPTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that callers use, a slug of at most 63 characters."""
     revision: _builtins.int
@@ -776,6 +777,8 @@ class SpecialistChanged(_message.Message):
     """Name of the recipe for its preference datasets; empty where they are built on command alone, or wait for a run with stages."""
     keep_drafts: _builtins.bool
     """True where texts of its drafts are kept: anonymised, for 30 days, so that judgements become rows."""
+    private_prompts: _builtins.bool
+    """True where personal data in a prompt is replaced by surrogates before the model sees it, and put back in the answer."""
     @_builtins.property
     def selection(self) -> Global___Selection:
         """Which documents it learns from."""
@@ -819,10 +822,11 @@ class SpecialistChanged(_message.Message):
         on_erasure: Global___OnErasure.ValueType = ...,
         preference_recipe: _builtins.str = ...,
         keep_drafts: _builtins.bool = ...,
+        private_prompts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "gate", b"gate", "rebuild", b"rebuild", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "description", b"description", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "name", b"name", "on_erasure", b"on_erasure", "preference_recipe", b"preference_recipe", "rebuild", b"rebuild", "recipe", b"recipe", "revision", b"revision", "selection", b"selection", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "description", b"description", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "name", b"name", "on_erasure", b"on_erasure", "preference_recipe", b"preference_recipe", "private_prompts", b"private_prompts", "rebuild", b"rebuild", "recipe", b"recipe", "revision", b"revision", "selection", b"selection", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -843,6 +847,7 @@ class SpecialistServing(_message.Message):
     PREVIOUS_DIGEST_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PRIVATE_PROMPTS_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Name of the specialist."""
     generation: _builtins.int
@@ -857,6 +862,8 @@ class SpecialistServing(_message.Message):
     """Adapter that served before; empty if none did."""
     system_prompt: _builtins.str
     """System prompt of its answers."""
+    private_prompts: _builtins.bool
+    """The specialist's private_prompts when it was decided; holds until a replica has read the definition itself."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` of the adapter."""
@@ -877,10 +884,11 @@ class SpecialistServing(_message.Message):
         previous_digest: _builtins.str = ...,
         system_prompt: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        private_prompts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "generation", b"generation", "manifest", b"manifest", "previous_digest", b"previous_digest", "specialist", b"specialist", "system_prompt", b"system_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "generation", b"generation", "manifest", b"manifest", "previous_digest", b"previous_digest", "private_prompts", b"private_prompts", "specialist", b"specialist", "system_prompt", b"system_prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
