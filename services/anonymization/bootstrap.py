@@ -12,6 +12,7 @@ from services.anonymization.adapters.keyring import DRAW, SUPPRESS, subkey
 from services.anonymization.adapters.language import Languages
 from services.anonymization.adapters.objects import StoredCorpus, StoredQuarantine
 from services.anonymization.adapters.policy import DEFAULT, load_policy
+from services.anonymization.adapters.prompts import PromptBarrier
 from services.anonymization.adapters.rehearsal import Rehearsals
 from services.anonymization.adapters.sql import SqlAudit, SqlLedger
 from services.anonymization.adapters.subjects import (
@@ -68,7 +69,13 @@ def build(runtime: Runtime, settings: Settings) -> None:
     )
     stage = Rehearsals(analyzer, surrogates, vault, index.refresh)
     servicer = AnonymizationServicer(
-        barring, vault, SqlAudit(engine), policy_digest=policy.digest, subjects=index, stage=stage
+        barring,
+        vault,
+        SqlAudit(engine),
+        policy_digest=policy.digest,
+        subjects=index,
+        stage=stage,
+        prompts=PromptBarrier(analyzer),
     )
     servicers = [(add_AnonymizationServiceServicer_to_server, servicer)]
     runtime.serve(RpcServer(settings, NAME, servicers=servicers, authenticator=authenticator(settings, NAME)))

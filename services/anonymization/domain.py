@@ -15,6 +15,8 @@ from tailor.storage.ref import Ref
 MAX_CHARS = 1_000_000
 MAX_PREVIEW_CHARS = 200_000
 MAX_POLICY_CHARS = 65_536
+MAX_PROMPT_TEXTS = 1_024
+MAX_PROMPT_CHARS = 200_000
 MIN_PURPOSE_CHARS = 10
 
 Labels = tuple[str, str, str]
@@ -47,6 +49,8 @@ ENTITY_TYPES = (
     "MONEY",
     "AGE",
 )
+# Too short or too common in form for a surrogate that could be told apart in an answer.
+COARSE_ONLY = ("LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE")
 
 
 class Action(StrEnum):
@@ -128,6 +132,19 @@ class Policy:
         """True where no document needs the type to be found."""
         rules = (rule.actions.get(entity_type, Action.KEEP) for rule in self.rules)
         return all(action is Action.KEEP for action in (self.actions.get(entity_type, Action.MASK), *rules))
+
+    def reversible(self) -> "Policy":
+        """The policy for prompts, whose values come back: what it masks or makes coarser has a surrogate, too, where its type may."""
+
+        def made(kind: str, action: Action) -> Action:
+            return action if action is Action.KEEP or kind in COARSE_ONLY else Action.SURROGATE
+
+        kinds = {*ENTITY_TYPES, *self.codes, *self.deny, *self.actions}
+        actions = {kind: made(kind, self.actions.get(kind, Action.MASK)) for kind in kinds}
+        rules = (
+            replace(rule, actions={kind: made(kind, of) for kind, of in rule.actions.items()}) for rule in self.rules
+        )
+        return replace(self, actions=actions, rules=tuple(rules))
 
     def allowed(self, text: str) -> list[tuple[int, int]]:
         """Stretches of the text that stay as they are: the house's own terms and citations."""
@@ -211,6 +228,11 @@ class Change:
     action: Action
     replacement: str
 
+    @property
+    def is_surrogate(self) -> bool:
+        """True where a value stands there that somebody could bear."""
+        return self.action is Action.SURROGATE and self.replacement != f"[{self.entity_type}]"
+
 
 @dataclass(frozen=True)
 class Anonymized:
@@ -221,6 +243,14 @@ class Anonymized:
     findings: Mapping[str, int]
     changes: tuple[tuple[Change, ...], ...] = ()
     values: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True)
+class AnonymizedPrompt:
+    """The texts of a prompt with surrogates, and the values by surrogate, words of names beside whole ones."""
+
+    texts: tuple[str, ...] = field(repr=False)
+    pairs: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -236,6 +266,14 @@ class Anonymizer(Protocol):
 
     def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
         """Anonymise texts that belong together: a value found in one is replaced in all. The labels choose among the policy's rules."""
+        ...
+
+
+class PromptAnonymizer(Protocol):
+    """Replaces the personal values of a prompt by surrogates of its own."""
+
+    def anonymize(self, texts: tuple[str, ...], labels: Labels, beside: tuple[str, ...]) -> AnonymizedPrompt:
+        """Anonymise texts that belong together, and keep nothing. What stands in the texts `beside`, which stay, becomes no surrogate."""
         ...
 
 

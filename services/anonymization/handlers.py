@@ -8,9 +8,12 @@ from services.anonymization.domain import (
     MAX_CHARS,
     MAX_POLICY_CHARS,
     MAX_PREVIEW_CHARS,
+    MAX_PROMPT_CHARS,
+    MAX_PROMPT_TEXTS,
     MIN_PURPOSE_CHARS,
     NO_LABELS,
     Anonymized,
+    AnonymizedPrompt,
     Anonymizer,
     Audit,
     Corpus,
@@ -20,6 +23,7 @@ from services.anonymization.domain import (
     Ledger,
     Outcome,
     Passed,
+    PromptAnonymizer,
     Quarantine,
     Stage,
     Subjects,
@@ -66,6 +70,16 @@ def anonymize_text(anonymizer: Anonymizer, text: str, labels: Labels = NO_LABELS
     if len(text) > MAX_CHARS:
         raise InvalidArgument("TEXT_TOO_LONG", f"At most {MAX_CHARS} characters; publish longer texts as documents.")
     return anonymizer.anonymize((text,), labels)
+
+
+def anonymize_prompt(
+    anonymizer: PromptAnonymizer, texts: tuple[str, ...], labels: Labels, beside: tuple[str, ...]
+) -> AnonymizedPrompt:
+    """Replace the personal values of a prompt by surrogates of its own, and say which; InvalidArgument where it is too long."""
+    if len(texts) + len(beside) > MAX_PROMPT_TEXTS or sum(map(len, (*texts, *beside))) > MAX_PROMPT_CHARS:
+        message = f"At most {MAX_PROMPT_TEXTS} texts, and {MAX_PROMPT_CHARS} characters in all."
+        raise InvalidArgument("PROMPT_TOO_LONG", message, field_violations={"texts": message})
+    return anonymizer.anonymize(texts, labels, beside)
 
 
 def preview(stage: Stage, text: str, policy: str, labels: Labels) -> tuple[Anonymized, str]:

@@ -2,9 +2,9 @@
 
 import grpc
 
-from services.anonymization.domain import Action, Anonymizer, Audit, Labels, Stage, Subjects, Vault
+from services.anonymization.domain import Action, Anonymizer, Audit, Labels, PromptAnonymizer, Stage, Subjects, Vault
 from services.anonymization.erasures import lift_subject, resolve_subject
-from services.anonymization.handlers import anonymize_text, preview, reidentify
+from services.anonymization.handlers import anonymize_prompt, anonymize_text, preview, reidentify
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.api.common.v1 import common_pb2
 from tailor.rpc.auth import current_caller
@@ -28,6 +28,7 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
         policy_digest: str,
         subjects: Subjects,
         stage: Stage,
+        prompts: PromptAnonymizer,
     ) -> None:
         self._anonymizer = anonymizer
         self._vault = vault
@@ -35,6 +36,7 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
         self._policy_digest = policy_digest
         self._subjects = subjects
         self._stage = stage
+        self._prompts = prompts
 
     def Anonymize(
         self, request: anonymization_pb2.AnonymizeRequest, context: grpc.ServicerContext
@@ -45,6 +47,16 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
         return anonymization_pb2.AnonymizeResponse(
             text=result.texts[0], findings=result.findings, policy_digest=self._policy_digest
         )
+
+    def AnonymizePrompt(
+        self, request: anonymization_pb2.AnonymizePromptRequest, context: grpc.ServicerContext
+    ) -> anonymization_pb2.AnonymizePromptResponse:
+        """A prompt's texts with surrogates of their own, and what these stand for."""
+        del context
+        texts, beside = tuple(request.texts), tuple(request.beside)
+        prompt = anonymize_prompt(self._prompts, texts, _labels(request.labels), beside)
+        pairs = [anonymization_pb2.SurrogatePair(surrogate=each, value=value) for each, value in prompt.pairs.items()]
+        return anonymization_pb2.AnonymizePromptResponse(texts=prompt.texts, pairs=pairs)
 
     def PreviewAnonymization(
         self, request: anonymization_pb2.PreviewAnonymizationRequest, context: grpc.ServicerContext

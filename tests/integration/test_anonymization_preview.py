@@ -14,6 +14,7 @@ from services.anonymization.adapters.erasures import SqlSubjects
 from services.anonymization.adapters.keyring import DRAW, SUPPRESS
 from services.anonymization.adapters.lexicon import fold
 from services.anonymization.adapters.policy import load_policy, parse_policy
+from services.anonymization.adapters.prompts import PromptBarrier
 from services.anonymization.adapters.rehearsal import Rehearsals
 from services.anonymization.adapters.sql import SqlAudit
 from services.anonymization.adapters.subjects import NotedVault, NotingAnonymizer, RememberingSurrogates, SubjectIndex
@@ -88,6 +89,7 @@ class World:
             policy_digest=analyzer.policy.digest,
             subjects=index,
             stage=stage,
+            prompts=PromptBarrier(analyzer),
         )
         trust.write_text("{}")
         self.server = RpcServer(

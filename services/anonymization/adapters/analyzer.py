@@ -6,6 +6,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import spacy
@@ -126,8 +127,8 @@ class Analyzer:
         engine = AnalyzerEngine(registry=registry, nlp_engine=names, supported_languages=[language])
         return cls(engine, lexicon, policy, key)
 
-    def under(self, policy: Policy) -> "Analyzer":
-        """The same model, words and lock under another policy, with a small cache of its own."""
+    def under(self, policy: Policy, cache_size: int = BATCH) -> "Analyzer":
+        """The same model, words and lock under another policy, with a small cache of its own. With none, no word is remembered."""
         recognisers = [
             *(each for each in self._engine.registry.recognizers if each.name != PATTERNS),
             Recogniser(PATTERNS, self._language, Patterns(policy.codes, policy.deny).find),
@@ -135,7 +136,7 @@ class Analyzer:
         registry = RecognizerRegistry(recognizers=recognisers, supported_languages=[self._language])
         model = self._engine.nlp_engine
         engine = AnalyzerEngine(registry=registry, nlp_engine=model, supported_languages=[self._language])
-        other = Analyzer(engine, self.lexicon, policy, self._key, cache_size=BATCH)
+        other = Analyzer(engine, self.lexicon, policy, self._key, cache_size)
         other._lock = self._lock
         return other
 
@@ -146,11 +147,18 @@ class Analyzer:
         for first in range(0, len(places), BATCH):
             batch = places[first : first + BATCH]
             # A lock by batch, so that a long document does not keep short texts waiting.
-            with self._lock:
+            with self._lock, self._remembering():
                 found = self._batch([paragraph for _, paragraph in batch])
             findings += [each.shifted(start) for (start, _), of in zip(batch, found, strict=True) for each in of]
         findings += self._permitted(text, self._layout.find(text))
         return sorted(findings, key=lambda finding: finding.start)
+
+    def _remembering(self) -> AbstractContextManager[Any]:
+        """spaCy keeps every word that it reads for good, but for those of a memory zone."""
+        if self._cache_size:
+            return nullcontext()
+        zone: AbstractContextManager[Any] = self._engine.nlp_engine.get_nlp(self._language).memory_zone()
+        return zone
 
     def _batch(self, texts: list[str]) -> list[tuple[Finding, ...]]:
         digests = [hmac.digest(self._key, text.encode(), hashlib.sha256) for text in texts]

@@ -113,9 +113,11 @@ class Engine:
 
 
 def _within(changes: list[Change], start: int, end: int) -> tuple[Change, ...]:
-    """The changes of one of the texts, at their places in it."""
-    mine = (change for change in changes if change.start >= start and change.end <= end)
-    return tuple(replace(change, start=change.start - start, end=change.end - start) for change in mine)
+    """The changes of one of the texts, at their places in it; a value over two texts is replaced in both."""
+    mine = (change for change in changes if change.start < end and change.end > start)
+    return tuple(
+        replace(change, start=max(change.start, start) - start, end=min(change.end, end) - start) for change in mine
+    )
 
 
 def _replaced(text: str, changes: tuple[Change, ...]) -> str:

@@ -63,10 +63,11 @@ class Surrogates:
         self._fakers: dict[str, Any] = {}
         self._lock = Lock()
 
-    def over(self, vault: Vault) -> "Surrogates":
-        """The same draws, kept in another vault."""
+    def over(self, vault: Vault, key: bytes = b"") -> "Surrogates":
+        """The same draws, or those of another key, kept in another vault."""
         other = copy(self)
         other._vault = vault
+        other._key = key or self._key
         return other
 
     def beside(self, text: str, values: Iterable[tuple[str, str]]) -> "Surrogates":
@@ -76,7 +77,9 @@ class Surrogates:
     def person(self, value: str, title: str, people: People) -> str:
         """A name; `title` is the word before it, which may tell gender and that a surname follows."""
         tokens = tokenise(value)
-        names = [token for token in tokens if self._is_name(token)]
+        names = [token for token in tokens if self._is_name(token)] or [
+            token for token in tokens if not token.is_capitalised and not self._is_title(token)
+        ]
         return self._rebuild(value, tokens, lambda token: self._name(token, names, title, people))
 
     def client(self, value: str) -> str:
@@ -128,11 +131,10 @@ class Surrogates:
         return write_like(entity_type, self._vault.issue(entity_type, key, plain, propose), value)
 
     def _is_name(self, token: Token) -> bool:
-        return (
-            token.is_capitalised
-            and not token.is_initial
-            and not any(self._lexicon.has(each, token.bare) for each in ("titles", "titles_male", "titles_female"))
-        )
+        return token.is_capitalised and not token.is_initial and not self._is_title(token)
+
+    def _is_title(self, token: Token) -> bool:
+        return any(self._lexicon.has(each, token.bare) for each in ("titles", "titles_male", "titles_female"))
 
     def _name(self, token: Token, names: list[Token], title: str, people: People) -> str:
         word = token.bare
@@ -197,6 +199,8 @@ class Surrogates:
             return f"{chance.choice(near)}-{chance.choice(near)}"
 
         issued = self._vault.issue(kind, key, word, propose)
+        if word.islower():
+            return issued.lower()
         return issued.upper() if word.isupper() and len(word) > 1 else issued
 
     def _mail_word(self, part: str, local: str, people: People) -> str:

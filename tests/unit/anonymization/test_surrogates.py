@@ -42,6 +42,13 @@ def test_all_forms_of_a_name_agree(surrogates: Surrogates) -> None:
     assert surrogates.mail("n.okafor@firm.example", people).startswith(f"{fold(given)[0]}.{fold(family)}")
 
 
+def test_names_that_are_written_small_are_replaced_small(surrogates: Surrogates) -> None:
+    given, family = surrogates.person("Ngozi Okafor", "", People.of(["Ngozi Okafor"])).split()
+    people = People.of(["Ngozi Okafor"])
+    assert surrogates.person("ngozi okafor", "", people) == f"{given} {family}".lower()
+    assert surrogates.person("okafor's", "", people) == f"{family.lower()}'s"
+
+
 def test_gender_is_kept(surrogates: Surrogates, lexicon: Lexicon) -> None:
     for name, gender in (("Sarah Jenkins", "f"), ("Nigel Harcourt", "m"), ("Solène Kervadec", "f")):
         known = lexicon.given(surrogates.person(name, "", People()).split()[0])

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/tailor/api/anonymization/v1/anonymization.proto\x12\x1btailor.api.anonymization.v1\x1a!tailor/api/common/v1/common.proto\"N\n\x10\x41nonymizeRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12,\n\x06labels\x18\x02 \x01(\x0b\x32\x1c.tailor.api.common.v1.Labels\"\xb9\x01\n\x11\x41nonymizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12N\n\x08\x66indings\x18\x02 \x03(\x0b\x32<.tailor.api.anonymization.v1.AnonymizeResponse.FindingsEntry\x12\x15\n\rpolicy_digest\x18\x03 \x01(\t\x1a/\n\rFindingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"i\n\x1bPreviewAnonymizationRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12,\n\x06labels\x18\x03 \x01(\x0b\x32\x1c.tailor.api.common.v1.Labels\"\x83\x01\n\x06\x43hange\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\x12\x13\n\x0b\x65ntity_type\x18\x03 \x01(\t\x12\x33\n\x06\x61\x63tion\x18\x04 \x01(\x0e\x32#.tailor.api.anonymization.v1.Action\x12\x13\n\x0breplacement\x18\x05 \x01(\t\"\x85\x02\n\x1cPreviewAnonymizationResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12Y\n\x08\x66indings\x18\x02 \x03(\x0b\x32G.tailor.api.anonymization.v1.PreviewAnonymizationResponse.FindingsEntry\x12\x34\n\x07\x63hanges\x18\x03 \x03(\x0b\x32#.tailor.api.anonymization.v1.Change\x12\x15\n\rpolicy_digest\x18\x04 \x01(\t\x1a/\n\rFindingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"L\n\x11ReidentifyRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tsurrogate\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\"#\n\x12ReidentifyResponse\x12\r\n\x05value\x18\x01 \x01(\t\"9\n\x15ResolveSubjectRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"E\n\x16ResolveSubjectResponse\x12\x14\n\x0c\x64ocument_ids\x18\x01 \x03(\t\x12\x15\n\rvault_entries\x18\x02 \x01(\x05\"%\n\x12LiftSubjectRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\"\x15\n\x13LiftSubjectResponse*^\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x43TION_SURROGATE\x10\x01\x12\x0f\n\x0b\x41\x43TION_MASK\x10\x02\x12\x15\n\x11\x41\x43TION_GENERALISE\x10\x03\x32\xbc\x05\n\x14\x41nonymizationService\x12\x92\x01\n\tAnonymize\x12-.tailor.api.anonymization.v1.AnonymizeRequest\x1a..tailor.api.anonymization.v1.AnonymizeResponse\"&\x8a\xb5\x18\"\n\x02\x04\x05\x12\x08registry\x12\tinference\x12\x07\x63onsole\x12\x96\x01\n\x14PreviewAnonymization\x12\x38.tailor.api.anonymization.v1.PreviewAnonymizationRequest\x1a\x39.tailor.api.anonymization.v1.PreviewAnonymizationResponse\"\t\x8a\xb5\x18\x05\n\x03\x03\x04\x05\x12v\n\nReidentify\x12..tailor.api.anonymization.v1.ReidentifyRequest\x1a/.tailor.api.anonymization.v1.ReidentifyResponse\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12\x82\x01\n\x0eResolveSubject\x12\x32.tailor.api.anonymization.v1.ResolveSubjectRequest\x1a\x33.tailor.api.anonymization.v1.ResolveSubjectResponse\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12y\n\x0bLiftSubject\x12/.tailor.api.anonymization.v1.LiftSubjectRequest\x1a\x30.tailor.api.anonymization.v1.LiftSubjectResponse\"\x07\x8a\xb5\x18\x03\n\x01\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/tailor/api/anonymization/v1/anonymization.proto\x12\x1btailor.api.anonymization.v1\x1a!tailor/api/common/v1/common.proto\"N\n\x10\x41nonymizeRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12,\n\x06labels\x18\x02 \x01(\x0b\x32\x1c.tailor.api.common.v1.Labels\"\xb9\x01\n\x11\x41nonymizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12N\n\x08\x66indings\x18\x02 \x03(\x0b\x32<.tailor.api.anonymization.v1.AnonymizeResponse.FindingsEntry\x12\x15\n\rpolicy_digest\x18\x03 \x01(\t\x1a/\n\rFindingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"e\n\x16\x41nonymizePromptRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12,\n\x06labels\x18\x02 \x01(\x0b\x32\x1c.tailor.api.common.v1.Labels\x12\x0e\n\x06\x62\x65side\x18\x03 \x03(\t\"1\n\rSurrogatePair\x12\x11\n\tsurrogate\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"c\n\x17\x41nonymizePromptResponse\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x39\n\x05pairs\x18\x02 \x03(\x0b\x32*.tailor.api.anonymization.v1.SurrogatePair\"i\n\x1bPreviewAnonymizationRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12,\n\x06labels\x18\x03 \x01(\x0b\x32\x1c.tailor.api.common.v1.Labels\"\x83\x01\n\x06\x43hange\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\x12\x13\n\x0b\x65ntity_type\x18\x03 \x01(\t\x12\x33\n\x06\x61\x63tion\x18\x04 \x01(\x0e\x32#.tailor.api.anonymization.v1.Action\x12\x13\n\x0breplacement\x18\x05 \x01(\t\"\x85\x02\n\x1cPreviewAnonymizationResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12Y\n\x08\x66indings\x18\x02 \x03(\x0b\x32G.tailor.api.anonymization.v1.PreviewAnonymizationResponse.FindingsEntry\x12\x34\n\x07\x63hanges\x18\x03 \x03(\x0b\x32#.tailor.api.anonymization.v1.Change\x12\x15\n\rpolicy_digest\x18\x04 \x01(\t\x1a/\n\rFindingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"L\n\x11ReidentifyRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tsurrogate\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\"#\n\x12ReidentifyResponse\x12\r\n\x05value\x18\x01 \x01(\t\"9\n\x15ResolveSubjectRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"E\n\x16ResolveSubjectResponse\x12\x14\n\x0c\x64ocument_ids\x18\x01 \x03(\t\x12\x15\n\rvault_entries\x18\x02 \x01(\x05\"%\n\x12LiftSubjectRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\"\x15\n\x13LiftSubjectResponse*^\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x43TION_SURROGATE\x10\x01\x12\x0f\n\x0b\x41\x43TION_MASK\x10\x02\x12\x15\n\x11\x41\x43TION_GENERALISE\x10\x03\x32\xcc\x06\n\x14\x41nonymizationService\x12\x92\x01\n\tAnonymize\x12-.tailor.api.anonymization.v1.AnonymizeRequest\x1a..tailor.api.anonymization.v1.AnonymizeResponse\"&\x8a\xb5\x18\"\n\x02\x04\x05\x12\x08registry\x12\tinference\x12\x07\x63onsole\x12\x8d\x01\n\x0f\x41nonymizePrompt\x12\x33.tailor.api.anonymization.v1.AnonymizePromptRequest\x1a\x34.tailor.api.anonymization.v1.AnonymizePromptResponse\"\x0f\x8a\xb5\x18\x0b\x12\tinference\x12\x96\x01\n\x14PreviewAnonymization\x12\x38.tailor.api.anonymization.v1.PreviewAnonymizationRequest\x1a\x39.tailor.api.anonymization.v1.PreviewAnonymizationResponse\"\t\x8a\xb5\x18\x05\n\x03\x03\x04\x05\x12v\n\nReidentify\x12..tailor.api.anonymization.v1.ReidentifyRequest\x1a/.tailor.api.anonymization.v1.ReidentifyResponse\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12\x82\x01\n\x0eResolveSubject\x12\x32.tailor.api.anonymization.v1.ResolveSubjectRequest\x1a\x33.tailor.api.anonymization.v1.ResolveSubjectResponse\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12y\n\x0bLiftSubject\x12/.tailor.api.anonymization.v1.LiftSubjectRequest\x1a\x30.tailor.api.anonymization.v1.LiftSubjectResponse\"\x07\x8a\xb5\x18\x03\n\x01\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREVIEWANONYMIZATIONRESPONSE_FINDINGSENTRY']._serialized_options = b'8\001'
   _globals['_ANONYMIZATIONSERVICE'].methods_by_name['Anonymize']._loaded_options = None
   _globals['_ANONYMIZATIONSERVICE'].methods_by_name['Anonymize']._serialized_options = b'\212\265\030\"\n\002\004\005\022\010registry\022\tinference\022\007console'
+  _globals['_ANONYMIZATIONSERVICE'].methods_by_name['AnonymizePrompt']._loaded_options = None
+  _globals['_ANONYMIZATIONSERVICE'].methods_by_name['AnonymizePrompt']._serialized_options = b'\212\265\030\013\022\tinference'
   _globals['_ANONYMIZATIONSERVICE'].methods_by_name['PreviewAnonymization']._loaded_options = None
   _globals['_ANONYMIZATIONSERVICE'].methods_by_name['PreviewAnonymization']._serialized_options = b'\212\265\030\005\n\003\003\004\005'
   _globals['_ANONYMIZATIONSERVICE'].methods_by_name['Reidentify']._loaded_options = None
@@ -46,34 +48,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANONYMIZATIONSERVICE'].methods_by_name['ResolveSubject']._serialized_options = b'\212\265\030\003\n\001\005'
   _globals['_ANONYMIZATIONSERVICE'].methods_by_name['LiftSubject']._loaded_options = None
   _globals['_ANONYMIZATIONSERVICE'].methods_by_name['LiftSubject']._serialized_options = b'\212\265\030\003\n\001\005'
-  _globals['_ACTION']._serialized_start=1195
-  _globals['_ACTION']._serialized_end=1289
+  _globals['_ACTION']._serialized_start=1450
+  _globals['_ACTION']._serialized_end=1544
   _globals['_ANONYMIZEREQUEST']._serialized_start=115
   _globals['_ANONYMIZEREQUEST']._serialized_end=193
   _globals['_ANONYMIZERESPONSE']._serialized_start=196
   _globals['_ANONYMIZERESPONSE']._serialized_end=381
   _globals['_ANONYMIZERESPONSE_FINDINGSENTRY']._serialized_start=334
   _globals['_ANONYMIZERESPONSE_FINDINGSENTRY']._serialized_end=381
-  _globals['_PREVIEWANONYMIZATIONREQUEST']._serialized_start=383
-  _globals['_PREVIEWANONYMIZATIONREQUEST']._serialized_end=488
-  _globals['_CHANGE']._serialized_start=491
-  _globals['_CHANGE']._serialized_end=622
-  _globals['_PREVIEWANONYMIZATIONRESPONSE']._serialized_start=625
-  _globals['_PREVIEWANONYMIZATIONRESPONSE']._serialized_end=886
+  _globals['_ANONYMIZEPROMPTREQUEST']._serialized_start=383
+  _globals['_ANONYMIZEPROMPTREQUEST']._serialized_end=484
+  _globals['_SURROGATEPAIR']._serialized_start=486
+  _globals['_SURROGATEPAIR']._serialized_end=535
+  _globals['_ANONYMIZEPROMPTRESPONSE']._serialized_start=537
+  _globals['_ANONYMIZEPROMPTRESPONSE']._serialized_end=636
+  _globals['_PREVIEWANONYMIZATIONREQUEST']._serialized_start=638
+  _globals['_PREVIEWANONYMIZATIONREQUEST']._serialized_end=743
+  _globals['_CHANGE']._serialized_start=746
+  _globals['_CHANGE']._serialized_end=877
+  _globals['_PREVIEWANONYMIZATIONRESPONSE']._serialized_start=880
+  _globals['_PREVIEWANONYMIZATIONRESPONSE']._serialized_end=1141
   _globals['_PREVIEWANONYMIZATIONRESPONSE_FINDINGSENTRY']._serialized_start=334
   _globals['_PREVIEWANONYMIZATIONRESPONSE_FINDINGSENTRY']._serialized_end=381
-  _globals['_REIDENTIFYREQUEST']._serialized_start=888
-  _globals['_REIDENTIFYREQUEST']._serialized_end=964
-  _globals['_REIDENTIFYRESPONSE']._serialized_start=966
-  _globals['_REIDENTIFYRESPONSE']._serialized_end=1001
-  _globals['_RESOLVESUBJECTREQUEST']._serialized_start=1003
-  _globals['_RESOLVESUBJECTREQUEST']._serialized_end=1060
-  _globals['_RESOLVESUBJECTRESPONSE']._serialized_start=1062
-  _globals['_RESOLVESUBJECTRESPONSE']._serialized_end=1131
-  _globals['_LIFTSUBJECTREQUEST']._serialized_start=1133
-  _globals['_LIFTSUBJECTREQUEST']._serialized_end=1170
-  _globals['_LIFTSUBJECTRESPONSE']._serialized_start=1172
-  _globals['_LIFTSUBJECTRESPONSE']._serialized_end=1193
-  _globals['_ANONYMIZATIONSERVICE']._serialized_start=1292
-  _globals['_ANONYMIZATIONSERVICE']._serialized_end=1992
+  _globals['_REIDENTIFYREQUEST']._serialized_start=1143
+  _globals['_REIDENTIFYREQUEST']._serialized_end=1219
+  _globals['_REIDENTIFYRESPONSE']._serialized_start=1221
+  _globals['_REIDENTIFYRESPONSE']._serialized_end=1256
+  _globals['_RESOLVESUBJECTREQUEST']._serialized_start=1258
+  _globals['_RESOLVESUBJECTREQUEST']._serialized_end=1315
+  _globals['_RESOLVESUBJECTRESPONSE']._serialized_start=1317
+  _globals['_RESOLVESUBJECTRESPONSE']._serialized_end=1386
+  _globals['_LIFTSUBJECTREQUEST']._serialized_start=1388
+  _globals['_LIFTSUBJECTREQUEST']._serialized_end=1425
+  _globals['_LIFTSUBJECTRESPONSE']._serialized_start=1427
+  _globals['_LIFTSUBJECTRESPONSE']._serialized_end=1448
+  _globals['_ANONYMIZATIONSERVICE']._serialized_start=1547
+  _globals['_ANONYMIZATIONSERVICE']._serialized_end=2391
 # @@protoc_insertion_point(module_scope)

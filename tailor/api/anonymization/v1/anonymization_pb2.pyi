@@ -129,6 +129,98 @@ class AnonymizeResponse(_message.Message):
 Global___AnonymizeResponse: _TypeAlias = AnonymizeResponse  # noqa: Y015
 
 @_typing.final
+class AnonymizePromptRequest(_message.Message):
+    """AnonymizePromptRequest holds the texts of one prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    BESIDE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts, which belong together: a value found in one is replaced in all."""
+
+    @_builtins.property
+    def labels(self) -> _common_pb2.Labels:
+        """Labels of what the prompt is for; they choose among the policy's rules. Whatever the policy does not keep is replaced by a surrogate."""
+
+    @_builtins.property
+    def beside(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts that stay as they are, such as a system prompt of the house; none of their words becomes a surrogate."""
+
+    def __init__(
+        self,
+        *,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _common_pb2.Labels | None = ...,
+        beside: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beside", b"beside", "labels", b"labels", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnonymizePromptRequest: _TypeAlias = AnonymizePromptRequest  # noqa: Y015
+
+@_typing.final
+class SurrogatePair(_message.Message):
+    """SurrogatePair is a surrogate and the value that it stands for in one prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SURROGATE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    surrogate: _builtins.str
+    """As it stands in the texts, or a word of a name in it."""
+    value: _builtins.str
+    """The value, as it is written in the prompt."""
+    def __init__(
+        self,
+        *,
+        surrogate: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["surrogate", b"surrogate", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SurrogatePair: _TypeAlias = SurrogatePair  # noqa: Y015
+
+@_typing.final
+class AnonymizePromptResponse(_message.Message):
+    """AnonymizePromptResponse holds the texts and what stands behind their surrogates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts with surrogates, in order."""
+
+    @_builtins.property
+    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___SurrogatePair]:
+        """Each surrogate once."""
+
+    def __init__(
+        self,
+        *,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        pairs: _abc.Iterable[Global___SurrogatePair] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnonymizePromptResponse: _TypeAlias = AnonymizePromptResponse  # noqa: Y015
+
+@_typing.final
 class PreviewAnonymizationRequest(_message.Message):
     """PreviewAnonymizationRequest holds one text and how it would be published."""
 

@@ -40,6 +40,11 @@ class AnonymizationServiceStub:
                 request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeResponse.FromString,
                 _registered_method=True)
+        self.AnonymizePrompt = channel.unary_unary(
+                '/tailor.api.anonymization.v1.AnonymizationService/AnonymizePrompt',
+                request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizePromptRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizePromptResponse.FromString,
+                _registered_method=True)
         self.PreviewAnonymization = channel.unary_unary(
                 '/tailor.api.anonymization.v1.AnonymizationService/PreviewAnonymization',
                 request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.PreviewAnonymizationRequest.SerializeToString,
@@ -68,6 +73,14 @@ class AnonymizationServiceServicer:
 
     def Anonymize(self, request, context):
         """Anonymize returns the text with surrogates for its personal values. INVALID_ARGUMENT over 1,000,000 characters.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnonymizePrompt(self, request, context):
+        """AnonymizePrompt returns the texts of one prompt with surrogates, and which value each surrogate stands for. The surrogates are drawn for this
+        call alone, and nothing of it is kept: no vault entry, no log of content. INVALID_ARGUMENT over 1,024 texts or 200,000 characters in all.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,6 +126,11 @@ def add_AnonymizationServiceServicer_to_server(servicer, server):
                     servicer.Anonymize,
                     request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRequest.FromString,
                     response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeResponse.SerializeToString,
+            ),
+            'AnonymizePrompt': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnonymizePrompt,
+                    request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizePromptRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizePromptResponse.SerializeToString,
             ),
             'PreviewAnonymization': grpc.unary_unary_rpc_method_handler(
                     servicer.PreviewAnonymization,
@@ -163,6 +181,33 @@ class AnonymizationService:
             '/tailor.api.anonymization.v1.AnonymizationService/Anonymize',
             tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRequest.SerializeToString,
             tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnonymizePrompt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.anonymization.v1.AnonymizationService/AnonymizePrompt',
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizePromptRequest.SerializeToString,
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizePromptResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class AnonymizationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AnonymizationServiceAsyncStub: ...
     Anonymize: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizeRequest, _anonymization_pb2.AnonymizeResponse]
     """Anonymize returns the text with surrogates for its personal values. INVALID_ARGUMENT over 1,000,000 characters."""
+    AnonymizePrompt: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizePromptRequest, _anonymization_pb2.AnonymizePromptResponse]
+    """AnonymizePrompt returns the texts of one prompt with surrogates, and which value each surrogate stands for. The surrogates are drawn for this
+    call alone, and nothing of it is kept: no vault entry, no log of content. INVALID_ARGUMENT over 1,024 texts or 200,000 characters in all.
+    """
     PreviewAnonymization: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.PreviewAnonymizationRequest, _anonymization_pb2.PreviewAnonymizationResponse]
     """PreviewAnonymization shows what a text would become, under the installation's policy or another one, and keeps nothing: no vault entry, no
     log of content. A value that the vault knows shows the surrogate it has; others show one that is drawn alike and then forgotten.
@@ -60,6 +64,10 @@ class AnonymizationServiceAsyncStub(AnonymizationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Anonymize: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizeRequest, _anonymization_pb2.AnonymizeResponse]  # type: ignore[assignment]
     """Anonymize returns the text with surrogates for its personal values. INVALID_ARGUMENT over 1,000,000 characters."""
+    AnonymizePrompt: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizePromptRequest, _anonymization_pb2.AnonymizePromptResponse]  # type: ignore[assignment]
+    """AnonymizePrompt returns the texts of one prompt with surrogates, and which value each surrogate stands for. The surrogates are drawn for this
+    call alone, and nothing of it is kept: no vault entry, no log of content. INVALID_ARGUMENT over 1,024 texts or 200,000 characters in all.
+    """
     PreviewAnonymization: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.PreviewAnonymizationRequest, _anonymization_pb2.PreviewAnonymizationResponse]  # type: ignore[assignment]
     """PreviewAnonymization shows what a text would become, under the installation's policy or another one, and keeps nothing: no vault entry, no
     log of content. A value that the vault knows shows the surrogate it has; others show one that is drawn alike and then forgotten.
@@ -88,6 +96,16 @@ class AnonymizationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_anonymization_pb2.AnonymizeResponse, _abc.Awaitable[_anonymization_pb2.AnonymizeResponse]]:
         """Anonymize returns the text with surrogates for its personal values. INVALID_ARGUMENT over 1,000,000 characters."""
+
+    @_abc_1.abstractmethod
+    def AnonymizePrompt(
+        self,
+        request: _anonymization_pb2.AnonymizePromptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_anonymization_pb2.AnonymizePromptResponse, _abc.Awaitable[_anonymization_pb2.AnonymizePromptResponse]]:
+        """AnonymizePrompt returns the texts of one prompt with surrogates, and which value each surrogate stands for. The surrogates are drawn for this
+        call alone, and nothing of it is kept: no vault entry, no log of content. INVALID_ARGUMENT over 1,024 texts or 200,000 characters in all.
+        """
 
     @_abc_1.abstractmethod
     def PreviewAnonymization(
