@@ -11,6 +11,7 @@ from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, 
 from services.inference.domain import Engine, Turns
 from services.inference.handlers import Door, Inference
 from services.inference.keeping import Keeper, Keeping
+from services.inference.private import Private
 from services.inference.rpc import NAME, InferenceServicer
 from services.inference.serving import Admission, Shelf, Table
 from services.inference.settings import Settings
@@ -50,9 +51,9 @@ def build(runtime: Runtime, settings: Settings) -> None:
     store = S3Store.from_settings(settings)
     producer = runtime.wait_for("broker", partial(KafkaProducer.from_settings, settings, source=NAME))
     runtime.on_stop(producer.close)
-    keeping = Keeping()
-    _read(runtime, settings, SPECIALISTS, SpecialistConsumer(keeping).apply)
-    inference = _load(runtime, settings, store, producer, keeping, table=Table(server.set_known))
+    keeping, private = Keeping(), Private()
+    _read(runtime, settings, SPECIALISTS, SpecialistConsumer(keeping, private).apply)
+    inference = _load(runtime, settings, store, producer, keeping, private=private, table=Table(server.set_known))
     _read_serving(runtime, settings, inference)
     _read_erased(runtime, settings, inference, producer)
     door.open(inference)
@@ -81,9 +82,17 @@ def _open_doors(runtime: Runtime, settings: Settings, door: Door, auth: Authenti
 
 
 def _load(
-    runtime: Runtime, settings: Settings, store: S3Store, producer: Producer, keeping: Keeping, *, table: Table
+    runtime: Runtime,
+    settings: Settings,
+    store: S3Store,
+    producer: Producer,
+    keeping: Keeping,
+    *,
+    private: Private,
+    table: Table,
 ) -> Inference:
-    from services.inference.adapters.drafts import DraftArchive, DraftBucket, RemoteBarrier
+    from services.inference.adapters.barrier import RemoteBarrier
+    from services.inference.adapters.drafts import DraftArchive, DraftBucket
     from services.inference.adapters.models import AdapterLibrary, fetch_base
     from services.inference.adapters.statements import DraftEvents, ServedEvents
 
@@ -110,6 +119,8 @@ def _load(
         texts=texts,
         archive=DraftArchive(service_channel(settings, "registry", settings.registry_address, service=NAME), store),
         reports=ServedEvents(producer, settings.replica),
+        private=private,
+        barrier=barrier,
         digest_key=settings.digest_key.get_secret_value().encode(),
         new_draft_id=partial(new_id, "drf"),
     )

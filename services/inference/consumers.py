@@ -1,11 +1,12 @@
-"""What serves, and whose drafts are kept, from events."""
+"""What serves, whose drafts are kept and whose prompts are private, from events."""
 
 from collections.abc import Callable
 
 from services.inference import handlers
 from services.inference.domain import AdapterName, Served
 from services.inference.handlers import Inference
-from services.inference.keeping import Keeping
+from services.inference.keeping import Keeping, Labels
+from services.inference.private import Private
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import Event, decode
 from tailor.logging import get_logger
@@ -43,20 +44,30 @@ class ServingConsumer:
 class SpecialistConsumer:
     """Applies `specialist.changed.v1`."""
 
-    def __init__(self, keeping: Keeping) -> None:
+    def __init__(self, keeping: Keeping, private: Private) -> None:
         self._keeping = keeping
+        self._private = private
 
     def apply(self, event: Event) -> None:
-        """Begin to keep a specialist's drafts, or end it."""
-        message = decode(event, models_pb2.SpecialistChanged) if event.value is not None else None
-        if message is None or not message.keep_drafts:
+        """Begin or end to keep a specialist's drafts, and to hide its prompts."""
+        if event.value is None:
             self._keeping.end(event.key)
+            self._private.forget(event.key)
             return
-        selection = message.selection
-        admitted = (selection.sources, selection.departments, selection.confidentialities)
-        # The labels that all its documents have; empty where they may differ.
-        source, department, confidentiality = (values[0] if len(values) == 1 else "" for values in admitted)
-        self._keeping.begin(message.name, (source, department, confidentiality))
+        message = decode(event, models_pb2.SpecialistChanged)
+        labels = _labels(message.selection)
+        self._private.define(message.name, labels if message.private_prompts else None)
+        if message.keep_drafts:
+            self._keeping.begin(message.name, labels)
+        else:
+            self._keeping.end(message.name)
+
+
+def _labels(selection: models_pb2.Selection) -> Labels:
+    """The labels that all documents of a specialist have; empty where they may differ."""
+    admitted = (selection.sources, selection.departments, selection.confidentialities)
+    source, department, confidentiality = (values[0] if len(values) == 1 else "" for values in admitted)
+    return source, department, confidentiality
 
 
 def to_served(message: models_pb2.SpecialistServing) -> Served:
@@ -68,4 +79,5 @@ def to_served(message: models_pb2.SpecialistServing) -> Served:
         adapter=AdapterName(message.adapter_digest, manifest) if message.adapter_digest else None,
         dataset_digest=message.dataset_digest,
         system_prompt=message.system_prompt,
+        private_prompts=message.private_prompts,
     )

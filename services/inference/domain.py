@@ -101,13 +101,14 @@ class AdapterName:
 
 @dataclass(frozen=True)
 class Served:
-    """What a name means. The base, and a specialist before its first adapter, have none."""
+    """What a name means. The base, and a specialist before its first adapter, have none. `private_prompts` holds before a definition."""
 
     specialist: str = ""
     generation: int = 0
     adapter: AdapterName | None = None
     dataset_digest: str = ""
     system_prompt: str = ""
+    private_prompts: bool = False
 
     @property
     def adapter_digest(self) -> str:
@@ -133,12 +134,16 @@ class TokenLogProbability:
 
 @dataclass(frozen=True)
 class Piece:
-    """The next characters of an answer. `tokens` counts those written so far; `finish` is set in the last piece."""
+    """The next characters of an answer. `tokens` counts those written so far; `finish` is set in the last piece.
+
+    `seen` is what the model wrote, where the caller gets something else.
+    """
 
     text: str
     tokens: int
     finish: str = ""
     log_probabilities: tuple[TokenLogProbability, ...] = ()
+    seen: str | None = None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from services.inference.domain import (
     with_system,
     without_system,
 )
+from services.inference.private import HiddenAsk, Private, PromptBarrier, hide
 from services.inference.serving import Admission, Shelf, Table
 from tailor.errors import InvalidArgument, NotFound, TailorError, Unavailable
 from tailor.events.erased import Erased, Forgotten
@@ -58,6 +59,8 @@ class Inference:
     texts: Texts
     archive: Archive
     reports: Reports
+    private: Private
+    barrier: PromptBarrier
     digest_key: bytes
     new_draft_id: Callable[[], str]
     now: Callable[[], float] = time.monotonic
@@ -108,6 +111,7 @@ class Answer:
         self.draft_id = inference.new_draft_id()
         self.served = served
         self.text = ""
+        self._seen = ""
         self.log_probabilities: tuple[TokenLogProbability, ...] = ()
         self.prompt_tokens = 0
         self.completion_tokens = 0
@@ -120,8 +124,11 @@ class Answer:
         self._held = ExitStack()
         self._stream: Stream | None = None
 
-    def begin(self, ask: Ask, cancellation: Cancellation) -> None:
-        """Wait for a place and for the adapter, and start the generation; on an error nothing is held."""
+    def begin(self, ask: Ask, cancellation: Cancellation, hidden: HiddenAsk | None = None) -> None:
+        """Wait for a place and for the adapter, and start the generation; on an error nothing is held.
+
+        What a hidden question hides stands in the text that is told, and is forgotten when the answer is closed.
+        """
         inference = self._inference
         prompt = inference.engine.encode(self._turns)
         self.prompt_tokens = len(prompt)
@@ -132,8 +139,10 @@ class Answer:
             held.enter_context(inference.admission.place(lambda: cancellation.cancelled))
             adapter = held.enter_context(inference.shelf.using(self.served.adapter))
             held.enter_context(inference.turns.take())
-            self._stream = inference.engine.generate(prompt, adapter, replace(ask.sampling, max_tokens=room))
-            cancellation.attach(self._stream)
+            stream = inference.engine.generate(prompt, adapter, replace(ask.sampling, max_tokens=room))
+            # The caller's cancel outlives the answer: it knows the engine's stream alone.
+            cancellation.attach(stream)
+            self._stream = hidden.open(stream) if hidden else stream
             self._held = held.pop_all()
 
     def __iter__(self) -> Iterator[Piece]:
@@ -155,12 +164,13 @@ class Answer:
         if self._caller.leaves_drafts:
             draft = self._draft()
             self._inference.drafts.add(draft)
-            self._inference.texts.keep(draft, Said(self._asked, self.text))
+            self._inference.texts.keep(draft, Said(self._asked, self._seen))
 
     def _take(self, piece: Piece) -> None:
         if piece.tokens and not self.completion_tokens:
             self._first_token_seconds = self._inference.now() - self._started
         self.text += piece.text
+        self._seen += piece.text if piece.seen is None else piece.seen
         self.log_probabilities += piece.log_probabilities
         self.completion_tokens = piece.tokens
         self.finish_reason = piece.finish or self.finish_reason
@@ -177,7 +187,7 @@ class Answer:
             served=self.served,
             key_id=self._caller.key_id,
             prompt_digest=prompt_digest(key, self._asked),
-            answer_digest=keyed_digest(key, self.text),
+            answer_digest=keyed_digest(key, self._seen),
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             finish_reason=self.finish_reason,
@@ -194,9 +204,17 @@ def generate(inference: Inference, caller: Caller, ask: Ask, cancellation: Cance
     wrong = check_turns(ask.turns) | check_sampling(ask.sampling)
     refuse_if(wrong, "INVALID_REQUEST")
     served = resolve(inference, caller, ask.model)
-    answer = Answer(inference, caller, served, with_system(ask.turns, served.system_prompt))
-    answer.begin(ask, cancellation)
+    hidden = _hide(inference, caller, served, ask)
+    asked = hidden.ask if hidden else ask
+    answer = Answer(inference, caller, served, with_system(asked.turns, served.system_prompt))
+    answer.begin(asked, cancellation, hidden)
     return answer
+
+
+def _hide(inference: Inference, caller: Caller, served: Served, ask: Ask) -> HiddenAsk | None:
+    """The question behind the barrier where prompts are private; evaluation's prompts hold surrogates of the corpus already."""
+    labels = None if caller.evaluates else inference.private.labels(served)
+    return None if labels is None else hide(inference.barrier, ask, labels, served.system_prompt)
 
 
 def resolve(inference: Inference, caller: Caller, model: str) -> Served:

@@ -14,7 +14,8 @@ from services.anonymization.adapters.policy import load_policy
 from services.anonymization.adapters.surrogates import Surrogates
 from services.anonymization.handlers import anonymize_text
 from services.anonymization.spans import Span, moved
-from services.inference.adapters.drafts import DraftBucket, RemoteBarrier
+from services.inference.adapters.barrier import RemoteBarrier
+from services.inference.adapters.drafts import DraftBucket
 from services.inference.domain import Draft, Said, Served, Turn
 from services.inference.keeping import Keeper, Keeping
 from tailor.api.anonymization.v1 import anonymization_pb2

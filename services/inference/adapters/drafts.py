@@ -1,48 +1,20 @@
-"""Texts of drafts: the barrier that they pass, the bucket that holds them, and the catalogue that knows of them."""
+"""Texts of drafts: the bucket that holds them, and the catalogue that knows of them."""
 
 import hashlib
 import json
-from collections.abc import Sequence
 
 import grpc
 
 from services.inference.domain import AdapterName, Draft, DraftRecord, Said, Served, Turn
-from services.inference.keeping import Labels
-from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
-from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
-from tailor.errors import FailedPrecondition, NotFound
+from tailor.errors import NotFound
 from tailor.rpc.channel import wire_errors
 from tailor.storage.buckets import DRAFTS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
-BARRIER_SECONDS = 20
 CATALOGUE_SECONDS = 5
-# A paragraph of its own between texts that pass the barrier together.
-BETWEEN = "\n\n\u241e\n\n"
-
-
-class RemoteBarrier:
-    """Anonymization over gRPC; satisfies `keeping.Barrier`."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
-
-    def anonymize(self, texts: Sequence[str], labels: Labels) -> tuple[str, ...]:
-        """The texts as one, so that a value found in one is replaced in all; FailedPrecondition where they are not told apart after it."""
-        source, department, confidentiality = labels
-        request = anonymization_pb2.AnonymizeRequest(
-            text=BETWEEN.join(texts),
-            labels=common_pb2.Labels(source=source, department=department, confidentiality=confidentiality),
-        )
-        with wire_errors("anonymization"):
-            clean = self._stub.Anonymize(request, timeout=BARRIER_SECONDS).text
-        parts = tuple(clean.split(BETWEEN))
-        if len(parts) != len(texts):
-            raise FailedPrecondition("TEXTS_NOT_APART", "A text holds the sign that stands between texts.")
-        return parts
 
 
 class DraftBucket:

@@ -1,7 +1,7 @@
 """Stand-ins for the engine and what surrounds it, for tests of inference."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from services.inference.domain import (
     Turn,
 )
 from services.inference.handlers import Inference, unknown_draft
+from services.inference.keeping import Labels
+from services.inference.private import Private
 from services.inference.serving import Admission, Shelf, Table
 from tailor.errors import FailedPrecondition, InvalidArgument, TailorError, Unavailable
 from tailor.storage.ref import Ref
@@ -182,6 +184,26 @@ class Archive:
         return self.texts.get(ref)
 
 
+class FakeBarrier:
+    """Knows the pairs that a test gives it; `fails` makes it fail."""
+
+    def __init__(self) -> None:
+        self.pairs: dict[str, str] = {}
+        self.asked: list[tuple[tuple[str, ...], Labels, tuple[str, ...]]] = []
+        self.fails: TailorError | None = None
+
+    def hide(
+        self, texts: Sequence[str], labels: Labels, beside: Sequence[str]
+    ) -> tuple[tuple[str, ...], Mapping[str, str]]:
+        self.asked.append((tuple(texts), labels, tuple(beside)))
+        if self.fails:
+            raise self.fails
+        clean = list(texts)
+        for surrogate, value in sorted(self.pairs.items(), key=lambda pair: -len(pair[1])):
+            clean = [text.replace(value, surrogate) for text in clean]
+        return tuple(clean), dict(self.pairs)
+
+
 @dataclass
 class World:
     """The handlers' inference with everything around it within reach."""
@@ -191,6 +213,7 @@ class World:
     kept: Kept
     inference: Inference
     archive: Archive
+    barrier: FakeBarrier
 
 
 def make_world(
@@ -203,6 +226,7 @@ def make_world(
 ) -> World:
     """An inference over fakes."""
     engine, library, kept, archive = engine or FakeEngine(), FakeLibrary(), Kept(), Archive()
+    barrier = FakeBarrier()
     numbers = iter(range(1, 10_000))
     inference = Inference(
         base="tiny",
@@ -215,10 +239,12 @@ def make_world(
         texts=archive,
         archive=archive,
         reports=kept,
+        private=Private(),
+        barrier=barrier,
         digest_key=b"0123456789abcdef",
         new_draft_id=lambda: f"drf_{next(numbers):032x}",
     )
-    return World(engine, library, kept, inference, archive)
+    return World(engine, library, kept, inference, archive, barrier)
 
 
 def adapter(name: str) -> AdapterName:

@@ -8,6 +8,7 @@ from services.inference.adapters.statements import DRAFTS, SEEN, SERVED, DraftEv
 from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, SpecialistConsumer
 from services.inference.domain import Draft, Served, ServedReport
 from services.inference.keeping import Keeping
+from services.inference.private import Private
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
@@ -119,15 +120,17 @@ def test_a_draft_waits_for_a_lost_broker_and_does_not_hold_up_the_answer() -> No
     )
 
 
-def changed(*, keep_drafts: bool, sources: tuple[str, ...] = ("wiki",)) -> Event:
+def changed(*, keep_drafts: bool = False, private: bool = False, sources: tuple[str, ...] = ("wiki",)) -> Event:
     selection = models_pb2.Selection(sources=sources, departments=["risk"])
-    message = models_pb2.SpecialistChanged(name="reports", keep_drafts=keep_drafts, selection=selection)
+    message = models_pb2.SpecialistChanged(
+        name="reports", keep_drafts=keep_drafts, private_prompts=private, selection=selection
+    )
     return Event(SPECIALISTS, "reports", message.SerializeToString())
 
 
 def test_knows_whose_drafts_are_kept_and_by_which_labels() -> None:
     keeping = Keeping()
-    consumer = SpecialistConsumer(keeping)
+    consumer = SpecialistConsumer(keeping, Private())
     consumer.apply(changed(keep_drafts=False))
     assert keeping.labels("reports") is None
     consumer.apply(changed(keep_drafts=True))
@@ -136,3 +139,19 @@ def test_knows_whose_drafts_are_kept_and_by_which_labels() -> None:
     assert keeping.labels("reports") == ("", "risk", "")
     consumer.apply(changed(keep_drafts=False))
     assert keeping.labels("reports") is None
+
+
+def test_knows_whose_prompts_are_private_also_before_the_definition_came() -> None:
+    private, world = Private(), make_world()
+    consumer = SpecialistConsumer(Keeping(), private)
+    ServingConsumer(world.inference, now).apply(serving(private_prompts=True))
+    early = world.inference.table.get("reports")
+    assert early is not None
+    assert private.labels(early) == ("", "", "")
+    assert private.labels(served("reports", 1)) is None
+    consumer.apply(changed(private=True))
+    assert private.labels(early) == private.labels(served("reports", 1)) == ("wiki", "risk", "")
+    consumer.apply(changed(private=False))
+    assert private.labels(early) is None
+    consumer.apply(Event(SPECIALISTS, "reports", None))
+    assert private.labels(early) == ("", "", "")

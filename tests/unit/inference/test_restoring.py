@@ -1,0 +1,164 @@
+"""Values back in the place of their surrogates, however the answer is cut."""
+
+import json
+import string
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.inference.restoring import Part, Restorer, Stops, cut, variants
+
+PAIRS = {
+    "Iwu": "Okafor",
+    "Ada": "Ngozi",
+    "Ada Iwu": "Ngozi Okafor",
+    "A. Iwu": "N. Okafor",
+    "Ann": "Bo",
+    "ada.iwu@pike.example": "ngozi@firm.example",
+    "Pike": "Harrow",
+    "Pike Ltd": "Harrow Holdings Ltd",
+    "HL-77": 'a "quoted"\nline',
+}
+
+
+def restore(text: str, *cuts: int, pairs: dict[str, str] = PAIRS, is_json: bool = False) -> str:
+    restorer = Restorer(pairs, is_json=is_json)
+    ends = sorted({min(place, len(text)) for place in cuts})
+    pieces = [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
+    parts = [part for piece in pieces for part in restorer.add(piece)] + restorer.rest()
+    assert "".join(part.seen for part in parts) == text
+    return "".join(part.told for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Dear Ms Iwu, Ada Iwu's file, Iwu’s", "Dear Ms Okafor, Ngozi Okafor's file, Okafor’s"),
+        ("Annual Ann, Joann, Ann-led, Ann", "Annual Bo, Joann, Bo-led, Bo"),
+        ("Pike Ltd and Pike Ltda", "Harrow Holdings Ltd and Harrow Ltda"),
+        ("ada.iwu@pike.example, ada.iwu@pike.examples", "ngozi@firm.example, ada.iwu@pike.examples"),
+        ("A. Iwu (Iwu)", "N. Okafor (Okafor)"),
+        ("Marsh was never in this prompt", "Marsh was never in this prompt"),
+        ("Ada\nIwu", "Ngozi\nOkafor"),
+    ],
+)
+def test_restores_whole_words_the_longest_first(text: str, told: str) -> None:
+    assert restore(text) == told
+    assert restore(text, *range(len(text))) == told
+
+
+fragments = st.lists(
+    st.one_of(
+        st.sampled_from([*PAIRS, *(name[:place] for name in PAIRS for place in range(1, len(name)))]),
+        st.sampled_from([" ", ", ", "'s", "\n", "_", "nual", ".", "é"]),
+        st.text(string.printable, max_size=3),
+    ),
+    max_size=12,
+).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(fragments, st.lists(st.integers(0, 80), max_size=8))
+def test_any_cutting_gives_what_the_whole_gives(text: str, cuts: list[int]) -> None:
+    assert restore(text, *cuts) == restore(text) == restore(text, *range(len(text)))
+
+
+values = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+names = st.text(string.ascii_letters + " .-@é", min_size=1, max_size=8).filter(lambda name: name.strip() == name)
+unrelated = st.text(" ,;\n", min_size=1, max_size=3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(names, values, min_size=1, max_size=5), st.data())
+def test_every_surrogate_that_stands_alone_comes_back(pairs: dict[str, str], data: st.DataObject) -> None:
+    # Names that hold each other side by side, such as "a" in "a b", are restored the longest first, and stand alone only then.
+    alone = [name for name in pairs if not any(name != other and other in name for other in pairs)]
+    chosen = data.draw(st.lists(st.tuples(st.sampled_from(sorted(pairs)), unrelated), max_size=6))
+    chosen = [(name, gap) for name, gap in chosen if name in alone]
+    text = "".join(f"{gap};{name};" for name, gap in chosen)
+    cuts = data.draw(st.lists(st.integers(0, 60), max_size=6))
+    assert restore(text, *cuts, pairs=pairs) == "".join(f"{gap};{pairs[name]};" for name, gap in chosen)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(names, values, min_size=1, max_size=4),
+    st.recursive(st.one_of(st.integers(), names, values), lambda inner: st.lists(inner, max_size=3), max_leaves=5),
+    st.booleans(),
+    st.lists(st.integers(0, 90), max_size=8),
+)
+def test_json_stays_json_in_any_cutting(
+    pairs: dict[str, str], content: object, ascii_only: bool, cuts: list[int]
+) -> None:
+    text = json.dumps({"content": content, "to": [*pairs]}, ensure_ascii=ascii_only)
+    told = restore(text, *cuts, pairs=pairs, is_json=True)
+    assert told == restore(text, pairs=pairs, is_json=True)
+    assert isinstance(json.loads(told), dict)
+
+
+def test_values_are_written_as_json_writes_them() -> None:
+    text = '{"a":"HL-77","b":"Line\\nIwu","c":"\\u00e8Iwu","d":"\\"Iwu\\"","Iwu":1,"e":"Iw\\u0075"}'
+    told = restore(text, *range(len(text)), is_json=True)
+    assert json.loads(told) == {
+        "a": 'a "quoted"\nline',
+        "b": "Line\nOkafor",
+        "c": "èIwu",
+        "d": '"Okafor"',
+        "Okafor": 1,
+        "e": "Okafor",
+    }
+
+
+def test_outside_strings_of_json_numbers_alone_come_back() -> None:
+    pairs = {"4711": "1234", "4712": "0815", "true": "Okafor"}
+    assert restore('{"a":4711,"b":4712,"c":true}', pairs=pairs, is_json=True) == '{"a":1234,"b":4712,"c":true}'
+
+
+def test_holds_back_only_what_may_become_a_surrogate() -> None:
+    restorer = Restorer(PAIRS)
+    assert restorer.add("Dear A") == [Part("Dear ", "Dear ")]
+    assert restorer.add("pril, I") == [Part("April, ", "April, ")]
+    assert restorer.add("wu") == []
+    assert restorer.add("!") == [Part("Iwu", "Okafor"), Part("!", "!")]
+    assert restorer.add("HL-7") == []
+    assert restorer.rest() == [Part("HL-7", "HL-7")]
+
+
+def test_capitals_that_a_model_writes_come_back_but_no_plain_words() -> None:
+    known = variants({"Ward": "Okafor", "HL-7x": "HL-2y", "ada@pike.example": "ngo@firm.example"}, ["a WARDEN"])
+    assert "WARD" not in known and "ward" not in known
+    known = variants({"Ward": "Okafor", "HL-7x": "HL-2y", "ada@pike.example": "ngo@firm.example"}, ["Ms Okafor"])
+    assert known["WARD"] == "OKAFOR" and known["hl-7x"] == "hl-2y" and known["Ada@pike.example"] == "Ngo@firm.example"
+    assert "ward" not in known
+    assert variants({"Iwu": "Okafor", "IWU": "MS OKAFOR"}, [])["IWU"] == "MS OKAFOR"
+
+
+def test_a_stop_text_is_looked_for_in_what_the_caller_gets() -> None:
+    stops = Stops(["Okafor", "END"])
+    assert stops.add([Part("to ", "to "), Part("Ada", "Ngozi"), Part(" E", " E")], is_last=False) == (
+        [Part("to ", "to "), Part("Ada", "Ngozi"), Part(" ", " ")],
+        False,
+    )
+    assert stops.add([Part("ach ", "ach ")], is_last=False) == ([Part("E", "E"), Part("ach ", "ach ")], False)
+    assert stops.add([Part("Iwu", "Okafor"), Part(" more", " more")], is_last=True) == ([], True)
+
+
+def test_a_stop_text_within_a_value_cuts_the_value() -> None:
+    assert Stops(["kaf"]).add([Part("Ms ", "Ms "), Part("Iwu", "Okafor")], is_last=True) == (
+        [Part("Ms ", "Ms "), Part("Iwu", "O")],
+        True,
+    )
+    assert cut([Part("Iwu", "Okafor"), Part(".", ".")], 3) == ([Part("Iwu", "Oka")], [Part("", "for"), Part(".", ".")])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("abEND", max_size=20), st.lists(st.integers(0, 20), max_size=5), st.sampled_from(["END", "bE", "aa"]))
+def test_stops_agree_however_the_answer_is_cut(text: str, cuts: list[int], stop: str) -> None:
+    stops, told, ends = Stops([stop]), "", sorted({min(place, len(text)) for place in cuts})
+    for start, end in zip([0, *ends], [*ends, len(text)], strict=True):
+        parts, stopped = stops.add([Part(text[start:end], text[start:end])], is_last=end == len(text))
+        told += "".join(part.told for part in parts)
+        if stopped:
+            break
+    assert told == text.split(stop, maxsplit=1)[0]
