@@ -46,8 +46,10 @@ log = get_logger(__name__)
 NAME = "training"
 MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
 RETRY_SECONDS = 5.0
-# What the service knows and a worker need not.
+# What the service knows and a worker need not. By TAILOR_COMPONENT the embedded stack finds, and ends, what a killed service left behind:
+# workers live on.
 WITHHELD = (
+    "TAILOR_COMPONENT",
     "TAILOR_DATABASE_",
     "TAILOR_KAFKA_",
     "TAILOR_WORKER_",

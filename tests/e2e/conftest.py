@@ -1,5 +1,6 @@
 """The whole embedded stack with a tiny model, started once."""
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import TypeVar
 import grpc
 import pytest
 
+from services.training.recipe import FOLDER
 from tailor.api.registry.v1.registry_pb2_grpc import RegistryServiceStub
 from tailor.errors import TailorError
 from tailor.local import stack
@@ -24,6 +26,7 @@ SETTINGS = """\
 [training]
 default_base = "tiny"
 default_base_source = "path:{base}"
+recipes_dir = "{recipes}"
 [inference]
 base = "tiny"
 engine = "transformers"
@@ -45,6 +48,11 @@ class Installation:
     def root(self) -> Path:
         """Its state directory."""
         return self.stack.layout.root
+
+    @property
+    def recipes(self) -> Path:
+        """Its own copy of the recipes, to which tests add theirs."""
+        return self.root.with_name("recipes")
 
     @property
     def operator_key(self) -> str:
@@ -97,7 +105,8 @@ def installation() -> Iterator[Installation]:
         base = make_tiny_base(root / "tiny-base", texts)
         state = root / "state"
         state.mkdir(mode=0o700)
-        (state / "settings.toml").write_text(SETTINGS.format(base=base), encoding="utf-8")
+        recipes = shutil.copytree(FOLDER, root / "recipes")
+        (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=recipes), encoding="utf-8")
         running = stack.up(state)
         try:
             running.wait_ready(240)

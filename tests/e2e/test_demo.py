@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from services.training.recipe import FOLDER
 from tests.e2e.conftest import SAMPLE, SETTINGS
 from tests.models import make_tiny_base
 
@@ -57,7 +58,7 @@ def _state(directory: Path) -> Path:
     base = make_tiny_base(directory / "tiny-base", texts)
     state = directory / "state"
     state.mkdir(mode=0o700)
-    (state / "settings.toml").write_text(SETTINGS.format(base=base), encoding="utf-8")
+    (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=FOLDER), encoding="utf-8")
     return state
 
 

@@ -13,6 +13,7 @@ from services.training.adapters.subprocess_launcher import SubprocessLauncher
 from services.training.bootstrap import worker_environment
 from services.training.domain import Job
 from services.training.settings import Settings
+from tailor.local.layout import COMPONENT_MARK, STATE_DIR_MARK
 from tests.unit.training.fakes import House, built
 
 
@@ -56,6 +57,13 @@ def test_restarted_launcher_knows_a_live_worker_and_can_end_it(job: Job, tmp_pat
     second.stop_all()
     assert second.exit_code(job.run.run_id, 1) == 1
     assert first.exit_code(job.run.run_id, 1) == -15
+
+
+def test_worker_does_not_end_with_what_a_killed_service_leaves_behind_but_with_the_stack() -> None:
+    inherited = {COMPONENT_MARK: "training", STATE_DIR_MARK: "/state"}
+    environment = worker_environment(Settings(), inherited)
+    assert COMPONENT_MARK not in environment
+    assert environment[STATE_DIR_MARK] == "/state"
 
 
 def test_worker_gets_none_of_the_services_secrets() -> None:

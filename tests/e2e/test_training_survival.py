@@ -1,0 +1,261 @@
+"""Runs whose workers and service are killed in every way, and a chain of stages from documents' rows to rankings. The tests run in their order."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+
+from services.synthetic.domain import Row
+from services.synthetic.judging import PairRow
+from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.api.training.v1 import training_pb2
+from tailor.storage.buckets import DATASETS, MODELS
+from tailor.storage.ref import Ref
+from tests.e2e.conftest import Installation, wait_until
+from tests.e2e.training import SFT, Datasets, Training, standing
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+NAME = "killed-reports"
+STEPS = 12
+RECIPE = """\
+method = "{method}"
+checkpoint_every_steps = {every}
+[adapter]
+kind = "lora"
+r = 4
+alpha = 8
+dropout = {dropout}
+[optimizer]
+learning_rate = {rate}
+[batch]
+tokens = 256
+max_length = 128
+[limit]
+epochs = 20
+max_steps = {steps}
+"""
+ROLLOUT = """\
+[rollout]
+prompts = 2
+answers = 2
+max_new_tokens = 8
+[[rewards]]
+kind = "model"
+"""
+CHAINS = {
+    "killed-chain": ["killed-steady", "killed-reward", "killed-rloo"],
+    "killed-other-chain": ["killed-seldom", "killed-dpo"],
+}
+WORDS = "control envelope friction ledger anchor obligation readiness horizon evidence pack".split()
+
+
+def _recipes() -> dict[str, str]:
+    steady = {"method": "sft", "rate": 2e-3, "steps": STEPS, "dropout": 0.05}
+    short = {"rate": 5e-4, "steps": 4, "dropout": 0.0, "every": 1}
+    single = {
+        # How often a checkpoint is stored changes the recipe's digest, and so the run, and nothing that is learned.
+        "killed-steady": RECIPE.format(**steady, every=1000),
+        "killed-seldom": RECIPE.format(**steady, every=2),
+        "killed-never": RECIPE.format(**steady, every=999),
+        "killed-once": RECIPE.format(**steady, every=5),
+        "killed-reward": RECIPE.format(**short, method="reward"),
+        "killed-dpo": RECIPE.format(**short, method="dpo"),
+        "killed-rloo": RECIPE.format(**short, method="rloo") + ROLLOUT,
+    }
+    return single | {name: f"stages = {stages!r}\n" for name, stages in CHAINS.items()}
+
+
+def _words(number: int, count: int) -> str:
+    return " ".join(WORDS[(number * 7 + place * 3 + place // 4) % len(WORDS)] for place in range(count))
+
+
+def _rows(numbers: range) -> list[Row]:
+    return [Row("section", (f"doc_{n}",), _words(n, 5), _words(n + 1, 9 + n % 5)) for n in numbers]
+
+
+def _pairs(numbers: range) -> list[PairRow]:
+    return [
+        PairRow("ranking", f"{n}", (("user", _words(n, 5)),), f"Act: {_words(n, 3)}.", _words(n + 4, 14))
+        for n in numbers
+    ]
+
+
+@dataclass
+class Story:
+    """What the tests hand on. `doomed` is a run whose workers are killed as soon as they start."""
+
+    datasets: Datasets
+    training: Training
+    rows: Ref
+    chain: str = ""
+    expected: str = ""
+    doomed: str = ""
+    killer: threading.Thread = field(default_factory=threading.Thread)
+
+
+@pytest.fixture(scope="module")
+def story(installation: Installation) -> Iterator[Story]:
+    for name, text in _recipes().items():
+        installation.recipes.joinpath(f"{name}.toml").write_text(text, encoding="utf-8")
+    specialist = models_pb2.SpecialistChanged(
+        name=NAME,
+        base="tiny",
+        recipe="killed-chain",
+        selection=models_pb2.Selection(sources=["nowhere"]),
+        gate=models_pb2.Gate(thresholds=[models_pb2.Threshold(metric="perplexity", min_gain_over_base=1e9)]),
+    )
+    installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=specialist), timeout=10)
+    datasets = Datasets(installation)
+    train, held_out = datasets.writer.write(_rows(range(24))), datasets.writer.write(_rows(range(24, 28)))
+    yield Story(datasets, Training(installation), datasets.write("sft", NAME, train, held_out))
+
+
+def _kill_service(installation: Installation) -> int:
+    pid = installation.pid("training")
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def _wait_for_service(installation: Installation, killed: int) -> None:
+    def back() -> bool:
+        state = installation.stack.snapshot().components["training"]
+        return state.state == "ready" and state.process is not None and state.process.pid != killed
+
+    wait_until(back, "training after kill -9", 120)
+
+
+def _refused(story: Story, run_id: str) -> grpc.StatusCode:
+    with pytest.raises(grpc.RpcError) as refused:
+        story.training.cancel(run_id)
+    code: grpc.StatusCode = refused.value.code()  # type: ignore[attr-defined]
+    return code
+
+
+def _first_steps(said: list[tuple[int, int]]) -> dict[int, int]:
+    """The first step of each epoch."""
+    return {epoch: min(step for other, step in said if other == epoch) for epoch, _ in said}
+
+
+def test_a_dataset_makes_a_run_whose_first_stage_is_stated_and_which_then_waits_for_rankings(
+    installation: Installation, story: Story
+) -> None:
+    story.datasets.state(NAME, story.rows, SFT, "killed-chain")
+    (run,) = wait_until(lambda: story.training.runs(NAME), "a run", 60)
+    story.chain = run.run_id
+    waiting = story.training.waits(run.run_id, "WAITS_FOR_RANKINGS")
+    assert (waiting.state, waiting.stage) == (training_pb2.RUN_STATE_QUEUED, 1)
+    assert [stage.method for stage in waiting.stages] == ["sft", "reward", "rloo"]
+    adapter = waiting.stages[0].adapter_digest
+    story.expected = story.training.weights(adapter)
+
+    def catalogued() -> list[str]:
+        request = registry_pb2.ListAdaptersRequest(specialist=NAME)
+        return [one.adapter.digest for one in installation.registry.ListAdapters(request, timeout=10).adapters]
+
+    wait_until(lambda: adapter in catalogued(), "the adapter in the catalogue", 60)
+
+
+def test_a_worker_that_dies_each_time_it_starts_is_replaced_five_times(story: Story) -> None:
+    # It takes a minute, in which the next tests run.
+    story.doomed = story.training.create(
+        specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-once", priority=100
+    )
+
+    def kill() -> None:
+        for epoch in range(1, 6):
+            os.kill(story.training.started(story.doomed, epoch).pid, signal.SIGKILL)
+
+    story.killer = threading.Thread(target=kill, name="killer", daemon=True)
+    story.killer.start()
+    assert story.training.waits(story.doomed, "WORKER_DIED").state == training_pb2.RUN_STATE_QUEUED
+
+
+def test_a_run_ends_with_the_same_weights_though_worker_and_service_are_killed_and_checkpoints_torn_and_tampered(
+    installation: Installation, story: Story
+) -> None:
+    training = story.training
+    with standing(installation, training) as turn:
+        run_id = training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-other-chain")
+        turn.reach(run_id, 3)
+        torn = turn.tear(run_id, training.started(run_id))
+        assert [one for one in training.checkpoints(run_id) if not one.whole] == [torn]
+        second = training.started(run_id, 2)
+        turn.reach(run_id, 9)
+        os.kill(second.pid, signal.SIGKILL)
+        killed = _kill_service(installation)
+        newest = training.checkpoints(run_id)[-1]
+        assert newest.whole and newest.step >= 8
+        training.store.put(MODELS, f"{newest.prefix}/optimizer.pt", b"tampered")
+        _wait_for_service(installation, killed)
+        turn.reach(run_id, newest.step, epoch=3)
+    run = training.waits(run_id, "WAITS_FOR_RANKINGS")
+    assert training.weights(run.stages[0].adapter_digest) == story.expected
+    assert run.epoch == 3
+    assert training.cancel(run_id).state == training_pb2.RUN_STATE_CANCELLED
+    assert _refused(story, run_id) is grpc.StatusCode.FAILED_PRECONDITION
+    assert _first_steps(training.steps(run_id)) == {1: 1, 2: torn.step - 1, 3: newest.step - 1}
+    assert training.checkpoints(run_id) == []
+
+
+def test_a_worker_lives_on_without_its_service_and_loses_no_step_when_it_is_told_to_make_room(
+    installation: Installation, story: Story
+) -> None:
+    training = story.training
+    with standing(installation, training) as turn:
+        run_id = training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-never")
+        turn.reach(run_id, 3)
+        worker = training.started(run_id)
+        _wait_for_service(installation, _kill_service(installation))
+        turn.reach(run_id, 6)
+        assert worker.is_alive() and training.run(run_id).epoch == 1
+        os.kill(worker.pid, signal.SIGTERM)
+        turn.give()
+        training.started(run_id, 2)
+    run = training.ended(run_id)
+    assert (run.state, run.epoch) == (training_pb2.RUN_STATE_SUCCEEDED, 2)
+    assert training.weights(run.adapter_digest) == story.expected
+    assert [step for _, step in training.steps(run_id)] == list(range(1, STEPS + 1))
+
+
+def test_a_run_is_cancelled_while_it_is_queued_or_runs_and_not_once_it_has_ended(
+    installation: Installation, story: Story
+) -> None:
+    training = story.training
+    with standing(installation, training):
+        wanted = {"specialist": NAME, "dataset_digest": story.rows.sha256}
+        running = training.create(**wanted, recipe="tiny")
+        worker = training.started(running)
+        queued = training.create(**wanted, recipe="lora")
+        training.waits(queued, "WAITS_FOR_SPECIALIST")
+        assert training.cancel(queued).state == training_pb2.RUN_STATE_CANCELLED
+        assert training.cancel(running).state == training_pb2.RUN_STATE_CANCELLED
+        wait_until(lambda: not worker.is_alive(), "the worker's end", 90)
+    for run_id in (queued, running):
+        assert _refused(story, run_id) is grpc.StatusCode.FAILED_PRECONDITION
+        assert training.run(run_id).reason == "CANCELLED"
+
+
+def test_tampered_rows_fail_a_run_once_and_it_says_why(installation: Installation, story: Story) -> None:
+    datasets, training = story.datasets, story.training
+    train = datasets.writer.write(_rows(range(40, 60)))
+    rows = datasets.write("sft", NAME, train, train)
+    with standing(installation, training):
+        ahead = training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-seldom")
+        run_id = training.create(specialist=NAME, dataset_digest=rows.sha256, recipe="killed-steady")
+        datasets.store.put(DATASETS, train.ref.key, b"tampered")
+        training.cancel(ahead)
+    run = training.ended(run_id)
+    assert (run.state, run.reason, run.epoch) == (training_pb2.RUN_STATE_FAILED, "CORRUPT_OBJECT", 1)
+    assert run.message
+
+
+def test_a_run_whose_workers_get_nowhere_has_failed_for_its_machine(story: Story) -> None:
+    run = story.training.ended(story.doomed)
+    assert (run.state, run.reason, run.epoch) == (training_pb2.RUN_STATE_FAILED, "WORKER_DIED", 5)
+    story.killer.join(10)
