@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from services.inference import handlers
-from services.inference.domain import AdapterName, Served
+from services.inference.domain import AdapterName, Canary, Served
 from services.inference.handlers import Inference
 from services.inference.keeping import Keeping, Labels
 from services.inference.private import Private
@@ -72,12 +72,21 @@ def _labels(selection: models_pb2.Selection) -> Labels:
 
 def to_served(message: models_pb2.SpecialistServing) -> Served:
     """The decision in our own terms."""
-    manifest = Ref(message.manifest.uri, message.manifest.sha256, message.manifest.size_bytes)
     return Served(
         specialist=message.specialist,
         generation=message.generation,
-        adapter=AdapterName(message.adapter_digest, manifest) if message.adapter_digest else None,
+        adapter=_adapter(message) if message.adapter_digest else None,
         dataset_digest=message.dataset_digest,
         system_prompt=message.system_prompt,
         private_prompts=message.private_prompts,
+        canary=_canary(message.canary) if message.HasField("canary") else None,
     )
+
+
+def _canary(message: models_pb2.ServingCanary) -> Canary:
+    return Canary(_adapter(message), message.dataset_digest, message.system_prompt, message.percent)
+
+
+def _adapter(message: models_pb2.SpecialistServing | models_pb2.ServingCanary) -> AdapterName:
+    manifest = message.manifest
+    return AdapterName(message.adapter_digest, Ref(manifest.uri, manifest.sha256, manifest.size_bytes))

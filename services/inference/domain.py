@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,10 @@ CALLER_ROLE = "ROLE_CALLER"
 STOPPED = "stop"
 LENGTH = "length"
 CANCELLED = "cancelled"
+FAILED = "error"
+
+# The share of callers that a hash falls into is exact to this part.
+HASHED = 2**64
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,19 @@ class AdapterName:
 
 
 @dataclass(frozen=True)
+class Canary:
+    """A candidate that a share of the callers, in percent, gets instead."""
+
+    adapter: AdapterName
+    dataset_digest: str
+    system_prompt: str
+    percent: int
+
+
+@dataclass(frozen=True)
 class Served:
-    """What a name means. The base, and a specialist before its first adapter, have none. `private_prompts` holds before a definition."""
+    """What a name means. The base, and a specialist before its first adapter, have none. `private_prompts` holds before a definition;
+    `is_canary` is set in what a caller gets of a canary."""
 
     specialist: str = ""
     generation: int = 0
@@ -109,11 +124,35 @@ class Served:
     dataset_digest: str = ""
     system_prompt: str = ""
     private_prompts: bool = False
+    canary: Canary | None = None
+    is_canary: bool = False
 
     @property
     def adapter_digest(self) -> str:
         """Digest of the adapter; empty for the base."""
         return self.adapter.digest if self.adapter else ""
+
+    @property
+    def adapters(self) -> tuple[AdapterName, ...]:
+        """Every adapter that some caller may get."""
+        canary = self.canary.adapter if self.canary else None
+        return tuple(adapter for adapter in (canary, self.adapter) if adapter)
+
+    def for_caller(self, caller: Caller) -> "Served":
+        """What this caller gets. A key always gets the same of both; services get what serves."""
+        canary = self.canary
+        if canary is None or not caller.key_id:
+            return self
+        if not in_share(canary.percent, caller.key_id, self.specialist, canary.adapter.digest):
+            return self
+        return replace(
+            self,
+            adapter=canary.adapter,
+            dataset_digest=canary.dataset_digest,
+            system_prompt=canary.system_prompt,
+            canary=None,
+            is_canary=True,
+        )
 
 
 @dataclass(frozen=True)
@@ -334,6 +373,12 @@ class Turns(Protocol):
     def take(self) -> AbstractContextManager[None]:
         """Hold the machine for generation, beside other generations; it blocks while training has it."""
         ...
+
+
+def in_share(percent: int, *names: str) -> bool:
+    """True for so many percent of all names, always the same ones."""
+    digest = hashlib.sha256("\n".join(names).encode()).digest()
+    return int.from_bytes(digest[:8], "big") * 100 < percent * HASHED
 
 
 def with_system(turns: tuple[Turn, ...], system_prompt: str) -> tuple[Turn, ...]:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from services.inference.checks import check_sampling, check_turns, fit, refuse_if
@@ -11,6 +11,7 @@ from services.inference.domain import (
     BASE,
     CANCELLED,
     CANDIDATE_PREFIX,
+    FAILED,
     MAX_ROWS,
     AdapterName,
     Archive,
@@ -125,7 +126,8 @@ class Answer:
         self._stream: Stream | None = None
 
     def begin(self, ask: Ask, cancellation: Cancellation, hidden: HiddenAsk | None = None) -> None:
-        """Wait for a place and for the adapter, and start the generation; on an error nothing is held.
+        """Wait for a place and for the adapter, and start the generation; on an error nothing is held. An adapter that cannot be had is
+        stated as a failed draft.
 
         What a hidden question hides stands in the text that is told, and is forgotten when the answer is closed.
         """
@@ -137,7 +139,7 @@ class Answer:
             inference.engine.check_schema(ask.sampling.schema)
         with ExitStack() as held:
             held.enter_context(inference.admission.place(lambda: cancellation.cancelled))
-            adapter = held.enter_context(inference.shelf.using(self.served.adapter))
+            adapter = held.enter_context(self._adapter())
             held.enter_context(inference.turns.take())
             stream = inference.engine.generate(prompt, adapter, replace(ask.sampling, max_tokens=room))
             # The caller's cancel outlives the answer: it knows the engine's stream alone.
@@ -147,11 +149,18 @@ class Answer:
 
     def __iter__(self) -> Iterator[Piece]:
         """The pieces as they come; Unavailable if the engine dies, FailedPrecondition where it gives a schema up."""
+        broken = True
         try:
             for piece in self._stream or ():
                 self._take(piece)
+                # While the reader has a piece, what ends the answer is the reader, and no failure.
+                broken = False
                 yield piece
+                broken = True
+            broken = False
         finally:
+            if broken:
+                self.finish_reason = FAILED
             self.close()
 
     def close(self) -> None:
@@ -165,6 +174,19 @@ class Answer:
             draft = self._draft()
             self._inference.drafts.add(draft)
             self._inference.texts.keep(draft, Said(self._asked, self._seen))
+
+    @contextmanager
+    def _adapter(self) -> Iterator[str]:
+        """Hold the adapter; what cannot be had fails the answer."""
+        with ExitStack() as held:
+            try:
+                adapter = held.enter_context(self._inference.shelf.using(self.served.adapter))
+            except TailorError:
+                self.finish_reason = FAILED
+                if self._caller.leaves_drafts:
+                    self._inference.drafts.add(self._draft())
+                raise
+            yield adapter
 
     def _take(self, piece: Piece) -> None:
         if piece.tokens and not self.completion_tokens:
@@ -218,7 +240,8 @@ def _hide(inference: Inference, caller: Caller, served: Served, ask: Ask) -> Hid
 
 
 def resolve(inference: Inference, caller: Caller, model: str) -> Served:
-    """What a model name means to this caller; the same NotFound for what does not exist and for what was not given to them."""
+    """What a model name means to this caller, whichever arm of a canary that is; the same NotFound for what does not exist and for what was
+    not given to them."""
     if model == BASE:
         return Served()
     if model.startswith(CANDIDATE_PREFIX) and caller.evaluates:
@@ -231,12 +254,13 @@ def resolve(inference: Inference, caller: Caller, model: str) -> Served:
             "There is no such specialist here, or it is not yours to use.",
             field_violations={"model": "Unknown."},
         )
-    return served
+    return served.for_caller(caller)
 
 
 def list_specialists(inference: Inference, caller: Caller) -> list[tuple[str, Served]]:
     """The base, and the specialists that the caller may use, by name."""
-    named = {served.specialist: served for served in inference.table.all() if caller.may_use(served.specialist)}
+    given = [served.for_caller(caller) for served in inference.table.all() if caller.may_use(served.specialist)]
+    named = {served.specialist: served for served in given}
     return [(BASE, Served()), *sorted(named.items())]
 
 
@@ -298,7 +322,8 @@ def _check_rows(rows: Sequence[RowToScore]) -> dict[str, str]:
 
 
 def apply_serving(inference: Inference, served: Served) -> None:
-    """Load what a specialist's name means from now on, then switch, then say so; what does not verify is refused and the old one goes on.
+    """Load what a specialist's name means from now on, its canary too, then switch, then say so; what does not verify is refused and the
+    old one goes on.
 
     An older generation is ignored. Unavailable where store or broker do not answer: then apply it again.
     """
@@ -308,8 +333,11 @@ def apply_serving(inference: Inference, served: Served) -> None:
     try:
         if served.specialist == BASE:
             raise InvalidArgument("RESERVED_NAME", "No specialist may be called `base`.")
-        with inference.shelf.using(served.adapter):
-            inference.table.switch(served)
+        for adapter in served.adapters:
+            # Loaded one after the other: with a single slot they take turns.
+            with inference.shelf.using(adapter):
+                pass
+        inference.table.switch(served)
     except TailorError as error:
         if error.retryable:
             raise
@@ -324,7 +352,7 @@ def forget_erased(inference: Inference, erased: Erased) -> Forgotten:
     Unavailable while a retired one serves still: its successor is on its way. Kept texts of drafts are anonymised, and expire.
     """
     candidates = sum(inference.table.drop_candidate(digest) for digest in erased.adapters)
-    serving = {served.adapter_digest for served in inference.table.all()}
+    serving = {adapter.digest for served in inference.table.all() for adapter in served.adapters}
     if serving & set(erased.retired):
         raise Unavailable("RETIRED_SERVES", "A retired adapter still serves; what serves instead has not arrived.")
     dropped = sum(inference.shelf.drop(digest) for digest in erased.retired)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from services.inference.domain import CANCELLED, Draft, Drafts, Said, Turn
+from services.inference.domain import CANCELLED, FAILED, Draft, Drafts, Said, Turn
 from tailor.errors import TailorError
 from tailor.logging import get_logger
 from tailor.storage.ref import Ref
@@ -82,8 +82,8 @@ class Keeper:
         self._changed = threading.Condition()
 
     def keep(self, draft: Draft, said: Said) -> None:
-        """Take a text in; it returns at once. Nothing is taken of a cancelled or empty answer, or where too much waits already."""
-        if draft.finish_reason == CANCELLED or not said.answer.strip():
+        """Take a text in; it returns at once. Nothing is taken of a cancelled, failed or empty answer, or where too much waits already."""
+        if draft.finish_reason in (CANCELLED, FAILED) or not said.answer.strip():
             return
         if self._keeping.labels(draft.served.specialist) is None:
             return

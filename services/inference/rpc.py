@@ -210,4 +210,5 @@ def _what_answered(served: Served, base: str) -> inference_pb2.Provenance:
         generation=served.generation,
         adapter_digest=served.adapter_digest,
         base=base,
+        canary=served.is_canary,
     )

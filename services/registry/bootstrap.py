@@ -9,6 +9,7 @@ from services.registry.adapters.queries import Queries
 from services.registry.adapters.remote import RemoteBarrier, RemoteEvaluator
 from services.registry.adapters.sql import begin
 from services.registry.adapters.tables import outbox as outbox_rows
+from services.registry.canaries import Watch
 from services.registry.consumers import Consumers
 from services.registry.domain import ErasureReceipt
 from services.registry.erasures import Sign
@@ -58,6 +59,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         )
     )
     runtime.spawn("outbox", outbox.run)
+    runtime.spawn("canaries", Watch(opened, evaluator).run)
     topics = Consumers(opened, evaluator, signer(Identity.load(NAME, settings.identity_key_file))).topics()
     consumer = Consumer(settings, service=NAME, topics=topics, producer=producer)
     runtime.spawn("consumer", consumer.run)

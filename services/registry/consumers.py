@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from services.registry import erasures, handlers, wire
+from services.registry import canaries, erasures, handlers, wire
 from services.registry.domain import Evaluator, Fact, FactKind
 from services.registry.erasures import Sign
 from services.registry.handlers import Begin
@@ -90,6 +90,9 @@ class Consumers:
         self._keep(
             FactKind.SERVED, f"{message.specialist}/{message.generation}/{message.replica}", message.specialist, event
         )
+        if not message.serving:
+            why = f"{message.replica} refuses it: {message.reason}"
+            canaries.refused(self._begin, message.specialist, message.generation, why)
 
     def replica_seen(self, event: Event) -> None:
         """A replica is ready, or leaves."""
@@ -97,7 +100,8 @@ class Consumers:
 
     def draft_created(self, event: Event) -> None:
         """An answer was served."""
-        handlers.record_draft(self._begin, wire.to_draft(decode(event, drafts_pb2.DraftCreated)), event.value or b"")
+        message = decode(event, drafts_pb2.DraftCreated)
+        handlers.record_draft(self._begin, wire.to_draft(message), event.value or b"", wire.to_call(message))
 
     def event_dead_lettered(self, event: Event) -> None:
         """An event was set aside."""

@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
+from services.registry import comparing
+from services.registry.comparing import CanaryRules
 from services.registry.filters import Filters, violations
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument
 from tailor.storage.ref import Ref
@@ -112,6 +114,7 @@ class Specialist:
     private_prompts: bool = False
     on_erasure: str = MARK
     filters: Filters = field(default_factory=Filters)
+    canary: CanaryRules | None = None
     revision: int = 0
     update_time: datetime | None = None
 
@@ -165,6 +168,7 @@ class Evaluation:
     candidate: Mapping[str, float]
     incumbent: Mapping[str, float] | None
     incumbent_generation: int
+    incumbent_digest: str = ""
     payload: bytes = b""
 
 
@@ -174,6 +178,17 @@ class Decision(Enum):
     PASSED = "passed"
     REFUSED = "refused"
     STALE = "stale"
+
+
+@dataclass(frozen=True)
+class ServingCanary:
+    """A candidate that a share of the callers, in percent, gets instead of what serves."""
+
+    adapter_digest: str
+    manifest: Ref
+    dataset_digest: str
+    system_prompt: str
+    percent: int
 
 
 @dataclass(frozen=True)
@@ -189,6 +204,7 @@ class Serving:
     previous_digest: str = ""
     system_prompt: str = ""
     private_prompts: bool = False
+    canary: ServingCanary | None = None
 
 
 @dataclass(frozen=True)
@@ -321,6 +337,7 @@ def check_specialist(specialist: Specialist) -> None:
     if len(specialist.house_terms) > MAX_HOUSE_TERMS:
         wrong["house_terms"] = f"At most {MAX_HOUSE_TERMS} terms."
     wrong |= violations(specialist.filters)
+    wrong |= comparing.violations(specialist.canary or CanaryRules())
     if wrong:
         raise InvalidArgument("INVALID_SPECIALIST", "The specialist's definition is wrong.", field_violations=wrong)
 
@@ -369,15 +386,10 @@ def _shortfalls(threshold: Threshold, evaluation: Evaluation) -> list[str]:
 def next_serving(
     current: Serving, adapter: Adapter | None, specialist: Specialist, expected_generation: int
 ) -> Serving:
-    """What serves after a promotion (or, without an adapter, a return to the base); Aborted where somebody else was faster."""
-    if current.generation != expected_generation:
-        raise Aborted(
-            "GENERATION_MOVED",
-            f"Generation {current.generation} serves, not {expected_generation}: look again, then decide again.",
-            generation=str(current.generation),
-        )
-    if adapter is not None and (adapter.specialist != specialist.name or adapter.kind != POLICY):
-        raise FailedPrecondition("WRONG_ADAPTER", "Only a policy adapter of this specialist may serve.")
+    """What serves all callers after a promotion (or, without an adapter, a return to the base); Aborted where somebody else was faster."""
+    _expect(current, expected_generation)
+    if adapter is not None:
+        _check_policy(adapter, specialist)
     return Serving(
         specialist=specialist.name,
         generation=current.generation + 1,
@@ -389,6 +401,60 @@ def next_serving(
         system_prompt=specialist.system_prompt,
         private_prompts=specialist.private_prompts,
     )
+
+
+def can_be_tried(current: Serving, adapter: Adapter) -> bool:
+    """True where something serves on the adapter's own base, that a canary can be compared with."""
+    return current.generation > 0 and current.base == adapter.base
+
+
+def with_canary(
+    current: Serving, adapter: Adapter, specialist: Specialist, percent: int, expected_generation: int
+) -> Serving:
+    """What serves while a share of the callers gets the adapter. Aborted where somebody else was faster, FailedPrecondition where it cannot
+    be tried."""
+    _expect(current, expected_generation)
+    _check_policy(adapter, specialist)
+    if current.canary is not None:
+        raise FailedPrecondition("CANARY_RUNS", "Another canary runs; `tailor canary stop` takes it back.")
+    if adapter.digest == current.adapter_digest:
+        raise FailedPrecondition("SERVES_ALREADY", "The adapter serves all callers already.")
+    if not can_be_tried(current, adapter):
+        raise FailedPrecondition(
+            "NOTHING_BESIDE", "Nothing serves on this adapter's base that it could be compared with; promote it."
+        )
+    canary = ServingCanary(
+        adapter.digest, adapter.manifest, adapter.dataset_digest, specialist.system_prompt, percent=percent
+    )
+    return _again(current, specialist, canary)
+
+
+def without_canary(current: Serving, specialist: Specialist, expected_generation: int) -> Serving:
+    """What serves once the canary was taken back. Aborted where somebody else was faster, FailedPrecondition where none runs."""
+    _expect(current, expected_generation)
+    if current.canary is None:
+        raise FailedPrecondition("NO_CANARY", "No canary runs; `tailor canary show` tells what became of the last.")
+    return _again(current, specialist, None)
+
+
+def _again(current: Serving, specialist: Specialist, canary: ServingCanary | None) -> Serving:
+    """What serves, as a new generation."""
+    generation, private = current.generation + 1, specialist.private_prompts
+    return replace(current, generation=generation, canary=canary, private_prompts=private)
+
+
+def _expect(current: Serving, generation: int) -> None:
+    if current.generation != generation:
+        raise Aborted(
+            "GENERATION_MOVED",
+            f"Generation {current.generation} serves, not {generation}: look again, then decide again.",
+            generation=str(current.generation),
+        )
+
+
+def _check_policy(adapter: Adapter, specialist: Specialist) -> None:
+    if adapter.specialist != specialist.name or adapter.kind != POLICY:
+        raise FailedPrecondition("WRONG_ADAPTER", "Only a policy adapter of this specialist may serve.")
 
 
 def check_judgement(ranking: tuple[str, ...], rubric: tuple[int, int, int], comment: str) -> None:

@@ -16,8 +16,9 @@ from services.registry.domain import (
     ForgottenBy,
     Taint,
     next_serving,
+    without_canary,
 )
-from services.registry.handlers import Begin, Transaction, is_retired, not_retired
+from services.registry.handlers import RETIRED, Begin, Transaction, is_retired, not_retired, save_serving
 from tailor.errors import InvalidArgument, NotFound
 
 DOCUMENT_ID = re.compile(r"doc_[0-9a-f]{32}")
@@ -178,9 +179,13 @@ def taint(
 
 def _stop_serving_retired(tx: Transaction, name: str) -> None:
     specialist, current = tx.lock_specialist(name), tx.serving(name)
-    if specialist is not None and current.adapter_digest and is_retired(tx, current.adapter_digest):
+    if specialist is None:
+        return
+    if current.adapter_digest and is_retired(tx, current.adapter_digest):
         adapter = not_retired(tx, [serving.adapter_digest for serving in tx.servings(name)])
-        tx.save_serving(next_serving(current, adapter, specialist, current.generation))
+        save_serving(tx, next_serving(current, adapter, specialist, current.generation), "what served was retired")
+    elif current.canary is not None and is_retired(tx, current.canary.adapter_digest):
+        save_serving(tx, without_canary(current, specialist, current.generation), RETIRED)
 
 
 def _erasure(tx: Transaction, erasure_id: str) -> Erasure:

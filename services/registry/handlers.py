@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from services.registry.comparing import Arm, Call, Canary, CanaryRules, Outcome
 from services.registry.domain import (
     Adapter,
     ApiKey,
@@ -24,11 +25,13 @@ from services.registry.domain import (
     Serving,
     Specialist,
     Taint,
+    can_be_tried,
     check_judgement,
     check_specialist,
     next_serving,
     one_specialist,
     refusals,
+    with_canary,
 )
 from services.registry.rollouts import Replica
 from tailor.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound
@@ -61,6 +64,15 @@ class Transaction(Protocol):
     def key_by_hash(self, secret_sha256: str) -> ApiKey | None: ...
     def save_replica(self, replica: Replica) -> None: ...
     def save_dead_letter(self, event_id: str, topic: str) -> None: ...
+    def start_canary(self, canary: Canary) -> None: ...
+    def running_canary(self, specialist: str) -> Canary | None: ...
+    def running_canaries(self) -> Sequence[str]: ...
+    def save_call(self, call: Call) -> None: ...
+    def arms(self, canary: Canary) -> tuple[Arm, Arm]: ...
+    def end_canary(self, specialist: str, outcome: Outcome, reason: str) -> None: ...
+    def let_wait(self, specialist: str, adapter_digest: str) -> None: ...
+    def waiting(self) -> Mapping[str, str]: ...
+    def waits_no_more(self, adapter_digest: str) -> None: ...
     def lock_erasures(self) -> None: ...
     def erasure(self, erasure_id: str) -> Erasure | None: ...
     def erasures(self, before: int | None, limit: int) -> Sequence[tuple[int, str]]: ...
@@ -142,32 +154,70 @@ def _decide(tx: Transaction, specialist: Specialist, adapter: Adapter, evaluatio
     if is_retired(tx, adapter.digest):
         why = (*why, RETIRED)
     decision = Decision.REFUSED if why else Decision.PASSED
-    if current.generation != evaluation.incumbent_generation and current.adapter_digest != adapter.digest:
+    moved = current.generation != evaluation.incumbent_generation
+    # A canary moves the generation; what the adapter was measured beside may serve still.
+    if moved and current.adapter_digest not in (adapter.digest, evaluation.incumbent_digest):
         decision = Decision.STALE
     tx.save_evaluation(evaluation, decision, why)
     if decision is Decision.PASSED and current.adapter_digest != adapter.digest:
-        tx.save_serving(next_serving(current, adapter, specialist, current.generation))
+        _admit(tx, specialist, adapter, current)
     return decision
+
+
+def _admit(tx: Transaction, specialist: Specialist, adapter: Adapter, current: Serving) -> None:
+    """Let what passed the gate serve: all callers, or a share of them first, or not before the canary that runs has ended."""
+    if specialist.canary is None or not can_be_tried(current, adapter):
+        save_serving(
+            tx, next_serving(current, adapter, specialist, current.generation), "another adapter passed the gate"
+        )
+    elif current.canary is None:
+        begin_canary(
+            tx,
+            with_canary(current, adapter, specialist, specialist.canary.percent, current.generation),
+            specialist.canary,
+        )
+    elif current.canary.adapter_digest != adapter.digest:
+        tx.let_wait(specialist.name, adapter.digest)
+
+
+def begin_canary(tx: Transaction, serving: Serving, rules: CanaryRules) -> None:
+    """Keep and state that a share of the callers gets another adapter from now on."""
+    if serving.canary is not None:
+        tx.save_serving(serving)
+        now = datetime.now(UTC)
+        tx.start_canary(Canary(serving.specialist, serving.generation, serving.canary.adapter_digest, rules, now))
+
+
+def save_serving(tx: Transaction, serving: Serving, why: str, outcome: Outcome = Outcome.ENDED) -> None:
+    """Keep and state what serves all callers from now on; a canary that ran has ended so, and why."""
+    tx.save_serving(serving)
+    tx.end_canary(serving.specialist, outcome, why)
 
 
 def promote(begin: Begin, name: str, adapter_digest: str, expected_generation: int) -> Serving:
     """Make an adapter serve, if its newest evaluation meets the gate."""
     with begin() as tx:
         specialist = held_specialist(tx, name)
-        adapter = tx.adapter(adapter_digest)
-        if adapter is None:
-            raise NotFound("UNKNOWN_ADAPTER", "There is no such adapter; `tailor adapters` lists them.")
-        evaluation = tx.newest_evaluation(adapter_digest)
-        if is_retired(tx, adapter_digest):
-            raise FailedPrecondition("ADAPTER_RETIRED", f"The adapter is {RETIRED}.")
-        if evaluation is None:
-            raise FailedPrecondition("NOT_EVALUATED", "The adapter was not evaluated; `tailor evaluate` measures it.")
-        why = refusals(specialist.gate, evaluation)
-        if why:
-            raise FailedPrecondition("GATE_NOT_MET", f"The gate is not met: {'; '.join(why)}.")
+        adapter, _ = admitted(tx, specialist, adapter_digest)
         serving = next_serving(tx.serving(name), adapter, specialist, expected_generation)
-        tx.save_serving(serving)
+        save_serving(tx, serving, "an adapter was promoted by hand")
         return serving
+
+
+def admitted(tx: Transaction, specialist: Specialist, adapter_digest: str) -> tuple[Adapter, Evaluation]:
+    """An adapter whose newest evaluation meets the gate, and that evaluation; FailedPrecondition where it does not."""
+    adapter = tx.adapter(adapter_digest)
+    if adapter is None:
+        raise NotFound("UNKNOWN_ADAPTER", "There is no such adapter; `tailor adapters` lists them.")
+    evaluation = tx.newest_evaluation(adapter_digest)
+    if is_retired(tx, adapter_digest):
+        raise FailedPrecondition("ADAPTER_RETIRED", f"The adapter is {RETIRED}.")
+    if evaluation is None:
+        raise FailedPrecondition("NOT_EVALUATED", "The adapter was not evaluated; `tailor evaluate` measures it.")
+    why = refusals(specialist.gate, evaluation)
+    if why:
+        raise FailedPrecondition("GATE_NOT_MET", f"The gate is not met: {'; '.join(why)}.")
+    return adapter, evaluation
 
 
 def rollback(begin: Begin, name: str, expected_generation: int) -> Serving:
@@ -179,7 +229,7 @@ def rollback(begin: Begin, name: str, expected_generation: int) -> Serving:
             raise FailedPrecondition("NOTHING_TO_ROLL_BACK", "The base serves: there is nothing to go back from.")
         previous = not_retired(tx, [current.previous_digest] if current.previous_digest else [])
         serving = next_serving(current, previous, specialist, expected_generation)
-        tx.save_serving(serving)
+        save_serving(tx, serving, "what served was rolled back")
         return serving
 
 
@@ -229,10 +279,13 @@ def record_replica(begin: Begin, replica: Replica) -> None:
         tx.save_replica(replica)
 
 
-def record_draft(begin: Begin, draft: Draft, payload: bytes) -> None:
-    """Keep a draft's provenance."""
+def record_draft(begin: Begin, draft: Draft, payload: bytes, call: Call | None) -> None:
+    """Keep a draft's provenance, and count the call, once, where a canary is compared; a call that its caller ended is none."""
     with begin() as tx:
         tx.save_draft(draft, payload)
+        canary = tx.running_canary(draft.specialist) if call is not None else None
+        if call is not None and canary is not None and canary.generation == call.generation:
+            tx.save_call(call)
 
 
 def record_dead_letter(begin: Begin, event_id: str, topic: str) -> None:

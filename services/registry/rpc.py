@@ -2,10 +2,11 @@
 
 from collections.abc import Collection
 from datetime import UTC
+from functools import partial
 
 import grpc
 
-from services.registry import erasures, handlers, keys, wire
+from services.registry import canaries, erasures, handlers, keys, wire
 from services.registry.adapters.queries import REJECTED_PAGE, Queries
 from services.registry.domain import ApiKey, Barrier, FactKind, Selection, Specialist
 from services.registry.handlers import Begin
@@ -52,7 +53,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     ) -> registry_pb2.GetSpecialistResponse:
         specialist = self._specialist(request.name)
         return registry_pb2.GetSpecialistResponse(
-            specialist=wire.from_specialist(specialist), serving=self._queries.serving(specialist.name)
+            specialist=wire.from_specialist(specialist),
+            serving=self._queries.serving(specialist.name),
+            canary=self._queries.canary(specialist.name),
         )
 
     def ListSpecialists(
@@ -123,6 +126,21 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         _may_use(request.specialist)
         serving = handlers.rollback(self._begin, request.specialist, request.expected_generation)
         return registry_pb2.RollbackResponse(serving=wire.from_serving(serving))
+
+    def StartCanary(
+        self, request: registry_pb2.StartCanaryRequest, context: Context
+    ) -> registry_pb2.StartCanaryResponse:
+        _may_use(request.specialist)
+        terms = partial(wire.to_rules, request.policy)
+        serving = canaries.start_canary(
+            self._begin, request.specialist, request.adapter_digest, request.expected_generation, terms
+        )
+        return registry_pb2.StartCanaryResponse(serving=wire.from_serving(serving))
+
+    def StopCanary(self, request: registry_pb2.StopCanaryRequest, context: Context) -> registry_pb2.StopCanaryResponse:
+        _may_use(request.specialist)
+        serving = canaries.stop_canary(self._begin, request.specialist, request.expected_generation)
+        return registry_pb2.StopCanaryResponse(serving=wire.from_serving(serving))
 
     def Trace(self, request: registry_pb2.TraceRequest, context: Context) -> registry_pb2.TraceResponse:
         caller = current_caller()

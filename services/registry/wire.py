@@ -6,13 +6,21 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.registry import domain
+from services.registry import comparing, domain
+from services.registry.comparing import Arm, Call, Canary, CanaryRules
 from services.registry.filters import Filters
 from services.registry.rollouts import Reached, Replica
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.storage.ref import Ref
+
+CANARY_STATES = {
+    comparing.Outcome.RUNNING: registry_pb2.CANARY_STATE_RUNNING,
+    comparing.Outcome.FORWARD: registry_pb2.CANARY_STATE_FORWARD,
+    comparing.Outcome.BACK: registry_pb2.CANARY_STATE_BACK,
+    comparing.Outcome.ENDED: registry_pb2.CANARY_STATE_ENDED,
+}
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:
@@ -52,6 +60,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> domain.Specialist:
         keep_drafts=message.keep_drafts,
         private_prompts=message.private_prompts,
         filters=to_filters(message.filters),
+        canary=to_rules(message.canary, CanaryRules()) if message.HasField("canary") else None,
         on_erasure=domain.RETIRE if message.on_erasure == models_pb2.ON_ERASURE_RETIRE else domain.MARK,
         revision=message.revision,
         update_time=message.update_time.ToDatetime(UTC) if message.HasField("update_time") else None,
@@ -106,6 +115,7 @@ def from_specialist(specialist: domain.Specialist) -> models_pb2.SpecialistChang
         keep_drafts=specialist.keep_drafts,
         private_prompts=specialist.private_prompts,
         filters=models_pb2.Filters(**asdict(specialist.filters)),
+        canary=models_pb2.CanaryPolicy(**asdict(specialist.canary)) if specialist.canary else None,
         on_erasure=(
             models_pb2.ON_ERASURE_RETIRE if specialist.on_erasure == domain.RETIRE else models_pb2.ON_ERASURE_MARK
         ),
@@ -135,8 +145,31 @@ def from_serving(serving: domain.Serving) -> models_pb2.SpecialistServing:
         message.manifest.CopyFrom(
             common_pb2.ObjectRef(uri=manifest.uri, sha256=manifest.sha256, size_bytes=manifest.size_bytes)
         )
+    if serving.canary is not None:
+        message.canary.CopyFrom(_from_serving_canary(serving.canary))
     message.create_time.GetCurrentTime()
     return message
+
+
+def _from_serving_canary(canary: domain.ServingCanary) -> models_pb2.ServingCanary:
+    manifest = canary.manifest
+    return models_pb2.ServingCanary(
+        adapter_digest=canary.adapter_digest,
+        manifest=common_pb2.ObjectRef(uri=manifest.uri, sha256=manifest.sha256, size_bytes=manifest.size_bytes),
+        dataset_digest=canary.dataset_digest,
+        system_prompt=canary.system_prompt,
+        percent=canary.percent,
+    )
+
+
+def _to_serving_canary(message: models_pb2.ServingCanary) -> domain.ServingCanary:
+    return domain.ServingCanary(
+        message.adapter_digest,
+        to_ref(message.manifest),
+        message.dataset_digest,
+        message.system_prompt,
+        percent=message.percent,
+    )
 
 
 def to_serving(message: models_pb2.SpecialistServing) -> domain.Serving:
@@ -151,7 +184,39 @@ def to_serving(message: models_pb2.SpecialistServing) -> domain.Serving:
         previous_digest=message.previous_digest,
         system_prompt=message.system_prompt,
         private_prompts=message.private_prompts,
+        canary=_to_serving_canary(message.canary) if message.HasField("canary") else None,
     )
+
+
+def to_rules(message: models_pb2.CanaryPolicy, defaults: CanaryRules) -> CanaryRules:
+    """A canary's rules from the wire; what is not set is as in `defaults`."""
+    increase = message.max_error_rate_increase if message.HasField("max_error_rate_increase") else None
+    return CanaryRules(
+        percent=message.percent or defaults.percent,
+        min_calls=message.min_calls or defaults.min_calls,
+        max_seconds=message.max_seconds or defaults.max_seconds,
+        max_error_rate_increase=defaults.max_error_rate_increase if increase is None else increase,
+        max_latency_ratio=message.max_latency_ratio or defaults.max_latency_ratio,
+    )
+
+
+def from_canary(canary: Canary) -> registry_pb2.Canary:
+    """A canary for the wire."""
+    return registry_pb2.Canary(
+        adapter_digest=canary.adapter_digest,
+        generation=canary.generation,
+        policy=models_pb2.CanaryPolicy(**asdict(canary.rules)),
+        state=CANARY_STATES[canary.outcome],
+        reason=canary.reason,
+        start_time=timestamp(canary.start_time),
+        end_time=timestamp(canary.end_time),
+        canary=_from_arm(canary.tried),
+        incumbent=_from_arm(canary.beside),
+    )
+
+
+def _from_arm(arm: Arm) -> registry_pb2.CanaryArm:
+    return registry_pb2.CanaryArm(**asdict(arm))
 
 
 def to_adapter(message: models_pb2.AdapterTrained) -> domain.Adapter:
@@ -179,6 +244,7 @@ def to_evaluation(message: models_pb2.AdapterEvaluated) -> domain.Evaluation:
         candidate=dict(message.candidate.values),
         incumbent=dict(message.incumbent.values) if message.HasField("incumbent") else None,
         incumbent_generation=message.incumbent_generation,
+        incumbent_digest=message.incumbent_digest,
         payload=message.SerializeToString(deterministic=True),
     )
 
@@ -187,6 +253,25 @@ def to_draft(message: drafts_pb2.DraftCreated) -> domain.Draft:
     """A draft's provenance from the wire."""
     return domain.Draft(
         message.draft_id, message.specialist, message.adapter_digest, message.dataset_digest, message.key_id
+    )
+
+
+def to_call(message: drafts_pb2.DraftCreated) -> Call | None:
+    """A draft as a call that a canary may count; None where the caller ended it, or of the base."""
+    if not message.specialist or message.finish_reason == "cancelled":
+        return None
+    failed, tokens = message.finish_reason == "error", message.completion_tokens
+    answered = not failed and tokens > 0
+    first = message.first_token_seconds
+    return Call(
+        draft_id=message.draft_id,
+        specialist=message.specialist,
+        generation=message.generation,
+        canary=message.canary,
+        failed=failed,
+        key_id=message.key_id,
+        first_token_seconds=first if answered else None,
+        token_seconds=(message.seconds - first) / (tokens - 1) if answered and tokens > 1 else None,
     )
 
 

@@ -77,7 +77,7 @@ def promote(
     request = registry_pb2.PromoteRequest(
         specialist=specialist,
         adapter_digest=adapter_digest(registry, adapter, specialist),
-        expected_generation=_expected(registry, specialist, generation),
+        expected_generation=expected_generation(registry, specialist, generation),
     )
     answer = unary("registry", registry.Promote, request)
     if wait:
@@ -91,7 +91,7 @@ def rollback(
     """Let the adapter that served before serve again."""
     session = session_of(context)
     registry = session.connections.registry
-    expected = _expected(registry, specialist, generation)
+    expected = expected_generation(registry, specialist, generation)
     request = registry_pb2.RollbackRequest(specialist=specialist, expected_generation=expected)
     answer = unary("registry", registry.Rollback, request)
     if wait:
@@ -99,7 +99,10 @@ def rollback(
     session.output.emit(to_dict(answer), shows(_serves(answer.serving)))
 
 
-def _expected(registry: registry_pb2_grpc.RegistryServiceStub, specialist: str, generation: int | None) -> int:
+def expected_generation(
+    registry: registry_pb2_grpc.RegistryServiceStub, specialist: str, generation: int | None
+) -> int:
+    """The generation that a decision rests on: the one given, or else the present one."""
     if generation is not None:
         return generation
     answer = unary("registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=specialist))
@@ -112,6 +115,8 @@ def _serves(serving: models_pb2.SpecialistServing) -> str:
 
 
 def _where(item: registry_pb2.CatalogueAdapter) -> str:
+    if item.canary_percent:
+        return f"{item.canary_percent} % of the callers"
     return f"on {item.serving_replicas} of {item.ready_replicas}" if item.serving else ""
 
 

@@ -10,6 +10,7 @@ from tailor.cli import (
     anonymize,
     ask,
     audit,
+    canary,
     datasets,
     demo,
     documents,
@@ -50,6 +51,7 @@ anonymize.register(app)
 datasets.register(app)
 app.add_typer(runs.app, name="runs")
 adapters.register(app)
+app.add_typer(canary.app, name="canary")
 ask.register(app)
 trace.register(app)
 events.register(app)

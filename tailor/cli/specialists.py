@@ -30,8 +30,9 @@ def create(
     FILE names `name`, `base` and `recipe`, and may hold `description`, `system_prompt`, `house_terms`, `use_teacher`, `keep_drafts`,
     `private_prompts`, `preference_recipe`, `on_erasure`, `[selection]` (`sources`, `departments`, `confidentialities`), `[filters]`
     (`languages`, `min_chars`, `max_chars`, `boilerplate_documents`, `max_source_documents`, `max_source_percent`,
-    `max_pairs_per_judgement`), `[rebuild]` (`min_new_items`, `quiet_seconds`, `min_interval_seconds`) and `[gate]` (`min_rows`,
-    `max_parity`, `[[gate.thresholds]]` with `metric`, `min_gain_over_base`, `max_loss_to_incumbent`).
+    `max_pairs_per_judgement`), `[rebuild]` (`min_new_items`, `quiet_seconds`, `min_interval_seconds`), `[canary]`
+    (`percent`, `min_calls`, `max_seconds`, `max_error_rate_increase`, `max_latency_ratio`) and `[gate]` (`min_rows`, `max_parity`,
+    `[[gate.thresholds]]` with `metric`, `min_gain_over_base`, `max_loss_to_incumbent`).
     """
     session = session_of(context)
     answer = define(session.connections.registry, read_definition(file))
@@ -87,6 +88,11 @@ def _serving(item: registry_pb2.GetSpecialistResponse) -> tuple[str, Any]:
     return (short(decision.adapter_digest) if decision.adapter_digest else "the base", decision.generation)
 
 
+def _tried(decision: models_pb2.SpecialistServing) -> str:
+    canary = decision.canary
+    return f"; {canary.percent} % of the callers get {short(canary.adapter_digest)}" if canary.percent else ""
+
+
 def _filters(filters: models_pb2.Filters) -> str:
     """The filters that are set, as in TOML."""
     found = {name: value for name, value in to_dict(filters).items() if value}
@@ -99,7 +105,7 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     adapter, generation = _serving(answer)
     console.print(f"[bold]{specialist.name}[/] revision {specialist.revision}: {specialist.description}")
     console.print(f"base {specialist.base}, recipe {specialist.recipe}, {len(specialist.house_terms)} house terms")
-    console.print(f"serves {adapter}, generation {generation}")
+    console.print(f"serves {adapter}, generation {generation}{_tried(answer.serving.decision)}")
     kept = "kept, anonymised, for 30 days" if specialist.keep_drafts else "not kept"
     console.print(f"texts of drafts: {kept}; recipe for preferences: {specialist.preference_recipe or 'none'}")
     private = (

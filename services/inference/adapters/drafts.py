@@ -59,7 +59,9 @@ def to_record(message: drafts_pb2.DraftCreated) -> DraftRecord:
     text = message.text
     draft = Draft(
         draft_id=message.draft_id,
-        served=Served(message.specialist, message.generation, adapter, message.dataset_digest),
+        served=Served(
+            message.specialist, message.generation, adapter, message.dataset_digest, is_canary=message.canary
+        ),
         key_id=message.key_id,
         prompt_digest=message.prompt_digest,
         answer_digest=message.answer_digest,

@@ -133,6 +133,7 @@ def to_message(draft: Draft, base: str) -> drafts_pb2.DraftCreated:
         first_token_seconds=draft.first_token_seconds,
         seconds=draft.seconds,
         key_id=draft.key_id,
+        canary=draft.served.is_canary,
     )
     message.create_time.FromMilliseconds(round(draft.moment * 1000))
     if draft.text is not None:

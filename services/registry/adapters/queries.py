@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Engine, func, select
 from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.audit import AuditQueries
+from services.registry.adapters.canaries import newest_canary
 from services.registry.adapters.sql import to_key
 from services.registry.domain import ApiKey, Decision, FactKind, Specialist
 from services.registry.rollouts import Reached, Replica, is_finished
@@ -38,9 +39,17 @@ class Queries(AuditQueries):
             payloads = connection.scalars(query).all()
         definitions = [models_pb2.SpecialistChanged.FromString(payload) for payload in payloads]
         return [
-            registry_pb2.GetSpecialistResponse(specialist=definition, serving=self.serving(definition.name))
+            registry_pb2.GetSpecialistResponse(
+                specialist=definition, serving=self.serving(definition.name), canary=self.canary(definition.name)
+            )
             for definition in definitions
         ]
+
+    def canary(self, name: str) -> registry_pb2.Canary | None:
+        """A specialist's newest canary with what is, or was, measured of it; None before the first."""
+        with transaction(self._engine) as connection:
+            found = newest_canary(connection, name)
+        return None if found is None else wire.from_canary(found)
 
     def serving(self, name: str) -> registry_pb2.Serving | None:
         """What serves now and what the replicas said of it; None before the first promotion."""
@@ -161,6 +170,8 @@ class Queries(AuditQueries):
             found.serving = True
             found.ready_replicas = len(serving.rollout)
             found.serving_replicas = sum(one.serving for one in serving.rollout)
+        if serving is not None and serving.decision.canary.adapter_digest == adapter.digest:
+            found.canary_percent = serving.decision.canary.percent
         return found
 
     def draft(self, draft_id: str) -> drafts_pb2.DraftCreated:

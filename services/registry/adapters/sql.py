@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
 from services.registry.adapters import tables
+from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures
 from services.registry.domain import (
     Adapter,
@@ -29,7 +30,7 @@ from tailor.events.outbox import Outbox
 from tailor.sql import transaction
 
 
-class SqlTransaction(SqlErasures):
+class SqlTransaction(SqlErasures, SqlCanaries):
     """One transaction over the catalogue; satisfies `handlers.Transaction`."""
 
     def __init__(self, connection: Connection, outbox: Outbox) -> None:

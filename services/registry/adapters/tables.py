@@ -6,6 +6,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Float,
     Identity,
     LargeBinary,
     MetaData,
@@ -123,6 +124,37 @@ replicas = Table(
     Column("base", String(128), nullable=False, index=True),
     Column("seen_time", DateTime(timezone=True), nullable=False),
     Column("leaving", Boolean, nullable=False),
+)
+
+canaries = Table(
+    "canaries",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("generation", BigInteger, primary_key=True),
+    Column("adapter_digest", String(64), nullable=False),
+    Column("rules", JSON, nullable=False),
+    Column("start_time", DateTime(timezone=True), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("end_time", DateTime(timezone=True)),
+    # What was measured of the canary and beside it, once it has ended.
+    Column("arms", JSON, nullable=False),
+    # Adapter that passed the gate meanwhile.
+    Column("waiting", String(64), nullable=False),
+)
+
+# Calls of specialists with a canary that runs.
+canary_calls = Table(
+    "canary_calls",
+    metadata,
+    Column("draft_id", String(64), primary_key=True),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("canary", Boolean, nullable=False),
+    Column("failed", Boolean, nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("first_token_seconds", Float),
+    Column("token_seconds", Float),
 )
 
 dead_letters = Table(

@@ -53,6 +53,8 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.generation = 3
         # How often it still says that its replica does not serve, and why it refuses.
         self.unreached = 0
+        self.canaries: list[registry_pb2.StartCanaryRequest] = []
+        self.canary: registry_pb2.Canary | None = None
         self.refusal = ""
         self.keys: list[registry_pb2.Key] = []
         self.tokens: list[str] = []
@@ -83,7 +85,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         state = registry_pb2.ReplicaState(replica="inference-0", serving=not self.unreached, reason=self.refusal)
         self.unreached = max(0, self.unreached - 1)
         serving = registry_pb2.Serving(decision=decision, finished=state.serving, rollout=[state])
-        return registry_pb2.GetSpecialistResponse(specialist=self.specialist, serving=serving)
+        return registry_pb2.GetSpecialistResponse(specialist=self.specialist, serving=serving, canary=self.canary)
 
     def ListSpecialists(self, request: Any, context: Any) -> Any:
         names = ["a", "b", "c"]
@@ -142,6 +144,21 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
 
     def Rollback(self, request: Any, context: Any) -> Any:
         refuse(context, FailedPrecondition("NOTHING_BEFORE", "No adapter served before."))
+
+    def StartCanary(self, request: Any, context: Any) -> Any:
+        self.canaries.append(request)
+        self.generation += 1
+        serving = models_pb2.SpecialistServing(specialist=request.specialist, generation=self.generation)
+        serving.canary.adapter_digest, serving.canary.percent = request.adapter_digest, request.policy.percent or 10
+        return registry_pb2.StartCanaryResponse(serving=serving)
+
+    def StopCanary(self, request: Any, context: Any) -> Any:
+        if not self.canaries:
+            refuse(context, FailedPrecondition("NO_CANARY", "No canary runs."))
+        serving = models_pb2.SpecialistServing(
+            specialist=request.specialist, generation=request.expected_generation + 1
+        )
+        return registry_pb2.StopCanaryResponse(serving=serving)
 
     def Trace(self, request: Any, context: Any) -> Any:
         draft = drafts_pb2.DraftCreated(draft_id=request.draft_id, specialist="engagement-reports", generation=3)

@@ -2,6 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from services.registry import wire
+from services.registry.comparing import CanaryRules
 from services.registry.domain import (
     POLICY,
     Adapter,
@@ -14,7 +16,10 @@ from services.registry.domain import (
     check_specialist,
     next_serving,
     refusals,
+    with_canary,
+    without_canary,
 )
+from tailor.api.events.v1 import models_pb2
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument
 from tailor.storage.ref import Ref
 
@@ -117,6 +122,39 @@ def test_a_reward_adapter_never_serves() -> None:
     reward = Adapter("ab12", "reward", "engagement-reports", ADAPTER.manifest, "cd34", "b")
     with pytest.raises(FailedPrecondition):
         next_serving(Serving("engagement-reports"), reward, SPECIALIST, 0)
+    with pytest.raises(FailedPrecondition):
+        with_canary(Serving("engagement-reports", 1, base="b"), reward, SPECIALIST, 10, 1)
+
+
+def test_a_canary_leaves_what_serves_and_what_it_goes_back_to() -> None:
+    current = Serving("engagement-reports", 3, "new", base=ADAPTER.base, previous_digest="old", system_prompt="Before.")
+    tried = with_canary(current, ADAPTER, replace(SPECIALIST, system_prompt="Now."), 10, 3)
+    assert tried.canary is not None
+    assert (tried.canary.adapter_digest, tried.canary.system_prompt, tried.canary.percent) == ("ab12", "Now.", 10)
+    assert replace(tried, generation=3, canary=None) == current
+    assert without_canary(tried, SPECIALIST, 4) == replace(current, generation=5)
+    private = without_canary(tried, replace(SPECIALIST, private_prompts=True), 4)
+    assert private.private_prompts
+    with pytest.raises(Aborted):
+        without_canary(tried, SPECIALIST, 3)
+
+
+@pytest.mark.parametrize("current", [Serving("engagement-reports"), Serving("engagement-reports", 2, base="other")])
+def test_nothing_is_tried_where_nothing_serves_on_the_same_base(current: Serving) -> None:
+    with pytest.raises(FailedPrecondition) as caught:
+        with_canary(current, ADAPTER, SPECIALIST, 10, current.generation)
+    assert caught.value.reason == "NOTHING_BESIDE"
+
+
+def test_a_canarys_policy_is_checked_with_the_definition_and_survives_the_wire() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        check_specialist(replace(SPECIALIST, canary=CanaryRules(percent=100)))
+    assert set(caught.value.field_violations) == {"canary.percent"}
+    kept = replace(SPECIALIST, canary=CanaryRules(percent=5, max_error_rate_increase=0.0))
+    assert wire.to_specialist(wire.from_specialist(kept)) == kept
+    said = models_pb2.SpecialistChanged(name="n", canary=models_pb2.CanaryPolicy(percent=20))
+    assert wire.to_specialist(said).canary == CanaryRules(percent=20)
+    assert wire.to_specialist(models_pb2.SpecialistChanged(name="n")).canary is None
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class DraftCreated(_message.Message):
-    """DraftCreated: an answer was served. It holds no text. Where the text is kept, the same draft is stated once more with its reference, when it
-    has passed the barrier.
+    """DraftCreated: an answer was served, or failed on its way. It holds no text. Where the text is kept, the same draft is stated once more with
+    its reference, when it has passed the barrier.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -44,6 +44,7 @@ class DraftCreated(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     draft_id: _builtins.str
     """Id of the draft, `drf_` and 32 hexadecimal digits."""
     specialist: _builtins.str
@@ -65,13 +66,15 @@ class DraftCreated(_message.Message):
     completion_tokens: _builtins.int
     """Tokens of the answer."""
     finish_reason: _builtins.str
-    """Why the answer ended: `stop`, `length`, `cancelled`."""
+    """Why the answer ended: `stop`, `length`, `cancelled`, or `error` where the adapter or the engine failed it."""
     first_token_seconds: _builtins.float
     """Seconds to the first token."""
     seconds: _builtins.float
     """Seconds in all."""
     key_id: _builtins.str
     """Id of the API key that asked; never the key."""
+    canary: _builtins.bool
+    """True where the specialist's canary answered, instead of what serves."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was served."""
@@ -101,10 +104,11 @@ class DraftCreated(_message.Message):
         key_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         text: _common_pb2.ObjectRef | None = ...,
+        canary: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "answer_digest", b"answer_digest", "base", b"base", "completion_tokens", b"completion_tokens", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "draft_id", b"draft_id", "finish_reason", b"finish_reason", "first_token_seconds", b"first_token_seconds", "generation", b"generation", "key_id", b"key_id", "prompt_digest", b"prompt_digest", "prompt_tokens", b"prompt_tokens", "seconds", b"seconds", "specialist", b"specialist", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "answer_digest", b"answer_digest", "base", b"base", "canary", b"canary", "completion_tokens", b"completion_tokens", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "draft_id", b"draft_id", "finish_reason", b"finish_reason", "first_token_seconds", b"first_token_seconds", "generation", b"generation", "key_id", b"key_id", "prompt_digest", b"prompt_digest", "prompt_tokens", b"prompt_tokens", "seconds", b"seconds", "specialist", b"specialist", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

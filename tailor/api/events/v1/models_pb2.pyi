@@ -735,6 +735,46 @@ class Filters(_message.Message):
 Global___Filters: _TypeAlias = Filters  # noqa: Y015
 
 @_typing.final
+class CanaryPolicy(_message.Message):
+    """CanaryPolicy says how an adapter is tried on a share of the callers, and when it goes forward or back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERCENT_FIELD_NUMBER: _builtins.int
+    MIN_CALLS_FIELD_NUMBER: _builtins.int
+    MAX_SECONDS_FIELD_NUMBER: _builtins.int
+    MAX_ERROR_RATE_INCREASE_FIELD_NUMBER: _builtins.int
+    MAX_LATENCY_RATIO_FIELD_NUMBER: _builtins.int
+    percent: _builtins.int
+    """Share of the callers that get it, in percent, from 1 to 99; 10 if 0."""
+    min_calls: _builtins.int
+    """Calls of each arm that a decision rests on; 50 if 0."""
+    max_seconds: _builtins.int
+    """Seconds after which it goes back if there were fewer calls; 86,400, a day, if 0."""
+    max_error_rate_increase: _builtins.float
+    """By how much its share of failed calls may exceed that of what serves, from 0 to 1; 0.02 if absent."""
+    max_latency_ratio: _builtins.float
+    """How many times as long as what serves it may take, in the median to the first token and for each further one; 1.5 if 0, else at least 1."""
+    def __init__(
+        self,
+        *,
+        percent: _builtins.int = ...,
+        min_calls: _builtins.int = ...,
+        max_seconds: _builtins.int = ...,
+        max_error_rate_increase: _builtins.float | None = ...,
+        max_latency_ratio: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_error_rate_increase", b"_max_error_rate_increase", "max_error_rate_increase", b"max_error_rate_increase"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_error_rate_increase", b"_max_error_rate_increase", "max_error_rate_increase", b"max_error_rate_increase", "max_latency_ratio", b"max_latency_ratio", "max_seconds", b"max_seconds", "min_calls", b"min_calls", "percent", b"percent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_error_rate_increase: _TypeAlias = _typing.Literal["max_error_rate_increase"]  # noqa: Y015
+    _WhichOneofArgType__max_error_rate_increase: _TypeAlias = _typing.Literal["_max_error_rate_increase", b"_max_error_rate_increase"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_error_rate_increase) -> _WhichOneofReturnType__max_error_rate_increase | None: ...
+
+Global___CanaryPolicy: _TypeAlias = CanaryPolicy  # noqa: Y015
+
+@_typing.final
 class SpecialistChanged(_message.Message):
     """SpecialistChanged: a specialist was created or its definition changed. Compacted: the last one holds."""
 
@@ -757,6 +797,7 @@ class SpecialistChanged(_message.Message):
     PREFERENCE_RECIPE_FIELD_NUMBER: _builtins.int
     KEEP_DRAFTS_FIELD_NUMBER: _builtins.int
     PRIVATE_PROMPTS_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that callers use, a slug of at most 63 characters."""
     revision: _builtins.int
@@ -803,6 +844,10 @@ class SpecialistChanged(_message.Message):
     def filters(self) -> Global___Filters:
         """Which of the selected documents make rows."""
 
+    @_builtins.property
+    def canary(self) -> Global___CanaryPolicy:
+        """Where set, an adapter that passes the gate is tried on a share of the callers before it serves all; without it, it serves at once."""
+
     def __init__(
         self,
         *,
@@ -823,14 +868,55 @@ class SpecialistChanged(_message.Message):
         preference_recipe: _builtins.str = ...,
         keep_drafts: _builtins.bool = ...,
         private_prompts: _builtins.bool = ...,
+        canary: Global___CanaryPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "gate", b"gate", "rebuild", b"rebuild", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "filters", b"filters", "gate", b"gate", "rebuild", b"rebuild", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "description", b"description", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "name", b"name", "on_erasure", b"on_erasure", "preference_recipe", b"preference_recipe", "private_prompts", b"private_prompts", "rebuild", b"rebuild", "recipe", b"recipe", "revision", b"revision", "selection", b"selection", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "description", b"description", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "name", b"name", "on_erasure", b"on_erasure", "preference_recipe", b"preference_recipe", "private_prompts", b"private_prompts", "rebuild", b"rebuild", "recipe", b"recipe", "revision", b"revision", "selection", b"selection", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SpecialistChanged: _TypeAlias = SpecialistChanged  # noqa: Y015
+
+@_typing.final
+class ServingCanary(_message.Message):
+    """ServingCanary is a candidate that a share of the callers gets. The arm follows from the caller: a fixed hash of key id, specialist and adapter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    MANIFEST_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    adapter_digest: _builtins.str
+    """Adapter that those callers get."""
+    dataset_digest: _builtins.str
+    """Dataset that the adapter was trained on."""
+    system_prompt: _builtins.str
+    """System prompt of its answers."""
+    percent: _builtins.int
+    """Share of the callers, in percent."""
+    @_builtins.property
+    def manifest(self) -> _common_pb2.ObjectRef:
+        """`manifest.json` of the adapter."""
+
+    def __init__(
+        self,
+        *,
+        adapter_digest: _builtins.str = ...,
+        manifest: _common_pb2.ObjectRef | None = ...,
+        dataset_digest: _builtins.str = ...,
+        system_prompt: _builtins.str = ...,
+        percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "dataset_digest", b"dataset_digest", "manifest", b"manifest", "percent", b"percent", "system_prompt", b"system_prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServingCanary: _TypeAlias = ServingCanary  # noqa: Y015
 
 @_typing.final
 class SpecialistServing(_message.Message):
@@ -848,10 +934,11 @@ class SpecialistServing(_message.Message):
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     PRIVATE_PROMPTS_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Name of the specialist."""
     generation: _builtins.int
-    """Counts promotions and rollbacks, from 1."""
+    """Counts promotions, rollbacks, and begins and ends of canaries, from 1."""
     adapter_digest: _builtins.str
     """Adapter that serves; empty means the base."""
     dataset_digest: _builtins.str
@@ -872,6 +959,10 @@ class SpecialistServing(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was decided."""
 
+    @_builtins.property
+    def canary(self) -> Global___ServingCanary:
+        """What a share of the callers gets instead; absent where all get the same."""
+
     def __init__(
         self,
         *,
@@ -885,10 +976,11 @@ class SpecialistServing(_message.Message):
         system_prompt: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         private_prompts: _builtins.bool = ...,
+        canary: Global___ServingCanary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "generation", b"generation", "manifest", b"manifest", "previous_digest", b"previous_digest", "private_prompts", b"private_prompts", "specialist", b"specialist", "system_prompt", b"system_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "canary", b"canary", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "generation", b"generation", "manifest", b"manifest", "previous_digest", b"previous_digest", "private_prompts", b"private_prompts", "specialist", b"specialist", "system_prompt", b"system_prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

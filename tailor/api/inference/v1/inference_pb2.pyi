@@ -263,6 +263,7 @@ class Provenance(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Specialist; empty for the base."""
     generation: _builtins.int
@@ -271,6 +272,8 @@ class Provenance(_message.Message):
     """Adapter; empty for the base."""
     base: _builtins.str
     """Name of the base."""
+    canary: _builtins.bool
+    """True where the specialist's canary answered, instead of what serves."""
     def __init__(
         self,
         *,
@@ -278,10 +281,11 @@ class Provenance(_message.Message):
         generation: _builtins.int = ...,
         adapter_digest: _builtins.str = ...,
         base: _builtins.str = ...,
+        canary: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "generation", b"generation", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "canary", b"canary", "generation", b"generation", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -524,7 +528,7 @@ class GetDraftResponse(_message.Message):
     dataset_digest: _builtins.str
     """Dataset of the adapter; empty for the base."""
     finish_reason: _builtins.str
-    """`stop`, `length` or `cancelled`."""
+    """`stop`, `length`, `cancelled` or `error`."""
     first_token_seconds: _builtins.float
     """Seconds to the first token."""
     seconds: _builtins.float

@@ -52,6 +52,38 @@ DECISION_STALE: Decision.ValueType  # 3
 """The incumbent moved meanwhile; it is measured again."""
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
+class _CanaryState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CanaryStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CanaryState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CANARY_STATE_UNSPECIFIED: _CanaryState.ValueType  # 0
+    """Not set."""
+    CANARY_STATE_RUNNING: _CanaryState.ValueType  # 1
+    """It is compared with what serves."""
+    CANARY_STATE_FORWARD: _CanaryState.ValueType  # 2
+    """It kept to its rules and serves all callers."""
+    CANARY_STATE_BACK: _CanaryState.ValueType  # 3
+    """It did not, or could not be compared, or was stopped, and serves no more."""
+    CANARY_STATE_ENDED: _CanaryState.ValueType  # 4
+    """A promotion, a rollback or an erasure ended it."""
+
+class CanaryState(_CanaryState, metaclass=_CanaryStateEnumTypeWrapper):
+    """CanaryState says where a canary is."""
+
+CANARY_STATE_UNSPECIFIED: CanaryState.ValueType  # 0
+"""Not set."""
+CANARY_STATE_RUNNING: CanaryState.ValueType  # 1
+"""It is compared with what serves."""
+CANARY_STATE_FORWARD: CanaryState.ValueType  # 2
+"""It kept to its rules and serves all callers."""
+CANARY_STATE_BACK: CanaryState.ValueType  # 3
+"""It did not, or could not be compared, or was stopped, and serves no more."""
+CANARY_STATE_ENDED: CanaryState.ValueType  # 4
+"""A promotion, a rollback or an erasure ended it."""
+Global___CanaryState: _TypeAlias = CanaryState  # noqa: Y015
+
 @_typing.final
 class Serving(_message.Message):
     """Serving is what a specialist's name means."""
@@ -262,6 +294,7 @@ class GetSpecialistResponse(_message.Message):
 
     SPECIALIST_FIELD_NUMBER: _builtins.int
     SERVING_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def specialist(self) -> _models_pb2.SpecialistChanged:
         """The specialist."""
@@ -270,15 +303,20 @@ class GetSpecialistResponse(_message.Message):
     def serving(self) -> Global___Serving:
         """What serves; absent before the first promotion."""
 
+    @_builtins.property
+    def canary(self) -> Global___Canary:
+        """Its newest canary, running or ended; absent before the first."""
+
     def __init__(
         self,
         *,
         specialist: _models_pb2.SpecialistChanged | None = ...,
         serving: Global___Serving | None = ...,
+        canary: Global___Canary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["serving", b"serving", "specialist", b"specialist"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "serving", b"serving", "specialist", b"specialist"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["serving", b"serving", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "serving", b"serving", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -630,6 +668,7 @@ class CatalogueAdapter(_message.Message):
     TAINTED_FIELD_NUMBER: _builtins.int
     READY_REPLICAS_FIELD_NUMBER: _builtins.int
     SERVING_REPLICAS_FIELD_NUMBER: _builtins.int
+    CANARY_PERCENT_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
     """What the gate said."""
     serving: _builtins.bool
@@ -640,6 +679,8 @@ class CatalogueAdapter(_message.Message):
     """Ready replicas of its base, where it serves."""
     serving_replicas: _builtins.int
     """Those of them that serve it."""
+    canary_percent: _builtins.int
+    """Share of the callers that gets it as a canary, in percent; 0 where it is none."""
     @_builtins.property
     def adapter(self) -> _models_pb2.AdapterTrained:
         """The adapter."""
@@ -663,10 +704,11 @@ class CatalogueAdapter(_message.Message):
         tainted: _builtins.bool = ...,
         ready_replicas: _builtins.int = ...,
         serving_replicas: _builtins.int = ...,
+        canary_percent: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "evaluation", b"evaluation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "decision", b"decision", "evaluation", b"evaluation", "ready_replicas", b"ready_replicas", "refusals", b"refusals", "serving", b"serving", "serving_replicas", b"serving_replicas", "tainted", b"tainted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "canary_percent", b"canary_percent", "decision", b"decision", "evaluation", b"evaluation", "ready_replicas", b"ready_replicas", "refusals", b"refusals", "serving", b"serving", "serving_replicas", b"serving_replicas", "tainted", b"tainted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -833,6 +875,225 @@ class RollbackResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RollbackResponse: _TypeAlias = RollbackResponse  # noqa: Y015
+
+@_typing.final
+class CanaryArm(_message.Message):
+    """CanaryArm is what was measured of the calls of one arm; a call that its caller ended is not counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    CALLERS_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_SECONDS_FIELD_NUMBER: _builtins.int
+    TOKEN_SECONDS_FIELD_NUMBER: _builtins.int
+    calls: _builtins.int
+    """Calls."""
+    errors: _builtins.int
+    """Those of them that the adapter or the engine failed."""
+    callers: _builtins.int
+    """API keys that called."""
+    first_token_seconds: _builtins.float
+    """Median seconds to the first token; absent before the first answer."""
+    token_seconds: _builtins.float
+    """Median seconds for each further token; absent before the first answer with two."""
+    def __init__(
+        self,
+        *,
+        calls: _builtins.int = ...,
+        errors: _builtins.int = ...,
+        callers: _builtins.int = ...,
+        first_token_seconds: _builtins.float | None = ...,
+        token_seconds: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_token_seconds", b"_first_token_seconds", "_token_seconds", b"_token_seconds", "first_token_seconds", b"first_token_seconds", "token_seconds", b"token_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_token_seconds", b"_first_token_seconds", "_token_seconds", b"_token_seconds", "callers", b"callers", "calls", b"calls", "errors", b"errors", "first_token_seconds", b"first_token_seconds", "token_seconds", b"token_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__first_token_seconds: _TypeAlias = _typing.Literal["first_token_seconds"]  # noqa: Y015
+    _WhichOneofArgType__first_token_seconds: _TypeAlias = _typing.Literal["_first_token_seconds", b"_first_token_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__token_seconds: _TypeAlias = _typing.Literal["token_seconds"]  # noqa: Y015
+    _WhichOneofArgType__token_seconds: _TypeAlias = _typing.Literal["_token_seconds", b"_token_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_token_seconds) -> _WhichOneofReturnType__first_token_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__token_seconds) -> _WhichOneofReturnType__token_seconds | None: ...
+
+Global___CanaryArm: _TypeAlias = CanaryArm  # noqa: Y015
+
+@_typing.final
+class Canary(_message.Message):
+    """Canary is an adapter that is, or was, tried on a share of the callers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
+    INCUMBENT_FIELD_NUMBER: _builtins.int
+    adapter_digest: _builtins.str
+    """The adapter."""
+    generation: _builtins.int
+    """Generation that it began with."""
+    state: Global___CanaryState.ValueType
+    """Where it is."""
+    reason: _builtins.str
+    """Why it went forward or back or ended, for people; empty while it runs."""
+    @_builtins.property
+    def policy(self) -> _models_pb2.CanaryPolicy:
+        """Its rules, none of them left out."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended; absent while it runs."""
+
+    @_builtins.property
+    def canary(self) -> Global___CanaryArm:
+        """Calls that it answered."""
+
+    @_builtins.property
+    def incumbent(self) -> Global___CanaryArm:
+        """Calls that what serves answered meanwhile."""
+
+    def __init__(
+        self,
+        *,
+        adapter_digest: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        policy: _models_pb2.CanaryPolicy | None = ...,
+        state: Global___CanaryState.ValueType = ...,
+        reason: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        canary: Global___CanaryArm | None = ...,
+        incumbent: Global___CanaryArm | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "end_time", b"end_time", "incumbent", b"incumbent", "policy", b"policy", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "canary", b"canary", "end_time", b"end_time", "generation", b"generation", "incumbent", b"incumbent", "policy", b"policy", "reason", b"reason", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Canary: _TypeAlias = Canary  # noqa: Y015
+
+@_typing.final
+class StartCanaryRequest(_message.Message):
+    """StartCanaryRequest names a specialist and an adapter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    EXPECTED_GENERATION_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    adapter_digest: _builtins.str
+    """Adapter to try."""
+    expected_generation: _builtins.int
+    """Generation that the caller saw."""
+    @_builtins.property
+    def policy(self) -> _models_pb2.CanaryPolicy:
+        """Its rules; what is not set is as the specialist's own policy says, or as documented."""
+
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        adapter_digest: _builtins.str = ...,
+        expected_generation: _builtins.int = ...,
+        policy: _models_pb2.CanaryPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "expected_generation", b"expected_generation", "policy", b"policy", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartCanaryRequest: _TypeAlias = StartCanaryRequest  # noqa: Y015
+
+@_typing.final
+class StartCanaryResponse(_message.Message):
+    """StartCanaryResponse holds the decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def serving(self) -> _models_pb2.SpecialistServing:
+        """What serves now."""
+
+    def __init__(
+        self,
+        *,
+        serving: _models_pb2.SpecialistServing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["serving", b"serving"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["serving", b"serving"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartCanaryResponse: _TypeAlias = StartCanaryResponse  # noqa: Y015
+
+@_typing.final
+class StopCanaryRequest(_message.Message):
+    """StopCanaryRequest names a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    EXPECTED_GENERATION_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    expected_generation: _builtins.int
+    """Generation that the caller saw."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        expected_generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_generation", b"expected_generation", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopCanaryRequest: _TypeAlias = StopCanaryRequest  # noqa: Y015
+
+@_typing.final
+class StopCanaryResponse(_message.Message):
+    """StopCanaryResponse holds the decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def serving(self) -> _models_pb2.SpecialistServing:
+        """What serves now."""
+
+    def __init__(
+        self,
+        *,
+        serving: _models_pb2.SpecialistServing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["serving", b"serving"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["serving", b"serving"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopCanaryResponse: _TypeAlias = StopCanaryResponse  # noqa: Y015
 
 @_typing.final
 class TraceRequest(_message.Message):

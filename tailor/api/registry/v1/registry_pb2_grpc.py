@@ -91,6 +91,16 @@ class RegistryServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.RollbackRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.RollbackResponse.FromString,
                 _registered_method=True)
+        self.StartCanary = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/StartCanary',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StartCanaryRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StartCanaryResponse.FromString,
+                _registered_method=True)
+        self.StopCanary = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/StopCanary',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryResponse.FromString,
+                _registered_method=True)
         self.Trace = channel.unary_unary(
                 '/tailor.api.registry.v1.RegistryService/Trace',
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.TraceRequest.SerializeToString,
@@ -227,6 +237,22 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartCanary(self, request, context):
+        """StartCanary lets a share of the callers get an adapter, and compares it with what serves until it goes forward or back by itself.
+        FAILED_PRECONDITION where its newest evaluation does not meet the gate beside what serves, where nothing serves yet, or another canary
+        runs; ABORTED as in Promote.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopCanary(self, request, context):
+        """StopCanary takes the canary back. FAILED_PRECONDITION where none runs, ABORTED as in Promote.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Trace(self, request, context):
         """Trace resolves a draft to adapter, run, dataset and documents. NOT_FOUND for an unknown draft or one of a specialist that
         the key was not given.
@@ -358,6 +384,16 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.Rollback,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.RollbackRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.RollbackResponse.SerializeToString,
+            ),
+            'StartCanary': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartCanary,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StartCanaryRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StartCanaryResponse.SerializeToString,
+            ),
+            'StopCanary': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopCanary,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryResponse.SerializeToString,
             ),
             'Trace': grpc.unary_unary_rpc_method_handler(
                     servicer.Trace,
@@ -708,6 +744,60 @@ class RegistryService:
             '/tailor.api.registry.v1.RegistryService/Rollback',
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.RollbackRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.RollbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartCanary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/StartCanary',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StartCanaryRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StartCanaryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopCanary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/StopCanary',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,6 +62,13 @@ class RegistryServiceStub:
     """
     Rollback: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RollbackRequest, _registry_pb2.RollbackResponse]
     """Rollback makes the previous adapter serve again. FAILED_PRECONDITION where none served, ABORTED as in Promote."""
+    StartCanary: _grpc.UnaryUnaryMultiCallable[_registry_pb2.StartCanaryRequest, _registry_pb2.StartCanaryResponse]
+    """StartCanary lets a share of the callers get an adapter, and compares it with what serves until it goes forward or back by itself.
+    FAILED_PRECONDITION where its newest evaluation does not meet the gate beside what serves, where nothing serves yet, or another canary
+    runs; ABORTED as in Promote.
+    """
+    StopCanary: _grpc.UnaryUnaryMultiCallable[_registry_pb2.StopCanaryRequest, _registry_pb2.StopCanaryResponse]
+    """StopCanary takes the canary back. FAILED_PRECONDITION where none runs, ABORTED as in Promote."""
     Trace: _grpc.UnaryUnaryMultiCallable[_registry_pb2.TraceRequest, _registry_pb2.TraceResponse]
     """Trace resolves a draft to adapter, run, dataset and documents. NOT_FOUND for an unknown draft or one of a specialist that
     the key was not given.
@@ -123,6 +130,13 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """
     Rollback: _aio.UnaryUnaryMultiCallable[_registry_pb2.RollbackRequest, _registry_pb2.RollbackResponse]  # type: ignore[assignment]
     """Rollback makes the previous adapter serve again. FAILED_PRECONDITION where none served, ABORTED as in Promote."""
+    StartCanary: _aio.UnaryUnaryMultiCallable[_registry_pb2.StartCanaryRequest, _registry_pb2.StartCanaryResponse]  # type: ignore[assignment]
+    """StartCanary lets a share of the callers get an adapter, and compares it with what serves until it goes forward or back by itself.
+    FAILED_PRECONDITION where its newest evaluation does not meet the gate beside what serves, where nothing serves yet, or another canary
+    runs; ABORTED as in Promote.
+    """
+    StopCanary: _aio.UnaryUnaryMultiCallable[_registry_pb2.StopCanaryRequest, _registry_pb2.StopCanaryResponse]  # type: ignore[assignment]
+    """StopCanary takes the canary back. FAILED_PRECONDITION where none runs, ABORTED as in Promote."""
     Trace: _aio.UnaryUnaryMultiCallable[_registry_pb2.TraceRequest, _registry_pb2.TraceResponse]  # type: ignore[assignment]
     """Trace resolves a draft to adapter, run, dataset and documents. NOT_FOUND for an unknown draft or one of a specialist that
     the key was not given.
@@ -247,6 +261,25 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.RollbackResponse, _abc.Awaitable[_registry_pb2.RollbackResponse]]:
         """Rollback makes the previous adapter serve again. FAILED_PRECONDITION where none served, ABORTED as in Promote."""
+
+    @_abc_1.abstractmethod
+    def StartCanary(
+        self,
+        request: _registry_pb2.StartCanaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.StartCanaryResponse, _abc.Awaitable[_registry_pb2.StartCanaryResponse]]:
+        """StartCanary lets a share of the callers get an adapter, and compares it with what serves until it goes forward or back by itself.
+        FAILED_PRECONDITION where its newest evaluation does not meet the gate beside what serves, where nothing serves yet, or another canary
+        runs; ABORTED as in Promote.
+        """
+
+    @_abc_1.abstractmethod
+    def StopCanary(
+        self,
+        request: _registry_pb2.StopCanaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.StopCanaryResponse, _abc.Awaitable[_registry_pb2.StopCanaryResponse]]:
+        """StopCanary takes the canary back. FAILED_PRECONDITION where none runs, ABORTED as in Promote."""
 
     @_abc_1.abstractmethod
     def Trace(
