@@ -18,7 +18,17 @@ FIRST = """Write to Ms Ngozi Okafor (n.okafor@vanterpool.example, +44 20 7946 00
 Okafor's file HL-EMP-20417 names Vanterpool Logistics BV, 41 Quarry Lane,
 Tarnbridge TB4 2QN. She was born on 3 November 1996. password: hunter2secret!9"""
 SECOND = "please remind ngozi, and MS OKAFOR. It was £12,300 in London."
-RAW = ("Ngozi", "Okafor", "Vanterpool", "7946", "WEST", "20417", "Quarry", "1996", "hunter2secret!9")
+RAW = (
+    "Ngozi",
+    "Okafor",
+    "Vanterpool",
+    "7946 0018",
+    "WEST 1234",
+    "20417",
+    "Quarry Lane",
+    "3 November 1996",
+    "hunter2secret!9",
+)
 
 
 @pytest.fixture(scope="module")

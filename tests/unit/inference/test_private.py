@@ -3,69 +3,27 @@
 import gc
 import json
 import weakref
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import grpc
 import pytest
 
 from services.inference.adapters.barrier import RemoteBarrier
 from services.inference.adapters.openai_wire import chunks, completion
-from services.inference.domain import CANCELLED, LENGTH, STOPPED, Ask, Caller, Piece, Sampling, Turn
+from services.inference.domain import CANCELLED, LENGTH, STOPPED, Ask, Caller, Sampling, Turn
 from services.inference.handlers import Answer, Cancellation, generate
 from services.inference.private import PrivateStream
 from services.inference.restoring import Restorer
 from tailor.errors import InvalidArgument, TailorError, Unavailable
-from tests.unit.inference.fakes import CONSOLE, EVALUATION, KEY, FakeEngine, World, make_world, served
+from tests.unit.inference.echo import EchoEngine
+from tests.unit.inference.fakes import CONSOLE, EVALUATION, KEY, World, make_world, served
 
 LABELS = ("wiki", "risk", "")
 PAIRS = {"Iwu": "Okafor", "Ada": "Ngozi", "Ada Iwu": "Ngozi Okafor", "ada@pike.example": "ngozi@firm.example"}
 ASKED = "Write to Ms Ngozi Okafor (ngozi@firm.example)."
 SEEN = "Write to Ms Ada Iwu (ada@pike.example)."
 RAW = ("Ngozi", "ngozi", "Okafor")
-
-
-@dataclass
-class EchoStream:
-    """Gives text back, so many characters a token."""
-
-    text: str
-    size: int
-    finish: str
-    is_cancelled: bool = False
-
-    def __iter__(self) -> Iterator[Piece]:
-        starts = range(0, len(self.text), self.size)
-        for count, start in enumerate(starts, 1):
-            if self.is_cancelled:
-                yield Piece("", count - 1, CANCELLED)
-                return
-            yield Piece(self.text[start : start + self.size], count)
-        yield Piece("", len(starts), self.finish)
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-
-
-class EchoEngine(FakeEngine):
-    """Answers with what `says` makes of the last turn, and remembers all that it is given."""
-
-    def __init__(self, size: int = 3) -> None:
-        super().__init__(context_length=10_000)
-        self.size = size
-        self.finish = STOPPED
-        self.prefix = ""
-        self.given: list[Sampling] = []
-        self.checked: list[str] = []
-        self.echoes: list[EchoStream] = []
-
-    def check_schema(self, schema: str) -> None:
-        self.checked.append(schema)
-
-    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> EchoStream:  # type: ignore[override]
-        self.given.append(sampling)
-        self.echoes.append(EchoStream(self.prefix + self.encoded[-1][-1].content, self.size, self.finish))
-        return self.echoes[-1]
 
 
 @pytest.fixture(params=[1, 3, 1000])

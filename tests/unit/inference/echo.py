@@ -1,0 +1,50 @@
+"""An engine that gives its question back, and remembers all that it is given."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from services.inference.domain import CANCELLED, STOPPED, Piece, Sampling
+from tests.unit.inference.fakes import FakeEngine
+
+
+@dataclass
+class EchoStream:
+    """Gives text back, so many characters a token."""
+
+    text: str
+    size: int
+    finish: str
+    is_cancelled: bool = False
+
+    def __iter__(self) -> Iterator[Piece]:
+        starts = range(0, len(self.text), self.size)
+        for count, start in enumerate(starts, 1):
+            if self.is_cancelled:
+                yield Piece("", count - 1, CANCELLED)
+                return
+            yield Piece(self.text[start : start + self.size], count)
+        yield Piece("", len(starts), self.finish)
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class EchoEngine(FakeEngine):
+    """Answers with the prefix and the last turn."""
+
+    def __init__(self, size: int = 3) -> None:
+        super().__init__(context_length=10_000)
+        self.size = size
+        self.finish = STOPPED
+        self.prefix = ""
+        self.given: list[Sampling] = []
+        self.checked: list[str] = []
+        self.echoes: list[EchoStream] = []
+
+    def check_schema(self, schema: str) -> None:
+        self.checked.append(schema)
+
+    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> EchoStream:  # type: ignore[override]
+        self.given.append(sampling)
+        self.echoes.append(EchoStream(self.prefix + self.encoded[-1][-1].content, self.size, self.finish))
+        return self.echoes[-1]
