@@ -34,7 +34,7 @@ class PromptVault:
         place = (entity_type, key)
         if place not in self._issued:
             surrogate = self._draw(entity_type, value, propose)
-            self._taken.update(_parts(surrogate))
+            self._taken.update(_parts(entity_type, surrogate))
             self._issued[place] = (surrogate, value)
         return self._issued[place][0]
 
@@ -50,7 +50,7 @@ class PromptVault:
 
     def _draw(self, entity_type: str, value: str, propose: Callable[[int], str]) -> str:
         for surrogate in map(propose, range(MAX_CANDIDATES)):
-            free = surrogate.casefold() != value.casefold() and self._taken.isdisjoint(_parts(surrogate))
+            free = surrogate.casefold() != value.casefold() and self._taken.isdisjoint(_parts(entity_type, surrogate))
             if free and (self._is_telling(surrogate) if entity_type in NAME_WORDS else surrogate not in self._beside):
                 return surrogate
         raise ResourceExhausted("NO_SURROGATE_LEFT", f"No unused surrogate of type {entity_type} was found.")
@@ -87,8 +87,9 @@ class PromptBarrier:
         raise ResourceExhausted("NO_SURROGATE_LEFT", "No surrogates were found that tell the prompt's values apart.")
 
 
-def _parts(surrogate: str) -> set[str]:
-    return {fold(surrogate), *fold(surrogate).split("-")}
+def _parts(entity_type: str, surrogate: str) -> set[str]:
+    """What no other surrogate may be: the surrogate, and the names in a double one."""
+    return {fold(surrogate), *(fold(surrogate).split("-") if entity_type in NAME_WORDS else ())}
 
 
 def _pairs(texts: Iterable[str], result: Anonymized, words: Mapping[str, str]) -> dict[str, str] | None:

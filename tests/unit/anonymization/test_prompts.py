@@ -61,6 +61,12 @@ def test_draws_no_plain_word_no_word_beside_the_prompt_and_nothing_twice(lexicon
         vault.issue(FAMILY, "hale", "Hale", lambda _: "Grace")
 
 
+def test_mails_of_one_house_have_surrogates_of_one_house(lexicon: Lexicon) -> None:
+    surrogates = Surrogates(PromptVault(lexicon, ""), lexicon, b"k")
+    mails = [surrogates.mail(f"{box}@penhaligon.example", People()) for box in ("qa-team", "qa-old", "qa-old2")]
+    assert len(set(mails)) == 3 and len({mail.partition("@")[2] for mail in mails}) == 1
+
+
 def test_reveals_nothing(lexicon: Lexicon) -> None:
     vault = PromptVault(lexicon, "")
     vault.issue(FAMILY, "okafor", "Okafor", lambda _: "Pike")
