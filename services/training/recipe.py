@@ -1,6 +1,7 @@
 """Recipes: the typed TOML settings of a training method. What cannot work is refused with field, reason and what would be right."""
 
 import hashlib
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,11 +98,16 @@ class RewardRule(Part):
         needed = {"length": "words", "terms": "terms", "pattern": "pattern"}.get(self.kind, "")
         if needed and not getattr(self, needed):
             raise PydanticCustomError("reward", f"a reward of kind {self.kind!r} needs `{needed}`")
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise PydanticCustomError("reward", f"`pattern` is no regular expression: {error}") from None
         return self
 
 
 class SweepRecipe(Part):
-    """A short trial of each learning rate on `share` of the tokens; the one with the lowest held-out loss is then trained in full."""
+    """SFT with a short trial of each learning rate on `share` of the tokens; the one with the lowest held-out loss is then trained in full.
+    `optimizer.learning_rate` is not used."""
 
     learning_rates: tuple[float, ...] = Field(min_length=2, max_length=8)
     share: float = Field(0.2, gt=0.0, le=1.0)
@@ -146,6 +152,8 @@ class Recipe(Part):
             raise PydanticCustomError(
                 "rewards", "rloo and grpo need at least one [[rewards]], and no other method takes any"
             )
+        if self.method in GENERATING:
+            self._rolls_out()
         if (self.method == "sweep") != (self.sweep is not None):
             raise PydanticCustomError("sweep", "[sweep] belongs to the method sweep, which needs it")
         if self.batch.max_length > self.batch.tokens:
@@ -157,6 +165,16 @@ class Recipe(Part):
                 "limit", "max_tokens is less than one step takes; set it to batch.tokens x batch.accumulation or more"
             )
         return self
+
+    def _rolls_out(self) -> None:
+        if self.rollout.prompts * self.rollout.answers % self.batch.accumulation:
+            raise PydanticCustomError(
+                "rollout", "a step's prompts x answers must split into batch.accumulation equal parts; set it to 1"
+            )
+        if self.rollout.max_new_tokens >= self.batch.max_length:
+            raise PydanticCustomError(
+                "rollout", "max_new_tokens leaves no room for a prompt; set batch.max_length over it, prompt included"
+            )
 
     def to_json(self) -> str:
         """The settings in one canonical form."""

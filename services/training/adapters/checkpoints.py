@@ -102,9 +102,9 @@ class Checkpoints:
         return Resumed()
 
     def drop_all(self) -> None:
-        """Remove every checkpoint of the stage, torn ones too."""
+        """Remove every checkpoint of the stage, torn ones too, and its notes."""
         for key in self._store.list_keys(MODELS, f"runs/{self._run_id}/"):
-            if f"/stage-{self._stage}-step-" in key:
+            if f"/stage-{self._stage}-" in key:
                 self._store.delete(MODELS, key)
 
     def _identity(self, place: Place) -> dict[str, object]:

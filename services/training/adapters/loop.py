@@ -7,7 +7,7 @@ from typing import Any
 
 from services.training.adapters.callbacks import StepReport, make_callback
 from services.training.adapters.checkpoints import Checkpoints
-from services.training.adapters.methods import Context, Method, Prepared
+from services.training.adapters.methods import Context, Method, Prepared, quieten
 from services.training.adapters.patience import patiently
 from services.training.adapters.sharded import whole
 from tailor.logging import get_logger
@@ -34,7 +34,7 @@ def train(
     """Train to the end, or to where it must stop: then there is nothing. `training` is set while it can be told to."""
     prepared = method(context)
     trainer = prepared.trainer
-    _quieten(trainer)
+    quieten(trainer)
     trainer.add_callback(
         make_callback(
             context.meter,
@@ -63,10 +63,3 @@ def train(
     # What is saved will be asked without autocast.
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     return Made(whole(model, prepared.rebuild) if sharded else model, prepared, metrics)
-
-
-def _quieten(trainer: Any) -> None:
-    from transformers import PrinterCallback, ProgressCallback
-
-    for printing in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(printing)

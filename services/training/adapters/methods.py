@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from services.training.adapters.callbacks import Meter, Stopper
+from services.training.adapters.callbacks import Meter, StepReport, Stopper
 from services.training.adapters.inputs import Inputs
+from services.training.adapters.notes import Notes
 from services.training.adapters.processes import Processes
 from services.training.adapters.rows import Encoded
 from services.training.adapters.turns import Turns
@@ -19,8 +20,8 @@ from services.training.spec import WorkerSpec
 
 @dataclass(frozen=True)
 class Context:
-    """What a method works with. `folder` is the trainer's output; `turns` and `stopper` are for work before its first step. The recipe's
-    accumulation is that of all processes together."""
+    """What a method works with. `folder` is the trainer's output; the recipe's accumulation is that of all processes together. For work
+    before its first step: `turns` and `stopper`, `notes` that outlive the worker, and `report`, which states a phase of its own."""
 
     spec: WorkerSpec
     recipe: Recipe
@@ -31,6 +32,8 @@ class Context:
     turns: Turns
     stopper: Stopper
     processes: Processes
+    notes: Notes
+    report: Callable[[str, StepReport], None]
 
 
 @dataclass(frozen=True)
@@ -108,3 +111,11 @@ def trainer_options(
         "dataloader_num_workers": 0,
         "disable_tqdm": True,
     }
+
+
+def quieten(trainer: Any) -> None:
+    """Take the callbacks off that print."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    for printing in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(printing)

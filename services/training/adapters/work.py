@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from services.training.adapters import dpo, inputs, probes, reports, results, reward, sft
+from services.training.adapters import dpo, inputs, probes, reports, results, reward, rollouts, sft, sweep
 from services.training.adapters.callbacks import Meter, StepReport, Stopper
 from services.training.adapters.checkpoints import Checkpoints, Signer
 from services.training.adapters.log_lines import LogLines
 from services.training.adapters.loop import Made, train
 from services.training.adapters.memory import peak_bytes
 from services.training.adapters.methods import Context, Method
+from services.training.adapters.notes import Notes
 from services.training.adapters.patience import patiently
 from services.training.adapters.processes import Processes, Silence, join
 from services.training.adapters.turns import Turns
@@ -34,7 +35,14 @@ log = get_logger(__name__)
 
 REPORT_SECONDS = 600.0
 
-METHODS: Mapping[str, Method] = {"sft": sft.prepare, "dpo": dpo.prepare, "reward": reward.prepare}
+METHODS: Mapping[str, Method] = {
+    "sft": sft.prepare,
+    "dpo": dpo.prepare,
+    "reward": reward.prepare,
+    "rloo": rollouts.prepare,
+    "grpo": rollouts.prepare,
+    "sweep": sweep.prepare,
+}
 
 
 def work(
@@ -80,6 +88,7 @@ class Worker:
         self._turns = turns
         self._folder = folder
         self._checkpoints = Checkpoints(store, signer, spec.run_id, spec.epoch, spec.stage)
+        self._notes = Notes(store, signer, spec.run_id, spec.epoch, spec.stage)
         self._meter = Meter()
         self._processes = processes
 
@@ -128,7 +137,17 @@ class Worker:
 
         tokenizer, output = load_tokenizer(found.base), self._fresh("output")
         return Context(
-            self._spec, self._recipe, found, tokenizer, output, self._meter, self._turns, stopper, self._processes
+            spec=self._spec,
+            recipe=self._recipe,
+            found=found,
+            tokenizer=tokenizer,
+            folder=output,
+            meter=self._meter,
+            turns=self._turns,
+            stopper=stopper,
+            processes=self._processes,
+            notes=self._notes,
+            report=self._report,
         )
 
     def _conclude(self, context: Context, made: Made) -> None:

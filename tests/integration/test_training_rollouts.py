@@ -1,0 +1,160 @@
+"""RLOO and GRPO on a tiny model, by the real worker: the reward rises, the reference is the parent, and a killed run ends as a whole one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from services.training.recipe import Recipe
+from tailor.storage.buckets import MODELS
+from tailor.storage.ref import Ref
+from tests.models import make_tiny_base
+from tests.training import House, KilledError, adapter, furnish, store_dataset, train
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+THINGS = [
+    "ledger",
+    "control",
+    "anchor",
+    "horizon",
+    "friction",
+    "envelope",
+    "readiness",
+    "obligation",
+    "count",
+    "office",
+]
+
+
+def row(number: int) -> dict[str, Any]:
+    thing = THINGS[number % len(THINGS)]
+    return {
+        "row_id": f"row_{number:02}",
+        "messages": [{"role": "user", "content": f"what of the {thing} in place {number}"}],
+        "chosen": f"act on the {thing} now",
+        "rejected": f"perhaps the {thing} may be a matter that one could think about at some point",
+    }
+
+
+def demonstration(number: int) -> dict[str, Any]:
+    one = row(number)
+    return {
+        "row_id": one["row_id"],
+        "messages": [*one["messages"], {"role": "assistant", "content": one["chosen" if number % 2 else "rejected"]}],
+    }
+
+
+def recipe(method: str, **changes: Any) -> Recipe:
+    settings: dict[str, Any] = {
+        "method": method,
+        "adapter": {"kind": "lora", "r": 4, "alpha": 8},
+        "optimizer": {"learning_rate": 5e-3},
+        "batch": {"tokens": 256, "max_length": 128},
+        "limit": {"epochs": 2},
+        "checkpoint_every_steps": 2,
+    }
+    if method in ("rloo", "grpo"):
+        settings |= {
+            "rewards": [{"kind": "length", "words": 4}],
+            "rollout": {"prompts": 3, "answers": 4, "max_new_tokens": 12},
+        }
+    return Recipe.model_validate({**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    texts = [text for number in range(20) for text in (row(number)["chosen"], row(number)["rejected"])]
+    base = make_tiny_base(tmp_path_factory.mktemp("tiny"), texts, vocabulary=400)
+    # Random embeddings as small as these could prefer no token to another, whatever an adapter learns.
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.embed_tokens.weight"] *= 8
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    return furnish(tmp_path_factory.mktemp("house"), f"path:{base}")
+
+
+@pytest.fixture(scope="module")
+def rankings(house: House) -> Ref:
+    splits = {"train": [row(number) for number in range(12)], "held_out": [row(number) for number in range(12, 18)]}
+    return store_dataset(house, "preference", splits)
+
+
+@pytest.fixture(scope="module")
+def parent(house: House) -> Ref:
+    rows = [demonstration(number) for number in range(12)]
+    demonstrations = store_dataset(house, "sft", {"train": rows, "held_out": rows[:4]})
+    return adapter(train(house, "run_sft", recipe("sft", limit={"epochs": 5}), demonstrations))
+
+
+@pytest.fixture(scope="module")
+def judge(house: House, rankings: Ref) -> Ref:
+    return adapter(train(house, "run_reward", recipe("reward"), rankings))
+
+
+def manifest(house: House, made: Ref) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(house.store.get(made))
+    return content
+
+
+def weights(house: House, made: Ref) -> bytes:
+    (file,) = [file for file in manifest(house, made)["files"] if file["path"] == "adapter_model.safetensors"]
+    return house.store.read(MODELS, file["key"])
+
+
+@pytest.mark.parametrize("method", ["rloo", "grpo"])
+def test_killed_run_ends_with_the_weights_of_a_whole_one_and_never_leaves_its_parent_at_once(
+    house: House, rankings: Ref, parent: Ref, judge: Ref, method: str
+) -> None:
+    chosen = recipe(method, batch={"accumulation": 2, "max_length": 128}, rewards=[{"kind": "model"}])
+    whole = train(house, f"run_whole_{method}", chosen, rankings, parent=parent, reward=judge)
+    with pytest.raises(KilledError):
+        train(
+            house, f"run_cut_{method}", chosen, rankings, parent=parent, reward=judge, dies_at="-step-4/manifest.json"
+        )
+    second = train(house, f"run_cut_{method}", chosen, rankings, parent=parent, reward=judge, epoch=2)
+    steps = [report for report in whole.progress if report.phase == "training"]
+    assert [report.step for report in steps] == list(range(1, 9))
+    # The first step's answers are the parent's own, and the reference is the parent, not the base.
+    assert steps[0].kl == 0.0
+    assert steps[-1].kl != 0.0
+    assert [report.step for report in second.progress if report.phase == "training"] == list(range(3, 9))
+    assert weights(house, adapter(second)) == weights(house, adapter(whole))
+    assert weights(house, adapter(whole)) != weights(house, parent)
+    assert manifest(house, adapter(second))["metrics"] == manifest(house, adapter(whole))["metrics"]
+    assert house.store.list_keys(MODELS, f"runs/run_cut_{method}/") == []
+
+
+def test_rules_alone_raise_the_reward_on_held_out_prompts_and_no_log_holds_a_word(
+    house: House, rankings: Ref, capfd: pytest.CaptureFixture[str]
+) -> None:
+    free = {"prompts": 3, "answers": 4, "max_new_tokens": 12, "beta": 0.0}
+    rules = [{"kind": "pattern", "pattern": "a"}]
+    made = train(house, "run_rules", recipe("grpo", rollout=free, rewards=rules, limit={"epochs": 8}), rankings)
+    metrics = manifest(house, adapter(made))["metrics"]
+    assert metrics["reward_after"] > metrics["reward_before"] + 0.3
+    assert metrics["win_rate"] > 0.6
+    # A divergence that weighs nothing is measured all the same.
+    assert metrics["kl"] > 0.0
+    shown = "".join(capfd.readouterr())
+    assert "training" in shown
+    assert not [thing for thing in THINGS if thing in shown]
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "reason"),
+    [
+        ([{**row(0), "messages": [{"role": "user", "content": " "}]}], {}, "BAD_ROW"),
+        ([row(0)], {"batch": {"max_length": 16, "tokens": 64}}, "NO_PROMPTS"),
+        ([row(0)], {"rewards": [{"kind": "model"}]}, "NO_REWARD_ADAPTER"),
+    ],
+    ids=["empty prompt", "no room", "nobody to judge"],
+)
+def test_run_that_cannot_succeed_says_why(
+    house: House, tmp_path: Path, rows: list[dict[str, Any]], changes: dict[str, Any], reason: str
+) -> None:
+    here = House(house.store, house.base, tmp_path)
+    ended = train(here, "run_bad", recipe("rloo", **changes), store_dataset(here, "preference", {"train": rows}))
+    assert ended.failed is not None
+    assert ended.failed.reason == reason

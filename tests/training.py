@@ -1,0 +1,161 @@
+"""Runs of the real training worker in this process, over a store in a folder, for tests and benches."""
+
+import hashlib
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from services.training.adapters.bases import StoredBases
+from services.training.adapters.methods import ALONE
+from services.training.adapters.turns import Turns
+from services.training.adapters.voice import Voice
+from services.training.adapters.work import Worker
+from services.training.domain import Base
+from services.training.recipe import Recipe
+from services.training.spec import WorkerSpec
+from tailor.api.events.v1 import models_pb2
+from tailor.api.training.v1 import training_pb2 as pb
+from tailor.storage.buckets import DATASETS
+from tailor.storage.ref import Ref
+from tests.unit.training.fakes import FakeSigner, FileStore
+
+BASE = "base"
+Rows = list[dict[str, Any]]
+
+
+class KilledError(Exception):
+    """The worker's process ends here."""
+
+
+class DyingStore(FileStore):
+    """A store whose worker is killed as it writes a key that ends so."""
+
+    def __init__(self, root: Path, ending: str) -> None:
+        super().__init__(root)
+        self._ending = ending
+
+    def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
+        """Write, or die."""
+        if key.endswith(self._ending):
+            raise KilledError
+        return super().put(bucket, key, data, content_type)
+
+
+class Service:
+    """The training service, as far as a worker needs one; tells `watch` every progress."""
+
+    def __init__(self, watch: Callable[[models_pb2.RunProgressed], None]) -> None:
+        self._watch = watch
+        self.trained: models_pb2.AdapterTrained | None = None
+        self.failed: models_pb2.RunFailed | None = None
+        self.progress: list[models_pb2.RunProgressed] = []
+
+    def report(self, request: pb.ReportProgressRequest) -> bool:
+        """Note it."""
+        if request.HasField("trained"):
+            self.trained = request.trained
+        elif request.HasField("failed"):
+            self.failed = request.failed
+        elif request.HasField("progress"):
+            self.progress.append(request.progress)
+            self._watch(request.progress)
+        return False
+
+
+@dataclass(frozen=True)
+class House:
+    """A store with one base, in a folder."""
+
+    store: FileStore
+    base: Base
+    folder: Path
+
+
+def furnish(folder: Path, source: str) -> House:
+    """A store with the base of this source."""
+    store = FileStore(folder / "store")
+    *_, base = StoredBases(store, folder / "scratch").add(BASE, source)
+    if not isinstance(base, Base):
+        raise TypeError("the base was not added")
+    return House(store, base, folder)
+
+
+def store_dataset(house: House, kind: str, splits: Mapping[str, Rows]) -> Ref:
+    """A dataset with these splits; its manifest's reference."""
+    described = {}
+    for name, rows in splits.items():
+        path = house.folder / f"{kind}-{name}.parquet"
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+        key = f"files/{hashlib.sha256(path.read_bytes()).hexdigest()}.parquet"
+        ref = house.store.put_file(DATASETS, key, path)
+        described[name] = {"key": key, "sha256": ref.sha256, "size_bytes": ref.size_bytes, "rows": len(rows)}
+    manifest = json.dumps({"kind": kind, "specialist": "reports", "splits": described}).encode()
+    return house.store.put(DATASETS, f"{hashlib.sha256(manifest).hexdigest()}/manifest.json", manifest)
+
+
+def spec_of(
+    house: House,
+    run_id: str,
+    recipe: Recipe,
+    dataset: Ref,
+    *,
+    parent: Ref | None = None,
+    reward: Ref | None = None,
+    epoch: int = 1,
+) -> WorkerSpec:
+    """What a worker is told."""
+    return WorkerSpec(
+        run_id=run_id,
+        epoch=epoch,
+        specialist="reports",
+        dataset_digest=dataset.sha256,
+        dataset_manifest=dataset,
+        base=BASE,
+        base_digest=house.base.digest,
+        recipe=recipe.method,
+        recipe_json=recipe.to_json(),
+        first_loss=0.0,
+        start_time=datetime.now(UTC).isoformat(),
+        parent=parent,
+        reward=reward,
+    )
+
+
+def train(
+    house: House,
+    run_id: str,
+    recipe: Recipe,
+    dataset: Ref,
+    *,
+    parent: Ref | None = None,
+    reward: Ref | None = None,
+    epoch: int = 1,
+    dies_at: str = "",
+    watch: Callable[[models_pb2.RunProgressed], None] = lambda _: None,
+) -> Service:
+    """One worker of a run, to its end; KilledError where it writes a key that ends with `dies_at`."""
+    spec = spec_of(house, run_id, recipe, dataset, parent=parent, reward=reward, epoch=epoch)
+    store = DyingStore(house.store.root, dies_at) if dies_at else house.store
+    service = Service(watch)
+    with tempfile.TemporaryDirectory(dir=house.folder) as folder:
+        worker = Worker(
+            spec, store, Voice(service, run_id, epoch), Turns(None), Path(folder), signer=FakeSigner(), processes=ALONE
+        )
+        worker.run(threading.Event(), threading.Event())
+    return service
+
+
+def adapter(service: Service) -> Ref:
+    """The manifest of the adapter that a worker made."""
+    if service.trained is None:
+        raise AssertionError(service.failed)
+    made = service.trained.manifest
+    return Ref(made.uri, made.sha256, made.size_bytes)

@@ -1,0 +1,140 @@
+"""What rules say an answer is worth, and what recipes of rollouts and rewards are refused."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.training.adapters.answers import Prompt, in_passes, read_prompts
+from services.training.adapters.rewards import Rewarder, make_rewarder, of_length, of_pattern, of_terms
+from services.training.adapters.rollouts import plan, win_rate
+from services.training.recipe import Recipe, RewardRule, parse_recipe
+from tailor.errors import InvalidArgument
+
+END = 0
+PLAIN = """
+method = "grpo"
+[adapter]
+kind = "lora"
+[optimizer]
+learning_rate = 1e-4
+"""
+
+
+class Words:
+    """A tokenizer whose tokens are the words of a list; the first ends a turn."""
+
+    eos_token_id = END
+    words = ("<end>", "call", "the", "owner", "by", "friday")
+
+    def batch_decode(self, answers: Sequence[Sequence[int]], **_: Any) -> list[str]:
+        return [" ".join(self.words[token] for token in answer if token != END) for answer in answers]
+
+    def apply_chat_template(self, conversation: Any, **_: Any) -> list[int]:
+        return [self.words.index(word) for word in conversation[-1]["content"].split()]
+
+
+@pytest.mark.parametrize(("words", "worth"), [(0, 0.0), (1, 1.0), (4, 1.0), (6, 0.5), (8, 0.0), (20, 0.0)])
+def test_short_answers_are_worth_more_and_an_empty_one_nothing(words: int, worth: float) -> None:
+    assert of_length(RewardRule(kind="length", words=4), "word " * words) == worth
+
+
+def test_terms_count_as_whole_words_in_any_case() -> None:
+    rule = RewardRule(kind="terms", terms=("owner", "due date", "C++"))
+    assert of_terms(rule, "Owner: finance. Due date: Friday.") == pytest.approx(2 / 3)
+    assert of_terms(rule, "homeowners and C++") == pytest.approx(1 / 3)
+
+
+def test_pattern_is_found_anywhere() -> None:
+    rule = RewardRule(kind="pattern", pattern=r"by (Monday|Friday)\b")
+    assert of_pattern(rule, "Call them by Friday.") == 1.0
+    assert of_pattern(rule, "Call them soon.") == 0.0
+
+
+def test_parts_are_weighed_and_added() -> None:
+    rules = (RewardRule(kind="length", words=2, weight=2.0), RewardRule(kind="terms", terms=("owner",), weight=0.5))
+    rewarder = make_rewarder(rules, Path(), None, Words())
+    assert rewarder.rewards([[4], [4]], [[1, 3, END], [1, 2, 5, 5, END]]) == [2.5, 0.0]
+
+
+def test_answer_that_was_cut_is_judged_as_if_it_ended_there() -> None:
+    seen: list[list[int]] = []
+
+    def part(whole: Sequence[Sequence[int]], _: Sequence[str]) -> list[float]:
+        seen.extend(list(tokens) for tokens in whole)
+        return [0.0] * len(whole)
+
+    Rewarder([(1.0, part)], Words()).rewards([[4, 5], [4]], [[1, END], [1, 2]])
+    assert seen == [[4, 5, 1, END], [4, 1, 2, END]]
+
+
+def test_model_reward_without_a_reward_adapter_says_what_to_do() -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        make_rewarder((RewardRule(kind="model"),), Path(), None, Words())
+    assert refused.value.reason == "NO_REWARD_ADAPTER"
+
+
+def test_tie_is_half_a_win() -> None:
+    assert win_rate([1.0, 2.0, 0.0, 3.0], [0.0, 2.0, 1.0, 1.0]) == 0.625
+
+
+def test_prompts_are_distinct_and_those_without_room_are_counted(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    asked = ["call the owner", "call the owner", "call", "call the owner by friday", "call the owner by friday"]
+    rows = [
+        {"row_id": f"r{place}", "messages": [{"role": "user", "content": text}]} for place, text in enumerate(asked)
+    ]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    prompts, longer = read_prompts(tmp_path / "rows.parquet", Words(), 3)
+    assert [(prompt.row_id, prompt.tokens) for prompt in prompts] == [("r0", (1, 2, 3)), ("r2", (1,))]
+    assert longer == 1
+
+
+def test_every_pass_sees_each_prompt_once_and_a_seed_gives_one_order() -> None:
+    prompts = [Prompt(f"r{number}", (), (number,)) for number in range(5)]
+    order = in_passes(prompts, 12, 3)
+    assert len(order) == 12
+    assert set(order[:5]) == set(order[5:10]) == set(prompts)
+    assert order == in_passes(prompts, 12, 3)
+    assert order[:5] != in_passes(prompts, 5, 4)
+
+
+def test_steps_follow_the_recipe_s_limits() -> None:
+    prompts = [Prompt(f"r{number}", (), (1,) * 16) for number in range(10)]
+    chosen = recipe(rollout={"prompts": 4, "answers": 4, "max_new_tokens": 16}, batch={"accumulation": 2})
+    assert plan(prompts, chosen).steps == 3
+    assert plan(prompts, chosen).tokens == 3 * 16 * 32
+    assert (
+        plan(prompts, chosen.model_copy(update={"limit": chosen.limit.model_copy(update={"max_tokens": 1024})})).steps
+        == 2
+    )
+
+
+def recipe(**changes: Any) -> Recipe:
+    settings = {
+        "method": "rloo",
+        "adapter": {"kind": "lora"},
+        "optimizer": {"learning_rate": 1e-4},
+        "rewards": [{"kind": "length", "words": 10}],
+    }
+    return Recipe.model_validate({**settings, **changes})
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ("[[rewards]]\nkind = 'pattern'\npattern = '('", "rewards.0"),
+        ("[[rewards]]\nkind = 'length'", "rewards.0"),
+        ("[[rewards]]\nkind = 'model'\n[rollout]\nprompts = 3\nanswers = 3\n[batch]\naccumulation = 2", "rollout"),
+        ("[[rewards]]\nkind = 'model'\n[rollout]\nmax_new_tokens = 64\n[batch]\nmax_length = 64", "rollout"),
+        ("[[rewards]]\nkind = 'model'\n[rollout]\nanswers = 1", "rollout.answers"),
+        ("", "rewards"),
+    ],
+)
+def test_wrong_recipe_of_rollouts_is_refused_with_the_field(more: str, field: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        parse_recipe(PLAIN + more)
+    assert field in dict(refused.value.field_violations)
