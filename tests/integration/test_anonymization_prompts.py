@@ -10,7 +10,8 @@ from services.anonymization.adapters.policy import load_policy
 from services.anonymization.adapters.prompts import PromptBarrier, holds
 from services.anonymization.adapters.recognisers.tokens import tokenise
 from services.anonymization.domain import NO_LABELS
-from services.inference.restoring import Restorer
+from services.inference.restoring import Restorer, variants
+from tests.bench.gold import read_sample
 
 pytestmark = pytest.mark.integration
 
@@ -51,6 +52,13 @@ def test_of_a_prompt_nothing_personal_is_left_and_all_of_it_comes_back(barrier: 
         assert "".join(part.told for part in [*restorer.add(clean), *restorer.rest()]) == text
     for surrogate in prompt.pairs:
         assert not holds(FIRST + SECOND, surrogate)
+
+
+def test_every_text_of_the_sample_comes_back_exactly(barrier: PromptBarrier) -> None:
+    for gold in read_sample():
+        prompt = barrier.anonymize((gold.text,), NO_LABELS, ())
+        restorer = Restorer(variants(prompt.pairs, (gold.text,)))
+        assert "".join(part.told for part in [*restorer.add(prompt.texts[0]), *restorer.rest()]) == gold.text
 
 
 def test_a_name_is_the_same_person_in_all_texts_of_a_prompt(barrier: PromptBarrier) -> None:
