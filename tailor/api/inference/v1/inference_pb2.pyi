@@ -137,7 +137,9 @@ class GenerateRequest(_message.Message):
     prompt: _builtins.str
     """A prompt of one turn; or messages."""
     log_probabilities: _builtins.bool
-    """Give the natural log-probability of every token of the answer, as the model has it before temperature, penalty and schema."""
+    """Give the natural log-probability of every token of the answer, as the model has it before temperature, penalty and schema.
+    INVALID_ARGUMENT where the specialist's prompts are private.
+    """
     top_log_probabilities: _builtins.int
     """Beside each, those of so many of the likeliest tokens; at most 20, and only with log_probabilities."""
     json_schema: _builtins.str

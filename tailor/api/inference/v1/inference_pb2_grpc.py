@@ -74,8 +74,8 @@ class InferenceServiceServicer:
     def Generate(self, request, context):
         """Generate answers once. NOT_FOUND for an unknown specialist, INVALID_ARGUMENT with field violations for an empty prompt, one over the
         context length, bad sampling or a schema that cannot be enforced, RESOURCE_EXHAUSTED with a retry time when the queue is full,
-        UNAVAILABLE while no model is ready, FAILED_PRECONDITION where the engine gave a schema up. A cancelled call, or one whose deadline
-        passed, stops the generation itself.
+        UNAVAILABLE while no model is ready, or while the barrier of private prompts is away, FAILED_PRECONDITION where the engine gave a schema
+        up. A cancelled call, or one whose deadline passed, stops the generation itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

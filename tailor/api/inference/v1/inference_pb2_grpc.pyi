@@ -36,8 +36,8 @@ class InferenceServiceStub:
     Generate: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]
     """Generate answers once. NOT_FOUND for an unknown specialist, INVALID_ARGUMENT with field violations for an empty prompt, one over the
     context length, bad sampling or a schema that cannot be enforced, RESOURCE_EXHAUSTED with a retry time when the queue is full,
-    UNAVAILABLE while no model is ready, FAILED_PRECONDITION where the engine gave a schema up. A cancelled call, or one whose deadline
-    passed, stops the generation itself.
+    UNAVAILABLE while no model is ready, or while the barrier of private prompts is away, FAILED_PRECONDITION where the engine gave a schema
+    up. A cancelled call, or one whose deadline passed, stops the generation itself.
     """
     StreamGenerate: _grpc.UnaryStreamMultiCallable[_inference_pb2.StreamGenerateRequest, _inference_pb2.StreamGenerateResponse]
     """StreamGenerate answers as the words come; errors as in Generate. A cancelled call stops the generation itself."""
@@ -62,8 +62,8 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     Generate: _aio.UnaryUnaryMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]  # type: ignore[assignment]
     """Generate answers once. NOT_FOUND for an unknown specialist, INVALID_ARGUMENT with field violations for an empty prompt, one over the
     context length, bad sampling or a schema that cannot be enforced, RESOURCE_EXHAUSTED with a retry time when the queue is full,
-    UNAVAILABLE while no model is ready, FAILED_PRECONDITION where the engine gave a schema up. A cancelled call, or one whose deadline
-    passed, stops the generation itself.
+    UNAVAILABLE while no model is ready, or while the barrier of private prompts is away, FAILED_PRECONDITION where the engine gave a schema
+    up. A cancelled call, or one whose deadline passed, stops the generation itself.
     """
     StreamGenerate: _aio.UnaryStreamMultiCallable[_inference_pb2.StreamGenerateRequest, _inference_pb2.StreamGenerateResponse]  # type: ignore[assignment]
     """StreamGenerate answers as the words come; errors as in Generate. A cancelled call stops the generation itself."""
@@ -91,8 +91,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inference_pb2.GenerateResponse, _abc.Awaitable[_inference_pb2.GenerateResponse]]:
         """Generate answers once. NOT_FOUND for an unknown specialist, INVALID_ARGUMENT with field violations for an empty prompt, one over the
         context length, bad sampling or a schema that cannot be enforced, RESOURCE_EXHAUSTED with a retry time when the queue is full,
-        UNAVAILABLE while no model is ready, FAILED_PRECONDITION where the engine gave a schema up. A cancelled call, or one whose deadline
-        passed, stops the generation itself.
+        UNAVAILABLE while no model is ready, or while the barrier of private prompts is away, FAILED_PRECONDITION where the engine gave a schema
+        up. A cancelled call, or one whose deadline passed, stops the generation itself.
         """
 
     @_abc_1.abstractmethod
