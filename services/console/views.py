@@ -175,6 +175,31 @@ class Serving:
 
 
 @dataclass(frozen=True)
+class Arm:
+    """The calls of one arm of a canary; medians of their seconds, None where nothing was answered."""
+
+    callers: int = 0
+    calls: int = 0
+    errors: int = 0
+    first_token_seconds: float | None = None
+    token_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Canary:
+    """An adapter that a share of the callers gets, or got. The state is `running`, `forward`, `back` or `ended`."""
+
+    adapter_digest: str
+    percent: int
+    state: str
+    reason: str
+    tried: Arm
+    beside: Arm
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Threshold:
     """What an evaluation must reach in one metric."""
 
@@ -207,6 +232,7 @@ class Specialist:
     filters: tuple[tuple[str, str], ...] = ()
     update_time: datetime | None = None
     serving: Serving = Serving()
+    canary: Canary | None = None
 
 
 @dataclass(frozen=True)

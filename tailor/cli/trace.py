@@ -31,7 +31,8 @@ def _print(console: Console, answer: registry_pb2.TraceResponse) -> None:
         console.print(f"answered by the base {draft.base}")
         return
     adapter, dataset = answer.adapter, answer.dataset
-    console.print(f"answered by {draft.specialist}, generation {draft.generation}")
+    canary = ", its canary" if draft.canary else ""
+    console.print(f"answered by {draft.specialist}, generation {draft.generation}{canary}")
     console.print(f"adapter  {adapter.digest}", highlight=False)
     console.print(
         f"run      {adapter.run_id}, {adapter.steps} steps, loss {adapter.first_loss:.2f} to {adapter.last_loss:.2f}"

@@ -27,12 +27,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What answered; the base has no specialist, generation 0 and no adapter."""
+    """What answered; the base has no specialist, generation 0 and no adapter. `canary` is True where the adapter is tried on a share of the
+    callers."""
 
     specialist: str
     generation: int
     adapter_digest: str
     base: str
+    canary: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,4 +177,10 @@ def _usage(usage: inference_pb2.Usage) -> Usage:
 
 
 def _provenance(provenance: inference_pb2.Provenance) -> Provenance:
-    return Provenance(provenance.specialist, provenance.generation, provenance.adapter_digest, provenance.base)
+    return Provenance(
+        provenance.specialist,
+        provenance.generation,
+        provenance.adapter_digest,
+        provenance.base,
+        provenance.canary,
+    )

@@ -1,5 +1,6 @@
 """An adapter on a share of the callers: forward, back, or ended by hand; over PostgreSQL and two inference replicas."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -224,6 +225,31 @@ def test_an_evaluation_from_before_a_canary_holds_while_the_same_adapter_serves(
     assert house.evaluator.asked == []
     house.start("b")
     assert house.canary().generation == 6
+
+
+class Looks(threading.Event):
+    """Lets a watch look so often, without a pause."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = times
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_a_lost_evaluation_only_delays_the_watch(database: Engine, replicas: tuple[Replica, Replica]) -> None:
+    house = House(database, RULES)
+    for digest in ("a", "b", "c"):
+        house.train(digest)
+    ask_all(house, *replicas)
+    house.evaluator.down = True
+    house.watch.run(Looks(2))
+    assert (house.serving().adapter_digest, house.evaluator.asked) == ("b", [])
+    house.evaluator.down = False
+    house.watch.run(Looks(1))
+    assert [digest for digest, _ in house.evaluator.asked] == ["c"]
 
 
 def test_only_what_passed_beside_what_serves_can_be_tried(house: House) -> None:

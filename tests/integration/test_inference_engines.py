@@ -18,7 +18,8 @@ import pytest
 from services.inference import handlers
 from services.inference.adapters.models import AdapterLibrary, BaseModel, fetch_base
 from services.inference.adapters.verify import check_config
-from services.inference.domain import AdapterName, Engine, Sampling, Turn
+from services.inference.domain import AdapterName, Ask, Canary, Engine, Sampling, Served, Turn
+from services.inference.handlers import Cancellation
 from services.inference.serving import Shelf
 from services.registry.domain import Evaluation, Gate, Threshold, refusals
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
@@ -157,6 +158,24 @@ def test_adapters_change_answers_and_the_base_stays_itself(lab: Lab, plain: Engi
             answers.append(text(plain, digest))
     assert len({before, *answers}) == 3
     assert text(plain) == before
+
+
+def test_each_arm_of_a_canary_gives_its_own_adapters_answers(lab: Lab, plain: Engine) -> None:
+    world = make_world()
+    inference = replace(world.inference, engine=plain, shelf=Shelf(plain, lab.library(), 2))
+    beside, tried = lab.adapters
+    canary = Canary(tried, "of-tried", "", 50)
+    handlers.apply_serving(inference, Served("reports", 2, beside, "of-beside", canary=canary))
+    assert [report.refusal for report in world.kept.reports] == [""]
+    alone = {adapter.digest: text(plain, adapter.digest) for adapter in lab.adapters}
+    got: dict[str, set[str]] = {}
+    for number in range(6):
+        caller = replace(KEY, key_id=f"key_{number:016x}")
+        for _ in range(2):
+            answer = handlers.generate(inference, caller, Ask("reports", CHAT, Sampling(max_tokens=12)), Cancellation())
+            assert "".join(piece.text for piece in answer) == alone[answer.served.adapter_digest]
+            got.setdefault(caller.key_id, set()).add(answer.served.adapter_digest)
+    assert {frozenset(digests) for digests in got.values()} == {frozenset({one.digest}) for one in lab.adapters}
 
 
 def test_a_running_stream_keeps_its_adapter_while_another_is_loaded(lab: Lab, plain: Engine) -> None:

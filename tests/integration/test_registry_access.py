@@ -179,6 +179,12 @@ ASKS = [
     ),
     Ask("Rollback", lambda n: registry_pb2.RollbackRequest(specialist=n, expected_generation=1), ("OPERATOR",)),
     Ask(
+        "StartCanary",
+        lambda n: registry_pb2.StartCanaryRequest(specialist=n, adapter_digest=f"a-{n}", expected_generation=1),
+        ("OPERATOR",),
+    ),
+    Ask("StopCanary", lambda n: registry_pb2.StopCanaryRequest(specialist=n, expected_generation=1), ("OPERATOR",)),
+    Ask(
         "Trace",
         lambda n: registry_pb2.TraceRequest(draft_id=f"drf_{n}"),
         ("CALLER", "EXPERT", "ENGINEER", "OPERATOR", "DATA_PROTECTION"),
@@ -209,7 +215,7 @@ def test_what_a_key_was_not_given_is_answered_like_what_does_not_exist(world: Wo
 
 
 def test_the_same_calls_reach_what_a_key_was_given(world: World) -> None:
-    changing = {"CreateSpecialist", "UpdateSpecialist", "Promote", "Rollback", "CreateKey"}
+    changing = {"CreateSpecialist", "UpdateSpecialist", "Promote", "Rollback", "StartCanary", "StopCanary", "CreateKey"}
     for ask in ASKS:
         for role in ask.roles:
             # A caller sees the drafts that it asked for itself.

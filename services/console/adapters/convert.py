@@ -8,6 +8,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.console.domain import Role, Visitor
 from services.console.views import (
     Adapter,
+    Arm,
+    Canary,
     Dataset,
     Document,
     Draft,
@@ -228,7 +230,29 @@ def specialist(wire: registry_pb2.GetSpecialistResponse) -> Specialist:
         filters=filters(told.filters),
         update_time=time(told.update_time),
         serving=serving(wire.serving) if wire.HasField("serving") else Serving(),
+        canary=canary(wire.canary) if wire.HasField("canary") else None,
     )
+
+
+def canary(wire: registry_pb2.Canary) -> Canary:
+    """A canary and what was measured of both arms."""
+    return Canary(
+        adapter_digest=wire.adapter_digest,
+        percent=wire.policy.percent,
+        state=word(registry_pb2.CanaryState.Name(wire.state), "CANARY_STATE_"),
+        reason=wire.reason,
+        tried=arm(wire.canary),
+        beside=arm(wire.incumbent),
+        start_time=time(wire.start_time),
+        end_time=time(wire.end_time),
+    )
+
+
+def arm(wire: registry_pb2.CanaryArm) -> Arm:
+    """One arm's calls."""
+    first = wire.first_token_seconds if wire.HasField("first_token_seconds") else None
+    further = wire.token_seconds if wire.HasField("token_seconds") else None
+    return Arm(wire.callers, wire.calls, wire.errors, first, further)
 
 
 def filters(wire: models_pb2.Filters) -> tuple[tuple[str, str], ...]:

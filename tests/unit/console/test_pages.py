@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from services.console.domain import Role
-from services.console.views import Evaluation, Flow, KeptText, Key, Replica
+from services.console.views import Arm, Canary, Evaluation, Flow, KeptText, Key, Replica
 from tests.unit.console.fakes import (
     ADAPTER,
     BASE_DRAFT,
@@ -246,6 +246,20 @@ def test_specialists_show_how_far_a_promotion_is() -> None:
     text = world.signed_in().get("/specialists").text
     for said in ("not finished", "serves it", "not yet", "WRONG_BASE"):
         assert said in text
+
+
+def test_specialists_show_both_arms_of_a_canary_and_why_it_ended() -> None:
+    world = World()
+    item = world.registry.specialist_items[0]
+    assert "Canary" not in world.signed_in().get("/specialists").text
+    tried, beside = Arm(3, 61, 2, 0.25, 0.012), Arm(27, 540, 1)
+    canary = Canary("cd" * 32, 10, "running", "", tried, beside, NOW)
+    for found in (canary, replace(canary, state="back", reason="2 of 61 calls failed <b>", end_time=NOW)):
+        world.registry.specialist_items = [replace(item, canary=found)]
+        text = world.signed_in().get("/specialists").text
+        for said in ("10 % of the callers", found.state, "<b>61</b> calls of 3 keys", "<b>2</b> failed", "0.012 s"):
+            assert said in text
+    assert "2 of 61 calls failed &lt;b&gt;" in text
 
 
 def test_erasures_say_for_whom_they_wait_and_show_the_signed_receipt() -> None:
