@@ -5,8 +5,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from services.registry.comparing import CanaryRules, Outcome, Verdict, verdict, violations
-from services.registry.domain import Evaluator, Serving, Specialist, next_serving, with_canary, without_canary
-from services.registry.handlers import Begin, Transaction, admitted, begin_canary, held_specialist, save_serving
+from services.registry.domain import Evaluator, Serving, next_serving, with_canary, without_canary
+from services.registry.handlers import Begin, admitted, begin_canary, held_specialist, save_serving
 from tailor.errors import FailedPrecondition, InvalidArgument, TailorError
 from tailor.logging import get_logger
 
@@ -34,7 +34,7 @@ def start_canary(begin: Begin, name: str, adapter_digest: str, expected_generati
                 "INCUMBENT_MOVED",
                 "The adapter was measured beside another than serves now; `tailor evaluate` measures it.",
             )
-        begin_canary(tx, serving, rules)
+        begin_canary(tx, serving, adapter, rules)
         return serving
 
 
@@ -48,12 +48,12 @@ def stop_canary(begin: Begin, name: str, expected_generation: int) -> Serving:
 
 
 def refused(begin: Begin, name: str, generation: int, why: str) -> None:
-    """A replica refuses a generation: where a canary began with it, that goes back."""
+    """A replica refuses a generation: where a canary runs since then, that goes back."""
     with begin() as tx:
         specialist = tx.lock_specialist(name)
         current = tx.serving(name)
         if specialist is not None and current.canary is not None and current.generation == generation:
-            _end(tx, specialist, current, Verdict(Outcome.BACK, why))
+            save_serving(tx, without_canary(current, specialist, generation), why, Outcome.BACK)
 
 
 def decide(begin: Begin, name: str, now: datetime) -> Verdict | None:
@@ -65,17 +65,14 @@ def decide(begin: Begin, name: str, now: datetime) -> Verdict | None:
             return None
         tried, beside = tx.arms(canary)
         found = verdict(canary.rules, tried, beside, (now - canary.start_time).total_seconds())
-        if found is not None:
-            _end(tx, specialist, tx.serving(name), found)
+        if found is None:
+            return None
+        current = tx.serving(name)
+        serving = without_canary(current, specialist, current.generation)
+        if found.outcome is Outcome.FORWARD:
+            serving = next_serving(current, tx.adapter(canary.adapter_digest), specialist, current.generation)
+        save_serving(tx, serving, found.reason, found.outcome)
         return found
-
-
-def _end(tx: Transaction, specialist: Specialist, current: Serving, found: Verdict) -> None:
-    serving = without_canary(current, specialist, current.generation)
-    if found.outcome is Outcome.FORWARD and current.canary is not None:
-        adapter = tx.adapter(current.canary.adapter_digest)
-        serving = next_serving(current, adapter, specialist, current.generation)
-    save_serving(tx, serving, found.reason, found.outcome)
 
 
 class Watch:
@@ -107,6 +104,15 @@ class Watch:
         with self._begin() as tx:
             waiting = tx.waiting()
         for digest, request_id in waiting.items():
+            self._measure(digest, request_id)
+
+    def _measure(self, digest: str, request_id: str) -> None:
+        """Have an adapter measured again; one that cannot be measured any more waits in vain."""
+        try:
             self._evaluator.evaluate(digest, request_id)
-            with self._begin() as tx:
-                tx.waits_no_more(digest)
+        except TailorError as error:
+            if error.retryable:
+                raise
+            log.warning("not measured again", adapter=digest, reason=error.reason)
+        with self._begin() as tx:
+            tx.waits_no_more(digest)

@@ -166,26 +166,20 @@ def _decide(tx: Transaction, specialist: Specialist, adapter: Adapter, evaluatio
 
 def _admit(tx: Transaction, specialist: Specialist, adapter: Adapter, current: Serving) -> None:
     """Let what passed the gate serve: all callers, or a share of them first, or not before the canary that runs has ended."""
-    if specialist.canary is None or not can_be_tried(current, adapter):
-        save_serving(
-            tx, next_serving(current, adapter, specialist, current.generation), "another adapter passed the gate"
-        )
+    rules = specialist.canary
+    if rules is None or not can_be_tried(current, adapter):
+        serving = next_serving(current, adapter, specialist, current.generation)
+        save_serving(tx, serving, "another adapter passed the gate")
     elif current.canary is None:
-        begin_canary(
-            tx,
-            with_canary(current, adapter, specialist, specialist.canary.percent, current.generation),
-            specialist.canary,
-        )
+        begin_canary(tx, with_canary(current, adapter, specialist, rules.percent, current.generation), adapter, rules)
     elif current.canary.adapter_digest != adapter.digest:
         tx.let_wait(specialist.name, adapter.digest)
 
 
-def begin_canary(tx: Transaction, serving: Serving, rules: CanaryRules) -> None:
-    """Keep and state that a share of the callers gets another adapter from now on."""
-    if serving.canary is not None:
-        tx.save_serving(serving)
-        now = datetime.now(UTC)
-        tx.start_canary(Canary(serving.specialist, serving.generation, serving.canary.adapter_digest, rules, now))
+def begin_canary(tx: Transaction, serving: Serving, adapter: Adapter, rules: CanaryRules) -> None:
+    """Keep and state that a share of the callers gets an adapter from now on."""
+    tx.save_serving(serving)
+    tx.start_canary(Canary(serving.specialist, serving.generation, adapter.digest, rules, datetime.now(UTC)))
 
 
 def save_serving(tx: Transaction, serving: Serving, why: str, outcome: Outcome = Outcome.ENDED) -> None:
@@ -283,9 +277,10 @@ def record_draft(begin: Begin, draft: Draft, payload: bytes, call: Call | None) 
     """Keep a draft's provenance, and count the call, once, where a canary is compared; a call that its caller ended is none."""
     with begin() as tx:
         tx.save_draft(draft, payload)
-        canary = tx.running_canary(draft.specialist) if call is not None else None
-        if call is not None and canary is not None and canary.generation == call.generation:
-            tx.save_call(call)
+        if call is not None:
+            canary = tx.running_canary(call.specialist)
+            if canary is not None and canary.generation == call.generation:
+                tx.save_call(call)
 
 
 def record_dead_letter(begin: Begin, event_id: str, topic: str) -> None:

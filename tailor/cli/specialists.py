@@ -115,6 +115,10 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     )
     console.print(f"prompts: {private}")
     console.print(f"filters: {_filters(specialist.filters)}")
+    if specialist.HasField("canary"):
+        console.print(
+            f"canary first: {specialist.canary.percent} % of the callers; `tailor canary show {specialist.name}`"
+        )
     gate = [(t.metric, t.min_gain_over_base, t.max_loss_to_incumbent) for t in specialist.gate.thresholds]
     gate_ = specialist.gate
     title = f"gate, on at least {gate_.min_rows} rows, parity within {gate_.max_parity or 0.1:g} nats a token"

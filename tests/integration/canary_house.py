@@ -95,11 +95,11 @@ class Evaluator:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
-        self.down = False
+        self.fails: TailorError | None = None
 
     def evaluate(self, adapter_digest: str, request_id: str) -> None:
-        if self.down:
-            raise Unavailable("EVALUATION_UNAVAILABLE", "It does not answer.")
+        if self.fails:
+            raise self.fails
         self.asked.append((adapter_digest, request_id))
 
 

@@ -13,7 +13,7 @@ from services.registry.adapters import tables
 from services.registry.bootstrap import MIGRATIONS
 from services.registry.comparing import CanaryRules
 from tailor.api.registry.v1 import registry_pb2
-from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, Unavailable
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from tests.conftest import migrated
 from tests.integration.canary_house import KEYS, NAME, RULES, House, Replica
 
@@ -25,6 +25,8 @@ RUNNING, FORWARD, BACK, ENDED = (
     registry_pb2.CANARY_STATE_BACK,
     registry_pb2.CANARY_STATE_ENDED,
 )
+
+LOST = Unavailable("EVALUATION_UNAVAILABLE", "It does not answer.")
 
 
 @pytest.fixture
@@ -206,11 +208,11 @@ def test_with_a_policy_what_passes_the_gate_is_tried_first_and_the_next_one_wait
     house.look()
     assert house.evaluator.asked == []
     ask_all(house, *replicas)
-    house.evaluator.down = True
+    house.evaluator.fails = LOST
     with pytest.raises(Unavailable):
         house.look()
     assert house.serving().adapter_digest == "b"
-    house.evaluator.down = False
+    house.evaluator.fails = None
     house.look()
     house.look()
     assert [digest for digest, _ in house.evaluator.asked] == ["c"]
@@ -225,6 +227,21 @@ def test_an_evaluation_from_before_a_canary_holds_while_the_same_adapter_serves(
     assert house.evaluator.asked == []
     house.start("b")
     assert house.canary().generation == 6
+
+
+def test_an_adapter_that_cannot_be_measured_any_more_holds_up_nothing(
+    database: Engine, replicas: tuple[Replica, Replica]
+) -> None:
+    house = House(database, RULES)
+    for digest in ("a", "b", "c"):
+        house.train(digest)
+    ask_all(house, *replicas)
+    house.evaluator.fails = NotFound("NO_DATASET", "It was erased.")
+    house.look()
+    assert house.serving().adapter_digest == "b"
+    house.evaluator.fails = None
+    house.look()
+    assert house.evaluator.asked == []
 
 
 class Looks(threading.Event):
@@ -244,10 +261,10 @@ def test_a_lost_evaluation_only_delays_the_watch(database: Engine, replicas: tup
     for digest in ("a", "b", "c"):
         house.train(digest)
     ask_all(house, *replicas)
-    house.evaluator.down = True
+    house.evaluator.fails = LOST
     house.watch.run(Looks(2))
     assert (house.serving().adapter_digest, house.evaluator.asked) == ("b", [])
-    house.evaluator.down = False
+    house.evaluator.fails = None
     house.watch.run(Looks(1))
     assert [digest for digest, _ in house.evaluator.asked] == ["c"]
 

@@ -1,7 +1,7 @@
 """Canaries in PostgreSQL: their rules, the calls of both arms while they run, and what became of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Row, delete, func, select, update
@@ -108,7 +108,7 @@ def newest_canary(connection: Connection, specialist: str) -> Canary | None:
     if canary.outcome is not Outcome.RUNNING:
         return canary
     tried, beside = arms(connection, canary)
-    return to_canary(row, tried, beside)
+    return replace(canary, tried=tried, beside=beside)
 
 
 def arms(connection: Connection, canary: Canary) -> tuple[Arm, Arm]:
@@ -131,9 +131,9 @@ def arms(connection: Connection, canary: Canary) -> tuple[Arm, Arm]:
     return found.get(True, Arm()), found.get(False, Arm())
 
 
-def to_canary(row: Row, *measured: Arm) -> Canary:  # type: ignore[type-arg]
-    """A canary from its row, with what was kept of its arms, or what is measured of them now."""
-    tried, beside = measured or [Arm(**held) for held in row.arms] or (Arm(), Arm())
+def to_canary(row: Row) -> Canary:  # type: ignore[type-arg]
+    """A canary from its row, with what was kept of its arms once it had ended."""
+    tried, beside = [Arm(**held) for held in row.arms] or (Arm(), Arm())
     return Canary(
         specialist=row.specialist,
         generation=row.generation,
