@@ -1,4 +1,4 @@
-"""Runs whose workers and service are killed in every way, and a chain of stages from documents' rows to rankings. The tests run in their order."""
+"""Runs whose worker and service are killed in every way, and a chain of stages from rows to rankings. The tests run in their order."""
 
 import os
 import signal
@@ -11,13 +11,14 @@ import pytest
 
 from services.synthetic.domain import Row
 from services.synthetic.judging import PairRow
+from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.ref import Ref
 from tests.e2e.conftest import Installation, wait_until
-from tests.e2e.training import SFT, Datasets, Training, standing
+from tests.e2e.training import PREFERENCE, SFT, Datasets, Training, standing
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -259,3 +260,62 @@ def test_a_run_whose_workers_get_nowhere_has_failed_for_its_machine(story: Story
     run = story.training.ended(story.doomed)
     assert (run.state, run.reason, run.epoch) == (training_pb2.RUN_STATE_FAILED, "WORKER_DIED", 5)
     story.killer.join(10)
+
+
+def test_rankings_let_the_chain_go_on_to_its_end_though_its_last_worker_is_killed(
+    installation: Installation, story: Story
+) -> None:
+    training, datasets = story.training, story.datasets
+    train, held_out = datasets.writer.write_pairs(_pairs(range(16))), datasets.writer.write_pairs(_pairs(range(16, 20)))
+    pairs = datasets.write("preference", NAME, train, held_out)
+    datasets.state(NAME, pairs, PREFERENCE)
+    with standing(installation, training) as turn:
+        killed = turn.reach(story.chain, 2, stage=2)
+        os.kill(training.started(story.chain, killed.epoch).pid, signal.SIGKILL)
+    run = training.ended(story.chain)
+    assert run.state == training_pb2.RUN_STATE_SUCCEEDED, run.message
+    sft, reward, rloo = run.stages
+    assert [stage.parent_digest for stage in run.stages] == ["", sft.adapter_digest, sft.adapter_digest]
+    assert (sft.kind, reward.kind, rloo.kind) == (
+        models_pb2.ADAPTER_KIND_POLICY,
+        models_pb2.ADAPTER_KIND_REWARD,
+        models_pb2.ADAPTER_KIND_POLICY,
+    )
+    assert run.adapter_digest == rloo.adapter_digest
+    assert training.manifest(rloo.adapter_digest)["parent_digest"] == sft.adapter_digest
+    assert training.manifest(reward.adapter_digest)["kind"] == "reward"
+    assert (run.epoch, run.preference_dataset_digest) == (4, pairs.sha256)
+    assert run.plan.steps == run.report.steps == STEPS + 4 + 4
+    assert run.report.memory_bytes > 0 and run.report.seconds > 0
+    dpo = training.create(
+        specialist=NAME, dataset_digest=pairs.sha256, recipe="killed-dpo", parent_digest=sft.adapter_digest
+    )
+    other = training.ended(dpo)
+    assert other.state == training_pb2.RUN_STATE_SUCCEEDED, other.message
+    assert training.manifest(other.adapter_digest)["parent_digest"] == sft.adapter_digest
+    _evaluated(installation, [sft.adapter_digest, rloo.adapter_digest, other.adapter_digest])
+    with pytest.raises(grpc.RpcError) as unknown:
+        _evaluation(installation, reward.adapter_digest)
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
+
+
+def _evaluation(installation: Installation, adapter: str) -> evaluation_pb2.GetEvaluationResponse:
+    stub = evaluation_pb2_grpc.EvaluationServiceStub(installation.channel("evaluation"))
+    return stub.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest=adapter), timeout=10)
+
+
+def _evaluated(installation: Installation, adapters: list[str]) -> None:
+    def done() -> list[evaluation_pb2.GetEvaluationResponse] | None:
+        try:
+            found = [_evaluation(installation, adapter) for adapter in adapters]
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined]
+                return None
+            raise
+        running = evaluation_pb2.EVALUATION_STATE_RUNNING
+        return found if all(one.state > running for one in found) else None
+
+    for evaluation in wait_until(done, "evaluations of the policies", 240):
+        assert evaluation.state == evaluation_pb2.EVALUATION_STATE_SUCCEEDED, evaluation.reason
+        assert evaluation.rows_total == evaluation.rows_done > 0
+        assert evaluation.result.candidate.values["parity"] < 0.1
