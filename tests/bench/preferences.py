@@ -1,25 +1,30 @@
 """`make bench-preferences`: rankings made into a better model, on CPU with the small base, by the worker that trains.
 
-Four stages as runs have them, each by the real worker over a store in a folder: SFT on a house that writes half concise, half vague; a reward
-adapter on rankings that prefer concise and actionable; then RLOO and, apart, DPO on top of the SFT adapter, each with a shipped recipe, shortened.
-`reward_accuracy` is over the held-out pairs that the worker measures. The win rate of an adapter is the share of held-out prompts on which its
-answer has a higher reward than the SFT adapter's answer (a tie counts half), both drawn at temperature 1; for the SFT adapter itself the answers are
-drawn a second time with another seed, so its win rate shows the noise around 0.5. `kl` is the mean divergence from the SFT adapter, in nats a
-token of the adapter's own answers. `short` says how many held-out prompts were answered concisely, by words alone.
+Four stages as runs have them, each by the real worker over a store in a folder: SFT on a house that writes half concise, half vague; a
+reward adapter on rankings that prefer concise and actionable; then RLOO and, apart, DPO on top of the SFT adapter, each with a shipped
+recipe, shortened.
+
+`reward_accuracy` is the share of all held-out pairs whose chosen answer gets the higher reward. The win rate of an adapter is the share of
+held-out prompts on which its answer has a higher reward than a baseline's (a tie counts half). The baseline is one draw of the SFT adapter at
+temperature 1; each adapter, the SFT adapter too, is drawn once with another seed, so that the SFT adapter's own win rate shows the noise
+around 0.5. `kl` is the mean divergence from the SFT adapter, in nats a token of the adapter's own answers. `concise` is the share of answers
+that begin with a numbered step, as every chosen answer does and no rejected one.
 """
 
 import json
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from services.training.adapters import answers, inputs
+from services.training.adapters import answers, inputs, pairs
 from services.training.adapters.answers import Prompt
 from services.training.adapters.inputs import Inputs
 from services.training.adapters.model import load_saved, load_tokenizer
+from services.training.adapters.pairs import Pair
 from services.training.adapters.rewards import Rewarder, make_rewarder
 from services.training.adapters.rollouts import win_rate
 from services.training.recipe import LimitRecipe, Recipe, load_recipe
@@ -40,8 +45,9 @@ STAGES = {
     "rloo": ("rloo", LimitRecipe(epochs=1, max_steps=16)),
     "dpo": ("dpo", LimitRecipe(epochs=1, max_tokens=8_000)),
 }
-SEED, SECOND_SEED = 7, 101
-CONCISE_WORDS = 22
+BASELINE_SEED, SEED = 7, 101
+CONCISE = "1."
+MAX_PROMPT = 256
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Side:
     kl: float
     reward: float
     words: float
-    short: float
+    concise: float
 
 
 def main() -> None:
@@ -64,10 +70,10 @@ def main() -> None:
         house = furnish(Path(folder), SOURCE)
         demonstrations, rankings = (store_dataset(house, kind, split) for kind, split in splits().items())
         made = train_stages(house, demonstrations, rankings)
-        sides = compare(house, made, rankings)
+        sides, reward_accuracy = compare(house, made, rankings)
     steps = [step for step in made["rloo"].progress if step.phase == "training"]
     figures = {
-        "reward_accuracy": trained(made["reward"]).metrics["reward_accuracy"],
+        "reward_accuracy": reward_accuracy,
         "win_rate": {name: side.win_rate for name, side in sides.items()},
         "kl": {name: side.kl for name, side in sides.items()},
         "sides": {name: asdict(side) for name, side in sides.items()},
@@ -111,23 +117,37 @@ def show(progress: models_pb2.RunProgressed) -> None:
               f"reward {progress.reward:.2f}, kl {progress.kl:.4f}", flush=True)  # fmt: skip
 
 
-def compare(house: House, made: dict[str, Service], rankings: Ref) -> dict[str, Side]:
-    """Each adapter's answers to the held-out prompts against the SFT adapter's."""
+def compare(house: House, made: dict[str, Service], rankings: Ref) -> tuple[dict[str, Side], float]:
+    """Each adapter's answers to the held-out prompts against the SFT adapter's, and the reward adapter's accuracy on held-out pairs."""
     found = {
         name: bring(house, rankings, adapter(made[name]), adapter(made["reward"])) for name in ("sft", "dpo", "rloo")
     }
     base, held_out = found["sft"].base, found["sft"].held_out
     tokenizer = load_tokenizer(base)
-    prompts, _ = answers.read_prompts(held_out, tokenizer, 512) if held_out else ([], 0)
+    if held_out is None:
+        raise AssertionError("no held-out rows were brought")
+    prompts, _ = answers.read_prompts(held_out, tokenizer, MAX_PROMPT)
     rewarder = make_rewarder(recipe_of("rloo").rewards, base, found["sft"].reward, tokenizer)
     policy = answers.without_packing(load_saved(base, folder_of(found["sft"]), recipe_of("sft"), "policy"))
     for name in ("dpo", "rloo"):
         policy.load_adapter(folder_of(found[name]), name)
-    baseline = answers.sample(policy, tokenizer, prompts, recipe_of("rloo").rollout, SEED)
+    baseline = answers.sample(policy, tokenizer, prompts, recipe_of("rloo").rollout, BASELINE_SEED)
     theirs = rewarder.rewards([prompt.tokens for prompt in prompts], baseline)
     judged = Judged(policy, tokenizer, prompts, rewarder, theirs)
-    seeds = {"default": SECOND_SEED, "dpo": SEED, "rloo": SEED}
-    return {name.replace("default", "sft"): side(judged, name, seed) for name, seed in seeds.items()}
+    sides = {name: side(judged, loaded) for name, loaded in (("sft", "default"), ("dpo", "dpo"), ("rloo", "rloo"))}
+    return sides, accuracy(pairs.read(held_out, tokenizer), rewarder)
+
+
+def accuracy(held_out: Sequence[Pair], rewarder: Rewarder) -> float:
+    """The share of pairs whose chosen answer gets the higher reward."""
+    sides = ([pair.chosen for pair in held_out], [pair.rejected for pair in held_out])
+    chosen, rejected = (
+        rewarder.rewards(
+            [row.tokens[: row.prompt_length] for row in rows], [row.tokens[row.prompt_length :] for row in rows]
+        )
+        for rows in sides
+    )
+    return sum(one > other for one, other in zip(chosen, rejected, strict=True)) / len(held_out)
 
 
 def bring(house: House, rankings: Ref, policy: Ref, reward: Ref) -> Inputs:
@@ -156,19 +176,19 @@ class Judged:
     baseline: list[float]
 
 
-def side(judged: Judged, name: str, seed: int) -> Side:
+def side(judged: Judged, name: str) -> Side:
     """One adapter's answers, judged."""
     policy, tokenizer, prompts = judged.policy, judged.tokenizer, judged.prompts
     policy.set_adapter(name)
-    written = answers.sample(policy, tokenizer, prompts, recipe_of("rloo").rollout, seed)
+    written = answers.sample(policy, tokenizer, prompts, recipe_of("rloo").rollout, SEED)
     rewards = judged.rewarder.rewards([prompt.tokens for prompt in prompts], written)
-    words = [len(text.split()) for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
+    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
     return Side(
         win_rate=win_rate(rewards, judged.baseline),
         kl=answers.divergence(policy, tokenizer, prompts, written, "default"),
         reward=sum(rewards) / len(rewards),
-        words=sum(words) / len(words),
-        short=sum(count <= CONCISE_WORDS for count in words) / len(words),
+        words=sum(len(text.split()) for text in texts) / len(texts),
+        concise=sum(text.startswith(CONCISE) for text in texts) / len(texts),
     )
 
 
@@ -203,7 +223,7 @@ def render(figures: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {name} | {one['win_rate']:.3f} | {one['kl']:.3f} | {one['reward']:.2f} | {one['words']:.1f} | {one['short']:.2f} |"
+        f"| {name} | {one['win_rate']:.3f} | {one['kl']:.3f} | {one['reward']:.2f} | {one['words']:.1f} | {one['concise']:.2f} |"
         for name, one in sides.items()
     ]
     lines += ["", "| stage | recipe | steps | seconds | tokens/s |", "|---|---|---|---|---|"]

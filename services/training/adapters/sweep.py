@@ -3,6 +3,7 @@
 Every trial starts where the run starts, with the same seed. What a trial found is noted, so a worker that takes over does not repeat it.
 """
 
+import gc
 import math
 from dataclasses import replace
 from typing import Any
@@ -60,6 +61,8 @@ def _outcome(context: Context, rate: float, sweep: SweepRecipe) -> float:
     if noted is not None:
         return float(noted)
     loss = _trial(replace(context, recipe=trial_recipe(context.recipe, rate, sweep.share), meter=Meter()), name)
+    # Trainer and model refer to each other: without this, the next trial's model would stand beside the last one's.
+    gc.collect()
     patiently("object store", lambda: context.notes.write(name, loss))
     return loss
 
