@@ -27,6 +27,7 @@ THINGS = [
     "count",
     "office",
 ]
+ADAPTERS = {"rloo": "qlora", "grpo": "lora"}
 
 
 def row(number: int) -> dict[str, Any]:
@@ -103,11 +104,16 @@ def weights(house: House, made: Ref) -> bytes:
     return house.store.read(MODELS, file["key"])
 
 
-@pytest.mark.parametrize("method", ["rloo", "grpo"])
+@pytest.mark.parametrize("method", ADAPTERS)
 def test_killed_run_ends_with_the_weights_of_a_whole_one_and_never_leaves_its_parent_at_once(
     house: House, rankings: Ref, parent: Ref, judge: Ref, method: str
 ) -> None:
-    chosen = recipe(method, batch={"accumulation": 2, "max_length": 128}, rewards=[{"kind": "model"}])
+    chosen = recipe(
+        method,
+        adapter={"kind": ADAPTERS[method], "r": 4, "alpha": 8},
+        batch={"accumulation": 2, "max_length": 128},
+        rewards=[{"kind": "model"}],
+    )
     whole = train(house, f"run_whole_{method}", chosen, rankings, parent=parent, reward=judge)
     with pytest.raises(KilledError):
         train(

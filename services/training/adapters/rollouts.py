@@ -111,6 +111,7 @@ def _build(policy: Any, context: Context, prompts: Sequence[Prompt], rewarder: R
     def reward(completion_ids: list[list[int]], row_id: list[str], **_: Any) -> list[float]:
         return rewarder.rewards([known[name] for name in row_id], completion_ids)
 
+    trained = {name: weights.data for name, weights in policy.named_parameters() if weights.requires_grad}
     trainer = RolloutTrainer(
         model=policy,
         reward_funcs=[reward],
@@ -120,7 +121,10 @@ def _build(policy: Any, context: Context, prompts: Sequence[Prompt], rewarder: R
         ),
         processing_class=tokenizer,
     )
-    _keep_reference(trainer.model)
+    # On an NF4 base trl takes the matrices to bf16, in which small updates vanish and a parent is no longer itself.
+    for name, weights in trained.items():
+        policy.get_parameter(name).data = weights
+    _keep_reference(policy)
     return trainer
 
 
