@@ -11,7 +11,7 @@ KEEP ?=
 GPU_PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check fmt proto sample up down images lock bench-anonymization gpu-check bench-forecast bench-preferences
+.PHONY: help install demo test test-fast check fmt proto sample up down images lock bench-anonymization gpu-check bench-forecast bench-training bench-preferences
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ gpu-check: $(if $(GPU_PYTHON),,install) ## bf16, NF4, kernels and memory on a GP
 
 bench-forecast: install ## The forecast of memory and time beside what real runs take
 	$(BIN)/python -m tests.bench.forecast
+
+bench-training: install ## SFT beside trl, full beside LoRA and QLoRA, and what the service adds
+	$(BIN)/python -m tests.bench.training
 
 bench-preferences: install ## Reward model, RLOO and DPO on rankings
 	$(BIN)/python -m tests.bench.preferences

@@ -8,6 +8,7 @@ from typing import Any
 from services.training.adapters.callbacks import StepReport, make_callback
 from services.training.adapters.checkpoints import Checkpoints
 from services.training.adapters.methods import Context, Method, Prepared, quieten
+from services.training.adapters.model import keep_in_f32
 from services.training.adapters.patience import patiently
 from services.training.adapters.sharded import whole
 from tailor.logging import get_logger
@@ -35,6 +36,7 @@ def train(
     prepared = method(context)
     trainer = prepared.trainer
     quieten(trainer)
+    keep_in_f32(trainer.model)
     trainer.add_callback(
         make_callback(
             context.meter,

@@ -109,14 +109,28 @@ def load_saved(base: Path, weights: Path, recipe: Recipe, kind: str) -> Any:
     from services.training.adapters.scoring import load_reward_base
 
     bare = load_reward_base(base, recipe) if kind == "reward" else load_base(base, recipe)
-    return PeftModel.from_pretrained(bare, weights)
+    # As it was trained on: what is not NF4 is kept in f32.
+    return PeftModel.from_pretrained(quantised(bare) if recipe.adapter.kind == "qlora" else bare, weights)
 
 
 def quantised(model: Any) -> Any:
     """An NF4 base made ready to be trained on."""
+    from bitsandbytes.nn import Linear4bit
     from peft import prepare_model_for_kbit_training
 
+    for layer in model.modules():
+        if isinstance(layer, Linear4bit):
+            # bitsandbytes 0.50's quick way without gradients on AVX-512: the same weights answer otherwise in one process in two.
+            layer.support_avx512bf16_for_cpu = False
     return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+
+
+def keep_in_f32(model: Any) -> None:
+    """What is trained on an NF4 base, in f32 as on any other: trl's trainers turn it into bf16, in which small steps are lost."""
+    if getattr(model, "is_loaded_in_4bit", False):
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
 
 
 def adapter_options(recipe: Recipe) -> dict[str, Any]:

@@ -1,0 +1,21 @@
+"""Where a bench's figures go: `.tailor/bench/NAME.json`, and the bench's own section of docs/benchmarks.md."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "benchmarks.md"
+PLOTS = ROOT / "docs" / "benchmarks"
+
+
+def keep(name: str, figures: Mapping[str, Any], section: str) -> None:
+    """Keep the figures, and replace what stands between `<!-- NAME -->` and `<!-- /NAME -->`."""
+    report = ROOT / ".tailor" / "bench" / f"{name}.json"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    PAGE.write_text(f"{before}{begin}\n\n{section}\n\n{end}{after}", encoding="utf-8")

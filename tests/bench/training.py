@@ -1,0 +1,92 @@
+"""`make bench-training`: our SFT beside trl's defaults; full, LoRA and QLoRA side by side; and what the service adds. 20 to 30 minutes on two cores.
+
+`python -m tests.bench.training speed methods service` measures the named parts alone, and keeps the others' figures.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.bench import training_house, training_methods, training_service, training_speed
+from tests.bench.report import PLOTS, ROOT, keep
+
+NAME = "training"
+PARTS = ("speed", "methods", "service")
+SCORES = ("rougeL", "bleu", "house_terms_f1")
+
+
+def main(chosen: list[str]) -> None:
+    """Measure, print, keep."""
+    report = ROOT / ".tailor" / "bench" / f"{NAME}.json"
+    figures: dict[str, Any] = json.loads(report.read_text(encoding="utf-8")) if report.exists() and chosen else {}
+    with tempfile.TemporaryDirectory(prefix="tailor-bench-", ignore_cleanup_errors=True) as folder:
+        house = training_house.build(Path(folder))
+        for part in chosen or PARTS:
+            figures |= _measure(part, house)
+    section = render(figures)
+    print(section)
+    keep(NAME, figures, section)
+
+
+def _measure(part: str, house: training_house.House) -> dict[str, Any]:
+    match part:
+        case "speed":
+            return {"cores": os.cpu_count(), **training_speed.measure(house)}
+        case "methods":
+            table = training_methods.measure(house)
+            training_methods.plot(table, PLOTS / "training.svg")
+            return {"table": table, **training_methods.ratios(table)}
+        case "service":
+            return training_service.measure(house)
+        case _:
+            raise SystemExit(f"there is no part {part!r}; there are {', '.join(PARTS)}")
+
+
+def render(figures: Mapping[str, Any]) -> str:
+    """The section of the page, of those parts that were measured."""
+    parts = []
+    if "tokens_ratio" in figures:
+        parts.append(
+            f"On {figures['cores']} cores, the best of {figures['rounds']} rounds on {figures['rows']} rows: {figures['tokens_per_second']} tokens/s "
+            f"beside {figures['trl_tokens_per_second']} of trl's defaults, {figures['tokens_ratio']} times ({figures['cpu_ratio']} times by CPU). "
+            f"Largest difference of a step's loss: {figures['loss_difference']:.1e} nats a token."
+        )
+    if "table" in figures:
+        parts.append(_table(figures))
+    if "service_overhead" in figures:
+        parts.append(
+            f"The service beside the bare trainer, {figures['steps']} steps, the best of {figures['rounds']} rounds: {figures['service_seconds']} s beside "
+            f"{figures['bare_seconds']} s, {figures['service_overhead']:+.1%} ({figures['service_cpu_overhead']:+.1%} of the worker's CPU seconds)."
+        )
+    return "\n\n".join(parts)
+
+
+def _table(figures: Mapping[str, Any]) -> str:
+    lines = [
+        "| method | held-out loss | ROUGE-L | BLEU | house terms F1 | trained parameters | peak memory | CPU seconds | seconds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in figures["table"]:
+        scores = " | ".join(f"{row['scores'].get(name, 0.0):.3f}" for name in SCORES)
+        took = (
+            f"{row['trained_parameters'] / 1e6:.1f} M | {row['memory_bytes'] / 1e9:.2f} GB | {row['cpu_seconds']:.0f} | {row['seconds']:.0f}"
+            if "seconds" in row
+            else "- | - | - | -"
+        )
+        lines.append(f"| {row['method']} | {row['held_out_loss']:.3f} | {scores} | {took} |")
+    lines += [
+        "",
+        f"LoRA keeps {figures['lora_gain_ratio']:.0%} of full fine-tuning's gain for {figures['lora_cpu_ratio']:.0%} of its CPU seconds and "
+        f"{figures['lora_memory_ratio']:.0%} of its memory, QLoRA {figures['qlora_gain_ratio']:.0%} of the gain.",
+        "",
+        "![Gain, CPU seconds and memory by method](benchmarks/training.svg)",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

