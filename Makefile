@@ -11,7 +11,7 @@ KEEP ?=
 GPU_PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check fmt proto sample up down images lock bench-anonymization gpu-check bench-forecast bench-training bench-preferences
+.PHONY: help install demo test test-fast check fmt proto sample up down images lock bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ test-fast: install ## The tests that need no store and no model
 
 bench-anonymization: install ## Quality and speed of the barrier, beside plain Presidio
 	$(BIN)/python -m tests.bench.anonymization
+
+bench-inference: install ## Speed of inference beside others, load, rollouts and a killed replica (20 minutes)
+	$(BIN)/python -m tests.bench.inference
 
 gpu-check: $(if $(GPU_PYTHON),,install) ## bf16, NF4, kernels and memory on a GPU; says so where there is none (GPU_PYTHON=another environment's)
 	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest tests/gpu -m gpu -rs

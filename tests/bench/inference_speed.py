@@ -1,0 +1,127 @@
+"""Tokens a second of sixteen callers, all sides in turns on one machine.
+
+Ours is the service as a process, asked through gRPC by the documented client with an API key. Every side writes greedily, in one precision, on the same
+number of threads. A side that waits for its turn computes nothing.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.inference.domain import BASE
+from tailor.client import TailorClient
+from tests.bench.inference_adapters import make_adapters
+from tests.bench.inference_house import Base, House
+from tests.bench.inference_rivals import Plain, VllmServer
+
+SUBJECTS = (
+    "rivers glaciers bridges lighthouses railways harbours libraries markets orchards mountains deserts islands canals theatres gardens observatories"
+).split()
+PROMPTS = [f"Write a long and detailed essay about {subject}, with many paragraphs." for subject in SUBJECTS]
+
+WARM_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Size:
+    """Tokens of an answer, rounds, and how many of the answers `generate` writes one by one: its rate does not depend on that."""
+
+    tokens: int = 64
+    rounds: int = 5
+    one_by_one: int = 3
+
+
+@dataclass
+class Side:
+    """One way to write answers of so many tokens: gives the tokens that it wrote. `cpu` counts the CPU seconds of whoever computes."""
+
+    answer: Callable[[int], int]
+    cpu: Callable[[], float]
+    rates: list[float] = field(default_factory=list)
+    cpu_rates: list[float] = field(default_factory=list)
+    tokens: int = 0
+
+    def run(self, tokens: int) -> None:
+        """Once more."""
+        began, spent = time.perf_counter(), self.cpu()
+        self.tokens = self.answer(tokens)
+        self.rates.append(self.tokens / (time.perf_counter() - began))
+        self.cpu_rates.append(self.tokens / max(1e-9, self.cpu() - spent))
+
+
+def measure(house: House, base: Base, size: Size, threads: int) -> dict[str, Any]:
+    """The best round of each side, and ours over theirs."""
+    with _sides(house, base, size, threads) as sides:
+        for side in sides.values():
+            side.answer(WARM_TOKENS)
+        for _ in range(size.rounds):
+            for side in sides.values():
+                side.run(size.tokens)
+    best = {name: max(side.rates) for name, side in sides.items()}
+    return {
+        "threads": threads,
+        "rounds": size.rounds,
+        "tokens_per_second": {name: round(rate, 1) for name, rate in best.items()},
+        "median_tokens_per_second": {name: round(statistics.median(side.rates), 1) for name, side in sides.items()},
+        "tokens_per_cpu_second": {name: round(max(side.cpu_rates), 1) for name, side in sides.items()},
+        "tokens": {name: side.tokens for name, side in sides.items()},
+        **ratios(best),
+    }
+
+
+def ratios(best: dict[str, float]) -> dict[str, float]:
+    """Ours over theirs."""
+    return {
+        "ratio_to_generate": round(best["ours"] / best["generate"], 3),
+        "ratio_to_peft": round(best["ours, mixed"] / best["PEFT, mixed"], 3),
+        "ratio_to_vllm_server": round(best["ours"] / best["vLLM's server"], 3),
+        "mixed_ratio_to_vllm_server": round(best["ours, mixed"] / best["vLLM's server, mixed"], 3),
+    }
+
+
+@contextmanager
+def _sides(house: House, base: Base, size: Size, threads: int) -> Iterator[dict[str, Side]]:
+    adapters = [
+        house.publish_adapter(folder, base)
+        for folder in make_adapters(base.folder, house.root / f"{base.name}-adapters", len(PROMPTS))
+    ]
+    names = [f"speed-{number}" for number in range(len(adapters))]
+    for name, adapter in zip(names, adapters, strict=True):
+        house.serve(name, 1, adapter, base)
+    replica = house.replica(base, slots=len(adapters), threads=threads)
+    server = VllmServer(house, base, adapters, threads)
+    replica.child.begin()
+    try:
+        # One after the other: both try out a full step before they are ready.
+        replica.child.wait_ready()
+        server.child.begin().wait_ready()
+        plain = Plain(base, adapters, threads)
+        with house.client(replica) as client:
+            ours, theirs, here = replica.child.cpu_seconds, server.child.cpu_seconds, time.process_time
+            few = PROMPTS[: size.one_by_one]
+            base_models = [BASE] * len(PROMPTS)
+            yield {
+                "generate": Side(lambda tokens: plain.one_by_one(few, tokens), here),
+                "PEFT, mixed": Side(lambda tokens: plain.mixed(PROMPTS, tokens), here),
+                "ours": Side(lambda tokens: ask(client, base_models, PROMPTS, tokens), ours),
+                "vLLM's server": Side(lambda tokens: server.ask(base_models, PROMPTS, tokens), theirs),
+                "ours, mixed": Side(lambda tokens: ask(client, names, PROMPTS, tokens), ours),
+                "vLLM's server, mixed": Side(lambda tokens: server.ask(server.models, PROMPTS, tokens), theirs),
+            }
+    finally:
+        replica.child.end()
+        server.close()
+
+
+def ask(client: TailorClient, models: Sequence[str], prompts: Sequence[str], tokens: int) -> int:
+    """A caller for each prompt, all at once; the tokens that were written."""
+
+    def one(model: str, prompt: str) -> int:
+        return client.generate(model, prompt, max_tokens=tokens, timeout_seconds=600).usage.completion_tokens
+
+    with ThreadPoolExecutor(len(prompts)) as callers:
+        return sum(callers.map(one, models, prompts))
