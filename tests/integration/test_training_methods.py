@@ -16,6 +16,8 @@ from services.training.adapters.inputs import Inputs, StoredAdapter
 from services.training.adapters.loop import Made, train
 from services.training.adapters.methods import Context, Method
 from services.training.adapters.model import load_base, load_saved, load_tokenizer
+from services.training.adapters.notes import Notes
+from services.training.adapters.processes import Processes
 from services.training.adapters.turns import Turns
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
@@ -55,7 +57,19 @@ class Place:
         found = Inputs(self.base, "mit", self.files[kind], self.files[f"{kind} held out"], parent)
         stopper = Stopper(lambda: False, lambda: False)
         output = self.fresh() / "output"
-        context = Context(SPEC, recipe, found, load_tokenizer(self.base), output, Meter(), Turns(None), stopper)
+        context = Context(
+            SPEC,
+            recipe,
+            found,
+            load_tokenizer(self.base),
+            output,
+            Meter(),
+            Turns(None),
+            stopper,
+            processes=Processes(),
+            notes=Notes(MemoryStore(), FakeSigner(), SPEC.run_id, epoch=1, stage=0),
+            report=lambda _phase, _step: None,
+        )
         return replace(context, **changes)
 
     def fresh(self) -> Path:

@@ -109,7 +109,7 @@ def test_rows_tokens_and_steps_are_those_of_the_training(tiny: Path, rows: dict[
 
 
 def test_stages_add_up_and_the_largest_decides_the_memory(tiny: Path, rows: dict[str, Path]) -> None:
-    sft, dpo = recipe(), recipe(method="dpo", batch={"tokens": 512, "max_length": 256})
+    sft, dpo = recipe(), recipe(method="dpo", adapter={"dropout": 0.0}, batch={"tokens": 512, "max_length": 256})
     one, other = planned(tiny, [(sft, rows["sft"])]), planned(tiny, [(dpo, rows["preference"])])
     both = planned(tiny, [(sft, rows["sft"]), (dpo, rows["preference"])])
     assert both["steps"] == one["steps"] + other["steps"]
@@ -220,7 +220,7 @@ def test_planner_plans_what_the_store_holds_and_learns_from_runs_that_were(
     store = FileStore(tmp_path / "store")
     base, dataset = stored(store, tiny, rows["sft"])
     stage = Stage("tiny", "sft", recipe().to_json(), "sft", dataset)
-    waiting = Stage("later", "dpo", recipe(method="dpo").to_json(), "preference")
+    waiting = Stage("later", "dpo", recipe(method="dpo", adapter={"dropout": 0.0}).to_json(), "preference")
     request = PlanRequest("reports", base, (stage, waiting))
     planner = StoredPlanner(store, Past(), FOLDER, CPU, tmp_path / "plans", lambda: START)
     plan = planner.plan(request)
