@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from services.synthetic.adapters.parquet import ParquetWriter
 from services.synthetic.datasets import entry, write_manifest
@@ -117,16 +118,6 @@ class Training:
         process = ProcessRef(int(pid), int(started)) if started else None
         return process if process and process.is_alive() else None
 
-    def _reach(self, run_id: str, what: str, there: Callable[[training_pb2.Run], bool]) -> training_pb2.Run:
-        def check() -> training_pb2.Run | None:
-            run = self.run(run_id)
-            if there(run):
-                return run
-            assert run.state <= training_pb2.RUN_STATE_RUNNING, f"{what}: {run.reason} {run.message}"
-            return None
-
-        return wait_until(check, what, 300)
-
     def steps(self, run_id: str, stage: int = 0) -> list[tuple[int, int]]:
         """Epoch and step of every report of a stage's training, in order; of a run that has ended."""
         request = training_pb2.WatchRunRequest(run_id=run_id)
@@ -134,13 +125,13 @@ class Training:
         said = [(one.epoch, one.step) for one in seen if one.stage == stage and one.phase == "training"]
         return list(dict.fromkeys(said))
 
-    def manifest(self, adapter: str) -> dict[str, object]:
+    def manifest(self, adapter: str) -> dict[str, Any]:
         """An adapter's manifest."""
         return dict(json.loads(self.store.read(MODELS, f"adapters/{adapter}/manifest.json")))
 
     def weights(self, adapter: str) -> str:
         """The SHA-256 of an adapter's weights."""
-        files = json.loads(self.store.read(MODELS, f"adapters/{adapter}/manifest.json"))["files"]
+        files = self.manifest(adapter)["files"]
         (digest,) = (file["sha256"] for file in files if file["path"] == "adapter_model.safetensors")
         return str(digest)
 
@@ -152,6 +143,16 @@ class Training:
             Checkpoint(prefix, int(prefix.rpartition("-")[2]), f"{prefix}/manifest.json" in keys) for prefix in prefixes
         ]
         return sorted(found, key=lambda one: one.step)
+
+    def _reach(self, run_id: str, what: str, there: Callable[[training_pb2.Run], bool]) -> training_pb2.Run:
+        def check() -> training_pb2.Run | None:
+            run = self.run(run_id)
+            if there(run):
+                return run
+            assert run.state <= training_pb2.RUN_STATE_RUNNING, f"{what}: {run.reason} {run.message}"
+            return None
+
+        return wait_until(check, what, 300)
 
 
 class Turn:
