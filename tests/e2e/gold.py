@@ -18,7 +18,7 @@ from tailor.cli.submissions import Description, collect
 from tailor.client import TailorClient
 from tests.conftest import plan_of
 from tests.e2e.conftest import SAMPLE, Installation, wait_until
-from tests.e2e.places import everywhere, issued
+from tests.e2e.places import everywhere
 
 # Where anonymised texts lie: what no recogniser found can only be there.
 TEXTS = ("corpus/", "datasets/", "drafts/", "reports/", "database evaluation.", "database synthetic.lessons")
@@ -39,11 +39,9 @@ TYPED = (
 
 @dataclass(frozen=True)
 class Leaks:
-    """Counts alone, for the values are personal: places searched, values found by type, and those found beside texts by place. `drawn` are
-    left out: they were issued as the surrogate of another value, by chance, before they were seen."""
+    """Counts alone, for the values are personal: places searched, values found by type, and those found beside texts by place."""
 
     places: int
-    drawn: int
     by_type: Counter[str]
     beside_texts: Counter[str]
 
@@ -97,17 +95,14 @@ def judge(installation: Installation, specialist: str) -> registry_pb2.RecordJud
 def leaks(installation: Installation) -> Leaks:
     """Search everything for the sample's values, and for what was typed into a deliverable and a comment."""
     wanted = {value: (kind, _normal(value)) for value, kind in (gold_values() | dict.fromkeys(TYPED, "TYPED")).items()}
-    plan = plan_of(installation.stack)
-    surrogates = {_normal(surrogate) for surrogate in issued(plan)}
-    drawn = {value for value, (_, normal) in wanted.items() if normal in surrogates}
     found: dict[str, str] = {}
     places: list[str] = []
     beside: Counter[str] = Counter()
-    for place, text in everywhere(plan, Connections(Endpoints(installation.root)).kafka()):
+    for place, text in everywhere(plan_of(installation.stack), Connections(Endpoints(installation.root)).kafka()):
         places.append(place)
         searched = _normal(text)
-        hits = {value: kind for value, (kind, normal) in wanted.items() if value not in drawn and normal in searched}
+        hits = {value: kind for value, (kind, normal) in wanted.items() if normal in searched}
         found |= hits
         if hits and not place.startswith(TEXTS):
             beside[place] += len(hits)
-    return Leaks(len(places), len(drawn), Counter(found.values()), beside)
+    return Leaks(len(places), Counter(found.values()), beside)

@@ -62,7 +62,14 @@ def topics(kafka: KafkaSettings) -> Iterator[Place]:
 def databases(plan: Plan) -> Iterator[Place]:
     """Every row of every table of every service."""
     for name in WITH_DATABASE:
-        with _connect(plan, name) as connection:
+        connection = psycopg.connect(
+            host="127.0.0.1",
+            port=plan.ports["database"],
+            user=SUPERUSER,
+            password=plan.secrets.database_password(ADMIN),
+            dbname=name,
+        )
+        with connection:
             tables = connection.execute(
                 "SELECT table_schema, table_name FROM information_schema.tables "
                 "WHERE table_schema NOT IN ('pg_catalog', 'information_schema')"
@@ -71,22 +78,6 @@ def databases(plan: Plan) -> Iterator[Place]:
                 query = sql.SQL("SELECT t::text FROM {}.{} t").format(sql.Identifier(schema), sql.Identifier(table))
                 rows = "\n".join(str(row[0]) for row in connection.execute(query))
                 yield f"database {name}.{table}", rows
-
-
-def issued(plan: Plan) -> set[str]:
-    """Every surrogate that was issued; names word by word."""
-    with _connect(plan, "anonymization") as connection:
-        return {str(row[0]) for row in connection.execute("SELECT surrogate FROM entries")}
-
-
-def _connect(plan: Plan, database: str) -> psycopg.Connection:
-    return psycopg.connect(
-        host="127.0.0.1",
-        port=plan.ports["database"],
-        user=SUPERUSER,
-        password=plan.secrets.database_password(ADMIN),
-        dbname=database,
-    )
 
 
 def logs(plan: Plan) -> Iterator[Place]:

@@ -340,8 +340,6 @@ def test_the_samples_personal_data_is_not_found_beyond_the_raw_zone(installation
     assert judgement.comment and not any(value in judgement.comment for value in gold.TYPED)
     leaks = gold.leaks(installation)
     assert leaks.places > 200
-    # Project codes, three digits after a year, are now and then drawn for each other.
-    assert leaks.drawn <= 4
     assert leaks.beside_texts == Counter()
     # Names are found by a model, and not all of them; what has a form or a checksum is found always.
     assert set(leaks.by_type) <= {"CLIENT", "PERSON", "DATE_OF_BIRTH"}

@@ -242,13 +242,15 @@ def test_a_run_is_cancelled_while_it_is_queued_or_runs_and_not_once_it_has_ended
         assert training.run(run_id).reason == "CANCELLED"
 
 
-def test_tampered_rows_fail_a_run_once_and_it_says_why(story: Story) -> None:
+def test_tampered_rows_fail_a_run_once_and_it_says_why(installation: Installation, story: Story) -> None:
     datasets, training = story.datasets, story.training
     train = datasets.writer.write(_rows(range(40, 60)))
     rows = datasets.write("sft", NAME, train, train)
-    # It is planned by then, and its worker needs a second to begin.
-    run_id = training.create(specialist=NAME, dataset_digest=rows.sha256, recipe="killed-steady")
-    datasets.store.put(DATASETS, train.ref.key, b"tampered")
+    with standing(installation, training):
+        ahead = training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-seldom")
+        run_id = training.create(specialist=NAME, dataset_digest=rows.sha256, recipe="killed-steady")
+        datasets.store.put(DATASETS, train.ref.key, b"tampered")
+        training.cancel(ahead)
     run = training.ended(run_id)
     assert (run.state, run.reason, run.epoch) == (training_pb2.RUN_STATE_FAILED, "CORRUPT_OBJECT", 1)
     assert run.message
