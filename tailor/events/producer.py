@@ -59,7 +59,8 @@ class KafkaProducer:
             client = kafka.KafkaProducer(
                 acks="all",
                 enable_idempotence=True,
-                linger_ms=2,
+                # Every send waits for the broker's word, so that waiting for more to send with it would only delay it.
+                linger_ms=0,
                 max_block_ms=10_000,
                 client_id=source,
                 **settings.kafka_arguments(),

@@ -70,7 +70,9 @@ class Child:
         self.process.wait(STOP_SECONDS)
 
     def end(self) -> None:
-        """Stop it, and what is left of its group."""
+        """Stop it, and what is left of its group; nothing happens where it was never started."""
+        if not hasattr(self, "process"):
+            return
         self.process.terminate()
         try:
             self.process.wait(STOP_SECONDS)
