@@ -2,7 +2,7 @@
 
 vLLM 0.32's CPU path copies an adapter's weights once per token, which makes an adapter four times slower than its base, and it
 reads index -1 (no adapter) as the last slot, which lets an adapter leak into the base's answers of a mixed batch. This one
-groups the tokens of a step by slot and multiplies each group once.
+groups the tokens of a step by slot and multiplies each group once, or all rows at once where groups are small (`lora_rows.py`).
 """
 
 import ctypes
@@ -15,34 +15,10 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms import current_platform
 from vllm.v1.worker.cpu_worker import CPUWorker
 
+from services.inference.adapters.lora_rows import plan
+
 PR_SET_PDEATHSIG = 1
 WRAPPER = f"{__name__}.GroupedLora"
-
-# A slot and the rows of the step that use it; None where all rows do.
-Groups = list[tuple[int, torch.Tensor | None]]
-
-
-def group_by_slot(slots: torch.Tensor) -> Groups:
-    """The rows of every slot in use; rows of slot -1 belong to the base and are in no group."""
-    used = [slot for slot in torch.unique(slots).tolist() if slot >= 0]
-    if len(used) == 1 and bool((slots == used[0]).all()):
-        return [(used[0], None)]
-    return [(slot, (slots == slot).nonzero().flatten()) for slot in used]
-
-
-def add_grouped(
-    y: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, groups: Groups, scale: float
-) -> None:
-    """Add `x A^T B^T * scale` to `y` in place, per group.
-
-    Shapes: y (n, out), x (n, in), a (slots, 1, rank, in), b (slots, 1, out, rank).
-    """
-    for slot, rows in groups:
-        low = torch.mm(x if rows is None else x.index_select(0, rows), a[slot, 0].t())
-        if rows is None:
-            y.addmm_(low, b[slot, 0].t(), alpha=scale)
-        else:
-            y.index_add_(0, rows, torch.mm(low, b[slot, 0].t()), alpha=scale)
 
 
 class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
@@ -53,7 +29,7 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
     ) -> None:
         """Take over a step's mapping of tokens to slots."""
         super().update_metadata(mapping, lora_index_to_id, max_loras, vocab_size, **kwargs)
-        self._groups = group_by_slot(self.token_lora_indices)
+        self._add = plan(self.token_lora_indices)
 
     def add_lora_linear(  # noqa: PLR0917 - vLLM's signature
         self,
@@ -71,7 +47,7 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
         y = y.view(-1, y.shape[-1])
         offset = 0
         for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-            add_grouped(y[:, offset : offset + width], x, a, b, groups=self._groups, scale=scale)
+            self._add(y[:, offset : offset + width], x, a, b, scale)
             offset += width
 
 
