@@ -54,7 +54,7 @@ def _speed(figures: Mapping[str, Any]) -> str:
 def _layer(figures: Mapping[str, Any]) -> str:
     rates = figures["layer_tokens_per_second"]
     return (
-        f"Our layer adds {figures['added_p50_ms']} ms to a call of 1 to 8 tokens ({figures['calls']} calls of one caller, half of them take no longer). "
+        f"Our layer adds {figures['added_p50_ms']} ms to a call of 1 to 8 tokens, by the medians of {figures['calls']} calls of one caller each way. "
         f"Sixteen callers get {rates['with']} tokens/s through it beside {rates['without']} of the engine asked directly: {figures['throughput_ratio']}."
     )
 
