@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol
 
@@ -271,6 +271,11 @@ class Job:
 
 class Launcher(Protocol):
     """Starts and stops workers, somewhere. A worker is named by run and epoch. Every method may raise Unavailable."""
+
+    @property
+    def ends_within(self) -> timedelta:
+        """A worker that was told to end has ended after this time: what it gets to save, and what killing it takes."""
+        ...
 
     def start(self, job: Job) -> None:
         """Start a worker; a worker of the same name is not started again."""

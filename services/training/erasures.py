@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from services.training.domain import Launcher, Run, RunState, Stage
@@ -18,8 +18,6 @@ from tailor.storage.protocol import ObjectStore
 
 REASON = "DATASET_ERASED"
 MESSAGE = "A document of its dataset was erased; the dataset that supersedes it is trained on instead."
-# A worker that was told to end saves first, and is killed after half a minute.
-WORKER_ENDS = timedelta(seconds=40)
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Eraser:
     def _works(self, run: Run) -> bool:
         if run.state is not RunState.CANCELLED or not run.epoch or run.end_time is None:
             return False
-        recent = self.now() - run.end_time < WORKER_ENDS
+        recent = self.now() - run.end_time < self.launcher.ends_within
         return recent and self.launcher.exit_code(run.run_id, run.epoch) is None
 
     def _drop_checkpoints(self, run: Run) -> int:

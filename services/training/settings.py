@@ -89,9 +89,10 @@ def decode_labels(value: str) -> dict[str, str]:
 
 
 class WorkerSettings(ServiceSettings):
-    """A worker's settings: what the launcher gives it. `run_file` holds the run, or `run_json` does."""
+    """A worker's settings: what the launcher gives it. `run_file` holds the run, or `run_json` does; `exit_file` gets the exit code."""
 
     run_file: Path | None = None
     run_json: str = ""
+    exit_file: Path | None = None
     compute_lock: Path | None = None
     parallelism: Literal["replicate", "shard"] = "replicate"

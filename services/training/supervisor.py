@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from services.training.domain import RETRIABLE_EXIT, Failure, Job, Launcher, Run, RunState, Worker
 from services.training.life import (
@@ -25,8 +25,6 @@ from tailor.logging import get_logger
 log = get_logger(__name__)
 
 INTERVAL_SECONDS = 0.5
-# A worker that was told to end saves first, and is killed after half a minute; one that is not heard of then is gone.
-WORKER_ENDS = timedelta(seconds=60)
 
 
 class Supervisor:
@@ -117,7 +115,7 @@ class Supervisor:
                 continue
             ended = self._launcher.exit_code(worker.run_id, worker.epoch) is not None
             stop_time = worker.stop_time or self._now()
-            if ended or self._now() - stop_time > WORKER_ENDS:
+            if ended or self._now() - stop_time > self._launcher.ends_within:
                 self._stopped.discard(replace(worker, stop_time=None))
                 with self._runs.unit() as unit:
                     unit.drop_worker(worker)

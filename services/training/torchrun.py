@@ -3,8 +3,10 @@ the service could not tell a worker that saved from one that failed."""
 
 import os
 import sys
+from pathlib import Path
 
 from services.training.domain import RETRIABLE_EXIT
+from services.training.leaving import EXIT_FILE, leave
 
 SIGNALLED = 128
 
@@ -26,7 +28,9 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # Its own, and not that of the processes that it starts.
+    named = os.environ.pop(EXIT_FILE, "")
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)
+    leave(status, Path(named) if named else None)

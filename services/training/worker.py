@@ -1,13 +1,15 @@
 """`python -m services.training.worker`: one run, under one lease epoch. Exits with 0 when it has reported an end or is no longer wanted,
 with 75 when it saved and should be started again, with anything else when it failed."""
 
-import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from services.training.domain import RETRIABLE_EXIT
+from services.training.leaving import leave
 from services.training.settings import WorkerSettings
 from services.training.spec import WorkerSpec, from_json
 from tailor.errors import InvalidArgument
@@ -17,7 +19,8 @@ from tailor.logging import configure
 class Interrupt:
     """SIGTERM before and after training ends the worker at once; during it, the trainer saves first."""
 
-    def __init__(self) -> None:
+    def __init__(self, exit_file: Path | None) -> None:
+        self._exit_file = exit_file
         self.training = threading.Event()
         self.wanted = threading.Event()
 
@@ -25,7 +28,7 @@ class Interrupt:
         """The signal's handler."""
         self.wanted.set()
         if not self.training.is_set():
-            os._exit(RETRIABLE_EXIT)
+            leave(RETRIABLE_EXIT, self._exit_file)
 
 
 def read_spec(settings: WorkerSettings) -> WorkerSpec:
@@ -36,22 +39,22 @@ def read_spec(settings: WorkerSettings) -> WorkerSpec:
     return from_json(text)
 
 
-def main() -> int:
-    """Run the worker."""
+def main() -> NoReturn:
+    """Run the worker, and end this process."""
     from services.training.adapters.log_lines import LogLines
     from services.training.adapters.work import work
 
     settings = WorkerSettings()
     lines = LogLines()
     configure("training-worker", settings.log_level, lines)
-    interrupt = Interrupt()
+    interrupt = Interrupt(settings.exit_file)
     signal.signal(signal.SIGTERM, interrupt.handle)
-    return work(settings, read_spec(settings), interrupt.training, interrupt.wanted, lines)
-
-
-if __name__ == "__main__":
-    code = main()
+    code = work(settings, read_spec(settings), interrupt.training, interrupt.wanted, lines)
     sys.stdout.flush()
     sys.stderr.flush()
     # Native threads of the model libraries may not end by themselves.
-    os._exit(code)
+    leave(code, settings.exit_file)
+
+
+if __name__ == "__main__":
+    main()

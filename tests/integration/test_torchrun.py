@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 # A process writes down its number, then does as its argument says; told to end, it takes a moment to save.
 PROCESS = """
 import os, signal, sys, time
+if "TAILOR_EXIT_FILE" in os.environ:
+    sys.exit(1)
 rank, folder = int(os.environ["RANK"]), os.path.dirname(os.path.abspath(__file__))
 def end(*_):
     time.sleep(0.5)
@@ -38,7 +40,12 @@ def start(folder: Path, what: str) -> subprocess.Popen[bytes]:
     options = ["--standalone", "--nproc-per-node=2", "--shutdown-timeout=20", "--monitor-interval=0.1"]
     return subprocess.Popen(
         [sys.executable, "-m", "services.training.torchrun", *options, str(script), what],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "TAILOR_EXIT_FILE": str(folder / "worker.exit"),
+        },
         stderr=subprocess.DEVNULL,
     )
 
@@ -51,6 +58,7 @@ def living(folder: Path) -> list[int]:
 @pytest.mark.parametrize(("what", "code"), [("whole", 0), ("failed", 7), ("killed", 128 + 9)])
 def test_code_is_that_of_the_first_process_that_failed(tmp_path: Path, what: str, code: int) -> None:
     assert start(tmp_path, what).wait(60) == code
+    assert (tmp_path / "worker.exit").read_text() == str(code)
     assert living(tmp_path) == []
 
 
@@ -62,5 +70,6 @@ def test_told_to_end_it_lets_every_process_save_and_asks_to_be_started_again(tmp
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 75
+    assert (tmp_path / "worker.exit").read_text() == "75"
     assert sorted(path.name for path in tmp_path.glob("saved-*")) == ["saved-0", "saved-1"]
     assert living(tmp_path) == []

@@ -2,16 +2,26 @@
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.training.adapters import kubernetes_status as status
 from services.training.adapters.kubernetes_api import View, call
-from services.training.adapters.kubernetes_job import JOB_LABEL, LABEL, WORKER, JobOptions, job_name, render_job
+from services.training.adapters.kubernetes_job import (
+    GRACE_SECONDS,
+    JOB_LABEL,
+    LABEL,
+    WORKER,
+    JobOptions,
+    job_name,
+    render_job,
+)
 from services.training.domain import Failure, Job
 
 CONFLICT, MISSING = 409, 404
 LOOK_SECONDS = 1.0
+# The pod's grace, and what deleting it and hearing of that take.
+ENDS_WITHIN = timedelta(seconds=GRACE_SECONDS + 30)
 
 
 def _now() -> datetime:
@@ -29,6 +39,11 @@ class KubernetesLauncher:
         selector = f"{LABEL}={WORKER}"
         self._jobs = View(batch.list_namespaced_job, options.namespace, selector)
         self._pods = View(core.list_namespaced_pod, options.namespace, selector)
+
+    @property
+    def ends_within(self) -> timedelta:
+        """The pod's grace and half a minute."""
+        return ENDS_WITHIN
 
     def watch(self, stop: threading.Event) -> None:
         """Follow Jobs and their pods until told to stop."""

@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from services.training.domain import Failure, Job
+from services.training.leaving import EXIT_FILE
 from services.training.spec import to_json
 from tailor.logging import get_logger
 
@@ -18,6 +20,7 @@ log = get_logger(__name__)
 
 GRACE_SECONDS = 30.0
 POLL_SECONDS = 0.1
+ENDS_WITHIN = timedelta(seconds=GRACE_SECONDS + 10)
 UNKNOWN_EXIT = 1
 # What torchrun leaves its processes to save, before it kills them; within our own grace.
 SAVE_SECONDS = 25
@@ -50,6 +53,11 @@ class SubprocessLauncher:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         directory.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def ends_within(self) -> timedelta:
+        """Half a minute and a little."""
+        return ENDS_WITHIN
+
     def start(self, job: Job) -> None:
         """Start a worker in a session of its own."""
         if job.name in self._children or self._process(job.name) is not None:
@@ -58,7 +66,7 @@ class SubprocessLauncher:
         spec.write_text(to_json(job), encoding="utf-8")
         child = subprocess.Popen(
             self._command,
-            env={**self._environment, "TAILOR_RUN_FILE": str(spec)},
+            env={**self._environment, "TAILOR_RUN_FILE": str(spec), EXIT_FILE: str(self._exit_file(job.name))},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -72,7 +80,7 @@ class SubprocessLauncher:
         if child is not None:
             return child.poll()
         if self._pid_file(name).exists() and self._process(name) is None:
-            return UNKNOWN_EXIT
+            return self._left(name)
         return None
 
     def waits(self, run_id: str, epoch: int) -> Failure | None:
@@ -120,6 +128,16 @@ class SubprocessLauncher:
             return None
         process = Process(int(pid), started)
         return process if started and _started(process.pid) == started else None
+
+    def _left(self, name: str) -> int:
+        """The code that a worker which is no child of this process has left."""
+        try:
+            return int(self._exit_file(name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return UNKNOWN_EXIT
+
+    def _exit_file(self, name: str) -> Path:
+        return self._directory / f"{name}.exit"
 
     def _pid_file(self, name: str) -> Path:
         return self._directory / f"{name}.pid"

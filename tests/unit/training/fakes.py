@@ -8,7 +8,19 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from services.training.domain import Adapter, Base, Dataset, Failure, Job, LogLine, Progress, Run, Trained, Worker
+from services.training.domain import (
+    Adapter,
+    Base,
+    Dataset,
+    Failure,
+    Job,
+    Launcher,
+    LogLine,
+    Progress,
+    Run,
+    Trained,
+    Worker,
+)
 from services.training.handlers import Built, Context
 from services.training.making import Wanted
 from services.training.plans import Plan, PlanRequest, Rates
@@ -207,6 +219,7 @@ class FakeLauncher:
         self.waiting: Failure | None = None
         self.refused: Failure | None = None
         self.broken = False
+        self.ends_within = timedelta(seconds=40)
 
     def start(self, job: Job) -> None:
         if self.broken:
@@ -232,7 +245,7 @@ class FakeLauncher:
 class PreparingSupervisor(Supervisor):
     """A supervisor that prepares what is queued in the same look, which the service does beside it."""
 
-    def __init__(self, context: Context, launcher: FakeLauncher, limits: Limits) -> None:
+    def __init__(self, context: Context, launcher: Launcher, limits: Limits) -> None:
         super().__init__(context.runs, launcher, limits, context.now)
         self.preparer = Preparer(context)
 

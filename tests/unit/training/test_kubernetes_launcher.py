@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from services.training import handlers
-from services.training.adapters.kubernetes_job import JobOptions
+from services.training.adapters.kubernetes_job import JobOptions, render_job
 from services.training.adapters.kubernetes_launcher import KubernetesLauncher
 from services.training.domain import RETRIABLE_EXIT, Failure, Job
 from tailor.errors import FailedPrecondition, ResourceExhausted, TailorError, Unavailable
@@ -199,6 +199,12 @@ def test_job_over_its_deadline_is_refused_not_repeated(place: Place, job: Job) -
     place.cluster.finish(name_of(job), "Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
     refusal = until(lambda: launcher.refusal(job.run.run_id, 1), lambda answer: isinstance(answer, Failure))
     assert refusal.reason == "OUT_OF_TIME"
+
+
+def test_cancelled_worker_is_given_up_after_its_pods_grace_and_not_before(place: Place, job: Job) -> None:
+    launcher = started(place, job)
+    grace = render_job(job, OPTIONS)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert timedelta(seconds=grace) < launcher.ends_within < timedelta(seconds=2 * grace)
 
 
 def test_cancelled_worker_goes_with_its_pods_and_again_changes_nothing(place: Place, job: Job) -> None:

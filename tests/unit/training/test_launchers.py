@@ -1,6 +1,8 @@
 """Workers as processes of this machine."""
 
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -11,10 +13,22 @@ import pytest
 from services.training import handlers
 from services.training.adapters.subprocess_launcher import SubprocessLauncher
 from services.training.bootstrap import worker_environment
-from services.training.domain import Job
+from services.training.domain import RETRIABLE_EXIT, Job
 from services.training.settings import Settings
 from tailor.local.layout import COMPONENT_MARK, STATE_DIR_MARK
-from tests.unit.training.fakes import House, built
+from tests.unit.training.fakes import ONE, House, PreparingSupervisor, built
+
+ROOT = Path(__file__).parents[3]
+# A worker before its training has begun.
+STARTING = f"""
+import os, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+from services.training.worker import Interrupt
+signal.signal(signal.SIGTERM, Interrupt(Path(os.environ["TAILOR_EXIT_FILE"])).handle)
+Path(os.environ["TAILOR_RUN_FILE"] + ".seen").touch()
+time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -57,6 +71,24 @@ def test_restarted_launcher_knows_a_live_worker_and_can_end_it(job: Job, tmp_pat
     second.stop_all()
     assert second.exit_code(job.run.run_id, 1) == 1
     assert first.exit_code(job.run.run_id, 1) == -15
+
+
+def test_worker_that_made_room_costs_no_attempt_though_the_service_was_restarted_meanwhile(tmp_path: Path) -> None:
+    house = House()
+    handlers.dataset_built(house.context, built())
+    first, second = launcher_of(tmp_path, STARTING), launcher_of(tmp_path, "")
+    PreparingSupervisor(house.context, first, ONE).tick()
+    run = house.only_run()
+    name = f"{run.run_id}-1"
+    wait_until((tmp_path / f"{name}.json.seen").exists)
+    supervisor = PreparingSupervisor(house.context, second, ONE)
+    supervisor.adopt()
+    os.kill(int((tmp_path / f"{name}.pid").read_text().split()[0]), signal.SIGTERM)
+    wait_until(lambda: second.exit_code(run.run_id, 1) is not None)
+    assert second.exit_code(run.run_id, 1) == first.exit_code(run.run_id, 1) == RETRIABLE_EXIT
+    supervisor.tick()
+    second.stop_all()
+    assert (house.only_run().epoch, house.only_run().failures) == (2, 0)
 
 
 def test_worker_does_not_end_with_what_a_killed_service_leaves_behind_but_with_the_stack() -> None:

@@ -1,5 +1,7 @@
 """Leases, epochs and workers."""
 
+from datetime import timedelta
+
 import pytest
 
 from services.training import handlers, reporting
@@ -55,6 +57,21 @@ def test_preempted_worker_costs_no_attempt(house: House) -> None:
         house.supervisor.tick()
     assert house.only_run().state is RunState.RUNNING
     assert house.only_run().failures == 0
+
+
+@pytest.mark.parametrize("grace", [40, 150])
+def test_worker_that_was_told_to_end_is_waited_for_as_long_as_its_launcher_lets_it_save(
+    house: House, grace: int
+) -> None:
+    house.launcher.ends_within = timedelta(seconds=grace)
+    handlers.cancel_run(house.context, house.only_run().run_id)
+    house.supervisor.tick()
+    house.now.forward(grace - 1)
+    house.supervisor.tick()
+    assert len(house.runs.workers()) == 1
+    house.now.forward(2)
+    house.supervisor.tick()
+    assert house.runs.workers() == []
 
 
 def test_workers_that_get_nowhere_fail_the_run(house: House) -> None:
