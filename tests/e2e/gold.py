@@ -39,10 +39,12 @@ TYPED = (
 
 @dataclass(frozen=True)
 class Leaks:
-    """Counts alone, for the values are personal: places searched, values found by type, and those found beside texts by place."""
+    """Counts alone, for the values are personal: places searched, values found by type, by type and kind of artefact, and those found beside
+    texts by type and place."""
 
     places: int
     by_type: Counter[str]
+    by_artefact: Counter[str]
     beside_texts: Counter[str]
 
 
@@ -95,14 +97,18 @@ def judge(installation: Installation, specialist: str) -> registry_pb2.RecordJud
 def leaks(installation: Installation) -> Leaks:
     """Search everything for the sample's values, and for what was typed into a deliverable and a comment."""
     wanted = {value: (kind, _normal(value)) for value, kind in (gold_values() | dict.fromkeys(TYPED, "TYPED")).items()}
-    found: dict[str, str] = {}
+    found: set[tuple[str, str]] = set()
     places: list[str] = []
     beside: Counter[str] = Counter()
     for place, text in everywhere(plan_of(installation.stack), Connections(Endpoints(installation.root)).kafka()):
         places.append(place)
         searched = _normal(text)
-        hits = {value: kind for value, (kind, normal) in wanted.items() if normal in searched}
-        found |= hits
-        if hits and not place.startswith(TEXTS):
-            beside[place] += len(hits)
-    return Leaks(len(places), Counter(found.values()), beside)
+        hits = [value for value, (_, normal) in wanted.items() if normal in searched]
+        # Of an object, the bucket: its name says nothing more.
+        found |= {(value, place.partition("/")[0]) for value in hits}
+        if not place.startswith(TEXTS):
+            beside.update(f"{wanted[value][0]} in {place}" for value in hits)
+    by_type = Counter(wanted[value][0] for value in {value for value, _ in found})
+    return Leaks(
+        len(places), by_type, Counter(f"{wanted[value][0]} in {artefact}" for value, artefact in found), beside
+    )

@@ -14,6 +14,8 @@ WIDEN_AFTER = 40
 VOWELS = "aeiou"
 CONSONANTS = "bdfghklmnprstvw"
 IPV4 = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}(?:/\d{1,2})?")
+# So few digits that a true code which comes later would soon be one that was drawn.
+SHORT_NUMBER = 6
 YEAR = re.compile(r"(?:19|20)\d{2}")
 
 Draw = Callable[[random.Random, str, int], str]
@@ -89,21 +91,34 @@ def birth_date(chance: random.Random, value: str, attempt: int) -> str:
     try:
         born = date.fromisoformat(value)
     except ValueError:
-        return code(chance, value, attempt)
+        return "".join(_numbered(chance, value)[0]) + _more_digits(chance, attempt)
     return (born + timedelta(days=chance.choice((-1, 1)) * chance.randint(20, 1460 + 60 * attempt))).isoformat()
 
 
 def code(chance: random.Random, value: str, attempt: int) -> str:
-    """Another number under the same prefix and year, other letters where there is no digit; longer where those run out."""
+    """Another number under the same prefix and year, other letters where there is no digit; longer where those run out.
+
+    A short number behind letters ends in a letter: true codes of its form have a digit there, those that are yet to come as well.
+    """
     if not any(letter.isdigit() for letter in value):
         drawn = "".join(chance.choice(LETTERS) if letter.isalpha() else letter for letter in value)
         return (drawn if value.isupper() else drawn.lower()) + "".join(chance.choice(LETTERS) for _ in _extra(attempt))
-    groups = re.split(r"(\d+)", value)
-    parts = [
-        part if not part.isdigit() or (len(groups) > 3 and YEAR.fullmatch(part)) else like(chance, part)
-        for part in groups
-    ]
-    return "".join(parts) + "".join(str(chance.randint(0, 9)) for _ in _extra(attempt))
+    parts, numbers = _numbered(chance, value)
+    if any(map(str.isalpha, value)) and 0 < sum(len(parts[place]) for place in numbers) <= SHORT_NUMBER:
+        parts[numbers[-1]] = parts[numbers[-1]][:-1] + chance.choice(LETTERS)
+    return "".join(parts) + _more_digits(chance, attempt)
+
+
+def _numbered(chance: random.Random, value: str) -> tuple[list[str], list[int]]:
+    """The parts of a value, numbers other than years drawn anew, and the places of these."""
+    parts = re.split(r"(\d+)", value)
+    years = {place for place, part in enumerate(parts) if len(parts) > 3 and YEAR.fullmatch(part)}
+    numbers = [place for place, part in enumerate(parts) if part.isdigit() and place not in years]
+    return [like(chance, part) if place in numbers else part for place, part in enumerate(parts)], numbers
+
+
+def _more_digits(chance: random.Random, attempt: int) -> str:
+    return "".join(str(chance.randint(0, 9)) for _ in _extra(attempt))
 
 
 def _extra(attempt: int) -> range:
@@ -118,7 +133,7 @@ def plate(chance: random.Random, value: str, _: int) -> str:
 
 def username(chance: random.Random, value: str, attempt: int) -> str:
     """Another word that can be spoken, other digits; longer where those run out."""
-    return spoken(chance, value) + "".join(str(chance.randint(0, 9)) for _ in _extra(attempt))
+    return spoken(chance, value) + _more_digits(chance, attempt)
 
 
 def url(chance: random.Random, value: str, _: int) -> str:

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ UNDECOMPOSED = str.maketrans({"ł": "l", "ø": "o", "ı": "i", "đ": "d", "æ": 
 ENDINGS = "s: es: ies:y ed: d: ied:y ing: ing:e er: er:e ers: ers:e ly: ness: able: n:"
 # Locales whose given names are believed even where a word of the dictionary is spelt alike.
 COMMON_LOCALES = ("en_GB", "en_US", "en_IE", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL", "pl_PL")
+# Countries of one language, whose names are one pool: the larger, the seldomer a name drawn from it is that of somebody who comes later.
+NEIGHBOURS = (("en_GB", "en_IE", "en_US"), ("de_DE", "de_AT"), ("fr_FR", "fr_BE", "fr_QC"))
 # What joins the parts of a German compound, and the shortest part.
 LINKS = ("", "s", "n", "en", "es", "er", "e")
 SHORTEST_PART = 4
@@ -141,10 +144,11 @@ class Lexicon:
 def _names(latin: list[str], avoided: frozenset[str]) -> Names:
     names = Names({}, set(), {}, {}, {})
     available = [module.name for module in pkgutil.iter_modules(faker.providers.person.__path__)]
-    ordered = [locale for locale in latin if locale in available] + sorted(set(available) - set(latin))
+    first = [locale for locale in (*latin, *chain(*NEIGHBOURS)) if locale in available]
+    ordered = dict.fromkeys([*first, *sorted(available)])
     for locale in ordered:
         provider = importlib.import_module(f"faker.providers.person.{locale}").Provider
-        home = locale if locale in latin else "en_GB"
+        home = locale if locale in latin else next((each[0] for each in NEIGHBOURS if locale in each), "en_GB")
         for attribute, gender in (("first_names_female", "f"), ("first_names_male", "m"), ("first_names", "")):
             pool = _values(provider, attribute)
             names.given_pools[locale, gender] = tuple(name for name in pool if _is_usable(name, avoided))
@@ -160,7 +164,19 @@ def _names(latin: list[str], avoided: frozenset[str]) -> Names:
         names.family_pools[locale] = tuple(dict.fromkeys(name for name in families if _is_usable(name, avoided)))
         for name in families:
             names.surnames.setdefault(fold(name), home)
+    for locales in NEIGHBOURS:
+        _share(names, locales)
     return names
+
+
+def _share(names: Names, locales: tuple[str, ...]) -> None:
+    """Make the pools of these locales one; a given name counts for the gender that it is known for."""
+    families = tuple(dict.fromkeys(name for locale in locales for name in names.family_pools[locale]))
+    names.family_pools.update(dict.fromkeys(locales, families))
+    for gender in ("f", "m", ""):
+        pool = [name for locale in locales for name in names.given_pools[locale, gender]]
+        given = tuple(name for name in dict.fromkeys(pool) if gender in ("", names.given[fold(name)].gender))
+        names.given_pools.update(dict.fromkeys(((locale, gender) for locale in locales), given))
 
 
 def _is_usable(name: str, avoided: frozenset[str]) -> bool:

@@ -169,9 +169,7 @@ class Surrogates:
         gender = titled or (known.gender if known else "")
         locale = known.locale if known else "en_GB"
         pool = self._lexicon.given_names(locale, gender)
-        wide = [
-            name for each in ("en_GB", "en_US", "de_DE", "fr_FR") for name in self._lexicon.given_names(each, gender)
-        ]
+        wide = [name for each in ("en_GB", "de_DE", "fr_FR") for name in self._lexicon.given_names(each, gender)]
         return self._issue_word(GIVEN, word, pool, wide)
 
     def _family(self, word: str) -> str:
@@ -183,9 +181,7 @@ class Surrogates:
 
     def _wide_families(self) -> list[str]:
         return [
-            name
-            for each in ("en_GB", "en_US", "de_DE", "fr_FR", "nl_NL", "pl_PL")
-            for name in self._lexicon.family_names(each)
+            name for each in ("en_GB", "de_DE", "fr_FR", "nl_NL", "pl_PL") for name in self._lexicon.family_names(each)
         ]
 
     def _issue_word(self, kind: str, word: str, pool: tuple[str, ...], wide: list[str]) -> str:
