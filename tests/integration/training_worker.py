@@ -46,7 +46,7 @@ def main() -> int:
     lines = LogLines()
     configure("training-worker", "INFO", lines)
     voice = Voice(service, spec.run_id, spec.epoch, lines)
-    interrupt = Interrupt()
+    interrupt = Interrupt(None)
     signal.signal(signal.SIGTERM, interrupt.handle)
     worker = Worker(
         spec,
