@@ -206,6 +206,10 @@ def test_a_cancelled_stream_ends_at_once(plain: Engine, schema: str) -> None:
     assert [(piece.finish, piece.tokens) for piece in pieces] == [("cancelled", 1)]
 
 
+def test_draws_without_a_seed_differ(plain: Engine) -> None:
+    assert len({text(plain, temperature=1.0) for _ in range(3)}) == 3
+
+
 def test_a_seed_repeats_a_draw_and_stop_texts_end_it(plain: Engine) -> None:
     drawn = text(plain, temperature=1.0, seed=7)
     assert drawn == text(plain, temperature=1.0, seed=7)

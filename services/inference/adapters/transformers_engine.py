@@ -196,7 +196,10 @@ class _Draws:
         self._seen = list(prompt)
         self._grammar = engine.grammar(sampling.schema)
         self._generator = torch.Generator()
-        if sampling.seed is not None:
+        if sampling.seed is None:
+            # A new generator has a fixed seed.
+            self._generator.seed()
+        else:
             self._generator.manual_seed(sampling.seed)
 
     def next(self, logits: torch.Tensor) -> int:
