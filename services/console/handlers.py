@@ -229,6 +229,14 @@ def served(services: Services, visitor: Visitor) -> Answer[tuple[Served, ...]]:
     return Answer(given, answer.failure)
 
 
+def keeping(services: Services, visitor: Visitor) -> Answer[frozenset[str] | None]:
+    """Those of the visitor's specialists whose drafts' words are kept: rankings of their draws become rows. None where nobody can tell."""
+    answer = specialists(services, visitor)
+    if answer.failure:
+        return Answer(None, answer.failure)
+    return Answer(frozenset(item.name for item in answer.value if item.keep_drafts))
+
+
 def question(services: Services, visitor: Visitor, asked: Question) -> Stream[Piece]:
     """The answer as it comes; NotFound for a specialist that the visitor was not given."""
     if asked.model != "base":

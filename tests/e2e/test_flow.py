@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from services.synthetic.selection import is_held_out
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import drafts_pb2, models_pb2
@@ -28,7 +29,9 @@ from tailor.errors import InvalidArgument, NotFound, Unauthenticated
 from tailor.local import processes
 from tests.e2e import gold
 from tests.e2e.conftest import SAMPLE, Installation, wait_until
+from tests.e2e.expert import Expert
 from tests.e2e.reach import Names, answers
+from tests.e2e.training import Training
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -37,10 +40,26 @@ SPECIALIST = models_pb2.SpecialistChanged(
     name=NAME,
     base="tiny",
     recipe="tiny",
+    preference_recipe="tiny-dpo",
     keep_drafts=True,
     house_terms=["control envelope", "friction ledger", "evidence pack"],
     gate=models_pb2.Gate(min_rows=2, thresholds=[models_pb2.Threshold(metric="perplexity", min_gain_over_base=0.5)]),
 )
+PREFERENCES = """\
+method = "dpo"
+[adapter]
+kind = "lora"
+r = 4
+alpha = 8
+[optimizer]
+learning_rate = 5e-3
+[batch]
+tokens = 1024
+max_length = 256
+[limit]
+epochs = 20
+max_steps = 16
+"""
 WANTED = ("board-", "memo-", "note-", "example-")
 
 
@@ -330,6 +349,60 @@ def test_a_store_that_is_killed_in_mid_flow_loses_nothing(
     after = _accounted(installation, expected)
     assert after.anonymized == before.anonymized + 6
     assert after.rejected == before.rejected
+
+
+def test_what_experts_prefer_on_the_console_becomes_a_dataset_and_an_adapter_on_top_of_the_one_they_compared(
+    installation: Installation,
+) -> None:
+    installation.recipes.joinpath("tiny-dpo.toml").write_text(PREFERENCES, encoding="utf-8")
+    (compared,) = _adapters(installation)
+    judged = _rank(Expert(installation), compared.adapter.digest)
+    synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))
+    request = synthetic_pb2.BuildDatasetRequest(specialist=NAME, kind=models_pb2.DATASET_KIND_PREFERENCE)
+
+    def build() -> models_pb2.DatasetBuilt | None:
+        try:
+            return synthetic.BuildDataset(request, timeout=60).dataset
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:  # type: ignore[attr-defined]
+                return None
+            raise
+
+    dataset = wait_until(build, "a preference dataset", 60)
+    assert dataset.train_rows >= 8 and dataset.held_out_rows >= 1
+    assert len(judged & set(dataset.judgement_ids)) >= 8
+    training = Training(installation)
+
+    def started() -> list[training_pb2.Run]:
+        return [run for run in training.runs(NAME) if run.dataset_digest == dataset.digest]
+
+    (run,) = wait_until(started, "a run on the preferences", 60)
+    run = training.ended(run.run_id)
+    assert run.state == training_pb2.RUN_STATE_SUCCEEDED, run.message
+    manifest = training.manifest(run.adapter_digest)
+    assert manifest["dataset_digest"] == dataset.digest
+    assert manifest["parent_digest"] == compared.adapter.digest
+
+    def catalogued() -> list[models_pb2.AdapterTrained]:
+        return [one.adapter for one in _adapters(installation) if one.adapter.digest == run.adapter_digest]
+
+    (made,) = wait_until(catalogued, "the adapter in the catalogue", 30)
+    assert made.last_loss < made.first_loss
+
+
+def _rank(expert: Expert, adapter: str) -> set[str]:
+    """Prefer the shorter of two answers until there is enough to train on and something to hold out; the judgements."""
+    judged: set[str] = set()
+    sides: Counter[bool] = Counter()
+    while sides[False] < 8 or sides[True] < 1:
+        number = len(judged)
+        assert number < 80, "no prompt of eighty is held out"
+        answers = sorted(expert.compare(NAME, f"Write memo {number}.", 12), key=lambda answer: len(answer.text))
+        drafts = [expert.draft(answer.draft_id) for answer in answers]
+        assert {draft.adapter_digest for draft in drafts} == {adapter}
+        judged.add(expert.prefer(*answers))
+        sides[is_held_out(drafts[0].prompt_digest, 12)] += 1
+    return judged
 
 
 def test_the_samples_personal_data_is_not_found_beyond_the_raw_zone(installation: Installation, tmp_path: Path) -> None:

@@ -159,9 +159,14 @@ def ask(
     visitor: Annotated[Visitor, Depends(needs(Action.ASK))],
     specialist: str = "",
 ) -> Response:
-    """Ask base and specialist at once, and compare."""
-    answer = handlers.served(console.services, visitor)
-    return console.renderer.page(request, "ask.html", served=answer.value, chosen=specialist, failures=answer.failures)
+    """Ask twice at once, and compare."""
+    served = handlers.served(console.services, visitor)
+    keeping = handlers.keeping(console.services, visitor) if visitor.may(Action.JUDGE) else None
+    failures = (*served.failures, *(keeping.failures if keeping else ()))
+    kept = keeping.value if keeping else None
+    return console.renderer.page(
+        request, "ask.html", served=served.value, chosen=specialist, keeping=kept, failures=failures
+    )
 
 
 @router.get("/drafts", dependencies=[Depends(needs(Action.TRACE))])

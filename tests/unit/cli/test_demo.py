@@ -235,6 +235,7 @@ def test_the_samples_specialist_is_a_definition_with_all_house_terms() -> None:
 
     assert list(definition.house_terms) == [term for term in terms if term]
     assert definition.gate.min_rows == 8
+    assert (definition.keep_drafts, definition.preference_recipe) == (True, "dpo")
     assert {threshold.metric for threshold in definition.gate.thresholds} == {
         "rouge1",
         "rouge2",

@@ -298,6 +298,27 @@ def test_a_draft_without_words_says_why(state: str, says: str) -> None:
     assert says in world.signed_in().get(f"/drafts/{DRAFT}").text
 
 
+@pytest.mark.parametrize(("kept", "told"), [(True, 'data-kept="yes"'), (False, 'data-kept="no"')])
+def test_two_draws_are_compared_first_and_who_ranks_is_told_whether_the_specialist_learns(
+    kept: bool, told: str
+) -> None:
+    world = World()
+    world.registry.specialist_items = [replace(specialist(), keep_drafts=kept)]
+    text = world.signed_in(Role.EXPERT).get("/ask").text
+    assert re.findall(r'<option value="(draw|base)"', text) == ["draw", "base"]
+    assert told in text and "become a row of its next preference dataset" in text
+    assert "data-kept" not in world.signed_in(Role.CALLER).get("/ask").text
+
+
+def test_nothing_is_said_of_learning_while_the_registry_does_not_answer() -> None:
+    world = World()
+    browser = world.browser()
+    sign_in(browser, PASSWORD)
+    world.registry.down = True
+    text = browser.get("/ask").text
+    assert "registry could not be asked." in text and "data-kept" not in text
+
+
 def test_a_draft_is_shown_while_inference_is_away() -> None:
     world = World()
     world.inference.down = True

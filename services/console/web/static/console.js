@@ -99,6 +99,11 @@ function post(path, body, signal) {
   });
 }
 
+// Says what a ranking of what is compared is good for.
+function showUse(use) {
+  for (const said of document.querySelectorAll("[data-use]")) said.hidden = said.dataset.use !== use;
+}
+
 // Streams one answer into its pane; the draft's id, or null where it failed.
 async function askOne(pane, question, signal) {
   const words = $(".words", pane);
@@ -150,19 +155,25 @@ function followQuestions(form) {
     $("#stop").hidden = false;
     $("#stop").onclick = () => abort.abort();
     if (judging) judging.hidden = true;
-    $('[data-side="specialist"] h2').textContent = given.get("model");
-    // Two draws of one specialist differ only where chance has a part; such rankings become pairs where its drafts are kept.
+    const model = given.get("model");
     const again = given.get("beside") === "draw";
-    if (again) question.temperature = Math.max(question.temperature, 0.7);
-    $('[data-side="base"] h2').textContent = again ? `${given.get("model")}, another draw` : "Base";
-    const [base, specialist] = await Promise.all([
-      askOne($('[data-side="base"]'), { ...question, model: again ? given.get("model") : "base" }, abort.signal),
-      askOne($('[data-side="specialist"]'), { ...question, model: given.get("model") }, abort.signal),
+    if (again && !question.temperature) {
+      // Two draws differ only where chance has a part.
+      question.temperature = 0.7;
+      form.elements.temperature.value = "0.7";
+    }
+    $('[data-side="left"] h2').textContent = again ? `${model}, one draw` : "Base";
+    $('[data-side="right"] h2').textContent = again ? `${model}, another draw` : model;
+    const kept = form.elements.model.selectedOptions[0].dataset.kept;
+    showUse(again ? { yes: "learns", no: "unkept" }[kept] : "base");
+    const [left, right] = await Promise.all([
+      askOne($('[data-side="left"]'), { ...question, model: again ? model : "base" }, abort.signal),
+      askOne($('[data-side="right"]'), { ...question, model }, abort.signal),
     ]);
     $("#go").disabled = false;
     $("#stop").hidden = true;
-    drafts = { base, specialist };
-    if (!judging || !base || !specialist) return;
+    drafts = { left, right };
+    if (!judging || !left || !right) return;
     judging.reset();
     $("#judged").textContent = "";
     $("button", judging).disabled = false;
@@ -175,7 +186,7 @@ function followQuestions(form) {
     const mark = (name) => Number(given.get(name) || 0);
     $("button", judging).disabled = true;
     const answer = await post("/api/judgements", {
-      ranking: [drafts[better], drafts[better === "base" ? "specialist" : "base"]],
+      ranking: [drafts[better], drafts[better === "left" ? "right" : "left"]],
       accuracy: mark("accuracy"), style: mark("style"), usefulness: mark("usefulness"), comment: given.get("comment"),
     }).catch(() => null);
     const said = $("#judged");
