@@ -5,11 +5,12 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from services.training.recipe_words import explain
 from tailor.errors import InvalidArgument, NotFound
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -19,10 +20,16 @@ GENERATING = ("rloo", "grpo")
 FROM_PREFERENCES = ("dpo", "reward", *GENERATING)
 
 
-class Part(BaseModel):
-    """A part of a recipe: frozen, and no key that is not known."""
+Rate = Annotated[float, Field(gt=0.0, le=0.1)]
+Word = Annotated[str, Field(min_length=1, max_length=1000)]
+# TOML and JSON have lists.
+Listed = Strict(False)
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class Part(BaseModel):
+    """A part of a recipe: frozen, no key that is not known, no number in quotes, no infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class AdapterRecipe(Part):
@@ -32,7 +39,7 @@ class AdapterRecipe(Part):
     r: int = Field(16, ge=1, le=256)
     alpha: int = Field(32, ge=1, le=1024)
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    target_modules: Literal["all-linear"] | Annotated[tuple[Word, ...], Listed] = "all-linear"
     use_rslora: bool = False
     use_dora: bool = False
 
@@ -40,7 +47,7 @@ class AdapterRecipe(Part):
 class OptimizerRecipe(Part):
     """How weights move. AdamW; `warmup` is the share of all steps."""
 
-    learning_rate: float = Field(gt=0.0, le=0.1)
+    learning_rate: Rate
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: float = Field(0.05, ge=0.0, lt=1.0)
     weight_decay: float = Field(0.0, ge=0.0, le=1.0)
@@ -59,8 +66,8 @@ class LimitRecipe(Part):
     """When a run ends: whichever of these is met first. 0 means no such limit."""
 
     epochs: float = Field(1.0, gt=0.0, le=100.0)
-    max_steps: int = Field(0, ge=0)
-    max_tokens: int = Field(0, ge=0)
+    max_steps: int = Field(0, ge=0, le=100_000_000)
+    max_tokens: int = Field(0, ge=0, le=10**15)
 
 
 class DpoRecipe(Part):
@@ -90,7 +97,7 @@ class RewardRule(Part):
     kind: Literal["model", "length", "terms", "pattern"]
     weight: float = Field(1.0, gt=0.0, le=100.0)
     words: int = Field(0, ge=0, le=10_000)
-    terms: tuple[str, ...] = ()
+    terms: Annotated[tuple[Word, ...], Listed] = ()
     pattern: str = ""
 
     @model_validator(mode="after")
@@ -109,8 +116,15 @@ class SweepRecipe(Part):
     """SFT with a short trial of each learning rate on `share` of the tokens; the one with the lowest held-out loss is then trained in full.
     `optimizer.learning_rate` is not used."""
 
-    learning_rates: tuple[float, ...] = Field(min_length=2, max_length=8)
+    learning_rates: Annotated[tuple[Rate, ...], Listed] = Field(min_length=2, max_length=8)
     share: float = Field(0.2, gt=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _differ(self) -> "SweepRecipe":
+        # A trial is known by its rate as it is printed.
+        if len({f"{rate:g}" for rate in self.learning_rates}) < len(self.learning_rates):
+            raise PydanticCustomError("sweep", "two learning_rates are the same to six digits; name each once")
+        return self
 
 
 class Recipe(Part):
@@ -123,11 +137,11 @@ class Recipe(Part):
     limit: LimitRecipe = LimitRecipe()
     dpo: DpoRecipe = DpoRecipe()
     rollout: RolloutRecipe = RolloutRecipe()
-    rewards: tuple[RewardRule, ...] = ()
+    rewards: Annotated[tuple[RewardRule, ...], Listed] = ()
     sweep: SweepRecipe | None = None
     precision: Literal["bf16", "mixed", "f32"] = "bf16"
-    checkpoint_every_steps: int = Field(50, ge=1)
-    seed: int = Field(7, ge=0)
+    checkpoint_every_steps: int = Field(50, ge=1, le=100_000_000)
+    seed: int = Field(7, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
@@ -148,14 +162,9 @@ class Recipe(Part):
             )
         if not self.adapter.target_modules:
             raise PydanticCustomError("adapter", 'target_modules is empty; set it to "all-linear" or name layers')
-        if (self.method in GENERATING) != bool(self.rewards):
-            raise PydanticCustomError(
-                "rewards", "rloo and grpo need at least one [[rewards]], and no other method takes any"
-            )
+        self._has_its_tables()
         if self.method in GENERATING:
             self._rolls_out()
-        if (self.method == "sweep") != (self.sweep is not None):
-            raise PydanticCustomError("sweep", "[sweep] belongs to the method sweep, which needs it")
         if self.batch.max_length > self.batch.tokens:
             raise PydanticCustomError(
                 "batch", "max_length is over tokens, so a long row fits no step; set batch.tokens to max_length or more"
@@ -165,6 +174,24 @@ class Recipe(Part):
                 "limit", "max_tokens is less than one step takes; set it to batch.tokens x batch.accumulation or more"
             )
         return self
+
+    def _has_its_tables(self) -> None:
+        """What would not be used is refused: whoever wrote it expects something of it."""
+        if (self.method in GENERATING) != bool(self.rewards):
+            raise PydanticCustomError(
+                "rewards", "rloo and grpo need at least one [[rewards]], and no other method takes any"
+            )
+        if (self.method == "sweep") != (self.sweep is not None):
+            raise PydanticCustomError("sweep", "[sweep] belongs to the method sweep, which needs it")
+        if self.method != "dpo" and self.dpo != DpoRecipe():
+            raise PydanticCustomError("dpo", "[dpo] belongs to the method dpo; leave it out")
+        if self.method not in GENERATING and self.rollout != RolloutRecipe():
+            raise PydanticCustomError("rollout", "[rollout] belongs to the methods rloo and grpo; leave it out")
+        if self.adapter.kind == "none" and (self.adapter.use_rslora or self.adapter.use_dora):
+            raise PydanticCustomError(
+                "adapter",
+                "use_rslora and use_dora change low-rank matrices, and all weights have none; set both to false",
+            )
 
     def _rolls_out(self) -> None:
         if self.rollout.prompts * self.rollout.answers % self.batch.accumulation:
@@ -194,7 +221,7 @@ def parse_recipe(text: str) -> Recipe:
 def _to_table(text: str) -> dict[str, object]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument("INVALID_RECIPE", f"The recipe is not TOML: {error}.") from None
 
 
@@ -202,7 +229,7 @@ def _validated(table: dict[str, object]) -> Recipe:
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        violations = {".".join(map(str, item["loc"])) or item["type"]: item["msg"] for item in error.errors()}
+        violations = explain(error, Recipe)
         listed = "; ".join(f"{field}: {message}" for field, message in violations.items())
         raise InvalidArgument(
             "INVALID_RECIPE", f"The recipe is wrong. {listed}.", field_violations=violations
@@ -261,11 +288,11 @@ def _read(name: str, folder: Path) -> dict[str, object]:
             f"There is no recipe {name!r}; there are {', '.join(known)}.",
             field_violations={"recipe": "unknown"},
         )
-    return _to_table((folder / f"{name}.toml").read_text(encoding="utf-8"))
+    return _to_table((folder / f"{name}.toml").read_text(encoding="utf-8", errors="surrogateescape"))
 
 
 def recipe_names(folder: Path = FOLDER) -> list[str]:
     """The installation's recipes, by name; NotFound (NO_RECIPES) where the folder is missing."""
     if not folder.is_dir():
         raise NotFound("NO_RECIPES", "The recipes' folder does not exist.")
-    return sorted(path.stem for path in folder.glob("*.toml"))
+    return sorted(path.stem for path in folder.glob("*.toml") if path.is_file())

@@ -1,5 +1,7 @@
 """Recipes."""
 
+from pathlib import Path
+
 import pytest
 
 from services.training.recipe import load_recipe, load_stages, parse_recipe, recipe_names
@@ -56,6 +58,29 @@ def test_digest_follows_the_settings_and_not_the_spelling() -> None:
         (GOOD.replace('"lora"', '"lora"\nr = 0'), "adapter.r", "greater than or equal to 1"),
         (GOOD.replace("sft", "dpo") + "[dpo]\nbeta = 0", "dpo.beta", "greater than 0"),
         (GOOD.replace("sft", "dpo") + '[dpo]\nloss = "robust"', "dpo.loss", "'sigmoid', 'ipo' or 'hinge'"),
+        (GOOD + "learning_rat = 1", "optimizer.learning_rat", "learning_rate, schedule"),
+        (GOOD.replace("sft", "grpo") + '[[rewards]]\nkind = "length"\nword = 9', "rewards.0.word", "words, terms"),
+        (GOOD.replace('"lora"', '"lora"\nr = "16"'), "adapter.r", "valid integer"),
+        (GOOD.replace('"lora"', '"lora"\nr = true'), "adapter.r", "valid integer"),
+        (GOOD.replace("1e-3", '"1e-3"'), "optimizer.learning_rate", "valid number"),
+        (GOOD.replace("1e-3", "nan"), "optimizer.learning_rate", "finite"),
+        (GOOD + "max_gradient_norm = inf", "optimizer.max_gradient_norm", "finite"),
+        (GOOD.replace("method", "seed = 4294967296\nmethod"), "seed", "less than 4294967296"),
+        (GOOD + "[limit]\nmax_steps = 99999999999999999999", "limit.max_steps", "less than or equal"),
+        (GOOD.replace("sft", "sweep") + "[sweep]\nlearning_rates = [1e-3, -1e-3]", "sweep.learning_rates.1", "greater"),
+        (GOOD.replace("sft", "sweep") + "[sweep]\nlearning_rates = [1e-3, nan]", "sweep.learning_rates.1", "finite"),
+        (GOOD.replace("sft", "sweep") + "[sweep]\nlearning_rates = [1e-3, 1e-3]", "sweep", "name each once"),
+        (GOOD.replace("sft", "sweep") + "[sweep]\nlearning_rates = [1e-3]", "sweep.learning_rates", "at least 2"),
+        (GOOD.replace("sft", "grpo") + '[[rewards]]\nkind = "terms"\nterms = [""]', "rewards.0.terms.0", "at least 1"),
+        (GOOD.replace("sft", "grpo") + '[[rewards]]\nkind = "emoji"', "rewards.0.kind", "'length', 'terms'"),
+        (GOOD + "[dpo]\nbeta = 0.2", "dpo", "leave it out"),
+        (GOOD + "[rollout]\nprompts = 2", "rollout", "leave it out"),
+        (
+            GOOD.replace('"lora"', '"none"\nuse_dora = true').replace("method", 'precision = "f32"\nmethod'),
+            "adapter",
+            "set both to false",
+        ),
+        ("[adapter]", "method", "is missing"),
     ],
 )
 def test_wrong_recipe_is_refused_with_field_reason_and_remedy(wrong: str, field: str, hint: str) -> None:
@@ -70,6 +95,17 @@ def test_unknown_recipe_names_those_that_exist() -> None:
         load_recipe("../secrets")
 
 
-def test_refuses_what_is_not_toml() -> None:
+@pytest.mark.parametrize("text", ["method = ", "a = " + "[" * 100_000, "seed = " + "9" * 5000])
+def test_refuses_what_is_not_toml(text: str) -> None:
     with pytest.raises(InvalidArgument, match="not TOML"):
-        parse_recipe("method = ")
+        parse_recipe(text)
+
+
+def test_file_of_other_bytes_is_no_recipe_and_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "good.toml").write_text(GOOD)
+    assert recipe_names(tmp_path) == ["bytes", "good"]
+    with pytest.raises(InvalidArgument, match="not TOML"):
+        load_stages("bytes", tmp_path)
+    assert load_recipe("good", tmp_path).method == "sft"
