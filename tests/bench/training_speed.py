@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from services.training.adapters import model, rows, sft
+from services.training.adapters.methods import trainer_options
 from services.training.adapters.rows import Encoded
 from services.training.recipe import Recipe
 from tests.bench.training_house import House, context, recipe
@@ -69,6 +70,7 @@ def _ours(house: House, chosen: Recipe, bins: Sequence[Sequence[Encoded]]) -> To
     with tempfile.TemporaryDirectory() as folder:
         made = context(house.base_folder, house.train, chosen, Path(folder))
         trainer = sft.build_trainer(model.trainable_model(house.base_folder, chosen, None), made, bins, steps=len(bins))
+        trainer.args.train_sampling_strategy = "sequential"  # the bins in their order, as trl's side takes its rows
         return _timed(trainer, sum(len(row.tokens) for packed in bins for row in packed))
 
 
@@ -85,24 +87,23 @@ def _trl(
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
-    columns = {
-        "input_ids": [list(row.tokens) for row in encoded],
-        "completion_mask": [[int(at >= row.prompt_length) for at in range(len(row.tokens))] for row in encoded],
-    }
+    columns = rows.to_columns([[row] for row in encoded])
+    del columns["seq_lengths"]  # of rows in a bin; trl pads
     with tempfile.TemporaryDirectory() as folder:
-        options: dict[str, Any] = {"max_steps": steps, "logging_steps": 1, "report_to": "none", "use_cpu": _on_cpu()}
-        options |= {"learning_rate": chosen.optimizer.learning_rate, "save_strategy": "no", "disable_tqdm": True}
+        options: dict[str, Any] = {"output_dir": folder, "max_steps": steps, "logging_steps": 1, "report_to": "none"}
+        options |= {"use_cpu": _on_cpu(), "save_strategy": "no", "disable_tqdm": True}
+        options |= {"learning_rate": chosen.optimizer.learning_rate}
         if same_start:
-            # The same steps in the same order as ours, in f32, from the same adapter.
-            options |= {"bf16": False, "gradient_checkpointing": False, "seed": chosen.seed, "shuffle_dataset": False}
-            options |= {"warmup_steps": round(chosen.optimizer.warmup * steps), "train_sampling_strategy": "sequential"}
+            # The same steps in the same order as ours, with the same optimiser, in f32, from the same adapter.
+            options = trainer_options(chosen, steps, Path(folder), micro_batch=ROWS_A_STEP)
+            options |= {"save_strategy": "no", "train_sampling_strategy": "sequential"}
             trained, adapter = model.trainable_model(house.base_folder, chosen, None), None
         else:
             trained = str(house.base_folder)
             adapter = LoraConfig(r=chosen.adapter.r, lora_alpha=chosen.adapter.alpha, target_modules="all-linear")
         trainer = SFTTrainer(
             model=trained,
-            args=SFTConfig(output_dir=folder, **options),
+            args=SFTConfig(**options),
             train_dataset=Dataset.from_dict(columns),
             processing_class=tokenizer,
             peft_config=adapter,
