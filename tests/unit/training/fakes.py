@@ -338,6 +338,12 @@ class FileStore:
         except FileNotFoundError:
             raise NotFound("NO_SUCH_OBJECT", "There is no such object.") from None
 
+    def read_bounded(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
+        data = self.read(bucket, key)
+        if len(data) > max_bytes:
+            raise FailedPrecondition("OBJECT_TOO_LARGE", "The object is over the limit.")
+        return data, ""
+
     def exists(self, bucket: str, key: str) -> bool:
         return (self.root / bucket / key).exists()
 
