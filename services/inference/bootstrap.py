@@ -93,13 +93,15 @@ def _load(
 ) -> Inference:
     from services.inference.adapters.barrier import RemoteBarrier
     from services.inference.adapters.drafts import DraftArchive, DraftBucket
+    from services.inference.adapters.journal import Journal
     from services.inference.adapters.models import AdapterLibrary, fetch_base
     from services.inference.adapters.statements import DraftEvents, ServedEvents
 
     cache = settings.data_dir / "models"
     make_engine = choose_engine(settings)
     base = runtime.wait_for(f"base {settings.base}", partial(fetch_base, store, settings.base, cache))
-    drafts = DraftEvents(producer, settings.base)
+    journal = Journal(settings.data_dir / f"drafts-{settings.replica}.sqlite", settings.max_waiting_drafts)
+    drafts = DraftEvents(producer, journal, settings.base)
     runtime.spawn("drafts", drafts.run)
     barrier = RemoteBarrier(service_channel(settings, "anonymization", settings.anonymization_address, service=NAME))
     texts = Keeper(keeping, barrier, DraftBucket(store), drafts)

@@ -19,7 +19,7 @@ class Settings(ServiceSettings):
 
     base: str = Field("smollm2-135m-instruct", pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")
     engine: Literal["auto", "vllm", "transformers"] = "auto"
-    replica: str = "inference-0"
+    replica: str = Field("inference-0", pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,252}$")
     digest_key: SecretStr = Field(min_length=16)
     # Tokens of prompt and answer together.
     max_model_len: int = Field(2048, ge=64)
@@ -29,6 +29,8 @@ class Settings(ServiceSettings):
     # Answers written at once, and calls that may wait for that.
     max_concurrent: int = Field(32, ge=1)
     max_queued: int = Field(64, ge=0)
+    # Drafts of half a kilobyte that wait on disk for a lost broker, before calls are refused.
+    max_waiting_drafts: int = Field(100_000, ge=1)
     # Memory for attention keys and values (vLLM on CPU), and threads that calculate.
     kv_cache_gib: int = Field(1, ge=1)
     compute_threads: int = Field(default_factory=cores, ge=1)

@@ -1,10 +1,10 @@
 """Drafts and reports as events."""
 
-import queue
 import threading
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.inference.adapters.journal import Journal
 from services.inference.domain import Draft, ServedReport
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2, models_pb2
@@ -19,53 +19,57 @@ DRAFTS = "draft.created.v1"
 SERVED = "adapter.served.v1"
 SEEN = "replica.seen.v1"
 
-MAX_WAITING = 10_000
-PATIENCE_SECONDS = 1.0
+BATCH = 100
+# Answers go first: one that is on its way to its caller and a draft to the broker would share the interpreter.
+PAUSE_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 # A third of what the registry waits before it takes a replica for gone.
 PRESENCE_SECONDS = 10.0
 
 
 class DraftEvents:
-    """States drafts in a thread of its own, so that a lost broker costs an answer a moment and never the answer."""
+    """States drafts: writes them into the journal, and from there a thread of their own sends them. No answer waits for the broker, and a
+    killed process states the rest when it is back."""
 
-    def __init__(self, producer: Producer, base: str) -> None:
+    def __init__(self, producer: Producer, journal: Journal, base: str) -> None:
         self._producer = producer
+        self._journal = journal
         self._base = base
-        self._waiting: queue.Queue[tuple[drafts_pb2.DraftCreated, threading.Event]] = queue.Queue(MAX_WAITING)
 
     def add(self, draft: Draft) -> None:
-        """State a draft and wait for the broker, a second at most; Unavailable where too many wait already."""
-        stated = threading.Event()
-        alone = self._waiting.empty()
+        """State a draft. Unavailable where it can be neither written down nor sent; ResourceExhausted (TOO_MANY_DRAFTS)."""
+        message = to_message(draft, self._base)
         try:
-            self._waiting.put_nowait((to_message(draft, self._base), stated))
-        except queue.Full:
-            raise Unavailable("TOO_MANY_DRAFTS", "The broker has been away for too long.") from None
-        if alone:
-            stated.wait(PATIENCE_SECONDS)
+            self._journal.add(message.SerializeToString(deterministic=True))
+        except Unavailable as error:
+            log.error("draft not written down", draft_id=message.draft_id, reason=error.reason)
+            self._send(message)
 
     def run(self, stop: threading.Event) -> None:
-        """Send what is added until told to stop and nothing is left."""
-        while not (stop.is_set() and self._waiting.empty()):
-            try:
-                message, stated = self._waiting.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            while not self._sent(message):
-                if stop.wait(RETRY_SECONDS):
-                    log.error("draft not stated", draft_id=message.draft_id)
-                    break
-            stated.set()
+        """Send what is written down until told to stop; what the broker does not take then waits for the next start."""
+        while not stop.wait(PAUSE_SECONDS):
+            self._relay_all(stop)
+        self._relay_all(stop)
+        if len(self._journal):
+            log.error("drafts not stated", drafts=len(self._journal))
+        self._journal.close()
 
-    def _sent(self, message: drafts_pb2.DraftCreated) -> bool:
+    def _relay_all(self, stop: threading.Event) -> None:
         try:
-            event_id = derive_id("evt", DRAFTS, message.draft_id, message.text.sha256)
-            self._producer.send(DRAFTS, message.draft_id, message, event_id)
+            while len(self._journal):
+                self._relay()
         except Unavailable as error:
-            log.warning("draft waits for the broker", reason=error.reason)
-            return False
-        return True
+            log.warning("drafts wait for the broker", drafts=len(self._journal), reason=error.reason)
+            stop.wait(RETRY_SECONDS)
+
+    def _relay(self) -> None:
+        for position, value in self._journal.first(BATCH):
+            self._send(drafts_pb2.DraftCreated.FromString(value))
+            self._journal.remove(position)
+
+    def _send(self, message: drafts_pb2.DraftCreated) -> None:
+        event_id = derive_id("evt", DRAFTS, message.draft_id, message.text.sha256)
+        self._producer.send(DRAFTS, message.draft_id, message, event_id)
 
 
 class ServedEvents:

@@ -4,17 +4,15 @@ import threading
 import time
 from collections.abc import Callable
 
-from services.inference.adapters.statements import DRAFTS, SEEN, SERVED, DraftEvents, Presence, ServedEvents
+from services.inference.adapters.statements import SEEN, SERVED, Presence, ServedEvents
 from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, SpecialistConsumer
-from services.inference.domain import Draft, Served, ServedReport
+from services.inference.domain import ServedReport
 from services.inference.keeping import Keeping
 from services.inference.private import Private
-from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tests.unit.inference.fakes import make_world, served
-
-DRAFT = Draft("drf_1", Served("reports", 2), "key_1", "aa", "bb", 4, 3, "stop", 0.1, 0.5)
 
 
 def now(what: str, work: Callable[[], None]) -> None:
@@ -90,34 +88,6 @@ def test_a_lost_broker_ends_no_presence() -> None:
     stop.set()
     Presence(producer, "inference-0", "tiny").run(stop)
     assert producer.sent == []
-
-
-def test_a_draft_waits_for_a_lost_broker_and_does_not_hold_up_the_answer() -> None:
-    producer = MemoryProducer()
-    producer.down = True
-    drafts = DraftEvents(producer, "tiny")
-    stop = threading.Event()
-    thread = threading.Thread(target=drafts.run, args=(stop,))
-    thread.start()
-    started = time.monotonic()
-    drafts.add(DRAFT)
-    assert time.monotonic() - started < 1.5
-    producer.down = False
-    deadline = time.monotonic() + 5
-    while not producer.sent:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    stop.set()
-    thread.join(5)
-    (message,) = producer.messages(DRAFTS)
-    assert isinstance(message, drafts_pb2.DraftCreated)
-    assert (message.draft_id, message.specialist, message.generation, message.base, message.key_id) == (
-        "drf_1",
-        "reports",
-        2,
-        "tiny",
-        "key_1",
-    )
 
 
 def changed(*, keep_drafts: bool = False, private: bool = False, sources: tuple[str, ...] = ("wiki",)) -> Event:

@@ -5,10 +5,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from services.inference.adapters.drafts import DraftBucket
+from services.inference.adapters.journal import Journal
 from services.inference.adapters.statements import DRAFTS, DraftEvents
 from services.inference.domain import Draft, Said, Turn
 from services.inference.keeping import ATTEMPTS, MAX_AGE_SECONDS, MAX_CHARACTERS, Keeper, Keeping, Labels
@@ -159,9 +161,9 @@ def test_no_more_waits_than_its_bound_and_nobody_is_held_up(world: World) -> Non
     assert [one.draft_id for one in world.stated.drafts] == ["drf_0", "drf_9"]
 
 
-def test_the_second_statement_of_a_draft_is_another_event_of_the_same_moment(world: World) -> None:
+def test_the_second_statement_of_a_draft_is_another_event_of_the_same_moment(world: World, tmp_path: Path) -> None:
     producer = MemoryProducer()
-    events = DraftEvents(producer, "tiny")
+    events = DraftEvents(producer, Journal(tmp_path / "drafts.sqlite", 10), "tiny")
     stop = threading.Event()
     thread = threading.Thread(target=events.run, args=(stop,))
     thread.start()
