@@ -95,6 +95,8 @@ class S3Store:
                     for chunk in response.stream(CHUNK_BYTES):
                         hasher.update(chunk)
                         file.write(chunk)
+                        if file.tell() > ref.size_bytes:
+                            break
             finally:
                 response.close()
                 response.release_conn()

@@ -157,7 +157,7 @@ def test_each_arm_of_a_canary_gives_its_own_adapters_answers(lab: Lab, plain: En
     assert [report.refusal for report in world.kept.reports] == [""]
     alone = {adapter.digest: text(plain, adapter.digest) for adapter in lab.adapters}
     got: dict[str, set[str]] = {}
-    for number in range(6):
+    for number in range(16):
         caller = replace(KEY, key_id=f"key_{number:016x}")
         for _ in range(2):
             answer = handlers.generate(inference, caller, Ask("reports", CHAT, Sampling(max_tokens=12)), Cancellation())
@@ -208,6 +208,13 @@ def test_a_cancelled_stream_ends_at_once(plain: Engine, schema: str) -> None:
 
 def test_draws_without_a_seed_differ(plain: Engine) -> None:
     assert len({text(plain, temperature=1.0) for _ in range(3)}) == 3
+
+
+@pytest.mark.parametrize(
+    "least", [{"temperature": 1e-45}, {"temperature": 5e-324}, {"temperature": 1.0, "top_p": 1e-320}]
+)
+def test_the_smallest_numbers_draw_the_likeliest(plain: Engine, least: dict[str, float]) -> None:
+    assert text(plain, **least) == text(plain)
 
 
 def test_a_seed_repeats_a_draw_and_stop_texts_end_it(plain: Engine) -> None:
@@ -407,6 +414,19 @@ def test_refuses_a_pickle_beside_or_instead_of_the_weights(lab: Lab, tmp_path: P
     assert refused(lab, publish_adapter(lab.store, instead, lab.base.digest), "refused") == "NOT_SAFETENSORS"
 
 
+def test_refuses_a_weight_that_is_no_number_and_files_too_large_for_the_base(lab: Lab, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = copied(lab, tmp_path / "nan")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    tensors[sorted(tensors)[0]][0, 0] = torch.nan
+    save_file(tensors, folder / "adapter_model.safetensors")
+    assert refused(lab, publish_adapter(lab.store, folder, lab.base.digest), "refused") == "NOT_FINITE"
+    (folder / "README.md").write_bytes(b" " * (2**20 + 1))
+    assert refused(lab, publish_adapter(lab.store, folder, lab.base.digest), "refused") == "TOO_LARGE"
+
+
 def test_refuses_an_extra_module(lab: Lab, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
@@ -520,6 +540,7 @@ def test_knows_every_key_that_peft_writes() -> None:
     written = {found.name for found in fields(LoraConfig)} - {"runtime_config"}
     config = dict.fromkeys(written) | {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 4}
     config |= {"peft_version": "0.21", "bias": "none", "target_modules": ["q_proj"]}
+    config |= {"lora_dropout": 0.0, "use_rslora": False}
     assert check_config(json.dumps(config).encode(), 32).rank == 2
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.inference.adapters import verify
+from services.inference.adapters import verify, weights
 from services.inference.adapters.verify import CONFIG, WEIGHTS, File, refuse
 from services.inference.domain import AdapterName, Probe
 from tailor.errors import NotFound, Unavailable
@@ -27,7 +27,7 @@ class BaseModel:
     name: str
     digest: str
     folder: Path
-    shapes: verify.Shapes
+    shapes: weights.Shapes
 
 
 def fetch_base(store: ObjectStore, name: str, cache: Path) -> BaseModel:
@@ -42,9 +42,9 @@ def fetch_base(store: ObjectStore, name: str, cache: Path) -> BaseModel:
         raise refuse("UNSAFE_FILE", "A base is safetensors, JSON and tokenizer files; nothing else is loaded.")
     folder = cache / "bases" / digest
     download(store, files, folder)
-    weights = [file for file in files if file.path.endswith(".safetensors")]
-    headers = {tensor: entry for file in weights for tensor, entry in verify.read_header(folder / file.path).items()}
-    return BaseModel(name, digest, folder, verify.linear_shapes(headers))
+    parts = [weights.read_header(folder / file.path) for file in files if file.path.endswith(".safetensors")]
+    headers = {tensor: entry for part in parts for tensor, entry in part.items()}
+    return BaseModel(name, digest, folder, weights.linear_shapes(headers))
 
 
 class AdapterLibrary:
@@ -60,12 +60,15 @@ class AdapterLibrary:
         """A folder with the adapter's verified files; FailedPrecondition with the reason where anything is not as it must be."""
         try:
             files = verify.check_adapter_manifest(self._manifest(adapter), self._base.digest)
+            verify.check_sizes(files, weights.largest(self._base.shapes, self._max_rank))
             folder = self._cache / "adapters" / adapter.digest
             download(self._store, files, folder)
         except NotFound:
             raise refuse("MISSING_FILE", "A file of the adapter is not in the models bucket.") from None
         lora = verify.check_config((folder / CONFIG).read_bytes(), self._max_rank)
-        verify.check_weights(verify.read_header(folder / WEIGHTS), lora, self._base.shapes)
+        header = weights.read_header(folder / WEIGHTS)
+        weights.check_weights(header, lora, self._base.shapes)
+        weights.check_numbers(folder / WEIGHTS, header)
         return folder
 
     def probes(self, adapter: AdapterName) -> list[Probe]:

@@ -28,6 +28,8 @@ from tailor.hardware import computes_in_bf16
 
 # Never used; it gives the model its adapter layers before the first real adapter comes.
 EMPTY = "empty"
+# A lower temperature counts as this one, as with vLLM: logits over a smaller number would leave what a float can hold.
+COLDEST = 0.01
 
 
 class TransformersEngine:
@@ -225,8 +227,10 @@ def draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -
     """The next token out of logits (vocabulary,): the likeliest at temperature 0, else one of the nucleus."""
     if sampling.temperature == 0:
         return int(logits.argmax())
-    ordered, order = torch.softmax(logits / sampling.temperature, dim=-1).sort(descending=True)
+    ordered, order = torch.softmax(logits / max(sampling.temperature, COLDEST), dim=-1).sort(descending=True)
     outside = ordered.cumsum(0) - ordered >= sampling.top_p
+    # A nucleus too small for a float is still the likeliest token.
+    outside[0] = False
     place = torch.multinomial(ordered.masked_fill(outside, 0.0), 1, generator=generator)
     return int(order[place])
 

@@ -1,13 +1,10 @@
-"""Only safetensors and JSON are loaded, and only after every name, shape and digest was checked."""
+"""What an adapter says of itself: its manifest and its configuration are read, and refused, before anything is loaded."""
 
 import json
-import math
 import re
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from services.inference.domain import MAX_PROBES, Probe
 from tailor.errors import FailedPrecondition
@@ -18,15 +15,8 @@ CARD = "README.md"
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_MANIFEST_BYTES = 1024 * 1024
-MAX_HEADER_BYTES = 16 * 1024 * 1024
-
-TENSOR = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.lora_(?P<side>[AB])\.weight")
-DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
+MAX_ALPHA = 2**16
 TARGETS = frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"})
-
-
-def _layer(module: str) -> str:
-    return module.rpartition(".")[2]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -45,6 +35,8 @@ OFF_KEYS = _words(
     use_bdlora use_dora use_qalora velora_config"""
 )
 OFF_VALUES: tuple[object, ...] = (None, False, "none", [], {})
+# Ways to begin that leave the base as it is; the others (PiSSA, OLoRA, LoftQ, CorDA, LoRA-GA) train against a changed one.
+BEGINNINGS = ("gaussian", "orthogonal", "eva")
 
 
 @dataclass(frozen=True)
@@ -66,10 +58,12 @@ class Lora:
 
     def reaches(self, module: str) -> bool:
         """True if the adapter may change the module."""
-        return module in self.targets or _layer(module) in self.targets
+        return module in self.targets or layer(module) in self.targets
 
 
-Shapes = Mapping[str, Sequence[int]]
+def layer(module: str) -> str:
+    """The last part of a module's name."""
+    return module.rpartition(".")[2]
 
 
 def refuse(reason: str, message: str) -> FailedPrecondition:
@@ -81,20 +75,32 @@ def read_manifest(data: bytes) -> Mapping[str, Any]:
     """A manifest as JSON."""
     if len(data) > MAX_MANIFEST_BYTES:
         raise refuse("BAD_MANIFEST", "The manifest is too large.")
+    return read_object(data, "BAD_MANIFEST", "The manifest")
+
+
+def read_object(data: bytes, reason: str, what: str) -> dict[str, Any]:
+    """A JSON object; refused where it is none, too deep to be read, or says one thing twice."""
     try:
-        manifest = json.loads(data)
-    except ValueError:
-        raise refuse("BAD_MANIFEST", "The manifest is not JSON.") from None
-    if not isinstance(manifest, dict):
-        raise refuse("BAD_MANIFEST", "The manifest is not an object.")
-    return manifest
+        value = json.loads(data, object_pairs_hook=_without_twins)
+    except (ValueError, RecursionError):
+        raise refuse(reason, f"{what} is not JSON, or says a thing twice.") from None
+    if not isinstance(value, dict):
+        raise refuse(reason, f"{what} is not an object.")
+    return value
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError
+    return found
 
 
 def read_files(manifest: Mapping[str, Any]) -> list[File]:
     """The manifest's files; refused where a name has a path in it or a key is not by digest."""
     try:
         files = [File(str(f["path"]), str(f["sha256"]), int(f["size_bytes"]), str(f["key"])) for f in manifest["files"]]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise refuse("BAD_MANIFEST", "The manifest's list of files is not complete.") from None
     for file in files:
         if not SAFE_NAME.fullmatch(file.path):
@@ -121,6 +127,13 @@ def check_adapter_manifest(manifest: Mapping[str, Any], base_digest: str) -> lis
     return files
 
 
+def check_sizes(files: Sequence[File], max_weight_bytes: int) -> None:
+    """Refuse what is larger than any adapter of the base, before it is fetched."""
+    for file in files:
+        if not 0 < file.size_bytes <= (max_weight_bytes if file.path == WEIGHTS else MAX_MANIFEST_BYTES):
+            raise refuse("TOO_LARGE", "A file is empty, or larger than an adapter of this base can be.")
+
+
 def read_probes(manifest: Mapping[str, Any]) -> list[Probe]:
     """The trainer's probe rows with what it found of them; none where the manifest holds none with tokens."""
     entries = manifest.get("probes")
@@ -128,7 +141,7 @@ def read_probes(manifest: Mapping[str, Any]) -> list[Probe]:
         return []
     try:
         probes = [Probe(tuple(e["tokens"]), e["prompt_length"], float(e["log_probability"])) for e in entries]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise refuse("BAD_MANIFEST", "A probe row is not complete.") from None
     if len(probes) > MAX_PROBES or not all(_is_sound(probe) for probe in probes):
         raise refuse("BAD_MANIFEST", f"At most {MAX_PROBES} probe rows, each of a prompt and an answer in tokens.")
@@ -142,7 +155,9 @@ def _is_sound(probe: Probe) -> bool:
 
 def check_config(data: bytes, max_rank: int) -> Lora:
     """What the configuration says; refused where it asks for anything but plain LoRA on linear layers."""
-    config = read_manifest(data)
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise refuse("BAD_CONFIG", "The adapter's configuration is too large.")
+    config = read_object(data, "BAD_CONFIG", "The adapter's configuration")
     unknown = set(config) - FREE_KEYS - OFF_KEYS
     if unknown:
         raise refuse("UNKNOWN_CONFIG_KEY", f"The adapter's configuration has {len(unknown)} unknown keys.")
@@ -151,64 +166,27 @@ def check_config(data: bytes, max_rank: int) -> Lora:
         raise refuse("UNSUPPORTED_ADAPTER", f"The adapter uses {', '.join(on)}, which does not serve.")
     if config.get("peft_type") != "LORA" or config.get("task_type") != "CAUSAL_LM":
         raise refuse("UNSUPPORTED_ADAPTER", "Only LoRA adapters of causal models serve.")
-    rank, targets, alpha = config.get("r"), config.get("target_modules"), config.get("lora_alpha")
+    rank, targets = config.get("r"), config.get("target_modules")
     if type(rank) is not int or not 1 <= rank <= max_rank:
         raise refuse("RANK_TOO_LARGE", f"The adapter's rank must be from 1 to {max_rank}.")
-    if not isinstance(alpha, int | float) or not math.isfinite(alpha) or alpha <= 0:
-        raise refuse("UNSUPPORTED_ADAPTER", "lora_alpha must be a positive number.")
-    if not isinstance(targets, list) or not targets or not {_layer(str(target)) for target in targets} <= TARGETS:
+    _check_numbers(config)
+    if not isinstance(targets, list) or not targets or not {layer(str(target)) for target in targets} <= TARGETS:
         raise refuse("UNSUPPORTED_TARGET", f"Adapters may change {', '.join(sorted(TARGETS))} alone.")
     return Lora(rank, frozenset(map(str, targets)))
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file, whose tensors fill the file exactly."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
-        if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-            raise refuse("NOT_SAFETENSORS", "The weights are not a safetensors file.")
-        data = file.read(length)
-    try:
-        header = json.loads(data)
-        header.pop("__metadata__", None)
-        ends = sorted(tuple(map(int, entry["data_offsets"])) for entry in header.values())
-    except (ValueError, AttributeError, KeyError, TypeError):
-        raise refuse("NOT_SAFETENSORS", "The weights are not a safetensors file.") from None
-    place = 0
-    for begin, end in ends:
-        if begin != place or end < begin:
-            raise refuse("NOT_SAFETENSORS", "The tensors overlap or leave gaps.")
-        place = end
-    if 8 + length + place != size:
-        raise refuse("NOT_SAFETENSORS", "The file holds more or less than its tensors.")
-    return dict(header)
+def _check_numbers(config: Mapping[str, Any]) -> None:
+    alpha, dropout = config.get("lora_alpha"), config.get("lora_dropout", 0.0)
+    if not _is_number(alpha) or not 0 < alpha <= MAX_ALPHA:
+        raise refuse("UNSUPPORTED_ADAPTER", f"lora_alpha must be a positive number, at most {MAX_ALPHA}.")
+    if not _is_number(dropout) or not 0 <= dropout < 1:
+        raise refuse("UNSUPPORTED_ADAPTER", "lora_dropout must be from 0 to below 1.")
+    if type(config.get("use_rslora", False)) is not bool:
+        raise refuse("UNSUPPORTED_ADAPTER", "use_rslora must be true or false.")
+    beginning = config.get("init_lora_weights")
+    if beginning is not None and type(beginning) is not bool and beginning not in BEGINNINGS:
+        raise refuse("UNSUPPORTED_ADAPTER", "init_lora_weights names a way to begin that changes the base.")
 
 
-def linear_shapes(header: Mapping[str, Any]) -> dict[str, Sequence[int]]:
-    """Shapes (out, in) of a base's adaptable layers, by module."""
-    modules = {
-        name.removesuffix(".weight"): entry["shape"] for name, entry in header.items() if name.endswith(".weight")
-    }
-    return {name: shape for name, shape in modules.items() if _layer(name) in TARGETS and len(shape) == 2}
-
-
-def check_weights(header: Mapping[str, Any], lora: Lora, base: Shapes) -> None:
-    """Refuse an adapter that has anything but a pair of matrices of the right shape for layers of the base that it names."""
-    sides: dict[str, set[str]] = {}
-    for name, entry in header.items():
-        match = TENSOR.fullmatch(name)
-        if match is None or not lora.reaches(match["module"]) or match["module"] not in base:
-            raise refuse(
-                "UNEXPECTED_MODULE", "The weights have a tensor that belongs to no adaptable layer of the base."
-            )
-        out_size, in_size = base[match["module"]]
-        expected = [lora.rank, in_size] if match["side"] == "A" else [out_size, lora.rank]
-        size = math.prod(expected) * DTYPE_BYTES.get(str(entry.get("dtype")), 0)
-        begin, end = entry["data_offsets"]
-        if entry.get("shape") != expected or size != end - begin:
-            raise refuse("WRONG_SHAPE", "A tensor's shape or type does not match the base and the rank.")
-        sides.setdefault(match["module"], set()).add(match["side"])
-    if not sides or any(found != {"A", "B"} for found in sides.values()):
-        raise refuse("INCOMPLETE_ADAPTER", "A layer lacks one of its two matrices.")
+def _is_number(value: Any) -> TypeGuard[float]:
+    return type(value) in {int, float}
