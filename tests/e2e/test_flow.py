@@ -394,10 +394,13 @@ def _rank(expert: Expert, adapter: str) -> set[str]:
     """Prefer the shorter of two answers until there is enough to train on and something to hold out; the judgements."""
     judged: set[str] = set()
     sides: Counter[bool] = Counter()
+    asked = 0
     while sides[False] < 8 or sides[True] < 1:
-        number = len(judged)
-        assert number < 80, "no prompt of eighty is held out"
-        answers = sorted(expert.compare(NAME, f"Write memo {number}.", 12), key=lambda answer: len(answer.text))
+        asked += 1
+        assert asked <= 80, "no prompt of eighty is held out, or the draws do not differ"
+        answers = sorted(expert.compare(NAME, f"Write memo {asked}.", 12), key=lambda answer: len(answer.text))
+        if len({answer.text.strip() for answer in answers}) == 1:
+            continue
         drafts = [expert.draft(answer.draft_id) for answer in answers]
         assert {draft.adapter_digest for draft in drafts} == {adapter}
         judged.add(expert.prefer(*answers))
