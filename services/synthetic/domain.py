@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -248,7 +248,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A written dataset. `near_duplicates` and `left_out` are of kind sft, `judgement_ids` and `pairs` of kind preference."""
+    """A written dataset. `near_duplicates` and `left_out` are of kind sft, `judgement_ids`, `pairs` and `ranked_adapter`, whose
+    drafts were ranked last, of kind preference."""
 
     digest: str
     specialist: str
@@ -264,6 +265,7 @@ class Dataset:
     kind: DatasetKind = DatasetKind.SFT
     judgement_ids: tuple[str, ...] = ()
     pairs: PairCounts = PairCounts()
+    ranked_adapter: str = ""
 
 
 @dataclass(frozen=True)
@@ -288,8 +290,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The documents that a specialist selects at one moment, its judgements, those of its drafts that stay, by id, and what was built
-    last of the kind that is asked for."""
+    """The documents that a specialist selects at one moment, its judgements, those of its drafts that stay, by id, what was built last of
+    the kind that is asked for, and the adapter whose drafts were ranked last."""
 
     documents: tuple[Document, ...]
     position: int
@@ -297,6 +299,13 @@ class Snapshot:
     dataset: Dataset | None
     judgements: tuple[Judgement, ...] = ()
     drafts: Mapping[str, KeptDraft] = field(default_factory=dict)
+    ranked_adapter: str = ""
+
+
+def ranked_last(newest_first: Iterable[Judgement], drafts: Mapping[str, KeptDraft]) -> str:
+    """The adapter of the draft that was ranked last, of those that are kept; empty where there is none."""
+    rankings = (one.ranking for one in newest_first if len(one.ranking) > 1)
+    return next((drafts[key].adapter_digest for ranking in rankings for key in ranking if key in drafts), "")
 
 
 @dataclass(frozen=True)

@@ -154,4 +154,5 @@ def _write(parts: Preferences, specialist: Specialist, snapshot: Snapshot, pairs
         kind=DatasetKind.PREFERENCE,
         judgement_ids=tuple(judgements),
         pairs=pairs.counts,
+        ranked_adapter=snapshot.ranked_adapter,
     )

@@ -146,6 +146,7 @@ def from_dataset(dataset: Dataset) -> models_pb2.DatasetBuilt:
         recipe=dataset.recipe,
         document_ids=dataset.document_ids,
         judgement_ids=dataset.judgement_ids,
+        ranked_adapter_digest=dataset.ranked_adapter,
     )
     if dataset.created_at is not None:
         message.create_time.FromDatetime(dataset.created_at)
@@ -167,6 +168,7 @@ def to_dataset(message: models_pb2.DatasetBuilt, near_duplicates: int, left_out:
         left_out=left_out,
         kind=to_dataset_kind(message.kind),
         judgement_ids=tuple(message.judgement_ids),
+        ranked_adapter=message.ranked_adapter_digest,
         pairs=pairs,
         created_at=message.create_time.ToDatetime(UTC) if message.HasField("create_time") else None,
     )

@@ -38,7 +38,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Built:
-    """A dataset as its event states it."""
+    """A dataset as its event states it. `ranked_adapter` is the one whose drafts were ranked last."""
 
     digest: str
     specialist: str
@@ -46,21 +46,23 @@ class Built:
     manifest: Ref
     base: str
     recipe: str
+    ranked_adapter: str = ""
 
 
 def dataset_built(context: Context, built: Built) -> Run | None:
     """Queue the run that the specialist's recipe asks for; the same dataset again changes nothing.
 
-    Rankings go to the runs that wait for them; else, where the specialist names a recipe for them, a run of their own stands on its newest
-    policy adapter. What cannot work makes a run that failed, so that whoever waits for it learns why.
+    Rankings go to the runs that wait for them; else, where the specialist names a recipe for them, a run of their own stands on the policy
+    adapter whose drafts were ranked last, else on its newest. What cannot work makes a run that failed, so that whoever waits for it learns
+    why.
     """
     wanted = Wanted(built.specialist, built.digest, built.base, built.recipe)
     if built.kind == PREFERENCE:
         known = _give_rankings(context, built)
         if known is not None or not built.recipe:
             return known
-        newest_policy = context.runs.newest_adapter(built.specialist, built.base, POLICY)
-        wanted = replace(wanted, parent_digest=newest_policy)
+        parent = context.runs.newest_adapter(built.specialist, built.base, POLICY, rather=built.ranked_adapter)
+        wanted = replace(wanted, parent_digest=parent)
     dataset = Dataset(built.manifest, built.kind, built.specialist)
     try:
         run = make_run(wanted, Found(dataset, parent=_parent(context, wanted)), context.recipes, context.now())

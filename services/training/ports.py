@@ -104,8 +104,8 @@ class Runs(Protocol):
         """The workers that may still live."""
         ...
 
-    def newest_adapter(self, specialist: str, base: str, kind: str) -> str:
-        """Digest of the adapter to build upon: the newest of the specialist on the base; empty where there is none."""
+    def newest_adapter(self, specialist: str, base: str, kind: str, rather: str = "") -> str:
+        """Digest of the adapter to build upon, of the specialist's on the base: the one named, else the newest; empty for none."""
         ...
 
 

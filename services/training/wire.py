@@ -48,7 +48,8 @@ def from_ref(ref: Ref) -> common_pb2.ObjectRef:
 def to_built(message: models_pb2.DatasetBuilt) -> Built:
     """A dataset from its event."""
     kind = KINDS.get(message.kind, "unspecified")
-    return Built(message.digest, message.specialist, kind, to_ref(message.manifest), message.base, message.recipe)
+    manifest, ranked = to_ref(message.manifest), message.ranked_adapter_digest
+    return Built(message.digest, message.specialist, kind, manifest, message.base, message.recipe, ranked)
 
 
 def from_progress(run: Run, progress: Progress) -> models_pb2.RunProgressed:

@@ -371,6 +371,7 @@ def test_what_experts_prefer_on_the_console_becomes_a_dataset_and_an_adapter_on_
     dataset = wait_until(build, "a preference dataset", 60)
     assert dataset.train_rows >= 8 and dataset.held_out_rows >= 1
     assert len(judged & set(dataset.judgement_ids)) >= 8
+    assert dataset.ranked_adapter_digest == compared.adapter.digest
     training = Training(installation)
 
     def started() -> list[training_pb2.Run]:

@@ -336,6 +336,7 @@ def created(number: int, side: str, *, answer: str = "", world: World) -> Event:
     data = json.dumps({"messages": messages, "answer": answer or f"{side} answer {number}"}).encode()
     kept = world.store.put("drafts", f"texts/{hash(data)}.json", data)
     message = drafts_pb2.DraftCreated(draft_id=f"drf_{number}_{side}", specialist="reports", prompt_digest=f"p{number}")
+    message.adapter_digest = f"adapter{number}"
     message.text.CopyFrom(common_pb2.ObjectRef(uri=kept.uri, sha256=kept.sha256, size_bytes=kept.size_bytes))
     return Event("draft.created.v1", message.draft_id, message.SerializeToString())
 
@@ -368,6 +369,7 @@ def test_rankings_become_a_preference_dataset_beside_that_of_documents(engine: E
     assert set(by_kind) == {models_pb2.DATASET_KIND_SFT, models_pb2.DATASET_KIND_PREFERENCE}
     stated = by_kind[models_pb2.DATASET_KIND_PREFERENCE]
     assert (stated.recipe, len(stated.judgement_ids), stated.document_ids) == ("dpo", 40, [])
+    assert stated.ranked_adapter_digest == "adapter39"
     assert world.repository.answer("none") is None and built.dataset.digest == stated.digest
     rows = read_pairs(world.store, stated.digest)
     assert len(rows["train"]) + len(rows["held_out"]) == 40 and rows["held_out"]

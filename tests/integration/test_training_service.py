@@ -275,6 +275,8 @@ def test_a_chain_goes_through_the_database_and_over_the_wire(house: House, tmp_p
     assert [said.kind == reward for said in stated] == [False, True, False]
     assert stated[0].metrics["held_out_loss"] == 1.5
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a2"
+    assert house.runs.newest_adapter("reports", "tiny", "policy", rather="a1") == "a1"
+    assert house.runs.newest_adapter("reports", "tiny", "policy", rather="r1") == "a2"
     with house.runs.unit() as unit:
         unit.drop_adapters(["a2"])
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a1"

@@ -41,6 +41,7 @@ from services.synthetic.domain import (
     Selection,
     Snapshot,
     Specialist,
+    ranked_last,
 )
 from services.synthetic.spans import Span
 from tailor.api.events.v1 import models_pb2
@@ -144,14 +145,16 @@ class SqlRepository(SqlDrafts):
             query = select(table).where(selected(specialist.selection)).order_by(table.c.document_id)
             documents = tuple(to_document(row) for row in connection.execute(query))
             query = select(judged).where(judged.c.specialist == specialist.name).order_by(judged.c.judgement_id)
-            judgements = tuple(to_judgement(row) for row in connection.execute(query))
+            rows = connection.execute(query).all()
             query = select(drafts).where(drafts.c.specialist == specialist.name, drafts.c.saved)
             kept = {row.draft_id: to_draft(row) for row in connection.execute(query)}
             build = connection.execute(
                 select(tables.builds.c.fingerprint, tables.builds.c.digest).where(_build(specialist.name, kind))
             ).one_or_none()
             dataset = _dataset(connection, specialist.name, build.digest) if build and build.digest else None
-        return Snapshot(documents, position, build.fingerprint if build else "", dataset, judgements, kept)
+        judgements = tuple(map(to_judgement, rows))
+        ranked = ranked_last(map(to_judgement, sorted(rows, key=lambda row: -row.position)), kept)
+        return Snapshot(documents, position, build.fingerprint if build else "", dataset, judgements, kept, ranked)
 
     def document(self, document_id: str) -> Document | None:
         """One document."""

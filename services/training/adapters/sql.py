@@ -81,13 +81,14 @@ class SqlRuns:
             rows = connection.execute(select(workers).order_by(workers.c.run_id, workers.c.epoch)).all()
         return [Worker(row.run_id, row.epoch, row.stop_time) for row in rows]
 
-    def newest_adapter(self, specialist: str, base: str, kind: str) -> str:
+    def newest_adapter(self, specialist: str, base: str, kind: str, rather: str = "") -> str:
         """Digest of the adapter to build upon; empty where there is none."""
         query = select(adapters.c.digest).where(
             adapters.c.specialist == specialist, adapters.c.base == base, adapters.c.kind == kind
         )
         with transaction(self._engine) as connection:
-            found = connection.execute(query.order_by(adapters.c.position.desc()).limit(1)).scalar_one_or_none()
+            query = query.order_by((adapters.c.digest == rather).desc(), adapters.c.position.desc()).limit(1)
+            found = connection.execute(query).scalar_one_or_none()
         return found or ""
 
 

@@ -21,6 +21,7 @@ from services.synthetic.domain import (
     Snapshot,
     Specialist,
     Split,
+    ranked_last,
 )
 from services.synthetic.handlers import Synthetic
 from services.synthetic.judging import PairRow
@@ -108,10 +109,12 @@ class MemoryRepository:
         build = self.builds.get((specialist.name, kind), {})
         dataset = self.datasets.get((specialist.name, str(build.get("digest"))))
         ordered = tuple(sorted(chosen, key=lambda d: d.document_id))
-        mine = [one for _, _, one in self.judgements.values() if one.specialist == specialist.name]
+        placed = [(place, one) for place, _, one in self.judgements.values() if one.specialist == specialist.name]
+        mine = [one for _, one in sorted(placed, key=lambda entry: -entry[0])]
         judged = tuple(sorted(mine, key=lambda one: one.judgement_id))
         drafts = {k: d for k, d in self.drafts.items() if d.saved and d.specialist == specialist.name}
-        return Snapshot(ordered, self.position, str(build.get("fingerprint", "")), dataset, judged, drafts)
+        fingerprint, ranked = str(build.get("fingerprint", "")), ranked_last(mine, drafts)
+        return Snapshot(ordered, self.position, fingerprint, dataset, judged, drafts, ranked)
 
     def document(self, document_id: str) -> Document | None:
         return self.documents[document_id][2] if document_id in self.documents else None

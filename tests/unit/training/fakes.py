@@ -115,9 +115,9 @@ class MemoryRuns:
         for digest in digests:
             self.adapters.pop(digest, None)
 
-    def newest_adapter(self, specialist: str, base: str, kind: str) -> str:
+    def newest_adapter(self, specialist: str, base: str, kind: str, rather: str = "") -> str:
         found = [digest for digest, made in self.adapters.items() if made == (specialist, base, kind)]
-        return found[-1] if found else ""
+        return rather if rather in found else found[-1] if found else ""
 
     def learning_from(self, specialist: str, dataset_digest: str) -> list[Run]:
         runs = [run for run in self.runs.values() if run.key.specialist == specialist]

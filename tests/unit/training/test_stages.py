@@ -162,6 +162,21 @@ def test_rankings_that_nobody_waits_for_make_a_run_on_the_newest_policy(house: H
     assert again.run_id == first.run_id
 
 
+def test_rankings_are_learned_on_top_of_the_adapter_that_was_ranked_though_a_newer_one_was_made(house: House) -> None:
+    house.runs.adapters = dict.fromkeys(("a0", "a1"), ("reports", "tiny", POLICY))
+    rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"), ranked_adapter="a0")
+    run = handlers.dataset_built(house.context, rankings)
+    assert run is not None and run.key.parent_digest == "a0"
+
+
+def test_rankings_of_an_adapter_that_is_gone_are_learned_on_top_of_the_newest(house: House) -> None:
+    house.runs.adapters = {"a1": ("reports", "tiny", POLICY)}
+    house.adapters.adapters["a1"] = adapter("a1")
+    rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"), ranked_adapter="a0")
+    run = handlers.dataset_built(house.context, rankings)
+    assert run is not None and run.key.parent_digest == "a1"
+
+
 def test_a_run_that_somebody_made_of_the_rankings_does_not_stand_for_the_specialists_own(house: House) -> None:
     handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="p1"))
     handlers.create_run(house.context, wanted(recipe="reward", dataset_digest="p1"))

@@ -110,6 +110,7 @@ class DatasetBuilt(_message.Message):
     DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     JUDGEMENT_IDS_FIELD_NUMBER: _builtins.int
+    RANKED_ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256 of the manifest: the dataset's name."""
     specialist: _builtins.str
@@ -124,6 +125,8 @@ class DatasetBuilt(_message.Message):
     """Base that the specialist names."""
     recipe: _builtins.str
     """Recipe that the specialist names for datasets of this kind."""
+    ranked_adapter_digest: _builtins.str
+    """Adapter whose drafts were ranked last, on which learning from preferences goes on; empty where no drafts were ranked, and for rows of documents."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` in the datasets bucket."""
@@ -154,10 +157,11 @@ class DatasetBuilt(_message.Message):
         document_ids: _abc.Iterable[_builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         judgement_ids: _abc.Iterable[_builtins.str] | None = ...,
+        ranked_adapter_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "create_time", b"create_time", "digest", b"digest", "document_ids", b"document_ids", "held_out_rows", b"held_out_rows", "judgement_ids", b"judgement_ids", "kind", b"kind", "manifest", b"manifest", "recipe", b"recipe", "specialist", b"specialist", "train_rows", b"train_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "create_time", b"create_time", "digest", b"digest", "document_ids", b"document_ids", "held_out_rows", b"held_out_rows", "judgement_ids", b"judgement_ids", "kind", b"kind", "manifest", b"manifest", "ranked_adapter_digest", b"ranked_adapter_digest", "recipe", b"recipe", "specialist", b"specialist", "train_rows", b"train_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
