@@ -1,8 +1,10 @@
 """Structured logs: one JSON object per line on standard error."""
 
+import json
 import logging
 import sys
-from typing import cast
+import traceback
+from typing import Any, cast
 
 import structlog
 
@@ -24,9 +26,26 @@ def configure(service: str, level: str, *taps: structlog.typing.Processor) -> No
     )
     # A library may log what it handles: its warnings say where, never what.
     form = f'{{"service": "{service}", "library": "%(name)s", "line": %(lineno)d, "level": "%(levelname)s"}}'
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=form)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Places(form))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     # kafka-python warns of every slow turn of its loop on a busy machine.
     logging.getLogger("kafka").setLevel(logging.ERROR)
+
+
+class _Places(logging.Formatter):
+    """Of an exception its type and its place alone: what it says may be of a person."""
+
+    def formatException(self, ei: Any) -> str:
+        """One line of JSON."""
+        _, error, _ = ei
+        return json.dumps({"error": type(error).__name__, "at": place(error) if error else ""})
+
+
+def place(error: BaseException) -> str:
+    """File and line that raised an error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
 def _named(service: str) -> structlog.typing.Processor:

@@ -17,6 +17,7 @@ MAX_SCHEMA_DEPTH = 32
 MAX_COUNT = 1024
 COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
 SCHEMA = "json_schema"
+NO_TEXT = "It has half a character (a lone surrogate), which is no text."
 
 
 def check_turns(turns: Sequence[Turn]) -> dict[str, str]:
@@ -35,6 +36,8 @@ def check_turns(turns: Sequence[Turn]) -> dict[str, str]:
             wrong[f"messages[{number}].role"] = "Only the first message may be the system's."
         if not turn.content.strip():
             wrong[f"messages[{number}].content"] = "It is empty."
+        elif not _is_text(turn.content):
+            wrong[f"messages[{number}].content"] = NO_TEXT
     if turns[-1].role != "user":
         wrong[f"messages[{len(turns) - 1}].role"] = "The last message is the user's."
     return wrong
@@ -57,6 +60,8 @@ def check_sampling(sampling: Sampling) -> dict[str, str]:
         wrong["sampling.stop"] = f"At most {MAX_STOPS} texts."
     elif any(not stop or len(stop) > MAX_STOP_CHARACTERS for stop in sampling.stop):
         wrong["sampling.stop"] = f"Each from 1 to {MAX_STOP_CHARACTERS} characters."
+    elif not all(map(_is_text, sampling.stop)):
+        wrong["sampling.stop"] = NO_TEXT
     elif sampling.schema and sampling.stop:
         wrong["sampling.stop"] = "Not beside json_schema: it would cut the JSON."
     if not 0 <= (sampling.top_log_probabilities or 0) <= MAX_TOP:
@@ -76,6 +81,8 @@ def check_schema(text: str) -> dict[str, str]:
         return {SCHEMA: "It is no JSON."}
     if not isinstance(schema, dict):
         return {SCHEMA: "It must be an object."}
+    if not _is_text(json.dumps(schema, ensure_ascii=False)):
+        return {SCHEMA: NO_TEXT}
     return _bounds(schema, 1)
 
 
@@ -90,6 +97,15 @@ def _bounds(part: Any, depth: int) -> dict[str, str]:
             return {SCHEMA: f"{', '.join(COUNTS)} are at most {MAX_COUNT}."}
     inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
     return next((wrong for value in inner if (wrong := _bounds(value, depth + 1))), {})
+
+
+def _is_text(text: str) -> bool:
+    """False for what JSON can spell and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def refuse_if(wrong: dict[str, str], reason: str) -> None:

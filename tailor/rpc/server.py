@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_status import rpc_status
 
 from tailor.errors import TailorError
-from tailor.logging import get_logger
+from tailor.logging import get_logger, place
 from tailor.rpc.auth import Authenticator, Caller, set_caller
 from tailor.rpc.health import NamedHealth
 from tailor.rpc.status import internal, to_status
@@ -171,7 +171,7 @@ class _Call:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         CALL_SECONDS.labels(self._method).observe(time.monotonic() - self._started)
         code = error.code.name if isinstance(error, TailorError) else "OK" if error is None else "INTERNAL"
         if isinstance(error, GeneratorExit):
@@ -183,10 +183,7 @@ class _Call:
             log.info("call refused", method=self._method, code=code, reason=error.reason)
             self._context.abort_with_status(rpc_status.to_status(to_status(error)))
         if self._context.code() is None and isinstance(error, Exception):  # type: ignore[attr-defined]
-            while trace.tb_next is not None:
-                trace = trace.tb_next
-            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
-            log.error("call failed", method=self._method, error=type(error).__name__, at=place)
+            log.error("call failed", method=self._method, error=type(error).__name__, at=place(error))
             self._context.abort_with_status(rpc_status.to_status(internal()))
 
 

@@ -23,8 +23,11 @@ from services.inference.domain import Caller
 from services.inference.handlers import Answer, Cancellation, Door
 from tailor.api.inference.v1 import inference_pb2
 from tailor.errors import Code, TailorError
+from tailor.logging import get_logger, place
 from tailor.rpc.auth import Authenticator
 from tailor.rpc.auth import Caller as Admitted
+
+log = get_logger(__name__)
 
 STATUS = {
     Code.INVALID_ARGUMENT: 400,
@@ -37,6 +40,7 @@ STATUS = {
     Code.UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
+CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 408: "TOO_SLOW", 413: "TOO_LARGE"}
 METHODS = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].methods_by_name
 DISCONNECT_SECONDS = 0.5
 STOP_SECONDS = 5
@@ -119,13 +123,24 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> Response:
-        fields = sorted({".".join(map(str, found["loc"][1:])) for found in error.errors()})
-        message = f"Wrong, missing or not served here: {', '.join(fields)}."
-        return JSONResponse(wire.error("INVALID_REQUEST", message, 400, fields[0]), 400)
+        places = {tuple(map(str, found["loc"][1:])) for found in error.errors() if found["type"] != "json_invalid"}
+        fields = sorted(".".join(place) for place in places if place)
+        message = f"Wrong, missing or not served here: {', '.join(fields)}." if fields else wire.NO_OBJECT
+        return JSONResponse(wire.error("INVALID_REQUEST", message, 400, fields[0] if fields else None), 400)
 
     @app.exception_handler(HTTPException)
     async def unknown(_: Request, error: HTTPException) -> Response:
-        return JSONResponse(wire.error("HTTP", error.detail, error.status_code), error.status_code, error.headers)
+        status = error.status_code
+        # A body that cannot even be decoded is the one bad request that comes this way.
+        code, message = (
+            ("INVALID_REQUEST", wire.NO_OBJECT) if status == 400 else (CODES.get(status, "HTTP"), error.detail)
+        )
+        return JSONResponse(wire.error(code, message, status), status, error.headers)
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> Response:
+        log.error("call failed", method="http", error=type(error).__name__, at=place(error))
+        return JSONResponse(wire.error("INTERNAL", "The service failed; its log says where.", 500), 500)
 
 
 def serve(app: FastAPI, address: Address, stop: threading.Event) -> None:

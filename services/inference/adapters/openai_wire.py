@@ -14,6 +14,7 @@ from tailor.errors import InvalidArgument, TailorError
 UNFINISHED = "�"
 ANY_OBJECT = '{"type": "object"}'
 MAX_SEED = 2**63 - 1
+NO_OBJECT = "The body must be a JSON object in UTF-8, sent with `content-type: application/json`."
 # By status; other errors of the caller are `invalid_request_error`, of the server `server_error`.
 ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -28,11 +29,11 @@ class ChatMessage(BaseModel):
         """The message in our own terms; InvalidArgument for parts that are not text."""
         content = self.content
         if isinstance(content, list):
-            if any(part.get("type") != "text" for part in content):
+            if any(part.get("type") != "text" or not isinstance(part.get("text"), str) for part in content):
                 raise InvalidArgument(
                     "TEXT_ONLY", "Only text can be asked.", field_violations={"messages": "Not text."}
                 )
-            content = "".join(str(part.get("text", "")) for part in content)
+            content = "".join(part["text"] for part in content)
         return Turn("system" if self.role == "developer" else self.role, content)
 
 
@@ -88,8 +89,17 @@ class ChatRequest(BaseModel):
     tools: list[Any] | None = Field(None, max_length=0)
     functions: list[Any] | None = Field(None, max_length=0)
     logit_bias: dict[str, Any] | None = Field(None, max_length=0)
+    tool_choice: Literal["none", "auto"] | None = None
+    function_call: Literal["none", "auto"] | None = None
     frequency_penalty: float | None = Field(None, ge=0, le=0)
     presence_penalty: float | None = Field(None, ge=0, le=0)
+    modalities: list[Literal["text"]] | None = None
+    audio: None = None
+    web_search_options: None = None
+    # Not OpenAI's own, but sent to other servers of its API.
+    repetition_penalty: float | None = None
+    top_k: Literal[-1, 0] | None = None
+    min_p: float | None = Field(None, ge=0, le=0)
 
     def ask(self) -> Ask:
         """The question in our own terms; InvalidArgument where it is none."""
@@ -104,6 +114,7 @@ class ChatRequest(BaseModel):
             seed=None if self.seed is None else abs(self.seed) or MAX_SEED,
             max_tokens=next(limit for limit in limits if limit is not None),
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+            repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
             schema=self.response_format.schema_text() if self.response_format else "",
             top_log_probabilities=self._top(),
         )

@@ -233,6 +233,12 @@ def test_errors_have_the_status_that_clients_know(door: tuple[World, Door, str])
         ({"max_tokens": 0}, "sampling.max_tokens"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"modalities": ["text", "audio"]}, "modalities.1"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"extra_body": {"top_k": 5}}, "top_k"),
+        ({"extra_body": {"repetition_penalty": 5}}, "sampling.repetition_penalty"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}]}, "messages"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "top_log_probabilities"),
         ({"response_format": {"type": "json_schema"}}, "json_schema"),
@@ -270,8 +276,9 @@ def test_a_body_over_the_limit_is_refused_told_or_not(door: tuple[World, Door, s
     told = httpx.post(f"{address}/chat/completions", content=large, headers=headers)
     untold = httpx.post(f"{address}/chat/completions", content=iter([large]), headers=headers)
     assert [reply.status_code for reply in (told, untold)] == [413, 413]
+    assert told.json() == untold.json()
     assert untold.json()["error"]["type"] == "invalid_request_error"
-    assert httpx.get(f"{address}/embeddings").json()["error"]["code"] == "HTTP"
+    assert httpx.get(f"{address}/embeddings").json()["error"]["code"] == "NOT_FOUND"
 
 
 def test_a_model_is_known_by_its_name_to_those_who_may_use_it(door: tuple[World, Door, str]) -> None:
