@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from services.training.adapters.rows import read_messages
+from services.training.adapters import row_files
+from services.training.adapters.rows import render
 from services.training.recipe import RolloutRecipe
 from tailor.errors import InvalidArgument
 
@@ -27,21 +28,25 @@ class Prompt:
 def read_prompts(path: Path, tokenizer: Any, max_length: int) -> tuple[list[Prompt], int]:
     """The distinct prompts of a Parquet file that are of at most so many tokens, in its order, and how many are longer.
 
-    InvalidArgument (BAD_ROW) where a prompt does not end with words of the user.
+    InvalidArgument (BAD_DATASET, WRONG_DATASET_KIND), and (BAD_ROW) where a prompt does not end with words of the user.
     """
     kept: dict[tuple[int, ...], Prompt] = {}
     longer: set[tuple[int, ...]] = set()
-    for row_id, messages in read_messages(path):
-        if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
-            raise InvalidArgument("BAD_ROW", f"The prompt of row {row_id} does not end with words of the user.")
-        tokens = tuple(
-            tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-        )
+    for row in row_files.read(path, row_files.CHATS):
+        row_id, messages = row["row_id"], row["messages"]
+        tokens = prompt_tokens(row_id, messages, tokenizer)
         if len(tokens) > max_length:
             longer.add(tokens)
         else:
             kept.setdefault(tokens, Prompt(row_id, tuple(messages), tokens))
     return list(kept.values()), len(longer)
+
+
+def prompt_tokens(row_id: str, messages: Sequence[dict[str, str]], tokenizer: Any) -> tuple[int, ...]:
+    """A prompt up to where its answer begins. InvalidArgument (BAD_ROW) where it does not end with words of the user."""
+    if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
+        raise InvalidArgument("BAD_ROW", f"The prompt of row {row_id} does not end with words of the user.")
+    return tuple(render(row_id, messages, tokenizer, answered=False))
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:

@@ -5,12 +5,13 @@ a time.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from services.training.adapters import pairs
+from services.training.adapters import pairs, row_files
+from services.training.adapters.answers import prompt_tokens
 from services.training.adapters.methods import plan_steps
 from services.training.adapters.pairs import Pair
 from services.training.adapters.rows import ChatTokenizer, Encoded, encode, pack, trainable
@@ -19,7 +20,6 @@ from services.training.recipe import FROM_PREFERENCES, GENERATING, Recipe
 from tailor.errors import InvalidArgument
 
 READ_ROWS = 2048
-BATCH_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -35,36 +35,32 @@ class Lengths:
 
 
 def read_lengths(path: Path, method: str, tokenizer: ChatTokenizer, context: int) -> Lengths:
-    """The lengths of a Parquet file's rows; of a chat what the base can read of it. InvalidArgument (BAD_ROW, NO_ROWS)."""
-    from pyarrow import parquet
+    """The lengths of a Parquet file's rows; of a chat what the base can read of it.
 
-    with parquet.ParquetFile(path) as file:
+    InvalidArgument (BAD_DATASET, WRONG_DATASET_KIND, BAD_ROW, NO_ROWS).
+    """
+    columns = row_files.PAIRS if method in ("dpo", "reward") else row_files.CHATS
+    with row_files.opened(path, columns) as file:
         rows = file.metadata.num_rows
         if not rows:
             raise InvalidArgument("NO_ROWS", "The dataset has no rows to train on.")
-        columns = pairs.COLUMNS if method in ("dpo", "reward") else ["row_id", "messages"]
-        found = list(_spread(file, columns, -(-rows // READ_ROWS)))
+        found = [row_files.checked(row, columns) for row in _spread(file, columns, -(-rows // READ_ROWS))]
     scale = rows / len(found)
     if method in GENERATING:
-        prompts = {_prompt(row["messages"], tokenizer) for row in found}
+        prompts = {prompt_tokens(row["row_id"], row["messages"], tokenizer) for row in found}
         return Lengths(rows, scale, prompts=[len(prompt) for prompt in prompts])
     if method in FROM_PREFERENCES:
-        return Lengths(rows, scale, pairs=[_pair_length(pairs.to_pair(row, tokenizer)) for row in found])
+        return Lengths(rows, scale, pairs=[_pair_length(pair) for pair in pairs.to_pairs(found, tokenizer)])
     return Lengths(
         rows, scale, chats=[_length(encode(row["row_id"], row["messages"], tokenizer, context)) for row in found]
     )
 
 
-def _prompt(messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer) -> tuple[int, ...]:
-    options = {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
-    return tuple(tokenizer.apply_chat_template(list(messages), **options))
-
-
-def _spread(file: Any, columns: list[str], every: int) -> Iterator[dict[str, Any]]:
+def _spread(file: Any, columns: Sequence[str], every: int) -> Iterator[dict[str, Any]]:
     """One row of each so many, drawn by a fixed seed: rows may repeat in a rhythm."""
     draw = random.Random(0)  # noqa: S311 - a sample, not a secret
     wanted, number = draw.randrange(every), 0
-    for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+    for batch in file.iter_batches(row_files.BATCH_ROWS, columns=list(columns)):
         while wanted < number + batch.num_rows:
             yield batch.slice(wanted - number, 1).to_pylist()[0]
             wanted += every - wanted % every + draw.randrange(every)
@@ -84,7 +80,7 @@ def count(lengths: Lengths, recipe: Recipe) -> Load:
     """What the recipe does with the rows. InvalidArgument (NO_ROWS) where nothing is left of them."""
     if recipe.method in GENERATING:
         return _written(lengths, recipe)
-    load = _paired(lengths, recipe) if lengths.pairs else _packed(lengths, recipe)
+    load = _paired(lengths, recipe) if recipe.method in FROM_PREFERENCES else _packed(lengths, recipe)
     if recipe.sweep is None:
         return load
     # Each rate is tried on a share of the steps, before the best is trained in full.

@@ -1,11 +1,11 @@
 """Rows of a preference dataset as token ids: one prompt, a chosen and a rejected answer. Only the answers are learned from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.training.adapters import held_out
+from services.training.adapters import held_out, row_files
 from services.training.adapters.methods import Plan, plan_steps
 from services.training.adapters.rows import ChatTokenizer, Encoded, encode
 from services.training.recipe import BatchRecipe, Recipe
@@ -14,7 +14,6 @@ from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
-COLUMNS = ["row_id", "messages", "chosen", "rejected"]
 UNCUT = 1_000_000
 
 
@@ -33,16 +32,14 @@ class Pair:
 
 
 def read(path: Path, tokenizer: ChatTokenizer) -> list[Pair]:
-    """The pairs of a Parquet file. InvalidArgument (WRONG_DATASET_KIND, BAD_ROW)."""
-    from pyarrow import parquet
+    """The pairs of a Parquet file. InvalidArgument (BAD_DATASET, WRONG_DATASET_KIND, BAD_ROW)."""
+    return to_pairs(row_files.read(path, row_files.PAIRS), tokenizer)
 
-    missing = set(COLUMNS) - set(parquet.read_schema(path).names)
-    if missing:
-        raise InvalidArgument(
-            "WRONG_DATASET_KIND",
-            f"The method learns from a preference dataset, and this one has no {', '.join(sorted(missing))}.",
-        )
-    return [to_pair(row, tokenizer) for row in parquet.read_table(path, columns=COLUMNS).to_pylist()]
+
+def to_pairs(rows: Iterable[dict[str, Any]], tokenizer: ChatTokenizer) -> list[Pair]:
+    """Rows as token ids, without those whose two answers are the same: they say nothing. InvalidArgument (BAD_ROW)."""
+    found = [to_pair(row, tokenizer) for row in rows]
+    return [pair for pair in found if pair.chosen.tokens != pair.rejected.tokens]
 
 
 def to_pair(row: dict[str, Any], tokenizer: ChatTokenizer) -> Pair:
@@ -65,7 +62,8 @@ def fitting(pairs: Sequence[Pair], batch: BatchRecipe) -> list[Pair]:
     kept = [pair for pair in pairs if pair.padded <= min(2 * batch.max_length, batch.tokens)]
     if not kept:
         raise InvalidArgument(
-            "NO_ROWS", "No pair fits; raise batch.max_length, and batch.tokens to twice of that, for the two answers."
+            "NO_ROWS",
+            "No pair of two different answers fits; raise batch.max_length, and batch.tokens to twice of that, for both.",
         )
     if len(kept) < len(pairs):
         log.warning("pairs left out because they are too long", pairs=len(pairs) - len(kept))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from services.training.adapters import row_files
 from tailor.errors import InvalidArgument
 
 IGNORED = -100  # the label that no loss is computed for
@@ -30,15 +31,23 @@ class Encoded:
     prompt_length: int
 
 
-def read_messages(path: Path) -> list[tuple[str, list[dict[str, str]]]]:
-    """The row ids and messages of a Parquet file, in its order."""
-    from pyarrow import parquet
+def render(
+    row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer, *, answered: bool
+) -> list[int]:
+    """A conversation through the base's own chat template, up to where the answer begins where it is not answered yet.
 
-    table = parquet.read_table(path, columns=["row_id", "messages"])
-    return [
-        (row["row_id"], [{"role": m["role"], "content": m["content"]} for m in row["messages"]])
-        for row in table.to_pylist()
-    ]
+    InvalidArgument (BAD_ROW) where the template refuses it.
+    """
+    from jinja2 import TemplateError
+
+    options = {} if answered else {"add_generation_prompt": True}
+    try:
+        return list(tokenizer.apply_chat_template(list(messages), tokenize=True, return_dict=False, **options))
+    except TemplateError:
+        roles = ", ".join(message["role"] for message in messages)
+        raise InvalidArgument(
+            "BAD_ROW", f"The base's chat template refuses row {row_id}, a conversation of {roles}; choose another base."
+        ) from None
 
 
 def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer, max_length: int) -> Encoded:
@@ -48,10 +57,8 @@ def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTo
     """
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
         raise InvalidArgument("BAD_ROW", f"Row {row_id} does not end with the assistant's answer.")
-    prompt = tokenizer.apply_chat_template(
-        list(messages[:-1]), add_generation_prompt=True, tokenize=True, return_dict=False
-    )
-    whole = tokenizer.apply_chat_template(list(messages), tokenize=True, return_dict=False)
+    prompt = render(row_id, messages[:-1], tokenizer, answered=False)
+    whole = render(row_id, messages, tokenizer, answered=True)
     if whole[: len(prompt)] != prompt:
         raise InvalidArgument(
             "BAD_ROW", f"The chat template renders the prompt of row {row_id} otherwise once it is answered."
@@ -60,8 +67,9 @@ def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTo
 
 
 def read_encoded(path: Path, tokenizer: ChatTokenizer, max_length: int) -> list[Encoded]:
-    """The rows of a Parquet file as token ids. InvalidArgument (BAD_ROW)."""
-    return [encode(row_id, messages, tokenizer, max_length) for row_id, messages in read_messages(path)]
+    """The rows of a Parquet file as token ids. InvalidArgument (BAD_DATASET, WRONG_DATASET_KIND, BAD_ROW)."""
+    found = row_files.read(path, row_files.CHATS)
+    return [encode(row["row_id"], row["messages"], tokenizer, max_length) for row in found]
 
 
 def _to_end_of_turn(tokens: list[int], start: int, end_token: int | None) -> list[int]:

@@ -3,7 +3,10 @@
 from typing import Any
 
 import pytest
+from jinja2 import TemplateError
 
+from services.training.adapters.answers import prompt_tokens
+from services.training.adapters.pairs import to_pairs
 from services.training.adapters.rows import IGNORED, Encoded, encode, pack, to_columns, trainable
 from services.training.adapters.sft import plan
 from services.training.recipe import parse_recipe
@@ -40,6 +43,31 @@ def test_long_row_is_cut_at_its_end() -> None:
 def test_row_that_does_not_end_with_the_assistant_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="r1"):
         encode("r1", ROW[:1], WordTokenizer(), 100)
+
+
+class StrictTokenizer(WordTokenizer):
+    """A template that knows no system."""
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> list[int]:
+        if conversation[0]["role"] == "system":
+            raise TemplateError("System role not supported")
+        return super().apply_chat_template(conversation, **options)
+
+
+def test_row_that_the_template_refuses_is_named_with_its_roles() -> None:
+    prompt = [{"role": "system", "content": "be brief"}, ROW[0]]
+    for call in (
+        lambda: encode("r1", [*prompt, ROW[1]], StrictTokenizer(), 100),
+        lambda: prompt_tokens("r1", prompt, StrictTokenizer()),
+    ):
+        with pytest.raises(InvalidArgument, match="refuses row r1, a conversation of system, user"):
+            call()
+
+
+def test_pair_of_one_answer_twice_says_nothing_and_is_left_out() -> None:
+    pair = {"row_id": "p1", "messages": ROW[:1], "chosen": "ccc d", "rejected": "e"}
+    same = {**pair, "row_id": "p2", "rejected": "ccc d"}
+    assert [kept.row_id for kept in to_pairs([pair, same], WordTokenizer())] == ["p1"]
 
 
 def test_rows_with_nothing_to_learn_are_left_out() -> None:

@@ -1,0 +1,81 @@
+"""Files of rows that are none."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from services.training.adapters import row_files
+from services.training.adapters.row_files import CHATS, PAIRS
+from tailor.errors import InvalidArgument
+
+USER, ASSISTANT = {"role": "user", "content": "ask"}, {"role": "assistant", "content": "answer \u202e \U0001f3e6"}
+ROW = {"row_id": "r1", "messages": [USER, ASSISTANT]}
+PAIR = {"row_id": "r1", "messages": [USER], "chosen": "one", "rejected": "other"}
+
+
+def written(path: Path, *rows: dict[str, Any]) -> Path:
+    parquet.write_table(pa.Table.from_pylist(list(rows)), path)
+    return path
+
+
+def test_rows_come_as_they_were_written(tmp_path: Path) -> None:
+    assert row_files.read(written(tmp_path / "rows", {**ROW, "origin": "x"}), CHATS) == [ROW]
+    assert row_files.read(written(tmp_path / "pairs", PAIR), PAIRS) == [PAIR]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**ROW, "row_id": None},
+        {**ROW, "row_id": 7},
+        {**ROW, "messages": None},
+        {**ROW, "messages": "ask"},
+        {**ROW, "messages": [USER, {"role": "assistant", "content": None}]},
+        {**ROW, "messages": [{"role": "user", "text": "ask"}]},
+    ],
+)
+def test_row_without_text_is_refused(tmp_path: Path, row: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        row_files.read(written(tmp_path / "rows", row), CHATS)
+    assert refused.value.reason == "BAD_ROW"
+
+
+def test_pair_without_an_answer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        row_files.read(written(tmp_path / "rows", PAIR, {**PAIR, "rejected": None}), PAIRS)
+    assert refused.value.reason == "BAD_ROW"
+
+
+def test_chats_are_no_pairs(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="no chosen, rejected") as refused:
+        row_files.read(written(tmp_path / "rows", ROW), PAIRS)
+    assert refused.value.reason == "WRONG_DATASET_KIND"
+
+
+def test_file_that_is_torn_or_damaged_is_the_datasets_fault(tmp_path: Path) -> None:
+    whole = written(tmp_path / "rows", *({**ROW, "row_id": f"r{number}"} for number in range(99))).read_bytes()
+    for number, content in enumerate(
+        [b"", b"PAR1 text PAR1", whole[: len(whole) // 2], whole[:20] + b"\xff" * 40 + whole[60:]]
+    ):
+        path = tmp_path / f"damaged-{number}"
+        path.write_bytes(content)
+        with pytest.raises(InvalidArgument) as refused:
+            row_files.read(path, CHATS)
+        assert refused.value.reason == "BAD_DATASET"
+
+
+def test_text_that_is_none_is_the_datasets_fault(tmp_path: Path) -> None:
+    path, bytes_ = tmp_path / "rows", pa.array([b"\xff\xfe"]).view(pa.string())
+    table = pa.Table.from_pylist([ROW])
+    parquet.write_table(table.set_column(0, "row_id", bytes_), path)
+    with pytest.raises(InvalidArgument) as refused:
+        row_files.read(path, CHATS)
+    assert refused.value.reason == "BAD_DATASET"
+
+
+def test_missing_file_is_not_the_datasets_fault(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        row_files.read(tmp_path / "missing", CHATS)
