@@ -10,6 +10,8 @@ ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|[^u])", re.DOTALL)
 LONGEST_ESCAPE = 6
 # What ends or begins a string of JSON is no character of it.
 EDGE = "\0"
+# From here on are the scripts of Asia that write words without spaces between them.
+SPACELESS = "\u2e80"
 
 
 class Part(NamedTuple):
@@ -178,9 +180,10 @@ def _meaning(written: str) -> str:
 
 
 def _is_word(letter: str) -> bool:
-    return letter.isalnum() or letter == "_"
+    return (letter.isalnum() or letter == "_") and letter < SPACELESS
 
 
 def _joins(before: str, after: str) -> bool:
-    """True where two characters are within one word."""
-    return bool(before and after) and _is_word(before) and _is_word(after)
+    """True where two characters are within one word: two letters, or two digits."""
+    within = bool(before and after) and _is_word(before) and _is_word(after)
+    return within and before.isdigit() == after.isdigit()

@@ -112,8 +112,14 @@ def _form(entity_type: str, value: str) -> str:
 
 
 def holds(text: str, words: str) -> bool:
-    """True where the words stand in the text, not as a part of longer ones."""
-    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text) is not None
+    """True where the words stand in the text, not as a part of longer ones. Between a letter and a digit a word ends, and where a script
+    without spaces begins: what stands so is taken for the surrogate."""
+    return re.search(f"(?<!{_kind(words[0])}){re.escape(words)}(?!{_kind(words[-1])})", text) is not None
+
+
+def _kind(letter: str) -> str:
+    """What goes on with a letter's word, as a pattern."""
+    return r"\d" if letter.isdigit() else r"[^\W\d\u2e80-\U0010ffff]" if re.match(r"\w", letter) else "(?!)"
 
 
 def _forget() -> None:

@@ -87,6 +87,8 @@ def test_a_policy_for_prompts_replaces_what_it_would_mask_and_keeps_what_it_keep
 
 def test_finds_whole_words_alone() -> None:
     assert holds("to Ann's and", "Ann") and holds("Ann", "Ann") and holds("a.b@c", "a.b@c")
+    assert holds("致Annさん, 7", "Ann") and holds("SN10.7.0.9", "10.7.0.9") and holds("Ann2", "Ann")
+    assert not holds("110.7.0.9", "10.7.0.9") and not holds("_Ann", "Ann")
     assert not holds("Annual", "Ann") and not holds("Joann", "Ann") and not holds("ANN", "Ann")
 
 

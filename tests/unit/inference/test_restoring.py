@@ -19,6 +19,7 @@ PAIRS = {
     "Pike": "Harrow",
     "Pike Ltd": "Harrow Holdings Ltd",
     "HL-77": 'a "quoted"\nline',
+    "10.7.0.9": "192.168.1.17",
 }
 
 
@@ -41,6 +42,9 @@ def restore(text: str, *cuts: int, pairs: dict[str, str] = PAIRS, is_json: bool 
         ("A. Iwu (Iwu)", "N. Okafor (Okafor)"),
         ("Marsh was never in this prompt", "Marsh was never in this prompt"),
         ("Ada\nIwu", "Ngozi\nOkafor"),
+        ("SN10.7.0.9 and 10.7.0.91, 110.7.0.9", "SN192.168.1.17 and 10.7.0.91, 110.7.0.9"),
+        ("Iwu2 and 2Iwu, _Iwu", "Okafor2 and 2Okafor, _Iwu"),
+        ("致ada.iwu@pike.example謝謝, Iwuさん", "致ngozi@firm.example謝謝, Okaforさん"),
     ],
 )
 def test_restores_whole_words_the_longest_first(text: str, told: str) -> None:
