@@ -28,12 +28,10 @@ class ServingConsumer:
         self._persist = persist
 
     def apply(self, event: Event) -> None:
-        """Apply one event; the specialists of other bases are other deployments' work."""
-        if event.value is None:
+        """Apply one event; the specialists of other bases, and those that moved to one, are other deployments' work."""
+        message = None if event.value is None else decode(event, models_pb2.SpecialistServing)
+        if message is None or (message.base and message.base != self._inference.base):
             handlers.forget_specialist(self._inference, event.key)
-            return
-        message = decode(event, models_pb2.SpecialistServing)
-        if message.base and message.base != self._inference.base:
             return
         served = to_served(message)
         log.info("applying", specialist=served.specialist, generation=served.generation)

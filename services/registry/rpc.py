@@ -11,6 +11,7 @@ from services.registry.adapters.queries import REJECTED_PAGE, Queries
 from services.registry.domain import ApiKey, Barrier, FactKind, Selection, Specialist
 from services.registry.handlers import Begin
 from services.registry.keys import KeyTerms
+from services.registry.paging import page_size, position
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
@@ -61,7 +62,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def ListSpecialists(
         self, request: registry_pb2.ListSpecialistsRequest, context: Context
     ) -> registry_pb2.ListSpecialistsResponse:
-        size = _page_size(request.page_size, 50, 200)
+        size = page_size(request.page_size, 50, 200)
         found = self._queries.specialists(request.page_token, size + 1)
         visible = [one for one in found[:size] if current_caller().may_use(one.specialist.name)]
         token = found[size - 1].specialist.name if len(found) > size else ""
@@ -70,7 +71,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def ListDocuments(
         self, request: registry_pb2.ListDocumentsRequest, context: Context
     ) -> registry_pb2.ListDocumentsResponse:
-        size = _page_size(request.page_size, 100, 1000)
+        size = page_size(request.page_size, 100, 1000)
         _may_use_all(request.specialist)
         if request.page_token.startswith(REJECTED_PAGE):
             return self._rejected(request.page_token.removeprefix(REJECTED_PAGE), size)
@@ -180,13 +181,6 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             raise InvalidArgument(
                 "INVALID_KEY", "A key needs a role.", field_violations={"role": "One of the five roles."}
             )
-        caller = current_caller()
-        if caller.specialists and not request.specialists:
-            raise InvalidArgument(
-                "INVALID_KEY",
-                "Your key has its specialists, and gives no more.",
-                field_violations={"specialists": "At least one of your own."},
-            )
         terms = KeyTerms(
             name=request.name,
             role=common_pb2.Role.Name(request.role),
@@ -195,11 +189,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             calls_per_minute=request.calls_per_minute,
             expire_time=request.expire_time.ToDatetime(UTC) if request.HasField("expire_time") else None,
         )
-        key, secret = keys.create_key(self._begin, terms, caller.may_use)
+        _refuse_more(terms)
+        key, secret = keys.create_key(self._begin, terms, current_caller().may_use)
         return registry_pb2.CreateKeyResponse(key=wire.from_key(key), secret=secret)
 
     def ListKeys(self, request: registry_pb2.ListKeysRequest, context: Context) -> registry_pb2.ListKeysResponse:
-        size = _page_size(request.page_size, 50, 200)
+        size = page_size(request.page_size, 50, 200)
         found = self._queries.keys(request.page_token, size + 1)
         token = found[size - 1].key_id if len(found) > size else ""
         visible = [wire.from_key(key) for key in found[:size] if _may_hold(key)]
@@ -235,8 +230,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def ListErasures(
         self, request: registry_pb2.ListErasuresRequest, context: Context
     ) -> registry_pb2.ListErasuresResponse:
-        size = _page_size(request.page_size, 50, 200)
-        found = erasures.list_erasures(self._begin, _position(request.page_token), size + 1)
+        size = page_size(request.page_size, 50, 200)
+        found = erasures.list_erasures(self._begin, position(request.page_token), size + 1)
         token = str(found[size - 1][0]) if len(found) > size else ""
         return registry_pb2.ListErasuresResponse(
             erasures=[wire.from_erasure(erasure) for _, erasure in found[:size]], next_page_token=token
@@ -255,8 +250,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     ) -> tuple[list[bytes], str]:
         if request.specialist:
             _may_use(request.specialist)
-        size = _page_size(request.page_size, 50, 200)
-        found = self._queries.facts(kind, request.specialist, _position(request.page_token), size + 1)
+        size = page_size(request.page_size, 50, 200)
+        found = self._queries.facts(kind, request.specialist, position(request.page_token), size + 1)
         token = str(found[size - 1][0]) if len(found) > size else ""
         return [payload for _, payload in found[:size]], token
 
@@ -273,27 +268,20 @@ def _may_use_all(specialist: str) -> None:
         raise PermissionDenied("SPECIALIST_NEEDED", "Name one of your key's specialists.")
 
 
+def _refuse_more(terms: KeyTerms) -> None:
+    """InvalidArgument for a key that would have more than the caller's own, which is limited."""
+    caller = current_caller()
+    wrong = {}
+    if caller.specialists and not terms.specialists:
+        wrong["specialists"] = "At least one of your own."
+    if caller.methods and not (terms.methods and caller.methods.issuperset(terms.methods)):
+        wrong["methods"] = "At least one, and of your own."
+    if wrong:
+        message = "Your key has its specialists and methods, and gives no more."
+        raise InvalidArgument("INVALID_KEY", message, field_violations=wrong)
+
+
 def _may_hold(key: ApiKey) -> bool:
     """True for a key that gives no more specialists than the caller has."""
     caller = current_caller()
     return not caller.specialists or (bool(key.specialists) and all(map(caller.may_use, key.specialists)))
-
-
-def _page_size(asked: int, default: int, most: int) -> int:
-    if asked < 0:
-        raise InvalidArgument(
-            "INVALID_PAGE_SIZE", "A page size is 0 or more.", field_violations={"page_size": "0 or more."}
-        )
-    return min(asked or default, most)
-
-
-def _position(token: str) -> int | None:
-    if not token:
-        return None
-    if not token.isdecimal():
-        raise InvalidArgument(
-            "INVALID_PAGE_TOKEN",
-            "Send the token of the page before.",
-            field_violations={"page_token": "From the last page."},
-        )
-    return int(token)

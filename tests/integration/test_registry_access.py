@@ -267,6 +267,18 @@ def test_an_operator_of_some_specialists_gives_sees_and_ends_no_more_than_those(
     assert operator.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=made.key_id)).key.revoked
 
 
+def test_a_key_of_some_methods_gives_no_more_than_those(world: World) -> None:
+    registry = "tailor.api.registry.v1.RegistryService"
+    maker = world.stub(world.key("OPERATOR", methods=(f"{registry}/CreateKey", f"{registry}/Trace")))
+    wider: tuple[list[str], ...] = ([], ["Promote"], ["Trace", "RevokeKey"])
+    for methods in wider:
+        with pytest.raises(InvalidArgument) as refused, wire_errors("registry"):
+            maker.CreateKey(registry_pb2.CreateKeyRequest(name="wider", role=common_pb2.ROLE_OPERATOR, methods=methods))
+        assert set(refused.value.field_violations) == {"methods"}
+    made = maker.CreateKey(registry_pb2.CreateKeyRequest(name="own", role=common_pb2.ROLE_CALLER, methods=["Trace"]))
+    assert made.key.methods == [f"{registry}/Trace"]
+
+
 def test_a_revoked_an_expired_and_a_limited_key_are_refused_by_the_registry_itself(world: World) -> None:
     ask = registry_pb2.TraceRequest(draft_id="drf_none")
     revoked = world.key("ENGINEER")

@@ -50,6 +50,16 @@ def test_leaves_the_specialists_of_other_bases_alone() -> None:
     assert world.kept.reports == []
 
 
+def test_a_specialist_that_moved_to_another_base_is_not_served_here_until_it_comes_back() -> None:
+    world = make_world()
+    consumer = ServingConsumer(world.inference, now)
+    consumer.apply(serving())
+    consumer.apply(serving(generation=2, base="other"))
+    assert world.inference.table.all() == []
+    consumer.apply(serving(generation=3))
+    assert [found.generation for found in world.inference.table.all()] == [3]
+
+
 def test_states_what_it_serves_and_why_it_does_not() -> None:
     producer = MemoryProducer()
     events = ServedEvents(producer, "inference-0")
