@@ -2,7 +2,8 @@
 
 Apache Kafka keeps what it acknowledged. The embedded broker writes to disk about once a second, so that a killed one forgets
 the last moment, offsets included. Where `kafka_resend_seconds` is set, producers do not number what they send (a broker that forgot
-numbers refuses the next one), they state the last seconds again after a loss, and consumers go back to what is committed. Handlers are idempotent, so that this changes nothing else.
+numbers refuses the next one), they state the last seconds again after a loss, and consumers go back to what is committed. Handlers
+are idempotent, so that this changes nothing else.
 """
 
 import contextlib
