@@ -144,6 +144,8 @@ def test_what_a_hub_does_not_have_or_say_is_told_apart(
         ({"config.json": {"architectures": ["XForCausalLM"], "quantization_config": {}}}, "QUANTISED"),
         ({"model.safetensors.index.json": {"weight_map": {"a": "../a.safetensors"}}}, "NOT_SAFETENSORS"),
         ({"model.safetensors.index.json": {"weight_map": {"a": "gone.safetensors"}}}, "MISSING_FILE"),
+        ({"model.safetensors.index.json": {}}, "MISSING_TENSORS"),
+        ({"tokenizer.json": {}}, "BASE_UNREADABLE"),
     ],
 )
 def test_base_that_is_not_one_is_refused(tiny: Path, tmp_path: Path, change: dict[str, Any], reason: str) -> None:
@@ -164,6 +166,62 @@ def test_torn_weights_are_refused(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument) as refused:
         fetch(f"path:{folder}", tmp_path / "files", LIMIT)
     assert refused.value.reason == "NOT_SAFETENSORS"
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"num_hidden_layers": 3}, "MISSING_TENSORS"),
+        ({"num_hidden_layers": 10**9}, "MISSING_TENSORS"),
+        ({"num_hidden_layers": -1}, "MISSING_TENSORS"),
+        ({"hidden_size": 10**12}, "MISSING_TENSORS"),
+        ({"num_attention_heads": 0}, "BASE_UNREADABLE"),
+        ({"num_hidden_layers": "two"}, "BASE_UNREADABLE"),
+        ({"model_type": "unheard-of"}, "BASE_UNREADABLE"),
+    ],
+)
+def test_weights_that_are_not_what_the_configuration_says_are_refused(
+    tiny: Path, tmp_path: Path, settings: dict[str, Any], reason: str
+) -> None:
+    folder = copied(tiny, tmp_path / "copy")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **settings}))
+    (tmp_path / "files").mkdir()
+    with pytest.raises(InvalidArgument) as refused:
+        fetch(f"path:{folder}", tmp_path / "files", LIMIT)
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("template", ["{% for message in", "always the same", "{{ raise_exception('no') }}"])
+def test_chat_template_that_renders_no_question_is_refused(tiny: Path, tmp_path: Path, template: str) -> None:
+    folder = copied(tiny, tmp_path / "copy")
+    (folder / "chat_template.jinja").write_text(template)
+    (tmp_path / "files").mkdir()
+    with pytest.raises(InvalidArgument) as refused:
+        fetch(f"path:{folder}", tmp_path / "files", LIMIT)
+    assert refused.value.reason == "NO_CHAT_TEMPLATE"
+
+
+def test_link_out_of_the_folder_is_refused_but_in_a_hubs_cache(tiny: Path, tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "model" / "blobs", tmp_path / "model" / "snapshots" / "0a1b"
+    snapshot.mkdir(parents=True)
+    copied(tiny, blobs)
+    for file in blobs.iterdir():
+        (snapshot / file.name).symlink_to(f"../../blobs/{file.name}")
+    (tmp_path / "files").mkdir()
+    assert fetch(f"path:{snapshot}", tmp_path / "files", LIMIT).licence == "house-1.0"
+    (tmp_path / "secret").write_text("{}")
+    (snapshot / "vocab.json").symlink_to(tmp_path / "secret")
+    (tmp_path / "others").mkdir()
+    with pytest.raises(InvalidArgument) as refused:
+        fetch(f"path:{snapshot}", tmp_path / "others", LIMIT)
+    assert refused.value.reason == "LINK_REFUSED"
+
+
+def test_same_weights_from_elsewhere_are_the_same_base(tiny: Path, store: FileStore, tmp_path: Path) -> None:
+    first = add(store, tmp_path, "small", f"path:{tiny}")
+    assert add(store, tmp_path, "small", f"path:{copied(tiny, tmp_path / 'copy', but='README.md')}") == first
+    assert manifest_of(store, first)["licence"] == "house-1.0"
 
 
 def test_killed_fetch_leaves_no_base_and_the_same_again_works(tiny: Path, tmp_path: Path) -> None:

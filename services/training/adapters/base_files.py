@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from services.training.adapters.base_whole import check_whole
 from tailor.errors import InvalidArgument
 
 INDEX = "model.safetensors.index.json"
@@ -38,6 +39,17 @@ def refuse_code(folder: Path) -> None:
             )
 
 
+def refuse_links(folder: Path) -> None:
+    """InvalidArgument (LINK_REFUSED) where a file of a folder lies elsewhere; a hub's cache keeps those of its snapshots in `blobs`."""
+    inside = folder.resolve()
+    places = [inside, inside.parent.parent / "blobs"] if inside.parent.name == "snapshots" else [inside]
+    for file in sorted(folder.iterdir()):
+        if file.resolve().parent not in places and (file.name in KEPT or file.suffix == ".safetensors"):
+            raise InvalidArgument(
+                "LINK_REFUSED", f"{file.name} is a link out of its folder; put the file itself there."
+            )
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights: those that the index names, or the single one. InvalidArgument (NOT_SAFETENSORS, MISSING_FILE)."""
     if not (folder / INDEX).exists():
@@ -56,7 +68,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def check(folder: Path) -> int:
-    """The parameters of a base; InvalidArgument where it is no causal model in safetensors with a chat template."""
+    """The parameters of a base; InvalidArgument where it is no whole causal model in safetensors with a chat template."""
     config = read_json(folder / "config.json")
     architectures = config.get("architectures") or []
     if not architectures or not all(str(name).endswith("ForCausalLM") for name in architectures):
@@ -69,10 +81,13 @@ def check(folder: Path) -> int:
     described = read_json(folder / "tokenizer_config.json")
     if not described.get("chat_template") and not (folder / "chat_template.jinja").exists():
         raise InvalidArgument("NO_CHAT_TEMPLATE", "The tokenizer has no chat template; use an instruction-tuned model.")
-    return _count_parameters(folder)
+    sizes = _sizes(folder)
+    check_whole(folder, len(sizes))
+    return sum(sizes.values())
 
 
-def _count_parameters(folder: Path) -> int:
+def _sizes(folder: Path) -> dict[str, int]:
+    """How many numbers each tensor has."""
     from safetensors import SafetensorError, safe_open
 
     sizes: dict[str, int] = {}
@@ -88,7 +103,7 @@ def _count_parameters(folder: Path) -> int:
             raise InvalidArgument("NOT_SAFETENSORS", f"{file.name} is not a whole safetensors file.") from None
     if (folder / INDEX).exists() and (missing := set(_weight_map(folder)) - set(sizes)):
         raise InvalidArgument("MISSING_FILE", f"{len(missing)} tensors that {INDEX} names are missing.")
-    return sum(sizes.values())
+    return sizes
 
 
 def _weight_map(folder: Path) -> dict[str, str]:
@@ -100,7 +115,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; InvalidArgument (MISSING_FILE)."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise InvalidArgument("MISSING_FILE", f"{path.name} is missing or not JSON.") from None
     return value if isinstance(value, dict) else {}
 

@@ -80,6 +80,7 @@ def _from_adapter(target: Path, source: str, max_bytes: int) -> Fetched:
 
 def _from_directory(directory: Path, target: Path, source: str, max_bytes: int) -> Fetched:
     base_files.refuse_code(directory)
+    base_files.refuse_links(directory)
     weights = base_files.weight_files(directory)
     check_size(sum(file.stat().st_size for file in weights), max_bytes)
     for name in KEPT:

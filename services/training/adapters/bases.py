@@ -109,14 +109,15 @@ class StoredBases:
 
     def _keep_manifest(self, name: str, manifest: bytes) -> Base:
         existing = self.find(name)
-        added = _to_base(name, manifest)
         if existing is None:
             self._store.put(MODELS, _manifest_key(name), manifest, "application/json")
-        elif existing.digest != added.digest:
+            return _to_base(name, manifest)
+        # The same files from elsewhere are the same base: it keeps what was said of it first.
+        if json.loads(self._store.get(existing.manifest))["files"] != json.loads(manifest)["files"]:
             raise AlreadyExists(
                 "BASE_EXISTS", f"The name {name!r} means other weights; adapters rest on them. Choose another."
             )
-        return added
+        return existing
 
 
 def _is_adapter(source: str) -> bool:
