@@ -49,6 +49,17 @@ def make_tiny_base(directory: Path, texts: list[str], *, vocabulary: int = 1024,
     return directory
 
 
+def spoil(base: Path) -> Path:
+    """Make one number of the base's weights none: whatever is asked of it is NaN."""
+    from safetensors.torch import load_file, save_file
+
+    path = base / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, path, metadata={"format": "pt"})
+    return base
+
+
 def widen(base: Path) -> Path:
     """Give the base heads of 64 numbers; vLLM's attention on CPU refuses those of 16."""
     import torch

@@ -44,6 +44,7 @@ def test_mlflow_is_told_every_report_once_and_how_the_run_ended(uri: str) -> Non
     again = MlflowMirror(runs, uri)
     again.tell()
     runs.add_report(run, progress(3))
+    runs.add_report(run, replace(progress(3), phase="saving", held_out_loss=0.25))
     runs.save(replace(run, state=RunState.SUCCEEDED, adapter_digest="a1"))
     again.tell()
 
@@ -55,6 +56,8 @@ def test_mlflow_is_told_every_report_once_and_how_the_run_ended(uri: str) -> Non
     rewards = client.get_metric_history(told.info.run_id, "stage_0/reward")
     assert [(metric.step, metric.value) for metric in losses] == [(1, 2.0), (2, 1.0), (3, 0.0)]
     assert [metric.value for metric in rewards] == [0.5, 1.0]
+    assert told.data.metrics["stage_0/held_out_loss"] == 0.25
+    assert told.data.metrics["stage_0/remaining_seconds"] == 10.0
     assert told.info.status == "FINISHED"
     assert told.data.tags["tailor.adapter"] == "a1"
     assert told.data.params["dataset_digest"] == run.key.dataset_digest

@@ -1,5 +1,7 @@
 """What each method learns, what it starts from, and that it goes on where it stopped, in this process on a tiny base."""
 
+import math
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +27,7 @@ from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tests.integration import training_house as house
-from tests.models import make_tiny_base
+from tests.models import make_tiny_base, spoil
 from tests.unit.training.fakes import FakeSigner
 
 pytestmark = pytest.mark.integration
@@ -172,6 +174,15 @@ def test_stopped_and_gone_on_is_bit_for_bit_as_never_stopped(place: Place, paren
     assert expected.keys() == found.keys()
     assert all(bool((value == found[name]).all()) for name, value in expected.items())
     assert again.metrics == whole.metrics
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo", "reward"])
+def test_a_loss_that_is_no_number_is_reported_as_such(place: Place, tmp_path: Path, method: str) -> None:
+    base = shutil.copytree(place.base, tmp_path / "base")
+    chosen = house.recipe(limit={"max_steps": 1}) if method == "sft" else preferring(method, limit={"max_steps": 1})
+    context = place.context(chosen)
+    _, said = place.train(chosen, found=replace(context.found, base=spoil(base)))
+    assert [math.isnan(step.loss) for step in said] == [True]
 
 
 def _after(step: int, steps: list[int]) -> Any:

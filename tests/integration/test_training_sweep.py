@@ -9,7 +9,7 @@ import pytest
 from services.training.recipe import Recipe
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
-from tests.models import make_tiny_base
+from tests.models import make_tiny_base, spoil
 from tests.training import House, KilledError, Service, adapter, furnish, store_dataset, train
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -87,3 +87,19 @@ def test_sweep_without_held_out_rows_says_why(house: House, tmp_path: Path) -> N
     ended = train(here, "run_blind", recipe(), store_dataset(here, "sft", {"train": [row(0)]}))
     assert ended.failed is not None
     assert ended.failed.reason == "NO_HELD_OUT_ROWS"
+    # At once, before any trial.
+    assert trials(ended) == []
+
+
+def test_rates_that_diverge_end_their_trials_and_not_the_sweep(tmp_path: Path) -> None:
+    base = spoil(make_tiny_base(tmp_path / "tiny", ["count from one"], vocabulary=400))
+    (tmp_path / "house").mkdir()
+    house = furnish(tmp_path / "house", f"path:{base}")
+    rows = store_dataset(house, "sft", {"train": [row(0)], "held_out": [row(1)]})
+    ended = train(house, "run_nan", recipe(), rows)
+    assert ended.failed is not None
+    assert ended.failed.reason == "DIVERGED"
+    # A loss that is no number would have failed the run at the first rate.
+    assert trials(ended) == []
+    notes = [key for key in house.store.list_keys(MODELS, "runs/run_nan/") if "note-sweep" in key]
+    assert len(notes) == len(RATES)

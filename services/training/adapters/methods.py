@@ -107,6 +107,8 @@ def trainer_options(
         "save_strategy": "steps",
         "save_steps": recipe.checkpoint_every_steps,
         "logging_steps": 1,
+        # A loss that is no number ends the run; transformers would say 0 instead.
+        "logging_nan_inf_filter": False,
         "report_to": "none",
         "dataloader_num_workers": 0,
         "disable_tqdm": True,

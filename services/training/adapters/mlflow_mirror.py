@@ -20,12 +20,13 @@ METRICS = (
     "learning_rate",
     "gradient_norm",
     "tokens_per_second",
+    "remaining_seconds",
     "memory_bytes",
     "reward",
     "kl",
     "accuracy",
-    "held_out_loss",
 )
+MEASURED = "held_out_loss"  # after the last step
 RUN_TAG = "tailor.run_id"
 
 
@@ -108,3 +109,5 @@ def _metrics(progress: Progress) -> Iterator[Any]:
         value = getattr(progress, name)
         if progress.phase == "training" and value is not None:
             yield Metric(f"stage_{progress.stage}/{name}", float(value), moment, progress.step)
+    if progress.held_out_loss is not None:
+        yield Metric(f"stage_{progress.stage}/{MEASURED}", progress.held_out_loss, moment, progress.step)

@@ -22,7 +22,7 @@ def prepare(context: Context) -> Prepared:
         return model.trainable_model(found.base, recipe, found.parent)
 
     trainer = build_trainer(build(), context, bins, steps=steps)
-    kept = held_out.choose_rows(rows.read_encoded(found.held_out, context.tokenizer, limit) if found.held_out else [])
+    kept = choose_held_out(context)
     return Prepared(
         trainer,
         steps,
@@ -31,6 +31,12 @@ def prepare(context: Context) -> Prepared:
         rebuild=build,
         measure=lambda: {"held_out_loss": held_out.loss(trainer.model, kept)} if kept else {},
     )
+
+
+def choose_held_out(context: Context) -> list[Encoded]:
+    """A few held-out rows, always the same; none where there is no such file, or nothing in it that fits."""
+    path, limit = context.found.held_out, context.recipe.batch.max_length
+    return held_out.choose_rows(rows.read_encoded(path, context.tokenizer, limit) if path else [])
 
 
 def plan(bins: Sequence[Sequence[Encoded]], recipe: Recipe) -> Plan:

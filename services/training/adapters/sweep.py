@@ -27,6 +27,11 @@ def prepare(context: Context) -> Prepared:
     sweep = context.recipe.sweep
     if sweep is None:
         raise InvalidArgument("INVALID_RECIPE", "The method sweep needs [sweep].")
+    if not sft.choose_held_out(context):
+        raise InvalidArgument(
+            "NO_HELD_OUT_ROWS",
+            "A sweep compares rates by held-out loss, and the dataset has no held-out row that fits.",
+        )
     outcomes = {rate: _outcome(context, rate, sweep) for rate in sweep.learning_rates}
     losses = {rate: loss for rate, loss in outcomes.items() if math.isfinite(loss)}
     if not losses:
@@ -73,19 +78,17 @@ def _trial(context: Context, name: str) -> float:
     trainer = prepared.trainer
     trainer.args.save_strategy = "no"
     quieten(trainer)
-    trainer.add_callback(_callback(context))
+    watching = _callback(context)
+    trainer.add_callback(watching)
     trainer.train()
+    if watching.diverged:
+        return math.nan
     if trainer.state.global_step < prepared.steps:
         stopped = Aborted if context.stopper.cancelled() else Unavailable
         raise stopped("STOPPED", "The worker was told to stop during a trial; the trials before it are kept.")
     context.turns.take()
     measured = prepared.measure()
     context.turns.give()
-    if "held_out_loss" not in measured:
-        raise InvalidArgument(
-            "NO_HELD_OUT_ROWS",
-            "A sweep compares rates by held-out loss, and the dataset has no held-out row that fits.",
-        )
     return measured["held_out_loss"]
 
 
@@ -95,6 +98,8 @@ def _callback(context: Context) -> Any:
     class TrialCallback(TrainerCallback):  # type: ignore[misc]
         """Called by the trial's trainer."""
 
+        diverged = False
+
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             """Take the turn."""
             context.turns.take()
@@ -102,12 +107,17 @@ def _callback(context: Context) -> Any:
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             """Give the turn, and stop where told to."""
             context.turns.give()
-            control.should_training_stop = context.stopper.cancelled() or context.stopper.must_save()
+            told = context.stopper.cancelled() or context.stopper.must_save()
+            control.should_training_stop = told or control.should_training_stop
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-            """Report the step."""
-            if logs and "loss" in logs:
-                rate = context.recipe.optimizer.learning_rate
-                context.report(TRIAL, StepReport(state.global_step, state.max_steps, float(logs["loss"]), rate))
+            """Report the step. A loss that is no number ends the trial, not the run."""
+            if not logs or "loss" not in logs:
+                return
+            loss, rate = float(logs["loss"]), context.recipe.optimizer.learning_rate
+            if math.isfinite(loss):
+                context.report(TRIAL, StepReport(state.global_step, state.max_steps, loss, rate))
+            else:
+                self.diverged = control.should_training_stop = True
 
     return TrialCallback()
