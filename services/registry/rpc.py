@@ -276,8 +276,10 @@ def _refuse_more(terms: KeyTerms) -> None:
         wrong["specialists"] = "At least one of your own."
     if caller.methods and not (terms.methods and caller.methods.issuperset(terms.methods)):
         wrong["methods"] = "At least one, and of your own."
+    if caller.calls_per_minute and not 0 < terms.calls_per_minute <= caller.calls_per_minute:
+        wrong["calls_per_minute"] = "A limit, and none above your own."
     if wrong:
-        message = "Your key has its specialists and methods, and gives no more."
+        message = "Your key is limited, and gives no more than it has."
         raise InvalidArgument("INVALID_KEY", message, field_violations=wrong)
 
 

@@ -267,7 +267,7 @@ def test_an_operator_of_some_specialists_gives_sees_and_ends_no_more_than_those(
     assert operator.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=made.key_id)).key.revoked
 
 
-def test_a_key_of_some_methods_gives_no_more_than_those(world: World) -> None:
+def test_a_key_of_some_methods_or_a_rate_gives_no_more_than_those(world: World) -> None:
     registry = "tailor.api.registry.v1.RegistryService"
     maker = world.stub(world.key("OPERATOR", methods=(f"{registry}/CreateKey", f"{registry}/Trace")))
     wider: tuple[list[str], ...] = ([], ["Promote"], ["Trace", "RevokeKey"])
@@ -275,6 +275,13 @@ def test_a_key_of_some_methods_gives_no_more_than_those(world: World) -> None:
         with pytest.raises(InvalidArgument) as refused, wire_errors("registry"):
             maker.CreateKey(registry_pb2.CreateKeyRequest(name="wider", role=common_pb2.ROLE_OPERATOR, methods=methods))
         assert set(refused.value.field_violations) == {"methods"}
+    slow = world.stub(world.key("OPERATOR", calls_per_minute=60))
+    for often in (0, 61):
+        with pytest.raises(InvalidArgument) as refused, wire_errors("registry"):
+            slow.CreateKey(
+                registry_pb2.CreateKeyRequest(name="quick", role=common_pb2.ROLE_CALLER, calls_per_minute=often)
+            )
+        assert set(refused.value.field_violations) == {"calls_per_minute"}
     made = maker.CreateKey(registry_pb2.CreateKeyRequest(name="own", role=common_pb2.ROLE_CALLER, methods=["Trace"]))
     assert made.key.methods == [f"{registry}/Trace"]
 
