@@ -268,7 +268,9 @@ def test_an_answer_keeps_to_its_schema(lab: Lab, plain: Engine) -> None:
         ('{"not": {"type": "string"}}', "not"),
         ('{"type": "robot"}', "type"),
         ('{"type": "string", "pattern": "("}', "regex"),
-        ('{"$ref": "https://example.com/schema.json"}', ""),
+        ('{"$ref": "https://example.com/schema.json"}', "It cannot be enforced."),
+        ('{"$ref": "#"}', "It cannot be enforced."),
+        ('{"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}', "It cannot be enforced."),
     ],
 )
 def test_a_schema_that_cannot_be_enforced_is_refused_and_only_its_keyword_named(

@@ -26,6 +26,8 @@ REFUSED = frozenset(
         "$dynamicRef",
     )
 )
+# These are words of its sentences too; the keywords stand in quotation marks.
+PLAIN_WORDS = frozenset(("not", "if", "then", "else", "contains"))
 FLAWED = frozenset(
     ("$ref", "type", "format", "pattern", "regex", "enum", "multipleOf", "minLength", "maxLength", "minItems")
 )
@@ -49,7 +51,10 @@ class Grammars:
         matcher = llguidance.LLMatcher(self._tokenizer, text, log_level=SILENT)
         if matcher.is_error():
             raise _refused(matcher.get_error())
-        return Grammar(matcher, self._tokenizer.vocab_size)
+        grammar = Grammar(matcher, self._tokenizer.vocab_size)
+        if not grammar.begins():
+            raise _refused("")
+        return grammar
 
 
 class Grammar:
@@ -59,6 +64,11 @@ class Grammar:
         self._matcher = matcher
         self._mask = llguidance.torch.allocate_token_bitmask(1, vocabulary)
         self._bits = torch.arange(32, dtype=torch.int32)
+
+    def begins(self) -> bool:
+        """False where no answer can begin (`{"$ref": "#"}`), or it is too costly to find out how."""
+        llguidance.torch.fill_next_token_bitmask(self._matcher, self._mask)
+        return not self._matcher.is_error()
 
     def masked(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits (vocabulary,) with only those tokens left that may come next; FailedPrecondition where the schema is given up."""
@@ -91,6 +101,7 @@ def schema_given_up() -> FailedPrecondition:
 
 
 def _refused(message: str) -> InvalidArgument:
-    named = sorted((REFUSED | FLAWED) & set(re.findall(r"\$?\w+", message)))
+    words, quoted = (set(re.findall(pattern, message)) for pattern in (r"\$?\w+", r'"(\$?\w+)"'))
+    named = sorted((REFUSED | FLAWED) & (words - PLAIN_WORDS | quoted))
     what = f"It cannot be enforced{': see ' + ', '.join(named) if named else ''}."
     return InvalidArgument("BAD_SCHEMA", f"json_schema: {what}", field_violations={"json_schema": what})
