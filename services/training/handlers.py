@@ -143,8 +143,9 @@ def _asked_for(context: Context, wanted: Wanted) -> tuple[Run, Base]:
 
 
 def _check_reward(context: Context, run: Run) -> None:
-    """FailedPrecondition (NO_REWARD_ADAPTER) where a stage wants a learned reward that nothing has made or will make."""
-    if any(stage.wants_reward for stage in run.stages) and not any(stage.kind == REWARD for stage in run.stages):
+    """FailedPrecondition (NO_REWARD_ADAPTER) where a stage wants a learned reward that nothing has made, or will make before it."""
+    kinds = [stage.kind for stage in run.stages]
+    if any(stage.wants_reward and REWARD not in kinds[:number] for number, stage in enumerate(run.stages)):
         find_reward(context, run)
 
 

@@ -204,7 +204,8 @@ def _program(job: Job, options: JobOptions) -> list[str]:
 def _environment(job: Job, options: JobOptions) -> list[dict[str, Any]]:
     # The run goes by the environment: it holds no secret, a Job cannot be changed once it is made, and a ConfigMap would be one more thing
     # to create, to be allowed to, and to clean up.
-    run = to_json(job)
+    # Kubernetes takes `$(NAME)` for another variable and `$$` for a dollar, and a recipe's patterns have dollars.
+    run = to_json(job).replace("$", "$$")
     if len(run.encode()) > MAX_RUN_BYTES:
         raise FailedPrecondition(
             "RUN_TOO_LARGE", "The run's settings are over 100,000 bytes; shorten the recipe's lists of terms."

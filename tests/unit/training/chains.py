@@ -17,6 +17,7 @@ CHAINS = {
     "chain": ("tiny", "reward", "rloo"),
     "polish": ("tiny", "dpo"),
     "heavy": ("full", "dpo"),
+    "backwards": ("tiny", "rloo", "reward"),
 }
 REWARDS = {"rloo": '[[rewards]]\nkind = "model"\n', "ruled": '[[rewards]]\nkind = "length"\nwords = 9\n'}
 

@@ -1,5 +1,6 @@
 """The Job of a worker: valid and restricted in every form that settings give it."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +55,19 @@ def job() -> Job:
     handlers.dataset_built(house.context, built())
     house.supervisor.tick()
     return house.launcher.started[0]
+
+
+def expanded(value: str) -> str:
+    """A variable's value as Kubernetes hands it on: `$(NAME)` is a variable where there is one, `$$` a dollar."""
+    return re.sub(r"\$\$|\$\(\w+\)", lambda match: "$" if match[0] == "$$" else "another's value", value)
+
+
+def test_dollars_of_a_recipe_reach_the_worker(job: Job) -> None:
+    stage = replace(job.stage, recipe_json='{"pattern": "^a$(HOME)$$"}')
+    changed = replace(job, run=replace(job.run, stages=(stage,)))
+    (worker,) = pod_of(render_job(changed, PLAIN))["containers"]
+    (value,) = [entry["value"] for entry in worker["env"] if entry["name"] == "TAILOR_RUN_JSON"]
+    assert from_json(expanded(value)).recipe_json == stage.recipe_json
 
 
 def pod_of(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A run with stages: what each learns from and starts from, and how one follows the other."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,14 @@ def test_without_any_reward_adapter_the_run_is_refused_or_fails_once(house: Hous
         house.supervisor.tick()
     assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "NO_REWARD_ADAPTER")
     assert house.runs.topics() == ["run.failed.v1"]
+
+
+def test_a_reward_that_is_learned_too_late_is_refused_before_anything_is_trained(house: House) -> None:
+    chain = wanted(recipe="backwards", preference_dataset_digest="p1")
+    with pytest.raises(FailedPrecondition) as refused:
+        handlers.create_run(house.context, chain)
+    assert refused.value.reason == "NO_REWARD_ADAPTER"
+    assert handlers.create_run(house.context, replace(chain, recipe="chain")).stages[1].method == "reward"
 
 
 def test_a_kind_that_the_recipe_cannot_learn_from_fails_once_and_says_why(house: House) -> None:
