@@ -4,15 +4,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_status import rpc_status
 
-from tailor.errors import TailorError
+from tailor.errors import InvalidArgument, TailorError
 from tailor.logging import get_logger, place
 from tailor.rpc.auth import Authenticator, Caller, set_caller
 from tailor.rpc.health import NamedHealth
@@ -21,6 +23,9 @@ from tailor.settings import ServiceSettings
 from tailor.telemetry import CALL_SECONDS, CALLS
 
 log = get_logger(__name__)
+
+# Turns what was sent into messages.
+Parse = Callable[[Any], Any]
 
 OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
@@ -118,21 +123,23 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             return handler
         token = _bearer(handler_call_details.invocation_metadata)
         descriptor = _descriptor(method)
+        # What is sent is read only behind the credentials, and read wrong it is the caller's mistake.
+        parse = partial(_parse_all if handler.request_streaming else _parse, handler.request_deserializer)
         if handler.response_streaming:
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            behaviour = self._streamed(handler.stream_stream or handler.unary_stream, descriptor, token)
+            behaviour = self._streamed(handler.stream_stream or handler.unary_stream, descriptor, token, parse)
         else:
             make = (
                 grpc.stream_unary_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_unary_rpc_method_handler
             )
-            behaviour = self._single(handler.stream_unary or handler.unary_unary, descriptor, token)
-        return make(behaviour, handler.request_deserializer, handler.response_serializer)
+            behaviour = self._single(handler.stream_unary or handler.unary_unary, descriptor, token, parse)
+        return make(behaviour, None, handler.response_serializer)
 
     def _admit(self, descriptor: MethodDescriptor, token: str) -> Caller:
         caller = self._authenticator.authenticate(token)
@@ -140,24 +147,37 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         set_caller(caller)
         return caller
 
-    def _single(self, inner: Any, descriptor: MethodDescriptor, token: str) -> Any:
+    def _single(self, inner: Any, descriptor: MethodDescriptor, token: str, parse: Parse) -> Any:
         def behaviour(request: Any, context: grpc.ServicerContext) -> Any:
             with _Call(descriptor, context):
                 self._admit(descriptor, token)
-                return inner(request, context)
+                return inner(parse(request), context)
 
         return behaviour
 
-    def _streamed(self, inner: Any, descriptor: MethodDescriptor, token: str) -> Any:
+    def _streamed(self, inner: Any, descriptor: MethodDescriptor, token: str, parse: Parse) -> Any:
         def behaviour(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with _Call(descriptor, context):
                 caller = self._admit(descriptor, token)
-                with closing(inner(request, context)) as messages:
+                with closing(inner(parse(request), context)) as messages:
                     for message in messages:
                         self._authenticator.still_admits(caller, token)
                         yield message
 
         return behaviour
+
+
+def _parse(deserialize: Parse, data: bytes) -> Any:
+    """A request's message; InvalidArgument for bytes that are none."""
+    try:
+        return deserialize(data)
+    except DecodeError:
+        raise InvalidArgument("MALFORMED_REQUEST", "The bytes are no message of this method.") from None
+
+
+def _parse_all(deserialize: Parse, stream: Iterable[bytes]) -> Iterator[Any]:
+    """A streamed request's messages; InvalidArgument as soon as one is none."""
+    return map(partial(_parse, deserialize), stream)
 
 
 class _Call:

@@ -164,6 +164,27 @@ def test_a_fault_of_ours_tells_the_caller_and_the_log_nothing_of_its_cause(
     assert "Sarah" not in fault.value.message + captured.err + captured.out
 
 
+@pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x0a\x02\xff\xfe", b"\x0a\x7f"])
+def test_bytes_that_are_no_message_are_the_callers_mistake_and_read_only_behind_its_credentials(
+    world: World, address: str, data: bytes
+) -> None:
+    method = "/tailor.api.anonymization.v1.AnonymizationService/Anonymize"
+    with (
+        open_channel(address, lambda: "tlr_unknown") as channel,
+        pytest.raises(Unauthenticated),
+        wire_errors("anonymization"),
+    ):
+        channel.unary_unary(method)(data, timeout=5)
+    token = _token(world, "registry")
+    with (
+        open_channel(address, lambda: token) as channel,
+        pytest.raises(InvalidArgument) as refused,
+        wire_errors("anonymization"),
+    ):
+        channel.unary_unary(method)(data, timeout=5)
+    assert refused.value.reason == "MALFORMED_REQUEST"
+
+
 def test_a_service_that_is_not_there_is_unavailable(world: World) -> None:
     world.identity("registry")
     with pytest.raises(Unavailable):
