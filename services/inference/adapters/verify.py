@@ -13,6 +13,7 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 CARD = "README.md"
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+SAFE_KEY = re.compile(r"[A-Za-z0-9._/-]{1,512}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_ALPHA = 2**16
@@ -107,6 +108,9 @@ def read_files(manifest: Mapping[str, Any]) -> list[File]:
             raise refuse("UNSAFE_NAME", "A file's name is not a plain name.")
         if not SHA256.fullmatch(file.sha256) or file.sha256 not in file.key or ".." in file.key:
             raise refuse("BAD_MANIFEST", "A file's key does not hold its digest.")
+        # The store's own refusal of a key could not be told from an outage, which is waited for.
+        if not SAFE_KEY.fullmatch(file.key):
+            raise refuse("BAD_MANIFEST", "A file's key is no plain path.")
     if len({file.path for file in files}) != len(files):
         raise refuse("BAD_MANIFEST", "Two files have one name.")
     return files

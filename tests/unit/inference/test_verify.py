@@ -77,6 +77,8 @@ def test_refuses_probe_rows_that_are_none(probes: list[Any]) -> None:
         ({"files": [*manifest()["files"], file("adapter_model.safetensors.index.json")]}, "UNEXPECTED_FILE"),
         ({"files": [*manifest()["files"], file("README.md")]}, "BAD_MANIFEST"),
         ({"files": [file("README.md") | {"key": "elsewhere"}]}, "BAD_MANIFEST"),
+        ({"files": [file("README.md") | {"key": "a" * 64 + "b" * 500}]}, "BAD_MANIFEST"),
+        ({"files": [file("README.md") | {"key": "adapters\n" + "a" * 64}]}, "BAD_MANIFEST"),
         ({"files": "all"}, "BAD_MANIFEST"),
     ],
 )
