@@ -12,6 +12,7 @@ from tailor.storage.ref import Ref
 RETRIABLE_EXIT = 75  # EX_TEMPFAIL: the worker saved what it had, or lost what it depends on
 SFT, PREFERENCE = "sft", "preference"
 POLICY, REWARD = "policy", "reward"
+DATASET_ERASED = "DATASET_ERASED"  # why a run ended that rested on what was erased
 
 
 class RunState(Enum):
@@ -187,6 +188,11 @@ class Run:
         """Digest of the preference dataset; empty where there is none, or none yet."""
         found = (stage.dataset for stage in self.stages if stage.learns_from == PREFERENCE and stage.dataset)
         return next((dataset.sha256 for dataset in found), "")
+
+    @property
+    def may_go_on(self) -> bool:
+        """True where it ended without its adapter, and not because what it rests on was erased."""
+        return self.state in {RunState.FAILED, RunState.CANCELLED} and self.reason != DATASET_ERASED
 
     @property
     def lacks_rankings(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from services.training.domain import Launcher, Run, RunState, Stage
+from services.training.domain import DATASET_ERASED, Launcher, Run, RunState, Stage
 from services.training.handlers import MAX_PAGE
 from services.training.life import cancel
 from services.training.ports import Runs
@@ -16,7 +16,6 @@ from tailor.events.erased import Erased, Forgotten
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 
-REASON = "DATASET_ERASED"
 MESSAGE = "A document of its dataset was erased; the dataset that supersedes it is trained on instead."
 
 
@@ -43,7 +42,7 @@ class Eraser:
         checkpoints = sum(self._drop_checkpoints(run) for run in ended)
         weights = sum(self._drop_adapter(digest) for digest in erased.retired)
         counts = {
-            "runs_cancelled": sum(run.reason == REASON for run in ended),
+            "runs_cancelled": sum(run.reason == DATASET_ERASED for run in ended),
             "checkpoint_objects": checkpoints,
             "adapter_objects": weights,
         }
@@ -54,7 +53,7 @@ class Eraser:
             held = unit.get(run.run_id) or run
             if held.state.ended:
                 return held
-            ended = replace(cancel(held, self.now()), reason=REASON, message=MESSAGE)
+            ended = replace(cancel(held, self.now()), reason=DATASET_ERASED, message=MESSAGE)
             unit.save(ended)
             unit.state_failure(ended)
         if ended.epoch:

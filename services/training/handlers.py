@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from services.training.domain import POLICY, PREFERENCE, REWARD, Adapter, Base, Dataset, Failure, Run
-from services.training.life import cancel, fail, given_rankings, newest, planned
+from services.training.life import cancel, fail, given_rankings, newest, planned, queue_again
 from services.training.making import Found, Wanted, check_parent, make_run, unusable_run
 from services.training.plans import Plan, Planner, PlanRequest, Rates, priced
 from services.training.ports import Adapters, Bases, Datasets, Runs, Unit
@@ -93,14 +93,14 @@ def _answers(run: Run, built: Built) -> bool:
 
 
 def create_run(context: Context, wanted: Wanted) -> Run:
-    """Queue a run, or find the one that exists.
+    """Queue a run, or find the one that exists. One that was cancelled or failed goes on where it stopped, under the same id.
 
     InvalidArgument for what is wrong, NotFound for an unknown dataset, base or parent, FailedPrecondition (DOES_NOT_FIT, WRONG_PARENT,
     NO_REWARD_ADAPTER) for what could not work. Plans first, which may take seconds.
     """
     run, base = _asked_for(context, wanted)
     existing = context.runs.find(run.run_id)
-    if existing is not None:
+    if existing is not None and not existing.may_go_on:
         return existing
     _check_reward(context, run)
     plan = context.runs.plan(run.run_id)
@@ -109,7 +109,18 @@ def create_run(context: Context, wanted: Wanted) -> Run:
     if not plan.fits:
         failure = does_not_fit(plan)
         raise FailedPrecondition(failure.reason, failure.message, nearest_recipe=plan.nearest_recipe)
+    if existing is not None:
+        return _go_on(context, run.run_id, plan, base)
     return _keep(context, planned(run, plan, base.digest))
+
+
+def _go_on(context: Context, run_id: str, plan: Plan, base: Base) -> Run:
+    with context.runs.unit() as unit:
+        run = locked(unit, run_id)
+        if run.may_go_on:
+            run = planned(queue_again(run), plan, base.digest)
+            unit.save(run)
+    return run
 
 
 def plan_run(context: Context, wanted: Wanted) -> Plan:

@@ -144,6 +144,12 @@ def cancel(run: Run, now: datetime) -> Run:
     return replace(ended, reason="CANCELLED", message="Cancelled by an operator or engineer.")
 
 
+def queue_again(run: Run) -> Run:
+    """A run that was cancelled or failed, queued to go on at the stage and from the checkpoint that it had."""
+    waiting = replace(run, state=RunState.QUEUED, end_time=None, failures=0, not_before=None)
+    return replace(waiting, needs_plan=True, reason="", message="")
+
+
 def planned(run: Run, plan: Plan, base_digest: str) -> Run:
     """The run with its forecast."""
     return _ready(replace(run, plan=plan, base_digest=base_digest, needs_plan=False))

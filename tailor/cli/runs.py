@@ -136,7 +136,8 @@ def create(
     preference_dataset: Preferences = "",
     priority: Annotated[int, typer.Option(min=-100, max=100, help="The highest goes first.")] = 0,
 ) -> None:
-    """Queue a run by hand, and show its plan. What was asked for in the same words before returns the run that exists."""
+    """Queue a run by hand, and show its plan. What was asked for in the same words before is the run that exists; one that was cancelled or
+    failed goes on where it stopped."""
     session = session_of(context)
     definition = _definition(session, specialist)
     request = training_pb2.CreateRunRequest(

@@ -61,7 +61,8 @@ class MlflowMirror:
     def tell(self) -> None:
         """Tell what is new of every run that has started; raises what MLflow's client raises."""
         for run in self._runs.page("", NEWEST_RUNS, None):
-            if run.run_id not in self._done and run.start_time is not None:
+            if run.start_time is not None and not (run.run_id in self._done and run.state.ended):
+                self._done.discard(run.run_id)
                 self._tell(run)
 
     def _tell(self, run: Run) -> None:

@@ -168,7 +168,8 @@ class SqlUnit:
 
     def state_failure(self, run: Run) -> None:
         """State `run.failed.v1`."""
-        event_id = derive_id("evt", run.run_id, "failed")
+        # A run that goes on may fail again, which is another event.
+        event_id = derive_id("evt", run.run_id, "failed", run.end_time)
         self._outbox.add(self._connection, "run.failed.v1", run.run_id, wire.from_failure(run), event_id)
 
     def state_adapter(self, run: Run, trained: Trained, now: datetime) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from services.training.consumers import Consumers
-from services.training.domain import RunState
-from services.training.erasures import REASON, Eraser
+from services.training.domain import DATASET_ERASED, RunState
+from services.training.erasures import Eraser
 from services.training.handlers import create_run, dataset_built
 from services.training.recipe import load_recipe
 from services.training.reporting import report_trained
@@ -37,7 +37,7 @@ def test_a_running_run_is_ended_and_its_checkpoints_go_once_its_worker_has_gone(
     (tmp_path / f"{run.run_id}-1-x").mkdir()
     with pytest.raises(Unavailable):
         eraser(house, store, tmp_path).forget(ERASED)
-    assert (house.only_run().state, house.only_run().reason) == (RunState.CANCELLED, REASON)
+    assert (house.only_run().state, house.only_run().reason) == (RunState.CANCELLED, DATASET_ERASED)
     assert house.launcher.stopped == [(run.run_id, 1)]
     house.launcher.exits[run.run_id, 1] = 75
     counts = eraser(house, store, tmp_path).forget(ERASED).counts
@@ -103,7 +103,7 @@ def test_a_run_that_was_given_an_erased_preference_dataset_ends(tmp_path: Path) 
     rankings = built(digest="p1", kind="preference", recipe="", manifest=dataset_ref("p1"))
     dataset_built(house.context, rankings)
     eraser(house, MemoryStore(), tmp_path).forget(Erased("doc_1", "ers_1", ("p1",)))
-    assert (house.only_run().state, house.only_run().reason) == (RunState.CANCELLED, REASON)
+    assert (house.only_run().state, house.only_run().reason) == (RunState.CANCELLED, DATASET_ERASED)
 
 
 def test_a_run_whose_parent_learned_from_an_erased_document_ends_and_others_stay(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Commands and events, over stores in memory."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.training import handlers, reporting
-from services.training.domain import Failure, LogLine, RunState
+from services.training.domain import DATASET_ERASED, Failure, LogLine, RunState
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from tests.unit.training.fakes import START, House, built, progress, trained, wanted
 
@@ -156,6 +157,44 @@ def test_what_has_ended_cannot_be_cancelled(house: House) -> None:
     reporting.report_trained(house.context, run_id, 1, trained())
     with pytest.raises(FailedPrecondition):
         handlers.cancel_run(house.context, run_id)
+
+
+def test_a_run_that_was_cancelled_or_failed_goes_on_where_it_stopped(house: House) -> None:
+    run_id = running(house)
+    reporting.report_progress(house.context, run_id, 1, progress(4))
+    handlers.cancel_run(house.context, run_id)
+    handlers.dataset_built(house.context, built())
+    assert house.only_run().state is RunState.CANCELLED
+    again = handlers.create_run(house.context, wanted())
+    assert (again.run_id, again.state, again.reason, again.end_time) == (run_id, RunState.QUEUED, "", None)
+    house.supervisor.tick()
+    assert (house.only_run().state, house.only_run().epoch) == (RunState.RUNNING, 2)
+    assert (run_id, 1) in house.launcher.stopped
+    with pytest.raises(Aborted):
+        reporting.heartbeat(house.context, run_id, 1)
+    reporting.report_failed(house.context, run_id, 2, Failure("NO_ROWS", "No row is short enough."))
+    assert handlers.create_run(house.context, wanted()).state is RunState.QUEUED
+    house.supervisor.tick()
+    reporting.report_trained(house.context, run_id, 3, trained())
+    assert handlers.create_run(house.context, wanted()).state is RunState.SUCCEEDED
+    assert house.runs.topics() == ["run.progressed.v1", "run.failed.v1", "run.failed.v1", "adapter.trained.v1"]
+
+
+def test_a_run_whose_dataset_was_erased_does_not_go_on(house: House) -> None:
+    run_id = running(house)
+    cancelled = handlers.cancel_run(house.context, run_id)
+    house.runs.save(replace(cancelled, reason=DATASET_ERASED))
+    assert handlers.create_run(house.context, wanted()).state is RunState.CANCELLED
+
+
+def test_a_run_that_goes_on_must_fit_too(house: House) -> None:
+    run_id = running(house)
+    handlers.cancel_run(house.context, run_id)
+    house.planner.answer = replace(house.planner.answer, fits=False, refusal="It needs 9 GB.")
+    house.now.forward(4000)
+    with pytest.raises(FailedPrecondition, match="9 GB"):
+        handlers.create_run(house.context, wanted())
+    assert house.only_run().state is RunState.CANCELLED
 
 
 def test_pages_hold_every_run_once(house: House) -> None:

@@ -89,7 +89,8 @@ class TrainingServiceServicer:
     def CreateRun(self, request, context):
         """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for a wrong recipe, NOT_FOUND for an unknown dataset, base or parent,
         FAILED_PRECONDITION (DOES_NOT_FIT) for what does not fit the device, with the nearest recipe that would.
-        The same specialist, datasets, recipe, base and parent return the run that exists.
+        The same specialist, datasets, recipe, base and parent return the run that exists; where that was cancelled or failed, it goes on where it
+        stopped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,8 @@ class TrainingServiceStub:
     CreateRun: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateRunRequest, _training_pb2.CreateRunResponse]
     """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for a wrong recipe, NOT_FOUND for an unknown dataset, base or parent,
     FAILED_PRECONDITION (DOES_NOT_FIT) for what does not fit the device, with the nearest recipe that would.
-    The same specialist, datasets, recipe, base and parent return the run that exists.
+    The same specialist, datasets, recipe, base and parent return the run that exists; where that was cancelled or failed, it goes on where it
+    stopped.
     """
     PlanRun: _grpc.UnaryUnaryMultiCallable[_training_pb2.PlanRunRequest, _training_pb2.PlanRunResponse]
     """PlanRun says what a run would take, before anything is loaded, and keeps the answer: the run of the same key finds it again. What does
@@ -67,7 +68,8 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     CreateRun: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateRunRequest, _training_pb2.CreateRunResponse]  # type: ignore[assignment]
     """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for a wrong recipe, NOT_FOUND for an unknown dataset, base or parent,
     FAILED_PRECONDITION (DOES_NOT_FIT) for what does not fit the device, with the nearest recipe that would.
-    The same specialist, datasets, recipe, base and parent return the run that exists.
+    The same specialist, datasets, recipe, base and parent return the run that exists; where that was cancelled or failed, it goes on where it
+    stopped.
     """
     PlanRun: _aio.UnaryUnaryMultiCallable[_training_pb2.PlanRunRequest, _training_pb2.PlanRunResponse]  # type: ignore[assignment]
     """PlanRun says what a run would take, before anything is loaded, and keeps the answer: the run of the same key finds it again. What does
@@ -101,7 +103,8 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_training_pb2.CreateRunResponse, _abc.Awaitable[_training_pb2.CreateRunResponse]]:
         """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for a wrong recipe, NOT_FOUND for an unknown dataset, base or parent,
         FAILED_PRECONDITION (DOES_NOT_FIT) for what does not fit the device, with the nearest recipe that would.
-        The same specialist, datasets, recipe, base and parent return the run that exists.
+        The same specialist, datasets, recipe, base and parent return the run that exists; where that was cancelled or failed, it goes on where it
+        stopped.
         """
 
     @_abc_1.abstractmethod
