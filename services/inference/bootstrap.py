@@ -7,9 +7,10 @@ from functools import partial
 from typing import Protocol
 
 from services.inference import handlers
+from services.inference.answering import Inference
 from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, SpecialistConsumer
 from services.inference.domain import Engine, Turns
-from services.inference.handlers import Door, Inference
+from services.inference.handlers import Door
 from services.inference.keeping import Keeper, Keeping
 from services.inference.private import Private
 from services.inference.rpc import NAME, InferenceServicer

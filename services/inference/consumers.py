@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from services.inference import handlers
+from services.inference.answering import Inference
 from services.inference.domain import AdapterName, Canary, Served
-from services.inference.handlers import Inference
 from services.inference.keeping import Keeping, Labels
 from services.inference.private import Private
 from tailor.api.events.v1 import models_pb2

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import grpc
 
 from services.inference import handlers
+from services.inference.answering import Answer, Cancellation, Inference
 from services.inference.checks import refuse_if
 from services.inference.domain import (
     DEFAULT_MAX_TOKENS,
@@ -19,7 +20,7 @@ from services.inference.domain import (
     TokenLogProbability,
     Turn,
 )
-from services.inference.handlers import Answer, Cancellation, Door, Inference
+from services.inference.handlers import Door
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.errors import DeadlineExceeded
 from tailor.rpc import auth

@@ -10,9 +10,9 @@ from sqlalchemy import Engine
 
 from services.inference import handlers as inference_handlers
 from services.inference.adapters.statements import ServedEvents, to_message
+from services.inference.answering import Cancellation
 from services.inference.consumers import ServingConsumer
 from services.inference.domain import Ask, Caller, Piece, Sampling, Turn
-from services.inference.handlers import Cancellation
 from services.registry import canaries, handlers
 from services.registry.adapters.queries import Queries
 from services.registry.adapters.sql import begin

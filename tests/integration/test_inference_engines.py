@@ -18,8 +18,8 @@ import pytest
 from services.inference import handlers
 from services.inference.adapters.models import AdapterLibrary, BaseModel, fetch_base
 from services.inference.adapters.verify import check_config
+from services.inference.answering import Cancellation
 from services.inference.domain import AdapterName, Ask, Canary, Engine, Sampling, Served, Turn
-from services.inference.handlers import Cancellation
 from services.inference.serving import Shelf
 from services.registry.domain import Evaluation, Gate, Threshold, refusals
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
@@ -500,8 +500,8 @@ TAMPERED = {
 
 
 def test_a_tampered_generation_leaves_the_old_one_serving(lab: Lab, plain: Engine, tmp_path: Path) -> None:
+    from services.inference.answering import Cancellation
     from services.inference.domain import Ask, Served
-    from services.inference.handlers import Cancellation
 
     world = make_world()
     inference = replace(world.inference, engine=plain, shelf=Shelf(plain, lab.library("served"), 2))

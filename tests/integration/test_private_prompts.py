@@ -19,8 +19,9 @@ from services.anonymization.rpc import AnonymizationServicer
 from services.inference.adapters.barrier import RemoteBarrier
 from services.inference.adapters.drafts import DraftBucket
 from services.inference.adapters.transformers_engine import TransformersEngine
+from services.inference.answering import Answer, Cancellation
 from services.inference.domain import Ask, Sampling, Turn
-from services.inference.handlers import Answer, Cancellation, generate
+from services.inference.handlers import generate
 from services.inference.keeping import Keeper, Keeping
 from tailor.api.anonymization.v1 import anonymization_pb2_grpc
 from tailor.errors import InvalidArgument, Unavailable

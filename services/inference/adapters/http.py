@@ -19,8 +19,9 @@ from starlette.exceptions import HTTPException
 from services.inference import handlers
 from services.inference.adapters import openai_wire as wire
 from services.inference.adapters.limits import LimitedBody
+from services.inference.answering import Answer, Cancellation
 from services.inference.domain import Caller
-from services.inference.handlers import Answer, Cancellation, Door
+from services.inference.handlers import Door
 from tailor.api.inference.v1 import inference_pb2
 from tailor.errors import Code, TailorError
 from tailor.logging import get_logger, place

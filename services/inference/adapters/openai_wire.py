@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.inference.answering import Answer
 from services.inference.domain import DEFAULT_MAX_TOKENS, Ask, LikelyToken, Sampling, TokenLogProbability, Turn
-from services.inference.handlers import Answer
 from tailor.errors import InvalidArgument, TailorError
 
 UNFINISHED = "�"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.inference.adapters.compute import FreeTurns
+from services.inference.answering import Inference
 from services.inference.domain import (
     CANCELLED,
     LENGTH,
@@ -25,7 +26,7 @@ from services.inference.domain import (
     TokenLogProbability,
     Turn,
 )
-from services.inference.handlers import Inference, unknown_draft
+from services.inference.handlers import unknown_draft
 from services.inference.keeping import Labels
 from services.inference.private import Private
 from services.inference.serving import Admission, Shelf, Table

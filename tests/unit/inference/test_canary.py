@@ -7,9 +7,9 @@ import pytest
 from services.inference import handlers
 from services.inference.adapters.drafts import to_record
 from services.inference.adapters.statements import to_message
+from services.inference.answering import Answer, Cancellation
 from services.inference.consumers import to_served
 from services.inference.domain import Ask, Caller, Canary, RowToScore, Sampling, Served, Turn, in_share
-from services.inference.handlers import Answer, Cancellation
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import FailedPrecondition, Unavailable

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from services.inference import handlers
+from services.inference.answering import Answer, Cancellation
 from services.inference.domain import (
     CALLER_ROLE,
     Ask,
@@ -21,7 +22,6 @@ from services.inference.domain import (
     Sampling,
     Turn,
 )
-from services.inference.handlers import Answer, Cancellation
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from tailor.storage.ref import Ref
 from tests.unit.inference.fakes import (

@@ -11,8 +11,9 @@ import pytest
 
 from services.inference.adapters.barrier import RemoteBarrier
 from services.inference.adapters.openai_wire import chunks, completion
+from services.inference.answering import Answer, Cancellation
 from services.inference.domain import CANCELLED, LENGTH, STOPPED, Ask, Caller, Sampling, Turn
-from services.inference.handlers import Answer, Cancellation, generate
+from services.inference.handlers import generate
 from services.inference.private import PrivateStream
 from services.inference.restoring import Restorer
 from tailor.errors import InvalidArgument, TailorError, Unavailable
