@@ -5,8 +5,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from services.registry.comparing import CanaryRules, Outcome, Verdict, verdict, violations
-from services.registry.domain import Evaluator, Serving, next_serving, with_canary, without_canary
-from services.registry.handlers import Begin, admitted, begin_canary, held_specialist, save_serving
+from services.registry.domain import Evaluator
+from services.registry.handlers import Begin, held_specialist
+from services.registry.promotions import admitted, begin_canary, save_serving
+from services.registry.serving import Serving, next_serving, with_canary, without_canary
 from tailor.errors import FailedPrecondition, InvalidArgument, TailorError
 from tailor.logging import get_logger
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from services.registry import canaries, erasures, handlers, wire
+from services.registry import canaries, erasures, handlers, promotions, wire
 from services.registry.domain import Evaluator, Fact, FactKind
 from services.registry.erasures import Sign
 from services.registry.handlers import Begin
@@ -80,7 +80,7 @@ class Consumers:
 
     def adapter_evaluated(self, event: Event) -> None:
         """A candidate was measured: the gate decides."""
-        handlers.record_evaluation(
+        promotions.record_evaluation(
             self._begin, self._evaluator, wire.to_evaluation(decode(event, models_pb2.AdapterEvaluated))
         )
 

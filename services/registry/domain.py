@@ -1,4 +1,4 @@
-"""The registry's rules: what a specialist must be, what the gate admits, what serves next."""
+"""What the catalogue holds, what a specialist and a judgement must be, and what the registry needs of others."""
 
 import math
 import re
@@ -11,23 +11,17 @@ from typing import Protocol
 from services.registry import comparing
 from services.registry.comparing import CanaryRules
 from services.registry.filters import Filters, violations
-from tailor.errors import Aborted, FailedPrecondition, InvalidArgument
+from services.registry.gate import METRICS, Gate
+from tailor.errors import InvalidArgument
 from tailor.storage.ref import Ref
 
 SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
 RESERVED_NAMES = {"base"}
-METRICS = ("rouge1", "rouge2", "rougeL", "bleu", "house_terms_f1", "perplexity")
-PARITY = "parity"
-LOWER_IS_BETTER = {"perplexity"}
-# A score that meets a threshold exactly is not refused for its binary fraction.
-ROUNDING = 1e-9
 MAX_HOUSE_TERMS = 1000
 MAX_RANKED = 8
 MAX_COMMENT = 4000
 POLICY = "policy"
 MAX_CALLS_PER_MINUTE = 1_000_000
-# Nats a token that a candidate may differ from the trainer, where the gate says nothing.
-MAX_PARITY = 0.1
 # What becomes of adapters that learned from an erased document.
 MARK, RETIRE = "mark", "retire"
 
@@ -75,24 +69,6 @@ class RebuildPolicy:
     min_new_items: int = 0
     quiet_seconds: int = 0
     min_interval_seconds: int = 0
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """What one metric must reach, in the metric's own unit."""
-
-    metric: str
-    min_gain_over_base: float = 0.0
-    max_loss_to_incumbent: float = 0.0
-
-
-@dataclass(frozen=True)
-class Gate:
-    """All thresholds must be met, on at least `min_rows` rows."""
-
-    thresholds: tuple[Threshold, ...] = ()
-    min_rows: int = 0
-    max_parity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -154,57 +130,6 @@ class Adapter:
     dataset_digest: str
     base: str
     parent_digest: str = ""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A candidate's scores beside those of the base and the incumbent."""
-
-    evaluation_id: str
-    adapter_digest: str
-    specialist: str
-    rows: int
-    base: Mapping[str, float]
-    candidate: Mapping[str, float]
-    incumbent: Mapping[str, float] | None
-    incumbent_generation: int
-    incumbent_digest: str = ""
-    payload: bytes = b""
-
-
-class Decision(Enum):
-    """What the gate made of an evaluation."""
-
-    PASSED = "passed"
-    REFUSED = "refused"
-    STALE = "stale"
-
-
-@dataclass(frozen=True)
-class ServingCanary:
-    """A candidate that a share of the callers, in percent, gets instead of what serves."""
-
-    adapter_digest: str
-    manifest: Ref
-    dataset_digest: str
-    system_prompt: str
-    percent: int
-
-
-@dataclass(frozen=True)
-class Serving:
-    """Which adapter a specialist's name means; generation 0 is the base, before the first promotion."""
-
-    specialist: str
-    generation: int = 0
-    adapter_digest: str = ""
-    manifest: Ref | None = None
-    dataset_digest: str = ""
-    base: str = ""
-    previous_digest: str = ""
-    system_prompt: str = ""
-    private_prompts: bool = False
-    canary: ServingCanary | None = None
 
 
 @dataclass(frozen=True)
@@ -340,121 +265,6 @@ def check_specialist(specialist: Specialist) -> None:
     wrong |= comparing.violations(specialist.canary or CanaryRules())
     if wrong:
         raise InvalidArgument("INVALID_SPECIALIST", "The specialist's definition is wrong.", field_violations=wrong)
-
-
-def refusals(gate: Gate, evaluation: Evaluation) -> tuple[str, ...]:
-    """Every threshold that the evaluation does not meet, for people; empty if the gate is met."""
-    found = []
-    if evaluation.rows < gate.min_rows:
-        found.append(f"measured on {evaluation.rows} rows, the gate wants {gate.min_rows}")
-    found.extend(_disparity(gate, evaluation))
-    for threshold in gate.thresholds:
-        found.extend(_shortfalls(threshold, evaluation))
-    return tuple(found)
-
-
-def _disparity(gate: Gate, evaluation: Evaluation) -> list[str]:
-    """What serves must be what was trained."""
-    most = gate.max_parity or MAX_PARITY
-    found = evaluation.candidate.get(PARITY)
-    if found is None:
-        return [f"{PARITY} was not measured: the trainer stored nothing to compare with"]
-    if not found <= most + ROUNDING:
-        return [f"{PARITY} is {found:.4f} nats a token from what the trainer stored, the gate allows {most:.4f}"]
-    return []
-
-
-def _shortfalls(threshold: Threshold, evaluation: Evaluation) -> list[str]:
-    metric = threshold.metric
-    if metric not in evaluation.candidate or metric not in evaluation.base:
-        return [f"{metric} was not measured"]
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    candidate = evaluation.candidate[metric]
-    found = []
-    gain = sign * (candidate - evaluation.base[metric])
-    if not gain >= threshold.min_gain_over_base - ROUNDING:
-        found.append(f"{metric} gains {gain:.4f} over the base, the gate wants {threshold.min_gain_over_base:.4f}")
-    if evaluation.incumbent is not None and metric in evaluation.incumbent:
-        loss = sign * (evaluation.incumbent[metric] - candidate)
-        if not loss <= threshold.max_loss_to_incumbent + ROUNDING:
-            found.append(
-                f"{metric} is {loss:.4f} worse than what serves, the gate allows {threshold.max_loss_to_incumbent:.4f}"
-            )
-    return found
-
-
-def next_serving(
-    current: Serving, adapter: Adapter | None, specialist: Specialist, expected_generation: int
-) -> Serving:
-    """What serves all callers after a promotion (or, without an adapter, a return to the base); Aborted where somebody else was faster."""
-    _expect(current, expected_generation)
-    if adapter is not None:
-        _check_policy(adapter, specialist)
-    return Serving(
-        specialist=specialist.name,
-        generation=current.generation + 1,
-        adapter_digest=adapter.digest if adapter else "",
-        manifest=adapter.manifest if adapter else None,
-        dataset_digest=adapter.dataset_digest if adapter else "",
-        base=adapter.base if adapter else specialist.base,
-        previous_digest=current.adapter_digest,
-        system_prompt=specialist.system_prompt,
-        private_prompts=specialist.private_prompts,
-    )
-
-
-def can_be_tried(current: Serving, adapter: Adapter) -> bool:
-    """True where something serves on the adapter's own base, that a canary can be compared with."""
-    return current.generation > 0 and current.base == adapter.base
-
-
-def with_canary(
-    current: Serving, adapter: Adapter, specialist: Specialist, percent: int, expected_generation: int
-) -> Serving:
-    """What serves while a share of the callers gets the adapter. Aborted where somebody else was faster, FailedPrecondition where it cannot
-    be tried."""
-    _expect(current, expected_generation)
-    _check_policy(adapter, specialist)
-    if current.canary is not None:
-        raise FailedPrecondition("CANARY_RUNS", "Another canary runs; `tailor canary stop` takes it back.")
-    if adapter.digest == current.adapter_digest:
-        raise FailedPrecondition("SERVES_ALREADY", "The adapter serves all callers already.")
-    if not can_be_tried(current, adapter):
-        raise FailedPrecondition(
-            "NOTHING_BESIDE", "Nothing serves on this adapter's base that it could be compared with; promote it."
-        )
-    canary = ServingCanary(
-        adapter.digest, adapter.manifest, adapter.dataset_digest, specialist.system_prompt, percent=percent
-    )
-    return _again(current, specialist, canary)
-
-
-def without_canary(current: Serving, specialist: Specialist, expected_generation: int) -> Serving:
-    """What serves once the canary was taken back. Aborted where somebody else was faster, FailedPrecondition where none runs."""
-    _expect(current, expected_generation)
-    if current.canary is None:
-        raise FailedPrecondition("NO_CANARY", "No canary runs; `tailor canary show` tells what became of the last.")
-    return _again(current, specialist, None)
-
-
-def _again(current: Serving, specialist: Specialist, canary: ServingCanary | None) -> Serving:
-    """What serves, as a new generation."""
-    generation, private = current.generation + 1, specialist.private_prompts
-    return replace(current, generation=generation, canary=canary, private_prompts=private)
-
-
-def _expect(current: Serving, generation: int) -> None:
-    if current.generation != generation:
-        raise Aborted(
-            "GENERATION_MOVED",
-            f"Generation {current.generation} serves, not {generation}: look again, then decide again.",
-            generation=str(current.generation),
-        )
-
-
-def _check_policy(adapter: Adapter, specialist: Specialist) -> None:
-    if adapter.specialist != specialist.name or adapter.kind != POLICY:
-        raise FailedPrecondition("WRONG_ADAPTER", "Only a policy adapter of this specialist may serve.")
 
 
 def check_judgement(ranking: tuple[str, ...], rubric: tuple[int, int, int], comment: str) -> None:

@@ -6,19 +6,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.registry.domain import (
-    RETIRE,
-    Adapter,
-    DocumentState,
-    Erasure,
-    ErasureReceipt,
-    Fact,
-    ForgottenBy,
-    Taint,
-    next_serving,
-    without_canary,
-)
-from services.registry.handlers import RETIRED, Begin, Transaction, is_retired, not_retired, save_serving
+from services.registry.domain import RETIRE, Adapter, DocumentState, Erasure, ErasureReceipt, Fact, ForgottenBy, Taint
+from services.registry.handlers import Begin, Transaction
+from services.registry.promotions import RETIRED, is_retired, not_retired, save_serving
+from services.registry.serving import next_serving, without_canary
 from tailor.errors import InvalidArgument, NotFound
 
 DOCUMENT_ID = re.compile(r"doc_[0-9a-f]{32}")

@@ -6,7 +6,7 @@ from functools import partial
 
 import grpc
 
-from services.registry import canaries, erasures, handlers, keys, wire
+from services.registry import canaries, erasures, handlers, keys, promotions, wire
 from services.registry.adapters.queries import REJECTED_PAGE, Queries
 from services.registry.domain import ApiKey, Barrier, FactKind, Selection, Specialist
 from services.registry.handlers import Begin
@@ -120,12 +120,14 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def Promote(self, request: registry_pb2.PromoteRequest, context: Context) -> registry_pb2.PromoteResponse:
         _may_use(request.specialist)
-        serving = handlers.promote(self._begin, request.specialist, request.adapter_digest, request.expected_generation)
+        serving = promotions.promote(
+            self._begin, request.specialist, request.adapter_digest, request.expected_generation
+        )
         return registry_pb2.PromoteResponse(serving=wire.from_serving(serving))
 
     def Rollback(self, request: registry_pb2.RollbackRequest, context: Context) -> registry_pb2.RollbackResponse:
         _may_use(request.specialist)
-        serving = handlers.rollback(self._begin, request.specialist, request.expected_generation)
+        serving = promotions.rollback(self._begin, request.specialist, request.expected_generation)
         return registry_pb2.RollbackResponse(serving=wire.from_serving(serving))
 
     def StartCanary(

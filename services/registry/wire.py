@@ -9,7 +9,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.registry import comparing, domain
 from services.registry.comparing import Arm, Call, Canary, CanaryRules
 from services.registry.filters import Filters
+from services.registry.gate import Evaluation, Gate, Threshold
 from services.registry.rollouts import Reached, Replica
+from services.registry.serving import Serving, ServingCanary
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
@@ -34,9 +36,9 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
 
 def to_specialist(message: models_pb2.SpecialistChanged) -> domain.Specialist:
     """A definition from the wire."""
-    gate = domain.Gate(
+    gate = Gate(
         tuple(
-            domain.Threshold(threshold.metric, threshold.min_gain_over_base, threshold.max_loss_to_incumbent)
+            Threshold(threshold.metric, threshold.min_gain_over_base, threshold.max_loss_to_incumbent)
             for threshold in message.gate.thresholds
         ),
         message.gate.min_rows,
@@ -128,7 +130,7 @@ def to_ref(message: common_pb2.ObjectRef) -> Ref:
     return Ref(message.uri, message.sha256, message.size_bytes)
 
 
-def from_serving(serving: domain.Serving) -> models_pb2.SpecialistServing:
+def from_serving(serving: Serving) -> models_pb2.SpecialistServing:
     """A decision for the wire."""
     message = models_pb2.SpecialistServing(
         specialist=serving.specialist,
@@ -151,7 +153,7 @@ def from_serving(serving: domain.Serving) -> models_pb2.SpecialistServing:
     return message
 
 
-def _from_serving_canary(canary: domain.ServingCanary) -> models_pb2.ServingCanary:
+def _from_serving_canary(canary: ServingCanary) -> models_pb2.ServingCanary:
     manifest = canary.manifest
     return models_pb2.ServingCanary(
         adapter_digest=canary.adapter_digest,
@@ -162,8 +164,8 @@ def _from_serving_canary(canary: domain.ServingCanary) -> models_pb2.ServingCana
     )
 
 
-def _to_serving_canary(message: models_pb2.ServingCanary) -> domain.ServingCanary:
-    return domain.ServingCanary(
+def _to_serving_canary(message: models_pb2.ServingCanary) -> ServingCanary:
+    return ServingCanary(
         message.adapter_digest,
         to_ref(message.manifest),
         message.dataset_digest,
@@ -172,9 +174,9 @@ def _to_serving_canary(message: models_pb2.ServingCanary) -> domain.ServingCanar
     )
 
 
-def to_serving(message: models_pb2.SpecialistServing) -> domain.Serving:
+def to_serving(message: models_pb2.SpecialistServing) -> Serving:
     """A decision from the wire."""
-    return domain.Serving(
+    return Serving(
         specialist=message.specialist,
         generation=message.generation,
         adapter_digest=message.adapter_digest,
@@ -233,9 +235,9 @@ def to_adapter(message: models_pb2.AdapterTrained) -> domain.Adapter:
     )
 
 
-def to_evaluation(message: models_pb2.AdapterEvaluated) -> domain.Evaluation:
+def to_evaluation(message: models_pb2.AdapterEvaluated) -> Evaluation:
     """An evaluation from the wire."""
-    return domain.Evaluation(
+    return Evaluation(
         evaluation_id=message.evaluation_id,
         adapter_digest=message.adapter_digest,
         specialist=message.specialist,

@@ -21,7 +21,9 @@ from services.registry.bootstrap import signer
 from services.registry.canaries import Watch
 from services.registry.comparing import CanaryRules
 from services.registry.consumers import Consumers
-from services.registry.domain import RETIRE, Gate, Serving, Specialist, Threshold
+from services.registry.domain import RETIRE, Specialist
+from services.registry.gate import Gate, Threshold
+from services.registry.serving import Serving
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.errors import TailorError, Unavailable

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, func, select
 
-from services.registry import canaries, erasures, handlers
+from services.registry import canaries, erasures, promotions
 from services.registry.adapters import tables
 from services.registry.bootstrap import MIGRATIONS
 from services.registry.comparing import CanaryRules
@@ -41,7 +41,7 @@ def house(database: Engine) -> House:
     found = House(database)
     for digest in ("a", "b"):
         found.train(digest, dataset=f"of-{digest}")
-    handlers.rollback(found.begin, NAME, 2)
+    promotions.rollback(found.begin, NAME, 2)
     return found
 
 
@@ -160,8 +160,8 @@ def test_two_registries_decide_once(house: House, database: Engine, replicas: tu
     ("by_hand", "state", "serves", "reason"),
     [
         (lambda house: canaries.stop_canary(house.begin, NAME, 4), BACK, "a", "stopped by hand"),
-        (lambda house: handlers.promote(house.begin, NAME, "b", 4), ENDED, "b", "promoted by hand"),
-        (lambda house: handlers.rollback(house.begin, NAME, 4), ENDED, "b", "rolled back"),
+        (lambda house: promotions.promote(house.begin, NAME, "b", 4), ENDED, "b", "promoted by hand"),
+        (lambda house: promotions.rollback(house.begin, NAME, 4), ENDED, "b", "rolled back"),
     ],
 )
 def test_a_decision_by_hand_ends_it(
@@ -285,7 +285,7 @@ def test_only_what_passed_beside_what_serves_can_be_tried(house: House) -> None:
         canaries.stop_canary(house.begin, NAME, 3)
     house.start("b")
     assert refused("b") == "CANARY_RUNS"
-    handlers.rollback(house.begin, NAME, 4)
+    promotions.rollback(house.begin, NAME, 4)
     # `b` serves now, and `a` was measured beside nothing.
     assert refused("a") == "INCUMBENT_MOVED"
 
@@ -293,5 +293,5 @@ def test_only_what_passed_beside_what_serves_can_be_tried(house: House) -> None:
 def test_an_adapter_can_be_tried_beside_the_base(database: Engine) -> None:
     house = House(database)
     house.train("a")
-    handlers.rollback(house.begin, NAME, 1)
+    promotions.rollback(house.begin, NAME, 1)
     assert house.start("a").canary is not None

@@ -21,7 +21,7 @@ from services.inference.adapters.verify import check_config
 from services.inference.answering import Cancellation
 from services.inference.domain import AdapterName, Ask, Canary, Engine, Sampling, Served, Turn
 from services.inference.serving import Shelf
-from services.registry.domain import Evaluation, Gate, Threshold, refusals
+from services.registry.gate import Evaluation, Gate, Threshold, refusals
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore

@@ -10,13 +10,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
-from services.registry import handlers, keys, wire
+from services.registry import handlers, keys, promotions, wire
 from services.registry.adapters.queries import Queries
 from services.registry.adapters.sql import begin
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import FactKind, Gate, Selection, Specialist, Threshold
+from services.registry.domain import FactKind, Selection, Specialist
+from services.registry.gate import Gate, Threshold
 from services.registry.handlers import Begin
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
@@ -139,7 +140,7 @@ def test_an_evaluation_that_does_not_meet_the_gate_promotes_nothing_and_says_why
     entry = world.queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload or b""))
     assert "rougeL" in entry.refusals[0]
     with pytest.raises(FailedPrecondition):
-        handlers.promote(world.begin, NAME, "poor", 0)
+        promotions.promote(world.begin, NAME, "poor", 0)
 
 
 def test_a_candidate_whose_incumbent_moved_is_measured_again(world: World) -> None:
@@ -176,9 +177,9 @@ def test_two_promotions_and_a_rollback_at_once_have_one_winner(world: World) -> 
         return "won"
 
     commands: list[Callable[[], object]] = [
-        lambda: handlers.promote(world.begin, NAME, "one", 3),
-        lambda: handlers.promote(world.begin, NAME, "two", 3),
-        lambda: handlers.rollback(world.begin, NAME, 3),
+        lambda: promotions.promote(world.begin, NAME, "one", 3),
+        lambda: promotions.promote(world.begin, NAME, "two", 3),
+        lambda: promotions.rollback(world.begin, NAME, 3),
     ]
     with ThreadPoolExecutor(3) as pool:
         outcomes = list(pool.map(attempt, commands))
@@ -190,10 +191,10 @@ def test_two_promotions_and_a_rollback_at_once_have_one_winner(world: World) -> 
 def test_a_rollback_goes_to_what_served_before_and_then_to_the_base(world: World) -> None:
     handlers.create_specialist(world.begin, SPECIALIST)
     with pytest.raises(FailedPrecondition):
-        handlers.rollback(world.begin, NAME, 0)
+        promotions.rollback(world.begin, NAME, 0)
     world.adapter("first")
     world.evaluate("first", 0.2)
-    assert handlers.rollback(world.begin, NAME, 1).adapter_digest == ""
+    assert promotions.rollback(world.begin, NAME, 1).adapter_digest == ""
     world.adapter("second")
     world.evaluate("second", 0.3, generation=2)
     assert world.serving() == "second"

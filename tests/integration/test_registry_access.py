@@ -18,7 +18,8 @@ from services.registry.adapters.sql import begin
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, key_verifier, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import Gate, Specialist, Threshold
+from services.registry.domain import Specialist
+from services.registry.gate import Gate, Threshold
 from services.registry.rpc import RegistryServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2

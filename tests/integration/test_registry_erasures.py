@@ -8,13 +8,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import Engine
 
-from services.registry import erasures, handlers
+from services.registry import erasures, handlers, promotions
 from services.registry.adapters.queries import Queries
 from services.registry.adapters.sql import begin
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import RETIRE, Erasure, Gate, Specialist, Threshold
+from services.registry.domain import RETIRE, Erasure, Specialist
+from services.registry.gate import Gate, Threshold
 from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound
 from tailor.events.envelope import Event
@@ -170,7 +171,7 @@ def test_a_specialist_that_retires_goes_back_to_what_did_not_learn_from_it(world
     assert world.serving() == "clean"
     assert sorted(world.stated("document.erased.v1")[0].retired_adapter_digests) == ["one", "two"]
     with pytest.raises(FailedPrecondition, match="ADAPTER_RETIRED"):
-        handlers.promote(world.begin, NAME, "one", 4)
+        promotions.promote(world.begin, NAME, "one", 4)
     for service in AWAITS:
         erasure = world.forget(erasure, service)
     assert erasure.receipt is not None

@@ -10,13 +10,14 @@ from sqlalchemy import Engine
 
 from services.inference.adapters.statements import ServedEvents
 from services.inference.consumers import ServingConsumer
-from services.registry import handlers
+from services.registry import handlers, promotions
 from services.registry.adapters.queries import Queries
 from services.registry.adapters.sql import begin
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import Gate, Specialist, Threshold
+from services.registry.domain import Specialist
+from services.registry.gate import Gate, Threshold
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.events.envelope import Event
@@ -145,7 +146,7 @@ def test_a_promotion_and_a_rollback_are_finished_once_both_replicas_serve_them(h
         house.hears(second)
         assert house.serving().finished
         assert first.answers_with() == second.answers_with() == digest
-    handlers.rollback(house.begin, NAME, 2)
+    promotions.rollback(house.begin, NAME, 2)
     assert not house.serving().finished
     house.reaches(first, second)
     house.hears(first, second)

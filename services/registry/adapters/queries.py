@@ -10,7 +10,8 @@ from services.registry.adapters import tables
 from services.registry.adapters.audit import AuditQueries
 from services.registry.adapters.canaries import newest_canary
 from services.registry.adapters.sql import to_key
-from services.registry.domain import ApiKey, Decision, FactKind, Specialist
+from services.registry.domain import ApiKey, FactKind, Specialist
+from services.registry.gate import Decision
 from services.registry.rollouts import Reached, Replica, is_finished
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2

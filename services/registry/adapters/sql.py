@@ -10,20 +10,10 @@ from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures
-from services.registry.domain import (
-    Adapter,
-    ApiKey,
-    Decision,
-    DocumentState,
-    Draft,
-    Evaluation,
-    Fact,
-    FactKind,
-    Judgement,
-    Serving,
-    Specialist,
-)
+from services.registry.domain import Adapter, ApiKey, DocumentState, Draft, Fact, FactKind, Judgement, Specialist
+from services.registry.gate import Decision, Evaluation
 from services.registry.rollouts import KEPT, Replica
+from services.registry.serving import Serving
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox

@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 
 from services.registry import wire
-from services.registry.domain import Gate, Specialist, Threshold, check_specialist
+from services.registry.domain import Specialist, check_specialist
 from services.registry.filters import Filters
+from services.registry.gate import Gate, Threshold
 from tailor.errors import InvalidArgument
 
 

@@ -4,21 +4,9 @@ import pytest
 
 from services.registry import wire
 from services.registry.comparing import CanaryRules
-from services.registry.domain import (
-    POLICY,
-    Adapter,
-    Evaluation,
-    Gate,
-    Serving,
-    Specialist,
-    Threshold,
-    check_judgement,
-    check_specialist,
-    next_serving,
-    refusals,
-    with_canary,
-    without_canary,
-)
+from services.registry.domain import POLICY, Adapter, Specialist, check_judgement, check_specialist
+from services.registry.gate import Evaluation, Gate, Threshold, refusals
+from services.registry.serving import Serving, next_serving, with_canary, without_canary
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument
 from tailor.storage.ref import Ref
