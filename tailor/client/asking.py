@@ -36,7 +36,16 @@ class Options(TypedDict, total=False):
 
 
 def to_request(model: str, prompt: str | None, **options: Unpack[Options]) -> inference_pb2.GenerateRequest:
-    """The wire's request; InvalidArgument unless there is either a prompt or messages."""
+    """The wire's request; InvalidArgument unless there is either a prompt or messages, and where something does not go over the wire."""
+    try:
+        return _to_request(model, prompt, **options)
+    except ValueError:
+        raise InvalidArgument(
+            "NOT_FOR_THE_WIRE", "A number is beyond its range, or a text has half a character (a lone surrogate)."
+        ) from None
+
+
+def _to_request(model: str, prompt: str | None, **options: Unpack[Options]) -> inference_pb2.GenerateRequest:
     messages = options.get("messages", ())
     if (prompt is None) == (not messages):
         raise InvalidArgument("PROMPT_OR_MESSAGES", "Give either a prompt or messages.")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -41,6 +42,14 @@ def test_takes_the_messages_of_a_chat(client: TailorClient) -> None:
     turns = [Message("user", "one"), Message("assistant", "two"), Message("user", "three")]
 
     assert client.generate("base", messages=turns).text == "base: three"
+
+
+@pytest.mark.parametrize("beyond", [{"seed": 2**70}, {"max_tokens": 2**40}, {"stop": ["\ud800"]}])
+def test_what_does_not_go_over_the_wire_is_refused_like_all_that_cannot_be_answered(
+    client: TailorClient, beyond: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidArgument):
+        client.generate("base", "hello", **beyond)
 
 
 def test_streams_pieces_and_ends_with_what_answered(client: TailorClient) -> None:
