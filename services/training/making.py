@@ -39,10 +39,11 @@ class Found:
 
 
 def make_run(wanted: Wanted, found: Found, recipes: Path, now: datetime) -> Run:
-    """The run. InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE, WRONG_DATASET_KIND) where it could not work."""
+    """The run. InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE, WRONG_SPECIALIST, WRONG_DATASET_KIND) where it could not work."""
     named = load_stages(wanted.recipe, recipes)
     parent = found.parent.manifest if found.parent else None
     _check_chain(named, found.parent)
+    _check_specialist(wanted, found)
     kinds = [PREFERENCE if one.recipe.method in FROM_PREFERENCES else SFT for one in named]
     _check_kinds(wanted.recipe, kinds, found)
     refs = {PREFERENCE: found.preferences.manifest if found.preferences else None}
@@ -122,6 +123,16 @@ def _check_chain(named: tuple[NamedRecipe, ...], parent: Adapter | None) -> None
             check_shape(one.recipe, shape)
         if one.recipe.method != "reward":
             shape = one.recipe.adapter.model_dump(mode="json")
+
+
+def _check_specialist(wanted: Wanted, found: Found) -> None:
+    for dataset in filter(None, (found.dataset, found.preferences)):
+        if dataset.specialist != wanted.specialist:
+            raise InvalidArgument(
+                "WRONG_SPECIALIST",
+                f"The dataset was built for the specialist {dataset.specialist!r}, not for {wanted.specialist!r}.",
+                field_violations={"specialist": "not the dataset's"},
+            )
 
 
 def _check_kinds(recipe: str, kinds: list[str], found: Found) -> None:

@@ -36,6 +36,9 @@ def _wrapped(bucket: str, key: str) -> Iterator[None]:
         raise Unavailable(
             "OBJECT_STORE_UNAVAILABLE", f"The object store does not answer ({type(error).__name__})."
         ) from None
+    except ValueError:
+        # Minio's word on a name with `..` or with half a character.
+        raise NotFound("NO_SUCH_OBJECT", "No object can have such a name.", bucket=bucket) from None
 
 
 class S3Store:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from services.training.domain import Adapter, Dataset
@@ -11,6 +13,24 @@ from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 
+@contextmanager
+def _described() -> Iterator[None]:
+    """FailedPrecondition (BAD_MANIFEST) where what is read within is not there, or of another type."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise FailedPrecondition(
+            "BAD_MANIFEST", "A manifest does not say what a dataset or adapter is; make it again."
+        ) from None
+
+
+def find_split(manifest: bytes, name: str) -> Ref | None:
+    """The rows of a dataset's split; None where it has none. FailedPrecondition (BAD_MANIFEST)."""
+    with _described():
+        split = json.loads(manifest).get("splits", {}).get(name)
+        return Ref(f"s3://{DATASETS}/{split['key']}", str(split["sha256"]), int(split["size_bytes"])) if split else None
+
+
 class StoredDatasets:
     """Datasets by digest: `DIGEST/manifest.json`."""
 
@@ -18,11 +38,12 @@ class StoredDatasets:
         self._store = store
 
     def find(self, digest: str) -> Dataset:
-        """A dataset by its digest; NotFound (NO_SUCH_DATASET), FailedPrecondition (CORRUPT_OBJECT)."""
+        """A dataset by its digest; NotFound (NO_SUCH_DATASET), FailedPrecondition (CORRUPT_OBJECT, BAD_MANIFEST)."""
         missing = NotFound("NO_SUCH_DATASET", "There is no such dataset.", dataset_digest=digest)
         ref, manifest = _manifest(self._store, DATASETS, f"{digest}/manifest.json", digest, missing)
-        tokens = int(manifest.get("teacher", {}).get("tokens", 0))
-        return Dataset(ref, manifest["kind"], manifest["specialist"], tokens, len(manifest.get("judgements", ())))
+        with _described():
+            tokens = int(manifest.get("teacher", {}).get("tokens", 0))
+            return Dataset(ref, manifest["kind"], manifest["specialist"], tokens, len(manifest.get("judgements", ())))
 
 
 class StoredAdapters:
@@ -32,17 +53,18 @@ class StoredAdapters:
         self._store = store
 
     def find(self, digest: str) -> Adapter:
-        """An adapter by its digest; NotFound (NO_SUCH_ADAPTER), FailedPrecondition (CORRUPT_OBJECT)."""
+        """An adapter by its digest; NotFound (NO_SUCH_ADAPTER), FailedPrecondition (CORRUPT_OBJECT, BAD_MANIFEST)."""
         missing = NotFound("NO_SUCH_ADAPTER", "There is no such adapter.", adapter_digest=digest)
         ref, manifest = _manifest(self._store, MODELS, f"adapters/{digest}/manifest.json", digest, missing)
-        return Adapter(
-            ref,
-            kind=manifest["kind"],
-            weights=manifest["weights"],
-            specialist=manifest["specialist"],
-            base=manifest["base"],
-            shape=manifest["recipe"]["adapter"],
-        )
+        with _described():
+            return Adapter(
+                ref,
+                kind=manifest["kind"],
+                weights=manifest["weights"],
+                specialist=manifest["specialist"],
+                base=manifest["base"],
+                shape=manifest["recipe"]["adapter"],
+            )
 
 
 def _manifest(store: ObjectStore, bucket: str, key: str, digest: str, missing: NotFound) -> tuple[Ref, dict[str, Any]]:
@@ -52,4 +74,5 @@ def _manifest(store: ObjectStore, bucket: str, key: str, digest: str, missing: N
         raise missing from None
     if hashlib.sha256(data).hexdigest() != digest:
         raise FailedPrecondition("CORRUPT_OBJECT", "The manifest is not what its name says.", digest=digest)
-    return Ref(f"s3://{bucket}/{key}", digest, len(data)), json.loads(data)
+    with _described():
+        return Ref(f"s3://{bucket}/{key}", digest, len(data)), json.loads(data)

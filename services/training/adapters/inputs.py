@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.training.adapters.datasets import find_split
 from services.training.adapters.stored_files import bring_files
 from services.training.spec import WorkerSpec
 from tailor.errors import FailedPrecondition
-from tailor.storage.buckets import DATASETS, MODELS
+from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
@@ -39,26 +40,29 @@ class Inputs:
 def bring(store: ObjectStore, spec: WorkerSpec, folder: Path) -> Inputs:
     """Download base, rows and adapters.
 
-    FailedPrecondition (CORRUPT_OBJECT, BASE_CHANGED, NO_TRAIN_ROWS, WRONG_KIND, WRONG_BASE) where they are not what the run names.
+    FailedPrecondition (CORRUPT_OBJECT, BAD_MANIFEST, BASE_CHANGED, NO_TRAIN_ROWS, WRONG_KIND, WRONG_BASE) where they are not what the run
+    names.
     """
-    splits = json.loads(store.get(spec.dataset_manifest)).get("splits", {})
-    if not splits.get("train"):
+    dataset = store.get(spec.dataset_manifest)
+    train = _bring_split(store, find_split(dataset, "train"), folder / "train.parquet")
+    if train is None:
         raise FailedPrecondition("NO_TRAIN_ROWS", "The dataset has no rows to train on.")
-    train = _bring_split(store, splits["train"], folder / "train.parquet")
-    held_out = splits.get("held_out")
+    held_out = _bring_split(store, find_split(dataset, "held_out"), folder / "held_out.parquet")
     licence = _bring_base(store, spec, folder / "base")
     return Inputs(
         folder / "base",
         licence,
         train,
-        held_out=_bring_split(store, held_out, folder / "held_out.parquet") if held_out else None,
+        held_out=held_out,
         parent=_bring_adapter(store, spec, spec.parent, "policy", folder / "parent") if spec.parent else None,
         reward=_bring_adapter(store, spec, spec.reward, "reward", folder / "reward") if spec.reward else None,
     )
 
 
-def _bring_split(store: ObjectStore, split: Mapping[str, Any], path: Path) -> Path:
-    store.get_file(Ref(f"s3://{DATASETS}/{split['key']}", split["sha256"], int(split["size_bytes"])), path)
+def _bring_split(store: ObjectStore, split: Ref | None, path: Path) -> Path | None:
+    if split is None:
+        return None
+    store.get_file(split, path)
     return path
 
 

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 from services.training.adapters import apart
 from services.training.adapters.base_files import KEPT
+from services.training.adapters.datasets import find_split
 from services.training.adapters.devices import Device
 from services.training.adapters.stored_files import bring_files
 from services.training.domain import Base, Run, RunState, Stage
 from services.training.plans import Plan, PlanRequest
 from services.training.recipe import load_stages, recipe_names
 from tailor.errors import FailedPrecondition, InvalidArgument
-from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
@@ -93,11 +93,11 @@ class StoredPlanner:
         bring_files(self.store, manifest["files"], folder, lambda name: name in KEPT)
 
     def _bring_rows(self, dataset: Ref, folder: Path) -> Path:
-        split = json.loads(self.store.get(dataset)).get("splits", {}).get("train")
-        if not split:
+        split = find_split(self.store.get(dataset), "train")
+        if split is None:
             raise FailedPrecondition("NO_TRAIN_ROWS", "The dataset has no rows to train on.")
-        path = folder / f"{hashlib.sha256(split['key'].encode()).hexdigest()}.parquet"
-        self.store.get_file(Ref(f"s3://{DATASETS}/{split['key']}", split["sha256"], int(split["size_bytes"])), path)
+        path = folder / f"{hashlib.sha256(split.key.encode()).hexdigest()}.parquet"
+        self.store.get_file(split, path)
         return path
 
     def _known_recipes(self) -> dict[str, Any]:

@@ -168,7 +168,7 @@ class FakeBases:
 
 
 class FakeDatasets:
-    """Two datasets of each kind: `d1` and `d2` for SFT, `p1` and `p2` for preferences."""
+    """Two datasets of each kind: `d1` and `d2` for SFT, `p1` and `p2` for preferences; `d1@a` is that of the specialist `a`."""
 
     def find(self, digest: str) -> Dataset:
         found = {
@@ -177,9 +177,10 @@ class FakeDatasets:
             "p1": Dataset(dataset_ref("p1"), "preference", "reports", judgements=30),
             "p2": Dataset(dataset_ref("p2"), "preference", "reports", judgements=40),
         }
-        if digest not in found:
+        name, _, specialist = digest.partition("@")
+        if name not in found:
             raise NotFound("NO_SUCH_DATASET", "There is no such dataset.")
-        return found[digest]
+        return replace(found[name], specialist=specialist or "reports")
 
 
 class FakeAdapters:

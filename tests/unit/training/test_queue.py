@@ -17,7 +17,8 @@ from tests.unit.training.fakes import ONE, START, House, PreparingSupervisor, tr
 
 def queue(house: House, specialist: str, priority: int = 0) -> str:
     house.now.forward(1)
-    return handlers.create_run(house.context, wanted(specialist=specialist, priority=priority)).run_id
+    asked = wanted(specialist=specialist, dataset_digest=f"d1@{specialist}", priority=priority)
+    return handlers.create_run(house.context, asked).run_id
 
 
 def started(house: House) -> list[str]:
@@ -67,7 +68,7 @@ def test_where_another_queue_admits_ours_limits_per_specialist_alone() -> None:
     house = House(limits=Limits(None, 1))
     for specialist in ("a", "b", "c"):
         queue(house, specialist)
-    handlers.create_run(house.context, wanted(specialist="a", dataset_digest="d2"))
+    handlers.create_run(house.context, wanted(specialist="a", dataset_digest="d2@a"))
     house.supervisor.tick()
     assert started(house) == ["a", "b", "c"]
 

@@ -231,6 +231,17 @@ def test_a_reward_that_is_learned_too_late_is_refused_before_anything_is_trained
     assert handlers.create_run(house.context, replace(chain, recipe="chain")).stages[1].method == "reward"
 
 
+def test_a_run_learns_from_datasets_of_its_own_specialist_alone(house: House) -> None:
+    for other in (
+        {"dataset_digest": "d1@memos"},
+        {"recipe": "chain", "preference_dataset_digest": "p1@memos"},
+        {"specialist": "memos"},
+    ):
+        with pytest.raises(InvalidArgument, match="was built for the specialist") as refused:
+            handlers.create_run(house.context, wanted(**other))
+        assert refused.value.reason == "WRONG_SPECIALIST"
+
+
 def test_a_kind_that_the_recipe_cannot_learn_from_fails_once_and_says_why(house: House) -> None:
     for _ in range(2):
         handlers.dataset_built(house.context, built(recipe="dpo"))

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from services.training.adapters.datasets import StoredAdapters, StoredDatasets
+from services.training.adapters.datasets import StoredAdapters, StoredDatasets, find_split
 from tailor.errors import FailedPrecondition, NotFound
 from tailor.storage.memory import MemoryStore
+from tailor.storage.ref import Ref
 
 SFT = {"kind": "sft", "specialist": "reports", "teacher": {"tokens": 1200}}
 PREFERENCE = {"kind": "preference", "specialist": "reports", "judgements": ["jdg_1", "jdg_2"]}
@@ -53,3 +54,26 @@ def test_what_is_not_there_or_is_not_what_its_name_says_is_refused() -> None:
         StoredDatasets(store).find("d0")
     with pytest.raises(FailedPrecondition):
         StoredAdapters(store).find("a1")
+
+
+@pytest.mark.parametrize("manifest", [[], "text", {}, {"kind": "sft"}, {**SFT, "teacher": {"tokens": "many"}}])
+def test_a_manifest_that_does_not_say_what_it_is_is_refused(manifest: Any) -> None:
+    store = MemoryStore()
+    with pytest.raises(FailedPrecondition) as refused:
+        StoredDatasets(store).find(put(store, "datasets", "", manifest))
+    assert refused.value.reason == "BAD_MANIFEST"
+    with pytest.raises(FailedPrecondition):
+        StoredAdapters(store).find(put(store, "models", "adapters/", manifest))
+
+
+def test_a_split_is_found_or_missing_or_refused() -> None:
+    rows = {"key": "files/r.parquet", "sha256": "5", "size_bytes": 7, "rows": 1}
+    assert find_split(json.dumps({"splits": {"train": rows}}).encode(), "train") == Ref(
+        "s3://datasets/files/r.parquet", "5", 7
+    )
+    for empty in ({}, {"splits": {}}, {"splits": {"train": None}}, {"splits": {"held_out": rows}}):
+        assert find_split(json.dumps(empty).encode(), "train") is None
+    for wrong in (b"[]", b"{", b"\xff", b'{"splits": []}', b'{"splits": {"train": {"key": "r"}}}'):
+        with pytest.raises(FailedPrecondition) as refused:
+            find_split(wrong, "train")
+        assert refused.value.reason == "BAD_MANIFEST"
