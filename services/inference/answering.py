@@ -30,7 +30,7 @@ from services.inference.domain import (
 )
 from services.inference.private import HiddenAsk, Private, PromptBarrier
 from services.inference.serving import Admission, Shelf, Table
-from tailor.errors import TailorError
+from tailor.errors import Aborted, TailorError
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Answer:
             inference.engine.check_schema(ask.sampling.schema)
         with ExitStack() as held:
             held.enter_context(inference.admission.place(lambda: cancellation.cancelled))
-            adapter = held.enter_context(self._adapter())
+            adapter = held.enter_context(self._adapter(cancellation))
             held.enter_context(inference.turns.take())
             stream = inference.engine.generate(prompt, adapter, replace(ask.sampling, max_tokens=room))
             # The caller's cancel outlives the answer: it knows the engine's stream alone.
@@ -146,11 +146,14 @@ class Answer:
             self._inference.texts.keep(draft, Said(self._asked, self._seen))
 
     @contextmanager
-    def _adapter(self) -> Iterator[str]:
-        """Hold the adapter; what cannot be had fails the answer."""
+    def _adapter(self, cancellation: Cancellation) -> Iterator[str]:
+        """Hold the adapter; what cannot be had fails the answer, but for a caller who does not wait for it."""
         with ExitStack() as held:
             try:
-                adapter = held.enter_context(self._inference.shelf.using(self.served.adapter))
+                using = self._inference.shelf.using(self.served.adapter, lambda: cancellation.cancelled)
+                adapter = held.enter_context(using)
+            except Aborted:
+                raise
             except TailorError:
                 self.finish_reason = FAILED
                 if self._caller.leaves_drafts:

@@ -1,6 +1,7 @@
 """What is kept while serving: which name means what, which adapters hold a slot, and how many answers are being written."""
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from tailor.errors import Aborted, ResourceExhausted, Unavailable
 
 WAKE_SECONDS = 0.25
 SECONDS_PER_PLACE = 0.5
+# A call waits so long for an adapter's slot, or for the loads before its own.
+SLOT_SECONDS = 30.0
 
 
 def _nobody_listens(name: str, known: bool) -> None:
@@ -74,33 +77,42 @@ class Table:
             return self._candidates.get(digest)
 
 
-class Shelf:
-    """Keeps adapters in the engine's slots: the least recently used makes room, never one in use. Thread-safe."""
+def _never() -> bool:
+    return False
 
-    def __init__(self, engine: Engine, library: Library, slots: int) -> None:
+
+class Shelf:
+    """Keeps adapters in the engine's slots: the least recently used makes room, never one in use. Where all are in use, the least recently
+    used takes no new answers until its last has ended; so none waits for ever. Thread-safe."""
+
+    def __init__(self, engine: Engine, library: Library, slots: int, wait_seconds: float = SLOT_SECONDS) -> None:
         self._engine = engine
         self._library = library
         self._slots = slots
+        self._wait_seconds = wait_seconds
         self._loading = threading.Lock()
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._users: OrderedDict[str, int] = OrderedDict()
+        self._leaving = ""
 
     @contextmanager
-    def using(self, adapter: AdapterName | None) -> Iterator[str]:
+    def using(self, adapter: AdapterName | None, cancelled: Callable[[], bool] = _never) -> Iterator[str]:
         """Hold an adapter, loading it first if needed; gives its digest, empty for None. It is not unloaded meanwhile.
 
-        FailedPrecondition where it does not verify, ResourceExhausted where every slot is in use, Unavailable where it cannot be fetched.
+        It waits where every slot is in use: ResourceExhausted where that takes too long, Aborted where cancelled meanwhile.
+        FailedPrecondition where the adapter does not verify, Unavailable where it cannot be fetched.
         """
         if adapter is None:
             yield ""
             return
         if not self._hold(adapter.digest):
-            self._load(adapter)
+            self._load(adapter, cancelled)
         try:
             yield adapter.digest
         finally:
-            with self._lock:
+            with self._changed:
                 self._users[adapter.digest] -= 1
+                self._changed.notify_all()
 
     def probes(self, adapter: AdapterName) -> Sequence[Probe]:
         """The adapter's probe rows; errors as in using."""
@@ -109,7 +121,7 @@ class Shelf:
     def drop(self, digest: str) -> bool:
         """Take an adapter out of the engine and off the disk; True where it was in either. Unavailable while it is in use."""
         with self._loading:
-            with self._lock:
+            with self._changed:
                 if self._users.get(digest, 0) > 0:
                     raise Unavailable("ADAPTER_IN_USE", "An answer is still being written with the adapter.")
                 loaded = self._users.pop(digest, None) is not None
@@ -118,37 +130,62 @@ class Shelf:
             return self._library.drop(digest) or loaded
 
     def _hold(self, digest: str) -> bool:
-        with self._lock:
-            if digest not in self._users:
+        with self._changed:
+            if digest not in self._users or digest == self._leaving:
                 return False
             self._users[digest] += 1
             self._users.move_to_end(digest)
             return True
 
-    def _load(self, adapter: AdapterName) -> None:
-        with self._loading:
+    def _load(self, adapter: AdapterName, cancelled: Callable[[], bool]) -> None:
+        if not self._loading.acquire(timeout=self._wait_seconds):
+            raise no_free_slot()
+        try:
             if self._hold(adapter.digest):
                 return
+            if cancelled():
+                raise gone()
             folder = self._library.fetch(adapter)
-            victim = self._victim()
+            victim = self._victim(cancelled)
             if victim:
                 self._engine.unload(victim)
             self._engine.load(adapter.digest, folder)
-            with self._lock:
+            with self._changed:
                 self._users[adapter.digest] = 1
+        finally:
+            self._loading.release()
 
-    def _victim(self) -> str:
-        """Take the least recently used adapter off the shelf; empty while a slot is free."""
-        with self._lock:
-            if len(self._users) < self._slots:
+    def _victim(self, cancelled: Callable[[], bool]) -> str:
+        """Take the least recently used adapter off the shelf, as soon as one is not in use; empty while a slot is free."""
+        deadline = time.monotonic() + self._wait_seconds
+        with self._changed:
+            try:
+                while len(self._users) >= self._slots:
+                    idle = next((digest for digest, users in self._users.items() if not users), "")
+                    if idle:
+                        del self._users[idle]
+                        return idle
+                    self._leaving = next(iter(self._users))
+                    if cancelled():
+                        raise gone()
+                    if time.monotonic() >= deadline:
+                        raise no_free_slot()
+                    self._changed.wait(WAKE_SECONDS)
                 return ""
-            for digest, users in self._users.items():
-                if users == 0:
-                    del self._users[digest]
-                    return digest
-        raise ResourceExhausted(
-            "NO_FREE_SLOT", "Every adapter slot is in use; retry when an answer has ended.", retry_after_seconds=2.0
-        )
+            finally:
+                self._leaving = ""
+
+
+def no_free_slot() -> ResourceExhausted:
+    """A slot was waited for in vain."""
+    return ResourceExhausted(
+        "NO_FREE_SLOT", "Every adapter slot is in use; retry when an answer has ended.", retry_after_seconds=2.0
+    )
+
+
+def gone() -> Aborted:
+    """The caller does not wait any more."""
+    return Aborted("CANCELLED", "The caller went away before the answer began.")
 
 
 class Admission:
@@ -186,7 +223,7 @@ class Admission:
                 while self._queue[0] is not ticket or self._running >= self._max_concurrent:
                     self._condition.wait(WAKE_SECONDS)
                     if cancelled():
-                        raise Aborted("CANCELLED", "The caller went away before the answer began.")
+                        raise gone()
                 self._running += 1
             finally:
                 self._queue.remove(ticket)

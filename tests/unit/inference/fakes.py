@@ -222,6 +222,7 @@ def make_world(
     slots: int = 2,
     max_concurrent: int = 4,
     max_queued: int = 2,
+    wait_seconds: float = 0.05,
     table: Table | None = None,
     engine: FakeEngine | None = None,
 ) -> World:
@@ -232,7 +233,7 @@ def make_world(
     inference = Inference(
         base="tiny",
         engine=engine,
-        shelf=Shelf(engine, library, slots),
+        shelf=Shelf(engine, library, slots, wait_seconds),
         table=table or Table(),
         admission=Admission(max_concurrent, max_queued),
         turns=FreeTurns(),

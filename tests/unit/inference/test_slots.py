@@ -1,0 +1,105 @@
+"""More adapters than slots: who waits, who makes room, and that nobody waits for ever."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from services.inference.domain import AdapterName
+from services.inference.serving import Shelf
+from tailor.errors import Aborted, ResourceExhausted
+from tests.unit.inference.fakes import FakeEngine, FakeLibrary, adapter
+
+
+class CountingEngine(FakeEngine):
+    """Knows who uses what, so that it can tell a slot that is taken from a user."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.users: dict[str, int] = {}
+        self.torn = 0
+        self.most = 0
+
+    def load(self, digest: str, folder: object) -> None:
+        super().load(digest, folder)  # type: ignore[arg-type]
+        self.most = max(self.most, len(self.loaded))
+
+    def unload(self, digest: str) -> None:
+        self.torn += self.users.get(digest, 0) > 0
+        super().unload(digest)
+
+
+def shelf_of(slots: int, wait_seconds: float = 10.0) -> tuple[CountingEngine, Shelf]:
+    engine = CountingEngine()
+    return engine, Shelf(engine, FakeLibrary(), slots, wait_seconds)
+
+
+def test_a_call_waits_until_an_answer_has_ended() -> None:
+    engine, shelf = shelf_of(1)
+    waited = threading.Event()
+
+    def second() -> None:
+        with shelf.using(adapter("b")):
+            waited.set()
+
+    with shelf.using(adapter("a")):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert not waited.wait(0.1)
+        assert list(engine.loaded) == ["a"]
+    thread.join(5)
+    assert waited.is_set() and engine.unloaded == ["a"]
+
+
+def test_a_specialist_that_is_asked_without_a_pause_lets_another_in() -> None:
+    engine, shelf = shelf_of(1)
+    stop = threading.Event()
+
+    def busy(hot: AdapterName) -> None:
+        while not stop.is_set():
+            with shelf.using(hot):
+                time.sleep(0.01)
+
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(busy, adapter("hot")) for _ in range(3)]
+        try:
+            time.sleep(0.05)
+            for _ in range(3):
+                with shelf.using(adapter("cold")):
+                    assert "cold" in engine.loaded
+        finally:
+            stop.set()
+        for future in asked:
+            future.result(5)
+
+
+def test_a_call_gives_up_in_time_and_at_once_where_its_caller_is_gone() -> None:
+    _, shelf = shelf_of(1, wait_seconds=0.05)
+    with shelf.using(adapter("a")):
+        with pytest.raises(ResourceExhausted) as full, shelf.using(adapter("b")):
+            pass
+        assert full.value.reason == "NO_FREE_SLOT" and full.value.retry_after_seconds
+        with pytest.raises(Aborted), shelf.using(adapter("b"), lambda: True):
+            pass
+        with shelf.using(adapter("a")):
+            pass
+
+
+def test_many_callers_of_many_adapters_never_lose_one_in_use() -> None:
+    engine, shelf = shelf_of(3)
+    lock = threading.Lock()
+
+    def call(number: int) -> None:
+        with shelf.using(adapter(f"a{number * 7 % 8}")) as digest:
+            with lock:
+                engine.users[digest] = engine.users.get(digest, 0) + 1
+            assert digest in engine.loaded
+            time.sleep(0.001)
+            assert digest in engine.loaded
+            with lock:
+                engine.users[digest] -= 1
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(call, range(400)))
+    assert (engine.torn, engine.most) == (0, 3)
