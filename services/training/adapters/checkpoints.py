@@ -25,6 +25,8 @@ PLACE = re.compile(r"runs/[^/]+/(?P<epoch>\d+)/stage-(?P<stage>\d+)-step-(?P<ste
 # Before what is signed, so that the signature is good for nothing else that the key signs.
 PURPOSE = b"tailor checkpoint 1\n"
 KEPT = 2
+# What reading a manifest may raise that somebody else wrote.
+NONSENSE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class Signer(Protocol):
@@ -94,7 +96,7 @@ class Checkpoints:
                 for file in manifest["files"]:
                     ref = Ref(f"s3://{MODELS}/{place.prefix}{file['path']}", file["sha256"], int(file["size_bytes"]))
                     self._store.get_file(ref, target / file["path"])
-            except (FailedPrecondition, NotFound, ValueError, KeyError, TypeError) as error:
+            except (FailedPrecondition, NotFound, *NONSENSE) as error:
                 log.warning("checkpoint passed over", step=place.step, epoch=place.epoch, error=type(error).__name__)
                 _empty(target)
                 continue

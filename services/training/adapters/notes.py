@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from services.training.adapters.checkpoints import Signer
+from services.training.adapters.checkpoints import NONSENSE, Signer
 from tailor.errors import NotFound
 from tailor.logging import get_logger
 from tailor.storage.buckets import MODELS
@@ -39,7 +39,7 @@ class Notes:
                 continue
             try:
                 return self._verified(name, self._store.read(MODELS, key))
-            except (NotFound, ValueError, KeyError, TypeError, AttributeError) as error:
+            except (NotFound, *NONSENSE) as error:
                 log.warning("note passed over", error=type(error).__name__)
         return None
 

@@ -109,11 +109,29 @@ def test_tampered_file_is_never_loaded(store: MemoryStore, tmp_path: Path, chang
     assert not (tmp_path / "new" / "checkpoint-4").exists()
 
 
-@pytest.mark.parametrize("manifest", [b"{", b'{"run_id": "run_1", "step": 4, "files": [{"path": "../../x"}]}'])
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b"{",
+        b"null",
+        b"[" * 100_000,
+        b'{"signature": "00", "files": null}',
+        b'{"run_id": "run_1", "step": 4, "files": [{"path": "../../x"}]}',
+    ],
+)
 def test_manifest_that_makes_no_sense_is_passed_over(store: MemoryStore, tmp_path: Path, manifest: bytes) -> None:
     checkpoints(store).save(4, saved(tmp_path, 4), 400)
     store.objects[MODELS, "runs/run_1/1/stage-0-step-4/manifest.json"] = manifest
     assert restored(store, tmp_path / "new") == 0
+
+
+def test_checkpoint_of_another_run_is_passed_over(store: MemoryStore, tmp_path: Path) -> None:
+    checkpoints(store).save(4, saved(tmp_path, 4), 400)
+    for (bucket, key), content in list(store.objects.items()):
+        store.objects[bucket, key.replace("run_1", "run_2")] = content
+    replayed = Checkpoints(store, FakeSigner(), "run_2", 2, 0)
+    assert replayed.newest(tmp_path / "new").step == 0
+    assert restored(store, tmp_path / "own") == 4
 
 
 def test_two_are_kept_and_all_go_with_the_run(store: MemoryStore, tmp_path: Path) -> None:

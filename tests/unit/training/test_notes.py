@@ -32,6 +32,14 @@ def test_other_name_stage_and_run_have_no_such_note(store: FileStore) -> None:
     assert notes(store, run_id="run_2").read("sweep-0.001") is None
 
 
+@pytest.mark.parametrize("content", [b"null", b"[" * 100_000, b""])
+def test_note_that_makes_no_sense_is_passed_over(store: FileStore, content: bytes) -> None:
+    notes(store).write("sweep-0.001", 1.25)
+    (key,) = store.list_keys(MODELS, "runs/run_1/")
+    store.put(MODELS, key, content)
+    assert notes(store, epoch=2).read("sweep-0.001") is None
+
+
 @pytest.mark.parametrize("change", [{"value": 0.0}, {"signature": "00"}, {"run_id": "run_2"}])
 def test_note_that_was_tampered_with_is_passed_over(store: FileStore, change: dict[str, object]) -> None:
     notes(store).write("sweep-0.001", 1.25)
