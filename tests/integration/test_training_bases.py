@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -222,6 +223,20 @@ def test_same_weights_from_elsewhere_are_the_same_base(tiny: Path, store: FileSt
     first = add(store, tmp_path, "small", f"path:{tiny}")
     assert add(store, tmp_path, "small", f"path:{copied(tiny, tmp_path / 'copy', but='README.md')}") == first
     assert manifest_of(store, first)["licence"] == "house-1.0"
+
+
+def test_disk_without_room_is_said_and_the_same_again_works(tiny: Path, store: FileStore, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Enough for the process's own files, too little for a shard.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(Unavailable) as refused:
+            add(store, tmp_path, "small", f"path:{tiny}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert refused.value.reason == "NO_ROOM_ON_DISK"
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert add(store, tmp_path, "small", f"path:{tiny}").parameters > 0
 
 
 def test_killed_fetch_leaves_no_base_and_the_same_again_works(tiny: Path, tmp_path: Path) -> None:

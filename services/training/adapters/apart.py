@@ -1,6 +1,7 @@
 """Heavy work of the service in a process of its own, so that the service loads no model library: it answers with one JSON object."""
 
 import ctypes
+import errno
 import json
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from typing import Any
 from tailor.errors import InvalidArgument, TailorError, Unavailable
 
 PR_SET_PDEATHSIG = 1
+# The disk is full, or this user's or this process's share of it.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def ask(module: str, arguments: Sequence[str], seconds: float, field: str) -> dict[str, Any]:
@@ -51,7 +54,20 @@ def answer(work: Callable[[], Mapping[str, Any]]) -> int:
     try:
         print(json.dumps(work()))
     except TailorError as error:
-        said = {"reason": error.reason, "message": error.message, "retryable": error.retryable}
-        print(json.dumps({**said, "fields": error.field_violations}))
-        return 1
+        return _refuse(error)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        return _refuse(no_room())
     return 0
+
+
+def no_room() -> Unavailable:
+    """What to raise where something could not be written."""
+    return Unavailable("NO_ROOM_ON_DISK", "The disk of the training host is full; make room and try again.")
+
+
+def _refuse(error: TailorError) -> int:
+    said = {"reason": error.reason, "message": error.message, "retryable": error.retryable}
+    print(json.dumps({**said, "fields": error.field_violations}))
+    return 1

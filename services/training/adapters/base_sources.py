@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.training.adapters import base_files
+from services.training.adapters.apart import no_room
 from services.training.adapters.base_files import INDEX, KEPT
 from services.training.adapters.hub_base import check_size, download
 from tailor.errors import InvalidArgument
@@ -95,7 +96,7 @@ def _from_directory(directory: Path, target: Path, source: str, max_bytes: int) 
 
 
 def _copy_as_bf16(source: Path, target: Path) -> int:
-    """Copy one file of weights; the bytes of its tensors. InvalidArgument (NOT_SAFETENSORS)."""
+    """Copy one file of weights; the bytes of its tensors. InvalidArgument (NOT_SAFETENSORS), Unavailable (NO_ROOM_ON_DISK)."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
@@ -107,7 +108,10 @@ def _copy_as_bf16(source: Path, target: Path) -> int:
     kept = {
         name: tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
     }
-    save_file(kept, target, metadata={"format": "pt"})
+    try:
+        save_file(kept, target, metadata={"format": "pt"})
+    except SafetensorError:
+        raise no_room() from None
     return sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
 
 
