@@ -71,6 +71,13 @@ def test_a_name_is_the_same_person_in_all_texts_of_a_prompt(barrier: PromptBarri
     assert prompt.pairs[given] == "Ngozi" and prompt.pairs[family] == "Okafor"
 
 
+def test_the_full_stop_behind_an_address_ends_its_sentence(barrier: PromptBarrier) -> None:
+    texts = ("She lives at 41 Quarry Lane. He does too.", "41 Quarry Lane, please; and 7 Mill Rd., too.")
+    prompt = barrier.anonymize(texts, NO_LABELS, ())
+    assert ". He does too." in prompt.texts[0]
+    assert {"41 Quarry Lane", "7 Mill Rd."} <= set(prompt.pairs.values())
+
+
 def test_two_prompts_cannot_be_joined_by_their_surrogates(barrier: PromptBarrier) -> None:
     texts = {barrier.anonymize((FIRST,), NO_LABELS, ()).texts[0] for _ in range(3)}
     assert len(texts) == 3

@@ -1,7 +1,7 @@
 """Street addresses on one line or several, in the forms of Britain, Ireland, the continent and the United States."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from faker.providers.address.en_GB import Provider as British
 from faker.providers.address.en_US import Provider as American
@@ -13,6 +13,10 @@ ADDRESS = "ADDRESS"
 CAP = r"(?:[^\W\d_a-zß-öø-ÿ][\w'’.-]*)"
 # A full stop within a street is an abbreviation, or the end of another sentence.
 STREET_WORD = r"(?:[^\W\d_a-zß-öø-ÿ](?:[\w'’-]*|\w{0,2}\.))"
+# Behind these a full stop is theirs; behind a whole word it ends the sentence.
+ABBREVIATED = frozenset(
+    ["st", "rd", "ln", "ave", "blvd", "trl", "cir", "dr", "ct", "pl", "pkwy", "hwy", "sq", "cres", "gdns", "ter"]
+)
 TOWN = r"(?:[^\W\d_a-zß-öø-ÿ](?:[\w'’/-]|\.(?=-))*|St\.|Bad|b\.|a\.)"
 STATES = (
     r"(?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|GU|K[SY]|LA|M[ADEINOPST]|N[CDEHJMVY]|O[HKR]|P[AR]|AA|AE|AP"
@@ -61,21 +65,23 @@ PART = re.compile(
 )
 
 
+def _forms(words: Iterable[str]) -> str:
+    return "|".join(form for word in words for form in (word.title(), word.upper()))
+
+
 class Addresses:
     """Finds street addresses in a paragraph."""
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
-        streets = "|".join(
-            form
-            for word in sorted(lexicon.lists["streets"], key=len, reverse=True)
-            for form in (word.title(), word.upper())
-        )
+        streets = sorted(lexicon.lists["streets"], key=len, reverse=True)
+        short = _forms(word for word in streets if word in ABBREVIATED)
+        whole = _forms(word for word in streets if word not in ABBREVIATED)
         after = "|".join(sorted(lexicon.lists["streets_after_number"], key=len, reverse=True))
         number = r"\d{1,5}(?:[A-Za-z]|[-–/]\d{1,4})?"
         self._bare = re.compile(
             rf"\b(?:{UNIT},?[ \n])?(?<![£$€.,\d]){number}(?:,?[ ]{DIRECTION})?(?:[ ](?:{STREET_WORD}|\d{{1,3}}(?:st|nd|rd"
-            rf"|th))){{1,4}}?[ ](?:{streets})\b\.?(?!['’])(?:[ ]{DIRECTION}(?![\w]))?"
+            rf"|th))){{1,4}}?[ ](?:(?:{short})\b\.?|(?:{whole})\b)(?!['’])(?:[ ]{DIRECTION}(?![\w]))?"
             rf"|\b\d{{1,4}}(?:\s?(?:bis|ter|quater)\b)?,?\s(?i:{after})\s(?:(?:de|du|des|la|le|les|d['’]|l['’]"
             rf"|aux?)\s?)*{CAP}(?:[\s-](?:(?:de|du|des|la|le|les|et)\s)*{CAP})*"
         )
