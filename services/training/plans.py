@@ -67,6 +67,11 @@ class Plan:
     nearest_recipe: str = ""
     price: Price = Price()
 
+    @property
+    def hourly_price(self) -> float:
+        """Of its devices; 0 where they cost nothing."""
+        return self.price.compute / self.seconds * SECONDS_PER_HOUR if self.seconds else 0.0
+
 
 @dataclass(frozen=True)
 class Report:

@@ -11,7 +11,7 @@ from tailor.storage.ref import Ref
 @dataclass(frozen=True)
 class WorkerSpec:
     """One stage of a run as its worker needs it. `start_time` (ISO 8601) is when the run's first worker started. `parent` is the adapter to
-    start from, `reward` the reward adapter that answers are scored with; None where there is none."""
+    start from, `reward` the reward adapter that answers are scored with; None where there is none. `hourly_price` is its devices'."""
 
     run_id: str
     epoch: int
@@ -28,6 +28,8 @@ class WorkerSpec:
     stages: int = 1
     parent: Ref | None = None
     reward: Ref | None = None
+    hourly_price: float = 0.0
+    currency: str = ""
 
 
 def to_json(job: Job) -> str:
@@ -51,6 +53,8 @@ def to_json(job: Job) -> str:
         stages=len(run.stages),
         parent=stage.parent,
         reward=stage.reward,
+        hourly_price=run.plan.hourly_price if run.plan else 0.0,
+        currency=run.plan.price.currency if run.plan else "",
     )
     return json.dumps(asdict(spec))
 

@@ -69,7 +69,8 @@ class Checkpoints:
         self._stage = stage
 
     def save(self, step: int, folder: Path, tokens: int) -> None:
-        """Store a trainer's checkpoint folder, made after so many trained tokens, then drop all but the newest two."""
+        """Store a trainer's checkpoint folder, made after so many trained tokens, then drop all but the newest two of this epoch
+        and those before it: a worker whose epoch is over takes nothing from its successor."""
         place = Place(step, self._epoch, f"runs/{self._run_id}/{self._epoch}/stage-{self._stage}-step-{step}/")
         files = []
         for path in sorted(folder.iterdir()):
@@ -81,7 +82,8 @@ class Checkpoints:
         manifest = json.dumps({**content, "signature": signature}, sort_keys=True).encode()
         self._store.put(MODELS, f"{place.prefix}manifest.json", manifest, "application/json")
         log.info("checkpoint stored", step=step, epoch=self._epoch)
-        for old in self._places()[KEPT:]:
+        ours = [place for place in self._places() if place.epoch <= self._epoch]
+        for old in ours[KEPT:]:
             self._drop(old)
 
     def newest(self, folder: Path) -> Resumed:

@@ -79,10 +79,18 @@ Trained by Tailor for the specialist `{spec.specialist}` on its house's own, ano
 | loss | {figures.first_loss:.3f} at first, {figures.last_loss:.3f} at last |
 | scores | {scores or "none: the dataset holds no rows out"} |
 | serves | {f"no: {reason}" if (reason := not_served_because(kind, recipe)) else "yes"} |
-| cost | {figures.seconds:.0f} s, {figures.tokens_per_second:.0f} tokens/s, {figures.memory_bytes / 2**20:.0f} MiB at most |
+| cost | {_cost(spec, figures)} |
 """,
         encoding="utf-8",
     )
+
+
+def _cost(spec: WorkerSpec, figures: Figures) -> str:
+    took = f"{figures.seconds:.0f} s, {figures.tokens_per_second:.0f} tokens/s, {figures.memory_bytes / 2**20:.0f} MiB at most"
+    if not spec.hourly_price:
+        return took
+    price = figures.seconds / 3600 * spec.hourly_price
+    return f"{took}; {price:.2f} {spec.currency} at {spec.hourly_price:.2f} {spec.currency} an hour"
 
 
 def store_files(store: ObjectStore, folder: Path) -> list[dict[str, Any]]:

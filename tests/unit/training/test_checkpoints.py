@@ -70,6 +70,17 @@ def test_newest_of_any_epoch_is_taken_without_pickles(store: MemoryStore, tmp_pa
     assert names == {"adapter_model.safetensors", "optimizer.pt", "trainer_state.json"}
 
 
+def test_a_worker_whose_epoch_is_over_takes_no_checkpoint_from_its_successor(
+    store: MemoryStore, tmp_path: Path
+) -> None:
+    for step in (2, 4):
+        checkpoints(store, 2).save(step, saved(tmp_path, step), 100 * step)
+    for step in (5, 6, 7):
+        checkpoints(store, 1).save(step, saved(tmp_path, step), 100 * step)
+    assert sum(key.endswith("manifest.json") for key in store.list_keys(MODELS, "runs/run_1/2/")) == 2
+    assert sum(key.endswith("manifest.json") for key in store.list_keys(MODELS, "runs/run_1/1/")) == 2
+
+
 def test_torn_checkpoint_is_passed_over(store: MemoryStore, tmp_path: Path) -> None:
     checkpoints(store).save(2, saved(tmp_path, 2), 200)
     checkpoints(store).save(4, saved(tmp_path, 4), 400)

@@ -109,7 +109,9 @@ def test_a_run_that_is_cancelled_while_it_is_planned_stays_so() -> None:
 
 def test_the_price_is_devices_by_hours_and_what_went_into_the_datasets(tmp_path: Path) -> None:
     house = House(write_recipes(tmp_path))
-    price = handlers.plan_run(house.context, wanted()).price
+    plan = handlers.plan_run(house.context, wanted())
+    price = plan.price
+    assert plan.hourly_price == pytest.approx(plan.devices * 3.6)
     # Two devices for 20 seconds at 3.60 an hour; two million tokens of the teacher at 5.00 a million.
     assert (price.currency, price.compute, price.teacher, price.annotation) == ("EUR", pytest.approx(0.04), 10.0, 0.0)
     assert price.total == pytest.approx(10.04)
