@@ -86,7 +86,11 @@ def lose_worker(run: Run, reason: str, now: datetime) -> Run:
     """The worker is gone. Queue the run again, later each time; fail it after five workers in a row got nowhere."""
     failures = run.failures + 1
     if failures >= MAX_ATTEMPTS:
-        failure = Failure(reason, f"{failures} workers in a row ended without getting further.")
+        failure = Failure(
+            reason,
+            f"{failures} workers in a row ended without getting further. The run's log says why; where it says nothing, the system killed "
+            "them, most often for want of memory: lower batch.tokens, or take a smaller adapter.",
+        )
         return fail(replace(run, failures=failures), failure, now)
     again = now + timedelta(seconds=_backoff(run, failures))
     return replace(
