@@ -292,6 +292,18 @@ def roll_back(services: Services, visitor: Visitor, specialist: str, expected_ge
     return services.registry.roll_back(specialist, expected_generation)
 
 
+def start_canary(services: Services, visitor: Visitor, specialist: str, digest: str, generation: int) -> Serving:
+    """Let a share of the callers get an adapter, by the specialist's own rules; Aborted as in promote."""
+    visitor.need_specialist(specialist)
+    return services.registry.start_canary(specialist, digest, generation)
+
+
+def stop_canary(services: Services, visitor: Visitor, specialist: str, expected_generation: int) -> Serving:
+    """Take a canary back; Aborted as in promote."""
+    visitor.need_specialist(specialist)
+    return services.registry.stop_canary(specialist, expected_generation)
+
+
 def audit(
     services: Services, visitor: Visitor, specialist: str
 ) -> tuple[Answer[Audit | None], Answer[NearDuplicates | None]]:

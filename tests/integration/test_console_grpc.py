@@ -103,6 +103,16 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
         serving = models_pb2.SpecialistServing(generation=3, adapter_digest=request.adapter_digest)
         return registry_pb2.PromoteResponse(serving=serving)
 
+    def StartCanary(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.StartCanaryResponse:
+        assert (request.specialist, request.adapter_digest, request.HasField("policy")) == ("s", "a", False)
+        serving = models_pb2.SpecialistServing(generation=request.expected_generation + 1)
+        return registry_pb2.StartCanaryResponse(serving=serving)
+
+    def StopCanary(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.StopCanaryResponse:
+        assert request.specialist == "s"
+        serving = models_pb2.SpecialistServing(generation=request.expected_generation + 1)
+        return registry_pb2.StopCanaryResponse(serving=serving)
+
     def Trace(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.TraceResponse:
         return registry_pb2.TraceResponse(draft=drafts_pb2.DraftCreated(draft_id=request.draft_id))
 
@@ -256,6 +266,8 @@ def test_clients_command_and_carry_refusals(services: Services) -> None:
     with pytest.raises(Aborted) as caught:
         services.registry.promote("s", "a", 1)
     assert (caught.value.reason, caught.value.message) == ("GENERATION_MOVED", "Look again.")
+    assert services.registry.start_canary("s", "a", 3).generation == 4
+    assert services.registry.stop_canary("s", 4).generation == 5
     assert services.registry.record_judgement(Judgement(("a", "b"), style=5), "id") == "jdg_a_b_5"
     visitor = services.registry.verify_key("known")
     assert (visitor.role, visitor.specialists, visitor.key_sha256) == (Role.DATA_PROTECTION, {"s"}, "known")

@@ -98,6 +98,20 @@ class RegistryClient:
         with wire_errors("registry"):
             return convert.decided(self._stub.Rollback(request, timeout=WRITE_SECONDS).serving)
 
+    def start_canary(self, specialist: str, adapter_digest: str, expected_generation: int) -> Serving:
+        """Let a share of the callers get an adapter, by the specialist's own rules."""
+        request = registry_pb2.StartCanaryRequest(
+            specialist=specialist, adapter_digest=adapter_digest, expected_generation=expected_generation
+        )
+        with wire_errors("registry"):
+            return convert.decided(self._stub.StartCanary(request, timeout=WRITE_SECONDS).serving)
+
+    def stop_canary(self, specialist: str, expected_generation: int) -> Serving:
+        """Take a canary back."""
+        request = registry_pb2.StopCanaryRequest(specialist=specialist, expected_generation=expected_generation)
+        with wire_errors("registry"):
+            return convert.decided(self._stub.StopCanary(request, timeout=WRITE_SECONDS).serving)
+
     def trace(self, draft_id: str) -> Trace:
         """Where a draft came from."""
         with wire_errors("registry"):

@@ -1,4 +1,4 @@
-"""What visitors do: ask, judge, promote, roll back."""
+"""What visitors do: ask, judge, promote, roll back, start and stop canaries."""
 
 from typing import Annotated
 
@@ -80,6 +80,33 @@ def roll_back(
     serving = handlers.roll_back(console.services, visitor, specialist, expected_generation)
     log.info("rolled back", specialist=specialist, generation=serving.generation, key_id=visitor.key_id)
     return RedirectResponse("/specialists?said=rolled-back", status_code=303)
+
+
+@router.post("/canary/start")
+def start_canary(
+    console: ConsoleOf,
+    visitor: Annotated[Visitor, Depends(needs(Action.PROMOTE))],
+    specialist: Annotated[str, Form(max_length=63)],
+    adapter_digest: Annotated[str, Form(max_length=64)],
+    expected_generation: Annotated[int, Form(ge=0)],
+) -> Response:
+    """Let a share of the callers get an adapter."""
+    serving = handlers.start_canary(console.services, visitor, specialist, adapter_digest, expected_generation)
+    log.info("canary started", specialist=specialist, generation=serving.generation, key_id=visitor.key_id)
+    return RedirectResponse("/specialists?said=canary-started", status_code=303)
+
+
+@router.post("/canary/stop")
+def stop_canary(
+    console: ConsoleOf,
+    visitor: Annotated[Visitor, Depends(needs(Action.PROMOTE))],
+    specialist: Annotated[str, Form(max_length=63)],
+    expected_generation: Annotated[int, Form(ge=0)],
+) -> Response:
+    """Take a canary back."""
+    serving = handlers.stop_canary(console.services, visitor, specialist, expected_generation)
+    log.info("canary stopped", specialist=specialist, generation=serving.generation, key_id=visitor.key_id)
+    return RedirectResponse("/specialists?said=canary-stopped", status_code=303)
 
 
 def piece_event(piece: Piece) -> Event:

@@ -14,7 +14,12 @@ from tailor.errors import NotFound
 
 router = APIRouter()
 
-SAID = {"promoted": "The adapter serves from now on.", "rolled-back": "The previous adapter serves again."}
+SAID = {
+    "promoted": "The adapter serves from now on.",
+    "rolled-back": "The previous adapter serves again.",
+    "canary-started": "A share of the callers gets the adapter from now on.",
+    "canary-stopped": "All callers get what serves again.",
+}
 
 
 @router.get("/")

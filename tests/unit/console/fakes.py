@@ -220,6 +220,8 @@ class FakeRegistry:
     down: bool = False
     promoted: list[tuple[str, str, int]] = field(default_factory=list)
     rolled_back: list[tuple[str, int]] = field(default_factory=list)
+    tried_out: list[tuple[str, str, int]] = field(default_factory=list)
+    stopped: list[tuple[str, int]] = field(default_factory=list)
     judgements: dict[str, Judgement] = field(default_factory=dict)
     made: list[KeyTerms] = field(default_factory=list)
     revoked: list[str] = field(default_factory=list)
@@ -264,6 +266,18 @@ class FakeRegistry:
         if expected_generation != self._generation(specialist):
             raise Aborted("GENERATION_MOVED", "Somebody else decided first; look again.")
         self.rolled_back.append((specialist, expected_generation))
+        return Serving(expected_generation + 1)
+
+    def start_canary(self, specialist: str, adapter_digest: str, expected_generation: int) -> Serving:
+        if expected_generation != self._generation(specialist):
+            raise Aborted("GENERATION_MOVED", "Somebody else decided first; look again.")
+        self.tried_out.append((specialist, adapter_digest, expected_generation))
+        return Serving(expected_generation + 1)
+
+    def stop_canary(self, specialist: str, expected_generation: int) -> Serving:
+        if expected_generation != self._generation(specialist):
+            raise Aborted("GENERATION_MOVED", "Somebody else decided first; look again.")
+        self.stopped.append((specialist, expected_generation))
         return Serving(expected_generation + 1)
 
     def trace(self, draft_id: str) -> Trace:

@@ -4,11 +4,13 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
 from services.console.domain import ADMITTED, Action, Judgement, Question, Role
+from services.console.views import Arm, Canary
 from services.console.web.streams import Streams
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
@@ -17,7 +19,7 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import InvalidArgument, ResourceExhausted
-from tests.unit.console.fakes import ADAPTER, BASE_DRAFT, DRAFT, NAME, RUN, ListStream, World, specialist
+from tests.unit.console.fakes import ADAPTER, BASE_DRAFT, DRAFT, NAME, NOW, RUN, ListStream, World, specialist
 
 REGISTRY = registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].methods_by_name
 TRAINING = training_pb2.DESCRIPTOR.services_by_name["TrainingService"].methods_by_name
@@ -36,7 +38,7 @@ METHODS: dict[Action, list[MethodDescriptor]] = {
     Action.TRACE: [REGISTRY["Trace"]],
     Action.READ_DRAFT: [INFERENCE["GetDraft"]],
     Action.JUDGE: [REGISTRY["RecordJudgement"]],
-    Action.PROMOTE: [REGISTRY["Promote"], REGISTRY["Rollback"]],
+    Action.PROMOTE: [REGISTRY[name] for name in ("Promote", "Rollback", "StartCanary", "StopCanary")],
     Action.KEYS: [REGISTRY["ListKeys"]],
     Action.MANAGE_KEYS: [REGISTRY["CreateKey"], REGISTRY["RevokeKey"]],
     Action.ERASURES: [REGISTRY["ListErasures"]],
@@ -118,15 +120,35 @@ def test_operator_rolls_back() -> None:
     assert world.registry.rolled_back == [(NAME, 1)]
 
 
+def test_operator_starts_and_stops_a_canary() -> None:
+    world = World()
+    browser = world.signed_in()
+    assert 'action="/canary/start"' in browser.get("/adapters").text
+    answer = browser.post("/canary/start", data=PROMOTION)
+    assert answer.headers["location"] == "/specialists?said=canary-started"
+    assert world.registry.tried_out == [(NAME, ADAPTER, 1)]
+    assert "A share of the callers gets the adapter" in browser.get("/specialists?said=canary-started").text
+    assert 'action="/canary/stop"' not in browser.get("/specialists").text
+    (item,) = [item for item in world.registry.specialist_items if item.name == NAME]
+    world.registry.specialist_items = [replace(item, canary=Canary(ADAPTER, 10, "running", "", Arm(), Arm(), NOW))]
+    assert 'action="/canary/stop"' in browser.get("/specialists").text
+    answer = browser.post("/canary/stop", data={"specialist": NAME, "expected_generation": "1"})
+    assert answer.headers["location"] == "/specialists?said=canary-stopped"
+    assert world.registry.stopped == [(NAME, 1)]
+
+
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.OPERATOR])
 def test_nobody_else_promotes_or_rolls_back(role: Role) -> None:
     world = World()
     browser = world.signed_in(role)
     assert browser.post("/promote", data=PROMOTION).status_code == 403
-    assert browser.post("/rollback", data={"specialist": NAME, "expected_generation": "1"}).status_code == 403
-    assert not world.registry.promoted + world.registry.rolled_back
+    assert browser.post("/canary/start", data=PROMOTION).status_code == 403
+    for path in ("/rollback", "/canary/stop"):
+        assert browser.post(path, data={"specialist": NAME, "expected_generation": "1"}).status_code == 403
+    assert not world.registry.promoted + world.registry.rolled_back + world.registry.tried_out + world.registry.stopped
     if Action.ADAPTERS in ADMITTED[role]:
         assert 'action="/promote"' not in browser.get("/adapters").text
+        assert 'action="/canary/start"' not in browser.get("/adapters").text
         assert 'action="/rollback"' not in browser.get("/specialists").text
 
 

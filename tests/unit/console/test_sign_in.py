@@ -138,7 +138,9 @@ def test_session_changes_at_sign_in_and_ends_at_sign_out() -> None:
     assert browser.get("/").status_code == 303
 
 
-@pytest.mark.parametrize("path", ["/promote", "/rollback", "/logout", "/api/ask", "/api/judgements"])
+@pytest.mark.parametrize(
+    "path", ["/promote", "/rollback", "/canary/start", "/canary/stop", "/logout", "/api/ask", "/api/judgements"]
+)
 def test_post_without_the_csrf_token_is_refused(path: str) -> None:
     browser = World().browser()
     sign_in(browser, PASSWORD)
