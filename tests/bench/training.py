@@ -67,8 +67,8 @@ def render(figures: Mapping[str, Any]) -> str:
 
 def _table(figures: Mapping[str, Any]) -> str:
     lines = [
-        "| method | held-out loss | ROUGE-L | BLEU | house terms F1 | trained parameters | peak memory | CPU seconds | seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| method | learning rate | held-out loss | ROUGE-L | BLEU | house terms F1 | trained parameters | peak memory | CPU seconds | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in figures["table"]:
         scores = " | ".join(f"{row['scores'].get(name, 0.0):.3f}" for name in SCORES)
@@ -77,7 +77,8 @@ def _table(figures: Mapping[str, Any]) -> str:
             if "seconds" in row
             else "- | - | - | -"
         )
-        lines.append(f"| {row['method']} | {row['held_out_loss']:.3f} | {scores} | {took} |")
+        rate = f"{row['learning_rate']:g}" if "learning_rate" in row else "-"
+        lines.append(f"| {row['method']} | {rate} | {row['held_out_loss']:.3f} | {scores} | {took} |")
     lines += [
         "",
         f"LoRA keeps {figures['lora_gain_ratio']:.0%} of full fine-tuning's gain for {figures['lora_cpu_ratio']:.0%} of its CPU seconds and "
