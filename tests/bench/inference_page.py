@@ -34,10 +34,11 @@ def render(figures: Mapping[str, Any]) -> str:
 
 
 def _speed(figures: Mapping[str, Any]) -> str:
-    lines = ["| side | model | tokens/s | median | tokens per CPU second |", "|---|---|---|---|---|"]
+    lines = ["| side | model | threads | tokens/s | median | tokens per CPU second |", "|---|---|---|---|---|---|"]
     for side, (name, model) in SIDES.items():
         numbers = [
-            figures[key][side] for key in ("tokens_per_second", "median_tokens_per_second", "tokens_per_cpu_second")
+            figures[key][side]
+            for key in ("threads", "tokens_per_second", "median_tokens_per_second", "tokens_per_cpu_second")
         ]
         lines.append(f"| {name} | {model} | {' | '.join(map(str, numbers))} |")
     return "\n".join(

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,14 +20,13 @@ ENGINE_VARIABLES = ("VLLM_", "OMP_", "TORCHDYNAMO_", "GLOO_")
 
 
 class Plain:
-    """transformers and PEFT in this process, in the precision and on the threads of the others."""
+    """transformers and PEFT in this process, in the precision of the others."""
 
-    def __init__(self, base: Base, adapters: Sequence[Adapter], threads: int) -> None:
+    def __init__(self, base: Base, adapters: Sequence[Adapter]) -> None:
         import torch
         from peft import PeftModel
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        torch.set_num_threads(threads)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(base.folder, padding_side="left")
         dtype = torch.bfloat16 if computes_in_bf16() else torch.float32
         self._base: Any = AutoModelForCausalLM.from_pretrained(base.folder, dtype=dtype).eval()
@@ -41,12 +41,14 @@ class Plain:
         self._mixed.eval()
         self._adapters = len(adapters)
 
-    def one_by_one(self, prompts: Sequence[str], tokens: int) -> int:
+    def one_by_one(self, prompts: Sequence[str], tokens: int, threads: int) -> int:
         """Answer one after the other with the base; the tokens that were written."""
+        _set_threads(threads)
         return sum(self._generate(self._base, [prompt], tokens) for prompt in prompts)
 
-    def mixed(self, prompts: Sequence[str], tokens: int) -> int:
+    def mixed(self, prompts: Sequence[str], tokens: int, threads: int) -> int:
         """Answer all at once, each with an adapter of its own."""
+        _set_threads(threads)
         names = [str(number % self._adapters) for number in range(len(prompts))]
         return self._generate(self._mixed, prompts, tokens, adapter_names=names)
 
@@ -58,6 +60,26 @@ class Plain:
         with torch.inference_mode():
             written = model.generate(**inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, **options)
         return int(written.shape[0] * (written.shape[1] - inputs["input_ids"].shape[1]))
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def quickest(threads: int, answer: Callable[[int], int]) -> int:
+    """One thread or all of them, whichever took less of two tries each: where cores are shared, more threads wait for one another."""
+
+    def seconds(number: int) -> float:
+        began = time.perf_counter()
+        answer(number)
+        return time.perf_counter() - began
+
+    tries = sorted({1, threads})
+    for number in tries:
+        answer(number)
+    return min(tries, key=lambda number: min(seconds(number) for _ in range(2)))
 
 
 class VllmServer:

@@ -1,7 +1,7 @@
 """Tokens a second of sixteen callers, all sides in turns on one machine.
 
-Ours is the service as a process, asked through gRPC by the documented client with an API key. Every side writes greedily, in one precision, on the same
-number of threads. A side that waits for its turn computes nothing.
+Ours is the service as a process, asked through gRPC by the documented client with an API key. Every side writes greedily and in one precision, transformers and
+PEFT on one thread or on all, whichever is quicker. A side that waits for its turn computes nothing.
 """
 
 import statistics
@@ -16,7 +16,7 @@ from services.inference.domain import BASE
 from tailor.client import TailorClient
 from tests.bench.inference_adapters import make_adapters
 from tests.bench.inference_house import Base, House
-from tests.bench.inference_rivals import Plain, VllmServer
+from tests.bench.inference_rivals import Plain, VllmServer, quickest
 
 SUBJECTS = (
     "rivers glaciers bridges lighthouses railways harbours libraries markets orchards mountains deserts islands canals theatres gardens observatories"
@@ -41,6 +41,7 @@ class Side:
 
     answer: Callable[[int], int]
     cpu: Callable[[], float]
+    threads: int
     rates: list[float] = field(default_factory=list)
     cpu_rates: list[float] = field(default_factory=list)
     tokens: int = 0
@@ -63,7 +64,7 @@ def measure(house: House, base: Base, size: Size, threads: int) -> dict[str, Any
                 side.run(size.tokens)
     best = {name: max(side.rates) for name, side in sides.items()}
     return {
-        "threads": threads,
+        "threads": {name: side.threads for name, side in sides.items()},
         "rounds": size.rounds,
         "tokens_per_second": {name: round(rate, 1) for name, rate in best.items()},
         "median_tokens_per_second": {name: round(statistics.median(side.rates), 1) for name, side in sides.items()},
@@ -99,18 +100,22 @@ def _sides(house: House, base: Base, size: Size, threads: int) -> Iterator[dict[
         # One after the other: both try out a full step before they are ready.
         replica.child.wait_ready()
         server.child.begin().wait_ready()
-        plain = Plain(base, adapters, threads)
+        plain = Plain(base, adapters)
+        few = PROMPTS[: size.one_by_one]
+        alone = quickest(threads, lambda number: plain.one_by_one(few[:1], size.tokens, number))
+        batch = quickest(threads, lambda number: plain.mixed(PROMPTS, WARM_TOKENS, number))
         with house.client(replica) as client:
             ours, theirs, here = replica.child.cpu_seconds, server.child.cpu_seconds, time.process_time
-            few = PROMPTS[: size.one_by_one]
             base_models = [BASE] * len(PROMPTS)
             yield {
-                "generate": Side(lambda tokens: plain.one_by_one(few, tokens), here),
-                "PEFT, mixed": Side(lambda tokens: plain.mixed(PROMPTS, tokens), here),
-                "ours": Side(lambda tokens: ask(client, base_models, PROMPTS, tokens), ours),
-                "vLLM's server": Side(lambda tokens: server.ask(base_models, PROMPTS, tokens), theirs),
-                "ours, mixed": Side(lambda tokens: ask(client, names, PROMPTS, tokens), ours),
-                "vLLM's server, mixed": Side(lambda tokens: server.ask(server.models, PROMPTS, tokens), theirs),
+                "generate": Side(lambda tokens: plain.one_by_one(few, tokens, alone), here, threads=alone),
+                "PEFT, mixed": Side(lambda tokens: plain.mixed(PROMPTS, tokens, batch), here, threads=batch),
+                "ours": Side(lambda tokens: ask(client, base_models, PROMPTS, tokens), ours, threads=threads),
+                "vLLM's server": Side(lambda tokens: server.ask(base_models, PROMPTS, tokens), theirs, threads=threads),
+                "ours, mixed": Side(lambda tokens: ask(client, names, PROMPTS, tokens), ours, threads=threads),
+                "vLLM's server, mixed": Side(
+                    lambda tokens: server.ask(server.models, PROMPTS, tokens), theirs, threads=threads
+                ),
             }
     finally:
         replica.child.end()

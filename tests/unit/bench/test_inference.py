@@ -70,7 +70,13 @@ def figures() -> dict[str, object]:
     times = {share: {"first_token_ms": 12.5, "per_token_ms": 3.0} for share in ("p50", "p95", "p99")}
     load = {"base": "tiny", "requests": 2000, "errors": 0, "wrong_adapter": 0, "generations": 9, **times}
     rolled = load | {"changes": 16, "change_ms": {"p50": 200, "max": 700}}
-    speed = {"cores": 2, "rounds": 5, "tokens_per_second": rates, "median_tokens_per_second": rates}
+    speed = {
+        "cores": 2,
+        "rounds": 5,
+        "threads": dict.fromkeys(rates, 2),
+        "tokens_per_second": rates,
+        "median_tokens_per_second": rates,
+    }
     return {**speed, "tokens_per_cpu_second": rates, **ratios(rates), "load": load, "load_with_rollouts": rolled}
 
 
