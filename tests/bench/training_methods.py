@@ -89,23 +89,32 @@ def _parameters(used: Used) -> int:
 def _scores(asked: Any, tokenizer: Any, house: House, encoded: Sequence[Encoded]) -> dict[str, Any]:
     loss = held_out.loss(asked, encoded)
     rows = house.held_out[:ANSWERED]
-    answers = [_answer(asked, tokenizer, row) for row in rows]
+    answers = _answers(asked, tokenizer, rows)
     scores = task_scores(answers, [row.answer for row in rows], house.house_terms)
     return {"held_out_loss": round(loss, 4), "scores": {name: round(value, 4) for name, value in scores.items()}}
 
 
-def _answer(asked: Any, tokenizer: Any, row: Row) -> str:
+def _answers(asked: Any, tokenizer: Any, rows: Sequence[Row]) -> list[str]:
+    """Greedy answers, all in one batch."""
     import torch
 
-    prompt = tokenizer.apply_chat_template(
-        row.prompt, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    prompts = tokenizer.apply_chat_template(
+        [row.prompt for row in rows],
+        add_generation_prompt=True,
+        padding=True,
+        return_tensors="pt",
+        return_dict=True,
+        tokenizer_kwargs={"padding_side": "left"},
     )
     asked.set_attn_implementation("sdpa")
     with torch.no_grad():
         tokens = asked.generate(
-            **prompt, max_new_tokens=NEW_TOKENS, do_sample=False, repetition_penalty=REPETITION_PENALTY
+            **prompts, max_new_tokens=NEW_TOKENS, do_sample=False, repetition_penalty=REPETITION_PENALTY
         )
-    return str(tokenizer.decode(tokens[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))
+    return [
+        str(text)
+        for text in tokenizer.batch_decode(tokens[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
+    ]
 
 
 def plot(table: Sequence[Mapping[str, Any]], path: Path) -> None:
