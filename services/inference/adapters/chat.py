@@ -9,6 +9,7 @@ import jinja2
 from transformers import AutoTokenizer
 
 from services.inference.domain import Turn
+from tailor.chat import defused
 from tailor.errors import InvalidArgument
 
 
@@ -29,7 +30,7 @@ class ChatTemplate:
         prompt = self._render(turns, add_generation_prompt=True)
         whole = self._render([*turns, Turn("assistant", completion)], add_generation_prompt=False)
         end = self.tokenizer.eos_token
-        answer = whole.removeprefix(prompt) if whole.startswith(prompt) else completion
+        answer = whole.removeprefix(prompt) if whole.startswith(prompt) else defused(completion, self.tokenizer)
         answer = answer[: answer.rindex(end)] if end in answer else answer
         return self._tokens(prompt), (*self._tokens(answer), self.tokenizer.eos_token_id)
 
@@ -44,7 +45,7 @@ class ChatTemplate:
             return str(self.tokenizer.decode([number]))
 
     def _render(self, turns: Sequence[Turn], *, add_generation_prompt: bool) -> str:
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        messages = [{"role": turn.role, "content": defused(turn.content, self.tokenizer)} for turn in turns]
         try:
             text: str = self.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=add_generation_prompt

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from services.training.adapters import row_files
+from tailor.chat import defused
 from tailor.errors import InvalidArgument
 
 IGNORED = -100  # the label that no loss is computed for
@@ -16,6 +17,7 @@ class ChatTokenizer(Protocol):
     """What is needed of a transformers tokenizer."""
 
     eos_token_id: int | None
+    added_tokens_decoder: Mapping[int, Any]
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
         """Token ids of a conversation."""
@@ -41,8 +43,9 @@ def render(
     from jinja2 import TemplateError
 
     options = {} if answered else {"add_generation_prompt": True}
+    turns = [{**message, "content": defused(message["content"], tokenizer)} for message in messages]
     try:
-        return list(tokenizer.apply_chat_template(list(messages), tokenize=True, return_dict=False, **options))
+        return list(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False, **options))
     except TemplateError:
         roles = ", ".join(message["role"] for message in messages)
         raise InvalidArgument(

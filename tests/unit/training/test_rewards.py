@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -26,6 +26,7 @@ class Words:
     """A tokenizer whose tokens are the words of a list; the first ends a turn."""
 
     eos_token_id = END
+    added_tokens_decoder: ClassVar[dict[int, Any]] = {}
     words = ("<end>", "call", "the", "owner", "by", "friday")
 
     def batch_decode(self, answers: Sequence[Sequence[int]], **_: Any) -> list[str]:

@@ -1,6 +1,6 @@
 """Rows as tokens."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from jinja2 import TemplateError
@@ -17,6 +17,7 @@ class WordTokenizer:
     """A word is a token; 0 ends a turn, 1 is the line break after it, 2 opens the assistant's turn."""
 
     eos_token_id = 0
+    added_tokens_decoder: ClassVar[dict[int, Any]] = {}
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> list[int]:
         tokens: list[int] = []
