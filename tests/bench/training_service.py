@@ -55,7 +55,7 @@ def measure(house: House) -> dict[str, Any]:
         "service_cpu_overhead": round(cpu_through / cpu - 1, 4),
         "steps": STEPS,
         "checkpoints": STEPS // CHECKPOINT_EVERY - 1,
-        "rounds": ROUNDS,
+        "service_rounds": ROUNDS,
     }
 
 
