@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from services.training.adapters.checkpoints import Checkpoints
 from services.training.adapters.patience import patiently
 from services.training.adapters.processes import Processes
 from services.training.adapters.turns import Turns
+from services.training.adapters.uploads import Uploads
 
 
 @dataclass
@@ -75,6 +77,8 @@ def make_callback(
     transformers takes seconds."""
     from transformers import TrainerCallback
 
+    uploads = Uploads()
+
     class StepCallback(TrainerCallback):  # type: ignore[misc]
         """Called by the trainer, in its thread."""
 
@@ -86,7 +90,8 @@ def make_callback(
             meter.started, meter.first_step = time.monotonic(), state.global_step
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            """Time ends with the last step."""
+            """Time ends with the last step, and once the last checkpoint is whole."""
+            uploads.finish()
             meter.ended = time.monotonic()
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -117,13 +122,14 @@ def make_callback(
             report(StepReport(state.global_step, state.max_steps, meter.last_loss, rate, norm, **figures))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            """Store what the trainer saved, unless it was the last step: the adapter follows at once."""
+            """Store what the trainer saved, while it goes on, unless it was the last step: the adapter follows at once."""
             if self.cancelled or state.global_step >= state.max_steps:
                 return
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             processes.bring_generators(folder)
             if processes.first:
                 tokens = meter.earlier_tokens + meter.tokens
-                patiently("object store", lambda: checkpoints.save(state.global_step, folder, tokens))
+                save = partial(checkpoints.save, state.global_step, folder, tokens)
+                uploads.begin(partial(patiently, "object store", save))
 
     return StepCallback()
