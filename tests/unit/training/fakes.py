@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from services.training.domain import (
     Adapter,
@@ -279,21 +280,21 @@ def dataset_ref(digest: str) -> Ref:
     return Ref(f"s3://datasets/{digest}/manifest.json", digest, 10)
 
 
-def adapter(digest: str, **changes: object) -> Adapter:
+def adapter(digest: str, **changes: Any) -> Adapter:
     manifest = Ref(f"s3://models/adapters/{digest}/manifest.json", digest, 5)
     shape = AdapterRecipe(kind="lora").model_dump(mode="json")
     return replace(Adapter(manifest, "policy", "adapter", "reports", "tiny", shape), **changes)
 
 
-def wanted(**changes: object) -> Wanted:
+def wanted(**changes: Any) -> Wanted:
     return replace(Wanted("reports", "d1", "tiny", "tiny"), **changes)
 
 
-def built(**changes: str) -> Built:
+def built(**changes: Any) -> Built:
     return replace(Built("d1", "reports", "sft", MANIFEST, "tiny", "tiny"), **changes)
 
 
-def progress(step: int = 1, **changes: object) -> Progress:
+def progress(step: int = 1, **changes: Any) -> Progress:
     made = Progress("training", step, 8, 3.0 - step / 10, 1e-3, 0.5, 200.0, 10.0, 1, START)
     return replace(made, **changes)
 
