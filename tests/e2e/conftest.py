@@ -1,8 +1,5 @@
 """The whole embedded stack with a tiny model, started once."""
 
-import base64
-import hashlib
-import json
 import shutil
 import tempfile
 import time
@@ -110,19 +107,9 @@ def installation() -> Iterator[Installation]:
         state.mkdir(mode=0o700)
         recipes = shutil.copytree(FOLDER, root / "recipes")
         (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=recipes), encoding="utf-8")
-        _fix_vault_key(state)
         running = stack.up(state)
         try:
             running.wait_ready(240)
             yield Installation(running, stack.connection(state))
         finally:
             stack.down(state)
-
-
-def _fix_vault_key(state: Path) -> None:
-    """Surrogates are drawn by the vault's key. Under about one key in a hundred, one of the sample's people gets the believable name of another, which
-    the search for true values would find."""
-    secrets = state / "secrets"
-    secrets.mkdir(mode=0o700)
-    key = base64.b64encode(hashlib.sha256(b"end-to-end tests").digest()).decode()
-    (secrets / "secrets.json").write_text(json.dumps({"vault.key": key}), encoding="utf-8")
