@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from services.console import handlers
 from services.console.domain import MAX_COMMENT_CHARS, MAX_PROMPT_CHARS, Action, Judgement, Question, Visitor
-from services.console.views import Piece
+from services.console.views import Piece, Serving
 from services.console.web.access import ConsoleOf, needs
 from services.console.web.streams import Event
 from tailor.logging import get_logger
@@ -16,6 +16,12 @@ from tailor.logging import get_logger
 log = get_logger(__name__)
 
 router = APIRouter()
+
+# What a decision on the page says: for whom, of which adapter, and what its operator saw.
+Operator = Annotated[Visitor, Depends(needs(Action.PROMOTE))]
+Name = Annotated[str, Form(max_length=63)]
+Digest = Annotated[str, Form(max_length=64)]
+Generation = Annotated[int, Form(ge=0)]
 
 
 class Asked(BaseModel):
@@ -57,56 +63,39 @@ def judge(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.J
 
 @router.post("/promote")
 def promote(
-    console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.PROMOTE))],
-    specialist: Annotated[str, Form(max_length=63)],
-    adapter_digest: Annotated[str, Form(max_length=64)],
-    expected_generation: Annotated[int, Form(ge=0)],
+    console: ConsoleOf, visitor: Operator, specialist: Name, adapter_digest: Digest, expected_generation: Generation
 ) -> Response:
     """Make an adapter serve."""
     serving = handlers.promote(console.services, visitor, specialist, adapter_digest, expected_generation)
-    log.info("promoted", specialist=specialist, generation=serving.generation, key_id=visitor.key_id)
-    return RedirectResponse("/specialists?said=promoted", status_code=303)
+    return _decided("promoted", visitor, specialist, serving)
 
 
 @router.post("/rollback")
-def roll_back(
-    console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.PROMOTE))],
-    specialist: Annotated[str, Form(max_length=63)],
-    expected_generation: Annotated[int, Form(ge=0)],
-) -> Response:
+def roll_back(console: ConsoleOf, visitor: Operator, specialist: Name, expected_generation: Generation) -> Response:
     """Make the previous adapter serve again."""
     serving = handlers.roll_back(console.services, visitor, specialist, expected_generation)
-    log.info("rolled back", specialist=specialist, generation=serving.generation, key_id=visitor.key_id)
-    return RedirectResponse("/specialists?said=rolled-back", status_code=303)
+    return _decided("rolled-back", visitor, specialist, serving)
 
 
 @router.post("/canary/start")
 def start_canary(
-    console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.PROMOTE))],
-    specialist: Annotated[str, Form(max_length=63)],
-    adapter_digest: Annotated[str, Form(max_length=64)],
-    expected_generation: Annotated[int, Form(ge=0)],
+    console: ConsoleOf, visitor: Operator, specialist: Name, adapter_digest: Digest, expected_generation: Generation
 ) -> Response:
     """Let a share of the callers get an adapter."""
     serving = handlers.start_canary(console.services, visitor, specialist, adapter_digest, expected_generation)
-    log.info("canary started", specialist=specialist, generation=serving.generation, key_id=visitor.key_id)
-    return RedirectResponse("/specialists?said=canary-started", status_code=303)
+    return _decided("canary-started", visitor, specialist, serving)
 
 
 @router.post("/canary/stop")
-def stop_canary(
-    console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.PROMOTE))],
-    specialist: Annotated[str, Form(max_length=63)],
-    expected_generation: Annotated[int, Form(ge=0)],
-) -> Response:
+def stop_canary(console: ConsoleOf, visitor: Operator, specialist: Name, expected_generation: Generation) -> Response:
     """Take a canary back."""
     serving = handlers.stop_canary(console.services, visitor, specialist, expected_generation)
-    log.info("canary stopped", specialist=specialist, generation=serving.generation, key_id=visitor.key_id)
-    return RedirectResponse("/specialists?said=canary-stopped", status_code=303)
+    return _decided("canary-stopped", visitor, specialist, serving)
+
+
+def _decided(said: str, visitor: Visitor, specialist: str, serving: Serving) -> Response:
+    log.info(said.replace("-", " "), specialist=specialist, generation=serving.generation, key_id=visitor.key_id)
+    return RedirectResponse(f"/specialists?said={said}", status_code=303)
 
 
 def piece_event(piece: Piece) -> Event:
