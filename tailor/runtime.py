@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from prometheus_client import generate_latest
 
 from tailor.errors import TailorError
-from tailor.logging import configure, get_logger
+from tailor.logging import configure, get_logger, place
 from tailor.settings import ServiceSettings
 
 log = get_logger(__name__)
@@ -91,11 +91,7 @@ class Runtime:
                 self._crash()
             except BaseException as error:  # noqa: BLE001 - the outermost frame of a thread: it crashes the process
                 # The traceback's text could hold a value; its type and place cannot.
-                place = error.__traceback__
-                while place is not None and place.tb_next is not None:
-                    place = place.tb_next
-                line = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else ""
-                log.error("thread crashed", thread=name, error=type(error).__name__, at=line)
+                log.error("thread crashed", thread=name, error=type(error).__name__, at=place(error))
                 self._crash()
 
         thread = threading.Thread(target=guarded, name=name, daemon=True)

@@ -20,7 +20,7 @@ from services.console.web.render import Renderer
 from services.console.web.sessions import COOKIE, Doorkeeper, SessionCodec
 from services.console.web.streams import Streams
 from tailor.errors import Code, InvalidArgument, NotFound, TailorError, Unauthenticated
-from tailor.logging import get_logger
+from tailor.logging import get_logger, place
 
 log = get_logger(__name__)
 
@@ -96,9 +96,5 @@ async def _on_bad_request(request: Request, error: Exception) -> Response:
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else ""
-    log.error("page failed", error=type(error).__name__, at=where)
+    log.error("page failed", error=type(error).__name__, at=place(error))
     return _shown(request, 500, "INTERNAL", "The console failed; its log says where.", {})
