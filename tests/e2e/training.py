@@ -1,6 +1,5 @@
 """Datasets, runs, workers and checkpoints of an installation, to look at and to break."""
 
-import fcntl
 import json
 import os
 import signal
@@ -23,6 +22,7 @@ from tailor.settings import ServiceSettings
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tailor.storage.s3 import S3Store
+from tailor.turns import TurnLock
 from tests.conftest import Stores, plan_of
 from tests.e2e.conftest import Installation, wait_until
 
@@ -160,14 +160,13 @@ class Turn:
 
     def __init__(self, installation: Installation, training: Training) -> None:
         self._training = training
-        self._descriptor = os.open(installation.stack.layout.compute_lock_file, os.O_RDWR)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._lock = TurnLock(installation.stack.layout.compute_lock_file)
+        self._lock.take()
 
     def give(self) -> None:
         """Let a step pass."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        time.sleep(0.005)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._lock.give()
+        self._lock.take()
 
     def reach(self, run_id: str, step: int, *, stage: int = 0, epoch: int = 0) -> training_pb2.Run:
         """Let steps pass until the run has reported this one, or a later one, in this stage, under this epoch or a later one."""
@@ -201,7 +200,7 @@ class Turn:
 
     def close(self) -> None:
         """Give the turn for good."""
-        os.close(self._descriptor)
+        self._lock.close()
 
 
 @contextmanager

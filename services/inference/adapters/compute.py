@@ -1,16 +1,14 @@
 """Turns with training on a machine that both share, by a file lock."""
 
-import fcntl
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tailor.turns import TurnLock
+
 HOLD_SECONDS = 5.0
-# A waiting process has to wake up before the lock is taken again, or it never gets it.
-YIELD_SECONDS = 0.02
 
 
 class FreeTurns:
@@ -23,14 +21,13 @@ class FreeTurns:
 
 
 class FileTurns:
-    """Holds a shared `flock` while anything is generated; training holds it alone for each optimiser step.
+    """Shares the lock while anything is generated; training has it alone for each optimiser step.
 
     After HOLD_SECONDS of unbroken generation new ones wait until the running ones have ended and training had its turn.
     """
 
     def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = TurnLock(path)
         self._now = now
         self._condition = threading.Condition()
         self._active = 0
@@ -54,7 +51,7 @@ class FileTurns:
                 self._active += 1
                 return
             self._changing = True
-        fcntl.flock(self._file, fcntl.LOCK_SH)
+        self._lock.take(shared=True)
         with self._condition:
             self._changing = False
             self._active = 1
@@ -67,8 +64,7 @@ class FileTurns:
             if self._active:
                 return
             self._changing = True
-        fcntl.flock(self._file, fcntl.LOCK_UN)
-        time.sleep(YIELD_SECONDS)
+        self._lock.give()
         with self._condition:
             self._changing = False
             self._condition.notify_all()

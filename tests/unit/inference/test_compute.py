@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.inference.adapters import compute
 from services.inference.adapters.compute import FileTurns
+from tailor.turns import TurnLock
 
 
 def test_generations_share_and_training_waits_for_them(tmp_path: Path) -> None:
@@ -40,7 +41,7 @@ def test_generation_waits_for_trainings_step(tmp_path: Path) -> None:
 def test_unbroken_generation_lets_training_have_its_turn(tmp_path: Path) -> None:
     clock = [0.0]
     turns = FileTurns(tmp_path / "lock", now=lambda: clock[0])
-    training = os.open(tmp_path / "lock", os.O_RDWR)
+    training = TurnLock(tmp_path / "lock")
     first = turns.take()
     first.__enter__()
     clock[0] = compute.HOLD_SECONDS + 1
@@ -51,9 +52,9 @@ def test_unbroken_generation_lets_training_have_its_turn(tmp_path: Path) -> None
             order.append("generation")
 
     def train() -> None:
-        fcntl.flock(training, fcntl.LOCK_EX)
+        training.take()
         order.append("training")
-        fcntl.flock(training, fcntl.LOCK_UN)
+        training.give()
 
     threads = [threading.Thread(target=work) for work in (train, generate)]
     for thread in threads:
