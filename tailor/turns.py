@@ -13,8 +13,8 @@ class TurnLock:
     """A lock on a file, shared with everybody who opens the same one; it falls free with its holder's process.
 
     With a bare `flock`, whoever gives it back and takes it again at once is always the first. Here who waits says so by a lock on a second
-    file, and who gives back goes on once they have had it, or after half a second, for they may have been stopped. Where nobody waits, neither
-    takes time.
+    file, and who gives back goes on once they have had it, or after half a second, for they may have been stopped. Where nobody waits,
+    neither takes time.
     """
 
     def __init__(self, path: Path) -> None:

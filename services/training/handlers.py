@@ -10,7 +10,7 @@ from services.training.domain import POLICY, PREFERENCE, REWARD, Adapter, Base, 
 from services.training.life import cancel, fail, given_rankings, newest, planned, queue_again
 from services.training.making import Found, Wanted, check_parent, make_run, unusable_run
 from services.training.plans import Plan, Planner, PlanRequest, Rates, priced
-from services.training.ports import Adapters, Bases, Datasets, Runs, Unit
+from services.training.ports import Adapters, Bases, Datasets, News, Runs, Seen, Unit
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, TailorError
 from tailor.storage.ref import Ref
 
@@ -210,8 +210,16 @@ def get_run(context: Context, run_id: str) -> Run:
     """A run; NotFound (NO_SUCH_RUN)."""
     run = context.runs.find(run_id)
     if run is None:
-        raise NotFound("NO_SUCH_RUN", "There is no such run.", run_id=run_id)
+        raise _no_such_run(run_id)
     return run
+
+
+def watch_run(context: Context, run_id: str, seen: Seen) -> News:
+    """A run and what is new of it; NotFound (NO_SUCH_RUN)."""
+    news = context.runs.news(run_id, seen)
+    if news is None:
+        raise _no_such_run(run_id)
+    return news
 
 
 def list_runs(context: Context, specialist: str, size: int, token: str) -> tuple[list[Run], str]:
@@ -247,7 +255,7 @@ def locked(unit: Unit, run_id: str) -> Run:
     """The run, locked; NotFound (NO_SUCH_RUN)."""
     run = unit.get(run_id)
     if run is None:
-        raise NotFound("NO_SUCH_RUN", "There is no such run.", run_id=run_id)
+        raise _no_such_run(run_id)
     return run
 
 
@@ -261,3 +269,7 @@ def add_base(context: Context, name: str, source: str) -> Iterator[str | Base]:
 def list_bases(context: Context) -> list[Base]:
     """The bases, by name."""
     return context.bases.list()
+
+
+def _no_such_run(run_id: str) -> NotFound:
+    return NotFound("NO_SUCH_RUN", "There is no such run.", run_id=run_id)

@@ -2,11 +2,30 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from services.training.domain import Adapter, Base, Dataset, LogLine, Progress, Run, Trained, Worker
 from services.training.plans import Plan
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The numbers of the last report and of the last line that a watcher knows."""
+
+    report: int = 0
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class News:
+    """A run, and its reports and lines that are new to a watcher. The run was read before them: of one that has ended, none can follow."""
+
+    run: Run
+    reports: Sequence[Progress]
+    lines: Sequence[LogLine]
+    seen: Seen
 
 
 class Unit(Protocol):
@@ -88,8 +107,8 @@ class Runs(Protocol):
         """Reports numbered over `after`, in order."""
         ...
 
-    def log(self, run_id: str, after: int) -> list[tuple[int, LogLine]]:
-        """Lines of its workers' logs numbered over `after`, in order."""
+    def news(self, run_id: str, seen: Seen) -> News | None:
+        """A run as it stands, with what was said of it beyond what was seen; None where there is no such run."""
         ...
 
     def plan(self, run_id: str) -> Plan | None:

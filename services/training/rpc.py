@@ -9,12 +9,13 @@ import grpc
 from services.training import handlers, reporting, wire
 from services.training.domain import Base, Run
 from services.training.handlers import Context
+from services.training.ports import Seen
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound
 from tailor.rpc.auth import current_caller
 
-WATCH_SECONDS = 0.5
+WATCH_SECONDS = 1.0
 
 
 class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
@@ -48,18 +49,16 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     def WatchRun(self, request: pb.WatchRunRequest, context: grpc.ServicerContext) -> Iterator[pb.WatchRunResponse]:
         """Every report from the first on and every line that is kept, then the run as it ended."""
-        run = self._visible(request.run_id)
-        last = last_line = 0
-        yield pb.WatchRunResponse(run=wire.from_run(run))
+        yield pb.WatchRunResponse(run=wire.from_run(self._visible(request.run_id)))
+        seen = Seen()
         while context.is_active():
-            # The run is read before its reports: once it has ended, no report can follow those that are read next.
-            run = handlers.get_run(self._context, request.run_id)
-            lines = self._context.runs.log(request.run_id, last_line)
-            if lines:
-                last_line = lines[-1][0]
-                yield pb.WatchRunResponse(run=wire.from_run(run), log_lines=[wire.from_line(line) for _, line in lines])
-            for number, progress in self._context.runs.reports(request.run_id, last):
-                last = number
+            news = handlers.watch_run(self._context, request.run_id, seen)
+            run, seen = news.run, news.seen
+            if news.lines:
+                yield pb.WatchRunResponse(
+                    run=wire.from_run(run), log_lines=[wire.from_line(line) for line in news.lines]
+                )
+            for progress in news.reports:
                 yield pb.WatchRunResponse(run=wire.from_run(replace(run, progress=progress)))
             if run.state.ended:
                 yield pb.WatchRunResponse(run=wire.from_run(run))

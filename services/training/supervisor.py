@@ -1,7 +1,7 @@
 """Keeps runs going: starts workers for what is queued, and other ones where workers were lost."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from datetime import datetime
 
@@ -61,14 +61,18 @@ class Supervisor:
 
     def tick(self) -> None:
         """Look once."""
-        for run in self._runs.active():
-            if run.state is RunState.RUNNING:
-                self._look_after(run)
-        self._stop_leftovers()
-        for job in self._next_jobs():
-            self._launch(job)
+        active = self._runs.active()
+        held = set()
+        for run in active:
+            if run.state is RunState.RUNNING and not self._look_after(run):
+                held.add((run.run_id, run.epoch))
+        self._stop_leftovers(held)
+        if len(held) < len(active):
+            for job in self._next_jobs():
+                self._launch(job)
 
-    def _look_after(self, run: Run) -> None:
+    def _look_after(self, run: Run) -> bool:
+        """Deal with an end, a silence or a wait of its worker; False where there was none."""
         refusal = self._launcher.refusal(run.run_id, run.epoch)
         code = self._launcher.exit_code(run.run_id, run.epoch)
         if refusal is not None:
@@ -80,9 +84,10 @@ class Supervisor:
             log.warning("worker ended", run_id=run.run_id, epoch=run.epoch, exit_code=code)
             self._change(run, lambda held: lose_worker(held, "WORKER_DIED", self._now()))
         else:
-            self._look_at_lease(run)
+            return self._look_at_lease(run)
+        return True
 
-    def _look_at_lease(self, run: Run) -> None:
+    def _look_at_lease(self, run: Run) -> bool:
         lost = run.lease_lost(self._now())
         waiting = self._launcher.waits(run.run_id, run.epoch)
         if waiting is not None:
@@ -91,6 +96,7 @@ class Supervisor:
         elif lost:
             log.warning("worker silent", run_id=run.run_id, epoch=run.epoch)
             self._change(run, self._silenced)
+        return lost or waiting is not None
 
     def _silenced(self, run: Run) -> Run:
         # It may have been heard just now.
@@ -107,9 +113,14 @@ class Supervisor:
             if changed.state is RunState.FAILED:
                 unit.state_failure(changed)
 
-    def _stop_leftovers(self) -> None:
-        """Whoever no longer holds a lease must end: cancelled runs, old epochs; also where the service was restarted meanwhile."""
+    def _stop_leftovers(self, held: Container[tuple[str, int]]) -> None:
+        """Whoever no longer holds a lease must end: cancelled runs, old epochs; also where the service was restarted meanwhile.
+
+        `held` are runs and epochs whose workers were well a moment ago.
+        """
         for worker in self._runs.workers():
+            if (worker.run_id, worker.epoch) in held:
+                continue
             run = self._runs.find(worker.run_id)
             if run is None or (run.state is RunState.RUNNING and run.epoch == worker.epoch):
                 continue

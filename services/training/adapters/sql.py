@@ -13,6 +13,7 @@ from services.training.adapters.bodies import LOG_LINE, PLAN, PROGRESS, columns,
 from services.training.adapters.tables import adapters, plans, reports, run_logs, runs, workers
 from services.training.domain import LogLine, Progress, Run, RunState, Trained, Worker
 from services.training.plans import Plan
+from services.training.ports import News, Seen
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
@@ -57,17 +58,25 @@ class SqlRuns:
 
     def reports(self, run_id: str, after: int) -> list[tuple[int, Progress]]:
         """Reports numbered over `after`, in order."""
-        query = select(reports).where(reports.c.run_id == run_id, reports.c.position > after)
         with transaction(self._engine) as connection:
-            rows = connection.execute(query.order_by(reports.c.position)).all()
+            rows = connection.execute(_reports(run_id, after)).all()
         return [(row.position, PROGRESS.validate_python(row.body)) for row in rows]
 
-    def log(self, run_id: str, after: int) -> list[tuple[int, LogLine]]:
-        """Lines numbered over `after`, in order."""
-        query = select(run_logs).where(run_logs.c.run_id == run_id, run_logs.c.position > after)
+    def news(self, run_id: str, seen: Seen) -> News | None:
+        """A run as it stands, with what was said of it beyond what was seen."""
+        said = select(run_logs).where(run_logs.c.run_id == run_id, run_logs.c.position > seen.line)
         with transaction(self._engine) as connection:
-            rows = connection.execute(query.order_by(run_logs.c.position)).all()
-        return [(row.position, LOG_LINE.validate_python(row.body)) for row in rows]
+            row = connection.execute(select(runs).where(runs.c.run_id == run_id)).one_or_none()
+            if row is None:
+                return None
+            lines = connection.execute(said.order_by(run_logs.c.position)).all()
+            told = connection.execute(_reports(run_id, seen.report)).all()
+        return News(
+            to_run(row),
+            [PROGRESS.validate_python(one.body) for one in told],
+            [LOG_LINE.validate_python(one.body) for one in lines],
+            Seen(told[-1].position if told else seen.report, lines[-1].position if lines else seen.line),
+        )
 
     def plan(self, run_id: str) -> Plan | None:
         """The plan that was kept for a run."""
@@ -185,6 +194,11 @@ class SqlUnit:
                 "kind": run.current.kind,
             }
             self._connection.execute(upsert(adapters).values(values).on_conflict_do_nothing())
+
+
+def _reports(run_id: str, after: int) -> Select[tuple[object, ...]]:
+    query = select(reports).where(reports.c.run_id == run_id, reports.c.position > after)
+    return query.order_by(reports.c.position)
 
 
 def _active() -> Select[tuple[object, ...]]:

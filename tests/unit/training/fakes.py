@@ -25,6 +25,7 @@ from services.training.domain import (
 from services.training.handlers import Built, Context
 from services.training.making import Wanted
 from services.training.plans import Plan, PlanRequest, Rates
+from services.training.ports import News, Seen
 from services.training.preparation import Preparer
 from services.training.recipe import FOLDER, AdapterRecipe
 from services.training.supervisor import Supervisor
@@ -127,9 +128,13 @@ class MemoryRuns:
     def add_log(self, run: Run, lines: Sequence[LogLine]) -> None:
         self.lines += [(run.run_id, line) for line in lines]
 
-    def log(self, run_id: str, after: int) -> list[tuple[int, LogLine]]:
-        numbered = [(number, line) for number, (owner, line) in enumerate(self.lines, 1) if owner == run_id]
-        return [(number, line) for number, line in numbered if number > after]
+    def news(self, run_id: str, seen: Seen) -> News | None:
+        run = self.runs.get(run_id)
+        if run is None:
+            return None
+        lines = [line for owner, line in self.lines[seen.line :] if owner == run_id]
+        reports = [progress for _, progress in self.reports(run_id, seen.report)]
+        return News(run, reports, lines, Seen(len(self.kept), len(self.lines)))
 
     def keep_plan(self, run_id: str, plan: Plan) -> None:
         self.plans[run_id] = plan

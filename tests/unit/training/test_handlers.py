@@ -8,6 +8,7 @@ import pytest
 
 from services.training import handlers, reporting
 from services.training.domain import DATASET_ERASED, Failure, LogLine, RunState
+from services.training.ports import Seen
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from tests.unit.training.fakes import START, House, built, progress, trained, wanted
 
@@ -121,7 +122,7 @@ def test_lines_of_a_log_are_kept_short_and_renew_the_lease(house: House) -> None
     run_id = running(house)
     house.now.forward(179)
     assert reporting.report_log(house.context, run_id, 1, [line("x" * 2000), line("next")]) is False
-    assert [len(kept.message) for _, kept in house.runs.log(run_id, 0)] == [1000, 4]
+    assert [len(kept.message) for kept in handlers.watch_run(house.context, run_id, Seen()).lines] == [1000, 4]
     house.now.forward(2)
     house.supervisor.tick()
     assert house.only_run().epoch == 1
