@@ -42,8 +42,10 @@ def read_spec(settings: WorkerSettings) -> WorkerSpec:
 def main() -> NoReturn:
     """Run the worker, and end this process."""
     from services.training.adapters.log_lines import LogLines
+    from services.training.adapters.memory import keep_freed_memory
     from services.training.adapters.work import work
 
+    keep_freed_memory()
     settings = WorkerSettings()
     lines = LogLines()
     configure("training-worker", settings.log_level, lines)
