@@ -59,7 +59,7 @@ def render(figures: Mapping[str, Any]) -> str:
         parts.append(_table(figures))
     if "service_overhead" in figures:
         parts.append(
-            f"The service beside the bare trainer, {figures['steps']} steps, {figures['checkpoints']} checkpoint, of each step the median of "
+            f"The service beside the bare trainer, {figures['steps']} steps, {figures['checkpoints']} checkpoint, each step in the quickest of "
             f"{figures['service_rounds']} rounds: {figures['service_seconds']} s beside "
             f"{figures['bare_seconds']} s, {figures['service_overhead']:+.1%} ({figures['service_cpu_overhead']:+.1%} of the worker's CPU seconds)."
         )
