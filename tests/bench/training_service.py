@@ -161,7 +161,8 @@ class _Service:
         if run.state != training_pb2.RUN_STATE_SUCCEEDED:
             raise SystemExit(f"the run ended with {run.reason}: {run.message}")
         # A step is heard of a moment after its end: between two looks the worker is taken to be equally busy.
-        first, last = np.interp([moments[1], moments[STEPS]], *zip(*looks, strict=True))
+        times, busy = np.array(looks).T
+        first, last = np.interp([moments[1], moments[STEPS]], times, busy)
         return Round([moments[step] for step in range(1, STEPS + 1)], float(last - first))
 
     def _cpu(self, run_id: str, epoch: int) -> float:
