@@ -20,7 +20,7 @@ from tailor.cli.submissions import Description, collect
 from tailor.client import TailorClient
 from tests.conftest import plan_of
 from tests.e2e.conftest import SAMPLE, Installation, wait_until
-from tests.e2e.places import everywhere
+from tests.e2e.places import databases, everywhere
 
 # Where anonymised texts lie: what no recogniser found can only be there.
 TEXTS = ("corpus/", "datasets/", "drafts/", "reports/", "database evaluation.", "database synthetic.lessons")
@@ -118,24 +118,30 @@ class Vault:
         return set(_normal(true).split()).isdisjoint(_normal(value).split())
 
 
-def leaks(installation: Installation) -> Leaks:
+def drawn_names(installation: Installation) -> list[str]:
+    """The full names that the vault put together for people of the documents."""
+    tables = dict(databases(plan_of(installation.stack)))
+    return re.findall(r',PERSON,"([^"]+)"', tables["database anonymization.occurrences"])
+
+
+def leaks(installation: Installation, vault: Vault) -> Leaks:
     """Search everything for the sample's values, and for what was typed into a deliverable and a comment."""
-    vault = Vault(installation)
     wanted = {value: (kind, _normal(value)) for value, kind in (gold_values() | dict.fromkeys(TYPED, "TYPED")).items()}
-    found: set[tuple[str, str]] = set()
     places: list[str] = []
-    beside: Counter[str] = Counter()
+    hits: list[tuple[str, str]] = []
     for place, text in everywhere(plan_of(installation.stack), Connections(Endpoints(installation.root)).kafka()):
         places.append(place)
         searched = _normal(text)
-        hits = [value for value, (_, normal) in wanted.items() if normal in searched]
-        if place in STAND_INS:
-            hits = [value for value in hits if not vault.is_anothers_stand_in(wanted[value][0], value)]
-        # Of an object, the bucket: its name says nothing more.
-        found |= {(value, place.partition("/")[0]) for value in hits}
-        if not place.startswith(TEXTS):
-            beside.update(f"{wanted[value][0]} in {place}" for value in hits)
+        hits += [(value, place) for value, (_, normal) in wanted.items() if normal in searched]
+    # Only now: what the vault is asked stands in its audit log.
+    hits = [
+        (value, place)
+        for value, place in hits
+        if not (place in STAND_INS and vault.is_anothers_stand_in(wanted[value][0], value))
+    ]
+    # Of an object, the bucket: its name says nothing more.
+    found = {(value, place.partition("/")[0]) for value, place in hits}
     by_type = Counter(wanted[value][0] for value in {value for value, _ in found})
-    return Leaks(
-        len(places), by_type, Counter(f"{wanted[value][0]} in {artefact}" for value, artefact in found), beside
-    )
+    by_artefact = Counter(f"{wanted[value][0]} in {artefact}" for value, artefact in found)
+    beside = Counter(f"{wanted[value][0]} in {place}" for value, place in hits if not place.startswith(TEXTS))
+    return Leaks(len(places), by_type, by_artefact, beside)
