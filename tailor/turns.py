@@ -35,11 +35,6 @@ class TurnLock:
         while self._is_waited_for() and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
 
-    def close(self) -> None:
-        """Give it for good."""
-        os.close(self._turn)
-        os.close(self._waiting)
-
     def _is_waited_for(self) -> bool:
         try:
             fcntl.flock(self._waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -198,9 +198,9 @@ class Turn:
                         return last
         raise AssertionError("the run ended before its worker was killed within an upload")
 
-    def close(self) -> None:
+    def end(self) -> None:
         """Give the turn for good."""
-        self._lock.close()
+        self._lock.give()
 
 
 @contextmanager
@@ -210,4 +210,4 @@ def standing(installation: Installation, training: Training) -> Iterator[Turn]:
     try:
         yield turn
     finally:
-        turn.close()
+        turn.end()
