@@ -40,8 +40,9 @@ Handler = Callable[[Event], None]
 DEAD_LETTERS = "event.dead_lettered.v1"
 MAX_ATTEMPTS = 10
 MAX_DEAD_LETTERS_IN_A_ROW = 50
-# A broker may answer an empty fetch at once instead of holding it: the pause is ours, so that an idle service costs nothing.
-POLL_MS = 5
+# A broker may answer an empty fetch at once instead of holding it, and is asked again for as long as a poll lasts: the pause is ours, so
+# that an idle service costs little.
+POLL_MS = 2
 # A poll that ends while the group is being joined breaks the joining off, and has every other member start again. Longer costs processor
 # time where a broker answers empty fetches at once.
 JOIN_MS = 500

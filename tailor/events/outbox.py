@@ -15,9 +15,11 @@ from sqlalchemy import (
     String,
     Table,
     delete,
+    event,
     select,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from tailor.errors import TailorError
 from tailor.events.producer import Producer
@@ -27,7 +29,9 @@ from tailor.sql import transaction
 log = get_logger(__name__)
 
 BATCH = 100
-IDLE_SECONDS = 0.5
+# For what a killed process, or another replica, left: what this process states wakes the relay.
+IDLE_SECONDS = 1.0
+STATES = "states_events"
 
 
 def outbox_table(metadata: MetaData) -> Table:
@@ -47,11 +51,13 @@ def outbox_table(metadata: MetaData) -> Table:
 class Outbox:
     """Adds events within a transaction and relays them in order. Several replicas may relay: a batch is locked by one."""
 
-    def __init__(self, engine: Engine, table: Table, producer: Producer) -> None:
+    def __init__(self, engine: Engine, table: Table, producer: Producer, *, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._idle_seconds = idle_seconds
         self._engine = engine
         self._table = table
         self._producer = producer
         self._wake = threading.Event()
+        event.listen(engine, "checkin", self._given_back)
 
     def add(self, connection: Connection, topic: str, key: str, message: Message, event_id: str) -> None:
         """State a fact when the transaction commits; the same id again changes nothing while it waits."""
@@ -64,15 +70,15 @@ class Outbox:
             "value": message.SerializeToString(deterministic=True),
         }
         connection.execute(insert(self._table).values(row).on_conflict_do_nothing(index_elements=["event_id"]))
-        self._wake.set()
+        connection.info[STATES] = True
 
     def run(self, stop: threading.Event) -> None:
         """Relay until told to stop. A lost broker or database only delays it."""
-        delay = IDLE_SECONDS
+        delay = self._idle_seconds
         while not stop.is_set():
             try:
                 sent = self.relay()
-                delay = IDLE_SECONDS
+                delay = self._idle_seconds
             except TailorError as error:
                 if not error.retryable:
                     raise
@@ -94,6 +100,11 @@ class Outbox:
                     delete(self._table).where(self._table.c.position.in_([row.position for row in rows]))
                 )
         return len(rows)
+
+    def _given_back(self, _dbapi_connection: object, record: ConnectionPoolEntry) -> None:
+        # The transaction has ended: before that, nobody else sees what it states.
+        if record.info.pop(STATES, False):
+            self._wake.set()
 
 
 def _parse(kind: str, value: bytes) -> Message:
