@@ -11,11 +11,11 @@ from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
-INTERVAL_SECONDS = 0.5
+INTERVAL_SECONDS = 1.0
 
 
 class Preparer:
-    """Looks at the runs every half second. It holds no transaction while it plans, and two of them on one database only plan twice."""
+    """Looks at the runs every second. It holds no transaction while it plans, and two of them on one database only plan twice."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

@@ -24,11 +24,11 @@ from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
-INTERVAL_SECONDS = 0.5
+INTERVAL_SECONDS = 1.0
 
 
 class Supervisor:
-    """Looks at the runs every half second. A restarted service finds a live worker by its lease, and leaves it be.
+    """Looks at the runs every second. A restarted service finds a live worker by its lease, and leaves it be.
 
     Several of them may look at one database: what one changes it has locked, and looked at again. Launchers are asked outside of
     transactions.
