@@ -1,4 +1,4 @@
-"""`make bench-training`: our SFT beside trl's defaults; full, LoRA and QLoRA side by side; and what the service adds. 20 to 30 minutes on two cores.
+"""`make bench-training`: our SFT beside trl's defaults; full, LoRA and QLoRA side by side; and what the service adds. half an hour on two cores.
 
 `python -m tests.bench.training speed methods service` measures the named parts alone, and keeps the others' figures.
 """
@@ -59,9 +59,11 @@ def render(figures: Mapping[str, Any]) -> str:
         parts.append(_table(figures))
     if "service_overhead" in figures:
         parts.append(
-            f"The service beside the bare trainer, {figures['steps']} steps, {figures['checkpoints']} checkpoint, each step in the quickest of "
-            f"{figures['service_rounds']} rounds: {figures['service_seconds']} s beside "
-            f"{figures['bare_seconds']} s, {figures['service_overhead']:+.1%} ({figures['service_cpu_overhead']:+.1%} of the worker's CPU seconds)."
+            f"The service beside the bare trainer, {figures['steps']} steps, {figures['checkpoints']} checkpoint, the mean of {len(figures['service_overhead_rounds'])} "
+            f"rounds: {figures['service_seconds']} s beside {figures['bare_seconds']} s, {figures['service_overhead']:+.1%} with a standard error of "
+            f"{figures['service_overhead_error']:.1%} (all CPU seconds {figures['service_cpu_overhead']:+.1%}, standard error "
+            f"{figures['service_cpu_overhead_error']:.1%}). Rounds: {', '.join(f'{one:+.1%}' for one in figures['service_overhead_rounds'])}. Idle, the stack takes "
+            f"{figures['idle_stack_cores']:.1%} of a core."
         )
     return "\n\n".join(parts)
 

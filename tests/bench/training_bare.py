@@ -1,4 +1,5 @@
-"""`python -m tests.bench.training_bare`: a recipe's trainer alone. Reads JSON {base, train, recipe}; prints when its steps ended."""
+"""`python -m tests.bench.training_bare`: a recipe's trainer alone. Reads a line of JSON {base, train, recipe}; prints a line of JSON {clock, loss}
+at the end of each step, and then waits until its input is closed."""
 
 import json
 import sys
@@ -9,38 +10,41 @@ from typing import Any
 
 from services.training.adapters import sft
 from services.training.adapters.memory import keep_freed_memory
+from services.training.adapters.methods import quieten
 from services.training.recipe import Recipe
 from tests.bench.training_house import context
 
 
 def main() -> None:
-    """Train, and say when each step ended, and the CPU seconds from the end of the first to the end of the last."""
+    """Train, without checkpoints, reports or turns."""
     keep_freed_memory()
-    asked = json.loads(sys.stdin.read())
+    asked = json.loads(sys.stdin.readline())
     chosen = Recipe.model_validate_json(asked["recipe"])
     with tempfile.TemporaryDirectory() as folder:
-        made = context(Path(asked["base"]), Path(asked["train"]), chosen, Path(folder))
-        print(json.dumps(_timed(sft.prepare(made).trainer)))
+        trainer = sft.prepare(context(Path(asked["base"]), Path(asked["train"]), chosen, Path(folder))).trainer
+        quieten(trainer)
+        trainer.args.save_strategy = "no"
+        trainer.add_callback(_clock())
+        trainer.train()
+        sys.stdin.read()
 
 
-def _timed(trainer: Any) -> dict[str, Any]:
-    from transformers import PrinterCallback, TrainerCallback
-
-    ends: list[tuple[float, float]] = []
+def _clock() -> Any:
+    from transformers import TrainerCallback
 
     class Clock(TrainerCallback):  # type: ignore[misc]
-        """Notes when each step ends, and keeps the trainer from saving."""
+        """Says when each step has ended, and keeps the trainer from saving."""
 
         def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
             """A step has ended."""
-            ends.append((time.perf_counter(), time.process_time()))
             control.should_save = False
 
-    trainer.args.save_strategy = "no"
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Clock())
-    trainer.train()
-    return {"ends": [end for end, _ in ends], "cpu_seconds": ends[-1][1] - ends[0][1]}
+        def on_log(self, _args: Any, _state: Any, _control: Any, logs: dict[str, float], **_: Any) -> None:
+            """Its loss is known."""
+            if "loss" in logs:
+                print(json.dumps({"clock": time.time(), "loss": logs["loss"]}), flush=True)
+
+    return Clock()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,93 @@
+"""Two sides in turns of some seconds on one noisy machine: while one runs, the other is held. So both see the same minutes, and neither takes a share
+of the other's. Linux's signals and /proc alone."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Look:
+    """The clock, seconds since 1970, and the CPU seconds of all processes that count until then."""
+
+    clock: float
+    cpu_seconds: float
+
+
+@dataclass
+class Side:
+    """Processes that run, or are held together; it runs when it is made. `held` gives their numbers at any time, `counted` the numbers of those of
+    which the CPU seconds count while it runs."""
+
+    held: Callable[[], Sequence[int]]
+    counted: Callable[[], Sequence[int]]
+    ended: Callable[[], bool]
+    windows: list[tuple[Look, Look]] = field(default_factory=list)
+    _began: Look | None = None
+
+    def __post_init__(self) -> None:
+        self._began = self._look()
+
+    def hold(self) -> None:
+        """Stop it where it is."""
+        self._signal(signal.SIGSTOP)
+        if self._began is not None:
+            self.windows.append((self._began, self._look()))
+        self._began = None
+
+    def release(self) -> None:
+        """Let it go on."""
+        if self._began is None:
+            self._began = self._look()
+            self._signal(signal.SIGCONT)
+
+    def ran(self, since: float, until: float) -> Look:
+        """Seconds that it ran between two clocks, and the CPU seconds of that time; within a window it is taken to be equally busy."""
+        clock = cpu = 0.0
+        for began, ended in self.windows:
+            seconds = max(0.0, min(until, ended.clock) - max(since, began.clock))
+            clock += seconds
+            cpu += (ended.cpu_seconds - began.cpu_seconds) * seconds / (ended.clock - began.clock)
+        return Look(clock, cpu)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self.held():
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    def _look(self) -> Look:
+        return Look(time.time(), sum(map(cpu_seconds, self.counted())))
+
+
+def alternate(one: Side, other: Side, turn_seconds: float) -> None:
+    """Run two sides that are held, in turns, until each has ended; who begins a pair of turns changes. Both are held then."""
+    pair = (one, other)
+    while not (one.ended() and other.ended()):
+        for side in pair:
+            _take_turn(side, turn_seconds)
+        pair = (pair[1], pair[0])
+
+
+def _take_turn(side: Side, seconds: float) -> None:
+    if side.ended():
+        return
+    side.release()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not side.ended():
+        time.sleep(POLL_SECONDS)
+    side.hold()
+
+
+def cpu_seconds(process: int) -> float:
+    """Its own, and those of its children that have ended; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")

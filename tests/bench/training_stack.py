@@ -1,0 +1,150 @@
+"""The training service over the embedded broker, object store and database, for the bench: runs made by events, seen step by step."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from services.training.recipe import FOLDER, Recipe
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import models_pb2
+from tailor.api.training.v1 import training_pb2, training_pb2_grpc
+from tailor.events.producer import KafkaProducer
+from tailor.local import processes, secrets, stack
+from tailor.local.environment import Plan, service_environment
+from tailor.local.layout import STORES
+from tailor.rpc.channel import service_channel
+from tailor.settings import ServiceSettings
+from tailor.storage.buckets import DATASETS, MODELS
+from tailor.storage.s3 import S3Store
+from tests.bench.training_house import BASE, House
+
+READY_SECONDS = 180
+WORKER = "services.training.worker"
+
+
+class Followed:
+    """A run as a watcher sees it, in a thread: when each step ended, by the worker's clock, and its loss."""
+
+    def __init__(self, training: training_pb2_grpc.TrainingServiceStub, run_id: str) -> None:
+        self.clocks: dict[int, float] = {}
+        self.losses: dict[int, float] = {}
+        self.run = training_pb2.Run()
+        self._updates = training.WatchRun(training_pb2.WatchRunRequest(run_id=run_id))
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Block until the run has ended; SystemExit where it did not succeed."""
+        self._thread.join()
+        if self.run.state != training_pb2.RUN_STATE_SUCCEEDED:
+            raise SystemExit(f"the run ended with {self.run.reason}: {self.run.message}")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the run goes on."""
+        return self._thread.is_alive()
+
+    def _watch(self) -> None:
+        for said in self._updates:
+            self.run = said.run
+            progress = said.run.progress
+            if progress.phase == "training" and progress.step not in self.clocks:
+                self.losses[progress.step] = progress.loss
+                self.clocks[progress.step] = progress.create_time.ToNanoseconds() / 1e9
+
+
+class Service:
+    """A stack of which the training service is the only one, with a house's base and dataset in its store."""
+
+    def __init__(self, house: House, running: stack.Stack, recipes: Path) -> None:
+        self._house, self._root, self._recipes = house, running.layout.root, recipes
+        self._plan = Plan(running.layout, running.snapshot().ports, secrets.ensure(running.layout))
+        self._producer = KafkaProducer.from_settings(self._settings_of("synthetic"), "synthetic")
+        channel = service_channel(
+            self._settings_of("console"), "training", self._plan.ports.address("training-rpc"), service="console"
+        )
+        self._training = training_pb2_grpc.TrainingServiceStub(channel)
+
+    def workers(self) -> list[int]:
+        """The numbers of the runs' processes."""
+        return [pid for pid in self.processes() if WORKER in processes.command_of(pid)]
+
+    def processes(self) -> list[int]:
+        """The numbers of all that runs: supervisor, broker, object store, database, service, and the runs' workers."""
+        return processes.marked(self._root)
+
+    def store(self) -> None:
+        """Put base and dataset where the service looks for them."""
+        for service, bucket in (("training", MODELS), ("synthetic", DATASETS)):
+            target = S3Store.from_settings(self._settings_of(service))
+            for key in self._house.store.list_keys(bucket, ""):
+                if not key.startswith(("runs/", "adapters/")):
+                    target.put_file(bucket, key, self._house.store.root / bucket / key)
+
+    def begin(self, name: str, recipe: Recipe) -> Followed:
+        """A run, made by the event that a dataset was built."""
+        (self._recipes / f"{name}.toml").write_text(_to_toml(recipe), encoding="utf-8")
+        dataset = self._house.dataset
+        event = models_pb2.DatasetBuilt(
+            digest=dataset.sha256,
+            specialist="engagement-reports",
+            kind=models_pb2.DATASET_KIND_SFT,
+            manifest=common_pb2.ObjectRef(uri=dataset.uri, sha256=dataset.sha256, size_bytes=dataset.size_bytes),
+            base=BASE,
+            recipe=name,
+        )
+        self._producer.send("dataset.built.v1", event.specialist, event, f"evt_{name}")
+        return Followed(self._training, self._find(name))
+
+    def _find(self, recipe: str) -> str:
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            for run in self._training.ListRuns(training_pb2.ListRunsRequest()).runs:
+                if run.recipe == recipe:
+                    return str(run.run_id)
+            time.sleep(0.5)
+        raise SystemExit(f"the service made no run of {recipe}; see {self._root}/logs")
+
+    def _settings_of(self, service: str) -> ServiceSettings:
+        environment = service_environment(service, self._plan, os.environ)
+        fields: dict[str, Any] = {
+            name.removeprefix("TAILOR_").lower(): value
+            for name, value in environment.items()
+            if name.startswith("TAILOR_")
+        }
+        return ServiceSettings(**fields)
+
+
+@contextmanager
+def training_service(house: House, root: Path) -> Iterator[Service]:
+    """Start the stack in a directory, and stop it."""
+    recipes = root / "recipes"
+    recipes.mkdir()
+    for path in FOLDER.glob("*.toml"):
+        (recipes / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    settings = f'[training]\nrecipes_dir = "{recipes}"\ndefault_base = ""\n'
+    (root / "settings.toml").write_text(settings, encoding="utf-8")
+    running = stack.up(root, only=(*STORES, "training"))
+    try:
+        running.wait_ready(READY_SECONDS)
+        service = Service(house, running, recipes)
+        service.store()
+        yield service
+    finally:
+        stack.down(root)
+
+
+def _to_toml(chosen: Recipe) -> str:
+    """The settings as a recipe file."""
+    simple, tables = [], []
+    for name, value in chosen.model_dump(exclude_defaults=True).items():
+        if isinstance(value, dict):
+            tables += [f"[{name}]", *(f"{key} = {json.dumps(entry)}" for key, entry in value.items()), ""]
+        else:
+            simple.append(f"{name} = {json.dumps(value)}")
+    return "\n".join([*simple, "", *tables])
