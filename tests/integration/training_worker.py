@@ -8,6 +8,7 @@ from pathlib import Path
 from google.protobuf.json_format import MessageToJson
 
 from services.training.adapters.log_lines import LogLines
+from services.training.adapters.memory import keep_freed_memory
 from services.training.adapters.processes import Silence, join
 from services.training.adapters.turns import Turns
 from services.training.adapters.voice import Voice
@@ -35,6 +36,7 @@ class FileService:
 
 def main() -> int:
     """Run the worker."""
+    keep_freed_memory()
     spec = from_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(sys.argv[4])
     processes = join(Recipe.model_validate_json(spec.recipe_json).method, "replicate")

@@ -1,8 +1,8 @@
 """A worker's memory: the most that it has held at once, and keeping what it frees for the next step."""
 
 import ctypes
-import resource
 import sys
+from pathlib import Path
 
 # glibc's names for what may be set, and its value for "never".
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -20,9 +20,12 @@ def keep_freed_memory() -> None:
 
 
 def peak_bytes() -> int:
-    """Of the GPU where one trains, else of this process since it began."""
+    """Of the GPU where one trains, else of this process since it began; 0 where no /proc says so."""
     import torch
 
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not `ru_maxrss`, which begins with what the parent held when it started this process.
+    said = Path("/proc/self/status")
+    lines = said.read_text(encoding="utf-8").splitlines() if said.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+LARGE = 2**30
 ROUND_TRIPS = """
 import resource
 from services.training.adapters.memory import keep_freed_memory
@@ -27,3 +28,16 @@ def _faults(keep: str) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_what_is_freed_is_used_again_without_new_pages() -> None:
     assert _faults("keep_freed_memory()") * 20 < _faults("")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+def test_a_peak_is_not_that_of_whoever_started_the_process() -> None:
+    ask = "from services.training.adapters.memory import peak_bytes; print(peak_bytes())"
+    large = (
+        f"import subprocess, sys; held = b'x' * {LARGE}; subprocess.run([sys.executable, '-c', {ask!r}], check=True)"
+    )
+    printed = [
+        int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for code in (ask, large)
+    ]
+    assert 0 < printed[1] < 1.2 * printed[0] < LARGE
