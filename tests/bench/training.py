@@ -1,4 +1,4 @@
-"""`make bench-training`: our SFT beside trl's defaults; full, LoRA and QLoRA side by side; and what the service adds. half an hour on two cores.
+"""`make bench-training`: our SFT beside trl's defaults; full, LoRA and QLoRA side by side; and what the service adds. Half an hour on two cores.
 
 `python -m tests.bench.training speed methods service` measures the named parts alone, and keeps the others' figures.
 """

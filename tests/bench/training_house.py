@@ -185,7 +185,7 @@ def run_worker(house: House, name: str, chosen: Recipe) -> Used:
         raise SystemExit(f"the worker of {name} ended with {status}: {said[-1]}; see {folder}")
     trained = said[-1]["trained"]
     manifest = json.loads(house.store.read(MODELS, f"adapters/{trained['digest']}/manifest.json"))
-    return Used(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, trained, manifest, folder)
+    return Used(seconds, usage.ru_utime + usage.ru_stime, int(trained["memory_bytes"]), trained, manifest, folder)
 
 
 def fetch_weights(house: House, used: Used) -> Path:
