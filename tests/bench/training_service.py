@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from services.training.recipe import Recipe
-from tests.bench.alternating import Look, Side, alternate, cpu_seconds
+from tests.bench.alternating import Look, Side, alternate
+from tests.bench.children import cpu_seconds
 from tests.bench.training_house import ROOT, House, recipe
-from tests.bench.training_stack import Service, training_service
+from tests.bench.training_stack import Followed, Service, training_service
 
 STEPS = 60
 # Of the first steps some pass before the bench hears of them.
@@ -69,19 +70,25 @@ class Round:
 def _round(house: House, service: Service, number: int) -> Round:
     chosen = _recipe(number)
     with _Bare(house, chosen) as bare:
-        _await_step(bare.clocks)
-        alone = Side(bare.processes, lambda: bare.processes() + _idle(service), lambda: STEPS in bare.clocks)
-        alone.hold()
-        run = service.begin(f"bench-{number}", chosen)
-        _await_step(run.clocks)
-        through = Side(service.workers, service.processes, lambda: STEPS in run.clocks or not run.alive)
-        through.hold()
+        _await_step(bare)
+        alone = Side(
+            bare.processes, lambda: bare.processes() + _idle(service), lambda: STEPS in bare.clocks or not bare.alive
+        )
         try:
-            alternate(alone, through, TURN_SECONDS)
+            alone.hold()
+            run = service.begin(f"bench-{number}", chosen)
+            _await_step(run)
+            through = Side(service.workers, service.processes, lambda: STEPS in run.clocks or not run.alive)
+            try:
+                through.hold()
+                alternate(alone, through, TURN_SECONDS)
+            finally:
+                through.release()
         finally:
             alone.release()
-            through.release()
     run.wait()
+    if STEPS not in bare.clocks:
+        raise SystemExit("the bare trainer ended before its last step")
     if bare.losses != run.losses:
         raise SystemExit("the two sides' losses differ: they did not train the same")
     return Round(_ran(alone, bare.clocks), _ran(through, run.clocks))
@@ -99,11 +106,11 @@ def _idle(service: Service) -> list[int]:
     return sorted(set(service.processes()) - set(service.workers()))
 
 
-def _await_step(clocks: Mapping[int, float]) -> None:
+def _await_step(side: "_Bare | Followed") -> None:
     deadline = time.monotonic() + BEGIN_SECONDS
-    while not clocks:
-        if time.monotonic() > deadline:
-            raise SystemExit(f"no step within {BEGIN_SECONDS:g} s")
+    while not side.clocks:
+        if not side.alive or time.monotonic() > deadline:
+            raise SystemExit(f"no step within {BEGIN_SECONDS:g} s, or none before it ended")
         time.sleep(0.02)
 
 
@@ -137,7 +144,6 @@ class _Bare:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             cwd=ROOT,
@@ -154,6 +160,11 @@ class _Bare:
         assert self._child.stdin is not None
         self._child.stdin.close()
         self._child.wait()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it goes on."""
+        return self._child.poll() is None
 
     def processes(self) -> list[int]:
         """Its number."""
