@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from tests.bench.children import cpu_seconds
 
 POLL_SECONDS = 0.02
 
@@ -82,12 +83,3 @@ def _take_turn(side: Side, seconds: float) -> None:
     while time.monotonic() < until and not side.ended():
         time.sleep(POLL_SECONDS)
     side.hold()
-
-
-def cpu_seconds(process: int) -> float:
-    """Its own, and those of its children that have ended; 0 if it is gone."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
