@@ -14,11 +14,13 @@ COUNT = "import sys, time\nwhile True:\n    open(sys.argv[1], 'a').write(f'{time
 ENOUGH = 60
 
 
-def count(path: Path) -> Side:
+def held_counter(path: Path) -> Side:
     child = subprocess.Popen([sys.executable, "-c", COUNT, str(path)])
     while not path.exists():
         time.sleep(0.01)
-    return Side(lambda: [child.pid], lambda: [child.pid], lambda: len(moments(path)) > ENOUGH)
+    side = Side(lambda: [child.pid], lambda: [child.pid], lambda: len(moments(path)) > ENOUGH)
+    side.hold()
+    return side
 
 
 def moments(path: Path) -> list[float]:
@@ -26,17 +28,15 @@ def moments(path: Path) -> list[float]:
 
 
 def test_one_side_runs_while_the_other_is_held(tmp_path: Path) -> None:
-    sides = {name: count(tmp_path / name) for name in ("one", "other")}
+    sides = {name: held_counter(tmp_path / name) for name in ("one", "other")}
     try:
-        for side in sides.values():
-            side.hold()
         begun = time.time()
         alternate(sides["one"], sides["other"], turn_seconds=0.2)
         windows = {name: [(began.clock, ended.clock) for began, ended in side.windows] for name, side in sides.items()}
         assert len(windows["one"]) > 2
         for name, side in sides.items():
             late = [moment for moment in moments(tmp_path / name) if moment > begun]
-            # Half a step may fall between a look at the clock and the signal.
+            # A signal takes a moment to stop a process.
             assert all(any(began - 0.01 <= moment <= ended + 0.01 for began, ended in windows[name]) for moment in late)
             assert side.ended()
         between = sorted(window for name in windows for window in windows[name][1:])
