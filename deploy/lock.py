@@ -22,6 +22,7 @@ from deploy.locks import (
     Pin,
     Sets,
     environment,
+    load_lock,
     load_sets,
     lock_for,
     parse_pin,
@@ -38,9 +39,11 @@ HEADER = """\
 """
 
 
-def compile_set(sets: Sets, name: str, *, upgrade: bool) -> list[Pin]:
-    """Resolve one set for every supported Python."""
+def compile_set(sets: Sets, name: str, locks: Mapping[str, list[Pin]], *, upgrade: bool) -> list[Pin]:
+    """Resolve one set for every supported Python, by the pins of the sets that it follows."""
     definition = sets.sets[name]
+    constraints = locks.get(definition.get("pins_of", ""), [])
+    preferences = locks.get(definition.get("prefers", ""), [])
     exemptions = [exemption for exemption in sets.exemptions if name in exemption.sets]
     bound = f"python_full_version < '3.{int(sets.pythons[-1].partition('.')[2]) + 1}'"
     universe = bound if definition.get("any_platform") else LINUX + bound
@@ -50,17 +53,20 @@ def compile_set(sets: Sets, name: str, *, upgrade: bool) -> list[Pin]:
         (directory / "pyproject.toml").write_text(f'{project}\n[tool.uv]\nenvironments = ["{universe}"]\n')
         (directory / "README.md").touch()
         (directory / "packages.in").write_text("\n".join(definition.get("packages", ())))
+        (directory / "constraints.txt").write_text("\n".join(str(pin) for pin in constraints))
         (directory / "overrides.txt").write_text("\n".join(e.take for e in exemptions if e.take))
         left_out = (line for e in exemptions if not e.take for line in e.requirements)
         (directory / "excludes.txt").write_text("\n".join(left_out))
-        output, present = directory / "out.txt", REQUIREMENTS / f"{name}.txt"
-        if present.exists() and not upgrade:
-            output.write_text(present.read_text(encoding="utf-8"))
+        present = [] if upgrade or not (REQUIREMENTS / f"{name}.txt").exists() else load_lock(name)
+        chosen = {pin.name: pin for pin in [*present, *preferences]}
+        output = directory / "out.txt"
+        output.write_text("".join(f"{pin}\n" for pin in chosen.values()))
         subprocess.run(
             [
                 *(Path(sys.executable).parent / "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"),
                 *("--universal", "--fork-strategy", "fewest", "--python-version", sets.pythons[0]),
-                *("--overrides", "overrides.txt", "--excludes", "excludes.txt", "--output-file", "out.txt"),
+                *("--overrides", "overrides.txt", "--excludes", "excludes.txt", "--constraints", "constraints.txt"),
+                *("--output-file", "out.txt"),
                 *(["--all-extras"] if "*" in definition["extras"] else []),
                 *(argument for group in definition["groups"] for argument in ("--group", group)),
                 *("pyproject.toml", "packages.in"),
@@ -183,7 +189,9 @@ def main() -> None:
     upgrade = parser.parse_args().upgrade
     sets = load_sets()
     names = [name for name, definition in sets.sets.items() if "derived_from" not in definition]
-    locks = {name: compile_set(sets, name, upgrade=upgrade) for name in names}
+    locks: dict[str, list[Pin]] = {}
+    for name in sorted(names, key=lambda name: bool({"pins_of", "prefers"} & set(sets.sets[name]))):
+        locks[name] = compile_set(sets, name, locks, upgrade=upgrade)
     entries = read_metadata(sets, locks)
     locks["cpu"] = derive_cpu(sets, locks, entries)
     for name, pins in locks.items():
