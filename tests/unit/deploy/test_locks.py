@@ -89,7 +89,7 @@ def test_the_requirements_of_an_extra_are_followed() -> None:
     }
     environ = read("client", "3.12").environ
     lock = Lock({"outer": "1", "inner": "1"}, metadata, frozenset(), environ)
-    assert lock.walk([Requirement("outer")])[1] == ["inner: speed>=2; extra == \"fast\" is not locked"]
+    assert lock.walk([Requirement("outer")])[1] == ['inner: speed>=2; extra == "fast" is not locked']
 
 
 def test_an_exemption_that_does_not_apply_is_not_counted_as_used() -> None:
