@@ -381,7 +381,7 @@ def install(arguments: argparse.Namespace, stream: TextIO, probes: Probes) -> No
     choice = choose_or_take(sets, python, name, arguments, probes)
     pins = read_lock(choice.name)
     if arguments.extra:
-        pins = subset_pins(python, choice.name, arguments.extra, arguments.package)
+        pins = subset_pins(python, choice.name, arguments.extra, arguments.packages.split())
     announce(sets["sets"][choice.name], choice, arguments.extra, stream)
     if not arguments.extra:
         check_space(sets["sets"][choice.name]["size"], venv)
@@ -474,7 +474,7 @@ def main() -> int:
     parser.add_argument(
         "--extra", default="", help="only what one extra of pyproject.toml needs; the project itself is left out"
     )
-    parser.add_argument("--package", action="append", default=[], help="one more package of the set, with --extra")
+    parser.add_argument("--packages", default="", help="more packages of the set, separated by spaces, with --extra")
     try:
         install(parser.parse_args(), sys.stderr, Probes())
     except InstallError as error:

@@ -27,7 +27,7 @@ def probes(*, gpu: bool = False, by_pip: bool = False, by_uv: bool = False) -> P
 
 def named(name: str = "", extra: str = "") -> argparse.Namespace:
     """The arguments of the command line."""
-    return argparse.Namespace(set=name, extra=extra, package=[], venv=".venv")
+    return argparse.Namespace(set=name, extra=extra, packages="", venv=".venv")
 
 
 @pytest.mark.parametrize(
