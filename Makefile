@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 SET ?=
 UPGRADE ?=
 CLIENT_VENV ?= .venv-client
-CLIENT_TESTS := tests/unit/client tests/unit/cli
+# The conftest of tests/ needs the stores; test_examples needs the inference service.
+CLIENT_TESTS := --confcutdir tests/unit --ignore tests/unit/client/test_examples.py tests/unit/client tests/unit/cli
 PROTOS := $(shell find proto -name '*.proto' | sort)
 KEEP ?=
 GPU_PYTHON ?=

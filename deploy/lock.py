@@ -42,6 +42,7 @@ HEADER = """\
 def compile_set(sets: Sets, name: str, locks: Mapping[str, list[Pin]], *, upgrade: bool) -> list[Pin]:
     """Resolve one set for every supported Python, by the pins of the sets that it follows."""
     definition = sets.sets[name]
+    extras = definition["extras"]
     constraints = locks.get(definition.get("pins_of", ""), [])
     preferences = locks.get(definition.get("prefers", ""), [])
     exemptions = [exemption for exemption in sets.exemptions if name in exemption.sets]
@@ -67,7 +68,7 @@ def compile_set(sets: Sets, name: str, locks: Mapping[str, list[Pin]], *, upgrad
                 *("--universal", "--fork-strategy", "fewest", "--python-version", sets.pythons[0]),
                 *("--overrides", "overrides.txt", "--excludes", "excludes.txt", "--constraints", "constraints.txt"),
                 *("--output-file", "out.txt"),
-                *(["--all-extras"] if "*" in definition["extras"] else []),
+                *(["--all-extras"] if "*" in extras else [part for extra in extras for part in ("--extra", extra)]),
                 *(argument for group in definition["groups"] for argument in ("--group", group)),
                 *("pyproject.toml", "packages.in"),
             ],
