@@ -51,12 +51,13 @@ def substitute(value: str) -> str:
 def images(compose: dict[str, Any]) -> list[Image]:
     """The images of the compose file, each once, and those for GPUs."""
     listed: dict[str, Image] = {}
-    for name, container in compose["services"].items():
+    for container in compose["services"].values():
         if "build" not in container:
             continue
         arguments = {key: substitute(value) if value else "" for key, value in container["build"]["args"].items()}
-        tag, init = substitute(container["image"]), name.startswith("init-")
-        image = Image("init" if init else name, tag, arguments, INIT_IMPORTS if init else "", container)
+        tag = substitute(container["image"])
+        name = tag.rpartition("/")[2].partition(":")[0]
+        image = Image(name, tag, arguments, INIT_IMPORTS if name == "init" else "", container)
         listed.setdefault(tag, image)
     base = {key: os.environ.get(key, "") for key in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")}
     base["BASE_IMAGE"] = next(iter(listed.values())).arguments["BASE_IMAGE"]
