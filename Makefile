@@ -12,8 +12,6 @@ CLIENT_VENV ?= .venv-client
 CLIENT_TESTS := --confcutdir tests/unit --ignore tests/unit/client/test_examples.py tests/unit/client tests/unit/cli
 PROTOS := $(shell find proto -name '*.proto' | sort)
 KEEP ?=
-# Debian 12 has compose as a program of its own.
-COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 GPU_PYTHON ?=
 
 .DEFAULT_GOAL := help
@@ -86,7 +84,7 @@ down: install ## Stop it
 	$(BIN)/tailor down
 
 images: ## Build every service's image
-	$(COMPOSE) build
+	docker compose build
 
 check-images: ## Build every image and start each one until it waits for its stores
 	$(BIN)/python -m deploy.check_images
