@@ -38,22 +38,22 @@ test-client: ## The tests of the client and the command line, with nothing else 
 	$(CLIENT_VENV)/bin/pytest $(CLIENT_TESTS)
 
 bench-anonymization: install ## Quality and speed of the barrier, beside plain Presidio
-	$(BIN)/python -m tests.bench.anonymization
+	$(BIN)/python -m bench.anonymization
 
 bench-inference: install ## Speed of inference beside others, load, rollouts and a killed replica (20 minutes)
-	$(BIN)/python -m tests.bench.inference
+	$(BIN)/python -m bench.inference
 
 gpu-check: $(if $(GPU_PYTHON),,install) ## bf16, NF4, kernels and memory on a GPU; says so where there is none (GPU_PYTHON=another environment's)
 	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest tests/gpu -m gpu -rs
 
 bench-forecast: install ## The forecast of memory and time beside what real runs take
-	$(BIN)/python -m tests.bench.forecast
+	$(BIN)/python -m bench.forecast
 
 bench-training: install ## SFT beside trl, full beside LoRA and QLoRA, and what the service adds
-	$(BIN)/python -m tests.bench.training
+	$(BIN)/python -m bench.training
 
 bench-preferences: install ## Reward model, RLOO and DPO on rankings
-	$(BIN)/python -m tests.bench.preferences
+	$(BIN)/python -m bench.preferences
 
 check: install ## Format, lint, types, import contracts, generated code, manifests
 	$(BIN)/ruff format --check .

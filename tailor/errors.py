@@ -1,12 +1,15 @@
-"""One base error that carries its canonical code; foreign exceptions are wrapped in it at the edge."""
+"""Errors that callers can act on: one base class, the canonical codes, and every reason.
+
+Adapters wrap the exceptions of libraries in one of these classes. `docs/errors.md` lists each reason with its cause and remedy.
+"""
 
 from collections.abc import Mapping
-from enum import Enum
-from typing import ClassVar
+from enum import Enum, StrEnum
+from typing import ClassVar, Self
 
 
 class Code(Enum):
-    """Canonical codes, as gRPC numbers them."""
+    """Canonical codes, numbered as in gRPC; `http_status` follows google.rpc.Code's mapping."""
 
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
@@ -19,12 +22,319 @@ class Code(Enum):
     UNAVAILABLE = 14
     UNAUTHENTICATED = 16
 
+    @property
+    def http_status(self) -> int:
+        """The HTTP status that stands for this code at every HTTP endpoint."""
+        return HTTP_STATUSES[self]
+
+
+HTTP_STATUSES = {
+    Code.INVALID_ARGUMENT: 400,
+    Code.FAILED_PRECONDITION: 400,
+    Code.UNAUTHENTICATED: 401,
+    Code.PERMISSION_DENIED: 403,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.ABORTED: 409,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.UNAVAILABLE: 503,
+    Code.DEADLINE_EXCEEDED: 504,
+}
+
+
+class Reason(StrEnum):
+    """Why something failed or waits: the `reason` of `google.rpc.ErrorInfo`. Part of the API; names are never reused.
+
+    `Reason(text)` also accepts reasons that this release does not know, because a newer server may send them.
+    """
+
+    ABORTED = "ABORTED"
+    ADAPTER_DIFFERS = "ADAPTER_DIFFERS"
+    ADAPTER_DOES_NOT_LOAD = "ADAPTER_DOES_NOT_LOAD"
+    ADAPTER_IN_USE = "ADAPTER_IN_USE"
+    ADAPTER_RETIRED = "ADAPTER_RETIRED"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    AMBIGUOUS_ADAPTER = "AMBIGUOUS_ADAPTER"
+    AMBIGUOUS_DATASET = "AMBIGUOUS_DATASET"
+    BARRIER_UNAVAILABLE = "BARRIER_UNAVAILABLE"
+    BASE_CHANGED = "BASE_CHANGED"
+    BASE_EXISTS = "BASE_EXISTS"
+    BASE_NOT_ADDED = "BASE_NOT_ADDED"
+    BASE_TOO_LARGE = "BASE_TOO_LARGE"
+    BASE_UNREADABLE = "BASE_UNREADABLE"
+    BUILD_RUNNING = "BUILD_RUNNING"
+    CALL_ENDED = "CALL_ENDED"
+    CANARY_RUNS = "CANARY_RUNS"
+    CANCELLED = "CANCELLED"
+    CANDIDATE_LOST = "CANDIDATE_LOST"
+    CANNOT_PUBLISH = "CANNOT_PUBLISH"
+    CANNOT_SHARD = "CANNOT_SHARD"
+    CANNOT_WRITE = "CANNOT_WRITE"
+    CHAT_REFUSED = "CHAT_REFUSED"
+    CHILD_FAILED = "CHILD_FAILED"
+    CHILD_KILLED = "CHILD_KILLED"
+    CHILD_TIMEOUT = "CHILD_TIMEOUT"
+    CODE_REFUSED = "CODE_REFUSED"
+    COMPONENT_FAILED = "COMPONENT_FAILED"
+    CONTAINER_NOT_MADE = "CONTAINER_NOT_MADE"
+    CORRUPT_OBJECT = "CORRUPT_OBJECT"
+    DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
+    DATASET_ERASED = "DATASET_ERASED"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    DISK_FULL = "DISK_FULL"
+    DIVERGED = "DIVERGED"
+    DOES_NOT_FIT = "DOES_NOT_FIT"
+    DUPLICATE_DOCUMENT_ID = "DUPLICATE_DOCUMENT_ID"
+    EMPTY_REPORT = "EMPTY_REPORT"
+    ENGINE_DEAD = "ENGINE_DEAD"
+    ENGINE_FAILED = "ENGINE_FAILED"
+    EVALUATION_FAILED = "EVALUATION_FAILED"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    FILE_TOO_LARGE = "FILE_TOO_LARGE"
+    GATE_NOT_MET = "GATE_NOT_MET"
+    GENERATION_MOVED = "GENERATION_MOVED"
+    GROUP_CHANGED = "GROUP_CHANGED"
+    HOST_FAILED = "HOST_FAILED"
+    HOST_UNAVAILABLE = "HOST_UNAVAILABLE"
+    HTTP_NOT_STARTED = "HTTP_NOT_STARTED"
+    HUB_UNAVAILABLE = "HUB_UNAVAILABLE"
+    IMAGE_NOT_PULLED = "IMAGE_NOT_PULLED"
+    INCOMPLETE_ADAPTER = "INCOMPLETE_ADAPTER"
+    INCOMPLETE_EVENT = "INCOMPLETE_EVENT"
+    INCUMBENT_MOVED = "INCUMBENT_MOVED"
+    INTERNAL = "INTERNAL"
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    INVALID_CANARY = "INVALID_CANARY"
+    INVALID_CA_FILE = "INVALID_CA_FILE"
+    INVALID_CONFIG = "INVALID_CONFIG"
+    INVALID_CSRF_TOKEN = "INVALID_CSRF_TOKEN"
+    INVALID_DATASET = "INVALID_DATASET"
+    INVALID_DEFINITION = "INVALID_DEFINITION"
+    INVALID_ERASURE = "INVALID_ERASURE"
+    INVALID_FILE = "INVALID_FILE"
+    INVALID_HEADER = "INVALID_HEADER"
+    INVALID_IDENTITY_KEY = "INVALID_IDENTITY_KEY"
+    INVALID_INDEX = "INVALID_INDEX"
+    INVALID_JUDGEMENT = "INVALID_JUDGEMENT"
+    INVALID_KEY = "INVALID_KEY"
+    INVALID_KIND = "INVALID_KIND"
+    INVALID_MANIFEST = "INVALID_MANIFEST"
+    INVALID_MODEL = "INVALID_MODEL"
+    INVALID_NAME = "INVALID_NAME"
+    INVALID_OBJECT_URI = "INVALID_OBJECT_URI"
+    INVALID_PAGE_SIZE = "INVALID_PAGE_SIZE"
+    INVALID_PAGE_TOKEN = "INVALID_PAGE_TOKEN"
+    INVALID_POLICY = "INVALID_POLICY"
+    INVALID_PRIORITY = "INVALID_PRIORITY"
+    INVALID_QUESTION = "INVALID_QUESTION"
+    INVALID_QUESTIONS = "INVALID_QUESTIONS"
+    INVALID_RECIPE = "INVALID_RECIPE"
+    INVALID_REQUEST = "INVALID_REQUEST"
+    INVALID_REQUEST_ID = "INVALID_REQUEST_ID"
+    INVALID_ROW = "INVALID_ROW"
+    INVALID_SCHEMA = "INVALID_SCHEMA"
+    INVALID_SETTINGS_FILE = "INVALID_SETTINGS_FILE"
+    INVALID_SOURCE = "INVALID_SOURCE"
+    INVALID_SPECIALIST = "INVALID_SPECIALIST"
+    INVALID_SUBJECT = "INVALID_SUBJECT"
+    INVALID_TEXT_OBJECT = "INVALID_TEXT_OBJECT"
+    INVALID_TOKEN = "INVALID_TOKEN"
+    INVALID_TOML = "INVALID_TOML"
+    INVALID_TRUST_FILE = "INVALID_TRUST_FILE"
+    JOURNAL_UNAVAILABLE = "JOURNAL_UNAVAILABLE"
+    KAFKA_UNAVAILABLE = "KAFKA_UNAVAILABLE"
+    KEY_IS_LIMITED = "KEY_IS_LIMITED"
+    KUBERNETES_BUSY = "KUBERNETES_BUSY"
+    KUBERNETES_FORBIDDEN = "KUBERNETES_FORBIDDEN"
+    KUBERNETES_REFUSED = "KUBERNETES_REFUSED"
+    KUBERNETES_UNAVAILABLE = "KUBERNETES_UNAVAILABLE"
+    LINK_REFUSED = "LINK_REFUSED"
+    MALFORMED_REQUEST = "MALFORMED_REQUEST"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    METHOD_NOT_GIVEN = "METHOD_NOT_GIVEN"
+    MISSING_FIELD = "MISSING_FIELD"
+    MISSING_FILE = "MISSING_FILE"
+    MISSING_TENSORS = "MISSING_TENSORS"
+    MIXED_DRAFTS = "MIXED_DRAFTS"
+    MODEL_IS_GATED = "MODEL_IS_GATED"
+    NEXT_STAGE = "NEXT_STAGE"
+    NOTHING_NAMED = "NOTHING_NAMED"
+    NOTHING_TO_COMPARE = "NOTHING_TO_COMPARE"
+    NOTHING_TO_PUBLISH = "NOTHING_TO_PUBLISH"
+    NOTHING_TO_ROLL_BACK = "NOTHING_TO_ROLL_BACK"
+    NOT_A_POLICY = "NOT_A_POLICY"
+    NOT_CATALOGUED_YET = "NOT_CATALOGUED_YET"
+    NOT_CAUGHT_UP = "NOT_CAUGHT_UP"
+    NOT_CAUSAL = "NOT_CAUSAL"
+    NOT_ERASED = "NOT_ERASED"
+    NOT_EVALUATED = "NOT_EVALUATED"
+    NOT_FINITE = "NOT_FINITE"
+    NOT_FOR_THE_WIRE = "NOT_FOR_THE_WIRE"
+    NOT_FOUND = "NOT_FOUND"
+    NOT_INSTALLED = "NOT_INSTALLED"
+    NOT_SAFETENSORS = "NOT_SAFETENSORS"
+    NOT_SERVING = "NOT_SERVING"
+    NOT_SIGNED_IN = "NOT_SIGNED_IN"
+    NOT_SUPPRESSED = "NOT_SUPPRESSED"
+    NOT_TEXT = "NOT_TEXT"
+    NO_ADDRESS = "NO_ADDRESS"
+    NO_API_KEY = "NO_API_KEY"
+    NO_BASE = "NO_BASE"
+    NO_CANARY = "NO_CANARY"
+    NO_CANARY_YET = "NO_CANARY_YET"
+    NO_CHAT_TEMPLATE = "NO_CHAT_TEMPLATE"
+    NO_CREDENTIALS = "NO_CREDENTIALS"
+    NO_DATASET = "NO_DATASET"
+    NO_FREE_PORTS = "NO_FREE_PORTS"
+    NO_FREE_SLOT = "NO_FREE_SLOT"
+    NO_HEADER = "NO_HEADER"
+    NO_HELD_OUT_ROWS = "NO_HELD_OUT_ROWS"
+    NO_LOG_PROBABILITIES = "NO_LOG_PROBABILITIES"
+    NO_LONGER_KEPT = "NO_LONGER_KEPT"
+    NO_MATPLOTLIB = "NO_MATPLOTLIB"
+    NO_MODEL_READY = "NO_MODEL_READY"
+    NO_PLOT = "NO_PLOT"
+    NO_PROMPTS = "NO_PROMPTS"
+    NO_PURPOSE = "NO_PURPOSE"
+    NO_RECIPES = "NO_RECIPES"
+    NO_REQUEST_ID = "NO_REQUEST_ID"
+    NO_REWARD_ADAPTER = "NO_REWARD_ADAPTER"
+    NO_ROWS = "NO_ROWS"
+    NO_RUN = "NO_RUN"
+    NO_SCHEMA = "NO_SCHEMA"
+    NO_STACK = "NO_STACK"
+    NO_SURROGATE = "NO_SURROGATE"
+    NO_SURROGATE_LEFT = "NO_SURROGATE_LEFT"
+    NO_TRAIN_ROWS = "NO_TRAIN_ROWS"
+    OBJECT_STORE_FAILED = "OBJECT_STORE_FAILED"
+    OBJECT_STORE_REFUSED = "OBJECT_STORE_REFUSED"
+    OBJECT_STORE_UNAVAILABLE = "OBJECT_STORE_UNAVAILABLE"
+    OBJECT_TOO_LARGE = "OBJECT_TOO_LARGE"
+    OUT_OF_TIME = "OUT_OF_TIME"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    PICKLE_REFUSED = "PICKLE_REFUSED"
+    PORTS_TAKEN = "PORTS_TAKEN"
+    PRIVATE_SCHEMA = "PRIVATE_SCHEMA"
+    PROCESSES_DIFFER = "PROCESSES_DIFFER"
+    PROMPT_OR_MESSAGES = "PROMPT_OR_MESSAGES"
+    PROMPT_TOO_LONG = "PROMPT_TOO_LONG"
+    QUANTISED = "QUANTISED"
+    QUEUE_FULL = "QUEUE_FULL"
+    RANK_TOO_LARGE = "RANK_TOO_LARGE"
+    RATE_EXCEEDED = "RATE_EXCEEDED"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    RESERVED_NAME = "RESERVED_NAME"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    RETIRED_SERVES = "RETIRED_SERVES"
+    REVISION_MOVED = "REVISION_MOVED"
+    ROLE_NOT_ADMITTED = "ROLE_NOT_ADMITTED"
+    ROLLOUT_REFUSED = "ROLLOUT_REFUSED"
+    ROLLOUT_UNFINISHED = "ROLLOUT_UNFINISHED"
+    ROWS_ERASED = "ROWS_ERASED"
+    ROW_TOO_LONG = "ROW_TOO_LONG"
+    RUN_ENDED = "RUN_ENDED"
+    RUN_FAILED = "RUN_FAILED"
+    RUN_TOO_LARGE = "RUN_TOO_LARGE"
+    SCHEMA_GIVEN_UP = "SCHEMA_GIVEN_UP"
+    SECOND_HEADER = "SECOND_HEADER"
+    SERVES_ALREADY = "SERVES_ALREADY"
+    SERVICE_FAILED = "SERVICE_FAILED"
+    SOURCE_SHARE_UNREACHABLE = "SOURCE_SHARE_UNREACHABLE"
+    SPECIALIST_EXISTS = "SPECIALIST_EXISTS"
+    SPECIALIST_NEEDED = "SPECIALIST_NEEDED"
+    STACK_ENDED = "STACK_ENDED"
+    STACK_NOT_READY = "STACK_NOT_READY"
+    STALE_EPOCH = "STALE_EPOCH"
+    STALLED = "STALLED"
+    STOPPED = "STOPPED"
+    STARTED_TOO_OFTEN = "STARTED_TOO_OFTEN"
+    TEACHER_REFUSED = "TEACHER_REFUSED"
+    TEACHER_UNAVAILABLE = "TEACHER_UNAVAILABLE"
+    TEXTS_NOT_APART = "TEXTS_NOT_APART"
+    TEXT_ONLY = "TEXT_ONLY"
+    TEXT_TOO_LONG = "TEXT_TOO_LONG"
+    TOO_FEW_ROWS = "TOO_FEW_ROWS"
+    TOO_LARGE = "TOO_LARGE"
+    TOO_LONG = "TOO_LONG"
+    TOO_MANY_DRAFTS = "TOO_MANY_DRAFTS"
+    TOO_MANY_LINES = "TOO_MANY_LINES"
+    TOO_MANY_STREAMS = "TOO_MANY_STREAMS"
+    TOO_MANY_TRIES = "TOO_MANY_TRIES"
+    TOO_MUCH_WAITS = "TOO_MUCH_WAITS"
+    TOO_OLD = "TOO_OLD"
+    TOO_SLOW = "TOO_SLOW"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    UNAVAILABLE = "UNAVAILABLE"
+    UNDECODABLE = "UNDECODABLE"
+    UNEXPECTED_FILE = "UNEXPECTED_FILE"
+    UNEXPECTED_MODULE = "UNEXPECTED_MODULE"
+    UNKNOWN_ADAPTER = "UNKNOWN_ADAPTER"
+    UNKNOWN_BASE = "UNKNOWN_BASE"
+    UNKNOWN_CONFIG_KEY = "UNKNOWN_CONFIG_KEY"
+    UNKNOWN_DATASET = "UNKNOWN_DATASET"
+    UNKNOWN_DOCUMENT = "UNKNOWN_DOCUMENT"
+    UNKNOWN_DRAFT = "UNKNOWN_DRAFT"
+    UNKNOWN_ERASURE = "UNKNOWN_ERASURE"
+    UNKNOWN_EVALUATION = "UNKNOWN_EVALUATION"
+    UNKNOWN_HOST = "UNKNOWN_HOST"
+    UNKNOWN_KEY = "UNKNOWN_KEY"
+    UNKNOWN_METHOD = "UNKNOWN_METHOD"
+    UNKNOWN_MODEL = "UNKNOWN_MODEL"
+    UNKNOWN_OBJECT = "UNKNOWN_OBJECT"
+    UNKNOWN_PAGE = "UNKNOWN_PAGE"
+    UNKNOWN_RECIPE = "UNKNOWN_RECIPE"
+    UNKNOWN_RUN = "UNKNOWN_RUN"
+    UNKNOWN_SERVICE = "UNKNOWN_SERVICE"
+    UNKNOWN_SPECIALIST = "UNKNOWN_SPECIALIST"
+    UNKNOWN_SURROGATE = "UNKNOWN_SURROGATE"
+    UNKNOWN_TOKEN = "UNKNOWN_TOKEN"
+    UNKNOWN_TOPIC = "UNKNOWN_TOPIC"
+    UNKNOWN_WHEEL = "UNKNOWN_WHEEL"
+    UNREADABLE = "UNREADABLE"
+    UNSAFE_FILE = "UNSAFE_FILE"
+    UNSAFE_NAME = "UNSAFE_NAME"
+    UNSUPPORTED_ADAPTER = "UNSUPPORTED_ADAPTER"
+    UNSUPPORTED_GGUF = "UNSUPPORTED_GGUF"
+    UNSUPPORTED_TARGET = "UNSUPPORTED_TARGET"
+    VAULT_KEY_DIFFERS = "VAULT_KEY_DIFFERS"
+    WAITS_FOR_ADMISSION = "WAITS_FOR_ADMISSION"
+    WAITS_FOR_BASE = "WAITS_FOR_BASE"
+    WAITS_FOR_CONTAINER = "WAITS_FOR_CONTAINER"
+    WAITS_FOR_IMAGE = "WAITS_FOR_IMAGE"
+    WAITS_FOR_NODE = "WAITS_FOR_NODE"
+    WAITS_FOR_PLACE = "WAITS_FOR_PLACE"
+    WAITS_FOR_PLAN = "WAITS_FOR_PLAN"
+    WAITS_FOR_POD = "WAITS_FOR_POD"
+    WAITS_FOR_RANKINGS = "WAITS_FOR_RANKINGS"
+    WAITS_FOR_SPECIALIST = "WAITS_FOR_SPECIALIST"
+    WAITS_FOR_START = "WAITS_FOR_START"
+    WORKER_DIED = "WORKER_DIED"
+    WORKER_ENDING = "WORKER_ENDING"
+    WORKER_SILENT = "WORKER_SILENT"
+    WRONG_ADAPTER = "WRONG_ADAPTER"
+    WRONG_BASE = "WRONG_BASE"
+    WRONG_DATASET_KIND = "WRONG_DATASET_KIND"
+    WRONG_DIGEST = "WRONG_DIGEST"
+    WRONG_KIND = "WRONG_KIND"
+    WRONG_PARENT = "WRONG_PARENT"
+    WRONG_SECRET = "WRONG_SECRET"
+    WRONG_SHAPE = "WRONG_SHAPE"
+    WRONG_SPECIALIST = "WRONG_SPECIALIST"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Self | None":
+        if not isinstance(value, str):
+            return None
+        foreign = str.__new__(cls, value)
+        foreign._name_ = foreign._value_ = value
+        return foreign
+
 
 class TailorError(Exception):
     """An error that a caller can act on.
 
-    `reason` is UPPER_SNAKE and stable; `message` says what to do. Neither ever holds a document's text, a personal value or a secret.
-    `retryable` says whether the same call may succeed later, unchanged.
+    `message` says what is wrong and what to do. It never contains a document's text, a personal value or a secret.
+    `retryable` means that the same call may succeed later, unchanged.
     """
 
     code: ClassVar[Code]
@@ -32,7 +342,7 @@ class TailorError(Exception):
 
     def __init__(
         self,
-        reason: str,
+        reason: Reason,
         message: str,
         *,
         field_violations: Mapping[str, str] | None = None,
@@ -48,50 +358,50 @@ class TailorError(Exception):
 
 
 class InvalidArgument(TailorError):
-    """The request can never work as it is."""
+    """The request is invalid; sending it again cannot help."""
 
     code = Code.INVALID_ARGUMENT
 
 
 class NotFound(TailorError):
-    """What was named does not exist, or is not the caller's to see."""
+    """The named thing does not exist, or the caller may not see it."""
 
     code = Code.NOT_FOUND
 
 
 class AlreadyExists(TailorError):
-    """The name is taken by something else."""
+    """The name is already taken."""
 
     code = Code.ALREADY_EXISTS
 
 
 class FailedPrecondition(TailorError):
-    """The state does not allow it; something else has to happen first."""
+    """The current state does not allow the call; something else must happen first."""
 
     code = Code.FAILED_PRECONDITION
 
 
 class PermissionDenied(TailorError):
-    """The caller is known, and may not."""
+    """The caller is known but not allowed to do this."""
 
     code = Code.PERMISSION_DENIED
 
 
 class Unauthenticated(TailorError):
-    """The caller is not known."""
+    """The caller could not be identified."""
 
     code = Code.UNAUTHENTICATED
 
 
 class Aborted(TailorError):
-    """Somebody else was faster: read again, then decide again."""
+    """A concurrent change won; read again and decide again."""
 
     code = Code.ABORTED
     retryable = True
 
 
 class ResourceExhausted(TailorError):
-    """A limit is reached; retry after a while."""
+    """A limit is reached; retry later."""
 
     code = Code.RESOURCE_EXHAUSTED
     retryable = True
@@ -105,7 +415,7 @@ class Unavailable(TailorError):
 
 
 class DeadlineExceeded(TailorError):
-    """It took longer than allowed; retry."""
+    """The call took longer than allowed; retry."""
 
     code = Code.DEADLINE_EXCEEDED
     retryable = True

@@ -1,20 +1,35 @@
-"""One process of a service: waits for what it needs, runs its threads, says how it is, and stops in order."""
+"""The life of one service process, and the parts that every service's `bootstrap.build` puts together.
+
+`main` reads the settings, builds the service in a thread, serves health and metrics meanwhile, and stops everything in order.
+"""
 
 import json
 import os
-import random
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
+import grpc
 from prometheus_client import generate_latest
+from sqlalchemy import Engine, Table
 
-from tailor.errors import TailorError
+from tailor.errors import Reason, TailorError, Unavailable
+from tailor.events.consumer import Consumer, Handler, TableReader
+from tailor.events.erased import ERASED, ErasedDocuments
+from tailor.events.outbox import Outbox
+from tailor.events.producer import KafkaProducer, Producer
 from tailor.logging import configure, get_logger, place
-from tailor.settings import ServiceSettings
+from tailor.retry import Stopped, retry
+from tailor.rpc.auth import Authenticator
+from tailor.rpc.channel import service_channel
+from tailor.rpc.keys import authenticator as registry_authenticator
+from tailor.rpc.server import RpcServer
+from tailor.settings import KafkaSettings, ServiceSettings
+from tailor.sql import connect, migrate
 
 log = get_logger(__name__)
 
@@ -40,10 +55,6 @@ class Server(Protocol):
         ...
 
 
-class Stopped(BaseException):
-    """Told to stop while waiting for a dependency."""
-
-
 class Runtime:
     """The life of one service process. `stop` is set when it must end."""
 
@@ -58,22 +69,18 @@ class Runtime:
         self._closers: list[Callable[[], None]] = []
 
     def wait_for(self, what: str, check: Callable[[], T]) -> T:
-        """The check's result, once it raises no retryable error; meanwhile `/readyz` and the log say what is waited for."""
-        delay = 0.2
+        """Block until `check` raises no retryable TailorError, and return its result.
+
+        `/readyz` and the log name `what` meanwhile. Raises Stopped if the process is asked to stop first.
+        """
         self._waiting_for = what
-        while True:
-            try:
-                result = check()
-            except TailorError as error:
-                if not error.retryable:
-                    raise
-                log.warning("waiting", waiting_for=what, reason=error.reason)
-                if self.stop.wait(delay * random.uniform(0.7, 1.0)):  # noqa: S311 - jitter, not a secret
-                    raise Stopped from None
-                delay = min(delay * 1.7, 2.0)
-            else:
-                self._waiting_for = None
-                return result
+        result = retry(
+            check,
+            stop=self.stop,
+            on_wait=lambda error, _: log.warning("waiting", waiting_for=what, reason=error.reason),
+        )
+        self._waiting_for = None
+        return result
 
     def serve(self, server: Server) -> None:
         """Start a server; its health stays NOT_SERVING until `ready`."""
@@ -88,11 +95,11 @@ class Runtime:
                 work(self.stop)
             except TailorError as error:
                 log.error("thread failed", thread=name, reason=error.reason)
-                self._crash()
+                self.fail()
             except BaseException as error:  # noqa: BLE001 - the outermost frame of a thread: it crashes the process
                 # The traceback's text could hold a value; its type and place cannot.
                 log.error("thread crashed", thread=name, error=type(error).__name__, at=place(error))
-                self._crash()
+                self.fail()
 
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         thread.start()
@@ -109,9 +116,73 @@ class Runtime:
             server.set_serving(True)
         log.info("ready")
 
-    def state(self) -> dict[str, object]:
+    def status(self) -> dict[str, object]:
         """What `/readyz` answers."""
         return {"service": self.name, "ready": self._ready and not self.stop.is_set(), "waiting_for": self._waiting_for}
+
+    def database(self, settings: ServiceSettings, migrations: Path) -> Engine:
+        """The service's database, brought to its newest schema; closed when the process ends."""
+        engine = connect(settings.database_url.get_secret_value())
+        self.on_stop(engine.dispose)
+        self.wait_for("database", lambda: migrate(engine, migrations))
+        return engine
+
+    def producer(self, settings: KafkaSettings) -> KafkaProducer:
+        """A producer that is connected to the broker; closed when the process ends."""
+        producer = self.wait_for("kafka", lambda: KafkaProducer.from_settings(settings, self.name))
+        self.on_stop(producer.close)
+        return producer
+
+    def outbox(self, engine: Engine, table: Table, producer: Producer) -> Outbox:
+        """An outbox that a thread relays from now on."""
+        outbox = Outbox(engine, table, producer)
+        self.spawn("outbox", outbox.run)
+        return outbox
+
+    def consume(self, settings: KafkaSettings, handlers: Mapping[str, Handler], producer: Producer) -> None:
+        """Handle the topics' events as one member of the service's group, in a thread."""
+        self.spawn("consumer", Consumer(settings, service=self.name, topics=handlers, producer=producer).run)
+
+    def read_table(self, settings: KafkaSettings, topic: str, apply: Handler) -> None:
+        """Apply every event of a topic from its beginning, in a thread. Blocks until all that were there have been applied."""
+        reader = TableReader(settings, topic, apply)
+        self.spawn(topic, reader.run)
+
+        def check() -> None:
+            if not reader.caught_up.is_set():
+                raise Unavailable(Reason.NOT_CAUGHT_UP, f"{topic} is still being read from its beginning.")
+
+        self.wait_for(f"{topic} to be read from its beginning", check)
+
+    def erased_documents(self, settings: KafkaSettings) -> ErasedDocuments:
+        """The ids of erased documents, kept up to date by a thread. Blocks until all erasures so far are known."""
+        erased = ErasedDocuments()
+        self.read_table(settings, ERASED, erased.apply)
+        return erased
+
+    def channel(self, settings: ServiceSettings, target: str, address: str) -> grpc.Channel:
+        """A channel to another service, signed with this service's key; closed when the process ends."""
+        channel = service_channel(settings, target, address, service=self.name)
+        self.on_stop(channel.close)
+        return channel
+
+    def rpc(
+        self,
+        settings: ServiceSettings,
+        servicers: Sequence[tuple[Callable[[Any, grpc.Server], None], object]],
+        authenticator: Authenticator | None = None,
+        **options: Any,
+    ) -> RpcServer:
+        """A gRPC server that accepts calls from now on; API keys are verified by the registry unless an authenticator is given."""
+        server = RpcServer(
+            settings,
+            self.name,
+            servicers=servicers,
+            authenticator=authenticator or registry_authenticator(settings, self.name),
+            **options,
+        )
+        self.serve(server)
+        return server
 
     def run_until_stopped(self) -> int:
         """Block until told to stop, then stop in order; the exit status."""
@@ -126,7 +197,8 @@ class Runtime:
         log.info("stopped")
         return 1 if self._failed.is_set() else 0
 
-    def _crash(self) -> None:
+    def fail(self) -> None:
+        """Stop the process with exit status 1, so that it is started again."""
         self._failed.set()
         self.stop.set()
 
@@ -155,9 +227,9 @@ def _build(runtime: Runtime, settings: S, build: Callable[[Runtime, S], None]) -
         return
     except TailorError as error:
         log.error("cannot start", reason=error.reason, message=error.message, fields=error.field_violations)
-        runtime._crash()
+        runtime.fail()
     except BaseException:
-        runtime._crash()
+        runtime.fail()
         raise
 
 
@@ -167,8 +239,8 @@ def _status_server(host: str, port: int, runtime: Runtime) -> ThreadingHTTPServe
             if self.path == "/livez":
                 self._answer(200, "application/json", b"{}")
             elif self.path == "/readyz":
-                state = runtime.state()
-                self._answer(200 if state["ready"] else 503, "application/json", json.dumps(state).encode())
+                status = runtime.status()
+                self._answer(200 if status["ready"] else 503, "application/json", json.dumps(status).encode())
             elif self.path == "/metrics":
                 self._answer(200, "text/plain; version=0.0.4", generate_latest())
             else:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 
 MIGRATION_LOCK = 7_461_001
 
@@ -35,10 +35,12 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         with engine.begin() as connection:
             yield connection
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        raise Unavailable("DATABASE_UNAVAILABLE", f"The database does not answer ({type(error).__name__}).") from None
+        raise Unavailable(
+            Reason.DATABASE_UNAVAILABLE, f"The database does not answer ({type(error).__name__})."
+        ) from None
     except DBAPIError as error:
         if error.connection_invalidated:
-            raise Unavailable("DATABASE_UNAVAILABLE", "The database connection was lost.") from None
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, "The database connection was lost.") from None
         raise
 
 

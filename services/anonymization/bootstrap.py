@@ -29,7 +29,7 @@ from services.anonymization.rpc import AnonymizationServicer
 from services.anonymization.settings import Settings, decode_key, decode_keys
 from tailor.api.anonymization.v1.anonymization_pb2_grpc import add_AnonymizationServiceServicer_to_server
 from tailor.events.consumer import Consumer, Handler
-from tailor.events.erased import ERASED, ErasedDocuments, forgetting, read_erased
+from tailor.events.erased import ERASED, ErasedDocuments, forgetting
 from tailor.events.producer import KafkaProducer, Producer
 from tailor.rpc.keys import authenticator
 from tailor.rpc.server import RpcServer
@@ -79,7 +79,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     )
     servicers = [(add_AnonymizationServiceServicer_to_server, servicer)]
     runtime.serve(RpcServer(settings, NAME, servicers=servicers, authenticator=authenticator(settings, NAME)))
-    topics = _topics(barrier, read_erased(runtime, settings), producer)
+    topics = _topics(barrier, runtime.erased_documents(settings), producer)
     runtime.spawn("consumer", Consumer(settings, service=NAME, topics=topics, producer=producer).run)
     runtime.ready()
 

@@ -10,7 +10,7 @@ from services.anonymization.handlers import Barrier, pass_document
 from services.anonymization.spans import Span
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import Event, decode, derive_id
 from tailor.events.producer import Producer
 from tailor.storage.ref import Ref
@@ -36,7 +36,7 @@ def on_ingested(barrier: Barrier, erased: Container[str] = frozenset()) -> Calla
 def to_ingested(message: documents_pb2.DocumentIngested) -> Ingested:
     """The event as the domain sees it; InvalidArgument where it names no document or no text."""
     if not message.document_id or message.version.sequence < 1 or not message.text.uri:
-        raise InvalidArgument("INCOMPLETE_EVENT", "The event names no document, version or text.")
+        raise InvalidArgument(Reason.INCOMPLETE_EVENT, "The event names no document, version or text.")
     labels = message.labels
     return Ingested(
         document_id=message.document_id,

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from services.anonymization.spans import Span
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
 
 MAX_CHARS = 1_000_000
@@ -170,9 +170,9 @@ class Text:
             content = json.loads(data)
             text, prompt = content["text"], content["prompt"]
         except (ValueError, KeyError, TypeError):
-            raise InvalidArgument("UNREADABLE", "The quarantined object is not a text.") from None
+            raise InvalidArgument(Reason.UNREADABLE, "The quarantined object is not a text.") from None
         if not isinstance(text, str) or not (prompt is None or isinstance(prompt, str)):
-            raise InvalidArgument("UNREADABLE", "The quarantined object is not a text.")
+            raise InvalidArgument(Reason.UNREADABLE, "The quarantined object is not a text.")
         return cls(text, prompt)
 
 

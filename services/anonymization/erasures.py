@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from services.anonymization.domain import Audit, Corpus, Ledger, Quarantine, Resolved, Subjects
-from tailor.errors import InvalidArgument, NotFound
+from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.events.erased import Erased, Forgotten
 
 MAX_SUBJECT = 256
@@ -49,10 +49,12 @@ def lift_subject(subjects: Subjects, audit: Audit, *, caller: str, subject: str)
     audit.record(caller, "SUBJECT", "", "lifts a subject's suppression")
     if not subjects.lift(subject):
         raise NotFound(
-            "NOT_SUPPRESSED", "This name, mail or phone is not suppressed; each of a person's is lifted by itself."
+            Reason.NOT_SUPPRESSED, "This name, mail or phone is not suppressed; each of a person's is lifted by itself."
         )
 
 
 def _check_subject(subject: str) -> None:
     if not subject.strip() or len(subject) > MAX_SUBJECT:
-        raise InvalidArgument("BAD_SUBJECT", f"Name a person, mail or phone in at most {MAX_SUBJECT} characters.")
+        raise InvalidArgument(
+            Reason.INVALID_SUBJECT, f"Name a person, mail or phone in at most {MAX_SUBJECT} characters."
+        )

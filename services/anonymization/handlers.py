@@ -32,7 +32,7 @@ from services.anonymization.domain import (
     Vault,
 )
 from services.anonymization.spans import moved
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 
 EXPIRED = "The quarantined text is gone; publish the document again."
 DAMAGED = "The quarantined text does not verify; publish the document again, and check TAILOR_QUARANTINE_KEY."
@@ -68,7 +68,9 @@ def anonymize_text(anonymizer: Anonymizer, text: str, labels: Labels = NO_LABELS
     """Anonymise one text that somebody typed, under the rules for the labels of what it belongs to; InvalidArgument where it is too
     long."""
     if len(text) > MAX_CHARS:
-        raise InvalidArgument("TEXT_TOO_LONG", f"At most {MAX_CHARS} characters; publish longer texts as documents.")
+        raise InvalidArgument(
+            Reason.TEXT_TOO_LONG, f"At most {MAX_CHARS} characters; publish longer texts as documents."
+        )
     return anonymizer.anonymize((text,), labels)
 
 
@@ -78,7 +80,7 @@ def anonymize_prompt(
     """Replace the personal values of a prompt by surrogates of its own, and say which; InvalidArgument where it is too long."""
     if len(texts) + len(beside) > MAX_PROMPT_TEXTS or sum(map(len, (*texts, *beside))) > MAX_PROMPT_CHARS:
         message = f"At most {MAX_PROMPT_TEXTS} texts, and {MAX_PROMPT_CHARS} characters in all."
-        raise InvalidArgument("PROMPT_TOO_LONG", message, field_violations={"texts": message})
+        raise InvalidArgument(Reason.PROMPT_TOO_LONG, message, field_violations={"texts": message})
     return anonymizer.anonymize(texts, labels, beside)
 
 
@@ -90,7 +92,7 @@ def preview(stage: Stage, text: str, policy: str, labels: Labels) -> tuple[Anony
     if len(policy) > MAX_POLICY_CHARS:
         problems["policy"] = f"has over {MAX_POLICY_CHARS} characters"
     if problems:
-        raise InvalidArgument("TOO_LONG", "The request is too long.", field_violations=problems)
+        raise InvalidArgument(Reason.TOO_LONG, "The request is too long.", field_violations=problems)
     rehearsal = stage.rehearse(policy, text)
     return rehearsal.anonymize((text,), labels), rehearsal.policy_digest
 
@@ -99,14 +101,14 @@ def reidentify(vault: Vault, audit: Audit, *, caller: str, entity_type: str, sur
     """The true value behind a surrogate. The call is kept before it is answered, also when there is no answer."""
     if len(purpose.strip()) < MIN_PURPOSE_CHARS:
         raise InvalidArgument(
-            "NO_PURPOSE", f"Say why in at least {MIN_PURPOSE_CHARS} characters; it is kept in the audit log."
+            Reason.NO_PURPOSE, f"Say why in at least {MIN_PURPOSE_CHARS} characters; it is kept in the audit log."
         )
     if not entity_type or not surrogate.strip():
-        raise InvalidArgument("NO_SURROGATE", "Name the type and the surrogate as it stands in a text.")
+        raise InvalidArgument(Reason.NO_SURROGATE, "Name the type and the surrogate as it stands in a text.")
     audit.record(caller, entity_type, surrogate, purpose)
     value = vault.reveal(entity_type, surrogate.strip())
     if value is None:
-        raise NotFound("NO_SUCH_SURROGATE", "The vault knows no such surrogate of this type.")
+        raise NotFound(Reason.UNKNOWN_SURROGATE, "The vault knows no such surrogate of this type.")
     return value
 
 

@@ -26,7 +26,7 @@ from services.console.views import (
     Specialist,
     Trace,
 )
-from tailor.errors import InvalidArgument, NotFound, PermissionDenied
+from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -123,12 +123,12 @@ class Visitor:
     def need(self, action: Action) -> None:
         """PermissionDenied unless the role admits the action."""
         if not self.may(action):
-            raise PermissionDenied("ROLE_NOT_ADMITTED", f"The role '{self.role}' may not do this: {action}.")
+            raise PermissionDenied(Reason.ROLE_NOT_ADMITTED, f"The role '{self.role}' may not do this: {action}.")
 
     def need_specialist(self, specialist: str) -> None:
         """NotFound unless the visitor was given this specialist."""
         if not self.may_use(specialist):
-            raise NotFound("UNKNOWN_SPECIALIST", "There is no such specialist, or it was not given to you.")
+            raise NotFound(Reason.UNKNOWN_SPECIALIST, "There is no such specialist, or it was not given to you.")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,9 @@ class Question:
         if not 0 <= self.temperature <= 2:
             wrong["temperature"] = "0 to 2"
         if wrong:
-            raise InvalidArgument("BAD_QUESTION", "The question cannot be asked as it is.", field_violations=wrong)
+            raise InvalidArgument(
+                Reason.INVALID_QUESTION, "The question cannot be asked as it is.", field_violations=wrong
+            )
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ class Judgement:
         if len(self.comment) > MAX_COMMENT_CHARS:
             wrong["comment"] = f"at most {MAX_COMMENT_CHARS:,} characters"
         if wrong:
-            raise InvalidArgument("BAD_JUDGEMENT", "The judgement cannot be recorded.", field_violations=wrong)
+            raise InvalidArgument(Reason.INVALID_JUDGEMENT, "The judgement cannot be recorded.", field_violations=wrong)
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ class KeyTerms:
         if not 0 <= self.days <= MAX_KEY_DAYS:
             wrong["days"] = f"0 to {MAX_KEY_DAYS:,}"
         if wrong:
-            raise InvalidArgument("BAD_KEY", "The key cannot be made as it is.", field_violations=wrong)
+            raise InvalidArgument(Reason.INVALID_KEY, "The key cannot be made as it is.", field_violations=wrong)
 
 
 class Stream(Protocol[T_co]):

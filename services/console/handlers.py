@@ -26,7 +26,7 @@ from services.console.views import (
     Specialist,
     Trace,
 )
-from tailor.errors import NotFound, TailorError
+from tailor.errors import NotFound, Reason, TailorError
 
 T = TypeVar("T")
 
@@ -159,7 +159,7 @@ def dataset(services: Services, visitor: Visitor, digest: str) -> Answer[tuple[D
             if item.digest == digest and visitor.may_use(item.specialist):
                 made = scan(services.registry.adapters)
                 return item, tuple(one for one in made if one.dataset_digest == digest)
-        raise NotFound("UNKNOWN_DATASET", "There is no such dataset, or it was not given to you.")
+        raise NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset, or it was not given to you.")
 
     return ask("registry", find, None)
 
@@ -200,7 +200,7 @@ def adapter(services: Services, visitor: Visitor, digest: str) -> Answer[Adapter
         for item in scan(services.registry.adapters):
             if item.digest == digest and visitor.may_use(item.specialist):
                 return item
-        raise NotFound("UNKNOWN_ADAPTER", "There is no such adapter, or it was not given to you.")
+        raise NotFound(Reason.UNKNOWN_ADAPTER, "There is no such adapter, or it was not given to you.")
 
     return ask("registry", find, None)
 
@@ -248,7 +248,7 @@ def trace(services: Services, visitor: Visitor, draft_id: str) -> Trace:
     """Where a draft came from; NotFound for an unknown one or one of a specialist that the visitor was not given."""
     found = services.registry.trace(draft_id)
     if found.draft.specialist and not visitor.may_use(found.draft.specialist):
-        raise NotFound("UNKNOWN_DRAFT", "There is no such draft, or it was not given to you.")
+        raise NotFound(Reason.UNKNOWN_DRAFT, "There is no such draft, or it was not given to you.")
     if visitor.may(Action.TRACE_DOCUMENTS):
         return found
     return Trace(found.draft, found.adapter, found.dataset, (), found.evaluation)

@@ -5,7 +5,7 @@ The registry admits the console itself to these calls, so what it would refuse t
 from services.console.domain import Action, KeyTerms, Services, Visitor
 from services.console.handlers import Answer, ask, scan
 from services.console.views import Key, NewKey, Page
-from tailor.errors import InvalidArgument, NotFound
+from tailor.errors import InvalidArgument, NotFound, Reason
 
 
 def keys(services: Services, visitor: Visitor, token: str) -> Answer[Page[Key]]:
@@ -22,7 +22,9 @@ def create_key(services: Services, visitor: Visitor, terms: KeyTerms) -> NewKey:
     visitor.need(Action.MANAGE_KEYS)
     if visitor.specialists and not terms.specialists:
         wrong = {"specialists": "at least one of your own"}
-        raise InvalidArgument("BAD_KEY", "Your key has its specialists, and gives no more.", field_violations=wrong)
+        raise InvalidArgument(
+            Reason.INVALID_KEY, "Your key has its specialists, and gives no more.", field_violations=wrong
+        )
     for specialist in terms.specialists:
         visitor.need_specialist(specialist)
     return services.registry.create_key(terms)
@@ -32,7 +34,7 @@ def revoke_key(services: Services, visitor: Visitor, key_id: str) -> None:
     """End a key. NotFound for one that is unknown or that the visitor may not hold."""
     visitor.need(Action.MANAGE_KEYS)
     if visitor.specialists and not _holds(services, visitor, key_id):
-        raise NotFound("UNKNOWN_KEY", "There is no such key, or it was not given to you.")
+        raise NotFound(Reason.UNKNOWN_KEY, "There is no such key, or it was not given to you.")
     services.registry.revoke_key(key_id)
 
 

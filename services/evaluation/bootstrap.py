@@ -18,9 +18,9 @@ from services.evaluation.handlers import Evaluating, Patience
 from services.evaluation.rpc import EvaluationServicer
 from services.evaluation.settings import Settings
 from tailor.api.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServiceServicer_to_server
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 from tailor.events.consumer import Consumer, TableReader
-from tailor.events.erased import ERASED, ErasedDocuments, forgetting, read_erased
+from tailor.events.erased import ERASED, ErasedDocuments, forgetting
 from tailor.events.outbox import Outbox
 from tailor.events.producer import KafkaProducer
 from tailor.rpc.channel import service_channel
@@ -42,7 +42,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     producer = runtime.wait_for("kafka", lambda: KafkaProducer.from_settings(settings, NAME))
     runtime.on_stop(producer.close)
     outbox = Outbox(engine, tables.outbox, producer)
-    app = make_app(settings, SqlRepository(engine, outbox), read_erased(runtime, settings))
+    app = make_app(settings, SqlRepository(engine, outbox), runtime.erased_documents(settings))
     holdings = SqlHoldings(engine)
     consumers = Consumers(app)
     servicers = [(add_EvaluationServiceServicer_to_server, EvaluationServicer(app))]
@@ -77,7 +77,7 @@ def _read_table(runtime: Runtime, reader: TableReader, topic: str) -> None:
 
     def check() -> None:
         if not reader.caught_up.is_set():
-            raise Unavailable("TABLE_NOT_READ", "The table is still being read.")
+            raise Unavailable(Reason.NOT_CAUGHT_UP, "The table is still being read.")
 
     runtime.spawn(topic, reader.run)
     runtime.wait_for(topic, check)

@@ -32,7 +32,7 @@ from services.evaluation.domain import (
     choose_rows,
     perplexity,
 )
-from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, TailorError, Unavailable
+from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unavailable
 from tailor.logging import get_logger
 from tailor.storage.ref import Ref
 
@@ -99,7 +99,7 @@ def evaluate(app: Evaluating, adapter_digest: str, evaluation_id: str) -> Evalua
     adapter = find_adapter(app, adapter_digest)
     evaluation = app.repository.queue(evaluation_id, adapter)
     if evaluation.adapter.digest != adapter_digest:
-        raise AlreadyExists("REQUEST_ID_REUSED", "This request id was used for another adapter.")
+        raise AlreadyExists(Reason.REQUEST_ID_REUSED, "This request id was used for another adapter.")
     return evaluation
 
 
@@ -107,17 +107,17 @@ def find_adapter(app: Evaluating, adapter_digest: str) -> Adapter:
     """An adapter that was announced; NotFound otherwise."""
     adapter = app.repository.adapter(adapter_digest)
     if adapter is None:
-        raise NotFound("UNKNOWN_ADAPTER", "No adapter of this digest was announced.")
+        raise NotFound(Reason.UNKNOWN_ADAPTER, "No adapter of this digest was announced.")
     return adapter
 
 
 def get_evaluation(app: Evaluating, evaluation_id: str, adapter_digest: str) -> Evaluation:
     """An evaluation by its id, or the newest one of an adapter; NotFound, InvalidArgument where neither is named."""
     if not evaluation_id and not adapter_digest:
-        raise InvalidArgument("NOTHING_NAMED", "Name an evaluation or an adapter.")
+        raise InvalidArgument(Reason.NOTHING_NAMED, "Name an evaluation or an adapter.")
     found = app.repository.evaluation(evaluation_id) if evaluation_id else app.repository.newest(adapter_digest)
     if found is None:
-        raise NotFound("UNKNOWN_EVALUATION", "There is no such evaluation.")
+        raise NotFound(Reason.UNKNOWN_EVALUATION, "There is no such evaluation.")
     return found
 
 
@@ -141,7 +141,7 @@ def work_once(app: Evaluating, stop: threading.Event) -> bool:
         if evaluation is None:
             return False
         if evaluation.attempts > app.patience.max_starts:
-            app.repository.fail(evaluation.evaluation_id, "STARTED_TOO_OFTEN")
+            app.repository.fail(evaluation.evaluation_id, Reason.STARTED_TOO_OFTEN)
             return True
         try:
             _persist(app, evaluation, stop)
@@ -175,7 +175,7 @@ def measure(app: Evaluating, evaluation: Evaluation) -> Measured:
     adapter = evaluation.adapter
     terms = app.terms.get(adapter.specialist)
     if terms is None:
-        raise Unavailable("SPECIALIST_UNKNOWN", "The specialist's definition has not arrived yet.")
+        raise Unavailable(Reason.UNKNOWN_SPECIALIST, "The specialist's definition has not arrived yet.")
     rows = _rows(app, adapter)
     incumbent = app.serving.get(adapter.specialist)
     results = _results(app, evaluation, rows, incumbent)
@@ -201,10 +201,10 @@ def measure(app: Evaluating, evaluation: Evaluation) -> Measured:
 def _rows(app: Evaluating, adapter: Adapter) -> list[HeldOutRow]:
     manifest = app.repository.dataset(adapter.dataset_digest)
     if manifest is None:
-        raise Unavailable("DATASET_UNKNOWN", "The dataset has not been announced yet.")
+        raise Unavailable(Reason.UNKNOWN_DATASET, "The dataset has not been announced yet.")
     rows = choose_rows(app.rows.held_out(manifest), app.parameters.max_rows)
     if not rows:
-        raise FailedPrecondition("NO_HELD_OUT_ROWS", "The dataset holds no row back.")
+        raise FailedPrecondition(Reason.NO_HELD_OUT_ROWS, "The dataset holds no row back.")
     _refuse_erased(app, rows)
     return rows
 
@@ -212,7 +212,7 @@ def _rows(app: Evaluating, adapter: Adapter) -> list[HeldOutRow]:
 def _refuse_erased(app: Evaluating, rows: list[HeldOutRow]) -> None:
     """Nothing is kept of rows of which a document was erased; the dataset that supersedes theirs is measured on instead."""
     if any(document_id in app.erased for row in rows for document_id in row.document_ids):
-        raise FailedPrecondition("ROWS_ERASED", "A document of the held-out rows was erased.")
+        raise FailedPrecondition(Reason.ROWS_ERASED, "A document of the held-out rows was erased.")
 
 
 def _scores(app: Evaluating, result: Result, references: list[str], terms: Terms) -> dict[str, float]:
@@ -283,7 +283,7 @@ class _Measuring:
             scores = tuple(self._score(model, row) for row in self._rows)
         except NotFound:
             # It restarted since the candidate was loaded.
-            raise Unavailable("CANDIDATE_LOST", "Inference does not hold the candidate any more.") from None
+            raise Unavailable(Reason.CANDIDATE_LOST, "Inference does not hold the candidate any more.") from None
         return Result(answers, scores)
 
     def _score(self, model: str, row: HeldOutRow) -> Score:

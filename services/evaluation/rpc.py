@@ -8,7 +8,7 @@ from services.evaluation import handlers, wire
 from services.evaluation.domain import Evaluation, State
 from services.evaluation.handlers import Evaluating
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound
+from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
 
@@ -26,9 +26,9 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
     ) -> evaluation_pb2.EvaluateResponse:
         """Measure an adapter again, in the background."""
         if len(request.request_id) > MAX_REQUEST_ID:
-            raise InvalidArgument("BAD_REQUEST_ID", f"A request id has at most {MAX_REQUEST_ID} characters.")
+            raise InvalidArgument(Reason.INVALID_REQUEST_ID, f"A request id has at most {MAX_REQUEST_ID} characters.")
         if not current_caller().may_use(handlers.find_adapter(self._app, request.adapter_digest).specialist):
-            raise NotFound("UNKNOWN_ADAPTER", "No adapter of this digest was announced.")
+            raise NotFound(Reason.UNKNOWN_ADAPTER, "No adapter of this digest was announced.")
         evaluation_id = derive_id("evl", "request", request.request_id) if request.request_id else new_id("evl")
         evaluation = handlers.evaluate(self._app, request.adapter_digest, evaluation_id)
         return evaluation_pb2.EvaluateResponse(evaluation_id=evaluation.evaluation_id)
@@ -39,7 +39,7 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         """An evaluation, finished or not."""
         evaluation = handlers.get_evaluation(self._app, request.evaluation_id, request.adapter_digest)
         if not current_caller().may_use(evaluation.adapter.specialist):
-            raise NotFound("UNKNOWN_EVALUATION", "There is no such evaluation.")
+            raise NotFound(Reason.UNKNOWN_EVALUATION, "There is no such evaluation.")
         response = evaluation_pb2.GetEvaluationResponse(
             evaluation_id=evaluation.evaluation_id,
             state=wire.STATES[evaluation.state],

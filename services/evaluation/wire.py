@@ -17,7 +17,7 @@ from services.evaluation.domain import (
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import models_pb2
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
 
 STATES = {
@@ -31,7 +31,7 @@ STATES = {
 def to_ref(message: common_pb2.ObjectRef) -> Ref:
     """A reference; InvalidArgument without an address."""
     if not message.uri:
-        raise InvalidArgument("INCOMPLETE_EVENT", "A reference needs its address.")
+        raise InvalidArgument(Reason.INCOMPLETE_EVENT, "A reference needs its address.")
     return Ref(message.uri, message.sha256, message.size_bytes)
 
 
@@ -43,7 +43,7 @@ def from_ref(ref: Ref) -> common_pb2.ObjectRef:
 def to_adapter(message: models_pb2.AdapterTrained) -> Adapter:
     """An adapter; InvalidArgument without digest, specialist or dataset."""
     if not (message.digest and message.specialist and message.dataset_digest):
-        raise InvalidArgument("INCOMPLETE_EVENT", "An adapter needs its digest, specialist and dataset.")
+        raise InvalidArgument(Reason.INCOMPLETE_EVENT, "An adapter needs its digest, specialist and dataset.")
     return Adapter(message.digest, message.specialist, message.dataset_digest, message.base, to_ref(message.manifest))
 
 

@@ -17,7 +17,7 @@ from services.inference.rpc import NAME, InferenceServicer
 from services.inference.serving import Admission, Shelf, Table
 from services.inference.settings import Settings
 from tailor.api.inference.v1 import inference_pb2_grpc
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 from tailor.events.consumer import TableReader
 from tailor.events.envelope import Event, new_id
 from tailor.events.erased import ERASED, forgetting
@@ -143,7 +143,7 @@ def _read(runtime: Runtime, settings: Settings, topic: str, apply: Callable[[Eve
 
     def caught_up() -> None:
         if not reader.caught_up.wait(POLL_SECONDS):
-            raise Unavailable("NOT_CAUGHT_UP", f"Not all of {topic} is applied yet.")
+            raise Unavailable(Reason.NOT_CAUGHT_UP, f"Not all of {topic} is applied yet.")
 
     runtime.wait_for(f"{topic} to be read from its beginning", caught_up)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.inference.domain import ROLES, Sampling, Turn
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 MAX_TURNS = 64
 MAX_CHARACTERS = 1_000_000
@@ -108,7 +108,7 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def refuse_if(wrong: dict[str, str], reason: str) -> None:
+def refuse_if(wrong: dict[str, str], reason: Reason) -> None:
     """InvalidArgument if any field is wrong."""
     if wrong:
         raise InvalidArgument(
@@ -122,7 +122,7 @@ def fit(prompt_tokens: int, sampling: Sampling, context_length: int) -> int:
     if room < 1:
         message = f"The prompt has {prompt_tokens} tokens; prompt and answer together may have {context_length}."
         raise InvalidArgument(
-            "PROMPT_TOO_LONG",
+            Reason.PROMPT_TOO_LONG,
             message,
             field_violations={"messages": message},
             prompt_tokens=str(prompt_tokens),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from services.inference.checks import SCHEMA
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 # What is written for people, and no model sees.
 REMARKS = ("title", "description", "$comment")
@@ -48,7 +48,7 @@ def refuse_values(schema: str, values: Iterable[str]) -> None:
         spelt = json.dumps(value, ensure_ascii=False)[1:-1]
         if len(value) >= SHORTEST_VALUE and re.search(rf"(?<!\w){re.escape(spelt)}(?!\w)", schema):
             message = "Prompts of this specialist are private: personal data may stand in enum and const alone."
-            raise InvalidArgument("PRIVATE_SCHEMA", message, field_violations={SCHEMA: message})
+            raise InvalidArgument(Reason.PRIVATE_SCHEMA, message, field_violations={SCHEMA: message})
 
 
 def _parts(schema: Any) -> Iterable[Any]:

@@ -23,7 +23,7 @@ from services.inference.domain import (
     with_system,
 )
 from services.inference.private import HiddenAsk, hide
-from tailor.errors import InvalidArgument, NotFound, TailorError, Unavailable
+from tailor.errors import InvalidArgument, NotFound, Reason, TailorError, Unavailable
 from tailor.events.erased import Erased, Forgotten
 
 
@@ -40,7 +40,7 @@ class Door:
     def inference(self) -> Inference:
         """What the handlers work with; Unavailable while no model is ready."""
         if self._inference is None:
-            raise Unavailable("NO_MODEL_READY", "The model is still loading; retry.", retry_after_seconds=2.0)
+            raise Unavailable(Reason.NO_MODEL_READY, "The model is still loading; retry.", retry_after_seconds=2.0)
         return self._inference
 
 
@@ -50,7 +50,7 @@ def generate(inference: Inference, caller: Caller, ask: Ask, cancellation: Cance
     NotFound, InvalidArgument, ResourceExhausted and Unavailable are raised here, before anything is written.
     """
     wrong = check_turns(ask.turns) | check_sampling(ask.sampling)
-    refuse_if(wrong, "INVALID_REQUEST")
+    refuse_if(wrong, Reason.INVALID_REQUEST)
     served = resolve(inference, caller, ask.model)
     hidden = _hide(inference, caller, served, ask)
     asked = hidden.ask if hidden else ask
@@ -76,7 +76,7 @@ def resolve(inference: Inference, caller: Caller, model: str) -> Served:
         served = inference.table.get(model) if caller.may_use(model) else None
     if served is None:
         raise NotFound(
-            "UNKNOWN_SPECIALIST",
+            Reason.UNKNOWN_SPECIALIST,
             "There is no such specialist here, or it is not yours to use.",
             field_violations={"model": "Unknown."},
         )
@@ -102,7 +102,7 @@ def get_draft(inference: Inference, caller: Caller, draft_id: str) -> tuple[Draf
 
 def unknown_draft() -> NotFound:
     """The draft does not exist, or not for this caller."""
-    return NotFound("UNKNOWN_DRAFT", "There is no such draft. A new one takes a moment to be catalogued.")
+    return NotFound(Reason.UNKNOWN_DRAFT, "There is no such draft. A new one takes a moment to be catalogued.")
 
 
 def load_candidate(inference: Inference, adapter: AdapterName) -> Candidate:
@@ -127,7 +127,7 @@ def score(
     inference: Inference, caller: Caller, model: str, rows: Sequence[RowToScore], cancelled: Callable[[], bool]
 ) -> list[Score]:
     """The rows' scores in order, as far as the caller waits for them; NotFound and InvalidArgument as in generate."""
-    refuse_if(_check_rows(rows), "INVALID_REQUEST")
+    refuse_if(_check_rows(rows), Reason.INVALID_REQUEST)
     served = resolve(inference, caller, model)
     scores = []
     with inference.shelf.using(served.adapter) as adapter:
@@ -158,7 +158,7 @@ def apply_serving(inference: Inference, served: Served) -> None:
     refusal = ""
     try:
         if served.specialist == BASE:
-            raise InvalidArgument("RESERVED_NAME", "No specialist may be called `base`.")
+            raise InvalidArgument(Reason.RESERVED_NAME, "No specialist may be called `base`.")
         for adapter in served.adapters:
             # Loaded one after the other: with a single slot they take turns.
             with inference.shelf.using(adapter):
@@ -180,7 +180,7 @@ def forget_erased(inference: Inference, erased: Erased) -> Forgotten:
     candidates = sum(inference.table.drop_candidate(digest) for digest in erased.adapters)
     serving = {adapter.digest for served in inference.table.all() for adapter in served.adapters}
     if serving & set(erased.retired):
-        raise Unavailable("RETIRED_SERVES", "A retired adapter still serves; what serves instead has not arrived.")
+        raise Unavailable(Reason.RETIRED_SERVES, "A retired adapter still serves; what serves instead has not arrived.")
     dropped = sum(inference.shelf.drop(digest) for digest in erased.retired)
     return Forgotten({"candidates": candidates, "adapters": dropped})
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from services.inference.domain import CANCELLED, FAILED, Draft, Drafts, Said, Turn
-from tailor.errors import TailorError
+from tailor.errors import Reason, TailorError
 from tailor.logging import get_logger
 from tailor.storage.ref import Ref
 
@@ -89,7 +89,7 @@ class Keeper:
             return
         with self._changed:
             if self._characters + said.characters > MAX_CHARACTERS:
-                log.warning("text of a draft not kept", draft_id=draft.draft_id, reason="TOO_MUCH_WAITS")
+                log.warning("text of a draft not kept", draft_id=draft.draft_id, reason=Reason.TOO_MUCH_WAITS)
                 return
             self._characters += said.characters
             self._waiting.append((self._now(), draft, said))
@@ -109,11 +109,11 @@ class Keeper:
 
     def _pass(self, deadline: float, draft: Draft, said: Said, stop: threading.Event) -> str:
         """Keep one text; why not, where it could not be."""
-        reason = "TOO_OLD"
+        reason = Reason.TOO_OLD
         for attempt in range(ATTEMPTS):
             labels = self._keeping.labels(draft.served.specialist)
             if labels is None:
-                return "NO_LONGER_KEPT"
+                return Reason.NO_LONGER_KEPT
             if self._now() > deadline:
                 return reason
             try:

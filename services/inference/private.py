@@ -9,7 +9,7 @@ from services.inference.choices import choices, refuse_values, with_choices
 from services.inference.domain import STOPPED, Ask, Piece, Sampling, Served, Stream, Turn
 from services.inference.keeping import Labels
 from services.inference.restoring import Restorer, Stops, variants
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 NO_LABELS: Labels = ("", "", "")
 
@@ -86,7 +86,7 @@ def _refuse_log_probabilities(sampling: Sampling) -> None:
     if sampling.top_log_probabilities is not None:
         message = "Prompts of this specialist are private: the log-probabilities would be those of surrogates."
         violations = {"log_probabilities": message}
-        raise InvalidArgument("NO_LOG_PROBABILITIES", message, field_violations=violations)
+        raise InvalidArgument(Reason.NO_LOG_PROBABILITIES, message, field_violations=violations)
 
 
 class PrivateStream:

@@ -22,7 +22,7 @@ from services.inference.domain import (
 )
 from services.inference.handlers import Door
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
-from tailor.errors import DeadlineExceeded
+from tailor.errors import DeadlineExceeded, Reason
 from tailor.rpc import auth
 from tailor.storage.ref import Ref
 
@@ -44,7 +44,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         for _ in answer:
             pass
         if not context.is_active():
-            raise DeadlineExceeded("CALL_ENDED", "The caller went away or its deadline passed.")
+            raise DeadlineExceeded(Reason.CALL_ENDED, "The caller went away or its deadline passed.")
         return inference_pb2.GenerateResponse(
             draft_id=answer.draft_id,
             text=answer.text,
@@ -175,7 +175,7 @@ def _top(request: inference_pb2.GenerateRequest) -> int | None:
     if request.log_probabilities:
         return request.top_log_probabilities
     wrong = {"top_log_probabilities": "Only with log_probabilities."} if request.top_log_probabilities else {}
-    refuse_if(wrong, "INVALID_REQUEST")
+    refuse_if(wrong, Reason.INVALID_REQUEST)
     return None
 
 

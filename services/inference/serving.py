@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from services.inference.domain import AdapterName, Engine, Library, Probe, Served
-from tailor.errors import Aborted, ResourceExhausted, Unavailable
+from tailor.errors import Aborted, Reason, ResourceExhausted, Unavailable
 
 WAKE_SECONDS = 0.25
 SECONDS_PER_PLACE = 0.5
@@ -123,7 +123,7 @@ class Shelf:
         with self._loading:
             with self._changed:
                 if self._users.get(digest, 0) > 0:
-                    raise Unavailable("ADAPTER_IN_USE", "An answer is still being written with the adapter.")
+                    raise Unavailable(Reason.ADAPTER_IN_USE, "An answer is still being written with the adapter.")
                 loaded = self._users.pop(digest, None) is not None
             if loaded:
                 self._engine.unload(digest)
@@ -179,13 +179,13 @@ class Shelf:
 def no_free_slot() -> ResourceExhausted:
     """A slot was waited for in vain."""
     return ResourceExhausted(
-        "NO_FREE_SLOT", "Every adapter slot is in use; retry when an answer has ended.", retry_after_seconds=2.0
+        Reason.NO_FREE_SLOT, "Every adapter slot is in use; retry when an answer has ended.", retry_after_seconds=2.0
     )
 
 
 def gone() -> Aborted:
     """The caller does not wait any more."""
-    return Aborted("CANCELLED", "The caller went away before the answer began.")
+    return Aborted(Reason.CANCELLED, "The caller went away before the answer began.")
 
 
 class Admission:
@@ -217,7 +217,7 @@ class Admission:
                 return
             if len(self._queue) >= self._max_queued:
                 wait = max(1.0, SECONDS_PER_PLACE * len(self._queue))
-                raise ResourceExhausted("QUEUE_FULL", "Too many calls wait already.", retry_after_seconds=wait)
+                raise ResourceExhausted(Reason.QUEUE_FULL, "Too many calls wait already.", retry_after_seconds=wait)
             self._queue.append(ticket)
             try:
                 while self._queue[0] is not ticket or self._running >= self._max_concurrent:

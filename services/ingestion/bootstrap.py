@@ -17,7 +17,7 @@ from services.ingestion.rpc import IngestionServicer
 from services.ingestion.settings import Settings, decode_buckets, decode_hosts, decode_key
 from tailor.api.ingestion.v1.ingestion_pb2_grpc import add_IngestionServiceServicer_to_server
 from tailor.events.consumer import Consumer
-from tailor.events.erased import ERASED, forgetting, read_erased
+from tailor.events.erased import ERASED, forgetting
 from tailor.events.outbox import Outbox
 from tailor.events.producer import KafkaProducer
 from tailor.rpc.channel import service_channel
@@ -46,7 +46,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     outbox = Outbox(engine, OUTBOX, producer)
     digest_key = decode_key(settings.digest_key)
     store = S3Store.from_settings(settings)
-    eraser, erased = Eraser(engine, store), read_erased(runtime, settings)
+    eraser, erased = Eraser(engine, store), runtime.erased_documents(settings)
     catalogue = SqlCatalogue(engine, outbox, to_event, digest_key, erased)
     intake = Intake(
         parser=parser,

@@ -36,7 +36,7 @@ class Kind(StrEnum):
     EXAMPLE = "example"
 
 
-class Reason(StrEnum):
+class RejectionReason(StrEnum):
     """Why a document goes no further; the names of the contract."""
 
     DUPLICATE = "DUPLICATE"
@@ -57,7 +57,7 @@ class Reason(StrEnum):
 class Rejected(Exception):
     """A submission goes no further. `hint` says what to do and holds nothing of the document."""
 
-    def __init__(self, reason: Reason, hint: str, format: str = "") -> None:
+    def __init__(self, reason: RejectionReason, hint: str, format: str = "") -> None:
         super().__init__(f"{reason}: {hint}")
         self.reason = reason
         self.hint = hint
@@ -150,7 +150,7 @@ class Refused:
 
     submission_id: str
     document_id: str
-    reason: Reason
+    reason: RejectionReason
     hint: str
     duplicate_of: str
     labels: Labels
@@ -197,7 +197,7 @@ class Candidate:
         return Refused(
             self.submission_id,
             document_id,
-            Reason.ERASED,
+            RejectionReason.ERASED,
             hint,
             "",
             self.submission.labels,
@@ -211,7 +211,7 @@ class Candidate:
         return Refused(
             self.submission_id,
             document_id,
-            Reason.DUPLICATE,
+            RejectionReason.DUPLICATE,
             hint,
             of,
             self.submission.labels,
@@ -305,11 +305,15 @@ def check_text(parsed: Parsed, max_chars: int) -> Parsed:
     """Refuse what holds no words, or too many."""
     if not any(letter.isalnum() for letter in parsed.text):
         raise Rejected(
-            Reason.NO_TEXT, "The file holds no text; if it is a scan, publish it with recognised text.", parsed.format
+            RejectionReason.NO_TEXT,
+            "The file holds no text; if it is a scan, publish it with recognised text.",
+            parsed.format,
         )
     if len(parsed.text) + len(parsed.prompt or "") > max_chars:
         raise Rejected(
-            Reason.TOO_LARGE, f"The text has over {max_chars:,} characters; publish it in parts.", parsed.format
+            RejectionReason.TOO_LARGE,
+            f"The text has over {max_chars:,} characters; publish it in parts.",
+            parsed.format,
         )
     return parsed
 
@@ -343,7 +347,8 @@ def check_fetched(reference: Reference, file: File) -> File:
     is_other = reference.sha256 and hashlib.sha256(file.data).hexdigest() != reference.sha256.lower()
     if is_other or reference.size_bytes not in (None, len(file.data)):
         raise Rejected(
-            Reason.CORRUPT, "The fetched bytes are not those that sha256 and size_bytes announce; publish it again."
+            RejectionReason.CORRUPT,
+            "The fetched bytes are not those that sha256 and size_bytes announce; publish it again.",
         )
     return file
 
@@ -357,7 +362,7 @@ def check_draft_id(draft_id: str, kind: Kind) -> str:
 
 def malformed(hint: str) -> Rejected:
     """A rejection of the submission itself."""
-    return Rejected(Reason.MALFORMED, hint)
+    return Rejected(RejectionReason.MALFORMED, hint)
 
 
 def encode_text(parsed: Parsed) -> bytes:

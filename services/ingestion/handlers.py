@@ -16,11 +16,11 @@ from services.ingestion.domain import (
     Parsed,
     Parser,
     Quarantine,
-    Reason,
     Receipt,
     Reference,
     Refused,
     Rejected,
+    RejectionReason,
     Submission,
     T,
     check_fetched,
@@ -94,7 +94,9 @@ def withdraw(withdrawals: Withdrawals, receipt: Receipt[str]) -> Refused | None:
     try:
         document_id = catalogue.resolve(receipt.read())
         if document_id is None:
-            raise Rejected(Reason.UNKNOWN_DOCUMENT, "No document was published under this id; nothing is erased.")
+            raise Rejected(
+                RejectionReason.UNKNOWN_DOCUMENT, "No document was published under this id; nothing is erased."
+            )
     except Rejected as rejected:
         refused = _refused(receipt, rejected, Labels(), withdrawals.now_ms())
         catalogue.refuse(receipt.key, None, refused)
@@ -120,7 +122,7 @@ def _fetch(intake: Intake, reference: Reference) -> File:
             if pause is not None:
                 intake.sleep(pause)
     raise Rejected(
-        Reason.UNREACHABLE, "What the reference names did not answer, several times; publish it again later."
+        RejectionReason.UNREACHABLE, "What the reference names did not answer, several times; publish it again later."
     )
 
 
@@ -135,14 +137,16 @@ def _parse(intake: Intake, content: File | Parsed, kind: Kind) -> Parsed:
 
 def _parse_file(intake: Intake, file: File) -> Parsed:
     if not file.data:
-        raise Rejected(Reason.EMPTY, "The file has no bytes; check the export.")
+        raise Rejected(RejectionReason.EMPTY, "The file has no bytes; check the export.")
     if len(file.data) > intake.max_file_bytes:
         raise _too_large(intake)
     return intake.parser.parse(file)
 
 
 def _too_large(intake: Intake) -> Rejected:
-    return Rejected(Reason.TOO_LARGE, f"The file has over {intake.max_file_bytes // 2**20} MiB; publish it in parts.")
+    return Rejected(
+        RejectionReason.TOO_LARGE, f"The file has over {intake.max_file_bytes // 2**20} MiB; publish it in parts."
+    )
 
 
 def _refused(receipt: Receipt[T], rejected: Rejected, labels: Labels, time_ms: int) -> Refused:

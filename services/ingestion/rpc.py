@@ -19,7 +19,7 @@ from services.ingestion.domain import (
 from services.ingestion.handlers import Intake, take_in
 from tailor.api.common.v1 import common_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
-from tailor.errors import InvalidArgument, ResourceExhausted
+from tailor.errors import InvalidArgument, Reason, ResourceExhausted
 from tailor.events.envelope import derive_id
 from tailor.rpc.auth import current_caller
 
@@ -59,9 +59,9 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
 def _header(parts: Iterator[ingestion_pb2.SubmitDocumentRequest]) -> ingestion_pb2.DocumentHeader:
     first = next(parts, None)
     if first is None or first.WhichOneof("part") != "header":
-        raise InvalidArgument("NO_HEADER", "The first message is the header.")
+        raise InvalidArgument(Reason.NO_HEADER, "The first message is the header.")
     if not 0 < len(first.header.request_id) <= MAX_REQUEST_ID:
-        raise InvalidArgument("NO_REQUEST_ID", f"Choose a request_id of 1 to {MAX_REQUEST_ID} characters.")
+        raise InvalidArgument(Reason.NO_REQUEST_ID, f"Choose a request_id of 1 to {MAX_REQUEST_ID} characters.")
     return first.header
 
 
@@ -69,10 +69,10 @@ def _bytes(parts: Iterator[ingestion_pb2.SubmitDocumentRequest], limit: int) -> 
     data = bytearray()
     for part in parts:
         if part.WhichOneof("part") != "chunk":
-            raise InvalidArgument("SECOND_HEADER", "After the header come bytes alone.")
+            raise InvalidArgument(Reason.SECOND_HEADER, "After the header come bytes alone.")
         data += part.chunk
         if len(data) > limit:
-            raise ResourceExhausted("FILE_TOO_LARGE", f"A file has at most {limit} bytes; publish it in parts.")
+            raise ResourceExhausted(Reason.FILE_TOO_LARGE, f"A file has at most {limit} bytes; publish it in parts.")
     return bytes(data)
 
 
@@ -82,7 +82,7 @@ def _submission(header: ingestion_pb2.DocumentHeader, data: bytes) -> Submission
         labels = check_labels(header.labels.source, header.labels.department, header.labels.confidentiality)
         external_id, draft_id = check_external_id(header.external_id), check_draft_id(header.draft_id, kind)
     except KeyError:
-        raise InvalidArgument("BAD_KIND", "The kind is not one of the contract.") from None
+        raise InvalidArgument(Reason.INVALID_KIND, "The kind is not one of the contract.") from None
     except Rejected as rejected:
-        raise InvalidArgument("BAD_HEADER", rejected.hint) from None
+        raise InvalidArgument(Reason.INVALID_HEADER, rejected.hint) from None
     return Submission(external_id, kind, labels, File(data, plain_name(header.file_name)), draft_id)

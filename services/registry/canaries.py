@@ -9,7 +9,7 @@ from services.registry.domain import Evaluator
 from services.registry.handlers import Begin, held_specialist
 from services.registry.promotions import admitted, begin_canary, save_serving
 from services.registry.serving import Serving, next_serving, with_canary, without_canary
-from tailor.errors import FailedPrecondition, InvalidArgument, TailorError
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -27,13 +27,13 @@ def start_canary(begin: Begin, name: str, adapter_digest: str, expected_generati
         rules = terms(specialist.canary or CanaryRules())
         wrong = violations(rules)
         if wrong:
-            raise InvalidArgument("INVALID_CANARY", "The canary's rules are wrong.", field_violations=wrong)
+            raise InvalidArgument(Reason.INVALID_CANARY, "The canary's rules are wrong.", field_violations=wrong)
         adapter, evaluation = admitted(tx, specialist, adapter_digest)
         current = tx.serving(name)
         serving = with_canary(current, adapter, specialist, rules.percent, expected_generation)
         if evaluation.incumbent_digest != current.adapter_digest:
             raise FailedPrecondition(
-                "INCUMBENT_MOVED",
+                Reason.INCUMBENT_MOVED,
                 "The adapter was measured beside another than serves now; `tailor evaluate` measures it.",
             )
         begin_canary(tx, serving, adapter, rules)

@@ -12,7 +12,7 @@ from services.registry import comparing
 from services.registry.comparing import CanaryRules
 from services.registry.filters import Filters, violations
 from services.registry.gate import METRICS, Gate
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
 
 SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
@@ -264,7 +264,9 @@ def check_specialist(specialist: Specialist) -> None:
     wrong |= violations(specialist.filters)
     wrong |= comparing.violations(specialist.canary or CanaryRules())
     if wrong:
-        raise InvalidArgument("INVALID_SPECIALIST", "The specialist's definition is wrong.", field_violations=wrong)
+        raise InvalidArgument(
+            Reason.INVALID_SPECIALIST, "The specialist's definition is wrong.", field_violations=wrong
+        )
 
 
 def check_judgement(ranking: tuple[str, ...], rubric: tuple[int, int, int], comment: str) -> None:
@@ -279,12 +281,12 @@ def check_judgement(ranking: tuple[str, ...], rubric: tuple[int, int, int], comm
     if len(ranking) == 1 and not any(rubric):
         wrong["rubric"] = "A single draft needs marks."
     if wrong:
-        raise InvalidArgument("INVALID_JUDGEMENT", "The judgement is wrong.", field_violations=wrong)
+        raise InvalidArgument(Reason.INVALID_JUDGEMENT, "The judgement is wrong.", field_violations=wrong)
 
 
 def one_specialist(drafts: list[Draft]) -> str:
     """The specialist that the drafts are of; the base's drafts may stand beside it."""
     names = {draft.specialist for draft in drafts if draft.specialist}
     if len(names) != 1:
-        raise InvalidArgument("MIXED_DRAFTS", "Judge drafts of one specialist, beside the base's at most.")
+        raise InvalidArgument(Reason.MIXED_DRAFTS, "Judge drafts of one specialist, beside the base's at most.")
     return names.pop()

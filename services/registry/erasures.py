@@ -10,7 +10,7 @@ from services.registry.domain import RETIRE, Adapter, DocumentState, Erasure, Er
 from services.registry.handlers import Begin, Transaction
 from services.registry.promotions import RETIRED, is_retired, not_retired, save_serving
 from services.registry.serving import next_serving, without_canary
-from tailor.errors import InvalidArgument, NotFound
+from tailor.errors import InvalidArgument, NotFound, Reason
 
 DOCUMENT_ID = re.compile(r"doc_[0-9a-f]{32}")
 REASON = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -62,7 +62,7 @@ def _check(request: Request) -> None:
     if not REASON.fullmatch(request.reason):
         wrong["reason"] = "A slug of at most 64 characters, such as `subject-request`."
     if wrong:
-        raise InvalidArgument("INVALID_ERASURE", "The erasure is wrong.", field_violations=wrong)
+        raise InvalidArgument(Reason.INVALID_ERASURE, "The erasure is wrong.", field_violations=wrong)
 
 
 def lift(begin: Begin, document_id: str) -> Erasure:
@@ -71,7 +71,7 @@ def lift(begin: Begin, document_id: str) -> Erasure:
         tx.lock_erasures()
         erasure_id = tx.erased([document_id]).get(document_id)
         if erasure_id is None:
-            raise NotFound("NOT_ERASED", "The document is not erased; `tailor erasures` lists what is.")
+            raise NotFound(Reason.NOT_ERASED, "The document is not erased; `tailor erasures` lists what is.")
         tx.lift(erasure_id, document_id)
         return _erasure(tx, erasure_id)
 
@@ -182,5 +182,5 @@ def _stop_serving_retired(tx: Transaction, name: str) -> None:
 def _erasure(tx: Transaction, erasure_id: str) -> Erasure:
     erasure = tx.erasure(erasure_id)
     if erasure is None:
-        raise NotFound("UNKNOWN_ERASURE", "There is no such erasure; `tailor erasures` lists them.")
+        raise NotFound(Reason.UNKNOWN_ERASURE, "There is no such erasure; `tailor erasures` lists them.")
     return erasure

@@ -28,7 +28,7 @@ from services.registry.domain import (
 from services.registry.gate import Decision, Evaluation
 from services.registry.rollouts import Replica
 from services.registry.serving import Serving
-from tailor.errors import Aborted, AlreadyExists, NotFound
+from tailor.errors import Aborted, AlreadyExists, NotFound, Reason
 
 
 class Transaction(Protocol):
@@ -98,7 +98,7 @@ def create_specialist(begin: Begin, specialist: Specialist) -> tuple[Specialist,
         if held is not None:
             if not held.same_definition(specialist):
                 raise AlreadyExists(
-                    "SPECIALIST_EXISTS", "The name means another definition; update it, or choose another name."
+                    Reason.SPECIALIST_EXISTS, "The name means another definition; update it, or choose another name."
                 )
             return held, False
         created = replace(specialist, revision=1, update_time=datetime.now(UTC))
@@ -113,7 +113,7 @@ def update_specialist(begin: Begin, specialist: Specialist) -> Specialist:
         held = held_specialist(tx, specialist.name)
         if held.revision != specialist.revision:
             raise Aborted(
-                "REVISION_MOVED",
+                Reason.REVISION_MOVED,
                 f"Revision {held.revision} holds: look again, then update.",
                 revision=str(held.revision),
             )
@@ -205,7 +205,7 @@ def held_specialist(tx: Transaction, name: str) -> Specialist:
 
 def unknown_specialist() -> NotFound:
     """The same for what does not exist and for what was not given to the caller."""
-    return NotFound("UNKNOWN_SPECIALIST", "There is no such specialist; `tailor specialist list` lists them.")
+    return NotFound(Reason.UNKNOWN_SPECIALIST, "There is no such specialist; `tailor specialist list` lists them.")
 
 
 def _draft(tx: Transaction, draft_id: str, may_use: Callable[[str], bool]) -> Draft:
@@ -216,4 +216,4 @@ def _draft(tx: Transaction, draft_id: str, may_use: Callable[[str], bool]) -> Dr
 
 
 def _no_draft() -> NotFound:
-    return NotFound("UNKNOWN_DRAFT", "There is no such draft. A new one takes a moment to be catalogued.")
+    return NotFound(Reason.UNKNOWN_DRAFT, "There is no such draft. A new one takes a moment to be catalogued.")

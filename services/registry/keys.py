@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from services.registry.domain import MAX_CALLS_PER_MINUTE, ApiKey
 from services.registry.handlers import Begin, held_specialist, unknown_specialist
-from tailor.errors import InvalidArgument, NotFound
+from tailor.errors import InvalidArgument, NotFound, Reason
 
 KEY_PREFIX = "tlr_"
 
@@ -33,7 +33,7 @@ def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool]) ->
     if not 0 <= terms.calls_per_minute <= MAX_CALLS_PER_MINUTE:
         wrong["calls_per_minute"] = f"0 to {MAX_CALLS_PER_MINUTE}."
     if wrong:
-        raise InvalidArgument("INVALID_KEY", "The key's terms are wrong.", field_violations=wrong)
+        raise InvalidArgument(Reason.INVALID_KEY, "The key's terms are wrong.", field_violations=wrong)
     secret = KEY_PREFIX + secrets.token_urlsafe(32)
     key = ApiKey(
         key_id=f"key_{secrets.token_hex(8)}",
@@ -59,7 +59,7 @@ def revoke_key(begin: Begin, key_id: str, may_hold: Callable[[ApiKey], bool]) ->
     with begin() as tx:
         key = tx.key(key_id)
         if key is None or not may_hold(key):
-            raise NotFound("UNKNOWN_KEY", "There is no such key; `tailor keys list` lists them.")
+            raise NotFound(Reason.UNKNOWN_KEY, "There is no such key; `tailor keys list` lists them.")
         revoked = replace(key, revoked=True)
         tx.save_key(revoked, "")
         return revoked
@@ -70,7 +70,7 @@ def verify_key(begin: Begin, secret_sha256: str) -> ApiKey:
     with begin() as tx:
         key = tx.key_by_hash(secret_sha256)
     if key is None or not key.alive(datetime.now(UTC)):
-        raise NotFound("UNKNOWN_KEY", "The API key is unknown, expired or revoked.")
+        raise NotFound(Reason.UNKNOWN_KEY, "The API key is unknown, expired or revoked.")
     return key
 
 

@@ -8,7 +8,7 @@ from services.registry.domain import Adapter, Evaluator, Specialist
 from services.registry.gate import Decision, Evaluation, refusals
 from services.registry.handlers import Begin, Transaction, held_specialist
 from services.registry.serving import Serving, can_be_tried, next_serving, with_canary
-from tailor.errors import Aborted, FailedPrecondition, NotFound
+from tailor.errors import Aborted, FailedPrecondition, NotFound, Reason
 
 RETIRED = "retired: it learned from a document that was erased"
 
@@ -20,7 +20,7 @@ def record_evaluation(begin: Begin, evaluator: Evaluator, evaluation: Evaluation
         adapter = tx.adapter(evaluation.adapter_digest)
         if specialist is None or adapter is None:
             # The facts of other topics arrive in their own order: wait for them.
-            raise Aborted("NOT_CATALOGUED_YET", "The evaluation's specialist or adapter is not catalogued yet.")
+            raise Aborted(Reason.NOT_CATALOGUED_YET, "The evaluation's specialist or adapter is not catalogued yet.")
         decided = tx.decision(evaluation.evaluation_id)
         if decided is None:
             decided = _decide(tx, specialist, adapter, evaluation)
@@ -83,15 +83,15 @@ def admitted(tx: Transaction, specialist: Specialist, adapter_digest: str) -> tu
     """An adapter whose newest evaluation meets the gate, and that evaluation; FailedPrecondition where it does not."""
     adapter = tx.adapter(adapter_digest)
     if adapter is None:
-        raise NotFound("UNKNOWN_ADAPTER", "There is no such adapter; `tailor adapters` lists them.")
+        raise NotFound(Reason.UNKNOWN_ADAPTER, "There is no such adapter; `tailor adapters` lists them.")
     evaluation = tx.newest_evaluation(adapter_digest)
     if is_retired(tx, adapter_digest):
-        raise FailedPrecondition("ADAPTER_RETIRED", f"The adapter is {RETIRED}.")
+        raise FailedPrecondition(Reason.ADAPTER_RETIRED, f"The adapter is {RETIRED}.")
     if evaluation is None:
-        raise FailedPrecondition("NOT_EVALUATED", "The adapter was not evaluated; `tailor evaluate` measures it.")
+        raise FailedPrecondition(Reason.NOT_EVALUATED, "The adapter was not evaluated; `tailor evaluate` measures it.")
     why = refusals(specialist.gate, evaluation)
     if why:
-        raise FailedPrecondition("GATE_NOT_MET", f"The gate is not met: {'; '.join(why)}.")
+        raise FailedPrecondition(Reason.GATE_NOT_MET, f"The gate is not met: {'; '.join(why)}.")
     return adapter, evaluation
 
 
@@ -101,7 +101,7 @@ def rollback(begin: Begin, name: str, expected_generation: int) -> Serving:
         specialist = held_specialist(tx, name)
         current = tx.serving(name)
         if current.generation == 0 or not current.adapter_digest:
-            raise FailedPrecondition("NOTHING_TO_ROLL_BACK", "The base serves: there is nothing to go back from.")
+            raise FailedPrecondition(Reason.NOTHING_TO_ROLL_BACK, "The base serves: there is nothing to go back from.")
         previous = not_retired(tx, [current.previous_digest] if current.previous_digest else [])
         serving = next_serving(current, previous, specialist, expected_generation)
         save_serving(tx, serving, "what served was rolled back")

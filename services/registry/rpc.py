@@ -1,5 +1,6 @@
 """The registry's gRPC face: translates, pages, and leaves the rules to the handlers."""
 
+import re
 from collections.abc import Collection
 from datetime import UTC
 from functools import partial
@@ -15,7 +16,7 @@ from services.registry.paging import page_size, position
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
-from tailor.errors import InvalidArgument, PermissionDenied
+from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
 from tailor.rpc.methods import named_methods
@@ -24,6 +25,13 @@ Context = grpc.ServicerContext
 
 # Who may see the documents behind a draft; a caller sees digests alone.
 SEES_DOCUMENTS = {"ROLE_ENGINEER", "ROLE_OPERATOR", "ROLE_DATA_PROTECTION"}
+
+DIGEST_PREFIX = re.compile(r"[0-9a-f]{6,64}")
+MAX_MATCHES = 20
+MATCH_REASONS = {
+    FactKind.DATASET: (Reason.UNKNOWN_DATASET, Reason.AMBIGUOUS_DATASET, "dataset"),
+    FactKind.ADAPTER: (Reason.UNKNOWN_ADAPTER, Reason.AMBIGUOUS_ADAPTER, "adapter"),
+}
 
 
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
@@ -99,6 +107,15 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         _may_use_all(request.specialist)
         selection = self._specialist(request.specialist).selection if request.specialist else Selection()
         return self._queries.audit(request.specialist, selection)
+
+    def GetDataset(self, request: registry_pb2.GetDatasetRequest, context: Context) -> registry_pb2.GetDatasetResponse:
+        payload = self._find(FactKind.DATASET, request.digest)
+        return registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt.FromString(payload))
+
+    def GetAdapter(self, request: registry_pb2.GetAdapterRequest, context: Context) -> registry_pb2.GetAdapterResponse:
+        payload = self._find(FactKind.ADAPTER, request.digest)
+        adapter = self._queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload))
+        return registry_pb2.GetAdapterResponse(adapter=adapter)
 
     def ListDatasets(
         self, request: registry_pb2.ListDatasetsRequest, context: Context
@@ -181,7 +198,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def CreateKey(self, request: registry_pb2.CreateKeyRequest, context: Context) -> registry_pb2.CreateKeyResponse:
         if request.role not in common_pb2.Role.values() or request.role == common_pb2.ROLE_UNSPECIFIED:
             raise InvalidArgument(
-                "INVALID_KEY", "A key needs a role.", field_violations={"role": "One of the five roles."}
+                Reason.INVALID_KEY, "A key needs a role.", field_violations={"role": "One of the five roles."}
             )
         terms = KeyTerms(
             name=request.name,
@@ -247,6 +264,24 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             raise handlers.unknown_specialist()
         return specialist
 
+    def _find(self, kind: FactKind, prefix: str) -> bytes:
+        """The one fact that the caller may see whose digest begins with the prefix."""
+        if not DIGEST_PREFIX.fullmatch(prefix):
+            raise InvalidArgument(
+                Reason.INVALID_REQUEST,
+                "A digest has 64 hexadecimal digits; give at least the first 6.",
+                field_violations={"digest": "must be 6 to 64 of 0-9 and a-f"},
+            )
+        caller = current_caller()
+        facts = self._queries.facts_by_prefix(kind, prefix, MAX_MATCHES)
+        visible = [payload for specialist, payload in facts if caller.may_use(specialist)]
+        unknown, ambiguous, noun = MATCH_REASONS[kind]
+        if not visible:
+            raise NotFound(unknown, f"No {noun}'s digest begins with {prefix}.")
+        if len(visible) > 1:
+            raise InvalidArgument(ambiguous, f"Several {noun}s begin with {prefix}; give more digits.")
+        return visible[0]
+
     def _page(
         self, kind: FactKind, request: registry_pb2.ListDatasetsRequest | registry_pb2.ListAdaptersRequest
     ) -> tuple[list[bytes], str]:
@@ -267,7 +302,7 @@ def _may_use(specialist: str) -> None:
 def _may_use_all(specialist: str) -> None:
     """Only a key that has all specialists may ask beyond one of them."""
     if not specialist and current_caller().specialists:
-        raise PermissionDenied("SPECIALIST_NEEDED", "Name one of your key's specialists.")
+        raise PermissionDenied(Reason.SPECIALIST_NEEDED, "Name one of your key's specialists.")
 
 
 def _refuse_more(terms: KeyTerms) -> None:
@@ -282,7 +317,7 @@ def _refuse_more(terms: KeyTerms) -> None:
         wrong["calls_per_minute"] = "A limit, and none above your own."
     if wrong:
         message = "Your key is limited, and gives no more than it has."
-        raise InvalidArgument("INVALID_KEY", message, field_violations=wrong)
+        raise InvalidArgument(Reason.INVALID_KEY, message, field_violations=wrong)
 
 
 def _may_hold(key: ApiKey) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from services.registry.domain import POLICY, Adapter, Specialist
-from tailor.errors import Aborted, FailedPrecondition
+from tailor.errors import Aborted, FailedPrecondition, Reason
 from tailor.storage.ref import Ref
 
 
@@ -67,12 +67,13 @@ def with_canary(
     _expect(current, expected_generation)
     _check_policy(adapter, specialist)
     if current.canary is not None:
-        raise FailedPrecondition("CANARY_RUNS", "Another canary runs; `tailor canary stop` takes it back.")
+        raise FailedPrecondition(Reason.CANARY_RUNS, "Another canary runs; `tailor canary stop` takes it back.")
     if adapter.digest == current.adapter_digest:
-        raise FailedPrecondition("SERVES_ALREADY", "The adapter serves all callers already.")
+        raise FailedPrecondition(Reason.SERVES_ALREADY, "The adapter serves all callers already.")
     if not can_be_tried(current, adapter):
         raise FailedPrecondition(
-            "NOTHING_BESIDE", "Nothing serves on this adapter's base that it could be compared with; promote it."
+            Reason.NOTHING_TO_COMPARE,
+            "Nothing serves on this adapter's base that it could be compared with; promote it.",
         )
     canary = ServingCanary(
         adapter.digest, adapter.manifest, adapter.dataset_digest, specialist.system_prompt, percent=percent
@@ -84,7 +85,9 @@ def without_canary(current: Serving, specialist: Specialist, expected_generation
     """What serves once the canary was taken back. Aborted where somebody else was faster, FailedPrecondition where none runs."""
     _expect(current, expected_generation)
     if current.canary is None:
-        raise FailedPrecondition("NO_CANARY", "No canary runs; `tailor canary show` tells what became of the last.")
+        raise FailedPrecondition(
+            Reason.NO_CANARY, "No canary runs; `tailor canary show` tells what became of the last."
+        )
     return _again(current, specialist, None)
 
 
@@ -97,7 +100,7 @@ def _again(current: Serving, specialist: Specialist, canary: ServingCanary | Non
 def _expect(current: Serving, generation: int) -> None:
     if current.generation != generation:
         raise Aborted(
-            "GENERATION_MOVED",
+            Reason.GENERATION_MOVED,
             f"Generation {current.generation} serves, not {generation}: look again, then decide again.",
             generation=str(current.generation),
         )
@@ -105,4 +108,4 @@ def _expect(current: Serving, generation: int) -> None:
 
 def _check_policy(adapter: Adapter, specialist: Specialist) -> None:
     if adapter.specialist != specialist.name or adapter.kind != POLICY:
-        raise FailedPrecondition("WRONG_ADAPTER", "Only a policy adapter of this specialist may serve.")
+        raise FailedPrecondition(Reason.WRONG_ADAPTER, "Only a policy adapter of this specialist may serve.")

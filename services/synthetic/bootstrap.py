@@ -24,9 +24,9 @@ from services.synthetic.ports import Repository
 from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.settings import Settings
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 from tailor.events.consumer import Consumer, TableReader
-from tailor.events.erased import ERASED, ErasedDocuments, forgetting, read_erased
+from tailor.events.erased import ERASED, ErasedDocuments, forgetting
 from tailor.events.outbox import Outbox
 from tailor.events.producer import KafkaProducer
 from tailor.rpc.channel import service_channel
@@ -49,7 +49,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     producer = runtime.wait_for("kafka", lambda: KafkaProducer.from_settings(settings, NAME))
     runtime.on_stop(producer.close)
     outbox = Outbox(engine, tables.outbox, producer)
-    app = make_app(settings, SqlRepository(engine, outbox), read_erased(runtime, settings))
+    app = make_app(settings, SqlRepository(engine, outbox), runtime.erased_documents(settings))
     eraser = Eraser(app, SqlHoldings(engine))
     consumers = Consumers(app)
     reader = TableReader(settings, SPECIALISTS, consumers.specialist)
@@ -110,7 +110,7 @@ def _lessons(settings: Settings, repository: Repository) -> Lessons | None:
 
 def _caught_up(reader: TableReader) -> None:
     if not reader.caught_up.is_set():
-        raise Unavailable("TABLE_NOT_READ", "The specialists are still being read.")
+        raise Unavailable(Reason.NOT_CAUGHT_UP, "The specialists are still being read.")
 
 
 def _schedule(app: Synthetic, stop: threading.Event) -> None:

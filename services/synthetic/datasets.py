@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from services.synthetic.domain import Dataset, Document, Split, Text
-from tailor.errors import FailedPrecondition, NotFound
+from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
@@ -40,7 +40,7 @@ def read_texts(store: ObjectStore, documents: Sequence[Document]) -> dict[str, T
 
 def bad_text(ref: Ref) -> FailedPrecondition:
     """An object is not as its contract says."""
-    return FailedPrecondition("BAD_TEXT_OBJECT", "A stored text is not as its contract says.", uri=ref.uri)
+    return FailedPrecondition(Reason.INVALID_TEXT_OBJECT, "A stored text is not as its contract says.", uri=ref.uri)
 
 
 def held_manifest(store: ObjectStore, dataset: Dataset | None) -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from services.synthetic.domain import Dataset, DatasetKind
 from services.synthetic.handlers import LOCK_ATTEMPTS, LOCK_SECONDS, Synthetic, build
-from tailor.errors import Aborted, NotFound, TailorError
+from tailor.errors import Aborted, NotFound, Reason, TailorError
 from tailor.events.erased import Erased, Forgotten
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
@@ -69,7 +69,9 @@ class Eraser:
                             self._rebuild(name, kind)
                     return held
             self.app.sleep(LOCK_SECONDS)
-        raise Aborted("BUILD_RUNNING", "Another replica builds this specialist's dataset; it is erased after that.")
+        raise Aborted(
+            Reason.BUILD_RUNNING, "Another replica builds this specialist's dataset; it is erased after that."
+        )
 
     def _rebuild(self, name: str, kind: DatasetKind) -> None:
         specialist = self.app.specialists.get(name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from services.synthetic.domain import Document, Filters, Kind, LeftOut, Row, Text, fingerprint
 from services.synthetic.structure import BOLD_LINE, HEADER, HEADING
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 
 # A shorter part repeats by chance, or because the house's documents have it: a greeting, a heading, a table's head.
 MIN_PART_CHARS = 24
@@ -87,7 +87,7 @@ def within_share(rows: Sequence[Row], sources: Mapping[str, str], percent: int) 
         return list(rows)
     if len(counts) * percent < 100:
         raise FailedPrecondition(
-            "SOURCE_SHARE_UNREACHABLE",
+            Reason.SOURCE_SHARE_UNREACHABLE,
             f"No source may make over {percent} % of the rows: {-(-100 // percent)} sources are needed, and there is {len(counts)}.",
         )
     most = _largest_share(counts.values(), percent)

@@ -24,7 +24,7 @@ from services.synthetic.ports import NearDuplicates, Repository, SplitWriter
 from services.synthetic.preferences import Preferences, save_texts
 from services.synthetic.rows import make_rows
 from services.synthetic.sft import Documents
-from tailor.errors import Aborted, InvalidArgument, NotFound, TailorError
+from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.storage.buckets import DRAFTS
 from tailor.storage.policies import EXPIRY_DAYS
@@ -137,7 +137,7 @@ def build_dataset(app: Synthetic, name: str, request_id: str, kind: DatasetKind 
     answered = app.repository.answer(request_id) if request_id else None
     if answered is not None:
         if (answered.dataset.specialist, answered.dataset.kind) != (name, kind):
-            raise InvalidArgument("REQUEST_ID_REUSED", "This request id was used for another specialist or kind.")
+            raise InvalidArgument(Reason.REQUEST_ID_REUSED, "This request id was used for another specialist or kind.")
         return answered
     specialist = specialist_named(app, name)
     catch_up(app, specialist)
@@ -149,7 +149,7 @@ def build_dataset(app: Synthetic, name: str, request_id: str, kind: DatasetKind 
                     app.repository.keep_answer(request_id, built)
                 return built
         app.sleep(LOCK_SECONDS)
-    raise Aborted("BUILD_RUNNING", "Another replica builds this specialist's dataset; ask again.")
+    raise Aborted(Reason.BUILD_RUNNING, "Another replica builds this specialist's dataset; ask again.")
 
 
 def build(app: Synthetic, specialist: Specialist, kind: DatasetKind) -> Built:
@@ -186,7 +186,7 @@ def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> lis
     if document_id:
         document = app.repository.document(document_id)
         if document is None or not specialist.selection.admits(document.labels):
-            raise NotFound("UNKNOWN_DOCUMENT", "The specialist selects no such document.")
+            raise NotFound(Reason.UNKNOWN_DOCUMENT, "The specialist selects no such document.")
         documents = [document]
     else:
         documents = app.repository.newest(specialist, limit)
@@ -200,5 +200,5 @@ def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> lis
 def specialist_named(app: Synthetic, name: str) -> Specialist:
     """The specialist; NotFound."""
     if name not in app.specialists:
-        raise NotFound("UNKNOWN_SPECIALIST", "There is no specialist of this name.")
+        raise NotFound(Reason.UNKNOWN_SPECIALIST, "There is no specialist of this name.")
     return app.specialists[name]

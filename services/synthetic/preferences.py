@@ -18,7 +18,7 @@ from services.synthetic.domain import (
 )
 from services.synthetic.judging import Evidence, PairLimits, Pairs, make_pairs
 from services.synthetic.ports import Repository, SplitWriter
-from tailor.errors import FailedPrecondition, NotFound
+from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
@@ -113,7 +113,7 @@ def _require_enough(pairs: Pairs, limits: PairLimits) -> None:
     }
     why = ", ".join(f"{count} {what}" for what, count in lost.items() if count)
     raise FailedPrecondition(
-        "TOO_FEW_ROWS",
+        Reason.TOO_FEW_ROWS,
         f"{counts.judgements} rankings and {counts.deliverables} deliverables of kept drafts make {train} pairs to train on and "
         f"{held_out} held out; {limits.min_train_rows} and {limits.min_held_out_rows} are needed. Pairs that make no row: {why or 'none'}. "
         "Rank more drafts of one prompt, and of more prompts, while the specialist's `keep_drafts` is on.",

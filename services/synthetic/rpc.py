@@ -7,7 +7,7 @@ from services.synthetic.comparing import Comparison, count_near_duplicates
 from services.synthetic.domain import DatasetKind, Selection
 from services.synthetic.handlers import Synthetic
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound
+from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.rpc.auth import current_caller
 
 DEFAULT_ROWS = 20
@@ -29,7 +29,7 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
         """Build a dataset at once."""
         _may_use(request.specialist)
         if len(request.request_id) > MAX_REQUEST_ID:
-            raise InvalidArgument("BAD_REQUEST_ID", f"A request id has at most {MAX_REQUEST_ID} characters.")
+            raise InvalidArgument(Reason.INVALID_REQUEST_ID, f"A request id has at most {MAX_REQUEST_ID} characters.")
         kind = wire.to_dataset_kind(request.kind)
         built = handlers.build_dataset(self._app, request.specialist, request.request_id, kind)
         return synthetic_pb2.BuildDatasetResponse(
@@ -63,7 +63,7 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
         """Show rows without keeping them."""
         _may_use(request.specialist)
         if request.page_size < 0:
-            raise InvalidArgument("BAD_PAGE_SIZE", "page_size is 0 or more.")
+            raise InvalidArgument(Reason.INVALID_PAGE_SIZE, "page_size is 0 or more.")
         limit = min(request.page_size or DEFAULT_ROWS, MAX_ROWS)
         rows = handlers.preview_rows(self._app, request.specialist, request.document_id, limit)
         return synthetic_pb2.PreviewRowsResponse(rows=[wire.from_row(row) for row in rows])
@@ -72,4 +72,4 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
 def _may_use(specialist: str) -> None:
     """A specialist that the key was not given looks like one that does not exist."""
     if not current_caller().may_use(specialist):
-        raise NotFound("UNKNOWN_SPECIALIST", "There is no specialist of this name.")
+        raise NotFound(Reason.UNKNOWN_SPECIALIST, "There is no specialist of this name.")

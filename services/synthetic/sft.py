@@ -24,7 +24,7 @@ from services.synthetic.ports import NearDuplicates, Repository, SplitWriter
 from services.synthetic.preferences import deliverables, drafts_of
 from services.synthetic.rows import finished_row, make_rows, passages
 from services.synthetic.selection import new_assignments, representatives, split_rows, within_budget
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.protocol import ObjectStore
 
 # Raised whenever the same documents would make other rows.
@@ -122,7 +122,7 @@ def _require_enough(made: Made, limits: RowLimits) -> None:
     train, held_out = len(made.train), len(made.held_out)
     if train < limits.min_train_rows or held_out < limits.min_held_out_rows:
         raise FailedPrecondition(
-            "TOO_FEW_ROWS",
+            Reason.TOO_FEW_ROWS,
             f"The documents make {train} rows to train on and {held_out} held out; "
             f"{limits.min_train_rows} and {limits.min_held_out_rows} are needed. Publish more documents.",
         )

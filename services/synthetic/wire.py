@@ -23,7 +23,7 @@ from services.synthetic.spans import Span
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
 
 KINDS = {
@@ -56,7 +56,7 @@ def to_dataset_kind(kind: int) -> DatasetKind:
 def to_document(message: documents_pb2.DocumentAnonymized) -> Document:
     """A document behind the barrier; InvalidArgument where the event lacks its id, kind or text."""
     if not message.document_id or message.kind not in KINDS or not message.text.uri:
-        raise InvalidArgument("INCOMPLETE_EVENT", "A document needs its id, kind and text.")
+        raise InvalidArgument(Reason.INCOMPLETE_EVENT, "A document needs its id, kind and text.")
     return Document(
         document_id=message.document_id,
         sequence=message.version.sequence,
@@ -73,7 +73,7 @@ def to_document(message: documents_pb2.DocumentAnonymized) -> Document:
 def to_judgement(message: drafts_pb2.JudgementRecorded) -> Judgement:
     """A judgement; InvalidArgument without id or ranking."""
     if not message.judgement_id or not message.ranking:
-        raise InvalidArgument("INCOMPLETE_EVENT", "A judgement needs its id and drafts.")
+        raise InvalidArgument(Reason.INCOMPLETE_EVENT, "A judgement needs its id and drafts.")
     rubric = {field.name: value for field, value in message.rubric.ListFields()}
     return Judgement(message.judgement_id, message.specialist, tuple(message.ranking), rubric, message.comment)
 
@@ -89,7 +89,7 @@ def to_draft(message: drafts_pb2.DraftCreated) -> KeptDraft | None:
 def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
     """A specialist; InvalidArgument without a name."""
     if not message.name:
-        raise InvalidArgument("INCOMPLETE_EVENT", "A specialist needs its name.")
+        raise InvalidArgument(Reason.INCOMPLETE_EVENT, "A specialist needs its name.")
     selection, rebuild = message.selection, message.rebuild
     return Specialist(
         name=message.name,

@@ -31,7 +31,7 @@ from services.training.waiting import Limits
 from tailor.api.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
 from tailor.errors import TailorError
 from tailor.events.consumer import Consumer
-from tailor.events.erased import ERASED, forgetting, read_erased
+from tailor.events.erased import ERASED, forgetting
 from tailor.events.outbox import Outbox
 from tailor.events.producer import KafkaProducer
 from tailor.logging import get_logger
@@ -88,7 +88,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.spawn("outbox", outbox.run)
     eraser = Eraser(runs, launcher, store, settings.data_dir / "work", _now)
     topics = {
-        **Consumers(context, read_erased(runtime, settings)).topics(),
+        **Consumers(context, runtime.erased_documents(settings)).topics(),
         ERASED: forgetting(NAME, eraser.forget, producer),
     }
     consumer = Consumer(settings, service=NAME, topics=topics, producer=producer)

@@ -7,12 +7,13 @@ from enum import Enum
 from typing import Protocol
 
 from services.training.plans import Plan, Report
+from tailor.errors import Reason
 from tailor.storage.ref import Ref
 
 RETRIABLE_EXIT = 75  # EX_TEMPFAIL: the worker saved what it had, or lost what it depends on
 SFT, PREFERENCE = "sft", "preference"
 POLICY, REWARD = "policy", "reward"
-DATASET_ERASED = "DATASET_ERASED"  # why a run ended that rested on what was erased
+DATASET_ERASED = Reason.DATASET_ERASED  # why a run ended that rested on what was erased
 
 
 class RunState(Enum):

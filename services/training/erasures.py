@@ -11,7 +11,7 @@ from services.training.domain import DATASET_ERASED, Launcher, Run, RunState, St
 from services.training.handlers import MAX_PAGE
 from services.training.life import cancel
 from services.training.ports import Runs
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 from tailor.events.erased import Erased, Forgotten
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
@@ -38,7 +38,7 @@ class Eraser:
             unit.drop_adapters(adapters)
         ended = [self._end(run) for run in runs]
         if any(self._works(run) for run in ended):
-            raise Unavailable("WORKER_ENDING", "The worker of a run on an erased document has not ended yet.")
+            raise Unavailable(Reason.WORKER_ENDING, "The worker of a run on an erased document has not ended yet.")
         checkpoints = sum(self._drop_checkpoints(run) for run in ended)
         weights = sum(self._drop_adapter(digest) for digest in erased.retired)
         counts = {

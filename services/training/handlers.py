@@ -11,7 +11,7 @@ from services.training.life import cancel, fail, given_rankings, newest, planned
 from services.training.making import Found, Wanted, check_parent, make_run, unusable_run
 from services.training.plans import Plan, Planner, PlanRequest, Rates, priced
 from services.training.ports import Adapters, Bases, Datasets, News, Runs, Seen, Unit
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, TailorError
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
 from tailor.storage.ref import Ref
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
@@ -108,7 +108,7 @@ def create_run(context: Context, wanted: Wanted) -> Run:
         plan = make_plan(context, run, base)
     if not plan.fits:
         failure = does_not_fit(plan)
-        raise FailedPrecondition(failure.reason, failure.message, nearest_recipe=plan.nearest_recipe)
+        raise FailedPrecondition(Reason(failure.reason), failure.message, nearest_recipe=plan.nearest_recipe)
     if existing is not None:
         return _go_on(context, run.run_id, plan, base)
     return _keep(context, planned(run, plan, base.digest))
@@ -135,15 +135,17 @@ def plan_run(context: Context, wanted: Wanted) -> Plan:
 
 def _asked_for(context: Context, wanted: Wanted) -> tuple[Run, Base]:
     if not wanted.specialist or not wanted.dataset_digest or not wanted.base:
-        raise InvalidArgument("MISSING_FIELD", "Name the specialist, the dataset and the base.")
+        raise InvalidArgument(Reason.MISSING_FIELD, "Name the specialist, the dataset and the base.")
     if abs(wanted.priority) > MAX_PRIORITY:
         raise InvalidArgument(
-            "BAD_PRIORITY", "A priority is from -100 to 100.", field_violations={"priority": "beyond"}
+            Reason.INVALID_PRIORITY, "A priority is from -100 to 100.", field_violations={"priority": "beyond"}
         )
     base = context.bases.find(wanted.base)
     if base is None:
         name = wanted.base
-        raise NotFound("NO_SUCH_BASE", f"There is no base {name!r}; add it first (`tailor models add`).", base=name)
+        raise NotFound(
+            Reason.UNKNOWN_BASE, f"There is no base {name!r}; add it first (`tailor models add`).", base=name
+        )
     preferred = wanted.preference_dataset_digest
     found = Found(
         context.datasets.find(wanted.dataset_digest),
@@ -177,7 +179,7 @@ def make_plan(context: Context, run: Run, base: Base) -> Plan:
 def does_not_fit(plan: Plan) -> Failure:
     """Why a run is refused, with the nearest recipe that would fit."""
     nearest = f" The nearest recipe that would fit is {plan.nearest_recipe!r}." if plan.nearest_recipe else ""
-    return Failure("DOES_NOT_FIT", f"{plan.refusal}{nearest}")
+    return Failure(Reason.DOES_NOT_FIT, f"{plan.refusal}{nearest}")
 
 
 def find_reward(context: Context, run: Run) -> Ref:
@@ -189,7 +191,7 @@ def find_reward(context: Context, run: Run) -> Ref:
     digest = context.runs.newest_adapter(run.key.specialist, run.key.base, REWARD)
     if own is None and not digest:
         raise FailedPrecondition(
-            "NO_REWARD_ADAPTER",
+            Reason.NO_REWARD_ADAPTER,
             f"A reward of kind 'model' needs a reward adapter of {run.key.specialist!r} on {run.key.base!r}: run a recipe of method "
             "'reward' first, or put it before this one as a stage.",
         )
@@ -207,7 +209,7 @@ def _keep(context: Context, run: Run) -> Run:
 
 
 def get_run(context: Context, run_id: str) -> Run:
-    """A run; NotFound (NO_SUCH_RUN)."""
+    """A run; NotFound (UNKNOWN_RUN)."""
     run = context.runs.find(run_id)
     if run is None:
         raise _no_such_run(run_id)
@@ -215,7 +217,7 @@ def get_run(context: Context, run_id: str) -> Run:
 
 
 def watch_run(context: Context, run_id: str, seen: Seen) -> News:
-    """A run and what is new of it; NotFound (NO_SUCH_RUN)."""
+    """A run and what is new of it; NotFound (UNKNOWN_RUN)."""
     news = context.runs.news(run_id, seen)
     if news is None:
         raise _no_such_run(run_id)
@@ -226,7 +228,7 @@ def list_runs(context: Context, specialist: str, size: int, token: str) -> tuple
     """A page of runs, newest first, and the next page's token. InvalidArgument for a token that is none."""
     size = min(size or DEFAULT_PAGE, MAX_PAGE)
     if size < 0:
-        raise InvalidArgument("BAD_PAGE_SIZE", "page_size is from 0 to 200.")
+        raise InvalidArgument(Reason.INVALID_PAGE_SIZE, "page_size is from 0 to 200.")
     runs = context.runs.page(specialist, size + 1, _from_token(token))
     more = runs[size - 1] if len(runs) > size else None
     return runs[:size], f"{more.create_time.isoformat()} {more.run_id}" if more else ""
@@ -239,7 +241,7 @@ def _from_token(token: str) -> tuple[datetime, str] | None:
     try:
         return datetime.fromisoformat(moment), run_id
     except ValueError:
-        raise InvalidArgument("BAD_PAGE_TOKEN", "page_token is the next_page_token of an answer.") from None
+        raise InvalidArgument(Reason.INVALID_PAGE_TOKEN, "page_token is the next_page_token of an answer.") from None
 
 
 def cancel_run(context: Context, run_id: str) -> Run:
@@ -252,7 +254,7 @@ def cancel_run(context: Context, run_id: str) -> Run:
 
 
 def locked(unit: Unit, run_id: str) -> Run:
-    """The run, locked; NotFound (NO_SUCH_RUN)."""
+    """The run, locked; NotFound (UNKNOWN_RUN)."""
     run = unit.get(run_id)
     if run is None:
         raise _no_such_run(run_id)
@@ -262,7 +264,9 @@ def locked(unit: Unit, run_id: str) -> Run:
 def add_base(context: Context, name: str, source: str) -> Iterator[str | Base]:
     """Fetch a base; yields what is done, then the base."""
     if not SLUG.fullmatch(name):
-        raise InvalidArgument("BAD_NAME", "A base's name is a slug: a-z, 0-9, '-' and '.', at most 63 characters.")
+        raise InvalidArgument(
+            Reason.INVALID_NAME, "A base's name is a slug: a-z, 0-9, '-' and '.', at most 63 characters."
+        )
     return context.bases.add(name, source)
 
 
@@ -272,4 +276,4 @@ def list_bases(context: Context) -> list[Base]:
 
 
 def _no_such_run(run_id: str) -> NotFound:
-    return NotFound("NO_SUCH_RUN", "There is no such run.", run_id=run_id)
+    return NotFound(Reason.UNKNOWN_RUN, "There is no such run.", run_id=run_id)

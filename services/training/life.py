@@ -18,7 +18,7 @@ from services.training.domain import (
     Trained,
 )
 from services.training.plans import Plan, Price, Report, error_of
-from tailor.errors import Aborted, FailedPrecondition
+from tailor.errors import Aborted, FailedPrecondition, Reason
 from tailor.storage.ref import Ref
 
 LEASE = timedelta(seconds=30)
@@ -47,7 +47,7 @@ def start(run: Run, now: datetime) -> Run:
 def renew(run: Run, epoch: int, now: datetime) -> Run:
     """Accept a sign of life. Aborted (STALE_EPOCH) from a worker whose lease went to another, or whose run ended."""
     if run.epoch != epoch or run.state is not RunState.RUNNING:
-        raise Aborted("STALE_EPOCH", "This worker no longer holds the run; stop.", run_id=run.run_id)
+        raise Aborted(Reason.STALE_EPOCH, "This worker no longer holds the run; stop.", run_id=run.run_id)
     heard = replace(run, lease_expires=now + LEASE, heard_since=run.heard_since or now, heard_last=now)
     return replace(heard, reason="", message="")
 
@@ -142,7 +142,7 @@ def cancel(run: Run, now: datetime) -> Run:
     """End the run by command. FailedPrecondition (RUN_ENDED) where it has ended."""
     if run.state.ended:
         raise FailedPrecondition(
-            "RUN_ENDED", f"The run has {run.state.value} and cannot be cancelled.", run_id=run.run_id
+            Reason.RUN_ENDED, f"The run has {run.state.value} and cannot be cancelled.", run_id=run.run_id
         )
     ended = replace(_left(run), state=RunState.CANCELLED, end_time=now)
     return replace(ended, reason="CANCELLED", message="Cancelled by an operator or engineer.")
@@ -202,7 +202,7 @@ def _next_stage(run: Run) -> Run:
         best_step=0,
         first_loss=0.0,
         not_before=None,
-        reason="NEXT_STAGE",
+        reason=Reason.NEXT_STAGE,
         message=f"Stage {done} of {len(run.stages)} is made; the next one starts.",
     )
     following = waiting.current

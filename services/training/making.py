@@ -8,7 +8,7 @@ from pathlib import Path
 from services.training.domain import PREFERENCE, SFT, Adapter, Dataset, Run, RunKey, RunState, Stage
 from services.training.recipe import FROM_PREFERENCES, NamedRecipe, digest_of, load_stages
 from services.training.shapes import check_shape
-from tailor.errors import FailedPrecondition, InvalidArgument
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.storage.ref import Ref
 
 # The namespace of run ids: the same key gives the same id on every replica.
@@ -104,7 +104,7 @@ def check_parent(wanted: Wanted, parent: Adapter) -> None:
     elif parent.specialist != wanted.specialist:
         wrong = f"was made for the specialist {parent.specialist!r}"
     if wrong:
-        raise FailedPrecondition("WRONG_PARENT", f"The parent {wrong}.", parent_digest=wanted.parent_digest)
+        raise FailedPrecondition(Reason.WRONG_PARENT, f"The parent {wrong}.", parent_digest=wanted.parent_digest)
 
 
 def _check_chain(named: tuple[NamedRecipe, ...], parent: Adapter | None) -> None:
@@ -112,7 +112,7 @@ def _check_chain(named: tuple[NamedRecipe, ...], parent: Adapter | None) -> None
     full = [one.name for one in named if one.recipe.adapter.kind == "none"]
     if full and (parent is not None or len(named) > 1):
         raise InvalidArgument(
-            "INVALID_RECIPE",
+            Reason.INVALID_RECIPE,
             f"The recipe {full[0]!r} trains all weights, which no adapter stands on and which stand on none. Use it alone, add what it "
             "makes as a base (`tailor models add NAME adapter:DIGEST`), and train on that.",
             field_violations={"adapter.kind": "trains all weights within a chain"},
@@ -129,7 +129,7 @@ def _check_specialist(wanted: Wanted, found: Found) -> None:
     for dataset in filter(None, (found.dataset, found.preferences)):
         if dataset.specialist != wanted.specialist:
             raise InvalidArgument(
-                "WRONG_SPECIALIST",
+                Reason.WRONG_SPECIALIST,
                 f"The dataset was built for the specialist {dataset.specialist!r}, not for {wanted.specialist!r}.",
                 field_violations={"specialist": "not the dataset's"},
             )
@@ -148,4 +148,4 @@ def _check_kinds(recipe: str, kinds: list[str], found: Found) -> None:
     elif found.preferences is not None and found.preferences.kind != PREFERENCE:
         wrong = f"The preference dataset is of kind {found.preferences.kind!r}."
     if wrong:
-        raise InvalidArgument("WRONG_DATASET_KIND", wrong, field_violations={"dataset": "of the wrong kind"})
+        raise InvalidArgument(Reason.WRONG_DATASET_KIND, wrong, field_violations={"dataset": "of the wrong kind"})

@@ -151,7 +151,7 @@ class Datasets(Protocol):
     """The datasets bucket."""
 
     def find(self, digest: str) -> Dataset:
-        """A dataset by its digest; NotFound (NO_SUCH_DATASET)."""
+        """A dataset by its digest; NotFound (UNKNOWN_DATASET)."""
         ...
 
 
@@ -159,5 +159,5 @@ class Adapters(Protocol):
     """The adapters in the models bucket."""
 
     def find(self, digest: str) -> Adapter:
-        """An adapter by its digest; NotFound (NO_SUCH_ADAPTER)."""
+        """An adapter by its digest; NotFound (UNKNOWN_ADAPTER)."""
         ...

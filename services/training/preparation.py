@@ -6,7 +6,7 @@ from dataclasses import replace
 from services.training.domain import Failure, Run, RunState
 from services.training.handlers import Context, does_not_fit, find_reward, make_plan
 from services.training.life import LOOK_AGAIN, fail, given_reward, not_planned, planned, wait_for
-from tailor.errors import TailorError
+from tailor.errors import Reason, TailorError
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -54,7 +54,7 @@ class Preparer:
             return run
         base = self._context.bases.find(run.key.base)
         if base is None:
-            missing = Failure("WAITS_FOR_BASE", "Its base is not in the models bucket yet.")
+            missing = Failure(Reason.WAITS_FOR_BASE, "Its base is not in the models bucket yet.")
             return wait_for(run, missing, self._context.now() + LOOK_AGAIN)
         plan = make_plan(self._context, run, base)
         made = planned(run, plan, base.digest)

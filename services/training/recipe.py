@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, mode
 from pydantic_core import PydanticCustomError
 
 from services.training.recipe_words import explain
-from tailor.errors import InvalidArgument, NotFound
+from tailor.errors import InvalidArgument, NotFound, Reason
 
 FOLDER = Path(__file__).parent / "recipes"
 # Methods whose model writes answers that are then rewarded.
@@ -222,7 +222,7 @@ def _to_table(text: str) -> dict[str, object]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidArgument("INVALID_RECIPE", f"The recipe is not TOML: {error}.") from None
+        raise InvalidArgument(Reason.INVALID_RECIPE, f"The recipe is not TOML: {error}.") from None
 
 
 def _validated(table: dict[str, object]) -> Recipe:
@@ -232,7 +232,7 @@ def _validated(table: dict[str, object]) -> Recipe:
         violations = explain(error, Recipe)
         listed = "; ".join(f"{field}: {message}" for field, message in violations.items())
         raise InvalidArgument(
-            "INVALID_RECIPE", f"The recipe is wrong. {listed}.", field_violations=violations
+            Reason.INVALID_RECIPE, f"The recipe is wrong. {listed}.", field_violations=violations
         ) from None
 
 
@@ -248,7 +248,7 @@ def load_recipe(name: str, folder: Path = FOLDER) -> Recipe:
     """A recipe of the installation by name; InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE), also where it has stages."""
     stages = load_stages(name, folder)
     if len(stages) != 1:
-        raise InvalidArgument("INVALID_RECIPE", f"The recipe {name!r} has stages; name one of them.")
+        raise InvalidArgument(Reason.INVALID_RECIPE, f"The recipe {name!r} has stages; name one of them.")
     return stages[0].recipe
 
 
@@ -259,7 +259,7 @@ def load_stages(name: str, folder: Path = FOLDER) -> tuple[NamedRecipe, ...]:
         return (NamedRecipe(name, _validated(table)),)
     if set(table) != {"stages"} or not isinstance(table["stages"], list) or not table["stages"]:
         raise InvalidArgument(
-            "INVALID_RECIPE",
+            Reason.INVALID_RECIPE,
             f"The recipe {name!r} is wrong. stages: a recipe with stages has nothing else, and names at least one recipe.",
             field_violations={"stages": "names recipes, and stands alone"},
         )
@@ -276,7 +276,7 @@ def digest_of(stages: tuple[NamedRecipe, ...]) -> str:
 def _single(name: str, folder: Path) -> Recipe:
     table = _read(name, folder)
     if "stages" in table:
-        raise InvalidArgument("INVALID_RECIPE", f"stages: {name!r} has stages itself; name those.")
+        raise InvalidArgument(Reason.INVALID_RECIPE, f"stages: {name!r} has stages itself; name those.")
     return _validated(table)
 
 
@@ -284,7 +284,7 @@ def _read(name: str, folder: Path) -> dict[str, object]:
     known = recipe_names(folder)
     if name not in known:
         raise InvalidArgument(
-            "UNKNOWN_RECIPE",
+            Reason.UNKNOWN_RECIPE,
             f"There is no recipe {name!r}; there are {', '.join(known)}.",
             field_violations={"recipe": "unknown"},
         )
@@ -294,5 +294,5 @@ def _read(name: str, folder: Path) -> dict[str, object]:
 def recipe_names(folder: Path = FOLDER) -> list[str]:
     """The installation's recipes, by name; NotFound (NO_RECIPES) where the folder is missing."""
     if not folder.is_dir():
-        raise NotFound("NO_RECIPES", "The recipes' folder does not exist.")
+        raise NotFound(Reason.NO_RECIPES, "The recipes' folder does not exist.")
     return sorted(path.stem for path in folder.glob("*.toml") if path.is_file())

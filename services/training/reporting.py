@@ -8,7 +8,7 @@ from services.training.domain import Failure, LogLine, Progress, Run, RunState, 
 from services.training.handlers import Context, locked
 from services.training.life import advance, due_for_event, fail, finish_stage, renew, with_report
 from services.training.plans import Price, Rates, compute_price
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 MAX_LINES = 100
 MAX_LINE_LENGTH = 1000
@@ -49,7 +49,7 @@ def report_progress(context: Context, run_id: str, epoch: int, progress: Progres
 def report_log(context: Context, run_id: str, epoch: int, lines: Sequence[LogLine]) -> bool:
     """Keep lines of a worker's log and renew its lease; True where the worker must stop. InvalidArgument (TOO_MANY_LINES) over 100."""
     if len(lines) > MAX_LINES:
-        raise InvalidArgument("TOO_MANY_LINES", f"A report holds at most {MAX_LINES} lines; send more of them.")
+        raise InvalidArgument(Reason.TOO_MANY_LINES, f"A report holds at most {MAX_LINES} lines; send more of them.")
     with context.runs.unit() as unit:
         run = locked(unit, run_id)
         if _told_to_stop(run, epoch):

@@ -12,7 +12,7 @@ from services.training.handlers import Context
 from services.training.ports import Seen
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.api.training.v1 import training_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound
+from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.rpc.auth import current_caller
 
 WATCH_SECONDS = 1.0
@@ -93,7 +93,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
                 return reporting.report_log(self._context, run_id, epoch, lines)
             case _:
                 raise InvalidArgument(
-                    "EMPTY_REPORT", "A report says one thing.", field_violations={"report": "not set"}
+                    Reason.EMPTY_REPORT, "A report says one thing.", field_violations={"report": "not set"}
                 )
 
     def AddBase(self, request: pb.AddBaseRequest, context: grpc.ServicerContext) -> Iterator[pb.AddBaseResponse]:
@@ -113,18 +113,18 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         _check_specialist(request.specialist)
         for digest in filter(None, (request.dataset_digest, request.preference_dataset_digest)):
             if not current_caller().may_use(self._context.datasets.find(digest).specialist):
-                raise NotFound("NO_SUCH_DATASET", "There is no such dataset.", dataset_digest=digest)
+                raise NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset.", dataset_digest=digest)
         parent = request.parent_digest
         if parent and not current_caller().may_use(self._context.adapters.find(parent).specialist):
-            raise NotFound("NO_SUCH_ADAPTER", "There is no such adapter.", adapter_digest=parent)
+            raise NotFound(Reason.UNKNOWN_ADAPTER, "There is no such adapter.", adapter_digest=parent)
 
     def _visible(self, run_id: str) -> Run:
         run = handlers.get_run(self._context, run_id)
         if not current_caller().may_use(run.key.specialist):
-            raise NotFound("NO_SUCH_RUN", "There is no such run.", run_id=run_id)
+            raise NotFound(Reason.UNKNOWN_RUN, "There is no such run.", run_id=run_id)
         return run
 
 
 def _check_specialist(specialist: str) -> None:
     if not current_caller().may_use(specialist):
-        raise NotFound("NO_SUCH_SPECIALIST", "There is no such specialist.", specialist=specialist)
+        raise NotFound(Reason.UNKNOWN_SPECIALIST, "There is no such specialist.", specialist=specialist)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from services.training.recipe import Recipe
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 SHAPE = ("r", "alpha", "target_modules", "use_rslora", "use_dora")
 
@@ -26,5 +26,5 @@ def check_shape(recipe: Recipe, theirs: Mapping[str, object]) -> None:
 def _refused(violations: dict[str, str]) -> InvalidArgument:
     listed = "; ".join(f"{field}: {message}" for field, message in violations.items())
     return InvalidArgument(
-        "INVALID_RECIPE", f"The recipe does not fit its parent. {listed}.", field_violations=violations
+        Reason.INVALID_RECIPE, f"The recipe does not fit its parent. {listed}.", field_violations=violations
     )

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from services.training.domain import Job
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.ref import Ref
 
 
@@ -36,7 +36,7 @@ def to_json(job: Job) -> str:
     """The job as its worker reads it. The stage must have its dataset."""
     run, stage = job.run, job.run.current
     if stage.dataset is None:
-        raise FailedPrecondition("NO_DATASET", "The stage has no dataset yet.", run_id=run.run_id)
+        raise FailedPrecondition(Reason.NO_DATASET, "The stage has no dataset yet.", run_id=run.run_id)
     spec = WorkerSpec(
         run_id=run.run_id,
         epoch=run.epoch,

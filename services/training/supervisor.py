@@ -19,7 +19,7 @@ from services.training.life import (
 )
 from services.training.ports import Runs, Unit
 from services.training.waiting import Limits, Queue
-from tailor.errors import TailorError
+from tailor.errors import Reason, TailorError
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -82,7 +82,7 @@ class Supervisor:
             self._change(run, lambda held: yield_place(held, self._now()))
         elif code is not None:
             log.warning("worker ended", run_id=run.run_id, epoch=run.epoch, exit_code=code)
-            self._change(run, lambda held: lose_worker(held, "WORKER_DIED", self._now()))
+            self._change(run, lambda held: lose_worker(held, Reason.WORKER_DIED, self._now()))
         else:
             return self._look_at_lease(run)
         return True
@@ -100,7 +100,7 @@ class Supervisor:
 
     def _silenced(self, run: Run) -> Run:
         # It may have been heard just now.
-        return lose_worker(run, "WORKER_SILENT", self._now()) if run.lease_lost(self._now()) else run
+        return lose_worker(run, Reason.WORKER_SILENT, self._now()) if run.lease_lost(self._now()) else run
 
     def _change(self, seen: Run, change: Callable[[Run], Run]) -> None:
         """Change the run, unless its worker has reported an end, or another service was quicker."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.training.domain import Failure, Run, RunState
+from tailor.errors import Reason
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,18 @@ class Queue:
 
     def _unready(self, run: Run) -> Failure | None:
         if run.current.dataset is None:
-            return Failure("WAITS_FOR_RANKINGS", "Waits until a preference dataset of its specialist is built.")
+            return Failure(Reason.WAITS_FOR_RANKINGS, "Waits until a preference dataset of its specialist is built.")
         if not run.due(self._now):
             return Failure(run.reason, run.message)
         if (run.run_id, run.epoch) in self._busy and run.made_under(run.epoch):
-            return Failure("NEXT_STAGE", "Waits for the worker of its last stage to end.")
+            return Failure(Reason.NEXT_STAGE, "Waits for the worker of its last stage to end.")
         if run.needs_plan or (run.current.wants_reward and run.current.reward is None):
-            return Failure(run.reason or "WAITS_FOR_PLAN", run.message or "Waits until it is planned.")
+            return Failure(run.reason or Reason.WAITS_FOR_PLAN, run.message or "Waits until it is planned.")
         return None
 
     def _crowded(self, specialist: str) -> Failure | None:
         if self._running[specialist] >= self._limits.per_specialist:
-            return Failure("WAITS_FOR_SPECIALIST", f"Waits for another run of {specialist!r} to end.")
+            return Failure(Reason.WAITS_FOR_SPECIALIST, f"Waits for another run of {specialist!r} to end.")
         if self._limits.runs is not None and self._running.total() >= self._limits.runs:
-            return Failure("WAITS_FOR_PLACE", f"Waits for one of {self._limits.runs} places.")
+            return Failure(Reason.WAITS_FOR_PLACE, f"Waits for one of {self._limits.runs} places.")
         return None

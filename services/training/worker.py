@@ -12,7 +12,7 @@ from services.training.domain import RETRIABLE_EXIT
 from services.training.leaving import leave
 from services.training.settings import WorkerSettings
 from services.training.spec import WorkerSpec, from_json
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tailor.logging import configure
 
 
@@ -35,7 +35,7 @@ def read_spec(settings: WorkerSettings) -> WorkerSpec:
     """The run that this worker was started for; InvalidArgument (NO_RUN)."""
     text = settings.run_file.read_text(encoding="utf-8") if settings.run_file else settings.run_json
     if not text:
-        raise InvalidArgument("NO_RUN", "Set TAILOR_RUN_FILE or TAILOR_RUN_JSON.")
+        raise InvalidArgument(Reason.NO_RUN, "Set TAILOR_RUN_FILE or TAILOR_RUN_JSON.")
     return from_json(text)
 
 

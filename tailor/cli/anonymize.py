@@ -14,7 +14,7 @@ from tailor.cli.calls import unary
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 SUFFIXES = (".md", ".markdown", ".txt", ".html", ".htm", ".eml")
 COLOURS = {"-": "red", "+": "green", "@": "dim"}
@@ -43,7 +43,9 @@ def anonymize(
     """Show what a document would become, and keep nothing: a dry run. A markup's tags are shown as they stand in the file."""
     session = session_of(context)
     if file.suffix.lower() not in SUFFIXES:
-        raise InvalidArgument("NOT_TEXT", f"A dry run takes {', '.join(SUFFIXES)}; publish other formats as documents.")
+        raise InvalidArgument(
+            Reason.NOT_TEXT, f"A dry run takes {', '.join(SUFFIXES)}; publish other formats as documents."
+        )
     before = _read(file, "FILE")
     request = anonymization_pb2.PreviewAnonymizationRequest(
         text=before,
@@ -76,7 +78,7 @@ def _read(path: Path, name: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        raise InvalidArgument("BAD_FILE", f"{name} must name a readable file in UTF-8.") from None
+        raise InvalidArgument(Reason.INVALID_FILE, f"{name} must name a readable file in UTF-8.") from None
 
 
 def _show(console: Console, before: str, answer: anonymization_pb2.PreviewAnonymizationResponse) -> None:

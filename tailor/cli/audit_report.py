@@ -5,7 +5,7 @@ from pathlib import Path
 from tailor.api.registry.v1 import audit_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.cli.audit_tables import Section, dimension_name, facts, sections, span
-from tailor.errors import FailedPrecondition, InvalidArgument
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 
 # Of each plot: bars at most.
 MAX_BARS = 15
@@ -29,7 +29,7 @@ def write_report(
             written.append(image)
         path.write_text(report(specialist, audit, near, [image.name for image in written]), encoding="utf-8")
     except OSError as error:
-        raise InvalidArgument("CANNOT_WRITE", f"The report cannot be written: {error.strerror}.") from None
+        raise InvalidArgument(Reason.CANNOT_WRITE, f"The report cannot be written: {error.strerror}.") from None
     return [path, *written]
 
 
@@ -74,7 +74,7 @@ def _draw(path: Path, title: str, unit: str, bars: list[tuple[str, float]]) -> N
         from matplotlib.figure import Figure
     except ImportError:
         raise FailedPrecondition(
-            "NO_MATPLOTLIB", "Plots need matplotlib: pip install 'tailor-platform[plots]'."
+            Reason.NO_MATPLOTLIB, "Plots need matplotlib: pip install 'tailor-platform[plots]'."
         ) from None
     figure = Figure(figsize=(7.0, 1.1 + BAR_INCHES * len(bars)), layout="constrained")
     FigureCanvasAgg(figure)

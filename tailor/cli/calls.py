@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound
+from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.rpc.status import wire_errors
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ def adapter_digest(registry: registry_pb2_grpc.RegistryServiceStub, text: str, s
     known = {item.adapter.digest for item in list_adapters(registry, specialist)}
     found = sorted(digest for digest in known if digest.startswith(text))
     if not found:
-        raise NotFound("NO_SUCH_ADAPTER", f"No adapter's digest begins with {text}; see `tailor adapters`.")
+        raise NotFound(Reason.UNKNOWN_ADAPTER, f"No adapter's digest begins with {text}; see `tailor adapters`.")
     if len(found) > 1:
-        raise InvalidArgument("AMBIGUOUS_ADAPTER", f"{len(found)} adapters begin with {text}; give more digits.")
+        raise InvalidArgument(Reason.AMBIGUOUS_ADAPTER, f"{len(found)} adapters begin with {text}; give more digits.")
     return found[0]

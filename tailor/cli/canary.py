@@ -15,7 +15,7 @@ from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.rollout import reach_all
 from tailor.cli.session import session_of
-from tailor.errors import NotFound
+from tailor.errors import NotFound, Reason
 
 app = typer.Typer(
     help="Try an adapter on a share of the callers, until it goes forward or back by itself.", no_args_is_help=True
@@ -93,7 +93,7 @@ def show(context: typer.Context, specialist: SpecialistName) -> None:
     registry = session.connections.registry
     answer = unary("registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=specialist))
     if not answer.HasField("canary"):
-        raise NotFound("NO_CANARY_YET", f"{specialist} had no canary yet; `tailor canary start` begins one.")
+        raise NotFound(Reason.NO_CANARY_YET, f"{specialist} had no canary yet; `tailor canary start` begins one.")
     session.output.emit(to_dict(answer.canary), _shown(answer.canary))
 
 

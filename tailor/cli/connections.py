@@ -15,7 +15,7 @@ from tailor.api.synthetic.v1 import synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.client import TailorClient, Tls
 from tailor.client.channel import open_channel
-from tailor.errors import InvalidArgument, Unauthenticated, Unavailable
+from tailor.errors import InvalidArgument, Reason, Unauthenticated, Unavailable
 from tailor.settings import KafkaSettings
 
 if TYPE_CHECKING:
@@ -62,12 +62,12 @@ class Connections:
         if self.endpoints.api_key:
             return self.endpoints.api_key
         if self.named:
-            raise Unauthenticated("NO_API_KEY", "Set TAILOR_API_KEY, or give --api-key.")
+            raise Unauthenticated(Reason.NO_API_KEY, "Set TAILOR_API_KEY, or give --api-key.")
         try:
             return self._stack().operator_key_file.read_text(encoding="utf-8").strip()
         except OSError:
             raise Unauthenticated(
-                "NO_API_KEY", "The stack's operator key cannot be read; set TAILOR_API_KEY."
+                Reason.NO_API_KEY, "The stack's operator key cannot be read; set TAILOR_API_KEY."
             ) from None
 
     def tls(self) -> Tls | None:
@@ -76,7 +76,7 @@ class Connections:
         try:
             return Tls(path.read_bytes()) if path else None
         except OSError:
-            raise InvalidArgument("BAD_CA_FILE", "TAILOR_TLS_CA_FILE must name a readable PEM file.") from None
+            raise InvalidArgument(Reason.INVALID_CA_FILE, "TAILOR_TLS_CA_FILE must name a readable PEM file.") from None
 
     def channel(self, service: str) -> grpc.Channel:
         """The channel to a service."""
@@ -140,7 +140,7 @@ class Connections:
             self._embedded = self._embedded or connection(self.state_dir)
         except Unavailable:
             raise Unavailable(
-                "NO_STACK",
+                Reason.NO_STACK,
                 f"No stack runs in {self.state_dir}: start one by `tailor up`, or name an installation by "
                 "TAILOR_REGISTRY_ADDRESS and the like.",
             ) from None

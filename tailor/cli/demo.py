@@ -27,7 +27,7 @@ from tailor.cli.specialists import define, read_definition
 from tailor.cli.stack import follow, waits
 from tailor.cli.submissions import Description, collect
 from tailor.client import TailorClient
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "sample"
 PHASES = ("up", "base", "documents", "dataset", "training", "evaluation", "asking")
@@ -80,7 +80,7 @@ def demo(
 
     session.output.emit(report.document(), render)
     if not report.promoted:
-        raise FailedPrecondition("GATE_NOT_MET", "The evaluation did not meet the gate; nothing was promoted.")
+        raise FailedPrecondition(Reason.GATE_NOT_MET, "The evaluation did not meet the gate; nothing was promoted.")
 
 
 class Demo:

@@ -11,7 +11,7 @@ from tailor.cli.ask import side_by_side
 from tailor.cli.demo_report import AnswerPair
 from tailor.cli.demo_wait import Patience, Tell
 from tailor.client import TailorClient
-from tailor.errors import InvalidArgument, TailorError
+from tailor.errors import InvalidArgument, Reason, TailorError
 
 BASE = "base"
 MAX_TOKENS = 120
@@ -26,7 +26,9 @@ def read_questions(path: Path) -> list[str]:
     try:
         return [str(entry["question"]) for entry in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, KeyError, TypeError):
-        raise InvalidArgument("BAD_QUESTIONS", f"{path} must be a JSON list of objects with a question.") from None
+        raise InvalidArgument(
+            Reason.INVALID_QUESTIONS, f"{path} must be a JSON list of objects with a question."
+        ) from None
 
 
 def ask_both(

@@ -15,7 +15,7 @@ from tailor.cli.output import short
 from tailor.cli.run_views import describe
 from tailor.cli.runs import FAILED, reports
 from tailor.client import TailorClient
-from tailor.errors import DeadlineExceeded, FailedPrecondition, NotFound
+from tailor.errors import DeadlineExceeded, FailedPrecondition, NotFound, Reason
 from tailor.events.envelope import new_id
 
 # How long training may take to hear of a dataset before it is told.
@@ -54,7 +54,9 @@ def train(connections: Connections, dataset: models_pb2.DatasetBuilt, tell: Tell
         tell,
     )
     if run.state in FAILED:
-        raise FailedPrecondition(run.reason or "RUN_FAILED", run.message or "The run ended without an adapter.")
+        raise FailedPrecondition(
+            Reason(run.reason or Reason.RUN_FAILED), run.message or "The run ended without an adapter."
+        )
 
     def known() -> tuple[registry_pb2.CatalogueAdapter | None, str]:
         found = _find(connections, dataset.specialist, "digest", run.adapter_digest)
@@ -97,7 +99,7 @@ def wait_until_served(
         item = _find(connections, adapter.specialist, "digest", adapter.digest)
         if item and not item.serving:
             raise FailedPrecondition(
-                "NOT_SERVING",
+                Reason.NOT_SERVING,
                 f"{short(adapter.digest)} passed the gate, but another adapter serves; see `tailor promote`.",
             )
         return None, "inference loads the adapter"
@@ -137,7 +139,9 @@ def _measured(connections: Connections, digest: str) -> str:
     except NotFound:
         return "waiting for the evaluation to begin"
     if answer.state == evaluation_pb2.EVALUATION_STATE_FAILED:
-        raise FailedPrecondition(answer.reason or "EVALUATION_FAILED", "The candidate could not be measured.")
+        raise FailedPrecondition(
+            Reason(answer.reason or Reason.EVALUATION_FAILED), "The candidate could not be measured."
+        )
     if answer.state == evaluation_pb2.EVALUATION_STATE_SUCCEEDED:
         return "measured; the gate decides"
     return f"{answer.rows_done} of {answer.rows_total} rows measured"

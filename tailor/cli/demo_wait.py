@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from tailor.errors import DeadlineExceeded, TailorError
+from tailor.errors import DeadlineExceeded, Reason, TailorError
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ def until(
         if text != seen:
             seen, since = text, time.monotonic()
         elif time.monotonic() - since > stalled_seconds:
-            raise DeadlineExceeded("STALLED", f"Nothing moved for {stalled_seconds:.0f} s: {text}.")
+            raise DeadlineExceeded(Reason.STALLED, f"Nothing moved for {stalled_seconds:.0f} s: {text}.")
         tell(text)
         time.sleep(poll_seconds)
 

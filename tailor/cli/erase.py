@@ -11,7 +11,7 @@ from tailor.cli.calls import first, pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows, table
 from tailor.cli.session import Session, session_of
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import new_id
 
 ERASURE = "ers_"
@@ -52,7 +52,7 @@ def erase(
     """Erase documents, or all of a person's, from every service; needs a key of the role data-protection."""
     session = session_of(context)
     if sum(map(bool, (document, subject, lift, lift_subject))) != 1:
-        raise InvalidArgument("NOTHING_NAMED", "Name one of --document, --subject, --lift and --lift-subject.")
+        raise InvalidArgument(Reason.NOTHING_NAMED, "Name one of --document, --subject, --lift and --lift-subject.")
     if lift_subject:
         request = anonymization_pb2.LiftSubjectRequest(subject=lift_subject)
         unary("anonymization", session.connections.anonymization.LiftSubject, request)

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 
 from tailor.cli.messages import to_dict
 from tailor.cli.session import session_of
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tailor.events.topics import Topic, load_topics
 
 MODULES = ("documents", "drafts", "models")
@@ -62,7 +62,7 @@ def find_topic(name: str) -> Topic:
     """The topic; InvalidArgument for one that `proto/topics.yaml` does not have."""
     topics = load_topics()
     if name not in topics:
-        raise InvalidArgument("NO_SUCH_TOPIC", f"There is no topic {name}. There are: {', '.join(topics)}.")
+        raise InvalidArgument(Reason.UNKNOWN_TOPIC, f"There is no topic {name}. There are: {', '.join(topics)}.")
     return topics[name]
 
 

@@ -9,7 +9,7 @@ from tailor.cli.calls import unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 from tailor.rpc.status import wire_errors
 
 app = typer.Typer(help="Add and list bases.", no_args_is_help=True)
@@ -38,7 +38,9 @@ def add(
             if response.HasField("base"):
                 base = response.base
     if base is None:
-        raise Unavailable("BASE_NOT_ADDED", "The training service ended the call before the base was there; try again.")
+        raise Unavailable(
+            Reason.BASE_NOT_ADDED, "The training service ended the call before the base was there; try again."
+        )
     terms = "licence unknown: find out before you use it" if base.licence == "unknown" else f"licence {base.licence}"
     session.output.emit(to_dict(base), shows(f"Base {base.name} is there, {base.size_bytes / 1e6:.0f} MB, {terms}."))
 

@@ -7,7 +7,7 @@ import kafka
 from kafka.errors import KafkaError
 
 from tailor.cli.records import Record
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 from tailor.settings import KafkaSettings
 
 ACK_SECONDS = 60.0
@@ -60,6 +60,6 @@ class KafkaRecordProducer:
 
 def _unavailable(error: KafkaError) -> Unavailable:
     return Unavailable(
-        "KAFKA_UNAVAILABLE",
+        Reason.KAFKA_UNAVAILABLE,
         f"The broker does not answer ({type(error).__name__}). Publish again: what has arrived is known as a duplicate.",
     )

@@ -16,7 +16,7 @@ from tailor.cli.producer import KafkaRecordProducer, RecordProducer
 from tailor.cli.records import Record, is_large, to_record, to_reference, to_stream, to_tombstone
 from tailor.cli.session import session_of
 from tailor.cli.submissions import Description, Kind, Submission, collect, refer
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tailor.rpc.status import wire_errors
 
 IN_FLIGHT = 64
@@ -81,9 +81,9 @@ def publish(
     )
     paths, uris, tombstones = paths or [], uri or [], tombstone or []
     if not (paths or uris or tombstones):
-        raise InvalidArgument("NOTHING_TO_PUBLISH", "Name files, directories, a --uri or a --tombstone.")
+        raise InvalidArgument(Reason.NOTHING_TO_PUBLISH, "Name files, directories, a --uri or a --tombstone.")
     if document_id and len(paths) + len(uris) != 1:
-        raise InvalidArgument("ONE_ID_MANY_FILES", "A document id can be given for one file only.")
+        raise InvalidArgument(Reason.DUPLICATE_DOCUMENT_ID, "A document id can be given for one file only.")
     submissions = collect(paths, said) if paths else []
     records = [to_reference(each) for each in refer(uris, said)] if uris else []
     records += [to_tombstone(each) for each in tombstones]

@@ -8,7 +8,7 @@ from typing import Any, Self
 import kafka
 from kafka.errors import KafkaError
 
-from tailor.errors import NotFound, Unavailable
+from tailor.errors import NotFound, Reason, Unavailable
 from tailor.settings import KafkaSettings
 
 
@@ -37,7 +37,7 @@ class TopicReader:
     def _parts(self, topic: str) -> list[int]:
         parts = self._client.partitions_for_topic(topic)
         if not parts:
-            raise NotFound("NO_SUCH_TOPIC", f"The broker has no topic {topic}.")
+            raise NotFound(Reason.UNKNOWN_TOPIC, f"The broker has no topic {topic}.")
         return sorted(parts)
 
     def poll(self, timeout_ms: int = 200) -> list[Any]:
@@ -63,4 +63,4 @@ def _wrapped() -> Iterator[None]:
     try:
         yield
     except KafkaError as error:
-        raise Unavailable("KAFKA_UNAVAILABLE", f"The broker does not answer ({type(error).__name__}).") from None
+        raise Unavailable(Reason.KAFKA_UNAVAILABLE, f"The broker does not answer ({type(error).__name__}).") from None

@@ -13,7 +13,7 @@ from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.run_views import describe, describe_line, emit_plan, emit_run, state_of
 from tailor.cli.session import Session, session_of
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 from tailor.events.envelope import new_id
 from tailor.rpc.status import wire_errors
 
@@ -88,7 +88,9 @@ def watch(
             session.output.notes.print(describe(run), highlight=False)
     emit_run(session, run)
     if run.state in FAILED:
-        raise FailedPrecondition(run.reason or "RUN_FAILED", run.message or "The run ended without an adapter.")
+        raise FailedPrecondition(
+            Reason(run.reason or Reason.RUN_FAILED), run.message or "The run ended without an adapter."
+        )
 
 
 @app.command()

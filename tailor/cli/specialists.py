@@ -14,7 +14,7 @@ from tailor.cli.calls import pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import new_id
 
 app = typer.Typer(help="Define and look at specialists.", no_args_is_help=True)
@@ -66,12 +66,12 @@ def read_definition(path: Path) -> models_pb2.SpecialistChanged:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InvalidArgument("BAD_TOML", f"{path} cannot be read as TOML: {error}.") from None
+        raise InvalidArgument(Reason.INVALID_TOML, f"{path} cannot be read as TOML: {error}.") from None
     definition = models_pb2.SpecialistChanged()
     try:
         json_format.ParseDict(document, definition)
     except json_format.ParseError as error:
-        raise InvalidArgument("BAD_DEFINITION", f"{path} is not a specialist's definition: {error}") from None
+        raise InvalidArgument(Reason.INVALID_DEFINITION, f"{path} is not a specialist's definition: {error}") from None
     return definition
 
 

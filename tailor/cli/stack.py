@@ -15,7 +15,7 @@ from rich.text import Text
 from tailor.cli.connections import Connections
 from tailor.cli.output import table
 from tailor.cli.session import session_of
-from tailor.errors import DeadlineExceeded, FailedPrecondition
+from tailor.errors import DeadlineExceeded, FailedPrecondition, Reason
 
 if TYPE_CHECKING:
     from tailor.local.stack import Stack
@@ -84,9 +84,9 @@ def follow(stack: "Stack", show: Callable[["Snapshot"], None], timeout_seconds: 
         failed = [component for component in snapshot.components.values() if component.state == "failed"]
         if failed:
             log = stack.layout.log_file(failed[0].name)
-            raise FailedPrecondition("COMPONENT_FAILED", f"{failed[0].name} {failed[0].detail}; see {log}.")
+            raise FailedPrecondition(Reason.COMPONENT_FAILED, f"{failed[0].name} {failed[0].detail}; see {log}.")
         if time.monotonic() > deadline:
-            raise DeadlineExceeded("STACK_NOT_READY", f"After {timeout_seconds:g} s: {waits(snapshot)}.")
+            raise DeadlineExceeded(Reason.STACK_NOT_READY, f"After {timeout_seconds:g} s: {waits(snapshot)}.")
         time.sleep(POLL_SECONDS)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
 
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 SLUG = re.compile(r"^[a-z0-9-]{1,64}$")
 DRAFT_ID = re.compile(r"^drf_[0-9a-f]{32}$")
@@ -68,12 +68,12 @@ def refer(uris: Sequence[str], said: Description) -> list[Reference]:
     """A reference for each address; InvalidArgument where anything is wrong. Its id is the address without its query, which may hold a
     signature."""
     if said.document_id and len(uris) != 1:
-        raise InvalidArgument("ONE_ID_MANY_FILES", "A document id can be given for one file only.")
+        raise InvalidArgument(Reason.DUPLICATE_DOCUMENT_ID, "A document id can be given for one file only.")
     found = [Reference(uri, said.document_id or uri.partition("?")[0], said) for uri in uris]
     problems = {each.uri: text for each in found for text in _wrong(each.document_id, said)}
     problems |= {uri: "is neither s3://BUCKET/KEY nor https://HOST/..." for uri in uris if not ADDRESS.match(uri)}
     if problems:
-        raise InvalidArgument("CANNOT_PUBLISH", "Nothing was sent.", field_violations=problems)
+        raise InvalidArgument(Reason.CANNOT_PUBLISH, "Nothing was sent.", field_violations=problems)
     return list({each.document_id: each for each in found}.values())
 
 
@@ -87,7 +87,7 @@ def collect(paths: Sequence[Path], said: Description) -> list[Submission]:
     """
     found = [submission for path in paths for submission in _below(path, said)]
     if said.document_id and len(found) != 1:
-        raise InvalidArgument("ONE_ID_MANY_FILES", "A document id can be given for one file only.")
+        raise InvalidArgument(Reason.DUPLICATE_DOCUMENT_ID, "A document id can be given for one file only.")
     problems = {str(submission.path): text for submission in found for text in _problems(submission)}
     seen: dict[str, Path] = {}
     for submission in found:
@@ -95,9 +95,9 @@ def collect(paths: Sequence[Path], said: Description) -> list[Submission]:
         if other != submission.path:
             problems[str(submission.path)] = f"has the same id as {other}"
     if problems:
-        raise InvalidArgument("CANNOT_PUBLISH", "Nothing was sent.", field_violations=problems)
+        raise InvalidArgument(Reason.CANNOT_PUBLISH, "Nothing was sent.", field_violations=problems)
     if not found:
-        raise InvalidArgument("NOTHING_TO_PUBLISH", "There is no file in these paths.")
+        raise InvalidArgument(Reason.NOTHING_TO_PUBLISH, "There is no file in these paths.")
     return list({submission.document_id: submission for submission in found}.values())
 
 
@@ -132,7 +132,7 @@ def _index(folder: Path) -> tuple[Path | None, dict[str, Description]]:
         entries = json.loads(path.read_text(encoding="utf-8"))
         return path, {name: _description(entry) for name, entry in entries.items()}
     except (OSError, ValueError, AttributeError):
-        raise InvalidArgument("BAD_INDEX", f"{path} must be a JSON object of objects, by file.") from None
+        raise InvalidArgument(Reason.INVALID_INDEX, f"{path} must be a JSON object of objects, by file.") from None
 
 
 def _description(entry: Mapping[str, object]) -> Description:

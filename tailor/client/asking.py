@@ -7,7 +7,7 @@ from typing import Any, TypedDict, Unpack
 
 from tailor.api.inference.v1 import inference_pb2
 from tailor.client.answers import Message
-from tailor.errors import InvalidArgument, Unauthenticated
+from tailor.errors import InvalidArgument, Reason, Unauthenticated
 
 TIMEOUT_SECONDS = 300.0
 
@@ -41,14 +41,14 @@ def to_request(model: str, prompt: str | None, **options: Unpack[Options]) -> in
         return _to_request(model, prompt, **options)
     except ValueError:
         raise InvalidArgument(
-            "NOT_FOR_THE_WIRE", "A number is beyond its range, or a text has half a character (a lone surrogate)."
+            Reason.NOT_FOR_THE_WIRE, "A number is beyond its range, or a text has half a character (a lone surrogate)."
         ) from None
 
 
 def _to_request(model: str, prompt: str | None, **options: Unpack[Options]) -> inference_pb2.GenerateRequest:
     messages = options.get("messages", ())
     if (prompt is None) == (not messages):
-        raise InvalidArgument("PROMPT_OR_MESSAGES", "Give either a prompt or messages.")
+        raise InvalidArgument(Reason.PROMPT_OR_MESSAGES, "Give either a prompt or messages.")
     schema = options.get("json_schema", "")
     return inference_pb2.GenerateRequest(
         model=model,
@@ -73,7 +73,7 @@ def to_addresses(address: str | Sequence[str]) -> list[str]:
     listed = address.split(",") if isinstance(address, str) else address
     addresses = [one.strip() for one in listed if one.strip()]
     if not addresses:
-        raise InvalidArgument("NO_ADDRESS", "Give HOST:PORT of at least one replica.")
+        raise InvalidArgument(Reason.NO_ADDRESS, "Give HOST:PORT of at least one replica.")
     return addresses
 
 
@@ -81,5 +81,5 @@ def to_key(api_key: str | None) -> str:
     """The key as given, else TAILOR_API_KEY; Unauthenticated where there is neither."""
     found = api_key or os.environ.get("TAILOR_API_KEY", "")
     if not found:
-        raise Unauthenticated("NO_API_KEY", "Give api_key, or set TAILOR_API_KEY.")
+        raise Unauthenticated(Reason.NO_API_KEY, "Give api_key, or set TAILOR_API_KEY.")
     return found

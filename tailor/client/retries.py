@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from tailor.errors import DeadlineExceeded, ResourceExhausted, TailorError, Unavailable
+from tailor.errors import DeadlineExceeded, Reason, ResourceExhausted, TailorError, Unavailable
 
 ROUNDS = 5
 FIRST_PAUSE_SECONDS = 0.3
@@ -60,7 +60,7 @@ class Attempts:
         """Until the deadline; DeadlineExceeded behind it."""
         left = self._deadline - self._now()
         if left <= 0:
-            raise DeadlineExceeded("DEADLINE_EXCEEDED", "The time for the call is over.")
+            raise DeadlineExceeded(Reason.DEADLINE_EXCEEDED, "The time for the call is over.")
         return left
 
     def pause_after(self, error: TailorError) -> float:

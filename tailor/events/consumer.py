@@ -25,7 +25,7 @@ from kafka.errors import (
 )
 
 from tailor.api.events.v1 import drafts_pb2
-from tailor.errors import TailorError, Unavailable
+from tailor.errors import Reason, TailorError, Unavailable
 from tailor.events.envelope import Event, derive_id
 from tailor.events.producer import Producer
 from tailor.events.watch import BrokerWatch
@@ -383,6 +383,6 @@ def _wrapped() -> Iterator[None]:
     try:
         yield
     except (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError):
-        raise GroupChanged("GROUP_CHANGED", "The group's partitions are being dealt out anew.") from None
+        raise GroupChanged(Reason.GROUP_CHANGED, "The group's partitions are being dealt out anew.") from None
     except KafkaError as error:
-        raise BrokerLost("KAFKA_UNAVAILABLE", f"The broker does not answer ({type(error).__name__}).") from None
+        raise BrokerLost(Reason.KAFKA_UNAVAILABLE, f"The broker does not answer ({type(error).__name__}).") from None

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 # Namespace of all derived ids; changing it would make old events look new.
 NAMESPACE = uuid.UUID("6f1d9bd2-6d7e-5b2c-9f55-0c0c1f3a7a11")
@@ -51,12 +51,12 @@ def headers_for(topic: str, message: Message, source: str, event_id: str) -> dic
 def decode(event: Event, message_type: type[M]) -> M:
     """The event's message; InvalidArgument where it is not one."""
     if event.value is None:
-        raise InvalidArgument("UNDECODABLE", "The event has no value.")
+        raise InvalidArgument(Reason.UNDECODABLE, "The event has no value.")
     message = message_type()
     try:
         message.ParseFromString(event.value)
     except DecodeError:
-        raise InvalidArgument("UNDECODABLE", f"The value is not a {message.DESCRIPTOR.full_name}.") from None
+        raise InvalidArgument(Reason.UNDECODABLE, f"The value is not a {message.DESCRIPTOR.full_name}.") from None
     return message
 
 

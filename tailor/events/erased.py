@@ -10,12 +10,9 @@ from dataclasses import dataclass, field
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tailor.api.events.v1 import documents_pb2
-from tailor.errors import Unavailable
-from tailor.events.consumer import Handler, TableReader
+from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode, derive_id
 from tailor.events.producer import Producer
-from tailor.runtime import Runtime
-from tailor.settings import KafkaSettings
 
 ERASED = "document.erased.v1"
 FORGOTTEN = "document.forgotten.v1"
@@ -59,20 +56,6 @@ class ErasedDocuments:
             self._erasures.pop(message.document_id, None)
         else:
             self._erasures[message.document_id] = message.erasure_id
-
-
-def read_erased(runtime: Runtime, settings: KafkaSettings) -> ErasedDocuments:
-    """The erased documents, kept up to date by a thread; returns once all that were erased so far are known."""
-    erased = ErasedDocuments()
-    reader = TableReader(settings, ERASED, erased.apply)
-    runtime.spawn("erased", reader.run)
-
-    def caught_up() -> None:
-        if not reader.caught_up.is_set():
-            raise Unavailable("TABLE_NOT_READ", "The erased documents are still being read.")
-
-    runtime.wait_for(ERASED, caught_up)
-    return erased
 
 
 def forgetting(service: str, forget: Forget, producer: Producer, lift: Callable[[str], None] | None = None) -> Handler:

@@ -2,7 +2,7 @@
 
 from google.protobuf.message import Message
 
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 from tailor.events.envelope import Event, headers_for
 
 
@@ -17,7 +17,7 @@ class MemoryProducer:
     def send(self, topic: str, key: str, message: Message, event_id: str) -> None:
         """Keep one event."""
         if self.down:
-            raise Unavailable("KAFKA_UNAVAILABLE", "The broker does not answer.")
+            raise Unavailable(Reason.KAFKA_UNAVAILABLE, "The broker does not answer.")
         self.sent.append((topic, key, message, event_id))
 
     def messages(self, topic: str) -> list[Message]:

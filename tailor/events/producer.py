@@ -11,7 +11,7 @@ import kafka
 from google.protobuf.message import Message
 from kafka.errors import KafkaError, KafkaTimeoutError
 
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 from tailor.events.envelope import headers_for
 from tailor.events.watch import BrokerWatch
 from tailor.logging import get_logger
@@ -72,7 +72,9 @@ class KafkaProducer:
                 **settings.kafka_arguments(),
             )
         except KafkaError as error:
-            raise Unavailable("KAFKA_UNAVAILABLE", f"The broker does not answer ({type(error).__name__}).") from None
+            raise Unavailable(
+                Reason.KAFKA_UNAVAILABLE, f"The broker does not answer ({type(error).__name__})."
+            ) from None
         return cls(client, source, settings)
 
     def send(self, topic: str, key: str, message: Message, event_id: str) -> None:
@@ -96,7 +98,7 @@ class KafkaProducer:
             future.get(ACK_SECONDS)
         except KafkaError as error:
             raise Unavailable(
-                "KAFKA_UNAVAILABLE", f"The broker did not take the event ({type(error).__name__})."
+                Reason.KAFKA_UNAVAILABLE, f"The broker did not take the event ({type(error).__name__})."
             ) from None
         with self._lock:
             self._remembered.append(record)

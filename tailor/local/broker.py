@@ -6,7 +6,7 @@ from pathlib import Path
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 from tailor.events.topics import Topic, load_topics
 from tailor.local.component import Component
 from tailor.local.environment import base_environment
@@ -46,7 +46,7 @@ def wheel_directory(package: str) -> Path:
     """Where a wheel of the embedded stack lies. FailedPrecondition(NOT_INSTALLED)."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise FailedPrecondition("NOT_INSTALLED", f"{package} is missing; install tailor-platform[local].")
+        raise FailedPrecondition(Reason.NOT_INSTALLED, f"{package} is missing; install tailor-platform[local].")
     return Path(spec.origin).parent
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tailor.local.layout import COMPONENT_MARK, ROOT, STATE_DIR_MARK, WITH_DATABASE, Layout
 from tailor.local.ports import Ports
 from tailor.local.secrets import PREVIOUS, WORKER, Secrets
@@ -101,7 +101,7 @@ def _chosen(service: str, settings_file: Path) -> dict[str, str]:
     try:
         table = tomllib.loads(settings_file.read_text(encoding="utf-8")).get(service, {})
     except tomllib.TOMLDecodeError as error:
-        raise InvalidArgument("BAD_SETTINGS_FILE", f"{settings_file} is not TOML: {error}.") from None
+        raise InvalidArgument(Reason.INVALID_SETTINGS_FILE, f"{settings_file} is not TOML: {error}.") from None
     return {f"TAILOR_{name.upper()}": str(value) for name, value in table.items()}
 
 

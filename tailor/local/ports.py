@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tailor.errors import FailedPrecondition, ResourceExhausted
+from tailor.errors import FailedPrecondition, Reason, ResourceExhausted
 from tailor.local.layout import SERVICES
 
 BASE_VARIABLE = "TAILOR_LOCAL_PORT_BASE"
@@ -71,14 +71,14 @@ def reserve(state_dir: Path, preferred: int | None = None) -> Reservation:
         reservation = _claim(int(configured))
         if reservation is None:
             raise FailedPrecondition(
-                "PORTS_TAKEN", f"The ports from {configured} on ({BASE_VARIABLE}) are not all free."
+                Reason.PORTS_TAKEN, f"The ports from {configured} on ({BASE_VARIABLE}) are not all free."
             )
         return reservation
     for base in _candidates(state_dir, preferred):
         reservation = _claim(base)
         if reservation is not None:
             return reservation
-    raise ResourceExhausted("NO_FREE_PORTS", f"No {BLOCK} free ports in a row; set {BASE_VARIABLE}.")
+    raise ResourceExhausted(Reason.NO_FREE_PORTS, f"No {BLOCK} free ports in a row; set {BASE_VARIABLE}.")
 
 
 def _candidates(state_dir: Path, preferred: int | None) -> Iterator[int]:

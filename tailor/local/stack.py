@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tailor.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from tailor.errors import DeadlineExceeded, FailedPrecondition, Reason, Unavailable
 from tailor.local import processes
 from tailor.local.layout import ROOT, SERVICES, Layout
 from tailor.local.state import Snapshot, load, save
@@ -53,7 +53,9 @@ class Stack:
         """How it is now. Unavailable(STACK_ENDED) where its supervisor is gone."""
         snapshot = load(self.layout.stack_file)
         if snapshot is None or not snapshot.running:
-            raise Unavailable("STACK_ENDED", f"The stack is not running; see {self.layout.log_file('supervisor')}.")
+            raise Unavailable(
+                Reason.STACK_ENDED, f"The stack is not running; see {self.layout.log_file('supervisor')}."
+            )
         return snapshot
 
     def watch(self) -> Iterator[Snapshot]:
@@ -82,11 +84,13 @@ class Stack:
             for component in snapshot.components.values():
                 if component.state == "failed":
                     log = self.layout.log_file(component.name)
-                    raise FailedPrecondition("COMPONENT_FAILED", f"{component.name} {component.detail}; see {log}.")
+                    raise FailedPrecondition(
+                        Reason.COMPONENT_FAILED, f"{component.name} {component.detail}; see {log}."
+                    )
             if time.monotonic() > deadline:
                 waiting = [name for name, component in snapshot.components.items() if component.state != "ready"]
                 raise DeadlineExceeded(
-                    "STACK_NOT_READY", f"Not ready after {timeout_seconds:g} s: {', '.join(waiting)}."
+                    Reason.STACK_NOT_READY, f"Not ready after {timeout_seconds:g} s: {', '.join(waiting)}."
                 )
             time.sleep(POLL_SECONDS)
 
@@ -111,7 +115,7 @@ def up(
         # A killed supervisor's lock is free once its guard has ended what it left behind.
         with _lock(layout) as free:
             if time.monotonic() > deadline or (started and free):
-                raise Unavailable("STACK_ENDED", f"The stack did not start; see {layout.log_file('supervisor')}.")
+                raise Unavailable(Reason.STACK_ENDED, f"The stack did not start; see {layout.log_file('supervisor')}.")
             if free:
                 _end_leftovers(layout)
         if free:

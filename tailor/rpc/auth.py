@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from google.protobuf.descriptor import MethodDescriptor
 
 from tailor.api.common.v1 import common_pb2
-from tailor.errors import NotFound, PermissionDenied, TailorError, Unauthenticated
+from tailor.errors import NotFound, PermissionDenied, Reason, TailorError, Unauthenticated
 from tailor.rpc.identity import Trust
 from tailor.rpc.methods import full_name
 from tailor.rpc.rates import Rates
@@ -85,7 +85,7 @@ class Authenticator:
         """The caller; Unauthenticated for a token that is neither a trusted service's nor a living key, Unavailable where the registry does
         not answer and has not known the key for BELIEVED_SECONDS."""
         if not token:
-            raise Unauthenticated("NO_CREDENTIALS", "Send `authorization: Bearer KEY`.")
+            raise Unauthenticated(Reason.NO_CREDENTIALS, "Send `authorization: Bearer KEY`.")
         if token.startswith(KEY_PREFIX):
             return self._by_key(token, BELIEVED_SECONDS)
         return Caller(kind="service", name=self._trust.verify(token, self._service))
@@ -113,7 +113,7 @@ class Authenticator:
                     self._known.clear()
                 self._known[digest] = known
         if known.caller is None:
-            raise Unauthenticated("UNKNOWN_KEY", "The API key is unknown, expired or revoked.")
+            raise Unauthenticated(Reason.UNKNOWN_KEY, "The API key is unknown, expired or revoked.")
         return known.caller
 
     def _ask(self, digest: str, known: _Known | None, patience: float) -> _Known:
@@ -131,7 +131,7 @@ class Authenticator:
 def check_access(method: MethodDescriptor, caller: Caller) -> None:
     """PermissionDenied unless the method's own `access` option admits the caller, and a key was given the method."""
     if caller.methods and full_name(method) not in caller.methods:
-        raise PermissionDenied("METHOD_NOT_GIVEN", f"This key was not given {method.name}.")
+        raise PermissionDenied(Reason.METHOD_NOT_GIVEN, f"This key was not given {method.name}.")
     access = method.GetOptions().Extensions[common_pb2.access]
     if access.any_authenticated:
         return
@@ -140,5 +140,6 @@ def check_access(method: MethodDescriptor, caller: Caller) -> None:
     if caller.kind == "key" and caller.role in {common_pb2.Role.Name(role) for role in access.roles}:
         return
     raise PermissionDenied(
-        "ROLE_NOT_ADMITTED", f"{method.name} is not for this caller; its contract names the roles that may call it."
+        Reason.ROLE_NOT_ADMITTED,
+        f"{method.name} is not for this caller; its contract names the roles that may call it.",
     )

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from tailor.errors import InvalidArgument, Unauthenticated
+from tailor.errors import InvalidArgument, Reason, Unauthenticated
 
 LIFETIME_SECONDS = 60
 ALGORITHM = "EdDSA"
@@ -36,10 +36,10 @@ class Identity:
             key = load_pem_private_key(path.read_bytes(), password=None)
         except (OSError, ValueError):
             raise InvalidArgument(
-                "BAD_IDENTITY_KEY", "TAILOR_IDENTITY_KEY_FILE must name a readable Ed25519 private key (PEM)."
+                Reason.INVALID_IDENTITY_KEY, "TAILOR_IDENTITY_KEY_FILE must name a readable Ed25519 private key (PEM)."
             ) from None
         if not isinstance(key, Ed25519PrivateKey):
-            raise InvalidArgument("BAD_IDENTITY_KEY", "The identity key must be an Ed25519 key.")
+            raise InvalidArgument(Reason.INVALID_IDENTITY_KEY, "The identity key must be an Ed25519 key.")
         return cls(service, key)
 
     def token(self, audience: str) -> str:
@@ -85,7 +85,7 @@ class Trust:
             keys = {name: load_pem_public_key(pem.encode()) for name, pem in entries.items()}
         except (OSError, ValueError, AttributeError):
             raise InvalidArgument(
-                "BAD_TRUST_FILE", "TAILOR_TRUST_FILE must name a JSON object of services' public keys (PEM)."
+                Reason.INVALID_TRUST_FILE, "TAILOR_TRUST_FILE must name a JSON object of services' public keys (PEM)."
             ) from None
         return cls({name: key for name, key in keys.items() if isinstance(key, Ed25519PublicKey)})
 
@@ -95,7 +95,7 @@ class Trust:
             claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
             key = self._keys.get(claimed) if isinstance(claimed, str) else None
             if key is None:
-                raise Unauthenticated("UNKNOWN_SERVICE", "The token's issuer is not trusted.")
+                raise Unauthenticated(Reason.UNKNOWN_SERVICE, "The token's issuer is not trusted.")
             jwt.decode(
                 token,
                 key,
@@ -107,6 +107,6 @@ class Trust:
             )
         except jwt.PyJWTError:
             raise Unauthenticated(
-                "BAD_TOKEN", "The service token does not verify: expired, or for another service."
+                Reason.INVALID_TOKEN, "The service token does not verify: expired, or for another service."
             ) from None
         return str(claimed)

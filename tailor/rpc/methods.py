@@ -8,7 +8,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 import tailor.api
 from tailor.api.common.v1 import common_pb2
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 
 def full_name(method: MethodDescriptor) -> str:
@@ -33,7 +33,9 @@ def named_methods(names: Sequence[str], role: int) -> tuple[str, ...]:
         admitted = {full_name(one) for one in meant if _admits(one, role)}
         if not admitted:
             what = "The role may not call it." if meant else "There is no such method."
-            raise InvalidArgument("INVALID_KEY", f"{name}: {what}", field_violations={"methods": f"{name}: {what}"})
+            raise InvalidArgument(
+                Reason.INVALID_KEY, f"{name}: {what}", field_violations={"methods": f"{name}: {what}"}
+            )
         found |= admitted
     return tuple(sorted(found))
 

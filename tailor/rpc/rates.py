@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from tailor.errors import ResourceExhausted
+from tailor.errors import Reason, ResourceExhausted
 
 MAX_BUCKETS = 10_000
 
@@ -32,7 +32,7 @@ class Rates:
             self._buckets[key_id] = (left - 1 if admitted else left, now)
         if not admitted:
             raise ResourceExhausted(
-                "RATE_EXCEEDED",
+                Reason.RATE_EXCEEDED,
                 f"This key may call {calls_per_minute} times a minute.",
                 retry_after_seconds=(1 - left) / per_second,
             )

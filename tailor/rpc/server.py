@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_status import rpc_status
 
-from tailor.errors import InvalidArgument, TailorError
+from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.logging import get_logger, place
 from tailor.rpc.auth import Authenticator, Caller, set_caller
 from tailor.rpc.health import NamedHealth
@@ -172,7 +172,7 @@ def _parse(deserialize: Parse, data: bytes) -> Any:
     try:
         return deserialize(data)
     except DecodeError:
-        raise InvalidArgument("MALFORMED_REQUEST", "The bytes are no message of this method.") from None
+        raise InvalidArgument(Reason.MALFORMED_REQUEST, "The bytes are no message of this method.") from None
 
 
 def _parse_all(deserialize: Parse, stream: Iterable[bytes]) -> Iterator[Any]:

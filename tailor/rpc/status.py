@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from tailor.errors import BY_CODE, Code, TailorError, Unavailable
+from tailor.errors import BY_CODE, Code, Reason, TailorError, Unavailable
 
 DOMAIN = "tailor"
 
@@ -34,7 +34,7 @@ def to_status(error: TailorError) -> status_pb2.Status:
 
 def internal() -> status_pb2.Status:
     """What a caller sees of a fault of ours: nothing of its cause."""
-    info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN)
+    info = error_details_pb2.ErrorInfo(reason=Reason.INTERNAL, domain=DOMAIN)
     return status_pb2.Status(
         code=code_pb2.INTERNAL, message="The service failed; its log says where.", details=[_packed(info)]
     )
@@ -47,15 +47,15 @@ def from_rpc_error(error: grpc.RpcError, service: str) -> TailorError:
     status = rpc_status.from_call(call) if call else None
     number = code.value[0]
     if number not in {known.value for known in Code}:
-        return Unavailable("SERVICE_FAILED", f"{service} answered {code.name}.")
-    reason, retry = code.name, None
+        return Unavailable(Reason.SERVICE_FAILED, f"{service} answered {code.name}.")
+    reason, retry = Reason(code.name), None
     metadata: dict[str, str] = {}
     violations: dict[str, str] = {}
     details: list[any_pb2.Any] = list(status.details) if status else []
     for detail in details:
         info, bad, wait = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         if detail.Unpack(info):
-            reason, metadata = info.reason, dict(info.metadata)
+            reason, metadata = Reason(info.reason), dict(info.metadata)
         elif detail.Unpack(bad):
             violations = {violation.field: violation.description for violation in bad.field_violations}
         elif detail.Unpack(wait):

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from tailor.errors import FailedPrecondition, NotFound
+from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.storage.ref import Ref
 
 
@@ -28,7 +28,7 @@ class MemoryStore:
         data = self.read(ref.bucket, ref.key)
         if len(data) != ref.size_bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
             raise FailedPrecondition(
-                "CORRUPT_OBJECT", "The object's size or digest differs from its reference.", uri=ref.uri
+                Reason.CORRUPT_OBJECT, "The object's size or digest differs from its reference.", uri=ref.uri
             )
         return data
 
@@ -41,14 +41,14 @@ class MemoryStore:
     def read(self, bucket: str, key: str) -> bytes:
         """The bytes, unverified."""
         if (bucket, key) not in self.objects:
-            raise NotFound("NO_SUCH_OBJECT", "There is no such object.", bucket=bucket, key=key)
+            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.", bucket=bucket, key=key)
         return self.objects[bucket, key]
 
     def read_bounded(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
         """The bytes, unverified, and no media type."""
         data = self.read(bucket, key)
         if len(data) > max_bytes:
-            raise FailedPrecondition("OBJECT_TOO_LARGE", "The object is over the limit.", bucket=bucket)
+            raise FailedPrecondition(Reason.OBJECT_TOO_LARGE, "The object is over the limit.", bucket=bucket)
         return data, ""
 
     def exists(self, bucket: str, key: str) -> bool:

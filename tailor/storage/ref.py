@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 
 @dataclass(frozen=True)
@@ -27,5 +27,5 @@ class Ref:
         scheme, _, rest = self.uri.partition("://")
         bucket, _, key = rest.partition("/")
         if scheme != "s3" or not bucket or not key or ".." in key.split("/"):
-            raise InvalidArgument("BAD_OBJECT_URI", "An object's address has the form s3://BUCKET/KEY.")
+            raise InvalidArgument(Reason.INVALID_OBJECT_URI, "An object's address has the form s3://BUCKET/KEY.")
         return bucket, key

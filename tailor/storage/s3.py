@@ -11,7 +11,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
-from tailor.errors import FailedPrecondition, NotFound, PermissionDenied, Unavailable
+from tailor.errors import FailedPrecondition, NotFound, PermissionDenied, Reason, Unavailable
 from tailor.settings import ServiceSettings
 from tailor.storage.ref import Ref
 
@@ -26,19 +26,21 @@ def _wrapped(bucket: str, key: str) -> Iterator[None]:
         yield
     except S3Error as error:
         if error.code in MISSING:
-            raise NotFound("NO_SUCH_OBJECT", "There is no such object.", bucket=bucket, key=key) from None
+            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.", bucket=bucket, key=key) from None
         if error.code in REFUSED:
             raise PermissionDenied(
-                "OBJECT_STORE_REFUSED", "These credentials do not reach the bucket.", bucket=bucket
+                Reason.OBJECT_STORE_REFUSED, "These credentials do not reach the bucket.", bucket=bucket
             ) from None
-        raise Unavailable("OBJECT_STORE_FAILED", f"The object store answered {error.code}.", bucket=bucket) from None
+        raise Unavailable(
+            Reason.OBJECT_STORE_FAILED, f"The object store answered {error.code}.", bucket=bucket
+        ) from None
     except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
         raise Unavailable(
-            "OBJECT_STORE_UNAVAILABLE", f"The object store does not answer ({type(error).__name__})."
+            Reason.OBJECT_STORE_UNAVAILABLE, f"The object store does not answer ({type(error).__name__})."
         ) from None
     except ValueError:
         # Minio's word on a name with `..` or with half a character.
-        raise NotFound("NO_SUCH_OBJECT", "No object can have such a name.", bucket=bucket) from None
+        raise NotFound(Reason.UNKNOWN_OBJECT, "No object can have such a name.", bucket=bucket) from None
 
 
 class S3Store:
@@ -127,7 +129,9 @@ class S3Store:
                 for chunk in response.stream(CHUNK_BYTES):
                     data += chunk
                     if len(data) > max_bytes:
-                        raise FailedPrecondition("OBJECT_TOO_LARGE", "The object is over the limit.", bucket=bucket)
+                        raise FailedPrecondition(
+                            Reason.OBJECT_TOO_LARGE, "The object is over the limit.", bucket=bucket
+                        )
             finally:
                 response.close()
                 response.release_conn()
@@ -154,4 +158,6 @@ class S3Store:
 
 
 def _corrupt(ref: Ref) -> FailedPrecondition:
-    return FailedPrecondition("CORRUPT_OBJECT", "The object's size or digest differs from its reference.", uri=ref.uri)
+    return FailedPrecondition(
+        Reason.CORRUPT_OBJECT, "The object's size or digest differs from its reference.", uri=ref.uri
+    )

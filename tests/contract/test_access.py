@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.descriptor import MethodDescriptor
 
 from tailor.api.common.v1 import common_pb2
-from tailor.errors import NotFound, PermissionDenied
+from tailor.errors import NotFound, PermissionDenied, Reason
 from tailor.rpc.auth import Authenticator, Caller, check_access
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.methods import all_methods, full_name
@@ -79,7 +79,7 @@ class House:
             if hashlib.sha256(secret.encode()).hexdigest() == secret_sha256:
                 return caller
         # What the registry answers for a key that is unknown, expired or revoked.
-        raise NotFound("UNKNOWN_KEY", "The API key is unknown, expired or revoked.")
+        raise NotFound(Reason.UNKNOWN_KEY, "The API key is unknown, expired or revoked.")
 
     def token(self, service: str, audience: str) -> str:
         return Identity(service, self._keys[service]).token(audience)

@@ -15,6 +15,7 @@ from services.synthetic.domain import Split
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
+from tailor.compute_lock import ComputeLock
 from tailor.events.envelope import derive_id
 from tailor.events.producer import KafkaProducer
 from tailor.local.processes import ProcessRef
@@ -22,7 +23,6 @@ from tailor.settings import ServiceSettings
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tailor.storage.s3 import S3Store
-from tailor.turns import TurnLock
 from tests.conftest import Stores, plan_of
 from tests.e2e.conftest import Installation, wait_until
 
@@ -160,13 +160,13 @@ class Turn:
 
     def __init__(self, installation: Installation, training: Training) -> None:
         self._training = training
-        self._lock = TurnLock(installation.stack.layout.compute_lock_file)
-        self._lock.take()
+        self._lock = ComputeLock(installation.stack.layout.compute_lock_file)
+        self._lock.acquire()
 
     def give(self) -> None:
         """Let a step pass."""
-        self._lock.give()
-        self._lock.take()
+        self._lock.release()
+        self._lock.acquire()
 
     def reach(self, run_id: str, step: int, *, stage: int = 0, epoch: int = 0) -> training_pb2.Run:
         """Let steps pass until the run has reported this one, or a later one, in this stage, under this epoch or a later one."""
@@ -200,7 +200,7 @@ class Turn:
 
     def end(self) -> None:
         """Give the turn for good."""
-        self._lock.give()
+        self._lock.release()
 
 
 @contextmanager

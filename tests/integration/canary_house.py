@@ -26,7 +26,7 @@ from services.registry.gate import Gate, Threshold
 from services.registry.serving import Serving
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.errors import TailorError, Unavailable
+from tailor.errors import Reason, TailorError, Unavailable
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -62,7 +62,7 @@ class TimedEngine(FakeEngine):
         self.moment = 0.0
 
     def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> TimedStream:
-        fails = Unavailable("ENGINE_FAILED", "It broke.") if adapter in self.broken else None
+        fails = Unavailable(Reason.ENGINE_FAILED, "It broke.") if adapter in self.broken else None
         assert not adapter or adapter in self.loaded
         return TimedStream(adapter, sampling, self.gate, fails=fails, engine=self)
 

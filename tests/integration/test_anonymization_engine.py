@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from bench.anonymization import Tally
+from bench.generated import Gold, generate
+from bench.gold import read_sample, read_snippets
 from services.anonymization.adapters.analyzer import Analyzer
 from services.anonymization.adapters.engine import Engine
 from services.anonymization.adapters.mentions import Mentions
@@ -20,9 +23,6 @@ from services.inference.domain import Draft, Said, Served, Turn
 from services.inference.keeping import Keeper, Keeping
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.storage.memory import MemoryStore
-from tests.bench.anonymization import Tally
-from tests.bench.generated import Gold, generate
-from tests.bench.gold import read_sample, read_snippets
 from tests.unit.anonymization.fakes import MemoryVault
 from tests.unit.inference.fakes import Kept
 

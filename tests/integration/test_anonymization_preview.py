@@ -24,7 +24,7 @@ from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.rpc import AnonymizationServicer
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.api.common.v1 import common_pb2
-from tailor.errors import InvalidArgument, NotFound, PermissionDenied
+from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Trust
@@ -123,7 +123,7 @@ def _verify(secret_sha256: str) -> Caller:
     for name, role in ROLES.items():
         if hashlib.sha256(f"tlr_{name}".encode()).hexdigest() == secret_sha256:
             return Caller("key", "test", role, key_id="key_1")
-    raise NotFound("UNKNOWN_KEY", "unknown")
+    raise NotFound(Reason.UNKNOWN_KEY, "unknown")
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_a_policy_is_tried_with_its_rules_lists_and_codes(world: World) -> None:
 def test_a_wrong_policy_is_refused_field_by_field(world: World) -> None:
     with pytest.raises(InvalidArgument) as refused:
         world.preview(MEMO, '[types]\nPERSON = "hide"\n[generalise]\nAGE = 1\n')
-    assert refused.value.reason == "BAD_POLICY"
+    assert refused.value.reason == "INVALID_POLICY"
     assert set(refused.value.field_violations) == {"types.PERSON", "generalise.AGE"}
 
 

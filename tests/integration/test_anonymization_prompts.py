@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from bench.gold import read_sample
 from services.anonymization.adapters.analyzer import Analyzer
 from services.anonymization.adapters.lexicon import fold
 from services.anonymization.adapters.policy import load_policy
@@ -11,7 +12,6 @@ from services.anonymization.adapters.prompts import PromptBarrier, holds
 from services.anonymization.adapters.recognisers.tokens import tokenise
 from services.anonymization.domain import NO_LABELS
 from services.inference.restoring import Restorer, variants
-from tests.bench.gold import read_sample
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,7 @@ from services.registry.adapters import tables
 from services.registry.bootstrap import MIGRATIONS
 from services.registry.comparing import CanaryRules
 from tailor.api.registry.v1 import registry_pb2
-from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tests.conftest import migrated
 from tests.integration.canary_house import KEYS, NAME, RULES, House, Replica
 
@@ -26,7 +26,7 @@ RUNNING, FORWARD, BACK, ENDED = (
     registry_pb2.CANARY_STATE_ENDED,
 )
 
-LOST = Unavailable("EVALUATION_UNAVAILABLE", "It does not answer.")
+LOST = Unavailable(Reason("EVALUATION_UNAVAILABLE"), "It does not answer.")
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_an_adapter_that_cannot_be_measured_any_more_holds_up_nothing(
     for digest in ("a", "b", "c"):
         house.train(digest)
     ask_all(house, *replicas)
-    house.evaluator.fails = NotFound("NO_DATASET", "It was erased.")
+    house.evaluator.fails = NotFound(Reason.NO_DATASET, "It was erased.")
     house.look()
     assert house.serving().adapter_digest == "b"
     house.evaluator.fails = None

@@ -28,7 +28,7 @@ from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
-from tailor.errors import Aborted, InvalidArgument, NotFound, PermissionDenied, Unavailable
+from tailor.errors import Aborted, InvalidArgument, NotFound, PermissionDenied, Reason, Unavailable
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
@@ -99,7 +99,7 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
 
     def Promote(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.PromoteResponse:
         if request.expected_generation != 2:
-            raise Aborted("GENERATION_MOVED", "Look again.")
+            raise Aborted(Reason.GENERATION_MOVED, "Look again.")
         serving = models_pb2.SpecialistServing(generation=3, adapter_digest=request.adapter_digest)
         return registry_pb2.PromoteResponse(serving=serving)
 
@@ -122,7 +122,7 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
 
     def CreateKey(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.CreateKeyResponse:
         if "Nothing" in request.methods:
-            raise InvalidArgument("INVALID_KEY", "No.", field_violations={"methods": "There is no such method."})
+            raise InvalidArgument(Reason.INVALID_KEY, "No.", field_violations={"methods": "There is no such method."})
         key = registry_pb2.Key(key_id="key_2", name=request.name, role=request.role, specialists=request.specialists)
         if request.HasField("expire_time"):
             key.expire_time.CopyFrom(request.expire_time)
@@ -130,12 +130,12 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
 
     def RevokeKey(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.RevokeKeyResponse:
         if request.key_id != "key_2":
-            raise NotFound("UNKNOWN_KEY", "There is no such key.")
+            raise NotFound(Reason.UNKNOWN_KEY, "There is no such key.")
         return registry_pb2.RevokeKeyResponse(key=registry_pb2.Key(key_id="key_2", revoked=True))
 
     def VerifyKey(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.VerifyKeyResponse:
         if request.secret_sha256 not in LIMITS:
-            raise NotFound("UNKNOWN_KEY", "There is no such key.")
+            raise NotFound(Reason.UNKNOWN_KEY, "There is no such key.")
         key = registry_pb2.Key(key_id="key_1", name="n", role=common_pb2.ROLE_DATA_PROTECTION, specialists=["s"])
         key.MergeFrom(LIMITS[request.secret_sha256])
         return registry_pb2.VerifyKeyResponse(key=key)
@@ -144,7 +144,7 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
 class Synthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
     def CountNearDuplicates(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.specialist:
-            raise NotFound("UNKNOWN_SPECIALIST", "There is no specialist of this name.")
+            raise NotFound(Reason.UNKNOWN_SPECIALIST, "There is no specialist of this name.")
         return synthetic_pb2.CountNearDuplicatesResponse(documents=2, compared=2, near_duplicates=1, groups=1)
 
 
@@ -178,7 +178,7 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
 
     def StreamGenerate(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         if request.request.model == "unknown":
-            raise InvalidArgument("EMPTY_PROMPT", "Say something.")
+            raise InvalidArgument(Reason("EMPTY_PROMPT"), "Say something.")
         yield inference_pb2.StreamGenerateResponse(draft_id="drf_1", text=request.request.prompt)
         while context.is_active():
             time.sleep(0.02)

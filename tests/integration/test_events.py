@@ -11,7 +11,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
 from tailor.api.events.v1 import models_pb2
-from tailor.errors import InvalidArgument, Unavailable
+from tailor.errors import InvalidArgument, Reason, Unavailable
 from tailor.events.consumer import Consumer, TableReader
 from tailor.events.envelope import Event, decode
 from tailor.events.memory import MemoryProducer
@@ -174,7 +174,7 @@ def test_a_poison_event_does_not_hold_up_the_next(
 
     def handler(event: Event) -> None:
         if event.event_id == "evt_bad":
-            raise InvalidArgument("WRONG", "wrong")
+            raise InvalidArgument(Reason("WRONG"), "wrong")
         seen.append(event.event_id)
 
     for event_id in ("evt_bad", "evt_good"):

@@ -14,11 +14,11 @@ from services.ingestion.adapters.sql import SqlCatalogue
 from services.ingestion.adapters.tables import OUTBOX
 from services.ingestion.bootstrap import MIGRATIONS
 from services.ingestion.consumers import INGESTED, REJECTED, SUBMITTED, to_event, to_receipt, to_submission
-from services.ingestion.domain import Accepted, Outcome, Parsed, Reason, Refused
+from services.ingestion.domain import Accepted, Outcome, Parsed, Refused, RejectionReason
 from services.ingestion.handlers import Intake, take_in
 from services.ingestion.spans import Span, SpanKind
 from tailor.api.events.v1 import documents_pb2
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased
 from tailor.events.memory import MemoryProducer
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.integration
 
 class FailingStore(MemoryStore):
     def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
-        raise Unavailable("OBJECT_STORE_UNAVAILABLE", "The object store does not answer.")
+        raise Unavailable(Reason.OBJECT_STORE_UNAVAILABLE, "The object store does not answer.")
 
 
 class CountingStore(MemoryStore):
@@ -97,7 +97,7 @@ def test_publishing_an_unchanged_corpus_again_writes_no_object(engine: Engine) -
     assert store.puts == 30 and all(isinstance(outcome, Accepted) for outcome in first)
     again = [replica.take(100 + number, f"memo-{number}", f"text {number}") for number in range(30)]
     assert store.puts == 30
-    assert [outcome.reason for outcome in again if isinstance(outcome, Refused)] == [Reason.DUPLICATE] * 30
+    assert [outcome.reason for outcome in again if isinstance(outcome, Refused)] == [RejectionReason.DUPLICATE] * 30
     replica.take(200, "memo-7", "text 7, changed")
     assert store.puts == 31
 
@@ -193,7 +193,7 @@ def test_the_same_text_in_two_documents_at_once_becomes_current_in_one(engine: E
     refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
     assert len(accepted) == 1 and len(refused) == 11
     assert {(outcome.reason, outcome.duplicate_of) for outcome in refused} == {
-        (Reason.DUPLICATE, accepted[0].document_id)
+        (RejectionReason.DUPLICATE, accepted[0].document_id)
     }
 
 
@@ -228,7 +228,7 @@ def test_a_rejection_bears_the_id_of_its_document(engine: Engine) -> None:
     replica = Replica(engine, MemoryStore())
     first = replica.take(0, "memo-7", "text A")
     empty = replica.take(1, "memo-7", "")
-    assert isinstance(empty, Refused) and empty.reason == Reason.EMPTY
+    assert isinstance(empty, Refused) and empty.reason == RejectionReason.EMPTY
     assert empty.document_id == first.document_id
     again = replica.take(2, "memo-7", "text B")
     assert isinstance(again, Accepted) and again.sequence == 2
@@ -245,7 +245,7 @@ def test_an_erased_document_is_refused_also_when_it_is_told_again_until_that_is_
     for offset, words in ((0, "text A"), (1, "text B")):
         refused = replica.take(offset, "memo-7", words)
         assert isinstance(refused, Refused)
-        assert (refused.reason, refused.document_id) == (Reason.ERASED, first.document_id)
+        assert (refused.reason, refused.document_id) == (RejectionReason.ERASED, first.document_id)
     assert not store.objects
     with engine.connect() as connection:
         assert "memo-7" not in str(connection.execute(text("SELECT external_id FROM documents")).all())

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from services.ingestion.adapters.parse import Limits, ParserPool
-from services.ingestion.domain import Accepted, File, Kind, Labels, Outcome, Parsed, Reason, Refused, Submission
+from services.ingestion.domain import (
+    Accepted,
+    File,
+    Kind,
+    Labels,
+    Outcome,
+    Parsed,
+    Refused,
+    RejectionReason,
+    Submission,
+)
 from services.ingestion.handlers import take_in
 from services.ingestion.settings import Settings
 from tests.integration.hostile import archives, mails, pdfs, texts
@@ -47,7 +57,7 @@ def test_harms_nobody(pool: ParserPool, name: str) -> None:
     assert seconds < SECONDS or processor_seconds(pool) - used < SECONDS
     assert resident() - before < GROWTH_BYTES
     if isinstance(outcome, Refused):
-        assert outcome.reason in Reason and len(outcome.hint) > 10
+        assert outcome.reason in RejectionReason and len(outcome.hint) > 10
     else:
         assert not any(evil in text for evil in EVIL) and "\0" not in text
         text.encode()

@@ -5,7 +5,7 @@ from minio import Minio
 from pydantic import SecretStr
 
 from services.ingestion.adapters.fetch import BucketFetcher
-from services.ingestion.domain import File, Reason, Reference, Rejected
+from services.ingestion.domain import File, Reference, Rejected, RejectionReason
 from services.ingestion.settings import Settings
 from tailor.local.secrets import ADMIN
 from tailor.storage.s3 import S3Store
@@ -37,7 +37,7 @@ def fetcher(settings: Settings) -> BucketFetcher:
 def test_reads_an_object_with_the_key_of_references_and_no_more_of_it_than_allowed(settings: Settings) -> None:
     found = fetcher(settings).fetch(Reference(f"s3://{BUCKET}/2026/memo 7.md"), 2_000_000)
     assert found == File(b"# Memo", "memo 7.md", "text/markdown")
-    for key, reason in (("long", Reason.TOO_LARGE), ("missing", Reason.UNREACHABLE)):
+    for key, reason in (("long", RejectionReason.TOO_LARGE), ("missing", RejectionReason.UNREACHABLE)):
         with pytest.raises(Rejected) as caught:
             fetcher(settings).fetch(Reference(f"s3://{BUCKET}/{key}"), 2_000_000)
         assert caught.value.reason == reason
@@ -47,4 +47,4 @@ def test_a_bucket_that_ingestions_own_key_does_not_reach_is_not_allowed(settings
     own = settings.model_copy(update={"fetch_s3_access_key": ""})
     with pytest.raises(Rejected) as caught:
         fetcher(own).fetch(Reference(f"s3://{BUCKET}/2026/memo 7.md"), 2_000_000)
-    assert caught.value.reason == Reason.NOT_ALLOWED
+    assert caught.value.reason == RejectionReason.NOT_ALLOWED

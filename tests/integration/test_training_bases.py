@@ -126,7 +126,7 @@ def test_what_a_hub_does_not_have_or_say_is_told_apart(
         for source in ("hub:acme/other", "hub:acme/small@nothing"):
             with pytest.raises(InvalidArgument) as refused:
                 add(store, tmp_path, "small", source)
-            assert refused.value.reason == "NO_SUCH_MODEL"
+            assert refused.value.reason == "UNKNOWN_MODEL"
         with pytest.raises(InvalidArgument) as large:
             list(StoredBases(store, tmp_path / "scratch", 1000).add("small", "hub:acme/small@main"))
         assert large.value.reason == "BASE_TOO_LARGE"
@@ -234,7 +234,7 @@ def test_disk_without_room_is_said_and_the_same_again_works(tiny: Path, store: F
             add(store, tmp_path, "small", f"path:{tiny}")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert refused.value.reason == "NO_ROOM_ON_DISK"
+    assert refused.value.reason == "DISK_FULL"
     assert list((tmp_path / "scratch").iterdir()) == []
     assert add(store, tmp_path, "small", f"path:{tiny}").parameters > 0
 
@@ -338,8 +338,8 @@ def test_adapter_that_makes_no_base_is_refused(tiny: Path, store: FileStore, tmp
     for digest, error, reason in (
         (reward, InvalidArgument, "NOT_A_POLICY"),
         (other, FailedPrecondition, "BASE_CHANGED"),
-        ("0" * 64, InvalidArgument, "NO_SUCH_ADAPTER"),
-        ("../../x", InvalidArgument, "NO_SUCH_ADAPTER"),
+        ("0" * 64, InvalidArgument, "UNKNOWN_ADAPTER"),
+        ("../../x", InvalidArgument, "UNKNOWN_ADAPTER"),
     ):
         with pytest.raises(error) as refused:
             add(store, tmp_path, "merged", f"adapter:{digest}")

@@ -151,7 +151,7 @@ def test_rules_alone_raise_the_reward_on_held_out_prompts_and_no_log_holds_a_wor
 @pytest.mark.parametrize(
     ("rows", "changes", "reason"),
     [
-        ([{**row(0), "messages": [{"role": "user", "content": " "}]}], {}, "BAD_ROW"),
+        ([{**row(0), "messages": [{"role": "user", "content": " "}]}], {}, "INVALID_ROW"),
         ([row(0)], {"batch": {"max_length": 16, "tokens": 64}}, "NO_PROMPTS"),
         ([row(0)], {"rewards": [{"kind": "model"}]}, "NO_REWARD_ADAPTER"),
     ],

@@ -410,7 +410,7 @@ def test_a_parent_of_another_specialist_is_answered_like_one_that_does_not_exist
         with pytest.raises(NotFound) as refused:
             house.servicer.PlanRun(pb.PlanRunRequest(**asked, parent_digest=digest), call())
         said.append((refused.value.reason, refused.value.message))
-    assert said == [("NO_SUCH_ADAPTER", "There is no such adapter.")] * 2
+    assert said == [("UNKNOWN_ADAPTER", "There is no such adapter.")] * 2
 
 
 def test_cancelled_run_is_stated_and_its_worker_told(house: House) -> None:

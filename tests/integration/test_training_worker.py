@@ -202,7 +202,7 @@ def test_run_that_cannot_succeed_says_why_and_ends(house: House, tmp_path: Path)
     )
     worker = Started(poor, job(poor, recipe()), tmp_path / "a")
     assert worker.end() == 0
-    assert worker.reports()[-1]["failed"]["reason"] == "BAD_ROW"
+    assert worker.reports()[-1]["failed"]["reason"] == "INVALID_ROW"
 
 
 def test_tampered_base_is_not_trained_on(house: House, tmp_path: Path) -> None:

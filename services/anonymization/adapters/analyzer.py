@@ -28,7 +28,7 @@ from services.anonymization.adapters.recognisers.people import People
 from services.anonymization.adapters.recognisers.phones import Phones
 from services.anonymization.adapters.recognisers.secrets import Secrets
 from services.anonymization.domain import ENTITY_TYPES, Finding, Policy
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 
 TYPES = list(ENTITY_TYPES)
 # Not needed to find names, and most of the model's time.
@@ -218,7 +218,7 @@ def _dictionary(model: Any) -> set[str]:
     """English words in their dictionary form, from the tables of the model's lemmatizer."""
     tables = Lookups().from_disk(model.path / "lemmatizer" / "lookups")
     if not tables.has_table("lemma_index"):
-        raise FailedPrecondition("BAD_MODEL", "The language model brings no dictionary (lemmatizer lookups).")
+        raise FailedPrecondition(Reason.INVALID_MODEL, "The language model brings no dictionary (lemmatizer lookups).")
     listed = (words for name in ("lemma_index", "lemma_exc") for words in tables.get_table(name).values())
     dictionary: set[str] = set(STOP_WORDS).union(*listed)
     return dictionary

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, bindparam, exists, func, select, upda
 from sqlalchemy.dialects.postgresql import insert
 
 from services.anonymization.adapters.sql import ENTRIES, SECRETS
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 from tailor.sql import transaction
 
 NONCE_BYTES = 12
@@ -70,7 +70,7 @@ class Keyring:
             except InvalidTag:
                 continue
         raise FailedPrecondition(
-            "VAULT_KEY_DIFFERS",
+            Reason.VAULT_KEY_DIFFERS,
             "The vault holds entries of another key; name the newest in TAILOR_VAULT_KEY, those before it in TAILOR_VAULT_PREVIOUS_KEYS.",
         )
 

@@ -6,7 +6,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.anonymization.domain import Ingested, Text
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tailor.storage.buckets import CORPUS, QUARANTINE
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -24,14 +24,14 @@ class StoredQuarantine:
     def read(self, ingested: Ingested) -> Text:
         """The decrypted text."""
         if ingested.text.bucket != QUARANTINE:
-            raise InvalidArgument("UNREADABLE", "The text does not lie in quarantine.")
+            raise InvalidArgument(Reason.UNREADABLE, "The text does not lie in quarantine.")
         data = self._store.get(ingested.text)
         bound = f"{ingested.document_id}/{ingested.sequence}".encode()
         try:
             return Text.decode(self._cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], bound))
         except (InvalidTag, ValueError):
             raise InvalidArgument(
-                "UNREADABLE", "The quarantined object was made under another key or for another document."
+                Reason.UNREADABLE, "The quarantined object was made under another key or for another document."
             ) from None
 
     def delete(self, ref: Ref) -> None:

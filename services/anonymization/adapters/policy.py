@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from services.anonymization.domain import ENTITY_TYPES, Action, Coarseness, Policy, Rule
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 DEFAULT = Path(__file__).parents[1] / "policies" / "default.toml"
 GENERALISED = ("DATE_TIME", "DATE_OF_BIRTH", "ADDRESS", "MONEY", "AGE")
@@ -113,16 +113,16 @@ class PolicyFile(Part):
 
 
 def load_policy(path: Path = DEFAULT) -> Policy:
-    """The policy in a TOML file; InvalidArgument (BAD_POLICY) where it cannot be read, or names every wrong field."""
+    """The policy in a TOML file; InvalidArgument (INVALID_POLICY) where it cannot be read, or names every wrong field."""
     try:
         data = path.read_bytes()
     except OSError:
-        raise InvalidArgument("BAD_POLICY", "TAILOR_POLICY_FILE must name a readable TOML file.") from None
+        raise InvalidArgument(Reason.INVALID_POLICY, "TAILOR_POLICY_FILE must name a readable TOML file.") from None
     return parse_policy(data)
 
 
 def parse_policy(data: bytes) -> Policy:
-    """The policy in TOML; InvalidArgument (BAD_POLICY) names every wrong field, with the reason and what would be right."""
+    """The policy in TOML; InvalidArgument (INVALID_POLICY) names every wrong field, with the reason and what would be right."""
     try:
         content = tomllib.loads(data.decode())
     except tomllib.TOMLDecodeError as error:
@@ -140,7 +140,9 @@ def parse_policy(data: bytes) -> Policy:
 
 
 def _refusal(problems: dict[str, str]) -> InvalidArgument:
-    return InvalidArgument("BAD_POLICY", "The policy is wrong; nothing of it applies.", field_violations=problems)
+    return InvalidArgument(
+        Reason.INVALID_POLICY, "The policy is wrong; nothing of it applies.", field_violations=problems
+    )
 
 
 def _violations(content: dict[str, Any], error: ValidationError) -> dict[str, str]:

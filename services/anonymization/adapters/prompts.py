@@ -11,7 +11,7 @@ from services.anonymization.adapters.lexicon import Lexicon, fold
 from services.anonymization.adapters.recognisers.tokens import tokenise
 from services.anonymization.adapters.surrogates import MAX_CANDIDATES, Surrogates
 from services.anonymization.domain import Anonymized, AnonymizedPrompt, Labels
-from tailor.errors import ResourceExhausted
+from tailor.errors import Reason, ResourceExhausted
 
 KEY_BYTES = 32
 DRAWS = 8
@@ -53,7 +53,7 @@ class PromptVault:
             free = surrogate.casefold() != value.casefold() and self._taken.isdisjoint(_parts(entity_type, surrogate))
             if free and (self._is_telling(surrogate) if entity_type in NAME_WORDS else surrogate not in self._beside):
                 return surrogate
-        raise ResourceExhausted("NO_SURROGATE_LEFT", f"No unused surrogate of type {entity_type} was found.")
+        raise ResourceExhausted(Reason.NO_SURROGATE_LEFT, f"No unused surrogate of type {entity_type} was found.")
 
     def _is_telling(self, name: str) -> bool:
         """True for a name that says nothing else."""
@@ -84,7 +84,9 @@ class PromptBarrier:
                     return AnonymizedPrompt(result.texts, pairs)
         finally:
             _forget()
-        raise ResourceExhausted("NO_SURROGATE_LEFT", "No surrogates were found that tell the prompt's values apart.")
+        raise ResourceExhausted(
+            Reason.NO_SURROGATE_LEFT, "No surrogates were found that tell the prompt's values apart."
+        )
 
 
 def _parts(entity_type: str, surrogate: str) -> set[str]:

@@ -8,7 +8,7 @@ from services.anonymization.adapters.surrogates import Surrogates
 from services.anonymization.adapters.trial import parse_tried_policy
 from services.anonymization.adapters.vault import MAX_ATTEMPTS, SqlVault
 from services.anonymization.domain import NO_LABELS, Anonymized, Labels
-from tailor.errors import ResourceExhausted
+from tailor.errors import Reason, ResourceExhausted
 
 
 class DryVault:
@@ -35,7 +35,7 @@ class DryVault:
         for surrogate in map(propose, range(MAX_ATTEMPTS)):
             if surrogate not in taken and self._vault.is_free(entity_type, key, value, surrogate):
                 return surrogate
-        raise ResourceExhausted("NO_SURROGATE_LEFT", f"No unused surrogate of type {entity_type} was found.")
+        raise ResourceExhausted(Reason.NO_SURROGATE_LEFT, f"No unused surrogate of type {entity_type} was found.")
 
 
 class Rehearsed:

@@ -19,7 +19,7 @@ from services.anonymization.adapters.recognisers.tokens import tokenise
 from services.anonymization.adapters.surrogates import People, Surrogates
 from services.anonymization.adapters.vault import SqlVault
 from services.anonymization.domain import NO_LABELS, Anonymized, Anonymizer, Labels, Resolved
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 PERSON, MAIL, PHONE = "PERSON", "EMAIL_ADDRESS", "PHONE_NUMBER"
 # A phone number has so many digits, and little else.
@@ -170,7 +170,9 @@ class SubjectIndex:
         words = [token.bare for token in tokenise(text) if token.text[0].isalpha() and not token.is_initial]
         names = [word for word in words if not any(self._lexicon.has(each, word) for each in lists)]
         if len(names) < 2:
-            raise InvalidArgument("BAD_SUBJECT", "Name a given name and a surname, a mail address or a phone number.")
+            raise InvalidArgument(
+                Reason.INVALID_SUBJECT, "Name a given name and a surname, a mail address or a phone number."
+            )
         return PERSON, f"{fold(names[0])} {fold(names[-1])}"
 
     def _surrogate(self, entity_type: str, form: str) -> str:

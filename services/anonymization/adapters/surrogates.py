@@ -17,7 +17,7 @@ from services.anonymization.adapters.forms import FAMILY, GIVEN, NAME_WORDS, WOR
 from services.anonymization.adapters.lexicon import Lexicon, fold
 from services.anonymization.adapters.recognisers.tokens import Token, tokenise
 from services.anonymization.domain import Vault
-from tailor.errors import ResourceExhausted
+from tailor.errors import Reason, ResourceExhausted
 
 LOCAL_POOL_ATTEMPTS = 12
 SINGLE_ATTEMPTS = 40
@@ -271,7 +271,9 @@ class Beside:
         def next_one(_: int) -> str:
             candidate = next(elsewhere, None)
             if candidate is None:
-                raise ResourceExhausted("NO_SURROGATE_LEFT", f"No unused surrogate of type {entity_type} was found.")
+                raise ResourceExhausted(
+                    Reason.NO_SURROGATE_LEFT, f"No unused surrogate of type {entity_type} was found."
+                )
             return candidate
 
         return self._vault.issue(entity_type, key, value, next_one)

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator
 
 from services.anonymization.adapters.policy import parse_policy
 from services.anonymization.domain import Policy
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 SECONDS = 15.0
 
 
 def parse_tried_policy(source: str, texts: Iterable[str], seconds: float = SECONDS) -> Policy:
-    """The policy in TOML; InvalidArgument (BAD_POLICY) names every wrong field, and a pattern that takes too long on one of the texts."""
+    """The policy in TOML; InvalidArgument (INVALID_POLICY) names every wrong field, and a pattern that takes too long on one of the texts."""
     # The process is given no settings: they hold keys.
     environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
     request = json.dumps({"policy": source, "texts": list(texts)})
@@ -35,7 +35,7 @@ def parse_tried_policy(source: str, texts: Iterable[str], seconds: float = SECON
     except subprocess.TimeoutExpired as error:
         names = (error.stdout or b"").decode().split()
         problem = {names[-1] if names else "policy": f"takes over {seconds:g} s on this text; avoid repeats in repeats"}
-        raise InvalidArgument("BAD_POLICY", "The policy is too slow.", field_violations=problem) from None
+        raise InvalidArgument(Reason.INVALID_POLICY, "The policy is too slow.", field_violations=problem) from None
     return parse_policy(source.encode())
 
 

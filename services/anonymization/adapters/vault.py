@@ -13,7 +13,7 @@ from services.anonymization.adapters.forms import PARTS, normal, true_forms
 from services.anonymization.adapters.keyring import INDEX, Keyring, Sealed, entry_place, open_secrets
 from services.anonymization.adapters.recognisers.tokens import tokenise
 from services.anonymization.adapters.sql import ENTRIES
-from tailor.errors import ResourceExhausted
+from tailor.errors import Reason, ResourceExhausted
 from tailor.sql import transaction
 
 MAX_ATTEMPTS = 400
@@ -132,7 +132,7 @@ class SqlVault:
                 known = self._read(connection, entity_type, {value_hash})
                 if value_hash in known:
                     return known[value_hash]
-        raise ResourceExhausted("NO_SURROGATE_LEFT", f"No unused surrogate of type {entity_type} was found.")
+        raise ResourceExhausted(Reason.NO_SURROGATE_LEFT, f"No unused surrogate of type {entity_type} was found.")
 
     def _read(self, connection: Connection, entity_type: str, hashes: set[str]) -> dict[str, str]:
         """Surrogates by value hash."""

@@ -34,7 +34,7 @@ from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.errors import PermissionDenied
+from tailor.errors import PermissionDenied, Reason
 from tailor.rpc.auth import Caller
 
 # What the gate allows where a specialist says nothing; the contract names it.
@@ -56,10 +56,12 @@ def visitor(caller: Caller, secret_sha256: str) -> Visitor:
     """The holder of an API key; PermissionDenied for a role that is not known here, and for a key whose limits would not hold here: the
     console asks the services in its own name."""
     if caller.methods or caller.calls_per_minute:
-        raise PermissionDenied("KEY_IS_LIMITED", "A key with methods or a rate is for systems; sign in with another.")
+        raise PermissionDenied(
+            Reason.KEY_IS_LIMITED, "A key with methods or a rate is for systems; sign in with another."
+        )
     name = word(caller.role, "ROLE_")
     if name not in set(Role):
-        raise PermissionDenied("ROLE_NOT_ADMITTED", "This key's role may not use the console.")
+        raise PermissionDenied(Reason.ROLE_NOT_ADMITTED, "This key's role may not use the console.")
     return Visitor(caller.name, Role(name), caller.specialists, caller.key_id, secret_sha256)
 
 

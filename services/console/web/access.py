@@ -12,7 +12,7 @@ from services.console.domain import Action, Services, Visitor
 from services.console.web.render import Renderer
 from services.console.web.sessions import COOKIE, Doorkeeper, Session, SessionCodec
 from services.console.web.streams import Streams
-from tailor.errors import PermissionDenied, Unauthenticated
+from tailor.errors import PermissionDenied, Reason, Unauthenticated
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,19 @@ async def refuse_forged(request: Request) -> None:
         return
     session = session_of(request)
     if session.visitor is None and request.url.path != "/login":
-        raise Unauthenticated("NOT_SIGNED_IN", "Sign in first.")
+        raise Unauthenticated(Reason.NOT_SIGNED_IN, "Sign in first.")
     sent: str | UploadFile | None = request.headers.get("x-csrf-token")
     if sent is None:
         sent = (await request.form()).get("csrf")
     if not isinstance(sent, str) or not hmac.compare_digest(sent.encode(), session.csrf.encode()):
-        raise PermissionDenied("BAD_CSRF_TOKEN", "The form is too old or not ours; load the page again.")
+        raise PermissionDenied(Reason.INVALID_CSRF_TOKEN, "The form is too old or not ours; load the page again.")
 
 
 def signed_in(request: Request) -> Visitor:
     """The visitor; Unauthenticated where nobody is signed in."""
     session = session_of(request)
     if session.visitor is None:
-        raise Unauthenticated("NOT_SIGNED_IN", "Sign in first.")
+        raise Unauthenticated(Reason.NOT_SIGNED_IN, "Sign in first.")
     visitor = console_of(request).doorkeeper.still(session.visitor)
     request.state.visitor = visitor
     return visitor

@@ -19,23 +19,10 @@ from services.console.web.guard import Guard
 from services.console.web.render import Renderer
 from services.console.web.sessions import COOKIE, Doorkeeper, SessionCodec
 from services.console.web.streams import Streams
-from tailor.errors import Code, InvalidArgument, NotFound, TailorError, Unauthenticated
+from tailor.errors import InvalidArgument, NotFound, Reason, TailorError, Unauthenticated
 from tailor.logging import get_logger, place
 
 log = get_logger(__name__)
-
-STATUS = {
-    Code.INVALID_ARGUMENT: 400,
-    Code.UNAUTHENTICATED: 401,
-    Code.PERMISSION_DENIED: 403,
-    Code.NOT_FOUND: 404,
-    Code.ALREADY_EXISTS: 409,
-    Code.ABORTED: 409,
-    Code.FAILED_PRECONDITION: 412,
-    Code.RESOURCE_EXHAUSTED: 429,
-    Code.UNAVAILABLE: 503,
-    Code.DEADLINE_EXCEEDED: 504,
-}
 
 
 def create_app(settings: Settings, services: Services) -> ASGIApp:
@@ -76,13 +63,13 @@ async def _on_tailor_error(request: Request, error: Exception) -> Response:
         response: Response = RedirectResponse(f"/login?next={quote(target)}", status_code=303)
         response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
         return response
-    return _shown(request, STATUS[error.code], error.reason, error.message, error.field_violations)
+    return _shown(request, error.code.http_status, error.reason, error.message, error.field_violations)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == HTTPStatus.NOT_FOUND:
-        missing = NotFound("NO_SUCH_PAGE", "There is no such page.")
+        missing = NotFound(Reason.UNKNOWN_PAGE, "There is no such page.")
         return _shown(request, status, missing.reason, missing.message, {})
     return _shown(request, status, HTTPStatus(status).name, HTTPStatus(status).phrase, {})
 
@@ -91,7 +78,7 @@ async def _on_bad_request(request: Request, error: Exception) -> Response:
     problems = error.errors() if isinstance(error, RequestValidationError) else []
     # Only where and what: the value itself could be a prompt.
     fields = {".".join(str(part) for part in item["loc"][1:]): str(item["msg"]) for item in problems}
-    bad = InvalidArgument("BAD_REQUEST", "The request cannot be understood.")
+    bad = InvalidArgument(Reason.INVALID_REQUEST, "The request cannot be understood.")
     return _shown(request, 400, bad.reason, bad.message, fields)
 
 

@@ -10,7 +10,7 @@ from services.console import handlers
 from services.console.domain import Action, Visitor
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.board import board
-from tailor.errors import NotFound
+from tailor.errors import NotFound, Reason
 
 router = APIRouter()
 
@@ -139,7 +139,7 @@ def plot(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.EV
     adapter = handlers.adapter(console.services, visitor, digest)
     report = handlers.evaluation(console.services, digest).value if adapter.value else None
     if report is None or not report.plot_png:
-        raise NotFound("NO_PLOT", "There is no plot.")
+        raise NotFound(Reason.NO_PLOT, "There is no plot.")
     return Response(report.plot_png, media_type="image/png")
 
 

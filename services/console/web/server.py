@@ -6,7 +6,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from services.console.settings import Settings
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 
 
 class HttpServer:
@@ -44,4 +44,4 @@ class HttpServer:
     def check_started(self) -> None:
         """Unavailable until it accepts."""
         if not self._server.started:
-            raise Unavailable("HTTP_NOT_STARTED", "The web server does not accept yet.")
+            raise Unavailable(Reason.HTTP_NOT_STARTED, "The web server does not accept yet.")

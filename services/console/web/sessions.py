@@ -13,7 +13,7 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 from pydantic import SecretStr
 
 from services.console.domain import Role, Visitor
-from tailor.errors import NotFound, ResourceExhausted, Unauthenticated
+from tailor.errors import NotFound, Reason, ResourceExhausted, Unauthenticated
 
 COOKIE = "tailor_session"
 LIFETIME_SECONDS = 8 * 3600
@@ -91,7 +91,7 @@ class Throttle:
             mine = sum(who == address for _, who in self._tries)
             if mine >= TRIES_PER_MINUTE or len(self._tries) >= TRIES_PER_MINUTE_OF_ALL:
                 raise ResourceExhausted(
-                    "TOO_MANY_TRIES", "Too many failed tries; wait a minute.", retry_after_seconds=60
+                    Reason.TOO_MANY_TRIES, "Too many failed tries; wait a minute.", retry_after_seconds=60
                 )
 
     def failed(self, address: str) -> None:
@@ -122,7 +122,7 @@ class Doorkeeper:
         elif self.password and self._is_password(secret):
             return Visitor("operator", Role.OPERATOR)
         self.throttle.failed(address)
-        raise Unauthenticated("WRONG_SECRET", "This is neither the password nor a living API key.")
+        raise Unauthenticated(Reason.WRONG_SECRET, "This is neither the password nor a living API key.")
 
     def _is_password(self, secret: str) -> bool:
         expected = self.password.get_secret_value() if self.password else ""
@@ -139,7 +139,7 @@ class Doorkeeper:
             fresh = self.verify_key(visitor.key_sha256)
         except NotFound:
             self._known.pop(visitor.key_sha256, None)
-            raise Unauthenticated("UNKNOWN_KEY", "The API key was revoked or has expired.") from None
+            raise Unauthenticated(Reason.UNKNOWN_KEY, "The API key was revoked or has expired.") from None
         if len(self._known) > 1_000:
             self._known.clear()
         self._known[visitor.key_sha256] = (self.now() + KEY_CACHE_SECONDS, fresh)

@@ -10,7 +10,7 @@ from typing import TypeVar
 from fastapi.responses import StreamingResponse
 
 from services.console.domain import Stream
-from tailor.errors import ResourceExhausted, TailorError
+from tailor.errors import Reason, ResourceExhausted, TailorError
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Streams:
         """The stream as Server-Sent Events, `end` the last; when the browser goes, the stream is closed."""
         if not self._places.acquire(blocking=False):
             stream.close()
-            raise ResourceExhausted("TOO_MANY_STREAMS", "Too many pages watch at once; close some.")
+            raise ResourceExhausted(Reason.TOO_MANY_STREAMS, "Too many pages watch at once; close some.")
         return StreamingResponse(
             self._events(stream, to_event), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
         )

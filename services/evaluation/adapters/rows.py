@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 
 from services.evaluation.domain import HeldOutRow
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
@@ -28,7 +28,7 @@ class DatasetRows:
             rows = [_row(record) for record in table.to_pylist()]
         except (ValueError, LookupError, TypeError, pyarrow.ArrowException):
             raise FailedPrecondition(
-                "BAD_DATASET", "The dataset is not as its contract says.", uri=manifest.uri
+                Reason.INVALID_DATASET, "The dataset is not as its contract says.", uri=manifest.uri
             ) from None
         return sorted(rows, key=lambda row: row.row_id)
 

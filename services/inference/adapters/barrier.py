@@ -7,7 +7,7 @@ import grpc
 from services.inference.keeping import Labels
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.api.common.v1 import common_pb2
-from tailor.errors import FailedPrecondition, InvalidArgument, TailorError, Unavailable
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError, Unavailable
 from tailor.rpc.channel import wire_errors
 
 DRAFT_SECONDS = 20
@@ -29,7 +29,7 @@ class RemoteBarrier:
             clean = self._stub.Anonymize(request, timeout=DRAFT_SECONDS).text
         parts = tuple(clean.split(BETWEEN))
         if len(parts) != len(texts):
-            raise FailedPrecondition("TEXTS_NOT_APART", "A text holds the sign that stands between texts.")
+            raise FailedPrecondition(Reason.TEXTS_NOT_APART, "A text holds the sign that stands between texts.")
         return parts
 
     def hide(
@@ -45,7 +45,7 @@ class RemoteBarrier:
             raise InvalidArgument(error.reason, error.message, field_violations=violations) from None
         except TailorError:
             raise Unavailable(
-                "BARRIER_UNAVAILABLE",
+                Reason.BARRIER_UNAVAILABLE,
                 "Prompts of this specialist are private, and anonymization does not answer; the model was not asked. Retry.",
                 retry_after_seconds=2.0,
             ) from None

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from services.inference.domain import Turn
 from tailor.chat import defused
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 
 class ChatTemplate:
@@ -37,7 +37,7 @@ class ChatTemplate:
     def check(self, tokens: Iterable[int]) -> None:
         """InvalidArgument for tokens that are none of the base's."""
         if not all(0 <= token < len(self.tokenizer) for token in tokens):
-            raise InvalidArgument("UNKNOWN_TOKEN", "A token is none of the base's.")
+            raise InvalidArgument(Reason.UNKNOWN_TOKEN, "A token is none of the base's.")
 
     def token(self, number: int) -> str:
         """One token's characters, special ones too."""
@@ -52,7 +52,7 @@ class ChatTemplate:
             )
         except jinja2.TemplateError as error:
             raise InvalidArgument(
-                "CHAT_REFUSED", f"The base's chat template refuses these turns ({type(error).__name__})."
+                Reason.CHAT_REFUSED, f"The base's chat template refuses these turns ({type(error).__name__})."
             ) from None
         return text
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tailor.turns import TurnLock
+from tailor.compute_lock import ComputeLock
 
 HOLD_SECONDS = 5.0
 
@@ -27,7 +27,7 @@ class FileTurns:
     """
 
     def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
-        self._lock = TurnLock(path)
+        self._lock = ComputeLock(path)
         self._now = now
         self._condition = threading.Condition()
         self._active = 0
@@ -51,7 +51,7 @@ class FileTurns:
                 self._active += 1
                 return
             self._changing = True
-        self._lock.take(shared=True)
+        self._lock.acquire(shared=True)
         with self._condition:
             self._changing = False
             self._active = 1
@@ -64,7 +64,7 @@ class FileTurns:
             if self._active:
                 return
             self._changing = True
-        self._lock.give()
+        self._lock.release()
         with self._condition:
             self._changing = False
             self._condition.notify_all()

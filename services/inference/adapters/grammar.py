@@ -8,7 +8,7 @@ import llguidance.hf
 import llguidance.torch
 import torch
 
-from tailor.errors import FailedPrecondition, InvalidArgument
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 
 SILENT = 0
 # Keywords that cannot be enforced; of the library's message they alone are told on, for the rest could be the caller's own words.
@@ -97,11 +97,11 @@ def _readable(tokenizer: Any, vocabulary: int) -> llguidance.LLTokenizer | None:
 
 def schema_given_up() -> FailedPrecondition:
     """The error of an answer that could not be kept to its schema."""
-    return FailedPrecondition("SCHEMA_GIVEN_UP", "The engine could not keep to the schema; ask for a simpler one.")
+    return FailedPrecondition(Reason.SCHEMA_GIVEN_UP, "The engine could not keep to the schema; ask for a simpler one.")
 
 
 def _refused(message: str) -> InvalidArgument:
     words, quoted = (set(re.findall(pattern, message)) for pattern in (r"\$?\w+", r'"(\$?\w+)"'))
     named = sorted((REFUSED | FLAWED) & (words - PLAIN_WORDS | quoted))
     what = f"It cannot be enforced{': see ' + ', '.join(named) if named else ''}."
-    return InvalidArgument("BAD_SCHEMA", f"json_schema: {what}", field_violations={"json_schema": what})
+    return InvalidArgument(Reason.INVALID_SCHEMA, f"json_schema: {what}", field_violations={"json_schema": what})

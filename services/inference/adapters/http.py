@@ -23,25 +23,14 @@ from services.inference.answering import Answer, Cancellation
 from services.inference.domain import Caller
 from services.inference.handlers import Door
 from tailor.api.inference.v1 import inference_pb2
-from tailor.errors import Code, TailorError
+from tailor.errors import Reason, TailorError
 from tailor.logging import get_logger, place
 from tailor.rpc.auth import Authenticator
 from tailor.rpc.auth import Caller as Admitted
 
 log = get_logger(__name__)
 
-STATUS = {
-    Code.INVALID_ARGUMENT: 400,
-    Code.UNAUTHENTICATED: 401,
-    Code.PERMISSION_DENIED: 403,
-    Code.NOT_FOUND: 404,
-    Code.FAILED_PRECONDITION: 400,
-    Code.ABORTED: 409,
-    Code.RESOURCE_EXHAUSTED: 429,
-    Code.UNAVAILABLE: 503,
-    Code.DEADLINE_EXCEEDED: 504,
-}
-CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 408: "TOO_SLOW", 413: "TOO_LARGE"}
+CODES = {404: Reason.NOT_FOUND, 405: Reason.METHOD_NOT_ALLOWED, 408: Reason.TOO_SLOW, 413: Reason.TOO_LARGE}
 METHODS = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].methods_by_name
 DISCONNECT_SECONDS = 0.5
 STOP_SECONDS = 5
@@ -116,7 +105,7 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(TailorError)
     async def refused(_: Request, error: TailorError) -> Response:
-        status = STATUS.get(error.code, 500)
+        status = error.code.http_status
         wait = error.retry_after_seconds
         headers = None if wait is None else {"retry-after": str(max(1, math.ceil(wait)))}
         body = wire.error(error.reason, error.message, status, next(iter(error.field_violations), None))
@@ -141,7 +130,7 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> Response:
         log.error("call failed", method="http", error=type(error).__name__, at=place(error))
-        return JSONResponse(wire.error("INTERNAL", "The service failed; its log says where.", 500), 500)
+        return JSONResponse(wire.error(Reason.INTERNAL, "The service failed; its log says where.", 500), 500)
 
 
 def serve(app: FastAPI, address: Address, stop: threading.Event) -> None:

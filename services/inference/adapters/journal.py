@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tailor.errors import ResourceExhausted, Unavailable
+from tailor.errors import Reason, ResourceExhausted, Unavailable
 
 
 class Journal:
@@ -38,7 +38,7 @@ class Journal:
         with self._lock, _wrapped():
             if self._count >= self._limit:
                 raise ResourceExhausted(
-                    "TOO_MANY_DRAFTS", "The broker has been away for too long.", retry_after_seconds=30.0
+                    Reason.TOO_MANY_DRAFTS, "The broker has been away for too long.", retry_after_seconds=30.0
                 )
             self._file.execute("INSERT INTO waiting (value) VALUES (?)", (value,))
             self._count += 1
@@ -66,6 +66,6 @@ def _wrapped() -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         raise Unavailable(
-            "JOURNAL_UNAVAILABLE",
+            Reason.JOURNAL_UNAVAILABLE,
             f"The file of waiting drafts cannot be used ({error}): see to the disk under TAILOR_DATA_DIR.",
         ) from None

@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from services.inference.adapters import openai_wire as wire
+from tailor.errors import Reason
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 BODY_SECONDS = 30.0
@@ -25,7 +26,7 @@ class LimitedBody:
         """One request."""
         told = next((value for name, value in scope.get("headers", ()) if name == b"content-length"), b"0")
         if told.isdigit() and int(told) > MAX_BODY_BYTES:
-            await JSONResponse(wire.error("TOO_LARGE", TOO_LARGE, 413), 413)(scope, receive, send)
+            await JSONResponse(wire.error(Reason.TOO_LARGE, TOO_LARGE, 413), 413)(scope, receive, send)
             return
         came, whole = 0, False
         deadline = asyncio.get_running_loop().time() + self._body_seconds

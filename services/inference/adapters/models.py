@@ -11,7 +11,7 @@ from typing import Any
 from services.inference.adapters import verify, weights
 from services.inference.adapters.verify import CONFIG, WEIGHTS, File, refuse
 from services.inference.domain import AdapterName, Probe
-from tailor.errors import NotFound, Unavailable
+from tailor.errors import NotFound, Reason, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -35,11 +35,11 @@ def fetch_base(store: ObjectStore, name: str, cache: Path) -> BaseModel:
     try:
         data = store.read(MODELS, f"bases/{name}/manifest.json")
     except NotFound:
-        raise Unavailable("NO_BASE", f"The base {name} is not in the models bucket yet.") from None
+        raise Unavailable(Reason.NO_BASE, f"The base {name} is not in the models bucket yet.") from None
     digest = hashlib.sha256(data).hexdigest()
     files = [f for f in verify.read_files(verify.read_manifest(data)) if not f.path.endswith(IGNORED_ENDINGS)]
     if any(not file.path.endswith(BASE_ENDINGS) for file in files):
-        raise refuse("UNSAFE_FILE", "A base is safetensors, JSON and tokenizer files; nothing else is loaded.")
+        raise refuse(Reason.UNSAFE_FILE, "A base is safetensors, JSON and tokenizer files; nothing else is loaded.")
     folder = cache / "bases" / digest
     download(store, files, folder)
     parts = [weights.read_header(folder / file.path) for file in files if file.path.endswith(".safetensors")]
@@ -64,7 +64,7 @@ class AdapterLibrary:
             folder = self._cache / "adapters" / adapter.digest
             download(self._store, files, folder)
         except NotFound:
-            raise refuse("MISSING_FILE", "A file of the adapter is not in the models bucket.") from None
+            raise refuse(Reason.MISSING_FILE, "A file of the adapter is not in the models bucket.") from None
         lora = verify.check_config((folder / CONFIG).read_bytes(), self._max_rank)
         header = weights.read_header(folder / WEIGHTS)
         weights.check_weights(header, lora, self._base.shapes)
@@ -76,14 +76,14 @@ class AdapterLibrary:
         try:
             return verify.read_probes(self._manifest(adapter))
         except NotFound:
-            raise refuse("MISSING_FILE", "The adapter's manifest is not in the models bucket.") from None
+            raise refuse(Reason.MISSING_FILE, "The adapter's manifest is not in the models bucket.") from None
 
     def _manifest(self, adapter: AdapterName) -> Mapping[str, Any]:
         named = verify.SHA256.fullmatch(adapter.digest) is not None and adapter.digest == adapter.manifest.sha256
         if not named or adapter.manifest.bucket != MODELS:
-            raise refuse("WRONG_DIGEST", "The adapter's name is not its manifest's digest.")
+            raise refuse(Reason.WRONG_DIGEST, "The adapter's name is not its manifest's digest.")
         if adapter.manifest.size_bytes > verify.MAX_MANIFEST_BYTES:
-            raise refuse("BAD_MANIFEST", "The manifest is too large.")
+            raise refuse(Reason.INVALID_MANIFEST, "The manifest is too large.")
         return verify.read_manifest(self._store.get(adapter.manifest))
 
     def drop(self, digest: str) -> bool:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.inference.answering import Answer
 from services.inference.domain import DEFAULT_MAX_TOKENS, Ask, LikelyToken, Sampling, TokenLogProbability, Turn
-from tailor.errors import InvalidArgument, TailorError
+from tailor.errors import InvalidArgument, Reason, TailorError
 
 UNFINISHED = "�"
 ANY_OBJECT = '{"type": "object"}'
@@ -31,7 +31,7 @@ class ChatMessage(BaseModel):
         if isinstance(content, list):
             if any(part.get("type") != "text" or not isinstance(part.get("text"), str) for part in content):
                 raise InvalidArgument(
-                    "TEXT_ONLY", "Only text can be asked.", field_violations={"messages": "Not text."}
+                    Reason.TEXT_ONLY, "Only text can be asked.", field_violations={"messages": "Not text."}
                 )
             content = "".join(part["text"] for part in content)
         return Turn("system" if self.role == "developer" else self.role, content)
@@ -63,7 +63,9 @@ class ResponseFormat(BaseModel):
             return ANY_OBJECT
         if self.json_schema is None:
             violations = {"json_schema": "Missing."}
-            raise InvalidArgument("NO_SCHEMA", "response_format lacks its json_schema.", field_violations=violations)
+            raise InvalidArgument(
+                Reason.NO_SCHEMA, "response_format lacks its json_schema.", field_violations=violations
+            )
         return json.dumps(self.json_schema.definition)
 
 
@@ -124,7 +126,7 @@ class ChatRequest(BaseModel):
             return self.top_logprobs or 0
         if self.top_logprobs:
             violations = {"top_logprobs": "Only with logprobs."}
-            raise InvalidArgument("INVALID_REQUEST", "top_logprobs needs logprobs.", field_violations=violations)
+            raise InvalidArgument(Reason.INVALID_REQUEST, "top_logprobs needs logprobs.", field_violations=violations)
         return None
 
 

@@ -23,7 +23,7 @@ from services.inference.domain import (
     TokenLogProbability,
     Turn,
 )
-from tailor.errors import FailedPrecondition, InvalidArgument
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.hardware import computes_in_bf16
 
 # Never used; it gives the model its adapter layers before the first real adapter comes.
@@ -67,7 +67,7 @@ class TransformersEngine:
                 self._model.load_adapter(str(folder), adapter_name=digest, is_trainable=False, low_cpu_mem_usage=True)
             except (ValueError, RuntimeError, OSError, KeyError) as error:
                 raise FailedPrecondition(
-                    "ADAPTER_DOES_NOT_LOAD", f"The engine refuses the adapter ({type(error).__name__})."
+                    Reason.ADAPTER_DOES_NOT_LOAD, f"The engine refuses the adapter ({type(error).__name__})."
                 ) from None
             self._model.eval()
 
@@ -92,7 +92,7 @@ class TransformersEngine:
         answer = tokens[prompt_length:]
         if len(tokens) > self.context_length:
             raise InvalidArgument(
-                "ROW_TOO_LONG", f"Prompt and answer have {len(tokens)} tokens; {self.context_length} fit."
+                Reason.ROW_TOO_LONG, f"Prompt and answer have {len(tokens)} tokens; {self.context_length} fit."
             )
         with self._lock, torch.inference_mode():
             self._activate(adapter)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from services.inference.domain import MAX_PROBES, Probe
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -67,7 +67,7 @@ def layer(module: str) -> str:
     return module.rpartition(".")[2]
 
 
-def refuse(reason: str, message: str) -> FailedPrecondition:
+def refuse(reason: Reason, message: str) -> FailedPrecondition:
     """The error of something that must not be loaded."""
     return FailedPrecondition(reason, message)
 
@@ -75,11 +75,11 @@ def refuse(reason: str, message: str) -> FailedPrecondition:
 def read_manifest(data: bytes) -> Mapping[str, Any]:
     """A manifest as JSON."""
     if len(data) > MAX_MANIFEST_BYTES:
-        raise refuse("BAD_MANIFEST", "The manifest is too large.")
-    return read_object(data, "BAD_MANIFEST", "The manifest")
+        raise refuse(Reason.INVALID_MANIFEST, "The manifest is too large.")
+    return read_object(data, Reason.INVALID_MANIFEST, "The manifest")
 
 
-def read_object(data: bytes, reason: str, what: str) -> dict[str, Any]:
+def read_object(data: bytes, reason: Reason, what: str) -> dict[str, Any]:
     """A JSON object; refused where it is none, too deep to be read, or says one thing twice."""
     try:
         value = json.loads(data, object_pairs_hook=_without_twins)
@@ -102,31 +102,31 @@ def read_files(manifest: Mapping[str, Any]) -> list[File]:
     try:
         files = [File(str(f["path"]), str(f["sha256"]), int(f["size_bytes"]), str(f["key"])) for f in manifest["files"]]
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise refuse("BAD_MANIFEST", "The manifest's list of files is not complete.") from None
+        raise refuse(Reason.INVALID_MANIFEST, "The manifest's list of files is not complete.") from None
     for file in files:
         if not SAFE_NAME.fullmatch(file.path):
-            raise refuse("UNSAFE_NAME", "A file's name is not a plain name.")
+            raise refuse(Reason.UNSAFE_NAME, "A file's name is not a plain name.")
         if not SHA256.fullmatch(file.sha256) or file.sha256 not in file.key or ".." in file.key:
-            raise refuse("BAD_MANIFEST", "A file's key does not hold its digest.")
+            raise refuse(Reason.INVALID_MANIFEST, "A file's key does not hold its digest.")
         # The store's own refusal of a key could not be told from an outage, which is waited for.
         if not SAFE_KEY.fullmatch(file.key):
-            raise refuse("BAD_MANIFEST", "A file's key is no plain path.")
+            raise refuse(Reason.INVALID_MANIFEST, "A file's key is no plain path.")
     if len({file.path for file in files}) != len(files):
-        raise refuse("BAD_MANIFEST", "Two files have one name.")
+        raise refuse(Reason.INVALID_MANIFEST, "Two files have one name.")
     return files
 
 
 def check_adapter_manifest(manifest: Mapping[str, Any], base_digest: str) -> list[File]:
     """The files of an adapter that may serve on this base."""
     if manifest.get("kind") != "policy":
-        raise refuse("WRONG_KIND", "Only adapters of kind `policy` serve.")
+        raise refuse(Reason.WRONG_KIND, "Only adapters of kind `policy` serve.")
     if manifest.get("base_digest") != base_digest:
-        raise refuse("WRONG_BASE", "The adapter was trained on another base.")
+        raise refuse(Reason.WRONG_BASE, "The adapter was trained on another base.")
     files = read_files(manifest)
     names = {file.path for file in files}
     if not {WEIGHTS, CONFIG} <= names or names - {WEIGHTS, CONFIG, CARD}:
         raise refuse(
-            "UNEXPECTED_FILE", f"An adapter is {WEIGHTS}, {CONFIG} and perhaps {CARD}; nothing else is loaded."
+            Reason.UNEXPECTED_FILE, f"An adapter is {WEIGHTS}, {CONFIG} and perhaps {CARD}; nothing else is loaded."
         )
     return files
 
@@ -135,7 +135,7 @@ def check_sizes(files: Sequence[File], max_weight_bytes: int) -> None:
     """Refuse what is larger than any adapter of the base, before it is fetched."""
     for file in files:
         if not 0 < file.size_bytes <= (max_weight_bytes if file.path == WEIGHTS else MAX_MANIFEST_BYTES):
-            raise refuse("TOO_LARGE", "A file is empty, or larger than an adapter of this base can be.")
+            raise refuse(Reason.TOO_LARGE, "A file is empty, or larger than an adapter of this base can be.")
 
 
 def read_probes(manifest: Mapping[str, Any]) -> list[Probe]:
@@ -146,9 +146,11 @@ def read_probes(manifest: Mapping[str, Any]) -> list[Probe]:
     try:
         probes = [Probe(tuple(e["tokens"]), e["prompt_length"], float(e["log_probability"])) for e in entries]
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise refuse("BAD_MANIFEST", "A probe row is not complete.") from None
+        raise refuse(Reason.INVALID_MANIFEST, "A probe row is not complete.") from None
     if len(probes) > MAX_PROBES or not all(_is_sound(probe) for probe in probes):
-        raise refuse("BAD_MANIFEST", f"At most {MAX_PROBES} probe rows, each of a prompt and an answer in tokens.")
+        raise refuse(
+            Reason.INVALID_MANIFEST, f"At most {MAX_PROBES} probe rows, each of a prompt and an answer in tokens."
+        )
     return probes
 
 
@@ -160,36 +162,36 @@ def _is_sound(probe: Probe) -> bool:
 def check_config(data: bytes, max_rank: int) -> Lora:
     """What the configuration says; refused where it asks for anything but plain LoRA on linear layers."""
     if len(data) > MAX_MANIFEST_BYTES:
-        raise refuse("BAD_CONFIG", "The adapter's configuration is too large.")
-    config = read_object(data, "BAD_CONFIG", "The adapter's configuration")
+        raise refuse(Reason.INVALID_CONFIG, "The adapter's configuration is too large.")
+    config = read_object(data, Reason.INVALID_CONFIG, "The adapter's configuration")
     unknown = set(config) - FREE_KEYS - OFF_KEYS
     if unknown:
-        raise refuse("UNKNOWN_CONFIG_KEY", f"The adapter's configuration has {len(unknown)} unknown keys.")
+        raise refuse(Reason.UNKNOWN_CONFIG_KEY, f"The adapter's configuration has {len(unknown)} unknown keys.")
     on = sorted(key for key in OFF_KEYS & set(config) if config[key] not in OFF_VALUES)
     if on:
-        raise refuse("UNSUPPORTED_ADAPTER", f"The adapter uses {', '.join(on)}, which does not serve.")
+        raise refuse(Reason.UNSUPPORTED_ADAPTER, f"The adapter uses {', '.join(on)}, which does not serve.")
     if config.get("peft_type") != "LORA" or config.get("task_type") != "CAUSAL_LM":
-        raise refuse("UNSUPPORTED_ADAPTER", "Only LoRA adapters of causal models serve.")
+        raise refuse(Reason.UNSUPPORTED_ADAPTER, "Only LoRA adapters of causal models serve.")
     rank, targets = config.get("r"), config.get("target_modules")
     if type(rank) is not int or not 1 <= rank <= max_rank:
-        raise refuse("RANK_TOO_LARGE", f"The adapter's rank must be from 1 to {max_rank}.")
+        raise refuse(Reason.RANK_TOO_LARGE, f"The adapter's rank must be from 1 to {max_rank}.")
     _check_numbers(config)
     if not isinstance(targets, list) or not targets or not {layer(str(target)) for target in targets} <= TARGETS:
-        raise refuse("UNSUPPORTED_TARGET", f"Adapters may change {', '.join(sorted(TARGETS))} alone.")
+        raise refuse(Reason.UNSUPPORTED_TARGET, f"Adapters may change {', '.join(sorted(TARGETS))} alone.")
     return Lora(rank, frozenset(map(str, targets)))
 
 
 def _check_numbers(config: Mapping[str, Any]) -> None:
     alpha, dropout = config.get("lora_alpha"), config.get("lora_dropout", 0.0)
     if not _is_number(alpha) or not 0 < alpha <= MAX_ALPHA:
-        raise refuse("UNSUPPORTED_ADAPTER", f"lora_alpha must be a positive number, at most {MAX_ALPHA}.")
+        raise refuse(Reason.UNSUPPORTED_ADAPTER, f"lora_alpha must be a positive number, at most {MAX_ALPHA}.")
     if not _is_number(dropout) or not 0 <= dropout < 1:
-        raise refuse("UNSUPPORTED_ADAPTER", "lora_dropout must be from 0 to below 1.")
+        raise refuse(Reason.UNSUPPORTED_ADAPTER, "lora_dropout must be from 0 to below 1.")
     if type(config.get("use_rslora", False)) is not bool:
-        raise refuse("UNSUPPORTED_ADAPTER", "use_rslora must be true or false.")
+        raise refuse(Reason.UNSUPPORTED_ADAPTER, "use_rslora must be true or false.")
     beginning = config.get("init_lora_weights")
     if beginning is not None and type(beginning) is not bool and beginning not in BEGINNINGS:
-        raise refuse("UNSUPPORTED_ADAPTER", "init_lora_weights names a way to begin that changes the base.")
+        raise refuse(Reason.UNSUPPORTED_ADAPTER, "init_lora_weights names a way to begin that changes the base.")
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

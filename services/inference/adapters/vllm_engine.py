@@ -13,7 +13,7 @@ from services.inference.adapters.chat import ChatTemplate
 from services.inference.adapters.grammar import Grammars
 from services.inference.adapters.vllm_stream import VllmStream
 from services.inference.domain import Sampling, Score, Turn
-from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
 from tailor.hardware import computes_in_bf16
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class VllmEngine:
         except (ValueError, RuntimeError, OSError) as error:
             self._refuse_if_dead()
             raise FailedPrecondition(
-                "ADAPTER_DOES_NOT_LOAD", f"The engine refuses the adapter ({type(error).__name__})."
+                Reason.ADAPTER_DOES_NOT_LOAD, f"The engine refuses the adapter ({type(error).__name__})."
             ) from None
         self._ids[digest] = request
 
@@ -145,7 +145,7 @@ class VllmEngine:
         answer = tokens[prompt_length:]
         if len(tokens) >= self.context_length:
             raise InvalidArgument(
-                "ROW_TOO_LONG", f"Prompt and answer have {len(tokens)} tokens; {self.context_length - 1} fit."
+                Reason.ROW_TOO_LONG, f"Prompt and answer have {len(tokens)} tokens; {self.context_length - 1} fit."
             )
         parameters = SamplingParams(
             temperature=0.0, max_tokens=1, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY
@@ -195,11 +195,11 @@ class VllmEngine:
         try:
             return self._run(work).result()
         except (EngineDeadError, EngineGenerateError):
-            raise Unavailable("ENGINE_FAILED", "The engine could not answer; try again.") from None
+            raise Unavailable(Reason.ENGINE_FAILED, "The engine could not answer; try again.") from None
 
     def _refuse_if_dead(self) -> None:
         if self._engine.errored:
-            raise Unavailable("ENGINE_DEAD", "The engine died; the process will be started again.")
+            raise Unavailable(Reason.ENGINE_DEAD, "The engine died; the process will be started again.")
 
 
 async def _start(arguments: dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.inference.adapters.grammar import schema_given_up
 from services.inference.domain import CANCELLED, LikelyToken, Piece, Sampling, TokenLogProbability
-from tailor.errors import TailorError, Unavailable
+from tailor.errors import Reason, TailorError, Unavailable
 
 # vLLM's finish reasons that are not ours.
 ABORTED = "abort"
@@ -79,4 +79,4 @@ class VllmStream:
 
 
 def _failed() -> Unavailable:
-    return Unavailable("ENGINE_FAILED", "The engine could not answer; try again.")
+    return Unavailable(Reason.ENGINE_FAILED, "The engine could not answer; try again.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from services.inference.adapters.verify import TARGETS, Lora, layer, read_object, refuse
+from tailor.errors import Reason
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 PREFIX_BYTES = 8
@@ -34,16 +35,16 @@ def read_header(path: Path) -> Header:
         prefix = file.read(PREFIX_BYTES)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == PREFIX_BYTES else size
         if not 2 <= length <= min(MAX_HEADER_BYTES, size - PREFIX_BYTES):
-            raise refuse("NOT_SAFETENSORS", "The weights are not a safetensors file.")
-        header = read_object(file.read(length), "NOT_SAFETENSORS", "The weights' header")
+            raise refuse(Reason.NOT_SAFETENSORS, "The weights are not a safetensors file.")
+        header = read_object(file.read(length), Reason.NOT_SAFETENSORS, "The weights' header")
     header.pop("__metadata__", None)
     place = 0
     for begin, end in sorted(_offsets(entry) for entry in header.values()):
         if begin != place or end < begin:
-            raise refuse("NOT_SAFETENSORS", "The tensors overlap or leave gaps.")
+            raise refuse(Reason.NOT_SAFETENSORS, "The tensors overlap or leave gaps.")
         place = end
     if PREFIX_BYTES + length + place != size:
-        raise refuse("NOT_SAFETENSORS", "The file holds more or less than its tensors.")
+        raise refuse(Reason.NOT_SAFETENSORS, "The file holds more or less than its tensors.")
     return header
 
 
@@ -54,7 +55,7 @@ def _offsets(entry: Any) -> tuple[int, int]:
         lists = isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2
         if isinstance(kind, str) and lists and all(type(number) is int for number in (*shape, *offsets)):
             return offsets[0], offsets[1]
-    raise refuse("NOT_SAFETENSORS", "A tensor is not described by type, shape and place.")
+    raise refuse(Reason.NOT_SAFETENSORS, "A tensor is not described by type, shape and place.")
 
 
 def linear_shapes(header: Header) -> dict[str, Sequence[int]]:
@@ -72,17 +73,17 @@ def check_weights(header: Header, lora: Lora, base: Shapes) -> None:
         match = TENSOR.fullmatch(name)
         if match is None or not lora.reaches(match["module"]) or match["module"] not in base:
             raise refuse(
-                "UNEXPECTED_MODULE", "The weights have a tensor that belongs to no adaptable layer of the base."
+                Reason.UNEXPECTED_MODULE, "The weights have a tensor that belongs to no adaptable layer of the base."
             )
         out_size, in_size = base[match["module"]]
         expected = [lora.rank, in_size] if match["side"] == "A" else [out_size, lora.rank]
         size = math.prod(expected) * DTYPE_BYTES.get(entry["dtype"], 0)
         begin, end = entry["data_offsets"]
         if entry["shape"] != expected or size != end - begin:
-            raise refuse("WRONG_SHAPE", "A tensor's shape or type does not match the base and the rank.")
+            raise refuse(Reason.WRONG_SHAPE, "A tensor's shape or type does not match the base and the rank.")
         sides.setdefault(match["module"], set()).add(match["side"])
     if not sides or any(found != {"A", "B"} for found in sides.values()):
-        raise refuse("INCOMPLETE_ADAPTER", "A layer lacks one of its two matrices.")
+        raise refuse(Reason.INCOMPLETE_ADAPTER, "A layer lacks one of its two matrices.")
 
 
 def check_numbers(path: Path, header: Header) -> None:
@@ -94,7 +95,7 @@ def check_numbers(path: Path, header: Header) -> None:
             file.seek(start + begin)
             for place in range(begin, end, CHUNK_BYTES):
                 if not _are_finite(file.read(min(CHUNK_BYTES, end - place)), entry["dtype"]):
-                    raise refuse("NOT_FINITE", "A weight is infinite or no number.")
+                    raise refuse(Reason.NOT_FINITE, "A weight is infinite or no number.")
 
 
 def _are_finite(data: bytes, kind: str) -> bool:

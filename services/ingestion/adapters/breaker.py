@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from services.ingestion.domain import Fetcher, File, Reason, Reference, Rejected
+from services.ingestion.domain import Fetcher, File, Reference, Rejected, RejectionReason
 from tailor.errors import Unavailable
 
 # As many as one document tries.
@@ -48,7 +48,7 @@ class Breaker:
             raise
         except Rejected as rejected:
             # What is not allowed was refused without asking the host.
-            if rejected.reason is not Reason.NOT_ALLOWED:
+            if rejected.reason is not RejectionReason.NOT_ALLOWED:
                 self._answered(host)
             raise
         self._answered(host)
@@ -61,7 +61,7 @@ class Breaker:
                 return
             if self._now() < health.until:
                 raise Rejected(
-                    Reason.UNREACHABLE,
+                    RejectionReason.UNREACHABLE,
                     "The host did not answer lately and is left alone; publish it again in a minute.",
                 )
             # Whoever comes now tries; the others wait for what becomes of it.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 
 from services.ingestion.adapters.https import HttpsFetcher
-from services.ingestion.domain import Fetcher, File, Reason, Reference, Rejected, plain_name
+from services.ingestion.domain import Fetcher, File, Reference, Rejected, RejectionReason, plain_name
 from tailor.errors import FailedPrecondition, NotFound, PermissionDenied
 from tailor.storage.protocol import ObjectStore
 
@@ -22,25 +22,25 @@ class BucketFetcher:
         """The object; Rejected or Unavailable as the domain's Fetcher says."""
         match = OBJECT_URI.fullmatch(reference.uri)
         if match is None or {"", ".", ".."} & set(match["key"].split("/")):
-            raise Rejected(Reason.NOT_ALLOWED, "An object's address has the form s3://BUCKET/KEY.")
+            raise Rejected(RejectionReason.NOT_ALLOWED, "An object's address has the form s3://BUCKET/KEY.")
         bucket, key = match["bucket"], match["key"]
         if bucket not in self._buckets:
             raise Rejected(
-                Reason.NOT_ALLOWED,
+                RejectionReason.NOT_ALLOWED,
                 "This bucket is not among those that are allowed (TAILOR_FETCH_BUCKETS); ask an operator.",
             )
         try:
             data, content_type = self._store.read_bounded(bucket, key, max_bytes)
         except NotFound:
-            raise Rejected(Reason.UNREACHABLE, "There is no such object; check bucket and key.") from None
+            raise Rejected(RejectionReason.UNREACHABLE, "There is no such object; check bucket and key.") from None
         except PermissionDenied:
             raise Rejected(
-                Reason.NOT_ALLOWED,
+                RejectionReason.NOT_ALLOWED,
                 "Ingestion's credentials do not reach the object; ask an operator to let them read it.",
             ) from None
         except FailedPrecondition:
             raise Rejected(
-                Reason.TOO_LARGE, f"The file has over {max_bytes // 2**20} MiB; publish it in parts."
+                RejectionReason.TOO_LARGE, f"The file has over {max_bytes // 2**20} MiB; publish it in parts."
             ) from None
         return File(data, plain_name(reference.name or key), reference.content_type or content_type)
 
@@ -56,6 +56,7 @@ class References:
         fetcher = self._schemes.get(reference.uri.partition("://")[0])
         if fetcher is None:
             raise Rejected(
-                Reason.NOT_ALLOWED, "A reference is s3://BUCKET/KEY or https://HOST/...; nothing else is fetched."
+                RejectionReason.NOT_ALLOWED,
+                "A reference is s3://BUCKET/KEY or https://HOST/...; nothing else is fetched.",
             )
         return fetcher.fetch(reference, max_bytes)

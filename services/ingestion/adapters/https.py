@@ -14,8 +14,8 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from services.ingestion.adapters.addresses import is_public
-from services.ingestion.domain import File, Reason, Reference, Rejected, plain_name
-from tailor.errors import Unavailable
+from services.ingestion.domain import File, Reference, Rejected, RejectionReason, plain_name
+from tailor.errors import Reason, Unavailable
 
 Resolve = Callable[[str, int], Sequence[str]]
 Dial = Callable[[str, int, float], socket.socket]
@@ -110,7 +110,7 @@ class HttpsFetcher:
     def _addresses(self, place: Place) -> Sequence[str]:
         addresses = list(self._resolve(place.host, place.port))[:MAX_ADDRESSES]
         if not addresses:
-            raise Unavailable("HOST_UNKNOWN", "The host's name has no address for now.")
+            raise Unavailable(Reason.UNKNOWN_HOST, "The host's name has no address for now.")
         if not all(map(is_public, addresses)):
             raise _not_allowed("The host's name leads to an address inside the network, which is never fetched from.")
         return addresses
@@ -127,7 +127,7 @@ class HttpsFetcher:
         except ssl.SSLCertVerificationError:
             raise _unreachable("The host's certificate does not verify for its name; ask who runs it.") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Unavailable("HOST_UNAVAILABLE", f"The host did not answer ({type(error).__name__}).") from None
+            raise Unavailable(Reason.HOST_UNAVAILABLE, f"The host did not answer ({type(error).__name__}).") from None
         finally:
             if connection is not None:
                 connection.close()
@@ -205,7 +205,7 @@ def _next(uri: str, response: http.client.HTTPResponse) -> str:
 
 def _file(reference: Reference, response: http.client.HTTPResponse, max_bytes: int) -> File:
     if response.status >= 500 or response.status in FOR_NOW:
-        raise Unavailable("HOST_FAILED", f"The host answered {response.status}.")
+        raise Unavailable(Reason.HOST_FAILED, f"The host answered {response.status}.")
     if response.status != 200:
         raise _unreachable(f"The host answered {response.status}; the address must give the file to who has no login.")
     if (response.getheader("Content-Encoding") or "identity").lower() != "identity":
@@ -223,9 +223,9 @@ def _body(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
         data += chunk
         if not chunk:
             if announced is not None and len(data) != announced:
-                raise Unavailable("HOST_FAILED", "The host broke off.")
+                raise Unavailable(Reason.HOST_FAILED, "The host broke off.")
             return bytes(data)
-    raise Rejected(Reason.TOO_LARGE, f"The file has over {max_bytes // 2**20} MiB; publish it in parts.")
+    raise Rejected(RejectionReason.TOO_LARGE, f"The file has over {max_bytes // 2**20} MiB; publish it in parts.")
 
 
 def _named(disposition: str | None) -> str:
@@ -239,8 +239,8 @@ def _last_part(uri: str) -> str:
 
 
 def _not_allowed(hint: str) -> Rejected:
-    return Rejected(Reason.NOT_ALLOWED, hint)
+    return Rejected(RejectionReason.NOT_ALLOWED, hint)
 
 
 def _unreachable(hint: str) -> Rejected:
-    return Rejected(Reason.UNREACHABLE, hint)
+    return Rejected(RejectionReason.UNREACHABLE, hint)

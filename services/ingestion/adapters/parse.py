@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from services.ingestion.adapters.formats.read import PARSERS
 from services.ingestion.adapters.worker import UNCONFINED, read_frame, write_frame
-from services.ingestion.domain import File, Parsed, Reason, Rejected
+from services.ingestion.domain import File, Parsed, Rejected, RejectionReason
 from services.ingestion.spans import MAX_SPANS, Span, SpanKind
 
 SLOW = "Parsing took longer than is granted; simplify the file or publish it in parts."
@@ -133,15 +133,17 @@ class Worker:
         if code == UNCONFINED:
             return RuntimeError("a parsing worker cannot be locked in on this machine: it needs Linux with seccomp")
         if expired or code == -signal.SIGXCPU:
-            return Rejected(Reason.TIMEOUT, SLOW)
-        return Rejected(Reason.CORRUPT, BROKEN)
+            return Rejected(RejectionReason.TIMEOUT, SLOW)
+        return Rejected(RejectionReason.CORRUPT, BROKEN)
 
     def _read(self, frame: bytes) -> Parsed:
         """An answer, of which nothing is taken for granted: a document may have taken the child over."""
         try:
             content = json.loads(frame)
             if "reason" in content:
-                rejected = Rejected(Reason(content["reason"]), str(content["hint"]), _format(content["format"]))
+                rejected = Rejected(
+                    RejectionReason(content["reason"]), str(content["hint"]), _format(content["format"])
+                )
             else:
                 prompt = content["prompt"]
                 text, spans = str(content["text"]), content["spans"]
@@ -153,7 +155,7 @@ class Worker:
                 )
         except (ValueError, KeyError, TypeError, RecursionError):
             self._end()
-            raise Rejected(Reason.CORRUPT, BROKEN) from None
+            raise Rejected(RejectionReason.CORRUPT, BROKEN) from None
         if "is_last" in content:
             self._end()
         if "reason" in content:

@@ -10,7 +10,17 @@ from sqlalchemy import Connection, Engine, Row, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.ingestion.adapters.tables import DOCUMENTS, SUBMISSIONS
-from services.ingestion.domain import Accepted, Candidate, File, Kind, Labels, Outcome, Reason, Refused, keyed_digest
+from services.ingestion.domain import (
+    Accepted,
+    Candidate,
+    File,
+    Kind,
+    Labels,
+    Outcome,
+    Refused,
+    RejectionReason,
+    keyed_digest,
+)
 from services.ingestion.spans import Span, SpanKind
 from tailor.events.envelope import new_id
 from tailor.events.outbox import Outbox
@@ -151,7 +161,7 @@ def _load(kept: str) -> Outcome:
     content = json.loads(kept)
     content["labels"] = Labels(**content["labels"])
     if "reason" in content:
-        return Refused(**{**content, "reason": Reason(content["reason"])})
+        return Refused(**{**content, "reason": RejectionReason(content["reason"])})
     # What was kept before spans were tells none.
     spans = tuple(Span(**{**span, "kind": SpanKind(span["kind"])}) for span in content.get("spans", ()))
     return Accepted(**{**content, "kind": Kind(content["kind"]), "text": Ref(**content["text"]), "spans": spans})

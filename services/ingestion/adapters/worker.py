@@ -16,7 +16,7 @@ from typing import BinaryIO
 from services.ingestion.adapters.confine import confine, limit, prefer_ending_this
 from services.ingestion.adapters.formats.budget import Budget
 from services.ingestion.adapters.formats.read import PARSERS, parser, read
-from services.ingestion.domain import File, Reason, Rejected, check_text
+from services.ingestion.domain import File, Rejected, RejectionReason, check_text
 from services.ingestion.spans import bounded
 
 LENGTH = struct.Struct(">I")
@@ -25,7 +25,7 @@ OPEN_FILES = 64
 UNCONFINED = 78
 OUT_OF_MEMORY = json.dumps(
     {
-        "reason": Reason.TOO_LARGE,
+        "reason": RejectionReason.TOO_LARGE,
         "hint": "The file needs more memory than is granted; publish it in parts.",
         "format": "",
         "is_last": True,
@@ -58,11 +58,15 @@ def answer(file: File, max_chars: int) -> dict[str, object]:
     except Rejected as rejected:
         return {"reason": rejected.reason, "hint": rejected.hint, "format": rejected.format}
     except RecursionError:
-        return {"reason": Reason.TOO_LARGE, "hint": "The file nests too deeply; publish its parts.", "format": ""}
+        return {
+            "reason": RejectionReason.TOO_LARGE,
+            "hint": "The file nests too deeply; publish its parts.",
+            "format": "",
+        }
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - the outermost frame around foreign parsers; its message may quote the document
-        return {"reason": Reason.CORRUPT, "hint": "The file cannot be parsed; export it again.", "format": ""}
+        return {"reason": RejectionReason.CORRUPT, "hint": "The file cannot be parsed; export it again.", "format": ""}
     spans = [[span.kind, span.number, span.start, span.end] for span in bounded(parsed.spans)]
     return {"text": parsed.text, "format": parsed.format, "prompt": parsed.prompt, "spans": spans}
 

@@ -73,6 +73,14 @@ class Queries(AuditQueries):
             rollout=map(wire.from_reached, rollout),
         )
 
+    def facts_by_prefix(self, kind: FactKind, prefix: str, limit: int) -> list[tuple[str, bytes]]:
+        """Specialist and payload of the facts of a kind whose id begins with the prefix, at most `limit`."""
+        table = tables.facts
+        is_match = (table.c.kind == kind.value) & table.c.fact_id.startswith(prefix, autoescape=True)
+        query = select(table.c.specialist, table.c.payload).where(is_match).order_by(table.c.fact_id).limit(limit)
+        with transaction(self._engine) as connection:
+            return [(row.specialist, row.payload) for row in connection.execute(query)]
+
     def _rollout(self, base: str, served: Sequence[models_pb2.AdapterServed]) -> list[Reached]:
         """How far every ready replica of a base is, by name."""
         table, now = tables.replicas, datetime.now(UTC)

@@ -6,7 +6,7 @@ from typing import Any
 import openai
 
 from services.synthetic.domain import Lesson
-from tailor.errors import InvalidArgument, Unavailable
+from tailor.errors import InvalidArgument, Reason, Unavailable
 
 INSTRUCTION = (
     "You make training data for a writing assistant. Read the passage and write {count} requests that a colleague might "
@@ -42,9 +42,11 @@ class OpenAiTeacher:
                 max_tokens=MAX_TOKENS,
             )
         except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
-            raise Unavailable("TEACHER_UNAVAILABLE", f"The teacher does not answer ({type(error).__name__}).") from None
+            raise Unavailable(
+                Reason.TEACHER_UNAVAILABLE, f"The teacher does not answer ({type(error).__name__})."
+            ) from None
         except openai.OpenAIError as error:
-            raise InvalidArgument("TEACHER_REFUSED", f"The teacher refused ({type(error).__name__}).") from None
+            raise InvalidArgument(Reason.TEACHER_REFUSED, f"The teacher refused ({type(error).__name__}).") from None
         text = answer.choices[0].message.content if answer.choices else ""
         return Lesson(parse_pairs(text or ""), answer.usage.total_tokens if answer.usage else 0)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from services.training.adapters import row_files
 from services.training.adapters.rows import render
 from services.training.recipe import RolloutRecipe
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 BATCH = 16
 FORWARD_BATCH = 4  # beside the logits of twice as many answers, over the whole vocabulary
@@ -28,7 +28,7 @@ class Prompt:
 def read_prompts(path: Path, tokenizer: Any, max_length: int) -> tuple[list[Prompt], int]:
     """The distinct prompts of a Parquet file that are of at most so many tokens, in its order, and how many are longer.
 
-    InvalidArgument (BAD_DATASET, WRONG_DATASET_KIND), and (BAD_ROW) where a prompt does not end with words of the user.
+    InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND), and (INVALID_ROW) where a prompt does not end with words of the user.
     """
     kept: dict[tuple[int, ...], Prompt] = {}
     longer: set[tuple[int, ...]] = set()
@@ -43,9 +43,9 @@ def read_prompts(path: Path, tokenizer: Any, max_length: int) -> tuple[list[Prom
 
 
 def prompt_tokens(row_id: str, messages: Sequence[dict[str, str]], tokenizer: Any) -> tuple[int, ...]:
-    """A prompt up to where its answer begins. InvalidArgument (BAD_ROW) where it does not end with words of the user."""
+    """A prompt up to where its answer begins. InvalidArgument (INVALID_ROW) where it does not end with words of the user."""
     if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
-        raise InvalidArgument("BAD_ROW", f"The prompt of row {row_id} does not end with words of the user.")
+        raise InvalidArgument(Reason.INVALID_ROW, f"The prompt of row {row_id} does not end with words of the user.")
     return tuple(render(row_id, messages, tokenizer, answered=False))
 
 

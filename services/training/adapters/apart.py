@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tailor.errors import InvalidArgument, TailorError, Unavailable
+from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
 
 PR_SET_PDEATHSIG = 1
 # The disk is full, or this user's or this process's share of it.
@@ -26,16 +26,18 @@ def ask(module: str, arguments: Sequence[str], seconds: float, field: str) -> di
             [sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired:
-        raise Unavailable("CHILD_TIMEOUT", f"The {field} could not be read in {seconds:.0f} seconds.") from None
+        raise Unavailable(Reason.CHILD_TIMEOUT, f"The {field} could not be read in {seconds:.0f} seconds.") from None
     said = _last_object(done.stdout)
     if done.returncode == 0 and said:
         return said
     if done.returncode < 0:
-        raise Unavailable("CHILD_KILLED", f"The process that reads the {field} was killed; is there enough memory?")
+        raise Unavailable(
+            Reason.CHILD_KILLED, f"The process that reads the {field} was killed; is there enough memory?"
+        )
     if said.get("retryable"):
-        raise Unavailable(said["reason"], said["message"])
-    reason, message = said.get("reason", "CHILD_FAILED"), said.get("message", f"The {field} could not be read.")
-    raise InvalidArgument(reason, message, field_violations=said.get("fields") or {field: message})
+        raise Unavailable(Reason(said["reason"]), said["message"])
+    reason, message = said.get("reason", Reason.CHILD_FAILED), said.get("message", f"The {field} could not be read.")
+    raise InvalidArgument(Reason(reason), message, field_violations=said.get("fields") or {field: message})
 
 
 def _last_object(text: str) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def answer(work: Callable[[], Mapping[str, Any]]) -> int:
 
 def no_room() -> Unavailable:
     """What to raise where something could not be written."""
-    return Unavailable("NO_ROOM_ON_DISK", "The disk of the training host is full; make room and try again.")
+    return Unavailable(Reason.DISK_FULL, "The disk of the training host is full; make room and try again.")
 
 
 def _refuse(error: TailorError) -> int:

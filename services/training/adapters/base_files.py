@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from services.training.adapters.base_whole import check_whole
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -31,11 +31,14 @@ def refuse_code(folder: Path) -> None:
     """InvalidArgument (PICKLE_REFUSED, CODE_REFUSED) where a folder holds what could run."""
     for file in sorted(folder.iterdir()):
         if file.suffix in PICKLES:
-            raise InvalidArgument("PICKLE_REFUSED", f"{file.name} may hold code; save the model as safetensors alone.")
+            raise InvalidArgument(
+                Reason.PICKLE_REFUSED, f"{file.name} may hold code; save the model as safetensors alone."
+            )
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).exists() and "auto_map" in read_json(folder / name):
             raise InvalidArgument(
-                "CODE_REFUSED", f"{name} asks for code of the model's own (auto_map); only built-in ones are taken."
+                Reason.CODE_REFUSED,
+                f"{name} asks for code of the model's own (auto_map); only built-in ones are taken.",
             )
 
 
@@ -46,7 +49,7 @@ def refuse_links(folder: Path) -> None:
     for file in sorted(folder.iterdir()):
         if file.resolve().parent not in places and (file.name in KEPT or file.suffix == ".safetensors"):
             raise InvalidArgument(
-                "LINK_REFUSED", f"{file.name} is a link out of its folder; put the file itself there."
+                Reason.LINK_REFUSED, f"{file.name} is a link out of its folder; put the file itself there."
             )
 
 
@@ -55,15 +58,17 @@ def weight_files(folder: Path) -> list[Path]:
     if not (folder / INDEX).exists():
         if not (folder / SINGLE).is_file():
             raise InvalidArgument(
-                "NOT_SAFETENSORS", f"There is neither {SINGLE} nor {INDEX}; save the model as safetensors."
+                Reason.NOT_SAFETENSORS, f"There is neither {SINGLE} nor {INDEX}; save the model as safetensors."
             )
         return [folder / SINGLE]
     names = sorted(set(_weight_map(folder).values()))
     for name in names:
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise InvalidArgument("NOT_SAFETENSORS", f"{INDEX} names something that is no safetensors file beside it.")
+            raise InvalidArgument(
+                Reason.NOT_SAFETENSORS, f"{INDEX} names something that is no safetensors file beside it."
+            )
         if not (folder / name).is_file():
-            raise InvalidArgument("MISSING_FILE", f"{INDEX} names {name}, which is missing.")
+            raise InvalidArgument(Reason.MISSING_FILE, f"{INDEX} names {name}, which is missing.")
     return [folder / name for name in names]
 
 
@@ -73,14 +78,16 @@ def check(folder: Path) -> int:
     architectures = config.get("architectures") or []
     if not architectures or not all(str(name).endswith("ForCausalLM") for name in architectures):
         raise InvalidArgument(
-            "NOT_CAUSAL", "config.json names no causal language model (architectures: ...ForCausalLM)."
+            Reason.NOT_CAUSAL, "config.json names no causal language model (architectures: ...ForCausalLM)."
         )
     if "quantization_config" in config:
-        raise InvalidArgument("QUANTISED", "The weights are quantised already; add the model in bf16, f16 or f32.")
+        raise InvalidArgument(Reason.QUANTISED, "The weights are quantised already; add the model in bf16, f16 or f32.")
     refuse_code(folder)
     described = read_json(folder / "tokenizer_config.json")
     if not described.get("chat_template") and not (folder / "chat_template.jinja").exists():
-        raise InvalidArgument("NO_CHAT_TEMPLATE", "The tokenizer has no chat template; use an instruction-tuned model.")
+        raise InvalidArgument(
+            Reason.NO_CHAT_TEMPLATE, "The tokenizer has no chat template; use an instruction-tuned model."
+        )
     sizes = _sizes(folder)
     check_whole(folder, len(sizes))
     return sum(sizes.values())
@@ -100,9 +107,9 @@ def _sizes(folder: Path) -> dict[str, int]:
                         size *= width
                     sizes[name] = size
         except SafetensorError:
-            raise InvalidArgument("NOT_SAFETENSORS", f"{file.name} is not a whole safetensors file.") from None
+            raise InvalidArgument(Reason.NOT_SAFETENSORS, f"{file.name} is not a whole safetensors file.") from None
     if (folder / INDEX).exists() and (missing := set(_weight_map(folder)) - set(sizes)):
-        raise InvalidArgument("MISSING_FILE", f"{len(missing)} tensors that {INDEX} names are missing.")
+        raise InvalidArgument(Reason.MISSING_FILE, f"{len(missing)} tensors that {INDEX} names are missing.")
     return sizes
 
 
@@ -116,7 +123,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        raise InvalidArgument("MISSING_FILE", f"{path.name} is missing or not JSON.") from None
+        raise InvalidArgument(Reason.MISSING_FILE, f"{path.name} is missing or not JSON.") from None
     return value if isinstance(value, dict) else {}
 
 

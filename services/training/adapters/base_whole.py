@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 SAID = ("Which control failed?", "The second one.")
 
@@ -37,7 +37,8 @@ def _check_weights(folder: Path, tensors: int) -> None:
         )
     except (*unreadable, StrictDataclassError) as error:
         raise InvalidArgument(
-            "BASE_UNREADABLE", f"The base's configuration is not one that this version reads ({type(error).__name__})."
+            Reason.BASE_UNREADABLE,
+            f"The base's configuration is not one that this version reads ({type(error).__name__}).",
         ) from None
     wrong = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
     if wrong:
@@ -45,7 +46,7 @@ def _check_weights(folder: Path, tensors: int) -> None:
 
 
 def _missing(what: str) -> InvalidArgument:
-    return InvalidArgument("MISSING_TENSORS", f"The weights are not whole: {what}. Save the model again.")
+    return InvalidArgument(Reason.MISSING_TENSORS, f"The weights are not whole: {what}. Save the model again.")
 
 
 def _check_tokenizer(folder: Path) -> None:
@@ -58,14 +59,14 @@ def _check_tokenizer(folder: Path) -> None:
         prompts = [_prompt(tokenizer, asked) for asked in SAID]
     except TemplateError as error:
         raise InvalidArgument(
-            "NO_CHAT_TEMPLATE", f"The chat template does not render a question ({type(error).__name__})."
+            Reason.NO_CHAT_TEMPLATE, f"The chat template does not render a question ({type(error).__name__})."
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidArgument(
-            "BASE_UNREADABLE", f"The base's tokenizer is not one that this version reads ({type(error).__name__})."
+            Reason.BASE_UNREADABLE, f"The base's tokenizer is not one that this version reads ({type(error).__name__})."
         ) from None
     if prompts[0] == prompts[1]:
-        raise InvalidArgument("NO_CHAT_TEMPLATE", "The chat template renders two questions alike.")
+        raise InvalidArgument(Reason.NO_CHAT_TEMPLATE, "The chat template renders two questions alike.")
 
 
 def _prompt(tokenizer: Any, asked: str) -> str:

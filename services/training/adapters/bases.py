@@ -18,7 +18,7 @@ from pathlib import Path
 from services.training.adapters import apart
 from services.training.adapters.stored_files import bring_files
 from services.training.domain import Base
-from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -77,21 +77,23 @@ class StoredBases:
     def _bring_adapter(self, digest: str, folder: Path) -> dict[str, str]:
         """Bring an adapter, and its base where that is needed, beside the place of the new one; what the new one inherits.
 
-        InvalidArgument (NO_SUCH_ADAPTER, NOT_A_POLICY), FailedPrecondition (BASE_CHANGED, CORRUPT_OBJECT).
+        InvalidArgument (UNKNOWN_ADAPTER, NOT_A_POLICY), FailedPrecondition (BASE_CHANGED, CORRUPT_OBJECT).
         """
         try:
             data = self._store.read(MODELS, f"adapters/{digest}/manifest.json")
         except NotFound:
-            raise InvalidArgument("NO_SUCH_ADAPTER", "There is no such adapter; name the whole digest.") from None
+            raise InvalidArgument(Reason.UNKNOWN_ADAPTER, "There is no such adapter; name the whole digest.") from None
         if hashlib.sha256(data).hexdigest() != digest:
-            raise FailedPrecondition("CORRUPT_OBJECT", "The adapter's manifest is not what its name says.")
+            raise FailedPrecondition(Reason.CORRUPT_OBJECT, "The adapter's manifest is not what its name says.")
         adapter = json.loads(data)
         if adapter["kind"] != "policy":
-            raise InvalidArgument("NOT_A_POLICY", "A reward adapter scores answers and writes none; it makes no base.")
+            raise InvalidArgument(
+                Reason.NOT_A_POLICY, "A reward adapter scores answers and writes none; it makes no base."
+            )
         base = self.find(adapter["base"])
         if base is None or base.digest != adapter["base_digest"]:
             raise FailedPrecondition(
-                "BASE_CHANGED", f"The base {adapter['base']!r} is not the one that this adapter was trained on."
+                Reason.BASE_CHANGED, f"The base {adapter['base']!r} is not the one that this adapter was trained on."
             )
         manifest = json.loads(self._store.get(base.manifest))
         bring_files(self._store, adapter["files"], folder / "adapter")
@@ -115,7 +117,7 @@ class StoredBases:
         # The same files from elsewhere are the same base: it keeps what was said of it first.
         if json.loads(self._store.get(existing.manifest))["files"] != json.loads(manifest)["files"]:
             raise AlreadyExists(
-                "BASE_EXISTS", f"The name {name!r} means other weights; adapters rest on them. Choose another."
+                Reason.BASE_EXISTS, f"The name {name!r} means other weights; adapters rest on them. Choose another."
             )
         return existing
 

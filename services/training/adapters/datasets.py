@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from services.training.domain import Adapter, Dataset
-from tailor.errors import FailedPrecondition, NotFound
+from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -15,17 +15,17 @@ from tailor.storage.ref import Ref
 
 @contextmanager
 def _described() -> Iterator[None]:
-    """FailedPrecondition (BAD_MANIFEST) where what is read within is not there, or of another type."""
+    """FailedPrecondition (INVALID_MANIFEST) where what is read within is not there, or of another type."""
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError):
         raise FailedPrecondition(
-            "BAD_MANIFEST", "A manifest does not say what a dataset or adapter is; make it again."
+            Reason.INVALID_MANIFEST, "A manifest does not say what a dataset or adapter is; make it again."
         ) from None
 
 
 def find_split(manifest: bytes, name: str) -> Ref | None:
-    """The rows of a dataset's split; None where it has none. FailedPrecondition (BAD_MANIFEST)."""
+    """The rows of a dataset's split; None where it has none. FailedPrecondition (INVALID_MANIFEST)."""
     with _described():
         split = json.loads(manifest).get("splits", {}).get(name)
         return Ref(f"s3://{DATASETS}/{split['key']}", str(split["sha256"]), int(split["size_bytes"])) if split else None
@@ -38,8 +38,8 @@ class StoredDatasets:
         self._store = store
 
     def find(self, digest: str) -> Dataset:
-        """A dataset by its digest; NotFound (NO_SUCH_DATASET), FailedPrecondition (CORRUPT_OBJECT, BAD_MANIFEST)."""
-        missing = NotFound("NO_SUCH_DATASET", "There is no such dataset.", dataset_digest=digest)
+        """A dataset by its digest; NotFound (UNKNOWN_DATASET), FailedPrecondition (CORRUPT_OBJECT, INVALID_MANIFEST)."""
+        missing = NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset.", dataset_digest=digest)
         ref, manifest = _manifest(self._store, DATASETS, f"{digest}/manifest.json", digest, missing)
         with _described():
             tokens = int(manifest.get("teacher", {}).get("tokens", 0))
@@ -53,8 +53,8 @@ class StoredAdapters:
         self._store = store
 
     def find(self, digest: str) -> Adapter:
-        """An adapter by its digest; NotFound (NO_SUCH_ADAPTER), FailedPrecondition (CORRUPT_OBJECT, BAD_MANIFEST)."""
-        missing = NotFound("NO_SUCH_ADAPTER", "There is no such adapter.", adapter_digest=digest)
+        """An adapter by its digest; NotFound (UNKNOWN_ADAPTER), FailedPrecondition (CORRUPT_OBJECT, INVALID_MANIFEST)."""
+        missing = NotFound(Reason.UNKNOWN_ADAPTER, "There is no such adapter.", adapter_digest=digest)
         ref, manifest = _manifest(self._store, MODELS, f"adapters/{digest}/manifest.json", digest, missing)
         with _described():
             return Adapter(
@@ -73,6 +73,6 @@ def _manifest(store: ObjectStore, bucket: str, key: str, digest: str, missing: N
     except NotFound:
         raise missing from None
     if hashlib.sha256(data).hexdigest() != digest:
-        raise FailedPrecondition("CORRUPT_OBJECT", "The manifest is not what its name says.", digest=digest)
+        raise FailedPrecondition(Reason.CORRUPT_OBJECT, "The manifest is not what its name says.", digest=digest)
     with _described():
         return Ref(f"s3://{bucket}/{key}", digest, len(data)), json.loads(data)

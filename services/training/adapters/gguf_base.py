@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 ARCHITECTURE = "llama"
 CONTROL_TOKEN = 3  # GGUF's token type of special tokens
@@ -62,7 +62,7 @@ def convert(source: Path, target: Path) -> str:
     )
     if header.fields.get("general.architecture") != ARCHITECTURE or header.token("model") != "gpt2":
         raise InvalidArgument(
-            "UNSUPPORTED_GGUF",
+            Reason.UNSUPPORTED_GGUF,
             "Only Llama-like models with a GPT-2-like tokenizer are read from GGUF; add others as safetensors.",
         )
     _write_json(target / "config.json", _config(header))
@@ -143,7 +143,9 @@ def _pre_tokenizers(name: str) -> list[Any]:
         return [pre_tokenizers.Digits(individual_digits=True), byte_level]
     if name in {"gpt-2", "default"}:
         return [byte_level]
-    raise InvalidArgument("UNSUPPORTED_GGUF", f"The pre-tokenizer {name!r} is not known; add the base as safetensors.")
+    raise InvalidArgument(
+        Reason.UNSUPPORTED_GGUF, f"The pre-tokenizer {name!r} is not known; add the base as safetensors."
+    )
 
 
 def _write_weights(tensors: list[Any], header: Header, path: Path) -> None:
@@ -177,5 +179,5 @@ def _name(name: str) -> str:
         return OUTER_NAMES[name]
     _, layer, kind, part = name.split(".")
     if kind not in LAYER_NAMES:
-        raise InvalidArgument("UNSUPPORTED_GGUF", f"The tensor {name!r} belongs to no Llama-like model.")
+        raise InvalidArgument(Reason.UNSUPPORTED_GGUF, f"The tensor {name!r} belongs to no Llama-like model.")
     return f"model.layers.{layer}.{LAYER_NAMES[kind]}.{part}"

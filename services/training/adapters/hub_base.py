@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tailor.errors import InvalidArgument, TailorError, Unavailable
+from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
 
 NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 CARD = "README.md"
@@ -27,11 +27,11 @@ class Snapshot:
 def download(name: str, wanted: tuple[str, ...], scratch: Path, max_bytes: int) -> Snapshot:
     """Download the named files, the safetensors and the card of `OWNER/NAME[@REVISION]`, all of one commit.
 
-    InvalidArgument (BAD_SOURCE, NO_SUCH_MODEL, BASE_TOO_LARGE), Unavailable (HUB_UNAVAILABLE).
+    InvalidArgument (INVALID_SOURCE, UNKNOWN_MODEL, BASE_TOO_LARGE), Unavailable (HUB_UNAVAILABLE).
     """
     match = NAME.fullmatch(name)
     if match is None:
-        raise InvalidArgument("BAD_SOURCE", "hub: names OWNER/NAME, and perhaps @REVISION.")
+        raise InvalidArgument(Reason.INVALID_SOURCE, "hub: names OWNER/NAME, and perhaps @REVISION.")
     # The process may be told to stay offline; this is what it is not told for. The library reads these as it is imported.
     os.environ["HF_HUB_OFFLINE"] = "0"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -68,7 +68,7 @@ def check_size(size_bytes: int, max_bytes: int) -> None:
     """InvalidArgument (BASE_TOO_LARGE) where a base has more bytes than the installation takes."""
     if size_bytes > max_bytes:
         raise InvalidArgument(
-            "BASE_TOO_LARGE",
+            Reason.BASE_TOO_LARGE,
             f"The base has {size_bytes / 2**30:.1f} GiB, and at most {max_bytes / 2**30:.1f} GiB are taken; "
             "the operator can raise TAILOR_BASE_MAX_GIB.",
         )
@@ -84,10 +84,10 @@ def _explain(error: Any) -> TailorError:
 
     if isinstance(error, GatedRepoError):
         return InvalidArgument(
-            "MODEL_IS_GATED", "The hub gives this model to those alone who accepted its terms; set HF_TOKEN."
+            Reason.MODEL_IS_GATED, "The hub gives this model to those alone who accepted its terms; set HF_TOKEN."
         )
     if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError | RemoteEntryNotFoundError):
         return InvalidArgument(
-            "NO_SUCH_MODEL", "The hub has no such model or revision, or it is private; then set HF_TOKEN."
+            Reason.UNKNOWN_MODEL, "The hub has no such model or revision, or it is private; then set HF_TOKEN."
         )
-    return Unavailable("HUB_UNAVAILABLE", f"The hub could not be read ({type(error).__name__}); try again.")
+    return Unavailable(Reason.HUB_UNAVAILABLE, f"The hub could not be read ({type(error).__name__}); try again.")

@@ -10,7 +10,7 @@ from typing import Any
 from services.training.adapters.datasets import find_split
 from services.training.adapters.stored_files import bring_files
 from services.training.spec import WorkerSpec
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -40,13 +40,13 @@ class Inputs:
 def bring(store: ObjectStore, spec: WorkerSpec, folder: Path) -> Inputs:
     """Download base, rows and adapters.
 
-    FailedPrecondition (CORRUPT_OBJECT, BAD_MANIFEST, BASE_CHANGED, NO_TRAIN_ROWS, WRONG_KIND, WRONG_BASE) where they are not what the run
+    FailedPrecondition (CORRUPT_OBJECT, INVALID_MANIFEST, BASE_CHANGED, NO_TRAIN_ROWS, WRONG_KIND, WRONG_BASE) where they are not what the run
     names.
     """
     dataset = store.get(spec.dataset_manifest)
     train = _bring_split(store, find_split(dataset, "train"), folder / "train.parquet")
     if train is None:
-        raise FailedPrecondition("NO_TRAIN_ROWS", "The dataset has no rows to train on.")
+        raise FailedPrecondition(Reason.NO_TRAIN_ROWS, "The dataset has no rows to train on.")
     held_out = _bring_split(store, find_split(dataset, "held_out"), folder / "held_out.parquet")
     licence = _bring_base(store, spec, folder / "base")
     return Inputs(
@@ -69,7 +69,9 @@ def _bring_split(store: ObjectStore, split: Ref | None, path: Path) -> Path | No
 def _bring_base(store: ObjectStore, spec: WorkerSpec, folder: Path) -> str:
     manifest = store.read(MODELS, f"bases/{spec.base}/manifest.json")
     if hashlib.sha256(manifest).hexdigest() != spec.base_digest:
-        raise FailedPrecondition("BASE_CHANGED", "The base's manifest is not the one that this run was started with.")
+        raise FailedPrecondition(
+            Reason.BASE_CHANGED, "The base's manifest is not the one that this run was started with."
+        )
     described = json.loads(manifest)
     bring_files(store, described["files"], folder)
     return str(described["licence"])
@@ -79,11 +81,11 @@ def _bring_adapter(store: ObjectStore, spec: WorkerSpec, ref: Ref, kind: str, fo
     manifest = json.loads(store.get(ref))
     if manifest.get("kind") != kind or manifest.get("weights") != "adapter":
         raise FailedPrecondition(
-            "WRONG_KIND",
+            Reason.WRONG_KIND,
             f"The run needs an adapter of kind `{kind}` there. All weights of a model are no adapter: add them as a base"
             " (`adapter:DIGEST`) and train on that.",
         )
     if manifest.get("base_digest") != spec.base_digest:
-        raise FailedPrecondition("WRONG_BASE", "The adapter was trained on another base; name one of this base.")
+        raise FailedPrecondition(Reason.WRONG_BASE, "The adapter was trained on another base; name one of this base.")
     bring_files(store, manifest["files"], folder)
     return StoredAdapter(folder, manifest, ref.sha256)

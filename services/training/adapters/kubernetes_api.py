@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tailor.errors import FailedPrecondition, ResourceExhausted, TailorError, Unavailable
+from tailor.errors import FailedPrecondition, Reason, ResourceExhausted, TailorError, Unavailable
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -44,21 +44,23 @@ def as_error(error: Any) -> TailorError:
     """What an ApiException means to us."""
     words = _words(error.body) or str(error.reason)
     if error.status == BUSY:
-        return ResourceExhausted("KUBERNETES_BUSY", f"The Kubernetes API is busy: {words}")
+        return ResourceExhausted(Reason.KUBERNETES_BUSY, f"The Kubernetes API is busy: {words}")
     if error.status in NOT_ALLOWED:
         return Unavailable(
-            "KUBERNETES_FORBIDDEN",
+            Reason.KUBERNETES_FORBIDDEN,
             f"The Kubernetes API does not let training work ({error.status}): {words} Look at the namespace, its quota, and"
             " the Role training-jobs of k8s/components/training-jobs.",
         )
     if 400 <= error.status < 500 and error.status not in (408, 409, GONE):
-        return FailedPrecondition("KUBERNETES_REFUSED", f"The Kubernetes API refused the Job ({error.status}): {words}")
-    return Unavailable("KUBERNETES_UNAVAILABLE", f"The Kubernetes API answered {error.status}: {words}")
+        return FailedPrecondition(
+            Reason.KUBERNETES_REFUSED, f"The Kubernetes API refused the Job ({error.status}): {words}"
+        )
+    return Unavailable(Reason.KUBERNETES_UNAVAILABLE, f"The Kubernetes API answered {error.status}: {words}")
 
 
 def away(error: Exception) -> Unavailable:
     """The API cannot be reached."""
-    return Unavailable("KUBERNETES_UNAVAILABLE", f"The Kubernetes API is away ({type(error).__name__}).")
+    return Unavailable(Reason.KUBERNETES_UNAVAILABLE, f"The Kubernetes API is away ({type(error).__name__}).")
 
 
 def _words(body: Any) -> str:
@@ -76,7 +78,7 @@ class View:
         self._where = {"namespace": namespace, "label_selector": selector}
         self._objects: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
-        self._lost: tuple[str, str] | None = ("KUBERNETES_UNAVAILABLE", "Nothing has been listed yet.")
+        self._lost: tuple[Reason, str] | None = (Reason.KUBERNETES_UNAVAILABLE, "Nothing has been listed yet.")
 
     def objects(self) -> dict[str, dict[str, Any]]:
         """What there is now; Unavailable where that is not known."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from services.training.domain import RETRIABLE_EXIT, Job
 from services.training.spec import to_json
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 
 LABEL = "app.kubernetes.io/name"
 JOB_LABEL = "batch.kubernetes.io/job-name"
@@ -208,7 +208,7 @@ def _environment(job: Job, options: JobOptions) -> list[dict[str, Any]]:
     run = to_json(job).replace("$", "$$")
     if len(run.encode()) > MAX_RUN_BYTES:
         raise FailedPrecondition(
-            "RUN_TOO_LARGE", "The run's settings are over 100,000 bytes; shorten the recipe's lists of terms."
+            Reason.RUN_TOO_LARGE, "The run's settings are over 100,000 bytes; shorten the recipe's lists of terms."
         )
     plain = {
         **options.environment,

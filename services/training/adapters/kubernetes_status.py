@@ -7,6 +7,7 @@ from typing import Any
 
 from services.training.adapters.kubernetes_job import DISRUPTED, QUEUE_LABEL
 from services.training.domain import RETRIABLE_EXIT, Failure
+from tailor.errors import Reason
 
 UNKNOWN_EXIT = 1
 # How long a container may fail to be made, for a registry that is away or a Secret that comes late, before the run fails.
@@ -44,10 +45,12 @@ def waits(job: Object, pods: Sequence[Object]) -> Failure | None:
     if job["spec"].get("suspend"):
         queue = job["metadata"].get("labels", {}).get(QUEUE_LABEL)
         held = f"Kueue has not admitted its Job to the queue {queue!r}." if queue else "Its Job is suspended."
-        return Failure("WAITS_FOR_ADMISSION", held)
+        return Failure(Reason.WAITS_FOR_ADMISSION, held)
     if len(pods) < job["spec"].get("parallelism", 1):
         name = job["metadata"]["name"]
-        return Failure("WAITS_FOR_POD", f"Kubernetes has not made its pods; `kubectl describe job {name}` says why.")
+        return Failure(
+            Reason.WAITS_FOR_POD, f"Kubernetes has not made its pods; `kubectl describe job {name}` says why."
+        )
     pending = [pod for pod in pods if pod.get("status", {}).get("phase", "Pending") == "Pending"]
     return _pending(pending[0]) if pending else None
 
@@ -56,29 +59,29 @@ def refusal(job: Object, pods: Sequence[Object], now: datetime) -> Failure | Non
     """Why no worker would do better; None where one may."""
     failed = _condition(job, "Failed")
     if failed and failed.get("reason") == "DeadlineExceeded":
-        return Failure("OUT_OF_TIME", "Its worker took longer than TAILOR_KUBERNETES_DEADLINE_SECONDS allows.")
+        return Failure(Reason.OUT_OF_TIME, "Its worker took longer than TAILOR_KUBERNETES_DEADLINE_SECONDS allows.")
     for pod in pods:
         started = pod.get("status", {}).get("startTime")
         if started and now - datetime.fromisoformat(started) > PATIENCE:
             for status in _containers([pod], "waiting"):
                 reason = status["state"]["waiting"].get("reason", "")
                 if reason in NO_IMAGE:
-                    return Failure("IMAGE_NOT_PULLED", _words(status))
+                    return Failure(Reason.IMAGE_NOT_PULLED, _words(status))
                 if reason in NO_CONTAINER:
-                    return Failure("CONTAINER_NOT_MADE", _words(status))
+                    return Failure(Reason.CONTAINER_NOT_MADE, _words(status))
     return None
 
 
 def _pending(pod: Object) -> Failure:
     for condition in pod.get("status", {}).get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return Failure("WAITS_FOR_NODE", condition.get("message") or "No node takes its pod.")
+            return Failure(Reason.WAITS_FOR_NODE, condition.get("message") or "No node takes its pod.")
     for status in _containers([pod], "waiting"):
         if status["state"]["waiting"].get("reason") in NO_IMAGE:
-            return Failure("WAITS_FOR_IMAGE", _words(status))
+            return Failure(Reason.WAITS_FOR_IMAGE, _words(status))
         if status["state"]["waiting"].get("reason") in NO_CONTAINER:
-            return Failure("WAITS_FOR_CONTAINER", _words(status))
-    return Failure("WAITS_FOR_START", "Its pod has a node, and is being started.")
+            return Failure(Reason.WAITS_FOR_CONTAINER, _words(status))
+    return Failure(Reason.WAITS_FOR_START, "Its pod has a node, and is being started.")
 
 
 def _words(status: Object) -> str:

@@ -17,7 +17,7 @@ from services.training.adapters.pairs import Pair
 from services.training.adapters.rows import ChatTokenizer, Encoded, encode, pack, trainable
 from services.training.forecast import Load
 from services.training.recipe import FROM_PREFERENCES, GENERATING, Recipe
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 READ_ROWS = 2048
 
@@ -37,13 +37,13 @@ class Lengths:
 def read_lengths(path: Path, method: str, tokenizer: ChatTokenizer, context: int) -> Lengths:
     """The lengths of a Parquet file's rows; of a chat what the base can read of it.
 
-    InvalidArgument (BAD_DATASET, WRONG_DATASET_KIND, BAD_ROW, NO_ROWS).
+    InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW, NO_ROWS).
     """
     columns = row_files.PAIRS if method in ("dpo", "reward") else row_files.CHATS
     with row_files.opened(path, columns) as file:
         rows = file.metadata.num_rows
         if not rows:
-            raise InvalidArgument("NO_ROWS", "The dataset has no rows to train on.")
+            raise InvalidArgument(Reason.NO_ROWS, "The dataset has no rows to train on.")
         found = [row_files.checked(row, columns) for row in _spread(file, columns, -(-rows // READ_ROWS))]
     scale = rows / len(found)
     if method in GENERATING:
@@ -125,7 +125,8 @@ def _written(lengths: Lengths, recipe: Recipe) -> Load:
     prompts = [length for length in lengths.prompts if length + rollout.max_new_tokens <= recipe.batch.max_length]
     if not prompts:
         raise InvalidArgument(
-            "NO_ROWS", "No prompt leaves room for an answer; raise batch.max_length or lower rollout.max_new_tokens."
+            Reason.NO_ROWS,
+            "No prompt leaves room for an answer; raise batch.max_length or lower rollout.max_new_tokens.",
         )
     distinct, answers = round(len(prompts) * lengths.scale), rollout.prompts * rollout.answers
     longest = max(prompts) + rollout.max_new_tokens

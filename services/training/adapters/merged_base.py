@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from services.training.adapters.base_files import KEPT, state_precision
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 SHARD = "4GB"
 
@@ -25,7 +25,7 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
         merged = PeftModel.from_pretrained(model, adapter).merge_and_unload(safe_merge=True)
     except (ValueError, RuntimeError, KeyError) as error:
         raise InvalidArgument(
-            "ADAPTER_DOES_NOT_LOAD", f"The adapter cannot be merged into its base ({type(error).__name__})."
+            Reason.ADAPTER_DOES_NOT_LOAD, f"The adapter cannot be merged into its base ({type(error).__name__})."
         ) from None
     merged.to(torch.bfloat16).save_pretrained(target, safe_serialization=True, max_shard_size=SHARD)
     # Its tokenizer, chat template and way to end an answer are the base's own.

@@ -7,7 +7,7 @@ from services.training.adapters.exact_speed import SEGMENTED, register_attention
 from services.training.adapters.inputs import StoredAdapter
 from services.training.adapters.parents import check_parent
 from services.training.recipe import Recipe
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 
 def load_tokenizer(base: Path) -> Any:
@@ -94,7 +94,7 @@ def check_targets(model: Any, recipe: Recipe) -> None:
     if targets != "all-linear" and not set(targets) <= linear:
         message = f"names {', '.join(sorted(set(targets) - linear))}; the base has {', '.join(sorted(linear))}"
         raise InvalidArgument(
-            "INVALID_RECIPE",
+            Reason.INVALID_RECIPE,
             f"The recipe does not fit its base. adapter.target_modules: {message}.",
             field_violations={"adapter.target_modules": message},
         )

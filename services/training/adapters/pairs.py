@@ -9,7 +9,7 @@ from services.training.adapters import held_out, row_files
 from services.training.adapters.methods import Plan, plan_steps
 from services.training.adapters.rows import ChatTokenizer, Encoded, encode
 from services.training.recipe import BatchRecipe, Recipe
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -32,21 +32,21 @@ class Pair:
 
 
 def read(path: Path, tokenizer: ChatTokenizer) -> list[Pair]:
-    """The pairs of a Parquet file. InvalidArgument (BAD_DATASET, WRONG_DATASET_KIND, BAD_ROW)."""
+    """The pairs of a Parquet file. InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
     return to_pairs(row_files.read(path, row_files.PAIRS), tokenizer)
 
 
 def to_pairs(rows: Iterable[dict[str, Any]], tokenizer: ChatTokenizer) -> list[Pair]:
-    """Rows as token ids, without those whose two answers are the same: they say nothing. InvalidArgument (BAD_ROW)."""
+    """Rows as token ids, without those whose two answers are the same: they say nothing. InvalidArgument (INVALID_ROW)."""
     found = [to_pair(row, tokenizer) for row in rows]
     return [pair for pair in found if pair.chosen.tokens != pair.rejected.tokens]
 
 
 def to_pair(row: dict[str, Any], tokenizer: ChatTokenizer) -> Pair:
-    """A row as token ids. InvalidArgument (BAD_ROW)."""
+    """A row as token ids. InvalidArgument (INVALID_ROW)."""
     row_id, prompt = row["row_id"], row["messages"]
     if not prompt or prompt[-1]["role"] != "user":
-        raise InvalidArgument("BAD_ROW", f"The prompt of row {row_id} does not end with the user.")
+        raise InvalidArgument(Reason.INVALID_ROW, f"The prompt of row {row_id} does not end with the user.")
     chosen, rejected = (
         encode(row_id, [*prompt, {"role": "assistant", "content": row[side]}], tokenizer, UNCUT)
         for side in ("chosen", "rejected")
@@ -62,7 +62,7 @@ def fitting(pairs: Sequence[Pair], batch: BatchRecipe) -> list[Pair]:
     kept = [pair for pair in pairs if pair.padded <= min(2 * batch.max_length, batch.tokens)]
     if not kept:
         raise InvalidArgument(
-            "NO_ROWS",
+            Reason.NO_ROWS,
             "No pair of two different answers fits; raise batch.max_length, and batch.tokens to twice of that, for both.",
         )
     if len(kept) < len(pairs):

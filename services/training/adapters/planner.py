@@ -18,7 +18,7 @@ from services.training.adapters.stored_files import bring_files
 from services.training.domain import Base, Run, RunState, Stage
 from services.training.plans import Plan, PlanRequest
 from services.training.recipe import load_stages, recipe_names
-from tailor.errors import FailedPrecondition, InvalidArgument
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
@@ -95,7 +95,7 @@ class StoredPlanner:
     def _bring_rows(self, dataset: Ref, folder: Path) -> Path:
         split = find_split(self.store.get(dataset), "train")
         if split is None:
-            raise FailedPrecondition("NO_TRAIN_ROWS", "The dataset has no rows to train on.")
+            raise FailedPrecondition(Reason.NO_TRAIN_ROWS, "The dataset has no rows to train on.")
         path = folder / f"{hashlib.sha256(split.key.encode()).hexdigest()}.parquet"
         self.store.get_file(split, path)
         return path

@@ -16,7 +16,7 @@ from services.training.adapters.held_out import answer_log_probabilities
 from services.training.adapters.rows import Encoded, encode
 from services.training.adapters.scoring import scores
 from services.training.recipe import Recipe
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 from tailor.hardware import computes_in_bf16
 
 # Of no house: they stay in the manifest, which outlives the rows that the adapter learned from, and so may hold none of those.
@@ -90,12 +90,14 @@ def verify(
     command = [sys.executable, "-m", "services.training.adapters.probes", str(base), str(weights), str(request)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=VERIFY_SECONDS, check=False)
     if done.returncode != 0:
-        raise FailedPrecondition("ADAPTER_DOES_NOT_LOAD", "What was saved does not load in a fresh process.")
+        raise FailedPrecondition(Reason.ADAPTER_DOES_NOT_LOAD, "What was saved does not load in a fresh process.")
     found: dict[str, list[float]] = json.loads(done.stdout.strip().splitlines()[-1])
     difference = max(abs(one - other) for one, other in zip(found["trained"], expected, strict=True))
     # "Not within" rather than "over": a NaN is refused too.
     if not difference <= (FULL_TOLERANCE if recipe.adapter.kind == "none" else ADAPTER_TOLERANCE):
-        raise FailedPrecondition("ADAPTER_DIFFERS", f"What was saved answers otherwise: {difference:.3f} nats a token.")
+        raise FailedPrecondition(
+            Reason.ADAPTER_DIFFERS, f"What was saved answers otherwise: {difference:.3f} nats a token."
+        )
     return Proof(difference, found["served"])
 
 

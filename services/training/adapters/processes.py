@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from services.training.recipe import Recipe
 from tailor.api.training.v1 import training_pb2 as pb
-from tailor.errors import FailedPrecondition, Unavailable
+from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -93,7 +93,9 @@ class Processes:
     def same(self, what: str, value: T) -> T:
         """The value that all have; Unavailable (PROCESSES_DIFFER) where they do not."""
         if any(other != value for other in self.gather(value)):
-            raise Unavailable("PROCESSES_DIFFER", f"The worker's processes do not see the same {what}; start again.")
+            raise Unavailable(
+                Reason.PROCESSES_DIFFER, f"The worker's processes do not see the same {what}; start again."
+            )
         return value
 
     def bring_generators(self, folder: Path) -> None:
@@ -161,11 +163,12 @@ def _sharded(recipe: Recipe) -> dict[str, Any]:
 
     if not torch.cuda.is_available():
         raise FailedPrecondition(
-            "CANNOT_SHARD", "accelerate shards models on GPUs only; set TAILOR_PARALLELISM=replicate to train on CPUs."
+            Reason.CANNOT_SHARD,
+            "accelerate shards models on GPUs only; set TAILOR_PARALLELISM=replicate to train on CPUs.",
         )
     if recipe.method != "sft" or recipe.adapter.kind == "qlora":
         raise FailedPrecondition(
-            "CANNOT_SHARD",
+            Reason.CANNOT_SHARD,
             "Only sft with lora or all weights is sharded; take such a recipe, or set TAILOR_PARALLELISM=replicate.",
         )
     return {

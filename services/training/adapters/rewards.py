@@ -8,7 +8,7 @@ from typing import Any
 from services.training.adapters.inputs import StoredAdapter
 from services.training.adapters.scoring import load_scorer, scores
 from services.training.recipe import RewardRule
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 BATCH = 16
 
@@ -45,7 +45,7 @@ def _part(rule: RewardRule, base: Path, adapter: StoredAdapter | None, tokenizer
         return lambda _, texts: [RULES[rule.kind](rule, text) for text in texts]
     if adapter is None:
         raise InvalidArgument(
-            "NO_REWARD_ADAPTER",
+            Reason.NO_REWARD_ADAPTER,
             "A reward of kind `model` needs a reward adapter: put a `reward` stage before this one, or train one first.",
             field_violations={"rewards.kind": "there is no reward adapter"},
         )

@@ -12,7 +12,7 @@ from services.training.adapters.answers import Prompt
 from services.training.adapters.methods import Context, Plan, Prepared, plan_steps, trainer_options
 from services.training.adapters.rewards import Rewarder, make_rewarder
 from services.training.recipe import Recipe
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -21,7 +21,7 @@ REFERENCE = "ref"  # trl's name of the frozen copy of the adapter, as it was whe
 
 
 def prepare(context: Context) -> Prepared:
-    """A trainer over the dataset's distinct prompts. InvalidArgument (BAD_ROW, NO_PROMPTS, NO_REWARD_ADAPTER)."""
+    """A trainer over the dataset's distinct prompts. InvalidArgument (INVALID_ROW, NO_PROMPTS, NO_REWARD_ADAPTER)."""
     recipe, found = context.recipe, context.found
     prompts = _trainable(context)
     steps = plan(prompts, recipe).steps
@@ -77,7 +77,8 @@ def _trainable(context: Context) -> list[Prompt]:
     prompts, longer = answers.read_prompts(context.found.train, context.tokenizer, room)
     if not prompts:
         raise InvalidArgument(
-            "NO_PROMPTS", "No prompt leaves room for an answer; raise batch.max_length or lower rollout.max_new_tokens."
+            Reason.NO_PROMPTS,
+            "No prompt leaves room for an answer; raise batch.max_length or lower rollout.max_new_tokens.",
         )
     if longer:
         log.warning("prompts left out because they are too long", prompts=longer)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 CHATS = ("row_id", "messages")
 PAIRS = (*CHATS, "chosen", "rejected")
@@ -14,7 +14,7 @@ BATCH_ROWS = 256
 
 @contextmanager
 def opened(path: Path, columns: Sequence[str]) -> Iterator[Any]:
-    """The Parquet file. InvalidArgument (BAD_DATASET) where it is none, also while it is read; (WRONG_DATASET_KIND) without a column."""
+    """The Parquet file. InvalidArgument (INVALID_DATASET) where it is none, also while it is read; (WRONG_DATASET_KIND) without a column."""
     from pyarrow import ArrowException, parquet
 
     try:
@@ -22,7 +22,7 @@ def opened(path: Path, columns: Sequence[str]) -> Iterator[Any]:
             missing = set(columns) - set(file.schema_arrow.names)
             if missing:
                 raise InvalidArgument(
-                    "WRONG_DATASET_KIND",
+                    Reason.WRONG_DATASET_KIND,
                     f"The method learns from rows with {', '.join(columns)}, and the dataset has no {', '.join(sorted(missing))}.",
                 )
             yield file
@@ -30,11 +30,13 @@ def opened(path: Path, columns: Sequence[str]) -> Iterator[Any]:
         if getattr(error, "errno", None) is not None:
             # The disk's fault, not the file's.
             raise
-        raise InvalidArgument("BAD_DATASET", "The dataset's file is no whole Parquet file; build it again.") from None
+        raise InvalidArgument(
+            Reason.INVALID_DATASET, "The dataset's file is no whole Parquet file; build it again."
+        ) from None
 
 
 def read(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """All rows, in the file's order. InvalidArgument (BAD_DATASET, WRONG_DATASET_KIND, BAD_ROW)."""
+    """All rows, in the file's order. InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
     with opened(path, columns) as file:
         return [
             checked(row, columns)
@@ -44,7 +46,7 @@ def read(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def checked(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
-    """The row, of whose messages only role and content are kept. InvalidArgument (BAD_ROW) where something is missing or no text."""
+    """The row, of whose messages only role and content are kept. InvalidArgument (INVALID_ROW) where something is missing or no text."""
     messages = row["messages"]
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise _bad(row)
@@ -57,6 +59,6 @@ def checked(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
 
 def _bad(row: dict[str, Any]) -> InvalidArgument:
     return InvalidArgument(
-        "BAD_ROW",
+        Reason.INVALID_ROW,
         f"Row {row['row_id']} lacks text: it needs a row_id, and messages that each have a role and a content.",
     )

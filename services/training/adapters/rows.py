@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from services.training.adapters import row_files
 from tailor.chat import defused
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 IGNORED = -100  # the label that no loss is computed for
 
@@ -38,7 +38,7 @@ def render(
 ) -> list[int]:
     """A conversation through the base's own chat template, up to where the answer begins where it is not answered yet.
 
-    InvalidArgument (BAD_ROW) where the template refuses it.
+    InvalidArgument (INVALID_ROW) where the template refuses it.
     """
     from jinja2 import TemplateError
 
@@ -49,28 +49,29 @@ def render(
     except TemplateError:
         roles = ", ".join(message["role"] for message in messages)
         raise InvalidArgument(
-            "BAD_ROW", f"The base's chat template refuses row {row_id}, a conversation of {roles}; choose another base."
+            Reason.INVALID_ROW,
+            f"The base's chat template refuses row {row_id}, a conversation of {roles}; choose another base.",
         ) from None
 
 
 def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer, max_length: int) -> Encoded:
     """A row through the base's own chat template, the one that serves, up to and with the token that ends the turn.
 
-    InvalidArgument (BAD_ROW) where the last message is not the assistant's or the template rewrites the prompt.
+    InvalidArgument (INVALID_ROW) where the last message is not the assistant's or the template rewrites the prompt.
     """
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
-        raise InvalidArgument("BAD_ROW", f"Row {row_id} does not end with the assistant's answer.")
+        raise InvalidArgument(Reason.INVALID_ROW, f"Row {row_id} does not end with the assistant's answer.")
     prompt = render(row_id, messages[:-1], tokenizer, answered=False)
     whole = render(row_id, messages, tokenizer, answered=True)
     if whole[: len(prompt)] != prompt:
         raise InvalidArgument(
-            "BAD_ROW", f"The chat template renders the prompt of row {row_id} otherwise once it is answered."
+            Reason.INVALID_ROW, f"The chat template renders the prompt of row {row_id} otherwise once it is answered."
         )
     return Encoded(row_id, tuple(_to_end_of_turn(whole, len(prompt), tokenizer.eos_token_id)[:max_length]), len(prompt))
 
 
 def read_encoded(path: Path, tokenizer: ChatTokenizer, max_length: int) -> list[Encoded]:
-    """The rows of a Parquet file as token ids. InvalidArgument (BAD_DATASET, WRONG_DATASET_KIND, BAD_ROW)."""
+    """The rows of a Parquet file as token ids. InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
     found = row_files.read(path, row_files.CHATS)
     return [encode(row["row_id"], row["messages"], tokenizer, max_length) for row in found]
 
@@ -88,7 +89,7 @@ def trainable(rows: Sequence[Encoded]) -> list[Encoded]:
     kept = [row for row in rows if len(row.tokens) > row.prompt_length]
     if not kept:
         raise InvalidArgument(
-            "NO_ROWS", "No row has words of the assistant within max_length tokens; raise batch.max_length."
+            Reason.NO_ROWS, "No row has words of the assistant within max_length tokens; raise batch.max_length."
         )
     return kept
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from services.training.forecast import Shape
 from services.training.recipe import Recipe
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 
 
 def read_shape(base: Path) -> Shape:
@@ -19,7 +19,8 @@ def read_shape(base: Path) -> Shape:
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise InvalidArgument(
-            "BASE_UNREADABLE", f"The base's configuration is not one that this version reads ({type(error).__name__})."
+            Reason.BASE_UNREADABLE,
+            f"The base's configuration is not one that this version reads ({type(error).__name__}).",
         ) from None
     text = config.get_text_config()
     head = model.get_output_embeddings()
@@ -66,4 +67,6 @@ def check_recipe(recipe: Recipe, shape: Shape) -> None:
         wrong["adapter.target_modules"] = f"{listed}: no such module in the base, which has {', '.join(known)}"
     if wrong:
         listed = "; ".join(f"{field}: {message}" for field, message in wrong.items())
-        raise InvalidArgument("INVALID_RECIPE", f"The recipe does not fit the base. {listed}.", field_violations=wrong)
+        raise InvalidArgument(
+            Reason.INVALID_RECIPE, f"The recipe does not fit the base. {listed}.", field_violations=wrong
+        )

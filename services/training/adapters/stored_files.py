@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -18,13 +18,13 @@ def bring_files(
 ) -> None:
     """Download the wanted files into a new folder.
 
-    FailedPrecondition (CORRUPT_OBJECT, BAD_MANIFEST) where they are not what the manifest says.
+    FailedPrecondition (CORRUPT_OBJECT, INVALID_MANIFEST) where they are not what the manifest says.
     """
     folder.mkdir()
     for file in files:
         name = str(file["path"])
         if Path(name).name != name:
-            raise FailedPrecondition("BAD_MANIFEST", "The manifest names a file outside its folder.")
+            raise FailedPrecondition(Reason.INVALID_MANIFEST, "The manifest names a file outside its folder.")
         if wanted(name):
             ref = Ref(f"s3://{MODELS}/{file['key']}", str(file["sha256"]), int(file["size_bytes"]))
             store.get_file(ref, folder / name)

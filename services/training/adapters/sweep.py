@@ -13,7 +13,7 @@ from services.training.adapters.callbacks import Meter, StepReport
 from services.training.adapters.methods import Context, Prepared, quieten
 from services.training.adapters.patience import patiently
 from services.training.recipe import LimitRecipe, Recipe, SweepRecipe
-from tailor.errors import Aborted, InvalidArgument, Unavailable
+from tailor.errors import Aborted, InvalidArgument, Reason, Unavailable
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -26,17 +26,17 @@ def prepare(context: Context) -> Prepared:
     (STOPPED) when told to stop in a trial."""
     sweep = context.recipe.sweep
     if sweep is None:
-        raise InvalidArgument("INVALID_RECIPE", "The method sweep needs [sweep].")
+        raise InvalidArgument(Reason.INVALID_RECIPE, "The method sweep needs [sweep].")
     if not sft.choose_held_out(context):
         raise InvalidArgument(
-            "NO_HELD_OUT_ROWS",
+            Reason.NO_HELD_OUT_ROWS,
             "A sweep compares rates by held-out loss, and the dataset has no held-out row that fits.",
         )
     outcomes = {rate: _outcome(context, rate, sweep) for rate in sweep.learning_rates}
     losses = {rate: loss for rate, loss in outcomes.items() if math.isfinite(loss)}
     if not losses:
         raise InvalidArgument(
-            "DIVERGED", "No learning rate of the sweep ends with a loss that is a number; try lower ones."
+            Reason.DIVERGED, "No learning rate of the sweep ends with a loss that is a number; try lower ones."
         )
     best = min(losses, key=lambda rate: (losses[rate], rate))
     log.info("learning rate chosen", learning_rate=best)
@@ -85,7 +85,7 @@ def _trial(context: Context, name: str) -> float:
         return math.nan
     if trainer.state.global_step < prepared.steps:
         stopped = Aborted if context.stopper.cancelled() else Unavailable
-        raise stopped("STOPPED", "The worker was told to stop during a trial; the trials before it are kept.")
+        raise stopped(Reason.STOPPED, "The worker was told to stop during a trial; the trials before it are kept.")
     context.turns.take()
     measured = prepared.measure()
     context.turns.give()

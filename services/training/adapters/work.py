@@ -23,7 +23,7 @@ from services.training.recipe import Recipe
 from services.training.settings import WorkerSettings
 from services.training.spec import WorkerSpec
 from tailor.api.training.v1 import training_pb2_grpc
-from tailor.errors import Aborted, InvalidArgument, TailorError
+from tailor.errors import Aborted, InvalidArgument, Reason, TailorError
 from tailor.hardware import computes_in_bf16
 from tailor.logging import get_logger
 from tailor.rpc.channel import service_channel
@@ -203,7 +203,7 @@ class Worker:
 
 def _method(recipe: Recipe) -> Method:
     if recipe.method not in METHODS:
-        raise InvalidArgument("UNKNOWN_METHOD", f"This worker does not know the method {recipe.method}.")
+        raise InvalidArgument(Reason.UNKNOWN_METHOD, f"This worker does not know the method {recipe.method}.")
     return METHODS[recipe.method]
 
 

@@ -15,7 +15,7 @@ from services.anonymization.domain import (
     Resolved,
     Text,
 )
-from tailor.errors import InvalidArgument, NotFound
+from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.storage.ref import Ref
 
 REF = Ref("s3://quarantine/documents/doc_1/1-ab", "ab", 10)
@@ -49,9 +49,9 @@ class MemoryQuarantine:
 
     def read(self, ingested: Ingested) -> Text:
         if self.damaged:
-            raise InvalidArgument("UNREADABLE", "The object does not verify.")
+            raise InvalidArgument(Reason.UNREADABLE, "The object does not verify.")
         if self.text is None or self.deleted:
-            raise NotFound("NO_SUCH_OBJECT", "There is no such object.")
+            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.")
         return self.text
 
     def delete(self, ref: Ref) -> None:

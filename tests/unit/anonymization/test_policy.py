@@ -25,7 +25,7 @@ types = { MONEY = "mask" }
 def violations(source: str) -> dict[str, str]:
     with pytest.raises(InvalidArgument) as refused:
         parse_policy(source.encode())
-    assert refused.value.reason == "BAD_POLICY"
+    assert refused.value.reason == "INVALID_POLICY"
     return refused.value.field_violations
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.alternating import Look, Side, alternate
+from bench.alternating import Look, Side, alternate
 
 COUNT = "import sys, time\nwhile True:\n    open(sys.argv[1], 'a').write(f'{time.time()}\\n')\n    time.sleep(0.01)\n"
 ENOUGH = 60

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from bench import inference_page
+from bench.inference_events import Killing, Size
+from bench.inference_layer import added
+from bench.inference_load import TOKENS, Outcome, Spoken, is_right, percentile
+from bench.inference_speed import ratios
 from tailor.client import Provenance
-from tests.bench import inference_page
-from tests.bench.inference_events import Killing, Size
-from tests.bench.inference_layer import added
-from tests.bench.inference_load import TOKENS, Outcome, Spoken, is_right, percentile
-from tests.bench.inference_speed import ratios
 
 GIVEN = Provenance("reports", 2, "b" * 64, "tiny")
 

@@ -18,7 +18,7 @@ from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.cli.records import Record
-from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, TailorError, Unavailable
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unavailable
 from tailor.rpc.status import to_status
 
 ADAPTER = "ab" * 32
@@ -76,9 +76,9 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
     def GetSpecialist(self, request: Any, context: Any) -> Any:
         self.tokens.append(dict(context.invocation_metadata())["authorization"])
         if self.down:
-            refuse(context, Unavailable("DATABASE_UNAVAILABLE", "The database does not answer."))
+            refuse(context, Unavailable(Reason.DATABASE_UNAVAILABLE, "The database does not answer."))
         if request.name != self.specialist.name:
-            refuse(context, NotFound("NO_SUCH_SPECIALIST", f"There is no specialist {request.name}."))
+            refuse(context, NotFound(Reason.UNKNOWN_SPECIALIST, f"There is no specialist {request.name}."))
         decision = models_pb2.SpecialistServing(
             specialist=request.name, generation=self.generation, adapter_digest=ADAPTER
         )
@@ -97,7 +97,10 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
     def CreateSpecialist(self, request: Any, context: Any) -> Any:
         if not request.specialist.base:
             violations = {"base": "must name a base"}
-            refuse(context, InvalidArgument("BAD_SPECIALIST", "The definition is wrong.", field_violations=violations))
+            refuse(
+                context,
+                InvalidArgument(Reason("BAD_SPECIALIST"), "The definition is wrong.", field_violations=violations),
+            )
         return registry_pb2.CreateSpecialistResponse(specialist=request.specialist, created=True)
 
     def GetFlow(self, request: Any, context: Any) -> Any:
@@ -115,7 +118,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
 
     def GetAudit(self, request: Any, context: Any) -> Any:
         if request.specialist not in ("", self.specialist.name):
-            refuse(context, NotFound("UNKNOWN_SPECIALIST", "There is no such specialist."))
+            refuse(context, NotFound(Reason.UNKNOWN_SPECIALIST, "There is no such specialist."))
         return self.audit
 
     def ListDatasets(self, request: Any, context: Any) -> Any:
@@ -135,7 +138,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
 
     def Promote(self, request: Any, context: Any) -> Any:
         if request.expected_generation != self.generation:
-            refuse(context, Aborted("GENERATION_MOVED", "Another promotion was faster."))
+            refuse(context, Aborted(Reason.GENERATION_MOVED, "Another promotion was faster."))
         self.generation += 1
         serving = models_pb2.SpecialistServing(
             specialist=request.specialist, generation=self.generation, adapter_digest=request.adapter_digest
@@ -143,7 +146,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.PromoteResponse(serving=serving)
 
     def Rollback(self, request: Any, context: Any) -> Any:
-        refuse(context, FailedPrecondition("NOTHING_BEFORE", "No adapter served before."))
+        refuse(context, FailedPrecondition(Reason("NOTHING_BEFORE"), "No adapter served before."))
 
     def StartCanary(self, request: Any, context: Any) -> Any:
         self.canaries.append(request)
@@ -154,7 +157,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
 
     def StopCanary(self, request: Any, context: Any) -> Any:
         if not self.canaries:
-            refuse(context, FailedPrecondition("NO_CANARY", "No canary runs."))
+            refuse(context, FailedPrecondition(Reason.NO_CANARY, "No canary runs."))
         serving = models_pb2.SpecialistServing(
             specialist=request.specialist, generation=request.expected_generation + 1
         )
@@ -301,7 +304,7 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
         yield training_pb2.WatchRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 1), log_lines=[line])
         if self.breaks:
             self.breaks -= 1
-            refuse(context, Unavailable("SHUTTING_DOWN", "The service stops."))
+            refuse(context, Unavailable(Reason("SHUTTING_DOWN"), "The service stops."))
         yield training_pb2.WatchRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 4))
         yield training_pb2.WatchRunResponse(run=self._run(self.ends))
 
@@ -327,7 +330,7 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
 
     def CountNearDuplicates(self, request: Any, context: Any) -> Any:
         if self.down:
-            refuse(context, Unavailable("DATABASE_UNAVAILABLE", "The database does not answer."))
+            refuse(context, Unavailable(Reason.DATABASE_UNAVAILABLE, "The database does not answer."))
         self.compared = min(self.documents, self.compared + 100)
         return synthetic_pb2.CountNearDuplicatesResponse(
             documents=self.documents, compared=self.compared, near_duplicates=7, groups=3, threshold=0.8
@@ -372,9 +375,9 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         self.asked.append(request)
         if self.failures:
             self.failures -= 1
-            refuse(context, Unavailable("NO_MODEL", "No model is ready."))
+            refuse(context, Unavailable(Reason("NO_MODEL"), "No model is ready."))
         if request.model not in ("base", "engagement-reports"):
-            refuse(context, NotFound("NO_SUCH_SPECIALIST", f"There is no specialist {request.model}."))
+            refuse(context, NotFound(Reason.UNKNOWN_SPECIALIST, f"There is no specialist {request.model}."))
         if request.model == "base":
             return inference_pb2.Provenance(base="tiny")
         return inference_pb2.Provenance(specialist=request.model, generation=3, adapter_digest=ADAPTER, base="tiny")
@@ -409,7 +412,7 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
 
     def GetDraft(self, request: Any, context: Any) -> Any:
         if request.draft_id != "drf_1":
-            refuse(context, NotFound("UNKNOWN_DRAFT", "There is no such draft."))
+            refuse(context, NotFound(Reason.UNKNOWN_DRAFT, "There is no such draft."))
         found = inference_pb2.GetDraftResponse(
             draft_id="drf_1",
             finish_reason="stop",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
-from tailor.errors import InvalidArgument
+from tailor.errors import InvalidArgument, Reason
 from tests.unit.cli.conftest import Services, Tailor
 from tests.unit.cli.fakes import refuse, serving
 
@@ -24,7 +24,7 @@ class FakeAnonymization(anonymization_pb2_grpc.AnonymizationServiceServicer):
         self.requests.append(request)
         if "hide" in request.policy:
             wrong = {"types.PERSON": "must be 'surrogate', 'mask', 'generalise' or 'keep'"}
-            refuse(context, InvalidArgument("BAD_POLICY", "The policy is wrong.", field_violations=wrong))
+            refuse(context, InvalidArgument(Reason.INVALID_POLICY, "The policy is wrong.", field_violations=wrong))
         start = request.text.index("Sarah Jenkins")
         change = anonymization_pb2.Change(
             start=start,
@@ -110,7 +110,7 @@ def test_says_what_is_wrong_with_a_policy_field_by_field(tailor: Tailor, memo: P
 
     assert refused.code == 1
     assert refused.err.splitlines() == [
-        "error: BAD_POLICY: The policy is wrong.",
+        "error: INVALID_POLICY: The policy is wrong.",
         "  types.PERSON: must be 'surrogate', 'mask', 'generalise' or 'keep'",
     ]
 
@@ -124,7 +124,7 @@ def test_refuses_what_is_no_text(
 
     refused = tailor("anonymize", str(tmp_path / name))
 
-    assert refused.code == 1 and refused.err.startswith(("error: NOT_TEXT", "error: BAD_FILE"))
+    assert refused.code == 1 and refused.err.startswith(("error: NOT_TEXT", "error: INVALID_FILE"))
     assert barrier.requests == []
 
 

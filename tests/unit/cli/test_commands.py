@@ -49,7 +49,7 @@ def test_refuses_a_definition_that_is_none(tailor: Tailor, tmp_path: Path, text:
     refused = tailor("specialist", "create", str(file))
 
     assert refused.code == 1
-    assert refused.err.startswith("error: BAD_")
+    assert refused.err.startswith("error: INVALID_")
     assert "Traceback" not in refused.err
 
 
@@ -175,7 +175,7 @@ def test_finds_an_adapter_by_its_first_digits(tailor: Tailor) -> None:
     assert tailor("evaluate", "abab", "--json").document == {"evaluation_id": "evl_abab"}
 
 
-@pytest.mark.parametrize(("text", "reason"), [("a", "AMBIGUOUS_ADAPTER"), ("00", "NO_SUCH_ADAPTER")])
+@pytest.mark.parametrize(("text", "reason"), [("a", "AMBIGUOUS_ADAPTER"), ("00", "UNKNOWN_ADAPTER")])
 def test_refuses_digits_that_name_no_one_adapter(tailor: Tailor, text: str, reason: str) -> None:
     refused = tailor("evaluate", text)
 
@@ -249,7 +249,7 @@ def test_ask_of_an_unknown_specialist_is_one_line(tailor: Tailor) -> None:
     refused = tailor("ask", "nobody", "hello")
 
     assert refused.code == 1
-    assert refused.err == "error: NO_SUCH_SPECIALIST: There is no specialist nobody.\n"
+    assert refused.err == "error: UNKNOWN_SPECIALIST: There is no specialist nobody.\n"
 
 
 def test_traces_a_draft(tailor: Tailor) -> None:

@@ -21,7 +21,7 @@ from tailor.cli.demo_report import AnswerPair, DatasetFigures, Report, ScoreFigu
 from tailor.cli.demo_view import View
 from tailor.cli.demo_wait import follow, patiently, until
 from tailor.cli.specialists import read_definition
-from tailor.errors import DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
+from tailor.errors import DeadlineExceeded, FailedPrecondition, NotFound, Reason, Unavailable
 from tests.unit.cli.conftest import Services
 from tests.unit.cli.fakes import ADAPTER, DATASET
 
@@ -53,7 +53,7 @@ def test_the_tally_counts_each_submission_once_whatever_comes_twice() -> None:
 
 
 def test_retryable_errors_are_waited_out_and_others_are_not() -> None:
-    answers: list[Exception | int] = [Unavailable("DOWN", "It restarts."), 7]
+    answers: list[Exception | int] = [Unavailable(Reason("DOWN"), "It restarts."), 7]
     said: list[str] = []
 
     def call() -> int:
@@ -64,14 +64,14 @@ def test_retryable_errors_are_waited_out_and_others_are_not() -> None:
 
     assert patiently(call, said.append) == 7
     assert said == ["waits: It restarts."]
-    answers.append(NotFound("NOBODY", "There is none."))
+    answers.append(NotFound(Reason("NOBODY"), "There is none."))
     with pytest.raises(NotFound):
         patiently(call, quiet)
 
 
 def test_patience_ends() -> None:
     def call() -> int:
-        raise Unavailable("DOWN", "It restarts.")
+        raise Unavailable(Reason("DOWN"), "It restarts.")
 
     with pytest.raises(Unavailable):
         patiently(call, quiet, seconds=0.0)

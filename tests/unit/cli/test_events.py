@@ -61,4 +61,4 @@ def test_the_command_refuses_an_unknown_topic(tailor: Tailor) -> None:
     refused = tailor("events", "nonsense")
 
     assert refused.code == 1
-    assert refused.err.startswith("error: NO_SUCH_TOPIC:")
+    assert refused.err.startswith("error: UNKNOWN_TOPIC:")

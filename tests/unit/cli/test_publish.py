@@ -105,7 +105,7 @@ def test_refuses_two_files_of_one_id(tmp_path: Path) -> None:
 def test_refuses_an_index_that_is_none(tmp_path: Path) -> None:
     write(tmp_path / "papers" / "documents.json", "[1]")
 
-    with pytest.raises(InvalidArgument, match="BAD_INDEX"):
+    with pytest.raises(InvalidArgument, match="INVALID_INDEX"):
         collect([tmp_path / "papers"], Description())
 
 
@@ -231,4 +231,4 @@ def test_nothing_at_all_or_one_id_for_two_is_refused(tailor: Tailor, tmp_path: P
 
     assert "NOTHING_TO_PUBLISH" in tailor("publish").err
     both = tailor("publish", str(good), "--uri", "s3://papers/a.md", "--document-id", "memo-7")
-    assert "ONE_ID_MANY_FILES" in both.err
+    assert "DUPLICATE_DOCUMENT_ID" in both.err

@@ -74,7 +74,7 @@ def test_retries_while_no_model_is_ready(address: str, inference: FakeInference,
 def test_errors_are_raised_as_their_reasons_say(address: str, inference: FakeInference) -> None:
     with pytest.raises(NotFound) as caught:
         run(address, lambda client: text(client, "nobody"))
-    assert caught.value.reason == "NO_SUCH_SPECIALIST"
+    assert caught.value.reason == "UNKNOWN_SPECIALIST"
     assert inference.calls == 1
     with pytest.raises(InvalidArgument):
         run(address, lambda client: client.generate("base"))

@@ -99,7 +99,7 @@ def test_gives_up_after_five_attempts(client: TailorClient, inference: FakeInfer
 def test_an_unknown_specialist_is_not_found_at_once(client: TailorClient, inference: FakeInference) -> None:
     with pytest.raises(NotFound) as raised:
         list(client.stream("nobody", "hello"))
-    assert raised.value.reason == "NO_SUCH_SPECIALIST"
+    assert raised.value.reason == "UNKNOWN_SPECIALIST"
     assert inference.calls == 1
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from tailor.client.retries import REST_SECONDS, Ring
-from tailor.errors import DeadlineExceeded, NotFound, ResourceExhausted, TailorError, Unavailable
+from tailor.errors import DeadlineExceeded, NotFound, Reason, ResourceExhausted, TailorError, Unavailable
 
-AWAY = Unavailable("UNAVAILABLE", "It does not answer.")
+AWAY = Unavailable(Reason.UNAVAILABLE, "It does not answer.")
 
 
 class Clock:
@@ -44,16 +44,18 @@ def test_the_next_replica_is_asked_at_once_and_the_round_repeated_after_growing_
 
 def test_a_full_queue_is_not_asked_again_before_the_time_that_it_named() -> None:
     attempts = Ring(1, Clock()).attempts(60)
-    assert 20 <= attempts.pause_after(ResourceExhausted("QUEUE_FULL", "Later.", retry_after_seconds=20.0)) <= 25
+    assert 20 <= attempts.pause_after(ResourceExhausted(Reason.QUEUE_FULL, "Later.", retry_after_seconds=20.0)) <= 25
 
 
 def test_a_call_gives_up_where_the_pause_would_outlast_its_deadline() -> None:
     attempts = Ring(1, Clock()).attempts(19)
     with pytest.raises(ResourceExhausted):
-        attempts.pause_after(ResourceExhausted("QUEUE_FULL", "Later.", retry_after_seconds=20.0))
+        attempts.pause_after(ResourceExhausted(Reason.QUEUE_FULL, "Later.", retry_after_seconds=20.0))
 
 
-@pytest.mark.parametrize("error", [NotFound("UNKNOWN_SPECIALIST", "None."), Unavailable("SERVICE_FAILED", "A fault.")])
+@pytest.mark.parametrize(
+    "error", [NotFound(Reason.UNKNOWN_SPECIALIST, "None."), Unavailable(Reason.SERVICE_FAILED, "A fault.")]
+)
 def test_what_no_retry_mends_is_raised_at_once(error: TailorError) -> None:
     with pytest.raises(type(error)):
         Ring(3, Clock()).attempts(60).pause_after(error)

@@ -39,7 +39,7 @@ from services.console.views import (
     Trace,
 )
 from services.console.web.app import create_app
-from tailor.errors import Aborted, NotFound, TailorError, Unavailable
+from tailor.errors import Aborted, NotFound, Reason, TailorError, Unavailable
 
 T = TypeVar("T")
 
@@ -228,7 +228,7 @@ class FakeRegistry:
 
     def _answer(self) -> None:
         if self.down:
-            raise Unavailable("UNAVAILABLE", "registry does not answer.")
+            raise Unavailable(Reason.UNAVAILABLE, "registry does not answer.")
 
     def _page(self, items: list[T], token: str, size: int | None = None) -> Page[T]:
         self._answer()
@@ -258,32 +258,32 @@ class FakeRegistry:
 
     def promote(self, specialist: str, adapter_digest: str, expected_generation: int) -> Serving:
         if expected_generation != self._generation(specialist):
-            raise Aborted("GENERATION_MOVED", "Somebody else decided first; look again.")
+            raise Aborted(Reason.GENERATION_MOVED, "Somebody else decided first; look again.")
         self.promoted.append((specialist, adapter_digest, expected_generation))
         return Serving(expected_generation + 1, adapter_digest)
 
     def roll_back(self, specialist: str, expected_generation: int) -> Serving:
         if expected_generation != self._generation(specialist):
-            raise Aborted("GENERATION_MOVED", "Somebody else decided first; look again.")
+            raise Aborted(Reason.GENERATION_MOVED, "Somebody else decided first; look again.")
         self.rolled_back.append((specialist, expected_generation))
         return Serving(expected_generation + 1)
 
     def start_canary(self, specialist: str, adapter_digest: str, expected_generation: int) -> Serving:
         if expected_generation != self._generation(specialist):
-            raise Aborted("GENERATION_MOVED", "Somebody else decided first; look again.")
+            raise Aborted(Reason.GENERATION_MOVED, "Somebody else decided first; look again.")
         self.tried_out.append((specialist, adapter_digest, expected_generation))
         return Serving(expected_generation + 1)
 
     def stop_canary(self, specialist: str, expected_generation: int) -> Serving:
         if expected_generation != self._generation(specialist):
-            raise Aborted("GENERATION_MOVED", "Somebody else decided first; look again.")
+            raise Aborted(Reason.GENERATION_MOVED, "Somebody else decided first; look again.")
         self.stopped.append((specialist, expected_generation))
         return Serving(expected_generation + 1)
 
     def trace(self, draft_id: str) -> Trace:
         self._answer()
         if draft_id not in self.traces:
-            raise NotFound("UNKNOWN_DRAFT", "There is no such draft.")
+            raise NotFound(Reason.UNKNOWN_DRAFT, "There is no such draft.")
         return self.traces[draft_id]
 
     def record_judgement(self, judgement: Judgement, request_id: str) -> str:
@@ -304,7 +304,7 @@ class FakeRegistry:
     def revoke_key(self, key_id: str) -> None:
         self._answer()
         if key_id not in {key.key_id for key in self.key_items}:
-            raise NotFound("UNKNOWN_KEY", "There is no such key.")
+            raise NotFound(Reason.UNKNOWN_KEY, "There is no such key.")
         self.revoked.append(key_id)
 
     def erasures(self, token: str) -> Page[Erasure]:
@@ -313,7 +313,7 @@ class FakeRegistry:
     def verify_key(self, secret_sha256: str) -> Visitor:
         self._answer()
         if secret_sha256 not in self.visitors:
-            raise NotFound("UNKNOWN_KEY", "There is no such key.")
+            raise NotFound(Reason.UNKNOWN_KEY, "There is no such key.")
         return self.visitors[secret_sha256]
 
 
@@ -327,13 +327,13 @@ class FakeTraining:
 
     def runs(self, token: str) -> Page[Run]:
         if self.down:
-            raise Unavailable("UNAVAILABLE", "training does not answer.")
+            raise Unavailable(Reason.UNAVAILABLE, "training does not answer.")
         return Page(tuple(self.items))
 
     def run(self, run_id: str) -> Run:
         found = [item for item in self.runs("").items if item.run_id == run_id]
         if not found:
-            raise NotFound("UNKNOWN_RUN", "There is no such run.")
+            raise NotFound(Reason.UNKNOWN_RUN, "There is no such run.")
         return found[0]
 
     def watch(self, run_id: str) -> ListStream:
@@ -353,9 +353,9 @@ class FakeEvaluation:
 
     def evaluation(self, adapter_digest: str) -> Evaluation:
         if self.down:
-            raise Unavailable("UNAVAILABLE", "evaluation does not answer.")
+            raise Unavailable(Reason.UNAVAILABLE, "evaluation does not answer.")
         if adapter_digest not in self.answers:
-            raise NotFound("UNKNOWN_EVALUATION", "There is no such evaluation.")
+            raise NotFound(Reason.UNKNOWN_EVALUATION, "There is no such evaluation.")
         return self.answers[adapter_digest]
 
 
@@ -372,12 +372,12 @@ class FakeInference:
 
     def specialists(self) -> tuple[Served, ...]:
         if self.down:
-            raise Unavailable("UNAVAILABLE", "inference does not answer.")
+            raise Unavailable(Reason.UNAVAILABLE, "inference does not answer.")
         return tuple(Served(name, 1, ADAPTER, "smollm2", 2048) for name in self.names)
 
     def draft(self, draft_id: str) -> KeptText:
         if self.down:
-            raise Unavailable("UNAVAILABLE", "inference does not answer.")
+            raise Unavailable(Reason.UNAVAILABLE, "inference does not answer.")
         return self.texts.get(draft_id, KeptText("not kept"))
 
     def ask(self, question: Question) -> ListStream:
@@ -421,12 +421,12 @@ class FakeAuditing:
     def audit(self, specialist: str) -> Audit:
         self.asked.append(specialist)
         if self.down:
-            raise Unavailable("UNAVAILABLE", "registry does not answer.")
+            raise Unavailable(Reason.UNAVAILABLE, "registry does not answer.")
         return self.counts
 
     def near_duplicates(self, specialist: str) -> NearDuplicates:
         if self.down:
-            raise Unavailable("UNAVAILABLE", "synthetic does not answer.")
+            raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
         return self.near
 
 

@@ -18,7 +18,7 @@ from tailor.api.inference.v1 import inference_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.errors import InvalidArgument, ResourceExhausted
+from tailor.errors import InvalidArgument, Reason, ResourceExhausted
 from tests.unit.console.fakes import ADAPTER, BASE_DRAFT, DRAFT, NAME, NOW, RUN, ListStream, World, specialist
 
 REGISTRY = registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].methods_by_name
@@ -168,7 +168,7 @@ def test_answer_is_streamed_with_its_draft() -> None:
 
 def test_refusal_in_mid_stream_reaches_the_browser() -> None:
     world = World()
-    world.inference.error = ResourceExhausted("QUEUE_FULL", "Ask again in a moment.")
+    world.inference.error = ResourceExhausted(Reason.QUEUE_FULL, "Ask again in a moment.")
     said = events(world.signed_in().post("/api/ask", json={"model": "base", "prompt": "x"}).text)
     assert said[-1] == ("failure", {"reason": "QUEUE_FULL", "message": "Ask again in a moment."})
 

@@ -10,7 +10,7 @@ from services.console.audits import Audit, Bin, NearDuplicates
 from services.console.domain import Role
 from services.console.web.charts import BASELINE, TOP, WIDTH, histogram
 from tailor.api.events.v1 import models_pb2
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 from tests.unit.console.fakes import NAME, RUN, World, specialist
 
 
@@ -62,7 +62,7 @@ def test_what_one_service_does_not_say_is_named_and_the_rest_is_shown() -> None:
             return Audit(documents=3)
 
         def near_duplicates(self, specialist: str) -> NearDuplicates:
-            raise Unavailable("UNAVAILABLE", "synthetic does not answer.")
+            raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
 
     text = World(auditing=OneDown()).signed_in().get("/audit").text  # type: ignore[arg-type]
     assert "synthetic could not be asked." in text and "not known" in text and "3, 0 characters" in text

@@ -8,7 +8,7 @@ from services.console.domain import Role, Visitor
 from services.console.web import actions, audit, keys, login, pages, runs
 from services.console.web.login import local
 from services.console.web.sessions import COOKIE, Doorkeeper, Session, SessionCodec, Throttle
-from tailor.errors import NotFound, ResourceExhausted, Unauthenticated
+from tailor.errors import NotFound, Reason, ResourceExhausted, Unauthenticated
 from tests.unit.console.fakes import PASSWORD, World, csrf, sign_in
 
 OPEN = {"/login", "/logout"}
@@ -78,7 +78,7 @@ def test_revoked_key_ends_the_session() -> None:
 
     def verify(secret_sha256: str) -> Visitor:
         if secret_sha256 not in living:
-            raise NotFound("UNKNOWN_KEY", "gone")
+            raise NotFound(Reason.UNKNOWN_KEY, "gone")
         return living[secret_sha256]
 
     doorkeeper = Doorkeeper(None, verify, now=lambda: now[0])
@@ -148,7 +148,7 @@ def test_post_without_the_csrf_token_is_refused(path: str) -> None:
     for sent in ({}, {"x-csrf-token": "wrong"}):
         answer = browser.post(path, headers=sent)
         assert answer.status_code == 403
-        assert "BAD_CSRF_TOKEN" in answer.text
+        assert "INVALID_CSRF_TOKEN" in answer.text
 
 
 def test_sign_in_without_the_csrf_token_is_refused() -> None:

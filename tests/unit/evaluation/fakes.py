@@ -19,7 +19,7 @@ from services.evaluation.domain import (
     Terms,
 )
 from services.evaluation.handlers import Evaluating, Patience
-from tailor.errors import NotFound, Unavailable
+from tailor.errors import NotFound, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 
@@ -131,7 +131,7 @@ class FakeModels:
         if model == "base":
             return "Nothing."
         if model not in self.loaded:
-            raise NotFound("UNKNOWN_MODEL", "There is no such model.")
+            raise NotFound(Reason.UNKNOWN_MODEL, "There is no such model.")
         return f"line of sight {messages[-1][1].split()[1].rstrip('.')}"
 
     def score(self, model: str, messages: Sequence[tuple[str, str]], completion: str) -> Score:
@@ -177,4 +177,4 @@ def make_app(**changes: object) -> Evaluating:
 
 
 def down() -> Unavailable:
-    return Unavailable("INFERENCE_UNAVAILABLE", "Down.")
+    return Unavailable(Reason("INFERENCE_UNAVAILABLE"), "Down.")

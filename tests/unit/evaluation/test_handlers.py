@@ -4,7 +4,7 @@ import pytest
 
 from services.evaluation import handlers
 from services.evaluation.domain import Score, Serving, State, choose_rows, perplexity
-from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.storage.ref import Ref
 from tests.unit.evaluation.fakes import FakeRows, adapter, down, make_app, row
 
@@ -94,7 +94,7 @@ def test_a_candidate_that_inference_forgot_is_loaded_again() -> None:
     def forget(model: str, messages: object, tokens: int) -> str:
         if model != "base" and "forgotten" not in app.models.scored:
             app.models.scored.append("forgotten")
-            raise NotFound("UNKNOWN_MODEL", "There is no such model.")
+            raise NotFound(Reason.UNKNOWN_MODEL, "There is no such model.")
         return whole(model, messages, tokens)
 
     app.models.generate = forget
@@ -135,7 +135,7 @@ def test_one_that_can_never_be_made_fails_with_its_reason() -> None:
         "NO_HELD_OUT_ROWS",
     )
     bad = make_app()
-    bad.models.failures = [FailedPrecondition("WRONG_BASE", "Another base.")] * 2
+    bad.models.failures = [FailedPrecondition(Reason.WRONG_BASE, "Another base.")] * 2
     handlers.on_adapter(bad, adapter(), "evl_1")
     handlers.work_once(bad, RUNNING)
     assert bad.repository.evaluations["evl_1"].reason == "WRONG_BASE"
@@ -147,7 +147,7 @@ def test_waiting_ends_after_a_while() -> None:
     app.repository.datasets.clear()
     handlers.on_adapter(app, adapter(), "evl_1")
     handlers.work_once(app, RUNNING)
-    assert app.repository.evaluations["evl_1"].reason == "DATASET_UNKNOWN"
+    assert app.repository.evaluations["evl_1"].reason == "UNKNOWN_DATASET"
 
 
 def test_told_to_stop_it_is_left_for_the_next_start() -> None:

@@ -66,7 +66,7 @@ def test_reads_held_out_rows_and_refuses_tampered_ones() -> None:
     store.objects["datasets", "files/x.parquet"] += b"!"
     with pytest.raises(FailedPrecondition, match="CORRUPT_OBJECT"):
         DatasetRows(store).held_out(manifest)
-    with pytest.raises(FailedPrecondition, match="BAD_DATASET"):
+    with pytest.raises(FailedPrecondition, match="INVALID_DATASET"):
         DatasetRows(store).held_out(store.put("datasets", "e/manifest.json", b"{}"))
 
 

@@ -30,7 +30,7 @@ from services.inference.handlers import unknown_draft
 from services.inference.keeping import Labels
 from services.inference.private import Private
 from services.inference.serving import Admission, Shelf, Table
-from tailor.errors import FailedPrecondition, InvalidArgument, TailorError, Unavailable
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError, Unavailable
 from tailor.storage.ref import Ref
 
 KEY = Caller("key", "team", frozenset(), "key_0000000000000001")
@@ -99,7 +99,9 @@ class FakeEngine:
 
     def check_schema(self, schema: str) -> None:
         if "oneOf" in schema:
-            raise InvalidArgument("BAD_SCHEMA", "json_schema: oneOf.", field_violations={"json_schema": "oneOf."})
+            raise InvalidArgument(
+                Reason.INVALID_SCHEMA, "json_schema: oneOf.", field_violations={"json_schema": "oneOf."}
+            )
 
     def load(self, digest: str, folder: Path) -> None:
         self.loaded[digest] = folder
@@ -136,9 +138,9 @@ class FakeLibrary:
 
     def fetch(self, adapter: AdapterName) -> Path:
         if self.down:
-            raise Unavailable("OBJECT_STORE_UNAVAILABLE", "The object store does not answer.")
+            raise Unavailable(Reason.OBJECT_STORE_UNAVAILABLE, "The object store does not answer.")
         if adapter.digest in self.bad:
-            raise FailedPrecondition("WRONG_BASE", "The adapter was trained on another base.")
+            raise FailedPrecondition(Reason.WRONG_BASE, "The adapter was trained on another base.")
         return Path("/adapters") / adapter.digest
 
     def probes(self, adapter: AdapterName) -> Sequence[Probe]:
@@ -158,7 +160,7 @@ class Kept:
 
     def add(self, statement: Draft | ServedReport) -> None:
         if self.down:
-            raise Unavailable("KAFKA_UNAVAILABLE", "The broker does not answer.")
+            raise Unavailable(Reason.KAFKA_UNAVAILABLE, "The broker does not answer.")
         if isinstance(statement, Draft):
             self.drafts.append(statement)
         else:

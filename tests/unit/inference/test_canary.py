@@ -12,7 +12,7 @@ from services.inference.consumers import to_served
 from services.inference.domain import Ask, Caller, Canary, RowToScore, Sampling, Served, Turn, in_share
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
-from tailor.errors import FailedPrecondition, Unavailable
+from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.events.erased import Erased
 from tests.unit.inference.fakes import CONSOLE, EVALUATION, World, adapter, make_world, served
 
@@ -125,7 +125,7 @@ def test_a_retired_canary_is_dropped_once_its_successor_serves() -> None:
 
 def test_an_answer_that_the_engine_fails_is_stated_as_an_error_and_keeps_no_text() -> None:
     world = world_with_canary()
-    world.engine.fails = Unavailable("ENGINE_FAILED", "It broke.")
+    world.engine.fails = Unavailable(Reason.ENGINE_FAILED, "It broke.")
     with pytest.raises(Unavailable):
         finish(world, key(1))
     assert [draft.finish_reason for draft in world.kept.drafts] == ["error"]

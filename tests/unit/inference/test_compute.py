@@ -8,7 +8,7 @@ from pathlib import Path
 
 from services.inference.adapters import compute
 from services.inference.adapters.compute import FileTurns
-from tailor.turns import TurnLock
+from tailor.compute_lock import ComputeLock
 
 
 def test_generations_share_and_training_waits_for_them(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_generation_waits_for_trainings_step(tmp_path: Path) -> None:
 def test_unbroken_generation_lets_training_have_its_turn(tmp_path: Path) -> None:
     clock = [0.0]
     turns = FileTurns(tmp_path / "lock", now=lambda: clock[0])
-    training = TurnLock(tmp_path / "lock")
+    training = ComputeLock(tmp_path / "lock")
     first = turns.take()
     first.__enter__()
     clock[0] = compute.HOLD_SECONDS + 1
@@ -52,9 +52,9 @@ def test_unbroken_generation_lets_training_have_its_turn(tmp_path: Path) -> None
             order.append("generation")
 
     def train() -> None:
-        training.take()
+        training.acquire()
         order.append("training")
-        training.give()
+        training.release()
 
     threads = [threading.Thread(target=work) for work in (train, generate)]
     for thread in threads:

@@ -22,7 +22,7 @@ from services.inference.domain import (
     Sampling,
     Turn,
 )
-from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, ResourceExhausted, Unavailable
 from tailor.storage.ref import Ref
 from tests.unit.inference.fakes import (
     CONSOLE,
@@ -181,7 +181,7 @@ def test_an_answer_gathers_its_log_probabilities() -> None:
 
 def test_a_schema_that_the_engine_gives_up_is_an_error_and_frees_the_place() -> None:
     world = make_world(max_concurrent=1, max_queued=0)
-    world.engine.fails = FailedPrecondition("SCHEMA_GIVEN_UP", "The engine could not keep to the schema.")
+    world.engine.fails = FailedPrecondition(Reason.SCHEMA_GIVEN_UP, "The engine could not keep to the schema.")
     with pytest.raises(FailedPrecondition):
         finish(world, ask(schema="{}"))
     world.engine.fails = None

@@ -21,7 +21,7 @@ from services.inference.adapters.http import Address, create_app, serve
 from services.inference.adapters.limits import MAX_BODY_BYTES
 from services.inference.handlers import Door
 from services.synthetic.adapters.teacher import OpenAiTeacher
-from tailor.errors import NotFound, Unavailable
+from tailor.errors import NotFound, Reason, Unavailable
 from tailor.rpc.auth import CACHE_SECONDS, Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tests.unit.inference.fakes import World, make_world, served
@@ -46,7 +46,7 @@ def verify(digest: str) -> Caller:
     for secret, caller in known.items():
         if hashlib.sha256(secret.encode()).hexdigest() == digest:
             return caller
-    raise NotFound("UNKNOWN_KEY", "No such key.")
+    raise NotFound(Reason.UNKNOWN_KEY, "No such key.")
 
 
 @contextmanager
@@ -201,7 +201,7 @@ def test_log_probabilities_come_whole_and_streamed(door: tuple[World, Door, str]
 def test_an_error_while_streaming_reaches_the_client(door: tuple[World, Door, str]) -> None:
     world, shut, address = door
     shut.open(world.inference)
-    world.engine.fails = Unavailable("ENGINE_FAILED", "The engine could not answer; try again.")
+    world.engine.fails = Unavailable(Reason.ENGINE_FAILED, "The engine could not answer; try again.")
     with pytest.raises(openai.APIError) as caught:
         list(ask(address, stream=True))
     assert caught.value.code == "ENGINE_FAILED"

@@ -14,7 +14,7 @@ from services.inference.adapters.journal import Journal
 from services.inference.adapters.statements import DRAFTS, DraftEvents
 from services.inference.domain import Draft, Said, Turn
 from services.inference.keeping import ATTEMPTS, MAX_AGE_SECONDS, MAX_CHARACTERS, Keeper, Keeping, Labels
-from tailor.errors import FailedPrecondition, Unavailable
+from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.events.memory import MemoryProducer
 from tailor.storage.memory import MemoryStore
 from tests.unit.inference.fakes import Kept, served
@@ -117,7 +117,7 @@ def test_an_opt_out_holds_for_what_waits_already(world: World) -> None:
 
 
 def test_a_barrier_that_is_away_for_a_moment_is_asked_again(world: World) -> None:
-    world.barrier.failures = [Unavailable("AWAY", "Away."), Unavailable("AWAY", "Away.")]
+    world.barrier.failures = [Unavailable(Reason("AWAY"), "Away."), Unavailable(Reason("AWAY"), "Away.")]
     with world.running():
         world.keeper.keep(draft(), SAID)
         wait_until(lambda: bool(world.stated.drafts))
@@ -126,7 +126,10 @@ def test_a_barrier_that_is_away_for_a_moment_is_asked_again(world: World) -> Non
 
 @pytest.mark.parametrize(
     ("failures", "tries"),
-    [([Unavailable("AWAY", "Away.")] * 9, ATTEMPTS), ([FailedPrecondition("TEXTS_NOT_APART", "No.")] * 9, 1)],
+    [
+        ([Unavailable(Reason("AWAY"), "Away.")] * 9, ATTEMPTS),
+        ([FailedPrecondition(Reason.TEXTS_NOT_APART, "No.")] * 9, 1),
+    ],
 )
 def test_a_text_that_does_not_pass_is_dropped_and_the_next_one_goes_on(
     world: World, failures: list[Exception], tries: int

@@ -16,7 +16,7 @@ from services.inference.domain import CANCELLED, LENGTH, STOPPED, Ask, Caller, S
 from services.inference.handlers import generate
 from services.inference.private import PrivateStream
 from services.inference.restoring import Restorer
-from tailor.errors import InvalidArgument, TailorError, Unavailable
+from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
 from tests.unit.inference.echo import EchoEngine
 from tests.unit.inference.fakes import CONSOLE, EVALUATION, KEY, World, make_world, served
 
@@ -119,7 +119,7 @@ def test_the_base_evaluation_and_other_specialists_are_asked_as_ever(world: Worl
 
 
 def test_without_the_barrier_the_model_is_not_asked(world: World, engine: EchoEngine) -> None:
-    world.barrier.fails = Unavailable("BARRIER_UNAVAILABLE", "Retry.")
+    world.barrier.fails = Unavailable(Reason.BARRIER_UNAVAILABLE, "Retry.")
     with pytest.raises(Unavailable) as refused:
         answered(world, ask())
     assert refused.value.reason == "BARRIER_UNAVAILABLE"

@@ -20,6 +20,7 @@ from tailor.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
+    Reason,
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
@@ -65,7 +66,7 @@ class Served:
 
     def _verify(self, _: str) -> Caller:
         if self.revoked:
-            raise NotFound("UNKNOWN_KEY", "revoked")
+            raise NotFound(Reason.UNKNOWN_KEY, "revoked")
         return Caller("key", "team", "ROLE_CALLER", frozenset({"memos"}), "key_1")
 
     def stub(self, token: str = "tlr_secret") -> inference_pb2_grpc.InferenceServiceStub:
@@ -144,7 +145,7 @@ def test_a_schema_reaches_the_engine_and_one_given_up_is_an_error_not_half_an_ob
     request = inference_pb2.GenerateRequest(model="base", prompt="Write it.", json_schema='{"type": "object"}')
     opened.stub().Generate(request, timeout=5)
     assert opened.world.engine.streams[0].sampling.schema == '{"type": "object"}'
-    opened.world.engine.fails = FailedPrecondition("SCHEMA_GIVEN_UP", "The engine could not keep to the schema.")
+    opened.world.engine.fails = FailedPrecondition(Reason.SCHEMA_GIVEN_UP, "The engine could not keep to the schema.")
     with pytest.raises(FailedPrecondition), wire_errors("inference"):
         opened.stub().Generate(request, timeout=5)
     with pytest.raises(FailedPrecondition), wire_errors("inference"):

@@ -61,7 +61,7 @@ def test_reads_the_probe_rows_that_the_trainer_stored() -> None:
 def test_refuses_probe_rows_that_are_none(probes: list[Any]) -> None:
     with pytest.raises(FailedPrecondition) as caught:
         read_probes(manifest(probes=probes))
-    assert reason(caught) == "BAD_MANIFEST"
+    assert reason(caught) == "INVALID_MANIFEST"
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_refuses_probe_rows_that_are_none(probes: list[Any]) -> None:
         ({"files": [*manifest()["files"], file("/etc/evil.json")]}, "UNSAFE_NAME"),
         ({"files": [*manifest()["files"], file("sub\\evil.json")]}, "UNSAFE_NAME"),
         ({"files": [*manifest()["files"], file("adapter_model.safetensors.index.json")]}, "UNEXPECTED_FILE"),
-        ({"files": [*manifest()["files"], file("README.md")]}, "BAD_MANIFEST"),
-        ({"files": [file("README.md") | {"key": "elsewhere"}]}, "BAD_MANIFEST"),
-        ({"files": [file("README.md") | {"key": "a" * 64 + "b" * 500}]}, "BAD_MANIFEST"),
-        ({"files": [file("README.md") | {"key": "adapters\n" + "a" * 64}]}, "BAD_MANIFEST"),
-        ({"files": "all"}, "BAD_MANIFEST"),
+        ({"files": [*manifest()["files"], file("README.md")]}, "INVALID_MANIFEST"),
+        ({"files": [file("README.md") | {"key": "elsewhere"}]}, "INVALID_MANIFEST"),
+        ({"files": [file("README.md") | {"key": "a" * 64 + "b" * 500}]}, "INVALID_MANIFEST"),
+        ({"files": [file("README.md") | {"key": "adapters\n" + "a" * 64}]}, "INVALID_MANIFEST"),
+        ({"files": "all"}, "INVALID_MANIFEST"),
     ],
 )
 def test_refuses_a_manifest(changes: dict[str, Any], expected: str) -> None:
@@ -100,7 +100,7 @@ def test_refuses_a_manifest_that_is_no_plain_object(data: bytes) -> None:
 def test_refuses_files_without_end_or_larger_than_any_adapter() -> None:
     with pytest.raises(FailedPrecondition) as caught:
         read_files({"files": [file("README.md") | {"size_bytes": float("inf")}]})
-    assert reason(caught) == "BAD_MANIFEST"
+    assert reason(caught) == "INVALID_MANIFEST"
     for name, size in (("adapter_model.safetensors", 1001), ("README.md", 2**20 + 1), ("adapter_config.json", 0)):
         with pytest.raises(FailedPrecondition) as caught:
             check_sizes(read_files({"files": [file(name) | {"size_bytes": size}]}), 1000)

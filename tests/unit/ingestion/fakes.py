@@ -11,15 +11,15 @@ from services.ingestion.domain import (
     File,
     Outcome,
     Parsed,
-    Reason,
     Receipt,
     Reference,
     Refused,
     Rejected,
+    RejectionReason,
     Submission,
 )
 from services.ingestion.handlers import Intake, Withdrawals
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 from tailor.storage.ref import Ref
 
 DIGEST_KEY = b"d" * 32
@@ -43,7 +43,7 @@ class MemoryFetcher:
         if self.failures:
             raise self.failures.pop(0)
         if reference.uri not in self.files:
-            raise Rejected(Reason.NOT_ALLOWED, "It is not allowed.")
+            raise Rejected(RejectionReason.NOT_ALLOWED, "It is not allowed.")
         return self.files[reference.uri]
 
 
@@ -56,7 +56,7 @@ class MemoryErasure:
 
     def request(self, document_id: str, request_id: str) -> None:
         if self.down:
-            raise Unavailable("REGISTRY_UNAVAILABLE", "registry does not answer.")
+            raise Unavailable(Reason("REGISTRY_UNAVAILABLE"), "registry does not answer.")
         self.requests[request_id] = document_id
 
 

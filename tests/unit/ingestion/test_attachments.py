@@ -15,7 +15,7 @@ from pptx.enum.chart import XL_CHART_TYPE
 from pptx.util import Inches
 
 from services.ingestion.adapters.formats.read import read
-from services.ingestion.domain import File, Reason, Rejected, clean
+from services.ingestion.domain import File, Rejected, RejectionReason, clean
 from tests.unit.ingestion.compound import make_msg
 
 
@@ -147,7 +147,7 @@ def test_more_attachments_than_are_read_refuse_the_mail() -> None:
     mail = make_mail(**{f"note{number}_txt": b"words" for number in range(201)})
     with pytest.raises(Rejected) as caught:
         text_of(mail.as_bytes(), "mail.eml")
-    assert caught.value.reason == Reason.TOO_LARGE
+    assert caught.value.reason == RejectionReason.TOO_LARGE
 
 
 def test_reads_mail_headers_in_any_encoding() -> None:
@@ -163,7 +163,7 @@ def test_refuses_encrypted_mail() -> None:
     )
     with pytest.raises(Rejected) as caught:
         text_of(mail, "mail.eml")
-    assert caught.value.reason == Reason.ENCRYPTED
+    assert caught.value.reason == RejectionReason.ENCRYPTED
 
 
 def test_reads_outlook_mails_with_attached_files_and_mails() -> None:
@@ -223,7 +223,7 @@ def test_an_outlook_mail_with_rtf_alone_is_refused_with_what_to_do() -> None:
     mail = {"subject": "Requests", "rtf": RTF, "attachments": [("note.md", b"# Note\n\nWords.\n")]}
     with pytest.raises(Rejected, match="RTF alone") as refused:
         read(File(make_msg(mail), "mail.msg"))
-    assert (refused.value.reason, refused.value.format) == (Reason.UNSUPPORTED_FORMAT, "msg")
+    assert (refused.value.reason, refused.value.format) == (RejectionReason.UNSUPPORTED_FORMAT, "msg")
 
 
 def test_an_outlook_mail_with_rtf_beside_its_words_is_read() -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from services.ingestion.adapters.breaker import FAILURES, REST_SECONDS, Breaker
-from services.ingestion.domain import File, Kind, Labels, Reason, Reference, Refused, Rejected, Submission
+from services.ingestion.domain import File, Kind, Labels, Reference, Refused, Rejected, RejectionReason, Submission
 from services.ingestion.handlers import FETCH_PAUSES, take_in
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 from tests.unit.ingestion.fakes import MemoryFetcher, make_intake, make_receipt
 
 DEAD, ALIVE = "https://dead.example.com/a.md", "https://alive.example.com/a.md"
@@ -23,7 +23,7 @@ class World:
 
 
 def silent(count: int) -> list[Exception]:
-    return [Unavailable("HOST_UNAVAILABLE", "The host did not answer.") for _ in range(count)]
+    return [Unavailable(Reason.HOST_UNAVAILABLE, "The host did not answer.") for _ in range(count)]
 
 
 def test_a_queue_behind_a_dead_host_waits_for_its_first_document_alone() -> None:
@@ -33,7 +33,7 @@ def test_a_queue_behind_a_dead_host_waits_for_its_first_document_alone() -> None
         take_in(intake, make_receipt(str(n), Submission(str(n), Kind.DOCUMENT, Labels(), Reference(DEAD))))
         for n in range(20)
     ]
-    assert all(isinstance(each, Refused) and each.reason is Reason.UNREACHABLE for each in outcomes)
+    assert all(isinstance(each, Refused) and each.reason is RejectionReason.UNREACHABLE for each in outcomes)
     assert waited == list(FETCH_PAUSES) and len(world.fetcher.asked) == FAILURES
     assert "left alone" in outcomes[-1].hint if isinstance(outcomes[-1], Refused) else False
 
@@ -62,7 +62,9 @@ def test_after_its_rest_one_try_decides() -> None:
     assert world.fetch() == FILE == world.fetch()
 
 
-@pytest.mark.parametrize("answer", [Unavailable("HOST_FAILED", "503"), Rejected(Reason.UNREACHABLE, "404")])
+@pytest.mark.parametrize(
+    "answer", [Unavailable(Reason.HOST_FAILED, "503"), Rejected(RejectionReason.UNREACHABLE, "404")]
+)
 def test_a_host_that_answers_is_not_left_alone(answer: Exception) -> None:
     world = World(*silent(FAILURES - 1), answer, *silent(FAILURES - 1))
     for _ in range(2 * FAILURES - 1):
@@ -72,7 +74,7 @@ def test_a_host_that_answers_is_not_left_alone(answer: Exception) -> None:
 
 
 def test_what_was_refused_without_asking_says_nothing_about_the_host() -> None:
-    world = World(*silent(FAILURES - 1), Rejected(Reason.NOT_ALLOWED, "user name"), *silent(1))
+    world = World(*silent(FAILURES - 1), Rejected(RejectionReason.NOT_ALLOWED, "user name"), *silent(1))
     for _ in range(FAILURES + 1):
         with pytest.raises((Unavailable, Rejected)):
             world.fetch()

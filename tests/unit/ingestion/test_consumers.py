@@ -17,7 +17,17 @@ from services.ingestion.consumers import (
     to_receipt,
     to_submission,
 )
-from services.ingestion.domain import Accepted, File, Kind, Labels, Parsed, Reason, Reference, Refused, Rejected
+from services.ingestion.domain import (
+    Accepted,
+    File,
+    Kind,
+    Labels,
+    Parsed,
+    Reference,
+    Refused,
+    Rejected,
+    RejectionReason,
+)
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.envelope import Event
 from tailor.events.topics import load_topics
@@ -115,7 +125,7 @@ def test_what_neither_a_database_nor_utf_8_takes_goes_no_further() -> None:
 def test_a_poison_event_is_a_malformed_submission(event: Event) -> None:
     with pytest.raises(Rejected) as caught:
         to_submission(event)
-    assert caught.value.reason == Reason.MALFORMED
+    assert caught.value.reason == RejectionReason.MALFORMED
     assert "Jane" not in caught.value.hint
 
 
@@ -160,7 +170,7 @@ def test_a_reference_is_fetched_and_its_address_is_stated_nowhere() -> None:
     handle(json_event({"document_id": "b", "uri": "https://a.b/d?signature=secret"}, offset=1))
     accepted, refused = catalogue.stated
     assert isinstance(accepted, Accepted) and accepted.format == "md"
-    assert isinstance(refused, Refused) and refused.reason == Reason.NOT_ALLOWED
+    assert isinstance(refused, Refused) and refused.reason == RejectionReason.NOT_ALLOWED
     assert not [outcome for outcome in catalogue.stated if "secret" in str(to_event(outcome)) + str(outcome)]
 
 
@@ -183,7 +193,7 @@ def test_a_tombstone_has_its_document_erased_and_one_of_nothing_is_accounted_for
     handle(Event(SUBMITTED, "memo-8", None, {}, 0, 2))
     handle(Event(SUBMITTED, "", None, {}, 0, 3))
     reasons = [outcome.reason for outcome in catalogue.stated if isinstance(outcome, Refused)]
-    assert reasons == [Reason.UNKNOWN_DOCUMENT, Reason.MALFORMED]
+    assert reasons == [RejectionReason.UNKNOWN_DOCUMENT, RejectionReason.MALFORMED]
     assert len(erasure.requests) == 1
 
 
@@ -207,7 +217,7 @@ def test_what_anonymization_could_not_read_may_be_published_again_unchanged(
 
 
 def test_states_reasons_by_the_names_of_the_contract() -> None:
-    for reason in Reason:
+    for reason in RejectionReason:
         outcome = Refused("sub_1", "doc_1", reason, "hint", "", Labels(), "", 1)
         message = to_event(outcome)[2]
         assert isinstance(message, documents_pb2.DocumentRejected)

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from services.ingestion.adapters.fetch import BucketFetcher, References
 from services.ingestion.adapters.https import HttpsFetcher, trust
-from services.ingestion.domain import File, Reason, Reference, Rejected
+from services.ingestion.domain import File, Reference, Rejected, RejectionReason
 from services.ingestion.settings import Settings, decode_buckets, decode_hosts
-from tailor.errors import PermissionDenied, Unavailable
+from tailor.errors import PermissionDenied, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 
 KEY = base64.b64encode(b"k" * 32).decode()
@@ -29,7 +29,7 @@ def references(store: MemoryStore) -> References:
     return References(BucketFetcher(["papers"], store), HttpsFetcher([], trust(None), 1))
 
 
-def refusal(uri: str, store: MemoryStore) -> Reason:
+def refusal(uri: str, store: MemoryStore) -> RejectionReason:
     with pytest.raises(Rejected) as caught:
         references(store).fetch(Reference(uri), 10)
     return caught.value.reason
@@ -72,17 +72,17 @@ def test_reads_an_object_of_an_allowed_bucket() -> None:
     ],
 )
 def test_nothing_but_an_object_of_an_allowed_bucket_is_read(uri: str) -> None:
-    assert refusal(uri, ClosedStore(AssertionError())) == Reason.NOT_ALLOWED
+    assert refusal(uri, ClosedStore(AssertionError())) == RejectionReason.NOT_ALLOWED
 
 
 def test_says_why_an_object_cannot_be_had() -> None:
     store = MemoryStore()
     store.put("papers", "long", b"x" * 11)
-    assert refusal("s3://papers/long", store) == Reason.TOO_LARGE
-    assert refusal("s3://papers/missing", store) == Reason.UNREACHABLE
-    assert refusal("s3://papers/x", ClosedStore(PermissionDenied("NO", "No."))) == Reason.NOT_ALLOWED
+    assert refusal("s3://papers/long", store) == RejectionReason.TOO_LARGE
+    assert refusal("s3://papers/missing", store) == RejectionReason.UNREACHABLE
+    assert refusal("s3://papers/x", ClosedStore(PermissionDenied(Reason("NO"), "No."))) == RejectionReason.NOT_ALLOWED
     with pytest.raises(Unavailable):
-        references(ClosedStore(Unavailable("DOWN", "Down."))).fetch(Reference("s3://papers/x"), 10)
+        references(ClosedStore(Unavailable(Reason("DOWN"), "Down."))).fetch(Reference("s3://papers/x"), 10)
 
 
 def test_nothing_is_allowed_by_default() -> None:

@@ -11,7 +11,7 @@ from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.platypus import Paragraph, SimpleDocTemplate
 
 from services.ingestion.adapters.formats.read import read
-from services.ingestion.domain import File, Reason, Rejected
+from services.ingestion.domain import File, Rejected, RejectionReason
 
 STORY = "The control envelope holds, and the friction ledger is short. " * 6
 
@@ -107,34 +107,34 @@ def test_reads_any_common_encoding(encoding: str) -> None:
 @pytest.mark.parametrize(
     ("file", "reason"),
     [
-        (File(make_pdf()[:-900], "cut.pdf"), Reason.CORRUPT),
-        (File(b"%PDF-1.4 nothing at all %%EOF", "bad.pdf"), Reason.CORRUPT),
-        (File(b"words", "named.pdf"), Reason.CORRUPT),
-        (File(make_docx()[:-900], "cut.docx"), Reason.CORRUPT),
-        (File(make_archive(["word/document.xml"]), "bad.docx"), Reason.CORRUPT),
-        (File(b"words", "named.docx"), Reason.CORRUPT),
-        (File(b"{not json", "example.json"), Reason.CORRUPT),
-        (File(make_pdf(StandardEncryption("secret", canPrint=0)), "locked.pdf"), Reason.ENCRYPTED),
-        (File(make_archive(["word/document.xml"], flag=1), "locked.docx"), Reason.ENCRYPTED),
+        (File(make_pdf()[:-900], "cut.pdf"), RejectionReason.CORRUPT),
+        (File(b"%PDF-1.4 nothing at all %%EOF", "bad.pdf"), RejectionReason.CORRUPT),
+        (File(b"words", "named.pdf"), RejectionReason.CORRUPT),
+        (File(make_docx()[:-900], "cut.docx"), RejectionReason.CORRUPT),
+        (File(make_archive(["word/document.xml"]), "bad.docx"), RejectionReason.CORRUPT),
+        (File(b"words", "named.docx"), RejectionReason.CORRUPT),
+        (File(b"{not json", "example.json"), RejectionReason.CORRUPT),
+        (File(make_pdf(StandardEncryption("secret", canPrint=0)), "locked.pdf"), RejectionReason.ENCRYPTED),
+        (File(make_archive(["word/document.xml"], flag=1), "locked.docx"), RejectionReason.ENCRYPTED),
         (
             File(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"), "locked.docx"),
-            Reason.ENCRYPTED,
+            RejectionReason.ENCRYPTED,
         ),
-        (File(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 old", "old.doc"), Reason.UNSUPPORTED_FORMAT),
-        (File(make_archive(["xl/workbook.xml"]), "book.xlsx"), Reason.CORRUPT),
-        (File(make_archive(["ppt/presentation.xml"]), "deck.pptx"), Reason.CORRUPT),
-        (File(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 no mail", "mail.msg"), Reason.CORRUPT),
-        (File(make_archive(["a/file.txt"]), "files.zip"), Reason.UNSUPPORTED_FORMAT),
-        (File(b"{\\rtf1 words}", "memo"), Reason.UNSUPPORTED_FORMAT),
-        (File(b"\x89PNG\r\n\x1a\n\0\0\0", "image.png"), Reason.UNSUPPORTED_FORMAT),
-        (File(b"a,b", "table.ods"), Reason.UNSUPPORTED_FORMAT),
-        (File(make_mail(body="\n"), "mail.eml"), Reason.NO_TEXT),
-        (File(b'{"prompt": "only", "answer": 5}', "example.json"), Reason.MALFORMED),
-        (File(b'{"prompt": " ", "answer": "only"}', "example.json"), Reason.MALFORMED),
-        (File(make_archive([str(number) for number in range(6_000)]), "many.docx"), Reason.TOO_LARGE),
+        (File(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 old", "old.doc"), RejectionReason.UNSUPPORTED_FORMAT),
+        (File(make_archive(["xl/workbook.xml"]), "book.xlsx"), RejectionReason.CORRUPT),
+        (File(make_archive(["ppt/presentation.xml"]), "deck.pptx"), RejectionReason.CORRUPT),
+        (File(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 no mail", "mail.msg"), RejectionReason.CORRUPT),
+        (File(make_archive(["a/file.txt"]), "files.zip"), RejectionReason.UNSUPPORTED_FORMAT),
+        (File(b"{\\rtf1 words}", "memo"), RejectionReason.UNSUPPORTED_FORMAT),
+        (File(b"\x89PNG\r\n\x1a\n\0\0\0", "image.png"), RejectionReason.UNSUPPORTED_FORMAT),
+        (File(b"a,b", "table.ods"), RejectionReason.UNSUPPORTED_FORMAT),
+        (File(make_mail(body="\n"), "mail.eml"), RejectionReason.NO_TEXT),
+        (File(b'{"prompt": "only", "answer": 5}', "example.json"), RejectionReason.MALFORMED),
+        (File(b'{"prompt": " ", "answer": "only"}', "example.json"), RejectionReason.MALFORMED),
+        (File(make_archive([str(number) for number in range(6_000)]), "many.docx"), RejectionReason.TOO_LARGE),
     ],
 )
-def test_refuses(file: File, reason: Reason) -> None:
+def test_refuses(file: File, reason: RejectionReason) -> None:
     with pytest.raises(Rejected) as caught:
         read(file)
     assert caught.value.reason == reason

@@ -12,15 +12,15 @@ from services.ingestion.domain import (
     Labels,
     Outcome,
     Parsed,
-    Reason,
     Receipt,
     Reference,
     Refused,
+    RejectionReason,
     Submission,
     malformed,
 )
 from services.ingestion.handlers import FETCH_PAUSES, Intake, take_in, withdraw
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 from tests.unit.ingestion.fakes import MemoryFetcher, make_intake, make_receipt, make_withdrawals
 
 LABELS = Labels("wiki", "risk", "internal")
@@ -62,7 +62,7 @@ def test_the_same_text_twice_is_a_duplicate_in_the_same_or_another_document() ->
     for key, external_id in (("2", "memo-7"), ("3", "memo-8")):
         outcome = submit(intake, key, external_id, note("One text."))
         assert isinstance(outcome, Refused)
-        assert (outcome.reason, outcome.duplicate_of) == (Reason.DUPLICATE, first.document_id)
+        assert (outcome.reason, outcome.duplicate_of) == (RejectionReason.DUPLICATE, first.document_id)
     assert len(quarantine.written) == 1
 
 
@@ -78,14 +78,14 @@ def test_a_redelivery_states_the_same_again_and_writes_nothing() -> None:
 @pytest.mark.parametrize(
     ("file", "reason"),
     [
-        (File(b"", "empty.txt"), Reason.EMPTY),
-        (File(b"  \n \n", "blank.txt"), Reason.NO_TEXT),
-        (File(b"x" * 2_000, "long.txt"), Reason.TOO_LARGE),
-        (File(b"x" * 200, "many.txt"), Reason.TOO_LARGE),
-        (File(b'{"prompt": "Write.", "answer": "Written."}', "example.json"), Reason.MALFORMED),
+        (File(b"", "empty.txt"), RejectionReason.EMPTY),
+        (File(b"  \n \n", "blank.txt"), RejectionReason.NO_TEXT),
+        (File(b"x" * 2_000, "long.txt"), RejectionReason.TOO_LARGE),
+        (File(b"x" * 200, "many.txt"), RejectionReason.TOO_LARGE),
+        (File(b'{"prompt": "Write.", "answer": "Written."}', "example.json"), RejectionReason.MALFORMED),
     ],
 )
-def test_refuses_with_a_reason_and_a_hint(file: File, reason: Reason) -> None:
+def test_refuses_with_a_reason_and_a_hint(file: File, reason: RejectionReason) -> None:
     intake, _, quarantine = make_intake(max_file_bytes=1_000, max_chars=100)
     outcome = submit(intake, "1", "memo-7", file)
     assert isinstance(outcome, Refused)
@@ -107,7 +107,7 @@ def test_a_malformed_submission_is_accounted_for_under_an_id_of_its_own() -> Non
     intake, catalogue, _ = make_intake()
     outcome = take_in(intake, Receipt("1", "sub_1", "doc_spare", read))
     assert isinstance(outcome, Refused)
-    assert (outcome.reason, outcome.document_id) == (Reason.MALFORMED, "doc_spare")
+    assert (outcome.reason, outcome.document_id) == (RejectionReason.MALFORMED, "doc_spare")
     assert catalogue.stated == [outcome]
 
 
@@ -120,7 +120,7 @@ def test_an_example_keeps_its_prompt() -> None:
 
 
 def away() -> Unavailable:
-    return Unavailable("HOST_UNAVAILABLE", "The host did not answer.")
+    return Unavailable(Reason.HOST_UNAVAILABLE, "The host did not answer.")
 
 
 def test_a_referenced_file_is_taken_in_like_any_other() -> None:
@@ -138,7 +138,7 @@ def test_other_bytes_than_those_announced_are_refused(said: dict[str, Any]) -> N
     uri = "s3://papers/memo.md"
     intake, _, quarantine = make_intake(fetcher=MemoryFetcher({uri: File(b"# Memo", "memo.md")}))
     outcome = submit(intake, "1", "memo-7", Reference(uri, **said))
-    assert isinstance(outcome, Refused) and outcome.reason == Reason.CORRUPT
+    assert isinstance(outcome, Refused) and outcome.reason == RejectionReason.CORRUPT
     assert quarantine.written == []
 
 
@@ -146,7 +146,7 @@ def test_a_reference_that_announces_too_much_is_not_even_fetched() -> None:
     fetcher = MemoryFetcher()
     intake, _, _ = make_intake(fetcher=fetcher, max_file_bytes=1_000)
     outcome = submit(intake, "1", "memo-7", Reference("s3://papers/memo.md", size_bytes=1_001))
-    assert isinstance(outcome, Refused) and outcome.reason == Reason.TOO_LARGE
+    assert isinstance(outcome, Refused) and outcome.reason == RejectionReason.TOO_LARGE
     assert fetcher.asked == []
 
 
@@ -163,7 +163,7 @@ def test_a_host_that_never_answers_is_given_up() -> None:
     intake, _, _ = make_intake(fetcher=fetcher)
     outcome = submit(intake, "1", "memo-7", Reference("https://files.example.com/memo.md"))
     assert isinstance(outcome, Refused)
-    assert (outcome.reason, outcome.labels) == (Reason.UNREACHABLE, LABELS)
+    assert (outcome.reason, outcome.labels) == (RejectionReason.UNREACHABLE, LABELS)
     assert len(fetcher.asked) == len(FETCH_PAUSES) + 1
 
 
@@ -186,6 +186,6 @@ def test_a_withdrawal_of_nothing_is_told_again_alike() -> None:
     withdrawals, erasure = make_withdrawals(catalogue)
     receipt = Receipt("2", "sub_2", "doc_spare", lambda: "memo-7")
     first = withdraw(withdrawals, receipt)
-    assert first is not None and first.reason == Reason.UNKNOWN_DOCUMENT
+    assert first is not None and first.reason == RejectionReason.UNKNOWN_DOCUMENT
     assert withdraw(withdrawals, receipt) == first
     assert catalogue.stated == [first, first] and erasure.requests == {}

@@ -9,7 +9,7 @@ import pytest
 
 from services.ingestion.adapters.addresses import is_public
 from services.ingestion.adapters.https import HttpsFetcher, trust
-from services.ingestion.domain import File, Reason, Reference, Rejected
+from services.ingestion.domain import File, Reference, Rejected, RejectionReason
 from tailor.errors import Unavailable
 from tests.unit.ingestion.tls import PUBLIC, Network, TlsServer, make_authority, serving
 
@@ -146,7 +146,7 @@ class Web:
     def get(self, uri: str, **said: str) -> File:
         return self.fetcher.fetch(Reference(uri, **said), LIMIT)  # type: ignore[arg-type]
 
-    def refusal(self, uri: str) -> Reason:
+    def refusal(self, uri: str) -> RejectionReason:
         with pytest.raises(Rejected) as caught:
             self.get(uri)
         assert "example.com" not in caught.value.hint and "secret" not in caught.value.hint
@@ -187,7 +187,7 @@ def test_sends_no_cookie_no_credential_and_asks_no_proxy(
 def test_follows_three_redirects_and_checks_each_from_the_start(web: Web) -> None:
     assert web.get(f"https://{HOST}/hop/2").data == b"# Memo"
     assert web.network.resolved == [HOST] * 4
-    assert web.refusal(f"https://{HOST}/hop/3") == Reason.UNREACHABLE
+    assert web.refusal(f"https://{HOST}/hop/3") == RejectionReason.UNREACHABLE
     assert web.get(f"https://{HOST}/to?https://{OTHER}/memo.md").data == b"# Memo"
     assert web.network.dialled[-1] == ("2606:4700::1111", 443)
 
@@ -210,7 +210,7 @@ def test_follows_three_redirects_and_checks_each_from_the_start(web: Web) -> Non
     ],
 )
 def test_a_redirect_leads_nowhere_that_may_not_be_asked_directly(web: Web, location: str) -> None:
-    assert web.refusal(f"https://{HOST}/to?{location}") == Reason.NOT_ALLOWED
+    assert web.refusal(f"https://{HOST}/to?{location}") == RejectionReason.NOT_ALLOWED
     assert web.network.resolved == [HOST]
 
 
@@ -265,7 +265,7 @@ def test_a_redirect_leads_nowhere_that_may_not_be_asked_directly(web: Web, locat
     ],
 )
 def test_an_address_that_is_not_allowed_is_never_even_resolved(web: Web, uri: str) -> None:
-    assert web.refusal(uri) == Reason.NOT_ALLOWED
+    assert web.refusal(uri) == RejectionReason.NOT_ALLOWED
     assert web.network.resolved == [] and web.network.dialled == []
 
 
@@ -276,7 +276,7 @@ def test_a_name_that_leads_inside_is_never_connected_to(
     assert not is_public(address)
     for meaning in ([address], [PUBLIC, address], [address, PUBLIC]):
         web = Web(server, certificates[0], {HOST: [meaning]})
-        assert web.refusal(f"https://{HOST}/memo.md") == Reason.NOT_ALLOWED
+        assert web.refusal(f"https://{HOST}/memo.md") == RejectionReason.NOT_ALLOWED
         assert web.network.dialled == []
 
 
@@ -293,14 +293,14 @@ def test_a_name_that_changes_its_meaning_is_asked_once_and_the_first_answer_hold
     web = Web(server, certificates[0], {HOST: [[PUBLIC], ["127.0.0.1"]]})
     assert web.get(f"https://{HOST}/memo.md").data == b"# Memo"
     assert web.network.dialled == [(PUBLIC, 443)]
-    assert web.refusal(f"https://{HOST}/memo.md") == Reason.NOT_ALLOWED
+    assert web.refusal(f"https://{HOST}/memo.md") == RejectionReason.NOT_ALLOWED
 
 
 def test_a_name_that_changes_its_meaning_between_redirects_is_refused(
     server: TlsServer, certificates: tuple[Path, Path, Path]
 ) -> None:
     web = Web(server, certificates[0], {HOST: [[PUBLIC], ["169.254.169.254"]]})
-    assert web.refusal(f"https://{HOST}/hop/0") == Reason.NOT_ALLOWED
+    assert web.refusal(f"https://{HOST}/hop/0") == RejectionReason.NOT_ALLOWED
     assert web.network.dialled == [(PUBLIC, 443)]
 
 
@@ -308,23 +308,25 @@ def test_a_certificate_of_another_name_or_authority_is_refused(
     server: TlsServer, certificates: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     stranger = make_authority(tmp_path, "stranger.example.com")
-    assert Web(server, stranger[0], {HOST: [[PUBLIC]]}).refusal(f"https://{HOST}/memo.md") == Reason.UNREACHABLE
+    assert (
+        Web(server, stranger[0], {HOST: [[PUBLIC]]}).refusal(f"https://{HOST}/memo.md") == RejectionReason.UNREACHABLE
+    )
     with serving(stranger[1], stranger[2], respond) as other:
         web = Web(other, stranger[0], {HOST: [[PUBLIC]]})
-        assert web.refusal(f"https://{HOST}/memo.md") == Reason.UNREACHABLE
+        assert web.refusal(f"https://{HOST}/memo.md") == RejectionReason.UNREACHABLE
         assert other.heads == []
 
 
 def test_more_than_the_limit_is_not_read(web: Web) -> None:
-    assert web.refusal(f"https://{HOST}/announced") == Reason.TOO_LARGE
-    assert web.refusal(f"https://{HOST}/endless") == Reason.TOO_LARGE
+    assert web.refusal(f"https://{HOST}/announced") == RejectionReason.TOO_LARGE
+    assert web.refusal(f"https://{HOST}/endless") == RejectionReason.TOO_LARGE
 
 
 @pytest.mark.parametrize(
     "target", ["status/404", "status/401", "status/403", "status/410", "status/204", "zipped", "nowhere"]
 )
 def test_what_is_not_there_for_everybody_is_unreachable(web: Web, target: str) -> None:
-    assert web.refusal(f"https://{HOST}/{target}") == Reason.UNREACHABLE
+    assert web.refusal(f"https://{HOST}/{target}") == RejectionReason.UNREACHABLE
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from services.ingestion.adapters.formats.read import read
 from services.ingestion.adapters.parse import Limits, ParserPool
-from services.ingestion.domain import File, Reason, Rejected
+from services.ingestion.domain import File, Rejected, RejectionReason
 from tests.unit.ingestion.compound import make_msg
 from tests.unit.ingestion.test_attachments import make_mail, make_pptx, make_xlsx
 from tests.unit.ingestion.test_formats import make_docx, make_pdf
@@ -37,7 +37,7 @@ def test_parses_in_one_warm_child(pool: ParserPool) -> None:
 def test_hands_rejections_on(pool: ParserPool) -> None:
     with pytest.raises(Rejected) as caught:
         pool.parse(File(b"words", "a.pdf"))
-    assert (caught.value.reason, caught.value.format) == (Reason.CORRUPT, "pdf")
+    assert (caught.value.reason, caught.value.format) == (RejectionReason.CORRUPT, "pdf")
 
 
 def test_replaces_a_child_that_exceeds_its_wall_time() -> None:
@@ -46,7 +46,7 @@ def test_replaces_a_child_that_exceeds_its_wall_time() -> None:
         for _ in range(2):
             with pytest.raises(Rejected) as caught:
                 parsers.parse(File(b"# slow", "a.md"))
-            assert caught.value.reason == Reason.TIMEOUT
+            assert caught.value.reason == RejectionReason.TIMEOUT
     finally:
         parsers.close()
 
@@ -56,7 +56,7 @@ def test_a_child_that_needs_too_much_memory_costs_one_document() -> None:
     try:
         with pytest.raises(Rejected) as caught:
             parsers.parse(File(b"x" * (150 * 2**20), "a.txt"))
-        assert caught.value.reason in (Reason.TOO_LARGE, Reason.CORRUPT)
+        assert caught.value.reason in (RejectionReason.TOO_LARGE, RejectionReason.CORRUPT)
         assert parsers.parse(File(b"small", "a.txt")).text == "small\n"
     finally:
         parsers.close()
@@ -92,7 +92,7 @@ def test_a_text_longer_than_granted_is_refused_in_the_child() -> None:
     try:
         with pytest.raises(Rejected) as caught:
             parsers.parse(File(b"words " * 100, "a.txt"))
-        assert caught.value.reason == Reason.TOO_LARGE
+        assert caught.value.reason == RejectionReason.TOO_LARGE
     finally:
         parsers.close()
 
@@ -120,7 +120,7 @@ def test_a_child_that_was_taken_over_states_no_spans_but_of_its_text(pool: Parse
     answer = {"text": "words\n", "format": "txt", "prompt": None}
     with pytest.raises(Rejected) as caught:
         worker._read(json.dumps({**answer, "spans": spans}).encode())
-    assert caught.value.reason is Reason.CORRUPT
+    assert caught.value.reason is RejectionReason.CORRUPT
     assert worker._read(json.dumps({**answer, "spans": [["page", 1, 0, 6]]}).encode()).spans
     pool._slots.put(worker)
 

@@ -131,7 +131,7 @@ def test_a_canary_leaves_what_serves_and_what_it_goes_back_to() -> None:
 def test_nothing_is_tried_where_nothing_serves_on_the_same_base(current: Serving) -> None:
     with pytest.raises(FailedPrecondition) as caught:
         with_canary(current, ADAPTER, SPECIALIST, 10, current.generation)
-    assert caught.value.reason == "NOTHING_BESIDE"
+    assert caught.value.reason == "NOTHING_TO_COMPARE"
 
 
 def test_a_canarys_policy_is_checked_with_the_definition_and_survives_the_wire() -> None:

@@ -6,7 +6,7 @@ import pytest
 from services.synthetic import handlers
 from services.synthetic.domain import DatasetKind, Judgement, Labels, Lesson, Policy, RowLimits, Selection
 from services.synthetic.lessons import Lessons, TeacherLimits
-from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tests.unit.synthetic.fakes import SPECIALIST, MemoryRepository, make_app, put_document
 
 
@@ -92,7 +92,7 @@ def test_the_scheduler_builds_once_what_is_due_and_only_then() -> None:
 
 def test_a_lost_store_delays_the_build_only() -> None:
     app = filled(specialists={"reports": replace(SPECIALIST, policy=Policy(1))})
-    whole, app.store.get = app.store.get, lambda ref: (_ for _ in ()).throw(Unavailable("DOWN", "Down."))
+    whole, app.store.get = app.store.get, lambda ref: (_ for _ in ()).throw(Unavailable(Reason("DOWN"), "Down."))
     assert handlers.tick(app) == []
     app.store.get = whole
     assert len(handlers.tick(app)) == 1
@@ -192,7 +192,7 @@ def test_a_teacher_makes_rows_with_provenance_and_its_bad_ones_are_refused() -> 
 
 
 def test_a_teacher_that_is_down_is_tried_again_then_built_without_and_said() -> None:
-    teacher = FakeTeacher(Unavailable("TEACHER_UNAVAILABLE", "Down."))
+    teacher = FakeTeacher(Unavailable(Reason.TEACHER_UNAVAILABLE, "Down."))
     app = taught(teacher)
     built = handlers.build_dataset(app, "reports", "")
     assert manifest(app, built.dataset.digest)["teacher"] == {"asked": 6, "failed": 6, "refused": 0, "tokens": 0}
@@ -202,7 +202,7 @@ def test_a_teacher_that_is_down_is_tried_again_then_built_without_and_said() -> 
 
 
 def test_a_teacher_is_never_asked_the_same_twice_nor_for_others() -> None:
-    teacher = FakeTeacher(Unavailable("TEACHER_UNAVAILABLE", "Down."), lesson)
+    teacher = FakeTeacher(Unavailable(Reason.TEACHER_UNAVAILABLE, "Down."), lesson)
     app = taught(teacher)
     handlers.build_dataset(app, "reports", "")
     assert teacher.asked == 7

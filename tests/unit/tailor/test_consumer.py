@@ -11,7 +11,7 @@ from kafka import TopicPartition
 from kafka.errors import CommitFailedError
 
 from tailor.api.events.v1 import drafts_pb2, models_pb2
-from tailor.errors import InvalidArgument, Unavailable
+from tailor.errors import InvalidArgument, Reason, Unavailable
 from tailor.events.consumer import DEAD_LETTERS, MAX_ATTEMPTS, MAX_DEAD_LETTERS_IN_A_ROW, Consumer, Handler, _Rebalances
 from tailor.events.envelope import Event, decode
 from tailor.events.memory import MemoryProducer
@@ -37,7 +37,7 @@ def test_a_retryable_failure_is_retried_until_it_passes() -> None:
     def handler(event: Event) -> None:
         attempts.append(event)
         if len(attempts) < 4:
-            raise Unavailable("DATABASE_UNAVAILABLE", "down")
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, "down")
 
     producer = MemoryProducer()
     assert _consumer(handler, producer).handle(_event(), threading.Event())
@@ -50,7 +50,7 @@ def test_a_lasting_failure_crashes_instead_of_losing_the_event() -> None:
 
     def handler(event: Event) -> None:
         attempts.append(event)
-        raise Unavailable("DATABASE_UNAVAILABLE", "down")
+        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "down")
 
     with pytest.raises(Unavailable):
         _consumer(handler, MemoryProducer()).handle(_event(), threading.Event())
@@ -83,7 +83,7 @@ def test_a_redelivered_poison_event_has_the_same_dead_letter() -> None:
 
 def test_too_many_dead_letters_in_a_row_stop_the_consumer() -> None:
     def handler(event: Event) -> None:
-        raise InvalidArgument("WRONG", "wrong")
+        raise InvalidArgument(Reason("WRONG"), "wrong")
 
     consumer = _consumer(handler, MemoryProducer())
     for offset in range(MAX_DEAD_LETTERS_IN_A_ROW):
@@ -105,7 +105,7 @@ def test_a_stop_between_two_attempts_leaves_the_event_uncommitted() -> None:
 
     def handler(event: Event) -> None:
         stop.set()
-        raise Unavailable("DATABASE_UNAVAILABLE", "down")
+        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "down")
 
     assert not _consumer(handler, MemoryProducer()).handle(_event(), stop)
 

@@ -11,7 +11,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound, PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable
+from tailor.errors import (
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Reason,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
 from tailor.rpc.auth import Authenticator, Caller, current_caller
 from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Identity, Trust
@@ -32,7 +40,7 @@ def _verify(secret_sha256: str) -> Caller:
             return Caller("key", "test", role, key_id="key_1")
     if hashlib.sha256(HURRIED_KEY.encode()).hexdigest() == secret_sha256:
         return Caller("key", "test", "ROLE_DATA_PROTECTION", key_id="key_2", calls_per_minute=2)
-    raise NotFound("UNKNOWN_KEY", "unknown")
+    raise NotFound(Reason.UNKNOWN_KEY, "unknown")
 
 
 class Servicer(anonymization_pb2_grpc.AnonymizationServiceServicer):
@@ -40,9 +48,11 @@ class Servicer(anonymization_pb2_grpc.AnonymizationServiceServicer):
         self, request: anonymization_pb2.AnonymizeRequest, context: grpc.ServicerContext
     ) -> anonymization_pb2.AnonymizeResponse:
         if request.text == "wrong":
-            raise InvalidArgument("BAD_TEXT", "Send another text.", field_violations={"text": "wrong"}, hint="x")
+            raise InvalidArgument(
+                Reason("BAD_TEXT"), "Send another text.", field_violations={"text": "wrong"}, hint="x"
+            )
         if request.text == "full":
-            raise ResourceExhausted("QUEUE_FULL", "Later.", retry_after_seconds=1.5)
+            raise ResourceExhausted(Reason.QUEUE_FULL, "Later.", retry_after_seconds=1.5)
         if request.text == "bug":
             raise KeyError("Sarah Jenkins")
         return anonymization_pb2.AnonymizeResponse(text=current_caller().name)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.client import Tls
 from tailor.client.channel import open_channel as open_client_channel
-from tailor.errors import NotFound, Unavailable
+from tailor.errors import NotFound, Reason, Unavailable
 from tailor.rpc.auth import Authenticator, Caller, current_caller
 from tailor.rpc.channel import service_channel, wire_errors
 from tailor.rpc.identity import Trust
@@ -87,7 +87,7 @@ class World:
 
 
 def _verify(_: str) -> Caller:
-    raise NotFound("UNKNOWN_KEY", "unknown")
+    raise NotFound(Reason.UNKNOWN_KEY, "unknown")
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from services.training.preparation import Preparer
 from services.training.recipe import FOLDER, AdapterRecipe
 from services.training.supervisor import Supervisor
 from services.training.waiting import Limits
-from tailor.errors import FailedPrecondition, NotFound, TailorError, Unavailable
+from tailor.errors import FailedPrecondition, NotFound, Reason, TailorError, Unavailable
 from tailor.storage.ref import Ref
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -185,7 +185,7 @@ class FakeDatasets:
         }
         name, _, specialist = digest.partition("@")
         if name not in found:
-            raise NotFound("NO_SUCH_DATASET", "There is no such dataset.")
+            raise NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset.")
         return replace(found[name], specialist=specialist or "reports")
 
 
@@ -197,7 +197,7 @@ class FakeAdapters:
 
     def find(self, digest: str) -> Adapter:
         if digest not in self.adapters:
-            raise NotFound("NO_SUCH_ADAPTER", "There is no such adapter.")
+            raise NotFound(Reason.UNKNOWN_ADAPTER, "There is no such adapter.")
         return self.adapters[digest]
 
 
@@ -230,7 +230,7 @@ class FakeLauncher:
 
     def start(self, job: Job) -> None:
         if self.broken:
-            raise Unavailable("KUBERNETES_UNAVAILABLE", "The Kubernetes API is away.")
+            raise Unavailable(Reason.KUBERNETES_UNAVAILABLE, "The Kubernetes API is away.")
         self.started.append(job)
 
     def exit_code(self, run_id: str, epoch: int) -> int | None:
@@ -331,7 +331,7 @@ class FileStore:
     def get(self, ref: Ref) -> bytes:
         data = self.read(ref.bucket, ref.key)
         if len(data) != ref.size_bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise FailedPrecondition("CORRUPT_OBJECT", "The object's size or digest differs from its reference.")
+            raise FailedPrecondition(Reason.CORRUPT_OBJECT, "The object's size or digest differs from its reference.")
         return data
 
     def get_file(self, ref: Ref, path: Path) -> None:
@@ -343,12 +343,12 @@ class FileStore:
         try:
             return (self.root / bucket / key).read_bytes()
         except FileNotFoundError:
-            raise NotFound("NO_SUCH_OBJECT", "There is no such object.") from None
+            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.") from None
 
     def read_bounded(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
         data = self.read(bucket, key)
         if len(data) > max_bytes:
-            raise FailedPrecondition("OBJECT_TOO_LARGE", "The object is over the limit.")
+            raise FailedPrecondition(Reason.OBJECT_TOO_LARGE, "The object is over the limit.")
         return data, ""
 
     def exists(self, bucket: str, key: str) -> bool:

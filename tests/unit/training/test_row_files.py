@@ -40,13 +40,13 @@ def test_rows_come_as_they_were_written(tmp_path: Path) -> None:
 def test_row_without_text_is_refused(tmp_path: Path, row: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument) as refused:
         row_files.read(written(tmp_path / "rows", row), CHATS)
-    assert refused.value.reason == "BAD_ROW"
+    assert refused.value.reason == "INVALID_ROW"
 
 
 def test_pair_without_an_answer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument) as refused:
         row_files.read(written(tmp_path / "rows", PAIR, {**PAIR, "rejected": None}), PAIRS)
-    assert refused.value.reason == "BAD_ROW"
+    assert refused.value.reason == "INVALID_ROW"
 
 
 def test_chats_are_no_pairs(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_file_that_is_torn_or_damaged_is_the_datasets_fault(tmp_path: Path) -> N
         path.write_bytes(content)
         with pytest.raises(InvalidArgument) as refused:
             row_files.read(path, CHATS)
-        assert refused.value.reason == "BAD_DATASET"
+        assert refused.value.reason == "INVALID_DATASET"
 
 
 def test_text_that_is_none_is_the_datasets_fault(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_text_that_is_none_is_the_datasets_fault(tmp_path: Path) -> None:
     parquet.write_table(table.set_column(0, "row_id", bytes_), path)
     with pytest.raises(InvalidArgument) as refused:
         row_files.read(path, CHATS)
-    assert refused.value.reason == "BAD_DATASET"
+    assert refused.value.reason == "INVALID_DATASET"
 
 
 def test_missing_file_is_not_the_datasets_fault(tmp_path: Path) -> None:

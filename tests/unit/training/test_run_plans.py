@@ -9,7 +9,7 @@ from services.training import handlers, reporting
 from services.training.domain import Run, RunState
 from services.training.plans import Plan, PlanRequest
 from services.training.preparation import Preparer
-from tailor.errors import FailedPrecondition, Unavailable
+from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tests.unit.training.chains import write_recipes
 from tests.unit.training.fakes import PLAN, House, built, progress, trained, wanted
 
@@ -65,7 +65,7 @@ def test_a_run_of_an_event_that_does_not_fit_fails_once_and_starts_no_worker() -
 
 def test_a_run_that_cannot_be_planned_now_waits_and_one_that_never_can_fails() -> None:
     house = House()
-    house.planner.error = Unavailable("OBJECT_STORE_UNAVAILABLE", "The store is away.")
+    house.planner.error = Unavailable(Reason.OBJECT_STORE_UNAVAILABLE, "The store is away.")
     handlers.dataset_built(house.context, built())
     house.supervisor.tick()
     assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "OBJECT_STORE_UNAVAILABLE")
@@ -80,7 +80,7 @@ def test_a_run_that_cannot_be_planned_now_waits_and_one_that_never_can_fails() -
     house.now.forward(59)
     house.supervisor.tick()
     assert len(house.planner.asked) == 8
-    house.planner.error = FailedPrecondition("CORRUPT_OBJECT", "The dataset is torn.")
+    house.planner.error = FailedPrecondition(Reason.CORRUPT_OBJECT, "The dataset is torn.")
     house.now.forward(17)
     house.supervisor.tick()
     assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "CORRUPT_OBJECT")

@@ -61,7 +61,7 @@ def test_a_manifest_that_does_not_say_what_it_is_is_refused(manifest: Any) -> No
     store = MemoryStore()
     with pytest.raises(FailedPrecondition) as refused:
         StoredDatasets(store).find(put(store, "datasets", "", manifest))
-    assert refused.value.reason == "BAD_MANIFEST"
+    assert refused.value.reason == "INVALID_MANIFEST"
     with pytest.raises(FailedPrecondition):
         StoredAdapters(store).find(put(store, "models", "adapters/", manifest))
 
@@ -76,4 +76,4 @@ def test_a_split_is_found_or_missing_or_refused() -> None:
     for wrong in (b"[]", b"{", b"\xff", b'{"splits": []}', b'{"splits": {"train": {"key": "r"}}}'):
         with pytest.raises(FailedPrecondition) as refused:
             find_split(wrong, "train")
-        assert refused.value.reason == "BAD_MANIFEST"
+        assert refused.value.reason == "INVALID_MANIFEST"

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from services.training.adapters.uploads import Uploads
-from tailor.errors import Unavailable
+from tailor.errors import Reason, Unavailable
 
 
 def test_training_goes_on_while_a_checkpoint_is_on_its_way_and_waits_for_it_before_the_next() -> None:
@@ -25,7 +25,7 @@ def test_training_goes_on_while_a_checkpoint_is_on_its_way_and_waits_for_it_befo
 
 def test_an_upload_that_failed_fails_whoever_goes_on_from_it() -> None:
     def fail() -> None:
-        raise Unavailable("STORE_UNAVAILABLE", "The object store is away.")
+        raise Unavailable(Reason("STORE_UNAVAILABLE"), "The object store is away.")
 
     for goes_on in (Uploads.finish, lambda uploads: uploads.begin(lambda: None)):
         uploads = Uploads()

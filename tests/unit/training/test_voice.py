@@ -9,7 +9,7 @@ from services.training.adapters.turns import Turns
 from services.training.adapters.voice import LOST_SECONDS, Voice
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
-from tailor.errors import Aborted, TailorError, Unavailable
+from tailor.errors import Aborted, Reason, TailorError, Unavailable
 
 
 class FakeService:
@@ -46,13 +46,13 @@ def test_says_everything_before_the_last_word() -> None:
     assert {request.epoch for request in service.heard} == {3}
 
 
-@pytest.mark.parametrize("answer", [True, Aborted("STALE_EPOCH", "stop")])
+@pytest.mark.parametrize("answer", [True, Aborted(Reason.STALE_EPOCH, "stop")])
 def test_stops_when_cancelled_or_superseded(answer: bool | TailorError) -> None:
     assert spoken(FakeService(answer)).must_stop
 
 
 def test_lost_service_does_not_stop_it_at_once() -> None:
-    voice = spoken(FakeService(Unavailable("SERVICE_UNAVAILABLE", "away")))
+    voice = spoken(FakeService(Unavailable(Reason("SERVICE_UNAVAILABLE"), "away")))
     assert not voice.must_stop
     assert not voice.lost
 

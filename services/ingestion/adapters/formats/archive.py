@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from services.ingestion.adapters.formats.budget import Budget
-from services.ingestion.domain import Reason, Rejected
+from services.ingestion.domain import Rejected, RejectionReason
 
 ENCRYPTED_FLAG = 1
 # Deflate packs up to 1,032 to 1; text of Office seldom reaches 50.
@@ -43,11 +43,15 @@ def check_archive(data: bytes, format: str, budget: Budget) -> list[str]:
     with _unbroken(format), zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
         if any(entry.flag_bits & ENCRYPTED_FLAG for entry in entries):
-            raise Rejected(Reason.ENCRYPTED, "The archive is encrypted; publish it without a password.", format)
+            raise Rejected(
+                RejectionReason.ENCRYPTED, "The archive is encrypted; publish it without a password.", format
+            )
         budget.take("entries", len(entries), format)
         budget.take("expanded_bytes", sum(entry.file_size for entry in entries), format)
         if any(_is_bomb(entry) for entry in entries):
-            raise Rejected(Reason.TOO_LARGE, "The file is packed more tightly than is read; save it again.", format)
+            raise Rejected(
+                RejectionReason.TOO_LARGE, "The file is packed more tightly than is read; save it again.", format
+            )
         for entry in entries:
             if not entry.is_dir():
                 _check_xml(archive, entry, format)
@@ -59,7 +63,7 @@ def _unbroken(format: str) -> Iterator[None]:
     try:
         yield
     except BROKEN:
-        raise Rejected(Reason.CORRUPT, "The file is damaged or cut off; export it again.", format) from None
+        raise Rejected(RejectionReason.CORRUPT, "The file is damaged or cut off; export it again.", format) from None
 
 
 def _is_bomb(entry: zipfile.ZipInfo) -> bool:
@@ -76,5 +80,7 @@ def _check_xml(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, format: str) ->
     is_xml = bool(XML_NAME.search(entry.filename)) or plain.startswith((b"<?xml", b"<!DOCTYPE"))
     if is_xml and not entry.filename.lower().endswith(".svg") and plain and not PROLOG.match(plain):
         raise Rejected(
-            Reason.CORRUPT, "Its XML is damaged or declares entities, which are not read; save it again.", format
+            RejectionReason.CORRUPT,
+            "Its XML is damaged or declares entities, which are not read; save it again.",
+            format,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from services.ingestion.adapters.formats.budget import Budget
 from services.ingestion.adapters.formats.marks import MARK, foreign, marked, within
 from services.ingestion.adapters.formats.read import read
-from services.ingestion.domain import File, Parsed, Reason, Rejected
+from services.ingestion.domain import File, Parsed, Rejected, RejectionReason
 from services.ingestion.spans import SpanKind
 
 # A heading; marks of spans may stand before it.
@@ -32,7 +32,7 @@ def with_attachments(words: str, attachments: Iterable[Attachment], budget: Budg
     """The words, and after them the attachments within marks; Rejected where there are too many, or nothing has words."""
     sections = list(_sections(attachments, budget, format))
     if not any(map(str.isalnum, words)) and not any(text for _, text in sections):
-        raise Rejected(Reason.NO_TEXT, "The mail has no words of its own, and no attachment that has.", format)
+        raise Rejected(RejectionReason.NO_TEXT, "The mail has no words of its own, and no attachment that has.", format)
     shown = [
         within(SpanKind.ATTACHMENT, number, f"{foreign(heading)}\n\n{text or '(not read)'}")
         for number, (heading, text) in enumerate(sections, 1)
@@ -55,7 +55,7 @@ def _text(attachment: Attachment, budget: Budget) -> str:
     try:
         parsed = attachment.read(budget)
     except Rejected as rejected:
-        if rejected.reason is Reason.TOO_LARGE:
+        if rejected.reason is RejectionReason.TOO_LARGE:
             raise
         return ""
     finally:

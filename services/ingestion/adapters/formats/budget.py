@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from services.ingestion.domain import Reason, Rejected
+from services.ingestion.domain import Rejected, RejectionReason
 
 
 @dataclass
@@ -23,5 +23,7 @@ class Budget:
         left = getattr(self, what) - count
         if left < 0:
             words = what.replace("_", " ")
-            raise Rejected(Reason.TOO_LARGE, f"The file holds more {words} than are read; publish it in parts.", format)
+            raise Rejected(
+                RejectionReason.TOO_LARGE, f"The file holds more {words} than are read; publish it in parts.", format
+            )
         setattr(self, what, left)

@@ -7,7 +7,7 @@ from typing import Any
 from services.ingestion.adapters.formats.budget import Budget
 from services.ingestion.adapters.formats.table import table
 from services.ingestion.adapters.formats.text import declared, decode
-from services.ingestion.domain import File, Parsed, Reason, Rejected, clean, malformed
+from services.ingestion.domain import File, Parsed, Rejected, RejectionReason, clean, malformed
 
 MAX_DEPTH = 32
 MAX_COLUMNS = 20
@@ -26,7 +26,9 @@ def parse_json(file: File, budget: Budget) -> Parsed:
         text = decode(file.data, declared(file.content_type))
         content = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=Number)
     except ValueError:
-        raise Rejected(Reason.CORRUPT, "The JSON cannot be read; check it with a JSON linter.", "json") from None
+        raise Rejected(
+            RejectionReason.CORRUPT, "The JSON cannot be read; check it with a JSON linter.", "json"
+        ) from None
     except RecursionError:
         raise _too_deep() from None
     if isinstance(content, dict) and set(content) - {"kind"} == {"prompt", "answer"}:
@@ -108,4 +110,6 @@ def _heading(words: str, level: int) -> str:
 
 
 def _too_deep() -> Rejected:
-    return Rejected(Reason.TOO_LARGE, f"The JSON nests deeper than {MAX_DEPTH} levels; publish it flatter.", "json")
+    return Rejected(
+        RejectionReason.TOO_LARGE, f"The JSON nests deeper than {MAX_DEPTH} levels; publish it flatter.", "json"
+    )

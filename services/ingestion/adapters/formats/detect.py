@@ -5,7 +5,7 @@ import re
 from services.ingestion.adapters.formats.archive import check_archive
 from services.ingestion.adapters.formats.budget import Budget
 from services.ingestion.adapters.formats.text import wide
-from services.ingestion.domain import File, Reason, Rejected
+from services.ingestion.domain import File, Rejected, RejectionReason
 
 OFFICE = "application/vnd.openxmlformats-officedocument."
 BY_NAME = {
@@ -72,13 +72,13 @@ def detect(file: File, budget: Budget) -> str:
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _archive(data, named, budget)
     if named in BY_CONTENT:
-        raise Rejected(Reason.CORRUPT, f"The file is named {named} and is none; export it again.", named)
+        raise Rejected(RejectionReason.CORRUPT, f"The file is named {named} and is none; export it again.", named)
     if data.startswith(b"{\\rtf") or _is_binary(data):
-        raise Rejected(Reason.UNSUPPORTED_FORMAT, UNSUPPORTED)
+        raise Rejected(RejectionReason.UNSUPPORTED_FORMAT, UNSUPPORTED)
     if named:
         return named
     if "." in file.name.strip(".") or file.content_type not in ("", "application/octet-stream"):
-        raise Rejected(Reason.UNSUPPORTED_FORMAT, UNSUPPORTED)
+        raise Rejected(RejectionReason.UNSUPPORTED_FORMAT, UNSUPPORTED)
     return _by_look(data)
 
 
@@ -92,13 +92,13 @@ def _named(file: File) -> str:
 def _ole(data: bytes, named: str) -> str:
     if ENCRYPTED_PACKAGE in data:
         raise Rejected(
-            Reason.ENCRYPTED, "The file is protected by a password; publish it without one.", named or "docx"
+            RejectionReason.ENCRYPTED, "The file is protected by a password; publish it without one.", named or "docx"
         )
     if MESSAGE_PROPERTIES in data:
         return "msg"
     if named == "msg":
-        raise Rejected(Reason.CORRUPT, "The file is named msg and holds no mail; export it again.", named)
-    raise Rejected(Reason.UNSUPPORTED_FORMAT, f"Old Office files are not read. {UNSUPPORTED}")
+        raise Rejected(RejectionReason.CORRUPT, "The file is named msg and holds no mail; export it again.", named)
+    raise Rejected(RejectionReason.UNSUPPORTED_FORMAT, f"Old Office files are not read. {UNSUPPORTED}")
 
 
 def _archive(data: bytes, named: str, budget: Budget) -> str:
@@ -107,8 +107,8 @@ def _archive(data: bytes, named: str, budget: Budget) -> str:
         if any(main.fullmatch(name) for name in names):
             return format
     if named in BY_CONTENT:
-        raise Rejected(Reason.CORRUPT, f"The file is named {named} and holds none; export it again.", named)
-    raise Rejected(Reason.UNSUPPORTED_FORMAT, UNSUPPORTED)
+        raise Rejected(RejectionReason.CORRUPT, f"The file is named {named} and holds none; export it again.", named)
+    raise Rejected(RejectionReason.UNSUPPORTED_FORMAT, UNSUPPORTED)
 
 
 def _is_binary(data: bytes) -> bool:

@@ -13,7 +13,7 @@ from services.ingestion.adapters.formats.budget import Budget
 from services.ingestion.adapters.formats.marks import foreign, spanned
 from services.ingestion.adapters.formats.office import html_to_markdown
 from services.ingestion.adapters.formats.text import decode
-from services.ingestion.domain import File, Parsed, Reason, Rejected
+from services.ingestion.domain import File, Parsed, Rejected, RejectionReason
 
 SHOWN = ("From", "To", "Cc", "Date")
 MAX_HEADER = 4_000
@@ -30,18 +30,20 @@ def parse_mail(file: File, budget: Budget) -> Parsed:
     try:
         return _parse(file, budget)
     except RecursionError:
-        raise Rejected(Reason.TOO_LARGE, "The mail nests too deeply; publish its parts.", "eml") from None
+        raise Rejected(RejectionReason.TOO_LARGE, "The mail nests too deeply; publish its parts.", "eml") from None
     except BROKEN:
-        raise Rejected(Reason.CORRUPT, "The mail is damaged; export it again.", "eml") from None
+        raise Rejected(RejectionReason.CORRUPT, "The mail is damaged; export it again.", "eml") from None
 
 
 def _parse(file: File, budget: Budget) -> Parsed:
     # The library looks for the end of every enclosing part in every line.
     if sum(1 for _ in MULTIPART.finditer(file.data)) > MAX_MULTIPARTS:
-        raise Rejected(Reason.TOO_LARGE, "The mail has too many parts within parts; publish them by themselves.", "eml")
+        raise Rejected(
+            RejectionReason.TOO_LARGE, "The mail has too many parts within parts; publish them by themselves.", "eml"
+        )
     message = email.message_from_bytes(file.data)
     if not message.keys():
-        raise Rejected(Reason.CORRUPT, "The mail has no headers; export it again.", "eml")
+        raise Rejected(RejectionReason.CORRUPT, "The mail has no headers; export it again.", "eml")
     bodies: list[Message] = []
     attachments: list[Message] = []
     for number, part in enumerate(_leaves(message)):
@@ -62,7 +64,7 @@ def _leaves(part: Message) -> Iterator[Message]:
     """Parts that hold something, in their order; of alternatives the plain words, or else the last."""
     kind = part.get_content_type()
     if kind in ENCRYPTED_TYPES and part.get_param("smime-type") != "signed-data":
-        raise Rejected(Reason.ENCRYPTED, "The mail is encrypted; publish it decrypted.", "eml")
+        raise Rejected(RejectionReason.ENCRYPTED, "The mail is encrypted; publish it decrypted.", "eml")
     children = _children(part)
     if kind == "message/rfc822" or not children:
         yield part

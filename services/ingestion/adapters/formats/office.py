@@ -14,7 +14,7 @@ from markdownify import ATX, MarkdownConverter
 from services.ingestion.adapters.formats.archive import BROKEN
 from services.ingestion.adapters.formats.budget import Budget
 from services.ingestion.adapters.formats.text import CHARSET, declared, decode
-from services.ingestion.domain import File, Parsed, Reason, Rejected, clean
+from services.ingestion.domain import File, Parsed, Rejected, RejectionReason, clean
 
 META_BYTES = 2048
 DROPPED = ("script", "style", "template", "noscript")
@@ -86,7 +86,7 @@ def parse_docx(file: File, budget: Budget) -> Parsed:
             convert_image=mammoth.images.img_element(lambda image: {}),
         ).value
     except (*BROKEN, ExpatError):
-        raise Rejected(Reason.CORRUPT, "The Word file is damaged or cut off; save it again.", "docx") from None
+        raise Rejected(RejectionReason.CORRUPT, "The Word file is damaged or cut off; save it again.", "docx") from None
     return Parsed(html_to_markdown(html), "docx")
 
 

@@ -16,7 +16,7 @@ from services.ingestion.adapters.formats.budget import Budget
 from services.ingestion.adapters.formats.marks import foreign, spanned
 from services.ingestion.adapters.formats.office import html_to_markdown
 from services.ingestion.adapters.formats.text import CHARSET, decode
-from services.ingestion.domain import File, Parsed, Reason, Rejected
+from services.ingestion.domain import File, Parsed, Rejected, RejectionReason
 
 PROPERTIES = "__properties_version1.0"
 # The properties of a message begin after a header, which is shorter in one that is attached.
@@ -61,7 +61,7 @@ def parse_msg(file: File, budget: Budget) -> Parsed:
         ole = OleFileIO(io.BytesIO(file.data))
         return _message(ole, (), budget)
     except BROKEN:
-        raise Rejected(Reason.CORRUPT, "The mail is damaged or cut off; save it again.", "msg") from None
+        raise Rejected(RejectionReason.CORRUPT, "The mail is damaged or cut off; save it again.", "msg") from None
 
 
 def _message(ole: OleFileIO, path: tuple[str, ...], budget: Budget) -> Parsed:
@@ -85,7 +85,7 @@ def _body(storage: Storage) -> str:
     words = html_to_markdown(decode(html, meta[1] if meta else storage.charset) if html else storage.words(HTML))
     # A mail of no words has an empty body beside its RTF; one whose words are in the RTF alone has none.
     if not any(map(str.isalnum, words)) and not storage.has(BODY) and storage.has(RTF):
-        raise Rejected(Reason.UNSUPPORTED_FORMAT, RTF_ALONE, "msg")
+        raise Rejected(RejectionReason.UNSUPPORTED_FORMAT, RTF_ALONE, "msg")
     return words
 
 

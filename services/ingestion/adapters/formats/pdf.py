@@ -20,7 +20,7 @@ from services.ingestion.adapters.formats.archive import BROKEN
 from services.ingestion.adapters.formats.budget import Budget
 from services.ingestion.adapters.formats.marks import ENDING, foreign, spanned, unmarked
 from services.ingestion.adapters.formats.marks import opening as mark_of
-from services.ingestion.domain import File, Parsed, Reason, Rejected
+from services.ingestion.domain import File, Parsed, Rejected, RejectionReason
 from services.ingestion.spans import SpanKind
 
 # Fonts without a table of letters give their bullet as a number.
@@ -54,17 +54,19 @@ class Line:
 def parse_pdf(file: File, budget: Budget) -> Parsed:
     """Markdown of a PDF's text layer."""
     if b"%%EOF" not in file.data[-TAIL_BYTES:]:
-        raise Rejected(Reason.CORRUPT, "The PDF is cut off; export it again.", "pdf")
+        raise Rejected(RejectionReason.CORRUPT, "The PDF is cut off; export it again.", "pdf")
     _check_streams(file.data, budget)
     try:
         lines = list(_lines(file.data, budget))
     except (PDFPasswordIncorrect, PDFEncryptionError):
-        raise Rejected(Reason.ENCRYPTED, "The PDF is protected by a password; publish it without one.", "pdf") from None
+        raise Rejected(
+            RejectionReason.ENCRYPTED, "The PDF is protected by a password; publish it without one.", "pdf"
+        ) from None
     except (*BROKEN, PDFException, PSException):
-        raise Rejected(Reason.CORRUPT, "The PDF is damaged; export it again.", "pdf") from None
+        raise Rejected(RejectionReason.CORRUPT, "The PDF is damaged; export it again.", "pdf") from None
     if not lines:
         raise Rejected(
-            Reason.NO_TEXT, "The PDF holds no text; if it is a scan, publish it with recognised text.", "pdf"
+            RejectionReason.NO_TEXT, "The PDF holds no text; if it is a scan, publish it with recognised text.", "pdf"
         )
     return spanned(_stacked(_blocks(lines)), "pdf")
 
@@ -92,7 +94,9 @@ def _expanded(packed: bytes) -> bytes:
     except zlib.error:
         return b""
     if unpacker.unconsumed_tail:
-        raise Rejected(Reason.TOO_LARGE, "A part of the PDF expands to more than is read; print it again.", "pdf")
+        raise Rejected(
+            RejectionReason.TOO_LARGE, "A part of the PDF expands to more than is read; print it again.", "pdf"
+        )
     return content
 
 
@@ -128,7 +132,7 @@ class Device(PDFPageAggregator):  # type: ignore[misc]
     def render_char(self, *arguments: Any) -> float:
         """Add a letter to the page."""
         if len(self.cur_item) > MAX_PIECES:
-            raise Rejected(Reason.TOO_LARGE, "A page of the PDF holds more letters than are read.", "pdf")
+            raise Rejected(RejectionReason.TOO_LARGE, "A page of the PDF holds more letters than are read.", "pdf")
         return float(super().render_char(*arguments))
 
 

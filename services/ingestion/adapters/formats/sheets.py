@@ -12,7 +12,7 @@ from services.ingestion.adapters.formats.archive import BROKEN
 from services.ingestion.adapters.formats.budget import Budget
 from services.ingestion.adapters.formats.marks import foreign, spanned, within
 from services.ingestion.adapters.formats.table import table
-from services.ingestion.domain import File, Parsed, Reason, Rejected
+from services.ingestion.domain import File, Parsed, Rejected, RejectionReason
 from services.ingestion.spans import SpanKind
 
 MAX_ROWS = 1_048_576
@@ -29,7 +29,7 @@ def parse_xlsx(file: File, budget: Budget) -> Parsed:
             for number, sheet in enumerate(workbook.worksheets, 1)
         ]
     except (*BROKEN, InvalidFileException):
-        raise Rejected(Reason.CORRUPT, "The workbook is damaged or cut off; save it again.", "xlsx") from None
+        raise Rejected(RejectionReason.CORRUPT, "The workbook is damaged or cut off; save it again.", "xlsx") from None
     return spanned("\n\n".join(sheets), "xlsx")
 
 

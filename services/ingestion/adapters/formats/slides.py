@@ -12,7 +12,7 @@ from services.ingestion.adapters.formats.archive import BROKEN
 from services.ingestion.adapters.formats.budget import Budget
 from services.ingestion.adapters.formats.marks import foreign, spanned, within
 from services.ingestion.adapters.formats.table import table
-from services.ingestion.domain import File, Parsed, Reason, Rejected
+from services.ingestion.domain import File, Parsed, Rejected, RejectionReason
 from services.ingestion.spans import SpanKind
 
 LISTS = (PP_PLACEHOLDER.BODY, PP_PLACEHOLDER.OBJECT, PP_PLACEHOLDER.VERTICAL_BODY)
@@ -28,7 +28,9 @@ def parse_pptx(file: File, budget: Budget) -> Parsed:
             for number, slide in enumerate(presentation.slides, 1)
         ]
     except (*BROKEN, PythonPptxError):
-        raise Rejected(Reason.CORRUPT, "The presentation is damaged or cut off; save it again.", "pptx") from None
+        raise Rejected(
+            RejectionReason.CORRUPT, "The presentation is damaged or cut off; save it again.", "pptx"
+        ) from None
     return spanned("\n\n".join(slides), "pptx")
 
 

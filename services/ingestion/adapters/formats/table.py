@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from services.ingestion.adapters.formats.budget import Budget
 from services.ingestion.adapters.formats.text import declared, decode
-from services.ingestion.domain import File, Parsed, Reason, Rejected, clean
+from services.ingestion.domain import File, Parsed, Rejected, RejectionReason, clean
 
 DELIMITERS = ",;\t|"
 SAMPLE_LINES = 50
@@ -36,7 +36,7 @@ def parse_csv(file: File, budget: Budget) -> Parsed:
                 rows.append(row)
     except csv.Error:
         hint = "A field is not closed, or longer than is read; export the table again."
-        raise Rejected(Reason.CORRUPT, hint, "csv") from None
+        raise Rejected(RejectionReason.CORRUPT, hint, "csv") from None
     return Parsed(clean(table(rows, budget, "csv")), "csv")
 
 

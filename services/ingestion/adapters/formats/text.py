@@ -7,7 +7,7 @@ import unicodedata
 from charset_normalizer import from_bytes
 
 from services.ingestion.adapters.formats.budget import Budget
-from services.ingestion.domain import File, Parsed, Reason, Rejected, clean
+from services.ingestion.domain import File, Parsed, Rejected, RejectionReason, clean
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -112,4 +112,4 @@ def _is_foreign(western: str) -> bool:
 
 
 def _refuse() -> str:
-    raise Rejected(Reason.CORRUPT, "The text's encoding cannot be told; publish it as UTF-8.")
+    raise Rejected(RejectionReason.CORRUPT, "The text's encoding cannot be told; publish it as UTF-8.")

@@ -71,10 +71,20 @@ class RegistryServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_audit__pb2.GetAuditRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_audit__pb2.GetAuditResponse.FromString,
                 _registered_method=True)
+        self.GetDataset = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/GetDataset',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetDatasetRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetDatasetResponse.FromString,
+                _registered_method=True)
         self.ListDatasets = channel.unary_unary(
                 '/tailor.api.registry.v1.RegistryService/ListDatasets',
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDatasetsRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDatasetsResponse.FromString,
+                _registered_method=True)
+        self.GetAdapter = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/GetAdapter',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetAdapterRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetAdapterResponse.FromString,
                 _registered_method=True)
         self.ListAdapters = channel.unary_unary(
                 '/tailor.api.registry.v1.RegistryService/ListAdapters',
@@ -208,8 +218,22 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDataset(self, request, context):
+        """GetDataset returns one dataset, found by its digest or the beginning of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDatasets(self, request, context):
         """ListDatasets lists datasets, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAdapter(self, request, context):
+        """GetAdapter returns one adapter, found by its digest or the beginning of it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -365,10 +389,20 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_audit__pb2.GetAuditRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_audit__pb2.GetAuditResponse.SerializeToString,
             ),
+            'GetDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDataset,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetDatasetRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetDatasetResponse.SerializeToString,
+            ),
             'ListDatasets': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDatasets,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDatasetsRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDatasetsResponse.SerializeToString,
+            ),
+            'GetAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAdapter,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetAdapterRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetAdapterResponse.SerializeToString,
             ),
             'ListAdapters': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAdapters,
@@ -647,6 +681,33 @@ class RegistryService:
             _registered_method=True)
 
     @staticmethod
+    def GetDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/GetDataset',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetDatasetRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListDatasets(request,
             target,
             options=(),
@@ -663,6 +724,33 @@ class RegistryService:
             '/tailor.api.registry.v1.RegistryService/ListDatasets',
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDatasetsRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDatasetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/GetAdapter',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetAdapterRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetAdapterResponse.FromString,
             options,
             channel_credentials,
             insecure,

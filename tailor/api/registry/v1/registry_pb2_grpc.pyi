@@ -52,8 +52,12 @@ class RegistryServiceStub:
     """GetAudit describes the documents that could be trained on, and what was rejected, all of it counted. NOT_FOUND for an unknown
     specialist.
     """
+    GetDataset: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetDatasetRequest, _registry_pb2.GetDatasetResponse]
+    """GetDataset returns one dataset, found by its digest or the beginning of it."""
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListDatasetsRequest, _registry_pb2.ListDatasetsResponse]
     """ListDatasets lists datasets, newest first."""
+    GetAdapter: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetAdapterRequest, _registry_pb2.GetAdapterResponse]
+    """GetAdapter returns one adapter, found by its digest or the beginning of it."""
     ListAdapters: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListAdaptersRequest, _registry_pb2.ListAdaptersResponse]
     """ListAdapters lists adapters, newest first, each with its newest evaluation and the gate's decision."""
     Promote: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PromoteRequest, _registry_pb2.PromoteResponse]
@@ -120,8 +124,12 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """GetAudit describes the documents that could be trained on, and what was rejected, all of it counted. NOT_FOUND for an unknown
     specialist.
     """
+    GetDataset: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetDatasetRequest, _registry_pb2.GetDatasetResponse]  # type: ignore[assignment]
+    """GetDataset returns one dataset, found by its digest or the beginning of it."""
     ListDatasets: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListDatasetsRequest, _registry_pb2.ListDatasetsResponse]  # type: ignore[assignment]
     """ListDatasets lists datasets, newest first."""
+    GetAdapter: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetAdapterRequest, _registry_pb2.GetAdapterResponse]  # type: ignore[assignment]
+    """GetAdapter returns one adapter, found by its digest or the beginning of it."""
     ListAdapters: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListAdaptersRequest, _registry_pb2.ListAdaptersResponse]  # type: ignore[assignment]
     """ListAdapters lists adapters, newest first, each with its newest evaluation and the gate's decision."""
     Promote: _aio.UnaryUnaryMultiCallable[_registry_pb2.PromoteRequest, _registry_pb2.PromoteResponse]  # type: ignore[assignment]
@@ -229,12 +237,28 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def GetDataset(
+        self,
+        request: _registry_pb2.GetDatasetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetDatasetResponse, _abc.Awaitable[_registry_pb2.GetDatasetResponse]]:
+        """GetDataset returns one dataset, found by its digest or the beginning of it."""
+
+    @_abc_1.abstractmethod
     def ListDatasets(
         self,
         request: _registry_pb2.ListDatasetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListDatasetsResponse, _abc.Awaitable[_registry_pb2.ListDatasetsResponse]]:
         """ListDatasets lists datasets, newest first."""
+
+    @_abc_1.abstractmethod
+    def GetAdapter(
+        self,
+        request: _registry_pb2.GetAdapterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetAdapterResponse, _abc.Awaitable[_registry_pb2.GetAdapterResponse]]:
+        """GetAdapter returns one adapter, found by its digest or the beginning of it."""
 
     @_abc_1.abstractmethod
     def ListAdapters(

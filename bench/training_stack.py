@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.training_house import BASE, House
 from services.training.recipe import FOLDER, Recipe
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
@@ -21,7 +22,6 @@ from tailor.rpc.channel import service_channel
 from tailor.settings import ServiceSettings
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.s3 import S3Store
-from tests.bench.training_house import BASE, House
 
 READY_SECONDS = 180
 WORKER = "services.training.worker"

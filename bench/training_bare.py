@@ -1,4 +1,4 @@
-"""`python -m tests.bench.training_bare`: a recipe's trainer alone. Reads a line of JSON {base, train, recipe}; prints a line of JSON {clock, loss}
+"""`python -m bench.training_bare`: a recipe's trainer alone. Reads a line of JSON {base, train, recipe}; prints a line of JSON {clock, loss}
 at the end of each step, and then waits until its input is closed."""
 
 import json
@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.training_house import context
 from services.training.adapters import sft
 from services.training.adapters.memory import keep_freed_memory
 from services.training.adapters.methods import quieten
 from services.training.recipe import Recipe
-from tests.bench.training_house import context
 
 
 def main() -> None:

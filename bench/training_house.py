@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from bench.gold import read_sample
 from services.synthetic.domain import Document, Kind, Labels, RowLimits, Specialist, Text
 from services.synthetic.rows import make_rows
 from services.training.adapters.base_sources import fetch
@@ -31,10 +32,9 @@ from services.training.spec import WorkerSpec
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tests.bench.gold import read_sample
 from tests.unit.training.fakes import FakeSigner, FileStore
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "deploy" / "sample"
 BASE = "smollm2-135m-instruct"
 HELD_OUT_EVERY = 6

@@ -19,13 +19,13 @@ import tldextract
 from presidio_analyzer import AnalyzerEngine
 from presidio_analyzer.nlp_engine import NlpEngineProvider
 
+from bench.generated import Gold, generate
+from bench.gold import read_sample, read_snippets
 from services.anonymization.adapters.analyzer import Analyzer
 from services.anonymization.adapters.mentions import Mentions
 from services.anonymization.adapters.policy import load_policy
-from tests.bench.generated import Gold, generate
-from tests.bench.gold import read_sample, read_snippets
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 REPORT = ROOT / ".tailor" / "bench" / "anonymization.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- anonymization -->", "<!-- /anonymization -->"

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.inference_house import Replica
+from bench.inference_load import PROMPTS, Stage, load, percentile, serving, stream, whole
 from tailor.client import TailorClient
-from tests.bench.inference_house import Replica
-from tests.bench.inference_load import PROMPTS, Stage, load, percentile, serving, stream, whole
 
 PATIENCE_SECONDS = 60.0
 

@@ -1,6 +1,6 @@
 """`make bench-training`: our SFT beside trl's defaults; full, LoRA and QLoRA side by side; and what the service adds. Half an hour on two cores.
 
-`python -m tests.bench.training speed methods service` measures the named parts alone, and keeps the others' figures.
+`python -m bench.training speed methods service` measures the named parts alone, and keeps the others' figures.
 """
 
 import json
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.bench import training_house, training_methods, training_service, training_speed
-from tests.bench.report import PLOTS, ROOT, keep
+from bench import training_house, training_methods, training_service, training_speed
+from bench.report import PLOTS, ROOT, keep
 
 NAME = "training"
 PARTS = ("speed", "methods", "service")

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.inference_adapters import make_speakers
+from bench.inference_house import Adapter, Base, House, Replica
 from tailor.client import Provenance, TailorClient
 from tailor.errors import TailorError
-from tests.bench.inference_adapters import make_speakers
-from tests.bench.inference_house import Adapter, Base, House, Replica
 
 SPECIALISTS = 8
 # Room for those that serve and for half of those that do not: a promotion often has to make room.

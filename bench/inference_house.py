@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.children import Child, free_port
+from bench.report import ROOT
 from services.training.adapters.base_sources import fetch
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
@@ -29,8 +31,6 @@ from tailor.settings import ServiceSettings
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tailor.storage.s3 import S3Store
-from tests.bench.children import Child, free_port
-from tests.bench.report import ROOT
 from tests.models import make_tiny_base, widen
 
 SERVING = "specialist.serving.v1"

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from tests.bench.generated import Gold
+from bench.generated import Gold
 
-SAMPLE = Path(__file__).parents[2] / "deploy" / "sample"
+SAMPLE = Path(__file__).parents[1] / "deploy" / "sample"
 DATA = Path(__file__).with_name("data")
 MARK = re.compile(r"\{\{([A-Z_]+)\|([^{}]*)\}\}")
 GERMAN = ("de-", "german")

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.training_house import House, Row, Used, fetch_weights, recipe, run_worker
 from services.evaluation.adapters.metrics import measure as task_scores
 from services.training.adapters import held_out, model
 from services.training.adapters.rows import Encoded, encode
 from services.training.recipe import Recipe
-from tests.bench.training_house import House, Row, Used, fetch_weights, recipe, run_worker
 
 RECIPES = {"full": "full", "LoRA": "lora", "QLoRA": "qlora"}
 # The best by held-out loss on this bench's rows, each tried once. Full: 5e-5 3.240, 1e-4 2.996, 2e-4 2.834, 4e-4 2.796, 8e-4 2.893. LoRA: 1e-3 3.061,

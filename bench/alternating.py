@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from tests.bench.children import cpu_seconds
+from bench.children import cpu_seconds
 
 POLL_SECONDS = 0.02
 

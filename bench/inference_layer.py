@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.inference_house import Base, House, Replica
+from bench.inference_speed import PROMPTS, ask
 from services.inference.domain import BASE
 from tailor.client import TailorClient
-from tests.bench.inference_house import Base, House, Replica
-from tests.bench.inference_speed import PROMPTS, ask
 
-MODULE = "tests.bench.inference_engine"
+MODULE = "bench.inference_engine"
 PROMPT = PROMPTS[0]
 
 

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import preference_set
 from services.training.adapters import answers, inputs, pairs
 from services.training.adapters.answers import Prompt
 from services.training.adapters.inputs import Inputs
@@ -30,10 +31,9 @@ from services.training.adapters.rollouts import win_rate
 from services.training.recipe import LimitRecipe, Recipe, load_recipe
 from tailor.api.events.v1 import models_pb2
 from tailor.storage.ref import Ref
-from tests.bench import preference_set
 from tests.training import House, Rows, Service, adapter, furnish, spec_of, store_dataset, train
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = ROOT / "docs" / "benchmarks" / "preferences.svg"
 BEGIN, END = "<!-- preferences -->", "<!-- /preferences -->"

@@ -1,0 +1,1 @@
+"""What Tailor is measured against, with its own programs: `make bench-*`."""

@@ -1,0 +1,93 @@
+"""Between protobuf messages and the shared words of `tailor.words`."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import models_pb2
+from tailor.errors import InvalidArgument, Reason
+from tailor.storage.ref import Ref
+from tailor.words import Filters, Labels, Selection, Span, SpanKind
+
+
+def _value(kind: SpanKind) -> common_pb2.SpanKind.ValueType:
+    return common_pb2.SpanKind.Value(f"SPAN_KIND_{kind.upper()}")
+
+
+SPAN_KINDS = {_value(kind): kind for kind in SpanKind}
+
+
+def now() -> Timestamp:
+    """The current time."""
+    stamp = Timestamp()
+    stamp.GetCurrentTime()
+    return stamp
+
+
+def from_datetime(moment: datetime | None) -> Timestamp | None:
+    """The timestamp of a moment; None stays None."""
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def to_datetime(stamp: Timestamp) -> datetime:
+    """The moment in UTC."""
+    return stamp.ToDatetime(UTC)
+
+
+def to_ref(message: common_pb2.ObjectRef) -> Ref:
+    """Raises InvalidArgument (INCOMPLETE_EVENT) without a URI."""
+    if not message.uri:
+        raise InvalidArgument(Reason.INCOMPLETE_EVENT, "An object reference needs its `uri`.")
+    return Ref(message.uri, message.sha256, message.size_bytes)
+
+
+def from_ref(ref: Ref) -> common_pb2.ObjectRef:
+    return common_pb2.ObjectRef(uri=ref.uri, sha256=ref.sha256, size_bytes=ref.size_bytes)
+
+
+def to_labels(message: common_pb2.Labels) -> Labels:
+    return Labels(message.source, message.department, message.confidentiality)
+
+
+def from_labels(labels: Labels) -> common_pb2.Labels:
+    return common_pb2.Labels(**asdict(labels))
+
+
+def to_span(message: common_pb2.Span) -> Span | None:
+    """None for a kind that this release does not know."""
+    kind = SPAN_KINDS.get(message.kind)
+    return None if kind is None else Span(kind, message.number, message.start, message.end, message.level)
+
+
+def from_span(span: Span) -> common_pb2.Span:
+    return common_pb2.Span(kind=_value(span.kind), number=span.number, start=span.start, end=span.end, level=span.level)
+
+
+def to_selection(message: models_pb2.Selection) -> Selection:
+    return Selection(tuple(message.sources), tuple(message.departments), tuple(message.confidentialities))
+
+
+def from_selection(selection: Selection) -> models_pb2.Selection:
+    return models_pb2.Selection(**asdict(selection))
+
+
+def to_filters(message: models_pb2.Filters) -> Filters:
+    return Filters(
+        languages=tuple(message.languages),
+        min_chars=message.min_chars,
+        max_chars=message.max_chars,
+        boilerplate_documents=message.boilerplate_documents,
+        max_source_documents=message.max_source_documents,
+        max_source_percent=message.max_source_percent,
+        max_pairs_per_judgement=message.max_pairs_per_judgement,
+    )
+
+
+def from_filters(filters: Filters) -> models_pb2.Filters:
+    return models_pb2.Filters(**asdict(filters))
