@@ -131,12 +131,20 @@ def _code(function: ast.expr) -> list[Code]:
 
 
 def _text(node: ast.expr) -> str:
-    """A string literal; the expressions of an f-string become `...`."""
+    """A string literal; an f-string has its expressions' names in capitals."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
-        return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)  # type: ignore[misc]
+        return "".join(_part(part) for part in node.values)
     return ""
+
+
+def _part(part: ast.expr) -> str:
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    value = part.value if isinstance(part, ast.FormattedValue) else part
+    name = value.id if isinstance(value, ast.Name) else value.attr if isinstance(value, ast.Attribute) else ""
+    return name.strip("_").upper() or "N"
 
 
 def main() -> None:
