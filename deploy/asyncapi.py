@@ -28,7 +28,7 @@ HEADERS = {
     "ce_dataschema": "Full name of the protobuf message of the value.",
     "content-type": "`application/protobuf`.",
 }
-# What a publisher sends beside the file itself; with JSON, the same stands in the value.
+# Headers of a publisher that sends the file itself; JSON has the same fields in the value.
 RAW_HEADERS = {
     "content-type": "`application/json`, or the media type of the file that the value is.",
     "document-id": "The publisher's own id of the document, where the value is a file.",

@@ -26,7 +26,7 @@ SPECIALIST = "engagement-reports"
 PAGES = ("publish.md", "operate.md", "call.md", "judge.md")
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 MAY_FAIL = re.compile(r"# may fail: ([A-Z_]+)")
-# What a block needs beside Tailor; without it the block is skipped, and the skip says what to install.
+# Tools that a block needs besides Tailor. Without one the block is skipped, and the skip names it.
 TOOLS = {"kcat": "kcat", "go run": "go", "npm ": "npm", "mvn ": "mvn", "grpcurl ": "grpcurl"}
 DEFINITION = f"""\
 name = "{SPECIALIST}"
@@ -65,7 +65,7 @@ class Reader:
         )
 
     def tailor(self, *arguments: str) -> Any:
-        """What a command answers, as JSON."""
+        """A command's answer, as JSON."""
         command = [".venv/bin/tailor", "--json", *arguments]
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=True, timeout=120
