@@ -13,8 +13,8 @@ from tailor.client.answers import (
 )
 from tailor.client.asking import Options
 from tailor.client.async_client import AsyncTailorClient
-from tailor.client.channel import Tls
 from tailor.client.client import TailorClient
+from tailor.rpc.channel import Tls
 
 __all__ = [
     "Answer",

@@ -20,10 +20,10 @@ from tailor.client.answers import (
     to_specialist,
 )
 from tailor.client.asking import TIMEOUT_SECONDS, Options, to_addresses, to_key, to_request
-from tailor.client.channel import Tls, open_async_channel
 from tailor.client.client import SERVICE, SHORT_TIMEOUT_SECONDS
 from tailor.client.retries import Ring
 from tailor.errors import TailorError
+from tailor.rpc.channel import Tls, open_async_channel
 from tailor.rpc.status import wire_errors
 
 T = TypeVar("T")

@@ -17,9 +17,9 @@ from tailor.client.answers import (
     to_specialist,
 )
 from tailor.client.asking import TIMEOUT_SECONDS, Options, to_addresses, to_key, to_request
-from tailor.client.channel import Tls, open_channel
 from tailor.client.retries import Ring
 from tailor.errors import TailorError
+from tailor.rpc.channel import Tls, open_channel
 from tailor.rpc.status import wire_errors
 
 SERVICE = "inference"

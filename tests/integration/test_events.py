@@ -12,10 +12,11 @@ from kafka.admin import NewTopic
 
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import InvalidArgument, Reason, Unavailable
-from tailor.events.consumer import Consumer, TableReader
+from tailor.events.consumer import Consumer
 from tailor.events.envelope import Event, decode
 from tailor.events.memory import MemoryProducer
 from tailor.events.producer import KafkaProducer
+from tailor.events.table import TableReader
 from tailor.settings import ServiceSettings
 from tests.conftest import Stores
 
