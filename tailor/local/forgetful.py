@@ -86,7 +86,7 @@ class ForgetfulConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class Record:
+class SentRecord:
     """A record that the broker acknowledged at `moment` (monotonic seconds)."""
 
     moment: float
@@ -102,7 +102,7 @@ class ForgetfulProducer:
         in_order = {"enable_idempotence": False, "max_in_flight_requests_per_connection": 1}
         self._client = connect(**arguments | in_order)
         self._bootstrap_servers: Sequence[str] = arguments["bootstrap_servers"]
-        self._remembered: deque[Record] = deque(maxlen=MAX_REMEMBERED)
+        self._remembered: deque[SentRecord] = deque(maxlen=MAX_REMEMBERED)
         self._lock = threading.Lock()
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="broker-watch", daemon=True).start()
@@ -120,7 +120,7 @@ class ForgetfulProducer:
 
     def _remember(self, topic: str, fields: dict[str, Any]) -> None:
         with self._lock:
-            self._remembered.append(Record(time.monotonic(), topic, fields))
+            self._remembered.append(SentRecord(time.monotonic(), topic, fields))
 
     def _watch(self) -> None:
         lost_at: float | None = None
@@ -142,7 +142,7 @@ class ForgetfulProducer:
         for record in records:
             self._send_until_acknowledged(record)
 
-    def _send_until_acknowledged(self, record: Record) -> None:
+    def _send_until_acknowledged(self, record: SentRecord) -> None:
         """Retry, because the broker may be lost again meanwhile."""
         for _ in range(RESEND_ATTEMPTS):
             try:

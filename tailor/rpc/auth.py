@@ -15,7 +15,7 @@ from tailor.api.common.v1 import common_pb2
 from tailor.errors import NotFound, PermissionDenied, Reason, TailorError, Unauthenticated
 from tailor.rpc.identity import Trust
 from tailor.rpc.methods import full_name
-from tailor.rpc.rates import Rates
+from tailor.rpc.rates import RateLimiter
 
 KEY_PREFIX = "tlr_"
 CACHE_SECONDS = 3.0
@@ -82,7 +82,7 @@ class Authenticator:
         self._trust = trust
         self._verify_key = verify_key
         self._now = now
-        self._rates = Rates(now)
+        self._rates = RateLimiter(now)
         self._known: dict[str, _Known] = {}
         self._lock = threading.Lock()
 

@@ -9,7 +9,7 @@ from tailor.errors import Reason, ResourceExhausted
 MAX_BUCKETS = 10_000
 
 
-class Rates:
+class RateLimiter:
     """Token buckets that hold the calls of one minute and refill evenly. Thread-safe."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:

@@ -5,14 +5,14 @@ import pytest
 from tailor.api.common.v1 import common_pb2
 from tailor.errors import InvalidArgument, ResourceExhausted
 from tailor.rpc.methods import named_methods
-from tailor.rpc.rates import Rates
+from tailor.rpc.rates import RateLimiter
 
 GENERATE = "tailor.api.inference.v1.InferenceService/Generate"
 
 
 def test_admits_the_calls_of_a_minute_at_once_and_then_one_per_share_of_the_minute() -> None:
     moment = [0.0]
-    rates = Rates(now=lambda: moment[0])
+    rates = RateLimiter(now=lambda: moment[0])
     for _ in range(6):
         rates.take("key_1", 6)
     with pytest.raises(ResourceExhausted) as refused:
@@ -27,7 +27,7 @@ def test_admits_the_calls_of_a_minute_at_once_and_then_one_per_share_of_the_minu
 
 def test_a_refused_call_takes_no_token_and_other_keys_have_their_own_bucket() -> None:
     moment = [0.0]
-    rates = Rates(now=lambda: moment[0])
+    rates = RateLimiter(now=lambda: moment[0])
     rates.take("key_1", 1)
     for second in range(1, 60):
         moment[0] = float(second)
@@ -39,7 +39,7 @@ def test_a_refused_call_takes_no_token_and_other_keys_have_their_own_bucket() ->
 
 
 def test_a_limit_of_zero_means_unlimited() -> None:
-    rates = Rates(now=lambda: 0.0)
+    rates = RateLimiter(now=lambda: 0.0)
     for _ in range(1000):
         rates.take("key_1", 0)
 
