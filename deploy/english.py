@@ -38,7 +38,10 @@ PHRASES = (
     ),
     (r"\bso many\b", "a number, n"),
     (r"\bby how much\b", "the difference"),
-    (r"(?<!there )(?<!that )\b(?:is|are) (?:no (?!longer\b|more\b|less\b|better\b)|none\b)", "is not a, does not have"),
+    (
+        r"(?<!there )(?<!that )\b(?:is|are) (?:no (?!longer\b|more\b|less\b|better\b)|(?-i:none)\b)",
+        "is not a, does not have",
+    ),
     (r"\b(?:has|have) not (?:an?|the|any|enough|one|\d+)\b", "does not have"),
     (r"\btold\b(?! (?:to|apart)\b)", "reported, published, described"),
     (r"\b(?:is|are|was|be|as) said\b", "reported, described"),
