@@ -38,7 +38,7 @@ class Stores:
     def settings(self, service: str, settings_type: type[S]) -> S:
         """The service's settings with its own credentials."""
         prefix = "TAILOR_"
-        fields = {
+        fields: dict[str, Any] = {
             name.removeprefix(prefix).lower(): value
             for name, value in self.environment(service).items()
             if name.startswith(prefix)

@@ -101,7 +101,7 @@ class House:
             if method.server_streaming:
                 list(reply)
         except grpc.RpcError as error:
-            return error.code()  # type: ignore[attr-defined, no-any-return]
+            return error.code()
         return grpc.StatusCode.OK
 
     def close(self) -> None:

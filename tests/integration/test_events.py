@@ -209,14 +209,10 @@ def test_every_replica_reads_a_table_from_its_beginning(
             topic, "s", models_pb2.SpecialistServing(specialist="s", generation=generation), f"evt_{generation}"
         )
     for _ in range(2):
-        seen: list[int] = []
-        reader = TableReader(
-            settings,
-            topic,
-            lambda event, seen=seen: seen.append(decode(event, models_pb2.SpecialistServing).generation),
-        )  # type: ignore[misc]
+        seen: list[Event] = []
+        reader = TableReader(settings, topic, seen.append)
         _run(reader.run, reader.caught_up.is_set)
-        assert seen == [1, 2]
+        assert [decode(event, models_pb2.SpecialistServing).generation for event in seen] == [1, 2]
 
 
 def test_an_empty_table_is_caught_up_at_once(settings: ServiceSettings, topic: str) -> None:

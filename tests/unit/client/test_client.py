@@ -162,7 +162,7 @@ def test_server_and_client_verify_each_other_by_the_given_authority(
 ) -> None:
     authority, certificate, key = make_authority(tmp_path, "localhost")
     server = grpc.server(ThreadPoolExecutor(4))
-    inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, server)  # type: ignore[no-untyped-call]
+    inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, server)
     pair = (key.read_bytes(), certificate.read_bytes())
     credentials = grpc.ssl_server_credentials([pair], authority.read_bytes(), require_client_auth=True)
     address = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
