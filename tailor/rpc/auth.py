@@ -95,12 +95,15 @@ class Authenticator:
             raise Unauthenticated(Reason.NO_CREDENTIALS, "Send `authorization: Bearer KEY`.")
         if token.startswith(KEY_PREFIX):
             return self._by_key(token, TRUSTED_SECONDS)
-        if not _is_signed_token(token):
-            raise Unauthenticated(
-                Reason.INVALID_KEY,
-                f"This is not an API key: keys begin with `{KEY_PREFIX}`. Check that it was copied completely.",
-            )
-        return Caller(kind="service", name=self._trust.verify(token, self._service))
+        try:
+            return Caller(kind="service", name=self._trust.verify(token, self._service))
+        except Unauthenticated:
+            if _is_signed_token(token):
+                raise
+        raise Unauthenticated(
+            Reason.INVALID_KEY,
+            f"This is not an API key: keys begin with `{KEY_PREFIX}`. Check that it was copied completely.",
+        )
 
     def admit(self, caller: Caller, method: MethodDescriptor) -> None:
         """Count a call of a method. Raises PermissionDenied, or ResourceExhausted if the key exceeds its rate in this process."""
