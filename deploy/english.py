@@ -195,7 +195,6 @@ def _html(text: str) -> Iterator[list[Line]]:
         return _PLACEHOLDER + "\n" * match.group().count("\n")
 
     text = re.sub(r"<(script|style)\b.*?</\1>|\{\{.*?\}\}|\{%.*?%\}", blank, text, flags=re.DOTALL)
-    text = re.sub(r"</?(?:p|li|h\d|td|th|div|dt|dd|label|option|button|a|span|summary|title)\b[^>\n]*>", r"\g<0>", text)
     yield list(enumerate(text.splitlines(), 1))
 
 

@@ -69,13 +69,13 @@ class World:
         yield server.port
         server.stop(0)
 
-    def anonymize(self, port: int, ca: Path | None = None, own: Authority | None = None) -> str:
-        """Call as the registry: verify the server by `ca` and show the certificate of `own`."""
+    def anonymize(self, port: int, ca: Path | None = None, client: Authority | None = None) -> str:
+        """Call as the registry: verify the server by `ca` and show the certificate of `client`."""
         settings = ServiceSettings(
             identity_key_file=self.identity,
             tls_ca_file=ca,
-            tls_certificate_file=own.certificate if own else None,
-            tls_key_file=own.key if own else None,
+            tls_certificate_file=client.certificate if client else None,
+            tls_key_file=client.key if client else None,
         )
         with (
             service_channel(settings, "anonymization", f"localhost:{port}", service="registry") as channel,
@@ -105,9 +105,9 @@ def test_a_service_uses_tls_and_verifies_the_server(world: World) -> None:
 def test_a_server_that_asks_for_certificates_admits_only_those_of_its_authority(world: World) -> None:
     with world.serving(world.ours.ca) as port:
         assert world.anonymize(port, world.ours.ca, world.ours) == "registry"
-        for own in (None, world.another):
+        for client in (None, world.another):
             with pytest.raises(Unavailable):
-                world.anonymize(port, world.ours.ca, own)
+                world.anonymize(port, world.ours.ca, client)
 
 
 def test_a_certificate_does_not_replace_a_token(world: World) -> None:
