@@ -103,21 +103,8 @@ def test_an_example_in_python_runs(
     code: str, addresses: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TAILOR_API_KEY", "tlr_test")
-<<<<<<< HEAD
     monkeypatch.setenv("TAILOR_INFERENCE_ADDRESS", addresses["localhost:50057"])
     monkeypatch.setenv("TAILOR_OPENAI_URL", f"http://{addresses['localhost:8000']}/v1")
-    exec(compile(here(code, addresses), "example", "exec"), {"__name__": "__main__"})
-    said = capsys.readouterr().out
-    assert "no replica" not in said and "no such" not in said
-    assert re.search(r"word|high|\[\d+, \d+\]", said)
-
-
-def test_the_call_by_grpcurl_is_one_that_the_contract_knows(addresses: dict[str, str]) -> None:
-    """buf's own curl stands in for grpcurl, which is in no package index: same schema, header, data and method."""
-    (command,) = [block for block in blocks("docs/call.md", "sh") if "grpcurl" in block]
-    known = {"$TAILOR_API_KEY": "tlr_test", "$TAILOR_INFERENCE_ADDRESS": addresses["localhost:50057"], "\\\n": " "}
-    words = shlex.split(here(command, known))
-=======
     exec(compile(with_real_addresses(code, addresses), "example", "exec"), {"__name__": "__main__"})
     output = capsys.readouterr().out
     assert "no replica" not in output and "no such" not in output
@@ -126,11 +113,13 @@ def test_the_call_by_grpcurl_is_one_that_the_contract_knows(addresses: dict[str,
 
 def test_the_grpcurl_example_calls_a_method_of_the_contract(addresses: dict[str, str]) -> None:
     """`buf curl` stands in for grpcurl, which the package index does not have: same schema, header, data and method."""
-    (command,) = [block for block in blocks("README.md", "sh") if "grpcurl" in block]
-    words = shlex.split(
-        with_real_addresses(command, addresses).replace("\\\n", " ").replace("$TAILOR_API_KEY", "tlr_test")
-    )
->>>>>>> core
+    (command,) = [block for block in blocks("docs/call.md", "sh") if "grpcurl" in block]
+    known = {
+        "$TAILOR_API_KEY": "tlr_test",
+        "$TAILOR_INFERENCE_ADDRESS": addresses["localhost:50057"],
+        "\\\n": " ",
+    }
+    words = shlex.split(with_real_addresses(command, known))
     flags = {words[place]: words[place + 1] for place in range(2, 10, 2)}
     assert words[:2] == ["grpcurl", "-plaintext"] and set(flags) == {"-import-path", "-proto", "-H", "-d"}
     assert (ROOT / flags["-import-path"] / flags["-proto"]).is_file()
