@@ -1,4 +1,4 @@
-"""What every command is given."""
+"""What every command receives."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What each service is told: its own settings and credentials, and nothing else."""
+"""The environment of each service: its own settings and credentials, and nothing else."""
 
 import os
 import tomllib
@@ -19,7 +19,7 @@ THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HUB = ("HF_ENDPOINT", "HF_TOKEN")
 INHERITED = ("PATH", "HOME", "LANG", "VIRTUAL_ENV")
 
-# No component phones home, and no hub is asked: the base comes from a wheel.
+# No component sends telemetry or contacts a hub; the base comes from a wheel.
 NOTHING_PHONES_HOME = {
     "ANONYMIZED_TELEMETRY": "False",
     "DISABLE_TELEMETRY": "1",
@@ -38,14 +38,14 @@ ADDRESSED = ("ingestion", "anonymization", "synthetic", "training", "evaluation"
 
 
 def base_environment(component: str, layout: Layout, inherited: Mapping[str, str]) -> dict[str, str]:
-    """What every child gets; the marks are how `tailor down` finds what is left of a stack."""
+    """The variables of every child. By its marks, `tailor down` finds leftover processes."""
     environment = {name: inherited[name] for name in INHERITED if name in inherited}
     return environment | {STATE_DIR_MARK: str(layout.root), COMPONENT_MARK: component}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What every component of one stack is made from. `python_path` comes before Tailor's own root."""
+    """The inputs for the components of one stack. `python_path` comes before Tailor's root on PYTHONPATH."""
 
     layout: Layout
     ports: Ports
@@ -62,9 +62,9 @@ def service_environment(service: str, plan: Plan, inherited: Mapping[str, str]) 
         | _runtime(service, layout, inherited, plan.python_path)
         | _addresses(service, ports)
         | _credentials(service, ports, secrets)
-        | _own(service, layout, ports, secrets)
+        | _service_settings(service, layout, ports, secrets)
         | _hub(service, inherited)
-        | _chosen(service, layout.settings_file)
+        | _owner_settings(service, layout.settings_file)
     )
 
 
@@ -87,15 +87,15 @@ def _runtime(
 
 
 def _threads(service: str) -> int:
-    """Training has the machine to itself while it holds the compute lock; decoding is slower on shared cores."""
+    """Training may use all cores, because the compute lock keeps others off them. Decoding is slower on shared cores."""
     cores = len(os.sched_getaffinity(0))
     if service == "training":
         return min(cores, 8)
     return max(1, min(cores // 2, 4)) if service in ("inference", "anonymization") else 1
 
 
-def _chosen(service: str, settings_file: Path) -> dict[str, str]:
-    """What the stack's owner set otherwise, such as `[synthetic]` and `teacher_model = "..."`."""
+def _owner_settings(service: str, settings_file: Path) -> dict[str, str]:
+    """The service's table in the owner's settings file. Raises InvalidArgument if the file is not TOML."""
     if not settings_file.exists():
         return {}
     try:
@@ -106,14 +106,14 @@ def _chosen(service: str, settings_file: Path) -> dict[str, str]:
 
 
 def _hub(service: str, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Where bases come from, and what opens them; nobody else needs to know."""
+    """The hub's address and token. Only training downloads bases, so only training gets them."""
     return {name: inherited[name] for name in HUB if service == "training" and name in inherited}
 
 
 def _addresses(service: str, ports: Ports) -> dict[str, str]:
     return {
         "TAILOR_KAFKA_BOOTSTRAP_SERVERS": ports.address("broker"),
-        # The embedded broker never expires a killed member; a static one takes its own place again.
+        # The embedded broker never expires a killed group member; a static member takes over its own place.
         "TAILOR_KAFKA_GROUP_INSTANCE_ID": f"{service}-0",
         "TAILOR_KAFKA_RESEND_SECONDS": "5",
         "TAILOR_RPC_HOST": "127.0.0.1",
@@ -139,9 +139,9 @@ def _credentials(service: str, ports: Ports, secrets: Secrets) -> dict[str, str]
     return environment
 
 
-def _own(service: str, layout: Layout, ports: Ports, secrets: Secrets) -> dict[str, str]:
+def _service_settings(service: str, layout: Layout, ports: Ports, secrets: Secrets) -> dict[str, str]:
     values = secrets.values
-    own: dict[str, dict[str, str]] = {
+    settings: dict[str, dict[str, str]] = {
         "ingestion": {
             "TAILOR_QUARANTINE_KEY": values["quarantine.key"],
             "TAILOR_DIGEST_KEY": values["ingestion.digest.key"],
@@ -168,5 +168,5 @@ def _own(service: str, layout: Layout, ports: Ports, secrets: Secrets) -> dict[s
         "console": {"TAILOR_SESSION_SECRET": values["console.session"], "TAILOR_PASSWORD": values["console.password"]},
     }
     if service in ("inference", "console"):
-        own[service] |= {"TAILOR_HTTP_HOST": "127.0.0.1", "TAILOR_HTTP_PORT": str(ports[f"{service}-http"])}
-    return own.get(service, {})
+        settings[service] |= {"TAILOR_HTTP_HOST": "127.0.0.1", "TAILOR_HTTP_PORT": str(ports[f"{service}-http"])}
+    return settings.get(service, {})

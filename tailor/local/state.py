@@ -1,4 +1,4 @@
-"""What a stack is at, as `stack.json` says."""
+"""The state of a stack, as stored in `stack.json`."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Status = Literal["waiting", "starting", "ready", "restarting", "failed", "stoppe
 
 @dataclass(frozen=True)
 class ComponentState:
-    """One component. `failed`: it ended several times without ever being ready; it is still tried again, every 10 s."""
+    """The state of one component. `failed` means that it ended several times without becoming ready; restarts continue every 10 s."""
 
     name: str
     state: Status
@@ -27,7 +27,7 @@ class ComponentState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A stack at one moment; without a supervisor it does not run."""
+    """A stack at one moment. Without a supervisor, it is stopped."""
 
     supervisor: ProcessRef | None
     port_base: int
@@ -40,16 +40,21 @@ class Snapshot:
 
     @property
     def running(self) -> bool:
-        """True if its supervisor is alive; a file that a killed one left behind says otherwise."""
+        """True if the supervisor is alive. A killed supervisor leaves its last state behind, so the process is checked."""
         return self.supervisor is not None and self.supervisor.is_alive()
 
     @property
     def ready(self) -> bool:
-        """True if every component is."""
+        """True if every component is ready."""
         return bool(self.components) and all(component.state == "ready" for component in self.components.values())
 
+    def describe_waiting(self) -> str:
+        """The components that are not ready, each with what it is waiting for."""
+        parts = [component for component in self.components.values() if component.state != "ready"]
+        return ", ".join(f"{part.name} ({part.detail or part.state})" for part in parts)
+
     def stopped(self) -> "Snapshot":
-        """The same stack, at rest."""
+        """This snapshot, with every component stopped."""
         components = {
             name: replace(component, state="stopped", detail="", process=None, command=())
             for name, component in self.components.items()
@@ -58,14 +63,14 @@ class Snapshot:
 
 
 def save(path: Path, snapshot: Snapshot) -> None:
-    """Write it in one step."""
+    """Write the snapshot, atomically."""
     partial = path.with_name(f".{path.name}.part")
     partial.write_text(json.dumps(asdict(snapshot), indent=1))
     partial.replace(path)
 
 
 def load(path: Path) -> Snapshot | None:
-    """Read it; None if there is none yet."""
+    """Read the snapshot, or return None if there is none yet."""
     try:
         document = json.loads(path.read_text())
     except FileNotFoundError:

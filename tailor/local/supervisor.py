@@ -1,4 +1,4 @@
-"""Owns every process of a stack: starts the stores, then the services, restarts what ends, stops all in reverse."""
+"""Owns every process of a stack: starts the stores, then the services, restarts processes that end, and stops all in reverse."""
 
 import asyncio
 import os
@@ -21,8 +21,8 @@ from tailor.local.store import store
 
 
 def components(plan: Plan, services: Mapping[str, str], only: tuple[str, ...]) -> list[Component]:
-    """What to run, stores first. `services` maps names to modules; an empty `only` means all."""
-    makers: dict[str, Callable[[], Component]] = {
+    """The components to run, stores first. `services` maps names to modules; an empty `only` means all."""
+    factories: dict[str, Callable[[], Component]] = {
         BROKER: lambda: broker(plan.layout, plan.ports),
         STORE: lambda: store(plan.layout, plan.ports, plan.secrets),
         DATABASE: lambda: database(plan.layout, plan.ports, plan.secrets),
@@ -30,13 +30,13 @@ def components(plan: Plan, services: Mapping[str, str], only: tuple[str, ...]) -
     stores = tuple(name for name in STORES if not only or name in only)
     chosen = {name: module for name, module in services.items() if not only or name in only}
     return [
-        *(makers[name]() for name in stores),
+        *(factories[name]() for name in stores),
         *(service(name, module, plan, stores) for name, module in chosen.items()),
     ]
 
 
 class Supervisor:
-    """Runs the components of one state directory until it is told to stop."""
+    """Runs the components of one state directory until SIGTERM or SIGINT."""
 
     def __init__(self, layout: Layout, ports: Ports, parts: list[Component]) -> None:
         self._layout = layout
@@ -48,7 +48,7 @@ class Supervisor:
         self._snapshot = Snapshot(processes.identify(os.getpid()), ports.base, states)
 
     async def run(self) -> None:
-        """Returns after SIGTERM or SIGINT, with nothing left running; a defect of its own ends it the same way, raised."""
+        """Run until SIGTERM or SIGINT, then stop every component. An unexpected error also stops them, and is raised."""
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -80,9 +80,9 @@ class Supervisor:
 def supervise(
     layout: Layout, services: Mapping[str, str], only: tuple[str, ...], python_path: tuple[Path, ...]
 ) -> None:
-    """Run a stack; the caller holds its lock."""
-    before = load(layout.stack_file)
-    reservation = reserve(layout.root, None if before is None else before.port_base)
+    """Run a stack. Blocks until it is stopped. The caller must hold the stack's lock."""
+    previous = load(layout.stack_file)
+    reservation = reserve(layout.root, None if previous is None else previous.port_base)
     plan = Plan(layout, reservation.ports, secrets.ensure(layout), python_path)
     parts = components(plan, services, only)
     asyncio.run(Supervisor(layout, reservation.ports, parts).run())

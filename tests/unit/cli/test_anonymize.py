@@ -1,4 +1,4 @@
-"""The dry run and re-identification on the command line."""
+"""`tailor anonymize` and `tailor reidentify`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,14 +8,14 @@ import pytest
 
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.errors import InvalidArgument, Reason
+from tests.fakes.services import refuse, serving
 from tests.unit.cli.conftest import Services, Tailor
-from tests.unit.cli.fakes import refuse, serving
 
 MEMO = "# Note\n\nSarah Jenkins [called].\nNobody else.\n"
 
 
 class FakeAnonymization(anonymization_pb2_grpc.AnonymizationServiceServicer):
-    """Knows one name, and refuses one policy."""
+    """Finds one name, and refuses one policy."""
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
@@ -23,8 +23,10 @@ class FakeAnonymization(anonymization_pb2_grpc.AnonymizationServiceServicer):
     def PreviewAnonymization(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         if "hide" in request.policy:
-            wrong = {"types.PERSON": "must be 'surrogate', 'mask', 'generalise' or 'keep'"}
-            refuse(context, InvalidArgument(Reason.INVALID_POLICY, "The policy is wrong.", field_violations=wrong))
+            violations = {"types.PERSON": "must be 'surrogate', 'mask', 'generalise' or 'keep'"}
+            refuse(
+                context, InvalidArgument(Reason.INVALID_POLICY, "The policy is invalid.", field_violations=violations)
+            )
         start = request.text.index("Sarah Jenkins")
         change = anonymization_pb2.Change(
             start=start,
@@ -58,7 +60,7 @@ def memo(tmp_path: Path) -> Path:
     return path
 
 
-def test_shows_a_document_before_and_after_with_what_was_found(tailor: Tailor, memo: Path) -> None:
+def test_shows_a_document_before_and_after_with_its_findings(tailor: Tailor, memo: Path) -> None:
     shown = tailor("anonymize", str(memo), "--diff")
 
     assert shown.code == 0
@@ -71,7 +73,7 @@ def test_shows_a_document_before_and_after_with_what_was_found(tailor: Tailor, m
     ]
 
 
-def test_writes_the_text_alone_without_diff(tailor: Tailor, memo: Path) -> None:
+def test_writes_only_the_text_without_diff(tailor: Tailor, memo: Path) -> None:
     assert tailor("anonymize", str(memo)).out.rstrip() == MEMO.replace("Sarah Jenkins", "Helen Ward").rstrip()
 
 
@@ -102,7 +104,7 @@ def test_sends_policy_and_labels_and_writes_json(
     assert (request.labels.source, request.labels.department, request.labels.confidentiality) == ("wiki", "people", "")
 
 
-def test_says_what_is_wrong_with_a_policy_field_by_field(tailor: Tailor, memo: Path, tmp_path: Path) -> None:
+def test_reports_each_invalid_field_of_a_policy(tailor: Tailor, memo: Path, tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text('[types]\nPERSON = "hide"\n')
 
@@ -110,13 +112,13 @@ def test_says_what_is_wrong_with_a_policy_field_by_field(tailor: Tailor, memo: P
 
     assert refused.code == 1
     assert refused.err.splitlines() == [
-        "error: INVALID_POLICY: The policy is wrong.",
+        "error: INVALID_POLICY: The policy is invalid.",
         "  types.PERSON: must be 'surrogate', 'mask', 'generalise' or 'keep'",
     ]
 
 
 @pytest.mark.parametrize(("name", "data"), [("memo.docx", b"PK"), ("memo.md", b"\xff\xfe"), ("none.md", None)])
-def test_refuses_what_is_no_text(
+def test_refuses_files_that_are_not_text(
     tailor: Tailor, tmp_path: Path, barrier: FakeAnonymization, name: str, data: bytes | None
 ) -> None:
     if data is not None:
