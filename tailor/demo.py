@@ -47,9 +47,11 @@ Figures = dict[str, Any]
 STEPS = ("up", "base", "documents", "dataset", "training", "evaluation", "asking")
 OUTCOMES = ("document.anonymized.v1", "document.rejected.v1")
 BASE = "base"
+DECIDED = (registry_pb2.DECISION_PASSED, registry_pb2.DECISION_REFUSED)
 NOTHING_NEW = "nothing is new: the corpus is unchanged, no run was started"
 UP_SECONDS = 180.0
 QUIET_MS = 2000
+AGREE_SECONDS = 90.0
 TRAINING_STARTS_SECONDS = 60.0
 MAX_TOKENS = 120
 REPETITION_PENALTY = 1.05
@@ -119,9 +121,9 @@ def publish_documents(
     connections: Connections, definition: models_pb2.SpecialistChanged, submissions: Sequence[Submission], now: Tell
 ) -> Figures:
     """Define the specialist, publish its documents, and read events until each document is anonymised or rejected."""
-    wait_out_errors(lambda: define(connections.registry, definition), now)
+    is_new = wait_out_errors(lambda: define(connections.registry, definition), now).created
     with wait_out_errors(lambda: TopicReader(connections.kafka(), OUTCOMES, Start.END), now) as reader:
-        while wait_out_errors(lambda: reader.poll(QUIET_MS), now):
+        while not is_new and wait_out_errors(lambda: reader.poll(QUIET_MS), now):
             now("waiting for documents that were published earlier")
         since = wire.now()
         published = publish_all(connections, submissions, lambda count: now(f"{count} published")).total
@@ -138,14 +140,11 @@ def publish_documents(
 
     def registry_agrees() -> tuple[bool | None, str]:
         flow = unary("registry", connections.registry.GetFlow, registry_pb2.GetFlowRequest(since=since))
-        counted = (flow.anonymized, dict(flow.rejected))
-        agrees = counted == (figures["documents_anonymized"], figures["documents_rejected"])
-        return (
-            agrees or None,
-            f"the registry counts {flow.anonymized} anonymised, {sum(flow.rejected.values())} rejected",
-        )
+        counts = {"documents_anonymized": flow.anonymized, "documents_rejected": dict(flow.rejected)}
+        text = f"the registry counts {flow.anonymized} anonymised, {sum(flow.rejected.values())} rejected"
+        return figures == figures | counts or None, text
 
-    wait_for(registry_agrees, now)
+    wait_for(registry_agrees, now, stalled_seconds=AGREE_SECONDS)
     now(describe_outcomes(figures))
     return figures
 
@@ -199,7 +198,7 @@ def evaluate(connections: Connections, adapter: models_pb2.AdapterTrained, now: 
 
     def decided() -> tuple[registry_pb2.CatalogueAdapter | None, str]:
         item = find_adapter(connections, adapter.digest)
-        if item and item.HasField("evaluation") and item.decision != registry_pb2.DECISION_UNSPECIFIED:
+        if item and item.HasField("evaluation") and item.decision in DECIDED:
             return item, ""
         return None, describe_evaluation(connections, adapter.digest)
 
