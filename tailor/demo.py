@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,15 +58,30 @@ MAX_TOKENS = 120
 REPETITION_PENALTY = 1.05
 
 
-def run_demo(state_dir: Path, sample: Path, story: Story) -> Figures:
-    """Run every step and return the figures, which are also written to `demo.json` in the state directory.
+@dataclass(frozen=True)
+class Sample:
+    """A specialist's definition, the documents that it learns from, and questions to ask at the end."""
 
-    Raises InvalidArgument before anything starts if the sample is invalid. If the gate refuses the adapter, that is a result: `promoted`
-    is False and no questions are asked. Blocks for minutes.
+    definition: models_pb2.SpecialistChanged
+    documents: list[Submission]
+    questions: list[str]
+
+
+def read_sample(folder: Path) -> Sample:
+    """Read the sample. Raises InvalidArgument if a file of it is invalid."""
+    return Sample(
+        definition=read_definition(folder / "specialist.toml"),
+        documents=collect([folder / "documents"], Description()),
+        questions=read_questions(folder / "questions.json"),
+    )
+
+
+def run_demo(state_dir: Path, sample: Sample, story: Story) -> Figures:
+    """Run every step and return the figures, which are also written to `demo.json` in the state directory. Blocks for minutes.
+
+    If the gate refuses the adapter, that is a result: `promoted` is False and no questions are asked.
     """
-    definition = read_definition(sample / "specialist.toml")
-    submissions = collect([sample / "documents"], Description())
-    questions = read_questions(sample / "questions.json")
+    definition = sample.definition
     (state_dir / "demo.json").unlink(missing_ok=True)
     now = story.now
 
@@ -76,7 +92,7 @@ def run_demo(state_dir: Path, sample: Path, story: Story) -> Figures:
             with story.step("base", "fetch the model that adapters are trained on"):
                 wait_for_base(connections, client, definition.base, now)
             with story.step("documents", "publish the sample and follow every document through the barrier"):
-                figures = publish_documents(connections, definition, submissions, now)
+                figures = publish_documents(connections, definition, sample.documents, now)
             with story.step("dataset", "turn the anonymised documents into rows"):
                 built = build(connections, definition.name, now)
             with story.step("training", "train an adapter of the base on these rows"):
@@ -90,7 +106,7 @@ def run_demo(state_dir: Path, sample: Path, story: Story) -> Figures:
                     story.note(f"refused: {refusal}")
             if figures["promoted"]:
                 with story.step("asking", "ask the base and the specialist the same questions"):
-                    figures["answers"] = ask_both(client, definition.name, questions, now)
+                    figures["answers"] = ask_both(client, definition.name, sample.questions, now)
     figures["seconds"] = dict.fromkeys(STEPS, 0.0) | story.seconds
     save(state_dir / "demo.json", figures)
     return figures

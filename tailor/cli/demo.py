@@ -32,13 +32,14 @@ def demo(
     Everything shown comes from events and gRPC. The figures are written to `demo.json` in the state directory. The exit status is 1 if
     the gate refuses the adapter. On an unchanged corpus, a repeated run trains nothing. `tailor/demo.py` is the whole program.
     """
-    from tailor.demo import run_demo
+    from tailor.demo import read_sample, run_demo
     from tailor.local import stack
 
     session = session_of(context)
+    material = read_sample(sample)
     state_dir, notes = session.connections.state_dir, session.output.notes
     try:
-        figures = run_demo(state_dir, sample, Story(notes))
+        figures = run_demo(state_dir, material, Story(notes))
     finally:
         if keep:
             notes.print("The stack keeps running; `tailor down` stops it.", markup=False)
@@ -49,7 +50,12 @@ def demo(
     def render(console: Console) -> None:
         print_figures(console, figures)
         if keep:
-            console.print(_next_commands(state_dir, figures), markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                _next_commands(state_dir, material.definition.name, figures),
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
 
     session.output.emit(figures, render)
     if not figures["promoted"]:
@@ -85,7 +91,7 @@ def _summary(figures: dict[str, Any]) -> str:
     )
 
 
-def _next_commands(state_dir: Path, figures: dict[str, Any]) -> str:
+def _next_commands(state_dir: Path, specialist: str, figures: dict[str, Any]) -> str:
     from tailor.local import stack
 
     place = stack.connection(state_dir)
@@ -93,7 +99,7 @@ def _next_commands(state_dir: Path, figures: dict[str, Any]) -> str:
     draft = figures["answers"][0]["draft_id"] if figures["answers"] else "DRAFT"
     return (
         "\nThe stack is running. What you can do next:\n"
-        f'  tailor ask engagement-reports "Write a board summary about ..." --compare{option}\n'
+        f'  tailor ask {specialist} "Write a board summary about ..." --compare{option}\n'
         f"  tailor trace {draft}{option}\n"
         f"  {place.console_url}  (the password is in {place.console_password_file})\n"
         f"  tailor down{option}"

@@ -51,7 +51,7 @@ class Snapshot:
     def describe_waiting(self) -> str:
         """The components that are not ready, each with what it is waiting for."""
         parts = [component for component in self.components.values() if component.state != "ready"]
-        return ", ".join(f"{part.name} ({part.detail or part.state})" for part in parts)
+        return ", ".join(f"{part.name} ({part.detail or part.state})" for part in parts) or "nothing"
 
     def stopped(self) -> "Snapshot":
         """This snapshot, with every component stopped."""

@@ -1,4 +1,4 @@
-"""The audit over PostgreSQL."""
+"""The audit on PostgreSQL."""
 
 from collections.abc import Iterator
 
@@ -97,11 +97,11 @@ def world(engine: Engine) -> World:
 
 
 def groups(found: audit_pb2.GetAuditResponse, field: int) -> list[tuple[str, int, int, int]]:
-    dimension = next(one for one in found.dimensions if one.field == field)
-    return [(one.value, one.documents, one.characters, one.findings) for one in dimension.groups]
+    dimension = next(dimension for dimension in found.dimensions if dimension.field == field)
+    return [(group.value, group.documents, group.characters, group.findings) for group in dimension.groups]
 
 
-def test_an_empty_catalogue_is_all_noughts(world: World) -> None:
+def test_an_empty_catalogue_has_only_zeros(world: World) -> None:
     found = world.audit()
     assert (found.totals.documents, found.totals.characters, found.totals.findings) == (0, 0, 0)
     assert not found.lengths.histogram and not found.findings and not found.rejections
@@ -136,7 +136,9 @@ def test_a_new_version_is_counted_once(world: World) -> None:
 def test_findings_have_density_over_all_characters(world: World) -> None:
     world.passed(1, findings={"PERSON": 3, "EMAIL_ADDRESS": 1})
     world.passed(2, chars=3000, findings={"PERSON": 5})
-    found = [(one.entity_type, one.values, one.documents, one.per_thousand_chars) for one in world.audit().findings]
+    found = [
+        (item.entity_type, item.values, item.documents, item.per_thousand_chars) for item in world.audit().findings
+    ]
     assert found == [("PERSON", 8, 2, 2.0), ("EMAIL_ADDRESS", 1, 1, 0.25)]
 
 
@@ -146,23 +148,23 @@ def test_lengths_have_percentiles_and_a_histogram_without_gaps(world: World) -> 
     lengths = world.audit().lengths
     assert (lengths.min_chars, lengths.max_chars) == (10, 600_000)
     assert lengths.percentiles[50] == 35 and lengths.mean_chars == pytest.approx(100_025)
-    bins = [(one.from_chars, one.below_chars, one.documents) for one in lengths.histogram]
+    bins = [(item.from_chars, item.below_chars, item.documents) for item in lengths.histogram]
     assert bins[0] == (0, 250, 5) and bins[-1] == (512_000, 0, 1) and len(bins) == 13
     assert sum(count for _, _, count in bins) == 6
 
 
-def test_rejections_are_counted_by_reason_and_format_and_duplicates_apart(world: World) -> None:
+def test_rejections_are_counted_by_reason_and_format_and_duplicates_separately(world: World) -> None:
     for number in range(3):
         world.rejected(number, documents_pb2.REJECTION_REASON_DUPLICATE)
     world.rejected(7, documents_pb2.REJECTION_REASON_CORRUPT, form="docx")
     world.rejected(8, documents_pb2.REJECTION_REASON_MALFORMED, source="x" * 400, form="y" * 90)
     found = world.audit()
     assert found.duplicates == 3
-    counted = [(one.reason, one.format, one.stage, one.submissions) for one in found.rejections]
+    counted = [(item.reason, item.format, item.stage, item.submissions) for item in found.rejections]
     assert counted[0] == ("DUPLICATE", "pdf", "ingestion", 3) and ("CORRUPT", "docx", "ingestion", 1) in counted
 
 
-def test_a_specialist_sees_what_it_selects_alone(world: World) -> None:
+def test_a_specialist_sees_only_what_it_selects(world: World) -> None:
     world.passed(1, source="wiki")
     world.passed(2, source="sharepoint")
     world.rejected(3, documents_pb2.REJECTION_REASON_CORRUPT, source="wiki")
@@ -171,7 +173,7 @@ def test_a_specialist_sees_what_it_selects_alone(world: World) -> None:
     assert groups(found, audit_pb2.AUDIT_FIELD_SOURCE) == [("sharepoint", 1, 1000, 0)]
 
 
-def test_the_estimate_rests_on_the_newest_run_that_said_how_fast_it_is(world: World) -> None:
+def test_the_estimate_uses_the_newest_run_that_reported_its_speed(world: World) -> None:
     world.passed(1, chars=40_001)
     assert world.audit().estimate == audit_pb2.AuditEstimate(tokens=10_001, tokens_per_second=100, seconds=100.01)
     world.ran("run_1", 250.0)
@@ -181,23 +183,23 @@ def test_the_estimate_rests_on_the_newest_run_that_said_how_fast_it_is(world: Wo
     assert world.audit("reports").estimate.run_id == "run_1"
 
 
-def test_values_beyond_the_first_fifty_are_counted_not_listed(world: World) -> None:
+def test_values_after_the_first_fifty_are_counted_but_not_listed(world: World) -> None:
     for number in range(53):
         world.passed(number, source=f"source-{number:02d}")
     dimension = world.audit().dimensions[0]
     assert (len(dimension.groups), dimension.more_values) == (50, 3)
 
 
-def test_the_migration_fills_columns_from_the_events_that_are_kept(engine: Engine) -> None:
+def test_the_migration_fills_columns_from_stored_events(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
-        held = anonymized(1, chars=80, language="fr", findings={"PERSON": 2})
+        stored = anonymized(1, chars=80, language="fr", findings={"PERSON": 2})
         connection.execute(
             text("INSERT INTO documents VALUES ('doc_1', 1, 'wiki', 'risk', '', :payload)"),
-            {"payload": held.SerializeToString()},
+            {"payload": stored.SerializeToString()},
         )
         stopped = rejected(1, documents_pb2.REJECTION_REASON_CORRUPT, "wiki", "pdf")
         connection.execute(
