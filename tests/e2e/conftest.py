@@ -87,7 +87,7 @@ def wait_until(check: Callable[[], T | None], description: str, seconds: float =
                 raise
             result = None
         except grpc.RpcError as error:
-            if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):  # type: ignore[attr-defined]
+            if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise
             result = None
         if result:

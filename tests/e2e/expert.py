@@ -47,7 +47,7 @@ class Expert:
             try:
                 return self._registry.Trace(registry_pb2.TraceRequest(draft_id=draft_id), timeout=10).draft
             except grpc.RpcError as error:
-                if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined]
+                if error.code() is grpc.StatusCode.NOT_FOUND:
                     return None
                 raise
 

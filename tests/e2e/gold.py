@@ -97,7 +97,7 @@ def judge(installation: Installation, specialist: str) -> registry_pb2.RecordJud
         try:
             return registry.RecordJudgement(judgement, timeout=20)
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined]
+            if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
             raise
 
@@ -118,7 +118,7 @@ class Vault:
         try:
             true_value = self._stub.Reidentify(request, timeout=20).value
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined]
+            if error.code() is grpc.StatusCode.NOT_FOUND:
                 return False
             raise
         return set(_normal(true_value).split()).isdisjoint(_normal(value).split())

@@ -51,7 +51,7 @@ def _outcome(method: Callable[..., Any], request: Any, names: Names) -> str:
         if isinstance(reply, grpc.Call):
             list(reply)  # type: ignore[call-overload]
     except grpc.RpcError as error:
-        text = f"{error.code().name} {error.details()}"  # type: ignore[attr-defined]
+        text = f"{error.code().name} {error.details()}"
         for name in astuple(names):
             text = text.replace(name, "NAME")
         return text
@@ -105,7 +105,12 @@ def _synthetic(channel: grpc.Channel, n: Names) -> Iterator[Call]:
 
 def _training(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = training_pb2, training_pb2_grpc.TrainingServiceStub(channel)
-    run = {"specialist": n.specialist, "dataset_digest": n.dataset, "base": "tiny", "recipe": "tiny"}
+    run: dict[str, Any] = {
+        "specialist": n.specialist,
+        "dataset_digest": n.dataset,
+        "base": "tiny",
+        "recipe": "tiny",
+    }
     yield "CreateRun", stub.CreateRun, pb.CreateRunRequest(**run)
     yield "PlanRun", stub.PlanRun, pb.PlanRunRequest(**run)
     yield "ListRuns", stub.ListRuns, pb.ListRunsRequest(specialist=n.specialist)

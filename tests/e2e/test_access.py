@@ -40,7 +40,7 @@ def _code(installation: Installation, method: MethodDescriptor, token: str | Non
                 next(iter(reply), None)
                 reply.cancel()
         except grpc.RpcError as error:
-            return error.code()  # type: ignore[attr-defined, no-any-return]
+            return error.code()
     return grpc.StatusCode.OK
 
 

@@ -243,8 +243,8 @@ def test_draft_texts_are_stored_anonymised_and_a_ranking_becomes_a_pair(installa
     def one_pair() -> bool:
         with pytest.raises(grpc.RpcError) as refused:
             synthetic.BuildDataset(request, timeout=60)
-        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION  # type: ignore[attr-defined]
-        message = refused.value.details()  # type: ignore[attr-defined]
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        message = str(refused.value.details())
         return message.startswith("1 rankings") and ("make 1 pairs" in message or "and 1 held out" in message)
 
     wait_until(one_pair, "a pair of the ranking", 60)
@@ -254,7 +254,7 @@ def _trace(installation: Installation, draft_id: str) -> registry_pb2.TraceRespo
     try:
         return installation.registry.Trace(registry_pb2.TraceRequest(draft_id=draft_id), timeout=10)
     except grpc.RpcError as error:
-        if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined]
+        if error.code() is grpc.StatusCode.NOT_FOUND:
             return None
         raise
 
@@ -364,7 +364,7 @@ def test_rankings_on_the_console_become_a_dataset_and_an_adapter_based_on_the_co
         try:
             return synthetic.BuildDataset(request, timeout=60).dataset
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:  # type: ignore[attr-defined]
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                 return None
             raise
 

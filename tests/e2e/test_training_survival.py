@@ -137,7 +137,7 @@ def _wait_for_service(installation: Installation, killed: int) -> None:
 def _refused(story: Story, run_id: str) -> grpc.StatusCode:
     with pytest.raises(grpc.RpcError) as refused:
         story.training.cancel(run_id)
-    code: grpc.StatusCode = refused.value.code()  # type: ignore[attr-defined]
+    code: grpc.StatusCode = refused.value.code()
     return code
 
 
@@ -298,7 +298,7 @@ def test_rankings_let_the_programme_finish_although_its_last_worker_is_killed(
     _evaluated(installation, [sft.adapter_digest, rloo.adapter_digest, other.adapter_digest])
     with pytest.raises(grpc.RpcError) as unknown:
         _evaluation(installation, reward.adapter_digest)
-    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 def _evaluation(installation: Installation, adapter: str) -> evaluation_pb2.GetEvaluationResponse:
@@ -311,7 +311,7 @@ def _evaluated(installation: Installation, adapters: list[str]) -> None:
         try:
             evaluations = [_evaluation(installation, adapter) for adapter in adapters]
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined]
+            if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
             raise
         running = evaluation_pb2.EVALUATION_STATE_RUNNING

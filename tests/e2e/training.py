@@ -42,7 +42,7 @@ class Datasets:
         splits = {"train": entry(train), "held_out": entry(held_out)}
         return write_manifest(self.store, None, {"kind": kind, "specialist": specialist, "splits": splits}, {})[1]
 
-    def publish(self, specialist: str, manifest: Ref, kind: models_pb2.DatasetKind, recipe: str = "") -> None:
+    def publish(self, specialist: str, manifest: Ref, kind: models_pb2.DatasetKind.ValueType, recipe: str = "") -> None:
         """Publish that the dataset was built."""
         message = models_pb2.DatasetBuilt(
             digest=manifest.sha256,

@@ -241,11 +241,36 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
 
 
 class FakeAnonymization(anonymization_pb2_grpc.AnonymizationServiceServicer):
-    """Has one person, in two documents."""
+    """Has one person, Sarah Jenkins, in two documents. Refuses policies with `hide`."""
 
     def __init__(self) -> None:
+        self.requests: list[Any] = []
         self.resolved: list[bool] = []
         self.lifted: list[str] = []
+
+    def PreviewAnonymization(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        if "hide" in request.policy:
+            violations = {"types.PERSON": "must be 'surrogate', 'mask', 'generalise' or 'keep'"}
+            refuse(
+                context, InvalidArgument(Reason.INVALID_POLICY, "The policy is invalid.", field_violations=violations)
+            )
+        start = request.text.index("Sarah Jenkins")
+        change = anonymization_pb2.Change(
+            start=start,
+            end=start + 13,
+            entity_type="PERSON",
+            action=anonymization_pb2.ACTION_SURROGATE,
+            replacement="Helen Ward",
+        )
+        after = request.text.replace("Sarah Jenkins", "Helen Ward")
+        return anonymization_pb2.PreviewAnonymizationResponse(
+            text=after, findings={"PERSON": 1}, changes=[change], policy_digest="ab" * 32
+        )
+
+    def Reidentify(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        return anonymization_pb2.ReidentifyResponse(value="Sarah Jenkins")
 
     def ResolveSubject(self, request: Any, context: Any) -> Any:
         self.resolved.append(request.dry_run)
@@ -274,10 +299,9 @@ PLAN = training_pb2.RunPlan(
 REPORT = training_pb2.RunReport(rows=200, tokens=40_000, steps=80, seconds=100.0, price=PRICE, seconds_error=0.2)
 
 
-def unfit(refusal: dict[str, str]) -> training_pb2.RunPlan:
-    plan = training_pb2.RunPlan(**refusal)
-    plan.device_memory_bytes = 4 * 2**30
-    return plan
+UNFIT_PLAN = training_pb2.RunPlan(
+    refusal="It needs 9 GiB of 4 GiB.", nearest_recipe="qlora", device_memory_bytes=4 * 2**30
+)
 
 
 class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
@@ -293,8 +317,7 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
 
     def PlanRun(self, request: Any, context: Any) -> Any:
         self.planned.append(request)
-        refusal = {"refusal": "It needs 9 GiB of 4 GiB.", "nearest_recipe": "qlora"}
-        return training_pb2.PlanRunResponse(plan=PLAN if request.recipe != "full" else unfit(refusal))
+        return training_pb2.PlanRunResponse(plan=UNFIT_PLAN if request.recipe == "full" else PLAN)
 
     def _run(self, state: Any, step: int = 0) -> training_pb2.Run:
         run = training_pb2.Run(run_id="run_1", specialist="engagement-reports", dataset_digest=DATASET, state=state)

@@ -1,6 +1,7 @@
 """The audit on PostgreSQL."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from alembic import command
@@ -34,12 +35,12 @@ class World:
     def audit(self, specialist: str = "", selection: Selection = EVERYTHING) -> audit_pb2.GetAuditResponse:
         return self.queries.audit(specialist, selection)
 
-    def passed(self, number: int, **values: object) -> None:
+    def passed(self, number: int, **values: Any) -> None:
         state = wire.anonymized_state(anonymized(number, **values))
         erasures.record_document_state(self.begin, state)
 
     def rejected(
-        self, number: int, reason: documents_pb2.RejectionReason, source: str = "wiki", form: str = "pdf"
+        self, number: int, reason: documents_pb2.RejectionReason.ValueType, source: str = "wiki", form: str = "pdf"
     ) -> None:
         erasures.record_document_state(self.begin, wire.rejected_state(rejected(number, reason, source, form)))
 
@@ -71,7 +72,7 @@ def anonymized(
 
 
 def rejected(
-    number: int, reason: documents_pb2.RejectionReason, source: str, form: str
+    number: int, reason: documents_pb2.RejectionReason.ValueType, source: str, form: str
 ) -> documents_pb2.DocumentRejected:
     return documents_pb2.DocumentRejected(
         document_id=f"doc_r{number}",

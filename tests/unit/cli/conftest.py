@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from typer.testing import CliRunner
 
@@ -65,7 +66,7 @@ Tailor = Callable[..., Outcome]
 @pytest.fixture
 def services() -> Iterator[Services]:
     fakes = Services()
-    adders = {
+    adders: dict[str, Callable[[Any, grpc.Server], None]] = {
         "registry": registry_pb2_grpc.add_RegistryServiceServicer_to_server,
         "training": training_pb2_grpc.add_TrainingServiceServicer_to_server,
         "synthetic": synthetic_pb2_grpc.add_SyntheticServiceServicer_to_server,

@@ -1,6 +1,7 @@
 """Every command against fake services: its text, JSON and exit status."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -320,7 +321,7 @@ def test_every_command_has_help(tailor: Tailor) -> None:
 
     from tailor.cli.main import app
 
-    root = get_command(app)
+    root: Any = get_command(app)
     for name, command in root.commands.items():
         for words in ([name], *([name, inner] for inner in getattr(command, "commands", {}))):
             shown = tailor(*words, "--help")

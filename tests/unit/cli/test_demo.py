@@ -184,17 +184,19 @@ def test_the_file_has_exactly_the_promised_fields(tmp_path: Path) -> None:
 
 
 def test_prints_the_figures_for_people() -> None:
-    console = Console(file=io.StringIO(), width=100)
+    output = io.StringIO()
+    console = Console(file=output, width=100)
 
     print_figures(console, figures())
 
-    text = console.file.getvalue()
+    text = output.getvalue()
     assert "What [now]?" in text
     assert "+2.500" in text
 
 
 def test_steps_are_lines_without_a_terminal() -> None:
-    console = Console(file=io.StringIO(), width=100)
+    output = io.StringIO()
+    console = Console(file=output, width=100)
     story = Story(console)
 
     with story.step("up", "start the stack"):
@@ -202,7 +204,7 @@ def test_steps_are_lines_without_a_terminal() -> None:
     with pytest.raises(RuntimeError), story.step("base", "fetch the base"):
         raise RuntimeError
 
-    lines = console.file.getvalue().splitlines()
+    lines = output.getvalue().splitlines()
     assert lines[0] == "up: start the stack ..."
     assert lines[1].startswith("up: done in 0.0 s. every part is healthy")
     assert lines[-1].startswith("base: failed in 0.0 s")
@@ -210,13 +212,14 @@ def test_steps_are_lines_without_a_terminal() -> None:
 
 
 def test_a_terminal_shows_what_is_happening_now() -> None:
-    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    output = io.StringIO()
+    console = Console(file=output, width=100, force_terminal=True)
     story = Story(console)
 
     with story.step("up", "start the stack"):
         story.now("waiting for the broker")
 
-    assert "waiting for the broker" in console.file.getvalue()
+    assert "waiting for the broker" in output.getvalue()
 
 
 def test_the_sample_defines_a_specialist_with_all_house_terms() -> None:

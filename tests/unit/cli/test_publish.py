@@ -145,7 +145,7 @@ def test_an_example_is_json_with_id_and_labels(tmp_path: Path) -> None:
     record = to_record(collect([file], Description(source="wiki"))[0])
 
     assert record.headers == {"content-type": "application/json"}
-    assert json.loads(record.value) == {
+    assert json.loads(record.value or b"") == {
         "kind": "example",
         "prompt": "Write.",
         "answer": "Text.",
@@ -168,7 +168,8 @@ def test_waits_for_every_acknowledgement_and_streams_large_files(
     for number in range(100):
         write(tmp_path / "papers" / f"{number:03}.md", f"# Memo {number}")
     large = write(tmp_path / "papers" / "large.txt", "x" * (MAX_VALUE_BYTES + 1))
-    producer, counts = FakeProducer(), []
+    producer = FakeProducer()
+    counts: list[int] = []
 
     published = send_all(
         collect([tmp_path / "papers"], Description(source="wiki")),
