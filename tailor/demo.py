@@ -314,10 +314,13 @@ def describe_evaluation(connections: Connections, digest: str) -> str:
 def read_questions(path: Path) -> list[str]:
     """Read the questions from a JSON list. Raises InvalidArgument if the file does not hold one."""
     try:
-        return [str(entry["question"]) for entry in json.loads(path.read_text(encoding="utf-8"))]
+        questions = [str(entry["question"]) for entry in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, KeyError, TypeError):
+        questions = []
+    if not questions:
         text = f"{path} must be a JSON list of objects, each with a `question`."
-        raise InvalidArgument(Reason.INVALID_QUESTIONS, text) from None
+        raise InvalidArgument(Reason.INVALID_QUESTIONS, text)
+    return questions
 
 
 # The figures that `demo.json` holds.
