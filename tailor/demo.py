@@ -34,7 +34,7 @@ from tailor.cli.reader import Start, TopicReader
 from tailor.cli.run_views import FAILED, describe
 from tailor.cli.specialists import define, read_definition
 from tailor.cli.story import Story
-from tailor.cli.submissions import Description, Submission, collect
+from tailor.cli.submissions import Description, FileSubmission, collect
 from tailor.client import Answer, TailorClient
 from tailor.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.events.envelope import new_id
@@ -63,7 +63,7 @@ class Sample:
     """A specialist's definition, the documents that it learns from, and questions to ask at the end."""
 
     definition: models_pb2.SpecialistChanged
-    documents: list[Submission]
+    documents: list[FileSubmission]
     questions: list[str]
 
 
@@ -134,7 +134,7 @@ def wait_for_base(connections: Connections, client: TailorClient, name: str, now
 
 
 def publish_documents(
-    connections: Connections, definition: models_pb2.SpecialistChanged, submissions: Sequence[Submission], now: Tell
+    connections: Connections, definition: models_pb2.SpecialistChanged, submissions: Sequence[FileSubmission], now: Tell
 ) -> Figures:
     """Define the specialist, publish its documents, and read events until each document is anonymised or rejected."""
     is_new = wait_out_errors(lambda: define(connections.registry, definition), now).created

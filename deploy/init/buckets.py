@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     stores_file: Path = DEFAULT_FILE
 
 
-class Store(Protocol):
+class BucketStore(Protocol):
     """The methods of `minio.Minio` that this program uses."""
 
     def bucket_exists(self, bucket_name: str) -> bool:
@@ -42,7 +42,7 @@ class Store(Protocol):
         ...
 
 
-class Admin(Protocol):
+class BucketAdmin(Protocol):
     """The methods of `minio.MinioAdmin` that this program uses."""
 
     def user_add(self, access_key: str, secret_key: str) -> Any:
@@ -58,7 +58,7 @@ class Admin(Protocol):
         ...
 
 
-def apply_buckets(store: Store) -> None:
+def apply_buckets(store: BucketStore) -> None:
     """Create missing buckets and set the lifecycle rules. Idempotent."""
     for bucket in BUCKETS:
         if not store.bucket_exists(bucket):
@@ -67,15 +67,15 @@ def apply_buckets(store: Store) -> None:
             store.set_bucket_lifecycle(bucket, _expiry(EXPIRY_DAYS[bucket]))
 
 
-def apply_keys(admin: Admin, credentials: Mapping[str, Credentials]) -> None:
+def apply_keys(admin: BucketAdmin, credentials: Mapping[str, Credentials]) -> None:
     """Create or update a user and a policy for each service that has buckets. Raises KeyError if one has no credentials."""
     for service, buckets in ACCESS.items():
         if not buckets:
             continue
-        own = credentials[service]
-        admin.user_add(own.s3_access_key, own.s3_secret_key)
+        entry = credentials[service]
+        admin.user_add(entry.s3_access_key, entry.s3_secret_key)
         admin.policy_add(f"tailor-{service}", policy=policy_document(service))
-        admin.policy_set(f"tailor-{service}", user=own.s3_access_key)
+        admin.policy_set(f"tailor-{service}", user=entry.s3_access_key)
 
 
 def _expiry(days: int) -> Any:

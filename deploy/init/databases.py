@@ -23,9 +23,9 @@ class Settings(BaseSettings):
 def apply(connection: Any, credentials: Mapping[str, Credentials]) -> list[str]:
     """Create or update every role and database over a psycopg connection in autocommit. Returns the services' names. Idempotent."""
     services = []
-    for service, own in sorted(credentials.items()):
-        if own.database_password:
-            _apply_role(connection, service, own.database_password)
+    for service, entry in sorted(credentials.items()):
+        if entry.database_password:
+            _apply_role(connection, service, entry.database_password)
             _apply_database(connection, service)
             services.append(service)
     return services

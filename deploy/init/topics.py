@@ -19,7 +19,7 @@ class Settings(KafkaSettings):
     kafka_replication_factor: int = Field(1, ge=1, le=9)
 
 
-class Admin(Protocol):
+class TopicAdmin(Protocol):
     """The methods of `kafka.KafkaAdminClient` that this program uses."""
 
     def describe_topics(self) -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ def topic_configs(topic: Topic, replication_factor: int) -> dict[str, str]:
     }
 
 
-def apply(admin: Admin, topics: Iterable[Topic], replication_factor: int) -> list[str]:
+def apply(admin: TopicAdmin, topics: Iterable[Topic], replication_factor: int) -> list[str]:
     """Create missing topics, configure existing ones, and return one line per topic. Idempotent.
 
     Raises ValueError if the number of partitions differs: changing it would move keys to other partitions and break their order.

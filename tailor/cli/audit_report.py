@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tailor.api.registry.v1 import audit_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
-from tailor.cli.audit_tables import UNKNOWN, Section, dimension_name, facts, sections, span
+from tailor.cli.audit_tables import UNKNOWN, AuditTable, dimension_name, facts, sections, span
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 
 MAX_BARS = 15  # per plot
@@ -91,7 +91,7 @@ def _draw(path: Path, title: str, unit: str, bars: list[tuple[str, float]]) -> N
     figure.savefig(path, dpi=120)
 
 
-def _table(section: Section) -> list[str]:
+def _table(section: AuditTable) -> list[str]:
     if not section.rows:
         return ["None."]
     marks = ["---"] + ["---:"] * (len(section.columns) - 1)

@@ -12,7 +12,7 @@ UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))
 
 
 @dataclass(frozen=True)
-class Section:
+class AuditTable:
     """A table. The first column holds names, the others figures."""
 
     title: str
@@ -39,24 +39,24 @@ def facts(
     ]
 
 
-def sections(audit: audit_pb2.GetAuditResponse) -> list[Section]:
+def sections(audit: audit_pb2.GetAuditResponse) -> list[AuditTable]:
     """The tables, in reading order."""
     tables = [_dimension(dimension, audit.totals) for dimension in audit.dimensions]
     percentiles = tuple(
         (f"{percent} %", f"{value:,.0f}") for percent, value in sorted(audit.lengths.percentiles.items())
     )
-    tables.append(Section("Documents shorter than", ("share", "characters"), percentiles))
+    tables.append(AuditTable("Documents shorter than", ("share", "characters"), percentiles))
     bins = tuple((span(interval), f"{interval.documents:,}") for interval in audit.lengths.histogram)
-    tables.append(Section("Lengths", ("characters", "documents"), bins))
+    tables.append(AuditTable("Lengths", ("characters", "documents"), bins))
     findings = tuple(
         (item.entity_type, f"{item.values:,}", f"{item.documents:,}", f"{item.per_thousand_chars:.3f}")
         for item in audit.findings
     )
-    tables.append(Section("Personal data", ("type", "values", "documents", "per 1,000 characters"), findings))
+    tables.append(AuditTable("Personal data", ("type", "values", "documents", "per 1,000 characters"), findings))
     rejected = tuple(
         (item.reason, item.format or UNKNOWN, item.stage, f"{item.submissions:,}") for item in audit.rejections
     )
-    tables.append(Section("Rejected", ("reason", "format", "stopped by", "submissions"), rejected))
+    tables.append(AuditTable("Rejected", ("reason", "format", "stopped by", "submissions"), rejected))
     return tables
 
 
@@ -82,7 +82,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:,.0f} seconds"
 
 
-def _dimension(dimension: audit_pb2.AuditDimension, totals: audit_pb2.AuditTotals) -> Section:
+def _dimension(dimension: audit_pb2.AuditDimension, totals: audit_pb2.AuditTotals) -> AuditTable:
     name = dimension_name(dimension.field)
     rows = [
         (
@@ -103,7 +103,7 @@ def _dimension(dimension: audit_pb2.AuditDimension, totals: audit_pb2.AuditTotal
             (f"{dimension.more_values:,} others", f"{rest[0]:,}", _share(rest[0], totals.documents), f"{rest[1]:,}", "")
         )
     columns = (name, "documents", "share", "characters", "personal values per 1,000")
-    return Section(f"By {name}", columns, tuple(rows))
+    return AuditTable(f"By {name}", columns, tuple(rows))
 
 
 def _share(part: int, whole: int) -> str:

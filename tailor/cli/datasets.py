@@ -47,7 +47,7 @@ def datasets(
     session.output.emit({"datasets": [to_dict(item) for item in items]}, shows(table("", columns, rows)))
 
 
-class Kind(StrEnum):
+class DatasetKind(StrEnum):
     """The kind of a dataset's rows."""
 
     SFT = "sft"
@@ -58,7 +58,9 @@ class Kind(StrEnum):
 def build(
     context: typer.Context,
     specialist: Annotated[str, typer.Argument(help="The specialist's name.")],
-    kind: Annotated[Kind, typer.Option(help="`sft`: from documents; `preference`: from experts' rankings.")] = Kind.SFT,
+    kind: Annotated[
+        DatasetKind, typer.Option(help="`sft`: from documents; `preference`: from experts' rankings.")
+    ] = DatasetKind.SFT,
 ) -> None:
     """Build a specialist's dataset now; training then starts by itself. If nothing is new, show the existing dataset."""
     session = session_of(context)
@@ -69,13 +71,16 @@ def build(
     left_out = _counts(answer.left_out)
     if left_out:
         text += f" Left out by filters: {', '.join(f'{name} {count}' for name, count in left_out.items())}."
-    if kind is Kind.PREFERENCE:
+    if kind is DatasetKind.PREFERENCE:
         text += f" Made from {', '.join(f'{count} {name}' for name, count in _counts(answer.pairs).items())}."
     session.output.emit(to_dict(answer), shows(text))
 
 
 def build_dataset(
-    synthetic: synthetic_pb2_grpc.SyntheticServiceStub, specialist: str, request_id: str, kind: Kind = Kind.SFT
+    synthetic: synthetic_pb2_grpc.SyntheticServiceStub,
+    specialist: str,
+    request_id: str,
+    kind: DatasetKind = DatasetKind.SFT,
 ) -> synthetic_pb2.BuildDatasetResponse:
     """Build a dataset, or get the existing one if nothing is new. Idempotent for a repeated request id."""
     dataset_kind = models_pb2.DatasetKind.Value(f"DATASET_KIND_{kind.name}")

@@ -10,7 +10,7 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows, table
-from tailor.cli.session import Session, session_of
+from tailor.cli.session import CommandSession, session_of
 from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import new_id
 
@@ -99,7 +99,7 @@ def erasures(
     _emit(session, items)
 
 
-def _resolve(session: Session, subject: str, *, dry_run: bool) -> list[str]:
+def _resolve(session: CommandSession, subject: str, *, dry_run: bool) -> list[str]:
     request = anonymization_pb2.ResolveSubjectRequest(subject=subject, dry_run=dry_run)
     answer = unary("anonymization", session.connections.anonymization.ResolveSubject, request)
     verb = "would be" if dry_run else "are"
@@ -109,12 +109,12 @@ def _resolve(session: Session, subject: str, *, dry_run: bool) -> list[str]:
     return list(answer.document_ids)
 
 
-def _erase(session: Session, document_ids: list[str], reason: str) -> registry_pb2.Erasure:
+def _erase(session: CommandSession, document_ids: list[str], reason: str) -> registry_pb2.Erasure:
     request = registry_pb2.EraseRequest(document_ids=document_ids, request_id=new_id("req"), reason=reason)
     return unary("registry", session.connections.registry.Erase, request).erasure
 
 
-def _lift(session: Session, name: str) -> list[registry_pb2.Erasure]:
+def _lift(session: CommandSession, name: str) -> list[registry_pb2.Erasure]:
     registry = session.connections.registry
     documents = [name]
     if name.startswith(ERASURE):
@@ -128,7 +128,7 @@ def _lift(session: Session, name: str) -> list[registry_pb2.Erasure]:
     return list(lifted.values())
 
 
-def _emit(session: Session, items: list[registry_pb2.Erasure]) -> None:
+def _emit(session: CommandSession, items: list[registry_pb2.Erasure]) -> None:
     columns = ("erasure", "documents", "lifted", "reason", "requested", "state")
     rows = [
         (

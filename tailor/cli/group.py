@@ -13,7 +13,7 @@ VALUED = ("--state-dir", "--api-key")
 EPILOG = "`--json`, `--state-dir` and `--api-key` may come anywhere; `tailor --help` lists all global options."
 
 
-class Group(TyperGroup):
+class RootGroup(TyperGroup):
     """Moves global options to the front, and turns a TailorError into one line and exit status 1."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

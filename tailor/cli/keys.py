@@ -18,7 +18,7 @@ from tailor.cli.session import session_of
 app = typer.Typer(name="keys", help="Create, list and revoke API keys.", no_args_is_help=True)
 
 
-class Role(Enum):
+class KeyRole(Enum):
     """The role of a key's holder."""
 
     CALLER = "caller"
@@ -32,7 +32,7 @@ class Role(Enum):
 def create(  # noqa: PLR0917 - options of a command
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="What the key is for.")],
-    role: Annotated[Role, typer.Option(help="The role of the key's holder.")] = Role.CALLER,
+    role: Annotated[KeyRole, typer.Option(help="The role of the key's holder.")] = KeyRole.CALLER,
     specialist: Annotated[
         list[str] | None, typer.Option(help="A specialist that the key may use; repeatable. By default, all.")
     ] = None,

@@ -26,15 +26,15 @@ from tailor.cli import (
     trace,
 )
 from tailor.cli.connections import Connections, Endpoints
-from tailor.cli.group import Group
+from tailor.cli.group import RootGroup
 from tailor.cli.output import JsonOutput, TextOutput
-from tailor.cli.session import Session
+from tailor.cli.session import CommandSession
 
 ADDRESSES = "Addresses"
 
 app = typer.Typer(
     name="tailor",
-    cls=Group,
+    cls=RootGroup,
     help="Turn a company's documents into a specialised language model, and keep it specialised.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -143,7 +143,7 @@ def root(
     }
     connections = Connections(Endpoints(state_dir, api_key, addresses, kafka, tls_ca_file))
     context.call_on_close(connections.close)
-    context.obj = Session(JsonOutput() if as_json else TextOutput(), connections)
+    context.obj = CommandSession(JsonOutput() if as_json else TextOutput(), connections)
 
 
 if __name__ == "__main__":

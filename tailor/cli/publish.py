@@ -16,7 +16,7 @@ from tailor.cli.output import shows
 from tailor.cli.producer import KafkaRecordProducer, RecordProducer
 from tailor.cli.records import Record, is_large, to_record, to_reference, to_stream, to_tombstone
 from tailor.cli.session import session_of
-from tailor.cli.submissions import Description, Kind, Submission, collect, refer
+from tailor.cli.submissions import Description, DocumentKind, FileSubmission, collect, refer
 from tailor.errors import InvalidArgument, Reason
 
 MAX_IN_FLIGHT = 64
@@ -59,7 +59,9 @@ def publish(
     ] = "",
     department: Annotated[str, typer.Option(help="Label: the department that owns the documents.")] = "",
     confidentiality: Annotated[str, typer.Option(help="Label: the confidentiality class, such as `internal`.")] = "",
-    kind: Annotated[Kind | None, typer.Option(help="The kind of the documents; by default, `document`.")] = None,
+    kind: Annotated[
+        DocumentKind | None, typer.Option(help="The kind of the documents; by default, `document`.")
+    ] = None,
     document_id: Annotated[
         str, typer.Option(help="Your own id, if you publish one file; by default, its directory and name.")
     ] = "",
@@ -73,7 +75,7 @@ def publish(
     Ingestion fetches a --uri itself, from the buckets and hosts that the installation allows; the id is the address without its query.
     """
     session = session_of(context)
-    chosen_kind = kind or (Kind.DELIVERABLE if draft_id else None)
+    chosen_kind = kind or (DocumentKind.DELIVERABLE if draft_id else None)
     description = Description(
         kind=chosen_kind.value if chosen_kind else None,
         source=source,
@@ -104,7 +106,7 @@ def publish(
 
 def publish_all(
     connections: Connections,
-    submissions: Sequence[Submission],
+    submissions: Sequence[FileSubmission],
     tell: Callable[[int], None] = lambda count: None,
     *,
     records: Sequence[Record] = (),
@@ -115,7 +117,7 @@ def publish_all(
 
 
 def send_all(
-    submissions: Sequence[Submission],
+    submissions: Sequence[FileSubmission],
     producer: RecordProducer,
     ingestion: Callable[[], ingestion_pb2_grpc.IngestionServiceStub],
     tell: Callable[[int], None] = lambda count: None,
@@ -145,7 +147,7 @@ def send_all(
 
 
 def _submit(
-    ingestion: ingestion_pb2_grpc.IngestionServiceStub, submission: Submission
+    ingestion: ingestion_pb2_grpc.IngestionServiceStub, submission: FileSubmission
 ) -> ingestion_pb2.SubmitDocumentResponse:
     with calling("ingestion", ingestion_pb2.SubmitDocumentRequest.DESCRIPTOR.full_name):
         return ingestion.SubmitDocument(to_stream(submission), timeout=SUBMIT_SECONDS)

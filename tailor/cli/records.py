@@ -8,7 +8,7 @@ from typing import Any
 
 from tailor.api.common.v1 import common_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
-from tailor.cli.submissions import Description, Reference, Submission
+from tailor.cli.submissions import Description, FileReference, FileSubmission
 from tailor.events.envelope import new_id
 
 SUBMITTED = "document.submitted.v1"
@@ -36,7 +36,7 @@ class Record:
     headers: Mapping[str, str]
 
 
-def to_record(submission: Submission) -> Record:
+def to_record(submission: FileSubmission) -> Record:
     """The file as the value, described by headers. A JSON file with `text` or `prompt` becomes JSON by the published schema."""
     data = submission.path.read_bytes()
     topic = DELIVERABLES if submission.description.draft_id else SUBMITTED
@@ -47,7 +47,7 @@ def to_record(submission: Submission) -> Record:
     return Record(topic, submission.document_id, data, _headers(submission))
 
 
-def to_reference(reference: Reference) -> Record:
+def to_reference(reference: FileReference) -> Record:
     """The file's address as JSON by the published schema."""
     description = reference.description
     document = {"document_id": reference.document_id, "uri": reference.uri}
@@ -61,7 +61,7 @@ def to_tombstone(document_id: str) -> Record:
     return Record(SUBMITTED, document_id, None, {"document-id": document_id})
 
 
-def to_stream(submission: Submission) -> Iterator[ingestion_pb2.SubmitDocumentRequest]:
+def to_stream(submission: FileSubmission) -> Iterator[ingestion_pb2.SubmitDocumentRequest]:
     """Yield the header, then the file in chunks."""
     description = submission.description
     header = ingestion_pb2.DocumentHeader(
@@ -78,12 +78,12 @@ def to_stream(submission: Submission) -> Iterator[ingestion_pb2.SubmitDocumentRe
             yield ingestion_pb2.SubmitDocumentRequest(chunk=chunk)
 
 
-def is_large(submission: Submission) -> bool:
+def is_large(submission: FileSubmission) -> bool:
     """True if the file does not fit into a record."""
     return submission.path.stat().st_size > MAX_VALUE_BYTES
 
 
-def _headers(submission: Submission) -> dict[str, str]:
+def _headers(submission: FileSubmission) -> dict[str, str]:
     description = submission.description
     headers = {
         "content-type": _content_type(submission),
@@ -96,7 +96,7 @@ def _headers(submission: Submission) -> dict[str, str]:
     return {name: value for name, value in (headers | labels).items() if value}
 
 
-def _content_type(submission: Submission) -> str:
+def _content_type(submission: FileSubmission) -> str:
     suffix = submission.path.suffix.lower()
     # A JSON file that is not a submission must not be parsed as one; ingestion knows its format by its name.
     if suffix == ".json":
@@ -104,7 +104,7 @@ def _content_type(submission: Submission) -> str:
     return CONTENT_TYPES.get(suffix) or mimetypes.guess_type(submission.path.name)[0] or FILE_TYPE
 
 
-def _json_submission(submission: Submission, data: bytes) -> dict[str, Any] | None:
+def _json_submission(submission: FileSubmission, data: bytes) -> dict[str, Any] | None:
     if submission.path.suffix.lower() != ".json":
         return None
     try:

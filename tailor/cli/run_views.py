@@ -8,7 +8,7 @@ from rich.console import Console
 from tailor.api.training.v1 import training_pb2
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, table
-from tailor.cli.session import Session
+from tailor.cli.session import CommandSession
 
 GIB = 2**30
 FAILED = (training_pb2.RUN_STATE_FAILED, training_pb2.RUN_STATE_CANCELLED)
@@ -48,7 +48,7 @@ def describe_line(line: training_pb2.LogLine) -> str:
     return f"{line.create_time.ToDatetime():%H:%M:%S} {line.level} {line.message}"
 
 
-def emit_run(session: Session, run: training_pb2.Run) -> None:
+def emit_run(session: CommandSession, run: training_pb2.Run) -> None:
     """Write a run as the command's result."""
 
     def render(console: Console) -> None:
@@ -67,7 +67,7 @@ def emit_run(session: Session, run: training_pb2.Run) -> None:
     session.output.emit(to_dict(run), render)
 
 
-def emit_plan(session: Session, plan: training_pb2.RunPlan) -> None:
+def emit_plan(session: CommandSession, plan: training_pb2.RunPlan) -> None:
     """Write a plan as the command's result."""
 
     def render(console: Console) -> None:

@@ -12,7 +12,7 @@ from tailor.cli.calls import adapter_digest, calling, dataset_digest, first, pag
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.run_views import FAILED, describe, describe_line, emit_plan, emit_run, state_of
-from tailor.cli.session import Session, session_of
+from tailor.cli.session import CommandSession, session_of
 from tailor.errors import FailedPrecondition, Reason
 from tailor.events.envelope import new_id
 
@@ -159,15 +159,15 @@ def create(
     emit_run(session, unary("training", session.connections.training.CreateRun, request, PLAN_SECONDS).run)
 
 
-def _parent(session: Session, digits: str) -> str:
+def _parent(session: CommandSession, digits: str) -> str:
     return adapter_digest(session.connections.registry, digits) if digits else ""
 
 
-def _preferences(session: Session, digits: str) -> str:
+def _preferences(session: CommandSession, digits: str) -> str:
     return dataset_digest(session.connections.registry, digits) if digits else ""
 
 
-def _definition(session: Session, specialist: str) -> models_pb2.SpecialistChanged:
+def _definition(session: CommandSession, specialist: str) -> models_pb2.SpecialistChanged:
     request = registry_pb2.GetSpecialistRequest(name=specialist)
     return unary("registry", session.connections.registry.GetSpecialist, request).specialist
 

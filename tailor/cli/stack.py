@@ -15,7 +15,7 @@ from tailor.cli.output import table
 from tailor.cli.session import session_of
 
 if TYPE_CHECKING:
-    from tailor.local.state import Snapshot
+    from tailor.local.state import StackSnapshot
 
 UP_SECONDS = 180.0
 HEALTH_SECONDS = 3.0
@@ -68,7 +68,7 @@ def status(context: typer.Context) -> None:
         raise typer.Exit(1)
 
 
-def describe(snapshot: "Snapshot") -> dict[str, Any]:
+def describe(snapshot: "StackSnapshot") -> dict[str, Any]:
     """The snapshot as plain data."""
     components = [
         {
@@ -100,7 +100,7 @@ class Screen:
         if self._live:
             self._live.stop()
 
-    def __call__(self, snapshot: "Snapshot") -> None:
+    def __call__(self, snapshot: "StackSnapshot") -> None:
         """Show the current state."""
         if self._live:
             self._live.update(_components(describe(snapshot)))

@@ -16,7 +16,7 @@ INDEX_NAME = "documents.json"
 MAX_ID_LENGTH = 512
 
 
-class Kind(Enum):
+class DocumentKind(Enum):
     """The kind of a document."""
 
     DOCUMENT = "document"
@@ -47,7 +47,7 @@ class Description:
 
 
 @dataclass(frozen=True)
-class Submission:
+class FileSubmission:
     """One file to publish under the publisher's own id."""
 
     path: Path
@@ -56,7 +56,7 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Reference:
+class FileReference:
     """One file to publish by its address: `s3://BUCKET/KEY` or `https://HOST/...`."""
 
     uri: str
@@ -64,14 +64,14 @@ class Reference:
     description: Description
 
 
-def refer(uris: Sequence[str], description: Description) -> list[Reference]:
+def refer(uris: Sequence[str], description: Description) -> list[FileReference]:
     """Make a reference for each address. Raises InvalidArgument if any is invalid.
 
     By default, the id is the address without its query, because the query may contain a signature.
     """
     if description.document_id and len(uris) != 1:
         raise InvalidArgument(Reason.DUPLICATE_DOCUMENT_ID, "--document-id needs exactly one --uri.")
-    references = [Reference(uri, description.document_id or uri.partition("?")[0], description) for uri in uris]
+    references = [FileReference(uri, description.document_id or uri.partition("?")[0], description) for uri in uris]
     problems = {item.uri: text for item in references for text in _mistakes(item.document_id, description)}
     problems |= {uri: "must be s3://BUCKET/KEY or https://HOST/..." for uri in uris if not ADDRESS.match(uri)}
     if problems:
@@ -81,7 +81,7 @@ def refer(uris: Sequence[str], description: Description) -> list[Reference]:
     return list({reference.document_id: reference for reference in references}.values())
 
 
-def collect(paths: Sequence[Path], description: Description) -> list[Submission]:
+def collect(paths: Sequence[Path], description: Description) -> list[FileSubmission]:
     """Make a submission for each file. Raises InvalidArgument if any is invalid.
 
     The description applies to all files and takes precedence over an index. A directory stands for all files below it except hidden
@@ -107,7 +107,7 @@ def collect(paths: Sequence[Path], description: Description) -> list[Submission]
     return list({submission.document_id: submission for submission in submissions}.values())
 
 
-def _submissions_below(path: Path, description: Description) -> Iterator[Submission]:
+def _submissions_below(path: Path, description: Description) -> Iterator[FileSubmission]:
     path = path.absolute()
     folder = path if path.is_dir() else path.parent
     index_path, index = _index(folder)
@@ -117,7 +117,7 @@ def _submissions_below(path: Path, description: Description) -> Iterator[Submiss
             continue
         relative = file.relative_to(folder).as_posix()
         merged = description.over(index.get(relative, Description()))
-        yield Submission(file, merged.document_id or f"{folder.resolve().name}/{relative}", merged)
+        yield FileSubmission(file, merged.document_id or f"{folder.resolve().name}/{relative}", merged)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -148,7 +148,7 @@ def _description(entry: Mapping[str, object]) -> Description:
     return Description(**{name: str(value) for name, value in entry.items() if name in known and value})
 
 
-def _problems(submission: Submission) -> Iterator[str]:
+def _problems(submission: FileSubmission) -> Iterator[str]:
     try:
         with submission.path.open("rb"):
             pass
@@ -160,7 +160,7 @@ def _problems(submission: Submission) -> Iterator[str]:
 def _mistakes(document_id: str, description: Description) -> Iterator[str]:
     if len(document_id) > MAX_ID_LENGTH:
         yield f"has an id of more than {MAX_ID_LENGTH} characters"
-    if description.kind and description.kind not in {kind.value for kind in Kind}:
+    if description.kind and description.kind not in {kind.value for kind in DocumentKind}:
         yield f"has an unknown kind {description.kind!r}"
     if description.draft_id and not DRAFT_ID.match(description.draft_id):
         yield "has an invalid draft id: it must be drf_ and 32 hexadecimal digits"

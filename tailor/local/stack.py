@@ -15,7 +15,7 @@ from tailor.errors import DeadlineExceeded, FailedPrecondition, Reason, Unavaila
 from tailor.local import processes
 from tailor.local.layout import ROOT, SERVICES, Layout
 from tailor.local.setpriv import find_setpriv
-from tailor.local.state import Snapshot, load, save
+from tailor.local.state import StackSnapshot, load, save
 
 DEFAULT_STATE_DIR = Path(".tailor")
 START_SECONDS = 30.0
@@ -50,7 +50,7 @@ class Stack:
 
     layout: Layout
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> StackSnapshot:
         """The current state. Raises Unavailable(STACK_ENDED) if the supervisor has ended."""
         snapshot = load(self.layout.stack_file)
         if snapshot is None or not snapshot.running:
@@ -60,8 +60,8 @@ class Stack:
         return snapshot
 
     def wait_ready(
-        self, timeout_seconds: float = 120.0, show: Callable[[Snapshot], None] = lambda snapshot: None
-    ) -> Snapshot:
+        self, timeout_seconds: float = 120.0, show: Callable[[StackSnapshot], None] = lambda snapshot: None
+    ) -> StackSnapshot:
         """Block until every component is ready; `show` receives each state on the way.
 
         Raises DeadlineExceeded(STACK_NOT_READY), FailedPrecondition(COMPONENT_FAILED) or Unavailable(STACK_ENDED).
@@ -128,7 +128,7 @@ def down(state_dir: Path = DEFAULT_STATE_DIR) -> None:
         _end_leftovers(layout)
 
 
-def status(state_dir: Path = DEFAULT_STATE_DIR) -> Snapshot | None:
+def status(state_dir: Path = DEFAULT_STATE_DIR) -> StackSnapshot | None:
     """The state of the stack of a directory; None if there has never been one."""
     snapshot = load(Layout(state_dir.resolve()).stack_file)
     return snapshot if snapshot is None or snapshot.running else snapshot.stopped()

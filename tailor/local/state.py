@@ -26,7 +26,7 @@ class ComponentState:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class StackSnapshot:
     """A stack at one moment. Without a supervisor, it is stopped."""
 
     supervisor: ProcessRef | None
@@ -53,7 +53,7 @@ class Snapshot:
         parts = [component for component in self.components.values() if component.state != "ready"]
         return ", ".join(f"{part.name} ({part.detail or part.state})" for part in parts) or "nothing"
 
-    def stopped(self) -> "Snapshot":
+    def stopped(self) -> "StackSnapshot":
         """This snapshot, with every component stopped."""
         components = {
             name: replace(component, state="stopped", detail="", process=None, command=())
@@ -62,21 +62,21 @@ class Snapshot:
         return replace(self, supervisor=None, components=components)
 
 
-def save(path: Path, snapshot: Snapshot) -> None:
+def save(path: Path, snapshot: StackSnapshot) -> None:
     """Write the snapshot, atomically."""
     partial = path.with_name(f".{path.name}.part")
     partial.write_text(json.dumps(asdict(snapshot), indent=1))
     partial.replace(path)
 
 
-def load(path: Path) -> Snapshot | None:
+def load(path: Path) -> StackSnapshot | None:
     """Read the snapshot, or return None if there is none yet."""
     try:
         document = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     components = {name: _component(entry) for name, entry in document["components"].items()}
-    return Snapshot(_process(document["supervisor"]), int(document["port_base"]), components)
+    return StackSnapshot(_process(document["supervisor"]), int(document["port_base"]), components)
 
 
 def _component(entry: dict[str, Any]) -> ComponentState:

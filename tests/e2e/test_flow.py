@@ -23,7 +23,7 @@ from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.producer import KafkaRecordProducer
 from tailor.cli.publish import publish_all
 from tailor.cli.records import Record
-from tailor.cli.submissions import Description, Submission, collect
+from tailor.cli.submissions import Description, FileSubmission, collect
 from tailor.client import TailorClient
 from tailor.errors import InvalidArgument, NotFound, Unauthenticated
 from tailor.local import processes
@@ -87,7 +87,7 @@ def _connections(installation: Installation) -> Connections:
     return Connections(Endpoints(installation.root))
 
 
-def _submissions(directory: Path) -> list[Submission]:
+def _submissions(directory: Path) -> list[FileSubmission]:
     sample = collect([SAMPLE / "documents"], Description())
     selected = [
         item
@@ -177,8 +177,8 @@ def test_one_dataset_one_run_and_one_promotion_although_every_service_is_killed(
     digest = adapters[0].adapter.digest
 
     def running() -> bool:
-        found = evaluation.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest=digest), timeout=10)
-        return found.state >= evaluation_pb2.EVALUATION_STATE_RUNNING
+        response = evaluation.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest=digest), timeout=10)
+        return response.state >= evaluation_pb2.EVALUATION_STATE_RUNNING
 
     with contextlib.suppress(grpc.RpcError):
         wait_until(running, "an evaluation", 60)
@@ -225,14 +225,14 @@ def test_draft_texts_are_stored_anonymised_and_a_ranking_becomes_a_pair(installa
     def find_text(draft_id: str) -> inference_pb2.GetDraftResponse | None:
         if _trace(installation, draft_id) is None:
             return None
-        found = inference.GetDraft(inference_pb2.GetDraftRequest(draft_id=draft_id), timeout=10)
-        return found if found.text_state == inference_pb2.TEXT_STATE_KEPT else None
+        draft = inference.GetDraft(inference_pb2.GetDraftRequest(draft_id=draft_id), timeout=10)
+        return draft if draft.text_state == inference_pb2.TEXT_STATE_KEPT else None
 
     for draft_id in drafts:
-        found = wait_until(lambda draft_id=draft_id: find_text(draft_id), "a stored text", 60)  # type: ignore[misc]
-        (message,) = found.messages
-        assert message.role == "user" and message.content.startswith("Write a memo for ") and found.answer
-        assert not any(value in message.content + found.answer for value in gold.TYPED)
+        draft = wait_until(lambda draft_id=draft_id: find_text(draft_id), "a stored text", 60)  # type: ignore[misc]
+        (message,) = draft.messages
+        assert message.role == "user" and message.content.startswith("Write a memo for ") and draft.answer
+        assert not any(value in message.content + draft.answer for value in gold.TYPED)
     rubric = drafts_pb2.Rubric(style=4)
     installation.registry.RecordJudgement(
         registry_pb2.RecordJudgementRequest(ranking=drafts, rubric=rubric), timeout=20

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -68,15 +68,19 @@ def sample(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def services(state_dir: Path, training: FakeTraining) -> Iterator[None]:
+def services(state_dir: Path, training: Callable[[], Any]) -> Iterator[None]:
     """Run fake services at the addresses of the stack."""
     addresses = stack.connection(state_dir).service_addresses
     server = grpc.server(ThreadPoolExecutor(max_workers=16))
-    registry_pb2_grpc.add_RegistryServiceServicer_to_server(Registry(), server)
-    training_pb2_grpc.add_TrainingServiceServicer_to_server(training, server)
-    synthetic_pb2_grpc.add_SyntheticServiceServicer_to_server(FakeSynthetic(), server)
-    evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server(FakeEvaluation(), server)
-    inference_pb2_grpc.add_InferenceServiceServicer_to_server(FakeInference(), server)
+    fakes: list[tuple[Callable[[Any, grpc.Server], None], Callable[[], Any]]] = [
+        (registry_pb2_grpc.add_RegistryServiceServicer_to_server, Registry),
+        (training_pb2_grpc.add_TrainingServiceServicer_to_server, training),
+        (synthetic_pb2_grpc.add_SyntheticServiceServicer_to_server, FakeSynthetic),
+        (evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server, FakeEvaluation),
+        (inference_pb2_grpc.add_InferenceServiceServicer_to_server, FakeInference),
+    ]
+    for add, fake in fakes:
+        add(fake(), server)
     for address in addresses.values():
         server.add_insecure_port(address)
     server.start()
@@ -130,7 +134,7 @@ def _demo(state_dir: Path, sample: Path, *options: str) -> Any:
 
 
 def test_the_demo_goes_from_documents_to_answers_and_can_leave_the_stack_running(state_dir: Path, sample: Path) -> None:
-    with services(state_dir, FakeTraining()):
+    with services(state_dir, FakeTraining):
         result = _demo(state_dir, sample, "--keep")
 
     assert result.exit_code == 0, result.output
@@ -152,7 +156,7 @@ def test_the_demo_goes_from_documents_to_answers_and_can_leave_the_stack_running
 
 
 def test_a_refusal_by_the_gate_ends_the_demo_with_status_1_and_stops_the_stack(state_dir: Path, sample: Path) -> None:
-    with services(state_dir, RefusedTraining()):
+    with services(state_dir, RefusedTraining):
         result = _demo(state_dir, sample)
 
     assert result.exit_code == 1

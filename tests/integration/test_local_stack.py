@@ -23,7 +23,7 @@ from tailor.local import processes, stack
 from tailor.local.layout import STORES, WITH_DATABASE, Layout
 from tailor.local.ports import PORT_NAMES
 from tailor.local.secrets import Secrets, ensure
-from tailor.local.state import Snapshot
+from tailor.local.state import StackSnapshot
 from tailor.storage.buckets import BUCKETS
 
 pytestmark = pytest.mark.integration
@@ -119,7 +119,7 @@ def _sql(state_dir: Path, role: str, database: str, password: str | None = None)
     )
 
 
-def _pid(snapshot: Snapshot, component: str) -> int:
+def _pid(snapshot: StackSnapshot, component: str) -> int:
     process = snapshot.components[component].process
     assert process is not None
     return process.pid

@@ -51,8 +51,10 @@ NEAR = synthetic_pb2.CountNearDuplicatesResponse(
 )
 
 
-def fact(name: str, found: audit_pb2.GetAuditResponse, near: synthetic_pb2.CountNearDuplicatesResponse | None) -> str:
-    return dict(facts(found, near))[name]
+def fact(
+    name: str, response: audit_pb2.GetAuditResponse, near: synthetic_pb2.CountNearDuplicatesResponse | None
+) -> str:
+    return dict(facts(response, near))[name]
 
 
 def test_shows_counts_lengths_personal_data_rejections_and_the_estimate(tailor: Tailor, services: Services) -> None:
@@ -109,9 +111,9 @@ def test_writes_a_report_with_its_plots_next_to_it(tailor: Tailor, services: Ser
     services.registry.audit = audit()
     file = tmp_path / "reports" / "audit.md"
 
-    made = tailor("audit", "--markdown", str(file))
+    written = tailor("audit", "--markdown", str(file))
 
-    assert made.code == 0
+    assert written.code == 0
     text = file.read_text()
     assert text.startswith("# Audit\n") and "| PERSON | 200 | 70 | 2.000 |" in text and "| a\\|b | 30 |" in text
     images = sorted(path.name for path in file.parent.glob("*.png"))
@@ -138,9 +140,9 @@ def test_an_empty_audit_divides_by_nothing() -> None:
 
 
 def test_says_that_a_speed_is_assumed() -> None:
-    found = audit()
-    found.estimate.run_id = ""
-    assert "an assumption until a run has reported" in fact("Training", found, NEAR)
+    response = audit()
+    response.estimate.run_id = ""
+    assert "an assumption until a run has reported" in fact("Training", response, NEAR)
 
 
 def test_says_how_many_documents_are_not_compared_yet() -> None:
@@ -154,10 +156,10 @@ def test_sums_up_groups_that_are_not_listed() -> None:
 
 
 def test_plots_have_few_bars_and_rejections_only_by_reason() -> None:
-    found = audit()
-    found.findings.extend(audit_pb2.AuditFinding(entity_type=f"T{number}", values=1) for number in range(40))
-    found.rejections.append(audit_pb2.AuditRejection(reason="CORRUPT", format="docx", submissions=1))
-    by_name = {name: bars for name, _, _, bars in plots(found)}
+    response = audit()
+    response.findings.extend(audit_pb2.AuditFinding(entity_type=f"T{number}", values=1) for number in range(40))
+    response.rejections.append(audit_pb2.AuditRejection(reason="CORRUPT", format="docx", submissions=1))
+    by_name = {name: bars for name, _, _, bars in plots(response)}
     assert len(by_name["findings"]) == MAX_BARS
     assert by_name["rejections"] == [("DUPLICATE", 5.0), ("CORRUPT", 3.0)]
 
@@ -189,9 +191,9 @@ def test_a_specialist_takes_filters_from_toml_and_shows_them(
     file = tmp_path / "s.toml"
     file.write_text('name = "x"\nbase = "tiny"\n[filters]\nlanguages = ["en"]\nmax_source_percent = 40\n')
 
-    made = tailor("specialist", "create", str(file), "--json").document["specialist"]["filters"]
+    filters = tailor("specialist", "create", str(file), "--json").document["specialist"]["filters"]
     services.registry.specialist.filters.languages.append("en")
     services.registry.specialist.filters.min_chars = 200
 
-    assert (made["languages"], made["max_source_percent"], made["min_chars"]) == (["en"], 40, 0)
+    assert (filters["languages"], filters["max_source_percent"], filters["min_chars"]) == (["en"], 40, 0)
     assert "filters: languages = en; min_chars = 200" in tailor("specialist", "show", "engagement-reports").out

@@ -71,11 +71,11 @@ def test_the_same_file_twice_is_published_once(tmp_path: Path) -> None:
 
 
 def test_the_sample_is_described_by_its_index() -> None:
-    found = {submission.path.name: submission for submission in collect([SAMPLE / "documents"], Description())}
+    submissions = {submission.path.name: submission for submission in collect([SAMPLE / "documents"], Description())}
 
-    assert len(found) >= 120
-    assert found["board-allergen-changeover.docx"].description.kind == "deliverable"
-    assert all(item.description.labels for name, item in found.items() if not name.startswith("example-"))
+    assert len(submissions) >= 120
+    assert submissions["board-allergen-changeover.docx"].description.kind == "deliverable"
+    assert all(item.description.labels for name, item in submissions.items() if not name.startswith("example-"))
 
 
 @pytest.mark.parametrize(

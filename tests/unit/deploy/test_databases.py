@@ -84,11 +84,11 @@ def test_a_role_reaches_only_its_own_database(administrator: psycopg.Connection)
         apply(administrator, credentials)
         apply(administrator, credentials)
         info = administrator.info
-        own = f"host={info.host} port={info.port} user=tailor_a password=pw-tailor_a dbname="
-        with psycopg.connect(own + "tailor_a") as connection:
+        address = f"host={info.host} port={info.port} user=tailor_a password=pw-tailor_a dbname="
+        with psycopg.connect(address + "tailor_a") as connection:
             connection.execute("CREATE TABLE t (n int)")
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
-            psycopg.connect(own + "tailor_b")
+            psycopg.connect(address + "tailor_b")
     finally:
         for name in credentials:
             administrator.execute(f"DROP DATABASE IF EXISTS {name}")

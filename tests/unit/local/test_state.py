@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 from tailor.local.processes import ProcessRef, command_of, identify
-from tailor.local.state import ComponentState, Snapshot, load, save
+from tailor.local.state import ComponentState, StackSnapshot, load, save
 
 
-def _snapshot(supervisor: ProcessRef | None) -> Snapshot:
+def _snapshot(supervisor: ProcessRef | None) -> StackSnapshot:
     broker = ComponentState(
         "broker", "ready", "", {"kafka": "127.0.0.1:20000"}, 2, ProcessRef(7, 70), ("broker", "start")
     )
-    return Snapshot(supervisor, 20000, {"broker": broker})
+    return StackSnapshot(supervisor, 20000, {"broker": broker})
 
 
 def test_reads_back_a_written_snapshot(tmp_path: Path) -> None:
@@ -68,4 +68,4 @@ def test_describes_what_is_not_ready() -> None:
         "store": ComponentState("store", "starting", "", {}),
         "registry": ComponentState("registry", "waiting", "its database", {}),
     }
-    assert Snapshot(None, 20000, parts).describe_waiting() == "store (starting), registry (its database)"
+    assert StackSnapshot(None, 20000, parts).describe_waiting() == "store (starting), registry (its database)"

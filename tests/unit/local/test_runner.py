@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tailor.local.keeper import LOG_BYTES, Backoff, rotate
+from tailor.local.runner import LOG_BYTES, Backoff, rotate
 
 
 def test_doubles_the_delay_after_each_short_life_up_to_ten_seconds() -> None:

@@ -33,7 +33,7 @@ class Backoff:
         return self.delay_seconds
 
 
-class Keeper:
+class ComponentRunner:
     """Starts a component when everything it needs is ready, and restarts it whenever it ends."""
 
     def __init__(
