@@ -46,10 +46,10 @@ def anonymize(
         raise InvalidArgument(
             Reason.NOT_TEXT, f"A preview accepts {', '.join(SUFFIXES)}; publish other formats with `tailor publish`."
         )
-    before = _read(file, "FILE")
+    before = _read(file)
     request = anonymization_pb2.PreviewAnonymizationRequest(
         text=before,
-        policy=_read(policy, "--policy") if policy else "",
+        policy=_read(policy) if policy else "",
         labels=common_pb2.Labels(source=source, department=department, confidentiality=confidentiality),
     )
     stub = session.connections.anonymization
@@ -80,11 +80,14 @@ def reidentify(
     session.output.emit(to_dict(answer), shows(Text(answer.value)))
 
 
-def _read(path: Path, name: str) -> str:
+def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise InvalidArgument(Reason.INVALID_FILE, f"{name} must name a readable file in UTF-8.") from None
+    except OSError as error:
+        raise InvalidArgument(Reason.INVALID_FILE, f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        text = f"{path} is not UTF-8: byte {error.start} is invalid. Save the file as UTF-8."
+        raise InvalidArgument(Reason.INVALID_FILE, text) from None
 
 
 def _show(console: Console, before: str, answer: anonymization_pb2.PreviewAnonymizationResponse) -> None:

@@ -8,6 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from tailor.api.inference.v1 import inference_pb2
+from tailor.cli.calls import calling
 from tailor.cli.output import Output
 from tailor.cli.session import session_of
 from tailor.client import Piece, TailorClient
@@ -47,9 +49,10 @@ def ask(
 def _stream(client: TailorClient, output: Output, name: str, prompt: str, **sampling: Any) -> dict[str, Any]:
     parts: list[str] = []
     last = Piece("", "")
-    for last in client.stream(name, prompt, **sampling):
-        parts.append(last.text)
-        output.write(last.text)
+    with calling("inference", inference_pb2.StreamGenerateRequest.DESCRIPTOR.full_name):
+        for last in client.stream(name, prompt, **sampling):
+            parts.append(last.text)
+            output.write(last.text)
     output.write("\n")
     return {
         "model": name,

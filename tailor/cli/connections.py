@@ -76,7 +76,10 @@ class Connections:
         try:
             return Tls(path.read_bytes()) if path else None
         except OSError:
-            raise InvalidArgument(Reason.INVALID_CA_FILE, "TAILOR_TLS_CA_FILE must name a readable PEM file.") from None
+            raise InvalidArgument(
+                Reason.INVALID_CA_FILE,
+                f"{path} cannot be read; --tls-ca-file or TAILOR_TLS_CA_FILE must name a PEM file.",
+            ) from None
 
     def channel(self, service: str) -> grpc.Channel:
         if service not in self._channels:

@@ -65,8 +65,12 @@ def read_definition(path: Path) -> models_pb2.SpecialistChanged:
     """Read a definition from a TOML file. Raises InvalidArgument if it is not valid."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InvalidArgument(Reason.INVALID_TOML, f"{path} cannot be read as TOML: {error}.") from None
+    except OSError as error:
+        raise InvalidArgument(Reason.INVALID_TOML, f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(Reason.INVALID_TOML, f"{path} is not UTF-8: byte {error.start} is invalid.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidArgument(Reason.INVALID_TOML, f"{path} is not TOML: {error}.") from None
     definition = models_pb2.SpecialistChanged()
     try:
         json_format.ParseDict(document, definition)

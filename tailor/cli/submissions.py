@@ -136,11 +136,16 @@ def _index(folder: Path) -> tuple[Path | None, dict[str, Description]]:
         return None, {}
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        return path, {name: _description(entry) for name, entry in entries.items()}
-    except (OSError, ValueError, AttributeError):
-        raise InvalidArgument(
-            Reason.INVALID_INDEX, f"{path} must be a JSON object that maps each file to an object."
-        ) from None
+    except OSError as error:
+        raise InvalidArgument(Reason.INVALID_INDEX, f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise InvalidArgument(Reason.INVALID_INDEX, f"{path} is not JSON: {error}.") from None
+    if not isinstance(entries, dict):
+        raise InvalidArgument(Reason.INVALID_INDEX, f"{path} must be a JSON object that maps each file to an object.")
+    for name, entry in entries.items():
+        if not isinstance(entry, dict):
+            raise InvalidArgument(Reason.INVALID_INDEX, f"{path}: the entry of {name!r} must be an object.")
+    return path, {name: _description(entry) for name, entry in entries.items()}
 
 
 def _description(entry: Mapping[str, object]) -> Description:

@@ -102,10 +102,14 @@ def test_refuses_two_files_with_the_same_id(tmp_path: Path) -> None:
         collect(paths, Description())
 
 
-def test_refuses_an_invalid_index(tmp_path: Path) -> None:
-    write(tmp_path / "papers" / "documents.json", "[1]")
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("[1]", "must be a JSON object"), ("{", "is not JSON"), ('{"a.md": 1}', "the entry of 'a.md'")],
+)
+def test_refuses_an_invalid_index_and_says_what_is_wrong(tmp_path: Path, text: str, problem: str) -> None:
+    write(tmp_path / "papers" / "documents.json", text)
 
-    with pytest.raises(InvalidArgument, match="INVALID_INDEX"):
+    with pytest.raises(InvalidArgument, match=f"INVALID_INDEX: .*{problem}"):
         collect([tmp_path / "papers"], Description())
 
 
