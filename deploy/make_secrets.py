@@ -16,7 +16,6 @@ from deploy.init.credentials import Credentials
 from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
 from tailor.local.secrets import (
     ADMIN,
-    PREVIOUS,
     WORKER,
     Secrets,
     drop_previous_vault_keys,
@@ -39,7 +38,7 @@ def make(folder: Path) -> Path:
     for name, settings in _administration(secrets).items():
         _write_env(secrets.directory / f"{name}.env", settings)
     for service in SERVICES:
-        settings = _store_settings(service, credentials[service]) | _service_settings(service, secrets)
+        settings = _store_settings(service, credentials[service]) | secrets.service_settings(service)
         _write_env(secrets.directory / f"{service}.env", settings)
     for path in (*secrets.directory.glob("*.pem"), secrets.trust_file, secrets.directory / "stores.json"):
         path.chmod(0o644)
@@ -75,30 +74,6 @@ def _store_settings(service: str, credentials: Credentials) -> dict[str, str]:
         url = f"postgresql+psycopg://{service}:{credentials.database_password}@{DATABASE_HOST}/{service}"
         settings["TAILOR_DATABASE_URL"] = url
     return settings
-
-
-def _service_settings(service: str, secrets: Secrets) -> dict[str, str]:
-    """Keys of single services. Only the quarantine key is shared, by ingestion and anonymization."""
-    values = secrets.values
-    settings: dict[str, dict[str, str]] = {
-        "ingestion": {
-            "TAILOR_QUARANTINE_KEY": values["quarantine.key"],
-            "TAILOR_DIGEST_KEY": values["ingestion.digest.key"],
-        },
-        "anonymization": {
-            "TAILOR_QUARANTINE_KEY": values["quarantine.key"],
-            "TAILOR_VAULT_KEY": values["vault.key"],
-            "TAILOR_VAULT_PREVIOUS_KEYS": values.get(PREVIOUS, ""),
-        },
-        "registry": {"TAILOR_BOOTSTRAP_OPERATOR_KEY_SHA256": secrets.operator_key_sha256},
-        "training": {
-            "TAILOR_WORKER_S3_ACCESS_KEY": secrets.s3(WORKER).access_key,
-            "TAILOR_WORKER_S3_SECRET_KEY": secrets.s3(WORKER).secret_key,
-        },
-        "inference": {"TAILOR_DIGEST_KEY": values["inference.digest.key"]},
-        "console": {"TAILOR_SESSION_SECRET": values["console.session"], "TAILOR_PASSWORD": values["console.password"]},
-    }
-    return settings.get(service, {})
 
 
 def _write_env(path: Path, settings: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deploy.init.credentials import DEFAULT_FILE, Credentials, load_credentials
+from tailor.local.roles import apply_role_and_database
 
 
 class Settings(BaseSettings):
@@ -25,33 +26,9 @@ def apply(connection: Any, credentials: Mapping[str, Credentials]) -> list[str]:
     services = []
     for service, entry in sorted(credentials.items()):
         if entry.database_password:
-            _apply_role(connection, service, entry.database_password)
-            _apply_database(connection, service)
+            apply_role_and_database(connection, service, entry.database_password)
             services.append(service)
     return services
-
-
-def _apply_role(connection: Any, service: str, password: str) -> None:
-    from psycopg import sql
-
-    # Send a verifier instead of the password, because the server may log the statement.
-    verifier = connection.pgconn.encrypt_password(password.encode(), service.encode(), b"scram-sha-256").decode()
-    exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [service]).fetchone()
-    verb = "ALTER" if exists else "CREATE"
-    statement = sql.SQL(
-        verb + " ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {}"
-    )
-    connection.execute(statement.format(sql.Identifier(service), sql.Literal(verifier)))
-
-
-def _apply_database(connection: Any, service: str) -> None:
-    from psycopg import sql
-
-    name = sql.Identifier(service)
-    if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [service]).fetchone() is None:
-        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
-    for database in (service, "postgres", "template1"):
-        connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
 
 
 def main() -> None:

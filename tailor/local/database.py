@@ -9,13 +9,13 @@ import tempfile
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 
 from tailor.local.broker import wheel_directory
 from tailor.local.component import Component
 from tailor.local.environment import base_environment
 from tailor.local.layout import DATABASE, WITH_DATABASE, Layout
 from tailor.local.ports import Ports
+from tailor.local.roles import apply_role_and_database
 from tailor.local.secrets import ADMIN, Secrets
 from tailor.local.setpriv import child_command
 
@@ -105,25 +105,9 @@ def _check(ports: Ports, secrets: Secrets) -> str | None:
             autocommit=True,
         ) as connection:
             for role in WITH_DATABASE:
-                _create_role_and_database(connection, role, secrets.database_password(role))
-            for name in (SUPERUSER, "template1"):
-                connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+                apply_role_and_database(connection, role, secrets.database_password(role))
     except psycopg.OperationalError:
         return ""
     except psycopg.Error as error:
         return f"its databases ({type(error).__name__})"
     return None
-
-
-def _create_role_and_database(connection: psycopg.Connection, role: str, password: str) -> None:
-    verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-    exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
-    verb = sql.SQL("ALTER" if exists else "CREATE")
-    connection.execute(
-        sql.SQL("{} ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {}").format(
-            verb, sql.Identifier(role), sql.Literal(verifier)
-        )
-    )
-    if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (role,)).fetchone() is None:
-        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(role), sql.Identifier(role)))
-    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(role)))

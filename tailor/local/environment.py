@@ -9,7 +9,7 @@ from pathlib import Path
 from tailor.errors import InvalidArgument, Reason
 from tailor.local.layout import COMPONENT_MARK, ROOT, STATE_DIR_MARK, WITH_DATABASE, Layout
 from tailor.local.ports import Ports
-from tailor.local.secrets import PREVIOUS, WORKER, Secrets
+from tailor.local.secrets import WORKER, Secrets
 from tailor.storage.buckets import ACCESS
 
 BASE = "smollm2-135m-instruct"
@@ -140,33 +140,16 @@ def _credentials(service: str, ports: Ports, secrets: Secrets) -> dict[str, str]
 
 
 def _service_settings(service: str, layout: Layout, ports: Ports, secrets: Secrets) -> dict[str, str]:
-    values = secrets.values
     settings: dict[str, dict[str, str]] = {
-        "ingestion": {
-            "TAILOR_QUARANTINE_KEY": values["quarantine.key"],
-            "TAILOR_DIGEST_KEY": values["ingestion.digest.key"],
-        },
-        "anonymization": {
-            "TAILOR_QUARANTINE_KEY": values["quarantine.key"],
-            "TAILOR_VAULT_KEY": values["vault.key"],
-            "TAILOR_VAULT_PREVIOUS_KEYS": values.get(PREVIOUS, ""),
-        },
-        "registry": {"TAILOR_BOOTSTRAP_OPERATOR_KEY_SHA256": secrets.operator_key_sha256},
         "training": {
             "TAILOR_WORKER_IDENTITY_KEY_FILE": str(secrets.identity_key_file(WORKER)),
-            "TAILOR_WORKER_S3_ACCESS_KEY": secrets.s3(WORKER).access_key,
-            "TAILOR_WORKER_S3_SECRET_KEY": secrets.s3(WORKER).secret_key,
             "TAILOR_COMPUTE_LOCK": str(layout.compute_lock_file),
             "TAILOR_DEFAULT_BASE": BASE,
             "TAILOR_DEFAULT_BASE_SOURCE": BASE_SOURCE,
         },
-        "inference": {
-            "TAILOR_BASE": BASE,
-            "TAILOR_COMPUTE_LOCK": str(layout.compute_lock_file),
-            "TAILOR_DIGEST_KEY": values["inference.digest.key"],
-        },
-        "console": {"TAILOR_SESSION_SECRET": values["console.session"], "TAILOR_PASSWORD": values["console.password"]},
+        "inference": {"TAILOR_BASE": BASE, "TAILOR_COMPUTE_LOCK": str(layout.compute_lock_file)},
     }
     if service in ("inference", "console"):
-        settings[service] |= {"TAILOR_HTTP_HOST": "127.0.0.1", "TAILOR_HTTP_PORT": str(ports[f"{service}-http"])}
-    return settings.get(service, {})
+        http = {"TAILOR_HTTP_HOST": "127.0.0.1", "TAILOR_HTTP_PORT": str(ports[f"{service}-http"])}
+        settings[service] = settings.get(service, {}) | http
+    return settings.get(service, {}) | secrets.service_settings(service)

@@ -62,6 +62,26 @@ class Secrets:
         """The digest of the first operator's key, which is all that the registry receives."""
         return hashlib.sha256(self.values["operator.key"].encode()).hexdigest()
 
+    def service_settings(self, service: str) -> dict[str, str]:
+        """The secret settings of one service, apart from its credentials for the stores.
+
+        Each secret belongs to one service. Only the quarantine key is shared, by ingestion and anonymization.
+        """
+        values, worker = self.values, self.s3(WORKER)
+        settings = {
+            "ingestion": {"QUARANTINE_KEY": values["quarantine.key"], "DIGEST_KEY": values["ingestion.digest.key"]},
+            "anonymization": {
+                "QUARANTINE_KEY": values["quarantine.key"],
+                "VAULT_KEY": values["vault.key"],
+                "VAULT_PREVIOUS_KEYS": values.get(PREVIOUS, ""),
+            },
+            "registry": {"BOOTSTRAP_OPERATOR_KEY_SHA256": self.operator_key_sha256},
+            "training": {"WORKER_S3_ACCESS_KEY": worker.access_key, "WORKER_S3_SECRET_KEY": worker.secret_key},
+            "inference": {"DIGEST_KEY": values["inference.digest.key"]},
+            "console": {"SESSION_SECRET": values["console.session"], "PASSWORD": values["console.password"]},
+        }
+        return {f"TAILOR_{name}": value for name, value in settings.get(service, {}).items()}
+
 
 def ensure(layout: Layout) -> Secrets:
     """Read the secrets and create the missing ones. Idempotent."""
