@@ -28,7 +28,6 @@ Generation = Annotated[
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until every ready replica serves the change.")]
 
-
 app = typer.Typer()
 
 

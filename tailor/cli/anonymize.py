@@ -21,7 +21,6 @@ COLOURS = {"-": "red", "+": "green", "@": "dim"}
 # The language model reads a long text slowly, and requests queue.
 PREVIEW_SECONDS = 120.0
 
-
 app = typer.Typer()
 
 

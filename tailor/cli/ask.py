@@ -16,7 +16,6 @@ from tailor.client import Piece, TailorClient
 
 BASE = "base"
 
-
 app = typer.Typer()
 
 

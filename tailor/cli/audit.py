@@ -18,7 +18,6 @@ from tailor.errors import Unavailable
 
 AUDIT_SECONDS = 60.0
 
-
 app = typer.Typer()
 
 

@@ -17,7 +17,6 @@ from tailor.events.envelope import new_id
 
 BUILD_SECONDS = 300.0
 
-
 app = typer.Typer()
 
 

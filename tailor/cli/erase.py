@@ -19,7 +19,6 @@ SUBJECT_REASON = "subject-request"
 DOCUMENT_REASON = "document-request"
 MAX_DOCUMENTS = 1000  # per erasure
 
-
 app = typer.Typer()
 
 

@@ -19,7 +19,6 @@ from tailor.events.topics import Topic, load_topics
 
 MODULES = ("documents", "drafts", "models")
 
-
 app = typer.Typer()
 
 

@@ -21,7 +21,6 @@ UP_SECONDS = 180.0
 HEALTH_SECONDS = 3.0
 STYLES = {"ready": "green", "failed": "red", "restarting": "yellow", "serving": "green"}
 
-
 app = typer.Typer()
 
 

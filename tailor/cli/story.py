@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 LINE_SECONDS = 10.0
 
@@ -40,7 +41,7 @@ class Story:
     def now(self, text: str) -> None:
         """Say what the running step is doing. Cheap, so call it as often as you like."""
         self._text = text
-        self._status.update(text)
+        self._status.update(Text(text))
         if not self._console.is_terminal and time.monotonic() - self._printed_at > LINE_SECONDS:
             self.note(f"  {text}")
 

@@ -217,9 +217,9 @@ def test_a_terminal_shows_what_is_happening_now() -> None:
     story = Story(console)
 
     with story.step("up", "start the stack"):
-        story.now("waiting for the broker")
+        story.now("waiting for [the broker]")
 
-    assert "waiting for the broker" in output.getvalue()
+    assert "waiting for [the broker]" in output.getvalue()
 
 
 def test_the_sample_defines_a_specialist_with_all_house_terms() -> None:
