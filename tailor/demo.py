@@ -9,14 +9,13 @@ that any program with an API key can make.
 """
 
 import json
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tailor import wire
 from tailor.api.evaluation.v1 import evaluation_pb2
@@ -33,16 +32,13 @@ from tailor.cli.publish import publish_all
 from tailor.cli.reader import Start, TopicReader
 from tailor.cli.run_views import FAILED, describe
 from tailor.cli.specialists import define, read_definition
-from tailor.cli.story import Story
+from tailor.cli.story import Story, Tell, wait_for, wait_out_errors
 from tailor.cli.submissions import Description, FileSubmission, collect
 from tailor.client import Answer, TailorClient
 from tailor.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.events.envelope import new_id
 from tailor.local import stack
-from tailor.retry import retry
 
-T = TypeVar("T")
-Tell = Callable[[str], None]
 Figures = dict[str, Any]
 
 STEPS = ("up", "base", "documents", "dataset", "training", "evaluation", "asking")
@@ -371,33 +367,3 @@ def save(path: Path, figures: Figures) -> None:
     partial = path.with_name(f".{path.name}.part")
     partial.write_text(json.dumps(figures, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
-
-
-# Waiting.
-
-
-def wait_out_errors(call: Callable[[], T], now: Tell, give_up_seconds: float = 300.0) -> T:
-    """Call until it succeeds, waiting out retryable errors such as a service that restarts."""
-    return retry(
-        call,
-        give_up_seconds=give_up_seconds,
-        initial_seconds=0.5,
-        on_wait=lambda error, attempt: now(f"waiting: {error.message}"),
-    )
-
-
-def wait_for(
-    check: Callable[[], tuple[T | None, str]], now: Tell, *, stalled_seconds: float = 600.0, poll_seconds: float = 0.5
-) -> T:
-    """Call `check` until it returns a result. Its text says what it sees; if that stays the same for too long, raise DeadlineExceeded."""
-    last, since = "", time.monotonic()
-    while True:
-        result, text = wait_out_errors(check, now)
-        if result is not None:
-            return result
-        if text != last:
-            last, since = text, time.monotonic()
-        elif time.monotonic() - since > stalled_seconds:
-            raise DeadlineExceeded(Reason.STALLED, f"Nothing has changed for {stalled_seconds:.0f} s: {text}.")
-        now(text)
-        time.sleep(poll_seconds)

@@ -1,12 +1,19 @@
-"""How a long command tells what it does: steps, each timed, with one line for what is happening now."""
+"""How a long command waits, and tells what it does: timed steps, and one line for what is happening now."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
+
+from tailor.errors import DeadlineExceeded, Reason
+from tailor.retry import retry
+
+T = TypeVar("T")
+Tell = Callable[[str], None]
 
 LINE_SECONDS = 10.0
 
@@ -49,3 +56,30 @@ class Story:
         """Print a line that stays."""
         self._printed_at = time.monotonic()
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def wait_out_errors(call: Callable[[], T], now: Tell, give_up_seconds: float = 300.0) -> T:
+    """Call until it succeeds, waiting out retryable errors such as a service that restarts."""
+    return retry(
+        call,
+        give_up_seconds=give_up_seconds,
+        initial_seconds=0.5,
+        on_wait=lambda error, attempt: now(f"waiting: {error.message}"),
+    )
+
+
+def wait_for(
+    check: Callable[[], tuple[T | None, str]], now: Tell, *, stalled_seconds: float = 600.0, poll_seconds: float = 0.5
+) -> T:
+    """Call `check` until it returns a result. Its text says what it sees; if that stays the same for too long, raise DeadlineExceeded."""
+    last, since = "", time.monotonic()
+    while True:
+        result, text = wait_out_errors(check, now)
+        if result is not None:
+            return result
+        if text != last:
+            last, since = text, time.monotonic()
+        elif time.monotonic() - since > stalled_seconds:
+            raise DeadlineExceeded(Reason.STALLED, f"Nothing has changed for {stalled_seconds:.0f} s: {text}.")
+        now(text)
+        time.sleep(poll_seconds)

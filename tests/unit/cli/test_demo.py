@@ -17,7 +17,7 @@ from tailor.api.training.v1 import training_pb2
 from tailor.cli.connections import Connections
 from tailor.cli.demo import SAMPLE, print_figures
 from tailor.cli.specialists import read_definition
-from tailor.cli.story import Story
+from tailor.cli.story import Story, wait_for, wait_out_errors
 from tailor.errors import DeadlineExceeded, FailedPrecondition, NotFound, Reason, Unavailable
 from tests.fakes.services import ADAPTER, DATASET, REFUSED_ADAPTER
 from tests.unit.cli.conftest import Services
@@ -61,11 +61,11 @@ def test_waits_out_retryable_errors_and_no_others() -> None:
             raise answer
         return answer
 
-    assert demo.wait_out_errors(call, texts.append) == 7
+    assert wait_out_errors(call, texts.append) == 7
     assert texts == ["waiting: It restarts."]
     answers.append(NotFound(Reason.NOT_FOUND, "There is none."))
     with pytest.raises(NotFound):
-        demo.wait_out_errors(call, quiet)
+        wait_out_errors(call, quiet)
 
 
 def test_gives_up_on_an_error_that_lasts() -> None:
@@ -73,12 +73,12 @@ def test_gives_up_on_an_error_that_lasts() -> None:
         raise Unavailable(Reason.STOPPED, "It restarts.")
 
     with pytest.raises(Unavailable):
-        demo.wait_out_errors(call, quiet, give_up_seconds=0.0)
+        wait_out_errors(call, quiet, give_up_seconds=0.0)
 
 
 def test_a_flow_that_stalls_is_an_error() -> None:
     with pytest.raises(DeadlineExceeded, match="3 of 4 documents"):
-        demo.wait_for(lambda: (None, "3 of 4 documents"), quiet, stalled_seconds=0.05, poll_seconds=0.01)
+        wait_for(lambda: (None, "3 of 4 documents"), quiet, stalled_seconds=0.05, poll_seconds=0.01)
 
 
 def test_follows_training_while_the_service_restarts(connections: Connections, services: Services) -> None:
