@@ -1,4 +1,4 @@
-"""Services in this process: real gRPC servers over plain dictionaries, and a producer that keeps what it is given."""
+"""Fakes of all services as real gRPC servers in this process, and a fake producer."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,21 +18,31 @@ from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.cli.records import Record
-from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unavailable
+from tailor.errors import (
+    Aborted,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Reason,
+    TailorError,
+    Unavailable,
+)
 from tailor.rpc.status import to_status
 
 ADAPTER = "ab" * 32
+REFUSED_ADAPTER = "abababaf" * 8
 DATASET = "cd" * 32
 
 
 def refuse(context: grpc.ServicerContext, error: TailorError) -> Any:
-    """End the call as a real service does."""
+    """End the call with an error, as a real service does."""
     context.abort_with_status(rpc_status.to_status(to_status(error)))
 
 
 @contextmanager
 def serving(add: Callable[[Any, grpc.Server], None], servicer: Any) -> Iterator[str]:
-    """A server on a free port; its address."""
+    """Run a server on a free port, and yield its address."""
     server = grpc.server(ThreadPoolExecutor(max_workers=8))
     add(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -44,22 +54,22 @@ def serving(add: Callable[[Any, grpc.Server], None], servicer: Any) -> Iterator[
 
 
 class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
-    """Knows one specialist, two adapters and one draft."""
+    """Has one specialist, two adapters, one dataset and one draft."""
 
     def __init__(self) -> None:
         self.specialist = models_pb2.SpecialistChanged(
             name="engagement-reports", revision=1, base="tiny", recipe="lora"
         )
         self.generation = 3
-        # How often it still says that its replica does not serve, and why it refuses.
-        self.unreached = 0
+        self.unreached = 0  # the number of answers that still say that the replica does not serve
         self.canaries: list[registry_pb2.StartCanaryRequest] = []
         self.canary: registry_pb2.Canary | None = None
-        self.refusal = ""
+        self.refusal = ""  # why the replica refuses to serve
+        self.role_is_admitted = True
         self.keys: list[registry_pb2.Key] = []
         self.tokens: list[str] = []
         self.down = False
-        self.undecided = 0
+        self.undecided = 0  # the number of answers that still say that the gate has not decided
         self.erasures: list[registry_pb2.EraseRequest] = []
         self.lifted: list[str] = []
         self.receipt = ""
@@ -99,7 +109,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             violations = {"base": "must name a base"}
             refuse(
                 context,
-                InvalidArgument(Reason("BAD_SPECIALIST"), "The definition is wrong.", field_violations=violations),
+                InvalidArgument(Reason.INVALID_SPECIALIST, "The definition is invalid.", field_violations=violations),
             )
         return registry_pb2.CreateSpecialistResponse(specialist=request.specialist, created=True)
 
@@ -127,18 +137,33 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         )
         return registry_pb2.ListDatasetsResponse(datasets=[built])
 
-    def ListAdapters(self, request: Any, context: Any) -> Any:
+    def _adapters(self) -> list[registry_pb2.CatalogueAdapter]:
         decision = registry_pb2.DECISION_UNSPECIFIED if self.undecided else registry_pb2.DECISION_PASSED
         self.undecided = max(0, self.undecided - 1)
-        items = [
+        return [
             self._adapter(ADAPTER, decision, []),
-            self._adapter("af" * 32, registry_pb2.DECISION_REFUSED, ["rougeL gained 0.00, needs 0.02"]),
+            self._adapter(REFUSED_ADAPTER, registry_pb2.DECISION_REFUSED, ["rougeL gained 0.00, needs 0.02"]),
         ]
-        return registry_pb2.ListAdaptersResponse(adapters=items)
+
+    def ListAdapters(self, request: Any, context: Any) -> Any:
+        return registry_pb2.ListAdaptersResponse(adapters=self._adapters())
+
+    def GetAdapter(self, request: Any, context: Any) -> Any:
+        matches = [item for item in self._adapters() if item.adapter.digest.startswith(request.digest)]
+        if not matches:
+            refuse(context, NotFound(Reason.UNKNOWN_ADAPTER, f"No adapter's digest begins with {request.digest}."))
+        if len(matches) > 1:
+            refuse(context, InvalidArgument(Reason.AMBIGUOUS_ADAPTER, "Several adapters begin with these digits."))
+        return registry_pb2.GetAdapterResponse(adapter=matches[0])
+
+    def GetDataset(self, request: Any, context: Any) -> Any:
+        if not DATASET.startswith(request.digest):
+            refuse(context, NotFound(Reason.UNKNOWN_DATASET, f"No dataset's digest begins with {request.digest}."))
+        return registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt(digest=DATASET))
 
     def Promote(self, request: Any, context: Any) -> Any:
         if request.expected_generation != self.generation:
-            refuse(context, Aborted(Reason.GENERATION_MOVED, "Another promotion was faster."))
+            refuse(context, Aborted(Reason.GENERATION_MOVED, "The generation has changed."))
         self.generation += 1
         serving = models_pb2.SpecialistServing(
             specialist=request.specialist, generation=self.generation, adapter_digest=request.adapter_digest
@@ -146,7 +171,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.PromoteResponse(serving=serving)
 
     def Rollback(self, request: Any, context: Any) -> Any:
-        refuse(context, FailedPrecondition(Reason("NOTHING_BEFORE"), "No adapter served before."))
+        refuse(context, FailedPrecondition(Reason.NOTHING_TO_ROLL_BACK, "No adapter served before."))
 
     def StartCanary(self, request: Any, context: Any) -> Any:
         self.canaries.append(request)
@@ -174,6 +199,8 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         )
 
     def Erase(self, request: Any, context: Any) -> Any:
+        if not self.role_is_admitted:
+            refuse(context, PermissionDenied(Reason.ROLE_NOT_ADMITTED, "Erase is not for this caller."))
         self.erasures.append(request)
         return registry_pb2.EraseResponse(erasure=self._erasure(request.document_ids, request.reason))
 
@@ -204,7 +231,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             expire_time=request.expire_time if request.HasField("expire_time") else None,
         )
         self.keys.append(key)
-        return registry_pb2.CreateKeyResponse(key=key, secret="tlr_made")
+        return registry_pb2.CreateKeyResponse(key=key, secret="tlr_created")
 
     def ListKeys(self, request: Any, context: Any) -> Any:
         return registry_pb2.ListKeysResponse(keys=self.keys)
@@ -214,16 +241,41 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
 
 
 class FakeAnonymization(anonymization_pb2_grpc.AnonymizationServiceServicer):
-    """Knows one person, in two documents."""
+    """Has one person, Sarah Jenkins, in two documents. Refuses policies with `hide`."""
 
     def __init__(self) -> None:
+        self.requests: list[Any] = []
         self.resolved: list[bool] = []
         self.lifted: list[str] = []
 
+    def PreviewAnonymization(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        if "hide" in request.policy:
+            violations = {"types.PERSON": "must be 'surrogate', 'mask', 'generalise' or 'keep'"}
+            refuse(
+                context, InvalidArgument(Reason.INVALID_POLICY, "The policy is invalid.", field_violations=violations)
+            )
+        start = request.text.index("Sarah Jenkins")
+        change = anonymization_pb2.Change(
+            start=start,
+            end=start + 13,
+            entity_type="PERSON",
+            action=anonymization_pb2.ACTION_SURROGATE,
+            replacement="Helen Ward",
+        )
+        after = request.text.replace("Sarah Jenkins", "Helen Ward")
+        return anonymization_pb2.PreviewAnonymizationResponse(
+            text=after, findings={"PERSON": 1}, changes=[change], policy_digest="ab" * 32
+        )
+
+    def Reidentify(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        return anonymization_pb2.ReidentifyResponse(value="Sarah Jenkins")
+
     def ResolveSubject(self, request: Any, context: Any) -> Any:
         self.resolved.append(request.dry_run)
-        found = ["doc_1", "doc_2"] if request.subject == "Sarah Jenkins" else []
-        return anonymization_pb2.ResolveSubjectResponse(document_ids=found, vault_entries=3)
+        document_ids = ["doc_1", "doc_2"] if request.subject == "Sarah Jenkins" else []
+        return anonymization_pb2.ResolveSubjectResponse(document_ids=document_ids, vault_entries=3)
 
     def LiftSubject(self, request: Any, context: Any) -> Any:
         self.lifted.append(request.subject)
@@ -247,26 +299,25 @@ PLAN = training_pb2.RunPlan(
 REPORT = training_pb2.RunReport(rows=200, tokens=40_000, steps=80, seconds=100.0, price=PRICE, seconds_error=0.2)
 
 
-def unfit(refusal: dict[str, str]) -> training_pb2.RunPlan:
-    plan = training_pb2.RunPlan(**refusal)
-    plan.device_memory_bytes = 4 * 2**30
-    return plan
+UNFIT_PLAN = training_pb2.RunPlan(
+    refusal="It needs 9 GiB of 4 GiB.", nearest_recipe="qlora", device_memory_bytes=4 * 2**30
+)
 
 
 class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
-    """Plays one run; `ends` is how it ends, `breaks` how often the stream breaks off before."""
+    """Plays one run. `ends` is its final state; `breaks` is the number of calls that fail on the way."""
 
     def __init__(self) -> None:
         self.ends = training_pb2.RUN_STATE_SUCCEEDED
         self.breaks = 0
         self.created: list[training_pb2.CreateRunRequest] = []
         self.recipes = ["lora"]
+        self.polls = 0
         self.planned: list[training_pb2.PlanRunRequest] = []
 
     def PlanRun(self, request: Any, context: Any) -> Any:
         self.planned.append(request)
-        refusal = {"refusal": "It needs 9 GiB of 4 GiB.", "nearest_recipe": "qlora"}
-        return training_pb2.PlanRunResponse(plan=PLAN if request.recipe != "full" else unfit(refusal))
+        return training_pb2.PlanRunResponse(plan=UNFIT_PLAN if request.recipe == "full" else PLAN)
 
     def _run(self, state: Any, step: int = 0) -> training_pb2.Run:
         run = training_pb2.Run(run_id="run_1", specialist="engagement-reports", dataset_digest=DATASET, state=state)
@@ -282,11 +333,20 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
             run.adapter_digest = ADAPTER
             run.report.CopyFrom(REPORT)
         if state == training_pb2.RUN_STATE_FAILED:
-            run.reason, run.message = "BAD_ROWS", "A row has no answer."
+            run.reason, run.message = "INVALID_ROW", "A row has no answer."
         return run
 
+    def _break(self, context: Any) -> None:
+        if self.breaks:
+            self.breaks -= 1
+            refuse(context, Unavailable(Reason.STOPPED, "The service stops."))
+
     def GetRun(self, request: Any, context: Any) -> Any:
-        return training_pb2.GetRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 1))
+        self._break(context)
+        self.polls += 1
+        if self.polls > 2:
+            return training_pb2.GetRunResponse(run=self._run(self.ends))
+        return training_pb2.GetRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 1 if self.polls == 1 else 4))
 
     def ListRuns(self, request: Any, context: Any) -> Any:
         return training_pb2.ListRunsResponse(runs=[self._run(training_pb2.RUN_STATE_RUNNING, 2)])
@@ -302,9 +362,7 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
         yield training_pb2.WatchRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 1))
         line = training_pb2.LogLine(level="info", message="checkpoint stored step=2", epoch=1)
         yield training_pb2.WatchRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 1), log_lines=[line])
-        if self.breaks:
-            self.breaks -= 1
-            refuse(context, Unavailable(Reason("SHUTTING_DOWN"), "The service stops."))
+        self._break(context)
         yield training_pb2.WatchRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 4))
         yield training_pb2.WatchRunResponse(run=self._run(self.ends))
 
@@ -319,7 +377,7 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
 
 
 class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
-    """Builds the same dataset always; compares a hundred documents a call."""
+    """Always builds the same dataset. Compares a hundred documents per call."""
 
     def __init__(self) -> None:
         self.created = True
@@ -350,7 +408,7 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
 
 
 class FakeEvaluation(evaluation_pb2_grpc.EvaluationServiceServicer):
-    """Begins an evaluation."""
+    """Starts an evaluation, which never ends."""
 
     def Evaluate(self, request: Any, context: Any) -> Any:
         return evaluation_pb2.EvaluateResponse(evaluation_id=f"evl_{request.adapter_digest[:4]}")
@@ -361,7 +419,7 @@ class FakeEvaluation(evaluation_pb2_grpc.EvaluationServiceServicer):
 
 
 class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
-    """Answers with the model's name and what it was asked; fails the first `failures` calls; `cancelled` once a caller went away."""
+    """Answers with the model's name and the prompt. Fails the first `failures` calls. `cancelled` is True after a caller went away."""
 
     def __init__(self) -> None:
         self.failures = 0
@@ -384,10 +442,10 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
 
     def Generate(self, request: Any, context: Any) -> Any:
         provenance = self._check(request, context)
-        said = request.prompt or request.messages[-1].content
+        prompt = request.prompt or request.messages[-1].content
         return inference_pb2.GenerateResponse(
             draft_id="drf_1",
-            text=f"{request.model}: {said}",
+            text=f"{request.model}: {prompt}",
             finish_reason="stop",
             usage=inference_pb2.Usage(prompt_tokens=2, completion_tokens=3),
             provenance=provenance,
@@ -413,7 +471,7 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
     def GetDraft(self, request: Any, context: Any) -> Any:
         if request.draft_id != "drf_1":
             refuse(context, NotFound(Reason.UNKNOWN_DRAFT, "There is no such draft."))
-        found = inference_pb2.GetDraftResponse(
+        response = inference_pb2.GetDraftResponse(
             draft_id="drf_1",
             finish_reason="stop",
             usage=inference_pb2.Usage(prompt_tokens=2, completion_tokens=3),
@@ -422,8 +480,8 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
             messages=[inference_pb2.Message(role="user", content="hello")],
             answer="base: hello",
         )
-        found.create_time.FromSeconds(1_700_000_000)
-        return found
+        response.create_time.FromSeconds(1_700_000_000)
+        return response
 
     def ListSpecialists(self, request: Any, context: Any) -> Any:
         served = inference_pb2.ServedSpecialist(
@@ -435,7 +493,7 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
 
 
 class FakeIngestion(ingestion_pb2_grpc.IngestionServiceServicer):
-    """Keeps the files that were streamed to it."""
+    """Stores the files that are streamed to it."""
 
     def __init__(self) -> None:
         self.headers: list[ingestion_pb2.DocumentHeader] = []
@@ -449,14 +507,13 @@ class FakeIngestion(ingestion_pb2_grpc.IngestionServiceServicer):
 
 
 class FakeProducer:
-    """Keeps records; a record counts as arrived once its wait was called."""
+    """Stores records. A record counts as acknowledged when its wait was called."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.acknowledged = 0
 
     def send(self, record: Record) -> Callable[[], None]:
-        """Keep it."""
         self.records.append(record)
 
         def wait() -> None:

@@ -1,14 +1,16 @@
+"""Restart delays and log rotation."""
+
 from pathlib import Path
 
-from tailor.local.keeper import LOG_BYTES, Backoff, rotate
+from tailor.local.runner import LOG_BYTES, Backoff, rotate
 
 
-def test_waits_twice_as_long_after_each_short_life_up_to_ten_seconds() -> None:
+def test_doubles_the_delay_after_each_short_life_up_to_ten_seconds() -> None:
     backoff = Backoff()
     assert [backoff.after(1.0) for _ in range(7)] == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
 
 
-def test_begins_again_after_a_long_life() -> None:
+def test_resets_the_delay_after_a_long_life() -> None:
     backoff = Backoff()
     for _ in range(4):
         backoff.after(1.0)
@@ -16,7 +18,7 @@ def test_begins_again_after_a_long_life() -> None:
     assert backoff.after(1.0) == 1.0
 
 
-def test_a_large_log_makes_place_for_a_new_one(tmp_path: Path) -> None:
+def test_rotates_a_large_log(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "broker.log"
     rotate(log)
     log.write_bytes(b"x" * 10)

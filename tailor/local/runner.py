@@ -1,4 +1,4 @@
-"""Keeps one component alive."""
+"""Keeps one component running."""
 
 import asyncio
 import contextlib
@@ -10,31 +10,31 @@ from pathlib import Path
 
 from tailor.local import processes
 from tailor.local.component import Component
-from tailor.local.database import launched
 from tailor.local.layout import Layout
+from tailor.local.setpriv import child_command
 from tailor.local.state import ComponentState, Status
 
 LOG_BYTES = 5_000_000
 POLL_SECONDS = 0.25
-# A busy machine answers late now and then.
-FAILED_CHECKS = 3
-FAILED_LIVES = 5
+# On a busy machine, a healthy component sometimes answers late.
+MAX_FAILED_CHECKS = 3
+MAX_UNREADY_LIVES = 5
 
 
 @dataclass
 class Backoff:
-    """How long to wait before the next start: 0.5 s, doubling to 10 s; from the beginning after 30 s alive."""
+    """The delay before the next start: 0.5 s, doubling up to 10 s. A life of 30 s or more resets it."""
 
     delay_seconds: float = 0.25
 
     def after(self, lived_seconds: float) -> float:
-        """The delay after a life of that length."""
+        """The delay after a life of this length."""
         self.delay_seconds = 0.5 if lived_seconds >= 30 else min(self.delay_seconds * 2, 10.0)
         return self.delay_seconds
 
 
-class Keeper:
-    """Starts a component once what it needs is ready, and again whenever it ends."""
+class ComponentRunner:
+    """Starts a component when everything it needs is ready, and restarts it whenever it ends."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Keeper:
         self.state = ComponentState(component.name, "waiting", "", component.addresses)
 
     async def run(self) -> None:
-        """Never returns; cancel it, then stop()."""
+        """Run the component. Never returns: cancel the task, then call stop()."""
         for name, event in self._needs.items():
             self._say("waiting", name)
             await event.wait()
@@ -62,14 +62,18 @@ class Keeper:
             started = asyncio.get_running_loop().time()
             reason = await self._live()
             delay = backoff.after(asyncio.get_running_loop().time() - started)
-            status: Status = "failed" if self._unready_lives >= FAILED_LIVES else "restarting"
+            status: Status = "failed" if self._unready_lives >= MAX_UNREADY_LIVES else "restarting"
             self._say(
-                status, f"{reason}; again in {delay:g} s", restarts=self.state.restarts + 1, process=None, command=()
+                status,
+                f"{reason}; restarting in {delay:g} s",
+                restarts=self.state.restarts + 1,
+                process=None,
+                command=(),
             )
             await asyncio.sleep(delay)
 
     async def stop(self) -> None:
-        """End the process: asked first, then not asked."""
+        """Ask the process to stop; kill it after `stop_seconds`."""
         process = self._process
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -85,7 +89,7 @@ class Keeper:
         self._say("stopped", "", process=None, command=())
 
     async def _live(self) -> str:
-        """One life, from preparation to end; returns how it ended."""
+        """Run the process once, from preparation to end. Returns how it ended."""
         self._say("starting", "")
         self._unready_lives += 1
         try:
@@ -94,8 +98,7 @@ class Keeper:
         except (OSError, subprocess.SubprocessError) as error:
             return f"could not be started: {type(error).__name__}"
         self._process = process
-        found = processes.identify(process.pid)
-        self._say("starting", "", process=found, command=self.component.command)
+        self._say("starting", "", process=processes.identify(process.pid), command=self.component.command)
         try:
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(self._watch())
@@ -112,7 +115,7 @@ class Keeper:
         rotate(log)
         with log.open("ab") as output:
             return await asyncio.create_subprocess_exec(
-                *launched(self.component.command, self.component.user),
+                *child_command(self.component.command, self.component.user),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -132,19 +135,18 @@ class Keeper:
                 self._say("ready", "")
                 if self.component.recheck_seconds is None:
                     return
-            elif not self.ready.is_set() or failures >= FAILED_CHECKS:
+            elif not self.ready.is_set() or failures >= MAX_FAILED_CHECKS:
                 self.ready.clear()
                 self._say("waiting" if detail else "starting", detail)
             pause = self.component.recheck_seconds if self.ready.is_set() else None
             await asyncio.sleep(POLL_SECONDS if pause is None else pause)
 
     async def _sweep(self) -> None:
-        """End what the process itself started and left behind."""
+        """Kill the processes that the component started and left behind."""
         process = self._process
         self._process = None
         if process is not None:
-            left = await asyncio.to_thread(self._left_behind, process.pid)
-            processes.kill(left)
+            processes.kill(await asyncio.to_thread(self._left_behind, process.pid))
 
     def _left_behind(self, group: int) -> list[int]:
         return sorted({*processes.group_members(group), *processes.marked(self._layout.root, self.component.name)})
@@ -157,7 +159,7 @@ class Keeper:
 
 
 def rotate(log: Path) -> None:
-    """Keep one older log beside a new one, once it is large."""
+    """Move a large log to `.log.1`, replacing an older one there."""
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
