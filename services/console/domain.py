@@ -29,7 +29,7 @@ class Role(StrEnum):
     DATA_PROTECTION = "data protection"
 
 
-class Action(StrEnum):
+class Permission(StrEnum):
     """What a role can be allowed to see or do."""
 
     FLOW = "flow"
@@ -51,25 +51,32 @@ class Action(StrEnum):
     ERASURES = "erasures"
 
 
-_READER = {Action.FLOW, Action.DOCUMENTS, Action.AUDIT, Action.TRACE, Action.TRACE_DOCUMENTS}
+_READER = {Permission.FLOW, Permission.DOCUMENTS, Permission.AUDIT, Permission.TRACE, Permission.TRACE_DOCUMENTS}
 _ENGINEER = _READER | {
-    Action.DATASETS,
-    Action.RUNS,
-    Action.ADAPTERS,
-    Action.EVALUATIONS,
-    Action.SPECIALISTS,
-    Action.ASK,
-    Action.READ_DRAFT,
+    Permission.DATASETS,
+    Permission.RUNS,
+    Permission.ADAPTERS,
+    Permission.EVALUATIONS,
+    Permission.SPECIALISTS,
+    Permission.ASK,
+    Permission.READ_DRAFT,
 }
 # The same as the contracts' `access` options; a test compares them.
-ADMITTED: Mapping[Role, frozenset[Action]] = {
-    Role.CALLER: frozenset({Action.ASK, Action.TRACE, Action.READ_DRAFT}),
+ADMITTED: Mapping[Role, frozenset[Permission]] = {
+    Role.CALLER: frozenset({Permission.ASK, Permission.TRACE, Permission.READ_DRAFT}),
     Role.EXPERT: frozenset(
-        {Action.ASK, Action.TRACE, Action.READ_DRAFT, Action.JUDGE, Action.ADAPTERS, Action.SPECIALISTS}
+        {
+            Permission.ASK,
+            Permission.TRACE,
+            Permission.READ_DRAFT,
+            Permission.JUDGE,
+            Permission.ADAPTERS,
+            Permission.SPECIALISTS,
+        }
     ),
     Role.ENGINEER: frozenset(_ENGINEER),
-    Role.OPERATOR: frozenset(Action),
-    Role.DATA_PROTECTION: frozenset(_READER | {Action.ERASURES}),
+    Role.OPERATOR: frozenset(Permission),
+    Role.DATA_PROTECTION: frozenset(_READER | {Permission.ERASURES}),
 }
 
 
@@ -91,14 +98,14 @@ class Visitor:
     key_id: str = ""
     key_sha256: str = ""
 
-    def may(self, action: Action) -> bool:
+    def may(self, action: Permission) -> bool:
         """True if the visitor's role admits the action."""
         return action in ADMITTED[self.role]
 
     def may_read(self, key_id: str) -> bool:
         """True if the visitor may read a draft requested with this key. A caller may only read drafts of its own key."""
         is_own = bool(key_id) and key_id == self.key_id
-        return (is_own or self.role is not Role.CALLER) and self.may(Action.READ_DRAFT)
+        return (is_own or self.role is not Role.CALLER) and self.may(Permission.READ_DRAFT)
 
     def may_grant(self, specialists: Collection[str]) -> bool:
         """True if an API key for these specialists (none means all) allows no more than the visitor's own."""
@@ -108,7 +115,7 @@ class Visitor:
         """True if the visitor has access to this specialist."""
         return not self.specialists or specialist in self.specialists
 
-    def require(self, action: Action) -> None:
+    def require(self, action: Permission) -> None:
         """Raises PermissionDenied unless the role admits the action."""
         if not self.may(action):
             raise PermissionDenied(Reason.ROLE_NOT_ADMITTED, f"The role '{self.role}' does not allow this: {action}.")

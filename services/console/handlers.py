@@ -1,4 +1,4 @@
-"""One function per page or command. A service that does not answer becomes a `Failure`; the rest of the page still shows."""
+"""One function per page or command. A service that does not answer becomes a `ServiceFailure`; the rest of the page still shows."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from services.console.domain import BASE, Action, Judgement, KeyTerms, Page, Question, Visitor
-from services.console.ports import NewKey, Services, Stream
+from services.console.domain import BASE, Judgement, KeyTerms, Page, Permission, Question, Visitor
+from services.console.ports import CloseableStream, NewKey, Services
 from services.console.rules import sort_queue
 from tailor.api.evaluation.v1.evaluation_pb2 import GetEvaluationResponse
 from tailor.api.events.v1.drafts_pb2 import DraftCreated
@@ -36,7 +36,7 @@ MAX_SCANNED_PAGES = 20
 
 
 @dataclass(frozen=True)
-class Failure:
+class ServiceFailure:
     """A service that did not answer, and why."""
 
     service: str
@@ -45,14 +45,14 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Answer(Generic[T]):
+class ServiceAnswer(Generic[T]):
     """A service's answer, or a default value and the failure."""
 
     value: T
-    failure: Failure | None = None
+    failure: ServiceFailure | None = None
 
     @property
-    def failures(self) -> tuple[Failure, ...]:
+    def failures(self) -> tuple[ServiceFailure, ...]:
         return (self.failure,) if self.failure else ()
 
 
@@ -66,25 +66,25 @@ class Overview:
     adapters: Page[CatalogueAdapter]
     specialists: Page[GetSpecialistResponse]
     healthy: dict[str, bool]
-    failures: tuple[Failure, ...]
+    failures: tuple[ServiceFailure, ...]
 
 
 @dataclass(frozen=True)
-class Runs:
+class RunsPage:
     """A page of runs, and those of them that wait, each with its place in the queue."""
 
     page: Page[Run]
     waiting: tuple[tuple[int, Run], ...] = ()
 
 
-def call(service: str, ask: Callable[[], T], default: T) -> Answer[T]:
+def call(service: str, ask: Callable[[], T], default: T) -> ServiceAnswer[T]:
     """The service's answer, or the default with the failure. NotFound is an answer, so it is raised."""
     try:
-        return Answer(ask())
+        return ServiceAnswer(ask())
     except NotFound:
         raise
     except TailorError as error:
-        return Answer(default, Failure(service, error.reason, error.message))
+        return ServiceAnswer(default, ServiceFailure(service, error.reason, error.message))
 
 
 def scan(list_page: Callable[[str], Page[T]]) -> Iterator[T]:
@@ -107,14 +107,16 @@ def load_overview(services: Services, visitor: Visitor) -> Overview:
     catalogue = services.catalogue
     with ThreadPoolExecutor(max_workers=12, thread_name_prefix="overview") as pool:
         healthy = {name: pool.submit(services.is_healthy, name) for name in SERVICES}
-        may_see_runs = visitor.may(Action.RUNS)
+        may_see_runs = visitor.may(Permission.RUNS)
         flow = pool.submit(call, "registry", catalogue.get_flow, GetFlowResponse())
         datasets = pool.submit(
-            lambda: list_datasets(services, visitor, "") if may_see_runs else Answer(Page[DatasetBuilt]())
+            lambda: list_datasets(services, visitor, "") if may_see_runs else ServiceAnswer(Page[DatasetBuilt]())
         )
-        runs = pool.submit(lambda: list_runs(services, visitor, "") if may_see_runs else Answer(Runs(Page())))
+        runs = pool.submit(
+            lambda: list_runs(services, visitor, "") if may_see_runs else ServiceAnswer(RunsPage(Page()))
+        )
         adapters = pool.submit(
-            lambda: list_adapters(services, visitor, "") if may_see_runs else Answer(Page[CatalogueAdapter]())
+            lambda: list_adapters(services, visitor, "") if may_see_runs else ServiceAnswer(Page[CatalogueAdapter]())
         )
         specialists = pool.submit(
             call, "registry", lambda: catalogue.list_specialists(""), Page[GetSpecialistResponse]()
@@ -133,14 +135,14 @@ def load_overview(services: Services, visitor: Visitor) -> Overview:
 
 def list_documents(
     services: Services, visitor: Visitor, token: str, specialist: str
-) -> Answer[Page[CatalogueDocument]]:
+) -> ServiceAnswer[Page[CatalogueDocument]]:
     """A page of documents; without a specialist, rejected submissions follow."""
     if specialist:
         visitor.require_specialist(specialist)
     return call("registry", lambda: services.catalogue.list_documents(token, specialist, PAGE_SIZE), Page())
 
 
-def list_rejections(services: Services) -> Answer[tuple[CatalogueDocument, ...]]:
+def list_rejections(services: Services) -> ServiceAnswer[tuple[CatalogueDocument, ...]]:
     """Rejected submissions, newest first, within the scan's limit."""
 
     def scan_rejections() -> tuple[CatalogueDocument, ...]:
@@ -151,15 +153,15 @@ def list_rejections(services: Services) -> Answer[tuple[CatalogueDocument, ...]]
     return call("registry", scan_rejections, ())
 
 
-def list_datasets(services: Services, visitor: Visitor, token: str) -> Answer[Page[DatasetBuilt]]:
+def list_datasets(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[Page[DatasetBuilt]]:
     """A page of datasets, newest first."""
     answer = call("registry", lambda: services.catalogue.list_datasets(token), Page[DatasetBuilt]())
-    return Answer(_visible(answer.value, visitor, lambda item: item.specialist), answer.failure)
+    return ServiceAnswer(_visible(answer.value, visitor, lambda item: item.specialist), answer.failure)
 
 
 def get_dataset(
     services: Services, visitor: Visitor, digest: str
-) -> Answer[tuple[DatasetBuilt, tuple[CatalogueAdapter, ...]] | None]:
+) -> ServiceAnswer[tuple[DatasetBuilt, tuple[CatalogueAdapter, ...]] | None]:
     """A dataset and the adapters trained on it. Raises NotFound if it is unknown or not visible to the visitor."""
 
     def find() -> tuple[DatasetBuilt, tuple[CatalogueAdapter, ...]]:
@@ -173,36 +175,36 @@ def get_dataset(
     return call("registry", find, None)
 
 
-def list_runs(services: Services, visitor: Visitor, token: str) -> Answer[Runs]:
+def list_runs(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[RunsPage]:
     """A page of runs, newest first, and the places in the queue of those that wait."""
     answer = call("training", lambda: services.training.list_runs(token), Page[Run]())
     places = {run.run_id: place for place, run in enumerate(sort_queue(answer.value.items), start=1)}
     page = _visible(answer.value, visitor, lambda item: item.specialist)
     waiting = tuple((places[run.run_id], run) for run in sort_queue(page.items))
-    return Answer(Runs(page, waiting), answer.failure)
+    return ServiceAnswer(RunsPage(page, waiting), answer.failure)
 
 
-def get_run(services: Services, visitor: Visitor, run_id: str) -> Answer[Run | None]:
+def get_run(services: Services, visitor: Visitor, run_id: str) -> ServiceAnswer[Run | None]:
     """A run. Raises NotFound if it is unknown or not visible to the visitor."""
-    answer: Answer[Run | None] = call("training", lambda: services.training.get_run(run_id), None)
+    answer: ServiceAnswer[Run | None] = call("training", lambda: services.training.get_run(run_id), None)
     if answer.value:
         visitor.require_specialist(answer.value.specialist)
     return answer
 
 
-def watch_run(services: Services, visitor: Visitor, run_id: str) -> Stream[WatchRunResponse]:
+def watch_run(services: Services, visitor: Visitor, run_id: str) -> CloseableStream[WatchRunResponse]:
     """The run's reports and its workers' logs, from the first one."""
     visitor.require_specialist(services.training.get_run(run_id).specialist)
     return services.training.watch_run(run_id)
 
 
-def list_adapters(services: Services, visitor: Visitor, token: str) -> Answer[Page[CatalogueAdapter]]:
+def list_adapters(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[Page[CatalogueAdapter]]:
     """A page of adapters, newest first."""
     answer = call("registry", lambda: services.catalogue.list_adapters(token), Page[CatalogueAdapter]())
-    return Answer(_visible(answer.value, visitor, lambda item: item.adapter.specialist), answer.failure)
+    return ServiceAnswer(_visible(answer.value, visitor, lambda item: item.adapter.specialist), answer.failure)
 
 
-def get_adapter(services: Services, visitor: Visitor, digest: str) -> Answer[CatalogueAdapter | None]:
+def get_adapter(services: Services, visitor: Visitor, digest: str) -> ServiceAnswer[CatalogueAdapter | None]:
     """An adapter. Raises NotFound if it is unknown or not visible to the visitor."""
 
     def find() -> CatalogueAdapter:
@@ -222,15 +224,15 @@ def _find(get: Callable[[str], T], digest: str, unknown: NotFound) -> T:
         raise unknown from None
 
 
-def get_evaluation(services: Services, digest: str) -> Answer[GetEvaluationResponse | None]:
+def get_evaluation(services: Services, digest: str) -> ServiceAnswer[GetEvaluationResponse | None]:
     """The newest evaluation of an adapter; None if it was never evaluated."""
     try:
         return call("evaluation", lambda: services.get_evaluation(digest), None)
     except NotFound:
-        return Answer(None)
+        return ServiceAnswer(None)
 
 
-def list_specialists(services: Services, visitor: Visitor) -> Answer[tuple[GetSpecialistResponse, ...]]:
+def list_specialists(services: Services, visitor: Visitor) -> ServiceAnswer[tuple[GetSpecialistResponse, ...]]:
     """All specialists visible to the visitor, by name."""
 
     def scan_specialists() -> tuple[GetSpecialistResponse, ...]:
@@ -241,22 +243,22 @@ def list_specialists(services: Services, visitor: Visitor) -> Answer[tuple[GetSp
     return call("registry", scan_specialists, ())
 
 
-def list_served(services: Services, visitor: Visitor) -> Answer[tuple[ServedSpecialist, ...]]:
+def list_served(services: Services, visitor: Visitor) -> ServiceAnswer[tuple[ServedSpecialist, ...]]:
     """The specialists that inference serves to the visitor, without the base."""
     answer = call("inference", services.inference.list_served, tuple[ServedSpecialist, ...]())
     visible = tuple(item for item in answer.value if item.name != BASE and visitor.may_use(item.name))
-    return Answer(visible, answer.failure)
+    return ServiceAnswer(visible, answer.failure)
 
 
-def list_learning(services: Services, visitor: Visitor) -> Answer[frozenset[str] | None]:
+def list_learning(services: Services, visitor: Visitor) -> ServiceAnswer[frozenset[str] | None]:
     """The visitor's specialists that store draft text, so that rankings become rows; None if the registry does not answer."""
     answer = list_specialists(services, visitor)
     if answer.failure:
-        return Answer(None, answer.failure)
-    return Answer(frozenset(item.specialist.name for item in answer.value if item.specialist.keep_drafts))
+        return ServiceAnswer(None, answer.failure)
+    return ServiceAnswer(frozenset(item.specialist.name for item in answer.value if item.specialist.keep_drafts))
 
 
-def ask(services: Services, visitor: Visitor, question: Question) -> Stream[StreamGenerateResponse]:
+def ask(services: Services, visitor: Visitor, question: Question) -> CloseableStream[StreamGenerateResponse]:
     """Stream the answer. Raises NotFound for a specialist that is not visible to the visitor."""
     if question.model != BASE:
         visitor.require_specialist(question.model)
@@ -268,25 +270,25 @@ def trace_draft(services: Services, visitor: Visitor, draft_id: str) -> TraceRes
     trace = services.catalogue.trace(draft_id)
     if trace.draft.specialist and not visitor.may_use(trace.draft.specialist):
         raise NotFound(Reason.UNKNOWN_DRAFT, "This draft does not exist, or you do not have access to it.")
-    if not visitor.may(Action.TRACE_DOCUMENTS):
+    if not visitor.may(Permission.TRACE_DOCUMENTS):
         trace.ClearField("documents")
     return trace
 
 
-def get_run_of_draft(services: Services, visitor: Visitor, trace: TraceResponse) -> Answer[Run | None]:
+def get_run_of_draft(services: Services, visitor: Visitor, trace: TraceResponse) -> ServiceAnswer[Run | None]:
     """The run that trained the draft's adapter; None for the base, for a run that training no longer knows, and without access to runs."""
-    if not trace.HasField("adapter") or not visitor.may(Action.RUNS):
-        return Answer(None)
+    if not trace.HasField("adapter") or not visitor.may(Permission.RUNS):
+        return ServiceAnswer(None)
     try:
         return call("training", lambda: services.training.get_run(trace.adapter.run_id), None)
     except NotFound:
-        return Answer(None)
+        return ServiceAnswer(None)
 
 
-def get_draft_text(services: Services, visitor: Visitor, draft: DraftCreated) -> Answer[GetDraftResponse | None]:
+def get_draft_text(services: Services, visitor: Visitor, draft: DraftCreated) -> ServiceAnswer[GetDraftResponse | None]:
     """A draft's stored text; None if the visitor may not read it."""
     if not visitor.may_read(draft.key_id):
-        return Answer(None)
+        return ServiceAnswer(None)
     return call("inference", lambda: services.inference.get_draft(draft.draft_id), None)
 
 
@@ -327,18 +329,20 @@ def stop_canary(services: Services, visitor: Visitor, specialist: str, generatio
 
 def audit_documents(
     services: Services, visitor: Visitor, specialist: str
-) -> tuple[Answer[GetAuditResponse | None], Answer[CountNearDuplicatesResponse | None]]:
+) -> tuple[ServiceAnswer[GetAuditResponse | None], ServiceAnswer[CountNearDuplicatesResponse | None]]:
     """Counts of the documents, and of near-duplicates among them."""
     if specialist:
         visitor.require_specialist(specialist)
-    counts: Answer[GetAuditResponse | None] = call("registry", lambda: services.catalogue.get_audit(specialist), None)
-    near: Answer[CountNearDuplicatesResponse | None] = call(
+    counts: ServiceAnswer[GetAuditResponse | None] = call(
+        "registry", lambda: services.catalogue.get_audit(specialist), None
+    )
+    near: ServiceAnswer[CountNearDuplicatesResponse | None] = call(
         "synthetic", lambda: services.count_near_duplicates(specialist), None
     )
     return counts, near
 
 
-def list_erasures(services: Services, token: str) -> Answer[Page[Erasure]]:
+def list_erasures(services: Services, token: str) -> ServiceAnswer[Page[Erasure]]:
     """A page of erasures, newest first."""
     return call("registry", lambda: services.catalogue.list_erasures(token), Page[Erasure]())
 
@@ -346,17 +350,17 @@ def list_erasures(services: Services, token: str) -> Answer[Page[Erasure]]:
 # The registry admits the console itself to the calls below, so the console refuses what the registry would refuse to the visitor's own key.
 
 
-def list_keys(services: Services, visitor: Visitor, token: str) -> Answer[Page[Key]]:
+def list_keys(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[Page[Key]]:
     """A page of the API keys that allow no more than the visitor's own, newest first."""
-    visitor.require(Action.KEYS)
+    visitor.require(Permission.KEYS)
     answer = call("registry", lambda: services.keys.list_keys(token), Page[Key]())
     visible = tuple(key for key in answer.value.items if visitor.may_grant(key.specialists))
-    return Answer(Page(visible, answer.value.next_token), answer.failure)
+    return ServiceAnswer(Page(visible, answer.value.next_token), answer.failure)
 
 
 def create_key(services: Services, visitor: Visitor, terms: KeyTerms) -> NewKey:
     """Create an API key. Raises InvalidArgument or NotFound if it would allow more specialists than the visitor's own."""
-    visitor.require(Action.MANAGE_KEYS)
+    visitor.require(Permission.MANAGE_KEYS)
     if visitor.specialists and not terms.specialists:
         raise InvalidArgument(
             Reason.INVALID_KEY,
@@ -370,7 +374,7 @@ def create_key(services: Services, visitor: Visitor, terms: KeyTerms) -> NewKey:
 
 def revoke_key(services: Services, visitor: Visitor, key_id: str) -> None:
     """Revoke an API key. Raises NotFound for an unknown key, or one that allows more than the visitor's own."""
-    visitor.require(Action.MANAGE_KEYS)
+    visitor.require(Permission.MANAGE_KEYS)
     keys = scan(services.keys.list_keys) if visitor.specialists else ()
     if visitor.specialists and not any(key.key_id == key_id and visitor.may_grant(key.specialists) for key in keys):
         raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist, or you do not have access to it.")

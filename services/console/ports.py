@@ -32,7 +32,7 @@ class NewKey:
     secret: str = field(repr=False)
 
 
-class Stream(Protocol[T_co]):
+class CloseableStream(Protocol[T_co]):
     """Items as they arrive. Iterating may block."""
 
     def __iter__(self) -> Iterator[T_co]: ...
@@ -41,7 +41,7 @@ class Stream(Protocol[T_co]):
         ...
 
 
-class Catalogue(Protocol):
+class CatalogueReader(Protocol):
     """What the registry knows."""
 
     def get_flow(self) -> GetFlowResponse: ...
@@ -82,19 +82,19 @@ class ApiKeys(Protocol):
         ...
 
 
-class Training(Protocol):
+class RunReader(Protocol):
     """Runs."""
 
     def get_run(self, run_id: str) -> Run: ...
     def list_runs(self, token: str) -> Page[Run]: ...
-    def watch_run(self, run_id: str) -> Stream[WatchRunResponse]: ...
+    def watch_run(self, run_id: str) -> CloseableStream[WatchRunResponse]: ...
 
 
-class Inference(Protocol):
+class AnswerSource(Protocol):
     """Answers and their drafts."""
 
     def list_served(self) -> tuple[ServedSpecialist, ...]: ...
-    def ask(self, question: Question) -> Stream[StreamGenerateResponse]: ...
+    def ask(self, question: Question) -> CloseableStream[StreamGenerateResponse]: ...
     def get_draft(self, draft_id: str) -> GetDraftResponse: ...
 
 
@@ -102,11 +102,11 @@ class Inference(Protocol):
 class Services:
     """The services that the console calls."""
 
-    catalogue: Catalogue
+    catalogue: CatalogueReader
     decisions: Decisions
     keys: ApiKeys
-    training: Training
-    inference: Inference
+    training: RunReader
+    inference: AnswerSource
     get_evaluation: Callable[[str], GetEvaluationResponse]  # by adapter digest
     count_near_duplicates: Callable[[str], CountNearDuplicatesResponse]  # by specialist; empty for all
     is_healthy: Callable[[str], bool]  # by service

@@ -58,7 +58,7 @@ class Servings(Protocol):
         ...
 
 
-class Facts(Protocol):
+class CatalogueFacts(Protocol):
     """Facts of other services. Saving one again replaces it."""
 
     def save(self, fact: Fact) -> None: ...
@@ -212,7 +212,7 @@ class Transaction:
 
     specialists: Specialists
     servings: Servings
-    facts: Facts
+    facts: CatalogueFacts
     evaluations: Evaluations
     judgements: Judgements
     keys: Keys

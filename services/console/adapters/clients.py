@@ -8,7 +8,16 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.console.domain import Judgement, KeyTerms, Page, Question, Role, Visitor
-from services.console.ports import ApiKeys, Catalogue, Decisions, Inference, NewKey, Services, Stream, Training
+from services.console.ports import (
+    AnswerSource,
+    ApiKeys,
+    CatalogueReader,
+    CloseableStream,
+    Decisions,
+    NewKey,
+    RunReader,
+    Services,
+)
 from services.console.settings import Settings
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
@@ -38,7 +47,7 @@ def call(service: str, method: Callable[..., T_co], request: Any, seconds: float
         return method(request, timeout=seconds)
 
 
-class RpcStream(Stream[T_co], Generic[T_co]):
+class RpcStream(CloseableStream[T_co], Generic[T_co]):
     """A streamed call; closing it cancels the call, which stops the service's work on it."""
 
     def __init__(self, service: str, stream: Any) -> None:
@@ -53,7 +62,7 @@ class RpcStream(Stream[T_co], Generic[T_co]):
         self._stream.cancel()
 
 
-class RegistryClient(Catalogue, Decisions, ApiKeys):
+class RegistryClient(CatalogueReader, Decisions, ApiKeys):
     """The registry."""
 
     def __init__(self, channel: grpc.Channel) -> None:
@@ -157,7 +166,7 @@ class RegistryClient(Catalogue, Decisions, ApiKeys):
         return to_visitor(self._keys.verify(secret_sha256), secret_sha256)
 
 
-class TrainingClient(Training):
+class TrainingClient(RunReader):
     """Training."""
 
     def __init__(self, channel: grpc.Channel) -> None:
@@ -177,7 +186,7 @@ class TrainingClient(Training):
         return RpcStream("training", self._stub.WatchRun(request, timeout=WATCH_SECONDS))
 
 
-class InferenceClient(Inference):
+class InferenceClient(AnswerSource):
     """Inference."""
 
     def __init__(self, channel: grpc.Channel) -> None:

@@ -8,10 +8,10 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from starlette.datastructures import UploadFile
 
-from services.console.domain import Action, Visitor
+from services.console.domain import Permission, Visitor
 from services.console.ports import Services
 from services.console.web.render import Renderer
-from services.console.web.sessions import COOKIE, Doorkeeper, Session, SessionCodec
+from services.console.web.sessions import COOKIE, BrowserSession, Doorkeeper, SessionCodec
 from services.console.web.streams import Streams
 from tailor.errors import PermissionDenied, Reason, Unauthenticated
 
@@ -31,12 +31,12 @@ def console_of(request: Request) -> Console:
     return cast(Console, request.app.state.console)
 
 
-def session_of(request: Request) -> Session:
+def session_of(request: Request) -> BrowserSession:
     """The browser's session; a new one if its cookie is missing or invalid."""
     if not hasattr(request.state, "session"):
         cookie = request.cookies.get(COOKIE, "")
-        request.state.session = console_of(request).codec.read(cookie) or Session.new()
-    return cast(Session, request.state.session)
+        request.state.session = console_of(request).codec.read(cookie) or BrowserSession.new()
+    return cast(BrowserSession, request.state.session)
 
 
 async def check_csrf(request: Request) -> None:
@@ -63,7 +63,7 @@ def signed_in(request: Request) -> Visitor:
     return visitor
 
 
-def needs(action: Action) -> Callable[[Visitor], Visitor]:
+def needs(action: Permission) -> Callable[[Visitor], Visitor]:
     """A dependency that returns the visitor, or raises PermissionDenied if their role does not admit the action."""
 
     def admitted(visitor: Annotated[Visitor, Depends(signed_in)]) -> Visitor:

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 
 from services.console import handlers
-from services.console.domain import MAX_COMMENT_CHARS, MAX_PROMPT_CHARS, Action, Judgement, Question, Visitor
+from services.console.domain import MAX_COMMENT_CHARS, MAX_PROMPT_CHARS, Judgement, Permission, Question, Visitor
 from services.console.web.access import ConsoleOf, needs
 from services.console.web.streams import Event
 from tailor.api.events.v1.models_pb2 import SpecialistServing
@@ -18,7 +18,7 @@ log = get_logger(__name__)
 
 router = APIRouter()
 
-Operator = Annotated[Visitor, Depends(needs(Action.PROMOTE))]
+Operator = Annotated[Visitor, Depends(needs(Permission.PROMOTE))]
 Name = Annotated[str, Form(max_length=63)]
 Digest = Annotated[str, Form(max_length=64)]
 Generation = Annotated[int, Form(ge=0)]
@@ -44,7 +44,9 @@ class JudgementBody(BaseModel):
 
 
 @router.post("/api/ask")
-def ask(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.ASK))], body: QuestionBody) -> Response:
+def ask(
+    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.ASK))], body: QuestionBody
+) -> Response:
     """Stream one answer."""
     question = Question(body.model, body.prompt, body.max_tokens, body.temperature)
     return console.streams.respond(handlers.ask(console.services, visitor, question), piece_event)
@@ -52,7 +54,7 @@ def ask(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.ASK
 
 @router.post("/api/judgements")
 def judge(
-    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.JUDGE))], body: JudgementBody
+    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.JUDGE))], body: JudgementBody
 ) -> Response:
     """Record which draft is better."""
     judgement = Judgement(tuple(body.ranking), body.accuracy, body.style, body.usefulness, body.comment.strip())

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from services.console.domain import Action, Page, Visitor
+from services.console.domain import Page, Permission, Visitor
 from services.console.handlers import Overview
 from services.console.rules import count_rejected, count_submitted, count_under_way, decision, word
 from services.console.web.render import duration, number, short
@@ -21,7 +21,7 @@ def board(view: Overview, visitor: Visitor) -> dict[str, object]:
         _stage("ingested", flow.ingested, "clean text, encrypted", busy=under_way > 0),
         _stage("anonymised", flow.anonymized, f"{number(sum(flow.findings.values()))} values replaced"),
     ]
-    if visitor.may(Action.RUNS):
+    if visitor.may(Permission.RUNS):
         stages += [_rows(view.datasets), _run(view.runs), _evaluation(view.adapters), _serving(view)]
     silent = {failure.service for failure in view.failures}
     stages = [_unknown(stage) if _source(stage) in silent else stage for stage in stages]

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from services.console import handlers
-from services.console.domain import MAX_NAME_CHARS, Action, KeyTerms, Role, Visitor
+from services.console.domain import MAX_NAME_CHARS, KeyTerms, Permission, Role, Visitor
 from services.console.ports import NewKey
 from services.console.rules import word
 from services.console.web.access import Console, ConsoleOf, needs
@@ -22,7 +22,7 @@ router = APIRouter()
 def list_keys(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.KEYS))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.KEYS))],
     token: str = "",
     said: str = "",
 ) -> Response:
@@ -34,7 +34,7 @@ def list_keys(
 def create_key(  # noqa: PLR0917 - fields of a form
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.MANAGE_KEYS))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.MANAGE_KEYS))],
     name: Annotated[str, Form(max_length=MAX_NAME_CHARS)],
     role: Annotated[Role, Form()],
     specialists: Annotated[list[str], Form(max_length=200)] = [],  # noqa: B006 - FastAPI copies it
@@ -52,7 +52,7 @@ def create_key(  # noqa: PLR0917 - fields of a form
 
 @router.post("/keys/{key_id}/revoke")
 def revoke_key(
-    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.MANAGE_KEYS))], key_id: str
+    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.MANAGE_KEYS))], key_id: str
 ) -> Response:
     handlers.revoke_key(console.services, visitor, key_id)
     log.info("key revoked", revoked=key_id, key_id=visitor.key_id)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from services.console.web.access import Console, ConsoleOf, session_of
-from services.console.web.sessions import COOKIE, LIFETIME_SECONDS, Session
+from services.console.web.sessions import COOKIE, LIFETIME_SECONDS, BrowserSession
 from tailor.errors import PermissionDenied, ResourceExhausted, TailorError, Unauthenticated
 from tailor.logging import get_logger
 
@@ -15,7 +15,7 @@ log = get_logger(__name__)
 router = APIRouter()
 
 
-def set_cookie(request: Request, console: Console, response: Response, session: Session) -> None:
+def set_cookie(request: Request, console: Console, response: Response, session: BrowserSession) -> None:
     """Store the session in the browser's cookie."""
     response.set_cookie(
         COOKIE,
@@ -58,7 +58,7 @@ def sign_in(
         return _refused(request, console, next, error)
     log.info("signed in", role=visitor.role.value, key_id=visitor.key_id)
     response = RedirectResponse(local_path(next), status_code=303)
-    set_cookie(request, console, response, Session.new(visitor))
+    set_cookie(request, console, response, BrowserSession.new(visitor))
     return response
 
 

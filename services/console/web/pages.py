@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from services.console import handlers
-from services.console.domain import Action, Visitor
+from services.console.domain import Permission, Visitor
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.board import board
 from tailor.errors import NotFound, Reason
@@ -26,14 +26,14 @@ NOTICES = {
 @router.get("/")
 def flow(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
     """The flow at work. Visitors who may not see it are redirected to the Ask page."""
-    if not visitor.may(Action.FLOW):
+    if not visitor.may(Permission.FLOW):
         return RedirectResponse("/ask", status_code=303)
     view = handlers.load_overview(console.services, visitor)
     return console.renderer.page(request, "flow.html", board=board(view, visitor), failures=view.failures)
 
 
 @router.get("/api/flow")
-def flow_values(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.FLOW))]) -> Response:
+def flow_values(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.FLOW))]) -> Response:
     """The flow at work as JSON."""
     return JSONResponse(board(handlers.load_overview(console.services, visitor), visitor))
 
@@ -42,7 +42,7 @@ def flow_values(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Ac
 def documents(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.DOCUMENTS))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.DOCUMENTS))],
     token: str = "",
     specialist: str = "",
 ) -> Response:
@@ -58,7 +58,7 @@ def documents(
     )
 
 
-@router.get("/documents/rejected", dependencies=[Depends(needs(Action.DOCUMENTS))])
+@router.get("/documents/rejected", dependencies=[Depends(needs(Permission.DOCUMENTS))])
 def rejected(request: Request, console: ConsoleOf) -> Response:
     """Rejected submissions with reason and hint."""
     answer = handlers.list_rejections(console.services)
@@ -69,7 +69,7 @@ def rejected(request: Request, console: ConsoleOf) -> Response:
 def datasets(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.DATASETS))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.DATASETS))],
     token: str = "",
 ) -> Response:
     """Datasets, newest first."""
@@ -79,7 +79,7 @@ def datasets(
 
 @router.get("/datasets/{digest}")
 def dataset(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.DATASETS))], digest: str
+    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.DATASETS))], digest: str
 ) -> Response:
     """One dataset, and the adapters trained on it."""
     answer = handlers.get_dataset(console.services, visitor, digest)
@@ -93,7 +93,7 @@ def dataset(
 def adapters(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.ADAPTERS))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.ADAPTERS))],
     token: str = "",
 ) -> Response:
     """Adapters, newest first, with the gate's decisions."""
@@ -113,7 +113,7 @@ def adapters(
 def evaluation(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.EVALUATIONS))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.EVALUATIONS))],
     digest: str,
 ) -> Response:
     """An adapter's scores compared with base and incumbent, the gate's decision, and the report."""
@@ -135,7 +135,9 @@ def evaluation(
 
 
 @router.get("/evaluations/{digest}/plot.png")
-def plot(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.EVALUATIONS))], digest: str) -> Response:
+def plot(
+    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.EVALUATIONS))], digest: str
+) -> Response:
     """The report's plot."""
     adapter = handlers.get_adapter(console.services, visitor, digest).value
     report = handlers.get_evaluation(console.services, adapter.adapter.digest).value if adapter else None
@@ -148,7 +150,7 @@ def plot(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.EV
 def specialists(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.SPECIALISTS))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.SPECIALISTS))],
     said: str = "",
 ) -> Response:
     """Specialists and what serves them."""
@@ -162,12 +164,12 @@ def specialists(
 def ask(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.ASK))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.ASK))],
     specialist: str = "",
 ) -> Response:
     """Ask twice at once, and compare."""
     served = handlers.list_served(console.services, visitor)
-    learning = handlers.list_learning(console.services, visitor) if visitor.may(Action.JUDGE) else None
+    learning = handlers.list_learning(console.services, visitor) if visitor.may(Permission.JUDGE) else None
     return console.renderer.page(
         request,
         "ask.html",
@@ -178,7 +180,7 @@ def ask(
     )
 
 
-@router.get("/drafts", dependencies=[Depends(needs(Action.TRACE))])
+@router.get("/drafts", dependencies=[Depends(needs(Permission.TRACE))])
 def find_draft(request: Request, console: ConsoleOf, draft_id: str = "") -> Response:
     """Find a draft by its id."""
     if draft_id:
@@ -188,7 +190,7 @@ def find_draft(request: Request, console: ConsoleOf, draft_id: str = "") -> Resp
 
 @router.get("/drafts/{draft_id}")
 def draft(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.TRACE))], draft_id: str
+    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.TRACE))], draft_id: str
 ) -> Response:
     """The origin of a draft, and its text if it is stored."""
     trace = handlers.trace_draft(console.services, visitor, draft_id)
@@ -198,7 +200,7 @@ def draft(
     return console.renderer.page(request, "draft.html", trace=trace, text=text.value, run=run.value, failures=failures)
 
 
-@router.get("/erasures", dependencies=[Depends(needs(Action.ERASURES))])
+@router.get("/erasures", dependencies=[Depends(needs(Permission.ERASURES))])
 def erasures(request: Request, console: ConsoleOf, token: str = "") -> Response:
     """Erasures, and the services that have not forgotten the documents yet."""
     answer = handlers.list_erasures(console.services, token)

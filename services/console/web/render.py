@@ -12,8 +12,8 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from services.console import rules
-from services.console.domain import Action, Visitor
-from services.console.web.sessions import Session
+from services.console.domain import Permission, Visitor
+from services.console.web.sessions import BrowserSession
 from tailor.wire import to_datetime
 
 HERE = Path(__file__).parent
@@ -35,17 +35,17 @@ METRIC_NAMES = {
     "kl": "KL",
 }
 NAVIGATION = (
-    ("/", "Flow", Action.FLOW),
-    ("/documents", "Documents", Action.DOCUMENTS),
-    ("/audit", "Audit", Action.AUDIT),
-    ("/datasets", "Datasets", Action.DATASETS),
-    ("/runs", "Runs", Action.RUNS),
-    ("/adapters", "Adapters", Action.ADAPTERS),
-    ("/specialists", "Specialists", Action.SPECIALISTS),
-    ("/ask", "Ask", Action.ASK),
-    ("/drafts", "Drafts", Action.TRACE),
-    ("/erasures", "Erasures", Action.ERASURES),
-    ("/keys", "Keys", Action.KEYS),
+    ("/", "Flow", Permission.FLOW),
+    ("/documents", "Documents", Permission.DOCUMENTS),
+    ("/audit", "Audit", Permission.AUDIT),
+    ("/datasets", "Datasets", Permission.DATASETS),
+    ("/runs", "Runs", Permission.RUNS),
+    ("/adapters", "Adapters", Permission.ADAPTERS),
+    ("/specialists", "Specialists", Permission.SPECIALISTS),
+    ("/ask", "Ask", Permission.ASK),
+    ("/drafts", "Drafts", Permission.TRACE),
+    ("/erasures", "Erasures", Permission.ERASURES),
+    ("/keys", "Keys", Permission.KEYS),
 )
 
 
@@ -169,11 +169,11 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters |= {function.__name__: function for function in FILTERS}
-        self._environment.globals |= {"Action": Action, "MAX_PARITY": MAX_PARITY}
+        self._environment.globals |= {"Permission": Permission, "MAX_PARITY": MAX_PARITY}
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page with the visitor's own navigation."""
-        session: Session = request.state.session
+        session: BrowserSession = request.state.session
         visitor: Visitor | None = getattr(request.state, "visitor", session.visitor)
         links = [(path, title) for path, title, action in NAVIGATION if visitor and visitor.may(action)]
         text = self._environment.get_template(template).render(

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from google.protobuf.message import Message
 
 from services.console import handlers
-from services.console.domain import Action, Visitor
+from services.console.domain import Permission, Visitor
 from services.console.rules import compare_plan, word
 from services.console.web.access import ConsoleOf, needs
 from services.console.web.streams import Event
@@ -20,7 +20,7 @@ router = APIRouter()
 
 @router.get("/runs")
 def runs(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.RUNS))], token: str = ""
+    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.RUNS))], token: str = ""
 ) -> Response:
     """The queue, and all runs, newest first."""
     answer = handlers.list_runs(console.services, visitor, token)
@@ -36,7 +36,7 @@ def runs(
 
 @router.get("/runs/{run_id}")
 def run(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.RUNS))], run_id: str
+    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.RUNS))], run_id: str
 ) -> Response:
     """One run: stages, plan and actual, charts and logs."""
     answer = handlers.get_run(console.services, visitor, run_id)
@@ -51,7 +51,7 @@ def run(
 
 
 @router.get("/api/runs/{run_id}/events")
-def watch(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.RUNS))], run_id: str) -> Response:
+def watch(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.RUNS))], run_id: str) -> Response:
     """A run's reports and its workers' logs, from the first one until the run ends."""
     return console.streams.respond(handlers.watch_run(console.services, visitor, run_id), run_event)
 

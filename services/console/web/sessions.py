@@ -25,14 +25,14 @@ TOTAL_ATTEMPTS_PER_MINUTE = 60
 
 
 @dataclass(frozen=True)
-class Session:
+class BrowserSession:
     """A browser's CSRF token, and the visitor once they have signed in."""
 
     csrf: str
     visitor: Visitor | None = None
 
     @classmethod
-    def new(cls, visitor: Visitor | None = None) -> "Session":
+    def new(cls, visitor: Visitor | None = None) -> "BrowserSession":
         """A session with a new CSRF token."""
         return cls(secrets.token_urlsafe(24), visitor)
 
@@ -47,7 +47,7 @@ class SessionCodec:
             signer_kwargs={"digest_method": hashlib.sha256, "key_derivation": "hmac"},
         )
 
-    def write(self, session: Session) -> str:
+    def write(self, session: BrowserSession) -> str:
         content: dict[str, object] = {"csrf": session.csrf}
         if session.visitor:
             visitor = session.visitor
@@ -60,7 +60,7 @@ class SessionCodec:
             ]
         return str(self._serializer.dumps(content))
 
-    def read(self, cookie: str) -> Session | None:
+    def read(self, cookie: str) -> BrowserSession | None:
         """The session; None if the cookie is forged, damaged or expired."""
         try:
             content = self._serializer.loads(cookie, max_age=LIFETIME_SECONDS)
@@ -70,7 +70,7 @@ class SessionCodec:
         if "visitor" in content:
             name, role, specialists, key_id, key_sha256 = content["visitor"]
             visitor = Visitor(name, Role(role), frozenset(specialists), key_id, key_sha256)
-        return Session(content["csrf"], visitor)
+        return BrowserSession(content["csrf"], visitor)
 
 
 class Throttle:

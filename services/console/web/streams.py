@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from fastapi.responses import StreamingResponse
 
-from services.console.ports import Stream
+from services.console.ports import CloseableStream
 from tailor.errors import Reason, ResourceExhausted, TailorError
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Streams:
     def __init__(self, limit: int = MAX_STREAMS) -> None:
         self._places = threading.BoundedSemaphore(limit)
 
-    def respond(self, stream: Stream[T], to_event: Callable[[T], Event]) -> StreamingResponse:
+    def respond(self, stream: CloseableStream[T], to_event: Callable[[T], Event]) -> StreamingResponse:
         """The stream as Server-Sent Events; the last one is `end`. Closes the stream when the browser disconnects.
 
         Raises ResourceExhausted, and closes the stream, at the limit."""
@@ -43,7 +43,7 @@ class Streams:
             self._events(stream, to_event), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
         )
 
-    async def _events(self, stream: Stream[T], to_event: Callable[[T], Event]) -> AsyncIterator[str]:
+    async def _events(self, stream: CloseableStream[T], to_event: Callable[[T], Event]) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | None] = asyncio.Queue()
 

@@ -25,7 +25,7 @@ from services.registry.domain import (
     Serving,
     Specialist,
 )
-from services.registry.ports import Evaluations, Facts, Judgements, Keys, Servings, Specialists, Transaction
+from services.registry.ports import CatalogueFacts, Evaluations, Judgements, Keys, Servings, Specialists, Transaction
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
@@ -91,7 +91,7 @@ class SqlServings(Servings):
         self._outbox.add(self._connection, "specialist.serving.v1", serving.specialist, message, event_id)
 
 
-class SqlFacts(Facts):
+class SqlFacts(CatalogueFacts):
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 

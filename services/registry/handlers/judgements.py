@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from services.registry.domain import Draft, Judgement
-from services.registry.ports import Anonymize, Begin, Facts
+from services.registry.ports import Anonymize, Begin, CatalogueFacts
 from services.registry.rules.checks import check_judgement, find_common_specialist
 from tailor.errors import NotFound, Reason
 from tailor.words import Selection
@@ -55,7 +55,7 @@ def get_draft(begin: Begin, draft_id: str, *, role: str, key_id: str, may_use: C
     return draft
 
 
-def _find_draft(facts: Facts, draft_id: str, may_use: Callable[[str], bool]) -> Draft:
+def _find_draft(facts: CatalogueFacts, draft_id: str, may_use: Callable[[str], bool]) -> Draft:
     draft = facts.find_draft(draft_id)
     if draft is None or (draft.specialist and not may_use(draft.specialist)):
         raise _unknown_draft()

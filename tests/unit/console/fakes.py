@@ -13,7 +13,16 @@ from google.protobuf.message import Message
 from pydantic import SecretStr
 
 from services.console.domain import Judgement, KeyTerms, Page, Question, Role, Visitor
-from services.console.ports import ApiKeys, Catalogue, Decisions, Inference, NewKey, Services, Stream, Training
+from services.console.ports import (
+    AnswerSource,
+    ApiKeys,
+    CatalogueReader,
+    CloseableStream,
+    Decisions,
+    NewKey,
+    RunReader,
+    Services,
+)
 from services.console.settings import Settings
 from services.console.web.app import create_app
 from tailor.api.common.v1 import common_pb2
@@ -61,7 +70,7 @@ def later(minutes: float) -> Any:
     return from_datetime(NOW + timedelta(minutes=minutes))
 
 
-class ListStream(Stream[T], Generic[T]):
+class ListStream(CloseableStream[T], Generic[T]):
     """A stream of the given items, then of the error if there is one."""
 
     def __init__(self, items: Sequence[T], error: TailorError | None = None) -> None:
@@ -376,7 +385,7 @@ def audit() -> audit_pb2.GetAuditResponse:
 
 
 @dataclass
-class FakeRegistry(Catalogue, Decisions, ApiKeys):
+class FakeRegistry(CatalogueReader, Decisions, ApiKeys):
     flow: registry_pb2.GetFlowResponse = field(
         default_factory=lambda: registry_pb2.GetFlowResponse(
             ingested=131,
@@ -500,7 +509,7 @@ class FakeRegistry(Catalogue, Decisions, ApiKeys):
 
 
 @dataclass
-class FakeTraining(Training):
+class FakeTraining(RunReader):
     runs: list[training_pb2.Run] = field(default_factory=lambda: [run()])
     updates: list[training_pb2.WatchRunResponse] = field(
         default_factory=lambda: [update(run(step=step)) for step in range(1, 4)]
@@ -548,7 +557,7 @@ class FakeEvaluation:
 
 
 @dataclass
-class FakeInference(Inference):
+class FakeInference(AnswerSource):
     names: tuple[str, ...] = ("base", NAME)
     error: TailorError | None = None
     down: bool = False

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
-from services.console.domain import ADMITTED, Action, Judgement, Question, Role
+from services.console.domain import ADMITTED, Judgement, Permission, Question, Role
 from services.console.web.streams import Streams
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
@@ -24,23 +24,23 @@ TRAINING = training_pb2.DESCRIPTOR.services_by_name["TrainingService"].methods_b
 EVALUATION = evaluation_pb2.DESCRIPTOR.services_by_name["EvaluationService"].methods_by_name
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].methods_by_name
 SYNTHETIC = synthetic_pb2.DESCRIPTOR.services_by_name["SyntheticService"].methods_by_name
-METHODS: dict[Action, list[MethodDescriptor]] = {
-    Action.FLOW: [REGISTRY["GetFlow"]],
-    Action.DOCUMENTS: [REGISTRY["ListDocuments"]],
-    Action.DATASETS: [REGISTRY["ListDatasets"], REGISTRY["GetDataset"]],
-    Action.RUNS: [TRAINING["ListRuns"], TRAINING["GetRun"], TRAINING["WatchRun"]],
-    Action.ADAPTERS: [REGISTRY["ListAdapters"], REGISTRY["GetAdapter"]],
-    Action.EVALUATIONS: [EVALUATION["GetEvaluation"]],
-    Action.SPECIALISTS: [REGISTRY["ListSpecialists"]],
-    Action.ASK: [INFERENCE["StreamGenerate"], INFERENCE["ListSpecialists"]],
-    Action.TRACE: [REGISTRY["Trace"]],
-    Action.READ_DRAFT: [INFERENCE["GetDraft"]],
-    Action.JUDGE: [REGISTRY["RecordJudgement"]],
-    Action.PROMOTE: [REGISTRY[name] for name in ("Promote", "Rollback", "StartCanary", "StopCanary")],
-    Action.KEYS: [REGISTRY["ListKeys"]],
-    Action.MANAGE_KEYS: [REGISTRY["CreateKey"], REGISTRY["RevokeKey"]],
-    Action.ERASURES: [REGISTRY["ListErasures"]],
-    Action.AUDIT: [REGISTRY["GetAudit"], SYNTHETIC["CountNearDuplicates"]],
+METHODS: dict[Permission, list[MethodDescriptor]] = {
+    Permission.FLOW: [REGISTRY["GetFlow"]],
+    Permission.DOCUMENTS: [REGISTRY["ListDocuments"]],
+    Permission.DATASETS: [REGISTRY["ListDatasets"], REGISTRY["GetDataset"]],
+    Permission.RUNS: [TRAINING["ListRuns"], TRAINING["GetRun"], TRAINING["WatchRun"]],
+    Permission.ADAPTERS: [REGISTRY["ListAdapters"], REGISTRY["GetAdapter"]],
+    Permission.EVALUATIONS: [EVALUATION["GetEvaluation"]],
+    Permission.SPECIALISTS: [REGISTRY["ListSpecialists"]],
+    Permission.ASK: [INFERENCE["StreamGenerate"], INFERENCE["ListSpecialists"]],
+    Permission.TRACE: [REGISTRY["Trace"]],
+    Permission.READ_DRAFT: [INFERENCE["GetDraft"]],
+    Permission.JUDGE: [REGISTRY["RecordJudgement"]],
+    Permission.PROMOTE: [REGISTRY[name] for name in ("Promote", "Rollback", "StartCanary", "StopCanary")],
+    Permission.KEYS: [REGISTRY["ListKeys"]],
+    Permission.MANAGE_KEYS: [REGISTRY["CreateKey"], REGISTRY["RevokeKey"]],
+    Permission.ERASURES: [REGISTRY["ListErasures"]],
+    Permission.AUDIT: [REGISTRY["GetAudit"], SYNTHETIC["CountNearDuplicates"]],
 }
 PROMOTION = {"specialist": NAME, "adapter_digest": ADAPTER, "expected_generation": "1"}
 
@@ -55,7 +55,7 @@ def events(text: str) -> list[tuple[str, dict[str, object]]]:
 
 
 @pytest.mark.parametrize("action", METHODS)
-def test_roles_match_the_access_options_of_the_contracts(action: Action) -> None:
+def test_roles_match_the_access_options_of_the_contracts(action: Permission) -> None:
     here = {role for role in Role if action in ADMITTED[role]}
     for method in METHODS[action]:
         access = method.GetOptions().Extensions[common_pb2.access]
@@ -68,18 +68,18 @@ def test_roles_match_the_access_options_of_the_contracts(action: Action) -> None
 def test_each_role_can_open_its_own_pages_only(role: Role) -> None:
     browser = World().signed_in(role)
     paths = {
-        "/documents": Action.DOCUMENTS,
-        "/audit": Action.AUDIT,
-        "/datasets": Action.DATASETS,
-        "/runs": Action.RUNS,
-        "/adapters": Action.ADAPTERS,
-        f"/evaluations/{ADAPTER}": Action.EVALUATIONS,
-        "/specialists": Action.SPECIALISTS,
-        "/ask": Action.ASK,
-        "/drafts": Action.TRACE,
-        "/keys": Action.KEYS,
-        "/erasures": Action.ERASURES,
-        "/api/flow": Action.FLOW,
+        "/documents": Permission.DOCUMENTS,
+        "/audit": Permission.AUDIT,
+        "/datasets": Permission.DATASETS,
+        "/runs": Permission.RUNS,
+        "/adapters": Permission.ADAPTERS,
+        f"/evaluations/{ADAPTER}": Permission.EVALUATIONS,
+        "/specialists": Permission.SPECIALISTS,
+        "/ask": Permission.ASK,
+        "/drafts": Permission.TRACE,
+        "/keys": Permission.KEYS,
+        "/erasures": Permission.ERASURES,
+        "/api/flow": Permission.FLOW,
     }
     for path, action in paths.items():
         assert browser.get(path).status_code == (200 if action in ADMITTED[role] else 403), path
@@ -144,7 +144,7 @@ def test_other_roles_cannot_promote_or_roll_back(role: Role) -> None:
     for path in ("/rollback", "/canary/stop"):
         assert browser.post(path, data={"specialist": NAME, "expected_generation": "1"}).status_code == 403
     assert not world.registry.decisions
-    if Action.ADAPTERS in ADMITTED[role]:
+    if Permission.ADAPTERS in ADMITTED[role]:
         assert 'action="/promote"' not in browser.get("/adapters").text
         assert 'action="/canary/start"' not in browser.get("/adapters").text
         assert 'action="/rollback"' not in browser.get("/specialists").text

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from services.console.domain import Role, Visitor
 from services.console.web import actions, audit, keys, login, pages, runs
 from services.console.web.login import local_path
-from services.console.web.sessions import COOKIE, Doorkeeper, Session, SessionCodec, Throttle
+from services.console.web.sessions import COOKIE, BrowserSession, Doorkeeper, SessionCodec, Throttle
 from tailor.errors import NotFound, Reason, ResourceExhausted, Unauthenticated
 from tests.unit.console.fakes import PASSWORD, World, csrf, sign_in
 
@@ -119,13 +119,13 @@ def test_cookie_is_http_only_strict_and_lasts_eight_hours() -> None:
 
 
 def test_forged_cookie_is_ignored() -> None:
-    forged = SessionCodec(SecretStr("x" * 40)).write(Session("token", Visitor("operator", Role.OPERATOR)))
+    forged = SessionCodec(SecretStr("x" * 40)).write(BrowserSession("token", Visitor("operator", Role.OPERATOR)))
     browser = World().browser()
     browser.cookies.set(COOKIE, forged)
     assert browser.get("/").headers["location"].startswith("/login")
     codec = SessionCodec(SecretStr("y" * 40))
-    written = codec.write(Session("token", Visitor("a", Role.EXPERT, frozenset({"s"}), "key_1", "h")))
-    assert codec.read(written) == Session("token", Visitor("a", Role.EXPERT, frozenset({"s"}), "key_1", "h"))
+    written = codec.write(BrowserSession("token", Visitor("a", Role.EXPERT, frozenset({"s"}), "key_1", "h")))
+    assert codec.read(written) == BrowserSession("token", Visitor("a", Role.EXPERT, frozenset({"s"}), "key_1", "h"))
     assert codec.read(written[:-2]) is None
 
 
