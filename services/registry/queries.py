@@ -68,10 +68,7 @@ class Queries(AuditQueries):
         reports = [report for report in served if report.generation == decision.generation]
         rollout = self._rollout(decision.base, reports)
         return registry_pb2.Serving(
-            decision=decision,
-            replicas=reports,
-            finished=is_finished(rollout),
-            rollout=map(wire.from_rollout, rollout),
+            decision=decision, replicas=reports, finished=is_finished(rollout), rollout=map(wire.from_rollout, rollout)
         )
 
     def _rollout(self, base: str, reports: Sequence[models_pb2.AdapterServed]) -> list[ReplicaRollout]:

@@ -321,11 +321,7 @@ def rejected_state(message: documents_pb2.DocumentRejected) -> DocumentState:
 
 def to_answer(message: documents_pb2.DocumentForgotten) -> ForgottenBy:
     return ForgottenBy(
-        message.erasure_id,
-        message.document_id,
-        message.service,
-        dict(message.counts),
-        tuple(message.dataset_digests),
+        message.erasure_id, message.document_id, message.service, dict(message.counts), tuple(message.dataset_digests)
     )
 
 

@@ -55,9 +55,7 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
             document_id="doc_1", version=version, kind=kind, findings={"A": 1}
         )
         rejected = documents_pb2.DocumentRejected(
-            document_id="doc_2",
-            stage=documents_pb2.STAGE_INGESTION,
-            reason=documents_pb2.REJECTION_REASON_CORRUPT,
+            document_id="doc_2", stage=documents_pb2.STAGE_INGESTION, reason=documents_pb2.REJECTION_REASON_CORRUPT
         )
         documents = [
             registry_pb2.CatalogueDocument(anonymized=anonymized),

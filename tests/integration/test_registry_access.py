@@ -159,14 +159,10 @@ def _definition(name: str) -> models_pb2.SpecialistChanged:
 CALLS = [
     CallCase("GetSpecialist", lambda n: registry_pb2.GetSpecialistRequest(name=n), ("ENGINEER", "OPERATOR", "EXPERT")),
     CallCase(
-        "CreateSpecialist",
-        lambda n: registry_pb2.CreateSpecialistRequest(specialist=_definition(n)),
-        ("OPERATOR",),
+        "CreateSpecialist", lambda n: registry_pb2.CreateSpecialistRequest(specialist=_definition(n)), ("OPERATOR",)
     ),
     CallCase(
-        "UpdateSpecialist",
-        lambda n: registry_pb2.UpdateSpecialistRequest(specialist=_definition(n)),
-        ("OPERATOR",),
+        "UpdateSpecialist", lambda n: registry_pb2.UpdateSpecialistRequest(specialist=_definition(n)), ("OPERATOR",)
     ),
     CallCase(
         "ListDocuments",

@@ -97,7 +97,7 @@ def stop_canary(console: ConsoleOf, visitor: Operator, specialist: Name, expecte
 
 def _redirect(outcome: str, visitor: Visitor, specialist: str, serving: SpecialistServing) -> Response:
     log.info(outcome.replace("-", " "), specialist=specialist, generation=serving.generation, key_id=visitor.key_id)
-    return RedirectResponse(f"/specialists?said={outcome}", status_code=303)
+    return RedirectResponse(f"/specialists?notice={outcome}", status_code=303)
 
 
 def piece_event(piece: StreamGenerateResponse) -> Event:

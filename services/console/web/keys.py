@@ -24,10 +24,10 @@ def list_keys(
     console: ConsoleOf,
     visitor: Annotated[Visitor, Depends(needs(Permission.KEYS))],
     token: str = "",
-    said: str = "",
+    notice: str = "",
 ) -> Response:
     """The keys that the visitor may see."""
-    return _page(request, console, visitor, token, revoked=said == "revoked")
+    return _page(request, console, visitor, token, revoked=notice == "revoked")
 
 
 @router.post("/keys")
@@ -56,7 +56,7 @@ def revoke_key(
 ) -> Response:
     handlers.revoke_key(console.services, visitor, key_id)
     log.info("key revoked", revoked=key_id, key_id=visitor.key_id)
-    return RedirectResponse("/keys?said=revoked", status_code=303)
+    return RedirectResponse("/keys?notice=revoked", status_code=303)
 
 
 def _page(

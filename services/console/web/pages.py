@@ -14,7 +14,7 @@ from tailor.errors import NotFound, Reason
 
 router = APIRouter()
 
-# Messages after a command, by the value of `said` in the address.
+# Messages after a command, by the value of `notice` in the URL.
 NOTICES = {
     "promoted": "The adapter now serves.",
     "rolled-back": "The previous adapter serves again.",
@@ -49,12 +49,7 @@ def documents(
     """Documents, then rejected submissions."""
     answer = handlers.list_documents(console.services, visitor, token, specialist)
     return console.renderer.page(
-        request,
-        "documents.html",
-        page=answer.value,
-        token=token,
-        specialist=specialist,
-        failures=answer.failures,
+        request, "documents.html", page=answer.value, token=token, specialist=specialist, failures=answer.failures
     )
 
 
@@ -117,8 +112,8 @@ def evaluation(
     digest: str,
 ) -> Response:
     """An adapter's scores compared with base and incumbent, the gate's decision, and the report."""
-    found = handlers.get_adapter(console.services, visitor, digest)
-    adapter = found.value
+    answer = handlers.get_adapter(console.services, visitor, digest)
+    adapter = answer.value
     report = handlers.get_evaluation(console.services, adapter.adapter.digest if adapter else digest)
     known = handlers.list_specialists(console.services, visitor)
     specialists = [item for item in known.value if adapter and item.specialist.name == adapter.adapter.specialist]
@@ -130,7 +125,7 @@ def evaluation(
         # Without the registry's answer, it is not known whether the visitor may see the report.
         report=report.value if adapter else None,
         specialist=specialists[0] if specialists else None,
-        failures=dict.fromkeys(found.failures + report.failures + known.failures),
+        failures=dict.fromkeys(answer.failures + report.failures + known.failures),
     )
 
 
@@ -151,12 +146,12 @@ def specialists(
     request: Request,
     console: ConsoleOf,
     visitor: Annotated[Visitor, Depends(needs(Permission.SPECIALISTS))],
-    said: str = "",
+    notice: str = "",
 ) -> Response:
     """Specialists and what serves them."""
     answer = handlers.list_specialists(console.services, visitor)
     return console.renderer.page(
-        request, "specialists.html", items=answer.value, notice=NOTICES.get(said), failures=answer.failures
+        request, "specialists.html", items=answer.value, notice=NOTICES.get(notice), failures=answer.failures
     )
 
 

@@ -3,19 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Connection,
-    Engine,
-    Float,
-    Integer,
-    and_,
-    cast,
-    func,
-    literal,
-    select,
-)
+from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, Float, Integer, and_, cast, func, literal, select
 
 from services.registry.adapters import tables
 from services.registry.domain import FactKind

@@ -96,9 +96,9 @@ def test_operator_promotes_with_the_generation_shown_on_the_page() -> None:
     browser = world.signed_in()
     assert 'action="/promote"' in browser.get("/adapters").text
     answer = browser.post("/promote", data=PROMOTION)
-    assert answer.headers["location"] == "/specialists?said=promoted"
+    assert answer.headers["location"] == "/specialists?notice=promoted"
     assert world.registry.decisions == [("promote", NAME, ADAPTER, 1)]
-    assert "The adapter now serves." in browser.get("/specialists?said=promoted").text
+    assert "The adapter now serves." in browser.get("/specialists?notice=promoted").text
 
 
 def test_promotion_with_an_old_generation_is_refused() -> None:
@@ -114,7 +114,7 @@ def test_operator_rolls_back() -> None:
     browser = world.signed_in()
     assert 'action="/rollback"' in browser.get("/specialists").text
     answer = browser.post("/rollback", data={"specialist": NAME, "expected_generation": "1"})
-    assert answer.headers["location"] == "/specialists?said=rolled-back"
+    assert answer.headers["location"] == "/specialists?notice=rolled-back"
     assert world.registry.decisions == [("roll back", NAME, "", 1)]
 
 
@@ -123,15 +123,15 @@ def test_operator_starts_and_stops_a_canary() -> None:
     browser = world.signed_in()
     assert 'action="/canary/start"' in browser.get("/adapters").text
     answer = browser.post("/canary/start", data=PROMOTION)
-    assert answer.headers["location"] == "/specialists?said=canary-started"
+    assert answer.headers["location"] == "/specialists?notice=canary-started"
     assert world.registry.decisions == [("start canary", NAME, ADAPTER, 1)]
-    assert "canary now serves" in browser.get("/specialists?said=canary-started").text
+    assert "canary now serves" in browser.get("/specialists?notice=canary-started").text
     assert 'action="/canary/stop"' not in browser.get("/specialists").text
     canary = registry_pb2.Canary(adapter_digest=ADAPTER, state=registry_pb2.CANARY_STATE_RUNNING)
     world.registry.specialists = [edit(specialist(), canary=canary)]
     assert 'action="/canary/stop"' in browser.get("/specialists").text
     answer = browser.post("/canary/stop", data={"specialist": NAME, "expected_generation": "1"})
-    assert answer.headers["location"] == "/specialists?said=canary-stopped"
+    assert answer.headers["location"] == "/specialists?notice=canary-stopped"
     assert world.registry.decisions[1:] == [("stop canary", NAME, "", 1)]
 
 

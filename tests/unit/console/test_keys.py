@@ -33,7 +33,7 @@ def test_an_operator_revokes_a_key() -> None:
     browser = world.signed_in()
     assert f'action="/keys/{KEY}/revoke"' in browser.get("/keys").text
     answer = browser.post(f"/keys/{KEY}/revoke")
-    assert answer.headers["location"] == "/keys?said=revoked"
+    assert answer.headers["location"] == "/keys?notice=revoked"
     assert world.registry.revoked == [KEY]
     assert browser.post("/keys/key_none/revoke").status_code == 404
 

@@ -35,9 +35,7 @@ from tests.unit.console.fakes import (
     specialist,
     trained,
 )
-from tests.unit.console.fakes import (
-    text as draft_text,
-)
+from tests.unit.console.fakes import text as draft_text
 
 PAGES = [
     "/",

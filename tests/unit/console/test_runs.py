@@ -93,12 +93,7 @@ def test_figures_are_formatted_in_their_units() -> None:
 
 def test_the_runs_page_shows_the_queue_with_reasons_priorities_and_stages() -> None:
     world = World()
-    world.training.runs = [
-        run(),
-        waiting("low", 0, 0),
-        waiting("high", 40, 1),
-        waiting("other", 90, 2, "secret-deals"),
-    ]
+    world.training.runs = [run(), waiting("low", 0, 0), waiting("high", 40, 1), waiting("other", 90, 2, "secret-deals")]
     text = world.signed_in(Role.ENGINEER, NAME).get("/runs").text
     places = re.findall(
         r'<tr><td class="n">(\d+)</td><td class="n">(-?\d+)</td><td><a class="id" href="/runs/(\w+)"', text

@@ -62,11 +62,11 @@ function drawChart(box, points, end, { title, height, smooth = false, fromZero =
     mark.replaceChildren(
       shape("line", { class: "cross", x1: x(px), x2: x(px), y1: top, y2: height - bottom }),
       shape("circle", { class: "dot", cx: x(px), cy: y(py), r: 4.5 }),
-      shape("text", { class: "said", x: Math.min(x(px) + 8, width - 110), y: top + 4 }, `step ${px}: ${write(py)}`));
+      shape("text", { class: "tip", x: Math.min(x(px) + 8, width - 110), y: top + 4 }, `step ${px}: ${write(py)}`));
   };
   svg.addEventListener("pointermove", (event) => {
-    const where = svg.getBoundingClientRect();
-    const at = ((event.clientX - where.left) / where.width) * width;
+    const frame = svg.getBoundingClientRect();
+    const at = ((event.clientX - frame.left) / frame.width) * width;
     point(...points.reduce((best, next) => (Math.abs(x(next[0]) - at) < Math.abs(x(best[0]) - at) ? next : best)));
   });
   svg.addEventListener("pointerleave", () => mark.replaceChildren(shape("circle", { class: "dot", cx: x(points.at(-1)[0]), cy: y(line.at(-1)[1]), r: 4.5 })));

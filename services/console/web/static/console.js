@@ -156,18 +156,18 @@ function followQuestions(form) {
     $("#stop").onclick = () => abort.abort();
     if (judging) judging.hidden = true;
     const model = given.get("model");
-    const again = given.get("beside") === "draw";
-    if (again && !question.temperature) {
+    const twice = given.get("compare") === "draw";
+    if (twice && !question.temperature) {
       // At temperature 0, both answers would be the same.
       question.temperature = 0.7;
       form.elements.temperature.value = "0.7";
     }
-    $('[data-side="left"] h2').textContent = again ? `${model}, first answer` : "Base";
-    $('[data-side="right"] h2').textContent = again ? `${model}, second answer` : model;
-    const kept = form.elements.model.selectedOptions[0].dataset.kept;
-    showUse(again ? { yes: "learns", no: "unkept" }[kept] : "base");
+    $('[data-side="left"] h2').textContent = twice ? `${model}, first answer` : "Base";
+    $('[data-side="right"] h2').textContent = twice ? `${model}, second answer` : model;
+    const storesText = form.elements.model.selectedOptions[0].dataset.kept;
+    showUse(twice ? { yes: "learns", no: "unkept" }[storesText] : "base");
     const [left, right] = await Promise.all([
-      askOne($('[data-side="left"]'), { ...question, model: again ? model : "base" }, abort.signal),
+      askOne($('[data-side="left"]'), { ...question, model: twice ? model : "base" }, abort.signal),
       askOne($('[data-side="right"]'), { ...question, model }, abort.signal),
     ]);
     $("#go").disabled = false;

@@ -139,7 +139,7 @@ function followRun(root) {
   const methods = root.dataset.methods.split(",");
   const curves = new Curves(methods);
   let drawn = false;
-  let where = "";
+  let last = "";
   const soon = () => { if (!drawn) { drawn = true; requestAnimationFrame(() => { drawn = false; curves.draw(); showSteps(curves); }); } };
   const refresh = () => refreshSections(curves).catch(() => {});
   const source = new EventSource(`/api/runs/${encodeURIComponent(root.dataset.run)}/events`);
@@ -154,8 +154,8 @@ function followRun(root) {
     addLines($("#log"), run.lines);
     soon();
     const now = `${run.state} ${run.stage} ${run.epoch} ${run.reason}`;
-    if (where && where !== now) refresh();
-    where = now;
+    if (last && last !== now) refresh();
+    last = now;
   });
   source.addEventListener("failure", (event) => {
     const failure = JSON.parse(event.data);
