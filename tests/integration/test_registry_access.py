@@ -360,6 +360,6 @@ def test_an_ambiguous_digest_is_refused_unless_the_caller_may_see_only_one_match
 def test_a_dataset_that_two_specialists_share_is_not_ambiguous(world: World) -> None:
     world.receive("dataset.built.v1", models_pb2.DatasetBuilt(digest=DIGESTS[OWN], specialist=OTHER))
     request = registry_pb2.GetDatasetRequest(digest=DIGESTS[OWN])
-    for specialists, expected in (((), OWN), ((OWN,), OWN), ((OTHER,), OTHER)):
-        stub = world.stub(world.key("ENGINEER", *specialists))
+    for names, expected in (((), OWN), ((OWN,), OWN), ((OTHER,), OTHER)):
+        stub = world.stub(world.key("ENGINEER", *names))
         assert stub.GetDataset(request).dataset.specialist == expected
