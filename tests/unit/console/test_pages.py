@@ -8,6 +8,7 @@ from services.console.domain import Role
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
+from tailor.errors import InvalidArgument, Reason
 from tests.unit.console.fakes import (
     ADAPTER,
     BASE_DRAFT,
@@ -19,6 +20,7 @@ from tests.unit.console.fakes import (
     PASSWORD,
     RUN,
     STAMP,
+    FakeRegistry,
     World,
     adapter,
     api_key,
@@ -205,6 +207,15 @@ def test_unknown_ids_are_not_found() -> None:
         answer = browser.get(path)
         assert answer.status_code == 404
         assert "Something went wrong" in answer.text
+
+
+def test_an_invalid_or_ambiguous_digest_is_not_found() -> None:
+    class Ambiguous(FakeRegistry):
+        def get_adapter(self, digest: str) -> registry_pb2.CatalogueAdapter:
+            raise InvalidArgument(Reason.AMBIGUOUS_ADAPTER, "Several adapters match.")
+
+    answer = World(registry=Ambiguous()).signed_in().get(f"/evaluations/{ADAPTER[:6]}")
+    assert (answer.status_code, "UNKNOWN_ADAPTER" in answer.text) == (404, True)
 
 
 def test_trace_names_adapter_dataset_and_documents() -> None:
