@@ -120,7 +120,9 @@ class House:
     def train(self, digest: str, *, rouge: float = 0.2, dataset: str = "") -> None:
         """Add an adapter that is evaluated against the incumbent."""
         built = models_pb2.DatasetBuilt(digest=dataset, specialist=NAME, document_ids=[f"doc_{dataset}"])
-        trained = models_pb2.AdapterTrained(digest=digest, kind=1, specialist=NAME, base="tiny", dataset_digest=dataset)
+        trained = models_pb2.AdapterTrained(
+            digest=digest, kind=models_pb2.ADAPTER_KIND_POLICY, specialist=NAME, base="tiny", dataset_digest=dataset
+        )
         trained.manifest.uri = f"s3://models/adapters/{digest}/manifest.json"
         self._receive("dataset.built.v1", built)
         self._receive("adapter.trained.v1", trained)

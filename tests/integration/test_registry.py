@@ -76,7 +76,9 @@ class World:
     def adapter(self, digest: str) -> None:
         self.receive(
             "adapter.trained.v1",
-            models_pb2.AdapterTrained(digest=digest, kind=1, specialist=NAME, dataset_digest="cd34", base="b"),
+            models_pb2.AdapterTrained(
+                digest=digest, kind=models_pb2.ADAPTER_KIND_POLICY, specialist=NAME, dataset_digest="cd34", base="b"
+            ),
         )
 
     def evaluate(self, digest: str, rouge: float, *, generation: int = 0, evaluation_id: str = "") -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,12 @@ class World:
             ("dataset.built.v1", models_pb2.DatasetBuilt(digest=DIGESTS[name], specialist=name)),
             (
                 "adapter.trained.v1",
-                models_pb2.AdapterTrained(digest=DIGESTS[name], kind=1, specialist=name, dataset_digest=DIGESTS[name]),
+                models_pb2.AdapterTrained(
+                    digest=DIGESTS[name],
+                    kind=models_pb2.ADAPTER_KIND_POLICY,
+                    specialist=name,
+                    dataset_digest=DIGESTS[name],
+                ),
             ),
             (
                 "adapter.evaluated.v1",
@@ -218,8 +224,8 @@ def test_other_specialists_are_answered_like_unknown_ones(world: World) -> None:
     for case in CALLS:
         for role in case.roles:
             call = getattr(world.stub(world.key(role, OWN)), case.method)
-            other = answer(lambda call=call, case=case: call(case.request(OTHER), timeout=10))
-            unknown = answer(lambda call=call, case=case: call(case.request(UNKNOWN), timeout=10))
+            other = answer(partial(call, case.request(OTHER), timeout=10))
+            unknown = answer(partial(call, case.request(UNKNOWN), timeout=10))
             assert other[:2] == unknown[:2], (case.method, role)
             assert other[2].replace(DIGESTS[OTHER], "") == unknown[2].replace(DIGESTS[UNKNOWN], ""), (case.method, role)
             assert other[0] == "NOT_FOUND", (case.method, role)
@@ -232,7 +238,7 @@ def test_the_same_calls_succeed_for_own_specialists(world: World) -> None:
             # A caller sees only drafts of its own key.
             if case.method not in changing and role != "CALLER":
                 call = getattr(world.stub(world.key(role, OWN)), case.method)
-                response = answer(lambda call=call, case=case: call(case.request(OWN), timeout=10))
+                response = answer(partial(call, case.request(OWN), timeout=10))
                 assert not isinstance(response, tuple), (case.method, role, response)
 
 
@@ -242,20 +248,19 @@ def test_lists_contain_only_own_specialists(world: World) -> None:
     assert [a.adapter.specialist for a in operator.ListAdapters(registry_pb2.ListAdaptersRequest()).adapters] == [OWN]
     listed = operator.ListSpecialists(registry_pb2.ListSpecialistsRequest()).specialists
     assert [item.specialist.name for item in listed] == [OWN]
-    for call, request in (
+    calls: tuple[tuple[Any, Any], ...] = (
         (operator.ListDocuments, registry_pb2.ListDocumentsRequest()),
         (operator.ListDocuments, registry_pb2.ListDocumentsRequest(page_token="r:")),
         (operator.GetAudit, audit_pb2.GetAuditRequest()),
-    ):
+    )
+    for call, request in calls:
         with pytest.raises(PermissionDenied), wire_errors("registry"):
             call(request, timeout=10)
 
 
 def test_a_caller_cannot_see_drafts_of_other_keys(world: World) -> None:
     caller = world.stub(world.key("CALLER", OWN))
-    answers = [
-        answer(lambda d=d: caller.Trace(registry_pb2.TraceRequest(draft_id=d))) for d in (f"drf_{OWN}", "drf_none")
-    ]
+    answers = [answer(partial(caller.Trace, registry_pb2.TraceRequest(draft_id=d))) for d in (f"drf_{OWN}", "drf_none")]
     assert answers[0] == answers[1]
 
 
@@ -276,7 +281,7 @@ def test_an_operator_of_some_specialists_manages_only_keys_for_those(world: Worl
     unknown = answer(lambda: operator.RevokeKey(registry_pb2.RevokeKeyRequest(key_id="key_none")))
     for key in wide:
         assert key.key_id not in listed
-        assert answer(lambda key=key: operator.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=key.key_id))) == unknown
+        assert answer(partial(operator.RevokeKey, registry_pb2.RevokeKeyRequest(key_id=key.key_id))) == unknown
     assert operator.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=created.key_id)).key.revoked
 
 
@@ -342,7 +347,10 @@ def test_a_digest_needs_at_least_six_hexadecimal_digits(world: World, prefix: st
 def test_an_ambiguous_digest_is_refused_unless_the_caller_may_see_only_one_match(world: World) -> None:
     twin = DIGESTS[OWN][:-1] + "1"
     world.receive("dataset.built.v1", models_pb2.DatasetBuilt(digest=twin, specialist=OTHER))
-    world.receive("adapter.trained.v1", models_pb2.AdapterTrained(digest=twin, kind=1, specialist=OTHER))
+    world.receive(
+        "adapter.trained.v1",
+        models_pb2.AdapterTrained(digest=twin, kind=models_pb2.ADAPTER_KIND_POLICY, specialist=OTHER),
+    )
     dataset, adapter = (
         registry_pb2.GetDatasetRequest(digest=twin[:6]),
         registry_pb2.GetAdapterRequest(digest=twin[:6]),

@@ -64,7 +64,12 @@ class World:
         built = models_pb2.DatasetBuilt(digest=dataset, specialist=NAME, document_ids=document_ids)
         self.receive("dataset.built.v1", built)
         trained = models_pb2.AdapterTrained(
-            digest=digest, kind=1, specialist=NAME, dataset_digest=dataset, base="tiny", parent_digest=parent
+            digest=digest,
+            kind=models_pb2.ADAPTER_KIND_POLICY,
+            specialist=NAME,
+            dataset_digest=dataset,
+            base="tiny",
+            parent_digest=parent,
         )
         self.receive("adapter.trained.v1", trained)
         with self.begin() as tx:

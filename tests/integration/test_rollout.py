@@ -70,7 +70,9 @@ class House:
         with self.begin() as tx:
             generation = tx.servings.current(NAME).generation
         scores = models_pb2.Scores(values={"rougeL": 0.2, "parity": 0.01})
-        trained = models_pb2.AdapterTrained(digest=digest, kind=1, specialist=NAME, base="tiny")
+        trained = models_pb2.AdapterTrained(
+            digest=digest, kind=models_pb2.ADAPTER_KIND_POLICY, specialist=NAME, base="tiny"
+        )
         trained.manifest.uri = f"s3://models/adapters/{digest}/manifest.json"
         evaluated = models_pb2.AdapterEvaluated(
             evaluation_id=f"e-{digest}",

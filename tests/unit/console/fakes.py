@@ -249,8 +249,9 @@ def staged(state: str = "queued", **changes: Any) -> training_pb2.Run:
         training_pb2.RunStage(recipe="reward", method="reward", dataset_digest=PREFERENCES),
         training_pb2.RunStage(recipe="rloo", method="rloo", dataset_digest=PREFERENCES),
     ]
-    waits = {"reason": "WAITS_FOR_PLACE", "message": "Waits for one of 1 places."}
-    return edit(run(state, stages=stages, stage=1, parent_digest=OLD_ADAPTER, **waits), **changes)
+    reason, message = "WAITS_FOR_PLACE", "Waits for one of 1 places."
+    waiting = run(state, stages=stages, stage=1, parent_digest=OLD_ADAPTER, reason=reason, message=message)
+    return edit(waiting, **changes)
 
 
 def update(run: training_pb2.Run, *lines: training_pb2.LogLine) -> training_pb2.WatchRunResponse:

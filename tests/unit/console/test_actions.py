@@ -250,7 +250,7 @@ def test_unknown_run_has_no_stream() -> None:
 def test_streams_are_limited() -> None:
     streams = Streams(limit=1)
     streams.respond(ListStream([]), lambda _: ("x", {}))
-    refused = ListStream([])
+    refused: ListStream[object] = ListStream([])
     with pytest.raises(ResourceExhausted):
         streams.respond(refused, lambda _: ("x", {}))
     assert refused.closed
@@ -272,7 +272,7 @@ def test_stream_closes_when_the_browser_disconnects() -> None:
 
     async def read_one() -> None:
         body = Streams().respond(endless, lambda item: ("x", {"item": item})).body_iterator
-        assert "item" in str(await anext(body))
+        assert "item" in str(await anext(aiter(body)))
         await body.aclose()  # type: ignore[attr-defined]
 
     asyncio.run(read_one())
