@@ -21,7 +21,8 @@ from services.inference.adapters.verify import check_config
 from services.inference.answering import Cancellation
 from services.inference.domain import AdapterName, Ask, Canary, Engine, Sampling, Served, Turn
 from services.inference.serving import Shelf
-from services.registry.gate import Evaluation, Gate, Threshold, refusals
+from services.registry.domain import Evaluation, Gate, Threshold
+from services.registry.rules.gate import list_refusals
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
@@ -351,7 +352,7 @@ def test_a_candidate_has_parity_with_its_trainer_and_one_that_is_not_what_was_tr
     for parity, passes in ((right, True), (off, False), (another, False)):
         scores = {"rougeL": 0.2, "parity": parity}
         evaluation = Evaluation("evl_1", "ab12", "reports", 8, {"rougeL": 0.1}, scores, None, 0)
-        assert (refusals(gate, evaluation) == ()) is passes
+        assert (list_refusals(gate, evaluation) == ()) is passes
 
 
 def test_a_probe_of_other_tokens_than_the_bases_is_refused(lab: Lab, plain: Engine) -> None:

@@ -1,6 +1,8 @@
-"""The catalogue in PostgreSQL: what callers read, page by page, in the events' own messages."""
+"""The read side: what callers list and look up, in the services' own messages, straight from PostgreSQL.
 
-from collections.abc import Sequence
+Handlers decide and write; queries neither decide nor lock. Page tokens are the last key of the previous page."""
+
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, Engine, func, select
@@ -8,16 +10,16 @@ from sqlalchemy import ColumnElement, Engine, func, select
 from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.audit import AuditQueries
-from services.registry.adapters.canaries import newest_canary
+from services.registry.adapters.canaries import find_newest_canary
 from services.registry.adapters.sql import to_key
-from services.registry.domain import ApiKey, FactKind, Specialist
-from services.registry.gate import Decision
-from services.registry.rollouts import Reached, Replica, is_finished
+from services.registry.domain import ApiKey, Decision, FactKind, Replica, ReplicaRollout, Specialist
+from services.registry.rules.rollout import is_finished
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.sql import transaction
 
 REJECTED_PAGE = "r:"
+MAX_SERVED_FACTS = 1000
 
 DECISIONS = {
     Decision.PASSED: registry_pb2.DECISION_PASSED,
@@ -27,13 +29,13 @@ DECISIONS = {
 
 
 class Queries(AuditQueries):
-    """Reads over the catalogue. Page tokens are the last key of the page before."""
+    """Reads over the catalogue, each in its own transaction."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def specialists(self, after: str, limit: int) -> list[registry_pb2.GetSpecialistResponse]:
-        """Specialists by name, each with what serves."""
+        """Specialists by name, each with what serves it."""
         table = tables.specialists
         query = select(table.c.payload).where(table.c.name > after).order_by(table.c.name).limit(limit)
         with transaction(self._engine) as connection:
@@ -47,13 +49,13 @@ class Queries(AuditQueries):
         ]
 
     def canary(self, name: str) -> registry_pb2.Canary | None:
-        """A specialist's newest canary with what is, or was, measured of it; None before the first."""
+        """A specialist's newest canary with its arms; None before the first."""
         with transaction(self._engine) as connection:
-            found = newest_canary(connection, name)
-        return None if found is None else wire.from_canary(found)
+            canary = find_newest_canary(connection, name)
+        return None if canary is None else wire.from_canary(canary)
 
     def serving(self, name: str) -> registry_pb2.Serving | None:
-        """What serves now and what the replicas said of it; None before the first promotion."""
+        """The current generation and its rollout; None before the first promotion."""
         table = tables.servings
         query = select(table.c.payload).where(table.c.specialist == name).order_by(table.c.generation.desc()).limit(1)
         with transaction(self._engine) as connection:
@@ -61,48 +63,43 @@ class Queries(AuditQueries):
         if payload is None:
             return None
         decision = models_pb2.SpecialistServing.FromString(payload)
-        served = [
-            models_pb2.AdapterServed.FromString(held) for _, held in self.facts(FactKind.SERVED, name, None, 1000)
-        ]
-        replicas = [one for one in served if one.generation == decision.generation]
-        rollout = self._rollout(decision.base, replicas)
+        facts = self.facts(FactKind.SERVED, name, None, MAX_SERVED_FACTS)
+        served = [models_pb2.AdapterServed.FromString(fact) for _, fact in facts]
+        reports = [report for report in served if report.generation == decision.generation]
+        rollout = self._rollout(decision.base, reports)
         return registry_pb2.Serving(
-            decision=decision,
-            replicas=replicas,
-            finished=is_finished(rollout),
-            rollout=map(wire.from_reached, rollout),
+            decision=decision, replicas=reports, finished=is_finished(rollout), rollout=map(wire.from_rollout, rollout)
         )
 
-    def facts_by_prefix(self, kind: FactKind, prefix: str, limit: int) -> list[tuple[str, bytes]]:
-        """Specialist and payload of the facts of a kind whose id begins with the prefix, at most `limit`."""
-        table = tables.facts
-        is_match = (table.c.kind == kind.value) & table.c.fact_id.startswith(prefix, autoescape=True)
-        query = select(table.c.specialist, table.c.payload).where(is_match).order_by(table.c.fact_id).limit(limit)
-        with transaction(self._engine) as connection:
-            return [(row.specialist, row.payload) for row in connection.execute(query)]
-
-    def _rollout(self, base: str, served: Sequence[models_pb2.AdapterServed]) -> list[Reached]:
-        """How far every ready replica of a base is, by name."""
+    def _rollout(self, base: str, reports: Sequence[models_pb2.AdapterServed]) -> list[ReplicaRollout]:
+        """Every ready replica of a base, by name, with its report."""
         table, now = tables.replicas, datetime.now(UTC)
         query = select(table).where(table.c.base == base).order_by(table.c.replica)
         with transaction(self._engine) as connection:
-            known = [Replica(row.replica, row.base, row.seen_time, row.leaving) for row in connection.execute(query)]
-        said = {one.replica: one for one in served}
+            replicas = [Replica(row.replica, row.base, row.seen_time, row.leaving) for row in connection.execute(query)]
+        by_name = {report.replica: report for report in reports}
         return [
-            Reached(replica, said[replica.name].serving, said[replica.name].reason)
-            if replica.name in said
-            else Reached(replica)
-            for replica in known
+            ReplicaRollout(replica, by_name[replica.name].serving, by_name[replica.name].reason)
+            if replica.name in by_name
+            else ReplicaRollout(replica)
+            for replica in replicas
             if replica.is_ready(now)
         ]
 
     def documents(self, selector: Specialist | None, after: str, limit: int) -> list[documents_pb2.DocumentAnonymized]:
-        """Current documents by id, of those that a specialist selects."""
+        """Current documents by id; with a specialist, only those that it selects."""
         table = tables.documents
         query = select(table.c.payload).where(table.c.document_id > after, *_selected(selector))
         with transaction(self._engine) as connection:
             payloads = connection.scalars(query.order_by(table.c.document_id).limit(limit)).all()
         return [documents_pb2.DocumentAnonymized.FromString(payload) for payload in payloads]
+
+    def documents_by_id(self, document_ids: Sequence[str]) -> list[documents_pb2.DocumentAnonymized]:
+        """The catalogued ones of these documents."""
+        table = tables.documents
+        query = select(table.c.payload).where(table.c.document_id.in_(document_ids)).order_by(table.c.document_id)
+        with transaction(self._engine) as connection:
+            return [documents_pb2.DocumentAnonymized.FromString(payload) for payload in connection.scalars(query)]
 
     def rejected(self, after: str, limit: int) -> list[documents_pb2.DocumentRejected]:
         """Rejected submissions by id."""
@@ -112,15 +109,8 @@ class Queries(AuditQueries):
             payloads = connection.scalars(query.order_by(table.c.submission_id).limit(limit)).all()
         return [documents_pb2.DocumentRejected.FromString(payload) for payload in payloads]
 
-    def documents_by_id(self, document_ids: Sequence[str]) -> list[documents_pb2.DocumentAnonymized]:
-        """Those of the documents that the catalogue holds."""
-        table = tables.documents
-        query = select(table.c.payload).where(table.c.document_id.in_(document_ids)).order_by(table.c.document_id)
-        with transaction(self._engine) as connection:
-            return [documents_pb2.DocumentAnonymized.FromString(payload) for payload in connection.scalars(query)]
-
     def flow(self, since: datetime | None) -> registry_pb2.GetFlowResponse:
-        """Submissions counted by where they are."""
+        """Counts of submissions by state."""
         table = tables.submissions
         query = select(table.c.state, table.c.reason, table.c.findings)
         if since is not None:
@@ -147,64 +137,73 @@ class Queries(AuditQueries):
         if before is not None:
             query = query.where(table.c.position < before)
         with transaction(self._engine) as connection:
-            return [
-                (position, payload)
-                for position, payload in connection.execute(query.order_by(table.c.position.desc()).limit(limit))
-            ]
+            rows = connection.execute(query.order_by(table.c.position.desc()).limit(limit))
+            return [(position, payload) for position, payload in rows]
 
     def fact(self, kind: FactKind, fact_id: str) -> bytes | None:
-        """One fact's payload, or None."""
+        """A fact's payload, or None."""
         table = tables.facts
+        query = select(table.c.payload).where(table.c.kind == kind.value, table.c.fact_id == fact_id)
         with transaction(self._engine) as connection:
-            return connection.scalar(
-                select(table.c.payload).where(table.c.kind == kind.value, table.c.fact_id == fact_id)
-            )
+            return connection.scalar(query)
+
+    def facts_by_digest(self, kind: FactKind, prefix: str, specialists: Collection[str], limit: int) -> list[bytes]:
+        """Payloads of datasets or adapters whose digest begins with the prefix, one per digest. Without specialists, of all of them."""
+        table = tables.facts
+        # The id of a dataset is `DIGEST/SPECIALIST`, because specialists can share one.
+        digest = func.split_part(table.c.fact_id, "/", 1)
+        query = select(table.c.payload).where(
+            table.c.kind == kind.value, table.c.fact_id.startswith(prefix, autoescape=True)
+        )
+        if specialists:
+            query = query.where(table.c.specialist.in_(specialists))
+        query = query.distinct(digest).order_by(digest, table.c.fact_id).limit(limit)
+        with transaction(self._engine) as connection:
+            return [*connection.scalars(query)]
 
     def catalogue_adapter(self, adapter: models_pb2.AdapterTrained) -> registry_pb2.CatalogueAdapter:
-        """An adapter with its newest evaluation, the gate's decision and whether it serves."""
-        table = tables.evaluations
-        query = select(table).where(table.c.adapter_digest == adapter.digest).order_by(table.c.position.desc()).limit(1)
+        """An adapter with its newest evaluation, the gate's decision, and whether it serves."""
+        evaluations, taints = tables.evaluations, tables.taints
+        newest = select(evaluations).where(evaluations.c.adapter_digest == adapter.digest)
+        taint = select(taints.c.erasure_id).where(taints.c.adapter_digest == adapter.digest)
         with transaction(self._engine) as connection:
-            row = connection.execute(query).first()
-            marked = connection.scalar(
-                select(tables.taints.c.erasure_id).where(tables.taints.c.adapter_digest == adapter.digest)
-            )
-        found = registry_pb2.CatalogueAdapter(adapter=adapter, tainted=marked is not None)
+            row = connection.execute(newest.order_by(evaluations.c.position.desc()).limit(1)).first()
+            tainted = connection.scalar(taint) is not None
+        entry = registry_pb2.CatalogueAdapter(adapter=adapter, tainted=tainted)
         if row is not None:
-            found.evaluation.ParseFromString(row.payload)
-            found.decision = DECISIONS[Decision(row.decision)]
-            found.refusals.extend(row.refusals)
+            entry.evaluation.ParseFromString(row.payload)
+            entry.decision = DECISIONS[Decision(row.decision)]
+            entry.refusals.extend(row.refusals)
         serving = self.serving(adapter.specialist)
         if serving is not None and serving.decision.adapter_digest == adapter.digest:
-            found.serving = True
-            found.ready_replicas = len(serving.rollout)
-            found.serving_replicas = sum(one.serving for one in serving.rollout)
+            entry.serving = True
+            entry.ready_replicas = len(serving.rollout)
+            entry.serving_replicas = sum(replica.serving for replica in serving.rollout)
         if serving is not None and serving.decision.canary.adapter_digest == adapter.digest:
-            found.canary_percent = serving.decision.canary.percent
-        return found
+            entry.canary_percent = serving.decision.canary.percent
+        return entry
 
     def draft(self, draft_id: str) -> drafts_pb2.DraftCreated:
-        """A draft as it was stated last; empty where the catalogue holds none."""
+        """The newest version of a draft; empty if it is unknown."""
         return drafts_pb2.DraftCreated.FromString(self.fact(FactKind.DRAFT, draft_id) or b"")
 
     def trace(self, draft_id: str) -> registry_pb2.TraceResponse:
-        """A draft's way back to its dataset; the documents are added by who may see them."""
-        found = registry_pb2.TraceResponse(draft=self.draft(draft_id))
-        adapter = self.fact(FactKind.ADAPTER, found.draft.adapter_digest)
+        """A draft with its adapter, dataset and evaluation; without documents, which not every role may see."""
+        response = registry_pb2.TraceResponse(draft=self.draft(draft_id))
+        adapter = self.fact(FactKind.ADAPTER, response.draft.adapter_digest)
         if adapter is not None:
             entry = self.catalogue_adapter(models_pb2.AdapterTrained.FromString(adapter))
-            found.adapter.CopyFrom(entry.adapter)
+            response.adapter.CopyFrom(entry.adapter)
             if entry.HasField("evaluation"):
-                found.evaluation.CopyFrom(entry.evaluation)
-            dataset = self.fact(
-                FactKind.DATASET, dataset_fact_id(entry.adapter.dataset_digest, entry.adapter.specialist)
-            )
+                response.evaluation.CopyFrom(entry.evaluation)
+            dataset_id = dataset_fact_id(entry.adapter.dataset_digest, entry.adapter.specialist)
+            dataset = self.fact(FactKind.DATASET, dataset_id)
             if dataset is not None:
-                found.dataset.ParseFromString(dataset)
-        return found
+                response.dataset.ParseFromString(dataset)
+        return response
 
     def keys(self, after: str, limit: int) -> list[ApiKey]:
-        """Keys by id."""
+        """API keys by id."""
         table = tables.keys
         query = select(table).where(table.c.key_id > after).order_by(table.c.key_id).limit(limit)
         with transaction(self._engine) as connection:
@@ -212,7 +211,7 @@ class Queries(AuditQueries):
 
 
 def dataset_fact_id(digest: str, specialist: str) -> str:
-    """Two specialists may have the same rows."""
+    """Two specialists can have the same rows, and so the same digest."""
     return f"{digest}/{specialist}"
 
 
