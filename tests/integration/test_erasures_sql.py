@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 
 from services.evaluation.adapters.erasures import SqlHoldings as EvaluationHoldings
 from services.evaluation.bootstrap import MIGRATIONS as EVALUATION
-from services.ingestion.adapters.erasures import Eraser
+from services.ingestion.adapters.erasures import DocumentEraser
 from services.ingestion.bootstrap import MIGRATIONS as INGESTION
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.bootstrap import MIGRATIONS as SYNTHETIC
@@ -54,7 +54,7 @@ def test_ingestion_clears_the_publishers_names_and_empties_quarantine(database: 
     )
     for document_id in ("doc_1", "doc_2"):
         store.put("quarantine", f"documents/{document_id}/1-ab", b"x")
-    eraser = Eraser(engine, store)
+    eraser = DocumentEraser(engine, store)
     counts = eraser.forget(Erased("doc_1", "ers_1")).counts
     assert counts == {"entries": 1, "submissions": 1, "objects": 1}
     assert [key for _, key in store.objects] == ["documents/doc_2/1-ab"]

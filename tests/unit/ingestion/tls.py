@@ -1,4 +1,4 @@
-"""A web server over TLS on this machine, and a name service that says what a test wants."""
+"""A TLS web server on this machine, and a name service that a test controls."""
 
 import datetime
 import socket
@@ -12,13 +12,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from urllib3.connection import HTTPSConnection
+
+from services.ingestion.adapters.https import connect
 
 PUBLIC = "93.184.215.14"
 Respond = Callable[[str, Callable[[bytes], None]], None]
 
 
 def make_authority(folder: Path, *hosts: str) -> tuple[Path, Path, Path]:
-    """A new authority's certificate, and a certificate with its key for the hosts (PEM files)."""
+    """PEM files: the certificate of a new authority, a certificate that it signed for the hosts, and the key of that."""
     authority_key, host_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = _certificate("authority", authority_key, "authority", authority_key, ())
     host = _certificate(hosts[0], host_key, "authority", authority_key, hosts)
@@ -62,7 +65,7 @@ def _name(name: str) -> x509.Name:
 
 
 class TlsServer:
-    """Answers with what `respond(target, send)` sends, and closes. `heads` holds the requests as they came."""
+    """Answers each request with what `respond(target, send)` sends, then closes. `heads` holds the heads of the requests."""
 
     def __init__(self, certificate: Path, key: Path, respond: Respond) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -104,7 +107,7 @@ def serving(certificate: Path, key: Path, respond: Respond) -> Iterator[TlsServe
 
 
 class Network:
-    """Names and addresses as a test wants them; every connection goes to the server on this machine. It remembers what was asked for."""
+    """Names with the addresses that a test chooses. Every connection goes to the server on this machine; `dialled` holds the addresses."""
 
     def __init__(self, port: int, names: dict[str, list[list[str]]]) -> None:
         self._port = port
@@ -113,11 +116,11 @@ class Network:
         self.dialled: list[tuple[str, int]] = []
 
     def resolve(self, host: str, port: int) -> list[str]:
-        """What the name means now; the last meaning stays."""
+        """The next addresses of the name; the last ones stay."""
         self.resolved.append(host)
-        meanings = self._names[host]
-        return meanings.pop(0) if len(meanings) > 1 else meanings[0]
+        answers = self._names[host]
+        return answers.pop(0) if len(answers) > 1 else answers[0]
 
-    def dial(self, address: str, port: int, seconds: float) -> socket.socket:
+    def connect(self, address: str, port: int, host: str, context: ssl.SSLContext, seconds: float) -> HTTPSConnection:
         self.dialled.append((address, port))
-        return socket.create_connection(("127.0.0.1", self._port), seconds)
+        return connect("127.0.0.1", self._port, host, context, seconds)
