@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from services.evaluation.adapters.erasures import SqlHoldings as EvaluationHoldings
+from services.evaluation.adapters import tables as evaluation_tables
+from services.evaluation.adapters.sql import SqlEvaluations, SqlModelResults
 from services.evaluation.bootstrap import MIGRATIONS as EVALUATION
 from services.ingestion.adapters.erasures import DocumentEraser
 from services.ingestion.bootstrap import MIGRATIONS as INGESTION
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.bootstrap import MIGRATIONS as SYNTHETIC
 from tailor.events.erased import Erased
+from tailor.events.memory import MemoryProducer
+from tailor.events.outbox import Outbox
 from tailor.sql import connect, migrate
 from tailor.storage.memory import MemoryStore
 
@@ -95,10 +98,11 @@ def test_evaluation_drops_results_and_ends_what_is_not_finished(database: Databa
         "('evl_2', 'a1', 'QUEUED'), ('evl_3', 'a2', 'QUEUED')",
         "INSERT INTO results (evaluation_id, model, key, answers, scores) VALUES ('evl_1', 'base', 'k', '[]', '[]')",
     )
-    holdings = EvaluationHoldings(engine)
-    assert holdings.evaluations_on(["d1"]) == ["evl_1", "evl_2"]
-    assert (holdings.drop_results("evl_1"), holdings.drop_results("evl_1")) == (1, 0)
+    outbox = Outbox(engine, evaluation_tables.outbox, MemoryProducer("evaluation"))
+    evaluations, results = SqlEvaluations(engine, outbox), SqlModelResults(engine)
+    assert evaluations.trained_on(["d1"]) == ["evl_1", "evl_2"]
+    assert (results.delete("evl_1"), results.delete("evl_1")) == (1, 0)
     for evaluation_id in ("evl_1", "evl_2"):
-        holdings.fail_open(evaluation_id, "ROWS_ERASED")
+        evaluations.fail(evaluation_id, "ROWS_ERASED")
     states = rows(engine, "SELECT evaluation_id, state, reason FROM evaluations ORDER BY 1")
     assert states == [("evl_1", "SUCCEEDED", ""), ("evl_2", "FAILED", "ROWS_ERASED"), ("evl_3", "QUEUED", "")]

@@ -168,7 +168,7 @@ def test_the_hint_names_the_header(headers: dict[str, str], sentence: str) -> No
     ],
 )
 def test_a_deliverable_must_not_be_of_another_kind(event: Event) -> None:
-    with pytest.raises(Rejected, match="`kind` must be [`']deliverable"):
+    with pytest.raises(Rejected, match=r"`kind` must be [`']deliverable"):
         to_submission(event)
 
 
