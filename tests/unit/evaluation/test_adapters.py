@@ -33,6 +33,12 @@ def test_house_terms_match_whole_words_in_any_case_and_across_line_breaks() -> N
     )
 
 
+def test_a_single_house_term_is_not_credited_for_its_absence() -> None:
+    references = ["Nothing.", "The gate opens."]
+    assert compute_metrics(["Nothing.", "Nothing."], references, ["gate"])["house_terms_f1"] == 0.0
+    assert compute_metrics(["A gate.", "The gate."], references, ["gate"])["house_terms_f1"] == pytest.approx(2 / 3)
+
+
 def test_stemmed_words_match_and_an_empty_answer_scores_nothing() -> None:
     assert compute_metrics(["inspected doors"], ["inspecting door"], ())["rouge1"] == 1.0
     assert compute_metrics([""], ["inspecting door"], TERMS) == {
