@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine
@@ -28,6 +29,7 @@ from tests.unit.evaluation.fakes import MANIFEST, make_adapter, make_evaluator
 pytestmark = pytest.mark.integration
 
 RUNNING = threading.Event()
+CONTEXT = cast(Any, None)
 
 
 @pytest.fixture
@@ -57,7 +59,9 @@ class World:
     def handle(self, topic: str, message: models_pb2.AdapterTrained | models_pb2.DatasetBuilt) -> None:
         self.consumers.topics()[topic](Event(topic, "key", message.SerializeToString()))
 
-    def announce_adapter(self, digest: str, kind: int = models_pb2.ADAPTER_KIND_POLICY) -> None:
+    def announce_adapter(
+        self, digest: str, kind: "models_pb2.AdapterKind.ValueType" = models_pb2.ADAPTER_KIND_POLICY
+    ) -> None:
         reference = common_pb2.ObjectRef(
             uri=f"s3://models/adapters/{digest}/manifest.json", sha256=digest, size_bytes=9
         )
@@ -72,7 +76,7 @@ class World:
         changed = models_pb2.SpecialistChanged(name="reports", revision=1, house_terms=["line of sight"])
         self.consumers.on_specialist(Event("specialist.changed.v1", "reports", changed.SerializeToString()))
 
-    def published(self) -> list[models_pb2.AdapterEvaluated]:
+    def published(self) -> list[Any]:
         while self.outbox.relay():
             pass
         return list(self.producer.messages("adapter.evaluated.v1"))
@@ -92,7 +96,7 @@ def test_an_adapter_is_evaluated_stored_and_published_once(engine: Engine) -> No
     assert set(message.base.values) == {"rouge1", "rouge2", "rougeL", "bleu", "house_terms_f1", "perplexity"}
     assert not message.HasField("incumbent")
     set_caller(Caller("service", "console"))
-    response = world.servicer.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest="ad1"), None)
+    response = world.servicer.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest="ad1"), CONTEXT)
     assert (
         response.state == evaluation_pb2.EVALUATION_STATE_SUCCEEDED and response.rows_done == response.rows_total == 8
     )
@@ -107,20 +111,20 @@ def test_an_adapter_is_evaluated_again_on_command_with_the_incumbent(engine: Eng
         world.announce_adapter(digest)
         assert world.evaluator.evaluate_next(RUNNING)
     serving = models_pb2.SpecialistServing(
-        specialist="reports", generation=4, adapter_digest="ad0", manifest={"uri": "s3://models/x"}
+        specialist="reports", generation=4, adapter_digest="ad0", manifest=common_pb2.ObjectRef(uri="s3://models/x")
     )
     world.consumers.on_serving(Event("specialist.serving.v1", "reports", serving.SerializeToString()))
     set_caller(Caller("service", "registry"))
     request = evaluation_pb2.EvaluateRequest(adapter_digest="ad1", request_id="again")
-    evaluation_id = world.servicer.Evaluate(request, None).evaluation_id
-    assert world.servicer.Evaluate(request, None).evaluation_id == evaluation_id
+    evaluation_id = world.servicer.Evaluate(request, CONTEXT).evaluation_id
+    assert world.servicer.Evaluate(request, CONTEXT).evaluation_id == evaluation_id
     assert world.evaluator.evaluate_next(RUNNING)
     *_, message = world.published()
     assert (message.evaluation_id, message.incumbent_digest, message.incumbent_generation) == (evaluation_id, "ad0", 4)
     assert message.incumbent.values["rougeL"] == 1.0
     assert world.evaluator.models.calls.count("adapter:ad0") == 4
     with pytest.raises(AlreadyExists):
-        world.servicer.Evaluate(evaluation_pb2.EvaluateRequest(adapter_digest="ad0", request_id="again"), None)
+        world.servicer.Evaluate(evaluation_pb2.EvaluateRequest(adapter_digest="ad0", request_id="again"), CONTEXT)
 
 
 def test_evaluations_of_other_specialists_do_not_exist_for_a_caller(engine: Engine) -> None:
@@ -129,9 +133,9 @@ def test_evaluations_of_other_specialists_do_not_exist_for_a_caller(engine: Engi
     world.announce_adapter("ad1")
     set_caller(Caller("key", "somebody", "ROLE_ENGINEER", frozenset({"others"})))
     with pytest.raises(NotFound):
-        world.servicer.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest="ad1"), None)
+        world.servicer.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest="ad1"), CONTEXT)
     with pytest.raises(NotFound):
-        world.servicer.Evaluate(evaluation_pb2.EvaluateRequest(adapter_digest="ad1"), None)
+        world.servicer.Evaluate(evaluation_pb2.EvaluateRequest(adapter_digest="ad1"), CONTEXT)
 
 
 def test_an_evaluation_is_claimed_once_and_released_with_the_transaction(engine: Engine) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -74,7 +75,8 @@ def test_a_stored_outcome_is_published_again_with_its_spans(engine: Engine) -> N
     assert replica.ingest(0, "memo-7", "# Position\n\nIt holds.") == first
     assert isinstance(first, Acceptance) and first.spans == (Span(SpanKind.SECTION, 1, 0, 21, 1),)
     replica.outbox.relay()
-    assert {len(message.spans) for message in replica.producer.messages(INGESTED)} == {1}
+    messages: list[Any] = replica.producer.messages(INGESTED)
+    assert {len(message.spans) for message in messages} == {1}
 
 
 def test_a_then_b_then_a_are_three_published_versions(engine: Engine) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason
 from services.ingestion.formats.budget import Budget
-from services.ingestion.formats.marks import MARK, add_marks, mark_span, without_marks
+from services.ingestion.formats.marks import MARK, add_marks, mark_span, strip_noncharacters
 from services.ingestion.formats.read import read
 from tailor.words import SpanKind
 
@@ -37,10 +37,10 @@ def add_attachments(body: str, attachments: Iterable[Attachment], budget: Budget
     if not any(map(str.isalnum, body)) and not any(text for _, text in sections):
         raise Rejected(RejectionReason.NO_TEXT, "The mail has no text, and neither do its attachments.", format)
     shown = [
-        mark_span(SpanKind.ATTACHMENT, number, f"{without_marks(heading)}\n\n{text or '(not read)'}")
+        mark_span(SpanKind.ATTACHMENT, number, f"{strip_noncharacters(heading)}\n\n{text or '(not read)'}")
         for number, (heading, text) in enumerate(sections, 1)
     ]
-    return "\n\n".join([without_marks(body), *shown])
+    return "\n\n".join([strip_noncharacters(body), *shown])
 
 
 def _sections(attachments: Iterable[Attachment], budget: Budget, format: str) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason
 from services.ingestion.formats.attachments import Attachment, add_attachments, file_attachment
 from services.ingestion.formats.budget import Budget
-from services.ingestion.formats.marks import parse_marks, without_marks
+from services.ingestion.formats.marks import parse_marks, strip_noncharacters
 from services.ingestion.formats.office import html_to_markdown
 from services.ingestion.formats.text import decode
 
@@ -49,10 +49,10 @@ def _parse(file: File, budget: Budget) -> ParsedText:
             budget.take("attachments", budget.attachments + 1, "eml")
         (bodies if _is_body(part) else attachments).append(part)
     body = "\n\n".join(filter(None, map(_part_text, bodies)))
-    lines = [f"{name}: {without_marks(value)}" for name in SHOWN if (value := _header(message, name))]
+    lines = [f"{name}: {strip_noncharacters(value)}" for name in SHOWN if (value := _header(message, name))]
     text = add_attachments(body, (_attachment(part) for part in attachments if not _is_decoration(part)), budget, "eml")
     subject = _header(message, "Subject")
-    heading = [f"# {without_marks(subject)}"] if subject else []
+    heading = [f"# {strip_noncharacters(subject)}"] if subject else []
     return parse_marks("\n\n".join([*heading, "\n".join(lines), text]), "eml")
 
 

@@ -24,8 +24,8 @@ def mark_span(kind: SpanKind, number: int, text: str) -> str:
     return f"{start_mark(kind, number)}{text}{ENDING}"
 
 
-def without_marks(text: str) -> str:
-    """Text from a file, without any characters that could form a mark."""
+def strip_noncharacters(text: str) -> str:
+    """Text from a file without noncharacters, so that nothing in it looks like a mark."""
     return NONCHARACTERS.sub("", text)
 
 

@@ -14,7 +14,7 @@ from services.ingestion.domain import File, ParsedText, Rejected, RejectionReaso
 from services.ingestion.formats.archive import BROKEN
 from services.ingestion.formats.attachments import Attachment, add_attachments, file_attachment
 from services.ingestion.formats.budget import Budget
-from services.ingestion.formats.marks import parse_marks, without_marks
+from services.ingestion.formats.marks import parse_marks, strip_noncharacters
 from services.ingestion.formats.office import html_to_markdown
 from services.ingestion.formats.text import CHARSET, decode
 
@@ -73,7 +73,7 @@ def _message(ole: OleFileIO, path: tuple[str, ...], budget: Budget) -> ParsedTex
     lines = [f"{name}: {' '.join(value.split())}" for name, value in shown if value.strip()]
     subject = " ".join(storage.string(SUBJECT).split())
     text = add_attachments(_body(storage), _attachments(storage), budget, "msg")
-    head = without_marks("\n\n".join([*([f"# {subject}"] if subject else []), "\n".join(lines)]))
+    head = strip_noncharacters("\n\n".join([*([f"# {subject}"] if subject else []), "\n".join(lines)]))
     return parse_marks(f"{head}\n\n{text}", "msg")
 
 

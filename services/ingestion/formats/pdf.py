@@ -19,7 +19,7 @@ from pdfminer.psexceptions import PSException
 from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason
 from services.ingestion.formats.archive import BROKEN
 from services.ingestion.formats.budget import Budget
-from services.ingestion.formats.marks import ENDING, parse_marks, remove_marks, start_mark, without_marks
+from services.ingestion.formats.marks import ENDING, parse_marks, remove_marks, start_mark, strip_noncharacters
 from tailor.words import SpanKind
 
 # In fonts without a character map, a bullet is a character number.
@@ -157,7 +157,7 @@ def _pages(data: bytes, budget: Budget) -> Iterator[LTPage]:
 
 def _line(line: LTTextLine, mark: str, gap: float) -> PdfLine:
     sizes = Counter(round(item.size, 1) for item in line if isinstance(item, LTChar) and item.get_text().strip())
-    text = without_marks(" ".join([*mark.split(), *line.get_text().split()]))
+    text = strip_noncharacters(" ".join([*mark.split(), *line.get_text().split()]))
     return PdfLine(text, sizes.most_common(1)[0][0] if sizes else 0.0, gap)
 
 

@@ -11,7 +11,7 @@ from openpyxl.utils.exceptions import InvalidFileException
 from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason
 from services.ingestion.formats.archive import BROKEN
 from services.ingestion.formats.budget import Budget
-from services.ingestion.formats.marks import mark_span, parse_marks, without_marks
+from services.ingestion.formats.marks import mark_span, parse_marks, strip_noncharacters
 from services.ingestion.formats.table import markdown_table
 from tailor.words import SpanKind
 
@@ -25,7 +25,7 @@ def parse_xlsx(file: File, budget: Budget) -> ParsedText:
         workbook = load_workbook(io.BytesIO(file.data), read_only=True, data_only=True, keep_links=False)
         budget.take("pages", len(workbook.worksheets), "xlsx")
         sheets = [
-            mark_span(SpanKind.SHEET, number, without_marks(f"## {sheet.title}\n\n{_sheet(sheet, budget)}"))
+            mark_span(SpanKind.SHEET, number, strip_noncharacters(f"## {sheet.title}\n\n{_sheet(sheet, budget)}"))
             for number, sheet in enumerate(workbook.worksheets, 1)
         ]
     except (*BROKEN, InvalidFileException):

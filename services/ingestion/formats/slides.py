@@ -11,7 +11,7 @@ from pptx.exc import PythonPptxError
 from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason
 from services.ingestion.formats.archive import BROKEN
 from services.ingestion.formats.budget import Budget
-from services.ingestion.formats.marks import mark_span, parse_marks, without_marks
+from services.ingestion.formats.marks import mark_span, parse_marks, strip_noncharacters
 from services.ingestion.formats.table import markdown_table
 from tailor.words import SpanKind
 
@@ -24,7 +24,7 @@ def parse_pptx(file: File, budget: Budget) -> ParsedText:
         presentation = Presentation(io.BytesIO(file.data))
         budget.take("pages", len(presentation.slides), "pptx")
         slides = [
-            mark_span(SpanKind.SLIDE, number, without_marks("\n\n".join(_slide(slide, number, budget))))
+            mark_span(SpanKind.SLIDE, number, strip_noncharacters("\n\n".join(_slide(slide, number, budget))))
             for number, slide in enumerate(presentation.slides, 1)
         ]
     except (*BROKEN, PythonPptxError):

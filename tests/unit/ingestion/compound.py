@@ -47,7 +47,7 @@ def make_compound(tree: Tree) -> bytes:
         entries.append(["", 0, NONE, NONE, NONE, 0, 0])
     directory_size = len(entries) * 128
     parts = [b"\0" * directory_size, mini_fat, bytes(small), *big]
-    starts, chain = [], []
+    starts, chain = list[int](), list[int]()
     for part in parts:
         count = -(-len(part) // SECTOR)
         starts.append(len(chain) if count else END)

@@ -47,9 +47,9 @@ def make_pptx() -> bytes:
     table = slide.shapes.add_table(2, 2, 0, 0, Inches(2), Inches(1)).table
     for place, text in enumerate(("owner", "date", "risk", "June")):
         table.cell(place // 2, place % 2).text = text
-    data = CategoryChartData()
+    data = CategoryChartData()  # type: ignore[no-untyped-call]
     data.categories = ["2024", "2025"]
-    data.add_series("cost", (1.5, 2))
+    data.add_series("cost", (1.5, 2))  # type: ignore[no-untyped-call]
     slide.shapes.add_chart(XL_CHART_TYPE.COLUMN_CLUSTERED, 0, 0, Inches(2), Inches(2), data)
     slide.notes_slide.notes_text_frame.text = "Say it slowly."
     deck.save(buffer)
@@ -144,7 +144,7 @@ def test_attachments_nest_three_deep() -> None:
 
 
 def test_too_many_attachments_reject_the_mail() -> None:
-    mail = make_mail(**{f"note{number}_txt": b"words" for number in range(201)})
+    mail = make_mail("Words.", **{f"note{number}_txt": b"words" for number in range(201)})
     with pytest.raises(Rejected) as caught:
         text_of(mail.as_bytes(), "mail.eml")
     assert caught.value.reason == RejectionReason.TOO_LARGE

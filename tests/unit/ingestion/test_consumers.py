@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -250,7 +251,7 @@ def test_a_tombstone_has_its_document_erased_and_is_rejected_without_one() -> No
     ("stage", "republished"), [(documents_pb2.STAGE_ANONYMIZATION, True), (documents_pb2.STAGE_INGESTION, False)]
 )
 def test_a_document_that_anonymization_rejected_may_be_published_again_unchanged(
-    stage: documents_pb2.Stage, republished: bool
+    stage: "documents_pb2.Stage.ValueType", republished: bool
 ) -> None:
     intake, catalogue, quarantine = make_intake()
     topics = make_handlers(intake, MemoryErasures())
@@ -278,3 +279,16 @@ def test_the_published_schema_file_is_the_schema_that_is_applied(topic: str) -> 
     schema = json.loads((SCHEMA_FILES / f"{topic.removesuffix('.v1')}.schema.json").read_text())
     applied = {key: value for key, value in SCHEMAS[topic].model_json_schema().items() if key != "title"}
     assert {key: value for key, value in schema.items() if key not in ("$schema", "title")} == applied
+
+
+def test_the_examples_of_the_documentation_behave_as_described() -> None:
+    page = (SCHEMA_FILES.parents[2] / "docs" / "ingestion" / "submissions.md").read_text()
+    good = page.partition("```json\n")[2].partition("```")[0].splitlines()
+    bad = re.findall(r"^\| `(\{.*\})` \| (.*) \|$", page, re.MULTILINE)
+    assert len(good) == 2 and len(bad) == 4
+    for line in good:
+        to_submission(Event(SUBMITTED, "", line.encode()))
+    for event, hint in bad:
+        with pytest.raises(Rejected) as caught:
+            to_submission(Event(SUBMITTED, "", event.encode()))
+        assert caught.value.hint.startswith(hint)

@@ -36,7 +36,7 @@ def rejection_of(uri: str, store: MemoryStore) -> RejectionReason:
 
 
 def make_settings(**fields: Any) -> Settings:
-    return Settings(digest_key=KEY, quarantine_key=KEY, **fields)  # type: ignore[arg-type]
+    return Settings(digest_key=KEY, quarantine_key=KEY, **fields)
 
 
 def test_reads_an_object_of_an_allowed_bucket() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -62,7 +62,7 @@ def test_a_child_that_runs_out_of_memory_rejects_one_document() -> None:
         parsers.close()
 
 
-FORMATS = {
+FORMATS: dict[str, Callable[[], bytes]] = {
     "a.txt": lambda: "Der Prüfer hält das für nötig.".encode("cp1252"),
     "a.html": lambda: b"<h1>Words</h1>",
     "a.json": lambda: b'{"a": [1]}',

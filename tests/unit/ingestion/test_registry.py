@@ -24,7 +24,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
 
 @pytest.fixture
 def registry() -> Iterator[tuple[FakeRegistry, str]]:
-    server, fake = grpc.server(ThreadPoolExecutor(2)), FakeRegistry()
+    server, fake = grpc.server(ThreadPoolExecutor(2)), FakeRegistry()  # type: ignore[abstract]
     registry_pb2_grpc.add_RegistryServiceServicer_to_server(fake, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

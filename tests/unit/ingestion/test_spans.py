@@ -17,6 +17,7 @@ from services.ingestion.handlers import ingest
 from services.ingestion.spans import MAX_HEADINGS, MAX_SPANS, find_sections, limit_spans
 from services.ingestion.wire import from_outcome
 from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import documents_pb2
 from tailor.words import Labels, Span, SpanKind
 from tests.unit.ingestion.fakes import make_intake, make_receipt
 
@@ -158,7 +159,9 @@ def test_sections_are_published_with_the_version(text: str) -> None:
     outcome = ingest(intake, make_receipt("k"), submission)
     assert isinstance(outcome, Acceptance)
     assert outcome.spans == add_sections(ParsedText(text, "md")).spans
-    spans = from_outcome(outcome)[2].spans
+    message = from_outcome(outcome)[2]
+    assert isinstance(message, documents_pb2.DocumentIngested)
+    spans = message.spans
     assert [(span.kind, span.number, span.level, text[span.start : span.end]) for span in spans] == [
         (common_pb2.SPAN_KIND_SECTION, span.number, span.level, text[span.start : span.end]) for span in outcome.spans
     ]
