@@ -1,4 +1,4 @@
-"""Connects evaluation's handlers and its evaluator to their real adapters."""
+"""Connects evaluation's handlers and its worker to their real adapters."""
 
 from functools import partial
 from pathlib import Path
@@ -7,14 +7,14 @@ from services.evaluation.adapters import tables
 from services.evaluation.adapters.inference import RemoteModels
 from services.evaluation.adapters.metrics import compute_metrics
 from services.evaluation.adapters.report import ObjectReports
-from services.evaluation.adapters.rows import StoredDatasets
+from services.evaluation.adapters.rows import StoredHeldOutRows
 from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlModelResults
 from services.evaluation.consumers import Consumers
 from services.evaluation.domain import Parameters, RetryLimits, Specialists
-from services.evaluation.evaluator import Evaluator
 from services.evaluation.handlers import forget
 from services.evaluation.rpc import EvaluationServicer
 from services.evaluation.settings import Settings
+from services.evaluation.worker import EvaluationWorker
 from tailor.api.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
 from tailor.runtime import Runtime
@@ -29,14 +29,14 @@ def build(runtime: Runtime, settings: Settings) -> None:
     producer = runtime.producer(settings)
     outbox = runtime.outbox(engine, tables.outbox, producer)
     store = S3Store.from_settings(settings)
-    evaluator = Evaluator(
+    worker = EvaluationWorker(
         artifacts=SqlArtifacts(engine),
         evaluations=SqlEvaluations(engine, outbox),
         results=SqlModelResults(engine),
         models=RemoteModels(
             runtime.channel(settings, "inference", settings.inference_address), settings.repetition_penalty
         ),
-        datasets=StoredDatasets(store),
+        rows=StoredHeldOutRows(store),
         metrics=compute_metrics,
         reports=ObjectReports(store),
         specialists=Specialists(),
@@ -44,13 +44,13 @@ def build(runtime: Runtime, settings: Settings) -> None:
         limits=RetryLimits(settings.give_up_seconds, settings.max_starts),
         erased=runtime.erased_documents(settings),
     )
-    artifacts, evaluations, reports = evaluator.artifacts, evaluator.evaluations, evaluator.reports
+    artifacts, evaluations, reports = worker.artifacts, worker.evaluations, worker.reports
     servicer = EvaluationServicer(artifacts, evaluations, reports)
     runtime.rpc(settings, [(add_EvaluationServiceServicer_to_server, servicer)])
-    consumers = Consumers(artifacts, evaluations, evaluator.specialists)
+    consumers = Consumers(artifacts, evaluations, worker.specialists)
     for topic, apply in consumers.tables().items():
         runtime.read_table(settings, topic, apply)
-    erase = forgetting(runtime.name, partial(forget, evaluations, evaluator.results, reports), producer)
+    erase = forgetting(runtime.name, partial(forget, evaluations, worker.results, reports), producer)
     runtime.consume(settings, {**consumers.topics(), ERASED: erase}, producer)
-    runtime.spawn("evaluator", evaluator.run)
+    runtime.spawn("worker", worker.run)
     runtime.ready()

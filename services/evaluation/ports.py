@@ -119,8 +119,8 @@ class Models(Protocol):
         ...
 
 
-class Datasets(Protocol):
-    """Stored datasets."""
+class HeldOutRows(Protocol):
+    """The held-out rows of stored datasets."""
 
     def held_out(self, manifest: Ref) -> list[HeldOutRow]:
         """The held-out rows, ordered by id. Raises FailedPrecondition if the dataset is invalid."""

@@ -6,7 +6,7 @@ from services.ingestion.adapters.breaker import CircuitBreaker
 from services.ingestion.adapters.erasures import DocumentEraser
 from services.ingestion.adapters.fetch import SchemeFetcher
 from services.ingestion.adapters.parse import ParserPool
-from services.ingestion.adapters.quarantine import StoredQuarantine
+from services.ingestion.adapters.quarantine import EncryptedQuarantine
 from services.ingestion.adapters.registry import RegistryErasures
 from services.ingestion.adapters.sql import SqlCatalogue
 from services.ingestion.adapters.tables import OUTBOX
@@ -33,7 +33,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     store, digest_key = S3Store.from_settings(settings), decode_key(settings.digest_key)
     intake = Intake(
         parser=parser,
-        quarantine=StoredQuarantine(store, decode_key(settings.quarantine_key)),
+        quarantine=EncryptedQuarantine(store, decode_key(settings.quarantine_key)),
         catalogue=SqlCatalogue(engine, outbox, digest_key, runtime.erased_documents(settings)),
         digest_key=digest_key,
         max_file_bytes=settings.max_file_bytes,

@@ -73,7 +73,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Reference:
+class FileReference:
     """The location of a file that its publisher stores. `uri` may contain a secret, such as a signature: never log, publish or store it.
 
     `sha256` is empty and `size_bytes` None if the publisher did not send them.
@@ -103,7 +103,7 @@ class Submission:
     external_id: str
     kind: DocumentKind
     labels: Labels
-    content: File | Reference | ParsedText
+    content: File | FileReference | ParsedText
     draft_id: str = ""
 
 
@@ -299,7 +299,7 @@ def base_name(name: str) -> str:
     return NOT_IN_A_NAME.sub("", re.split(r"[/\\]", name)[-1])[-MAX_FILE_NAME:]
 
 
-def check_fetched(reference: Reference, file: File) -> File:
+def check_fetched(reference: FileReference, file: File) -> File:
     """Return the file. Raises Rejected (CORRUPT) unless it has the announced digest and size."""
     if reference.size_bytes not in (None, len(file.data)):
         raise Rejected(

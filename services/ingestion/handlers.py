@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from services.ingestion.domain import (
     DocumentKind,
     File,
+    FileReference,
     Outcome,
     ParsedSubmission,
     ParsedText,
     Receipt,
-    Reference,
     Rejected,
     Rejection,
     RejectionReason,
@@ -103,16 +103,16 @@ def withdraw(
     return rejection
 
 
-def _resolve(intake: Intake, content: File | Reference | ParsedText) -> File | ParsedText:
+def _resolve(intake: Intake, content: File | FileReference | ParsedText) -> File | ParsedText:
     """The content itself, fetched if it is a reference."""
-    if not isinstance(content, Reference):
+    if not isinstance(content, FileReference):
         return content
     if (content.size_bytes or 0) > intake.max_file_bytes:
         raise _too_large(intake)
     return check_fetched(content, _fetch(intake, content))
 
 
-def _fetch(intake: Intake, reference: Reference) -> File:
+def _fetch(intake: Intake, reference: FileReference) -> File:
     try:
         return retry(
             lambda: intake.fetcher.fetch(reference, intake.max_file_bytes),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from services.ingestion.domain import File, Outcome, ParsedSubmission, ParsedText, Reference, Rejection
+from services.ingestion.domain import File, FileReference, Outcome, ParsedSubmission, ParsedText, Rejection
 from tailor.storage.ref import Ref
 
 
@@ -18,7 +18,7 @@ class Parser(Protocol):
 class Fetcher(Protocol):
     """Gets files from the places where their publishers store them."""
 
-    def fetch(self, reference: Reference, max_bytes: int) -> File:
+    def fetch(self, reference: FileReference, max_bytes: int) -> File:
         """Fetch a file. Blocks, at most for its time limit.
 
         Raises Rejected if the file is forbidden, missing or too large, and Unavailable if a later attempt may succeed.

@@ -12,10 +12,10 @@ from services.ingestion.domain import (
     Acceptance,
     DocumentKind,
     File,
+    FileReference,
     Outcome,
     ParsedText,
     Receipt,
-    Reference,
     Rejection,
     Submission,
     base_name,
@@ -115,11 +115,11 @@ def _from_json(published: PublishedDocument) -> Submission:
     )
 
 
-def _content(published: PublishedDocument, kind: DocumentKind) -> File | Reference | ParsedText:
+def _content(published: PublishedDocument, kind: DocumentKind) -> File | FileReference | ParsedText:
     name, content_type = base_name(published.file_name or ""), published.content_type or ""
     _check_content(published, kind)
     if published.uri is not None:
-        return Reference(published.uri, name, content_type, published.sha256, published.size_bytes)
+        return FileReference(published.uri, name, content_type, published.sha256, published.size_bytes)
     if published.content_base64 is not None:
         return File(_decode(published.content_base64), name, content_type)
     if published.prompt is not None:

@@ -24,7 +24,7 @@ from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import connect, migrate
-from tests.unit.evaluation.fakes import MANIFEST, make_adapter, make_evaluator
+from tests.unit.evaluation.fakes import MANIFEST, make_adapter, make_worker
 
 pytestmark = pytest.mark.integration
 
@@ -46,7 +46,7 @@ class World:
         self.outbox = Outbox(engine, tables.outbox, self.producer)
         self.artifacts, self.evaluations = SqlArtifacts(engine), SqlEvaluations(engine, self.outbox)
         self.results, specialists = SqlModelResults(engine), Specialists()
-        self.evaluator = make_evaluator(
+        self.worker = make_worker(
             artifacts=self.artifacts,
             evaluations=self.evaluations,
             results=self.results,
@@ -54,7 +54,7 @@ class World:
             specialists=specialists,
         )
         self.consumers = Consumers(self.artifacts, self.evaluations, specialists)
-        self.servicer = EvaluationServicer(self.artifacts, self.evaluations, self.evaluator.reports)
+        self.servicer = EvaluationServicer(self.artifacts, self.evaluations, self.worker.reports)
 
     def handle(self, topic: str, message: models_pb2.AdapterTrained | models_pb2.DatasetBuilt) -> None:
         self.consumers.topics()[topic](Event(topic, "key", message.SerializeToString()))
@@ -88,8 +88,8 @@ def test_an_adapter_is_evaluated_stored_and_published_once(engine: Engine) -> No
     for _ in range(2):
         world.announce_adapter("ad1")
     world.announce_adapter("rw1", models_pb2.ADAPTER_KIND_REWARD)
-    assert world.evaluator.evaluate_next(RUNNING)
-    assert not world.evaluator.evaluate_next(RUNNING)
+    assert world.worker.evaluate_next(RUNNING)
+    assert not world.worker.evaluate_next(RUNNING)
     (message,) = world.published()
     assert (message.adapter_digest, message.rows, message.incumbent_generation) == ("ad1", 4, 0)
     assert message.candidate.values["rougeL"] == 1.0 > message.base.values["rougeL"]
@@ -109,7 +109,7 @@ def test_an_adapter_is_evaluated_again_on_command_with_the_incumbent(engine: Eng
     world.prepare()
     for digest in ("ad0", "ad1"):
         world.announce_adapter(digest)
-        assert world.evaluator.evaluate_next(RUNNING)
+        assert world.worker.evaluate_next(RUNNING)
     serving = models_pb2.SpecialistServing(
         specialist="reports", generation=4, adapter_digest="ad0", manifest=common_pb2.ObjectRef(uri="s3://models/x")
     )
@@ -118,11 +118,11 @@ def test_an_adapter_is_evaluated_again_on_command_with_the_incumbent(engine: Eng
     request = evaluation_pb2.EvaluateRequest(adapter_digest="ad1", request_id="again")
     evaluation_id = world.servicer.Evaluate(request, CONTEXT).evaluation_id
     assert world.servicer.Evaluate(request, CONTEXT).evaluation_id == evaluation_id
-    assert world.evaluator.evaluate_next(RUNNING)
+    assert world.worker.evaluate_next(RUNNING)
     *_, message = world.published()
     assert (message.evaluation_id, message.incumbent_digest, message.incumbent_generation) == (evaluation_id, "ad0", 4)
     assert message.incumbent.values["rougeL"] == 1.0
-    assert world.evaluator.models.calls.count("adapter:ad0") == 4
+    assert world.worker.models.calls.count("adapter:ad0") == 4
     with pytest.raises(AlreadyExists):
         world.servicer.Evaluate(evaluation_pb2.EvaluateRequest(adapter_digest="ad0", request_id="again"), CONTEXT)
 

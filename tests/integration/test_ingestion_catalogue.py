@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.ingestion.adapters.erasures import DocumentEraser
-from services.ingestion.adapters.quarantine import StoredQuarantine
+from services.ingestion.adapters.quarantine import EncryptedQuarantine
 from services.ingestion.adapters.sql import SqlCatalogue
 from services.ingestion.adapters.tables import OUTBOX
 from services.ingestion.bootstrap import MIGRATIONS
@@ -54,7 +54,7 @@ class Replica:
         self.producer = MemoryProducer("ingestion")
         self.outbox = Outbox(engine, OUTBOX, self.producer)
         catalogue = SqlCatalogue(engine, self.outbox, DIGEST_KEY)
-        quarantine = StoredQuarantine(store, b"q" * 32)
+        quarantine = EncryptedQuarantine(store, b"q" * 32)
         self.intake = Intake(DirectParser(), quarantine, catalogue, DIGEST_KEY, 2**20, 10**6, MemoryFetcher())
 
     def ingest(self, offset: int, document_id: str, text: str) -> Outcome:

@@ -5,7 +5,7 @@ from minio import Minio
 from pydantic import SecretStr
 
 from services.ingestion.adapters.fetch import BucketFetcher
-from services.ingestion.domain import File, Reference, Rejected, RejectionReason
+from services.ingestion.domain import File, FileReference, Rejected, RejectionReason
 from services.ingestion.settings import Settings
 from tailor.local.secrets import ADMIN
 from tailor.storage.s3 import S3Store
@@ -35,16 +35,16 @@ def fetcher(settings: Settings) -> BucketFetcher:
 
 
 def test_reads_an_object_with_the_key_for_references_up_to_the_limit(settings: Settings) -> None:
-    file = fetcher(settings).fetch(Reference(f"s3://{BUCKET}/2026/memo 7.md"), 2_000_000)
+    file = fetcher(settings).fetch(FileReference(f"s3://{BUCKET}/2026/memo 7.md"), 2_000_000)
     assert file == File(b"# Memo", "memo 7.md", "text/markdown")
     for key, reason in (("long", RejectionReason.TOO_LARGE), ("missing", RejectionReason.UNREACHABLE)):
         with pytest.raises(Rejected) as caught:
-            fetcher(settings).fetch(Reference(f"s3://{BUCKET}/{key}"), 2_000_000)
+            fetcher(settings).fetch(FileReference(f"s3://{BUCKET}/{key}"), 2_000_000)
         assert caught.value.reason == reason
 
 
 def test_a_bucket_that_ingestions_own_key_cannot_read_is_not_allowed(settings: Settings) -> None:
     own = settings.model_copy(update={"fetch_s3_access_key": ""})
     with pytest.raises(Rejected) as caught:
-        fetcher(own).fetch(Reference(f"s3://{BUCKET}/2026/memo 7.md"), 2_000_000)
+        fetcher(own).fetch(FileReference(f"s3://{BUCKET}/2026/memo 7.md"), 2_000_000)
     assert caught.value.reason == RejectionReason.NOT_ALLOWED

@@ -8,13 +8,13 @@ import pyarrow
 import pyarrow.parquet
 
 from services.evaluation.domain import HeldOutRow
-from services.evaluation.ports import Datasets
+from services.evaluation.ports import HeldOutRows
 from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 
-class StoredDatasets(Datasets):
+class StoredHeldOutRows(HeldOutRows):
     """Reads the held-out split (Parquet) that a manifest names."""
 
     def __init__(self, store: ObjectStore) -> None:

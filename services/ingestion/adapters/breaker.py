@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from services.ingestion.domain import File, Reference, Rejected, RejectionReason
+from services.ingestion.domain import File, FileReference, Rejected, RejectionReason
 from services.ingestion.ports import Fetcher
 from tailor.errors import Reason, Unavailable
 
@@ -35,7 +35,7 @@ class CircuitBreaker(Fetcher):
         self._hosts: dict[str, HostHealth] = {}
         self._lock = threading.Lock()
 
-    def fetch(self, reference: Reference, max_bytes: int) -> File:
+    def fetch(self, reference: FileReference, max_bytes: int) -> File:
         """Fetch a file. Raises what the wrapped fetcher raises, and Rejected (UNREACHABLE) while the host is not called."""
         host = _host(reference.uri)
         self._enter(host)

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Self
 
 from services.ingestion.adapters.https import HttpsFetcher
-from services.ingestion.domain import File, Reference, Rejected, RejectionReason, base_name
+from services.ingestion.domain import File, FileReference, Rejected, RejectionReason, base_name
 from services.ingestion.ports import Fetcher
 from services.ingestion.settings import Settings, decode_buckets
 from tailor.errors import FailedPrecondition, NotFound, PermissionDenied
@@ -22,7 +22,7 @@ class BucketFetcher(Fetcher):
         self._buckets = frozenset(buckets)
         self._store = store
 
-    def fetch(self, reference: Reference, max_bytes: int) -> File:
+    def fetch(self, reference: FileReference, max_bytes: int) -> File:
         match = OBJECT_URI.fullmatch(reference.uri)
         if match is None or {"", ".", ".."} & set(match["key"].split("/")):
             raise Rejected(RejectionReason.NOT_ALLOWED, "The `uri` of an object must have the form s3://BUCKET/KEY.")
@@ -61,7 +61,7 @@ class SchemeFetcher(Fetcher):
         store = S3Store.from_settings(settings.fetch_store())
         return cls(BucketFetcher(decode_buckets(settings.fetch_buckets), store), HttpsFetcher.from_settings(settings))
 
-    def fetch(self, reference: Reference, max_bytes: int) -> File:
+    def fetch(self, reference: FileReference, max_bytes: int) -> File:
         fetcher = self._schemes.get(reference.uri.partition("://")[0])
         if fetcher is None:
             raise Rejected(RejectionReason.NOT_ALLOWED, "`uri` must be s3://BUCKET/KEY or https://HOST/...")

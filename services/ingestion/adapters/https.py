@@ -24,7 +24,7 @@ from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from services.ingestion.adapters.addresses import is_public
-from services.ingestion.domain import File, Reference, Rejected, RejectionReason, base_name
+from services.ingestion.domain import File, FileReference, Rejected, RejectionReason, base_name
 from services.ingestion.ports import Fetcher
 from services.ingestion.settings import HTTPS_PORT, Settings, decode_hosts
 from tailor.errors import Reason, Unavailable
@@ -113,7 +113,7 @@ class HttpsFetcher(Fetcher):
     def from_settings(cls, settings: Settings) -> Self:
         return cls(decode_hosts(settings.fetch_hosts), make_context(settings.fetch_ca_file), settings.fetch_seconds)
 
-    def fetch(self, reference: Reference, max_bytes: int) -> File:
+    def fetch(self, reference: FileReference, max_bytes: int) -> File:
         uri, until = reference.uri, time.monotonic() + self._seconds
         for _ in range(MAX_REDIRECTS + 1):
             with self._get(self._target(uri), until) as response:
@@ -222,7 +222,7 @@ def _redirect(uri: str, response: HTTPResponse) -> str:
     return urljoin(uri, location)
 
 
-def _file(reference: Reference, response: HTTPResponse, max_bytes: int) -> File:
+def _file(reference: FileReference, response: HTTPResponse, max_bytes: int) -> File:
     if response.status >= 500 or response.status in TEMPORARY:
         raise Unavailable(Reason.HOST_FAILED, f"The host answered {response.status}.")
     if response.status != 200:

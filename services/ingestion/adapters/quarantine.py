@@ -18,7 +18,7 @@ from tailor.storage.ref import Ref
 NONCE_BYTES = 12
 
 
-class StoredQuarantine(QuarantineWriter):
+class EncryptedQuarantine(QuarantineWriter):
     """Writes nonce and ciphertext under the digest of both."""
 
     def __init__(self, store: ObjectStore, key: bytes) -> None:

@@ -21,8 +21,8 @@ from services.evaluation.domain import (
     Specialists,
     SpecialistTerms,
 )
-from services.evaluation.evaluator import Evaluator
-from services.evaluation.ports import Artifacts, Datasets, Evaluations, ModelResults, Models
+from services.evaluation.ports import Artifacts, Evaluations, HeldOutRows, ModelResults, Models
+from services.evaluation.worker import EvaluationWorker
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -167,7 +167,7 @@ class FakeModels(Models):
             raise self.failures.pop(0)
 
 
-class MemoryDatasets(Datasets):
+class MemoryHeldOutRows(HeldOutRows):
     def __init__(self, rows: Sequence[HeldOutRow]) -> None:
         self.rows = list(rows)
 
@@ -181,8 +181,8 @@ def share_equal(answers: Sequence[str], references: Sequence[str], terms: Sequen
     return {"rougeL": sum(answer == reference for answer, reference in pairs) / len(answers)}
 
 
-def make_evaluator(**changes: Any) -> Any:
-    """An evaluator over fakes that knows one specialist and one dataset. Typed as Any so that tests can reach into the fakes."""
+def make_worker(**changes: Any) -> Any:
+    """An worker over fakes that knows one specialist and one dataset. Typed as Any so that tests can reach into the fakes."""
     artifacts = MemoryArtifacts()
     artifacts.add_dataset("data1", MANIFEST)
     values: dict[str, Any] = {
@@ -190,7 +190,7 @@ def make_evaluator(**changes: Any) -> Any:
         "evaluations": MemoryEvaluations(),
         "results": MemoryModelResults(),
         "models": FakeModels(),
-        "datasets": MemoryDatasets([make_row(number) for number in range(4)]),
+        "rows": MemoryHeldOutRows([make_row(number) for number in range(4)]),
         "metrics": share_equal,
         "reports": ObjectReports(MemoryStore()),
         "specialists": Specialists({"reports": SpecialistTerms("reports", 1, ("line of sight",))}),
@@ -198,7 +198,7 @@ def make_evaluator(**changes: Any) -> Any:
         "limits": RetryLimits(give_up_seconds=100, max_starts=3),
         "sleep": lambda seconds: None,
     }
-    return Evaluator(**(values | changes))
+    return EvaluationWorker(**(values | changes))
 
 
 def silence() -> Unavailable:

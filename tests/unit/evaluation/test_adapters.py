@@ -9,7 +9,7 @@ import pytest
 
 from services.evaluation.adapters.metrics import compute_metrics
 from services.evaluation.adapters.report import ObjectReports
-from services.evaluation.adapters.rows import StoredDatasets
+from services.evaluation.adapters.rows import StoredHeldOutRows
 from services.evaluation.domain import Evaluation, ModelResult, Parameters, ReportData, Score, Serving
 from tailor.errors import FailedPrecondition
 from tailor.storage.memory import MemoryStore
@@ -69,19 +69,19 @@ def dataset(store: MemoryStore, *messages: tuple[str, str], **fields: str) -> Re
 def test_reads_held_out_rows_and_rejects_tampered_ones() -> None:
     store = MemoryStore()
     manifest = dataset(store, ("system", "S"), ("user", "U"), ("assistant", "A"))
-    (row,) = StoredDatasets(store).held_out(manifest)
+    (row,) = StoredHeldOutRows(store).held_out(manifest)
     assert row.messages == (("system", "S"), ("user", "U")) and row.reference == "A"
     store.objects["datasets", "files/x.parquet"] += b"!"
     with pytest.raises(FailedPrecondition, match="CORRUPT_OBJECT"):
-        StoredDatasets(store).held_out(manifest)
+        StoredHeldOutRows(store).held_out(manifest)
     with pytest.raises(FailedPrecondition, match="INVALID_DATASET"):
-        StoredDatasets(store).held_out(store.put("datasets", "e/manifest.json", b"{}"))
+        StoredHeldOutRows(store).held_out(store.put("datasets", "e/manifest.json", b"{}"))
 
 
 def test_the_reference_of_a_preference_row_is_the_chosen_answer() -> None:
     store = MemoryStore()
     manifest = dataset(store, ("system", "S"), ("user", "U"), chosen="A", rejected="B")
-    (row,) = StoredDatasets(store).held_out(manifest)
+    (row,) = StoredHeldOutRows(store).held_out(manifest)
     assert row.messages == (("system", "S"), ("user", "U")) and row.reference == "A"
 
 

@@ -10,7 +10,7 @@ from services.evaluation.handlers import forget
 from tailor.errors import FailedPrecondition
 from tailor.events.erased import Erased
 from tailor.storage.memory import MemoryStore
-from tests.unit.evaluation.fakes import MemoryEvaluations, MemoryModelResults, make_adapter, make_evaluator
+from tests.unit.evaluation.fakes import MemoryEvaluations, MemoryModelResults, make_adapter, make_worker
 
 
 class World:
@@ -49,7 +49,7 @@ def test_reports_on_other_datasets_stay() -> None:
 
 
 def test_rows_of_an_erased_document_are_not_evaluated() -> None:
-    evaluator = make_evaluator(erased={"doc_0", "doc_1", "doc_2", "doc_3"})
-    evaluation = evaluator.evaluations.queue("evl_1", make_adapter())
+    worker = make_worker(erased={"doc_0", "doc_1", "doc_2", "doc_3"})
+    evaluation = worker.evaluations.queue("evl_1", make_adapter())
     with pytest.raises(FailedPrecondition, match="ROWS_ERASED"):
-        evaluator.evaluate(evaluation)
+        worker.evaluate(evaluation)

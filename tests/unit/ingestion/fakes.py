@@ -7,11 +7,11 @@ from typing import Any
 from services.ingestion.domain import (
     Acceptance,
     File,
+    FileReference,
     Outcome,
     ParsedSubmission,
     ParsedText,
     Receipt,
-    Reference,
     Rejected,
     Rejection,
     RejectionReason,
@@ -36,9 +36,9 @@ class MemoryFetcher(Fetcher):
     def __init__(self, files: dict[str, File] | None = None, *failures: Exception) -> None:
         self.files = files or {}
         self.failures = list(failures)
-        self.calls: list[Reference] = []
+        self.calls: list[FileReference] = []
 
-    def fetch(self, reference: Reference, max_bytes: int) -> File:
+    def fetch(self, reference: FileReference, max_bytes: int) -> File:
         self.calls.append(reference)
         if self.failures:
             raise self.failures.pop(0)

@@ -3,7 +3,15 @@
 import pytest
 
 from services.ingestion.adapters.breaker import FAILURES, REST_SECONDS, CircuitBreaker
-from services.ingestion.domain import DocumentKind, File, Reference, Rejected, Rejection, RejectionReason, Submission
+from services.ingestion.domain import (
+    DocumentKind,
+    File,
+    FileReference,
+    Rejected,
+    Rejection,
+    RejectionReason,
+    Submission,
+)
 from services.ingestion.handlers import ingest
 from tailor.errors import Reason, Unavailable
 from tailor.words import Labels
@@ -20,7 +28,7 @@ class World:
         self.breaker = CircuitBreaker(self.fetcher, lambda: self.seconds)
 
     def fetch(self, uri: str = DEAD) -> File:
-        return self.breaker.fetch(Reference(uri), 2**20)
+        return self.breaker.fetch(FileReference(uri), 2**20)
 
 
 def silent(count: int) -> list[Exception]:
@@ -31,7 +39,7 @@ def test_documents_of_a_dead_host_wait_only_for_the_first_of_them() -> None:
     world, pauses = World(*silent(100)), list[float]()
     intake, _, _ = make_intake(fetcher=world.breaker, sleep=pauses.append)
     outcomes = [
-        ingest(intake, make_receipt(str(n)), Submission(str(n), DocumentKind.DOCUMENT, Labels(), Reference(DEAD)))
+        ingest(intake, make_receipt(str(n)), Submission(str(n), DocumentKind.DOCUMENT, Labels(), FileReference(DEAD)))
         for n in range(20)
     ]
     assert all(isinstance(outcome, Rejection) and outcome.reason is RejectionReason.UNREACHABLE for outcome in outcomes)

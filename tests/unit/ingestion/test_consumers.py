@@ -12,8 +12,8 @@ from services.ingestion.domain import (
     Acceptance,
     DocumentKind,
     File,
+    FileReference,
     ParsedText,
-    Reference,
     Rejected,
     Rejection,
     RejectionReason,
@@ -77,7 +77,7 @@ def test_reads_a_reference_within_json() -> None:
         "size_bytes": 7,
         "file_name": "x/r.pdf",
     }
-    assert to_submission(json_event(content)).content == Reference("s3://papers/r.pdf", "r.pdf", "", "AB" * 32, 7)
+    assert to_submission(json_event(content)).content == FileReference("s3://papers/r.pdf", "r.pdf", "", "AB" * 32, 7)
     assert (
         to_submission(json_event({"document_id": "r", "uri": "https://a.b/c"}, PUBLISHED)).kind
         is DocumentKind.DELIVERABLE

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from services.ingestion.adapters.fetch import BucketFetcher, SchemeFetcher
 from services.ingestion.adapters.https import HttpsFetcher, make_context
-from services.ingestion.domain import File, Reference, Rejected, RejectionReason
+from services.ingestion.domain import File, FileReference, Rejected, RejectionReason
 from services.ingestion.settings import Settings, decode_buckets, decode_hosts
 from tailor.errors import PermissionDenied, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
@@ -31,7 +31,7 @@ def make_fetcher(store: MemoryStore) -> SchemeFetcher:
 
 def rejection_of(uri: str, store: MemoryStore) -> RejectionReason:
     with pytest.raises(Rejected) as caught:
-        make_fetcher(store).fetch(Reference(uri), 10)
+        make_fetcher(store).fetch(FileReference(uri), 10)
     return caught.value.reason
 
 
@@ -42,8 +42,8 @@ def make_settings(**fields: Any) -> Settings:
 def test_reads_an_object_of_an_allowed_bucket() -> None:
     store = MemoryStore()
     store.put("papers", "2026/memo 7.md", b"# Memo")
-    assert make_fetcher(store).fetch(Reference("s3://papers/2026/memo 7.md"), 10) == File(b"# Memo", "memo 7.md")
-    assert make_fetcher(store).fetch(Reference("s3://papers/2026/memo 7.md", "a.txt"), 10).name == "a.txt"
+    assert make_fetcher(store).fetch(FileReference("s3://papers/2026/memo 7.md"), 10) == File(b"# Memo", "memo 7.md")
+    assert make_fetcher(store).fetch(FileReference("s3://papers/2026/memo 7.md", "a.txt"), 10).name == "a.txt"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_the_reason_says_why_an_object_cannot_be_read() -> None:
         rejection_of("s3://papers/x", ClosedStore(PermissionDenied(Reason("NO"), "No."))) == RejectionReason.NOT_ALLOWED
     )
     with pytest.raises(Unavailable):
-        make_fetcher(ClosedStore(Unavailable(Reason("DOWN"), "Down."))).fetch(Reference("s3://papers/x"), 10)
+        make_fetcher(ClosedStore(Unavailable(Reason("DOWN"), "Down."))).fetch(FileReference("s3://papers/x"), 10)
 
 
 def test_nothing_is_allowed_by_default() -> None:

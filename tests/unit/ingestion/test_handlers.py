@@ -9,9 +9,9 @@ from services.ingestion.domain import (
     Acceptance,
     DocumentKind,
     File,
+    FileReference,
     Outcome,
     ParsedText,
-    Reference,
     Rejection,
     RejectionReason,
     Submission,
@@ -29,7 +29,7 @@ def submit(
     intake: Intake,
     key: str,
     external_id: str,
-    content: File | Reference | ParsedText,
+    content: File | FileReference | ParsedText,
     kind: DocumentKind = DocumentKind.DOCUMENT,
 ) -> Outcome:
     return ingest(intake, make_receipt(key), Submission(external_id, kind, LABELS, content))
@@ -141,9 +141,9 @@ def test_a_referenced_file_is_ingested_like_any_other() -> None:
     uri = "https://files.example.com/memo.md"
     digest = hashlib.sha256(b"# Memo").hexdigest()
     intake, catalogue, _ = make_intake(fetcher=MemoryFetcher({uri: File(b"# Memo", "memo.md", "text/markdown")}))
-    outcome = submit(intake, "1", "memo-7", Reference(uri, sha256=digest.upper(), size_bytes=6))
+    outcome = submit(intake, "1", "memo-7", FileReference(uri, sha256=digest.upper(), size_bytes=6))
     assert isinstance(outcome, Acceptance) and outcome.format == "md"
-    again = submit(intake, "1", "memo-7", Reference(uri))
+    again = submit(intake, "1", "memo-7", FileReference(uri))
     assert again == outcome and catalogue.published == [outcome, outcome]
 
 
@@ -151,7 +151,7 @@ def test_a_referenced_file_is_ingested_like_any_other() -> None:
 def test_a_file_that_differs_from_its_announcement_is_rejected(announced: dict[str, Any]) -> None:
     uri = "s3://papers/memo.md"
     intake, _, quarantine = make_intake(fetcher=MemoryFetcher({uri: File(b"# Memo", "memo.md")}))
-    outcome = submit(intake, "1", "memo-7", Reference(uri, **announced))
+    outcome = submit(intake, "1", "memo-7", FileReference(uri, **announced))
     assert isinstance(outcome, Rejection) and outcome.reason == RejectionReason.CORRUPT
     assert next(iter(announced)) in outcome.hint
     assert quarantine.texts == []
@@ -160,7 +160,7 @@ def test_a_file_that_differs_from_its_announcement_is_rejected(announced: dict[s
 def test_a_reference_to_a_file_that_is_too_large_is_not_fetched() -> None:
     fetcher = MemoryFetcher()
     intake, _, _ = make_intake(fetcher=fetcher, max_file_bytes=1_000)
-    outcome = submit(intake, "1", "memo-7", Reference("s3://papers/memo.md", size_bytes=1_001))
+    outcome = submit(intake, "1", "memo-7", FileReference("s3://papers/memo.md", size_bytes=1_001))
     assert isinstance(outcome, Rejection) and outcome.reason == RejectionReason.TOO_LARGE
     assert fetcher.calls == []
 
@@ -169,14 +169,14 @@ def test_a_host_that_does_not_answer_is_called_again() -> None:
     uri, pauses = "https://files.example.com/memo.md", list[float]()
     fetcher = MemoryFetcher({uri: File(b"# Memo", "memo.md")}, *(silence() for _ in range(FETCH_ATTEMPTS - 1)))
     intake, _, _ = make_intake(fetcher=fetcher, sleep=pauses.append)
-    assert isinstance(submit(intake, "1", "memo-7", Reference(uri)), Acceptance)
+    assert isinstance(submit(intake, "1", "memo-7", FileReference(uri)), Acceptance)
     assert all(most / 2 <= pause <= most for pause, most in zip(pauses, (1, 3, 9), strict=True))
 
 
 def test_a_host_that_never_answers_is_unreachable() -> None:
     fetcher = MemoryFetcher({}, *(silence() for _ in range(9)))
     intake, _, _ = make_intake(fetcher=fetcher)
-    outcome = submit(intake, "1", "memo-7", Reference("https://files.example.com/memo.md"))
+    outcome = submit(intake, "1", "memo-7", FileReference("https://files.example.com/memo.md"))
     assert isinstance(outcome, Rejection)
     assert (outcome.reason, outcome.labels) == (RejectionReason.UNREACHABLE, LABELS)
     assert len(fetcher.calls) == FETCH_ATTEMPTS

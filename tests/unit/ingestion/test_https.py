@@ -2,8 +2,10 @@
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from urllib3.connection import HTTPSConnection
 
 from services.ingestion.adapters.addresses import is_public
 from services.ingestion.adapters.https import HttpsFetcher, connect, make_context
-from services.ingestion.domain import File, Reference, Rejected, RejectionReason
+from services.ingestion.domain import File, FileReference, Rejected, RejectionReason
 from tailor.errors import Unavailable
 from tests.unit.ingestion.tls import PUBLIC, Network, TlsServer, make_authority, serving
 
@@ -158,7 +160,7 @@ class Web:
         )
 
     def get(self, uri: str, **fields: str) -> File:
-        return self.fetcher.fetch(Reference(uri, **fields), LIMIT)  # type: ignore[arg-type]
+        return self.fetcher.fetch(FileReference(uri, **fields), LIMIT)  # type: ignore[arg-type]
 
     def rejection_of(self, uri: str) -> RejectionReason:
         with pytest.raises(Rejected) as caught:
@@ -362,6 +364,26 @@ def test_a_host_that_drips_is_cut_off(server: TlsServer, certificates: tuple[Pat
     assert time.monotonic() - started < 4
 
 
+def test_a_host_that_drips_its_handshake_is_cut_off(certificates: tuple[Path, Path, Path]) -> None:
+    def drip_record(listener: socket.socket) -> None:
+        with suppress(OSError):
+            connection, _ = listener.accept()
+            connection.sendall(b"\x16\x03\x03\x40\x00")
+            drip(connection.sendall, b"\x02")
+
+    def connect_here(address: str, port: int, host: str, context: ssl.SSLContext, seconds: float) -> HTTPSConnection:
+        return connect("127.0.0.1", listener.getsockname()[1], host, context, seconds)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip_record, args=(listener,), daemon=True).start()
+        context = make_context(certificates[0])
+        fetcher = HttpsFetcher(ALLOWED, context, 0.8, resolve=lambda *_: [PUBLIC], connect=connect_here)
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            fetcher.fetch(FileReference(f"https://{HOST}/memo.md"), LIMIT)
+        assert time.monotonic() - started < 4
+
+
 def test_a_body_without_a_length_ends_with_the_connection(web: Web) -> None:
     assert web.get(f"https://{HOST}/without-length").data == b"# Memo"
 
@@ -386,7 +408,7 @@ def test_a_name_or_an_address_that_does_not_answer_is_unavailable(certificates: 
     ]
     for fetcher in fetchers:
         with pytest.raises(Unavailable):
-            fetcher.fetch(Reference(f"https://{HOST}/memo.md"), LIMIT)
+            fetcher.fetch(FileReference(f"https://{HOST}/memo.md"), LIMIT)
 
 
 def test_the_next_address_is_tried_if_the_first_does_not_answer(
@@ -403,4 +425,4 @@ def test_the_next_address_is_tried_if_the_first_does_not_answer(
 
     context = make_context(certificates[0])
     fetcher = HttpsFetcher(ALLOWED, context, 5, resolve=network.resolve, connect=connect_to_second)
-    assert fetcher.fetch(Reference(f"https://{HOST}/memo.md"), LIMIT).data == b"# Memo"
+    assert fetcher.fetch(FileReference(f"https://{HOST}/memo.md"), LIMIT).data == b"# Memo"

@@ -29,8 +29,8 @@ from services.evaluation.domain import (
 )
 from services.evaluation.ports import (
     Artifacts,
-    Datasets,
     Evaluations,
+    HeldOutRows,
     Metrics,
     ModelResults,
     Models,
@@ -48,14 +48,14 @@ CALL_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
-class Evaluator:
+class EvaluationWorker:
     """Evaluates queued adapters one at a time. `erased` holds the ids of erased documents."""
 
     artifacts: Artifacts
     evaluations: Evaluations
     results: ModelResults
     models: Models
-    datasets: Datasets
+    rows: HeldOutRows
     metrics: Metrics
     reports: ReportStore
     specialists: Specialists
@@ -68,7 +68,7 @@ class Evaluator:
         """Evaluate until `stop` is set. Blocks. Resumes the evaluations of killed processes."""
 
         def log_wait(error: TailorError, attempt: int) -> None:
-            log.warning("evaluator waits", reason=error.reason, attempt=attempt)
+            log.warning("worker waits", reason=error.reason, attempt=attempt)
 
         try:
             while not stop.is_set():
@@ -142,7 +142,7 @@ class Evaluator:
         manifest = self.artifacts.dataset(adapter.dataset_digest)
         if manifest is None:
             raise Unavailable(Reason.UNKNOWN_DATASET, "The adapter's dataset has not been announced yet.")
-        rows = choose_rows(self.datasets.held_out(manifest), self.parameters.max_rows)
+        rows = choose_rows(self.rows.held_out(manifest), self.parameters.max_rows)
         if not rows:
             raise FailedPrecondition(Reason.NO_HELD_OUT_ROWS, "The dataset has no held-out rows.")
         self._check_not_erased(rows)
@@ -198,8 +198,8 @@ class Evaluator:
 class _ModelRunner:
     """Runs the rows of one evaluation through one model after another, and counts progress."""
 
-    def __init__(self, evaluator: Evaluator, evaluation_id: str, rows: list[HeldOutRow], key: str) -> None:
-        self._evaluator = evaluator
+    def __init__(self, worker: EvaluationWorker, evaluation_id: str, rows: list[HeldOutRow], key: str) -> None:
+        self._worker = worker
         self._evaluation_id = evaluation_id
         self._rows = rows
         self._key = key
@@ -207,17 +207,17 @@ class _ModelRunner:
 
     def result(self, model: str, load: Callable[[], str]) -> ModelResult:
         """The stored result of a model, or else a new one, which is stored. `load` loads the model and returns its name."""
-        results = self._evaluator.results
+        results = self._worker.results
         result = results.find(self._evaluation_id, model, self._key)
         if result is None:
-            result = self._run(self._evaluator.call(load))
+            result = self._run(self._worker.call(load))
             results.add(self._evaluation_id, model, self._key, result)
         else:
             self._count(len(self._rows))
         return result
 
     def _run(self, model: str) -> ModelResult:
-        parameters = self._evaluator.parameters
+        parameters = self._worker.parameters
         try:
             # In parallel, so that the engine can batch the requests.
             with ThreadPoolExecutor(parameters.concurrency, thread_name_prefix="ask") as pool:
@@ -229,14 +229,14 @@ class _ModelRunner:
         return ModelResult(answers, scores)
 
     def _generate(self, model: str, row: HeldOutRow, max_tokens: int) -> str:
-        return self._evaluator.call(lambda: self._evaluator.models.generate(model, row.messages, max_tokens))
+        return self._worker.call(lambda: self._worker.models.generate(model, row.messages, max_tokens))
 
     def _score(self, model: str, row: HeldOutRow) -> Score:
         """Score one row at a time: a batch of prompt log-probabilities can kill an engine."""
-        score = self._evaluator.call(lambda: self._evaluator.models.score(model, row.messages, row.reference))
+        score = self._worker.call(lambda: self._worker.models.score(model, row.messages, row.reference))
         self._count(1)
         return score
 
     def _count(self, rows: int) -> None:
         self._done += rows
-        self._evaluator.evaluations.count(self._evaluation_id, self._done)
+        self._worker.evaluations.count(self._evaluation_id, self._done)
