@@ -74,7 +74,7 @@ def detect(file: File, budget: Budget) -> str:
     if named in BY_CONTENT:
         raise Rejected(
             RejectionReason.CORRUPT,
-            f"The file has the extension {named} but is not a {named} file. Export it again.",
+            f"The name or media type says {named}, but the content is not {named}. Export the file again.",
             named,
         )
     if data.startswith(b"{\\rtf") or _is_binary(data):
@@ -103,7 +103,7 @@ def _ole(data: bytes, named: str) -> str:
     if named == "msg":
         raise Rejected(
             RejectionReason.CORRUPT,
-            "The file has the extension msg but does not contain a mail. Export it again.",
+            "The name or media type says msg, but the content is not a mail. Export the file again.",
             named,
         )
     raise Rejected(RejectionReason.UNSUPPORTED_FORMAT, f"Office formats before 2007 are not supported. {UNSUPPORTED}")
@@ -117,7 +117,7 @@ def _archive(data: bytes, named: str, budget: Budget) -> str:
     if named in BY_CONTENT:
         raise Rejected(
             RejectionReason.CORRUPT,
-            f"The file has the extension {named} but is not a {named} file. Export it again.",
+            f"The name or media type says {named}, but the content is not {named}. Export the file again.",
             named,
         )
     raise Rejected(RejectionReason.UNSUPPORTED_FORMAT, UNSUPPORTED)

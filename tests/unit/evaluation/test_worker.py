@@ -1,4 +1,4 @@
-"""The queue of evaluations and the worker, over fakes."""
+"""The queue of evaluations and its worker, over fakes."""
 
 import threading
 import time
@@ -235,7 +235,7 @@ def test_perplexity_counts_all_tokens_and_is_finite() -> None:
     assert perplexity([Score(-1e9, 1)]) < float("inf")
 
 
-def test_the_evaluator_stops_while_it_waits() -> None:
+def test_the_worker_stops_while_it_waits() -> None:
     worker, stop = make_worker(sleep=None), threading.Event()
     worker.artifacts.datasets.clear()
     queue(worker)
