@@ -15,8 +15,9 @@ from services.ingestion.adapters.addresses import is_public
 from services.ingestion.adapters.https import HttpsFetcher, connect, make_context
 from services.ingestion.domain import File, FileReference, Rejected, RejectionReason
 from tailor.errors import Unavailable
-from tests.unit.ingestion.tls import PUBLIC, Network, TlsServer, make_authority, serving
+from tests.unit.ingestion.tls import TlsServer, make_authority, serving
 
+PUBLIC = "93.184.215.14"
 HOST = "files.example.com"
 OTHER = "other.example.com"
 LIMIT = 100_000
@@ -148,6 +149,26 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, 
 def server(certificates: tuple[Path, Path, Path]) -> Iterator[TlsServer]:
     with serving(certificates[1], certificates[2], respond) as server:
         yield server
+
+
+class Network:
+    """Names with the addresses that a test chooses. Every connection goes to the server on this machine; `dialled` holds the addresses."""
+
+    def __init__(self, port: int, names: dict[str, list[list[str]]]) -> None:
+        self._port = port
+        self._names = names
+        self.resolved: list[str] = []
+        self.dialled: list[tuple[str, int]] = []
+
+    def resolve(self, host: str, port: int) -> list[str]:
+        """The next addresses of the name; the last ones stay."""
+        self.resolved.append(host)
+        answers = self._names[host]
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    def connect(self, address: str, port: int, host: str, context: ssl.SSLContext, seconds: float) -> HTTPSConnection:
+        self.dialled.append((address, port))
+        return connect("127.0.0.1", self._port, host, context, seconds)
 
 
 class Web:

@@ -1,4 +1,4 @@
-"""A TLS web server on this machine, and a name service that a test controls."""
+"""A certificate authority and a TLS web server for tests."""
 
 import datetime
 import socket
@@ -12,11 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from urllib3.connection import HTTPSConnection
 
-from services.ingestion.adapters.https import connect
-
-PUBLIC = "93.184.215.14"
 Respond = Callable[[str, Callable[[bytes], None]], None]
 
 
@@ -104,23 +100,3 @@ def serving(certificate: Path, key: Path, respond: Respond) -> Iterator[TlsServe
         yield server
     finally:
         server.close()
-
-
-class Network:
-    """Names with the addresses that a test chooses. Every connection goes to the server on this machine; `dialled` holds the addresses."""
-
-    def __init__(self, port: int, names: dict[str, list[list[str]]]) -> None:
-        self._port = port
-        self._names = names
-        self.resolved: list[str] = []
-        self.dialled: list[tuple[str, int]] = []
-
-    def resolve(self, host: str, port: int) -> list[str]:
-        """The next addresses of the name; the last ones stay."""
-        self.resolved.append(host)
-        answers = self._names[host]
-        return answers.pop(0) if len(answers) > 1 else answers[0]
-
-    def connect(self, address: str, port: int, host: str, context: ssl.SSLContext, seconds: float) -> HTTPSConnection:
-        self.dialled.append((address, port))
-        return connect("127.0.0.1", self._port, host, context, seconds)
