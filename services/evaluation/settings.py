@@ -14,7 +14,7 @@ class Settings(ServiceSettings):
         1.05,
         ge=1,
         le=2,
-        description="Keeps greedy answers of small models from repeating themselves. At 1.15 they also lost house words.",
+        description="Keeps greedy answers of small models from repeating themselves. A value of 1.15 was too strong.",
     )
     concurrency: int = Field(32, ge=1, le=64, description="Answers requested in parallel.")
     give_up_seconds: float = Field(
