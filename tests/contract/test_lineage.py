@@ -9,13 +9,14 @@ from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
 from services.anonymization.consumers import ProducedFacts, to_ingested
 from services.anonymization.domain import Text
 from services.anonymization.handlers import Barrier, pass_document
-from services.ingestion.consumers import to_event
-from services.ingestion.domain import File, Kind, Labels, Submission, encode_text
-from services.ingestion.handlers import take_in
+from services.ingestion.domain import DocumentKind, File, Submission, encode_text
+from services.ingestion.handlers import ingest
+from services.ingestion.wire import from_outcome
 from services.synthetic import handlers, wire
 from services.synthetic.domain import RowLimits
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.memory import MemoryProducer
+from tailor.words import Labels
 from tests.unit.anonymization.fakes import (
     MemoryCorpus,
     MemoryLedger,
@@ -44,10 +45,10 @@ def make_pdf() -> bytes:
 def ingested(data: bytes) -> tuple[documents_pb2.DocumentIngested, Text]:
     """The event that ingestion publishes for a file, and the text in quarantine."""
     intake, _, quarantine = make_intake()
-    submission = Submission("report-9", Kind.DOCUMENT, Labels("wiki", "risk"), File(data, "report.pdf"))
-    message = to_event(take_in(intake, make_receipt("k", submission)))[2]
+    submission = Submission("report-9", DocumentKind.DOCUMENT, Labels("wiki", "risk"), File(data, "report.pdf"))
+    message = from_outcome(ingest(intake, make_receipt("k"), submission))[2]
     assert isinstance(message, documents_pb2.DocumentIngested)
-    return message, Text.decode(encode_text(quarantine.written[0][2]))
+    return message, Text.decode(encode_text(quarantine.texts[0][2]))
 
 
 def anonymized(message: documents_pb2.DocumentIngested, text: Text) -> tuple[documents_pb2.DocumentAnonymized, Text]:

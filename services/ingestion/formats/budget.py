@@ -1,4 +1,4 @@
-"""What one submission may take in all, its attachments included."""
+"""Limits of one submission, attachments included."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from services.ingestion.domain import Rejected, RejectionReason
 
 @dataclass
 class Budget:
-    """What is left; `depth` is how far attachments may still nest, `cells` are those of tables."""
+    """What is left of each limit. `cells` are those of tables; `depth` is how deep attachments may still nest."""
 
     entries: int = 5_000
     expanded_bytes: int = 200 * 1024 * 1024
@@ -19,11 +19,11 @@ class Budget:
     depth: int = 3
 
     def take(self, what: str, count: int, format: str = "") -> None:
-        """Count something down; Rejected with TOO_LARGE where less is left."""
+        """Use up part of a limit. Raises Rejected (TOO_LARGE) if less is left."""
         left = getattr(self, what) - count
         if left < 0:
-            words = what.replace("_", " ")
+            name = what.replace("_", " ")
             raise Rejected(
-                RejectionReason.TOO_LARGE, f"The file holds more {words} than are read; publish it in parts.", format
+                RejectionReason.TOO_LARGE, f"The file has more {name} than are allowed. Publish it in parts.", format
             )
         setattr(self, what, left)

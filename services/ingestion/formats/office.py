@@ -1,4 +1,4 @@
-"""HTML through markdownify, and Word files through mammoth's HTML."""
+"""HTML, converted by markdownify, and Word files, converted to HTML by mammoth."""
 
 import io
 import re
@@ -11,24 +11,24 @@ import mammoth
 from bs4 import BeautifulSoup
 from markdownify import ATX, MarkdownConverter
 
-from services.ingestion.adapters.formats.archive import BROKEN
-from services.ingestion.adapters.formats.budget import Budget
-from services.ingestion.adapters.formats.text import CHARSET, declared, decode
-from services.ingestion.domain import File, Parsed, Rejected, RejectionReason, clean
+from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason, clean
+from services.ingestion.formats.archive import BROKEN
+from services.ingestion.formats.budget import Budget
+from services.ingestion.formats.text import CHARSET, declared_charset, decode
 
 META_BYTES = 2048
 DROPPED = ("script", "style", "template", "noscript")
-# Where an equation begins or ends, of which mammoth knows nothing, and the signs in it.
+# The start or end of an equation, which mammoth does not support, and the characters in it.
 EQUATION = re.compile(r"(<m:oMath(?:\s[^<>]*)?>|</m:oMath>)")
 SIGNS = re.compile(r"<m:t\b[^<>]*>([^<]*)</m:t>")
 MAX_SPAN = 50
 
 
-class Writer(MarkdownConverter):
-    """Markdown as the other formats write it: pictures leave their description, links lead to pages alone."""
+class MarkdownWriter(MarkdownConverter):
+    """Markdown as from the other formats: a picture becomes its description, and only links to web pages are kept."""
 
     def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
-        """A link, where it leads to a page."""
+        """A link if it leads to a web page, otherwise its text."""
         try:
             parts = urlsplit(el.get("href") or "")
         except ValueError:
@@ -40,57 +40,59 @@ class Writer(MarkdownConverter):
         return str(super().convert_a(el, text, parent_tags))  # type: ignore[misc]
 
     def convert_img(self, el: Any, text: str, parent_tags: Any) -> str:
-        """A picture's description."""
+        """The description of a picture."""
         del text, parent_tags
         return " ".join(str(el.get("alt") or "").split())
 
     def convert_input(self, el: Any, text: str, parent_tags: Any) -> str:
-        """A box, ticked or not."""
+        """A checkbox, ticked or not; nothing for other inputs."""
         del text, parent_tags
         return ("[x] " if el.has_attr("checked") else "[ ] ") if el.get("type") == "checkbox" else ""
 
 
-def parse_html(file: File, budget: Budget) -> Parsed:
-    """Markdown of a page's body."""
+def parse_html(file: File, budget: Budget) -> ParsedText:
+    """The body of a web page as Markdown."""
     del budget
-    charset = declared(file.content_type)
+    charset = declared_charset(file.content_type)
     meta = CHARSET.search(file.data[:META_BYTES].decode("ascii", errors="replace"))
-    return Parsed(html_to_markdown(decode(file.data, charset or (meta[1] if meta else ""))), "html")
+    return ParsedText(html_to_markdown(decode(file.data, charset or (meta[1] if meta else ""))), "html")
 
 
 def html_to_markdown(html: str) -> str:
-    """Clean Markdown of HTML; scripts and styles are dropped, what nests too deeply becomes plain text."""
+    """HTML as clean Markdown, without scripts and styles. HTML that nests too deeply becomes plain text."""
     soup = BeautifulSoup(html, "lxml")
     for element in soup(DROPPED):
         element.extract()
-    # What a number in the page could blow up is bounded.
+    # Bounds the numbers in the page that could blow up the output.
     for cell in soup(("td", "th"), colspan=True):
         cell["colspan"] = _span(str(cell["colspan"]))
     for element in soup("ol", start=lambda start: start is not None and not _is_number(start)):
         del element["start"]
     body = soup.body or soup
     try:
-        markdown = Writer(heading_style=ATX, bullets="-").convert_soup(body)
+        markdown = MarkdownWriter(heading_style=ATX, bullets="-").convert_soup(body)
     except RecursionError:
         markdown = body.get_text("\n", strip=True)
     return clean(markdown.replace("\\_", "_"))
 
 
-def parse_docx(file: File, budget: Budget) -> Parsed:
-    """Markdown of a Word file, headings by their styles; pictures are not opened, and equations become their signs in a row."""
+def parse_docx(file: File, budget: Budget) -> ParsedText:
+    """A Word file as Markdown. Styles determine headings, pictures are not opened, and an equation becomes its characters in a row."""
     del budget
     try:
         html = mammoth.convert_to_html(
-            io.BytesIO(_with_plain_equations(file.data)),
+            io.BytesIO(_flatten_equations(file.data)),
             include_embedded_style_map=False,
             convert_image=mammoth.images.img_element(lambda image: {}),
         ).value
     except (*BROKEN, ExpatError):
-        raise Rejected(RejectionReason.CORRUPT, "The Word file is damaged or cut off; save it again.", "docx") from None
-    return Parsed(html_to_markdown(html), "docx")
+        raise Rejected(
+            RejectionReason.CORRUPT, "The Word file is damaged or truncated. Save it again.", "docx"
+        ) from None
+    return ParsedText(html_to_markdown(html), "docx")
 
 
-def _with_plain_equations(data: bytes) -> bytes:
+def _flatten_equations(data: bytes) -> bytes:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = [entry for entry in archive.namelist() if entry.startswith("word/document")]
         changed = {name: content for name in names if b"<m:oMath" in (content := archive.read(name))}
@@ -98,7 +100,7 @@ def _with_plain_equations(data: bytes) -> bytes:
             return data
         parts = {entry.filename: archive.read(entry) for entry in archive.infolist() if not entry.is_dir()}
     for name, content in changed.items():
-        parts[name] = _plain(content.decode()).encode()
+        parts[name] = _flatten(content.decode()).encode()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in parts.items():
@@ -106,18 +108,18 @@ def _with_plain_equations(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _plain(xml: str) -> str:
-    """The XML with a run of signs in place of every equation."""
-    kept = []
+def _flatten(xml: str) -> str:
+    """The XML with a run of plain text in place of every equation."""
+    parts = []
     is_equation = False
     for part in EQUATION.split(xml):
         if EQUATION.fullmatch(part):
             is_equation = part[1] != "/"
         elif is_equation and part:
-            kept.append(f'<w:r><w:t xml:space="preserve">{"".join(SIGNS.findall(part))}</w:t></w:r>')
+            parts.append(f'<w:r><w:t xml:space="preserve">{"".join(SIGNS.findall(part))}</w:t></w:r>')
         elif not is_equation:
-            kept.append(part)
-    return "".join(kept)
+            parts.append(part)
+    return "".join(parts)
 
 
 def _span(value: str) -> str:

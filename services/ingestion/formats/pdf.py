@@ -1,4 +1,4 @@
-"""PDF through pdfminer: headings are told by their size, lists by their marks."""
+"""PDF, read by pdfminer. Font size determines headings; bullets and numbers determine lists."""
 
 import io
 import re
@@ -16,34 +16,35 @@ from pdfminer.pdfinterp import PDFPageInterpreter, PDFResourceManager
 from pdfminer.pdfpage import PDFPage
 from pdfminer.psexceptions import PSException
 
-from services.ingestion.adapters.formats.archive import BROKEN
-from services.ingestion.adapters.formats.budget import Budget
-from services.ingestion.adapters.formats.marks import ENDING, foreign, spanned, unmarked
-from services.ingestion.adapters.formats.marks import opening as mark_of
-from services.ingestion.domain import File, Parsed, Rejected, RejectionReason
-from services.ingestion.spans import SpanKind
+from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason
+from services.ingestion.formats.archive import BROKEN
+from services.ingestion.formats.budget import Budget
+from services.ingestion.formats.marks import ENDING, parse_marks, remove_marks, start_mark, strip_noncharacters
+from tailor.words import SpanKind
 
-# Fonts without a table of letters give their bullet as a number.
+# In fonts without a character map, a bullet is a character number.
 BULLET = re.compile(r"^(?:[•◦▪‣·●*–-]|\(cid:\d+\))(?:\s+(?=\S)|$)")
 NUMBER = re.compile(r"^\d{1,3}[.)](?:\s+(?=\S)|$)")
-MARK_ALONE = re.compile(r"-|\d{1,3}[.)]")
+LONE_MARK = re.compile(r"-|\d{1,3}[.)]")
 FIELD = re.compile(r"^[A-Z][A-Za-z ]{0,20}:\s")
 TAIL_BYTES = 2048
 STREAM = re.compile(rb"(?<!end)stream\r?\n")
 DICTIONARY_BYTES = 1024
 MAX_PIECES = 20_000
-# Pictures are not opened, so that they may expand to anything.
+# Pictures are never decompressed, so their size does not matter.
 PICTURE = re.compile(rb"/Subtype\s*/Image\b")
 MAX_STREAM_BYTES = 32 * 1024 * 1024
 LARGER = 1.12
-# Space above a line, in parts of its size, up to which it belongs to the paragraph.
+# The largest space above a line, relative to its size, with which it continues the paragraph.
 CLOSE = 0.45
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line; `size` and `gap`, the space above it, in points. The gap is negative where a page or column begins; `opening` is the
-    mark of a page that begins with it."""
+class PdfLine:
+    """One line. `size` and `gap`, the space above it, are in points; the gap is negative at the start of a page or column.
+
+    `opening` is the mark of a page that begins with this line.
+    """
 
     text: str
     size: float
@@ -51,43 +52,47 @@ class Line:
     opening: str = ""
 
 
-def parse_pdf(file: File, budget: Budget) -> Parsed:
-    """Markdown of a PDF's text layer."""
+def parse_pdf(file: File, budget: Budget) -> ParsedText:
+    """The text layer of a PDF as Markdown."""
     if b"%%EOF" not in file.data[-TAIL_BYTES:]:
-        raise Rejected(RejectionReason.CORRUPT, "The PDF is cut off; export it again.", "pdf")
+        raise Rejected(RejectionReason.CORRUPT, "The PDF is truncated. Export it again.", "pdf")
     _check_streams(file.data, budget)
     try:
         lines = list(_lines(file.data, budget))
     except (PDFPasswordIncorrect, PDFEncryptionError):
         raise Rejected(
-            RejectionReason.ENCRYPTED, "The PDF is protected by a password; publish it without one.", "pdf"
+            RejectionReason.ENCRYPTED, "The PDF is protected by a password. Publish it without one.", "pdf"
         ) from None
     except (*BROKEN, PDFException, PSException):
-        raise Rejected(RejectionReason.CORRUPT, "The PDF is damaged; export it again.", "pdf") from None
+        raise Rejected(RejectionReason.CORRUPT, "The PDF is damaged. Export it again.", "pdf") from None
     if not lines:
         raise Rejected(
-            RejectionReason.NO_TEXT, "The PDF holds no text; if it is a scan, publish it with recognised text.", "pdf"
+            RejectionReason.NO_TEXT,
+            "The PDF contains no text. If it is a scan, publish it with recognised text.",
+            "pdf",
         )
-    return spanned(_stacked(_blocks(lines)), "pdf")
+    return parse_marks(_join_blocks(_blocks(lines)), "pdf")
 
 
 def _check_streams(data: bytes, budget: Budget) -> None:
-    """Refuse a PDF whose packed streams expand too far, before the library unpacks them whole."""
+    """Raise Rejected if compressed streams expand too far, before the library decompresses them completely."""
     end = 0
     for stream in STREAM.finditer(data):
         if stream.start() < end:
             continue
         head = data[max(end, stream.start() - DICTIONARY_BYTES) : stream.start()]
-        own = head[max(head.rfind(b" obj"), 0) :]
-        found = data.find(b"endstream", stream.end())
-        end = found if found > 0 else len(data)
+        dictionary = head[max(head.rfind(b" obj"), 0) :]
+        end = data.find(b"endstream", stream.end())
+        end = end if end > 0 else len(data)
         packed = data[stream.end() : end]
-        for _ in range(own.count(b"/FlateDecode") + own.count(b"/Fl ") if not PICTURE.search(own) else 0):
-            packed = _expanded(packed)
+        for _ in range(
+            dictionary.count(b"/FlateDecode") + dictionary.count(b"/Fl ") if not PICTURE.search(dictionary) else 0
+        ):
+            packed = _decompress(packed)
             budget.take("expanded_bytes", len(packed), "pdf")
 
 
-def _expanded(packed: bytes) -> bytes:
+def _decompress(packed: bytes) -> bytes:
     unpacker = zlib.decompressobj()
     try:
         content = unpacker.decompress(packed, MAX_STREAM_BYTES)
@@ -95,27 +100,27 @@ def _expanded(packed: bytes) -> bytes:
         return b""
     if unpacker.unconsumed_tail:
         raise Rejected(
-            RejectionReason.TOO_LARGE, "A part of the PDF expands to more than is read; print it again.", "pdf"
+            RejectionReason.TOO_LARGE, "A part of the PDF expands to more than is allowed. Print it again.", "pdf"
         )
     return content
 
 
-def _stacked(blocks: Iterable[str]) -> str:
-    """Blocks with an empty line between them, items of a list without one."""
-    stacked, before_is_item = "", False
+def _join_blocks(blocks: Iterable[str]) -> str:
+    """Blocks separated by empty lines, except between items of a list."""
+    text, previous_is_item = "", False
     for block in blocks:
-        plain = unmarked(block)
+        plain = remove_marks(block)
         is_item = bool(plain.startswith("- ") or NUMBER.match(plain))
-        stacked += ("\n" if is_item and before_is_item else "\n\n") + block
-        before_is_item = is_item
-    return stacked
+        text += ("\n" if is_item and previous_is_item else "\n\n") + block
+        previous_is_item = is_item
+    return text
 
 
-def _lines(data: bytes, budget: Budget) -> Iterator[Line]:
+def _lines(data: bytes, budget: Budget) -> Iterator[PdfLine]:
     for number, page in enumerate(_pages(data, budget), 1):
-        # What a page opens, the next one with words closes.
-        opening = (ENDING if number > 1 else "") + mark_of(SpanKind.PAGE, number)
-        # A mark without width stays alone, outside the boxes; it belongs to the line at its height.
+        # The next page with text closes the span of this page.
+        opening = (ENDING if number > 1 else "") + start_mark(SpanKind.PAGE, number)
+        # A bullet without width is outside the boxes; it belongs to the line at its height.
         marks = {round(item.y0): item.get_text().strip() for item in page if isinstance(item, LTTextLine)}
         below: float | None = None
         for box in page:
@@ -126,19 +131,23 @@ def _lines(data: bytes, budget: Budget) -> Iterator[Line]:
                     below, opening = line.y0, ""
 
 
-class Device(PDFPageAggregator):  # type: ignore[misc]
-    """Lays out one page after another; Rejected where one has so many pieces that this would take too long."""
+class BoundedAggregator(PDFPageAggregator):  # type: ignore[misc]
+    """Lays out pages. Raises Rejected (TOO_LARGE) for a page with so many pieces that the layout would take too long."""
 
     def render_char(self, *arguments: Any) -> float:
-        """Add a letter to the page."""
+        """Add a character to the page."""
         if len(self.cur_item) > MAX_PIECES:
-            raise Rejected(RejectionReason.TOO_LARGE, "A page of the PDF holds more letters than are read.", "pdf")
+            raise Rejected(
+                RejectionReason.TOO_LARGE,
+                "A page of the PDF has more characters than are allowed. Publish it in parts.",
+                "pdf",
+            )
         return float(super().render_char(*arguments))
 
 
 def _pages(data: bytes, budget: Budget) -> Iterator[LTPage]:
     resources = PDFResourceManager(caching=True)
-    device = Device(resources, laparams=LAParams())
+    device = BoundedAggregator(resources, laparams=LAParams())
     interpreter = PDFPageInterpreter(resources, device)
     for page in PDFPage.get_pages(io.BytesIO(data)):
         budget.take("pages", 1, "pdf")
@@ -146,34 +155,34 @@ def _pages(data: bytes, budget: Budget) -> Iterator[LTPage]:
         yield device.get_result()
 
 
-def _line(line: LTTextLine, mark: str, gap: float) -> Line:
+def _line(line: LTTextLine, mark: str, gap: float) -> PdfLine:
     sizes = Counter(round(item.size, 1) for item in line if isinstance(item, LTChar) and item.get_text().strip())
-    text = foreign(" ".join([*mark.split(), *line.get_text().split()]))
-    return Line(text, sizes.most_common(1)[0][0] if sizes else 0.0, gap)
+    text = strip_noncharacters(" ".join([*mark.split(), *line.get_text().split()]))
+    return PdfLine(text, sizes.most_common(1)[0][0] if sizes else 0.0, gap)
 
 
-def _blocks(lines: list[Line]) -> Iterator[str]:
+def _blocks(lines: list[PdfLine]) -> Iterator[str]:
     weights: Counter[float] = Counter()
     for line in lines:
         weights[line.size] += len(line.text)
     body = weights.most_common(1)[0][0]
     larger = sorted({line.size for line in lines if line.size > body * LARGER}, reverse=True)
-    block: list[Line] = []
+    block: list[PdfLine] = []
     level = 0
     for line in lines:
-        own = larger.index(line.size) + 1 if line.size in larger else 0
-        if block and (own != level or not _continues(block[-1].text, line)):
-            yield _joined(block, level)
+        line_level = larger.index(line.size) + 1 if line.size in larger else 0
+        if block and (line_level != level or not _continues(block[-1].text, line)):
+            yield _join_lines(block, level)
             block = []
-        level = own
+        level = line_level
         block.append(replace(line, text=BULLET.sub("- ", line.text).strip()))
     if block:
-        yield _joined(block, level)
+        yield _join_lines(block, level)
 
 
-def _continues(before: str, line: Line) -> bool:
-    """True where a line goes on with the paragraph above, or with its own mark that stands alone."""
-    if MARK_ALONE.fullmatch(before):
+def _continues(before: str, line: PdfLine) -> bool:
+    """True if a line continues the paragraph above, or a bullet or number on a line without text."""
+    if LONE_MARK.fullmatch(before):
         return True
     if BULLET.match(line.text) or NUMBER.match(line.text):
         return False
@@ -182,7 +191,7 @@ def _continues(before: str, line: Line) -> bool:
     return line.gap < CLOSE * line.size
 
 
-def _joined(block: list[Line], level: int) -> str:
+def _join_lines(block: list[PdfLine], level: int) -> str:
     joined = block[0].text
     for line in block[1:]:
         if FIELD.match(line.text) and FIELD.match(joined):

@@ -1,21 +1,21 @@
-"""Tables: Markdown of rows, and comma-separated values."""
+"""Tables: rows as Markdown, and files of comma-separated values."""
 
 import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
 
-from services.ingestion.adapters.formats.budget import Budget
-from services.ingestion.adapters.formats.text import declared, decode
-from services.ingestion.domain import File, Parsed, Rejected, RejectionReason, clean
+from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason, clean
+from services.ingestion.formats.budget import Budget
+from services.ingestion.formats.text import declared_charset, decode
 
 DELIMITERS = ",;\t|"
 SAMPLE_LINES = 50
 MAX_FIELD_CHARS = 1_000_000
 
 
-def table(rows: Sequence[Sequence[str]], budget: Budget, format: str) -> str:
-    """A Markdown table, the first row as its head; Rejected where it has more cells than the budget."""
+def markdown_table(rows: Sequence[Sequence[str]], budget: Budget, format: str) -> str:
+    """A Markdown table with the first row as its header. Raises Rejected (TOO_LARGE) if it exceeds the budget."""
     width = max(map(len, rows), default=0)
     budget.take("cells", width * len(rows), format)
     budget.take("characters", sum(len(cell) for row in rows for cell in row), format)
@@ -23,9 +23,9 @@ def table(rows: Sequence[Sequence[str]], budget: Budget, format: str) -> str:
     return "\n".join([*lines[:1], f"|{' --- |' * width}", *lines[1:]]) if width else ""
 
 
-def parse_csv(file: File, budget: Budget) -> Parsed:
-    """One table; the delimiter is told by the first lines."""
-    text = decode(file.data, declared(file.content_type)).replace("\0", "")
+def parse_csv(file: File, budget: Budget) -> ParsedText:
+    """One table. The first lines determine the delimiter."""
+    text = decode(file.data, declared_charset(file.content_type)).replace("\0", "")
     csv.field_size_limit(MAX_FIELD_CHARS)
     rows: list[list[str]] = []
     try:
@@ -35,13 +35,13 @@ def parse_csv(file: File, budget: Budget) -> Parsed:
             if any(cell.strip() for cell in row):
                 rows.append(row)
     except csv.Error:
-        hint = "A field is not closed, or longer than is read; export the table again."
+        hint = "A field is not closed or is longer than is allowed. Export the table again."
         raise Rejected(RejectionReason.CORRUPT, hint, "csv") from None
-    return Parsed(clean(table(rows, budget, "csv")), "csv")
+    return ParsedText(clean(markdown_table(rows, budget, "csv")), "csv")
 
 
 def _delimiter(text: str) -> str:
-    """What stands in most of the first lines, equally often in each."""
+    """The delimiter that occurs equally often in most of the first lines."""
     lines = [line for line in text[: SAMPLE_LINES * 1_000].splitlines()[:SAMPLE_LINES] if line.strip()]
 
     def score(delimiter: str) -> int:

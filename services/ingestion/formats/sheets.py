@@ -1,4 +1,4 @@
-"""Excel workbooks: a section for each sheet, a table for each block of rows."""
+"""Excel workbooks: a section for each sheet, and a table for each block of rows."""
 
 import datetime
 import io
@@ -8,42 +8,46 @@ from typing import Any
 from openpyxl import load_workbook
 from openpyxl.utils.exceptions import InvalidFileException
 
-from services.ingestion.adapters.formats.archive import BROKEN
-from services.ingestion.adapters.formats.budget import Budget
-from services.ingestion.adapters.formats.marks import foreign, spanned, within
-from services.ingestion.adapters.formats.table import table
-from services.ingestion.domain import File, Parsed, Rejected, RejectionReason
-from services.ingestion.spans import SpanKind
+from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason
+from services.ingestion.formats.archive import BROKEN
+from services.ingestion.formats.budget import Budget
+from services.ingestion.formats.marks import mark_span, parse_marks, strip_noncharacters
+from services.ingestion.formats.table import markdown_table
+from tailor.words import SpanKind
 
 MAX_ROWS = 1_048_576
 MIDNIGHT = datetime.time()
 
 
-def parse_xlsx(file: File, budget: Budget) -> Parsed:
-    """Markdown of a workbook's values as they were last calculated; formulas and macros are not run."""
+def parse_xlsx(file: File, budget: Budget) -> ParsedText:
+    """A workbook's last calculated values as Markdown. Formulas and macros are not run."""
     try:
         workbook = load_workbook(io.BytesIO(file.data), read_only=True, data_only=True, keep_links=False)
         budget.take("pages", len(workbook.worksheets), "xlsx")
         sheets = [
-            within(SpanKind.SHEET, number, foreign(f"## {sheet.title}\n\n{_sheet(sheet, budget)}"))
+            mark_span(SpanKind.SHEET, number, strip_noncharacters(f"## {sheet.title}\n\n{_sheet(sheet, budget)}"))
             for number, sheet in enumerate(workbook.worksheets, 1)
         ]
     except (*BROKEN, InvalidFileException):
-        raise Rejected(RejectionReason.CORRUPT, "The workbook is damaged or cut off; save it again.", "xlsx") from None
-    return spanned("\n\n".join(sheets), "xlsx")
+        raise Rejected(
+            RejectionReason.CORRUPT, "The workbook is damaged or truncated. Save it again.", "xlsx"
+        ) from None
+    return parse_marks("\n\n".join(sheets), "xlsx")
 
 
 def _sheet(sheet: Any, budget: Budget) -> str:
-    # What the sheet says of its own size may be anything.
+    # The size that the sheet declares may be wrong.
     sheet.reset_dimensions()
     return "\n\n".join(
-        table(block, budget, "xlsx") if max(map(len, block)) > 1 else "\n".join(cell for row in block for cell in row)
+        markdown_table(block, budget, "xlsx")
+        if max(map(len, block)) > 1
+        else "\n".join(cell for row in block for cell in row)
         for block in _blocks(sheet, budget)
     )
 
 
 def _blocks(sheet: Any, budget: Budget) -> Iterator[Sequence[Sequence[str]]]:
-    """Rows between empty rows, without their empty columns to the left and right."""
+    """Blocks of rows between empty rows, without empty columns at the left and right."""
     block: list[list[str]] = []
     for number, values in enumerate(sheet.iter_rows(values_only=True)):
         if number > MAX_ROWS or len(values) * (len(block) + 1) > budget.cells:
@@ -53,13 +57,13 @@ def _blocks(sheet: Any, budget: Budget) -> Iterator[Sequence[Sequence[str]]]:
             budget.take("rows", 1, "xlsx")
             block.append(row)
         elif block:
-            yield _trimmed(block)
+            yield _trim(block)
             block = []
     if block:
-        yield _trimmed(block)
+        yield _trim(block)
 
 
-def _trimmed(block: list[list[str]]) -> list[list[str]]:
+def _trim(block: list[list[str]]) -> list[list[str]]:
     first = min(next(place for place, cell in enumerate(row) if cell) for row in block)
     return [row[first : max(place for place, cell in enumerate(row) if cell) + 1] for row in block]
 

@@ -1,4 +1,4 @@
-"""Keeping files that mean harm by name, and what several kinds of them need."""
+"""The collection of malicious files by name, and parts that several kinds need."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ BOMB = '<!DOCTYPE b [<!ENTITY a0 "ha">' + "".join(f'<!ENTITY a{n} "{f"&a{n - 1};
 
 
 def adder(files: Files) -> Callable[..., None]:
-    """A function that keeps a file by a name of its own, made when it is asked for."""
+    """A function that adds a file under a unique name. The file is built when a test needs it."""
 
     def add(name: str, file_name: str, make: Callable[[], bytes], content_type: str = "") -> None:
         assert name not in files

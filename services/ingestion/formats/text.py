@@ -1,4 +1,4 @@
-"""Bytes to characters, and the formats that are text already."""
+"""Decoding bytes to characters, and the formats that are already text."""
 
 import codecs
 import re
@@ -6,8 +6,8 @@ import unicodedata
 
 from charset_normalizer import from_bytes
 
-from services.ingestion.adapters.formats.budget import Budget
-from services.ingestion.domain import File, Parsed, Rejected, RejectionReason, clean
+from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason, clean
+from services.ingestion.formats.budget import Budget
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -18,26 +18,29 @@ MARKS = (
 )
 CHARSET = re.compile(r"charset=[\"']?([\w.:-]+)", re.IGNORECASE)
 CHARSET_NAME = re.compile(r"[\w.:-]{1,40}", re.ASCII)
-# Codecs of Python that are no charsets of documents; one of them takes quadratic time.
+# Python codecs that are not charsets of documents. One of them takes quadratic time.
 NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "utf-7"})
 SAMPLE_BYTES = 200_000
 WIDE_SAMPLE_BYTES = 4096
-# Above these shares of letters beyond ASCII, text is not of Western Europe.
+# Text with larger shares of letters beyond ASCII is not Western European.
 FOREIGN_SHARE, FOREIGN_SURE_SHARE = 0.07, 0.4
 FOREIGN_LETTERS, FOREIGN_SURE_LETTERS = 32, 8
 
 
 def decode(data: bytes, charset: str = "") -> str:
-    """The characters: by byte-order mark, as declared, as UTF-8, by its zero bytes, or as they look; Rejected where nothing fits."""
+    """Decode by the byte-order mark, the position of zero bytes, the declared charset, as UTF-8, or by a guess, in this order.
+
+    Raises Rejected (CORRUPT) if the text does not match its byte-order mark.
+    """
     for mark, encoding in MARKS:
         if data.startswith(mark):
-            return _strict(data, encoding) or _refuse()
-    for encoding in filter(None, (wide(data), charset, "utf-8")):
+            return _strict(data, encoding) or _reject()
+    for encoding in filter(None, (detect_wide(data), charset, "utf-8")):
         text = _strict(data, encoding)
         if text is not None:
             return text
     western = _strict(data, "cp1252") or _strict(data, "latin-1") or ""
-    # Most of what is neither declared nor UTF-8 in offices is Windows-1252; a guess must not turn its letters into other scripts.
+    # In offices, most text that is neither declared nor UTF-8 is Windows-1252. A guess must not turn its letters into another script.
     if not _is_foreign(western[:SAMPLE_BYTES]):
         return western
     best = from_bytes(data[:SAMPLE_BYTES]).best()
@@ -45,8 +48,8 @@ def decode(data: bytes, charset: str = "") -> str:
     return western if guess is None else guess
 
 
-def wide(data: bytes) -> str:
-    """The name of UTF-16 or UTF-32 where the bytes are such, with a byte-order mark or by where zeros stand; otherwise an empty string."""
+def detect_wide(data: bytes) -> str:
+    """The variant of UTF-16 or UTF-32, by byte-order mark or by the position of zero bytes; otherwise an empty string."""
     sample = data[:WIDE_SAMPLE_BYTES]
     for mark, encoding in MARKS[1:]:
         if data.startswith(mark):
@@ -59,25 +62,25 @@ def wide(data: bytes) -> str:
         "utf-16-le": zeros[1] + zeros[3] > 0 and zeros[0] + zeros[2] == 0,
         "utf-16-be": zeros[0] + zeros[2] > 0 and zeros[1] + zeros[3] == 0,
     }
-    return next((name for name, fits in candidates.items() if fits and _reads(sample, name)), "")
+    return next((name for name, fits in candidates.items() if fits and _is_plausible(sample, name)), "")
 
 
-def declared(content_type: str) -> str:
-    """The charset of a content type, or an empty string."""
+def declared_charset(content_type: str) -> str:
+    """The charset in a content type, or an empty string."""
     match = CHARSET.search(content_type)
     return match[1] if match else ""
 
 
-def parse_text(file: File, budget: Budget) -> Parsed:
-    """Plain text as it is."""
+def parse_text(file: File, budget: Budget) -> ParsedText:
+    """Plain text, cleaned but otherwise unchanged."""
     del budget
-    return Parsed(clean(decode(file.data, declared(file.content_type))), "txt")
+    return ParsedText(clean(decode(file.data, declared_charset(file.content_type))), "txt")
 
 
-def parse_markdown(file: File, budget: Budget) -> Parsed:
-    """Markdown as it is."""
+def parse_markdown(file: File, budget: Budget) -> ParsedText:
+    """Markdown, cleaned but otherwise unchanged."""
     del budget
-    return Parsed(clean(decode(file.data, declared(file.content_type))), "md")
+    return ParsedText(clean(decode(file.data, declared_charset(file.content_type))), "md")
 
 
 def _strict(data: bytes, encoding: str) -> str | None:
@@ -89,8 +92,8 @@ def _strict(data: bytes, encoding: str) -> str | None:
         return None
 
 
-def _reads(sample: bytes, encoding: str) -> bool:
-    """True where the sample is words in this encoding."""
+def _is_plausible(sample: bytes, encoding: str) -> bool:
+    """True if the sample is plausible text in this encoding."""
     text = _strict(sample[: len(sample) // 4 * 4] if len(sample) == WIDE_SAMPLE_BYTES else sample, encoding)
     if not text:
         return False
@@ -99,7 +102,7 @@ def _reads(sample: bytes, encoding: str) -> bool:
 
 
 def _is_foreign(western: str) -> bool:
-    """True where text read as Windows-1252 looks like another charset: too many accents, or signs inside words."""
+    """True if text decoded as Windows-1252 seems to be in another charset: too many accents, or signs inside words."""
     letters = sum(map(str.isalpha, western))
     accents = sum(letter.isalpha() and not letter.isascii() for letter in western)
     signs = len(re.findall(r"(?<=[^\W\d_])[¡-¥§-©«-±´¶-¹»-¿×÷‚„†‡ˆ‰‹›˜™](?=[^\W\d_])", western))
@@ -111,5 +114,5 @@ def _is_foreign(western: str) -> bool:
     )
 
 
-def _refuse() -> str:
-    raise Rejected(RejectionReason.CORRUPT, "The text's encoding cannot be told; publish it as UTF-8.")
+def _reject() -> str:
+    raise Rejected(RejectionReason.CORRUPT, "The text does not match its byte-order mark. Publish it as UTF-8.")

@@ -1,11 +1,11 @@
-"""Telling a file's format by its content, its name and its content type, in this order."""
+"""Detects the format of a file by its content, its name and its content type, in this order."""
 
 import re
 
-from services.ingestion.adapters.formats.archive import check_archive
-from services.ingestion.adapters.formats.budget import Budget
-from services.ingestion.adapters.formats.text import wide
 from services.ingestion.domain import File, Rejected, RejectionReason
+from services.ingestion.formats.archive import check_archive
+from services.ingestion.formats.budget import Budget
+from services.ingestion.formats.text import detect_wide
 
 OFFICE = "application/vnd.openxmlformats-officedocument."
 BY_NAME = {
@@ -46,7 +46,7 @@ BY_TYPE = {
     "text/tab-separated-values": "csv",
     "application/json": "json",
 }
-# Formats that are told by their content alone: what is merely named so is none.
+# Formats that are recognised only by their content. The extension alone does not make a file one of them.
 BY_CONTENT = ("pdf", "docx", "pptx", "xlsx", "msg")
 MAIN_PARTS = (
     (re.compile(r"word/document\d*\.xml"), "docx"),
@@ -62,7 +62,7 @@ UNSUPPORTED = "Publish it as md, txt, html, docx, pptx, xlsx, csv, pdf, eml, msg
 
 
 def detect(file: File, budget: Budget) -> str:
-    """The format's short name; Rejected where it is encrypted, damaged, too large or not one that is read."""
+    """The short name of the format. Raises Rejected if the file is encrypted, damaged, too large or of an unsupported format."""
     data = file.data
     named = _named(file)
     if b"%PDF-" in data[:1024]:
@@ -72,14 +72,18 @@ def detect(file: File, budget: Budget) -> str:
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _archive(data, named, budget)
     if named in BY_CONTENT:
-        raise Rejected(RejectionReason.CORRUPT, f"The file is named {named} and is none; export it again.", named)
+        raise Rejected(
+            RejectionReason.CORRUPT,
+            f"The name or media type says {named}, but the content is not {named}. Export the file again.",
+            named,
+        )
     if data.startswith(b"{\\rtf") or _is_binary(data):
         raise Rejected(RejectionReason.UNSUPPORTED_FORMAT, UNSUPPORTED)
     if named:
         return named
     if "." in file.name.strip(".") or file.content_type not in ("", "application/octet-stream"):
         raise Rejected(RejectionReason.UNSUPPORTED_FORMAT, UNSUPPORTED)
-    return _by_look(data)
+    return _by_text(data)
 
 
 def _named(file: File) -> str:
@@ -92,13 +96,17 @@ def _named(file: File) -> str:
 def _ole(data: bytes, named: str) -> str:
     if ENCRYPTED_PACKAGE in data:
         raise Rejected(
-            RejectionReason.ENCRYPTED, "The file is protected by a password; publish it without one.", named or "docx"
+            RejectionReason.ENCRYPTED, "The file is protected by a password. Publish it without one.", named or "docx"
         )
     if MESSAGE_PROPERTIES in data:
         return "msg"
     if named == "msg":
-        raise Rejected(RejectionReason.CORRUPT, "The file is named msg and holds no mail; export it again.", named)
-    raise Rejected(RejectionReason.UNSUPPORTED_FORMAT, f"Old Office files are not read. {UNSUPPORTED}")
+        raise Rejected(
+            RejectionReason.CORRUPT,
+            "The name or media type says msg, but the content is not a mail. Export the file again.",
+            named,
+        )
+    raise Rejected(RejectionReason.UNSUPPORTED_FORMAT, f"Office formats before 2007 are not supported. {UNSUPPORTED}")
 
 
 def _archive(data: bytes, named: str, budget: Budget) -> str:
@@ -107,18 +115,22 @@ def _archive(data: bytes, named: str, budget: Budget) -> str:
         if any(main.fullmatch(name) for name in names):
             return format
     if named in BY_CONTENT:
-        raise Rejected(RejectionReason.CORRUPT, f"The file is named {named} and holds none; export it again.", named)
+        raise Rejected(
+            RejectionReason.CORRUPT,
+            f"The name or media type says {named}, but the content is not {named}. Export the file again.",
+            named,
+        )
     raise Rejected(RejectionReason.UNSUPPORTED_FORMAT, UNSUPPORTED)
 
 
 def _is_binary(data: bytes) -> bool:
     head = data[:8192]
-    if wide(head):
+    if detect_wide(head):
         return False
     return b"\0" in head or sum(byte < 9 or 13 < byte < 32 for byte in head) > len(head) // 20
 
 
-def _by_look(data: bytes) -> str:
+def _by_text(data: bytes) -> str:
     head = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
     if re.match(rb"<!doctype html|<html", head, re.IGNORECASE):
         return "html"

@@ -1,4 +1,4 @@
-"""Mails: the subject as heading, sender and receivers as lines, the words, then the attachments."""
+"""Mails (eml): the subject as heading, sender and recipients as lines, the body, then the attachments."""
 
 import email
 import re
@@ -8,12 +8,12 @@ from email.header import decode_header
 from email.message import Message
 from email.utils import parsedate_to_datetime
 
-from services.ingestion.adapters.formats.attachments import Attachment, of_file, with_attachments
-from services.ingestion.adapters.formats.budget import Budget
-from services.ingestion.adapters.formats.marks import foreign, spanned
-from services.ingestion.adapters.formats.office import html_to_markdown
-from services.ingestion.adapters.formats.text import decode
-from services.ingestion.domain import File, Parsed, Rejected, RejectionReason
+from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason
+from services.ingestion.formats.attachments import Attachment, add_attachments, file_attachment
+from services.ingestion.formats.budget import Budget
+from services.ingestion.formats.marks import parse_marks, strip_noncharacters
+from services.ingestion.formats.office import html_to_markdown
+from services.ingestion.formats.text import decode
 
 SHOWN = ("From", "To", "Cc", "Date")
 MAX_HEADER = 4_000
@@ -25,51 +25,47 @@ ENCRYPTED_TYPES = ("multipart/encrypted", "application/pkcs7-mime", "application
 SIGNATURES = ("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature")
 
 
-def parse_mail(file: File, budget: Budget) -> Parsed:
-    """Markdown of a mail and of its attachments."""
+def parse_mail(file: File, budget: Budget) -> ParsedText:
+    """A mail and its attachments as Markdown."""
     try:
         return _parse(file, budget)
     except RecursionError:
-        raise Rejected(RejectionReason.TOO_LARGE, "The mail nests too deeply; publish its parts.", "eml") from None
+        raise Rejected(RejectionReason.TOO_LARGE, "The mail nests too deeply. Publish its parts.", "eml") from None
     except BROKEN:
-        raise Rejected(RejectionReason.CORRUPT, "The mail is damaged; export it again.", "eml") from None
+        raise Rejected(RejectionReason.CORRUPT, "The mail is damaged. Export it again.", "eml") from None
 
 
-def _parse(file: File, budget: Budget) -> Parsed:
-    # The library looks for the end of every enclosing part in every line.
+def _parse(file: File, budget: Budget) -> ParsedText:
+    # The library looks in every line for the end of every enclosing part, so nesting makes it slow.
     if sum(1 for _ in MULTIPART.finditer(file.data)) > MAX_MULTIPARTS:
-        raise Rejected(
-            RejectionReason.TOO_LARGE, "The mail has too many parts within parts; publish them by themselves.", "eml"
-        )
+        raise Rejected(RejectionReason.TOO_LARGE, "The mail has too many nested parts. Publish them separately.", "eml")
     message = email.message_from_bytes(file.data)
     if not message.keys():
-        raise Rejected(RejectionReason.CORRUPT, "The mail has no headers; export it again.", "eml")
+        raise Rejected(RejectionReason.CORRUPT, "The mail has no headers. Export it again.", "eml")
     bodies: list[Message] = []
     attachments: list[Message] = []
     for number, part in enumerate(_leaves(message)):
         if number > MAX_PARTS:
             budget.take("attachments", budget.attachments + 1, "eml")
         (bodies if _is_body(part) else attachments).append(part)
-    words = "\n\n".join(filter(None, map(_words, bodies)))
-    lines = [f"{name}: {foreign(value)}" for name in SHOWN if (value := _header(message, name))]
-    text = with_attachments(
-        words, (_attachment(part) for part in attachments if not _is_decoration(part)), budget, "eml"
-    )
+    body = "\n\n".join(filter(None, map(_part_text, bodies)))
+    lines = [f"{name}: {strip_noncharacters(value)}" for name in SHOWN if (value := _header(message, name))]
+    text = add_attachments(body, (_attachment(part) for part in attachments if not _is_decoration(part)), budget, "eml")
     subject = _header(message, "Subject")
-    heading = [f"# {foreign(subject)}"] if subject else []
-    return spanned("\n\n".join([*heading, "\n".join(lines), text]), "eml")
+    heading = [f"# {strip_noncharacters(subject)}"] if subject else []
+    return parse_marks("\n\n".join([*heading, "\n".join(lines), text]), "eml")
 
 
 def _leaves(part: Message) -> Iterator[Message]:
-    """Parts that hold something, in their order; of alternatives the plain words, or else the last."""
+    """Parts with content, in order. Of alternatives, the plain text if it is not empty, or else the last."""
     kind = part.get_content_type()
     if kind in ENCRYPTED_TYPES and part.get_param("smime-type") != "signed-data":
-        raise Rejected(RejectionReason.ENCRYPTED, "The mail is encrypted; publish it decrypted.", "eml")
+        raise Rejected(RejectionReason.ENCRYPTED, "The mail is encrypted. Publish it decrypted.", "eml")
     children = _children(part)
     if kind == "message/rfc822" or not children:
         yield part
     elif kind == "multipart/alternative":
-        plain = [child for child in children if child.get_content_type() == "text/plain" and _words(child).strip()]
+        plain = [child for child in children if child.get_content_type() == "text/plain" and _part_text(child).strip()]
         for child in plain[:1] or children[-1:]:
             yield from _leaves(child)
     else:
@@ -89,7 +85,7 @@ def _is_body(part: Message) -> bool:
 
 
 def _is_decoration(part: Message) -> bool:
-    """True of signatures, and of pictures within the words."""
+    """True for signatures and for pictures within the body."""
     kind = part.get_content_type()
     is_inline = part.get_content_disposition() == "inline" or "Content-ID" in part
     return kind in SIGNATURES or (kind.startswith("image/") and is_inline)
@@ -104,10 +100,10 @@ def _attachment(part: Message) -> Attachment:
         )
     charset = part.get_content_charset()
     kind = part.get_content_type() + (f"; charset={charset}" if charset else "")
-    return of_file(File(_bytes(part), name, kind))
+    return file_attachment(File(_bytes(part), name, kind))
 
 
-def _words(part: Message) -> str:
+def _part_text(part: Message) -> str:
     text = decode(_bytes(part), str(part.get_content_charset() or ""))
     return html_to_markdown(text) if part.get_content_subtype() == "html" else text
 
@@ -118,7 +114,7 @@ def _bytes(part: Message) -> bytes:
 
 
 def _header(message: Message, name: str) -> str:
-    """A header's words on one line, whatever it is written in; at most so many."""
+    """A header decoded to one line, from at most MAX_HEADER characters."""
     raw = next((value for key, value in message.raw_items() if key.lower() == name.lower()), "")
     value = _decoded(decode(str(raw)[:MAX_HEADER].encode("utf-8", "surrogateescape")))
     if name != "Date":
@@ -132,14 +128,14 @@ def _header(message: Message, name: str) -> str:
 def _decoded(value: str) -> str:
     short = re.sub(r"\r?\n(?=[ \t])", "", value[:MAX_HEADER])
     try:
-        words = "".join(_piece(*piece) for piece in decode_header(short))
+        text = "".join(_piece(*piece) for piece in decode_header(short))
     except (HeaderParseError, ValueError):
-        words = short
-    return " ".join(words.split())
+        text = short
+    return " ".join(text.split())
 
 
-def _piece(words: str | bytes, charset: str | None) -> str:
-    """A piece of a header; bytes without a charset are what the decoder made of letters that stood there plainly."""
-    if isinstance(words, str):
-        return words
-    return decode(words, charset) if charset else words.decode("raw-unicode-escape")
+def _piece(piece: str | bytes, charset: str | None) -> str:
+    """A decoded piece of a header. Bytes without a charset are characters that the header contained unencoded."""
+    if isinstance(piece, str):
+        return piece
+    return decode(piece, charset) if charset else piece.decode("raw-unicode-escape")
