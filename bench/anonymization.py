@@ -21,9 +21,9 @@ from presidio_analyzer.nlp_engine import NlpEngineProvider
 
 from bench.generated import Gold, generate
 from bench.gold import read_sample, read_snippets
-from services.anonymization.adapters.analyzer import Analyzer
-from services.anonymization.adapters.mentions import Mentions
-from services.anonymization.adapters.policy import load_policy
+from services.anonymization.policy.policy_file import load_policy
+from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.mentions import Mentions
 
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / ".tailor" / "bench" / "anonymization.json"

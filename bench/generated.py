@@ -10,7 +10,7 @@ from typing import Any
 
 from faker import Faker
 
-from services.anonymization.adapters.recognisers.checks import is_insee, is_nhs, is_steuer_id
+from services.anonymization.recognise.checksums import is_insee, is_nhs, is_steuer_id
 
 TEMPLATES = Path(__file__).with_name("data") / "templates.txt"
 SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?\}")

@@ -5,28 +5,28 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from services.anonymization.adapters.analyzer import Analyzer
-from services.anonymization.adapters.engine import Engine as Barring
-from services.anonymization.adapters.erasures import SqlSubjects
-from services.anonymization.adapters.keyring import DRAW, SUPPRESS, subkey
 from services.anonymization.adapters.language import Languages
 from services.anonymization.adapters.objects import StoredCorpus, StoredQuarantine
-from services.anonymization.adapters.policy import DEFAULT, load_policy
-from services.anonymization.adapters.prompts import PromptBarrier
-from services.anonymization.adapters.rehearsal import Rehearsals
 from services.anonymization.adapters.sql import SqlAudit, SqlLedger
-from services.anonymization.adapters.subjects import (
+from services.anonymization.anonymizer import Engine as Barring
+from services.anonymization.consumers import INGESTED, ProducedFacts, on_ingested
+from services.anonymization.erasures import Holdings, forget
+from services.anonymization.handlers import Barrier
+from services.anonymization.policy.policy_file import DEFAULT, load_policy
+from services.anonymization.policy.preview import Rehearsals
+from services.anonymization.prompts import PromptBarrier
+from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.rpc import AnonymizationServicer
+from services.anonymization.settings import Settings, decode_key, decode_keys
+from services.anonymization.vault.keyring import DRAW, SUPPRESS, subkey
+from services.anonymization.vault.subject_tables import SqlSubjects
+from services.anonymization.vault.subjects import (
     NotedVault,
     NotingAnonymizer,
     RememberingSurrogates,
     SubjectIndex,
 )
-from services.anonymization.adapters.vault import SqlVault
-from services.anonymization.consumers import INGESTED, ProducedFacts, on_ingested
-from services.anonymization.erasures import Holdings, forget
-from services.anonymization.handlers import Barrier
-from services.anonymization.rpc import AnonymizationServicer
-from services.anonymization.settings import Settings, decode_key, decode_keys
+from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1.anonymization_pb2_grpc import add_AnonymizationServiceServicer_to_server
 from tailor.events.consumer import Consumer, Handler
 from tailor.events.erased import ERASED, ErasedDocuments, forgetting

@@ -7,8 +7,8 @@ left; after that the old keys can go.
 import json
 import sys
 
-from services.anonymization.adapters.keyring import Keyring, rotate
 from services.anonymization.settings import Settings, decode_key, decode_keys
+from services.anonymization.vault.keyring import Keyring, rotate
 from tailor.errors import TailorError
 from tailor.sql import connect
 

@@ -10,13 +10,13 @@ import pytest
 from bench.anonymization import Tally
 from bench.generated import Gold, generate
 from bench.gold import read_sample, read_snippets
-from services.anonymization.adapters.analyzer import Analyzer
-from services.anonymization.adapters.engine import Engine
-from services.anonymization.adapters.mentions import Mentions
-from services.anonymization.adapters.policy import load_policy
-from services.anonymization.adapters.surrogates import Surrogates
+from services.anonymization.anonymizer import Engine
 from services.anonymization.handlers import anonymize_text
+from services.anonymization.policy.policy_file import load_policy
+from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.mentions import Mentions
 from services.anonymization.spans import Span, moved
+from services.anonymization.surrogates.surrogates import Surrogates
 from services.inference.adapters.barrier import RemoteBarrier
 from services.inference.adapters.drafts import DraftBucket
 from services.inference.domain import Draft, Said, Served, Turn

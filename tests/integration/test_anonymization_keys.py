@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, insert, select, text, update
 
-from services.anonymization.adapters.keyring import DRAW, INDEX, Keyring, Sealed, entry_place, rotate
 from services.anonymization.adapters.sql import ENTRIES
-from services.anonymization.adapters.vault import SqlVault
 from services.anonymization.bootstrap import MIGRATIONS
+from services.anonymization.vault.keyring import DRAW, INDEX, Keyring, Sealed, entry_place, rotate
+from services.anonymization.vault.vault import SqlVault
 from tailor.errors import FailedPrecondition
 from tests.conftest import migrated
 from tests.integration.vault_values import VALUES

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from services.anonymization.adapters.analyzer import Analyzer
-from services.anonymization.adapters.engine import Engine as Barring
-from services.anonymization.adapters.erasures import SqlSubjects
-from services.anonymization.adapters.keyring import DRAW, SUPPRESS
-from services.anonymization.adapters.lexicon import fold
-from services.anonymization.adapters.policy import load_policy, parse_policy
-from services.anonymization.adapters.prompts import PromptBarrier
-from services.anonymization.adapters.rehearsal import Rehearsals
 from services.anonymization.adapters.sql import SqlAudit
-from services.anonymization.adapters.subjects import NotedVault, NotingAnonymizer, RememberingSurrogates, SubjectIndex
-from services.anonymization.adapters.surrogates import Surrogates
-from services.anonymization.adapters.vault import SqlVault
+from services.anonymization.anonymizer import Engine as Barring
 from services.anonymization.bootstrap import MIGRATIONS
+from services.anonymization.policy.policy_file import load_policy, parse_policy
+from services.anonymization.policy.preview import Rehearsals
+from services.anonymization.prompts import PromptBarrier
+from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.lexicon import fold
 from services.anonymization.rpc import AnonymizationServicer
+from services.anonymization.surrogates.surrogates import Surrogates
+from services.anonymization.vault.keyring import DRAW, SUPPRESS
+from services.anonymization.vault.subject_tables import SqlSubjects
+from services.anonymization.vault.subjects import NotedVault, NotingAnonymizer, RememberingSurrogates, SubjectIndex
+from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.api.common.v1 import common_pb2
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason

@@ -5,12 +5,12 @@ import re
 import pytest
 
 from bench.gold import read_sample
-from services.anonymization.adapters.analyzer import Analyzer
-from services.anonymization.adapters.lexicon import fold
-from services.anonymization.adapters.policy import load_policy
-from services.anonymization.adapters.prompts import PromptBarrier, holds
-from services.anonymization.adapters.recognisers.tokens import tokenise
 from services.anonymization.domain import NO_LABELS
+from services.anonymization.policy.policy_file import load_policy
+from services.anonymization.prompts import PromptBarrier, holds
+from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.lexicon import fold
+from services.anonymization.recognise.tokens import tokenise
 from services.inference.restoring import Restorer, variants
 
 pytestmark = pytest.mark.integration

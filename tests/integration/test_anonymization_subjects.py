@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import Engine, text
 
-from services.anonymization.adapters.erasures import SqlSubjects
-from services.anonymization.adapters.lexicon import Lexicon
-from services.anonymization.adapters.subjects import NotedVault, NotingAnonymizer, RememberingSurrogates, SubjectIndex
-from services.anonymization.adapters.surrogates import People
-from services.anonymization.adapters.vault import SqlVault
 from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.domain import NO_LABELS, Anonymized, Labels
+from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.surrogates.surrogates import People
+from services.anonymization.vault.subject_tables import SqlSubjects
+from services.anonymization.vault.subjects import NotedVault, NotingAnonymizer, RememberingSurrogates, SubjectIndex
+from services.anonymization.vault.vault import SqlVault
 from tailor.errors import InvalidArgument
 from tests.conftest import migrated
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, text
 
-from services.anonymization.adapters.lexicon import Lexicon
 from services.anonymization.adapters.sql import SqlAudit, SqlLedger
-from services.anonymization.adapters.surrogates import People, Surrogates
-from services.anonymization.adapters.vault import SqlVault
 from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.domain import Passed, Unreadable
+from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.spans import Span
+from services.anonymization.surrogates.surrogates import People, Surrogates
+from services.anonymization.vault.vault import SqlVault
 from tailor.errors import FailedPrecondition, ResourceExhausted
 from tests.conftest import migrated
 from tests.unit.anonymization.fakes import INGESTED, REF

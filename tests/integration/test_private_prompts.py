@@ -9,13 +9,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from services.anonymization.adapters.analyzer import Analyzer
-from services.anonymization.adapters.engine import Engine
-from services.anonymization.adapters.policy import load_policy
-from services.anonymization.adapters.prompts import PromptBarrier
-from services.anonymization.adapters.surrogates import Surrogates
+from services.anonymization.anonymizer import Engine
 from services.anonymization.domain import Rehearsal
+from services.anonymization.policy.policy_file import load_policy
+from services.anonymization.prompts import PromptBarrier
+from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.rpc import AnonymizationServicer
+from services.anonymization.surrogates.surrogates import Surrogates
 from services.inference.adapters.barrier import RemoteBarrier
 from services.inference.adapters.drafts import DraftBucket
 from services.inference.adapters.transformers_engine import TransformersEngine

@@ -4,10 +4,10 @@ import json
 import random
 import sys
 
-from services.anonymization.adapters.keyring import DRAW
-from services.anonymization.adapters.lexicon import Lexicon
-from services.anonymization.adapters.surrogates import People, Surrogates
-from services.anonymization.adapters.vault import SqlVault
+from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.surrogates.surrogates import People, Surrogates
+from services.anonymization.vault.keyring import DRAW
+from services.anonymization.vault.vault import SqlVault
 from tailor.sql import connect
 from tests.integration.vault_values import VALUES
 

@@ -4,9 +4,9 @@ from datetime import date
 
 import pytest
 
-from services.anonymization.adapters.coarse import find, generalise
-from services.anonymization.adapters.dates import read
 from services.anonymization.domain import Coarseness, merge
+from services.anonymization.surrogates.coarse import find, generalise
+from services.anonymization.surrogates.dates import read
 
 FINE = Coarseness(date_time="month", date_of_birth="month", address="town")
 WIDE = Coarseness(date_time="year", date_of_birth="year", address="postcode-area", money_bands=(50_000,), age_years=25)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from services.anonymization.adapters.forms import normal
-from services.anonymization.adapters.lexicon import Lexicon
-from services.anonymization.adapters.surrogates import People, Surrogates
+from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.surrogates.forms import normal
+from services.anonymization.surrogates.surrogates import People, Surrogates
 from tests.unit.anonymization.fakes import MemoryVault
 
 GOLD = Path(__file__).parents[3] / "deploy" / "sample" / "gold.json"

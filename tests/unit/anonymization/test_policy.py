@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.anonymization.adapters.policy import DEFAULT, load_policy, parse_policy
 from services.anonymization.domain import Action
+from services.anonymization.policy.policy_file import DEFAULT, load_policy, parse_policy
 from tailor.errors import InvalidArgument
 
 LABELLED = """

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from services.anonymization.adapters.forms import FAMILY, GIVEN
-from services.anonymization.adapters.lexicon import Lexicon, fold
-from services.anonymization.adapters.policy import load_policy
-from services.anonymization.adapters.prompts import PromptVault, holds
-from services.anonymization.adapters.surrogates import People, Surrogates
 from services.anonymization.domain import Action, AnonymizedPrompt, Labels, Rule
 from services.anonymization.handlers import anonymize_prompt
+from services.anonymization.policy.policy_file import load_policy
+from services.anonymization.prompts import PromptVault, holds
+from services.anonymization.recognise.lexicon import Lexicon, fold
+from services.anonymization.surrogates.forms import FAMILY, GIVEN
+from services.anonymization.surrogates.surrogates import People, Surrogates
 from tailor.errors import InvalidArgument, ResourceExhausted
 
 LABELS = ("wiki", "people", "")

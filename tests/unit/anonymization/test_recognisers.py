@@ -4,18 +4,18 @@ import time
 
 import pytest
 
-from services.anonymization.adapters.lexicon import Lexicon
-from services.anonymization.adapters.mentions import Mentions
-from services.anonymization.adapters.policy import load_policy
-from services.anonymization.adapters.recognisers.addresses import Addresses
-from services.anonymization.adapters.recognisers.labelled import Labelled
-from services.anonymization.adapters.recognisers.layout import Layout
-from services.anonymization.adapters.recognisers.organisations import Organisations
-from services.anonymization.adapters.recognisers.patterns import Patterns
-from services.anonymization.adapters.recognisers.people import People
-from services.anonymization.adapters.recognisers.phones import Phones
-from services.anonymization.adapters.recognisers.secrets import Secrets
 from services.anonymization.domain import Finding, merge
+from services.anonymization.policy.policy_file import load_policy
+from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.recognise.mentions import Mentions
+from services.anonymization.recognise.recognisers.addresses import Addresses
+from services.anonymization.recognise.recognisers.labelled import Labelled
+from services.anonymization.recognise.recognisers.layout import Layout
+from services.anonymization.recognise.recognisers.organisations import Organisations
+from services.anonymization.recognise.recognisers.patterns import Patterns
+from services.anonymization.recognise.recognisers.people import People
+from services.anonymization.recognise.recognisers.phones import Phones
+from services.anonymization.recognise.recognisers.secrets import Secrets
 
 ENGLISH = frozenset(
     "the report owner signs control envelope street lane stewardship principal consultant engagement renegotiate supply water".split()

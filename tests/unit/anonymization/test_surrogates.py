@@ -6,11 +6,11 @@ import re
 import phonenumbers
 import pytest
 
-from services.anonymization.adapters.draws import DRAWS, code
-from services.anonymization.adapters.forms import normal
-from services.anonymization.adapters.lexicon import Lexicon, fold
-from services.anonymization.adapters.recognisers.patterns import is_iban, is_luhn
-from services.anonymization.adapters.surrogates import People, Surrogates
+from services.anonymization.recognise.lexicon import Lexicon, fold
+from services.anonymization.recognise.recognisers.patterns import is_iban, is_luhn
+from services.anonymization.surrogates.draws import DRAWS, code
+from services.anonymization.surrogates.forms import normal
+from services.anonymization.surrogates.surrogates import People, Surrogates
 from tests.unit.anonymization.fakes import MemoryVault
 
 KEY = b"s" * 32

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from services.anonymization.adapters.policy import DEFAULT, load_policy
-from services.anonymization.adapters.trial import parse_tried_policy
+from services.anonymization.policy.pattern_check import parse_tried_policy
+from services.anonymization.policy.policy_file import DEFAULT, load_policy
 from tailor.errors import InvalidArgument
 
 ENDLESS = "(a|a)+$"

@@ -12,11 +12,11 @@ from typing import Any
 
 from faker import Faker
 
-from services.anonymization.adapters.draws import DRAWS, code
-from services.anonymization.adapters.forms import FAMILY, GIVEN, NAME_WORDS, WORD, normal, write_like
-from services.anonymization.adapters.lexicon import Lexicon, fold
-from services.anonymization.adapters.recognisers.tokens import Token, tokenise
 from services.anonymization.domain import Vault
+from services.anonymization.recognise.lexicon import Lexicon, fold
+from services.anonymization.recognise.tokens import Token, tokenise
+from services.anonymization.surrogates.draws import DRAWS, code
+from services.anonymization.surrogates.forms import FAMILY, GIVEN, NAME_WORDS, WORD, normal, write_like
 from tailor.errors import Reason, ResourceExhausted
 
 LOCAL_POOL_ATTEMPTS = 12

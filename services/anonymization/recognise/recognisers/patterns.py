@@ -5,7 +5,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from services.anonymization.adapters.recognisers.checks import (
+from services.anonymization.domain import Finding
+from services.anonymization.recognise.checksums import (
     digits,
     is_iban,
     is_insee,
@@ -17,7 +18,6 @@ from services.anonymization.adapters.recognisers.checks import (
     is_place,
     is_steuer_id,
 )
-from services.anonymization.domain import Finding
 
 __all__ = ["DATE", "Pattern", "Patterns", "digits", "is_iban", "is_luhn"]
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from services.anonymization.adapters.analyzer import Analyzer, paragraphs
-from services.anonymization.adapters.engine import Engine
-from services.anonymization.adapters.surrogates import Surrogates
-from services.anonymization.adapters.trial import parse_tried_policy
-from services.anonymization.adapters.vault import MAX_ATTEMPTS, SqlVault
+from services.anonymization.anonymizer import Engine
 from services.anonymization.domain import NO_LABELS, Anonymized, Labels
+from services.anonymization.policy.pattern_check import parse_tried_policy
+from services.anonymization.recognise.analyzer import Analyzer, paragraphs
+from services.anonymization.surrogates.surrogates import Surrogates
+from services.anonymization.vault.vault import MAX_ATTEMPTS, SqlVault
 from tailor.errors import Reason, ResourceExhausted
 
 

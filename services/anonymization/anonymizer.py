@@ -3,11 +3,6 @@
 import re
 from dataclasses import replace
 
-from services.anonymization.adapters import coarse
-from services.anonymization.adapters.analyzer import Analyzer
-from services.anonymization.adapters.mentions import Mentions
-from services.anonymization.adapters.recognisers.people import People as Recogniser
-from services.anonymization.adapters.surrogates import People, Surrogates
 from services.anonymization.domain import (
     ENTITY_TYPES,
     NO_LABELS,
@@ -20,6 +15,11 @@ from services.anonymization.domain import (
     count,
     merge,
 )
+from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.mentions import Mentions
+from services.anonymization.recognise.recognisers.people import People as Recogniser
+from services.anonymization.surrogates import coarse
+from services.anonymization.surrogates.surrogates import People, Surrogates
 from tailor.errors import ResourceExhausted
 from tailor.logging import get_logger
 

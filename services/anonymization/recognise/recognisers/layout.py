@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from services.anonymization.adapters.lexicon import Lexicon, fold
-from services.anonymization.adapters.recognisers.patterns import DATE
-from services.anonymization.adapters.recognisers.tokens import Token, is_space, tokenise
 from services.anonymization.domain import Finding
+from services.anonymization.recognise.lexicon import Lexicon, fold
+from services.anonymization.recognise.recognisers.patterns import DATE
+from services.anonymization.recognise.tokens import Token, is_space, tokenise
 
 PERSON = "PERSON"
 LINE = re.compile(r"[^\n]+")

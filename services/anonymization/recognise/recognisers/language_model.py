@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from services.anonymization.adapters.lexicon import Lexicon
-from services.anonymization.adapters.recognisers.tokens import Token, is_heading, is_space, starts_sentence, tokenise
 from services.anonymization.domain import Finding
+from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.recognise.tokens import Token, is_heading, is_space, starts_sentence, tokenise
 
 TYPES = {
     "PERSON": "PERSON",

@@ -1,6 +1,6 @@
 """Does a policy end? A process of its own reads it and runs its patterns, so that one that does not can be killed.
 
-`python -m services.anonymization.adapters.trial` takes `{"policy": TOML, "texts": [...]}` and names each pattern before it runs.
+`python -m services.anonymization.policy.pattern_check` takes `{"policy": TOML, "texts": [...]}` and names each pattern before it runs.
 """
 
 import json
@@ -10,8 +10,8 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 
-from services.anonymization.adapters.policy import parse_policy
 from services.anonymization.domain import Policy
+from services.anonymization.policy.policy_file import parse_policy
 from tailor.errors import InvalidArgument, Reason
 
 SECONDS = 15.0

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from sqlalchemy import Connection, Engine, delete, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
-from services.anonymization.adapters.forms import PARTS, normal, true_forms
-from services.anonymization.adapters.keyring import INDEX, Keyring, Sealed, entry_place, open_secrets
-from services.anonymization.adapters.recognisers.tokens import tokenise
 from services.anonymization.adapters.sql import ENTRIES
+from services.anonymization.recognise.tokens import tokenise
+from services.anonymization.surrogates.forms import PARTS, normal, true_forms
+from services.anonymization.vault.keyring import INDEX, Keyring, Sealed, entry_place, open_secrets
 from tailor.errors import Reason, ResourceExhausted
 from tailor.sql import transaction
 

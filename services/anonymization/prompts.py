@@ -4,13 +4,13 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 
-from services.anonymization.adapters.analyzer import Analyzer
-from services.anonymization.adapters.engine import Engine
-from services.anonymization.adapters.forms import NAME_WORDS, normal
-from services.anonymization.adapters.lexicon import Lexicon, fold
-from services.anonymization.adapters.recognisers.tokens import tokenise
-from services.anonymization.adapters.surrogates import MAX_CANDIDATES, Surrogates
+from services.anonymization.anonymizer import Engine
 from services.anonymization.domain import Anonymized, AnonymizedPrompt, Labels
+from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.lexicon import Lexicon, fold
+from services.anonymization.recognise.tokens import tokenise
+from services.anonymization.surrogates.forms import NAME_WORDS, normal
+from services.anonymization.surrogates.surrogates import MAX_CANDIDATES, Surrogates
 from tailor.errors import Reason, ResourceExhausted
 
 KEY_BYTES = 32

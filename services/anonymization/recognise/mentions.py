@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable
 
-from services.anonymization.adapters.lexicon import Lexicon, fold
-from services.anonymization.adapters.recognisers.tokens import Token, tokenise
 from services.anonymization.domain import Finding, merge
+from services.anonymization.recognise.lexicon import Lexicon, fold
+from services.anonymization.recognise.tokens import Token, tokenise
 
 SHORTEST_NAME = 3
 NOT_ALONE = ("never", "particles", "departments", "not_names", "places", "titles", "titles_male", "titles_female")

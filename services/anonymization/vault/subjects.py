@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 
-from services.anonymization.adapters.erasures import SqlSubjects
-from services.anonymization.adapters.forms import FAMILY, GIVEN, normal
-from services.anonymization.adapters.lexicon import Lexicon, fold
-from services.anonymization.adapters.recognisers.tokens import tokenise
-from services.anonymization.adapters.surrogates import People, Surrogates
-from services.anonymization.adapters.vault import SqlVault
 from services.anonymization.domain import NO_LABELS, Anonymized, Anonymizer, Labels, Resolved
+from services.anonymization.recognise.lexicon import Lexicon, fold
+from services.anonymization.recognise.tokens import tokenise
+from services.anonymization.surrogates.forms import FAMILY, GIVEN, normal
+from services.anonymization.surrogates.surrogates import People, Surrogates
+from services.anonymization.vault.subject_tables import SqlSubjects
+from services.anonymization.vault.vault import SqlVault
 from tailor.errors import InvalidArgument, Reason
 
 PERSON, MAIL, PHONE = "PERSON", "EMAIL_ADDRESS", "PHONE_NUMBER"

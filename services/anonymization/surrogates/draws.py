@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import phonenumbers
 
-from services.anonymization.adapters.recognisers.checks import digits, is_luhn
+from services.anonymization.recognise.checksums import digits, is_luhn
 
 LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ"
 WIDEN_AFTER = 40

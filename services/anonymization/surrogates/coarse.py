@@ -4,8 +4,8 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from services.anonymization.adapters import dates
 from services.anonymization.domain import Coarseness, Finding
+from services.anonymization.surrogates import dates
 
 CURRENCY = r"[€£$¥]|(?:EUR|GBP|USD|CHF|JPY|PLN|SEK|DKK|NOK|CAD|AUD)"
 NUMBER = r"\d{1,3}(?:[,.'’ ]\d{3})+(?:[.,]\d{1,2})?|\d+(?:[.,]\d{1,2})?"

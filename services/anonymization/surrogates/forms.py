@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import phonenumbers
 
-from services.anonymization.adapters import dates
-from services.anonymization.adapters.lexicon import fold
-from services.anonymization.adapters.recognisers.checks import digits
+from services.anonymization.recognise.checksums import digits
+from services.anonymization.recognise.lexicon import fold
+from services.anonymization.surrogates import dates
 
 GIVEN = "PERSON_GIVEN"
 FAMILY = "PERSON_FAMILY"

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from services.anonymization.domain import ENTITY_TYPES, Action, Coarseness, Policy, Rule
 from tailor.errors import InvalidArgument, Reason
 
-DEFAULT = Path(__file__).parents[1] / "policies" / "default.toml"
+DEFAULT = Path(__file__).with_name("default.toml")
 GENERALISED = ("DATE_TIME", "DATE_OF_BIRTH", "ADDRESS", "MONEY", "AGE")
 # Types of which no believable stand-in is drawn.
 NOT_DRAWN = ("DATE_TIME", "LOCATION", "NRP", "MONEY", "AGE")

@@ -17,17 +17,17 @@ from spacy.lang.en.stop_words import STOP_WORDS
 from spacy.lookups import Lookups
 from spacy.tokens import Doc
 
-from services.anonymization.adapters.lexicon import Lexicon
-from services.anonymization.adapters.recognisers.addresses import Addresses
-from services.anonymization.adapters.recognisers.labelled import Labelled
-from services.anonymization.adapters.recognisers.language import LanguageModel
-from services.anonymization.adapters.recognisers.layout import Layout
-from services.anonymization.adapters.recognisers.organisations import Organisations
-from services.anonymization.adapters.recognisers.patterns import Patterns
-from services.anonymization.adapters.recognisers.people import People
-from services.anonymization.adapters.recognisers.phones import Phones
-from services.anonymization.adapters.recognisers.secrets import Secrets
 from services.anonymization.domain import ENTITY_TYPES, Finding, Policy
+from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.recognise.recognisers.addresses import Addresses
+from services.anonymization.recognise.recognisers.labelled import Labelled
+from services.anonymization.recognise.recognisers.language_model import LanguageModel
+from services.anonymization.recognise.recognisers.layout import Layout
+from services.anonymization.recognise.recognisers.organisations import Organisations
+from services.anonymization.recognise.recognisers.patterns import Patterns
+from services.anonymization.recognise.recognisers.people import People
+from services.anonymization.recognise.recognisers.phones import Phones
+from services.anonymization.recognise.recognisers.secrets import Secrets
 from tailor.errors import FailedPrecondition, Reason
 
 TYPES = list(ENTITY_TYPES)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from faker.providers.address.en_GB import Provider as British
 from faker.providers.address.en_US import Provider as American
 
-from services.anonymization.adapters.lexicon import Lexicon
 from services.anonymization.domain import Finding
+from services.anonymization.recognise.lexicon import Lexicon
 
 ADDRESS = "ADDRESS"
 CAP = r"(?:[^\W\d_a-zß-öø-ÿ][\w'’.-]*)"

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from services.anonymization.adapters.lexicon import Lexicon
-from services.anonymization.adapters.recognisers.tokens import Token, is_heading, is_space, starts_sentence, tokenise
 from services.anonymization.domain import Finding
+from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.recognise.tokens import Token, is_heading, is_space, starts_sentence, tokenise
 
 CLIENT = "CLIENT"
 LONGEST = 6
