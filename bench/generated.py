@@ -10,7 +10,7 @@ from typing import Any
 
 from faker import Faker
 
-from services.anonymization.recognise.checksums import is_insee, is_nhs, is_steuer_id
+from services.anonymization.recognise.checksums import is_idnr, is_nhs, is_nir
 
 TEMPLATES = Path(__file__).with_name("data") / "templates.txt"
 SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
@@ -78,7 +78,7 @@ def steuer_id(cast: Cast) -> str:
     """A German tax id whose check holds."""
     while True:
         plain = f"{cast.chance.randint(10_000_000_000, 99_999_999_999)}"
-        if is_steuer_id(plain):
+        if is_idnr(plain):
             return plain
 
 
@@ -87,7 +87,7 @@ def nir(cast: Cast) -> str:
     draw = cast.chance.randint
     body = f"{draw(1, 2)}{draw(40, 99)}{draw(1, 12):02d}{draw(10, 95)}{draw(1, 990):03d}{draw(1, 990):03d}"
     whole = f"{body}{97 - int(body) % 97:02d}"
-    if not is_insee(whole):
+    if not is_nir(whole):
         raise AssertionError(whole)
     return whole
 

@@ -1,6 +1,7 @@
-"""The barrier itself: find, complete, replace."""
+"""Find personal values, find their other mentions, replace them."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from services.anonymization.domain import (
@@ -10,94 +11,100 @@ from services.anonymization.domain import (
     Anonymized,
     Change,
     Finding,
-    Labels,
     Policy,
     count,
     merge,
 )
+from services.anonymization.ports import Anonymizer
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.mentions import Mentions
-from services.anonymization.recognise.recognisers.people import People as Recogniser
 from services.anonymization.surrogates import coarse
-from services.anonymization.surrogates.surrogates import People, Surrogates
+from services.anonymization.surrogates.people import People
+from services.anonymization.surrogates.surrogates import Surrogates
 from tailor.errors import ResourceExhausted
 from tailor.logging import get_logger
+from tailor.words import Labels
 
 log = get_logger(__name__)
 
-BETWEEN = "\n\n"
+SEPARATOR = "\n\n"
 TITLE_BEFORE = re.compile(r"([^\W\d_][\w-]*)\.?\s+$")
 FIGURES = {"DATE_TIME", "MONEY", "AGE"}
 
 
-class Engine:
-    """Replaces personal values in texts that belong together."""
+class TextAnonymizer(Anonymizer):
+    """Applies the analyzer's policy. Thread-safe."""
 
     def __init__(self, analyzer: Analyzer, surrogates: Surrogates) -> None:
         self._analyzer = analyzer
         self._surrogates = surrogates
         self._mentions = Mentions(analyzer.lexicon)
-        self._recogniser = Recogniser(analyzer.lexicon)
 
     def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
-        """The texts with surrogates, and what was found."""
-        whole = BETWEEN.join(texts)
+        whole = SEPARATOR.join(texts)
         findings = self._find(whole, labels)
-        people = People.of(whole[found.start : found.end] for found in findings if found.entity_type == "PERSON")
-        values = ((found.entity_type, whole[found.start : found.end]) for found in findings)
-        surrogates = self._surrogates.beside(whole, values)
+        people = People.of(
+            whole[finding.start : finding.end] for finding in findings if finding.entity_type == "PERSON"
+        )
+        values = ((finding.entity_type, whole[finding.start : finding.end]) for finding in findings)
+        surrogates = self._surrogates.for_document(whole, values)
         changes = [
-            self._change(whole, found, self.policy.action(found.entity_type, labels), surrogates, people)
-            for found in findings
+            self._change(whole, finding, self._policy.action(finding.entity_type, labels), surrogates, people)
+            for finding in findings
         ]
-        own, start = [], 0
+        changes_by_text, start = [], 0
         for text in texts:
-            own.append(_within(changes, start, start + len(text)))
-            start += len(text) + len(BETWEEN)
-        changed = tuple(map(_replaced, texts, own))
-        return Anonymized(changed, count(findings), tuple(own))
+            changes_by_text.append(_within(changes, start, start + len(text)))
+            start += len(text) + len(SEPARATOR)
+        return Anonymized(
+            tuple(map(_apply, texts, changes_by_text)),
+            count(findings),
+            tuple(changes_by_text),
+            frozenset(surrogates.issued),
+            self._policy.digest,
+        )
 
     @property
-    def policy(self) -> Policy:
-        """What the engine goes by."""
+    def _policy(self) -> Policy:
         return self._analyzer.policy
 
     def _find(self, whole: str, labels: Labels) -> list[Finding]:
-        """What the policy does not keep in documents with these labels."""
-        kept = {kind for kind in ENTITY_TYPES if self.policy.action(kind, labels) is Action.KEEP}
-        allowed = self.policy.allowed(whole)
-        found = [
-            each
-            for each in self._analyzer.find(whole)
-            if self.policy.action(each.entity_type, labels) is not Action.KEEP
+        """The findings that the policy does not keep in documents with these labels."""
+        kept = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
+        allowed = self._policy.allowed(whole)
+        findings = [
+            finding
+            for finding in self._analyzer.find(whole)
+            if self._policy.action(finding.entity_type, labels) is not Action.KEEP
         ]
         figures = [
             figure
             for figure in coarse.find(whole, FIGURES - kept)
             if not any(figure.start < end and start < figure.end for start, end in allowed)
         ]
-        # A figure stands for itself alone: that it occurs again says nothing.
-        return merge([*self._mentions.complete(whole, found, allowed), *figures], whole)
+        # Figures have no other mentions: the same amount or date elsewhere may mean something else.
+        return merge([*self._mentions.complete(whole, findings, allowed), *figures], whole)
 
-    def _change(self, whole: str, found: Finding, action: Action, surrogates: Surrogates, people: People) -> Change:
-        value = whole[found.start : found.end]
+    def _change(self, whole: str, finding: Finding, action: Action, surrogates: Surrogates, people: People) -> Change:
+        value = whole[finding.start : finding.end]
         replacement = None
         if action is Action.SURROGATE:
             try:
-                replacement = self._surrogate(whole, found, surrogates, people)
+                replacement = self._surrogate(whole, finding, surrogates, people)
             except ResourceExhausted:
-                # A value of so few forms that all are taken is masked, rather than hold up its document for ever.
-                log.warning("no surrogate left", entity_type=found.entity_type)
+                # Mask a value if all of its few forms are taken, so that its document does not wait for ever.
+                log.warning("no surrogate left", entity_type=finding.entity_type)
         elif action is Action.GENERALISE:
-            replacement = coarse.generalise(found.entity_type, value, self.policy.coarseness)
-        masked = f"[{found.entity_type}]" if replacement is None else replacement
-        return Change(found.start, found.end, found.entity_type, action, masked)
+            replacement = coarse.generalise(finding.entity_type, value, self._policy.coarseness)
+        if replacement is None:
+            replacement = f"[{finding.entity_type}]"
+        return Change(finding.start, finding.end, finding.entity_type, action, replacement)
 
-    def _surrogate(self, whole: str, found: Finding, surrogates: Surrogates, people: People) -> str:
-        value = whole[found.start : found.end]
-        match found.entity_type:
+    def _surrogate(self, whole: str, finding: Finding, surrogates: Surrogates, people: People) -> str:
+        value = whole[finding.start : finding.end]
+        match finding.entity_type:
             case "PERSON":
-                return surrogates.person(value, self._title_before(whole, found.start), people)
+                return surrogates.person(value, self._title_before(whole, finding.start), people)
             case "CLIENT":
                 return surrogates.client(value)
             case "EMAIL_ADDRESS":
@@ -109,18 +116,19 @@ class Engine:
 
     def _title_before(self, whole: str, start: int) -> str:
         match = TITLE_BEFORE.search(whole, max(0, start - 20), start)
-        return match[1] if match and self._recogniser.is_title(match[1]) else ""
+        return match[1] if match and self._analyzer.lexicon.is_title(match[1]) else ""
 
 
-def _within(changes: list[Change], start: int, end: int) -> tuple[Change, ...]:
-    """The changes of one of the texts, at their places in it; a value over two texts is replaced in both."""
-    mine = (change for change in changes if change.start < end and change.end > start)
+def _within(changes: Sequence[Change], start: int, end: int) -> tuple[Change, ...]:
+    """The changes in one of the texts, at their places in it. A value that spans two texts is replaced in both."""
     return tuple(
-        replace(change, start=max(change.start, start) - start, end=min(change.end, end) - start) for change in mine
+        replace(change, start=max(change.start, start) - start, end=min(change.end, end) - start)
+        for change in changes
+        if change.start < end and change.end > start
     )
 
 
-def _replaced(text: str, changes: tuple[Change, ...]) -> str:
+def _apply(text: str, changes: Sequence[Change]) -> str:
     parts, place = [], 0
     for change in changes:
         parts += [text[place : change.start], change.replacement]

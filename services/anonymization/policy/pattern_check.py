@@ -1,6 +1,7 @@
-"""Does a policy end? A process of its own reads it and runs its patterns, so that one that does not can be killed.
+"""Checks that a policy's patterns end. They run in a process of their own, which is killed if one does not.
 
-`python -m services.anonymization.policy.pattern_check` takes `{"policy": TOML, "texts": [...]}` and names each pattern before it runs.
+`python -m services.anonymization.policy.pattern_check` reads `{"policy": TOML, "texts": [...]}` and prints the name of each pattern before
+running it.
 """
 
 import json
@@ -14,12 +15,15 @@ from services.anonymization.domain import Policy
 from services.anonymization.policy.policy_file import parse_policy
 from tailor.errors import InvalidArgument, Reason
 
-SECONDS = 15.0
+MAX_SECONDS = 15.0
 
 
-def parse_tried_policy(source: str, texts: Iterable[str], seconds: float = SECONDS) -> Policy:
-    """The policy in TOML; InvalidArgument (INVALID_POLICY) names every wrong field, and a pattern that takes too long on one of the texts."""
-    # The process is given no settings: they hold keys.
+def parse_checked_policy(source: str, texts: Iterable[str], max_seconds: float = MAX_SECONDS) -> Policy:
+    """The policy in TOML. Blocks for up to `max_seconds`.
+
+    Raises InvalidArgument (INVALID_POLICY) with a violation for every wrong field, or for a pattern that is too slow on one of the texts.
+    """
+    # The process gets no settings, because they hold keys.
     environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
     request = json.dumps({"policy": source, "texts": list(texts)})
     try:
@@ -28,19 +32,20 @@ def parse_tried_policy(source: str, texts: Iterable[str], seconds: float = SECON
             input=request.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=seconds,
+            timeout=max_seconds,
             env=environment,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
         names = (error.stdout or b"").decode().split()
-        problem = {names[-1] if names else "policy": f"takes over {seconds:g} s on this text; avoid repeats in repeats"}
-        raise InvalidArgument(Reason.INVALID_POLICY, "The policy is too slow.", field_violations=problem) from None
+        problem = f"takes over {max_seconds:g} s on this text; avoid nested repeats such as (a+)+"
+        violations = {names[-1] if names else "policy": problem}
+        raise InvalidArgument(Reason.INVALID_POLICY, "The policy is too slow.", field_violations=violations) from None
     return parse_policy(source.encode())
 
 
 def patterns(policy: Policy) -> Iterator[tuple[str, str]]:
-    """The policy's patterns by field."""
+    """The policy's patterns with the names of their fields."""
     for place, pattern in enumerate(policy.allow_patterns):
         yield f"allow.patterns[{place}]", pattern
     for kind, forms in policy.codes.items():
@@ -49,7 +54,7 @@ def patterns(policy: Policy) -> Iterator[tuple[str, str]]:
 
 
 def main() -> int:
-    """Try a policy; what is wrong with it is for the caller to say."""
+    """Run all patterns. The caller reports everything else that is wrong with the policy."""
     request = json.load(sys.stdin)
     try:
         policy = parse_policy(request["policy"].encode())

@@ -1,4 +1,4 @@
-"""Reading a policy, and saying everything that is wrong with one."""
+"""Reading a policy file, and reporting everything that is wrong with it."""
 
 import hashlib
 import re
@@ -15,7 +15,7 @@ from tailor.errors import InvalidArgument, Reason
 
 DEFAULT = Path(__file__).with_name("default.toml")
 GENERALISED = ("DATE_TIME", "DATE_OF_BIRTH", "ADDRESS", "MONEY", "AGE")
-# Types of which no believable stand-in is drawn.
+# Types without believable stand-ins.
 NOT_DRAWN = ("DATE_TIME", "LOCATION", "NRP", "MONEY", "AGE")
 OWN_TYPE = re.compile(r"[A-Z][A-Z0-9_]{1,39}")
 LONGEST_SHOWN = 40
@@ -25,15 +25,15 @@ def _pattern(value: str) -> str:
     try:
         compiled = re.compile(value)
     except re.error as error:
-        raise ValueError(f"is no regular expression: {error.msg} at character {error.pos}") from None
+        raise ValueError(f"is not a regular expression: {error.msg} at character {error.pos}") from None
     if compiled.match("") is not None:
-        raise ValueError("matches the empty text; let it match one character or more")
+        raise ValueError("matches the empty text; it must match at least one character")
     return value
 
 
 def _bands(value: tuple[int, ...]) -> tuple[int, ...]:
     if not value or value[0] <= 0 or any(upper <= lower for lower, upper in pairwise(value)):
-        raise ValueError("must be whole amounts above 0, each greater than the one before, such as [1000, 10000]")
+        raise ValueError("must be whole amounts above 0 in ascending order, such as [1000, 10000]")
     return value
 
 
@@ -45,33 +45,32 @@ Slugs = Annotated[
 ]
 
 
-class Part(BaseModel):
-    """A table of the file; a field that it does not know is refused."""
+class PolicyTable(BaseModel):
+    """A table of the file. Unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class LabelsPart(Part):
-    """Which documents a rule is for."""
+class LabelsTable(PolicyTable):
+    """The documents to which a rule applies."""
 
     source: Slugs | None = None
     department: Slugs | None = None
     confidentiality: Slugs | None = None
 
 
-class RulePart(Part):
+class RuleTable(PolicyTable):
     """Actions that override the default table for some documents."""
 
-    labels: LabelsPart
+    labels: LabelsTable
     types: dict[str, Action]
 
-    def rule(self) -> Rule:
-        """The rule as the domain knows it."""
+    def to_rule(self) -> Rule:
         return Rule({name: values for name, values in self.labels if values is not None}, self.types)
 
 
-class GeneralisePart(Part):
-    """How far `generalise` goes."""
+class GeneraliseTable(PolicyTable):
+    """How far the action `generalise` goes."""
 
     DATE_TIME: Literal["month", "year"] = "month"
     DATE_OF_BIRTH: Literal["month", "year"] = "year"
@@ -80,25 +79,24 @@ class GeneralisePart(Part):
     AGE: Annotated[int, Field(ge=2, le=50)] = Coarseness.age_years
 
 
-class AllowPart(Part):
-    """What is never personal."""
+class AllowTable(PolicyTable):
+    """Texts that are never personal."""
 
     terms: tuple[Term, ...] = ()
     patterns: tuple[Pattern, ...] = ()
 
 
-class PolicyFile(Part):
+class PolicyFile(PolicyTable):
     """The whole file."""
 
     types: dict[str, Action]
-    rules: tuple[RulePart, ...] = ()
-    generalise: GeneralisePart = GeneralisePart()
+    rules: tuple[RuleTable, ...] = ()
+    generalise: GeneraliseTable = GeneraliseTable()
     codes: dict[str, tuple[Pattern, ...]] = {}
     deny: dict[str, tuple[Term, ...]] = {}
-    allow: AllowPart = AllowPart()
+    allow: AllowTable = AllowTable()
 
-    def policy(self, digest: str) -> Policy:
-        """The policy as the domain knows it."""
+    def to_policy(self, digest: str) -> Policy:
         coarse = self.generalise
         return Policy(
             digest=digest,
@@ -107,13 +105,13 @@ class PolicyFile(Part):
             deny=self.deny,
             allow_terms=self.allow.terms,
             allow_patterns=self.allow.patterns,
-            rules=tuple(part.rule() for part in self.rules),
+            rules=tuple(table.to_rule() for table in self.rules),
             coarseness=Coarseness(coarse.DATE_TIME, coarse.DATE_OF_BIRTH, coarse.ADDRESS, coarse.MONEY, coarse.AGE),
         )
 
 
 def load_policy(path: Path = DEFAULT) -> Policy:
-    """The policy in a TOML file; InvalidArgument (INVALID_POLICY) where it cannot be read, or names every wrong field."""
+    """Read a policy from a TOML file. Raises InvalidArgument (INVALID_POLICY) if the file cannot be read, and like `parse_policy`."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -122,39 +120,39 @@ def load_policy(path: Path = DEFAULT) -> Policy:
 
 
 def parse_policy(data: bytes) -> Policy:
-    """The policy in TOML; InvalidArgument (INVALID_POLICY) names every wrong field, with the reason and what would be right."""
+    """Read a policy in TOML. Raises InvalidArgument (INVALID_POLICY) with a violation for every wrong field, saying what would be right."""
     try:
         content = tomllib.loads(data.decode())
     except tomllib.TOMLDecodeError as error:
-        raise _refusal({"policy": f"is not TOML: {error}"}) from None
+        raise _rejection({"policy": f"is not TOML: {error}"}) from None
     except UnicodeDecodeError:
-        raise _refusal({"policy": "is not UTF-8"}) from None
+        raise _rejection({"policy": "is not UTF-8"}) from None
     try:
         file = PolicyFile.model_validate(content)
     except ValidationError as error:
-        raise _refusal(_violations(content, error)) from None
+        raise _rejection(_violations(content, error)) from None
     problems = dict(_problems(file))
     if problems:
-        raise _refusal(problems)
-    return file.policy(hashlib.sha256(data).hexdigest())
+        raise _rejection(problems)
+    return file.to_policy(hashlib.sha256(data).hexdigest())
 
 
-def _refusal(problems: dict[str, str]) -> InvalidArgument:
+def _rejection(problems: dict[str, str]) -> InvalidArgument:
     return InvalidArgument(
-        Reason.INVALID_POLICY, "The policy is wrong; nothing of it applies.", field_violations=problems
+        Reason.INVALID_POLICY, "The policy is invalid and was not applied.", field_violations=problems
     )
 
 
-def _violations(content: dict[str, Any], error: ValidationError) -> dict[str, str]:
-    """What is malformed, and what else is wrong with the rest of the file."""
-    malformed = error.errors(include_url=False, include_input=False)
-    found = dict(_violation(each) for each in malformed)
+def _violations(content: dict[str, Any], failure: ValidationError) -> dict[str, str]:
+    """Violations of malformed fields, and of the rest of the file."""
+    malformed = failure.errors(include_url=False, include_input=False)
+    violations = dict(_violation(error) for error in malformed)
     rest = dict(content)
-    for table in {each["loc"][0] for each in malformed}:
+    for table in {error["loc"][0] for error in malformed}:
         entries = rest.pop(str(table), None)
         if table in ("types", "codes", "deny") and isinstance(entries, dict):
-            wrong = {each["loc"][1] for each in malformed if each["loc"][0] == table and len(each["loc"]) > 1}
-            # An entry that is left empty still says that there is such a type.
+            wrong = {error["loc"][1] for error in malformed if error["loc"][0] == table and len(error["loc"]) > 1}
+            # An empty entry still declares its type.
             rest[str(table)] = {
                 kind: [] if kind in wrong else entry
                 for kind, entry in entries.items()
@@ -163,16 +161,16 @@ def _violations(content: dict[str, Any], error: ValidationError) -> dict[str, st
     try:
         others = dict(_problems(PolicyFile.model_validate(rest)))
     except ValidationError:
-        return found
-    return others | found
+        return violations
+    return others | violations
 
 
 def _violation(error: Any) -> tuple[str, str]:
-    """A field and what is wrong with it. The value that stands there is not repeated: it may be somebody's name."""
+    """A field and its problem. The field's value is not repeated, because it may be somebody's name."""
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:LONGEST_SHOWN]}" for part in error["loc"])
     match error["type"]:
         case "extra_forbidden":
-            reason = f"is no field here; known are {', '.join(_known_fields(error['loc']))}"
+            reason = f"is unknown; known fields are {', '.join(_known_fields(error['loc']))}"
         case "missing":
             reason = "is missing"
         case "enum" | "literal_error":
@@ -187,26 +185,26 @@ def _violation(error: Any) -> tuple[str, str]:
 
 
 def _known_fields(place: tuple[Any, ...]) -> list[str]:
-    parts: dict[str, type[Part]] = {
-        "rules": RulePart,
-        "labels": LabelsPart,
-        "generalise": GeneralisePart,
-        "allow": AllowPart,
+    tables: dict[str, type[PolicyTable]] = {
+        "rules": RuleTable,
+        "labels": LabelsTable,
+        "generalise": GeneraliseTable,
+        "allow": AllowTable,
     }
-    named = [part for part in place[:-1] if part in parts]
-    return list(parts[named[-1]].model_fields if named else PolicyFile.model_fields)
+    path = [part for part in place[:-1] if part in tables]
+    return list(tables[path[-1]].model_fields if path else PolicyFile.model_fields)
 
 
 def _problems(file: PolicyFile) -> Iterator[tuple[str, str]]:
-    """What is well-formed and yet wrong."""
+    """Problems of well-formed fields."""
     known = {*ENTITY_TYPES, *file.codes, *file.deny}
     for table, types in [("codes", file.codes), ("deny", file.deny)]:
         for kind in types:
             if not OWN_TYPE.fullmatch(kind):
                 yield f"{table}.{kind[:LONGEST_SHOWN]}", "must be a type in capitals, such as CONTRACT_CODE"
     yield from _wrong_actions("types", file.types, known)
-    for place, part in enumerate(file.rules):
-        yield from _wrong_actions(f"rules[{place}].types", part.types, known)
+    for place, rule in enumerate(file.rules):
+        yield from _wrong_actions(f"rules[{place}].types", rule.types, known)
     yield from _rule_problems(file)
     yield from _list_problems(file)
 
@@ -215,61 +213,64 @@ def _wrong_actions(place: str, actions: dict[str, Action], known: set[str]) -> I
     for kind, action in actions.items():
         field = f"{place}.{kind[:LONGEST_SHOWN]}"
         if kind not in known:
-            yield field, f"is no type; known are {', '.join(sorted(known))}; one of your own needs an entry in [codes]"
+            yield (
+                field,
+                f"is an unknown type; known types are {', '.join(sorted(known))}; your own types need an entry in [codes]",
+            )
         elif action is Action.GENERALISE and kind not in GENERALISED:
-            yield field, f"cannot be generalised, only {', '.join(GENERALISED)} can; use surrogate, mask or keep"
+            yield field, f"cannot be generalised (only {', '.join(GENERALISED)} can); use surrogate, mask or keep"
         elif action is Action.SURROGATE and kind in NOT_DRAWN:
             others = "generalise, mask or keep" if kind in GENERALISED else "mask or keep"
             yield field, f"has no surrogates; use {others}"
 
 
 def _rule_problems(file: PolicyFile) -> Iterator[tuple[str, str]]:
-    """Rules that can never decide, or that say two things of the same documents."""
-    rules = [part.rule() for part in file.rules]
+    """Rules that never apply, and rules that contradict each other."""
+    rules = [table.to_rule() for table in file.rules]
     for place, rule in enumerate(rules):
         if not rule.labels:
             yield (
                 f"rules[{place}].labels",
-                "names no label, so that the rule is for every document; write it in [types]",
+                "names no label, so the rule applies to every document; move it to [types]",
             )
         if not rule.actions:
-            yield f"rules[{place}].types", "names no type, so that the rule does nothing; name one or remove the rule"
+            yield f"rules[{place}].types", "names no type, so the rule does nothing; name one or remove the rule"
         for kind, action in rule.actions.items():
             first = next((n for n in range(place) if kind in rules[n].actions and rules[n].covers(rule)), None)
             if first is None:
                 continue
             field, other = f"rules[{place}].types.{kind[:LONGEST_SHOWN]}", rules[first].actions[kind]
             if rules[first].labels == rule.labels and other is not action:
-                yield field, f"contradicts rules[{first}], which says {other} for the same labels; keep one of the two"
+                yield field, f"contradicts rules[{first}], which has {other} for the same labels; keep one of the two"
             else:
                 yield (
                     field,
-                    f"is never reached: rules[{first}] comes first for all its documents; move the narrower rule up",
+                    f"never applies: rules[{first}] comes first for all its documents; move the narrower rule up",
                 )
 
 
 def _list_problems(file: PolicyFile) -> Iterator[tuple[str, str]]:
-    """Entries of the lists that contradict each other or do nothing."""
-    policy = file.policy("")
+    """List entries that contradict each other or have no effect."""
+    policy = file.to_policy("")
     allowed = {term.casefold() for term in file.allow.terms}
     seen: dict[str, str] = {}
     for kind, terms in file.deny.items():
         for place, term in enumerate(terms):
             field = f"deny.{kind[:LONGEST_SHOWN]}[{place}]"
             if term.casefold() in allowed:
-                yield field, "stands in allow.terms too; keep one of the two"
+                yield field, "is also in allow.terms; keep one of the two"
             elif any(re.fullmatch(pattern, term) for pattern in file.allow.patterns):
                 yield (
                     field,
-                    "is never reached: one of allow.patterns matches it; narrow that pattern or remove the name",
+                    "has no effect: one of allow.patterns matches it; narrow that pattern or remove the name",
                 )
             elif term.casefold() in seen:
-                yield field, f"stands in {seen[term.casefold()]} too; keep one of the two"
+                yield field, f"is also in {seen[term.casefold()]}; keep one of the two"
             seen.setdefault(term.casefold(), field)
     for table, entries in [("codes", file.codes), ("deny", file.deny)]:
         for kind, values in entries.items():
             if values and policy.keeps(kind):
                 yield (
                     f"{table}.{kind[:LONGEST_SHOWN]}",
-                    f"does nothing: {kind[:LONGEST_SHOWN]} is kept; give the type another action",
+                    f"has no effect: {kind[:LONGEST_SHOWN]} is kept; give the type another action",
                 )

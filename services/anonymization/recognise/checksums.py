@@ -1,56 +1,56 @@
-"""Checks that tell a number with a meaning from one that only looks like it. Each takes the text as it stands."""
+"""Checksums that distinguish real numbers from lookalikes. Each function takes the number as it is written in a text.
 
-MOD_11_10 = 10
+Only the checksum counts, so the functions of `stdnum` that also check structure, country or birth date are not used: a number with a
+typing error elsewhere is still personal.
+"""
+
+from stdnum import luhn
+from stdnum.fr import nir
+from stdnum.gb import nhs
+from stdnum.iso7064 import mod_11_10, mod_97_10
+from stdnum.pl import pesel
 
 
 def digits(value: str) -> str:
-    """The digits alone."""
     return "".join(letter for letter in value if letter.isdigit())
 
 
 def is_luhn(value: str) -> bool:
-    """The check of payment cards; a row of the same digit is none."""
-    numbers = [int(digit) for digit in reversed(digits(value))]
-    total = sum(number if place % 2 == 0 else sum(divmod(number * 2, 10)) for place, number in enumerate(numbers))
-    return total % 10 == 0 and len(set(numbers)) > 1
+    """Payment cards (ISO/IEC 7812, Luhn). A row of one repeated digit is invalid."""
+    number = digits(value)
+    return luhn.is_valid(number) and len(set(number)) > 1
 
 
 def is_iban(value: str) -> bool:
-    """The check of account numbers (ISO 7064 mod 97)."""
+    """Bank accounts (ISO 13616, mod 97-10)."""
     plain = "".join(letter for letter in value if letter.isalnum()).upper()
-    return int("".join(str(int(letter, 36)) for letter in plain[4:] + plain[:4])) % 97 == 1
+    return bool(mod_97_10.is_valid(plain[4:] + plain[:4]))
 
 
 def is_pesel(value: str) -> bool:
-    """The check of Polish national ids."""
-    weights = (1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1)
-    return sum(weight * int(digit) for weight, digit in zip(weights, value, strict=True)) % 10 == 0
+    """Polish national ids, 11 digits."""
+    return bool(pesel.calc_check_digit(value[:-1]) == value[-1])
 
 
-def is_insee(value: str) -> bool:
-    """The check of French national ids; Corsica counts as 19 and 18."""
-    plain = "".join(value.split()).upper().replace("2A", "19").replace("2B", "18")
-    return plain.isdigit() and int(plain[13:]) == 97 - int(plain[:13]) % 97
+def is_nir(value: str) -> bool:
+    """French social security numbers, Corsican ones (2A, 2B) included."""
+    return bool(nir.is_valid("".join(value.split())))
 
 
-def is_steuer_id(value: str) -> bool:
-    """The check of German tax ids (ISO 7064 mod 11, 10); in the first ten digits some digit repeats."""
-    plain = digits(value)
-    product = MOD_11_10
-    for digit in plain[:10]:
-        product = (((int(digit) + product) % 10 or 10) * 2) % 11
-    return plain[0] != "0" and len(set(plain[:10])) < MOD_11_10 and (11 - product) % 10 == int(plain[10])
+def is_idnr(value: str) -> bool:
+    """German tax ids (ISO 7064 mod 11, 10). Among the first ten digits, one must repeat."""
+    number = digits(value)
+    return number[0] != "0" and len(set(number[:10])) < 10 and bool(mod_11_10.is_valid(number))
 
 
 def is_nhs(value: str) -> bool:
-    """The check of NHS numbers (mod 11)."""
-    plain = digits(value)
-    check = 11 - sum((10 - place) * int(digit) for place, digit in enumerate(plain[:9])) % 11
-    return check % 11 == int(plain[9]) and len(set(plain)) > 1
+    """British NHS numbers (mod 11). A row of one repeated digit is invalid."""
+    number = digits(value)
+    return bool(nhs.is_valid(number)) and len(set(number)) > 1
 
 
 def is_pension_number(value: str) -> bool:
-    """The check of German pension insurance numbers."""
+    """German pension insurance numbers (§ 147 SGB VI), which `stdnum` does not know."""
     plain = "".join(value.split()).upper()
     letter = f"{ord(plain[8]) - ord('A') + 1:02d}"
     weights = (2, 1, 2, 5, 7, 1, 2, 1, 2, 1, 2, 1)
@@ -59,11 +59,11 @@ def is_pension_number(value: str) -> bool:
 
 
 def is_network_address(value: str) -> bool:
-    """True where every part of a network address is a byte."""
+    """True if every part of an IPv4 address is a byte. Leading zeros are allowed."""
     return all(int(part) < 256 for part in value.split("/", maxsplit=1)[0].split("."))
 
 
 def is_place(value: str) -> bool:
-    """True for a latitude and a longitude."""
+    """True for a latitude and a longitude in degrees."""
     latitude, longitude = (float(part) for part in value.replace(";", ",").split(",")[:2])
     return abs(latitude) <= 90 and abs(longitude) <= 180

@@ -1,4 +1,4 @@
-"""The words that recognisers go by: our own lists, Faker's names, and a dictionary of the language."""
+"""The words that recognisers know: our own lists, Faker's names, and a dictionary of the language."""
 
 import importlib
 import pkgutil
@@ -15,21 +15,22 @@ import faker.providers.person
 
 WORDS_FILE = Path(__file__).with_name("words.toml")
 UNDECOMPOSED = str.maketrans({"ł": "l", "ø": "o", "ı": "i", "đ": "d", "æ": "ae", "œ": "oe"})
-# Endings, and what stands in the dictionary in their place.
+# Inflections as `ending:stem`, where `stem` replaces the ending in the dictionary form.
 ENDINGS = "s: es: ies:y ed: d: ied:y ing: ing:e er: er:e ers: ers:e ly: ness: able: n:"
-# Locales whose given names are believed even where a word of the dictionary is spelt alike.
+# Given names of these locales count as names even if the dictionary has a word of the same spelling.
 COMMON_LOCALES = ("en_GB", "en_US", "en_IE", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL", "pl_PL")
-# Countries of one language, whose names are one pool: the larger, the seldomer a name drawn from it is that of somebody who comes later.
+# Countries with one language share a pool of names: the larger the pool, the less often a drawn name is that of a later person.
 NEIGHBOURS = (("en_GB", "en_IE", "en_US"), ("de_DE", "de_AT"), ("fr_FR", "fr_BE", "fr_QC"))
-# What joins the parts of a German compound, and the shortest part.
+# Letters that join the parts of a German compound, and the shortest part.
 LINKS = ("", "s", "n", "en", "es", "er", "e")
 SHORTEST_PART = 4
+TITLES = ("titles", "titles_male", "titles_female")
 INFLECTIONS = tuple(pair.split(":") for pair in ENDINGS.split())
 
 
 @dataclass(frozen=True)
 class Given:
-    """What is known of a given name: `f`, `m` or an empty string, and a locale that uses it."""
+    """The gender of a given name (`f`, `m` or empty) and a locale that uses it."""
 
     gender: str
     locale: str
@@ -37,7 +38,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Names:
-    """What Faker knows: folded given names and surnames, and pools of both by locale."""
+    """Faker's names: folded given names and surnames, and pools of both by locale."""
 
     given: dict[str, Given]
     common: set[str]
@@ -48,13 +49,13 @@ class Names:
 
 @lru_cache(maxsize=50_000)
 def fold(word: str) -> str:
-    """The form under which spellings of a name meet: no case, no accents, no possessive."""
+    """The form that all spellings of a name share: no case, no accents, no possessive."""
     plain = word.replace("’", "'").removesuffix("'s").casefold().translate(UNDECOMPOSED)
     return "".join(letter for letter in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(letter))
 
 
 class Lexicon:
-    """Word knowledge of one language; built once per process, in a second."""
+    """The words of one language. Loading takes a second."""
 
     def __init__(
         self, words: Mapping[str, Iterable[str]], names: Names, dictionary: frozenset[str], language: str = "en"
@@ -67,10 +68,10 @@ class Lexicon:
 
     @classmethod
     def load(cls, dictionary: Iterable[str], language: str = "en") -> "Lexicon":
-        """Read the lists; `dictionary` holds the language's words, in lower case."""
+        """Read the lists. `dictionary` contains the language's words in lower case."""
         words = tomllib.loads(WORDS_FILE.read_text(encoding="utf-8"))
-        own = {kind: words.pop(kind) for kind in [name for name, of in words.items() if isinstance(of, dict)]}
-        for name, items in own.get(language, {}).items():
+        tables = {name: words.pop(name) for name in [name for name, value in words.items() if isinstance(value, dict)]}
+        for name, items in tables.get(language, {}).items():
             words[name] = [*words[name], *items]
         names = _names(words["latin_locales"], frozenset(words["ambiguous"]))
         for name in words["given_more"]:
@@ -80,41 +81,40 @@ class Lexicon:
 
     @property
     def capitalises_nouns(self) -> bool:
-        """True for German, where a capital letter says little."""
+        """True for German, where a capital letter does not suggest a name."""
         return self.language == "de"
 
     def is_common_given(self, word: str) -> bool:
-        """True for a given name that is well known, and a name before anything else."""
+        """True for a well-known given name whose first meaning is a name."""
         plain = fold(word)
         first = plain.split("-", maxsplit=1)[0]
-        return (plain in self._names.common or (first != plain and first in self._names.common)) and not any(
-            plain in self.lists[each] for each in ("ambiguous", "not_alone", "never", "departments", "places")
-        )
+        is_common = plain in self._names.common or first in self._names.common
+        return is_common and not self.has_any(("ambiguous", "not_alone", "never", "departments", "places"), word)
 
     def given(self, word: str) -> Given | None:
-        """What is known of a given name, or None."""
+        """Gender and locale of a given name, or None if the word is not one."""
         known = self._names.given
         return known.get(fold(word)) or (known.get(fold(word.split("-", maxsplit=1)[0])) if "-" in word else None)
 
     def is_surname(self, word: str) -> bool:
-        """True for a surname that some locale has."""
+        """True for a surname of any locale."""
         return fold(word) in self._names.surnames
 
     def given_names(self, locale: str, gender: str) -> tuple[str, ...]:
-        """Given names that a locale uses; British ones where it has none of that gender."""
+        """A locale's given names; British ones if it has none of that gender."""
         pools = self._names.given_pools
         return pools.get((locale, gender)) or pools["en_GB", gender or "f"]
 
     def surname_locale(self, word: str) -> str:
-        """A locale that uses the surname; British where none is known to."""
+        """A locale that uses the surname; British if none is known."""
         return self._names.surnames.get(fold(word), "en_GB")
 
     def family_names(self, locale: str) -> tuple[str, ...]:
-        """Surnames that a locale uses; British ones where it has none."""
+        """A locale's surnames; British ones if it has none."""
         return self._names.family_pools.get(locale) or self._names.family_pools["en_GB"]
 
     def is_plain(self, word: str) -> bool:
-        """True for a word of the dictionary, in any inflection. It holds well-known places and people, too."""
+        """True for a dictionary word in any inflection. The dictionary includes well-known places and people."""
         return all(self._is_listed(part.lower()) for part in word.replace("'", "-").split("-") if part)
 
     def _is_listed(self, word: str) -> bool:
@@ -133,12 +133,26 @@ class Lexicon:
         )
 
     def is_ambiguous(self, word: str) -> bool:
-        """True for a name that is a plain word first."""
+        """True for a name whose first meaning is an ordinary word."""
         return self.has("ambiguous", word)
 
     def has(self, name: str, word: str) -> bool:
-        """True where one of our own lists holds the word."""
+        """True if the named list contains the word."""
         return fold(word) in self.lists[name]
+
+    def has_any(self, names: Iterable[str], word: str) -> bool:
+        """True if any of the named lists contains the word."""
+        folded = fold(word)
+        return any(folded in self.lists[name] for name in names)
+
+    def has_title(self, word: str) -> bool:
+        """True for Mr, Frau, Dr and the like, in any case."""
+        return self.has_any(TITLES, word)
+
+    def is_title(self, word: str) -> bool:
+        """True for a title as it is written before a name: capitalised (except `mec`), with or without a full stop."""
+        title = word.rstrip(".")
+        return (title[:1].isupper() or title == "mec") and self.has_title(title)
 
 
 def _names(latin: list[str], avoided: frozenset[str]) -> Names:
@@ -148,7 +162,7 @@ def _names(latin: list[str], avoided: frozenset[str]) -> Names:
     ordered = dict.fromkeys([*first, *sorted(available)])
     for locale in ordered:
         provider = importlib.import_module(f"faker.providers.person.{locale}").Provider
-        home = locale if locale in latin else next((each[0] for each in NEIGHBOURS if locale in each), "en_GB")
+        home = locale if locale in latin else next((group[0] for group in NEIGHBOURS if locale in group), "en_GB")
         for attribute, gender in (("first_names_female", "f"), ("first_names_male", "m"), ("first_names", "")):
             pool = _values(provider, attribute)
             names.given_pools[locale, gender] = tuple(name for name in pool if _is_usable(name, avoided))
@@ -170,7 +184,7 @@ def _names(latin: list[str], avoided: frozenset[str]) -> Names:
 
 
 def _share(names: Names, locales: tuple[str, ...]) -> None:
-    """Make the pools of these locales one; a given name counts for the gender that it is known for."""
+    """Merge the pools of these locales. A given name goes to the gender that it is known for."""
     families = tuple(dict.fromkeys(name for locale in locales for name in names.family_pools[locale]))
     names.family_pools.update(dict.fromkeys(locales, families))
     for gender in ("f", "m", ""):

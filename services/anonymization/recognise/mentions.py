@@ -1,4 +1,4 @@
-"""Making a document's findings whole: a value once found counts at all its mentions, shortened ones too."""
+"""A value that was found once is found at all its mentions in the document, shortened ones included."""
 
 import re
 from collections.abc import Iterable
@@ -12,19 +12,19 @@ NOT_ALONE = ("never", "particles", "departments", "not_names", "places", "titles
 
 
 class Mentions:
-    """Completes findings by what the same document says elsewhere."""
+    """Adds the other mentions of found values."""
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
 
     def complete(self, text: str, findings: Iterable[Finding], allowed: Iterable[tuple[int, int]]) -> list[Finding]:
-        """Findings at every mention, without overlaps."""
+        """Findings at every mention, without overlaps. Stretches that the policy allows stay untouched."""
         known = merge(findings, text)
-        kept = list(allowed)
+        stretches = list(allowed)
         repeated = [
-            found
-            for found in self._repeated(text, known)
-            if not any(found.start < end and start < found.end for start, end in kept)
+            mention
+            for mention in self._repeated(text, known)
+            if not any(mention.start < end and start < mention.end for start, end in stretches)
         ]
         return merge([*known, *repeated], text)
 
@@ -61,7 +61,7 @@ class Mentions:
                     if self._names_alone(token, lower):
                         words.setdefault(token.bare, "PERSON")
                         if not self._lexicon.is_plain(token.bare) and len(token.bare) > SHORTEST_NAME:
-                            # Chats write names small, forms write them large.
+                            # Chats write names in small letters, forms in capitals.
                             words.setdefault(token.bare.lower(), "PERSON")
             elif finding.entity_type == "CLIENT":
                 phrases.update(dict.fromkeys(self._short_forms(value), "CLIENT"))
@@ -73,7 +73,7 @@ class Mentions:
         return words, phrases
 
     def _handles(self, text: str, known: list[Finding]) -> dict[str, str]:
-        """User names made of a person's name: `sjenkins`, `sarah.jenkins`, `jenkins_s`."""
+        """User names made from a person's name: `sjenkins`, `sarah.jenkins`, `jenkins_s`."""
         handles: dict[str, str] = {}
         for finding in known:
             if finding.entity_type != "PERSON":
@@ -84,8 +84,8 @@ class Mentions:
             first, last = parts[0], parts[-1]
             joined = (f"{first[0]}{last}", f"{last}{first[0]}", f"{first}{last}", f"{last}{first}")
             parted = (
-                f"{one}{mark}{two}"
-                for one, two in ((first, last), (last, first), (first[0], last), (last, first[0]))
+                f"{before}{mark}{after}"
+                for before, after in ((first, last), (last, first), (first[0], last), (last, first[0]))
                 for mark in "._-"
             )
             handles.update(dict.fromkeys((*joined, *parted), "USERNAME"))
@@ -101,7 +101,7 @@ class Mentions:
             not token.is_capitalised
             or len(word) < SHORTEST_NAME - 1
             or token.is_initial
-            or any(self._lexicon.has(each, word) for each in NOT_ALONE)
+            or self._lexicon.has_any(NOT_ALONE, word)
         ):
             return False
         noun = self._lexicon.capitalises_nouns and not self._lexicon.is_surname(word)
@@ -122,6 +122,6 @@ class Mentions:
         )
 
     def _short_forms(self, value: str) -> list[str]:
-        """`Meridian Biologics` of `Meridian Biologics Distribution Ltd`."""
+        """Beginnings of a name, such as `Meridian Biologics` for `Meridian Biologics Distribution Ltd`."""
         tokens = tokenise(value)
         return [value[: tokens[place].end] for place in range(1, len(tokens) - 1) if tokens[place].is_capitalised]

@@ -1,4 +1,4 @@
-"""Splitting a paragraph into words, and telling which of them are written like names."""
+"""Splitting a paragraph into words, and how they are written."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ LABEL = re.compile(r"[^\n:.,]{1,30}:(?:\s|$)")
 
 @dataclass(frozen=True)
 class Token:
-    """One word at [start, end) of a paragraph; `gap` is what stands between it and the word before."""
+    """One word at [start, end) of a paragraph. `gap` is the text between the previous word and this one."""
 
     start: int
     end: int
@@ -22,7 +22,6 @@ class Token:
 
     @property
     def is_capitalised(self) -> bool:
-        """True where it begins with a capital letter."""
         return self.text[0].isupper()
 
     @cached_property
@@ -32,18 +31,18 @@ class Token:
 
     @property
     def bare_end(self) -> int:
-        """Where the bare word ends."""
+        """The end of the word without its possessive ending."""
         return self.start + len(self.bare)
 
     @property
     def is_initial(self) -> bool:
-        """True for one capital letter, or two joined ones such as J-P."""
+        """True for a single capital letter, or two joined by a hyphen, such as J-P."""
         return (self.text.isupper() and len(self.text) == 1) or re.fullmatch(r"[A-Z]\.?-[A-Z]", self.text) is not None
 
 
 @lru_cache(maxsize=4)
 def tokenise(text: str) -> tuple[Token, ...]:
-    """The words of a paragraph in order. A line break counts twice where what follows is not the line's rest."""
+    """The words of a paragraph in order. If a line break ends more than a wrapped line, `gap` doubles it."""
     tokens: list[Token] = []
     end = 0
     for match in WORD.finditer(text):
@@ -58,17 +57,16 @@ def tokenise(text: str) -> tuple[Token, ...]:
 
 
 def is_space(gap: str) -> bool:
-    """True where two words stand side by side; a PDF may break the line between them, wide space parts columns."""
+    """True if nothing but space separates two words. One line break may come from a PDF; wide space separates columns."""
     columns = "\n" not in gap and ("\t" in gap or "   " in gap)
     return gap != "" and gap.strip() == "" and gap.count("\n") <= 1 and not columns
 
 
 def is_heading(text: str) -> bool:
-    """True for a Markdown heading."""
     return text.lstrip().startswith("#")
 
 
 def starts_sentence(tokens: Sequence[Token], index: int) -> bool:
-    """True where a capital letter says nothing: at the beginning of a sentence, line or cell."""
+    """True at the beginning of a sentence, line or cell, where a capital letter means nothing."""
     gap = tokens[index].gap
     return index == 0 or any(mark in gap for mark in '.!?:;|\n*#>-–—"“(') or (gap.strip() == "" and "\n" in gap)

@@ -1,4 +1,4 @@
-"""Dates, amounts of money and ages by their form, and what they and addresses become when they are made coarser."""
+"""Dates, amounts of money and ages: found by their form, and, like addresses, made coarser."""
 
 import re
 from bisect import bisect_right
@@ -22,14 +22,14 @@ AGE = re.compile(
 UK_POSTCODE = re.compile(r"\b(?P<area>[A-Z]{1,2})\d[A-Z\d]?\s*\d[A-Z]{2}\b", re.IGNORECASE)
 US_POSTCODE = re.compile(r"\b[A-Z]{2}\s+(?P<area>\d{3})\d{2}(?:-\d{4})?\b")
 POSTCODE = re.compile(r"\b(?P<area>\d{2})\d{2,3}\b(?=\s+[^\W\d])")
-# Where none of these stands, a phrase such as "last week" is as coarse as can be.
+# Without a digit, a phrase such as "last week" is already coarse.
 TELLING_DATE = re.compile(r"\d")
 SCORE = 0.6
 OLDEST = 120
 
 
 def find(text: str, wanted: set[str]) -> Iterator[Finding]:
-    """Findings of the wanted types: DATE_TIME, MONEY, AGE."""
+    """Findings of the wanted types among DATE_TIME, MONEY and AGE."""
     if "DATE_TIME" in wanted:
         for form in (*dates.FORMS[:-1], dates.UNDATED):
             yield from (Finding(match.start(), match.end(), "DATE_TIME", SCORE) for match in form.finditer(text))
@@ -43,7 +43,7 @@ def find(text: str, wanted: set[str]) -> Iterator[Finding]:
 
 
 def generalise(entity_type: str, value: str, how: Coarseness) -> str | None:
-    """Something coarser that is still true; None where the value is not understood."""
+    """A coarser value that is still true, or None if the value is not understood."""
     match entity_type:
         case "DATE_TIME":
             return _date(value, how.date_time) or (None if TELLING_DATE.search(value) else value)
@@ -67,20 +67,20 @@ def _years(value: str, span: int) -> str | None:
 
 
 def _date(value: str, extent: str) -> str | None:
-    written = dates.read(value)
-    if written:
-        return written.coarser(extent)
+    date = dates.read(value)
+    if date:
+        return date.coarser(extent)
     month = dates.MONTH.search(value) if extent == "month" else None
     return month[0] if month else None
 
 
 def _postcode_area(value: str) -> str | None:
-    found = UK_POSTCODE.search(value) or US_POSTCODE.search(value) or POSTCODE.search(value)
-    return found["area"].upper() if found else None
+    match = UK_POSTCODE.search(value) or US_POSTCODE.search(value) or POSTCODE.search(value)
+    return match["area"].upper() if match else None
 
 
 def _town(value: str) -> str | None:
-    """What stands last, without the postcode; of an address with a number after the street's name, too."""
+    """The last part of an address that is not a postcode, in any order of street and number."""
     lines = [part.strip() for part in re.split(r"[,\n]", value) if part.strip()]
     american = US_POSTCODE.search(value)
     if american and len(lines) > 2:
@@ -108,7 +108,7 @@ def _band(value: str, bands: tuple[int, ...]) -> str | None:
 
 
 def _number(written: str) -> float:
-    """The amount; a mark before one or two last digits is the decimal one."""
+    """The amount. A comma or full stop before the last one or two digits is the decimal mark."""
     whole = re.fullmatch(r"(.*?)(?:[.,](\d{1,2}))?", written)
     head, cents = whole.groups() if whole else (written, None)
     return float(f"{re.sub(r'[^0-9]', '', head)}.{cents or 0}")

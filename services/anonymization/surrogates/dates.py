@@ -1,4 +1,4 @@
-"""Dates as people write them: read, written again with other parts, made coarser."""
+"""Dates as people write them: read, rewritten with other parts, made coarser."""
 
 import calendar
 import re
@@ -44,7 +44,7 @@ NAME = "(?P<name>" + "|".join(sorted(NAMES, key=len, reverse=True)) + r")(?!\w)\
 YEAR = r"(?P<year>(?:1[89]|20)\d{2})(?!\d)"
 DAY = r"(?<!\d)(?P<day>\d{1,2})"
 SUFFIX = "(?P<suffix>st|nd|rd|th)?"
-# From the fullest form to the barest. A day and a month in digits are taken in this order unless that is no date.
+# From the most to the least complete form. Numeric dates are read day first unless that gives no date.
 FORMS = tuple(
     re.compile(form, re.IGNORECASE)
     for form in (
@@ -57,18 +57,18 @@ FORMS = tuple(
         rf"(?<!\d){YEAR}",
     )
 )
-# As months are written, so that `may` is none.
+# Month names as they are capitalised, so that the verb `may` does not match.
 WRITTEN = "(?:" + "|".join(name for names in MONTHS for name in sorted(names, key=len, reverse=True)) + r")(?!\w)\.?"
 MONTH = re.compile(rf"(?<!\w){WRITTEN}")
 # A day without a year.
 UNDATED = re.compile(rf"{DAY}{SUFFIX}\.?,? +(?:of +)?{WRITTEN}|(?<!\w){WRITTEN} +\d{{1,2}}(?:st|nd|rd|th)?(?![\w])")
-# A year of two digits means the last hundred years.
+# Two-digit years from 30 on are in the 1900s.
 PIVOT = 30
 
 
 @dataclass(frozen=True)
-class Written:
-    """A date in a text: its parts as numbers, 0 for a part that is missing, and how it is written."""
+class WrittenDate:
+    """A date in a text. Missing parts are 0; `match` shows how the date is written."""
 
     year: int
     month: int
@@ -78,11 +78,11 @@ class Written:
 
     @property
     def whole(self) -> date | None:
-        """The date, where year, month and day are there."""
+        """The date if day, month and year are known, otherwise None."""
         return date(self.year, self.month, self.day) if self.day else None
 
-    def again(self, other: date) -> str:
-        """Another date in the same writing."""
+    def rewrite(self, other: date) -> str:
+        """Another date in the same form."""
         parts = dict(self.match.groupdict())
         text, start = self.match[0], self.match.start()
         spans = sorted(
@@ -105,7 +105,7 @@ class Written:
                 return f"{number:02d}" if written.startswith("0") or len(written) == 2 else str(number)
 
     def coarser(self, extent: str) -> str:
-        """The month and year in the same writing, or the year alone."""
+        """The month and year in the same form; for `year`, only the year."""
         if extent == "year" or not self.month:
             return str(self.year)
         parts = self.match.groupdict()
@@ -115,17 +115,17 @@ class Written:
         return f"{self.month:02d}{mark}{self.year}" if mark else f"{self.year}-{self.month:02d}"
 
 
-def read(value: str) -> Written | None:
-    """The date in a value; None where there is none."""
+def read(value: str) -> WrittenDate | None:
+    """The date in a value, or None."""
     for form in FORMS:
         match = form.search(value)
-        written = _written(match) if match else None
+        written = _from_match(match) if match else None
         if written is not None:
             return written
     return None
 
 
-def _written(match: re.Match[str]) -> Written | None:
+def _from_match(match: re.Match[str]) -> WrittenDate | None:
     parts = match.groupdict()
     year = int(parts["year"])
     if len(parts["year"]) == 2:
@@ -138,7 +138,7 @@ def _written(match: re.Match[str]) -> Written | None:
         month, day = day, month
     if month > 12 or day > calendar.monthrange(year, month or 1)[1] or (not day and parts.get("day")):
         return None
-    return Written(year, month, day, match, month_first)
+    return WrittenDate(year, month, day, match, month_first)
 
 
 def _cased(name: str, like: str) -> str:

@@ -1,4 +1,4 @@
-"""Drawing stand-ins that keep a value's form. Every draw is fixed by its seed."""
+"""Stand-ins that keep a value's form. A draw is determined by its seed."""
 
 import random
 import re
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 
 import phonenumbers
+from stdnum.iso7064 import mod_97_10
 
 from services.anonymization.recognise.checksums import digits, is_luhn
 
@@ -14,7 +15,7 @@ WIDEN_AFTER = 40
 VOWELS = "aeiou"
 CONSONANTS = "bdfghklmnprstvw"
 IPV4 = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}(?:/\d{1,2})?")
-# So few digits that a true code which comes later would soon be one that was drawn.
+# With at most this many digits, later true codes would soon equal drawn ones.
 SHORT_NUMBER = 6
 YEAR = re.compile(r"(?:19|20)\d{2}")
 
@@ -22,25 +23,23 @@ Draw = Callable[[random.Random, str, int], str]
 
 
 def like(chance: random.Random, value: str, _: int = 0, keep: int = 0) -> str:
-    """Other digits in the same places; the first `keep` digits stay."""
+    """Replace all digits except the first `keep`."""
     seen = 0
-    drawn = []
+    letters = []
     for letter in value:
-        if letter.isdigit():
-            seen += 1
-            drawn.append(letter if seen <= keep else str(chance.randint(0, 9)))
-        else:
-            drawn.append(letter)
-    return "".join(drawn)
+        seen += letter.isdigit()
+        is_replaced = letter.isdigit() and seen > keep
+        letters.append(str(chance.randint(0, 9)) if is_replaced else letter)
+    return "".join(letters)
 
 
 def phone(chance: random.Random, value: str, _: int) -> str:
-    """The same country and area, other subscriber digits."""
+    """A number in the same country and area."""
     return like(chance, value, keep=max(_country_digits(value), len(digits(value)) - 6))
 
 
 def _country_digits(value: str) -> int:
-    """How many digits say the country; two where none says it, for an area."""
+    """The number of digits of the country code; without one, 2 for the area."""
     if value.startswith("+"):
         try:
             return len(str(phonenumbers.parse(value).country_code))
@@ -50,29 +49,28 @@ def _country_digits(value: str) -> int:
 
 
 def iban(chance: random.Random, value: str, _: int) -> str:
-    """Another account of the same country whose checksum holds."""
+    """Another account in the same country with a valid checksum."""
     plain = "".join(value.split())
     body = "".join(str(chance.randint(0, 9)) if letter.isdigit() else chance.choice(LETTERS) for letter in plain[4:])
-    number = int("".join(str(int(letter, 36)) for letter in body + plain[:2] + "00"))
-    letters = iter(f"{plain[:2]}{98 - number % 97:02d}{body}")
+    letters = iter(f"{plain[:2]}{mod_97_10.calc_check_digits(body + plain[:2])}{body}")
     return "".join(letter if letter.isspace() else next(letters) for letter in value)
 
 
 def card(chance: random.Random, value: str, _: int) -> str:
-    """Another card of the same scheme whose checksum holds."""
-    # Schemes are told by two digits, those that begin with 2 or 6 by four.
+    """Another card of the same scheme with a valid checksum."""
+    # Two digits identify the scheme; for those that begin with 2 or 6, four.
     drawn = like(chance, value, keep=4 if value[0] in "26" else 2)
     return next(candidate for digit in "0123456789" if is_luhn(candidate := drawn[:-1] + digit))
 
 
 def national_id(chance: random.Random, value: str, _: int) -> str:
-    """The same form, other digits, and QQ where two letters lead, which no living number has."""
+    """Other digits in the same form. Two leading letters become QQ, which no real number has."""
     drawn = like(chance, value)
     return "QQ" + drawn[2:] if value[:2].isalpha() else drawn
 
 
 def network_address(chance: random.Random, value: str, _: int) -> str:
-    """Another address: private stays private, public goes to the block for benchmarks."""
+    """Another address: private ones stay private, public ones move to the block for benchmarks (RFC 2544)."""
     if not IPV4.fullmatch(value):
         return "".join(
             chance.choice("0123456789abcdef") if letter in "0123456789abcdefABCDEF" else letter for letter in value
@@ -87,7 +85,7 @@ def network_address(chance: random.Random, value: str, _: int) -> str:
 
 
 def birth_date(chance: random.Random, value: str, attempt: int) -> str:
-    """Another date within four years; further off as attempts go on."""
+    """Another date within four years; the range grows with the attempts."""
     try:
         born = date.fromisoformat(value)
     except ValueError:
@@ -96,9 +94,9 @@ def birth_date(chance: random.Random, value: str, attempt: int) -> str:
 
 
 def code(chance: random.Random, value: str, attempt: int) -> str:
-    """Another number under the same prefix and year, other letters where there is no digit; longer where those run out.
+    """Another number under the same prefix and year; without digits, other letters. Grows longer when unused codes run out.
 
-    A short number behind letters ends in a letter: true codes of its form have a digit there, those that are yet to come as well.
+    A short number after letters ends in a letter, because all true codes of its form, later ones included, have a digit there.
     """
     if not any(letter.isdigit() for letter in value):
         drawn = "".join(chance.choice(LETTERS) if letter.isalpha() else letter for letter in value)
@@ -110,7 +108,7 @@ def code(chance: random.Random, value: str, attempt: int) -> str:
 
 
 def _numbered(chance: random.Random, value: str) -> tuple[list[str], list[int]]:
-    """The parts of a value, numbers other than years drawn anew, and the places of these."""
+    """The parts of a value with new numbers except for years, and the indices of the new numbers."""
     parts = re.split(r"(\d+)", value)
     years = {place for place, part in enumerate(parts) if len(parts) > 3 and YEAR.fullmatch(part)}
     numbers = [place for place, part in enumerate(parts) if part.isdigit() and place not in years]
@@ -122,37 +120,37 @@ def _more_digits(chance: random.Random, attempt: int) -> str:
 
 
 def _extra(attempt: int) -> range:
-    """One character more for every hundred attempts that failed, after the first few."""
+    """After the first attempts, one more character for every hundred that failed."""
     return range((attempt + 100 - WIDEN_AFTER) // 100 if attempt > WIDEN_AFTER else 0)
 
 
 def plate(chance: random.Random, value: str, _: int) -> str:
-    """Other letters and digits in the same places."""
+    """Replace all letters and digits."""
     return "".join(chance.choice(LETTERS) if letter.isalpha() else letter for letter in like(chance, value))
 
 
 def username(chance: random.Random, value: str, attempt: int) -> str:
-    """Another word that can be spoken, other digits; longer where those run out."""
+    """Another pronounceable word with other digits; grows longer when unused names run out."""
     return spoken(chance, value) + _more_digits(chance, attempt)
 
 
 def url(chance: random.Random, value: str, _: int) -> str:
-    """Another address of the same depth, under a domain that cannot exist."""
+    """Another URL of the same depth, under a domain that cannot exist."""
     scheme, mark, rest = value.rpartition("://")
     host, slash, path = rest.partition("/")
-    named = host.removeprefix("www.").rpartition(".")[0] or host
-    return f"{scheme}{mark}{spoken(chance, named)}.example{slash}{spoken(chance, path)}"
+    name = host.removeprefix("www.").rpartition(".")[0] or host
+    return f"{scheme}{mark}{spoken(chance, name)}.example{slash}{spoken(chance, path)}"
 
 
 def spoken(chance: random.Random, value: str) -> str:
-    """Other letters of the same kind in the same places, vowel for vowel."""
-    drawn = []
+    """Replace vowels by vowels and consonants by consonants."""
+    letters = []
     for letter in like(chance, value):
-        pool = VOWELS if letter.casefold() in VOWELS else CONSONANTS
-        drawn.append(
-            letter if not letter.isalpha() else chance.choice(pool).upper() if letter.isupper() else chance.choice(pool)
-        )
-    return "".join(drawn)
+        other = letter
+        if letter.isalpha():
+            other = chance.choice(VOWELS if letter.casefold() in VOWELS else CONSONANTS)
+        letters.append(other.upper() if letter.isupper() else other)
+    return "".join(letters)
 
 
 DRAWS: dict[str, Draw] = {

@@ -1,4 +1,4 @@
-"""The vault's keys: the one from outside encrypts, those before it still decrypt; secrets that outlive them lie wrapped in the database."""
+"""The vault's keys: the current one encrypts, earlier ones still decrypt. Secrets that outlive them are encrypted in the database."""
 
 import hashlib
 import hmac
@@ -11,39 +11,39 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, Engine, bindparam, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from services.anonymization.adapters.sql import ENTRIES, SECRETS
+from services.anonymization.vault.tables import ENTRIES, SECRETS
 from tailor.errors import FailedPrecondition, Reason
 from tailor.sql import transaction
 
 NONCE_BYTES = 12
 SECRET_BYTES = 32
 BATCH = 500
-# What values are found by, what stand-ins are drawn by, what suppressed people are known by. They hold as long as the vault does.
+# Secrets that hash values, seed draws and hash suppressed people. They never change during the vault's life.
 INDEX = "index"
 DRAW = "draw"
 SUPPRESS = "suppress"
 
 
 def subkey(key: bytes, purpose: str) -> bytes:
-    """A key for one purpose, made of the vault's key."""
+    """A key for one purpose, derived from the vault's key."""
     return hmac.digest(key, f"tailor vault {purpose}".encode(), hashlib.sha256)
 
 
 def key_id(key: bytes) -> str:
-    """What a row is marked with; it says nothing of the key."""
+    """The mark of rows encrypted under a key; reveals nothing about the key."""
     return subkey(key, "id").hex()[:16]
 
 
 @dataclass(frozen=True)
 class Sealed:
-    """Encrypted bytes, and the id of the key that opens them."""
+    """Encrypted bytes, and the id of the key that decrypts them."""
 
     key_id: str
     data: bytes
 
 
 class Keyring:
-    """The current key of the vault and those that were current before."""
+    """The current key of the vault and earlier ones."""
 
     def __init__(self, current: bytes, previous: Iterable[bytes] = ()) -> None:
         self.current_id = key_id(current)
@@ -52,35 +52,34 @@ class Keyring:
 
     @property
     def ids(self) -> list[str]:
-        """Ids of all keys."""
         return list(self._ciphers)
 
     def seal(self, data: bytes, bound: str) -> Sealed:
-        """Encrypt under the current key, bound to a place."""
+        """Encrypt with the current key (AES-256-GCM), bound to a place."""
         nonce = os.urandom(NONCE_BYTES)
         return Sealed(self.current_id, nonce + self._ciphers[self.current_id].encrypt(nonce, data, bound.encode()))
 
     def open(self, sealed: Sealed, bound: str) -> bytes:
-        """Decrypt; FailedPrecondition (VAULT_KEY_DIFFERS) where no key of the ring fits."""
-        # A row from before keys had ids says none.
-        fitting = [sealed.key_id] if sealed.key_id else self.ids
-        for cipher in (self._ciphers[each] for each in fitting if each in self._ciphers):
+        """Decrypt. Raises FailedPrecondition (VAULT_KEY_DIFFERS) if no key fits."""
+        # Old rows have no key id.
+        key_ids = [sealed.key_id] if sealed.key_id else self.ids
+        for cipher in (self._ciphers[name] for name in key_ids if name in self._ciphers):
             try:
                 return cipher.decrypt(sealed.data[:NONCE_BYTES], sealed.data[NONCE_BYTES:], bound.encode())
             except InvalidTag:
                 continue
         raise FailedPrecondition(
             Reason.VAULT_KEY_DIFFERS,
-            "The vault holds entries of another key; name the newest in TAILOR_VAULT_KEY, those before it in TAILOR_VAULT_PREVIOUS_KEYS.",
+            "A vault entry needs a key that is missing; set TAILOR_VAULT_KEY to the newest key, TAILOR_VAULT_PREVIOUS_KEYS to the others.",
         )
 
     def derived(self, name: str) -> bytes:
-        """What a secret was before secrets lay in the database."""
+        """The secret of a vault that predates stored secrets, when they were derived from the key."""
         return subkey(self._current, name)
 
 
 def open_secrets(engine: Engine, keys: Keyring) -> dict[str, bytes]:
-    """The vault's secrets, made at first sight; several replicas may ask at once. FailedPrecondition where a needed key is missing."""
+    """The vault's secrets, created on first use; replicas may call at the same time. Raises FailedPrecondition (VAULT_KEY_DIFFERS)."""
     with transaction(engine) as connection:
         _check(connection, keys)
         has_entries = connection.execute(select(exists().select_from(ENTRIES))).scalar()
@@ -95,10 +94,10 @@ def open_secrets(engine: Engine, keys: Keyring) -> dict[str, bytes]:
 
 
 def rotate(engine: Engine, keys: Keyring, batch: int = BATCH) -> dict[str, int]:
-    """Encrypt everything under the current key, batch by batch; may be killed and run again. Says how much it was, and what is left."""
-    done = {"entries": 0, "secrets": 0}
+    """Encrypt everything with the current key, batch by batch. May be killed and run again. Returns counts."""
+    counts = {"entries": 0, "secrets": 0}
     while count := _rotate_batch(engine, keys, batch):
-        done["entries"] += count
+        counts["entries"] += count
     with transaction(engine) as connection:
         for row in connection.execute(
             select(SECRETS).where(SECRETS.c.key_id != keys.current_id).with_for_update()
@@ -107,13 +106,13 @@ def rotate(engine: Engine, keys: Keyring, batch: int = BATCH) -> dict[str, int]:
             sealed = keys.seal(keys.open(Sealed(row.key_id, row.ciphertext), place), place)
             changed = {"key_id": sealed.key_id, "ciphertext": sealed.data}
             connection.execute(update(SECRETS).where(SECRETS.c.name == row.name).values(changed))
-            done["secrets"] += 1
+            counts["secrets"] += 1
         left = select(func.count()).select_from(ENTRIES).where(ENTRIES.c.key_id != keys.current_id)
-        return done | {"left": connection.execute(left).scalar_one()}
+        return counts | {"left": connection.execute(left).scalar_one()}
 
 
 def entry_place(entity_type: str, value_hash: str) -> str:
-    """What an entry's ciphertext is bound to."""
+    """The place to which an entry's ciphertext is bound."""
     return f"{entity_type}/{value_hash}"
 
 
@@ -136,7 +135,7 @@ def _rotate_batch(engine: Engine, keys: Keyring, batch: int) -> int:
 
 
 def _check(connection: Connection, keys: Keyring) -> None:
-    """Every key that an entry needs is there, and opens one."""
+    """Check that every key that an entry needs is available and decrypts one. Raises FailedPrecondition (VAULT_KEY_DIFFERS)."""
     for (used,) in connection.execute(select(ENTRIES.c.key_id).distinct()).all():
         row = connection.execute(select(ENTRIES).where(ENTRIES.c.key_id == used).limit(1)).one_or_none()
         if row is not None:

@@ -1,36 +1,20 @@
-"""What occurs in which document, and who is suppressed, in PostgreSQL."""
+"""Queries over occurrences and suppressions."""
 
-from sqlalchemy import Column, Engine, String, Table, Text, delete, select
+from sqlalchemy import Engine, delete, select
 from sqlalchemy.dialects.postgresql import insert
 
-from services.anonymization.adapters.sql import ENTRIES, METADATA
+from services.anonymization.vault.tables import ENTRIES, OCCURRENCES, SUPPRESSIONS
 from tailor.sql import transaction
 
-OCCURRENCES = Table(
-    "occurrences",
-    METADATA,
-    Column("document_id", String(64), primary_key=True),
-    Column("entity_type", String(40), primary_key=True),
-    Column("surrogate", Text, primary_key=True),
-)
-# By keyed hash. The surrogate, which says nothing any more, finds the documents when the same person is asked for again.
-SUPPRESSIONS = Table(
-    "suppressions",
-    METADATA,
-    Column("subject_hash", String(64), primary_key=True),
-    Column("entity_type", String(40), nullable=False),
-    Column("surrogate", Text, nullable=False),
-)
 
-
-class SqlSubjects:
-    """The two tables."""
+class SubjectTables:
+    """Which surrogates occur in which documents, and the keyed hashes of suppressed values."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def keep(self, document_id: str, values: frozenset[tuple[str, str]]) -> None:
-        """Remember what a document holds."""
+        """Record (type, surrogate) pairs of a document. Idempotent."""
         rows = [
             {"document_id": document_id, "entity_type": entity_type, "surrogate": surrogate}
             for entity_type, surrogate in sorted(values)
@@ -40,7 +24,7 @@ class SqlSubjects:
                 connection.execute(insert(OCCURRENCES).on_conflict_do_nothing(), rows)
 
     def documents_with(self, entity_type: str, surrogate: str) -> list[str]:
-        """Ids of the documents that hold a surrogate, sorted."""
+        """Ids of the documents that contain a surrogate, sorted."""
         query = select(OCCURRENCES.c.document_id).where(
             OCCURRENCES.c.entity_type == entity_type, OCCURRENCES.c.surrogate == surrogate
         )
@@ -48,7 +32,7 @@ class SqlSubjects:
             return sorted(connection.scalars(query))
 
     def values_of(self, document_id: str) -> list[tuple[str, str]]:
-        """Types and surrogates that a document holds."""
+        """The (type, surrogate) pairs of a document."""
         query = select(OCCURRENCES.c.entity_type, OCCURRENCES.c.surrogate).where(
             OCCURRENCES.c.document_id == document_id
         )
@@ -56,12 +40,12 @@ class SqlSubjects:
             return [(entity_type, surrogate) for entity_type, surrogate in connection.execute(query)]
 
     def drop(self, document_id: str) -> None:
-        """Forget what a document held."""
+        """Remove a document's pairs."""
         with transaction(self._engine) as connection:
             connection.execute(delete(OCCURRENCES).where(OCCURRENCES.c.document_id == document_id))
 
     def has_entry(self, entity_type: str, surrogate: str) -> bool:
-        """True where the vault holds an entry."""
+        """True if the vault has an entry for a surrogate."""
         query = select(ENTRIES.c.surrogate).where(
             ENTRIES.c.entity_type == entity_type, ENTRIES.c.surrogate == surrogate
         )
@@ -69,16 +53,16 @@ class SqlSubjects:
             return connection.scalar(query) is not None
 
     def suppress(self, subject_hash: str, entity_type: str, surrogate: str) -> None:
-        """Remember that a value is suppressed, once."""
+        """Record a suppressed value. Idempotent."""
         row = {"subject_hash": subject_hash, "entity_type": entity_type, "surrogate": surrogate}
         with transaction(self._engine) as connection:
             connection.execute(insert(SUPPRESSIONS).values(row).on_conflict_do_nothing())
 
     def lift(self, subject_hash: str) -> bool:
-        """Forget that a value is suppressed; False where it is not."""
+        """End a suppression; False if there was none."""
+        query = delete(SUPPRESSIONS).where(SUPPRESSIONS.c.subject_hash == subject_hash)
         with transaction(self._engine) as connection:
-            gone = delete(SUPPRESSIONS).where(SUPPRESSIONS.c.subject_hash == subject_hash)
-            return connection.execute(gone).rowcount > 0
+            return connection.execute(query).rowcount > 0
 
     def suppressed(self) -> frozenset[str]:
         """The hashes of all suppressed values."""
@@ -86,7 +70,7 @@ class SqlSubjects:
             return frozenset(connection.scalars(select(SUPPRESSIONS.c.subject_hash)))
 
     def surrogate_of(self, subject_hash: str) -> str:
-        """The surrogate that a suppressed value had; empty where it had none or is not suppressed."""
+        """The surrogate that a suppressed value had; empty if it had none or is not suppressed."""
         query = select(SUPPRESSIONS.c.surrogate).where(SUPPRESSIONS.c.subject_hash == subject_hash)
         with transaction(self._engine) as connection:
             return connection.scalar(query) or ""

@@ -1,4 +1,4 @@
-"""Street addresses on one line or several, in the forms of Britain, Ireland, the continent and the United States."""
+"""Street addresses on one or more lines, in British, Irish, continental European and American form."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -7,13 +7,13 @@ from faker.providers.address.en_GB import Provider as British
 from faker.providers.address.en_US import Provider as American
 
 from services.anonymization.domain import Finding
-from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.recognise.lexicon import TITLES, Lexicon
 
 ADDRESS = "ADDRESS"
 CAP = r"(?:[^\W\d_a-zß-öø-ÿ][\w'’.-]*)"
-# A full stop within a street is an abbreviation, or the end of another sentence.
+# A full stop within a street name belongs to an abbreviation; otherwise it ends a sentence.
 STREET_WORD = r"(?:[^\W\d_a-zß-öø-ÿ](?:[\w'’-]*|\w{0,2}\.))"
-# Behind these a full stop is theirs; behind a whole word it ends the sentence.
+# A full stop after one of these belongs to it; after a whole word it ends the sentence.
 ABBREVIATED = frozenset(
     ["st", "rd", "ln", "ave", "blvd", "trl", "cir", "dr", "ct", "pl", "pkwy", "hwy", "sq", "cres", "gdns", "ter"]
 )
@@ -69,7 +69,7 @@ def _forms(words: Iterable[str]) -> str:
     return "|".join(form for word in words for form in (word.title(), word.upper()))
 
 
-class Addresses:
+class AddressRecogniser:
     """Finds street addresses in a paragraph."""
 
     def __init__(self, lexicon: Lexicon) -> None:
@@ -96,7 +96,7 @@ class Addresses:
         )
 
     def find(self, text: str) -> list[Finding]:
-        """Addresses; a street without a town counts where it has a number."""
+        """Addresses. A street without a town counts if it has a number."""
         if not any(map(str.isdigit, text)):
             return []
         places = [place for match in CODE.finditer(text) if (place := self._around(text, match)) is not None]
@@ -108,46 +108,47 @@ class Addresses:
             if self._lexicon.given(match["named"]) is not None or self._lexicon.is_surname(match["named"])
         ]
         joined = _joined(places)
-        alone = [
+        postcodes = [
             Finding(match.start(), match.end(), ADDRESS, 0.6)
             for match in POSTCODE.finditer(text)
             if not any(start <= match.start() < end for start, end in joined)
         ]
-        return [*(Finding(start, end, ADDRESS, 0.97) for start, end in joined), *alone]
+        return [*(Finding(start, end, ADDRESS, 0.97) for start, end in joined), *postcodes]
 
     def _around(self, text: str, code: re.Match[str]) -> tuple[int, int] | None:
-        """Go back from a postcode, segment by segment, while they look like parts of an address."""
+        """Extend a postcode to the left, segment by segment, while the segments look like parts of an address."""
         start = None
-        street = False
+        has_street = False
         for begin, end in self._segments(text, code.start()):
             if code["gb"] and self._is_upper_line(text, begin, end):
-                start, street = begin, True
+                start, has_street = begin, True
                 continue
             tail = self._tail(text[begin:end])
             if tail is None and end > begin:
                 break
             begins = begin if tail is None else begin + tail
             words = WORD.findall(text[begins:end])
-            if street and not self._is_building(words):
+            if has_street and not self._is_building(words):
                 break
             start = begins if words else start
-            street = street or self._is_street(words)
+            has_street = has_street or self._is_street(words)
             if tail:
                 break
-        enough = street or (code["gb"] and "," in text[start : code.start()]) if start is not None else False
-        return (start, self._end(text, code)) if start is not None and enough else None
+        if start is None or not (has_street or (code["gb"] and "," in text[start : code.start()])):
+            return None
+        return start, self._end(text, code)
 
     def _is_upper_line(self, text: str, begin: int, end: int) -> bool:
-        """True for `12 Isaac tunnel` by itself on a line above a British postcode."""
-        alone = (begin == 0 or text[begin - 1] == "\n") and text[end : end + 1] == "\n"
+        """True if `12 Isaac tunnel` or the like fills a line above a British postcode."""
+        is_line = (begin == 0 or text[begin - 1] == "\n") and text[end : end + 1] == "\n"
         return (
-            alone
+            is_line
             and re.fullmatch(rf"(?:{UNIT}[ ,]?)?(?:\d{{1,4}}[A-Za-z]? )?{CAP} [a-z]{{3,12}}", text[begin:end])
             is not None
         )
 
     def _segments(self, text: str, end: int) -> Iterator[tuple[int, int]]:
-        """Stretches between commas and line ends, from right to left."""
+        """The stretches between commas and line ends, from right to left."""
         floor = max(0, end - MAX_CHARS)
         breaks = [(match.start(), match.end()) for match in SEPARATOR.finditer(text, floor, end)]
         for _ in range(MAX_SEGMENTS):
@@ -158,7 +159,7 @@ class Addresses:
             end = breaks.pop()[0]
 
     def _tail(self, segment: str) -> int | None:
-        """Where the address-like words at a segment's end begin; None where there are none."""
+        """The start of the address-like words at a segment's end, or None."""
         begin = None
         for match in reversed(list(WORD.finditer(segment))):
             word = match[0]
@@ -173,12 +174,12 @@ class Addresses:
         return begin
 
     def _ends_before(self, word: str, rest: str) -> bool:
-        """True for a small word that no address holds, and for the `of` before one."""
+        """True for a lower-case word that is not part of addresses, and for `of` before a number."""
         small = self._lexicon.has("address_words", word) or word in ("bis", "ter")
         return not small or (word == "of" and any(map(str.isdigit, rest)))
 
     def _onwards(self, text: str, end: int) -> int:
-        """Go on from a street while units, towns, postcodes and countries follow; a town counts where the rest needs it."""
+        """Extend a street to the right over units, towns, postcodes and countries. A doubtful town counts only if more follows."""
         sure = end
         for _ in range(MAX_SEGMENTS):
             separator = SEPARATOR.match(text, end) or BEFORE_CODE.match(text, end)
@@ -197,22 +198,11 @@ class Addresses:
 
     def _is_no_town(self, part: re.Match[str]) -> bool:
         words = WORD.findall(part["town"] or "")
-        lists = (
-            "never",
-            "departments",
-            "products",
-            "titles",
-            "titles_male",
-            "titles_female",
-            "person_labels",
-            "kinds_last",
-        )
-        return any(self._lexicon.has(each, word) for word in words for each in lists) or any(
-            self._lexicon.is_common_given(word) for word in words
-        )
+        lists = ("never", "departments", "products", *TITLES, "person_labels", "kinds_last")
+        return any(self._lexicon.has_any(lists, word) or self._lexicon.is_common_given(word) for word in words)
 
     def _is_last(self, text: str, part: re.Match[str]) -> bool:
-        """A strange word on the same line before the line's or the cell's end is a town."""
+        """An unusual word at the end of a line or cell is a town."""
         words = WORD.findall(part["town"])
         on_line = "\n" not in text[max(0, part.start() - 2) : part.start()]
         return on_line and len(words) <= 2 and not all(self._lexicon.is_plain(word) for word in words)
@@ -232,7 +222,7 @@ class Addresses:
         )
 
     def _end(self, text: str, code: re.Match[str]) -> int:
-        """A town after a continental code ends with the last capitalised word of its line."""
+        """The end of a postcode. A town after a continental one ends with the last capitalised word of its line."""
         if not code["eu"]:
             return code.end()
         town = code[0].split("\n")[0].rstrip()
@@ -243,7 +233,7 @@ class Addresses:
 
 
 def _joined(places: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Places that touch become one."""
+    """Join overlapping places."""
     joined: list[tuple[int, int]] = []
     for start, end in sorted(places):
         if joined and start <= joined[-1][1]:

@@ -1,11 +1,11 @@
-"""Values that only the words before them tell: passports, licences, account and staff numbers, in four languages."""
+"""Numbers that are recognised by the words before them: passports, licences, accounts, staff; in four languages."""
 
 import re
 
 from services.anonymization.domain import Finding
 
 NUMBER = r"(?i:[ -]?(?:no|nos|num|number|nummer|nr|n°|nº|id|code|ref(?:erence)?)\b\.?|[ -]?#)?"
-# A value has a digit, and no more than two blanks.
+# A value has a digit and at most five separators.
 VALUE = r"(?P<value>(?=[A-Z]*[ /-]?[A-Z]*\d|\d)[A-Z\d]{1,12}(?:[ ./-]?[A-Z\d]{1,10}){0,5}\d[A-Z\d]*|(?=[A-Z]*\d)[A-Z\d]{5,14})(?![\w])"
 LABELS = {
     "NATIONAL_ID": (
@@ -33,8 +33,8 @@ LABELS = {
 }  # fmt: skip
 JOIN = r"(?:\s?\([^()\n]{2,12}\))?(?:[a-zäöü ]{1,25}(?=:))?[ \t]*(?::|=|is|was|lautet|,|\))?[ \t]*(?:[A-Za-z]{3,5}:[ \t]*)?"
 FORMS = {kind: re.compile(rf"(?<![\w])(?i:(?:{labels})){NUMBER}{JOIN}{VALUE}") for kind, labels in LABELS.items()}
-LEAST_DIGITS = {"NATIONAL_ID": 5, "ACCOUNT_NUMBER": 5, "EMPLOYEE_CODE": 3, "PROJECT_CODE": 3}
-LEAST_MIXED = 3
+MIN_DIGITS = {"NATIONAL_ID": 5, "ACCOUNT_NUMBER": 5, "EMPLOYEE_CODE": 3, "PROJECT_CODE": 3}
+MIN_MIXED_DIGITS = 3
 SORT_CODE = re.compile(r"(?i:sort ?code|s/c|bank)[^\n]{0,25}?(?<![\d-])(?P<value>\d{2}[- ]\d{2}[- ]\d{2})(?![\d-])")
 ACCOUNT_AFTER = re.compile(r"\d{2}[- ]\d{2}[- ]\d{2}[^\n\d]{1,25}(?P<value>\d{8})\b")
 PLATE = re.compile(
@@ -43,7 +43,7 @@ PLATE = re.compile(
     r"|plate))?\.?)[ :]{1,2}(?P<value>(?=[A-Z ]*\d)[A-Z\d]{2,4}[ -]?[A-Z\d]{2,3}(?:[ -][A-Z\d]{2})?"
     r"|[A-HJ-NPR-Z\d]{17})(?!\w)"
 )
-# A number between brackets after a name.
+# A number in brackets after a name.
 BRACKETED = re.compile(r"[a-z] \((?P<value>[A-Z]{1,3}-?\d{4,8})\)")
 GERMAN_PLATE = re.compile(
     r"(?i:kennzeichen|pkw|fahrzeug)\b[^\n.]{0,30}?(?P<value>\b[A-ZÄÖÜ]{1,3}[- ][A-Z]{1,2} ?\d{1,4}[EH]?)\b"
@@ -53,18 +53,18 @@ DATE_OR_AMOUNT = re.compile(
 )
 
 
-class Labelled:
-    """Finds values by the words before them."""
+class LabelRecogniser:
+    """Finds values by their labels."""
 
     def find(self, text: str) -> list[Finding]:
-        """Values without their labels."""
+        """Values, without their labels."""
         if not any(map(str.isdigit, text)):
             return []
         findings = [
             Finding(match.start("value"), match.end("value"), kind, 0.96)
             for kind, form in FORMS.items()
             for match in form.finditer(text)
-            if _is_number(match["value"], LEAST_DIGITS[kind]) and not DATE_OR_AMOUNT.match(match["value"])
+            if _is_number(match["value"], MIN_DIGITS[kind]) and not DATE_OR_AMOUNT.match(match["value"])
         ]
         for kind, form in (
             ("EMPLOYEE_CODE", BRACKETED),
@@ -78,6 +78,6 @@ class Labelled:
 
 
 def _is_number(value: str, least: int) -> bool:
-    """True for enough digits; among letters, fewer are enough."""
+    """True if there are enough digits; mixed with letters, fewer are enough."""
     count = sum(map(str.isdigit, value))
-    return count >= least or (count >= LEAST_MIXED and len(value) >= 2 * LEAST_MIXED and not value.isdigit())
+    return count >= least or (count >= MIN_MIXED_DIGITS and len(value) >= 2 * MIN_MIXED_DIGITS and not value.isdigit())

@@ -1,4 +1,4 @@
-"""What the language model takes for names, held against the lexicon: a small model calls many a plain word a firm."""
+"""The language model's names, checked against the lexicon, because a small model takes many ordinary words for companies."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,23 +19,23 @@ TYPES = {
     "DATE_TIME": "DATE_TIME",
     "DATE": "DATE_TIME",
 }
-# After these, one capitalised word is a defined term of a contract.
+# A single capitalised word after one of these is a defined term of a contract.
 DETERMINERS = ("the", "a", "an", "any", "each", "such", "this", "every")
 NOT_STRANGE = ("never", "departments", "not_names", "products", "places")
 
 
-class LanguageModel:
-    """Findings of a spaCy document."""
+class ModelEntities:
+    """Filters the entities of a spaCy document."""
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
 
-    def may_find(self, text: str, found: Iterable[Finding]) -> bool:
-        """True where some word that nothing has found yet could be believed to be a name."""
+    def may_find(self, text: str, findings: Iterable[Finding]) -> bool:
+        """True if a word outside of the findings could be accepted as a name."""
         if is_heading(text):
             return False
         tokens = tokenise(text)
-        covered = [(each.start, each.end) for each in found]
+        covered = [(finding.start, finding.end) for finding in findings]
         return any(
             self._is_strange(token, tokens, index, "PERSON")
             and not any(start <= token.start < end for start, end in covered)
@@ -43,7 +43,7 @@ class LanguageModel:
         )
 
     def find(self, text: str, entities: Any) -> list[Finding]:
-        """Entities that the lexicon believes in."""
+        """The entities that the lexicon does not contradict."""
         tokens = tokenise(text)
         findings = []
         for entity in entities:
@@ -55,9 +55,9 @@ class LanguageModel:
             ]
             inside = [pair for pair in inside if pair[1].start < entity.end_char]
             if kind in ("PERSON", "CLIENT"):
-                found = None if is_heading(text) else self._name(tokens, inside, kind)
-                if found:
-                    findings.append(found)
+                name = None if is_heading(text) else self._name(tokens, inside, kind)
+                if name:
+                    findings.append(name)
             elif kind:
                 findings.append(Finding(entity.start_char, entity.end_char, kind, 0.2))
         return findings
@@ -101,7 +101,7 @@ class LanguageModel:
 
     def _is_strange(self, token: Token, tokens: Sequence[Token], index: int, kind: str) -> bool:
         word = token.bare
-        if not token.is_capitalised or any(self._lexicon.has(each, word) for each in NOT_STRANGE):
+        if not token.is_capitalised or self._lexicon.has_any(NOT_STRANGE, word):
             return False
         if not self._lexicon.is_plain(word):
             return True

@@ -1,4 +1,4 @@
-"""Names and numbers that the layout of a document tells: labels, columns of a table, lists of people, the end of a letter."""
+"""Names and numbers recognised by layout: labels, columns of a table, lists of people, greetings and closings of letters."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -47,30 +47,30 @@ COLUMNS = {
 }  # fmt: skip
 
 
-class Layout:
-    """Finds values by where they stand. Works on a whole text, and needs no model."""
+class LayoutRecogniser:
+    """Finds values by their position. Works on the whole text and needs no model."""
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
 
     def find(self, text: str) -> list[Finding]:
-        """Values without their labels."""
+        """Values, without their labels."""
         finders = (self._labelled, self._speakers, self._greeted, self._columns, self._closings)
-        return [found for finder in finders for found in finder(text)]
+        return [finding for finder in finders for finding in finder(text)]
 
     def _labelled(self, text: str) -> Iterator[Finding]:
         for match in LABEL.finditer(text):
             known = self._is_person_label(match["label"])
             start = match.start("value")
             for part in PART.finditer(NOTE.sub(lambda note: "," * len(note[0]), match["value"])):
-                found = self._name(text, start + part.start(), start + part.end(), known)
-                if found is not None:
-                    yield found
+                name = self._name(text, start + part.start(), start + part.end(), known)
+                if name is not None:
+                    yield name
                 elif not known:
                     break
 
     def _speakers(self, text: str) -> Iterator[Finding]:
-        """`Kev: did you see ...`, as chats are written."""
+        """Speakers in a chat, such as `Kev: did you see ...`."""
         for match in SPEAKER.finditer(text):
             words = match["name"].split()
             named = self._lexicon.given(words[0]) is not None and not self._lexicon.has("person_labels", words[0])
@@ -83,23 +83,23 @@ class Layout:
         return len(words) > 1 and self._lexicon.is_surname(words[-1])
 
     def _greeted(self, text: str) -> Iterator[Finding]:
-        """Whoever a letter begins with."""
+        """The name that a letter greets."""
         for match in GREETED.finditer(text):
             start = match.start("name")
             tokens = self._without_title(tokenise(match["name"]))
             words = [token.bare for token in tokens if not token.is_initial]
-            if words and not any(self._lexicon.has(each, word) for word in words for each in NOT_GREETED):
+            if words and not any(self._lexicon.has_any(NOT_GREETED, word) for word in words):
                 yield Finding(start + tokens[0].start, start + tokens[-1].end, PERSON, 0.7)
 
     def _is_person_label(self, label: str) -> bool:
         words = fold(label.strip()).replace("(s)", "")
         ends = (words, words.split(" (")[0], " ".join(words.split()[-2:]), words.split()[-1])
-        return any(self._lexicon.has("person_labels", each) for each in (words, ends[1], ends[2])) or (
+        return any(self._lexicon.has("person_labels", label) for label in (words, ends[1], ends[2])) or (
             len(words.split()) <= 3 and self._lexicon.has("person_labels", ends[3]) and ends[3] not in FROM_TO
         )
 
     def _name(self, text: str, start: int, end: int, known: bool) -> Finding | None:
-        """The name that fills [start, end), or begins it where the label asks for one."""
+        """The name that fills [start, end), or begins it if a label announces one."""
         tokens = self._without_title(tokenise(text[start:end]))
         run = []
         for place, token in enumerate(tokens):
@@ -115,8 +115,7 @@ class Layout:
         return Finding(start + run[0].start, start + run[-1].bare_end, PERSON, 0.8 if known else 0.55)
 
     def _without_title(self, tokens: Sequence[Token]) -> Sequence[Token]:
-        lists = ("titles", "titles_male", "titles_female")
-        while len(tokens) > 1 and any(self._lexicon.has(each, tokens[0].text) for each in lists):
+        while len(tokens) > 1 and self._lexicon.has_title(tokens[0].text):
             tokens = tokens[1:]
         return tokens
 
@@ -138,22 +137,22 @@ class Layout:
 
     def _is_other(self, word: str) -> bool:
         lists = ("never", "not_names", "departments", "products", "kinds_last", "places", "person_labels")
-        return word in self._lexicon.legal_forms or any(self._lexicon.has(each, word) for each in lists)
+        return word in self._lexicon.legal_forms or self._lexicon.has_any(lists, word)
 
     def _columns(self, text: str) -> Iterator[Finding]:
-        """Cells under a telling head, in tables of Markdown and of comma or tab separated values."""
+        """Cells in columns with a known head, in Markdown tables and in comma- or tab-separated values."""
         heads: dict[int, str] = {}
         mark = ""
         for line in LINE.finditer(text):
             row = line[0]
-            separator = next((each for each in ("|", "\t", ";", ",") if row.count(each) >= 2), "")
+            separator = next((mark for mark in ("|", "\t", ";", ",") if row.count(mark) >= 2), "")
             if separator == "" or separator != mark:
                 mark = separator
                 heads = self._heads(row, separator) if separator else {}
                 continue
             for place, (start, cell) in enumerate(_cells(row, separator)):
-                if (kind := heads.get(place)) and (found := self._cell(kind, cell, line.start() + start)):
-                    yield found
+                if (kind := heads.get(place)) and (value := self._cell(kind, cell, line.start() + start)):
+                    yield value
 
     def _heads(self, row: str, separator: str) -> dict[int, str]:
         cells = [cell.strip(' *_"') for _, cell in _cells(row, separator)]
@@ -178,7 +177,7 @@ class Layout:
             plain = all(self._lexicon.is_plain(token.bare) for token in run) and not any(
                 self._lexicon.is_surname(token.bare) or self._lexicon.given(token.bare) for token in run
             )
-            unfit = any(self._lexicon.has(each, token.bare) for token in run for each in lists)
+            unfit = any(self._lexicon.has_any(lists, token.bare) for token in run)
             if not run or len(run) > MAX_NAME or plain or unfit or not run[-1].text[0].isalpha():
                 return None
             return Finding(begin + run[0].start, begin + run[-1].end, PERSON, 0.8)
@@ -190,13 +189,15 @@ class Layout:
         return Finding(begin, begin + len(value), kind, 0.9) if enough else None
 
     def _closings(self, text: str) -> Iterator[Finding]:
-        """Up to three words alone on the line after `Kind regards,`."""
+        """Up to four words that fill the line after `Kind regards,`."""
         lines = [line for line in LINE.finditer(text) if line[0].strip()]
         for before, line in pairwise(lines):
             words = before[0].strip(" ,.!-–>*_").lower()
-            ends = len(words) <= 40 and any(words == each or words.endswith(" " + each) for each in self._closing_words)
-            if ends and (found := self._signature(line)):
-                yield found
+            closes = len(words) <= 40 and any(
+                words == closing or words.endswith(f" {closing}") for closing in self._closing_words
+            )
+            if closes and (name := self._signature(line)):
+                yield name
 
     @property
     def _closing_words(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Names of organisations, by legal form, by the word for their kind, and by an ampersand."""
+"""Names of organisations, recognised by legal form, by the word for their kind, and by an ampersand."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from services.anonymization.recognise.tokens import Token, is_heading, is_space,
 CLIENT = "CLIENT"
 LONGEST = 6
 JOINING = ("du", "de", "des", "la", "und", "et", "l", "d", "y", "für")
-# The rest of `Inc.` and `Sp. z o.o.`
+# The end of `Inc.` and `Sp. z o.o.`
 DOTTED = re.compile(
     r"\.? z o\.o\.|(?<=Inc)\.|(?<=Corp)\.|(?<=Co)\.|(?<=\.\w)\.|,? & Co\.?(?: (?:KGaA|KG|OHG))?|(?<= e\.V)\."
 )
@@ -34,23 +34,23 @@ WEAK_FORMS = (
 )
 
 
-class Organisations:
+class OrganisationRecogniser:
     """Finds names of organisations in a paragraph."""
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
-        # In headings and letters, forms stand in capitals.
+        # Headings and letters write legal forms in capitals.
         self._forms = lexicon.legal_forms | {form.upper() for form in lexicon.legal_forms if len(form) > 2}
         self._certain = (self._by_form, self._by_first, self._by_of, self._by_ampersand, self._by_partners)
 
     def find(self, text: str) -> list[Finding]:
-        """Names with their legal form."""
+        """Names, including their legal form."""
         tokens = tokenise(text)
         findings = []
         for index in range(len(tokens)):
             for rule in self._certain if is_heading(text) else (*self._certain, self._by_last):
-                if (found := rule(tokens, index)) is not None:
-                    first, last, score = found
+                if (name := rule(tokens, index)) is not None:
+                    first, last, score = name
                     dotted = DOTTED.match(text, tokens[last].bare_end) if rule == self._by_form else None
                     findings.append(
                         Finding(tokens[first].start, dotted.end() if dotted else tokens[last].bare_end, CLIENT, score)
@@ -96,7 +96,7 @@ class Organisations:
         return (first, last, 0.7)
 
     def _place(self, tokens: Sequence[Token], index: int) -> int:
-        """Where `at Home` or `of Leeds` go on with the name."""
+        """The last token, if `at Home` or `of Leeds` continues the name."""
         if (
             index + 2 < len(tokens)
             and tokens[index + 1].text in ("at", "of")
@@ -174,12 +174,12 @@ class Organisations:
         return (first, last, 0.75)
 
     def _by_partners(self, tokens: Sequence[Token], index: int) -> tuple[int, int, float] | None:
-        """`Mills, Ward and Finch`, and `Weber-Green`: surnames alone."""
+        """Names made only of surnames, such as `Mills, Ward and Finch` and `Weber-Green`."""
         if "-" in tokens[index].bare and tokens[index].is_capitalised:
             parts = tokens[index].bare.split("-")
-            alone = index == 0 or not (is_space(tokens[index].gap) and tokens[index - 1].is_capitalised)
+            is_single = index == 0 or not (is_space(tokens[index].gap) and tokens[index - 1].is_capitalised)
             both = len(parts) == 2 and all(part[:1].isupper() and self._lexicon.is_surname(part) for part in parts)
-            return (index, index, 0.5) if alone and both else None
+            return (index, index, 0.5) if is_single and both else None
         names = tokens[index : index + 4]
         if len(names) < 4 or names[1].gap != ", " or names[2].text != "and" or not is_space(names[3].gap):
             return None
@@ -204,13 +204,13 @@ class Organisations:
         return first
 
     def _joins(self, tokens: Sequence[Token], place: int) -> bool:
-        """True for `de` within a name, and for the `of` in `University of Leeds`, which follows a kind."""
+        """True for `de` within a name, and for the `of` after a kind, as in `University of Leeds`."""
         if tokens[place].text == "of":
             return place > 0 and self._lexicon.has("kinds_last", tokens[place - 1].bare)
         return tokens[place].text in JOINING
 
     def _is_own(self, tokens: Sequence[Token], first: int, index: int) -> bool:
-        """True where the words before a kind are no common phrase, such as `Statutory Sick Pay`."""
+        """True unless the words before a kind are a common phrase, such as `Statutory Sick Pay`."""
         words = [token.bare for token in tokens[first:index] if token.is_capitalised]
         if any(self._lexicon.has("not_names", word) or self._lexicon.has("products", word) for word in words[:1]):
             return False
@@ -224,7 +224,7 @@ class Organisations:
         )
 
     def _is_named(self, tokens: Sequence[Token], first: int, last: int) -> bool:
-        """True where a word before the kind is more than a department or the start of a sentence."""
+        """True if a word before the kind is more than a department or the start of a sentence."""
         words = [token for token in tokens[first:last] if token.is_capitalised]
         if all(self._lexicon.has("departments", token.bare) for token in words):
             return False

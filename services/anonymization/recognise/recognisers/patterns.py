@@ -1,4 +1,4 @@
-"""Values that have a form: mails, accounts, cards, national ids, network addresses, coordinates, dates of birth, codes."""
+"""Values with a fixed form: mail addresses, accounts, cards, national ids, network addresses, coordinates, dates of birth, codes."""
 
 import ipaddress
 import re
@@ -9,17 +9,15 @@ from services.anonymization.domain import Finding
 from services.anonymization.recognise.checksums import (
     digits,
     is_iban,
-    is_insee,
+    is_idnr,
     is_luhn,
     is_network_address,
     is_nhs,
+    is_nir,
     is_pension_number,
     is_pesel,
     is_place,
-    is_steuer_id,
 )
-
-__all__ = ["DATE", "Pattern", "Patterns", "digits", "is_iban", "is_luhn"]
 
 MONTHS = (
     "Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?"
@@ -49,7 +47,7 @@ CAPS2 = "[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]"
 
 @dataclass(frozen=True)
 class Pattern:
-    """A form, and the check that tells a value from something that looks like one."""
+    """A form, and a check that rejects lookalikes."""
 
     entity_type: str
     form: re.Pattern[str]
@@ -58,13 +56,13 @@ class Pattern:
 
 
 def is_card(value: str) -> bool:
-    """True for a payment card's number: its length, its first digit, its check."""
+    """True for a payment card: length, first digits and checksum."""
     plain = digits(value)
     return CARD.fullmatch(plain) is not None and is_luhn(plain)
 
 
 def is_version_6(value: str) -> bool:
-    """True for an IPv6 address of more than a few characters; a time of day is none."""
+    """True for an IPv6 address, but not for very short ones, which may be a time of day."""
     try:
         ipaddress.ip_interface(value)
     except ValueError:
@@ -91,10 +89,10 @@ FIXED = (
     Pattern("NATIONAL_ID", re.compile(r"(?<![\w-])(?!000|666)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])"), 0.9),
     Pattern("NATIONAL_ID", re.compile(r"\b[A-Z9]{5} ?\d[0156]\d[0-3]\d\d ?[A-Z9]{2}[A-Z\d] ?[A-Z]{2}\b"), 0.95),
     Pattern("NATIONAL_ID", re.compile(r"(?<![\d.,-])\d{3}[ -]?\d{3}[ -]?\d{4}(?![\d-])"), 0.92, is_nhs),
-    Pattern("NATIONAL_ID", re.compile(r"(?<![\d.,-])[1-9]\d ?\d{3} ?\d{3} ?\d{3}(?![\d-])"), 0.93, is_steuer_id),
+    Pattern("NATIONAL_ID", re.compile(r"(?<![\d.,-])[1-9]\d ?\d{3} ?\d{3} ?\d{3}(?![\d-])"), 0.93, is_idnr),
     Pattern("NATIONAL_ID", re.compile(r"\b\d{2} ?\d{6} ?[A-Z] ?\d{3}\b"), 0.95, is_pension_number),
     Pattern("NATIONAL_ID", re.compile(r"\b\d{11}\b"), 0.9, is_pesel),
-    Pattern("NATIONAL_ID", re.compile(r"\b[12] ?\d{2} ?\d{2} ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}\b"), 0.995, is_insee),
+    Pattern("NATIONAL_ID", re.compile(r"\b[12] ?\d{2} ?\d{2} ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}\b"), 0.995, is_nir),
     Pattern("COORDINATES", DECIMAL, 0.95, lambda value: is_place(value.replace("°", ""))),
     Pattern("COORDINATES", DEGREES, 0.95),
     Pattern("VEHICLE", re.compile(r"\b[A-HJ-PR-Y][A-HJ-PR-Y](?:[0-2]\d|[5-7]\d) [A-HJ-PR-Z]{3}\b"), 0.8),
@@ -102,20 +100,19 @@ FIXED = (
 )  # fmt: skip
 
 
-class Patterns:
-    """Finds values by form and checksum."""
+class PatternRecogniser:
+    """Finds values by form and checksum, and the policy's codes and names."""
 
     def __init__(self, codes: Mapping[str, Iterable[str]], deny: Mapping[str, Iterable[str]]) -> None:
-        own = [Pattern(kind, re.compile(form), 1.0) for kind, forms in codes.items() for form in forms]
-        named = [
+        codes_by_type = [Pattern(kind, re.compile(form), 1.0) for kind, forms in codes.items() for form in forms]
+        denied = [
             Pattern(kind, re.compile(rf"(?<!\w){re.escape(name)}(?!\w)"), 1.0)
             for kind, names in deny.items()
             for name in names
         ]
-        self._always = (*own, *named)
+        self._always = (*codes_by_type, *denied)
 
     def find(self, text: str) -> list[Finding]:
-        """Values with their type."""
         patterns = self._always + (FIXED if "@" in text or any(map(str.isdigit, text)) else FIXED[1:2])
         findings = [
             Finding(match.start(), match.end(), pattern.entity_type, pattern.score)

@@ -1,4 +1,4 @@
-"""Names of people, by title, by given name, by initial and by two words that no dictionary knows."""
+"""Names of people, recognised by title, given name, initial, or two words that are not in the dictionary."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -13,40 +13,34 @@ NOT_FAMILY = ("place_nouns", "kinds_last", "kinds_first", "products")
 ORDINAL = re.compile(r",? (?:Jr|Sr|II|III|IV)\b\.?")
 
 
-class People:
+class PersonRecogniser:
     """Finds names of people in a paragraph."""
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
 
     def find(self, text: str) -> list[Finding]:
-        """Names, without their titles."""
+        """Names, without titles."""
         tokens = tokenise(text)
         heading = is_heading(text)
         findings: list[Finding] = []
         index = 0
         while index < len(tokens):
-            found = self._at(tokens, index, heading)
-            if found is None:
+            name = self._at(tokens, index, heading)
+            if name is None:
                 index += 1
                 continue
-            last, score, first = found
+            last, score, first = name
             ordinal = ORDINAL.match(text, tokens[last].end) if last > first else None
             end = ordinal.end() if ordinal else tokens[last].bare_end
             findings.append(Finding(tokens[first].start, end, PERSON, score))
             index = last + 1
         return findings
 
-    def is_title(self, word: str) -> bool:
-        """True for Mr, Frau, Dr and the like."""
-        name = word.rstrip(".")
-        lists = ("titles_male", "titles_female", "titles")
-        return name[:1].isupper() | (name == "mec") and any(self._lexicon.has(each, name) for each in lists)
-
     def _at(self, tokens: Sequence[Token], index: int, heading: bool) -> tuple[int, float, int] | None:
-        """(last token, score, first token) of the name that begins here."""
+        """The name that begins at `index`: last token, score, first token."""
         token = tokens[index]
-        if self.is_title(token.text) and index + 1 < len(tokens):
+        if self._lexicon.is_title(token.text) and index + 1 < len(tokens):
             titled = self._after_title(tokens, index)
             if titled is not None:
                 return titled
@@ -54,10 +48,10 @@ class People:
             return None
         if token.is_initial:
             return self._after_initial(tokens, index)
-        found = self._by_given(tokens, index) or self._by_comma(tokens, index)
-        if found is None and not heading:
-            found = self._by_strangeness(tokens, index) or self._alone(tokens, index)
-        return found
+        name = self._by_given(tokens, index) or self._by_comma(tokens, index)
+        if name is None and not heading:
+            name = self._by_strangeness(tokens, index) or self._single(tokens, index)
+        return name
 
     def _after_title(self, tokens: Sequence[Token], index: int) -> tuple[int, float, int] | None:
         token, following = tokens[index], tokens[index + 1]
@@ -66,7 +60,7 @@ class People:
             return None
         if token.text in ("M", "Me") and following.gap.strip() != ".":
             return None
-        if self.is_title(following.text) or following.text in ("and", "&"):
+        if self._lexicon.is_title(following.text) or following.text in ("and", "&"):
             return None
         first = index + 1
         while first + 2 < len(tokens) and following.is_initial and tokens[first + 1].is_initial:
@@ -107,9 +101,7 @@ class People:
         family = tokens[last].bare
         unsure = not self._lexicon.is_common_given(word)
         known_family = not unsure and self._lexicon.is_surname(family)
-        if family in self._lexicon.legal_forms or (
-            not known_family and any(self._lexicon.has(each, family) for each in NOT_FAMILY)
-        ):
+        if family in self._lexicon.legal_forms or (not known_family and self._lexicon.has_any(NOT_FAMILY, family)):
             return None
         known = self._lexicon.is_surname(family) or not self._lexicon.is_plain(family) or tokens[last].is_initial
         vague = unsure and self._lexicon.has("places", word) and self._lexicon.is_plain(family)
@@ -120,7 +112,7 @@ class People:
         return (last, 0.6 if unsure else 0.85, index)
 
     def _by_comma(self, tokens: Sequence[Token], index: int) -> tuple[int, float, int] | None:
-        """`Lindqvist, Jonas`, where a list of given names would not be meant."""
+        """`Lindqvist, Jonas`, unless it may be a list of given names."""
         if index + 1 >= len(tokens) or tokens[index + 1].gap != ", " or self._lexicon.has("places", tokens[index].bare):
             return None
         family, given = tokens[index], tokens[index + 1]
@@ -140,9 +132,9 @@ class People:
             return None
         words = [tokens[place].bare for place in range(index, last + 1) if tokens[place].is_capitalised]
         plain = [word for word in words if self._lexicon.is_plain(word)]
-        if len(words) < 2 or len(plain) == len(words) or any(self._lexicon.has(each, words[-1]) for each in NOT_FAMILY):
+        if len(words) < 2 or len(plain) == len(words) or self._lexicon.has_any(NOT_FAMILY, words[-1]):
             return None
-        if any(self._lexicon.has(each, word) for word in words for each in ("products", "places")):
+        if any(self._lexicon.has_any(("products", "places"), word) for word in words):
             return None
         if all(word.isupper() for word in words) or (self._lexicon.capitalises_nouns and plain):
             return None
@@ -152,15 +144,15 @@ class People:
             return None
         return (last, 0.5, index)
 
-    def _alone(self, tokens: Sequence[Token], index: int) -> tuple[int, float, int] | None:
-        """A given name by itself: well known, or where the words around it say that somebody is meant."""
+    def _single(self, tokens: Sequence[Token], index: int) -> tuple[int, float, int] | None:
+        """A given name by itself, if it is well known or the words around it refer to a person."""
         token = tokens[index]
         following = tokens[index + 1] if index + 1 < len(tokens) else None
         if not self._is_part(token) or (token.text.isupper() and len(token.text) > 1):
             return None
         if following is not None and is_space(following.gap) and following.is_capitalised:
             lists = (*NOT_FAMILY, "streets", "buildings", "places")
-            if token.bare == token.text and any(self._lexicon.has(each, following.bare) for each in lists):
+            if token.bare == token.text and self._lexicon.has_any(lists, following.bare):
                 return None
         if self._lexicon.is_common_given(token.bare):
             return (index, 0.45, index)
@@ -173,7 +165,7 @@ class People:
         return (index, 0.35, index) if strange and not unfit and not self._is_after_place(tokens, index) else None
 
     def _is_spoken_of(self, tokens: Sequence[Token], index: int) -> bool:
-        """True after a greeting, and before a verb that only people do."""
+        """True after a greeting and before a verb whose subject is a person."""
         if index and is_space(tokens[index].gap) and self._lexicon.has("before_name", tokens[index - 1].text):
             return True
         following = tokens[index + 1] if index + 1 < len(tokens) else None
@@ -188,7 +180,7 @@ class People:
         return index > 0 and tokens[index - 1].text.lower() in ("in", "at", "near", "im", "nach", "the")
 
     def _run(self, tokens: Sequence[Token], first: int, titled: bool = False) -> int | None:
-        """The last token of a run of name-like words that begins at `first`; None where there is none."""
+        """The last token of the run of name-like words that begins at `first`, or None."""
         after_particle = self._lexicon.has("particles", tokens[first].text) and first + 1 < len(tokens)
         if not self._is_part(tokens[first + 1 if after_particle else first], titled):
             return None
@@ -227,7 +219,7 @@ class People:
         )
 
     def _is_short_name(self, token: Token) -> bool:
-        """True for ANH and LEE; other short words in capitals are abbreviations."""
+        """True for names such as ANH and LEE; other short words in capitals are abbreviations."""
         return len(token.text) > 2 and (
             self._lexicon.is_common_given(token.text) or self._lexicon.is_surname(token.text)
         )
@@ -236,11 +228,9 @@ class People:
         return token.bare in self._lexicon.legal_forms and len(token.bare) > 1
 
     def _is_never(self, token: Token) -> bool:
-        return not token.is_initial and any(
-            self._lexicon.has(each, token.bare) for each in ("never", "departments", "not_names")
-        )
+        return not token.is_initial and self._lexicon.has_any(("never", "departments", "not_names"), token.bare)
 
 
 def starts_like_list(token: Token) -> bool:
-    """True for `A. Something`, which numbers a list."""
+    """True for the `A.` of a numbered list."""
     return token.start == 0 or "\n" in token.gap

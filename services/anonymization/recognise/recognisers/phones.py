@@ -1,4 +1,4 @@
-"""Phone numbers, by the phonenumbers library: any with a country code, national ones of the installation's regions."""
+"""Phone numbers: all with a country code, and national numbers of the installation's regions, checked by phonenumbers."""
 
 import re
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from services.anonymization.domain import Finding
 
 PHONE = "PHONE_NUMBER"
 EXTENSION = r"(?:[ ,;/]{0,3}(?i:ext(?:ension)?|extn|x|durchwahl|dw|poste)[ .:]{0,2}\d{1,6}(?!\w))?"
-# A number ends here, unless its extension is joined to it.
+# The end of a number; an extension may follow without a space.
 NO_WORD = r"(?!(?!x\d)\w)"
 INTERNATIONAL = re.compile(rf"(?<![\w+])(?:\+|00)[1-9]\d{{0,2}}(?:[ \t\n.()/–-]{{0,3}}\d){{6,13}}{NO_WORD}{EXTENSION}")
 NATIONAL = re.compile(
@@ -27,17 +27,17 @@ LABELLED = re.compile(
 DATE_LIKE = re.compile(r"\d{1,2}([./-])\d{1,2}\1\d{2,4}(?!\d)")
 
 
-class Phones:
+class PhoneRecogniser:
     """Finds phone numbers in a paragraph."""
 
     def __init__(self, regions: Iterable[str]) -> None:
         self._regions = tuple(regions)
 
     def find(self, text: str) -> list[Finding]:
-        """Numbers with their extensions."""
+        """Numbers, including their extensions."""
         if sum(map(str.isdigit, text)) < 6:
             return []
-        # Nothing but a phone number begins with a plus; two zeros are less sure.
+        # Only phone numbers begin with a plus; two zeros are less certain.
         findings = [
             Finding(match.start(), match.end(), PHONE, 0.994 if match[0][0] == "+" else 0.9)
             for match in INTERNATIONAL.finditer(text)
@@ -57,7 +57,7 @@ class Phones:
                 number = phonenumbers.parse(value, region)
             except phonenumbers.NumberParseException:
                 continue
-            # Numbers kept free for fiction and for tests are possible, but not in use.
+            # Numbers reserved for fiction and tests are possible but not valid.
             shaped = not value.isdigit() and phonenumbers.is_possible_number(number)
             if shaped or phonenumbers.is_valid_number(number):
                 return True

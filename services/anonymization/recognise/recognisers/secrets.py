@@ -1,4 +1,4 @@
-"""Secrets, and links that carry a person or a token: keys, passwords, connection strings, profile pages."""
+"""Keys, passwords, connection strings and user names, and links that contain a person or a token."""
 
 import re
 
@@ -53,11 +53,11 @@ PLACEHOLDER = re.compile(
 )
 
 
-class Secrets:
-    """Finds secrets, user names and telling links in a paragraph."""
+class SecretRecogniser:
+    """Finds secrets, user names and personal links in a paragraph."""
 
     def find(self, text: str) -> list[Finding]:
-        """Secrets whole, and the whole of a link that carries a person or a token."""
+        """Whole secrets, and whole links that contain a person or a token."""
         findings = [Finding(match.start(), match.end(), SECRET, 1.0) for match in WHOLE.finditer(text)]
         findings += [Finding(match.start(), match.end(), SECRET, 1.0) for match in CONNECTION.finditer(text)]
         for form in (KEYED, SPOKEN, PIN):
@@ -79,13 +79,13 @@ class Secrets:
 
 
 def _is_secret(match: re.Match[str]) -> bool:
-    """A word of letters alone is a password where it is called one, and no token."""
+    """A word made only of letters may be a password, but not a token."""
     value = match["value"]
     chosen = CHOSEN.search(match[0]) is not None or not value.isalpha() or len(value) > LONGEST_WORD
     return chosen and not PLACEHOLDER.match(value)
 
 
 def _end(text: str, match: re.Match[str]) -> int:
-    """A full stop or bracket at the end of a sentence is not part of the secret."""
+    """The end of the value, without the full stop or colon of its sentence."""
     end = match.end("value")
     return end - 1 if text[end - 1] in ".:" else end
