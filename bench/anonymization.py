@@ -1,6 +1,6 @@
 """Quality and speed of the barrier compared with plain Presidio with the same spaCy model: `make bench-anonymization`.
 
-Quality counts characters other than spaces, whatever their type. Types that the default policy keeps (places, dates, nationalities) count on
+Quality counts characters other than spaces, and ignores types. Types that the default policy keeps (places, dates, nationalities) count on
 neither side. Speed is measured on texts in which a third of the paragraphs repeat; the two sides alternate.
 """
 
@@ -44,29 +44,29 @@ Find = Callable[[str], list[Place]]
 
 @dataclass
 class Tally:
-    """Counts of characters: found, true, and both; by type, true ones and those that were found."""
+    """Counts of characters: reported, true, and both; by type, true ones and those that were reported."""
 
     hit: int = 0
-    found: int = 0
+    reported: int = 0
     true: int = 0
     by_type: Counter[str] = field(default_factory=Counter)
     of_type: Counter[str] = field(default_factory=Counter)
 
     def add(self, gold: Gold, places: Iterable[Place]) -> None:
         """Count one text."""
-        found = _letters(gold.text, places)
+        reported = _letters(gold.text, places)
         true = _letters(gold.text, ((start, end) for start, end, _ in gold.spans))
-        self.hit += len(found & true)
-        self.found += len(found)
+        self.hit += len(reported & true)
+        self.reported += len(reported)
         self.true += len(true)
         for start, end, kind in gold.spans:
             letters = _letters(gold.text, [(start, end)])
-            self.by_type[kind] += len(letters & found)
+            self.by_type[kind] += len(letters & reported)
             self.of_type[kind] += len(letters)
 
     def figures(self) -> dict[str, Any]:
         """Precision, recall, F1, F2 and recall by type."""
-        precision, recall = self.hit / max(1, self.found), self.hit / max(1, self.true)
+        precision, recall = self.hit / max(1, self.reported), self.hit / max(1, self.true)
         both = max(1e-9, precision + recall)
         return {
             "precision": round(precision, 4),

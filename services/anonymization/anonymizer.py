@@ -70,7 +70,7 @@ class TextAnonymizer(Anonymizer):
 
     def _find(self, whole: str, labels: Labels) -> list[Finding]:
         """The findings that the policy does not keep in documents with these labels."""
-        kept = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
+        kept_types = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
         allowed = self._policy.allowed(whole)
         findings = [
             finding
@@ -79,7 +79,7 @@ class TextAnonymizer(Anonymizer):
         ]
         figures = [
             figure
-            for figure in coarse.find(whole, FIGURES - kept)
+            for figure in coarse.find(whole, FIGURES - kept_types)
             if not any(figure.start < end and start < figure.end for start, end in allowed)
         ]
         # Figures have no other mentions: the same amount or date elsewhere may mean something else.

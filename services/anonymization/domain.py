@@ -24,30 +24,10 @@ NO_LABELS = Labels()
 
 # The types that recognisers look for. A policy may add the company's own types in `[codes]` and `[deny]`.
 ENTITY_TYPES = (
-    "PERSON",
-    "CLIENT",
-    "EMAIL_ADDRESS",
-    "PHONE_NUMBER",
-    "ADDRESS",
-    "IBAN",
-    "CREDIT_CARD",
-    "DATE_OF_BIRTH",
-    "EMPLOYEE_CODE",
-    "PROJECT_CODE",
-    "IP_ADDRESS",
-    "NATIONAL_ID",
-    "ACCOUNT_NUMBER",
-    "USERNAME",
-    "URL",
-    "SECRET",
-    "COORDINATES",
-    "VEHICLE",
-    "LOCATION",
-    "NRP",
-    "DATE_TIME",
-    "MONEY",
-    "AGE",
-)
+    "PERSON", "CLIENT", "EMAIL_ADDRESS", "PHONE_NUMBER", "ADDRESS", "IBAN", "CREDIT_CARD", "DATE_OF_BIRTH",
+    "EMPLOYEE_CODE", "PROJECT_CODE", "IP_ADDRESS", "NATIONAL_ID", "ACCOUNT_NUMBER", "USERNAME", "URL", "SECRET",
+    "COORDINATES", "VEHICLE", "LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE",
+)  # fmt: skip
 # Too short or too common for a surrogate that could be recognised in an answer.
 COARSE_ONLY = ("LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE")
 

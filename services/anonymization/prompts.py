@@ -112,7 +112,7 @@ def _form(entity_type: str, value: str) -> str:
 def contains(text: str, words: str) -> bool:
     """True if the text contains the words, and not only as a part of longer words.
 
-    A word ends between a letter and a digit, and where a script without spaces begins: such a place counts as the surrogate.
+    A word also ends between a letter and a digit, and before or after a script without spaces.
     """
     return (
         re.search(f"(?<!{_continuation(words[0])}){re.escape(words)}(?!{_continuation(words[-1])})", text) is not None

@@ -1,4 +1,4 @@
-"""Checks that a policy's patterns end. They run in a process of their own, which is killed if one does not.
+"""Checks that a policy's patterns end. They run in a separate process, which is killed if one does not.
 
 `python -m services.anonymization.policy.pattern_check` reads `{"policy": TOML, "texts": [...]}` and prints the name of each pattern before
 running it.

@@ -37,7 +37,7 @@ def _bands(value: tuple[int, ...]) -> tuple[int, ...]:
     return value
 
 
-Pattern = Annotated[str, AfterValidator(_pattern)]
+RegularExpression = Annotated[str, AfterValidator(_pattern)]
 Term = Annotated[str, Field(min_length=2, max_length=200)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
 Slugs = Annotated[
@@ -83,7 +83,7 @@ class AllowTable(PolicyTable):
     """Texts that are never personal."""
 
     terms: tuple[Term, ...] = ()
-    patterns: tuple[Pattern, ...] = ()
+    patterns: tuple[RegularExpression, ...] = ()
 
 
 class PolicyFile(PolicyTable):
@@ -92,7 +92,7 @@ class PolicyFile(PolicyTable):
     types: dict[str, Action]
     rules: tuple[RuleTable, ...] = ()
     generalise: GeneraliseTable = GeneraliseTable()
-    codes: dict[str, tuple[Pattern, ...]] = {}
+    codes: dict[str, tuple[RegularExpression, ...]] = {}
     deny: dict[str, tuple[Term, ...]] = {}
     allow: AllowTable = AllowTable()
 

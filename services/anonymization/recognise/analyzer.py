@@ -44,19 +44,9 @@ CACHE_SIZE = 20_000
 PATTERNS = "patterns"
 # Entities of the model that are never personal.
 IGNORED = [
-    "CARDINAL",
-    "ORDINAL",
-    "QUANTITY",
-    "PERCENT",
-    "MONEY",
-    "TIME",
-    "PRODUCT",
-    "EVENT",
-    "LAW",
-    "LANGUAGE",
-    "WORK_OF_ART",
-    "FAC",
-]
+    "CARDINAL", "ORDINAL", "QUANTITY", "PERCENT", "MONEY", "TIME", "PRODUCT", "EVENT", "LAW", "LANGUAGE",
+    "WORK_OF_ART", "FAC",
+]  # fmt: skip
 DEFAULT_REGIONS = ("GB", "US", "DE", "FR")
 
 

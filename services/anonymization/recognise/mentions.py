@@ -73,7 +73,7 @@ class Mentions:
         return words, phrases
 
     def _handles(self, text: str, known: list[Finding]) -> dict[str, str]:
-        """User names made from a person's name: `sjenkins`, `sarah.jenkins`, `jenkins_s`."""
+        """User names built from a person's name: `sjenkins`, `sarah.jenkins`, `jenkins_s`."""
         handles: dict[str, str] = {}
         for finding in known:
             if finding.entity_type != "PERSON":

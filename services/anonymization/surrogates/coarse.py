@@ -1,4 +1,4 @@
-"""Dates, amounts of money and ages: found by their form, and, like addresses, made coarser."""
+"""Finding dates, amounts of money and ages by their form, and generalising them and addresses."""
 
 import re
 from bisect import bisect_right

@@ -1,4 +1,4 @@
-"""Dates as people write them: read, rewritten with other parts, made coarser."""
+"""Reading dates as people write them, rewriting them with other parts, and generalising them."""
 
 import calendar
 import re
@@ -8,35 +8,9 @@ from datetime import date
 MONTHS = (
     tuple(calendar.month_name)[1:],
     tuple(calendar.month_abbr)[1:],
-    (
-        "Januar",
-        "Februar",
-        "März",
-        "April",
-        "Mai",
-        "Juni",
-        "Juli",
-        "August",
-        "September",
-        "Oktober",
-        "November",
-        "Dezember",
-    ),
-    (
-        "janvier",
-        "février",
-        "mars",
-        "avril",
-        "mai",
-        "juin",
-        "juillet",
-        "août",
-        "septembre",
-        "octobre",
-        "novembre",
-        "décembre",
-    ),
-)
+    ("Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober", "November", "Dezember"),
+    ("janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre"),
+)  # fmt: skip
 NAMES = {name.casefold(): (names, number) for names in reversed(MONTHS) for number, name in enumerate(names, 1)} | {
     "sept": (MONTHS[1], 9)
 }

@@ -128,7 +128,7 @@ class Surrogates:
         )
 
     def mail(self, value: str, people: People) -> str:
-        """An address made of the surrogates of the names in it, under a domain that cannot exist."""
+        """An address built from the surrogates of the names in it, under a domain that cannot exist."""
         if self._is_suppressed_mail(value, people):
             return f"[{MAIL}]"
         local, _, domain = value.rpartition("@")
@@ -194,7 +194,7 @@ class Surrogates:
         return any(given in words or family in words for given, family in self._suppressed_people(people))
 
     def _is_suppressed_mail(self, value: str, people: People) -> bool:
-        """True if the address is suppressed or made of a suppressed person's names."""
+        """True if the address is suppressed or contains a suppressed person's names."""
         parts = re.split(r"[._+-]", fold(value.rpartition("@")[0]))
         return (
             any(self._is_suppressed(PERSON, f"{first} {second}") for first, second in pairwise(parts))

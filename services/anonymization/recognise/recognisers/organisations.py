@@ -15,23 +15,8 @@ DOTTED = re.compile(
     r"\.? z o\.o\.|(?<=Inc)\.|(?<=Corp)\.|(?<=Co)\.|(?<=\.\w)\.|,? & Co\.?(?: (?:KGaA|KG|OHG))?|(?<= e\.V)\."
 )
 WEAK_FORMS = (
-    "SE",
-    "AG",
-    "SA",
-    "AB",
-    "AS",
-    "Sp",
-    "SL",
-    "UG",
-    "Co",
-    "PC",
-    "LP",
-    "Company",
-    "CO",
-    "COMPANY",
-    "Stiftung",
-    "SCI",
-)
+    "SE", "AG", "SA", "AB", "AS", "Sp", "SL", "UG", "Co", "PC", "LP", "Company", "CO", "COMPANY", "Stiftung", "SCI",
+)  # fmt: skip
 
 
 class OrganisationRecogniser:

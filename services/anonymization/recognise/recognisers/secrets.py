@@ -79,7 +79,7 @@ class SecretRecogniser:
 
 
 def _is_secret(match: re.Match[str]) -> bool:
-    """A word made only of letters may be a password, but not a token."""
+    """A word of only letters may be a password, but not a token."""
     value = match["value"]
     chosen = CHOSEN.search(match[0]) is not None or not value.isalpha() or len(value) > LONGEST_WORD
     return chosen and not PLACEHOLDER.match(value)
