@@ -31,12 +31,10 @@ FINDING = '{"title":"Bird strikes","grade":"high"}'
 
 def blocks(path: str, language: str) -> list[str]:
     text = (ROOT / path).read_text(encoding="utf-8")
-    if path == "README.md":
-        text = text[text.index("## For callers") : text.index("## More")]
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-PYTHON = [block for path in ("README.md", "tailor/client/README.md") for block in blocks(path, "python")]
+PYTHON = [block for path in ("docs/call.md", "tailor/client/README.md") for block in blocks(path, "python")]
 
 
 class GradingEngine(FakeEngine):
@@ -105,6 +103,8 @@ def test_an_example_in_python_runs(
     code: str, addresses: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TAILOR_API_KEY", "tlr_test")
+    monkeypatch.setenv("TAILOR_INFERENCE_ADDRESS", addresses["localhost:50057"])
+    monkeypatch.setenv("TAILOR_OPENAI_URL", f"http://{addresses['localhost:8000']}/v1")
     exec(compile(here(code, addresses), "example", "exec"), {"__name__": "__main__"})
     said = capsys.readouterr().out
     assert "no replica" not in said and "no such" not in said
@@ -113,8 +113,9 @@ def test_an_example_in_python_runs(
 
 def test_the_call_by_grpcurl_is_one_that_the_contract_knows(addresses: dict[str, str]) -> None:
     """buf's own curl stands in for grpcurl, which is in no package index: same schema, header, data and method."""
-    (command,) = [block for block in blocks("README.md", "sh") if "grpcurl" in block]
-    words = shlex.split(here(command, addresses).replace("\\\n", " ").replace("$TAILOR_API_KEY", "tlr_test"))
+    (command,) = [block for block in blocks("docs/call.md", "sh") if "grpcurl" in block]
+    known = {"$TAILOR_API_KEY": "tlr_test", "$TAILOR_INFERENCE_ADDRESS": addresses["localhost:50057"], "\\\n": " "}
+    words = shlex.split(here(command, known))
     flags = {words[place]: words[place + 1] for place in range(2, 10, 2)}
     assert words[:2] == ["grpcurl", "-plaintext"] and set(flags) == {"-import-path", "-proto", "-H", "-d"}
     assert (ROOT / flags["-import-path"] / flags["-proto"]).is_file()
