@@ -1,4 +1,4 @@
-"""What anonymization knows: findings, the policy, texts and what became of them. No wire, no store, no library."""
+"""Findings, the policy, texts and their outcomes. Rules of the standard library only."""
 
 import bisect
 import json
@@ -33,7 +33,7 @@ COARSE_ONLY = ("LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE")
 
 
 class Action(StrEnum):
-    """What the policy does with a value."""
+    """An action of the policy on a value."""
 
     SURROGATE = "surrogate"
     MASK = "mask"
@@ -88,7 +88,7 @@ class Coarseness:
 
 @dataclass(frozen=True)
 class Policy:
-    """What is anonymised, and how. `digest` is the SHA-256 of the policy file."""
+    """The rules for what is anonymised, and how. `digest` is the SHA-256 of the policy file."""
 
     digest: str
     actions: Mapping[str, Action]

@@ -134,7 +134,7 @@ def anonymize_prompt(
 
 
 def preview_text(previewer: Previewer, text: str, policy: str, labels: Labels) -> Anonymized:
-    """What a text would become under a policy; nothing is stored. Raises InvalidArgument (TOO_LONG, INVALID_POLICY)."""
+    """Show what a text would become under a policy, and store nothing. Raises InvalidArgument (TOO_LONG, INVALID_POLICY)."""
     problems = {}
     if len(text) > MAX_PREVIEW_CHARS:
         problems["text"] = f"has over {MAX_PREVIEW_CHARS} characters; send a part of it"

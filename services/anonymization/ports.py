@@ -1,4 +1,4 @@
-"""What anonymization needs from outside. Adapters and rooms inherit these Protocols."""
+"""Everything that anonymization needs from outside. Adapters and rooms inherit these Protocols."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -55,7 +55,7 @@ class Previewer(Protocol):
     """Shows what a policy does, and stores nothing."""
 
     def preview(self, text: str, policy: str, labels: Labels) -> Anonymized:
-        """What the text would become under a policy in TOML; if `policy` is empty, under the installation's.
+        """Show what the text would become under a policy in TOML; if `policy` is empty, under the installation's.
 
         Raises InvalidArgument (INVALID_POLICY) with a violation for every wrong field.
         """

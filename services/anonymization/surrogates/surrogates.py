@@ -47,7 +47,7 @@ def _nobody(entity_type: str, form: str) -> bool:
 
 
 class DocumentContent:
-    """What one document contains, none of which may become a stand-in: each word as a name, and the values found in it."""
+    """The words and values of one document. None of the words may become a name, none of the values a stand-in."""
 
     def __init__(self, text: str, values: Iterable[tuple[str, str]]) -> None:
         self._text = text

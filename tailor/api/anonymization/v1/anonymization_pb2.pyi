@@ -270,7 +270,7 @@ class Change(_message.Message):
     entity_type: _builtins.str
     """Type of the value, such as PERSON."""
     action: Global___Action.ValueType
-    """What the policy does with it."""
+    """The policy's action on the value."""
     replacement: _builtins.str
     """The replacement."""
     def __init__(
