@@ -19,11 +19,11 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from services.training.adapters import planning
-from services.training.adapters.base_sources import fetch
-from services.training.adapters.bases import MAX_BYTES, StoredBases
-from services.training.adapters.devices import Device
+from services.training.bases.sources import fetch
+from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base, Job, Run, RunKey, RunState, Stage
+from services.training.planning import forecaster as planning
+from services.training.planning.devices import Device
 from services.training.recipe import Recipe, load_recipe
 from services.training.spec import to_json
 from tailor.storage.buckets import DATASETS

@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from bench import preference_set
-from services.training.adapters import answers, inputs, pairs
-from services.training.adapters.answers import Prompt
+from services.training.adapters import inputs
 from services.training.adapters.inputs import Inputs
-from services.training.adapters.model import load_saved, load_tokenizer
-from services.training.adapters.pairs import Pair
-from services.training.adapters.rewards import Rewarder, make_rewarder
-from services.training.adapters.rollouts import win_rate
+from services.training.methods import answers, pairs
+from services.training.methods.answers import Prompt
+from services.training.methods.model import load_saved, load_tokenizer
+from services.training.methods.pairs import Pair
+from services.training.methods.rewards import Rewarder, make_rewarder
+from services.training.methods.rollouts import win_rate
 from services.training.recipe import LimitRecipe, Recipe, load_recipe
 from tailor.api.events.v1 import models_pb2
 from tailor.storage.ref import Ref

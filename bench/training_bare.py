@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.training_house import context
-from services.training.adapters import sft
-from services.training.adapters.memory import keep_freed_memory
-from services.training.adapters.methods import quieten
+from services.training.methods import sft
+from services.training.methods.base import quieten
 from services.training.recipe import Recipe
+from services.training.worker.memory import keep_freed_memory
 
 
 def main() -> None:

@@ -17,18 +17,18 @@ from pyarrow import parquet
 from bench.gold import read_sample
 from services.synthetic.domain import Document, Kind, Labels, RowLimits, Specialist, Text
 from services.synthetic.rows import make_rows
-from services.training.adapters.base_sources import fetch
-from services.training.adapters.bases import MAX_BYTES, StoredBases
-from services.training.adapters.callbacks import Meter, Stopper
 from services.training.adapters.inputs import Inputs
-from services.training.adapters.methods import Context
-from services.training.adapters.model import load_tokenizer
-from services.training.adapters.notes import Notes
-from services.training.adapters.processes import Processes
-from services.training.adapters.turns import Turns
+from services.training.bases.sources import fetch
+from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base
+from services.training.methods.base import Context
+from services.training.methods.model import load_tokenizer
+from services.training.methods.processes import Processes
+from services.training.methods.turns import Turns
 from services.training.recipe import Recipe, load_recipe
 from services.training.spec import WorkerSpec
+from services.training.worker.callbacks import Meter, Stopper
+from services.training.worker.notes import Notes
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref

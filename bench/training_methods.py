@@ -10,8 +10,8 @@ from typing import Any
 
 from bench.training_house import House, Row, Used, fetch_weights, recipe, run_worker
 from services.evaluation.adapters.metrics import measure as task_scores
-from services.training.adapters import held_out, model
-from services.training.adapters.rows import Encoded, encode
+from services.training.methods import held_out, model
+from services.training.methods.rows import Encoded, encode
 from services.training.recipe import Recipe
 
 RECIPES = {"full": "full", "LoRA": "lora", "QLoRA": "qlora"}

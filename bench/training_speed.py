@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.training_house import House, context, recipe
-from services.training.adapters import model, rows, sft
-from services.training.adapters.methods import trainer_options
-from services.training.adapters.rows import Encoded
+from services.training.methods import model, rows, sft
+from services.training.methods.base import trainer_options
+from services.training.methods.rows import Encoded
 from services.training.recipe import Recipe
 
 ROWS_A_STEP = 8  # trl's default

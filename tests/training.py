@@ -13,14 +13,14 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from services.training.adapters.bases import StoredBases
-from services.training.adapters.methods import ALONE
-from services.training.adapters.turns import Turns
-from services.training.adapters.voice import Voice
-from services.training.adapters.work import Worker
+from services.training.bases.store import StoredBases
 from services.training.domain import Base
+from services.training.methods.base import ALONE
+from services.training.methods.turns import Turns
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
+from services.training.worker.reporter import Voice
+from services.training.worker.worker import Worker
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.storage.buckets import DATASETS

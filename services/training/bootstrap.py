@@ -9,25 +9,25 @@ from sqlalchemy import Engine
 
 from services.training import handlers
 from services.training.adapters import tables
-from services.training.adapters.bases import StoredBases
 from services.training.adapters.datasets import StoredAdapters, StoredDatasets
-from services.training.adapters.devices import Device
-from services.training.adapters.kubernetes_job import JobOptions, Resources
 from services.training.adapters.mlflow_mirror import MlflowMirror
-from services.training.adapters.planner import StoredPlanner
 from services.training.adapters.sql import SqlRuns
-from services.training.adapters.subprocess_launcher import SubprocessLauncher, worker_command
+from services.training.bases.store import StoredBases
 from services.training.consumers import Consumers
 from services.training.domain import Launcher
 from services.training.erasures import Eraser
 from services.training.handlers import Context
+from services.training.launchers.kubernetes_job import JobOptions, Resources
+from services.training.launchers.subprocess import SubprocessLauncher, worker_command
+from services.training.planning.devices import Device
+from services.training.planning.planner import StoredPlanner
 from services.training.plans import Rates
 from services.training.ports import Bases
 from services.training.preparation import Preparer
+from services.training.queue import Limits
 from services.training.rpc import TrainingServicer
 from services.training.settings import Settings, decode_labels
 from services.training.supervisor import Supervisor
-from services.training.waiting import Limits
 from tailor.api.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
 from tailor.errors import TailorError
 from tailor.events.consumer import Consumer
@@ -187,7 +187,7 @@ def worker_environment(settings: Settings, inherited: "os._Environ[str] | dict[s
 def _kubernetes(runtime: Runtime, settings: Settings) -> Launcher:
     from kubernetes import client, config
 
-    from services.training.adapters.kubernetes_launcher import KubernetesLauncher
+    from services.training.launchers.kubernetes import KubernetesLauncher
 
     config.load_incluster_config()
     launcher = KubernetesLauncher(client.BatchV1Api(), client.CoreV1Api(), job_options(settings))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from services.training.domain import DATASET_ERASED, Launcher, Run, RunState, Stage
 from services.training.handlers import MAX_PAGE
-from services.training.life import cancel
 from services.training.ports import Runs
+from services.training.transitions import cancel
 from tailor.errors import Reason, Unavailable
 from tailor.events.erased import Erased, Forgotten
 from tailor.storage.buckets import MODELS

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from services.training.domain import POLICY, PREFERENCE, REWARD, Adapter, Base, Dataset, Failure, Run
-from services.training.life import cancel, fail, given_rankings, newest, planned, queue_again
-from services.training.making import Found, Wanted, check_parent, make_run, unusable_run
+from services.training.new_run import Found, Wanted, check_parent, make_run, unusable_run
 from services.training.plans import Plan, Planner, PlanRequest, Rates, priced
 from services.training.ports import Adapters, Bases, Datasets, News, Runs, Seen, Unit
+from services.training.transitions import cancel, fail, given_rankings, newest, planned, queue_again
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
 from tailor.storage.ref import Ref
 

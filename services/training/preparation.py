@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from services.training.domain import Failure, Run, RunState
 from services.training.handlers import Context, does_not_fit, find_reward, make_plan
-from services.training.life import LOOK_AGAIN, fail, given_reward, not_planned, planned, wait_for
+from services.training.transitions import LOOK_AGAIN, fail, given_reward, not_planned, planned, wait_for
 from tailor.errors import Reason, TailorError
 from tailor.logging import get_logger
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from services.training.recipe_words import explain
+from services.training.recipe_errors import explain
 from tailor.errors import InvalidArgument, NotFound, Reason
 
 FOLDER = Path(__file__).parent / "recipes"

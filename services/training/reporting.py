@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from services.training.domain import Failure, LogLine, Progress, Run, RunState, Trained
 from services.training.handlers import Context, locked
-from services.training.life import advance, due_for_event, fail, finish_stage, renew, with_report
 from services.training.plans import Price, Rates, compute_price
+from services.training.transitions import advance, due_for_event, fail, finish_stage, renew, with_report
 from tailor.errors import InvalidArgument, Reason
 
 MAX_LINES = 100

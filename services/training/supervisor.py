@@ -6,7 +6,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from services.training.domain import RETRIABLE_EXIT, Failure, Job, Launcher, Run, RunState, Worker
-from services.training.life import (
+from services.training.ports import Runs, Unit
+from services.training.queue import Limits, Queue
+from services.training.transitions import (
     LEASE,
     START_LEASE,
     fail,
@@ -17,8 +19,6 @@ from services.training.life import (
     wait_for_place,
     yield_place,
 )
-from services.training.ports import Runs, Unit
-from services.training.waiting import Limits, Queue
 from tailor.errors import Reason, TailorError
 from tailor.logging import get_logger
 

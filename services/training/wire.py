@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.training.domain import Base, Failure, LogLine, Progress, Run, RunState, Stage, Trained
 from services.training.handlers import Built
-from services.training.making import Wanted
+from services.training.new_run import Wanted
 from services.training.plans import Plan, Price, Report
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from bench.forecast import Case, chat_rows, make_case, measure
-from services.training.adapters.model import load_base, load_tokenizer
-from services.training.adapters.rows import Encoded, encode
+from services.training.methods.model import load_base, load_tokenizer
+from services.training.methods.rows import Encoded, encode
 from tests.gpu.conftest import Figures
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1200)]

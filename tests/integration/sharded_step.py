@@ -13,9 +13,9 @@ from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from services.training.adapters.exact_speed import learned_loss
-from services.training.adapters.model import trainable_model
-from services.training.adapters.sharded import whole
+from services.training.methods.model import trainable_model
+from services.training.methods.packed_attention import learned_loss
+from services.training.methods.sharded import whole
 from services.training.recipe import Recipe, load_recipe
 
 STEPS = 3

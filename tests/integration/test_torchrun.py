@@ -39,7 +39,7 @@ def start(folder: Path, what: str) -> subprocess.Popen[bytes]:
     script.write_text(PROCESS)
     options = ["--standalone", "--nproc-per-node=2", "--shutdown-timeout=20", "--monitor-interval=0.1"]
     return subprocess.Popen(
-        [sys.executable, "-m", "services.training.torchrun", *options, str(script), what],
+        [sys.executable, "-m", "services.training.launchers.torchrun", *options, str(script), what],
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from services.training.adapters.base_sources import fetch
-from services.training.adapters.bases import StoredBases
+from services.training.bases.sources import fetch
+from services.training.bases.store import StoredBases
 from services.training.domain import Base
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
@@ -242,7 +242,7 @@ def test_disk_without_room_is_said_and_the_same_again_works(tiny: Path, store: F
 def test_killed_fetch_leaves_no_base_and_the_same_again_works(tiny: Path, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from services.training.adapters.bases import StoredBases\n"
+        "from services.training.bases.store import StoredBases\n"
         "from tests.unit.training.fakes import FileStore\n"
         "list(StoredBases(FileStore(Path(sys.argv[1])), Path(sys.argv[2])).add('small', sys.argv[3]))\n"
     )

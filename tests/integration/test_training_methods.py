@@ -11,18 +11,20 @@ from typing import Any
 import pytest
 
 from services.inference.adapters.verify import check_config
-from services.training.adapters import dpo, held_out, pairs, probes, results, reward, rows, scoring, sft
-from services.training.adapters.callbacks import Meter, StepReport, Stopper
-from services.training.adapters.checkpoints import Checkpoints
 from services.training.adapters.inputs import Inputs, StoredAdapter
-from services.training.adapters.loop import Made, train
-from services.training.adapters.methods import Context, Method
-from services.training.adapters.model import load_base, load_saved, load_tokenizer
-from services.training.adapters.notes import Notes
-from services.training.adapters.processes import Processes
-from services.training.adapters.turns import Turns
+from services.training.methods import dpo, held_out, pairs, reward, rows, sft
+from services.training.methods import reward_model as scoring
+from services.training.methods.base import Context, Method
+from services.training.methods.model import load_base, load_saved, load_tokenizer
+from services.training.methods.processes import Processes
+from services.training.methods.turns import Turns
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
+from services.training.worker.__main__ import probes, results
+from services.training.worker.callbacks import Meter, StepReport, Stopper
+from services.training.worker.checkpoints import Checkpoints
+from services.training.worker.loop import Made, train
+from services.training.worker.notes import Notes
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from services.training.adapters import loads, planning
-from services.training.adapters.devices import Device, memory_limit
-from services.training.adapters.model import load_tokenizer
-from services.training.adapters.planner import StoredPlanner
-from services.training.adapters.rows import pack, read_encoded, trainable
-from services.training.adapters.sft import plan as plan_sft
 from services.training.domain import Base, Run, RunKey, RunState, Stage
+from services.training.methods.model import load_tokenizer
+from services.training.methods.rows import pack, read_encoded, trainable
+from services.training.methods.sft import plan as plan_sft
+from services.training.planning import forecaster as planning
+from services.training.planning import loads
+from services.training.planning.devices import Device, memory_limit
+from services.training.planning.planner import StoredPlanner
 from services.training.plans import PlanRequest, Report
 from services.training.recipe import FOLDER, Recipe, load_recipe
 from tailor.errors import FailedPrecondition, InvalidArgument

@@ -23,7 +23,13 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600
 
 ROOT = Path(__file__).parents[2]
 WORKER = ROOT / "tests" / "integration" / "training_worker.py"
-TORCHRUN = ["-m", "services.training.torchrun", "--standalone", "--nproc-per-node=2", "--monitor-interval=0.1"]
+TORCHRUN = [
+    "-m",
+    "services.training.launchers.torchrun",
+    "--standalone",
+    "--nproc-per-node=2",
+    "--monitor-interval=0.1",
+]
 __all__ = ["house", "tiny"]
 
 

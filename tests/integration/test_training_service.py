@@ -24,9 +24,9 @@ from services.training.domain import Worker
 from services.training.handlers import Context
 from services.training.plans import Plan, PlanRequest
 from services.training.preparation import Preparer
+from services.training.queue import Limits
 from services.training.recipe import FOLDER, load_recipe
 from services.training.rpc import TrainingServicer
-from services.training.waiting import Limits
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb

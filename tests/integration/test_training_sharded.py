@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_sharded_model_learns_the_same_and_is_made_whole_again(tmp_path: Path) -> None:
     base = make_tiny_base(tmp_path / "base", ["a ledger of obligations"], vocabulary=400)
-    torchrun = ["-m", "services.training.torchrun", "--standalone", "--nproc-per-node=2"]
+    torchrun = ["-m", "services.training.launchers.torchrun", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [sys.executable, *torchrun, "tests/integration/sharded_step.py", str(base), str(tmp_path / "found.json")],
         env={

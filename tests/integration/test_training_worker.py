@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from services.inference.adapters.verify import check_adapter_manifest
-from services.training.adapters.bases import StoredBases
+from services.training.bases.store import StoredBases
 from services.training.domain import RETRIABLE_EXIT, Base, Job, Run, RunKey, RunState, Stage
 from services.training.recipe import Recipe
 from services.training.spec import from_json, to_json

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToJson
 
-from services.training.adapters.log_lines import LogLines
-from services.training.adapters.memory import keep_freed_memory
-from services.training.adapters.processes import Silence, join
-from services.training.adapters.turns import Turns
-from services.training.adapters.voice import Voice
-from services.training.adapters.work import Worker
+from services.training.methods.processes import Silence, join
+from services.training.methods.turns import Turns
 from services.training.recipe import Recipe
 from services.training.spec import from_json
-from services.training.worker import Interrupt
+from services.training.worker.__main__ import Interrupt
+from services.training.worker.log_lines import LogLines
+from services.training.worker.memory import keep_freed_memory
+from services.training.worker.reporter import Voice
+from services.training.worker.worker import Worker
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.logging import configure
 from tests.unit.training.fakes import FakeSigner, FileStore

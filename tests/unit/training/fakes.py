@@ -23,13 +23,13 @@ from services.training.domain import (
     Worker,
 )
 from services.training.handlers import Built, Context
-from services.training.making import Wanted
+from services.training.new_run import Wanted
 from services.training.plans import Plan, PlanRequest, Rates
 from services.training.ports import News, Seen
 from services.training.preparation import Preparer
+from services.training.queue import Limits
 from services.training.recipe import FOLDER, AdapterRecipe
 from services.training.supervisor import Supervisor
-from services.training.waiting import Limits
 from tailor.errors import FailedPrecondition, NotFound, Reason, TailorError, Unavailable
 from tailor.storage.ref import Ref
 

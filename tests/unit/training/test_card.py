@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from services.training.adapters.results import Figures, write_card
 from services.training.recipe import load_recipe
 from services.training.spec import WorkerSpec
+from services.training.worker.results import Figures, write_card
 from tailor.storage.ref import Ref
 
 PARENT = Ref("s3://models/adapters/p/manifest.json", "p" * 64, 1)

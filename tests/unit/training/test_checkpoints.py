@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.training.adapters.checkpoints import Checkpoints, Resumed
+from services.training.worker.checkpoints import Checkpoints, Resumed
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref

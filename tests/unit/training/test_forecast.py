@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from services.training import forecast
-from services.training.forecast import Load, Shape
+from services.training.planning import forecast
+from services.training.planning.forecast import Load, Shape
 from services.training.recipe import Recipe, load_recipe
 
 SHAPE = Shape(

@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from services.training import handlers
-from services.training.adapters.kubernetes_job import JobOptions, Resources, render_job
 from services.training.bootstrap import job_options
 from services.training.domain import Job
+from services.training.launchers.kubernetes_job import JobOptions, Resources, render_job
 from services.training.settings import Settings
 from services.training.spec import from_json
 from tailor.errors import FailedPrecondition
@@ -116,7 +116,7 @@ def test_one_gpu_is_one_plain_worker_on_a_tainted_node(job: Job) -> None:
 
 def test_several_gpus_of_one_node_are_as_many_processes(job: Job) -> None:
     command = container_of(render_job(job, FORMS["four gpus"]))["command"]
-    assert command[:3] == ["python", "-m", "services.training.torchrun"]
+    assert command[:3] == ["python", "-m", "services.training.launchers.torchrun"]
     assert {"--nproc-per-node=4", "--standalone"} <= set(command)
     assert command[-2:] == ["-m", "services.training.worker"]
 

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from services.training import handlers
-from services.training.adapters.kubernetes_job import JobOptions, render_job
-from services.training.adapters.kubernetes_launcher import KubernetesLauncher
 from services.training.domain import RETRIABLE_EXIT, Failure, Job
+from services.training.launchers.kubernetes import KubernetesLauncher
+from services.training.launchers.kubernetes_job import JobOptions, render_job
 from tailor.errors import FailedPrecondition, ResourceExhausted, TailorError, Unavailable
 from tests.unit.training.fakes import House, built
 from tests.unit.training.kubernetes_api import Cluster, Refused, serve

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from services.training import handlers
-from services.training.adapters.subprocess_launcher import SubprocessLauncher
 from services.training.bootstrap import worker_environment
 from services.training.domain import RETRIABLE_EXIT, Job
+from services.training.launchers.subprocess import SubprocessLauncher
 from services.training.settings import Settings
 from tailor.local.layout import COMPONENT_MARK, STATE_DIR_MARK
 from tests.unit.training.fakes import ONE, House, PreparingSupervisor, built
@@ -24,7 +24,7 @@ STARTING = f"""
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from services.training.worker import Interrupt
+from services.training.worker.__main__ import Interrupt
 signal.signal(signal.SIGTERM, Interrupt(Path(os.environ["TAILOR_EXIT_FILE"])).handle)
 Path(os.environ["TAILOR_RUN_FILE"] + ".seen").touch()
 time.sleep(60)

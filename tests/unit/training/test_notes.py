@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.training.adapters.checkpoints import Checkpoints
-from services.training.adapters.notes import Notes
+from services.training.worker.checkpoints import Checkpoints
+from services.training.worker.notes import Notes
 from tailor.storage.buckets import MODELS
 from tests.unit.training.fakes import FakeSigner, FileStore
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.training.adapters.processes import Processes
-from services.training.adapters.rows import Encoded, even, to_columns
+from services.training.methods.processes import Processes
+from services.training.methods.rows import Encoded, even, to_columns
 from services.training.recipe import BatchRecipe, Recipe, load_recipe
 from tailor.errors import FailedPrecondition
 

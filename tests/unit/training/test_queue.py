@@ -8,9 +8,9 @@ import pytest
 from services.training import handlers, reporting
 from services.training.bootstrap import limits
 from services.training.domain import RETRIABLE_EXIT
-from services.training.life import BACKOFF_SECONDS, JITTER, lose_worker
+from services.training.queue import Limits
 from services.training.settings import Settings
-from services.training.waiting import Limits
+from services.training.transitions import BACKOFF_SECONDS, JITTER, lose_worker
 from tests.unit.training.chains import write_recipes
 from tests.unit.training.fakes import ONE, START, House, PreparingSupervisor, trained, wanted
 

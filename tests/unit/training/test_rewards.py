@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from services.training.adapters.answers import Prompt, in_passes, read_prompts
-from services.training.adapters.rewards import Rewarder, make_rewarder, of_length, of_pattern, of_terms
-from services.training.adapters.rollouts import plan, win_rate
+from services.training.methods.answers import Prompt, in_passes, read_prompts
+from services.training.methods.rewards import Rewarder, make_rewarder, of_length, of_pattern, of_terms
+from services.training.methods.rollouts import plan, win_rate
 from services.training.recipe import Recipe, RewardRule, parse_recipe
 from tailor.errors import InvalidArgument
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from services.training.adapters import row_files
-from services.training.adapters.row_files import CHATS, PAIRS
+from services.training.methods import row_files
+from services.training.methods.row_files import CHATS, PAIRS
 from tailor.errors import InvalidArgument
 
 USER, ASSISTANT = {"role": "user", "content": "ask"}, {"role": "assistant", "content": "answer \u202e \U0001f3e6"}

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 import pytest
 from jinja2 import TemplateError
 
-from services.training.adapters.answers import prompt_tokens
-from services.training.adapters.pairs import to_pairs
-from services.training.adapters.rows import IGNORED, Encoded, encode, pack, to_columns, trainable
-from services.training.adapters.sft import plan
+from services.training.methods.answers import prompt_tokens
+from services.training.methods.pairs import to_pairs
+from services.training.methods.rows import IGNORED, Encoded, encode, pack, to_columns, trainable
+from services.training.methods.sft import plan
 from services.training.recipe import parse_recipe
 from tailor.errors import InvalidArgument
 

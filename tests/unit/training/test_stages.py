@@ -7,8 +7,8 @@ import pytest
 
 from services.training import handlers, reporting
 from services.training.domain import POLICY, REWARD, RunState
-from services.training.life import MAX_ATTEMPTS
 from services.training.spec import from_json, to_json
+from services.training.transitions import MAX_ATTEMPTS
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from tests.unit.training.chains import write_recipes
 from tests.unit.training.fakes import House, adapter, built, dataset_ref, progress, trained, wanted

@@ -6,7 +6,7 @@ import pytest
 
 from services.training import handlers, reporting
 from services.training.domain import RETRIABLE_EXIT, Failure, RunState
-from services.training.life import MAX_ATTEMPTS
+from services.training.transitions import MAX_ATTEMPTS
 from tests.unit.training.fakes import House, built, progress, trained
 
 

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from services.training.adapters.log_lines import LogLines
-from services.training.adapters.turns import Turns
-from services.training.adapters.voice import LOST_SECONDS, Voice
+from services.training.methods.turns import Turns
+from services.training.worker.log_lines import LogLines
+from services.training.worker.reporter import LOST_SECONDS, Voice
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.errors import Aborted, Reason, TailorError, Unavailable
