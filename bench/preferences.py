@@ -23,9 +23,10 @@ from typing import Any
 from bench import preference_set
 from services.training.adapters import inputs
 from services.training.adapters.inputs import Inputs
+from services.training.bases.files import load_tokenizer
 from services.training.methods import answers, pairs
 from services.training.methods.answers import Prompt
-from services.training.methods.model import load_saved, load_tokenizer
+from services.training.methods.model import load_saved
 from services.training.methods.pairs import Pair
 from services.training.methods.rewards import Rewarder, make_rewarder
 from services.training.methods.rollouts import win_rate
@@ -129,10 +130,10 @@ def compare(house: House, made: dict[str, Service], rankings: Ref) -> tuple[dict
         raise AssertionError("no held-out rows were brought")
     prompts, _ = answers.read_prompts(held_out, tokenizer, MAX_PROMPT)
     rewarder = make_rewarder(recipe_of("rloo").rewards, base, found["sft"].reward, tokenizer)
-    policy = answers.without_packing(load_saved(base, folder_of(found["sft"]), recipe_of("sft"), "policy"))
+    policy = answers.use_plain_attention(load_saved(base, folder_of(found["sft"]), recipe_of("sft"), "policy"))
     for name in ("dpo", "rloo"):
         policy.load_adapter(folder_of(found[name]), name)
-    baseline = answers.sample(policy, tokenizer, prompts, recipe_of("rloo").rollout, BASELINE_SEED)
+    baseline = answers.write_answers(policy, tokenizer, prompts, recipe_of("rloo").rollout, BASELINE_SEED)
     theirs = rewarder.rewards([prompt.tokens for prompt in prompts], baseline)
     judged = Judged(policy, tokenizer, prompts, rewarder, theirs)
     sides = {name: side(judged, loaded) for name, loaded in (("sft", "default"), ("dpo", "dpo"), ("rloo", "rloo"))}
@@ -156,7 +157,7 @@ def bring(house: House, rankings: Ref, policy: Ref, reward: Ref) -> Inputs:
     folder = house.folder / f"compare-{policy.sha256[:12]}"
     folder.mkdir()
     spec = spec_of(house, "run_compare", recipe_of("dpo"), rankings, parent=policy, reward=reward)
-    return inputs.bring(house.store, spec, folder)
+    return inputs.download_inputs(house.store, spec, folder)
 
 
 def folder_of(found: Inputs) -> Path:
@@ -181,7 +182,7 @@ def side(judged: Judged, name: str) -> Side:
     """One adapter's answers, judged."""
     policy, tokenizer, prompts = judged.policy, judged.tokenizer, judged.prompts
     policy.set_adapter(name)
-    written = answers.sample(policy, tokenizer, prompts, recipe_of("rloo").rollout, SEED)
+    written = answers.write_answers(policy, tokenizer, prompts, recipe_of("rloo").rollout, SEED)
     rewards = judged.rewarder.rewards([prompt.tokens for prompt in prompts], written)
     texts = tokenizer.batch_decode(written, skip_special_tokens=True)
     return Side(

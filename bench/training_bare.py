@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.training_house import context
 from services.training.methods import sft
-from services.training.methods.base import quieten
+from services.training.methods.base import remove_printers
 from services.training.recipe import Recipe
 from services.training.worker.memory import keep_freed_memory
 
@@ -22,7 +22,7 @@ def main() -> None:
     chosen = Recipe.model_validate_json(asked["recipe"])
     with tempfile.TemporaryDirectory() as folder:
         trainer = sft.prepare(context(Path(asked["base"]), Path(asked["train"]), chosen, Path(folder))).trainer
-        quieten(trainer)
+        remove_printers(trainer)
         trainer.args.save_strategy = "no"
         trainer.add_callback(_clock())
         trainer.train()

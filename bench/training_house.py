@@ -18,17 +18,16 @@ from bench.gold import read_sample
 from services.synthetic.domain import Document, Kind, Labels, RowLimits, Specialist, Text
 from services.synthetic.rows import make_rows
 from services.training.adapters.inputs import Inputs
+from services.training.bases.files import load_tokenizer
 from services.training.bases.sources import fetch
 from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base
-from services.training.methods.base import Context
-from services.training.methods.model import load_tokenizer
+from services.training.methods.base import StepLock
 from services.training.methods.processes import Processes
-from services.training.methods.turns import Turns
 from services.training.recipe import Recipe, load_recipe
 from services.training.spec import WorkerSpec
 from services.training.worker.callbacks import Meter, Stopper
-from services.training.worker.notes import Notes
+from services.training.worker.notes import SignedNotes
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -143,10 +142,10 @@ def context(base: Path, train: Path, chosen: Recipe, folder: Path) -> Context:
         load_tokenizer(base),
         folder,
         Meter(),
-        Turns(None),
+        StepLock(None),
         Stopper(lambda: False, lambda: False),
         processes=Processes(),
-        notes=Notes(MemoryStore(), FakeSigner(), "run_bench", epoch=1, stage=0),
+        notes=SignedNotes(MemoryStore(), FakeSigner(), "run_bench", epoch=1, stage=0),
         report=lambda _phase, _step: None,
     )
 

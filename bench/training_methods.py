@@ -10,7 +10,8 @@ from typing import Any
 
 from bench.training_house import House, Row, Used, fetch_weights, recipe, run_worker
 from services.evaluation.adapters.metrics import measure as task_scores
-from services.training.methods import held_out, model
+from services.training.bases.files import load_tokenizer
+from services.training.methods import held_out, loading, model
 from services.training.methods.rows import Encoded, encode
 from services.training.recipe import Recipe
 
@@ -26,9 +27,9 @@ REPETITION_PENALTY = 1.05
 
 def measure(house: House) -> list[dict[str, Any]]:
     """A row for the base and one for each method."""
-    tokenizer = model.load_tokenizer(house.base_folder)
+    tokenizer = load_tokenizer(house.base_folder)
     encoded = [_encoded(row, tokenizer) for row in house.held_out]
-    table = [{"method": "base", **_scores(model.load_base(house.base_folder, _f32()), tokenizer, house, encoded)}]
+    table = [{"method": "base", **_scores(loading.load_base(house.base_folder, _f32()), tokenizer, house, encoded)}]
     for name, recipe_name in RECIPES.items():
         chosen = recipe(
             recipe_name,

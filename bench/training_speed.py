@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.training_house import House, context, recipe
+from services.training.bases.files import load_tokenizer
 from services.training.methods import model, rows, sft
 from services.training.methods.base import trainer_options
 from services.training.methods.rows import Encoded
@@ -36,9 +37,9 @@ class Took:
 
 def measure(house: House) -> dict[str, Any]:
     """The best of the rounds of each side, and the largest difference of a step's losses."""
-    tokenizer = model.load_tokenizer(house.base_folder)
+    tokenizer = load_tokenizer(house.base_folder)
     chosen = recipe("lora")
-    encoded = rows.trainable(rows.read_encoded(house.train, tokenizer, chosen.batch.max_length))
+    encoded = rows.keep_trainable(rows.read_encoded(house.train, tokenizer, chosen.batch.max_length))
     encoded = sorted(encoded, key=lambda row: row.row_id)[: ROWS_A_STEP * STEPS]
     ours, theirs = [], []
     for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""How the process that a launcher started ends: a restarted service cannot wait for it, and reads its exit code from a file."""
+"""How a worker's main process reports its exit code: in a file, because a restarted service is not its parent and cannot wait for it."""
 
 import os
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import NoReturn
 EXIT_FILE = "TAILOR_EXIT_FILE"
 
 
-def leave(code: int, exit_file: Path | None) -> NoReturn:
-    """End this process at once. The code is written last, and whole; a process that was killed leaves no file."""
+def exit_with(code: int, exit_file: Path | None) -> NoReturn:
+    """End this process at once. The file is written last and atomically; a killed process leaves none."""
     try:
         if exit_file is not None:
-            partial = exit_file.with_suffix(".leaving")
+            partial = exit_file.with_suffix(".partial")
             partial.write_text(str(code), encoding="utf-8")
             partial.replace(exit_file)
     finally:

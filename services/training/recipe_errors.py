@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in words that say what would be right."""
+"""Validation errors of a recipe as messages that say what would be right."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
@@ -7,19 +7,19 @@ from pydantic import BaseModel, ValidationError
 
 
 def explain(error: ValidationError, recipe: type[BaseModel]) -> dict[str, str]:
-    """Each wrong field by its path, with what would be right."""
-    words: dict[str, str] = {}
+    """Each wrong field, by its path, with the remedy."""
+    messages: dict[str, str] = {}
     for item in error.errors():
-        # What is left out is not of the recipe: pydantic's name for one of several forms that a value may have.
+        # Parts with brackets are pydantic's names for the alternatives of a union, not keys of the recipe.
         path = [part for part in item["loc"] if isinstance(part, int) or "[" not in part]
         field = ".".join(map(str, path)) or item["type"]
-        told = item["msg"]
+        message = item["msg"]
         if item["type"] == "extra_forbidden":
-            told = f"is not permitted; the keys here are {', '.join(_keys(recipe, path[:-1]))}"
+            message = f"is not permitted; the keys here are {', '.join(_keys(recipe, path[:-1]))}"
         elif item["type"] == "missing":
-            told = "is missing, and has no default; set it"
-        words[field] = f"{words[field]}, or: {told}" if field in words else told
-    return words
+            message = "is missing, and has no default; set it"
+        messages[field] = f"{messages[field]}, or: {message}" if field in messages else message
+    return messages
 
 
 def _keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from bench.forecast import Case, chat_rows, make_case, measure
-from services.training.methods.model import load_base, load_tokenizer
+from services.training.bases.files import load_tokenizer
+from services.training.methods.loading import load_base
 from services.training.methods.rows import Encoded, encode
 from tests.gpu.conftest import Figures
 

@@ -15,7 +15,7 @@ from torch.distributed.fsdp import fully_shard
 
 from services.training.methods.model import trainable_model
 from services.training.methods.packed_attention import learned_loss
-from services.training.methods.sharded import whole
+from services.training.methods.processes import gather_model
 from services.training.recipe import Recipe, load_recipe
 
 STEPS = 3
@@ -58,7 +58,7 @@ def main() -> None:
     fully_shard(model, mesh=mesh)
     held = sum(weight.to_local().numel() for weight in model.parameters())
     losses = steps(model, bins)
-    found = whole(model, lambda: build(base))
+    found = gather_model(model, lambda: build(base))
     if found is not None:
         wanted = plain.state_dict()
         differences = [float((wanted[name] - weight).abs().max()) for name, weight in found.state_dict().items()]

@@ -6,7 +6,7 @@ import pytest
 
 from services.inference.adapters.chat import ChatTemplate
 from services.inference.domain import Turn
-from services.training.methods.model import load_tokenizer
+from services.training.bases.files import load_tokenizer
 from services.training.methods.rows import encode
 from tests.models import make_tiny_base
 

@@ -8,7 +8,7 @@ import pytest
 
 from services.training.adapters.mlflow_mirror import MlflowMirror
 from services.training.domain import Progress, Run, RunState
-from services.training.handlers import dataset_built
+from services.training.handlers import queue_run_for_dataset
 from tests.unit.training.fakes import START, House, MemoryRuns, built
 from tests.unit.training.fakes import progress as report
 
@@ -21,7 +21,7 @@ def progress(step: int, **figures: float) -> Progress:
 
 def queued() -> Run:
     house = House()
-    dataset_built(house.context, built())
+    queue_run_for_dataset(house.ports, built())
     return house.only_run()
 
 
@@ -39,14 +39,14 @@ def test_mlflow_is_told_every_report_once_and_how_the_run_ended(uri: str) -> Non
     runs.add(run)
     for step in (1, 2):
         runs.add_report(run, progress(step, reward=0.5 * step))
-    MlflowMirror(runs, uri).tell()
+    MlflowMirror(runs, uri).mirror()
     # A restarted service tells everything again, and then what is new.
     again = MlflowMirror(runs, uri)
-    again.tell()
+    again.mirror()
     runs.add_report(run, progress(3))
     runs.add_report(run, replace(progress(3), phase="saving", held_out_loss=0.25))
     runs.save(replace(run, state=RunState.SUCCEEDED, adapter_digest="a1"))
-    again.tell()
+    again.mirror()
 
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name(f"tailor/{run.key.specialist}")
@@ -68,5 +68,5 @@ def test_a_run_that_waits_is_not_told(uri: str) -> None:
 
     runs = MemoryRuns()
     runs.add(queued())
-    MlflowMirror(runs, uri).tell()
+    MlflowMirror(runs, uri).mirror()
     assert [found.name for found in MlflowClient(tracking_uri=uri).search_experiments()] == ["Default"]

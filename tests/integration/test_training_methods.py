@@ -12,19 +12,20 @@ import pytest
 
 from services.inference.adapters.verify import check_config
 from services.training.adapters.inputs import Inputs, StoredAdapter
+from services.training.bases.files import load_tokenizer
 from services.training.methods import dpo, held_out, pairs, reward, rows, sft
 from services.training.methods import reward_model as scoring
-from services.training.methods.base import Context, Method
-from services.training.methods.model import load_base, load_saved, load_tokenizer
+from services.training.methods.base import Meter, Method, StepLock, Stopper
+from services.training.methods.loading import load_base
+from services.training.methods.model import load_saved
 from services.training.methods.processes import Processes
-from services.training.methods.turns import Turns
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
-from services.training.worker.__main__ import probes, results
-from services.training.worker.callbacks import Meter, StepReport, Stopper
+from services.training.worker import probes, results
 from services.training.worker.checkpoints import Checkpoints
-from services.training.worker.loop import Made, train
-from services.training.worker.notes import Notes
+from services.training.worker.loop import TrainedModel, train
+from services.training.worker.notes import SignedNotes
+from tailor.api.events.v1 import models_pb2
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -68,10 +69,10 @@ class Place:
             load_tokenizer(self.base),
             output,
             Meter(),
-            Turns(None),
+            StepLock(None),
             stopper,
             processes=Processes(),
-            notes=Notes(MemoryStore(), FakeSigner(), SPEC.run_id, epoch=1, stage=0),
+            notes=SignedNotes(MemoryStore(), FakeSigner(), SPEC.run_id, epoch=1, stage=0),
             report=lambda _phase, _step: None,
         )
         return replace(context, **changes)
@@ -84,21 +85,23 @@ class Place:
 
     def train(
         self, recipe: Recipe, parent: StoredAdapter | None = None, epoch: int = 1, **changes: Any
-    ) -> tuple[Made | None, list[StepReport]]:
+    ) -> tuple[TrainedModel | None, list[models_pb2.RunProgressed]]:
         """Train, and what was reported."""
-        said: list[StepReport] = []
+        said: list[models_pb2.RunProgressed] = []
         checkpoints = Checkpoints(self.store, FakeSigner(), f"run_{recipe.digest}", epoch, 0)
         context = self.context(recipe, parent, **changes)
         return train(context, METHODS[recipe.method], checkpoints, said.append, threading.Event()), said
 
-    def trained(self, recipe: Recipe, parent: StoredAdapter | None = None) -> tuple[Made, list[StepReport]]:
+    def trained(
+        self, recipe: Recipe, parent: StoredAdapter | None = None
+    ) -> tuple[TrainedModel, list[models_pb2.RunProgressed]]:
         """Train to the end, from the beginning."""
         self.store.objects.clear()
         made, said = self.train(recipe, parent)
         assert made is not None
         return made, said
 
-    def saved(self, made: Made, recipe: Recipe) -> StoredAdapter:
+    def saved(self, made: TrainedModel, recipe: Recipe) -> StoredAdapter:
         """What was trained, as a later run finds it."""
         weights = self.fresh() / "weights"
         results.save_weights(made.model, load_tokenizer(self.base), SPEC, recipe, weights)
@@ -121,7 +124,7 @@ def preferring(method: str, **changes: Any) -> Recipe:
     return house.recipe(method=method, adapter=adapter, optimizer={"warmup": 0.0}, **changes)
 
 
-def tensors(made: Made) -> dict[str, Any]:
+def tensors(made: TrainedModel) -> dict[str, Any]:
     return {
         name: value.clone() for name, value in made.model.state_dict().items() if "lora_" in name or "score" in name
     }
@@ -130,7 +133,7 @@ def tensors(made: Made) -> dict[str, Any]:
 def asked(model: Any, place: Place, kind: str = "policy") -> list[float]:
     tokenizer = load_tokenizer(place.base)
     learned = rows.read_encoded(place.files["sft"], tokenizer, 256)
-    return probes.measure(kind, model, [*probes.rows(tokenizer), *probes.shortest(learned)])
+    return probes.measure(kind, model, [*probes.encode_probes(tokenizer), *probes.choose_shortest(learned)])
 
 
 @pytest.mark.parametrize("with_parent", [True, False], ids=["parent", "base"])
@@ -183,7 +186,7 @@ def test_a_loss_that_is_no_number_is_reported_as_such(place: Place, tmp_path: Pa
     base = shutil.copytree(place.base, tmp_path / "base")
     chosen = house.recipe(limit={"max_steps": 1}) if method == "sft" else preferring(method, limit={"max_steps": 1})
     context = place.context(chosen)
-    _, said = place.train(chosen, found=replace(context.found, base=spoil(base)))
+    _, said = place.train(chosen, inputs=replace(context.inputs, base=spoil(base)))
     assert [math.isnan(step.loss) for step in said] == [True]
 
 
@@ -208,13 +211,13 @@ def test_reward_model_learns_the_order_and_reloads_with_its_head(place: Place, p
     tokenizer = load_tokenizer(place.base)
     scorer = scoring.load_scorer(place.base, place.saved(made, chosen), tokenizer)
     kept = pairs.read(place.files["preference held out"], tokenizer)
-    better = scoring.scores(scorer, [pair.chosen.tokens for pair in kept])
-    worse = scoring.scores(scorer, [pair.rejected.tokens for pair in kept])
+    better = scoring.score(scorer, [pair.chosen.tokens for pair in kept])
+    worse = scoring.score(scorer, [pair.rejected.tokens for pair in kept])
     assert min(better) > max(worse)
     # Padding changes nothing, and the reward is read at the end of the answer.
-    alone = [scoring.scores(scorer, [pair.rejected.tokens])[0] for pair in kept]
+    alone = [scoring.score(scorer, [pair.rejected.tokens])[0] for pair in kept]
     assert worse == pytest.approx(alone, abs=1e-3)
-    assert scoring.scores(scorer, [kept[0].chosen.tokens[:-1]])[0] != pytest.approx(better[0], abs=1e-4)
+    assert scoring.score(scorer, [kept[0].chosen.tokens[:-1]])[0] != pytest.approx(better[0], abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["lora", "qlora"])
@@ -261,18 +264,18 @@ def test_layer_that_the_base_does_not_have_is_refused_with_those_that_it_has(pla
 def test_rows_of_the_wrong_kind_are_refused(place: Place) -> None:
     context = place.context(preferring("dpo"))
     with pytest.raises(InvalidArgument) as refused:
-        METHODS["dpo"](replace(context, found=replace(context.found, train=place.files["sft"])))
+        METHODS["dpo"](replace(context, inputs=replace(context.inputs, train=place.files["sft"])))
     assert refused.value.reason == "WRONG_DATASET_KIND"
 
 
 def test_pairs_that_would_be_cut_are_left_out(place: Place) -> None:
     kept = pairs.read(place.files["preference"], load_tokenizer(place.base))
     short = preferring("dpo", batch={"max_length": 38, "tokens": 256})
-    fitting = pairs.fitting(kept, short.batch)
+    fitting = pairs.keep_fitting(kept, short.batch)
     assert 0 < len(fitting) < len(kept)
     assert max(pair.padded for pair in fitting) <= 2 * 38
     with pytest.raises(InvalidArgument, match=r"batch\.max_length"):
-        pairs.fitting(kept, preferring("dpo", batch={"max_length": 16, "tokens": 256}).batch)
+        pairs.keep_fitting(kept, preferring("dpo", batch={"max_length": 16, "tokens": 256}).batch)
 
 
 def test_held_out_rows_are_few_and_always_the_same() -> None:

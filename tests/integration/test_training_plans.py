@@ -11,15 +11,16 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from services.training.bases.files import load_tokenizer
 from services.training.domain import Base, Run, RunKey, RunState, Stage
-from services.training.methods.model import load_tokenizer
-from services.training.methods.rows import pack, read_encoded, trainable
-from services.training.methods.sft import plan as plan_sft
+from services.training.methods.rows import keep_trainable, pack, read_encoded
+from services.training.methods.sft import count_steps
 from services.training.planning import forecaster as planning
 from services.training.planning import loads
 from services.training.planning.devices import Device, memory_limit
 from services.training.planning.planner import StoredPlanner
-from services.training.plans import PlanRequest, Report
+from services.training.plans import RunReport
+from services.training.ports import PlanRequest
 from services.training.recipe import FOLDER, Recipe, load_recipe
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.buckets import DATASETS, MODELS
@@ -101,9 +102,9 @@ def planned(
 def test_rows_tokens_and_steps_are_those_of_the_training(tiny: Path, rows: dict[str, Path]) -> None:
     chosen = recipe(limit={"epochs": 2, "max_steps": 0, "max_tokens": 0})
     found = planned(tiny, [(chosen, rows["sft"])])
-    encoded = trainable(read_encoded(rows["sft"], load_tokenizer(tiny), chosen.batch.max_length))
+    encoded = keep_trainable(read_encoded(rows["sft"], load_tokenizer(tiny), chosen.batch.max_length))
     bins = pack(encoded, chosen.batch.tokens, chosen.seed)
-    assert (found["rows"], found["steps"]) == (40, plan_sft(bins, chosen).steps)
+    assert (found["rows"], found["steps"]) == (40, count_steps(bins, chosen))
     # Two whole epochs see each token twice.
     assert found["tokens"] == pytest.approx(2 * sum(len(row.tokens) for row in encoded), rel=0.01)
     assert (found["refusal"], found["devices"], found["device"]) == ("", 1, "a CPU")
@@ -229,7 +230,7 @@ def test_planner_plans_what_the_store_holds_and_learns_from_runs_that_were(
     assert plan.steps > 0 < plan.memory_bytes < plan.device_memory_bytes
     assert not list((tmp_path / "plans").iterdir())
 
-    report = Report(40, 100_000, 8, 1, 10_000.0, plan.price, 0, 0, 0)
+    report = RunReport(40, 100_000, 8, 1, 10_000.0, plan.price, 0, 0, 0)
     key = RunKey("reports", dataset.sha256, "tiny", "r")
     past = Run("run_1", key, "tiny", (stage, waiting), RunState.SUCCEEDED, START, base_digest=base.digest)
     past = replace(past, plan=plan, report=report)

@@ -20,13 +20,14 @@ from services.training.adapters import tables
 from services.training.adapters.sql import SqlRuns
 from services.training.bootstrap import MIGRATIONS
 from services.training.consumers import Consumers
-from services.training.domain import Worker
+from services.training.domain import StartedWorker
 from services.training.handlers import Context
-from services.training.plans import Plan, PlanRequest
-from services.training.preparation import Preparer
+from services.training.plans import Plan
+from services.training.ports import PlanRequest
 from services.training.queue import Limits
 from services.training.recipe import FOLDER, load_recipe
 from services.training.rpc import TrainingServicer
+from services.training.supervisor import Preparer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
@@ -142,18 +143,18 @@ def test_event_again_or_at_once_makes_one_run(house: House) -> None:
         list(pool.map(lambda _: house.publish(), range(8)))
     run = house.running()
     assert (run.state, run.epoch, run.recipe) == (pb.RUN_STATE_RUNNING, 1, "tiny")
-    assert run.recipe_digest == handlers.get_run(house.context, run.run_id).key.recipe_digest
+    assert run.recipe_digest == handlers.get_run(house.runs, run.run_id).key.recipe_digest
 
 
 def test_undecodable_event_is_refused(house: House) -> None:
     with pytest.raises(InvalidArgument):
-        house.consumers.dataset_built(Event("dataset.built.v1", "k", b"\xff\xff\xff"))
+        house.consumers.queue_run_for_dataset(Event("dataset.built.v1", "k", b"\xff\xff\xff"))
 
 
 def test_run_survives_the_way_through_the_database(house: House) -> None:
     run_id = house.running().run_id
     house.report(run_id, 1, progress=step(1))
-    kept = handlers.get_run(house.context, run_id)
+    kept = handlers.get_run(house.runs, run_id)
     assert kept.progress is not None
     assert (kept.progress.step, kept.first_loss, kept.current.dataset) == (
         1,
@@ -221,7 +222,7 @@ class Waking:
 def test_planning_holds_no_lock(house: House) -> None:
     run_id = house.running().run_id
     house.publish("memos")
-    Preparer(replace(house.context, planner=Waking(house, run_id))).tick()
+    Preparer(replace(house.ports, planner=Waking(house, run_id))).tick()
     waiting = house.servicer.ListRuns(pb.ListRunsRequest(specialist="memos"), call()).runs[0]
     assert (waiting.plan.rows, waiting.state) == (PLAN.rows, pb.RUN_STATE_QUEUED)
 
@@ -275,8 +276,8 @@ def test_a_chain_goes_through_the_database_and_over_the_wire(house: House, tmp_p
     assert [said.kind == reward for said in stated] == [False, True, False]
     assert stated[0].metrics["held_out_loss"] == 1.5
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a2"
-    assert house.runs.newest_adapter("reports", "tiny", "policy", rather="a1") == "a1"
-    assert house.runs.newest_adapter("reports", "tiny", "policy", rather="r1") == "a2"
+    assert house.runs.newest_adapter("reports", "tiny", "policy", preferred="a1") == "a1"
+    assert house.runs.newest_adapter("reports", "tiny", "policy", preferred="r1") == "a2"
     with house.runs.unit() as unit:
         unit.drop_adapters(["a2"])
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a1"
@@ -333,7 +334,7 @@ def test_runs_of_the_first_schema_are_carried_over(database_url: str) -> None:
     run = house.runs.find("running")
     assert run is not None
     assert (run.epoch, run.current.method, run.current.dataset) == (2, "sft", Ref(**ref))
-    assert house.runs.workers() == [Worker("running", 2)]
+    assert house.runs.workers() == [StartedWorker("running", 2)]
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a1"
     house.supervisor.tick()
     engine.dispose()

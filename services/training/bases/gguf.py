@@ -1,6 +1,6 @@
-"""A Llama-like GGUF file as a base: bf16 safetensors, configuration and tokenizer, without loading a model.
+"""Converts a Llama-like GGUF file to a base: bf16 safetensors, configuration and tokenizer.
 
-Equal, bit for bit, to `from_pretrained(gguf_file=...)` in bf16, without building a model or keeping one in memory.
+The result equals `from_pretrained(gguf_file=...)` in bf16 bit for bit, without building a model.
 """
 
 import json
@@ -33,8 +33,8 @@ OUTER_NAMES = {
 
 
 @dataclass(frozen=True)
-class Header:
-    """What a GGUF file says of its model."""
+class GgufHeader:
+    """The metadata of a GGUF file. `tied` means that input and output embeddings are the same tensor."""
 
     fields: dict[str, Any]
     tied: bool
@@ -44,26 +44,26 @@ class Header:
         return self.fields[f"{ARCHITECTURE}.{name}"]
 
     def token(self, name: str) -> Any:
-        """A field of the tokenizer; None where the file has none."""
+        """A field of the tokenizer; None if the file does not have it."""
         return self.fields.get(f"tokenizer.ggml.{name}")
 
 
 def convert(source: Path, target: Path) -> str:
-    """Write `model.safetensors` (bf16), `config.json`, `generation_config.json`, `tokenizer.json`, `tokenizer_config.json`; the licence.
+    """Write `model.safetensors` (bf16), `config.json`, `generation_config.json`, `tokenizer.json` and `tokenizer_config.json`.
 
-    InvalidArgument (UNSUPPORTED_GGUF) for another architecture or tokenizer.
+    Returns the licence. Raises InvalidArgument (UNSUPPORTED_GGUF) for another architecture or tokenizer.
     """
     from gguf import GGUFReader
 
     reader = GGUFReader(source)
-    header = Header(
+    header = GgufHeader(
         {name: field.contents() for name, field in reader.fields.items()},
         tied=all(tensor.name != "output.weight" for tensor in reader.tensors),
     )
     if header.fields.get("general.architecture") != ARCHITECTURE or header.token("model") != "gpt2":
         raise InvalidArgument(
             Reason.UNSUPPORTED_GGUF,
-            "Only Llama-like models with a GPT-2-like tokenizer are read from GGUF; add others as safetensors.",
+            "Only Llama-like GGUF models with a GPT-2-like tokenizer are supported. Add other models as safetensors.",
         )
     _write_json(target / "config.json", _config(header))
     _write_json(
@@ -79,7 +79,7 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _config(header: Header) -> dict[str, Any]:
+def _config(header: GgufHeader) -> dict[str, Any]:
     heads = int(header.model("attention.head_count"))
     width = int(header.model("embedding_length"))
     return {
@@ -109,7 +109,7 @@ def _config(header: Header) -> dict[str, Any]:
     }
 
 
-def _write_tokenizer(header: Header, target: Path) -> None:
+def _write_tokenizer(header: GgufHeader, target: Path) -> None:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     tokens: list[str] = header.token("tokens")
@@ -144,17 +144,17 @@ def _pre_tokenizers(name: str) -> list[Any]:
     if name in {"gpt-2", "default"}:
         return [byte_level]
     raise InvalidArgument(
-        Reason.UNSUPPORTED_GGUF, f"The pre-tokenizer {name!r} is not known; add the base as safetensors."
+        Reason.UNSUPPORTED_GGUF, f"The pre-tokenizer {name!r} is not supported. Add the base as safetensors."
     )
 
 
-def _write_weights(tensors: list[Any], header: Header, path: Path) -> None:
+def _write_weights(tensors: list[Any], header: GgufHeader, path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file(dict(_tensors(tensors, header)), path, metadata={"format": "pt"})
 
 
-def _tensors(tensors: list[Any], header: Header) -> Iterator[tuple[str, Any]]:
+def _tensors(tensors: list[Any], header: GgufHeader) -> Iterator[tuple[str, Any]]:
     import torch
     from gguf import dequantize
 
@@ -168,7 +168,7 @@ def _tensors(tensors: list[Any], header: Header) -> Iterator[tuple[str, Any]]:
 
 
 def _undo_rope_order(values: Any, heads: int) -> Any:
-    """llama.cpp keeps the rotary pairs side by side; transformers keeps the halves apart."""
+    """Reorder (heads * head_dim, ...) from llama.cpp's interleaved rotary pairs to transformers' two halves."""
     return (
         values.reshape(heads, values.shape[0] // heads // 2, 2, *values.shape[1:]).swapaxes(2, 1).reshape(values.shape)
     )
@@ -179,5 +179,8 @@ def _name(name: str) -> str:
         return OUTER_NAMES[name]
     _, layer, kind, part = name.split(".")
     if kind not in LAYER_NAMES:
-        raise InvalidArgument(Reason.UNSUPPORTED_GGUF, f"The tensor {name!r} belongs to no Llama-like model.")
+        raise InvalidArgument(
+            Reason.UNSUPPORTED_GGUF,
+            f"The tensor {name!r} is not one of a Llama-like model. Add the base as safetensors.",
+        )
     return f"model.layers.{layer}.{LAYER_NAMES[kind]}.{part}"

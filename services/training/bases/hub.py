@@ -1,6 +1,6 @@
-"""A base from a hub: the one place that talks to one, because an operator asked for it.
+"""Downloads a base from a hub: the only module that contacts one, at an operator's request.
 
-`HF_TOKEN` opens private and gated models, `HF_ENDPOINT` names a hub of one's own; both are settings of the training service alone.
+`HF_TOKEN` gives access to private and gated models, `HF_ENDPOINT` names another hub. Only the training service has these settings.
 """
 
 import os
@@ -17,22 +17,22 @@ CARD = "README.md"
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """A model's files as they were at one commit."""
+class HubSnapshot:
+    """A model's files at one commit."""
 
     folder: Path
     source: str
 
 
-def download(name: str, wanted: tuple[str, ...], scratch: Path, max_bytes: int) -> Snapshot:
-    """Download the named files, the safetensors and the card of `OWNER/NAME[@REVISION]`, all of one commit.
+def download(name: str, wanted: tuple[str, ...], scratch: Path, max_bytes: int) -> HubSnapshot:
+    """Download the named files, the safetensors and the card of `OWNER/NAME[@REVISION]`, all from one commit.
 
-    InvalidArgument (INVALID_SOURCE, UNKNOWN_MODEL, BASE_TOO_LARGE), Unavailable (HUB_UNAVAILABLE).
+    Raises InvalidArgument (INVALID_SOURCE, UNKNOWN_MODEL, MODEL_IS_GATED, BASE_TOO_LARGE), Unavailable (HUB_UNAVAILABLE).
     """
     match = NAME.fullmatch(name)
     if match is None:
-        raise InvalidArgument(Reason.INVALID_SOURCE, "hub: names OWNER/NAME, and perhaps @REVISION.")
-    # The process may be told to stay offline; this is what it is not told for. The library reads these as it is imported.
+        raise InvalidArgument(Reason.INVALID_SOURCE, "hub: needs OWNER/NAME, optionally with @REVISION.")
+    # Processes are offline by default; this one was asked to download. The library reads these variables when it is imported.
     os.environ["HF_HUB_OFFLINE"] = "0"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
@@ -41,10 +41,10 @@ def download(name: str, wanted: tuple[str, ...], scratch: Path, max_bytes: int) 
     try:
         return _download(match["repo"], match["revision"], wanted, scratch, max_bytes)
     except (HTTPError, OSError) as error:
-        raise _explain(error) from None
+        raise _to_error(error) from None
 
 
-def _download(repo: str, revision: str | None, wanted: tuple[str, ...], scratch: Path, max_bytes: int) -> Snapshot:
+def _download(repo: str, revision: str | None, wanted: tuple[str, ...], scratch: Path, max_bytes: int) -> HubSnapshot:
     from huggingface_hub import HfApi
 
     hub = HfApi()
@@ -54,27 +54,27 @@ def _download(repo: str, revision: str | None, wanted: tuple[str, ...], scratch:
     folder = scratch / "hub"
     for file in files:
         hub.hf_hub_download(repo, file.rfilename, revision=model.sha, local_dir=folder)
-    # What the library remembers of its downloads is no part of the model.
+    # The library's record of its downloads is not part of the model.
     shutil.rmtree(folder / ".cache", ignore_errors=True)
-    return Snapshot(folder, f"hub:{repo}@{model.sha}")
+    return HubSnapshot(folder, f"hub:{repo}@{model.sha}")
 
 
 def _is_wanted(path: str, wanted: tuple[str, ...]) -> bool:
-    # Folders hold other forms of the same model.
+    # Subfolders contain other formats of the same model.
     return "/" not in path and (path in wanted or path == CARD or path.endswith(".safetensors"))
 
 
 def check_size(size_bytes: int, max_bytes: int) -> None:
-    """InvalidArgument (BASE_TOO_LARGE) where a base has more bytes than the installation takes."""
+    """Raise InvalidArgument (BASE_TOO_LARGE) if a base exceeds the installation's limit."""
     if size_bytes > max_bytes:
         raise InvalidArgument(
             Reason.BASE_TOO_LARGE,
-            f"The base has {size_bytes / 2**30:.1f} GiB, and at most {max_bytes / 2**30:.1f} GiB are taken; "
-            "the operator can raise TAILOR_BASE_MAX_GIB.",
+            f"The base has {size_bytes / 2**30:.1f} GiB, over the limit of {max_bytes / 2**30:.1f} GiB. "
+            "The operator can raise TAILOR_BASE_MAX_GIB.",
         )
 
 
-def _explain(error: Any) -> TailorError:
+def _to_error(error: Any) -> TailorError:
     from huggingface_hub.errors import (
         GatedRepoError,
         RemoteEntryNotFoundError,
@@ -84,10 +84,10 @@ def _explain(error: Any) -> TailorError:
 
     if isinstance(error, GatedRepoError):
         return InvalidArgument(
-            Reason.MODEL_IS_GATED, "The hub gives this model to those alone who accepted its terms; set HF_TOKEN."
+            Reason.MODEL_IS_GATED, "The hub requires accepting this model's terms. Accept them and set HF_TOKEN."
         )
     if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError | RemoteEntryNotFoundError):
         return InvalidArgument(
-            Reason.UNKNOWN_MODEL, "The hub has no such model or revision, or it is private; then set HF_TOKEN."
+            Reason.UNKNOWN_MODEL, "The hub has no such model or revision. If it is private, set HF_TOKEN."
         )
-    return Unavailable(Reason.HUB_UNAVAILABLE, f"The hub could not be read ({type(error).__name__}); try again.")
+    return Unavailable(Reason.HUB_UNAVAILABLE, f"The hub could not be read ({type(error).__name__}). Try again.")

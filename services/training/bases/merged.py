@@ -1,18 +1,18 @@
-"""A base made from an adapter: its base with the adapter's weights merged in, or the full weights that a run made."""
+"""Makes a base from an adapter, by merging the adapter's weights into its base."""
 
 import shutil
 from pathlib import Path
 
-from services.training.bases.files import KEPT, state_precision
+from services.training.bases.files import KEPT, write_precision
 from tailor.errors import InvalidArgument, Reason
 
 SHARD = "4GB"
 
 
 def merge(base: Path, adapter: Path, target: Path) -> None:
-    """Write the merged model into `target`. The sums are made in f32 (4 bytes a parameter) and kept in bf16.
+    """Write the merged model into `target`. Adds up in f32 (4 bytes of memory per parameter) and stores bf16.
 
-    InvalidArgument (ADAPTER_DOES_NOT_LOAD) where the adapter was not made for this base.
+    Raises InvalidArgument (ADAPTER_DOES_NOT_LOAD) if the adapter was not made for this base.
     """
     import torch
     from peft import PeftModel
@@ -28,8 +28,8 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
             Reason.ADAPTER_DOES_NOT_LOAD, f"The adapter cannot be merged into its base ({type(error).__name__})."
         ) from None
     merged.to(torch.bfloat16).save_pretrained(target, safe_serialization=True, max_shard_size=SHARD)
-    # Its tokenizer, chat template and way to end an answer are the base's own.
+    # Tokenizer, chat template and end tokens are the base's own.
     for file in base.iterdir():
         if file.name in KEPT and file.name != "config.json" and not file.name.endswith(".index.json"):
             shutil.copyfile(file, target / file.name)
-    state_precision(target / "config.json")
+    write_precision(target / "config.json")

@@ -1,10 +1,11 @@
-"""The Job of one worker, as Kubernetes takes it."""
+"""The Job manifest of one worker."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from services.training.domain import RETRIABLE_EXIT, Job
+from services.training.settings import Settings, decode_labels
 from services.training.spec import to_json
 from tailor.errors import FailedPrecondition, Reason
 
@@ -12,23 +13,23 @@ LABEL = "app.kubernetes.io/name"
 JOB_LABEL = "batch.kubernetes.io/job-name"
 WORKER = "training-worker"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-# The headless Service through which the pods of one Job find the first of them (k8s/components/training-jobs).
+# The headless Service by which the pods of one Job find their first pod (k8s/components/training-jobs).
 SUBDOMAIN = "training-workers"
 RENDEZVOUS_PORT = 29500
 TTL_SECONDS = 3600
 GRACE_SECONDS = 120
-# What torchrun leaves its processes of the grace, before it kills them.
+# The time that torchrun gives its processes to save before it kills them; within the grace period.
 SAVE_SECONDS = GRACE_SECONDS - 10
 RENDEZVOUS_SECONDS = 1800
-# Linux takes no environment variable over 128 KiB.
+# Linux limits an environment variable to 128 KiB.
 MAX_RUN_BYTES = 100_000
-# The order of the rules: a Job that failed names the one that it failed by.
+# The order of the failure rules: the message of a failed Job names the index of the rule that matched.
 DISRUPTED, RETRIABLE, ENDED = range(3)
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one pod asks for and may use at most, as Kubernetes writes quantities. `gpus` is a node's, and its number of processes."""
+    """Requests and limits of one pod, as Kubernetes quantities. `gpus` is per node, and also the number of its processes."""
 
     gpus: int = 1
     cpu: str = "4"
@@ -41,7 +42,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class JobOptions:
-    """Where Jobs run and with what. `environment` holds no secret; `secret` names the Secret that does. Empty options are left out."""
+    """Where and how Jobs run. `environment` contains no secrets; `secret` names the Secret that does. Empty options are omitted."""
 
     namespace: str
     image: str
@@ -55,16 +56,53 @@ class JobOptions:
     pull_secret: str = ""
     deadline_seconds: int = 0
 
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "JobOptions":
+        """The options that the settings describe."""
+        environment = {
+            "TAILOR_S3_ENDPOINT": settings.s3_endpoint,
+            "TAILOR_S3_SECURE": str(settings.s3_secure).lower(),
+            "TAILOR_S3_REGION": settings.s3_region,
+            "TAILOR_TRAINING_ADDRESS": settings.training_address,
+            "TAILOR_LOG_LEVEL": settings.log_level,
+            "TAILOR_PARALLELISM": settings.parallelism,
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        resources = Resources(
+            gpus=settings.kubernetes_gpus,
+            cpu=settings.kubernetes_cpu,
+            cpu_limit=settings.kubernetes_cpu_limit,
+            memory=settings.kubernetes_memory,
+            memory_limit=settings.kubernetes_memory_limit,
+            shared_memory=settings.kubernetes_shared_memory,
+            scratch=settings.kubernetes_scratch,
+        )
+        return cls(
+            namespace=settings.kubernetes_namespace,
+            image=settings.kubernetes_image,
+            secret=settings.kubernetes_worker_secret,
+            environment=environment,
+            resources=resources,
+            nodes=settings.kubernetes_nodes,
+            queue=settings.kubernetes_queue,
+            node_labels=decode_labels(settings.kubernetes_node_labels),
+            priority_class=settings.kubernetes_priority_class,
+            pull_secret=settings.kubernetes_pull_secret,
+            deadline_seconds=settings.kubernetes_deadline_seconds,
+        )
+
 
 def job_name(run_id: str, epoch: int) -> str:
-    """The Job's name, as Kubernetes allows it."""
+    """The Job's name; Kubernetes does not allow underscores."""
     return f"{run_id.replace('_', '-')}-{epoch}"
 
 
 def render_job(job: Job, options: JobOptions) -> dict[str, Any]:
-    """The Job of one worker. Kubernetes never restarts it: the service does, under a new epoch, so that no two workers share one.
+    """Render the Job of one worker.
 
-    FailedPrecondition (RUN_TOO_LARGE) where the run does not fit into the environment.
+    Kubernetes never restarts it: the service starts another one under a new epoch, so that no two workers share an epoch. Raises
+    FailedPrecondition (RUN_TOO_LARGE) if the run does not fit into an environment variable.
     """
     labels = {LABEL: WORKER, "app.kubernetes.io/part-of": "tailor"}
     queue = {QUEUE_LABEL: options.queue} if options.queue else {}
@@ -93,7 +131,7 @@ def render_job(job: Job, options: JobOptions) -> dict[str, Any]:
 
 
 def _failure_rules() -> list[dict[str, Any]]:
-    # Each ends the Job, and with it the epoch; which one it was says whether the run lost its place, saved, or failed.
+    # Each rule ends the Job and its epoch. The matching rule tells a disrupted worker from one that saved and from one that failed.
     disrupted = {"onPodConditions": [{"type": "DisruptionTarget", "status": "True"}], "action": "FailJob"}
     codes = (("In", RETRIABLE_EXIT), ("NotIn", 0))
     return [
@@ -141,18 +179,18 @@ def _pod(job: Job, options: JobOptions) -> dict[str, Any]:
 
 
 def _affinity(job: Job, options: JobOptions) -> dict[str, Any]:
-    """Only on nodes that have every label; the pods of one Job on nodes of their own."""
+    """Only nodes with every label; at most one pod of a Job per node."""
     affinity: dict[str, Any] = {}
     if options.node_labels:
-        wanted = [
+        required = [
             {"key": key, "operator": "In", "values": [value]} for key, value in sorted(options.node_labels.items())
         ]
         affinity["nodeAffinity"] = {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": wanted}]}
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": required}]}
         }
     if options.nodes > 1:
-        mine = {"matchLabels": {JOB_LABEL: job_name(job.run.run_id, job.run.epoch)}}
-        apart = {"topologyKey": "kubernetes.io/hostname", "labelSelector": mine}
+        same_job = {"matchLabels": {JOB_LABEL: job_name(job.run.run_id, job.run.epoch)}}
+        apart = {"topologyKey": "kubernetes.io/hostname", "labelSelector": same_job}
         affinity["podAntiAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}
     return affinity
 
@@ -183,32 +221,31 @@ def _container(job: Job, options: JobOptions) -> dict[str, Any]:
 
 
 def _program(job: Job, options: JobOptions) -> list[str]:
-    """The worker; under torchrun where there are several processes, one for each GPU."""
+    """The module to run: the worker, or torchrun over several workers, one per GPU."""
     processes = max(1, options.resources.gpus)
     if processes == options.nodes == 1:
         return ["services.training.worker"]
-    meeting = ["--standalone"]
+    rendezvous = ["--standalone"]
     if options.nodes > 1:
         first = f"{job_name(job.run.run_id, job.run.epoch)}-0.{SUBDOMAIN}:{RENDEZVOUS_PORT}"
-        meeting = [
+        rendezvous = [
             f"--nnodes={options.nodes}",
             "--node-rank=$(JOB_COMPLETION_INDEX)",
             "--rdzv-backend=static",
             f"--rdzv-endpoint={first}",
             f"--rdzv-conf=timeout={RENDEZVOUS_SECONDS}",
         ]
-    each = [f"--nproc-per-node={processes}", f"--shutdown-timeout={SAVE_SECONDS}", "-m", "services.training.worker"]
-    return ["services.training.launchers.torchrun", *meeting, *each]
+    worker = [f"--nproc-per-node={processes}", f"--shutdown-timeout={SAVE_SECONDS}", "-m", "services.training.worker"]
+    return ["services.training.launchers.torchrun", *rendezvous, *worker]
 
 
 def _environment(job: Job, options: JobOptions) -> list[dict[str, Any]]:
-    # The run goes by the environment: it holds no secret, a Job cannot be changed once it is made, and a ConfigMap would be one more thing
-    # to create, to be allowed to, and to clean up.
-    # Kubernetes takes `$(NAME)` for another variable and `$$` for a dollar, and a recipe's patterns have dollars.
+    # The run is passed in the environment: it contains no secret, a Job is immutable, and a ConfigMap would be one more object to create,
+    # to permit and to clean up. Kubernetes expands `$(NAME)` and reads `$$` as a dollar, and patterns of a recipe contain dollars.
     run = to_json(job).replace("$", "$$")
     if len(run.encode()) > MAX_RUN_BYTES:
         raise FailedPrecondition(
-            Reason.RUN_TOO_LARGE, "The run's settings are over 100,000 bytes; shorten the recipe's lists of terms."
+            Reason.RUN_TOO_LARGE, "The run's settings exceed 100,000 bytes. Shorten the recipe's lists of terms."
         )
     plain = {
         **options.environment,

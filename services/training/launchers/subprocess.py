@@ -1,4 +1,4 @@
-"""Workers as processes of this machine. They outlive a crashed service, which finds them again by their files."""
+"""Workers as processes of this machine. They survive a crashed service; a restarted one finds them again by their files."""
 
 import os
 import signal
@@ -13,6 +13,8 @@ from pathlib import Path
 
 from services.training.domain import Failure, Job
 from services.training.exit_code import EXIT_FILE
+from services.training.ports import Launcher
+from services.training.settings import Settings
 from services.training.spec import to_json
 from tailor.logging import get_logger
 
@@ -22,12 +24,25 @@ GRACE_SECONDS = 30.0
 POLL_SECONDS = 0.1
 ENDS_WITHIN = timedelta(seconds=GRACE_SECONDS + 10)
 UNKNOWN_EXIT = 1
-# What torchrun leaves its processes to save, before it kills them; within our own grace.
+# The time that torchrun gives its processes to save before it kills them; must be within our own grace.
 SAVE_SECONDS = 25
+# Settings of the service that workers must not get. TAILOR_COMPONENT marks processes that the embedded stack ends with the service, and
+# workers must survive it.
+WITHHELD = (
+    "TAILOR_COMPONENT",
+    "TAILOR_DATABASE_",
+    "TAILOR_KAFKA_",
+    "TAILOR_WORKER_",
+    "TAILOR_S3_",
+    "TAILOR_IDENTITY_",
+    "TAILOR_RPC_",
+    "TAILOR_STATUS_",
+    "HF_TOKEN",
+)
 
 
 def worker_command(processes: int) -> list[str]:
-    """What a worker is started by: itself, or torchrun over several processes of this machine."""
+    """The command that starts a worker: the worker itself, or torchrun over several processes of this machine."""
     worker = ["-m", "services.training.worker"]
     if processes == 1:
         return [sys.executable, *worker]
@@ -35,16 +50,33 @@ def worker_command(processes: int) -> list[str]:
     return [*torchrun, f"--nproc-per-node={processes}", f"--shutdown-timeout={SAVE_SECONDS}", *worker]
 
 
+def worker_environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The complete environment of a worker on this machine: its own credentials, and none of the service's."""
+    environment = {name: value for name, value in inherited.items() if not name.startswith(WITHHELD)}
+    return environment | {
+        "TAILOR_S3_ENDPOINT": settings.s3_endpoint,
+        "TAILOR_S3_SECURE": str(settings.s3_secure).lower(),
+        "TAILOR_S3_REGION": settings.s3_region,
+        "TAILOR_S3_ACCESS_KEY": settings.worker_s3_access_key,
+        "TAILOR_S3_SECRET_KEY": settings.worker_s3_secret_key.get_secret_value(),
+        "TAILOR_IDENTITY_KEY_FILE": str(settings.worker_identity_key_file),
+        "TAILOR_TRUST_FILE": str(settings.trust_file),
+        "TAILOR_TRAINING_ADDRESS": settings.training_address,
+        "TAILOR_DATA_DIR": str(settings.data_dir / "work"),
+        "TAILOR_PARALLELISM": settings.parallelism,
+    }
+
+
 @dataclass(frozen=True)
 class Process:
-    """A process and when it was started, so that a number that was given again is not mistaken for it."""
+    """A process and its start time, so that another process that reuses its id is not mistaken for it."""
 
     pid: int
     started: str
 
 
-class SubprocessLauncher:
-    """Starts the worker's command. `environment` is all that a worker gets, beside its run."""
+class SubprocessLauncher(Launcher):
+    """Starts the worker's command. `environment` is the worker's complete environment, except for its run."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str], command: Sequence[str]) -> None:
         self._directory = directory
@@ -53,13 +85,18 @@ class SubprocessLauncher:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         directory.mkdir(parents=True, exist_ok=True)
 
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "SubprocessLauncher":
+        """A launcher of real workers."""
+        environment = worker_environment(settings, os.environ)
+        return cls(settings.data_dir / "workers", environment, worker_command(settings.processes))
+
     @property
     def ends_within(self) -> timedelta:
-        """Half a minute and a little."""
         return ENDS_WITHIN
 
     def start(self, job: Job) -> None:
-        """Start a worker in a session of its own."""
+        """Start a worker in its own session, so that it survives the service."""
         if job.name in self._children or self._process(job.name) is not None:
             return
         spec = self._directory / f"{job.name}.json"
@@ -71,45 +108,44 @@ class SubprocessLauncher:
             start_new_session=True,
         )
         self._children[job.name] = child
-        self._pid_file(job.name).write_text(f"{child.pid} {_started(child.pid)}", encoding="utf-8")
+        self._pid_file(job.name).write_text(f"{child.pid} {_start_time(child.pid)}", encoding="utf-8")
 
     def exit_code(self, run_id: str, epoch: int) -> int | None:
-        """How it ended; None while it runs or where this machine never had it."""
         name = f"{run_id}-{epoch}"
         child = self._children.get(name)
         if child is not None:
             return child.poll()
         if self._pid_file(name).exists() and self._process(name) is None:
-            return self._left(name)
+            return self._read_exit_code(name)
         return None
 
     def waits(self, run_id: str, epoch: int) -> Failure | None:
-        """Nothing: a process starts at once."""
+        """Always None: a process starts at once."""
         del run_id, epoch
         return None
 
     def refusal(self, run_id: str, epoch: int) -> Failure | None:
-        """None: this machine takes every worker."""
+        """Always None: this machine accepts every worker."""
         del run_id, epoch
         return None
 
     def stop(self, run_id: str, epoch: int) -> None:
-        """SIGTERM, and SIGKILL after half a minute."""
+        """Send SIGTERM, and SIGKILL after half a minute. Does not block."""
         name = f"{run_id}-{epoch}"
         process = self._process(name)
         if process is not None:
             _signal(process, signal.SIGTERM)
-            threading.Thread(target=self._make_sure, args=(name,), name="stop-worker", daemon=True).start()
+            threading.Thread(target=self._await_end, args=(name,), name="stop-worker", daemon=True).start()
 
     def stop_all(self) -> None:
-        """SIGTERM to every worker of this machine, then wait until they have saved; SIGKILL after half a minute."""
+        """Send SIGTERM to every worker of this machine and block until they have saved; SIGKILL after half a minute."""
         names = [path.stem for path in self._directory.glob("*.pid")]
         for process in filter(None, map(self._process, names)):
             _signal(process, signal.SIGTERM)
         for name in names:
-            self._make_sure(name)
+            self._await_end(name)
 
-    def _make_sure(self, name: str) -> None:
+    def _await_end(self, name: str) -> None:
         deadline = time.monotonic() + GRACE_SECONDS
         while (process := self._process(name)) is not None:
             if time.monotonic() > deadline:
@@ -117,8 +153,8 @@ class SubprocessLauncher:
             time.sleep(POLL_SECONDS)
 
     def _process(self, name: str) -> Process | None:
-        """The worker, if it lives."""
-        # A child counts as alive until it is reaped; the kernel shows one as a zombie before its last thread has gone.
+        """The worker's process, if it is alive."""
+        # A child counts as alive until it is reaped: the kernel shows it as a zombie before its last thread has ended.
         child = self._children.get(name)
         if child is not None:
             return Process(child.pid, "") if child.poll() is None else None
@@ -127,10 +163,10 @@ class SubprocessLauncher:
         except FileNotFoundError:
             return None
         process = Process(int(pid), started)
-        return process if started and _started(process.pid) == started else None
+        return process if started and _start_time(process.pid) == started else None
 
-    def _left(self, name: str) -> int:
-        """The code that a worker which is no child of this process has left."""
+    def _read_exit_code(self, name: str) -> int:
+        """The exit code of a worker that is not a child of this process."""
         try:
             return int(self._exit_file(name).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -143,8 +179,8 @@ class SubprocessLauncher:
         return self._directory / f"{name}.pid"
 
 
-def _started(pid: int) -> str:
-    """When a process was started, in the kernel's ticks; empty where it does not live."""
+def _start_time(pid: int) -> str:
+    """When a process was started, in the kernel's clock ticks; empty if it is not alive."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

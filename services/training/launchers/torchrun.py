@@ -1,18 +1,20 @@
-"""`python -m services.training.launchers.torchrun OPTIONS`: torchrun, ending as its processes did. By itself it exits with 1 whatever happened, and
-the service could not tell a worker that saved from one that failed."""
+"""torchrun with a meaningful exit code: `python -m services.training.launchers.torchrun OPTIONS`.
+
+torchrun itself always exits with 1, and the service could not distinguish a worker that saved from one that failed.
+"""
 
 import os
 import sys
 from pathlib import Path
 
 from services.training.domain import RETRIABLE_EXIT
-from services.training.exit_code import EXIT_FILE, leave
+from services.training.exit_code import EXIT_FILE, exit_with
 
 SIGNALLED = 128
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code of the first process that failed; 75 where torchrun was told to end, and with it all of them, which saved."""
+    """Run torchrun. Returns the exit code of the first process that failed, or 75 if torchrun was asked to end and all saved."""
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
@@ -28,9 +30,9 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    # Its own, and not that of the processes that it starts.
-    named = os.environ.pop(EXIT_FILE, "")
+    # Popped, because only this process may write the file, not its children.
+    exit_file = os.environ.pop(EXIT_FILE, "")
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    leave(status, Path(named) if named else None)
+    exit_with(status, Path(exit_file) if exit_file else None)

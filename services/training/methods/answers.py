@@ -1,4 +1,4 @@
-"""Prompts of preference rows, and what a model answers to them."""
+"""Prompts of preference rows, and the answers that a model writes to them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from services.training.recipe import RolloutRecipe
 from tailor.errors import InvalidArgument, Reason
 
 BATCH = 16
-FORWARD_BATCH = 4  # beside the logits of twice as many answers, over the whole vocabulary
+FORWARD_BATCH = 4  # small, because the logits of twice as many answers over the whole vocabulary are in memory
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation that waits for the assistant, and its tokens up to where the answer begins."""
+    """A conversation that waits for the assistant, and its token ids up to where the answer begins."""
 
     row_id: str
     messages: tuple[dict[str, str], ...]
@@ -26,43 +26,47 @@ class Prompt:
 
 
 def read_prompts(path: Path, tokenizer: Any, max_length: int) -> tuple[list[Prompt], int]:
-    """The distinct prompts of a Parquet file that are of at most so many tokens, in its order, and how many are longer.
+    """The distinct prompts of a Parquet file with at most `max_length` tokens, in its order, and how many are longer.
 
-    InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND), and (INVALID_ROW) where a prompt does not end with words of the user.
+    Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND), and (INVALID_ROW) if a prompt does not end with text of the user.
     """
-    kept: dict[tuple[int, ...], Prompt] = {}
-    longer: set[tuple[int, ...]] = set()
+    prompts: dict[tuple[int, ...], Prompt] = {}
+    too_long: set[tuple[int, ...]] = set()
     for row in row_files.read(path, row_files.CHATS):
         row_id, messages = row["row_id"], row["messages"]
         tokens = prompt_tokens(row_id, messages, tokenizer)
         if len(tokens) > max_length:
-            longer.add(tokens)
+            too_long.add(tokens)
         else:
-            kept.setdefault(tokens, Prompt(row_id, tuple(messages), tokens))
-    return list(kept.values()), len(longer)
+            prompts.setdefault(tokens, Prompt(row_id, tuple(messages), tokens))
+    return list(prompts.values()), len(too_long)
 
 
 def prompt_tokens(row_id: str, messages: Sequence[dict[str, str]], tokenizer: Any) -> tuple[int, ...]:
-    """A prompt up to where its answer begins. InvalidArgument (INVALID_ROW) where it does not end with words of the user."""
+    """Token ids of a prompt up to where its answer begins. Raises InvalidArgument (INVALID_ROW) unless it ends with text of the user."""
     if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
-        raise InvalidArgument(Reason.INVALID_ROW, f"The prompt of row {row_id} does not end with words of the user.")
+        raise InvalidArgument(
+            Reason.INVALID_ROW, f"The prompt of row {row_id} must end with text of the user. Build the dataset again."
+        )
     return tuple(render(row_id, messages, tokenizer, answered=False))
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end an answer: the tokenizer's, and those that the model declares."""
+    """The tokens that end an answer: the tokenizer's, and those in the model's generation configuration."""
     declared = model.generation_config.eos_token_id
     return sorted({tokenizer.eos_token_id, *(declared if isinstance(declared, list) else [declared])} - {None})
 
 
-def without_packing(model: Any) -> Any:
-    """The model with attention that can generate: packed rows' attention knows no cache and no padding."""
+def use_plain_attention(model: Any) -> Any:
+    """The model with attention that can generate: attention for packed rows supports neither a cache nor padding."""
     model.get_base_model().set_attn_implementation("sdpa")
     return model
 
 
-def sample(model: Any, tokenizer: Any, prompts: Sequence[Prompt], rollout: RolloutRecipe, seed: int) -> list[list[int]]:
-    """One answer to each prompt as the recipe's rollouts draw them, with the token that ends it; the same seed draws the same."""
+def write_answers(
+    model: Any, tokenizer: Any, prompts: Sequence[Prompt], rollout: RolloutRecipe, seed: int
+) -> list[list[int]]:
+    """One answer per prompt as token ids, including the end token, sampled as the recipe's rollouts are. Deterministic by seed."""
     import torch
     from transformers import set_seed
 
@@ -72,7 +76,7 @@ def sample(model: Any, tokenizer: Any, prompts: Sequence[Prompt], rollout: Rollo
     answers = []
     with torch.no_grad():
         for batch in _batches(prompts, BATCH):
-            inputs = _padded([list(prompt.tokens) for prompt in batch], tokenizer.pad_token_id, model.device, left=True)
+            inputs = _pad([list(prompt.tokens) for prompt in batch], tokenizer.pad_token_id, model.device, left=True)
             written = model.generate(
                 **inputs,
                 do_sample=True,
@@ -83,43 +87,42 @@ def sample(model: Any, tokenizer: Any, prompts: Sequence[Prompt], rollout: Rollo
                 pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=ends,
             )
-            answers += [_to_end(tokens.tolist(), ends) for tokens in written[:, inputs["input_ids"].shape[1] :]]
+            answers += [_cut_after_end(tokens.tolist(), ends) for tokens in written[:, inputs["input_ids"].shape[1] :]]
     return answers
 
 
 def divergence(
-    model: Any, tokenizer: Any, asked: Sequence[Prompt], answers: Sequence[Sequence[int]], reference: str
+    model: Any, tokenizer: Any, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], reference: str
 ) -> float:
-    """How far the active adapter is from the adapter `reference` over these answers: the mean Kullback-Leibler divergence of the
-    distributions that the answers' tokens were drawn from, in nats a token."""
+    """Mean Kullback-Leibler divergence KL(active adapter || adapter `reference`) over the answers' tokens, in nats per token."""
     import torch
     from trl.trainer.utils import use_adapter
 
     model.eval()
-    found = []
+    divergences = []
     with torch.no_grad():
-        for batch in _batches(list(zip(asked, answers, strict=True)), FORWARD_BATCH):
-            ours = _distributions(model, tokenizer, batch)
+        for batch in _batches(list(zip(prompts, answers, strict=True)), FORWARD_BATCH):
+            ours = _log_probabilities(model, tokenizer, batch)
             with use_adapter(model, reference):
-                theirs = _distributions(model, tokenizer, batch)
-            found += [(one.exp() * (one - other)).sum(-1) for one, other in zip(ours, theirs, strict=True)]
-    return float(torch.cat(found).mean())
+                theirs = _log_probabilities(model, tokenizer, batch)
+            divergences += [(our.exp() * (our - their)).sum(-1) for our, their in zip(ours, theirs, strict=True)]
+    return float(torch.cat(divergences).mean())
 
 
-def _distributions(model: Any, tokenizer: Any, batch: Sequence[tuple[Prompt, Sequence[int]]]) -> list[Any]:
-    """For each answer, the log-probabilities of all tokens at each of its places."""
+def _log_probabilities(model: Any, tokenizer: Any, batch: Sequence[tuple[Prompt, Sequence[int]]]) -> list[Any]:
+    """For each answer, log-probabilities of the next token at each of its positions: (answer tokens, vocabulary)."""
     import torch
 
-    inputs = _padded(
+    inputs = _pad(
         [[*prompt.tokens, *answer] for prompt, answer in batch], tokenizer.pad_token_id, model.device, left=False
     )
-    logits = model(**inputs, use_cache=False).logits
-    places = [slice(len(prompt.tokens) - 1, len(prompt.tokens) - 1 + len(answer)) for prompt, answer in batch]
-    return [torch.log_softmax(row[place].float(), dim=-1) for row, place in zip(logits, places, strict=True)]
+    logits = model(**inputs, use_cache=False).logits  # (batch, tokens, vocabulary)
+    spans = [slice(len(prompt.tokens) - 1, len(prompt.tokens) - 1 + len(answer)) for prompt, answer in batch]
+    return [torch.log_softmax(row[span].float(), dim=-1) for row, span in zip(logits, spans, strict=True)]
 
 
-def in_passes(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
-    """So many prompts, one shuffled pass over them after another; the same seed shuffles the same."""
+def draw_passes(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
+    """`count` prompts, from one shuffled pass over all of them after another. Deterministic by seed."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -134,7 +137,8 @@ def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-def _padded(rows: Sequence[list[int]], pad: int, device: Any, *, left: bool) -> dict[str, Any]:
+def _pad(rows: Sequence[list[int]], pad: int, device: Any, *, left: bool) -> dict[str, Any]:
+    """Token ids and attention mask, both (rows, longest)."""
     import torch
 
     width = max(map(len, rows))
@@ -144,7 +148,7 @@ def _padded(rows: Sequence[list[int]], pad: int, device: Any, *, left: bool) -> 
     return {"input_ids": torch.tensor(tokens, device=device), "attention_mask": torch.tensor(mask, device=device)}
 
 
-def _to_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
+def _cut_after_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
     for index, token in enumerate(tokens):
         if token in ends:
             return tokens[: index + 1]

@@ -1,49 +1,130 @@
-"""The one shape of a training method: from a context it prepares a trainer, and says what its figures mean and how the result is proven.
+"""The interface of a training method: from a context it prepares a trainer, and says how its result is measured and proven.
 
-Everything else (inputs, turns, checkpoints, stopping, saving, proof, reports) is the worker's, and knows no method.
+Everything else (inputs, the compute lock, checkpoints, stopping, saving, proof, reports) is the worker's, and independent of the method.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from services.training.adapters.inputs import Inputs
 from services.training.methods.processes import Processes
 from services.training.methods.rows import Encoded
-from services.training.methods.turns import Turns
+from services.training.ports import StageNotes
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
-from services.training.worker.callbacks import Meter, StepReport, Stopper
-from services.training.worker.notes import Notes
+from tailor.api.events.v1 import models_pb2
+from tailor.compute_lock import ComputeLock
+from tailor.logging import get_logger
+from tailor.retry import retry
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+SINGLE = Processes()
+GIVE_UP_SECONDS = 900.0
+MAX_WAIT_SECONDS = 5.0
+
+
+@dataclass
+class Meter:
+    """Counts tokens against wall time, and remembers losses. Mutable: the trainer updates it at every step.
+
+    `earlier_tokens` are the tokens that earlier workers of the run trained on, up to the checkpoint that this worker resumed from.
+    """
+
+    tokens: int = 0
+    earlier_tokens: int = 0
+    started: float = 0.0
+    ended: float = 0.0
+    first_step: int = 0
+    first_loss: float = 0.0
+    last_loss: float = 0.0
+
+    def count(self, tokens: int) -> None:
+        """Add the tokens of a micro-batch."""
+        self.tokens += tokens
+
+    def rate(self) -> float:
+        """Tokens per second since this worker began to train; 0 before that."""
+        return self.tokens / max((self.ended or time.monotonic()) - self.started, 1e-6) if self.started else 0.0
+
+    def remaining(self, step: int, total: int) -> float:
+        """Seconds left at this worker's pace; 0 before its first step."""
+        done = step - self.first_step
+        return (total - step) * (time.monotonic() - self.started) / done if done > 0 else 0.0
 
 
 @dataclass(frozen=True)
-class Context:
-    """What a method works with. `folder` is the trainer's output; the recipe's accumulation is that of all processes together. For work
-    before its first step: `turns` and `stopper`, `notes` that outlive the worker, and `report`, which states a phase of its own."""
+class Stopper:
+    """Whether the worker should end. `cancelled`: the run is not wanted. `must_save`: the run should resume later, elsewhere."""
+
+    cancelled: Callable[[], bool]
+    must_save: Callable[[], bool]
+
+
+class StepLock:
+    """The machine's compute lock, held exclusively during each training step. Without a path it does nothing.
+
+    Inference on the same machine shares the lock while it generates.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._lock = None if path is None else ComputeLock(path)
+
+    def acquire(self) -> None:
+        """Block until the lock is held."""
+        if self._lock is not None:
+            self._lock.acquire()
+
+    def release(self) -> None:
+        """Release the lock. Does nothing if it is not held."""
+        if self._lock is not None:
+            self._lock.release()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock within a `with` block."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """The inputs of a method.
+
+    `folder` is the trainer's output directory. The recipe's accumulation is that of all processes together. `lock`, `stopper`, `notes`,
+    which later workers can read, and `report`, which takes a phase and a step's figures, are for work before the first step.
+    """
 
     spec: WorkerSpec
     recipe: Recipe
-    found: Inputs
+    inputs: Inputs
     tokenizer: Any
     folder: Path
     meter: Meter
-    turns: Turns
+    lock: StepLock
     stopper: Stopper
     processes: Processes
-    notes: Notes
-    report: Callable[[str, StepReport], None]
+    notes: StageNotes
+    report: Callable[[str, models_pb2.RunProgressed], None]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A transformers Trainer that has not begun, and ends after `steps`. It counts the tokens of each micro-batch in the context's meter.
+    """A transformers Trainer that has not started and ends after `steps` steps. It counts the tokens of each micro-batch in the meter.
 
-    `measure` is asked once, after the last step, on the trained model: held-out figures by name. `shown` says which entry of the trainer's
-    log is the `reward`, `kl` or `accuracy` of a progress report. `learned` are rows that it learns from; a few of
-    them help to prove what is saved, and are kept nowhere. `rebuild` makes the model anew as it was before training, where it can be
-    trained in parts.
+    - `measure` is called once, after the last step, and returns held-out figures by name.
+    - `shown` maps `reward`, `kl` or `accuracy` of a progress report to an entry of the trainer's log.
+    - `learned` are rows that it learns from. A few of them help to prove the saved weights, and are not stored.
+    - `rebuild` builds the model again as it was before training, for methods whose model can be sharded.
     """
 
     trainer: Any
@@ -56,34 +137,25 @@ class Prepared:
     shown: Mapping[str, str] = field(default_factory=dict)
 
 
-Method = Callable[[Context], Prepared]
-ALONE = Processes()
+Method = Callable[[StageContext], Prepared]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How long a run is. `tokens` is at most what it trains on, padding there is none."""
-
-    steps: int
-    tokens: int
-
-
-def plan_steps(batches: int, tokens_a_batch: int, recipe: Recipe) -> Plan:
-    """The steps that the recipe's limits allow on so many micro-batches of at most so many tokens; at least one."""
-    per_step = tokens_a_batch * recipe.batch.accumulation
-    steps_an_epoch = -(-batches // recipe.batch.accumulation)
-    steps = max(1, round(recipe.limit.epochs * steps_an_epoch))
+def plan_steps(batches: int, tokens_per_batch: int, recipe: Recipe) -> int:
+    """The number of steps within the recipe's limits, for `batches` micro-batches of at most `tokens_per_batch` tokens; at least 1."""
+    tokens_per_step = tokens_per_batch * recipe.batch.accumulation
+    steps_per_epoch = -(-batches // recipe.batch.accumulation)
+    steps = max(1, round(recipe.limit.epochs * steps_per_epoch))
     if recipe.limit.max_steps:
         steps = min(steps, recipe.limit.max_steps)
     if recipe.limit.max_tokens:
-        steps = min(steps, max(1, recipe.limit.max_tokens // per_step))
-    return Plan(steps, steps * per_step)
+        steps = min(steps, max(1, recipe.limit.max_tokens // tokens_per_step))
+    return steps
 
 
 def trainer_options(
-    recipe: Recipe, steps: int, folder: Path, *, processes: Processes = ALONE, micro_batch: int = 1
+    recipe: Recipe, steps: int, folder: Path, *, processes: Processes = SINGLE, micro_batch: int = 1
 ) -> dict[str, Any]:
-    """What every trainer's configuration of a recipe has in common."""
+    """The part of a trainer's configuration that all methods share."""
     import torch
 
     schedule = recipe.optimizer.schedule
@@ -107,7 +179,7 @@ def trainer_options(
         "save_strategy": "steps",
         "save_steps": recipe.checkpoint_every_steps,
         "logging_steps": 1,
-        # A loss that is no number ends the run; transformers would say 0 instead.
+        # A loss of NaN must end the run; with the filter, transformers would log 0 instead.
         "logging_nan_inf_filter": False,
         "report_to": "none",
         "dataloader_num_workers": 0,
@@ -115,9 +187,19 @@ def trainer_options(
     }
 
 
-def quieten(trainer: Any) -> None:
-    """Take the callbacks off that print."""
+def remove_printers(trainer: Any) -> None:
+    """Remove the callbacks that print."""
     from transformers import PrinterCallback, ProgressCallback
 
-    for printing in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(printing)
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+
+
+def retry_dependency(name: str, call: Callable[[], T], *, seconds: float = GIVE_UP_SECONDS) -> T:
+    """The call's result, retried with backoff for up to `seconds` while the dependency is unavailable. Blocks."""
+    return retry(
+        call,
+        give_up_seconds=seconds,
+        max_seconds=MAX_WAIT_SECONDS,
+        on_wait=lambda error, _: log.warning("worker waits", waiting_for=name, reason=error.reason),
+    )

@@ -1,32 +1,21 @@
-"""Rows of a dataset as token ids, packed whole into steps. Only the assistant's last words are learned."""
+"""Rows of a dataset as token ids, packed whole into micro-batches. Only the assistant's last answer is learned."""
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from services.training.methods import row_files
+from services.training.ports import ChatTokenizer
 from tailor.chat import defused
 from tailor.errors import InvalidArgument, Reason
 
-IGNORED = -100  # the label that no loss is computed for
-
-
-class ChatTokenizer(Protocol):
-    """What is needed of a transformers tokenizer."""
-
-    eos_token_id: int | None
-    added_tokens_decoder: Mapping[int, Any]
-
-    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
-        """Token ids of a conversation."""
-        ...
+IGNORED = -100  # the label of tokens without a loss
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One row: its tokens, and how many of them belong to the prompt."""
+    """One row: its token ids, and how many of them belong to the prompt."""
 
     row_id: str
     tokens: tuple[int, ...]
@@ -36,66 +25,70 @@ class Encoded:
 def render(
     row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer, *, answered: bool
 ) -> list[int]:
-    """A conversation through the base's own chat template, up to where the answer begins where it is not answered yet.
+    """Token ids of a conversation by the base's own chat template; if it is not answered, up to where the answer begins.
 
-    InvalidArgument (INVALID_ROW) where the template refuses it.
+    Raises InvalidArgument (INVALID_ROW) if the template rejects it.
     """
     from jinja2 import TemplateError
 
     options = {} if answered else {"add_generation_prompt": True}
-    turns = [{**message, "content": defused(message["content"], tokenizer)} for message in messages]
+    conversation = [{**message, "content": defused(message["content"], tokenizer)} for message in messages]
     try:
-        return list(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False, **options))
+        return list(tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=False, **options))
     except TemplateError:
         roles = ", ".join(message["role"] for message in messages)
         raise InvalidArgument(
             Reason.INVALID_ROW,
-            f"The base's chat template refuses row {row_id}, a conversation of {roles}; choose another base.",
+            f"The base's chat template rejects row {row_id}, a conversation of {roles}. Choose another base.",
         ) from None
 
 
 def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer, max_length: int) -> Encoded:
-    """A row through the base's own chat template, the one that serves, up to and with the token that ends the turn.
+    """Encode a row with the base's own chat template, as in serving, up to and including the token that ends the turn.
 
-    InvalidArgument (INVALID_ROW) where the last message is not the assistant's or the template rewrites the prompt.
+    Raises InvalidArgument (INVALID_ROW) if the last message is not the assistant's, or the template changes the prompt.
     """
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
-        raise InvalidArgument(Reason.INVALID_ROW, f"Row {row_id} does not end with the assistant's answer.")
-    prompt = render(row_id, messages[:-1], tokenizer, answered=False)
-    whole = render(row_id, messages, tokenizer, answered=True)
-    if whole[: len(prompt)] != prompt:
         raise InvalidArgument(
-            Reason.INVALID_ROW, f"The chat template renders the prompt of row {row_id} otherwise once it is answered."
+            Reason.INVALID_ROW, f"Row {row_id} must end with an answer of the assistant. Build the dataset again."
         )
-    return Encoded(row_id, tuple(_to_end_of_turn(whole, len(prompt), tokenizer.eos_token_id)[:max_length]), len(prompt))
+    prompt = render(row_id, messages[:-1], tokenizer, answered=False)
+    conversation = render(row_id, messages, tokenizer, answered=True)
+    if conversation[: len(prompt)] != prompt:
+        raise InvalidArgument(
+            Reason.INVALID_ROW,
+            f"The chat template renders the prompt of row {row_id} differently once it is answered. Choose another base.",
+        )
+    tokens = _cut_after_turn(conversation, len(prompt), tokenizer.eos_token_id)[:max_length]
+    return Encoded(row_id, tuple(tokens), len(prompt))
 
 
 def read_encoded(path: Path, tokenizer: ChatTokenizer, max_length: int) -> list[Encoded]:
-    """The rows of a Parquet file as token ids. InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
-    found = row_files.read(path, row_files.CHATS)
-    return [encode(row["row_id"], row["messages"], tokenizer, max_length) for row in found]
+    """The encoded rows of a Parquet file. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
+    rows = row_files.read(path, row_files.CHATS)
+    return [encode(row["row_id"], row["messages"], tokenizer, max_length) for row in rows]
 
 
-def _to_end_of_turn(tokens: list[int], start: int, end_token: int | None) -> list[int]:
-    # Templates put a line break after the turn; generation stops before it, so it is not learned.
+def _cut_after_turn(tokens: list[int], start: int, end_token: int | None) -> list[int]:
+    # Templates add a line break after the turn. Generation stops before it, so it is not learned.
     for index in range(len(tokens) - 1, start, -1):
         if tokens[index] == end_token:
             return tokens[: index + 1]
     return tokens
 
 
-def trainable(rows: Sequence[Encoded]) -> list[Encoded]:
-    """The rows of which something is left to learn; InvalidArgument (NO_ROWS) where there is none."""
+def keep_trainable(rows: Sequence[Encoded]) -> list[Encoded]:
+    """The rows that still have tokens to learn. Raises InvalidArgument (NO_ROWS) if there are none."""
     kept = [row for row in rows if len(row.tokens) > row.prompt_length]
     if not kept:
         raise InvalidArgument(
-            Reason.NO_ROWS, "No row has words of the assistant within max_length tokens; raise batch.max_length."
+            Reason.NO_ROWS, "No row has words of the assistant within max_length tokens. Raise batch.max_length."
         )
     return kept
 
 
 def pack(rows: Sequence[Encoded], capacity: int, seed: int) -> list[list[Encoded]]:
-    """Whole rows in bins of at most `capacity` tokens: the longest first, each into the fullest bin that takes it."""
+    """Pack whole rows into bins of at most `capacity` tokens, by best fit decreasing: longest row first, into the fullest bin it fits."""
     shuffled = sorted(rows, key=lambda row: row.row_id)
     random.Random(seed).shuffle(shuffled)  # noqa: S311 - an order, not a secret
     bins: list[list[Encoded]] = []
@@ -112,14 +105,14 @@ def pack(rows: Sequence[Encoded], capacity: int, seed: int) -> list[list[Encoded
     return bins
 
 
-def even(bins: Sequence[Sequence[Encoded]], multiple: int) -> list[Sequence[Encoded]]:
-    """The bins, filled up to a multiple by bins of one token that is not learned, so that every step of an epoch is whole."""
+def pad_bins(bins: Sequence[Sequence[Encoded]], multiple: int) -> list[Sequence[Encoded]]:
+    """The bins, padded to a multiple with bins of one token that is not learned, so that every step of an epoch is complete."""
     filler = Encoded("", bins[0][0].tokens[:1], 1)
     return [*bins, *([filler] for _ in range(-len(bins) % multiple))]
 
 
 def to_columns(bins: Sequence[Sequence[Encoded]]) -> dict[str, list[list[int]]]:
-    """Bins as the columns that trl's padding-free collator takes."""
+    """Bins as the columns of trl's padding-free collator: each is a list of (tokens in the bin,) lists, `seq_lengths` of (rows,)."""
     return {
         "input_ids": [[token for row in rows for token in row.tokens] for rows in bins],
         "labels": [[label for row in rows for label in _labels(row)] for rows in bins],

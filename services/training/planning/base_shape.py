@@ -1,4 +1,4 @@
-"""A base's shape, from its configuration alone: the model is built without memory for its weights."""
+"""A base's shape, from its configuration only: the model is built on torch's `meta` device, without memory for weights."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from tailor.errors import InvalidArgument, Reason
 
 
 def read_shape(base: Path) -> Shape:
-    """The shape of the base in a folder that holds config.json. InvalidArgument (BASE_UNREADABLE)."""
+    """The shape of the base in a folder with a config.json. Raises InvalidArgument (BASE_UNREADABLE)."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -20,7 +20,7 @@ def read_shape(base: Path) -> Shape:
     except (OSError, ValueError, KeyError) as error:
         raise InvalidArgument(
             Reason.BASE_UNREADABLE,
-            f"The base's configuration is not one that this version reads ({type(error).__name__}).",
+            f"This version cannot read the base's configuration ({type(error).__name__}).",
         ) from None
     text = config.get_text_config()
     head = model.get_output_embeddings()
@@ -36,7 +36,7 @@ def read_shape(base: Path) -> Shape:
         largest=max(sizes),
         layers=text.num_hidden_layers,
         width=text.hidden_size,
-        inner=_inner(text),
+        inner=_inner_width(text),
         key_width=_key_width(text),
         vocabulary=text.vocab_size,
         context=text.max_position_embeddings,
@@ -44,7 +44,7 @@ def read_shape(base: Path) -> Shape:
     )
 
 
-def _inner(config: Any) -> int:
+def _inner_width(config: Any) -> int:
     return int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
 
 
@@ -55,16 +55,15 @@ def _key_width(config: Any) -> int:
 
 
 def check_recipe(recipe: Recipe, shape: Shape) -> None:
-    """InvalidArgument (INVALID_RECIPE) names each field that asks for what the base does not have, and what it has."""
+    """Raise InvalidArgument (INVALID_RECIPE) if the recipe needs what the base does not have, naming each such field."""
     wrong = {}
     longest = recipe.batch.max_length
     if longest > shape.context:
-        wrong["batch.max_length"] = f"is {longest}, and the base reads {shape.context} tokens at most; set that or less"
+        wrong["batch.max_length"] = f"is {longest}, but the base reads at most {shape.context} tokens; lower it"
     wanted = recipe.adapter.target_modules
     known = sorted({name for name, _, _ in shape.targets})
     if not isinstance(wanted, str) and (missing := sorted(set(wanted) - set(known))):
-        listed = ", ".join(missing)
-        wrong["adapter.target_modules"] = f"{listed}: no such module in the base, which has {', '.join(known)}"
+        wrong["adapter.target_modules"] = f"names {', '.join(missing)}; the base has {', '.join(known)}"
     if wrong:
         listed = "; ".join(f"{field}: {message}" for field, message in wrong.items())
         raise InvalidArgument(

@@ -1,4 +1,4 @@
-"""The device that runs train on: as the settings name it, else what is found here."""
+"""The device that runs train on: as the settings describe it, completed by what this machine has."""
 
 import os
 import time
@@ -6,17 +6,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from services.training.settings import Settings
+
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 MEASURED_SECONDS = 0.2
-MATRIX = 1024
-# What a data-centre GPU does in bf16, where nobody said what it is.
+MATRIX_SIZE = 1024
+# Speed of a data-centre GPU in bf16, if the settings do not say.
 GPU_TERAFLOPS = 300.0
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where a run would train. `here` is this machine, of which the rest is found where it is empty. 0 bytes are not known, and nothing is
-    refused for them."""
+    """The device that a run would train on. `here` means this machine, where empty fields are detected.
+
+    `memory_bytes` 0 means unknown: then nothing is refused for lack of memory.
+    """
 
     name: str
     count: int
@@ -25,20 +29,30 @@ class Device:
     gpu: bool
     here: bool
 
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Device":
+        """The device as the settings describe it."""
+        here = settings.launcher == "subprocess"
+        count = settings.devices or (1 if here else settings.kubernetes_nodes * max(1, settings.kubernetes_gpus))
+        gpu = not here and settings.kubernetes_gpus > 0
+        name = settings.device_name or ("" if here else f"{count} x {'GPU' if gpu else 'CPU node'}")
+        memory_bytes = round(settings.device_memory_gib * 2**30)
+        return cls(name, count, memory_bytes, settings.device_teraflops, gpu=gpu, here=here)
 
-def find(named: Device) -> Device:
-    """What the settings say of the device, completed by what this machine has or, for a device elsewhere, by what is usual."""
-    found = _found() if named.here else named
-    usual = GPU_TERAFLOPS if named.gpu and not named.here else 0.0
+
+def complete_device(device: Device) -> Device:
+    """Fill in empty fields: with what this machine has, or for another machine with typical values. May measure for 0.2 seconds."""
+    detected = _detect() if device.here else device
+    typical = GPU_TERAFLOPS if device.gpu and not device.here else 0.0
     return replace(
-        found,
-        name=named.name or found.name,
-        memory_bytes=named.memory_bytes or found.memory_bytes,
-        teraflops=named.teraflops or usual or _measured_teraflops(gpu=found.gpu),
+        detected,
+        name=device.name or detected.name,
+        memory_bytes=device.memory_bytes or detected.memory_bytes,
+        teraflops=device.teraflops or typical or _measure_teraflops(gpu=detected.gpu),
     )
 
 
-def _found() -> Device:
+def _detect() -> Device:
     import torch
 
     if torch.cuda.is_available():
@@ -49,14 +63,14 @@ def _found() -> Device:
 
 
 def memory_limit(limits: tuple[Path, ...] = CGROUP_LIMITS) -> int:
-    """The machine's memory, or what this process's group may have of it."""
+    """Bytes of the machine's memory, or of this process's cgroup limit if that is lower."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    found = [path.read_text(encoding="ascii").strip() for path in limits if path.exists()]
-    return min([total, *(int(text) for text in found if text.isdigit())])
+    texts = [path.read_text(encoding="ascii").strip() for path in limits if path.exists()]
+    return min([total, *(int(text) for text in texts if text.isdigit())])
 
 
-def _measured_teraflops(*, gpu: bool) -> float:
-    """What a matrix product reaches here, in the precision that this machine trains in."""
+def _measure_teraflops(*, gpu: bool) -> float:
+    """TFLOP/s of a matrix product here, in the precision that this machine trains in."""
     import torch
 
     from tailor.hardware import computes_in_bf16
@@ -64,19 +78,19 @@ def _measured_teraflops(*, gpu: bool) -> float:
     options: dict[str, Any] = {"dtype": torch.bfloat16 if computes_in_bf16() else torch.float32}
     if gpu:
         options["device"] = "cuda"
-    size = MATRIX * 8 if gpu else MATRIX
-    one = torch.ones(size, size, **options)
-    _multiply(one, gpu=gpu)
+    size = MATRIX_SIZE * 8 if gpu else MATRIX_SIZE
+    matrix = torch.ones(size, size, **options)
+    _multiply(matrix, gpu=gpu)
     started, products = time.perf_counter(), 0
     while time.perf_counter() - started < MEASURED_SECONDS:
-        _multiply(one, gpu=gpu)
+        _multiply(matrix, gpu=gpu)
         products += 1
     return 2 * size**3 * products / (time.perf_counter() - started) / 1e12
 
 
-def _multiply(one: Any, *, gpu: bool) -> None:
+def _multiply(matrix: Any, *, gpu: bool) -> None:
     import torch
 
-    torch.mm(one, one)
+    torch.mm(matrix, matrix)
     if gpu:
         torch.cuda.synchronize()

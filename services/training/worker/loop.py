@@ -1,24 +1,23 @@
-"""From a method's context to a trained model, or to where the worker must stop; going on from the newest checkpoint."""
+"""The training loop: from a method's context to a trained model, resuming from the newest checkpoint."""
 
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.training.methods.base import Context, Method, Prepared, quieten
-from services.training.methods.model import keep_in_f32
-from services.training.methods.patience import patiently
-from services.training.methods.sharded import whole
-from services.training.worker.callbacks import StepReport, make_callback
+from services.training.methods.base import Method, Prepared, StageContext, remove_printers, retry_dependency
+from services.training.methods.loading import keep_in_f32
+from services.training.methods.processes import gather_model
 from services.training.worker.checkpoints import Checkpoints
+from tailor.api.events.v1 import models_pb2
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Made:
-    """A model that was trained to the end, without the autocast that the trainer put around it, and what was measured of it."""
+class TrainedModel:
+    """A model that was trained to the end, without the trainer's autocast, and its metrics."""
 
     model: Any
     prepared: Prepared
@@ -26,30 +25,22 @@ class Made:
 
 
 def train(
-    context: Context,
+    context: StageContext,
     method: Method,
     checkpoints: Checkpoints,
-    report: Callable[[StepReport], None],
+    report: Callable[[models_pb2.RunProgressed], None],
     training: threading.Event,
-) -> Made | None:
-    """Train to the end, or to where it must stop: then there is nothing. `training` is set while it can be told to."""
+) -> TrainedModel | None:
+    """Train to the end. Blocks. Returns None if the worker was asked to stop before that; `training` is set while it can be asked."""
+    from services.training.worker.callbacks import StepCallback
+
     prepared = method(context)
     trainer = prepared.trainer
-    quieten(trainer)
+    remove_printers(trainer)
     keep_in_f32(trainer.model)
-    trainer.add_callback(
-        make_callback(
-            context.meter,
-            context.turns,
-            checkpoints,
-            context.stopper,
-            processes=context.processes,
-            report=report,
-            shown=prepared.shown,
-        )
-    )
-    resumed = patiently("object store", lambda: checkpoints.newest(context.folder))
-    context.processes.same("checkpoint", resumed)
+    trainer.add_callback(StepCallback(context, checkpoints, report=report, shown=prepared.shown))
+    resumed = retry_dependency("object store", lambda: checkpoints.load_newest(context.folder))
+    context.processes.check_same("checkpoint", resumed)
     context.meter.earlier_tokens = resumed.tokens
     log.info("training", rows=prepared.rows, steps=prepared.steps, from_step=resumed.step)
     training.set()
@@ -57,11 +48,10 @@ def train(
     if trainer.state.global_step < prepared.steps:
         return None
     training.clear()
-    context.turns.take()
     sharded = context.processes.sharded
-    metrics = prepared.measure() if sharded or context.processes.first else {}
-    context.turns.give()
+    with context.lock.held():
+        metrics = prepared.measure() if sharded or context.processes.first else {}
     log.info("measured", **metrics)
-    # What is saved will be asked without autocast.
+    # The saved model will be used without autocast.
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    return Made(whole(model, prepared.rebuild) if sharded else model, prepared, metrics)
+    return TrainedModel(gather_model(model, prepared.rebuild) if sharded else model, prepared, metrics)

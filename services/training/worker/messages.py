@@ -1,59 +1,53 @@
-"""What a worker reports of its run, as messages."""
+"""A worker's reports as messages."""
 
 from datetime import UTC, datetime
 
+from services.training.methods.base import Meter
 from services.training.spec import WorkerSpec
-from services.training.worker.callbacks import Meter, StepReport
 from services.training.worker.memory import peak_bytes
-from services.training.worker.results import Figures
-from tailor.api.common.v1 import common_pb2
+from services.training.worker.results import StageFigures
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import TailorError
 from tailor.storage.ref import Ref
+from tailor.wire import from_ref, now
 
 KINDS = {"policy": models_pb2.ADAPTER_KIND_POLICY, "reward": models_pb2.ADAPTER_KIND_REWARD}
 
 
 def seconds_since_start(spec: WorkerSpec) -> float:
-    """Wall time since the run's first worker started."""
-    now = datetime.now(UTC)
-    return (now - datetime.fromisoformat(spec.start_time)).total_seconds() if spec.start_time else 0.0
+    """Seconds of wall time since the run's first worker started."""
+    if not spec.start_time:
+        return 0.0
+    return (datetime.now(UTC) - datetime.fromisoformat(spec.start_time)).total_seconds()
 
 
-def progressed(
-    spec: WorkerSpec, phase: str, report: StepReport, meter: Meter, held_out_loss: float | None
+def complete_progress(
+    spec: WorkerSpec, phase: str, step: models_pb2.RunProgressed, meter: Meter, *, held_out_loss: float | None
 ) -> models_pb2.RunProgressed:
-    """Where the run stands."""
+    """A step's figures, completed with the phase, the run, and the worker's speed and memory."""
     message = models_pb2.RunProgressed(
         run_id=spec.run_id,
         specialist=spec.specialist,
         phase=phase,
-        step=report.step,
-        total_steps=report.total,
-        loss=report.loss,
-        learning_rate=report.learning_rate,
-        gradient_norm=report.gradient_norm,
         tokens_per_second=meter.rate(),
-        remaining_seconds=meter.remaining(report.step, report.total),
+        remaining_seconds=meter.remaining(step.step, step.total_steps),
         epoch=spec.epoch,
+        create_time=now(),
         stage=spec.stage,
         memory_bytes=peak_bytes(),
-        reward=report.reward,
-        kl=report.kl,
-        accuracy=report.accuracy,
         held_out_loss=held_out_loss,
     )
-    message.create_time.FromDatetime(datetime.now(UTC))
+    message.MergeFrom(step)
     return message
 
 
-def trained(spec: WorkerSpec, kind: str, figures: Figures, manifest: Ref) -> models_pb2.AdapterTrained:
+def to_trained(spec: WorkerSpec, kind: str, figures: StageFigures, manifest: Ref) -> models_pb2.AdapterTrained:
     """The adapter that is stored and proven."""
     return models_pb2.AdapterTrained(
         digest=manifest.sha256,
         kind=KINDS[kind],
         base_digest=spec.base_digest,
-        manifest=common_pb2.ObjectRef(uri=manifest.uri, sha256=manifest.sha256, size_bytes=manifest.size_bytes),
+        manifest=from_ref(manifest),
         parent_digest=spec.parent.sha256 if spec.parent else "",
         steps=figures.steps,
         first_loss=figures.first_loss,
@@ -68,10 +62,8 @@ def trained(spec: WorkerSpec, kind: str, figures: Figures, manifest: Ref) -> mod
     )
 
 
-def failed(spec: WorkerSpec, error: TailorError) -> models_pb2.RunFailed:
+def to_failed(spec: WorkerSpec, error: TailorError) -> models_pb2.RunFailed:
     """Why the run cannot succeed."""
-    message = models_pb2.RunFailed(
-        run_id=spec.run_id, specialist=spec.specialist, reason=error.reason, message=error.message
+    return models_pb2.RunFailed(
+        run_id=spec.run_id, specialist=spec.specialist, reason=error.reason, message=error.message, create_time=now()
     )
-    message.create_time.FromDatetime(datetime.now(UTC))
-    return message

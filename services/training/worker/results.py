@@ -1,4 +1,4 @@
-"""A run's result: safetensors, configuration and a card, stored by digest, the manifest last."""
+"""The result of a stage: safetensors, configuration and a card, stored by digest; the manifest last."""
 
 import hashlib
 import json
@@ -17,8 +17,8 @@ KEPT_SUFFIXES = (".safetensors", ".json", ".md")
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What a run was like. `metrics` is what it measured of the adapter on held-out rows."""
+class StageFigures:
+    """The figures of a stage. Losses are in nats per token; `metrics` were measured on held-out rows."""
 
     steps: int
     rows: int
@@ -32,7 +32,7 @@ class Figures:
 
 
 def save_weights(model: Any, tokenizer: Any, spec: WorkerSpec, recipe: Recipe, folder: Path) -> None:
-    """Write the adapter, or all weights in bf16, as safetensors."""
+    """Write the adapter, or all weights in bf16, as safetensors into a new folder."""
     folder.mkdir(parents=True)
     if recipe.adapter.kind == "none":
         import torch
@@ -41,31 +41,33 @@ def save_weights(model: Any, tokenizer: Any, spec: WorkerSpec, recipe: Recipe, f
         tokenizer.save_pretrained(folder)
         return
     model.save_pretrained(folder, safe_serialization=True, selected_adapters=["default"])
-    # PEFT notes where the base lay on this machine; its name is what others can use.
+    # PEFT writes the base's path on this machine; others need its name.
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**config, "base_model_name_or_path": spec.base}, indent=2, sort_keys=True), "utf-8")
 
 
 def not_served_because(kind: str, recipe: Recipe) -> str:
-    """Why inference loads no such adapter; empty where it does."""
+    """Why inference cannot load such an adapter; empty if it can."""
     if kind == "reward":
-        return "a reward adapter scores answers and writes none"
+        return "a reward adapter scores answers and cannot write any"
     if recipe.adapter.kind == "none":
-        return "all weights are no adapter; add them as a base with the source adapter:DIGEST"
+        return "a model with all weights is not an adapter; add it as a base with the source adapter:DIGEST"
     if recipe.adapter.use_dora:
-        return "DoRA changes the base's weights by their norm; add it merged, as a base with the source adapter:DIGEST"
+        return "DoRA depends on the norm of the base's weights; add it merged, as a base with the source adapter:DIGEST"
     return ""
 
 
-def write_card(spec: WorkerSpec, recipe: Recipe, figures: Figures, folder: Path, *, kind: str, licence: str) -> None:
+def write_card(
+    spec: WorkerSpec, recipe: Recipe, figures: StageFigures, folder: Path, *, kind: str, licence: str
+) -> None:
     """Write the card, `README.md`."""
     shape = "all weights" if recipe.adapter.kind == "none" else f"{recipe.adapter.kind}, rank {recipe.adapter.r}"
     scores = ", ".join(f"{name} {value:.4g}" for name, value in sorted(figures.metrics.items()))
     folder.joinpath("README.md").write_text(
         f"""# {spec.specialist}
 
-Trained by Tailor for the specialist `{spec.specialist}` on its house's own, anonymised documents.
+Trained by Tailor for the specialist `{spec.specialist}` on a company's own, anonymised documents.
 
 | | |
 |---|---|
@@ -76,25 +78,25 @@ Trained by Tailor for the specialist `{spec.specialist}` on its house's own, ano
 | run | {spec.run_id}, stage {spec.stage + 1} of {spec.stages} |
 | recipe | {spec.recipe}: {recipe.method}, {shape}, learning rate {recipe.optimizer.learning_rate:g}, {recipe.precision} |
 | trained | {figures.steps} steps, {figures.rows} rows, {figures.tokens} tokens |
-| loss | {figures.first_loss:.3f} at first, {figures.last_loss:.3f} at last |
-| scores | {scores or "none: the dataset holds no rows out"} |
+| loss | first {figures.first_loss:.3f}, last {figures.last_loss:.3f} |
+| scores | {scores or "none: the dataset has no held-out rows"} |
 | serves | {f"no: {reason}" if (reason := not_served_because(kind, recipe)) else "yes"} |
-| cost | {_cost(spec, figures)} |
+| cost | {_describe_cost(spec, figures)} |
 """,
         encoding="utf-8",
     )
 
 
-def _cost(spec: WorkerSpec, figures: Figures) -> str:
-    took = f"{figures.seconds:.0f} s, {figures.tokens_per_second:.0f} tokens/s, {figures.memory_bytes / 2**20:.0f} MiB at most"
+def _describe_cost(spec: WorkerSpec, figures: StageFigures) -> str:
+    cost = f"{figures.seconds:.0f} s, {figures.tokens_per_second:.0f} tokens/s, peak {figures.memory_bytes / 2**20:.0f} MiB"
     if not spec.hourly_price:
-        return took
+        return cost
     price = figures.seconds / 3600 * spec.hourly_price
-    return f"{took}; {price:.2f} {spec.currency} at {spec.hourly_price:.2f} {spec.currency} an hour"
+    return f"{cost}; {price:.2f} {spec.currency} at {spec.hourly_price:.2f} {spec.currency} per hour"
 
 
 def store_files(store: ObjectStore, folder: Path) -> list[dict[str, Any]]:
-    """Store what the folder holds by digest; the manifest's entries."""
+    """Store the folder's files by digest. Returns their entries in the manifest."""
     entries = []
     for path in sorted(folder.iterdir()):
         if path.suffix not in KEPT_SUFFIXES and path.name != "chat_template.jinja":
@@ -107,8 +109,8 @@ def store_files(store: ObjectStore, folder: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def store(
-    store_: ObjectStore,
+def store_result(
+    store: ObjectStore,
     spec: WorkerSpec,
     recipe: Recipe,
     folder: Path,
@@ -117,7 +119,7 @@ def store(
     metrics: Mapping[str, float],
     probes: list[dict[str, Any]],
 ) -> Ref:
-    """Store files, then the manifest; the manifest's reference, whose digest names the adapter."""
+    """Store the files, then the manifest. Returns the manifest's reference; its digest names the adapter. Idempotent."""
     manifest = {
         "kind": kind,
         "weights": "full" if recipe.adapter.kind == "none" else "adapter",
@@ -132,8 +134,8 @@ def store(
         "recipe": {"name": spec.recipe, **recipe.model_dump(mode="json")},
         "metrics": dict(metrics),
         "probes": probes,
-        "files": store_files(store_, folder),
+        "files": store_files(store, folder),
     }
     data = json.dumps(manifest, sort_keys=True, indent=2).encode()
     digest = hashlib.sha256(data).hexdigest()
-    return store_.put(MODELS, f"adapters/{digest}/manifest.json", data, "application/json")
+    return store.put(MODELS, f"adapters/{digest}/manifest.json", data, "application/json")

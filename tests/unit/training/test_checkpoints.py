@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.training.worker.checkpoints import Checkpoints, Resumed
+from services.training.worker.checkpoints import Checkpoints, ResumePoint
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -55,7 +55,7 @@ class DyingStore(MemoryStore):
 
 def restored(store: MemoryStore, folder: Path) -> int:
     folder.mkdir(exist_ok=True)
-    return checkpoints(store, 9).newest(folder).step
+    return checkpoints(store, 9).load_newest(folder).step
 
 
 def checkpoints(store: MemoryStore, epoch: int = 1, stage: int = 0) -> Checkpoints:
@@ -98,12 +98,12 @@ def test_killed_at_any_object_the_newest_whole_checkpoint_is_taken(
     with pytest.raises(KilledError):
         checkpoints(DyingStore(store.objects, changes)).save(6, saved(tmp_path, 6), 600)
     whole = 6 if changes >= 4 else 4
-    assert checkpoints(store, 2).newest(tmp_path / "new") == Resumed(whole, whole * 100)
+    assert checkpoints(store, 2).load_newest(tmp_path / "new") == ResumePoint(whole, whole * 100)
     weights = tmp_path / "new" / f"checkpoint-{whole}" / "adapter_model.safetensors"
     assert weights.read_bytes() == f"weights {whole}".encode()
     checkpoints(store, 2).save(8, saved(tmp_path, 8), 800)
     assert restored(store, tmp_path / "again") == 8
-    checkpoints(store, 2).drop_all()
+    checkpoints(store, 2).delete_all()
     assert not store.list_keys(MODELS, "runs/")
 
 
@@ -141,7 +141,7 @@ def test_checkpoint_of_another_run_is_passed_over(store: MemoryStore, tmp_path: 
     for (bucket, key), content in list(store.objects.items()):
         store.objects[bucket, key.replace("run_1", "run_2")] = content
     replayed = Checkpoints(store, FakeSigner(), "run_2", 2, 0)
-    assert replayed.newest(tmp_path / "new").step == 0
+    assert replayed.load_newest(tmp_path / "new").step == 0
     assert restored(store, tmp_path / "own") == 4
 
 
@@ -150,7 +150,7 @@ def test_two_are_kept_and_all_go_with_the_run(store: MemoryStore, tmp_path: Path
         checkpoints(store).save(step, saved(tmp_path, step), step * 100)
     assert not store.list_keys(MODELS, "runs/run_1/1/stage-0-step-2/")
     assert store.list_keys(MODELS, "runs/run_1/1/stage-0-step-4/")
-    checkpoints(store).drop_all()
+    checkpoints(store).delete_all()
     assert not store.list_keys(MODELS, "runs/")
 
 
@@ -180,6 +180,6 @@ def test_checkpoint_moved_to_another_step_is_passed_over(store: MemoryStore, tmp
 def test_stages_keep_to_their_own(store: MemoryStore, tmp_path: Path) -> None:
     checkpoints(store, 1, stage=0).save(4, saved(tmp_path, 4), 400)
     checkpoints(store, 2, stage=1).save(2, saved(tmp_path, 2), 200)
-    assert checkpoints(store, 3, stage=1).newest(tmp_path / "new") == Resumed(2, 200)
-    checkpoints(store, stage=0).drop_all()
-    assert checkpoints(store, stage=1).newest(tmp_path / "again").step == 2
+    assert checkpoints(store, 3, stage=1).load_newest(tmp_path / "new") == ResumePoint(2, 200)
+    checkpoints(store, stage=0).delete_all()
+    assert checkpoints(store, stage=1).load_newest(tmp_path / "again").step == 2

@@ -60,18 +60,18 @@ def test_scores_are_kept_of_learned_tokens_alone() -> None:
 
 
 def test_memory_grows_with_the_tokens_of_a_step_and_not_with_their_number() -> None:
-    known = forecast.memory(recipe(), SHAPE, LOAD, gpu=False)
-    assert forecast.memory(recipe(), SHAPE, replace(LOAD, steps=500, trained=32_000), gpu=False) == known
-    assert forecast.memory(recipe(), SHAPE, replace(LOAD, tokens=128), gpu=False) > known
-    assert forecast.memory(recipe(adapter={"dropout": 0.1}), SHAPE, LOAD, gpu=False) > known
+    known = forecast.peak_memory(recipe(), SHAPE, LOAD, gpu=False)
+    assert forecast.peak_memory(recipe(), SHAPE, replace(LOAD, steps=500, trained=32_000), gpu=False) == known
+    assert forecast.peak_memory(recipe(), SHAPE, replace(LOAD, tokens=128), gpu=False) > known
+    assert forecast.peak_memory(recipe(adapter={"dropout": 0.1}), SHAPE, LOAD, gpu=False) > known
 
 
 def test_device_needs_more_than_the_step_takes() -> None:
-    on_gpu = forecast.memory(recipe(), SHAPE, LOAD, gpu=True)
-    assert forecast.needed(recipe(), SHAPE, LOAD, gpu=True) > 1.1 * on_gpu
+    on_gpu = forecast.peak_memory(recipe(), SHAPE, LOAD, gpu=True)
+    assert forecast.required_memory(recipe(), SHAPE, LOAD, gpu=True) > 1.1 * on_gpu
     # On a CPU the proof loads the base again beside the worker, which for a small step is more than the step.
     two = 2 * (forecast.CPU_FIXED + 2_000_000)
-    assert forecast.needed(recipe(), SHAPE, LOAD, gpu=False) >= two
+    assert forecast.required_memory(recipe(), SHAPE, LOAD, gpu=False) >= two
 
 
 def test_answers_that_are_written_stand_in_the_cache() -> None:
@@ -84,7 +84,7 @@ def test_answers_that_are_written_stand_in_the_cache() -> None:
 def test_reward_model_is_a_second_base() -> None:
     ruled = recipe(method="rloo")
     judged = ruled.model_copy(update={"rewards": (ruled.rewards[0].model_copy(update={"kind": "model"}),)})
-    added = forecast.memory(judged, SHAPE, LOAD, gpu=True) - forecast.memory(ruled, SHAPE, LOAD, gpu=True)
+    added = forecast.peak_memory(judged, SHAPE, LOAD, gpu=True) - forecast.peak_memory(ruled, SHAPE, LOAD, gpu=True)
     assert added == 2_000_000
 
 
@@ -107,7 +107,7 @@ def test_nearest_recipe_keeps_the_kind_of_adapter_then_the_most_tokens() -> None
     small, large = recipe(batch={"tokens": 64, "max_length": 64}), recipe(batch={"tokens": 512, "max_length": 64})
     quantised = recipe("qlora", batch={"tokens": 1024, "max_length": 64})
     fitting = [("q", quantised), ("small", small), ("large", large)]
-    assert forecast.nearest(recipe(), fitting) == "large"
-    assert forecast.nearest(recipe("none", "f32"), fitting) == "large"
-    assert forecast.nearest(recipe("qlora"), fitting) == "q"
-    assert forecast.nearest(recipe(), []) == ""
+    assert forecast.choose_nearest(recipe(), fitting) == "large"
+    assert forecast.choose_nearest(recipe("none", "f32"), fitting) == "large"
+    assert forecast.choose_nearest(recipe("qlora"), fitting) == "q"
+    assert forecast.choose_nearest(recipe(), []) == ""

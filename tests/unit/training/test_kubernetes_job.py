@@ -9,7 +9,6 @@ import pytest
 from pydantic import ValidationError
 
 from services.training import handlers
-from services.training.bootstrap import job_options
 from services.training.domain import Job
 from services.training.launchers.kubernetes_job import JobOptions, Resources, render_job
 from services.training.settings import Settings
@@ -52,7 +51,7 @@ RESTRICTED_VOLUMES = {
 @pytest.fixture
 def job() -> Job:
     house = House()
-    handlers.dataset_built(house.context, built())
+    handlers.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     return house.launcher.started[0]
 
@@ -181,7 +180,7 @@ def test_settings_reach_the_job(job: Job) -> None:
         kubernetes_pull_secret="registry",
         parallelism="shard",
     )
-    manifest = render_job(job, job_options(settings))
+    manifest = render_job(job, JobOptions.from_settings(settings))
     kubernetes_validate.validate(manifest, "1.37", strict=True)
     assert manifest["spec"]["completions"] == 3
     assert container_of(manifest)["resources"]["requests"] == {"cpu": "4", "memory": "100Gi", "nvidia.com/gpu": "2"}

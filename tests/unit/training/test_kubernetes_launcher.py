@@ -49,7 +49,7 @@ def place() -> Iterator[Place]:
 @pytest.fixture
 def job() -> Job:
     house = House()
-    handlers.dataset_built(house.context, built())
+    handlers.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     return house.launcher.started[0]
 

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from services.training import handlers
-from services.training.bootstrap import worker_environment
 from services.training.domain import RETRIABLE_EXIT, Job
-from services.training.launchers.subprocess import SubprocessLauncher
+from services.training.launchers.subprocess import SubprocessLauncher, worker_environment
 from services.training.settings import Settings
 from tailor.local.layout import COMPONENT_MARK, STATE_DIR_MARK
 from tests.unit.training.fakes import ONE, House, PreparingSupervisor, built
@@ -34,7 +33,7 @@ time.sleep(60)
 @pytest.fixture
 def job() -> Job:
     house = House()
-    handlers.dataset_built(house.context, built())
+    handlers.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     return house.launcher.started[0]
 
@@ -75,13 +74,13 @@ def test_restarted_launcher_knows_a_live_worker_and_can_end_it(job: Job, tmp_pat
 
 def test_worker_that_made_room_costs_no_attempt_though_the_service_was_restarted_meanwhile(tmp_path: Path) -> None:
     house = House()
-    handlers.dataset_built(house.context, built())
+    handlers.queue_run_for_dataset(house.ports, built())
     first, second = launcher_of(tmp_path, STARTING), launcher_of(tmp_path, "")
-    PreparingSupervisor(house.context, first, ONE).tick()
+    PreparingSupervisor(house.ports, first, ONE).tick()
     run = house.only_run()
     name = f"{run.run_id}-1"
     wait_until((tmp_path / f"{name}.json.seen").exists)
-    supervisor = PreparingSupervisor(house.context, second, ONE)
+    supervisor = PreparingSupervisor(house.ports, second, ONE)
     supervisor.adopt()
     os.kill(int((tmp_path / f"{name}.pid").read_text().split()[0]), signal.SIGTERM)
     wait_until(lambda: second.exit_code(run.run_id, 1) is not None)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.training.worker.checkpoints import Checkpoints
-from services.training.worker.notes import Notes
+from services.training.worker.notes import SignedNotes
 from tailor.storage.buckets import MODELS
 from tests.unit.training.fakes import FakeSigner, FileStore
 
@@ -16,8 +16,10 @@ def store(tmp_path: Path) -> FileStore:
     return FileStore(tmp_path)
 
 
-def notes(store: FileStore, *, run_id: str = "run_1", epoch: int = 1, stage: int = 0, key: bytes = b"ours") -> Notes:
-    return Notes(store, FakeSigner(key), run_id, epoch, stage)
+def notes(
+    store: FileStore, *, run_id: str = "run_1", epoch: int = 1, stage: int = 0, key: bytes = b"ours"
+) -> SignedNotes:
+    return SignedNotes(store, FakeSigner(key), run_id, epoch, stage)
 
 
 def test_later_worker_reads_what_an_earlier_one_kept(store: FileStore) -> None:
@@ -65,6 +67,6 @@ def test_torn_note_and_one_of_another_key_are_passed_over_for_a_whole_one(store:
 def test_notes_go_with_the_stage_s_checkpoints(store: FileStore) -> None:
     notes(store).write("sweep-0.001", 1.25)
     notes(store, stage=1).write("sweep-0.001", 1.5)
-    Checkpoints(store, FakeSigner(), "run_1", 2, 0).drop_all()
+    Checkpoints(store, FakeSigner(), "run_1", 2, 0).delete_all()
     assert notes(store).read("sweep-0.001") is None
     assert notes(store, stage=1).read("sweep-0.001") == 1.5

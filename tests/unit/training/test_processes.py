@@ -3,7 +3,7 @@
 import pytest
 
 from services.training.methods.processes import Processes
-from services.training.methods.rows import Encoded, even, to_columns
+from services.training.methods.rows import Encoded, pad_bins, to_columns
 from services.training.recipe import BatchRecipe, Recipe, load_recipe
 from tailor.errors import FailedPrecondition
 
@@ -15,7 +15,7 @@ def recipe(accumulation: int, name: str = "lora") -> Recipe:
 @pytest.mark.parametrize(("accumulation", "world", "step"), [(4, 1, 4), (4, 2, 4), (1, 2, 2), (4, 3, 6), (8, 8, 8)])
 def test_step_is_shared_equally_and_grows_only_where_it_has_to(accumulation: int, world: int, step: int) -> None:
     processes = Processes(world=world)
-    fitted = processes.fitted(recipe(accumulation))
+    fitted = processes.fit_recipe(recipe(accumulation))
     assert fitted.batch.accumulation == step
     assert processes.trainer_options(fitted)["gradient_accumulation_steps"] * world == step
 
@@ -27,7 +27,7 @@ def test_one_process_needs_no_word_about_others() -> None:
 @pytest.mark.parametrize(("bins", "multiple", "filled"), [(5, 2, 6), (4, 2, 4), (1, 4, 4), (3, 1, 3)])
 def test_epoch_is_filled_up_to_whole_steps_with_nothing_to_learn(bins: int, multiple: int, filled: int) -> None:
     rows = [[Encoded(f"row_{number}", (1, 2, 3), 1)] for number in range(bins)]
-    columns = to_columns(even(rows, multiple))
+    columns = to_columns(pad_bins(rows, multiple))
     assert len(columns["labels"]) == filled
     assert all(labels == [-100] for labels in columns["labels"][bins:])
     assert columns["labels"][:bins] == [[-100, 2, 3]] * bins

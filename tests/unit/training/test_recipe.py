@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.training.recipe import load_recipe, load_stages, parse_recipe, recipe_names
-from services.training.shapes import SHAPE
+from services.training.recipe import SHAPE, load_recipe, load_stages, parse_recipe, recipe_names
 from tailor.errors import InvalidArgument
 
 GOOD = """

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from services.training.methods.answers import Prompt, in_passes, read_prompts
-from services.training.methods.rewards import Rewarder, make_rewarder, of_length, of_pattern, of_terms
-from services.training.methods.rollouts import plan, win_rate
+from services.training.methods.answers import Prompt, draw_passes, read_prompts
+from services.training.methods.rewards import Rewarder, make_rewarder, score_length, score_pattern, score_terms
+from services.training.methods.rollouts import win_rate
 from services.training.recipe import Recipe, RewardRule, parse_recipe
 from tailor.errors import InvalidArgument
 
@@ -38,19 +38,19 @@ class Words:
 
 @pytest.mark.parametrize(("words", "worth"), [(0, 0.0), (1, 1.0), (4, 1.0), (6, 0.5), (8, 0.0), (20, 0.0)])
 def test_short_answers_are_worth_more_and_an_empty_one_nothing(words: int, worth: float) -> None:
-    assert of_length(RewardRule(kind="length", words=4), "word " * words) == worth
+    assert score_length(RewardRule(kind="length", words=4), "word " * words) == worth
 
 
 def test_terms_count_as_whole_words_in_any_case() -> None:
     rule = RewardRule(kind="terms", terms=("owner", "due date", "C++"))
-    assert of_terms(rule, "Owner: finance. Due date: Friday.") == pytest.approx(2 / 3)
-    assert of_terms(rule, "homeowners and C++") == pytest.approx(1 / 3)
+    assert score_terms(rule, "Owner: finance. Due date: Friday.") == pytest.approx(2 / 3)
+    assert score_terms(rule, "homeowners and C++") == pytest.approx(1 / 3)
 
 
 def test_pattern_is_found_anywhere() -> None:
     rule = RewardRule(kind="pattern", pattern=r"by (Monday|Friday)\b")
-    assert of_pattern(rule, "Call them by Friday.") == 1.0
-    assert of_pattern(rule, "Call them soon.") == 0.0
+    assert score_pattern(rule, "Call them by Friday.") == 1.0
+    assert score_pattern(rule, "Call them soon.") == 0.0
 
 
 def test_parts_are_weighed_and_added() -> None:
@@ -96,20 +96,19 @@ def test_prompts_are_distinct_and_those_without_room_are_counted(tmp_path: Path)
 
 def test_every_pass_sees_each_prompt_once_and_a_seed_gives_one_order() -> None:
     prompts = [Prompt(f"r{number}", (), (number,)) for number in range(5)]
-    order = in_passes(prompts, 12, 3)
+    order = draw_passes(prompts, 12, 3)
     assert len(order) == 12
     assert set(order[:5]) == set(order[5:10]) == set(prompts)
-    assert order == in_passes(prompts, 12, 3)
-    assert order[:5] != in_passes(prompts, 5, 4)
+    assert order == draw_passes(prompts, 12, 3)
+    assert order[:5] != draw_passes(prompts, 5, 4)
 
 
 def test_steps_follow_the_recipe_s_limits() -> None:
     prompts = [Prompt(f"r{number}", (), (1,) * 16) for number in range(10)]
     chosen = recipe(rollout={"prompts": 4, "answers": 4, "max_new_tokens": 16}, batch={"accumulation": 2})
-    assert plan(prompts, chosen).steps == 3
-    assert plan(prompts, chosen).tokens == 3 * 16 * 32
+    assert count_steps(prompts, chosen) == 3
     assert (
-        plan(prompts, chosen.model_copy(update={"limit": chosen.limit.model_copy(update={"max_tokens": 1024})})).steps
+        count_steps(prompts, chosen.model_copy(update={"limit": chosen.limit.model_copy(update={"max_tokens": 1024})}))
         == 2
     )
 

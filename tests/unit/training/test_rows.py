@@ -7,8 +7,7 @@ from jinja2 import TemplateError
 
 from services.training.methods.answers import prompt_tokens
 from services.training.methods.pairs import to_pairs
-from services.training.methods.rows import IGNORED, Encoded, encode, pack, to_columns, trainable
-from services.training.methods.sft import plan
+from services.training.methods.rows import IGNORED, Encoded, encode, keep_trainable, pack, to_columns
 from services.training.recipe import parse_recipe
 from tailor.errors import InvalidArgument
 
@@ -61,7 +60,7 @@ def test_row_that_the_template_refuses_is_named_with_its_roles() -> None:
         lambda: encode("r1", [*prompt, ROW[1]], StrictTokenizer(), 100),
         lambda: prompt_tokens("r1", prompt, StrictTokenizer()),
     ):
-        with pytest.raises(InvalidArgument, match="refuses row r1, a conversation of system, user"):
+        with pytest.raises(InvalidArgument, match="rejects row r1, a conversation of system, user"):
             call()
 
 
@@ -73,7 +72,7 @@ def test_pair_of_one_answer_twice_says_nothing_and_is_left_out() -> None:
 
 def test_rows_with_nothing_to_learn_are_left_out() -> None:
     with pytest.raises(InvalidArgument, match="max_length"):
-        trainable([encode("r1", ROW, WordTokenizer(), 5)])
+        keep_trainable([encode("r1", ROW, WordTokenizer(), 5)])
 
 
 def rows(*lengths: int) -> list[Encoded]:
@@ -94,5 +93,5 @@ def test_plan_keeps_every_limit() -> None:
         'method = "sft"\n[adapter]\nkind = "lora"\n[optimizer]\nlearning_rate = 1e-3\n'
         "[batch]\ntokens = 100\nmax_length = 100\n[limit]\nepochs = 5\nmax_tokens = 550"
     )
-    found = plan([rows(60, 40), rows(90)], recipe)
-    assert (found.steps, found.tokens) == (5, 500)
+    # Five steps of 100 tokens; a sixth would exceed max_tokens.
+    assert count_steps([rows(60, 40), rows(90)], recipe) == 5

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.training.adapters.datasets import StoredAdapters, StoredDatasets, find_split
+from services.training.adapters.manifests import StoredAdapters, StoredDatasets, find_split
 from tailor.errors import FailedPrecondition, NotFound
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref

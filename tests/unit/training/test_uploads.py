@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from services.training.worker.uploads import Uploads
+from services.training.worker.checkpoints import Uploads
 from tailor.errors import Reason, Unavailable
 
 
