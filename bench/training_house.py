@@ -22,11 +22,10 @@ from services.training.bases.files import load_tokenizer
 from services.training.bases.sources import fetch
 from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base
-from services.training.methods.base import StepLock
+from services.training.methods.base import Meter, StageContext, StepLock, Stopper
 from services.training.methods.processes import Processes
 from services.training.recipe import Recipe, load_recipe
 from services.training.spec import WorkerSpec
-from services.training.worker.callbacks import Meter, Stopper
 from services.training.worker.notes import SignedNotes
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.memory import MemoryStore
@@ -133,9 +132,9 @@ def spec(house: House, name: str, chosen: Recipe) -> WorkerSpec:
     )
 
 
-def context(base: Path, train: Path, chosen: Recipe, folder: Path) -> Context:
+def context(base: Path, train: Path, chosen: Recipe, folder: Path) -> StageContext:
     """What sft's trainer is made from, without a service, a store, or anybody to take turns with."""
-    return Context(
+    return StageContext(
         WorkerSpec("run_bench", 1, "", "", Ref("", "", 0), "", "", "", chosen.to_json(), 0.0, ""),
         chosen,
         Inputs(base, "", train),

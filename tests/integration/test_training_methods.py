@@ -15,7 +15,7 @@ from services.training.adapters.inputs import Inputs, StoredAdapter
 from services.training.bases.files import load_tokenizer
 from services.training.methods import dpo, held_out, pairs, reward, rows, sft
 from services.training.methods import reward_model as scoring
-from services.training.methods.base import Meter, Method, StepLock, Stopper
+from services.training.methods.base import Meter, Method, StageContext, StepLock, Stopper
 from services.training.methods.loading import load_base
 from services.training.methods.model import load_saved
 from services.training.methods.processes import Processes
@@ -56,13 +56,13 @@ class Place:
         }
         self.store = MemoryStore()
 
-    def context(self, recipe: Recipe, parent: StoredAdapter | None = None, **changes: Any) -> Context:
+    def context(self, recipe: Recipe, parent: StoredAdapter | None = None, **changes: Any) -> StageContext:
         """What a method gets."""
         kind = "sft" if recipe.method == "sft" else "preference"
         found = Inputs(self.base, "mit", self.files[kind], self.files[f"{kind} held out"], parent)
         stopper = Stopper(lambda: False, lambda: False)
         output = self.fresh() / "output"
-        context = Context(
+        context = StageContext(
             SPEC,
             recipe,
             found,
@@ -162,9 +162,9 @@ def test_stopped_and_gone_on_is_bit_for_bit_as_never_stopped(place: Place, paren
     place.store.objects.clear()
     steps: list[int] = []
     halfway = Stopper(lambda: False, lambda: bool(steps))
-    watched: Callable[[Context], Any] = METHODS[method]
+    watched: Callable[[StageContext], Any] = METHODS[method]
 
-    def stopping(context: Context) -> Any:
+    def stopping(context: StageContext) -> Any:
         prepared = watched(context)
         prepared.trainer.add_callback(_after(6, steps))
         return prepared

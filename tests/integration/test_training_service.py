@@ -21,7 +21,7 @@ from services.training.adapters.sql import SqlRuns
 from services.training.bootstrap import MIGRATIONS
 from services.training.consumers import Consumers
 from services.training.domain import StartedWorker
-from services.training.handlers import Context
+from services.training.handlers import TrainingPorts
 from services.training.plans import Plan
 from services.training.ports import PlanRequest
 from services.training.queue import Limits
@@ -66,7 +66,7 @@ class House:
         self.runs = SqlRuns(engine, self.outbox)
         self.launcher = FakeLauncher()
         self.planner = FakePlanner()
-        self.context = Context(
+        self.ports = TrainingPorts(
             self.runs,
             FakeBases(BASE),
             FakeDatasets(),
@@ -76,19 +76,19 @@ class House:
             RATES,
             lambda: datetime.now(UTC),
         )
-        self.consumers = Consumers(self.context)
-        self.servicer = TrainingServicer(self.context)
-        self.supervisor = PreparingSupervisor(self.context, self.launcher, limits)
+        self.consumers = Consumers(self.ports)
+        self.servicer = TrainingServicer(self.ports)
+        self.supervisor = PreparingSupervisor(self.ports, self.launcher, limits)
 
-    def stated(self, topic: str) -> list[Any]:
+    def published(self, topic: str) -> list[Any]:
         while self.outbox.relay():
             pass
         return list(self.producer.messages(topic))
 
-    def recipes_of(self, folder: Path) -> None:
-        self.context = replace(self.context, recipes=folder)
-        self.consumers = Consumers(self.context)
-        self.servicer = TrainingServicer(self.context)
+    def use_recipes(self, folder: Path) -> None:
+        self.ports = replace(self.ports, recipes=folder)
+        self.consumers = Consumers(self.ports)
+        self.servicer = TrainingServicer(self.ports)
 
     def finish(self, run_id: str) -> None:
         self.report(run_id, 2, trained=models_pb2.AdapterTrained(digest=f"of {run_id}", steps=4))
@@ -148,7 +148,7 @@ def test_event_again_or_at_once_makes_one_run(house: House) -> None:
 
 def test_undecodable_event_is_refused(house: House) -> None:
     with pytest.raises(InvalidArgument):
-        house.consumers.queue_run_for_dataset(Event("dataset.built.v1", "k", b"\xff\xff\xff"))
+        house.consumers.on_dataset_built(Event("dataset.built.v1", "k", b"\xff\xff\xff"))
 
 
 def test_run_survives_the_way_through_the_database(house: House) -> None:
@@ -200,7 +200,7 @@ def test_two_services_never_start_two_workers_of_a_run_nor_finish_it_twice(house
         with pytest.raises(Aborted):
             pair[0].report(run, 1, trained=models_pb2.AdapterTrained(digest="late"))
     at_once(*(partial(one.finish, run) for run in runs for one in pair), *ticks)
-    assert sorted(stated.run_id for stated in house.stated("adapter.trained.v1")) == sorted(runs)
+    assert sorted(event.run_id for event in house.published("adapter.trained.v1")) == sorted(runs)
     at_once(*ticks)
     (last,) = [job for one in pair for job in one.launcher.started if job.run.run_id not in runs]
     assert last.run.epoch == 1
@@ -241,7 +241,7 @@ def test_a_cancelled_runs_worker_is_stopped_after_a_restart(house: House) -> Non
 
 
 def test_a_chain_goes_through_the_database_and_over_the_wire(house: House, tmp_path: Path) -> None:
-    house.recipes_of(write_recipes(tmp_path))
+    house.use_recipes(write_recipes(tmp_path))
     asked = pb.CreateRunRequest(
         specialist="reports",
         dataset_digest="d1",
@@ -266,15 +266,15 @@ def test_a_chain_goes_through_the_database_and_over_the_wire(house: House, tmp_p
     assert (run.state, run.stage, run.priority, run.adapter_digest) == (pb.RUN_STATE_SUCCEEDED, 2, 3, "a2")
     assert (run.plan.memory_bytes, run.report.memory_bytes, run.report.tokens) == (1000, 1500, 600)
     assert (run.progress.stage, run.progress.reward, run.progress.HasField("kl")) == (2, 0.5, False)
-    stated = house.stated("adapter.trained.v1")
-    assert [(said.digest, said.stage, said.parent_digest, said.dataset_digest) for said in stated] == [
+    published = house.published("adapter.trained.v1")
+    assert [(said.digest, said.stage, said.parent_digest, said.dataset_digest) for said in published] == [
         ("a1", 0, "", "d1"),
         ("r1", 1, "a1", "p1"),
         ("a2", 2, "a1", "p1"),
     ]
     reward = models_pb2.ADAPTER_KIND_REWARD
-    assert [said.kind == reward for said in stated] == [False, True, False]
-    assert stated[0].metrics["held_out_loss"] == 1.5
+    assert [said.kind == reward for said in published] == [False, True, False]
+    assert published[0].metrics["held_out_loss"] == 1.5
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a2"
     assert house.runs.newest_adapter("reports", "tiny", "policy", preferred="a1") == "a1"
     assert house.runs.newest_adapter("reports", "tiny", "policy", preferred="r1") == "a2"
@@ -285,7 +285,7 @@ def test_a_chain_goes_through_the_database_and_over_the_wire(house: House, tmp_p
 
 
 def test_rankings_given_by_an_event_are_not_given_again(house: House, tmp_path: Path) -> None:
-    house.recipes_of(write_recipes(tmp_path))
+    house.use_recipes(write_recipes(tmp_path))
     house.publish(recipe="polish")
     for _ in range(2):
         house.publish(recipe="dpo", digest="p1", kind=models_pb2.DATASET_KIND_PREFERENCE)
@@ -340,16 +340,50 @@ def test_runs_of_the_first_schema_are_carried_over(database_url: str) -> None:
     engine.dispose()
 
 
-def test_adapter_is_stated_with_the_change_of_state(house: House) -> None:
+def test_progress_of_the_second_schema_is_carried_over(database_url: str) -> None:
+    engine = connect(database_url)
+    migrate(engine, MIGRATIONS, "0002")
+    ref = {"uri": "s3://models/adapters/a1/manifest.json", "sha256": "a1", "size_bytes": 5}
+    result = {"digest": "a1", "kind": "policy", "manifest": ref, "epoch": 1}
+    stage = {"recipe": "tiny", "method": "sft", "recipe_json": load_recipe("tiny").to_json(), "learns_from": "sft"}
+    progress = {"phase": "training", "step": 3, "total_steps": 8, "loss": 2.5, "learning_rate": 0.01}
+    progress |= {"gradient_norm": 0.5, "tokens_per_second": 200.0, "remaining_seconds": 10.0, "epoch": 1}
+    progress |= {"create_time": "2026-01-05T09:00:00Z", "stage": 0, "memory_bytes": 500, "reward": None, "kl": 0.25}
+    body = {"recipe": "tiny", "stages": [{**stage, "made": result}], "epoch": 1, "progress": progress}
+    columns = "run_id, specialist, dataset_digest, base, recipe_digest, state, create_time, body"
+    columns += ", parent_digest, preference_dataset_digest, rankings_digest"
+    values = "'run_1', 'reports', 'd1', 'tiny', 'rd', 'running', now(), :body, '', '', ''"
+    with engine.begin() as connection:
+        connection.execute(text(f"INSERT INTO runs ({columns}) VALUES ({values})"), {"body": json.dumps(body)})
+        insert = text("INSERT INTO reports (run_id, body) VALUES ('run_1', :body)")
+        connection.execute(insert, {"body": json.dumps(progress)})
+    migrate(engine, MIGRATIONS)
+    house = House(engine)
+    run = handlers.get_run(house.runs, "run_1")
+    assert run.current.result is not None and run.current.result.digest == "a1"
+    message = wire.from_run(run).progress
+    assert (message.step, message.loss, message.kl, message.HasField("reward")) == (3, 2.5, 0.25, False)
+    assert (message.run_id, message.specialist, message.memory_bytes) == ("run_1", "reports", 500)
+    ((_, report),) = house.runs.reports("run_1", 0)
+    assert wire.from_progress(run, report) == message
+    engine.dispose()
+
+
+def test_adapter_is_published_with_the_change_of_state(house: House) -> None:
     run_id = house.running().run_id
     house.report(run_id, 1, progress=step(1))
     trained = models_pb2.AdapterTrained(digest="a1", base_digest="b1", steps=4, first_loss=3, last_loss=1, seconds=9)
     assert house.report(run_id, 1, trained=trained) is False
     assert house.report(run_id, 1, trained=trained) is False
-    (stated,) = house.stated("adapter.trained.v1")
-    assert (stated.digest, stated.specialist, stated.run_id, stated.dataset_digest) == ("a1", "reports", run_id, "d1")
-    assert stated.kind == models_pb2.ADAPTER_KIND_POLICY
-    (progressed,) = house.stated("run.progressed.v1")
+    (published,) = house.published("adapter.trained.v1")
+    assert (published.digest, published.specialist, published.run_id, published.dataset_digest) == (
+        "a1",
+        "reports",
+        run_id,
+        "d1",
+    )
+    assert published.kind == models_pb2.ADAPTER_KIND_POLICY
+    (progressed,) = house.published("run.progressed.v1")
     assert (progressed.run_id, progressed.epoch) == (run_id, 1)
 
 
@@ -414,12 +448,12 @@ def test_a_parent_of_another_specialist_is_answered_like_one_that_does_not_exist
     assert said == [("UNKNOWN_ADAPTER", "There is no such adapter.")] * 2
 
 
-def test_cancelled_run_is_stated_and_its_worker_told(house: House) -> None:
+def test_cancelled_run_is_published_and_its_worker_is_asked_to_stop(house: House) -> None:
     run_id = house.running().run_id
     cancelled = house.servicer.CancelRun(pb.CancelRunRequest(run_id=run_id), call()).run
     assert cancelled.state == pb.RUN_STATE_CANCELLED
     assert house.report(run_id, 1, heartbeat=pb.Heartbeat()) is True
-    (failed,) = house.stated("run.failed.v1")
+    (failed,) = house.published("run.failed.v1")
     assert failed.reason == "CANCELLED"
 
 

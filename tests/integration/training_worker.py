@@ -14,6 +14,7 @@ from services.training.spec import from_json
 from services.training.worker.__main__ import Interrupt
 from services.training.worker.memory import keep_freed_memory
 from services.training.worker.reporter import LogLines, NullReporter, Reporter
+from services.training.worker.worker import Worker
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.logging import configure
 from tests.unit.training.fakes import FakeSigner, FileStore

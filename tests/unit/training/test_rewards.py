@@ -8,7 +8,7 @@ import pytest
 
 from services.training.methods.answers import Prompt, draw_passes, read_prompts
 from services.training.methods.rewards import Rewarder, make_rewarder, score_length, score_pattern, score_terms
-from services.training.methods.rollouts import win_rate
+from services.training.methods.rollouts import count_steps, win_rate
 from services.training.recipe import Recipe, RewardRule, parse_recipe
 from tailor.errors import InvalidArgument
 

@@ -8,6 +8,7 @@ from jinja2 import TemplateError
 from services.training.methods.answers import prompt_tokens
 from services.training.methods.pairs import to_pairs
 from services.training.methods.rows import IGNORED, Encoded, encode, keep_trainable, pack, to_columns
+from services.training.methods.sft import count_steps
 from services.training.recipe import parse_recipe
 from tailor.errors import InvalidArgument
 
