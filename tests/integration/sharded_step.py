@@ -1,4 +1,4 @@
-"""A step of a process whose model is sharded, and of one whose is not: `torchrun sharded_step.py BASE OUTPUT`.
+"""Trains a sharded and an unsharded model for a few steps: `torchrun sharded_step.py BASE OUTPUT`.
 
 accelerate shards on GPUs only; this is torch's own `fully_shard`, which it calls, on CPUs.
 """
@@ -22,14 +22,14 @@ STEPS = 3
 
 
 def build(base: Path) -> Any:
-    """The tiny base under a fresh adapter."""
+    """The tiny base with a fresh adapter."""
     settings = load_recipe("tiny").model_dump()
     settings["adapter"]["dropout"], settings["precision"] = 0.0, "f32"
     return trainable_model(base, Recipe.model_validate(settings), None).train()
 
 
 def steps(model: Any, bins: list[list[int]]) -> list[float]:
-    """Train on bins of two rows each; their losses."""
+    """Train on bins of two rows each and return their losses."""
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-2)
     losses = []
     for tokens in bins:
@@ -45,7 +45,7 @@ def steps(model: Any, bins: list[list[int]]) -> list[float]:
 
 
 def main() -> None:
-    """Both ways, on the same bins."""
+    """Train both ways on the same bins and write the comparison."""
     base, output = Path(sys.argv[1]), Path(sys.argv[2])
     bins = [[5 + (place * 7 + step) % 200 for place in range(24)] for step in range(STEPS)]
     plain = build(base)

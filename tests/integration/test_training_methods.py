@@ -1,4 +1,4 @@
-"""What each method learns, what it starts from, and that it goes on where it stopped, in this process on a tiny base."""
+"""Each method on a tiny base, in this process: what it learns, where it starts, and that it resumes exactly."""
 
 import math
 import shutil
@@ -42,7 +42,7 @@ METHODS: dict[str, Method] = {"sft": sft.prepare, "dpo": dpo.prepare, "reward": 
 
 
 class Place:
-    """A base, rows and a place to train at."""
+    """A base, rows, and a folder to train in."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,7 +57,7 @@ class Place:
         self.store = MemoryStore()
 
     def context(self, recipe: Recipe, parent: StoredAdapter | None = None, **changes: Any) -> StageContext:
-        """What a method gets."""
+        """The context of a method."""
         kind = "sft" if recipe.method == "sft" else "preference"
         found = Inputs(self.base, "mit", self.files[kind], self.files[f"{kind} held out"], parent)
         stopper = Stopper(lambda: False, lambda: False)
@@ -86,7 +86,7 @@ class Place:
     def train(
         self, recipe: Recipe, parent: StoredAdapter | None = None, epoch: int = 1, **changes: Any
     ) -> tuple[TrainedModel | None, list[models_pb2.RunProgressed]]:
-        """Train, and what was reported."""
+        """Train, and return the result with the reported steps."""
         said: list[models_pb2.RunProgressed] = []
         checkpoints = Checkpoints(self.store, FakeSigner(), f"run_{recipe.digest}", epoch, 0)
         context = self.context(recipe, parent, **changes)
@@ -102,7 +102,7 @@ class Place:
         return made, said
 
     def saved(self, made: TrainedModel, recipe: Recipe) -> StoredAdapter:
-        """What was trained, as a later run finds it."""
+        """Save the result as a later run would find it."""
         weights = self.fresh() / "weights"
         results.save_weights(made.model, load_tokenizer(self.base), SPEC, recipe, weights)
         return StoredAdapter(weights, {"recipe": {"name": "tiny", **recipe.model_dump(mode="json")}}, "a" * 64)
@@ -140,7 +140,7 @@ def asked(model: Any, place: Place, kind: str = "policy") -> list[float]:
 def test_dpo_starts_at_its_reference_and_leaves_it(place: Place, parent: StoredAdapter, with_parent: bool) -> None:
     chosen = preferring("dpo")
     made, said = place.trained(chosen, parent if with_parent else None)
-    # log 2 is the loss of no margin at all: the policy is the reference.
+    # The loss of a zero margin is log 2: the policy is still the reference.
     assert said[0].loss == pytest.approx(0.6931472, abs=1e-6)
     assert said[-1].loss < 0.69
     assert made.metrics == {"held_out_accuracy": 1.0}
@@ -154,7 +154,9 @@ def test_dpo_starts_at_its_reference_and_leaves_it(place: Place, parent: StoredA
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "reward"])
-def test_stopped_and_gone_on_is_bit_for_bit_as_never_stopped(place: Place, parent: StoredAdapter, method: str) -> None:
+def test_resumed_training_equals_uninterrupted_training_bit_for_bit(
+    place: Place, parent: StoredAdapter, method: str
+) -> None:
     long = {"limit": {"max_steps": 11, "epochs": 20, "max_tokens": 0}, "checkpoint_every_steps": 4}
     chosen = house.recipe(**long) if method == "sft" else preferring(method, **long)
     whole, _ = place.train(chosen, parent)
@@ -182,7 +184,7 @@ def test_stopped_and_gone_on_is_bit_for_bit_as_never_stopped(place: Place, paren
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "reward"])
-def test_a_loss_that_is_no_number_is_reported_as_such(place: Place, tmp_path: Path, method: str) -> None:
+def test_nan_loss_is_reported_as_nan(place: Place, tmp_path: Path, method: str) -> None:
     base = shutil.copytree(place.base, tmp_path / "base")
     chosen = house.recipe(limit={"max_steps": 1}) if method == "sft" else preferring(method, limit={"max_steps": 1})
     context = place.context(chosen)
@@ -222,7 +224,7 @@ def test_reward_model_learns_the_order_and_reloads_with_its_head(place: Place, p
 
 @pytest.mark.parametrize("kind", ["lora", "qlora"])
 @pytest.mark.parametrize("method", ["sft", "dpo", "reward"])
-def test_what_is_saved_answers_as_what_was_trained(place: Place, method: str, kind: str) -> None:
+def test_reloaded_model_answers_like_the_trained_one(place: Place, method: str, kind: str) -> None:
     switched = {"kind": kind, "use_rslora": True, "use_dora": method == "sft", "dropout": 0.0}
     chosen = house.recipe(method=method, adapter=switched)
     made, _ = place.trained(chosen)
@@ -242,7 +244,7 @@ def test_what_is_saved_answers_as_what_was_trained(place: Place, method: str, ki
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "reward"])
-def test_recipe_that_contradicts_its_parent_is_refused_with_what_would_be_right(
+def test_recipe_that_contradicts_its_parent_is_rejected_with_the_parents_values(
     place: Place, parent: StoredAdapter, method: str
 ) -> None:
     chosen = house.recipe(method=method, adapter={"r": 8, "use_rslora": True, "dropout": 0.0})
@@ -250,18 +252,18 @@ def test_recipe_that_contradicts_its_parent_is_refused_with_what_would_be_right(
         METHODS[method](place.context(chosen, parent))
     assert refused.value.reason == "INVALID_RECIPE"
     assert refused.value.field_violations == {
-        "adapter.r": "is 8, and the parent's is 4; set that",
-        "adapter.use_rslora": "is true, and the parent's is false; set that",
+        "adapter.r": "is 8, but the parent's is 4; set that",
+        "adapter.use_rslora": "is true, but the parent's is false; set that",
     }
 
 
-def test_layer_that_the_base_does_not_have_is_refused_with_those_that_it_has(place: Place) -> None:
+def test_unknown_layer_is_rejected_with_the_known_ones(place: Place) -> None:
     chosen = house.recipe(adapter={"target_modules": ("q_proj", "query")})
     with pytest.raises(InvalidArgument, match=r"names query; the base has down_proj.*v_proj"):
         METHODS["sft"](place.context(chosen))
 
 
-def test_rows_of_the_wrong_kind_are_refused(place: Place) -> None:
+def test_rows_of_the_wrong_kind_are_rejected(place: Place) -> None:
     context = place.context(preferring("dpo"))
     with pytest.raises(InvalidArgument) as refused:
         METHODS["dpo"](replace(context, inputs=replace(context.inputs, train=place.files["sft"])))

@@ -1,4 +1,4 @@
-"""Plans from real rows, a real tokenizer and a base's configuration; no weights are read."""
+"""Plans from real rows, a real tokenizer and a base's configuration, without weights."""
 
 import hashlib
 import json
@@ -15,8 +15,7 @@ from services.training.bases.files import load_tokenizer
 from services.training.domain import Base, Run, RunKey, RunState, Stage
 from services.training.methods.rows import keep_trainable, pack, read_encoded
 from services.training.methods.sft import count_steps
-from services.training.planning import forecaster as planning
-from services.training.planning import loads
+from services.training.planning import forecaster, loads
 from services.training.planning.devices import Device, memory_limit
 from services.training.planning.planner import StoredPlanner
 from services.training.plans import RunReport
@@ -66,7 +65,7 @@ def pairs(count: int = 20) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_tiny_base(tmp_path_factory.mktemp("tiny"), [said(number, 40) for number in range(9)], vocabulary=320)
-    # A plan that needed the weights would fail.
+    # A plan that read the weights would fail.
     (folder / "model.safetensors").unlink()
     return folder
 
@@ -89,7 +88,7 @@ def recipe(name: str = "tiny", **changes: Any) -> Recipe:
 def planned(
     base: Path, stages: Sequence[tuple[Recipe, Path]], device: Device = CPU, **recipes: Recipe
 ) -> dict[str, Any]:
-    return planning.plan(
+    return forecaster.plan(
         {
             "base": str(base),
             "stages": [{"recipe": chosen.model_dump(), "rows": str(path)} for chosen, path in stages],
@@ -99,13 +98,13 @@ def planned(
     )
 
 
-def test_rows_tokens_and_steps_are_those_of_the_training(tiny: Path, rows: dict[str, Path]) -> None:
+def test_rows_tokens_and_steps_equal_those_of_training(tiny: Path, rows: dict[str, Path]) -> None:
     chosen = recipe(limit={"epochs": 2, "max_steps": 0, "max_tokens": 0})
     found = planned(tiny, [(chosen, rows["sft"])])
     encoded = keep_trainable(read_encoded(rows["sft"], load_tokenizer(tiny), chosen.batch.max_length))
     bins = pack(encoded, chosen.batch.tokens, chosen.seed)
     assert (found["rows"], found["steps"]) == (40, count_steps(bins, chosen))
-    # Two whole epochs see each token twice.
+    # Two epochs train on each token twice.
     assert found["tokens"] == pytest.approx(2 * sum(len(row.tokens) for row in encoded), rel=0.01)
     assert (found["refusal"], found["devices"], found["device"]) == ("", 1, "a CPU")
 
@@ -119,7 +118,7 @@ def test_stages_add_up_and_the_largest_decides_the_memory(tiny: Path, rows: dict
     assert both["memory_bytes"] == max(one["memory_bytes"], other["memory_bytes"])
 
 
-def test_answers_that_are_written_and_trials_of_a_sweep_count(tiny: Path, rows: dict[str, Path]) -> None:
+def test_generated_answers_and_trials_of_a_sweep_count(tiny: Path, rows: dict[str, Path]) -> None:
     settings = {"batch": {"tokens": 256, "max_length": 256}, "limit": {"epochs": 1, "max_steps": 3, "max_tokens": 0}}
     rloo = recipe(method="rloo", rewards=[{"kind": "length", "words": 5}], **settings)
     written = planned(tiny, [(rloo, rows["preference"])])
@@ -134,11 +133,11 @@ def test_answers_that_are_written_and_trials_of_a_sweep_count(tiny: Path, rows: 
     assert planned(tiny, [(sweep, rows["sft"])])["steps"] > once["steps"]
 
 
-def test_what_does_not_fit_is_refused_in_numbers_with_the_nearest_that_does(tiny: Path, rows: dict[str, Path]) -> None:
+def test_misfit_is_explained_in_gigabytes_with_the_nearest_recipe(tiny: Path, rows: dict[str, Path]) -> None:
     large = recipe(batch={"tokens": 1024, "max_length": 1024})
     small = recipe(batch={"tokens": 64, "max_length": 64})
     refused = planned(tiny, [(large, rows["sft"])], replace(CPU, memory_bytes=10**9), small=small)
-    assert "there are 1.0 GB (a CPU)" in refused["refusal"]
+    assert "but there are 1.0 GB (a CPU)" in refused["refusal"]
     assert refused["nearest_recipe"] == ""
     gpu = replace(CPU, gpu=True)
     needs = [planned(tiny, [(one, rows["sft"])], gpu)["memory_bytes"] * 1.1 + 10**9 for one in (small, large)]
@@ -156,7 +155,7 @@ def test_what_does_not_fit_is_refused_in_numbers_with_the_nearest_that_does(tiny
         ({"adapter": {"target_modules": ["q_proj", "wo"]}}, "adapter.target_modules"),
     ],
 )
-def test_recipe_that_the_base_cannot_follow_is_refused(
+def test_recipe_that_the_base_cannot_follow_is_rejected(
     tiny: Path, rows: dict[str, Path], changes: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidArgument) as refused:
@@ -164,7 +163,7 @@ def test_recipe_that_the_base_cannot_follow_is_refused(
     assert list(refused.value.field_violations) == [field]
 
 
-def test_rows_that_are_cut_to_nothing_are_refused(tiny: Path, rows: dict[str, Path]) -> None:
+def test_rows_that_are_cut_to_nothing_are_rejected(tiny: Path, rows: dict[str, Path]) -> None:
     with pytest.raises(InvalidArgument) as refused:
         planned(tiny, [(recipe(batch={"tokens": 16, "max_length": 16}), rows["sft"])])
     assert refused.value.reason == "NO_ROWS"
@@ -182,7 +181,7 @@ def test_large_dataset_is_counted_from_some_of_its_rows(tiny: Path, tmp_path: Pa
     assert load.trained == pytest.approx(sum(len(row.tokens) for row in every), rel=0.02)
 
 
-def test_memory_of_this_process_respects_its_group(tmp_path: Path) -> None:
+def test_memory_limit_respects_the_cgroup(tmp_path: Path) -> None:
     limit = tmp_path / "memory.max"
     limit.write_text("123456\n")
     assert memory_limit((limit, tmp_path / "missing")) == 123456
@@ -190,19 +189,8 @@ def test_memory_of_this_process_respects_its_group(tmp_path: Path) -> None:
     assert memory_limit((limit,)) > 10**8
 
 
-class Past:
-    """Runs that were."""
-
-    def __init__(self, *runs: Run) -> None:
-        self.runs = list(runs)
-
-    def page(self, specialist: str, size: int, before: object) -> list[Run]:
-        assert (specialist, before) == ("", None)
-        return self.runs[:size]
-
-
 def stored(store: FileStore, tiny: Path, path: Path) -> tuple[Base, Ref]:
-    """A base without its weights and a dataset, as a store keeps them."""
+    """Store a base without its weights, and a dataset."""
     files = []
     for file in sorted(tiny.iterdir()):
         ref = store.put_file(MODELS, f"bases/files/{file.name}", file)
@@ -216,35 +204,43 @@ def stored(store: FileStore, tiny: Path, path: Path) -> tuple[Base, Ref]:
     return Base("tiny", manifest.sha256, "unknown", 1, 1, manifest), ref
 
 
-def test_planner_plans_what_the_store_holds_and_learns_from_runs_that_were(
-    tiny: Path, rows: dict[str, Path], tmp_path: Path
-) -> None:
+def test_planner_uses_the_speed_of_earlier_runs(tiny: Path, rows: dict[str, Path], tmp_path: Path) -> None:
     store = FileStore(tmp_path / "store")
     base, dataset = stored(store, tiny, rows["sft"])
     stage = Stage("tiny", "sft", recipe().to_json(), "sft", dataset)
     waiting = Stage("later", "dpo", recipe(method="dpo", adapter={"dropout": 0.0}).to_json(), "preference")
     request = PlanRequest("reports", base, (stage, waiting))
-    planner = StoredPlanner(store, Past(), FOLDER, CPU, tmp_path / "plans", lambda: START)
+    planner = StoredPlanner(store, lambda _: [], FOLDER, CPU, tmp_path / "plans", lambda: START)
     plan = planner.plan(request)
     assert (plan.rows, plan.fits, plan.seconds_from, plan.create_time) == (40, True, "estimated", START)
     assert plan.steps > 0 < plan.memory_bytes < plan.device_memory_bytes
     assert not list((tmp_path / "plans").iterdir())
 
-    report = RunReport(40, 100_000, 8, 1, 10_000.0, plan.price, 0, 0, 0)
+    report = RunReport(
+        rows=40,
+        tokens=100_000,
+        steps=8,
+        memory_bytes=1,
+        seconds=10_000.0,
+        price=plan.price,
+        memory_error=0,
+        seconds_error=0,
+        tokens_error=0,
+    )
     key = RunKey("reports", dataset.sha256, "tiny", "r")
     past = Run("run_1", key, "tiny", (stage, waiting), RunState.SUCCEEDED, START, base_digest=base.digest)
     past = replace(past, plan=plan, report=report)
-    measured = replace(planner, past=Past(past, replace(past, base_digest="another"))).plan(request)
+    measured = replace(planner, recent_runs=lambda _: [past, replace(past, base_digest="another")]).plan(request)
     assert measured.seconds_from == "measured"
-    # It did ten tokens a second.
+    # The earlier run had ten tokens per second.
     assert measured.seconds == pytest.approx(plan.tokens / 10, rel=0.5, abs=40)
     assert measured.seconds > plan.seconds
 
 
-def test_dataset_without_rows_is_refused(tiny: Path, rows: dict[str, Path], tmp_path: Path) -> None:
+def test_dataset_without_rows_is_rejected(tiny: Path, rows: dict[str, Path], tmp_path: Path) -> None:
     store = FileStore(tmp_path / "store")
     base, _ = stored(store, tiny, rows["sft"])
     empty = store.put(DATASETS, "empty/manifest.json", b'{"splits": {}}')
-    planner = StoredPlanner(store, Past(), FOLDER, CPU, tmp_path / "plans", lambda: START)
+    planner = StoredPlanner(store, lambda _: [], FOLDER, CPU, tmp_path / "plans", lambda: START)
     with pytest.raises(FailedPrecondition):
         planner.plan(PlanRequest("reports", base, (Stage("tiny", "sft", recipe().to_json(), "sft", empty),)))

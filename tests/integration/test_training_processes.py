@@ -1,4 +1,4 @@
-"""A worker in two processes: what it learns is what one learns, and one that dies takes the other with it, not the run."""
+"""A worker in two processes: it learns the same as one process, and if one dies, both end and the run resumes."""
 
 import json
 import os
@@ -34,7 +34,7 @@ __all__ = ["house", "tiny"]
 
 
 class Started:
-    """A worker in one process or two, and what it said."""
+    """A worker in one or two processes, with its reports."""
 
     def __init__(self, house: House, work: Job, folder: Path, processes: int) -> None:
         folder.mkdir(exist_ok=True)
@@ -66,7 +66,7 @@ class Started:
         return self.process.wait(280)
 
     def ranks(self) -> list[int]:
-        """The processes' numbers, by rank."""
+        """Process ids, by rank."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         environments = {int(pid): Path(f"/proc/{pid}/environ").read_bytes() for pid in children}
         found = {pid: re.search(rb"\0RANK=(\d+)", text) for pid, text in environments.items()}
@@ -89,10 +89,10 @@ def chosen(accumulation: int = 1) -> Recipe:
     )
 
 
-def test_two_processes_learn_what_one_does(house: House, tmp_path: Path) -> None:
+def test_two_processes_learn_the_same_as_one(house: House, tmp_path: Path) -> None:
     one = Started(house, job(house, chosen(accumulation=2)), tmp_path / "one", 1)
     assert one.end() == 0
-    # A step of two processes takes two bins at least, also where the recipe says one.
+    # A step of two processes has at least two bins, even if the recipe says one.
     two = Started(house, job(house, chosen()), tmp_path / "two", 2)
     assert two.end() == 0
     assert list(two.losses()) == list(range(1, 13))
@@ -100,7 +100,7 @@ def test_two_processes_learn_what_one_does(house: House, tmp_path: Path) -> None
     assert two.said("trained")[0]["tokens"] == one.said("trained")[0]["tokens"]
 
 
-def test_a_process_that_dies_takes_the_other_with_it_and_the_run_goes_on(house: House, tmp_path: Path) -> None:
+def test_dead_process_ends_the_other_and_the_run_resumes(house: House, tmp_path: Path) -> None:
     whole = Started(house, job(house, chosen()), tmp_path / "whole", 2)
     assert whole.end() == 0
 

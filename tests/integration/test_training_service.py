@@ -1,4 +1,4 @@
-"""The training service over PostgreSQL and its own wire."""
+"""The training service with PostgreSQL and its gRPC servicer."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ from services.training.consumers import Consumers
 from services.training.domain import StartedWorker
 from services.training.handlers import TrainingPorts
 from services.training.plans import Plan
-from services.training.ports import PlanRequest
+from services.training.ports import Planner, PlanRequest
 from services.training.queue import Limits
 from services.training.recipe import FOLDER, load_recipe
 from services.training.rpc import TrainingServicer
@@ -138,7 +138,7 @@ def house(database_url: str) -> Iterator[House]:
     engine.dispose()
 
 
-def test_event_again_or_at_once_makes_one_run(house: House) -> None:
+def test_redelivered_and_concurrent_events_make_one_run(house: House) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: house.publish(), range(8)))
     run = house.running()
@@ -146,12 +146,12 @@ def test_event_again_or_at_once_makes_one_run(house: House) -> None:
     assert run.recipe_digest == handlers.get_run(house.runs, run.run_id).key.recipe_digest
 
 
-def test_undecodable_event_is_refused(house: House) -> None:
+def test_undecodable_event_is_rejected(house: House) -> None:
     with pytest.raises(InvalidArgument):
         house.consumers.on_dataset_built(Event("dataset.built.v1", "k", b"\xff\xff\xff"))
 
 
-def test_run_survives_the_way_through_the_database(house: House) -> None:
+def test_run_round_trips_through_the_database(house: House) -> None:
     run_id = house.running().run_id
     house.report(run_id, 1, progress=step(1))
     kept = handlers.get_run(house.runs, run_id)
@@ -188,14 +188,14 @@ def test_two_services_never_start_two_workers_of_a_run_nor_finish_it_twice(house
     runs = {job.run.run_id for job in pair[0].launcher.started + pair[1].launcher.started}
     assert sorted(job.name for one in pair for job in one.launcher.started) == sorted(f"{run}-1" for run in runs)
     assert len(runs) == 3
-    # Every worker dies, and both services see it.
+    # Every worker dies, and both services notice.
     for one in pair:
         one.launcher.exits.update({(run, 1): 1 for run in runs})
     at_once(*ticks)
     second = [job for one in pair for job in one.launcher.started if job.run.epoch == 2]
     assert sorted(job.run.run_id for job in second) == sorted(runs)
     assert {job.run.failures for job in second} == {1}
-    # The dead ones were only cut off, and speak again; the new ones are done, and say so twice.
+    # The old workers were only disconnected and report again; the new ones finish and report it twice.
     for run in runs:
         with pytest.raises(Aborted):
             pair[0].report(run, 1, trained=models_pb2.AdapterTrained(digest="late"))
@@ -207,8 +207,8 @@ def test_two_services_never_start_two_workers_of_a_run_nor_finish_it_twice(house
     engine.dispose()
 
 
-class Waking:
-    """A planner during which a worker of another run is heard, and a supervisor looks."""
+class BusyPlanner(Planner):
+    """A planner that lets another run's worker report, and the supervisor tick, while it plans."""
 
     def __init__(self, house: House, run_id: str) -> None:
         self.house, self.run_id = house, run_id
@@ -222,7 +222,7 @@ class Waking:
 def test_planning_holds_no_lock(house: House) -> None:
     run_id = house.running().run_id
     house.publish("memos")
-    Preparer(replace(house.ports, planner=Waking(house, run_id))).tick()
+    Preparer(replace(house.ports, planner=BusyPlanner(house, run_id))).tick()
     waiting = house.servicer.ListRuns(pb.ListRunsRequest(specialist="memos"), call()).runs[0]
     assert (waiting.plan.rows, waiting.state) == (PLAN.rows, pb.RUN_STATE_QUEUED)
 
@@ -240,7 +240,7 @@ def test_a_cancelled_runs_worker_is_stopped_after_a_restart(house: House) -> Non
     assert restarted.runs.workers() == []
 
 
-def test_a_chain_goes_through_the_database_and_over_the_wire(house: House, tmp_path: Path) -> None:
+def test_chain_runs_through_the_database_and_gRPC(house: House, tmp_path: Path) -> None:
     house.use_recipes(write_recipes(tmp_path))
     asked = pb.CreateRunRequest(
         specialist="reports",
@@ -284,7 +284,7 @@ def test_a_chain_goes_through_the_database_and_over_the_wire(house: House, tmp_p
     assert house.runs.newest_adapter("reports", "tiny", "reward") == "r1"
 
 
-def test_rankings_given_by_an_event_are_not_given_again(house: House, tmp_path: Path) -> None:
+def test_redelivered_rankings_are_not_assigned_again(house: House, tmp_path: Path) -> None:
     house.use_recipes(write_recipes(tmp_path))
     house.publish(recipe="polish")
     for _ in range(2):
@@ -293,7 +293,7 @@ def test_rankings_given_by_an_event_are_not_given_again(house: House, tmp_path: 
     assert (run.recipe, run.preference_dataset_digest) == ("polish", "p1")
 
 
-def test_plan_is_kept_for_its_run(house: House) -> None:
+def test_plan_is_stored_for_its_run(house: House) -> None:
     asked = {"specialist": "reports", "dataset_digest": "d1", "base": "tiny", "recipe": "tiny"}
     plan = house.servicer.PlanRun(pb.PlanRunRequest(**asked), call()).plan
     assert house.servicer.PlanRun(pb.PlanRunRequest(**asked), call()).plan == plan
@@ -387,7 +387,7 @@ def test_adapter_is_published_with_the_change_of_state(house: House) -> None:
     assert (progressed.run_id, progressed.epoch) == (run_id, 1)
 
 
-def test_old_epoch_and_empty_report_are_refused(house: House) -> None:
+def test_old_epoch_and_empty_report_are_rejected(house: House) -> None:
     run_id = house.running().run_id
     with pytest.raises(Aborted):
         house.report(run_id, 0, heartbeat=pb.Heartbeat())
@@ -397,7 +397,7 @@ def test_old_epoch_and_empty_report_are_refused(house: House) -> None:
         house.report("run_unknown", 1, heartbeat=pb.Heartbeat())
 
 
-def test_watching_shows_the_past_then_what_comes_and_ends_with_the_run(house: House) -> None:
+def test_watch_streams_past_and_new_reports_until_the_run_ends(house: House) -> None:
     run_id = house.running().run_id
     house.report(run_id, 1, progress=step(1))
     seen: list[pb.Run] = []
@@ -416,12 +416,12 @@ def test_watching_shows_the_past_then_what_comes_and_ends_with_the_run(house: Ho
     assert (seen[-1].state, seen[-1].reason) == (pb.RUN_STATE_FAILED, "NO_ROWS")
 
 
-def test_watching_stops_when_the_client_has_gone(house: House) -> None:
+def test_watch_stops_when_the_client_disconnects(house: House) -> None:
     run_id = house.running().run_id
     assert len(list(house.servicer.WatchRun(pb.WatchRunRequest(run_id=run_id), call(active=False)))) == 1
 
 
-def test_caller_sees_its_own_specialists_alone(house: House) -> None:
+def test_caller_sees_only_its_own_specialists(house: House) -> None:
     run_id = house.running().run_id
     set_caller(Caller("key", "other", "ROLE_ENGINEER", frozenset({"memos"})))
     assert not house.servicer.ListRuns(pb.ListRunsRequest(), call()).runs
@@ -437,7 +437,7 @@ def test_caller_sees_its_own_specialists_alone(house: House) -> None:
             refused()
 
 
-def test_a_parent_of_another_specialist_is_answered_like_one_that_does_not_exist(house: House) -> None:
+def test_parent_of_another_specialist_is_reported_as_unknown(house: House) -> None:
     asked = {"specialist": "reports", "dataset_digest": "d1", "base": "tiny", "recipe": "tiny"}
     set_caller(Caller("key", "other", "ROLE_ENGINEER", frozenset({"reports"})))
     said = []

@@ -1,4 +1,4 @@
-"""Commands and events, over stores in memory."""
+"""Commands and events, with in-memory stores."""
 
 import math
 from dataclasses import replace
@@ -42,7 +42,7 @@ def test_changed_recipe_makes_another_run(house: House) -> None:
     assert len(house.runs.runs) == 2
 
 
-def test_unusable_recipe_makes_a_failed_run_that_says_why(house: House) -> None:
+def test_unusable_recipe_makes_a_failed_run_with_the_reason(house: House) -> None:
     handlers.queue_run_for_dataset(house.ports, built(recipe="magic"))
     handlers.queue_run_for_dataset(house.ports, built(recipe="magic"))
     assert house.only_run().state is RunState.FAILED
@@ -57,19 +57,19 @@ def test_broken_recipe_file_fails_the_run_with_its_field(tmp_path: Path) -> None
     assert "adapter" in house.only_run().message
 
 
-def test_preference_rows_are_not_for_sft(house: House) -> None:
+def test_sft_rejects_a_preference_dataset(house: House) -> None:
     with pytest.raises(InvalidArgument, match="preference"):
         handlers.create_run(house.ports, wanted(dataset_digest="p1"))
 
 
-def test_create_run_needs_what_it_names(house: House) -> None:
+def test_create_run_rejects_an_unknown_dataset_or_base(house: House) -> None:
     with pytest.raises(NotFound):
         handlers.create_run(house.ports, wanted(dataset_digest="unknown"))
     with pytest.raises(NotFound, match="tailor models add"):
         handlers.create_run(house.ports, wanted(base="unknown"))
 
 
-def test_reports_keep_progress_and_state_at_most_one_event_in_two_seconds(house: House) -> None:
+def test_every_report_is_stored_and_published_at_most_every_two_seconds(house: House) -> None:
     run_id = running(house)
     for step in range(1, 8):
         house.now.forward(0.5)
@@ -81,7 +81,7 @@ def test_reports_keep_progress_and_state_at_most_one_event_in_two_seconds(house:
     assert house.only_run().first_loss == pytest.approx(2.9)
 
 
-def test_old_epoch_is_refused(house: House) -> None:
+def test_report_of_an_old_epoch_is_rejected(house: House) -> None:
     run_id = running(house)
     house.now.forward(1000)
     house.supervisor.tick()
@@ -101,7 +101,7 @@ def test_old_epoch_is_refused(house: House) -> None:
     assert house.runs.lines == []
 
 
-def test_trained_is_stated_once_however_often_it_is_said(house: House) -> None:
+def test_repeated_trained_report_is_published_once(house: House) -> None:
     run_id = running(house)
     assert reporting.report_trained(house.runs, run_id, 1, trained(), rates=RATES, now=house.now()) is False
     assert reporting.report_trained(house.runs, run_id, 1, trained(), rates=RATES, now=house.now()) is False
@@ -109,7 +109,7 @@ def test_trained_is_stated_once_however_often_it_is_said(house: House) -> None:
     assert house.only_run().adapter_digest == "a1"
 
 
-def test_failure_of_data_or_recipe_fails_once(house: House) -> None:
+def test_repeated_failure_report_is_published_once(house: House) -> None:
     run_id = running(house)
     reporting.report_failed(house.runs, run_id, 1, Failure("NO_ROWS", "No row is short enough."), house.now())
     reporting.report_failed(house.runs, run_id, 1, Failure("NO_ROWS", "No row is short enough."), house.now())
@@ -118,7 +118,7 @@ def test_failure_of_data_or_recipe_fails_once(house: House) -> None:
     assert len(house.launcher.started) == 1
 
 
-def test_lines_of_a_log_are_kept_short_and_renew_the_lease(house: House) -> None:
+def test_log_lines_are_truncated_and_renew_the_lease(house: House) -> None:
     run_id = running(house)
     house.now.forward(179)
     assert reporting.report_log(house.runs, run_id, 1, [line("x" * 2000), line("next")], house.now()) is False
@@ -130,7 +130,7 @@ def test_lines_of_a_log_are_kept_short_and_renew_the_lease(house: House) -> None
         reporting.report_log(house.runs, run_id, 1, [line("x")] * 101, house.now())
 
 
-def test_a_loss_that_is_no_number_fails_the_run_and_stops_its_worker(house: House) -> None:
+def test_loss_that_is_not_finite_fails_the_run_and_stops_its_worker(house: House) -> None:
     run_id = running(house)
     assert reporting.report_progress(house.runs, run_id, 1, progress(3, loss=math.inf), house.now()) is True
     assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "DIVERGED")
@@ -139,7 +139,7 @@ def test_a_loss_that_is_no_number_fails_the_run_and_stops_its_worker(house: Hous
     assert house.launcher.stopped == [(run_id, 1)]
 
 
-def test_cancel_works_while_queued_and_tells_a_running_worker(house: House) -> None:
+def test_cancel_ends_a_queued_run_and_stops_a_running_worker(house: House) -> None:
     queued = handlers.queue_run_for_dataset(house.ports, built())
     assert handlers.cancel_run(house.runs, queued.run_id, house.now()).state is RunState.CANCELLED
     house = House()
@@ -153,14 +153,14 @@ def test_cancel_works_while_queued_and_tells_a_running_worker(house: House) -> N
     assert house.launcher.stopped == [(run_id, 1)]
 
 
-def test_what_has_ended_cannot_be_cancelled(house: House) -> None:
+def test_ended_run_cannot_be_cancelled(house: House) -> None:
     run_id = running(house)
     reporting.report_trained(house.runs, run_id, 1, trained(), rates=RATES, now=house.now())
     with pytest.raises(FailedPrecondition):
         handlers.cancel_run(house.runs, run_id, house.now())
 
 
-def test_a_run_that_was_cancelled_or_failed_goes_on_where_it_stopped(house: House) -> None:
+def test_cancelled_or_failed_run_resumes_where_it_stopped(house: House) -> None:
     run_id = running(house)
     reporting.report_progress(house.runs, run_id, 1, progress(4), house.now())
     handlers.cancel_run(house.runs, run_id, house.now())
@@ -181,14 +181,14 @@ def test_a_run_that_was_cancelled_or_failed_goes_on_where_it_stopped(house: Hous
     assert house.runs.topics() == ["run.progressed.v1", "run.failed.v1", "run.failed.v1", "adapter.trained.v1"]
 
 
-def test_a_run_whose_dataset_was_erased_does_not_go_on(house: House) -> None:
+def test_run_on_an_erased_dataset_does_not_resume(house: House) -> None:
     run_id = running(house)
     cancelled = handlers.cancel_run(house.runs, run_id, house.now())
     house.runs.save(replace(cancelled, reason=DATASET_ERASED))
     assert handlers.create_run(house.ports, wanted()).state is RunState.CANCELLED
 
 
-def test_a_run_that_goes_on_must_fit_too(house: House) -> None:
+def test_resumed_run_must_fit(house: House) -> None:
     run_id = running(house)
     handlers.cancel_run(house.runs, run_id, house.now())
     house.planner.answer = replace(house.planner.answer, fits=False, refusal="It needs 9 GB.")
@@ -211,7 +211,7 @@ def test_pages_hold_every_run_once(house: House) -> None:
     assert seen == ["s4", "s3", "s2", "s1", "s0"]
 
 
-def test_bad_page_token_is_refused(house: House) -> None:
+def test_invalid_page_token_is_rejected(house: House) -> None:
     with pytest.raises(InvalidArgument):
         handlers.list_runs(house.runs, "", 2, "nonsense")
 

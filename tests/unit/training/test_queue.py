@@ -1,4 +1,4 @@
-"""Who goes first, and what the others wait for."""
+"""Which run is next, and what the others wait for."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_the_highest_priority_goes_first_then_the_oldest() -> None:
     assert started(house) == ["high", "old", "young", "low"]
 
 
-def test_limits_hold_in_all_and_per_specialist_and_what_waits_says_what_for() -> None:
+def test_limits_apply_in_total_and_per_specialist_and_waiting_runs_have_a_reason() -> None:
     house = House(limits=Limits(2, 1))
     first = queue(house, "reports")
     house.now.forward(1)
@@ -55,7 +55,7 @@ def test_limits_hold_in_all_and_per_specialist_and_what_waits_says_what_for() ->
     assert started(house) == ["reports", "memos", "reports"]
 
 
-def test_settings_give_limits_and_kueue_lifts_the_one_over_all_runs() -> None:
+def test_kueue_lifts_the_limit_over_all_runs() -> None:
     assert Settings().limits() == Limits(1, 1)
     assert Settings(max_runs=4, max_runs_per_specialist=2).limits() == Limits(4, 2)
     kueue = Settings(launcher="kubernetes", kubernetes_queue="gpus", max_runs_per_specialist=2)
@@ -63,7 +63,7 @@ def test_settings_give_limits_and_kueue_lifts_the_one_over_all_runs() -> None:
     assert Settings(launcher="kubernetes", max_runs=4).limits() == Limits(4, 1)
 
 
-def test_where_another_queue_admits_ours_limits_per_specialist_alone() -> None:
+def test_only_the_limit_per_specialist_applies_with_another_queue() -> None:
     house = House(limits=Limits(None, 1))
     for specialist in ("a", "b", "c"):
         queue(house, specialist)
@@ -95,7 +95,7 @@ def test_a_preempted_run_lets_a_higher_priority_go_first() -> None:
     assert house.runs.runs[low].reason == "WAITS_FOR_PLACE"
 
 
-def test_a_lost_worker_is_replaced_later_each_time_and_the_run_says_when() -> None:
+def test_lost_worker_is_replaced_with_a_growing_delay() -> None:
     house = House()
     queue(house, "reports")
     run = house.only_run()
@@ -106,7 +106,7 @@ def test_a_lost_worker_is_replaced_later_each_time_and_the_run_says_when() -> No
         assert f"{run.not_before:%H:%M:%S} UTC" in run.message
 
 
-def test_runs_that_fell_together_do_not_rise_together() -> None:
+def test_runs_that_failed_together_do_not_retry_together() -> None:
     house = House()
     ids = [queue(house, specialist) for specialist in ("a", "b", "c")]
     fallen = [lose_worker(replace(house.runs.runs[run_id], failures=3), "WORKER_DIED", START) for run_id in ids]
@@ -114,7 +114,7 @@ def test_runs_that_fell_together_do_not_rise_together() -> None:
 
 
 @pytest.mark.parametrize("restarted", [True, False])
-def test_a_cancelled_runs_worker_is_stopped_also_by_a_service_that_was_restarted(restarted: bool) -> None:
+def test_worker_of_a_cancelled_run_is_stopped_even_after_a_restart(restarted: bool) -> None:
     house = House()
     run_id = queue(house, "reports")
     house.supervisor.tick()

@@ -1,4 +1,4 @@
-"""What rules say an answer is worth, and what recipes of rollouts and rewards are refused."""
+"""Rewards of answers, and invalid recipes of rollouts and rewards."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,11 +37,11 @@ class Words:
 
 
 @pytest.mark.parametrize(("words", "worth"), [(0, 0.0), (1, 1.0), (4, 1.0), (6, 0.5), (8, 0.0), (20, 0.0)])
-def test_short_answers_are_worth_more_and_an_empty_one_nothing(words: int, worth: float) -> None:
+def test_short_answers_score_higher_and_empty_ones_score_zero(words: int, worth: float) -> None:
     assert score_length(RewardRule(kind="length", words=4), "word " * words) == worth
 
 
-def test_terms_count_as_whole_words_in_any_case() -> None:
+def test_terms_match_whole_words_ignoring_case() -> None:
     rule = RewardRule(kind="terms", terms=("owner", "due date", "C++"))
     assert score_terms(rule, "Owner: finance. Due date: Friday.") == pytest.approx(2 / 3)
     assert score_terms(rule, "homeowners and C++") == pytest.approx(1 / 3)
@@ -53,13 +53,13 @@ def test_pattern_is_found_anywhere() -> None:
     assert score_pattern(rule, "Call them soon.") == 0.0
 
 
-def test_parts_are_weighed_and_added() -> None:
+def test_terms_of_a_reward_are_weighted_and_added() -> None:
     rules = (RewardRule(kind="length", words=2, weight=2.0), RewardRule(kind="terms", terms=("owner",), weight=0.5))
     rewarder = make_rewarder(rules, Path(), None, Words())
     assert rewarder.rewards([[4], [4]], [[1, 3, END], [1, 2, 5, 5, END]]) == [2.5, 0.0]
 
 
-def test_answer_that_was_cut_is_judged_as_if_it_ended_there() -> None:
+def test_truncated_answer_is_scored_as_if_it_ended_there() -> None:
     seen: list[list[int]] = []
 
     def part(whole: Sequence[Sequence[int]], _: Sequence[str]) -> list[float]:
@@ -70,13 +70,13 @@ def test_answer_that_was_cut_is_judged_as_if_it_ended_there() -> None:
     assert seen == [[4, 5, 1, END], [4, 1, 2, END]]
 
 
-def test_model_reward_without_a_reward_adapter_says_what_to_do() -> None:
+def test_model_reward_without_a_reward_adapter_is_rejected() -> None:
     with pytest.raises(InvalidArgument) as refused:
         make_rewarder((RewardRule(kind="model"),), Path(), None, Words())
     assert refused.value.reason == "NO_REWARD_ADAPTER"
 
 
-def test_tie_is_half_a_win() -> None:
+def test_tie_counts_half() -> None:
     assert win_rate([1.0, 2.0, 0.0, 3.0], [0.0, 2.0, 1.0, 1.0]) == 0.625
 
 
@@ -103,7 +103,7 @@ def test_every_pass_sees_each_prompt_once_and_a_seed_gives_one_order() -> None:
     assert order[:5] != draw_passes(prompts, 5, 4)
 
 
-def test_steps_follow_the_recipe_s_limits() -> None:
+def test_steps_respect_the_recipes_limits() -> None:
     prompts = [Prompt(f"r{number}", (), (1,) * 16) for number in range(10)]
     chosen = recipe(rollout={"prompts": 4, "answers": 4, "max_new_tokens": 16}, batch={"accumulation": 2})
     assert count_steps(prompts, chosen) == 3
@@ -134,7 +134,7 @@ def recipe(**changes: Any) -> Recipe:
         ("", "rewards"),
     ],
 )
-def test_wrong_recipe_of_rollouts_is_refused_with_the_field(more: str, field: str) -> None:
+def test_invalid_rollout_recipe_is_rejected_with_the_field(more: str, field: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         parse_recipe(PLAIN + more)
     assert field in dict(refused.value.field_violations)

@@ -1,4 +1,4 @@
-"""A run with stages: what each learns from and starts from, and how one follows the other."""
+"""Runs with stages: the datasets, parents and order of stages."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ def house(tmp_path: Path) -> House:
 
 
 def finish(house: House, digest: str) -> None:
-    """The present worker reports its adapter and ends; the next one is started."""
+    """The current worker reports its adapter and ends, and the next one is started."""
     run = house.only_run()
     assert (
         reporting.report_trained(house.runs, run.run_id, run.epoch, trained(digest), rates=RATES, now=house.now())
@@ -32,7 +32,7 @@ def finish(house: House, digest: str) -> None:
     house.supervisor.tick()
 
 
-def test_a_chain_goes_from_stage_to_stage_and_ends_with_the_last(house: House) -> None:
+def test_chain_runs_stage_by_stage_and_ends_with_the_last(house: House) -> None:
     asked = wanted(recipe="chain", preference_dataset_digest="p1", parent_digest="a0")
     handlers.create_run(house.ports, asked)
     house.supervisor.tick()
@@ -68,7 +68,7 @@ def test_a_restart_resumes_at_the_stage(house: House) -> None:
     assert house.launcher.started[-1].stage.recipe == "dpo"
 
 
-def test_failures_and_steps_count_anew_in_each_stage(house: House) -> None:
+def test_failures_and_steps_are_reset_in_each_stage(house: House) -> None:
     run_id = handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
     house.supervisor.tick()
     reporting.report_progress(house.runs, run_id, 1, progress(8), house.now())
@@ -82,7 +82,7 @@ def test_failures_and_steps_count_anew_in_each_stage(house: House) -> None:
     assert (run.state, run.best_step, run.failures) == (RunState.FAILED, 0, MAX_ATTEMPTS)
 
 
-def test_the_next_stage_starts_once_the_last_ones_worker_has_ended(house: House) -> None:
+def test_next_stage_starts_after_the_last_worker_has_ended(house: House) -> None:
     run_id = handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
     house.supervisor.tick()
     reporting.report_trained(house.runs, run_id, 1, trained("a1"), rates=RATES, now=house.now())
@@ -94,7 +94,7 @@ def test_the_next_stage_starts_once_the_last_ones_worker_has_ended(house: House)
     assert (house.only_run().state, house.only_run().epoch) == (RunState.RUNNING, 2)
 
 
-def test_a_worker_that_stays_between_stages_is_stopped_and_waited_for_no_longer_than_it_may_live(house: House) -> None:
+def test_worker_that_does_not_end_after_its_stage_is_stopped_and_given_up(house: House) -> None:
     run_id = handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
     house.supervisor.tick()
     reporting.report_trained(house.runs, run_id, 1, trained("a1"), rates=RATES, now=house.now())
@@ -107,7 +107,7 @@ def test_a_worker_that_stays_between_stages_is_stopped_and_waited_for_no_longer_
     assert house.only_run().epoch == 2
 
 
-def test_trained_again_after_its_stage_changes_nothing_and_of_an_old_epoch_is_refused(house: House) -> None:
+def test_trained_report_of_an_earlier_stage_is_rejected(house: House) -> None:
     run_id = handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
     house.supervisor.tick()
     finish(house, "a1")
@@ -129,7 +129,7 @@ def test_cancel_works_between_stages(house: House) -> None:
         handlers.cancel_run(house.runs, run_id, house.now())
 
 
-def test_rankings_that_are_built_go_to_every_run_that_waits_for_them(house: House) -> None:
+def test_new_rankings_go_to_every_waiting_run(house: House) -> None:
     handlers.create_run(house.ports, wanted(recipe="chain"))
     house.supervisor.tick()
     finish(house, "a1")
@@ -145,14 +145,14 @@ def test_rankings_that_are_built_go_to_every_run_that_waits_for_them(house: Hous
     assert [stage.dataset and stage.dataset.sha256 for stage in house.planner.asked[-1].stages] == ["d1", "p1", "p1"]
 
 
-def test_rankings_of_another_specialist_do_not_end_the_waiting(house: House) -> None:
+def test_rankings_of_another_specialist_are_not_assigned(house: House) -> None:
     handlers.create_run(house.ports, wanted(recipe="polish"))
     rankings = built(digest="p1", kind="preference", recipe="", specialist="memos", manifest=dataset_ref("p1"))
     assert handlers.queue_run_for_dataset(house.ports, rankings) is None
     assert house.only_run().lacks_rankings
 
 
-def test_rankings_that_nobody_waits_for_make_a_run_on_the_newest_policy(house: House) -> None:
+def test_rankings_that_no_run_waits_for_make_a_run_on_the_newest_policy(house: House) -> None:
     house.runs.adapters = {"a0": ("reports", "tiny", POLICY), "r0": ("reports", "tiny", REWARD)}
     rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"))
     first = handlers.queue_run_for_dataset(house.ports, rankings)
@@ -160,20 +160,20 @@ def test_rankings_that_nobody_waits_for_make_a_run_on_the_newest_policy(house: H
     assert (first.key.parent_digest, first.current.parent and first.current.parent.sha256) == ("a0", "a0")
     house.supervisor.tick()
     finish(house, "a1")
-    # The event again: the newest policy is now what the run itself made.
+    # A redelivery: the newest policy is now the run's own.
     again = handlers.queue_run_for_dataset(house.ports, rankings)
     assert again is not None
     assert again.run_id == first.run_id
 
 
-def test_rankings_are_learned_on_top_of_the_adapter_that_was_ranked_though_a_newer_one_was_made(house: House) -> None:
+def test_rankings_continue_the_ranked_adapter_even_if_there_is_a_newer_one(house: House) -> None:
     house.runs.adapters = dict.fromkeys(("a0", "a1"), ("reports", "tiny", POLICY))
     rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"), ranked_adapter="a0")
     run = handlers.queue_run_for_dataset(house.ports, rankings)
     assert run is not None and run.key.parent_digest == "a0"
 
 
-def test_rankings_of_an_adapter_that_is_gone_are_learned_on_top_of_the_newest(house: House) -> None:
+def test_rankings_of_a_deleted_adapter_continue_the_newest(house: House) -> None:
     house.runs.adapters = {"a1": ("reports", "tiny", POLICY)}
     house.adapters.adapters["a1"] = adapter("a1")
     rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"), ranked_adapter="a0")
@@ -181,7 +181,7 @@ def test_rankings_of_an_adapter_that_is_gone_are_learned_on_top_of_the_newest(ho
     assert run is not None and run.key.parent_digest == "a1"
 
 
-def test_a_run_that_somebody_made_of_the_rankings_does_not_stand_for_the_specialists_own(house: House) -> None:
+def test_manual_run_on_the_rankings_does_not_replace_the_specialists_own(house: House) -> None:
     handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="p1"))
     handlers.create_run(house.ports, wanted(recipe="reward", dataset_digest="p1"))
     rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"))
@@ -204,7 +204,7 @@ def test_rankings_without_a_recipe_make_no_run(house: House) -> None:
     assert not house.runs.runs
 
 
-def test_a_learned_reward_is_the_specialists_newest_where_the_run_makes_none(house: House) -> None:
+def test_learned_reward_is_the_specialists_newest_if_the_run_makes_none(house: House) -> None:
     house.adapters.adapters["r0"] = adapter("r0", kind="reward")
     house.runs.adapters = {"r0": ("reports", "tiny", REWARD)}
     handlers.create_run(house.ports, wanted(dataset_digest="p1", recipe="rloo"))
@@ -213,7 +213,7 @@ def test_a_learned_reward_is_the_specialists_newest_where_the_run_makes_none(hou
     assert job.stage.reward == house.adapters.adapters["r0"].manifest
 
 
-def test_without_any_reward_adapter_the_run_is_refused_or_fails_once(house: House) -> None:
+def test_run_without_any_reward_adapter_is_rejected_or_fails_once(house: House) -> None:
     with pytest.raises(FailedPrecondition) as refused:
         handlers.create_run(house.ports, wanted(dataset_digest="p1", recipe="rloo"))
     assert refused.value.reason == "NO_REWARD_ADAPTER"
@@ -226,7 +226,7 @@ def test_without_any_reward_adapter_the_run_is_refused_or_fails_once(house: Hous
     assert house.runs.topics() == ["run.failed.v1"]
 
 
-def test_a_reward_that_is_learned_too_late_is_refused_before_anything_is_trained(house: House) -> None:
+def test_reward_stage_after_its_use_is_rejected(house: House) -> None:
     chain = wanted(recipe="backwards", preference_dataset_digest="p1")
     with pytest.raises(FailedPrecondition) as refused:
         handlers.create_run(house.ports, chain)
@@ -234,7 +234,7 @@ def test_a_reward_that_is_learned_too_late_is_refused_before_anything_is_trained
     assert handlers.create_run(house.ports, replace(chain, recipe="chain")).stages[1].method == "reward"
 
 
-def test_a_run_learns_from_datasets_of_its_own_specialist_alone(house: House) -> None:
+def test_run_learns_only_from_datasets_of_its_specialist(house: House) -> None:
     for other in (
         {"dataset_digest": "d1@memos"},
         {"recipe": "chain", "preference_dataset_digest": "p1@memos"},
@@ -245,7 +245,7 @@ def test_a_run_learns_from_datasets_of_its_own_specialist_alone(house: House) ->
         assert refused.value.reason == "WRONG_SPECIALIST"
 
 
-def test_a_kind_that_the_recipe_cannot_learn_from_fails_once_and_says_why(house: House) -> None:
+def test_dataset_of_the_wrong_kind_fails_once_with_the_reason(house: House) -> None:
     for _ in range(2):
         handlers.queue_run_for_dataset(house.ports, built(recipe="dpo"))
     assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "WRONG_DATASET_KIND")
@@ -268,7 +268,7 @@ def test_a_kind_that_the_recipe_cannot_learn_from_fails_once_and_says_why(house:
         {"specialist": ""},
     ],
 )
-def test_what_could_not_work_is_refused(house: House, changes: dict[str, object]) -> None:
+def test_impossible_request_is_rejected(house: House, changes: dict[str, object]) -> None:
     with pytest.raises(InvalidArgument):
         handlers.create_run(house.ports, wanted(**changes))
     with pytest.raises(InvalidArgument):
@@ -276,7 +276,7 @@ def test_what_could_not_work_is_refused(house: House, changes: dict[str, object]
     assert not house.runs.runs
 
 
-def test_a_parent_is_a_policy_of_the_base_for_the_specialist(house: House) -> None:
+def test_parent_must_be_a_policy_of_the_base_and_the_specialist(house: House) -> None:
     for number, wrong in enumerate(({"kind": "reward"}, {"weights": "full"}, {"specialist": "x"}, {"base": "other"})):
         house.adapters.adapters[f"w{number}"] = adapter(f"w{number}", **wrong)
         with pytest.raises(FailedPrecondition) as refused:
@@ -288,7 +288,7 @@ def test_a_parent_is_a_policy_of_the_base_for_the_specialist(house: House) -> No
         handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="unknown"))
 
 
-def test_the_same_six_are_the_same_run_and_ids_of_four_stay(house: House) -> None:
+def test_same_key_is_the_same_run(house: House) -> None:
     runs = [
         handlers.create_run(house.ports, wanted(**changes))
         for changes in (

@@ -60,9 +60,7 @@ def test_preempted_worker_costs_no_attempt(house: House) -> None:
 
 
 @pytest.mark.parametrize("grace", [40, 150])
-def test_worker_that_was_told_to_end_is_waited_for_as_long_as_its_launcher_lets_it_save(
-    house: House, grace: int
-) -> None:
+def test_stopped_worker_is_waited_for_as_long_as_its_launcher_allows(house: House, grace: int) -> None:
     house.launcher.grace = timedelta(seconds=grace)
     handlers.cancel_run(house.runs, house.only_run().run_id, house.now())
     house.supervisor.tick()
@@ -74,7 +72,7 @@ def test_worker_that_was_told_to_end_is_waited_for_as_long_as_its_launcher_lets_
     assert house.runs.workers() == []
 
 
-def test_workers_that_get_nowhere_fail_the_run(house: House) -> None:
+def test_workers_without_progress_fail_the_run(house: House) -> None:
     for epoch in range(1, MAX_ATTEMPTS + 1):
         house.launcher.exits[house.only_run().run_id, epoch] = 1
         house.supervisor.tick()
@@ -86,7 +84,7 @@ def test_workers_that_get_nowhere_fail_the_run(house: House) -> None:
     assert len(house.launcher.started) == MAX_ATTEMPTS
 
 
-def test_getting_further_forgives_earlier_failures(house: House) -> None:
+def test_progress_resets_the_failure_count(house: House) -> None:
     run_id = house.only_run().run_id
     for epoch in range(1, MAX_ATTEMPTS + 4):
         reporting.report_progress(house.runs, run_id, epoch, progress(step=epoch), house.now())
@@ -97,7 +95,7 @@ def test_getting_further_forgives_earlier_failures(house: House) -> None:
     assert house.only_run().state is RunState.RUNNING
 
 
-def test_run_waits_for_its_base_and_says_so() -> None:
+def test_run_without_its_base_waits_with_the_reason() -> None:
     house = House()
     house.bases.bases.clear()
     handlers.queue_run_for_dataset(house.ports, built())
@@ -116,7 +114,7 @@ def test_worker_that_waits_for_a_place_keeps_its_lease(house: House) -> None:
     assert (house.only_run().state, house.only_run().epoch) == (RunState.RUNNING, 1)
 
 
-def test_run_says_what_its_worker_waits_for_until_it_speaks(house: House) -> None:
+def test_run_has_its_workers_waiting_reason_until_the_first_report(house: House) -> None:
     house.launcher.waiting = Failure("WAITS_FOR_NODE", "0/3 nodes are available.")
     house.supervisor.tick()
     assert (house.only_run().reason, house.only_run().message) == ("WAITS_FOR_NODE", "0/3 nodes are available.")
@@ -125,7 +123,7 @@ def test_run_says_what_its_worker_waits_for_until_it_speaks(house: House) -> Non
     assert house.only_run().reason == ""
 
 
-def test_worker_that_its_platform_refuses_fails_the_run(house: House) -> None:
+def test_worker_refused_by_its_platform_fails_the_run(house: House) -> None:
     house.launcher.refused = Failure("IMAGE_NOT_PULLED", "manifest unknown")
     house.supervisor.tick()
     assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "IMAGE_NOT_PULLED")
@@ -134,7 +132,7 @@ def test_worker_that_its_platform_refuses_fails_the_run(house: House) -> None:
     assert house.launcher.stopped == [(house.only_run().run_id, 1)]
 
 
-def test_platform_that_is_away_for_long_fails_no_run() -> None:
+def test_unreachable_platform_fails_no_run() -> None:
     house = House()
     house.launcher.broken = True
     handlers.queue_run_for_dataset(house.ports, built())
@@ -145,7 +143,7 @@ def test_platform_that_is_away_for_long_fails_no_run() -> None:
     assert house.only_run().reason == "KUBERNETES_UNAVAILABLE"
 
 
-def test_restarted_service_leaves_a_live_worker_be(house: House) -> None:
+def test_restarted_service_keeps_a_live_worker(house: House) -> None:
     house.now.forward(1000)
     house.supervisor.adopt()
     house.supervisor.tick()
@@ -157,7 +155,7 @@ def test_restarted_service_leaves_a_live_worker_be(house: House) -> None:
     assert house.only_run().epoch == 2
 
 
-def test_worker_that_cannot_be_started_is_tried_again() -> None:
+def test_worker_that_cannot_be_started_is_retried() -> None:
     house = House()
     house.launcher.broken = True
     handlers.queue_run_for_dataset(house.ports, built())
@@ -169,7 +167,7 @@ def test_worker_that_cannot_be_started_is_tried_again() -> None:
     assert len(house.launcher.started) == 1
 
 
-def test_worker_that_succeeded_may_tidy_up_before_it_is_stopped(house: House) -> None:
+def test_successful_worker_may_clean_up_before_it_is_stopped(house: House) -> None:
     run_id = house.only_run().run_id
     reporting.report_trained(house.runs, run_id, 1, trained(), rates=RATES, now=house.now())
     house.supervisor.tick()
