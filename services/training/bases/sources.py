@@ -57,10 +57,10 @@ def _from_wheel(package: str, target: Path) -> FetchedBase:
         raise InvalidArgument(
             Reason.UNKNOWN_WHEEL, f"The wheel is not known or not installed. Known: {', '.join(sorted(WHEELS))}."
         )
-    found = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
-    if len(found) != 1:
-        raise InvalidArgument(Reason.UNKNOWN_WHEEL, f"The wheel contains {len(found)} GGUF files instead of one.")
-    licence = convert(found[0], target)
+    gguf_files = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+    if len(gguf_files) != 1:
+        raise InvalidArgument(Reason.UNKNOWN_WHEEL, f"The wheel contains {len(gguf_files)} GGUF files instead of one.")
+    licence = convert(gguf_files[0], target)
     return FetchedBase(f"wheel:{package}", licence, check_base(target))
 
 

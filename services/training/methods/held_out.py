@@ -27,8 +27,8 @@ def choose(rows: Sequence[tuple[str, int, R]], max_tokens: int = MAX_TOKENS) -> 
 
 def choose_rows(rows: Sequence[Encoded]) -> list[Encoded]:
     """The same for encoded rows with something to learn."""
-    kept = [(row.row_id, len(row.tokens), row) for row in rows if len(row.tokens) > row.prompt_length]
-    return choose(kept, MAX_LOSS_TOKENS)
+    candidates = [(row.row_id, len(row.tokens), row) for row in rows if len(row.tokens) > row.prompt_length]
+    return choose(candidates, MAX_LOSS_TOKENS)
 
 
 def answer_log_probabilities(model: Any, row: Encoded) -> Any:
@@ -37,8 +37,8 @@ def answer_log_probabilities(model: Any, row: Encoded) -> Any:
 
     tokens = torch.tensor([row.tokens], device=next(model.parameters()).device)  # (1, tokens)
     with torch.no_grad():
-        kept = len(row.tokens) - row.prompt_length + 1
-        logits = model(input_ids=tokens, use_cache=False, logits_to_keep=kept).logits[0, :-1].float()
+        positions = len(row.tokens) - row.prompt_length + 1
+        logits = model(input_ids=tokens, use_cache=False, logits_to_keep=positions).logits[0, :-1].float()
         return torch.log_softmax(logits, dim=-1).gather(1, tokens[0, row.prompt_length :, None])[:, 0]
 
 

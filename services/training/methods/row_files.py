@@ -53,12 +53,12 @@ def check_row(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
     messages = row["messages"]
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise _invalid_row(row)
-    kept = [{"role": message.get("role"), "content": message.get("content")} for message in messages]
+    cleaned = [{"role": message.get("role"), "content": message.get("content")} for message in messages]
     texts = [row[name] for name in columns if name != "messages"]
-    texts += [text for message in kept for text in message.values()]
+    texts += [text for message in cleaned for text in message.values()]
     if not all(isinstance(text, str) for text in texts):
         raise _invalid_row(row)
-    return {**row, "messages": kept}
+    return {**row, "messages": cleaned}
 
 
 def _invalid_row(row: dict[str, Any]) -> InvalidArgument:

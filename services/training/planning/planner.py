@@ -33,7 +33,7 @@ MEASURED_RUNS = 5  # the newest similar runs, whose speed is used
 class StoredPlanner(Planner):
     """Plans runs on stored bases and datasets.
 
-    `recent_runs` returns at most so many runs, newest first. `device` is as the settings describe it; without a name it is detected.
+    `recent_runs` takes a number and returns at most that many runs, newest first. `device` is as the settings describe it.
     """
 
     store: ObjectStore

@@ -165,10 +165,10 @@ class Worker:
         results.write_card(spec, recipe, figures, weights, kind=kind, licence=context.inputs.licence)
         self._report("verifying", last)
         probe_rows = probes.encode_probes(context.tokenizer)
-        asked = [*probe_rows, *probes.choose_shortest(trained.prepared.learned)]
+        proof_rows = [*probe_rows, *probes.choose_shortest(trained.prepared.learned)]
         with self._lock.held():
-            expected = probes.measure(kind, trained.model, asked)
-            proof = probes.verify(context.inputs.base, weights, recipe, asked, kind=kind, expected=expected)
+            expected = probes.measure(kind, trained.model, proof_rows)
+            proof = probes.verify(context.inputs.base, weights, recipe, proof_rows, kind=kind, expected=expected)
         log.info("verified", difference=proof.difference)
         entries = probes.to_entries(kind, probe_rows, proof)
         manifest = retry_dependency(
