@@ -69,20 +69,15 @@ class LogLine:
 
 @dataclass(frozen=True)
 class TrainedAdapter:
-    """An adapter that a worker stored and verified, with the metrics that it measured, by name."""
+    """An adapter that a worker stored and verified: the figures that rules depend on, and its `AdapterTrained` message, serialised."""
 
     digest: str
     manifest: Ref
-    base_digest: str
-    steps: int
-    first_loss: float
-    last_loss: float
-    tokens_per_second: float
-    seconds: float
+    steps: int = 0
     rows: int = 0
     tokens: int = 0
     memory_bytes: int = 0
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    message: bytes = b""
 
 
 @dataclass(frozen=True)

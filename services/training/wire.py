@@ -93,49 +93,39 @@ def to_failure(message: models_pb2.RunFailed) -> Failure:
     return Failure(message.reason or "UNSPECIFIED", message.message)
 
 
-def from_trained(run: Run, trained: TrainedAdapter, now: datetime) -> models_pb2.AdapterTrained:
-    """The adapter of the run's current stage."""
-    stage = run.current
-    return models_pb2.AdapterTrained(
-        digest=trained.digest,
-        kind=ADAPTER_KINDS[stage.kind],
-        specialist=run.key.specialist,
-        run_id=run.run_id,
-        dataset_digest=stage.dataset.sha256 if stage.dataset else "",
-        base=run.key.base,
-        base_digest=trained.base_digest,
-        manifest=from_ref(trained.manifest),
-        parent_digest=stage.parent.sha256 if stage.parent else "",
-        steps=trained.steps,
-        first_loss=trained.first_loss,
-        last_loss=trained.last_loss,
-        tokens_per_second=trained.tokens_per_second,
-        seconds=trained.seconds,
-        create_time=from_datetime(now),
-        metrics=trained.metrics,
-        rows=trained.rows,
-        tokens=trained.tokens,
-        memory_bytes=trained.memory_bytes,
-        stage=run.stage,
-    )
-
-
 def to_trained(message: models_pb2.AdapterTrained) -> TrainedAdapter:
     """A worker's adapter, without metrics that are not finite."""
+    finite = models_pb2.AdapterTrained()
+    finite.CopyFrom(message)
+    for name, value in message.metrics.items():
+        if not math.isfinite(value):
+            del finite.metrics[name]
     return TrainedAdapter(
         digest=message.digest,
         manifest=Ref(message.manifest.uri, message.manifest.sha256, message.manifest.size_bytes),
-        base_digest=message.base_digest,
         steps=message.steps,
-        first_loss=message.first_loss,
-        last_loss=message.last_loss,
-        tokens_per_second=message.tokens_per_second,
-        seconds=message.seconds,
         rows=message.rows,
         tokens=message.tokens,
         memory_bytes=message.memory_bytes,
-        metrics={name: value for name, value in message.metrics.items() if math.isfinite(value)},
+        message=finite.SerializeToString(),
     )
+
+
+def from_trained(run: Run, trained: TrainedAdapter, now: datetime) -> models_pb2.AdapterTrained:
+    """The adapter's message, stamped with the run and its current stage."""
+    stage = run.current
+    message = models_pb2.AdapterTrained.FromString(trained.message)
+    message.kind = ADAPTER_KINDS[stage.kind]
+    message.specialist, message.run_id, message.base, message.stage = (
+        run.key.specialist,
+        run.run_id,
+        run.key.base,
+        run.stage,
+    )
+    message.dataset_digest = stage.dataset.sha256 if stage.dataset else ""
+    message.parent_digest = stage.parent.sha256 if stage.parent else ""
+    message.create_time.FromDatetime(now)
+    return message
 
 
 def from_run(run: Run) -> training_pb2.Run:

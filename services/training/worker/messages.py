@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from services.training.methods.base import Meter
 from services.training.spec import WorkerSpec
 from services.training.worker.memory import peak_bytes
-from services.training.worker.results import StageFigures
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import TailorError
 from tailor.storage.ref import Ref
@@ -41,25 +40,21 @@ def complete_progress(
     return message
 
 
-def to_trained(spec: WorkerSpec, kind: str, figures: StageFigures, manifest: Ref) -> models_pb2.AdapterTrained:
-    """The adapter that is stored and proven."""
-    return models_pb2.AdapterTrained(
+def to_trained(
+    figures: models_pb2.AdapterTrained, spec: WorkerSpec, kind: str, manifest: Ref
+) -> models_pb2.AdapterTrained:
+    """The figures of a stage, completed with the adapter that is stored and proven."""
+    message = models_pb2.AdapterTrained(
         digest=manifest.sha256,
         kind=KINDS[kind],
         base_digest=spec.base_digest,
         manifest=from_ref(manifest),
         parent_digest=spec.parent.sha256 if spec.parent else "",
-        steps=figures.steps,
-        first_loss=figures.first_loss,
-        last_loss=figures.last_loss,
-        tokens_per_second=figures.tokens_per_second,
-        seconds=figures.seconds,
-        metrics=figures.metrics,
-        rows=figures.rows,
-        tokens=figures.tokens,
-        memory_bytes=figures.memory_bytes,
         stage=spec.stage,
     )
+    message.MergeFrom(figures)
+    message.seconds = seconds_since_start(spec)
+    return message
 
 
 def to_failed(spec: WorkerSpec, error: TailorError) -> models_pb2.RunFailed:

@@ -3,32 +3,17 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
+from tailor.api.events.v1 import models_pb2
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 KEPT_SUFFIXES = (".safetensors", ".json", ".md")
-
-
-@dataclass(frozen=True)
-class StageFigures:
-    """The figures of a stage. Losses are in nats per token; `metrics` were measured on held-out rows."""
-
-    steps: int
-    rows: int
-    tokens: int
-    first_loss: float
-    last_loss: float
-    tokens_per_second: float
-    seconds: float
-    memory_bytes: int
-    metrics: Mapping[str, float]
 
 
 def save_weights(model: Any, tokenizer: Any, spec: WorkerSpec, recipe: Recipe, folder: Path) -> None:
@@ -59,7 +44,7 @@ def not_served_because(kind: str, recipe: Recipe) -> str:
 
 
 def write_card(
-    spec: WorkerSpec, recipe: Recipe, figures: StageFigures, folder: Path, *, kind: str, licence: str
+    spec: WorkerSpec, recipe: Recipe, figures: models_pb2.AdapterTrained, folder: Path, *, kind: str, licence: str
 ) -> None:
     """Write the card, `README.md`."""
     shape = "all weights" if recipe.adapter.kind == "none" else f"{recipe.adapter.kind}, rank {recipe.adapter.r}"
@@ -87,7 +72,7 @@ Trained by Tailor for the specialist `{spec.specialist}` on a company's own, ano
     )
 
 
-def _describe_cost(spec: WorkerSpec, figures: StageFigures) -> str:
+def _describe_cost(spec: WorkerSpec, figures: models_pb2.AdapterTrained) -> str:
     cost = f"{figures.seconds:.0f} s, {figures.tokens_per_second:.0f} tokens/s, peak {figures.memory_bytes / 2**20:.0f} MiB"
     if not spec.hourly_price:
         return cost

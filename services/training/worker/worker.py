@@ -3,7 +3,6 @@
 import tempfile
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from services.training.adapters.inputs import Inputs, download_inputs
@@ -177,16 +176,15 @@ class Worker:
                 self._store, spec, recipe, weights, kind=kind, metrics=figures.metrics, probes=entries
             ),
         )
-        figures = replace(figures, seconds=messages.seconds_since_start(spec))
-        message = messages.to_trained(spec, kind, figures, manifest)
+        message = messages.to_trained(figures, spec, kind, manifest)
         too_late = retry_dependency(
             "training service", lambda: self._reporter.report_trained(message), seconds=REPORT_SECONDS
         )
         if not too_late:
             retry_dependency("object store", self._checkpoints.delete_all)
 
-    def _figures(self, trained: TrainedModel) -> results.StageFigures:
-        return results.StageFigures(
+    def _figures(self, trained: TrainedModel) -> models_pb2.AdapterTrained:
+        return models_pb2.AdapterTrained(
             steps=trained.prepared.steps,
             rows=trained.prepared.rows,
             tokens=self._meter.earlier_tokens + self._meter.tokens,

@@ -350,16 +350,7 @@ def progress(step: int = 1, **changes: Any) -> Progress:
 
 
 def trained(digest: str = "a1") -> TrainedAdapter:
-    return TrainedAdapter(
-        digest=digest,
-        manifest=Ref(f"s3://models/adapters/{digest}/manifest.json", digest, 5),
-        base_digest="b1",
-        steps=8,
-        first_loss=3.0,
-        last_loss=2.0,
-        tokens_per_second=200.0,
-        seconds=9.0,
-    )
+    return TrainedAdapter(digest, Ref(f"s3://models/adapters/{digest}/manifest.json", digest, 5), steps=8)
 
 
 class FileStore:

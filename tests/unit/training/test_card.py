@@ -5,14 +5,25 @@ from pathlib import Path
 
 from services.training.recipe import load_recipe
 from services.training.spec import WorkerSpec
-from services.training.worker.results import StageFigures, write_card
+from services.training.worker.results import write_card
+from tailor.api.events.v1.models_pb2 import AdapterTrained
 from tailor.storage.ref import Ref
 
 PARENT = Ref("s3://models/adapters/p/manifest.json", "p" * 64, 1)
 SPEC = WorkerSpec(
     "run_1", 1, "reports", "d" * 64, Ref("", "", 0), "tiny", "b" * 64, "lora", "{}", 0.0, "", parent=PARENT
 )
-FIGURES = StageFigures(54, 192, 27_000, 3.9, 2.8, 350.0, 1800.0, 2**30, {"held_out_loss": 3.06})
+FIGURES = AdapterTrained(
+    steps=54,
+    rows=192,
+    tokens=27_000,
+    first_loss=3.9,
+    last_loss=2.8,
+    tokens_per_second=350.0,
+    seconds=1800.0,
+    memory_bytes=2**30,
+    metrics={"held_out_loss": 3.06},
+)
 
 
 def card(spec: WorkerSpec, folder: Path) -> str:
