@@ -273,8 +273,15 @@ class StageNotes(Protocol):
 class ChatTokenizer(Protocol):
     """The part of a transformers tokenizer that rows are encoded with."""
 
-    eos_token_id: int | None
-    added_tokens_decoder: Mapping[int, Any]
+    @property
+    def eos_token_id(self) -> int | None:
+        """The token that ends a turn."""
+        ...
+
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, Any]:
+        """Special tokens by id."""
+        ...
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
         """Token ids of a conversation."""

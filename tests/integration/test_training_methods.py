@@ -79,32 +79,32 @@ class Place:
 
     def fresh(self) -> Path:
         """An empty folder."""
-        made = self.folder / f"{len(list(self.folder.iterdir()))}"
-        made.mkdir()
-        return made
+        result = self.folder / f"{len(list(self.folder.iterdir()))}"
+        result.mkdir()
+        return result
 
     def train(
         self, recipe: Recipe, parent: StoredAdapter | None = None, epoch: int = 1, **changes: Any
     ) -> tuple[TrainedModel | None, list[models_pb2.RunProgressed]]:
         """Train, and return the result with the reported steps."""
-        said: list[models_pb2.RunProgressed] = []
+        reported: list[models_pb2.RunProgressed] = []
         checkpoints = Checkpoints(self.store, FakeSigner(), f"run_{recipe.digest}", epoch, 0)
         context = self.context(recipe, parent, **changes)
-        return train(context, METHODS[recipe.method], checkpoints, said.append, threading.Event()), said
+        return train(context, METHODS[recipe.method], checkpoints, reported.append, threading.Event()), reported
 
     def trained(
         self, recipe: Recipe, parent: StoredAdapter | None = None
     ) -> tuple[TrainedModel, list[models_pb2.RunProgressed]]:
         """Train to the end, from the beginning."""
         self.store.objects.clear()
-        made, said = self.train(recipe, parent)
-        assert made is not None
-        return made, said
+        result, reported = self.train(recipe, parent)
+        assert result is not None
+        return result, reported
 
-    def saved(self, made: TrainedModel, recipe: Recipe) -> StoredAdapter:
+    def saved(self, result: TrainedModel, recipe: Recipe) -> StoredAdapter:
         """Save the result as a later run would find it."""
         weights = self.fresh() / "weights"
-        results.save_weights(made.model, load_tokenizer(self.base), SPEC, recipe, weights)
+        results.save_weights(result.model, load_tokenizer(self.base), SPEC, recipe, weights)
         return StoredAdapter(weights, {"recipe": {"name": "tiny", **recipe.model_dump(mode="json")}}, "a" * 64)
 
 
@@ -124,9 +124,9 @@ def preferring(method: str, **changes: Any) -> Recipe:
     return house.recipe(method=method, adapter=adapter, optimizer={"warmup": 0.0}, **changes)
 
 
-def tensors(made: TrainedModel) -> dict[str, Any]:
+def tensors(result: TrainedModel) -> dict[str, Any]:
     return {
-        name: value.clone() for name, value in made.model.state_dict().items() if "lora_" in name or "score" in name
+        name: value.clone() for name, value in result.model.state_dict().items() if "lora_" in name or "score" in name
     }
 
 
@@ -139,18 +139,18 @@ def asked(model: Any, place: Place, kind: str = "policy") -> list[float]:
 @pytest.mark.parametrize("with_parent", [True, False], ids=["parent", "base"])
 def test_dpo_starts_at_its_reference_and_leaves_it(place: Place, parent: StoredAdapter, with_parent: bool) -> None:
     chosen = preferring("dpo")
-    made, said = place.trained(chosen, parent if with_parent else None)
+    result, reported = place.trained(chosen, parent if with_parent else None)
     # The loss of a zero margin is log 2: the policy is still the reference.
-    assert said[0].loss == pytest.approx(0.6931472, abs=1e-6)
-    assert said[-1].loss < 0.69
-    assert made.metrics == {"held_out_accuracy": 1.0}
+    assert reported[0].loss == pytest.approx(0.6931472, abs=1e-6)
+    assert reported[-1].loss < 0.69
+    assert result.metrics == {"held_out_accuracy": 1.0}
     bare = asked(load_base(place.base, chosen), place)
     before = asked(load_saved(place.base, parent.folder, chosen, "policy"), place) if with_parent else bare
     assert (before == pytest.approx(bare, abs=1e-3)) is not with_parent
-    made.model.set_adapter("ref")
-    assert asked(made.model, place) == pytest.approx(before, abs=1e-6)
-    made.model.set_adapter("default")
-    assert asked(made.model, place) != pytest.approx(before, abs=1e-3)
+    result.model.set_adapter("ref")
+    assert asked(result.model, place) == pytest.approx(before, abs=1e-6)
+    result.model.set_adapter("default")
+    assert asked(result.model, place) != pytest.approx(before, abs=1e-3)
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "reward"])
@@ -174,9 +174,9 @@ def test_resumed_training_equals_uninterrupted_training_bit_for_bit(
     checkpoints = Checkpoints(place.store, FakeSigner(), f"run_{chosen.digest}", 1, 0)
     context = place.context(chosen, parent, stopper=halfway)
     assert train(context, stopping, checkpoints, lambda _: None, threading.Event()) is None
-    again, said = place.train(chosen, parent, epoch=2)
+    again, reported = place.train(chosen, parent, epoch=2)
     assert again is not None
-    assert said[0].step == 7
+    assert reported[0].step == 7
     expected, found = tensors(whole), tensors(again)
     assert expected.keys() == found.keys()
     assert all(bool((value == found[name]).all()) for name, value in expected.items())
@@ -188,8 +188,8 @@ def test_nan_loss_is_reported_as_nan(place: Place, tmp_path: Path, method: str) 
     base = shutil.copytree(place.base, tmp_path / "base")
     chosen = house.recipe(limit={"max_steps": 1}) if method == "sft" else preferring(method, limit={"max_steps": 1})
     context = place.context(chosen)
-    _, said = place.train(chosen, inputs=replace(context.inputs, base=spoil(base)))
-    assert [math.isnan(step.loss) for step in said] == [True]
+    _, reported = place.train(chosen, inputs=replace(context.inputs, base=spoil(base)))
+    assert [math.isnan(step.loss) for step in reported] == [True]
 
 
 def _after(step: int, steps: list[int]) -> Any:
@@ -205,13 +205,14 @@ def _after(step: int, steps: list[int]) -> Any:
 
 def test_reward_model_learns_the_order_and_reloads_with_its_head(place: Place, parent: StoredAdapter) -> None:
     chosen = preferring("reward", limit={"max_steps": 12, "epochs": 20, "max_tokens": 0})
-    made, said = place.trained(chosen, parent)
-    assert made.prepared.kind == "reward"
-    assert made.metrics == {"reward_accuracy": 1.0}
-    assert (said[0].loss, said[0].reward) == (pytest.approx(0.6931472, abs=1e-6), 0.0)
-    assert said[-1].accuracy == 1.0
+    result, reported = place.trained(chosen, parent)
+    assert result.prepared.kind == "reward"
+    assert result.metrics == {"reward_accuracy": 1.0}
+    assert reported[0].loss == pytest.approx(0.6931472, abs=1e-6)
+    assert reported[0].reward == 0.0
+    assert reported[-1].accuracy == 1.0
     tokenizer = load_tokenizer(place.base)
-    scorer = scoring.load_scorer(place.base, place.saved(made, chosen), tokenizer)
+    scorer = scoring.load_scorer(place.base, place.saved(result, chosen), tokenizer)
     kept = pairs.read(place.files["preference held out"], tokenizer)
     better = scoring.score(scorer, [pair.chosen.tokens for pair in kept])
     worse = scoring.score(scorer, [pair.rejected.tokens for pair in kept])
@@ -227,10 +228,10 @@ def test_reward_model_learns_the_order_and_reloads_with_its_head(place: Place, p
 def test_reloaded_model_answers_like_the_trained_one(place: Place, method: str, kind: str) -> None:
     switched = {"kind": kind, "use_rslora": True, "use_dora": method == "sft", "dropout": 0.0}
     chosen = house.recipe(method=method, adapter=switched)
-    made, _ = place.trained(chosen)
-    saved = place.saved(made, chosen)
-    form = made.prepared.kind
-    expected = asked(made.model, place, form)
+    result, _ = place.trained(chosen)
+    saved = place.saved(result, chosen)
+    form = result.prepared.kind
+    expected = asked(result.model, place, form)
     reloaded = load_saved(place.base, saved.folder, chosen, form)
     assert asked(reloaded, place, form) == pytest.approx(expected, abs=probes.ADAPTER_TOLERANCE)
     assert sorted(path.name for path in saved.folder.iterdir() if path.suffix == ".safetensors") == [

@@ -119,7 +119,10 @@ def test_stages_add_up_and_the_largest_decides_the_memory(tiny: Path, rows: dict
 
 
 def test_generated_answers_and_trials_of_a_sweep_count(tiny: Path, rows: dict[str, Path]) -> None:
-    settings = {"batch": {"tokens": 256, "max_length": 256}, "limit": {"epochs": 1, "max_steps": 3, "max_tokens": 0}}
+    settings: dict[str, Any] = {
+        "batch": {"tokens": 256, "max_length": 256},
+        "limit": {"epochs": 1, "max_steps": 3, "max_tokens": 0},
+    }
     rloo = recipe(method="rloo", rewards=[{"kind": "length", "words": 5}], **settings)
     written = planned(tiny, [(rloo, rows["preference"])])
     assert written["steps"] == 3

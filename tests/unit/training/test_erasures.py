@@ -69,7 +69,9 @@ def test_retired_adapter_loses_its_files_except_shared_ones(tmp_path: Path) -> N
 
 def test_dataset_with_an_erased_document_is_not_trained_on() -> None:
     house = House()
-    built = models_pb2.DatasetBuilt(digest="d1", specialist="reports", kind=1, base="tiny", recipe="tiny")
+    built = models_pb2.DatasetBuilt(
+        digest="d1", specialist="reports", kind=models_pb2.DATASET_KIND_SFT, base="tiny", recipe="tiny"
+    )
     built.document_ids.append("doc_1")
     event = Event("dataset.built.v1", "reports", built.SerializeToString())
     Consumers(house.ports, {"doc_1"}).on_dataset_built(event)

@@ -1,13 +1,14 @@
 """Commands and events, with in-memory stores."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.training import handlers, reporting
-from services.training.domain import DATASET_ERASED, Failure, LogLine, RunState
+from services.training.domain import DATASET_ERASED, Failure, LogLine, Run, RunState
 from services.training.ports import WatchCursor
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from tests.unit.training.fakes import RATES, START, House, built, progress, trained, wanted
@@ -18,10 +19,16 @@ def house() -> House:
     return House()
 
 
-def running(house: House) -> str:
+def queue_run(house: House) -> Run:
     run = handlers.queue_run_for_dataset(house.ports, built())
+    assert run is not None
+    return run
+
+
+def start_run(house: House) -> str:
+    run_id = queue_run(house).run_id
     house.supervisor.tick()
-    return run.run_id
+    return run_id
 
 
 def line(message: str) -> LogLine:
@@ -29,10 +36,9 @@ def line(message: str) -> LogLine:
 
 
 def test_same_dataset_makes_one_run(house: House) -> None:
-    first = handlers.queue_run_for_dataset(house.ports, built())
-    again = handlers.queue_run_for_dataset(house.ports, built())
-    asked = handlers.create_run(house.ports, wanted())
-    assert first.run_id == again.run_id == asked.run_id
+    first, redelivered = queue_run(house), queue_run(house)
+    created = handlers.create_run(house.ports, wanted())
+    assert first.run_id == redelivered.run_id == created.run_id
     assert len(house.runs.runs) == 1
 
 
@@ -70,7 +76,7 @@ def test_create_run_rejects_an_unknown_dataset_or_base(house: House) -> None:
 
 
 def test_every_report_is_stored_and_published_at_most_every_two_seconds(house: House) -> None:
-    run_id = running(house)
+    run_id = start_run(house)
     for step in range(1, 8):
         house.now.forward(0.5)
         assert reporting.report_progress(house.runs, run_id, 1, progress(step), house.now()) is False
@@ -82,18 +88,19 @@ def test_every_report_is_stored_and_published_at_most_every_two_seconds(house: H
 
 
 def test_report_of_an_old_epoch_is_rejected(house: House) -> None:
-    run_id = running(house)
+    run_id = start_run(house)
     house.now.forward(1000)
     house.supervisor.tick()
     assert house.only_run().epoch == 2
-    for report in (
+    reports: tuple[Callable[[], bool], ...] = (
         lambda: reporting.heartbeat(house.runs, run_id, 1, house.now()),
         lambda: reporting.report_progress(house.runs, run_id, 1, progress(), house.now()),
         lambda: reporting.report_trained(house.runs, run_id, 1, trained(), rates=RATES, now=house.now()),
         lambda: reporting.report_failed(house.runs, run_id, 1, Failure("X", "x"), house.now()),
         lambda: reporting.report_log(house.runs, run_id, 1, [line("late")], house.now()),
         lambda: reporting.report_progress(house.runs, run_id, 1, progress(loss=math.nan), house.now()),
-    ):
+    )
+    for report in reports:
         with pytest.raises(Aborted) as refused:
             report()
         assert refused.value.reason == "STALE_EPOCH"
@@ -102,7 +109,7 @@ def test_report_of_an_old_epoch_is_rejected(house: House) -> None:
 
 
 def test_repeated_trained_report_is_published_once(house: House) -> None:
-    run_id = running(house)
+    run_id = start_run(house)
     assert reporting.report_trained(house.runs, run_id, 1, trained(), rates=RATES, now=house.now()) is False
     assert reporting.report_trained(house.runs, run_id, 1, trained(), rates=RATES, now=house.now()) is False
     assert house.runs.topics() == ["adapter.trained.v1"]
@@ -110,7 +117,7 @@ def test_repeated_trained_report_is_published_once(house: House) -> None:
 
 
 def test_repeated_failure_report_is_published_once(house: House) -> None:
-    run_id = running(house)
+    run_id = start_run(house)
     reporting.report_failed(house.runs, run_id, 1, Failure("NO_ROWS", "No row is short enough."), house.now())
     reporting.report_failed(house.runs, run_id, 1, Failure("NO_ROWS", "No row is short enough."), house.now())
     house.supervisor.tick()
@@ -119,7 +126,7 @@ def test_repeated_failure_report_is_published_once(house: House) -> None:
 
 
 def test_log_lines_are_truncated_and_renew_the_lease(house: House) -> None:
-    run_id = running(house)
+    run_id = start_run(house)
     house.now.forward(179)
     assert reporting.report_log(house.runs, run_id, 1, [line("x" * 2000), line("next")], house.now()) is False
     assert [len(kept.message) for kept in handlers.watch_run(house.runs, run_id, WatchCursor()).lines] == [1000, 4]
@@ -131,7 +138,7 @@ def test_log_lines_are_truncated_and_renew_the_lease(house: House) -> None:
 
 
 def test_loss_that_is_not_finite_fails_the_run_and_stops_its_worker(house: House) -> None:
-    run_id = running(house)
+    run_id = start_run(house)
     assert reporting.report_progress(house.runs, run_id, 1, progress(3, loss=math.inf), house.now()) is True
     assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "DIVERGED")
     assert "learning_rate" in house.only_run().message
@@ -140,10 +147,10 @@ def test_loss_that_is_not_finite_fails_the_run_and_stops_its_worker(house: House
 
 
 def test_cancel_ends_a_queued_run_and_stops_a_running_worker(house: House) -> None:
-    queued = handlers.queue_run_for_dataset(house.ports, built())
+    queued = queue_run(house)
     assert handlers.cancel_run(house.runs, queued.run_id, house.now()).state is RunState.CANCELLED
     house = House()
-    run_id = running(house)
+    run_id = start_run(house)
     handlers.cancel_run(house.runs, run_id, house.now())
     assert reporting.heartbeat(house.runs, run_id, 1, house.now()) is True
     assert reporting.report_progress(house.runs, run_id, 1, progress(), house.now()) is True
@@ -154,14 +161,14 @@ def test_cancel_ends_a_queued_run_and_stops_a_running_worker(house: House) -> No
 
 
 def test_ended_run_cannot_be_cancelled(house: House) -> None:
-    run_id = running(house)
+    run_id = start_run(house)
     reporting.report_trained(house.runs, run_id, 1, trained(), rates=RATES, now=house.now())
     with pytest.raises(FailedPrecondition):
         handlers.cancel_run(house.runs, run_id, house.now())
 
 
 def test_cancelled_or_failed_run_resumes_where_it_stopped(house: House) -> None:
-    run_id = running(house)
+    run_id = start_run(house)
     reporting.report_progress(house.runs, run_id, 1, progress(4), house.now())
     handlers.cancel_run(house.runs, run_id, house.now())
     handlers.queue_run_for_dataset(house.ports, built())
@@ -182,14 +189,14 @@ def test_cancelled_or_failed_run_resumes_where_it_stopped(house: House) -> None:
 
 
 def test_run_on_an_erased_dataset_does_not_resume(house: House) -> None:
-    run_id = running(house)
+    run_id = start_run(house)
     cancelled = handlers.cancel_run(house.runs, run_id, house.now())
     house.runs.save(replace(cancelled, reason=DATASET_ERASED))
     assert handlers.create_run(house.ports, wanted()).state is RunState.CANCELLED
 
 
 def test_resumed_run_must_fit(house: House) -> None:
-    run_id = running(house)
+    run_id = start_run(house)
     handlers.cancel_run(house.runs, run_id, house.now())
     house.planner.answer = replace(house.planner.answer, fits=False, refusal="It needs 9 GB.")
     house.now.forward(4000)

@@ -71,8 +71,8 @@ def test_split_is_read_or_missing_or_rejected() -> None:
     assert find_split(json.dumps({"splits": {"train": rows}}).encode(), "train") == Ref(
         "s3://datasets/files/r.parquet", "5", 7
     )
-    for empty in ({}, {"splits": {}}, {"splits": {"train": None}}, {"splits": {"held_out": rows}}):
-        assert find_split(json.dumps(empty).encode(), "train") is None
+    for empty in ("{}", '{"splits": {}}', '{"splits": {"train": null}}', json.dumps({"splits": {"held_out": rows}})):
+        assert find_split(empty.encode(), "train") is None
     for wrong in (b"[]", b"{", b"\xff", b'{"splits": []}', b'{"splits": {"train": {"key": "r"}}}'):
         with pytest.raises(FailedPrecondition) as refused:
             find_split(wrong, "train")
