@@ -56,13 +56,15 @@ def main() -> None:
     for layer in model.get_base_model().model.layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    held = sum(weight.to_local().numel() for weight in model.parameters())
+    local = sum(weight.to_local().numel() for weight in model.parameters())
     losses = steps(model, bins)
-    found = gather_model(model, lambda: build(base))
-    if found is not None:
-        wanted = plain.state_dict()
-        differences = [float((wanted[name] - weight).abs().max()) for name, weight in found.state_dict().items()]
-        share = held / sum(weight.numel() for weight in plain.parameters())
+    gathered = gather_model(model, lambda: build(base))
+    if gathered is not None:
+        expected_weights = plain.state_dict()
+        differences = [
+            float((expected_weights[name] - weight).abs().max()) for name, weight in gathered.state_dict().items()
+        ]
+        share = local / sum(weight.numel() for weight in plain.parameters())
         output.write_text(
             json.dumps({"expected": expected, "losses": losses, "difference": max(differences), "share": share})
         )

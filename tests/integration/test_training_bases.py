@@ -111,9 +111,9 @@ def test_hub_model_is_pinned_to_its_commit_and_needs_the_token(
         assert refused.value.reason == "MODEL_IS_GATED"
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
         base = add(store, tmp_path, "small", "hub:acme/small")
-    kept = manifest_of(store, base)
-    assert (kept["source"], base.licence) == (f"hub:acme/small@{COMMIT}", "house-1.0")
-    assert {Path(file["path"]).suffix for file in kept["files"]} <= {".safetensors", ".json", ".jinja"}
+    manifest = manifest_of(store, base)
+    assert (manifest["source"], base.licence) == (f"hub:acme/small@{COMMIT}", "house-1.0")
+    assert {Path(file["path"]).suffix for file in manifest["files"]} <= {".safetensors", ".json", ".jinja"}
     assert not [path for path in hub.asked if path.endswith((".bin", ".py")) or "original" in path]
     assert not list((tmp_path / "scratch").iterdir())
 
@@ -300,17 +300,17 @@ def test_merged_base_answers_like_base_with_adapter(tiny: Path, store: FileStore
     adapter = make_adapter(plain, tmp_path / "adapter", use_dora=True)
     digest = store_adapter(store, base, adapter)
     merged = add(store, tmp_path, "merged", f"adapter:{digest}")
-    kept = manifest_of(store, merged)
-    assert (merged.licence, kept["source"]) == ("house-1.0", f"adapter:{digest}")
-    assert (kept["adapter_digest"], kept["base_digest"]) == (digest, base.digest)
+    manifest = manifest_of(store, merged)
+    assert (merged.licence, manifest["source"]) == ("house-1.0", f"adapter:{digest}")
+    assert (manifest["adapter_digest"], manifest["base_digest"]) == (digest, base.digest)
     files = tmp_path / "merged"
     files.mkdir()
-    for file in kept["files"]:
+    for file in manifest["files"]:
         (files / file["path"]).write_bytes(store.read(MODELS, file["key"]))
-    expected, found, before = logits_of(plain, adapter), logits_of(files), logits_of(plain)
+    expected, actual, before = logits_of(plain, adapter), logits_of(files), logits_of(plain)
     # bf16 weights are accurate to one part in 256, which moves the answers far less than the adapter does.
     scale = expected.abs().max()
-    assert (found - expected).abs().max() < 0.02 * scale
+    assert (actual - expected).abs().max() < 0.02 * scale
     assert (before - expected).abs().max() > 0.2 * scale
     assert (files / "tokenizer.json").read_bytes() == (plain / "tokenizer.json").read_bytes()
     again = add(store, tmp_path, "merged", f"adapter:{digest}")

@@ -33,7 +33,7 @@ CPU = Device("a CPU", 1, 8 * 10**9, 0.1, gpu=False, here=False)
 WORDS = "the house style of a report is plain and it names what was found and what should be done next by whom".split()
 
 
-def said(number: int, length: int) -> str:
+def sentence(number: int, length: int) -> str:
     return " ".join(WORDS[(number * 5 + place * 3) % len(WORDS)] for place in range(length))
 
 
@@ -42,8 +42,8 @@ def chats(count: int = 40) -> list[dict[str, Any]]:
         {
             "row_id": f"row_{number:05}",
             "messages": [
-                {"role": "user", "content": said(number, 8)},
-                {"role": "assistant", "content": said(number + 1, 10 + number % 9)},
+                {"role": "user", "content": sentence(number, 8)},
+                {"role": "assistant", "content": sentence(number + 1, 10 + number % 9)},
             ],
         }
         for number in range(count)
@@ -54,9 +54,9 @@ def pairs(count: int = 20) -> list[dict[str, Any]]:
     return [
         {
             "row_id": f"row_{number:05}",
-            "messages": [{"role": "user", "content": said(number, 8)}],
-            "chosen": said(number, 6),
-            "rejected": said(number, 12),
+            "messages": [{"role": "user", "content": sentence(number, 8)}],
+            "chosen": sentence(number, 6),
+            "rejected": sentence(number, 12),
         }
         for number in range(count)
     ]
@@ -64,7 +64,9 @@ def pairs(count: int = 20) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_tiny_base(tmp_path_factory.mktemp("tiny"), [said(number, 40) for number in range(9)], vocabulary=320)
+    folder = make_tiny_base(
+        tmp_path_factory.mktemp("tiny"), [sentence(number, 40) for number in range(9)], vocabulary=320
+    )
     # A plan that read the weights would fail.
     (folder / "model.safetensors").unlink()
     return folder
@@ -85,7 +87,7 @@ def recipe(name: str = "tiny", **changes: Any) -> Recipe:
     return Recipe.model_validate(settings)
 
 
-def planned(
+def forecast(
     base: Path, stages: Sequence[tuple[Recipe, Path]], device: Device = CPU, **recipes: Recipe
 ) -> dict[str, Any]:
     return forecaster.plan(
@@ -100,22 +102,22 @@ def planned(
 
 def test_rows_tokens_and_steps_equal_those_of_training(tiny: Path, rows: dict[str, Path]) -> None:
     chosen = recipe(limit={"epochs": 2, "max_steps": 0, "max_tokens": 0})
-    found = planned(tiny, [(chosen, rows["sft"])])
+    result = forecast(tiny, [(chosen, rows["sft"])])
     encoded = keep_trainable(read_encoded(rows["sft"], load_tokenizer(tiny), chosen.batch.max_length))
     bins = pack(encoded, chosen.batch.tokens, chosen.seed)
-    assert (found["rows"], found["steps"]) == (40, count_steps(bins, chosen))
+    assert (result["rows"], result["steps"]) == (40, count_steps(bins, chosen))
     # Two epochs train on each token twice.
-    assert found["tokens"] == pytest.approx(2 * sum(len(row.tokens) for row in encoded), rel=0.01)
-    assert (found["refusal"], found["devices"], found["device"]) == ("", 1, "a CPU")
+    assert result["tokens"] == pytest.approx(2 * sum(len(row.tokens) for row in encoded), rel=0.01)
+    assert (result["refusal"], result["devices"], result["device"]) == ("", 1, "a CPU")
 
 
 def test_stages_add_up_and_the_largest_decides_the_memory(tiny: Path, rows: dict[str, Path]) -> None:
     sft, dpo = recipe(), recipe(method="dpo", adapter={"dropout": 0.0}, batch={"tokens": 512, "max_length": 256})
-    one, other = planned(tiny, [(sft, rows["sft"])]), planned(tiny, [(dpo, rows["preference"])])
-    both = planned(tiny, [(sft, rows["sft"]), (dpo, rows["preference"])])
-    assert both["steps"] == one["steps"] + other["steps"]
-    assert both["tokens"] == one["tokens"] + other["tokens"]
-    assert both["memory_bytes"] == max(one["memory_bytes"], other["memory_bytes"])
+    first, second = forecast(tiny, [(sft, rows["sft"])]), forecast(tiny, [(dpo, rows["preference"])])
+    both = forecast(tiny, [(sft, rows["sft"]), (dpo, rows["preference"])])
+    assert both["steps"] == first["steps"] + second["steps"]
+    assert both["tokens"] == first["tokens"] + second["tokens"]
+    assert both["memory_bytes"] == max(first["memory_bytes"], second["memory_bytes"])
 
 
 def test_generated_answers_and_trials_of_a_sweep_count(tiny: Path, rows: dict[str, Path]) -> None:
@@ -124,31 +126,31 @@ def test_generated_answers_and_trials_of_a_sweep_count(tiny: Path, rows: dict[st
         "limit": {"epochs": 1, "max_steps": 3, "max_tokens": 0},
     }
     rloo = recipe(method="rloo", rewards=[{"kind": "length", "words": 5}], **settings)
-    written = planned(tiny, [(rloo, rows["preference"])])
+    written = forecast(tiny, [(rloo, rows["preference"])])
     assert written["steps"] == 3
     assert written["tokens"] > 3 * rloo.rollout.prompts * rloo.rollout.answers * rloo.rollout.max_new_tokens
     split = rloo.model_copy(update={"batch": rloo.batch.model_copy(update={"accumulation": 4})})
-    parted = planned(tiny, [(split, rows["preference"])])
+    parted = forecast(tiny, [(split, rows["preference"])])
     assert (parted["steps"], parted["tokens"]) == (3, written["tokens"])
     assert parted["memory_bytes"] < written["memory_bytes"]
-    once = planned(tiny, [(recipe(**settings), rows["sft"])])
+    once = forecast(tiny, [(recipe(**settings), rows["sft"])])
     sweep = recipe(method="sweep", sweep={"learning_rates": [1e-3, 1e-4], "share": 0.5}, **settings)
-    assert planned(tiny, [(sweep, rows["sft"])])["steps"] > once["steps"]
+    assert forecast(tiny, [(sweep, rows["sft"])])["steps"] > once["steps"]
 
 
 def test_misfit_is_explained_in_gigabytes_with_the_nearest_recipe(tiny: Path, rows: dict[str, Path]) -> None:
     large = recipe(batch={"tokens": 1024, "max_length": 1024})
     small = recipe(batch={"tokens": 64, "max_length": 64})
-    refused = planned(tiny, [(large, rows["sft"])], replace(CPU, memory_bytes=10**9), small=small)
+    refused = forecast(tiny, [(large, rows["sft"])], replace(CPU, memory_bytes=10**9), small=small)
     assert "but there are 1.0 GB (a CPU)" in refused["refusal"]
     assert refused["nearest_recipe"] == ""
     gpu = replace(CPU, gpu=True)
-    needs = [planned(tiny, [(one, rows["sft"])], gpu)["memory_bytes"] * 1.1 + 10**9 for one in (small, large)]
+    needs = [forecast(tiny, [(first, rows["sft"])], gpu)["memory_bytes"] * 1.1 + 10**9 for first in (small, large)]
     between = replace(gpu, memory_bytes=round(sum(needs) / 2))
-    found = planned(tiny, [(large, rows["sft"])], between, small=small, large=large)
-    assert found["refusal"]
-    assert found["nearest_recipe"] == "small"
-    assert planned(tiny, [(large, rows["sft"])], replace(gpu, memory_bytes=0))["refusal"] == ""
+    result = forecast(tiny, [(large, rows["sft"])], between, small=small, large=large)
+    assert result["refusal"]
+    assert result["nearest_recipe"] == "small"
+    assert forecast(tiny, [(large, rows["sft"])], replace(gpu, memory_bytes=0))["refusal"] == ""
 
 
 @pytest.mark.parametrize(
@@ -162,13 +164,13 @@ def test_recipe_that_the_base_cannot_follow_is_rejected(
     tiny: Path, rows: dict[str, Path], changes: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        planned(tiny, [(recipe(**changes), rows["sft"])])
+        forecast(tiny, [(recipe(**changes), rows["sft"])])
     assert list(refused.value.field_violations) == [field]
 
 
 def test_rows_that_are_cut_to_nothing_are_rejected(tiny: Path, rows: dict[str, Path]) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        planned(tiny, [(recipe(batch={"tokens": 16, "max_length": 16}), rows["sft"])])
+        forecast(tiny, [(recipe(batch={"tokens": 16, "max_length": 16}), rows["sft"])])
     assert refused.value.reason == "NO_ROWS"
 
 

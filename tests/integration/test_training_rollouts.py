@@ -41,10 +41,10 @@ def row(number: int) -> dict[str, Any]:
 
 
 def demonstration(number: int) -> dict[str, Any]:
-    one = row(number)
+    pair = row(number)
     return {
-        "row_id": one["row_id"],
-        "messages": [*one["messages"], {"role": "assistant", "content": one["chosen" if number % 2 else "rejected"]}],
+        "row_id": pair["row_id"],
+        "messages": [*pair["messages"], {"role": "assistant", "content": pair["chosen" if number % 2 else "rejected"]}],
     }
 
 
@@ -94,13 +94,13 @@ def judge(house: House, rankings: Ref) -> Ref:
     return adapter(train(house, "run_reward", recipe("reward"), rankings))
 
 
-def manifest(house: House, made: Ref) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(house.store.get(made))
+def manifest(house: House, ref: Ref) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(house.store.get(ref))
     return content
 
 
-def weights(house: House, made: Ref) -> bytes:
-    (file,) = [file for file in manifest(house, made)["files"] if file["path"] == "adapter_model.safetensors"]
+def weights(house: House, ref: Ref) -> bytes:
+    (file,) = [file for file in manifest(house, ref)["files"] if file["path"] == "adapter_model.safetensors"]
     return house.store.read(MODELS, file["key"])
 
 
@@ -137,8 +137,8 @@ def test_rules_raise_the_held_out_reward_and_no_log_contains_text(
 ) -> None:
     free = {"prompts": 3, "answers": 4, "max_new_tokens": 12, "beta": 0.0}
     rules = [{"kind": "pattern", "pattern": "a"}]
-    made = train(house, "run_rules", recipe("grpo", rollout=free, rewards=rules, limit={"epochs": 8}), rankings)
-    metrics = manifest(house, adapter(made))["metrics"]
+    result = train(house, "run_rules", recipe("grpo", rollout=free, rewards=rules, limit={"epochs": 8}), rankings)
+    metrics = manifest(house, adapter(result))["metrics"]
     assert metrics["reward_after"] > metrics["reward_before"] + 0.3
     assert metrics["win_rate"] > 0.6
     # The divergence is measured even if beta is 0.

@@ -117,8 +117,8 @@ class House:
         (run,) = self.servicer.ListRuns(pb.ListRunsRequest(), call()).runs
         return run
 
-    def report(self, run_id: str, epoch: int, **said: Any) -> bool:
-        return self.servicer.ReportProgress(pb.ReportProgressRequest(run_id=run_id, epoch=epoch, **said), call()).stop
+    def report(self, run_id: str, epoch: int, **report: Any) -> bool:
+        return self.servicer.ReportProgress(pb.ReportProgressRequest(run_id=run_id, epoch=epoch, **report), call()).stop
 
 
 def call(active: bool = True) -> grpc.ServicerContext:
@@ -154,15 +154,15 @@ def test_undecodable_event_is_rejected(house: House) -> None:
 def test_run_round_trips_through_the_database(house: House) -> None:
     run_id = house.running().run_id
     house.report(run_id, 1, progress=step(1))
-    kept = handlers.get_run(house.runs, run_id)
-    assert kept.progress is not None
-    assert (kept.progress.step, kept.first_loss, kept.current.dataset) == (
+    run = handlers.get_run(house.runs, run_id)
+    assert run.progress is not None
+    assert (run.progress.step, run.first_loss, run.current.dataset) == (
         1,
         3.0,
         Ref("s3://datasets/d1/manifest.json", "d1", 9),
     )
-    assert kept.lease_expires is not None
-    assert kept.lease_expires > datetime.now(UTC)
+    assert run.lease_expires is not None
+    assert run.lease_expires > datetime.now(UTC)
 
 
 def test_two_supervisors_start_one_worker(house: House) -> None:
@@ -183,26 +183,28 @@ def test_two_services_never_start_two_workers_of_a_run_nor_finish_it_twice(house
     pair = [House(house.engine, Limits(3, 1)), House(engine, Limits(3, 1))]
     for specialist in ("a", "b", "c", "d"):
         pair[0].publish(specialist)
-    ticks = [one.supervisor.tick for one in pair] * 4
+    ticks = [service.supervisor.tick for service in pair] * 4
     at_once(*ticks)
     runs = {job.run.run_id for job in pair[0].launcher.started + pair[1].launcher.started}
-    assert sorted(job.name for one in pair for job in one.launcher.started) == sorted(f"{run}-1" for run in runs)
+    assert sorted(job.name for service in pair for job in service.launcher.started) == sorted(
+        f"{run}-1" for run in runs
+    )
     assert len(runs) == 3
     # Every worker dies, and both services notice.
-    for one in pair:
-        one.launcher.exits.update({(run, 1): 1 for run in runs})
+    for service in pair:
+        service.launcher.exits.update({(run, 1): 1 for run in runs})
     at_once(*ticks)
-    second = [job for one in pair for job in one.launcher.started if job.run.epoch == 2]
+    second = [job for service in pair for job in service.launcher.started if job.run.epoch == 2]
     assert sorted(job.run.run_id for job in second) == sorted(runs)
     assert {job.run.failures for job in second} == {1}
     # The old workers were only disconnected and report again; the new ones finish and report it twice.
     for run in runs:
         with pytest.raises(Aborted):
             pair[0].report(run, 1, trained=models_pb2.AdapterTrained(digest="late"))
-    at_once(*(partial(one.finish, run) for run in runs for one in pair), *ticks)
+    at_once(*(partial(service.finish, run) for run in runs for service in pair), *ticks)
     assert sorted(event.run_id for event in house.published("adapter.trained.v1")) == sorted(runs)
     at_once(*ticks)
-    (last,) = [job for one in pair for job in one.launcher.started if job.run.run_id not in runs]
+    (last,) = [job for service in pair for job in service.launcher.started if job.run.run_id not in runs]
     assert last.run.epoch == 1
     engine.dispose()
 
@@ -242,7 +244,7 @@ def test_a_cancelled_runs_worker_is_stopped_after_a_restart(house: House) -> Non
 
 def test_chain_runs_through_the_database_and_gRPC(house: House, tmp_path: Path) -> None:
     house.use_recipes(write_recipes(tmp_path))
-    asked = pb.CreateRunRequest(
+    request = pb.CreateRunRequest(
         specialist="reports",
         dataset_digest="d1",
         base="tiny",
@@ -250,15 +252,15 @@ def test_chain_runs_through_the_database_and_gRPC(house: House, tmp_path: Path) 
         preference_dataset_digest="p1",
         priority=3,
     )
-    run_id = house.servicer.CreateRun(asked, call()).run.run_id
+    run_id = house.servicer.CreateRun(request, call()).run.run_id
     for epoch, digest in enumerate(("a1", "r1", "a2"), start=1):
         house.supervisor.tick()
         manifest = common_pb2.ObjectRef(uri=f"s3://models/adapters/{digest}/manifest.json", sha256=digest, size_bytes=5)
-        said = models_pb2.AdapterTrained(digest=digest, manifest=manifest, steps=4, rows=6, tokens=200)
-        said.memory_bytes = 500 * epoch
-        said.metrics["held_out_loss"] = 1.5
+        trained = models_pb2.AdapterTrained(digest=digest, manifest=manifest, steps=4, rows=6, tokens=200)
+        trained.memory_bytes = 500 * epoch
+        trained.metrics["held_out_loss"] = 1.5
         house.report(run_id, epoch, progress=models_pb2.RunProgressed(phase="training", step=1, reward=0.5))
-        house.report(run_id, epoch, trained=said)
+        house.report(run_id, epoch, trained=trained)
         house.launcher.exits[run_id, epoch] = 0
     run = house.servicer.GetRun(pb.GetRunRequest(run_id=run_id), call()).run
     stages = [(stage.recipe, stage.dataset_digest, stage.parent_digest, stage.adapter_digest) for stage in run.stages]
@@ -267,13 +269,13 @@ def test_chain_runs_through_the_database_and_gRPC(house: House, tmp_path: Path) 
     assert (run.plan.memory_bytes, run.report.memory_bytes, run.report.tokens) == (1000, 1500, 600)
     assert (run.progress.stage, run.progress.reward, run.progress.HasField("kl")) == (2, 0.5, False)
     published = house.published("adapter.trained.v1")
-    assert [(said.digest, said.stage, said.parent_digest, said.dataset_digest) for said in published] == [
+    assert [(event.digest, event.stage, event.parent_digest, event.dataset_digest) for event in published] == [
         ("a1", 0, "", "d1"),
         ("r1", 1, "a1", "p1"),
         ("a2", 2, "a1", "p1"),
     ]
     reward = models_pb2.ADAPTER_KIND_REWARD
-    assert [said.kind == reward for said in published] == [False, True, False]
+    assert [event.kind == reward for event in published] == [False, True, False]
     assert published[0].metrics["held_out_loss"] == 1.5
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a2"
     assert house.runs.newest_adapter("reports", "tiny", "policy", preferred="a1") == "a1"
@@ -294,12 +296,12 @@ def test_redelivered_rankings_are_not_assigned_again(house: House, tmp_path: Pat
 
 
 def test_plan_is_stored_for_its_run(house: House) -> None:
-    asked: dict[str, Any] = {"specialist": "reports", "dataset_digest": "d1", "base": "tiny", "recipe": "tiny"}
-    plan = house.servicer.PlanRun(pb.PlanRunRequest(**asked), call()).plan
-    assert house.servicer.PlanRun(pb.PlanRunRequest(**asked), call()).plan == plan
-    asked_for = house.servicer.CreateRun(pb.CreateRunRequest(**asked), call()).run
-    assert asked_for.plan == plan
-    assert asked_for.plan.price.total == pytest.approx(10.04)
+    request: dict[str, Any] = {"specialist": "reports", "dataset_digest": "d1", "base": "tiny", "recipe": "tiny"}
+    plan = house.servicer.PlanRun(pb.PlanRunRequest(**request), call()).plan
+    assert house.servicer.PlanRun(pb.PlanRunRequest(**request), call()).plan == plan
+    run = house.servicer.CreateRun(pb.CreateRunRequest(**request), call()).run
+    assert run.plan == plan
+    assert run.plan.price.total == pytest.approx(10.04)
 
 
 def test_the_newest_lines_are_kept_and_watched(house: House) -> None:
@@ -308,8 +310,8 @@ def test_the_newest_lines_are_kept_and_watched(house: House) -> None:
         lines = [pb.LogLine(level="odd", message=f"{number}-{line}") for line in range(100)]
         house.report(run_id, 1, log=pb.LogLines(lines=lines))
     house.report(run_id, 1, failed=models_pb2.RunFailed(reason="NO_ROWS"))
-    said = list(house.servicer.WatchRun(pb.WatchRunRequest(run_id=run_id), call()))
-    lines = [line for response in said for line in response.log_lines]
+    responses = list(house.servicer.WatchRun(pb.WatchRunRequest(run_id=run_id), call()))
+    lines = [line for response in responses for line in response.log_lines]
     assert (len(lines), lines[0].message, lines[-1].message) == (2000, "1-0", "20-99")
     assert (lines[0].level, lines[0].epoch) == ("info", 1)
     with pytest.raises(Aborted):
@@ -405,7 +407,7 @@ def test_watch_streams_past_and_new_reports_until_the_run_ends(house: House) -> 
 
     def watch() -> None:
         set_caller(Caller("key", "op", "ROLE_OPERATOR"))
-        seen.extend(said.run for said in house.servicer.WatchRun(pb.WatchRunRequest(run_id=run_id), call()))
+        seen.extend(response.run for response in house.servicer.WatchRun(pb.WatchRunRequest(run_id=run_id), call()))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -439,14 +441,14 @@ def test_caller_sees_only_its_own_specialists(house: House) -> None:
 
 
 def test_parent_of_another_specialist_is_reported_as_unknown(house: House) -> None:
-    asked = {"specialist": "reports", "dataset_digest": "d1", "base": "tiny", "recipe": "tiny"}
+    request = {"specialist": "reports", "dataset_digest": "d1", "base": "tiny", "recipe": "tiny"}
     set_caller(Caller("key", "other", "ROLE_ENGINEER", frozenset({"reports"})))
-    said = []
+    errors = []
     for digest in ("m0", "unknown"):
         with pytest.raises(NotFound) as refused:
-            house.servicer.PlanRun(pb.PlanRunRequest(**asked, parent_digest=digest), call())
-        said.append((refused.value.reason, refused.value.message))
-    assert said == [("UNKNOWN_ADAPTER", "There is no such adapter.")] * 2
+            house.servicer.PlanRun(pb.PlanRunRequest(**request, parent_digest=digest), call())
+        errors.append((refused.value.reason, refused.value.message))
+    assert errors == [("UNKNOWN_ADAPTER", "There is no such adapter.")] * 2
 
 
 def test_cancelled_run_is_published_and_its_worker_is_asked_to_stop(house: House) -> None:

@@ -51,18 +51,18 @@ def rows(house: House) -> Ref:
     return store_dataset(house, "sft", splits)
 
 
-def manifest(house: House, made: Service) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(house.store.get(adapter(made)))
+def manifest(house: House, service: Service) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(house.store.get(adapter(service)))
     return content
 
 
-def weights(house: House, made: Service) -> bytes:
-    (file,) = [file for file in manifest(house, made)["files"] if file["path"] == "adapter_model.safetensors"]
+def weights(house: House, service: Service) -> bytes:
+    (file,) = [file for file in manifest(house, service)["files"] if file["path"] == "adapter_model.safetensors"]
     return house.store.read(MODELS, file["key"])
 
 
-def trials(made: Service) -> list[float]:
-    return list(dict.fromkeys(report.learning_rate for report in made.progress if report.phase == "trial"))
+def trials(service: Service) -> list[float]:
+    return list(dict.fromkeys(report.learning_rate for report in service.progress if report.phase == "trial"))
 
 
 def test_sweep_trains_the_best_rate_and_repeats_no_finished_trial_after_a_kill(house: House, rows: Ref) -> None:

@@ -81,12 +81,12 @@ class Started:
         return [json.loads(line) for line in self.reports_file.read_text().splitlines() if line.endswith("}")]
 
     def steps(self) -> list[int]:
-        said = [report["progress"] for report in self.reports() if "progress" in report]
-        return [report["step"] for report in said if report["phase"] == "training"]
+        reports = [report["progress"] for report in self.reports() if "progress" in report]
+        return [report["step"] for report in reports if report["phase"] == "training"]
 
     def log(self) -> list[str]:
-        said = [report["log"]["lines"] for report in self.reports() if "log" in report]
-        return [line["message"] for lines in said for line in lines]
+        reports = [report["log"]["lines"] for report in self.reports() if "log" in report]
+        return [line["message"] for lines in reports for line in lines]
 
     def wait_for_step(self, step: int) -> None:
         deadline = time.monotonic() + 240
@@ -142,8 +142,8 @@ def test_run_completes_with_a_verified_adapter(house: House, tmp_path: Path) -> 
 
 
 def held_out_losses(worker: Started) -> list[float]:
-    said = [report["progress"] for report in worker.reports() if "progress" in report]
-    return [progress["held_out_loss"] for progress in said if "held_out_loss" in progress]
+    reports = [report["progress"] for report in worker.reports() if "progress" in report]
+    return [progress["held_out_loss"] for progress in reports if "held_out_loss" in progress]
 
 
 def test_successor_of_a_killed_worker_ends_with_the_same_weights(house: House, tmp_path: Path) -> None:
@@ -156,8 +156,8 @@ def test_successor_of_a_killed_worker_ends_with_the_same_weights(house: House, t
     first.wait_for_step(8)
     os.kill(first.process.pid, signal.SIGKILL)
     first.end()
-    kept = house.store.list_keys(MODELS, "runs/run_1/1/")
-    assert any(key.endswith("manifest.json") for key in kept)
+    keys = house.store.list_keys(MODELS, "runs/run_1/1/")
+    assert any(key.endswith("manifest.json") for key in keys)
     # A checkpoint whose upload was killed: files, but no manifest.
     house.store.put(MODELS, "runs/run_1/1/stage-0-step-39/adapter_model.safetensors", b"half of it")
 
@@ -231,7 +231,7 @@ def test_every_kind_of_recipe_trains(house: House, tmp_path: Path, chosen: Recip
     assert worker.end() == 0
     manifest = worker.adapter(house.store)
     assert manifest["weights"] == form
-    assert file in [kept["path"] for kept in manifest["files"]]
+    assert file in [entry["path"] for entry in manifest["files"]]
     trained = worker.reports()[-1]["trained"]
     assert trained["last_loss"] < trained["first_loss"]
 
@@ -239,8 +239,8 @@ def test_every_kind_of_recipe_trains(house: House, tmp_path: Path, chosen: Recip
 def test_reward_stage_continues_its_policy_and_is_never_served(house: House, tmp_path: Path) -> None:
     first = Started(house, job(house, recipe()), tmp_path / "sft")
     assert first.end() == 0
-    said = first.reports()[-1]["trained"]["manifest"]
-    parent = Ref(said["uri"], said["sha256"], int(said["size_bytes"]))
+    stored = first.reports()[-1]["trained"]["manifest"]
+    parent = Ref(stored["uri"], stored["sha256"], int(stored["size_bytes"]))
     ranked = replace(house, dataset=store_dataset(house.store, tmp_path, train=pairs(), held_out=pairs(6, 24)))
     chosen = recipe(method="reward", adapter={"dropout": 0.0})
     worker = Started(ranked, job(ranked, chosen, epoch=2, parent=parent), tmp_path / "reward")
