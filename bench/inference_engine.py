@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from services.inference.adapters.vllm_engine import VllmEngine
+from services.inference.engines.vllm_engine import VllmEngine
 from services.inference.bootstrap import build
-from services.inference.domain import Turn
+from services.inference.domain import Message
 from services.inference.settings import Settings
 from tailor.runtime import Runtime, main
 
@@ -29,7 +29,7 @@ class Direct:
 
     def ask(self, callers: int, calls: int, tokens: int, prompt: str) -> dict[str, Any]:
         """Seconds of every call, tokens in all, and seconds in all."""
-        encoded = self._encode([Turn("user", prompt)])
+        encoded = self._encode([Message("user", prompt)])
         return asyncio.run_coroutine_threadsafe(self._all(callers, calls, tokens, encoded), self._loop).result()
 
     async def _all(self, callers: int, calls: int, tokens: int, prompt: tuple[int, ...]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class VllmServer:
     def __init__(self, house: House, base: Base, adapters: Sequence[Adapter], threads: int) -> None:
         import openai
 
-        from services.inference.adapters import vllm_engine
+        from services.inference.engines import vllm_engine
 
         port = free_port()
         vllm_engine.prepare_environment(KV_CACHE_GIB, threads)
@@ -119,7 +119,7 @@ class VllmServer:
 
 
 def _options(base: Base, adapters: Sequence[Adapter], port: int) -> list[str]:
-    from services.inference.adapters import vllm_engine
+    from services.inference.engines import vllm_engine
 
     modules = [f"{number}={adapter.folder}" for number, adapter in enumerate(adapters)]
     named: dict[str, object] = {

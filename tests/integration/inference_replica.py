@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from services.inference.domain import Piece, Sampling
-from services.inference.handlers import Door
+from services.inference.handlers import ReadinessGate
 from services.inference.rpc import InferenceServicer
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.rpc.auth import Authenticator, Caller
@@ -32,7 +32,7 @@ class SlowEngine(FakeEngine):
 def main() -> None:
     """Serve."""
     world = make_world(max_concurrent=32, max_queued=64, engine=SlowEngine())
-    door = Door()
+    door = ReadinessGate()
     door.open(world.inference)
     authenticator = Authenticator(
         "inference", Trust({}), lambda _: Caller("key", "team", "ROLE_CALLER", key_id="key_1")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from services.inference.adapters.chat import ChatTemplate
-from services.inference.domain import Turn
+from services.inference.engines.chat import ChatTemplate
+from services.inference.domain import Message
 from services.training.adapters.model import load_tokenizer
 from services.training.adapters.rows import encode
 from tests.models import make_tiny_base
@@ -26,9 +26,9 @@ def test_only_the_template_begins_and_ends_turns_in_training_and_serving_alike(
     base: Path, asked: str, answered: str
 ) -> None:
     tokenizer, chat = load_tokenizer(base), ChatTemplate(base)
-    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": asked}]
-    row = encode("r1", [*turns, {"role": "assistant", "content": answered}], tokenizer, 1000)
-    served = [Turn(turn["role"], turn["content"]) for turn in turns]
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": asked}]
+    row = encode("r1", [*messages, {"role": "assistant", "content": answered}], tokenizer, 1000)
+    served = [Message(turn["role"], turn["content"]) for turn in messages]
     assert chat.encode(served) == row.tokens[: row.prompt_length]
     prompt, answer = chat.encode_answered(served, answered)
     assert prompt + answer == row.tokens

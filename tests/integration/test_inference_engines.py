@@ -16,11 +16,10 @@ import jsonschema
 import pytest
 
 from services.inference import handlers
-from services.inference.adapters.models import AdapterLibrary, BaseModel, fetch_base
+from services.inference.adapters.model_store import VerifiedLibrary, BaseModel, fetch_base
 from services.inference.adapters.verify import check_config
-from services.inference.answering import Cancellation
-from services.inference.domain import AdapterName, Ask, Canary, Engine, Sampling, Served, Turn
-from services.inference.serving import Shelf
+from services.inference.generation import Cancellation
+from services.inference.domain import AdapterRef, GenerationRequest, Canary, Engine, Sampling, ServedModel, Message
 from services.registry.gate import Evaluation, Gate, Threshold, refusals
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
@@ -31,7 +30,7 @@ from tests.unit.inference.fakes import KEY, make_world
 
 pytestmark = pytest.mark.integration
 
-CHAT = (Turn("user", "The control envelope holds."),)
+CHAT = (Message("user", "The control envelope holds."),)
 TEXTS = ["The control envelope holds and the friction ledger is short.", "A decision gate follows. Line of sight."]
 
 
@@ -47,11 +46,11 @@ def publish(
     return json.dumps(manifest | {"files": files}).encode(), files
 
 
-def publish_adapter(store: MemoryStore, folder: Path, base_digest: str, **changes: Any) -> AdapterName:
+def publish_adapter(store: MemoryStore, folder: Path, base_digest: str, **changes: Any) -> AdapterRef:
     """Put an adapter as training would."""
     data, _ = publish(store, folder, "adapters", {"kind": "policy", "base_digest": base_digest} | changes)
     digest = hashlib.sha256(data).hexdigest()
-    return AdapterName(digest, store.put(MODELS, f"adapters/{digest}/manifest.json", data))
+    return AdapterRef(digest, store.put(MODELS, f"adapters/{digest}/manifest.json", data))
 
 
 def make_adapter(base: Path, folder: Path, seed: int) -> Path:
@@ -85,8 +84,8 @@ class Lab:
         self.folders = [make_adapter(self.source, root / f"adapter{n}", n) for n in (1, 2)]
         self.adapters = [publish_adapter(self.store, folder, self.base.digest) for folder in self.folders]
 
-    def library(self, cache: str = "cache") -> AdapterLibrary:
-        return AdapterLibrary(self.store, self.base, self.root / cache, 32)
+    def library(self, cache: str = "cache") -> VerifiedLibrary:
+        return VerifiedLibrary(self.store, self.base, self.root / cache, 32)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +95,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 @pytest.fixture(scope="module")
 def plain(lab: Lab) -> Iterator[Engine]:
-    from services.inference.adapters.transformers_engine import TransformersEngine
+    from services.inference.engines.transformers_engine import TransformersEngine
 
     engine = TransformersEngine(lab.base.folder, context_length=256, threads=1)
     yield engine
@@ -127,7 +126,7 @@ def reference(lab: Lab, completion: str, adapter: Path | None) -> float:
 
 
 def test_scores_equal_a_plain_forward(lab: Lab, plain: Engine) -> None:
-    shelf = Shelf(plain, lab.library(), 2)
+    shelf = AdapterCache(plain, lab.library(), 2)
     with shelf.using(lab.adapters[0]) as digest:
         for adapter, folder in (("", None), (digest, lab.folders[0])):
             score = plain.score(CHAT, "The friction ledger is short.", adapter)
@@ -139,7 +138,7 @@ def test_scores_equal_a_plain_forward(lab: Lab, plain: Engine) -> None:
 
 def test_adapters_change_answers_and_the_base_stays_itself(lab: Lab, plain: Engine) -> None:
     before = text(plain)
-    shelf = Shelf(plain, lab.library(), 1)
+    shelf = AdapterCache(plain, lab.library(), 1)
     answers = []
     for adapter in lab.adapters:
         with shelf.using(adapter) as digest:
@@ -150,24 +149,24 @@ def test_adapters_change_answers_and_the_base_stays_itself(lab: Lab, plain: Engi
 
 def test_each_arm_of_a_canary_gives_its_own_adapters_answers(lab: Lab, plain: Engine) -> None:
     world = make_world()
-    inference = replace(world.inference, engine=plain, shelf=Shelf(plain, lab.library(), 2))
+    inference = replace(world.inference, engine=plain, shelf=AdapterCache(plain, lab.library(), 2))
     beside, tried = lab.adapters
     canary = Canary(tried, "of-tried", "", 50)
-    handlers.apply_serving(inference, Served("reports", 2, beside, "of-beside", canary=canary))
+    handlers.apply_serving(inference, ServedModel("reports", 2, beside, "of-beside", canary=canary))
     assert [report.refusal for report in world.kept.reports] == [""]
     alone = {adapter.digest: text(plain, adapter.digest) for adapter in lab.adapters}
     got: dict[str, set[str]] = {}
     for number in range(16):
         caller = replace(KEY, key_id=f"key_{number:016x}")
         for _ in range(2):
-            answer = handlers.generate(inference, caller, Ask("reports", CHAT, Sampling(max_tokens=12)), Cancellation())
+            answer = handlers.generate(inference, caller, GenerationRequest("reports", CHAT, Sampling(max_tokens=12)), Cancellation())
             assert "".join(piece.text for piece in answer) == alone[answer.served.adapter_digest]
             got.setdefault(caller.key_id, set()).add(answer.served.adapter_digest)
     assert {frozenset(digests) for digests in got.values()} == {frozenset({one.digest}) for one in lab.adapters}
 
 
 def test_a_running_stream_keeps_its_adapter_while_another_is_loaded(lab: Lab, plain: Engine) -> None:
-    shelf = Shelf(plain, lab.library(), 2)
+    shelf = AdapterCache(plain, lab.library(), 2)
     with shelf.using(lab.adapters[0]) as first:
         whole = text(plain, first, max_tokens=24)
         pieces = iter(plain.generate(plain.encode(CHAT), first, Sampling(max_tokens=24)))
@@ -180,7 +179,7 @@ def test_a_running_stream_keeps_its_adapter_while_another_is_loaded(lab: Lab, pl
 
 
 def test_streams_beside_each_other_equal_streams_alone(lab: Lab, plain: Engine) -> None:
-    shelf = Shelf(plain, lab.library(), 2)
+    shelf = AdapterCache(plain, lab.library(), 2)
     with shelf.using(lab.adapters[0]) as first, shelf.using(lab.adapters[1]) as second:
         names = ["", first, second] * 2
         alone = [text(plain, name) for name in names]
@@ -253,7 +252,7 @@ def keeps_to_its_schema(engine: Engine, adapter: str) -> None:
 
 def test_an_answer_keeps_to_its_schema(lab: Lab, plain: Engine) -> None:
     keeps_to_its_schema(plain, "")
-    with Shelf(plain, lab.library(), 2).using(lab.adapters[0]) as digest:
+    with AdapterCache(plain, lab.library(), 2).using(lab.adapters[0]) as digest:
         keeps_to_its_schema(plain, digest)
     whole = Sampling(temperature=1.0, seed=1, max_tokens=120, schema='{"enum": ["low", "high"]}')
     pieces = list(plain.generate(plain.encode(CHAT), "", whole))
@@ -332,7 +331,7 @@ def parities(lab: Lab, engine: Engine) -> list[float]:
     """What candidates come to: one as it was trained, one whose stored figures are off, and one with another's weights."""
     right, off = probes(lab, lab.folders[0]), probes(lab, lab.folders[0], 0.5)
     published = [(lab.folders[0], right), (lab.folders[0], off), (lab.folders[1], right)]
-    inference = replace(make_world().inference, engine=engine, shelf=Shelf(engine, lab.library("parity"), 1))
+    inference = replace(make_world().inference, engine=engine, shelf=AdapterCache(engine, lab.library("parity"), 1))
     found = []
     for folder, rows in published:
         adapter = publish_adapter(lab.store, folder, lab.base.digest, probes=rows)
@@ -361,7 +360,7 @@ def test_a_probe_of_other_tokens_than_the_bases_is_refused(lab: Lab, plain: Engi
         assert caught.value.reason == "UNKNOWN_TOKEN"
 
 
-def refused(lab: Lab, adapter: AdapterName, cache: str) -> str:
+def refused(lab: Lab, adapter: AdapterRef, cache: str) -> str:
     with pytest.raises(FailedPrecondition) as caught:
         lab.library(cache).fetch(adapter)
     return caught.value.reason
@@ -403,7 +402,7 @@ def test_refuses_another_base_a_reward_model_and_a_wrong_digest(lab: Lab) -> Non
     folder = lab.folders[0]
     assert refused(lab, publish_adapter(lab.store, folder, "0" * 64), "refused") == "WRONG_BASE"
     assert refused(lab, publish_adapter(lab.store, folder, lab.base.digest, kind="reward"), "refused") == "WRONG_KIND"
-    wrong = AdapterName("0" * 64, lab.adapters[0].manifest)
+    wrong = AdapterRef("0" * 64, lab.adapters[0].manifest)
     assert refused(lab, wrong, "refused") == "WRONG_DIGEST"
 
 
@@ -453,7 +452,7 @@ def test_a_base_with_a_pickle_is_refused_and_a_missing_one_is_waited_for(lab: La
         fetch_base(lab.store, "none", tmp_path / "cache")
 
 
-def tampered(lab: Lab, folder: Path, how: str) -> AdapterName:
+def tampered(lab: Lab, folder: Path, how: str) -> AdapterRef:
     """An adapter with its own bytes and one thing wrong."""
     import torch
     from safetensors.torch import load_file, save_file
@@ -482,7 +481,7 @@ def tampered(lab: Lab, folder: Path, how: str) -> AdapterName:
         key = next(file["key"] for file in files if file["path"] == weights.name)
         lab.store.objects[MODELS, key] = weights.read_bytes()[:-1] + b"!"
     digest = hashlib.sha256(data).hexdigest()
-    return AdapterName(digest, lab.store.put(MODELS, f"adapters/{digest}/manifest.json", data))
+    return AdapterRef(digest, lab.store.put(MODELS, f"adapters/{digest}/manifest.json", data))
 
 
 TAMPERED = {
@@ -500,21 +499,21 @@ TAMPERED = {
 
 
 def test_a_tampered_generation_leaves_the_old_one_serving(lab: Lab, plain: Engine, tmp_path: Path) -> None:
-    from services.inference.answering import Cancellation
-    from services.inference.domain import Ask, Served
+    from services.inference.generation import Cancellation
+    from services.inference.domain import GenerationRequest, ServedModel
 
     world = make_world()
-    inference = replace(world.inference, engine=plain, shelf=Shelf(plain, lab.library("served"), 2))
+    inference = replace(world.inference, engine=plain, shelf=AdapterCache(plain, lab.library("served"), 2))
 
     def ask() -> tuple[int, str]:
-        question = Ask("reports", CHAT, Sampling(max_tokens=5))
+        question = GenerationRequest("reports", CHAT, Sampling(max_tokens=5))
         answer = handlers.generate(inference, KEY, question, Cancellation())
         list(answer)
         return answer.served.generation, answer.text
 
     for generation, how in enumerate(TAMPERED, 1):
         adapter = tampered(lab, tmp_path / str(generation), how)
-        handlers.apply_serving(inference, Served("reports", generation, adapter))
+        handlers.apply_serving(inference, ServedModel("reports", generation, adapter))
         if not TAMPERED[how]:
             before = ask()
         assert ask() == before, how
@@ -525,12 +524,12 @@ def test_a_tampered_generation_leaves_the_old_one_serving(lab: Lab, plain: Engin
 def test_a_digest_that_is_a_path_reaches_no_folder(lab: Lab, tmp_path: Path) -> None:
     outside = tmp_path / "cache" / "outside"
     outside.mkdir(parents=True)
-    library = AdapterLibrary(lab.store, lab.base, tmp_path / "cache", 32)
+    library = VerifiedLibrary(lab.store, lab.base, tmp_path / "cache", 32)
     assert not library.drop("../outside")
     assert outside.is_dir()
     manifest = lab.adapters[0].manifest
     with pytest.raises(FailedPrecondition) as caught:
-        library.fetch(AdapterName("../outside", replace(manifest, sha256="../outside")))
+        library.fetch(AdapterRef("../outside", replace(manifest, sha256="../outside")))
     assert caught.value.reason == "WRONG_DIGEST"
 
 
@@ -565,14 +564,14 @@ def tells_like(engine: Engine, plain: Engine, adapter: str) -> None:
     importlib.util.find_spec("vllm") is None, reason="vllm is not installed; the transformers engine serves here"
 )
 def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch(lab: Lab, plain: Engine) -> None:
-    from services.inference.adapters import vllm_engine
+    from services.inference.engines import vllm_engine
 
     vllm_engine.prepare_environment(1, 1)
     before = open_to_others(os.getpid())
     engine = vllm_engine.VllmEngine(lab.base.folder, context_length=256, max_loras=2, max_lora_rank=8, max_concurrent=8)
     try:
         assert open_to_others(os.getpid()) == before
-        ours, theirs = Shelf(plain, lab.library(), 2), Shelf(engine, lab.library(), 2)
+        ours, theirs = AdapterCache(plain, lab.library(), 2), AdapterCache(engine, lab.library(), 2)
         with (
             ours.using(lab.adapters[0]),
             ours.using(lab.adapters[1]),

@@ -16,13 +16,13 @@ from services.anonymization.adapters.prompts import PromptBarrier
 from services.anonymization.adapters.surrogates import Surrogates
 from services.anonymization.domain import Rehearsal
 from services.anonymization.rpc import AnonymizationServicer
-from services.inference.adapters.barrier import RemoteBarrier
+from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.drafts import DraftBucket
-from services.inference.adapters.transformers_engine import TransformersEngine
-from services.inference.answering import Answer, Cancellation
-from services.inference.domain import Ask, Sampling, Turn
+from services.inference.engines.transformers_engine import TransformersEngine
+from services.inference.generation import Answer, Cancellation
+from services.inference.domain import GenerationRequest, Sampling, Message
 from services.inference.handlers import generate
-from services.inference.keeping import Keeper, Keeping
+from services.inference.draft_texts import DraftTextStore, Keeping
 from tailor.api.anonymization.v1 import anonymization_pb2_grpc
 from tailor.errors import InvalidArgument, Unavailable
 from tailor.rpc.auth import Authenticator, Caller
@@ -72,12 +72,12 @@ class House:
             ServiceSettings(rpc_port=0), "anonymization", servicers=[(add, servicer)], authenticator=authenticator
         )
         self.server.start()
-        self.barrier = RemoteBarrier(open_channel(f"127.0.0.1:{self.server.port}", lambda: "tlr_inference"))
+        self.barrier = AnonymizationClient(open_channel(f"127.0.0.1:{self.server.port}", lambda: "tlr_inference"))
 
     def world(self, engine: FakeEngine) -> World:
         """A specialist whose prompts are private, behind this barrier."""
         world = make_world(engine=engine)
-        world.inference.table.switch(served("reports", 1))
+        world.models.table.switch(served("reports", 1))
         world.inference.private.define("reports", ("", "", ""))
         return replace(world, inference=replace(world.inference, barrier=self.barrier))
 
@@ -91,7 +91,7 @@ def house() -> Iterator[House]:
 
 def answered(world: World, text: str, schema: str = "", max_tokens: int = 100) -> Answer:
     sampling = Sampling(schema=schema, max_tokens=max_tokens)
-    answer = generate(world.inference, KEY, Ask("reports", (Turn("user", text),), sampling), Cancellation())
+    answer = generate(world.inference, KEY, GenerationRequest("reports", (Message("user", text),), sampling), Cancellation())
     for _ in answer:
         pass
     return answer
@@ -103,7 +103,7 @@ def test_the_engine_sees_nothing_personal_the_caller_gets_it_back_and_the_vault_
     engine = EchoEngine(4)
     world, store, kept, keeping = house.world(engine), MemoryStore(), Kept(), Keeping()
     keeping.begin("reports", ("", "", ""))
-    keeper = Keeper(keeping, house.barrier, DraftBucket(store), kept)
+    keeper = DraftTextStore(keeping, house.barrier, DraftBucket(store), kept)
     world = replace(world, inference=replace(world.inference, texts=keeper))
     assert answered(world, ASKED).text == ASKED
     seen = engine.encoded[0][0].content
@@ -128,7 +128,7 @@ def test_without_anonymization_the_model_is_not_asked_and_a_prompt_that_is_too_l
     with pytest.raises(InvalidArgument) as refused:
         answered(world, "word " * 50_000)
     assert refused.value.reason == "PROMPT_TOO_LONG" and set(refused.value.field_violations) == {"messages"}
-    away = RemoteBarrier(grpc.insecure_channel("127.0.0.1:1"))
+    away = AnonymizationClient(grpc.insecure_channel("127.0.0.1:1"))
     with pytest.raises(Unavailable):
         answered(replace(world, inference=replace(world.inference, barrier=away)), ASKED)
     assert engine.encoded == []
@@ -148,6 +148,6 @@ def test_a_schema_makes_a_real_engine_write_a_surrogate_that_comes_back_as_json(
         answer = answered(world, f"Who is it? {value}", json.dumps(schema), 300)
         assert json.loads(answer.text) == {"to": value}
         ((_, said),) = world.archive.offered
-        assert [raw for raw in ("Zilphara", "Okaforwe", "20417") if raw in said.answer + said.turns[0].content] == []
+        assert [raw for raw in ("Zilphara", "Okaforwe", "20417") if raw in said.answer + said.messages[0].content] == []
     finally:
         engine.close()

@@ -1,6 +1,6 @@
 """Text out of tokens."""
 
-from services.inference.adapters.decoding import Detokenizer
+from services.inference.engines.decoding import Detokenizer
 
 
 def words(*vocabulary: bytes, stop: tuple[str, ...] = ()) -> Detokenizer:

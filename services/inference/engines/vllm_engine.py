@@ -1,4 +1,4 @@
-"""The engine on vLLM, in process: its own asyncio thread, no port, no usage statistics."""
+"""The engine on vLLM, in process: an asyncio thread of its own, no port, no usage statistics."""
 
 import asyncio
 import importlib
@@ -9,25 +9,26 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from services.inference.adapters.chat import ChatTemplate
-from services.inference.adapters.grammar import Grammars
-from services.inference.adapters.vllm_stream import VllmStream
-from services.inference.domain import Sampling, Score, Turn
+from services.inference.domain import Message, Sampling, Score
+from services.inference.engines.chat import ChatTemplate
+from services.inference.engines.grammar import Grammars
+from services.inference.engines.vllm_stream import VllmStream, engine_failed
+from services.inference.ports import Engine
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
 from tailor.hardware import computes_in_bf16
 
 T = TypeVar("T")
 
-# Adapters reach the linear layers alone; see `verify.py`.
+# Adapters change linear layers only; see `adapters/verify.py`.
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-# Prompt tokens in one step on CPU: the engine tries out a full step before it is ready, and at 2,048 that took 12 s more.
+# Prompt tokens per step on CPU. The engine tries a full step before it is ready; at 2,048 tokens that took 12 s longer.
 CPU_STEP_TOKENS = 512
 WATCH_SECONDS = 1.0
 STOP_SECONDS = 3.0
 
 
 def prepare_environment(kv_cache_gib: int, threads: int) -> None:
-    """What vLLM reads from the environment; before it is imported, once a process."""
+    """Set the environment that vLLM reads. Call it once per process, before vLLM is imported."""
     os.environ.update(
         {
             "VLLM_NO_USAGE_STATS": "1",
@@ -39,13 +40,13 @@ def prepare_environment(kv_cache_gib: int, threads: int) -> None:
             "VLLM_CONFIGURE_LOGGING": "1",
             "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib),
             "OMP_NUM_THREADS": str(threads),
-            # A thread bound to a core that another process uses makes all of them wait: a third of the tokens/s, measured.
+            # A thread bound to a core that another process uses makes all threads wait: a third of the tokens/s, measured.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            # Only the ranks of prompt log-probabilities would be compiled, for 15 s at the first score.
+            # It would compile only the ranks of prompt log-probabilities, for 15 s at the first score.
             "TORCHDYNAMO_DISABLE": "1",
-            # One process less: the worker lives in the engine's core process. It starts sooner, and nothing spins while idle.
+            # One process fewer: the worker runs in this process. It starts sooner, and nothing spins while idle.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            # torch's process groups open sockets even for one process; they must be reachable from nowhere else.
+            # torch's process groups open sockets even for one process; they must not be reachable from other machines.
             "VLLM_HOST_IP": "127.0.0.1",
             "GLOO_SOCKET_IFNAME": "lo",
         }
@@ -53,12 +54,12 @@ def prepare_environment(kv_cache_gib: int, threads: int) -> None:
 
 
 def import_ahead() -> None:
-    """Import what takes seconds, beside whatever else the process waits for; after `prepare_environment`."""
+    """Import vLLM, which takes seconds, while the process waits for something else. Call `prepare_environment` first."""
     importlib.import_module("vllm.v1.engine.async_llm")
 
 
-class VllmEngine:
-    """A base in vLLM, with adapters by our own ids."""
+class VllmEngine(Engine):
+    """A base in vLLM, with adapters under our own ids."""
 
     def __init__(
         self, folder: Path, *, context_length: int, max_loras: int, max_lora_rank: int, max_concurrent: int
@@ -82,37 +83,33 @@ class VllmEngine:
         self._lock = threading.Lock()
         self._scoring = threading.Lock()
 
-    def encode(self, turns: Sequence[Turn]) -> tuple[int, ...]:
-        """The prompt's tokens."""
-        return self._chat.encode(turns)
+    def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        return self._chat.encode(messages)
 
     def check_schema(self, schema: str) -> None:
-        """Compile it once, for vLLM would fail the answer with an error that names nothing."""
+        """Compile the schema here, because vLLM would fail the answer with an error that names nothing."""
         self._grammars.compile(schema)
 
     def load(self, digest: str, folder: Path) -> None:
-        """Load a verified adapter; running streams go on."""
         from vllm.lora.request import LoRARequest
 
         with self._lock:
-            # Ids are counted and never used twice, so that no cache can mistake one adapter for another.
+            # Ids are never reused, so that no cache can mistake one adapter for another.
             request = LoRARequest(digest, self._next(), str(folder))
         try:
             self._wait(self._engine.add_lora(request))
         except (ValueError, RuntimeError, OSError) as error:
-            self._refuse_if_dead()
+            self._raise_if_dead()
             raise FailedPrecondition(
-                Reason.ADAPTER_DOES_NOT_LOAD, f"The engine refuses the adapter ({type(error).__name__})."
+                Reason.ADAPTER_DOES_NOT_LOAD, f"The engine cannot load the adapter ({type(error).__name__})."
             ) from None
         self._ids[digest] = request
 
     def unload(self, digest: str) -> None:
-        """Free an adapter's slot."""
         request = self._ids.pop(digest)
         self._wait(self._engine.remove_lora(request.lora_int_id))
 
     def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> "VllmStream":
-        """Begin to answer."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -130,14 +127,15 @@ class VllmEngine:
         outputs = self._outputs(prompt, adapter, parameters)
         return VllmStream(outputs, self._run, self._chat.token, sampling)
 
-    def score(self, turns: Sequence[Turn], completion: str, adapter: str) -> Score:
-        """Score an answer."""
-        prompt, answer = self._chat.encode_answered(turns, completion)
+    def score(self, messages: Sequence[Message], completion: str, adapter: str) -> Score:
+        prompt, answer = self._chat.encode_answered(messages, completion)
         return self.score_tokens(prompt + answer, len(prompt), adapter)
 
     def score_tokens(self, tokens: tuple[int, ...], prompt_length: int, adapter: str) -> Score:
-        """Score the tokens from `prompt_length` on. One row at a time: several rows with prompt log-probabilities kill vLLM 0.32's engine
-        on CPU."""
+        """Score the tokens from `prompt_length` on.
+
+        Scores one row at a time, because several rows with prompt log-probabilities kill vLLM 0.32's engine on CPU.
+        """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -145,7 +143,8 @@ class VllmEngine:
         answer = tokens[prompt_length:]
         if len(tokens) >= self.context_length:
             raise InvalidArgument(
-                Reason.ROW_TOO_LONG, f"Prompt and answer have {len(tokens)} tokens; {self.context_length - 1} fit."
+                Reason.ROW_TOO_LONG,
+                f"Prompt and answer have {len(tokens)} tokens; at most {self.context_length - 1} fit.",
             )
         parameters = SamplingParams(
             temperature=0.0, max_tokens=1, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY
@@ -156,12 +155,11 @@ class VllmEngine:
         return Score(sum(float(position[token].logprob) for position, token in scored), len(answer))
 
     def watch(self, stop: threading.Event) -> None:
-        """Wait until told to stop; Unavailable as soon as the engine is dead, for then the process must be started again."""
+        """Block until `stop` is set. Raises Unavailable (ENGINE_DEAD) if the engine dies; the process must then be restarted."""
         while not stop.wait(WATCH_SECONDS):
-            self._refuse_if_dead()
+            self._raise_if_dead()
 
     def close(self) -> None:
-        """End the engine's processes and the thread."""
         self._wait(_stop(self._engine))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
@@ -195,11 +193,11 @@ class VllmEngine:
         try:
             return self._run(work).result()
         except (EngineDeadError, EngineGenerateError):
-            raise Unavailable(Reason.ENGINE_FAILED, "The engine could not answer; try again.") from None
+            raise engine_failed() from None
 
-    def _refuse_if_dead(self) -> None:
+    def _raise_if_dead(self) -> None:
         if self._engine.errored:
-            raise Unavailable(Reason.ENGINE_DEAD, "The engine died; the process will be started again.")
+            raise Unavailable(Reason.ENGINE_DEAD, "The engine died. The process will be restarted.")
 
 
 async def _start(arguments: dict[str, Any]) -> Any:
@@ -209,7 +207,7 @@ async def _start(arguments: dict[str, Any]) -> Any:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     if not torch.cuda.is_available():
-        worker = "services.inference.adapters.vllm_worker.TailorWorker"
+        worker = "services.inference.engines.vllm_worker.TailorWorker"
         arguments = arguments | {
             "worker_cls": worker,
             "distributed_executor_backend": "uni",

@@ -1,4 +1,4 @@
-"""The engine on transformers and peft, where vLLM has no wheel: streams take turns, token by token."""
+"""The engine on transformers and peft, for machines without a wheel of vLLM. Concurrent streams alternate, token by token."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -9,31 +9,32 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from services.inference.adapters.chat import ChatTemplate
-from services.inference.adapters.decoding import Detokenizer
-from services.inference.adapters.grammar import Grammar, Grammars
 from services.inference.domain import (
     CANCELLED,
     LENGTH,
     STOPPED,
     LikelyToken,
+    Message,
     Piece,
     Sampling,
     Score,
     TokenLogProbability,
-    Turn,
 )
+from services.inference.engines.chat import ChatTemplate
+from services.inference.engines.decoding import Detokenizer
+from services.inference.engines.grammar import Grammar, Grammars
+from services.inference.ports import Engine, Stream
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.hardware import computes_in_bf16
 
-# Never used; it gives the model its adapter layers before the first real adapter comes.
+# Never used; it gives the model its adapter layers before the first real adapter.
 EMPTY = "empty"
-# A lower temperature counts as this one, as with vLLM: logits over a smaller number would leave what a float can hold.
-COLDEST = 0.01
+# Lower temperatures count as this one, as in vLLM: logits divided by a smaller number would overflow a float.
+MIN_TEMPERATURE = 0.01
 
 
-class TransformersEngine:
-    """A base and its adapters. One lock is held for a token's time, so that streams, loads and scores go on beside each other."""
+class TransformersEngine(Engine):
+    """A base and its adapters. Its lock is held for one token at a time, so that streams, loads and scores alternate."""
 
     def __init__(self, folder: Path, *, context_length: int, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -43,7 +44,7 @@ class TransformersEngine:
             folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
         self.context_length = min(context_length, int(base.config.max_position_embeddings))
-        self._stops = _end_tokens(base, self._chat.tokenizer)
+        self._end_tokens = _end_tokens(base, self._chat.tokenizer)
         self._grammars = Grammars(self._chat.tokenizer, int(base.config.vocab_size))
         empty = LoraConfig(r=1, target_modules="all-linear", task_type="CAUSAL_LM")
         self._model: Any = get_peft_model(base, empty, adapter_name=EMPTY)
@@ -52,12 +53,10 @@ class TransformersEngine:
         self._active = ""
         self._lock = threading.Lock()
 
-    def encode(self, turns: Sequence[Turn]) -> tuple[int, ...]:
-        """The prompt's tokens."""
-        return self._chat.encode(turns)
+    def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        return self._chat.encode(messages)
 
     def check_schema(self, schema: str) -> None:
-        """Compile it once for the answer that never comes."""
         self._grammars.compile(schema)
 
     def load(self, digest: str, folder: Path) -> None:
@@ -67,23 +66,21 @@ class TransformersEngine:
                 self._model.load_adapter(str(folder), adapter_name=digest, is_trainable=False, low_cpu_mem_usage=True)
             except (ValueError, RuntimeError, OSError, KeyError) as error:
                 raise FailedPrecondition(
-                    Reason.ADAPTER_DOES_NOT_LOAD, f"The engine refuses the adapter ({type(error).__name__})."
+                    Reason.ADAPTER_DOES_NOT_LOAD, f"The engine cannot load the adapter ({type(error).__name__})."
                 ) from None
             self._model.eval()
 
     def unload(self, digest: str) -> None:
-        """Free an adapter's memory."""
         with self._lock:
             self._activate("")
             self._model.delete_adapter(digest)
 
     def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> "TransformersStream":
-        """Begin to answer; the tokens are made in the reader's thread."""
+        """Start an answer; its tokens are generated in the reader's thread."""
         return TransformersStream(self, prompt, adapter, sampling)
 
-    def score(self, turns: Sequence[Turn], completion: str, adapter: str) -> Score:
-        """Score an answer by one forward pass."""
-        prompt, answer = self._chat.encode_answered(turns, completion)
+    def score(self, messages: Sequence[Message], completion: str, adapter: str) -> Score:
+        prompt, answer = self._chat.encode_answered(messages, completion)
         return self.score_tokens(prompt + answer, len(prompt), adapter)
 
     def score_tokens(self, tokens: tuple[int, ...], prompt_length: int, adapter: str) -> Score:
@@ -92,51 +89,53 @@ class TransformersEngine:
         answer = tokens[prompt_length:]
         if len(tokens) > self.context_length:
             raise InvalidArgument(
-                Reason.ROW_TOO_LONG, f"Prompt and answer have {len(tokens)} tokens; {self.context_length} fit."
+                Reason.ROW_TOO_LONG,
+                f"Prompt and answer have {len(tokens)} tokens; at most {self.context_length} fit.",
             )
         with self._lock, torch.inference_mode():
             self._activate(adapter)
-            logits = self._model(input_ids=torch.tensor([tokens[:-1]]), use_cache=False).logits[0, prompt_length - 1 :]
-        chosen = torch.log_softmax(logits.float(), dim=-1).gather(1, torch.tensor(answer).unsqueeze(1))
+            output = self._model(
+                input_ids=torch.tensor([tokens[:-1]]), use_cache=False
+            )  # logits (1, n - 1, vocabulary)
+            logits = output.logits[0, prompt_length - 1 :]  # (answer, vocabulary)
+        chosen = torch.log_softmax(logits.float(), dim=-1).gather(1, torch.tensor(answer).unsqueeze(1))  # (answer, 1)
         return Score(float(chosen.double().sum()), len(answer))
 
     def step(self, tokens: Sequence[int], cache: Any, adapter: str) -> tuple[torch.Tensor, Any]:
-        """Read tokens after those in the cache; the logits of the next token (vocabulary,) and the new cache."""
+        """Read tokens after those in the cache. Returns the logits of the next token (vocabulary,) and the new cache."""
         with self._lock, torch.inference_mode():
             self._activate(adapter)
             output = self._model(input_ids=torch.tensor([list(tokens)]), past_key_values=cache, use_cache=True)
         return output.logits[0, -1].float(), output.past_key_values
 
-    def ends(self, token: int) -> bool:
+    def is_end(self, token: int) -> bool:
         """True for a token that ends the turn."""
-        return token in self._stops
+        return token in self._end_tokens
 
-    def detokenizer(self, stop: tuple[str, ...]) -> Detokenizer:
-        """A fresh detokenizer."""
+    def make_detokenizer(self, stop: tuple[str, ...]) -> Detokenizer:
         return Detokenizer(lambda tokens: str(self._chat.tokenizer.decode(tokens, skip_special_tokens=True)), stop)
 
-    def grammar(self, schema: str) -> Grammar | None:
-        """A fresh grammar; None without a schema."""
+    def make_grammar(self, schema: str) -> Grammar | None:
         return self._grammars.compile(schema) if schema else None
 
-    def told(self, logits: torch.Tensor, token: int, top: int | None) -> tuple[TokenLogProbability, ...]:
-        """The log-probability of a token and of the likeliest in its place, out of logits (vocabulary,); nothing for None."""
+    def log_probabilities(self, logits: torch.Tensor, token: int, top: int | None) -> tuple[TokenLogProbability, ...]:
+        """The log-probability of a token and of the `top` likeliest, from logits (vocabulary,); empty for None."""
         if top is None:
             return ()
         known = torch.log_softmax(logits, dim=-1)
         best = known.topk(top).indices.tolist()
-        likely = {place: LikelyToken(self._chat.token(place), float(known[place])) for place in (token, *best)}
-        return (TokenLogProbability(likely[token], tuple(likely[place] for place in best)),)
+        likely = {index: LikelyToken(self._chat.token(index), float(known[index])) for index in (token, *best)}
+        return (TokenLogProbability(likely[token], tuple(likely[index] for index in best)),)
 
     def watch(self, stop: threading.Event) -> None:
-        """Wait until told to stop; this engine cannot die alone."""
+        """Block until `stop` is set; this engine cannot die before its process."""
         stop.wait()
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Does nothing, because nothing was started."""
 
     def _activate(self, adapter: str) -> None:
-        """Switch to an adapter, or to the base; peft walks all layers for it, so only where it changes."""
+        """Switch to an adapter, or to the base. peft walks all layers for that, so only switch if it changes."""
         if adapter == self._active:
             return
         if adapter:
@@ -151,8 +150,8 @@ class TransformersEngine:
         self._active = adapter
 
 
-class TransformersStream:
-    """An answer that is written while it is read."""
+class TransformersStream(Stream):
+    """An answer that is generated while it is read."""
 
     def __init__(self, engine: TransformersEngine, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> None:
         self._engine = engine
@@ -162,13 +161,12 @@ class TransformersStream:
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """End after the token being made."""
+        """End after the token that is being generated."""
         self._cancelled.set()
 
     def __iter__(self) -> Iterator[Piece]:
-        """The pieces."""
-        writer = self._engine.detokenizer(self._sampling.stop)
-        draws = _Draws(self._engine, self._prompt, self._sampling)
+        detokenizer = self._engine.make_detokenizer(self._sampling.stop)
+        sampler = _Sampler(self._engine, self._prompt, self._sampling)
         tokens: Sequence[int] = self._prompt
         cache = None
         for count in range(1, self._sampling.max_tokens + 1):
@@ -176,27 +174,27 @@ class TransformersStream:
                 yield Piece("", count - 1, CANCELLED)
                 return
             logits, cache = self._engine.step(tokens, cache, self._adapter)
-            token = draws.next(logits)
-            told = self._engine.told(logits, token, self._sampling.top_log_probabilities)
-            if self._engine.ends(token):
-                yield Piece(writer.rest(), count, STOPPED, told)
+            token = sampler.next(logits)
+            log_probabilities = self._engine.log_probabilities(logits, token, self._sampling.top_log_probabilities)
+            if self._engine.is_end(token):
+                yield Piece(detokenizer.rest(), count, STOPPED, log_probabilities)
                 return
-            text, stopped = writer.add(token)
+            text, stopped = detokenizer.add(token)
             if stopped:
-                yield Piece(text, count, STOPPED, told)
+                yield Piece(text, count, STOPPED, log_probabilities)
                 return
-            yield Piece(text, count, log_probabilities=told)
+            yield Piece(text, count, log_probabilities=log_probabilities)
             tokens = (token,)
-        yield Piece(writer.rest(), self._sampling.max_tokens, LENGTH)
+        yield Piece(detokenizer.rest(), self._sampling.max_tokens, LENGTH)
 
 
-class _Draws:
+class _Sampler:
     """Draws the tokens of one answer."""
 
     def __init__(self, engine: TransformersEngine, prompt: tuple[int, ...], sampling: Sampling) -> None:
         self._sampling = sampling
         self._seen = list(prompt)
-        self._grammar = engine.grammar(sampling.schema)
+        self._grammar = engine.make_grammar(sampling.schema)
         self._generator = torch.Generator()
         if sampling.seed is None:
             # A new generator has a fixed seed.
@@ -205,34 +203,40 @@ class _Draws:
             self._generator.manual_seed(sampling.seed)
 
     def next(self, logits: torch.Tensor) -> int:
-        """The next token out of logits (vocabulary,)."""
-        logits = penalised(logits, self._seen, self._sampling.repetition_penalty)
-        token = draw(self._grammar.masked(logits) if self._grammar else logits, self._sampling, self._generator)
+        """Draw the next token from logits (vocabulary,)."""
+        logits = penalise(logits, self._seen, self._sampling.repetition_penalty)
+        token = draw(self._grammar.mask(logits) if self._grammar else logits, self._sampling, self._generator)
         if self._grammar:
-            self._grammar.take(token)
+            self._grammar.advance(token)
         self._seen.append(token)
         return token
 
 
-def penalised(logits: torch.Tensor, seen: Sequence[int], penalty: float) -> torch.Tensor:
-    """Logits (vocabulary,) with those of seen tokens made smaller: divided where positive, multiplied where negative (CTRL)."""
+def penalise(logits: torch.Tensor, seen: Sequence[int], penalty: float) -> torch.Tensor:
+    """Lower the logits (vocabulary,) of tokens that occurred: positive ones are divided by the penalty, negative ones multiplied.
+
+    Source: CTRL (Keskar et al. 2019), section 4.1, in the form of transformers and vLLM, which treats negative logits separately.
+    """
     if penalty == 1:
         return logits
-    places = torch.tensor(sorted(set(seen)))
-    held = logits[places]
-    return logits.index_copy(0, places, torch.where(held > 0, held / penalty, held * penalty))
+    indices = torch.tensor(sorted(set(seen)))
+    chosen = logits[indices]
+    return logits.index_copy(0, indices, torch.where(chosen > 0, chosen / penalty, chosen * penalty))
 
 
 def draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """The next token out of logits (vocabulary,): the likeliest at temperature 0, else one of the nucleus."""
+    """Draw a token from logits (vocabulary,): the likeliest at temperature 0, otherwise one of the nucleus.
+
+    Source: nucleus sampling (Holtzman et al. 2020).
+    """
     if sampling.temperature == 0:
         return int(logits.argmax())
-    ordered, order = torch.softmax(logits / max(sampling.temperature, COLDEST), dim=-1).sort(descending=True)
+    ordered, order = torch.softmax(logits / max(sampling.temperature, MIN_TEMPERATURE), dim=-1).sort(descending=True)
     outside = ordered.cumsum(0) - ordered >= sampling.top_p
-    # A nucleus too small for a float is still the likeliest token.
+    # Even a nucleus smaller than a float can express contains the likeliest token.
     outside[0] = False
-    place = torch.multinomial(ordered.masked_fill(outside, 0.0), 1, generator=generator)
-    return int(order[place])
+    index = torch.multinomial(ordered.masked_fill(outside, 0.0), 1, generator=generator)
+    return int(order[index])
 
 
 def _end_tokens(model: PeftModel, tokenizer: Any) -> frozenset[int]:

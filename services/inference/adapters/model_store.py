@@ -1,4 +1,4 @@
-"""Bases and adapters out of the models bucket, verified, in a cache folder."""
+"""Bases and adapters of the models bucket, verified, in a folder of this machine."""
 
 import hashlib
 import shutil
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from services.inference.adapters import verify, weights
-from services.inference.adapters.verify import CONFIG, WEIGHTS, File, refuse
-from services.inference.domain import AdapterName, Probe
+from services.inference.adapters.verify import CONFIG, WEIGHTS, ManifestFile, refuse
+from services.inference.domain import AdapterRef, Probe
+from services.inference.ports import AdapterLibrary
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
@@ -21,8 +22,8 @@ IGNORED_ENDINGS = (".md", "LICENSE", "NOTICE")
 
 
 @dataclass(frozen=True)
-class BaseModel:
-    """A base on disk. The digest is its manifest's SHA-256; `shapes` has (out, in) of its adaptable layers."""
+class StoredBase:
+    """A base on disk. The digest is its manifest's SHA-256; `shapes` are (out, in) of its adaptable layers by module."""
 
     name: str
     digest: str
@@ -30,79 +31,84 @@ class BaseModel:
     shapes: weights.Shapes
 
 
-def fetch_base(store: ObjectStore, name: str, cache: Path) -> BaseModel:
-    """Download a base and verify it. Unavailable while it is not in the bucket, FailedPrecondition where it holds anything unsafe."""
+def fetch_base(store: ObjectStore, name: str, cache: Path) -> StoredBase:
+    """Download a base and verify it. Blocks.
+
+    Raises Unavailable (NO_BASE) while it is not in the bucket, FailedPrecondition if it does not verify or has an unsafe file.
+    """
     try:
         data = store.read(MODELS, f"bases/{name}/manifest.json")
     except NotFound:
-        raise Unavailable(Reason.NO_BASE, f"The base {name} is not in the models bucket yet.") from None
+        raise Unavailable(
+            Reason.NO_BASE, f"The base {name} is not in the models bucket yet. Add it with `tailor models add`."
+        ) from None
     digest = hashlib.sha256(data).hexdigest()
     files = [f for f in verify.read_files(verify.read_manifest(data)) if not f.path.endswith(IGNORED_ENDINGS)]
     if any(not file.path.endswith(BASE_ENDINGS) for file in files):
-        raise refuse(Reason.UNSAFE_FILE, "A base is safetensors, JSON and tokenizer files; nothing else is loaded.")
+        raise refuse(Reason.UNSAFE_FILE, "A base may have safetensors, JSON and tokenizer files only.")
     folder = cache / "bases" / digest
     download(store, files, folder)
     parts = [weights.read_header(folder / file.path) for file in files if file.path.endswith(".safetensors")]
     headers = {tensor: entry for part in parts for tensor, entry in part.items()}
-    return BaseModel(name, digest, folder, weights.linear_shapes(headers))
+    return StoredBase(name, digest, folder, weights.linear_shapes(headers))
 
 
-class AdapterLibrary:
-    """Fetches adapters for one base."""
+class VerifiedLibrary(AdapterLibrary):
+    """Fetches and verifies adapters of one base."""
 
-    def __init__(self, store: ObjectStore, base: BaseModel, cache: Path, max_rank: int) -> None:
+    def __init__(self, store: ObjectStore, base: StoredBase, cache: Path, max_rank: int) -> None:
         self._store = store
         self._base = base
         self._cache = cache
         self._max_rank = max_rank
 
-    def fetch(self, adapter: AdapterName) -> Path:
-        """A folder with the adapter's verified files; FailedPrecondition with the reason where anything is not as it must be."""
+    def fetch(self, adapter: AdapterRef) -> Path:
         try:
             files = verify.check_adapter_manifest(self._manifest(adapter), self._base.digest)
-            verify.check_sizes(files, weights.largest(self._base.shapes, self._max_rank))
+            verify.check_sizes(files, weights.max_weight_bytes(self._base.shapes, self._max_rank))
             folder = self._cache / "adapters" / adapter.digest
             download(self._store, files, folder)
         except NotFound:
-            raise refuse(Reason.MISSING_FILE, "A file of the adapter is not in the models bucket.") from None
+            raise refuse(Reason.MISSING_FILE, "A file of the adapter is missing in the models bucket.") from None
         lora = verify.check_config((folder / CONFIG).read_bytes(), self._max_rank)
         header = weights.read_header(folder / WEIGHTS)
         weights.check_weights(header, lora, self._base.shapes)
         weights.check_numbers(folder / WEIGHTS, header)
         return folder
 
-    def probes(self, adapter: AdapterName) -> list[Probe]:
-        """The adapter's probe rows; FailedPrecondition where they are not as they must be."""
+    def probes(self, adapter: AdapterRef) -> list[Probe]:
         try:
             return verify.read_probes(self._manifest(adapter))
         except NotFound:
-            raise refuse(Reason.MISSING_FILE, "The adapter's manifest is not in the models bucket.") from None
+            raise refuse(Reason.MISSING_FILE, "The adapter's manifest is missing in the models bucket.") from None
 
-    def _manifest(self, adapter: AdapterName) -> Mapping[str, Any]:
-        named = verify.SHA256.fullmatch(adapter.digest) is not None and adapter.digest == adapter.manifest.sha256
-        if not named or adapter.manifest.bucket != MODELS:
-            raise refuse(Reason.WRONG_DIGEST, "The adapter's name is not its manifest's digest.")
+    def _manifest(self, adapter: AdapterRef) -> Mapping[str, Any]:
+        is_digest = verify.SHA256.fullmatch(adapter.digest) is not None and adapter.digest == adapter.manifest.sha256
+        if not is_digest or adapter.manifest.bucket != MODELS:
+            raise refuse(Reason.WRONG_DIGEST, "The adapter's digest must be its manifest's SHA-256.")
         if adapter.manifest.size_bytes > verify.MAX_MANIFEST_BYTES:
             raise refuse(Reason.INVALID_MANIFEST, "The manifest is too large.")
         return verify.read_manifest(self._store.get(adapter.manifest))
 
     def drop(self, digest: str) -> bool:
-        """Remove an adapter's files from this machine."""
         if not verify.SHA256.fullmatch(digest):
             return False
         folder = self._cache / "adapters" / digest
-        held = folder.is_dir()
+        existed = folder.is_dir()
         shutil.rmtree(folder, ignore_errors=True)
-        return held
+        return existed
 
 
-def download(store: ObjectStore, files: Sequence[File], folder: Path) -> None:
-    """Bring files into a folder; those there already are verified again, for the cache may have been touched."""
+def download(store: ObjectStore, files: Sequence[ManifestFile], folder: Path) -> None:
+    """Download files into a folder, and remove all others from it.
+
+    Existing files are verified again, because somebody may have changed them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {file.path for file in files}
-    for stranger in folder.iterdir():
-        if stranger.name not in wanted:
-            stranger.unlink()
+    names = {file.path for file in files}
+    for existing in folder.iterdir():
+        if existing.name not in names:
+            existing.unlink()
     for file in files:
         target = folder / file.path
         if target.is_file() and _sha256(target) == file.sha256:

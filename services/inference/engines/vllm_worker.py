@@ -1,8 +1,8 @@
-"""vLLM's CPU worker with a LoRA path of our own; imported by the engine's child process, by name.
+"""vLLM's CPU worker with our own LoRA path. vLLM imports it by name.
 
-vLLM 0.32's CPU path copies an adapter's weights once per token, which makes an adapter four times slower than its base, and it
-reads index -1 (no adapter) as the last slot, which lets an adapter leak into the base's answers of a mixed batch. This one
-groups the tokens of a step by slot and multiplies each group once, or all rows at once where groups are small (`lora_rows.py`).
+vLLM 0.32's CPU path copies an adapter's weights once per token, which makes an adapter four times slower than its base. It also
+reads index -1 (no adapter) as the last slot, which lets an adapter leak into the base's answers in a mixed batch. This worker
+groups the tokens of a step by slot and multiplies each group once, or all rows at once if the groups are small (`lora_rows.py`).
 """
 
 import ctypes
@@ -15,19 +15,19 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms import current_platform
 from vllm.v1.worker.cpu_worker import CPUWorker
 
-from services.inference.adapters.lora_rows import plan
+from services.inference.engines.lora_rows import plan
 
 PR_SET_PDEATHSIG = 1
 WRAPPER = f"{__name__}.GroupedLora"
 
 
 class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
-    """Applies adapters to linear layers; embeddings and the output layer are never adapted here (see `check_adapter`)."""
+    """Applies adapters to linear layers; embeddings and the output layer are never adapted (see `adapters/verify.py`)."""
 
     def update_metadata(
         self, mapping: Any, lora_index_to_id: list[int | None], max_loras: int, vocab_size: int, **kwargs: Any
     ) -> None:
-        """Take over a step's mapping of tokens to slots."""
+        """Store a step's mapping of tokens to slots."""
         super().update_metadata(mapping, lora_index_to_id, max_loras, vocab_size, **kwargs)
         self._add = plan(self.token_lora_indices)
 
@@ -41,7 +41,10 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
         output_slices: tuple[int, ...],
         **kwargs: Any,
     ) -> None:
-        """Add the adapters' part to a layer's output, slice by slice (query, key, value; gate, up)."""
+        """Add the adapters to a layer's output in place, slice by slice (query, key, value; gate, up).
+
+        Shapes: y (..., sum of output_slices), x (..., in), each a (slots, 1, rank, in), each b (slots, 1, out, rank).
+        """
         del kwargs
         x = x.view(-1, x.shape[-1])
         y = y.view(-1, y.shape[-1])
@@ -52,7 +55,7 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
 
 
 def die_with_parent() -> None:
-    """Ask Linux to end this process when the thread that started it ends; vLLM's core outlives a killed service otherwise."""
+    """Ask Linux to end this process when the thread that started it ends. Otherwise vLLM's core outlives a killed service."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

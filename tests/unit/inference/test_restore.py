@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.restoring import Part, Restorer, Stops, cut, variants
+from services.inference.private_prompts.restore import Part, Restorer, StopTexts, add_spellings, cut
 
 PAIRS = {
     "Iwu": "Okafor",
@@ -28,8 +28,8 @@ def restore(text: str, *cuts: int, pairs: dict[str, str] = PAIRS, is_json: bool 
     ends = sorted({min(place, len(text)) for place in cuts})
     pieces = [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
     parts = [part for piece in pieces for part in restorer.add(piece)] + restorer.rest()
-    assert "".join(part.seen for part in parts) == text
-    return "".join(part.told for part in parts)
+    assert "".join(part.model_text for part in parts) == text
+    return "".join(part.text for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -130,16 +130,16 @@ def test_holds_back_only_what_may_become_a_surrogate() -> None:
 
 
 def test_capitals_that_a_model_writes_come_back_but_no_plain_words() -> None:
-    known = variants({"Ward": "Okafor", "HL-7x": "HL-2y", "ada@pike.example": "ngo@firm.example"}, ["a WARDEN"])
+    known = add_spellings({"Ward": "Okafor", "HL-7x": "HL-2y", "ada@pike.example": "ngo@firm.example"}, ["a WARDEN"])
     assert "WARD" not in known and "ward" not in known
-    known = variants({"Ward": "Okafor", "HL-7x": "HL-2y", "ada@pike.example": "ngo@firm.example"}, ["Ms Okafor"])
+    known = add_spellings({"Ward": "Okafor", "HL-7x": "HL-2y", "ada@pike.example": "ngo@firm.example"}, ["Ms Okafor"])
     assert known["WARD"] == "OKAFOR" and known["hl-7x"] == "hl-2y" and known["Ada@pike.example"] == "Ngo@firm.example"
     assert "ward" not in known
-    assert variants({"Iwu": "Okafor", "IWU": "MS OKAFOR"}, [])["IWU"] == "MS OKAFOR"
+    assert add_spellings({"Iwu": "Okafor", "IWU": "MS OKAFOR"}, [])["IWU"] == "MS OKAFOR"
 
 
 def test_a_stop_text_is_looked_for_in_what_the_caller_gets() -> None:
-    stops = Stops(["Okafor", "END"])
+    stops = StopTexts(["Okafor", "END"])
     assert stops.add([Part("to ", "to "), Part("Ada", "Ngozi"), Part(" E", " E")], is_last=False) == (
         [Part("to ", "to "), Part("Ada", "Ngozi"), Part(" ", " ")],
         False,
@@ -149,7 +149,7 @@ def test_a_stop_text_is_looked_for_in_what_the_caller_gets() -> None:
 
 
 def test_a_stop_text_within_a_value_cuts_the_value() -> None:
-    assert Stops(["kaf"]).add([Part("Ms ", "Ms "), Part("Iwu", "Okafor")], is_last=True) == (
+    assert StopTexts(["kaf"]).add([Part("Ms ", "Ms "), Part("Iwu", "Okafor")], is_last=True) == (
         [Part("Ms ", "Ms "), Part("Iwu", "O")],
         True,
     )
@@ -159,10 +159,10 @@ def test_a_stop_text_within_a_value_cuts_the_value() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.text("abEND", max_size=20), st.lists(st.integers(0, 20), max_size=5), st.sampled_from(["END", "bE", "aa"]))
 def test_stops_agree_however_the_answer_is_cut(text: str, cuts: list[int], stop: str) -> None:
-    stops, told, ends = Stops([stop]), "", sorted({min(place, len(text)) for place in cuts})
+    stops, told, ends = StopTexts([stop]), "", sorted({min(place, len(text)) for place in cuts})
     for start, end in zip([0, *ends], [*ends, len(text)], strict=True):
         parts, stopped = stops.add([Part(text[start:end], text[start:end])], is_last=end == len(text))
-        told += "".join(part.told for part in parts)
+        told += "".join(part.text for part in parts)
         if stopped:
             break
     assert told == text.split(stop, maxsplit=1)[0]

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.inference.domain import AdapterName
-from services.inference.serving import Shelf
+from services.inference.adapter_cache import AdapterCache
+from services.inference.domain import AdapterRef
 from tailor.errors import Aborted, ResourceExhausted
 from tests.unit.inference.fakes import FakeEngine, FakeLibrary, adapter
 
@@ -30,20 +30,20 @@ class CountingEngine(FakeEngine):
         super().unload(digest)
 
 
-def shelf_of(slots: int, wait_seconds: float = 10.0) -> tuple[CountingEngine, Shelf]:
+def make_cache(slots: int, wait_seconds: float = 10.0) -> tuple[CountingEngine, AdapterCache]:
     engine = CountingEngine()
-    return engine, Shelf(engine, FakeLibrary(), slots, wait_seconds)
+    return engine, AdapterCache(engine, FakeLibrary(), slots, wait_seconds)
 
 
 def test_a_call_waits_until_an_answer_has_ended() -> None:
-    engine, shelf = shelf_of(1)
+    engine, cache = make_cache(1)
     waited = threading.Event()
 
     def second() -> None:
-        with shelf.using(adapter("b")):
+        with cache.using(adapter("b")):
             waited.set()
 
-    with shelf.using(adapter("a")):
+    with cache.using(adapter("a")):
         thread = threading.Thread(target=second)
         thread.start()
         assert not waited.wait(0.1)
@@ -53,12 +53,12 @@ def test_a_call_waits_until_an_answer_has_ended() -> None:
 
 
 def test_a_specialist_that_is_asked_without_a_pause_lets_another_in() -> None:
-    engine, shelf = shelf_of(1)
+    engine, cache = make_cache(1)
     stop = threading.Event()
 
-    def busy(hot: AdapterName) -> None:
+    def busy(hot: AdapterRef) -> None:
         while not stop.is_set():
-            with shelf.using(hot):
+            with cache.using(hot):
                 time.sleep(0.01)
 
     with ThreadPoolExecutor(3) as pool:
@@ -66,7 +66,7 @@ def test_a_specialist_that_is_asked_without_a_pause_lets_another_in() -> None:
         try:
             time.sleep(0.05)
             for _ in range(3):
-                with shelf.using(adapter("cold")):
+                with cache.using(adapter("cold")):
                     assert "cold" in engine.loaded
         finally:
             stop.set()
@@ -75,23 +75,23 @@ def test_a_specialist_that_is_asked_without_a_pause_lets_another_in() -> None:
 
 
 def test_a_call_gives_up_in_time_and_at_once_where_its_caller_is_gone() -> None:
-    _, shelf = shelf_of(1, wait_seconds=0.05)
-    with shelf.using(adapter("a")):
-        with pytest.raises(ResourceExhausted) as full, shelf.using(adapter("b")):
+    _, cache = make_cache(1, wait_seconds=0.05)
+    with cache.using(adapter("a")):
+        with pytest.raises(ResourceExhausted) as full, cache.using(adapter("b")):
             pass
         assert full.value.reason == "NO_FREE_SLOT" and full.value.retry_after_seconds
-        with pytest.raises(Aborted), shelf.using(adapter("b"), lambda: True):
+        with pytest.raises(Aborted), cache.using(adapter("b"), lambda: True):
             pass
-        with shelf.using(adapter("a")):
+        with cache.using(adapter("a")):
             pass
 
 
 def test_many_callers_of_many_adapters_never_lose_one_in_use() -> None:
-    engine, shelf = shelf_of(3)
+    engine, cache = make_cache(3)
     lock = threading.Lock()
 
     def call(number: int) -> None:
-        with shelf.using(adapter(f"a{number * 7 % 8}")) as digest:
+        with cache.using(adapter(f"a{number * 7 % 8}")) as digest:
             with lock:
                 engine.users[digest] = engine.users.get(digest, 0) + 1
             assert digest in engine.loaded

@@ -1,4 +1,4 @@
-"""What one HTTP request may weigh, and how long it may take to come."""
+"""Limits on the size of an HTTP request and on the time it may take to arrive."""
 
 import asyncio
 from typing import Any
@@ -11,37 +11,36 @@ from tailor.errors import Reason
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 BODY_SECONDS = 30.0
-TOO_LARGE = f"A request has at most {MAX_BODY_BYTES} bytes."
-TOO_SLOW = "The request did not come whole in time."
+TOO_LARGE = f"The request body must have at most {MAX_BODY_BYTES} bytes."
+TOO_SLOW = f"The request body did not arrive within {BODY_SECONDS:.0f} seconds."
 
 
 class LimitedBody:
-    """Refuses a body over the limit, at once where its length is told, else as soon as it has come; and one that does not come."""
+    """ASGI middleware that refuses a body over the limit, by its declared length or as soon as it has arrived, and a slow one."""
 
     def __init__(self, app: Any, body_seconds: float = BODY_SECONDS) -> None:
         self._app = app
         self._body_seconds = body_seconds
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One request."""
-        told = next((value for name, value in scope.get("headers", ()) if name == b"content-length"), b"0")
-        if told.isdigit() and int(told) > MAX_BODY_BYTES:
+        length = next((value for name, value in scope.get("headers", ()) if name == b"content-length"), b"0")
+        if length.isdigit() and int(length) > MAX_BODY_BYTES:
             await JSONResponse(wire.error(Reason.TOO_LARGE, TOO_LARGE, 413), 413)(scope, receive, send)
             return
-        came, whole = 0, False
+        size, is_whole = 0, False
         deadline = asyncio.get_running_loop().time() + self._body_seconds
 
         async def limited() -> Any:
-            nonlocal came, whole
+            nonlocal size, is_whole
             try:
-                # Behind the body comes nothing but that the client goes away, at any time.
-                async with asyncio.timeout_at(None if whole else deadline):
+                # After the body only a disconnect can arrive, at any time.
+                async with asyncio.timeout_at(None if is_whole else deadline):
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(408, TOO_SLOW, {"connection": "close"}) from None
-            came += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
-            if came > MAX_BODY_BYTES:
+            size += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
+            if size > MAX_BODY_BYTES:
                 raise HTTPException(413, TOO_LARGE)
             return message
 
