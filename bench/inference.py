@@ -44,7 +44,7 @@ class Bench:
 
     def latency(self) -> dict[str, Any]:
         """What our layer adds."""
-        small = inference_layer.Size(lengths=(1, 2), messages=1, calls=2, rounds=1, tokens=8)
+        small = inference_layer.Size(lengths=(1, 2), turns=1, calls=2, rounds=1, tokens=8)
         return inference_layer.measure(
             self._house, self._base, small if self._tiny else inference_layer.Size(), self._threads
         )

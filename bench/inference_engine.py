@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from services.inference.engines.vllm_engine import VllmEngine
 from services.inference.bootstrap import build
 from services.inference.domain import Message
+from services.inference.engines.vllm_engine import VllmEngine
 from services.inference.settings import Settings
 from tailor.runtime import Runtime, main
 

@@ -1,7 +1,7 @@
 """What the inference bench works with: the embedded stores and a registry, a caller's key, bases and adapters in the bucket, and replicas of inference.
 
 All of it is on the loopback interface and ends with the bench. The replicas are processes of their own, as a deployment has them: without the
-lock by which training and generation take messages on one small machine.
+lock by which training and generation take turns on one small machine.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What our layer adds: the same engine in the same process, asked through gRPC with an API key, and directly; in messages."""
+"""What our layer adds: the same engine in the same process, asked through gRPC with an API key, and directly; in turns."""
 
 import json
 import statistics
@@ -18,10 +18,10 @@ PROMPT = PROMPTS[0]
 
 @dataclass(frozen=True)
 class Size:
-    """Calls of one caller for each length of answer, made in messages of a few; then rounds of many callers."""
+    """Calls of one caller for each length of answer, made in turns of a few; then rounds of many callers."""
 
     lengths: Sequence[int] = tuple(range(1, 9))
-    messages: int = 8
+    turns: int = 8
     calls: int = 5
     rounds: int = 5
     tokens: int = 64
@@ -50,7 +50,7 @@ def added(direct: Mapping[int, Sequence[float]], through: Mapping[int, Sequence[
 def _latency(replica: Replica, client: TailorClient, size: Size) -> dict[str, Any]:
     direct: dict[int, list[float]] = {length: [] for length in size.lengths}
     through: dict[int, list[float]] = {length: [] for length in size.lengths}
-    for _ in range(size.messages):
+    for _ in range(size.turns):
         for length in size.lengths:
             direct[length] += _directly(replica, 1, size.calls, length)["seconds"]
             through[length] += [_call(client, length) for _ in range(size.calls)]
@@ -59,7 +59,7 @@ def _latency(replica: Replica, client: TailorClient, size: Size) -> dict[str, An
         "added_p50_ms": round(statistics.median(by_length.values()), 2),
         "added_p50_ms_by_tokens": by_length,
         "direct_p50_ms": {length: round(1000 * statistics.median(direct[length]), 1) for length in direct},
-        "calls": size.messages * size.calls * len(size.lengths),
+        "calls": size.turns * size.calls * len(size.lengths),
     }
 
 

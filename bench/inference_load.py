@@ -123,7 +123,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
-GenerationRequest = Callable[[TailorClient, str, str], Spoken]
+Ask = Callable[[TailorClient, str, str], Spoken]
 
 
 def stream(client: TailorClient, name: str, prompt: str) -> Spoken:
@@ -147,7 +147,7 @@ def whole(client: TailorClient, name: str, prompt: str) -> Spoken:
 
 
 def load(
-    client: TailorClient, stage: Stage, ask: GenerationRequest, more: Callable[[int], bool], answered: Callable[[int], None]
+    client: TailorClient, stage: Stage, ask: Ask, more: Callable[[int], bool], answered: Callable[[int], None]
 ) -> Outcome:
     """CALLERS callers ask specialist after specialist as long as `more` says so of the calls begun; `answered` hears how many answers came."""
     outcome = Outcome()

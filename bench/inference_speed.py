@@ -1,4 +1,4 @@
-"""Tokens a second of sixteen callers, all sides in messages on one machine.
+"""Tokens a second of sixteen callers, all sides in turns on one machine.
 
 Ours is the service as a process, asked through gRPC by the documented client with an API key. Every side writes greedily and in one precision, transformers and
 PEFT on one thread or on all, whichever is quicker. A side that waits for its turn computes nothing.

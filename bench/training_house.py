@@ -15,8 +15,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from bench.gold import read_sample
-from services.synthetic.domain import Document, Kind, Labels, RowLimits, Specialist, Text
-from services.synthetic.rows import make_rows
+from services.synthetic.domain import Document, Kind, RowLimits, Specialist, Text
+from services.synthetic.rows.document_rows import make_rows
 from services.training.adapters.base_sources import fetch
 from services.training.adapters.bases import MAX_BYTES, StoredBases
 from services.training.adapters.callbacks import Meter, Stopper
@@ -32,6 +32,7 @@ from services.training.spec import WorkerSpec
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
+from tailor.words import Labels
 from tests.unit.training.fakes import FakeSigner, FileStore
 
 ROOT = Path(__file__).parents[1]

@@ -17,14 +17,15 @@ from services.anonymization.adapters.policy import load_policy
 from services.anonymization.adapters.surrogates import Surrogates
 from services.anonymization.handlers import anonymize_text
 from services.anonymization.spans import Span, moved
-from services.inference.adapters.barrier import RemoteBarrier
+from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.drafts import DraftBucket
-from services.inference.domain import Draft, Said, Served, Turn
-from services.inference.keeping import Keeper, Keeping
+from services.inference.definitions import Definitions
+from services.inference.domain import Draft, Message, ServedModel, Transcript
+from services.inference.draft_texts import DraftTextStore
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.storage.memory import MemoryStore
 from tests.unit.anonymization.fakes import MemoryVault
-from tests.unit.inference.fakes import Kept
+from tests.unit.inference.fakes import Published
 
 pytestmark = pytest.mark.integration
 
@@ -188,18 +189,21 @@ class Direct:
 def test_of_a_draft_nothing_personal_reaches_the_bucket_and_its_surrogates_are_those_of_the_corpus(
     analyzer: Analyzer,
 ) -> None:
-    engine, store, kept, keeping = make_engine(analyzer, MemoryVault()), MemoryStore(), Kept(), Keeping()
-    keeping.begin("reports", ("", "", ""))
+    engine, store, published = make_engine(analyzer, MemoryVault()), MemoryStore(), Published()
+    definitions = Definitions()
+    definitions.define("reports", keep_drafts=True)
     prompt = "Write to Ms Ngozi Okafor (n.okafor@vanterpool.example, +44 20 7946 0018) about IBAN GB82 WEST 1234 5698 7654 32."
     answer = "Dear Ms Okafor,\n\nthe account of Vanterpool Logistics BV was closed.\n\nNgozi, please confirm."
-    said = Said((Turn("user", prompt), Turn("assistant", "To whom?"), Turn("user", "Ms Okafor.")), answer)
-    keeper = Keeper(keeping, RemoteBarrier(Direct(engine)), DraftBucket(store), kept)  # type: ignore[arg-type]
-    keeper.keep(Draft("drf_1", Served("reports", 1), "key_1", "p", "a", 1, 1, "stop", 0.1, 0.2), said)
+    messages = (Message("user", prompt), Message("assistant", "To whom?"), Message("user", "Ms Okafor."))
+    anonymizer = AnonymizationClient(Direct(engine))  # type: ignore[arg-type]
+    texts = DraftTextStore(definitions, anonymizer, DraftBucket(store).put, published.draft)
+    draft = Draft("drf_1", ServedModel("reports", 1), "key_1", "p", "a", 1, 1, "stop", 0.1, 0.2)
+    texts.keep(draft, Transcript(messages, answer))
     stop = threading.Event()
-    thread = threading.Thread(target=keeper.run, args=(stop,))
+    thread = threading.Thread(target=texts.run, args=(stop,))
     thread.start()
     for _ in range(500):
-        if kept.drafts or stop.wait(0.02):
+        if published.drafts or stop.wait(0.02):
             break
     stop.set()
     thread.join(5)

@@ -11,7 +11,7 @@ from services.anonymization.adapters.policy import load_policy
 from services.anonymization.adapters.prompts import PromptBarrier, holds
 from services.anonymization.adapters.recognisers.tokens import tokenise
 from services.anonymization.domain import NO_LABELS
-from services.inference.restoring import Restorer, variants
+from services.inference.private_prompts.restore import Restorer, add_spellings
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +49,7 @@ def test_of_a_prompt_nothing_personal_is_left_and_all_of_it_comes_back(barrier: 
     assert "£12,300 in London" in prompt.texts[1]
     for text, clean in zip((FIRST, SECOND), prompt.texts, strict=True):
         restorer = Restorer(prompt.pairs)
-        assert "".join(part.told for part in [*restorer.add(clean), *restorer.rest()]) == text
+        assert "".join(part.text for part in [*restorer.add(clean), *restorer.rest()]) == text
     for surrogate in prompt.pairs:
         assert not holds(FIRST + SECOND, surrogate)
 
@@ -57,8 +57,8 @@ def test_of_a_prompt_nothing_personal_is_left_and_all_of_it_comes_back(barrier: 
 def test_every_text_of_the_sample_comes_back_exactly(barrier: PromptBarrier) -> None:
     for gold in read_sample():
         prompt = barrier.anonymize((gold.text,), NO_LABELS, ())
-        restorer = Restorer(variants(prompt.pairs, (gold.text,)))
-        assert "".join(part.told for part in [*restorer.add(prompt.texts[0]), *restorer.rest()]) == gold.text
+        restorer = Restorer(add_spellings(prompt.pairs, (gold.text,)))
+        assert "".join(part.text for part in [*restorer.add(prompt.texts[0]), *restorer.rest()]) == gold.text
 
 
 def test_a_name_is_the_same_person_in_all_texts_of_a_prompt(barrier: PromptBarrier) -> None:

@@ -104,7 +104,7 @@ def test_an_adapter_that_cannot_be_had_counts_as_failed(house: House, replicas: 
     house.start("b", replace(RULES, min_calls=10_000))
     house.reaches(*replicas)
     for replica in replicas:
-        replica.inference.shelf.drop("b")
+        replica.inference.models.cache.drop("b")
         replica.world.library.bad.add("b")
     ask_all(house, *replicas)
     house.look()

@@ -1,4 +1,4 @@
-"""Both engines on a tiny random Llama, with adapters out of a store."""
+"""Both engines on a tiny random Llama, with adapters from a store."""
 
 import hashlib
 import importlib.util
@@ -16,10 +16,12 @@ import jsonschema
 import pytest
 
 from services.inference import handlers
-from services.inference.adapters.model_store import VerifiedLibrary, BaseModel, fetch_base
+from services.inference.adapter_cache import AdapterCache
+from services.inference.adapters.model_store import StoredBase, VerifiedLibrary, fetch_base
 from services.inference.adapters.verify import check_config
+from services.inference.domain import AdapterRef, Canary, GenerationRequest, Message, Sampling, ServedModel
 from services.inference.generation import Cancellation
-from services.inference.domain import AdapterRef, GenerationRequest, Canary, Engine, Sampling, ServedModel, Message
+from services.inference.ports import Engine
 from services.registry.gate import Evaluation, Gate, Threshold, refusals
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
@@ -37,9 +39,9 @@ TEXTS = ["The control envelope holds and the friction ledger is short.", "A deci
 def publish(
     store: MemoryStore, folder: Path, prefix: str, manifest: dict[str, Any]
 ) -> tuple[bytes, list[dict[str, Any]]]:
-    """Put a folder's files and give its manifest's bytes."""
+    """Store a folder's files, and return its manifest's bytes."""
     files = []
-    for path in sorted(found for found in folder.iterdir() if found.is_file()):
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         ref = store.put(MODELS, f"{prefix}/files/{digest}", path.read_bytes())
         files.append({"path": path.name, "sha256": digest, "size_bytes": ref.size_bytes, "key": ref.key})
@@ -47,14 +49,14 @@ def publish(
 
 
 def publish_adapter(store: MemoryStore, folder: Path, base_digest: str, **changes: Any) -> AdapterRef:
-    """Put an adapter as training would."""
+    """Store an adapter as training does."""
     data, _ = publish(store, folder, "adapters", {"kind": "policy", "base_digest": base_digest} | changes)
     digest = hashlib.sha256(data).hexdigest()
     return AdapterRef(digest, store.put(MODELS, f"adapters/{digest}/manifest.json", data))
 
 
 def make_adapter(base: Path, folder: Path, seed: int) -> Path:
-    """A LoRA adapter that changes much."""
+    """A LoRA adapter that changes answers strongly."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -80,7 +82,7 @@ class Lab:
         self.source = widen(make_tiny_base(root / "base", TEXTS))
         data, _ = publish(self.store, self.source, "bases", {"name": "tiny"})
         self.store.put(MODELS, "bases/tiny/manifest.json", data)
-        self.base: BaseModel = fetch_base(self.store, "tiny", root / "cache")
+        self.base: StoredBase = fetch_base(self.store, "tiny", root / "cache")
         self.folders = [make_adapter(self.source, root / f"adapter{n}", n) for n in (1, 2)]
         self.adapters = [publish_adapter(self.store, folder, self.base.digest) for folder in self.folders]
 
@@ -122,12 +124,12 @@ def reference(lab: Lab, completion: str, adapter: Path | None) -> float:
     with torch.inference_mode():
         logits = model(torch.tensor([before + answer])).logits[0].float()
     chosen = torch.log_softmax(logits, -1)[len(before) - 1 : -1]
-    return float(sum(chosen[place, token] for place, token in enumerate(answer)))
+    return float(sum(chosen[position, token] for position, token in enumerate(answer)))
 
 
 def test_scores_equal_a_plain_forward(lab: Lab, plain: Engine) -> None:
-    shelf = AdapterCache(plain, lab.library(), 2)
-    with shelf.using(lab.adapters[0]) as digest:
+    cache = AdapterCache(plain, lab.library(), 2)
+    with cache.using(lab.adapters[0]) as digest:
         for adapter, folder in (("", None), (digest, lab.folders[0])):
             score = plain.score(CHAT, "The friction ledger is short.", adapter)
             assert score.log_probability == pytest.approx(
@@ -136,12 +138,12 @@ def test_scores_equal_a_plain_forward(lab: Lab, plain: Engine) -> None:
         assert plain.score(CHAT, "Short.", digest) != plain.score(CHAT, "Short.", "")
 
 
-def test_adapters_change_answers_and_the_base_stays_itself(lab: Lab, plain: Engine) -> None:
+def test_adapters_change_answers_and_leave_the_base_unchanged(lab: Lab, plain: Engine) -> None:
     before = text(plain)
-    shelf = AdapterCache(plain, lab.library(), 1)
+    cache = AdapterCache(plain, lab.library(), 1)
     answers = []
     for adapter in lab.adapters:
-        with shelf.using(adapter) as digest:
+        with cache.using(adapter) as digest:
             answers.append(text(plain, digest))
     assert len({before, *answers}) == 3
     assert text(plain) == before
@@ -149,51 +151,57 @@ def test_adapters_change_answers_and_the_base_stays_itself(lab: Lab, plain: Engi
 
 def test_each_arm_of_a_canary_gives_its_own_adapters_answers(lab: Lab, plain: Engine) -> None:
     world = make_world()
-    inference = replace(world.inference, engine=plain, shelf=AdapterCache(plain, lab.library(), 2))
-    beside, tried = lab.adapters
-    canary = Canary(tried, "of-tried", "", 50)
-    handlers.apply_serving(inference, ServedModel("reports", 2, beside, "of-beside", canary=canary))
-    assert [report.refusal for report in world.kept.reports] == [""]
+    models = replace(world.models, engine=plain, cache=AdapterCache(plain, lab.library(), 2))
+    inference = replace(world.inference, models=models)
+    incumbent, candidate = lab.adapters
+    canary = Canary(candidate, "of-candidate", "", 50)
+    served = ServedModel("reports", 2, incumbent, "of-incumbent", canary=canary)
+    handlers.apply_serving(models, world.published.report, served)
+    assert [report.refusal for report in world.published.reports] == [""]
     alone = {adapter.digest: text(plain, adapter.digest) for adapter in lab.adapters}
-    got: dict[str, set[str]] = {}
+    arms: dict[str, set[str]] = {}
     for number in range(16):
         caller = replace(KEY, key_id=f"key_{number:016x}")
         for _ in range(2):
-            answer = handlers.generate(inference, caller, GenerationRequest("reports", CHAT, Sampling(max_tokens=12)), Cancellation())
+            answer = handlers.generate(
+                inference, caller, GenerationRequest("reports", CHAT, Sampling(max_tokens=12)), Cancellation()
+            )
             assert "".join(piece.text for piece in answer) == alone[answer.served.adapter_digest]
-            got.setdefault(caller.key_id, set()).add(answer.served.adapter_digest)
-    assert {frozenset(digests) for digests in got.values()} == {frozenset({one.digest}) for one in lab.adapters}
+            arms.setdefault(caller.key_id, set()).add(answer.served.adapter_digest)
+    assert {frozenset(digests) for digests in arms.values()} == {
+        frozenset({adapter.digest}) for adapter in lab.adapters
+    }
 
 
 def test_a_running_stream_keeps_its_adapter_while_another_is_loaded(lab: Lab, plain: Engine) -> None:
-    shelf = AdapterCache(plain, lab.library(), 2)
-    with shelf.using(lab.adapters[0]) as first:
+    cache = AdapterCache(plain, lab.library(), 2)
+    with cache.using(lab.adapters[0]) as first:
         whole = text(plain, first, max_tokens=24)
         pieces = iter(plain.generate(plain.encode(CHAT), first, Sampling(max_tokens=24)))
-        got = next(pieces).text
-        with shelf.using(lab.adapters[1]) as second:
+        streamed = next(pieces).text
+        with cache.using(lab.adapters[1]) as second:
             other = text(plain, second)
-        got += "".join(piece.text for piece in pieces)
-    assert got == whole
+        streamed += "".join(piece.text for piece in pieces)
+    assert streamed == whole
     assert not whole.startswith(other)
 
 
-def test_streams_beside_each_other_equal_streams_alone(lab: Lab, plain: Engine) -> None:
-    shelf = AdapterCache(plain, lab.library(), 2)
-    with shelf.using(lab.adapters[0]) as first, shelf.using(lab.adapters[1]) as second:
+def test_concurrent_streams_equal_streams_alone(lab: Lab, plain: Engine) -> None:
+    cache = AdapterCache(plain, lab.library(), 2)
+    with cache.using(lab.adapters[0]) as first, cache.using(lab.adapters[1]) as second:
         names = ["", first, second] * 2
         alone = [text(plain, name) for name in names]
-        beside = [""] * len(names)
+        concurrent = [""] * len(names)
 
         def work(number: int) -> None:
-            beside[number] = text(plain, names[number])
+            concurrent[number] = text(plain, names[number])
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(len(names))]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(60)
-    assert beside == alone
+    assert concurrent == alone
 
 
 @pytest.mark.parametrize("schema", ["", '{"type": "array", "minItems": 200}'])
@@ -236,11 +244,11 @@ SCHEMA = {
 }
 
 
-def keeps_to_its_schema(engine: Engine, adapter: str) -> None:
-    """A random model writes JSON, and what is cut says so."""
+def check_schema_is_followed(engine: Engine, adapter: str) -> None:
+    """A random model writes JSON, and an answer that is cut finishes with `length`."""
     for seed in (1, 2):
-        wanted = Sampling(temperature=1.0, seed=seed, max_tokens=120, schema=json.dumps(SCHEMA))
-        pieces = list(engine.generate(engine.encode(CHAT), adapter, wanted))
+        sampling = Sampling(temperature=1.0, seed=seed, max_tokens=120, schema=json.dumps(SCHEMA))
+        pieces = list(engine.generate(engine.encode(CHAT), adapter, sampling))
         written = "".join(piece.text for piece in pieces)
         if pieces[-1].finish == "stop":
             jsonschema.validate(json.loads(written), SCHEMA)
@@ -250,10 +258,10 @@ def keeps_to_its_schema(engine: Engine, adapter: str) -> None:
     assert (cut[-1].finish, cut[-1].tokens) == ("length", 3)
 
 
-def test_an_answer_keeps_to_its_schema(lab: Lab, plain: Engine) -> None:
-    keeps_to_its_schema(plain, "")
+def test_an_answer_check_schema_is_followed(lab: Lab, plain: Engine) -> None:
+    check_schema_is_followed(plain, "")
     with AdapterCache(plain, lab.library(), 2).using(lab.adapters[0]) as digest:
-        keeps_to_its_schema(plain, digest)
+        check_schema_is_followed(plain, digest)
     whole = Sampling(temperature=1.0, seed=1, max_tokens=120, schema='{"enum": ["low", "high"]}')
     pieces = list(plain.generate(plain.encode(CHAT), "", whole))
     assert pieces[-1].finish == "stop"
@@ -267,12 +275,12 @@ def test_an_answer_keeps_to_its_schema(lab: Lab, plain: Engine) -> None:
         ('{"not": {"type": "string"}}', "not"),
         ('{"type": "robot"}', "type"),
         ('{"type": "string", "pattern": "("}', "regex"),
-        ('{"$ref": "https://example.com/schema.json"}', "It cannot be enforced."),
-        ('{"$ref": "#"}', "It cannot be enforced."),
-        ('{"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}', "It cannot be enforced."),
+        ('{"$ref": "https://example.com/schema.json"}', "the schema cannot be enforced"),
+        ('{"$ref": "#"}', "the schema cannot be enforced"),
+        ('{"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}', "the schema cannot be enforced"),
     ],
 )
-def test_a_schema_that_cannot_be_enforced_is_refused_and_only_its_keyword_named(
+def test_refuses_a_schema_that_cannot_be_enforced_and_names_only_its_keyword(
     plain: Engine, schema: str, named: str
 ) -> None:
     with pytest.raises(InvalidArgument) as caught:
@@ -293,14 +301,14 @@ def test_log_probabilities_are_those_of_the_model_before_temperature_and_schema(
     for extra in ({}, {"temperature": 2.0, "seed": 1, "repetition_penalty": 1.5, "schema": '{"type": "object"}'}):
         sampling = Sampling(max_tokens=4, top_log_probabilities=3, **extra)  # type: ignore[arg-type]
         pieces = list(plain.generate(prompt, "", sampling))
-        told = [one for piece in pieces for one in piece.log_probabilities]
-        assert len(told) == pieces[-1].tokens
-        top = [likely.log_probability for likely in told[0].top]
+        tokens = [token for piece in pieces for token in piece.log_probabilities]
+        assert len(tokens) == pieces[-1].tokens
+        top = [likely.log_probability for likely in tokens[0].top]
         assert top == pytest.approx(expected.topk(3).values.tolist(), abs=0.02)
         if extra:
-            assert told[0].token.token.startswith("{")
+            assert tokens[0].token.token.startswith("{")
         else:
-            assert [one.token for one in told] == [one.top[0] for one in told]
+            assert [token.token for token in tokens] == [token.top[0] for token in tokens]
     none = plain.generate(prompt, "", Sampling(max_tokens=4))
     assert not any(piece.log_probabilities for piece in none)
 
@@ -312,37 +320,35 @@ def test_a_row_over_the_context_is_refused(plain: Engine) -> None:
 
 
 def probes(lab: Lab, folder: Path, off: float = 0.0) -> list[dict[str, Any]]:
-    """Probe rows as the trainer stores them, found by a plain forward; `off` is added to what it found."""
+    """Probe rows as the trainer stores them, measured by a plain forward; `off` is added to each measurement."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(lab.source)
     prompt = f"<|im_start|>user\n{CHAT[0].content}<|im_end|>\n<|im_start|>assistant\n"
     before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    found = []
+    rows = []
     for completion in ("The friction ledger is short.", "Line of sight."):
         answer = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
         mean = reference(lab, completion, folder) / len(answer)
         entry = {"tokens": before + answer, "prompt_length": len(before), "log_probability": mean + off}
-        found.append({"row_id": completion} | entry)
-    return found
+        rows.append({"row_id": completion} | entry)
+    return rows
 
 
-def parities(lab: Lab, engine: Engine) -> list[float]:
-    """What candidates come to: one as it was trained, one whose stored figures are off, and one with another's weights."""
+def measure_parities(lab: Lab, engine: Engine) -> list[float]:
+    """Parities of three candidates: as trained, with shifted measurements, and with another adapter's weights."""
     right, off = probes(lab, lab.folders[0]), probes(lab, lab.folders[0], 0.5)
     published = [(lab.folders[0], right), (lab.folders[0], off), (lab.folders[1], right)]
-    inference = replace(make_world().inference, engine=engine, shelf=AdapterCache(engine, lab.library("parity"), 1))
-    found = []
+    models = replace(make_world().models, engine=engine, cache=AdapterCache(engine, lab.library("parity"), 1))
+    parities = []
     for folder, rows in published:
         adapter = publish_adapter(lab.store, folder, lab.base.digest, probes=rows)
-        found.append(handlers.load_candidate(inference, adapter).parity or 0.0)
-    return found
+        parities.append(handlers.load_candidate(models, adapter).parity or 0.0)
+    return parities
 
 
-def test_a_candidate_has_parity_with_its_trainer_and_one_that_is_not_what_was_trained_has_not(
-    lab: Lab, plain: Engine
-) -> None:
-    right, off, another = parities(lab, plain)
+def test_only_a_candidate_as_trained_has_parity_with_its_trainer(lab: Lab, plain: Engine) -> None:
+    right, off, another = measure_parities(lab, plain)
     assert right < 0.01
     assert off == pytest.approx(0.5, abs=0.01)
     assert another > 0.1
@@ -353,7 +359,7 @@ def test_a_candidate_has_parity_with_its_trainer_and_one_that_is_not_what_was_tr
         assert (refusals(gate, evaluation) == ()) is passes
 
 
-def test_a_probe_of_other_tokens_than_the_bases_is_refused(lab: Lab, plain: Engine) -> None:
+def test_refuses_a_probe_with_unknown_tokens(lab: Lab, plain: Engine) -> None:
     for tokens in ((5, 10**6), (5, -1)):
         with pytest.raises(InvalidArgument) as caught:
             plain.score_tokens(tokens, 1, "")
@@ -390,12 +396,12 @@ def test_refuses_a_flipped_byte_in_the_store_and_repairs_one_in_the_cache(lab: L
         MODELS,
         f"adapters/files/{hashlib.sha256((lab.folders[0] / 'adapter_model.safetensors').read_bytes()).hexdigest()}",
     )
-    kept = lab.store.objects[key]
+    original = lab.store.objects[key]
     try:
         lab.store.objects[key] = bytes(weights)
         assert refused(lab, good, "flipped") == "CORRUPT_OBJECT"
     finally:
-        lab.store.objects[key] = kept
+        lab.store.objects[key] = original
 
 
 def test_refuses_another_base_a_reward_model_and_a_wrong_digest(lab: Lab) -> None:
@@ -439,7 +445,7 @@ def test_refuses_an_extra_module(lab: Lab, tmp_path: Path) -> None:
     assert refused(lab, publish_adapter(lab.store, folder, lab.base.digest), "refused") == "UNEXPECTED_MODULE"
 
 
-def test_a_base_with_a_pickle_is_refused_and_a_missing_one_is_waited_for(lab: Lab, tmp_path: Path) -> None:
+def test_refuses_a_base_with_a_pickle_and_waits_for_a_missing_one(lab: Lab, tmp_path: Path) -> None:
     folder = tmp_path / "base"
     folder.mkdir()
     (folder / "pytorch_model.bin").write_bytes(b"\x80")
@@ -453,7 +459,7 @@ def test_a_base_with_a_pickle_is_refused_and_a_missing_one_is_waited_for(lab: La
 
 
 def tampered(lab: Lab, folder: Path, how: str) -> AdapterRef:
-    """An adapter with its own bytes and one thing wrong."""
+    """An adapter with distinct bytes and one defect."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -499,11 +505,9 @@ TAMPERED = {
 
 
 def test_a_tampered_generation_leaves_the_old_one_serving(lab: Lab, plain: Engine, tmp_path: Path) -> None:
-    from services.inference.generation import Cancellation
-    from services.inference.domain import GenerationRequest, ServedModel
-
     world = make_world()
-    inference = replace(world.inference, engine=plain, shelf=AdapterCache(plain, lab.library("served"), 2))
+    models = replace(world.models, engine=plain, cache=AdapterCache(plain, lab.library("served"), 2))
+    inference = replace(world.inference, models=models)
 
     def ask() -> tuple[int, str]:
         question = GenerationRequest("reports", CHAT, Sampling(max_tokens=5))
@@ -513,11 +517,11 @@ def test_a_tampered_generation_leaves_the_old_one_serving(lab: Lab, plain: Engin
 
     for generation, how in enumerate(TAMPERED, 1):
         adapter = tampered(lab, tmp_path / str(generation), how)
-        handlers.apply_serving(inference, ServedModel("reports", generation, adapter))
+        handlers.apply_serving(models, world.published.report, ServedModel("reports", generation, adapter))
         if not TAMPERED[how]:
             before = ask()
         assert ask() == before, how
-    assert [report.refusal for report in world.kept.reports] == list(TAMPERED.values())
+    assert [report.refusal for report in world.published.reports] == list(TAMPERED.values())
     assert before[0] == 1
 
 
@@ -538,22 +542,26 @@ def test_knows_every_key_that_peft_writes() -> None:
 
     from peft import LoraConfig
 
-    written = {found.name for found in fields(LoraConfig)} - {"runtime_config"}
+    written = {field.name for field in fields(LoraConfig)} - {"runtime_config"}
     config = dict.fromkeys(written) | {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 4}
     config |= {"peft_version": "0.21", "bias": "none", "target_modules": ["q_proj"]}
     config |= {"lora_dropout": 0.0, "use_rslora": False}
     assert check_config(json.dumps(config).encode(), 32).rank == 2
 
 
-def tells_like(engine: Engine, plain: Engine, adapter: str) -> None:
-    """Two engines tell the same of the same tokens."""
+def check_equal_log_probabilities(engine: Engine, plain: Engine, adapter: str) -> None:
+    """Two engines give the same log-probabilities for the same tokens."""
     sampling = Sampling(max_tokens=3, top_log_probabilities=2)
-    told = [
-        [one for piece in which.generate(which.encode(CHAT), adapter, sampling) for one in piece.log_probabilities]
-        for which in (engine, plain)
+    tokens = [
+        [
+            token
+            for piece in either.generate(either.encode(CHAT), adapter, sampling)
+            for token in piece.log_probabilities
+        ]
+        for either in (engine, plain)
     ]
-    assert [one.token.token for one in told[0]] == [one.token.token for one in told[1]]
-    for ours, theirs in zip(*told, strict=True):
+    assert [token.token.token for token in tokens[0]] == [token.token.token for token in tokens[1]]
+    for ours, theirs in zip(*tokens, strict=True):
         assert ours.token.log_probability == pytest.approx(theirs.token.log_probability, abs=0.1)
         assert len(ours.top) == 2 and ours.top[0] == ours.token
         assert ours.top[1].log_probability == pytest.approx(theirs.top[1].log_probability, abs=0.1)
@@ -591,16 +599,16 @@ def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch
             ends = [list(stream)[-1] for stream in streams]
             assert {end.finish for end in ends[:3]} <= {"stop", "length"}
             assert all(end.finish for end in ends)
-            keeps_to_its_schema(engine, first)
+            check_schema_is_followed(engine, first)
             endless = Sampling(max_tokens=200, schema='{"type": "array", "minItems": 200}')
             cancelled = engine.generate(engine.encode(CHAT), first, endless)
             next(iter(cancelled))
             cancelled.cancel()
             assert list(cancelled)[-1].finish == "cancelled"
-            tells_like(engine, plain, first)
-            # vLLM leaves out a character whose bytes are not all there.
+            check_equal_log_probabilities(engine, plain, first)
+            # vLLM omits a character whose bytes are incomplete.
             assert text(engine, first, max_tokens=3) == text(plain, first, max_tokens=3).rstrip("�")
-        right, off, another = parities(lab, engine)
+        right, off, another = measure_parities(lab, engine)
         assert right < 0.05
         assert off == pytest.approx(0.5, abs=0.05)
         assert another > 0.1

@@ -104,7 +104,7 @@ def test_the_api_serves_as_a_teacher(gate: tuple[World, ReadinessGate, str]) -> 
     world.engine.context_length = 4096
     world.engine.say = '[{"question": "What changes?", "answer": "The envelope."}]'
     closed.open(world.inference)
-    lesson = OpenAiTeacher(address, "tlr_caller", "base").teach("The control envelope changes.")
+    lesson = OpenAiTeacher(address, "tlr_caller", "base").ask("The control envelope changes.")
     assert lesson.pairs == (("What changes?", "The envelope."),)
     assert lesson.tokens > 10
     assert world.published.drafts[0].draft_id

@@ -1,4 +1,4 @@
-from services.synthetic.structure import key_facts, lower_first, parse, sentences
+from services.synthetic.rows.structure import key_facts, lower_first, parse, sentences
 
 MEMO = """To: Marcus Finch, Eastmere Homes
 From: Lotte Friedrichsen

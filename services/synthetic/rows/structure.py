@@ -1,4 +1,4 @@
-"""Reading a document's own structure: title, header lines, sections, sentences. Nothing here knows any house's words."""
+"""Reads a document's own structure: title, header lines, sections, sentences. It knows no company's own terms."""
 
 import re
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Outline:
-    """A document as it is built. `lead` is the text before the first section; `headers` are lines such as `To: ...`, in order."""
+    """A document's structure. `lead` is the text before the first section; `headers` are lines such as `To: ...`, in order."""
 
     title: str
     headers: tuple[tuple[str, str], ...]
@@ -40,19 +40,19 @@ class Outline:
     text: str
 
     def header(self, name: str) -> str:
-        """The value of a header line, or nothing."""
+        """The value of a header line; empty if there is none."""
         return next((value for key, value in self.headers if key.lower() == name), "")
 
     @property
     def day(self) -> str:
-        """The day of the date line, without weekday and time."""
+        """The date of the date line, without weekday and time."""
         date = self.header("date") or self.header("sent")
         match = DAY.search(date)
         return match[0] if match else date
 
 
 def parse(text: str) -> Outline:
-    """The structure of a Markdown or plain text."""
+    """Read the structure of a Markdown or plain text."""
     text = text.replace("\r\n", "\n").strip()
     lines = [line.rstrip() for line in text.split("\n")]
     title, lines = _hash_title(lines)
@@ -75,17 +75,17 @@ def _hash_title(lines: list[str]) -> tuple[str, list[str]]:
 
 
 def _headers(lines: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Header lines at the very top, at least two of them; blank lines may stand between."""
-    found: list[tuple[str, str]] = []
+    """Header lines at the very top, at least two; there may be blank lines between them."""
+    headers: list[tuple[str, str]] = []
     rest = 0
     for position, line in enumerate(lines):
         match = HEADER.match(line)
         if match is not None and match[1].lower() in HEADER_NAMES:
-            found.append((match[1], match[2]))
+            headers.append((match[1], match[2]))
             rest = position + 1
         elif line:
             break
-    return (found, lines[rest:]) if len(found) > 1 else ([], lines)
+    return (headers, lines[rest:]) if len(headers) > 1 else ([], lines)
 
 
 def _plain_title(lines: list[str]) -> tuple[str, list[str]]:
@@ -122,7 +122,7 @@ def _sections(lines: list[str]) -> tuple[str, list[Section]]:
 
 
 def _is_plain_heading(lines: list[str], number: int) -> bool:
-    """A short line, alone or at the head of a paragraph, with a long line of text right after it."""
+    """A short line, by itself or at the start of a paragraph, directly followed by a long line of text."""
     line = lines[number]
     if not line or len(line.split()) > HEADING_WORDS or not line[0].isupper() or line[-1] in ".,;:!?":
         return False
@@ -138,30 +138,30 @@ def _skip_blank(lines: list[str]) -> list[str]:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, its list marks removed."""
+    """The sentences of a text, without list markers."""
     plain = re.sub(r"^\s*(?:[-*+]|\d+[.)])\s+", "", text, flags=re.M)
     return [part.strip() for line in plain.split("\n") for part in SENTENCE_END.split(line) if part.strip()]
 
 
 def key_facts(text: str, limit: int) -> list[str]:
-    """At most `limit` short clauses that hold a figure, in order of appearance."""
-    found: list[str] = []
+    """At most `limit` short clauses with a figure, in order of appearance."""
+    facts: list[str] = []
     for sentence in sentences(text):
         for clause in CLAUSE_END.split(sentence):
             fact = LINKING.sub("", clause.strip()).strip(' .!?"“”*_')
-            if fact not in found and _is_fact(fact):
-                found.append(fact)
-    return found[:limit]
+            if fact not in facts and _is_fact(fact):
+                facts.append(fact)
+    return facts[:limit]
 
 
 def _is_fact(clause: str) -> bool:
-    """True for a short clause with a figure that is no address, code or telephone number."""
+    """True for a short clause with a figure that is not an address, code or telephone number."""
     has_figure = any(character.isdigit() for character in clause)
     return has_figure and 4 <= len(clause.split()) <= 14 and not CODE.search(clause)
 
 
 def lower_first(phrase: str, text: str) -> str:
-    """The phrase with a small first letter where its first word is no name: the text has the word in small letters too."""
+    """The phrase with a small first letter, unless its first word may be a name: the text must have the word in small letters too."""
     first = phrase.split(" ", 1)[0]
     if first[1:] == first[1:].lower() and re.search(rf"\b{re.escape(first.lower())}\b", text):
         return phrase[:1].lower() + phrase[1:]
@@ -174,5 +174,5 @@ def with_article(noun: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in small letters."""
+    """The words of a text, in lower case."""
     return re.findall(r"\w+", text.lower())

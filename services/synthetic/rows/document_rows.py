@@ -1,22 +1,22 @@
-"""Rows from a document's own structure: write this section, write the whole, answer from the document; and human examples."""
+"""Rows from a document's own structure (write a section, write the document, answer a question), and rows that people wrote."""
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from services.synthetic.domain import (
+    Conversation,
     Document,
     Kind,
+    Passage,
     Row,
     RowLimits,
     Specialist,
-    Spoken,
     Text,
     estimate_tokens,
     fingerprint,
 )
-from services.synthetic.spans import Passage
-from services.synthetic.structure import (
+from services.synthetic.rows.structure import (
     Outline,
     Section,
     key_facts,
@@ -24,10 +24,9 @@ from services.synthetic.structure import (
     parse,
     sentences,
     with_article,
-    words,
 )
 
-# How likely a candidate is taken before the others of its document.
+# How likely a candidate is chosen before the others of its document.
 WEIGHTS = {"board_summary": 4.0, "document": 2.0, "section": 1.0, "question": 0.6}
 PROMPT_SHARE = 0.5
 ASKED_VERBS = ("is", "are", "was", "were", "must", "will", "covers", "needs", "asks", "requires")
@@ -36,9 +35,9 @@ MAX_TITLE_CHARS = 160
 
 
 def make_rows(document: Document, text: Text, specialist: Specialist, limits: RowLimits) -> list[Row]:
-    """The rows of one document, chosen by a hash: the same document gives the same rows."""
+    """Make the rows of one document. They are chosen by a hash: equal documents give equal rows."""
     if document.kind is Kind.EXAMPLE:
-        return _example(document, text, specialist)
+        return _example_rows(document, text, specialist)
     outline = parse(text.text)
     rows = [
         Row(
@@ -52,13 +51,15 @@ def make_rows(document: Document, text: Text, specialist: Specialist, limits: Ro
         for section, (origin, prompt, completion) in _candidates(document, outline)
     ]
     fitting = sorted((row for row in rows if _fits(row, limits)), key=_rank)
-    # One question a document: its prompt carries a passage, and costs more than it teaches.
+    # One question per document, because its prompt contains a passage and costs more than it teaches.
     questions = [row for row in fitting if row.origin == "question"]
     return [row for row in fitting if row not in questions[1:]][: limits.rows_per_document]
 
 
-def finished_row(document: Document, text: Text, draft: Spoken, specialist: Specialist, limits: RowLimits) -> list[Row]:
-    """A deliverable as the answer to what its draft was asked, word for word; none for a longer chat, or where the row is too long."""
+def deliverable_rows(
+    document: Document, text: Text, draft: Conversation, specialist: Specialist, limits: RowLimits
+) -> list[Row]:
+    """The deliverable, verbatim, as the answer to its draft's prompt; no row for a longer chat, or if the row is too long."""
     if len(draft.messages) != 1:
         return []
     ((_, prompt),) = draft.messages
@@ -67,7 +68,7 @@ def finished_row(document: Document, text: Text, draft: Spoken, specialist: Spec
 
 
 def passages(text: Text, limits: RowLimits) -> list[Passage]:
-    """The passages of a document that a teacher is asked about."""
+    """The passages of a document about which a teacher is asked."""
     outline = parse(text.text)
     parts = outline.sections or (Section("", outline.lead),)
     return [
@@ -77,12 +78,7 @@ def passages(text: Text, limits: RowLimits) -> list[Passage]:
     ]
 
 
-def row_text(row: Row) -> str:
-    """What makes two rows the same lesson: the answer's words."""
-    return " ".join(words(row.completion))
-
-
-def _example(document: Document, text: Text, specialist: Specialist) -> list[Row]:
+def _example_rows(document: Document, text: Text, specialist: Specialist) -> list[Row]:
     prompt, answer = (text.prompt or "").strip(), text.text.strip()
     if not prompt or not answer:
         return []
@@ -91,7 +87,7 @@ def _example(document: Document, text: Text, specialist: Specialist) -> list[Row
 
 
 def _candidates(document: Document, outline: Outline) -> Iterator[tuple[Section | None, tuple[str, str, str]]]:
-    """Origins, prompts and answers, each with the section that it comes from; None for the whole document."""
+    """Yield (task, prompt, answer), each with its section; None for the whole document."""
     form, topic = form_and_topic(document, outline)
     if not topic:
         return
@@ -108,7 +104,7 @@ def _candidates(document: Document, outline: Outline) -> Iterator[tuple[Section 
 
 
 def form_and_topic(document: Document, outline: Outline) -> tuple[str, str]:
-    """What the document is, such as `engagement report`, and what it is about; no topic where it cannot be told."""
+    """What the document is, such as `engagement report`, and its topic; the topic is empty if it is not clear."""
     title = outline.title[:MAX_TITLE_CHARS]
     if outline.headers:
         mail = "@" in outline.header("from") + outline.header("to") or bool(outline.header("cc"))
@@ -151,7 +147,7 @@ def _whole(origin: str, form: str, topic: str, outline: Outline) -> tuple[str, s
     is_letter = bool(outline.headers)
     answer = outline.text
     if form == "mail":
-        # A mail's envelope is the mail system's; people write what is under it.
+        # People write a mail's body; its header lines come from the mail system.
         answer = "\n\n".join(
             [outline.lead, *(f"## {part.heading}\n\n{part.text}" for part in outline.sections)]
         ).strip()
@@ -167,8 +163,8 @@ def _whole(origin: str, form: str, topic: str, outline: Outline) -> tuple[str, s
 
 def _parties(outline: Outline) -> str:
     pairs = (("from", _name(outline.header("from"))), ("to", _name(outline.header("to"))), (", dated", outline.day))
-    said = "".join(f" {word} {value}" for word, value in pairs if value)
-    return said.replace(" ,", ",")
+    parties = "".join(f" {word} {value}" for word, value in pairs if value)
+    return parties.replace(" ,", ",")
 
 
 def _name(party: str) -> str:
@@ -177,7 +173,7 @@ def _name(party: str) -> str:
 
 
 def _with_facts(ask: str, facts: list[str], answer: str) -> str:
-    """The request with as many facts as keep it well below the answer."""
+    """The request with as many facts as keep it much shorter than the answer."""
     while facts:
         prompt = f"{ask} Facts: {'; '.join(facts)}."
         if len(prompt) <= PROMPT_SHARE * len(answer):
@@ -187,19 +183,19 @@ def _with_facts(ask: str, facts: list[str], answer: str) -> str:
 
 
 def _questions(section: Section) -> Iterator[tuple[str, str, str]]:
-    """One question that the section answers in a sentence of its own, with that sentence and the next as the answer."""
-    found = sentences(section.text)
-    for number, sentence in enumerate(found[:-1]):
+    """One question that a sentence of the section answers, with that sentence and the next as the answer."""
+    section_sentences = sentences(section.text)
+    for number, sentence in enumerate(section_sentences[:-1]):
         subject = _subject(sentence)
         if subject:
-            answer = f"{sentence} {found[number + 1]}"
+            answer = f"{sentence} {section_sentences[number + 1]}"
             prompt = f"What does the passage say about {subject}?\n\n{section.heading}\n{section.text}"
             yield "question", prompt, answer
             return
 
 
 def _subject(sentence: str) -> str:
-    """What a sentence such as `The lot codes are ...` is about; nothing where it cannot be told."""
+    """The subject of a sentence such as `The lot codes are ...`; empty if it is not clear."""
     parts = sentence.split()
     if not parts or parts[0].lower() not in {"the", "our", "a", "an"}:
         return ""
@@ -220,11 +216,6 @@ def _fits(row: Row, limits: RowLimits) -> bool:
 
 
 def _rank(row: Row) -> float:
-    """Smaller is taken first: a hash, weighted, as in sampling without replacement."""
+    """Sort key of weighted sampling without replacement (Efraimidis and Spirakis 2006), with a hash as the random number."""
     draw = (int(fingerprint("rank", row.row_id)[:12], 16) + 1) / 16**12
     return -math.pow(draw, 1 / WEIGHTS[row.origin])
-
-
-def estimated_tokens(rows: Iterable[Row]) -> int:
-    """Estimated tokens of all rows."""
-    return sum(row.tokens for row in rows)

@@ -1,6 +1,9 @@
-from services.synthetic.domain import Document, Kind, Labels, RowLimits, Text
-from services.synthetic.rows import make_rows, passages
+"""Rows from a document's own structure."""
+
+from services.synthetic.domain import Document, Kind, RowLimits, Text
+from services.synthetic.rows.document_rows import make_rows, passages
 from tailor.storage.ref import Ref
+from tailor.words import Labels
 from tests.unit.synthetic.fakes import SPECIALIST, report
 
 ALL = RowLimits(rows_per_document=99, min_answer_tokens=10)
@@ -22,13 +25,13 @@ def document(kind: Kind = Kind.DOCUMENT) -> Document:
     return Document("doc_1", 1, "d", kind, Labels(), Ref("s3://corpus/x", "0" * 64, 1))
 
 
-def made(text: str, limits: RowLimits = ALL) -> dict[str, tuple[str, str]]:
+def rows_of(text: str, limits: RowLimits = ALL) -> dict[str, tuple[str, str]]:
     rows = make_rows(document(), Text(None, text), SPECIALIST, limits)
     return {f"{row.origin}{number}": (row.prompt, row.completion) for number, row in enumerate(rows)}
 
 
-def test_a_section_row_asks_for_the_section_and_answers_with_its_text() -> None:
-    rows = [row for name, row in made(report("ladders")).items() if name.startswith("section")]
+def test_a_section_row_asks_for_the_section_and_has_its_text() -> None:
+    rows = [row for name, row in rows_of(report("ladders")).items() if name.startswith("section")]
     assert len(rows) == 2
     for prompt, completion in rows:
         assert "ladders handling" in prompt and "report" in prompt
@@ -36,14 +39,14 @@ def test_a_section_row_asks_for_the_section_and_answers_with_its_text() -> None:
         assert ("Position" in prompt) == ("First." in completion)
 
 
-def test_a_summary_is_asked_for_whole_with_facts() -> None:
-    ((prompt, completion),) = [row for name, row in made(SUMMARY).items() if name.startswith("board_summary")]
+def test_a_summary_row_asks_for_the_whole_with_facts() -> None:
+    ((prompt, completion),) = [row for name, row in rows_of(SUMMARY).items() if name.startswith("board_summary")]
     assert "board summary" in prompt.lower() and "keys" in prompt
     assert completion == SUMMARY
 
 
-def test_a_memo_is_asked_for_whole_and_by_its_opening() -> None:
-    rows = made(MEMO, RowLimits(rows_per_document=99, min_answer_tokens=5))
+def test_a_memo_gives_a_row_of_the_whole_and_one_of_its_opening() -> None:
+    rows = rows_of(MEMO, RowLimits(rows_per_document=99, min_answer_tokens=5))
     whole = [completion for name, (_, completion) in rows.items() if name.startswith("document")]
     openings = [row for row in rows.values() if row[0].startswith("Write the opening of a memo")]
     assert whole == [MEMO]
@@ -53,8 +56,8 @@ def test_a_memo_is_asked_for_whole_and_by_its_opening() -> None:
     assert openings[0][1].endswith("## Purpose\n\nThe gates were found open on 9 nights of May.")
 
 
-def test_a_mail_is_answered_without_its_envelope_and_asked_for_without_addresses() -> None:
-    (prompt, completion), *_ = made(MAIL).values()
+def test_a_mail_row_has_no_header_lines_and_no_addresses() -> None:
+    (prompt, completion), *_ = rows_of(MAIL).values()
     assert prompt.startswith("Write a mail from Ann Lee to Bo Ray, dated 14 Nov 2025, on ") and "@" not in prompt
     assert completion.startswith("Please ask")
 
@@ -64,32 +67,32 @@ def test_a_question_is_answered_with_sentences_of_its_passage() -> None:
         report("ladders")
         + "\n\n## Rule\n\nThe yellow ladder is checked by the foreman every single Monday. He signs for it. He does."
     )
-    questions = [row for name, row in made(text).items() if name.startswith("question")]
+    questions = [row for name, row in rows_of(text).items() if name.startswith("question")]
     assert questions
     for prompt, completion in questions:
         assert prompt.startswith("What does the passage say about ")
         assert all(sentence in prompt for sentence in completion.split(". ")[:1])
 
 
-def test_prompts_stay_well_below_answers() -> None:
+def test_prompts_with_facts_are_at_most_half_as_long_as_answers() -> None:
     for text in (MAIL, SUMMARY, report("ladders")):
-        for name, (prompt, completion) in made(text).items():
+        for name, (prompt, completion) in rows_of(text).items():
             if not name.startswith("question") and "Facts:" in prompt:
                 assert len(prompt) <= len(completion) / 2
 
 
-def test_an_example_is_kept_word_for_word() -> None:
-    (row,) = make_rows(document(Kind.EXAMPLE), Text("Write it.", "As said."), SPECIALIST, RowLimits())
-    assert (row.origin, row.made_by, row.prompt, row.completion) == ("example", "human", "Write it.", "As said.")
+def test_an_example_is_used_verbatim() -> None:
+    (row,) = make_rows(document(Kind.EXAMPLE), Text("Write it.", "As agreed."), SPECIALIST, RowLimits())
+    assert (row.origin, row.made_by, row.prompt, row.completion) == ("example", "human", "Write it.", "As agreed.")
 
 
-def test_rows_are_capped_by_document_and_by_length_and_always_the_same() -> None:
+def test_rows_are_limited_by_document_and_length_and_repeatable() -> None:
     limits = RowLimits(rows_per_document=1)
-    assert made(report("ladders"), limits) == made(report("ladders"), limits)
-    assert len(made(report("ladders"), limits)) == 1
-    assert made(report("ladders"), RowLimits(max_row_tokens=20)) == {}
-    assert made("# Title\n\n## Part\n\nToo short.") == {}
+    assert rows_of(report("ladders"), limits) == rows_of(report("ladders"), limits)
+    assert len(rows_of(report("ladders"), limits)) == 1
+    assert rows_of(report("ladders"), RowLimits(max_row_tokens=20)) == {}
+    assert rows_of("# Title\n\n## Part\n\nToo short.") == {}
 
 
-def test_passages_name_title_and_heading() -> None:
+def test_passages_have_title_and_heading() -> None:
     assert passages(Text(None, report("ladders")), ALL)[0].whole.startswith("Report: ladders handling\n\nPosition\n\n")

@@ -6,10 +6,18 @@ from dataclasses import replace
 import pytest
 
 from services.synthetic import handlers
-from services.synthetic.domain import DatasetKind, Document, Judgement, KeptDraft, Kind, Policy, Specialist
+from services.synthetic.domain import (
+    DatasetKind,
+    Document,
+    Judgement,
+    KeptDraft,
+    Kind,
+    Policy,
+    Specialist,
+)
 from services.synthetic.erasures import Eraser
 from services.synthetic.handlers import Synthetic
-from services.synthetic.judging import PairLimits
+from services.synthetic.rows.preference_rows import PairLimits
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.events.erased import Erased
 from tailor.storage.ref import Ref
@@ -34,100 +42,100 @@ def world(specialist: Specialist = LEARNS, prompts: int = 40) -> tuple[Synthetic
     for number in range(prompts):
         for side, answer in (("good", "Short."), ("bad", "Long and vague.")):
             handlers.on_draft(app, draft(app, f"drf_{number}_{side}", number, f"{answer} {number}"))
-        handlers.on_judgement(app, judged(number))
+        handlers.on_judgement(app, judge(number))
     assert isinstance(app.repository, MemoryRepository)
     return app, app.repository
 
 
-def judged(number: int) -> Judgement:
+def judge(number: int) -> Judgement:
     return Judgement(f"jdg_{number}", "reports", (f"drf_{number}_good", f"drf_{number}_bad"), {}, "")
 
 
-def finished(app: Synthetic, number: int) -> Document:
-    made = put_document(app.store, number, text=f"Finished text {number}.")
-    return replace(made, kind=Kind.DELIVERABLE, draft_id=f"drf_{number}_good")
+def deliver(app: Synthetic, number: int) -> Document:
+    document = put_document(app.store, number, text=f"Finished text {number}.")
+    return replace(document, kind=Kind.DELIVERABLE, draft_id=f"drf_{number}_good")
 
 
-def test_rankings_make_a_preference_dataset_by_the_policy_and_none_of_documents() -> None:
+def test_rankings_make_a_preference_dataset_due_but_none_of_documents() -> None:
     app, repository = world()
-    (built,) = handlers.tick(app)
-    dataset = built.dataset
+    (result,) = handlers.tick(app)
+    dataset = result.dataset
     assert (dataset.kind, dataset.recipe, dataset.pairs.pairs) == (PREFERENCE, "dpo", 40)
     assert dataset.train_rows + dataset.held_out_rows == 40 and dataset.held_out_rows > 0
     assert dataset.judgement_ids == tuple(sorted(f"jdg_{n}" for n in range(40))) and dataset.document_ids == ()
     manifest = json.loads(app.store.read("datasets", f"{dataset.digest}/manifest.json"))
     assert (manifest["kind"], manifest["judgements"]) == ("preference", list(dataset.judgement_ids))
-    assert handlers.tick(app) == [] and repository.stated == [dataset.digest]
+    assert handlers.tick(app) == [] and repository.published == [dataset.digest]
 
 
 @pytest.mark.parametrize(
     "specialist", [replace(LEARNS, keep_drafts=False, preference_recipe=""), replace(LEARNS, policy=Policy())]
 )
-def test_without_opt_in_or_policy_it_is_built_on_command_alone(specialist: Specialist) -> None:
+def test_without_opt_in_or_policy_builds_on_command_only(specialist: Specialist) -> None:
     app, _ = world(specialist)
     assert handlers.tick(app) == []
-    built = handlers.build_dataset(app, "reports", "one", PREFERENCE)
-    assert built.created and handlers.build_dataset(app, "reports", "one", PREFERENCE) == built
+    result = handlers.build_dataset(app, "reports", "one", PREFERENCE)
+    assert result.created and handlers.build_dataset(app, "reports", "one", PREFERENCE) == result
     with pytest.raises(InvalidArgument, match="REQUEST_ID_REUSED"):
         handlers.build_dataset(app, "reports", "one")
     assert not handlers.build_dataset(app, "reports", "two", PREFERENCE).created
 
 
-def test_texts_of_judged_drafts_outlive_the_bucket_of_drafts_and_others_are_forgotten() -> None:
+def test_saves_the_texts_of_judged_drafts_and_forgets_others() -> None:
     app, repository = world()
     handlers.on_draft(app, draft(app, "drf_unjudged", 1, "Nobody looked."))
     for bucket, key in list(app.store.objects):  # type: ignore[attr-defined]
         if bucket == "drafts":
             app.store.delete(bucket, key)
-    (built,) = handlers.tick(app)
-    assert built.dataset.pairs.pairs == 40
+    (result,) = handlers.tick(app)
+    assert result.dataset.pairs.pairs == 40
     assert repository.forgotten_after == [30]
-    assert [key for key, one in repository.drafts.items() if not one.saved] == ["drf_unjudged"]
+    assert [key for key, draft in repository.drafts.items() if not draft.saved] == ["drf_unjudged"]
 
 
-def test_the_order_in_which_draft_and_judgement_come_does_not_matter() -> None:
+def test_saves_a_draft_that_arrives_after_its_judgement() -> None:
     app, repository = world(prompts=0)
-    handlers.on_judgement(app, judged(0))
+    handlers.on_judgement(app, judge(0))
     handlers.on_draft(app, draft(app, "drf_0_good", 0, "Good."))
-    handlers.on_draft(app, draft(app, "drf_0_good", 0, "Told again."))
+    handlers.on_draft(app, draft(app, "drf_0_good", 0, "Again."))
     assert repository.drafts["drf_0_good"].saved and repository.drafts["drf_0_good"].text.bucket == "datasets"
 
 
-def test_a_text_that_has_expired_is_no_obstacle() -> None:
+def test_ignores_a_text_that_has_expired() -> None:
     app, repository = world(prompts=0)
     gone = KeptDraft("drf_0_good", "reports", "prompt0", "a", Ref("s3://drafts/texts/gone.json", "x", 1))
     handlers.on_draft(app, gone)
-    handlers.on_judgement(app, judged(0))
+    handlers.on_judgement(app, judge(0))
     assert not repository.drafts["drf_0_good"].saved
 
 
-def test_too_few_pairs_are_refused_with_what_there_is() -> None:
+def test_refuses_too_few_pairs_and_reports_the_counts() -> None:
     app, repository = world(prompts=3)
     with pytest.raises(FailedPrecondition, match="TOO_FEW_ROWS") as refused:
         handlers.build_dataset(app, "reports", "", PREFERENCE)
     assert refused.value.metadata["judgements"] == "3" and "3 rankings" in refused.value.message
-    assert handlers.tick(app) == [] and repository.stated == []
+    assert handlers.tick(app) == [] and repository.published == []
 
 
-def test_an_erased_deliverable_leaves_its_pairs_in_no_dataset() -> None:
+def test_no_dataset_has_pairs_of_an_erased_deliverable() -> None:
     app, repository = world()
-    sources = [finished(app, number) for number in range(40)]
+    sources = [deliver(app, number) for number in range(40)]
     for document in sources:
         handlers.on_document(app, document)
     old = handlers.build_dataset(app, "reports", "", PREFERENCE).dataset
     assert old.document_ids
     erased = old.document_ids[0]
     forgotten = Eraser(app, MemoryHoldings(repository)).forget(Erased(erased, "ers_1"))
-    (new,) = [one for one in repository.datasets.values() if one.kind is PREFERENCE]
+    (new,) = [dataset for dataset in repository.datasets.values() if dataset.kind is PREFERENCE]
     assert new.digest != old.digest and erased not in new.document_ids and set(new.document_ids) < set(old.document_ids)
     assert forgotten.datasets == (old.digest,) and forgotten.counts["datasets"] == 1
     assert not app.store.exists("datasets", f"{old.digest}/manifest.json")
 
 
-def test_a_finished_deliverable_answers_its_drafts_prompt_among_the_rows_of_documents() -> None:
+def test_a_deliverable_answers_its_drafts_prompt_in_the_dataset_of_documents() -> None:
     app, _ = world(replace(LEARNS, system_prompt="House style."))
     for number in range(20):
-        document = finished(app, number)
+        document = deliver(app, number)
         handlers.on_document(app, document)
         text = json.dumps(
             {"prompt": None, "text": f"Finished text number{number} " + "on the harbour and its cranes. " * 8}
