@@ -272,7 +272,7 @@ def test_groups_near_duplicates_through_others() -> None:
     groups = MinHashNearDuplicates(0.8).groups(
         {"c": text, "a": f"{text} One more.", "b": distinct(2), "d": f"{text} One more. Two."}
     )
-    assert groups == [frozenset({"a", "c", "d"}), ("b",)]
+    assert groups == [frozenset({"a", "c", "d"}), frozenset({"b"})]
 
 
 def test_counts_near_duplicates_before_any_dataset_is_built(engine: Engine) -> None:
