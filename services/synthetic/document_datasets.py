@@ -109,17 +109,17 @@ def _make_rows(parts: DocumentDatasets, specialist: Specialist, snapshot: Snapsh
         teacher_rows, use = parts.synthesis.synthesize(asked, specialist, parts.limits)
         rows += teacher_rows
     train, held_out = split_rows(rows, assignments)
-    fair = limit_source_share(train, sources, filters.max_source_percent)
-    fitting = fit_budget(fair, parts.limits.max_tokens)
-    kept = limit_source_share(fitting, sources, filters.max_source_percent)
+    shared = limit_source_share(train, sources, filters.max_source_percent)
+    fitting = fit_budget(shared, parts.limits.max_tokens)
+    fair = limit_source_share(fitting, sources, filters.max_source_percent)
     left_out = replace(
         left_out,
         boilerplate=cleaned.emptied,
         source=len(cleaned.texts) - len(chosen),
         boilerplate_parts=cleaned.parts,
-        source_rows=len(train) - len(fair) + len(fitting) - len(kept),
+        source_rows=len(train) - len(shared) + len(fitting) - len(fair),
     )
-    train, held_out = add_spans(kept, by_id, texts), add_spans(held_out, by_id, texts)
+    train, held_out = add_spans(fair, by_id, texts), add_spans(held_out, by_id, texts)
     return DocumentRows(train, held_out, use, len(texts) - len(distinct), left_out)
 
 

@@ -45,8 +45,8 @@ def admit_texts(
         if document.document_id in texts
     }
     counts = Counter(verdicts.values())
-    kept = {key: texts[key] for key, verdict in verdicts.items() if not verdict}
-    return kept, LeftOut(language=counts["language"], length=counts["length"])
+    admitted = {key: texts[key] for key, verdict in verdicts.items() if not verdict}
+    return admitted, LeftOut(language=counts["language"], length=counts["length"])
 
 
 def remove_boilerplate(texts: Mapping[str, Text], kinds: Mapping[str, Kind], documents: int) -> Cleaned:
@@ -73,12 +73,12 @@ def limit_source_documents(document_ids: Sequence[str], sources: Mapping[str, st
     if not limit:
         return list(document_ids)
     taken: Counter[str] = Counter()
-    kept = set()
+    chosen = set()
     for key in sorted(document_ids, key=_draw_key):
         if taken[sources[key]] < limit:
             taken[sources[key]] += 1
-            kept.add(key)
-    return [key for key in document_ids if key in kept]
+            chosen.add(key)
+    return [key for key in document_ids if key in chosen]
 
 
 def limit_source_share(rows: Sequence[Row], sources: Mapping[str, str], percent: int) -> list[Row]:
@@ -96,17 +96,17 @@ def limit_source_share(rows: Sequence[Row], sources: Mapping[str, str], percent:
         )
     limit = _largest_share(counts.values(), percent)
     taken: Counter[str] = Counter()
-    kept = []
+    chosen = []
     for row in sorted(rows, key=lambda row: (_draw_key(row.document_ids[0]), row.row_id)):
         source = sources[row.document_ids[0]]
         if taken[source] < limit:
             taken[source] += 1
-            kept.append(row)
-    return sorted(kept, key=lambda row: row.row_id)
+            chosen.append(row)
+    return sorted(chosen, key=lambda row: row.row_id)
 
 
 def _largest_share(counts: Iterable[int], percent: int) -> int:
-    """The largest number of rows of one source that is at most `percent` of all rows kept then."""
+    """The largest number of rows per source with which no source exceeds `percent` of the chosen rows."""
     sizes = list(counts)
     most = max(sizes)
     while (allowed := percent * sum(min(size, most) for size in sizes) // 100) < most:

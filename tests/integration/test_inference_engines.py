@@ -412,7 +412,7 @@ def test_refuses_another_base_a_reward_model_and_a_wrong_digest(lab: Lab) -> Non
     assert refused(lab, wrong, "refused") == "WRONG_DIGEST"
 
 
-def test_refuses_a_pickle_beside_or_instead_of_the_weights(lab: Lab, tmp_path: Path) -> None:
+def test_refuses_a_pickle_next_to_or_instead_of_the_weights(lab: Lab, tmp_path: Path) -> None:
     beside = copied(lab, tmp_path / "beside")
     (beside / "training_args.bin").write_bytes(pickle.dumps({"a": 1}))
     assert refused(lab, publish_adapter(lab.store, beside, lab.base.digest), "refused") == "UNEXPECTED_FILE"

@@ -140,14 +140,16 @@ class SqlRepository(SqlDrafts, Repository):
             query = select(judged).where(judged.c.specialist == specialist.name).order_by(judged.c.judgement_id)
             rows = connection.execute(query).all()
             query = select(drafts).where(drafts.c.specialist == specialist.name, drafts.c.saved)
-            kept = {row.draft_id: to_draft(row) for row in connection.execute(query)}
+            saved_drafts = {row.draft_id: to_draft(row) for row in connection.execute(query)}
             build = connection.execute(
                 select(tables.builds.c.fingerprint, tables.builds.c.digest).where(_build(specialist.name, kind))
             ).one_or_none()
             dataset = _dataset(connection, specialist.name, build.digest) if build and build.digest else None
         judgements = tuple(map(to_judgement, rows))
-        ranked = find_ranked_adapter(map(to_judgement, sorted(rows, key=lambda row: -row.position)), kept)
-        return Snapshot(documents, position, build.fingerprint if build else "", dataset, judgements, kept, ranked)
+        ranked = find_ranked_adapter(map(to_judgement, sorted(rows, key=lambda row: -row.position)), saved_drafts)
+        return Snapshot(
+            documents, position, build.fingerprint if build else "", dataset, judgements, saved_drafts, ranked
+        )
 
     def document(self, document_id: str) -> Document | None:
         table = tables.documents

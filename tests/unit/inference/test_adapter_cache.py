@@ -1,4 +1,4 @@
-"""More adapters than slots: who waits, who makes room, and that nobody waits for ever."""
+"""More adapters than slots: waiting, eviction, and no starvation."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from tests.unit.inference.fakes import FakeEngine, FakeLibrary, adapter
 
 
 class CountingEngine(FakeEngine):
-    """Knows who uses what, so that it can tell a slot that is taken from a user."""
+    """Counts users per adapter, to detect an adapter that is unloaded in use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def test_a_call_waits_until_an_answer_has_ended() -> None:
     assert waited.is_set() and engine.unloaded == ["a"]
 
 
-def test_a_specialist_that_is_asked_without_a_pause_lets_another_in() -> None:
+def test_a_busy_specialist_lets_another_one_in() -> None:
     engine, cache = make_cache(1)
     stop = threading.Event()
 
@@ -74,7 +74,7 @@ def test_a_specialist_that_is_asked_without_a_pause_lets_another_in() -> None:
             future.result(5)
 
 
-def test_a_call_gives_up_in_time_and_at_once_where_its_caller_is_gone() -> None:
+def test_a_call_gives_up_in_time_and_at_once_if_its_caller_is_gone() -> None:
     _, cache = make_cache(1, wait_seconds=0.05)
     with cache.using(adapter("a")):
         with pytest.raises(ResourceExhausted) as full, cache.using(adapter("b")):

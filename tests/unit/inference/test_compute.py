@@ -1,4 +1,4 @@
-"""Training and generation take messages."""
+"""Training and generation share one machine."""
 
 import fcntl
 import os

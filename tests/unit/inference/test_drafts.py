@@ -52,7 +52,7 @@ def stated(producer: MemoryProducer) -> list[drafts_pb2.DraftCreated]:
     return [message for message in producer.messages(DRAFTS) if isinstance(message, drafts_pb2.DraftCreated)]
 
 
-def test_a_draft_waits_for_a_lost_broker_and_no_answer_waits_with_it(tmp_path: Path) -> None:
+def test_a_draft_waits_for_the_broker_but_no_answer_does(tmp_path: Path) -> None:
     producer = MemoryProducer()
     producer.down = True
     drafts = events(tmp_path / "drafts.sqlite", producer)
@@ -75,7 +75,7 @@ def test_a_draft_waits_for_a_lost_broker_and_no_answer_waits_with_it(tmp_path: P
     )
 
 
-def test_all_that_is_added_before_the_stop_is_stated_in_its_order(tmp_path: Path) -> None:
+def test_publishes_everything_before_the_stop_in_order(tmp_path: Path) -> None:
     producer = MemoryProducer()
     drafts = events(tmp_path / "drafts.sqlite", producer, limit=1000)
     with running(drafts):
@@ -84,7 +84,7 @@ def test_all_that_is_added_before_the_stop_is_stated_in_its_order(tmp_path: Path
     assert [message.draft_id for message in stated(producer)] == [f"drf_{number}" for number in range(250)]
 
 
-def test_what_a_killed_replica_wrote_down_is_stated_by_the_next_one(tmp_path: Path) -> None:
+def test_publishes_the_journal_of_a_killed_replica(tmp_path: Path) -> None:
     path = tmp_path / "drafts.sqlite"
     killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -94,7 +94,7 @@ def test_what_a_killed_replica_wrote_down_is_stated_by_the_next_one(tmp_path: Pa
     assert [message.draft_id for message in stated(producer)] == [f"drf_{number}" for number in range(20)]
 
 
-def test_what_the_broker_does_not_take_before_the_stop_is_stated_at_the_next_start(tmp_path: Path) -> None:
+def test_publishes_at_the_next_start_what_the_broker_did_not_accept(tmp_path: Path) -> None:
     producer = MemoryProducer()
     producer.down = True
     first = events(tmp_path / "drafts.sqlite", producer)
@@ -107,7 +107,7 @@ def test_what_the_broker_does_not_take_before_the_stop_is_stated_at_the_next_sta
     assert [message.draft_id for message in stated(producer)] == ["drf_1"]
 
 
-def test_a_draft_that_cannot_be_written_down_is_sent_at_once_or_fails_the_call(tmp_path: Path) -> None:
+def test_sends_a_draft_directly_if_the_journal_fails(tmp_path: Path) -> None:
     producer = MemoryProducer()
     journal = Journal(tmp_path / "drafts.sqlite", 10)
     journal.close()
@@ -119,7 +119,7 @@ def test_a_draft_that_cannot_be_written_down_is_sent_at_once_or_fails_the_call(t
         drafts.publish(draft(2))
 
 
-def test_too_many_that_wait_refuse_the_call(tmp_path: Path) -> None:
+def test_refuses_a_draft_beyond_the_limit(tmp_path: Path) -> None:
     drafts = events(tmp_path / "drafts.sqlite", limit=2)
     drafts.publish(draft(1))
     drafts.publish(draft(2))
@@ -128,7 +128,7 @@ def test_too_many_that_wait_refuse_the_call(tmp_path: Path) -> None:
     assert refused.value.reason == "TOO_MANY_DRAFTS"
 
 
-def test_a_file_that_is_no_journal_is_named_as_what_is_wrong(tmp_path: Path) -> None:
+def test_names_a_broken_journal_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "drafts.sqlite").write_bytes(b"no journal at all " * 100)
     with pytest.raises(Unavailable, match="TAILOR_DATA_DIR"):
         Journal(tmp_path / "drafts.sqlite", 10)

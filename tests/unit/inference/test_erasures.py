@@ -10,7 +10,7 @@ from tests.unit.inference.fakes import adapter, apply_serving, make_world, serve
 RETIRED = Erased("doc_1", "ers_1", ("dataset",), ("one",), ("one",))
 
 
-def test_a_retired_adapter_is_unloaded_once_something_else_serves() -> None:
+def test_unloads_a_retired_adapter_when_its_successor_serves() -> None:
     world = make_world()
     apply_serving(world, served("reports", 1, "one"))
     with pytest.raises(Unavailable):
@@ -21,21 +21,21 @@ def test_a_retired_adapter_is_unloaded_once_something_else_serves() -> None:
     assert forget_erased(world.models, RETIRED).counts == {"candidates": 0, "adapters": 0}
 
 
-def test_a_tainted_candidate_is_one_no_more() -> None:
+def test_drops_a_tainted_candidate() -> None:
     world = make_world()
     load_candidate(world.models, adapter("one"))
     assert forget_erased(world.models, Erased("doc_1", "ers_1", (), ("one",))).counts["candidates"] == 1
     assert world.models.table.candidate("one") is None
 
 
-def test_an_adapter_that_is_only_marked_goes_on_serving() -> None:
+def test_a_marked_adapter_continues_to_serve() -> None:
     world = make_world()
     apply_serving(world, served("reports", 1, "one"))
     forget_erased(world.models, Erased("doc_1", "ers_1", ("dataset",), ("one",)))
     assert "one" in world.engine.loaded
 
 
-def test_an_adapter_in_use_is_not_pulled_from_under_an_answer() -> None:
+def test_does_not_drop_an_adapter_in_use() -> None:
     world = make_world()
     with world.models.cache.using(adapter("one")), pytest.raises(Unavailable):
         world.models.cache.drop("one")

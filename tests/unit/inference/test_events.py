@@ -1,4 +1,4 @@
-"""Events in and out of inference."""
+"""Events that inference reads and publishes."""
 
 import threading
 import time
@@ -27,13 +27,13 @@ def serving(**fields: object) -> Event:
     return Event(SERVING, "reports", message.SerializeToString())
 
 
-def test_applies_what_serves_and_forgets_it_by_a_tombstone() -> None:
+def test_applies_a_serving_event_and_removes_the_name_on_a_tombstone() -> None:
     world = make_world()
     consumer = ServingConsumer(world.models, world.published.report, now)
     consumer.apply(serving(system_prompt="House style.", dataset_digest="d"))
-    found = world.models.table.get("reports")
-    assert found is not None
-    assert (found.generation, found.adapter_digest, found.system_prompt, found.dataset_digest) == (
+    entry = world.models.table.get("reports")
+    assert entry is not None
+    assert (entry.generation, entry.adapter_digest, entry.system_prompt, entry.dataset_digest) == (
         1,
         "a",
         "House style.",
@@ -43,24 +43,24 @@ def test_applies_what_serves_and_forgets_it_by_a_tombstone() -> None:
     assert world.models.table.get("reports") is None
 
 
-def test_leaves_the_specialists_of_other_bases_alone() -> None:
+def test_ignores_the_specialists_of_other_bases() -> None:
     world = make_world()
     ServingConsumer(world.models, world.published.report, now).apply(serving(base="other"))
     assert world.models.table.all() == []
     assert world.published.reports == []
 
 
-def test_a_specialist_that_moved_to_another_base_is_not_served_here_until_it_comes_back() -> None:
+def test_a_specialist_that_moved_to_another_base_is_served_again_when_it_returns() -> None:
     world = make_world()
     consumer = ServingConsumer(world.models, world.published.report, now)
     consumer.apply(serving())
     consumer.apply(serving(generation=2, base="other"))
     assert world.models.table.all() == []
     consumer.apply(serving(generation=3))
-    assert [found.generation for found in world.models.table.all()] == [3]
+    assert [entry.generation for entry in world.models.table.all()] == [3]
 
 
-def test_states_what_it_serves_and_why_it_does_not() -> None:
+def test_publishes_what_it_serves_and_reasons_for_refusals() -> None:
     producer = MemoryProducer()
     events = ReportPublisher(producer, "inference-0")
     events.publish(ServingReport(served("reports", 1, "a")))
@@ -74,7 +74,7 @@ def test_states_what_it_serves_and_why_it_does_not() -> None:
     assert (second.serving, second.reason, second.generation) == (False, "WRONG_BASE", 2)
 
 
-def test_a_ready_replica_says_so_until_it_leaves() -> None:
+def test_publishes_presence_until_it_leaves() -> None:
     producer, stop = MemoryProducer(), threading.Event()
     thread = threading.Thread(target=Presence(producer, "inference-0", "tiny").run, args=(stop,))
     thread.start()
@@ -84,15 +84,15 @@ def test_a_ready_replica_says_so_until_it_leaves() -> None:
         time.sleep(0.01)
     stop.set()
     thread.join(5)
-    said = [message for message in producer.messages(SEEN) if isinstance(message, models_pb2.ReplicaSeen)]
-    assert [(message.replica, message.base, message.leaving) for message in said] == [
+    presence = [message for message in producer.messages(SEEN) if isinstance(message, models_pb2.ReplicaSeen)]
+    assert [(message.replica, message.base, message.leaving) for message in presence] == [
         ("inference-0", "tiny", False),
         ("inference-0", "tiny", True),
     ]
-    assert said[0].create_time.ToNanoseconds() < said[1].create_time.ToNanoseconds()
+    assert presence[0].create_time.ToNanoseconds() < presence[1].create_time.ToNanoseconds()
 
 
-def test_a_lost_broker_ends_no_presence() -> None:
+def test_presence_survives_a_lost_broker() -> None:
     producer, stop = MemoryProducer(), threading.Event()
     producer.down = True
     stop.set()

@@ -1,4 +1,4 @@
-"""What callers get, and what is stated about it."""
+"""Answers, drafts, generations, candidates and scores."""
 
 import math
 import threading
@@ -61,7 +61,7 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_answers_and_states_a_draft_without_text() -> None:
+def test_answers_and_publishes_a_draft_without_text() -> None:
     world = make_world()
     answer = finish(world, ask())
     assert (answer.text, answer.finish_reason, answer.prompt_tokens, answer.completion_tokens) == (
@@ -93,7 +93,7 @@ def test_evaluation_leaves_no_draft_and_the_console_does() -> None:
     assert len(world.published.drafts) == 1
 
 
-def test_an_unknown_specialist_and_one_that_is_not_the_callers_look_the_same() -> None:
+def test_a_specialist_of_other_callers_looks_like_one_that_does_not_exist() -> None:
     world = make_world()
     apply_serving(world, served("reports", 1, "a"))
     restricted = Caller("key", "team", frozenset({"memos"}), "key_2")
@@ -160,7 +160,7 @@ def test_refuses_bad_sampling(name: str, value: object) -> None:
         '{"oneOf": []}',
     ],
 )
-def test_refuses_a_schema_that_is_none_or_too_costly_and_holds_no_place(schema: str) -> None:
+def test_refuses_an_invalid_or_costly_schema_before_it_takes_a_place(schema: str) -> None:
     world = make_world(max_concurrent=1, max_queued=0)
     with pytest.raises(InvalidArgument) as caught:
         begin(world, ask(schema=schema))
@@ -168,7 +168,7 @@ def test_refuses_a_schema_that_is_none_or_too_costly_and_holds_no_place(schema: 
     finish(world, ask(schema='{"properties": {"maxLength": {"type": "string", "maxLength": 1024}}}'))
 
 
-def test_a_stop_text_cannot_cut_json_and_top_log_probabilities_are_few() -> None:
+def test_refuses_stop_texts_with_a_schema_and_too_many_top_log_probabilities() -> None:
     with pytest.raises(InvalidArgument) as caught:
         begin(make_world(), ask(schema="{}", stop=("}",), top_log_probabilities=21))
     assert set(caught.value.field_violations) == {"sampling.stop", "top_log_probabilities"}
@@ -176,13 +176,13 @@ def test_a_stop_text_cannot_cut_json_and_top_log_probabilities_are_few() -> None
 
 def test_an_answer_gathers_its_log_probabilities() -> None:
     answer = finish(make_world(), ask(top_log_probabilities=1))
-    assert [one.token.log_probability for one in answer.log_probabilities] == [-0.5] * 3
+    assert [token.token.log_probability for token in answer.log_probabilities] == [-0.5] * 3
     assert finish(make_world(), ask()).log_probabilities == ()
 
 
-def test_a_schema_that_the_engine_gives_up_is_an_error_and_frees_the_place() -> None:
+def test_giving_a_schema_up_is_an_error_and_frees_the_place() -> None:
     world = make_world(max_concurrent=1, max_queued=0)
-    world.engine.fails = FailedPrecondition(Reason.SCHEMA_GIVEN_UP, "The engine could not keep to the schema.")
+    world.engine.fails = FailedPrecondition(Reason.SCHEMA_GIVEN_UP, "The engine could not follow the schema.")
     with pytest.raises(FailedPrecondition):
         finish(world, ask(schema="{}"))
     world.engine.fails = None
@@ -202,7 +202,7 @@ def test_refuses_a_prompt_over_the_context_length_with_both_counts() -> None:
     assert caught.value.metadata == {"prompt_tokens": "64", "context_length": "64"}
 
 
-def test_writes_no_more_than_fits() -> None:
+def test_generates_no_more_tokens_than_fit() -> None:
     answer = finish(make_world(), ask("base", Message("user", "w " * 60), max_tokens=30))
     assert answer.completion_tokens == 4
 
@@ -218,7 +218,7 @@ def test_only_evaluation_may_ask_a_candidate() -> None:
             begin(world, ask(model), caller)
 
 
-def test_a_candidate_is_compared_with_what_the_trainer_stored() -> None:
+def test_compares_a_candidate_with_the_trainers_measurements() -> None:
     world = make_world()
     assert handlers.load_candidate(world.models, adapter("c")).parity is None
     world.engine.nats = -2.0
@@ -228,17 +228,17 @@ def test_a_candidate_is_compared_with_what_the_trainer_stored() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_what_is_no_number_is_the_largest_difference(order: int) -> None:
+def test_treats_nan_as_the_largest_difference(order: int) -> None:
     world = make_world()
     world.library.probe_rows = [Probe((1, 2, 3), 1, float("nan")), Probe((1, 2, 3), 1, -9.0)][::order]
     assert math.isnan(handlers.load_candidate(world.models, adapter("c")).parity or 0.0)
 
 
-def test_a_rollback_loads_nothing_while_what_served_before_holds_its_slot() -> None:
+def test_a_rollback_loads_nothing_while_the_earlier_adapter_has_its_slot() -> None:
     world = make_world(slots=2)
     apply_serving(world, served("reports", 1, "a"))
     apply_serving(world, served("reports", 2, "b"))
-    # Neither store nor engine is asked again.
+    # From here on a load would fail.
     world.library.down = True
     apply_serving(world, served("reports", 3, "a"))
     assert [report.refusal for report in world.published.reports] == ["", "", ""]
@@ -257,7 +257,7 @@ def test_a_specialists_system_prompt_comes_first_unless_the_chat_has_one() -> No
     assert world.engine.encoded == [(system, USER), (Message("system", "Mine."), USER), (USER,)]
 
 
-def test_a_cancelled_stream_stops_the_engine_and_states_its_draft() -> None:
+def test_a_cancelled_stream_stops_the_engine_and_publishes_its_draft() -> None:
     world = make_world()
     cancellation = Cancellation()
     answer = handlers.generate(world.inference, KEY, ask(max_tokens=50), cancellation)
@@ -270,7 +270,7 @@ def test_a_cancelled_stream_stops_the_engine_and_states_its_draft() -> None:
     assert (draft.finish_reason, draft.completion_tokens) == ("cancelled", 1)
 
 
-def test_an_answer_that_is_dropped_frees_its_place_and_states_its_draft() -> None:
+def test_an_abandoned_answer_frees_its_place_and_publishes_its_draft() -> None:
     world = make_world(max_concurrent=1, max_queued=0)
     pieces = iter(begin(world, ask(max_tokens=50)))
     next(pieces)
@@ -279,7 +279,7 @@ def test_an_answer_that_is_dropped_frees_its_place_and_states_its_draft() -> Non
     finish(world, ask())
 
 
-def test_a_full_queue_says_when_to_come_back() -> None:
+def test_a_full_queue_says_when_to_retry() -> None:
     world = make_world(max_concurrent=1, max_queued=0)
     answer = begin(world, ask())
     with pytest.raises(ResourceExhausted) as caught:
@@ -345,7 +345,7 @@ def test_an_older_generation_is_ignored() -> None:
     assert len(world.published.reports) == 1
 
 
-def test_what_serves_goes_on_serving_when_the_next_one_is_refused() -> None:
+def test_the_old_generation_continues_to_serve_when_the_next_is_refused() -> None:
     world = make_world()
     world.library.bad = {"b"}
     apply_serving(world, served("reports", 1, "a"))
@@ -357,7 +357,7 @@ def test_what_serves_goes_on_serving_when_the_next_one_is_refused() -> None:
     ]
 
 
-def test_a_lost_store_or_broker_leaves_the_generation_to_be_applied_again() -> None:
+def test_a_generation_can_be_applied_again_after_a_lost_store_or_broker() -> None:
     world = make_world()
     world.library.down = True
     with pytest.raises(Unavailable):
@@ -371,14 +371,14 @@ def test_a_lost_store_or_broker_leaves_the_generation_to_be_applied_again() -> N
     assert [report.refusal for report in world.published.reports] == [""]
 
 
-def test_no_specialist_may_take_the_bases_name() -> None:
+def test_refuses_a_specialist_with_the_bases_name() -> None:
     world = make_world()
     apply_serving(world, served("base", 1, "a"))
     assert world.published.reports[0].refusal == "RESERVED_NAME"
     assert finish(world, ask("base")).served.adapter is None
 
 
-def test_the_least_recently_used_adapter_makes_room_but_never_one_in_use() -> None:
+def test_evicts_the_least_recently_used_idle_adapter() -> None:
     world = make_world(slots=2)
     for name in ("a", "b"):
         apply_serving(world, served(name, 1, name))
@@ -398,7 +398,7 @@ def test_the_least_recently_used_adapter_makes_room_but_never_one_in_use() -> No
 
 
 class NamingEngine(FakeEngine):
-    """Answers with its adapter's name; an adapter that is taken away meanwhile is an error."""
+    """Answers with its adapter's name, and fails if an adapter in use is unloaded."""
 
     def unload(self, digest: str) -> None:
         assert not [stream for stream in self.streams if stream.adapter == digest and not stream.cancelled.is_set()]
@@ -409,23 +409,23 @@ class NamingEngine(FakeEngine):
         return super().generate(prompt, adapter, sampling)
 
 
-def test_more_specialists_than_slots_under_load_answer_with_their_own_adapter_each() -> None:
+def test_more_specialists_than_slots_answer_with_their_own_adapters_under_load() -> None:
     world = make_world(slots=3, max_concurrent=3, max_queued=64, engine=NamingEngine())
     names = [f"s{number}" for number in range(9)]
     for name in names:
         apply_serving(world, served(name, 1, f"adapter-{name}"))
 
-    def one(number: int) -> bool:
+    def answers_right(number: int) -> bool:
         name = names[number % 7 * number % len(names)]
         return finish(world, ask(name)).text == f"adapter-{name}"
 
     with ThreadPoolExecutor(8) as callers:
-        assert all(callers.map(one, range(300)))
+        assert all(callers.map(answers_right, range(300)))
     assert len(world.engine.loaded) == 3
     assert len(world.engine.unloaded) > 20
 
 
-def test_a_key_sees_the_base_and_its_own_specialists() -> None:
+def test_a_key_lists_the_base_and_its_own_specialists() -> None:
     world = make_world()
     for name in ("memos", "reports"):
         apply_serving(world, served(name, 1, name))
@@ -450,21 +450,21 @@ def test_refuses_rows_without_an_answer() -> None:
     assert "rows[0].completion" in caught.value.field_violations
 
 
-def test_answers_nobody_before_a_model_is_ready() -> None:
+def test_the_gate_is_closed_before_a_model_is_ready() -> None:
     with pytest.raises(Unavailable) as caught:
         handlers.ReadinessGate().inference()
     assert caught.value.reason == "NO_MODEL_READY"
 
 
-def test_offers_what_was_said_without_the_specialists_own_system_prompt() -> None:
+def test_transcripts_do_not_contain_the_specialists_own_system_prompt() -> None:
     world = make_world()
     apply_serving(world, served("reports", 1, "a", "House style."))
     finish(world, ask("reports"))
     finish(world, ask("reports", Message("system", "Mine."), USER))
     finish(world, ask("reports"), EVALUATION)
-    (first, said), (_, own) = world.archive.offered
-    assert (said.messages, said.answer) == ((USER,), "word word word ")
-    assert own.messages == (Message("system", "Mine."), USER)
+    (first, transcript), (_, other) = world.archive.offered
+    assert (transcript.messages, transcript.answer) == ((USER,), "word word word ")
+    assert other.messages == (Message("system", "Mine."), USER)
     finish(world, ask("base"))
     digests = [draft.prompt_digest for draft in world.published.drafts]
     assert digests[0] == digests[2] != digests[1]
@@ -475,20 +475,20 @@ def record(key_id: str = KEY.key_id, specialist: str = "reports", text: Ref | No
     return DraftRecord(Draft("drf_1", served(specialist, 1), key_id, "a", "b", 1, 2, "stop", 0.1, 0.2, text), "tiny")
 
 
-def test_a_caller_sees_its_own_drafts_alone_and_an_expert_those_of_its_specialists() -> None:
+def test_a_caller_sees_its_own_drafts_and_an_expert_those_of_its_specialists() -> None:
     world = make_world()
     caller = Caller("key", "team", frozenset(), "key_1", CALLER_ROLE)
     expert = Caller("key", "expert", frozenset({"reports"}), "key_2", "ROLE_EXPERT")
-    for found, may in (
+    for draft_record, may in (
         (record("key_1"), (True, True)),
         (record("key_9"), (False, True)),
         (record("key_1", "memos"), (True, False)),
         (record("key_9", ""), (False, True)),
     ):
-        world.archive.records["drf_1"] = found
+        world.archive.records["drf_1"] = draft_record
         for asker, admitted in zip((caller, expert), may, strict=True):
             if admitted:
-                assert handlers.get_draft(world.inference.archive, asker, "drf_1") == (found, None)
+                assert handlers.get_draft(world.inference.archive, asker, "drf_1") == (draft_record, None)
                 continue
             with pytest.raises(NotFound) as hidden:
                 handlers.get_draft(world.inference.archive, asker, "drf_1")
@@ -499,9 +499,9 @@ def test_a_caller_sees_its_own_drafts_alone_and_an_expert_those_of_its_specialis
 
 def test_a_draft_comes_with_its_text_until_that_expires() -> None:
     world = make_world()
-    ref, said = Ref("s3://drafts/texts/a.json", "a", 1), Transcript((USER,), "Clean.")
+    ref, transcript = Ref("s3://drafts/texts/a.json", "a", 1), Transcript((USER,), "Clean.")
     world.archive.records["drf_1"] = record(text=ref)
-    world.archive.texts[ref] = said
-    assert handlers.get_draft(world.inference.archive, KEY, "drf_1")[1] == said
+    world.archive.texts[ref] = transcript
+    assert handlers.get_draft(world.inference.archive, KEY, "drf_1")[1] == transcript
     world.archive.texts.clear()
     assert handlers.get_draft(world.inference.archive, KEY, "drf_1")[1] is None

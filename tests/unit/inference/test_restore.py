@@ -1,4 +1,4 @@
-"""Values back in the place of their surrogates, however the answer is cut."""
+"""Restoring values, however the answer is split into pieces."""
 
 import json
 import string
@@ -25,7 +25,7 @@ PAIRS = {
 
 def restore(text: str, *cuts: int, pairs: dict[str, str] = PAIRS, is_json: bool = False) -> str:
     restorer = Restorer(pairs, is_json=is_json)
-    ends = sorted({min(place, len(text)) for place in cuts})
+    ends = sorted({min(position, len(text)) for position in cuts})
     pieces = [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
     parts = [part for piece in pieces for part in restorer.add(piece)] + restorer.rest()
     assert "".join(part.model_text for part in parts) == text
@@ -33,7 +33,7 @@ def restore(text: str, *cuts: int, pairs: dict[str, str] = PAIRS, is_json: bool 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "restored"),
     [
         ("Dear Ms Iwu, Ada Iwu's file, Iwu’s", "Dear Ms Okafor, Ngozi Okafor's file, Okafor’s"),
         ("Annual Ann, Joann, Ann-led, Ann", "Annual Bo, Joann, Bo-led, Bo"),
@@ -47,14 +47,14 @@ def restore(text: str, *cuts: int, pairs: dict[str, str] = PAIRS, is_json: bool 
         ("致ada.iwu@pike.example謝謝, Iwuさん", "致ngozi@firm.example謝謝, Okaforさん"),
     ],
 )
-def test_restores_whole_words_the_longest_first(text: str, told: str) -> None:
-    assert restore(text) == told
-    assert restore(text, *range(len(text))) == told
+def test_restores_whole_words_the_longest_first(text: str, restored: str) -> None:
+    assert restore(text) == restored
+    assert restore(text, *range(len(text))) == restored
 
 
 fragments = st.lists(
     st.one_of(
-        st.sampled_from([*PAIRS, *(name[:place] for name in PAIRS for place in range(1, len(name)))]),
+        st.sampled_from([*PAIRS, *(name[:position] for name in PAIRS for position in range(1, len(name)))]),
         st.sampled_from([" ", ", ", "'s", "\n", "_", "nual", ".", "é"]),
         st.text(string.printable, max_size=3),
     ),
@@ -64,7 +64,7 @@ fragments = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(fragments, st.lists(st.integers(0, 80), max_size=8))
-def test_any_cutting_gives_what_the_whole_gives(text: str, cuts: list[int]) -> None:
+def test_any_split_into_pieces_gives_the_same_text(text: str, cuts: list[int]) -> None:
     assert restore(text, *cuts) == restore(text) == restore(text, *range(len(text)))
 
 
@@ -75,8 +75,8 @@ unrelated = st.text(" ,;\n", min_size=1, max_size=3)
 
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(names, values, min_size=1, max_size=5), st.data())
-def test_every_surrogate_that_stands_alone_comes_back(pairs: dict[str, str], data: st.DataObject) -> None:
-    # Names that hold each other side by side, such as "a" in "a b", are restored the longest first, and stand alone only then.
+def test_restores_every_surrogate_that_is_a_whole_word(pairs: dict[str, str], data: st.DataObject) -> None:
+    # The longest name is restored first, so a name inside another one, such as "a" in "a b", is not a whole word there.
     alone = [name for name in pairs if not any(name != other and other in name for other in pairs)]
     chosen = data.draw(st.lists(st.tuples(st.sampled_from(sorted(pairs)), unrelated), max_size=6))
     chosen = [(name, gap) for name, gap in chosen if name in alone]
@@ -92,19 +92,19 @@ def test_every_surrogate_that_stands_alone_comes_back(pairs: dict[str, str], dat
     st.booleans(),
     st.lists(st.integers(0, 90), max_size=8),
 )
-def test_json_stays_json_in_any_cutting(
+def test_json_stays_valid_in_any_split_into_pieces(
     pairs: dict[str, str], content: object, ascii_only: bool, cuts: list[int]
 ) -> None:
     text = json.dumps({"content": content, "to": [*pairs]}, ensure_ascii=ascii_only)
-    told = restore(text, *cuts, pairs=pairs, is_json=True)
-    assert told == restore(text, pairs=pairs, is_json=True)
-    assert isinstance(json.loads(told), dict)
+    restored = restore(text, *cuts, pairs=pairs, is_json=True)
+    assert restored == restore(text, pairs=pairs, is_json=True)
+    assert isinstance(json.loads(restored), dict)
 
 
-def test_values_are_written_as_json_writes_them() -> None:
+def test_escapes_values_in_json() -> None:
     text = '{"a":"HL-77","b":"Line\\nIwu","c":"\\u00e8Iwu","d":"\\"Iwu\\"","Iwu":1,"e":"Iw\\u0075"}'
-    told = restore(text, *range(len(text)), is_json=True)
-    assert json.loads(told) == {
+    restored = restore(text, *range(len(text)), is_json=True)
+    assert json.loads(restored) == {
         "a": 'a "quoted"\nline',
         "b": "Line\nOkafor",
         "c": "èIwu",
@@ -114,12 +114,12 @@ def test_values_are_written_as_json_writes_them() -> None:
     }
 
 
-def test_outside_strings_of_json_numbers_alone_come_back() -> None:
+def test_restores_only_numbers_outside_json_strings() -> None:
     pairs = {"4711": "1234", "4712": "0815", "true": "Okafor"}
     assert restore('{"a":4711,"b":4712,"c":true}', pairs=pairs, is_json=True) == '{"a":1234,"b":4712,"c":true}'
 
 
-def test_holds_back_only_what_may_become_a_surrogate() -> None:
+def test_holds_back_only_the_start_of_a_possible_surrogate() -> None:
     restorer = Restorer(PAIRS)
     assert restorer.add("Dear A") == [Part("Dear ", "Dear ")]
     assert restorer.add("pril, I") == [Part("April, ", "April, ")]
@@ -129,16 +129,24 @@ def test_holds_back_only_what_may_become_a_surrogate() -> None:
     assert restorer.rest() == [Part("HL-7", "HL-7")]
 
 
-def test_capitals_that_a_model_writes_come_back_but_no_plain_words() -> None:
-    known = add_spellings({"Ward": "Okafor", "HL-7x": "HL-2y", "ada@pike.example": "ngo@firm.example"}, ["a WARDEN"])
-    assert "WARD" not in known and "ward" not in known
-    known = add_spellings({"Ward": "Okafor", "HL-7x": "HL-2y", "ada@pike.example": "ngo@firm.example"}, ["Ms Okafor"])
-    assert known["WARD"] == "OKAFOR" and known["hl-7x"] == "hl-2y" and known["Ada@pike.example"] == "Ngo@firm.example"
-    assert "ward" not in known
+def test_restores_capitalised_surrogates_but_not_common_words() -> None:
+    spellings = add_spellings(
+        {"Ward": "Okafor", "HL-7x": "HL-2y", "ada@pike.example": "ngo@firm.example"}, ["a WARDEN"]
+    )
+    assert "WARD" not in spellings and "ward" not in spellings
+    spellings = add_spellings(
+        {"Ward": "Okafor", "HL-7x": "HL-2y", "ada@pike.example": "ngo@firm.example"}, ["Ms Okafor"]
+    )
+    assert (
+        spellings["WARD"] == "OKAFOR"
+        and spellings["hl-7x"] == "hl-2y"
+        and spellings["Ada@pike.example"] == "Ngo@firm.example"
+    )
+    assert "ward" not in spellings
     assert add_spellings({"Iwu": "Okafor", "IWU": "MS OKAFOR"}, [])["IWU"] == "MS OKAFOR"
 
 
-def test_a_stop_text_is_looked_for_in_what_the_caller_gets() -> None:
+def test_matches_a_stop_text_against_what_the_caller_gets() -> None:
     stops = StopTexts(["Okafor", "END"])
     assert stops.add([Part("to ", "to "), Part("Ada", "Ngozi"), Part(" E", " E")], is_last=False) == (
         [Part("to ", "to "), Part("Ada", "Ngozi"), Part(" ", " ")],
@@ -158,11 +166,11 @@ def test_a_stop_text_within_a_value_cuts_the_value() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text("abEND", max_size=20), st.lists(st.integers(0, 20), max_size=5), st.sampled_from(["END", "bE", "aa"]))
-def test_stops_agree_however_the_answer_is_cut(text: str, cuts: list[int], stop: str) -> None:
-    stops, told, ends = StopTexts([stop]), "", sorted({min(place, len(text)) for place in cuts})
+def test_stops_at_the_same_place_in_any_split_into_pieces(text: str, cuts: list[int], stop: str) -> None:
+    stops, restored, ends = StopTexts([stop]), "", sorted({min(position, len(text)) for position in cuts})
     for start, end in zip([0, *ends], [*ends, len(text)], strict=True):
         parts, stopped = stops.add([Part(text[start:end], text[start:end])], is_last=end == len(text))
-        told += "".join(part.text for part in parts)
+        restored += "".join(part.text for part in parts)
         if stopped:
             break
-    assert told == text.split(stop, maxsplit=1)[0]
+    assert restored == text.split(stop, maxsplit=1)[0]

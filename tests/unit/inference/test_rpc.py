@@ -36,7 +36,7 @@ REQUEST = inference_pb2.GenerateRequest(model="base", prompt="Write it.", sampli
 
 
 class KnownServices(Trust):
-    """Takes the token for the service's name."""
+    """Treats the token as the service's name."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -99,7 +99,7 @@ def test_is_unavailable_until_a_model_is_ready(running: RunningServer) -> None:
     assert caught.value.retry_after_seconds == 2.0
 
 
-def test_answers_once_and_says_what_answered(opened: RunningServer) -> None:
+def test_answers_once_with_provenance(opened: RunningServer) -> None:
     apply_serving(opened.world, served("memos", 3, "a"))
     request = inference_pb2.GenerateRequest()
     request.CopyFrom(REQUEST)
@@ -124,15 +124,15 @@ def test_streams_pieces_and_ends_with_usage(opened: RunningServer) -> None:
     assert replies[-1].usage.completion_tokens == 3
 
 
-def test_tells_log_probabilities_on_request_once_and_streamed(opened: RunningServer) -> None:
+def test_gives_log_probabilities_on_request_whole_and_streamed(opened: RunningServer) -> None:
     request = inference_pb2.GenerateRequest()
     request.CopyFrom(REQUEST)
     request.log_probabilities, request.top_log_probabilities = True, 2
     whole = opened.stub().Generate(request, timeout=5).log_probabilities
-    assert [(one.token.token, one.token.log_probability) for one in whole] == [("word ", -0.5)] * 3
+    assert [(token.token.token, token.token.log_probability) for token in whole] == [("word ", -0.5)] * 3
     assert [top.token for top in whole[0].top] == ["word ", "verb "]
     streamed = opened.stub().StreamGenerate(inference_pb2.StreamGenerateRequest(request=request), timeout=5)
-    assert [one for reply in streamed for one in reply.log_probabilities] == list(whole)
+    assert [token for reply in streamed for token in reply.log_probabilities] == list(whole)
     assert not opened.stub().Generate(REQUEST, timeout=5).log_probabilities
     request.log_probabilities = False
     with pytest.raises(InvalidArgument) as caught, wire_errors("inference"):
@@ -140,18 +140,18 @@ def test_tells_log_probabilities_on_request_once_and_streamed(opened: RunningSer
     assert list(caught.value.field_violations) == ["top_log_probabilities"]
 
 
-def test_a_schema_reaches_the_engine_and_one_given_up_is_an_error_not_half_an_object(opened: RunningServer) -> None:
+def test_a_schema_reaches_the_engine_and_one_given_up_is_an_error(opened: RunningServer) -> None:
     request = inference_pb2.GenerateRequest(model="base", prompt="Write it.", json_schema='{"type": "object"}')
     opened.stub().Generate(request, timeout=5)
     assert opened.world.engine.streams[0].sampling.schema == '{"type": "object"}'
-    opened.world.engine.fails = FailedPrecondition(Reason.SCHEMA_GIVEN_UP, "The engine could not keep to the schema.")
+    opened.world.engine.fails = FailedPrecondition(Reason.SCHEMA_GIVEN_UP, "The engine could not follow the schema.")
     with pytest.raises(FailedPrecondition), wire_errors("inference"):
         opened.stub().Generate(request, timeout=5)
     with pytest.raises(FailedPrecondition), wire_errors("inference"):
         list(opened.stub().StreamGenerate(inference_pb2.StreamGenerateRequest(request=request), timeout=5))
 
 
-def test_a_callers_cancel_stops_the_generation_and_is_stated(opened: RunningServer) -> None:
+def test_a_cancel_stops_the_generation_and_is_published(opened: RunningServer) -> None:
     request = inference_pb2.StreamGenerateRequest(request=REQUEST)
     request.request.sampling.max_tokens = 60
     call = opened.stub().StreamGenerate(request, timeout=20)
@@ -163,7 +163,7 @@ def test_a_callers_cancel_stops_the_generation_and_is_stated(opened: RunningServ
     assert opened.world.published.drafts[0].finish_reason == "cancelled"
 
 
-def test_a_key_that_is_revoked_meanwhile_ends_its_stream_and_the_generation(opened: RunningServer) -> None:
+def test_revoking_a_key_ends_its_streams_and_their_generation(opened: RunningServer) -> None:
     request = inference_pb2.StreamGenerateRequest(request=REQUEST)
     request.request.sampling.max_tokens = 60
     call = opened.stub().StreamGenerate(request, timeout=20)
@@ -178,7 +178,7 @@ def test_a_key_that_is_revoked_meanwhile_ends_its_stream_and_the_generation(open
     assert opened.world.engine.streams[0].cancelled.is_set()
 
 
-def test_what_a_key_was_not_given_is_answered_like_what_does_not_exist(opened: RunningServer) -> None:
+def test_a_specialist_of_other_keys_looks_like_one_that_does_not_exist(opened: RunningServer) -> None:
     apply_serving(opened.world, served("reports", 1, "a"))
     said = set()
     for model in ("reports", "nothing", "adapter:a"):
@@ -229,7 +229,7 @@ def test_a_key_lists_only_its_own(opened: RunningServer) -> None:
     assert {entry.context_length for entry in reply.specialists} == {64}
 
 
-def test_candidates_and_scores_are_for_evaluation_alone(opened: RunningServer) -> None:
+def test_only_evaluation_may_load_candidates_and_score(opened: RunningServer) -> None:
     digest = "c" * 64
     request = inference_pb2.LoadCandidateRequest(adapter_digest=digest)
     request.manifest.uri, request.manifest.sha256 = f"s3://models/adapters/{digest}/manifest.json", digest
@@ -250,17 +250,21 @@ def test_a_candidate_that_does_not_verify_is_a_failed_precondition(opened: Runni
     assert caught.value.reason == "WRONG_BASE"
 
 
-def test_a_draft_is_told_with_its_text_until_that_is_gone(opened: RunningServer) -> None:
+def test_gives_a_draft_with_its_text_until_that_expires(opened: RunningServer) -> None:
     ref = Ref("s3://drafts/texts/a.json", "a", 1)
     draft = Draft("drf_1", served("memos", 3, "a"), "key_1", "p", "q", 4, 3, "stop", 0.1, 0.5, ref, 1_700_000_000.5)
     opened.world.archive.records["drf_1"] = DraftRecord(draft, "tiny")
     opened.world.archive.texts[ref] = Transcript((Message("user", "Question."),), "Clean.")
     request = inference_pb2.GetDraftRequest(draft_id="drf_1")
-    found = opened.stub().GetDraft(request)
-    assert (found.text_state, found.answer) == (inference_pb2.TEXT_STATE_KEPT, "Clean.")
-    assert [(one.role, one.content) for one in found.messages] == [("user", "Question.")]
-    assert (found.provenance.generation, found.provenance.adapter_digest, found.provenance.base) == (3, "a", "tiny")
-    assert (found.usage.completion_tokens, found.create_time.ToMilliseconds()) == (3, 1_700_000_000_500)
+    response = opened.stub().GetDraft(request)
+    assert (response.text_state, response.answer) == (inference_pb2.TEXT_STATE_KEPT, "Clean.")
+    assert [(message.role, message.content) for message in response.messages] == [("user", "Question.")]
+    assert (response.provenance.generation, response.provenance.adapter_digest, response.provenance.base) == (
+        3,
+        "a",
+        "tiny",
+    )
+    assert (response.usage.completion_tokens, response.create_time.ToMilliseconds()) == (3, 1_700_000_000_500)
     opened.world.archive.texts.clear()
     gone = opened.stub().GetDraft(request)
     assert (gone.text_state, gone.answer, len(gone.messages)) == (inference_pb2.TEXT_STATE_EXPIRED, "", 0)
@@ -276,7 +280,7 @@ STATES = health_pb2.HealthCheckResponse
 
 
 def health(running: RunningServer, name: str, token: str = "tlr_secret") -> int | grpc.StatusCode:
-    """What Check says: a state, or the code of its refusal."""
+    """The state that Check returns, or the code of its error."""
     metadata = [("authorization", f"Bearer {token}")] if token else []
     with grpc.insecure_channel(f"127.0.0.1:{running.server.port}") as channel:
         request = health_pb2.HealthCheckRequest(service=name)
@@ -286,7 +290,7 @@ def health(running: RunningServer, name: str, token: str = "tlr_secret") -> int 
             return error.code()  # type: ignore[attr-defined, no-any-return]
 
 
-def test_a_specialists_health_follows_what_is_loaded_and_whether_the_service_is_ready(opened: RunningServer) -> None:
+def test_a_specialists_health_depends_on_its_model_and_on_the_service(opened: RunningServer) -> None:
     assert health(opened, "memos") is grpc.StatusCode.NOT_FOUND
     apply_serving(opened.world, served("memos", 1, "a"))
     assert health(opened, "memos") == STATES.NOT_SERVING
@@ -296,7 +300,7 @@ def test_a_specialists_health_follows_what_is_loaded_and_whether_the_service_is_
     assert health(opened, "memos") is grpc.StatusCode.NOT_FOUND
 
 
-def test_a_specialists_health_tells_nothing_to_those_who_may_not_use_it(opened: RunningServer) -> None:
+def test_a_specialists_health_is_unknown_to_keys_that_may_not_use_it(opened: RunningServer) -> None:
     opened.server.set_serving(True)
     for name in ("memos", "reports"):
         apply_serving(opened.world, served(name, 1, name))
@@ -311,12 +315,12 @@ def test_a_watched_specialist_is_unknown_until_it_is_loaded(opened: RunningServe
     with grpc.insecure_channel(f"127.0.0.1:{opened.server.port}") as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch
         metadata = [("authorization", "Bearer tlr_secret")]
-        mine = watch(health_pb2.HealthCheckRequest(service="memos"), timeout=5, metadata=metadata)
+        allowed = watch(health_pb2.HealthCheckRequest(service="memos"), timeout=5, metadata=metadata)
         hidden = watch(health_pb2.HealthCheckRequest(service="memos"), timeout=0.5)
-        assert next(mine).status == next(hidden).status == STATES.SERVICE_UNKNOWN
+        assert next(allowed).status == next(hidden).status == STATES.SERVICE_UNKNOWN
         apply_serving(opened.world, served("memos", 1, "a"))
-        assert next(mine).status == STATES.SERVING
-        mine.cancel()
+        assert next(allowed).status == STATES.SERVING
+        allowed.cancel()
         with pytest.raises(grpc.RpcError) as ended:
             next(hidden)
         assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -334,7 +338,7 @@ def reflects(port: int) -> bool:
     return "tailor.api.inference.v1.InferenceService" in [service.name for service in listed]
 
 
-def test_reflection_is_there_only_where_it_is_switched_on(running: RunningServer) -> None:
+def test_reflection_works_only_if_it_is_switched_on(running: RunningServer) -> None:
     assert not reflects(running.server.port)
     add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
     server = RpcServer(

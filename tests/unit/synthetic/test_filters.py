@@ -1,3 +1,5 @@
+"""The filters of a specialist."""
+
 import json
 from dataclasses import replace
 
@@ -183,7 +185,7 @@ def test_a_changed_filter_makes_another_dataset() -> None:
     assert len(second.dataset.document_ids) <= 40
 
 
-def test_more_that_is_left_out_trains_nothing_again() -> None:
+def test_removing_more_does_not_make_a_new_dataset() -> None:
     app = filled(**filtered(max_chars=2000))
     first = handlers.build_dataset(app, "reports", "").dataset
     handlers.on_document(app, put_document(app.store, 900, text=report("storms") * 20))

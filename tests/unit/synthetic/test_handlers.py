@@ -99,7 +99,7 @@ def test_the_tick_builds_a_due_dataset_once() -> None:
     assert handlers.tick(app) == []
 
 
-def test_a_lost_store_delays_the_build_only() -> None:
+def test_a_lost_store_only_delays_the_build() -> None:
     app = filled(specialists={"reports": replace(SPECIALIST, policy=Policy(1))})
     get, app.store.get = app.store.get, lambda ref: (_ for _ in ()).throw(Unavailable(Reason("DOWN"), "Down."))
     assert handlers.tick(app) == []
