@@ -1,39 +1,41 @@
 # Tailor's commands. `make help` lists them.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The newest supported Python on PATH that runs, unless one is named: 3.11, 3.12 or 3.13.
+PYTHON ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Where no GPU is present, pip's own settings, or this index, give the CPU build of torch; PyTorch's install page names it.
-TORCH_INDEX ?=
-PIP_TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# client, cpu, cpu-index or cuda; the installer chooses the machine's own if none is named.
+SET ?=
+UPGRADE ?=
+CLIENT_VENV ?= .venv-client
+# The conftest of tests/ needs the stores; test_examples needs the inference service.
+CLIENT_TESTS := --confcutdir tests/unit --ignore tests/unit/client/test_examples.py tests/unit/client tests/unit/cli
 PROTOS := $(shell find proto -name '*.proto' | sort)
 KEEP ?=
 GPU_PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check fmt proto sample up down images lock bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences
+.PHONY: help install demo test test-fast test-client check fmt proto sample up down images check-images lock bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences
 
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
 
-install: $(VENV)/.installed ## Install what is missing into .venv, at the lock's versions
-
-$(VENV)/.installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "The venv module is missing: apt-get install python3.11-venv"; exit 1; }
-	@echo "Installing the locked packages; this takes some minutes the first time ..."
-	$(BIN)/pip install --quiet --no-deps $(PIP_TORCH) --requirement requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
+install: ## Install the locked packages into .venv (SET=client: the client and the command line only)
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" SET="$(SET)" sh deploy/install.sh
 
 demo: install ## Documents to a tuned model, start to finish (KEEP=1 leaves it running)
 	$(BIN)/tailor demo $(if $(KEEP),--keep)
 
-test: install ## Install and pass every test, two files at a time
-	$(BIN)/pytest --numprocesses 2 --dist loadscope
+test: install ## Run every test, two files at a time
+	@echo "Every test: about 20 minutes on two cores."
+	$(BIN)/pytest --numprocesses 2 --dist loadscope --durations=10
 
 test-fast: install ## The tests that need no store and no model
 	$(BIN)/pytest tests/unit tests/contract -m 'not integration and not slow and not e2e'
+
+test-client: ## The tests of the client and the command line, with nothing else installed
+	@PYTHON="$(PYTHON)" VENV="$(CLIENT_VENV)" SET=client-test sh deploy/install.sh
+	$(CLIENT_VENV)/bin/pytest $(CLIENT_TESTS)
 
 bench-anonymization: install ## Quality and speed of the barrier, beside plain Presidio
 	$(BIN)/python -m bench.anonymization
@@ -61,6 +63,7 @@ check: install ## Format, lint, types, import contracts, generated code, manifes
 	$(BIN)/buf lint proto
 	$(BIN)/buf format --diff --exit-code proto
 	$(BIN)/python deploy/generate.py --check
+	$(BIN)/python -m deploy.errors_page --check
 	$(BIN)/python deploy/sample/build.py --check
 	$(BIN)/pytest -q tests/unit/deploy
 
@@ -71,6 +74,7 @@ fmt: install ## Format everything
 
 proto: install ## Generate code and event docs from proto/
 	$(BIN)/python deploy/generate.py
+	$(BIN)/python -m deploy.errors_page
 
 sample: install ## Render the sample corpus from its sources
 	$(BIN)/python deploy/sample/build.py
@@ -84,5 +88,8 @@ down: install ## Stop it
 images: ## Build every service's image
 	docker compose build
 
-lock: ## Resolve requirements.lock again, from pyproject.toml and deploy/lock.in
-	$(PYTHON) deploy/lock.py
+check-images: ## Build every image and start each one until it waits for its stores
+	$(BIN)/python -m deploy.check_images
+
+lock: install ## Resolve the locks in requirements/ (UPGRADE=1 takes the newest versions)
+	$(BIN)/python -m deploy.lock $(if $(UPGRADE),--upgrade)

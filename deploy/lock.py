@@ -1,54 +1,204 @@
-"""Resolve `requirements.lock` from pyproject.toml and `deploy/lock.in`, without installing anything."""
+"""Resolve the locks under `requirements/` with uv, and write the snapshot of their packages' metadata.
 
+Nothing is installed. The present pins are kept where they still fit; `--upgrade` takes the newest versions.
+"""
+
+import argparse
 import json
 import re
 import subprocess
 import sys
 import tempfile
-import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).parents[1]
-NO_DEPS = "#: nodeps "
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from deploy.locks import (
+    REQUIREMENTS,
+    ROOT,
+    Pin,
+    Sets,
+    environment,
+    load_lock,
+    load_sets,
+    lock_for,
+    parse_pin,
+    project_requirements,
+    roots_of,
+    to_metadata,
+)
+
+Entry = dict[str, Any]
+EXTRA_MARKER = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
+LINUX = "sys_platform == 'linux' and platform_machine == 'x86_64' and "
 HEADER = """\
-# Every package of every service, of the embedded stack and of the tools, pinned. Made by `make lock`; see docs/decisions/0003.
-# Installed with --no-deps: pip's own settings decide which build of torch this version means.
+# {title}. Made by `make lock` from pyproject.toml and sets.toml; never edited by hand.
 """
 
 
-def wanted() -> tuple[list[str], list[str]]:
-    """Requirements to resolve, and pins to take as they are."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
-    lines = (ROOT / "deploy" / "lock.in").read_text(encoding="utf-8").splitlines()
-    plain = [line for line in lines if line.strip() and not line.startswith("#")]
-    own = [line for line in [*project["dependencies"], *extras] if not line.startswith(project["name"])]
-    return [*own, *plain], [line.removeprefix(NO_DEPS) for line in lines if line.startswith(NO_DEPS)]
+def compile_set(sets: Sets, name: str, locks: Mapping[str, list[Pin]], *, upgrade: bool) -> list[Pin]:
+    """Resolve one set for every supported Python, by the pins of the sets that it follows."""
+    definition = sets.sets[name]
+    extras = definition["extras"]
+    constraints = locks.get(definition.get("pins_of", ""), [])
+    preferences = locks.get(definition.get("prefers", ""), [])
+    exemptions = [exemption for exemption in sets.exemptions if name in exemption.sets]
+    bound = f"python_full_version < '3.{int(sets.pythons[-1].partition('.')[2]) + 1}'"
+    universe = bound if definition.get("any_platform") else LINUX + bound
+    with tempfile.TemporaryDirectory() as text:
+        directory = Path(text)
+        project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        (directory / "pyproject.toml").write_text(f'{project}\n[tool.uv]\nenvironments = ["{universe}"]\n')
+        (directory / "README.md").touch()
+        (directory / "packages.in").write_text("\n".join(definition.get("packages", ())))
+        (directory / "constraints.txt").write_text("\n".join(str(pin) for pin in constraints))
+        (directory / "overrides.txt").write_text("\n".join(e.take for e in exemptions if e.take))
+        left_out = (line for e in exemptions if not e.take for line in e.requirements)
+        (directory / "excludes.txt").write_text("\n".join(left_out))
+        present = [] if upgrade or not (REQUIREMENTS / f"{name}.txt").exists() else load_lock(name)
+        chosen = {pin.name: pin for pin in [*present, *preferences]}
+        output = directory / "out.txt"
+        output.write_text("".join(f"{pin}\n" for pin in chosen.values()))
+        subprocess.run(
+            [
+                *(Path(sys.executable).parent / "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"),
+                *("--universal", "--fork-strategy", "fewest", "--python-version", sets.pythons[0]),
+                *("--overrides", "overrides.txt", "--excludes", "excludes.txt", "--constraints", "constraints.txt"),
+                *("--output-file", "out.txt"),
+                *(["--all-extras"] if "*" in extras else [part for extra in extras for part in ("--extra", extra)]),
+                *(argument for group in definition["groups"] for argument in ("--group", group)),
+                *("pyproject.toml", "packages.in"),
+            ],
+            cwd=directory,
+            check=True,
+        )
+        lines = output.read_text(encoding="utf-8").splitlines()
+    return [parse_pin(shorten(line)) for line in lines if line and not line.startswith(("#", " "))]
 
 
-def resolve(requirements: list[str]) -> list[str]:
-    """Pins of all requirements together."""
+def shorten(line: str) -> str:
+    """Drop the parts of a marker that hold on every supported machine."""
+    requirement, _, marker = line.partition(" ; ")
+    parts = [part.strip() for part in marker.split(" and ")] if " or " not in marker else [marker]
+    always = re.compile(
+        r"python_full_version < '3\.14'|platform_machine == 'x86_64'|sys_platform == 'linux'"
+        r"|(platform_python_implementation|implementation_name) != '(pypy|PyPy)'"
+    )
+    parts = [part for part in parts if part and not always.fullmatch(part)]
+    return f"{requirement} ; {' and '.join(parts)}" if parts else requirement
+
+
+def read_metadata(sets: Sets, locks: Mapping[str, list[Pin]]) -> dict[str, Entry]:
+    """Ask pip for the metadata of every pin, and for which Python versions it can be installed."""
+    entries: dict[str, Entry] = {}
+    for pins in locks.values():
+        for python in sets.pythons:
+            keys = [f"{pin.name}=={pin.version}" for pin in pins if pin.applies(environment(python))]
+            unknown = [key for key in keys if key not in entries or python not in entries[key]["pythons"]]
+            for metadata in report(sets, unknown, python):
+                add_metadata(entries, metadata, python)
+    return entries
+
+
+def add_metadata(entries: dict[str, Entry], metadata: Mapping[str, Any], python: str) -> None:
+    """Add what the release for one Python says; releases of one version must agree."""
+    key = f"{canonicalize_name(metadata['name'])}=={metadata['version']}"
+    requires = sorted(metadata.get("requires_dist", []))
+    entry = {"requires_python": metadata.get("requires_python", ""), "requires": requires, "pythons": [python]}
+    known = entries.setdefault(key, entry)
+    if known is not entry:
+        known["pythons"].append(python)
+    if known["requires"] != requires:
+        raise SystemExit(f"The wheels of {key} differ in what they require; list them apart.")
+
+
+def report(sets: Sets, lines: list[str], python: str) -> list[Mapping[str, Any]]:
+    """The metadata of what pip would install from wheels on Linux on x86-64."""
+    if not lines:
+        return []
+    tags = [f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)]
+    platforms = [*tags, "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
     with tempfile.TemporaryDirectory() as directory:
-        source, report = Path(directory) / "all.in", Path(directory) / "report.json"
-        source.write_text("\n".join(requirements), encoding="utf-8")
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
-        subprocess.run([*command, "--report", str(report), "--requirement", str(source)], check=True)
-        entries = [entry["metadata"] for entry in json.loads(report.read_text(encoding="utf-8"))["install"]]
-    # A local version, such as torch's +cpu, is the machine's own choice.
-    return [f"{normal(entry['name'])}=={entry['version'].partition('+')[0]}" for entry in entries]
+        source, target = Path(directory) / "pins.txt", Path(directory) / "report.json"
+        source.write_text("\n".join(lines), encoding="utf-8")
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps"),
+                *("--python-version", python, "--implementation", "cp"),
+                *(argument for platform in platforms for argument in ("--platform", platform)),
+                *("--only-binary", ":all:", "--no-binary", ",".join(sets.source_only)),
+                *("--target", directory, "--report", str(target), "--requirement", str(source)),
+            ],
+            check=True,
+        )
+        installs = json.loads(target.read_text(encoding="utf-8"))["install"]
+    return [entry["metadata"] for entry in installs]
 
 
-def normal(name: str) -> str:
-    """A package's name as PEP 503 spells it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+def derive_cpu(sets: Sets, locks: dict[str, list[Pin]], entries: dict[str, Entry]) -> list[Pin]:
+    """The pins of `cpu`: those of `cpu-index` with torch's CPU build, less what only its CUDA build requires.
+
+    Adds the metadata of the CPU build: that of the index's build without the requirements that sets.toml names.
+    """
+    version, without = sets.torch_cpu["version"], set(sets.torch_cpu["without"])
+    release = entries[f"torch=={version.partition('+')[0]}"]
+    requires = [line for line in release["requires"] if canonicalize_name(Requirement(line).name) not in without]
+    entries[f"torch=={version}"] = {**release, "requires": requires}
+    pins = [Pin("torch", version) if pin.name == "torch" else pin for pin in locks["cpu-index"]]
+    metadata = {key: to_metadata(entry) for key, entry in entries.items()}
+    reached: set[str] = set()
+    for python in sets.pythons:
+        reached |= lock_for(sets, "cpu", python, pins, metadata).walk(roots_of(sets, "cpu"))[0]
+    return [pin for pin in pins if pin.name in reached]
+
+
+def prune(entries: dict[str, Entry], locks: Mapping[str, list[Pin]]) -> dict[str, Entry]:
+    """Leave out requirements of extras that nothing locked asks for."""
+    asked: dict[str, set[str]] = {}
+    lines = [line for entry in entries.values() for line in entry["requires"]]
+    for requirement in [*map(Requirement, lines), *project_requirements(["*"], ["dev"])]:
+        asked.setdefault(canonicalize_name(requirement.name), set()).update(requirement.extras)
+    wanted = {f"{pin.name}=={pin.version}" for pins in locks.values() for pin in pins}
+    pruned = {}
+    for key in sorted(wanted & set(entries)):
+        extras = asked.get(key.partition("==")[0], set())
+        lines = [line for line in entries[key]["requires"] if may_hold(line, extras)]
+        pruned[key] = {**entries[key], "requires": lines}
+    return pruned
+
+
+def may_hold(line: str, extras: set[str]) -> bool:
+    """Tell whether a requirement holds always, or with one of these extras."""
+    names = {canonicalize_name(name) for name in EXTRA_MARKER.findall(line)}
+    return not names or bool(names & {canonicalize_name(extra) for extra in extras})
+
+
+def write_lock(name: str, title: str, pins: Iterable[Pin]) -> None:
+    """Write one lock."""
+    lines = sorted(str(pin) for pin in pins)
+    (REQUIREMENTS / f"{name}.txt").write_text(HEADER.format(title=title) + "\n".join(lines) + "\n", encoding="utf-8")
+    print(f"requirements/{name}.txt: {len(lines)} packages")
 
 
 def main() -> None:
-    """Write the lock."""
-    requirements, fixed = wanted()
-    pins = sorted([*resolve(requirements), *fixed])
-    (ROOT / "requirements.lock").write_text(HEADER + "\n".join(pins) + "\n", encoding="utf-8")
-    print(f"{len(pins)} packages")
+    """Write every lock and the snapshot of metadata."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
+    upgrade = parser.parse_args().upgrade
+    sets = load_sets()
+    names = [name for name, definition in sets.sets.items() if "derived_from" not in definition]
+    locks: dict[str, list[Pin]] = {}
+    for name in sorted(names, key=lambda name: bool({"pins_of", "prefers"} & set(sets.sets[name]))):
+        locks[name] = compile_set(sets, name, locks, upgrade=upgrade)
+    entries = read_metadata(sets, locks)
+    locks["cpu"] = derive_cpu(sets, locks, entries)
+    for name, pins in locks.items():
+        write_lock(name, sets.sets[name]["title"], pins)
+    text = json.dumps(prune(entries, locks), indent=1, sort_keys=True)
+    (REQUIREMENTS / "metadata.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

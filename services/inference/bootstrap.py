@@ -18,7 +18,7 @@ from services.inference.generation import DraftRecorder, Inference, Models
 from services.inference.rpc import open_servers
 from services.inference.serving_table import ServingTable
 from services.inference.settings import Settings
-from tailor.events.consumer import TableReader
+from tailor.events.table import TableReader
 from tailor.events.envelope import new_id
 from tailor.events.erased import ERASED, forgetting
 from tailor.runtime import Runtime

@@ -25,7 +25,7 @@ from services.inference.handlers import ReadinessGate
 from services.inference.rpc import to_caller
 from services.inference.settings import Settings
 from tailor.api.inference.v1 import inference_pb2
-from tailor.errors import Reason, TailorError, Unauthenticated
+from tailor.errors import Reason, TailorError
 from tailor.logging import get_logger, place
 from tailor.rpc import auth
 
@@ -70,12 +70,7 @@ def create_app(gate: ReadinessGate, authenticator: auth.Authenticator, max_threa
         anyio.to_thread.current_default_thread_limiter().total_tokens = max_threads
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         secret = token.strip() if scheme.lower() == "bearer" else ""
-        try:
-            return await asyncio.to_thread(authenticator.authenticate, secret), secret
-        except Unauthenticated as error:
-            # Callers of this API have keys, so whatever else they send is a wrong key.
-            wrong_key = secret and not secret.startswith(auth.KEY_PREFIX)
-            raise _wrong_key() if wrong_key else error from None
+        return await asyncio.to_thread(authenticator.authenticate, secret), secret
 
     def admit(caller: auth.Caller, method: str) -> Caller:
         authenticator.admit(caller, METHODS[method])
@@ -116,11 +111,6 @@ def create_app(gate: ReadinessGate, authenticator: auth.Authenticator, max_threa
         return JSONResponse(wire.completion(body.model, answer))
 
     return app
-
-
-def _wrong_key() -> Unauthenticated:
-    message = f"The API key is unknown, expired or revoked; Tailor's keys begin with `{auth.KEY_PREFIX}`."
-    return Unauthenticated(Reason.UNKNOWN_KEY, message)
 
 
 def _handle_errors(app: FastAPI) -> None:

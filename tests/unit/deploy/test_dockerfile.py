@@ -21,9 +21,14 @@ def test_the_dockerfile_names_every_service_and_each_has_an_extra(service: str) 
 
 
 def test_packages_are_installed_at_the_locks_versions() -> None:
-    installs = [line for line in DOCKERFILE.splitlines() if "pip install" in line]
-    assert installs
-    assert all("--constraint requirements.lock" in line for line in installs)
+    assert "pip install" not in DOCKERFILE
+    (line,) = (line for line in DOCKERFILE.splitlines() if "deploy/install.py --venv" in line)
+    assert '--extra "${SERVICE}" --set "${SET}"' in line
+
+
+def test_the_build_context_has_what_the_installer_reads() -> None:
+    context = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {"!pyproject.toml", "!requirements", "!deploy"} <= set(context)
 
 
 def test_no_registry_or_index_is_named() -> None:

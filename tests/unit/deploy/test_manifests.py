@@ -50,7 +50,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def render(tree: Path, overlay: str) -> tuple[dict[str, Any], ...]:
-    """What the overlay builds to."""
+    """The documents that the overlay builds to."""
     command = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
     built = subprocess.run([*command, str(tree / "overlays" / overlay)], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr

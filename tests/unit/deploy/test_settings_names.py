@@ -22,7 +22,7 @@ def fields(service: str) -> set[str]:
 
 
 def kubernetes_names(service: str) -> set[str]:
-    """What the manifests set for a service, the components and overlays included."""
+    """The settings that the manifests give a service, the components and overlays included."""
     names = set()
     for path in (ROOT / "k8s").rglob("*.yaml"):
         for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):

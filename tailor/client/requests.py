@@ -1,0 +1,92 @@
+"""Turn the arguments of both clients into requests."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, Unpack
+
+from tailor.api.inference.v1 import inference_pb2
+from tailor.client.answers import Message
+from tailor.errors import InvalidArgument, Reason, Unauthenticated
+
+TIMEOUT_SECONDS = 300.0
+
+
+class Options(TypedDict, total=False):
+    """Optional arguments of `generate` and `stream`.
+
+    - `messages`: a chat instead of a prompt; its last message is the user's.
+    - `temperature`: 0 by default, which always picks the likeliest token.
+    - `top_p`: 1 by default.
+    - `seed`: makes sampling repeatable.
+    - `max_tokens`: 256 by default.
+    - `stop`: up to four texts that end the answer.
+    - `repetition_penalty`: 1 by default.
+    - `json_schema`: a JSON schema, as an object or as text, that the answer follows. If the answer ends by `length`, it is cut off and
+      not valid JSON.
+    - `log_probabilities`: return the log-probabilities of the answer's tokens.
+    - `top_log_probabilities`: return those of this many likeliest tokens at each position as well.
+    - `timeout_seconds`: for the whole call, retries included; 300 by default.
+    """
+
+    messages: Sequence[Message]
+    temperature: float
+    top_p: float
+    seed: int
+    max_tokens: int
+    stop: Sequence[str]
+    repetition_penalty: float
+    json_schema: Mapping[str, Any] | str
+    log_probabilities: bool
+    top_log_probabilities: int
+    timeout_seconds: float
+
+
+def to_request(model: str, prompt: str | None, **options: Unpack[Options]) -> inference_pb2.GenerateRequest:
+    """Build the request. Raises InvalidArgument unless there is either a prompt or messages, or if a value cannot be sent."""
+    try:
+        return _to_request(model, prompt, **options)
+    except ValueError:
+        raise InvalidArgument(
+            Reason.NOT_FOR_THE_WIRE, "A number is out of range, or a text contains an unpaired surrogate."
+        ) from None
+
+
+def _to_request(model: str, prompt: str | None, **options: Unpack[Options]) -> inference_pb2.GenerateRequest:
+    messages = options.get("messages", ())
+    if (prompt is None) == (not messages):
+        raise InvalidArgument(Reason.PROMPT_OR_MESSAGES, "Give either a prompt or messages.")
+    schema = options.get("json_schema", "")
+    return inference_pb2.GenerateRequest(
+        model=model,
+        prompt=prompt or "",
+        messages=[inference_pb2.Message(role=message.role, content=message.content) for message in messages],
+        sampling=inference_pb2.Sampling(
+            temperature=options.get("temperature", 0.0),
+            top_p=options.get("top_p", 1.0),
+            seed=options.get("seed", 0),
+            max_tokens=options.get("max_tokens", 0),
+            stop=options.get("stop", ()),
+            repetition_penalty=options.get("repetition_penalty", 1.0),
+        ),
+        json_schema=schema if isinstance(schema, str) else json.dumps(schema),
+        log_probabilities=options.get("log_probabilities", False),
+        top_log_probabilities=options.get("top_log_probabilities", 0),
+    )
+
+
+def to_addresses(address: str | Sequence[str]) -> list[str]:
+    """List the replicas' addresses. Raises InvalidArgument if there are none."""
+    parts = address.split(",") if isinstance(address, str) else address
+    addresses = [part.strip() for part in parts if part.strip()]
+    if not addresses:
+        raise InvalidArgument(Reason.NO_ADDRESS, "Give HOST:PORT of at least one replica.")
+    return addresses
+
+
+def to_key(api_key: str | None) -> str:
+    """The given key, or TAILOR_API_KEY. Raises Unauthenticated if neither is set."""
+    key = api_key or os.environ.get("TAILOR_API_KEY", "")
+    if not key:
+        raise Unauthenticated(Reason.NO_API_KEY, "Give api_key, or set TAILOR_API_KEY.")
+    return key
