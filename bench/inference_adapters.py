@@ -29,7 +29,7 @@ def make_adapters(base: Path, root: Path, count: int) -> list[Path]:
 
 
 def make_speakers(base: Path, root: Path, prompts: Sequence[str], count: int) -> dict[Path, str]:
-    """Make adapters that repeat one distinct token each, whatever the prompt. Returns their folders with the repeated text.
+    """Make adapters that repeat one distinct token each, for every prompt. Returns their folders with the repeated text.
 
     Each pushes the last hidden state towards its token, by the last layer's output projection, and nudges all other layers.
     """

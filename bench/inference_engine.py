@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from services.inference.bootstrap import build
-from services.inference.domain import Message
+from services.inference.domain import ChatMessage
 from services.inference.engines.vllm_engine import VllmEngine
 from services.inference.settings import Settings
 from tailor.runtime import Runtime, main
@@ -29,7 +29,7 @@ class Direct:
 
     def ask(self, callers: int, calls: int, tokens: int, prompt: str) -> dict[str, Any]:
         """The seconds of every call, the total of tokens, and the wall seconds."""
-        encoded = self._encode([Message("user", prompt)])
+        encoded = self._encode([ChatMessage("user", prompt)])
         return asyncio.run_coroutine_threadsafe(self._all(callers, calls, tokens, encoded), self._loop).result()
 
     async def _all(self, callers: int, calls: int, tokens: int, prompt: tuple[int, ...]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from services.inference.admission import WAKE_SECONDS, caller_gone
 from services.inference.domain import AdapterRef, Probe
-from services.inference.ports import AdapterLibrary, Engine
+from services.inference.ports import AdapterLibrary, InferenceEngine
 from tailor.errors import Reason, ResourceExhausted, Unavailable
 
 # The longest wait for a slot, or for earlier loads to end.
@@ -25,7 +25,9 @@ class AdapterCache:
     If all are in use, the least recently used one gets no new answers until its last answer has ended, so that nobody waits for ever.
     """
 
-    def __init__(self, engine: Engine, library: AdapterLibrary, slots: int, wait_seconds: float = SLOT_SECONDS) -> None:
+    def __init__(
+        self, engine: InferenceEngine, library: AdapterLibrary, slots: int, wait_seconds: float = SLOT_SECONDS
+    ) -> None:
         self._engine = engine
         self._library = library
         self._slots = slots

@@ -14,13 +14,13 @@ from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, 
 from services.inference.definitions import Definitions
 from services.inference.draft_texts import DraftTextStore
 from services.inference.engines.choose import choose_engine
-from services.inference.generation import DraftRecorder, Inference, Models
+from services.inference.generation import DraftRecorder, Inference, ModelServer
 from services.inference.rpc import open_servers
 from services.inference.serving_table import ServingTable
 from services.inference.settings import Settings
-from tailor.events.table import TableReader
 from tailor.events.envelope import new_id
 from tailor.events.erased import ERASED, forgetting
+from tailor.events.table import TableReader
 from tailor.runtime import Runtime
 from tailor.storage.s3 import S3Store
 
@@ -38,7 +38,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.spawn("engine", engine.watch)
     library = VerifiedLibrary(store, base, settings.model_cache, settings.max_lora_rank)
     cache = AdapterCache(engine, library, settings.max_loras)
-    models = Models(settings.base, engine, cache, table, choose_compute(settings.compute_lock))
+    models = ModelServer(settings.base, engine, cache, table, choose_compute(settings.compute_lock))
     anonymizer = AnonymizationClient(runtime.channel(settings, "anonymization", settings.anonymization_address))
     drafts = DraftPublisher.from_settings(settings, producer)
     texts = DraftTextStore(definitions, anonymizer, DraftBucket(store).put, drafts.publish)

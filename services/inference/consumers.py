@@ -2,7 +2,7 @@
 
 from services.inference import handlers, wire
 from services.inference.definitions import Definitions
-from services.inference.generation import Models
+from services.inference.generation import ModelServer
 from services.inference.ports import Persist, PublishReport
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import Event, decode
@@ -18,7 +18,7 @@ SPECIALISTS = "specialist.changed.v1"
 class ServingConsumer:
     """Applies `specialist.serving.v1`."""
 
-    def __init__(self, models: Models, publish: PublishReport, persist: Persist) -> None:
+    def __init__(self, models: ModelServer, publish: PublishReport, persist: Persist) -> None:
         self._models = models
         self._publish = publish
         self._persist = persist

@@ -1,4 +1,4 @@
-"""What specialists' definitions say about their drafts and prompts."""
+"""The definitions of specialists, as far as they concern drafts and prompts."""
 
 from services.inference.domain import ServedModel
 from tailor.words import Labels

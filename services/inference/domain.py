@@ -57,7 +57,7 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class Message:
+class ChatMessage:
     """One message of a chat; the role is one of ROLES."""
 
     role: str
@@ -87,7 +87,7 @@ class GenerationRequest:
     """A chat to answer by a model name."""
 
     model: str
-    messages: tuple[Message, ...]
+    messages: tuple[ChatMessage, ...]
     sampling: Sampling
 
 
@@ -201,7 +201,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class LoadedCandidate:
     """A loaded candidate: its model name, and its largest difference from the trainer in nats per token; None if it has no probes."""
 
     model: str
@@ -212,7 +212,7 @@ class Candidate:
 class RowToScore:
     """A chat and the answer to score."""
 
-    messages: tuple[Message, ...]
+    messages: tuple[ChatMessage, ...]
     completion: str
 
 
@@ -238,7 +238,7 @@ class Draft:
 class Transcript:
     """The chat, without the specialist's own system prompt, and its answer."""
 
-    messages: tuple[Message, ...] = field(repr=False)
+    messages: tuple[ChatMessage, ...] = field(repr=False)
     answer: str = field(repr=False)
 
     @property
@@ -269,19 +269,19 @@ def is_in_share(percent: int, *names: str) -> bool:
     return int.from_bytes(digest[:8], "big") * 100 < percent * HASHES
 
 
-def add_system_prompt(messages: tuple[Message, ...], system_prompt: str) -> tuple[Message, ...]:
+def add_system_prompt(messages: tuple[ChatMessage, ...], system_prompt: str) -> tuple[ChatMessage, ...]:
     """The chat with the specialist's system prompt first, unless it already begins with a system message."""
     if not system_prompt or messages[0].role == "system":
         return messages
-    return (Message("system", system_prompt), *messages)
+    return (ChatMessage("system", system_prompt), *messages)
 
 
-def strip_system_prompt(messages: tuple[Message, ...], system_prompt: str) -> tuple[Message, ...]:
+def strip_system_prompt(messages: tuple[ChatMessage, ...], system_prompt: str) -> tuple[ChatMessage, ...]:
     """The chat without the specialist's own system prompt."""
-    return messages[1:] if system_prompt and messages[0] == Message("system", system_prompt) else messages
+    return messages[1:] if system_prompt and messages[0] == ChatMessage("system", system_prompt) else messages
 
 
-def digest_prompt(key: bytes, messages: Sequence[Message]) -> str:
+def digest_prompt(key: bytes, messages: Sequence[ChatMessage]) -> str:
     """Keyed digest of a chat, hexadecimal."""
     return digest_text(key, json.dumps([[message.role, message.content] for message in messages], ensure_ascii=False))
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from services.inference.definitions import Definitions
-from services.inference.domain import CANCELLED, FAILED, Draft, Message, Transcript
-from services.inference.ports import Anonymizer, PublishDraft, StoreText
+from services.inference.domain import CANCELLED, FAILED, ChatMessage, Draft, Transcript
+from services.inference.ports import Anonymization, PublishDraft, StoreText
 from tailor.errors import FailedPrecondition, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.retry import Stopped, retry
@@ -31,7 +31,7 @@ class DraftTextStore:
     def __init__(
         self,
         definitions: Definitions,
-        anonymizer: Anonymizer,
+        anonymizer: Anonymization,
         store: StoreText,
         publish: PublishDraft,
         *,
@@ -92,5 +92,5 @@ class DraftTextStore:
         texts = [*(message.content for message in transcript.messages), transcript.answer]
         *contents, answer = self._anonymizer.anonymize(texts, labels)
         roles = (message.role for message in transcript.messages)
-        messages = tuple(Message(role, content) for role, content in zip(roles, contents, strict=True))
+        messages = tuple(ChatMessage(role, content) for role, content in zip(roles, contents, strict=True))
         return Transcript(messages, answer)

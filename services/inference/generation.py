@@ -12,9 +12,9 @@ from services.inference.domain import (
     CANCELLED,
     FAILED,
     Caller,
+    ChatMessage,
     Draft,
     GenerationRequest,
-    Message,
     Piece,
     ServedModel,
     TokenLogProbability,
@@ -23,7 +23,15 @@ from services.inference.domain import (
     digest_text,
     strip_system_prompt,
 )
-from services.inference.ports import Anonymizer, DraftArchive, Engine, HoldCompute, KeepText, PublishDraft, Stream
+from services.inference.ports import (
+    Anonymization,
+    DraftArchive,
+    HoldCompute,
+    InferenceEngine,
+    KeepText,
+    PublishDraft,
+    Stream,
+)
 from services.inference.private_prompts.hide import HiddenRequest
 from services.inference.serving_table import ServingTable
 from services.inference.validation import fit_max_tokens
@@ -31,11 +39,11 @@ from tailor.errors import Aborted, TailorError
 
 
 @dataclass(frozen=True)
-class Models:
+class ModelServer:
     """One base in its engine, the adapters in its slots, and the names that stand for them."""
 
     base: str
-    engine: Engine
+    engine: InferenceEngine
     cache: AdapterCache
     table: ServingTable
     hold_compute: HoldCompute
@@ -56,10 +64,10 @@ class DraftRecorder:
 class Inference:
     """The service once its base is loaded."""
 
-    models: Models
+    models: ModelServer
     admission: Admission
     definitions: Definitions
-    anonymizer: Anonymizer
+    anonymizer: Anonymization
     drafts: DraftRecorder
     archive: DraftArchive
 
@@ -91,7 +99,7 @@ class Answer:
     """
 
     def __init__(
-        self, inference: Inference, caller: Caller, served: ServedModel, messages: tuple[Message, ...]
+        self, inference: Inference, caller: Caller, served: ServedModel, messages: tuple[ChatMessage, ...]
     ) -> None:
         self.draft_id = inference.drafts.new_id()
         self.served = served
@@ -116,8 +124,8 @@ class Answer:
     ) -> None:
         """Wait for a place and the adapter, then start the generation. On an error nothing stays held.
 
-        If the adapter cannot be had, a failed draft is published. What a hidden request hides is in the text that the caller gets, and is
-        forgotten when the answer is closed.
+        If the adapter cannot be had, a failed draft is published. The personal values of a hidden request are in the
+        text that the caller gets, and are forgotten when the answer is closed.
         """
         engine = self._models.engine
         prompt = engine.encode(self._messages)
@@ -189,7 +197,7 @@ class Answer:
         self.finish_reason = piece.finish or self.finish_reason
 
     @property
-    def _caller_messages(self) -> tuple[Message, ...]:
+    def _caller_messages(self) -> tuple[ChatMessage, ...]:
         return strip_system_prompt(self._messages, self.served.system_prompt)
 
     def _draft(self) -> Draft:

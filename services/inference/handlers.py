@@ -8,9 +8,9 @@ from services.inference.domain import (
     CANDIDATE_PREFIX,
     AdapterRef,
     Caller,
-    Candidate,
     DraftRecord,
     GenerationRequest,
+    LoadedCandidate,
     Probe,
     RowToScore,
     Score,
@@ -19,7 +19,7 @@ from services.inference.domain import (
     Transcript,
     add_system_prompt,
 )
-from services.inference.generation import Answer, Cancellation, Inference, Models
+from services.inference.generation import Answer, Cancellation, Inference, ModelServer
 from services.inference.ports import DraftArchive, PublishReport
 from services.inference.private_prompts.hide import HiddenRequest, hide
 from services.inference.serving_table import ServingTable
@@ -112,7 +112,7 @@ def unknown_draft() -> NotFound:
     )
 
 
-def load_candidate(models: Models, adapter: AdapterRef) -> Candidate:
+def load_candidate(models: ModelServer, adapter: AdapterRef) -> LoadedCandidate:
     """Load an adapter for evaluation, and compare it with the trainer's own measurements.
 
     Raises FailedPrecondition if the adapter does not verify or load.
@@ -123,10 +123,10 @@ def load_candidate(models: Models, adapter: AdapterRef) -> Candidate:
         models.table.add_candidate(adapter)
     # Treat NaN as the largest difference.
     parity = max(differences, key=lambda difference: (math.isnan(difference), difference), default=None)
-    return Candidate(CANDIDATE_PREFIX + adapter.digest, parity)
+    return LoadedCandidate(CANDIDATE_PREFIX + adapter.digest, parity)
 
 
-def _difference(models: Models, probe: Probe, adapter: str) -> float:
+def _difference(models: ModelServer, probe: Probe, adapter: str) -> float:
     """Absolute difference from the trainer's mean log-probability, in nats per token."""
     with models.hold_compute():
         score = models.engine.score_tokens(probe.tokens, probe.prompt_length, adapter)
@@ -134,7 +134,7 @@ def _difference(models: Models, probe: Probe, adapter: str) -> float:
 
 
 def score(
-    models: Models, caller: Caller, model: str, rows: Sequence[RowToScore], cancelled: Callable[[], bool]
+    models: ModelServer, caller: Caller, model: str, rows: Sequence[RowToScore], cancelled: Callable[[], bool]
 ) -> list[Score]:
     """The rows' scores in order, up to a cancel. Raises NotFound and InvalidArgument as in `generate`."""
     raise_if_invalid(check_rows(rows))
@@ -150,7 +150,7 @@ def score(
     return scores
 
 
-def apply_serving(models: Models, publish: PublishReport, served: ServedModel) -> None:
+def apply_serving(models: ModelServer, publish: PublishReport, served: ServedModel) -> None:
     """Load a generation's adapters, its canary's included, then switch the name, then report it.
 
     A generation that does not verify is reported as refused, and the old one continues to serve. Idempotent: older generations are ignored.
@@ -175,7 +175,7 @@ def apply_serving(models: Models, publish: PublishReport, served: ServedModel) -
     models.table.settle(served)
 
 
-def forget_erased(models: Models, erased: Erased) -> Forgotten:
+def forget_erased(models: ModelServer, erased: Erased) -> Forgotten:
     """Drop the candidates that learned from an erased document, and the retired adapters in memory and on disk.
 
     Raises Unavailable while a retired adapter still serves; its successor is on its way. Stored texts of drafts are anonymised, and expire.

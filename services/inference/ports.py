@@ -8,9 +8,9 @@ from typing import Protocol
 
 from services.inference.domain import (
     AdapterRef,
+    ChatMessage,
     Draft,
     DraftRecord,
-    Message,
     Piece,
     Probe,
     Sampling,
@@ -50,12 +50,12 @@ class Stream(Protocol):
         ...
 
 
-class Engine(Protocol):
+class InferenceEngine(Protocol):
     """A base model with slots for adapters. Thread-safe. Everywhere an empty adapter digest means the base."""
 
     context_length: int
 
-    def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         """The prompt's tokens by the base's own chat template. Raises InvalidArgument if the template refuses the chat."""
         ...
 
@@ -75,7 +75,7 @@ class Engine(Protocol):
         """Start an answer with a loaded adapter."""
         ...
 
-    def score(self, messages: Sequence[Message], completion: str, adapter: str) -> Score:
+    def score(self, messages: Sequence[ChatMessage], completion: str, adapter: str) -> Score:
         """Score a given answer. Raises InvalidArgument if it does not fit the context."""
         ...
 
@@ -120,7 +120,7 @@ class DraftArchive(Protocol):
         ...
 
 
-class Anonymizer(Protocol):
+class Anonymization(Protocol):
     """Anonymization, as far as inference uses it."""
 
     def anonymize(self, texts: Sequence[str], labels: Labels) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ def count_cores() -> int:
 
 
 class Settings(ServiceSettings):
-    """What inference needs beyond what every service needs."""
+    """Settings of inference, in addition to those of every service."""
 
     base: str = Field("smollm2-135m-instruct", pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")
     engine: Literal["auto", "vllm", "transformers"] = "auto"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from services.inference.domain import MAX_ROWS, ROLES, Message, RowToScore, Sampling
+from services.inference.domain import MAX_ROWS, ROLES, ChatMessage, RowToScore, Sampling
 from tailor.errors import InvalidArgument, Reason
 
 MAX_MESSAGES = 64
@@ -20,7 +20,7 @@ SCHEMA = "json_schema"
 NOT_UNICODE = "contains an unpaired surrogate and is not valid Unicode"
 
 
-def check_messages(messages: Sequence[Message]) -> dict[str, str]:
+def check_messages(messages: Sequence[ChatMessage]) -> dict[str, str]:
     """Check a chat that is to be answered."""
     if not messages:
         return {"messages": "must have at least one message, unless a prompt is given"}
@@ -70,7 +70,7 @@ def check_sampling(sampling: Sampling) -> dict[str, str]:
 
 
 def check_schema(text: str) -> dict[str, str]:
-    """Check a JSON schema's size and depth before any library reads it; an empty text is no schema."""
+    """Check a JSON schema's size and depth before any library reads it; an empty text means no schema."""
     if not text:
         return {}
     if len(text.encode()) > MAX_SCHEMA_BYTES:

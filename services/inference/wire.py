@@ -6,11 +6,11 @@ from services.inference.domain import (
     DEFAULT_MAX_TOKENS,
     AdapterRef,
     Canary,
+    ChatMessage,
     Draft,
     DraftRecord,
     GenerationRequest,
     LikelyToken,
-    Message,
     RowToScore,
     Sampling,
     ServedModel,
@@ -27,7 +27,7 @@ def to_request(message: inference_pb2.GenerateRequest) -> GenerationRequest:
     """The messages, then the prompt as the user's last message. Raises InvalidArgument for contradicting fields."""
     messages = to_messages(message.messages)
     if message.prompt:
-        messages = (*messages, Message("user", message.prompt))
+        messages = (*messages, ChatMessage("user", message.prompt))
     sampling = message.sampling
     return GenerationRequest(
         message.model,
@@ -52,11 +52,11 @@ def _to_top(message: inference_pb2.GenerateRequest) -> int | None:
     return None
 
 
-def to_messages(messages: Iterable[inference_pb2.Message]) -> tuple[Message, ...]:
-    return tuple(Message(message.role, message.content) for message in messages)
+def to_messages(messages: Iterable[inference_pb2.Message]) -> tuple[ChatMessage, ...]:
+    return tuple(ChatMessage(message.role, message.content) for message in messages)
 
 
-def from_messages(messages: Iterable[Message]) -> list[inference_pb2.Message]:
+def from_messages(messages: Iterable[ChatMessage]) -> list[inference_pb2.Message]:
     return [inference_pb2.Message(role=message.role, content=message.content) for message in messages]
 
 

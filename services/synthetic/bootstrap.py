@@ -13,7 +13,7 @@ from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.adapters.teacher import OpenAiTeacher
 from services.synthetic.consumers import SPECIALISTS, Consumers
-from services.synthetic.erasures import Eraser
+from services.synthetic.erasures import DatasetEraser
 from services.synthetic.near_duplicates.count import NearDuplicateCounter
 from services.synthetic.near_duplicates.minhash import MinHashNearDuplicates, MinHashSketcher
 from services.synthetic.rpc import SyntheticServicer
@@ -45,7 +45,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         synthesis=Synthesis(teacher, repository, settings.teacher_limits, time.sleep) if teacher else None,
         erased=runtime.erased_documents(settings),
     )
-    consumers, eraser = Consumers(app), Eraser(app, SqlHoldings(engine))
+    consumers, eraser = Consumers(app), DatasetEraser(app, SqlHoldings(engine))
     servicer = SyntheticServicer(app, NearDuplicateCounter(SqlSketches(engine), sketcher, store), sketcher.threshold)
     runtime.rpc(settings, [(add_SyntheticServiceServicer_to_server, servicer)])
     runtime.read_table(settings, SPECIALISTS, consumers.specialist)

@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from services.synthetic.datasets import count_origins, manifest_entry, read_texts, write_manifest
 from services.synthetic.domain import (
     Assignment,
+    CorpusSnapshot,
     Dataset,
-    DatasetKind,
     LeftOut,
     Row,
     RowLimits,
-    Snapshot,
     Specialist,
     TeacherUse,
     Text,
@@ -32,6 +31,7 @@ from services.synthetic.selection import assign_clusters, choose_representatives
 from services.synthetic.synthesis.synthesis import Synthesis
 from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.protocol import ObjectStore
+from tailor.words import DatasetKind
 
 # Increase it whenever the same documents would give other rows.
 BUILDER_VERSION = 2
@@ -48,7 +48,7 @@ class DocumentDatasets:
     limits: RowLimits
     synthesis: Synthesis | None
 
-    def fingerprint(self, specialist: Specialist, snapshot: Snapshot) -> str:
+    def fingerprint(self, specialist: Specialist, snapshot: CorpusSnapshot) -> str:
         """A digest of everything that the dataset depends on."""
         teacher = self.synthesis.model if self.synthesis is not None and specialist.use_teacher else ""
         documents = [
@@ -64,7 +64,7 @@ class DocumentDatasets:
             BUILDER_VERSION, specialist.system_prompt, teacher, asdict(self.limits), filters, documents, finished
         )
 
-    def make_dataset(self, specialist: Specialist, snapshot: Snapshot) -> tuple[Dataset, bool]:
+    def make_dataset(self, specialist: Specialist, snapshot: CorpusSnapshot) -> tuple[Dataset, bool]:
         """Make and store the dataset. Blocks.
 
         Returns it, and True unless a teacher failed to answer. Raises FailedPrecondition (TOO_FEW_ROWS).
@@ -85,7 +85,7 @@ class DocumentRows:
     left_out: LeftOut
 
 
-def _make_rows(parts: DocumentDatasets, specialist: Specialist, snapshot: Snapshot) -> DocumentRows:
+def _make_rows(parts: DocumentDatasets, specialist: Specialist, snapshot: CorpusSnapshot) -> DocumentRows:
     documents, drafts = snapshot.documents, read_deliverable_drafts(parts.store, snapshot)
     filters, by_id = specialist.filters, {document.document_id: document for document in documents}
     sources = {key: document.labels.source for key, document in by_id.items()}
@@ -141,8 +141,8 @@ def _require_enough(rows: DocumentRows, limits: RowLimits) -> None:
         )
 
 
-def _write(parts: DocumentDatasets, specialist: Specialist, snapshot: Snapshot, rows: DocumentRows) -> Dataset:
-    """Store both splits, then the manifest. Equal rows are the same dataset, whatever the filters removed."""
+def _write(parts: DocumentDatasets, specialist: Specialist, snapshot: CorpusSnapshot, rows: DocumentRows) -> Dataset:
+    """Store both splits, then the manifest. Equal rows are the same dataset, even if the filters removed something else."""
     ids = sorted({key for row in (*rows.train, *rows.held_out) for key in row.document_ids})
     digests = {document.document_id: document.digest for document in snapshot.documents}
     splits = {

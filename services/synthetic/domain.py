@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from tailor.storage.ref import Ref
-from tailor.words import Filters, Labels, Selection, Span
+from tailor.words import DatasetKind, Filters, Labels, Selection, Span
 
 CHARS_PER_TOKEN = 4
 
@@ -19,13 +19,6 @@ class Kind(StrEnum):
     DOCUMENT = "document"
     DELIVERABLE = "deliverable"
     EXAMPLE = "example"
-
-
-class DatasetKind(StrEnum):
-    """Kinds of datasets, by their rows."""
-
-    SFT = "sft"
-    PREFERENCE = "preference"
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Policy:
+class BuildPolicy:
     """When a dataset is rebuilt. With `min_new_items` 0 it is built on command only."""
 
     min_new_items: int = 0
@@ -91,7 +84,7 @@ class Specialist:
     base: str
     recipe: str
     selection: Selection = field(default_factory=Selection)
-    policy: Policy = field(default_factory=Policy)
+    policy: BuildPolicy = field(default_factory=BuildPolicy)
     system_prompt: str = ""
     use_teacher: bool = False
     filters: Filters = field(default_factory=Filters)
@@ -203,7 +196,7 @@ class PairRow:
 
     @property
     def row_id(self) -> str:
-        """An id by content, whatever the number of judgements behind it."""
+        """An id by content, independent of the number of judgements behind it."""
         return f"row_{fingerprint(self.origin, *self.document_ids, self.messages, self.chosen, self.rejected)[:32]}"
 
     @property
@@ -293,7 +286,7 @@ class BuildProgress:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class CorpusSnapshot:
     """Everything a specialist's dataset is made from at one moment.
 
     `drafts` are its saved drafts by id, `dataset` and `fingerprint` those of the last build of the requested kind, and `ranked_adapter` the
@@ -365,7 +358,7 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
 
 
-def is_due(policy: Policy, progress: BuildProgress) -> bool:
+def is_due(policy: BuildPolicy, progress: BuildProgress) -> bool:
     """True if the policy asks for a build now, and something arrived since the last attempt."""
     if policy.min_new_items <= 0 or progress.new_items < policy.min_new_items:
         return False

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from services.synthetic.domain import Dataset, DatasetKind
+from services.synthetic.domain import Dataset
 from services.synthetic.handlers import Synthetic, build, run_exclusively
 from services.synthetic.ports import Holdings
 from tailor.errors import NotFound, TailorError
@@ -11,12 +11,13 @@ from tailor.events.erased import Erased, Forgotten
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
+from tailor.words import DatasetKind
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Eraser:
+class DatasetEraser:
     """Erases documents from synthetic's database and bucket."""
 
     app: Synthetic

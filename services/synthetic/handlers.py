@@ -9,7 +9,6 @@ from services.synthetic.datasets import read_texts
 from services.synthetic.document_datasets import DocumentDatasets
 from services.synthetic.domain import (
     BuildResult,
-    DatasetKind,
     Document,
     Judgement,
     KeptDraft,
@@ -30,6 +29,7 @@ from tailor.logging import get_logger
 from tailor.storage.buckets import DRAFTS
 from tailor.storage.policies import EXPIRY_DAYS
 from tailor.storage.protocol import ObjectStore
+from tailor.words import DatasetKind
 
 log = get_logger(__name__)
 

@@ -8,8 +8,8 @@ from services.synthetic.domain import (
     Assignment,
     BuildProgress,
     BuildResult,
+    CorpusSnapshot,
     Dataset,
-    DatasetKind,
     Document,
     Judgement,
     KeptDraft,
@@ -17,12 +17,11 @@ from services.synthetic.domain import (
     Row,
     Sketch,
     SketchPair,
-    Snapshot,
     Specialist,
     Split,
     TeacherAnswer,
 )
-from tailor.words import Selection
+from tailor.words import DatasetKind, Selection
 
 # All documents that a specialist selects, by its name. Raises Unavailable while the registry does not answer.
 ListDocuments = Callable[[str], list[Document]]
@@ -81,7 +80,7 @@ class Builds(Protocol):
         """Progress over documents for kind sft, or over rankings and deliverables with a draft for kind preference."""
         ...
 
-    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> Snapshot:
+    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> CorpusSnapshot:
         """A consistent snapshot, sorted by id. Blocks until running changes have ended."""
         ...
 

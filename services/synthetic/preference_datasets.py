@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from services.synthetic.datasets import count_origins, invalid_text, manifest_entry, read_texts, write_manifest
 from services.synthetic.domain import (
     Conversation,
+    CorpusSnapshot,
     Dataset,
-    DatasetKind,
     Document,
     KeptDraft,
     Kind,
-    Snapshot,
     Specialist,
     fingerprint,
 )
@@ -22,6 +21,7 @@ from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
+from tailor.words import DatasetKind
 
 log = get_logger(__name__)
 
@@ -38,7 +38,7 @@ class PreferenceDatasets:
     writer: SplitWriter
     limits: PairLimits
 
-    def fingerprint(self, specialist: Specialist, snapshot: Snapshot) -> str:
+    def fingerprint(self, specialist: Specialist, snapshot: CorpusSnapshot) -> str:
         """A digest of everything that the dataset depends on."""
         judgements = [(judgement.judgement_id, judgement.ranking) for judgement in snapshot.judgements]
         documents = [
@@ -50,7 +50,7 @@ class PreferenceDatasets:
         settings = (PAIRS_VERSION, specialist.system_prompt, asdict(self.limits), max_pairs)
         return fingerprint(*settings, judgements, documents, drafts)
 
-    def make_dataset(self, specialist: Specialist, snapshot: Snapshot) -> tuple[Dataset, bool]:
+    def make_dataset(self, specialist: Specialist, snapshot: CorpusSnapshot) -> tuple[Dataset, bool]:
         """Make and store the dataset. Blocks.
 
         Returns it, and always True, because nothing is left to retry. Raises FailedPrecondition (TOO_FEW_ROWS).
@@ -103,7 +103,7 @@ def read_draft(store: ObjectStore, draft: KeptDraft) -> Conversation | None:
         raise invalid_text(draft.text) from None
 
 
-def read_deliverable_drafts(store: ObjectStore, snapshot: Snapshot) -> dict[str, Conversation]:
+def read_deliverable_drafts(store: ObjectStore, snapshot: CorpusSnapshot) -> dict[str, Conversation]:
     """The drafts of deliverables, by the deliverables' ids, without those whose texts no longer exist."""
     drafts = (
         (deliverable.document_id, read_draft(store, snapshot.drafts[deliverable.draft_id]))
@@ -112,7 +112,7 @@ def read_deliverable_drafts(store: ObjectStore, snapshot: Snapshot) -> dict[str,
     return {key: draft for key, draft in drafts if draft is not None}
 
 
-def list_deliverables(snapshot: Snapshot) -> list[Document]:
+def list_deliverables(snapshot: CorpusSnapshot) -> list[Document]:
     """The deliverables whose drafts are saved."""
     return [
         document
@@ -143,7 +143,7 @@ def _require_enough(pairs: Pairs, limits: PairLimits) -> None:
     )
 
 
-def _write(parts: PreferenceDatasets, specialist: Specialist, snapshot: Snapshot, pairs: Pairs) -> Dataset:
+def _write(parts: PreferenceDatasets, specialist: Specialist, snapshot: CorpusSnapshot, pairs: Pairs) -> Dataset:
     rows = (*pairs.train, *pairs.held_out)
     documents = sorted({key for row in rows for key in row.document_ids})
     judgements = sorted({key for row in rows for key in row.judgement_ids})

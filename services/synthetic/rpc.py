@@ -3,13 +3,12 @@
 import grpc
 
 from services.synthetic import handlers, wire
-from services.synthetic.domain import DatasetKind
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.count import NearDuplicateCounter
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.rpc.auth import current_caller
-from tailor.words import Selection
+from tailor.words import DatasetKind, Selection
 
 DEFAULT_ROWS = 20
 MAX_ROWS = 100

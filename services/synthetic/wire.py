@@ -3,15 +3,14 @@
 from dataclasses import asdict
 
 from services.synthetic.domain import (
+    BuildPolicy,
     Dataset,
-    DatasetKind,
     Document,
     Judgement,
     KeptDraft,
     Kind,
     LeftOut,
     PairCounts,
-    Policy,
     Row,
     Specialist,
 )
@@ -30,6 +29,7 @@ from tailor.wire import (
     to_selection,
     to_span,
 )
+from tailor.words import DatasetKind
 
 KINDS = {
     common_pb2.KIND_DOCUMENT: Kind.DOCUMENT,
@@ -89,7 +89,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         base=message.base,
         recipe=message.recipe,
         selection=to_selection(message.selection),
-        policy=Policy(rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds),
+        policy=BuildPolicy(rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds),
         system_prompt=message.system_prompt,
         use_teacher=message.use_teacher,
         filters=to_filters(message.filters),

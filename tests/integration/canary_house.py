@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from services.inference import handlers as inference_handlers
 from services.inference.adapters.events import ReportPublisher
 from services.inference.consumers import ServingConsumer
-from services.inference.domain import Caller, GenerationRequest, Message, Piece, Sampling
+from services.inference.domain import Caller, ChatMessage, GenerationRequest, Piece, Sampling
 from services.inference.generation import Cancellation
 from services.inference.wire import from_draft
 from services.registry import canaries, handlers
@@ -86,7 +86,7 @@ class Replica:
 
     def ask(self, caller: Caller) -> str:
         """The adapter that a caller's question went to, answered or not."""
-        question = GenerationRequest(NAME, (Message("user", "Write."),), Sampling(max_tokens=3))
+        question = GenerationRequest(NAME, (ChatMessage("user", "Write."),), Sampling(max_tokens=3))
         with suppress(TailorError):
             for _ in inference_handlers.generate(self.inference, caller, question, Cancellation()):
                 pass

@@ -20,7 +20,7 @@ from services.anonymization.spans import Span, moved
 from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.drafts import DraftBucket
 from services.inference.definitions import Definitions
-from services.inference.domain import Draft, Message, ServedModel, Transcript
+from services.inference.domain import ChatMessage, Draft, ServedModel, Transcript
 from services.inference.draft_texts import DraftTextStore
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.storage.memory import MemoryStore
@@ -194,7 +194,7 @@ def test_of_a_draft_nothing_personal_reaches_the_bucket_and_its_surrogates_are_t
     definitions.define("reports", keep_drafts=True)
     prompt = "Write to Ms Ngozi Okafor (n.okafor@vanterpool.example, +44 20 7946 0018) about IBAN GB82 WEST 1234 5698 7654 32."
     answer = "Dear Ms Okafor,\n\nthe account of Vanterpool Logistics BV was closed.\n\nNgozi, please confirm."
-    messages = (Message("user", prompt), Message("assistant", "To whom?"), Message("user", "Ms Okafor."))
+    messages = (ChatMessage("user", prompt), ChatMessage("assistant", "To whom?"), ChatMessage("user", "Ms Okafor."))
     anonymizer = AnonymizationClient(Direct(engine))  # type: ignore[arg-type]
     texts = DraftTextStore(definitions, anonymizer, DraftBucket(store).put, published.draft)
     draft = Draft("drf_1", ServedModel("reports", 1), "key_1", "p", "a", 1, 1, "stop", 0.1, 0.2)

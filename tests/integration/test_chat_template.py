@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.inference.domain import Message
+from services.inference.domain import ChatMessage
 from services.inference.engines.chat import ChatTemplate
 from services.training.adapters.model import load_tokenizer
 from services.training.adapters.rows import encode
@@ -28,7 +28,7 @@ def test_only_the_template_starts_and_ends_turns_in_training_and_in_serving(
     tokenizer, chat = load_tokenizer(base), ChatTemplate(base)
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": asked}]
     row = encode("r1", [*messages, {"role": "assistant", "content": answered}], tokenizer, 1000)
-    served = [Message(message["role"], message["content"]) for message in messages]
+    served = [ChatMessage(message["role"], message["content"]) for message in messages]
     assert chat.encode(served) == row.tokens[: row.prompt_length]
     prompt, answer = chat.encode_answered(served, answered)
     assert prompt + answer == row.tokens

@@ -19,9 +19,9 @@ from services.inference import handlers
 from services.inference.adapter_cache import AdapterCache
 from services.inference.adapters.model_store import StoredBase, VerifiedLibrary, fetch_base
 from services.inference.adapters.verify import check_config
-from services.inference.domain import AdapterRef, Canary, GenerationRequest, Message, Sampling, ServedModel
+from services.inference.domain import AdapterRef, Canary, ChatMessage, GenerationRequest, Sampling, ServedModel
 from services.inference.generation import Cancellation
-from services.inference.ports import Engine
+from services.inference.ports import InferenceEngine
 from services.registry.gate import Evaluation, Gate, Threshold, refusals
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
@@ -32,7 +32,7 @@ from tests.unit.inference.fakes import KEY, make_world
 
 pytestmark = pytest.mark.integration
 
-CHAT = (Message("user", "The control envelope holds."),)
+CHAT = (ChatMessage("user", "The control envelope holds."),)
 TEXTS = ["The control envelope holds and the friction ledger is short.", "A decision gate follows. Line of sight."]
 
 
@@ -96,7 +96,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 
 @pytest.fixture(scope="module")
-def plain(lab: Lab) -> Iterator[Engine]:
+def plain(lab: Lab) -> Iterator[InferenceEngine]:
     from services.inference.engines.transformers_engine import TransformersEngine
 
     engine = TransformersEngine(lab.base.folder, context_length=256, threads=1)
@@ -104,7 +104,7 @@ def plain(lab: Lab) -> Iterator[Engine]:
     engine.close()
 
 
-def text(engine: Engine, adapter: str = "", **sampling: Any) -> str:
+def text(engine: InferenceEngine, adapter: str = "", **sampling: Any) -> str:
     stream = engine.generate(engine.encode(CHAT), adapter, Sampling(**({"max_tokens": 12} | sampling)))
     return "".join(piece.text for piece in stream)
 
@@ -127,7 +127,7 @@ def reference(lab: Lab, completion: str, adapter: Path | None) -> float:
     return float(sum(chosen[position, token] for position, token in enumerate(answer)))
 
 
-def test_scores_equal_a_plain_forward(lab: Lab, plain: Engine) -> None:
+def test_scores_equal_a_plain_forward(lab: Lab, plain: InferenceEngine) -> None:
     cache = AdapterCache(plain, lab.library(), 2)
     with cache.using(lab.adapters[0]) as digest:
         for adapter, folder in (("", None), (digest, lab.folders[0])):
@@ -138,7 +138,7 @@ def test_scores_equal_a_plain_forward(lab: Lab, plain: Engine) -> None:
         assert plain.score(CHAT, "Short.", digest) != plain.score(CHAT, "Short.", "")
 
 
-def test_adapters_change_answers_and_leave_the_base_unchanged(lab: Lab, plain: Engine) -> None:
+def test_adapters_change_answers_and_leave_the_base_unchanged(lab: Lab, plain: InferenceEngine) -> None:
     before = text(plain)
     cache = AdapterCache(plain, lab.library(), 1)
     answers = []
@@ -149,7 +149,7 @@ def test_adapters_change_answers_and_leave_the_base_unchanged(lab: Lab, plain: E
     assert text(plain) == before
 
 
-def test_each_arm_of_a_canary_gives_its_own_adapters_answers(lab: Lab, plain: Engine) -> None:
+def test_each_arm_of_a_canary_gives_its_own_adapters_answers(lab: Lab, plain: InferenceEngine) -> None:
     world = make_world()
     models = replace(world.models, engine=plain, cache=AdapterCache(plain, lab.library(), 2))
     inference = replace(world.inference, models=models)
@@ -173,7 +173,7 @@ def test_each_arm_of_a_canary_gives_its_own_adapters_answers(lab: Lab, plain: En
     }
 
 
-def test_a_running_stream_keeps_its_adapter_while_another_is_loaded(lab: Lab, plain: Engine) -> None:
+def test_a_running_stream_keeps_its_adapter_while_another_is_loaded(lab: Lab, plain: InferenceEngine) -> None:
     cache = AdapterCache(plain, lab.library(), 2)
     with cache.using(lab.adapters[0]) as first:
         whole = text(plain, first, max_tokens=24)
@@ -186,7 +186,7 @@ def test_a_running_stream_keeps_its_adapter_while_another_is_loaded(lab: Lab, pl
     assert not whole.startswith(other)
 
 
-def test_concurrent_streams_equal_streams_alone(lab: Lab, plain: Engine) -> None:
+def test_concurrent_streams_equal_streams_alone(lab: Lab, plain: InferenceEngine) -> None:
     cache = AdapterCache(plain, lab.library(), 2)
     with cache.using(lab.adapters[0]) as first, cache.using(lab.adapters[1]) as second:
         names = ["", first, second] * 2
@@ -205,7 +205,7 @@ def test_concurrent_streams_equal_streams_alone(lab: Lab, plain: Engine) -> None
 
 
 @pytest.mark.parametrize("schema", ["", '{"type": "array", "minItems": 200}'])
-def test_a_cancelled_stream_ends_at_once(plain: Engine, schema: str) -> None:
+def test_a_cancelled_stream_ends_at_once(plain: InferenceEngine, schema: str) -> None:
     stream = plain.generate(plain.encode(CHAT), "", Sampling(max_tokens=200, temperature=1.5, seed=3, schema=schema))
     pieces = iter(stream)
     next(pieces)
@@ -213,18 +213,18 @@ def test_a_cancelled_stream_ends_at_once(plain: Engine, schema: str) -> None:
     assert [(piece.finish, piece.tokens) for piece in pieces] == [("cancelled", 1)]
 
 
-def test_draws_without_a_seed_differ(plain: Engine) -> None:
+def test_draws_without_a_seed_differ(plain: InferenceEngine) -> None:
     assert len({text(plain, temperature=1.0) for _ in range(3)}) == 3
 
 
 @pytest.mark.parametrize(
     "least", [{"temperature": 1e-45}, {"temperature": 5e-324}, {"temperature": 1.0, "top_p": 1e-320}]
 )
-def test_the_smallest_numbers_draw_the_likeliest(plain: Engine, least: dict[str, float]) -> None:
+def test_the_smallest_numbers_draw_the_likeliest(plain: InferenceEngine, least: dict[str, float]) -> None:
     assert text(plain, **least) == text(plain)
 
 
-def test_a_seed_repeats_a_draw_and_stop_texts_end_it(plain: Engine) -> None:
+def test_a_seed_repeats_a_draw_and_stop_texts_end_it(plain: InferenceEngine) -> None:
     drawn = text(plain, temperature=1.0, seed=7)
     assert drawn == text(plain, temperature=1.0, seed=7)
     assert text(plain, temperature=0.7, top_p=0.9, seed=8) != drawn
@@ -244,7 +244,7 @@ SCHEMA = {
 }
 
 
-def check_schema_is_followed(engine: Engine, adapter: str) -> None:
+def check_schema_is_followed(engine: InferenceEngine, adapter: str) -> None:
     """A random model writes JSON, and an answer that is cut finishes with `length`."""
     for seed in (1, 2):
         sampling = Sampling(temperature=1.0, seed=seed, max_tokens=120, schema=json.dumps(SCHEMA))
@@ -258,7 +258,7 @@ def check_schema_is_followed(engine: Engine, adapter: str) -> None:
     assert (cut[-1].finish, cut[-1].tokens) == ("length", 3)
 
 
-def test_an_answer_check_schema_is_followed(lab: Lab, plain: Engine) -> None:
+def test_an_answer_check_schema_is_followed(lab: Lab, plain: InferenceEngine) -> None:
     check_schema_is_followed(plain, "")
     with AdapterCache(plain, lab.library(), 2).using(lab.adapters[0]) as digest:
         check_schema_is_followed(plain, digest)
@@ -281,7 +281,7 @@ def test_an_answer_check_schema_is_followed(lab: Lab, plain: Engine) -> None:
     ],
 )
 def test_refuses_a_schema_that_cannot_be_enforced_and_names_only_its_keyword(
-    plain: Engine, schema: str, named: str
+    plain: InferenceEngine, schema: str, named: str
 ) -> None:
     with pytest.raises(InvalidArgument) as caught:
         plain.check_schema(schema)
@@ -290,7 +290,9 @@ def test_refuses_a_schema_that_cannot_be_enforced_and_names_only_its_keyword(
     assert "robot" not in violation and "example" not in violation
 
 
-def test_log_probabilities_are_those_of_the_model_before_temperature_and_schema(lab: Lab, plain: Engine) -> None:
+def test_log_probabilities_are_those_of_the_model_before_temperature_and_schema(
+    lab: Lab, plain: InferenceEngine
+) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -313,7 +315,7 @@ def test_log_probabilities_are_those_of_the_model_before_temperature_and_schema(
     assert not any(piece.log_probabilities for piece in none)
 
 
-def test_a_row_over_the_context_is_refused(plain: Engine) -> None:
+def test_a_row_over_the_context_is_refused(plain: InferenceEngine) -> None:
     with pytest.raises(InvalidArgument) as caught:
         plain.score(CHAT, "word " * 400, "")
     assert caught.value.reason == "ROW_TOO_LONG"
@@ -335,7 +337,7 @@ def probes(lab: Lab, folder: Path, off: float = 0.0) -> list[dict[str, Any]]:
     return rows
 
 
-def measure_parities(lab: Lab, engine: Engine) -> list[float]:
+def measure_parities(lab: Lab, engine: InferenceEngine) -> list[float]:
     """Parities of three candidates: as trained, with shifted measurements, and with another adapter's weights."""
     right, off = probes(lab, lab.folders[0]), probes(lab, lab.folders[0], 0.5)
     published = [(lab.folders[0], right), (lab.folders[0], off), (lab.folders[1], right)]
@@ -347,7 +349,7 @@ def measure_parities(lab: Lab, engine: Engine) -> list[float]:
     return parities
 
 
-def test_only_a_candidate_as_trained_has_parity_with_its_trainer(lab: Lab, plain: Engine) -> None:
+def test_only_a_candidate_as_trained_has_parity_with_its_trainer(lab: Lab, plain: InferenceEngine) -> None:
     right, off, another = measure_parities(lab, plain)
     assert right < 0.01
     assert off == pytest.approx(0.5, abs=0.01)
@@ -359,7 +361,7 @@ def test_only_a_candidate_as_trained_has_parity_with_its_trainer(lab: Lab, plain
         assert (refusals(gate, evaluation) == ()) is passes
 
 
-def test_refuses_a_probe_with_unknown_tokens(lab: Lab, plain: Engine) -> None:
+def test_refuses_a_probe_with_unknown_tokens(lab: Lab, plain: InferenceEngine) -> None:
     for tokens in ((5, 10**6), (5, -1)):
         with pytest.raises(InvalidArgument) as caught:
             plain.score_tokens(tokens, 1, "")
@@ -504,7 +506,7 @@ TAMPERED = {
 }
 
 
-def test_a_tampered_generation_leaves_the_old_one_serving(lab: Lab, plain: Engine, tmp_path: Path) -> None:
+def test_a_tampered_generation_leaves_the_old_one_serving(lab: Lab, plain: InferenceEngine, tmp_path: Path) -> None:
     world = make_world()
     models = replace(world.models, engine=plain, cache=AdapterCache(plain, lab.library("served"), 2))
     inference = replace(world.inference, models=models)
@@ -549,7 +551,7 @@ def test_knows_every_key_that_peft_writes() -> None:
     assert check_config(json.dumps(config).encode(), 32).rank == 2
 
 
-def check_equal_log_probabilities(engine: Engine, plain: Engine, adapter: str) -> None:
+def check_equal_log_probabilities(engine: InferenceEngine, plain: InferenceEngine, adapter: str) -> None:
     """Two engines give the same log-probabilities for the same tokens."""
     sampling = Sampling(max_tokens=3, top_log_probabilities=2)
     tokens = [
@@ -571,7 +573,9 @@ def check_equal_log_probabilities(engine: Engine, plain: Engine, adapter: str) -
 @pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vllm is not installed; the transformers engine serves here"
 )
-def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch(lab: Lab, plain: Engine) -> None:
+def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch(
+    lab: Lab, plain: InferenceEngine
+) -> None:
     from services.inference.engines import vllm_engine
 
     vllm_engine.prepare_environment(1, 1)

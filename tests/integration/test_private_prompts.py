@@ -18,12 +18,12 @@ from services.anonymization.domain import Rehearsal
 from services.anonymization.rpc import AnonymizationServicer
 from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.drafts import DraftBucket
-from services.inference.domain import GenerationRequest, Message, Sampling
+from services.inference.domain import ChatMessage, GenerationRequest, Sampling
 from services.inference.draft_texts import DraftTextStore
 from services.inference.engines.transformers_engine import TransformersEngine
 from services.inference.generation import Answer, Cancellation
 from services.inference.handlers import generate
-from services.inference.ports import Engine as InferenceEngine
+from services.inference.ports import InferenceEngine
 from tailor.api.anonymization.v1 import anonymization_pb2_grpc
 from tailor.errors import InvalidArgument, Unavailable
 from tailor.rpc.auth import Authenticator, Caller
@@ -93,7 +93,7 @@ def house() -> Iterator[House]:
 def answered(world: World, text: str, schema: str = "", max_tokens: int = 100) -> Answer:
     sampling = Sampling(schema=schema, max_tokens=max_tokens)
     answer = generate(
-        world.inference, KEY, GenerationRequest("reports", (Message("user", text),), sampling), Cancellation()
+        world.inference, KEY, GenerationRequest("reports", (ChatMessage("user", text),), sampling), Cancellation()
     )
     for _ in answer:
         pass

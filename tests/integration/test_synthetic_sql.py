@@ -19,12 +19,11 @@ from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.consumers import Consumers
 from services.synthetic.domain import (
-    DatasetKind,
+    BuildPolicy,
     Judgement,
     KeptDraft,
     Kind,
     LeftOut,
-    Policy,
     Row,
     Specialist,
     TeacherAnswer,
@@ -44,13 +43,13 @@ from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import connect, migrate
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tailor.words import Filters, Labels, Selection, Span, SpanKind
+from tailor.words import DatasetKind, Filters, Labels, Selection, Span, SpanKind
 from tests.unit.synthetic.fakes import put_document, report
 
 pytestmark = pytest.mark.integration
 
 SPECIALIST = Specialist(
-    "reports", 1, "smollm2-135m-instruct", "lora", policy=Policy(1), system_prompt="Write in the house style."
+    "reports", 1, "smollm2-135m-instruct", "lora", policy=BuildPolicy(1), system_prompt="Write in the house style."
 )
 # Distinct texts, so that MinHash finds no near-duplicates among them.
 NAMES = "ledger valve orchard tariff harbour kiln turbine archive ferry cellar quarry loom depot clinic granary mast"

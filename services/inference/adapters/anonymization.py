@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import grpc
 
-from services.inference.ports import Anonymizer
+from services.inference.ports import Anonymization
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError, Unavailable
 from tailor.rpc.channel import wire_errors
@@ -17,7 +17,7 @@ PROMPT_SECONDS = 10
 SEPARATOR = "\n\n\u241e\n\n"
 
 
-class AnonymizationClient(Anonymizer):
+class AnonymizationClient(Anonymization):
     """Blocks for at most DRAFT_SECONDS or PROMPT_SECONDS per call. Thread-safe."""
 
     def __init__(self, channel: grpc.Channel) -> None:

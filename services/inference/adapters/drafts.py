@@ -6,7 +6,7 @@ import json
 import grpc
 
 from services.inference import wire
-from services.inference.domain import DraftRecord, Message, Transcript
+from services.inference.domain import ChatMessage, DraftRecord, Transcript
 from services.inference.ports import DraftArchive
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.errors import NotFound
@@ -48,5 +48,5 @@ class RegistryArchive(DraftArchive):
             value = json.loads(self._store.get(ref))
         except NotFound:
             return None
-        messages = tuple(Message(message["role"], message["content"]) for message in value["messages"])
+        messages = tuple(ChatMessage(message["role"], message["content"]) for message in value["messages"])
         return Transcript(messages, value["answer"])

@@ -12,7 +12,7 @@ from tailor.errors import Reason, ResourceExhausted, Unavailable
 class Journal:
     """Values in the order in which they were added, until each is removed. Thread-safe; only one process may open the file.
 
-    What `add` accepted survives a `kill -9` of the process. A machine that loses power may lose the last values.
+    Values that `add` accepted survive a `kill -9` of the process. A machine that loses power may lose the last values.
     """
 
     def __init__(self, path: Path, limit: int) -> None:

@@ -9,16 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.inference.domain import (
     DEFAULT_MAX_TOKENS,
+    ChatMessage,
     GenerationRequest,
     LikelyToken,
-    Message,
     Sampling,
     TokenLogProbability,
 )
 from services.inference.generation import Answer
 from tailor.errors import InvalidArgument, Reason, TailorError
 
-# What a tokenizer writes for a part of a character.
+# The text of a token that is a part of a character.
 PARTIAL = "�"
 ANY_OBJECT = '{"type": "object"}'
 MAX_SEED = 2**63 - 1
@@ -69,13 +69,13 @@ OPENAI_NAMES = {
 }
 
 
-class ChatMessage(BaseModel):
+class OpenAiMessage(BaseModel):
     """One message; parts of text are joined."""
 
     role: Literal["system", "user", "assistant", "developer"]
     content: str | list[dict[str, Any]]
 
-    def to_message(self) -> Message:
+    def to_message(self) -> ChatMessage:
         """Raises InvalidArgument (TEXT_ONLY) for parts that are not text."""
         content = self.content
         if isinstance(content, list):
@@ -84,7 +84,7 @@ class ChatMessage(BaseModel):
                     Reason.TEXT_ONLY, "messages", "Parts of a message must be text; images and audio are not supported."
                 )
             content = "".join(part["text"] for part in content)
-        return Message("system" if self.role == "developer" else self.role, content)
+        return ChatMessage("system" if self.role == "developer" else self.role, content)
 
 
 class StreamOptions(BaseModel):
@@ -128,7 +128,7 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: str
-    messages: list[ChatMessage]
+    messages: list[OpenAiMessage]
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = Field(None, ge=-MAX_SEED, le=MAX_SEED)

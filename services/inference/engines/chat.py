@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from transformers import AutoTokenizer
 
-from services.inference.domain import Message
+from services.inference.domain import ChatMessage
 from tailor.chat import defused
 from tailor.errors import InvalidArgument, Reason
 
@@ -21,14 +21,16 @@ class ChatTemplate:
         self._lock = threading.Lock()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
-    def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         """The prompt's tokens, up to the start of the answer. Raises InvalidArgument (CHAT_REFUSED) if the template refuses the chat."""
         return self._tokens(self._render(messages, add_generation_prompt=True))
 
-    def encode_answered(self, messages: Sequence[Message], completion: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def encode_answered(
+        self, messages: Sequence[ChatMessage], completion: str
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The tokens of the prompt, and those of the answer with its end of turn. Raises as `encode`."""
         prompt = self._render(messages, add_generation_prompt=True)
-        chat = self._render([*messages, Message("assistant", completion)], add_generation_prompt=False)
+        chat = self._render([*messages, ChatMessage("assistant", completion)], add_generation_prompt=False)
         end = self.tokenizer.eos_token
         answer = chat.removeprefix(prompt) if chat.startswith(prompt) else defused(completion, self.tokenizer)
         answer = answer[: answer.rindex(end)] if end in answer else answer
@@ -44,7 +46,7 @@ class ChatTemplate:
         with self._lock:
             return str(self.tokenizer.decode([token_id]))
 
-    def _render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+    def _render(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool) -> str:
         chat = [{"role": message.role, "content": defused(message.content, self.tokenizer)} for message in messages]
         try:
             text: str = self.tokenizer.apply_chat_template(

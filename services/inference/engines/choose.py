@@ -6,14 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from services.inference.ports import Engine
+from services.inference.ports import InferenceEngine
 from services.inference.settings import Settings
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
 
-def choose_engine(settings: Settings) -> Callable[[Path], Engine]:
+def choose_engine(settings: Settings) -> Callable[[Path], InferenceEngine]:
     """A function that loads a base's folder into an engine; `auto` chooses vLLM if it is installed.
 
     Imports of vLLM, which take seconds, continue in a thread.

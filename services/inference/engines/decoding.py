@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-# What a tokenizer writes for a part of a character.
+# The text of a token that is a part of a character.
 PARTIAL = "�"
 
 

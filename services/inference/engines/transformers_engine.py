@@ -13,8 +13,8 @@ from services.inference.domain import (
     CANCELLED,
     LENGTH,
     STOPPED,
+    ChatMessage,
     LikelyToken,
-    Message,
     Piece,
     Sampling,
     Score,
@@ -23,7 +23,7 @@ from services.inference.domain import (
 from services.inference.engines.chat import ChatTemplate
 from services.inference.engines.decoding import Detokenizer
 from services.inference.engines.grammar import Grammar, Grammars
-from services.inference.ports import Engine, Stream
+from services.inference.ports import InferenceEngine, Stream
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.hardware import computes_in_bf16
 
@@ -33,7 +33,7 @@ EMPTY = "empty"
 MIN_TEMPERATURE = 0.01
 
 
-class TransformersEngine(Engine):
+class TransformersEngine(InferenceEngine):
     """A base and its adapters. Its lock is held for one token at a time, so that streams, loads and scores alternate."""
 
     def __init__(self, folder: Path, *, context_length: int, threads: int) -> None:
@@ -53,7 +53,7 @@ class TransformersEngine(Engine):
         self._active = ""
         self._lock = threading.Lock()
 
-    def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         return self._chat.encode(messages)
 
     def check_schema(self, schema: str) -> None:
@@ -79,7 +79,7 @@ class TransformersEngine(Engine):
         """Start an answer; its tokens are generated in the reader's thread."""
         return TransformersStream(self, prompt, adapter, sampling)
 
-    def score(self, messages: Sequence[Message], completion: str, adapter: str) -> Score:
+    def score(self, messages: Sequence[ChatMessage], completion: str, adapter: str) -> Score:
         prompt, answer = self._chat.encode_answered(messages, completion)
         return self.score_tokens(prompt + answer, len(prompt), adapter)
 

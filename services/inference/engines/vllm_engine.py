@@ -1,4 +1,4 @@
-"""The engine on vLLM, in process: an asyncio thread of its own, no port, no usage statistics."""
+"""The engine on vLLM, in process: a separate asyncio thread, no port, no usage statistics."""
 
 import asyncio
 import importlib
@@ -9,11 +9,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from services.inference.domain import Message, Sampling, Score
+from services.inference.domain import ChatMessage, Sampling, Score
 from services.inference.engines.chat import ChatTemplate
 from services.inference.engines.grammar import Grammars
 from services.inference.engines.vllm_stream import VllmStream, engine_failed
-from services.inference.ports import Engine
+from services.inference.ports import InferenceEngine
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
 from tailor.hardware import computes_in_bf16
 
@@ -58,7 +58,7 @@ def import_ahead() -> None:
     importlib.import_module("vllm.v1.engine.async_llm")
 
 
-class VllmEngine(Engine):
+class VllmEngine(InferenceEngine):
     """A base in vLLM, with adapters under our own ids."""
 
     def __init__(
@@ -83,7 +83,7 @@ class VllmEngine(Engine):
         self._lock = threading.Lock()
         self._scoring = threading.Lock()
 
-    def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         return self._chat.encode(messages)
 
     def check_schema(self, schema: str) -> None:
@@ -127,7 +127,7 @@ class VllmEngine(Engine):
         outputs = self._outputs(prompt, adapter, parameters)
         return VllmStream(outputs, self._run, self._chat.token, sampling)
 
-    def score(self, messages: Sequence[Message], completion: str, adapter: str) -> Score:
+    def score(self, messages: Sequence[ChatMessage], completion: str, adapter: str) -> Score:
         prompt, answer = self._chat.encode_answered(messages, completion)
         return self.score_tokens(prompt + answer, len(prompt), adapter)
 

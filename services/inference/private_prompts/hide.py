@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from services.inference.domain import STOPPED, GenerationRequest, Message, Piece, Sampling
-from services.inference.ports import Anonymizer, Stream
+from services.inference.domain import STOPPED, ChatMessage, GenerationRequest, Piece, Sampling
+from services.inference.ports import Anonymization, Stream
 from services.inference.private_prompts.restore import Restorer, StopTexts, add_spellings
 from services.inference.private_prompts.schema import enum_texts, refuse_values, replace_enum_texts
 from tailor.errors import InvalidArgument, Reason
@@ -20,21 +20,21 @@ class HiddenRequest:
     open: Callable[[Stream], Stream] = field(repr=False)
 
 
-def hide(anonymizer: Anonymizer, request: GenerationRequest, labels: Labels, system_prompt: str) -> HiddenRequest:
+def hide(anonymizer: Anonymization, request: GenerationRequest, labels: Labels, system_prompt: str) -> HiddenRequest:
     """Replace the personal values of a request, except in the specialist's own system prompt. The values live as long as the result.
 
     Raises InvalidArgument for log-probabilities, which would be those of surrogates, and for a schema with personal values outside `enum`
     and `const`; Unavailable (BARRIER_UNAVAILABLE) while anonymization does not answer.
     """
     _refuse_log_probabilities(request.sampling)
-    own_prompt = request.messages[:1] if request.messages[0] == Message("system", system_prompt) else ()
+    own_prompt = request.messages[:1] if request.messages[0] == ChatMessage("system", system_prompt) else ()
     messages = request.messages[len(own_prompt) :]
     schema = json.loads(request.sampling.schema) if request.sampling.schema else None
     choices = list(enum_texts(schema))
     texts = [*(message.content for message in messages), *choices]
     clean, pairs = anonymizer.hide(texts, labels, (system_prompt, *request.sampling.stop))
     contents, clean_choices = clean[: len(messages)], clean[len(messages) :]
-    hidden = tuple(Message(message.role, text) for message, text in zip(messages, contents, strict=True))
+    hidden = tuple(ChatMessage(message.role, text) for message, text in zip(messages, contents, strict=True))
     clean_schema = ""
     if schema is not None:
         changed = replace_enum_texts(schema, dict(zip(choices, clean_choices, strict=True)))

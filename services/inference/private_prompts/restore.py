@@ -14,7 +14,7 @@ EDGE = "\0"
 SPACELESS = "\u2e80"
 
 
-class Part(NamedTuple):
+class TextPart(NamedTuple):
     """Characters as the model wrote them, and as the caller gets them."""
 
     model_text: str
@@ -37,16 +37,16 @@ class Restorer:
         self._meant = ""
         self._escape = ""
 
-    def add(self, text: str) -> list[Part]:
+    def add(self, text: str) -> list[TextPart]:
         """Add characters, and return what is certain by now. The start of a possible surrogate is held back."""
         self._read(text)
         return self._release(is_whole=False)
 
-    def rest(self) -> list[Part]:
+    def rest(self) -> list[TextPart]:
         """Return what was held back, when no more characters follow."""
         parts = self._release(is_whole=True)
         unfinished, self._escape = self._escape, ""
-        return [*parts, Part(unfinished, unfinished)] if unfinished else parts
+        return [*parts, TextPart(unfinished, unfinished)] if unfinished else parts
 
     def _read(self, text: str) -> None:
         if not self._is_json:
@@ -65,8 +65,8 @@ class Restorer:
             position += len(spelling)
         self._escape = text[position:]
 
-    def _release(self, *, is_whole: bool) -> list[Part]:
-        parts: list[Part] = []
+    def _release(self, *, is_whole: bool) -> list[TextPart]:
+        parts: list[TextPart] = []
         plain, position = "", 0
         while position < len(self._meant):
             surrogate = self._find_surrogate(position, is_whole=is_whole)
@@ -78,13 +78,13 @@ class Restorer:
             if value is None:
                 plain += model_text
             else:
-                parts += [Part(plain, plain)] * bool(plain) + [Part(model_text, value)]
+                parts += [TextPart(plain, plain)] * bool(plain) + [TextPart(model_text, value)]
                 plain = ""
             if self._is_json and model_text == '"':
                 self._in_string = not self._in_string
             self._before, position = self._meant[end - 1], end
         self._spelt, self._meant = self._spelt[position:], self._meant[position:]
-        return [*parts, Part(plain, plain)] if plain else parts
+        return [*parts, TextPart(plain, plain)] if plain else parts
 
     def _find_surrogate(self, position: int, *, is_whole: bool) -> str | None:
         """The surrogate at a position, empty for none; None as long as more characters are needed to decide."""
@@ -118,9 +118,9 @@ class StopTexts:
 
     def __init__(self, stop: Iterable[str]) -> None:
         self._stop = tuple(stop)
-        self._pending: list[Part] = []
+        self._pending: list[TextPart] = []
 
-    def add(self, parts: Sequence[Part], *, is_last: bool) -> tuple[list[Part], bool]:
+    def add(self, parts: Sequence[TextPart], *, is_last: bool) -> tuple[list[TextPart], bool]:
         """Return the parts before any stop text that are certain by now, and True if a stop text was reached."""
         pending = [*self._pending, *parts]
         text = "".join(part.text for part in pending)
@@ -132,7 +132,7 @@ class StopTexts:
         return certain, False
 
 
-def cut(parts: Iterable[Part], end: int) -> tuple[list[Part], list[Part]]:
+def cut(parts: Iterable[TextPart], end: int) -> tuple[list[TextPart], list[TextPart]]:
     """Cut the parts at a position of the caller's text. The surrogate of a value that is cut stays with the value's beginning."""
     before, after = [], []
     for part in parts:
@@ -143,8 +143,8 @@ def cut(parts: Iterable[Part], end: int) -> tuple[list[Part], list[Part]]:
             after.append(part)
         else:
             is_plain = part.model_text == part.text
-            before.append(Part(part.model_text[:end] if is_plain else part.model_text, part.text[:end]))
-            after.append(Part(part.model_text[end:] if is_plain else "", part.text[end:]))
+            before.append(TextPart(part.model_text[:end] if is_plain else part.model_text, part.text[:end]))
+            after.append(TextPart(part.model_text[end:] if is_plain else "", part.text[end:]))
         end = max(0, end - length)
     return before, after
 

@@ -4,9 +4,10 @@ from sqlalchemy import Engine, delete, select, update
 
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.sql import to_stored_dataset
-from services.synthetic.domain import Dataset, DatasetKind
+from services.synthetic.domain import Dataset
 from services.synthetic.ports import Holdings
 from tailor.sql import transaction
+from tailor.words import DatasetKind
 
 
 class SqlHoldings(Holdings):

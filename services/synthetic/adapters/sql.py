@@ -29,14 +29,13 @@ from services.synthetic.domain import (
     Assignment,
     BuildProgress,
     BuildResult,
+    CorpusSnapshot,
     Dataset,
-    DatasetKind,
     Document,
     Judgement,
     Kind,
     LeftOut,
     PairCounts,
-    Snapshot,
     Specialist,
     TeacherAnswer,
     find_ranked_adapter,
@@ -47,7 +46,7 @@ from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
-from tailor.words import Labels, Selection, Span, SpanKind
+from tailor.words import DatasetKind, Labels, Selection, Span, SpanKind
 
 TOPIC = "dataset.built.v1"
 # Held shared to add an item, and exclusively to read all of them, so that no item appears later at a position that was already read.
@@ -124,7 +123,7 @@ class SqlRepository(SqlDrafts, Repository):
             tried_position=build.tried_position if build else 0,
         )
 
-    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> Snapshot:
+    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> CorpusSnapshot:
         table, judged, drafts = tables.documents, tables.judgements, tables.drafts
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock")
@@ -147,7 +146,7 @@ class SqlRepository(SqlDrafts, Repository):
             dataset = _dataset(connection, specialist.name, build.digest) if build and build.digest else None
         judgements = tuple(map(to_judgement, rows))
         ranked = find_ranked_adapter(map(to_judgement, sorted(rows, key=lambda row: -row.position)), saved_drafts)
-        return Snapshot(
+        return CorpusSnapshot(
             documents, position, build.fingerprint if build else "", dataset, judgements, saved_drafts, ranked
         )
 

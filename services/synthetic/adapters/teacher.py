@@ -13,6 +13,7 @@ from tailor.errors import InvalidArgument, Reason, Unavailable
 INSTRUCTION = (
     "You make training data for a writing assistant. Read the passage and write {count} requests that a colleague might "
     "make about it, each with the answer, in the passage's own style and terms and true to it. Do not copy the passage. "
+    # english: allow alone
     'Answer with JSON alone: [{{"question": "...", "answer": "..."}}].'
 )
 MAX_TOKENS = 700

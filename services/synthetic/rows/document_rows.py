@@ -104,7 +104,7 @@ def _candidates(document: Document, outline: Outline) -> Iterator[tuple[Section 
 
 
 def form_and_topic(document: Document, outline: Outline) -> tuple[str, str]:
-    """What the document is, such as `engagement report`, and its topic; the topic is empty if it is not clear."""
+    """The form of a document, such as `engagement report`, and its topic; the topic is empty if it is not clear."""
     title = outline.title[:MAX_TITLE_CHARS]
     if outline.headers:
         mail = "@" in outline.header("from") + outline.header("to") or bool(outline.header("cc"))

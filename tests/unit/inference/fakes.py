@@ -16,10 +16,10 @@ from services.inference.domain import (
     STOPPED,
     AdapterRef,
     Caller,
+    ChatMessage,
     Draft,
     DraftRecord,
     LikelyToken,
-    Message,
     Piece,
     Probe,
     Sampling,
@@ -29,8 +29,8 @@ from services.inference.domain import (
     TokenLogProbability,
     Transcript,
 )
-from services.inference.generation import DraftRecorder, Inference, Models
-from services.inference.ports import AdapterLibrary, Anonymizer, DraftArchive, Engine, Stream
+from services.inference.generation import DraftRecorder, Inference, ModelServer
+from services.inference.ports import AdapterLibrary, Anonymization, DraftArchive, InferenceEngine, Stream
 from services.inference.serving_table import ServingTable
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError, Unavailable
 from tailor.storage.ref import Ref
@@ -81,7 +81,7 @@ def log_probabilities(top: int | None) -> tuple[TokenLogProbability, ...]:
     return (TokenLogProbability(likely[0], tuple(likely[:top])),)
 
 
-class FakeEngine(Engine):
+class FakeEngine(InferenceEngine):
     """Counts one token per word, and records its calls and the adapters that it holds."""
 
     def __init__(self, context_length: int = 64) -> None:
@@ -89,14 +89,14 @@ class FakeEngine(Engine):
         self.loaded: dict[str, Path] = {}
         self.unloaded: list[str] = []
         self.streams: list[FakeStream] = []
-        self.encoded: list[tuple[Message, ...]] = []
+        self.encoded: list[tuple[ChatMessage, ...]] = []
         self.say = ""
         self.nats = -2.0
         self.fails: TailorError | None = None
         self.gate = threading.Event()
         self.gate.set()
 
-    def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         self.encoded.append(tuple(messages))
         return tuple(range(sum(len(message.content.split()) for message in messages)))
 
@@ -124,7 +124,7 @@ class FakeEngine(Engine):
         answer = len(tokens) - prompt_length
         return Score(self.nats * answer, answer)
 
-    def score(self, messages: Sequence[Message], completion: str, adapter: str) -> Score:
+    def score(self, messages: Sequence[ChatMessage], completion: str, adapter: str) -> Score:
         return Score(-float(len(completion)), len(completion.split()) + 1)
 
     def watch(self, stop: threading.Event) -> None:
@@ -197,7 +197,7 @@ class FakeArchive(DraftArchive):
         return self.texts.get(ref)
 
 
-class FakeAnonymizer(Anonymizer):
+class FakeAnonymizer(Anonymization):
     """Replaces the values of `pairs`, which are values by surrogate; raises `failures` first."""
 
     def __init__(self, pairs: Mapping[str, str] | None = None) -> None:
@@ -237,7 +237,7 @@ class World:
     anonymizer: FakeAnonymizer
 
     @property
-    def models(self) -> Models:
+    def models(self) -> ModelServer:
         return self.inference.models
 
 
@@ -255,7 +255,7 @@ def make_world(
     anonymizer, numbers = FakeAnonymizer(), iter(range(1, 10_000))
     cache = AdapterCache(engine, library, slots, wait_seconds)
     inference = Inference(
-        models=Models("tiny", engine, cache, table or ServingTable(), nullcontext),
+        models=ModelServer("tiny", engine, cache, table or ServingTable(), nullcontext),
         admission=Admission(max_concurrent, max_queued),
         definitions=Definitions(),
         anonymizer=anonymizer,

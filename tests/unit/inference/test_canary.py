@@ -8,8 +8,8 @@ from services.inference import handlers, wire
 from services.inference.domain import (
     Caller,
     Canary,
+    ChatMessage,
     GenerationRequest,
-    Message,
     RowToScore,
     Sampling,
     ServedModel,
@@ -22,7 +22,7 @@ from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.events.erased import Erased
 from tests.unit.inference.fakes import CONSOLE, EVALUATION, World, adapter, apply_serving, make_world, served
 
-USER = (Message("user", "Write."),)
+USER = (ChatMessage("user", "Write."),)
 
 
 def with_canary(generation: int = 2, percent: int = 50) -> ServedModel:

@@ -13,7 +13,7 @@ from services.inference.adapters.drafts import DraftBucket
 from services.inference.adapters.events import DRAFTS, DraftPublisher
 from services.inference.adapters.journal import Journal
 from services.inference.definitions import Definitions
-from services.inference.domain import Draft, Message, Transcript
+from services.inference.domain import ChatMessage, Draft, Transcript
 from services.inference.draft_texts import ATTEMPTS, MAX_AGE_SECONDS, MAX_CHARACTERS, DraftTextStore
 from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import FailedPrecondition, Reason, TailorError, Unavailable
@@ -24,7 +24,8 @@ from tests.unit.inference.fakes import FakeAnonymizer, Published, served
 
 LABELS = Labels("wiki", "risk")
 TRANSCRIPT = Transcript(
-    (Message("user", "Write to Ngozi Okafor."), Message("assistant", "Why?"), Message("user", "Soon.")), "Dear Ngozi"
+    (ChatMessage("user", "Write to Ngozi Okafor."), ChatMessage("assistant", "Why?"), ChatMessage("user", "Soon.")),
+    "Dear Ngozi",
 )
 
 
@@ -147,7 +148,7 @@ def test_drops_a_text_that_waited_too_long(world: World) -> None:
 
 
 def test_drops_texts_beyond_the_limit_without_blocking_callers(world: World) -> None:
-    big = Transcript((Message("user", "x" * (MAX_CHARACTERS // 2)),), "y")
+    big = Transcript((ChatMessage("user", "x" * (MAX_CHARACTERS // 2)),), "y")
     started = time.monotonic()
     for number in range(4):
         world.texts.keep(draft(number), big)

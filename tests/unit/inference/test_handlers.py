@@ -12,10 +12,10 @@ from services.inference import handlers
 from services.inference.domain import (
     CALLER_ROLE,
     Caller,
+    ChatMessage,
     Draft,
     DraftRecord,
     GenerationRequest,
-    Message,
     Probe,
     RowToScore,
     Sampling,
@@ -37,10 +37,10 @@ from tests.unit.inference.fakes import (
     served,
 )
 
-USER = Message("user", "Write the Position section.")
+USER = ChatMessage("user", "Write the Position section.")
 
 
-def ask(model: str = "base", *messages: Message, **sampling: object) -> GenerationRequest:
+def ask(model: str = "base", *messages: ChatMessage, **sampling: object) -> GenerationRequest:
     return GenerationRequest(model, messages or (USER,), Sampling(**({"max_tokens": 3} | sampling)))  # type: ignore[arg-type]
 
 
@@ -77,7 +77,7 @@ def test_answers_and_publishes_a_draft_without_text() -> None:
 
 def test_digests_depend_on_key_prompt_and_answer() -> None:
     world = make_world()
-    for question in (ask(), ask(), ask("base", Message("user", "Another one."))):
+    for question in (ask(), ask(), ask("base", ChatMessage("user", "Another one."))):
         finish(world, question)
     first, again, other = world.published.drafts
     assert first.prompt_digest == again.prompt_digest != other.prompt_digest
@@ -109,14 +109,14 @@ def test_a_specialist_of_other_callers_looks_like_one_that_does_not_exist() -> N
 @pytest.mark.parametrize(
     ("messages", "field"),
     [
-        ((Message("user", " "),), "messages[0].content"),
-        ((Message("user", "a"), Message("assistant", "b")), "messages[1].role"),
-        ((Message("robot", "a"), Message("user", "b")), "messages[0].role"),
-        ((Message("user", "a"), Message("system", "b"), Message("user", "c")), "messages[1].role"),
-        ((Message("user", "a"),) * 65, "messages"),
+        ((ChatMessage("user", " "),), "messages[0].content"),
+        ((ChatMessage("user", "a"), ChatMessage("assistant", "b")), "messages[1].role"),
+        ((ChatMessage("robot", "a"), ChatMessage("user", "b")), "messages[0].role"),
+        ((ChatMessage("user", "a"), ChatMessage("system", "b"), ChatMessage("user", "c")), "messages[1].role"),
+        ((ChatMessage("user", "a"),) * 65, "messages"),
     ],
 )
-def test_refuses_a_bad_chat_and_names_the_field(messages: tuple[Message, ...], field: str) -> None:
+def test_refuses_a_bad_chat_and_names_the_field(messages: tuple[ChatMessage, ...], field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         begin(make_world(), ask("base", *messages))
     assert field in caught.value.field_violations
@@ -191,19 +191,19 @@ def test_giving_a_schema_up_is_an_error_and_frees_the_place() -> None:
 
 def test_refuses_a_chat_of_too_many_characters() -> None:
     with pytest.raises(InvalidArgument) as caught:
-        begin(make_world(), ask("base", Message("user", "a" * 1_000_001)))
+        begin(make_world(), ask("base", ChatMessage("user", "a" * 1_000_001)))
     assert list(caught.value.field_violations) == ["messages"]
 
 
 def test_refuses_a_prompt_over_the_context_length_with_both_counts() -> None:
     with pytest.raises(InvalidArgument) as caught:
-        begin(make_world(), ask("base", Message("user", "w " * 64)))
+        begin(make_world(), ask("base", ChatMessage("user", "w " * 64)))
     assert caught.value.reason == "PROMPT_TOO_LONG"
     assert caught.value.metadata == {"prompt_tokens": "64", "context_length": "64"}
 
 
 def test_generates_no_more_tokens_than_fit() -> None:
-    answer = finish(make_world(), ask("base", Message("user", "w " * 60), max_tokens=30))
+    answer = finish(make_world(), ask("base", ChatMessage("user", "w " * 60), max_tokens=30))
     assert answer.completion_tokens == 4
 
 
@@ -251,10 +251,10 @@ def test_a_specialists_system_prompt_comes_first_unless_the_chat_has_one() -> No
     world = make_world()
     apply_serving(world, served("reports", 1, "a", "House style."))
     finish(world, ask("reports"))
-    finish(world, ask("reports", Message("system", "Mine."), USER))
+    finish(world, ask("reports", ChatMessage("system", "Mine."), USER))
     finish(world, ask("base"))
-    system = Message("system", "House style.")
-    assert world.engine.encoded == [(system, USER), (Message("system", "Mine."), USER), (USER,)]
+    system = ChatMessage("system", "House style.")
+    assert world.engine.encoded == [(system, USER), (ChatMessage("system", "Mine."), USER), (USER,)]
 
 
 def test_a_cancelled_stream_stops_the_engine_and_publishes_its_draft() -> None:
@@ -460,11 +460,11 @@ def test_transcripts_do_not_contain_the_specialists_own_system_prompt() -> None:
     world = make_world()
     apply_serving(world, served("reports", 1, "a", "House style."))
     finish(world, ask("reports"))
-    finish(world, ask("reports", Message("system", "Mine."), USER))
+    finish(world, ask("reports", ChatMessage("system", "Mine."), USER))
     finish(world, ask("reports"), EVALUATION)
     (first, transcript), (_, other) = world.archive.offered
     assert (transcript.messages, transcript.answer) == ((USER,), "word word word ")
-    assert other.messages == (Message("system", "Mine."), USER)
+    assert other.messages == (ChatMessage("system", "Mine."), USER)
     finish(world, ask("base"))
     digests = [draft.prompt_digest for draft in world.published.drafts]
     assert digests[0] == digests[2] != digests[1]

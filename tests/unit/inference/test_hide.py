@@ -11,7 +11,7 @@ import pytest
 
 from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.openai_wire import chunks, completion
-from services.inference.domain import CANCELLED, LENGTH, STOPPED, Caller, GenerationRequest, Message, Sampling
+from services.inference.domain import CANCELLED, LENGTH, STOPPED, Caller, ChatMessage, GenerationRequest, Sampling
 from services.inference.generation import Answer, Cancellation
 from services.inference.handlers import generate
 from services.inference.private_prompts.hide import RestoredStream
@@ -43,9 +43,9 @@ def world(engine: EchoEngine) -> World:
 
 
 def ask(
-    text: str = ASKED, model: str = "reports", before: Sequence[Message] = (), **sampling: object
+    text: str = ASKED, model: str = "reports", before: Sequence[ChatMessage] = (), **sampling: object
 ) -> GenerationRequest:
-    return GenerationRequest(model, (*before, Message("user", text)), replace(Sampling(), **sampling))  # type: ignore[arg-type]
+    return GenerationRequest(model, (*before, ChatMessage("user", text)), replace(Sampling(), **sampling))  # type: ignore[arg-type]
 
 
 def answered(world: World, question: GenerationRequest, caller: Caller = KEY) -> Answer:
@@ -63,16 +63,16 @@ def in_memory() -> list[object]:
 def test_the_model_sees_no_personal_value_and_the_caller_gets_all_of_them_back(
     world: World, engine: EchoEngine
 ) -> None:
-    before = (Message("user", "I am Okafor."), Message("assistant", "Hello, Ngozi."))
+    before = (ChatMessage("user", "I am Okafor."), ChatMessage("assistant", "Hello, Ngozi."))
     answer = answered(world, ask(before=before))
     assert answer.text == ASKED
     assert (answer.finish_reason, answer.completion_tokens) == (STOPPED, -(-len(HIDDEN) // engine.size))
     (encoded,) = engine.encoded
     assert encoded == (
-        Message("system", "You are Ward."),
-        Message("user", "I am Iwu."),
-        Message("assistant", "Hello, Ada."),
-        Message("user", HIDDEN),
+        ChatMessage("system", "You are Ward."),
+        ChatMessage("user", "I am Iwu."),
+        ChatMessage("assistant", "Hello, Ada."),
+        ChatMessage("user", HIDDEN),
     )
     ((_, labels, avoid),) = world.anonymizer.hidden
     assert (labels, avoid) == (LABELS, ("You are Ward.",))
@@ -81,7 +81,7 @@ def test_the_model_sees_no_personal_value_and_the_caller_gets_all_of_them_back(
 def test_publishes_and_stores_what_the_model_saw(world: World) -> None:
     answered(world, ask())
     ((draft, transcript),) = world.archive.offered
-    assert transcript.messages == (Message("user", HIDDEN),)
+    assert transcript.messages == (ChatMessage("user", HIDDEN),)
     assert transcript.answer == HIDDEN
     assert not any(raw in repr((draft, transcript.messages, transcript.answer)) for raw in RAW)
     world.inference.definitions.define("reports")
@@ -140,11 +140,11 @@ def test_refuses_log_probabilities_before_it_asks_anonymization(world: World) ->
 
 
 def test_keeps_the_specialists_own_system_prompt_if_a_caller_sends_it(world: World, engine: EchoEngine) -> None:
-    answered(world, ask(before=(Message("system", "You are Ward."),)))
-    assert engine.encoded[0][0] == Message("system", "You are Ward.") and len(engine.encoded[0]) == 2
+    answered(world, ask(before=(ChatMessage("system", "You are Ward."),)))
+    assert engine.encoded[0][0] == ChatMessage("system", "You are Ward.") and len(engine.encoded[0]) == 2
     assert world.anonymizer.hidden[0][0] == (ASKED,)
-    answered(world, ask(before=(Message("system", "You are Okafor."),)))
-    assert engine.encoded[1][0] == Message("system", "You are Iwu.")
+    answered(world, ask(before=(ChatMessage("system", "You are Okafor."),)))
+    assert engine.encoded[1][0] == ChatMessage("system", "You are Iwu.")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.private_prompts.restore import Part, Restorer, StopTexts, add_spellings, cut
+from services.inference.private_prompts.restore import Restorer, StopTexts, TextPart, add_spellings, cut
 
 PAIRS = {
     "Iwu": "Okafor",
@@ -121,12 +121,12 @@ def test_restores_only_numbers_outside_json_strings() -> None:
 
 def test_holds_back_only_the_start_of_a_possible_surrogate() -> None:
     restorer = Restorer(PAIRS)
-    assert restorer.add("Dear A") == [Part("Dear ", "Dear ")]
-    assert restorer.add("pril, I") == [Part("April, ", "April, ")]
+    assert restorer.add("Dear A") == [TextPart("Dear ", "Dear ")]
+    assert restorer.add("pril, I") == [TextPart("April, ", "April, ")]
     assert restorer.add("wu") == []
-    assert restorer.add("!") == [Part("Iwu", "Okafor"), Part("!", "!")]
+    assert restorer.add("!") == [TextPart("Iwu", "Okafor"), TextPart("!", "!")]
     assert restorer.add("HL-7") == []
-    assert restorer.rest() == [Part("HL-7", "HL-7")]
+    assert restorer.rest() == [TextPart("HL-7", "HL-7")]
 
 
 def test_restores_capitalised_surrogates_but_not_common_words() -> None:
@@ -148,20 +148,26 @@ def test_restores_capitalised_surrogates_but_not_common_words() -> None:
 
 def test_matches_a_stop_text_against_what_the_caller_gets() -> None:
     stops = StopTexts(["Okafor", "END"])
-    assert stops.add([Part("to ", "to "), Part("Ada", "Ngozi"), Part(" E", " E")], is_last=False) == (
-        [Part("to ", "to "), Part("Ada", "Ngozi"), Part(" ", " ")],
+    assert stops.add([TextPart("to ", "to "), TextPart("Ada", "Ngozi"), TextPart(" E", " E")], is_last=False) == (
+        [TextPart("to ", "to "), TextPart("Ada", "Ngozi"), TextPart(" ", " ")],
         False,
     )
-    assert stops.add([Part("ach ", "ach ")], is_last=False) == ([Part("E", "E"), Part("ach ", "ach ")], False)
-    assert stops.add([Part("Iwu", "Okafor"), Part(" more", " more")], is_last=True) == ([], True)
+    assert stops.add([TextPart("ach ", "ach ")], is_last=False) == (
+        [TextPart("E", "E"), TextPart("ach ", "ach ")],
+        False,
+    )
+    assert stops.add([TextPart("Iwu", "Okafor"), TextPart(" more", " more")], is_last=True) == ([], True)
 
 
 def test_a_stop_text_within_a_value_cuts_the_value() -> None:
-    assert StopTexts(["kaf"]).add([Part("Ms ", "Ms "), Part("Iwu", "Okafor")], is_last=True) == (
-        [Part("Ms ", "Ms "), Part("Iwu", "O")],
+    assert StopTexts(["kaf"]).add([TextPart("Ms ", "Ms "), TextPart("Iwu", "Okafor")], is_last=True) == (
+        [TextPart("Ms ", "Ms "), TextPart("Iwu", "O")],
         True,
     )
-    assert cut([Part("Iwu", "Okafor"), Part(".", ".")], 3) == ([Part("Iwu", "Oka")], [Part("", "for"), Part(".", ".")])
+    assert cut([TextPart("Iwu", "Okafor"), TextPart(".", ".")], 3) == (
+        [TextPart("Iwu", "Oka")],
+        [TextPart("", "for"), TextPart(".", ".")],
+    )
 
 
 @settings(max_examples=200, deadline=None)
@@ -169,7 +175,7 @@ def test_a_stop_text_within_a_value_cuts_the_value() -> None:
 def test_stops_at_the_same_place_in_any_split_into_pieces(text: str, cuts: list[int], stop: str) -> None:
     stops, restored, ends = StopTexts([stop]), "", sorted({min(position, len(text)) for position in cuts})
     for start, end in zip([0, *ends], [*ends, len(text)], strict=True):
-        parts, stopped = stops.add([Part(text[start:end], text[start:end])], is_last=end == len(text))
+        parts, stopped = stops.add([TextPart(text[start:end], text[start:end])], is_last=end == len(text))
         restored += "".join(part.text for part in parts)
         if stopped:
             break

@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from services.inference.domain import Draft, DraftRecord, Message, Transcript
+from services.inference.domain import ChatMessage, Draft, DraftRecord, Transcript
 from services.inference.handlers import ReadinessGate
 from services.inference.rpc import InferenceServicer
 from services.inference.serving_table import ServingTable
@@ -254,7 +254,7 @@ def test_gives_a_draft_with_its_text_until_that_expires(opened: RunningServer) -
     ref = Ref("s3://drafts/texts/a.json", "a", 1)
     draft = Draft("drf_1", served("memos", 3, "a"), "key_1", "p", "q", 4, 3, "stop", 0.1, 0.5, ref, 1_700_000_000.5)
     opened.world.archive.records["drf_1"] = DraftRecord(draft, "tiny")
-    opened.world.archive.texts[ref] = Transcript((Message("user", "Question."),), "Clean.")
+    opened.world.archive.texts[ref] = Transcript((ChatMessage("user", "Question."),), "Clean.")
     request = inference_pb2.GetDraftRequest(draft_id="drf_1")
     response = opened.stub().GetDraft(request)
     assert (response.text_state, response.answer) == (inference_pb2.TEXT_STATE_KEPT, "Clean.")

@@ -8,8 +8,8 @@ from services.synthetic.domain import (
     Assignment,
     BuildProgress,
     BuildResult,
+    CorpusSnapshot,
     Dataset,
-    DatasetKind,
     Document,
     Judgement,
     KeptDraft,
@@ -17,7 +17,6 @@ from services.synthetic.domain import (
     PairRow,
     Row,
     RowLimits,
-    Snapshot,
     Specialist,
     Split,
     TeacherAnswer,
@@ -26,7 +25,7 @@ from services.synthetic.domain import (
 from services.synthetic.handlers import Synthetic
 from services.synthetic.ports import NearDuplicates, Repository, SplitWriter
 from tailor.storage.memory import MemoryStore
-from tailor.words import Labels
+from tailor.words import DatasetKind, Labels
 
 SPECIALIST = Specialist("reports", 1, "smollm2-135m-instruct", "lora")
 
@@ -105,7 +104,7 @@ class MemoryRepository(Repository):
             tried_position=build.get("tried_position", 0),
         )
 
-    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> Snapshot:
+    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> CorpusSnapshot:
         chosen = [d for _, _, d in self.documents.values() if specialist.selection.admits(d.labels)]
         build = self.builds.get((specialist.name, kind), {})
         dataset = self.datasets.get((specialist.name, str(build.get("digest"))))
@@ -115,7 +114,7 @@ class MemoryRepository(Repository):
         judgements = tuple(sorted(newest_first, key=lambda judgement: judgement.judgement_id))
         drafts = {k: d for k, d in self.drafts.items() if d.saved and d.specialist == specialist.name}
         fingerprint, ranked = str(build.get("fingerprint", "")), find_ranked_adapter(newest_first, drafts)
-        return Snapshot(ordered, self.position, fingerprint, dataset, judgements, drafts, ranked)
+        return CorpusSnapshot(ordered, self.position, fingerprint, dataset, judgements, drafts, ranked)
 
     def document(self, document_id: str) -> Document | None:
         return self.documents[document_id][2] if document_id in self.documents else None
@@ -203,7 +202,7 @@ class ByThirdWord(NearDuplicates):
 
 def report(topic: str) -> str:
     """A report whose sections are long enough to learn from."""
-    body = f"The {topic} were counted twice in 2024 and 17 of them were found where nobody had looked for them before."
+    body = f"The {topic} were counted twice in 2024 and 17 of them were found in places that nobody had checked before."
     return f"# Report: {topic} handling\n\n## Position\n\n{body} First.\n\n## Remedy\n\n1. {body} Second.\n2. Count {topic}."
 
 

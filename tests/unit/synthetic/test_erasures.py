@@ -1,10 +1,11 @@
 """Erased documents, and the datasets that are superseded."""
 
-from services.synthetic.domain import Dataset, DatasetKind
-from services.synthetic.erasures import Eraser
+from services.synthetic.domain import Dataset
+from services.synthetic.erasures import DatasetEraser
 from services.synthetic.handlers import Synthetic, build_dataset, on_document
 from services.synthetic.ports import Holdings
 from tailor.events.erased import Erased, Forgotten
+from tailor.words import DatasetKind
 from tests.unit.synthetic.fakes import SPECIALIST, MemoryRepository, make_app, put_document
 
 
@@ -44,7 +45,7 @@ def build(numbers: int = 40) -> tuple[Synthetic, MemoryRepository, Dataset]:
 
 
 def forget(app: Synthetic, repository: MemoryRepository, document_id: str) -> Forgotten:
-    return Eraser(app, MemoryHoldings(repository)).forget(Erased(document_id, "ers_1"))
+    return DatasetEraser(app, MemoryHoldings(repository)).forget(Erased(document_id, "ers_1"))
 
 
 def test_supersedes_a_dataset_with_rows_of_the_document_and_deletes_its_bytes() -> None:

@@ -114,7 +114,7 @@ def test_the_threshold_counts_documents_not_mentions() -> None:
 
 
 def test_removes_and_counts_documents_of_boilerplate_only() -> None:
-    kept = texts(FOOTER, f"# Title\n\n{FOOTER}", "Words that stand alone.")
+    kept = texts(FOOTER, f"# Title\n\n{FOOTER}", "Words without a footer.")
     cleaned = remove_boilerplate(kept, dict.fromkeys(kept, Kind.DOCUMENT), 2)
     assert (list(cleaned.texts), cleaned.emptied) == (["doc_2"], 2)
 

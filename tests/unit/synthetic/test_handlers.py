@@ -6,16 +6,10 @@ from dataclasses import replace
 import pytest
 
 from services.synthetic import handlers
-from services.synthetic.domain import (
-    DatasetKind,
-    Judgement,
-    Policy,
-    RowLimits,
-    TeacherAnswer,
-)
+from services.synthetic.domain import BuildPolicy, Judgement, RowLimits, TeacherAnswer
 from services.synthetic.synthesis.synthesis import Synthesis, TeacherLimits
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
-from tailor.words import Labels, Selection
+from tailor.words import DatasetKind, Labels, Selection
 from tests.unit.synthetic.fakes import SPECIALIST, MemoryRepository, make_app, put_document
 
 
@@ -83,7 +77,7 @@ def test_an_older_version_is_ignored() -> None:
 
 
 def test_refuses_too_few_rows_and_does_not_retry_every_second() -> None:
-    app = filled(2, specialists={"reports": replace(SPECIALIST, policy=Policy(1))})
+    app = filled(2, specialists={"reports": replace(SPECIALIST, policy=BuildPolicy(1))})
     with pytest.raises(FailedPrecondition, match="TOO_FEW_ROWS"):
         handlers.build_dataset(app, "reports", "")
     assert handlers.tick(app) == []
@@ -92,7 +86,7 @@ def test_refuses_too_few_rows_and_does_not_retry_every_second() -> None:
 
 
 def test_the_tick_builds_a_due_dataset_once() -> None:
-    app = filled(specialists={"reports": replace(SPECIALIST, policy=Policy(50, quiet_seconds=5))})
+    app = filled(specialists={"reports": replace(SPECIALIST, policy=BuildPolicy(50, quiet_seconds=5))})
     assert handlers.tick(app) == []
     app.repository.seconds = 5
     assert [result.created for result in handlers.tick(app)] == [True]
@@ -100,7 +94,7 @@ def test_the_tick_builds_a_due_dataset_once() -> None:
 
 
 def test_a_lost_store_only_delays_the_build() -> None:
-    app = filled(specialists={"reports": replace(SPECIALIST, policy=Policy(1))})
+    app = filled(specialists={"reports": replace(SPECIALIST, policy=BuildPolicy(1))})
     get, app.store.get = app.store.get, lambda ref: (_ for _ in ()).throw(Unavailable(Reason("DOWN"), "Down."))
     assert handlers.tick(app) == []
     app.store.get = get
@@ -117,7 +111,7 @@ def test_waits_for_another_replicas_build_then_aborts() -> None:
 def test_reads_documents_before_a_specialist_once_per_revision() -> None:
     asked: list[str] = []
     app = make_app(list_documents=lambda name: asked.append(name) or [put_document(app.store, n) for n in range(60)])
-    app.specialists["reports"] = replace(SPECIALIST, policy=Policy(1))
+    app.specialists["reports"] = replace(SPECIALIST, policy=BuildPolicy(1))
     assert handlers.tick(app)[0].dataset.train_rows > 0
     handlers.tick(app)
     assert asked == ["reports"]
@@ -146,7 +140,7 @@ def test_only_selected_documents_are_used() -> None:
 
 
 def test_a_judgement_does_not_make_a_dataset_of_documents_due() -> None:
-    app = filled(specialists={"reports": replace(SPECIALIST, policy=Policy(1))})
+    app = filled(specialists={"reports": replace(SPECIALIST, policy=BuildPolicy(1))})
     handlers.tick(app)
     handlers.on_judgement(app, Judgement("jdg_1", "reports", ("drf_1", "drf_2"), {"style": 5}, ""))
     assert "jdg_1" in app.repository.judgements and handlers.tick(app) == []

@@ -13,7 +13,7 @@ from tailor.wire import to_span
 from tailor.words import Filters, Span, SpanKind
 from tests.unit.synthetic.fakes import SPECIALIST, JsonWriter, make_app, put_document, report
 
-FIRST = "The ladders were counted twice in 2024 and 17 of them were found where nobody had looked for them."
+FIRST = "The ladders were counted twice in 2024 and 17 of them were found in places that nobody had checked."
 SECOND = "The hoists were counted once in 2025, and 9 of them were found in a depot that nobody had named."
 TEXT = f"# Report\n\n## Position\n\n{FIRST}\n\n{SECOND}\n\n## Remedy\n\n{FIRST}\n"
 

@@ -7,24 +7,24 @@ import pytest
 
 from services.synthetic import handlers
 from services.synthetic.domain import (
-    DatasetKind,
+    BuildPolicy,
     Document,
     Judgement,
     KeptDraft,
     Kind,
-    Policy,
     Specialist,
 )
-from services.synthetic.erasures import Eraser
+from services.synthetic.erasures import DatasetEraser
 from services.synthetic.handlers import Synthetic
 from services.synthetic.rows.preference_rows import PairLimits
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.events.erased import Erased
 from tailor.storage.ref import Ref
+from tailor.words import DatasetKind
 from tests.unit.synthetic.fakes import SPECIALIST, MemoryRepository, make_app, put_document
 from tests.unit.synthetic.test_erasures import MemoryHoldings
 
-LEARNS = replace(SPECIALIST, keep_drafts=True, preference_recipe="dpo", policy=Policy(1))
+LEARNS = replace(SPECIALIST, keep_drafts=True, preference_recipe="dpo", policy=BuildPolicy(1))
 PREFERENCE = DatasetKind.PREFERENCE
 
 
@@ -69,7 +69,7 @@ def test_rankings_make_a_preference_dataset_due_but_none_of_documents() -> None:
 
 
 @pytest.mark.parametrize(
-    "specialist", [replace(LEARNS, keep_drafts=False, preference_recipe=""), replace(LEARNS, policy=Policy())]
+    "specialist", [replace(LEARNS, keep_drafts=False, preference_recipe=""), replace(LEARNS, policy=BuildPolicy())]
 )
 def test_without_opt_in_or_policy_builds_on_command_only(specialist: Specialist) -> None:
     app, _ = world(specialist)
@@ -125,7 +125,7 @@ def test_no_dataset_has_pairs_of_an_erased_deliverable() -> None:
     old = handlers.build_dataset(app, "reports", "", PREFERENCE).dataset
     assert old.document_ids
     erased = old.document_ids[0]
-    forgotten = Eraser(app, MemoryHoldings(repository)).forget(Erased(erased, "ers_1"))
+    forgotten = DatasetEraser(app, MemoryHoldings(repository)).forget(Erased(erased, "ers_1"))
     (new,) = [dataset for dataset in repository.datasets.values() if dataset.kind is PREFERENCE]
     assert new.digest != old.digest and erased not in new.document_ids and set(new.document_ids) < set(old.document_ids)
     assert forgotten.datasets == (old.digest,) and forgotten.counts["datasets"] == 1

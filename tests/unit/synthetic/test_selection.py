@@ -1,6 +1,6 @@
 """The choice of clusters, splits and rows, and the rule for when a dataset is due."""
 
-from services.synthetic.domain import Assignment, BuildProgress, Policy, Row, is_due, is_held_out
+from services.synthetic.domain import Assignment, BuildPolicy, BuildProgress, Row, is_due, is_held_out
 from services.synthetic.selection import assign_clusters, choose_representatives, fit_budget, split_rows
 from tailor.words import Labels, Selection
 
@@ -60,7 +60,7 @@ def test_a_selection_admits_by_label() -> None:
 
 
 def test_a_dataset_is_due_by_count_quiet_and_interval() -> None:
-    policy = Policy(min_new_items=3, quiet_seconds=10, min_interval_seconds=60)
+    policy = BuildPolicy(min_new_items=3, quiet_seconds=10, min_interval_seconds=60)
     ready = BuildProgress(
         newest_position=9, new_items=3, seconds_since_new=10, seconds_since_build=60, tried_position=6
     )
@@ -72,4 +72,4 @@ def test_a_dataset_is_due_by_count_quiet_and_interval() -> None:
         BuildProgress(9, 3, 10, 60, 9),
     ):
         assert not is_due(policy, wrong)
-    assert not is_due(Policy(), ready)
+    assert not is_due(BuildPolicy(), ready)

@@ -71,7 +71,7 @@ class BuildDatasetResponse(_message.Message):
 
     @_builtins.property
     def left_out(self) -> Global___LeftOut:
-        """What the specialist's filters removed."""
+        """Counts of what the specialist's filters removed."""
 
     @_builtins.property
     def pairs(self) -> Global___PairCounts:
