@@ -70,7 +70,7 @@ def test_a_question_is_answered_with_sentences_of_its_passage() -> None:
     questions = [row for name, row in rows_of(text).items() if name.startswith("question")]
     assert questions
     for prompt, completion in questions:
-        assert prompt.startswith("What does the passage say about ")  # english: allow what
+        assert prompt.startswith("What does the passage say about ")
         assert all(sentence in prompt for sentence in completion.split(". ")[:1])
 
 
