@@ -39,14 +39,16 @@ class Bench:
 
     def speed(self) -> dict[str, Any]:
         """Tokens per second, compared with others."""
-        size = inference_speed.Size(tokens=8, rounds=1, one_by_one=1) if self._tiny else inference_speed.Size()
+        size = (
+            inference_speed.SpeedSize(tokens=8, rounds=1, one_by_one=1) if self._tiny else inference_speed.SpeedSize()
+        )
         return inference_speed.measure(self._house, self._base, size, self._threads)
 
     def latency(self) -> dict[str, Any]:
         """Overhead of our layer."""
-        small = inference_layer.Size(lengths=(1, 2), turns=1, calls=2, rounds=1, tokens=8)
+        small = inference_layer.OverheadSize(lengths=(1, 2), turns=1, calls=2, rounds=1, tokens=8)
         return inference_layer.measure(
-            self._house, self._base, small if self._tiny else inference_layer.Size(), self._threads
+            self._house, self._base, small if self._tiny else inference_layer.OverheadSize(), self._threads
         )
 
     def load(self) -> dict[str, Any]:
@@ -62,10 +64,10 @@ class Bench:
         return inference_events.measure_kill(self._stage, self._size)
 
     @property
-    def _size(self) -> inference_events.Size:
+    def _size(self) -> inference_events.LoadSize:
         if not self._tiny:
-            return inference_events.Size()
-        return inference_events.Size(requests=100, rollouts=1, period_seconds=1, kill_after=50, after_restart=50)
+            return inference_events.LoadSize()
+        return inference_events.LoadSize(requests=100, rollouts=1, period_seconds=1, kill_after=50, after_restart=50)
 
     def parts(self) -> Mapping[str, Callable[[], dict[str, Any]]]:
         """Every part by its name, in order."""

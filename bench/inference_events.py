@@ -14,7 +14,7 @@ PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Size:
+class LoadSize:
     """Amount of load. Every `period_seconds` there is a promotion and a rollback, at least `rollouts` of each."""
 
     requests: int = 2000
@@ -24,14 +24,14 @@ class Size:
     after_restart: int = 200
 
 
-def measure_load(stage: Stage, size: Size) -> dict[str, Any]:
+def measure_load(stage: Stage, size: LoadSize) -> dict[str, Any]:
     """Measure constant load."""
     with serving(stage, threads=_cores()) as replicas, stage.client(*replicas) as client:
         outcome = load(client, stage, stream, lambda number: number < size.requests, lambda _: None)
     return {"load": {"base": stage.base.name, **outcome.figures(), **outcome.times()}}
 
 
-def measure_rollouts(stage: Stage, size: Size) -> dict[str, Any]:
+def measure_rollouts(stage: Stage, size: LoadSize) -> dict[str, Any]:
     """Measure load while one specialist after the other is promoted and rolled back."""
     with serving(stage, threads=_cores()) as replicas, stage.client(*replicas) as client:
         director = Director(client, stage, size)
@@ -55,7 +55,7 @@ def measure_rollouts(stage: Stage, size: Size) -> dict[str, Any]:
 class Director(threading.Thread):
     """Promotes a specialist, rolls it back half a period later, then continues with the next one. Records the time until each is served."""
 
-    def __init__(self, client: TailorClient, stage: Stage, size: Size) -> None:
+    def __init__(self, client: TailorClient, stage: Stage, size: LoadSize) -> None:
         super().__init__(name="director", daemon=True)
         self._client = client
         self._stage = stage
@@ -86,7 +86,7 @@ class Killing:
     """Kills a replica (`kill -9`) after a number of answers, which `answered` counts, and restarts it."""
 
     victim: Replica
-    size: Size
+    size: LoadSize
     answers_after: int = 0
     restart_seconds: float = 0.0
     left: list[int] = field(default_factory=list)
@@ -120,7 +120,7 @@ class Killing:
         self.restart_seconds = time.monotonic() - began
 
 
-def measure_kill(stage: Stage, size: Size) -> dict[str, Any]:
+def measure_kill(stage: Stage, size: LoadSize) -> dict[str, Any]:
     """Measure load on two replicas with half of the cores each, one of which is killed and restarted."""
     with serving(stage, threads=max(1, _cores() // 2), replicas=2) as replicas, stage.client(*replicas) as client:
         killing = Killing(replicas[0], size)

@@ -17,7 +17,7 @@ PROMPT = PROMPTS[0]
 
 
 @dataclass(frozen=True)
-class Size:
+class OverheadSize:
     """Calls of one caller for each length of answer, interleaved in batches; then rounds of many callers."""
 
     lengths: Sequence[int] = tuple(range(1, 9))
@@ -27,7 +27,7 @@ class Size:
     tokens: int = 64
 
 
-def measure(house: House, base: Base, size: Size, threads: int) -> dict[str, Any]:
+def measure(house: House, base: Base, size: OverheadSize, threads: int) -> dict[str, Any]:
     """The median overhead of a call in milliseconds, and throughput with the layer divided by throughput without."""
     replica = house.replica(base, slots=1, threads=threads, module=MODULE)
     replica.child.begin()
@@ -47,7 +47,7 @@ def added(direct: Mapping[int, Sequence[float]], through: Mapping[int, Sequence[
     }
 
 
-def _latency(replica: Replica, client: TailorClient, size: Size) -> dict[str, Any]:
+def _latency(replica: Replica, client: TailorClient, size: OverheadSize) -> dict[str, Any]:
     direct: dict[int, list[float]] = {length: [] for length in size.lengths}
     through: dict[int, list[float]] = {length: [] for length in size.lengths}
     for _ in range(size.turns):
@@ -63,7 +63,7 @@ def _latency(replica: Replica, client: TailorClient, size: Size) -> dict[str, An
     }
 
 
-def _throughput(replica: Replica, client: TailorClient, size: Size) -> dict[str, Any]:
+def _throughput(replica: Replica, client: TailorClient, size: OverheadSize) -> dict[str, Any]:
     callers = len(PROMPTS)
     without, within = [], []
     for _ in range(size.rounds):

@@ -87,7 +87,7 @@ def is_right(name: str, provenance: Provenance, digest: str, word: str, text: st
 
 
 @dataclass
-class Outcome:
+class LoadOutcome:
     """Results of all callers. Thread-safe by the lock of `load`."""
 
     answers: list[TimedAnswer] = field(default_factory=list)
@@ -151,9 +151,9 @@ def whole(client: TailorClient, name: str, prompt: str) -> TimedAnswer:
 
 def load(
     client: TailorClient, stage: Stage, ask: Ask, more: Callable[[int], bool], answered: Callable[[int], None]
-) -> Outcome:
+) -> LoadOutcome:
     """Let CALLERS callers ask one specialist after the other while `more(number of calls)` is true; `answered` gets the number of answers."""
-    outcome = Outcome()
+    outcome = LoadOutcome()
     lock = threading.Lock()
     numbers = itertools.count()
 

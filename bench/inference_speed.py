@@ -27,7 +27,7 @@ WARM_TOKENS = 8
 
 
 @dataclass(frozen=True)
-class Size:
+class SpeedSize:
     """Tokens per answer, rounds, and the number of answers that `generate` writes one by one, which does not change its rate."""
 
     tokens: int = 64
@@ -53,7 +53,7 @@ class Side:
         self.cpu_rates.append(self.tokens / max(1e-9, self.cpu() - spent))
 
 
-def measure(house: House, base: Base, size: Size, threads: int) -> dict[str, Any]:
+def measure(house: House, base: Base, size: SpeedSize, threads: int) -> dict[str, Any]:
     """The best round of each side, and our rate divided by theirs."""
     with _sides(house, base, size, threads) as sides:
         for side in sides.values():
@@ -84,7 +84,7 @@ def ratios(best: dict[str, float]) -> dict[str, float]:
 
 
 @contextmanager
-def _sides(house: House, base: Base, size: Size, threads: int) -> Iterator[dict[str, Side]]:
+def _sides(house: House, base: Base, size: SpeedSize, threads: int) -> Iterator[dict[str, Side]]:
     adapters = [
         house.publish_adapter(folder, base)
         for folder in make_adapters(base.folder, house.root / f"{base.name}-adapters", len(PROMPTS))

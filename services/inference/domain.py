@@ -201,7 +201,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class LoadedCandidate:
+class CandidateModel:
     """A loaded candidate: its model name, and its largest difference from the trainer in nats per token; None if it has no probes."""
 
     model: str

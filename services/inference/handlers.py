@@ -8,9 +8,9 @@ from services.inference.domain import (
     CANDIDATE_PREFIX,
     AdapterRef,
     Caller,
+    CandidateModel,
     DraftRecord,
     GenerationRequest,
-    LoadedCandidate,
     Probe,
     RowToScore,
     Score,
@@ -112,7 +112,7 @@ def unknown_draft() -> NotFound:
     )
 
 
-def load_candidate(models: ModelServer, adapter: AdapterRef) -> LoadedCandidate:
+def load_candidate(models: ModelServer, adapter: AdapterRef) -> CandidateModel:
     """Load an adapter for evaluation, and compare it with the trainer's own measurements.
 
     Raises FailedPrecondition if the adapter does not verify or load.
@@ -123,7 +123,7 @@ def load_candidate(models: ModelServer, adapter: AdapterRef) -> LoadedCandidate:
         models.table.add_candidate(adapter)
     # Treat NaN as the largest difference.
     parity = max(differences, key=lambda difference: (math.isnan(difference), difference), default=None)
-    return LoadedCandidate(CANDIDATE_PREFIX + adapter.digest, parity)
+    return CandidateModel(CANDIDATE_PREFIX + adapter.digest, parity)
 
 
 def _difference(models: ModelServer, probe: Probe, adapter: str) -> float:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from services.inference import handlers
@@ -222,7 +222,7 @@ def test_draws_without_a_seed_differ(plain: InferenceEngine) -> None:
     "least", [{"temperature": 1e-45}, {"temperature": 5e-324}, {"temperature": 1.0, "top_p": 1e-320}]
 )
 def test_the_smallest_numbers_draw_the_likeliest(plain: InferenceEngine, least: dict[str, float]) -> None:
-    assert text(plain, **least) == text(plain)
+    assert text(plain, "", **least) == text(plain)
 
 
 def test_a_seed_repeats_a_draw_and_stop_texts_end_it(plain: InferenceEngine) -> None:

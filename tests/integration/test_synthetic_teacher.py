@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ class Endpoint:
 
     def __init__(self) -> None:
         self.replies: list[str | int] = []
-        self.requests: list[dict] = []
+        self.requests: list[dict[str, Any]] = []
         self.keys: list[str] = []
         endpoint = self
 

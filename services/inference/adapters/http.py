@@ -133,7 +133,7 @@ def _handle_errors(app: FastAPI) -> None:
         reason, message = (
             (Reason.INVALID_REQUEST, wire.NOT_AN_OBJECT)
             if status == 400
-            else (REASONS.get(status, Reason("HTTP")), error.detail)
+            else (REASONS.get(status, Reason.INVALID_REQUEST), error.detail)
         )
         return JSONResponse(wire.error(reason, message, status), status, error.headers)
 

@@ -248,14 +248,15 @@ def make_world(
     max_queued: int = 2,
     wait_seconds: float = 0.05,
     table: ServingTable | None = None,
-    engine: FakeEngine | None = None,
+    engine: InferenceEngine | None = None,
 ) -> World:
     """Inference over fakes."""
-    engine, library, published, archive = engine or FakeEngine(), FakeLibrary(), Published(), FakeArchive()
+    fake, library, published, archive = FakeEngine(), FakeLibrary(), Published(), FakeArchive()
     anonymizer, numbers = FakeAnonymizer(), iter(range(1, 10_000))
-    cache = AdapterCache(engine, library, slots, wait_seconds)
+    fake = engine if isinstance(engine, FakeEngine) else fake
+    cache = AdapterCache(engine or fake, library, slots, wait_seconds)
     inference = Inference(
-        models=ModelServer("tiny", engine, cache, table or ServingTable(), nullcontext),
+        models=ModelServer("tiny", engine or fake, cache, table or ServingTable(), nullcontext),
         admission=Admission(max_concurrent, max_queued),
         definitions=Definitions(),
         anonymizer=anonymizer,
@@ -264,7 +265,7 @@ def make_world(
         ),
         archive=archive,
     )
-    return World(engine, library, published, inference, archive, anonymizer)
+    return World(fake, library, published, inference, archive, anonymizer)
 
 
 def apply_serving(world: World, served: ServedModel) -> None:

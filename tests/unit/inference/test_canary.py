@@ -34,8 +34,8 @@ def key(number: int) -> Caller:
     return Caller("key", "team", key_id=f"key_{number:016x}")
 
 
-def world_with_canary(**slots: int) -> World:
-    world = make_world(**slots)
+def world_with_canary(slots: int = 2) -> World:
+    world = make_world(slots=slots)
     apply_serving(world, with_canary())
     return world
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -140,9 +141,9 @@ def test_refuses_an_empty_chat() -> None:
         ("seed", -1),
     ],
 )
-def test_refuses_bad_sampling(name: str, value: object) -> None:
+def test_refuses_bad_sampling(name: str, value: Any) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        begin(make_world(), ask(**{name: value}))
+        begin(make_world(), ask("base", **{name: value}))
     assert list(caught.value.field_violations) == [f"sampling.{name}"]
 
 

@@ -130,7 +130,7 @@ def test_does_not_ask_the_model_without_anonymization(world: World, engine: Echo
     with pytest.raises(Unavailable) as refused:
         answered(world, ask())
     assert refused.value.reason == "BARRIER_UNAVAILABLE"
-    assert engine.encoded == engine.given == [] and world.published.drafts == []
+    assert not engine.encoded and not engine.given and world.published.drafts == []
 
 
 def test_refuses_log_probabilities_before_it_asks_anonymization(world: World) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import grpc
 import pytest
@@ -154,7 +155,7 @@ def test_a_schema_reaches_the_engine_and_one_given_up_is_an_error(opened: Runnin
 def test_a_cancel_stops_the_generation_and_is_published(opened: RunningServer) -> None:
     request = inference_pb2.StreamGenerateRequest(request=REQUEST)
     request.request.sampling.max_tokens = 60
-    call = opened.stub().StreamGenerate(request, timeout=20)
+    call: Any = opened.stub().StreamGenerate(request, timeout=20)
     next(call)
     opened.world.engine.gate.clear()
     call.cancel()
@@ -166,7 +167,7 @@ def test_a_cancel_stops_the_generation_and_is_published(opened: RunningServer) -
 def test_revoking_a_key_ends_its_streams_and_their_generation(opened: RunningServer) -> None:
     request = inference_pb2.StreamGenerateRequest(request=REQUEST)
     request.request.sampling.max_tokens = 60
-    call = opened.stub().StreamGenerate(request, timeout=20)
+    call: Any = opened.stub().StreamGenerate(request, timeout=20)
     next(call)
     opened.world.engine.gate.clear()
     opened.revoked = True
@@ -192,7 +193,7 @@ def test_a_deadline_stops_the_generation(opened: RunningServer) -> None:
     opened.world.engine.gate.clear()
     with pytest.raises(grpc.RpcError) as caught:
         opened.stub().Generate(REQUEST, timeout=0.3)
-    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED  # type: ignore[attr-defined]
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     wait_for_drafts(opened.world, 1)
     assert opened.world.engine.streams[0].cancelled.is_set()
 
@@ -287,7 +288,7 @@ def health(running: RunningServer, name: str, token: str = "tlr_secret") -> int 
         try:
             return int(health_pb2_grpc.HealthStub(channel).Check(request, timeout=5, metadata=metadata).status)
         except grpc.RpcError as error:
-            return error.code()  # type: ignore[attr-defined, no-any-return]
+            return error.code()
 
 
 def test_a_specialists_health_depends_on_its_model_and_on_the_service(opened: RunningServer) -> None:
@@ -333,7 +334,7 @@ def reflects(port: int) -> bool:
         try:
             listed = next(replies).list_services_response.service
         except grpc.RpcError as error:
-            assert error.code() is grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]
+            assert error.code() is grpc.StatusCode.UNIMPLEMENTED
             return False
     return "tailor.api.inference.v1.InferenceService" in [service.name for service in listed]
 

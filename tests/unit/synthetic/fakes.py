@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from services.synthetic.domain import (
     Assignment,
@@ -36,7 +38,7 @@ class MemoryRepository(Repository):
     def __init__(self) -> None:
         self.documents: dict[str, tuple[int, float, Document]] = {}
         self.judgements: dict[str, tuple[int, float, Judgement]] = {}
-        self.builds: dict[tuple[str, DatasetKind], dict[str, object]] = {}
+        self.builds: dict[tuple[str, DatasetKind], dict[str, Any]] = {}
         self.drafts: dict[str, KeptDraft] = {}
         self.forgotten_after: list[int] = []
         self.datasets: dict[tuple[str, str], Dataset] = {}
@@ -217,10 +219,19 @@ def put_document(
     return Document(key, 1, f"digest{number}", kind, labels or Labels("wiki", "risk", "internal"), ref)
 
 
-def make_app(**changes: object) -> Synthetic:
+@dataclass(frozen=True)
+class FakeSynthetic(Synthetic):
+    """The collaborators, typed as the fakes that they are."""
+
+    repository: MemoryRepository
+    store: MemoryStore
+    writer: JsonWriter
+
+
+def make_app(**changes: Any) -> FakeSynthetic:
     """Handlers over fakes, with one specialist."""
     store = MemoryStore()
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "repository": MemoryRepository(),
         "store": store,
         "writer": JsonWriter(store),
@@ -230,4 +241,4 @@ def make_app(**changes: object) -> Synthetic:
         "specialists": {SPECIALIST.name: SPECIALIST},
         "sleep": lambda seconds: None,
     }
-    return Synthetic(**(values | changes))
+    return FakeSynthetic(**(values | changes))

@@ -2,11 +2,11 @@
 
 from services.synthetic.domain import Dataset
 from services.synthetic.erasures import DatasetEraser
-from services.synthetic.handlers import Synthetic, build_dataset, on_document
+from services.synthetic.handlers import build_dataset, on_document
 from services.synthetic.ports import Holdings
 from tailor.events.erased import Erased, Forgotten
 from tailor.words import DatasetKind
-from tests.unit.synthetic.fakes import SPECIALIST, MemoryRepository, make_app, put_document
+from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, MemoryRepository, make_app, put_document
 
 
 class MemoryHoldings(Holdings):
@@ -35,16 +35,15 @@ class MemoryHoldings(Holdings):
             build |= {"digest": "", "fingerprint": ""}
 
 
-def build(numbers: int = 40) -> tuple[Synthetic, MemoryRepository, Dataset]:
+def build(numbers: int = 40) -> tuple[FakeSynthetic, MemoryRepository, Dataset]:
     app = make_app()
     for number in range(numbers):
         on_document(app, put_document(app.store, number))
     dataset = build_dataset(app, SPECIALIST.name, "").dataset
-    assert isinstance(app.repository, MemoryRepository)
     return app, app.repository, dataset
 
 
-def forget(app: Synthetic, repository: MemoryRepository, document_id: str) -> Forgotten:
+def forget(app: FakeSynthetic, repository: MemoryRepository, document_id: str) -> Forgotten:
     return DatasetEraser(app, MemoryHoldings(repository)).forget(Erased(document_id, "ers_1"))
 
 
@@ -56,7 +55,7 @@ def test_supersedes_a_dataset_with_rows_of_the_document_and_deletes_its_bytes() 
     assert new.digest != old.digest and erased not in new.document_ids
     assert repository.published == [old.digest, new.digest]
     assert forgotten.datasets == (old.digest,)
-    keys = [key for bucket, key in app.store.objects if bucket == "datasets"]  # type: ignore[attr-defined]
+    keys = [key for bucket, key in app.store.objects if bucket == "datasets"]
     assert f"{old.digest}/manifest.json" not in keys and f"{new.digest}/manifest.json" in keys
     assert len(keys) == 3
 
@@ -75,7 +74,7 @@ def test_deletes_a_dataset_even_if_too_few_rows_are_left() -> None:
         repository.documents.pop(document_id)
     forget(app, repository, old.document_ids[0])
     assert not repository.datasets
-    assert not [key for bucket, key in app.store.objects if bucket == "datasets"]  # type: ignore[attr-defined]
+    assert not [key for bucket, key in app.store.objects if bucket == "datasets"]
 
 
 def test_keeps_datasets_without_rows_of_the_document() -> None:

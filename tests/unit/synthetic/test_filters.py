@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ FOOTER = "This document is confidential and intended for the addressee only."
 DISCLAIMER = f"## Disclaimer\n\n{FOOTER}\nAny use by others is forbidden without our written consent."
 
 
-def filtered(**values: object) -> dict[str, object]:
+def filtered(**values: Any) -> dict[str, Any]:
     return {"specialists": {"reports": replace(SPECIALIST, filters=Filters(**values))}}
 
 

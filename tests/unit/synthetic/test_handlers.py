@@ -1,27 +1,32 @@
 """Builds, previews and the use of a teacher."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from services.synthetic import handlers
-from services.synthetic.domain import BuildPolicy, Judgement, RowLimits, TeacherAnswer
+from services.synthetic.domain import BuildPolicy, Document, Judgement, RowLimits, TeacherAnswer
+from services.synthetic.ports import Teacher
 from services.synthetic.synthesis.synthesis import Synthesis, TeacherLimits
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
+from tailor.storage.memory import MemoryStore
+from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Labels, Selection
-from tests.unit.synthetic.fakes import SPECIALIST, MemoryRepository, make_app, put_document
+from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, MemoryRepository, make_app, put_document
 
 
-def filled(count: int = 60, **changes: object) -> handlers.Synthetic:
+def filled(count: int = 60, **changes: Any) -> FakeSynthetic:
     app = make_app(**changes)
     for number in range(count):
         handlers.on_document(app, put_document(app.store, number))
     return app
 
 
-def manifest(app: handlers.Synthetic, digest: str) -> dict:
-    return json.loads(app.store.read("datasets", f"{digest}/manifest.json"))
+def manifest(app: FakeSynthetic, digest: str) -> dict[str, Any]:
+    return dict(json.loads(app.store.read("datasets", f"{digest}/manifest.json")))
 
 
 def test_builds_a_dataset_whose_manifest_names_rows_and_sources() -> None:
@@ -93,11 +98,21 @@ def test_the_tick_builds_a_due_dataset_once() -> None:
     assert handlers.tick(app) == []
 
 
+class LostStore(MemoryStore):
+    """Has objects, but does not answer reads."""
+
+    def __init__(self, objects: dict[tuple[str, str], bytes]) -> None:
+        super().__init__()
+        self.objects = objects
+
+    def get(self, ref: Ref) -> bytes:
+        raise Unavailable(Reason("DOWN"), "Down.")
+
+
 def test_a_lost_store_only_delays_the_build() -> None:
     app = filled(specialists={"reports": replace(SPECIALIST, policy=BuildPolicy(1))})
-    get, app.store.get = app.store.get, lambda ref: (_ for _ in ()).throw(Unavailable(Reason("DOWN"), "Down."))
-    assert handlers.tick(app) == []
-    app.store.get = get
+    store = LostStore(app.store.objects)
+    assert handlers.tick(replace(app, store=store)) == []
     assert len(handlers.tick(app)) == 1
 
 
@@ -110,7 +125,13 @@ def test_waits_for_another_replicas_build_then_aborts() -> None:
 
 def test_reads_documents_before_a_specialist_once_per_revision() -> None:
     asked: list[str] = []
-    app = make_app(list_documents=lambda name: asked.append(name) or [put_document(app.store, n) for n in range(60)])
+    store = MemoryStore()
+
+    def list_documents(name: str) -> list[Document]:
+        asked.append(name)
+        return [put_document(store, number) for number in range(60)]
+
+    app = make_app(store=store, list_documents=list_documents)
     app.specialists["reports"] = replace(SPECIALIST, policy=BuildPolicy(1))
     assert handlers.tick(app)[0].dataset.train_rows > 0
     handlers.tick(app)
@@ -121,8 +142,8 @@ def test_reads_documents_before_a_specialist_once_per_revision() -> None:
 
 
 def test_a_build_on_command_includes_documents_whose_events_have_not_arrived() -> None:
-    shown = 20
-    app = make_app(list_documents=lambda _: [put_document(app.store, n) for n in range(shown)])
+    shown, store = 20, MemoryStore()
+    app = make_app(store=store, list_documents=lambda _: [put_document(store, number) for number in range(shown)])
     before = handlers.build_dataset(app, "reports", "").dataset
     shown = 60
     after = handlers.build_dataset(app, "reports", "")
@@ -155,10 +176,12 @@ def test_previews_store_nothing() -> None:
         handlers.preview_rows(app, "nobody", "", 4)
 
 
-class FakeTeacher:
+class FakeTeacher(Teacher):
+    """Returns or raises its outcomes in order; the last one repeats. A function makes the answer."""
+
     model = "wise"
 
-    def __init__(self, *outcomes: object) -> None:
+    def __init__(self, *outcomes: Exception | Callable[[str], TeacherAnswer]) -> None:
         self.outcomes = list(outcomes)
         self.asked = 0
 
@@ -167,10 +190,10 @@ class FakeTeacher:
         self.asked += 1
         if isinstance(outcome, Exception):
             raise outcome
-        return outcome(passage) if callable(outcome) else outcome
+        return outcome(passage)
 
 
-def app_with(teacher: FakeTeacher) -> handlers.Synthetic:
+def app_with(teacher: FakeTeacher) -> FakeSynthetic:
     repository = MemoryRepository()
     synthesis = Synthesis(teacher, repository, TeacherLimits(max_passages=6), lambda seconds: None)
     specialists = {"reports": replace(SPECIALIST, use_teacher=True)}

@@ -11,7 +11,7 @@ from services.synthetic.wire import from_row
 from tailor.api.common.v1 import common_pb2
 from tailor.wire import to_span
 from tailor.words import Filters, Span, SpanKind
-from tests.unit.synthetic.fakes import SPECIALIST, JsonWriter, make_app, put_document, report
+from tests.unit.synthetic.fakes import SPECIALIST, make_app, put_document, report
 
 FIRST = "The ladders were counted twice in 2024 and 17 of them were found in places that nobody had checked."
 SECOND = "The hoists were counted once in 2025, and 9 of them were found in a depot that nobody had named."
@@ -83,7 +83,6 @@ def test_rows_of_a_dataset_have_spans_of_the_whole_text_even_without_boilerplate
         document = put_document(app.store, number, text=text)
         handlers.on_document(app, replace(document, spans=spans_of(text, "## Position")))
     handlers.build_dataset(app, "reports", "")
-    assert isinstance(app.writer, JsonWriter)
     rows = [row for split in app.writer.written for row in split if row.origin == "section"]
     assert rows
     for row in rows:

@@ -15,20 +15,19 @@ from services.synthetic.domain import (
     Specialist,
 )
 from services.synthetic.erasures import DatasetEraser
-from services.synthetic.handlers import Synthetic
 from services.synthetic.rows.preference_rows import PairLimits
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.events.erased import Erased
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind
-from tests.unit.synthetic.fakes import SPECIALIST, MemoryRepository, make_app, put_document
+from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, MemoryRepository, make_app, put_document
 from tests.unit.synthetic.test_erasures import MemoryHoldings
 
 LEARNS = replace(SPECIALIST, keep_drafts=True, preference_recipe="dpo", policy=BuildPolicy(1))
 PREFERENCE = DatasetKind.PREFERENCE
 
 
-def draft(app: Synthetic, draft_id: str, prompt: int, answer: str) -> KeptDraft:
+def draft(app: FakeSynthetic, draft_id: str, prompt: int, answer: str) -> KeptDraft:
     messages = [{"role": "user", "content": f"Write about {prompt}."}]
     data = json.dumps({"messages": messages, "answer": answer}).encode()
     return KeptDraft(
@@ -36,14 +35,13 @@ def draft(app: Synthetic, draft_id: str, prompt: int, answer: str) -> KeptDraft:
     )
 
 
-def world(specialist: Specialist = LEARNS, prompts: int = 40) -> tuple[Synthetic, MemoryRepository]:
+def world(specialist: Specialist = LEARNS, prompts: int = 40) -> tuple[FakeSynthetic, MemoryRepository]:
     """An app whose experts have ranked two drafts of every prompt."""
     app = make_app(specialists={"reports": specialist}, pair_limits=PairLimits())
     for number in range(prompts):
         for side, answer in (("good", "Short."), ("bad", "Long and vague.")):
             handlers.on_draft(app, draft(app, f"drf_{number}_{side}", number, f"{answer} {number}"))
         handlers.on_judgement(app, judge(number))
-    assert isinstance(app.repository, MemoryRepository)
     return app, app.repository
 
 
@@ -51,7 +49,7 @@ def judge(number: int) -> Judgement:
     return Judgement(f"jdg_{number}", "reports", (f"drf_{number}_good", f"drf_{number}_bad"), {}, "")
 
 
-def deliver(app: Synthetic, number: int) -> Document:
+def deliver(app: FakeSynthetic, number: int) -> Document:
     document = put_document(app.store, number, text=f"Finished text {number}.")
     return replace(document, kind=Kind.DELIVERABLE, draft_id=f"drf_{number}_good")
 
@@ -84,7 +82,7 @@ def test_without_opt_in_or_policy_builds_on_command_only(specialist: Specialist)
 def test_saves_the_texts_of_judged_drafts_and_forgets_others() -> None:
     app, repository = world()
     handlers.on_draft(app, draft(app, "drf_unjudged", 1, "Nobody looked."))
-    for bucket, key in list(app.store.objects):  # type: ignore[attr-defined]
+    for bucket, key in list(app.store.objects):
         if bucket == "drafts":
             app.store.delete(bucket, key)
     (result,) = handlers.tick(app)
@@ -143,7 +141,7 @@ def test_a_deliverable_answers_its_drafts_prompt_in_the_dataset_of_documents() -
         longer = replace(document, sequence=2, text=app.store.put("corpus", f"documents/longer{number}", text))
         handlers.on_document(app, longer)
     handlers.build_dataset(app, "reports", "")
-    rows = [row for split in app.writer.written for row in split]  # type: ignore[attr-defined]
+    rows = [row for split in app.writer.written for row in split]
     assert {(row.origin, row.made_by, row.system_prompt) for row in rows} == {("deliverable", "human", "House style.")}
     assert len(rows) == 20
     (row,) = [row for row in rows if row.document_ids == (f"doc_{7:032d}",)]
