@@ -84,7 +84,7 @@ class Progress:
 
     def show(self, doing: str) -> None:
         """Show the state."""
-        text = f"  {self.done}/{self.total} packages, {self.megabytes / 1000:.1f} GB"
+        text = f"  {self.done}/{self.total} packages, {self.megabytes:.0f} MB"
         if self.stream.isatty():
             self.stream.write(f"\r\x1b[K{text}: {doing[:60]}")
         elif self.done * 10 // self.total > self.printed:
