@@ -63,6 +63,7 @@ check: install ## Format, lint, types, import contracts, generated code, manifes
 	$(BIN)/buf lint proto
 	$(BIN)/buf format --diff --exit-code proto
 	$(BIN)/python deploy/generate.py --check
+	$(BIN)/python -m deploy.errors_page --check
 	$(BIN)/python deploy/sample/build.py --check
 	$(BIN)/pytest -q tests/unit/deploy
 
@@ -73,6 +74,7 @@ fmt: install ## Format everything
 
 proto: install ## Generate code and event docs from proto/
 	$(BIN)/python deploy/generate.py
+	$(BIN)/python -m deploy.errors_page
 
 sample: install ## Render the sample corpus from its sources
 	$(BIN)/python deploy/sample/build.py

@@ -22,11 +22,11 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.client import TailorClient
-from tailor.client.channel import open_channel
 from tailor.events.producer import KafkaProducer
 from tailor.local import secrets, stack
 from tailor.local.environment import Plan, service_environment
 from tailor.local.layout import STORES
+from tailor.rpc.channel import open_channel
 from tailor.settings import ServiceSettings
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref

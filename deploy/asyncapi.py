@@ -21,14 +21,14 @@ GENERATED = "Generated from proto/topics.yaml by `python -m deploy.asyncapi`; ed
 # The CloudEvents attributes in Kafka's binary mode, as `tailor.events.envelope` writes them.
 HEADERS = {
     "ce_specversion": "Always `1.0`.",
-    "ce_id": "Id of the event; the same id again is the same fact.",
+    "ce_id": "Id of the event; events with the same id are the same fact.",
     "ce_type": "Name of the topic.",
-    "ce_source": "Who states it, `/tailor/SERVICE`.",
-    "ce_time": "When it was stated, RFC 3339.",
+    "ce_source": "Publisher, `/tailor/SERVICE`.",
+    "ce_time": "Time of publication, RFC 3339.",
     "ce_dataschema": "Full name of the protobuf message of the value.",
     "content-type": "`application/protobuf`.",
 }
-# What a publisher sends beside the file itself; with JSON, the same stands in the value.
+# Headers of a publisher that sends the file itself; JSON has the same fields in the value.
 RAW_HEADERS = {
     "content-type": "`application/json`, or the media type of the file that the value is.",
     "document-id": "The publisher's own id of the document, where the value is a file.",

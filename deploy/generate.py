@@ -23,7 +23,7 @@ def generate(target: Path) -> None:
         *(f"{out}={target}" for out in OUTPUTS),
         *protos,
     ]
-    # protoc finds mypy's plugins beside this interpreter.
+    # protoc finds mypy's plugins next to this interpreter.
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     subprocess.run(command, check=True, env=environment, cwd=ROOT / "proto", stderr=subprocess.DEVNULL)
     for folder in [

@@ -1,13 +1,12 @@
-"""What people wrote, as a chat template may take it: training and serving must render a chat alike."""
+"""Make texts safe for chat templates. Training and serving share this, because they must render a chat alike."""
 
 from typing import Any
 
 
 def defused(text: str, tokenizer: Any) -> str:
-    """The text with a space behind the first character of every control token of a transformers tokenizer, such as `<|im_end|>`.
+    """Break up control tokens of a transformers tokenizer, such as `<|im_end|>`, by a space after their first character.
 
-    In a template's place for words they would end the turn and begin another one's: a caller could speak as the system, a document as the
-    assistant.
+    Inside a message they would end it and begin another one: a caller could speak as the system, or a document as the assistant.
     """
     for token in tokenizer.added_tokens_decoder.values():
         word = token.content

@@ -1,4 +1,4 @@
-"""A fair lock between the processes of one machine: shared by many, or exclusive."""
+"""A fair lock between the processes of one machine, shared or exclusive."""
 
 import fcntl
 import os
@@ -12,9 +12,9 @@ POLL_SECONDS = 0.001
 class ComputeLock:
     """A lock on a file, for every process that opens the same path. The kernel releases it when its holder dies.
 
-    A bare `flock` starves waiters: a process that releases it and acquires it again at once always wins. Here a waiter holds a second
-    file's lock, and `release` returns only after the waiter had its turn, or after half a second, because the waiter may be suspended.
-    Without waiters neither call takes time.
+    A bare `flock` starves waiters: a process that releases it and acquires it again at once always wins. Here a waiter locks a second file,
+    and `release` returns only after the waiter has acquired the lock, or after half a second, because the waiter may be suspended.
+    Neither call takes time if nobody waits.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Errors that callers can act on: one base class, the canonical codes, and every reason.
+"""Errors that callers can act on: one base class, the canonical codes, and all reasons.
 
-Adapters wrap the exceptions of libraries in one of these classes. `docs/errors.md` lists each reason with its cause and remedy.
+Adapters wrap the exceptions of libraries in these classes. `docs/errors.md` lists each reason with its cause and remedy.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Code(Enum):
 
     @property
     def http_status(self) -> int:
-        """The HTTP status that stands for this code at every HTTP endpoint."""
+        """The HTTP status of this code at every HTTP endpoint."""
         return HTTP_STATUSES[self]
 
 
@@ -43,7 +43,7 @@ HTTP_STATUSES = {
 
 
 class Reason(StrEnum):
-    """Why something failed or waits: the `reason` of `google.rpc.ErrorInfo`. Part of the API; names are never reused.
+    """The cause of a failure or a wait: the `reason` of `google.rpc.ErrorInfo`. Part of the API; names are never reused.
 
     `Reason(text)` also accepts reasons that this release does not know, because a newer server may send them.
     """
@@ -246,8 +246,8 @@ class Reason(StrEnum):
     STACK_NOT_READY = "STACK_NOT_READY"
     STALE_EPOCH = "STALE_EPOCH"
     STALLED = "STALLED"
-    STOPPED = "STOPPED"
     STARTED_TOO_OFTEN = "STARTED_TOO_OFTEN"
+    STOPPED = "STOPPED"
     TEACHER_REFUSED = "TEACHER_REFUSED"
     TEACHER_UNAVAILABLE = "TEACHER_UNAVAILABLE"
     TEXTS_NOT_APART = "TEXTS_NOT_APART"

@@ -1,10 +1,10 @@
-"""What this machine computes with. Importing this module loads no torch; asking does."""
+"""Capabilities of this machine. Torch is loaded by the call, not by the import."""
 
 
 def computes_in_bf16() -> bool:
-    """True where the processor that models run on multiplies bf16 matrices itself.
+    """True if the processor that runs models multiplies bf16 matrices in hardware.
 
-    An x86 processor without AVX-512, or an older GPU, only emulates it, many times slower than f32.
+    An x86 processor without AVX-512 or an older GPU emulates bf16, many times slower than f32.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Secret keys as settings hold them."""
+"""Decode secret keys from settings."""
 
 import base64
 import binascii
@@ -9,7 +9,7 @@ KEY_BYTES = 32
 
 
 def decode_key(value: SecretStr) -> bytes:
-    """The bytes of a base64 key. Raises ValueError unless it has exactly 32 bytes; the error never holds the key."""
+    """Decode a base64 key. Raises ValueError unless it has exactly 32 bytes; the message never contains the key."""
     try:
         key = base64.b64decode(value.get_secret_value(), validate=True)
     except binascii.Error:
@@ -20,5 +20,5 @@ def decode_key(value: SecretStr) -> bytes:
 
 
 def decode_keys(value: SecretStr) -> list[bytes]:
-    """The keys of a comma-separated list. Raises ValueError like `decode_key`."""
+    """Decode a comma-separated list of keys; empty entries are ignored. Raises ValueError like `decode_key`."""
     return [decode_key(SecretStr(part.strip())) for part in value.get_secret_value().split(",") if part.strip()]

@@ -1,6 +1,6 @@
-"""One way to retry: exponential backoff with jitter, for TailorErrors that are retryable.
+"""Retry calls that raise a retryable TailorError, with exponential backoff and jitter.
 
-Built on tenacity. (stamina, which wraps it, logs the arguments of what it retries, and its waits cannot be interrupted.)
+Built on tenacity. Stamina, which wraps it, was not used because it logs the arguments of the call and its waits cannot be interrupted.
 """
 
 import threading
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Stopped(BaseException):
-    """The process was asked to stop during a wait. Not an Exception, so that no handler swallows it."""
+    """`stop` was set during a wait. Not an Exception, so that no handler of errors swallows it."""
 
 
 def retry(
@@ -33,15 +33,20 @@ def retry(
 ) -> T:
     """Call `work` until it raises no retryable TailorError, and return its result. Blocks.
 
-    Waits `initial_seconds`, then `factor` times longer after each failure, up to `max_seconds`, shortened by up to half at random.
-    Raises the last error after `attempts` calls, or when `give_up_seconds` have passed; with neither it never gives up.
-    Raises Stopped as soon as `stop` is set during a wait. Any other exception passes through at once. `on_wait` receives the error and the
-    number of the failed attempt before each wait. A `retry_after_seconds` of the error is waited for at least.
+    - The first wait takes `initial_seconds`, each further one `factor` times longer, up to `max_seconds`. Each is shortened at random by
+      up to half, and lasts at least the error's `retry_after_seconds`.
+    - Gives up after `attempts` calls, or at the first failure after `give_up_seconds`, and raises the last error. With neither it never
+      gives up.
+    - Any other exception is raised at once.
+    - Raises Stopped if `stop` is set before or during a wait.
+    - Before each wait, `on_wait` receives the error and the number of the failed attempt, counted from 1.
     """
     deadline = None if give_up_seconds is None else time.monotonic() + give_up_seconds
 
+    grow = tenacity.wait_exponential(multiplier=initial_seconds, max=max_seconds, exp_base=factor)
+
     def seconds(state: tenacity.RetryCallState) -> float:
-        backoff = min(max_seconds, initial_seconds * factor ** (state.attempt_number - 1))
+        backoff = grow(state)
         return max(_error(state).retry_after_seconds or 0.0, tenacity.wait_random(backoff / 2, backoff)(state))
 
     def is_over(state: tenacity.RetryCallState) -> bool:
@@ -51,10 +56,9 @@ def retry(
     def wait(duration: float) -> None:
         if sleep is not None:
             sleep(duration)
-        if stop is not None and stop.wait(0 if sleep else duration):
+            duration = 0.0
+        if (stop or threading.Event()).wait(duration):
             raise Stopped
-        if sleep is None and stop is None:
-            time.sleep(duration)
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: isinstance(error, TailorError) and error.retryable),

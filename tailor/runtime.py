@@ -1,4 +1,4 @@
-"""The life of one service process, and the parts that every service's `bootstrap.build` puts together.
+"""The life of one service process, and the parts of which each service's `bootstrap.build` is made.
 
 `main` reads the settings, builds the service in a thread, serves health and metrics meanwhile, and stops everything in order.
 """
@@ -18,10 +18,11 @@ from prometheus_client import generate_latest
 from sqlalchemy import Engine, Table
 
 from tailor.errors import Reason, TailorError, Unavailable
-from tailor.events.consumer import Consumer, Handler, TableReader
+from tailor.events.consumer import Consumer, Handler
 from tailor.events.erased import ERASED, ErasedDocuments
 from tailor.events.outbox import Outbox
 from tailor.events.producer import KafkaProducer, Producer
+from tailor.events.table import TableReader
 from tailor.logging import configure, get_logger, place
 from tailor.retry import Stopped, retry
 from tailor.rpc.auth import Authenticator
@@ -40,23 +41,23 @@ GRACE_SECONDS = 8
 
 
 class Server(Protocol):
-    """What the runtime needs of an RPC server."""
+    """A server that the runtime starts and stops."""
 
     def start(self) -> None:
         """Begin to accept calls."""
         ...
 
     def stop(self, grace: float) -> None:
-        """Stop accepting, let running calls end within the grace (seconds)."""
+        """Stop accepting calls; let running ones end within `grace` seconds."""
         ...
 
     def set_serving(self, serving: bool) -> None:
-        """State health."""
+        """Set the health that callers see."""
         ...
 
 
 class Runtime:
-    """The life of one service process. `stop` is set when it must end."""
+    """The life of one service process. `stop` is set when the process must end."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -83,21 +84,23 @@ class Runtime:
         return result
 
     def serve(self, server: Server) -> None:
-        """Start a server; its health stays NOT_SERVING until `ready`."""
+        """Start a server. Its health stays NOT_SERVING until `ready`."""
         server.start()
         self._servers.append(server)
 
     def spawn(self, name: str, work: Callable[[threading.Event], None]) -> None:
-        """Run work in a thread until `stop`; if it raises, the process exits with 1, to be started again."""
+        """Run `work(stop)` in a thread. If it raises, the process ends with exit status 1, to be started again."""
 
         def guarded() -> None:
             try:
                 work(self.stop)
+            except Stopped:
+                return
             except TailorError as error:
                 log.error("thread failed", thread=name, reason=error.reason)
                 self.fail()
             except BaseException as error:  # noqa: BLE001 - the outermost frame of a thread: it crashes the process
-                # The traceback's text could hold a value; its type and place cannot.
+                # The message could hold personal data; type and place cannot.
                 log.error("thread crashed", thread=name, error=type(error).__name__, at=place(error))
                 self.fail()
 
@@ -106,45 +109,45 @@ class Runtime:
         self._threads.append(thread)
 
     def on_stop(self, close: Callable[[], None]) -> None:
-        """Call this when the process ends; the last one added runs first."""
+        """Call `close` when the process ends, in reverse order of registration."""
         self._closers.append(close)
 
     def ready(self) -> None:
-        """From now on the service is healthy."""
+        """Report the service as healthy from now on."""
         self._ready = True
         for server in self._servers:
             server.set_serving(True)
         log.info("ready")
 
     def status(self) -> dict[str, object]:
-        """What `/readyz` answers."""
+        """The answer of `/readyz`."""
         return {"service": self.name, "ready": self._ready and not self.stop.is_set(), "waiting_for": self._waiting_for}
 
     def database(self, settings: ServiceSettings, migrations: Path) -> Engine:
-        """The service's database, brought to its newest schema; closed when the process ends."""
+        """Connect to the service's database and upgrade its schema. Closed when the process ends."""
         engine = connect(settings.database_url.get_secret_value())
         self.on_stop(engine.dispose)
         self.wait_for("database", lambda: migrate(engine, migrations))
         return engine
 
     def producer(self, settings: KafkaSettings) -> KafkaProducer:
-        """A producer that is connected to the broker; closed when the process ends."""
+        """Connect a producer to the broker. Closed when the process ends."""
         producer = self.wait_for("kafka", lambda: KafkaProducer.from_settings(settings, self.name))
         self.on_stop(producer.close)
         return producer
 
     def outbox(self, engine: Engine, table: Table, producer: Producer) -> Outbox:
-        """An outbox that a thread relays from now on."""
+        """Make an outbox that a thread relays."""
         outbox = Outbox(engine, table, producer)
         self.spawn("outbox", outbox.run)
         return outbox
 
     def consume(self, settings: KafkaSettings, handlers: Mapping[str, Handler], producer: Producer) -> None:
-        """Handle the topics' events as one member of the service's group, in a thread."""
+        """Handle the topics' events in a thread, as one member of the service's group."""
         self.spawn("consumer", Consumer(settings, service=self.name, topics=handlers, producer=producer).run)
 
     def read_table(self, settings: KafkaSettings, topic: str, apply: Handler) -> None:
-        """Apply every event of a topic from its beginning, in a thread. Blocks until all that were there have been applied."""
+        """Apply every event of a topic in a thread, from its beginning. Blocks until all existing events have been applied."""
         reader = TableReader(settings, topic, apply)
         self.spawn(topic, reader.run)
 
@@ -155,13 +158,13 @@ class Runtime:
         self.wait_for(f"{topic} to be read from its beginning", check)
 
     def erased_documents(self, settings: KafkaSettings) -> ErasedDocuments:
-        """The ids of erased documents, kept up to date by a thread. Blocks until all erasures so far are known."""
+        """The ids of erased documents, which a thread keeps up to date. Blocks until all existing erasures are known."""
         erased = ErasedDocuments()
         self.read_table(settings, ERASED, erased.apply)
         return erased
 
     def channel(self, settings: ServiceSettings, target: str, address: str) -> grpc.Channel:
-        """A channel to another service, signed with this service's key; closed when the process ends."""
+        """Open a channel to another service, signed with this service's key. Closed when the process ends."""
         channel = service_channel(settings, target, address, service=self.name)
         self.on_stop(channel.close)
         return channel
@@ -173,7 +176,7 @@ class Runtime:
         authenticator: Authenticator | None = None,
         **options: Any,
     ) -> RpcServer:
-        """A gRPC server that accepts calls from now on; API keys are verified by the registry unless an authenticator is given."""
+        """Start a gRPC server. API keys are verified by the registry unless an authenticator is given."""
         server = RpcServer(
             settings,
             self.name,
@@ -185,7 +188,7 @@ class Runtime:
         return server
 
     def run_until_stopped(self) -> int:
-        """Block until told to stop, then stop in order; the exit status."""
+        """Block until `stop` is set, then stop everything in order. Returns the exit status."""
         self.stop.wait()
         for server in self._servers:
             server.set_serving(False)
@@ -198,13 +201,13 @@ class Runtime:
         return 1 if self._failed.is_set() else 0
 
     def fail(self) -> None:
-        """Stop the process with exit status 1, so that it is started again."""
+        """Stop the process with exit status 1, so that it is started again. Returns at once."""
         self._failed.set()
         self.stop.set()
 
 
 def main(name: str, settings_type: type[S], build: Callable[[Runtime, S], None]) -> None:
-    """Run a service: read settings, build it, serve until SIGTERM or SIGINT."""
+    """Run a service until SIGTERM or SIGINT. Never returns."""
     settings = settings_type()
     configure(name, settings.log_level)
     runtime = Runtime(name)
@@ -216,7 +219,7 @@ def main(name: str, settings_type: type[S], build: Callable[[Runtime, S], None])
     status_code = runtime.run_until_stopped()
     status.shutdown()
     sys.stderr.flush()
-    # Native threads of model libraries may not end by themselves; everything of ours is closed by now.
+    # Native threads of model libraries may never end; our own resources are closed by now.
     os._exit(status_code)
 
 
@@ -254,7 +257,7 @@ def _status_server(host: str, port: int, runtime: Runtime) -> ThreadingHTTPServe
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Probes are not logged."""
+            """Do not log probes."""
 
     server = ThreadingHTTPServer((host, port), Handler)
     threading.Thread(target=server.serve_forever, name="status", daemon=True).start()

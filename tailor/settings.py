@@ -1,4 +1,4 @@
-"""The settings that every service shares; a service adds its own in a subclass."""
+"""Settings that all services share. Each service adds its own in a subclass."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class KafkaSettings(BaseSettings):
-    """Where the broker is and how to authenticate to it."""
+    """Address of the broker and credentials for it."""
 
     model_config = SettingsConfigDict(env_prefix="TAILOR_", extra="ignore")
 
@@ -18,13 +18,13 @@ class KafkaSettings(BaseSettings):
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
     kafka_ca_file: Path | None = None
-    # A stable name of this replica: one that was killed takes its place in the group again at once. Empty for a dynamic member.
+    # A stable name of this replica, so that it rejoins its group at once after it was killed. Empty for a dynamic member.
     kafka_group_instance_id: str = ""
-    # For a broker that may forget the last moment when it is killed, as the embedded one does; see tailor/events/watch.py.
-    kafka_resend_seconds: float = Field(0.0, ge=0)
+    # Module whose KafkaProducer and KafkaConsumer are used; a stand-in can make up for a broker's defects.
+    kafka_client_module: str = "kafka"
 
     def kafka_arguments(self) -> dict[str, object]:
-        """The connection arguments that every kafka-python client takes."""
+        """The connection arguments of every kafka-python client."""
         arguments: dict[str, object] = {
             "bootstrap_servers": self.kafka_bootstrap_servers.split(","),
             "security_protocol": self.kafka_security_protocol,
@@ -39,7 +39,7 @@ class KafkaSettings(BaseSettings):
 
 
 class ServiceSettings(KafkaSettings):
-    """What a service needs to reach the others. Read from `TAILOR_<FIELD>`."""
+    """Addresses and credentials of a service. Each field is read from the environment variable `TAILOR_<FIELD>`."""
 
     s3_endpoint: str = "127.0.0.1:9000"
     s3_access_key: str = ""
@@ -60,9 +60,9 @@ class ServiceSettings(KafkaSettings):
     trust_file: Path = Path("trust.json")
     tls_certificate_file: Path | None = None
     tls_key_file: Path | None = None
-    # Whose certificates other services' servers must have.
+    # The CA that signs the certificates of other services' servers.
     tls_ca_file: Path | None = None
-    # Whose certificates our callers must have; where none is named, they need only a key or a service's token.
+    # The CA that signs callers' certificates. Without it, callers need no certificate, only a key or a service's token.
     tls_client_ca_file: Path | None = None
 
     ingestion_address: str = "127.0.0.1:50051"

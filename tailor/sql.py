@@ -16,7 +16,7 @@ MIGRATION_LOCK = 7_461_001
 
 
 def connect(url: str) -> Engine:
-    """An engine whose pool notices lost connections; it connects at first use."""
+    """Make an engine whose pool replaces lost connections. It connects at first use."""
     return create_engine(
         url,
         pool_pre_ping=True,
@@ -30,7 +30,7 @@ def connect(url: str) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction; Unavailable where the database does not answer or chose this transaction as a deadlock's victim."""
+    """Run one transaction. Raises Unavailable if the database does not answer or ends the transaction to resolve a deadlock."""
     try:
         with engine.begin() as connection:
             yield connection
@@ -45,7 +45,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 
 def migrate(engine: Engine, script_location: Path, revision: str = "head") -> None:
-    """Bring the schema to its newest version, or to an earlier one; replicas that start together take turns."""
+    """Upgrade the schema to a revision. Idempotent; a lock makes replicas that start together wait for each other."""
     config = Config()
     config.set_main_option("script_location", str(script_location))
     with transaction(engine) as connection:
@@ -55,6 +55,6 @@ def migrate(engine: Engine, script_location: Path, revision: str = "head") -> No
 
 
 def run_env() -> None:
-    """What a migrations folder's `env.py` calls."""
+    """Run the migrations. Called by each migrations folder's `env.py`."""
     context.configure(connection=context.config.attributes["connection"])
     context.run_migrations()

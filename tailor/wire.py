@@ -1,4 +1,4 @@
-"""Between protobuf messages and the shared words of `tailor.words`."""
+"""Convert between protobuf messages and the values of `tailor.words`."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,14 +20,13 @@ SPAN_KINDS = {_value(kind): kind for kind in SpanKind}
 
 
 def now() -> Timestamp:
-    """The current time."""
     stamp = Timestamp()
     stamp.GetCurrentTime()
     return stamp
 
 
 def from_datetime(moment: datetime | None) -> Timestamp | None:
-    """The timestamp of a moment; None stays None."""
+    """Convert a time-zone-aware moment, or None to None."""
     if moment is None:
         return None
     stamp = Timestamp()
@@ -36,12 +35,12 @@ def from_datetime(moment: datetime | None) -> Timestamp | None:
 
 
 def to_datetime(stamp: Timestamp) -> datetime:
-    """The moment in UTC."""
+    """Convert to a time-zone-aware moment in UTC."""
     return stamp.ToDatetime(UTC)
 
 
 def to_ref(message: common_pb2.ObjectRef) -> Ref:
-    """Raises InvalidArgument (INCOMPLETE_EVENT) without a URI."""
+    """Raises InvalidArgument (INCOMPLETE_EVENT) if the URI is missing."""
     if not message.uri:
         raise InvalidArgument(Reason.INCOMPLETE_EVENT, "An object reference needs its `uri`.")
     return Ref(message.uri, message.sha256, message.size_bytes)
@@ -60,7 +59,7 @@ def from_labels(labels: Labels) -> common_pb2.Labels:
 
 
 def to_span(message: common_pb2.Span) -> Span | None:
-    """None for a kind that this release does not know."""
+    """Returns None for a kind that this release does not know."""
     kind = SPAN_KINDS.get(message.kind)
     return None if kind is None else Span(kind, message.number, message.start, message.end, message.level)
 

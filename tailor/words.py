@@ -1,4 +1,4 @@
-"""Words that several services share, as values without behaviour of any one service. Standard library only."""
+"""Values that several services share. Standard library only."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 @dataclass(frozen=True)
 class Labels:
-    """Slugs that say where a document belongs; each may be empty. They never hold personal data."""
+    """Slugs that classify a document. Each may be empty; none holds personal data."""
 
     source: str = ""
     department: str = ""
@@ -14,7 +14,7 @@ class Labels:
 
 
 class SpanKind(StrEnum):
-    """The part of a file that a span was."""
+    """The kind of a file's part."""
 
     PAGE = "page"
     SECTION = "section"
@@ -25,9 +25,9 @@ class SpanKind(StrEnum):
 
 @dataclass(frozen=True)
 class Span:
-    """The stretch [start, end) of a document's text, in Unicode code points, that was one part of its file.
+    """The range [start, end) of a document's text, in Unicode code points, that came from one part of its file.
 
-    `number` counts the parts of one kind from 1, starting again in each attachment. `level` is the section heading's, 1 to 6; otherwise 0.
+    `number` counts the parts of a kind from 1, and starts again in each attachment. `level` is that of a section's heading, 1 to 6, or 0.
     """
 
     kind: SpanKind
@@ -39,14 +39,14 @@ class Span:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which documents a specialist learns from, by label; an empty tuple admits every value."""
+    """Labels of the documents that a specialist learns from. An empty tuple admits every value."""
 
     sources: tuple[str, ...] = ()
     departments: tuple[str, ...] = ()
     confidentialities: tuple[str, ...] = ()
 
     def admits(self, labels: Labels) -> bool:
-        """True if every label is admitted."""
+        """True if all three labels are admitted."""
         pairs = (
             (self.sources, labels.source),
             (self.departments, labels.department),
@@ -56,14 +56,14 @@ class Selection:
 
     @property
     def common_labels(self) -> Labels:
-        """The labels that all selected documents share; empty where they may differ."""
+        """The labels that all selected documents share; a label that may differ is empty."""
         admitted = (self.sources, self.departments, self.confidentialities)
         return Labels(*(values[0] if len(values) == 1 else "" for values in admitted))
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which selected documents make rows, and how much of one source. 0 and an empty tuple admit everything."""
+    """Limits on the selected documents that become rows, and on the share of one source. 0 and an empty tuple mean no limit."""
 
     languages: tuple[str, ...] = ()
     min_chars: int = 0

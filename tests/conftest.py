@@ -1,4 +1,4 @@
-"""Fixtures that many tests share: the embedded stores, started once for all tests that ask for them."""
+"""Shared fixtures: the embedded stores, started once for all tests that use them."""
 
 import os
 import tempfile
@@ -32,13 +32,13 @@ class Stores:
     plan: Plan
 
     def environment(self, service: str) -> dict[str, str]:
-        """What `tailor up` would give the service."""
+        """The environment that `tailor up` would give the service."""
         return service_environment(service, self.plan, os.environ)
 
     def settings(self, service: str, settings_type: type[S]) -> S:
         """The service's settings with its own credentials."""
         prefix = "TAILOR_"
-        fields = {
+        fields: dict[str, Any] = {
             name.removeprefix(prefix).lower(): value
             for name, value in self.environment(service).items()
             if name.startswith(prefix)
@@ -47,7 +47,7 @@ class Stores:
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Two tests of one file run on one worker, in order; so do those that share the end-to-end installation."""
+    """Runs the tests of one file on one worker, in order, and likewise all tests that share the end-to-end installation."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
@@ -55,18 +55,18 @@ class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """How tests are dealt out to workers (xdist's own groups do nothing with pytest 9.2)."""
+    """Distribute tests to workers by file. (xdist's own groups have no effect with pytest 9.2.)"""
     return _ByFile(config, log)
 
 
 def plan_of(running: stack.Stack) -> Plan:
-    """What the stack's services are made from, secrets included."""
+    """The plan of a running stack, including its secrets."""
     return Plan(running.layout, running.snapshot().ports, secrets.ensure(running.layout))
 
 
 @pytest.fixture(scope="session")
 def stores() -> Iterator[Stores]:
-    """The embedded stores, in a directory of their own."""
+    """The embedded stores, in a temporary directory."""
     with tempfile.TemporaryDirectory(prefix="tailor-test-", ignore_cleanup_errors=True) as directory:
         root = Path(directory).resolve()
         running = stack.up(root, only=STORES)
@@ -79,7 +79,7 @@ def stores() -> Iterator[Stores]:
 
 @pytest.fixture
 def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """An empty database of the test's own: on the server that TAILOR_DATABASE_URL names (as a role that may make databases), or embedded."""
+    """A new empty database, on the server of TAILOR_DATABASE_URL (whose role must be allowed to create databases) or the embedded one."""
     admin = os.environ.get("TAILOR_DATABASE_URL") or _embedded_admin(request.getfixturevalue("stores"))
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(admin.replace("+psycopg", ""), autocommit=True) as connection:
@@ -91,7 +91,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @contextmanager
 def migrated(url: str, migrations: Path) -> Iterator[Engine]:
-    """An engine of a service's database, at its newest schema; closed afterwards."""
+    """An engine of a service's database at its newest schema. Closed afterwards."""
     engine = connect(url)
     migrate(engine, migrations)
     yield engine

@@ -1,4 +1,4 @@
-"""A causal model small enough for tests: random weights, a real tokenizer, SmolLM2's chat template."""
+"""A causal model that is small enough for tests: random weights, a trained tokenizer, SmolLM2's chat template."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
 def make_tiny_base(directory: Path, texts: list[str], *, vocabulary: int = 1024, seed: int = 0) -> Path:
-    """Save a Llama of about 0.2 million parameters, with a tokenizer trained on the texts, as a hub would serve it."""
+    """Save a Llama of about 0.2 million parameters in the layout of a hub, with a tokenizer that is trained on the texts."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -50,7 +50,7 @@ def make_tiny_base(directory: Path, texts: list[str], *, vocabulary: int = 1024,
 
 
 def spoil(base: Path) -> Path:
-    """Make one number of the base's weights none: whatever is asked of it is NaN."""
+    """Set one of the base's weights to NaN, so that every output is NaN."""
     from safetensors.torch import load_file, save_file
 
     path = base / "model.safetensors"
@@ -61,7 +61,7 @@ def spoil(base: Path) -> Path:
 
 
 def widen(base: Path) -> Path:
-    """Give the base heads of 64 numbers; vLLM's attention on CPU refuses those of 16."""
+    """Give the base a head dimension of 64; vLLM's attention on CPU does not support 16."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

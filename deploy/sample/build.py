@@ -260,7 +260,7 @@ def plain(block: Block) -> str:
 
 
 def title_of(source: Source) -> str:
-    """The first heading, or the file's name where there is none."""
+    """The first heading, or the file's name."""
     return next((plain(block) for block in parse_blocks(source.body) if block.kind == "heading"), source.name)
 
 

@@ -19,10 +19,11 @@ from services.evaluation.rpc import EvaluationServicer
 from services.evaluation.settings import Settings
 from tailor.api.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServiceServicer_to_server
 from tailor.errors import Reason, Unavailable
-from tailor.events.consumer import Consumer, TableReader
+from tailor.events.consumer import Consumer
 from tailor.events.erased import ERASED, ErasedDocuments, forgetting
 from tailor.events.outbox import Outbox
 from tailor.events.producer import KafkaProducer
+from tailor.events.table import TableReader
 from tailor.rpc.channel import service_channel
 from tailor.rpc.keys import authenticator
 from tailor.rpc.server import RpcServer

@@ -18,10 +18,10 @@ from services.inference.serving import Admission, Shelf, Table
 from services.inference.settings import Settings
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.errors import Reason, Unavailable
-from tailor.events.consumer import TableReader
 from tailor.events.envelope import Event, new_id
 from tailor.events.erased import ERASED, forgetting
 from tailor.events.producer import KafkaProducer, Producer
+from tailor.events.table import TableReader
 from tailor.logging import get_logger
 from tailor.rpc.auth import Authenticator
 from tailor.rpc.channel import service_channel

@@ -25,10 +25,11 @@ from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.settings import Settings
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
 from tailor.errors import Reason, Unavailable
-from tailor.events.consumer import Consumer, TableReader
+from tailor.events.consumer import Consumer
 from tailor.events.erased import ERASED, ErasedDocuments, forgetting
 from tailor.events.outbox import Outbox
 from tailor.events.producer import KafkaProducer
+from tailor.events.table import TableReader
 from tailor.rpc.channel import service_channel
 from tailor.rpc.keys import authenticator
 from tailor.rpc.server import RpcServer

@@ -14,8 +14,8 @@ from tailor.api.registry.v1 import registry_pb2_grpc
 from tailor.api.synthetic.v1 import synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.client import TailorClient, Tls
-from tailor.client.channel import open_channel
 from tailor.errors import InvalidArgument, Reason, Unauthenticated, Unavailable
+from tailor.rpc.channel import open_channel
 from tailor.settings import KafkaSettings
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from tailor.cli import (
     datasets,
     demo,
     documents,
+    env,
     erase,
     events,
     keys,
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 
 stack.register(app)
+env.register(app)
 publish.register(app)
 app.add_typer(specialists.app, name="specialist")
 documents.register(app)

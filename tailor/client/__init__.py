@@ -1,4 +1,4 @@
-"""The typed clients that callers install: `from tailor.client import TailorClient, AsyncTailorClient`."""
+"""Typed clients for callers: `from tailor.client import TailorClient, AsyncTailorClient`."""
 
 from tailor.client.answers import (
     Answer,
@@ -11,10 +11,10 @@ from tailor.client.answers import (
     TokenLogProbability,
     Usage,
 )
-from tailor.client.asking import Options
 from tailor.client.async_client import AsyncTailorClient
-from tailor.client.channel import Tls
 from tailor.client.client import TailorClient
+from tailor.client.requests import Options
+from tailor.rpc.channel import Tls
 
 __all__ = [
     "Answer",

@@ -1,4 +1,4 @@
-"""What a caller says and gets, as plain frozen values."""
+"""Messages and answers of the clients, as frozen values."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a chat."""
+    """One message of a chat."""
 
     role: Role
     content: str
@@ -19,7 +19,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of the prompt and of the answer."""
+    """Numbers of tokens of the prompt and the answer."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -27,8 +27,10 @@ class Usage:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What answered; the base has no specialist, generation 0 and no adapter. `canary` is True where the adapter is tried on a share of the
-    callers."""
+    """The model that answered. The base has no specialist, no adapter and generation 0.
+
+    `canary` is True if the adapter is being tried on a share of the callers.
+    """
 
     specialist: str
     generation: int
@@ -39,7 +41,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class LikelyToken:
-    """A token's characters and its natural log-probability, as the model has it before temperature, penalty and schema."""
+    """A token's characters and its natural log-probability before temperature, penalty and schema are applied."""
 
     token: str
     log_probability: float
@@ -47,7 +49,7 @@ class LikelyToken:
 
 @dataclass(frozen=True)
 class TokenLogProbability:
-    """A token of the answer, the end of turn included, and the likeliest in its place, likeliest first."""
+    """A token of the answer, including its end of turn, and the likeliest tokens at its position, likeliest first."""
 
     token: LikelyToken
     top: tuple[LikelyToken, ...]
@@ -55,9 +57,9 @@ class TokenLogProbability:
 
 @dataclass(frozen=True)
 class Answer:
-    """One whole answer. `finish_reason` is `stop` or `length`; `draft_id` is what `tailor trace` takes.
+    """A whole answer. `finish_reason` is `stop` or `length`; `tailor trace` takes the `draft_id`.
 
-    `log_probabilities` has one per token where they were asked for.
+    `log_probabilities` has one entry per token if they were requested.
     """
 
     text: str
@@ -70,9 +72,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Piece:
-    """The next characters of a streamed answer. The last piece alone has a finish reason, usage and provenance.
+    """The next characters of a streamed answer. Only the last piece has a finish reason, usage and provenance.
 
-    A token's log-probability may come before its characters, in a piece without text.
+    A token's log-probability may arrive before its characters, in a piece without text.
     """
 
     text: str
@@ -85,7 +87,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class ServedSpecialist:
-    """What a name means now. `context_length` counts the tokens of prompt and answer together."""
+    """A specialist and the model behind its name now. `context_length` limits the tokens of prompt and answer together."""
 
     name: str
     provenance: Provenance
@@ -94,9 +96,10 @@ class ServedSpecialist:
 
 @dataclass(frozen=True)
 class Draft:
-    """What is known of an answer that was served.
+    """The record of an answer that was served.
 
-    `messages` and `answer` are anonymised, and empty unless `text` is `kept`: a specialist keeps texts only if it is told to, for a while.
+    `messages` and `answer` are anonymised. They are empty unless `text` is `kept`: specialists store texts only if configured to,
+    and only for a time.
     """
 
     draft_id: str
@@ -119,53 +122,49 @@ TEXT_STATES: dict[int, Literal["kept", "not kept", "expired"]] = {
 
 
 def to_answer(response: inference_pb2.GenerateResponse) -> Answer:
-    """The wire's answer."""
     return Answer(
         text=response.text,
         draft_id=response.draft_id,
         finish_reason=response.finish_reason,
         usage=_usage(response.usage),
         provenance=_provenance(response.provenance),
-        log_probabilities=tuple(map(_told, response.log_probabilities)),
+        log_probabilities=tuple(map(_to_token, response.log_probabilities)),
     )
 
 
 def to_piece(response: inference_pb2.StreamGenerateResponse) -> Piece:
-    """The wire's piece."""
     return Piece(
         text=response.text,
         draft_id=response.draft_id,
         finish_reason=response.finish_reason,
         usage=_usage(response.usage) if response.HasField("usage") else None,
         provenance=_provenance(response.provenance) if response.HasField("provenance") else None,
-        log_probabilities=tuple(map(_told, response.log_probabilities)),
+        log_probabilities=tuple(map(_to_token, response.log_probabilities)),
     )
 
 
 def to_specialist(served: inference_pb2.ServedSpecialist) -> ServedSpecialist:
-    """The wire's entry."""
     return ServedSpecialist(served.name, _provenance(served.provenance), served.context_length)
 
 
-def to_draft(found: inference_pb2.GetDraftResponse) -> Draft:
-    """The wire's draft."""
+def to_draft(response: inference_pb2.GetDraftResponse) -> Draft:
     return Draft(
-        draft_id=found.draft_id,
-        text=TEXT_STATES.get(found.text_state, "not kept"),
-        messages=tuple(Message(cast(Role, message.role), message.content) for message in found.messages),
-        answer=found.answer,
-        finish_reason=found.finish_reason,
-        usage=_usage(found.usage),
-        provenance=_provenance(found.provenance),
-        dataset_digest=found.dataset_digest,
-        first_token_seconds=found.first_token_seconds,
-        seconds=found.seconds,
-        create_time=found.create_time.ToDatetime(UTC),
+        draft_id=response.draft_id,
+        text=TEXT_STATES.get(response.text_state, "not kept"),
+        messages=tuple(Message(cast(Role, message.role), message.content) for message in response.messages),
+        answer=response.answer,
+        finish_reason=response.finish_reason,
+        usage=_usage(response.usage),
+        provenance=_provenance(response.provenance),
+        dataset_digest=response.dataset_digest,
+        first_token_seconds=response.first_token_seconds,
+        seconds=response.seconds,
+        create_time=response.create_time.ToDatetime(UTC),
     )
 
 
-def _told(written: inference_pb2.TokenLogProbability) -> TokenLogProbability:
-    return TokenLogProbability(_likely(written.token), tuple(map(_likely, written.top)))
+def _to_token(token: inference_pb2.TokenLogProbability) -> TokenLogProbability:
+    return TokenLogProbability(_likely(token.token), tuple(map(_likely, token.top)))
 
 
 def _likely(token: inference_pb2.LikelyToken) -> LikelyToken:

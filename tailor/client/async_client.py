@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack, cast
 
 import grpc
 
@@ -19,18 +19,18 @@ from tailor.client.answers import (
     to_piece,
     to_specialist,
 )
-from tailor.client.asking import TIMEOUT_SECONDS, Options, to_addresses, to_key, to_request
-from tailor.client.channel import Tls, open_async_channel
 from tailor.client.client import SERVICE, SHORT_TIMEOUT_SECONDS
+from tailor.client.requests import TIMEOUT_SECONDS, Options, to_addresses, to_key, to_request
 from tailor.client.retries import Ring
 from tailor.errors import TailorError
+from tailor.rpc.channel import Tls, open_async_channel
 from tailor.rpc.status import wire_errors
 
 T = TypeVar("T")
 
 
 class AsyncTailorClient:
-    """Asks specialists, as TailorClient does, in one event loop: that of its first call.
+    """Asks specialists like TailorClient, in one event loop: that of its first call.
 
     async with AsyncTailorClient("127.0.0.1:50057") as client:
         async for piece in client.stream("engagement-reports", "Write the Position section of ..."):
@@ -44,24 +44,23 @@ class AsyncTailorClient:
         self._ring = Ring(len(self._addresses))
 
     async def generate(self, model: str, prompt: str | None = None, **options: Unpack[Options]) -> Answer:
-        """One whole answer of a specialist (or `base`) to a prompt, or to the messages of a chat. Cancelling it stops the generation."""
+        """Ask a specialist (or `base`) for a whole answer. Cancelling the call stops the generation."""
         request = to_request(model, prompt, **options)
 
-        def ask(stub: Any, left: float) -> Awaitable[inference_pb2.GenerateResponse]:
-            made: Awaitable[inference_pb2.GenerateResponse] = stub.Generate(
-                request, timeout=left, metadata=self._metadata
+        async def ask(stub: Any, left: float) -> inference_pb2.GenerateResponse:
+            return cast(
+                inference_pb2.GenerateResponse, await stub.Generate(request, timeout=left, metadata=self._metadata)
             )
-            return made
 
         return to_answer(await self._call(ask, options.get("timeout_seconds", TIMEOUT_SECONDS)))
 
     async def stream(
         self, model: str, prompt: str | None = None, **options: Unpack[Options]
     ) -> AsyncGenerator[Piece, None]:
-        """The answer as it is written; closing the iterator cancels the call, and the generation."""
+        """Stream the answer as it is generated. Closing the iterator stops the generation."""
         request = inference_pb2.StreamGenerateRequest(request=to_request(model, prompt, **options))
         attempts = self._ring.attempts(options.get("timeout_seconds", TIMEOUT_SECONDS))
-        begun = False
+        has_begun = False
         while True:
             try:
                 with wire_errors(SERVICE):
@@ -70,44 +69,43 @@ class AsyncTailorClient:
                     )
                     try:
                         async for response in call:
-                            begun = True
+                            has_begun = True
                             yield to_piece(response)
                     finally:
                         call.cancel()
                 return
             except TailorError as error:
-                if begun:
+                if has_begun:
                     raise
                 pause = attempts.pause_after(error)
             await asyncio.sleep(pause)
 
     async def specialists(self) -> list[ServedSpecialist]:
-        """What this key may ask, the base included, by name."""
+        """List what this key may ask, including the base, sorted by name."""
         request = inference_pb2.ListSpecialistsRequest()
 
-        def ask(stub: Any, left: float) -> Awaitable[inference_pb2.ListSpecialistsResponse]:
-            made: Awaitable[inference_pb2.ListSpecialistsResponse] = stub.ListSpecialists(
-                request, timeout=left, metadata=self._metadata
+        async def ask(stub: Any, left: float) -> inference_pb2.ListSpecialistsResponse:
+            return cast(
+                inference_pb2.ListSpecialistsResponse,
+                await stub.ListSpecialists(request, timeout=left, metadata=self._metadata),
             )
-            return made
 
         response = await self._call(ask, SHORT_TIMEOUT_SECONDS)
         return [to_specialist(served) for served in response.specialists]
 
     async def draft(self, draft_id: str) -> Draft:
-        """What is known of one's own answer; NotFound where it is nobody's or somebody else's."""
+        """Look up an answer that this key received. Raises NotFound for any other id."""
         request = inference_pb2.GetDraftRequest(draft_id=draft_id)
 
-        def ask(stub: Any, left: float) -> Awaitable[inference_pb2.GetDraftResponse]:
-            made: Awaitable[inference_pb2.GetDraftResponse] = stub.GetDraft(
-                request, timeout=left, metadata=self._metadata
+        async def ask(stub: Any, left: float) -> inference_pb2.GetDraftResponse:
+            return cast(
+                inference_pb2.GetDraftResponse, await stub.GetDraft(request, timeout=left, metadata=self._metadata)
             )
-            return made
 
         return to_draft(await self._call(ask, SHORT_TIMEOUT_SECONDS))
 
     async def close(self) -> None:
-        """Disconnect; running calls are cancelled."""
+        """Disconnect and cancel running calls."""
         for channel in self._channels:
             await channel.close(None)
 
@@ -121,7 +119,7 @@ class AsyncTailorClient:
 
     @cached_property
     def _channels(self) -> list[grpc.aio.Channel]:
-        """Made by the first call, for a channel belongs to the loop that it was made in."""
+        """Made by the first call, because a channel belongs to the event loop in which it was made."""
         return [open_async_channel(address, self._tls) for address in self._addresses]
 
     @cached_property

@@ -19,7 +19,7 @@ M = TypeVar("M", bound=Message)
 
 @dataclass(frozen=True)
 class Event:
-    """One record of a topic. `value` is None for a tombstone."""
+    """One record of a topic. The value of a tombstone is None."""
 
     topic: str
     key: str
@@ -31,12 +31,12 @@ class Event:
 
     @property
     def event_id(self) -> str:
-        """The producer's id; derived from the record's place where it gave none."""
+        """The producer's id, or one that is derived from the record's position if there is none."""
         return self.headers.get("ce_id") or derive_id("evt", self.topic, self.partition, self.offset)
 
 
 def headers_for(topic: str, message: Message, source: str, event_id: str) -> dict[str, str]:
-    """The CloudEvents attributes of a message."""
+    """The CloudEvents attributes of a message, as header names and values."""
     return {
         "ce_specversion": "1.0",
         "ce_id": event_id,
@@ -49,9 +49,9 @@ def headers_for(topic: str, message: Message, source: str, event_id: str) -> dic
 
 
 def decode(event: Event, message_type: type[M]) -> M:
-    """The event's message; InvalidArgument where it is not one."""
+    """Parse the event's message. Raises InvalidArgument (UNDECODABLE)."""
     if event.value is None:
-        raise InvalidArgument(Reason.UNDECODABLE, "The event has no value.")
+        raise InvalidArgument(Reason.UNDECODABLE, "The event is a tombstone; a value was expected.")
     message = message_type()
     try:
         message.ParseFromString(event.value)
@@ -61,10 +61,10 @@ def decode(event: Event, message_type: type[M]) -> M:
 
 
 def derive_id(prefix: str, *parts: object) -> str:
-    """An id that the same parts always give: `prefix_` and 32 hexadecimal digits (UUID version 5)."""
+    """Derive an id: the same parts always give the same one. `prefix_` and 32 hexadecimal digits (UUID version 5)."""
     return f"{prefix}_{uuid.uuid5(NAMESPACE, chr(31).join(map(str, (prefix, *parts)))).hex}"
 
 
 def new_id(prefix: str) -> str:
-    """A random id: `prefix_` and 32 hexadecimal digits."""
+    """Draw a random id: `prefix_` and 32 hexadecimal digits."""
     return f"{prefix}_{uuid.uuid4().hex}"

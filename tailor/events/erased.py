@@ -1,14 +1,13 @@
-"""Erased documents: every replica knows them all before it handles anything, and every service that held one says that it forgot.
+"""Erased documents. Each replica knows them all before it handles anything, and each service confirms that it forgot them.
 
-`document.erased.v1` is read twice: whole, without a group, to know what is erased (`ErasedDocuments`), and by one member of the
-group, to forget and to answer `document.forgotten.v1` (`forgetting`).
+`document.erased.v1` is read twice: as a table by every replica, to know what is erased (`ErasedDocuments`), and by one member of the
+consumer group, to forget the document and to answer with `document.forgotten.v1` (`forgetting`).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from tailor import wire
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode, derive_id
@@ -20,7 +19,7 @@ FORGOTTEN = "document.forgotten.v1"
 
 @dataclass(frozen=True)
 class Erased:
-    """A document to forget, and what the registry knew to come from it. `retired` adapters serve no more; their weights go."""
+    """A document to forget, and the digests of what was derived from it. The weights of `retired` adapters are deleted."""
 
     document_id: str
     erasure_id: str
@@ -31,7 +30,7 @@ class Erased:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What was removed, counted by name, and the datasets that were superseded."""
+    """Numbers of removed things by their name, and digests of superseded datasets."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     datasets: tuple[str, ...] = ()
@@ -41,7 +40,7 @@ Forget = Callable[[Erased], Forgotten]
 
 
 class ErasedDocuments:
-    """The ids of erased documents. Thread-safe: one thread applies, any asks."""
+    """The ids of erased documents. Thread-safe for one thread that applies and any number that ask."""
 
     def __init__(self) -> None:
         self._erasures: dict[str, str] = {}
@@ -50,7 +49,7 @@ class ErasedDocuments:
         return document_id in self._erasures
 
     def apply(self, event: Event) -> None:
-        """A document is erased, or its erasure is lifted."""
+        """Add an erased document, or remove one whose erasure was lifted."""
         message = decode(event, documents_pb2.DocumentErased)
         if message.lifted:
             self._erasures.pop(message.document_id, None)
@@ -59,7 +58,10 @@ class ErasedDocuments:
 
 
 def forgetting(service: str, forget: Forget, producer: Producer, lift: Callable[[str], None] | None = None) -> Handler:
-    """The handler that forgets what is erased and says so, also where nothing was held; `lift` undoes a mark of the service's own."""
+    """Make the handler that forgets a document and confirms it, even if the service held nothing of it. Idempotent.
+
+    `lift` receives the id of a document whose erasure was lifted.
+    """
 
     def handle(event: Event) -> None:
         message = decode(event, documents_pb2.DocumentErased)
@@ -82,14 +84,11 @@ def forgetting(service: str, forget: Forget, producer: Producer, lift: Callable[
 
 
 def to_message(service: str, erased: Erased, forgotten: Forgotten) -> documents_pb2.DocumentForgotten:
-    """The answer on the wire."""
-    moment = Timestamp()
-    moment.GetCurrentTime()
     return documents_pb2.DocumentForgotten(
         erasure_id=erased.erasure_id,
         document_id=erased.document_id,
         service=service,
         counts={name: count for name, count in forgotten.counts.items() if count},
         dataset_digests=forgotten.datasets,
-        create_time=moment,
+        create_time=wire.now(),
     )

@@ -1,7 +1,8 @@
-"""The outbox: an event written in the same transaction as the change it states, and sent afterwards."""
+"""The outbox: events are written in the same transaction as the change they report, and sent afterwards."""
 
 import importlib
 import threading
+from contextlib import suppress
 
 from google.protobuf.message import Message
 from sqlalchemy import (
@@ -24,18 +25,20 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from tailor.errors import TailorError
 from tailor.events.producer import Producer
 from tailor.logging import get_logger
+from tailor.retry import Stopped, retry
 from tailor.sql import transaction
 
 log = get_logger(__name__)
 
 BATCH = 100
-# For what a killed process, or another replica, left: what this process states wakes the relay.
+# A transaction of this process wakes the relay; polling finds events of a killed process or another replica.
 IDLE_SECONDS = 1.0
-STATES = "states_events"
+MAX_RETRY_SECONDS = 10.0
+HAS_EVENTS = "has_outbox_events"
 
 
 def outbox_table(metadata: MetaData) -> Table:
-    """The table; a service's first migration makes it by `outbox_table(MetaData()).create(op.get_bind())`."""
+    """The outbox's table. A service's first migration creates it: `outbox_table(MetaData()).create(op.get_bind())`."""
     return Table(
         "outbox",
         metadata,
@@ -49,7 +52,7 @@ def outbox_table(metadata: MetaData) -> Table:
 
 
 class Outbox:
-    """Adds events within a transaction and relays them in order. Several replicas may relay: a batch is locked by one."""
+    """Adds events within a transaction and relays them in order. Several replicas may relay: each batch is locked by one of them."""
 
     def __init__(self, engine: Engine, table: Table, producer: Producer, *, idle_seconds: float = IDLE_SECONDS) -> None:
         self._idle_seconds = idle_seconds
@@ -57,10 +60,10 @@ class Outbox:
         self._table = table
         self._producer = producer
         self._wake = threading.Event()
-        event.listen(engine, "checkin", self._given_back)
+        event.listen(engine, "checkin", self._wake_relay)
 
     def add(self, connection: Connection, topic: str, key: str, message: Message, event_id: str) -> None:
-        """State a fact when the transaction commits; the same id again changes nothing while it waits."""
+        """Publish an event once the transaction commits. Idempotent by `event_id` until the event is sent."""
         kind = f"{type(message).__module__}:{type(message).__qualname__}"
         row = {
             "event_id": event_id,
@@ -70,26 +73,25 @@ class Outbox:
             "value": message.SerializeToString(deterministic=True),
         }
         connection.execute(insert(self._table).values(row).on_conflict_do_nothing(index_elements=["event_id"]))
-        connection.info[STATES] = True
+        connection.info[HAS_EVENTS] = True
 
     def run(self, stop: threading.Event) -> None:
-        """Relay until told to stop. A lost broker or database only delays it."""
-        delay = self._idle_seconds
-        while not stop.is_set():
-            try:
-                sent = self.relay()
-                delay = self._idle_seconds
-            except TailorError as error:
-                if not error.retryable:
-                    raise
-                log.warning("outbox waits", reason=error.reason)
-                sent, delay = 0, min(delay * 2, 10.0)
-            if sent < BATCH:
-                self._wake.wait(delay)
-                self._wake.clear()
+        """Relay events until `stop` is set. Blocks; waits for a lost broker or database."""
+
+        def log_wait(error: TailorError, _: int) -> None:
+            log.warning("outbox waits", reason=error.reason)
+
+        with suppress(Stopped):
+            while not stop.is_set():
+                sent = retry(
+                    self.relay, stop=stop, initial_seconds=1.0, max_seconds=MAX_RETRY_SECONDS, on_wait=log_wait
+                )
+                if sent < BATCH:
+                    self._wake.wait(self._idle_seconds)
+                    self._wake.clear()
 
     def relay(self) -> int:
-        """Send one batch; the number of events sent. An event is removed only after the broker has it."""
+        """Send one batch and return its size. Events are removed only after the broker acknowledged them."""
         with transaction(self._engine) as connection:
             query = select(self._table).order_by(self._table.c.position).limit(BATCH).with_for_update()
             rows = connection.execute(query).all()
@@ -101,9 +103,9 @@ class Outbox:
                 )
         return len(rows)
 
-    def _given_back(self, _dbapi_connection: object, record: ConnectionPoolEntry) -> None:
-        # The transaction has ended: before that, nobody else sees what it states.
-        if record.info.pop(STATES, False):
+    def _wake_relay(self, _dbapi_connection: object, record: ConnectionPoolEntry) -> None:
+        # The transaction has ended; until then its events are invisible to the relay.
+        if record.info.pop(HAS_EVENTS, False):
             self._wake.set()
 
 

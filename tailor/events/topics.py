@@ -13,7 +13,7 @@ RAW = "raw"
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic. `retention_hours` is None where it is compacted."""
+    """One topic. `retention_hours` is None if it is compacted."""
 
     name: str
     description: str
@@ -28,7 +28,7 @@ class Topic:
 
 
 def load_topics(path: Path = TOPICS_FILE) -> dict[str, Topic]:
-    """All topics by name."""
+    """Read all topics, by name."""
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     return {name: _topic(name, entry) for name, entry in document["topics"].items()}
 

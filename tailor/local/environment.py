@@ -115,7 +115,7 @@ def _addresses(service: str, ports: Ports) -> dict[str, str]:
         "TAILOR_KAFKA_BOOTSTRAP_SERVERS": ports.address("broker"),
         # The embedded broker never expires a killed member; a static one takes its own place again.
         "TAILOR_KAFKA_GROUP_INSTANCE_ID": f"{service}-0",
-        "TAILOR_KAFKA_RESEND_SECONDS": "5",
+        "TAILOR_KAFKA_CLIENT_MODULE": "tailor.local.forgetful",
         "TAILOR_RPC_HOST": "127.0.0.1",
         "TAILOR_RPC_PORT": str(ports[f"{service}-rpc"]),
         "TAILOR_STATUS_HOST": "127.0.0.1",

@@ -1,4 +1,4 @@
-"""Who calls, and whether they may: one check for every method of every service."""
+"""Authentication and authorisation: one check for every method of every service."""
 
 import contextvars
 import hashlib
@@ -8,26 +8,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import jwt
 from google.protobuf.descriptor import MethodDescriptor
 
 from tailor.api.common.v1 import common_pb2
 from tailor.errors import NotFound, PermissionDenied, Reason, TailorError, Unauthenticated
 from tailor.rpc.identity import Trust
 from tailor.rpc.methods import full_name
-from tailor.rpc.rates import Rates
+from tailor.rpc.rates import RateLimiter
 
 KEY_PREFIX = "tlr_"
 CACHE_SECONDS = 3.0
 CACHE_ENTRIES = 10_000
-# While the registry does not answer, a key that it knew is believed for so long, and it is asked again after so long.
-BELIEVED_SECONDS = 30.0
+# While the registry does not answer, a verified key stays valid for TRUSTED_SECONDS, and the registry is asked again every second.
+TRUSTED_SECONDS = 30.0
 ASK_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls: a service, or the holder of an API key. No specialists means all of them, no methods all that the role may call, and no
-    calls a minute no limit."""
+    """A service, or the holder of an API key (`kind` is `service` or `key`).
+
+    Empty `specialists` admit all specialists, empty `methods` all that the role may call. 0 `calls_per_minute` means unlimited.
+    """
 
     kind: str
     name: str
@@ -38,7 +41,7 @@ class Caller:
     calls_per_minute: int = 0
 
     def may_use(self, specialist: str) -> bool:
-        """True if the caller was given this specialist."""
+        """True if the caller's key admits this specialist."""
         return not self.specialists or specialist in self.specialists
 
 
@@ -53,22 +56,24 @@ def current_caller() -> Caller:
 
 
 def set_caller(caller: Caller) -> None:
-    """State the caller of the call being served; for the interceptor and tests."""
+    """Set the caller of the call being served. For the interceptor and tests."""
     _caller.set(caller)
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What the registry said of a key, when, and until when that is not asked again."""
+    """The registry's answer about a key (None for an unknown one), its time, and when to ask again (seconds)."""
 
     caller: Caller | None
-    said_at: float
-    expiry: float
+    verified_at: float
+    ask_again_at: float
 
 
 class Authenticator:
-    """Turns a bearer token into a caller, and says whether that caller may call a method. Keys are verified by the registry and remembered
-    for seconds, so that a revoked key ends soon."""
+    """Turns bearer tokens into callers and decides what they may call. Thread-safe.
+
+    Keys are verified by `verify_key`, which gets the SHA-256 of a key in hexadecimal, and remembered for CACHE_SECONDS.
+    """
 
     def __init__(
         self, service: str, trust: Trust, verify_key: VerifyKey, now: Callable[[], float] = time.monotonic
@@ -77,36 +82,48 @@ class Authenticator:
         self._trust = trust
         self._verify_key = verify_key
         self._now = now
-        self._rates = Rates(now)
+        self._rates = RateLimiter(now)
         self._known: dict[str, _Known] = {}
         self._lock = threading.Lock()
 
     def authenticate(self, token: str) -> Caller:
-        """The caller; Unauthenticated for a token that is neither a trusted service's nor a living key, Unavailable where the registry does
-        not answer and has not known the key for BELIEVED_SECONDS."""
+        """Identify the caller by an API key or a service's token.
+
+        Raises Unauthenticated, or Unavailable if the registry does not answer and did not verify the key in the last TRUSTED_SECONDS.
+        """
         if not token:
             raise Unauthenticated(Reason.NO_CREDENTIALS, "Send `authorization: Bearer KEY`.")
         if token.startswith(KEY_PREFIX):
-            return self._by_key(token, BELIEVED_SECONDS)
-        return Caller(kind="service", name=self._trust.verify(token, self._service))
+            return self._by_key(token, TRUSTED_SECONDS)
+        try:
+            return Caller(kind="service", name=self._trust.verify(token, self._service))
+        except Unauthenticated:
+            if _is_signed_token(token):
+                raise
+        raise Unauthenticated(
+            Reason.INVALID_KEY,
+            f"This is not an API key: keys begin with `{KEY_PREFIX}`. Check that it was copied completely.",
+        )
 
     def admit(self, caller: Caller, method: MethodDescriptor) -> None:
-        """PermissionDenied unless the caller may call the method, ResourceExhausted where a key called too often in this process."""
+        """Count a call of a method. Raises PermissionDenied, or ResourceExhausted if the key exceeds its rate in this process."""
         check_access(method, caller)
         self._rates.take(caller.key_id, caller.calls_per_minute)
 
     def still_admits(self, caller: Caller, token: str) -> None:
-        """Unauthenticated where the key of a running call was revoked or expired, as far as the registry answers. A service's token counts
-        when the call begins."""
+        """Raise Unauthenticated if the key of a running call was revoked or has expired.
+
+        The call continues while the registry does not answer. A service's token is checked only when its call begins.
+        """
         if caller.kind == "key":
             self._by_key(token, math.inf)
 
     def _by_key(self, secret: str, patience: float) -> Caller:
-        """The key's holder; what the registry said is believed for `patience` seconds while it does not answer."""
+        """The key's holder. The last answer stays valid for `patience` seconds while the registry does not answer."""
         digest = hashlib.sha256(secret.encode()).hexdigest()
         with self._lock:
             known = self._known.get(digest)
-        if known is None or self._now() >= min(known.expiry, known.said_at + patience):
+        if known is None or self._now() >= min(known.ask_again_at, known.verified_at + patience):
             known = self._ask(digest, known, patience)
             with self._lock:
                 if len(self._known) >= CACHE_ENTRIES:
@@ -122,16 +139,27 @@ class Authenticator:
         except NotFound:
             return _Known(None, self._now(), self._now() + CACHE_SECONDS)
         except TailorError as error:
-            if known is None or self._now() >= known.said_at + patience or not error.retryable:
+            if known is None or self._now() >= known.verified_at + patience or not error.retryable:
                 raise
-            return _Known(known.caller, known.said_at, self._now() + ASK_AGAIN_SECONDS)
+            return _Known(known.caller, known.verified_at, self._now() + ASK_AGAIN_SECONDS)
         return _Known(caller, self._now(), self._now() + CACHE_SECONDS)
 
 
+def _is_signed_token(token: str) -> bool:
+    """True if the token has the form of a JWT; its signature is not checked."""
+    try:
+        jwt.get_unverified_header(token)
+    except jwt.PyJWTError:
+        return False
+    return True
+
+
 def check_access(method: MethodDescriptor, caller: Caller) -> None:
-    """PermissionDenied unless the method's own `access` option admits the caller, and a key was given the method."""
+    """Raise PermissionDenied unless the method's `access` option and the caller's key admit the call."""
     if caller.methods and full_name(method) not in caller.methods:
-        raise PermissionDenied(Reason.METHOD_NOT_GIVEN, f"This key was not given {method.name}.")
+        raise PermissionDenied(
+            Reason.METHOD_NOT_GIVEN, f"This key is limited to other methods; it may not call {method.name}."
+        )
     access = method.GetOptions().Extensions[common_pb2.access]
     if access.any_authenticated:
         return
@@ -141,5 +169,5 @@ def check_access(method: MethodDescriptor, caller: Caller) -> None:
         return
     raise PermissionDenied(
         Reason.ROLE_NOT_ADMITTED,
-        f"{method.name} is not for this caller; its contract names the roles that may call it.",
+        f"This caller may not call {method.name}; the comment on the method in `proto/` lists the roles that may.",
     )

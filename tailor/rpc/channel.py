@@ -1,22 +1,80 @@
-"""Channels to services: TLS by settings, every call signed."""
+"""Channels to gRPC servers: a token on every call, TLS if asked for. Light: callers' clients import this module."""
 
+import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
-from tailor.rpc.identity import Identity
 from tailor.rpc.status import wire_errors
-from tailor.settings import ServiceSettings
 
-__all__ = ["open_channel", "service_channel", "wire_errors"]
+if TYPE_CHECKING:
+    from tailor.settings import ServiceSettings
 
-OPTIONS = [
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+__all__ = ["Tls", "open_async_channel", "open_channel", "service_channel", "wire_errors"]
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+# A host name with several addresses stands for several replicas.
+ROUND_ROBIN = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+OPTIONS: list[tuple[str, str | int]] = [
+    ("grpc.service_config", ROUND_ROBIN),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Notice a replica that vanished without closing its connections, and do not wait long for one that does not accept any.
     ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 3_000),
 ]
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Verify the server by `ca`, or by gRPC's own roots. `certificate` and `key` identify the client if the server asks. All are PEM."""
+
+    ca: bytes | None = None
+    certificate: bytes | None = None
+    key: bytes | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        return grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
+
+
+def open_channel(address: str, token: str | Callable[[], str], tls: Tls | None = None) -> grpc.Channel:
+    """A channel that sends `authorization: Bearer TOKEN` with every call. It connects at the first call.
+
+    A callable is asked for a token at each call.
+    """
+    channel = (
+        grpc.secure_channel(address, tls.credentials(), OPTIONS) if tls else grpc.insecure_channel(address, OPTIONS)
+    )
+    return grpc.intercept_channel(channel, _Bearer(lambda: token if isinstance(token, str) else token()))
+
+
+def open_async_channel(address: str, tls: Tls | None = None) -> grpc.aio.Channel:
+    """A channel of the running event loop. It connects at the first call; each call has to send its token as metadata."""
+    if tls:
+        return grpc.aio.secure_channel(address, tls.credentials(), OPTIONS)
+    return grpc.aio.insecure_channel(address, OPTIONS)
+
+
+def service_channel(settings: "ServiceSettings", target: str, address: str, *, service: str) -> grpc.Channel:
+    """A channel from one service to another, signed with the caller's own key for that target only."""
+    from tailor.rpc.identity import Identity
+
+    identity = Identity.load(service, settings.identity_key_file)
+    return open_channel(address, lambda: identity.token(target), _service_tls(settings))
+
+
+def _service_tls(settings: "ServiceSettings") -> Tls | None:
+    """None if the settings name no CA."""
+    if settings.tls_ca_file is None:
+        return None
+    ca = settings.tls_ca_file.read_bytes()
+    if settings.tls_certificate_file is None or settings.tls_key_file is None:
+        return Tls(ca)
+    return Tls(ca, settings.tls_certificate_file.read_bytes(), settings.tls_key_file.read_bytes())
 
 
 class _Details(NamedTuple):
@@ -34,7 +92,7 @@ class _Bearer(
     grpc.StreamUnaryClientInterceptor,  # type: ignore[type-arg]
     grpc.StreamStreamClientInterceptor,  # type: ignore[type-arg]
 ):
-    """Adds `authorization: Bearer TOKEN` to every call."""
+    """Adds the token to each call. gRPC's own call credentials are refused without TLS."""
 
     def __init__(self, token: Callable[[], str]) -> None:
         self._token = token
@@ -56,31 +114,3 @@ class _Bearer(
 
     def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
         return continuation(self._signed(client_call_details), request_iterator)
-
-
-def open_channel(
-    address: str, token: Callable[[], str], credentials: grpc.ChannelCredentials | None = None
-) -> grpc.Channel:
-    """A channel whose calls carry a bearer token, over TLS where there are credentials; it connects at the first call."""
-    channel = (
-        grpc.secure_channel(address, credentials, OPTIONS) if credentials else grpc.insecure_channel(address, OPTIONS)
-    )
-    return grpc.intercept_channel(channel, _Bearer(token))
-
-
-def service_channel(settings: ServiceSettings, target: str, address: str, *, service: str) -> grpc.Channel:
-    """A channel from one service to another, signed with the caller's own key for that target alone."""
-    identity = Identity.load(service, settings.identity_key_file)
-    return open_channel(address, lambda: identity.token(target), tls_credentials(settings))
-
-
-def tls_credentials(settings: ServiceSettings) -> grpc.ChannelCredentials | None:
-    """How the other side is verified, with our own certificate for where it asks for one; None where no CA is named."""
-    if settings.tls_ca_file is None:
-        return None
-    ca = settings.tls_ca_file.read_bytes()
-    if settings.tls_certificate_file is None or settings.tls_key_file is None:
-        return grpc.ssl_channel_credentials(ca)
-    return grpc.ssl_channel_credentials(
-        ca, settings.tls_key_file.read_bytes(), settings.tls_certificate_file.read_bytes()
-    )

@@ -1,4 +1,4 @@
-"""Health of a service as a whole, open to everybody, and of single names in it, to keys that may use them."""
+"""Health of a whole service, open to everybody, and of names in it, visible to keys that may use them."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -9,14 +9,14 @@ from grpc_health.v1 import health, health_pb2
 from tailor.errors import TailorError
 
 STATES = health_pb2.HealthCheckResponse
-# What an unknown name, and one that is not the caller's, is looked up as; nothing is ever called so.
+# Looked up in place of a name that is unknown or hidden from the caller. No name equals it.
 UNKNOWN = health_pb2.HealthCheckRequest(service="\0")
 
 MayUse = Callable[[Iterable[tuple[str, str | bytes]], str], bool]
 
 
 class NamedHealth(health.HealthServicer):
-    """Names are SERVING once added, while the whole is. `may_use` says of a call's metadata whether it may ask for a name."""
+    """Added names are SERVING while the whole service is. `may_use` decides by a call's metadata whether it may ask for a name."""
 
     def __init__(self, may_use: MayUse) -> None:
         super().__init__()
@@ -27,14 +27,14 @@ class NamedHealth(health.HealthServicer):
         self.set_serving(False)
 
     def set_serving(self, serving: bool) -> None:
-        """State the whole's health, and so that of every name."""
+        """Set the health of the service and of every name."""
         with self._changing:
             self._serving = serving
             for name in ("", *self._names):
                 self.set(name, STATES.SERVING if serving else STATES.NOT_SERVING)
 
     def set_known(self, name: str, known: bool) -> None:
-        """From now on the name is served here, or means nothing any more."""
+        """Add or remove a name that is served here."""
         with self._changing:
             if known:
                 self._names.add(name)
@@ -44,12 +44,12 @@ class NamedHealth(health.HealthServicer):
                 self.set(name, STATES.SERVICE_UNKNOWN)
 
     def Check(self, request: Any, context: Any) -> Any:
-        """NOT_FOUND for a name that is not served here or not the caller's."""
+        """Answers NOT_FOUND for a name that is not served here or hidden from the caller."""
         known = not request.service or (request.service in self._names and self._may_ask(request.service, context))
         return super().Check(request if known else UNKNOWN, context)
 
     def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:
-        """SERVICE_UNKNOWN for a name that is not the caller's, and for one that is not served here until it is."""
+        """Streams SERVICE_UNKNOWN for a name that is hidden from the caller, and for any other until it is served here."""
         visible = not request.service or self._may_ask(request.service, context)
         return super().Watch(request if visible else UNKNOWN, context, send_response_callback)
 

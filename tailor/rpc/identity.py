@@ -1,4 +1,4 @@
-"""Services know each other by short-lived tokens, signed with a key that each of them alone holds (JWT, EdDSA)."""
+"""Services identify themselves by short-lived tokens (JWT, RFC 7519), signed with their own Ed25519 key (EdDSA, RFC 8037)."""
 
 import json
 import time
@@ -22,7 +22,7 @@ ALGORITHM = "EdDSA"
 
 
 class Identity:
-    """A service's own key: makes tokens that one audience accepts."""
+    """A service's private key. Issues tokens, each for one audience."""
 
     def __init__(self, service: str, key: Ed25519PrivateKey) -> None:
         self.service = service
@@ -31,7 +31,7 @@ class Identity:
 
     @classmethod
     def load(cls, service: str, path: Path) -> "Identity":
-        """Read the private key (PEM); InvalidArgument where there is none."""
+        """Read the private key (PEM). Raises InvalidArgument (INVALID_IDENTITY_KEY)."""
         try:
             key = load_pem_private_key(path.read_bytes(), password=None)
         except (OSError, ValueError):
@@ -43,7 +43,7 @@ class Identity:
         return cls(service, key)
 
     def token(self, audience: str) -> str:
-        """A token for calls to one service."""
+        """A token for calls to one service, valid for at least half a minute."""
         now = time.time()
         expiry, token = self._tokens.get(audience, (0.0, ""))
         if expiry - now < LIFETIME_SECONDS / 2:
@@ -58,7 +58,7 @@ class Identity:
         return self._key.sign(data)
 
     def verify(self, data: bytes, signature: bytes) -> bool:
-        """True where this key signed the data."""
+        """True if this key signed the data."""
         try:
             self._key.public_key().verify(signature, data)
         except InvalidSignature:
@@ -67,19 +67,19 @@ class Identity:
 
     @property
     def public_key(self) -> bytes:
-        """The public key, 32 bytes; the trust file holds it too."""
+        """The public key, 32 bytes."""
         return self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 class Trust:
-    """The public keys of the services."""
+    """The public keys of all trusted services."""
 
     def __init__(self, keys: Mapping[str, Ed25519PublicKey]) -> None:
         self._keys = dict(keys)
 
     @classmethod
     def load(cls, path: Path) -> "Trust":
-        """Read `{"service": "public key PEM"}`; InvalidArgument where there is none."""
+        """Read `{"service": "public key PEM"}`. Raises InvalidArgument (INVALID_TRUST_FILE)."""
         try:
             entries = json.loads(path.read_text(encoding="utf-8"))
             keys = {name: load_pem_public_key(pem.encode()) for name, pem in entries.items()}
@@ -90,12 +90,12 @@ class Trust:
         return cls({name: key for name, key in keys.items() if isinstance(key, Ed25519PublicKey)})
 
     def verify(self, token: str, audience: str) -> str:
-        """The service that signed the token for this audience; Unauthenticated otherwise."""
+        """The service that signed the token for this audience. Raises Unauthenticated (UNKNOWN_SERVICE, INVALID_TOKEN)."""
         try:
             claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
             key = self._keys.get(claimed) if isinstance(claimed, str) else None
             if key is None:
-                raise Unauthenticated(Reason.UNKNOWN_SERVICE, "The token's issuer is not trusted.")
+                raise Unauthenticated(Reason.UNKNOWN_SERVICE, "The service that issued the token is not trusted.")
             jwt.decode(
                 token,
                 key,
@@ -107,6 +107,7 @@ class Trust:
             )
         except jwt.PyJWTError:
             raise Unauthenticated(
-                Reason.INVALID_TOKEN, "The service token does not verify: expired, or for another service."
+                Reason.INVALID_TOKEN,
+                "The service token is not valid: expired, for another service, or not signed by its issuer.",
             ) from None
         return str(claimed)

@@ -1,4 +1,4 @@
-"""Verifying API keys by asking the registry."""
+"""Verify API keys with the registry."""
 
 import grpc
 
@@ -13,13 +13,13 @@ TIMEOUT_SECONDS = 3
 
 
 class RegistryKeys:
-    """Asks the registry whose key a hash is."""
+    """Looks up the holder of a key in the registry."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = registry_pb2_grpc.RegistryServiceStub(channel)
 
     def verify(self, secret_sha256: str) -> Caller:
-        """The key's holder; NotFound for an unknown or revoked key, Unavailable without registry."""
+        """Find the holder of a key by its hash. Raises NotFound for an unknown, expired or revoked key, Unavailable without registry."""
         with wire_errors("registry"):
             key = self._stub.VerifyKey(
                 registry_pb2.VerifyKeyRequest(secret_sha256=secret_sha256), timeout=TIMEOUT_SECONDS
@@ -28,7 +28,6 @@ class RegistryKeys:
 
 
 def to_caller(key: registry_pb2.Key) -> Caller:
-    """The holder of a key."""
     return Caller(
         kind="key",
         name=key.name,
@@ -41,6 +40,6 @@ def to_caller(key: registry_pb2.Key) -> Caller:
 
 
 def authenticator(settings: ServiceSettings, service: str) -> Authenticator:
-    """What every service but the registry authenticates with."""
+    """The authenticator of every service except the registry, which verifies keys itself."""
     channel = service_channel(settings, "registry", settings.registry_address, service=service)
     return Authenticator(service, Trust.load(settings.trust_file), RegistryKeys(channel).verify)

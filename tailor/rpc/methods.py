@@ -1,4 +1,4 @@
-"""The methods of all services, and what a key's list of methods means."""
+"""The methods of all services, by full and short name."""
 
 import importlib
 import pkgutil
@@ -12,12 +12,12 @@ from tailor.errors import InvalidArgument, Reason
 
 
 def full_name(method: MethodDescriptor) -> str:
-    """Its name on the wire, such as `tailor.api.inference.v1.InferenceService/Generate`."""
+    """The name on the wire, such as `tailor.api.inference.v1.InferenceService/Generate`."""
     return f"{method.containing_service.full_name}/{method.name}"
 
 
 def all_methods() -> list[MethodDescriptor]:
-    """Every method of every service."""
+    """List every method of every service."""
     modules = [
         info.name for info in pkgutil.walk_packages(tailor.api.__path__, "tailor.api.") if info.name.endswith("_pb2")
     ]
@@ -26,18 +26,19 @@ def all_methods() -> list[MethodDescriptor]:
 
 
 def named_methods(names: Sequence[str], role: int) -> tuple[str, ...]:
-    """Full names of the methods that full or short names mean to a role; InvalidArgument where one means none that it may call."""
-    found: set[str] = set()
+    """Expand full or short names to the full names of the methods that a role may call.
+
+    Raises InvalidArgument (INVALID_KEY) for a name that matches no method of the role.
+    """
+    expanded: set[str] = set()
     for name in names:
-        meant = [one for one in all_methods() if name.removeprefix("/") in {one.name, full_name(one)}]
-        admitted = {full_name(one) for one in meant if _admits(one, role)}
+        matches = [method for method in all_methods() if name.removeprefix("/") in {method.name, full_name(method)}]
+        admitted = {full_name(method) for method in matches if _admits(method, role)}
         if not admitted:
-            what = "The role may not call it." if meant else "There is no such method."
-            raise InvalidArgument(
-                Reason.INVALID_KEY, f"{name}: {what}", field_violations={"methods": f"{name}: {what}"}
-            )
-        found |= admitted
-    return tuple(sorted(found))
+            problem = f"{name}: {'The role may not call this method.' if matches else 'There is no such method.'}"
+            raise InvalidArgument(Reason.INVALID_KEY, problem, field_violations={"methods": problem})
+        expanded |= admitted
+    return tuple(sorted(expanded))
 
 
 def _admits(method: MethodDescriptor, role: int) -> bool:

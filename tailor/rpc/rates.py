@@ -1,4 +1,4 @@
-"""How often a key may call: a token bucket per key, in this process alone."""
+"""Rate limits: a token bucket per API key, in this process only."""
 
 import threading
 import time
@@ -9,8 +9,8 @@ from tailor.errors import Reason, ResourceExhausted
 MAX_BUCKETS = 10_000
 
 
-class Rates:
-    """Counts calls. A bucket holds a minute's calls and fills evenly. Thread-safe."""
+class RateLimiter:
+    """Token buckets that hold the calls of one minute and refill evenly. Thread-safe."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -18,7 +18,7 @@ class Rates:
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def take(self, key_id: str, calls_per_minute: int) -> None:
-        """Count a call; ResourceExhausted, saying when the next is admitted, where the bucket is empty. 0 calls a minute is no limit."""
+        """Count a call. Raises ResourceExhausted with the time until the next call is admitted. A limit of 0 means unlimited."""
         if not calls_per_minute:
             return
         per_second = calls_per_minute / 60
@@ -33,6 +33,6 @@ class Rates:
         if not admitted:
             raise ResourceExhausted(
                 Reason.RATE_EXCEEDED,
-                f"This key may call {calls_per_minute} times a minute.",
+                f"This key may call {calls_per_minute} times per minute.",
                 retry_after_seconds=(1 - left) / per_second,
             )

@@ -1,4 +1,4 @@
-"""The gRPC server of every service: health, auth, errors and the log in one interceptor."""
+"""The gRPC server of every service. One interceptor authenticates, times, logs and translates errors."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,14 +24,21 @@ from tailor.telemetry import CALL_SECONDS, CALLS
 
 log = get_logger(__name__)
 
-# Turns what was sent into messages.
-Parse = Callable[[Any], Any]
+Parse = Callable[[Any], Any]  # bytes, or an iterator of bytes, to messages
+
+# By (request_streaming, response_streaming).
+MAKE_HANDLER: dict[tuple[bool, bool], Callable[..., Any]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
 
 OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
 
 class RpcServer:
-    """Serves the given servicers. Health is NOT_SERVING until `set_serving`; `set_known` adds names whose health keys may ask for."""
+    """Serves the given servicers. Health is NOT_SERVING until `set_serving`. `set_known` adds names with their own health."""
 
     def __init__(
         self,
@@ -46,7 +53,7 @@ class RpcServer:
         options = [
             ("grpc.max_receive_message_length", settings.rpc_max_message_bytes),
             ("grpc.so_reuseport", 0),
-            # A watched run may say nothing for minutes; the watcher's pings every 30 s are welcome.
+            # A watched run may send nothing for minutes, and the watcher pings every 30 s.
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ]
         self._server = grpc.server(
@@ -63,19 +70,18 @@ class RpcServer:
         self.port = _bind(self._server, settings)
 
     def start(self) -> None:
-        """Begin to accept calls."""
         self._server.start()
 
     def stop(self, grace: float) -> None:
-        """Stop accepting; running calls have `grace` seconds to end."""
+        """Stop accepting calls. Blocks for up to `grace` seconds until the running ones have ended, then cancels them."""
         self._server.stop(grace).wait()
 
     def set_serving(self, serving: bool) -> None:
-        """State overall health."""
+        """Set the overall health."""
         self._health.set_serving(serving)
 
     def set_known(self, name: str, known: bool) -> None:
-        """State that a name, such as a specialist's, is served here, or means nothing any more."""
+        """Add or remove a name that is served here, such as a specialist's."""
         self._health.set_known(name, known)
 
 
@@ -105,41 +111,29 @@ def _service_names(add: Callable[[Any, Any], None]) -> list[str]:
 
 def _descriptor(method: str) -> MethodDescriptor:
     service, _, name = method.lstrip("/").partition("/")
-    found: MethodDescriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
-    return found
+    descriptor: MethodDescriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+    return descriptor
 
 
 class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
-    """Admits, times and translates every call; health and reflection alone are open."""
+    """Authenticates, times and translates every call, except those of health and reflection."""
 
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        """Wrap the method's handler."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or method.startswith(OPEN_SERVICES):
             return handler
         token = _bearer(handler_call_details.invocation_metadata)
         descriptor = _descriptor(method)
-        # What is sent is read only behind the credentials, and read wrong it is the caller's mistake.
+        # Parse only after authentication, and report bytes that do not parse as the caller's mistake.
         parse = partial(_parse_all if handler.request_streaming else _parse, handler.request_deserializer)
-        if handler.response_streaming:
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
-            behaviour = self._streamed(handler.stream_stream or handler.unary_stream, descriptor, token, parse)
-        else:
-            make = (
-                grpc.stream_unary_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_unary_rpc_method_handler
-            )
-            behaviour = self._single(handler.stream_unary or handler.unary_unary, descriptor, token, parse)
-        return make(behaviour, None, handler.response_serializer)
+        call = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        wrap = self._streamed if handler.response_streaming else self._single
+        make_handler = MAKE_HANDLER[handler.request_streaming, handler.response_streaming]
+        return make_handler(wrap(call, descriptor, token, parse), None, handler.response_serializer)
 
     def _admit(self, descriptor: MethodDescriptor, token: str) -> Caller:
         caller = self._authenticator.authenticate(token)
@@ -168,20 +162,22 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
 
 
 def _parse(deserialize: Parse, data: bytes) -> Any:
-    """A request's message; InvalidArgument for bytes that are none."""
+    """Parse a request. Raises InvalidArgument (MALFORMED_REQUEST)."""
     try:
         return deserialize(data)
     except DecodeError:
-        raise InvalidArgument(Reason.MALFORMED_REQUEST, "The bytes are no message of this method.") from None
+        raise InvalidArgument(
+            Reason.MALFORMED_REQUEST, "The request is not a valid protobuf message of this method."
+        ) from None
 
 
 def _parse_all(deserialize: Parse, stream: Iterable[bytes]) -> Iterator[Any]:
-    """A streamed request's messages; InvalidArgument as soon as one is none."""
+    """Parse a streamed request, message by message."""
     return map(partial(_parse, deserialize), stream)
 
 
 class _Call:
-    """Times a call and turns what it raises into a status."""
+    """Times a call and turns its exception into a status."""
 
     def __init__(self, descriptor: MethodDescriptor, context: grpc.ServicerContext) -> None:
         self._method = descriptor.full_name

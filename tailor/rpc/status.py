@@ -1,4 +1,4 @@
-"""Errors on the wire: a canonical code with `google.rpc.ErrorInfo`, and back."""
+"""Translate errors to `google.rpc.Status` with `ErrorInfo`, and back."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ DOMAIN = "tailor"
 
 
 def to_status(error: TailorError) -> status_pb2.Status:
-    """The error as `google.rpc.Status`, with ErrorInfo, BadRequest and RetryInfo where they apply."""
+    """Convert an error to a status with ErrorInfo, and BadRequest and RetryInfo if they apply."""
     details = [_packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))]
     if error.field_violations:
         violations = [
@@ -33,15 +33,17 @@ def to_status(error: TailorError) -> status_pb2.Status:
 
 
 def internal() -> status_pb2.Status:
-    """What a caller sees of a fault of ours: nothing of its cause."""
+    """The status of an unexpected error. It tells the caller nothing about the cause."""
     info = error_details_pb2.ErrorInfo(reason=Reason.INTERNAL, domain=DOMAIN)
     return status_pb2.Status(
-        code=code_pb2.INTERNAL, message="The service failed; its log says where.", details=[_packed(info)]
+        code=code_pb2.INTERNAL,
+        message="The service failed unexpectedly; its log has the details.",
+        details=[_packed(info)],
     )
 
 
 def from_rpc_error(error: grpc.RpcError, service: str) -> TailorError:
-    """The TailorError that a service answered with; Unavailable where it did not answer."""
+    """Convert a call's error to the TailorError that the service raised; Unavailable if it did not answer."""
     call = cast(grpc.Call, error) if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
     code = call.code() if call else grpc.StatusCode.UNAVAILABLE
     status = rpc_status.from_call(call) if call else None
@@ -66,7 +68,7 @@ def from_rpc_error(error: grpc.RpcError, service: str) -> TailorError:
 
 @contextmanager
 def wire_errors(service: str) -> Iterator[None]:
-    """Turn a call's grpc.RpcError into the TailorError it carries."""
+    """Raise a call's grpc.RpcError as the TailorError that it carries."""
     try:
         yield
     except grpc.RpcError as error:

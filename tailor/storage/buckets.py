@@ -1,4 +1,4 @@
-"""The buckets and who may touch them: least privilege, read by the embedded stack, the manifests and a test."""
+"""The buckets and the access of each service, by least privilege. Read by the embedded stack, the manifests and a test."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ BUCKETS = (QUARANTINE, CORPUS, DATASETS, MODELS, DRAFTS, REPORTS)
 
 Right = Literal["r", "w", "rw"]
 
-# Every service has credentials of its own, and so has the worker of a run, which is given nothing else of its service's.
+# Every service has its own credentials. So does the worker of a training run, which gets no other credentials of its service.
 ACCESS: dict[str, dict[str, Right]] = {
     "ingestion": {QUARANTINE: "rw"},
     "anonymization": {QUARANTINE: "rw", CORPUS: "rw"},

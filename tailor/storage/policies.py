@@ -1,4 +1,4 @@
-"""What a service may do in the object store, as an S3 policy document and as lifecycle rules."""
+"""S3 policy documents of the services, and lifecycle rules of the buckets."""
 
 from typing import Any
 
@@ -21,12 +21,12 @@ BUCKET_ACTIONS: dict[Right, tuple[str, ...]] = {
     "rw": ("s3:GetBucketLocation", "s3:ListBucket"),
 }
 
-# Days after which an object goes by itself. Quarantine is emptied by anonymization; this stands behind it.
+# Days until the object store deletes an object by itself. Anonymization empties quarantine much earlier.
 EXPIRY_DAYS = {QUARANTINE: 7, DRAFTS: 30}
 
 
 def policy_document(service: str) -> dict[str, Any]:
-    """The S3 policy of one service's key; a service without buckets gets none, so ask only for those that have some."""
+    """The S3 policy of a service's key. Do not call it for a service without buckets: S3 rejects an empty policy."""
     statements: list[dict[str, Any]] = []
     for bucket, right in sorted(ACCESS[service].items()):
         statements.append(_allow(BUCKET_ACTIONS[right], f"arn:aws:s3:::{bucket}"))

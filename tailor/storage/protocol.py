@@ -1,4 +1,4 @@
-"""What services need of an object store."""
+"""The port to an object store."""
 
 from pathlib import Path
 from typing import Protocol
@@ -7,11 +7,14 @@ from tailor.storage.ref import Ref
 
 
 class ObjectStore(Protocol):
-    """Immutable bytes by bucket and key. Every method may block, and raises Unavailable while the store does not answer,
-    PermissionDenied where the service's credentials do not reach, NotFound for what is not there."""
+    """Immutable bytes by bucket and key.
+
+    Every method may block. Raises Unavailable while the store does not answer, PermissionDenied for a bucket that the service's credentials
+    do not cover, and NotFound for an object that does not exist.
+    """
 
     def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
-        """Store bytes; the same key again replaces them."""
+        """Store bytes. Replaces an object of the same key."""
         ...
 
     def put_file(self, bucket: str, key: str, path: Path, content_type: str = "application/octet-stream") -> Ref:
@@ -19,30 +22,32 @@ class ObjectStore(Protocol):
         ...
 
     def get(self, ref: Ref) -> bytes:
-        """The bytes; FailedPrecondition (CORRUPT_OBJECT) where size or digest differ."""
+        """Read and verify an object. Raises FailedPrecondition (CORRUPT_OBJECT) if its size or digest differs."""
         ...
 
     def get_file(self, ref: Ref, path: Path) -> None:
-        """The bytes into a file, which appears only once they are verified."""
+        """Write an object to a file, which appears only after verification. Raises FailedPrecondition (CORRUPT_OBJECT)."""
         ...
 
     def read(self, bucket: str, key: str) -> bytes:
-        """The bytes, unverified: for manifests that are found by name."""
+        """Read an object without verification, such as a manifest that is found by name."""
         ...
 
     def read_bounded(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
-        """The bytes of an object that outsiders wrote, unverified, and its media type; FailedPrecondition (OBJECT_TOO_LARGE) where it has
-        more, of which no more is read."""
+        """Read an object that outsiders wrote, without verification, and its media type.
+
+        Raises FailedPrecondition (OBJECT_TOO_LARGE) as soon as more than `max_bytes` were read.
+        """
         ...
 
     def exists(self, bucket: str, key: str) -> bool:
-        """True if there is such an object."""
+        """True if the object exists."""
         ...
 
     def delete(self, bucket: str, key: str) -> None:
-        """Remove an object; nothing happens where there is none."""
+        """Delete an object. Idempotent."""
         ...
 
     def list_keys(self, bucket: str, prefix: str) -> list[str]:
-        """All keys that begin with the prefix, in order."""
+        """List all keys that begin with the prefix, sorted."""
         ...

@@ -13,6 +13,7 @@ from minio.error import MinioException, S3Error
 
 from tailor.errors import FailedPrecondition, NotFound, PermissionDenied, Reason, Unavailable
 from tailor.settings import ServiceSettings
+from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 CHUNK_BYTES = 1024 * 1024
@@ -26,10 +27,12 @@ def _wrapped(bucket: str, key: str) -> Iterator[None]:
         yield
     except S3Error as error:
         if error.code in MISSING:
-            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.", bucket=bucket, key=key) from None
+            raise NotFound(Reason.UNKNOWN_OBJECT, "The object does not exist.", bucket=bucket, key=key) from None
         if error.code in REFUSED:
             raise PermissionDenied(
-                Reason.OBJECT_STORE_REFUSED, "These credentials do not reach the bucket.", bucket=bucket
+                Reason.OBJECT_STORE_REFUSED,
+                "The service's credentials do not allow access to this bucket.",
+                bucket=bucket,
             ) from None
         raise Unavailable(
             Reason.OBJECT_STORE_FAILED, f"The object store answered {error.code}.", bucket=bucket
@@ -39,23 +42,23 @@ def _wrapped(bucket: str, key: str) -> Iterator[None]:
             Reason.OBJECT_STORE_UNAVAILABLE, f"The object store does not answer ({type(error).__name__})."
         ) from None
     except ValueError:
-        # Minio's word on a name with `..` or with half a character.
-        raise NotFound(Reason.UNKNOWN_OBJECT, "No object can have such a name.", bucket=bucket) from None
+        # The minio client rejects keys with `..` and with unpaired surrogates.
+        raise NotFound(Reason.UNKNOWN_OBJECT, "The key is not a valid object name.", bucket=bucket) from None
 
 
-class S3Store:
-    """Any store that speaks S3. Thread-safe."""
+class S3Store(ObjectStore):
+    """Any object store with an S3 API. Thread-safe."""
 
     def __init__(self, client: Minio) -> None:
         self._client = client
 
     @classmethod
     def from_settings(cls, settings: ServiceSettings) -> "S3Store":
-        """A store with the service's own credentials; connects at the first call."""
+        """A store with the service's own credentials. It connects at the first call."""
         pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=3, read=60), maxsize=16, retries=urllib3.Retry(total=2, backoff_factor=0.2)
         )
-        # The region is set because a key that may only write cannot ask for it.
+        # Without a region the client asks for it, which write-only credentials may not.
         return cls(
             Minio(
                 settings.s3_endpoint,
@@ -68,13 +71,11 @@ class S3Store:
         )
 
     def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
-        """Store bytes."""
         with _wrapped(bucket, key):
             self._client.put_object(bucket, key, io.BytesIO(data), len(data), content_type)
         return Ref(f"s3://{bucket}/{key}", hashlib.sha256(data).hexdigest(), len(data))
 
     def put_file(self, bucket: str, key: str, path: Path, content_type: str = "application/octet-stream") -> Ref:
-        """Store a file's bytes."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         with _wrapped(bucket, key):
@@ -82,14 +83,12 @@ class S3Store:
         return Ref(f"s3://{bucket}/{key}", digest, path.stat().st_size)
 
     def get(self, ref: Ref) -> bytes:
-        """The verified bytes."""
         data = self.read(ref.bucket, ref.key)
         if len(data) != ref.size_bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
             raise _corrupt(ref)
         return data
 
     def get_file(self, ref: Ref, path: Path) -> None:
-        """The verified bytes into a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         hasher = hashlib.sha256()
@@ -111,7 +110,6 @@ class S3Store:
         partial.replace(path)
 
     def read(self, bucket: str, key: str) -> bytes:
-        """The bytes, unverified."""
         with _wrapped(bucket, key):
             response = self._client.get_object(bucket, key)
             try:
@@ -121,7 +119,6 @@ class S3Store:
                 response.release_conn()
 
     def read_bounded(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
-        """The bytes, unverified, and their media type."""
         data = bytearray()
         with _wrapped(bucket, key):
             response = self._client.get_object(bucket, key)
@@ -130,7 +127,7 @@ class S3Store:
                     data += chunk
                     if len(data) > max_bytes:
                         raise FailedPrecondition(
-                            Reason.OBJECT_TOO_LARGE, "The object is over the limit.", bucket=bucket
+                            Reason.OBJECT_TOO_LARGE, "The object is larger than allowed.", bucket=bucket
                         )
             finally:
                 response.close()
@@ -138,7 +135,6 @@ class S3Store:
         return bytes(data), response.headers.get("content-type") or ""
 
     def exists(self, bucket: str, key: str) -> bool:
-        """True if there is such an object."""
         try:
             with _wrapped(bucket, key):
                 self._client.stat_object(bucket, key)
@@ -147,12 +143,10 @@ class S3Store:
         return True
 
     def delete(self, bucket: str, key: str) -> None:
-        """Remove an object."""
         with _wrapped(bucket, key):
             self._client.remove_object(bucket, key)
 
     def list_keys(self, bucket: str, prefix: str) -> list[str]:
-        """All keys that begin with the prefix, in order."""
         with _wrapped(bucket, prefix):
             return sorted(item.object_name for item in self._client.list_objects(bucket, prefix, recursive=True))
 

@@ -1,4 +1,4 @@
-"""Every method of every service says who may call it, and everybody else is refused, with every kind of wrong credential."""
+"""Every method of every service names its callers and refuses everybody else, with every kind of wrong credential."""
 
 import hashlib
 import importlib
@@ -31,7 +31,7 @@ METHODS = all_methods()
 SERVICES = sorted({method.containing_service.full_name for method in METHODS})
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
-# The services below do nothing: what is admitted finds no code.
+# The servicers are not implemented, so an admitted call gets this code.
 REACHED = grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -40,7 +40,7 @@ def _service(full: str) -> str:
 
 
 class House:
-    """Every service's server with its contract and no code, what each of them trusts, and keys of every role."""
+    """A server of every service, without implementation, its trust file, and keys of every role."""
 
     def __init__(self, folder: Path) -> None:
         self._keys = {name: Ed25519PrivateKey.generate() for name in IDENTITIES}
@@ -78,21 +78,20 @@ class House:
         for secret, caller in self.callers.items():
             if hashlib.sha256(secret.encode()).hexdigest() == secret_sha256:
                 return caller
-        # What the registry answers for a key that is unknown, expired or revoked.
         raise NotFound(Reason.UNKNOWN_KEY, "The API key is unknown, expired or revoked.")
 
     def token(self, service: str, audience: str) -> str:
         return Identity(service, self._keys[service]).token(audience)
 
     def forged(self, audience: str, **claims: Any) -> str:
-        """A token that the console signed, with other claims; one that is None is left out."""
+        """A token that the console signed, with changed claims. A claim that is None is left out."""
         now = int(time.time())
-        whole = {"iss": "console", "aud": audience, "iat": now, "exp": now + 60} | claims
-        kept = {name: value for name, value in whole.items() if value is not None}
-        return jwt.encode(kept, self._keys["console"], algorithm="EdDSA")
+        all_claims = {"iss": "console", "aud": audience, "iat": now, "exp": now + 60} | claims
+        present = {name: value for name, value in all_claims.items() if value is not None}
+        return jwt.encode(present, self._keys["console"], algorithm="EdDSA")
 
     def code(self, method: MethodDescriptor, authorization: str | None) -> grpc.StatusCode:
-        """What a call comes to."""
+        """The status code of a call."""
         kind = "stream" if method.client_streaming else "unary"
         answer = "stream" if method.server_streaming else "unary"
         call = getattr(self.channels[method.containing_service.full_name], f"{kind}_{answer}")(f"/{full_name(method)}")
@@ -102,7 +101,7 @@ class House:
             if method.server_streaming:
                 list(reply)
         except grpc.RpcError as error:
-            return error.code()  # type: ignore[attr-defined, no-any-return]
+            return error.code()
         return grpc.StatusCode.OK
 
     def close(self) -> None:
@@ -113,7 +112,7 @@ class House:
 
 
 class _Hurried:
-    """A clock by which nothing that was said of a key is remembered."""
+    """A clock that runs so fast that no verified key is remembered."""
 
     def __init__(self) -> None:
         self._moment = 0.0
@@ -125,9 +124,9 @@ class _Hurried:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    made = House(tmp_path_factory.mktemp("trust"))
-    yield made
-    made.close()
+    house = House(tmp_path_factory.mktemp("trust"))
+    yield house
+    house.close()
 
 
 def _access(method: MethodDescriptor) -> common_pb2.Access:
@@ -138,7 +137,7 @@ every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: met
 
 
 @every_method
-def test_every_method_names_who_may_call(method: MethodDescriptor) -> None:
+def test_every_method_names_its_callers(method: MethodDescriptor) -> None:
     access = _access(method)
     assert access.roles or access.services or access.any_authenticated
     assert set(access.services) <= set(IDENTITIES) - {"stranger"}
@@ -146,7 +145,7 @@ def test_every_method_names_who_may_call(method: MethodDescriptor) -> None:
 
 
 @every_method
-def test_no_method_is_reached_without_a_right_credential(house: House, method: MethodDescriptor) -> None:
+def test_no_method_is_reached_with_a_wrong_credential(house: House, method: MethodDescriptor) -> None:
     audience = _service(method.containing_service.full_name)
     elsewhere = "registry" if audience != "registry" else "training"
     past = int(time.time()) - 120
@@ -159,7 +158,7 @@ def test_no_method_is_reached_without_a_right_credential(house: House, method: M
         "nonsense": "Bearer nonsense",
         "malformed": "Bearer a.b.c",
         "an unknown, expired or revoked key": "Bearer tlr_unknown",
-        "a key's name alone": "Bearer tlr_",
+        "only the prefix of keys": "Bearer tlr_",
         "a key with something after it": "Bearer tlr_ROLE_OPERATOR x",
         "a stranger's token": f"Bearer {house.token('stranger', audience)}",
         "a token for another service": f"Bearer {house.token('console', elsewhere)}",
@@ -186,18 +185,18 @@ def test_only_the_roles_and_services_of_the_contract_reach_a_method(house: House
 
 
 @every_method
-def test_a_key_with_methods_reaches_those_alone(house: House, method: MethodDescriptor) -> None:
+def test_a_key_with_methods_reaches_only_those(house: House, method: MethodDescriptor) -> None:
     roles = [common_pb2.Role.Name(role) for role in _access(method).roles]
     for role in roles:
-        mine = Caller("key", "team", role, methods=frozenset({full_name(method)}))
-        house.callers["tlr_mine"] = mine
-        house.callers["tlr_others"] = replace(mine, methods=frozenset(map(full_name, METHODS)) - mine.methods)
-        assert house.code(method, "Bearer tlr_mine") is REACHED
+        caller = Caller("key", "team", role, methods=frozenset({full_name(method)}))
+        house.callers["tlr_this"] = caller
+        house.callers["tlr_others"] = replace(caller, methods=frozenset(map(full_name, METHODS)) - caller.methods)
+        assert house.code(method, "Bearer tlr_this") is REACHED
         assert house.code(method, "Bearer tlr_others") is DENIED
 
 
 @every_method
-def test_everybody_who_is_not_named_is_refused(method: MethodDescriptor) -> None:
+def test_refuses_every_caller_that_the_contract_does_not_name(method: MethodDescriptor) -> None:
     access = _access(method)
     if access.any_authenticated:
         pytest.skip("open to every authenticated caller by its contract")
@@ -212,7 +211,7 @@ def test_everybody_who_is_not_named_is_refused(method: MethodDescriptor) -> None
                 check_access(method, caller)
 
 
-def test_a_key_named_like_a_service_is_no_service() -> None:
+def test_a_key_named_like_a_service_is_not_a_service() -> None:
     verify_key = next(method for method in METHODS if method.name == "VerifyKey")
     with pytest.raises(PermissionDenied):
         check_access(verify_key, Caller("key", "inference", "ROLE_OPERATOR"))

@@ -1,4 +1,4 @@
-"""A page's way from a published file to a training row, over what the services state to each other."""
+"""The way of a page from a published file to a training row, over the events between services."""
 
 import io
 from dataclasses import replace
@@ -27,7 +27,7 @@ from tests.unit.ingestion.fakes import make_intake, make_receipt
 from tests.unit.synthetic.fakes import make_app
 
 PAGES = (
-    ("Position", "Ms Okafor counted the ladders twice in 2024, and Okafor found 17 of them where nobody had looked."),
+    ("Position", "Ms Okafor counted the ladders twice in 2024, and Okafor found 17 of them behind the depot."),
     ("Remedy", "The hoists are counted by Okafor in 2025, and 9 of them go to a depot that somebody has named."),
 )
 
@@ -42,7 +42,7 @@ def make_pdf() -> bytes:
 
 
 def ingested(data: bytes) -> tuple[documents_pb2.DocumentIngested, Text]:
-    """What ingestion states of a file, and what it leaves in quarantine."""
+    """The event that ingestion publishes for a file, and the text in quarantine."""
     intake, _, quarantine = make_intake()
     submission = Submission("report-9", Kind.DOCUMENT, Labels("wiki", "risk"), File(data, "report.pdf"))
     message = to_event(take_in(intake, make_receipt("k", submission)))[2]
@@ -51,7 +51,7 @@ def ingested(data: bytes) -> tuple[documents_pb2.DocumentIngested, Text]:
 
 
 def anonymized(message: documents_pb2.DocumentIngested, text: Text) -> tuple[documents_pb2.DocumentAnonymized, Text]:
-    """What anonymization states of it, and what it leaves in the corpus."""
+    """The event that anonymization publishes for the document, and the text in the corpus."""
     corpus, producer = MemoryCorpus(), MemoryProducer("anonymization")
     barrier = Barrier(
         MemoryQuarantine(text),
@@ -69,19 +69,19 @@ def anonymized(message: documents_pb2.DocumentIngested, text: Text) -> tuple[doc
     return passed, corpus.texts[0]
 
 
-def test_a_row_names_the_page_and_section_of_its_document_though_surrogates_are_shorter() -> None:
+def test_a_row_names_page_and_section_of_its_document_although_surrogates_are_shorter() -> None:
     passed, text = anonymized(*ingested(make_pdf()))
     assert "Okafor" not in text.text and text.text.count("Ward") == 3
     app = make_app(limits=RowLimits(rows_per_document=9, min_answer_tokens=10))
     ref = app.store.put("corpus", "documents/x", text.encode())
     handlers.on_document(app, replace(wire.to_document(passed), text=ref))
     rows = handlers.preview_rows(app, "reports", passed.document_id, 20)
-    found = {}
+    spans_of = {}
     for row in rows:
         if row.origin == "section":
             parts = [text.text[span.start : span.end] for span in row.spans]
             assert all(part.startswith("#") and part.endswith(row.completion) for part in parts)
-            found[row.completion] = [(span.kind, span.number) for span in row.spans]
+            spans_of[row.completion] = [(span.kind, span.number) for span in row.spans]
     expected = [words.replace("Okafor", "Ward") for _, words in PAGES]
-    # The first section is the title's, which holds both.
-    assert found == {expected[0]: [("page", 1), ("section", 2)], expected[1]: [("page", 2), ("section", 3)]}
+    # The first section is the title's and contains both.
+    assert spans_of == {expected[0]: [("page", 1), ("section", 2)], expected[1]: [("page", 2), ("section", 3)]}

@@ -1,4 +1,4 @@
-"""What the trainer stores of its probe rows is what inference reads."""
+"""Inference reads the probe rows that the trainer stores."""
 
 import json
 

@@ -1,3 +1,5 @@
+"""Every topic of `proto/topics.yaml` is complete and consistent."""
+
 import importlib
 import json
 import pkgutil

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from pyarrow import parquet
 
-from tailor.events.consumer import tail
+from tailor.events.table import tail
 from tailor.events.topics import load_topics
 from tailor.local.database import SUPERUSER
 from tailor.local.environment import Plan

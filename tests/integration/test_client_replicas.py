@@ -1,4 +1,4 @@
-"""Two replicas, one of which is killed under load: callers of the documented client see nothing of it."""
+"""Two replicas, one of which is killed under load. Callers of the documented client do not notice."""
 
 import asyncio
 import subprocess
@@ -23,11 +23,11 @@ Replica = tuple[subprocess.Popen[str], str]
 def replicas() -> Iterator[list[Replica]]:
     command = [sys.executable, "-m", "tests.integration.inference_replica"]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    found = []
+    running = []
     for process in started:
         assert process.stdout is not None
-        found.append((process, f"127.0.0.1:{process.stdout.readline().strip()}"))
-    yield found
+        running.append((process, f"127.0.0.1:{process.stdout.readline().strip()}"))
+    yield running
     for process in started:
         process.kill()
         process.wait(10)
@@ -36,7 +36,7 @@ def replicas() -> Iterator[list[Replica]]:
 
 
 class Countdown:
-    """Kills a replica when so many answers have come."""
+    """Kills a replica after a number of answers, and counts the answers after that."""
 
     def __init__(self, answers: int, victim: subprocess.Popen[str]) -> None:
         self._left = answers
@@ -69,7 +69,7 @@ def test_a_killed_replica_fails_no_call(replicas: list[Replica]) -> None:
     assert victim.wait(5) == -9
 
 
-def test_a_killed_replica_fails_no_call_of_asyncio_and_only_streams_that_had_begun(replicas: list[Replica]) -> None:
+def test_with_asyncio_a_killed_replica_fails_only_streams_that_have_begun(replicas: list[Replica]) -> None:
     (victim, first), (_, second) = replicas
     countdown = Countdown(50, victim)
     broken: list[str] = []
@@ -97,11 +97,11 @@ def test_a_killed_replica_fails_no_call_of_asyncio_and_only_streams_that_had_beg
         free = asyncio.Semaphore(12)
         async with AsyncTailorClient(f"{first},{second}", "tlr_test") as client:
 
-            async def one(number: int) -> str:
+            async def ask_in_turn(number: int) -> str:
                 async with free:
                     return await ask(client, number)
 
-            return await asyncio.gather(*[one(number) for number in range(160)])
+            return await asyncio.gather(*[ask_in_turn(number) for number in range(160)])
 
     assert asyncio.run(load()) == [WHOLE] * 160
     assert countdown.after > 60

@@ -1,4 +1,4 @@
-"""Producing and consuming over a real broker."""
+"""Producing and consuming over a broker."""
 
 import os
 import threading
@@ -12,10 +12,11 @@ from kafka.admin import NewTopic
 
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import InvalidArgument, Reason, Unavailable
-from tailor.events.consumer import Consumer, TableReader
+from tailor.events.consumer import Consumer
 from tailor.events.envelope import Event, decode
 from tailor.events.memory import MemoryProducer
 from tailor.events.producer import KafkaProducer
+from tailor.events.table import TableReader
 from tailor.settings import ServiceSettings
 from tests.conftest import Stores
 
@@ -78,7 +79,7 @@ def _consumer(settings: ServiceSettings, topic: str, handler: Callable[[Event], 
     )
 
 
-def test_an_event_arrives_with_its_key_its_id_and_its_message(
+def test_an_event_arrives_with_its_key_id_and_message(
     settings: ServiceSettings, producer: KafkaProducer, topic: str
 ) -> None:
     producer.send(topic, "run_1", models_pb2.RunFailed(run_id="run_1", reason="CANCELLED"), "evt_1")
@@ -88,7 +89,7 @@ def test_an_event_arrives_with_its_key_its_id_and_its_message(
     assert decode(seen[0], models_pb2.RunFailed).reason == "CANCELLED"
 
 
-def test_what_was_handled_is_not_handled_again_by_the_next_member(
+def test_the_next_member_continues_after_the_last_handled_event(
     settings: ServiceSettings, producer: KafkaProducer, topic: str
 ) -> None:
     for number in range(5):
@@ -105,7 +106,7 @@ def test_what_was_handled_is_not_handled_again_by_the_next_member(
 def test_a_lone_member_joins_once(
     settings: ServiceSettings, producer: KafkaProducer, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # A second joining, once the partitions became known, can be left half done: nothing is read from then on.
+    # A second join, after the partitions became known, may never complete, and then nothing is read.
     caplog.set_level("INFO", "kafka.coordinator.consumer")
     seen: list[Event] = []
     started = time.monotonic()
@@ -152,7 +153,7 @@ def test_members_that_join_and_leave_while_handlers_are_busy_lose_nothing() -> N
     producer.close()
 
 
-def test_an_event_whose_handler_crashed_comes_again(
+def test_redelivers_an_event_whose_handler_crashed(
     settings: ServiceSettings, producer: KafkaProducer, topic: str
 ) -> None:
     producer.send(topic, "run_1", models_pb2.RunFailed(run_id="run_1"), "evt_1")
@@ -167,14 +168,14 @@ def test_an_event_whose_handler_crashed_comes_again(
     assert seen[0].event_id == "evt_1"
 
 
-def test_a_poison_event_does_not_hold_up_the_next(
+def test_a_poison_event_does_not_block_the_next_one(
     settings: ServiceSettings, producer: KafkaProducer, topic: str
 ) -> None:
     seen: list[str] = []
 
     def handler(event: Event) -> None:
         if event.event_id == "evt_bad":
-            raise InvalidArgument(Reason("WRONG"), "wrong")
+            raise InvalidArgument(Reason.INVALID_REQUEST, "wrong")
         seen.append(event.event_id)
 
     for event_id in ("evt_bad", "evt_good"):
@@ -186,7 +187,7 @@ def test_a_poison_event_does_not_hold_up_the_next(
     assert len(letters.sent) == 1
 
 
-def test_a_handler_may_take_longer_than_the_group_waits_for_a_poll(
+def test_a_handler_may_take_longer_than_the_maximum_time_between_polls(
     settings: ServiceSettings, producer: KafkaProducer, topic: str
 ) -> None:
     producer.send(topic, "slow", models_pb2.RunFailed(), "evt_slow")
@@ -208,30 +209,26 @@ def test_every_replica_reads_a_table_from_its_beginning(
             topic, "s", models_pb2.SpecialistServing(specialist="s", generation=generation), f"evt_{generation}"
         )
     for _ in range(2):
-        seen: list[int] = []
-        reader = TableReader(
-            settings,
-            topic,
-            lambda event, seen=seen: seen.append(decode(event, models_pb2.SpecialistServing).generation),
-        )  # type: ignore[misc]
+        seen: list[Event] = []
+        reader = TableReader(settings, topic, seen.append)
         _run(reader.run, reader.caught_up.is_set)
-        assert seen == [1, 2]
+        assert [decode(event, models_pb2.SpecialistServing).generation for event in seen] == [1, 2]
 
 
-def test_a_table_that_is_empty_is_caught_up_at_once(settings: ServiceSettings, topic: str) -> None:
+def test_an_empty_table_is_caught_up_at_once(settings: ServiceSettings, topic: str) -> None:
     reader = TableReader(settings, topic, lambda event: None)
     _run(reader.run, reader.caught_up.is_set)
     assert reader.caught_up.is_set()
 
 
-def test_a_broker_that_is_not_there_is_unavailable() -> None:
+def test_an_absent_broker_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         KafkaProducer.from_settings(ServiceSettings(kafka_bootstrap_servers="127.0.0.1:1"), "test")
 
 
-# Where nothing is sent after the loss, what is stated again is the first that the broker is given.
+# If nothing is sent after the loss, the resent events are the first ones that the restarted broker receives.
 @pytest.mark.parametrize("after", [10, 0])
-def test_a_killed_broker_is_waited_for_and_nothing_that_it_acknowledged_is_lost(
+def test_a_killed_embedded_broker_loses_nothing_that_it_acknowledged(
     tmp_path_factory: pytest.TempPathFactory, after: int
 ) -> None:
     import signal
@@ -244,7 +241,7 @@ def test_a_killed_broker_is_waited_for_and_nothing_that_it_acknowledged_is_lost(
     try:
         snapshot = running.wait_ready(60)
         address = snapshot.ports.address("broker")
-        settings = ServiceSettings(kafka_bootstrap_servers=address, kafka_resend_seconds=5)
+        settings = ServiceSettings(kafka_bootstrap_servers=address, kafka_client_module="tailor.local.forgetful")
         producer = KafkaProducer.from_settings(settings, "test")
         seen: set[str] = set()
         consumer = Consumer(
@@ -278,7 +275,7 @@ def test_a_killed_broker_is_waited_for_and_nothing_that_it_acknowledged_is_lost(
         stack.down(root)
 
 
-def test_a_killed_member_takes_its_place_again_at_once(
+def test_a_killed_member_rejoins_its_group_at_once(
     settings: ServiceSettings, producer: KafkaProducer, topic: str
 ) -> None:
     import subprocess
@@ -301,6 +298,6 @@ def test_a_killed_member_takes_its_place_again_at_once(
         producer.send(topic, f"key_{number}", models_pb2.RunFailed(), f"evt_{number}")
     expected, seen = {f"evt_{number}" for number in range(8)}, set[str]()
     again = settings.model_copy(update={"kafka_group_instance_id": "group-0"})
-    # The killed member may not have committed its event: then that one comes again, too.
+    # The killed member may not have committed its event, which is then redelivered too.
     _run(_consumer(again, topic, lambda event: seen.add(event.event_id), topic).run, lambda: expected <= seen, 20)
     assert expected <= seen

@@ -18,9 +18,9 @@ import pytest
 from tailor.api.events.v1 import models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.errors import NotFound, Unavailable
-from tailor.events.consumer import tail
 from tailor.events.envelope import Event, decode
 from tailor.events.producer import KafkaProducer
+from tailor.events.table import tail
 from tailor.rpc.channel import service_channel, wire_errors
 from tailor.settings import ServiceSettings
 from tailor.storage.buckets import MODELS

@@ -16,8 +16,8 @@ from minio import Minio
 from tailor.api.events.v1 import documents_pb2
 from tailor.cli.records import to_record
 from tailor.cli.submissions import Description, collect
-from tailor.events.consumer import tail
 from tailor.events.envelope import Event, decode
+from tailor.events.table import tail
 from tailor.local import secrets, stack
 from tailor.local.environment import Plan, service_environment
 from tailor.local.layout import STORES, Layout

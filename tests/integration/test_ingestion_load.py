@@ -15,8 +15,8 @@ import kafka
 import pytest
 
 from tailor.api.events.v1 import documents_pb2
-from tailor.events.consumer import tail
 from tailor.events.envelope import decode
+from tailor.events.table import tail
 from tailor.local.layout import ROOT
 from tailor.settings import ServiceSettings
 from tests.conftest import Stores

@@ -12,8 +12,8 @@ import pytest
 
 from tailor.api.events.v1 import documents_pb2
 from tailor.cli.records import to_tombstone
-from tailor.events.consumer import tail
 from tailor.events.envelope import decode
+from tailor.events.table import tail
 from tailor.local import stack
 from tailor.local.layout import STORES
 from tailor.settings import ServiceSettings

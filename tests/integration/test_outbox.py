@@ -13,30 +13,30 @@ from tailor.sql import connect, transaction
 
 pytestmark = pytest.mark.integration
 
-FAR_AWAY_SECONDS = 600.0
+LONG_SECONDS = 600.0
 
 
-def test_what_a_transaction_states_is_sent_once_it_has_ended_and_not_only_at_the_next_look(database_url: str) -> None:
+def test_sends_an_event_when_its_transaction_ends_without_waiting_for_the_next_poll(database_url: str) -> None:
     engine = connect(database_url)
     table = outbox_table(metadata := MetaData())
     metadata.create_all(engine)
     producer, stop = MemoryProducer(), threading.Event()
-    outbox = Outbox(engine, table, producer, idle_seconds=FAR_AWAY_SECONDS)
+    outbox = Outbox(engine, table, producer, idle_seconds=LONG_SECONDS)
     threading.Thread(target=outbox.run, args=(stop,), daemon=True).start()
 
-    def state(number: int) -> None:
+    def publish(number: int) -> None:
         with transaction(engine) as connection:
             outbox.add(connection, "run.failed.v1", "run_1", models_pb2.RunFailed(run_id="run_1"), f"evt_{number}")
             time.sleep(0.3)
             assert len(producer.sent) == number
 
     for number in range(3):
-        state(number)
+        publish(number)
         deadline = time.monotonic() + 30
         while len(producer.sent) <= number and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert [sent[3] for sent in producer.sent] == [f"evt_{one}" for one in range(number + 1)]
+        assert [sent[3] for sent in producer.sent] == [f"evt_{sequence}" for sequence in range(number + 1)]
 
     stop.set()
-    state(3)
+    publish(3)
     engine.dispose()

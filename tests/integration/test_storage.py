@@ -1,4 +1,4 @@
-"""The object store over real S3, each service with its own credentials."""
+"""The object store over S3, each service with its own credentials."""
 
 import hashlib
 from pathlib import Path
@@ -20,12 +20,12 @@ def _store(stores: Stores, service: str) -> S3Store:
     if service == WORKER:
         key = stores.plan.secrets.s3(WORKER)
         endpoint = stores.plan.ports.address("s3")
-        own = ServiceSettings(s3_endpoint=endpoint, s3_access_key=key.access_key, s3_secret_key=key.secret_key)
-        return S3Store.from_settings(own)
+        settings = ServiceSettings(s3_endpoint=endpoint, s3_access_key=key.access_key, s3_secret_key=key.secret_key)
+        return S3Store.from_settings(settings)
     return S3Store.from_settings(stores.settings(service, ServiceSettings))
 
 
-def test_bytes_come_back_verified(stores: Stores, tmp_path: Path) -> None:
+def test_reads_back_verified_bytes(stores: Stores, tmp_path: Path) -> None:
     store = _store(stores, "synthetic")
     ref = store.put(DATASETS, "test/rows", b"rows")
     assert ref == Ref("s3://datasets/test/rows", hashlib.sha256(b"rows").hexdigest(), 4)
@@ -36,7 +36,7 @@ def test_bytes_come_back_verified(stores: Stores, tmp_path: Path) -> None:
     assert store.list_keys(DATASETS, "test/") == ["test/copy", "test/rows"]
 
 
-def test_tampered_bytes_are_refused_and_leave_no_file(stores: Stores, tmp_path: Path) -> None:
+def test_refuses_changed_bytes_and_leaves_no_file(stores: Stores, tmp_path: Path) -> None:
     store = _store(stores, "synthetic")
     ref = store.put(DATASETS, "test/tampered", b"true")
     store.put(DATASETS, "test/tampered", b"fals")
@@ -47,7 +47,7 @@ def test_tampered_bytes_are_refused_and_leave_no_file(stores: Stores, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_there_is_not_found(stores: Stores) -> None:
+def test_a_missing_object_is_not_found(stores: Stores) -> None:
     store = _store(stores, "training")
     assert not store.exists(MODELS, "test/none")
     with pytest.raises(NotFound):
@@ -55,13 +55,13 @@ def test_what_is_not_there_is_not_found(stores: Stores) -> None:
     store.delete(MODELS, "test/none")
 
 
-def test_a_store_that_is_not_there_is_unavailable() -> None:
+def test_an_absent_store_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         S3Store.from_settings(ServiceSettings(s3_endpoint="127.0.0.1:1")).exists(MODELS, "x")
 
 
 @pytest.mark.parametrize("service", [name for name, rights in ACCESS.items() if rights])
-def test_a_service_reaches_its_own_buckets_alone(stores: Stores, service: str) -> None:
+def test_a_service_reaches_only_its_own_buckets(stores: Stores, service: str) -> None:
     store = _store(stores, service)
     for bucket in BUCKETS:
         if bucket in ACCESS[service]:
@@ -77,7 +77,7 @@ def test_a_service_reaches_its_own_buckets_alone(stores: Stores, service: str) -
 
 
 @pytest.mark.parametrize("service", [name for name in ACCESS if name not in ("ingestion", "anonymization")])
-def test_nobody_beyond_the_barrier_reaches_quarantine(stores: Stores, service: str) -> None:
+def test_no_service_beyond_the_barrier_reaches_quarantine(stores: Stores, service: str) -> None:
     assert QUARANTINE not in ACCESS[service]
     if not ACCESS[service]:
         assert stores.settings(service, ServiceSettings).s3_access_key == ""
@@ -86,5 +86,5 @@ def test_nobody_beyond_the_barrier_reaches_quarantine(stores: Stores, service: s
         _store(stores, service).list_keys(QUARANTINE, "")
 
 
-def test_anonymization_alone_writes_the_corpus() -> None:
+def test_only_anonymization_writes_the_corpus() -> None:
     assert [service for service, rights in ACCESS.items() if "w" in rights.get(CORPUS, "")] == ["anonymization"]

@@ -1,4 +1,4 @@
-"""The client for asyncio against a real server in this process."""
+"""The asyncio client against a server in this process."""
 
 import asyncio
 import time
@@ -23,8 +23,8 @@ def inference() -> FakeInference:
 
 @pytest.fixture
 def address(inference: FakeInference) -> Iterator[str]:
-    with serving(inference_pb2_grpc.add_InferenceServiceServicer_to_server, inference) as found:
-        yield found
+    with serving(inference_pb2_grpc.add_InferenceServiceServicer_to_server, inference) as server_address:
+        yield server_address
 
 
 def run(address: str, ask: Ask[T]) -> T:
@@ -51,7 +51,7 @@ def test_generates_streams_and_lists(address: str) -> None:
     run(address, ask)
 
 
-def test_many_questions_run_beside_each_other(address: str) -> None:
+def test_calls_run_concurrently(address: str) -> None:
     async def ask(client: AsyncTailorClient) -> list[str]:
         answers = await asyncio.gather(*[client.generate("base", f"{number}") for number in range(20)])
         return [answer.text for answer in answers]
@@ -71,17 +71,17 @@ def test_retries_while_no_model_is_ready(address: str, inference: FakeInference,
     assert run(address, ask)
 
 
-def test_errors_are_raised_as_their_reasons_say(address: str, inference: FakeInference) -> None:
-    with pytest.raises(NotFound) as caught:
+def test_raises_errors_with_their_reasons(address: str, inference: FakeInference) -> None:
+    with pytest.raises(NotFound) as raised:
         run(address, lambda client: text(client, "nobody"))
-    assert caught.value.reason == "UNKNOWN_SPECIALIST"
+    assert raised.value.reason == "UNKNOWN_SPECIALIST"
     assert inference.calls == 1
     with pytest.raises(InvalidArgument):
         run(address, lambda client: client.generate("base"))
 
 
 @pytest.mark.parametrize("how", ["close", "cancel"])
-def test_leaving_a_stream_cancels_the_generation(address: str, inference: FakeInference, how: str) -> None:
+def test_closing_or_cancelling_a_stream_stops_the_generation(address: str, inference: FakeInference, how: str) -> None:
     inference.endless = True
 
     async def ask(client: AsyncTailorClient) -> None:
@@ -107,7 +107,7 @@ async def _drain(stream: object) -> None:
         pass
 
 
-def test_a_replica_that_is_not_there_costs_no_call(address: str) -> None:
+def test_an_absent_replica_fails_no_call(address: str) -> None:
     async def ask(client: AsyncTailorClient) -> None:
         for _ in range(4):
             assert (await client.generate("base", "hello")).text == "base: hello"

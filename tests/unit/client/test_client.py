@@ -1,4 +1,4 @@
-"""The client against a real server in this process."""
+"""The client against a server in this process."""
 
 import asyncio
 import json
@@ -26,8 +26,8 @@ def inference() -> FakeInference:
 @pytest.fixture
 def client(inference: FakeInference) -> Iterator[TailorClient]:
     add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
-    with serving(add, inference) as address, TailorClient(address, "tlr_test") as made:
-        yield made
+    with serving(add, inference) as address, TailorClient(address, "tlr_test") as opened:
+        yield opened
 
 
 def test_generates_a_whole_answer(client: TailorClient) -> None:
@@ -39,20 +39,18 @@ def test_generates_a_whole_answer(client: TailorClient) -> None:
 
 
 def test_takes_the_messages_of_a_chat(client: TailorClient) -> None:
-    turns = [Message("user", "one"), Message("assistant", "two"), Message("user", "three")]
+    messages = [Message("user", "one"), Message("assistant", "two"), Message("user", "three")]
 
-    assert client.generate("base", messages=turns).text == "base: three"
+    assert client.generate("base", messages=messages).text == "base: three"
 
 
 @pytest.mark.parametrize("beyond", [{"seed": 2**70}, {"max_tokens": 2**40}, {"stop": ["\ud800"]}])
-def test_what_does_not_go_over_the_wire_is_refused_like_all_that_cannot_be_answered(
-    client: TailorClient, beyond: dict[str, Any]
-) -> None:
+def test_refuses_values_that_cannot_be_sent(client: TailorClient, beyond: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         client.generate("base", "hello", **beyond)
 
 
-def test_streams_pieces_and_ends_with_what_answered(client: TailorClient) -> None:
+def test_streams_pieces_and_ends_with_the_provenance(client: TailorClient) -> None:
     pieces = list(client.stream("base", "hello"))
 
     assert "".join(piece.text for piece in pieces) == "base says hello"
@@ -61,7 +59,7 @@ def test_streams_pieces_and_ends_with_what_answered(client: TailorClient) -> Non
     assert pieces[-1].provenance == Provenance("", 0, "", "tiny")
 
 
-def test_closing_a_stream_cancels_the_generation(client: TailorClient, inference: FakeInference) -> None:
+def test_closing_a_stream_stops_the_generation(client: TailorClient, inference: FakeInference) -> None:
     inference.endless = True
     stream = client.stream("base", "hello")
     next(stream)
@@ -96,14 +94,14 @@ def test_gives_up_after_five_attempts(client: TailorClient, inference: FakeInfer
     assert inference.calls == 5
 
 
-def test_an_unknown_specialist_is_not_found_at_once(client: TailorClient, inference: FakeInference) -> None:
+def test_an_unknown_specialist_is_not_retried(client: TailorClient, inference: FakeInference) -> None:
     with pytest.raises(NotFound) as raised:
         list(client.stream("nobody", "hello"))
     assert raised.value.reason == "UNKNOWN_SPECIALIST"
     assert inference.calls == 1
 
 
-def test_refuses_a_prompt_beside_messages(client: TailorClient, inference: FakeInference) -> None:
+def test_refuses_a_prompt_together_with_messages(client: TailorClient, inference: FakeInference) -> None:
     with pytest.raises(InvalidArgument):
         client.generate("base", "hello", messages=[Message("user", "hello")])
     with pytest.raises(InvalidArgument):
@@ -111,13 +109,13 @@ def test_refuses_a_prompt_beside_messages(client: TailorClient, inference: FakeI
     assert inference.calls == 0
 
 
-def test_lists_what_the_key_may_ask(client: TailorClient) -> None:
+def test_lists_the_specialists_of_the_key(client: TailorClient) -> None:
     (served,) = client.specialists()
 
     assert (served.name, served.provenance.generation, served.context_length) == ("engagement-reports", 3, 2048)
 
 
-def test_says_what_a_question_asks_for(client: TailorClient, inference: FakeInference) -> None:
+def test_sends_all_options(client: TailorClient, inference: FakeInference) -> None:
     schema = {"type": "object"}
     client.generate(
         "base",
@@ -140,7 +138,7 @@ def test_says_what_a_question_asks_for(client: TailorClient, inference: FakeInfe
     assert second.sampling.max_tokens == 0
 
 
-def test_a_replica_that_is_not_there_costs_no_call(inference: FakeInference) -> None:
+def test_an_absent_replica_fails_no_call(inference: FakeInference) -> None:
     add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
     with serving(add, inference) as address, TailorClient(["127.0.0.1:1", address], "tlr_test") as client:
         for _ in range(4):
@@ -148,7 +146,7 @@ def test_a_replica_that_is_not_there_costs_no_call(inference: FakeInference) -> 
             assert len(list(client.stream("base", "hello"))) == 4
 
 
-def test_the_key_comes_from_the_environment_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_takes_the_key_from_the_environment_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TAILOR_API_KEY", raising=False)
     with pytest.raises(Unauthenticated):
         TailorClient("127.0.0.1:1")
@@ -164,30 +162,30 @@ def test_server_and_client_verify_each_other_by_the_given_authority(
 ) -> None:
     authority, certificate, key = make_authority(tmp_path, "localhost")
     server = grpc.server(ThreadPoolExecutor(4))
-    inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, server)  # type: ignore[no-untyped-call]
+    inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, server)
     pair = (key.read_bytes(), certificate.read_bytes())
-    asking = grpc.ssl_server_credentials([pair], authority.read_bytes(), require_client_auth=True)
-    address = f"localhost:{server.add_secure_port('localhost:0', asking)}"
+    credentials = grpc.ssl_server_credentials([pair], authority.read_bytes(), require_client_auth=True)
+    address = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
     server.start()
 
     async def ask(tls: Tls, seconds: float) -> str:
         async with AsyncTailorClient(address, "tlr_test", tls) as client:
             return (await client.generate("base", "hello", timeout_seconds=seconds)).text
 
-    def asked(tls: Tls, seconds: float) -> str:
+    def generate(tls: Tls, seconds: float) -> str:
         if asynchronous:
             return asyncio.run(ask(tls, seconds))
         with TailorClient(address, "tlr_test", tls) as client:
             return client.generate("base", "hello", timeout_seconds=seconds).text
 
-    assert asked(Tls(authority.read_bytes(), certificate.read_bytes(), key.read_bytes()), 10) == "base: hello"
+    assert generate(Tls(authority.read_bytes(), certificate.read_bytes(), key.read_bytes()), 10) == "base: hello"
     for wrong in (Tls(authority.read_bytes()), Tls()):
         with pytest.raises(Unavailable):
-            asked(wrong, 0.5)
+            generate(wrong, 0.5)
     server.stop(0)
 
 
-def test_finds_a_draft_again(client: TailorClient) -> None:
+def test_looks_up_a_draft(client: TailorClient) -> None:
     draft = client.draft("drf_1")
 
     assert (draft.text, draft.messages, draft.answer) == ("kept", (Message("user", "hello"),), "base: hello")

@@ -1,4 +1,4 @@
-"""Every example for callers, run against a real gRPC server and the OpenAI-style door."""
+"""Every example for callers, run against inference's gRPC server and its OpenAI-style HTTP server."""
 
 import json
 import re
@@ -31,12 +31,10 @@ FINDING = '{"title":"Bird strikes","grade":"high"}'
 
 def blocks(path: str, language: str) -> list[str]:
     text = (ROOT / path).read_text(encoding="utf-8")
-    if path == "README.md":
-        text = text[text.index("## For callers") : text.index("## More")]
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-PYTHON = [block for path in ("README.md", "tailor/client/README.md") for block in blocks(path, "python")]
+PYTHON = [block for path in ("docs/call.md", "tailor/client/README.md") for block in blocks(path, "python")]
 
 
 class GradingEngine(FakeEngine):
@@ -47,7 +45,7 @@ class GradingEngine(FakeEngine):
 
 @pytest.fixture(scope="module")
 def addresses() -> Iterator[dict[str, str]]:
-    """What stands in the examples, and where it is here."""
+    """The addresses in the examples, and the addresses of the servers here."""
     world = make_world(engine=GradingEngine(context_length=2048), max_queued=16)
     handlers.apply_serving(world.inference, served("engagement-reports", 3, "a"))
     door = Door()
@@ -59,9 +57,9 @@ def addresses() -> Iterator[dict[str, str]]:
     servicers = [(add, InferenceServicer(door))]
     server = RpcServer(ServiceSettings(rpc_port=0), "inference", servicers=servicers, authenticator=authenticator)
     server.start()
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     stop = threading.Event()
     app = create_app(door, authenticator, 16)
     thread = threading.Thread(target=serve, args=(app, Address("127.0.0.1", port), stop))
@@ -72,7 +70,7 @@ def addresses() -> Iterator[dict[str, str]]:
         time.sleep(0.02)
     yield {
         "localhost:50057": f"127.0.0.1:{server.port}",
-        # The second replica is not there.
+        # The second replica is absent.
         "localhost:50058": "127.0.0.1:1",
         "localhost:8000": f"127.0.0.1:{port}",
     }
@@ -81,9 +79,9 @@ def addresses() -> Iterator[dict[str, str]]:
     server.stop(0)
 
 
-def here(text: str, addresses: dict[str, str]) -> str:
-    for said, real in addresses.items():
-        text = text.replace(said, real)
+def with_real_addresses(text: str, addresses: dict[str, str]) -> str:
+    for example, real in addresses.items():
+        text = text.replace(example, real)
     return text
 
 
@@ -105,16 +103,23 @@ def test_an_example_in_python_runs(
     code: str, addresses: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TAILOR_API_KEY", "tlr_test")
-    exec(compile(here(code, addresses), "example", "exec"), {"__name__": "__main__"})
-    said = capsys.readouterr().out
-    assert "no replica" not in said and "no such" not in said
-    assert re.search(r"word|high|\[\d+, \d+\]", said)
+    monkeypatch.setenv("TAILOR_INFERENCE_ADDRESS", addresses["localhost:50057"])
+    monkeypatch.setenv("TAILOR_OPENAI_URL", f"http://{addresses['localhost:8000']}/v1")
+    exec(compile(with_real_addresses(code, addresses), "example", "exec"), {"__name__": "__main__"})
+    output = capsys.readouterr().out
+    assert "no replica" not in output and "no such" not in output
+    assert re.search(r"word|high|\[\d+, \d+\]", output)
 
 
-def test_the_call_by_grpcurl_is_one_that_the_contract_knows(addresses: dict[str, str]) -> None:
-    """buf's own curl stands in for grpcurl, which is in no package index: same schema, header, data and method."""
-    (command,) = [block for block in blocks("README.md", "sh") if "grpcurl" in block]
-    words = shlex.split(here(command, addresses).replace("\\\n", " ").replace("$TAILOR_API_KEY", "tlr_test"))
+def test_the_grpcurl_example_calls_a_method_of_the_contract(addresses: dict[str, str]) -> None:
+    """`buf curl` stands in for grpcurl, which the package index does not have: same schema, header, data and method."""
+    (command,) = [block for block in blocks("docs/call.md", "sh") if "grpcurl" in block]
+    known = {
+        "$TAILOR_API_KEY": "tlr_test",
+        "$TAILOR_INFERENCE_ADDRESS": addresses["localhost:50057"],
+        "\\\n": " ",
+    }
+    words = shlex.split(with_real_addresses(command, known))
     flags = {words[place]: words[place + 1] for place in range(2, 10, 2)}
     assert words[:2] == ["grpcurl", "-plaintext"] and set(flags) == {"-import-path", "-proto", "-H", "-d"}
     assert (ROOT / flags["-import-path"] / flags["-proto"]).is_file()

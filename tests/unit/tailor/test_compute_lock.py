@@ -1,4 +1,4 @@
-"""A lock taken in turns."""
+"""A fair lock between processes."""
 
 import fcntl
 import signal
@@ -17,31 +17,30 @@ from tailor.compute_lock import ComputeLock
 print("here", flush=True)
 lock = ComputeLock(Path(sys.argv[1]))
 lock.acquire()
-print("taken", flush=True)
+print("acquired", flush=True)
 time.sleep(60)
 """
 
 
-class Taker:
-    """Takes a lock in a thread, and says when it has it."""
+class Waiter:
+    """Acquires a lock in a thread. `has_it` is set once the lock is held."""
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
         self._lock = ComputeLock(path)
         self.has_it = threading.Event()
-        self._thread = threading.Thread(target=self._take, args=(shared,), daemon=True)
+        self._thread = threading.Thread(target=self._acquire, args=(shared,), daemon=True)
         self._thread.start()
 
-    def _take(self, shared: bool) -> None:
+    def _acquire(self, shared: bool) -> None:
         self._lock.acquire(shared=shared)
         self.has_it.set()
 
     def release(self) -> None:
-        """Give it back."""
         self._thread.join(5)
         self._lock.release()
 
 
-def _see_that_somebody_waits(path: Path) -> None:
+def _wait_for_waiter(path: Path) -> None:
     with path.open("rb") as file:
         for _ in range(500):
             try:
@@ -50,59 +49,59 @@ def _see_that_somebody_waits(path: Path) -> None:
                 return
             fcntl.flock(file, fcntl.LOCK_UN)
             time.sleep(0.01)
-    raise AssertionError("nobody waits")
+    raise AssertionError("no process waits for the lock")
 
 
-def test_many_share_it_or_one_has_it_alone(tmp_path: Path) -> None:
-    one, other = ComputeLock(tmp_path / "lock"), ComputeLock(tmp_path / "lock")
-    one.acquire(shared=True)
-    other.acquire(shared=True)
-    alone = Taker(tmp_path / "lock")
-    assert not alone.has_it.wait(0.1)
-    one.release()
-    assert not alone.has_it.is_set()
-    other.release()
-    assert alone.has_it.wait(5)
-    reader = Taker(tmp_path / "lock", shared=True)
+def test_is_shared_by_many_or_held_by_one(tmp_path: Path) -> None:
+    first, second = ComputeLock(tmp_path / "lock"), ComputeLock(tmp_path / "lock")
+    first.acquire(shared=True)
+    second.acquire(shared=True)
+    exclusive = Waiter(tmp_path / "lock")
+    assert not exclusive.has_it.wait(0.1)
+    first.release()
+    assert not exclusive.has_it.is_set()
+    second.release()
+    assert exclusive.has_it.wait(5)
+    reader = Waiter(tmp_path / "lock", shared=True)
     assert not reader.has_it.wait(0.1)
-    alone.release()
+    exclusive.release()
     assert reader.has_it.wait(5)
 
 
-def test_who_waits_goes_before_who_gives_it_back_and_takes_it_again(tmp_path: Path) -> None:
+def test_a_waiter_goes_before_a_holder_that_acquires_it_again(tmp_path: Path) -> None:
     lock = ComputeLock(tmp_path / "lock")
     for shared in (True, False) * 20:
         lock.acquire()
-        waiting = Taker(tmp_path / "lock", shared=shared)
-        _see_that_somebody_waits(tmp_path / "lock.waiting")
+        waiting = Waiter(tmp_path / "lock", shared=shared)
+        _wait_for_waiter(tmp_path / "lock.waiting")
         lock.release()
-        again = Taker(tmp_path / "lock")
+        again = Waiter(tmp_path / "lock")
         assert waiting.has_it.wait(5) and not again.has_it.is_set()
         waiting.release()
         assert again.has_it.wait(5)
         again.release()
 
 
-def test_who_was_stopped_as_it_waits_stops_nobody(tmp_path: Path) -> None:
+def test_a_suspended_waiter_does_not_block_release(tmp_path: Path) -> None:
     lock = ComputeLock(tmp_path / "lock")
     lock.acquire()
     stopped = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "lock")], stdout=subprocess.PIPE)
     assert stopped.stdout is not None and stopped.stdout.readline() == b"here\n"
-    _see_that_somebody_waits(tmp_path / "lock.waiting")
+    _wait_for_waiter(tmp_path / "lock.waiting")
     stopped.send_signal(signal.SIGSTOP)
-    giving = threading.Thread(target=lock.release, daemon=True)
-    giving.start()
-    giving.join(5)
-    assert not giving.is_alive()
+    releasing = threading.Thread(target=lock.release, daemon=True)
+    releasing.start()
+    releasing.join(5)
+    assert not releasing.is_alive()
     stopped.kill()
     stopped.wait()
     stopped.stdout.close()
 
 
-def test_a_killed_holders_turn_is_over(tmp_path: Path) -> None:
+def test_a_killed_holder_releases_the_lock(tmp_path: Path) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "lock")], stdout=subprocess.PIPE)
-    assert holder.stdout is not None and [holder.stdout.readline() for _ in range(2)] == [b"here\n", b"taken\n"]
-    waiting = Taker(tmp_path / "lock")
+    assert holder.stdout is not None and [holder.stdout.readline() for _ in range(2)] == [b"here\n", b"acquired\n"]
+    waiting = Waiter(tmp_path / "lock")
     assert not waiting.has_it.wait(0.1)
     holder.kill()
     holder.wait()

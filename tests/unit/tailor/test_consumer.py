@@ -1,4 +1,4 @@
-"""The three kinds of failure of an event's handler, without a broker."""
+"""Consuming events, without a broker: the three kinds of failure, and rebalances."""
 
 import threading
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from kafka.errors import CommitFailedError
 
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.errors import InvalidArgument, Reason, Unavailable
-from tailor.events.consumer import DEAD_LETTERS, MAX_ATTEMPTS, MAX_DEAD_LETTERS_IN_A_ROW, Consumer, Handler, _Rebalances
+from tailor.events.consumer import DEAD_LETTERS, MAX_ATTEMPTS, MAX_DEAD_LETTERS_IN_A_ROW, Consumer, Handler, Rebalances
 from tailor.events.envelope import Event, decode
 from tailor.events.memory import MemoryProducer
 from tailor.settings import KafkaSettings
@@ -32,7 +32,7 @@ def _event(offset: int = 7) -> Event:
 
 
 def test_a_retryable_failure_is_retried_until_it_passes() -> None:
-    attempts = []
+    attempts: list[Event] = []
 
     def handler(event: Event) -> None:
         attempts.append(event)
@@ -45,8 +45,8 @@ def test_a_retryable_failure_is_retried_until_it_passes() -> None:
     assert producer.sent == []
 
 
-def test_a_lasting_failure_crashes_instead_of_losing_the_event() -> None:
-    attempts = []
+def test_a_lasting_failure_crashes_the_process_instead_of_losing_the_event() -> None:
+    attempts: list[Event] = []
 
     def handler(event: Event) -> None:
         attempts.append(event)
@@ -57,7 +57,7 @@ def test_a_lasting_failure_crashes_instead_of_losing_the_event() -> None:
     assert len(attempts) == MAX_ATTEMPTS
 
 
-def test_an_undecodable_event_is_dead_lettered_by_reference_alone() -> None:
+def test_dead_letters_an_undecodable_event_by_reference_only() -> None:
     producer = MemoryProducer()
     assert _consumer(lambda event: _fail(decode(event, models_pb2.DatasetBuilt)), producer).handle(
         _event(), threading.Event()
@@ -83,7 +83,7 @@ def test_a_redelivered_poison_event_has_the_same_dead_letter() -> None:
 
 def test_too_many_dead_letters_in_a_row_stop_the_consumer() -> None:
     def handler(event: Event) -> None:
-        raise InvalidArgument(Reason("WRONG"), "wrong")
+        raise InvalidArgument(Reason.INVALID_REQUEST, "wrong")
 
     consumer = _consumer(handler, MemoryProducer())
     for offset in range(MAX_DEAD_LETTERS_IN_A_ROW):
@@ -92,7 +92,7 @@ def test_too_many_dead_letters_in_a_row_stop_the_consumer() -> None:
         consumer.handle(_event(99), threading.Event())
 
 
-def test_anything_else_crashes() -> None:
+def test_any_other_exception_crashes_the_process() -> None:
     def handler(event: Event) -> None:
         raise ZeroDivisionError
 
@@ -110,18 +110,18 @@ def test_a_stop_between_two_attempts_leaves_the_event_uncommitted() -> None:
     assert not _consumer(handler, MemoryProducer()).handle(_event(), stop)
 
 
-def test_a_joining_that_goes_on_no_more_is_overdue_until_partitions_are_given() -> None:
-    rebalances = _Rebalances(patience_seconds=0.0)
-    assert rebalances.overdue
+def test_an_aborted_join_is_overdue_until_partitions_are_assigned() -> None:
+    rebalances = Rebalances(patience_seconds=0.0)
+    assert rebalances.is_overdue
     rebalances.on_partitions_assigned([])
-    assert not rebalances.overdue
+    assert not rebalances.is_overdue
     rebalances.on_partitions_revoked([])
-    assert rebalances.overdue
-    assert not _Rebalances().overdue
+    assert rebalances.is_overdue
+    assert not Rebalances().is_overdue
 
 
 class Member:
-    """A client that holds two partitions, and whose group refuses the commit of `refused`."""
+    """A client with two partitions whose group refuses the commit of `refused`."""
 
     def __init__(self, refused: tuple[TopicPartition, int]) -> None:
         self.refused = refused
@@ -129,25 +129,22 @@ class Member:
         self.committed: list[tuple[int, int]] = []
 
     def poll(self, timeout_ms: int) -> Mapping[TopicPartition, list[Any]]:
-        """Offsets 10 to 12 of each partition, by turns in time."""
+        """Offsets 10 to 12 of each partition, alternating in time."""
         return {
             TopicPartition(TOPIC, number): [_record(number, offset, 2 * offset + number) for offset in (10, 11, 12)]
             for number in (0, 1)
         }
 
     def assignment(self) -> set[TopicPartition]:
-        """Both, before and after."""
         return {TopicPartition(TOPIC, number) for number in (0, 1)}
 
     def commit(self, offsets: Mapping[TopicPartition, Any]) -> None:
-        """Kept, but for the one that is refused."""
-        ((partition, kept),) = offsets.items()
-        if (partition, kept.offset) == self.refused:
+        ((partition, commit),) = offsets.items()
+        if (partition, commit.offset) == self.refused:
             raise CommitFailedError
-        self.committed.append((partition.partition, kept.offset))
+        self.committed.append((partition.partition, commit.offset))
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Where this partition is read from."""
         self.sought[partition] = offset
 
 
@@ -156,13 +153,13 @@ def _record(partition: int, offset: int, timestamp: int) -> Any:
     return SimpleNamespace(key=b"key", value=b"", headers=[], **fields)
 
 
-def test_what_a_rebalance_leaves_of_a_batch_is_read_again() -> None:
+def test_reads_the_rest_of_a_batch_again_after_a_rebalance() -> None:
     handled: list[tuple[int, int]] = []
-    member, joined = Member((TopicPartition(TOPIC, 1), 12)), _Rebalances()
+    member, joined = Member((TopicPartition(TOPIC, 1), 12)), Rebalances()
     joined.on_partitions_assigned([])
     consumer = _consumer(lambda event: handled.append((event.partition, event.offset)), MemoryProducer())
     with ThreadPoolExecutor(1) as pool:
-        consumer._turn(member, pool, threading.Event(), joined)
+        consumer.poll_once(member, pool, threading.Event(), joined)
     assert handled == [(0, 10), (1, 10), (0, 11), (1, 11)]
     assert member.committed == [(0, 11), (1, 11), (0, 12)]
     assert member.sought == {TopicPartition(TOPIC, 0): 12, TopicPartition(TOPIC, 1): 11}

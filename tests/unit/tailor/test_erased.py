@@ -1,4 +1,4 @@
-"""Knowing what is erased, and answering that it was forgotten."""
+"""Knowing erased documents, and confirming that they were forgotten."""
 
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.envelope import Event
@@ -17,7 +17,7 @@ def erased(document_id: str, *, lifted: bool = False) -> Event:
     return Event(ERASED, document_id, message.SerializeToString())
 
 
-def test_a_document_is_erased_until_that_is_lifted() -> None:
+def test_a_document_is_erased_until_its_erasure_is_lifted() -> None:
     documents = ErasedDocuments()
     documents.apply(erased("doc_1"))
     assert "doc_1" in documents and "doc_2" not in documents
@@ -25,17 +25,17 @@ def test_a_document_is_erased_until_that_is_lifted() -> None:
     assert "doc_1" not in documents
 
 
-def test_a_service_forgets_and_answers_with_counts_also_the_second_time() -> None:
-    producer, asked = MemoryProducer("synthetic"), list[Erased]()
+def test_a_service_forgets_and_confirms_with_counts_even_twice() -> None:
+    producer, forgotten = MemoryProducer("synthetic"), list[Erased]()
 
     def forget(erased: Erased) -> Forgotten:
-        asked.append(erased)
+        forgotten.append(erased)
         return Forgotten({"rows": 2, "objects": 0}, ("d1",))
 
     handler = forgetting("synthetic", forget, producer)
     handler(erased("doc_1"))
     handler(erased("doc_1"))
-    assert asked[0] == Erased("doc_1", "ers_1", ("d1",), (), ("a1",))
+    assert forgotten[0] == Erased("doc_1", "ers_1", ("d1",), (), ("a1",))
     (answer,) = producer.messages(FORGOTTEN)
     assert isinstance(answer, documents_pb2.DocumentForgotten)
     assert (answer.service, dict(answer.counts), list(answer.dataset_digests)) == ("synthetic", {"rows": 2}, ["d1"])

@@ -1,4 +1,4 @@
-"""What reaches the log."""
+"""The log leaves out the messages of exceptions."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ logging.getLogger("uvicorn.error").error("nothing raised", exc_info=True)
 """
 
 
-def test_what_a_library_says_of_an_exception_is_its_type_and_place() -> None:
+def test_logs_only_type_and_place_of_a_librarys_exception() -> None:
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert '"library": "uvicorn.error"' in ended.stderr
     assert '{"error": "ValueError", "at": "<string>:7"}' in ended.stderr

@@ -1,18 +1,18 @@
-"""How often a key may call, and what a list of methods means."""
+"""Rate limits of keys, and the expansion of method names."""
 
 import pytest
 
 from tailor.api.common.v1 import common_pb2
 from tailor.errors import InvalidArgument, ResourceExhausted
 from tailor.rpc.methods import named_methods
-from tailor.rpc.rates import Rates
+from tailor.rpc.rates import RateLimiter
 
 GENERATE = "tailor.api.inference.v1.InferenceService/Generate"
 
 
-def test_a_minutes_calls_are_admitted_and_then_one_for_every_part_of_the_minute() -> None:
+def test_admits_the_calls_of_a_minute_at_once_and_then_one_per_share_of_the_minute() -> None:
     moment = [0.0]
-    rates = Rates(now=lambda: moment[0])
+    rates = RateLimiter(now=lambda: moment[0])
     for _ in range(6):
         rates.take("key_1", 6)
     with pytest.raises(ResourceExhausted) as refused:
@@ -25,9 +25,9 @@ def test_a_minutes_calls_are_admitted_and_then_one_for_every_part_of_the_minute(
         rates.take("key_1", 6)
 
 
-def test_a_refused_call_costs_nothing_and_other_keys_have_their_own_bucket() -> None:
+def test_a_refused_call_takes_no_token_and_other_keys_have_their_own_bucket() -> None:
     moment = [0.0]
-    rates = Rates(now=lambda: moment[0])
+    rates = RateLimiter(now=lambda: moment[0])
     rates.take("key_1", 1)
     for second in range(1, 60):
         moment[0] = float(second)
@@ -38,21 +38,21 @@ def test_a_refused_call_costs_nothing_and_other_keys_have_their_own_bucket() -> 
     rates.take("key_1", 1)
 
 
-def test_no_rate_is_no_limit() -> None:
-    rates = Rates(now=lambda: 0.0)
+def test_a_limit_of_zero_means_unlimited() -> None:
+    rates = RateLimiter(now=lambda: 0.0)
     for _ in range(1000):
         rates.take("key_1", 0)
 
 
-def test_a_short_name_means_every_method_of_that_name_that_the_role_may_call() -> None:
-    found = named_methods(["ListSpecialists", f"/{GENERATE}"], common_pb2.ROLE_CALLER)
-    assert found == (GENERATE, "tailor.api.inference.v1.InferenceService/ListSpecialists")
+def test_expands_a_short_name_to_every_method_of_that_name_that_the_role_may_call() -> None:
+    names = named_methods(["ListSpecialists", f"/{GENERATE}"], common_pb2.ROLE_CALLER)
+    assert names == (GENERATE, "tailor.api.inference.v1.InferenceService/ListSpecialists")
     assert len(named_methods(["ListSpecialists"], common_pb2.ROLE_ENGINEER)) == 2
     assert named_methods([], common_pb2.ROLE_CALLER) == ()
 
 
 @pytest.mark.parametrize("name", ["Nothing", "CreateKey", "tailor.api.inference.v1.InferenceService/Score", ""])
-def test_a_method_that_the_role_may_not_call_is_refused(name: str) -> None:
+def test_refuses_a_method_that_the_role_may_not_call(name: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         named_methods([name], common_pb2.ROLE_CALLER)
     assert set(refused.value.field_violations) == {"methods"}

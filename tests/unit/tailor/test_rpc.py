@@ -1,4 +1,4 @@
-"""The server's one interceptor, over a real port."""
+"""The server's interceptor, over a real port."""
 
 import json
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ class Servicer(anonymization_pb2_grpc.AnonymizationServiceServicer):
     ) -> anonymization_pb2.AnonymizeResponse:
         if request.text == "wrong":
             raise InvalidArgument(
-                Reason("BAD_TEXT"), "Send another text.", field_violations={"text": "wrong"}, hint="x"
+                Reason.TEXT_TOO_LONG, "Send a shorter text.", field_violations={"text": "wrong"}, hint="x"
             )
         if request.text == "full":
             raise ResourceExhausted(Reason.QUEUE_FULL, "Later.", retry_after_seconds=1.5)
@@ -91,7 +91,8 @@ def address(world: World) -> Iterator[str]:
     settings = ServiceSettings(rpc_port=0)
     authenticator = Authenticator("anonymization", Trust.load(world.directory / "trust.json"), _verify)
     add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server
-    server = RpcServer(settings, "anonymization", servicers=[(add, Servicer())], authenticator=authenticator)
+    servicer = Servicer()  # type: ignore[abstract]  # only what the tests call
+    server = RpcServer(settings, "anonymization", servicers=[(add, servicer)], authenticator=authenticator)
     server.start()
     yield f"127.0.0.1:{server.port}"
     server.stop(0)
@@ -107,33 +108,42 @@ def _token(world: World, service: str, audience: str = "anonymization") -> str:
     return Identity.load(service, world.directory / f"{service}.pem").token(audience)
 
 
-def test_a_named_service_is_admitted_and_known(world: World, address: str) -> None:
+def test_admits_a_service_that_the_contract_names(world: World, address: str) -> None:
     assert _anonymize(address, _token(world, "registry")) == "registry"
 
 
-def test_a_service_that_the_contract_does_not_name_is_refused(world: World, address: str) -> None:
+def test_refuses_a_service_that_the_contract_does_not_name(world: World, address: str) -> None:
     with pytest.raises(PermissionDenied):
         _anonymize(address, _token(world, "synthetic"))
 
 
-def test_a_token_for_another_service_is_refused(world: World, address: str) -> None:
+def test_refuses_a_token_for_another_service(world: World, address: str) -> None:
     with pytest.raises(Unauthenticated):
         _anonymize(address, _token(world, "registry", audience="inference"))
 
 
-@pytest.mark.parametrize("token", ["", "nonsense", "tlr_unknown", "a.b.c"])
-def test_wrong_credentials_are_refused(address: str, token: str) -> None:
-    with pytest.raises(Unauthenticated):
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        ("", "NO_CREDENTIALS"),
+        ("nonsense", "INVALID_KEY"),
+        ("a.b.c", "INVALID_KEY"),
+        ("tlr_unknown", "UNKNOWN_KEY"),
+    ],
+)
+def test_refuses_wrong_credentials_with_their_reason(address: str, token: str, reason: str) -> None:
+    with pytest.raises(Unauthenticated) as refused:
         _anonymize(address, token)
+    assert refused.value.reason == reason
 
 
-def test_an_untrusted_key_that_claims_a_service_is_refused(world: World, address: str) -> None:
+def test_refuses_an_untrusted_key_that_claims_to_be_a_service(world: World, address: str) -> None:
     impostor = world.identity("registry", trusted=False)
     with pytest.raises(Unauthenticated):
         _anonymize(address, impostor.token("anonymization"))
 
 
-def test_an_api_key_is_admitted_by_its_role_alone(address: str) -> None:
+def test_admits_an_api_key_only_by_its_role(address: str) -> None:
     with open_channel(address, lambda: DATA_PROTECTION_KEY) as channel:
         stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
         assert stub.Reidentify(anonymization_pb2.ReidentifyRequest(), timeout=5).value == "ROLE_DATA_PROTECTION"
@@ -141,7 +151,7 @@ def test_an_api_key_is_admitted_by_its_role_alone(address: str) -> None:
         _anonymize(address, CALLER_KEY)
 
 
-def test_a_key_that_calls_too_often_is_told_when_to_come_again(address: str) -> None:
+def test_a_key_that_calls_too_often_learns_when_to_retry(address: str) -> None:
     with open_channel(address, lambda: HURRIED_KEY) as channel:
         stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
         for _ in range(2):
@@ -152,11 +162,11 @@ def test_a_key_that_calls_too_often_is_told_when_to_come_again(address: str) -> 
     assert 0 < (refused.value.retry_after_seconds or 0) <= 30
 
 
-def test_errors_carry_reason_violations_and_retry_over_the_wire(world: World, address: str) -> None:
+def test_errors_carry_reason_violations_and_retry_time_over_the_wire(world: World, address: str) -> None:
     with pytest.raises(InvalidArgument) as wrong:
         _anonymize(address, _token(world, "registry"), "wrong")
     assert (wrong.value.reason, wrong.value.field_violations, wrong.value.metadata) == (
-        "BAD_TEXT",
+        "TEXT_TOO_LONG",
         {"text": "wrong"},
         {"hint": "x"},
     )
@@ -165,7 +175,7 @@ def test_errors_carry_reason_violations_and_retry_over_the_wire(world: World, ad
     assert full.value.retry_after_seconds == 1.5
 
 
-def test_a_fault_of_ours_tells_the_caller_and_the_log_nothing_of_its_cause(
+def test_an_unexpected_error_reveals_nothing_to_the_caller_or_the_log(
     world: World, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(Unavailable) as fault:
@@ -175,7 +185,7 @@ def test_a_fault_of_ours_tells_the_caller_and_the_log_nothing_of_its_cause(
 
 
 @pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x0a\x02\xff\xfe", b"\x0a\x7f"])
-def test_bytes_that_are_no_message_are_the_callers_mistake_and_read_only_behind_its_credentials(
+def test_parses_a_request_only_after_authentication_and_rejects_malformed_bytes(
     world: World, address: str, data: bytes
 ) -> None:
     method = "/tailor.api.anonymization.v1.AnonymizationService/Anonymize"
@@ -184,24 +194,24 @@ def test_bytes_that_are_no_message_are_the_callers_mistake_and_read_only_behind_
         pytest.raises(Unauthenticated),
         wire_errors("anonymization"),
     ):
-        channel.unary_unary(method)(data, timeout=5)
+        channel.unary_unary(method, None, None)(data, timeout=5)
     token = _token(world, "registry")
     with (
         open_channel(address, lambda: token) as channel,
         pytest.raises(InvalidArgument) as refused,
         wire_errors("anonymization"),
     ):
-        channel.unary_unary(method)(data, timeout=5)
+        channel.unary_unary(method, None, None)(data, timeout=5)
     assert refused.value.reason == "MALFORMED_REQUEST"
 
 
-def test_a_service_that_is_not_there_is_unavailable(world: World) -> None:
+def test_an_absent_service_is_unavailable(world: World) -> None:
     world.identity("registry")
     with pytest.raises(Unavailable):
         _anonymize("127.0.0.1:1", _token(world, "registry"))
 
 
-def test_health_is_open_and_not_serving_until_told(address: str) -> None:
+def test_health_is_open_and_not_serving_before_set_serving(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
         state = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5).status
     assert state == health_pb2.HealthCheckResponse.NOT_SERVING

@@ -1,4 +1,4 @@
-"""The object store over S3, as far as no store is asked."""
+"""Invalid object names, which never reach a store."""
 
 import pytest
 import urllib3
@@ -9,7 +9,7 @@ from tailor.storage.s3 import S3Store
 
 
 @pytest.mark.parametrize("key", ["../secrets/manifest.json", "bases/./manifest.json", "", "\ud800/manifest.json"])
-def test_what_no_object_can_be_called_is_not_found(key: str) -> None:
+def test_an_invalid_object_name_is_not_found(key: str) -> None:
     nowhere = urllib3.PoolManager(retries=False, timeout=0.2)
     store = S3Store(Minio("127.0.0.1:1", "key", "secret", secure=False, region="here", http_client=nowhere))
     with pytest.raises(NotFound):

@@ -1,4 +1,4 @@
-"""TLS between services by settings, with certificates made here."""
+"""TLS between services and to callers, with freshly made certificates."""
 
 import json
 from collections.abc import Iterator
@@ -11,11 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
-from tailor.client import Tls
-from tailor.client.channel import open_channel as open_client_channel
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.rpc.auth import Authenticator, Caller, current_caller
-from tailor.rpc.channel import service_channel, wire_errors
+from tailor.rpc.channel import Tls, open_channel, service_channel, wire_errors
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
@@ -35,7 +33,7 @@ class Servicer(anonymization_pb2_grpc.AnonymizationServiceServicer):
 
 
 class Authority:
-    """A certificate authority's folder: its certificate, and one for `localhost` with its key."""
+    """A certificate authority with a certificate and key for `localhost`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -43,7 +41,7 @@ class Authority:
 
 
 class World:
-    """Two authorities, and the registry's identity."""
+    """Two authorities and the registry's identity."""
 
     def __init__(self, folder: Path) -> None:
         self.ours, self.another = Authority(folder / "ours"), Authority(folder / "another")
@@ -55,7 +53,7 @@ class World:
 
     @contextmanager
     def serving(self, client_ca: Path | None = None) -> Iterator[int]:
-        """The port of a server with our certificate; it asks callers for one where an authority is named."""
+        """The port of a server with our certificate. It asks for callers' certificates if `client_ca` is given."""
         settings = ServiceSettings(
             rpc_port=0,
             rpc_host="localhost",
@@ -65,18 +63,19 @@ class World:
         )
         authenticator = Authenticator("anonymization", Trust.load(self.trust), _verify)
         add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server
-        server = RpcServer(settings, "anonymization", servicers=[(add, Servicer())], authenticator=authenticator)
+        servicer = Servicer()  # type: ignore[abstract]  # only what the tests call
+        server = RpcServer(settings, "anonymization", servicers=[(add, servicer)], authenticator=authenticator)
         server.start()
         yield server.port
         server.stop(0)
 
-    def anonymize(self, port: int, ca: Path | None = None, own: Authority | None = None) -> str:
-        """What the registry is answered; it verifies the server by `ca` and shows its own certificate."""
+    def anonymize(self, port: int, ca: Path | None = None, client: Authority | None = None) -> str:
+        """Call as the registry: verify the server by `ca` and show the certificate of `client`."""
         settings = ServiceSettings(
             identity_key_file=self.identity,
             tls_ca_file=ca,
-            tls_certificate_file=own.certificate if own else None,
-            tls_key_file=own.key if own else None,
+            tls_certificate_file=client.certificate if client else None,
+            tls_key_file=client.key if client else None,
         )
         with (
             service_channel(settings, "anonymization", f"localhost:{port}", service="registry") as channel,
@@ -95,7 +94,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("tls"))
 
 
-def test_a_service_speaks_tls_and_verifies_whom_it_speaks_to(world: World) -> None:
+def test_a_service_uses_tls_and_verifies_the_server(world: World) -> None:
     with world.serving() as port:
         assert world.anonymize(port, world.ours.ca) == "registry"
         for ca in (world.another.ca, None):
@@ -103,15 +102,15 @@ def test_a_service_speaks_tls_and_verifies_whom_it_speaks_to(world: World) -> No
                 world.anonymize(port, ca)
 
 
-def test_a_server_that_asks_for_certificates_admits_only_its_authoritys(world: World) -> None:
+def test_a_server_that_asks_for_certificates_admits_only_those_of_its_authority(world: World) -> None:
     with world.serving(world.ours.ca) as port:
         assert world.anonymize(port, world.ours.ca, world.ours) == "registry"
-        for own in (None, world.another):
+        for client in (None, world.another):
             with pytest.raises(Unavailable):
-                world.anonymize(port, world.ours.ca, own)
+                world.anonymize(port, world.ours.ca, client)
 
 
-def test_a_certificate_replaces_no_credential(world: World) -> None:
+def test_a_certificate_does_not_replace_a_token(world: World) -> None:
     with world.serving(world.ours.ca) as port:
         pair = (world.ours.key.read_bytes(), world.ours.certificate.read_bytes())
         credentials = grpc.ssl_channel_credentials(world.ours.ca.read_bytes(), *pair)
@@ -119,7 +118,7 @@ def test_a_certificate_replaces_no_credential(world: World) -> None:
             stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
             with pytest.raises(grpc.RpcError) as refused:
                 stub.Anonymize(anonymization_pb2.AnonymizeRequest(text="x"), timeout=10)
-    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_the_callers_client_verifies_the_server(world: World) -> None:
@@ -128,8 +127,8 @@ def test_the_callers_client_verifies_the_server(world: World) -> None:
             (world.ours.ca, grpc.StatusCode.UNAUTHENTICATED),
             (world.another.ca, grpc.StatusCode.UNAVAILABLE),
         ):
-            with open_client_channel(f"localhost:{port}", "tlr_unknown", Tls(ca.read_bytes())) as channel:
+            with open_channel(f"localhost:{port}", "tlr_unknown", Tls(ca.read_bytes())) as channel:
                 stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
                 with pytest.raises(grpc.RpcError) as refused:
                     stub.Reidentify(anonymization_pb2.ReidentifyRequest(), timeout=10)
-            assert refused.value.code() is code  # type: ignore[attr-defined]
+            assert refused.value.code() is code

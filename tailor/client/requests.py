@@ -1,4 +1,4 @@
-"""What both clients take, as the wire has it."""
+"""Turn the arguments of both clients into requests."""
 
 import json
 import os
@@ -13,13 +13,20 @@ TIMEOUT_SECONDS = 300.0
 
 
 class Options(TypedDict, total=False):
-    """What a question may say beside its prompt.
+    """Optional arguments of `generate` and `stream`.
 
-    `messages` is a chat instead of a prompt; the last turn is the user's. `temperature` is 0 by default, which draws the likeliest token
-    always; `seed` makes a draw repeatable; `max_tokens` is 256 by default; `stop` has up to four texts that end the answer.
-    `json_schema` is a JSON schema, as an object or as text, that the answer keeps to; one that ends by `length` is cut and no JSON.
-    `log_probabilities` tells those of the answer's tokens, and `top_log_probabilities` of so many of the likeliest in their places.
-    `timeout_seconds` (300) is for the whole call, retries included.
+    - `messages`: a chat instead of a prompt; its last message is the user's.
+    - `temperature`: 0 by default, which always picks the likeliest token.
+    - `top_p`: 1 by default.
+    - `seed`: makes sampling repeatable.
+    - `max_tokens`: 256 by default.
+    - `stop`: up to four texts that end the answer.
+    - `repetition_penalty`: 1 by default.
+    - `json_schema`: a JSON schema, as an object or as text, that the answer follows. If the answer ends by `length`, it is cut off and
+      not valid JSON.
+    - `log_probabilities`: return the log-probabilities of the answer's tokens.
+    - `top_log_probabilities`: return those of this many likeliest tokens at each position as well.
+    - `timeout_seconds`: for the whole call, retries included; 300 by default.
     """
 
     messages: Sequence[Message]
@@ -36,12 +43,12 @@ class Options(TypedDict, total=False):
 
 
 def to_request(model: str, prompt: str | None, **options: Unpack[Options]) -> inference_pb2.GenerateRequest:
-    """The wire's request; InvalidArgument unless there is either a prompt or messages, and where something does not go over the wire."""
+    """Build the request. Raises InvalidArgument unless there is either a prompt or messages, or if a value cannot be sent."""
     try:
         return _to_request(model, prompt, **options)
     except ValueError:
         raise InvalidArgument(
-            Reason.NOT_FOR_THE_WIRE, "A number is beyond its range, or a text has half a character (a lone surrogate)."
+            Reason.NOT_FOR_THE_WIRE, "A number is out of range, or a text contains an unpaired surrogate."
         ) from None
 
 
@@ -69,17 +76,17 @@ def _to_request(model: str, prompt: str | None, **options: Unpack[Options]) -> i
 
 
 def to_addresses(address: str | Sequence[str]) -> list[str]:
-    """The replicas' addresses; InvalidArgument where there is none."""
-    listed = address.split(",") if isinstance(address, str) else address
-    addresses = [one.strip() for one in listed if one.strip()]
+    """List the replicas' addresses. Raises InvalidArgument if there are none."""
+    parts = address.split(",") if isinstance(address, str) else address
+    addresses = [part.strip() for part in parts if part.strip()]
     if not addresses:
         raise InvalidArgument(Reason.NO_ADDRESS, "Give HOST:PORT of at least one replica.")
     return addresses
 
 
 def to_key(api_key: str | None) -> str:
-    """The key as given, else TAILOR_API_KEY; Unauthenticated where there is neither."""
-    found = api_key or os.environ.get("TAILOR_API_KEY", "")
-    if not found:
+    """The given key, or TAILOR_API_KEY. Raises Unauthenticated if neither is set."""
+    key = api_key or os.environ.get("TAILOR_API_KEY", "")
+    if not key:
         raise Unauthenticated(Reason.NO_API_KEY, "Give api_key, or set TAILOR_API_KEY.")
-    return found
+    return key

@@ -1,0 +1,83 @@
+"""Reading topics without a consumer group: whole tables, and tails."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import kafka
+
+from tailor.errors import TailorError
+from tailor.events.clients import POLL_MS, IdlePause, broker_errors, open_consumer, to_event, wait_for_broker
+from tailor.events.consumer import Handler
+from tailor.events.envelope import Event
+from tailor.logging import get_logger
+from tailor.settings import KafkaSettings
+
+log = get_logger(__name__)
+
+
+class TableReader:
+    """Applies every event of a topic from its beginning, in each replica. `caught_up` is set once the end was reached."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, apply: Handler) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._apply = apply
+        self.caught_up = threading.Event()
+
+    def run(self, stop: threading.Event) -> None:
+        """Apply events until `stop` is set. Blocks; after a lost broker it reads from the beginning again.
+
+        Logs and skips events that `apply` rejects with an error that is not retryable; a retryable one is raised.
+        """
+        while not stop.is_set():
+            with wait_for_broker(stop):
+                for event in tail(self._settings, [self._topic], stop, from_beginning=True, idle=self.caught_up.set):
+                    self._apply_or_skip(event)
+
+    def _apply_or_skip(self, event: Event) -> None:
+        try:
+            self._apply(event)
+        except TailorError as error:
+            if error.retryable:
+                raise
+            log.error("event skipped", topic=event.topic, offset=event.offset, reason=error.reason)
+
+
+def tail(
+    settings: KafkaSettings,
+    topics: list[str],
+    stop: threading.Event,
+    *,
+    from_beginning: bool,
+    idle: Callable[[], None] = lambda: None,
+) -> Iterator[Event]:
+    """Yield the topics' events until `stop` is set. Blocks between events.
+
+    Calls `idle` whenever no event arrives and the ends that the topics had at the start are reached. Raises BrokerLost.
+    """
+    client = open_consumer(settings)
+    try:
+        with broker_errors():
+            partitions = [
+                kafka.TopicPartition(topic, number)
+                for topic in topics
+                for number in sorted(client.partitions_for_topic(topic) or ())
+            ]
+            client.assign(partitions)
+            ends = client.end_offsets(partitions)
+            if from_beginning:
+                client.seek_to_beginning(*partitions)
+            else:
+                client.seek_to_end(*partitions)
+        pause = IdlePause()
+        while not stop.is_set():
+            with broker_errors():
+                batches = client.poll(timeout_ms=POLL_MS)
+            for records in batches.values():
+                yield from map(to_event, records)
+            with broker_errors():
+                if not batches and all(client.position(partition) >= ends[partition] for partition in partitions):
+                    idle()
+            pause.after(batches, stop)
+    finally:
+        client.close()

@@ -1,0 +1,188 @@
+"""Every command of the pages for readers, run as it stands against the embedded stack."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.training.recipe import FOLDER
+from tailor.local import stack
+from tests.e2e.conftest import SAMPLE, SETTINGS, wait_until
+from tests.models import make_tiny_base
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+SPECIALIST = "engagement-reports"
+# In the order in which a company would follow them: later pages use what earlier ones made.
+PAGES = ("publish.md", "operate.md", "call.md", "judge.md")
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+MAY_FAIL = re.compile(r"# may fail: ([A-Z_]+)")
+# Tools that a block needs besides Tailor. Without one the block is skipped, and the skip names it.
+TOOLS = {"kcat": "kcat", "go run": "go", "npm ": "npm", "mvn ": "mvn", "grpcurl ": "grpcurl"}
+DEFINITION = f"""\
+name = "{SPECIALIST}"
+base = "tiny"
+recipe = "tiny"
+keep_drafts = true
+preference_recipe = "dpo"
+[gate]
+min_rows = 1
+[[gate.thresholds]]
+metric = "perplexity"
+min_gain_over_base = -1000000.0
+"""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Somebody who follows the pages in a checkout with a running stack."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, language: str, code: str) -> subprocess.CompletedProcess[str]:
+        """Run a block in a new shell that knows the stack's addresses."""
+        if language == "python":
+            code = f"exec .venv/bin/python - <<'CODE'\n{code}\nCODE"
+        script = f'eval "$(.venv/bin/tailor env)"\n{code}'
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+
+    def tailor(self, *arguments: str) -> Any:
+        """A command's answer, as JSON."""
+        command = [".venv/bin/tailor", "--json", *arguments]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=True, timeout=120
+        )
+        return json.loads(done.stdout)
+
+    def fill(self, code: str) -> str:
+        """The block with real ids for its placeholders."""
+        for placeholder, look_up in PLACEHOLDERS.items():
+            if re.search(rf"\b{placeholder}\b", code):
+                code = re.sub(rf"\b{placeholder}\b", look_up(self), code)
+        return code
+
+
+def _newest(reader: Reader, key: str, *command: str) -> Any:
+    """The newest of what a command lists; it may take a moment to appear."""
+    return wait_until(lambda: next(iter(reader.tailor(*command)[key]), None), f"an entry of {command}", 120)
+
+
+def _run(reader: Reader) -> str:
+    return str(_newest(reader, "runs", "runs", "list")["run_id"])
+
+
+def _adapter(reader: Reader) -> str:
+    return str(_newest(reader, "adapters", "adapters")["adapter"]["digest"])[:12]
+
+
+def _draft(reader: Reader) -> str:
+    model = SPECIALIST if reader.tailor("adapters")["adapters"] else "base"
+    return str(reader.tailor("ask", model, "Write a line.", "--max-tokens", "4")["draft_id"])
+
+
+def _document(reader: Reader) -> str:
+    def passed() -> str | None:
+        items = reader.tailor("documents")["documents"]
+        return next((item["anonymized"]["document_id"] for item in items if item.get("anonymized")), None)
+
+    return wait_until(passed, "an anonymised document", 60)
+
+
+def _candidate(reader: Reader) -> str:
+    """An adapter that passed the gate and serves nobody: a second one is made, promoted and rolled back."""
+    first = _adapter(reader)
+    (reader.folder / "more").mkdir()
+    for path in sorted((SAMPLE / "documents").glob("memo-*.md")):
+        shutil.copy(path, reader.folder / "more")
+    reader.tailor("publish", "more")
+
+    def second() -> str | None:
+        serving = reader.tailor("specialist", "show", SPECIALIST)["serving"]["decision"]["adapter_digest"][:12]
+        return serving if serving != first else None
+
+    wait_until(lambda: reader.tailor("build", SPECIALIST)["created"], "a second dataset", 60)
+    candidate = wait_until(second, "a second adapter", 240)
+    reader.tailor("rollback", SPECIALIST, "--wait")
+    return candidate
+
+
+PLACEHOLDERS = {"RUN": _run, "ADAPTER": _adapter, "CANDIDATE": _candidate, "DRAFT": _draft, "DOCUMENT": _document}
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
+    (folder / "proto").symlink_to(ROOT / "proto")
+    shutil.copytree(
+        ROOT / "docs" / "clients",
+        folder / "docs" / "clients",
+        ignore=shutil.ignore_patterns("node_modules", "gen", "target"),
+    )
+    (folder / "deploy" / "sample").mkdir(parents=True)
+    (folder / "deploy" / "sample" / "specialist.toml").write_text(DEFINITION, encoding="utf-8")
+    (folder / "reports").mkdir()
+    for path in sorted((SAMPLE / "documents").glob("board-*.md")) + sorted((SAMPLE / "documents").glob("report-*.md")):
+        shutil.copy(path, folder / "reports")
+    (folder / "memo.md").write_text(
+        "# Memo\n\nPlease ask Sarah Jenkins about the daily rest of drivers.\n", encoding="utf-8"
+    )
+    shutil.copy(ROOT / "services" / "anonymization" / "policies" / "default.toml", folder / "policy.toml")
+    texts = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "source").rglob("*.md"))]
+    base = make_tiny_base(folder / "tiny-base", texts)
+    state = folder / ".tailor"
+    state.mkdir(mode=0o700)
+    (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=FOLDER), encoding="utf-8")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAILOR_", "VIRTUAL_ENV"))}
+    environment = kept | {"PYTHONPATH": str(ROOT)}
+    try:
+        stack.up(state).wait_ready(240)
+        yield Reader(folder, environment)
+    finally:
+        stack.down(state)
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Language and code of a page's blocks."""
+    return BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
+
+
+CASES = [pytest.param(page, place, id=f"{page}-{place}") for page in PAGES for place in range(len(blocks(page)))]
+
+
+@pytest.mark.parametrize(("page", "place"), CASES)
+def test_a_block_of_a_page_runs_as_it_stands(reader: Reader, page: str, place: int) -> None:
+    language, code = blocks(page)[place]
+    for use, tool in TOOLS.items():
+        if use in code and shutil.which(tool) is None:
+            pytest.skip(f"{page} uses {tool}, which is not installed")
+    tolerated = MAY_FAIL.search(code)
+    done = reader.run(language, reader.fill(code))
+    if tolerated and done.returncode:
+        assert tolerated[1] in done.stderr
+    else:
+        assert done.returncode == 0, f"{code}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_names_no_port_of_its_own(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert not re.search(r"localhost:\d+|127\.0\.0\.1:\d+", text)

@@ -1,0 +1,88 @@
+"""The life of a service process."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tailor.errors import Reason, Unavailable
+from tailor.retry import Stopped
+from tailor.runtime import Runtime
+
+
+class FakeServer:
+    """Records what the runtime does with it."""
+
+    def __init__(self) -> None:
+        self.history: list[str] = []
+
+    def start(self) -> None:
+        self.history.append("start")
+
+    def stop(self, grace: float) -> None:
+        self.history.append("stop")
+
+    def set_serving(self, serving: bool) -> None:
+        self.history.append(f"serving={serving}")
+
+
+def test_serves_from_ready_until_stopped_and_closes_in_reverse_order() -> None:
+    runtime, server, closed = Runtime("test"), FakeServer(), list[str]()
+    runtime.serve(server)
+    assert not runtime.status()["ready"]
+    runtime.ready()
+    assert runtime.status()["ready"]
+    for name in ("database", "producer"):
+        runtime.on_stop(lambda name=name: closed.append(name))  # type: ignore[misc]
+    runtime.stop.set()
+    assert runtime.run_until_stopped() == 0
+    assert server.history == ["start", "serving=True", "serving=False", "stop"]
+    assert closed == ["producer", "database"]
+
+
+def test_status_names_what_the_service_waits_for() -> None:
+    runtime = Runtime("test")
+    seen: list[object] = []
+
+    def check() -> int:
+        seen.append(runtime.status()["waiting_for"])
+        if len(seen) == 1:
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, "down")
+        return 7
+
+    assert runtime.wait_for("database", check) == 7
+    assert seen == ["database", "database"]
+    assert runtime.status()["waiting_for"] is None
+
+
+def test_a_stop_ends_waiting() -> None:
+    runtime = Runtime("test")
+
+    def check() -> None:
+        runtime.stop.set()
+        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "down")
+
+    with pytest.raises(Stopped):
+        runtime.wait_for("database", check)
+
+
+def raise_(error: BaseException) -> Callable[[threading.Event], None]:
+    def work(stop: threading.Event) -> None:
+        if isinstance(error, Stopped):
+            stop.set()
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ZeroDivisionError(), 1), (Unavailable(Reason.KAFKA_UNAVAILABLE, "down"), 1), (Stopped(), 0)],
+)
+def test_a_failing_thread_ends_the_process_with_an_error_but_a_stopped_one_does_not(
+    error: BaseException, status: int
+) -> None:
+    runtime = Runtime("test")
+    runtime.spawn("work", raise_(error))
+    assert runtime.stop.wait(5)
+    assert runtime.run_until_stopped() == status
