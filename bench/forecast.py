@@ -1,6 +1,6 @@
-"""The forecast beside what real workers took: `python -m bench.forecast [BASE]` prints a table. BASE is a folder; else the wheel's model.
+"""Forecasts against what real workers took: `python -m bench.forecast [BASE]` prints a table. BASE is a folder; default is the wheel's model.
 
-Each case is a worker process of its own over a store that is a directory, so that its peak is its own.
+Each case is a separate worker process over a store in a directory, so that each has its own peak memory.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from services.training.adapters import planning
-from services.training.adapters.base_sources import fetch
-from services.training.adapters.bases import MAX_BYTES, StoredBases
-from services.training.adapters.devices import Device
+from services.training.bases.sources import fetch
+from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base, Job, Run, RunKey, RunState, Stage
+from services.training.planning import forecaster
+from services.training.planning.devices import Device
 from services.training.recipe import Recipe, load_recipe
 from services.training.spec import to_json
 from tailor.storage.buckets import DATASETS
@@ -47,7 +47,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was forecast and what was used."""
+    """Forecast and actual figures."""
 
     case: Case
     forecast_bytes: int
@@ -58,12 +58,12 @@ class Measured:
 
     @property
     def error(self) -> float:
-        """The forecast memory over what was used, less 1."""
+        """Forecast memory / used memory - 1."""
         return self.forecast_bytes / self.used_bytes - 1
 
 
 def make_case(kind: str, tokens: int, method: str = "sft", precision: str = "bf16") -> Case:
-    """A short run of a kind of adapter at so many tokens a step."""
+    """A short run of a kind of adapter with `tokens` tokens per step."""
     settings = load_recipe("lora").model_dump()
     changes = {
         "method": method,
@@ -86,12 +86,12 @@ CASES = [
 
 
 def text(draw: random.Random, words: int) -> str:
-    """Words, as many as asked for."""
+    """`words` random words."""
     return " ".join(draw.choice(WORDS) for _ in range(words))
 
 
 def chat_rows(count: int = 24) -> list[dict[str, Any]]:
-    """Chats of some 200 tokens."""
+    """Chats of about 200 tokens."""
     draw = random.Random(5)
     return [
         {
@@ -106,7 +106,7 @@ def chat_rows(count: int = 24) -> list[dict[str, Any]]:
 
 
 def pair_rows(count: int = 24) -> list[dict[str, Any]]:
-    """Pairs of some 100 tokens an answer."""
+    """Pairs of about 100 tokens per answer."""
     draw = random.Random(6)
     return [
         {
@@ -120,13 +120,13 @@ def pair_rows(count: int = 24) -> list[dict[str, Any]]:
 
 
 def measure(base: Path, case: Case, folder: Path, *, threads: str = "1") -> Measured:
-    """Plan a case and run it. RuntimeError with what the worker said where it made no adapter."""
+    """Plan a case and run it. Raises RuntimeError with the worker's last report if it produced no adapter."""
     store = FileStore(folder / "store")
     *_, added = StoredBases(store, folder / "scratch").add("base", f"path:{base}")
     assert isinstance(added, Base)
     rows = folder / "rows.parquet"
     parquet.write_table(pa.Table.from_pylist(chat_rows() if case.recipe.method == "sft" else pair_rows()), rows)
-    plan = planning.plan(
+    plan = forecaster.plan(
         {
             "base": str(base),
             "stages": [{"recipe": case.recipe.model_dump(), "rows": str(rows)}],
@@ -134,21 +134,21 @@ def measure(base: Path, case: Case, folder: Path, *, threads: str = "1") -> Meas
             "device": asdict(HERE),
         }
     )
-    spec, said = folder / "spec.json", folder / "said"
+    spec, reports = folder / "spec.json", folder / "reports"
     spec.write_text(to_json(_job(store, added, case, rows)), encoding="utf-8")
     started = time.monotonic()
     script = str(ROOT / "tests" / "integration" / "training_worker.py")
     subprocess.run(
-        [sys.executable, script, str(spec), str(store.root), str(said), str(folder / "work")],
+        [sys.executable, script, str(spec), str(store.root), str(reports), str(folder / "work")],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=False,
     )
     seconds = time.monotonic() - started
-    last = json.loads(said.read_text(encoding="utf-8").splitlines()[-1])
+    last = json.loads(reports.read_text(encoding="utf-8").splitlines()[-1])
     if "trained" not in last:
-        raise RuntimeError(f"{case.name} made no adapter: {last}")
+        raise RuntimeError(f"{case.name} produced no adapter: {last}")
     trained = last["trained"]
     return Measured(
         case,
@@ -173,21 +173,21 @@ def _job(store: FileStore, base: Base, case: Case, rows: Path) -> Job:
 
 
 def as_table(results: Sequence[Measured]) -> str:
-    """A Markdown table, one line a run."""
+    """A Markdown table, one line per run."""
     lines = [
-        "| run | tokens a step | forecast | used | error | forecast s | used s | tokens/s |",
+        "| run | tokens per step | forecast | used | error | forecast s | used s | tokens/s |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for one in results:
+    for result in results:
         lines.append(
-            f"| {one.case.name} | {one.case.recipe.batch.tokens:,} | {one.forecast_bytes / 1e9:.2f} GB | {one.used_bytes / 1e9:.2f} GB "
-            f"| {one.error:+.0%} | {one.forecast_seconds:.0f} | {one.used_seconds:.0f} | {one.tokens_per_second:.0f} |"
+            f"| {result.case.name} | {result.case.recipe.batch.tokens:,} | {result.forecast_bytes / 1e9:.2f} GB | {result.used_bytes / 1e9:.2f} GB "
+            f"| {result.error:+.0%} | {result.forecast_seconds:.0f} | {result.used_seconds:.0f} | {result.tokens_per_second:.0f} |"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure all cases, one after the other."""
+    """Measure all cases one after another."""
     with tempfile.TemporaryDirectory(prefix="tailor-forecast-") as name:
         root = Path(name)
         base = Path(sys.argv[1]) if len(sys.argv) > 1 else root / "base"

@@ -1,4 +1,4 @@
-"""Business texts made of templates and Faker's values, with the place of every personal value in them."""
+"""Business texts made from templates and Faker's values, with the place of every personal value."""
 
 import random
 import re
@@ -10,11 +10,11 @@ from typing import Any
 
 from faker import Faker
 
-from services.anonymization.adapters.recognisers.checks import is_insee, is_nhs, is_steuer_id
+from services.anonymization.recognise.checksums import is_idnr, is_nhs, is_nir
 
 TEMPLATES = Path(__file__).with_name("data") / "templates.txt"
 SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
-# Values of these locales in English text; German text takes German ones.
+# English texts have values of these locales, German texts German ones.
 ENGLISH_LOCALES = ("en_GB", "en_US", "fr_FR", "de_DE")
 
 
@@ -30,7 +30,7 @@ class Gold:
 
 @dataclass
 class Cast:
-    """Who and what one document is about; the same slot gives the same value."""
+    """The people and things of one document. The same slot always gives the same value."""
 
     locale: str
     seed: int
@@ -42,7 +42,7 @@ class Cast:
         self.faker.seed_instance(self.seed)
 
     def value(self, slot: str) -> str:
-        """The value of a slot such as `person1`, drawn at its first use."""
+        """The value of a slot such as `person1`, drawn on first use."""
         if slot not in self.fixed:
             self.fixed[slot] = self._draw(slot.rstrip(string.digits))
         return self.fixed[slot]
@@ -57,17 +57,17 @@ def person(cast: Cast) -> str:
 
 
 def address(cast: Cast) -> str:
-    """As Faker writes it, over two lines or more."""
+    """An address over two or more lines."""
     return str(cast.faker.address())
 
 
 def one_line(cast: Cast) -> str:
-    """The same between commas."""
+    """An address on one line."""
     return ", ".join(str(cast.faker.address()).split("\n"))
 
 
 def nhs(cast: Cast) -> str:
-    """An NHS number whose check holds."""
+    """An NHS number with a valid checksum."""
     while True:
         plain = f"{cast.chance.randint(4_000_000_000, 7_999_999_999)}"
         if is_nhs(plain):
@@ -75,53 +75,53 @@ def nhs(cast: Cast) -> str:
 
 
 def steuer_id(cast: Cast) -> str:
-    """A German tax id whose check holds."""
+    """A German tax id with a valid checksum."""
     while True:
         plain = f"{cast.chance.randint(10_000_000_000, 99_999_999_999)}"
-        if is_steuer_id(plain):
+        if is_idnr(plain):
             return plain
 
 
 def nir(cast: Cast) -> str:
-    """A French social security number whose check holds."""
+    """A French social security number with a valid checksum."""
     draw = cast.chance.randint
     body = f"{draw(1, 2)}{draw(40, 99)}{draw(1, 12):02d}{draw(10, 95)}{draw(1, 990):03d}{draw(1, 990):03d}"
     whole = f"{body}{97 - int(body) % 97:02d}"
-    if not is_insee(whole):
+    if not is_nir(whole):
         raise AssertionError(whole)
     return whole
 
 
 def nino(cast: Cast) -> str:
-    """A National Insurance number by its form."""
+    """A British National Insurance number."""
     letters = cast.chance.choice("ABCEHJKLMPRSTWXYZ") + cast.chance.choice("ABCEHJKLMPRSTWXYZ")
     parts = " ".join(f"{cast.chance.randint(0, 99):02d}" for _ in range(3))
     return f"{letters} {parts} {cast.chance.choice('ABCD')}"
 
 
 def secret(cast: Cast) -> str:
-    """A key as providers issue them."""
+    """A key in a provider's form."""
     letters = string.ascii_letters + string.digits
     return cast.chance.choice(("ghp_", "sk_live_")) + "".join(cast.chance.choices(letters, k=36))
 
 
 def password(cast: Cast) -> str:
-    """A word that somebody chose."""
+    """A password that a person might choose."""
     return str(cast.faker.first_name()) + str(cast.chance.randint(10, 9999)) + cast.chance.choice("!#%&")
 
 
 def birth(cast: Cast) -> str:
-    """A date of birth in one of several writings."""
+    """A date of birth in one of several forms."""
     born = cast.faker.date_of_birth(minimum_age=18, maximum_age=80)
     german = ("%d.%m.%Y",) if cast.locale == "de_DE" else ("%d/%m/%Y", "%Y-%m-%d", "%d %B %Y", "%B %d, %Y")
     return str(born.strftime(cast.chance.choice(german)))
 
 
 def national_id(cast: Cast) -> str:
-    """What the locale's people have."""
-    return {"en_GB": nino, "en_US": lambda each: str(each.faker.ssn()), "fr_FR": nir, "de_DE": steuer_id}[cast.locale](
-        cast
-    )
+    """A national id of the locale."""
+    return {"en_GB": nino, "en_US": lambda person: str(person.faker.ssn()), "fr_FR": nir, "de_DE": steuer_id}[
+        cast.locale
+    ](cast)
 
 
 MAKERS: dict[str, Callable[[Cast], str]] = {
@@ -173,7 +173,7 @@ def read_templates() -> Iterator[tuple[str, str, str]]:
 
 
 def fill(body: str, cast: Cast) -> tuple[str, tuple[tuple[int, int, str], ...]]:
-    """The text with values in place of slots, and where they are."""
+    """The text with values in place of slots, and their places."""
     text, spans, place = "", [], 0
     for slot in SLOT.finditer(body):
         text += body[place : slot.start()]

@@ -1,4 +1,4 @@
-"""Texts with the place of every personal value: the sample's sources, and snippets written by hand."""
+"""Texts with the place of every personal value: the sample's sources and hand-written snippets."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ GERMAN = ("de-", "german")
 
 
 def unmark(name: str, language: str, marked: str) -> Gold:
-    """The text without its marks `{{TYPE|value}}`, and where they were."""
+    """The text without its marks `{{TYPE|value}}`, and their places."""
     text, spans, place = "", [], 0
     for mark in MARK.finditer(marked):
         text += marked[place : mark.start()]
@@ -23,7 +23,7 @@ def unmark(name: str, language: str, marked: str) -> Gold:
 
 
 def read_sample() -> list[Gold]:
-    """The sample's documents, as their sources write them."""
+    """The sources of the sample's documents."""
     return [
         unmark(path.stem, "en", path.read_text(encoding="utf-8").split("---\n", 2)[2])
         for path in sorted(SAMPLE.glob("source/*/*.md"))
@@ -31,7 +31,7 @@ def read_sample() -> list[Gold]:
 
 
 def read_snippets(name: str) -> list[Gold]:
-    """Hand-written snippets: `tuned`, which the recognisers were made on, or `unseen`."""
+    """Hand-written snippets: `tuned`, which the recognisers were developed on, or `unseen`."""
     parts = re.split(r"(?m)^%%% ", (DATA / f"{name}.txt").read_text(encoding="utf-8"))[1:]
     named = (part.split("\n", 1) for part in parts)
     return [unmark(title, "de" if title.startswith(GERMAN) else "en", body) for title, body in named]

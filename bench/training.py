@@ -1,6 +1,6 @@
-"""`make bench-training`: our SFT beside trl's defaults; full, LoRA and QLoRA side by side; and what the service adds. Half an hour on two cores.
+"""`make bench-training`: our SFT against trl's defaults; full, LoRA and QLoRA; and the service's overhead. Half an hour on two cores.
 
-`python -m bench.training speed methods service` measures the named parts alone, and keeps the others' figures.
+`python -m bench.training speed methods service` measures only the named parts and keeps the figures of the others.
 """
 
 import json
@@ -20,7 +20,7 @@ SCORES = ("rougeL", "bleu", "house_terms_f1")
 
 
 def main(chosen: list[str]) -> None:
-    """Measure, print, keep."""
+    """Measure, print and store the figures."""
     report = ROOT / ".tailor" / "bench" / f"{NAME}.json"
     figures: dict[str, Any] = json.loads(report.read_text(encoding="utf-8")) if report.exists() and chosen else {}
     with tempfile.TemporaryDirectory(prefix="tailor-bench-", ignore_cleanup_errors=True) as folder:
@@ -43,24 +43,24 @@ def _measure(part: str, house: training_house.House) -> dict[str, Any]:
         case "service":
             return training_service.measure(house)
         case _:
-            raise SystemExit(f"there is no part {part!r}; there are {', '.join(PARTS)}")
+            raise SystemExit(f"unknown part {part!r}; known parts: {', '.join(PARTS)}")
 
 
 def render(figures: Mapping[str, Any]) -> str:
-    """The section of the page, of those parts that were measured."""
+    """The section of the page, with the parts that were measured."""
     parts = []
     if "tokens_ratio" in figures:
         parts.append(
             f"On {figures['cores']} cores, the best of {figures['rounds']} rounds on {figures['rows']} rows: {figures['tokens_per_second']} tokens/s "
-            f"beside {figures['trl_tokens_per_second']} of trl's defaults, {figures['tokens_ratio']} times ({figures['cpu_ratio']} times by CPU). "
-            f"Largest difference of a step's loss: {figures['loss_difference']:.1e} nats a token."
+            f"against {figures['trl_tokens_per_second']} of trl's defaults, {figures['tokens_ratio']} times ({figures['cpu_ratio']} times by CPU). "
+            f"Largest difference of a step's loss: {figures['loss_difference']:.1e} nats per token."
         )
     if "table" in figures:
         parts.append(_table(figures))
     if "service_overhead" in figures:
         parts.append(
-            f"The service beside the bare trainer, {figures['steps']} steps, {figures['checkpoints']} checkpoint, the mean of {len(figures['service_overhead_rounds'])} "
-            f"rounds: {figures['service_seconds']} s beside {figures['bare_seconds']} s, {figures['service_overhead']:+.1%} with a standard error of "
+            f"The service against the bare trainer, {figures['steps']} steps, {figures['checkpoints']} checkpoint, the mean of {len(figures['service_overhead_rounds'])} "
+            f"rounds: {figures['service_seconds']} s against {figures['bare_seconds']} s, {figures['service_overhead']:+.1%} with a standard error of "
             f"{figures['service_overhead_error']:.1%} (all CPU seconds {figures['service_cpu_overhead']:+.1%}, standard error "
             f"{figures['service_cpu_overhead_error']:.1%}). Rounds: {', '.join(f'{one:+.1%}' for one in figures['service_overhead_rounds'])}. Idle, the stack takes "
             f"{figures['idle_stack_cores']:.1%} of a core."

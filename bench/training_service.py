@@ -1,9 +1,9 @@
-"""What the service adds to the bare trainer: events, reports, checkpoints and their uploads.
+"""The service's overhead over the bare trainer: events, reports, checkpoints and their uploads.
 
-The bare side is the same method's trainer in a process of its own, without checkpoints, reports or turns. The other side is a run of the training
-service. Both train the same steps of the recipe on the same rows, to the same losses, in turns of some seconds: while one's process runs, the other's
-is held. The service, the broker, the object store and the database run all the time, idle where the bare trainer has its turn; what they take of the
-machine then is said beside. A round is a ratio, the figure is the mean of the rounds, and its standard error says how far to trust it.
+The bare side is the same method's trainer in its own process, without checkpoints, reports or a compute lock. The other side is a run of the training
+service. Both train the same steps of the recipe on the same rows, to the same losses, alternating every few seconds: while one process runs, the other
+is suspended. The service, the broker, the object store and the database always run; what they use while idle is reported separately. A round gives a
+ratio; the result is the mean of the rounds with its standard error.
 """
 
 import json
@@ -27,7 +27,7 @@ from bench.training_stack import Followed, Service, training_service
 from services.training.recipe import Recipe
 
 STEPS = 60
-# Of the first steps some pass before the bench hears of them.
+# The first steps pass before the bench can observe them.
 FIRST = 4
 ROUNDS = 6
 TURN_SECONDS = 5.0
@@ -36,7 +36,7 @@ IDLE_SECONDS = 30.0
 
 
 def measure(house: House) -> dict[str, Any]:
-    """The mean of the rounds' ratios less 1 with its standard error, by the clock and by CPU, and each side's mean seconds."""
+    """Mean ratio of the rounds minus 1 with its standard error, by wall time and by CPU, and each side's mean seconds."""
     with (
         tempfile.TemporaryDirectory(prefix="tailor-bench-", ignore_cleanup_errors=True) as folder,
         training_service(house, Path(folder).resolve()) as service,
@@ -61,7 +61,7 @@ def measure(house: House) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Round:
-    """What the same steps took on each side."""
+    """The same steps on each side."""
 
     bare: Look
     served: Look
@@ -95,7 +95,7 @@ def _round(house: House, service: Service, number: int) -> Round:
 
 
 def _cores_taken(service: Service) -> float:
-    """The CPU seconds that the stack takes in a second where nothing is asked of it."""
+    """CPU seconds per second that the idle stack takes."""
     before = sum(map(cpu_seconds, service.processes()))
     time.sleep(IDLE_SECONDS)
     return (sum(map(cpu_seconds, service.processes())) - before) / IDLE_SECONDS
@@ -121,19 +121,19 @@ def _ran(side: Side, clocks: Mapping[int, float]) -> Look:
 
 
 def _mean_ratio(pairs: list[tuple[float, float]]) -> tuple[float, float]:
-    """The geometric mean of ratios less 1, and its standard error."""
+    """The geometric mean of the ratios minus 1, and its standard error."""
     logs = np.log([above / below for above, below in pairs])
     mean = float(np.exp(logs.mean()))
     return mean - 1, mean * float(logs.std(ddof=1)) / len(logs) ** 0.5
 
 
 def _recipe(number: int) -> Recipe:
-    """The demo's recipe, for so many steps; a limit that is never reached makes each round a run of its own."""
+    """The demo's recipe with a fixed number of steps; a different limit that is never reached makes each round a separate run."""
     return recipe("lora", limit={"epochs": 10.0 + number, "max_steps": STEPS, "max_tokens": 0})
 
 
 class _Bare:
-    """The trainer alone, in a process that lives until it is left; what it says is read in a thread."""
+    """The bare trainer, in a process that lives until the context ends. A thread reads its output."""
 
     def __init__(self, house: House, chosen: Recipe) -> None:
         self.clocks: dict[int, float] = {}
@@ -163,11 +163,11 @@ class _Bare:
 
     @property
     def alive(self) -> bool:
-        """Whether it goes on."""
+        """True while it runs."""
         return self._child.poll() is None
 
     def processes(self) -> list[int]:
-        """Its number."""
+        """Its process id."""
         return [self._child.pid]
 
     def _read(self) -> None:

@@ -1,8 +1,8 @@
-"""Our SFT beside trl's own defaults on the same rows: tokens a second in turns, and whether both minimise the same loss.
+"""Our SFT against trl's defaults on the same rows: tokens per second in alternation, and whether both minimise the same loss.
 
-Both sides get the same token ids of which the same are learned, so that nothing but the way of training differs. trl's side is its SFTTrainer as it
-comes: the base loaded as it loads it, eight padded rows a step, gradient checkpointing and bf16 autocast. A second pass gives both the same rows
-in each step, in f32 and from the same adapter: there the losses of every step must agree.
+Both sides get the same token ids with the same labels, so only the way of training differs. trl's side is its SFTTrainer with default settings: the
+base as it loads it, eight padded rows per step, gradient checkpointing and bf16 autocast. A second pass gives both sides the same rows in each step,
+in f32 and from the same adapter: there the losses of every step must agree.
 """
 
 import tempfile
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.training_house import House, context, recipe
-from services.training.adapters import model, rows, sft
-from services.training.adapters.methods import trainer_options
-from services.training.adapters.rows import Encoded
+from services.training.bases.files import load_tokenizer
+from services.training.methods import model, rows, sft
+from services.training.methods.base import trainer_options
+from services.training.methods.rows import Encoded
 from services.training.recipe import Recipe
 
 ROWS_A_STEP = 8  # trl's default
@@ -26,7 +27,7 @@ LOSS_STEPS = 6
 
 @dataclass
 class Took:
-    """One training loop: seconds by the clock, of the processor, tokens without padding, and the loss of each step."""
+    """One training loop: wall and CPU seconds, tokens without padding, and the loss of each step."""
 
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -35,10 +36,10 @@ class Took:
 
 
 def measure(house: House) -> dict[str, Any]:
-    """The best of the rounds of each side, and the largest difference of a step's losses."""
-    tokenizer = model.load_tokenizer(house.base_folder)
+    """The best round of each side, and the largest difference between the losses of a step."""
+    tokenizer = load_tokenizer(house.base_folder)
     chosen = recipe("lora")
-    encoded = rows.trainable(rows.read_encoded(house.train, tokenizer, chosen.batch.max_length))
+    encoded = rows.keep_trainable(rows.read_encoded(house.train, tokenizer, chosen.batch.max_length))
     encoded = sorted(encoded, key=lambda row: row.row_id)[: ROWS_A_STEP * STEPS]
     ours, theirs = [], []
     for _ in range(ROUNDS):
@@ -68,9 +69,11 @@ def _loss_difference(house: House, tokenizer: Any, encoded: Sequence[Encoded]) -
 
 def _ours(house: House, chosen: Recipe, bins: Sequence[Sequence[Encoded]]) -> Took:
     with tempfile.TemporaryDirectory() as folder:
-        made = context(house.base_folder, house.train, chosen, Path(folder))
-        trainer = sft.build_trainer(model.trainable_model(house.base_folder, chosen, None), made, bins, steps=len(bins))
-        trainer.args.train_sampling_strategy = "sequential"  # the bins in their order, as trl's side takes its rows
+        stage = context(house.base_folder, house.train, chosen, Path(folder))
+        trainer = sft.build_trainer(
+            model.trainable_model(house.base_folder, chosen, None), stage, bins, steps=len(bins)
+        )
+        trainer.args.train_sampling_strategy = "sequential"  # bins in order, as trl's side takes its rows
         return _timed(trainer, sum(len(row.tokens) for packed in bins for row in packed))
 
 
@@ -123,19 +126,19 @@ def _timed(trainer: Any, tokens: int) -> Took:
     took = Took(tokens=tokens)
 
     class Clock(TrainerCallback):  # type: ignore[misc]
-        """Times the loop alone."""
+        """Times only the loop."""
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            """Before the first step."""
+            """Start the clocks."""
             took.seconds, took.cpu_seconds = -time.perf_counter(), -time.process_time()
 
         def on_train_end(self, *_: Any, **__: Any) -> None:
-            """After the last one."""
+            """Stop the clocks."""
             took.seconds += time.perf_counter()
             took.cpu_seconds += time.process_time()
 
         def on_log(self, _args: Any, _state: Any, _control: Any, logs: dict[str, Any], **__: Any) -> None:
-            """A step's loss."""
+            """Record the step's loss."""
             if "loss" in logs:
                 took.losses.append(float(logs["loss"]))
 

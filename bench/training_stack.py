@@ -1,4 +1,4 @@
-"""The training service over the embedded broker, object store and database, for the bench: runs made by events, seen step by step."""
+"""The training service with the embedded broker, object store and database: runs started by events and watched step by step."""
 
 import json
 import os
@@ -28,7 +28,7 @@ WORKER = "services.training.worker"
 
 
 class Followed:
-    """A run as a watcher sees it, in a thread: when each step ended, by the worker's clock, and its loss."""
+    """A run, watched in a thread: when each step ended, by the worker's clock, and its loss."""
 
     def __init__(self, training: training_pb2_grpc.TrainingServiceStub, run_id: str) -> None:
         self.clocks: dict[int, float] = {}
@@ -39,14 +39,14 @@ class Followed:
         self._thread.start()
 
     def wait(self) -> None:
-        """Block until the run has ended; SystemExit where it did not succeed."""
+        """Block until the run has ended. Raises SystemExit if it did not succeed."""
         self._thread.join()
         if self.run.state != training_pb2.RUN_STATE_SUCCEEDED:
             raise SystemExit(f"the run ended with {self.run.reason}: {self.run.message}")
 
     @property
     def alive(self) -> bool:
-        """Whether the run goes on."""
+        """True while the run continues."""
         return self._thread.is_alive()
 
     def _watch(self) -> None:
@@ -59,7 +59,7 @@ class Followed:
 
 
 class Service:
-    """A stack of which the training service is the only one, with a house's base and dataset in its store."""
+    """A stack with only the training service, and a house's base and dataset in its store."""
 
     def __init__(self, house: House, running: stack.Stack, recipes: Path) -> None:
         self._house, self._root, self._recipes = house, running.layout.root, recipes
@@ -71,15 +71,15 @@ class Service:
         self._training = training_pb2_grpc.TrainingServiceStub(channel)
 
     def workers(self) -> list[int]:
-        """The numbers of the runs' processes."""
+        """Process ids of the runs' workers."""
         return [pid for pid in self.processes() if WORKER in processes.command_of(pid)]
 
     def processes(self) -> list[int]:
-        """The numbers of all that runs: supervisor, broker, object store, database, service, and the runs' workers."""
+        """All process ids: supervisor, broker, object store, database, service, and the runs' workers."""
         return processes.marked(self._root)
 
     def store(self) -> None:
-        """Put base and dataset where the service looks for them."""
+        """Store the base and the dataset for the service."""
         for service, bucket in (("training", MODELS), ("synthetic", DATASETS)):
             target = S3Store.from_settings(self._settings_of(service))
             for key in self._house.store.list_keys(bucket, ""):
@@ -87,7 +87,7 @@ class Service:
                     target.put_file(bucket, key, self._house.store.root / bucket / key)
 
     def begin(self, name: str, recipe: Recipe) -> Followed:
-        """A run, made by the event that a dataset was built."""
+        """Start a run by a dataset.built event."""
         (self._recipes / f"{name}.toml").write_text(_to_toml(recipe), encoding="utf-8")
         dataset = self._house.dataset
         event = models_pb2.DatasetBuilt(
@@ -108,7 +108,7 @@ class Service:
                 if run.recipe == recipe:
                     return str(run.run_id)
             time.sleep(0.5)
-        raise SystemExit(f"the service made no run of {recipe}; see {self._root}/logs")
+        raise SystemExit(f"the service created no run of {recipe}; see {self._root}/logs")
 
     def _settings_of(self, service: str) -> ServiceSettings:
         environment = service_environment(service, self._plan, os.environ)
@@ -122,7 +122,7 @@ class Service:
 
 @contextmanager
 def training_service(house: House, root: Path) -> Iterator[Service]:
-    """Start the stack in a directory, and stop it."""
+    """Start the stack in a directory, and stop it at the end."""
     recipes = root / "recipes"
     recipes.mkdir()
     for path in FOLDER.glob("*.toml"):
@@ -140,7 +140,7 @@ def training_service(house: House, root: Path) -> Iterator[Service]:
 
 
 def _to_toml(chosen: Recipe) -> str:
-    """The settings as a recipe file."""
+    """The recipe as TOML."""
     simple, tables = [], []
     for name, value in chosen.model_dump(exclude_defaults=True).items():
         if isinstance(value, dict):

@@ -1,8 +1,8 @@
-"""Makes every secret of a deployment: `python -m deploy.make_secrets FOLDER` writes FOLDER/secrets, never committed.
+"""Create every secret of a deployment: `python -m deploy.make_secrets FOLDER` writes FOLDER/secrets. Never commit that folder.
 
-The values are made as the embedded stack makes its own, and kept by a second run; each service's file holds that service's own and nothing
-else. The folder is 0700 and what containers read in it 0644: a container reads as another user, through mounts of single files, and nobody
-else gets past the folder.
+The values are created in the same way as those of the embedded stack. A repeated run keeps them. Each service's file contains only that
+service's secrets. The folder has mode 0700, and the files that containers read have mode 0644: containers run as another user and mount
+single files, and nobody else can enter the folder.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from deploy.init.credentials import Credentials
 from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
 from tailor.local.secrets import (
     ADMIN,
-    PREVIOUS,
     WORKER,
     Secrets,
     drop_previous_vault_keys,
@@ -31,15 +30,15 @@ ADMINISTRATOR = "postgres"
 
 
 def make(folder: Path) -> Path:
-    """Write what is missing under `FOLDER/secrets`, which it returns."""
+    """Create the missing secrets under `FOLDER/secrets`, and return that path. Idempotent."""
     secrets = ensure(Layout(folder.absolute()))
     credentials = {service: _credentials(service, secrets) for service in (*SERVICES, WORKER)}
-    entries = {service: asdict(own) for service, own in credentials.items()}
+    entries = {service: asdict(entry) for service, entry in credentials.items()}
     write(secrets.directory / "stores.json", json.dumps(entries, indent=1))
     for name, settings in _administration(secrets).items():
         _write_env(secrets.directory / f"{name}.env", settings)
     for service in SERVICES:
-        settings = _store_settings(service, credentials[service]) | _own_settings(service, secrets)
+        settings = _store_settings(service, credentials[service]) | secrets.service_settings(service)
         _write_env(secrets.directory / f"{service}.env", settings)
     for path in (*secrets.directory.glob("*.pem"), secrets.trust_file, secrets.directory / "stores.json"):
         path.chmod(0o644)
@@ -53,7 +52,7 @@ def _credentials(service: str, secrets: Secrets) -> Credentials:
 
 
 def _administration(secrets: Secrets) -> dict[str, dict[str, str]]:
-    """What the stores begin with, and what the init programs administrate each of them with."""
+    """The administrators' credentials: for the stores when they start, and for the init programs."""
     key, password = secrets.s3(ADMIN), secrets.database_password(ADMIN)
     url = f"postgresql://{ADMINISTRATOR}:{password}@{DATABASE_HOST}/{ADMINISTRATOR}"
     return {
@@ -64,38 +63,17 @@ def _administration(secrets: Secrets) -> dict[str, dict[str, str]]:
     }
 
 
-def _store_settings(service: str, own: Credentials) -> dict[str, str]:
+def _store_settings(service: str, credentials: Credentials) -> dict[str, str]:
     settings: dict[str, str] = {}
     if ACCESS[service]:
-        settings |= {"TAILOR_S3_ACCESS_KEY": own.s3_access_key, "TAILOR_S3_SECRET_KEY": own.s3_secret_key}
-    if own.database_password:
-        url = f"postgresql+psycopg://{service}:{own.database_password}@{DATABASE_HOST}/{service}"
+        settings |= {
+            "TAILOR_S3_ACCESS_KEY": credentials.s3_access_key,
+            "TAILOR_S3_SECRET_KEY": credentials.s3_secret_key,
+        }
+    if credentials.database_password:
+        url = f"postgresql+psycopg://{service}:{credentials.database_password}@{DATABASE_HOST}/{service}"
         settings["TAILOR_DATABASE_URL"] = url
     return settings
-
-
-def _own_settings(service: str, secrets: Secrets) -> dict[str, str]:
-    """Keys that belong to single services; the quarantine key is what ingestion and anonymization share."""
-    values = secrets.values
-    own: dict[str, dict[str, str]] = {
-        "ingestion": {
-            "TAILOR_QUARANTINE_KEY": values["quarantine.key"],
-            "TAILOR_DIGEST_KEY": values["ingestion.digest.key"],
-        },
-        "anonymization": {
-            "TAILOR_QUARANTINE_KEY": values["quarantine.key"],
-            "TAILOR_VAULT_KEY": values["vault.key"],
-            "TAILOR_VAULT_PREVIOUS_KEYS": values.get(PREVIOUS, ""),
-        },
-        "registry": {"TAILOR_BOOTSTRAP_OPERATOR_KEY_SHA256": secrets.operator_key_sha256},
-        "training": {
-            "TAILOR_WORKER_S3_ACCESS_KEY": secrets.s3(WORKER).access_key,
-            "TAILOR_WORKER_S3_SECRET_KEY": secrets.s3(WORKER).secret_key,
-        },
-        "inference": {"TAILOR_DIGEST_KEY": values["inference.digest.key"]},
-        "console": {"TAILOR_SESSION_SECRET": values["console.session"], "TAILOR_PASSWORD": values["console.password"]},
-    }
-    return own.get(service, {})
 
 
 def _write_env(path: Path, settings: Mapping[str, str]) -> None:
@@ -103,21 +81,29 @@ def _write_env(path: Path, settings: Mapping[str, str]) -> None:
 
 
 def main() -> None:
-    """Make the secrets into the folder that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.make_secrets", description="Make what is missing.")
+    """Create the secrets in the folder given on the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.make_secrets", description="Create the missing secrets of a deployment."
+    )
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     change = parser.add_mutually_exclusive_group()
-    change.add_argument("--new-vault-key", action="store_true", help="make a new key, and keep the old one beside it")
-    change.add_argument("--drop-previous-vault-keys", action="store_true", help="once the rotation has left nothing")
-    asked = parser.parse_args()
-    layout = Layout(asked.folder.absolute())
-    if asked.new_vault_key:
+    change.add_argument(
+        "--new-vault-key", action="store_true", help="create a new vault key and keep the old one as a previous key"
+    )
+    change.add_argument(
+        "--drop-previous-vault-keys",
+        action="store_true",
+        help="delete previous vault keys, after the rotation has finished",
+    )
+    arguments = parser.parse_args()
+    layout = Layout(arguments.folder.absolute())
+    if arguments.new_vault_key:
         renew_vault_key(layout)
-    elif asked.drop_previous_vault_keys:
+    elif arguments.drop_previous_vault_keys:
         drop_previous_vault_keys(layout)
-    made = make(asked.folder)
+    folder = make(arguments.folder)
     sys.stdout.write(
-        f"{made}: the first operator's API key is in operator.key, the console's password in console.password\n"
+        f"{folder}: the first operator's API key is in operator.key, the console's password in console.password\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs of the real training worker in this process, over a store in a folder, for tests and benches."""
+"""Runs the real training worker in this process, over a store in a folder, for tests and benches."""
 
 import hashlib
 import json
@@ -13,18 +13,18 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from services.training.adapters.bases import StoredBases
-from services.training.adapters.methods import ALONE
-from services.training.adapters.turns import Turns
-from services.training.adapters.voice import Voice
-from services.training.adapters.work import Worker
+from services.training.bases.store import StoredBases
 from services.training.domain import Base
+from services.training.methods.base import SINGLE, StepLock
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
+from services.training.worker.reporter import Reporter
+from services.training.worker.worker import Worker
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.storage.buckets import DATASETS
 from tailor.storage.ref import Ref
+from tailor.wire import to_ref
 from tests.unit.training.fakes import FakeSigner, FileStore
 
 BASE = "base"
@@ -36,21 +36,21 @@ class KilledError(Exception):
 
 
 class DyingStore(FileStore):
-    """A store whose worker is killed as it writes a key that ends so."""
+    """A store whose worker is killed when it writes a key with this ending."""
 
     def __init__(self, root: Path, ending: str) -> None:
         super().__init__(root)
         self._ending = ending
 
     def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
-        """Write, or die."""
+        """Write, or kill the worker."""
         if key.endswith(self._ending):
             raise KilledError
         return super().put(bucket, key, data, content_type)
 
 
 class Service:
-    """The training service, as far as a worker needs one; tells `watch` every progress."""
+    """A training service that records a worker's reports, and passes every progress report to `watch`."""
 
     def __init__(self, watch: Callable[[models_pb2.RunProgressed], None]) -> None:
         self._watch = watch
@@ -59,7 +59,7 @@ class Service:
         self.progress: list[models_pb2.RunProgressed] = []
 
     def report(self, request: pb.ReportProgressRequest) -> bool:
-        """Note it."""
+        """Record a report. Never asks the worker to stop."""
         if request.HasField("trained"):
             self.trained = request.trained
         elif request.HasField("failed"):
@@ -80,7 +80,7 @@ class House:
 
 
 def furnish(folder: Path, source: str) -> House:
-    """A store with the base of this source."""
+    """Build a store with the base of this source."""
     store = FileStore(folder / "store")
     *_, base = StoredBases(store, folder / "scratch").add(BASE, source)
     if not isinstance(base, Base):
@@ -89,7 +89,7 @@ def furnish(folder: Path, source: str) -> House:
 
 
 def store_dataset(house: House, kind: str, splits: Mapping[str, Rows]) -> Ref:
-    """A dataset with these splits; its manifest's reference."""
+    """Store a dataset with these splits. Returns its manifest's reference."""
     described = {}
     for name, rows in splits.items():
         path = house.folder / f"{kind}-{name}.parquet"
@@ -111,7 +111,7 @@ def spec_of(
     reward: Ref | None = None,
     epoch: int = 1,
 ) -> WorkerSpec:
-    """What a worker is told."""
+    """The input of a worker."""
     return WorkerSpec(
         run_id=run_id,
         epoch=epoch,
@@ -141,21 +141,28 @@ def train(
     dies_at: str = "",
     watch: Callable[[models_pb2.RunProgressed], None] = lambda _: None,
 ) -> Service:
-    """One worker of a run, to its end; KilledError where it writes a key that ends with `dies_at`."""
+    """Run one worker to its end. Raises KilledError when it writes a key that ends with `dies_at`."""
     spec = spec_of(house, run_id, recipe, dataset, parent=parent, reward=reward, epoch=epoch)
     store = DyingStore(house.store.root, dies_at) if dies_at else house.store
     service = Service(watch)
     with tempfile.TemporaryDirectory(dir=house.folder) as folder:
+        reporter = Reporter(service.report, run_id, epoch)
         worker = Worker(
-            spec, store, Voice(service, run_id, epoch), Turns(None), Path(folder), signer=FakeSigner(), processes=ALONE
+            spec,
+            recipe,
+            store,
+            reporter,
+            Path(folder),
+            lock=StepLock(None),
+            signer=FakeSigner(),
+            processes=SINGLE,
         )
         worker.run(threading.Event(), threading.Event())
     return service
 
 
 def adapter(service: Service) -> Ref:
-    """The manifest of the adapter that a worker made."""
+    """The manifest of a worker's adapter."""
     if service.trained is None:
         raise AssertionError(service.failed)
-    made = service.trained.manifest
-    return Ref(made.uri, made.sha256, made.size_bytes)
+    return to_ref(service.trained.manifest)

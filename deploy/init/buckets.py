@@ -1,4 +1,4 @@
-"""Makes the buckets, their lifecycle rules, and a key with a least-privilege policy for each service, in MinIO."""
+"""Create the buckets, their lifecycle rules, and a key with a least-privilege policy for each service, in MinIO."""
 
 import sys
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from tailor.storage.policies import EXPIRY_DAYS, policy_document
 
 
 class Settings(BaseSettings):
-    """Where the store is, its administrator's key, and the file of the services' credentials."""
+    """The store's address, its administrator's key, and the file with the services' credentials."""
 
     model_config = SettingsConfigDict(env_prefix="TAILOR_", extra="ignore")
 
@@ -26,15 +26,15 @@ class Settings(BaseSettings):
     stores_file: Path = DEFAULT_FILE
 
 
-class Store(Protocol):
-    """What this program needs of `minio.Minio`."""
+class BucketStore(Protocol):
+    """The methods of `minio.Minio` that this program uses."""
 
     def bucket_exists(self, bucket_name: str) -> bool:
-        """True if there is such a bucket."""
+        """True if the bucket exists."""
         ...
 
     def make_bucket(self, bucket_name: str) -> None:
-        """Make a bucket."""
+        """Create a bucket."""
         ...
 
     def set_bucket_lifecycle(self, bucket_name: str, config: Any) -> None:
@@ -42,24 +42,24 @@ class Store(Protocol):
         ...
 
 
-class Admin(Protocol):
-    """What this program needs of `minio.MinioAdmin`."""
+class BucketAdmin(Protocol):
+    """The methods of `minio.MinioAdmin` that this program uses."""
 
     def user_add(self, access_key: str, secret_key: str) -> Any:
-        """Make a user or change its secret."""
+        """Create a user, or change its secret."""
         ...
 
     def policy_add(self, policy_name: str, *, policy: dict[str, Any]) -> Any:
-        """Make a policy or replace it."""
+        """Create or replace a policy."""
         ...
 
     def policy_set(self, policy_name: str, user: str) -> Any:
-        """Give a user this policy, and no other."""
+        """Make this the only policy of a user."""
         ...
 
 
-def apply_buckets(store: Store) -> None:
-    """Make what is missing; set the lifecycle rules."""
+def apply_buckets(store: BucketStore) -> None:
+    """Create missing buckets and set the lifecycle rules. Idempotent."""
     for bucket in BUCKETS:
         if not store.bucket_exists(bucket):
             store.make_bucket(bucket)
@@ -67,15 +67,15 @@ def apply_buckets(store: Store) -> None:
             store.set_bucket_lifecycle(bucket, _expiry(EXPIRY_DAYS[bucket]))
 
 
-def apply_keys(admin: Admin, credentials: Mapping[str, Credentials]) -> None:
-    """A user and a policy for each service that has buckets; KeyError where one has no credentials."""
+def apply_keys(admin: BucketAdmin, credentials: Mapping[str, Credentials]) -> None:
+    """Create or update a user and a policy for each service that has buckets. Raises KeyError if one has no credentials."""
     for service, buckets in ACCESS.items():
         if not buckets:
             continue
-        own = credentials[service]
-        admin.user_add(own.s3_access_key, own.s3_secret_key)
+        entry = credentials[service]
+        admin.user_add(entry.s3_access_key, entry.s3_secret_key)
         admin.policy_add(f"tailor-{service}", policy=policy_document(service))
-        admin.policy_set(f"tailor-{service}", user=own.s3_access_key)
+        admin.policy_set(f"tailor-{service}", user=entry.s3_access_key)
 
 
 def _expiry(days: int) -> Any:
@@ -88,7 +88,7 @@ def _expiry(days: int) -> Any:
 
 
 def main() -> None:
-    """Read `TAILOR_S3_*` and the credentials' file, and bring the store to the state that `tailor.storage` names."""
+    """Read `TAILOR_S3_*` and the credentials file, and bring the store to the state that `tailor.storage` defines."""
     from minio import Minio, MinioAdmin
     from minio.credentials import StaticProvider
 

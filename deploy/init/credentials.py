@@ -1,4 +1,4 @@
-"""The credentials that the one-shot init programs give to the services."""
+"""The services' credentials, which the one-shot init programs create in the stores."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ DEFAULT_FILE = Path("/run/secrets/stores.json")
 
 @dataclass(frozen=True)
 class Credentials:
-    """One service's own keys to the stores; `database_password` is empty for a service without a database."""
+    """One service's credentials for the stores. `database_password` is empty for a service without a database."""
 
     s3_access_key: str
     s3_secret_key: str
@@ -17,6 +17,6 @@ class Credentials:
 
 
 def load_credentials(path: Path) -> dict[str, Credentials]:
-    """Credentials by service, as `deploy.make_secrets` writes them."""
+    """Read the credentials by service, from the file that `deploy.make_secrets` writes."""
     entries = json.loads(path.read_text(encoding="utf-8"))
     return {service: Credentials(**entry) for service, entry in entries.items()}

@@ -1,4 +1,4 @@
-"""Makes a database and a role for each service that keeps state in SQL; nobody else may connect to it."""
+"""Create a database and a role for each service that keeps state in SQL. Only that role may connect to the database."""
 
 import sys
 from collections.abc import Mapping
@@ -9,10 +9,11 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deploy.init.credentials import DEFAULT_FILE, Credentials, load_credentials
+from tailor.local.roles import apply_role_and_database
 
 
 class Settings(BaseSettings):
-    """The administrator's connection, and the file of the services' credentials."""
+    """The administrator's connection, and the file with the services' credentials."""
 
     model_config = SettingsConfigDict(env_prefix="TAILOR_", extra="ignore")
 
@@ -21,47 +22,23 @@ class Settings(BaseSettings):
 
 
 def apply(connection: Any, credentials: Mapping[str, Credentials]) -> list[str]:
-    """Make or update every role and database over a psycopg connection in autocommit; the services it did."""
-    done = []
-    for service, own in sorted(credentials.items()):
-        if own.database_password:
-            _role(connection, service, own.database_password)
-            _database(connection, service)
-            done.append(service)
-    return done
-
-
-def _role(connection: Any, service: str, password: str) -> None:
-    from psycopg import sql
-
-    # The server gets a verifier: a statement may end in its log.
-    verifier = connection.pgconn.encrypt_password(password.encode(), service.encode(), b"scram-sha-256").decode()
-    known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [service]).fetchone()
-    verb = "ALTER" if known else "CREATE"
-    statement = sql.SQL(
-        verb + " ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {}"
-    )
-    connection.execute(statement.format(sql.Identifier(service), sql.Literal(verifier)))
-
-
-def _database(connection: Any, service: str) -> None:
-    from psycopg import sql
-
-    name = sql.Identifier(service)
-    if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [service]).fetchone() is None:
-        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
-    for each in (service, "postgres", "template1"):
-        connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(each)))
+    """Create or update every role and database over a psycopg connection in autocommit. Returns the services' names. Idempotent."""
+    services = []
+    for service, entry in sorted(credentials.items()):
+        if entry.database_password:
+            apply_role_and_database(connection, service, entry.database_password)
+            services.append(service)
+    return services
 
 
 def main() -> None:
-    """Read `TAILOR_DATABASE_ADMIN_URL` and the credentials' file, and make what they name."""
+    """Read `TAILOR_DATABASE_ADMIN_URL` and the credentials file, and create the roles and databases."""
     import psycopg
 
     settings = Settings()
     with psycopg.connect(settings.database_admin_url.get_secret_value(), autocommit=True) as connection:
-        done = apply(connection, load_credentials(settings.stores_file))
-    sys.stdout.write(f"databases: {', '.join(done)}\n")
+        services = apply(connection, load_credentials(settings.stores_file))
+    sys.stdout.write(f"databases: {', '.join(services)}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes the topics of `proto/topics.yaml`; run again, it brings retention up to date and changes nothing else."""
+"""Create the topics of `proto/topics.yaml`. A repeated run only updates their configuration."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,29 +14,29 @@ MAX_MESSAGE_BYTES = 1_048_576
 
 
 class Settings(KafkaSettings):
-    """Where the broker is, and how many copies it keeps."""
+    """The broker's address, and the number of replicas of each topic."""
 
     kafka_replication_factor: int = Field(1, ge=1, le=9)
 
 
-class Admin(Protocol):
-    """What this program needs of `kafka.KafkaAdminClient`."""
+class TopicAdmin(Protocol):
+    """The methods of `kafka.KafkaAdminClient` that this program uses."""
 
     def describe_topics(self) -> list[dict[str, Any]]:
-        """Every topic with its partitions."""
+        """All topics with their partitions."""
         ...
 
     def create_topics(self, new_topics: dict[str, dict[str, Any]]) -> Any:
-        """Make topics."""
+        """Create topics."""
         ...
 
     def alter_configs(self, config_resources: list[Any]) -> Any:
-        """Set some configuration values; the others stay."""
+        """Set configuration values; values not named stay."""
         ...
 
 
 def topic_configs(topic: Topic, replication_factor: int) -> dict[str, str]:
-    """A topic's configuration at the broker."""
+    """The topic's configuration at the broker."""
     configs = {
         "max.message.bytes": str(MAX_MESSAGE_BYTES),
         "min.insync.replicas": str(max(1, replication_factor - 1)),
@@ -44,22 +44,24 @@ def topic_configs(topic: Topic, replication_factor: int) -> dict[str, str]:
     }
     if topic.retention_hours is None:
         return configs
-    # A segment is deleted only whole: raw text must not outlive its hours by a half-full segment.
+    # Kafka deletes only whole segments, so roll them often: raw text must not outlive its retention in an open segment.
     return configs | {
         "retention.ms": str(topic.retention_hours * HOUR_MS),
         "segment.ms": str(min(24, max(1, topic.retention_hours // 4)) * HOUR_MS),
     }
 
 
-def apply(admin: Admin, topics: Iterable[Topic], replication_factor: int) -> list[str]:
-    """Make what is missing and configure what exists; what was done, a line each. ValueError where partitions differ:
-    changing their number would move keys, and with them the order of what is on its way."""
+def apply(admin: TopicAdmin, topics: Iterable[Topic], replication_factor: int) -> list[str]:
+    """Create missing topics, configure existing ones, and return one line per topic. Idempotent.
+
+    Raises ValueError if the number of partitions differs: changing it would move keys to other partitions and break their order.
+    """
     from kafka.admin import ConfigResource, ConfigResourceType
 
-    present = {entry["name"]: len(entry["partitions"]) for entry in admin.describe_topics()}
-    wanted = list(topics)
-    _check_partitions(present, wanted)
-    missing = [topic for topic in wanted if topic.name not in present]
+    partitions = {entry["name"]: len(entry["partitions"]) for entry in admin.describe_topics()}
+    topics = list(topics)
+    _check_partitions(partitions, topics)
+    missing = [topic for topic in topics if topic.name not in partitions]
     if missing:
         admin.create_topics(
             {
@@ -71,28 +73,28 @@ def apply(admin: Admin, topics: Iterable[Topic], replication_factor: int) -> lis
                 for topic in missing
             }
         )
-    kept = [topic for topic in wanted if topic.name in present]
-    if kept:
+    existing = [topic for topic in topics if topic.name in partitions]
+    if existing:
         admin.alter_configs(
             [
                 ConfigResource(ConfigResourceType.TOPIC, topic.name, topic_configs(topic, replication_factor))
-                for topic in kept
+                for topic in existing
             ]
         )
-    return [f"created {topic.name}" for topic in missing] + [f"configured {topic.name}" for topic in kept]
+    return [f"created {topic.name}" for topic in missing] + [f"configured {topic.name}" for topic in existing]
 
 
-def _check_partitions(present: Mapping[str, int], wanted: Iterable[Topic]) -> None:
-    for topic in wanted:
-        if present.get(topic.name, topic.partitions) != topic.partitions:
+def _check_partitions(partitions: Mapping[str, int], topics: Iterable[Topic]) -> None:
+    for topic in topics:
+        if partitions.get(topic.name, topic.partitions) != topic.partitions:
             raise ValueError(
-                f"{topic.name} has {present[topic.name]} partitions, topics.yaml says {topic.partitions}: "
-                "publish to a new version of the topic instead"
+                f"{topic.name} has {partitions[topic.name]} partitions, but topics.yaml says {topic.partitions}. "
+                "Create a new version of the topic instead."
             )
 
 
 def main() -> None:
-    """Read `TAILOR_KAFKA_*` and make the topics."""
+    """Read `TAILOR_KAFKA_*` and create the topics."""
     import kafka
 
     settings = Settings()

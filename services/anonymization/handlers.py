@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from services.anonymization.domain import (
     MAX_CHARS,
@@ -10,66 +9,116 @@ from services.anonymization.domain import (
     MAX_PREVIEW_CHARS,
     MAX_PROMPT_CHARS,
     MAX_PROMPT_TEXTS,
+    MAX_SUBJECT_CHARS,
     MIN_PURPOSE_CHARS,
     NO_LABELS,
     Anonymized,
     AnonymizedPrompt,
-    Anonymizer,
-    Audit,
-    Corpus,
-    Facts,
+    DocumentOutcome,
+    DocumentText,
     Ingested,
-    Labels,
-    Ledger,
-    Outcome,
     Passed,
-    PromptAnonymizer,
-    Quarantine,
-    Stage,
-    Subjects,
-    Text,
+    Resolved,
     Unreadable,
-    Vault,
+    move_spans,
 )
-from services.anonymization.spans import moved
+from services.anonymization.ports import (
+    Anonymizer,
+    AuditLog,
+    Corpus,
+    Ledger,
+    OutcomePublisher,
+    Previewer,
+    PromptAnonymizer,
+    QuarantinedTexts,
+    Revealer,
+    Subjects,
+)
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.events.erased import Erased, Forgotten
+from tailor.words import Labels
 
-EXPIRED = "The quarantined text is gone; publish the document again."
-DAMAGED = "The quarantined text does not verify; publish the document again, and check TAILOR_QUARANTINE_KEY."
-NAME_TYPES = ("PERSON", "CLIENT")
-
-
-@dataclass(frozen=True)
-class Barrier:
-    """What handling needs."""
-
-    quarantine: Quarantine
-    corpus: Corpus
-    ledger: Ledger
-    facts: Facts
-    anonymizer: Anonymizer
-    policy_digest: str
-    language_of: Callable[[str], str]
-    subjects: Subjects
-    now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
+EXPIRED = "The quarantined text no longer exists; publish the document again."
+DAMAGED = "The quarantined text does not verify; check TAILOR_QUARANTINE_KEY, then publish the document again."
 
 
-def pass_document(barrier: Barrier, ingested: Ingested) -> Outcome:
-    """Take a document through; told again, state the same. Its quarantined bytes are deleted once the event is out."""
-    outcome = barrier.ledger.find(ingested.document_id, ingested.sequence)
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def pass_document(
+    ingested: Ingested,
+    *,
+    quarantine: QuarantinedTexts,
+    corpus: Corpus,
+    subjects: Subjects,
+    ledger: Ledger,
+    publisher: OutcomePublisher,
+    anonymizer: Anonymizer,
+    language_of: Callable[[str], str],
+    now_ms: Callable[[], int] = _now_ms,
+) -> DocumentOutcome:
+    """Take a document through the barrier, publish its outcome, then delete its quarantined bytes.
+
+    Idempotent: a redelivery publishes the recorded outcome again.
+    """
+    outcome = ledger.find(ingested.document_id, ingested.sequence)
     if outcome is None:
-        outcome = barrier.ledger.record(_decide(barrier, ingested))
-    barrier.facts.state(outcome)
-    barrier.quarantine.delete(ingested.text)
+        try:
+            text = quarantine.read(ingested)
+        except NotFound:
+            outcome = Unreadable(ingested, EXPIRED, now_ms())
+        except (FailedPrecondition, InvalidArgument):
+            outcome = Unreadable(ingested, DAMAGED, now_ms())
+        else:
+            outcome = _anonymize_document(
+                ingested,
+                text,
+                corpus=corpus,
+                subjects=subjects,
+                anonymizer=anonymizer,
+                language_of=language_of,
+                now_ms=now_ms,
+            )
+        outcome = ledger.record(outcome)
+    publisher.publish(outcome)
+    quarantine.delete(ingested.text)
     return outcome
 
 
+def _anonymize_document(
+    ingested: Ingested,
+    text: DocumentText,
+    *,
+    corpus: Corpus,
+    subjects: Subjects,
+    anonymizer: Anonymizer,
+    language_of: Callable[[str], str],
+    now_ms: Callable[[], int],
+) -> Passed:
+    texts = (text.text,) if text.prompt is None else (text.prompt, text.text)
+    result = anonymizer.anonymize(texts, ingested.labels)
+    clean = DocumentText(result.texts[-1], None if text.prompt is None else result.texts[0])
+    # Index subjects before writing the text, so that anything in the corpus can be found by data subject.
+    subjects.keep(ingested.document_id, result.values)
+    ref = corpus.write(clean)
+    return Passed(
+        ingested,
+        ref,
+        len(clean.text) + len(clean.prompt or ""),
+        result.findings,
+        result.policy_digest,
+        now_ms(),
+        language_of(clean.text),
+        move_spans(ingested.spans, result.changes[-1]),
+    )
+
+
 def anonymize_text(anonymizer: Anonymizer, text: str, labels: Labels = NO_LABELS) -> Anonymized:
-    """Anonymise one text that somebody typed, under the rules for the labels of what it belongs to; InvalidArgument where it is too
-    long."""
+    """Anonymise one typed text under the rules for its labels. Raises InvalidArgument (TEXT_TOO_LONG)."""
     if len(text) > MAX_CHARS:
         raise InvalidArgument(
-            Reason.TEXT_TOO_LONG, f"At most {MAX_CHARS} characters; publish longer texts as documents."
+            Reason.TEXT_TOO_LONG, f"The text has over {MAX_CHARS} characters; publish longer texts as documents."
         )
     return anonymizer.anonymize((text,), labels)
 
@@ -77,15 +126,15 @@ def anonymize_text(anonymizer: Anonymizer, text: str, labels: Labels = NO_LABELS
 def anonymize_prompt(
     anonymizer: PromptAnonymizer, texts: tuple[str, ...], labels: Labels, beside: tuple[str, ...]
 ) -> AnonymizedPrompt:
-    """Replace the personal values of a prompt by surrogates of its own, and say which; InvalidArgument where it is too long."""
+    """Replace the personal values of a prompt, and return the value of each surrogate. Raises InvalidArgument (PROMPT_TOO_LONG)."""
     if len(texts) + len(beside) > MAX_PROMPT_TEXTS or sum(map(len, (*texts, *beside))) > MAX_PROMPT_CHARS:
-        message = f"At most {MAX_PROMPT_TEXTS} texts, and {MAX_PROMPT_CHARS} characters in all."
+        message = f"A prompt may have at most {MAX_PROMPT_TEXTS} texts and {MAX_PROMPT_CHARS} characters in all."
         raise InvalidArgument(Reason.PROMPT_TOO_LONG, message, field_violations={"texts": message})
     return anonymizer.anonymize(texts, labels, beside)
 
 
-def preview(stage: Stage, text: str, policy: str, labels: Labels) -> tuple[Anonymized, str]:
-    """What a text would become, and the digest of the policy that says so. Nothing is kept."""
+def preview_text(previewer: Previewer, text: str, policy: str, labels: Labels) -> Anonymized:
+    """Show what a text would become under a policy, and store nothing. Raises InvalidArgument (TOO_LONG, INVALID_POLICY)."""
     problems = {}
     if len(text) > MAX_PREVIEW_CHARS:
         problems["text"] = f"has over {MAX_PREVIEW_CHARS} characters; send a part of it"
@@ -93,45 +142,71 @@ def preview(stage: Stage, text: str, policy: str, labels: Labels) -> tuple[Anony
         problems["policy"] = f"has over {MAX_POLICY_CHARS} characters"
     if problems:
         raise InvalidArgument(Reason.TOO_LONG, "The request is too long.", field_violations=problems)
-    rehearsal = stage.rehearse(policy, text)
-    return rehearsal.anonymize((text,), labels), rehearsal.policy_digest
+    return previewer.preview(text, policy, labels)
 
 
-def reidentify(vault: Vault, audit: Audit, *, caller: str, entity_type: str, surrogate: str, purpose: str) -> str:
-    """The true value behind a surrogate. The call is kept before it is answered, also when there is no answer."""
+def reidentify(vault: Revealer, audit: AuditLog, *, caller: str, entity_type: str, surrogate: str, purpose: str) -> str:
+    """The true value of a surrogate. The call is recorded before it is answered, even if no value is found.
+
+    Raises InvalidArgument (NO_PURPOSE, NO_SURROGATE) and NotFound (UNKNOWN_SURROGATE).
+    """
     if len(purpose.strip()) < MIN_PURPOSE_CHARS:
         raise InvalidArgument(
-            Reason.NO_PURPOSE, f"Say why in at least {MIN_PURPOSE_CHARS} characters; it is kept in the audit log."
+            Reason.NO_PURPOSE,
+            f"Give the purpose in at least {MIN_PURPOSE_CHARS} characters; it is recorded in the audit log.",
         )
     if not entity_type or not surrogate.strip():
-        raise InvalidArgument(Reason.NO_SURROGATE, "Name the type and the surrogate as it stands in a text.")
+        raise InvalidArgument(Reason.NO_SURROGATE, "Name the type and the surrogate as it is written in a text.")
     audit.record(caller, entity_type, surrogate, purpose)
     value = vault.reveal(entity_type, surrogate.strip())
     if value is None:
-        raise NotFound(Reason.UNKNOWN_SURROGATE, "The vault knows no such surrogate of this type.")
+        raise NotFound(Reason.UNKNOWN_SURROGATE, "The vault has no such surrogate of this type.")
     return value
 
 
-def _decide(barrier: Barrier, ingested: Ingested) -> Outcome:
-    try:
-        text = barrier.quarantine.read(ingested)
-    except NotFound:
-        return Unreadable(ingested, EXPIRED, barrier.now_ms())
-    except (FailedPrecondition, InvalidArgument):
-        return Unreadable(ingested, DAMAGED, barrier.now_ms())
-    texts = (text.text,) if text.prompt is None else (text.prompt, text.text)
-    result = barrier.anonymizer.anonymize(texts, ingested.labels)
-    clean = Text(result.texts[-1], None if text.prompt is None else result.texts[0])
-    # Kept before the text is: what is in the corpus can always be found by whom it is about.
-    barrier.subjects.keep(ingested.document_id, result.values)
-    ref = barrier.corpus.write(clean)
-    return Passed(
-        ingested,
-        ref,
-        len(clean.text) + len(clean.prompt or ""),
-        result.findings,
-        barrier.policy_digest,
-        barrier.now_ms(),
-        barrier.language_of(clean.text),
-        moved(ingested.spans, result.changes[-1]),
-    )
+def forget(
+    erased: Erased, *, quarantine: QuarantinedTexts, corpus: Corpus, subjects: Subjects, ledger: Ledger
+) -> Forgotten:
+    """Delete an erased document's texts on both sides of the barrier, then everything recorded about it. Idempotent."""
+    objects = quarantine.delete_all(erased.document_id)
+    texts = ledger.texts_of(erased.document_id)
+    for ref in texts:
+        corpus.delete(ref)
+    entries = subjects.forget(erased.document_id)
+    versions = ledger.forget(erased.document_id)
+    counts = {
+        "quarantine_objects": objects,
+        "corpus_objects": len(texts),
+        "versions": versions,
+        "vault_entries": entries,
+    }
+    return Forgotten(counts)
+
+
+def resolve_subject(subjects: Subjects, audit: AuditLog, *, caller: str, subject: str, dry_run: bool) -> Resolved:
+    """A person's documents. The call is recorded before it is answered, without the person. Raises InvalidArgument (INVALID_SUBJECT)."""
+    _check_subject(subject)
+    audit.record(caller, "SUBJECT", "", "looks for a subject's documents" if dry_run else "erases a subject")
+    return subjects.resolve(subject, dry_run=dry_run)
+
+
+def lift_subject(subjects: Subjects, audit: AuditLog, *, caller: str, subject: str) -> None:
+    """End a person's suppression. The call is recorded before it is answered, without the person.
+
+    Raises InvalidArgument (INVALID_SUBJECT) and NotFound (NOT_SUPPRESSED).
+    """
+    _check_subject(subject)
+    audit.record(caller, "SUBJECT", "", "lifts a subject's suppression")
+    if not subjects.lift(subject):
+        raise NotFound(
+            Reason.NOT_SUPPRESSED,
+            "This name, mail address or phone number is not suppressed; lift each value of a person separately.",
+        )
+
+
+def _check_subject(subject: str) -> None:
+    if not subject.strip() or len(subject) > MAX_SUBJECT_CHARS:
+        raise InvalidArgument(
+            Reason.INVALID_SUBJECT,
+            f"Give a person's name, a mail address or a phone number in at most {MAX_SUBJECT_CHARS} characters.",
+        )

@@ -1,4 +1,4 @@
-"""The one place that chooses real adapters."""
+"""The composition root: chooses the real adapters."""
 
 from services.console.adapters.clients import connect
 from services.console.settings import Settings
@@ -8,7 +8,7 @@ from tailor.runtime import Runtime
 
 
 def build(runtime: Runtime, settings: Settings) -> None:
-    """Serve the pages; a service that is not there yet is shown as such, so none is waited for."""
+    """Serve the pages. Does not wait for other services: a page names those that do not answer."""
     services, channels = connect(settings)
     for channel in channels:
         runtime.on_stop(channel.close)

@@ -1,4 +1,4 @@
-"""One function per page or command. What a service does not answer is set down by name, and the rest goes on."""
+"""One function per page or command. A service that does not answer becomes a `ServiceFailure`; the rest of the page still shows."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -6,27 +6,26 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from services.console.audits import Audit, NearDuplicates
-from services.console.domain import Action, Judgement, Question, Services, Stream, Visitor
-from services.console.runs import Run, Watched, queue
-from services.console.views import (
-    Adapter,
-    Dataset,
-    Document,
-    Draft,
+from services.console.domain import BASE, Judgement, KeyTerms, Page, Permission, Question, Visitor
+from services.console.ports import CloseableStream, NewKey, Services
+from services.console.rules import sort_queue
+from tailor.api.evaluation.v1.evaluation_pb2 import GetEvaluationResponse
+from tailor.api.events.v1.drafts_pb2 import DraftCreated
+from tailor.api.events.v1.models_pb2 import DatasetBuilt, SpecialistServing
+from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecialist, StreamGenerateResponse
+from tailor.api.registry.v1.audit_pb2 import GetAuditResponse
+from tailor.api.registry.v1.registry_pb2 import (
+    CatalogueAdapter,
+    CatalogueDocument,
     Erasure,
-    Evaluation,
-    Flow,
-    KeptText,
-    Page,
-    Piece,
-    Rejection,
-    Served,
-    Serving,
-    Specialist,
-    Trace,
+    GetFlowResponse,
+    GetSpecialistResponse,
+    Key,
+    TraceResponse,
 )
-from tailor.errors import NotFound, Reason, TailorError
+from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse
+from tailor.api.training.v1.training_pb2 import Run, WatchRunResponse
+from tailor.errors import InvalidArgument, NotFound, Reason, TailorError
 
 T = TypeVar("T")
 
@@ -37,8 +36,8 @@ MAX_SCANNED_PAGES = 20
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A service that did not answer a question, and why."""
+class ServiceFailure:
+    """A service that did not answer, and why."""
 
     service: str
     reason: str
@@ -46,15 +45,14 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Answer(Generic[T]):
-    """What a service said, or the failure; then the value is the given default."""
+class ServiceAnswer(Generic[T]):
+    """A service's answer, or a default value and the failure."""
 
     value: T
-    failure: Failure | None = None
+    failure: ServiceFailure | None = None
 
     @property
-    def failures(self) -> tuple[Failure, ...]:
-        """The failure, if there is one."""
+    def failures(self) -> tuple[ServiceFailure, ...]:
         return (self.failure,) if self.failure else ()
 
 
@@ -62,259 +60,322 @@ class Answer(Generic[T]):
 class Overview:
     """The flow at work."""
 
-    flow: Flow
-    datasets: Page[Dataset]
+    flow: GetFlowResponse
+    datasets: Page[DatasetBuilt]
     runs: Page[Run]
-    adapters: Page[Adapter]
-    specialists: Page[Specialist]
+    adapters: Page[CatalogueAdapter]
+    specialists: Page[GetSpecialistResponse]
     healthy: dict[str, bool]
-    failures: tuple[Failure, ...]
+    failures: tuple[ServiceFailure, ...]
 
 
 @dataclass(frozen=True)
-class Runs:
-    """A page of runs, and those of them that wait, each with its place in the queue of all."""
+class RunsPage:
+    """A page of runs, and those of them that wait, each with its place in the queue."""
 
     page: Page[Run]
     waiting: tuple[tuple[int, Run], ...] = ()
 
 
-def ask(service: str, call: Callable[[], T], default: T) -> Answer[T]:
-    """The service's answer, or the default and why; NotFound passes, since it is an answer."""
+def call(service: str, ask: Callable[[], T], default: T) -> ServiceAnswer[T]:
+    """The service's answer, or the default with the failure. NotFound is an answer, so it is raised."""
     try:
-        return Answer(call())
+        return ServiceAnswer(ask())
     except NotFound:
         raise
     except TailorError as error:
-        return Answer(default, Failure(service, error.reason, error.message))
+        return ServiceAnswer(default, ServiceFailure(service, error.reason, error.message))
 
 
-def scan(page_of: Callable[[str], Page[T]]) -> Iterator[T]:
-    """The items of a paged list, as far as a bounded number of pages reaches. May raise what asking for a page raises."""
+def scan(list_page: Callable[[str], Page[T]]) -> Iterator[T]:
+    """The items of a paged list, up to a limited number of pages. Raises what `list_page` raises."""
     token = ""
     for _ in range(MAX_SCANNED_PAGES):
-        page = page_of(token)
+        page = list_page(token)
         yield from page.items
         token = page.next_token
         if not token:
             return
 
 
-def overview(services: Services, visitor: Visitor) -> Overview:
-    """Everything that the first page shows; the services are asked at once."""
-    registry = services.registry
+def _visible(page: Page[T], visitor: Visitor, specialist_of: Callable[[T], str]) -> Page[T]:
+    return Page(tuple(item for item in page.items if visitor.may_use(specialist_of(item))), page.next_token)
+
+
+def load_overview(services: Services, visitor: Visitor) -> Overview:
+    """Everything on the first page. The services are called in parallel."""
+    catalogue = services.catalogue
     with ThreadPoolExecutor(max_workers=12, thread_name_prefix="overview") as pool:
-        healthy = {name: pool.submit(services.health.check, name) for name in SERVICES}
-        training = visitor.may(Action.RUNS)
-        flow = pool.submit(ask, "registry", registry.flow, Flow())
-        datasets = pool.submit(ask, "registry", lambda: registry.datasets("") if training else Page(), Page[Dataset]())
-        runs = pool.submit(ask, "training", lambda: services.training.runs("") if training else Page(), Page[Run]())
-        adapters = pool.submit(ask, "registry", lambda: registry.adapters("") if training else Page(), Page[Adapter]())
-        specialists = pool.submit(ask, "registry", lambda: registry.specialists(""), Page[Specialist]())
-    answers = (flow.result(), datasets.result(), runs.result(), adapters.result(), specialists.result())
+        healthy = {name: pool.submit(services.is_healthy, name) for name in SERVICES}
+        may_see_runs = visitor.may(Permission.RUNS)
+        flow = pool.submit(call, "registry", catalogue.get_flow, GetFlowResponse())
+        datasets = pool.submit(
+            lambda: list_datasets(services, visitor, "") if may_see_runs else ServiceAnswer(Page[DatasetBuilt]())
+        )
+        runs = pool.submit(
+            lambda: list_runs(services, visitor, "") if may_see_runs else ServiceAnswer(RunsPage(Page()))
+        )
+        adapters = pool.submit(
+            lambda: list_adapters(services, visitor, "") if may_see_runs else ServiceAnswer(Page[CatalogueAdapter]())
+        )
+        specialists = pool.submit(
+            call, "registry", lambda: catalogue.list_specialists(""), Page[GetSpecialistResponse]()
+        )
+    answers = (flow, datasets, runs, adapters, specialists)
     return Overview(
-        flow=answers[0].value,
-        datasets=_given(answers[1].value, visitor, lambda item: item.specialist),
-        runs=_given(answers[2].value, visitor, lambda item: item.specialist),
-        adapters=_given(answers[3].value, visitor, lambda item: item.specialist),
-        specialists=_given(answers[4].value, visitor, lambda item: item.name),
+        flow=flow.result().value,
+        datasets=datasets.result().value,
+        runs=runs.result().value.page,
+        adapters=adapters.result().value,
+        specialists=_visible(specialists.result().value, visitor, lambda item: item.specialist.name),
         healthy={name: future.result() for name, future in healthy.items()},
-        failures=tuple(dict.fromkeys(failure for answer in answers for failure in answer.failures)),
+        failures=tuple(dict.fromkeys(failure for answer in answers for failure in answer.result().failures)),
     )
 
 
-def _given(page: Page[T], visitor: Visitor, specialist: Callable[[T], str]) -> Page[T]:
-    return Page(tuple(item for item in page.items if visitor.may_use(specialist(item))), page.next_token)
-
-
-def documents(services: Services, visitor: Visitor, token: str, specialist: str) -> Answer[Page[Document | Rejection]]:
-    """A page of documents, the rejected submissions after them."""
+def list_documents(
+    services: Services, visitor: Visitor, token: str, specialist: str
+) -> ServiceAnswer[Page[CatalogueDocument]]:
+    """A page of documents; without a specialist, rejected submissions follow."""
     if specialist:
-        visitor.need_specialist(specialist)
-    return ask("registry", lambda: services.registry.documents(token, specialist, PAGE_SIZE), Page())
+        visitor.require_specialist(specialist)
+    return call("registry", lambda: services.catalogue.list_documents(token, specialist, PAGE_SIZE), Page())
 
 
-def rejections(services: Services) -> Answer[tuple[Rejection, ...]]:
-    """The rejected submissions, newest first, as far as a bounded scan reaches."""
+def list_rejections(services: Services) -> ServiceAnswer[tuple[CatalogueDocument, ...]]:
+    """Rejected submissions, newest first, within the scan's limit."""
 
-    def all_of_them() -> tuple[Rejection, ...]:
-        items = scan(lambda token: services.registry.documents(token, "", SCAN_SIZE))
-        found = [item for item in items if isinstance(item, Rejection)]
-        return tuple(sorted(found, key=lambda item: str(item.create_time), reverse=True))
+    def scan_rejections() -> tuple[CatalogueDocument, ...]:
+        items = scan(lambda token: services.catalogue.list_documents(token, "", SCAN_SIZE))
+        rejections = [item for item in items if item.HasField("rejected")]
+        return tuple(sorted(rejections, key=lambda item: item.rejected.create_time.ToNanoseconds(), reverse=True))
 
-    return ask("registry", all_of_them, ())
+    return call("registry", scan_rejections, ())
 
 
-def datasets(services: Services, visitor: Visitor, token: str) -> Answer[Page[Dataset]]:
+def list_datasets(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[Page[DatasetBuilt]]:
     """A page of datasets, newest first."""
-    answer = ask("registry", lambda: services.registry.datasets(token), Page[Dataset]())
-    return Answer(_given(answer.value, visitor, lambda item: item.specialist), answer.failure)
+    answer = call("registry", lambda: services.catalogue.list_datasets(token), Page[DatasetBuilt]())
+    return ServiceAnswer(_visible(answer.value, visitor, lambda item: item.specialist), answer.failure)
 
 
-def dataset(services: Services, visitor: Visitor, digest: str) -> Answer[tuple[Dataset, tuple[Adapter, ...]] | None]:
-    """One dataset and the adapters that learned from it; NotFound for an unknown one or one that the visitor was not given."""
+def get_dataset(
+    services: Services, visitor: Visitor, digest: str
+) -> ServiceAnswer[tuple[DatasetBuilt, tuple[CatalogueAdapter, ...]] | None]:
+    """A dataset and the adapters trained on it. Raises NotFound if it is unknown or not visible to the visitor."""
 
-    def find() -> tuple[Dataset, tuple[Adapter, ...]]:
-        for item in scan(services.registry.datasets):
-            if item.digest == digest and visitor.may_use(item.specialist):
-                made = scan(services.registry.adapters)
-                return item, tuple(one for one in made if one.dataset_digest == digest)
-        raise NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset, or it was not given to you.")
+    def find() -> tuple[DatasetBuilt, tuple[CatalogueAdapter, ...]]:
+        unknown = NotFound(Reason.UNKNOWN_DATASET, "This dataset does not exist, or you do not have access to it.")
+        dataset = _find(services.catalogue.get_dataset, digest, unknown)
+        if not visitor.may_use(dataset.specialist):
+            raise unknown
+        adapters = scan(services.catalogue.list_adapters)
+        return dataset, tuple(item for item in adapters if item.adapter.dataset_digest == dataset.digest)
 
-    return ask("registry", find, None)
-
-
-def runs(services: Services, visitor: Visitor, token: str) -> Answer[Runs]:
-    """A page of runs, newest first, and the places of those of them that wait."""
-    answer = ask("training", lambda: services.training.runs(token), Page[Run]())
-    places = {run.run_id: place for place, run in enumerate(queue(answer.value.items), start=1)}
-    given = _given(answer.value, visitor, lambda item: item.specialist)
-    waiting = tuple((places[run.run_id], run) for run in queue(given.items))
-    return Answer(Runs(given, waiting), answer.failure)
+    return call("registry", find, None)
 
 
-def run(services: Services, visitor: Visitor, run_id: str) -> Answer[Run | None]:
-    """One run; NotFound for an unknown one or one that the visitor was not given."""
-    answer: Answer[Run | None] = ask("training", lambda: services.training.run(run_id), None)
+def list_runs(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[RunsPage]:
+    """A page of runs, newest first, and the places in the queue of those that wait."""
+    answer = call("training", lambda: services.training.list_runs(token), Page[Run]())
+    places = {run.run_id: place for place, run in enumerate(sort_queue(answer.value.items), start=1)}
+    page = _visible(answer.value, visitor, lambda item: item.specialist)
+    waiting = tuple((places[run.run_id], run) for run in sort_queue(page.items))
+    return ServiceAnswer(RunsPage(page, waiting), answer.failure)
+
+
+def get_run(services: Services, visitor: Visitor, run_id: str) -> ServiceAnswer[Run | None]:
+    """A run. Raises NotFound if it is unknown or not visible to the visitor."""
+    answer: ServiceAnswer[Run | None] = call("training", lambda: services.training.get_run(run_id), None)
     if answer.value:
-        visitor.need_specialist(answer.value.specialist)
+        visitor.require_specialist(answer.value.specialist)
     return answer
 
 
-def watch(services: Services, visitor: Visitor, run_id: str) -> Stream[Watched]:
-    """The run's reports and its workers' logs from the first on."""
-    visitor.need_specialist(services.training.run(run_id).specialist)
-    return services.training.watch(run_id)
+def watch_run(services: Services, visitor: Visitor, run_id: str) -> CloseableStream[WatchRunResponse]:
+    """The run's reports and its workers' logs, from the first one."""
+    visitor.require_specialist(services.training.get_run(run_id).specialist)
+    return services.training.watch_run(run_id)
 
 
-def adapters(services: Services, visitor: Visitor, token: str) -> Answer[Page[Adapter]]:
+def list_adapters(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[Page[CatalogueAdapter]]:
     """A page of adapters, newest first."""
-    answer = ask("registry", lambda: services.registry.adapters(token), Page[Adapter]())
-    return Answer(_given(answer.value, visitor, lambda item: item.specialist), answer.failure)
+    answer = call("registry", lambda: services.catalogue.list_adapters(token), Page[CatalogueAdapter]())
+    return ServiceAnswer(_visible(answer.value, visitor, lambda item: item.adapter.specialist), answer.failure)
 
 
-def adapter(services: Services, visitor: Visitor, digest: str) -> Answer[Adapter | None]:
-    """One adapter; NotFound for an unknown one or one that the visitor was not given."""
+def get_adapter(services: Services, visitor: Visitor, digest: str) -> ServiceAnswer[CatalogueAdapter | None]:
+    """An adapter. Raises NotFound if it is unknown or not visible to the visitor."""
 
-    def find() -> Adapter:
-        for item in scan(services.registry.adapters):
-            if item.digest == digest and visitor.may_use(item.specialist):
-                return item
-        raise NotFound(Reason.UNKNOWN_ADAPTER, "There is no such adapter, or it was not given to you.")
+    def find() -> CatalogueAdapter:
+        unknown = NotFound(Reason.UNKNOWN_ADAPTER, "This adapter does not exist, or you do not have access to it.")
+        adapter = _find(services.catalogue.get_adapter, digest, unknown)
+        if not visitor.may_use(adapter.adapter.specialist):
+            raise unknown
+        return adapter
 
-    return ask("registry", find, None)
+    return call("registry", find, None)
 
 
-def evaluation(services: Services, digest: str) -> Answer[Evaluation | None]:
-    """The newest evaluation of an adapter; none where it was not measured."""
+def _find(get: Callable[[str], T], digest: str, unknown: NotFound) -> T:
     try:
-        return ask("evaluation", lambda: services.evaluation.evaluation(digest), None)
+        return get(digest)
+    except InvalidArgument:  # not a digest, or the beginning of several
+        raise unknown from None
+
+
+def get_evaluation(services: Services, digest: str) -> ServiceAnswer[GetEvaluationResponse | None]:
+    """The newest evaluation of an adapter; None if it was never evaluated."""
+    try:
+        return call("evaluation", lambda: services.get_evaluation(digest), None)
     except NotFound:
-        return Answer(None)
+        return ServiceAnswer(None)
 
 
-def specialists(services: Services, visitor: Visitor) -> Answer[tuple[Specialist, ...]]:
-    """All specialists that the visitor was given, by name."""
+def list_specialists(services: Services, visitor: Visitor) -> ServiceAnswer[tuple[GetSpecialistResponse, ...]]:
+    """All specialists visible to the visitor, by name."""
 
-    def all_of_them() -> tuple[Specialist, ...]:
-        return tuple(item for item in scan(services.registry.specialists) if visitor.may_use(item.name))
+    def scan_specialists() -> tuple[GetSpecialistResponse, ...]:
+        return tuple(
+            item for item in scan(services.catalogue.list_specialists) if visitor.may_use(item.specialist.name)
+        )
 
-    return ask("registry", all_of_them, ())
-
-
-def served(services: Services, visitor: Visitor) -> Answer[tuple[Served, ...]]:
-    """What inference answers for, the base left out."""
-    answer = ask("inference", services.inference.specialists, tuple[Served, ...]())
-    given = tuple(item for item in answer.value if item.name != "base" and visitor.may_use(item.name))
-    return Answer(given, answer.failure)
+    return call("registry", scan_specialists, ())
 
 
-def keeping(services: Services, visitor: Visitor) -> Answer[frozenset[str] | None]:
-    """Those of the visitor's specialists whose drafts' words are kept: rankings of their draws become rows. None where nobody can tell."""
-    answer = specialists(services, visitor)
+def list_served(services: Services, visitor: Visitor) -> ServiceAnswer[tuple[ServedSpecialist, ...]]:
+    """The specialists that inference serves to the visitor, without the base."""
+    answer = call("inference", services.inference.list_served, tuple[ServedSpecialist, ...]())
+    visible = tuple(item for item in answer.value if item.name != BASE and visitor.may_use(item.name))
+    return ServiceAnswer(visible, answer.failure)
+
+
+def list_learning(services: Services, visitor: Visitor) -> ServiceAnswer[frozenset[str] | None]:
+    """The visitor's specialists that store draft text, so that rankings become rows; None if the registry does not answer."""
+    answer = list_specialists(services, visitor)
     if answer.failure:
-        return Answer(None, answer.failure)
-    return Answer(frozenset(item.name for item in answer.value if item.keep_drafts))
+        return ServiceAnswer(None, answer.failure)
+    return ServiceAnswer(frozenset(item.specialist.name for item in answer.value if item.specialist.keep_drafts))
 
 
-def question(services: Services, visitor: Visitor, asked: Question) -> Stream[Piece]:
-    """The answer as it comes; NotFound for a specialist that the visitor was not given."""
-    if asked.model != "base":
-        visitor.need_specialist(asked.model)
-    return services.inference.ask(asked)
+def ask(services: Services, visitor: Visitor, question: Question) -> CloseableStream[StreamGenerateResponse]:
+    """Stream the answer. Raises NotFound for a specialist that is not visible to the visitor."""
+    if question.model != BASE:
+        visitor.require_specialist(question.model)
+    return services.inference.ask(question)
 
 
-def trace(services: Services, visitor: Visitor, draft_id: str) -> Trace:
-    """Where a draft came from; NotFound for an unknown one or one of a specialist that the visitor was not given."""
-    found = services.registry.trace(draft_id)
-    if found.draft.specialist and not visitor.may_use(found.draft.specialist):
-        raise NotFound(Reason.UNKNOWN_DRAFT, "There is no such draft, or it was not given to you.")
-    if visitor.may(Action.TRACE_DOCUMENTS):
-        return found
-    return Trace(found.draft, found.adapter, found.dataset, (), found.evaluation)
+def trace_draft(services: Services, visitor: Visitor, draft_id: str) -> TraceResponse:
+    """The origin of a draft. Raises NotFound for an unknown draft, or one of a specialist that is not visible to the visitor."""
+    trace = services.catalogue.trace(draft_id)
+    if trace.draft.specialist and not visitor.may_use(trace.draft.specialist):
+        raise NotFound(Reason.UNKNOWN_DRAFT, "This draft does not exist, or you do not have access to it.")
+    if not visitor.may(Permission.TRACE_DOCUMENTS):
+        trace.ClearField("documents")
+    return trace
 
 
-def run_of(services: Services, visitor: Visitor, found: Trace) -> Answer[Run | None]:
-    """The run that made the draft's adapter; none for the base, where training no longer knows it, and for who may not see runs."""
-    if found.adapter is None or not visitor.may(Action.RUNS):
-        return Answer(None)
-    run_id = found.adapter.run_id
+def get_run_of_draft(services: Services, visitor: Visitor, trace: TraceResponse) -> ServiceAnswer[Run | None]:
+    """The run that trained the draft's adapter; None for the base, for a run that training no longer knows, and without access to runs."""
+    if not trace.HasField("adapter") or not visitor.may(Permission.RUNS):
+        return ServiceAnswer(None)
     try:
-        return ask("training", lambda: services.training.run(run_id), None)
+        return call("training", lambda: services.training.get_run(trace.adapter.run_id), None)
     except NotFound:
-        return Answer(None)
+        return ServiceAnswer(None)
 
 
-def draft_text(services: Services, visitor: Visitor, draft: Draft) -> Answer[KeptText | None]:
-    """What is kept of a draft's words; None where the visitor may not read them."""
+def get_draft_text(services: Services, visitor: Visitor, draft: DraftCreated) -> ServiceAnswer[GetDraftResponse | None]:
+    """A draft's stored text; None if the visitor may not read it."""
     if not visitor.may_read(draft.key_id):
-        return Answer(None)
-    return ask("inference", lambda: services.inference.draft(draft.draft_id), None)
+        return ServiceAnswer(None)
+    return call("inference", lambda: services.inference.get_draft(draft.draft_id), None)
 
 
-def judge(services: Services, visitor: Visitor, judgement: Judgement) -> str:
-    """Record a judgement; its id. Said twice by the same visitor, it is recorded once."""
+def record_judgement(services: Services, visitor: Visitor, judgement: Judgement) -> str:
+    """Record a judgement and return its id. The same judgement by the same visitor is recorded once."""
     for draft_id in judgement.ranking if visitor.specialists else ():
-        trace(services, visitor, draft_id)
-    said = "\n".join([visitor.key_id or visitor.name, repr(judgement)])
-    return services.registry.record_judgement(judgement, f"console-{hashlib.sha256(said.encode()).hexdigest()[:32]}")
+        trace_draft(services, visitor, draft_id)
+    content = "\n".join([visitor.key_id or visitor.name, repr(judgement)])
+    request_id = f"console-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+    return services.decisions.record_judgement(judgement, request_id)
 
 
-def promote(services: Services, visitor: Visitor, specialist: str, digest: str, expected_generation: int) -> Serving:
-    """Make an adapter serve; Aborted where the generation moved since the visitor saw it."""
-    visitor.need_specialist(specialist)
-    return services.registry.promote(specialist, digest, expected_generation)
+def promote(services: Services, visitor: Visitor, specialist: str, digest: str, generation: int) -> SpecialistServing:
+    """Make an adapter serve. Raises Aborted unless `generation` is the current one."""
+    visitor.require_specialist(specialist)
+    return services.decisions.promote(specialist, digest, generation)
 
 
-def roll_back(services: Services, visitor: Visitor, specialist: str, expected_generation: int) -> Serving:
-    """Make the previous adapter serve again; Aborted as in promote."""
-    visitor.need_specialist(specialist)
-    return services.registry.roll_back(specialist, expected_generation)
+def roll_back(services: Services, visitor: Visitor, specialist: str, generation: int) -> SpecialistServing:
+    """Make the previous adapter serve again. Raises Aborted as in `promote`."""
+    visitor.require_specialist(specialist)
+    return services.decisions.roll_back(specialist, generation)
 
 
-def start_canary(services: Services, visitor: Visitor, specialist: str, digest: str, generation: int) -> Serving:
-    """Let a share of the callers get an adapter, by the specialist's own rules; Aborted as in promote."""
-    visitor.need_specialist(specialist)
-    return services.registry.start_canary(specialist, digest, generation)
+def start_canary(
+    services: Services, visitor: Visitor, specialist: str, digest: str, generation: int
+) -> SpecialistServing:
+    """Serve an adapter to a share of the callers, by the specialist's own policy. Raises Aborted as in `promote`."""
+    visitor.require_specialist(specialist)
+    return services.decisions.start_canary(specialist, digest, generation)
 
 
-def stop_canary(services: Services, visitor: Visitor, specialist: str, expected_generation: int) -> Serving:
-    """Take a canary back; Aborted as in promote."""
-    visitor.need_specialist(specialist)
-    return services.registry.stop_canary(specialist, expected_generation)
+def stop_canary(services: Services, visitor: Visitor, specialist: str, generation: int) -> SpecialistServing:
+    """End the canary. Raises Aborted as in `promote`."""
+    visitor.require_specialist(specialist)
+    return services.decisions.stop_canary(specialist, generation)
 
 
-def audit(
+def audit_documents(
     services: Services, visitor: Visitor, specialist: str
-) -> tuple[Answer[Audit | None], Answer[NearDuplicates | None]]:
-    """What is counted of the documents, and of near-duplicates among them."""
+) -> tuple[ServiceAnswer[GetAuditResponse | None], ServiceAnswer[CountNearDuplicatesResponse | None]]:
+    """Counts of the documents, and of near-duplicates among them."""
     if specialist:
-        visitor.need_specialist(specialist)
-    counted: Answer[Audit | None] = ask("registry", lambda: services.auditing.audit(specialist), None)
-    near: Answer[NearDuplicates | None] = ask("synthetic", lambda: services.auditing.near_duplicates(specialist), None)
-    return counted, near
+        visitor.require_specialist(specialist)
+    counts: ServiceAnswer[GetAuditResponse | None] = call(
+        "registry", lambda: services.catalogue.get_audit(specialist), None
+    )
+    near: ServiceAnswer[CountNearDuplicatesResponse | None] = call(
+        "synthetic", lambda: services.count_near_duplicates(specialist), None
+    )
+    return counts, near
 
 
-def erasures(services: Services, token: str) -> Answer[Page[Erasure]]:
+def list_erasures(services: Services, token: str) -> ServiceAnswer[Page[Erasure]]:
     """A page of erasures, newest first."""
-    return ask("registry", lambda: services.registry.erasures(token), Page[Erasure]())
+    return call("registry", lambda: services.catalogue.list_erasures(token), Page[Erasure]())
+
+
+# The registry admits the console itself to the calls below, so the console refuses what the registry would refuse to the visitor's own key.
+
+
+def list_keys(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[Page[Key]]:
+    """A page of the API keys that allow no more than the visitor's own, newest first."""
+    visitor.require(Permission.KEYS)
+    answer = call("registry", lambda: services.keys.list_keys(token), Page[Key]())
+    visible = tuple(key for key in answer.value.items if visitor.may_grant(key.specialists))
+    return ServiceAnswer(Page(visible, answer.value.next_token), answer.failure)
+
+
+def create_key(services: Services, visitor: Visitor, terms: KeyTerms) -> NewKey:
+    """Create an API key. Raises InvalidArgument or NotFound if it would allow more specialists than the visitor's own."""
+    visitor.require(Permission.MANAGE_KEYS)
+    if visitor.specialists and not terms.specialists:
+        raise InvalidArgument(
+            Reason.INVALID_KEY,
+            "Your key is limited to some specialists, so a new key must be too.",
+            field_violations={"specialists": "must name at least one of your own"},
+        )
+    for specialist in terms.specialists:
+        visitor.require_specialist(specialist)
+    return services.keys.create_key(terms)
+
+
+def revoke_key(services: Services, visitor: Visitor, key_id: str) -> None:
+    """Revoke an API key. Raises NotFound for an unknown key, or one that allows more than the visitor's own."""
+    visitor.require(Permission.MANAGE_KEYS)
+    keys = scan(services.keys.list_keys) if visitor.specialists else ()
+    if visitor.specialists and not any(key.key_id == key_id and visitor.may_grant(key.specialists) for key in keys):
+        raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist, or you do not have access to it.")
+    services.keys.revoke_key(key_id)

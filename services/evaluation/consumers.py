@@ -1,12 +1,16 @@
-"""Events that evaluation listens to."""
+"""The events that evaluation handles."""
 
 from collections.abc import Callable
 
 from services.evaluation import handlers, wire
-from services.evaluation.handlers import Evaluating
+from services.evaluation.domain import Specialists
+from services.evaluation.ports import Artifacts, Evaluations
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import Event, decode, derive_id
+from tailor.wire import to_ref
 
+TRAINED = "adapter.trained.v1"
+BUILT = "dataset.built.v1"
 SPECIALISTS = "specialist.changed.v1"
 SERVING = "specialist.serving.v1"
 
@@ -14,29 +18,33 @@ SERVING = "specialist.serving.v1"
 class Consumers:
     """Translates events for the handlers."""
 
-    def __init__(self, app: Evaluating) -> None:
-        self._app = app
+    def __init__(self, artifacts: Artifacts, evaluations: Evaluations, specialists: Specialists) -> None:
+        self._artifacts = artifacts
+        self._evaluations = evaluations
+        self._specialists = specialists
 
     def topics(self) -> dict[str, Callable[[Event], None]]:
-        """What the group shares."""
-        return {"adapter.trained.v1": self.adapter, "dataset.built.v1": self.dataset}
+        """The handlers of the topics that the replicas share as a group."""
+        return {TRAINED: self.on_adapter, BUILT: self.on_dataset}
 
-    def adapter(self, event: Event) -> None:
-        """An adapter was trained; one that never serves is not measured."""
+    def tables(self) -> dict[str, Callable[[Event], None]]:
+        """The handlers of the topics that every replica reads from the beginning."""
+        return {SPECIALISTS: self.on_specialist, SERVING: self.on_serving}
+
+    def on_adapter(self, event: Event) -> None:
+        """Queue an evaluation. Reward adapters never serve, so they are not evaluated."""
         message = decode(event, models_pb2.AdapterTrained)
         if message.kind == models_pb2.ADAPTER_KIND_POLICY:
             adapter = wire.to_adapter(message)
-            handlers.on_adapter(self._app, adapter, derive_id("evl", "trained", adapter.digest))
+            evaluation_id = derive_id("evl", "trained", adapter.digest)
+            handlers.queue_evaluation(self._artifacts, self._evaluations, adapter, evaluation_id)
 
-    def dataset(self, event: Event) -> None:
-        """A dataset exists."""
+    def on_dataset(self, event: Event) -> None:
         message = decode(event, models_pb2.DatasetBuilt)
-        handlers.on_dataset(self._app, message.digest, wire.to_ref(message.manifest))
+        self._artifacts.add_dataset(message.digest, to_ref(message.manifest))
 
-    def serving(self, event: Event) -> None:
-        """A name means another adapter; every replica reads all of them."""
-        handlers.on_serving(self._app, wire.to_serving(decode(event, models_pb2.SpecialistServing)))
+    def on_serving(self, event: Event) -> None:
+        self._specialists.update_serving(wire.to_serving(decode(event, models_pb2.SpecialistServing)))
 
-    def specialist(self, event: Event) -> None:
-        """A specialist is new or changed; every replica reads all of them."""
-        handlers.on_terms(self._app, wire.to_terms(decode(event, models_pb2.SpecialistChanged)))
+    def on_specialist(self, event: Event) -> None:
+        self._specialists.update_terms(wire.to_terms(decode(event, models_pb2.SpecialistChanged)))

@@ -1,14 +1,12 @@
-"""What evaluation knows: adapters, held-out rows, scores; which rows are measured; and what it needs from outside."""
+"""Evaluations of adapters on held-out rows: values and rules."""
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
 
 from tailor.storage.ref import Ref
 
@@ -19,8 +17,8 @@ PERPLEXITY = "perplexity"
 PARITY = "parity"
 
 
-class State(StrEnum):
-    """Where an evaluation is."""
+class EvaluationState(StrEnum):
+    """The progress of an evaluation."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -30,7 +28,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter that was announced."""
+    """A trained adapter, as announced by its event."""
 
     digest: str
     specialist: str
@@ -40,13 +38,13 @@ class Adapter:
 
     @property
     def model(self) -> str:
-        """Its name in inference, once loaded as a candidate."""
+        """The name of the candidate in inference."""
         return f"adapter:{self.digest}"
 
 
 @dataclass(frozen=True)
 class Serving:
-    """What a specialist's name means now. An empty digest means the base."""
+    """The adapter that a specialist's name refers to. An empty digest means the base."""
 
     specialist: str
     generation: int
@@ -55,8 +53,8 @@ class Serving:
 
 
 @dataclass(frozen=True)
-class Terms:
-    """A specialist's own terms."""
+class SpecialistTerms:
+    """The house terms of a specialist."""
 
     specialist: str
     revision: int
@@ -64,8 +62,28 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class Specialists:
+    """The newest terms and serving adapter of every specialist, by name."""
+
+    terms: dict[str, SpecialistTerms] = field(default_factory=dict)
+    serving: dict[str, Serving] = field(default_factory=dict)
+
+    def update_terms(self, terms: SpecialistTerms) -> None:
+        """Ignores an older revision."""
+        known = self.terms.get(terms.specialist)
+        if known is None or terms.revision > known.revision:
+            self.terms[terms.specialist] = terms
+
+    def update_serving(self, serving: Serving) -> None:
+        """Ignores an older generation."""
+        known = self.serving.get(serving.specialist)
+        if known is None or serving.generation > known.generation:
+            self.serving[serving.specialist] = serving
+
+
+@dataclass(frozen=True)
 class HeldOutRow:
-    """A held-out row: the chat before the answer as (role, content) pairs, and the answer."""
+    """A held-out row: the chat messages before the answer as (role, content) pairs, and the reference answer."""
 
     row_id: str
     origin: str
@@ -76,24 +94,26 @@ class HeldOutRow:
 
 @dataclass(frozen=True)
 class Score:
-    """Sum of an answer's natural log-probabilities, and its tokens."""
+    """The sum of the natural log-probabilities of an answer's tokens, and the number of tokens."""
 
     log_probability: float
     tokens: int
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A loaded candidate: its name in inference, and by how many nats a token it differs from what the trainer stored; None where it stored
-    nothing."""
+class LoadedCandidate:
+    """A loaded candidate and its name in inference.
+
+    `parity` is the largest difference from the trainer's probe scores in nats per token, or None if the trainer stored none.
+    """
 
     model: str
     parity: float | None = None
 
 
 @dataclass(frozen=True)
-class Result:
-    """What one model answered, and how likely it found the references; both in the order of the rows."""
+class ModelResult:
+    """The answers of one model and its scores of the references, both in the order of the rows."""
 
     answers: tuple[str, ...]
     scores: tuple[Score, ...]
@@ -101,25 +121,33 @@ class Result:
 
 @dataclass(frozen=True)
 class Parameters:
-    """How every model is asked. `key` differs where results may not be compared."""
+    """How every model generates its answers."""
 
     max_rows: int = 16
     max_tokens: int = 160
     concurrency: int = 8
 
     def key(self, rows: Sequence[HeldOutRow]) -> str:
-        """SHA-256 over the rows and what decides an answer."""
+        """SHA-256 of the rows and of the parameters that affect answers. Results with different keys cannot be compared."""
         parts = [[row.row_id, row.messages, row.reference] for row in rows]
         return hashlib.sha256(json.dumps([self.max_tokens, parts]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
+class RetryLimits:
+    """When an evaluation fails: after `give_up_seconds` of waiting for a dependency, or after `max_starts` starts."""
+
+    give_up_seconds: float = 3600
+    max_starts: int = 10
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """One evaluation. `rows_done` and `rows_total` count over all models; `report` is set when it succeeded."""
+    """One evaluation. `rows_done` and `rows_total` count the rows of all models; `reason` is set if it failed."""
 
     evaluation_id: str
     adapter: Adapter
-    state: State = State.QUEUED
+    state: EvaluationState = EvaluationState.QUEUED
     attempts: int = 0
     rows_done: int = 0
     rows_total: int = 0
@@ -127,8 +155,8 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The outcome of an evaluation: scores by model (base, candidate, incumbent) and metric."""
+class EvaluationResult:
+    """The result of a successful evaluation: scores by model (base, candidate, incumbent) and metric."""
 
     evaluation: Evaluation
     rows: int
@@ -139,151 +167,31 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Everything a report is made of. `answers` and `row_metrics` are by model, in the order of the rows."""
+class ReportData:
+    """The content of a report. `results`, `scores` and `row_metrics` are by model; `row_metrics` are in the order of the rows."""
 
     evaluation: Evaluation
     parameters: Parameters
     incumbent: Serving | None
     rows: Sequence[HeldOutRow]
-    results: Mapping[str, Result]
+    results: Mapping[str, ModelResult]
     scores: Mapping[str, Mapping[str, float]]
     row_metrics: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
 
 
-class Repository(Protocol):
-    """Evaluation's own database. Every method raises Unavailable while it does not answer."""
-
-    def keep_dataset(self, digest: str, manifest: Ref) -> None:
-        """Remember where a dataset's manifest is."""
-        ...
-
-    def dataset(self, digest: str) -> Ref | None:
-        """A dataset's manifest."""
-        ...
-
-    def keep_adapter(self, adapter: Adapter) -> None:
-        """Remember an adapter."""
-        ...
-
-    def adapter(self, digest: str) -> Adapter | None:
-        """An adapter."""
-        ...
-
-    def queue(self, evaluation_id: str, adapter: Adapter) -> Evaluation:
-        """Queue an evaluation unless it exists; the evaluation as it is."""
-        ...
-
-    def evaluation(self, evaluation_id: str) -> Evaluation | None:
-        """An evaluation."""
-        ...
-
-    def newest(self, adapter_digest: str) -> Evaluation | None:
-        """The newest evaluation of an adapter."""
-        ...
-
-    def measured(self, evaluation_id: str) -> Measured | None:
-        """The outcome of an evaluation that succeeded."""
-        ...
-
-    def next(self) -> AbstractContextManager[Evaluation | None]:
-        """Hold the oldest evaluation that is queued, or was interrupted, and that nobody holds; its attempts are counted."""
-        ...
-
-    def start(self, evaluation_id: str, rows_total: int) -> None:
-        """It is being measured now."""
-        ...
-
-    def count(self, evaluation_id: str, rows_done: int) -> None:
-        """So many rows are done."""
-        ...
-
-    def fail(self, evaluation_id: str, reason: str) -> None:
-        """It cannot be made."""
-        ...
-
-    def keep_result(self, evaluation_id: str, model: str, key: str, result: Result) -> None:
-        """Remember what a model did on the rows of a key."""
-        ...
-
-    def result(self, evaluation_id: str, model: str, key: str) -> Result | None:
-        """What a model did in this evaluation before it was interrupted."""
-        ...
-
-    def result_of_adapter(self, adapter: str, key: str) -> Result | None:
-        """What an adapter did in an evaluation of its own on the same rows."""
-        ...
-
-    def finish(self, measured: Measured) -> None:
-        """Keep the outcome and state it, in one transaction, once."""
-        ...
-
-
-class Models(Protocol):
-    """Inference. Every method raises Unavailable while it does not answer, NotFound for a model that it does not hold."""
-
-    def load(self, adapter_digest: str, manifest: Ref) -> Loaded:
-        """Load a candidate and compare it with the trainer."""
-        ...
-
-    def generate(self, model: str, messages: Sequence[tuple[str, str]], max_tokens: int) -> str:
-        """The likeliest answer."""
-        ...
-
-    def score(self, model: str, messages: Sequence[tuple[str, str]], completion: str) -> Score:
-        """How likely the model finds an answer."""
-        ...
-
-
-class Rows(Protocol):
-    """Datasets."""
-
-    def held_out(self, manifest: Ref) -> list[HeldOutRow]:
-        """The held-out rows by id; FailedPrecondition where the dataset does not verify."""
-        ...
-
-
-class Reports(Protocol):
-    """Stored reports."""
-
-    def write(self, comparison: Comparison) -> Ref:
-        """Store report.json, and report.md and scores.png beside it."""
-        ...
-
-    def markdown(self, report: Ref) -> str:
-        """The report as Markdown."""
-        ...
-
-    def plot(self, report: Ref) -> bytes:
-        """The plot as PNG."""
-        ...
-
-    def quotes(self, evaluation_id: str, document_id: str) -> bool:
-        """True where an evaluation's report holds rows of a document, or is not whole."""
-        ...
-
-    def delete(self, evaluation_id: str) -> int:
-        """Remove an evaluation's report; how many objects it had."""
-        ...
-
-
-# Answers and references, and the house terms, to the values by metric of all rows together; the same for each row alone.
-Metrics = Callable[[Sequence[str], Sequence[str], Sequence[str]], dict[str, float]]
-
-
 def choose_rows(rows: Sequence[HeldOutRow], limit: int) -> list[HeldOutRow]:
-    """At most `limit` rows, spread over their origins, in the order of their ids."""
+    """At most `limit` rows, evenly from all origins, ordered by id."""
     by_origin: dict[str, list[HeldOutRow]] = {}
     for row in sorted(rows, key=lambda row: row.row_id):
         by_origin.setdefault(row.origin, []).append(row)
     queues = [by_origin[origin] for origin in sorted(by_origin)]
-    turns = max((len(queue) for queue in queues), default=0)
-    spread = [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)]
+    rounds = max((len(queue) for queue in queues), default=0)
+    spread = [queue[place] for place in range(rounds) for queue in queues if place < len(queue)]
     return sorted(spread[:limit], key=lambda row: row.row_id)
 
 
 def perplexity(scores: Sequence[Score]) -> float:
-    """exp of the mean negative log-probability of a token; never beyond what a float holds."""
+    """exp of the mean negative log-probability per token, capped at exp(700) to stay within a float."""
     tokens = sum(score.tokens for score in scores)
     mean = -sum(score.log_probability for score in scores) / max(1, tokens)
     return math.exp(min(mean, 700.0))

@@ -1,12 +1,12 @@
-"""The gRPC face of evaluation."""
+"""The gRPC endpoint of evaluation."""
 
 import contextlib
 
 import grpc
 
 from services.evaluation import handlers, wire
-from services.evaluation.domain import Evaluation, State
-from services.evaluation.handlers import Evaluating
+from services.evaluation.domain import Evaluation, EvaluationState
+from services.evaluation.ports import Artifacts, Evaluations, ReportStore
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.events.envelope import derive_id, new_id
@@ -16,30 +16,35 @@ MAX_REQUEST_ID = 128
 
 
 class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
-    """Translates calls for the handlers."""
+    """Translates calls for the handlers. To callers of other specialists, adapters and evaluations do not exist."""
 
-    def __init__(self, app: Evaluating) -> None:
-        self._app = app
+    def __init__(self, artifacts: Artifacts, evaluations: Evaluations, reports: ReportStore) -> None:
+        self._artifacts = artifacts
+        self._evaluations = evaluations
+        self._reports = reports
 
     def Evaluate(
         self, request: evaluation_pb2.EvaluateRequest, context: grpc.ServicerContext
     ) -> evaluation_pb2.EvaluateResponse:
-        """Measure an adapter again, in the background."""
+        """Queue another evaluation of an adapter."""
         if len(request.request_id) > MAX_REQUEST_ID:
-            raise InvalidArgument(Reason.INVALID_REQUEST_ID, f"A request id has at most {MAX_REQUEST_ID} characters.")
-        if not current_caller().may_use(handlers.find_adapter(self._app, request.adapter_digest).specialist):
-            raise NotFound(Reason.UNKNOWN_ADAPTER, "No adapter of this digest was announced.")
+            raise InvalidArgument(
+                Reason.INVALID_REQUEST_ID, f"`request_id` must have at most {MAX_REQUEST_ID} characters."
+            )
+        adapter = handlers.find_adapter(self._artifacts, request.adapter_digest)
+        if not current_caller().may_use(adapter.specialist):
+            raise handlers.unknown_adapter()
         evaluation_id = derive_id("evl", "request", request.request_id) if request.request_id else new_id("evl")
-        evaluation = handlers.evaluate(self._app, request.adapter_digest, evaluation_id)
+        evaluation = handlers.evaluate_again(self._artifacts, self._evaluations, request.adapter_digest, evaluation_id)
         return evaluation_pb2.EvaluateResponse(evaluation_id=evaluation.evaluation_id)
 
     def GetEvaluation(
         self, request: evaluation_pb2.GetEvaluationRequest, context: grpc.ServicerContext
     ) -> evaluation_pb2.GetEvaluationResponse:
-        """An evaluation, finished or not."""
-        evaluation = handlers.get_evaluation(self._app, request.evaluation_id, request.adapter_digest)
+        """Return an evaluation, finished or not."""
+        evaluation = handlers.find_evaluation(self._evaluations, request.evaluation_id, request.adapter_digest)
         if not current_caller().may_use(evaluation.adapter.specialist):
-            raise NotFound(Reason.UNKNOWN_EVALUATION, "There is no such evaluation.")
+            raise handlers.unknown_evaluation()
         response = evaluation_pb2.GetEvaluationResponse(
             evaluation_id=evaluation.evaluation_id,
             state=wire.STATES[evaluation.state],
@@ -47,15 +52,15 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
             rows_total=evaluation.rows_total,
             reason=evaluation.reason,
         )
-        if evaluation.state is State.SUCCEEDED:
+        if evaluation.state is EvaluationState.SUCCEEDED:
             self._add_report(response, evaluation)
         return response
 
     def _add_report(self, response: evaluation_pb2.GetEvaluationResponse, evaluation: Evaluation) -> None:
-        measured = self._app.repository.measured(evaluation.evaluation_id)
-        if measured is not None:
-            response.result.CopyFrom(wire.from_measured(measured))
-            # The report of erased rows is gone; the scores stay.
+        result = self._evaluations.result(evaluation.evaluation_id)
+        if result is not None:
+            response.result.CopyFrom(wire.from_result(result))
+            # An erasure deletes the report; the scores stay.
             with contextlib.suppress(NotFound):
-                response.report_markdown = self._app.reports.markdown(measured.report)
-                response.plot_png = self._app.reports.plot(measured.report)
+                response.report_markdown = self._reports.markdown(result.report)
+                response.plot_png = self._reports.plot(result.report)

@@ -1,35 +1,34 @@
-"""What ingestion knows: submissions, outcomes, their rules, and what it needs from outside."""
+"""Submissions and what becomes of them: values and rules."""
 
 import hashlib
 import hmac
 import json
 import re
 import unicodedata
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
 
-from services.ingestion.spans import Span, bounded, sections
+from services.ingestion.spans import find_sections, limit_spans
 from tailor.storage.ref import Ref
+from tailor.words import Labels, Span
 
 MAX_EXTERNAL_ID = 512
 MAX_FILE_NAME = 512
-# Neither a database nor UTF-8 takes zero bytes or halves of a surrogate pair, which JSON may hold.
+# PostgreSQL and UTF-8 accept neither zero bytes nor lone surrogates, but JSON can contain both.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufeff\u200b\u2028\u2029\ud800-\udfff\ufdd0-\ufdef]")
 NOT_IN_A_NAME = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-# Signs that are no ASCII and no letters: among them are the marks that combine with a letter.
+# Runs of characters that are neither ASCII nor letters. Combining marks are among them.
 SIGNS = re.compile(r"[^\w\s\x00-\x7f]{31,}")
 MAX_MARKS = 30
 MANY_LINES = re.compile(r"\n{3,}")
 SLUG = re.compile(r"[a-z0-9-]{0,64}")
+SLUG_RULE = "must have at most 64 characters, each of them a-z, 0-9 or '-'"
 DRAFT_ID = re.compile(r"(?:drf_[0-9a-f]{32})?")
+DRAFT_ID_RULE = "must be `drf_` and 32 hexadecimal digits"
 
-T = TypeVar("T")
 
-
-class Kind(StrEnum):
-    """What a published document is."""
+class DocumentKind(StrEnum):
+    """The kind of a published document."""
 
     DOCUMENT = "document"
     DELIVERABLE = "deliverable"
@@ -37,7 +36,7 @@ class Kind(StrEnum):
 
 
 class RejectionReason(StrEnum):
-    """Why a document goes no further; the names of the contract."""
+    """Why a document goes no further: the names of `RejectionReason` in documents.proto that ingestion publishes."""
 
     DUPLICATE = "DUPLICATE"
     EMPTY = "EMPTY"
@@ -55,7 +54,7 @@ class RejectionReason(StrEnum):
 
 
 class Rejected(Exception):
-    """A submission goes no further. `hint` says what to do and holds nothing of the document."""
+    """A submission cannot become a version. `hint` says what to do; it never quotes the document."""
 
     def __init__(self, reason: RejectionReason, hint: str, format: str = "") -> None:
         super().__init__(f"{reason}: {hint}")
@@ -65,17 +64,8 @@ class Rejected(Exception):
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Slugs that say where a document belongs; never personal."""
-
-    source: str = ""
-    department: str = ""
-    confidentiality: str = ""
-
-
-@dataclass(frozen=True)
 class File:
-    """Bytes as they were published. `content_type` and `name` may be empty, or wrong."""
+    """Bytes as they were published. `name` and `content_type` may be empty or wrong."""
 
     data: bytes
     name: str = ""
@@ -83,9 +73,11 @@ class File:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A file that lies where its publisher keeps it. `uri` may hold a secret, such as a signature: it is never logged, stated or kept.
-    `sha256` is empty and `size_bytes` None where they were not told."""
+class FileReference:
+    """The location of a file that its publisher stores. `uri` may contain a secret, such as a signature: never log, publish or store it.
+
+    `sha256` is empty and `size_bytes` None if the publisher did not send them.
+    """
 
     uri: str
     name: str = ""
@@ -95,8 +87,8 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Parsed:
-    """Clean Markdown, and the format it came from; `prompt` for examples alone. `spans` are the parts of the text."""
+class ParsedText:
+    """Clean Markdown and the format it came from. Only examples have a `prompt`. `spans` locate the parts of the file in `text`."""
 
     text: str
     format: str
@@ -106,35 +98,36 @@ class Parsed:
 
 @dataclass(frozen=True)
 class Submission:
-    """One document as a publisher handed it in: a file to parse or to fetch, or text that is clean already."""
+    """One document as published: a file to parse, a reference to fetch, or text that is already clean."""
 
     external_id: str
-    kind: Kind
+    kind: DocumentKind
     labels: Labels
-    content: File | Reference | Parsed
+    content: File | FileReference | ParsedText
     draft_id: str = ""
 
 
 @dataclass(frozen=True)
-class Receipt(Generic[T]):
-    """What is known before a submission is read: its key, which a redelivery repeats, ids derived from the key, and how to read it
-    (may raise Rejected). `spare_document_id` serves where the submission does not tell which document it is."""
+class Receipt:
+    """The identity of a submission. Every redelivery has the same `key`, from which the ids are derived.
+
+    `spare_document_id` stands for the document if the submission does not reveal which document it belongs to.
+    """
 
     key: str
     submission_id: str
     spare_document_id: str
-    read: Callable[[], T]
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """A new version, its text in quarantine."""
+class Acceptance:
+    """A submission that became a version, whose text is in quarantine."""
 
     submission_id: str
     document_id: str
     sequence: int
     digest: str
-    kind: Kind
+    kind: DocumentKind
     labels: Labels
     text: Ref
     format: str
@@ -145,7 +138,7 @@ class Accepted:
 
 
 @dataclass(frozen=True)
-class Refused:
+class Rejection:
     """A submission that goes no further."""
 
     submission_id: str
@@ -158,223 +151,182 @@ class Refused:
     time_ms: int
 
 
-Outcome = Accepted | Refused
+Outcome = Acceptance | Rejection
+
+
+def make_rejection(
+    receipt: Receipt,
+    rejected: Rejected,
+    labels: Labels,
+    time_ms: int,
+    *,
+    document_id: str = "",
+    duplicate_of: str = "",
+) -> Rejection:
+    """The outcome of a rejected submission, under the receipt's spare document id unless the document is known."""
+    return Rejection(
+        submission_id=receipt.submission_id,
+        document_id=document_id or receipt.spare_document_id,
+        reason=rejected.reason,
+        hint=rejected.hint,
+        duplicate_of=duplicate_of,
+        labels=labels,
+        format=rejected.format,
+        time_ms=time_ms,
+    )
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A parsed submission that may become a version."""
+class ParsedSubmission:
+    """A submission whose text is known; the catalogue decides whether it becomes a version."""
 
-    key: str
-    submission_id: str
+    receipt: Receipt
     submission: Submission
-    parsed: Parsed
+    parsed: ParsedText
     digest: str
     time_ms: int
 
-    def accepted(self, document_id: str, sequence: int, text: Ref) -> Accepted:
-        """The outcome where it becomes a version."""
-        submission = self.submission
-        chars = len(self.parsed.text) + len(self.parsed.prompt or "")
-        return Accepted(
-            submission_id=self.submission_id,
+    def accept(self, document_id: str, sequence: int, text: Ref) -> Acceptance:
+        """The outcome if it becomes a version."""
+        return Acceptance(
+            submission_id=self.receipt.submission_id,
             document_id=document_id,
             sequence=sequence,
             digest=self.digest,
-            kind=submission.kind,
-            labels=submission.labels,
+            kind=self.submission.kind,
+            labels=self.submission.labels,
             text=text,
             format=self.parsed.format,
-            char_count=chars,
-            draft_id=submission.draft_id,
+            char_count=len(self.parsed.text) + len(self.parsed.prompt or ""),
+            draft_id=self.submission.draft_id,
             time_ms=self.time_ms,
             spans=self.parsed.spans,
         )
 
-    def erased(self, document_id: str) -> Refused:
-        """The outcome where the document is erased."""
-        hint = "The document is erased; data protection can lift that with `tailor erase --lift`."
-        return Refused(
-            self.submission_id,
-            document_id,
-            RejectionReason.ERASED,
-            hint,
-            "",
+    def reject_erased(self, document_id: str) -> Rejection:
+        """The outcome if the document has been erased."""
+        hint = "The document is erased. Data protection can lift the erasure with `tailor erase --lift`."
+        return self._reject(document_id, RejectionReason.ERASED, hint)
+
+    def reject_duplicate(self, document_id: str, duplicate_of: str) -> Rejection:
+        """The outcome if the same text is already current."""
+        hint = "The same text is already current. Nothing needs to be done."
+        return self._reject(document_id, RejectionReason.DUPLICATE, hint, duplicate_of)
+
+    def _reject(self, document_id: str, reason: RejectionReason, hint: str, duplicate_of: str = "") -> Rejection:
+        return make_rejection(
+            self.receipt,
+            Rejected(reason, hint, self.parsed.format),
             self.submission.labels,
-            self.parsed.format,
             self.time_ms,
+            document_id=document_id,
+            duplicate_of=duplicate_of,
         )
-
-    def duplicate(self, document_id: str, of: str) -> Refused:
-        """The outcome where the same text is current already."""
-        hint = "The same text is already current; nothing has to be done."
-        return Refused(
-            self.submission_id,
-            document_id,
-            RejectionReason.DUPLICATE,
-            hint,
-            of,
-            self.submission.labels,
-            self.parsed.format,
-            self.time_ms,
-        )
-
-
-class Parser(Protocol):
-    """Turns a file into clean text."""
-
-    def parse(self, file: File) -> Parsed:
-        """The file's text; raises Rejected. May block as long as its time limit."""
-        ...
-
-
-class Fetcher(Protocol):
-    """Gets files from where their publishers keep them."""
-
-    def fetch(self, reference: Reference, max_bytes: int) -> File:
-        """The file; Rejected where it may not or can not be had, Unavailable where it does not answer for now. May block as long as its
-        time limit."""
-        ...
-
-
-class Erasure(Protocol):
-    """Has documents erased everywhere."""
-
-    def request(self, document_id: str, request_id: str) -> None:
-        """Ask for it; the same request id again changes nothing. May block; Unavailable where nobody answers."""
-        ...
-
-
-class Quarantine(Protocol):
-    """Keeps encrypted text until anonymization has read it."""
-
-    def write(self, document_id: str, sequence: int, parsed: Parsed) -> Ref:
-        """Encrypt and store."""
-        ...
-
-
-class Catalogue(Protocol):
-    """Documents, versions and what became of every submission. What it keeps, it also states: in the same transaction, once."""
-
-    def find(self, key: str) -> Outcome | None:
-        """What became of a submission."""
-        ...
-
-    def restate(self, outcome: Outcome) -> None:
-        """State a kept outcome again, by the same event id."""
-        ...
-
-    def refuse(self, key: str, external_id: str | None, refused: Refused) -> Outcome:
-        """Keep a rejection; for a readable external id under its document's id. Returns what another replica kept first, if one did."""
-        ...
-
-    def accept(self, candidate: Candidate, store: Callable[[str, int], Ref]) -> Outcome:
-        """Make a version, unless its digest is current; `store(document id, sequence)` is called at most once."""
-        ...
-
-    def resolve(self, external_id: str) -> str | None:
-        """The id of the document that a publisher calls by this id; None where there is none."""
-        ...
-
-    def release(self, document_id: str, submission_id: str) -> None:
-        """Let the text of a version that went no further be published again: it is not current any more. Nothing happens where a newer
-        version is, or where the submission made none."""
-        ...
 
 
 def clean(text: str) -> str:
-    """Text with one kind of line end, composed letters, no control characters and no heaps of marks or empty lines. Takes time in
-    proportion to the text, whatever it holds."""
-    marked = text if text.isascii() else SIGNS.sub(_with_few_marks, text)
+    """Normalise text: `\\n` line ends, composed letters (NFC), no control characters, no long runs of combining marks or empty lines.
+
+    Takes time linear in the length of the text.
+    """
+    marked = text if text.isascii() else SIGNS.sub(_limit_marks, text)
     plain = unicodedata.normalize("NFC", marked.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " "))
     lines = [line.rstrip(" \t") for line in CONTROL.sub("", plain).split("\n")]
     return MANY_LINES.sub("\n\n", "\n".join(lines)).strip() + "\n"
 
 
-def _with_few_marks(signs: re.Match[str]) -> str:
-    """Composing takes the square of the marks on one letter; no script needs as many as are kept."""
-    kept, marks = [], 0
+def _limit_marks(signs: re.Match[str]) -> str:
+    """Composing takes time quadratic in the marks on one letter, and no script needs more than MAX_MARKS."""
+    signs_to_keep, marks = [], 0
     for sign in signs[0]:
         marks = marks + 1 if unicodedata.combining(sign) else 0
         if marks <= MAX_MARKS:
-            kept.append(sign)
-    return "".join(kept)
+            signs_to_keep.append(sign)
+    return "".join(signs_to_keep)
 
 
-def check_text(parsed: Parsed, max_chars: int) -> Parsed:
-    """Refuse what holds no words, or too many."""
+def check_text(parsed: ParsedText, max_chars: int) -> ParsedText:
+    """Return the text unchanged. Raises Rejected if it has no words (NO_TEXT) or too many characters (TOO_LARGE)."""
     if not any(letter.isalnum() for letter in parsed.text):
         raise Rejected(
             RejectionReason.NO_TEXT,
-            "The file holds no text; if it is a scan, publish it with recognised text.",
+            "The file contains no text. If it is a scan, publish it with recognised text.",
             parsed.format,
         )
     if len(parsed.text) + len(parsed.prompt or "") > max_chars:
         raise Rejected(
             RejectionReason.TOO_LARGE,
-            f"The text has over {max_chars:,} characters; publish it in parts.",
+            f"The text has more than {max_chars:,} characters. Publish it in parts.",
             parsed.format,
         )
     return parsed
 
 
-def with_sections(parsed: Parsed) -> Parsed:
-    """The same text with its sections among its spans."""
-    return replace(parsed, spans=bounded((*parsed.spans, *sections(parsed.text))))
+def add_sections(parsed: ParsedText) -> ParsedText:
+    """The same text, with its sections among its spans."""
+    return replace(parsed, spans=limit_spans((*parsed.spans, *find_sections(parsed.text))))
 
 
-def check_labels(source: str, department: str, confidentiality: str) -> Labels:
-    """Labels that are slugs; Rejected otherwise."""
-    if not all(SLUG.fullmatch(label) for label in (source, department, confidentiality)):
-        raise malformed("Labels are slugs of at most 64 characters from a-z, 0-9 and '-'.")
-    return Labels(source, department, confidentiality)
+def check_label(label: str, field: str) -> str:
+    """Return the label. Raises Rejected, naming the field, unless it is a slug or empty."""
+    if not SLUG.fullmatch(label):
+        raise malformed(f"`{field}` {SLUG_RULE}.")
+    return label
 
 
-def check_external_id(external_id: str) -> str:
-    """An id of 1 to 512 characters; Rejected otherwise."""
-    if not external_id.strip() or len(external_id) > MAX_EXTERNAL_ID or NOT_IN_A_NAME.search(external_id):
-        raise malformed(f"A document id has 1 to {MAX_EXTERNAL_ID} characters, none of them a control character.")
+def check_external_id(external_id: str, field: str) -> str:
+    """Return the publisher's id. Raises Rejected, naming the field, unless it has 1 to 512 printable characters."""
+    if not external_id.strip():
+        raise malformed(f"`{field}` must not be empty.")
+    if len(external_id) > MAX_EXTERNAL_ID:
+        raise malformed(f"`{field}` must have at most {MAX_EXTERNAL_ID} characters.")
+    if NOT_IN_A_NAME.search(external_id):
+        raise malformed(f"`{field}` must not contain control characters.")
     return external_id
 
 
-def plain_name(name: str) -> str:
-    """A file's name without directories and control characters, cut to what is kept."""
+def check_draft_id(draft_id: str, kind: DocumentKind, field: str) -> str:
+    """Return the draft id. Raises Rejected, naming the field, if it is invalid or the document is not a deliverable."""
+    if not DRAFT_ID.fullmatch(draft_id):
+        raise malformed(f"`{field}` {DRAFT_ID_RULE}.")
+    if draft_id and kind is not DocumentKind.DELIVERABLE:
+        raise malformed(f"`{field}` is allowed only for deliverables.")
+    return draft_id
+
+
+def base_name(name: str) -> str:
+    """The name of a file without its folders and without control characters, cut to its last 512 characters."""
     return NOT_IN_A_NAME.sub("", re.split(r"[/\\]", name)[-1])[-MAX_FILE_NAME:]
 
 
-def check_fetched(reference: Reference, file: File) -> File:
-    """Refuse bytes that are not those that were announced."""
-    is_other = reference.sha256 and hashlib.sha256(file.data).hexdigest() != reference.sha256.lower()
-    if is_other or reference.size_bytes not in (None, len(file.data)):
+def check_fetched(reference: FileReference, file: File) -> File:
+    """Return the file. Raises Rejected (CORRUPT) unless it has the announced digest and size."""
+    if reference.size_bytes not in (None, len(file.data)):
         raise Rejected(
-            RejectionReason.CORRUPT,
-            "The fetched bytes are not those that sha256 and size_bytes announce; publish it again.",
+            RejectionReason.CORRUPT, "The fetched file does not have the size given in `size_bytes`. Publish it again."
+        )
+    if reference.sha256 and hashlib.sha256(file.data).hexdigest() != reference.sha256.lower():
+        raise Rejected(
+            RejectionReason.CORRUPT, "The fetched file does not have the digest given in `sha256`. Publish it again."
         )
     return file
 
 
-def check_draft_id(draft_id: str, kind: Kind) -> str:
-    """An empty draft id, or one of a deliverable; Rejected otherwise."""
-    if not DRAFT_ID.fullmatch(draft_id) or (draft_id and kind is not Kind.DELIVERABLE):
-        raise malformed("A draft id has the form drf_ and 32 hexadecimal digits, and belongs to a deliverable.")
-    return draft_id
-
-
 def malformed(hint: str) -> Rejected:
-    """A rejection of the submission itself."""
+    """A rejection of the submission itself, not of its document."""
     return Rejected(RejectionReason.MALFORMED, hint)
 
 
-def encode_text(parsed: Parsed) -> bytes:
-    """The JSON object that quarantine keeps: {"prompt": string or null, "text": Markdown}."""
+def encode_text(parsed: ParsedText) -> bytes:
+    """The JSON object that quarantine stores: {"prompt": string or null, "text": Markdown}."""
     return json.dumps({"prompt": parsed.prompt, "text": parsed.text}, ensure_ascii=False, sort_keys=True).encode()
 
 
 def keyed_digest(key: bytes, purpose: str, data: bytes) -> str:
-    """A digest that says nothing to who lacks the key; 64 hexadecimal digits."""
+    """HMAC-SHA256 of the data for one purpose, as 64 hexadecimal digits. Reveals nothing to anybody without the key."""
     return hmac.digest(key, purpose.encode() + b"\x1f" + data, hashlib.sha256).hex()
 
 
-def text_digest(key: bytes, parsed: Parsed) -> str:
-    """The digest of a version: equal for equal text and prompt."""
+def text_digest(key: bytes, parsed: ParsedText) -> str:
+    """The digest of a version; equal for equal text and prompt."""
     return keyed_digest(key, "text", encode_text(parsed))

@@ -1,163 +1,152 @@
-"""One function for every way in."""
+"""The commands of ingestion: ingest a submission, withdraw a document."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from services.ingestion.domain import (
-    Candidate,
-    Catalogue,
-    Erasure,
-    Fetcher,
+    DocumentKind,
     File,
-    Kind,
-    Labels,
+    FileReference,
     Outcome,
-    Parsed,
-    Parser,
-    Quarantine,
+    ParsedSubmission,
+    ParsedText,
     Receipt,
-    Reference,
-    Refused,
     Rejected,
+    Rejection,
     RejectionReason,
     Submission,
-    T,
+    add_sections,
     check_fetched,
     check_text,
+    make_rejection,
     malformed,
     text_digest,
-    with_sections,
 )
+from services.ingestion.ports import Catalogue, ErasureRequests, Fetcher, Parser, QuarantineWriter
 from tailor.errors import Unavailable
+from tailor.retry import retry
+from tailor.words import Labels
 
-# What does not answer for now is asked again after so many seconds, and then no more: the documents behind it wait meanwhile.
-FETCH_PAUSES = (1.0, 3.0, 9.0)
+FETCH_ATTEMPTS = 4
+# Seconds between the attempts, less up to half at random: 1, 3, 9. Documents behind this one wait meanwhile.
+FIRST_PAUSE_SECONDS, PAUSE_FACTOR, MAX_PAUSE_SECONDS = 1.0, 3.0, 9.0
+
+
+def now_ms() -> int:
+    """The current time in milliseconds since 1970."""
+    return int(time.time() * 1000)
 
 
 @dataclass(frozen=True)
 class Intake:
-    """What taking documents in needs. `digest_key` makes digests of texts; sizes are in bytes and characters."""
+    """The ports and limits that `ingest` uses. `digest_key` keys the digests of texts."""
 
     parser: Parser
-    quarantine: Quarantine
+    quarantine: QuarantineWriter
     catalogue: Catalogue
     digest_key: bytes
     max_file_bytes: int
     max_chars: int
     fetcher: Fetcher
-    now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
+    now_ms: Callable[[], int] = now_ms
     sleep: Callable[[float], None] = time.sleep
 
 
-@dataclass(frozen=True)
-class Withdrawals:
-    """What taking documents back needs."""
-
-    catalogue: Catalogue
-    erasure: Erasure
-    now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
-
-
-def take_in(intake: Intake, receipt: Receipt[Submission]) -> Outcome:
-    """Make a version of a submission, or refuse it with a reason; told again, state the same again."""
-    known = intake.catalogue.find(receipt.key)
+def ingest(intake: Intake, receipt: Receipt, submission: Submission | Rejected) -> Outcome:
+    """Create a version from a submission or reject it. Idempotent: a redelivery publishes the same outcome again."""
+    catalogue = intake.catalogue
+    known = catalogue.find(receipt.key)
     if known is not None:
-        intake.catalogue.restate(known)
+        catalogue.republish(known)
         return known
+    if isinstance(submission, Rejected):
+        return catalogue.reject(receipt.key, None, make_rejection(receipt, submission, Labels(), intake.now_ms()))
     try:
-        submission = receipt.read()
+        content = _resolve(intake, submission.content)
+        parsed = add_sections(_parse(intake, content, submission.kind))
     except Rejected as rejected:
-        refused = _refused(receipt, rejected, Labels(), intake.now_ms())
-        return intake.catalogue.refuse(receipt.key, None, refused)
-    try:
-        content = _present(intake, submission.content)
-        parsed = with_sections(_parse(intake, content, submission.kind))
-    except Rejected as rejected:
-        refused = _refused(receipt, rejected, submission.labels, intake.now_ms())
-        return intake.catalogue.refuse(receipt.key, submission.external_id, refused)
+        rejection = make_rejection(receipt, rejected, submission.labels, intake.now_ms())
+        return catalogue.reject(receipt.key, submission.external_id, rejection)
     digest = text_digest(intake.digest_key, parsed)
-    submission = replace(submission, content=content)
-    candidate = Candidate(receipt.key, receipt.submission_id, submission, parsed, digest, intake.now_ms())
-    return intake.catalogue.accept(
-        candidate, lambda document_id, sequence: intake.quarantine.write(document_id, sequence, parsed)
+    version = ParsedSubmission(receipt, replace(submission, content=content), parsed, digest, intake.now_ms())
+    return catalogue.accept(
+        version, lambda document_id, sequence: intake.quarantine.write(document_id, sequence, parsed)
     )
 
 
-def withdraw(withdrawals: Withdrawals, receipt: Receipt[str]) -> Refused | None:
-    """Have the document erased that a publisher's tombstone names; told again, ask the same again. The rejection where there is none."""
-    catalogue = withdrawals.catalogue
+def withdraw(
+    catalogue: Catalogue,
+    erasures: ErasureRequests,
+    receipt: Receipt,
+    external_id: str | Rejected,
+    now_ms: Callable[[], int] = now_ms,
+) -> Rejection | None:
+    """Request the erasure of the document that a tombstone names. Returns the rejection if there is no such document.
+
+    Idempotent: a redelivery repeats the same request or publishes the same rejection again. Raises Unavailable without the registry.
+    """
     known = catalogue.find(receipt.key)
-    if isinstance(known, Refused):
-        catalogue.restate(known)
+    if isinstance(known, Rejection):
+        catalogue.republish(known)
         return known
-    try:
-        document_id = catalogue.resolve(receipt.read())
-        if document_id is None:
-            raise Rejected(
-                RejectionReason.UNKNOWN_DOCUMENT, "No document was published under this id; nothing is erased."
-            )
-    except Rejected as rejected:
-        refused = _refused(receipt, rejected, Labels(), withdrawals.now_ms())
-        catalogue.refuse(receipt.key, None, refused)
-        return refused
-    withdrawals.erasure.request(document_id, receipt.submission_id)
-    return None
+    if isinstance(external_id, Rejected):
+        rejected = external_id
+    elif document_id := catalogue.resolve(external_id):
+        erasures.request(document_id, receipt.submission_id)
+        return None
+    else:
+        hint = "No document was published under this id. Nothing is erased."
+        rejected = Rejected(RejectionReason.UNKNOWN_DOCUMENT, hint)
+    rejection = make_rejection(receipt, rejected, Labels(), now_ms())
+    catalogue.reject(receipt.key, None, rejection)
+    return rejection
 
 
-def _present(intake: Intake, content: File | Reference | Parsed) -> File | Parsed:
-    """The content, fetched where it says only where it is."""
-    if not isinstance(content, Reference):
+def _resolve(intake: Intake, content: File | FileReference | ParsedText) -> File | ParsedText:
+    """The content itself, fetched if it is a reference."""
+    if not isinstance(content, FileReference):
         return content
     if (content.size_bytes or 0) > intake.max_file_bytes:
         raise _too_large(intake)
     return check_fetched(content, _fetch(intake, content))
 
 
-def _fetch(intake: Intake, reference: Reference) -> File:
-    for pause in (*FETCH_PAUSES, None):
-        try:
-            return intake.fetcher.fetch(reference, intake.max_file_bytes)
-        except Unavailable:
-            if pause is not None:
-                intake.sleep(pause)
-    raise Rejected(
-        RejectionReason.UNREACHABLE, "What the reference names did not answer, several times; publish it again later."
-    )
+def _fetch(intake: Intake, reference: FileReference) -> File:
+    try:
+        return retry(
+            lambda: intake.fetcher.fetch(reference, intake.max_file_bytes),
+            attempts=FETCH_ATTEMPTS,
+            initial_seconds=FIRST_PAUSE_SECONDS,
+            factor=PAUSE_FACTOR,
+            max_seconds=MAX_PAUSE_SECONDS,
+            sleep=intake.sleep,
+        )
+    except Unavailable:
+        hint = f"The host of `uri` did not answer {FETCH_ATTEMPTS} times. Publish the document again later."
+        raise Rejected(RejectionReason.UNREACHABLE, hint) from None
 
 
-def _parse(intake: Intake, content: File | Parsed, kind: Kind) -> Parsed:
-    if isinstance(content, Parsed):
+def _parse(intake: Intake, content: File | ParsedText, kind: DocumentKind) -> ParsedText:
+    if isinstance(content, ParsedText):
         return check_text(content, intake.max_chars)
     parsed = check_text(_parse_file(intake, content), intake.max_chars)
-    if (parsed.prompt is not None) != (kind is Kind.EXAMPLE):
-        raise malformed("An example is JSON with prompt and answer, and only that is an example.")
+    is_example = parsed.prompt is not None
+    if kind is DocumentKind.EXAMPLE and not is_example:
+        raise malformed("The file of an example must be a JSON object with `prompt` and `answer`.")
+    if is_example and kind is not DocumentKind.EXAMPLE:
+        raise malformed("A JSON file with `prompt` and `answer` needs the kind `example`.")
     return parsed
 
 
-def _parse_file(intake: Intake, file: File) -> Parsed:
+def _parse_file(intake: Intake, file: File) -> ParsedText:
     if not file.data:
-        raise Rejected(RejectionReason.EMPTY, "The file has no bytes; check the export.")
+        raise Rejected(RejectionReason.EMPTY, "The file is empty. Check the export.")
     if len(file.data) > intake.max_file_bytes:
         raise _too_large(intake)
     return intake.parser.parse(file)
 
 
 def _too_large(intake: Intake) -> Rejected:
-    return Rejected(
-        RejectionReason.TOO_LARGE, f"The file has over {intake.max_file_bytes // 2**20} MiB; publish it in parts."
-    )
-
-
-def _refused(receipt: Receipt[T], rejected: Rejected, labels: Labels, time_ms: int) -> Refused:
-    """A rejection under an id of its own, which the catalogue replaces where the document is known."""
-    return Refused(
-        submission_id=receipt.submission_id,
-        document_id=receipt.spare_document_id,
-        reason=rejected.reason,
-        hint=rejected.hint,
-        duplicate_of="",
-        labels=labels,
-        format=rejected.format,
-        time_ms=time_ms,
-    )
+    hint = f"The file is larger than {intake.max_file_bytes // 2**20} MiB. Publish it in parts."
+    return Rejected(RejectionReason.TOO_LARGE, hint)

@@ -1,39 +1,39 @@
-"""The gRPC face of ingestion: large files, streamed."""
+"""The gRPC endpoint of ingestion: large files, streamed."""
 
 from collections.abc import Iterator
 
 import grpc
 
 from services.ingestion.domain import (
+    DocumentKind,
     File,
-    Kind,
-    Receipt,
-    Refused,
     Rejected,
+    Rejection,
     Submission,
+    base_name,
     check_draft_id,
     check_external_id,
-    check_labels,
-    plain_name,
+    check_label,
 )
-from services.ingestion.handlers import Intake, take_in
+from services.ingestion.handlers import Intake, ingest
+from services.ingestion.wire import LABELS, make_receipt
 from tailor.api.common.v1 import common_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tailor.errors import InvalidArgument, Reason, ResourceExhausted
-from tailor.events.envelope import derive_id
 from tailor.rpc.auth import current_caller
+from tailor.words import Labels
 
 MAX_REQUEST_ID = 128
 KINDS = {
-    common_pb2.KIND_UNSPECIFIED: Kind.DOCUMENT,
-    common_pb2.KIND_DOCUMENT: Kind.DOCUMENT,
-    common_pb2.KIND_DELIVERABLE: Kind.DELIVERABLE,
-    common_pb2.KIND_EXAMPLE: Kind.EXAMPLE,
+    common_pb2.KIND_UNSPECIFIED: DocumentKind.DOCUMENT,
+    common_pb2.KIND_DOCUMENT: DocumentKind.DOCUMENT,
+    common_pb2.KIND_DELIVERABLE: DocumentKind.DELIVERABLE,
+    common_pb2.KIND_EXAMPLE: DocumentKind.EXAMPLE,
 }
 
 
 class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
-    """Translates calls to handlers."""
+    """Translates calls for the handlers."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
@@ -41,16 +41,14 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
     def SubmitDocument(
         self, request_iterator: Iterator[ingestion_pb2.SubmitDocumentRequest], context: grpc.ServicerContext
     ) -> ingestion_pb2.SubmitDocumentResponse:
-        """Take one file in."""
+        """Ingest one file. Idempotent for the same caller and request id."""
         del context
         header = _header(request_iterator)
         submission = _submission(header, _bytes(request_iterator, self._intake.max_file_bytes))
-        parts = ("request", current_caller().key_id or current_caller().name, header.request_id)
-        receipt = Receipt(
-            derive_id("key", *parts), derive_id("sub", *parts), derive_id("doc", *parts), lambda: submission
-        )
-        outcome = take_in(self._intake, receipt)
-        reason = outcome.reason if isinstance(outcome, Refused) else ""
+        caller = current_caller()
+        receipt = make_receipt("request", caller.key_id or caller.name, header.request_id)
+        outcome = ingest(self._intake, receipt, submission)
+        reason = outcome.reason if isinstance(outcome, Rejection) else ""
         return ingestion_pb2.SubmitDocumentResponse(
             document_id=outcome.document_id, submission_id=outcome.submission_id, rejection_reason=reason
         )
@@ -59,9 +57,9 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
 def _header(parts: Iterator[ingestion_pb2.SubmitDocumentRequest]) -> ingestion_pb2.DocumentHeader:
     first = next(parts, None)
     if first is None or first.WhichOneof("part") != "header":
-        raise InvalidArgument(Reason.NO_HEADER, "The first message is the header.")
+        raise InvalidArgument(Reason.NO_HEADER, "The first message must contain `header`.")
     if not 0 < len(first.header.request_id) <= MAX_REQUEST_ID:
-        raise InvalidArgument(Reason.NO_REQUEST_ID, f"Choose a request_id of 1 to {MAX_REQUEST_ID} characters.")
+        raise InvalidArgument(Reason.NO_REQUEST_ID, f"`request_id` must have 1 to {MAX_REQUEST_ID} characters.")
     return first.header
 
 
@@ -69,20 +67,26 @@ def _bytes(parts: Iterator[ingestion_pb2.SubmitDocumentRequest], limit: int) -> 
     data = bytearray()
     for part in parts:
         if part.WhichOneof("part") != "chunk":
-            raise InvalidArgument(Reason.SECOND_HEADER, "After the header come bytes alone.")
+            raise InvalidArgument(Reason.SECOND_HEADER, "Every message after the first must contain `chunk`.")
         data += part.chunk
         if len(data) > limit:
-            raise ResourceExhausted(Reason.FILE_TOO_LARGE, f"A file has at most {limit} bytes; publish it in parts.")
+            raise ResourceExhausted(
+                Reason.FILE_TOO_LARGE, f"The file is larger than {limit} bytes. Publish it in parts."
+            )
     return bytes(data)
 
 
 def _submission(header: ingestion_pb2.DocumentHeader, data: bytes) -> Submission:
+    kind = KINDS.get(header.kind)
+    if kind is None:
+        raise InvalidArgument(Reason.INVALID_KIND, f"`kind` {header.kind} is not in the contract.")
     try:
-        kind = KINDS[header.kind]
-        labels = check_labels(header.labels.source, header.labels.department, header.labels.confidentiality)
-        external_id, draft_id = check_external_id(header.external_id), check_draft_id(header.draft_id, kind)
-    except KeyError:
-        raise InvalidArgument(Reason.INVALID_KIND, "The kind is not one of the contract.") from None
+        return Submission(
+            external_id=check_external_id(header.external_id, "external_id"),
+            kind=kind,
+            labels=Labels(*(check_label(getattr(header.labels, name), f"labels.{name}") for name in LABELS)),
+            content=File(data, base_name(header.file_name)),
+            draft_id=check_draft_id(header.draft_id, kind, "draft_id"),
+        )
     except Rejected as rejected:
         raise InvalidArgument(Reason.INVALID_HEADER, rejected.hint) from None
-    return Submission(external_id, kind, labels, File(data, plain_name(header.file_name)), draft_id)

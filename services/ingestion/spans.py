@@ -1,66 +1,45 @@
-"""Spans: pages, sheets, slides, attachments and sections of a document's text, by numbers and offsets alone: no heading, no name."""
+"""The sections of a Markdown text as spans, and how many spans an event carries. Spans hold numbers and offsets, never titles or names."""
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import StrEnum
 
-# So many go into an event. The parts of a file come before sections, sections of a higher level before those below them.
+from tailor.words import Span, SpanKind
+
+# The most spans of one event. The file's own parts come first, then sections by level, the highest level first.
 MAX_SPANS = 500
-# A text that is nothing but headings must not take the service's memory: those after so many begin no section.
+# Bounds memory for a text that consists of headings only. Later headings start no section.
 MAX_HEADINGS = 10_000
 HEADING = re.compile(r"^(#{1,6})[ \t]+\S", re.MULTILINE)
 
 
-class SpanKind(StrEnum):
-    """What a span was."""
-
-    PAGE = "page"
-    SECTION = "section"
-    SHEET = "sheet"
-    SLIDE = "slide"
-    ATTACHMENT = "attachment"
-
-
-@dataclass(frozen=True)
-class Span:
-    """The stretch [start, end) of a text, in characters. `number` counts its kind from 1, anew within an attachment; `level` is that of a
-    section's heading."""
-
-    kind: SpanKind
-    number: int
-    start: int
-    end: int
-    level: int = 0
-
-
-def sections(text: str) -> list[Span]:
-    """Every heading of a Markdown text with all that stands under it, up to the next one of its level or above."""
-    found: list[Span] = []
-    opened: list[tuple[int, int, int]] = []
+def find_sections(text: str) -> list[Span]:
+    """A span for every heading of a Markdown text, up to the next heading of the same or a higher level."""
+    sections: list[Span] = []
+    open_sections: list[tuple[int, int, int]] = []
 
     def close(level: int, place: int) -> None:
-        while opened and opened[-1][0] >= level:
-            own, number, start = opened.pop()
-            found.append(Span(SpanKind.SECTION, number, start, _before_blanks(text, place), own))
+        while open_sections and open_sections[-1][0] >= level:
+            section_level, number, start = open_sections.pop()
+            end = _skip_blanks_before(text, place)
+            sections.append(Span(SpanKind.SECTION, number, start, end, section_level))
 
     for number, heading in enumerate(HEADING.finditer(text), 1):
         level = len(heading[1]) if number <= MAX_HEADINGS else 0
         close(level, heading.start())
         if not level:
             break
-        opened.append((level, number, heading.start()))
+        open_sections.append((level, number, heading.start()))
     close(0, len(text))
-    return found
+    return sections
 
 
-def bounded(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """At most so many as an event takes, by where they begin, the longer first."""
+def limit_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """At most MAX_SPANS spans, ordered by start; of spans with the same start, the longer comes first."""
     chosen = sorted(spans, key=lambda span: (span.level, span.start, -span.end))[:MAX_SPANS]
     return tuple(sorted(chosen, key=lambda span: (span.start, -span.end, span.level, span.kind)))
 
 
-def _before_blanks(text: str, place: int) -> int:
+def _skip_blanks_before(text: str, place: int) -> int:
     while place and text[place - 1].isspace():
         place -= 1
     return place

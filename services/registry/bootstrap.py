@@ -1,87 +1,58 @@
-"""The one place that chooses the registry's real adapters."""
+"""The composition root: chooses the real adapters."""
 
 from pathlib import Path
 
-from sqlalchemy import Engine
-
-from services.registry import keys, wire
-from services.registry.adapters.queries import Queries
-from services.registry.adapters.remote import RemoteBarrier, RemoteEvaluator
-from services.registry.adapters.sql import begin
+from services.registry import wire
+from services.registry.adapters.clients import AnonymizationClient, EvaluationClient
+from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
-from services.registry.canaries import Watch
 from services.registry.consumers import Consumers
 from services.registry.domain import ErasureReceipt
-from services.registry.erasures import Sign
-from services.registry.handlers import Begin
+from services.registry.handlers import keys
+from services.registry.handlers.canaries import CanaryWatcher
+from services.registry.ports import Begin, Sign
+from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
 from services.registry.settings import Settings
 from tailor.api.registry.v1.registry_pb2_grpc import add_RegistryServiceServicer_to_server
-from tailor.events.consumer import Consumer
 from tailor.events.erased import ERASED
-from tailor.events.outbox import Outbox
-from tailor.events.producer import KafkaProducer
 from tailor.events.topics import load_topics
 from tailor.rpc.auth import Authenticator, Caller, VerifyKey
-from tailor.rpc.channel import service_channel
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.keys import to_caller
-from tailor.rpc.server import RpcServer
 from tailor.runtime import Runtime
-from tailor.sql import connect, migrate
 
 NAME = "registry"
 MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
 
 
 def build(runtime: Runtime, settings: Settings) -> None:
-    """Connect, then serve and listen."""
-    engine = _database(runtime, settings)
-    producer = runtime.wait_for("kafka", lambda: KafkaProducer.from_settings(settings, NAME))
-    runtime.on_stop(producer.close)
-    outbox = Outbox(engine, outbox_rows, producer)
-    opened = begin(engine, outbox)
+    """Connect, then serve and consume."""
+    engine = runtime.database(settings, MIGRATIONS)
+    producer = runtime.producer(settings)
+    begin = transactions(engine, runtime.outbox(engine, outbox_rows, producer))
     if settings.bootstrap_operator_key_sha256:
-        keys.install_operator_key(opened, settings.bootstrap_operator_key_sha256)
-    barrier = RemoteBarrier(service_channel(settings, "anonymization", settings.anonymization_address, service=NAME))
-    evaluator = RemoteEvaluator(service_channel(settings, "evaluation", settings.evaluation_address, service=NAME))
-    runtime.serve(
-        RpcServer(
-            settings,
-            NAME,
-            servicers=[
-                (
-                    add_RegistryServiceServicer_to_server,
-                    RegistryServicer(opened, Queries(engine), barrier, tuple(load_topics()[ERASED].consumers)),
-                )
-            ],
-            authenticator=Authenticator(NAME, Trust.load(settings.trust_file), key_verifier(opened)),
-        )
-    )
-    runtime.spawn("outbox", outbox.run)
-    runtime.spawn("canaries", Watch(opened, evaluator).run)
-    topics = Consumers(opened, evaluator, signer(Identity.load(NAME, settings.identity_key_file))).topics()
-    consumer = Consumer(settings, service=NAME, topics=topics, producer=producer)
-    runtime.spawn("consumer", consumer.run)
+        keys.install_operator_key(begin, settings.bootstrap_operator_key_sha256)
+    anonymize = AnonymizationClient(runtime.channel(settings, "anonymization", settings.anonymization_address))
+    request_evaluation = EvaluationClient(runtime.channel(settings, "evaluation", settings.evaluation_address))
+    servicer = RegistryServicer(begin, Queries(engine), anonymize, tuple(load_topics()[ERASED].consumers))
+    authenticator = Authenticator(NAME, Trust.load(settings.trust_file), key_verifier(begin))
+    runtime.rpc(settings, [(add_RegistryServiceServicer_to_server, servicer)], authenticator)
+    runtime.spawn("canaries", CanaryWatcher(begin, request_evaluation).run)
+    sign = signer(Identity.load(NAME, settings.identity_key_file))
+    runtime.consume(settings, Consumers(begin, request_evaluation, sign).topics(), producer)
     runtime.ready()
 
 
-def _database(runtime: Runtime, settings: Settings) -> Engine:
-    engine = connect(settings.database_url.get_secret_value())
-    runtime.wait_for("database", lambda: migrate(engine, MIGRATIONS))
-    runtime.on_stop(engine.dispose)
-    return engine
-
-
 def signer(identity: Identity) -> Sign:
-    """Signs receipts with the registry's own key."""
+    """Signs receipts with the registry's identity key."""
     return lambda body: ErasureReceipt(body, identity.sign(body.encode()), identity.public_key)
 
 
-def key_verifier(opened: Begin) -> VerifyKey:
-    """Verifies keys by the catalogue itself, as other services do by VerifyKey."""
+def key_verifier(begin: Begin) -> VerifyKey:
+    """Verifies keys in the registry's own database, as other services do by the VerifyKey RPC."""
 
     def verify(secret_sha256: str) -> Caller:
-        return to_caller(wire.from_key(keys.verify_key(opened, secret_sha256)))
+        return to_caller(wire.from_key(keys.verify_key(begin, secret_sha256)))
 
     return verify

@@ -1,11 +1,11 @@
-"""Every fact, from the wire to the catalogue."""
+"""Every fact, from the topic to the handlers."""
 
 from collections.abc import Mapping
 
-from services.registry import canaries, erasures, handlers, promotions, wire
-from services.registry.domain import Evaluator, Fact, FactKind
-from services.registry.erasures import Sign
-from services.registry.handlers import Begin
+from services.registry import wire
+from services.registry.domain import Fact, FactKind
+from services.registry.handlers import canaries, erasures, facts, promotions
+from services.registry.ports import Begin, RequestEvaluation, Sign
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode
@@ -14,9 +14,9 @@ from tailor.events.envelope import Event, decode
 class Consumers:
     """One method per topic."""
 
-    def __init__(self, begin: Begin, evaluator: Evaluator, sign: Sign) -> None:
+    def __init__(self, begin: Begin, request_evaluation: RequestEvaluation, sign: Sign) -> None:
         self._begin = begin
-        self._evaluator = evaluator
+        self._request_evaluation = request_evaluation
         self._sign = sign
 
     def topics(self) -> Mapping[str, Handler]:
@@ -38,74 +38,57 @@ class Consumers:
         }
 
     def document_ingested(self, event: Event) -> None:
-        """A submission became text."""
-        erasures.record_document_state(self._begin, wire.ingested_state(decode(event, documents_pb2.DocumentIngested)))
+        facts.record_document_state(self._begin, wire.ingested_state(decode(event, documents_pb2.DocumentIngested)))
 
     def document_anonymized(self, event: Event) -> None:
-        """A document passed the barrier."""
-        erasures.record_document_state(
-            self._begin, wire.anonymized_state(decode(event, documents_pb2.DocumentAnonymized))
-        )
+        facts.record_document_state(self._begin, wire.anonymized_state(decode(event, documents_pb2.DocumentAnonymized)))
 
     def document_rejected(self, event: Event) -> None:
-        """A submission goes no further."""
-        erasures.record_document_state(self._begin, wire.rejected_state(decode(event, documents_pb2.DocumentRejected)))
+        facts.record_document_state(self._begin, wire.rejected_state(decode(event, documents_pb2.DocumentRejected)))
 
     def document_forgotten(self, event: Event) -> None:
-        """A service forgot an erased document."""
-        message = decode(event, documents_pb2.DocumentForgotten)
-        erasures.record_forgotten(self._begin, self._sign, wire.to_forgotten(message))
+        answer = wire.to_answer(decode(event, documents_pb2.DocumentForgotten))
+        erasures.record_answer(self._begin, self._sign, answer)
 
     def dataset_built(self, event: Event) -> None:
-        """A dataset exists."""
         message = decode(event, models_pb2.DatasetBuilt)
         fact_id = f"{message.digest}/{message.specialist}"
         fact = Fact(FactKind.DATASET, fact_id, message.specialist, event.value or b"")
-        erasures.record_dataset(self._begin, fact, message.digest, message.document_ids)
+        facts.record_dataset(self._begin, fact, message.digest, message.document_ids)
 
     def run_progressed(self, event: Event) -> None:
-        """Where a run stands."""
         message = decode(event, models_pb2.RunProgressed)
-        self._keep(FactKind.RUN, message.run_id, message.specialist, event)
+        self._record(FactKind.RUN, message.run_id, message.specialist, event)
 
     def run_failed(self, event: Event) -> None:
-        """A run ended without an adapter."""
         message = decode(event, models_pb2.RunFailed)
-        self._keep(FactKind.RUN, f"{message.run_id}/failed", message.specialist, event)
+        self._record(FactKind.RUN, f"{message.run_id}/failed", message.specialist, event)
 
     def adapter_trained(self, event: Event) -> None:
-        """An adapter exists."""
         message = decode(event, models_pb2.AdapterTrained)
-        erasures.record_adapter(self._begin, wire.to_adapter(message), event.value or b"")
+        facts.record_adapter(self._begin, wire.to_adapter(message), event.value or b"")
 
     def adapter_evaluated(self, event: Event) -> None:
-        """A candidate was measured: the gate decides."""
-        promotions.record_evaluation(
-            self._begin, self._evaluator, wire.to_evaluation(decode(event, models_pb2.AdapterEvaluated))
-        )
+        evaluation = wire.to_evaluation(decode(event, models_pb2.AdapterEvaluated))
+        promotions.record_evaluation(self._begin, self._request_evaluation, evaluation)
 
     def adapter_served(self, event: Event) -> None:
-        """A replica serves, or not."""
         message = decode(event, models_pb2.AdapterServed)
-        self._keep(
-            FactKind.SERVED, f"{message.specialist}/{message.generation}/{message.replica}", message.specialist, event
-        )
+        fact_id = f"{message.specialist}/{message.generation}/{message.replica}"
+        self._record(FactKind.SERVED, fact_id, message.specialist, event)
         if not message.serving:
-            why = f"{message.replica} refuses it: {message.reason}"
-            canaries.refused(self._begin, message.specialist, message.generation, why)
+            reason = f"{message.replica} refuses it: {message.reason}"
+            canaries.withdraw_refused(self._begin, message.specialist, message.generation, reason)
 
     def replica_seen(self, event: Event) -> None:
-        """A replica is ready, or leaves."""
-        handlers.record_replica(self._begin, wire.to_replica(decode(event, models_pb2.ReplicaSeen)))
+        facts.record_replica(self._begin, wire.to_replica(decode(event, models_pb2.ReplicaSeen)))
 
     def draft_created(self, event: Event) -> None:
-        """An answer was served."""
         message = decode(event, drafts_pb2.DraftCreated)
-        handlers.record_draft(self._begin, wire.to_draft(message), event.value or b"", wire.to_call(message))
+        facts.record_draft(self._begin, wire.to_draft(message), event.value or b"", wire.to_call(message))
 
     def event_dead_lettered(self, event: Event) -> None:
-        """An event was set aside."""
-        handlers.record_dead_letter(self._begin, event.event_id, decode(event, drafts_pb2.EventDeadLettered).topic)
+        facts.record_dead_letter(self._begin, event.event_id, decode(event, drafts_pb2.EventDeadLettered).topic)
 
-    def _keep(self, kind: FactKind, fact_id: str, specialist: str, event: Event) -> None:
-        handlers.record_fact(self._begin, Fact(kind, fact_id, specialist, event.value or b""))
+    def _record(self, kind: FactKind, fact_id: str, specialist: str, event: Event) -> None:
+        facts.record_fact(self._begin, Fact(kind, fact_id, specialist, event.value or b""))

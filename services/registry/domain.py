@@ -1,33 +1,22 @@
-"""What the catalogue holds, what a specialist and a judgement must be, and what the registry needs of others."""
+"""What the catalogue holds. Frozen dataclasses; standard library only."""
 
-import math
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
-from typing import Protocol
 
-from services.registry import comparing
-from services.registry.comparing import CanaryRules
-from services.registry.filters import Filters, violations
-from services.registry.gate import METRICS, Gate
-from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
+from tailor.words import Filters, Labels, Selection
 
-SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
-RESERVED_NAMES = {"base"}
-MAX_HOUSE_TERMS = 1000
-MAX_RANKED = 8
-MAX_COMMENT = 4000
 POLICY = "policy"
-MAX_CALLS_PER_MINUTE = 1_000_000
-# What becomes of adapters that learned from an erased document.
+# What happens to adapters trained on an erased document.
 MARK, RETIRE = "mark", "retire"
+# A ready replica reports every 10 seconds. After this silence it does not count as ready.
+MAX_SILENCE = timedelta(seconds=30)
 
 
 class FactKind(Enum):
-    """The facts that the catalogue only keeps."""
+    """Facts that the catalogue stores without deciding anything."""
 
     DATASET = "dataset"
     RUN = "run"
@@ -38,28 +27,12 @@ class FactKind(Enum):
 
 @dataclass(frozen=True)
 class Fact:
-    """A fact as it was stated: found by kind and id, listed by specialist, newest first. `payload` is the event's own encoding."""
+    """A published fact, found by kind and id, listed by specialist, newest first. `payload` is the event's own encoding."""
 
     kind: FactKind
     fact_id: str
     specialist: str
     payload: bytes
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Admitted labels; an empty tuple admits every value."""
-
-    sources: tuple[str, ...] = ()
-    departments: tuple[str, ...] = ()
-    confidentialities: tuple[str, ...] = ()
-
-    @property
-    def labels(self) -> tuple[str, str, str]:
-        """Source, department and confidentiality that all its documents have; empty where they may differ."""
-        admitted = (self.sources, self.departments, self.confidentialities)
-        source, department, confidentiality = (values[0] if len(values) == 1 else "" for values in admitted)
-        return source, department, confidentiality
 
 
 @dataclass(frozen=True)
@@ -69,6 +42,35 @@ class RebuildPolicy:
     min_new_items: int = 0
     quiet_seconds: int = 0
     min_interval_seconds: int = 0
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The gate's condition on one metric, in the metric's own unit."""
+
+    metric: str
+    min_gain_over_base: float = 0.0
+    max_loss_to_incumbent: float = 0.0
+
+
+@dataclass(frozen=True)
+class Gate:
+    """All thresholds must be met, on at least `min_rows` rows. `max_parity` is in nats per token; 0 means the default."""
+
+    thresholds: tuple[Threshold, ...] = ()
+    min_rows: int = 0
+    max_parity: float = 0.0
+
+
+@dataclass(frozen=True)
+class CanaryPolicy:
+    """The share of the callers that a canary serves, and when it is promoted or withdrawn."""
+
+    percent: int = 10
+    min_calls: int = 50
+    max_seconds: int = 86_400
+    max_error_rate_increase: float = 0.02
+    max_latency_ratio: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Specialist:
     private_prompts: bool = False
     on_erasure: str = MARK
     filters: Filters = field(default_factory=Filters)
-    canary: CanaryRules | None = None
+    canary: CanaryPolicy | None = None
     revision: int = 0
     update_time: datetime | None = None
 
@@ -101,16 +103,14 @@ class Specialist:
 
 @dataclass(frozen=True)
 class DocumentState:
-    """Where one submission is: `ingested`, `anonymized`, `rejected` or `erased`."""
+    """The state of one submission: `ingested`, `anonymized`, `rejected` or `erased`."""
 
     submission_id: str
     document_id: str
     state: str
-    payload: bytes
+    payload: bytes = b""
     sequence: int = 0
-    source: str = ""
-    department: str = ""
-    confidentiality: str = ""
+    labels: Labels = field(default_factory=Labels)
     reason: str = ""
     findings: Mapping[str, int] = field(default_factory=dict)
     format: str = ""
@@ -121,7 +121,7 @@ class DocumentState:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What promotion must know of an adapter."""
+    """The facts about an adapter that a promotion checks."""
 
     digest: str
     kind: str
@@ -133,8 +133,137 @@ class Adapter:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """A candidate's scores, and those of the base and the incumbent, by metric."""
+
+    evaluation_id: str
+    adapter_digest: str
+    specialist: str
+    rows: int
+    base: Mapping[str, float]
+    candidate: Mapping[str, float]
+    incumbent: Mapping[str, float] | None
+    incumbent_generation: int
+    incumbent_digest: str = ""
+    payload: bytes = b""
+
+
+class Decision(Enum):
+    """The gate's decision on an evaluation."""
+
+    PASSED = "passed"
+    REFUSED = "refused"
+    STALE = "stale"
+
+
+@dataclass(frozen=True)
+class ServingCanary:
+    """A candidate that a share of the callers, in percent, gets instead of the serving adapter."""
+
+    adapter_digest: str
+    manifest: Ref
+    dataset_digest: str
+    system_prompt: str
+    percent: int
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The adapter that a specialist's name means. Generation 0 is the base, before the first promotion."""
+
+    specialist: str
+    generation: int = 0
+    adapter_digest: str = ""
+    manifest: Ref | None = None
+    dataset_digest: str = ""
+    base: str = ""
+    previous_digest: str = ""
+    system_prompt: str = ""
+    private_prompts: bool = False
+    canary: ServingCanary | None = None
+
+
+@dataclass(frozen=True)
+class Replica:
+    """The last report of an inference replica."""
+
+    name: str
+    base: str
+    seen_time: datetime
+    leaving: bool = False
+
+    def is_ready(self, now: datetime) -> bool:
+        """True if the replica reported recently and is not leaving."""
+        return not self.leaving and now - self.seen_time < MAX_SILENCE
+
+
+@dataclass(frozen=True)
+class ReplicaRollout:
+    """A ready replica's answer to a generation: it serves it, refuses it with a reason, or has not reported yet."""
+
+    replica: Replica
+    serving: bool = False
+    refusal: str = ""
+
+
+class Outcome(Enum):
+    """The state of a canary. `ENDED` means by a promotion, a rollback or an erasure."""
+
+    RUNNING = "running"
+    FORWARD = "forward"
+    BACK = "back"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a specialist. Seconds are None without a first token, or without a second one."""
+
+    draft_id: str
+    specialist: str
+    generation: int
+    canary: bool
+    failed: bool
+    key_id: str
+    first_token_seconds: float | None
+    token_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The calls of one arm of a canary: counts of calls, failed calls and API keys, and median seconds."""
+
+    calls: int = 0
+    errors: int = 0
+    callers: int = 0
+    first_token_seconds: float | None = None
+    token_seconds: float | None = None
+
+    @property
+    def error_rate(self) -> float:
+        """Share of the calls that failed, 0 to 1."""
+        return self.errors / self.calls if self.calls else 0.0
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A try of an adapter on a share of the callers, since `generation`. The arms are stored when it ends."""
+
+    specialist: str
+    generation: int
+    adapter_digest: str
+    policy: CanaryPolicy
+    start_time: datetime
+    outcome: Outcome = Outcome.RUNNING
+    reason: str = ""
+    end_time: datetime | None = None
+    canary_arm: Arm = Arm()
+    incumbent_arm: Arm = Arm()
+
+
+@dataclass(frozen=True)
 class ApiKey:
-    """An API key without its secret. No specialists or methods means all that the role may use; 0 calls a minute is no limit."""
+    """An API key without its secret. No specialists or methods means all that the role may use; 0 calls per minute means no limit."""
 
     key_id: str
     name: str
@@ -146,14 +275,26 @@ class ApiKey:
     methods: tuple[str, ...] = ()
     calls_per_minute: int = 0
 
-    def alive(self, now: datetime) -> bool:
-        """True while it admits its holder."""
+    def is_valid(self, now: datetime) -> bool:
+        """True if the key is neither revoked nor expired."""
         return not self.revoked and (self.expire_time is None or now < self.expire_time)
 
 
 @dataclass(frozen=True)
+class KeyTerms:
+    """The purpose and the limits of a new API key, as in `ApiKey`."""
+
+    name: str
+    role: str
+    specialists: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    calls_per_minute: int = 0
+    expire_time: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Draft:
-    """What tracing and judging must know of a draft."""
+    """What tracing and judging need to know of a draft."""
 
     draft_id: str
     specialist: str
@@ -164,7 +305,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Judgement:
-    """An expert's ranking, marks (accuracy, style, usefulness; 0 is not given) and anonymised comment."""
+    """An expert's ranking, marks (accuracy, style, usefulness; 0 means no mark) and anonymised comment."""
 
     judgement_id: str
     specialist: str
@@ -175,8 +316,17 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class ErasureRequest:
+    """Documents to erase. The id is derived from the caller's request id, so that a repeated request means the same erasure."""
+
+    erasure_id: str
+    document_ids: Sequence[str]
+    reason: str
+
+
+@dataclass(frozen=True)
 class ErasureReceipt:
-    """What was signed, by whom: `body` is JSON, the key is Ed25519's 32 bytes."""
+    """A signed JSON body, its Ed25519 signature, and the 32 bytes of the public key."""
 
     body: str
     signature: bytes
@@ -185,7 +335,7 @@ class ErasureReceipt:
 
 @dataclass(frozen=True)
 class Erasure:
-    """Documents that must be forgotten. `awaits` names who must answer, `waiting_for` who has not yet."""
+    """Documents that every service must forget. `awaits` names the services that must answer, `waiting_for` those that have not yet."""
 
     erasure_id: str
     document_ids: tuple[str, ...]
@@ -210,83 +360,9 @@ class ForgottenBy:
 
 @dataclass(frozen=True)
 class Taint:
-    """An adapter that learned from an erased document. A retired one never serves again."""
+    """An adapter trained on an erased document. A retired adapter never serves again."""
 
     adapter_digest: str
     specialist: str
     erasure_id: str
     retired: bool
-
-
-class Barrier(Protocol):
-    """Anonymization, as far as the registry needs it."""
-
-    def anonymize(self, text: str, labels: tuple[str, str, str]) -> str:
-        """The text without personal values, as the policy says for source, department and confidentiality; Unavailable while the barrier
-        does not answer."""
-        ...
-
-
-class Evaluator(Protocol):
-    """Evaluation, as far as the registry needs it."""
-
-    def evaluate(self, adapter_digest: str, request_id: str) -> None:
-        """Have an adapter measured again."""
-        ...
-
-
-def check_specialist(specialist: Specialist) -> None:
-    """InvalidArgument, naming every wrong field."""
-    wrong: dict[str, str] = {}
-    if not SLUG.match(specialist.name) or specialist.name in RESERVED_NAMES:
-        wrong["name"] = "A name is 1 to 63 characters of a-z, 0-9 and '-', and not 'base'."
-    for name in ("base", "recipe"):
-        if not SLUG.match(getattr(specialist, name)):
-            wrong[name] = "A slug of a-z, 0-9 and '-'."
-    if specialist.preference_recipe and not SLUG.match(specialist.preference_recipe):
-        wrong["preference_recipe"] = "Empty, or a slug of a-z, 0-9 and '-'."
-    for index, threshold in enumerate(specialist.gate.thresholds):
-        if threshold.metric not in METRICS:
-            wrong[f"gate.thresholds[{index}].metric"] = f"One of {', '.join(METRICS)}."
-        if threshold.max_loss_to_incumbent < 0:
-            wrong[f"gate.thresholds[{index}].max_loss_to_incumbent"] = "0 or more."
-    if not 0 <= specialist.gate.max_parity < math.inf:
-        wrong["gate.max_parity"] = "0 or more nats a token."
-    if not specialist.gate.thresholds:
-        wrong["gate.thresholds"] = "At least one threshold: nothing may serve unmeasured."
-    if (
-        min(specialist.rebuild.min_new_items, specialist.rebuild.quiet_seconds, specialist.rebuild.min_interval_seconds)
-        < 0
-    ):
-        wrong["rebuild"] = "Counts and seconds are 0 or more."
-    if len(specialist.house_terms) > MAX_HOUSE_TERMS:
-        wrong["house_terms"] = f"At most {MAX_HOUSE_TERMS} terms."
-    wrong |= violations(specialist.filters)
-    wrong |= comparing.violations(specialist.canary or CanaryRules())
-    if wrong:
-        raise InvalidArgument(
-            Reason.INVALID_SPECIALIST, "The specialist's definition is wrong.", field_violations=wrong
-        )
-
-
-def check_judgement(ranking: tuple[str, ...], rubric: tuple[int, int, int], comment: str) -> None:
-    """InvalidArgument, naming every wrong field."""
-    wrong: dict[str, str] = {}
-    if not 1 <= len(ranking) <= MAX_RANKED or len(set(ranking)) != len(ranking):
-        wrong["ranking"] = f"1 to {MAX_RANKED} different draft ids, the best first."
-    if any(not 0 <= mark <= 5 for mark in rubric):
-        wrong["rubric"] = "Marks from 1 to 5; 0 where not given."
-    if len(comment) > MAX_COMMENT:
-        wrong["comment"] = f"At most {MAX_COMMENT} characters."
-    if len(ranking) == 1 and not any(rubric):
-        wrong["rubric"] = "A single draft needs marks."
-    if wrong:
-        raise InvalidArgument(Reason.INVALID_JUDGEMENT, "The judgement is wrong.", field_violations=wrong)
-
-
-def one_specialist(drafts: list[Draft]) -> str:
-    """The specialist that the drafts are of; the base's drafts may stand beside it."""
-    names = {draft.specialist for draft in drafts if draft.specialist}
-    if len(names) != 1:
-        raise InvalidArgument(Reason.MIXED_DRAFTS, "Judge drafts of one specialist, beside the base's at most.")
-    return names.pop()

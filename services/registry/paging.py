@@ -1,25 +1,25 @@
-"""Pages of lists: their size and where they begin."""
+"""Page sizes and page tokens."""
 
 from tailor.errors import InvalidArgument, Reason
 
 
-def page_size(asked: int, default: int, most: int) -> int:
-    """Entries of a page; InvalidArgument for fewer than none."""
-    if asked < 0:
+def page_size(requested: int, default: int, maximum: int) -> int:
+    """Entries per page. Raises InvalidArgument for a negative size."""
+    if requested < 0:
         raise InvalidArgument(
-            Reason.INVALID_PAGE_SIZE, "A page size is 0 or more.", field_violations={"page_size": "0 or more."}
+            Reason.INVALID_PAGE_SIZE, "The page size is negative.", field_violations={"page_size": "must be 0 or more"}
         )
-    return min(asked or default, most)
+    return min(requested or default, maximum)
 
 
 def position(token: str) -> int | None:
-    """Where a page begins; None at the beginning, InvalidArgument for a token that no page gave."""
+    """The position that a page token names; None for the first page. Raises InvalidArgument for an invalid token."""
     if not token:
         return None
     if not token.isdecimal():
         raise InvalidArgument(
             Reason.INVALID_PAGE_TOKEN,
-            "Send the token of the page before.",
-            field_violations={"page_token": "From the last page."},
+            "The page token is invalid.",
+            field_violations={"page_token": "must be the `next_page_token` of the previous page"},
         )
     return int(token)

@@ -1,18 +1,17 @@
-"""The registry's gRPC face: translates, pages, and leaves the rules to the handlers."""
+"""The gRPC service: checks what the caller may see, translates, and pages. Handlers decide; queries read."""
 
 import re
 from collections.abc import Collection
-from datetime import UTC
 from functools import partial
 
 import grpc
 
-from services.registry import canaries, erasures, handlers, keys, promotions, wire
-from services.registry.adapters.queries import REJECTED_PAGE, Queries
-from services.registry.domain import ApiKey, Barrier, FactKind, Selection, Specialist
-from services.registry.handlers import Begin
-from services.registry.keys import KeyTerms
+from services.registry import wire
+from services.registry.domain import ApiKey, ErasureRequest, FactKind, KeyTerms, Specialist
+from services.registry.handlers import canaries, erasures, judgements, keys, promotions, specialists
 from services.registry.paging import page_size, position
+from services.registry.ports import Anonymize, Begin
+from services.registry.queries import REJECTED_PAGE, Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
@@ -20,14 +19,15 @@ from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
 from tailor.rpc.methods import named_methods
+from tailor.wire import to_datetime
+from tailor.words import Selection
 
 Context = grpc.ServicerContext
 
-# Who may see the documents behind a draft; a caller sees digests alone.
+# Roles that may see the documents behind a draft; callers and experts see only digests.
 SEES_DOCUMENTS = {"ROLE_ENGINEER", "ROLE_OPERATOR", "ROLE_DATA_PROTECTION"}
 
 DIGEST_PREFIX = re.compile(r"[0-9a-f]{6,64}")
-MAX_MATCHES = 20
 MATCH_REASONS = {
     FactKind.DATASET: (Reason.UNKNOWN_DATASET, Reason.AMBIGUOUS_DATASET, "dataset"),
     FactKind.ADAPTER: (Reason.UNKNOWN_ADAPTER, Reason.AMBIGUOUS_ADAPTER, "adapter"),
@@ -37,24 +37,24 @@ MATCH_REASONS = {
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     """Every method of `tailor.api.registry.v1.RegistryService`."""
 
-    def __init__(self, begin: Begin, queries: Queries, barrier: Barrier, awaits: Collection[str]) -> None:
+    def __init__(self, begin: Begin, queries: Queries, anonymize: Anonymize, awaits: Collection[str]) -> None:
         self._begin = begin
         self._queries = queries
-        self._barrier = barrier
+        self._anonymize = anonymize
         self._awaits = awaits
 
     def CreateSpecialist(
         self, request: registry_pb2.CreateSpecialistRequest, context: Context
     ) -> registry_pb2.CreateSpecialistResponse:
         _may_use(request.specialist.name)
-        specialist, created = handlers.create_specialist(self._begin, wire.to_specialist(request.specialist))
+        specialist, created = specialists.create_specialist(self._begin, wire.to_specialist(request.specialist))
         return registry_pb2.CreateSpecialistResponse(specialist=wire.from_specialist(specialist), created=created)
 
     def UpdateSpecialist(
         self, request: registry_pb2.UpdateSpecialistRequest, context: Context
     ) -> registry_pb2.UpdateSpecialistResponse:
         _may_use(request.specialist.name)
-        specialist = handlers.update_specialist(self._begin, wire.to_specialist(request.specialist))
+        specialist = specialists.update_specialist(self._begin, wire.to_specialist(request.specialist))
         return registry_pb2.UpdateSpecialistResponse(specialist=wire.from_specialist(specialist))
 
     def GetSpecialist(
@@ -71,9 +71,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.ListSpecialistsRequest, context: Context
     ) -> registry_pb2.ListSpecialistsResponse:
         size = page_size(request.page_size, 50, 200)
-        found = self._queries.specialists(request.page_token, size + 1)
-        visible = [one for one in found[:size] if current_caller().may_use(one.specialist.name)]
-        token = found[size - 1].specialist.name if len(found) > size else ""
+        entries = self._queries.specialists(request.page_token, size + 1)
+        visible = [entry for entry in entries[:size] if current_caller().may_use(entry.specialist.name)]
+        token = entries[size - 1].specialist.name if len(entries) > size else ""
         return registry_pb2.ListSpecialistsResponse(specialists=visible, next_page_token=token)
 
     def ListDocuments(
@@ -84,24 +84,24 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         if request.page_token.startswith(REJECTED_PAGE):
             return self._rejected(request.page_token.removeprefix(REJECTED_PAGE), size)
         selector = self._specialist(request.specialist) if request.specialist else None
-        found = self._queries.documents(selector, request.page_token, size + 1)
+        documents = self._queries.documents(selector, request.page_token, size + 1)
         response = registry_pb2.ListDocumentsResponse(
-            documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in found[:size]]
+            documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents[:size]]
         )
-        if len(found) > size:
-            response.next_page_token = found[size - 1].document_id
+        if len(documents) > size:
+            response.next_page_token = documents[size - 1].document_id
         elif request.include_rejected and not current_caller().specialists:
             response.next_page_token = REJECTED_PAGE
         return response
 
     def _rejected(self, after: str, size: int) -> registry_pb2.ListDocumentsResponse:
-        found = self._queries.rejected(after, size + 1)
-        documents = [registry_pb2.CatalogueDocument(rejected=one) for one in found[:size]]
-        token = REJECTED_PAGE + found[size - 1].submission_id if len(found) > size else ""
+        rejected = self._queries.rejected(after, size + 1)
+        documents = [registry_pb2.CatalogueDocument(rejected=rejection) for rejection in rejected[:size]]
+        token = REJECTED_PAGE + rejected[size - 1].submission_id if len(rejected) > size else ""
         return registry_pb2.ListDocumentsResponse(documents=documents, next_page_token=token)
 
     def GetFlow(self, request: registry_pb2.GetFlowRequest, context: Context) -> registry_pb2.GetFlowResponse:
-        return self._queries.flow(request.since.ToDatetime(UTC) if request.HasField("since") else None)
+        return self._queries.flow(to_datetime(request.since) if request.HasField("since") else None)
 
     def GetAudit(self, request: audit_pb2.GetAuditRequest, context: Context) -> audit_pb2.GetAuditResponse:
         _may_use_all(request.specialist)
@@ -144,16 +144,16 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def Rollback(self, request: registry_pb2.RollbackRequest, context: Context) -> registry_pb2.RollbackResponse:
         _may_use(request.specialist)
-        serving = promotions.rollback(self._begin, request.specialist, request.expected_generation)
+        serving = promotions.roll_back(self._begin, request.specialist, request.expected_generation)
         return registry_pb2.RollbackResponse(serving=wire.from_serving(serving))
 
     def StartCanary(
         self, request: registry_pb2.StartCanaryRequest, context: Context
     ) -> registry_pb2.StartCanaryResponse:
         _may_use(request.specialist)
-        terms = partial(wire.to_rules, request.policy)
+        override = partial(wire.to_policy, request.policy)
         serving = canaries.start_canary(
-            self._begin, request.specialist, request.adapter_digest, request.expected_generation, terms
+            self._begin, request.specialist, request.adapter_digest, request.expected_generation, override
         )
         return registry_pb2.StartCanaryResponse(serving=wire.from_serving(serving))
 
@@ -164,17 +164,17 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def Trace(self, request: registry_pb2.TraceRequest, context: Context) -> registry_pb2.TraceResponse:
         caller = current_caller()
-        draft = handlers.visible_draft(
+        draft = judgements.get_draft(
             self._begin, request.draft_id, role=caller.role, key_id=caller.key_id, may_use=caller.may_use
         )
         if request.draft_only:
             return registry_pb2.TraceResponse(draft=self._queries.draft(draft.draft_id))
-        found = self._queries.trace(draft.draft_id)
+        response = self._queries.trace(draft.draft_id)
         if caller.kind == "service" or caller.role in SEES_DOCUMENTS:
-            found.documents.extend(self._queries.documents_by_id(list(found.dataset.document_ids)))
+            response.documents.extend(self._queries.documents_by_id(list(response.dataset.document_ids)))
         else:
-            found.dataset.ClearField("document_ids")
-        return found
+            response.dataset.ClearField("document_ids")
+        return response
 
     def RecordJudgement(
         self, request: registry_pb2.RecordJudgementRequest, context: Context
@@ -184,9 +184,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         judgement_id = (
             derive_id("jdg", caller.name, caller.key_id, request.request_id) if request.request_id else new_id("jdg")
         )
-        judgement = handlers.record_judgement(
+        judgement = judgements.record_judgement(
             self._begin,
-            self._barrier,
+            self._anonymize,
             judgement_id=judgement_id,
             ranking=tuple(request.ranking),
             rubric=rubric,
@@ -198,7 +198,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def CreateKey(self, request: registry_pb2.CreateKeyRequest, context: Context) -> registry_pb2.CreateKeyResponse:
         if request.role not in common_pb2.Role.values() or request.role == common_pb2.ROLE_UNSPECIFIED:
             raise InvalidArgument(
-                Reason.INVALID_KEY, "A key needs a role.", field_violations={"role": "One of the five roles."}
+                Reason.INVALID_KEY, "The key has no role.", field_violations={"role": "must be one of the five roles"}
             )
         terms = KeyTerms(
             name=request.name,
@@ -206,21 +206,21 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             specialists=tuple(request.specialists),
             methods=named_methods(request.methods, request.role),
             calls_per_minute=request.calls_per_minute,
-            expire_time=request.expire_time.ToDatetime(UTC) if request.HasField("expire_time") else None,
+            expire_time=to_datetime(request.expire_time) if request.HasField("expire_time") else None,
         )
-        _refuse_more(terms)
+        _check_own_limits(terms)
         key, secret = keys.create_key(self._begin, terms, current_caller().may_use)
         return registry_pb2.CreateKeyResponse(key=wire.from_key(key), secret=secret)
 
     def ListKeys(self, request: registry_pb2.ListKeysRequest, context: Context) -> registry_pb2.ListKeysResponse:
         size = page_size(request.page_size, 50, 200)
-        found = self._queries.keys(request.page_token, size + 1)
-        token = found[size - 1].key_id if len(found) > size else ""
-        visible = [wire.from_key(key) for key in found[:size] if _may_hold(key)]
+        entries = self._queries.keys(request.page_token, size + 1)
+        token = entries[size - 1].key_id if len(entries) > size else ""
+        visible = [wire.from_key(key) for key in entries[:size] if _may_manage(key)]
         return registry_pb2.ListKeysResponse(keys=visible, next_page_token=token)
 
     def RevokeKey(self, request: registry_pb2.RevokeKeyRequest, context: Context) -> registry_pb2.RevokeKeyResponse:
-        key = keys.revoke_key(self._begin, request.key_id, _may_hold)
+        key = keys.revoke_key(self._begin, request.key_id, _may_manage)
         return registry_pb2.RevokeKeyResponse(key=wire.from_key(key))
 
     def VerifyKey(self, request: registry_pb2.VerifyKeyRequest, context: Context) -> registry_pb2.VerifyKeyResponse:
@@ -231,14 +231,15 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         erasure_id = (
             derive_id("ers", caller.name, caller.key_id, request.request_id) if request.request_id else new_id("ers")
         )
-        asked = erasures.Request(erasure_id, list(request.document_ids), request.reason)
-        return registry_pb2.EraseResponse(erasure=wire.from_erasure(erasures.erase(self._begin, self._awaits, asked)))
+        erasure_request = ErasureRequest(erasure_id, list(request.document_ids), request.reason)
+        erasure = erasures.erase(self._begin, self._awaits, erasure_request)
+        return registry_pb2.EraseResponse(erasure=wire.from_erasure(erasure))
 
     def LiftErasure(
         self, request: registry_pb2.LiftErasureRequest, context: Context
     ) -> registry_pb2.LiftErasureResponse:
         return registry_pb2.LiftErasureResponse(
-            erasure=wire.from_erasure(erasures.lift(self._begin, request.document_id))
+            erasure=wire.from_erasure(erasures.lift_erasure(self._begin, request.document_id))
         )
 
     def GetErasure(self, request: registry_pb2.GetErasureRequest, context: Context) -> registry_pb2.GetErasureResponse:
@@ -250,37 +251,37 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.ListErasuresRequest, context: Context
     ) -> registry_pb2.ListErasuresResponse:
         size = page_size(request.page_size, 50, 200)
-        found = erasures.list_erasures(self._begin, position(request.page_token), size + 1)
-        token = str(found[size - 1][0]) if len(found) > size else ""
+        entries = erasures.list_erasures(self._begin, position(request.page_token), size + 1)
+        token = str(entries[size - 1][0]) if len(entries) > size else ""
         return registry_pb2.ListErasuresResponse(
-            erasures=[wire.from_erasure(erasure) for _, erasure in found[:size]], next_page_token=token
+            erasures=[wire.from_erasure(erasure) for _, erasure in entries[:size]], next_page_token=token
         )
 
     def _specialist(self, name: str) -> Specialist:
         _may_use(name)
-        with self._begin() as tx:
-            specialist = tx.specialist(name)
-        if specialist is None:
-            raise handlers.unknown_specialist()
-        return specialist
+        return specialists.get_specialist(self._begin, name)
 
     def _find(self, kind: FactKind, prefix: str) -> bytes:
-        """The one fact that the caller may see whose digest begins with the prefix."""
+        """The dataset or adapter whose digest begins with the prefix, among those that the caller may see.
+
+        Raises NotFound without a match, InvalidArgument with several or for an invalid prefix."""
         if not DIGEST_PREFIX.fullmatch(prefix):
             raise InvalidArgument(
                 Reason.INVALID_REQUEST,
-                "A digest has 64 hexadecimal digits; give at least the first 6.",
-                field_violations={"digest": "must be 6 to 64 of 0-9 and a-f"},
+                "The digest is invalid.",
+                field_violations={"digest": "must be 64 hexadecimal digits, or at least the first 6 of them"},
             )
-        caller = current_caller()
-        facts = self._queries.facts_by_prefix(kind, prefix, MAX_MATCHES)
-        visible = [payload for specialist, payload in facts if caller.may_use(specialist)]
+        payloads = self._queries.facts_by_digest(kind, prefix, current_caller().specialists, limit=2)
         unknown, ambiguous, noun = MATCH_REASONS[kind]
-        if not visible:
-            raise NotFound(unknown, f"No {noun}'s digest begins with {prefix}.")
-        if len(visible) > 1:
-            raise InvalidArgument(ambiguous, f"Several {noun}s begin with {prefix}; give more digits.")
-        return visible[0]
+        if not payloads:
+            raise NotFound(unknown, f"No {noun} has a digest that begins with {prefix}.")
+        if len(payloads) > 1:
+            raise InvalidArgument(
+                ambiguous,
+                f"Several {noun}s have a digest that begins with {prefix}.",
+                field_violations={"digest": "must have more digits"},
+            )
+        return payloads[0]
 
     def _page(
         self, kind: FactKind, request: registry_pb2.ListDatasetsRequest | registry_pb2.ListAdaptersRequest
@@ -288,39 +289,39 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         if request.specialist:
             _may_use(request.specialist)
         size = page_size(request.page_size, 50, 200)
-        found = self._queries.facts(kind, request.specialist, position(request.page_token), size + 1)
-        token = str(found[size - 1][0]) if len(found) > size else ""
-        return [payload for _, payload in found[:size]], token
+        facts = self._queries.facts(kind, request.specialist, position(request.page_token), size + 1)
+        token = str(facts[size - 1][0]) if len(facts) > size else ""
+        return [payload for _, payload in facts[:size]], token
 
 
 def _may_use(specialist: str) -> None:
-    # What a key was not given does not exist for it.
+    # The same error as for an unknown specialist, so that a key does not reveal the others.
     if not current_caller().may_use(specialist):
-        raise handlers.unknown_specialist()
+        raise specialists.unknown_specialist()
 
 
 def _may_use_all(specialist: str) -> None:
-    """Only a key that has all specialists may ask beyond one of them."""
+    """Raises PermissionDenied if a key for some specialists asks beyond one of them."""
     if not specialist and current_caller().specialists:
-        raise PermissionDenied(Reason.SPECIALIST_NEEDED, "Name one of your key's specialists.")
+        raise PermissionDenied(Reason.SPECIALIST_NEEDED, "Your key is limited to some specialists. Name one of them.")
 
 
-def _refuse_more(terms: KeyTerms) -> None:
-    """InvalidArgument for a key that would have more than the caller's own, which is limited."""
+def _check_own_limits(terms: KeyTerms) -> None:
+    """Raises InvalidArgument for a new key that would be allowed more than the caller's own."""
     caller = current_caller()
-    wrong = {}
+    violations = {}
     if caller.specialists and not terms.specialists:
-        wrong["specialists"] = "At least one of your own."
+        violations["specialists"] = "must name at least one of your own"
     if caller.methods and not (terms.methods and caller.methods.issuperset(terms.methods)):
-        wrong["methods"] = "At least one, and of your own."
+        violations["methods"] = "must name at least one, and only your own"
     if caller.calls_per_minute and not 0 < terms.calls_per_minute <= caller.calls_per_minute:
-        wrong["calls_per_minute"] = "A limit, and none above your own."
-    if wrong:
-        message = "Your key is limited, and gives no more than it has."
-        raise InvalidArgument(Reason.INVALID_KEY, message, field_violations=wrong)
+        violations["calls_per_minute"] = f"must be 1 to {caller.calls_per_minute}, your own limit"
+    if violations:
+        message = "Your key is limited, so a new key must have the same or narrower limits."
+        raise InvalidArgument(Reason.INVALID_KEY, message, field_violations=violations)
 
 
-def _may_hold(key: ApiKey) -> bool:
-    """True for a key that gives no more specialists than the caller has."""
+def _may_manage(key: ApiKey) -> bool:
+    """True for a key that allows no more specialists than the caller's own."""
     caller = current_caller()
     return not caller.specialists or (bool(key.specialists) and all(map(caller.may_use, key.specialists)))

@@ -6,5 +6,5 @@ from tailor.settings import ServiceSettings
 class Settings(ServiceSettings):
     """Read from `TAILOR_<FIELD>`."""
 
-    # SHA-256 of the operator key that the installation begins with; its secret never reaches the registry before it is used.
+    # SHA-256 of the installation's first operator key. The registry never sees the secret before its first use.
     bootstrap_operator_key_sha256: str = ""

@@ -1,4 +1,4 @@
-"""`python -m services.training`"""
+"""Entry point of the service: `python -m services.training`."""
 
 from services.training.bootstrap import build
 from services.training.settings import Settings

@@ -1,9 +1,9 @@
-"""The events that training listens to."""
+"""The event that training consumes."""
 
 from collections.abc import Container, Mapping
 
 from services.training import handlers, wire
-from services.training.handlers import Context
+from services.training.handlers import TrainingPorts
 from tailor.api.events.v1 import models_pb2
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode
@@ -13,20 +13,20 @@ log = get_logger(__name__)
 
 
 class Consumers:
-    """One method per topic."""
+    """One method per topic. `erased` contains the ids of erased documents."""
 
-    def __init__(self, context: Context, erased: Container[str] = frozenset()) -> None:
-        self._context = context
+    def __init__(self, ports: TrainingPorts, erased: Container[str] = frozenset()) -> None:
+        self._ports = ports
         self._erased = erased
 
     def topics(self) -> Mapping[str, Handler]:
         """The handler of each topic."""
-        return {"dataset.built.v1": self.dataset_built}
+        return {"dataset.built.v1": self.on_dataset_built}
 
-    def dataset_built(self, event: Event) -> None:
-        """A dataset exists: train on it, unless one of its documents was erased meanwhile."""
+    def on_dataset_built(self, event: Event) -> None:
+        """Train on the dataset, unless one of its documents has been erased."""
         message = decode(event, models_pb2.DatasetBuilt)
         if any(document_id in self._erased for document_id in message.document_ids):
-            log.info("a document of the dataset is erased", dataset=message.digest)
+            log.info("dataset skipped: one of its documents is erased", dataset=message.digest)
         else:
-            handlers.dataset_built(self._context, wire.to_built(message))
+            handlers.queue_run_for_dataset(self._ports, wire.to_built_dataset(message))

@@ -1,23 +1,22 @@
-"""Runs: one run has stages, and one worker at a time, which holds a lease with an epoch."""
+"""Runs and what they are made of. A run has stages, and at most one worker at a time, which holds a lease with an epoch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
-from typing import Protocol
 
-from services.training.plans import Plan, Report
+from services.training.plans import Plan, RunReport
 from tailor.errors import Reason
 from tailor.storage.ref import Ref
 
-RETRIABLE_EXIT = 75  # EX_TEMPFAIL: the worker saved what it had, or lost what it depends on
+RETRIABLE_EXIT = 75  # EX_TEMPFAIL: the worker saved its state, or lost a dependency
 SFT, PREFERENCE = "sft", "preference"
 POLICY, REWARD = "policy", "reward"
-DATASET_ERASED = Reason.DATASET_ERASED  # why a run ended that rested on what was erased
+DATASET_ERASED = Reason.DATASET_ERASED  # why a run on erased documents ended
 
 
 class RunState(Enum):
-    """Where a run is."""
+    """Where a run is in its life."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -27,13 +26,13 @@ class RunState(Enum):
 
     @property
     def ended(self) -> bool:
-        """True where nothing more will happen."""
+        """True if the run needs no more work."""
         return self not in {RunState.QUEUED, RunState.RUNNING}
 
 
 @dataclass(frozen=True)
 class RunKey:
-    """What makes two runs the same: nothing is trained twice. Parent and preference dataset are those that were asked for."""
+    """The identity of a run: two requests with the same key mean the same run. Parent and preference dataset are the requested ones."""
 
     specialist: str
     dataset_digest: str
@@ -45,29 +44,22 @@ class RunKey:
 
 @dataclass(frozen=True)
 class Progress:
-    """One report of a worker. Loss is in nats a token; tokens a second are without padding; None is what its method has not."""
+    """One progress report: the figures that rules depend on, and the complete `RunProgressed` message, serialised.
+
+    `loss` is in nats per token.
+    """
 
     phase: str
     step: int
     total_steps: int
     loss: float
-    learning_rate: float
-    gradient_norm: float
-    tokens_per_second: float
-    remaining_seconds: float
-    epoch: int
-    create_time: datetime
     stage: int = 0
-    memory_bytes: int = 0
-    reward: float | None = None
-    kl: float | None = None
-    accuracy: float | None = None
-    held_out_loss: float | None = None
+    message: bytes = b""
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line of a worker's log. It holds no text of a document."""
+    """One line of a worker's log. It contains no document text."""
 
     create_time: datetime
     level: str
@@ -76,34 +68,29 @@ class LogLine:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """The adapter that a worker stored and verified. `metrics` is what it measured of it, by name."""
+class TrainedAdapter:
+    """An adapter that a worker stored and verified: the figures that rules depend on, and its `AdapterTrained` message, serialised."""
 
     digest: str
     manifest: Ref
-    base_digest: str
-    steps: int
-    first_loss: float
-    last_loss: float
-    tokens_per_second: float
-    seconds: float
+    steps: int = 0
     rows: int = 0
     tokens: int = 0
     memory_bytes: int = 0
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    message: bytes = b""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run ended without an adapter, or waits."""
+    """Why a run ended without an adapter, or why it waits."""
 
     reason: str
     message: str
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a stage made under which epoch, and what that took. `kind` is `policy` or `reward`."""
+class StageResult:
+    """The adapter that a stage produced, the epoch of its worker, and what training it took. `kind` is `policy` or `reward`."""
 
     digest: str
     kind: str
@@ -117,9 +104,12 @@ class Made:
 
 @dataclass(frozen=True)
 class Stage:
-    """One method of a run. `learns_from` is the kind of its dataset, which is None while it waits for one. `parent` and `reward` are the
-    manifests of the adapters that it starts from and that answers are scored with; None for none, or none yet. `all_weights` makes no
-    adapter that another one stands on."""
+    """One method of a run.
+
+    `learns_from` is the kind of its dataset; `dataset` is None while the stage waits for one. `parent` and `reward` are the manifests of
+    the adapter to start from and of the adapter that scores answers; None if there is none, or none yet. A stage with `all_weights`
+    produces no adapter that a later stage can build on.
+    """
 
     recipe: str
     method: str
@@ -130,19 +120,22 @@ class Stage:
     all_weights: bool = False
     wants_reward: bool = False
     reward: Ref | None = None
-    made: Made | None = None
+    result: StageResult | None = None
 
     @property
     def kind(self) -> str:
-        """What the adapter that it makes is for."""
+        """The kind of adapter that the stage produces."""
         return REWARD if self.method == "reward" else POLICY
 
 
 @dataclass(frozen=True)
 class Run:
-    """One execution of a recipe. `failures` counts starts since the run last got further; `worked_seconds` is the time of workers that
-    ended, `heard_since` when the present one was first heard, `heard_last` when last. `base_digest` stands once it is planned;
-    `needs_plan` again once it was given another dataset."""
+    """One execution of a recipe.
+
+    `failures` counts the workers lost since the run last reached a new furthest step. `worked_seconds` is the time of workers that have
+    ended; `heard_since` and `heard_last` are the first and last reports of the current one. `base_digest` is empty until the run is
+    planned. `needs_plan` is set again when the run gets another dataset.
+    """
 
     run_id: str
     key: RunKey
@@ -172,50 +165,50 @@ class Run:
     heard_since: datetime | None = None
     heard_last: datetime | None = None
     plan: Plan | None = None
-    report: Report | None = None
+    report: RunReport | None = None
 
     @property
     def current(self) -> Stage:
-        """The stage that runs or waits now; the last one once the run has ended."""
+        """The stage that runs or waits now; the last stage once the run has ended."""
         return self.stages[self.stage]
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Digests of all datasets that its stages learn from, each once."""
+        """Distinct digests of the datasets that its stages learn from."""
         return tuple(dict.fromkeys(stage.dataset.sha256 for stage in self.stages if stage.dataset))
 
     @property
     def preferences(self) -> str:
-        """Digest of the preference dataset; empty where there is none, or none yet."""
-        found = (stage.dataset for stage in self.stages if stage.learns_from == PREFERENCE and stage.dataset)
-        return next((dataset.sha256 for dataset in found), "")
+        """Digest of the preference dataset; empty if there is none, or none yet."""
+        datasets = (stage.dataset for stage in self.stages if stage.learns_from == PREFERENCE and stage.dataset)
+        return next((dataset.sha256 for dataset in datasets), "")
 
     @property
-    def may_go_on(self) -> bool:
-        """True where it ended without its adapter, and not because what it rests on was erased."""
+    def can_resume(self) -> bool:
+        """True if the run ended without its adapter, and not because a document was erased."""
         return self.state in {RunState.FAILED, RunState.CANCELLED} and self.reason != DATASET_ERASED
 
     @property
     def lacks_rankings(self) -> bool:
-        """True where a stage waits for a preference dataset."""
+        """True if a stage waits for a preference dataset."""
         return any(stage.dataset is None for stage in self.stages)
 
-    def made_under(self, epoch: int) -> bool:
-        """True where the worker of this epoch made a stage's adapter."""
-        return any(stage.made is not None and stage.made.epoch == epoch for stage in self.stages)
+    def finished_stage_under(self, epoch: int) -> bool:
+        """True if the worker of this epoch completed a stage."""
+        return any(stage.result is not None and stage.result.epoch == epoch for stage in self.stages)
 
     def due(self, now: datetime) -> bool:
-        """True where a worker may be started."""
+        """True if the run is queued and its waiting time is over."""
         return self.state is RunState.QUEUED and (self.not_before is None or self.not_before <= now)
 
     def lease_lost(self, now: datetime) -> bool:
-        """True where its worker has been silent for too long."""
+        """True if the run's worker has not reported within its lease."""
         return self.state is RunState.RUNNING and (self.lease_expires is None or self.lease_expires <= now)
 
 
 @dataclass(frozen=True)
 class Base:
-    """A base in the models bucket. `digest` is its manifest's SHA-256."""
+    """A base in the models bucket. `digest` is the SHA-256 of its manifest."""
 
     name: str
     digest: str
@@ -227,7 +220,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset of a specialist, of kind `sft` or `preference`, with the teacher's tokens and the judgements that went into it."""
+    """A dataset of kind `sft` or `preference`, with the teacher tokens and judgements that went into it."""
 
     manifest: Ref
     kind: str
@@ -238,8 +231,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter in the models bucket, as its manifest describes it. `weights` is `adapter`, or `full` where all weights were trained;
-    `shape` is the part `[adapter]` of its recipe."""
+    """An adapter in the models bucket, as its manifest describes it.
+
+    `weights` is `adapter`, or `full` if all weights were trained. `shape` is the `[adapter]` table of its recipe.
+    """
 
     manifest: Ref
     kind: str
@@ -250,8 +245,8 @@ class Adapter:
 
 
 @dataclass(frozen=True)
-class Worker:
-    """A worker that was started and may still live. `stop_time` is when it was first seen to be wanted no longer."""
+class StartedWorker:
+    """A worker that was started and may still be alive. `stop_time` is when it was first found to be unwanted."""
 
     run_id: str
     epoch: int
@@ -260,7 +255,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker has to be started with: the run, at its present stage."""
+    """Input of a launcher: start a worker for the run's current stage."""
 
     run: Run
     base_digest: str
@@ -272,38 +267,5 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Names this start of this run."""
+        """Unique per start: run id and epoch."""
         return f"{self.run.run_id}-{self.run.epoch}"
-
-
-class Launcher(Protocol):
-    """Starts and stops workers, somewhere. A worker is named by run and epoch. Every method may raise Unavailable."""
-
-    @property
-    def ends_within(self) -> timedelta:
-        """A worker that was told to end has ended after this time: what it gets to save, and what killing it takes."""
-        ...
-
-    def start(self, job: Job) -> None:
-        """Start a worker; a worker of the same name is not started again."""
-        ...
-
-    def exit_code(self, run_id: str, epoch: int) -> int | None:
-        """How the worker ended; None while it runs, waits for a place, or is not known here."""
-        ...
-
-    def waits(self, run_id: str, epoch: int) -> Failure | None:
-        """What the worker waits for while it has been given no place to run yet; None once it has."""
-        ...
-
-    def refusal(self, run_id: str, epoch: int) -> Failure | None:
-        """Why no worker of this run would do better, such as an image that is not there; None where one may."""
-        ...
-
-    def stop(self, run_id: str, epoch: int) -> None:
-        """Tell the worker to end; nothing where it has."""
-        ...
-
-    def stop_all(self) -> None:
-        """Tell every worker to save and end, and wait for them. Called when the service stops."""
-        ...

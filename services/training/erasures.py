@@ -1,4 +1,4 @@
-"""Forgetting documents: runs that rest on their rows end, checkpoints go, and so do the weights of retired adapters."""
+"""Erasing documents: end the runs that use their rows, then delete checkpoints and the weights of retired adapters."""
 
 import json
 import shutil
@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from services.training.domain import DATASET_ERASED, Launcher, Run, RunState, Stage
+from services.training.domain import DATASET_ERASED, Run, RunState, Stage
 from services.training.handlers import MAX_PAGE
-from services.training.life import cancel
-from services.training.ports import Runs
+from services.training.ports import Launcher, Runs
+from services.training.transitions import cancel
 from tailor.errors import Reason, Unavailable
 from tailor.events.erased import Erased, Forgotten
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 
-MESSAGE = "A document of its dataset was erased; the dataset that supersedes it is trained on instead."
+MESSAGE = "A document of its dataset was erased. The dataset that supersedes it is trained on instead."
 
 
 @dataclass(frozen=True)
 class Eraser:
-    """Forgets within one installation. `work` is where workers of this machine keep their inputs."""
+    """Erases within one installation. `work` is where workers of this machine keep their inputs."""
 
     runs: Runs
     launcher: Launcher
@@ -30,17 +30,17 @@ class Eraser:
     now: Callable[[], datetime]
 
     def forget(self, erased: Erased) -> Forgotten:
-        """End the runs, then delete. Unavailable until their workers have ended; again, it changes nothing."""
-        known = list(every_run(self.runs))
-        adapters = _tainted(reversed(known), erased)
-        runs = [run for run in known if _rests_on(run, erased.datasets, adapters)]
+        """End the affected runs, then delete their files. Idempotent. Raises Unavailable until their workers have ended."""
+        every = list(every_run(self.runs))
+        adapters = _tainted_adapters(reversed(every), erased)
+        runs = [run for run in every if _uses(run, erased.datasets, adapters)]
         with self.runs.unit() as unit:
             unit.drop_adapters(adapters)
         ended = [self._end(run) for run in runs]
-        if any(self._works(run) for run in ended):
+        if any(self._may_work(run) for run in ended):
             raise Unavailable(Reason.WORKER_ENDING, "The worker of a run on an erased document has not ended yet.")
-        checkpoints = sum(self._drop_checkpoints(run) for run in ended)
-        weights = sum(self._drop_adapter(digest) for digest in erased.retired)
+        checkpoints = sum(self._delete_checkpoints(run) for run in ended)
+        weights = sum(self._delete_adapter(digest) for digest in erased.retired)
         counts = {
             "runs_cancelled": sum(run.reason == DATASET_ERASED for run in ended),
             "checkpoint_objects": checkpoints,
@@ -50,64 +50,64 @@ class Eraser:
 
     def _end(self, run: Run) -> Run:
         with self.runs.unit() as unit:
-            held = unit.get(run.run_id) or run
-            if held.state.ended:
-                return held
-            ended = replace(cancel(held, self.now()), reason=DATASET_ERASED, message=MESSAGE)
+            stored = unit.get(run.run_id) or run
+            if stored.state.ended:
+                return stored
+            ended = replace(cancel(stored, self.now()), reason=DATASET_ERASED, message=MESSAGE)
             unit.save(ended)
-            unit.state_failure(ended)
+            unit.events.publish_failure(ended)
         if ended.epoch:
             self.launcher.stop(ended.run_id, ended.epoch)
         return ended
 
-    def _works(self, run: Run) -> bool:
+    def _may_work(self, run: Run) -> bool:
         if run.state is not RunState.CANCELLED or not run.epoch or run.end_time is None:
             return False
         recent = self.now() - run.end_time < self.launcher.ends_within
         return recent and self.launcher.exit_code(run.run_id, run.epoch) is None
 
-    def _drop_checkpoints(self, run: Run) -> int:
+    def _delete_checkpoints(self, run: Run) -> int:
         for folder in self.work.glob(f"{run.run_id}-*"):
             shutil.rmtree(folder, ignore_errors=True)
         keys = self.store.list_keys(MODELS, f"runs/{run.run_id}/")
-        # A manifest goes first: what is left of it then is no checkpoint.
+        # Manifests first: the remaining files are no longer a checkpoint then.
         for key in sorted(keys, key=lambda key: not key.endswith("/manifest.json")):
             self.store.delete(MODELS, key)
         return len(keys)
 
-    def _drop_adapter(self, digest: str) -> int:
-        """Delete an adapter's files, but for those that another one shares, and its manifest."""
+    def _delete_adapter(self, digest: str) -> int:
+        """Delete an adapter's manifest, and its files except those that another adapter shares."""
         manifest = f"adapters/{digest}/manifest.json"
         if not self.store.exists(MODELS, manifest):
             return 0
-        keys = self._files(manifest)
+        keys = self._list_files(manifest)
         for other in self.store.list_keys(MODELS, "adapters/"):
             if other.endswith("/manifest.json") and other != manifest:
-                keys -= self._files(other)
+                keys -= self._list_files(other)
         for key in (*sorted(keys), manifest):
             self.store.delete(MODELS, key)
         return len(keys) + 1
 
-    def _files(self, manifest: str) -> set[str]:
+    def _list_files(self, manifest: str) -> set[str]:
         return {str(file["key"]) for file in json.loads(self.store.read(MODELS, manifest))["files"]}
 
 
-def _tainted(runs: Iterable[Run], erased: Erased) -> set[str]:
-    """Digests of the adapters that learned from the datasets, or came from one that did. The runs are the oldest first."""
-    found = set(erased.adapters)
+def _tainted_adapters(runs: Iterable[Run], erased: Erased) -> set[str]:
+    """Digests of adapters that learned from the datasets, directly or through an adapter that did. Expects the oldest run first."""
+    tainted = set(erased.adapters)
     for run in runs:
         for stage in run.stages:
             learned = stage.dataset is not None and stage.dataset.sha256 in erased.datasets
-            if stage.made is not None and (learned or not found.isdisjoint(_origins(stage))):
-                found.add(stage.made.digest)
-    return found
+            if stage.result is not None and (learned or not tainted.isdisjoint(_origins(stage))):
+                tainted.add(stage.result.digest)
+    return tainted
 
 
-def _rests_on(run: Run, datasets: Iterable[str], adapters: set[str]) -> bool:
-    """True where a stage learns from such a dataset, or starts from or is scored with such an adapter."""
-    asked = {run.key.dataset_digest, run.key.preference_dataset_digest, *run.datasets}
+def _uses(run: Run, datasets: Iterable[str], adapters: set[str]) -> bool:
+    """True if a stage learns from one of the datasets, or starts from or is scored by one of the adapters."""
+    sources = {run.key.dataset_digest, run.key.preference_dataset_digest, *run.datasets}
     origins = {run.key.parent_digest, *(digest for stage in run.stages for digest in _origins(stage))}
-    return not asked.isdisjoint(datasets) or not origins.isdisjoint(adapters)
+    return not sources.isdisjoint(datasets) or not origins.isdisjoint(adapters)
 
 
 def _origins(stage: Stage) -> set[str]:

@@ -1,35 +1,51 @@
-"""What training does on each command and on each dataset; `reporting.py` has the worker's words."""
+"""Training's commands and its event. Reports of workers are handled in `reporting.py`."""
 
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from services.training.domain import POLICY, PREFERENCE, REWARD, Adapter, Base, Dataset, Failure, Run
-from services.training.life import cancel, fail, given_rankings, newest, planned, queue_again
-from services.training.making import Found, Wanted, check_parent, make_run, unusable_run
-from services.training.plans import Plan, Planner, PlanRequest, Rates, priced
-from services.training.ports import Adapters, Bases, Datasets, News, Runs, Seen, Unit
+from services.training.new_run import RunRequest, RunSources, check_parent, make_run, make_unusable_run
+from services.training.plans import Plan, Rates, add_price
+from services.training.ports import (
+    AdapterStore,
+    BaseStore,
+    DatasetStore,
+    Planner,
+    PlanRequest,
+    Runs,
+    RunUnit,
+    RunUpdate,
+    WatchCursor,
+)
+from services.training.transitions import assign_plan, assign_rankings, cancel, fail, newest_result, resume
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
+from tailor.logging import get_logger
+from tailor.retry import Stopped, retry
 from tailor.storage.ref import Ref
+
+log = get_logger(__name__)
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 DEFAULT_PAGE = 50
 MAX_PAGE = 200
 MAX_PRIORITY = 100
 # The device may have changed since: an older plan is made again before a run is created.
-PLAN_LASTS = timedelta(hours=1)
+PLAN_LIFETIME = timedelta(hours=1)
+RETRY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Context:
-    """What the handlers work with."""
+class TrainingPorts:
+    """The ports that planning a run needs."""
 
     runs: Runs
-    bases: Bases
-    datasets: Datasets
-    adapters: Adapters
+    bases: BaseStore
+    datasets: DatasetStore
+    adapters: AdapterStore
     planner: Planner
     recipes: Path
     rates: Rates
@@ -37,8 +53,8 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Built:
-    """A dataset as its event states it. `ranked_adapter` is the one whose drafts were ranked last."""
+class BuiltDataset:
+    """A dataset as its event describes it. `ranked_adapter` is the adapter whose drafts were ranked last."""
 
     digest: str
     specialist: str
@@ -49,231 +65,259 @@ class Built:
     ranked_adapter: str = ""
 
 
-def dataset_built(context: Context, built: Built) -> Run | None:
-    """Queue the run that the specialist's recipe asks for; the same dataset again changes nothing.
+def queue_run_for_dataset(ports: TrainingPorts, built: BuiltDataset) -> Run | None:
+    """Queue the run of the specialist's recipe on a new dataset. Idempotent.
 
-    Rankings go to the runs that wait for them; else, where the specialist names a recipe for them, a run of their own stands on the policy
-    adapter whose drafts were ranked last, else on its newest. What cannot work makes a run that failed, so that whoever waits for it learns
-    why.
+    A preference dataset goes to the runs that wait for one. If there are none and the specialist has a recipe for preferences, it makes a
+    run that continues the adapter whose drafts were ranked last, else the newest policy. A dataset that cannot be trained on makes a
+    failed run, so that its reason can be looked up.
     """
-    wanted = Wanted(built.specialist, built.digest, built.base, built.recipe)
+    request = RunRequest(built.specialist, built.digest, built.base, built.recipe)
     if built.kind == PREFERENCE:
-        known = _give_rankings(context, built)
-        if known is not None or not built.recipe:
-            return known
-        parent = context.runs.newest_adapter(built.specialist, built.base, POLICY, rather=built.ranked_adapter)
-        wanted = replace(wanted, parent_digest=parent)
+        waiting = _assign_rankings(ports.runs, built)
+        if waiting is not None or not built.recipe:
+            return waiting
+        parent = ports.runs.newest_adapter(built.specialist, built.base, POLICY, preferred=built.ranked_adapter)
+        request = replace(request, parent_digest=parent)
     dataset = Dataset(built.manifest, built.kind, built.specialist)
     try:
-        run = make_run(wanted, Found(dataset, parent=_parent(context, wanted)), context.recipes, context.now())
+        sources = RunSources(dataset, parent=_find_parent(ports.adapters, request))
+        run = make_run(request, sources, ports.recipes, ports.now())
     except TailorError as error:
         if error.retryable:
             raise
-        run = unusable_run(wanted, dataset, context.now())
-        return _keep(context, fail(run, Failure(error.reason, error.message), context.now()))
-    return _keep(context, run)
+        run = make_unusable_run(request, dataset, ports.now())
+        return _insert(ports.runs, fail(run, Failure(error.reason, error.message), ports.now()))
+    return _insert(ports.runs, run)
 
 
-def _give_rankings(context: Context, built: Built) -> Run | None:
-    """Give the dataset to every run of the specialist that waits for one; a run that has it, or that was made of it, if any."""
-    with context.runs.unit() as unit:
-        known = unit.learning_from(built.specialist, built.digest)
-        for waiting in unit.active():
-            if waiting.key.specialist == built.specialist and waiting.lacks_rankings:
-                known.append(given_rankings(waiting, built.manifest))
-                unit.save(known[-1])
-    return next((run for run in known if _answers(run, built)), None)
+def _assign_rankings(runs: Runs, built: BuiltDataset) -> Run | None:
+    """Give the dataset to every run of the specialist that waits for one.
+
+    Returns a run that has it or was made from it, if there is one.
+    """
+    with runs.unit() as unit:
+        learning = unit.learning_from(built.specialist, built.digest)
+        for run in unit.active():
+            if run.key.specialist == built.specialist and run.lacks_rankings:
+                learning.append(assign_rankings(run, built.manifest))
+                unit.save(learning[-1])
+    return next((run for run in learning if _is_answer(run, built)), None)
 
 
-def _answers(run: Run, built: Built) -> bool:
-    """True where the run is the specialist's own, or was given the dataset; not where somebody named the dataset for another run."""
+def _is_answer(run: Run, built: BuiltDataset) -> bool:
+    """True if the run is the specialist's own or was given the dataset; False if somebody named the dataset for another run."""
     if run.key.dataset_digest == built.digest:
         return (run.recipe, run.key.base) == (built.recipe, built.base)
     return run.key.preference_dataset_digest != built.digest
 
 
-def create_run(context: Context, wanted: Wanted) -> Run:
-    """Queue a run, or find the one that exists. One that was cancelled or failed goes on where it stopped, under the same id.
+def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
+    """Queue a run, or return the existing one. A cancelled or failed run resumes where it stopped, under the same id.
 
-    InvalidArgument for what is wrong, NotFound for an unknown dataset, base or parent, FailedPrecondition (DOES_NOT_FIT, WRONG_PARENT,
-    NO_REWARD_ADAPTER) for what could not work. Plans first, which may take seconds.
+    Plans the run first, which may take seconds. Raises InvalidArgument for a wrong request, NotFound for an unknown dataset, base or
+    parent, FailedPrecondition (DOES_NOT_FIT, WRONG_PARENT, NO_REWARD_ADAPTER) if the run cannot work.
     """
-    run, base = _asked_for(context, wanted)
-    existing = context.runs.find(run.run_id)
-    if existing is not None and not existing.may_go_on:
+    run, base = _resolve(ports, request)
+    existing = ports.runs.find(run.run_id)
+    if existing is not None and not existing.can_resume:
         return existing
-    _check_reward(context, run)
-    plan = context.runs.plan(run.run_id)
-    if plan is None or not plan.fits or context.now() - plan.create_time > PLAN_LASTS:
-        plan = make_plan(context, run, base)
+    _check_reward(ports, run)
+    plan = ports.runs.plan(run.run_id)
+    if plan is None or not plan.fits or ports.now() - plan.create_time > PLAN_LIFETIME:
+        plan = make_plan(ports, run, base)
     if not plan.fits:
-        failure = does_not_fit(plan)
+        failure = explain_misfit(plan)
         raise FailedPrecondition(Reason(failure.reason), failure.message, nearest_recipe=plan.nearest_recipe)
     if existing is not None:
-        return _go_on(context, run.run_id, plan, base)
-    return _keep(context, planned(run, plan, base.digest))
+        return _resume(ports.runs, run.run_id, plan, base)
+    return _insert(ports.runs, assign_plan(run, plan, base.digest))
 
 
-def _go_on(context: Context, run_id: str, plan: Plan, base: Base) -> Run:
-    with context.runs.unit() as unit:
-        run = locked(unit, run_id)
-        if run.may_go_on:
-            run = planned(queue_again(run), plan, base.digest)
+def _resume(runs: Runs, run_id: str, plan: Plan, base: Base) -> Run:
+    with runs.unit() as unit:
+        run = lock_run(unit, run_id)
+        if run.can_resume:
+            run = assign_plan(resume(run), plan, base.digest)
             unit.save(run)
     return run
 
 
-def plan_run(context: Context, wanted: Wanted) -> Plan:
-    """What a run would take, kept for the run of the same key. Errors as in `create_run`, but that it does not fit is an answer."""
-    run, base = _asked_for(context, wanted)
-    _check_reward(context, run)
-    plan = make_plan(context, run, base)
-    with context.runs.unit() as unit:
+def plan_run(ports: TrainingPorts, request: RunRequest) -> Plan:
+    """Forecast a run and store the plan for `create_run`. Raises like `create_run`, but a run that does not fit is a valid answer."""
+    run, base = _resolve(ports, request)
+    _check_reward(ports, run)
+    plan = make_plan(ports, run, base)
+    with ports.runs.unit() as unit:
         unit.keep_plan(run.run_id, plan)
     return plan
 
 
-def _asked_for(context: Context, wanted: Wanted) -> tuple[Run, Base]:
-    if not wanted.specialist or not wanted.dataset_digest or not wanted.base:
-        raise InvalidArgument(Reason.MISSING_FIELD, "Name the specialist, the dataset and the base.")
-    if abs(wanted.priority) > MAX_PRIORITY:
+def _resolve(ports: TrainingPorts, request: RunRequest) -> tuple[Run, Base]:
+    if not request.specialist or not request.dataset_digest or not request.base:
+        raise InvalidArgument(Reason.MISSING_FIELD, "Set `specialist`, `dataset_digest` and `base`.")
+    if abs(request.priority) > MAX_PRIORITY:
         raise InvalidArgument(
-            Reason.INVALID_PRIORITY, "A priority is from -100 to 100.", field_violations={"priority": "beyond"}
+            Reason.INVALID_PRIORITY,
+            "`priority` must be between -100 and 100.",
+            field_violations={"priority": "must be between -100 and 100"},
         )
-    base = context.bases.find(wanted.base)
+    base = ports.bases.find(request.base)
     if base is None:
-        name = wanted.base
+        name = request.base
         raise NotFound(
-            Reason.UNKNOWN_BASE, f"There is no base {name!r}; add it first (`tailor models add`).", base=name
+            Reason.UNKNOWN_BASE, f"There is no base {name!r}. Add it first with `tailor models add`.", base=name
         )
-    preferred = wanted.preference_dataset_digest
-    found = Found(
-        context.datasets.find(wanted.dataset_digest),
-        context.datasets.find(preferred) if preferred else None,
-        _parent(context, wanted),
+    preferred = request.preference_dataset_digest
+    sources = RunSources(
+        ports.datasets.find(request.dataset_digest),
+        ports.datasets.find(preferred) if preferred else None,
+        _find_parent(ports.adapters, request),
     )
-    return make_run(wanted, found, context.recipes, context.now()), base
+    return make_run(request, sources, ports.recipes, ports.now()), base
 
 
-def _check_reward(context: Context, run: Run) -> None:
-    """FailedPrecondition (NO_REWARD_ADAPTER) where a stage wants a learned reward that nothing has made, or will make before it."""
+def _check_reward(ports: TrainingPorts, run: Run) -> None:
+    """Raise FailedPrecondition (NO_REWARD_ADAPTER) if a stage needs a learned reward that neither exists nor is made before it."""
     kinds = [stage.kind for stage in run.stages]
     if any(stage.wants_reward and REWARD not in kinds[:number] for number, stage in enumerate(run.stages)):
-        find_reward(context, run)
+        find_reward(ports, run)
 
 
-def _parent(context: Context, wanted: Wanted) -> Adapter | None:
-    if not wanted.parent_digest:
+def _find_parent(adapters: AdapterStore, request: RunRequest) -> Adapter | None:
+    if not request.parent_digest:
         return None
-    parent = context.adapters.find(wanted.parent_digest)
-    check_parent(wanted, parent)
+    parent = adapters.find(request.parent_digest)
+    check_parent(request, parent)
     return parent
 
 
-def make_plan(context: Context, run: Run, base: Base) -> Plan:
-    """The forecast with its price; outside every transaction. May raise what the planner and the store raise."""
-    plan = context.planner.plan(PlanRequest(run.key.specialist, base, run.stages, run.parent))
-    return priced(plan, context.rates, [context.datasets.find(digest) for digest in run.datasets])
+def make_plan(ports: TrainingPorts, run: Run, base: Base) -> Plan:
+    """The run's forecast with its price. Raises what the planner and the stores raise. Never call it within a transaction."""
+    plan = ports.planner.plan(PlanRequest(run.key.specialist, base, run.stages, run.parent))
+    datasets = [ports.datasets.find(digest) for digest in run.datasets]
+    return add_price(
+        plan,
+        ports.rates,
+        teacher_tokens=sum(dataset.teacher_tokens for dataset in datasets),
+        judgements=sum(dataset.judgements for dataset in datasets),
+    )
 
 
-def does_not_fit(plan: Plan) -> Failure:
-    """Why a run is refused, with the nearest recipe that would fit."""
-    nearest = f" The nearest recipe that would fit is {plan.nearest_recipe!r}." if plan.nearest_recipe else ""
+def explain_misfit(plan: Plan) -> Failure:
+    """Why the run does not fit, with the nearest recipe that does."""
+    nearest = f" The nearest recipe that fits is {plan.nearest_recipe!r}." if plan.nearest_recipe else ""
     return Failure(Reason.DOES_NOT_FIT, f"{plan.refusal}{nearest}")
 
 
-def find_reward(context: Context, run: Run) -> Ref:
-    """The reward adapter of the present stage: the run's own, else the newest of the specialist on the base.
+def find_reward(ports: TrainingPorts, run: Run) -> Ref:
+    """The reward adapter of the current stage: the run's own, else the specialist's newest on the base.
 
-    FailedPrecondition (NO_REWARD_ADAPTER) where there is none.
+    Raises FailedPrecondition (NO_REWARD_ADAPTER) if there is none.
     """
-    own = newest(run.stages, REWARD)
-    digest = context.runs.newest_adapter(run.key.specialist, run.key.base, REWARD)
-    if own is None and not digest:
+    trained = newest_result(run.stages, REWARD)
+    digest = ports.runs.newest_adapter(run.key.specialist, run.key.base, REWARD)
+    if trained is None and not digest:
         raise FailedPrecondition(
             Reason.NO_REWARD_ADAPTER,
-            f"A reward of kind 'model' needs a reward adapter of {run.key.specialist!r} on {run.key.base!r}: run a recipe of method "
+            f"A reward of kind 'model' needs a reward adapter of {run.key.specialist!r} on {run.key.base!r}. Run a recipe of method "
             "'reward' first, or put it before this one as a stage.",
         )
-    return own or context.adapters.find(digest).manifest
+    return trained or ports.adapters.find(digest).manifest
 
 
-def _keep(context: Context, run: Run) -> Run:
-    with context.runs.unit() as unit:
+def _insert(runs: Runs, run: Run) -> Run:
+    with runs.unit() as unit:
         if unit.add(run):
             if run.state.ended:
-                unit.state_failure(run)
+                unit.events.publish_failure(run)
             return run
         existing = unit.get(run.run_id)
     return existing or run
 
 
-def get_run(context: Context, run_id: str) -> Run:
-    """A run; NotFound (UNKNOWN_RUN)."""
-    run = context.runs.find(run_id)
+def get_run(runs: Runs, run_id: str) -> Run:
+    """A run. Raises NotFound (UNKNOWN_RUN)."""
+    run = runs.find(run_id)
     if run is None:
-        raise _no_such_run(run_id)
+        raise _unknown_run(run_id)
     return run
 
 
-def watch_run(context: Context, run_id: str, seen: Seen) -> News:
-    """A run and what is new of it; NotFound (UNKNOWN_RUN)."""
-    news = context.runs.news(run_id, seen)
-    if news is None:
-        raise _no_such_run(run_id)
-    return news
+def watch_run(runs: Runs, run_id: str, cursor: WatchCursor) -> RunUpdate:
+    """A run with everything after the cursor. Raises NotFound (UNKNOWN_RUN)."""
+    update = runs.news(run_id, cursor)
+    if update is None:
+        raise _unknown_run(run_id)
+    return update
 
 
-def list_runs(context: Context, specialist: str, size: int, token: str) -> tuple[list[Run], str]:
-    """A page of runs, newest first, and the next page's token. InvalidArgument for a token that is none."""
+def list_runs(runs: Runs, specialist: str, size: int, token: str) -> tuple[list[Run], str]:
+    """A page of runs, newest first, and the token of the next page. Raises InvalidArgument (INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN)."""
     size = min(size or DEFAULT_PAGE, MAX_PAGE)
     if size < 0:
-        raise InvalidArgument(Reason.INVALID_PAGE_SIZE, "page_size is from 0 to 200.")
-    runs = context.runs.page(specialist, size + 1, _from_token(token))
-    more = runs[size - 1] if len(runs) > size else None
-    return runs[:size], f"{more.create_time.isoformat()} {more.run_id}" if more else ""
+        raise InvalidArgument(Reason.INVALID_PAGE_SIZE, "`page_size` must be between 0 and 200.")
+    page = runs.page(specialist, size + 1, _decode_token(token))
+    last = page[size - 1] if len(page) > size else None
+    return page[:size], f"{last.create_time.isoformat()} {last.run_id}" if last else ""
 
 
-def _from_token(token: str) -> tuple[datetime, str] | None:
+def _decode_token(token: str) -> tuple[datetime, str] | None:
     if not token:
         return None
     moment, _, run_id = token.partition(" ")
     try:
         return datetime.fromisoformat(moment), run_id
     except ValueError:
-        raise InvalidArgument(Reason.INVALID_PAGE_TOKEN, "page_token is the next_page_token of an answer.") from None
+        raise InvalidArgument(
+            Reason.INVALID_PAGE_TOKEN, "`page_token` must be the `next_page_token` of an earlier answer."
+        ) from None
 
 
-def cancel_run(context: Context, run_id: str) -> Run:
-    """End a run; its worker learns it with its next report, and the supervisor stops it."""
-    with context.runs.unit() as unit:
-        run = cancel(locked(unit, run_id), context.now())
+def cancel_run(runs: Runs, run_id: str, now: datetime) -> Run:
+    """End a run. Its worker learns of it with its next report, and the supervisor stops it."""
+    with runs.unit() as unit:
+        run = cancel(lock_run(unit, run_id), now)
         unit.save(run)
-        unit.state_failure(run)
+        unit.events.publish_failure(run)
     return run
 
 
-def locked(unit: Unit, run_id: str) -> Run:
-    """The run, locked; NotFound (UNKNOWN_RUN)."""
+def lock_run(unit: RunUnit, run_id: str) -> Run:
+    """The run, locked until the transaction ends. Raises NotFound (UNKNOWN_RUN)."""
     run = unit.get(run_id)
     if run is None:
-        raise _no_such_run(run_id)
+        raise _unknown_run(run_id)
     return run
 
 
-def add_base(context: Context, name: str, source: str) -> Iterator[str | Base]:
-    """Fetch a base; yields what is done, then the base."""
+def add_base(bases: BaseStore, name: str, source: str) -> Iterator[str | Base]:
+    """Fetch a base. Yields readable progress, then the base. Raises InvalidArgument (INVALID_NAME), and what the store raises."""
     if not SLUG.fullmatch(name):
         raise InvalidArgument(
-            Reason.INVALID_NAME, "A base's name is a slug: a-z, 0-9, '-' and '.', at most 63 characters."
+            Reason.INVALID_NAME, "A base's name must be a slug: a-z, 0-9, '-' and '.', at most 63 characters."
         )
-    return context.bases.add(name, source)
+    return bases.add(name, source)
 
 
-def list_bases(context: Context) -> list[Base]:
-    """The bases, by name."""
-    return context.bases.list()
+def add_default_base(bases: BaseStore, name: str, source: str, stop: threading.Event) -> None:
+    """Add the installation's base if it is missing, retrying until `stop` is set. Blocks; runs wait for the base meanwhile."""
+
+    def add() -> None:
+        if bases.find(name) is None:
+            for step in add_base(bases, name, source):
+                log.info("adding the default base", base=name, step=step if isinstance(step, str) else "added")
+
+    def warn(error: TailorError, _: int = 0) -> None:
+        log.warning("the default base was not added", base=name, reason=error.reason)
+
+    try:
+        retry(add, stop=stop, initial_seconds=RETRY_SECONDS, max_seconds=RETRY_SECONDS, on_wait=warn)
+    except TailorError as error:
+        warn(error)
+    except Stopped:
+        return
 
 
-def _no_such_run(run_id: str) -> NotFound:
+def _unknown_run(run_id: str) -> NotFound:
     return NotFound(Reason.UNKNOWN_RUN, "There is no such run.", run_id=run_id)

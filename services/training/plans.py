@@ -1,20 +1,14 @@
-"""What a run would take, what it took, and what that costs. Standard library only."""
+"""Forecasts of runs, reports of what they took, and prices. Standard library only."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from services.training.domain import Base, Dataset, Stage
-    from tailor.storage.ref import Ref
 
 SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
 class Price:
-    """A sum in `currency` (ISO 4217), by its parts."""
+    """An amount in `currency` (ISO 4217), by its parts."""
 
     currency: str = "EUR"
     compute: float = 0.0
@@ -23,13 +17,13 @@ class Price:
 
     @property
     def total(self) -> float:
-        """The sum."""
+        """Sum of the parts."""
         return self.compute + self.teacher + self.annotation
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What things cost here: an hour of a device, a million tokens of the teacher, a judgement of an expert."""
+    """Prices per device hour, per million teacher tokens, and per expert judgement."""
 
     currency: str = "EUR"
     device_hour: float = 0.0
@@ -38,19 +32,8 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class PlanRequest:
-    """What is planned. A stage without a dataset waits for one, and is left out of the forecast; so is what its `parent` is made of where
-    an earlier stage makes it. `parent` is the manifest of the adapter that the run starts from; None for the base itself."""
-
-    specialist: str
-    base: "Base"
-    stages: "tuple[Stage, ...]"
-    parent: "Ref | None" = None
-
-
-@dataclass(frozen=True)
 class Plan:
-    """A forecast over all stages of a run. `seconds_from` is `measured` or `estimated`. `price` is the service's to fill in."""
+    """A forecast over all stages of a run. `seconds_from` is `measured` or `estimated`. The planner leaves `price` empty."""
 
     rows: int
     tokens: int
@@ -69,13 +52,13 @@ class Plan:
 
     @property
     def hourly_price(self) -> float:
-        """Of its devices; 0 where they cost nothing."""
+        """Price of the run's devices per hour; 0 if they are free."""
         return self.price.compute / self.seconds * SECONDS_PER_HOUR if self.seconds else 0.0
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a run took. An error is the forecast over what was used, less 1; 0 where nothing was forecast."""
+class RunReport:
+    """The actual cost of a run. Each error is forecast / actual - 1, or 0 without a forecast."""
 
     rows: int
     tokens: int
@@ -88,39 +71,26 @@ class Report:
     tokens_error: float
 
 
-class Planner(Protocol):
-    """Forecasts runs."""
-
-    def plan(self, request: PlanRequest) -> Plan:
-        """The forecast; what does not fit is answered too, with the nearest recipe that would.
-
-        It loads no weights, may take seconds, and is never called within a transaction. May raise Unavailable, and FailedPrecondition or
-        InvalidArgument where dataset or base are not what they should be.
-        """
-        ...
-
-
-def price_of(rates: Rates, devices: int, seconds: float, datasets: "Iterable[Dataset]") -> Price:
-    """The price of so much time, and of what went into the datasets."""
-    found = list(datasets)
+def price_run(rates: Rates, devices: int, seconds: float, teacher_tokens: int, judgements: int) -> Price:
+    """Price of the compute time and of what went into the datasets."""
     return Price(
         currency=rates.currency,
-        compute=compute_price(rates, devices, seconds),
-        teacher=sum(dataset.teacher_tokens for dataset in found) / 1e6 * rates.million_teacher_tokens,
-        annotation=sum(dataset.judgements for dataset in found) * rates.judgement,
+        compute=price_compute(rates, devices, seconds),
+        teacher=teacher_tokens / 1e6 * rates.million_teacher_tokens,
+        annotation=judgements * rates.judgement,
     )
 
 
-def compute_price(rates: Rates, devices: int, seconds: float) -> float:
-    """The price of devices for so long."""
+def price_compute(rates: Rates, devices: int, seconds: float) -> float:
+    """Price of `devices` devices for `seconds` seconds."""
     return devices * seconds / SECONDS_PER_HOUR * rates.device_hour
 
 
-def priced(plan: Plan, rates: Rates, datasets: "Iterable[Dataset]") -> Plan:
+def add_price(plan: Plan, rates: Rates, teacher_tokens: int, judgements: int) -> Plan:
     """The plan with its price."""
-    return replace(plan, price=price_of(rates, plan.devices, plan.seconds, datasets))
+    return replace(plan, price=price_run(rates, plan.devices, plan.seconds, teacher_tokens, judgements))
 
 
-def error_of(forecast: float, used: float) -> float:
-    """The forecast over what was used, less 1: 0.1 is ten percent too much."""
-    return forecast / used - 1 if forecast and used else 0.0
+def forecast_error(forecast: float, actual: float) -> float:
+    """forecast / actual - 1, so 0.1 means 10 % too high. 0 if either is 0."""
+    return forecast / actual - 1 if forecast and actual else 0.0

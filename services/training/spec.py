@@ -1,4 +1,4 @@
-"""What a worker is told: one JSON object, in a file or in the environment."""
+"""The input of a worker: one JSON object, in a file or an environment variable."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,8 +10,11 @@ from tailor.storage.ref import Ref
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """One stage of a run as its worker needs it. `start_time` (ISO 8601) is when the run's first worker started. `parent` is the adapter to
-    start from, `reward` the reward adapter that answers are scored with; None where there is none. `hourly_price` is its devices'."""
+    """One stage of a run, as its worker needs it.
+
+    `start_time` (ISO 8601) is when the run's first worker started. `parent` is the adapter to start from, `reward` the reward adapter
+    that scores answers; None if there is none. `hourly_price` is the price of the run's devices per hour.
+    """
 
     run_id: str
     epoch: int
@@ -33,7 +36,7 @@ class WorkerSpec:
 
 
 def to_json(job: Job) -> str:
-    """The job as its worker reads it. The stage must have its dataset."""
+    """Serialise a job for its worker. Raises FailedPrecondition (NO_DATASET) if the stage has no dataset."""
     run, stage = job.run, job.run.current
     if stage.dataset is None:
         raise FailedPrecondition(Reason.NO_DATASET, "The stage has no dataset yet.", run_id=run.run_id)

@@ -1,24 +1,29 @@
-"""Keeps runs going: starts workers for what is queued, and other ones where workers were lost."""
+"""The two loops over the runs: the preparer plans queued runs, the supervisor starts and replaces their workers."""
 
 import threading
 from collections.abc import Callable, Container
 from dataclasses import replace
 from datetime import datetime
 
-from services.training.domain import RETRIABLE_EXIT, Failure, Job, Launcher, Run, RunState, Worker
-from services.training.life import (
+from services.training.domain import RETRIABLE_EXIT, Failure, Job, Run, RunState, StartedWorker
+from services.training.handlers import TrainingPorts, explain_misfit, find_reward, make_plan
+from services.training.ports import Launcher, Runs, RunUnit
+from services.training.queue import Limits, Queue
+from services.training.transitions import (
     LEASE,
+    RECHECK_INTERVAL,
     START_LEASE,
+    assign_plan,
+    assign_reward,
+    defer_planning,
     fail,
+    keep_waiting,
     lose_worker,
-    put_back,
+    requeue,
+    requeue_preempted,
     start,
-    wait_for,
     wait_for_place,
-    yield_place,
 )
-from services.training.ports import Runs, Unit
-from services.training.waiting import Limits, Queue
 from tailor.errors import Reason, TailorError
 from tailor.logging import get_logger
 
@@ -27,11 +32,92 @@ log = get_logger(__name__)
 INTERVAL_SECONDS = 1.0
 
 
-class Supervisor:
-    """Looks at the runs every second. A restarted service finds a live worker by its lease, and leaves it be.
+def tick_until_stopped(tick: Callable[[], None], stop: threading.Event) -> None:
+    """Call `tick` every second until `stop` is set. Blocks.
 
-    Several of them may look at one database: what one changes it has locked, and looked at again. Launchers are asked outside of
-    transactions.
+    A retryable TailorError, such as a lost database, only delays the next tick. Any other exception passes through.
+    """
+    while not stop.is_set():
+        try:
+            tick()
+        except TailorError as error:
+            if not error.retryable:
+                raise
+            log.warning("waiting for a dependency", reason=error.reason)
+        stop.wait(INTERVAL_SECONDS)
+
+
+class Preparer:
+    """Makes queued runs ready to start: plans them, and finds the reward adapter of their current stage.
+
+    Both may take seconds, so no transaction is open meanwhile. Two preparers on one database only plan twice.
+    """
+
+    def __init__(self, ports: TrainingPorts) -> None:
+        self._ports = ports
+
+    def run(self, stop: threading.Event) -> None:
+        """Prepare runs until stopped. Blocks."""
+        tick_until_stopped(self.tick, stop)
+
+    def tick(self) -> None:
+        """Prepare every run that needs it."""
+        for run in self._ports.runs.active():
+            if not run.due(self._ports.now()) or run.current.dataset is None:
+                continue
+            if run.needs_plan or (run.current.wants_reward and run.current.reward is None):
+                self._replace(run, self._prepare(run))
+
+    def _prepare(self, run: Run) -> Run:
+        now = self._ports.now()
+        try:
+            return self._with_reward(self._with_plan(run))
+        except TailorError as error:
+            failure = Failure(error.reason, error.message)
+            if not error.retryable:
+                return fail(run, failure, now)
+            log.warning("run not planned", run_id=run.run_id, reason=error.reason)
+            return defer_planning(run, failure, now)
+
+    def _with_plan(self, run: Run) -> Run:
+        if not run.needs_plan:
+            return run
+        base = self._ports.bases.find(run.key.base)
+        if base is None:
+            missing = Failure(Reason.WAITS_FOR_BASE, "Its base is not in the models bucket yet.")
+            return keep_waiting(run, missing, self._ports.now() + RECHECK_INTERVAL)
+        plan = make_plan(self._ports, run, base)
+        planned = assign_plan(run, plan, base.digest)
+        return planned if plan.fits else fail(planned, explain_misfit(plan), self._ports.now())
+
+    def _with_reward(self, run: Run) -> Run:
+        stage = run.current
+        if run.needs_plan or run.state.ended or not stage.wants_reward or stage.reward is not None:
+            return run
+        return assign_reward(run, find_reward(self._ports, run))
+
+    def _replace(self, old: Run, new: Run) -> None:
+        """Save the prepared run, unless it was changed meanwhile."""
+        with self._ports.runs.unit() as unit:
+            stored = unit.get(old.run_id)
+            if stored is None or stored.state is not RunState.QUEUED:
+                return
+            # The supervisor may have updated what the run waits for. That does not affect the preparation.
+            if _without_reason(stored) != _without_reason(old):
+                return
+            unit.save(new)
+            if new.state is RunState.FAILED:
+                unit.events.publish_failure(new)
+
+
+def _without_reason(run: Run) -> Run:
+    return replace(run, reason="", message="")
+
+
+class Supervisor:
+    """Starts workers for queued runs, and replaces lost ones. A restarted service finds a live worker by its lease, and keeps it.
+
+    Several supervisors may share one database: each change locks the run and checks it again. Launchers are called outside transactions.
     """
 
     def __init__(self, runs: Runs, launcher: Launcher, limits: Limits, now: Callable[[], datetime]) -> None:
@@ -39,87 +125,77 @@ class Supervisor:
         self._launcher = launcher
         self._limits = limits
         self._now = now
-        self._stopped: set[Worker] = set()
+        self._stopped: set[StartedWorker] = set()
 
     def run(self, stop: threading.Event) -> None:
-        """Supervise until told to stop; a lost store or database only delays it."""
-        while not stop.is_set():
-            try:
-                self.tick()
-            except TailorError as error:
-                if not error.retryable:
-                    raise
-                log.warning("supervisor waits", reason=error.reason)
-            stop.wait(INTERVAL_SECONDS)
+        """Supervise until stopped. Blocks."""
+        tick_until_stopped(self.tick, stop)
 
     def adopt(self) -> None:
-        """After a restart: whoever holds a lease may not have been heard meanwhile, and gets one more."""
+        """Extend every lease once, after a restart: workers could not report while the service was down."""
         with self._runs.unit() as unit:
             for run in unit.active():
                 if run.state is RunState.RUNNING:
                     unit.save(replace(run, lease_expires=self._now() + LEASE))
 
     def tick(self) -> None:
-        """Look once."""
+        """Check every worker once, stop unwanted ones, and start the runs that are next."""
         active = self._runs.active()
-        held = set()
+        healthy = set()
         for run in active:
-            if run.state is RunState.RUNNING and not self._look_after(run):
-                held.add((run.run_id, run.epoch))
-        self._stop_leftovers(held)
-        if len(held) < len(active):
+            if run.state is RunState.RUNNING and not self._handle_worker(run):
+                healthy.add((run.run_id, run.epoch))
+        self._stop_leftovers(healthy)
+        if len(healthy) < len(active):
             for job in self._next_jobs():
                 self._launch(job)
 
-    def _look_after(self, run: Run) -> bool:
-        """Deal with an end, a silence or a wait of its worker; False where there was none."""
+    def _handle_worker(self, run: Run) -> bool:
+        """React if the worker ended, is silent, or waits to be placed. False if it is fine."""
         refusal = self._launcher.refusal(run.run_id, run.epoch)
         code = self._launcher.exit_code(run.run_id, run.epoch)
         if refusal is not None:
             log.warning("worker refused", run_id=run.run_id, epoch=run.epoch, reason=refusal.reason)
-            self._change(run, lambda held: fail(held, refusal, self._now()))
+            self._change(run, lambda stored: fail(stored, refusal, self._now()))
         elif code == RETRIABLE_EXIT:
-            self._change(run, lambda held: yield_place(held, self._now()))
+            self._change(run, lambda stored: requeue_preempted(stored, self._now()))
         elif code is not None:
             log.warning("worker ended", run_id=run.run_id, epoch=run.epoch, exit_code=code)
-            self._change(run, lambda held: lose_worker(held, Reason.WORKER_DIED, self._now()))
+            self._change(run, lambda stored: lose_worker(stored, Reason.WORKER_DIED, self._now()))
         else:
-            return self._look_at_lease(run)
+            return self._handle_silence(run)
         return True
 
-    def _look_at_lease(self, run: Run) -> bool:
+    def _handle_silence(self, run: Run) -> bool:
         lost = run.lease_lost(self._now())
         waiting = self._launcher.waits(run.run_id, run.epoch)
         if waiting is not None:
             if lost or (run.reason, run.message) != (waiting.reason, waiting.message):
-                self._change(run, lambda held: wait_for_place(held, waiting, self._now()))
+                self._change(run, lambda stored: wait_for_place(stored, waiting, self._now()))
         elif lost:
             log.warning("worker silent", run_id=run.run_id, epoch=run.epoch)
-            self._change(run, self._silenced)
+            self._change(run, self._lose_silent_worker)
         return lost or waiting is not None
 
-    def _silenced(self, run: Run) -> Run:
-        # It may have been heard just now.
+    def _lose_silent_worker(self, run: Run) -> Run:
+        # The worker may have reported since.
         return lose_worker(run, Reason.WORKER_SILENT, self._now()) if run.lease_lost(self._now()) else run
 
     def _change(self, seen: Run, change: Callable[[Run], Run]) -> None:
-        """Change the run, unless its worker has reported an end, or another service was quicker."""
+        """Change the run, unless its worker reported an end or another service was faster."""
         with self._runs.unit() as unit:
-            held = unit.get(seen.run_id)
-            if held is None or held.state is not RunState.RUNNING or held.epoch != seen.epoch:
+            stored = unit.get(seen.run_id)
+            if stored is None or stored.state is not RunState.RUNNING or stored.epoch != seen.epoch:
                 return
-            changed = change(held)
+            changed = change(stored)
             unit.save(changed)
             if changed.state is RunState.FAILED:
-                unit.state_failure(changed)
+                unit.events.publish_failure(changed)
 
-    def _stop_leftovers(self, held: Container[tuple[str, int]]) -> None:
-        """Whoever no longer holds a lease must end: cancelled runs, old epochs; also where the service was restarted meanwhile.
-
-        `held` are runs and epochs whose workers were well a moment ago.
-        """
+    def _stop_leftovers(self, healthy: Container[tuple[str, int]]) -> None:
+        """Stop workers without a lease: of cancelled runs and old epochs, also from before a restart."""
         for worker in self._runs.workers():
-            if (worker.run_id, worker.epoch) in held:
+            if (worker.run_id, worker.epoch) in healthy:
                 continue
             run = self._runs.find(worker.run_id)
             if run is None or (run.state is RunState.RUNNING and run.epoch == worker.epoch):
@@ -133,19 +209,19 @@ class Supervisor:
             else:
                 self._stop(run, worker, stop_time)
 
-    def _stop(self, run: Run, worker: Worker, stop_time: datetime) -> None:
+    def _stop(self, run: Run, worker: StartedWorker, stop_time: datetime) -> None:
         if worker.stop_time is None:
             with self._runs.unit() as unit:
                 unit.save_worker(replace(worker, stop_time=stop_time))
-        known = replace(worker, stop_time=None)
-        # A worker that made its adapter, moments ago, removes its checkpoints.
-        tidies_up = run.made_under(worker.epoch) and self._now() - stop_time < LEASE
-        if known not in self._stopped and not tidies_up:
+        key = replace(worker, stop_time=None)
+        # A worker that has just completed a stage still deletes its checkpoints.
+        cleans_up = run.finished_stage_under(worker.epoch) and self._now() - stop_time < LEASE
+        if key not in self._stopped and not cleans_up:
             self._launcher.stop(worker.run_id, worker.epoch)
-            self._stopped.add(known)
+            self._stopped.add(key)
 
     def _next_jobs(self) -> list[Job]:
-        """Start the leases of those that go next, and say of the others what they wait for."""
+        """Start the leases of the runs that are next, and record what the others wait for."""
         jobs = []
         busy = {(worker.run_id, worker.epoch) for worker in self._runs.workers()}
         with self._runs.unit() as unit:
@@ -153,26 +229,26 @@ class Supervisor:
             for run in queue.queued:
                 failure = queue.take(run)
                 if failure is not None:
-                    _say(unit, run, failure)
+                    _record_waiting(unit, run, failure)
                     continue
                 started = start(run, self._now())
                 unit.save(started)
-                unit.save_worker(Worker(started.run_id, started.epoch))
+                unit.save_worker(StartedWorker(started.run_id, started.epoch))
                 jobs.append(Job(started, started.base_digest))
         return jobs
 
     def _launch(self, job: Job) -> None:
-        # The lease is committed first: whoever reads the runs from now on knows that this epoch may live.
+        # The lease is committed first: from now on, every reader of the runs knows that this epoch may be alive.
         log.info("worker starts", run_id=job.run.run_id, epoch=job.run.epoch, lease_seconds=START_LEASE.seconds)
         try:
             self._launcher.start(job)
         except TailorError as error:
             log.warning("worker not started", run_id=job.run.run_id, reason=error.reason)
             failure = Failure(error.reason, error.message)
-            next_state = put_back if error.retryable else fail
-            self._change(job.run, lambda held: next_state(held, failure, self._now()))
+            follow_up = requeue if error.retryable else fail
+            self._change(job.run, lambda stored: follow_up(stored, failure, self._now()))
 
 
-def _say(unit: Unit, run: Run, failure: Failure) -> None:
+def _record_waiting(unit: RunUnit, run: Run, failure: Failure) -> None:
     if (run.reason, run.message) != (failure.reason, failure.message):
-        unit.save(wait_for(run, failure, run.not_before))
+        unit.save(keep_waiting(run, failure, run.not_before))

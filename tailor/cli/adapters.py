@@ -11,59 +11,57 @@ from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.cli.calls import adapter_digest, first, list_adapters, unary
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, shows, table
-from tailor.cli.rollout import reach_all
+from tailor.cli.rollout import wait_for_rollout
 from tailor.cli.session import session_of
 from tailor.events.envelope import new_id
 
 SpecialistName = Annotated[str, typer.Argument(metavar="SPECIALIST", help="The specialist's name.")]
-AdapterName = Annotated[str, typer.Argument(metavar="ADAPTER", help="The adapter's digest, or its first digits.")]
+AdapterName = Annotated[
+    str, typer.Argument(metavar="ADAPTER", help="The adapter's digest, or at least its first 6 digits.")
+]
 Generation = Annotated[
     int | None,
     typer.Option(
-        "--expected-generation", min=0, help="Refuse unless this generation serves; the present one if none is given."
+        "--expected-generation", min=0, help="Fail unless this generation serves; by default, the current one."
     ),
 ]
 
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until every ready replica serves the change.")]
 
-Wait = Annotated[bool, typer.Option("--wait", help="Wait until every ready replica serves it.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("adapters")(adapters)
-    app.command("evaluate")(evaluate)
-    app.command("promote")(promote)
-    app.command("rollback")(rollback)
+app = typer.Typer()
 
 
+@app.command()
 def adapters(
     context: typer.Context,
-    specialist: Annotated[str, typer.Option(help="Only adapters of this specialist.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Most adapters to list.")] = 50,
+    specialist: Annotated[str, typer.Option(help="List only adapters of this specialist.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Max adapters to list.")] = 50,
 ) -> None:
-    """List adapters, newest first, with what the gate said of each."""
+    """List adapters, newest first, with the gate's decision on each."""
     session = session_of(context)
-    found = first(limit, list_adapters(session.connections.registry, specialist))
+    items = first(limit, list_adapters(session.connections.registry, specialist))
 
     def render(console: Console) -> None:
         columns = ("adapter", "specialist", "dataset", "loss", "gate", "serves")
-        console.print(table("", columns, [_row(item) for item in found]))
-        for item in found:
+        console.print(table("", columns, [_row(item) for item in items]))
+        for item in items:
             for refusal in item.refusals:
                 console.print(f"{short(item.adapter.digest)} refused: {refusal}", highlight=False)
 
-    session.output.emit({"adapters": [to_dict(item) for item in found]}, render)
+    session.output.emit({"adapters": [to_dict(item) for item in items]}, render)
 
 
+@app.command()
 def evaluate(context: typer.Context, adapter: AdapterName) -> None:
-    """Measure an adapter again, in the background; `tailor adapters` shows what came of it."""
+    """Measure an adapter again, in the background. `tailor adapters` shows the result."""
     session = session_of(context)
     digest = adapter_digest(session.connections.registry, adapter)
     request = evaluation_pb2.EvaluateRequest(adapter_digest=digest, request_id=new_id("req"))
     answer = unary("evaluation", session.connections.evaluation.Evaluate, request)
-    session.output.emit(to_dict(answer), shows(f"Evaluation {answer.evaluation_id} of {short(digest)} begins."))
+    session.output.emit(to_dict(answer), shows(f"Evaluation {answer.evaluation_id} of {short(digest)} has started."))
 
 
+@app.command()
 def promote(
     context: typer.Context,
     specialist: SpecialistName,
@@ -71,38 +69,39 @@ def promote(
     generation: Generation = None,
     wait: Wait = False,
 ) -> None:
-    """Let an adapter serve, if its evaluation met the gate."""
+    """Make an adapter serve the specialist, if its evaluation met the gate."""
     session = session_of(context)
     registry = session.connections.registry
     request = registry_pb2.PromoteRequest(
         specialist=specialist,
-        adapter_digest=adapter_digest(registry, adapter, specialist),
+        adapter_digest=adapter_digest(registry, adapter),
         expected_generation=expected_generation(registry, specialist, generation),
     )
     answer = unary("registry", registry.Promote, request)
     if wait:
-        reach_all(registry, answer.serving)
+        wait_for_rollout(registry, answer.serving)
     session.output.emit(to_dict(answer), shows(_serves(answer.serving)))
 
 
+@app.command()
 def rollback(
     context: typer.Context, specialist: SpecialistName, generation: Generation = None, wait: Wait = False
 ) -> None:
-    """Let the adapter that served before serve again."""
+    """Make the previous adapter serve the specialist again."""
     session = session_of(context)
     registry = session.connections.registry
     expected = expected_generation(registry, specialist, generation)
     request = registry_pb2.RollbackRequest(specialist=specialist, expected_generation=expected)
     answer = unary("registry", registry.Rollback, request)
     if wait:
-        reach_all(registry, answer.serving)
+        wait_for_rollout(registry, answer.serving)
     session.output.emit(to_dict(answer), shows(_serves(answer.serving)))
 
 
 def expected_generation(
     registry: registry_pb2_grpc.RegistryServiceStub, specialist: str, generation: int | None
 ) -> int:
-    """The generation that a decision rests on: the one given, or else the present one."""
+    """The generation to expect: the given one, or else the current one."""
     if generation is not None:
         return generation
     answer = unary("registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=specialist))
@@ -110,8 +109,8 @@ def expected_generation(
 
 
 def _serves(serving: models_pb2.SpecialistServing) -> str:
-    what = short(serving.adapter_digest) if serving.adapter_digest else "the base"
-    return f"{serving.specialist} means {what} from generation {serving.generation} on."
+    model = short(serving.adapter_digest) if serving.adapter_digest else "the base"
+    return f"{serving.specialist} is served by {model} since generation {serving.generation}."
 
 
 def _where(item: registry_pb2.CatalogueAdapter) -> str:

@@ -1,4 +1,4 @@
-"""`tailor anonymize` and `tailor reidentify`: what a policy makes of a document, and what stands behind a surrogate."""
+"""`tailor anonymize` and `tailor reidentify`: preview a policy's effect on a document, and look up a surrogate."""
 
 import difflib
 from pathlib import Path
@@ -18,67 +18,75 @@ from tailor.errors import InvalidArgument, Reason
 
 SUFFIXES = (".md", ".markdown", ".txt", ".html", ".htm", ".eml")
 COLOURS = {"-": "red", "+": "green", "@": "dim"}
-# A long text is read by the language model, and waits for others.
+# The language model reads a long text slowly, and requests queue.
 PREVIEW_SECONDS = 120.0
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("anonymize")(anonymize)
-    app.command("reidentify")(reidentify)
+app = typer.Typer()
 
 
+@app.command()
 def anonymize(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="Text as UTF-8: md, txt, html or eml, at most 200,000 characters.")],
+    file: Annotated[Path, typer.Argument(help="A UTF-8 file: md, txt, html or eml, at most 200,000 characters.")],
     *,
     policy: Annotated[
-        Path | None, typer.Option(metavar="TOML", help="A policy to try; the installation's if none.")
+        Path | None, typer.Option(metavar="TOML", help="The policy to try; by default, the installation's.")
     ] = None,
-    diff: Annotated[bool, typer.Option("--diff", help="Show the lines before and after, and what was found.")] = False,
-    source: Annotated[str, typer.Option(help="The label `source` that the document would have.")] = "",
-    department: Annotated[str, typer.Option(help="The label `department`.")] = "",
-    confidentiality: Annotated[str, typer.Option(help="The label `confidentiality`.")] = "",
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Show changed lines before and after, and the findings.")
+    ] = False,
+    source: Annotated[str, typer.Option(help="The document's label `source`.")] = "",
+    department: Annotated[str, typer.Option(help="The document's label `department`.")] = "",
+    confidentiality: Annotated[str, typer.Option(help="The document's label `confidentiality`.")] = "",
 ) -> None:
-    """Show what a document would become, and keep nothing: a dry run. A markup's tags are shown as they stand in the file."""
+    """Preview the anonymised text of a document. Nothing is stored. Markup is shown as it is in the file."""
     session = session_of(context)
     if file.suffix.lower() not in SUFFIXES:
         raise InvalidArgument(
-            Reason.NOT_TEXT, f"A dry run takes {', '.join(SUFFIXES)}; publish other formats as documents."
+            Reason.NOT_TEXT, f"A preview accepts {', '.join(SUFFIXES)}; publish other formats with `tailor publish`."
         )
-    before = _read(file, "FILE")
+    before = _read(file)
     request = anonymization_pb2.PreviewAnonymizationRequest(
         text=before,
-        policy=_read(policy, "--policy") if policy else "",
+        policy=_read(policy) if policy else "",
         labels=common_pb2.Labels(source=source, department=department, confidentiality=confidentiality),
     )
     stub = session.connections.anonymization
     answer = unary("anonymization", stub.PreviewAnonymization, request, PREVIEW_SECONDS)
     document = {"before": before, "after": answer.text, **to_dict(answer)}
     document.pop("text")
-    shown = (lambda console: _show(console, before, answer)) if diff else shows(Text(answer.text))
-    session.output.emit(document, shown)
+    render = (lambda console: _show(console, before, answer)) if diff else shows(Text(answer.text))
+    session.output.emit(document, render)
 
 
+@app.command()
 def reidentify(
     context: typer.Context,
-    surrogate: Annotated[str, typer.Argument(help="The surrogate as it stands in a text.")],
+    surrogate: Annotated[str, typer.Argument(help="The surrogate, as it is in a text.")],
     *,
     entity_type: Annotated[str, typer.Option("--type", help="Its type, such as PERSON or EMAIL_ADDRESS.")],
-    purpose: Annotated[str, typer.Option(help="Why it is needed, in 10 characters or more; kept in the audit log.")],
+    purpose: Annotated[
+        str, typer.Option(help="Why it is needed, in at least 10 characters; recorded in the audit log.")
+    ],
 ) -> None:
-    """Show the true value behind a surrogate; needs a key of the role data-protection. Every call is kept in the audit log."""
+    """Show the true value behind a surrogate. Every call is recorded in the audit log.
+
+    Needs a key with the role data-protection. An operator creates one with `tailor keys create NAME --role data-protection`.
+    """
     session = session_of(context)
     request = anonymization_pb2.ReidentifyRequest(entity_type=entity_type, surrogate=surrogate, purpose=purpose)
     answer = unary("anonymization", session.connections.anonymization.Reidentify, request)
     session.output.emit(to_dict(answer), shows(Text(answer.value)))
 
 
-def _read(path: Path, name: str) -> str:
+def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise InvalidArgument(Reason.INVALID_FILE, f"{name} must name a readable file in UTF-8.") from None
+    except OSError as error:
+        raise InvalidArgument(Reason.INVALID_FILE, f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        text = f"{path} is not UTF-8: byte {error.start} is invalid. Save the file as UTF-8."
+        raise InvalidArgument(Reason.INVALID_FILE, text) from None
 
 
 def _show(console: Console, before: str, answer: anonymization_pb2.PreviewAnonymizationResponse) -> None:

@@ -1,4 +1,4 @@
-"""`tailor ask`: ask a specialist, and perhaps the base beside it."""
+"""`tailor ask`: ask a specialist, and optionally the base for comparison."""
 
 from typing import Annotated, Any
 
@@ -8,29 +8,29 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from tailor.api.inference.v1 import inference_pb2
+from tailor.cli.calls import calling
 from tailor.cli.output import Output
 from tailor.cli.session import session_of
 from tailor.client import Piece, TailorClient
 
 BASE = "base"
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("ask")(ask)
+app = typer.Typer()
 
 
+@app.command()
 def ask(
     context: typer.Context,
     specialist: Annotated[str, typer.Argument(help="The specialist's name, or `base`.")],
-    prompt: Annotated[str, typer.Argument(help="What to write.")],
+    prompt: Annotated[str, typer.Argument(help="The prompt.")],
     *,
-    compare: Annotated[bool, typer.Option("--compare", help="Show the base's answer beside it.")] = False,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens to write.")] = 256,
-    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 takes the likeliest word always.")] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Makes a draw repeatable; 0 means none.")] = 0,
+    compare: Annotated[bool, typer.Option("--compare", help="Also show the base's answer.")] = False,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Max tokens to generate.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 always takes the most likely token.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Makes sampling repeatable; 0 for no seed.")] = 0,
 ) -> None:
-    """Ask a specialist; the answer appears as it is written. Ctrl-C stops the generation itself."""
+    """Ask a specialist. The answer appears as it is generated; Ctrl-C also stops the generation on the server."""
     session = session_of(context)
     names = (BASE, specialist) if compare else (specialist,)
     answers: list[dict[str, Any]] = []
@@ -48,9 +48,10 @@ def ask(
 def _stream(client: TailorClient, output: Output, name: str, prompt: str, **sampling: Any) -> dict[str, Any]:
     parts: list[str] = []
     last = Piece("", "")
-    for last in client.stream(name, prompt, **sampling):
-        parts.append(last.text)
-        output.write(last.text)
+    with calling("inference", inference_pb2.StreamGenerateRequest.DESCRIPTOR.full_name):
+        for last in client.stream(name, prompt, **sampling):
+            parts.append(last.text)
+            output.write(last.text)
     output.write("\n")
     return {
         "model": name,
@@ -70,9 +71,9 @@ def _finish(console: Console, answers: list[dict[str, Any]]) -> None:
 
 
 def side_by_side(columns: list[tuple[str, str]]) -> Table:
-    """Texts beside each other, each under its name."""
-    made = Table(expand=True, show_lines=True)
+    """Texts next to each other, each under its name."""
+    result = Table(expand=True, show_lines=True)
     for name, _ in columns:
-        made.add_column(name, ratio=1, overflow="fold")
-    made.add_row(*(Text(text.strip()) for _, text in columns))
-    return made
+        result.add_column(name, ratio=1, overflow="fold")
+    result.add_row(*(Text(text.strip()) for _, text in columns))
+    return result

@@ -18,59 +18,57 @@ from tailor.errors import Unavailable
 
 AUDIT_SECONDS = 60.0
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("audit")(audit)
+app = typer.Typer()
 
 
+@app.command()
 def audit(
     context: typer.Context,
-    specialist: Annotated[str, typer.Option(help="Only documents that this specialist selects.")] = "",
+    specialist: Annotated[str, typer.Option(help="Count only documents that this specialist selects.")] = "",
     markdown: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="Also write a report to this file, its plots as PNG beside it."),
+        typer.Option(dir_okay=False, help="Also write a Markdown report to this file, with PNG plots next to it."),
     ] = None,
 ) -> None:
     """Show the state of the documents before any training.
 
-    Counts by source, department, format and language; duplicates and near-duplicates; lengths; personal data by type and density; what was
-    rejected and why; estimated tokens and training time.
+    Counts by source, department, format and language; duplicates and near-duplicates; lengths; personal data by type and density;
+    rejections by reason; estimated tokens and training time.
     """
     session = session_of(context)
     request = audit_pb2.GetAuditRequest(specialist=specialist)
-    found = unary("registry", session.connections.registry.GetAudit, request, AUDIT_SECONDS)
+    response = unary("registry", session.connections.registry.GetAudit, request, AUDIT_SECONDS)
     try:
-        near = compare(session.connections.synthetic, specialist, session.output.notes)
+        near = count_near_duplicates(session.connections.synthetic, specialist, session.output.notes)
     except Unavailable as error:
-        session.output.notes.print(f"near-duplicates are not known: {error.message}")
+        session.output.notes.print(f"near-duplicates are unknown: {error.message}")
         near = None
     if markdown is not None:
-        for path in write_report(markdown, specialist, found, near):
+        for path in write_report(markdown, specialist, response, near):
             session.output.notes.print(f"wrote {path}")
-    document = {"audit": to_dict(found), "near_duplicates": None if near is None else to_dict(near)}
-    session.output.emit(document, lambda console: _print(console, found, near))
+    document = {"audit": to_dict(response), "near_duplicates": None if near is None else to_dict(near)}
+    session.output.emit(document, lambda console: _print(console, response, near))
 
 
-def compare(
+def count_near_duplicates(
     synthetic: synthetic_pb2_grpc.SyntheticServiceStub, specialist: str, notes: Console
 ) -> synthetic_pb2.CountNearDuplicatesResponse:
-    """Ask until every document is compared, or no more of them can be."""
+    """Call until every document is compared, or a call compares no more of them. Blocks."""
     request = synthetic_pb2.CountNearDuplicatesRequest(specialist=specialist)
     before = -1
     while True:
-        counted = unary("synthetic", synthetic.CountNearDuplicates, request, AUDIT_SECONDS)
-        if counted.compared in (counted.documents, before):
-            return counted
-        notes.print(f"comparing documents: {counted.compared:,} of {counted.documents:,}")
-        before = counted.compared
+        response = unary("synthetic", synthetic.CountNearDuplicates, request, AUDIT_SECONDS)
+        if response.compared in (response.documents, before):
+            return response
+        notes.print(f"comparing documents: {response.compared:,} of {response.documents:,}")
+        before = response.compared
 
 
 def _print(
-    console: Console, found: audit_pb2.GetAuditResponse, near: synthetic_pb2.CountNearDuplicatesResponse | None
+    console: Console, response: audit_pb2.GetAuditResponse, near: synthetic_pb2.CountNearDuplicatesResponse | None
 ) -> None:
-    for name, value in facts(found, near):
+    for name, value in facts(response, near):
         console.print(f"[bold]{name}[/] {value}", highlight=False)
-    for section in sections(found):
+    for section in sections(response):
         console.print()
         console.print(table(section.title, section.columns, section.rows))

@@ -1,14 +1,13 @@
-"""An audit as a Markdown file with plots beside it."""
+"""An audit as a Markdown file, with plots next to it."""
 
 from pathlib import Path
 
 from tailor.api.registry.v1 import audit_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
-from tailor.cli.audit_tables import Section, dimension_name, facts, sections, span
+from tailor.cli.audit_tables import UNKNOWN, AuditTable, dimension_name, facts, sections, span
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 
-# Of each plot: bars at most.
-MAX_BARS = 15
+MAX_BARS = 15  # per plot
 BAR_INCHES = 0.32
 COLOUR = "#0f766e"
 
@@ -19,7 +18,10 @@ def write_report(
     audit: audit_pb2.GetAuditResponse,
     near: synthetic_pb2.CountNearDuplicatesResponse | None,
 ) -> list[Path]:
-    """Write the file and its plots; what was written. FailedPrecondition without matplotlib, InvalidArgument where it cannot be written."""
+    """Write the file and its plots, and return their paths.
+
+    Raises FailedPrecondition if matplotlib is not installed, InvalidArgument if a file cannot be written.
+    """
     written = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +41,7 @@ def report(
     near: synthetic_pb2.CountNearDuplicatesResponse | None,
     images: list[str],
 ) -> str:
-    """The report's Markdown."""
+    """The report as Markdown."""
     scope = f"Documents that `{specialist}` selects" if specialist else "All documents"
     lines = ["# Audit", "", f"{scope}, counted at {audit.create_time.ToJsonString()}.", ""]
     lines += [f"- **{name}**: {value}" for name, value in facts(audit, near)]
@@ -51,21 +53,21 @@ def report(
 
 
 def plots(audit: audit_pb2.GetAuditResponse) -> list[tuple[str, str, str, list[tuple[str, float]]]]:
-    """Name, title, unit and bars of every plot that has any."""
-    made: list[tuple[str, str, str, list[tuple[str, float]]]] = []
-    lengths = [(span(one), float(one.documents)) for one in audit.lengths.histogram]
-    made.append(("lengths", "Documents by characters", "documents", lengths))
+    """Name, title, unit and bars of every plot that has bars."""
+    result: list[tuple[str, str, str, list[tuple[str, float]]]] = []
+    lengths = [(span(interval), float(interval.documents)) for interval in audit.lengths.histogram]
+    result.append(("lengths", "Documents by characters", "documents", lengths))
     for dimension in audit.dimensions:
         name = dimension_name(dimension.field)
-        groups = [(group.value or "not known", float(group.documents)) for group in dimension.groups]
-        made.append((name, f"Documents by {name}", "documents", groups))
-    density = [(one.entity_type, one.per_thousand_chars) for one in audit.findings]
-    made.append(("findings", "Personal data by type", "values per 1,000 characters", density))
+        groups = [(group.value or UNKNOWN, float(group.documents)) for group in dimension.groups]
+        result.append((name, f"Documents by {name}", "documents", groups))
+    density = [(finding.entity_type, finding.per_thousand_chars) for finding in audit.findings]
+    result.append(("findings", "Personal data by type", "values per 1,000 characters", density))
     reasons: dict[str, float] = {}
-    for one in audit.rejections:
-        reasons[one.reason] = reasons.get(one.reason, 0.0) + one.submissions
-    made.append(("rejections", "Rejected by reason", "submissions", list(reasons.items())))
-    return [(name, title, unit, bars[:MAX_BARS]) for name, title, unit, bars in made if bars]
+    for rejection in audit.rejections:
+        reasons[rejection.reason] = reasons.get(rejection.reason, 0.0) + rejection.submissions
+    result.append(("rejections", "Rejected by reason", "submissions", list(reasons.items())))
+    return [(name, title, unit, bars[:MAX_BARS]) for name, title, unit, bars in result if bars]
 
 
 def _draw(path: Path, title: str, unit: str, bars: list[tuple[str, float]]) -> None:
@@ -89,7 +91,7 @@ def _draw(path: Path, title: str, unit: str, bars: list[tuple[str, float]]) -> N
     figure.savefig(path, dpi=120)
 
 
-def _table(section: Section) -> list[str]:
+def _table(section: AuditTable) -> list[str]:
     if not section.rows:
         return ["None."]
     marks = ["---"] + ["---:"] * (len(section.columns) - 1)

@@ -1,4 +1,4 @@
-"""What an audit says, as facts and tables; the terminal and the report show the same."""
+"""An audit as facts and tables; the terminal and the report show the same ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from tailor.api.registry.v1 import audit_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.cli.messages import short_enum
 
-UNKNOWN = "not known"
+UNKNOWN = "unknown"
 UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))
 
 
 @dataclass(frozen=True)
-class Section:
-    """A table; the first column names, the others hold figures."""
+class AuditTable:
+    """A table. The first column holds names, the others figures."""
 
     title: str
     columns: tuple[str, ...]
@@ -23,60 +23,66 @@ class Section:
 def facts(
     audit: audit_pb2.GetAuditResponse, near: synthetic_pb2.CountNearDuplicatesResponse | None
 ) -> list[tuple[str, str]]:
-    """The figures that stand alone, each with its name."""
+    """The single figures, each with its name."""
     totals, lengths = audit.totals, audit.lengths
     density = 1000 * totals.findings / totals.characters if totals.characters else 0.0
-    rejected = sum(one.submissions for one in audit.rejections)
+    rejected = sum(rejection.submissions for rejection in audit.rejections)
     return [
         ("Documents", f"{totals.documents:,}, {totals.characters:,} characters"),
         ("Personal values", f"{totals.findings:,} found and replaced, {density:.2f} per 1,000 characters"),
-        ("Duplicates", f"{audit.duplicates:,} submissions rejected as the same text again"),
+        ("Duplicates", f"{audit.duplicates:,} submissions rejected because the text was already current"),
         ("Near-duplicates", _near(near)),
         ("Lengths", f"{lengths.min_chars:,} to {lengths.max_chars:,} characters, {lengths.mean_chars:,.0f} on average"),
         ("Rejected", f"{rejected:,} submissions"),
-        ("Tokens", f"about {audit.estimate.tokens:,}, as characters by four"),
+        ("Tokens", f"about {audit.estimate.tokens:,} (characters divided by four)"),
         ("Training", _training(audit.estimate)),
     ]
 
 
-def sections(audit: audit_pb2.GetAuditResponse) -> list[Section]:
-    """The tables, in the order in which people read them."""
-    made = [_dimension(one, audit.totals) for one in audit.dimensions]
+def sections(audit: audit_pb2.GetAuditResponse) -> list[AuditTable]:
+    """The tables, in reading order."""
+    tables = [_dimension(dimension, audit.totals) for dimension in audit.dimensions]
     percentiles = tuple(
         (f"{percent} %", f"{value:,.0f}") for percent, value in sorted(audit.lengths.percentiles.items())
     )
-    made.append(Section("Documents shorter than", ("share", "characters"), percentiles))
-    bins = tuple((span(one), f"{one.documents:,}") for one in audit.lengths.histogram)
-    made.append(Section("Lengths", ("characters", "documents"), bins))
+    tables.append(AuditTable("Documents shorter than", ("share", "characters"), percentiles))
+    bins = tuple((span(interval), f"{interval.documents:,}") for interval in audit.lengths.histogram)
+    tables.append(AuditTable("Lengths", ("characters", "documents"), bins))
     findings = tuple(
-        (one.entity_type, f"{one.values:,}", f"{one.documents:,}", f"{one.per_thousand_chars:.3f}")
-        for one in audit.findings
+        (item.entity_type, f"{item.values:,}", f"{item.documents:,}", f"{item.per_thousand_chars:.3f}")
+        for item in audit.findings
     )
-    made.append(Section("Personal data", ("type", "values", "documents", "per 1,000 characters"), findings))
-    rejected = tuple((one.reason, one.format or UNKNOWN, one.stage, f"{one.submissions:,}") for one in audit.rejections)
-    made.append(Section("Rejected", ("reason", "format", "stopped by", "submissions"), rejected))
-    return made
+    tables.append(AuditTable("Personal data", ("type", "values", "documents", "per 1,000 characters"), findings))
+    rejected = tuple(
+        (item.reason, item.format or UNKNOWN, item.stage, f"{item.submissions:,}") for item in audit.rejections
+    )
+    tables.append(AuditTable("Rejected", ("reason", "format", "stopped by", "submissions"), rejected))
+    return tables
 
 
 def dimension_name(field: audit_pb2.AuditField.ValueType) -> str:
-    """What documents are grouped by, such as `source`."""
+    """The name of the field that documents are grouped by, such as `source`."""
     return short_enum(audit_pb2.AuditField.Name(field), "AUDIT_FIELD_")
 
 
-def span(one: audit_pb2.AuditBin) -> str:
-    """An interval of lengths."""
-    return f"{one.from_chars:,} to {one.below_chars - 1:,}" if one.below_chars else f"{one.from_chars:,} or more"
+def span(interval: audit_pb2.AuditBin) -> str:
+    """An interval of lengths in characters."""
+    return (
+        f"{interval.from_chars:,} to {interval.below_chars - 1:,}"
+        if interval.below_chars
+        else f"{interval.from_chars:,} or more"
+    )
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the largest unit that fits."""
+    """The duration in the largest unit that fits at least twice."""
     for size, unit in UNITS:
         if seconds >= 2 * size:
             return f"{seconds / size:,.1f} {unit}"
     return f"{seconds:,.0f} seconds"
 
 
-def _dimension(dimension: audit_pb2.AuditDimension, totals: audit_pb2.AuditTotals) -> Section:
+def _dimension(dimension: audit_pb2.AuditDimension, totals: audit_pb2.AuditTotals) -> AuditTable:
     name = dimension_name(dimension.field)
     rows = [
         (
@@ -97,7 +103,7 @@ def _dimension(dimension: audit_pb2.AuditDimension, totals: audit_pb2.AuditTotal
             (f"{dimension.more_values:,} others", f"{rest[0]:,}", _share(rest[0], totals.documents), f"{rest[1]:,}", "")
         )
     columns = (name, "documents", "share", "characters", "personal values per 1,000")
-    return Section(f"By {name}", columns, tuple(rows))
+    return AuditTable(f"By {name}", columns, tuple(rows))
 
 
 def _share(part: int, whole: int) -> str:
@@ -107,12 +113,14 @@ def _share(part: int, whole: int) -> str:
 def _near(near: synthetic_pb2.CountNearDuplicatesResponse | None) -> str:
     if near is None:
         return UNKNOWN
-    said = f"{near.near_duplicates:,} documents in {near.groups:,} groups (similarity {near.threshold:g} or more)"
+    text = f"{near.near_duplicates:,} documents in {near.groups:,} groups (similarity {near.threshold:g} or more)"
     if near.compared < near.documents:
-        said += f"; {near.compared:,} of {near.documents:,} documents are compared so far"
-    return said
+        text += f"; {near.compared:,} of {near.documents:,} documents compared so far"
+    return text
 
 
 def _training(estimate: audit_pb2.AuditEstimate) -> str:
-    basis = f"as run {estimate.run_id} did" if estimate.run_id else "an assumption until a run has reported"
+    basis = (
+        f"the speed of run {estimate.run_id}" if estimate.run_id else "an assumption until a run has reported its speed"
+    )
     return f"{duration(estimate.seconds)} for one pass at {estimate.tokens_per_second:,.0f} tokens/s, {basis}"

@@ -1,4 +1,4 @@
-"""Where things are: what options and environment say, else the embedded stack of the state directory."""
+"""Connections to services and Kafka: by options and environment, or else to the embedded stack of the state directory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ SERVICES = ("ingestion", "anonymization", "synthetic", "training", "evaluation",
 
 @dataclass(frozen=True)
 class Endpoints:
-    """What the caller said; empty where nothing was said."""
+    """The addresses and credentials from options and environment; absent ones are empty."""
 
     state_dir: Path
     api_key: str = ""
@@ -36,7 +36,7 @@ class Endpoints:
 
 
 class Connections:
-    """Opens each channel once, when it is first wanted."""
+    """Opens each channel once, when it is first used."""
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.endpoints = endpoints
@@ -50,7 +50,7 @@ class Connections:
 
     @property
     def named(self) -> dict[str, str]:
-        """The addresses that the caller named, by service."""
+        """The addresses from options and environment, by service."""
         return {service: address for service, address in self.endpoints.addresses.items() if address}
 
     def address(self, service: str) -> str:
@@ -58,28 +58,30 @@ class Connections:
         return self.named.get(service) or self._stack().service_addresses[service]
 
     def api_key(self) -> str:
-        """The caller's key, else the stack's first operator key; Unauthenticated where there is neither."""
+        """The caller's key, or else the stack's first operator key. Raises Unauthenticated if there is neither."""
         if self.endpoints.api_key:
             return self.endpoints.api_key
         if self.named:
-            raise Unauthenticated(Reason.NO_API_KEY, "Set TAILOR_API_KEY, or give --api-key.")
+            raise Unauthenticated(Reason.NO_API_KEY, "Set TAILOR_API_KEY or give --api-key.")
         try:
             return self._stack().operator_key_file.read_text(encoding="utf-8").strip()
         except OSError:
             raise Unauthenticated(
-                Reason.NO_API_KEY, "The stack's operator key cannot be read; set TAILOR_API_KEY."
+                Reason.NO_API_KEY, "The stack's operator key cannot be read; set TAILOR_API_KEY or give --api-key."
             ) from None
 
     def tls(self) -> Tls | None:
-        """TLS where a CA is named."""
+        """TLS if a CA is given, else None. Raises InvalidArgument if its file cannot be read."""
         path = self.endpoints.tls_ca_file
         try:
             return Tls(path.read_bytes()) if path else None
         except OSError:
-            raise InvalidArgument(Reason.INVALID_CA_FILE, "TAILOR_TLS_CA_FILE must name a readable PEM file.") from None
+            raise InvalidArgument(
+                Reason.INVALID_CA_FILE,
+                f"{path} cannot be read; --tls-ca-file or TAILOR_TLS_CA_FILE must name a PEM file.",
+            ) from None
 
     def channel(self, service: str) -> grpc.Channel:
-        """The channel to a service."""
         if service not in self._channels:
             self._channels[service] = open_channel(self.address(service), self.api_key(), self.tls())
         return self._channels[service]
@@ -119,7 +121,7 @@ class Connections:
         return TailorClient(self.address("inference"), self.api_key(), self.tls())
 
     def kafka(self) -> KafkaSettings:
-        """How to reach the broker; protocol and credentials from TAILOR_KAFKA_*."""
+        """Kafka's settings; protocol and credentials come from TAILOR_KAFKA_*."""
         if self.endpoints.kafka_bootstrap_servers:
             return KafkaSettings(kafka_bootstrap_servers=self.endpoints.kafka_bootstrap_servers)
         access = self._stack().publisher
@@ -128,7 +130,7 @@ class Connections:
         )
 
     def close(self) -> None:
-        """Disconnect from everything."""
+        """Close all channels."""
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()
@@ -141,7 +143,7 @@ class Connections:
         except Unavailable:
             raise Unavailable(
                 Reason.NO_STACK,
-                f"No stack runs in {self.state_dir}: start one by `tailor up`, or name an installation by "
-                "TAILOR_REGISTRY_ADDRESS and the like.",
+                f"No stack runs in {self.state_dir}. Start one with `tailor up`, or set the addresses of an installation, "
+                "such as TAILOR_REGISTRY_ADDRESS.",
             ) from None
         return self._embedded

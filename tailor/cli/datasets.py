@@ -1,6 +1,5 @@
 """`tailor datasets` and `tailor build`."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -14,25 +13,23 @@ from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
 from tailor.events.envelope import new_id
+from tailor.words import DatasetKind
 
 BUILD_SECONDS = 300.0
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("datasets")(datasets)
-    app.command("build")(build)
+app = typer.Typer()
 
 
+@app.command()
 def datasets(
     context: typer.Context,
-    specialist: Annotated[str, typer.Option(help="Only datasets of this specialist.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Most datasets to list.")] = 50,
+    specialist: Annotated[str, typer.Option(help="List only datasets of this specialist.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Max datasets to list.")] = 50,
 ) -> None:
     """List datasets, newest first."""
     session = session_of(context)
     request = registry_pb2.ListDatasetsRequest(specialist=specialist)
-    found = first(limit, pages("registry", session.connections.registry.ListDatasets, request, "datasets"))
+    items = first(limit, pages("registry", session.connections.registry.ListDatasets, request, "datasets"))
     columns = ("dataset", "specialist", "kind", "rows", "held out", "documents", "built")
     rows = [
         (
@@ -44,46 +41,45 @@ def datasets(
             len(item.document_ids),
             item.create_time.ToJsonString(),
         )
-        for item in found
+        for item in items
     ]
-    session.output.emit({"datasets": [to_dict(item) for item in found]}, shows(table("", columns, rows)))
+    session.output.emit({"datasets": [to_dict(item) for item in items]}, shows(table("", columns, rows)))
 
 
-class Kind(StrEnum):
-    """What a dataset's rows are."""
-
-    SFT = "sft"
-    PREFERENCE = "preference"
-
-
+@app.command()
 def build(
     context: typer.Context,
     specialist: Annotated[str, typer.Argument(help="The specialist's name.")],
-    kind: Annotated[Kind, typer.Option(help="Of documents, or of what experts ranked.")] = Kind.SFT,
+    kind: Annotated[
+        DatasetKind, typer.Option(help="`sft`: from documents; `preference`: from experts' rankings.")
+    ] = DatasetKind.SFT,
 ) -> None:
-    """Build a specialist's dataset at once; training starts by itself. Where nothing is new, nothing is built."""
+    """Build a specialist's dataset now; training then starts by itself. If nothing is new, show the existing dataset."""
     session = session_of(context)
     answer = build_dataset(session.connections.synthetic, specialist, new_id("req"), kind)
     dataset = answer.dataset
-    made = "built" if answer.created else "exists: nothing is new"
-    text = f"Dataset {short(dataset.digest)} {made}. {dataset.train_rows} rows, {dataset.held_out_rows} held out."
+    state = "built" if answer.created else "exists; nothing is new"
+    text = f"Dataset {short(dataset.digest)} {state}. {dataset.train_rows} rows, {dataset.held_out_rows} held out."
     left_out = _counts(answer.left_out)
     if left_out:
         text += f" Left out by filters: {', '.join(f'{name} {count}' for name, count in left_out.items())}."
-    if kind is Kind.PREFERENCE:
-        text += f" Of {', '.join(f'{count} {name}' for name, count in _counts(answer.pairs).items())}."
+    if kind is DatasetKind.PREFERENCE:
+        text += f" Made from {', '.join(f'{count} {name}' for name, count in _counts(answer.pairs).items())}."
     session.output.emit(to_dict(answer), shows(text))
 
 
 def build_dataset(
-    synthetic: synthetic_pb2_grpc.SyntheticServiceStub, specialist: str, request_id: str, kind: Kind = Kind.SFT
+    synthetic: synthetic_pb2_grpc.SyntheticServiceStub,
+    specialist: str,
+    request_id: str,
+    kind: DatasetKind = DatasetKind.SFT,
 ) -> synthetic_pb2.BuildDatasetResponse:
-    """Build it, or get the one that exists; the same request id again gives the same answer."""
-    wanted = models_pb2.DatasetKind.Value(f"DATASET_KIND_{kind.name}")
-    request = synthetic_pb2.BuildDatasetRequest(specialist=specialist, request_id=request_id, kind=wanted)
+    """Build a dataset, or get the existing one if nothing is new. Idempotent for a repeated request id."""
+    dataset_kind = models_pb2.DatasetKind.Value(f"DATASET_KIND_{kind.name}")
+    request = synthetic_pb2.BuildDatasetRequest(specialist=specialist, request_id=request_id, kind=dataset_kind)
     return unary("synthetic", synthetic.BuildDataset, request, BUILD_SECONDS)
 
 
 def _counts(message: Message) -> dict[str, int]:
-    """The counts that are not 0, by name."""
+    """The counts other than 0, by name."""
     return {name.replace("_", " "): count for name, count in to_dict(message).items() if count}

@@ -1,4 +1,4 @@
-"""`tailor documents`: where published documents are."""
+"""`tailor documents`: the state of published documents."""
 
 from typing import Annotated
 
@@ -13,34 +13,32 @@ from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import table
 from tailor.cli.session import session_of
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("documents")(documents)
+app = typer.Typer()
 
 
+@app.command()
 def documents(
     context: typer.Context,
-    specialist: Annotated[str, typer.Option(help="Only documents that this specialist learns from.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Most documents to list.")] = 100,
+    specialist: Annotated[str, typer.Option(help="List only documents that this specialist learns from.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Max documents to list.")] = 100,
 ) -> None:
-    """List documents and rejections, after counting where all submissions are."""
+    """Count submissions by state, and list documents and rejections."""
     session = session_of(context)
     registry = session.connections.registry
     flow = unary("registry", registry.GetFlow, registry_pb2.GetFlowRequest())
     request = registry_pb2.ListDocumentsRequest(specialist=specialist, include_rejected=not specialist)
-    found = first(limit, pages("registry", registry.ListDocuments, request, "documents"))
-    document = {"flow": to_dict(flow), "documents": [to_dict(item) for item in found]}
-    session.output.emit(document, lambda console: _print(console, flow, found))
+    items = first(limit, pages("registry", registry.ListDocuments, request, "documents"))
+    document = {"flow": to_dict(flow), "documents": [to_dict(item) for item in items]}
+    session.output.emit(document, lambda console: _print(console, flow, items))
 
 
-def _print(console: Console, flow: registry_pb2.GetFlowResponse, found: list[registry_pb2.CatalogueDocument]) -> None:
+def _print(console: Console, flow: registry_pb2.GetFlowResponse, items: list[registry_pb2.CatalogueDocument]) -> None:
     console.print(f"ingested {flow.ingested}, anonymised {flow.anonymized}, rejected {sum(flow.rejected.values())}")
-    for label, counts in (("rejected", flow.rejected), ("found", flow.findings), ("set aside", flow.dead_lettered)):
+    for label, counts in (("rejected", flow.rejected), ("found", flow.findings), ("dead-lettered", flow.dead_lettered)):
         if counts:
             console.print(f"{label}: " + ", ".join(f"{name} {counts[name]}" for name in sorted(counts)))
     columns = ("document", "version", "kind", "format", "characters", "source", "personal values", "state")
-    console.print(table("", columns, [_row(item) for item in found]))
+    console.print(table("", columns, [_row(item) for item in items]))
 
 
 def _row(item: registry_pb2.CatalogueDocument) -> tuple[object, ...]:

@@ -11,11 +11,10 @@ if TYPE_CHECKING:
     from tailor.local.stack import Connection
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("env")(env)
+app = typer.Typer()
 
 
+@app.command("env")
 def env(context: typer.Context) -> None:
     """Print the embedded stack's addresses and key as shell variables: `eval "$(tailor env)"`.
 

@@ -1,4 +1,4 @@
-"""`tailor erase` and `tailor erasures`: forgetting documents and people, and the signed receipts."""
+"""`tailor erase` and `tailor erasures`: erase documents and people, and show the signed receipts."""
 
 from typing import Annotated
 
@@ -10,84 +10,95 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows, table
-from tailor.cli.session import Session, session_of
+from tailor.cli.session import CommandSession, session_of
 from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import new_id
 
 ERASURE = "ers_"
 SUBJECT_REASON = "subject-request"
 DOCUMENT_REASON = "document-request"
-# So many documents go into one erasure.
-BATCH = 1000
+MAX_DOCUMENTS = 1000  # per erasure
+
+app = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("erase")(erase)
-    app.command("erasures")(erasures)
-
-
+@app.command()
 def erase(
     context: typer.Context,
     *,
-    document: Annotated[list[str] | None, typer.Option(help="A document's id; repeat it.")] = None,
+    document: Annotated[list[str] | None, typer.Option(help="The id of a document; repeatable.")] = None,
     subject: Annotated[
         str,
-        typer.Option(help="A person: name, mail or phone as documents write it. It is sent to anonymization alone."),
+        typer.Option(
+            help="A person: the name, e-mail address or phone number as documents write it. It is sent only to anonymization."
+        ),
     ] = "",
     lift: Annotated[
-        str, typer.Option(metavar="ID", help="Lift an erasure, or one document's: it may be published again.")
+        str,
+        typer.Option(
+            metavar="ID", help="Lift an erasure, or the erasure of one document, so that it may be published again."
+        ),
     ] = "",
     lift_subject: Annotated[
         str,
         typer.Option(
-            help="Lift the suppression of a name, mail or phone, each by itself; erased documents stay erased."
+            help="Lift the suppression of a name, e-mail address or phone number. Erased documents stay erased."
         ),
     ] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --subject: say what would be erased, and erase nothing.")
+        bool, typer.Option("--dry-run", help="With --subject: list the documents, and erase nothing.")
     ] = False,
-    reason: Annotated[str, typer.Option(help="A slug that the receipt states, such as `court-order`.")] = "",
+    reason: Annotated[str, typer.Option(help="A slug for the receipt, such as `court-order`.")] = "",
 ) -> None:
-    """Erase documents, or all of a person's, from every service; needs a key of the role data-protection."""
+    """Erase documents, or all documents about a person, from every service.
+
+    Needs a key with the role data-protection. An operator creates one with `tailor keys create NAME --role data-protection`.
+    """
     session = session_of(context)
     if sum(map(bool, (document, subject, lift, lift_subject))) != 1:
-        raise InvalidArgument(Reason.NOTHING_NAMED, "Name one of --document, --subject, --lift and --lift-subject.")
+        raise InvalidArgument(
+            Reason.NOTHING_NAMED, "Give exactly one of --document, --subject, --lift and --lift-subject."
+        )
     if lift_subject:
         request = anonymization_pb2.LiftSubjectRequest(subject=lift_subject)
         unary("anonymization", session.connections.anonymization.LiftSubject, request)
-        session.output.emit({"lifted": True}, shows("It has surrogates again in what is published from now on."))
+        session.output.emit(
+            {"lifted": True}, shows("Lifted. Documents published from now on contain surrogates for it again.")
+        )
         return
     if lift:
         _emit(session, _lift(session, lift))
         return
-    found = document or _resolve(session, subject, dry_run=dry_run)
+    document_ids = document or _resolve(session, subject, dry_run=dry_run)
     if dry_run:
-        session.output.emit({"document_ids": found}, shows("\n".join(found) or "No document would be erased."))
+        session.output.emit(
+            {"document_ids": document_ids}, shows("\n".join(document_ids) or "No document would be erased.")
+        )
         return
-    why = reason or (SUBJECT_REASON if subject else DOCUMENT_REASON)
-    batches = [found[start : start + BATCH] for start in range(0, len(found), BATCH)]
-    _emit(session, [_erase(session, batch, why) for batch in batches])
+    reason = reason or (SUBJECT_REASON if subject else DOCUMENT_REASON)
+    batches = [document_ids[start : start + MAX_DOCUMENTS] for start in range(0, len(document_ids), MAX_DOCUMENTS)]
+    _emit(session, [_erase(session, batch, reason) for batch in batches])
 
 
+@app.command()
 def erasures(
     context: typer.Context,
-    erasure: Annotated[str, typer.Argument(metavar="[ID]", help="Show one, with its receipt.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Most erasures to list.")] = 50,
+    erasure: Annotated[str, typer.Argument(metavar="[ID]", help="Show this erasure, with its receipt.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Max erasures to list.")] = 50,
 ) -> None:
-    """List erasures, newest first, with the services that have not answered yet."""
+    """List erasures, newest first, with the services that have not confirmed yet."""
     session = session_of(context)
     registry = session.connections.registry
     if erasure:
         request = registry_pb2.GetErasureRequest(erasure_id=erasure)
-        one = unary("registry", registry.GetErasure, request).erasure
-        session.output.emit(to_dict(one), lambda console: _show(console, one))
+        item = unary("registry", registry.GetErasure, request).erasure
+        session.output.emit(to_dict(item), lambda console: _show(console, item))
         return
-    found = first(limit, pages("registry", registry.ListErasures, registry_pb2.ListErasuresRequest(), "erasures"))
-    _emit(session, found)
+    items = first(limit, pages("registry", registry.ListErasures, registry_pb2.ListErasuresRequest(), "erasures"))
+    _emit(session, items)
 
 
-def _resolve(session: Session, subject: str, *, dry_run: bool) -> list[str]:
+def _resolve(session: CommandSession, subject: str, *, dry_run: bool) -> list[str]:
     request = anonymization_pb2.ResolveSubjectRequest(subject=subject, dry_run=dry_run)
     answer = unary("anonymization", session.connections.anonymization.ResolveSubject, request)
     verb = "would be" if dry_run else "are"
@@ -97,17 +108,17 @@ def _resolve(session: Session, subject: str, *, dry_run: bool) -> list[str]:
     return list(answer.document_ids)
 
 
-def _erase(session: Session, document_ids: list[str], reason: str) -> registry_pb2.Erasure:
+def _erase(session: CommandSession, document_ids: list[str], reason: str) -> registry_pb2.Erasure:
     request = registry_pb2.EraseRequest(document_ids=document_ids, request_id=new_id("req"), reason=reason)
     return unary("registry", session.connections.registry.Erase, request).erasure
 
 
-def _lift(session: Session, name: str) -> list[registry_pb2.Erasure]:
+def _lift(session: CommandSession, name: str) -> list[registry_pb2.Erasure]:
     registry = session.connections.registry
     documents = [name]
     if name.startswith(ERASURE):
-        held = unary("registry", registry.GetErasure, registry_pb2.GetErasureRequest(erasure_id=name)).erasure
-        documents = sorted(set(held.document_ids) - set(held.lifted_document_ids))
+        erasure = unary("registry", registry.GetErasure, registry_pb2.GetErasureRequest(erasure_id=name)).erasure
+        documents = sorted(set(erasure.document_ids) - set(erasure.lifted_document_ids))
     lifted = {}
     for document_id in documents:
         request = registry_pb2.LiftErasureRequest(document_id=document_id)
@@ -116,8 +127,8 @@ def _lift(session: Session, name: str) -> list[registry_pb2.Erasure]:
     return list(lifted.values())
 
 
-def _emit(session: Session, found: list[registry_pb2.Erasure]) -> None:
-    columns = ("erasure", "documents", "lifted", "reason", "asked", "state")
+def _emit(session: CommandSession, items: list[registry_pb2.Erasure]) -> None:
+    columns = ("erasure", "documents", "lifted", "reason", "requested", "state")
     rows = [
         (
             item.erasure_id,
@@ -127,13 +138,13 @@ def _emit(session: Session, found: list[registry_pb2.Erasure]) -> None:
             item.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%S"),
             _state(item),
         )
-        for item in found
+        for item in items
     ]
-    session.output.emit({"erasures": [to_dict(item) for item in found]}, shows(table("", columns, rows)))
+    session.output.emit({"erasures": [to_dict(item) for item in items]}, shows(table("", columns, rows)))
 
 
 def _state(item: registry_pb2.Erasure) -> str:
-    return "receipt signed" if item.HasField("receipt") else f"waits for {', '.join(item.waiting_for)}"
+    return "receipt signed" if item.HasField("receipt") else f"waiting for {', '.join(item.waiting_for)}"
 
 
 def _show(console: Console, item: registry_pb2.Erasure) -> None:

@@ -1,4 +1,4 @@
-"""`tailor events`: any topic, decoded, as JSON lines. People debug by looking."""
+"""`tailor events`: the decoded events of any topic, as JSON lines."""
 
 import json
 import sys
@@ -19,55 +19,53 @@ from tailor.events.topics import Topic, load_topics
 
 MODULES = ("documents", "drafts", "models")
 
+app = typer.Typer()
+
 
 class Zone(Enum):
-    """What of a record of the raw zone is shown: where it is, or what it says."""
+    """How to show records of the raw zone, which hold personal data: only their sizes, or their keys and values too."""
 
     SIZES = "sizes"
     VALUES = "values"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("events")(events)
-
-
+@app.command()
 def events(
     context: typer.Context,
     topic: Annotated[str, typer.Argument(help="A topic, such as `document.anonymized.v1`.")],
     *,
-    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Begin with the oldest event.")] = False,
-    maximum: Annotated[int | None, typer.Option("--max", min=1, help="End after so many events.")] = None,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start with the oldest event.")] = False,
+    maximum: Annotated[int | None, typer.Option("--max", min=1, help="Stop after this many events.")] = None,
     idle_seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="End when nothing came for so long; wait for ever if none.")
+        float | None, typer.Option(min=0.1, help="Stop when no event has come for this long; by default, never.")
     ] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Show keys and values of the raw zone too. They hold personal data.")
+        bool, typer.Option("--raw", help="Also show keys and values of the raw zone. They contain personal data.")
     ] = False,
 ) -> None:
-    """Print a topic's events, decoded, one JSON object a line."""
+    """Print the decoded events of a topic, one JSON object per line."""
     from tailor.cli.reader import Start, TopicReader
 
     session = session_of(context)
-    found = find_topic(topic)
+    entry = find_topic(topic)
     zone = Zone.VALUES if raw else Zone.SIZES
     start = Start.BEGINNING if from_beginning else Start.END
     with TopicReader(session.connections.kafka(), [topic], start) as reader:
         for record in _records(reader.poll, maximum, idle_seconds):
-            sys.stdout.write(json.dumps(to_line(found, record, zone), ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(to_line(entry, record, zone), ensure_ascii=False) + "\n")
             sys.stdout.flush()
 
 
 def find_topic(name: str) -> Topic:
-    """The topic; InvalidArgument for one that `proto/topics.yaml` does not have."""
+    """The topic's entry in `proto/topics.yaml`. Raises InvalidArgument if there is none."""
     topics = load_topics()
     if name not in topics:
-        raise InvalidArgument(Reason.UNKNOWN_TOPIC, f"There is no topic {name}. There are: {', '.join(topics)}.")
+        raise InvalidArgument(Reason.UNKNOWN_TOPIC, f"Unknown topic {name}. Topics: {', '.join(topics)}.")
     return topics[name]
 
 
 def to_line(topic: Topic, record: Any, zone: Zone) -> dict[str, Any]:
-    """One record as plain data. `record` is kafka-python's."""
+    """One record of kafka-python as plain data."""
     place = {
         "topic": topic.name,
         "partition": record.partition,
@@ -78,17 +76,22 @@ def to_line(topic: Topic, record: Any, zone: Zone) -> dict[str, Any]:
         names = [name for name, _ in record.headers]
         return place | {"headers": names, "key_bytes": len(record.key or b""), "value_bytes": len(record.value or b"")}
     headers = {name: _text(value) for name, value in record.headers}
-    return place | {"key": _text(record.key), "headers": headers, "event": _decoded(topic, record.value)}
+    return place | {"key": _text(record.key), "headers": headers, "event": _event(topic, record.value)}
 
 
 def message_type(schema: str) -> type[Message]:
-    """The class of a topic's values."""
+    """The message class of a schema's full name."""
     for name in MODULES:
         import_module(f"tailor.api.events.v1.{name}_pb2")
     return message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(schema))
 
 
-def _decoded(topic: Topic, value: bytes | None) -> Any:
+def decode(topic: str, value: bytes) -> Any:
+    """The event that a record's value holds. Raises DecodeError for other bytes."""
+    return message_type(load_topics()[topic].schema).FromString(value)
+
+
+def _event(topic: Topic, value: bytes | None) -> Any:
     if value is None:
         return None
     if topic.raw_zone:

@@ -1,4 +1,4 @@
-"""The root command: global options may stand anywhere, and an error is one line."""
+"""The root command: accepts global options anywhere, and prints an error as one line."""
 
 from typing import Any
 
@@ -10,18 +10,16 @@ from tailor.errors import TailorError
 
 FLAGS = ("--json",)
 VALUED = ("--state-dir", "--api-key")
-EPILOG = "`--json`, `--state-dir` and `--api-key` may stand anywhere; see `tailor --help` for all global options."
+EPILOG = "`--json`, `--state-dir` and `--api-key` may come anywhere; `tailor --help` lists all global options."
 
 
-class Group(TyperGroup):
-    """Moves global options to the front; turns a TailorError into one line and exit status 1."""
+class RootGroup(TyperGroup):
+    """Moves global options to the front, and turns a TailorError into one line and exit status 1."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse, global options first."""
         return super().parse_args(ctx, hoist(args))
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
         try:
             return super().invoke(ctx)
         except TailorError as error:
@@ -29,16 +27,16 @@ class Group(TyperGroup):
             raise typer.Exit(1) from None
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command, its help ending with what is global."""
+        """The command, with a note on global options at the end of its help."""
         command = super().get_command(ctx, cmd_name)
-        for found in (command, *getattr(command, "commands", {}).values()):
-            if found is not None and not found.epilog:
-                found.epilog = EPILOG
+        for documented in (command, *getattr(command, "commands", {}).values()):
+            if documented is not None and not documented.epilog:
+                documented.epilog = EPILOG
         return command
 
 
 def hoist(args: list[str]) -> list[str]:
-    """The arguments with global options in front; what follows `--` stays."""
+    """Move global options to the front. Arguments after `--` keep their places."""
     end = args.index("--") if "--" in args else len(args)
     front: list[str] = []
     rest: list[str] = []

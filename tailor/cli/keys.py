@@ -15,11 +15,11 @@ from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import shows, table
 from tailor.cli.session import session_of
 
-app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+app = typer.Typer(name="keys", help="Create, list and revoke API keys.", no_args_is_help=True)
 
 
-class Role(Enum):
-    """What a key's holder is."""
+class KeyRole(Enum):
+    """The role of a key's holder."""
 
     CALLER = "caller"
     EXPERT = "expert"
@@ -32,18 +32,20 @@ class Role(Enum):
 def create(  # noqa: PLR0917 - options of a command
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="What the key is for.")],
-    role: Annotated[Role, typer.Option(help="What its holder is.")] = Role.CALLER,
+    role: Annotated[KeyRole, typer.Option(help="The role of the key's holder.")] = KeyRole.CALLER,
     specialist: Annotated[
-        list[str] | None, typer.Option(help="A specialist it may use; repeat it. All if none.")
+        list[str] | None, typer.Option(help="A specialist that the key may use; repeatable. By default, all.")
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="A method it may call, such as `Generate`; repeat it. All that the role may if none."),
+        typer.Option(
+            help="A method that the key may call, such as `Generate`; repeatable. By default, all methods of the role."
+        ),
     ] = None,
-    rate: Annotated[int, typer.Option(min=0, help="Calls a minute, at each replica; 0 for no limit.")] = 0,
-    days: Annotated[int | None, typer.Option(min=1, help="Days until it ends by itself; never if none.")] = None,
+    rate: Annotated[int, typer.Option(min=0, help="Max calls per minute and replica; 0 for no limit.")] = 0,
+    days: Annotated[int | None, typer.Option(min=1, help="Days until the key expires; by default, never.")] = None,
 ) -> None:
-    """Make a key. Its secret is shown this once."""
+    """Create a key. Its secret is shown only once."""
     session = session_of(context)
     request = registry_pb2.CreateKeyRequest(
         name=name,
@@ -58,7 +60,7 @@ def create(  # noqa: PLR0917 - options of a command
 
     def render(console: Console) -> None:
         console.print(
-            f"{answer.key.key_id} ({role.value}). Send it as `authorization: Bearer ...`; it is not shown again:"
+            f"{answer.key.key_id} ({role.value}). Send the secret as `authorization: Bearer ...`; it is not shown again:"
         )
         console.print(answer.secret, soft_wrap=True, markup=False)
 
@@ -70,8 +72,8 @@ def list_keys(context: typer.Context) -> None:
     """List keys without their secrets, newest first."""
     session = session_of(context)
     registry = session.connections.registry
-    found = list(pages("registry", registry.ListKeys, registry_pb2.ListKeysRequest(), "keys"))
-    columns = ("key", "name", "role", "specialists", "methods", "a minute", "state", "ends")
+    items = list(pages("registry", registry.ListKeys, registry_pb2.ListKeysRequest(), "keys"))
+    columns = ("key", "name", "role", "specialists", "methods", "calls per minute", "state", "expires")
     rows = [
         (
             key.key_id,
@@ -79,18 +81,18 @@ def list_keys(context: typer.Context) -> None:
             short_enum(common_pb2.Role.Name(key.role), "ROLE_"),
             ", ".join(key.specialists) or "all",
             ", ".join(method.rpartition(".")[2] for method in key.methods) or "all",
-            key.calls_per_minute or "any",
+            key.calls_per_minute or "no limit",
             "revoked" if key.revoked else "",
             key.expire_time.ToJsonString() if key.HasField("expire_time") else "never",
         )
-        for key in found
+        for key in items
     ]
-    session.output.emit({"keys": [to_dict(key) for key in found]}, shows(table("", columns, rows)))
+    session.output.emit({"keys": [to_dict(key) for key in items]}, shows(table("", columns, rows)))
 
 
 @app.command()
 def revoke(context: typer.Context, key: Annotated[str, typer.Argument(help="The key's id.")]) -> None:
-    """End a key; every service notices within seconds."""
+    """Revoke a key. Every service refuses it within seconds."""
     session = session_of(context)
     answer = unary("registry", session.connections.registry.RevokeKey, registry_pb2.RevokeKeyRequest(key_id=key))
     session.output.emit(to_dict(answer), shows(f"{answer.key.key_id} is revoked."))

@@ -1,5 +1,6 @@
 """The `tailor` command: a gRPC client and a Kafka publisher, never a back door."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,15 +27,15 @@ from tailor.cli import (
     trace,
 )
 from tailor.cli.connections import Connections, Endpoints
-from tailor.cli.group import Group
+from tailor.cli.group import RootGroup
 from tailor.cli.output import JsonOutput, TextOutput
-from tailor.cli.session import Session
+from tailor.cli.session import CommandSession
 
-PLACES = "Where Tailor is"
+ADDRESSES = "Addresses"
 
 app = typer.Typer(
     name="tailor",
-    cls=Group,
+    cls=RootGroup,
     help="Turn a company's documents into a specialised language model, and keep it specialised.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -42,24 +43,28 @@ app = typer.Typer(
     add_completion=False,
 )
 
-stack.register(app)
-env.register(app)
-publish.register(app)
-app.add_typer(specialists.app, name="specialist")
-documents.register(app)
-audit.register(app)
-erase.register(app)
-anonymize.register(app)
-datasets.register(app)
-app.add_typer(runs.app, name="runs")
-adapters.register(app)
-app.add_typer(canary.app, name="canary")
-ask.register(app)
-trace.register(app)
-events.register(app)
-app.add_typer(keys.app, name="keys")
-app.add_typer(models.app, name="models")
-demo.register(app)
+# Each module has one `app`. If it has a name, its commands form a group; otherwise they stand at the top level.
+for module in (
+    stack,
+    env,
+    publish,
+    specialists,
+    documents,
+    audit,
+    erase,
+    anonymize,
+    datasets,
+    runs,
+    adapters,
+    canary,
+    ask,
+    trace,
+    events,
+    keys,
+    models,
+    demo,
+):
+    app.add_typer(module.app)
 
 
 def _address(service: str) -> Any:
@@ -67,9 +72,15 @@ def _address(service: str) -> Any:
         f"--{service}-address",
         envvar=f"TAILOR_{service.upper()}_ADDRESS",
         metavar="HOST:PORT",
-        rich_help_panel=PLACES,
+        rich_help_panel=ADDRESSES,
         help=f"The {service} service.",
     )
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"tailor {version('tailor-platform')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -82,20 +93,33 @@ def root(
     ] = False,
     state_dir: Annotated[
         Path,
-        typer.Option(envvar="TAILOR_STATE_DIR", help="The embedded stack's directory, used where no address is named."),
+        typer.Option(
+            envvar="TAILOR_STATE_DIR",
+            help="The embedded stack's directory; its addresses are used unless you give others.",
+        ),
     ] = Path(".tailor"),
     api_key: Annotated[
-        str, typer.Option(envvar="TAILOR_API_KEY", help="Your key; the embedded stack's operator key if none.")
+        str,
+        typer.Option(
+            envvar="TAILOR_API_KEY", help="Your API key; by default, the embedded stack's first operator key."
+        ),
     ] = "",
     kafka: Annotated[
         str,
         typer.Option(
-            envvar="TAILOR_KAFKA_BOOTSTRAP_SERVERS", metavar="HOST:PORT,...", rich_help_panel=PLACES, help="The broker."
+            envvar="TAILOR_KAFKA_BOOTSTRAP_SERVERS",
+            metavar="HOST:PORT,...",
+            rich_help_panel=ADDRESSES,
+            help="The Kafka brokers.",
         ),
     ] = "",
     tls_ca_file: Annotated[
         Path | None,
-        typer.Option(envvar="TAILOR_TLS_CA_FILE", rich_help_panel=PLACES, help="Use TLS, verified by this CA (PEM)."),
+        typer.Option(
+            envvar="TAILOR_TLS_CA_FILE",
+            rich_help_panel=ADDRESSES,
+            help="Use TLS, and verify services by this CA (PEM).",
+        ),
     ] = None,
     ingestion: Annotated[str, _address("ingestion")] = "",
     anonymization: Annotated[str, _address("anonymization")] = "",
@@ -104,8 +128,12 @@ def root(
     evaluation: Annotated[str, _address("evaluation")] = "",
     registry: Annotated[str, _address("registry")] = "",
     inference: Annotated[str, _address("inference")] = "",
+    show_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
 ) -> None:
-    """Open the session that the command works in."""
+    """Open the session that the command uses."""
+    del show_version
     addresses = {
         "ingestion": ingestion,
         "anonymization": anonymization,
@@ -117,7 +145,7 @@ def root(
     }
     connections = Connections(Endpoints(state_dir, api_key, addresses, kafka, tls_ca_file))
     context.call_on_close(connections.close)
-    context.obj = Session(JsonOutput() if as_json else TextOutput(), connections)
+    context.obj = CommandSession(JsonOutput() if as_json else TextOutput(), connections)
 
 
 if __name__ == "__main__":

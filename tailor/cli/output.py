@@ -1,4 +1,4 @@
-"""What a command says: for people by default, or one JSON document on standard output."""
+"""Output of commands: text for people by default, or one JSON document on standard output."""
 
 import json
 import sys
@@ -16,75 +16,72 @@ SHORT_DIGEST = 12
 
 
 class Output(Protocol):
-    """Where a command's result goes. What is only said on the way goes to standard error, always."""
+    """Where a command's result goes. Progress always goes to standard error, through `notes`."""
 
     notes: Console
 
     def emit(self, document: Any, render: Render) -> None:
-        """State the result, once."""
+        """Write the result. Call it once."""
         ...
 
     def write(self, text: str) -> None:
-        """Show a piece of a result that is still being written."""
+        """Show a piece of a result that is still being generated."""
         ...
 
 
 class TextOutput:
-    """For people."""
+    """Text for people."""
 
     def __init__(self) -> None:
         self.notes = Console(stderr=True)
         self._console = Console(highlight=False)
 
     def emit(self, document: Any, render: Render) -> None:
-        """Show the result."""
         del document
         render(self._console)
 
     def write(self, text: str) -> None:
-        """Show a piece at once."""
         self._console.out(text, end="", highlight=False)
 
 
 class JsonOutput:
-    """For programs: one JSON document."""
+    """One JSON document for programs."""
 
     def __init__(self) -> None:
         self.notes = Console(stderr=True)
 
     def emit(self, document: Any, render: Render) -> None:
-        """Write the document."""
         del render
         sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
 
     def write(self, text: str) -> None:
-        """Pieces are part of the document."""
+        """Do nothing: the document contains every piece."""
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A plain table; `none yet` where there is no row."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    """A plain table; `none yet` if there are no rows."""
+    result = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold")
+        result.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    if not made.row_count:
-        made.add_row("none yet")
-    return made
+        result.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    if not result.row_count:
+        result.add_row("none yet")
+    return result
 
 
 def shows(renderable: Any) -> Render:
-    """A render that prints one thing."""
+    """A render function that prints one thing."""
     return lambda console: console.print(renderable)
 
 
 def short(digest: str) -> str:
-    """The first digits of a digest; a dash where there is none."""
+    """The first digits of a digest, or a dash if it is empty."""
     return digest[:SHORT_DIGEST] or "-"
 
 
 def print_error(error: TailorError) -> None:
-    """One line, and one for each field that is wrong, on standard error."""
+    """Write the error to standard error: one line, and one more for each invalid field."""
     lines = [f"error: {error.reason}: {error.message}"]
     lines += [f"  {name}: {text}" for name, text in error.field_violations.items()]
     sys.stderr.write("\n".join(lines) + "\n")

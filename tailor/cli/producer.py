@@ -1,4 +1,4 @@
-"""Publishing raw records, as an outsider does it."""
+"""Publish raw records, as any outside producer does."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -17,12 +17,12 @@ class RecordProducer(Protocol):
     """Publishes records."""
 
     def send(self, record: Record) -> Callable[[], None]:
-        """Begin to send; the result waits until the broker has it, and raises Unavailable where it does not take it."""
+        """Start to send. Call the result to wait for the acknowledgement; it raises Unavailable if there is none."""
         ...
 
 
-class KafkaRecordProducer:
-    """Sends to Kafka, idempotent and acknowledged by all replicas."""
+class KafkaRecordProducer(RecordProducer):
+    """Sends to Kafka idempotently; all in-sync replicas acknowledge."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         try:
@@ -38,7 +38,6 @@ class KafkaRecordProducer:
             raise _unavailable(error) from None
 
     def send(self, record: Record) -> Callable[[], None]:
-        """Begin to send."""
         headers = [(name, value.encode()) for name, value in record.headers.items()]
         try:
             future = self._client.send(record.topic, key=record.key.encode(), value=record.value, headers=headers)
@@ -61,5 +60,5 @@ class KafkaRecordProducer:
 def _unavailable(error: KafkaError) -> Unavailable:
     return Unavailable(
         Reason.KAFKA_UNAVAILABLE,
-        f"The broker does not answer ({type(error).__name__}). Publish again: what has arrived is known as a duplicate.",
+        f"The broker does not answer ({type(error).__name__}). Publish again; documents that arrived are rejected as duplicates.",
     )

@@ -1,4 +1,4 @@
-"""Reading topics without a group, from a place that is fixed when the reader is made."""
+"""Read topics without a consumer group, from positions that are fixed when the reader is created."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,14 +13,14 @@ from tailor.settings import KafkaSettings
 
 
 class Start(Enum):
-    """Where reading begins."""
+    """Where to start reading."""
 
     BEGINNING = "beginning"
     END = "end"
 
 
 class TopicReader:
-    """Yields records of kafka-python. Not thread-safe. Every method raises Unavailable while no broker answers."""
+    """Reads records of kafka-python. Not thread-safe. Every method raises Unavailable if no broker answers."""
 
     def __init__(self, settings: KafkaSettings, topics: Sequence[str], start: Start) -> None:
         with _wrapped():
@@ -29,7 +29,7 @@ class TopicReader:
             )
             self._partitions = [kafka.TopicPartition(name, part) for name in topics for part in self._parts(name)]
             self._client.assign(self._partitions)
-            # Offsets are read now, so that nothing published after this line is missed.
+            # Fix the offsets now, so that every record published after this line is read.
             reads = self._client.end_offsets if start is Start.END else self._client.beginning_offsets
             for partition, offset in reads(self._partitions).items():
                 self._client.seek(partition, offset)
@@ -41,13 +41,12 @@ class TopicReader:
         return sorted(parts)
 
     def poll(self, timeout_ms: int = 200) -> list[Any]:
-        """The next records, none after the timeout."""
+        """The next records. Blocks until there are some; returns an empty list after the timeout."""
         with _wrapped():
             batches = self._client.poll(timeout_ms=timeout_ms)
         return [record for records in batches.values() for record in records]
 
     def close(self) -> None:
-        """Disconnect."""
         with _wrapped():
             self._client.close()
 

@@ -1,4 +1,4 @@
-"""A submission as it goes over Kafka, or over gRPC where it is too large for that."""
+"""A submission as a Kafka record, or as a gRPC stream if it is too large for a record."""
 
 import json
 import mimetypes
@@ -8,12 +8,12 @@ from typing import Any
 
 from tailor.api.common.v1 import common_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
-from tailor.cli.submissions import Reference, Submission
+from tailor.cli.submissions import Description, FileReference, FileSubmission
 from tailor.events.envelope import new_id
 
 SUBMITTED = "document.submitted.v1"
 DELIVERABLES = "deliverable.published.v1"
-# What a record may hold; larger files go through ingestion's SubmitDocument.
+# Larger files go through ingestion's SubmitDocument.
 MAX_VALUE_BYTES = 512 * 1024
 CHUNK_BYTES = 512 * 1024
 JSON_TYPE = "application/json"
@@ -28,7 +28,7 @@ CONTENT_TYPES = {
 
 @dataclass(frozen=True)
 class Record:
-    """What one Kafka record is made of; without a value it is a tombstone."""
+    """The content of one Kafka record; a record without a value is a tombstone."""
 
     topic: str
     key: str
@@ -36,8 +36,8 @@ class Record:
     headers: Mapping[str, str]
 
 
-def to_record(submission: Submission) -> Record:
-    """The file as the value with headers; a JSON submission (one with `text` or `prompt`) by the published schema."""
+def to_record(submission: FileSubmission) -> Record:
+    """The file as the value, described by headers. A JSON file with `text` or `prompt` becomes JSON by the published schema."""
     data = submission.path.read_bytes()
     topic = DELIVERABLES if submission.description.draft_id else SUBMITTED
     document = _json_submission(submission, data)
@@ -47,30 +47,29 @@ def to_record(submission: Submission) -> Record:
     return Record(topic, submission.document_id, data, _headers(submission))
 
 
-def to_reference(reference: Reference) -> Record:
-    """Where the file lies, as JSON by the published schema."""
-    said = reference.description
-    given = {"kind": said.kind, "draft_id": said.draft_id, "labels": said.labels}
+def to_reference(reference: FileReference) -> Record:
+    """The file's address as JSON by the published schema."""
+    description = reference.description
     document = {"document_id": reference.document_id, "uri": reference.uri}
-    value = json.dumps(document | {name: value for name, value in given.items() if value}, ensure_ascii=False).encode()
-    topic = DELIVERABLES if said.draft_id else SUBMITTED
+    value = json.dumps(document | _fields(description, description.labels), ensure_ascii=False).encode()
+    topic = DELIVERABLES if description.draft_id else SUBMITTED
     return Record(topic, reference.document_id, value, {"content-type": JSON_TYPE})
 
 
 def to_tombstone(document_id: str) -> Record:
-    """No value under the publisher's own id: the document is to be erased."""
+    """A tombstone under the publisher's own id: it requests the document's erasure."""
     return Record(SUBMITTED, document_id, None, {"document-id": document_id})
 
 
-def to_stream(submission: Submission) -> Iterator[ingestion_pb2.SubmitDocumentRequest]:
-    """The file in parts, its header first."""
-    said = submission.description
+def to_stream(submission: FileSubmission) -> Iterator[ingestion_pb2.SubmitDocumentRequest]:
+    """Yield the header, then the file in chunks."""
+    description = submission.description
     header = ingestion_pb2.DocumentHeader(
         external_id=submission.document_id,
         file_name=submission.path.name,
-        kind=common_pb2.Kind.Value(f"KIND_{(said.kind or 'unspecified').upper()}"),
-        labels=common_pb2.Labels(**said.labels),
-        draft_id=said.draft_id or "",
+        kind=common_pb2.Kind.Value(f"KIND_{(description.kind or 'unspecified').upper()}"),
+        labels=common_pb2.Labels(**description.labels),
+        draft_id=description.draft_id or "",
         request_id=new_id("req"),
     )
     yield ingestion_pb2.SubmitDocumentRequest(header=header)
@@ -79,33 +78,33 @@ def to_stream(submission: Submission) -> Iterator[ingestion_pb2.SubmitDocumentRe
             yield ingestion_pb2.SubmitDocumentRequest(chunk=chunk)
 
 
-def is_large(submission: Submission) -> bool:
+def is_large(submission: FileSubmission) -> bool:
     """True if the file does not fit into a record."""
     return submission.path.stat().st_size > MAX_VALUE_BYTES
 
 
-def _headers(submission: Submission) -> dict[str, str]:
-    said = submission.description
-    named = {
+def _headers(submission: FileSubmission) -> dict[str, str]:
+    description = submission.description
+    headers = {
         "content-type": _content_type(submission),
         "document-id": submission.document_id,
         "file-name": submission.path.name,
-        "kind": said.kind,
-        "draft-id": said.draft_id,
+        "kind": description.kind,
+        "draft-id": description.draft_id,
     }
-    labels = {f"label-{name}": value for name, value in said.labels.items()}
-    return {name: value for name, value in (named | labels).items() if value}
+    labels = {f"label-{name}": value for name, value in description.labels.items()}
+    return {name: value for name, value in (headers | labels).items() if value}
 
 
-def _content_type(submission: Submission) -> str:
+def _content_type(submission: FileSubmission) -> str:
     suffix = submission.path.suffix.lower()
-    # A JSON file that is no submission must not be taken for one; its name tells its format.
+    # A JSON file that is not a submission must not be parsed as one; ingestion knows its format by its name.
     if suffix == ".json":
         return FILE_TYPE
     return CONTENT_TYPES.get(suffix) or mimetypes.guess_type(submission.path.name)[0] or FILE_TYPE
 
 
-def _json_submission(submission: Submission, data: bytes) -> dict[str, Any] | None:
+def _json_submission(submission: FileSubmission, data: bytes) -> dict[str, Any] | None:
     if submission.path.suffix.lower() != ".json":
         return None
     try:
@@ -114,7 +113,10 @@ def _json_submission(submission: Submission, data: bytes) -> dict[str, Any] | No
         return None
     if not isinstance(document, dict) or not ({"text", "prompt"} & document.keys()):
         return None
-    said = submission.description
-    labels = (document.get("labels") or {}) | said.labels
-    given = {"kind": said.kind, "draft_id": said.draft_id, "labels": labels}
-    return document | {name: value for name, value in given.items() if value} | {"document_id": submission.document_id}
+    labels = (document.get("labels") or {}) | submission.description.labels
+    return document | _fields(submission.description, labels) | {"document_id": submission.document_id}
+
+
+def _fields(description: Description, labels: Mapping[str, str]) -> dict[str, Any]:
+    fields = {"kind": description.kind, "draft_id": description.draft_id, "labels": labels}
+    return {name: value for name, value in fields.items() if value}

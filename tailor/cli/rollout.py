@@ -11,33 +11,31 @@ POLL_SECONDS = 0.3
 WAIT_SECONDS = 300.0
 
 
-def reach_all(
+def wait_for_rollout(
     registry: registry_pb2_grpc.RegistryServiceStub,
-    decided: models_pb2.SpecialistServing,
+    decision: models_pb2.SpecialistServing,
     seconds: float = WAIT_SECONDS,
 ) -> None:
-    """Block until every ready replica serves the generation.
+    """Block until every ready replica serves the decision's generation.
 
-    FailedPrecondition where a replica refuses it, Aborted where another generation came, DeadlineExceeded where time is up.
+    Raises FailedPrecondition if a replica refuses it, Aborted if a newer generation replaces it, DeadlineExceeded after `seconds`.
     """
     end = time.monotonic() + seconds
-    request = registry_pb2.GetSpecialistRequest(name=decided.specialist)
+    request = registry_pb2.GetSpecialistRequest(name=decision.specialist)
+    generation = decision.generation
     while True:
         serving = unary("registry", registry.GetSpecialist, request).serving
-        if serving.decision.generation > decided.generation:
-            raise Aborted(Reason.GENERATION_MOVED, f"Generation {serving.decision.generation} came meanwhile.")
+        if serving.decision.generation > generation:
+            text = f"Generation {serving.decision.generation} replaced generation {generation} during the rollout."
+            raise Aborted(Reason.GENERATION_MOVED, text)
         if serving.finished:
             return
-        refused = [f"{one.replica}: {one.reason}" for one in serving.rollout if one.reason]
-        if refused:
-            raise FailedPrecondition(
-                Reason.ROLLOUT_REFUSED,
-                f"Generation {decided.generation} is refused by {', '.join(refused)}; what served before goes on there.",
-            )
+        refusals = [f"{replica.replica} ({replica.reason})" for replica in serving.rollout if replica.reason]
+        if refusals:
+            text = f"Generation {generation} is refused by {', '.join(refusals)}; these replicas keep the previous adapter."
+            raise FailedPrecondition(Reason.ROLLOUT_REFUSED, text)
         if time.monotonic() >= end:
-            waiting = [one.replica for one in serving.rollout if not one.serving]
-            raise DeadlineExceeded(
-                Reason.ROLLOUT_UNFINISHED,
-                f"Generation {decided.generation} does not serve yet on {', '.join(waiting) or 'any replica: none is ready'}.",
-            )
+            waiting = ", ".join(replica.replica for replica in serving.rollout if not replica.serving)
+            text = f"After {seconds:g} s, generation {generation} is not served by {waiting or 'any replica; none is ready'}."
+            raise DeadlineExceeded(Reason.ROLLOUT_UNFINISHED, text)
         time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""How runs, their plans and their reports read."""
+"""Runs, their plans and their reports, as text and tables for people."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -8,9 +8,10 @@ from rich.console import Console
 from tailor.api.training.v1 import training_pb2
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, table
-from tailor.cli.session import Session
+from tailor.cli.session import CommandSession
 
 GIB = 2**30
+FAILED = (training_pb2.RUN_STATE_FAILED, training_pb2.RUN_STATE_CANCELLED)
 MEASURED: tuple[Literal["reward", "kl", "accuracy", "held_out_loss"], ...] = (
     "reward",
     "kl",
@@ -20,35 +21,35 @@ MEASURED: tuple[Literal["reward", "kl", "accuracy", "held_out_loss"], ...] = (
 
 
 def state_of(run: training_pb2.Run) -> str:
-    """The state as a word."""
+    """The run's state for people, such as `running`."""
     return short_enum(training_pb2.RunState.Name(run.state), "RUN_STATE_")
 
 
 def describe(run: training_pb2.Run) -> str:
-    """Where a run stands, in one line."""
+    """The run's progress in one line."""
     if run.state != training_pb2.RUN_STATE_RUNNING or not run.HasField("progress"):
         return " ".join(filter(None, (state_of(run), run.reason, run.message)))
-    at = run.progress
-    stage = f"stage {at.stage + 1}/{len(run.stages)}, " if len(run.stages) > 1 else ""
-    if at.phase != "training":
-        return f"{stage}{at.phase}"
+    progress = run.progress
+    stage = f"stage {progress.stage + 1}/{len(run.stages)}, " if len(run.stages) > 1 else ""
+    if progress.phase != "training":
+        return f"{stage}{progress.phase}"
     parts = [
-        f"step {at.step}/{at.total_steps}",
-        f"loss {at.loss:.3f}",
-        *(f"{name.replace('_', '-')} {getattr(at, name):.3f}" for name in MEASURED if at.HasField(name)),
-        f"{at.tokens_per_second:.0f} tokens/s",
-        f"{max(0, round(at.remaining_seconds))} s left",
+        f"step {progress.step}/{progress.total_steps}",
+        f"loss {progress.loss:.3f}",
+        *(f"{name.replace('_', '-')} {getattr(progress, name):.3f}" for name in MEASURED if progress.HasField(name)),
+        f"{progress.tokens_per_second:.0f} tokens/s",
+        f"{max(0, round(progress.remaining_seconds))} s left",
     ]
     return stage + ", ".join(parts)
 
 
 def describe_line(line: training_pb2.LogLine) -> str:
-    """A line of a worker's log."""
+    """One line of a worker's log."""
     return f"{line.create_time.ToDatetime():%H:%M:%S} {line.level} {line.message}"
 
 
-def emit_run(session: Session, run: training_pb2.Run) -> None:
-    """State a run."""
+def emit_run(session: CommandSession, run: training_pb2.Run) -> None:
+    """Write a run as the command's result."""
 
     def render(console: Console) -> None:
         console.print(f"[bold]{run.run_id}[/] of {run.specialist} on dataset {short(run.dataset_digest)}")
@@ -66,8 +67,8 @@ def emit_run(session: Session, run: training_pb2.Run) -> None:
     session.output.emit(to_dict(run), render)
 
 
-def emit_plan(session: Session, plan: training_pb2.RunPlan) -> None:
-    """State a plan."""
+def emit_plan(session: CommandSession, plan: training_pb2.RunPlan) -> None:
+    """Write a plan as the command's result."""
 
     def render(console: Console) -> None:
         console.print(table("", ("", "plan"), [row[:2] for row in _figures(plan, None)]))
@@ -78,10 +79,10 @@ def emit_plan(session: Session, plan: training_pb2.RunPlan) -> None:
 
 def _stage(number: int, run: training_pb2.Run) -> tuple[str, ...]:
     stage = run.stages[number]
-    now = " <" if number == run.stage and run.state == training_pb2.RUN_STATE_RUNNING else ""
-    named = stage.recipe if stage.recipe == stage.method else f"{stage.recipe} ({stage.method})"
+    marker = " <" if number == run.stage and run.state == training_pb2.RUN_STATE_RUNNING else ""
+    recipe = stage.recipe if stage.recipe == stage.method else f"{stage.recipe} ({stage.method})"
     digests = (stage.dataset_digest, stage.parent_digest, stage.adapter_digest)
-    return (f"{number + 1}{now}", named, *map(short, digests))
+    return (f"{number + 1}{marker}", recipe, *map(short, digests))
 
 
 def _report(run: training_pb2.Run) -> training_pb2.RunReport | None:
@@ -89,7 +90,7 @@ def _report(run: training_pb2.Run) -> training_pb2.RunReport | None:
 
 
 def _figures(plan: training_pb2.RunPlan, used: training_pb2.RunReport | None) -> Iterator[tuple[str, str, str, str]]:
-    """A row per figure: what it is, the forecast, what was used, how far the forecast was off."""
+    """Yield one row per figure: its name, the forecast, the actual value, and the forecast's relative error."""
     yield "rows", f"{plan.rows:,}", f"{used.rows:,}" if used else "-", ""
     yield "tokens", f"{plan.tokens:,}", f"{used.tokens:,}" if used else "-", _error(used and used.tokens_error)
     yield "steps", f"{plan.steps:,}", f"{used.steps:,}" if used else "-", ""
@@ -106,8 +107,8 @@ def _error(error: float | None) -> str:
 
 
 def _price(price: training_pb2.Price) -> str:
-    named = (("compute", price.compute), ("teacher", price.teacher), ("annotation", price.annotation))
-    parts = ", ".join(f"{name} {part:.2f}" for name, part in named if part)
+    components = (("compute", price.compute), ("teacher", price.teacher), ("annotation", price.annotation))
+    parts = ", ".join(f"{name} {part:.2f}" for name, part in components if part)
     return f"{price.total:.2f} {price.currency}" + (f" ({parts})" if parts else "")
 
 
@@ -117,4 +118,4 @@ def _print_verdict(console: Console, plan: training_pb2.RunPlan) -> None:
         return
     console.print(f"does not fit: {plan.refusal}", highlight=False)
     if plan.nearest_recipe:
-        console.print(f"nearest recipe that would: {plan.nearest_recipe}")
+        console.print(f"nearest recipe that fits: {plan.nearest_recipe}")

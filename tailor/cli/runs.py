@@ -8,45 +8,47 @@ import typer
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
-from tailor.cli.calls import adapter_digest, first, pages, unary
+from tailor.cli.calls import adapter_digest, calling, dataset_digest, first, pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
-from tailor.cli.run_views import describe, describe_line, emit_plan, emit_run, state_of
-from tailor.cli.session import Session, session_of
+from tailor.cli.run_views import FAILED, describe, describe_line, emit_plan, emit_run, state_of
+from tailor.cli.session import CommandSession, session_of
 from tailor.errors import FailedPrecondition, Reason
 from tailor.events.envelope import new_id
-from tailor.rpc.status import wire_errors
 
-app = typer.Typer(help="Plan, start, watch, show and cancel training runs.", no_args_is_help=True)
+app = typer.Typer(name="runs", help="Plan, create, watch, show and cancel training runs.", no_args_is_help=True)
 
 RunId = Annotated[str, typer.Argument(help="The run's id.")]
 Specialist = Annotated[str, typer.Argument(help="The specialist's name.")]
-Dataset = Annotated[str, typer.Argument(help="The dataset's whole digest; see `tailor datasets --json`.")]
-Recipe = Annotated[str, typer.Option(help="A recipe; the specialist's own if none.")]
-Base = Annotated[str, typer.Option(help="A base; the specialist's own if none.")]
-Parent = Annotated[str, typer.Option(help="An adapter to start from, by its first digits; the base itself if none.")]
+Dataset = Annotated[
+    str, typer.Argument(help="The dataset's digest, or at least its first 6 digits; see `tailor datasets`.")
+]
+Recipe = Annotated[str, typer.Option(help="A recipe; by default, the specialist's.")]
+Base = Annotated[str, typer.Option(help="A base; by default, the specialist's.")]
+Parent = Annotated[
+    str, typer.Option(help="The adapter to start from, by at least its first 6 digits; by default, the base.")
+]
 Preferences = Annotated[
     str,
     typer.Option(
         "--preference-dataset",
-        help="The whole digest of what stages that learn from rankings learn from; the next built if none.",
+        help="The dataset for stages that learn from rankings, by at least its first 6 digits; by default, the next one built.",
     ),
 ]
-# A plan is made in a process of its own, which loads libraries first.
+# Training plans in a separate process, which first loads heavy libraries.
 PLAN_SECONDS = 330.0
-FAILED = (training_pb2.RUN_STATE_FAILED, training_pb2.RUN_STATE_CANCELLED)
 
 
 @app.command("list")
 def list_runs(
     context: typer.Context,
-    specialist: Annotated[str, typer.Option(help="Only runs of this specialist.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Most runs to list.")] = 50,
+    specialist: Annotated[str, typer.Option(help="List only runs of this specialist.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Max runs to list.")] = 50,
 ) -> None:
     """List runs, newest first."""
     session = session_of(context)
     request = training_pb2.ListRunsRequest(specialist=specialist)
-    found = first(limit, pages("training", session.connections.training.ListRuns, request, "runs"))
+    found_runs = first(limit, pages("training", session.connections.training.ListRuns, request, "runs"))
     columns = ("run", "specialist", "dataset", "recipe", "state", "at", "adapter")
     rows = [
         (
@@ -58,14 +60,14 @@ def list_runs(
             describe(run),
             short(run.adapter_digest),
         )
-        for run in found
+        for run in found_runs
     ]
-    session.output.emit({"runs": [to_dict(run) for run in found]}, shows(table("", columns, rows)))
+    session.output.emit({"runs": [to_dict(run) for run in found_runs]}, shows(table("", columns, rows)))
 
 
 @app.command()
 def show(context: typer.Context, run_id: RunId) -> None:
-    """Show one run: its stages with dataset, parent and adapter, and its plan beside what it used."""
+    """Show one run: its stages with dataset, parent and adapter, and its plan next to what it used."""
     session = session_of(context)
     request = training_pb2.GetRunRequest(run_id=run_id)
     emit_run(session, unary("training", session.connections.training.GetRun, request).run)
@@ -75,16 +77,16 @@ def show(context: typer.Context, run_id: RunId) -> None:
 def watch(
     context: typer.Context,
     run_id: RunId,
-    logs: Annotated[bool, typer.Option("--logs", help="Show its workers' logs as well.")] = False,
+    logs: Annotated[bool, typer.Option("--logs", help="Also show the logs of its workers.")] = False,
 ) -> None:
-    """Follow a run until it ends; exit status 1 where it ends without an adapter."""
+    """Follow a run until it ends. The exit status is 1 if it ends without an adapter."""
     session = session_of(context)
     run = training_pb2.Run()
-    for said in _watched(session.connections.training, run_id):
-        run = said.run
-        for line in said.log_lines if logs else ():
+    for response in _watch(session.connections.training, run_id):
+        run = response.run
+        for line in response.log_lines if logs else ():
             session.output.notes.print(describe_line(line), highlight=False, markup=False)
-        if not said.log_lines:
+        if not response.log_lines:
             session.output.notes.print(describe(run), highlight=False)
     emit_run(session, run)
     if run.state in FAILED:
@@ -95,7 +97,7 @@ def watch(
 
 @app.command()
 def cancel(context: typer.Context, run_id: RunId) -> None:
-    """End a run that has not ended."""
+    """Cancel a run that has not ended."""
     session = session_of(context)
     request = training_pb2.CancelRunRequest(run_id=run_id)
     emit_run(session, unary("training", session.connections.training.CancelRun, request).run)
@@ -112,16 +114,16 @@ def plan(
     parent: Parent = "",
     preference_dataset: Preferences = "",
 ) -> None:
-    """Say what a run would take, and whether it fits; nothing is loaded or queued."""
+    """Forecast the tokens, memory, time and price of a run, and whether it fits. Nothing is queued."""
     session = session_of(context)
     definition = _definition(session, specialist)
     request = training_pb2.PlanRunRequest(
         specialist=specialist,
-        dataset_digest=dataset,
+        dataset_digest=dataset_digest(session.connections.registry, dataset),
         base=base or definition.base,
         recipe=recipe or definition.recipe,
-        parent_digest=_parent(session, parent, specialist),
-        preference_dataset_digest=preference_dataset,
+        parent_digest=_parent(session, parent),
+        preference_dataset_digest=_preferences(session, preference_dataset),
     )
     emit_plan(session, unary("training", session.connections.training.PlanRun, request, PLAN_SECONDS).plan)
 
@@ -136,44 +138,44 @@ def create(
     base: Base = "",
     parent: Parent = "",
     preference_dataset: Preferences = "",
-    priority: Annotated[int, typer.Option(min=-100, max=100, help="The highest goes first.")] = 0,
+    priority: Annotated[int, typer.Option(min=-100, max=100, help="Runs with a higher priority start first.")] = 0,
 ) -> None:
-    """Queue a run by hand, and show its plan. What was asked for in the same words before is the run that exists; one that was cancelled or
-    failed goes on where it stopped."""
+    """Queue a run and show its plan.
+
+    Idempotent: the same arguments return the existing run. If that run was cancelled or failed, it resumes where it stopped.
+    """
     session = session_of(context)
     definition = _definition(session, specialist)
     request = training_pb2.CreateRunRequest(
         specialist=specialist,
-        dataset_digest=dataset,
+        dataset_digest=dataset_digest(session.connections.registry, dataset),
         base=base or definition.base,
         recipe=recipe or definition.recipe,
         request_id=new_id("req"),
-        parent_digest=_parent(session, parent, specialist),
-        preference_dataset_digest=preference_dataset,
+        parent_digest=_parent(session, parent),
+        preference_dataset_digest=_preferences(session, preference_dataset),
         priority=priority,
     )
     emit_run(session, unary("training", session.connections.training.CreateRun, request, PLAN_SECONDS).run)
 
 
-def _parent(session: Session, digits: str, specialist: str) -> str:
-    return adapter_digest(session.connections.registry, digits, specialist) if digits else ""
+def _parent(session: CommandSession, digits: str) -> str:
+    return adapter_digest(session.connections.registry, digits) if digits else ""
 
 
-def _definition(session: Session, specialist: str) -> models_pb2.SpecialistChanged:
-    ask = registry_pb2.GetSpecialistRequest(name=specialist)
-    return unary("registry", session.connections.registry.GetSpecialist, ask).specialist
+def _preferences(session: CommandSession, digits: str) -> str:
+    return dataset_digest(session.connections.registry, digits) if digits else ""
 
 
-def reports(training: training_pb2_grpc.TrainingServiceStub, run_id: str) -> Iterator[training_pb2.Run]:
-    """The run at every report, from the first one to its end."""
-    for said in _watched(training, run_id):
-        if not said.log_lines:
-            yield said.run
+def _definition(session: CommandSession, specialist: str) -> models_pb2.SpecialistChanged:
+    request = registry_pb2.GetSpecialistRequest(name=specialist)
+    return unary("registry", session.connections.registry.GetSpecialist, request).specialist
 
 
-def _watched(training: training_pb2_grpc.TrainingServiceStub, run_id: str) -> Iterator[training_pb2.WatchRunResponse]:
-    with wire_errors("training"):
-        call = training.WatchRun(training_pb2.WatchRunRequest(run_id=run_id))
+def _watch(training: training_pb2_grpc.TrainingServiceStub, run_id: str) -> Iterator[training_pb2.WatchRunResponse]:
+    request = training_pb2.WatchRunRequest(run_id=run_id)
+    with calling("training", request.DESCRIPTOR.full_name):
+        call = training.WatchRun(request)
         try:
             yield from call
         finally:

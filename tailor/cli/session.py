@@ -1,4 +1,4 @@
-"""What every command is given."""
+"""The session that every command receives."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ from tailor.cli.output import Output
 
 
 @dataclass(frozen=True)
-class Session:
+class CommandSession:
     """One invocation of the command line."""
 
     output: Output
     connections: Connections
 
 
-def session_of(context: typer.Context) -> Session:
+def session_of(context: typer.Context) -> CommandSession:
     """The session that the root command opened."""
-    session: Session = context.obj
+    session: CommandSession = context.obj
     return session

@@ -1,4 +1,4 @@
-"""`tailor specialist`: define and look at specialists."""
+"""`tailor specialist`: define and show specialists."""
 
 import tomllib
 from pathlib import Path
@@ -17,17 +17,17 @@ from tailor.cli.session import session_of
 from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import new_id
 
-app = typer.Typer(help="Define and look at specialists.", no_args_is_help=True)
+app = typer.Typer(name="specialist", help="Define and show specialists.", no_args_is_help=True)
 
 
 @app.command()
 def create(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The definition, as TOML.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The definition in TOML.")],
 ) -> None:
-    """Define a specialist. The same definition again changes nothing.
+    """Define a specialist. Idempotent: repeating the same definition has no effect.
 
-    FILE names `name`, `base` and `recipe`, and may hold `description`, `system_prompt`, `house_terms`, `use_teacher`, `keep_drafts`,
+    FILE must set `name`, `base` and `recipe`, and may set `description`, `system_prompt`, `house_terms`, `use_teacher`, `keep_drafts`,
     `private_prompts`, `preference_recipe`, `on_erasure`, `[selection]` (`sources`, `departments`, `confidentialities`), `[filters]`
     (`languages`, `min_chars`, `max_chars`, `boilerplate_documents`, `max_source_documents`, `max_source_percent`,
     `max_pairs_per_judgement`), `[rebuild]` (`min_new_items`, `quiet_seconds`, `min_interval_seconds`), `[canary]`
@@ -43,42 +43,48 @@ def create(
 
 @app.command("list")
 def list_specialists(context: typer.Context) -> None:
-    """List specialists and what serves under each name."""
+    """List specialists and the adapter that serves each."""
     session = session_of(context)
     registry = session.connections.registry
     request = registry_pb2.ListSpecialistsRequest()
-    found = list(pages("registry", registry.ListSpecialists, request, "specialists"))
-    rows = [(item.specialist.name, item.specialist.base, item.specialist.recipe, *_serving(item)) for item in found]
+    items = list(pages("registry", registry.ListSpecialists, request, "specialists"))
+    rows = [(item.specialist.name, item.specialist.base, item.specialist.recipe, *_serving(item)) for item in items]
     columns = ("name", "base", "recipe", "serves", "generation")
-    session.output.emit({"specialists": [to_dict(item) for item in found]}, shows(table("", columns, rows)))
+    session.output.emit({"specialists": [to_dict(item) for item in items]}, shows(table("", columns, rows)))
 
 
 @app.command()
 def show(context: typer.Context, name: Annotated[str, typer.Argument(help="The specialist's name.")]) -> None:
-    """Show a definition, what serves, and which replicas serve it."""
+    """Show a specialist's definition, the adapter that serves it, and the replicas that have it."""
     session = session_of(context)
     answer = unary("registry", session.connections.registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=name))
     session.output.emit(to_dict(answer), lambda console: _print(console, answer))
 
 
 def read_definition(path: Path) -> models_pb2.SpecialistChanged:
-    """The definition in a TOML file; InvalidArgument where it is not one."""
+    """Read a definition from a TOML file. Raises InvalidArgument if it is not valid."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InvalidArgument(Reason.INVALID_TOML, f"{path} cannot be read as TOML: {error}.") from None
+    except OSError as error:
+        raise InvalidArgument(Reason.INVALID_TOML, f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(Reason.INVALID_TOML, f"{path} is not UTF-8: byte {error.start} is invalid.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidArgument(Reason.INVALID_TOML, f"{path} is not TOML: {error}.") from None
     definition = models_pb2.SpecialistChanged()
     try:
         json_format.ParseDict(document, definition)
     except json_format.ParseError as error:
-        raise InvalidArgument(Reason.INVALID_DEFINITION, f"{path} is not a specialist's definition: {error}") from None
+        raise InvalidArgument(
+            Reason.INVALID_DEFINITION, f"{path} is not a valid definition of a specialist: {error}"
+        ) from None
     return definition
 
 
 def define(
     registry: registry_pb2_grpc.RegistryServiceStub, definition: models_pb2.SpecialistChanged
 ) -> registry_pb2.CreateSpecialistResponse:
-    """Create it; the same definition again returns what exists."""
+    """Create the specialist. Idempotent: the same definition returns the existing one."""
     request = registry_pb2.CreateSpecialistRequest(specialist=definition, request_id=new_id("req"))
     return unary("registry", registry.CreateSpecialist, request)
 
@@ -88,15 +94,15 @@ def _serving(item: registry_pb2.GetSpecialistResponse) -> tuple[str, Any]:
     return (short(decision.adapter_digest) if decision.adapter_digest else "the base", decision.generation)
 
 
-def _tried(decision: models_pb2.SpecialistServing) -> str:
+def _canary(decision: models_pb2.SpecialistServing) -> str:
     canary = decision.canary
     return f"; {canary.percent} % of the callers get {short(canary.adapter_digest)}" if canary.percent else ""
 
 
 def _filters(filters: models_pb2.Filters) -> str:
     """The filters that are set, as in TOML."""
-    found = {name: value for name, value in to_dict(filters).items() if value}
-    values = (f"{name} = {', '.join(value) if isinstance(value, list) else value}" for name, value in found.items())
+    fields = {name: value for name, value in to_dict(filters).items() if value}
+    values = (f"{name} = {', '.join(value) if isinstance(value, list) else value}" for name, value in fields.items())
     return "; ".join(values) or "none"
 
 
@@ -105,13 +111,13 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     adapter, generation = _serving(answer)
     console.print(f"[bold]{specialist.name}[/] revision {specialist.revision}: {specialist.description}")
     console.print(f"base {specialist.base}, recipe {specialist.recipe}, {len(specialist.house_terms)} house terms")
-    console.print(f"serves {adapter}, generation {generation}{_tried(answer.serving.decision)}")
-    kept = "kept, anonymised, for 30 days" if specialist.keep_drafts else "not kept"
-    console.print(f"texts of drafts: {kept}; recipe for preferences: {specialist.preference_recipe or 'none'}")
+    console.print(f"served by {adapter}, generation {generation}{_canary(answer.serving.decision)}")
+    texts = "stored, anonymised, for 30 days" if specialist.keep_drafts else "not stored"
+    console.print(f"draft texts: {texts}; recipe for preferences: {specialist.preference_recipe or 'none'}")
     private = (
-        "surrogates stand for personal data, for each call alone"
+        "surrogates replace personal data, separately for each call"
         if specialist.private_prompts
-        else "reach the model as they are"
+        else "reach the model unchanged"
     )
     console.print(f"prompts: {private}")
     console.print(f"filters: {_filters(specialist.filters)}")
@@ -119,13 +125,13 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
         console.print(
             f"canary first: {specialist.canary.percent} % of the callers; `tailor canary show {specialist.name}`"
         )
-    gate = [(t.metric, t.min_gain_over_base, t.max_loss_to_incumbent) for t in specialist.gate.thresholds]
-    gate_ = specialist.gate
-    title = f"gate, on at least {gate_.min_rows} rows, parity within {gate_.max_parity or 0.1:g} nats a token"
-    console.print(table(title, ("metric", "least gain over base", "most loss to incumbent"), gate))
+    gate = specialist.gate
+    thresholds = [(t.metric, t.min_gain_over_base, t.max_loss_to_incumbent) for t in gate.thresholds]
+    title = f"gate, on at least {gate.min_rows} rows, parity within {gate.max_parity or 0.1:g} nats per token"
+    console.print(table(title, ("metric", "min gain over base", "max loss to incumbent"), thresholds))
     replicas = [
-        (one.replica, "yes" if one.serving else one.reason or "not yet", one.seen_time.ToJsonString())
-        for one in answer.serving.rollout
+        (replica.replica, "yes" if replica.serving else replica.reason or "not yet", replica.seen_time.ToJsonString())
+        for replica in answer.serving.rollout
     ]
     title = f"ready replicas, rollout {'finished' if answer.serving.finished else 'not finished'}"
-    console.print(table(title, ("replica", f"serves generation {generation}", "last heard of"), replicas))
+    console.print(table(title, ("replica", f"serves generation {generation}", "last seen"), replicas))

@@ -1,4 +1,4 @@
-"""What is to be published: files, their ids and their labels, checked as a whole before anything is sent."""
+"""The files to publish, with their ids and labels. All are checked before any is sent."""
 
 import json
 import re
@@ -16,8 +16,8 @@ INDEX_NAME = "documents.json"
 MAX_ID_LENGTH = 512
 
 
-class Kind(Enum):
-    """What a document is."""
+class DocumentKind(Enum):
+    """The kind of a document."""
 
     DOCUMENT = "document"
     DELIVERABLE = "deliverable"
@@ -26,7 +26,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Description:
-    """What is said of a document; None where nothing is."""
+    """The publisher's description of a document; absent fields are None."""
 
     kind: str | None = None
     source: str | None = None
@@ -36,18 +36,18 @@ class Description:
     draft_id: str | None = None
 
     def over(self, other: "Description") -> "Description":
-        """This description, filled in by another where it says nothing."""
+        """This description, with its absent fields taken from `other`."""
         return Description(**{name: value or getattr(other, name) for name, value in vars(self).items()})
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels that are given."""
-        given = {"source": self.source, "department": self.department, "confidentiality": self.confidentiality}
-        return {name: value for name, value in given.items() if value}
+        """The labels that are present."""
+        labels = {"source": self.source, "department": self.department, "confidentiality": self.confidentiality}
+        return {name: value for name, value in labels.items() if value}
 
 
 @dataclass(frozen=True)
-class Submission:
+class FileSubmission:
     """One file to publish under the publisher's own id."""
 
     path: Path
@@ -56,52 +56,58 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """One file to publish by where it lies: `s3://BUCKET/KEY` or `https://HOST/...`."""
+class FileReference:
+    """One file to publish by its address: `s3://BUCKET/KEY` or `https://HOST/...`."""
 
     uri: str
     document_id: str
     description: Description
 
 
-def refer(uris: Sequence[str], said: Description) -> list[Reference]:
-    """A reference for each address; InvalidArgument where anything is wrong. Its id is the address without its query, which may hold a
-    signature."""
-    if said.document_id and len(uris) != 1:
-        raise InvalidArgument(Reason.DUPLICATE_DOCUMENT_ID, "A document id can be given for one file only.")
-    found = [Reference(uri, said.document_id or uri.partition("?")[0], said) for uri in uris]
-    problems = {each.uri: text for each in found for text in _wrong(each.document_id, said)}
-    problems |= {uri: "is neither s3://BUCKET/KEY nor https://HOST/..." for uri in uris if not ADDRESS.match(uri)}
-    if problems:
-        raise InvalidArgument(Reason.CANNOT_PUBLISH, "Nothing was sent.", field_violations=problems)
-    return list({each.document_id: each for each in found}.values())
+def refer(uris: Sequence[str], description: Description) -> list[FileReference]:
+    """Make a reference for each address. Raises InvalidArgument if any is invalid.
 
-
-def collect(paths: Sequence[Path], said: Description) -> list[Submission]:
-    """A submission for each file. What was said holds for all of them, and goes before an index; InvalidArgument where anything is wrong.
-
-    A directory gives all files below it, but hidden ones. Its index is `documents.json` inside it, or a JSON file of its own name
-    beside it: an object that maps each file's path, relative to the directory, to `kind`, `source`, `department`,
-    `confidentiality`, `document_id`, `draft_id`. A file's id is its directory's name and its path in it, so that publishing it
-    again is a new version.
+    By default, the id is the address without its query, because the query may contain a signature.
     """
-    found = [submission for path in paths for submission in _below(path, said)]
-    if said.document_id and len(found) != 1:
-        raise InvalidArgument(Reason.DUPLICATE_DOCUMENT_ID, "A document id can be given for one file only.")
-    problems = {str(submission.path): text for submission in found for text in _problems(submission)}
+    if description.document_id and len(uris) != 1:
+        raise InvalidArgument(Reason.DUPLICATE_DOCUMENT_ID, "--document-id needs exactly one --uri.")
+    references = [FileReference(uri, description.document_id or uri.partition("?")[0], description) for uri in uris]
+    problems = {item.uri: text for item in references for text in _mistakes(item.document_id, description)}
+    problems |= {uri: "must be s3://BUCKET/KEY or https://HOST/..." for uri in uris if not ADDRESS.match(uri)}
+    if problems:
+        raise InvalidArgument(
+            Reason.CANNOT_PUBLISH, "Nothing was sent, because some files are invalid.", field_violations=problems
+        )
+    return list({reference.document_id: reference for reference in references}.values())
+
+
+def collect(paths: Sequence[Path], description: Description) -> list[FileSubmission]:
+    """Make a submission for each file. Raises InvalidArgument if any is invalid.
+
+    The description applies to all files and takes precedence over an index. A directory stands for all files below it except hidden
+    ones. Its index is `documents.json` in it, or a JSON file of the same name next to it: an object that maps each file's path, relative
+    to the directory, to `kind`, `source`, `department`, `confidentiality`, `document_id` and `draft_id`. By default, a file's id is the
+    name of its directory and its path in it, so that publishing it again creates a new version.
+    """
+    submissions = [submission for path in paths for submission in _submissions_below(path, description)]
+    if description.document_id and len(submissions) != 1:
+        raise InvalidArgument(Reason.DUPLICATE_DOCUMENT_ID, "--document-id needs exactly one file.")
+    problems = {str(submission.path): text for submission in submissions for text in _problems(submission)}
     seen: dict[str, Path] = {}
-    for submission in found:
+    for submission in submissions:
         other = seen.setdefault(submission.document_id, submission.path)
         if other != submission.path:
             problems[str(submission.path)] = f"has the same id as {other}"
     if problems:
-        raise InvalidArgument(Reason.CANNOT_PUBLISH, "Nothing was sent.", field_violations=problems)
-    if not found:
-        raise InvalidArgument(Reason.NOTHING_TO_PUBLISH, "There is no file in these paths.")
-    return list({submission.document_id: submission for submission in found}.values())
+        raise InvalidArgument(
+            Reason.CANNOT_PUBLISH, "Nothing was sent, because some files are invalid.", field_violations=problems
+        )
+    if not submissions:
+        raise InvalidArgument(Reason.NOTHING_TO_PUBLISH, "These paths contain no files.")
+    return list({submission.document_id: submission for submission in submissions}.values())
 
 
-def _below(path: Path, said: Description) -> Iterator[Submission]:
+def _submissions_below(path: Path, description: Description) -> Iterator[FileSubmission]:
     path = path.absolute()
     folder = path if path.is_dir() else path.parent
     index_path, index = _index(folder)
@@ -110,8 +116,8 @@ def _below(path: Path, said: Description) -> Iterator[Submission]:
         if file == index_path:
             continue
         relative = file.relative_to(folder).as_posix()
-        description = said.over(index.get(relative, Description()))
-        yield Submission(file, description.document_id or f"{folder.resolve().name}/{relative}", description)
+        merged = description.over(index.get(relative, Description()))
+        yield FileSubmission(file, merged.document_id or f"{folder.resolve().name}/{relative}", merged)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -123,16 +129,23 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _index(folder: Path) -> tuple[Path | None, dict[str, Description]]:
-    named = folder.resolve()
-    beside = named.parent / f"{named.name}.json"
-    path = next((path for path in (folder / INDEX_NAME, beside) if path.is_file()), None)
+    resolved = folder.resolve()
+    sibling = resolved.parent / f"{resolved.name}.json"
+    path = next((path for path in (folder / INDEX_NAME, sibling) if path.is_file()), None)
     if path is None:
         return None, {}
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        return path, {name: _description(entry) for name, entry in entries.items()}
-    except (OSError, ValueError, AttributeError):
-        raise InvalidArgument(Reason.INVALID_INDEX, f"{path} must be a JSON object of objects, by file.") from None
+    except OSError as error:
+        raise InvalidArgument(Reason.INVALID_INDEX, f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise InvalidArgument(Reason.INVALID_INDEX, f"{path} is not JSON: {error}.") from None
+    if not isinstance(entries, dict):
+        raise InvalidArgument(Reason.INVALID_INDEX, f"{path} must be a JSON object that maps each file to an object.")
+    for name, entry in entries.items():
+        if not isinstance(entry, dict):
+            raise InvalidArgument(Reason.INVALID_INDEX, f"{path}: the entry of {name!r} must be an object.")
+    return path, {name: _description(entry) for name, entry in entries.items()}
 
 
 def _description(entry: Mapping[str, object]) -> Description:
@@ -140,22 +153,24 @@ def _description(entry: Mapping[str, object]) -> Description:
     return Description(**{name: str(value) for name, value in entry.items() if name in known and value})
 
 
-def _problems(submission: Submission) -> Iterator[str]:
+def _problems(submission: FileSubmission) -> Iterator[str]:
     try:
         with submission.path.open("rb"):
             pass
     except OSError as error:
         yield f"cannot be read ({error.strerror})"
-    yield from _wrong(submission.document_id, submission.description)
+    yield from _mistakes(submission.document_id, submission.description)
 
 
-def _wrong(document_id: str, description: Description) -> Iterator[str]:
+def _mistakes(document_id: str, description: Description) -> Iterator[str]:
     if len(document_id) > MAX_ID_LENGTH:
-        yield f"has an id over {MAX_ID_LENGTH} characters"
-    if description.kind and description.kind not in {kind.value for kind in Kind}:
+        yield f"has an id of more than {MAX_ID_LENGTH} characters"
+    if description.kind and description.kind not in {kind.value for kind in DocumentKind}:
         yield f"has an unknown kind {description.kind!r}"
-    if description.draft_id and (description.kind != "deliverable" or not DRAFT_ID.match(description.draft_id)):
-        yield "has a draft id that is not drf_ and 32 hexadecimal digits, or is no deliverable"
+    if description.draft_id and not DRAFT_ID.match(description.draft_id):
+        yield "has an invalid draft id: it must be drf_ and 32 hexadecimal digits"
+    elif description.draft_id and description.kind != "deliverable":
+        yield "has a draft id, which only a deliverable may have"
     for name, value in description.labels.items():
         if not SLUG.match(value):
-            yield f"has a bad {name}: labels are at most 64 of a-z, 0-9 and '-'"
+            yield f"has an invalid {name}: a label is at most 64 characters of a-z, 0-9 and '-'"

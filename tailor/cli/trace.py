@@ -1,4 +1,4 @@
-"""`tailor trace`: where a draft came from."""
+"""`tailor trace`: the origin of a draft."""
 
 from typing import Annotated
 
@@ -11,12 +11,10 @@ from tailor.cli.messages import to_dict
 from tailor.cli.output import table
 from tailor.cli.session import session_of
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("trace")(trace)
+app = typer.Typer()
 
 
+@app.command()
 def trace(context: typer.Context, draft: Annotated[str, typer.Argument(help="The draft's id.")]) -> None:
     """Show the adapter, run, dataset and documents behind a draft."""
     session = session_of(context)

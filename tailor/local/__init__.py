@@ -1,1 +1,1 @@
-"""The embedded stack: broker, object store, PostgreSQL and the services, as processes under one state directory."""
+"""The embedded stack: broker, object store, PostgreSQL and the services, as processes of one state directory."""

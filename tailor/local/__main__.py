@@ -14,19 +14,19 @@ ATTEMPTS = 10
 
 
 def main() -> int:
-    """Go on in the background, unless another supervisor holds the state directory."""
+    """Run the supervisor in the background, unless another one holds the state directory's lock."""
     parser = argparse.ArgumentParser(prog="tailor.local")
     parser.add_argument("state_dir", type=Path)
-    parser.add_argument("--only", action="append", default=[], help="a component to run; all if none is given")
+    parser.add_argument("--only", action="append", default=[], help="a component to run; by default, all")
     parser.add_argument("--service", action="append", default=[], metavar="NAME=MODULE")
     parser.add_argument("--python-path", action="append", default=[], type=Path)
     arguments = parser.parse_args()
     layout = Layout(arguments.state_dir.resolve())
     lock = os.open(layout.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
-    if not _take(lock):
+    if not _acquire(lock):
         return 0
     if os.fork() != 0:
-        # The caller goes on at once; the lock stays with the child.
+        # The caller continues at once; the child keeps the lock.
         return 0
     services = dict(pair.split("=", 1) for pair in arguments.service) or {name: f"services.{name}" for name in SERVICES}
 
@@ -38,12 +38,12 @@ def main() -> int:
     return guarded(run)
 
 
-def _take(lock: int) -> bool:
+def _acquire(lock: int) -> bool:
     for _ in range(ATTEMPTS):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # Perhaps somebody only looked whether it is free.
+            # Another process may hold it for a moment, only to test whether it is free.
             time.sleep(0.1)
         else:
             return True

@@ -1,4 +1,4 @@
-"""The Kafka-protocol broker, from the wheel `noida-db`. It writes what it holds to disk about every second."""
+"""The Kafka-protocol broker from the wheel `noida-db`. It writes its data to disk about once per second."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,7 @@ HOUR_MS = 3_600_000
 
 
 def broker(layout: Layout, ports: Ports) -> Component:
-    """The broker; ready once every topic exists."""
+    """The broker's component. Ready when every topic exists."""
     data = layout.data(BROKER)
     port = ports["broker"]
     return Component(
@@ -43,7 +43,7 @@ def broker(layout: Layout, ports: Ports) -> Component:
 
 
 def wheel_directory(package: str) -> Path:
-    """Where a wheel of the embedded stack lies. FailedPrecondition(NOT_INSTALLED)."""
+    """The directory of a wheel of the embedded stack. Raises FailedPrecondition(NOT_INSTALLED)."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise FailedPrecondition(Reason.NOT_INSTALLED, f"{package} is missing; install tailor-platform[local].")

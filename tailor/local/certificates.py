@@ -1,4 +1,4 @@
-"""Certificates by which the parts of the object store know each other, and by which nobody else is let in."""
+"""Certificates that the parts of the object store use to authenticate each other and to refuse everybody else."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ VALID = timedelta(days=3650)
 
 
 def ensure_certificates(directory: Path) -> None:
-    """Make `ca.pem`, `store.pem` and `store.key`, once. The authority's own key is kept nowhere."""
+    """Create `ca.pem`, `store.pem` and `store.key` unless they exist. The authority's private key is not stored."""
     if (directory / "ca.pem").exists():
         return
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())

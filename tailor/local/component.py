@@ -1,4 +1,4 @@
-"""What the supervisor has to know of a process that it keeps alive."""
+"""The description of a process that the supervisor keeps running."""
 
 import signal
 from collections.abc import Callable, Mapping
@@ -14,9 +14,9 @@ def _nothing() -> None:
 class Component:
     """One process.
 
-    `check` may block for a few seconds; it returns None when the component is ready, else what it waits for ("" where it does
-    not say). `prepare` runs before each start, may block, and raises OSError or subprocess.SubprocessError.
-    `tidy` runs after the last stop. `recheck_seconds` None means that once it was ready, being alive is enough.
+    `check` may block for a few seconds. It returns None if the component is ready, else what it is waiting for ("" if unknown).
+    `prepare` runs before each start; it may block, and may raise OSError or subprocess.SubprocessError. `tidy` runs after the last stop.
+    If `recheck_seconds` is None, a component that was ready once counts as ready while it is alive.
     """
 
     name: str

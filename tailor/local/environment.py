@@ -1,4 +1,4 @@
-"""What each service is told: its own settings and credentials, and nothing else."""
+"""The environment of each service: its own settings and credentials, and nothing else."""
 
 import os
 import tomllib
@@ -9,7 +9,7 @@ from pathlib import Path
 from tailor.errors import InvalidArgument, Reason
 from tailor.local.layout import COMPONENT_MARK, ROOT, STATE_DIR_MARK, WITH_DATABASE, Layout
 from tailor.local.ports import Ports
-from tailor.local.secrets import PREVIOUS, WORKER, Secrets
+from tailor.local.secrets import WORKER, Secrets
 from tailor.storage.buckets import ACCESS
 
 BASE = "smollm2-135m-instruct"
@@ -19,7 +19,7 @@ THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HUB = ("HF_ENDPOINT", "HF_TOKEN")
 INHERITED = ("PATH", "HOME", "LANG", "VIRTUAL_ENV")
 
-# No component phones home, and no hub is asked: the base comes from a wheel.
+# No component sends telemetry or contacts a hub; the base comes from a wheel.
 NOTHING_PHONES_HOME = {
     "ANONYMIZED_TELEMETRY": "False",
     "DISABLE_TELEMETRY": "1",
@@ -38,14 +38,14 @@ ADDRESSED = ("ingestion", "anonymization", "synthetic", "training", "evaluation"
 
 
 def base_environment(component: str, layout: Layout, inherited: Mapping[str, str]) -> dict[str, str]:
-    """What every child gets; the marks are how `tailor down` finds what is left of a stack."""
+    """The variables of every child. By its marks, `tailor down` finds leftover processes."""
     environment = {name: inherited[name] for name in INHERITED if name in inherited}
     return environment | {STATE_DIR_MARK: str(layout.root), COMPONENT_MARK: component}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What every component of one stack is made from. `python_path` comes before Tailor's own root."""
+    """The inputs for the components of one stack. `python_path` comes before Tailor's root on PYTHONPATH."""
 
     layout: Layout
     ports: Ports
@@ -62,9 +62,9 @@ def service_environment(service: str, plan: Plan, inherited: Mapping[str, str]) 
         | _runtime(service, layout, inherited, plan.python_path)
         | _addresses(service, ports)
         | _credentials(service, ports, secrets)
-        | _own(service, layout, ports, secrets)
+        | _service_settings(service, layout, ports, secrets)
         | _hub(service, inherited)
-        | _chosen(service, layout.settings_file)
+        | _owner_settings(service, layout.settings_file)
     )
 
 
@@ -87,15 +87,15 @@ def _runtime(
 
 
 def _threads(service: str) -> int:
-    """Training has the machine to itself while it holds the compute lock; decoding is slower on shared cores."""
+    """Training may use all cores, because the compute lock keeps others off them. Decoding is slower on shared cores."""
     cores = len(os.sched_getaffinity(0))
     if service == "training":
         return min(cores, 8)
     return max(1, min(cores // 2, 4)) if service in ("inference", "anonymization") else 1
 
 
-def _chosen(service: str, settings_file: Path) -> dict[str, str]:
-    """What the stack's owner set otherwise, such as `[synthetic]` and `teacher_model = "..."`."""
+def _owner_settings(service: str, settings_file: Path) -> dict[str, str]:
+    """The service's table in the owner's settings file. Raises InvalidArgument if the file is not TOML."""
     if not settings_file.exists():
         return {}
     try:
@@ -106,14 +106,14 @@ def _chosen(service: str, settings_file: Path) -> dict[str, str]:
 
 
 def _hub(service: str, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Where bases come from, and what opens them; nobody else needs to know."""
+    """The hub's address and token. Only training downloads bases, so only training gets them."""
     return {name: inherited[name] for name in HUB if service == "training" and name in inherited}
 
 
 def _addresses(service: str, ports: Ports) -> dict[str, str]:
     return {
         "TAILOR_KAFKA_BOOTSTRAP_SERVERS": ports.address("broker"),
-        # The embedded broker never expires a killed member; a static one takes its own place again.
+        # The embedded broker never expires a killed group member; a static member takes over its own place.
         "TAILOR_KAFKA_GROUP_INSTANCE_ID": f"{service}-0",
         "TAILOR_KAFKA_CLIENT_MODULE": "tailor.local.forgetful",
         "TAILOR_RPC_HOST": "127.0.0.1",
@@ -139,34 +139,17 @@ def _credentials(service: str, ports: Ports, secrets: Secrets) -> dict[str, str]
     return environment
 
 
-def _own(service: str, layout: Layout, ports: Ports, secrets: Secrets) -> dict[str, str]:
-    values = secrets.values
-    own: dict[str, dict[str, str]] = {
-        "ingestion": {
-            "TAILOR_QUARANTINE_KEY": values["quarantine.key"],
-            "TAILOR_DIGEST_KEY": values["ingestion.digest.key"],
-        },
-        "anonymization": {
-            "TAILOR_QUARANTINE_KEY": values["quarantine.key"],
-            "TAILOR_VAULT_KEY": values["vault.key"],
-            "TAILOR_VAULT_PREVIOUS_KEYS": values.get(PREVIOUS, ""),
-        },
-        "registry": {"TAILOR_BOOTSTRAP_OPERATOR_KEY_SHA256": secrets.operator_key_sha256},
+def _service_settings(service: str, layout: Layout, ports: Ports, secrets: Secrets) -> dict[str, str]:
+    settings: dict[str, dict[str, str]] = {
         "training": {
             "TAILOR_WORKER_IDENTITY_KEY_FILE": str(secrets.identity_key_file(WORKER)),
-            "TAILOR_WORKER_S3_ACCESS_KEY": secrets.s3(WORKER).access_key,
-            "TAILOR_WORKER_S3_SECRET_KEY": secrets.s3(WORKER).secret_key,
             "TAILOR_COMPUTE_LOCK": str(layout.compute_lock_file),
             "TAILOR_DEFAULT_BASE": BASE,
             "TAILOR_DEFAULT_BASE_SOURCE": BASE_SOURCE,
         },
-        "inference": {
-            "TAILOR_BASE": BASE,
-            "TAILOR_COMPUTE_LOCK": str(layout.compute_lock_file),
-            "TAILOR_DIGEST_KEY": values["inference.digest.key"],
-        },
-        "console": {"TAILOR_SESSION_SECRET": values["console.session"], "TAILOR_PASSWORD": values["console.password"]},
+        "inference": {"TAILOR_BASE": BASE, "TAILOR_COMPUTE_LOCK": str(layout.compute_lock_file)},
     }
     if service in ("inference", "console"):
-        own[service] |= {"TAILOR_HTTP_HOST": "127.0.0.1", "TAILOR_HTTP_PORT": str(ports[f"{service}-http"])}
-    return own.get(service, {})
+        http = {"TAILOR_HTTP_HOST": "127.0.0.1", "TAILOR_HTTP_PORT": str(ports[f"{service}-http"])}
+        settings[service] = settings.get(service, {}) | http
+    return settings.get(service, {}) | secrets.service_settings(service)

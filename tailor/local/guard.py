@@ -1,4 +1,4 @@
-"""Watches over the supervisor: whatever it leaves behind when it ends, however it ends, is ended too."""
+"""The supervisor's parent: when the supervisor ends, for any reason, the guard kills every process that it leaves behind."""
 
 import ctypes
 import os
@@ -13,7 +13,10 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def guarded(run: Callable[[], None]) -> int:
-    """Run it in a child, and return the child's exit code once no descendant is left. Call it before any thread exists."""
+    """Call `run` in a child process, and return the child's exit code after every descendant has ended.
+
+    Blocks. Call it before any thread exists, because it forks.
+    """
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     child = os.fork()
     if child == 0:
@@ -28,7 +31,7 @@ def guarded(run: Callable[[], None]) -> int:
 
 
 def prctl(option: int, value: int) -> None:
-    """Set a property of this process. OSError."""
+    """Set a property of this process. Raises OSError. (`setpriv` cannot make a process a subreaper.)"""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, value, 0, 0, 0) < 0:
         raise OSError(ctypes.get_errno(), "prctl")
@@ -36,7 +39,7 @@ def prctl(option: int, value: int) -> None:
 
 def _wait(child: int) -> int:
     while True:
-        # Orphans of the supervisor's children become children of this process: they are reaped here.
+        # Orphans of the supervisor's children become children of this process, so reap them here.
         pid, status = os.waitpid(-1, 0)
         if pid == child:
             return os.waitstatus_to_exitcode(status)

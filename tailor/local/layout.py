@@ -1,11 +1,11 @@
-"""Where everything of one stack lies, and what it is made of."""
+"""The paths of one stack, and the names of its components."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# In the environment of every process of a stack: how whatever is left of one is found.
+# Set in the environment of every process of a stack, so that leftover processes can be found.
 STATE_DIR_MARK = "TAILOR_STACK_DIR"
 COMPONENT_MARK = "TAILOR_COMPONENT"
 
@@ -25,27 +25,27 @@ class Layout:
 
     @property
     def stack_file(self) -> Path:
-        """The state, readable by anybody who wants to know."""
+        """The stack's current state."""
         return self.root / "stack.json"
 
     @property
     def lock_file(self) -> Path:
-        """Held by the one supervisor, and by its guard until nothing is left of it."""
+        """Locked by the supervisor, and by its guard until the last process has ended."""
         return self.root / "supervisor.lock"
 
     @property
     def compute_lock_file(self) -> Path:
-        """Held by whichever of training and generation has its turn."""
+        """Locked by training or by inference while it computes."""
         return self.root / "compute.lock"
 
     @property
     def secrets(self) -> Path:
-        """Keys and passwords, for the owner alone."""
+        """Keys and passwords. Only the owner can read them."""
         return self.root / "secrets"
 
     @property
     def settings_file(self) -> Path:
-        """The owner's own settings of the services, if there are any: a table per service, a key per TAILOR_<KEY>."""
+        """The owner's settings for services, optional: a table per service, in it a key for each TAILOR_<KEY>."""
         return self.root / "settings.toml"
 
     @property
@@ -59,13 +59,13 @@ class Layout:
         return self.secrets / "console.password"
 
     def data(self, store: str) -> Path:
-        """Data of the broker, the object store or the database."""
+        """The data directory of the broker, the object store or the database."""
         return self.root / store
 
     def scratch(self, component: str) -> Path:
-        """Working directory of a component; nothing in it has to last."""
+        """The working directory of a component. Its content may be deleted between starts."""
         return self.root / "scratch" / component
 
     def log_file(self, component: str) -> Path:
-        """Output of a component."""
+        """The log of a component's output."""
         return self.root / "logs" / f"{component}.log"

@@ -1,4 +1,4 @@
-"""The ports of a stack: one block, chosen once, never shared by two stacks."""
+"""The ports of a stack: one block, chosen once, and never shared by two stacks."""
 
 import hashlib
 import os
@@ -31,13 +31,13 @@ PORT_NAMES = (
     "console-http",
 )
 BLOCK = 32
-# Below the range from which the system takes the ports of outgoing connections.
+# Below the range that Linux uses for outgoing connections.
 FIRST, LAST = 20000, 32767
 
 
 @dataclass(frozen=True)
 class Ports:
-    """A port for every name, from the base on, in the order of PORT_NAMES."""
+    """Consecutive ports from `base`, in the order of PORT_NAMES."""
 
     base: int
 
@@ -45,40 +45,43 @@ class Ports:
         return self.base + PORT_NAMES.index(name)
 
     def address(self, name: str) -> str:
-        """Host and port."""
+        """HOST:PORT for a name."""
         return f"127.0.0.1:{self[name]}"
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """Ports that no other stack of this machine takes until it is closed."""
+    """Ports that no other stack of this machine can take until it is closed."""
 
     ports: Ports
     _claims: ExitStack = field(repr=False)
 
     def close(self) -> None:
-        """Give the ports back."""
+        """Release the ports."""
         self._claims.close()
 
 
 def reserve(state_dir: Path, preferred: int | None = None) -> Reservation:
-    """Take free ports: the configured block, or the preferred one, or any.
+    """Reserve free ports: the block that TAILOR_LOCAL_PORT_BASE names, else the preferred one, else any.
 
-    FailedPrecondition(PORTS_TAKEN) where the configured block is not free; ResourceExhausted(NO_FREE_PORTS).
+    Raises FailedPrecondition(PORTS_TAKEN) if the configured block is not free, ResourceExhausted(NO_FREE_PORTS) if no block is.
     """
     configured = os.environ.get(BASE_VARIABLE)
     if configured:
         reservation = _claim(int(configured))
         if reservation is None:
             raise FailedPrecondition(
-                Reason.PORTS_TAKEN, f"The ports from {configured} on ({BASE_VARIABLE}) are not all free."
+                Reason.PORTS_TAKEN,
+                f"Some of the {len(PORT_NAMES)} ports from {configured} ({BASE_VARIABLE}) are in use; set another number.",
             )
         return reservation
     for base in _candidates(state_dir, preferred):
         reservation = _claim(base)
         if reservation is not None:
             return reservation
-    raise ResourceExhausted(Reason.NO_FREE_PORTS, f"No {BLOCK} free ports in a row; set {BASE_VARIABLE}.")
+    raise ResourceExhausted(
+        Reason.NO_FREE_PORTS, f"There are no {BLOCK} free ports in a row; stop other stacks or set {BASE_VARIABLE}."
+    )
 
 
 def _candidates(state_dir: Path, preferred: int | None) -> Iterator[int]:
@@ -94,7 +97,7 @@ def _claim(base: int) -> Reservation | None:
         for block in sorted({base // BLOCK, (base + len(PORT_NAMES) - 1) // BLOCK}):
             claim = claims.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
             try:
-                # An abstract name is free again as soon as its holder is gone, however it went.
+                # An abstract socket name is released as soon as its process ends, even if it is killed.
                 claim.bind(f"\0tailor-ports-{block}")
             except OSError:
                 return None

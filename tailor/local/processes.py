@@ -1,4 +1,4 @@
-"""Processes by number, start time and mark, as Linux shows them in /proc."""
+"""Processes by pid, start time and environment mark, read from /proc. Linux only."""
 
 import contextlib
 import os
@@ -14,13 +14,13 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class ProcessRef:
-    """One process; `start_ticks` tells it from a later one of the same number."""
+    """One process. `start_ticks` distinguishes it from a later process with the same pid."""
 
     pid: int
     start_ticks: int
 
     def is_alive(self) -> bool:
-        """True if this very process runs; a zombie does not."""
+        """True if this process runs. A zombie does not."""
         stat = _stat(self.pid)
         return stat is not None and stat.state not in "ZX" and stat.start_ticks == self.start_ticks
 
@@ -34,41 +34,41 @@ class _Stat:
 
 
 def identify(pid: int) -> ProcessRef | None:
-    """The process of that number, if there is one."""
+    """The process with this pid, or None."""
     stat = _stat(pid)
     return None if stat is None else ProcessRef(pid, stat.start_ticks)
 
 
 def command_of(pid: int) -> tuple[str, ...]:
-    """Its command line; empty if it is gone."""
+    """The command line of a process; empty if it has ended."""
     raw = _read(PROC / str(pid) / "cmdline")
     return tuple(part.decode(errors="replace") for part in raw.rstrip(b"\0").split(b"\0")) if raw else ()
 
 
 def children_of(parent: int) -> list[int]:
-    """The numbers of its direct children, zombies too."""
+    """The pids of the direct children, including zombies."""
     return [pid for pid, stat in _all() if stat.parent == parent]
 
 
 def group_members(group: int) -> list[int]:
-    """The numbers of the processes in a group that run."""
+    """The pids of the running processes in a group."""
     return [pid for pid, stat in _all() if stat.group == group and stat.state not in "ZX"]
 
 
 def marked(state_dir: Path, component: str | None = None) -> list[int]:
-    """The numbers of all running processes that a stack, or a component of it, started directly or indirectly."""
-    wanted = {f"{STATE_DIR_MARK}={state_dir}".encode()}
+    """The pids of all running processes that a stack, or one of its components, started directly or indirectly."""
+    marks = {f"{STATE_DIR_MARK}={state_dir}".encode()}
     if component is not None:
-        wanted.add(f"{COMPONENT_MARK}={component}".encode())
+        marks.add(f"{COMPONENT_MARK}={component}".encode())
     return [
         pid
         for pid, stat in _all()
-        if stat.state not in "ZX" and wanted <= set(_read(PROC / str(pid) / "environ").split(b"\0"))
+        if stat.state not in "ZX" and marks <= set(_read(PROC / str(pid) / "environ").split(b"\0"))
     ]
 
 
 def kill(pids: list[int]) -> None:
-    """End them at once; those that are gone do not matter."""
+    """Kill the processes. Pids that have ended are ignored."""
     for pid in pids:
         if pid != os.getpid():
             with contextlib.suppress(ProcessLookupError):
@@ -87,7 +87,7 @@ def _stat(pid: int) -> _Stat | None:
     raw = _read(PROC / str(pid) / "stat")
     if not raw:
         return None
-    # The name before the last bracket may hold blanks and brackets of its own.
+    # The process name may itself contain spaces and brackets, so start after the last bracket.
     fields = raw[raw.rindex(b")") + 2 :].split()
     return _Stat(fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[19]))
 

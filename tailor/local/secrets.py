@@ -1,4 +1,4 @@
-"""Every secret of a stack: made once, kept in files that only their owner reads."""
+"""Every secret of a stack: created once, in files that only their owner can read."""
 
 import base64
 import hashlib
@@ -17,14 +17,14 @@ from tailor.storage.buckets import ACCESS
 ADMIN = "admin"
 WORKER = "training-worker"
 IDENTITIES = (*SERVICES, WORKER)
-# The vault's keys before the current one, newest first, with commas between; only where there are any.
+# The vault's previous keys, newest first, separated by commas; absent if there are none.
 PREVIOUS = "vault.previous"
 STORE_TOKENS = ("volume_write", "volume_read", "filer_write", "filer_read")
 
 
 @dataclass(frozen=True)
 class S3Key:
-    """Credentials of one identity of the object store."""
+    """Credentials of one identity at the object store."""
 
     access_key: str
     secret_key: str
@@ -32,7 +32,7 @@ class S3Key:
 
 @dataclass(frozen=True)
 class Secrets:
-    """What `Layout.secrets` holds."""
+    """The content of `Layout.secrets`."""
 
     directory: Path
     values: dict[str, str]
@@ -42,38 +42,58 @@ class Secrets:
 
     @property
     def trust_file(self) -> Path:
-        """The public keys of all identities."""
+        """The file with the public keys of all identities."""
         return self.directory / "trust.json"
 
     def identity_key_file(self, identity: str) -> Path:
-        """The private key of an identity."""
+        """The file with the private key of an identity."""
         return self.directory / f"{identity}.pem"
 
     def s3(self, identity: str) -> S3Key:
-        """Credentials for the object store; ADMIN for the stack itself."""
+        """An identity's credentials for the object store; ADMIN is the stack itself."""
         return S3Key(f"tailor-{identity}", self.values[f"s3.{identity}"])
 
     def database_password(self, role: str) -> str:
-        """A role's password; ADMIN for the superuser."""
+        """A role's password; ADMIN is the superuser."""
         return self.values[f"database.{role}"]
 
     @property
     def operator_key_sha256(self) -> str:
-        """The digest by which the registry knows the first operator's key."""
+        """The digest of the first operator's key, which is all that the registry receives."""
         return hashlib.sha256(self.values["operator.key"].encode()).hexdigest()
+
+    def service_settings(self, service: str) -> dict[str, str]:
+        """The secret settings of one service, apart from its credentials for the stores.
+
+        Each secret belongs to one service. Only the quarantine key is shared, by ingestion and anonymization.
+        """
+        values, worker = self.values, self.s3(WORKER)
+        settings = {
+            "ingestion": {"QUARANTINE_KEY": values["quarantine.key"], "DIGEST_KEY": values["ingestion.digest.key"]},
+            "anonymization": {
+                "QUARANTINE_KEY": values["quarantine.key"],
+                "VAULT_KEY": values["vault.key"],
+                "VAULT_PREVIOUS_KEYS": values.get(PREVIOUS, ""),
+            },
+            "registry": {"BOOTSTRAP_OPERATOR_KEY_SHA256": self.operator_key_sha256},
+            "training": {"WORKER_S3_ACCESS_KEY": worker.access_key, "WORKER_S3_SECRET_KEY": worker.secret_key},
+            "inference": {"DIGEST_KEY": values["inference.digest.key"]},
+            "console": {"SESSION_SECRET": values["console.session"], "PASSWORD": values["console.password"]},
+        }
+        return {f"TAILOR_{name}": value for name, value in settings.get(service, {}).items()}
 
 
 def ensure(layout: Layout) -> Secrets:
-    """Read the secrets, and make those that are missing."""
+    """Read the secrets and create the missing ones. Idempotent."""
     layout.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
     layout.secrets.chmod(0o700)
     _ensure_identities(layout.secrets)
     file = layout.secrets / "secrets.json"
-    known: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
-    values = {name: known.get(name) or make() for name, make in _makers().items()}
-    if known.get(PREVIOUS):
-        values[PREVIOUS] = known[PREVIOUS]
-    if values != known:
+    stored: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    values = {name: stored.get(name) or create() for name, create in _makers().items()}
+    if stored.get(PREVIOUS):
+        values[PREVIOUS] = stored[PREVIOUS]
+    if values != stored:
         _save(layout, values)
     write(layout.operator_key_file, values["operator.key"])
     write(layout.console_password_file, values["console.password"])
@@ -81,14 +101,14 @@ def ensure(layout: Layout) -> Secrets:
 
 
 def renew_vault_key(layout: Layout) -> None:
-    """Make a new key for the vault; the one before stays among the previous keys until they are dropped."""
+    """Create a new key for the vault. The old one stays among the previous keys until they are dropped."""
     values = ensure(layout).values
     previous = filter(None, (values["vault.key"], values.get(PREVIOUS)))
     _save(layout, values | {"vault.key": _key(), PREVIOUS: ",".join(previous)})
 
 
 def drop_previous_vault_keys(layout: Layout) -> None:
-    """Forget the vault's previous keys: what is still encrypted under one of them is lost."""
+    """Delete the vault's previous keys. Values still encrypted under one of them are lost."""
     _save(layout, ensure(layout).values | {PREVIOUS: ""})
 
 
@@ -97,7 +117,7 @@ def _save(layout: Layout, values: dict[str, str]) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file that only its owner reads; never half of it."""
+    """Write a file that only its owner can read, atomically."""
     partial = path.with_name(f".{path.name}.part")
     partial.unlink(missing_ok=True)
     partial.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""A service as a process, and how it says that it is ready."""
+"""A service as a process, and its readiness checks."""
 
 import http
 import http.client
@@ -18,7 +18,7 @@ CHECK_SECONDS = 2.0
 
 
 def service(name: str, module: str, plan: Plan, needs: tuple[str, ...]) -> Component:
-    """The service of that name, run as `python -m MODULE`."""
+    """The component that runs a service as `python -m MODULE`."""
     ports, scratch = plan.ports, plan.layout.scratch(name)
     addresses = {"rpc": ports.address(f"{name}-rpc"), "status": f"http://{ports.address(f'{name}-status')}"}
     if name in ("inference", "console"):
@@ -39,10 +39,11 @@ def service(name: str, module: str, plan: Plan, needs: tuple[str, ...]) -> Compo
 
 
 def _check(addresses: dict[str, str]) -> str | None:
-    if "rpc" in addresses:
-        return None if _is_serving(addresses["rpc"]) else _waiting_for(addresses["status"])[1]
-    ready, detail = _waiting_for(addresses["status"])
-    return None if ready else detail
+    """None if the service is ready, else what it is waiting for ("" if unknown)."""
+    if "rpc" in addresses and _is_serving(addresses["rpc"]):
+        return None
+    status, detail = _get_readiness(addresses["status"])
+    return None if "rpc" not in addresses and status == http.HTTPStatus.OK else detail
 
 
 def _is_serving(address: str) -> bool:
@@ -54,17 +55,19 @@ def _is_serving(address: str) -> bool:
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def _waiting_for(status_address: str) -> tuple[bool, str]:
-    """Whether /readyz says yes, and what it waits for."""
+def _get_readiness(status_address: str) -> tuple[int, str]:
+    """The HTTP status of /readyz, and what it says the service is waiting for; 0 and "" if there is no answer."""
     try:
         status, body = _get(f"{status_address}/readyz")
+        return status, str(json.loads(body)["waiting_for"] or "")
     except (OSError, http.client.HTTPException):
-        return False, ""
-    return status == http.HTTPStatus.OK, _detail(body)
+        return 0, ""
+    except (ValueError, KeyError, TypeError):
+        return status, ""
 
 
 def _get(url: str) -> tuple[int, bytes]:
-    # A proxy of the shell that started the stack has no business between its parts.
+    # The stack's parts must not talk through a proxy that the shell happens to have set.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=CHECK_SECONDS) as response:
@@ -72,12 +75,3 @@ def _get(url: str) -> tuple[int, bytes]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read()
-
-
-def _detail(body: bytes) -> str:
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return ""
-    waiting = answer.get("waiting_for") if isinstance(answer, dict) else None
-    return ", ".join(map(str, waiting)) if isinstance(waiting, list) else str(waiting or "")

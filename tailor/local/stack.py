@@ -1,4 +1,4 @@
-"""Start, watch and stop an embedded stack: what the command line and the tests use. Light to import."""
+"""Start, inspect and stop an embedded stack, for the command line and for tests. Light to import."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,8 @@ from pathlib import Path
 from tailor.errors import DeadlineExceeded, FailedPrecondition, Reason, Unavailable
 from tailor.local import processes
 from tailor.local.layout import ROOT, SERVICES, Layout
-from tailor.local.state import Snapshot, load, save
+from tailor.local.setpriv import find_setpriv
+from tailor.local.state import StackSnapshot, load, save
 
 DEFAULT_STATE_DIR = Path(".tailor")
 START_SECONDS = 30.0
@@ -32,7 +33,7 @@ class KafkaAccess:
 
 @dataclass(frozen=True)
 class Connection:
-    """Where a stack's parts are, and the files that hold what opens them."""
+    """The addresses of a stack's parts, and the files with its credentials."""
 
     publisher: KafkaAccess
     s3_endpoint: str
@@ -49,8 +50,8 @@ class Stack:
 
     layout: Layout
 
-    def snapshot(self) -> Snapshot:
-        """How it is now. Unavailable(STACK_ENDED) where its supervisor is gone."""
+    def snapshot(self) -> StackSnapshot:
+        """The current state. Raises Unavailable(STACK_ENDED) if the supervisor has ended."""
         snapshot = load(self.layout.stack_file)
         if snapshot is None or not snapshot.running:
             raise Unavailable(
@@ -58,40 +59,26 @@ class Stack:
             )
         return snapshot
 
-    def watch(self) -> Iterator[Snapshot]:
-        """Every change, the present state first; ends when the stack does."""
-        last = None
-        while True:
-            try:
-                snapshot = self.snapshot()
-            except Unavailable:
-                return
-            if snapshot != last:
-                yield snapshot
-                last = snapshot
-            time.sleep(POLL_SECONDS)
+    def wait_ready(
+        self, timeout_seconds: float = 120.0, show: Callable[[StackSnapshot], None] = lambda snapshot: None
+    ) -> StackSnapshot:
+        """Block until every component is ready; `show` receives each state on the way.
 
-    def wait_ready(self, timeout_seconds: float = 120.0) -> Snapshot:
-        """Block until every component is ready.
-
-        DeadlineExceeded(STACK_NOT_READY), FailedPrecondition(COMPONENT_FAILED), Unavailable(STACK_ENDED).
+        Raises DeadlineExceeded(STACK_NOT_READY), FailedPrecondition(COMPONENT_FAILED) or Unavailable(STACK_ENDED).
         """
         deadline = time.monotonic() + timeout_seconds
         while True:
             snapshot = self.snapshot()
+            show(snapshot)
             if snapshot.ready:
                 return snapshot
             for component in snapshot.components.values():
                 if component.state == "failed":
-                    log = self.layout.log_file(component.name)
-                    raise FailedPrecondition(
-                        Reason.COMPONENT_FAILED, f"{component.name} {component.detail}; see {log}."
-                    )
+                    text = f"{component.name} {component.detail}; see {self.layout.log_file(component.name)}."
+                    raise FailedPrecondition(Reason.COMPONENT_FAILED, text)
             if time.monotonic() > deadline:
-                waiting = [name for name, component in snapshot.components.items() if component.state != "ready"]
-                raise DeadlineExceeded(
-                    Reason.STACK_NOT_READY, f"Not ready after {timeout_seconds:g} s: {', '.join(waiting)}."
-                )
+                text = f"Not ready after {timeout_seconds:g} s: {snapshot.describe_waiting()}."
+                raise DeadlineExceeded(Reason.STACK_NOT_READY, text)
             time.sleep(POLL_SECONDS)
 
 
@@ -102,17 +89,18 @@ def up(
     services: Mapping[str, str] | None = None,
     python_path: Sequence[Path] = (),
 ) -> Stack:
-    """Start the stack of a directory, if it does not run; return before it is ready.
+    """Start the stack of a directory unless it runs already. Returns before it is ready.
 
-    `only` names the components to run, all if empty. `services` maps service names to modules, `services.<name>` if None.
-    Unavailable(STACK_ENDED) where its supervisor ends at once.
+    `only` names the components to run; empty means all. `services` maps service names to modules, by default `services.<name>`.
+    Raises FailedPrecondition(NOT_INSTALLED) without setpriv, Unavailable(STACK_ENDED) if the supervisor ends at once.
     """
+    find_setpriv()
     layout = Layout(state_dir.resolve())
     layout.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     deadline = time.monotonic() + START_SECONDS
     started = False
     while not _is_running(layout):
-        # A killed supervisor's lock is free once its guard has ended what it left behind.
+        # A killed supervisor's lock is released when its guard has killed the leftover processes.
         with _lock(layout) as free:
             if time.monotonic() > deadline or (started and free):
                 raise Unavailable(Reason.STACK_ENDED, f"The stack did not start; see {layout.log_file('supervisor')}.")
@@ -126,7 +114,7 @@ def up(
 
 
 def down(state_dir: Path = DEFAULT_STATE_DIR) -> None:
-    """Stop the stack of a directory, and whatever is left of an earlier one; nothing happens where none runs."""
+    """Stop the stack of a directory and any leftover processes of an earlier one. Has no effect if none runs."""
     layout = Layout(state_dir.resolve())
     if not layout.root.is_dir():
         return
@@ -140,14 +128,14 @@ def down(state_dir: Path = DEFAULT_STATE_DIR) -> None:
         _end_leftovers(layout)
 
 
-def status(state_dir: Path = DEFAULT_STATE_DIR) -> Snapshot | None:
-    """How the stack of a directory is; at rest if it does not run, None if there never was one."""
+def status(state_dir: Path = DEFAULT_STATE_DIR) -> StackSnapshot | None:
+    """The state of the stack of a directory; None if there has never been one."""
     snapshot = load(Layout(state_dir.resolve()).stack_file)
     return snapshot if snapshot is None or snapshot.running else snapshot.stopped()
 
 
 def connection(state_dir: Path = DEFAULT_STATE_DIR) -> Connection:
-    """How to reach the stack of a directory. Unavailable(STACK_ENDED) where it does not run."""
+    """The addresses of the stack of a directory. Raises Unavailable(STACK_ENDED) if it does not run."""
     layout = Layout(state_dir.resolve())
     ports = Stack(layout).snapshot().ports
     return Connection(
@@ -172,7 +160,7 @@ def _start(
     log = layout.log_file("supervisor")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        # It goes on in the background by itself, with the lock taken.
+        # The command forks into the background and returns; the child holds the lock.
         subprocess.run(
             command,
             check=True,
@@ -192,7 +180,7 @@ def _is_running(layout: Layout) -> bool:
 
 @contextlib.contextmanager
 def _lock(layout: Layout) -> Iterator[bool]:
-    """The supervisor's lock, while no supervisor holds it; False where one does."""
+    """Hold the supervisor's lock during the block. Yields False if a supervisor holds it."""
     descriptor = os.open(layout.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -211,7 +199,7 @@ def _is_unlocked(layout: Layout) -> bool:
 
 
 def _end_leftovers(layout: Layout) -> None:
-    """End what a killed stack left running, found by what it wrote down and by the mark in its environment."""
+    """Kill the leftover processes of a killed stack, found by its recorded state and by the mark in their environment."""
     snapshot = load(layout.stack_file)
     recorded = [] if snapshot is None else [part for part in snapshot.components.values() if part.process is not None]
     for part in recorded:
@@ -227,9 +215,9 @@ def _end_leftovers(layout: Layout) -> None:
 
 
 def _kill_marked(layout: Layout) -> bool:
-    found = processes.marked(layout.root)
-    processes.kill(found)
-    return bool(found)
+    pids = processes.marked(layout.root)
+    processes.kill(pids)
+    return bool(pids)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""What a stack is at, as `stack.json` says."""
+"""The state of a stack, as stored in `stack.json`."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Status = Literal["waiting", "starting", "ready", "restarting", "failed", "stoppe
 
 @dataclass(frozen=True)
 class ComponentState:
-    """One component. `failed`: it ended several times without ever being ready; it is still tried again, every 10 s."""
+    """The state of one component. `failed` means that it ended several times without becoming ready; restarts continue every 10 s."""
 
     name: str
     state: Status
@@ -26,8 +26,8 @@ class ComponentState:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """A stack at one moment; without a supervisor it does not run."""
+class StackSnapshot:
+    """A stack at one moment. Without a supervisor, it is stopped."""
 
     supervisor: ProcessRef | None
     port_base: int
@@ -40,16 +40,21 @@ class Snapshot:
 
     @property
     def running(self) -> bool:
-        """True if its supervisor is alive; a file that a killed one left behind says otherwise."""
+        """True if the supervisor is alive. A killed supervisor leaves its last state behind, so the process is checked."""
         return self.supervisor is not None and self.supervisor.is_alive()
 
     @property
     def ready(self) -> bool:
-        """True if every component is."""
+        """True if every component is ready."""
         return bool(self.components) and all(component.state == "ready" for component in self.components.values())
 
-    def stopped(self) -> "Snapshot":
-        """The same stack, at rest."""
+    def describe_waiting(self) -> str:
+        """The components that are not ready, each with what it is waiting for."""
+        parts = [component for component in self.components.values() if component.state != "ready"]
+        return ", ".join(f"{part.name} ({part.detail or part.state})" for part in parts) or "nothing"
+
+    def stopped(self) -> "StackSnapshot":
+        """This snapshot, with every component stopped."""
         components = {
             name: replace(component, state="stopped", detail="", process=None, command=())
             for name, component in self.components.items()
@@ -57,21 +62,21 @@ class Snapshot:
         return replace(self, supervisor=None, components=components)
 
 
-def save(path: Path, snapshot: Snapshot) -> None:
-    """Write it in one step."""
+def save(path: Path, snapshot: StackSnapshot) -> None:
+    """Write the snapshot, atomically."""
     partial = path.with_name(f".{path.name}.part")
     partial.write_text(json.dumps(asdict(snapshot), indent=1))
     partial.replace(path)
 
 
-def load(path: Path) -> Snapshot | None:
-    """Read it; None if there is none yet."""
+def load(path: Path) -> StackSnapshot | None:
+    """Read the snapshot, or return None if there is none yet."""
     try:
         document = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     components = {name: _component(entry) for name, entry in document["components"].items()}
-    return Snapshot(_process(document["supervisor"]), int(document["port_base"]), components)
+    return StackSnapshot(_process(document["supervisor"]), int(document["port_base"]), components)
 
 
 def _component(entry: dict[str, Any]) -> ComponentState:

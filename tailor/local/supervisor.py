@@ -1,4 +1,4 @@
-"""Owns every process of a stack: starts the stores, then the services, restarts what ends, stops all in reverse."""
+"""Owns every process of a stack: starts the stores, then the services, restarts processes that end, and stops all in reverse."""
 
 import asyncio
 import os
@@ -12,17 +12,17 @@ from tailor.local.broker import broker
 from tailor.local.component import Component
 from tailor.local.database import database
 from tailor.local.environment import Plan
-from tailor.local.keeper import Keeper
 from tailor.local.layout import BROKER, DATABASE, STORE, STORES, Layout
 from tailor.local.ports import Ports, reserve
+from tailor.local.runner import ComponentRunner
 from tailor.local.service import service
-from tailor.local.state import ComponentState, Snapshot, load, save
+from tailor.local.state import ComponentState, StackSnapshot, load, save
 from tailor.local.store import store
 
 
 def components(plan: Plan, services: Mapping[str, str], only: tuple[str, ...]) -> list[Component]:
-    """What to run, stores first. `services` maps names to modules; an empty `only` means all."""
-    makers: dict[str, Callable[[], Component]] = {
+    """The components to run, stores first. `services` maps names to modules; an empty `only` means all."""
+    factories: dict[str, Callable[[], Component]] = {
         BROKER: lambda: broker(plan.layout, plan.ports),
         STORE: lambda: store(plan.layout, plan.ports, plan.secrets),
         DATABASE: lambda: database(plan.layout, plan.ports, plan.secrets),
@@ -30,30 +30,30 @@ def components(plan: Plan, services: Mapping[str, str], only: tuple[str, ...]) -
     stores = tuple(name for name in STORES if not only or name in only)
     chosen = {name: module for name, module in services.items() if not only or name in only}
     return [
-        *(makers[name]() for name in stores),
+        *(factories[name]() for name in stores),
         *(service(name, module, plan, stores) for name, module in chosen.items()),
     ]
 
 
-class Supervisor:
-    """Runs the components of one state directory until it is told to stop."""
+class StackSupervisor:
+    """Runs the components of one state directory until SIGTERM or SIGINT."""
 
     def __init__(self, layout: Layout, ports: Ports, parts: list[Component]) -> None:
         self._layout = layout
-        self._keepers: dict[str, Keeper] = {}
+        self._runners: dict[str, ComponentRunner] = {}
         for part in parts:
-            needs = {name: self._keepers[name].ready for name in part.needs}
-            self._keepers[part.name] = Keeper(part, layout, needs, self._publish)
-        states = {name: keeper.state for name, keeper in self._keepers.items()}
-        self._snapshot = Snapshot(processes.identify(os.getpid()), ports.base, states)
+            needs = {name: self._runners[name].ready for name in part.needs}
+            self._runners[part.name] = ComponentRunner(part, layout, needs, self._publish)
+        states = {name: runner.state for name, runner in self._runners.items()}
+        self._snapshot = StackSnapshot(processes.identify(os.getpid()), ports.base, states)
 
     async def run(self) -> None:
-        """Returns after SIGTERM or SIGINT, with nothing left running; a defect of its own ends it the same way, raised."""
+        """Run until SIGTERM or SIGINT, then stop every component. An unexpected error also stops them, and is raised."""
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         save(self._layout.stack_file, self._snapshot)
-        tasks = [asyncio.create_task(keeper.run()) for keeper in self._keepers.values()]
+        tasks = [asyncio.create_task(runner.run()) for runner in self._runners.values()]
         waiting = asyncio.create_task(stopping.wait())
         await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -66,10 +66,10 @@ class Supervisor:
                 raise outcome
 
     async def _stop(self) -> None:
-        services = [keeper for name, keeper in self._keepers.items() if name not in STORES]
-        await asyncio.gather(*(keeper.stop() for keeper in services))
-        for keeper in reversed([self._keepers[name] for name in STORES if name in self._keepers]):
-            await keeper.stop()
+        services = [runner for name, runner in self._runners.items() if name not in STORES]
+        await asyncio.gather(*(runner.stop() for runner in services))
+        for runner in reversed([self._runners[name] for name in STORES if name in self._runners]):
+            await runner.stop()
 
     def _publish(self, state: ComponentState) -> None:
         states = {**self._snapshot.components, state.name: state}
@@ -80,10 +80,10 @@ class Supervisor:
 def supervise(
     layout: Layout, services: Mapping[str, str], only: tuple[str, ...], python_path: tuple[Path, ...]
 ) -> None:
-    """Run a stack; the caller holds its lock."""
-    before = load(layout.stack_file)
-    reservation = reserve(layout.root, None if before is None else before.port_base)
+    """Run a stack. Blocks until it is stopped. The caller must hold the stack's lock."""
+    previous = load(layout.stack_file)
+    reservation = reserve(layout.root, None if previous is None else previous.port_base)
     plan = Plan(layout, reservation.ports, secrets.ensure(layout), python_path)
     parts = components(plan, services, only)
-    asyncio.run(Supervisor(layout, reservation.ports, parts).run())
+    asyncio.run(StackSupervisor(layout, reservation.ports, parts).run())
     reservation.close()

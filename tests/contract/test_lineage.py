@@ -6,22 +6,24 @@ from dataclasses import replace
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
 
-from services.anonymization.consumers import ProducedFacts, to_ingested
-from services.anonymization.domain import Text
-from services.anonymization.handlers import Barrier, pass_document
-from services.ingestion.consumers import to_event
-from services.ingestion.domain import File, Kind, Labels, Submission, encode_text
-from services.ingestion.handlers import take_in
+from services.anonymization.adapters.kafka import KafkaOutcomes
+from services.anonymization.domain import DocumentText
+from services.anonymization.handlers import pass_document
+from services.anonymization.wire import to_ingested
+from services.ingestion.domain import DocumentKind, File, Submission, encode_text
+from services.ingestion.handlers import ingest
+from services.ingestion.wire import from_outcome
 from services.synthetic import handlers, wire
 from services.synthetic.domain import RowLimits
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.memory import MemoryProducer
+from tailor.words import Labels
 from tests.unit.anonymization.fakes import (
     MemoryCorpus,
     MemoryLedger,
     MemoryQuarantine,
     MemorySubjects,
-    ShoutingAnonymizer,
+    OneNameAnonymizer,
 )
 from tests.unit.ingestion.fakes import make_intake, make_receipt
 from tests.unit.synthetic.fakes import make_app
@@ -41,29 +43,30 @@ def make_pdf() -> bytes:
     return buffer.getvalue()
 
 
-def ingested(data: bytes) -> tuple[documents_pb2.DocumentIngested, Text]:
+def ingested(data: bytes) -> tuple[documents_pb2.DocumentIngested, DocumentText]:
     """The event that ingestion publishes for a file, and the text in quarantine."""
     intake, _, quarantine = make_intake()
-    submission = Submission("report-9", Kind.DOCUMENT, Labels("wiki", "risk"), File(data, "report.pdf"))
-    message = to_event(take_in(intake, make_receipt("k", submission)))[2]
+    submission = Submission("report-9", DocumentKind.DOCUMENT, Labels("wiki", "risk"), File(data, "report.pdf"))
+    message = from_outcome(ingest(intake, make_receipt("k"), submission))[2]
     assert isinstance(message, documents_pb2.DocumentIngested)
-    return message, Text.decode(encode_text(quarantine.written[0][2]))
+    return message, DocumentText.decode(encode_text(quarantine.texts[0][2]))
 
 
-def anonymized(message: documents_pb2.DocumentIngested, text: Text) -> tuple[documents_pb2.DocumentAnonymized, Text]:
+def anonymized(
+    message: documents_pb2.DocumentIngested, text: DocumentText
+) -> tuple[documents_pb2.DocumentAnonymized, DocumentText]:
     """The event that anonymization publishes for the document, and the text in the corpus."""
     corpus, producer = MemoryCorpus(), MemoryProducer("anonymization")
-    barrier = Barrier(
-        MemoryQuarantine(text),
-        corpus,
-        MemoryLedger(),
-        ProducedFacts(producer),
-        ShoutingAnonymizer(),
-        "policy",
-        lambda _: "en",
-        MemorySubjects(),
+    pass_document(
+        to_ingested(message),
+        quarantine=MemoryQuarantine(text),
+        corpus=corpus,
+        subjects=MemorySubjects(),
+        ledger=MemoryLedger(),
+        publisher=KafkaOutcomes(producer),
+        anonymizer=OneNameAnonymizer(),
+        language_of=lambda _: "en",
     )
-    pass_document(barrier, to_ingested(message))
     (passed,) = producer.messages("document.anonymized.v1")
     assert isinstance(passed, documents_pb2.DocumentAnonymized)
     return passed, corpus.texts[0]

@@ -1,4 +1,4 @@
-"""The whole embedded stack with a tiny model, started once."""
+"""The whole embedded stack with a tiny model, started once per session."""
 
 import shutil
 import tempfile
@@ -39,45 +39,45 @@ max_tokens = 24
 
 @dataclass(frozen=True)
 class Installation:
-    """A running stack and what reaches it."""
+    """A running stack, with its addresses and credentials."""
 
     stack: Stack
     connection: Connection
 
     @property
     def root(self) -> Path:
-        """Its state directory."""
+        """The state directory."""
         return self.stack.layout.root
 
     @property
     def recipes(self) -> Path:
-        """Its own copy of the recipes, to which tests add theirs."""
+        """The stack's copy of the recipes, to which tests add theirs."""
         return self.root.with_name("recipes")
 
     @property
     def operator_key(self) -> str:
-        """The key it began with."""
+        """The first operator's API key."""
         return self.connection.operator_key_file.read_text(encoding="utf-8").strip()
 
     def channel(self, service: str, key: str | None = None) -> grpc.Channel:
-        """A channel with an API key, the operator's if none is given."""
+        """A channel with an API key, by default the operator's."""
         token = self.operator_key if key is None else key
         return open_channel(self.connection.service_addresses[service], lambda: token)
 
     @property
     def registry(self) -> RegistryServiceStub:
-        """The registry, as the operator."""
+        """The registry's stub, as the operator."""
         return RegistryServiceStub(self.channel("registry"))
 
     def pid(self, component: str) -> int:
-        """The process of a component."""
+        """The pid of a component."""
         process = self.stack.snapshot().components[component].process
         assert process is not None
         return process.pid
 
 
-def wait_until(check: Callable[[], T | None], what: str, seconds: float = 240) -> T:
-    """The check's first true result; retryable errors are waited out."""
+def wait_until(check: Callable[[], T | None], description: str, seconds: float = 240) -> T:
+    """Call `check` until its result is true, and return it. Waits out retryable errors."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -87,18 +87,18 @@ def wait_until(check: Callable[[], T | None], what: str, seconds: float = 240) -
                 raise
             result = None
         except grpc.RpcError as error:
-            if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):  # type: ignore[attr-defined]
+            if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise
             result = None
         if result:
             return result
         time.sleep(0.3)
-    raise AssertionError(f"{what} did not happen within {seconds} s")
+    raise AssertionError(f"{description} did not happen within {seconds} s")
 
 
 @pytest.fixture(scope="session")
 def installation() -> Iterator[Installation]:
-    """Everything up, for all tests that share it; stopped and removed at the end."""
+    """The running stack that all tests share; stopped and removed at the end."""
     with tempfile.TemporaryDirectory(prefix="tailor-e2e-", ignore_cleanup_errors=True) as directory:
         root = Path(directory).resolve()
         texts = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "source").rglob("*.md"))]

@@ -1,4 +1,4 @@
-"""An expert at the console, who compares what its page offers first."""
+"""An expert at the console, who uses the page's default comparison."""
 
 import json
 import re
@@ -15,58 +15,58 @@ from tests.e2e.conftest import Installation, wait_until
 
 @dataclass(frozen=True)
 class Answer:
-    """One of two answers."""
+    """One answer of a comparison."""
 
     draft_id: str
     text: str
 
 
 class Expert:
-    """Signed in with a key of its own."""
+    """An expert who is signed in to the console with a new key."""
 
     def __init__(self, installation: Installation) -> None:
         self._registry = installation.registry
         request = registry_pb2.CreateKeyRequest(name="ranks", role=common_pb2.ROLE_EXPERT)
         secret = self._registry.CreateKey(request, timeout=10).secret
         self._browser = httpx.Client(base_url=installation.connection.console_url, timeout=60)
-        form = {"secret": secret, "csrf": self._found("/login", r'data-csrf="([^"]+)"')}
+        form = {"secret": secret, "csrf": self._find("/login", r'data-csrf="([^"]+)"')}
         assert self._browser.post("/login", data=form).status_code == 303
-        self._browser.headers["x-csrf-token"] = self._found("/ask", r'data-csrf="([^"]+)"')
-        beside = self._found("/ask", r'<select name="beside">\s*<option value="(\w+)"')
-        assert beside == "draw", "the page's first comparison is not of two draws"
-        self._temperature = float(self._found("/ask", r'name="temperature" value="([\d.]+)"'))
+        self._browser.headers["x-csrf-token"] = self._find("/ask", r'data-csrf="([^"]+)"')
+        other = self._find("/ask", r'<select name="beside">\s*<option value="(\w+)"')  # english: allow beside
+        assert other == "draw", "the page's default comparison must be of two samples"
+        self._temperature = float(self._find("/ask", r'name="temperature" value="([\d.]+)"'))
 
     def compare(self, specialist: str, prompt: str, max_tokens: int) -> list[Answer]:
-        """Two draws of the specialist."""
+        """Sample two answers of the specialist."""
         return [self._ask(specialist, prompt, max_tokens) for _ in range(2)]
 
     def draft(self, draft_id: str) -> drafts_pb2.DraftCreated:
-        """What the registry knows of a draft, once it does."""
+        """Wait until the registry knows a draft, and return it."""
 
         def known() -> drafts_pb2.DraftCreated | None:
             try:
                 return self._registry.Trace(registry_pb2.TraceRequest(draft_id=draft_id), timeout=10).draft
             except grpc.RpcError as error:
-                if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined]
+                if error.code() is grpc.StatusCode.NOT_FOUND:
                     return None
                 raise
 
         return wait_until(known, "a draft in the catalogue", 30)
 
     def prefer(self, better: Answer, worse: Answer) -> str:
-        """Rank two answers; the judgement's id."""
-        judged = {"ranking": [better.draft_id, worse.draft_id], "style": 4}
-        answer = self._browser.post("/api/judgements", json=judged)
+        """Rank one answer above the other, and return the judgement's id."""
+        judgement = {"ranking": [better.draft_id, worse.draft_id], "style": 4}
+        answer = self._browser.post("/api/judgements", json=judgement)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["judgement_id"])
 
     def _ask(self, specialist: str, prompt: str, max_tokens: int) -> Answer:
-        asked = {"model": specialist, "prompt": prompt, "max_tokens": max_tokens, "temperature": self._temperature}
-        said = self._browser.post("/api/ask", json=asked).raise_for_status().text
-        pieces = [json.loads(data) for name, data in re.findall(r"event: (\w+)\ndata: (.*)\n", said) if name == "piece"]
+        request = {"model": specialist, "prompt": prompt, "max_tokens": max_tokens, "temperature": self._temperature}
+        body = self._browser.post("/api/ask", json=request).raise_for_status().text
+        pieces = [json.loads(data) for name, data in re.findall(r"event: (\w+)\ndata: (.*)\n", body) if name == "piece"]
         return Answer(pieces[-1]["draft_id"], "".join(piece["text"] for piece in pieces))
 
-    def _found(self, path: str, pattern: str) -> str:
-        found = re.search(pattern, self._browser.get(path).raise_for_status().text)
-        assert found, pattern
-        return found.group(1)
+    def _find(self, path: str, pattern: str) -> str:
+        match = re.search(pattern, self._browser.get(path).raise_for_status().text)
+        assert match, pattern
+        return match.group(1)

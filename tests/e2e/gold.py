@@ -1,4 +1,4 @@
-"""What of the sample's personal data is found beyond the raw zone."""
+"""A search for the sample's personal data outside the raw zone."""
 
 import json
 import re
@@ -20,11 +20,11 @@ from tailor.cli.submissions import Description, collect
 from tailor.client import TailorClient
 from tests.conftest import plan_of
 from tests.e2e.conftest import SAMPLE, Installation, wait_until
-from tests.e2e.places import databases, everywhere
+from tests.e2e.places import all_places, databases
 
-# Where anonymised texts lie: what no recogniser found can only be there.
+# Places with anonymised texts. Values that no recogniser found can only be here.
 TEXTS = ("corpus/", "datasets/", "drafts/", "reports/", "database evaluation.", "database synthetic.lessons")
-# Where surrogates are kept. Two words drawn for one person may by chance be another's name.
+# Places with surrogates. Two words drawn for one person may by chance be the name of another.
 STAND_INS = ("database anonymization.entries", "database anonymization.occurrences")
 NAMES = ("PERSON", "CLIENT")
 WORDS = re.compile(r"\w+")
@@ -43,20 +43,26 @@ TYPED = (
 
 @dataclass(frozen=True)
 class Leaks:
-    """Counts alone, for the values are personal: places searched, values found by type, by type and kind of artefact, and those found beside
-    texts by type and place."""
+    """Only counts, because the values are personal.
+
+    The number of places searched; the values found by type, and by type and kind of artefact; and those found outside texts by type and
+    place.
+    """
 
     places: int
     by_type: Counter[str]
     by_artefact: Counter[str]
-    beside_texts: Counter[str]
+    outside_texts: Counter[str]
 
 
 def gold_values() -> dict[str, str]:
-    """The type of every value of the sample's gold list, but of names of one word: elsewhere they may be surrogates, or common words."""
+    """The type of every value in the sample's gold list, except one-word names, which may also be surrogates or common words."""
     gold = json.loads((SAMPLE / "gold.json").read_text(encoding="utf-8"))["documents"]
     values = {
-        one["value"]: one["type"] for name, found in gold.items() if name.startswith("documents/") for one in found
+        entry["value"]: entry["type"]
+        for name, entries in gold.items()
+        if name.startswith("documents/")
+        for entry in entries
     }
     return {value: kind for value, kind in values.items() if kind not in NAMES or len(WORDS.findall(value)) > 1}
 
@@ -66,7 +72,7 @@ def _normal(text: str) -> str:
 
 
 def publish_sample(installation: Installation, folder: Path) -> int:
-    """Publish the whole sample and a deliverable; the number published."""
+    """Publish the whole sample and a deliverable, and return the number of documents."""
     folder.joinpath("deliverable.md").write_text(DELIVERABLE, encoding="utf-8")
     labels = Description(source="archive", department="risk", confidentiality="internal")
     submissions = [
@@ -87,19 +93,19 @@ def judge(installation: Installation, specialist: str) -> registry_pb2.RecordJud
     rubric = drafts_pb2.Rubric(accuracy=3, style=3, usefulness=3)
     judgement = registry_pb2.RecordJudgementRequest(ranking=drafts, rubric=rubric, comment=COMMENT, request_id="judged")
 
-    def kept() -> registry_pb2.RecordJudgementResponse | None:
+    def recorded() -> registry_pb2.RecordJudgementResponse | None:
         try:
             return registry.RecordJudgement(judgement, timeout=20)
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined]
+            if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
             raise
 
-    return wait_until(kept, "a judgement", 60)
+    return wait_until(recorded, "a judgement", 60)
 
 
 class Vault:
-    """What surrogates stand for, as data protection may ask."""
+    """The vault's re-identification, with a data protection key."""
 
     def __init__(self, installation: Installation) -> None:
         request = registry_pb2.CreateKeyRequest(name="search", role=common_pb2.ROLE_DATA_PROTECTION)
@@ -107,41 +113,41 @@ class Vault:
         self._stub = AnonymizationServiceStub(installation.channel("anonymization", secret))
 
     def is_anothers_stand_in(self, kind: str, value: str) -> bool:
-        """True where the vault issued every word of the value for another word, so that it stands for somebody else."""
+        """True if the vault issued every word of the value for another word, so that it stands for somebody else."""
         request = anonymization_pb2.ReidentifyRequest(entity_type=kind, surrogate=value, purpose="search for leaks")
         try:
-            true = self._stub.Reidentify(request, timeout=20).value
+            true_value = self._stub.Reidentify(request, timeout=20).value
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined]
+            if error.code() is grpc.StatusCode.NOT_FOUND:
                 return False
             raise
-        return set(_normal(true).split()).isdisjoint(_normal(value).split())
+        return set(_normal(true_value).split()).isdisjoint(_normal(value).split())
 
 
 def drawn_names(installation: Installation) -> list[str]:
-    """The full names that the vault put together for people of the documents."""
+    """The full names that the vault issued for people in documents."""
     tables = dict(databases(plan_of(installation.stack)))
     return re.findall(r',PERSON,"([^"]+)"', tables["database anonymization.occurrences"])
 
 
 def leaks(installation: Installation, vault: Vault) -> Leaks:
-    """Search everything for the sample's values, and for what was typed into a deliverable and a comment."""
-    wanted = {value: (kind, _normal(value)) for value, kind in (gold_values() | dict.fromkeys(TYPED, "TYPED")).items()}
+    """Search everything for the sample's values, and for the values in the deliverable and the comment."""
+    targets = {value: (kind, _normal(value)) for value, kind in (gold_values() | dict.fromkeys(TYPED, "TYPED")).items()}
     places: list[str] = []
     hits: list[tuple[str, str]] = []
-    for place, text in everywhere(plan_of(installation.stack), Connections(Endpoints(installation.root)).kafka()):
+    for place, text in all_places(plan_of(installation.stack), Connections(Endpoints(installation.root)).kafka()):
         places.append(place)
         searched = _normal(text)
-        hits += [(value, place) for value, (_, normal) in wanted.items() if normal in searched]
-    # Only now: what the vault is asked stands in its audit log.
+        hits += [(value, place) for value, (_, normal) in targets.items() if normal in searched]
+    # After the search, because re-identification writes the value to the audit log.
     hits = [
         (value, place)
         for value, place in hits
-        if not (place in STAND_INS and vault.is_anothers_stand_in(wanted[value][0], value))
+        if not (place in STAND_INS and vault.is_anothers_stand_in(targets[value][0], value))
     ]
-    # Of an object, the bucket: its name says nothing more.
-    found = {(value, place.partition("/")[0]) for value, place in hits}
-    by_type = Counter(wanted[value][0] for value in {value for value, _ in found})
-    by_artefact = Counter(f"{wanted[value][0]} in {artefact}" for value, artefact in found)
-    beside = Counter(f"{wanted[value][0]} in {place}" for value, place in hits if not place.startswith(TEXTS))
-    return Leaks(len(places), by_type, by_artefact, beside)
+    # Count an object by its bucket.
+    found_values = {(value, place.partition("/")[0]) for value, place in hits}
+    by_type = Counter(targets[value][0] for value in {value for value, _ in found_values})
+    by_artefact = Counter(f"{targets[value][0]} in {artefact}" for value, artefact in found_values)
+    outside = Counter(f"{targets[value][0]} in {place}" for value, place in hits if not place.startswith(TEXTS))
+    return Leaks(len(places), by_type, by_artefact, outside)

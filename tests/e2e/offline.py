@@ -1,4 +1,4 @@
-"""Run a command where only the loopback interface exists: `unshare --net python offline.py COMMAND...`"""
+"""Run a command with only the loopback interface: `unshare --net python offline.py COMMAND...`"""
 
 import fcntl
 import os
@@ -15,4 +15,4 @@ try:
     socket.create_connection(("192.0.2.1", 80), 1)
 except OSError:
     os.execvp(sys.argv[1], sys.argv[1:])
-sys.exit("the network is not cut")
+sys.exit("the network is still reachable")

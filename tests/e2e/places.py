@@ -1,4 +1,4 @@
-"""Everywhere that something could lie beyond the raw zone, as text: buckets, topics, databases, logs, metrics."""
+"""Every place outside the raw zone that could hold personal data, as text: buckets, topics, databases, logs, metrics."""
 
 import io
 import json
@@ -23,8 +23,8 @@ from tailor.storage.s3 import S3Store
 Place = tuple[str, str]
 
 
-def everywhere(plan: Plan, kafka: KafkaSettings) -> Iterator[Place]:
-    """Name and text of each place outside the raw zone."""
+def all_places(plan: Plan, kafka: KafkaSettings) -> Iterator[Place]:
+    """Yield the name and text of each place outside the raw zone."""
     yield from buckets(plan)
     yield from topics(kafka)
     yield from databases(plan)
@@ -33,7 +33,7 @@ def everywhere(plan: Plan, kafka: KafkaSettings) -> Iterator[Place]:
 
 
 def buckets(plan: Plan) -> Iterator[Place]:
-    """Every object but those of quarantine; Parquet as its rows, the weights of models left out."""
+    """Every object except those in quarantine. Parquet is shown as rows; model weights are left out."""
     key = plan.secrets.s3(ADMIN)
     store = S3Store.from_settings(
         ServiceSettings(
@@ -52,7 +52,7 @@ def buckets(plan: Plan) -> Iterator[Place]:
 
 
 def topics(kafka: KafkaSettings) -> Iterator[Place]:
-    """Every event beyond the raw zone, with its key and headers."""
+    """Every event outside the raw zone, with its key and headers."""
     names = [name for name, topic in load_topics().items() if not topic.raw_zone]
     stop = threading.Event()
     for event in tail(kafka, names, stop, from_beginning=True, idle=stop.set):
@@ -87,14 +87,14 @@ def logs(plan: Plan) -> Iterator[Place]:
 
 
 def metrics(plan: Plan) -> Iterator[Place]:
-    """What each service tells of itself over HTTP."""
+    """The metrics of each service."""
     for service in SERVICES:
         with urllib.request.urlopen(f"http://{plan.ports.address(f'{service}-status')}/metrics", timeout=10) as answer:
             yield f"metrics {service}", answer.read().decode()
 
 
 def readable(data: bytes) -> str:
-    """The bytes' text; JSON without its escapes."""
+    """The bytes as text, with the escapes of JSON removed."""
     text = data.decode("utf-8", errors="replace")
     try:
         return json.dumps(json.loads(text), ensure_ascii=False).replace("\\n", "\n").replace('\\"', '"')

@@ -1,4 +1,4 @@
-"""What a key reaches of a specialist, its runs, adapters, evaluations and drafts: every call that can name one."""
+"""Every call that can name a specialist or its runs, adapters, evaluations and drafts, made with one key."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
@@ -15,14 +15,14 @@ from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tests.e2e.conftest import Installation
 
-Asked = tuple[str, Callable[..., Any], Any]
+Call = tuple[str, Callable[..., Any], Any]
 
 
 @dataclass(frozen=True)
 class Names:
-    """What belongs to one specialist; those that are invented have the form of real ones."""
+    """The ids of one specialist's objects. The defaults do not exist, but have the form of real ids."""
 
-    specialist: str = "never-made"
+    specialist: str = "never-created"
     adapter: str = "0" * 64
     dataset: str = "1" * 64
     run: str = "run_" + "2" * 32
@@ -31,8 +31,8 @@ class Names:
 
 
 def answers(installation: Installation, secret: str, names: Names) -> dict[str, str]:
-    """What every call is answered: `answered`, or the error's code and message without the names themselves."""
-    found = {}
+    """The outcome of every call: `answered`, or the error's code and message with each name replaced by NAME."""
+    outcomes = {}
     for service, calls in (
         ("registry", _registry),
         ("inference", _inference),
@@ -41,8 +41,8 @@ def answers(installation: Installation, secret: str, names: Names) -> dict[str, 
         ("training", _training),
     ):
         for label, method, request in calls(installation.channel(service, secret), names):
-            found[f"{service} {label}"] = _outcome(method, request, names)
-    return found
+            outcomes[f"{service} {label}"] = _outcome(method, request, names)
+    return outcomes
 
 
 def _outcome(method: Callable[..., Any], request: Any, names: Names) -> str:
@@ -51,18 +51,18 @@ def _outcome(method: Callable[..., Any], request: Any, names: Names) -> str:
         if isinstance(reply, grpc.Call):
             list(reply)  # type: ignore[call-overload]
     except grpc.RpcError as error:
-        said = f"{error.code().name} {error.details()}"  # type: ignore[attr-defined]
+        text = f"{error.code().name} {error.details()}"
         for name in astuple(names):
-            said = said.replace(name, "NAME")
-        return said
+            text = text.replace(name, "NAME")
+        return text
     return "answered"
 
 
-def _registry(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
+def _registry(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = registry_pb2, registry_pb2_grpc.RegistryServiceStub(channel)
     gate = models_pb2.Gate(thresholds=[models_pb2.Threshold(metric="rougeL")])
     definition = models_pb2.SpecialistChanged(name=n.specialist, revision=99, base="tiny", recipe="tiny", gate=gate)
-    marks = drafts_pb2.Rubric(accuracy=3, style=3, usefulness=3)
+    rubric = drafts_pb2.Rubric(accuracy=3, style=3, usefulness=3)
     yield "GetSpecialist", stub.GetSpecialist, pb.GetSpecialistRequest(name=n.specialist)
     yield "UpdateSpecialist", stub.UpdateSpecialist, pb.UpdateSpecialistRequest(specialist=definition)
     yield "CreateSpecialist", stub.CreateSpecialist, pb.CreateSpecialistRequest(specialist=definition)
@@ -73,29 +73,29 @@ def _registry(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
     yield "Promote", stub.Promote, pb.PromoteRequest(specialist=n.specialist, adapter_digest=n.adapter)
     yield "Rollback", stub.Rollback, pb.RollbackRequest(specialist=n.specialist)
     yield "Trace", stub.Trace, pb.TraceRequest(draft_id=n.draft)
-    yield "RecordJudgement", stub.RecordJudgement, pb.RecordJudgementRequest(ranking=[n.draft], rubric=marks)
+    yield "RecordJudgement", stub.RecordJudgement, pb.RecordJudgementRequest(ranking=[n.draft], rubric=rubric)
     wider = pb.CreateKeyRequest(name="wider", role=common_pb2.ROLE_CALLER, specialists=[n.specialist])
     yield "CreateKey", stub.CreateKey, wider
 
 
-def _inference(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
+def _inference(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = inference_pb2, inference_pb2_grpc.InferenceServiceStub(channel)
     yield "GetDraft", stub.GetDraft, pb.GetDraftRequest(draft_id=n.draft)
-    for what, model in (("specialist", n.specialist), ("candidate", f"adapter:{n.adapter}")):
-        ask = pb.GenerateRequest(model=model, prompt="Write.", sampling=pb.Sampling(max_tokens=2))
-        yield f"Generate {what}", stub.Generate, ask
-        yield f"StreamGenerate {what}", stub.StreamGenerate, pb.StreamGenerateRequest(request=ask)
+    for label, model in (("specialist", n.specialist), ("candidate", f"adapter:{n.adapter}")):
+        request = pb.GenerateRequest(model=model, prompt="Write.", sampling=pb.Sampling(max_tokens=2))
+        yield f"Generate {label}", stub.Generate, request
+        yield f"StreamGenerate {label}", stub.StreamGenerate, pb.StreamGenerateRequest(request=request)
     yield "GetDraft", stub.GetDraft, pb.GetDraftRequest(draft_id=n.draft)
 
 
-def _evaluation(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
+def _evaluation(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = evaluation_pb2, evaluation_pb2_grpc.EvaluationServiceStub(channel)
     yield "Evaluate", stub.Evaluate, pb.EvaluateRequest(adapter_digest=n.adapter)
     yield "GetEvaluation", stub.GetEvaluation, pb.GetEvaluationRequest(evaluation_id=n.evaluation)
     yield "GetEvaluation of adapter", stub.GetEvaluation, pb.GetEvaluationRequest(adapter_digest=n.adapter)
 
 
-def _synthetic(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
+def _synthetic(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = synthetic_pb2, synthetic_pb2_grpc.SyntheticServiceStub(channel)
     yield "BuildDataset", stub.BuildDataset, pb.BuildDatasetRequest(specialist=n.specialist)
     yield "PreviewRows", stub.PreviewRows, pb.PreviewRowsRequest(specialist=n.specialist)
@@ -103,9 +103,14 @@ def _synthetic(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
     yield "CountNearDuplicates", stub.CountNearDuplicates, near
 
 
-def _training(channel: grpc.Channel, n: Names) -> Iterator[Asked]:
+def _training(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = training_pb2, training_pb2_grpc.TrainingServiceStub(channel)
-    run = {"specialist": n.specialist, "dataset_digest": n.dataset, "base": "tiny", "recipe": "tiny"}
+    run: dict[str, Any] = {
+        "specialist": n.specialist,
+        "dataset_digest": n.dataset,
+        "base": "tiny",
+        "recipe": "tiny",
+    }
     yield "CreateRun", stub.CreateRun, pb.CreateRunRequest(**run)
     yield "PlanRun", stub.PlanRun, pb.PlanRunRequest(**run)
     yield "ListRuns", stub.ListRuns, pb.ListRunsRequest(specialist=n.specialist)

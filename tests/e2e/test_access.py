@@ -40,7 +40,7 @@ def _code(installation: Installation, method: MethodDescriptor, token: str | Non
                 next(iter(reply), None)
                 reply.cancel()
         except grpc.RpcError as error:
-            return error.code()  # type: ignore[attr-defined, no-any-return]
+            return error.code()
     return grpc.StatusCode.OK
 
 
@@ -58,7 +58,7 @@ def caller_key(installation: Installation) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def dead_keys(installation: Installation) -> list[str]:
-    """One that was revoked, and one that has expired; neither was used before."""
+    """A revoked key and an expired key. Neither was used before."""
     revoked, moment = _key(installation), Timestamp()
     installation.registry.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=revoked.key.key_id))
     moment.FromSeconds(int(time.time()) - 1)
@@ -67,7 +67,7 @@ def dead_keys(installation: Installation) -> list[str]:
 
 @pytest.fixture(scope="module")
 def foreign_tokens(installation: Installation) -> dict[str, list[str]]:
-    """By service: the console's token for another one, one of its own that has expired, and a stranger's."""
+    """For each service: the console's token for another service, its expired token, and a token signed by an unknown key."""
     key = load_pem_private_key((installation.stack.layout.secrets / "console.pem").read_bytes(), password=None)
     assert isinstance(key, Ed25519PrivateKey)
     console, stranger = Identity("console", key), Identity("console", Ed25519PrivateKey.generate())
@@ -84,7 +84,7 @@ def foreign_tokens(installation: Installation) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
-def test_no_method_answers_without_a_right_credential(
+def test_no_method_answers_without_a_valid_credential(
     installation: Installation, method: MethodDescriptor, dead_keys: list[str], foreign_tokens: dict[str, list[str]]
 ) -> None:
     foreign = foreign_tokens[method.full_name.split(".")[2]]
@@ -93,7 +93,7 @@ def test_no_method_answers_without_a_right_credential(
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
-def test_a_callers_key_opens_the_callers_methods_alone(
+def test_a_callers_key_opens_only_the_callers_methods(
     installation: Installation, method: MethodDescriptor, caller_key: str
 ) -> None:
     access = method.GetOptions().Extensions[common_pb2.access]
@@ -102,7 +102,7 @@ def test_a_callers_key_opens_the_callers_methods_alone(
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
-def test_a_key_with_methods_opens_those_alone(
+def test_a_key_with_methods_opens_only_those(
     installation: Installation, method: MethodDescriptor, limited_key: str
 ) -> None:
     refused = _code(installation, method, limited_key) is grpc.StatusCode.PERMISSION_DENIED
@@ -114,15 +114,15 @@ def limited_key(installation: Installation) -> str:
     return _key(installation, methods=["ListSpecialists"]).secret
 
 
-def test_a_key_that_calls_too_often_is_exhausted(installation: Installation) -> None:
+def test_a_key_that_calls_too_often_is_refused(installation: Installation) -> None:
     secret = _key(installation, calls_per_minute=2).secret
     codes = [_code(installation, LIST, secret) for _ in range(3)]
     assert codes == [grpc.StatusCode.OK, grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED]
 
 
-def test_a_revoked_key_ends_within_seconds(installation: Installation) -> None:
+def test_a_revoked_key_is_refused_within_seconds(installation: Installation) -> None:
     created = _key(installation)
     assert _code(installation, LIST, created.secret) is grpc.StatusCode.OK
     installation.registry.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=created.key.key_id))
     refused = grpc.StatusCode.UNAUTHENTICATED
-    wait_until(lambda: _code(installation, LIST, created.secret) is refused, "the end of a revoked key", 10)
+    wait_until(lambda: _code(installation, LIST, created.secret) is refused, "the refusal of a revoked key", 10)

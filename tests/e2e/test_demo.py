@@ -1,4 +1,4 @@
-"""`tailor demo` as a newcomer runs it, with a tiny base and the network cut."""
+"""`tailor demo` as a newcomer runs it, with a tiny base and without a network."""
 
 import json
 import os
@@ -30,13 +30,13 @@ min_gain_over_base = {gain}
 
 
 def _cut_off() -> list[str]:
-    """What runs a command without a network, or a skip where the machine does not allow it."""
+    """The prefix that runs a command without a network. Skips the test if the machine does not allow that."""
     command = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
     if (
         shutil.which("unshare") is None
         or subprocess.run([*command, "true"], capture_output=True, check=False).returncode
     ):
-        pytest.skip("this machine does not let a test have a network of its own (unshare --net)")
+        pytest.skip("this machine does not allow a separate network namespace (unshare --net)")
     return [*command, sys.executable, str(Path(__file__).with_name("offline.py"))]
 
 
@@ -44,10 +44,10 @@ def _sample(directory: Path, gain: float) -> Path:
     sample = directory / "sample"
     (sample / "documents").mkdir(parents=True)
     index = json.loads((SAMPLE / "documents.json").read_text(encoding="utf-8"))
-    chosen = [name for name in index if name.startswith(("board-", "note-"))] + ["corrupt-scan.pdf", "empty.txt"]
-    for name in chosen:
+    names = [name for name in index if name.startswith(("board-", "note-"))] + ["corrupt-scan.pdf", "empty.txt"]
+    for name in names:
         shutil.copy(SAMPLE / "documents" / name, sample / "documents" / name)
-    (sample / "documents.json").write_text(json.dumps({name: index[name] for name in chosen}), encoding="utf-8")
+    (sample / "documents.json").write_text(json.dumps({name: index[name] for name in names}), encoding="utf-8")
     shutil.copy(SAMPLE / "questions.json", sample)
     (sample / "specialist.toml").write_text(SPECIALIST.format(gain=gain), encoding="utf-8")
     return sample
@@ -74,16 +74,16 @@ def _demo(prefix: list[str], state: Path, sample: Path) -> tuple[int, str, dict[
         "--sample",
         str(sample),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False, cwd=SAMPLE.parents[1])
+    result = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False, cwd=SAMPLE.parents[1])
     file = state / "demo.json"
     return (
-        done.returncode,
-        done.stdout + done.stderr,
+        result.returncode,
+        result.stdout + result.stderr,
         json.loads(file.read_text(encoding="utf-8")) if file.exists() else {},
     )
 
 
-def test_the_demo_runs_without_a_network_and_again_finds_nothing_new(tmp_path: Path) -> None:
+def test_the_demo_runs_without_a_network_and_a_second_run_trains_nothing(tmp_path: Path) -> None:
     prefix, state, sample = _cut_off(), _state(tmp_path), _sample(tmp_path, 0.5)
     status, output, first = _demo(prefix, state, sample)
     assert status == 0, output
@@ -102,7 +102,7 @@ def test_the_demo_runs_without_a_network_and_again_finds_nothing_new(tmp_path: P
     assert second["documents_rejected"]["DUPLICATE"] == first["documents_anonymized"]
 
 
-def test_the_demo_says_why_the_gate_refuses_and_fails(tmp_path: Path) -> None:
+def test_the_demo_fails_and_says_why_the_gate_refuses(tmp_path: Path) -> None:
     status, output, report = _demo([], _state(tmp_path), _sample(tmp_path, 1e9))
     assert status == 1, output
     assert "perplexity" in output

@@ -1,4 +1,4 @@
-"""From documents on a topic to an adapter that answers, while every service is killed on the way. The tests run in their order."""
+"""From documents on a topic to an adapter that answers, while every service is killed on the way. The tests depend on their order."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from services.synthetic.selection import is_held_out
+from services.synthetic.domain import is_held_out
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import drafts_pb2, models_pb2
@@ -23,7 +23,7 @@ from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.producer import KafkaRecordProducer
 from tailor.cli.publish import publish_all
 from tailor.cli.records import Record
-from tailor.cli.submissions import Description, Submission, collect
+from tailor.cli.submissions import Description, FileSubmission, collect
 from tailor.client import TailorClient
 from tailor.errors import InvalidArgument, NotFound, Unauthenticated
 from tailor.local import processes
@@ -60,7 +60,7 @@ max_length = 256
 epochs = 20
 max_steps = 16
 """
-WANTED = ("board-", "memo-", "note-", "example-")
+PREFIXES = ("board-", "memo-", "note-", "example-")
 
 
 def _kill(installation: Installation, component: str) -> None:
@@ -87,10 +87,12 @@ def _connections(installation: Installation) -> Connections:
     return Connections(Endpoints(installation.root))
 
 
-def _submissions(directory: Path) -> list[Submission]:
+def _submissions(directory: Path) -> list[FileSubmission]:
     sample = collect([SAMPLE / "documents"], Description())
-    chosen = [
-        one for one in sample if one.path.name.startswith(WANTED) or one.path.name in ("corrupt-scan.pdf", "empty.txt")
+    selected = [
+        item
+        for item in sample
+        if item.path.name.startswith(PREFIXES) or item.path.name in ("corrupt-scan.pdf", "empty.txt")
     ]
     long = directory / "long.md"
     long.write_text(
@@ -99,7 +101,7 @@ def _submissions(directory: Path) -> list[Submission]:
     )
     assert long.stat().st_size > 5_000_000
     return [
-        *chosen,
+        *selected,
         *collect([long], replace(Description(), source="archive", department="risk", confidentiality="internal")),
     ]
 
@@ -121,7 +123,7 @@ def _runs(installation: Installation) -> list[training_pb2.Run]:
     return list(stub.ListRuns(training_pb2.ListRunsRequest(specialist=NAME), timeout=10).runs)
 
 
-def test_every_document_is_accounted_for_though_the_first_services_are_killed(
+def test_every_document_is_accounted_for_although_the_first_services_are_killed(
     installation: Installation, tmp_path: Path
 ) -> None:
     registry = installation.registry
@@ -148,7 +150,7 @@ def test_every_document_is_accounted_for_though_the_first_services_are_killed(
     assert len({document.anonymized.document_id for document in page.documents}) == flow.anonymized
 
 
-def test_quarantine_is_empty_once_everything_is_anonymised(installation: Installation) -> None:
+def test_quarantine_is_empty_after_everything_is_anonymised(installation: Installation) -> None:
     from tailor.settings import ServiceSettings
     from tailor.storage.buckets import QUARANTINE
     from tailor.storage.s3 import S3Store
@@ -159,7 +161,7 @@ def test_quarantine_is_empty_once_everything_is_anonymised(installation: Install
     assert store.list_keys(QUARANTINE, "") == []
 
 
-def test_one_dataset_one_run_and_one_promotion_though_every_service_is_killed(installation: Installation) -> None:
+def test_one_dataset_one_run_and_one_promotion_although_every_service_is_killed(installation: Installation) -> None:
     synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))
     _kill(installation, "synthetic")
     request = synthetic_pb2.BuildDatasetRequest(specialist=NAME, request_id="once")
@@ -175,8 +177,8 @@ def test_one_dataset_one_run_and_one_promotion_though_every_service_is_killed(in
     digest = adapters[0].adapter.digest
 
     def running() -> bool:
-        found = evaluation.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest=digest), timeout=10)
-        return found.state >= evaluation_pb2.EVALUATION_STATE_RUNNING
+        response = evaluation.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest=digest), timeout=10)
+        return response.state >= evaluation_pb2.EVALUATION_STATE_RUNNING
 
     with contextlib.suppress(grpc.RpcError):
         wait_until(running, "an evaluation", 60)
@@ -205,7 +207,7 @@ def _client(installation: Installation) -> TailorClient:
 
 def test_the_specialist_answers_and_its_draft_is_traced_to_its_documents(installation: Installation) -> None:
     with _client(installation) as client:
-        wait_until(lambda: NAME in {one.name for one in client.specialists()}, "the specialist in inference", 60)
+        wait_until(lambda: NAME in {item.name for item in client.specialists()}, "the specialist in inference", 60)
         pieces = list(client.stream(NAME, "Write a memo.", max_tokens=12))
     draft_id = pieces[-1].draft_id
     traced = wait_until(lambda: _trace(installation, draft_id), "a traced draft", 30)
@@ -214,23 +216,23 @@ def test_the_specialist_answers_and_its_draft_is_traced_to_its_documents(install
     assert {document.document_id for document in traced.documents} == set(traced.dataset.document_ids)
 
 
-def test_texts_of_drafts_are_kept_behind_the_barrier_and_a_ranking_makes_a_pair(installation: Installation) -> None:
+def test_draft_texts_are_stored_anonymised_and_a_ranking_becomes_a_pair(installation: Installation) -> None:
     prompt = f"Write a memo for {gold.TYPED[0]} ({gold.TYPED[1]})."
     with _client(installation) as client:
         drafts = [client.generate(NAME, prompt, max_tokens=12, temperature=1.5, seed=seed).draft_id for seed in (1, 2)]
     inference = inference_pb2_grpc.InferenceServiceStub(installation.channel("inference"))
 
-    def kept(draft_id: str) -> inference_pb2.GetDraftResponse | None:
+    def find_text(draft_id: str) -> inference_pb2.GetDraftResponse | None:
         if _trace(installation, draft_id) is None:
             return None
-        found = inference.GetDraft(inference_pb2.GetDraftRequest(draft_id=draft_id), timeout=10)
-        return found if found.text_state == inference_pb2.TEXT_STATE_KEPT else None
+        draft = inference.GetDraft(inference_pb2.GetDraftRequest(draft_id=draft_id), timeout=10)
+        return draft if draft.text_state == inference_pb2.TEXT_STATE_KEPT else None
 
     for draft_id in drafts:
-        found = wait_until(lambda draft_id=draft_id: kept(draft_id), "a kept text", 60)  # type: ignore[misc]
-        (message,) = found.messages
-        assert message.role == "user" and message.content.startswith("Write a memo for ") and found.answer
-        assert not any(value in message.content + found.answer for value in gold.TYPED)
+        draft = wait_until(lambda draft_id=draft_id: find_text(draft_id), "a stored text", 60)  # type: ignore[misc]
+        (message,) = draft.messages
+        assert message.role == "user" and message.content.startswith("Write a memo for ") and draft.answer
+        assert not any(value in message.content + draft.answer for value in gold.TYPED)
     rubric = drafts_pb2.Rubric(style=4)
     installation.registry.RecordJudgement(
         registry_pb2.RecordJudgementRequest(ranking=drafts, rubric=rubric), timeout=20
@@ -241,9 +243,9 @@ def test_texts_of_drafts_are_kept_behind_the_barrier_and_a_ranking_makes_a_pair(
     def one_pair() -> bool:
         with pytest.raises(grpc.RpcError) as refused:
             synthetic.BuildDataset(request, timeout=60)
-        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION  # type: ignore[attr-defined]
-        said = refused.value.details()  # type: ignore[attr-defined]
-        return said.startswith("1 rankings") and ("make 1 pairs" in said or "and 1 held out" in said)
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        message = str(refused.value.details())
+        return message.startswith("1 rankings") and ("make 1 pairs" in message or "and 1 held out" in message)
 
     wait_until(one_pair, "a pair of the ranking", 60)
 
@@ -252,12 +254,12 @@ def _trace(installation: Installation, draft_id: str) -> registry_pb2.TraceRespo
     try:
         return installation.registry.Trace(registry_pb2.TraceRequest(draft_id=draft_id), timeout=10)
     except grpc.RpcError as error:
-        if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined]
+        if error.code() is grpc.StatusCode.NOT_FOUND:
             return None
         raise
 
 
-def test_wrong_questions_are_refused_and_the_next_one_is_answered(installation: Installation) -> None:
+def test_invalid_requests_are_refused_and_the_next_one_is_answered(installation: Installation) -> None:
     with _client(installation) as client:
         with pytest.raises(NotFound):
             client.generate("nobody", "Write a memo.")
@@ -285,13 +287,13 @@ def test_a_key_for_another_specialist_does_not_see_this_one(installation: Instal
     secret = installation.registry.CreateKey(request).secret
     address = installation.connection.service_addresses["inference"]
     with TailorClient(address, secret) as client:
-        assert NAME not in {one.name for one in client.specialists()}
+        assert NAME not in {item.name for item in client.specialists()}
         with pytest.raises(NotFound):
             client.generate(NAME, "Write a memo.")
 
 
 @pytest.mark.parametrize("role", ["CALLER", "EXPERT", "ENGINEER", "OPERATOR", "DATA_PROTECTION"])
-def test_what_a_key_was_not_given_is_answered_like_what_does_not_exist(installation: Installation, role: str) -> None:
+def test_objects_outside_a_keys_reach_are_answered_like_missing_ones(installation: Installation, role: str) -> None:
     adapter = _adapters(installation)[0]
     with _client(installation) as client:
         draft_id = client.generate(NAME, "Write a memo.", max_tokens=2).draft_id
@@ -308,21 +310,21 @@ def test_what_a_key_was_not_given_is_answered_like_what_does_not_exist(installat
         name="walk", role=common_pb2.Role.Value(f"ROLE_{role}"), specialists=["other-reports"]
     )
     secret = installation.registry.CreateKey(request).secret
-    found = answers(installation, secret, names)
-    assert found == answers(installation, secret, Names())
-    assert {said.partition(" ")[0] for said in found.values()} <= {"NOT_FOUND", "PERMISSION_DENIED"}
+    outcomes = answers(installation, secret, names)
+    assert outcomes == answers(installation, secret, Names())
+    assert {outcome.partition(" ")[0] for outcome in outcomes.values()} <= {"NOT_FOUND", "PERMISSION_DENIED"}
 
 
-def test_the_same_corpus_again_makes_nothing_new(installation: Installation, tmp_path: Path) -> None:
+def test_publishing_the_same_corpus_again_creates_nothing_new(installation: Installation, tmp_path: Path) -> None:
     before = _flow(installation)
     connections = _connections(installation)
     published = publish_all(connections, _submissions(tmp_path))
     expected = before.anonymized + sum(before.rejected.values()) + published.total
     after = _accounted(installation, expected)
-    news = Counter(after.rejected)
-    news.subtract(before.rejected)
+    new_rejections = Counter(after.rejected)
+    new_rejections.subtract(before.rejected)
     assert after.anonymized == before.anonymized
-    assert +news == Counter({"DUPLICATE": published.total - 2, "CORRUPT": 1, "EMPTY": 1})
+    assert +new_rejections == Counter({"DUPLICATE": published.total - 2, "CORRUPT": 1, "EMPTY": 1})
     synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))
     built = synthetic.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist=NAME, request_id="twice"), timeout=120)
     assert not built.created
@@ -330,9 +332,7 @@ def test_the_same_corpus_again_makes_nothing_new(installation: Installation, tmp
 
 
 @pytest.mark.parametrize("store", ["store", "database", "broker"])
-def test_a_store_that_is_killed_in_mid_flow_loses_nothing(
-    installation: Installation, tmp_path: Path, store: str
-) -> None:
+def test_killing_a_store_during_the_flow_loses_nothing(installation: Installation, tmp_path: Path, store: str) -> None:
     before = _flow(installation)
     folder = tmp_path / f"new-{store}"
     folder.mkdir()
@@ -342,7 +342,7 @@ def test_a_store_that_is_killed_in_mid_flow_loses_nothing(
     labels = replace(Description(), source="wiki", department="risk", confidentiality="internal")
     publish_all(_connections(installation), collect([folder], labels))
     if store == "broker":
-        # The embedded broker writes to disk once a second, and `tailor publish` does not remember (docs/decisions/0006).
+        # The embedded broker writes to disk once per second, and `tailor publish` does not resend (docs/decisions/0006).
         time.sleep(2.5)
     _kill(installation, store)
     expected = before.anonymized + sum(before.rejected.values()) + 6
@@ -351,7 +351,7 @@ def test_a_store_that_is_killed_in_mid_flow_loses_nothing(
     assert after.rejected == before.rejected
 
 
-def test_what_experts_prefer_on_the_console_becomes_a_dataset_and_an_adapter_on_top_of_the_one_they_compared(
+def test_rankings_on_the_console_become_a_dataset_and_an_adapter_based_on_the_compared_one(
     installation: Installation,
 ) -> None:
     installation.recipes.joinpath("tiny-dpo.toml").write_text(PREFERENCES, encoding="utf-8")
@@ -364,7 +364,7 @@ def test_what_experts_prefer_on_the_console_becomes_a_dataset_and_an_adapter_on_
         try:
             return synthetic.BuildDataset(request, timeout=60).dataset
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:  # type: ignore[attr-defined]
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                 return None
             raise
 
@@ -378,27 +378,27 @@ def test_what_experts_prefer_on_the_console_becomes_a_dataset_and_an_adapter_on_
         return [run for run in training.runs(NAME) if run.dataset_digest == dataset.digest]
 
     (run,) = wait_until(started, "a run on the preferences", 60)
-    run = training.ended(run.run_id)
+    run = training.wait_for_end(run.run_id)
     assert run.state == training_pb2.RUN_STATE_SUCCEEDED, run.message
     manifest = training.manifest(run.adapter_digest)
     assert manifest["dataset_digest"] == dataset.digest
     assert manifest["parent_digest"] == compared.adapter.digest
 
     def catalogued() -> list[models_pb2.AdapterTrained]:
-        return [one.adapter for one in _adapters(installation) if one.adapter.digest == run.adapter_digest]
+        return [item.adapter for item in _adapters(installation) if item.adapter.digest == run.adapter_digest]
 
-    (made,) = wait_until(catalogued, "the adapter in the catalogue", 30)
-    assert made.last_loss < made.first_loss
+    (adapter,) = wait_until(catalogued, "the adapter in the catalogue", 30)
+    assert adapter.last_loss < adapter.first_loss
 
 
 def _rank(expert: Expert, adapter: str) -> set[str]:
-    """Prefer the shorter of two answers until there is enough to train on and something to hold out; the judgements."""
+    """Prefer the shorter of two answers until there are 8 rows to train on and 1 to hold out. Returns the judgements' ids."""
     judged: set[str] = set()
     sides: Counter[bool] = Counter()
     asked = 0
     while sides[False] < 8 or sides[True] < 1:
         asked += 1
-        assert asked <= 80, "no prompt of eighty is held out, or the draws do not differ"
+        assert asked <= 80, "none of eighty prompts is held out, or the samples do not differ"
         answers = sorted(expert.compare(NAME, f"Write memo {asked}.", 12), key=lambda answer: len(answer.text))
         if len({answer.text.strip() for answer in answers}) == 1:
             continue
@@ -409,7 +409,9 @@ def _rank(expert: Expert, adapter: str) -> set[str]:
     return judged
 
 
-def test_the_samples_personal_data_is_not_found_beyond_the_raw_zone(installation: Installation, tmp_path: Path) -> None:
+def test_no_personal_data_of_the_sample_is_found_outside_the_raw_zone(
+    installation: Installation, tmp_path: Path
+) -> None:
     before = _flow(installation)
     published = gold.publish_sample(installation, tmp_path)
     _accounted(installation, before.anonymized + sum(before.rejected.values()) + published)
@@ -418,10 +420,10 @@ def test_the_samples_personal_data_is_not_found_beyond_the_raw_zone(installation
     vault = gold.Vault(installation)
     leaks = gold.leaks(installation, vault)
     assert leaks.places > 200
-    assert leaks.beside_texts == Counter()
-    # Names are found by a model, and not all of them; what has a form or a checksum is found always.
+    assert leaks.outside_texts == Counter()
+    # A model finds most names, not all of them. Values with a format or a checksum are always found.
     assert set(leaks.by_type) <= {"CLIENT", "PERSON", "DATE_OF_BIRTH"}, leaks.by_artefact
     assert leaks.by_type.total() <= 0.02 * len(gold.gold_values()), leaks.by_artefact
-    # What the search leaves out is what the vault drew for somebody, and no true name.
+    # The search leaves out only surrogates that the vault issued, never a true name.
     assert any(vault.is_anothers_stand_in("PERSON", name) for name in gold.drawn_names(installation))
     assert not vault.is_anothers_stand_in("PERSON", gold.TYPED[0])

@@ -1,4 +1,7 @@
-"""A document is erased while a service is down: who is waited for, what is left, and that it stays erased. The tests run in their order."""
+"""Erase a document while a service is down: the receipt waits for it, nothing remains, and it stays erased.
+
+The tests depend on their order.
+"""
 
 import json
 import os
@@ -37,11 +40,11 @@ OWN = f"""# Report: stocks of the {MARKER}
 
 ## Position
 
-The {MARKER} was counted twice in the spring, and seventeen of its pages were found where nobody had looked for them before.
+The {MARKER} was counted twice in the spring, and seventeen of its pages were found in places that had never been searched.
 
 ## Remedy
 
-Every page of the {MARKER} is counted again by two people each quarter, and the count is kept beside the {MARKER} itself.
+Every page of the {MARKER} is counted again by two people each quarter, and the count is kept next to the {MARKER} itself.
 """
 SPECIALIST = models_pb2.SpecialistChanged(
     name=NAME,
@@ -55,10 +58,10 @@ SPECIALIST = models_pb2.SpecialistChanged(
 
 @dataclass
 class Story:
-    """What the tests hand on."""
+    """State that the tests pass on to each other."""
 
     officer: RegistryServiceStub
-    barrier: anonymization_pb2_grpc.AnonymizationServiceStub
+    anonymization: anonymization_pb2_grpc.AnonymizationServiceStub
     erasure: registry_pb2.Erasure = field(default_factory=registry_pb2.Erasure)
     adapter: str = ""
     dataset: str = ""
@@ -75,11 +78,11 @@ def story(installation: Installation) -> Iterator[Story]:
 
 
 def _texts() -> list[str]:
-    """The marked document, two that name the person, and others to learn from."""
+    """The marked document, two documents that name the person, and others to learn from."""
     sample = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "documents").glob("*.md"))]
-    named = [f"{text}\n\nAsked for by {PERSON} in the end.\n" for text in sample[:2]]
-    # Other tests publish the sample as it is: the same bytes again would be duplicates.
-    return [OWN, *named, *(f"{text}\n\nFiled with the {SOURCE} papers.\n" for text in sample[2:])]
+    with_person = [f"{text}\n\nAsked for by {PERSON} in the end.\n" for text in sample[:2]]
+    # Other tests publish the sample unchanged; the same bytes again would be duplicates.
+    return [OWN, *with_person, *(f"{text}\n\nFiled with the {SOURCE} papers.\n" for text in sample[2:])]
 
 
 def _publish(installation: Installation, number: int, text: str) -> None:
@@ -97,8 +100,8 @@ def _accounted(installation: Installation) -> int:
 
 def _documents(installation: Installation) -> list[str]:
     request = registry_pb2.ListDocumentsRequest(specialist=NAME, page_size=1000)
-    found = installation.registry.ListDocuments(request, timeout=10).documents
-    return [one.anonymized.document_id for one in found]
+    items = installation.registry.ListDocuments(request, timeout=10).documents
+    return [item.anonymized.document_id for item in items]
 
 
 def _holding(installation: Installation, word: str) -> list[str]:
@@ -109,14 +112,14 @@ def _holding(installation: Installation, word: str) -> list[str]:
 
 def _marked_document(installation: Installation) -> str:
     plan = plan_of(installation.stack)
-    holding = {place.removeprefix("corpus/") for place, text in buckets(plan) if MARKER in text}
+    objects = {place.removeprefix("corpus/") for place, text in buckets(plan) if MARKER in text}
     documents = installation.registry.ListDocuments(
         registry_pb2.ListDocumentsRequest(specialist=NAME, page_size=1000), timeout=10
     ).documents
-    (found,) = (
-        one.anonymized.document_id for one in documents if one.anonymized.text.uri[len("s3://corpus/") :] in holding
+    (document_id,) = (
+        item.anonymized.document_id for item in documents if item.anonymized.text.uri[len("s3://corpus/") :] in objects
     )
-    return found
+    return document_id
 
 
 def _adapters(installation: Installation) -> list[registry_pb2.CatalogueAdapter]:
@@ -133,29 +136,31 @@ def test_an_adapter_learns_from_the_documents_and_serves(installation: Installat
     synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))
     request = synthetic_pb2.BuildDatasetRequest(specialist=NAME, request_id="erasure")
     story.dataset = wait_until(lambda: synthetic.BuildDataset(request, timeout=60), "a dataset").dataset.digest
-    served = wait_until(lambda: [one for one in _adapters(installation) if one.serving], "an adapter that serves", 200)
+    served = wait_until(
+        lambda: [item for item in _adapters(installation) if item.serving], "an adapter that serves", 200
+    )
     story.adapter = served[0].adapter.digest
     holding = _holding(installation, MARKER)
     assert any(place.startswith("datasets/") for place in holding)
     assert any(place.startswith("corpus/") for place in holding)
 
 
-def test_the_receipt_says_for_whom_it_waits_while_a_service_is_down(installation: Installation, story: Story) -> None:
+def test_the_erasure_names_the_service_that_is_down(installation: Installation, story: Story) -> None:
     document_id = _marked_document(installation)
     os.kill(installation.pid("evaluation"), signal.SIGSTOP)
     request = registry_pb2.EraseRequest(document_ids=[document_id], request_id="e2e", reason="court-order")
     story.erasure = story.officer.Erase(request, timeout=20).erasure
 
     def waits_for() -> list[str]:
-        asked = registry_pb2.GetErasureRequest(erasure_id=story.erasure.erasure_id)
-        return list(story.officer.GetErasure(asked, timeout=10).erasure.waiting_for)
+        request = registry_pb2.GetErasureRequest(erasure_id=story.erasure.erasure_id)
+        return list(story.officer.GetErasure(request, timeout=10).erasure.waiting_for)
 
-    wait_until(lambda: waits_for() == ["evaluation"], "everybody else's answer", 120)
+    wait_until(lambda: waits_for() == ["evaluation"], "the confirmation of all other services", 120)
     serving = installation.registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=NAME), timeout=10).serving
     assert serving.decision.adapter_digest != story.adapter
 
 
-def test_the_receipt_is_signed_once_the_service_is_back_and_nothing_is_left(
+def test_the_receipt_is_signed_when_the_service_is_back_and_nothing_remains(
     installation: Installation, story: Story
 ) -> None:
     os.kill(installation.pid("evaluation"), signal.SIGKILL)
@@ -167,12 +172,12 @@ def test_the_receipt_is_signed_once_the_service_is_back_and_nothing_is_left(
 
     erasure = wait_until(signed, "a receipt", 120)
     trust = json.loads(plan_of(installation.stack).secrets.trust_file.read_text(encoding="utf-8"))
-    known = load_pem_public_key(trust["registry"].encode()).public_bytes(Encoding.Raw, PublicFormat.Raw)
-    assert erasure.receipt.public_key == known
-    Ed25519PublicKey.from_public_bytes(known).verify(erasure.receipt.signature, erasure.receipt.body.encode())
+    public_key = load_pem_public_key(trust["registry"].encode()).public_bytes(Encoding.Raw, PublicFormat.Raw)
+    assert erasure.receipt.public_key == public_key
+    Ed25519PublicKey.from_public_bytes(public_key).verify(erasure.receipt.signature, erasure.receipt.body.encode())
     body = json.loads(erasure.receipt.body)
     assert story.dataset in body["datasets"]
-    assert (story.adapter, "retired") in {(one["digest"], one["is"]) for one in body["adapters"]}
+    assert (story.adapter, "retired") in {(entry["digest"], entry["is"]) for entry in body["adapters"]}
     assert body["services"]["training"]["adapter_objects"] > 0
     assert _holding(installation, MARKER) == []
     assert _holding(installation, "own-id-0") == []
@@ -197,7 +202,7 @@ def test_a_dataset_without_the_document_supersedes_the_old_one(installation: Ins
     assert not set(story.erasure.document_ids) & set(newest.document_ids)
 
 
-def test_it_stays_erased_when_it_is_published_again_until_that_is_lifted(
+def test_a_republished_document_stays_erased_until_the_erasure_is_lifted(
     installation: Installation, story: Story
 ) -> None:
     before = installation.registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=10).rejected["ERASED"]
@@ -220,19 +225,19 @@ def test_it_stays_erased_when_it_is_published_again_until_that_is_lifted(
 
 
 def test_a_person_is_resolved_erased_and_masked_from_then_on(installation: Installation, story: Story) -> None:
-    dry = anonymization_pb2.ResolveSubjectRequest(subject=PERSON, dry_run=True)
-    found = story.barrier.ResolveSubject(dry, timeout=20)
-    assert len(found.document_ids) == 2
-    resolved = story.barrier.ResolveSubject(anonymization_pb2.ResolveSubjectRequest(subject=PERSON), timeout=20)
-    assert list(resolved.document_ids) == list(found.document_ids)
+    dry_run = anonymization_pb2.ResolveSubjectRequest(subject=PERSON, dry_run=True)
+    preview = story.anonymization.ResolveSubject(dry_run, timeout=20)
+    assert len(preview.document_ids) == 2
+    resolved = story.anonymization.ResolveSubject(anonymization_pb2.ResolveSubjectRequest(subject=PERSON), timeout=20)
+    assert list(resolved.document_ids) == list(preview.document_ids)
     assert resolved.vault_entries >= 1
     request = registry_pb2.EraseRequest(document_ids=resolved.document_ids, reason="subject-request")
     erasure_id = story.officer.Erase(request, timeout=20).erasure.erasure_id
     asked = registry_pb2.GetErasureRequest(erasure_id=erasure_id)
     wait_until(lambda: story.officer.GetErasure(asked, timeout=10).erasure.HasField("receipt"), "a receipt", 120)
     assert not set(resolved.document_ids) & set(_documents(installation))
-    known = set(_documents(installation))
+    before = set(_documents(installation))
     _publish(installation, 40, f"# Note\n\nThe {MARKER} is kept by {PERSON} of the harbour office since last spring.\n")
-    wait_until(lambda: set(_documents(installation)) - known, "a new document", 60)
+    wait_until(lambda: set(_documents(installation)) - before, "a new document", 60)
     texts = [text for place, text in buckets(plan_of(installation.stack)) if "harbour office since" in text]
     assert texts and all("[PERSON]" in text for text in texts)

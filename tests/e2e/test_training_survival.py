@@ -1,4 +1,7 @@
-"""Runs whose worker and service are killed in every way, and a chain of stages from rows to rankings. The tests run in their order."""
+"""Runs whose worker and service are killed in every way, and a programme of stages from rows to rankings.
+
+The tests depend on their order.
+"""
 
 import os
 import signal
@@ -9,8 +12,7 @@ from dataclasses import dataclass, field
 import grpc
 import pytest
 
-from services.synthetic.domain import Row
-from services.synthetic.judging import PairRow
+from services.synthetic.domain import PairRow, Row
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
@@ -18,7 +20,7 @@ from tailor.api.training.v1 import training_pb2
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.ref import Ref
 from tests.e2e.conftest import Installation, wait_until
-from tests.e2e.training import PREFERENCE, SFT, Datasets, Training, standing
+from tests.e2e.training import PREFERENCE, SFT, Datasets, Training, paused_training
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -60,7 +62,7 @@ def _recipes() -> dict[str, str]:
     steady = {"method": "sft", "rate": 2e-3, "steps": STEPS, "dropout": 0.05}
     short = {"rate": 5e-4, "steps": 4, "dropout": 0.0, "every": 1}
     single = {
-        # How often a checkpoint is stored changes the recipe's digest, and so the run, and nothing that is learned.
+        # The checkpoint interval changes the recipe's digest, and so the run, but not what the run learns.
         "killed-steady": RECIPE.format(**steady, every=1000),
         "killed-seldom": RECIPE.format(**steady, every=2),
         "killed-never": RECIPE.format(**steady, every=999),
@@ -89,7 +91,7 @@ def _pairs(numbers: range) -> list[PairRow]:
 
 @dataclass
 class Story:
-    """What the tests hand on. `doomed` is a run whose workers are killed as soon as they start."""
+    """State that the tests pass on to each other. `doomed` is a run whose workers are killed as soon as they start."""
 
     datasets: Datasets
     training: Training
@@ -134,22 +136,22 @@ def _wait_for_service(installation: Installation, killed: int) -> None:
 def _refused(story: Story, run_id: str) -> grpc.StatusCode:
     with pytest.raises(grpc.RpcError) as refused:
         story.training.cancel(run_id)
-    code: grpc.StatusCode = refused.value.code()  # type: ignore[attr-defined]
+    code: grpc.StatusCode = refused.value.code()
     return code
 
 
-def _first_steps(said: list[tuple[int, int]]) -> dict[int, int]:
+def _first_steps(steps: list[tuple[int, int]]) -> dict[int, int]:
     """The first step of each epoch."""
-    return {epoch: min(step for other, step in said if other == epoch) for epoch, _ in said}
+    return {epoch: min(step for other, step in steps if other == epoch) for epoch, _ in steps}
 
 
-def test_a_dataset_makes_a_run_whose_first_stage_is_stated_and_which_then_waits_for_rankings(
+def test_a_dataset_starts_a_run_that_publishes_its_first_stage_and_then_waits_for_rankings(
     installation: Installation, story: Story
 ) -> None:
-    story.datasets.state(NAME, story.rows, SFT, "killed-chain")
+    story.datasets.publish(NAME, story.rows, SFT, "killed-chain")
     (run,) = wait_until(lambda: story.training.runs(NAME), "a run", 60)
     story.chain = run.run_id
-    waiting = story.training.waits(run.run_id, "WAITS_FOR_RANKINGS")
+    waiting = story.training.wait_for_reason(run.run_id, "WAITS_FOR_RANKINGS")
     assert (waiting.state, waiting.stage) == (training_pb2.RUN_STATE_QUEUED, 1)
     assert [stage.method for stage in waiting.stages] == ["sft", "reward", "rloo"]
     adapter = waiting.stages[0].adapter_digest
@@ -157,46 +159,46 @@ def test_a_dataset_makes_a_run_whose_first_stage_is_stated_and_which_then_waits_
 
     def catalogued() -> list[str]:
         request = registry_pb2.ListAdaptersRequest(specialist=NAME)
-        return [one.adapter.digest for one in installation.registry.ListAdapters(request, timeout=10).adapters]
+        return [item.adapter.digest for item in installation.registry.ListAdapters(request, timeout=10).adapters]
 
     wait_until(lambda: adapter in catalogued(), "the adapter in the catalogue", 60)
 
 
-def test_a_worker_that_dies_each_time_it_starts_is_replaced_five_times(story: Story) -> None:
-    # It takes a minute, in which the next tests run.
+def test_a_worker_that_always_dies_is_started_five_times(story: Story) -> None:
+    # This takes a minute; the next tests run meanwhile.
     story.doomed = story.training.create(
         specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-once", priority=100
     )
 
     def kill() -> None:
         for epoch in range(1, 6):
-            os.kill(story.training.started(story.doomed, epoch).pid, signal.SIGKILL)
+            os.kill(story.training.wait_for_worker(story.doomed, epoch).pid, signal.SIGKILL)
 
     story.killer = threading.Thread(target=kill, name="killer", daemon=True)
     story.killer.start()
-    assert story.training.waits(story.doomed, "WORKER_DIED").state == training_pb2.RUN_STATE_QUEUED
+    assert story.training.wait_for_reason(story.doomed, "WORKER_DIED").state == training_pb2.RUN_STATE_QUEUED
 
 
-def test_a_run_ends_with_the_same_weights_though_worker_and_service_are_killed_and_checkpoints_torn_and_tampered(
+def test_a_run_ends_with_the_same_weights_despite_kills_and_damaged_checkpoints(
     installation: Installation, story: Story
 ) -> None:
     training = story.training
-    with standing(installation, training) as turn:
+    with paused_training(installation, training) as lock:
         run_id = training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-other-chain")
-        turn.reach(run_id, 3)
-        torn = turn.tear(run_id, training.started(run_id))
-        assert [one for one in training.checkpoints(run_id) if not one.whole] == [torn]
-        second = training.started(run_id, 2)
-        turn.reach(run_id, 9)
+        lock.advance(run_id, 3)
+        torn = lock.tear(run_id, training.wait_for_worker(run_id))
+        assert [checkpoint for checkpoint in training.checkpoints(run_id) if not checkpoint.whole] == [torn]
+        second = training.wait_for_worker(run_id, 2)
+        lock.advance(run_id, 9)
         os.kill(second.pid, signal.SIGKILL)
         killed = _kill_service(installation)
-        # The worker may have been killed within the upload of the next one.
-        newest = [one for one in training.checkpoints(run_id) if one.whole][-1]
+        # The worker may have been killed while it uploaded the next one.
+        newest = [checkpoint for checkpoint in training.checkpoints(run_id) if checkpoint.whole][-1]
         assert newest.step >= 8
         training.store.put(MODELS, f"{newest.prefix}/optimizer.pt", b"tampered")
         _wait_for_service(installation, killed)
-        turn.reach(run_id, newest.step, epoch=3)
-    run = training.waits(run_id, "WAITS_FOR_RANKINGS")
+        lock.advance(run_id, newest.step, epoch=3)
+    run = training.wait_for_reason(run_id, "WAITS_FOR_RANKINGS")
     assert training.weights(run.stages[0].adapter_digest) == story.expected
     assert run.epoch == 3
     assert training.cancel(run_id).state == training_pb2.RUN_STATE_CANCELLED
@@ -205,36 +207,34 @@ def test_a_run_ends_with_the_same_weights_though_worker_and_service_are_killed_a
     assert training.checkpoints(run_id) == []
 
 
-def test_a_worker_lives_on_without_its_service_and_loses_no_step_when_it_is_told_to_make_room(
-    installation: Installation, story: Story
-) -> None:
+def test_a_worker_survives_its_service_and_loses_no_step_on_sigterm(installation: Installation, story: Story) -> None:
     training = story.training
-    with standing(installation, training) as turn:
+    with paused_training(installation, training) as lock:
         run_id = training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-never")
-        turn.reach(run_id, 3)
-        worker = training.started(run_id)
+        lock.advance(run_id, 3)
+        worker = training.wait_for_worker(run_id)
         _wait_for_service(installation, _kill_service(installation))
-        turn.reach(run_id, 6)
+        lock.advance(run_id, 6)
         assert worker.is_alive() and training.run(run_id).epoch == 1
         os.kill(worker.pid, signal.SIGTERM)
-        turn.give()
-        training.started(run_id, 2)
-    run = training.ended(run_id)
+        lock.allow_step()
+        training.wait_for_worker(run_id, 2)
+    run = training.wait_for_end(run_id)
     assert (run.state, run.epoch) == (training_pb2.RUN_STATE_SUCCEEDED, 2)
     assert training.weights(run.adapter_digest) == story.expected
     assert [step for _, step in training.steps(run_id)] == list(range(1, STEPS + 1))
 
 
-def test_a_run_is_cancelled_while_it_is_queued_or_runs_and_not_once_it_has_ended(
+def test_a_queued_or_running_run_can_be_cancelled_but_an_ended_one_cannot(
     installation: Installation, story: Story
 ) -> None:
     training = story.training
-    with standing(installation, training):
-        wanted = {"specialist": NAME, "dataset_digest": story.rows.sha256}
-        running = training.create(**wanted, recipe="tiny")
-        worker = training.started(running)
-        queued = training.create(**wanted, recipe="lora")
-        training.waits(queued, "WAITS_FOR_SPECIALIST")
+    with paused_training(installation, training):
+        fields = {"specialist": NAME, "dataset_digest": story.rows.sha256}
+        running = training.create(**fields, recipe="tiny")
+        worker = training.wait_for_worker(running)
+        queued = training.create(**fields, recipe="lora")
+        training.wait_for_reason(queued, "WAITS_FOR_SPECIALIST")
         assert training.cancel(queued).state == training_pb2.RUN_STATE_CANCELLED
         assert training.cancel(running).state == training_pb2.RUN_STATE_CANCELLED
         wait_until(lambda: not worker.is_alive(), "the worker's end", 90)
@@ -243,37 +243,37 @@ def test_a_run_is_cancelled_while_it_is_queued_or_runs_and_not_once_it_has_ended
         assert training.run(run_id).reason == "CANCELLED"
 
 
-def test_tampered_rows_fail_a_run_once_and_it_says_why(installation: Installation, story: Story) -> None:
+def test_tampered_rows_fail_a_run_with_a_reason(installation: Installation, story: Story) -> None:
     datasets, training = story.datasets, story.training
     train = datasets.writer.write(_rows(range(40, 60)))
     rows = datasets.write("sft", NAME, train, train)
-    with standing(installation, training):
+    with paused_training(installation, training):
         ahead = training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-seldom")
         run_id = training.create(specialist=NAME, dataset_digest=rows.sha256, recipe="killed-steady")
         datasets.store.put(DATASETS, train.ref.key, b"tampered")
         training.cancel(ahead)
-    run = training.ended(run_id)
+    run = training.wait_for_end(run_id)
     assert (run.state, run.reason, run.epoch) == (training_pb2.RUN_STATE_FAILED, "CORRUPT_OBJECT", 1)
     assert run.message
 
 
-def test_a_run_whose_workers_get_nowhere_has_failed_for_its_machine(story: Story) -> None:
-    run = story.training.ended(story.doomed)
+def test_a_run_whose_workers_always_die_fails(story: Story) -> None:
+    run = story.training.wait_for_end(story.doomed)
     assert (run.state, run.reason, run.epoch) == (training_pb2.RUN_STATE_FAILED, "WORKER_DIED", 5)
     story.killer.join(10)
 
 
-def test_rankings_let_the_chain_go_on_to_its_end_though_its_last_worker_is_killed(
+def test_rankings_let_the_programme_finish_although_its_last_worker_is_killed(
     installation: Installation, story: Story
 ) -> None:
     training, datasets = story.training, story.datasets
     train, held_out = datasets.writer.write_pairs(_pairs(range(16))), datasets.writer.write_pairs(_pairs(range(16, 20)))
     pairs = datasets.write("preference", NAME, train, held_out)
-    datasets.state(NAME, pairs, PREFERENCE)
-    with standing(installation, training) as turn:
-        killed = turn.reach(story.chain, 2, stage=2)
-        os.kill(training.started(story.chain, killed.epoch).pid, signal.SIGKILL)
-    run = training.ended(story.chain)
+    datasets.publish(NAME, pairs, PREFERENCE)
+    with paused_training(installation, training) as lock:
+        killed = lock.advance(story.chain, 2, stage=2)
+        os.kill(training.wait_for_worker(story.chain, killed.epoch).pid, signal.SIGKILL)
+    run = training.wait_for_end(story.chain)
     assert run.state == training_pb2.RUN_STATE_SUCCEEDED, run.message
     sft, reward, rloo = run.stages
     assert [stage.parent_digest for stage in run.stages] == ["", sft.adapter_digest, sft.adapter_digest]
@@ -291,13 +291,13 @@ def test_rankings_let_the_chain_go_on_to_its_end_though_its_last_worker_is_kille
     dpo = training.create(
         specialist=NAME, dataset_digest=pairs.sha256, recipe="killed-dpo", parent_digest=sft.adapter_digest
     )
-    other = training.ended(dpo)
+    other = training.wait_for_end(dpo)
     assert other.state == training_pb2.RUN_STATE_SUCCEEDED, other.message
     assert training.manifest(other.adapter_digest)["parent_digest"] == sft.adapter_digest
     _evaluated(installation, [sft.adapter_digest, rloo.adapter_digest, other.adapter_digest])
     with pytest.raises(grpc.RpcError) as unknown:
         _evaluation(installation, reward.adapter_digest)
-    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 def _evaluation(installation: Installation, adapter: str) -> evaluation_pb2.GetEvaluationResponse:
@@ -306,17 +306,17 @@ def _evaluation(installation: Installation, adapter: str) -> evaluation_pb2.GetE
 
 
 def _evaluated(installation: Installation, adapters: list[str]) -> None:
-    def done() -> list[evaluation_pb2.GetEvaluationResponse] | None:
+    def ended() -> list[evaluation_pb2.GetEvaluationResponse] | None:
         try:
-            found = [_evaluation(installation, adapter) for adapter in adapters]
+            evaluations = [_evaluation(installation, adapter) for adapter in adapters]
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined]
+            if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
             raise
         running = evaluation_pb2.EVALUATION_STATE_RUNNING
-        return found if all(one.state > running for one in found) else None
+        return evaluations if all(item.state > running for item in evaluations) else None
 
-    for evaluation in wait_until(done, "evaluations of the policies", 240):
+    for evaluation in wait_until(ended, "evaluations of the policies", 240):
         assert evaluation.state == evaluation_pb2.EVALUATION_STATE_SUCCEEDED, evaluation.reason
         assert evaluation.rows_total == evaluation.rows_done > 0
         assert evaluation.result.candidate.values["parity"] < 0.1

@@ -1,4 +1,4 @@
-"""Datasets, runs, workers and checkpoints of an installation, to look at and to break."""
+"""Datasets, runs, workers and checkpoints of an installation, to inspect and to break."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.synthetic.adapters.parquet import ParquetWriter
-from services.synthetic.datasets import entry, write_manifest
+from services.synthetic.datasets import manifest_entry, write_manifest
 from services.synthetic.domain import Split
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
@@ -30,7 +30,7 @@ SFT, PREFERENCE = models_pb2.DATASET_KIND_SFT, models_pb2.DATASET_KIND_PREFERENC
 
 
 class Datasets:
-    """What synthetic does, with its credentials and in its words."""
+    """Writes and publishes datasets as synthetic does, with its credentials."""
 
     def __init__(self, installation: Installation) -> None:
         self._settings = Stores(plan_of(installation.stack)).settings("synthetic", ServiceSettings)
@@ -38,12 +38,12 @@ class Datasets:
         self.writer = ParquetWriter(self.store)
 
     def write(self, kind: str, specialist: str, train: Split, held_out: Split) -> Ref:
-        """Store a dataset's manifest."""
-        splits = {"train": entry(train), "held_out": entry(held_out)}
+        """Store a dataset's manifest, and return its reference."""
+        splits = {"train": manifest_entry(train), "held_out": manifest_entry(held_out)}
         return write_manifest(self.store, None, {"kind": kind, "specialist": specialist, "splits": splits}, {})[1]
 
-    def state(self, specialist: str, manifest: Ref, kind: models_pb2.DatasetKind, recipe: str = "") -> None:
-        """State that it was built."""
+    def publish(self, specialist: str, manifest: Ref, kind: models_pb2.DatasetKind.ValueType, recipe: str = "") -> None:
+        """Publish that the dataset was built."""
         message = models_pb2.DatasetBuilt(
             digest=manifest.sha256,
             specialist=specialist,
@@ -59,7 +59,7 @@ class Datasets:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What stands in the models bucket of one step."""
+    """The checkpoint of one step in the models bucket. It is whole if its manifest exists."""
 
     prefix: str
     step: int
@@ -67,7 +67,7 @@ class Checkpoint:
 
 
 class Training:
-    """The training service as an operator sees it, and its workers as the machine does."""
+    """The training service through its API, and its workers as processes of this machine."""
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
@@ -82,13 +82,13 @@ class Training:
             )
         )
 
-    def create(self, **wanted: object) -> str:
-        """Ask for a run; its id."""
-        request = training_pb2.CreateRunRequest(base="tiny", **wanted)  # type: ignore[arg-type]
+    def create(self, **fields: object) -> str:
+        """Create a run, and return its id."""
+        request = training_pb2.CreateRunRequest(base="tiny", **fields)  # type: ignore[arg-type]
         return self.stub.CreateRun(request, timeout=120).run.run_id
 
     def run(self, run_id: str) -> training_pb2.Run:
-        """The run as it stands."""
+        """The run's current state."""
         return self.stub.GetRun(training_pb2.GetRunRequest(run_id=run_id), timeout=10).run
 
     def runs(self, specialist: str) -> list[training_pb2.Run]:
@@ -96,34 +96,34 @@ class Training:
         return list(self.stub.ListRuns(training_pb2.ListRunsRequest(specialist=specialist), timeout=10).runs)
 
     def cancel(self, run_id: str) -> training_pb2.Run:
-        """End a run."""
+        """Cancel a run."""
         return self.stub.CancelRun(training_pb2.CancelRunRequest(run_id=run_id), timeout=10).run
 
-    def waits(self, run_id: str, reason: str) -> training_pb2.Run:
-        """The run, once it says that this is what it waits for."""
-        return self._reach(run_id, reason, lambda run: run.reason == reason)
+    def wait_for_reason(self, run_id: str, reason: str) -> training_pb2.Run:
+        """Block until the run is waiting for this reason, and return it."""
+        return self._wait_for(run_id, reason, lambda run: run.reason == reason)
 
-    def ended(self, run_id: str) -> training_pb2.Run:
-        """The run, once it has ended."""
-        return self._reach(run_id, "the end", lambda run: run.state > training_pb2.RUN_STATE_RUNNING)
+    def wait_for_end(self, run_id: str) -> training_pb2.Run:
+        """Block until the run has ended, and return it."""
+        return self._wait_for(run_id, "the end", lambda run: run.state > training_pb2.RUN_STATE_RUNNING)
 
-    def started(self, run_id: str, epoch: int = 1) -> ProcessRef:
-        """The worker of an epoch, once it lives."""
+    def wait_for_worker(self, run_id: str, epoch: int = 1) -> ProcessRef:
+        """Block until the worker of an epoch is alive, and return it."""
         return wait_until(lambda: self.worker(run_id, epoch), f"worker {epoch} of the run", 120)
 
     def worker(self, run_id: str, epoch: int) -> ProcessRef | None:
-        """The worker of an epoch, while it lives."""
+        """The worker of an epoch if it is alive, else None."""
         file = self._workers / f"{run_id}-{epoch}.pid"
-        pid, _, started = file.read_text(encoding="utf-8").partition(" ") if file.exists() else ("", "", "")
-        process = ProcessRef(int(pid), int(started)) if started else None
+        pid, _, start_ticks = file.read_text(encoding="utf-8").partition(" ") if file.exists() else ("", "", "")
+        process = ProcessRef(int(pid), int(start_ticks)) if start_ticks else None
         return process if process and process.is_alive() else None
 
     def steps(self, run_id: str, stage: int = 0) -> list[tuple[int, int]]:
-        """Epoch and step of every report of a stage's training, in order; of a run that has ended."""
+        """The epoch and step of every training report of a stage, in order. The run must have ended."""
         request = training_pb2.WatchRunRequest(run_id=run_id)
-        seen = [answer.run.progress for answer in self.stub.WatchRun(request, timeout=60)][1:]
-        said = [(one.epoch, one.step) for one in seen if one.stage == stage and one.phase == "training"]
-        return list(dict.fromkeys(said))
+        reports = [response.run.progress for response in self.stub.WatchRun(request, timeout=60)][1:]
+        steps = [(item.epoch, item.step) for item in reports if item.stage == stage and item.phase == "training"]
+        return list(dict.fromkeys(steps))
 
     def manifest(self, adapter: str) -> dict[str, Any]:
         """An adapter's manifest."""
@@ -136,78 +136,81 @@ class Training:
         return str(digest)
 
     def checkpoints(self, run_id: str) -> list[Checkpoint]:
-        """What stands of the run's checkpoints, by step."""
+        """The run's stored checkpoints, by step."""
         keys = self.store.list_keys(MODELS, f"runs/{run_id}/")
         prefixes = {key.rpartition("/")[0] for key in keys}
-        found = [
+        checkpoints = [
             Checkpoint(prefix, int(prefix.rpartition("-")[2]), f"{prefix}/manifest.json" in keys) for prefix in prefixes
         ]
-        return sorted(found, key=lambda one: one.step)
+        return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
 
-    def _reach(self, run_id: str, what: str, there: Callable[[training_pb2.Run], bool]) -> training_pb2.Run:
+    def _wait_for(
+        self, run_id: str, description: str, is_reached: Callable[[training_pb2.Run], bool]
+    ) -> training_pb2.Run:
         def check() -> training_pb2.Run | None:
             run = self.run(run_id)
-            if there(run):
+            if is_reached(run):
                 return run
-            assert run.state <= training_pb2.RUN_STATE_RUNNING, f"{what}: {run.reason} {run.message}"
+            assert run.state <= training_pb2.RUN_STATE_RUNNING, f"{description}: {run.reason} {run.message}"
             return None
 
-        return wait_until(check, what, 300)
+        return wait_until(check, description, 300)
 
 
-class Turn:
-    """Holds the turn that every step of training takes: a worker stands before its next step."""
+class HeldLock:
+    """Holds the compute lock, which a worker needs for every step, so that training stands still."""
 
     def __init__(self, installation: Installation, training: Training) -> None:
         self._training = training
         self._lock = ComputeLock(installation.stack.layout.compute_lock_file)
         self._lock.acquire()
 
-    def give(self) -> None:
-        """Let a step pass."""
+    def allow_step(self) -> None:
+        """Let the worker take one step."""
         self._lock.release()
         self._lock.acquire()
 
-    def reach(self, run_id: str, step: int, *, stage: int = 0, epoch: int = 0) -> training_pb2.Run:
-        """Let steps pass until the run has reported this one, or a later one, in this stage, under this epoch or a later one."""
+    def advance(self, run_id: str, step: int, *, stage: int = 0, epoch: int = 0) -> training_pb2.Run:
+        """Allow steps until the run has reported this step or a later one, in this stage, and in this epoch or a later one."""
 
-        def there() -> training_pb2.Run | None:
+        def reported() -> training_pb2.Run | None:
             run = self._training.run(run_id)
-            said = run.progress
+            progress = run.progress
             assert run.state <= training_pb2.RUN_STATE_RUNNING, f"step {step}: {run.reason} {run.message}"
-            if said.phase == "training" and said.stage == stage and said.step >= step and said.epoch >= epoch:
+            is_training = progress.phase == "training" and progress.stage == stage
+            if is_training and progress.step >= step and progress.epoch >= epoch:
                 return run
-            self.give()
+            self.allow_step()
             return None
 
-        return wait_until(there, f"step {step}", 240)
+        return wait_until(reported, f"step {step}", 240)
 
     def tear(self, run_id: str, worker: ProcessRef) -> Checkpoint:
-        """Let steps pass, and kill the worker while objects of a checkpoint stand without their manifest; that checkpoint."""
+        """Allow steps, and kill the worker while it uploads a checkpoint, before its manifest. Returns that checkpoint."""
         while worker.is_alive():
-            self.give()
+            self.allow_step()
             deadline = time.monotonic() + 0.5
             while time.monotonic() < deadline:
-                if not all(one.whole for one in self._training.checkpoints(run_id)):
+                if not all(checkpoint.whole for checkpoint in self._training.checkpoints(run_id)):
                     os.kill(worker.pid, signal.SIGSTOP)
-                    time.sleep(0.05)  # what it had sent by then arrives
+                    time.sleep(0.05)  # objects already sent arrive
                     if (last := self._training.checkpoints(run_id)[-1]).whole:
                         os.kill(worker.pid, signal.SIGCONT)
                     else:
                         os.kill(worker.pid, signal.SIGKILL)
                         return last
-        raise AssertionError("the run ended before its worker was killed within an upload")
+        raise AssertionError("the run ended before its worker was killed during an upload")
 
-    def end(self) -> None:
-        """Give the turn for good."""
+    def release(self) -> None:
+        """Release the lock for good."""
         self._lock.release()
 
 
 @contextmanager
-def standing(installation: Installation, training: Training) -> Iterator[Turn]:
-    """Nothing is trained but what the turn lets pass."""
-    turn = Turn(installation, training)
+def paused_training(installation: Installation, training: Training) -> Iterator[HeldLock]:
+    """Pause training during the block, except for the steps that the lock allows."""
+    lock = HeldLock(installation, training)
     try:
-        yield turn
+        yield lock
     finally:
-        turn.end()
+        lock.release()

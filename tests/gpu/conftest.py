@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.training.adapters.base_sources import fetch
-from services.training.adapters.bases import MAX_BYTES
+from services.training.bases.sources import fetch
+from services.training.bases.store import MAX_BYTES
 
 FIGURES = pytest.StashKey[list[tuple[str, str]]]()
 

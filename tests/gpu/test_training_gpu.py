@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from bench.forecast import Case, chat_rows, make_case, measure
-from services.training.adapters.model import load_base, load_tokenizer
-from services.training.adapters.rows import Encoded, encode
+from services.training.bases.files import load_tokenizer
+from services.training.methods.loading import load_base
+from services.training.methods.rows import Encoded, encode
 from tests.gpu.conftest import Figures
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1200)]
@@ -29,7 +30,7 @@ def packed(rows: list[Encoded]) -> dict[str, Any]:
     }
 
 
-def test_bf16_answers_as_f32_does_within_its_precision(base: Path, figures: Figures) -> None:
+def test_bf16_answers_like_f32_within_its_precision(base: Path, figures: Figures) -> None:
     import torch
 
     inputs = packed(rows_of(base)[:1])
@@ -41,7 +42,7 @@ def test_bf16_answers_as_f32_does_within_its_precision(base: Path, figures: Figu
     assert difference < 0.2
 
 
-def test_packed_rows_are_answered_as_each_alone(base: Path, figures: Figures) -> None:
+def test_packed_rows_are_answered_like_single_rows(base: Path, figures: Figures) -> None:
     import torch
 
     rows = rows_of(base)
@@ -50,8 +51,8 @@ def test_packed_rows_are_answered_as_each_alone(base: Path, figures: Figures) ->
         together = model(**packed(rows), use_cache=False).logits[0]
         alone = torch.cat([model(**packed([row]), use_cache=False).logits[0] for row in rows])
     difference = float((together - alone).abs().max())
-    figures.add("packed rows against each alone, largest difference of logits", f"{difference:.5f}")
-    # TF32 would be true to three digits.
+    figures.add("packed rows against single rows, largest difference of logits", f"{difference:.5f}")
+    # TF32 would be accurate to three digits only.
     assert difference < 0.05
 
 
@@ -98,7 +99,7 @@ def test_attention_kernel_agrees_with_the_plain_one(kernel: str, figures: Figure
 def test_worker_trains_within_its_forecast(base: Path, tmp_path: Path, figures: Figures, case: Case) -> None:
     found = measure(base, case, tmp_path)
     figures.add(
-        f"{case.name}, {case.recipe.batch.tokens:,} tokens a step",
+        f"{case.name}, {case.recipe.batch.tokens:,} tokens per step",
         f"forecast {found.forecast_bytes / 1e9:.2f} GB, used {found.used_bytes / 1e9:.2f} GB ({found.error:+.0%}), "
         f"{found.tokens_per_second:,.0f} tokens/s",
     )

@@ -1,4 +1,4 @@
-"""A registry over PostgreSQL and inference replicas over a fake engine, with facts going both ways, for tests of canaries."""
+"""A registry over PostgreSQL and inference replicas over a fake engine, with events passed in both directions, for tests of canaries."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -9,21 +9,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
 from services.inference import handlers as inference_handlers
-from services.inference.adapters.statements import ServedEvents, to_message
-from services.inference.answering import Cancellation
+from services.inference.adapters.events import ReportPublisher
 from services.inference.consumers import ServingConsumer
-from services.inference.domain import Ask, Caller, Piece, Sampling, Turn
-from services.registry import canaries, handlers
-from services.registry.adapters.queries import Queries
-from services.registry.adapters.sql import begin
+from services.inference.domain import Caller, ChatMessage, GenerationRequest, Piece, Sampling
+from services.inference.generation import Cancellation
+from services.inference.wire import from_draft
+from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import signer
-from services.registry.canaries import Watch
-from services.registry.comparing import CanaryRules
 from services.registry.consumers import Consumers
-from services.registry.domain import RETIRE, Specialist
-from services.registry.gate import Gate, Threshold
-from services.registry.serving import Serving
+from services.registry.domain import RETIRE, CanaryPolicy, Gate, Serving, Specialist, Threshold
+from services.registry.handlers import canaries, specialists
+from services.registry.handlers.canaries import CanaryWatcher
+from services.registry.queries import Queries
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.errors import Reason, TailorError, Unavailable
@@ -34,14 +32,14 @@ from tailor.rpc.identity import Identity
 from tests.unit.inference.fakes import FakeEngine, FakeStream, make_world
 
 NAME = "reports"
-RULES = CanaryRules(percent=30, min_calls=10, max_seconds=600)
+POLICY = CanaryPolicy(percent=30, min_calls=10, max_seconds=600)
 SPECIALIST = Specialist(NAME, "tiny", "lora", gate=Gate((Threshold("rougeL"),), 1), on_erasure=RETIRE)
 KEYS = tuple(Caller("key", "team", key_id=f"key_{number:016x}") for number in range(40))
 
 
 @dataclass
 class TimedStream(FakeStream):
-    """Takes its adapter's time for every piece."""
+    """Advances the engine's clock by the adapter's seconds per token."""
 
     engine: "TimedEngine | None" = None
 
@@ -53,7 +51,7 @@ class TimedStream(FakeStream):
 
 
 class TimedEngine(FakeEngine):
-    """By a clock of its own: `seconds` a token by adapter; those in `broken` fail their answers half-way."""
+    """An engine with its own clock: `seconds` per token by adapter. Answers of adapters in `broken` fail half-way."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,65 +66,67 @@ class TimedEngine(FakeEngine):
 
 
 class Replica:
-    """An inference replica; what it states waits in its own producer."""
+    """An inference replica. What it publishes stays in its own producer."""
 
     def __init__(self, name: str) -> None:
         self.producer = MemoryProducer("inference")
         self.engine = TimedEngine()
         self.world = make_world(engine=self.engine, slots=3)
-        reports = ServedEvents(self.producer, name)
-        self.inference = replace(
-            self.world.inference,
-            reports=reports,
+        drafts = replace(
+            self.world.inference.drafts,
             now=lambda: self.engine.moment,
-            new_draft_id=lambda: f"drf_{name}_{len(self.world.kept.drafts)}",
+            new_id=lambda: f"drf_{name}_{len(self.world.published.drafts)}",
         )
-        self.serving = ServingConsumer(self.inference, lambda _, work: work())
+        self.inference = replace(self.world.inference, drafts=drafts)
+        publish = ReportPublisher(self.producer, name).publish
+        self.serving = ServingConsumer(self.inference.models, publish, lambda _, work: work())
 
     def ask(self, caller: Caller) -> str:
-        """The adapter that a caller's question went to, answered or not."""
-        question = Ask(NAME, (Turn("user", "Write."),), Sampling(max_tokens=3))
+        """The adapter that a caller's question was routed to, answered or not."""
+        question = GenerationRequest(NAME, (ChatMessage("user", "Write."),), Sampling(max_tokens=3))
         with suppress(TailorError):
             for _ in inference_handlers.generate(self.inference, caller, question, Cancellation()):
                 pass
-        return self.world.kept.drafts[-1].served.adapter_digest
+        return self.world.published.drafts[-1].served.adapter_digest
 
 
-class Evaluator:
-    """Remembers which adapters are to be measured again."""
+class FakeEvaluation:
+    """Records requested evaluations."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
         self.fails: TailorError | None = None
 
-    def evaluate(self, adapter_digest: str, request_id: str) -> None:
+    def __call__(self, adapter_digest: str, request_id: str) -> None:
         if self.fails:
             raise self.fails
-        self.asked.append((adapter_digest, request_id))
+        self.requests.append((adapter_digest, request_id))
 
 
 class House:
-    """A registry. Another one over the same database is another replica of it, or the same one started again."""
+    """A registry. A second one over the same database is another replica of it, or the same one restarted."""
 
-    def __init__(self, engine: Engine, rules: CanaryRules | None = None) -> None:
+    def __init__(self, engine: Engine, policy: CanaryPolicy | None = None) -> None:
         self.producer = MemoryProducer("registry")
         self.outbox = Outbox(engine, outbox_rows, self.producer)
-        self.begin = begin(engine, self.outbox)
+        self.begin = transactions(engine, self.outbox)
         self.queries = Queries(engine)
-        self.evaluator = Evaluator()
+        self.evaluation = FakeEvaluation()
         self.topics = Consumers(
-            self.begin, self.evaluator, signer(Identity("registry", Ed25519PrivateKey.generate()))
+            self.begin, self.evaluation, signer(Identity("registry", Ed25519PrivateKey.generate()))
         ).topics()
-        self.watch = Watch(self.begin, self.evaluator)
-        handlers.create_specialist(self.begin, replace(SPECIALIST, canary=rules))
+        self.watcher = CanaryWatcher(self.begin, self.evaluation)
+        specialists.create_specialist(self.begin, replace(SPECIALIST, canary=policy))
 
     def train(self, digest: str, *, rouge: float = 0.2, dataset: str = "") -> None:
-        """An adapter that was measured beside what serves."""
+        """Add an adapter that is evaluated against the incumbent."""
         built = models_pb2.DatasetBuilt(digest=dataset, specialist=NAME, document_ids=[f"doc_{dataset}"])
-        trained = models_pb2.AdapterTrained(digest=digest, kind=1, specialist=NAME, base="tiny", dataset_digest=dataset)
+        trained = models_pb2.AdapterTrained(
+            digest=digest, kind=models_pb2.ADAPTER_KIND_POLICY, specialist=NAME, base="tiny", dataset_digest=dataset
+        )
         trained.manifest.uri = f"s3://models/adapters/{digest}/manifest.json"
-        self._tell("dataset.built.v1", built)
-        self._tell("adapter.trained.v1", trained)
+        self._receive("dataset.built.v1", built)
+        self._receive("adapter.trained.v1", trained)
         self.evaluate(digest, rouge=rouge)
 
     def evaluate(self, digest: str, *, rouge: float = 0.2) -> None:
@@ -141,42 +141,42 @@ class House:
             incumbent_generation=serving.generation,
             incumbent_digest=serving.adapter_digest,
         )
-        self._tell("adapter.evaluated.v1", evaluated)
+        self._receive("adapter.evaluated.v1", evaluated)
 
-    def start(self, digest: str, rules: CanaryRules = RULES) -> Serving:
-        return canaries.start_canary(self.begin, NAME, digest, self.serving().generation, lambda _: rules)
+    def start(self, digest: str, policy: CanaryPolicy = POLICY) -> Serving:
+        return canaries.start_canary(self.begin, NAME, digest, self.serving().generation, lambda _: policy)
 
     def serving(self) -> Serving:
         with self.begin() as tx:
-            return tx.serving(NAME)
+            return tx.servings.current(NAME)
 
     def canary(self) -> registry_pb2.Canary:
-        found = self.queries.canary(NAME)
-        assert found is not None
-        return found
+        canary = self.queries.canary(NAME)
+        assert canary is not None
+        return canary
 
-    def look(self, *, later: float = 0) -> None:
-        self.watch.look(datetime.now(UTC) + timedelta(seconds=later))
+    def check(self, *, later: float = 0) -> None:
+        self.watcher.check(datetime.now(UTC) + timedelta(seconds=later))
 
-    def decided(self) -> list[Event]:
+    def decisions(self) -> list[Event]:
         while self.outbox.relay():
             pass
         return self.producer.events("specialist.serving.v1")
 
-    def reaches(self, *replicas: Replica) -> None:
-        """The replicas read all that was decided."""
+    def send_to(self, *replicas: Replica) -> None:
+        """Let the replicas read every decision."""
         for replica in replicas:
-            for event in self.decided():
+            for event in self.decisions():
                 replica.serving.apply(event)
 
-    def hears(self, *replicas: Replica) -> None:
-        """The registry reads all that the replicas stated, twice, as it may."""
+    def receive_from(self, *replicas: Replica) -> None:
+        """Let the registry read everything that the replicas published, twice."""
         for _ in range(2):
             for replica in replicas:
                 for event in replica.producer.events("adapter.served.v1"):
                     self.topics["adapter.served.v1"](event)
-                for draft in replica.world.kept.drafts:
-                    self._tell("draft.created.v1", to_message(draft, "tiny"))
+                for draft in replica.world.published.drafts:
+                    self._receive("draft.created.v1", from_draft(draft, "tiny"))
 
-    def _tell(self, topic: str, message: object) -> None:
+    def _receive(self, topic: str, message: object) -> None:
         self.topics[topic](Event(topic, "key", message.SerializeToString(), {}))  # type: ignore[attr-defined]

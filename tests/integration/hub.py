@@ -1,4 +1,4 @@
-"""A hub on this machine: as much of its API as loading a model asks for."""
+"""A local hub with the part of the API that loading a model needs."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ COMMIT = "5ac0ffee" * 5
 
 @dataclass
 class Hub:
-    """One model, `acme/small`, at one commit. `token` opens it where one is set; `asked` are the paths that were read."""
+    """One model, `acme/small`, at one commit. It needs `token` if one is set; `asked` are the requested paths."""
 
     folder: Path
     token: str = ""
@@ -44,7 +44,7 @@ class Hub:
 
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
-    """Serve it on a free port."""
+    """Serve the hub on a free port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:

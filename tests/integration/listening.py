@@ -1,4 +1,4 @@
-"""Which addresses a process and its children listen on, as Linux says."""
+"""The addresses that a process and its children listen on, read from /proc."""
 
 from pathlib import Path
 
@@ -8,21 +8,25 @@ LOOPBACK = ("0100007F", "00000000000000000000000001000000")
 
 
 def listening(pid: int) -> set[str]:
-    """`ADDRESS:PORT` of every listening TCP socket, as /proc has it in hexadecimal."""
-    found: set[str] = set()
+    """`ADDRESS:PORT` of every listening TCP socket, in hexadecimal as in /proc."""
+    addresses: set[str] = set()
     for member in {pid, *_children(pid)}:
         sockets = {link for link in _links(member) if link.startswith("socket:[")}
         for table in ("tcp", "tcp6"):
             for line in (Path("/proc") / str(member) / "net" / table).read_text().splitlines()[1:]:
                 _, local, _, state, *_, inode = line.split()[:10]
                 if state == LISTENING and f"socket:[{inode}]" in sockets:
-                    found.add(local)
-    return found
+                    addresses.add(local)
+    return addresses
 
 
 def open_to_others(pid: int) -> set[int]:
-    """The ports among them that other machines could reach."""
-    return {int(port, 16) for host, _, port in (one.partition(":") for one in listening(pid)) if host not in LOOPBACK}
+    """The listening ports that other machines can reach."""
+    return {
+        int(port, 16)
+        for host, _, port in (address.partition(":") for address in listening(pid))
+        if host not in LOOPBACK
+    }
 
 
 def _links(pid: int) -> list[str]:

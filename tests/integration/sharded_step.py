@@ -1,4 +1,4 @@
-"""A step of a process whose model is sharded, and of one whose is not: `torchrun sharded_step.py BASE OUTPUT`.
+"""Trains a sharded and an unsharded model for a few steps: `torchrun sharded_step.py BASE OUTPUT`.
 
 accelerate shards on GPUs only; this is torch's own `fully_shard`, which it calls, on CPUs.
 """
@@ -13,23 +13,23 @@ from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from services.training.adapters.exact_speed import learned_loss
-from services.training.adapters.model import trainable_model
-from services.training.adapters.sharded import whole
+from services.training.methods.model import trainable_model
+from services.training.methods.packed_attention import learned_loss
+from services.training.methods.processes import gather_model
 from services.training.recipe import Recipe, load_recipe
 
 STEPS = 3
 
 
 def build(base: Path) -> Any:
-    """The tiny base under a fresh adapter."""
+    """The tiny base with a fresh adapter."""
     settings = load_recipe("tiny").model_dump()
     settings["adapter"]["dropout"], settings["precision"] = 0.0, "f32"
     return trainable_model(base, Recipe.model_validate(settings), None).train()
 
 
 def steps(model: Any, bins: list[list[int]]) -> list[float]:
-    """Train on bins of two rows each; their losses."""
+    """Train on bins of two rows each and return their losses."""
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-2)
     losses = []
     for tokens in bins:
@@ -45,7 +45,7 @@ def steps(model: Any, bins: list[list[int]]) -> list[float]:
 
 
 def main() -> None:
-    """Both ways, on the same bins."""
+    """Train both ways on the same bins and write the comparison."""
     base, output = Path(sys.argv[1]), Path(sys.argv[2])
     bins = [[5 + (place * 7 + step) % 200 for place in range(24)] for step in range(STEPS)]
     plain = build(base)
@@ -56,13 +56,15 @@ def main() -> None:
     for layer in model.get_base_model().model.layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    held = sum(weight.to_local().numel() for weight in model.parameters())
+    local = sum(weight.to_local().numel() for weight in model.parameters())
     losses = steps(model, bins)
-    found = whole(model, lambda: build(base))
-    if found is not None:
-        wanted = plain.state_dict()
-        differences = [float((wanted[name] - weight).abs().max()) for name, weight in found.state_dict().items()]
-        share = held / sum(weight.numel() for weight in plain.parameters())
+    gathered = gather_model(model, lambda: build(base))
+    if gathered is not None:
+        expected_weights = plain.state_dict()
+        differences = [
+            float((expected_weights[name] - weight).abs().max()) for name, weight in gathered.state_dict().items()
+        ]
+        share = local / sum(weight.numel() for weight in plain.parameters())
         output.write_text(
             json.dumps({"expected": expected, "losses": losses, "difference": max(differences), "share": share})
         )

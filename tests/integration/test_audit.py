@@ -1,25 +1,28 @@
-"""The audit over PostgreSQL."""
+"""The audit on PostgreSQL."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, text
 
-from services.registry import erasures, handlers, wire
-from services.registry.adapters.queries import Queries
-from services.registry.adapters.sql import begin
+from services.registry import wire
+from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS
-from services.registry.domain import Fact, FactKind, Selection
-from services.registry.handlers import Begin
+from services.registry.domain import Fact, FactKind
+from services.registry.handlers import facts
+from services.registry.ports import Begin
+from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.api.registry.v1 import audit_pb2
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.sql import connect, migrate
+from tailor.words import Selection
 
 pytestmark = pytest.mark.integration
 
@@ -28,24 +31,24 @@ EVERYTHING = Selection()
 
 class World:
     def __init__(self, engine: Engine) -> None:
-        self.begin: Begin = begin(engine, Outbox(engine, outbox_rows, MemoryProducer("registry")))
+        self.begin: Begin = transactions(engine, Outbox(engine, outbox_rows, MemoryProducer("registry")))
         self.queries = Queries(engine)
 
     def audit(self, specialist: str = "", selection: Selection = EVERYTHING) -> audit_pb2.GetAuditResponse:
         return self.queries.audit(specialist, selection)
 
-    def passed(self, number: int, **values: object) -> None:
+    def passed(self, number: int, **values: Any) -> None:
         state = wire.anonymized_state(anonymized(number, **values))
-        erasures.record_document_state(self.begin, state)
+        facts.record_document_state(self.begin, state)
 
     def rejected(
-        self, number: int, reason: documents_pb2.RejectionReason, source: str = "wiki", form: str = "pdf"
+        self, number: int, reason: documents_pb2.RejectionReason.ValueType, source: str = "wiki", form: str = "pdf"
     ) -> None:
-        erasures.record_document_state(self.begin, wire.rejected_state(rejected(number, reason, source, form)))
+        facts.record_document_state(self.begin, wire.rejected_state(rejected(number, reason, source, form)))
 
     def ran(self, run_id: str, tokens_per_second: float, specialist: str = "reports") -> None:
         message = models_pb2.RunProgressed(run_id=run_id, specialist=specialist, tokens_per_second=tokens_per_second)
-        handlers.record_fact(self.begin, Fact(FactKind.RUN, run_id, specialist, message.SerializeToString()))
+        facts.record_fact(self.begin, Fact(FactKind.RUN, run_id, specialist, message.SerializeToString()))
 
 
 def anonymized(
@@ -71,7 +74,7 @@ def anonymized(
 
 
 def rejected(
-    number: int, reason: documents_pb2.RejectionReason, source: str, form: str
+    number: int, reason: documents_pb2.RejectionReason.ValueType, source: str, form: str
 ) -> documents_pb2.DocumentRejected:
     return documents_pb2.DocumentRejected(
         document_id=f"doc_r{number}",
@@ -85,9 +88,9 @@ def rejected(
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    made = connect(database_url)
-    yield made
-    made.dispose()
+    engine = connect(database_url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture
@@ -96,28 +99,28 @@ def world(engine: Engine) -> World:
     return World(engine)
 
 
-def groups(found: audit_pb2.GetAuditResponse, field: int) -> list[tuple[str, int, int, int]]:
-    dimension = next(one for one in found.dimensions if one.field == field)
-    return [(one.value, one.documents, one.characters, one.findings) for one in dimension.groups]
+def groups(result: audit_pb2.GetAuditResponse, field: int) -> list[tuple[str, int, int, int]]:
+    dimension = next(dimension for dimension in result.dimensions if dimension.field == field)
+    return [(group.value, group.documents, group.characters, group.findings) for group in dimension.groups]
 
 
-def test_an_empty_catalogue_is_all_noughts(world: World) -> None:
-    found = world.audit()
-    assert (found.totals.documents, found.totals.characters, found.totals.findings) == (0, 0, 0)
-    assert not found.lengths.histogram and not found.findings and not found.rejections
-    assert found.estimate.tokens == 0 and found.estimate.seconds == 0 and found.estimate.run_id == ""
+def test_an_empty_catalogue_has_only_zeros(world: World) -> None:
+    result = world.audit()
+    assert (result.totals.documents, result.totals.characters, result.totals.findings) == (0, 0, 0)
+    assert not result.lengths.histogram and not result.findings and not result.rejections
+    assert result.estimate.tokens == 0 and result.estimate.seconds == 0 and result.estimate.run_id == ""
 
 
 def test_documents_are_counted_by_label_format_and_language(world: World) -> None:
     world.passed(1, findings={"PERSON": 3, "EMAIL_ADDRESS": 1})
     world.passed(2, source="sharepoint", form="pdf", language="de", chars=3000)
     world.passed(3, source="sharepoint", form="pdf", language="", chars=2000, findings={"PERSON": 2})
-    found = world.audit()
-    assert (found.totals.documents, found.totals.characters, found.totals.findings) == (3, 6000, 6)
-    assert groups(found, audit_pb2.AUDIT_FIELD_SOURCE) == [("sharepoint", 2, 5000, 2), ("wiki", 1, 1000, 4)]
-    assert groups(found, audit_pb2.AUDIT_FIELD_FORMAT) == [("pdf", 2, 5000, 2), ("md", 1, 1000, 4)]
-    assert groups(found, audit_pb2.AUDIT_FIELD_DEPARTMENT) == [("risk", 3, 6000, 6)]
-    assert sorted(groups(found, audit_pb2.AUDIT_FIELD_LANGUAGE)) == [
+    result = world.audit()
+    assert (result.totals.documents, result.totals.characters, result.totals.findings) == (3, 6000, 6)
+    assert groups(result, audit_pb2.AUDIT_FIELD_SOURCE) == [("sharepoint", 2, 5000, 2), ("wiki", 1, 1000, 4)]
+    assert groups(result, audit_pb2.AUDIT_FIELD_FORMAT) == [("pdf", 2, 5000, 2), ("md", 1, 1000, 4)]
+    assert groups(result, audit_pb2.AUDIT_FIELD_DEPARTMENT) == [("risk", 3, 6000, 6)]
+    assert sorted(groups(result, audit_pb2.AUDIT_FIELD_LANGUAGE)) == [
         ("", 1, 2000, 2),
         ("de", 1, 3000, 0),
         ("en", 1, 1000, 4),
@@ -128,16 +131,18 @@ def test_a_new_version_is_counted_once(world: World) -> None:
     world.passed(1, chars=100, findings={"PERSON": 9})
     newer = anonymized(1, chars=700)
     newer.version.sequence, newer.submission_id = 2, "sub_newer"
-    erasures.record_document_state(world.begin, wire.anonymized_state(newer))
-    found = world.audit()
-    assert (found.totals.documents, found.totals.characters, found.totals.findings) == (1, 700, 0)
+    facts.record_document_state(world.begin, wire.anonymized_state(newer))
+    result = world.audit()
+    assert (result.totals.documents, result.totals.characters, result.totals.findings) == (1, 700, 0)
 
 
 def test_findings_have_density_over_all_characters(world: World) -> None:
     world.passed(1, findings={"PERSON": 3, "EMAIL_ADDRESS": 1})
     world.passed(2, chars=3000, findings={"PERSON": 5})
-    found = [(one.entity_type, one.values, one.documents, one.per_thousand_chars) for one in world.audit().findings]
-    assert found == [("PERSON", 8, 2, 2.0), ("EMAIL_ADDRESS", 1, 1, 0.25)]
+    result = [
+        (item.entity_type, item.values, item.documents, item.per_thousand_chars) for item in world.audit().findings
+    ]
+    assert result == [("PERSON", 8, 2, 2.0), ("EMAIL_ADDRESS", 1, 1, 0.25)]
 
 
 def test_lengths_have_percentiles_and_a_histogram_without_gaps(world: World) -> None:
@@ -146,32 +151,32 @@ def test_lengths_have_percentiles_and_a_histogram_without_gaps(world: World) -> 
     lengths = world.audit().lengths
     assert (lengths.min_chars, lengths.max_chars) == (10, 600_000)
     assert lengths.percentiles[50] == 35 and lengths.mean_chars == pytest.approx(100_025)
-    bins = [(one.from_chars, one.below_chars, one.documents) for one in lengths.histogram]
+    bins = [(item.from_chars, item.below_chars, item.documents) for item in lengths.histogram]
     assert bins[0] == (0, 250, 5) and bins[-1] == (512_000, 0, 1) and len(bins) == 13
     assert sum(count for _, _, count in bins) == 6
 
 
-def test_rejections_are_counted_by_reason_and_format_and_duplicates_apart(world: World) -> None:
+def test_rejections_are_counted_by_reason_and_format_and_duplicates_separately(world: World) -> None:
     for number in range(3):
         world.rejected(number, documents_pb2.REJECTION_REASON_DUPLICATE)
     world.rejected(7, documents_pb2.REJECTION_REASON_CORRUPT, form="docx")
     world.rejected(8, documents_pb2.REJECTION_REASON_MALFORMED, source="x" * 400, form="y" * 90)
-    found = world.audit()
-    assert found.duplicates == 3
-    counted = [(one.reason, one.format, one.stage, one.submissions) for one in found.rejections]
+    result = world.audit()
+    assert result.duplicates == 3
+    counted = [(item.reason, item.format, item.stage, item.submissions) for item in result.rejections]
     assert counted[0] == ("DUPLICATE", "pdf", "ingestion", 3) and ("CORRUPT", "docx", "ingestion", 1) in counted
 
 
-def test_a_specialist_sees_what_it_selects_alone(world: World) -> None:
+def test_a_specialist_sees_only_what_it_selects(world: World) -> None:
     world.passed(1, source="wiki")
     world.passed(2, source="sharepoint")
     world.rejected(3, documents_pb2.REJECTION_REASON_CORRUPT, source="wiki")
-    found = world.audit("reports", Selection(sources=("sharepoint",)))
-    assert found.totals.documents == 1 and not found.rejections
-    assert groups(found, audit_pb2.AUDIT_FIELD_SOURCE) == [("sharepoint", 1, 1000, 0)]
+    result = world.audit("reports", Selection(sources=("sharepoint",)))
+    assert result.totals.documents == 1 and not result.rejections
+    assert groups(result, audit_pb2.AUDIT_FIELD_SOURCE) == [("sharepoint", 1, 1000, 0)]
 
 
-def test_the_estimate_rests_on_the_newest_run_that_said_how_fast_it_is(world: World) -> None:
+def test_the_estimate_uses_the_newest_run_that_reported_its_speed(world: World) -> None:
     world.passed(1, chars=40_001)
     assert world.audit().estimate == audit_pb2.AuditEstimate(tokens=10_001, tokens_per_second=100, seconds=100.01)
     world.ran("run_1", 250.0)
@@ -181,23 +186,23 @@ def test_the_estimate_rests_on_the_newest_run_that_said_how_fast_it_is(world: Wo
     assert world.audit("reports").estimate.run_id == "run_1"
 
 
-def test_values_beyond_the_first_fifty_are_counted_not_listed(world: World) -> None:
+def test_values_after_the_first_fifty_are_counted_but_not_listed(world: World) -> None:
     for number in range(53):
         world.passed(number, source=f"source-{number:02d}")
     dimension = world.audit().dimensions[0]
     assert (len(dimension.groups), dimension.more_values) == (50, 3)
 
 
-def test_the_migration_fills_columns_from_the_events_that_are_kept(engine: Engine) -> None:
+def test_the_migration_fills_columns_from_stored_events(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
-        held = anonymized(1, chars=80, language="fr", findings={"PERSON": 2})
+        stored = anonymized(1, chars=80, language="fr", findings={"PERSON": 2})
         connection.execute(
             text("INSERT INTO documents VALUES ('doc_1', 1, 'wiki', 'risk', '', :payload)"),
-            {"payload": held.SerializeToString()},
+            {"payload": stored.SerializeToString()},
         )
         stopped = rejected(1, documents_pb2.REJECTION_REASON_CORRUPT, "wiki", "pdf")
         connection.execute(
@@ -205,9 +210,9 @@ def test_the_migration_fills_columns_from_the_events_that_are_kept(engine: Engin
             {"payload": stopped.SerializeToString()},
         )
     migrate(engine, MIGRATIONS)
-    found = World(engine).audit()
-    assert (found.totals.characters, found.totals.findings) == (80, 2)
-    assert groups(found, audit_pb2.AUDIT_FIELD_LANGUAGE) == [("fr", 1, 80, 2)]
-    assert found.rejections == [
+    result = World(engine).audit()
+    assert (result.totals.characters, result.totals.findings) == (80, 2)
+    assert groups(result, audit_pb2.AUDIT_FIELD_LANGUAGE) == [("fr", 1, 80, 2)]
+    assert result.rejections == [
         audit_pb2.AuditRejection(reason="CORRUPT", format="pdf", stage="ingestion", submissions=1)
     ]

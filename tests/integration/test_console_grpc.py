@@ -1,4 +1,4 @@
-"""The console against real gRPC servers, and as a process of its own."""
+"""The console's clients against real gRPC servers, and the console as a process."""
 
 import json
 import os
@@ -9,7 +9,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.console.adapters.clients import connect
-from services.console.domain import Judgement, KeyTerms, Question, Role, Services
+from services.console.domain import Judgement, KeyTerms, Question, Role
+from services.console.ports import Services
+from services.console.rules import count_submitted, decision, word
 from services.console.settings import Settings
-from services.console.views import Document, KeptText, Rejection
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
@@ -35,7 +35,7 @@ from tailor.rpc.server import RpcServer
 
 pytestmark = pytest.mark.integration
 
-# Keys by the hash that the registry knows them by, with the limits of each.
+# Keys by their hash, with the limits of each.
 LIMITS = {
     "known": registry_pb2.Key(),
     "limited": registry_pb2.Key(methods=["tailor.api.inference.v1.InferenceService/Generate"]),
@@ -55,9 +55,7 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
             document_id="doc_1", version=version, kind=kind, findings={"A": 1}
         )
         rejected = documents_pb2.DocumentRejected(
-            document_id="doc_2",
-            stage=documents_pb2.STAGE_INGESTION,
-            reason=documents_pb2.REJECTION_REASON_CORRUPT,
+            document_id="doc_2", stage=documents_pb2.STAGE_INGESTION, reason=documents_pb2.REJECTION_REASON_CORRUPT
         )
         documents = [
             registry_pb2.CatalogueDocument(anonymized=anonymized),
@@ -76,6 +74,13 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
             rejections=[audit_pb2.AuditRejection(reason="CORRUPT", stage="ingestion", submissions=4)],
             estimate=audit_pb2.AuditEstimate(tokens=125, tokens_per_second=100, seconds=1.25),
         )
+
+    def GetAdapter(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.GetAdapterResponse:
+        weights = models_pb2.AdapterTrained(digest=request.digest)
+        return registry_pb2.GetAdapterResponse(adapter=registry_pb2.CatalogueAdapter(adapter=weights))
+
+    def GetDataset(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.GetDatasetResponse:
+        return registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt(digest=request.digest))
 
     def ListAdapters(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.ListAdaptersResponse:
         scores = models_pb2.Scores(values={"bleu": 3.0})
@@ -99,7 +104,7 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
 
     def Promote(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.PromoteResponse:
         if request.expected_generation != 2:
-            raise Aborted(Reason.GENERATION_MOVED, "Look again.")
+            raise Aborted(Reason.GENERATION_MOVED, "Reload and retry.")
         serving = models_pb2.SpecialistServing(generation=3, adapter_digest=request.adapter_digest)
         return registry_pb2.PromoteResponse(serving=serving)
 
@@ -117,12 +122,12 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.TraceResponse(draft=drafts_pb2.DraftCreated(draft_id=request.draft_id))
 
     def RecordJudgement(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.RecordJudgementResponse:
-        said = drafts_pb2.JudgementRecorded(judgement_id=f"jdg_{'_'.join(request.ranking)}_{request.rubric.style}")
-        return registry_pb2.RecordJudgementResponse(judgement=said)
+        judgement = drafts_pb2.JudgementRecorded(judgement_id=f"jdg_{'_'.join(request.ranking)}_{request.rubric.style}")
+        return registry_pb2.RecordJudgementResponse(judgement=judgement)
 
     def CreateKey(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.CreateKeyResponse:
         if "Nothing" in request.methods:
-            raise InvalidArgument(Reason.INVALID_KEY, "No.", field_violations={"methods": "There is no such method."})
+            raise InvalidArgument(Reason.INVALID_KEY, "No.", field_violations={"methods": "unknown method"})
         key = registry_pb2.Key(key_id="key_2", name=request.name, role=request.role, specialists=request.specialists)
         if request.HasField("expire_time"):
             key.expire_time.CopyFrom(request.expire_time)
@@ -130,12 +135,12 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
 
     def RevokeKey(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.RevokeKeyResponse:
         if request.key_id != "key_2":
-            raise NotFound(Reason.UNKNOWN_KEY, "There is no such key.")
+            raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist.")
         return registry_pb2.RevokeKeyResponse(key=registry_pb2.Key(key_id="key_2", revoked=True))
 
     def VerifyKey(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.VerifyKeyResponse:
         if request.secret_sha256 not in LIMITS:
-            raise NotFound(Reason.UNKNOWN_KEY, "There is no such key.")
+            raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist.")
         key = registry_pb2.Key(key_id="key_1", name="n", role=common_pb2.ROLE_DATA_PROTECTION, specialists=["s"])
         key.MergeFrom(LIMITS[request.secret_sha256])
         return registry_pb2.VerifyKeyResponse(key=key)
@@ -144,7 +149,7 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
 class Synthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
     def CountNearDuplicates(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.specialist:
-            raise NotFound(Reason.UNKNOWN_SPECIALIST, "There is no specialist of this name.")
+            raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist.")
         return synthetic_pb2.CountNearDuplicatesResponse(documents=2, compared=2, near_duplicates=1, groups=1)
 
 
@@ -158,9 +163,9 @@ class Training(training_pb2_grpc.TrainingServiceServicer):
             yield training_pb2.WatchRunResponse(run=run, log_lines=[line])
 
     def GetRun(self, request: Any, context: grpc.ServicerContext) -> training_pb2.GetRunResponse:
-        made = models_pb2.ADAPTER_KIND_REWARD
+        kind = models_pb2.ADAPTER_KIND_REWARD
         stages = [
-            training_pb2.RunStage(recipe="reward", method="reward", adapter_digest="a", kind=made),
+            training_pb2.RunStage(recipe="reward", method="reward", adapter_digest="a", kind=kind),
             training_pb2.RunStage(recipe="rloo", method="rloo", dataset_digest="d", parent_digest="p"),
         ]
         price = training_pb2.Price(currency="EUR", total=3.0, annotation=1.0)
@@ -172,9 +177,9 @@ class Training(training_pb2_grpc.TrainingServiceServicer):
 
 class Inference(inference_pb2_grpc.InferenceServiceServicer):
     def GetDraft(self, request: Any, context: grpc.ServicerContext) -> inference_pb2.GetDraftResponse:
-        turns = [inference_pb2.Message(role="user", content=request.draft_id)]
+        messages = [inference_pb2.Message(role="user", content=request.draft_id)]
         state = inference_pb2.TEXT_STATE_KEPT
-        return inference_pb2.GetDraftResponse(text_state=state, messages=turns, answer="Clean.")
+        return inference_pb2.GetDraftResponse(text_state=state, messages=messages, answer="Clean.")
 
     def StreamGenerate(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         if request.request.model == "unknown":
@@ -185,7 +190,7 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
 
 
 def key_files(directory: Path) -> tuple[Path, Path]:
-    """The console's private key, and what the others know of it."""
+    """The console's private key, and a trust file with its public key."""
     key = Ed25519PrivateKey.generate()
     private, trust = directory / "identity.pem", directory / "trust.json"
     pem = serialization.Encoding.PEM
@@ -196,9 +201,9 @@ def key_files(directory: Path) -> tuple[Path, Path]:
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
@@ -213,9 +218,9 @@ def services(tmp_path: Path) -> Iterator[Services]:
         "inference": (inference_pb2_grpc.add_InferenceServiceServicer_to_server, Inference()),
     }
     for name, servicer in known.items():
-        own = Settings(rpc_port=0, session_secret="s" * 40)
+        server_settings = Settings(rpc_port=0, session_secret="s" * 40)
         guard = Authenticator(name, Trust.load(trust), lambda _: Caller("key", "nobody"))
-        server = RpcServer(own, name, servicers=[servicer], authenticator=guard, max_workers=4)
+        server = RpcServer(server_settings, name, servicers=[servicer], authenticator=guard, max_workers=4)
         server.start()
         server.set_serving(True)
         servers.append(server)
@@ -229,95 +234,85 @@ def services(tmp_path: Path) -> Iterator[Services]:
         server.stop(0)
 
 
-def test_clients_read_what_the_services_say(services: Services) -> None:
-    flow = services.registry.flow()
-    assert (flow.submitted, flow.anonymized, flow.rejected, flow.findings) == (6, 4, {"EMPTY": 1}, {"PERSON": 9})
-    page = services.registry.documents("", "", 10)
-    document, rejection = page.items
-    assert isinstance(document, Document)
-    assert (document.kind, document.sequence, document.create_time) == ("example", 3, None)
-    assert isinstance(rejection, Rejection)
-    assert (rejection.stage, rejection.reason, page.next_token) == ("ingestion", "CORRUPT", "more")
-    adapter, bare = services.registry.adapters("").items
-    assert (adapter.kind, adapter.decision, adapter.refusals) == ("policy", "refused", ("no gain",))
-    assert adapter.evaluation is not None
-    assert adapter.evaluation.candidate == {"bleu": 3.0}
-    assert (bare.decision, bare.evaluation) == ("waiting", None)
-    specialist = services.registry.specialists("").items[0]
-    assert (specialist.serving.generation, specialist.serving.replicas[0].serving, specialist.min_rows) == (2, True, 3)
-    assert specialist.serving.finished
-    assert services.registry.trace("drf_9").draft.draft_id == "drf_9"
-    assert services.inference.draft("drf_9") == KeptText("kept", (("user", "drf_9"),), "Clean.")
+def test_clients_read_the_services(services: Services) -> None:
+    flow = services.catalogue.get_flow()
+    assert (count_submitted(flow), flow.rejected, flow.findings) == (6, {"EMPTY": 1}, {"PERSON": 9})
+    page = services.catalogue.list_documents("", "", 10)
+    assert [item.HasField("rejected") for item in page.items] == [False, True]
+    assert word(page.items[0].anonymized, "kind") == "example"
+    assert page.next_token == "more"
+    adapter, bare = services.catalogue.list_adapters("").items
+    assert [decision(item) for item in (adapter, bare)] == ["refused", "waiting"]
+    assert services.catalogue.get_adapter("abcdef").adapter.digest == "abcdef"
+    assert services.catalogue.get_dataset("abcdef").digest == "abcdef"
+    (specialist,) = services.catalogue.list_specialists("").items
+    assert (specialist.serving.decision.generation, specialist.serving.finished) == (2, True)
+    assert services.catalogue.trace("drf_9").draft.draft_id == "drf_9"
+    assert services.inference.get_draft("drf_9").messages[0].content == "drf_9"
 
 
 def test_the_audit_is_read_from_registry_and_synthetic(services: Services) -> None:
-    audit = services.auditing.audit("")
-    assert (audit.documents, audit.density, audit.rejected_total) == (2, 2.0, 4)
-    assert (audit.dimensions[0].name, audit.dimensions[0].groups[0].value) == ("source", "wiki")
-    assert list(audit.percentiles.items()) == [(5, 100.0), (50, 250.0)]
-    assert (audit.estimate.tokens, audit.estimate.run_id, audit.create_time) == (125, "", None)
-    assert services.auditing.near_duplicates("").near_duplicates == 1
+    audit = services.catalogue.get_audit("")
+    assert (audit.totals.documents, word(audit.dimensions[0], "field")) == (2, "source")
+    assert services.count_near_duplicates("").near_duplicates == 1
     with pytest.raises(NotFound):
-        services.auditing.near_duplicates("nobody")
+        services.count_near_duplicates("nobody")
 
 
-def test_clients_command_and_carry_refusals(services: Services) -> None:
-    assert services.registry.promote("s", "a", 2).generation == 3
+def test_clients_send_commands_and_raise_refusals(services: Services) -> None:
+    assert services.decisions.promote("s", "a", 2).generation == 3
     with pytest.raises(Aborted) as caught:
-        services.registry.promote("s", "a", 1)
-    assert (caught.value.reason, caught.value.message) == ("GENERATION_MOVED", "Look again.")
-    assert services.registry.start_canary("s", "a", 3).generation == 4
-    assert services.registry.stop_canary("s", 4).generation == 5
-    assert services.registry.record_judgement(Judgement(("a", "b"), style=5), "id") == "jdg_a_b_5"
-    visitor = services.registry.verify_key("known")
+        services.decisions.promote("s", "a", 1)
+    assert (caught.value.reason, caught.value.message) == ("GENERATION_MOVED", "Reload and retry.")
+    assert services.decisions.start_canary("s", "a", 3).generation == 4
+    assert services.decisions.stop_canary("s", 4).generation == 5
+    assert services.decisions.record_judgement(Judgement(("a", "b"), style=5), "id") == "jdg_a_b_5"
+    visitor = services.keys.verify_key("known")
     assert (visitor.role, visitor.specialists, visitor.key_sha256) == (Role.DATA_PROTECTION, {"s"}, "known")
     with pytest.raises(NotFound):
-        services.registry.verify_key("unknown")
+        services.keys.verify_key("unknown")
 
 
 def test_a_run_is_read_with_stages_plan_and_report(services: Services) -> None:
-    run = services.training.run("r")
-    assert [(stage.method, stage.kind, stage.adapter_digest) for stage in run.stages] == [
-        ("reward", "reward", "a"),
-        ("rloo", "", ""),
-    ]
-    assert (run.priority, run.stage, run.stages[1].parent_digest) == (-3, 1, "p")
-    assert run.plan is not None and run.report is not None
-    assert (run.plan.memory_bytes, run.plan.price.annotation, run.plan.create_time) == (2**40, 1.0, None)
-    assert (run.report.tokens, run.report.tokens_error, run.report.price.currency) == (10, -0.1, "EUR")
+    run = services.training.get_run("r")
+    assert [stage.method for stage in run.stages] == ["reward", "rloo"]
+    assert word(run.stages[0], "kind") == "reward"
+    assert (run.plan.memory_bytes, run.report.tokens_error) == (2**40, -0.1)
 
 
-def test_keys_are_made_and_revoked_in_the_consoles_name(services: Services) -> None:
-    made = services.registry.create_key(KeyTerms("batch", Role.DATA_PROTECTION, ("s",), days=2))
-    assert (made.key.role, made.key.specialists, made.secret) == ("data protection", ("s",), "tlr_secret")
-    assert made.key.expire_time is not None
-    assert 47 < (made.key.expire_time - datetime.now(UTC)).total_seconds() / 3600 < 49
-    assert services.registry.create_key(KeyTerms("for good", Role.CALLER)).key.expire_time is None
+def test_keys_are_created_and_revoked_in_the_consoles_name(services: Services) -> None:
+    created = services.keys.create_key(KeyTerms("batch", Role.DATA_PROTECTION, ("s",), days=2))
+    assert (word(created.key, "role"), created.key.specialists, created.secret) == (
+        "data protection",
+        ["s"],
+        "tlr_secret",
+    )
+    assert 47 < (created.key.expire_time.seconds - time.time()) / 3600 < 49
+    assert not services.keys.create_key(KeyTerms("forever", Role.CALLER)).key.HasField("expire_time")
     with pytest.raises(InvalidArgument) as caught:
-        services.registry.create_key(KeyTerms("n", Role.CALLER, methods=("Nothing",)))
-    assert caught.value.field_violations == {"methods": "There is no such method."}
-    services.registry.revoke_key("key_2")
+        services.keys.create_key(KeyTerms("n", Role.CALLER, methods=("Nothing",)))
+    assert caught.value.field_violations == {"methods": "unknown method"}
+    services.keys.revoke_key("key_2")
     with pytest.raises(NotFound):
-        services.registry.revoke_key("key_none")
+        services.keys.revoke_key("key_none")
 
 
 @pytest.mark.parametrize("secret", ["limited", "hurried"])
-def test_a_key_whose_limits_would_not_hold_here_does_not_sign_in(services: Services, secret: str) -> None:
+def test_a_limited_key_cannot_sign_in(services: Services, secret: str) -> None:
     with pytest.raises(PermissionDenied, match="KEY_IS_LIMITED"):
-        services.registry.verify_key(secret)
+        services.keys.verify_key(secret)
 
 
 def test_clients_stream_and_stop(services: Services) -> None:
-    said = list(services.training.watch("r"))
-    assert [(one.run.state, one.run.progress.step) for one in said if one.run.progress] == [
+    updates = list(services.training.watch_run("r"))
+    assert [(word(update.run, "state"), update.run.progress.step) for update in updates] == [
         ("running", 1),
         ("succeeded", 2),
     ]
-    assert [line.message for one in said for line in one.lines] == ["step=1", "step=2"]
-    last = said[-1].run.progress
-    assert last is not None
-    # A reward of 0 is one; what was not measured is none.
-    assert (last.reward, last.kl) == (0.0, None)
+    assert [line.message for update in updates for line in update.log_lines] == ["step=1", "step=2"]
+    progress = updates[-1].run.progress
+    # A reward of 0 is a value; an unset one was not measured.
+    assert (progress.HasField("reward"), progress.HasField("kl")) == (True, False)
     stream = services.inference.ask(Question("base", "Hello"))
     assert next(iter(stream)).text == "Hello"
     stream.close()
@@ -325,19 +320,15 @@ def test_clients_stream_and_stop(services: Services) -> None:
         list(services.inference.ask(Question("unknown", "x")))
 
 
-def test_health_and_silence(services: Services) -> None:
-    assert [services.health.check(name) for name in ("registry", "training", "inference", "evaluation")] == [
-        True,
-        True,
-        True,
-        False,
-    ]
+def test_health_and_unavailable_services(services: Services) -> None:
+    names = ("registry", "training", "inference", "evaluation")
+    assert [services.is_healthy(name) for name in names] == [True, True, True, False]
     with pytest.raises(Unavailable):
-        services.evaluation.evaluation("a")
+        services.get_evaluation("a")
 
 
 def fetch(url: str) -> tuple[int, str]:
-    """Status and body; 0 where nobody answers."""
+    """Status and body; status 0 without an answer."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return answer.status, answer.read().decode()
@@ -347,7 +338,7 @@ def fetch(url: str) -> tuple[int, str]:
         return 0, ""
 
 
-def test_process_is_ready_without_any_other_service_and_stops_when_told(tmp_path: Path) -> None:
+def test_process_is_ready_without_other_services_and_stops_on_sigterm(tmp_path: Path) -> None:
     private, trust = key_files(tmp_path)
     http, status = free_port(), free_port()
     environment = os.environ | {

@@ -1,4 +1,4 @@
-"""What ingestion, synthetic and evaluation forget in their databases."""
+"""What ingestion, synthetic and evaluation delete from their databases on an erasure."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from services.evaluation.adapters.erasures import SqlHoldings as EvaluationHoldings
+from services.evaluation.adapters import tables as evaluation_tables
+from services.evaluation.adapters.sql import SqlEvaluations, SqlModelResults
 from services.evaluation.bootstrap import MIGRATIONS as EVALUATION
-from services.ingestion.adapters.erasures import Eraser
+from services.ingestion.adapters.erasures import DocumentEraser
 from services.ingestion.bootstrap import MIGRATIONS as INGESTION
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.bootstrap import MIGRATIONS as SYNTHETIC
 from tailor.events.erased import Erased
+from tailor.events.memory import MemoryProducer
+from tailor.events.outbox import Outbox
 from tailor.sql import connect, migrate
 from tailor.storage.memory import MemoryStore
 
@@ -25,11 +28,11 @@ Database = Callable[[Path], Engine]
 def database(database_url: str) -> Iterator[Database]:
     engine = connect(database_url)
 
-    def made(migrations: Path) -> Engine:
+    def create(migrations: Path) -> Engine:
         migrate(engine, migrations)
         return engine
 
-    yield made
+    yield create
     engine.dispose()
 
 
@@ -44,7 +47,7 @@ def rows(engine: Engine, query: str) -> list[tuple[object, ...]]:
         return [tuple(row) for row in connection.execute(text(query))]
 
 
-def test_ingestion_clears_the_publishers_names_and_empties_quarantine(database: Database) -> None:
+def test_ingestion_deletes_external_ids_file_names_and_quarantined_objects(database: Database) -> None:
     engine, store = database(INGESTION), MemoryStore()
     run(
         engine,
@@ -54,18 +57,20 @@ def test_ingestion_clears_the_publishers_names_and_empties_quarantine(database: 
     )
     for document_id in ("doc_1", "doc_2"):
         store.put("quarantine", f"documents/{document_id}/1-ab", b"x")
-    eraser = Eraser(engine, store)
+    eraser = DocumentEraser(engine, store)
     counts = eraser.forget(Erased("doc_1", "ers_1")).counts
     assert counts == {"entries": 1, "submissions": 1, "objects": 1}
     assert [key for _, key in store.objects] == ["documents/doc_2/1-ab"]
-    kept = rows(engine, "SELECT external_hash, external_id, file_name, digest, erasure_id FROM documents ORDER BY 1")
-    assert kept == [("h1", "", "", None, "ers_1"), ("h2", "other", "other.pdf", "d2", "")]
+    documents = rows(
+        engine, "SELECT external_hash, external_id, file_name, digest, erasure_id FROM documents ORDER BY 1"
+    )
+    assert documents == [("h1", "", "", None, "ers_1"), ("h2", "other", "other.pdf", "d2", "")]
     assert not any(eraser.forget(Erased("doc_1", "ers_1")).counts.values())
     eraser.lift("doc_1")
     assert rows(engine, "SELECT erasure_id FROM documents WHERE document_id = 'doc_1'") == [("",)]
 
 
-def test_synthetic_drops_a_document_with_its_sketch_its_split_and_its_lessons(database: Database) -> None:
+def test_synthetic_deletes_a_document_with_its_sketch_split_and_lessons(database: Database) -> None:
     engine = database(SYNTHETIC)
     for document_id in ("doc_1", "doc_2"):
         run(
@@ -85,7 +90,7 @@ def test_synthetic_drops_a_document_with_its_sketch_its_split_and_its_lessons(da
     assert (holdings.datasets(""), holdings.specialists(), holdings.newest_digests("reports")) == ([], [], {})
 
 
-def test_evaluation_drops_results_and_ends_what_is_not_finished(database: Database) -> None:
+def test_evaluation_deletes_results_and_fails_unfinished_evaluations(database: Database) -> None:
     engine = database(EVALUATION)
     run(
         engine,
@@ -95,10 +100,11 @@ def test_evaluation_drops_results_and_ends_what_is_not_finished(database: Databa
         "('evl_2', 'a1', 'QUEUED'), ('evl_3', 'a2', 'QUEUED')",
         "INSERT INTO results (evaluation_id, model, key, answers, scores) VALUES ('evl_1', 'base', 'k', '[]', '[]')",
     )
-    holdings = EvaluationHoldings(engine)
-    assert holdings.evaluations_on(["d1"]) == ["evl_1", "evl_2"]
-    assert (holdings.drop_results("evl_1"), holdings.drop_results("evl_1")) == (1, 0)
+    outbox = Outbox(engine, evaluation_tables.outbox, MemoryProducer("evaluation"))
+    evaluations, results = SqlEvaluations(engine, outbox), SqlModelResults(engine)
+    assert evaluations.trained_on(["d1"]) == ["evl_1", "evl_2"]
+    assert (results.delete("evl_1"), results.delete("evl_1")) == (1, 0)
     for evaluation_id in ("evl_1", "evl_2"):
-        holdings.fail_open(evaluation_id, "ROWS_ERASED")
+        evaluations.fail(evaluation_id, "ROWS_ERASED")
     states = rows(engine, "SELECT evaluation_id, state, reason FROM evaluations ORDER BY 1")
     assert states == [("evl_1", "SUCCEEDED", ""), ("evl_2", "FAILED", "ROWS_ERASED"), ("evl_3", "QUEUED", "")]

@@ -3,17 +3,17 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine
 
-from services.evaluation import handlers
 from services.evaluation.adapters import tables
-from services.evaluation.adapters.metrics import measure
-from services.evaluation.adapters.sql import SqlRepository
+from services.evaluation.adapters.metrics import compute_metrics
+from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlModelResults
 from services.evaluation.bootstrap import MIGRATIONS
 from services.evaluation.consumers import Consumers
-from services.evaluation.domain import Result, Score, State
+from services.evaluation.domain import EvaluationState, ModelResult, Score, Specialists
 from services.evaluation.rpc import EvaluationServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
@@ -24,129 +24,144 @@ from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import connect, migrate
-from tests.unit.evaluation.fakes import MANIFEST, adapter, make_app
+from tests.unit.evaluation.fakes import MANIFEST, make_adapter, make_worker
 
 pytestmark = pytest.mark.integration
 
 RUNNING = threading.Event()
+CONTEXT = cast(Any, None)
 
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    made = connect(database_url)
-    migrate(made, MIGRATIONS)
-    yield made
-    made.dispose()
+    engine = connect(database_url)
+    migrate(engine, MIGRATIONS)
+    yield engine
+    engine.dispose()
 
 
 class World:
     def __init__(self, engine: Engine) -> None:
         self.producer = MemoryProducer("evaluation")
         self.outbox = Outbox(engine, tables.outbox, self.producer)
-        self.repository = SqlRepository(engine, self.outbox)
-        self.app = make_app(repository=self.repository, metrics=measure, terms={})
-        self.consumers = Consumers(self.app)
-        self.servicer = EvaluationServicer(self.app)
+        self.artifacts, self.evaluations = SqlArtifacts(engine), SqlEvaluations(engine, self.outbox)
+        self.results, specialists = SqlModelResults(engine), Specialists()
+        self.worker = make_worker(
+            artifacts=self.artifacts,
+            evaluations=self.evaluations,
+            results=self.results,
+            metrics=compute_metrics,
+            specialists=specialists,
+        )
+        self.consumers = Consumers(self.artifacts, self.evaluations, specialists)
+        self.servicer = EvaluationServicer(self.artifacts, self.evaluations, self.worker.reports)
 
-    def tell(self, topic: str, message: models_pb2.AdapterTrained | models_pb2.DatasetBuilt) -> None:
+    def handle(self, topic: str, message: models_pb2.AdapterTrained | models_pb2.DatasetBuilt) -> None:
         self.consumers.topics()[topic](Event(topic, "key", message.SerializeToString()))
 
-    def train(self, digest: str, kind: int = models_pb2.ADAPTER_KIND_POLICY) -> None:
+    def announce_adapter(
+        self, digest: str, kind: "models_pb2.AdapterKind.ValueType" = models_pb2.ADAPTER_KIND_POLICY
+    ) -> None:
         reference = common_pb2.ObjectRef(
             uri=f"s3://models/adapters/{digest}/manifest.json", sha256=digest, size_bytes=9
         )
         message = models_pb2.AdapterTrained(
             digest=digest, kind=kind, specialist="reports", dataset_digest="data1", base="b", manifest=reference
         )
-        self.tell("adapter.trained.v1", message)
+        self.handle("adapter.trained.v1", message)
 
     def prepare(self) -> None:
         manifest = common_pb2.ObjectRef(uri=MANIFEST.uri, sha256=MANIFEST.sha256, size_bytes=MANIFEST.size_bytes)
-        self.tell("dataset.built.v1", models_pb2.DatasetBuilt(digest="data1", manifest=manifest))
+        self.handle("dataset.built.v1", models_pb2.DatasetBuilt(digest="data1", manifest=manifest))
         changed = models_pb2.SpecialistChanged(name="reports", revision=1, house_terms=["line of sight"])
-        self.consumers.specialist(Event("specialist.changed.v1", "reports", changed.SerializeToString()))
+        self.consumers.on_specialist(Event("specialist.changed.v1", "reports", changed.SerializeToString()))
 
-    def stated(self) -> list[models_pb2.AdapterEvaluated]:
+    def published(self) -> list[Any]:
         while self.outbox.relay():
             pass
         return list(self.producer.messages("adapter.evaluated.v1"))
 
 
-def test_an_adapter_is_measured_stored_and_stated_once(engine: Engine) -> None:
+def test_an_adapter_is_evaluated_stored_and_published_once(engine: Engine) -> None:
     world = World(engine)
     world.prepare()
     for _ in range(2):
-        world.train("ad1")
-    world.train("rw1", models_pb2.ADAPTER_KIND_REWARD)
-    assert handlers.work_once(world.app, RUNNING)
-    assert not handlers.work_once(world.app, RUNNING)
-    (message,) = world.stated()
+        world.announce_adapter("ad1")
+    world.announce_adapter("rw1", models_pb2.ADAPTER_KIND_REWARD)
+    assert world.worker.evaluate_next(RUNNING)
+    assert not world.worker.evaluate_next(RUNNING)
+    (message,) = world.published()
     assert (message.adapter_digest, message.rows, message.incumbent_generation) == ("ad1", 4, 0)
     assert message.candidate.values["rougeL"] == 1.0 > message.base.values["rougeL"]
     assert set(message.base.values) == {"rouge1", "rouge2", "rougeL", "bleu", "house_terms_f1", "perplexity"}
     assert not message.HasField("incumbent")
     set_caller(Caller("service", "console"))
-    found = world.servicer.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest="ad1"), None)
-    assert found.state == evaluation_pb2.EVALUATION_STATE_SUCCEEDED and found.rows_done == found.rows_total == 8
-    assert found.result == message and found.plot_png.startswith(b"\x89PNG") and "| rougeL |" in found.report_markdown
+    response = world.servicer.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest="ad1"), CONTEXT)
+    assert (
+        response.state == evaluation_pb2.EVALUATION_STATE_SUCCEEDED and response.rows_done == response.rows_total == 8
+    )
+    assert response.result == message and response.plot_png.startswith(b"\x89PNG")
+    assert "| rougeL |" in response.report_markdown
 
 
-def test_it_is_measured_again_on_command_beside_what_serves(engine: Engine) -> None:
+def test_an_adapter_is_evaluated_again_on_command_with_the_incumbent(engine: Engine) -> None:
     world = World(engine)
     world.prepare()
     for digest in ("ad0", "ad1"):
-        world.train(digest)
-        assert handlers.work_once(world.app, RUNNING)
+        world.announce_adapter(digest)
+        assert world.worker.evaluate_next(RUNNING)
     serving = models_pb2.SpecialistServing(
-        specialist="reports", generation=4, adapter_digest="ad0", manifest={"uri": "s3://models/x"}
+        specialist="reports", generation=4, adapter_digest="ad0", manifest=common_pb2.ObjectRef(uri="s3://models/x")
     )
-    world.consumers.serving(Event("specialist.serving.v1", "reports", serving.SerializeToString()))
+    world.consumers.on_serving(Event("specialist.serving.v1", "reports", serving.SerializeToString()))
     set_caller(Caller("service", "registry"))
     request = evaluation_pb2.EvaluateRequest(adapter_digest="ad1", request_id="again")
-    evaluation_id = world.servicer.Evaluate(request, None).evaluation_id
-    assert world.servicer.Evaluate(request, None).evaluation_id == evaluation_id
-    assert handlers.work_once(world.app, RUNNING)
-    *_, message = world.stated()
+    evaluation_id = world.servicer.Evaluate(request, CONTEXT).evaluation_id
+    assert world.servicer.Evaluate(request, CONTEXT).evaluation_id == evaluation_id
+    assert world.worker.evaluate_next(RUNNING)
+    *_, message = world.published()
     assert (message.evaluation_id, message.incumbent_digest, message.incumbent_generation) == (evaluation_id, "ad0", 4)
     assert message.incumbent.values["rougeL"] == 1.0
-    assert world.app.models.asked.count("adapter:ad0") == 4
+    assert world.worker.models.calls.count("adapter:ad0") == 4
     with pytest.raises(AlreadyExists):
-        world.servicer.Evaluate(evaluation_pb2.EvaluateRequest(adapter_digest="ad0", request_id="again"), None)
+        world.servicer.Evaluate(evaluation_pb2.EvaluateRequest(adapter_digest="ad0", request_id="again"), CONTEXT)
 
 
-def test_nobody_sees_an_evaluation_of_a_specialist_that_is_not_theirs(engine: Engine) -> None:
+def test_evaluations_of_other_specialists_do_not_exist_for_a_caller(engine: Engine) -> None:
     world = World(engine)
     world.prepare()
-    world.train("ad1")
+    world.announce_adapter("ad1")
     set_caller(Caller("key", "somebody", "ROLE_ENGINEER", frozenset({"others"})))
     with pytest.raises(NotFound):
-        world.servicer.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest="ad1"), None)
+        world.servicer.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest="ad1"), CONTEXT)
     with pytest.raises(NotFound):
-        world.servicer.Evaluate(evaluation_pb2.EvaluateRequest(adapter_digest="ad1"), None)
+        world.servicer.Evaluate(evaluation_pb2.EvaluateRequest(adapter_digest="ad1"), CONTEXT)
 
 
-def test_an_evaluation_is_held_by_one_and_freed_by_a_death(engine: Engine) -> None:
-    repository = World(engine).repository
+def test_an_evaluation_is_claimed_once_and_released_with_the_transaction(engine: Engine) -> None:
+    world = World(engine)
+    evaluations = world.evaluations
     for number in (1, 2):
-        repository.keep_adapter(adapter(f"ad{number}"))
-        repository.queue(f"evl_{number}", adapter(f"ad{number}"))
-    with repository.next() as first, repository.next() as second, repository.next() as third:
+        world.artifacts.add_adapter(make_adapter(f"ad{number}"))
+        evaluations.queue(f"evl_{number}", make_adapter(f"ad{number}"))
+    with evaluations.claim() as first, evaluations.claim() as second, evaluations.claim() as third:
         assert first is not None and second is not None and third is None
         assert (first.evaluation_id, second.evaluation_id, first.attempts) == ("evl_1", "evl_2", 1)
-        repository.start("evl_1", 8)
-    with repository.next() as again:
+        evaluations.start("evl_1", 8)
+    with evaluations.claim() as again:
         assert again is not None
-        assert (again.evaluation_id, again.state, again.attempts) == ("evl_1", State.RUNNING, 2)
-    repository.fail("evl_1", "WRONG_BASE")
-    assert repository.evaluation("evl_1") == replace(again, state=State.FAILED, reason="WRONG_BASE")
-    with repository.next() as other:
+        assert (again.evaluation_id, again.state, again.attempts) == ("evl_1", EvaluationState.RUNNING, 2)
+    for reason in ("WRONG_BASE", "ROWS_ERASED"):
+        evaluations.fail("evl_1", reason)
+        assert evaluations.find("evl_1") == replace(again, state=EvaluationState.FAILED, reason="WRONG_BASE")
+    with evaluations.claim() as other:
         assert other is not None and other.evaluation_id == "evl_2"
 
 
 def test_results_survive_and_serve_later_evaluations_on_the_same_rows(engine: Engine) -> None:
-    repository = World(engine).repository
-    result = Result(("said",), (Score(-1.25, 3),))
-    repository.keep_result("evl_1", "adapter:ad1", "k", result)
-    repository.keep_result("evl_1", "adapter:ad1", "k", Result((), ()))
-    assert repository.result("evl_1", "adapter:ad1", "k") == result == repository.result_of_adapter("ad1", "k")
-    assert repository.result("evl_1", "base", "k") is None and repository.result_of_adapter("ad1", "other") is None
+    results = World(engine).results
+    result = ModelResult(("an answer",), (Score(-1.25, 3),))
+    results.add("evl_1", "adapter:ad1", "k", result)
+    results.add("evl_1", "adapter:ad1", "k", ModelResult((), ()))
+    assert results.find("evl_1", "adapter:ad1", "k") == result == results.find_for_adapter("ad1", "k")
+    assert results.find("evl_1", "base", "k") is None and results.find_for_adapter("ad1", "other") is None

@@ -4,19 +4,21 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 
-from services.ingestion.adapters.erasures import Eraser
-from services.ingestion.adapters.quarantine import StoredQuarantine
+from services.ingestion.adapters.erasures import DocumentEraser
+from services.ingestion.adapters.quarantine import EncryptedQuarantine
 from services.ingestion.adapters.sql import SqlCatalogue
 from services.ingestion.adapters.tables import OUTBOX
 from services.ingestion.bootstrap import MIGRATIONS
-from services.ingestion.consumers import INGESTED, REJECTED, SUBMITTED, to_event, to_receipt, to_submission
-from services.ingestion.domain import Accepted, Outcome, Parsed, Refused, RejectionReason
-from services.ingestion.handlers import Intake, take_in
-from services.ingestion.spans import Span, SpanKind
+from services.ingestion.consumers import make_handlers
+from services.ingestion.domain import Acceptance, Outcome, ParsedText, Rejection, RejectionReason
+from services.ingestion.handlers import Intake, ingest
+from services.ingestion.schema import SUBMITTED
+from services.ingestion.wire import INGESTED, REJECTED, to_receipt, to_submission
 from tailor.api.events.v1 import documents_pb2
 from tailor.errors import Reason, Unavailable
 from tailor.events.envelope import Event
@@ -25,8 +27,9 @@ from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
+from tailor.words import Span, SpanKind
 from tests.conftest import migrated
-from tests.unit.ingestion.fakes import DIGEST_KEY, DirectParser, MemoryFetcher
+from tests.unit.ingestion.fakes import DIGEST_KEY, DirectParser, MemoryErasures, MemoryFetcher
 
 pytestmark = pytest.mark.integration
 
@@ -50,14 +53,14 @@ class Replica:
     def __init__(self, engine: Engine, store: MemoryStore) -> None:
         self.producer = MemoryProducer("ingestion")
         self.outbox = Outbox(engine, OUTBOX, self.producer)
-        catalogue = SqlCatalogue(engine, self.outbox, to_event, DIGEST_KEY)
-        quarantine = StoredQuarantine(store, b"q" * 32)
+        catalogue = SqlCatalogue(engine, self.outbox, DIGEST_KEY)
+        quarantine = EncryptedQuarantine(store, b"q" * 32)
         self.intake = Intake(DirectParser(), quarantine, catalogue, DIGEST_KEY, 2**20, 10**6, MemoryFetcher())
 
-    def take(self, offset: int, document_id: str, words: str) -> Outcome:
+    def ingest(self, offset: int, document_id: str, text: str) -> Outcome:
         headers = {"document-id": document_id, "file-name": "note.txt"}
-        event = Event(SUBMITTED, document_id, words.encode(), headers, 0, offset, 1_700_000_000_000)
-        return take_in(self.intake, to_receipt(event, DIGEST_KEY, to_submission))
+        event = Event(SUBMITTED, document_id, text.encode(), headers, 0, offset, 1_700_000_000_000)
+        return ingest(self.intake, to_receipt(event, DIGEST_KEY), to_submission(event))
 
 
 @pytest.fixture
@@ -66,23 +69,26 @@ def engine(database_url: str) -> Iterator[Engine]:
         yield engine
 
 
-def test_what_was_kept_is_stated_again_with_its_spans(engine: Engine) -> None:
+def test_a_stored_outcome_is_published_again_with_its_spans(engine: Engine) -> None:
     replica = Replica(engine, MemoryStore())
-    first = replica.take(0, "memo-7", "# Position\n\nIt holds.")
-    assert replica.take(0, "memo-7", "# Position\n\nIt holds.") == first
-    assert isinstance(first, Accepted) and first.spans == (Span(SpanKind.SECTION, 1, 0, 21, 1),)
+    first = replica.ingest(0, "memo-7", "# Position\n\nIt holds.")
+    assert replica.ingest(0, "memo-7", "# Position\n\nIt holds.") == first
+    assert isinstance(first, Acceptance) and first.spans == (Span(SpanKind.SECTION, 1, 0, 21, 1),)
     replica.outbox.relay()
-    assert {len(message.spans) for message in replica.producer.messages(INGESTED)} == {1}
+    messages: list[Any] = replica.producer.messages(INGESTED)
+    assert {len(message.spans) for message in messages} == {1}
 
 
-def test_a_then_b_then_a_are_three_versions_and_all_are_stated(engine: Engine) -> None:
+def test_a_then_b_then_a_are_three_published_versions(engine: Engine) -> None:
     store = MemoryStore()
     replica = Replica(engine, store)
-    outcomes = [replica.take(offset, "memo-7", words) for offset, words in enumerate(("text A", "text B", "text A"))]
-    assert [outcome.sequence for outcome in outcomes if isinstance(outcome, Accepted)] == [1, 2, 3]
+    outcomes = [replica.ingest(offset, "memo-7", words) for offset, words in enumerate(("text A", "text B", "text A"))]
+    assert [outcome.sequence for outcome in outcomes if isinstance(outcome, Acceptance)] == [1, 2, 3]
     replica.outbox.relay()
-    stated = replica.producer.messages(INGESTED)
-    assert [message.version.sequence for message in stated if isinstance(message, documents_pb2.DocumentIngested)] == [
+    messages = replica.producer.messages(INGESTED)
+    assert [
+        message.version.sequence for message in messages if isinstance(message, documents_pb2.DocumentIngested)
+    ] == [
         1,
         2,
         3,
@@ -90,60 +96,61 @@ def test_a_then_b_then_a_are_three_versions_and_all_are_stated(engine: Engine) -
     assert len(store.objects) == 3
 
 
-def test_publishing_an_unchanged_corpus_again_writes_no_object(engine: Engine) -> None:
+def test_publishing_an_unchanged_corpus_again_stores_no_object(engine: Engine) -> None:
     store = CountingStore()
     replica = Replica(engine, store)
-    first = [replica.take(number, f"memo-{number}", f"text {number}") for number in range(30)]
-    assert store.puts == 30 and all(isinstance(outcome, Accepted) for outcome in first)
-    again = [replica.take(100 + number, f"memo-{number}", f"text {number}") for number in range(30)]
+    first = [replica.ingest(number, f"memo-{number}", f"text {number}") for number in range(30)]
+    assert store.puts == 30 and all(isinstance(outcome, Acceptance) for outcome in first)
+    again = [replica.ingest(100 + number, f"memo-{number}", f"text {number}") for number in range(30)]
     assert store.puts == 30
-    assert [outcome.reason for outcome in again if isinstance(outcome, Refused)] == [RejectionReason.DUPLICATE] * 30
-    replica.take(200, "memo-7", "text 7, changed")
+    assert [outcome.reason for outcome in again if isinstance(outcome, Rejection)] == [RejectionReason.DUPLICATE] * 30
+    replica.ingest(200, "memo-7", "text 7, changed")
     assert store.puts == 31
 
 
-def test_a_version_supersedes_the_one_submitted_before_it_and_frees_its_text(engine: Engine) -> None:
+def test_a_new_version_releases_the_text_of_the_previous_one(engine: Engine) -> None:
     replica = Replica(engine, MemoryStore())
-    replica.take(0, "memo-7", "old words")
-    newer = replica.take(1, "memo-7", "new words")
-    assert isinstance(newer, Accepted) and newer.sequence == 2
-    elsewhere = replica.take(2, "memo-8", "old words")
-    assert isinstance(elsewhere, Accepted)
-    back = replica.take(3, "memo-7", "old words")
-    assert isinstance(back, Refused) and back.duplicate_of == elsewhere.document_id
+    replica.ingest(0, "memo-7", "old words")
+    newer = replica.ingest(1, "memo-7", "new words")
+    assert isinstance(newer, Acceptance) and newer.sequence == 2
+    elsewhere = replica.ingest(2, "memo-8", "old words")
+    assert isinstance(elsewhere, Acceptance)
+    restored = replica.ingest(3, "memo-7", "old words")
+    assert isinstance(restored, Rejection) and restored.duplicate_of == elsewhere.document_id
 
 
-def test_a_version_that_went_no_further_may_be_published_again(engine: Engine) -> None:
+def test_a_rejected_version_may_be_published_again(engine: Engine) -> None:
     store = CountingStore()
     replica = Replica(engine, store)
     catalogue = replica.intake.catalogue
-    first, second = replica.take(0, "memo-7", "text A"), replica.take(1, "memo-7", "text B")
-    assert isinstance(first, Accepted) and isinstance(second, Accepted)
+    first, second = replica.ingest(0, "memo-7", "text A"), replica.ingest(1, "memo-7", "text B")
+    assert isinstance(first, Acceptance) and isinstance(second, Acceptance)
     catalogue.release(first.document_id, first.submission_id)
-    assert isinstance(replica.take(2, "memo-7", "text B"), Refused)
+    assert isinstance(replica.ingest(2, "memo-7", "text B"), Rejection)
     for _ in range(2):
         catalogue.release(second.document_id, second.submission_id)
-    third = replica.take(3, "memo-7", "text B")
-    assert isinstance(third, Accepted) and (third.sequence, third.digest) == (3, second.digest)
+    third = replica.ingest(3, "memo-7", "text B")
+    assert isinstance(third, Acceptance) and (third.sequence, third.digest) == (3, second.digest)
     catalogue.release(second.document_id, second.submission_id)
     catalogue.release("doc_unknown", "sub_unknown")
-    assert isinstance(replica.take(4, "memo-7", "text B"), Refused)
+    assert isinstance(replica.ingest(4, "memo-7", "text B"), Rejection)
     assert store.puts == 3
 
 
-def test_a_publishers_id_is_resolved_to_the_documents_own(engine: Engine) -> None:
+def test_a_publishers_id_is_resolved_to_the_documents_id(engine: Engine) -> None:
     replica = Replica(engine, MemoryStore())
-    outcome = replica.take(0, "Jane Doe.txt", "text A")
+    outcome = replica.ingest(0, "Jane Doe.txt", "text A")
     assert replica.intake.catalogue.resolve("Jane Doe.txt") == outcome.document_id
     assert replica.intake.catalogue.resolve("memo-8") is None
 
 
-def test_text_that_neither_utf_8_nor_the_database_takes_is_kept_without_it(engine: Engine) -> None:
+def test_characters_that_neither_utf_8_nor_the_database_accepts_are_removed(engine: Engine) -> None:
     replica = Replica(engine, MemoryStore())
     for offset, value in enumerate(
         (b'{"document_id": "a", "text": "x\\ud800\\u0000y"}', b'{"document_id": "a\\u0000", "text": "x"}')
     ):
-        take_in(replica.intake, to_receipt(Event(SUBMITTED, "a", value, {}, 0, offset, 1), DIGEST_KEY, to_submission))
+        event = Event(SUBMITTED, "a", value, {}, 0, offset, 1)
+        make_handlers(replica.intake, MemoryErasures())[SUBMITTED](event)
     replica.outbox.relay()
     assert [topic for topic, _, _, _ in replica.producer.sent] == [INGESTED, REJECTED]
 
@@ -151,34 +158,36 @@ def test_text_that_neither_utf_8_nor_the_database_takes_is_kept_without_it(engin
 def test_quarantine_holds_ciphertext_and_events_hold_no_name(engine: Engine) -> None:
     store = MemoryStore()
     replica = Replica(engine, store)
-    replica.take(0, "Jane Doe.txt", "Jane Doe lives at 4 Mill Road.")
+    replica.ingest(0, "Jane Doe.txt", "Jane Doe lives at 4 Mill Road.")
     replica.outbox.relay()
     stored = b"".join(store.objects.values()) + "".join(key for _, key in store.objects).encode()
-    stated = b"".join(message.SerializeToString() for _, _, message, _ in replica.producer.sent)
-    assert b"Jane" not in stored + stated and b"Mill" not in stored + stated
+    published = b"".join(message.SerializeToString() for _, _, message, _ in replica.producer.sent)
+    assert b"Jane" not in stored + published and b"Mill" not in stored + published
 
 
-def test_a_redelivery_restates_the_same_event(engine: Engine) -> None:
+def test_a_redelivery_publishes_the_same_event(engine: Engine) -> None:
     store = MemoryStore()
     replica = Replica(engine, store)
-    first = replica.take(0, "memo-7", "text A")
+    first = replica.ingest(0, "memo-7", "text A")
     replica.outbox.relay()
-    assert replica.take(0, "memo-7", "text A") == first
+    assert replica.ingest(0, "memo-7", "text A") == first
     replica.outbox.relay()
     (_, _, message, event_id), (_, _, again, again_id) = replica.producer.sent
     assert (event_id, message) == (again_id, again)
     assert len(store.objects) == 1
 
 
-def test_replicas_that_take_the_same_event_make_one_version(engine: Engine) -> None:
+def test_replicas_that_ingest_the_same_event_create_one_version(engine: Engine) -> None:
     store = MemoryStore()
     replicas = [Replica(engine, store) for _ in range(4)]
     with ThreadPoolExecutor(8) as pool:
         outcomes = list(
-            pool.map(lambda number: replicas[number % 4].take(number // 8, "memo-7", f"text {number // 8}"), range(40))
+            pool.map(
+                lambda number: replicas[number % 4].ingest(number // 8, "memo-7", f"text {number // 8}"), range(40)
+            )
         )
     assert len({outcome.submission_id for outcome in outcomes}) == 5
-    assert {outcome.sequence for outcome in outcomes if isinstance(outcome, Accepted)} == {1, 2, 3, 4, 5}
+    assert {outcome.sequence for outcome in outcomes if isinstance(outcome, Acceptance)} == {1, 2, 3, 4, 5}
     assert len({outcome.document_id for outcome in outcomes}) == 1
 
 
@@ -187,69 +196,70 @@ def test_the_same_text_in_two_documents_at_once_becomes_current_in_one(engine: E
     replicas = [Replica(engine, store) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(
-            pool.map(lambda number: replicas[number % 4].take(number, f"memo-{number}", "one text"), range(12))
+            pool.map(lambda number: replicas[number % 4].ingest(number, f"memo-{number}", "one text"), range(12))
         )
-    accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
-    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
-    assert len(accepted) == 1 and len(refused) == 11
-    assert {(outcome.reason, outcome.duplicate_of) for outcome in refused} == {
+    accepted = [outcome for outcome in outcomes if isinstance(outcome, Acceptance)]
+    rejections = [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
+    assert len(accepted) == 1 and len(rejections) == 11
+    assert {(outcome.reason, outcome.duplicate_of) for outcome in rejections} == {
         (RejectionReason.DUPLICATE, accepted[0].document_id)
     }
 
 
-def test_a_lost_store_leaves_nothing_behind(engine: Engine) -> None:
+def test_an_unreachable_store_leaves_nothing_behind(engine: Engine) -> None:
     with pytest.raises(Unavailable):
-        Replica(engine, FailingStore()).take(0, "memo-7", "text A")
+        Replica(engine, FailingStore()).ingest(0, "memo-7", "text A")
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM submissions")).scalar() == 0
-    outcome = Replica(engine, MemoryStore()).take(0, "memo-7", "text A")
-    assert isinstance(outcome, Accepted) and outcome.sequence == 1
+    outcome = Replica(engine, MemoryStore()).ingest(0, "memo-7", "text A")
+    assert isinstance(outcome, Acceptance) and outcome.sequence == 1
 
 
-def test_a_document_taken_in_again_after_a_crash_leaves_one_object(engine: Engine) -> None:
+def test_a_document_ingested_again_after_a_crash_leaves_one_object(engine: Engine) -> None:
     store = MemoryStore()
     replica = Replica(engine, store)
-    written = replica.intake.quarantine.write
+    write = replica.intake.quarantine.write
 
-    def write_and_die(document_id: str, sequence: int, parsed: Parsed) -> Ref:
-        written(document_id, sequence, parsed)
+    def write_and_crash(document_id: str, sequence: int, parsed: ParsedText) -> Ref:
+        write(document_id, sequence, parsed)
         raise KeyboardInterrupt
 
-    crashing = replace(replica.intake, quarantine=SimpleNamespace(write=write_and_die))
+    crashing = replace(replica.intake, quarantine=SimpleNamespace(write=write_and_crash))
     event = Event(SUBMITTED, "memo-7", b"text A", {"document-id": "memo-7", "file-name": "note.txt"}, 0, 0, 1)
     with pytest.raises(KeyboardInterrupt):
-        take_in(crashing, to_receipt(event, DIGEST_KEY, to_submission))
+        ingest(crashing, to_receipt(event, DIGEST_KEY), to_submission(event))
     assert len(store.objects) == 1
-    outcome = take_in(replica.intake, to_receipt(event, DIGEST_KEY, to_submission))
-    assert isinstance(outcome, Accepted) and list(store.objects) == [(outcome.text.bucket, outcome.text.key)]
+    outcome = ingest(replica.intake, to_receipt(event, DIGEST_KEY), to_submission(event))
+    assert isinstance(outcome, Acceptance) and list(store.objects) == [(outcome.text.bucket, outcome.text.key)]
 
 
-def test_a_rejection_bears_the_id_of_its_document(engine: Engine) -> None:
+def test_a_rejection_has_the_id_of_its_document(engine: Engine) -> None:
     replica = Replica(engine, MemoryStore())
-    first = replica.take(0, "memo-7", "text A")
-    empty = replica.take(1, "memo-7", "")
-    assert isinstance(empty, Refused) and empty.reason == RejectionReason.EMPTY
+    first = replica.ingest(0, "memo-7", "text A")
+    empty = replica.ingest(1, "memo-7", "")
+    assert isinstance(empty, Rejection) and empty.reason == RejectionReason.EMPTY
     assert empty.document_id == first.document_id
-    again = replica.take(2, "memo-7", "text B")
-    assert isinstance(again, Accepted) and again.sequence == 2
+    again = replica.ingest(2, "memo-7", "text B")
+    assert isinstance(again, Acceptance) and again.sequence == 2
     replica.outbox.relay()
     assert len(replica.producer.messages(REJECTED)) == 1
 
 
-def test_an_erased_document_is_refused_also_when_it_is_told_again_until_that_is_lifted(engine: Engine) -> None:
+def test_an_erased_document_is_rejected_until_the_erasure_is_lifted(engine: Engine) -> None:
     store = MemoryStore()
-    replica, eraser = Replica(engine, store), Eraser(engine, store)
-    first = replica.take(0, "memo-7", "text A")
+    replica, eraser = Replica(engine, store), DocumentEraser(engine, store)
+    first = replica.ingest(0, "memo-7", "text A")
     eraser.forget(Erased(first.document_id, "ers_1"))
     assert not store.objects
     for offset, words in ((0, "text A"), (1, "text B")):
-        refused = replica.take(offset, "memo-7", words)
-        assert isinstance(refused, Refused)
-        assert (refused.reason, refused.document_id) == (RejectionReason.ERASED, first.document_id)
+        rejection = replica.ingest(offset, "memo-7", words)
+        assert isinstance(rejection, Rejection)
+        assert (rejection.reason, rejection.document_id) == (RejectionReason.ERASED, first.document_id)
     assert not store.objects
     with engine.connect() as connection:
         assert "memo-7" not in str(connection.execute(text("SELECT external_id FROM documents")).all())
     eraser.lift(first.document_id)
-    back = replica.take(2, "memo-7", "text A")
-    assert isinstance(back, Accepted) and back.document_id == first.document_id and back.sequence == 2
-    assert isinstance(replica.take(0, "memo-7", "text A"), Refused)
+    restored = replica.ingest(2, "memo-7", "text A")
+    assert isinstance(restored, Acceptance)
+    assert (restored.document_id, restored.sequence) == (first.document_id, 2)
+    assert isinstance(replica.ingest(0, "memo-7", "text A"), Rejection)

@@ -1,4 +1,4 @@
-"""The sample through ingestion and anonymization as processes, over broker, store and database."""
+"""The sample corpus through ingestion and anonymization as processes, with broker, object store and database."""
 
 import json
 import tempfile
@@ -31,12 +31,12 @@ DONE = {
     "document.anonymized.v1": documents_pb2.DocumentAnonymized,
     "document.rejected.v1": documents_pb2.DocumentRejected,
 }
-# Parts of Kafka's own: a poison event, and A, B, A under one id.
+# An event that is neither JSON nor text.
 POISON = b"\x00\xff not an event"
 
 
 class Running:
-    """A stack with the two services."""
+    """A stack that runs the two services."""
 
     def __init__(self, root: Path) -> None:
         self.started = stack.up(root, only=(*STORES, *SERVICES))
@@ -57,14 +57,14 @@ class Running:
             key.s3_endpoint, key.s3_access_key, key.s3_secret_key.get_secret_value(), secure=False, region=key.s3_region
         )
         names = [item.object_name for item in client.list_objects(name, recursive=True) if item.object_name]
-        return {each: client.get_object(name, each).read() for each in names}
+        return {key: client.get_object(name, key).read() for key in names}
 
     def events(self, until: int, seconds: float) -> list[Event]:
         stop, deadline, read = threading.Event(), time.monotonic() + seconds, []
         threading.Timer(seconds, stop.set).start()
         for event in tail(self.settings, ["document.ingested.v1", *DONE], stop, from_beginning=True):
             read.append(event)
-            if sum(each.topic in DONE for each in read) >= until or time.monotonic() > deadline:
+            if sum(event.topic in DONE for event in read) >= until or time.monotonic() > deadline:
                 break
         stop.set()
         return read
@@ -107,17 +107,17 @@ def test_every_document_is_accounted_for_and_nothing_personal_passes(running: Ru
     seconds = time.monotonic() - started
     done: list[Any] = [decode(event, DONE[event.topic]) for event in events if event.topic in DONE]
     reasons = Counter(
-        documents_pb2.RejectionReason.Name(each.reason)
-        for each in done
-        if isinstance(each, documents_pb2.DocumentRejected)
+        documents_pb2.RejectionReason.Name(message.reason)
+        for message in done
+        if isinstance(message, documents_pb2.DocumentRejected)
     )
-    passed = [each for each in done if isinstance(each, documents_pb2.DocumentAnonymized)]
+    passed = [message for message in done if isinstance(message, documents_pb2.DocumentAnonymized)]
     print(f"{published} documents in {seconds:.1f} s: {len(passed)} passed, {dict(reasons)}")
-    assert len({each.submission_id for each in done}) == published
+    assert len({message.submission_id for message in done}) == published
     assert len(passed) + sum(reasons.values()) == published
     assert reasons["REJECTION_REASON_MALFORMED"] == 1
     assert {"REJECTION_REASON_CORRUPT", "REJECTION_REASON_EMPTY", "REJECTION_REASON_DUPLICATE"} <= set(reasons)
-    sequences = Counter(each.version.sequence for each in passed)
+    sequences = Counter(message.version.sequence for message in passed)
     assert sequences[2] == sequences[3] == 1
     assert running.bucket("quarantine") == {}
     _assert_nothing_personal(
@@ -129,7 +129,7 @@ def test_every_document_is_accounted_for_and_nothing_personal_passes(running: Ru
 
 def _assert_nothing_personal(text: str) -> None:
     gold = json.loads((SAMPLE / "gold.json").read_text(encoding="utf-8"))["documents"]
-    formed = {
+    fixed_format = {
         "EMAIL_ADDRESS",
         "PHONE_NUMBER",
         "IBAN",
@@ -140,9 +140,9 @@ def _assert_nothing_personal(text: str) -> None:
         "NATIONAL_ID",
         "ADDRESS",
     }
-    entries = [entry for name, found in gold.items() if name.startswith("documents/") for entry in found]
-    survivors = {entry["value"] for entry in entries if entry["type"] in formed and entry["value"] in text}
-    assert len(survivors) == 0, f"{len(survivors)} values with a form survive"
+    entries = [entry for name, values in gold.items() if name.startswith("documents/") for entry in values]
+    survivors = {entry["value"] for entry in entries if entry["type"] in fixed_format and entry["value"] in text}
+    assert len(survivors) == 0, f"{len(survivors)} values of a fixed format survive"
     names = {entry["value"] for entry in entries if entry["type"] in ("PERSON", "CLIENT") and " " in entry["value"]}
     left = {name for name in names if name in text}
     assert len(left) <= len(names) * 0.03, f"{len(left)} of {len(names)} full names survive"

@@ -1,6 +1,8 @@
-"""Files that mean harm, through the pool of parsing processes at the limits of production: each is refused with a reason or becomes
-harmless text, in under five seconds; this process goes on, and its memory stays bounded. On a machine that others keep busy, the seconds
-are those of the processor."""
+"""Malicious files, through the pool of parsing processes with the limits of production.
+
+Each file is rejected with a reason or becomes harmless text in under five seconds, while this process continues in bounded memory. On a busy
+machine, the seconds are those of the processor.
+"""
 
 import os
 import resource
@@ -10,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from services.ingestion.adapters.parse import Limits, ParserPool
+from services.ingestion.adapters.parse import ParseLimits, ParserPool
 from services.ingestion.domain import (
-    Accepted,
+    Acceptance,
+    DocumentKind,
     File,
-    Kind,
-    Labels,
     Outcome,
-    Parsed,
-    Refused,
+    ParsedText,
+    Rejection,
     RejectionReason,
     Submission,
 )
-from services.ingestion.handlers import take_in
+from services.ingestion.handlers import ingest
 from services.ingestion.settings import Settings
+from tailor.words import Labels
 from tests.integration.hostile import archives, mails, pdfs, texts
 from tests.unit.ingestion.fakes import make_intake, make_receipt
 
@@ -42,13 +44,13 @@ def pool() -> Iterator[ParserPool]:
         name: Settings.model_fields[name].default
         for name in ("parse_seconds", "parse_cpu_seconds", "parse_memory_bytes")
     }
-    parsers = ParserPool(Limits(*limits.values()), 1)
+    parsers = ParserPool(ParseLimits(*limits.values()), 1)
     yield parsers
     parsers.close()
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_harms_nobody(pool: ParserPool, name: str) -> None:
+def test_a_malicious_file_does_no_harm(pool: ParserPool, name: str) -> None:
     file = FILES[name]()
     assert pool.parse(File(b"ready", "a.txt")).text == "ready\n"
     before, start, used = resident(), time.monotonic(), processor_seconds(pool)
@@ -56,7 +58,7 @@ def test_harms_nobody(pool: ParserPool, name: str) -> None:
     seconds = time.monotonic() - start
     assert seconds < SECONDS or processor_seconds(pool) - used < SECONDS
     assert resident() - before < GROWTH_BYTES
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, Rejection):
         assert outcome.reason in RejectionReason and len(outcome.hint) > 10
     else:
         assert not any(evil in text for evil in EVIL) and "\0" not in text
@@ -70,15 +72,15 @@ def test_there_are_at_least_fifty() -> None:
 
 def submit(pool: ParserPool, file: File) -> tuple[Outcome, str]:
     intake, _, quarantine = make_intake(parser=pool)
-    kind = Kind.EXAMPLE if b'"prompt"' in file.data[:100] else Kind.DOCUMENT
-    outcome = take_in(intake, make_receipt("1", Submission("hostile", kind, Labels(), file)))
-    written: list[Parsed] = [parsed for _, _, parsed in quarantine.written]
-    assert len(written) == isinstance(outcome, Accepted)
-    return outcome, written[0].text if written else ""
+    kind = DocumentKind.EXAMPLE if b'"prompt"' in file.data[:100] else DocumentKind.DOCUMENT
+    outcome = ingest(intake, make_receipt("1"), Submission("hostile", kind, Labels(), file))
+    stored: list[ParsedText] = [parsed for _, _, parsed in quarantine.texts]
+    assert len(stored) == isinstance(outcome, Acceptance)
+    return outcome, stored[0].text if stored else ""
 
 
 def processor_seconds(pool: ParserPool) -> float:
-    """What this process, the workers that ended and the one that lives have used."""
+    """The processor time of this process, of the workers that ended, and of the running worker."""
     worker = pool._slots.queue[0]
     assert worker is not None
     fields = Path(f"/proc/{worker._process.pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""Two replicas of ingestion as processes: many documents at once, shared out, each once, in bounded memory."""
+"""Two replicas of ingestion as processes: they share many documents, each ingested once, in bounded memory."""
 
 import os
 import re
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 WARM, DOCUMENTS = 200, 1_500
 SUBMITTED, INGESTED = "document.submitted.v1", "document.ingested.v1"
-# What the collector of garbage and the producer's memory of its last events may move; a buffered document would take 2 KiB and more.
+# Allows for garbage collection and the events that the producer remembers. A buffered document would take at least 2 KiB.
 GROWTH_BYTES = 24 * 2**20
 REDELIVERED = 10
 TEXT = "The operating rhythm of unit {number} continues; its week has {number} steps. " * 24
@@ -33,7 +33,7 @@ HANDLED = re.compile(rf'tailor_events_total{{[^}}]*outcome="handled"[^}}]*topic=
 
 
 class Replica:
-    """One process."""
+    """One process of ingestion."""
 
     def __init__(self, stores: Stores, ports_of: str, log: Path) -> None:
         self.status_port = stores.plan.ports[f"{ports_of}-status"]
@@ -59,8 +59,8 @@ class Replica:
         raise AssertionError("not ready")
 
     def handled(self) -> int:
-        found = HANDLED.search(self._read("metrics"))
-        return int(float(found[1])) if found else 0
+        match = HANDLED.search(self._read("metrics"))
+        return int(float(match[1])) if match else 0
 
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -84,7 +84,7 @@ class Replica:
 
 @pytest.fixture
 def replicas(stores: Stores, tmp_path: Path) -> Iterator[list[Replica]]:
-    # Of the ports that this stack has reserved, those of a service that it does not run.
+    # The second replica uses the ports of a service that this stack does not run.
     names = ("ingestion", "synthetic")
     started = [Replica(stores, name, tmp_path / f"{name}.log") for name in names]
     try:
@@ -98,7 +98,7 @@ def replicas(stores: Stores, tmp_path: Path) -> Iterator[list[Replica]]:
 
 
 class Ingested:
-    """The versions of documents that came out, each with the ids of its events: the same id again is the same fact."""
+    """Collects published versions with the ids of their events. A repeated id is the same event."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._stop = threading.Event()
@@ -116,10 +116,10 @@ class Ingested:
                 self.versions.setdefault(key, set()).add(event.event_id)
 
     def wait_for(self, count: int, replicas: list[Replica], seconds: float) -> list[int]:
-        """Until so many came out; the highest resident memory of each replica meanwhile."""
+        """Wait for `count` versions. Returns the highest resident memory of each replica meanwhile, in bytes."""
         highest, deadline = [0 for _ in replicas], time.monotonic() + seconds
         while len(self.versions) < count and time.monotonic() < deadline:
-            highest = [max(known, each.resident_bytes()) for known, each in zip(highest, replicas, strict=True)]
+            highest = [max(known, replica.resident_bytes()) for known, replica in zip(highest, replicas, strict=True)]
             time.sleep(0.1)
         return highest
 
@@ -129,7 +129,7 @@ class Ingested:
 
 
 def publish(settings: ServiceSettings, numbers: range) -> float:
-    """Publish as fast as the broker takes it; the seconds it took."""
+    """Publish as fast as the broker accepts. Returns the seconds that it took."""
     started = time.monotonic()
     producer: Any = kafka.KafkaProducer(**settings.kafka_arguments())
     for number in numbers:
@@ -161,12 +161,12 @@ def test_two_replicas_share_many_documents_each_comes_out_once_and_memory_stays_
     growth = [most - least for most, least in zip(highest, before, strict=True)]
     print(
         f"{DOCUMENTS} documents, {ingested.read} events; published in {took:.1f} s and ingested in {seconds:.1f} s ({cpu:.1f} s of CPU); handled {handled}; "
-        f"resident {[each >> 20 for each in before]} MiB before, {[each >> 20 for each in highest]} MiB at most"
+        f"resident {[size >> 20 for size in before]} MiB before, {[size >> 20 for size in highest]} MiB at most"
     )
     total = WARM + DOCUMENTS
     assert len(ingested.versions) == len({document for document, _ in ingested.versions}) == total
     assert {len(ids) for ids in ingested.versions.values()} == {1}
-    # Whoever joins the group has the event that is at work come again, which states the same again.
+    # When a replica joins the group, the event in progress is redelivered, which publishes the same outcome again.
     assert ingested.read <= total + REDELIVERED and total <= sum(handled) <= total + REDELIVERED
     assert min(handled) > total * 0.2
     assert max(growth) < GROWTH_BYTES

@@ -1,4 +1,4 @@
-"""Tombstones through ingestion and registry as processes: a document is erased once, and does not come back."""
+"""Tombstones through ingestion and registry as processes: a document is erased once and does not come back."""
 
 import tempfile
 import threading
@@ -22,7 +22,7 @@ from tests.conftest import Stores, plan_of
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 SUBMITTED = "document.submitted.v1"
-STATED = {
+MESSAGES = {
     "document.ingested.v1": documents_pb2.DocumentIngested,
     "document.rejected.v1": documents_pb2.DocumentRejected,
     "document.erased.v1": documents_pb2.DocumentErased,
@@ -41,8 +41,8 @@ def settings() -> Iterator[ServiceSettings]:
             stack.down(root)
 
 
-class Stated:
-    """What was stated so far, in the order in which it was read."""
+class Messages:
+    """The messages published so far, in the order in which they were read."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self.messages: list[Any] = []
@@ -51,16 +51,16 @@ class Stated:
         self._thread.start()
 
     def _read(self, settings: ServiceSettings) -> None:
-        for event in tail(settings, list(STATED), self._stop, from_beginning=True):
-            self.messages.append(decode(event, STATED[event.topic]))
+        for event in tail(settings, list(MESSAGES), self._stop, from_beginning=True):
+            self.messages.append(decode(event, MESSAGES[event.topic]))
 
     def next(self, kind: type[Any], number: int = 1) -> Any:
-        """The message of this kind with this number, once it is there."""
+        """Wait for the message of this kind with this number, counted from 1."""
         deadline = time.monotonic() + 40
         while time.monotonic() < deadline:
-            found = [message for message in list(self.messages) if isinstance(message, kind)]
-            if len(found) >= number:
-                return found[number - 1]
+            matches = [message for message in list(self.messages) if isinstance(message, kind)]
+            if len(matches) >= number:
+                return matches[number - 1]
             time.sleep(0.1)
         raise AssertionError(f"no {kind.__name__} with number {number}")
 
@@ -78,25 +78,25 @@ def publish(settings: ServiceSettings, value: bytes | None, document_id: str) ->
     producer.close()
 
 
-def test_a_tombstone_erases_a_document_once_and_publishing_again_does_not_bring_it_back(
+def test_a_tombstone_erases_a_document_once_and_for_all(
     settings: ServiceSettings,
 ) -> None:
-    stated = Stated(settings)
+    messages = Messages(settings)
     text = b'{"document_id": "memo-7", "text": "The operating rhythm continues."}'
     publish(settings, text, "memo-7")
-    ingested = stated.next(documents_pb2.DocumentIngested)
+    ingested = messages.next(documents_pb2.DocumentIngested)
     for _ in range(2):
         publish(settings, None, "memo-7")
-    erased = stated.next(documents_pb2.DocumentErased)
+    erased = messages.next(documents_pb2.DocumentErased)
     assert erased.document_id == ingested.document_id
     publish(settings, None, "memo-8")
-    unknown = stated.next(documents_pb2.DocumentRejected)
+    unknown = messages.next(documents_pb2.DocumentRejected)
     assert unknown.reason == documents_pb2.REJECTION_REASON_UNKNOWN_DOCUMENT
     publish(settings, text, "memo-7")
-    again = stated.next(documents_pb2.DocumentRejected, 2)
+    again = messages.next(documents_pb2.DocumentRejected, 2)
     assert again.reason == documents_pb2.REJECTION_REASON_ERASED
     publish(settings, b'{"document_id": "memo-9", "uri": "https://files.example.com/memo-9.md"}', "memo-9")
-    refused = stated.next(documents_pb2.DocumentRejected, 3)
-    assert refused.reason == documents_pb2.REJECTION_REASON_NOT_ALLOWED
-    stated.close()
-    assert len([message for message in stated.messages if isinstance(message, documents_pb2.DocumentErased)]) == 1
+    rejected = messages.next(documents_pb2.DocumentRejected, 3)
+    assert rejected.reason == documents_pb2.REJECTION_REASON_NOT_ALLOWED
+    messages.close()
+    assert len([message for message in messages.messages if isinstance(message, documents_pb2.DocumentErased)]) == 1

@@ -1,4 +1,4 @@
-"""The embedded stack for real: three stores, and a stand-in for a service."""
+"""The real embedded stack: three stores, and a fake service."""
 
 import io
 import os
@@ -23,7 +23,7 @@ from tailor.local import processes, stack
 from tailor.local.layout import STORES, WITH_DATABASE, Layout
 from tailor.local.ports import PORT_NAMES
 from tailor.local.secrets import Secrets, ensure
-from tailor.local.state import Snapshot
+from tailor.local.state import StackSnapshot
 from tailor.storage.buckets import BUCKETS
 
 pytestmark = pytest.mark.integration
@@ -37,7 +37,7 @@ FAKE_SERVICE = """
     from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
     pathlib.Path("environment.json").write_text(json.dumps(dict(os.environ)))
-    # What it starts must not outlive it, not even in a session of its own.
+    # Its children must not outlive it, not even in their own session.
     subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"], start_new_session=True)
     subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"], env={})
 
@@ -119,16 +119,16 @@ def _sql(state_dir: Path, role: str, database: str, password: str | None = None)
     )
 
 
-def _pid(snapshot: Snapshot, component: str) -> int:
+def _pid(snapshot: StackSnapshot, component: str) -> int:
     process = snapshot.components[component].process
     assert process is not None
     return process.pid
 
 
 def _processes_of(state_dir: Path) -> list[str]:
-    """All processes that name the state directory, by argument or by environment."""
+    """The command lines of all processes that name the state directory in an argument or in their environment."""
     root = str(state_dir.resolve())
-    found = []
+    commands = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             reference = processes.identify(int(entry.name))
@@ -136,17 +136,17 @@ def _processes_of(state_dir: Path) -> list[str]:
                 continue
             command = " ".join(processes.command_of(reference.pid))
             if root in command or reference.pid in processes.marked(state_dir.resolve()):
-                found.append(command)
-    return found
+                commands.append(command)
+    return commands
 
 
 def _descendants(pid: int) -> list[processes.ProcessRef]:
-    found = []
+    descendants = []
     for child in processes.children_of(pid):
         reference = processes.identify(child)
         if reference is not None:
-            found += [reference, *_descendants(child)]
-    return found
+            descendants += [reference, *_descendants(child)]
+    return descendants
 
 
 def _eventually(condition: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -172,7 +172,7 @@ def test_every_topic_exists_and_carries_events(stores: Path) -> None:
     consumer.close()
 
 
-def test_a_services_key_opens_its_own_buckets_only(stores: Path) -> None:
+def test_a_services_key_reaches_only_its_own_buckets(stores: Path) -> None:
     ingestion = _s3(stores, "ingestion")
     ingestion.put_object("quarantine", "a", io.BytesIO(b"raw"), 3)
     assert ingestion.get_object("quarantine", "a").read() == b"raw"
@@ -196,7 +196,7 @@ def test_a_reader_cannot_write(stores: Path) -> None:
         inference.remove_object("models", "m")
 
 
-def test_the_stores_inner_ports_serve_nobody_else(stores: Path) -> None:
+def test_the_stores_internal_ports_serve_nobody_else(stores: Path) -> None:
     snapshot = stack.status(stores)
     assert snapshot is not None
     _s3(stores, "ingestion").put_object("quarantine", "inner", io.BytesIO(b"raw"), 3)
@@ -205,18 +205,18 @@ def test_the_stores_inner_ports_serve_nobody_else(stores: Path) -> None:
         assert b" 401 " in filer.recv(200)
 
 
-def test_everything_listens_on_the_loopback_address_alone(stores: Path) -> None:
+def test_everything_listens_only_on_the_loopback_address(stores: Path) -> None:
     snapshot = stack.status(stores)
     assert snapshot is not None
-    own = {snapshot.ports[name] for name in PORT_NAMES}
+    ports = {snapshot.ports[name] for name in PORT_NAMES}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             address, port = line.split()[1].split(":")
-            if int(port, 16) in own and line.split()[3] == "0A":
+            if int(port, 16) in ports and line.split()[3] == "0A":
                 assert address == "0100007F"
 
 
-def test_a_role_reaches_its_own_database_only(stores: Path) -> None:
+def test_a_role_reaches_only_its_own_database(stores: Path) -> None:
     for role in WITH_DATABASE:
         with _sql(stores, role, role) as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS mine (id int)")
@@ -228,7 +228,7 @@ def test_a_role_reaches_its_own_database_only(stores: Path) -> None:
         _sql(stores, "registry", "registry", password="wrong")
 
 
-def test_up_again_is_the_same_stack(stores: Path) -> None:
+def test_a_second_up_finds_the_same_stack(stores: Path) -> None:
     before = stack.status(stores)
     again = stack.up(stores, only=STORES).snapshot()
     assert before is not None
@@ -251,7 +251,7 @@ def test_two_stacks_run_side_by_side(stores: Path, tmp_path: Path) -> None:
     assert snapshot.ready
 
 
-def test_killed_stores_come_back_with_what_they_held(stores: Path) -> None:
+def test_killed_stores_come_back_with_their_data(stores: Path) -> None:
     bootstrap = stack.connection(stores).publisher.bootstrap_servers
     _s3(stores, "ingestion").put_object("quarantine", "kept", io.BytesIO(b"raw"), 3)
     with _sql(stores, "registry", "registry") as connection:
@@ -259,7 +259,7 @@ def test_killed_stores_come_back_with_what_they_held(stores: Path) -> None:
     producer = KafkaProducer(bootstrap_servers=bootstrap)
     producer.send("run.progressed.v1", b"kept", b"key").get(10)
     producer.close()
-    time.sleep(3)  # the broker writes what it holds every second or so
+    time.sleep(3)  # the broker writes its data to disk about once per second
     before = stack.Stack(Layout(stores.resolve())).snapshot()
     for name in STORES:
         os.kill(_pid(before, name), signal.SIGKILL)
@@ -285,10 +285,10 @@ def test_a_killed_supervisor_leaves_no_process_and_up_recovers(tmp_path: Path) -
     try:
         before = stack.Stack(Layout(state_dir.resolve())).snapshot()
         assert before.supervisor is not None
-        left = _descendants(before.supervisor.pid)
-        assert len(left) >= 3
+        descendants = _descendants(before.supervisor.pid)
+        assert len(descendants) >= 3
         os.kill(before.supervisor.pid, signal.SIGKILL)
-        _eventually(lambda: not any(process.is_alive() for process in left), 10)
+        _eventually(lambda: not any(process.is_alive() for process in descendants), 10)
         _eventually(lambda: _processes_of(state_dir) == [], 10)
         assert (stale := stack.status(state_dir)) is not None
         assert {part.state for part in stale.components.values()} == {"stopped"}
@@ -299,7 +299,7 @@ def test_a_killed_supervisor_leaves_no_process_and_up_recovers(tmp_path: Path) -
     assert _processes_of(state_dir) == []
 
 
-def test_a_service_is_watched_restarted_and_swept(tmp_path: Path, fake_path: Path) -> None:
+def test_a_service_is_monitored_restarted_and_cleaned_up(tmp_path: Path, fake_path: Path) -> None:
     state_dir = tmp_path / ".tailor"
     scratch = Layout(state_dir.resolve()).scratch("ingestion")
     scratch.mkdir(parents=True)
@@ -312,22 +312,22 @@ def test_a_service_is_watched_restarted_and_swept(tmp_path: Path, fake_path: Pat
             running.wait_ready(0.5)
         (scratch / "closed").unlink()
         first = running.wait_ready(READY_SECONDS)
-        started = _descendants(_pid(first, "ingestion"))
-        assert len(started) == 2
+        children = _descendants(_pid(first, "ingestion"))
+        assert len(children) == 2
         os.kill(_pid(first, "ingestion"), signal.SIGKILL)
         _eventually(lambda: running.snapshot().components["ingestion"].restarts == 1)
         second = running.wait_ready(READY_SECONDS)
         assert _pid(second, "ingestion") != _pid(first, "ingestion")
-        assert not any(process.is_alive() for process in started)
+        assert not any(process.is_alive() for process in children)
     finally:
-        started = _descendants(_pid(running.snapshot(), "ingestion"))
+        children = _descendants(_pid(running.snapshot(), "ingestion"))
         stack.down(state_dir)
-    assert len(started) == 2
-    assert not any(process.is_alive() for process in started)
+    assert len(children) == 2
+    assert not any(process.is_alive() for process in children)
     assert _processes_of(state_dir) == []
 
 
-def test_a_killed_supervisor_and_guard_leave_only_what_down_finds(tmp_path: Path, fake_path: Path) -> None:
+def test_down_finds_what_a_killed_supervisor_and_guard_leave_behind(tmp_path: Path, fake_path: Path) -> None:
     state_dir = tmp_path / ".tailor"
     try:
         snapshot = _up_fake(state_dir, fake_path).wait_ready(READY_SECONDS)
@@ -340,7 +340,7 @@ def test_a_killed_supervisor_and_guard_leave_only_what_down_finds(tmp_path: Path
     assert _processes_of(state_dir) == []
 
 
-def test_a_service_that_never_comes_up_is_called_failed(tmp_path: Path, fake_path: Path) -> None:
+def test_a_service_that_never_becomes_ready_is_failed(tmp_path: Path, fake_path: Path) -> None:
     (fake_path / "broken_service.py").write_text("raise SystemExit(3)\n")
     services = {"registry": "broken_service"}
     try:

@@ -1,10 +1,11 @@
-"""Every kind of key against every specialist, draft and key of the registry that it was not given: the answer is that of what does not exist."""
+"""Every role's key against specialists, drafts and keys that it may not use: the answer is the same as for unknown ones."""
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
-from services.registry import handlers, keys
-from services.registry.adapters.queries import Queries
-from services.registry.adapters.sql import begin
+from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, key_verifier, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import Specialist
-from services.registry.gate import Gate, Threshold
+from services.registry.domain import Gate, KeyTerms, Specialist, Threshold
+from services.registry.handlers import keys, specialists
+from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
@@ -33,31 +33,31 @@ from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
+from tailor.words import Labels
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
 
-MINE, OTHERS, NOBODYS = "memos", "reports", "never-made"
+OWN, OTHER, UNKNOWN = "memos", "reports", "never-created"
+DIGESTS = {OWN: "aa" + "0" * 62, OTHER: "bb" + "0" * 62, UNKNOWN: "cc" + "0" * 62}
 Stub = registry_pb2_grpc.RegistryServiceStub
 
 
-class Nobody:
-    """Neither a barrier nor an evaluator that is asked anything here."""
+def anonymize(text: str, labels: Labels) -> str:
+    raise AssertionError
 
-    def anonymize(self, text: str, labels: tuple[str, str, str]) -> str:
-        raise AssertionError
 
-    def evaluate(self, adapter_digest: str, request_id: str) -> None:
-        raise AssertionError
+def request_evaluation(adapter_digest: str, request_id: str) -> None:
+    raise AssertionError
 
 
 class World:
-    """A registry with two specialists, each with dataset, adapter, what serves, and a draft; its clock runs so that no key is remembered."""
+    """A registry with two specialists, each with a dataset, a serving adapter and a draft. Its clock is so fast that no key is cached."""
 
     def __init__(self, engine: Engine, folder: Path) -> None:
-        self.begin = begin(engine, Outbox(engine, outbox_rows, MemoryProducer("registry")))
+        self.begin = transactions(engine, Outbox(engine, outbox_rows, MemoryProducer("registry")))
         identity = Identity("registry", Ed25519PrivateKey.generate())
-        self._consumers = Consumers(self.begin, Nobody(), signer(identity))
+        self._consumers = Consumers(self.begin, request_evaluation, signer(identity))
         (folder / "trust.json").write_text(json.dumps({}))
         moments = iter(range(0, 10**9, 1000))
         self.server = RpcServer(
@@ -66,7 +66,7 @@ class World:
             servicers=[
                 (
                     registry_pb2_grpc.add_RegistryServiceServicer_to_server,
-                    RegistryServicer(self.begin, Queries(engine), Nobody(), ("training",)),
+                    RegistryServicer(self.begin, Queries(engine), anonymize, ("training",)),
                 )
             ],
             authenticator=Authenticator(
@@ -77,24 +77,30 @@ class World:
             ),
         )
         self.server.start()
-        for name in (MINE, OTHERS):
+        for name in (OWN, OTHER):
             self._fill(name)
 
     def _fill(self, name: str) -> None:
-        handlers.create_specialist(self.begin, Specialist(name, "tiny", "lora", gate=Gate((Threshold("rougeL"),), 1)))
-        tell = self._consumers.topics()
+        specialists.create_specialist(
+            self.begin, Specialist(name, "tiny", "lora", gate=Gate((Threshold("rougeL"),), 1))
+        )
         scores = models_pb2.Scores(values={"rougeL": 0.2, "parity": 0.01})
         facts: list[tuple[str, Any]] = [
-            ("dataset.built.v1", models_pb2.DatasetBuilt(digest=f"d-{name}", specialist=name)),
+            ("dataset.built.v1", models_pb2.DatasetBuilt(digest=DIGESTS[name], specialist=name)),
             (
                 "adapter.trained.v1",
-                models_pb2.AdapterTrained(digest=f"a-{name}", kind=1, specialist=name, dataset_digest=f"d-{name}"),
+                models_pb2.AdapterTrained(
+                    digest=DIGESTS[name],
+                    kind=models_pb2.ADAPTER_KIND_POLICY,
+                    specialist=name,
+                    dataset_digest=DIGESTS[name],
+                ),
             ),
             (
                 "adapter.evaluated.v1",
                 models_pb2.AdapterEvaluated(
                     evaluation_id=f"e-{name}",
-                    adapter_digest=f"a-{name}",
+                    adapter_digest=DIGESTS[name],
                     specialist=name,
                     base=scores,
                     candidate=scores,
@@ -103,7 +109,7 @@ class World:
             ),
             (
                 "draft.created.v1",
-                drafts_pb2.DraftCreated(draft_id=f"drf_{name}", specialist=name, adapter_digest=f"a-{name}"),
+                drafts_pb2.DraftCreated(draft_id=f"drf_{name}", specialist=name, adapter_digest=DIGESTS[name]),
             ),
             (
                 "document.anonymized.v1",
@@ -111,12 +117,15 @@ class World:
             ),
         ]
         for topic, message in facts:
-            tell[topic](Event(topic, name, message.SerializeToString(), {}))
+            self.receive(topic, message)
+
+    def receive(self, topic: str, message: Any) -> None:
+        self._consumers.topics()[topic](Event(topic, "key", message.SerializeToString(), {}))
 
     def key(self, role: str, *specialists: str, **terms: Any) -> str:
-        """A new key's secret."""
-        made = keys.KeyTerms("test", f"ROLE_{role}", specialists, **terms)
-        return keys.create_key(self.begin, made, lambda _: True)[1]
+        """The secret of a new key."""
+        key_terms = KeyTerms("test", f"ROLE_{role}", specialists, **terms)
+        return keys.create_key(self.begin, key_terms, lambda _: True)[1]
 
     def stub(self, secret: str) -> Stub:
         return Stub(open_channel(f"127.0.0.1:{self.server.port}", lambda: secret))
@@ -125,13 +134,13 @@ class World:
 @pytest.fixture
 def world(database_url: str, tmp_path: Path) -> Iterator[World]:
     with migrated(database_url, MIGRATIONS) as engine:
-        made = World(engine, tmp_path)
-        yield made
-        made.server.stop(0)
+        world = World(engine, tmp_path)
+        yield world
+        world.server.stop(0)
 
 
 def answer(call: Callable[[], Any]) -> tuple[str, str, str] | Any:
-    """What a call is answered: the message, or the error as the caller sees it."""
+    """The response, or the code, reason and message of the error that the caller sees."""
     try:
         with wire_errors("registry"):
             return call()
@@ -140,8 +149,8 @@ def answer(call: Callable[[], Any]) -> tuple[str, str, str] | Any:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A call about one specialist, or about what is named after one."""
+class CallCase:
+    """A call about a specialist, or about something that belongs to one; and the roles that may call it."""
 
     method: str
     request: Callable[[str], Any]
@@ -153,128 +162,138 @@ def _definition(name: str) -> models_pb2.SpecialistChanged:
     return models_pb2.SpecialistChanged(name=name, revision=7, base="tiny", recipe="lora", gate=gate)
 
 
-ASKS = [
-    Ask("GetSpecialist", lambda n: registry_pb2.GetSpecialistRequest(name=n), ("ENGINEER", "OPERATOR", "EXPERT")),
-    Ask(
-        "CreateSpecialist",
-        lambda n: registry_pb2.CreateSpecialistRequest(specialist=_definition(n)),
-        ("OPERATOR",),
+CALLS = [
+    CallCase("GetSpecialist", lambda n: registry_pb2.GetSpecialistRequest(name=n), ("ENGINEER", "OPERATOR", "EXPERT")),
+    CallCase(
+        "CreateSpecialist", lambda n: registry_pb2.CreateSpecialistRequest(specialist=_definition(n)), ("OPERATOR",)
     ),
-    Ask(
-        "UpdateSpecialist",
-        lambda n: registry_pb2.UpdateSpecialistRequest(specialist=_definition(n)),
-        ("OPERATOR",),
+    CallCase(
+        "UpdateSpecialist", lambda n: registry_pb2.UpdateSpecialistRequest(specialist=_definition(n)), ("OPERATOR",)
     ),
-    Ask(
+    CallCase(
         "ListDocuments",
         lambda n: registry_pb2.ListDocumentsRequest(specialist=n),
         ("ENGINEER", "OPERATOR", "DATA_PROTECTION"),
     ),
-    Ask("GetAudit", lambda n: audit_pb2.GetAuditRequest(specialist=n), ("ENGINEER", "OPERATOR", "DATA_PROTECTION")),
-    Ask("ListDatasets", lambda n: registry_pb2.ListDatasetsRequest(specialist=n), ("ENGINEER", "OPERATOR")),
-    Ask("ListAdapters", lambda n: registry_pb2.ListAdaptersRequest(specialist=n), ("ENGINEER", "OPERATOR", "EXPERT")),
-    Ask(
+    CallCase(
+        "GetAudit", lambda n: audit_pb2.GetAuditRequest(specialist=n), ("ENGINEER", "OPERATOR", "DATA_PROTECTION")
+    ),
+    CallCase("ListDatasets", lambda n: registry_pb2.ListDatasetsRequest(specialist=n), ("ENGINEER", "OPERATOR")),
+    CallCase("GetDataset", lambda n: registry_pb2.GetDatasetRequest(digest=DIGESTS[n]), ("ENGINEER", "OPERATOR")),
+    CallCase(
+        "GetAdapter", lambda n: registry_pb2.GetAdapterRequest(digest=DIGESTS[n]), ("ENGINEER", "OPERATOR", "EXPERT")
+    ),
+    CallCase(
+        "ListAdapters", lambda n: registry_pb2.ListAdaptersRequest(specialist=n), ("ENGINEER", "OPERATOR", "EXPERT")
+    ),
+    CallCase(
         "Promote",
-        lambda n: registry_pb2.PromoteRequest(specialist=n, adapter_digest=f"a-{n}", expected_generation=1),
+        lambda n: registry_pb2.PromoteRequest(specialist=n, adapter_digest=DIGESTS[n], expected_generation=1),
         ("OPERATOR",),
     ),
-    Ask("Rollback", lambda n: registry_pb2.RollbackRequest(specialist=n, expected_generation=1), ("OPERATOR",)),
-    Ask(
+    CallCase("Rollback", lambda n: registry_pb2.RollbackRequest(specialist=n, expected_generation=1), ("OPERATOR",)),
+    CallCase(
         "StartCanary",
-        lambda n: registry_pb2.StartCanaryRequest(specialist=n, adapter_digest=f"a-{n}", expected_generation=1),
+        lambda n: registry_pb2.StartCanaryRequest(specialist=n, adapter_digest=DIGESTS[n], expected_generation=1),
         ("OPERATOR",),
     ),
-    Ask("StopCanary", lambda n: registry_pb2.StopCanaryRequest(specialist=n, expected_generation=1), ("OPERATOR",)),
-    Ask(
+    CallCase(
+        "StopCanary", lambda n: registry_pb2.StopCanaryRequest(specialist=n, expected_generation=1), ("OPERATOR",)
+    ),
+    CallCase(
         "Trace",
         lambda n: registry_pb2.TraceRequest(draft_id=f"drf_{n}"),
         ("CALLER", "EXPERT", "ENGINEER", "OPERATOR", "DATA_PROTECTION"),
     ),
-    Ask(
+    CallCase(
         "RecordJudgement",
         lambda n: registry_pb2.RecordJudgementRequest(
             ranking=[f"drf_{n}"], rubric=drafts_pb2.Rubric(accuracy=3, style=3, usefulness=3)
         ),
         ("EXPERT", "OPERATOR"),
     ),
-    Ask(
+    CallCase(
         "CreateKey",
-        lambda n: registry_pb2.CreateKeyRequest(name="more", role=common_pb2.ROLE_CALLER, specialists=[MINE, n]),
+        lambda n: registry_pb2.CreateKeyRequest(name="more", role=common_pb2.ROLE_CALLER, specialists=[OWN, n]),
         ("OPERATOR",),
     ),
 ]
 
 
-def test_what_a_key_was_not_given_is_answered_like_what_does_not_exist(world: World) -> None:
-    for ask in ASKS:
-        for role in ask.roles:
-            call = getattr(world.stub(world.key(role, MINE)), ask.method)
-            others = answer(lambda call=call, ask=ask: call(ask.request(OTHERS), timeout=10))
-            nobodys = answer(lambda call=call, ask=ask: call(ask.request(NOBODYS), timeout=10))
-            assert others == nobodys, (ask.method, role)
-            assert others[0] == "NOT_FOUND", (ask.method, role)
+def test_other_specialists_are_answered_like_unknown_ones(world: World) -> None:
+    for case in CALLS:
+        for role in case.roles:
+            call = getattr(world.stub(world.key(role, OWN)), case.method)
+            other = answer(partial(call, case.request(OTHER), timeout=10))
+            unknown = answer(partial(call, case.request(UNKNOWN), timeout=10))
+            assert other[:2] == unknown[:2], (case.method, role)
+            assert other[2].replace(DIGESTS[OTHER], "") == unknown[2].replace(DIGESTS[UNKNOWN], ""), (case.method, role)
+            assert other[0] == "NOT_FOUND", (case.method, role)
 
 
-def test_the_same_calls_reach_what_a_key_was_given(world: World) -> None:
+def test_the_same_calls_succeed_for_own_specialists(world: World) -> None:
     changing = {"CreateSpecialist", "UpdateSpecialist", "Promote", "Rollback", "StartCanary", "StopCanary", "CreateKey"}
-    for ask in ASKS:
-        for role in ask.roles:
-            # A caller sees the drafts that it asked for itself.
-            if ask.method not in changing and role != "CALLER":
-                call = getattr(world.stub(world.key(role, MINE)), ask.method)
-                found = answer(lambda call=call, ask=ask: call(ask.request(MINE), timeout=10))
-                assert not isinstance(found, tuple), (ask.method, role, found)
+    for case in CALLS:
+        for role in case.roles:
+            # A caller sees only drafts that its key requested.
+            if case.method not in changing and role != "CALLER":
+                call = getattr(world.stub(world.key(role, OWN)), case.method)
+                response = answer(partial(call, case.request(OWN), timeout=10))
+                assert not isinstance(response, tuple), (case.method, role, response)
 
 
-def test_lists_hold_nothing_that_a_key_was_not_given(world: World) -> None:
-    operator = world.stub(world.key("OPERATOR", MINE))
-    assert [d.specialist for d in operator.ListDatasets(registry_pb2.ListDatasetsRequest()).datasets] == [MINE]
-    assert [a.adapter.specialist for a in operator.ListAdapters(registry_pb2.ListAdaptersRequest()).adapters] == [MINE]
+def test_lists_contain_only_own_specialists(world: World) -> None:
+    operator = world.stub(world.key("OPERATOR", OWN))
+    assert [d.specialist for d in operator.ListDatasets(registry_pb2.ListDatasetsRequest()).datasets] == [OWN]
+    assert [a.adapter.specialist for a in operator.ListAdapters(registry_pb2.ListAdaptersRequest()).adapters] == [OWN]
     listed = operator.ListSpecialists(registry_pb2.ListSpecialistsRequest()).specialists
-    assert [item.specialist.name for item in listed] == [MINE]
-    for call, request in (
+    assert [item.specialist.name for item in listed] == [OWN]
+    calls: tuple[tuple[Any, Any], ...] = (
         (operator.ListDocuments, registry_pb2.ListDocumentsRequest()),
         (operator.ListDocuments, registry_pb2.ListDocumentsRequest(page_token="r:")),
         (operator.GetAudit, audit_pb2.GetAuditRequest()),
-    ):
+    )
+    for call, request in calls:
         with pytest.raises(PermissionDenied), wire_errors("registry"):
             call(request, timeout=10)
 
 
-def test_a_caller_sees_the_drafts_of_no_other_key(world: World) -> None:
-    caller = world.stub(world.key("CALLER", MINE))
-    seen = [answer(lambda d=d: caller.Trace(registry_pb2.TraceRequest(draft_id=d))) for d in ("drf_memos", "drf_none")]
-    assert seen[0] == seen[1]
+def test_a_caller_cannot_see_drafts_of_other_keys(world: World) -> None:
+    caller = world.stub(world.key("CALLER", OWN))
+    answers = [answer(partial(caller.Trace, registry_pb2.TraceRequest(draft_id=d))) for d in (f"drf_{OWN}", "drf_none")]
+    assert answers[0] == answers[1]
 
 
-def test_an_operator_of_some_specialists_gives_sees_and_ends_no_more_than_those(world: World) -> None:
-    operator = world.stub(world.key("OPERATOR", MINE))
+def test_an_operator_of_some_specialists_manages_only_keys_for_those(world: World) -> None:
+    operator = world.stub(world.key("OPERATOR", OWN))
     wide = [
-        keys.create_key(world.begin, keys.KeyTerms("wide", "ROLE_CALLER", names), lambda _: True)[0]
-        for names in ((), (OTHERS,), (MINE, OTHERS))
+        keys.create_key(world.begin, KeyTerms("wide", "ROLE_CALLER", names), lambda _: True)[0]
+        for names in ((), (OTHER,), (OWN, OTHER))
     ]
     with pytest.raises(InvalidArgument), wire_errors("registry"):
         operator.CreateKey(registry_pb2.CreateKeyRequest(name="all", role=common_pb2.ROLE_CALLER))
-    made = operator.CreateKey(
-        registry_pb2.CreateKeyRequest(name="mine", role=common_pb2.ROLE_CALLER, specialists=[MINE], methods=["Trace"])
+    created = operator.CreateKey(
+        registry_pb2.CreateKeyRequest(name="own", role=common_pb2.ROLE_CALLER, specialists=[OWN], methods=["Trace"])
     ).key
-    assert made.methods == ["tailor.api.registry.v1.RegistryService/Trace"]
+    assert created.methods == ["tailor.api.registry.v1.RegistryService/Trace"]
     listed = {key.key_id for key in operator.ListKeys(registry_pb2.ListKeysRequest()).keys}
-    assert made.key_id in listed
+    assert created.key_id in listed
     unknown = answer(lambda: operator.RevokeKey(registry_pb2.RevokeKeyRequest(key_id="key_none")))
     for key in wide:
         assert key.key_id not in listed
-        assert answer(lambda key=key: operator.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=key.key_id))) == unknown
-    assert operator.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=made.key_id)).key.revoked
+        assert answer(partial(operator.RevokeKey, registry_pb2.RevokeKeyRequest(key_id=key.key_id))) == unknown
+    assert operator.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=created.key_id)).key.revoked
 
 
-def test_a_key_of_some_methods_or_a_rate_gives_no_more_than_those(world: World) -> None:
+def test_a_limited_key_creates_only_keys_within_its_limits(world: World) -> None:
     registry = "tailor.api.registry.v1.RegistryService"
-    maker = world.stub(world.key("OPERATOR", methods=(f"{registry}/CreateKey", f"{registry}/Trace")))
+    creator = world.stub(world.key("OPERATOR", methods=(f"{registry}/CreateKey", f"{registry}/Trace")))
     wider: tuple[list[str], ...] = ([], ["Promote"], ["Trace", "RevokeKey"])
     for methods in wider:
         with pytest.raises(InvalidArgument) as refused, wire_errors("registry"):
-            maker.CreateKey(registry_pb2.CreateKeyRequest(name="wider", role=common_pb2.ROLE_OPERATOR, methods=methods))
+            creator.CreateKey(
+                registry_pb2.CreateKeyRequest(name="wider", role=common_pb2.ROLE_OPERATOR, methods=methods)
+            )
         assert set(refused.value.field_violations) == {"methods"}
     slow = world.stub(world.key("OPERATOR", calls_per_minute=60))
     for often in (0, 61):
@@ -283,22 +302,72 @@ def test_a_key_of_some_methods_or_a_rate_gives_no_more_than_those(world: World) 
                 registry_pb2.CreateKeyRequest(name="quick", role=common_pb2.ROLE_CALLER, calls_per_minute=often)
             )
         assert set(refused.value.field_violations) == {"calls_per_minute"}
-    made = maker.CreateKey(registry_pb2.CreateKeyRequest(name="own", role=common_pb2.ROLE_CALLER, methods=["Trace"]))
-    assert made.key.methods == [f"{registry}/Trace"]
+    created = creator.CreateKey(
+        registry_pb2.CreateKeyRequest(name="own", role=common_pb2.ROLE_CALLER, methods=["Trace"])
+    )
+    assert created.key.methods == [f"{registry}/Trace"]
 
 
-def test_a_revoked_an_expired_and_a_limited_key_are_refused_by_the_registry_itself(world: World) -> None:
-    ask = registry_pb2.TraceRequest(draft_id="drf_none")
+def test_the_registry_refuses_revoked_expired_and_limited_keys(world: World) -> None:
+    request = registry_pb2.TraceRequest(draft_id="drf_none")
     revoked = world.key("ENGINEER")
     with world.begin() as tx:
-        held = tx.key_by_hash(hashlib.sha256(revoked.encode()).hexdigest())
-    assert held is not None
-    keys.revoke_key(world.begin, held.key_id, lambda _: True)
+        known = tx.keys.find_by_hash(hashlib.sha256(revoked.encode()).hexdigest())
+    assert known is not None
+    keys.revoke_key(world.begin, known.key_id, lambda _: True)
     expired = world.key("ENGINEER", expire_time=datetime.now(UTC) - timedelta(seconds=1))
     for secret in (revoked, expired):
         with pytest.raises(Unauthenticated), wire_errors("registry"):
-            world.stub(secret).Trace(ask, timeout=10)
+            world.stub(secret).Trace(request, timeout=10)
     limited = world.stub(world.key("ENGINEER", methods=("tailor.api.registry.v1.RegistryService/GetFlow",)))
     limited.GetFlow(registry_pb2.GetFlowRequest(), timeout=10)
     with pytest.raises(PermissionDenied), wire_errors("registry"):
-        limited.Trace(ask, timeout=10)
+        limited.Trace(request, timeout=10)
+
+
+def test_a_dataset_or_adapter_is_found_by_the_beginning_of_its_digest(world: World) -> None:
+    engineer = world.stub(world.key("ENGINEER"))
+    digest = DIGESTS[OWN]
+    for prefix in (digest, digest[:6]):
+        assert engineer.GetDataset(registry_pb2.GetDatasetRequest(digest=prefix)).dataset.digest == digest
+        entry = engineer.GetAdapter(registry_pb2.GetAdapterRequest(digest=prefix)).adapter
+        assert (entry.adapter.digest, entry.serving) == (digest, True)
+
+
+@pytest.mark.parametrize("prefix", ["", "aa000", "AA0000", "aa00%0", "g" * 6, "a" * 65])
+def test_a_digest_needs_at_least_six_hexadecimal_digits(world: World, prefix: str) -> None:
+    engineer = world.stub(world.key("ENGINEER"))
+    calls = (
+        lambda: engineer.GetDataset(registry_pb2.GetDatasetRequest(digest=prefix)),
+        lambda: engineer.GetAdapter(registry_pb2.GetAdapterRequest(digest=prefix)),
+    )
+    assert [answer(call)[:2] for call in calls] == [("INVALID_ARGUMENT", "INVALID_REQUEST")] * 2
+
+
+def test_an_ambiguous_digest_is_refused_unless_the_caller_may_see_only_one_match(world: World) -> None:
+    twin = DIGESTS[OWN][:-1] + "1"
+    world.receive("dataset.built.v1", models_pb2.DatasetBuilt(digest=twin, specialist=OTHER))
+    world.receive(
+        "adapter.trained.v1",
+        models_pb2.AdapterTrained(digest=twin, kind=models_pb2.ADAPTER_KIND_POLICY, specialist=OTHER),
+    )
+    dataset, adapter = (
+        registry_pb2.GetDatasetRequest(digest=twin[:6]),
+        registry_pb2.GetAdapterRequest(digest=twin[:6]),
+    )
+    everyone = world.stub(world.key("ENGINEER"))
+    assert answer(lambda: everyone.GetDataset(dataset))[:2] == ("INVALID_ARGUMENT", "AMBIGUOUS_DATASET")
+    assert answer(lambda: everyone.GetAdapter(adapter))[:2] == ("INVALID_ARGUMENT", "AMBIGUOUS_ADAPTER")
+    assert everyone.GetAdapter(registry_pb2.GetAdapterRequest(digest=twin)).adapter.adapter.digest == twin
+    for name, digest in ((OWN, DIGESTS[OWN]), (OTHER, twin)):
+        stub = world.stub(world.key("ENGINEER", name))
+        assert stub.GetDataset(dataset).dataset.digest == digest
+        assert stub.GetAdapter(adapter).adapter.adapter.digest == digest
+
+
+def test_a_dataset_that_two_specialists_share_is_not_ambiguous(world: World) -> None:
+    world.receive("dataset.built.v1", models_pb2.DatasetBuilt(digest=DIGESTS[OWN], specialist=OTHER))
+    request = registry_pb2.GetDatasetRequest(digest=DIGESTS[OWN])
+    for names, expected in (((), OWN), ((OWN,), OWN), ((OTHER,), OTHER)):
+        stub = world.stub(world.key("ENGINEER", *names))
+        assert stub.GetDataset(request).dataset.specialist == expected

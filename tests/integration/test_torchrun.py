@@ -1,4 +1,4 @@
-"""torchrun ends as its processes did, and none of them outlives it."""
+"""torchrun exits with the code of its processes, and none of them outlives it."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-# A process writes down its number, then does as its argument says; told to end, it takes a moment to save.
+# A process writes its id to a file, then does as its argument says. On SIGTERM it takes a moment to save.
 PROCESS = """
 import os, signal, sys, time
 if "TAILOR_EXIT_FILE" in os.environ:
@@ -39,7 +39,7 @@ def start(folder: Path, what: str) -> subprocess.Popen[bytes]:
     script.write_text(PROCESS)
     options = ["--standalone", "--nproc-per-node=2", "--shutdown-timeout=20", "--monitor-interval=0.1"]
     return subprocess.Popen(
-        [sys.executable, "-m", "services.training.torchrun", *options, str(script), what],
+        [sys.executable, "-m", "services.training.launchers.torchrun", *options, str(script), what],
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -56,13 +56,13 @@ def living(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize(("what", "code"), [("whole", 0), ("failed", 7), ("killed", 128 + 9)])
-def test_code_is_that_of_the_first_process_that_failed(tmp_path: Path, what: str, code: int) -> None:
+def test_exit_code_is_that_of_the_first_failed_process(tmp_path: Path, what: str, code: int) -> None:
     assert start(tmp_path, what).wait(60) == code
     assert (tmp_path / "worker.exit").read_text() == str(code)
     assert living(tmp_path) == []
 
 
-def test_told_to_end_it_lets_every_process_save_and_asks_to_be_started_again(tmp_path: Path) -> None:
+def test_sigterm_lets_every_process_save_and_exits_retriable(tmp_path: Path) -> None:
     process = start(tmp_path, "wait")
     deadline = time.monotonic() + 30
     while len(living(tmp_path)) < 2:

@@ -1,4 +1,4 @@
-"""Bases from a directory, a hub and an adapter: what is kept, what is refused, and what a killed fetch leaves."""
+"""Bases from a directory, a hub and an adapter: stored files, rejected sources, and killed fetches."""
 
 import hashlib
 import json
@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from services.training.adapters.base_sources import fetch
-from services.training.adapters.bases import StoredBases
+from services.training.bases.sources import fetch
+from services.training.bases.store import StoredBases
 from services.training.domain import Base
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
@@ -30,7 +30,7 @@ LIMIT = 2**30
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model as a hub would serve it: in f32, in two shards, with a card."""
+    """A tiny model as a hub would serve it: in f32, in several shards, with a card."""
     from transformers import AutoModelForCausalLM
 
     single = make_tiny_base(tmp_path_factory.mktemp("single"), ["the house style of a report"] * 4, vocabulary=320)
@@ -59,7 +59,7 @@ def manifest_of(store: FileStore, base: Base) -> dict[str, Any]:
     return described
 
 
-def copied(source: Path, target: Path, *, but: str = "") -> Path:
+def copy_folder(source: Path, target: Path, *, but: str = "") -> Path:
     target.mkdir()
     for file in source.iterdir():
         if file.name != but:
@@ -80,7 +80,7 @@ def logits_of(folder: Path, adapter: Path | None = None) -> Any:
         return model(input_ids=torch.arange(3, 120)[None]).logits
 
 
-def test_shards_are_kept_in_bf16_with_an_index_that_is_true(tiny: Path, tmp_path: Path) -> None:
+def test_shards_are_stored_in_bf16_with_a_correct_index(tiny: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     (tmp_path / "files").mkdir()
@@ -96,10 +96,10 @@ def test_shards_are_kept_in_bf16_with_an_index_that_is_true(tiny: Path, tmp_path
     assert (logits_of(tmp_path / "files") - logits_of(tiny)).abs().max() < 0.05
 
 
-def test_hub_is_asked_once_with_the_token_and_pinned_to_its_commit(
+def test_hub_model_is_pinned_to_its_commit_and_needs_the_token(
     tiny: Path, store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = copied(tiny, tmp_path / "hub")
+    folder = copy_folder(tiny, tmp_path / "hub")
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04")
     (folder / "modeling_small.py").write_text("raise SystemExit")
     (folder / "original").mkdir()
@@ -111,14 +111,14 @@ def test_hub_is_asked_once_with_the_token_and_pinned_to_its_commit(
         assert refused.value.reason == "MODEL_IS_GATED"
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
         base = add(store, tmp_path, "small", "hub:acme/small")
-    kept = manifest_of(store, base)
-    assert (kept["source"], base.licence) == (f"hub:acme/small@{COMMIT}", "house-1.0")
-    assert {Path(file["path"]).suffix for file in kept["files"]} <= {".safetensors", ".json", ".jinja"}
+    manifest = manifest_of(store, base)
+    assert (manifest["source"], base.licence) == (f"hub:acme/small@{COMMIT}", "house-1.0")
+    assert {Path(file["path"]).suffix for file in manifest["files"]} <= {".safetensors", ".json", ".jinja"}
     assert not [path for path in hub.asked if path.endswith((".bin", ".py")) or "original" in path]
     assert not list((tmp_path / "scratch").iterdir())
 
 
-def test_what_a_hub_does_not_have_or_say_is_told_apart(
+def test_unknown_large_and_unreachable_hub_models_have_different_errors(
     tiny: Path, store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(Hub(tiny)) as hub:
@@ -149,8 +149,8 @@ def test_what_a_hub_does_not_have_or_say_is_told_apart(
         ({"tokenizer.json": {}}, "BASE_UNREADABLE"),
     ],
 )
-def test_base_that_is_not_one_is_refused(tiny: Path, tmp_path: Path, change: dict[str, Any], reason: str) -> None:
-    folder = copied(tiny, tmp_path / "copy")
+def test_unusable_base_is_rejected(tiny: Path, tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    folder = copy_folder(tiny, tmp_path / "copy")
     for name, content in change.items():
         (folder / name).write_text(json.dumps(content))
     (tmp_path / "files").mkdir()
@@ -159,8 +159,8 @@ def test_base_that_is_not_one_is_refused(tiny: Path, tmp_path: Path, change: dic
     assert refused.value.reason == reason
 
 
-def test_torn_weights_are_refused(tiny: Path, tmp_path: Path) -> None:
-    folder = copied(tiny, tmp_path / "copy")
+def test_truncated_weights_are_rejected(tiny: Path, tmp_path: Path) -> None:
+    folder = copy_folder(tiny, tmp_path / "copy")
     shard = sorted(folder.glob("*.safetensors"))[0]
     shard.write_bytes(shard.read_bytes()[:-100])
     (tmp_path / "files").mkdir()
@@ -181,10 +181,10 @@ def test_torn_weights_are_refused(tiny: Path, tmp_path: Path) -> None:
         ({"model_type": "unheard-of"}, "BASE_UNREADABLE"),
     ],
 )
-def test_weights_that_are_not_what_the_configuration_says_are_refused(
+def test_weights_that_contradict_the_configuration_are_rejected(
     tiny: Path, tmp_path: Path, settings: dict[str, Any], reason: str
 ) -> None:
-    folder = copied(tiny, tmp_path / "copy")
+    folder = copy_folder(tiny, tmp_path / "copy")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **settings}))
     (tmp_path / "files").mkdir()
@@ -194,8 +194,8 @@ def test_weights_that_are_not_what_the_configuration_says_are_refused(
 
 
 @pytest.mark.parametrize("template", ["{% for message in", "always the same", "{{ raise_exception('no') }}"])
-def test_chat_template_that_renders_no_question_is_refused(tiny: Path, tmp_path: Path, template: str) -> None:
-    folder = copied(tiny, tmp_path / "copy")
+def test_chat_template_that_cannot_render_a_question_is_rejected(tiny: Path, tmp_path: Path, template: str) -> None:
+    folder = copy_folder(tiny, tmp_path / "copy")
     (folder / "chat_template.jinja").write_text(template)
     (tmp_path / "files").mkdir()
     with pytest.raises(InvalidArgument) as refused:
@@ -203,10 +203,10 @@ def test_chat_template_that_renders_no_question_is_refused(tiny: Path, tmp_path:
     assert refused.value.reason == "NO_CHAT_TEMPLATE"
 
 
-def test_link_out_of_the_folder_is_refused_but_in_a_hubs_cache(tiny: Path, tmp_path: Path) -> None:
+def test_link_out_of_the_folder_is_rejected_except_in_a_hubs_cache(tiny: Path, tmp_path: Path) -> None:
     blobs, snapshot = tmp_path / "model" / "blobs", tmp_path / "model" / "snapshots" / "0a1b"
     snapshot.mkdir(parents=True)
-    copied(tiny, blobs)
+    copy_folder(tiny, blobs)
     for file in blobs.iterdir():
         (snapshot / file.name).symlink_to(f"../../blobs/{file.name}")
     (tmp_path / "files").mkdir()
@@ -219,15 +219,15 @@ def test_link_out_of_the_folder_is_refused_but_in_a_hubs_cache(tiny: Path, tmp_p
     assert refused.value.reason == "LINK_REFUSED"
 
 
-def test_same_weights_from_elsewhere_are_the_same_base(tiny: Path, store: FileStore, tmp_path: Path) -> None:
+def test_same_weights_from_another_source_are_the_same_base(tiny: Path, store: FileStore, tmp_path: Path) -> None:
     first = add(store, tmp_path, "small", f"path:{tiny}")
-    assert add(store, tmp_path, "small", f"path:{copied(tiny, tmp_path / 'copy', but='README.md')}") == first
+    assert add(store, tmp_path, "small", f"path:{copy_folder(tiny, tmp_path / 'copy', but='README.md')}") == first
     assert manifest_of(store, first)["licence"] == "house-1.0"
 
 
-def test_disk_without_room_is_said_and_the_same_again_works(tiny: Path, store: FileStore, tmp_path: Path) -> None:
+def test_full_disk_is_reported_and_the_fetch_can_be_repeated(tiny: Path, store: FileStore, tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Enough for the process's own files, too little for a shard.
+    # Enough for the process's own files, but not for a shard.
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
         with pytest.raises(Unavailable) as refused:
@@ -239,10 +239,10 @@ def test_disk_without_room_is_said_and_the_same_again_works(tiny: Path, store: F
     assert add(store, tmp_path, "small", f"path:{tiny}").parameters > 0
 
 
-def test_killed_fetch_leaves_no_base_and_the_same_again_works(tiny: Path, tmp_path: Path) -> None:
+def test_killed_fetch_leaves_no_base_and_can_be_repeated(tiny: Path, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from services.training.adapters.bases import StoredBases\n"
+        "from services.training.bases.store import StoredBases\n"
         "from tests.unit.training.fakes import FileStore\n"
         "list(StoredBases(FileStore(Path(sys.argv[1])), Path(sys.argv[2])).add('small', sys.argv[3]))\n"
     )
@@ -258,15 +258,15 @@ def test_killed_fetch_leaves_no_base_and_the_same_again_works(tiny: Path, tmp_pa
     service.wait()
     assert list(scratch.glob("base-*"))
     assert StoredBases(store, scratch).list() == []
-    # As if it had been killed between two files: what is there is used, what is not is added.
+    # As if it had been killed between two files: stored files are reused, missing ones are added.
     half = tiny / "config.json"
     store.put_file(MODELS, f"bases/files/{hashlib.sha256(half.read_bytes()).hexdigest()}", half)
     assert add(store, tmp_path, "small", f"path:{tiny}").parameters > 0
     assert not list(scratch.glob("base-*"))
 
 
-def keep_adapter(store: FileStore, base: Base, folder: Path, **changes: Any) -> str:
-    """Store a folder as a worker stores its adapter; its digest."""
+def store_adapter(store: FileStore, base: Base, folder: Path, **changes: Any) -> str:
+    """Store a folder as a worker stores its adapter, and return its digest."""
     files = []
     for path in sorted(folder.iterdir()):
         ref = store.put_file(MODELS, f"adapters/files/{path.name}", path)
@@ -279,7 +279,7 @@ def keep_adapter(store: FileStore, base: Base, folder: Path, **changes: Any) -> 
 
 
 def make_adapter(base: Path, folder: Path, **options: Any) -> Path:
-    """An adapter that changes what the base says."""
+    """Make an adapter that changes the base's answers."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -292,27 +292,25 @@ def make_adapter(base: Path, folder: Path, **options: Any) -> Path:
     return folder
 
 
-def test_adapter_becomes_a_base_that_answers_as_base_and_adapter_do(
-    tiny: Path, store: FileStore, tmp_path: Path
-) -> None:
+def test_merged_base_answers_like_base_with_adapter(tiny: Path, store: FileStore, tmp_path: Path) -> None:
     base = add(store, tmp_path, "small", f"path:{tiny}")
     plain = tmp_path / "plain"
     plain.mkdir()
     fetch(f"path:{tiny}", plain, LIMIT)
     adapter = make_adapter(plain, tmp_path / "adapter", use_dora=True)
-    digest = keep_adapter(store, base, adapter)
+    digest = store_adapter(store, base, adapter)
     merged = add(store, tmp_path, "merged", f"adapter:{digest}")
-    kept = manifest_of(store, merged)
-    assert (merged.licence, kept["source"]) == ("house-1.0", f"adapter:{digest}")
-    assert (kept["adapter_digest"], kept["base_digest"]) == (digest, base.digest)
+    manifest = manifest_of(store, merged)
+    assert (merged.licence, manifest["source"]) == ("house-1.0", f"adapter:{digest}")
+    assert (manifest["adapter_digest"], manifest["base_digest"]) == (digest, base.digest)
     files = tmp_path / "merged"
     files.mkdir()
-    for file in kept["files"]:
+    for file in manifest["files"]:
         (files / file["path"]).write_bytes(store.read(MODELS, file["key"]))
-    expected, found, before = logits_of(plain, adapter), logits_of(files), logits_of(plain)
-    # Weights in bf16 are true to one part in 256; the adapter changes the answers by far more than that moves them.
+    expected, actual, before = logits_of(plain, adapter), logits_of(files), logits_of(plain)
+    # bf16 weights are accurate to one part in 256, which moves the answers far less than the adapter does.
     scale = expected.abs().max()
-    assert (found - expected).abs().max() < 0.02 * scale
+    assert (actual - expected).abs().max() < 0.02 * scale
     assert (before - expected).abs().max() > 0.2 * scale
     assert (files / "tokenizer.json").read_bytes() == (plain / "tokenizer.json").read_bytes()
     again = add(store, tmp_path, "merged", f"adapter:{digest}")
@@ -324,17 +322,17 @@ def test_full_weights_become_a_base(tiny: Path, store: FileStore, tmp_path: Path
     plain = tmp_path / "plain"
     plain.mkdir()
     fetch(f"path:{tiny}", plain, LIMIT)
-    digest = keep_adapter(store, base, plain, weights="full")
+    digest = store_adapter(store, base, plain, weights="full")
     made = add(store, tmp_path, "made", f"adapter:{digest}")
     assert (made.licence, made.parameters) == ("house-1.0", base.parameters)
 
 
-def test_adapter_that_makes_no_base_is_refused(tiny: Path, store: FileStore, tmp_path: Path) -> None:
+def test_adapter_that_cannot_become_a_base_is_rejected(tiny: Path, store: FileStore, tmp_path: Path) -> None:
     base = add(store, tmp_path, "small", f"path:{tiny}")
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
-    reward = keep_adapter(store, base, tmp_path / "adapter", kind="reward")
-    other = keep_adapter(store, base, tmp_path / "adapter", base_digest="another")
+    reward = store_adapter(store, base, tmp_path / "adapter", kind="reward")
+    other = store_adapter(store, base, tmp_path / "adapter", base_digest="another")
     for digest, error, reason in (
         (reward, InvalidArgument, "NOT_A_POLICY"),
         (other, FailedPrecondition, "BASE_CHANGED"),

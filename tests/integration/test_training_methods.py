@@ -1,4 +1,4 @@
-"""What each method learns, what it starts from, and that it goes on where it stopped, in this process on a tiny base."""
+"""Each method on a tiny base, in this process: what it learns, where it starts, and that it resumes exactly."""
 
 import math
 import shutil
@@ -11,18 +11,21 @@ from typing import Any
 import pytest
 
 from services.inference.adapters.verify import check_config
-from services.training.adapters import dpo, held_out, pairs, probes, results, reward, rows, scoring, sft
-from services.training.adapters.callbacks import Meter, StepReport, Stopper
-from services.training.adapters.checkpoints import Checkpoints
 from services.training.adapters.inputs import Inputs, StoredAdapter
-from services.training.adapters.loop import Made, train
-from services.training.adapters.methods import Context, Method
-from services.training.adapters.model import load_base, load_saved, load_tokenizer
-from services.training.adapters.notes import Notes
-from services.training.adapters.processes import Processes
-from services.training.adapters.turns import Turns
+from services.training.bases.files import load_tokenizer
+from services.training.methods import dpo, held_out, pairs, reward, rows, sft
+from services.training.methods import reward_model as scoring
+from services.training.methods.base import Meter, Method, StageContext, StepLock, Stopper
+from services.training.methods.loading import load_base
+from services.training.methods.model import load_saved
+from services.training.methods.processes import Processes
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
+from services.training.worker import probes, results
+from services.training.worker.checkpoints import Checkpoints
+from services.training.worker.loop import TrainedModel, train
+from services.training.worker.notes import SignedNotes
+from tailor.api.events.v1 import models_pb2
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -39,7 +42,7 @@ METHODS: dict[str, Method] = {"sft": sft.prepare, "dpo": dpo.prepare, "reward": 
 
 
 class Place:
-    """A base, rows and a place to train at."""
+    """A base, rows, and a folder to train in."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,53 +56,55 @@ class Place:
         }
         self.store = MemoryStore()
 
-    def context(self, recipe: Recipe, parent: StoredAdapter | None = None, **changes: Any) -> Context:
-        """What a method gets."""
+    def context(self, recipe: Recipe, parent: StoredAdapter | None = None, **changes: Any) -> StageContext:
+        """The context of a method."""
         kind = "sft" if recipe.method == "sft" else "preference"
         found = Inputs(self.base, "mit", self.files[kind], self.files[f"{kind} held out"], parent)
         stopper = Stopper(lambda: False, lambda: False)
         output = self.fresh() / "output"
-        context = Context(
+        context = StageContext(
             SPEC,
             recipe,
             found,
             load_tokenizer(self.base),
             output,
             Meter(),
-            Turns(None),
+            StepLock(None),
             stopper,
             processes=Processes(),
-            notes=Notes(MemoryStore(), FakeSigner(), SPEC.run_id, epoch=1, stage=0),
+            notes=SignedNotes(MemoryStore(), FakeSigner(), SPEC.run_id, epoch=1, stage=0),
             report=lambda _phase, _step: None,
         )
         return replace(context, **changes)
 
     def fresh(self) -> Path:
         """An empty folder."""
-        made = self.folder / f"{len(list(self.folder.iterdir()))}"
-        made.mkdir()
-        return made
+        result = self.folder / f"{len(list(self.folder.iterdir()))}"
+        result.mkdir()
+        return result
 
     def train(
         self, recipe: Recipe, parent: StoredAdapter | None = None, epoch: int = 1, **changes: Any
-    ) -> tuple[Made | None, list[StepReport]]:
-        """Train, and what was reported."""
-        said: list[StepReport] = []
+    ) -> tuple[TrainedModel | None, list[models_pb2.RunProgressed]]:
+        """Train, and return the result with the reported steps."""
+        reported: list[models_pb2.RunProgressed] = []
         checkpoints = Checkpoints(self.store, FakeSigner(), f"run_{recipe.digest}", epoch, 0)
         context = self.context(recipe, parent, **changes)
-        return train(context, METHODS[recipe.method], checkpoints, said.append, threading.Event()), said
+        return train(context, METHODS[recipe.method], checkpoints, reported.append, threading.Event()), reported
 
-    def trained(self, recipe: Recipe, parent: StoredAdapter | None = None) -> tuple[Made, list[StepReport]]:
+    def trained(
+        self, recipe: Recipe, parent: StoredAdapter | None = None
+    ) -> tuple[TrainedModel, list[models_pb2.RunProgressed]]:
         """Train to the end, from the beginning."""
         self.store.objects.clear()
-        made, said = self.train(recipe, parent)
-        assert made is not None
-        return made, said
+        result, reported = self.train(recipe, parent)
+        assert result is not None
+        return result, reported
 
-    def saved(self, made: Made, recipe: Recipe) -> StoredAdapter:
-        """What was trained, as a later run finds it."""
+    def saved(self, result: TrainedModel, recipe: Recipe) -> StoredAdapter:
+        """Save the result as a later run would find it."""
         weights = self.fresh() / "weights"
-        results.save_weights(made.model, load_tokenizer(self.base), SPEC, recipe, weights)
+        results.save_weights(result.model, load_tokenizer(self.base), SPEC, recipe, weights)
         return StoredAdapter(weights, {"recipe": {"name": "tiny", **recipe.model_dump(mode="json")}}, "a" * 64)
 
 
@@ -119,37 +124,39 @@ def preferring(method: str, **changes: Any) -> Recipe:
     return house.recipe(method=method, adapter=adapter, optimizer={"warmup": 0.0}, **changes)
 
 
-def tensors(made: Made) -> dict[str, Any]:
+def tensors(result: TrainedModel) -> dict[str, Any]:
     return {
-        name: value.clone() for name, value in made.model.state_dict().items() if "lora_" in name or "score" in name
+        name: value.clone() for name, value in result.model.state_dict().items() if "lora_" in name or "score" in name
     }
 
 
 def asked(model: Any, place: Place, kind: str = "policy") -> list[float]:
     tokenizer = load_tokenizer(place.base)
     learned = rows.read_encoded(place.files["sft"], tokenizer, 256)
-    return probes.measure(kind, model, [*probes.rows(tokenizer), *probes.shortest(learned)])
+    return probes.measure(kind, model, [*probes.encode_probes(tokenizer), *probes.choose_shortest(learned)])
 
 
 @pytest.mark.parametrize("with_parent", [True, False], ids=["parent", "base"])
 def test_dpo_starts_at_its_reference_and_leaves_it(place: Place, parent: StoredAdapter, with_parent: bool) -> None:
     chosen = preferring("dpo")
-    made, said = place.trained(chosen, parent if with_parent else None)
-    # log 2 is the loss of no margin at all: the policy is the reference.
-    assert said[0].loss == pytest.approx(0.6931472, abs=1e-6)
-    assert said[-1].loss < 0.69
-    assert made.metrics == {"held_out_accuracy": 1.0}
+    result, reported = place.trained(chosen, parent if with_parent else None)
+    # The loss of a zero margin is log 2: the policy is still the reference.
+    assert reported[0].loss == pytest.approx(0.6931472, abs=1e-6)
+    assert reported[-1].loss < 0.69
+    assert result.metrics == {"held_out_accuracy": 1.0}
     bare = asked(load_base(place.base, chosen), place)
     before = asked(load_saved(place.base, parent.folder, chosen, "policy"), place) if with_parent else bare
     assert (before == pytest.approx(bare, abs=1e-3)) is not with_parent
-    made.model.set_adapter("ref")
-    assert asked(made.model, place) == pytest.approx(before, abs=1e-6)
-    made.model.set_adapter("default")
-    assert asked(made.model, place) != pytest.approx(before, abs=1e-3)
+    result.model.set_adapter("ref")
+    assert asked(result.model, place) == pytest.approx(before, abs=1e-6)
+    result.model.set_adapter("default")
+    assert asked(result.model, place) != pytest.approx(before, abs=1e-3)
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "reward"])
-def test_stopped_and_gone_on_is_bit_for_bit_as_never_stopped(place: Place, parent: StoredAdapter, method: str) -> None:
+def test_resumed_training_equals_uninterrupted_training_bit_for_bit(
+    place: Place, parent: StoredAdapter, method: str
+) -> None:
     long = {"limit": {"max_steps": 11, "epochs": 20, "max_tokens": 0}, "checkpoint_every_steps": 4}
     chosen = house.recipe(**long) if method == "sft" else preferring(method, **long)
     whole, _ = place.train(chosen, parent)
@@ -157,9 +164,9 @@ def test_stopped_and_gone_on_is_bit_for_bit_as_never_stopped(place: Place, paren
     place.store.objects.clear()
     steps: list[int] = []
     halfway = Stopper(lambda: False, lambda: bool(steps))
-    watched: Callable[[Context], Any] = METHODS[method]
+    watched: Callable[[StageContext], Any] = METHODS[method]
 
-    def stopping(context: Context) -> Any:
+    def stopping(context: StageContext) -> Any:
         prepared = watched(context)
         prepared.trainer.add_callback(_after(6, steps))
         return prepared
@@ -167,9 +174,9 @@ def test_stopped_and_gone_on_is_bit_for_bit_as_never_stopped(place: Place, paren
     checkpoints = Checkpoints(place.store, FakeSigner(), f"run_{chosen.digest}", 1, 0)
     context = place.context(chosen, parent, stopper=halfway)
     assert train(context, stopping, checkpoints, lambda _: None, threading.Event()) is None
-    again, said = place.train(chosen, parent, epoch=2)
+    again, reported = place.train(chosen, parent, epoch=2)
     assert again is not None
-    assert said[0].step == 7
+    assert reported[0].step == 7
     expected, found = tensors(whole), tensors(again)
     assert expected.keys() == found.keys()
     assert all(bool((value == found[name]).all()) for name, value in expected.items())
@@ -177,12 +184,12 @@ def test_stopped_and_gone_on_is_bit_for_bit_as_never_stopped(place: Place, paren
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "reward"])
-def test_a_loss_that_is_no_number_is_reported_as_such(place: Place, tmp_path: Path, method: str) -> None:
+def test_nan_loss_is_reported_as_nan(place: Place, tmp_path: Path, method: str) -> None:
     base = shutil.copytree(place.base, tmp_path / "base")
     chosen = house.recipe(limit={"max_steps": 1}) if method == "sft" else preferring(method, limit={"max_steps": 1})
     context = place.context(chosen)
-    _, said = place.train(chosen, found=replace(context.found, base=spoil(base)))
-    assert [math.isnan(step.loss) for step in said] == [True]
+    _, reported = place.train(chosen, inputs=replace(context.inputs, base=spoil(base)))
+    assert [math.isnan(step.loss) for step in reported] == [True]
 
 
 def _after(step: int, steps: list[int]) -> Any:
@@ -198,32 +205,33 @@ def _after(step: int, steps: list[int]) -> Any:
 
 def test_reward_model_learns_the_order_and_reloads_with_its_head(place: Place, parent: StoredAdapter) -> None:
     chosen = preferring("reward", limit={"max_steps": 12, "epochs": 20, "max_tokens": 0})
-    made, said = place.trained(chosen, parent)
-    assert made.prepared.kind == "reward"
-    assert made.metrics == {"reward_accuracy": 1.0}
-    assert (said[0].loss, said[0].reward) == (pytest.approx(0.6931472, abs=1e-6), 0.0)
-    assert said[-1].accuracy == 1.0
+    result, reported = place.trained(chosen, parent)
+    assert result.prepared.kind == "reward"
+    assert result.metrics == {"reward_accuracy": 1.0}
+    assert reported[0].loss == pytest.approx(0.6931472, abs=1e-6)
+    assert reported[0].reward == 0.0
+    assert reported[-1].accuracy == 1.0
     tokenizer = load_tokenizer(place.base)
-    scorer = scoring.load_scorer(place.base, place.saved(made, chosen), tokenizer)
+    scorer = scoring.load_scorer(place.base, place.saved(result, chosen), tokenizer)
     kept = pairs.read(place.files["preference held out"], tokenizer)
-    better = scoring.scores(scorer, [pair.chosen.tokens for pair in kept])
-    worse = scoring.scores(scorer, [pair.rejected.tokens for pair in kept])
+    better = scoring.score(scorer, [pair.chosen.tokens for pair in kept])
+    worse = scoring.score(scorer, [pair.rejected.tokens for pair in kept])
     assert min(better) > max(worse)
-    # Padding changes nothing, and the reward is read at the end of the answer.
-    alone = [scoring.scores(scorer, [pair.rejected.tokens])[0] for pair in kept]
+    # Padding has no effect, and the reward is read at the end of the answer.
+    alone = [scoring.score(scorer, [pair.rejected.tokens])[0] for pair in kept]
     assert worse == pytest.approx(alone, abs=1e-3)
-    assert scoring.scores(scorer, [kept[0].chosen.tokens[:-1]])[0] != pytest.approx(better[0], abs=1e-4)
+    assert scoring.score(scorer, [kept[0].chosen.tokens[:-1]])[0] != pytest.approx(better[0], abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["lora", "qlora"])
 @pytest.mark.parametrize("method", ["sft", "dpo", "reward"])
-def test_what_is_saved_answers_as_what_was_trained(place: Place, method: str, kind: str) -> None:
+def test_reloaded_model_answers_like_the_trained_one(place: Place, method: str, kind: str) -> None:
     switched = {"kind": kind, "use_rslora": True, "use_dora": method == "sft", "dropout": 0.0}
     chosen = house.recipe(method=method, adapter=switched)
-    made, _ = place.trained(chosen)
-    saved = place.saved(made, chosen)
-    form = made.prepared.kind
-    expected = asked(made.model, place, form)
+    result, _ = place.trained(chosen)
+    saved = place.saved(result, chosen)
+    form = result.prepared.kind
+    expected = asked(result.model, place, form)
     reloaded = load_saved(place.base, saved.folder, chosen, form)
     assert asked(reloaded, place, form) == pytest.approx(expected, abs=probes.ADAPTER_TOLERANCE)
     assert sorted(path.name for path in saved.folder.iterdir() if path.suffix == ".safetensors") == [
@@ -237,7 +245,7 @@ def test_what_is_saved_answers_as_what_was_trained(place: Place, method: str, ki
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "reward"])
-def test_recipe_that_contradicts_its_parent_is_refused_with_what_would_be_right(
+def test_recipe_that_contradicts_its_parent_is_rejected_with_the_parents_values(
     place: Place, parent: StoredAdapter, method: str
 ) -> None:
     chosen = house.recipe(method=method, adapter={"r": 8, "use_rslora": True, "dropout": 0.0})
@@ -245,32 +253,32 @@ def test_recipe_that_contradicts_its_parent_is_refused_with_what_would_be_right(
         METHODS[method](place.context(chosen, parent))
     assert refused.value.reason == "INVALID_RECIPE"
     assert refused.value.field_violations == {
-        "adapter.r": "is 8, and the parent's is 4; set that",
-        "adapter.use_rslora": "is true, and the parent's is false; set that",
+        "adapter.r": "is 8, but the parent's is 4; set that",
+        "adapter.use_rslora": "is true, but the parent's is false; set that",
     }
 
 
-def test_layer_that_the_base_does_not_have_is_refused_with_those_that_it_has(place: Place) -> None:
+def test_unknown_layer_is_rejected_with_the_known_ones(place: Place) -> None:
     chosen = house.recipe(adapter={"target_modules": ("q_proj", "query")})
     with pytest.raises(InvalidArgument, match=r"names query; the base has down_proj.*v_proj"):
         METHODS["sft"](place.context(chosen))
 
 
-def test_rows_of_the_wrong_kind_are_refused(place: Place) -> None:
+def test_rows_of_the_wrong_kind_are_rejected(place: Place) -> None:
     context = place.context(preferring("dpo"))
     with pytest.raises(InvalidArgument) as refused:
-        METHODS["dpo"](replace(context, found=replace(context.found, train=place.files["sft"])))
+        METHODS["dpo"](replace(context, inputs=replace(context.inputs, train=place.files["sft"])))
     assert refused.value.reason == "WRONG_DATASET_KIND"
 
 
 def test_pairs_that_would_be_cut_are_left_out(place: Place) -> None:
     kept = pairs.read(place.files["preference"], load_tokenizer(place.base))
     short = preferring("dpo", batch={"max_length": 38, "tokens": 256})
-    fitting = pairs.fitting(kept, short.batch)
+    fitting = pairs.keep_fitting(kept, short.batch)
     assert 0 < len(fitting) < len(kept)
     assert max(pair.padded for pair in fitting) <= 2 * 38
     with pytest.raises(InvalidArgument, match=r"batch\.max_length"):
-        pairs.fitting(kept, preferring("dpo", batch={"max_length": 16, "tokens": 256}).batch)
+        pairs.keep_fitting(kept, preferring("dpo", batch={"max_length": 16, "tokens": 256}).batch)
 
 
 def test_held_out_rows_are_few_and_always_the_same() -> None:

@@ -1,4 +1,4 @@
-"""Plans from real rows, a real tokenizer and a base's configuration; no weights are read."""
+"""Plans from real rows, a real tokenizer and a base's configuration, without weights."""
 
 import hashlib
 import json
@@ -11,14 +11,15 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from services.training.adapters import loads, planning
-from services.training.adapters.devices import Device, memory_limit
-from services.training.adapters.model import load_tokenizer
-from services.training.adapters.planner import StoredPlanner
-from services.training.adapters.rows import pack, read_encoded, trainable
-from services.training.adapters.sft import plan as plan_sft
+from services.training.bases.files import load_tokenizer
 from services.training.domain import Base, Run, RunKey, RunState, Stage
-from services.training.plans import PlanRequest, Report
+from services.training.methods.rows import keep_trainable, pack, read_encoded
+from services.training.methods.sft import count_steps
+from services.training.planning import forecaster, loads
+from services.training.planning.devices import Device, memory_limit
+from services.training.planning.planner import StoredPlanner
+from services.training.plans import RunReport
+from services.training.ports import PlanRequest
 from services.training.recipe import FOLDER, Recipe, load_recipe
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.buckets import DATASETS, MODELS
@@ -32,7 +33,7 @@ CPU = Device("a CPU", 1, 8 * 10**9, 0.1, gpu=False, here=False)
 WORDS = "the house style of a report is plain and it names what was found and what should be done next by whom".split()
 
 
-def said(number: int, length: int) -> str:
+def sentence(number: int, length: int) -> str:
     return " ".join(WORDS[(number * 5 + place * 3) % len(WORDS)] for place in range(length))
 
 
@@ -41,8 +42,8 @@ def chats(count: int = 40) -> list[dict[str, Any]]:
         {
             "row_id": f"row_{number:05}",
             "messages": [
-                {"role": "user", "content": said(number, 8)},
-                {"role": "assistant", "content": said(number + 1, 10 + number % 9)},
+                {"role": "user", "content": sentence(number, 8)},
+                {"role": "assistant", "content": sentence(number + 1, 10 + number % 9)},
             ],
         }
         for number in range(count)
@@ -53,9 +54,9 @@ def pairs(count: int = 20) -> list[dict[str, Any]]:
     return [
         {
             "row_id": f"row_{number:05}",
-            "messages": [{"role": "user", "content": said(number, 8)}],
-            "chosen": said(number, 6),
-            "rejected": said(number, 12),
+            "messages": [{"role": "user", "content": sentence(number, 8)}],
+            "chosen": sentence(number, 6),
+            "rejected": sentence(number, 12),
         }
         for number in range(count)
     ]
@@ -63,8 +64,10 @@ def pairs(count: int = 20) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_tiny_base(tmp_path_factory.mktemp("tiny"), [said(number, 40) for number in range(9)], vocabulary=320)
-    # A plan that needed the weights would fail.
+    folder = make_tiny_base(
+        tmp_path_factory.mktemp("tiny"), [sentence(number, 40) for number in range(9)], vocabulary=320
+    )
+    # A plan that read the weights would fail.
     (folder / "model.safetensors").unlink()
     return folder
 
@@ -84,10 +87,10 @@ def recipe(name: str = "tiny", **changes: Any) -> Recipe:
     return Recipe.model_validate(settings)
 
 
-def planned(
+def forecast(
     base: Path, stages: Sequence[tuple[Recipe, Path]], device: Device = CPU, **recipes: Recipe
 ) -> dict[str, Any]:
-    return planning.plan(
+    return forecaster.plan(
         {
             "base": str(base),
             "stages": [{"recipe": chosen.model_dump(), "rows": str(path)} for chosen, path in stages],
@@ -97,54 +100,57 @@ def planned(
     )
 
 
-def test_rows_tokens_and_steps_are_those_of_the_training(tiny: Path, rows: dict[str, Path]) -> None:
+def test_rows_tokens_and_steps_equal_those_of_training(tiny: Path, rows: dict[str, Path]) -> None:
     chosen = recipe(limit={"epochs": 2, "max_steps": 0, "max_tokens": 0})
-    found = planned(tiny, [(chosen, rows["sft"])])
-    encoded = trainable(read_encoded(rows["sft"], load_tokenizer(tiny), chosen.batch.max_length))
+    result = forecast(tiny, [(chosen, rows["sft"])])
+    encoded = keep_trainable(read_encoded(rows["sft"], load_tokenizer(tiny), chosen.batch.max_length))
     bins = pack(encoded, chosen.batch.tokens, chosen.seed)
-    assert (found["rows"], found["steps"]) == (40, plan_sft(bins, chosen).steps)
-    # Two whole epochs see each token twice.
-    assert found["tokens"] == pytest.approx(2 * sum(len(row.tokens) for row in encoded), rel=0.01)
-    assert (found["refusal"], found["devices"], found["device"]) == ("", 1, "a CPU")
+    assert (result["rows"], result["steps"]) == (40, count_steps(bins, chosen))
+    # Two epochs train on each token twice.
+    assert result["tokens"] == pytest.approx(2 * sum(len(row.tokens) for row in encoded), rel=0.01)
+    assert (result["refusal"], result["devices"], result["device"]) == ("", 1, "a CPU")
 
 
 def test_stages_add_up_and_the_largest_decides_the_memory(tiny: Path, rows: dict[str, Path]) -> None:
     sft, dpo = recipe(), recipe(method="dpo", adapter={"dropout": 0.0}, batch={"tokens": 512, "max_length": 256})
-    one, other = planned(tiny, [(sft, rows["sft"])]), planned(tiny, [(dpo, rows["preference"])])
-    both = planned(tiny, [(sft, rows["sft"]), (dpo, rows["preference"])])
-    assert both["steps"] == one["steps"] + other["steps"]
-    assert both["tokens"] == one["tokens"] + other["tokens"]
-    assert both["memory_bytes"] == max(one["memory_bytes"], other["memory_bytes"])
+    first, second = forecast(tiny, [(sft, rows["sft"])]), forecast(tiny, [(dpo, rows["preference"])])
+    both = forecast(tiny, [(sft, rows["sft"]), (dpo, rows["preference"])])
+    assert both["steps"] == first["steps"] + second["steps"]
+    assert both["tokens"] == first["tokens"] + second["tokens"]
+    assert both["memory_bytes"] == max(first["memory_bytes"], second["memory_bytes"])
 
 
-def test_answers_that_are_written_and_trials_of_a_sweep_count(tiny: Path, rows: dict[str, Path]) -> None:
-    settings = {"batch": {"tokens": 256, "max_length": 256}, "limit": {"epochs": 1, "max_steps": 3, "max_tokens": 0}}
+def test_generated_answers_and_trials_of_a_sweep_count(tiny: Path, rows: dict[str, Path]) -> None:
+    settings: dict[str, Any] = {
+        "batch": {"tokens": 256, "max_length": 256},
+        "limit": {"epochs": 1, "max_steps": 3, "max_tokens": 0},
+    }
     rloo = recipe(method="rloo", rewards=[{"kind": "length", "words": 5}], **settings)
-    written = planned(tiny, [(rloo, rows["preference"])])
+    written = forecast(tiny, [(rloo, rows["preference"])])
     assert written["steps"] == 3
     assert written["tokens"] > 3 * rloo.rollout.prompts * rloo.rollout.answers * rloo.rollout.max_new_tokens
     split = rloo.model_copy(update={"batch": rloo.batch.model_copy(update={"accumulation": 4})})
-    parted = planned(tiny, [(split, rows["preference"])])
+    parted = forecast(tiny, [(split, rows["preference"])])
     assert (parted["steps"], parted["tokens"]) == (3, written["tokens"])
     assert parted["memory_bytes"] < written["memory_bytes"]
-    once = planned(tiny, [(recipe(**settings), rows["sft"])])
+    once = forecast(tiny, [(recipe(**settings), rows["sft"])])
     sweep = recipe(method="sweep", sweep={"learning_rates": [1e-3, 1e-4], "share": 0.5}, **settings)
-    assert planned(tiny, [(sweep, rows["sft"])])["steps"] > once["steps"]
+    assert forecast(tiny, [(sweep, rows["sft"])])["steps"] > once["steps"]
 
 
-def test_what_does_not_fit_is_refused_in_numbers_with_the_nearest_that_does(tiny: Path, rows: dict[str, Path]) -> None:
+def test_misfit_is_explained_in_gigabytes_with_the_nearest_recipe(tiny: Path, rows: dict[str, Path]) -> None:
     large = recipe(batch={"tokens": 1024, "max_length": 1024})
     small = recipe(batch={"tokens": 64, "max_length": 64})
-    refused = planned(tiny, [(large, rows["sft"])], replace(CPU, memory_bytes=10**9), small=small)
-    assert "there are 1.0 GB (a CPU)" in refused["refusal"]
+    refused = forecast(tiny, [(large, rows["sft"])], replace(CPU, memory_bytes=10**9), small=small)
+    assert "but there are 1.0 GB (a CPU)" in refused["refusal"]
     assert refused["nearest_recipe"] == ""
     gpu = replace(CPU, gpu=True)
-    needs = [planned(tiny, [(one, rows["sft"])], gpu)["memory_bytes"] * 1.1 + 10**9 for one in (small, large)]
+    needs = [forecast(tiny, [(first, rows["sft"])], gpu)["memory_bytes"] * 1.1 + 10**9 for first in (small, large)]
     between = replace(gpu, memory_bytes=round(sum(needs) / 2))
-    found = planned(tiny, [(large, rows["sft"])], between, small=small, large=large)
-    assert found["refusal"]
-    assert found["nearest_recipe"] == "small"
-    assert planned(tiny, [(large, rows["sft"])], replace(gpu, memory_bytes=0))["refusal"] == ""
+    result = forecast(tiny, [(large, rows["sft"])], between, small=small, large=large)
+    assert result["refusal"]
+    assert result["nearest_recipe"] == "small"
+    assert forecast(tiny, [(large, rows["sft"])], replace(gpu, memory_bytes=0))["refusal"] == ""
 
 
 @pytest.mark.parametrize(
@@ -154,17 +160,17 @@ def test_what_does_not_fit_is_refused_in_numbers_with_the_nearest_that_does(tiny
         ({"adapter": {"target_modules": ["q_proj", "wo"]}}, "adapter.target_modules"),
     ],
 )
-def test_recipe_that_the_base_cannot_follow_is_refused(
+def test_recipe_that_the_base_cannot_follow_is_rejected(
     tiny: Path, rows: dict[str, Path], changes: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        planned(tiny, [(recipe(**changes), rows["sft"])])
+        forecast(tiny, [(recipe(**changes), rows["sft"])])
     assert list(refused.value.field_violations) == [field]
 
 
-def test_rows_that_are_cut_to_nothing_are_refused(tiny: Path, rows: dict[str, Path]) -> None:
+def test_rows_that_are_cut_to_nothing_are_rejected(tiny: Path, rows: dict[str, Path]) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        planned(tiny, [(recipe(batch={"tokens": 16, "max_length": 16}), rows["sft"])])
+        forecast(tiny, [(recipe(batch={"tokens": 16, "max_length": 16}), rows["sft"])])
     assert refused.value.reason == "NO_ROWS"
 
 
@@ -180,7 +186,7 @@ def test_large_dataset_is_counted_from_some_of_its_rows(tiny: Path, tmp_path: Pa
     assert load.trained == pytest.approx(sum(len(row.tokens) for row in every), rel=0.02)
 
 
-def test_memory_of_this_process_respects_its_group(tmp_path: Path) -> None:
+def test_memory_limit_respects_the_cgroup(tmp_path: Path) -> None:
     limit = tmp_path / "memory.max"
     limit.write_text("123456\n")
     assert memory_limit((limit, tmp_path / "missing")) == 123456
@@ -188,19 +194,8 @@ def test_memory_of_this_process_respects_its_group(tmp_path: Path) -> None:
     assert memory_limit((limit,)) > 10**8
 
 
-class Past:
-    """Runs that were."""
-
-    def __init__(self, *runs: Run) -> None:
-        self.runs = list(runs)
-
-    def page(self, specialist: str, size: int, before: object) -> list[Run]:
-        assert (specialist, before) == ("", None)
-        return self.runs[:size]
-
-
 def stored(store: FileStore, tiny: Path, path: Path) -> tuple[Base, Ref]:
-    """A base without its weights and a dataset, as a store keeps them."""
+    """Store a base without its weights, and a dataset."""
     files = []
     for file in sorted(tiny.iterdir()):
         ref = store.put_file(MODELS, f"bases/files/{file.name}", file)
@@ -214,35 +209,43 @@ def stored(store: FileStore, tiny: Path, path: Path) -> tuple[Base, Ref]:
     return Base("tiny", manifest.sha256, "unknown", 1, 1, manifest), ref
 
 
-def test_planner_plans_what_the_store_holds_and_learns_from_runs_that_were(
-    tiny: Path, rows: dict[str, Path], tmp_path: Path
-) -> None:
+def test_planner_uses_the_speed_of_earlier_runs(tiny: Path, rows: dict[str, Path], tmp_path: Path) -> None:
     store = FileStore(tmp_path / "store")
     base, dataset = stored(store, tiny, rows["sft"])
     stage = Stage("tiny", "sft", recipe().to_json(), "sft", dataset)
     waiting = Stage("later", "dpo", recipe(method="dpo", adapter={"dropout": 0.0}).to_json(), "preference")
     request = PlanRequest("reports", base, (stage, waiting))
-    planner = StoredPlanner(store, Past(), FOLDER, CPU, tmp_path / "plans", lambda: START)
+    planner = StoredPlanner(store, lambda _: [], FOLDER, CPU, tmp_path / "plans", lambda: START)
     plan = planner.plan(request)
     assert (plan.rows, plan.fits, plan.seconds_from, plan.create_time) == (40, True, "estimated", START)
     assert plan.steps > 0 < plan.memory_bytes < plan.device_memory_bytes
     assert not list((tmp_path / "plans").iterdir())
 
-    report = Report(40, 100_000, 8, 1, 10_000.0, plan.price, 0, 0, 0)
+    report = RunReport(
+        rows=40,
+        tokens=100_000,
+        steps=8,
+        memory_bytes=1,
+        seconds=10_000.0,
+        price=plan.price,
+        memory_error=0,
+        seconds_error=0,
+        tokens_error=0,
+    )
     key = RunKey("reports", dataset.sha256, "tiny", "r")
     past = Run("run_1", key, "tiny", (stage, waiting), RunState.SUCCEEDED, START, base_digest=base.digest)
     past = replace(past, plan=plan, report=report)
-    measured = replace(planner, past=Past(past, replace(past, base_digest="another"))).plan(request)
+    measured = replace(planner, recent_runs=lambda _: [past, replace(past, base_digest="another")]).plan(request)
     assert measured.seconds_from == "measured"
-    # It did ten tokens a second.
+    # The earlier run had ten tokens per second.
     assert measured.seconds == pytest.approx(plan.tokens / 10, rel=0.5, abs=40)
     assert measured.seconds > plan.seconds
 
 
-def test_dataset_without_rows_is_refused(tiny: Path, rows: dict[str, Path], tmp_path: Path) -> None:
+def test_dataset_without_rows_is_rejected(tiny: Path, rows: dict[str, Path], tmp_path: Path) -> None:
     store = FileStore(tmp_path / "store")
     base, _ = stored(store, tiny, rows["sft"])
     empty = store.put(DATASETS, "empty/manifest.json", b'{"splits": {}}')
-    planner = StoredPlanner(store, Past(), FOLDER, CPU, tmp_path / "plans", lambda: START)
+    planner = StoredPlanner(store, lambda _: [], FOLDER, CPU, tmp_path / "plans", lambda: START)
     with pytest.raises(FailedPrecondition):
         planner.plan(PlanRequest("reports", base, (Stage("tiny", "sft", recipe().to_json(), "sft", empty),)))

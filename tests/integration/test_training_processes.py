@@ -1,4 +1,4 @@
-"""A worker in two processes: what it learns is what one learns, and one that dies takes the other with it, not the run."""
+"""A worker in two processes: it learns the same as one process, and if one dies, both end and the run resumes."""
 
 import json
 import os
@@ -23,12 +23,18 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600
 
 ROOT = Path(__file__).parents[2]
 WORKER = ROOT / "tests" / "integration" / "training_worker.py"
-TORCHRUN = ["-m", "services.training.torchrun", "--standalone", "--nproc-per-node=2", "--monitor-interval=0.1"]
+TORCHRUN = [
+    "-m",
+    "services.training.launchers.torchrun",
+    "--standalone",
+    "--nproc-per-node=2",
+    "--monitor-interval=0.1",
+]
 __all__ = ["house", "tiny"]
 
 
 class Started:
-    """A worker in one process or two, and what it said."""
+    """A worker in one or two processes, with its reports."""
 
     def __init__(self, house: House, work: Job, folder: Path, processes: int) -> None:
         folder.mkdir(exist_ok=True)
@@ -41,13 +47,15 @@ class Started:
             stdout=subprocess.DEVNULL,
         )
 
-    def said(self, what: str) -> list[dict[str, Any]]:
+    def reports_of(self, what: str) -> list[dict[str, Any]]:
         lines = self.reports.read_text().splitlines() if self.reports.exists() else []
         reports = [json.loads(line) for line in lines if line.endswith("}")]
         return [report[what] for report in reports if what in report]
 
     def losses(self) -> dict[int, float]:
-        return {each["step"]: each["loss"] for each in self.said("progress") if each["phase"] == "training"}
+        return {
+            report["step"]: report["loss"] for report in self.reports_of("progress") if report["phase"] == "training"
+        }
 
     def wait_for_step(self, step: int) -> None:
         deadline = time.monotonic() + 240
@@ -60,15 +68,15 @@ class Started:
         return self.process.wait(280)
 
     def ranks(self) -> list[int]:
-        """The processes' numbers, by rank."""
+        """Process ids, by rank."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         environments = {int(pid): Path(f"/proc/{pid}/environ").read_bytes() for pid in children}
-        found = {pid: re.search(rb"\0RANK=(\d+)", text) for pid, text in environments.items()}
-        return [pid for _, pid in sorted((int(rank[1]), pid) for pid, rank in found.items() if rank)]
+        ranks = {pid: re.search(rb"\0RANK=(\d+)", text) for pid, text in environments.items()}
+        return [pid for _, pid in sorted((int(rank[1]), pid) for pid, rank in ranks.items() if rank)]
 
 
 def adapter(house: House, worker: Started) -> bytes:
-    (trained,) = worker.said("trained")
+    (trained,) = worker.reports_of("trained")
     manifest = json.loads(house.store.read(MODELS, f"adapters/{trained['digest']}/manifest.json"))
     return weights(house.store, manifest)
 
@@ -83,18 +91,18 @@ def chosen(accumulation: int = 1) -> Recipe:
     )
 
 
-def test_two_processes_learn_what_one_does(house: House, tmp_path: Path) -> None:
-    one = Started(house, job(house, chosen(accumulation=2)), tmp_path / "one", 1)
-    assert one.end() == 0
-    # A step of two processes takes two bins at least, also where the recipe says one.
-    two = Started(house, job(house, chosen()), tmp_path / "two", 2)
-    assert two.end() == 0
-    assert list(two.losses()) == list(range(1, 13))
-    assert two.losses() == pytest.approx(one.losses(), abs=1e-5)
-    assert two.said("trained")[0]["tokens"] == one.said("trained")[0]["tokens"]
+def test_two_processes_learn_the_same_as_one(house: House, tmp_path: Path) -> None:
+    single = Started(house, job(house, chosen(accumulation=2)), tmp_path / "one", 1)
+    assert single.end() == 0
+    # A step of two processes has at least two bins, even if the recipe says one.
+    double = Started(house, job(house, chosen()), tmp_path / "two", 2)
+    assert double.end() == 0
+    assert list(double.losses()) == list(range(1, 13))
+    assert double.losses() == pytest.approx(single.losses(), abs=1e-5)
+    assert double.reports_of("trained")[0]["tokens"] == single.reports_of("trained")[0]["tokens"]
 
 
-def test_a_process_that_dies_takes_the_other_with_it_and_the_run_goes_on(house: House, tmp_path: Path) -> None:
+def test_dead_process_ends_the_other_and_the_run_resumes(house: House, tmp_path: Path) -> None:
     whole = Started(house, job(house, chosen()), tmp_path / "whole", 2)
     assert whole.end() == 0
 
@@ -104,15 +112,15 @@ def test_a_process_that_dies_takes_the_other_with_it_and_the_run_goes_on(house: 
     os.kill(ranks[1], signal.SIGKILL)
     assert killed.end() == 128 + signal.SIGKILL
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
-    kept = max(key.rpartition("/")[0] for key in house.store.list_keys(MODELS, "runs/run_1/1/"))
-    files = {key.rpartition("/")[2] for key in house.store.list_keys(MODELS, kept)}
+    newest = max(key.rpartition("/")[0] for key in house.store.list_keys(MODELS, "runs/run_1/1/"))
+    files = {key.rpartition("/")[2] for key in house.store.list_keys(MODELS, newest)}
     assert {"adapter_model.safetensors", "optimizer.pt", "rng_state_0.pth", "rng_state_1.pth"} <= files
 
-    told = Started(house, job(house, chosen(), epoch=2), tmp_path / "told", 2)
-    told.wait_for_step(4)
-    told.process.send_signal(signal.SIGTERM)
-    assert told.end() == RETRIABLE_EXIT
+    interrupted = Started(house, job(house, chosen(), epoch=2), tmp_path / "told", 2)
+    interrupted.wait_for_step(4)
+    interrupted.process.send_signal(signal.SIGTERM)
+    assert interrupted.end() == RETRIABLE_EXIT
     last = Started(house, job(house, chosen(), epoch=3), tmp_path / "last", 2)
     assert last.end() == 0
-    assert min(last.losses()) == max(told.losses()) + 1
+    assert min(last.losses()) == max(interrupted.losses()) + 1
     assert adapter(house, last) == adapter(house, whole)

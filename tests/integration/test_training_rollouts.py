@@ -1,4 +1,4 @@
-"""RLOO and GRPO on a tiny model, by the real worker: the reward rises, the reference is the parent, and a killed run ends as a whole one."""
+"""RLOO and GRPO on a tiny model with the real worker: rewards rise, the parent is the reference, a killed run resumes exactly."""
 
 import json
 from pathlib import Path
@@ -41,10 +41,10 @@ def row(number: int) -> dict[str, Any]:
 
 
 def demonstration(number: int) -> dict[str, Any]:
-    one = row(number)
+    pair = row(number)
     return {
-        "row_id": one["row_id"],
-        "messages": [*one["messages"], {"role": "assistant", "content": one["chosen" if number % 2 else "rejected"]}],
+        "row_id": pair["row_id"],
+        "messages": [*pair["messages"], {"role": "assistant", "content": pair["chosen" if number % 2 else "rejected"]}],
     }
 
 
@@ -69,7 +69,7 @@ def recipe(method: str, **changes: Any) -> Recipe:
 def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     texts = [text for number in range(20) for text in (row(number)["chosen"], row(number)["rejected"])]
     base = make_tiny_base(tmp_path_factory.mktemp("tiny"), texts, vocabulary=400)
-    # Random embeddings as small as these could prefer no token to another, whatever an adapter learns.
+    # With the small random embeddings no adapter could learn to prefer a token.
     tensors = load_file(base / "model.safetensors")
     tensors["model.embed_tokens.weight"] *= 8
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
@@ -94,18 +94,18 @@ def judge(house: House, rankings: Ref) -> Ref:
     return adapter(train(house, "run_reward", recipe("reward"), rankings))
 
 
-def manifest(house: House, made: Ref) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(house.store.get(made))
+def manifest(house: House, ref: Ref) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(house.store.get(ref))
     return content
 
 
-def weights(house: House, made: Ref) -> bytes:
-    (file,) = [file for file in manifest(house, made)["files"] if file["path"] == "adapter_model.safetensors"]
+def weights(house: House, ref: Ref) -> bytes:
+    (file,) = [file for file in manifest(house, ref)["files"] if file["path"] == "adapter_model.safetensors"]
     return house.store.read(MODELS, file["key"])
 
 
 @pytest.mark.parametrize("method", ADAPTERS)
-def test_killed_run_ends_with_the_weights_of_a_whole_one_and_never_leaves_its_parent_at_once(
+def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_and_starts_at_its_parent(
     house: House, rankings: Ref, parent: Ref, judge: Ref, method: str
 ) -> None:
     chosen = recipe(
@@ -132,16 +132,16 @@ def test_killed_run_ends_with_the_weights_of_a_whole_one_and_never_leaves_its_pa
     assert house.store.list_keys(MODELS, f"runs/run_cut_{method}/") == []
 
 
-def test_rules_alone_raise_the_reward_on_held_out_prompts_and_no_log_holds_a_word(
+def test_rules_raise_the_held_out_reward_and_no_log_contains_text(
     house: House, rankings: Ref, capfd: pytest.CaptureFixture[str]
 ) -> None:
     free = {"prompts": 3, "answers": 4, "max_new_tokens": 12, "beta": 0.0}
     rules = [{"kind": "pattern", "pattern": "a"}]
-    made = train(house, "run_rules", recipe("grpo", rollout=free, rewards=rules, limit={"epochs": 8}), rankings)
-    metrics = manifest(house, adapter(made))["metrics"]
+    result = train(house, "run_rules", recipe("grpo", rollout=free, rewards=rules, limit={"epochs": 8}), rankings)
+    metrics = manifest(house, adapter(result))["metrics"]
     assert metrics["reward_after"] > metrics["reward_before"] + 0.3
     assert metrics["win_rate"] > 0.6
-    # A divergence that weighs nothing is measured all the same.
+    # The divergence is measured even if beta is 0.
     assert metrics["kl"] > 0.0
     shown = "".join(capfd.readouterr())
     assert "training" in shown
@@ -157,7 +157,7 @@ def test_rules_alone_raise_the_reward_on_held_out_prompts_and_no_log_holds_a_wor
     ],
     ids=["empty prompt", "no room", "nobody to judge"],
 )
-def test_run_that_cannot_succeed_says_why(
+def test_run_that_cannot_succeed_reports_the_reason(
     house: House, tmp_path: Path, rows: list[dict[str, Any]], changes: dict[str, Any], reason: str
 ) -> None:
     here = House(house.store, house.base, tmp_path)

@@ -1,4 +1,4 @@
-"""The training service over PostgreSQL and its own wire."""
+"""The training service with PostgreSQL and its gRPC servicer."""
 
 import json
 import threading
@@ -20,13 +20,14 @@ from services.training.adapters import tables
 from services.training.adapters.sql import SqlRuns
 from services.training.bootstrap import MIGRATIONS
 from services.training.consumers import Consumers
-from services.training.domain import Worker
-from services.training.handlers import Context
-from services.training.plans import Plan, PlanRequest
-from services.training.preparation import Preparer
+from services.training.domain import StartedWorker
+from services.training.handlers import TrainingPorts
+from services.training.plans import Plan
+from services.training.ports import Planner, PlanRequest
+from services.training.queue import Limits
 from services.training.recipe import FOLDER, load_recipe
 from services.training.rpc import TrainingServicer
-from services.training.waiting import Limits
+from services.training.supervisor import Preparer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
@@ -65,7 +66,7 @@ class House:
         self.runs = SqlRuns(engine, self.outbox)
         self.launcher = FakeLauncher()
         self.planner = FakePlanner()
-        self.context = Context(
+        self.ports = TrainingPorts(
             self.runs,
             FakeBases(BASE),
             FakeDatasets(),
@@ -75,19 +76,19 @@ class House:
             RATES,
             lambda: datetime.now(UTC),
         )
-        self.consumers = Consumers(self.context)
-        self.servicer = TrainingServicer(self.context)
-        self.supervisor = PreparingSupervisor(self.context, self.launcher, limits)
+        self.consumers = Consumers(self.ports)
+        self.servicer = TrainingServicer(self.ports)
+        self.supervisor = PreparingSupervisor(self.ports, self.launcher, limits)
 
-    def stated(self, topic: str) -> list[Any]:
+    def published(self, topic: str) -> list[Any]:
         while self.outbox.relay():
             pass
         return list(self.producer.messages(topic))
 
-    def recipes_of(self, folder: Path) -> None:
-        self.context = replace(self.context, recipes=folder)
-        self.consumers = Consumers(self.context)
-        self.servicer = TrainingServicer(self.context)
+    def use_recipes(self, folder: Path) -> None:
+        self.ports = replace(self.ports, recipes=folder)
+        self.consumers = Consumers(self.ports)
+        self.servicer = TrainingServicer(self.ports)
 
     def finish(self, run_id: str) -> None:
         self.report(run_id, 2, trained=models_pb2.AdapterTrained(digest=f"of {run_id}", steps=4))
@@ -97,7 +98,7 @@ class House:
         specialist: str = "reports",
         recipe: str = "tiny",
         digest: str = "d1",
-        kind: models_pb2.DatasetKind = models_pb2.DATASET_KIND_SFT,
+        kind: models_pb2.DatasetKind.ValueType = models_pb2.DATASET_KIND_SFT,
     ) -> None:
         message = models_pb2.DatasetBuilt(
             digest=digest,
@@ -116,8 +117,8 @@ class House:
         (run,) = self.servicer.ListRuns(pb.ListRunsRequest(), call()).runs
         return run
 
-    def report(self, run_id: str, epoch: int, **said: Any) -> bool:
-        return self.servicer.ReportProgress(pb.ReportProgressRequest(run_id=run_id, epoch=epoch, **said), call()).stop
+    def report(self, run_id: str, epoch: int, **report: Any) -> bool:
+        return self.servicer.ReportProgress(pb.ReportProgressRequest(run_id=run_id, epoch=epoch, **report), call()).stop
 
 
 def call(active: bool = True) -> grpc.ServicerContext:
@@ -137,31 +138,31 @@ def house(database_url: str) -> Iterator[House]:
     engine.dispose()
 
 
-def test_event_again_or_at_once_makes_one_run(house: House) -> None:
+def test_redelivered_and_concurrent_events_make_one_run(house: House) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: house.publish(), range(8)))
     run = house.running()
     assert (run.state, run.epoch, run.recipe) == (pb.RUN_STATE_RUNNING, 1, "tiny")
-    assert run.recipe_digest == handlers.get_run(house.context, run.run_id).key.recipe_digest
+    assert run.recipe_digest == handlers.get_run(house.runs, run.run_id).key.recipe_digest
 
 
-def test_undecodable_event_is_refused(house: House) -> None:
+def test_undecodable_event_is_rejected(house: House) -> None:
     with pytest.raises(InvalidArgument):
-        house.consumers.dataset_built(Event("dataset.built.v1", "k", b"\xff\xff\xff"))
+        house.consumers.on_dataset_built(Event("dataset.built.v1", "k", b"\xff\xff\xff"))
 
 
-def test_run_survives_the_way_through_the_database(house: House) -> None:
+def test_run_round_trips_through_the_database(house: House) -> None:
     run_id = house.running().run_id
     house.report(run_id, 1, progress=step(1))
-    kept = handlers.get_run(house.context, run_id)
-    assert kept.progress is not None
-    assert (kept.progress.step, kept.first_loss, kept.current.dataset) == (
+    run = handlers.get_run(house.runs, run_id)
+    assert run.progress is not None
+    assert (run.progress.step, run.first_loss, run.current.dataset) == (
         1,
         3.0,
         Ref("s3://datasets/d1/manifest.json", "d1", 9),
     )
-    assert kept.lease_expires is not None
-    assert kept.lease_expires > datetime.now(UTC)
+    assert run.lease_expires is not None
+    assert run.lease_expires > datetime.now(UTC)
 
 
 def test_two_supervisors_start_one_worker(house: House) -> None:
@@ -182,32 +183,34 @@ def test_two_services_never_start_two_workers_of_a_run_nor_finish_it_twice(house
     pair = [House(house.engine, Limits(3, 1)), House(engine, Limits(3, 1))]
     for specialist in ("a", "b", "c", "d"):
         pair[0].publish(specialist)
-    ticks = [one.supervisor.tick for one in pair] * 4
+    ticks = [service.supervisor.tick for service in pair] * 4
     at_once(*ticks)
     runs = {job.run.run_id for job in pair[0].launcher.started + pair[1].launcher.started}
-    assert sorted(job.name for one in pair for job in one.launcher.started) == sorted(f"{run}-1" for run in runs)
+    assert sorted(job.name for service in pair for job in service.launcher.started) == sorted(
+        f"{run}-1" for run in runs
+    )
     assert len(runs) == 3
-    # Every worker dies, and both services see it.
-    for one in pair:
-        one.launcher.exits.update({(run, 1): 1 for run in runs})
+    # Every worker dies, and both services notice.
+    for service in pair:
+        service.launcher.exits.update({(run, 1): 1 for run in runs})
     at_once(*ticks)
-    second = [job for one in pair for job in one.launcher.started if job.run.epoch == 2]
+    second = [job for service in pair for job in service.launcher.started if job.run.epoch == 2]
     assert sorted(job.run.run_id for job in second) == sorted(runs)
     assert {job.run.failures for job in second} == {1}
-    # The dead ones were only cut off, and speak again; the new ones are done, and say so twice.
+    # The old workers were only disconnected and report again; the new ones finish and report it twice.
     for run in runs:
         with pytest.raises(Aborted):
             pair[0].report(run, 1, trained=models_pb2.AdapterTrained(digest="late"))
-    at_once(*(partial(one.finish, run) for run in runs for one in pair), *ticks)
-    assert sorted(stated.run_id for stated in house.stated("adapter.trained.v1")) == sorted(runs)
+    at_once(*(partial(service.finish, run) for run in runs for service in pair), *ticks)
+    assert sorted(event.run_id for event in house.published("adapter.trained.v1")) == sorted(runs)
     at_once(*ticks)
-    (last,) = [job for one in pair for job in one.launcher.started if job.run.run_id not in runs]
+    (last,) = [job for service in pair for job in service.launcher.started if job.run.run_id not in runs]
     assert last.run.epoch == 1
     engine.dispose()
 
 
-class Waking:
-    """A planner during which a worker of another run is heard, and a supervisor looks."""
+class BusyPlanner(Planner):
+    """A planner that lets another run's worker report, and the supervisor tick, while it plans."""
 
     def __init__(self, house: House, run_id: str) -> None:
         self.house, self.run_id = house, run_id
@@ -221,7 +224,7 @@ class Waking:
 def test_planning_holds_no_lock(house: House) -> None:
     run_id = house.running().run_id
     house.publish("memos")
-    Preparer(replace(house.context, planner=Waking(house, run_id))).tick()
+    Preparer(replace(house.ports, planner=BusyPlanner(house, run_id))).tick()
     waiting = house.servicer.ListRuns(pb.ListRunsRequest(specialist="memos"), call()).runs[0]
     assert (waiting.plan.rows, waiting.state) == (PLAN.rows, pb.RUN_STATE_QUEUED)
 
@@ -239,9 +242,9 @@ def test_a_cancelled_runs_worker_is_stopped_after_a_restart(house: House) -> Non
     assert restarted.runs.workers() == []
 
 
-def test_a_chain_goes_through_the_database_and_over_the_wire(house: House, tmp_path: Path) -> None:
-    house.recipes_of(write_recipes(tmp_path))
-    asked = pb.CreateRunRequest(
+def test_chain_runs_through_the_database_and_gRPC(house: House, tmp_path: Path) -> None:
+    house.use_recipes(write_recipes(tmp_path))
+    request = pb.CreateRunRequest(
         specialist="reports",
         dataset_digest="d1",
         base="tiny",
@@ -249,15 +252,15 @@ def test_a_chain_goes_through_the_database_and_over_the_wire(house: House, tmp_p
         preference_dataset_digest="p1",
         priority=3,
     )
-    run_id = house.servicer.CreateRun(asked, call()).run.run_id
+    run_id = house.servicer.CreateRun(request, call()).run.run_id
     for epoch, digest in enumerate(("a1", "r1", "a2"), start=1):
         house.supervisor.tick()
         manifest = common_pb2.ObjectRef(uri=f"s3://models/adapters/{digest}/manifest.json", sha256=digest, size_bytes=5)
-        said = models_pb2.AdapterTrained(digest=digest, manifest=manifest, steps=4, rows=6, tokens=200)
-        said.memory_bytes = 500 * epoch
-        said.metrics["held_out_loss"] = 1.5
+        trained = models_pb2.AdapterTrained(digest=digest, manifest=manifest, steps=4, rows=6, tokens=200)
+        trained.memory_bytes = 500 * epoch
+        trained.metrics["held_out_loss"] = 1.5
         house.report(run_id, epoch, progress=models_pb2.RunProgressed(phase="training", step=1, reward=0.5))
-        house.report(run_id, epoch, trained=said)
+        house.report(run_id, epoch, trained=trained)
         house.launcher.exits[run_id, epoch] = 0
     run = house.servicer.GetRun(pb.GetRunRequest(run_id=run_id), call()).run
     stages = [(stage.recipe, stage.dataset_digest, stage.parent_digest, stage.adapter_digest) for stage in run.stages]
@@ -265,26 +268,26 @@ def test_a_chain_goes_through_the_database_and_over_the_wire(house: House, tmp_p
     assert (run.state, run.stage, run.priority, run.adapter_digest) == (pb.RUN_STATE_SUCCEEDED, 2, 3, "a2")
     assert (run.plan.memory_bytes, run.report.memory_bytes, run.report.tokens) == (1000, 1500, 600)
     assert (run.progress.stage, run.progress.reward, run.progress.HasField("kl")) == (2, 0.5, False)
-    stated = house.stated("adapter.trained.v1")
-    assert [(said.digest, said.stage, said.parent_digest, said.dataset_digest) for said in stated] == [
+    published = house.published("adapter.trained.v1")
+    assert [(event.digest, event.stage, event.parent_digest, event.dataset_digest) for event in published] == [
         ("a1", 0, "", "d1"),
         ("r1", 1, "a1", "p1"),
         ("a2", 2, "a1", "p1"),
     ]
     reward = models_pb2.ADAPTER_KIND_REWARD
-    assert [said.kind == reward for said in stated] == [False, True, False]
-    assert stated[0].metrics["held_out_loss"] == 1.5
+    assert [event.kind == reward for event in published] == [False, True, False]
+    assert published[0].metrics["held_out_loss"] == 1.5
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a2"
-    assert house.runs.newest_adapter("reports", "tiny", "policy", rather="a1") == "a1"
-    assert house.runs.newest_adapter("reports", "tiny", "policy", rather="r1") == "a2"
+    assert house.runs.newest_adapter("reports", "tiny", "policy", preferred="a1") == "a1"
+    assert house.runs.newest_adapter("reports", "tiny", "policy", preferred="r1") == "a2"
     with house.runs.unit() as unit:
         unit.drop_adapters(["a2"])
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a1"
     assert house.runs.newest_adapter("reports", "tiny", "reward") == "r1"
 
 
-def test_rankings_given_by_an_event_are_not_given_again(house: House, tmp_path: Path) -> None:
-    house.recipes_of(write_recipes(tmp_path))
+def test_redelivered_rankings_are_not_assigned_again(house: House, tmp_path: Path) -> None:
+    house.use_recipes(write_recipes(tmp_path))
     house.publish(recipe="polish")
     for _ in range(2):
         house.publish(recipe="dpo", digest="p1", kind=models_pb2.DATASET_KIND_PREFERENCE)
@@ -292,12 +295,13 @@ def test_rankings_given_by_an_event_are_not_given_again(house: House, tmp_path: 
     assert (run.recipe, run.preference_dataset_digest) == ("polish", "p1")
 
 
-def test_plan_is_kept_for_its_run(house: House) -> None:
-    asked = {"specialist": "reports", "dataset_digest": "d1", "base": "tiny", "recipe": "tiny"}
-    plan = house.servicer.PlanRun(pb.PlanRunRequest(**asked), call()).plan
-    assert house.servicer.PlanRun(pb.PlanRunRequest(**asked), call()).plan == plan
-    asked_for = house.servicer.CreateRun(pb.CreateRunRequest(**asked), call()).run
-    assert (asked_for.plan, asked_for.plan.price.total) == (plan, pytest.approx(10.04))
+def test_plan_is_stored_for_its_run(house: House) -> None:
+    request: dict[str, Any] = {"specialist": "reports", "dataset_digest": "d1", "base": "tiny", "recipe": "tiny"}
+    plan = house.servicer.PlanRun(pb.PlanRunRequest(**request), call()).plan
+    assert house.servicer.PlanRun(pb.PlanRunRequest(**request), call()).plan == plan
+    run = house.servicer.CreateRun(pb.CreateRunRequest(**request), call()).run
+    assert run.plan == plan
+    assert run.plan.price.total == pytest.approx(10.04)
 
 
 def test_the_newest_lines_are_kept_and_watched(house: House) -> None:
@@ -306,8 +310,8 @@ def test_the_newest_lines_are_kept_and_watched(house: House) -> None:
         lines = [pb.LogLine(level="odd", message=f"{number}-{line}") for line in range(100)]
         house.report(run_id, 1, log=pb.LogLines(lines=lines))
     house.report(run_id, 1, failed=models_pb2.RunFailed(reason="NO_ROWS"))
-    said = list(house.servicer.WatchRun(pb.WatchRunRequest(run_id=run_id), call()))
-    lines = [line for response in said for line in response.log_lines]
+    responses = list(house.servicer.WatchRun(pb.WatchRunRequest(run_id=run_id), call()))
+    lines = [line for response in responses for line in response.log_lines]
     assert (len(lines), lines[0].message, lines[-1].message) == (2000, "1-0", "20-99")
     assert (lines[0].level, lines[0].epoch) == ("info", 1)
     with pytest.raises(Aborted):
@@ -317,7 +321,7 @@ def test_the_newest_lines_are_kept_and_watched(house: House) -> None:
 def test_runs_of_the_first_schema_are_carried_over(database_url: str) -> None:
     engine = connect(database_url)
     migrate(engine, MIGRATIONS, "0001")
-    ref = {"uri": "s3://datasets/d1/manifest.json", "sha256": "d1", "size_bytes": 9}
+    ref: dict[str, Any] = {"uri": "s3://datasets/d1/manifest.json", "sha256": "d1", "size_bytes": 9}
     moments = dict.fromkeys(("lease_expires", "not_before", "last_event", "start_time", "end_time"))
     body = {"dataset_manifest": ref, "recipe": "tiny", "recipe_json": load_recipe("tiny").to_json(), **moments}
     body |= {"reason": "", "message": "", "epoch": 2, "failures": 0, "progress": None, "best_step": 3}
@@ -333,26 +337,60 @@ def test_runs_of_the_first_schema_are_carried_over(database_url: str) -> None:
     run = house.runs.find("running")
     assert run is not None
     assert (run.epoch, run.current.method, run.current.dataset) == (2, "sft", Ref(**ref))
-    assert house.runs.workers() == [Worker("running", 2)]
+    assert house.runs.workers() == [StartedWorker("running", 2)]
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a1"
     house.supervisor.tick()
     engine.dispose()
 
 
-def test_adapter_is_stated_with_the_change_of_state(house: House) -> None:
+def test_progress_of_the_second_schema_is_carried_over(database_url: str) -> None:
+    engine = connect(database_url)
+    migrate(engine, MIGRATIONS, "0002")
+    ref = {"uri": "s3://models/adapters/a1/manifest.json", "sha256": "a1", "size_bytes": 5}
+    result = {"digest": "a1", "kind": "policy", "manifest": ref, "epoch": 1}
+    stage = {"recipe": "tiny", "method": "sft", "recipe_json": load_recipe("tiny").to_json(), "learns_from": "sft"}
+    progress = {"phase": "training", "step": 3, "total_steps": 8, "loss": 2.5, "learning_rate": 0.01}
+    progress |= {"gradient_norm": 0.5, "tokens_per_second": 200.0, "remaining_seconds": 10.0, "epoch": 1}
+    progress |= {"create_time": "2026-01-05T09:00:00Z", "stage": 0, "memory_bytes": 500, "reward": None, "kl": 0.25}
+    body = {"recipe": "tiny", "stages": [{**stage, "made": result}], "epoch": 1, "progress": progress}
+    columns = "run_id, specialist, dataset_digest, base, recipe_digest, state, create_time, body"
+    columns += ", parent_digest, preference_dataset_digest, rankings_digest"
+    values = "'run_1', 'reports', 'd1', 'tiny', 'rd', 'running', now(), :body, '', '', ''"
+    with engine.begin() as connection:
+        connection.execute(text(f"INSERT INTO runs ({columns}) VALUES ({values})"), {"body": json.dumps(body)})
+        insert = text("INSERT INTO reports (run_id, body) VALUES ('run_1', :body)")
+        connection.execute(insert, {"body": json.dumps(progress)})
+    migrate(engine, MIGRATIONS)
+    house = House(engine)
+    run = handlers.get_run(house.runs, "run_1")
+    assert run.current.result is not None and run.current.result.digest == "a1"
+    message = wire.from_run(run).progress
+    assert (message.step, message.loss, message.kl, message.HasField("reward")) == (3, 2.5, 0.25, False)
+    assert (message.run_id, message.specialist, message.memory_bytes) == ("run_1", "reports", 500)
+    ((_, report),) = house.runs.reports("run_1", 0)
+    assert wire.from_progress(run, report) == message
+    engine.dispose()
+
+
+def test_adapter_is_published_with_the_change_of_state(house: House) -> None:
     run_id = house.running().run_id
     house.report(run_id, 1, progress=step(1))
     trained = models_pb2.AdapterTrained(digest="a1", base_digest="b1", steps=4, first_loss=3, last_loss=1, seconds=9)
     assert house.report(run_id, 1, trained=trained) is False
     assert house.report(run_id, 1, trained=trained) is False
-    (stated,) = house.stated("adapter.trained.v1")
-    assert (stated.digest, stated.specialist, stated.run_id, stated.dataset_digest) == ("a1", "reports", run_id, "d1")
-    assert stated.kind == models_pb2.ADAPTER_KIND_POLICY
-    (progressed,) = house.stated("run.progressed.v1")
+    (published,) = house.published("adapter.trained.v1")
+    assert (published.digest, published.specialist, published.run_id, published.dataset_digest) == (
+        "a1",
+        "reports",
+        run_id,
+        "d1",
+    )
+    assert published.kind == models_pb2.ADAPTER_KIND_POLICY
+    (progressed,) = house.published("run.progressed.v1")
     assert (progressed.run_id, progressed.epoch) == (run_id, 1)
 
 
-def test_old_epoch_and_empty_report_are_refused(house: House) -> None:
+def test_old_epoch_and_empty_report_are_rejected(house: House) -> None:
     run_id = house.running().run_id
     with pytest.raises(Aborted):
         house.report(run_id, 0, heartbeat=pb.Heartbeat())
@@ -362,14 +400,14 @@ def test_old_epoch_and_empty_report_are_refused(house: House) -> None:
         house.report("run_unknown", 1, heartbeat=pb.Heartbeat())
 
 
-def test_watching_shows_the_past_then_what_comes_and_ends_with_the_run(house: House) -> None:
+def test_watch_streams_past_and_new_reports_until_the_run_ends(house: House) -> None:
     run_id = house.running().run_id
     house.report(run_id, 1, progress=step(1))
     seen: list[pb.Run] = []
 
     def watch() -> None:
         set_caller(Caller("key", "op", "ROLE_OPERATOR"))
-        seen.extend(said.run for said in house.servicer.WatchRun(pb.WatchRunRequest(run_id=run_id), call()))
+        seen.extend(response.run for response in house.servicer.WatchRun(pb.WatchRunRequest(run_id=run_id), call()))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -381,12 +419,12 @@ def test_watching_shows_the_past_then_what_comes_and_ends_with_the_run(house: Ho
     assert (seen[-1].state, seen[-1].reason) == (pb.RUN_STATE_FAILED, "NO_ROWS")
 
 
-def test_watching_stops_when_the_client_has_gone(house: House) -> None:
+def test_watch_stops_when_the_client_disconnects(house: House) -> None:
     run_id = house.running().run_id
     assert len(list(house.servicer.WatchRun(pb.WatchRunRequest(run_id=run_id), call(active=False)))) == 1
 
 
-def test_caller_sees_its_own_specialists_alone(house: House) -> None:
+def test_caller_sees_only_its_own_specialists(house: House) -> None:
     run_id = house.running().run_id
     set_caller(Caller("key", "other", "ROLE_ENGINEER", frozenset({"memos"})))
     assert not house.servicer.ListRuns(pb.ListRunsRequest(), call()).runs
@@ -402,23 +440,23 @@ def test_caller_sees_its_own_specialists_alone(house: House) -> None:
             refused()
 
 
-def test_a_parent_of_another_specialist_is_answered_like_one_that_does_not_exist(house: House) -> None:
-    asked = {"specialist": "reports", "dataset_digest": "d1", "base": "tiny", "recipe": "tiny"}
+def test_parent_of_another_specialist_is_reported_as_unknown(house: House) -> None:
+    request = {"specialist": "reports", "dataset_digest": "d1", "base": "tiny", "recipe": "tiny"}
     set_caller(Caller("key", "other", "ROLE_ENGINEER", frozenset({"reports"})))
-    said = []
+    errors = []
     for digest in ("m0", "unknown"):
         with pytest.raises(NotFound) as refused:
-            house.servicer.PlanRun(pb.PlanRunRequest(**asked, parent_digest=digest), call())
-        said.append((refused.value.reason, refused.value.message))
-    assert said == [("UNKNOWN_ADAPTER", "There is no such adapter.")] * 2
+            house.servicer.PlanRun(pb.PlanRunRequest(**request, parent_digest=digest), call())
+        errors.append((refused.value.reason, refused.value.message))
+    assert errors == [("UNKNOWN_ADAPTER", "There is no such adapter.")] * 2
 
 
-def test_cancelled_run_is_stated_and_its_worker_told(house: House) -> None:
+def test_cancelled_run_is_published_and_its_worker_is_asked_to_stop(house: House) -> None:
     run_id = house.running().run_id
     cancelled = house.servicer.CancelRun(pb.CancelRunRequest(run_id=run_id), call()).run
     assert cancelled.state == pb.RUN_STATE_CANCELLED
     assert house.report(run_id, 1, heartbeat=pb.Heartbeat()) is True
-    (failed,) = house.stated("run.failed.v1")
+    (failed,) = house.published("run.failed.v1")
     assert failed.reason == "CANCELLED"
 
 

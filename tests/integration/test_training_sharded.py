@@ -1,4 +1,4 @@
-"""A model in parts over two processes learns what a whole one does, and is made whole again."""
+"""A model that is sharded over two processes learns the same, and is gathered again."""
 
 import json
 import os
@@ -15,9 +15,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 
 
-def test_sharded_model_learns_the_same_and_is_made_whole_again(tmp_path: Path) -> None:
+def test_sharded_model_learns_the_same_and_is_gathered_again(tmp_path: Path) -> None:
     base = make_tiny_base(tmp_path / "base", ["a ledger of obligations"], vocabulary=400)
-    torchrun = ["-m", "services.training.torchrun", "--standalone", "--nproc-per-node=2"]
+    torchrun = ["-m", "services.training.launchers.torchrun", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [sys.executable, *torchrun, "tests/integration/sharded_step.py", str(base), str(tmp_path / "found.json")],
         env={
@@ -35,5 +35,5 @@ def test_sharded_model_learns_the_same_and_is_made_whole_again(tmp_path: Path) -
     assert found["losses"] == pytest.approx(found["expected"], abs=1e-5)
     assert found["losses"][-1] != pytest.approx(found["losses"][0], abs=1e-3)
     assert found["difference"] < 1e-5
-    # Each process holds half of the weights, but for what does not divide.
+    # Each process holds half of the weights, except for tensors that cannot be split evenly.
     assert 0.45 < found["share"] < 0.6

@@ -1,4 +1,4 @@
-"""A sweep on a tiny model, by the real worker: the best rate is trained in full, and a killed sweep repeats no trial that was finished."""
+"""A sweep on a tiny model with the real worker: the best rate is trained in full, and a killed sweep repeats no finished trial."""
 
 import json
 from pathlib import Path
@@ -51,18 +51,18 @@ def rows(house: House) -> Ref:
     return store_dataset(house, "sft", splits)
 
 
-def manifest(house: House, made: Service) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(house.store.get(adapter(made)))
+def manifest(house: House, service: Service) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(house.store.get(adapter(service)))
     return content
 
 
-def weights(house: House, made: Service) -> bytes:
-    (file,) = [file for file in manifest(house, made)["files"] if file["path"] == "adapter_model.safetensors"]
+def weights(house: House, service: Service) -> bytes:
+    (file,) = [file for file in manifest(house, service)["files"] if file["path"] == "adapter_model.safetensors"]
     return house.store.read(MODELS, file["key"])
 
 
-def trials(made: Service) -> list[float]:
-    return list(dict.fromkeys(report.learning_rate for report in made.progress if report.phase == "trial"))
+def trials(service: Service) -> list[float]:
+    return list(dict.fromkeys(report.learning_rate for report in service.progress if report.phase == "trial"))
 
 
 def test_sweep_trains_the_best_rate_and_repeats_no_finished_trial_after_a_kill(house: House, rows: Ref) -> None:
@@ -82,12 +82,12 @@ def test_sweep_trains_the_best_rate_and_repeats_no_finished_trial_after_a_kill(h
     assert house.store.list_keys(MODELS, "runs/run_cut/") == []
 
 
-def test_sweep_without_held_out_rows_says_why(house: House, tmp_path: Path) -> None:
+def test_sweep_without_held_out_rows_fails_with_the_reason(house: House, tmp_path: Path) -> None:
     here = House(house.store, house.base, tmp_path)
     ended = train(here, "run_blind", recipe(), store_dataset(here, "sft", {"train": [row(0)]}))
     assert ended.failed is not None
     assert ended.failed.reason == "NO_HELD_OUT_ROWS"
-    # At once, before any trial.
+    # Before any trial.
     assert trials(ended) == []
 
 
@@ -99,7 +99,7 @@ def test_rates_that_diverge_end_their_trials_and_not_the_sweep(tmp_path: Path) -
     ended = train(house, "run_nan", recipe(), rows)
     assert ended.failed is not None
     assert ended.failed.reason == "DIVERGED"
-    # A loss that is no number would have failed the run at the first rate.
+    # A reported NaN would have failed the run at the first rate.
     assert trials(ended) == []
     notes = [key for key in house.store.list_keys(MODELS, "runs/run_nan/") if "note-sweep" in key]
     assert len(notes) == len(RATES)

@@ -1,4 +1,4 @@
-"""A real worker trains a tiny model: to the end, killed, interrupted, cancelled, and with every kind of recipe."""
+"""A real worker on a tiny model: completed, killed, interrupted and cancelled, with every kind of recipe."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from services.inference.adapters.verify import check_adapter_manifest
-from services.training.adapters.bases import StoredBases
+from services.training.bases.store import StoredBases
 from services.training.domain import RETRIABLE_EXIT, Base, Job, Run, RunKey, RunState, Stage
 from services.training.recipe import Recipe
 from services.training.spec import from_json, to_json
@@ -60,7 +60,7 @@ def job(house: House, chosen: Recipe, epoch: int = 1, parent: Ref | None = None)
 
 
 class Started:
-    """A worker process and what it said."""
+    """A worker process and its reports."""
 
     def __init__(self, house: House, work: Job, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -81,12 +81,12 @@ class Started:
         return [json.loads(line) for line in self.reports_file.read_text().splitlines() if line.endswith("}")]
 
     def steps(self) -> list[int]:
-        said = [report["progress"] for report in self.reports() if "progress" in report]
-        return [report["step"] for report in said if report["phase"] == "training"]
+        reports = [report["progress"] for report in self.reports() if "progress" in report]
+        return [report["step"] for report in reports if report["phase"] == "training"]
 
     def log(self) -> list[str]:
-        said = [report["log"]["lines"] for report in self.reports() if "log" in report]
-        return [line["message"] for lines in said for line in lines]
+        reports = [report["log"]["lines"] for report in self.reports() if "log" in report]
+        return [line["message"] for lines in reports for line in lines]
 
     def wait_for_step(self, step: int) -> None:
         deadline = time.monotonic() + 240
@@ -142,11 +142,11 @@ def test_run_completes_with_a_verified_adapter(house: House, tmp_path: Path) -> 
 
 
 def held_out_losses(worker: Started) -> list[float]:
-    said = [report["progress"] for report in worker.reports() if "progress" in report]
-    return [progress["held_out_loss"] for progress in said if "held_out_loss" in progress]
+    reports = [report["progress"] for report in worker.reports() if "progress" in report]
+    return [progress["held_out_loss"] for progress in reports if "held_out_loss" in progress]
 
 
-def test_killed_worker_is_followed_by_one_that_ends_with_the_same_weights(house: House, tmp_path: Path) -> None:
+def test_successor_of_a_killed_worker_ends_with_the_same_weights(house: House, tmp_path: Path) -> None:
     chosen = recipe(limit={"max_steps": 40, "epochs": 20}, checkpoint_every_steps=3)
     whole = Started(house, job(house, chosen), tmp_path / "whole")
     assert whole.end() == 0
@@ -156,9 +156,9 @@ def test_killed_worker_is_followed_by_one_that_ends_with_the_same_weights(house:
     first.wait_for_step(8)
     os.kill(first.process.pid, signal.SIGKILL)
     first.end()
-    kept = house.store.list_keys(MODELS, "runs/run_1/1/")
-    assert any(key.endswith("manifest.json") for key in kept)
-    # A checkpoint that was being uploaded as it was killed: files, no manifest.
+    keys = house.store.list_keys(MODELS, "runs/run_1/1/")
+    assert any(key.endswith("manifest.json") for key in keys)
+    # A checkpoint whose upload was killed: files, but no manifest.
     house.store.put(MODELS, "runs/run_1/1/stage-0-step-39/adapter_model.safetensors", b"half of it")
 
     second = Started(house, job(house, chosen, epoch=2), tmp_path / "cut")
@@ -193,7 +193,7 @@ def test_cancelled_worker_ends_without_an_adapter(house: House, tmp_path: Path) 
     assert house.store.list_keys(MODELS, "adapters/") == []
 
 
-def test_run_that_cannot_succeed_says_why_and_ends(house: House, tmp_path: Path) -> None:
+def test_run_that_cannot_succeed_ends_with_the_reason(house: House, tmp_path: Path) -> None:
     poor = replace(
         house,
         dataset=store_dataset(
@@ -231,16 +231,16 @@ def test_every_kind_of_recipe_trains(house: House, tmp_path: Path, chosen: Recip
     assert worker.end() == 0
     manifest = worker.adapter(house.store)
     assert manifest["weights"] == form
-    assert file in [kept["path"] for kept in manifest["files"]]
+    assert file in [entry["path"] for entry in manifest["files"]]
     trained = worker.reports()[-1]["trained"]
     assert trained["last_loss"] < trained["first_loss"]
 
 
-def test_reward_stage_goes_on_from_its_policy_and_is_never_served(house: House, tmp_path: Path) -> None:
+def test_reward_stage_continues_its_policy_and_is_never_served(house: House, tmp_path: Path) -> None:
     first = Started(house, job(house, recipe()), tmp_path / "sft")
     assert first.end() == 0
-    said = first.reports()[-1]["trained"]["manifest"]
-    parent = Ref(said["uri"], said["sha256"], int(said["size_bytes"]))
+    stored = first.reports()[-1]["trained"]["manifest"]
+    parent = Ref(stored["uri"], stored["sha256"], int(stored["size_bytes"]))
     ranked = replace(house, dataset=store_dataset(house.store, tmp_path, train=pairs(), held_out=pairs(6, 24)))
     chosen = recipe(method="reward", adapter={"dropout": 0.0})
     worker = Started(ranked, job(ranked, chosen, epoch=2, parent=parent), tmp_path / "reward")
@@ -258,13 +258,13 @@ def test_reward_stage_goes_on_from_its_policy_and_is_never_served(house: House, 
     assert accuracies[-3] == 1.0
 
 
-def test_spec_survives_the_way_to_the_worker(house: House) -> None:
+def test_spec_round_trips_to_the_worker(house: House) -> None:
     work = job(house, recipe())
     spec = from_json(to_json(work))
     assert (spec.run_id, spec.dataset_manifest, spec.base_digest) == ("run_1", house.dataset, house.base.digest)
 
 
-def test_base_again_makes_no_new_object(house: House, tiny: Path, tmp_path: Path) -> None:
+def test_adding_a_base_again_stores_no_new_object(house: House, tiny: Path, tmp_path: Path) -> None:
     before = house.store.list_keys(MODELS, "")
     *_, again = StoredBases(house.store, tmp_path / "scratch").add("tiny", f"path:{tiny}")
     assert again == house.base
@@ -272,7 +272,7 @@ def test_base_again_makes_no_new_object(house: House, tiny: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pkl"])
-def test_base_with_a_pickle_is_refused(house: House, tiny: Path, tmp_path: Path, name: str) -> None:
+def test_base_with_a_pickle_is_rejected(house: House, tiny: Path, tmp_path: Path, name: str) -> None:
     directory = tmp_path / "pickled"
     directory.mkdir()
     for file in tiny.iterdir():
@@ -284,6 +284,6 @@ def test_base_with_a_pickle_is_refused(house: House, tiny: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("source", ["wheel:requests", "ftp://x", "path:relative", "hub:../../etc", "path:/proc"])
-def test_unknown_sources_are_refused(house: House, tmp_path: Path, source: str) -> None:
+def test_unknown_sources_are_rejected(house: House, tmp_path: Path, source: str) -> None:
     with pytest.raises(InvalidArgument):
         list(StoredBases(house.store, tmp_path / "scratch").add("odd", source))

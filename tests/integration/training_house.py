@@ -1,4 +1,4 @@
-"""What tests of training share: rows and pairs of a small language, stored datasets, and the tiny recipe with changes."""
+"""Shared by tests of training: rows and pairs of a small language, stored datasets, and changed tiny recipes."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ WORDS = [
 
 
 def sentence(number: int, length: int) -> str:
-    """Words in an order that the number gives."""
+    """Words in an order that depends on the number."""
     return " ".join(WORDS[(number * 7 + place * 3) % len(WORDS)] for place in range(length))
 
 
@@ -67,13 +67,13 @@ def pairs(count: int = 24, first: int = 0) -> list[dict[str, Any]]:
 
 
 def write_rows(content: list[dict[str, Any]], path: Path) -> Path:
-    """The rows as Parquet."""
+    """Write the rows as Parquet and return the path."""
     parquet.write_table(pa.Table.from_pylist(content), path)
     return path
 
 
 def store_dataset(store: FileStore, folder: Path, **splits: list[dict[str, Any]]) -> Ref:
-    """A dataset with these splits; its manifest."""
+    """Store a dataset with these splits and return its manifest's reference."""
     entries = {}
     for name, content in splits.items():
         path = write_rows(content, folder / f"{name}.parquet")
@@ -85,7 +85,7 @@ def store_dataset(store: FileStore, folder: Path, **splits: list[dict[str, Any]]
 
 
 def recipe(**changes: Any) -> Recipe:
-    """The recipe `tiny`, changed: tables key by key."""
+    """The recipe `tiny` with changes; tables are merged key by key."""
     settings = load_recipe("tiny").model_dump()
     for name, value in changes.items():
         settings[name] = {**settings[name], **value} if isinstance(value, dict) else value

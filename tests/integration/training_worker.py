@@ -1,4 +1,4 @@
-"""A worker over a store and a service that are directories: `python training_worker.py SPEC STORE REPORTS FOLDER`."""
+"""A worker over a store in a directory and a service in a file: `python training_worker.py SPEC STORE REPORTS FOLDER`."""
 
 import os
 import signal
@@ -7,28 +7,27 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToJson
 
-from services.training.adapters.log_lines import LogLines
-from services.training.adapters.memory import keep_freed_memory
-from services.training.adapters.processes import Silence, join
-from services.training.adapters.turns import Turns
-from services.training.adapters.voice import Voice
-from services.training.adapters.work import Worker
+from services.training.methods.base import StepLock
+from services.training.methods.processes import join
 from services.training.recipe import Recipe
 from services.training.spec import from_json
-from services.training.worker import Interrupt
+from services.training.worker.__main__ import Interrupt
+from services.training.worker.memory import keep_freed_memory
+from services.training.worker.reporter import LogLines, NullReporter, Reporter
+from services.training.worker.worker import Worker
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.logging import configure
 from tests.unit.training.fakes import FakeSigner, FileStore
 
 
 class FileService:
-    """Appends each report to a file; tells to stop once `stop` stands beside it."""
+    """Appends each report to a file. Asks the worker to stop once there is a file `stop` next to it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def report(self, request: pb.ReportProgressRequest) -> bool:
-        """Write the report down."""
+        """Append the report."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(MessageToJson(request, indent=None, preserving_proto_field_name=True) + "\n")
         return self._path.with_name("stop").exists()
@@ -39,27 +38,30 @@ def main() -> int:
     keep_freed_memory()
     spec = from_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(sys.argv[4])
-    processes = join(Recipe.model_validate_json(spec.recipe_json).method, "replicate")
+    recipe = Recipe.model_validate_json(spec.recipe_json)
+    processes = join(recipe.method, "replicate")
     if processes is None:
         return 0
     folder = folder / str(processes.rank)
     folder.mkdir(parents=True)
-    service = FileService(Path(sys.argv[3])) if processes.first else Silence()
     lines = LogLines()
     configure("training-worker", "INFO", lines)
-    voice = Voice(service, spec.run_id, spec.epoch, lines)
+    service = FileService(Path(sys.argv[3]))
+    first = processes.first
+    reporter = Reporter(service.report, spec.run_id, spec.epoch, lines) if first else NullReporter()
     interrupt = Interrupt(None)
     signal.signal(signal.SIGTERM, interrupt.handle)
     worker = Worker(
         spec,
+        recipe,
         FileStore(Path(sys.argv[2])),
-        voice,
-        Turns(folder / "lock"),
+        reporter,
         folder,
+        lock=StepLock(folder / "lock"),
         signer=FakeSigner(),
         processes=processes,
     )
-    return worker.run(interrupt.training, interrupt.wanted)
+    return worker.run(interrupt.training, interrupt.requested)
 
 
 if __name__ == "__main__":

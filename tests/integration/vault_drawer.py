@@ -1,19 +1,20 @@
-"""One replica's worth of drawing: `python vault_drawer.py DATABASE_URL KEY SEED` says `ready`, waits for a line, draws, and writes what it drew."""
+"""One replica that draws: `python vault_drawer.py DATABASE_URL KEY SEED` prints `ready`, waits for a line, draws, and prints the surrogates."""
 
 import json
 import random
 import sys
 
-from services.anonymization.adapters.keyring import DRAW
-from services.anonymization.adapters.lexicon import Lexicon
-from services.anonymization.adapters.surrogates import People, Surrogates
-from services.anonymization.adapters.vault import SqlVault
+from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.surrogates.people import People
+from services.anonymization.surrogates.surrogates import Surrogates
+from services.anonymization.vault.keyring import DRAW
+from services.anonymization.vault.vault import SqlVault
 from tailor.sql import connect
 from tests.integration.vault_values import VALUES
 
 
 def main() -> int:
-    """Draw every value once, in an order of one's own."""
+    """Draw every value once, in an order that depends on the seed."""
     vault = SqlVault(connect(sys.argv[1]), bytes.fromhex(sys.argv[2]))
     surrogates = Surrogates(vault, Lexicon.load(["the"]), vault.secret(DRAW))
     order = list(range(len(VALUES)))

@@ -1,7 +1,7 @@
-"""The service's own database: what became of every version, and who asked for true values."""
+"""The outcome of every version, and the audit log, in PostgreSQL."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import Any
 
 from sqlalchemy import (
@@ -10,43 +10,25 @@ from sqlalchemy import (
     DateTime,
     Engine,
     Identity,
-    LargeBinary,
     MetaData,
     String,
     Table,
     Text,
-    UniqueConstraint,
     delete,
     func,
     select,
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from services.anonymization.domain import Ingested, Outcome, Passed, Unreadable
-from services.anonymization.spans import Span
+from services.anonymization.domain import DocumentOutcome, Ingested, Passed, Unreadable
+from services.anonymization.ports import AuditLog, Ledger
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
+from tailor.wire import SPAN_KINDS, from_span
+from tailor.words import Labels, Span
 
 METADATA = MetaData()
 
-ENTRIES = Table(
-    "entries",
-    METADATA,
-    Column("entity_type", String(40), primary_key=True),
-    Column("value_hash", String(64), primary_key=True),
-    Column("ciphertext", LargeBinary, nullable=False),
-    Column("surrogate", Text, nullable=False),
-    Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    Column("key_id", String(16), nullable=False, server_default=""),
-    UniqueConstraint("entity_type", "surrogate", name="entries_surrogate"),
-)
-SECRETS = Table(
-    "secrets",
-    METADATA,
-    Column("name", String(16), primary_key=True),
-    Column("key_id", String(16), nullable=False),
-    Column("ciphertext", LargeBinary, nullable=False),
-)
 PROCESSED = Table(
     "processed",
     METADATA,
@@ -66,73 +48,75 @@ AUDIT = Table(
 )
 
 
-class SqlLedger:
-    """What became of every version of a document."""
+class SqlLedger(Ledger):
+    """The outcomes as JSON, one row per version."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def find(self, document_id: str, sequence: int) -> Outcome | None:
-        """What was decided before."""
+    def find(self, document_id: str, sequence: int) -> DocumentOutcome | None:
         query = select(PROCESSED.c.outcome).where(
             PROCESSED.c.document_id == document_id, PROCESSED.c.sequence == sequence
         )
         with transaction(self._engine) as connection:
-            kept = connection.execute(query).scalar()
-        return None if kept is None else _load(kept)
+            outcome = connection.execute(query).scalar()
+        return None if outcome is None else _load(outcome)
 
-    def record(self, outcome: Outcome) -> Outcome:
-        """Keep the decision, or read the one that another replica kept first."""
+    def record(self, outcome: DocumentOutcome) -> DocumentOutcome:
         ingested = outcome.ingested
         row = {"document_id": ingested.document_id, "sequence": ingested.sequence, "outcome": _dump(outcome)}
         with transaction(self._engine) as connection:
-            kept = connection.execute(
+            recorded = connection.execute(
                 insert(PROCESSED).values(row).on_conflict_do_nothing().returning(PROCESSED.c.outcome)
             ).scalar()
-        return outcome if kept is not None else self.find(ingested.document_id, ingested.sequence) or outcome
+        return outcome if recorded is not None else self.find(ingested.document_id, ingested.sequence) or outcome
 
     def texts_of(self, document_id: str) -> list[Ref]:
-        """A document's texts in the corpus that no other document shares."""
-        mine = select(PROCESSED.c.outcome).where(PROCESSED.c.document_id == document_id)
-        found = []
+        outcomes = select(PROCESSED.c.outcome).where(PROCESSED.c.document_id == document_id)
+        texts = []
         with transaction(self._engine) as connection:
-            for outcome in map(_load, connection.scalars(mine).all()):
+            for outcome in map(_load, connection.scalars(outcomes).all()):
                 if isinstance(outcome, Passed):
                     others = select(func.count()).where(
                         PROCESSED.c.document_id != document_id, PROCESSED.c.outcome.contains(outcome.text.uri)
                     )
                     if not connection.scalar(others):
-                        found.append(outcome.text)
-        return found
+                        texts.append(outcome.text)
+        return texts
 
     def forget(self, document_id: str) -> int:
-        """Drop what was decided about a document."""
         with transaction(self._engine) as connection:
             return connection.execute(delete(PROCESSED).where(PROCESSED.c.document_id == document_id)).rowcount
 
 
-class SqlAudit:
-    """Who asked for true values, and why."""
+class SqlAuditLog(AuditLog):
+    """One row per call."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def record(self, caller: str, entity_type: str, surrogate: str, purpose: str) -> None:
-        """Keep one call."""
         row = {"caller": caller, "entity_type": entity_type[:40], "surrogate": surrogate, "purpose": purpose}
         with transaction(self._engine) as connection:
             connection.execute(insert(AUDIT).values(row))
 
 
-def _dump(outcome: Outcome) -> str:
-    return json.dumps({"type": type(outcome).__name__, **asdict(outcome)}, sort_keys=True)
+# In a row, labels are a list and the kind of a span is its number in common.proto.
+def _dump(outcome: DocumentOutcome) -> str:
+    content = {"type": type(outcome).__name__, **asdict(outcome)}
+    ingested = outcome.ingested
+    content["ingested"] |= {"labels": astuple(ingested.labels), "spans": _dump_spans(ingested.spans)}
+    if isinstance(outcome, Passed):
+        content["spans"] = _dump_spans(outcome.spans)
+    return json.dumps(content, sort_keys=True)
 
 
-def _load(text: str) -> Outcome:
+def _load(text: str) -> DocumentOutcome:
     content: dict[str, Any] = json.loads(text)
-    raw = content["ingested"]
-    changes = {"labels": tuple(raw["labels"]), "text": Ref(**raw["text"]), "spans": _spans(raw)}
-    ingested = Ingested(**{**raw, **changes})
+    row = content["ingested"]
+    ingested = Ingested(
+        **{**row, "labels": Labels(*row["labels"]), "text": Ref(**row["text"]), "spans": _load_spans(row)}
+    )
     if content["type"] == "Unreadable":
         return Unreadable(ingested, content["hint"], content["time_ms"])
     return Passed(
@@ -143,10 +127,15 @@ def _load(text: str) -> Outcome:
         content["policy_digest"],
         content["time_ms"],
         content.get("language", ""),
-        _spans(content),
+        _load_spans(content),
     )
 
 
-def _spans(content: dict[str, Any]) -> tuple[Span, ...]:
-    """Spans; none of what was kept before there were any."""
-    return tuple(Span(**span) for span in content.get("spans", ()))
+def _dump_spans(spans: tuple[Span, ...]) -> list[dict[str, Any]]:
+    return [asdict(span) | {"kind": from_span(span).kind} for span in spans]
+
+
+def _load_spans(content: dict[str, Any]) -> tuple[Span, ...]:
+    """Old rows have no spans."""
+    rows = content.get("spans", ())
+    return tuple(Span(**{**row, "kind": SPAN_KINDS[row["kind"]]}) for row in rows if row["kind"] in SPAN_KINDS)

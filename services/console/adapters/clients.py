@@ -1,144 +1,152 @@
-"""The services over gRPC. Every call has a deadline; what fails is a TailorError."""
+"""The services over gRPC. Every call has a deadline; every failure is a TailorError."""
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.console.adapters import convert
-from services.console.adapters.audit import AuditClient
-from services.console.adapters.calls import LIST_SIZE, READ_SECONDS, RpcStream
-from services.console.adapters.training import TrainingClient
-from services.console.domain import Judgement, KeyTerms, Question, Services, Visitor
-from services.console.settings import Settings
-from services.console.views import (
-    Adapter,
-    Dataset,
-    Document,
-    Erasure,
-    Evaluation,
-    Flow,
-    KeptText,
-    Key,
+from services.console.domain import Judgement, KeyTerms, Page, Question, Role, Visitor
+from services.console.ports import (
+    AnswerSource,
+    ApiKeys,
+    CatalogueReader,
+    CloseableStream,
+    Decisions,
     NewKey,
-    Page,
-    Piece,
-    Rejection,
-    Served,
-    Serving,
-    Specialist,
-    Trace,
+    RunReader,
+    Services,
 )
+from services.console.settings import Settings
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
-from tailor.api.events.v1 import drafts_pb2
+from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
-from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
+from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
+from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.api.training.v1 import training_pb2, training_pb2_grpc
+from tailor.errors import PermissionDenied, Reason
+from tailor.rpc.auth import Caller
 from tailor.rpc.channel import service_channel, wire_errors
 from tailor.rpc.keys import RegistryKeys
 
+T_co = TypeVar("T_co", covariant=True)
+
 HEALTH_SECONDS = 1.5
-WRITE_SECONDS = 30  # a judgement's comment passes the barrier first
+READ_SECONDS = 4
+COUNT_SECONDS = 15
+WRITE_SECONDS = 30  # anonymization processes a judgement's comment first
 ANSWER_SECONDS = 180
+WATCH_SECONDS = 3600  # the browser reconnects afterwards
+LIST_SIZE = 200
 
 
-class RegistryClient:
+def call(service: str, method: Callable[..., T_co], request: Any, seconds: float = READ_SECONDS) -> T_co:
+    with wire_errors(service):
+        return method(request, timeout=seconds)
+
+
+class RpcStream(CloseableStream[T_co], Generic[T_co]):
+    """A streamed call; closing it cancels the call, which stops the service's work on it."""
+
+    def __init__(self, service: str, stream: Any) -> None:
+        self._service = service
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[T_co]:
+        with wire_errors(self._service):
+            yield from self._stream
+
+    def close(self) -> None:
+        self._stream.cancel()
+
+
+class RegistryClient(CatalogueReader, Decisions, ApiKeys):
     """The registry."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = registry_pb2_grpc.RegistryServiceStub(channel)
         self._keys = RegistryKeys(channel)
 
-    def flow(self) -> Flow:
-        """The counts."""
-        with wire_errors("registry"):
-            return convert.flow(self._stub.GetFlow(registry_pb2.GetFlowRequest(), timeout=READ_SECONDS))
+    def get_flow(self) -> registry_pb2.GetFlowResponse:
+        return call("registry", self._stub.GetFlow, registry_pb2.GetFlowRequest())
 
-    def documents(self, token: str, specialist: str, size: int) -> Page[Document | Rejection]:
-        """A page of documents; without a specialist the rejected submissions come after them."""
+    def get_audit(self, specialist: str) -> audit_pb2.GetAuditResponse:
+        request = audit_pb2.GetAuditRequest(specialist=specialist)
+        return call("registry", self._stub.GetAudit, request, COUNT_SECONDS)
+
+    def list_documents(self, token: str, specialist: str, size: int) -> Page[registry_pb2.CatalogueDocument]:
         request = registry_pb2.ListDocumentsRequest(
             specialist=specialist, page_size=size, page_token=token, include_rejected=not specialist
         )
-        with wire_errors("registry"):
-            answer = self._stub.ListDocuments(request, timeout=READ_SECONDS)
-        return Page(tuple(map(convert.catalogued, answer.documents)), answer.next_page_token)
+        answer = call("registry", self._stub.ListDocuments, request)
+        return Page(tuple(answer.documents), answer.next_page_token)
 
-    def datasets(self, token: str) -> Page[Dataset]:
-        """A page of datasets."""
+    def get_dataset(self, digest: str) -> models_pb2.DatasetBuilt:
+        return call("registry", self._stub.GetDataset, registry_pb2.GetDatasetRequest(digest=digest)).dataset
+
+    def list_datasets(self, token: str) -> Page[models_pb2.DatasetBuilt]:
         request = registry_pb2.ListDatasetsRequest(page_token=token, page_size=LIST_SIZE)
-        with wire_errors("registry"):
-            answer = self._stub.ListDatasets(request, timeout=READ_SECONDS)
-        return Page(tuple(map(convert.dataset, answer.datasets)), answer.next_page_token)
+        answer = call("registry", self._stub.ListDatasets, request)
+        return Page(tuple(answer.datasets), answer.next_page_token)
 
-    def adapters(self, token: str) -> Page[Adapter]:
-        """A page of adapters."""
+    def get_adapter(self, digest: str) -> registry_pb2.CatalogueAdapter:
+        return call("registry", self._stub.GetAdapter, registry_pb2.GetAdapterRequest(digest=digest)).adapter
+
+    def list_adapters(self, token: str) -> Page[registry_pb2.CatalogueAdapter]:
         request = registry_pb2.ListAdaptersRequest(page_token=token, page_size=LIST_SIZE)
-        with wire_errors("registry"):
-            answer = self._stub.ListAdapters(request, timeout=READ_SECONDS)
-        return Page(tuple(map(convert.adapter, answer.adapters)), answer.next_page_token)
+        answer = call("registry", self._stub.ListAdapters, request)
+        return Page(tuple(answer.adapters), answer.next_page_token)
 
-    def specialists(self, token: str) -> Page[Specialist]:
-        """A page of specialists."""
+    def list_specialists(self, token: str) -> Page[registry_pb2.GetSpecialistResponse]:
         request = registry_pb2.ListSpecialistsRequest(page_token=token, page_size=LIST_SIZE)
-        with wire_errors("registry"):
-            answer = self._stub.ListSpecialists(request, timeout=READ_SECONDS)
-        return Page(tuple(map(convert.specialist, answer.specialists)), answer.next_page_token)
+        answer = call("registry", self._stub.ListSpecialists, request)
+        return Page(tuple(answer.specialists), answer.next_page_token)
 
-    def promote(self, specialist: str, adapter_digest: str, expected_generation: int) -> Serving:
-        """Make an adapter serve."""
+    def trace(self, draft_id: str) -> registry_pb2.TraceResponse:
+        return call("registry", self._stub.Trace, registry_pb2.TraceRequest(draft_id=draft_id))
+
+    def list_erasures(self, token: str) -> Page[registry_pb2.Erasure]:
+        request = registry_pb2.ListErasuresRequest(page_token=token, page_size=LIST_SIZE)
+        answer = call("registry", self._stub.ListErasures, request)
+        return Page(tuple(answer.erasures), answer.next_page_token)
+
+    def promote(self, specialist: str, adapter_digest: str, expected_generation: int) -> models_pb2.SpecialistServing:
         request = registry_pb2.PromoteRequest(
             specialist=specialist, adapter_digest=adapter_digest, expected_generation=expected_generation
         )
-        with wire_errors("registry"):
-            return convert.decided(self._stub.Promote(request, timeout=WRITE_SECONDS).serving)
+        return call("registry", self._stub.Promote, request, WRITE_SECONDS).serving
 
-    def roll_back(self, specialist: str, expected_generation: int) -> Serving:
-        """Make the previous adapter serve again."""
+    def roll_back(self, specialist: str, expected_generation: int) -> models_pb2.SpecialistServing:
         request = registry_pb2.RollbackRequest(specialist=specialist, expected_generation=expected_generation)
-        with wire_errors("registry"):
-            return convert.decided(self._stub.Rollback(request, timeout=WRITE_SECONDS).serving)
+        return call("registry", self._stub.Rollback, request, WRITE_SECONDS).serving
 
-    def start_canary(self, specialist: str, adapter_digest: str, expected_generation: int) -> Serving:
-        """Let a share of the callers get an adapter, by the specialist's own rules."""
+    def start_canary(
+        self, specialist: str, adapter_digest: str, expected_generation: int
+    ) -> models_pb2.SpecialistServing:
         request = registry_pb2.StartCanaryRequest(
             specialist=specialist, adapter_digest=adapter_digest, expected_generation=expected_generation
         )
-        with wire_errors("registry"):
-            return convert.decided(self._stub.StartCanary(request, timeout=WRITE_SECONDS).serving)
+        return call("registry", self._stub.StartCanary, request, WRITE_SECONDS).serving
 
-    def stop_canary(self, specialist: str, expected_generation: int) -> Serving:
-        """Take a canary back."""
+    def stop_canary(self, specialist: str, expected_generation: int) -> models_pb2.SpecialistServing:
         request = registry_pb2.StopCanaryRequest(specialist=specialist, expected_generation=expected_generation)
-        with wire_errors("registry"):
-            return convert.decided(self._stub.StopCanary(request, timeout=WRITE_SECONDS).serving)
-
-    def trace(self, draft_id: str) -> Trace:
-        """Where a draft came from."""
-        with wire_errors("registry"):
-            return convert.trace(self._stub.Trace(registry_pb2.TraceRequest(draft_id=draft_id), timeout=READ_SECONDS))
+        return call("registry", self._stub.StopCanary, request, WRITE_SECONDS).serving
 
     def record_judgement(self, judgement: Judgement, request_id: str) -> str:
-        """Keep a judgement; its id."""
+        rubric = drafts_pb2.Rubric(accuracy=judgement.accuracy, style=judgement.style, usefulness=judgement.usefulness)
         request = registry_pb2.RecordJudgementRequest(
-            ranking=judgement.ranking,
-            rubric=drafts_pb2.Rubric(
-                accuracy=judgement.accuracy, style=judgement.style, usefulness=judgement.usefulness
-            ),
-            comment=judgement.comment,
-            request_id=request_id,
+            ranking=judgement.ranking, rubric=rubric, comment=judgement.comment, request_id=request_id
         )
-        with wire_errors("registry"):
-            return self._stub.RecordJudgement(request, timeout=WRITE_SECONDS).judgement.judgement_id
+        return call("registry", self._stub.RecordJudgement, request, WRITE_SECONDS).judgement.judgement_id
 
-    def keys(self, token: str) -> Page[Key]:
-        """A page of API keys."""
+    def list_keys(self, token: str) -> Page[registry_pb2.Key]:
         request = registry_pb2.ListKeysRequest(page_token=token, page_size=LIST_SIZE)
-        with wire_errors("registry"):
-            answer = self._stub.ListKeys(request, timeout=READ_SECONDS)
-        return Page(tuple(map(convert.key, answer.keys)), answer.next_page_token)
+        answer = call("registry", self._stub.ListKeys, request)
+        return Page(tuple(answer.keys), answer.next_page_token)
 
     def create_key(self, terms: KeyTerms) -> NewKey:
-        """Make a key."""
         request = registry_pb2.CreateKeyRequest(
             name=terms.name,
             role=common_pb2.Role.Value(f"ROLE_{terms.role.name}"),
@@ -148,73 +156,64 @@ class RegistryClient:
         )
         if terms.days:
             request.expire_time.FromDatetime(datetime.now(UTC) + timedelta(days=terms.days))
-        with wire_errors("registry"):
-            answer = self._stub.CreateKey(request, timeout=WRITE_SECONDS)
-        return NewKey(convert.key(answer.key), answer.secret)
+        answer = call("registry", self._stub.CreateKey, request, WRITE_SECONDS)
+        return NewKey(answer.key, answer.secret)
 
     def revoke_key(self, key_id: str) -> None:
-        """End a key."""
-        with wire_errors("registry"):
-            self._stub.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=key_id), timeout=WRITE_SECONDS)
-
-    def erasures(self, token: str) -> Page[Erasure]:
-        """A page of erasures."""
-        request = registry_pb2.ListErasuresRequest(page_token=token, page_size=LIST_SIZE)
-        with wire_errors("registry"):
-            answer = self._stub.ListErasures(request, timeout=READ_SECONDS)
-        return Page(tuple(map(convert.erasure, answer.erasures)), answer.next_page_token)
+        call("registry", self._stub.RevokeKey, registry_pb2.RevokeKeyRequest(key_id=key_id), WRITE_SECONDS)
 
     def verify_key(self, secret_sha256: str) -> Visitor:
-        """The holder of an API key; NotFound for an unknown or revoked one."""
-        return convert.visitor(self._keys.verify(secret_sha256), secret_sha256)
+        return to_visitor(self._keys.verify(secret_sha256), secret_sha256)
 
 
-class EvaluationClient:
-    """Evaluation."""
+class TrainingClient(RunReader):
+    """Training."""
 
     def __init__(self, channel: grpc.Channel) -> None:
-        self._stub = evaluation_pb2_grpc.EvaluationServiceStub(channel)
+        self._stub = training_pb2_grpc.TrainingServiceStub(channel)
 
-    def evaluation(self, adapter_digest: str) -> Evaluation:
-        """The newest evaluation of an adapter."""
-        request = evaluation_pb2.GetEvaluationRequest(adapter_digest=adapter_digest)
-        with wire_errors("evaluation"):
-            return convert.evaluation(self._stub.GetEvaluation(request, timeout=READ_SECONDS))
+    def get_run(self, run_id: str) -> training_pb2.Run:
+        return call("training", self._stub.GetRun, training_pb2.GetRunRequest(run_id=run_id)).run
+
+    def list_runs(self, token: str) -> Page[training_pb2.Run]:
+        request = training_pb2.ListRunsRequest(page_token=token, page_size=LIST_SIZE)
+        answer = call("training", self._stub.ListRuns, request)
+        return Page(tuple(answer.runs), answer.next_page_token)
+
+    def watch_run(self, run_id: str) -> RpcStream[training_pb2.WatchRunResponse]:
+        """The run's reports and its workers' logs, from the first one until the run ends."""
+        request = training_pb2.WatchRunRequest(run_id=run_id)
+        return RpcStream("training", self._stub.WatchRun(request, timeout=WATCH_SECONDS))
 
 
-class InferenceClient:
+class InferenceClient(AnswerSource):
     """Inference."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = inference_pb2_grpc.InferenceServiceStub(channel)
 
-    def specialists(self) -> tuple[Served, ...]:
-        """What it answers for, the base included."""
-        with wire_errors("inference"):
-            answer = self._stub.ListSpecialists(inference_pb2.ListSpecialistsRequest(), timeout=READ_SECONDS)
-        return tuple(map(convert.served, answer.specialists))
+    def list_served(self) -> tuple[inference_pb2.ServedSpecialist, ...]:
+        """Everything that inference serves, including the base."""
+        request = inference_pb2.ListSpecialistsRequest()
+        return tuple(call("inference", self._stub.ListSpecialists, request).specialists)
 
-    def ask(self, question: Question) -> RpcStream[Piece]:
-        """The answer as it comes."""
+    def ask(self, question: Question) -> RpcStream[inference_pb2.StreamGenerateResponse]:
         sampling = inference_pb2.Sampling(temperature=question.temperature, max_tokens=question.max_tokens)
-        request = inference_pb2.GenerateRequest(model=question.model, prompt=question.prompt, sampling=sampling)
-        call = self._stub.StreamGenerate(inference_pb2.StreamGenerateRequest(request=request), timeout=ANSWER_SECONDS)
-        return RpcStream("inference", call, convert.piece)
+        generate = inference_pb2.GenerateRequest(model=question.model, prompt=question.prompt, sampling=sampling)
+        request = inference_pb2.StreamGenerateRequest(request=generate)
+        return RpcStream("inference", self._stub.StreamGenerate(request, timeout=ANSWER_SECONDS))
 
-    def draft(self, draft_id: str) -> KeptText:
-        """What is kept of a draft's words."""
-        with wire_errors("inference"):
-            request = inference_pb2.GetDraftRequest(draft_id=draft_id)
-            return convert.kept_text(self._stub.GetDraft(request, timeout=READ_SECONDS))
+    def get_draft(self, draft_id: str) -> inference_pb2.GetDraftResponse:
+        return call("inference", self._stub.GetDraft, inference_pb2.GetDraftRequest(draft_id=draft_id))
 
 
 class HealthClient:
-    """How the services are, by the gRPC health protocol."""
+    """Health of the services, by the gRPC health protocol."""
 
     def __init__(self, channels: dict[str, grpc.Channel]) -> None:
         self._stubs = {name: health_pb2_grpc.HealthStub(channel) for name, channel in channels.items()}
 
-    def check(self, service: str) -> bool:
+    def is_healthy(self, service: str) -> bool:
         """True if the service answers and serves."""
         try:
             answer = self._stubs[service].Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_SECONDS)
@@ -223,8 +222,23 @@ class HealthClient:
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
+def to_visitor(caller: Caller, secret_sha256: str) -> Visitor:
+    """The holder of an API key.
+
+    Raises PermissionDenied for an unknown role, and for a key with limits: the console calls the services with its own identity, so they
+    would not apply here."""
+    if caller.methods or caller.calls_per_minute:
+        raise PermissionDenied(
+            Reason.KEY_IS_LIMITED, "A key limited to methods or to a rate is for systems. Sign in with another key."
+        )
+    name = caller.role.removeprefix("ROLE_").lower().replace("_", " ")
+    if name not in set(Role):
+        raise PermissionDenied(Reason.ROLE_NOT_ADMITTED, "This key's role cannot use the console.")
+    return Visitor(caller.name, Role(name), caller.specialists, caller.key_id, secret_sha256)
+
+
 def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
-    """The services at their addresses, and the channels to close in the end."""
+    """The services at their addresses, and the channels to close at shutdown."""
     addresses = {
         "ingestion": settings.ingestion_address,
         "anonymization": settings.anonymization_address,
@@ -237,12 +251,26 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
     channels = {
         name: service_channel(settings, name, address, service="console") for name, address in addresses.items()
     }
+    registry = RegistryClient(channels["registry"])
+    evaluation = evaluation_pb2_grpc.EvaluationServiceStub(channels["evaluation"])
+    synthetic = synthetic_pb2_grpc.SyntheticServiceStub(channels["synthetic"])
+
+    def get_evaluation(digest: str) -> evaluation_pb2.GetEvaluationResponse:
+        request = evaluation_pb2.GetEvaluationRequest(adapter_digest=digest)
+        return call("evaluation", evaluation.GetEvaluation, request)
+
+    def count_near_duplicates(specialist: str) -> synthetic_pb2.CountNearDuplicatesResponse:
+        request = synthetic_pb2.CountNearDuplicatesRequest(specialist=specialist)
+        return call("synthetic", synthetic.CountNearDuplicates, request, COUNT_SECONDS)
+
     services = Services(
-        registry=RegistryClient(channels["registry"]),
+        catalogue=registry,
+        decisions=registry,
+        keys=registry,
         training=TrainingClient(channels["training"]),
-        evaluation=EvaluationClient(channels["evaluation"]),
         inference=InferenceClient(channels["inference"]),
-        health=HealthClient(channels),
-        auditing=AuditClient(channels["registry"], channels["synthetic"]),
+        get_evaluation=get_evaluation,
+        count_near_duplicates=count_near_duplicates,
+        is_healthy=HealthClient(channels).is_healthy,
     )
     return services, list(channels.values())

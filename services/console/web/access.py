@@ -1,4 +1,4 @@
-"""Who asks, and whether they may: the dependencies that every route stands behind."""
+"""Dependencies of every route: the session, the visitor, and what the visitor may do."""
 
 import hmac
 from collections.abc import Callable
@@ -8,9 +8,10 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from starlette.datastructures import UploadFile
 
-from services.console.domain import Action, Services, Visitor
+from services.console.domain import Permission, Visitor
+from services.console.ports import Services
 from services.console.web.render import Renderer
-from services.console.web.sessions import COOKIE, Doorkeeper, Session, SessionCodec
+from services.console.web.sessions import COOKIE, BrowserSession, Doorkeeper, SessionCodec
 from services.console.web.streams import Streams
 from tailor.errors import PermissionDenied, Reason, Unauthenticated
 
@@ -27,20 +28,19 @@ class Console:
 
 
 def console_of(request: Request) -> Console:
-    """The console that serves the request."""
     return cast(Console, request.app.state.console)
 
 
-def session_of(request: Request) -> Session:
-    """The browser's session; a new one where it has none that verifies."""
+def session_of(request: Request) -> BrowserSession:
+    """The browser's session; a new one if its cookie is missing or invalid."""
     if not hasattr(request.state, "session"):
         cookie = request.cookies.get(COOKIE, "")
-        request.state.session = console_of(request).codec.read(cookie) or Session.new()
-    return cast(Session, request.state.session)
+        request.state.session = console_of(request).codec.read(cookie) or BrowserSession.new()
+    return cast(BrowserSession, request.state.session)
 
 
-async def refuse_forged(request: Request) -> None:
-    """PermissionDenied for a POST without the session's own CSRF token, in the form or in `x-csrf-token`."""
+async def check_csrf(request: Request) -> None:
+    """Raises PermissionDenied for a POST without the session's CSRF token, in the form or in `x-csrf-token`."""
     if request.method != "POST":
         return
     session = session_of(request)
@@ -50,24 +50,24 @@ async def refuse_forged(request: Request) -> None:
     if sent is None:
         sent = (await request.form()).get("csrf")
     if not isinstance(sent, str) or not hmac.compare_digest(sent.encode(), session.csrf.encode()):
-        raise PermissionDenied(Reason.INVALID_CSRF_TOKEN, "The form is too old or not ours; load the page again.")
+        raise PermissionDenied(Reason.INVALID_CSRF_TOKEN, "The form has expired. Reload the page and try again.")
 
 
 def signed_in(request: Request) -> Visitor:
-    """The visitor; Unauthenticated where nobody is signed in."""
+    """The visitor. Raises Unauthenticated without a session, or once the visitor's key is revoked."""
     session = session_of(request)
     if session.visitor is None:
         raise Unauthenticated(Reason.NOT_SIGNED_IN, "Sign in first.")
-    visitor = console_of(request).doorkeeper.still(session.visitor)
+    visitor = console_of(request).doorkeeper.refresh(session.visitor)
     request.state.visitor = visitor
     return visitor
 
 
-def needs(action: Action) -> Callable[[Visitor], Visitor]:
-    """A dependency: the visitor, if their role admits the action; PermissionDenied otherwise."""
+def needs(action: Permission) -> Callable[[Visitor], Visitor]:
+    """A dependency that returns the visitor, or raises PermissionDenied if their role does not admit the action."""
 
     def admitted(visitor: Annotated[Visitor, Depends(signed_in)]) -> Visitor:
-        visitor.need(action)
+        visitor.require(action)
         return visitor
 
     return admitted

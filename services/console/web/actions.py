@@ -1,4 +1,4 @@
-"""What visitors do: ask, judge, promote, roll back, start and stop canaries."""
+"""Commands: ask, judge, promote, roll back, start and stop canaries."""
 
 from typing import Annotated
 
@@ -7,24 +7,24 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 
 from services.console import handlers
-from services.console.domain import MAX_COMMENT_CHARS, MAX_PROMPT_CHARS, Action, Judgement, Question, Visitor
-from services.console.views import Piece, Serving
+from services.console.domain import MAX_COMMENT_CHARS, MAX_PROMPT_CHARS, Judgement, Permission, Question, Visitor
 from services.console.web.access import ConsoleOf, needs
 from services.console.web.streams import Event
+from tailor.api.events.v1.models_pb2 import SpecialistServing
+from tailor.api.inference.v1.inference_pb2 import StreamGenerateResponse
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
 router = APIRouter()
 
-# What a decision on the page says: for whom, of which adapter, and what its operator saw.
-Operator = Annotated[Visitor, Depends(needs(Action.PROMOTE))]
+Operator = Annotated[Visitor, Depends(needs(Permission.PROMOTE))]
 Name = Annotated[str, Form(max_length=63)]
 Digest = Annotated[str, Form(max_length=64)]
 Generation = Annotated[int, Form(ge=0)]
 
 
-class Asked(BaseModel):
+class QuestionBody(BaseModel):
     """A question as the page sends it."""
 
     model: str = Field(max_length=63)
@@ -33,8 +33,8 @@ class Asked(BaseModel):
     temperature: float = 0.0
 
 
-class Judged(BaseModel):
-    """A judgement as the page sends it; marks from 1 to 5, 0 is not given."""
+class JudgementBody(BaseModel):
+    """A judgement as the page sends it. Marks are 1 to 5; 0 means no mark."""
 
     ranking: list[str] = Field(min_length=1, max_length=8)
     accuracy: int = 0
@@ -44,19 +44,21 @@ class Judged(BaseModel):
 
 
 @router.post("/api/ask")
-def ask(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.ASK))], asked: Asked) -> Response:
-    """One answer as it comes."""
-    question = Question(asked.model, asked.prompt, asked.max_tokens, asked.temperature)
-    return console.streams.respond(handlers.question(console.services, visitor, question), piece_event)
+def ask(
+    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.ASK))], body: QuestionBody
+) -> Response:
+    """Stream one answer."""
+    question = Question(body.model, body.prompt, body.max_tokens, body.temperature)
+    return console.streams.respond(handlers.ask(console.services, visitor, question), piece_event)
 
 
 @router.post("/api/judgements")
-def judge(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.JUDGE))], judged: Judged) -> Response:
+def judge(
+    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.JUDGE))], body: JudgementBody
+) -> Response:
     """Record which draft is better."""
-    judgement = Judgement(
-        tuple(judged.ranking), judged.accuracy, judged.style, judged.usefulness, judged.comment.strip()
-    )
-    judgement_id = handlers.judge(console.services, visitor, judgement)
+    judgement = Judgement(tuple(body.ranking), body.accuracy, body.style, body.usefulness, body.comment.strip())
+    judgement_id = handlers.record_judgement(console.services, visitor, judgement)
     log.info("judged", judgement_id=judgement_id, key_id=visitor.key_id)
     return JSONResponse({"judgement_id": judgement_id})
 
@@ -67,37 +69,44 @@ def promote(
 ) -> Response:
     """Make an adapter serve."""
     serving = handlers.promote(console.services, visitor, specialist, adapter_digest, expected_generation)
-    return _decided("promoted", visitor, specialist, serving)
+    return _redirect("promoted", visitor, specialist, serving)
 
 
 @router.post("/rollback")
 def roll_back(console: ConsoleOf, visitor: Operator, specialist: Name, expected_generation: Generation) -> Response:
     """Make the previous adapter serve again."""
     serving = handlers.roll_back(console.services, visitor, specialist, expected_generation)
-    return _decided("rolled-back", visitor, specialist, serving)
+    return _redirect("rolled-back", visitor, specialist, serving)
 
 
 @router.post("/canary/start")
 def start_canary(
     console: ConsoleOf, visitor: Operator, specialist: Name, adapter_digest: Digest, expected_generation: Generation
 ) -> Response:
-    """Let a share of the callers get an adapter."""
+    """Serve an adapter to a share of the callers."""
     serving = handlers.start_canary(console.services, visitor, specialist, adapter_digest, expected_generation)
-    return _decided("canary-started", visitor, specialist, serving)
+    return _redirect("canary-started", visitor, specialist, serving)
 
 
 @router.post("/canary/stop")
 def stop_canary(console: ConsoleOf, visitor: Operator, specialist: Name, expected_generation: Generation) -> Response:
-    """Take a canary back."""
+    """End the canary."""
     serving = handlers.stop_canary(console.services, visitor, specialist, expected_generation)
-    return _decided("canary-stopped", visitor, specialist, serving)
+    return _redirect("canary-stopped", visitor, specialist, serving)
 
 
-def _decided(said: str, visitor: Visitor, specialist: str, serving: Serving) -> Response:
-    log.info(said.replace("-", " "), specialist=specialist, generation=serving.generation, key_id=visitor.key_id)
-    return RedirectResponse(f"/specialists?said={said}", status_code=303)
+def _redirect(outcome: str, visitor: Visitor, specialist: str, serving: SpecialistServing) -> Response:
+    log.info(outcome.replace("-", " "), specialist=specialist, generation=serving.generation, key_id=visitor.key_id)
+    return RedirectResponse(f"/specialists?notice={outcome}", status_code=303)
 
 
-def piece_event(piece: Piece) -> Event:
-    """The next words, or the last of them."""
-    return ("piece", vars(piece))
+def piece_event(piece: StreamGenerateResponse) -> Event:
+    """The next words of an answer; the last event has a finish reason."""
+    values = {
+        "draft_id": piece.draft_id,
+        "text": piece.text,
+        "finish_reason": piece.finish_reason,
+        "completion_tokens": piece.usage.completion_tokens,
+        "generation": piece.provenance.generation,
+    }
+    return ("piece", values)

@@ -1,4 +1,4 @@
-"""The web application: routes, guards, and how errors are shown."""
+"""The web application: routes, middleware, and error pages."""
 
 from http import HTTPStatus
 from pathlib import Path
@@ -11,10 +11,10 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from services.console.domain import Services
+from services.console.ports import Services
 from services.console.settings import Settings
 from services.console.web import actions, audit, keys, login, pages, runs
-from services.console.web.access import Console, console_of, refuse_forged, session_of
+from services.console.web.access import Console, check_csrf, console_of, session_of
 from services.console.web.guard import Guard
 from services.console.web.render import Renderer
 from services.console.web.sessions import COOKIE, Doorkeeper, SessionCodec
@@ -26,14 +26,12 @@ log = get_logger(__name__)
 
 
 def create_app(settings: Settings, services: Services) -> ASGIApp:
-    """The console over the given services; the guard is outermost, so that it holds for errors too."""
-    app = FastAPI(
-        title="Tailor", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(refuse_forged)]
-    )
+    """The console over the given services. The guard is outermost, so that it covers error pages too."""
+    app = FastAPI(title="Tailor", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(check_csrf)])
     app.state.console = Console(
         services=services,
         codec=SessionCodec(settings.session_secret),
-        doorkeeper=Doorkeeper(settings.password, services.registry.verify_key),
+        doorkeeper=Doorkeeper(settings.password, services.keys.verify_key),
         renderer=Renderer(),
         streams=Streams(),
     )
@@ -42,12 +40,12 @@ def create_app(settings: Settings, services: Services) -> ASGIApp:
         app.include_router(module.router)
     app.add_exception_handler(TailorError, _on_tailor_error)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(RequestValidationError, _on_bad_request)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(Exception, _on_fault)
     return Guard(app)
 
 
-def _shown(request: Request, status: int, reason: str, message: str, fields: dict[str, str]) -> Response:
+def _show_error(request: Request, status: int, reason: str, message: str, fields: dict[str, str]) -> Response:
     session_of(request)
     if request.url.path.startswith("/api/"):
         return JSONResponse({"reason": reason, "message": message, "fields": fields}, status_code=status)
@@ -57,31 +55,31 @@ def _shown(request: Request, status: int, reason: str, message: str, fields: dic
 
 
 async def _on_tailor_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, TailorError)  # noqa: S101 - it is registered for nothing else
+    assert isinstance(error, TailorError)  # noqa: S101 - registered for this class only
     if isinstance(error, Unauthenticated) and not request.url.path.startswith("/api/"):
         target = request.url.path if request.method == "GET" else "/"
         response: Response = RedirectResponse(f"/login?next={quote(target)}", status_code=303)
         response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
         return response
-    return _shown(request, error.code.http_status, error.reason, error.message, error.field_violations)
+    return _show_error(request, error.code.http_status, error.reason, error.message, error.field_violations)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == HTTPStatus.NOT_FOUND:
-        missing = NotFound(Reason.UNKNOWN_PAGE, "There is no such page.")
-        return _shown(request, status, missing.reason, missing.message, {})
-    return _shown(request, status, HTTPStatus(status).name, HTTPStatus(status).phrase, {})
+        missing = NotFound(Reason.UNKNOWN_PAGE, "This page does not exist.")
+        return _show_error(request, status, missing.reason, missing.message, {})
+    return _show_error(request, status, HTTPStatus(status).name, HTTPStatus(status).phrase, {})
 
 
-async def _on_bad_request(request: Request, error: Exception) -> Response:
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
     problems = error.errors() if isinstance(error, RequestValidationError) else []
-    # Only where and what: the value itself could be a prompt.
+    # Show the field and the problem, never the value: it could be a prompt.
     fields = {".".join(str(part) for part in item["loc"][1:]): str(item["msg"]) for item in problems}
-    bad = InvalidArgument(Reason.INVALID_REQUEST, "The request cannot be understood.")
-    return _shown(request, 400, bad.reason, bad.message, fields)
+    invalid = InvalidArgument(Reason.INVALID_REQUEST, "The request is invalid.")
+    return _show_error(request, 400, invalid.reason, invalid.message, fields)
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:
     log.error("page failed", error=type(error).__name__, at=place(error))
-    return _shown(request, 500, "INTERNAL", "The console failed; its log says where.", {})
+    return _show_error(request, 500, "INTERNAL", "The console failed. Its log names the error.", {})

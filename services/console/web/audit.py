@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from services.console import handlers
-from services.console.domain import Action, Visitor
+from services.console.domain import Permission, Visitor
 from services.console.web.access import ConsoleOf, needs
 from services.console.web.charts import BASELINE, HEIGHT, WIDTH, histogram
 
@@ -17,21 +17,21 @@ router = APIRouter()
 def audit(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.AUDIT))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.AUDIT))],
     specialist: str = "",
 ) -> Response:
     """The state of the documents before any training."""
-    counted, near = handlers.audit(console.services, visitor, specialist)
-    known = handlers.specialists(console.services, visitor) if visitor.may(Action.SPECIALISTS) else None
-    failures = counted.failures + near.failures + (known.failures if known else ())
+    counts, near = handlers.audit_documents(console.services, visitor, specialist)
+    known = handlers.list_specialists(console.services, visitor) if visitor.may(Permission.SPECIALISTS) else None
+    failures = counts.failures + near.failures + (known.failures if known else ())
     return console.renderer.page(
         request,
         "audit.html",
-        audit=counted.value,
+        audit=counts.value,
         near=near.value,
         specialist=specialist,
-        specialists=[item.name for item in known.value] if known else [],
-        bars=histogram(counted.value.histogram if counted.value else ()),
+        specialists=[item.specialist.name for item in known.value] if known else [],
+        bars=histogram(counts.value.lengths.histogram if counts.value else ()),
         plot={"width": WIDTH, "height": HEIGHT, "baseline": BASELINE},
         failures=dict.fromkeys(failures),
     )

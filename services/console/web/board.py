@@ -1,31 +1,33 @@
-"""The flow at work as plain values, for the page and for its refresh alike."""
+"""The flow at work as plain values, for the first page and its live updates."""
 
 from collections.abc import Mapping
 
-from services.console.domain import Action, Visitor
+from services.console.domain import Page, Permission, Visitor
 from services.console.handlers import Overview
-from services.console.runs import Run
-from services.console.views import Adapter, Page
+from services.console.rules import count_rejected, count_submitted, count_under_way, decision, word
 from services.console.web.render import duration, number, short
+from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1.registry_pb2 import CatalogueAdapter
+from tailor.api.training.v1 import training_pb2
 
 Stage = dict[str, str]
 
 
 def board(view: Overview, visitor: Visitor) -> dict[str, object]:
-    """Stages in the order of the flow, what was rejected and found, and which services answer."""
-    flow = view.flow
+    """Stages in the order of the flow, counts of rejections and findings, and which services answer."""
+    flow, under_way = view.flow, count_under_way(view.flow)
     stages = [
-        _stage("submitted", flow.submitted, f"{number(flow.under_way)} under way", busy=flow.under_way > 0),
-        _stage("ingested", flow.ingested, "clean text, encrypted", busy=flow.under_way > 0),
+        _stage("submitted", count_submitted(flow), f"{number(under_way)} in progress", busy=under_way > 0),
+        _stage("ingested", flow.ingested, "clean text, encrypted", busy=under_way > 0),
         _stage("anonymised", flow.anonymized, f"{number(sum(flow.findings.values()))} values replaced"),
     ]
-    if visitor.may(Action.RUNS):
-        stages += [_rows(view), _run(view.runs), _evaluation(view.adapters), _serving(view)]
+    if visitor.may(Permission.RUNS):
+        stages += [_rows(view.datasets), _run(view.runs), _evaluation(view.adapters), _serving(view)]
     silent = {failure.service for failure in view.failures}
     stages = [_unknown(stage) if _source(stage) in silent else stage for stage in stages]
     return {
         "stages": stages,
-        "rejected_total": number(flow.rejected_total),
+        "rejected_total": number(count_rejected(flow)),
         "rejected": _counts(flow.rejected),
         "findings": _counts(flow.findings),
         "dead_lettered": _counts(flow.dead_lettered),
@@ -58,47 +60,48 @@ def _counts(counts: Mapping[str, int]) -> list[dict[str, object]]:
     ]
 
 
-def _rows(view: Overview) -> Stage:
-    built = view.datasets.items
-    if not built:
+def _rows(datasets: Page[models_pb2.DatasetBuilt]) -> Stage:
+    if not datasets.items:
         return _stage("rows", 0, "no dataset yet")
-    newest = built[0]
+    newest = datasets.items[0]
     count = newest.train_rows + newest.held_out_rows
-    return _stage("rows", count, f"{number(newest.held_out_rows)} held out · {_many(len(built), 'dataset')}")
+    return _stage("rows", count, f"{number(newest.held_out_rows)} held out · {_many(len(datasets.items), 'dataset')}")
 
 
-def _run(runs: Page[Run]) -> Stage:
+def _run(runs: Page[training_pb2.Run]) -> Stage:
     if not runs.items:
         return _stage("run", "–", "none yet")
-    newest = next((run for run in runs.items if run.state == "running"), runs.items[0])
-    said = newest.progress
-    if newest.state == "running" and said:
-        percent = f"{100 * said.step / said.total_steps:.0f} %" if said.total_steps else said.phase
-        note = f"loss {said.loss:.3f} · {duration(said.remaining_seconds)} left" if said.step else said.phase
-        return _stage("run", percent, note, busy=True)
-    note = f"loss {newest.first_loss:.2f} → {said.loss:.2f}" if said and newest.first_loss else newest.reason
-    state = {"failed": "bad", "succeeded": "done", "cancelled": "idle"}.get(newest.state, "busy")
-    return _stage("run", newest.state, note or _many(len(runs.items), "run"), state=state)
+    running = (run for run in runs.items if run.state == training_pb2.RUN_STATE_RUNNING)
+    newest = next(running, runs.items[0])
+    state, progress = word(newest, "state"), newest.progress
+    if state == "running" and newest.HasField("progress"):
+        percent = f"{100 * progress.step / progress.total_steps:.0f} %" if progress.total_steps else progress.phase
+        left = f"loss {progress.loss:.3f} · {duration(progress.remaining_seconds)} left"
+        return _stage("run", percent, left if progress.step else progress.phase, busy=True)
+    has_losses = newest.HasField("progress") and newest.first_loss
+    note = f"loss {newest.first_loss:.2f} → {progress.loss:.2f}" if has_losses else newest.reason
+    colour = {"failed": "bad", "succeeded": "done", "cancelled": "idle"}.get(state, "busy")
+    return _stage("run", state, note or _many(len(runs.items), "run"), state=colour)
 
 
-def _evaluation(adapters: Page[Adapter]) -> Stage:
-    policies = [adapter for adapter in adapters.items if adapter.kind == "policy"]
+def _evaluation(adapters: Page[CatalogueAdapter]) -> Stage:
+    policies = [item for item in adapters.items if item.adapter.kind == models_pb2.ADAPTER_KIND_POLICY]
     if not policies:
         return _stage("evaluation", "–", "no adapter yet")
     newest = policies[0]
-    note = f"{number(newest.evaluation.rows)} held-out rows" if newest.evaluation else "being measured"
-    state = {"passed": "done", "refused": "bad"}.get(newest.decision, "busy")
-    return _stage("evaluation", newest.decision, note, state=state)
+    measured = newest.HasField("evaluation")
+    note = f"{number(newest.evaluation.rows)} held-out rows" if measured else "evaluation in progress"
+    state = {"passed": "done", "refused": "bad"}.get(decision(newest), "busy")
+    return _stage("evaluation", decision(newest), note, state=state)
 
 
 def _serving(view: Overview) -> Stage:
-    served = [item for item in view.specialists.items if item.serving.adapter_digest]
+    served = [item.serving.decision for item in view.specialists.items if item.serving.decision.adapter_digest]
     if not served:
         return _stage("serving", 0, f"of {_many(len(view.specialists.items), 'specialist')}")
-    newest = max(served, key=lambda item: str(item.serving.create_time))
-    note = f"{short(newest.serving.adapter_digest)} · generation {newest.serving.generation}"
-    return _stage("serving", len(served), note)
+    newest = max(served, key=lambda serving: serving.create_time.ToNanoseconds())
+    return _stage("serving", len(served), f"{short(newest.adapter_digest)} · generation {newest.generation}")
 
 
-def _many(count: int, word: str) -> str:
-    return f"{number(count)} {word}{'' if count == 1 else 's'}"
+def _many(count: int, noun: str) -> str:
+    return f"{number(count)} {noun}{'' if count == 1 else 's'}"

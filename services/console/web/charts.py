@@ -1,9 +1,9 @@
-"""Where the bars of a plot stand, for inline SVG; colours are the stylesheet's."""
+"""Bars of a histogram for inline SVG; the stylesheet sets the colours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.console.audits import Bin
+from tailor.api.registry.v1.audit_pb2 import AuditBin
 
 WIDTH = 640
 HEIGHT = 180
@@ -14,7 +14,7 @@ GAP = 6
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of a histogram, with what stands below and above it."""
+    """A bar with the label below it and the count above it, in SVG units."""
 
     x: float
     y: float
@@ -25,25 +25,26 @@ class Bar:
 
     @property
     def middle(self) -> float:
-        """Where its labels are centred."""
+        """The x on which the labels are centred."""
         return round(self.x + self.width / 2, 1)
 
 
-def histogram(bins: Sequence[Bin]) -> list[Bar]:
-    """A bar for every interval; the highest reaches the top."""
-    most = max((one.documents for one in bins), default=0)
+def histogram(bins: Sequence[AuditBin]) -> list[Bar]:
+    """One bar per interval; the highest reaches the top."""
+    most = max((interval.documents for interval in bins), default=0)
     step = WIDTH / max(1, len(bins))
     bars = []
-    for number, one in enumerate(bins):
-        height = round((BASELINE - TOP) * one.documents / most, 1) if most else 0.0
+    for number, interval in enumerate(bins):
+        height = round((BASELINE - TOP) * interval.documents / most, 1) if most else 0.0
+        below, start = interval.below_chars, interval.from_chars
         bars.append(
             Bar(
                 x=round(number * step + GAP / 2, 1),
                 y=round(BASELINE - height, 1),
                 width=round(step - GAP, 1),
                 height=height,
-                label=f"≥ {_short(one.from_chars)}" if not one.below_chars else f"< {_short(one.below_chars)}",
-                count=one.documents,
+                label=f"< {_short(below)}" if below else f"≥ {_short(start)}",
+                count=interval.documents,
             )
         )
     return bars

@@ -1,4 +1,4 @@
-"""What holds for every answer and every request: security headers, and a limit on bodies."""
+"""Security headers on every response, and a size limit on request bodies."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -20,13 +20,12 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware; streams pass through it untouched."""
+    """ASGI middleware. Does not buffer streams."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -35,7 +34,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
-                # Scripts and styles may be kept, if the browser asks whether they changed.
+                # The browser may store scripts and styles, but must revalidate them.
                 headers["Cache-Control"] = "no-cache" if scope["path"].startswith("/static/") else "no-store"
                 if scope["scheme"] == "https":
                     headers["Strict-Transport-Security"] = "max-age=31536000"
@@ -50,5 +49,5 @@ class Guard:
 def _too_large(scope: Scope) -> bool:
     headers = dict(scope["headers"])
     length = headers.get(b"content-length", b"0")
-    # A body without a stated length could be of any size; no browser sends a form that way.
+    # A body without a content length could have any size; browsers do not send forms that way.
     return b"transfer-encoding" in headers or not length.isdigit() or int(length) > MAX_BODY_BYTES

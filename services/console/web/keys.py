@@ -1,4 +1,4 @@
-"""API keys: a list, and for operators making and revoking them."""
+"""API keys: the list, and for operators creating and revoking them."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -6,9 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
-from services.console import handlers, keys
-from services.console.domain import MAX_NAME_CHARS, Action, KeyTerms, Role, Visitor
-from services.console.views import NewKey
+from services.console import handlers
+from services.console.domain import MAX_NAME_CHARS, KeyTerms, Permission, Role, Visitor
+from services.console.ports import NewKey
+from services.console.rules import word
 from services.console.web.access import Console, ConsoleOf, needs
 from tailor.logging import get_logger
 
@@ -21,19 +22,19 @@ router = APIRouter()
 def list_keys(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.KEYS))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.KEYS))],
     token: str = "",
-    said: str = "",
+    notice: str = "",
 ) -> Response:
-    """The keys that the visitor may hold."""
-    return _page(request, console, visitor, token, revoked=said == "revoked")
+    """The keys that the visitor may see."""
+    return _page(request, console, visitor, token, revoked=notice == "revoked")
 
 
 @router.post("/keys")
 def create_key(  # noqa: PLR0917 - fields of a form
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.MANAGE_KEYS))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.MANAGE_KEYS))],
     name: Annotated[str, Form(max_length=MAX_NAME_CHARS)],
     role: Annotated[Role, Form()],
     specialists: Annotated[list[str], Form(max_length=200)] = [],  # noqa: B006 - FastAPI copies it
@@ -41,22 +42,21 @@ def create_key(  # noqa: PLR0917 - fields of a form
     calls_per_minute: Annotated[int, Form()] = 0,
     days: Annotated[int, Form()] = 0,
 ) -> Response:
-    """Make a key; its secret is on this answer alone, which no cache keeps."""
-    named = tuple(methods.replace(",", " ").split())
-    terms = KeyTerms(name.strip(), role, tuple(specialists), named, calls_per_minute, days)
-    made = keys.create_key(console.services, visitor, terms)
-    log.info("key made", made=made.key.key_id, role=made.key.role, key_id=visitor.key_id)
-    return _page(request, console, visitor, "", made=made)
+    """Create a key. Only this response contains its secret, and it is not cached."""
+    names = tuple(methods.replace(",", " ").split())
+    terms = KeyTerms(name.strip(), role, tuple(specialists), names, calls_per_minute, days)
+    created = handlers.create_key(console.services, visitor, terms)
+    log.info("key created", created=created.key.key_id, role=word(created.key, "role"), key_id=visitor.key_id)
+    return _page(request, console, visitor, "", created=created)
 
 
 @router.post("/keys/{key_id}/revoke")
 def revoke_key(
-    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.MANAGE_KEYS))], key_id: str
+    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.MANAGE_KEYS))], key_id: str
 ) -> Response:
-    """End a key."""
-    keys.revoke_key(console.services, visitor, key_id)
+    handlers.revoke_key(console.services, visitor, key_id)
     log.info("key revoked", revoked=key_id, key_id=visitor.key_id)
-    return RedirectResponse("/keys?said=revoked", status_code=303)
+    return RedirectResponse("/keys?notice=revoked", status_code=303)
 
 
 def _page(
@@ -65,20 +65,20 @@ def _page(
     visitor: Visitor,
     token: str,
     *,
-    made: NewKey | None = None,
+    created: NewKey | None = None,
     revoked: bool = False,
 ) -> Response:
-    answer = keys.keys(console.services, visitor, token)
-    known = handlers.specialists(console.services, visitor)
+    answer = handlers.list_keys(console.services, visitor, token)
+    known = handlers.list_specialists(console.services, visitor)
     return console.renderer.page(
         request,
         "keys.html",
         page=answer.value,
         token=token,
-        made=made,
+        created=created,
         revoked=revoked,
         now=datetime.now(UTC),
         roles=list(Role),
-        specialists=[item.name for item in known.value],
+        specialists=[item.specialist.name for item in known.value],
         failures=dict.fromkeys(answer.failures + known.failures),
     )

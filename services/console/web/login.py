@@ -6,7 +6,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from services.console.web.access import Console, ConsoleOf, session_of
-from services.console.web.sessions import COOKIE, LIFETIME_SECONDS, Session
+from services.console.web.sessions import COOKIE, LIFETIME_SECONDS, BrowserSession
 from tailor.errors import PermissionDenied, ResourceExhausted, TailorError, Unauthenticated
 from tailor.logging import get_logger
 
@@ -15,8 +15,8 @@ log = get_logger(__name__)
 router = APIRouter()
 
 
-def keep(request: Request, console: Console, response: Response, session: Session) -> None:
-    """Put the session into the browser's cookie."""
+def set_cookie(request: Request, console: Console, response: Response, session: BrowserSession) -> None:
+    """Store the session in the browser's cookie."""
     response.set_cookie(
         COOKIE,
         console.codec.write(session),
@@ -28,18 +28,17 @@ def keep(request: Request, console: Console, response: Response, session: Sessio
     )
 
 
-def local(target: str) -> str:
-    """The target if it is a page of ours; the first page otherwise."""
+def local_path(target: str) -> str:
+    """The target if it is a page of the console; otherwise the first page."""
     safe = target.startswith("/") and not target.startswith(("//", "/\\", "/api/", "/login"))
     return target if safe and target.isprintable() else "/"
 
 
 @router.get("/login")
 def show_login(request: Request, console: ConsoleOf, next: str = "/") -> Response:
-    """The form."""
     session = session_of(request)
-    response = console.renderer.page(request, "login.html", next=local(next), error=None)
-    keep(request, console, response, session)
+    response = console.renderer.page(request, "login.html", next=local_path(next), error=None)
+    set_cookie(request, console, response, session)
     return response
 
 
@@ -50,7 +49,7 @@ def sign_in(
     secret: Annotated[str, Form(max_length=512)],
     next: Annotated[str, Form(max_length=512)] = "/",
 ) -> Response:
-    """Let somebody in, with a session of their own."""
+    """Sign in with a new session."""
     address = request.client.host if request.client else ""
     try:
         visitor = console.doorkeeper.admit(secret, address)
@@ -58,15 +57,15 @@ def sign_in(
         log.warning("sign-in refused", reason=error.reason)
         return _refused(request, console, next, error)
     log.info("signed in", role=visitor.role.value, key_id=visitor.key_id)
-    response = RedirectResponse(local(next), status_code=303)
-    keep(request, console, response, Session.new(visitor))
+    response = RedirectResponse(local_path(next), status_code=303)
+    set_cookie(request, console, response, BrowserSession.new(visitor))
     return response
 
 
 def _refused(request: Request, console: Console, next: str, error: TailorError) -> Response:
     limited = isinstance(error, ResourceExhausted)
     status = 429 if limited else 401
-    response = console.renderer.page(request, "login.html", status, next=local(next), error=error)
+    response = console.renderer.page(request, "login.html", status, next=local_path(next), error=error)
     if limited:
         response.headers["Retry-After"] = "60"
     return response
@@ -74,7 +73,7 @@ def _refused(request: Request, console: Console, next: str, error: TailorError) 
 
 @router.post("/logout")
 def sign_out() -> Response:
-    """Forget the session."""
+    """Delete the session cookie."""
     response = RedirectResponse("/login", status_code=303)
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
     return response

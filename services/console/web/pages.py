@@ -1,4 +1,4 @@
-"""The pages. Each asks the handlers and renders; what did not answer is named at the top."""
+"""The read-only pages."""
 
 from typing import Annotated
 from urllib.parse import quote
@@ -7,60 +7,56 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from services.console import handlers
-from services.console.domain import Action, Visitor
+from services.console.domain import Permission, Visitor
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.board import board
 from tailor.errors import NotFound, Reason
 
 router = APIRouter()
 
-SAID = {
-    "promoted": "The adapter serves from now on.",
+# Messages after a command, by the value of `notice` in the URL.
+NOTICES = {
+    "promoted": "The adapter now serves.",
     "rolled-back": "The previous adapter serves again.",
-    "canary-started": "A share of the callers gets the adapter from now on.",
-    "canary-stopped": "All callers get what serves again.",
+    "canary-started": "The canary now serves a share of the callers.",
+    "canary-stopped": "The canary has ended; the serving adapter answers all callers.",
 }
 
 
 @router.get("/")
 def flow(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
-    """The flow at work; whoever may not see it is led to asking."""
-    if not visitor.may(Action.FLOW):
+    """The flow at work. Visitors who may not see it are redirected to the Ask page."""
+    if not visitor.may(Permission.FLOW):
         return RedirectResponse("/ask", status_code=303)
-    view = handlers.overview(console.services, visitor)
+    view = handlers.load_overview(console.services, visitor)
     return console.renderer.page(request, "flow.html", board=board(view, visitor), failures=view.failures)
 
 
 @router.get("/api/flow")
-def flow_values(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.FLOW))]) -> Response:
-    """The same as values."""
-    return JSONResponse(board(handlers.overview(console.services, visitor), visitor))
+def flow_values(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.FLOW))]) -> Response:
+    """The flow at work as JSON."""
+    return JSONResponse(board(handlers.load_overview(console.services, visitor), visitor))
 
 
 @router.get("/documents")
 def documents(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.DOCUMENTS))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.DOCUMENTS))],
     token: str = "",
     specialist: str = "",
 ) -> Response:
-    """Documents, the rejected ones after them."""
-    answer = handlers.documents(console.services, visitor, token, specialist)
+    """Documents, then rejected submissions."""
+    answer = handlers.list_documents(console.services, visitor, token, specialist)
     return console.renderer.page(
-        request,
-        "documents.html",
-        page=answer.value,
-        token=token,
-        specialist=specialist,
-        failures=answer.failures,
+        request, "documents.html", page=answer.value, token=token, specialist=specialist, failures=answer.failures
     )
 
 
-@router.get("/documents/rejected", dependencies=[Depends(needs(Action.DOCUMENTS))])
+@router.get("/documents/rejected", dependencies=[Depends(needs(Permission.DOCUMENTS))])
 def rejected(request: Request, console: ConsoleOf) -> Response:
     """Rejected submissions with reason and hint."""
-    answer = handlers.rejections(console.services)
+    answer = handlers.list_rejections(console.services)
     return console.renderer.page(request, "rejected.html", items=answer.value, failures=answer.failures)
 
 
@@ -68,23 +64,23 @@ def rejected(request: Request, console: ConsoleOf) -> Response:
 def datasets(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.DATASETS))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.DATASETS))],
     token: str = "",
 ) -> Response:
     """Datasets, newest first."""
-    answer = handlers.datasets(console.services, visitor, token)
+    answer = handlers.list_datasets(console.services, visitor, token)
     return console.renderer.page(request, "datasets.html", page=answer.value, token=token, failures=answer.failures)
 
 
 @router.get("/datasets/{digest}")
 def dataset(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.DATASETS))], digest: str
+    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.DATASETS))], digest: str
 ) -> Response:
-    """One dataset, and what learned from it."""
-    answer = handlers.dataset(console.services, visitor, digest)
-    found, made = answer.value or (None, ())
+    """One dataset, and the adapters trained on it."""
+    answer = handlers.get_dataset(console.services, visitor, digest)
+    dataset, adapters = answer.value or (None, ())
     return console.renderer.page(
-        request, "dataset.html", digest=digest, dataset=found, adapters=made, failures=answer.failures
+        request, "dataset.html", digest=digest, dataset=dataset, adapters=adapters, failures=answer.failures
     )
 
 
@@ -92,18 +88,18 @@ def dataset(
 def adapters(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.ADAPTERS))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.ADAPTERS))],
     token: str = "",
 ) -> Response:
     """Adapters, newest first, with the gate's decisions."""
-    answer = handlers.adapters(console.services, visitor, token)
-    known = handlers.specialists(console.services, visitor)
+    answer = handlers.list_adapters(console.services, visitor, token)
+    known = handlers.list_specialists(console.services, visitor)
     return console.renderer.page(
         request,
         "adapters.html",
         page=answer.value,
         token=token,
-        generations={item.name: item.serving.generation for item in known.value},
+        generations={item.specialist.name: item.serving.decision.generation for item in known.value},
         failures=dict.fromkeys(answer.failures + known.failures),
     )
 
@@ -112,34 +108,36 @@ def adapters(
 def evaluation(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.EVALUATIONS))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.EVALUATIONS))],
     digest: str,
 ) -> Response:
-    """An adapter's scores beside base and incumbent, the gate, and the report."""
-    adapter = handlers.adapter(console.services, visitor, digest)
-    report = handlers.evaluation(console.services, digest)
-    known = handlers.specialists(console.services, visitor)
-    failures = dict.fromkeys(adapter.failures + report.failures + known.failures)
-    mine = [item for item in known.value if adapter.value and item.name == adapter.value.specialist]
+    """An adapter's scores compared with base and incumbent, the gate's decision, and the report."""
+    answer = handlers.get_adapter(console.services, visitor, digest)
+    adapter = answer.value
+    report = handlers.get_evaluation(console.services, adapter.adapter.digest if adapter else digest)
+    known = handlers.list_specialists(console.services, visitor)
+    specialists = [item for item in known.value if adapter and item.specialist.name == adapter.adapter.specialist]
     return console.renderer.page(
         request,
         "evaluation.html",
         digest=digest,
-        adapter=adapter.value,
-        # Without the registry nobody can tell whose adapter it is.
-        report=report.value if adapter.value else None,
-        specialist=mine[0] if mine else None,
-        failures=failures,
+        entry=adapter,
+        # Without the registry's answer, it is not known whether the visitor may see the report.
+        report=report.value if adapter else None,
+        specialist=specialists[0] if specialists else None,
+        failures=dict.fromkeys(answer.failures + report.failures + known.failures),
     )
 
 
 @router.get("/evaluations/{digest}/plot.png")
-def plot(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.EVALUATIONS))], digest: str) -> Response:
+def plot(
+    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.EVALUATIONS))], digest: str
+) -> Response:
     """The report's plot."""
-    adapter = handlers.adapter(console.services, visitor, digest)
-    report = handlers.evaluation(console.services, digest).value if adapter.value else None
+    adapter = handlers.get_adapter(console.services, visitor, digest).value
+    report = handlers.get_evaluation(console.services, adapter.adapter.digest).value if adapter else None
     if report is None or not report.plot_png:
-        raise NotFound(Reason.NO_PLOT, "There is no plot.")
+        raise NotFound(Reason.NO_PLOT, "This evaluation has no plot.")
     return Response(report.plot_png, media_type="image/png")
 
 
@@ -147,13 +145,13 @@ def plot(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.EV
 def specialists(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.SPECIALISTS))],
-    said: str = "",
+    visitor: Annotated[Visitor, Depends(needs(Permission.SPECIALISTS))],
+    notice: str = "",
 ) -> Response:
     """Specialists and what serves them."""
-    answer = handlers.specialists(console.services, visitor)
+    answer = handlers.list_specialists(console.services, visitor)
     return console.renderer.page(
-        request, "specialists.html", items=answer.value, said=SAID.get(said), failures=answer.failures
+        request, "specialists.html", items=answer.value, notice=NOTICES.get(notice), failures=answer.failures
     )
 
 
@@ -161,22 +159,25 @@ def specialists(
 def ask(
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Action.ASK))],
+    visitor: Annotated[Visitor, Depends(needs(Permission.ASK))],
     specialist: str = "",
 ) -> Response:
     """Ask twice at once, and compare."""
-    served = handlers.served(console.services, visitor)
-    keeping = handlers.keeping(console.services, visitor) if visitor.may(Action.JUDGE) else None
-    failures = (*served.failures, *(keeping.failures if keeping else ()))
-    kept = keeping.value if keeping else None
+    served = handlers.list_served(console.services, visitor)
+    learning = handlers.list_learning(console.services, visitor) if visitor.may(Permission.JUDGE) else None
     return console.renderer.page(
-        request, "ask.html", served=served.value, chosen=specialist, keeping=kept, failures=failures
+        request,
+        "ask.html",
+        served=served.value,
+        chosen=specialist,
+        learning=learning.value if learning else None,
+        failures=served.failures + (learning.failures if learning else ()),
     )
 
 
-@router.get("/drafts", dependencies=[Depends(needs(Action.TRACE))])
+@router.get("/drafts", dependencies=[Depends(needs(Permission.TRACE))])
 def find_draft(request: Request, console: ConsoleOf, draft_id: str = "") -> Response:
-    """Look a draft up by its id."""
+    """Find a draft by its id."""
     if draft_id:
         return RedirectResponse(f"/drafts/{quote(draft_id.strip(), safe='')}", status_code=303)
     return console.renderer.page(request, "drafts.html")
@@ -184,18 +185,18 @@ def find_draft(request: Request, console: ConsoleOf, draft_id: str = "") -> Resp
 
 @router.get("/drafts/{draft_id}")
 def draft(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.TRACE))], draft_id: str
+    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.TRACE))], draft_id: str
 ) -> Response:
-    """Where a draft came from, and its words where they are kept."""
-    found = handlers.trace(console.services, visitor, draft_id)
-    text = handlers.draft_text(console.services, visitor, found.draft)
-    run = handlers.run_of(console.services, visitor, found)
+    """The origin of a draft, and its text if it is stored."""
+    trace = handlers.trace_draft(console.services, visitor, draft_id)
+    text = handlers.get_draft_text(console.services, visitor, trace.draft)
+    run = handlers.get_run_of_draft(console.services, visitor, trace)
     failures = text.failures + run.failures
-    return console.renderer.page(request, "draft.html", trace=found, text=text.value, run=run.value, failures=failures)
+    return console.renderer.page(request, "draft.html", trace=trace, text=text.value, run=run.value, failures=failures)
 
 
-@router.get("/erasures", dependencies=[Depends(needs(Action.ERASURES))])
+@router.get("/erasures", dependencies=[Depends(needs(Permission.ERASURES))])
 def erasures(request: Request, console: ConsoleOf, token: str = "") -> Response:
-    """What is erased, and who has not forgotten it yet."""
-    answer = handlers.erasures(console.services, token)
+    """Erasures, and the services that have not forgotten the documents yet."""
+    answer = handlers.list_erasures(console.services, token)
     return console.renderer.page(request, "erasures.html", page=answer.value, token=token, failures=answer.failures)

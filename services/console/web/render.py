@@ -1,22 +1,25 @@
-"""Templates and how values are written for people. Everything is escaped unless a template cannot escape it."""
+"""Templates and their filters. Templates escape every value."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
+from google.protobuf.timestamp_pb2 import Timestamp
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from services.console.domain import Action, Visitor
-from services.console.web.sessions import Session
+from services.console import rules
+from services.console.domain import Permission, Visitor
+from services.console.web.sessions import BrowserSession
+from tailor.wire import to_datetime
 
 HERE = Path(__file__).parent
 SIZES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+MAX_PARITY = 0.1  # what the contract names for a gate that sets none
 LOWER_IS_BETTER = frozenset({"perplexity"})
 METRIC_NAMES = {
     "rouge1": "ROUGE-1",
@@ -25,34 +28,34 @@ METRIC_NAMES = {
     "bleu": "BLEU",
     "house_terms_f1": "House terms F1",
     "perplexity": "Perplexity",
-    "parity": "Parity (nats a token)",
+    "parity": "Parity (nats per token)",
     "held_out_loss": "Held-out loss",
     "reward_accuracy": "Reward accuracy",
     "win_rate": "Win rate",
     "kl": "KL",
 }
 NAVIGATION = (
-    ("/", "Flow", Action.FLOW),
-    ("/documents", "Documents", Action.DOCUMENTS),
-    ("/audit", "Audit", Action.AUDIT),
-    ("/datasets", "Datasets", Action.DATASETS),
-    ("/runs", "Runs", Action.RUNS),
-    ("/adapters", "Adapters", Action.ADAPTERS),
-    ("/specialists", "Specialists", Action.SPECIALISTS),
-    ("/ask", "Ask", Action.ASK),
-    ("/drafts", "Drafts", Action.TRACE),
-    ("/erasures", "Erasures", Action.ERASURES),
-    ("/keys", "Keys", Action.KEYS),
+    ("/", "Flow", Permission.FLOW),
+    ("/documents", "Documents", Permission.DOCUMENTS),
+    ("/audit", "Audit", Permission.AUDIT),
+    ("/datasets", "Datasets", Permission.DATASETS),
+    ("/runs", "Runs", Permission.RUNS),
+    ("/adapters", "Adapters", Permission.ADAPTERS),
+    ("/specialists", "Specialists", Permission.SPECIALISTS),
+    ("/ask", "Ask", Permission.ASK),
+    ("/drafts", "Drafts", Permission.TRACE),
+    ("/erasures", "Erasures", Permission.ERASURES),
+    ("/keys", "Keys", Permission.KEYS),
 )
 
 
-def when(value: datetime | None) -> str:
-    """A time in UTC, to the minute."""
-    return value.strftime("%Y-%m-%d %H:%M") if value else "–"
+def time(stamp: Timestamp) -> str:
+    """A time in UTC, to the minute; a dash if it is not set."""
+    return to_datetime(stamp).strftime("%Y-%m-%d %H:%M") if stamp.ToNanoseconds() else "–"
 
 
 def number(value: float) -> str:
-    """A number with at most four significant digits after grouping."""
+    """A number with thousands separators and at most four significant digits."""
     if isinstance(value, int) or float(value).is_integer():
         return f"{int(value):,}"
     return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4g}"
@@ -64,7 +67,7 @@ def score(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as the largest fitting unit and the next one."""
+    """Seconds in the largest unit that fits."""
     for size, unit in UNITS:
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
@@ -72,7 +75,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as the largest fitting unit."""
+    """Bytes in the largest unit that fits."""
     for unit, name in SIZES:
         if count >= unit:
             return f"{count / unit:.1f} {name}"
@@ -94,33 +97,64 @@ def percent(share: float) -> str:
 
 
 def short(digest: str) -> str:
-    """The beginning of an id or digest, enough to tell it from others."""
+    """The beginning of an id or digest, long enough to recognise it."""
     prefix, mark, rest = digest.rpartition("_")
     return f"{prefix}{mark}{rest[:10]}"
 
 
+def density(findings: int, characters: int) -> float:
+    """Findings per 1,000 characters."""
+    return 1000 * findings / characters if characters else 0.0
+
+
+def short_method(name: str) -> str:
+    """A full method name without its package."""
+    return name.rpartition(".")[2]
+
+
 def metric(name: str) -> str:
-    """A metric's name for people."""
+    """A metric's display name."""
     return METRIC_NAMES.get(name, name.replace("_", " "))
 
 
 def ordered(values: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Scores in the order in which people read them."""
+    """Scores in display order."""
     order = list(METRIC_NAMES)
     return sorted(values.items(), key=lambda item: (order.index(item[0]) if item[0] in order else len(order), item[0]))
 
 
 def gain(name: str, value: float, reference: float) -> float:
-    """By how much a value is better than the reference, in the metric's unit."""
+    """How much better a value is than the reference, in the metric's unit; negative if it is worse."""
     return reference - value if name in LOWER_IS_BETTER else value - reference
 
 
 def markdown(text: str) -> Markup:
-    """Markdown as HTML; raw HTML in it is shown as text, images are left out."""
+    """Markdown as HTML. Raw HTML is shown as text; images are left out."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.add_render_rule("image", lambda *_: "")
-    # The parser escapes everything that the text holds.
+    # The parser escapes the text.
     return Markup(parser.render(text))  # noqa: S704
+
+
+FILTERS = (
+    *(
+        time,
+        number,
+        score,
+        duration,
+        size,
+        amount,
+        percent,
+        short,
+        short_method,
+        density,
+        metric,
+        ordered,
+        gain,
+        markdown,
+    ),
+    *(rules.word, rules.code, rules.decision, rules.key_state, rules.list_filters, rules.is_ended, rules.stage_state),
+)
 
 
 class Renderer:
@@ -134,13 +168,12 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        for write in (when, number, score, duration, size, amount, percent, short, metric, ordered, gain, markdown):
-            self._environment.filters[write.__name__] = write
-        self._environment.globals["Action"] = Action
+        self._environment.filters |= {function.__name__: function for function in FILTERS}
+        self._environment.globals |= {"Permission": Permission, "MAX_PARITY": MAX_PARITY}
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-        """A page as the visitor may see it."""
-        session: Session = request.state.session
+        """A page with the visitor's own navigation."""
+        session: BrowserSession = request.state.session
         visitor: Visitor | None = getattr(request.state, "visitor", session.visitor)
         links = [(path, title) for path, title, action in NAVIGATION if visitor and visitor.may(action)]
         text = self._environment.get_template(template).render(

@@ -1,26 +1,29 @@
-"""Runs: the queue, one run with its plan beside reality, and its stream."""
+"""Runs: the queue, one run with its plan, and its live updates."""
 
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
+from google.protobuf.message import Message
 
 from services.console import handlers
-from services.console.domain import Action, Visitor
-from services.console.runs import LogLine, Watched, compared
+from services.console.domain import Permission, Visitor
+from services.console.rules import compare_plan, word
 from services.console.web.access import ConsoleOf, needs
 from services.console.web.streams import Event
+from tailor.api.training.v1.training_pb2 import LogLine, WatchRunResponse
+from tailor.wire import to_datetime
 
 router = APIRouter()
 
 
 @router.get("/runs")
 def runs(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.RUNS))], token: str = ""
+    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.RUNS))], token: str = ""
 ) -> Response:
-    """The queue, and runs, newest first."""
-    answer = handlers.runs(console.services, visitor, token)
+    """The queue, and all runs, newest first."""
+    answer = handlers.list_runs(console.services, visitor, token)
     return console.renderer.page(
         request,
         "runs.html",
@@ -33,44 +36,50 @@ def runs(
 
 @router.get("/runs/{run_id}")
 def run(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.RUNS))], run_id: str
+    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.RUNS))], run_id: str
 ) -> Response:
-    """One run: stages, plan beside reality, charts and logs."""
-    answer = handlers.run(console.services, visitor, run_id)
-    found = answer.value
+    """One run: stages, plan and actual, charts and logs."""
+    answer = handlers.get_run(console.services, visitor, run_id)
     return console.renderer.page(
         request,
         "run.html",
-        run=found,
+        run=answer.value,
         run_id=run_id,
-        compared=compared(found, datetime.now(UTC)) if found else (),
+        figures=compare_plan(answer.value, datetime.now(UTC)) if answer.value else (),
         failures=answer.failures,
     )
 
 
 @router.get("/api/runs/{run_id}/events")
-def watch(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Action.RUNS))], run_id: str) -> Response:
-    """A run's reports and its workers' logs from the first on, until it ends."""
-    return console.streams.respond(handlers.watch(console.services, visitor, run_id), run_event)
+def watch(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.RUNS))], run_id: str) -> Response:
+    """A run's reports and its workers' logs, from the first one until the run ends."""
+    return console.streams.respond(handlers.watch_run(console.services, visitor, run_id), run_event)
 
 
-def run_event(watched: Watched) -> Event:
-    """Where the run stands, and what its workers wrote."""
-    run = watched.run
+def run_event(update: WatchRunResponse) -> Event:
+    """The run's state and progress, and its workers' new log lines."""
+    run = update.run
     return (
         "run",
         {
-            "state": run.state,
+            "state": word(run, "state"),
             "reason": run.reason,
             "message": run.message,
             "epoch": run.epoch,
             "stage": run.stage,
-            "progress": vars(run.progress) if run.progress else None,
-            "lines": [_line(line) for line in watched.lines],
+            "progress": _values(run.progress) if run.HasField("progress") else None,
+            "lines": [_line(line) for line in update.log_lines],
         },
     )
 
 
+def _values(message: Message) -> dict[str, object]:
+    """The message's plain fields; null for an optional field that is not set."""
+    fields = [field for field in message.DESCRIPTOR.fields if field.message_type is None]
+    is_set = {field.name: not field.has_presence or message.HasField(field.name) for field in fields}
+    return {name: getattr(message, name) if known else None for name, known in is_set.items()}
+
+
 def _line(line: LogLine) -> dict[str, str]:
-    at = line.create_time.strftime("%H:%M:%S") if line.create_time else ""
-    return {"time": at, "level": line.level, "message": line.message, "worker": str(line.epoch)}
+    time = to_datetime(line.create_time).strftime("%H:%M:%S") if line.HasField("create_time") else ""
+    return {"time": time, "level": line.level, "message": line.message, "worker": str(line.epoch)}

@@ -1,4 +1,4 @@
-"""uvicorn as a thread of the service's process."""
+"""uvicorn in a thread of the service's process."""
 
 import threading
 
@@ -10,7 +10,7 @@ from tailor.errors import Reason, Unavailable
 
 
 class HttpServer:
-    """Serves the application until told to stop."""
+    """Serves the application until it is stopped."""
 
     def __init__(self, settings: Settings, app: ASGIApp) -> None:
         certificate, key = settings.tls_certificate_file, settings.tls_key_file
@@ -19,7 +19,7 @@ class HttpServer:
                 app,
                 host=settings.http_host,
                 port=settings.http_port,
-                # Its log could hold addresses and, with a fault, values; ours holds neither.
+                # uvicorn's log could contain addresses and, on a fault, values; the console's own log contains neither.
                 log_config=None,
                 log_level="critical",
                 access_log=False,
@@ -33,7 +33,7 @@ class HttpServer:
         )
 
     def run(self, stop: threading.Event) -> None:
-        """Serve until `stop`."""
+        """Serve until `stop` is set. Blocks."""
         threading.Thread(target=self._stop_later, args=(stop,), name="http-stop", daemon=True).start()
         self._server.run()
 
@@ -42,6 +42,6 @@ class HttpServer:
         self._server.should_exit = True
 
     def check_started(self) -> None:
-        """Unavailable until it accepts."""
+        """Raises Unavailable until the server accepts connections."""
         if not self._server.started:
-            raise Unavailable(Reason.HTTP_NOT_STARTED, "The web server does not accept yet.")
+            raise Unavailable(Reason.HTTP_NOT_STARTED, "The web server does not accept connections yet.")

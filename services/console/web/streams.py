@@ -1,4 +1,4 @@
-"""Server-Sent Events: a blocking stream of a service becomes an answer that goes on as it comes."""
+"""Server-Sent Events from a service's blocking stream."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from fastapi.responses import StreamingResponse
 
-from services.console.domain import Stream
+from services.console.ports import CloseableStream
 from tailor.errors import Reason, ResourceExhausted, TailorError
 
 T = TypeVar("T")
@@ -21,32 +21,34 @@ Event = tuple[str, Mapping[str, object]]
 
 
 def encode(event: Event) -> str:
-    """One event as it goes over the wire."""
+    """One event in the wire format."""
     name, data = event
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
 class Streams:
-    """Opens streams, each with a thread of its own, up to a limit."""
+    """Opens streams, each in its own thread, up to a limit."""
 
     def __init__(self, limit: int = MAX_STREAMS) -> None:
         self._places = threading.BoundedSemaphore(limit)
 
-    def respond(self, stream: Stream[T], to_event: Callable[[T], Event]) -> StreamingResponse:
-        """The stream as Server-Sent Events, `end` the last; when the browser goes, the stream is closed."""
+    def respond(self, stream: CloseableStream[T], to_event: Callable[[T], Event]) -> StreamingResponse:
+        """The stream as Server-Sent Events; the last one is `end`. Closes the stream when the browser disconnects.
+
+        Raises ResourceExhausted, and closes the stream, at the limit."""
         if not self._places.acquire(blocking=False):
             stream.close()
-            raise ResourceExhausted(Reason.TOO_MANY_STREAMS, "Too many pages watch at once; close some.")
+            raise ResourceExhausted(Reason.TOO_MANY_STREAMS, "Too many pages are streaming. Close some of them.")
         return StreamingResponse(
             self._events(stream, to_event), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
         )
 
-    async def _events(self, stream: Stream[T], to_event: Callable[[T], Event]) -> AsyncIterator[str]:
+    async def _events(self, stream: CloseableStream[T], to_event: Callable[[T], Event]) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | None] = asyncio.Queue()
 
         def put(text: str | None) -> None:
-            # The loop is gone when the process stops; nobody waits for the text then.
+            # When the process stops, the loop is closed and nobody reads the text.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(queue.put_nowait, text)
 
@@ -74,7 +76,7 @@ async def _drain(queue: "asyncio.Queue[str | None]") -> AsyncIterator[str]:
         try:
             text = await asyncio.wait_for(queue.get(), QUIET_SECONDS)
         except TimeoutError:
-            # A comment: it shows both ends whether the other is still there.
+            # A comment keeps the connection open, and fails if the browser has disconnected.
             yield ": quiet\n\n"
             continue
         if text is None:

@@ -1,35 +1,34 @@
-"""Asking inference."""
+"""Calls to the inference service."""
 
 from collections.abc import Sequence
 
 import grpc
 
-from services.evaluation.domain import Loaded, Score
-from services.evaluation.wire import from_ref
+from services.evaluation.domain import LoadedCandidate, Score
+from services.evaluation.ports import Models
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.rpc.channel import wire_errors
 from tailor.storage.ref import Ref
+from tailor.wire import from_ref
 
 LOAD_SECONDS = 300
 CALL_SECONDS = 300
 
 
-class RemoteModels:
-    """Satisfies `domain.Models`."""
+class RemoteModels(Models):
+    """Candidates and the base in the engine that serves."""
 
     def __init__(self, channel: grpc.Channel, repetition_penalty: float) -> None:
         self._repetition_penalty = repetition_penalty
         self._stub = inference_pb2_grpc.InferenceServiceStub(channel)
 
-    def load(self, adapter_digest: str, manifest: Ref) -> Loaded:
-        """Load a candidate and compare it with the trainer."""
+    def load(self, adapter_digest: str, manifest: Ref) -> LoadedCandidate:
         request = inference_pb2.LoadCandidateRequest(adapter_digest=adapter_digest, manifest=from_ref(manifest))
         with wire_errors("inference"):
             answer = self._stub.LoadCandidate(request, timeout=LOAD_SECONDS)
-        return Loaded(answer.model, answer.parity if answer.HasField("parity") else None)
+        return LoadedCandidate(answer.model, answer.parity if answer.HasField("parity") else None)
 
     def generate(self, model: str, messages: Sequence[tuple[str, str]], max_tokens: int) -> str:
-        """The likeliest answer."""
         request = inference_pb2.GenerateRequest(
             model=model,
             messages=_messages(messages),
@@ -42,7 +41,6 @@ class RemoteModels:
         return text
 
     def score(self, model: str, messages: Sequence[tuple[str, str]], completion: str) -> Score:
-        """How likely the model finds an answer."""
         row = inference_pb2.ScoreRow(messages=_messages(messages), completion=completion)
         with wire_errors("inference"):
             scores = self._stub.Score(inference_pb2.ScoreRequest(model=model, rows=[row]), timeout=CALL_SECONDS).scores

@@ -1,4 +1,4 @@
-"""The stored report: report.json, and beside it report.md and scores.png."""
+"""The stored report: report.json, report.md and scores.png."""
 
 import io
 import json
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from services.evaluation.domain import BASE, CANDIDATE, INCUMBENT, PARITY, PERPLEXITY, Comparison
+from services.evaluation.domain import BASE, CANDIDATE, INCUMBENT, PARITY, PERPLEXITY, ReportData
+from services.evaluation.ports import ReportStore
 from tailor.storage.buckets import REPORTS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -18,49 +19,44 @@ ORDER = ("rouge1", "rouge2", "rougeL", "house_terms_f1", "bleu", PERPLEXITY)
 EXAMPLES = 3
 
 
-class StoredReports:
-    """Satisfies `domain.Reports`. The JSON is written last: where it is, the others are."""
+class ObjectReports(ReportStore):
+    """Reports in object storage. report.json is written last, so a report that has it is complete."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def write(self, comparison: Comparison) -> Ref:
-        """Store the report."""
-        folder = comparison.evaluation.evaluation_id
-        self._store.put(REPORTS, f"{folder}/{PLOT}", plot(comparison.scores), "image/png")
-        self._store.put(REPORTS, f"{folder}/{MARKDOWN}", as_markdown(comparison).encode(), "text/markdown")
-        return self._store.put(REPORTS, f"{folder}/{JSON}", as_json(comparison), "application/json")
+    def write(self, data: ReportData) -> Ref:
+        folder = data.evaluation.evaluation_id
+        self._store.put(REPORTS, f"{folder}/{PLOT}", plot(data.scores), "image/png")
+        self._store.put(REPORTS, f"{folder}/{MARKDOWN}", as_markdown(data).encode(), "text/markdown")
+        return self._store.put(REPORTS, f"{folder}/{JSON}", as_json(data), "application/json")
 
     def markdown(self, report: Ref) -> str:
-        """The report as Markdown."""
-        return self._beside(report, MARKDOWN).decode()
+        return self._read_part(report, MARKDOWN).decode()
 
     def plot(self, report: Ref) -> bytes:
-        """The plot as PNG."""
-        return self._beside(report, PLOT)
+        return self._read_part(report, PLOT)
 
     def quotes(self, evaluation_id: str, document_id: str) -> bool:
-        """True where a report holds rows of a document, or is not whole."""
         if not self._store.exists(REPORTS, f"{evaluation_id}/{JSON}"):
             return True
         rows = json.loads(self._store.read(REPORTS, f"{evaluation_id}/{JSON}"))["rows"]
         return any(document_id in row["document_ids"] for row in rows)
 
     def delete(self, evaluation_id: str) -> int:
-        """Remove a report."""
-        keys = [f"{evaluation_id}/{name}" for name in (PLOT, MARKDOWN, JSON)]
-        there = [key for key in keys if self._store.exists(REPORTS, key)]
-        for key in there:
+        names = [f"{evaluation_id}/{name}" for name in (PLOT, MARKDOWN, JSON)]
+        keys = [key for key in names if self._store.exists(REPORTS, key)]
+        for key in keys:
             self._store.delete(REPORTS, key)
-        return len(there)
+        return len(keys)
 
-    def _beside(self, report: Ref, name: str) -> bytes:
+    def _read_part(self, report: Ref, name: str) -> bytes:
         return self._store.read(report.bucket, report.key.removesuffix(JSON) + name)
 
 
-def as_json(comparison: Comparison) -> bytes:
-    """Scores, parameters, and each row with its answers and metrics."""
-    evaluation, incumbent = comparison.evaluation, comparison.incumbent
+def as_json(data: ReportData) -> bytes:
+    """Scores, parameters, and every row with its answers and metrics."""
+    evaluation, incumbent = data.evaluation, data.incumbent
     document = {
         "evaluation_id": evaluation.evaluation_id,
         "adapter_digest": evaluation.adapter.digest,
@@ -69,70 +65,68 @@ def as_json(comparison: Comparison) -> bytes:
         "base": evaluation.adapter.base,
         "incumbent_digest": incumbent.adapter_digest if incumbent else "",
         "incumbent_generation": incumbent.generation if incumbent else 0,
-        "parameters": {"temperature": 0, "max_tokens": comparison.parameters.max_tokens},
-        "scores": comparison.scores,
-        "rows": [_row(comparison, number) for number in range(len(comparison.rows))],
+        "parameters": {"temperature": 0, "max_tokens": data.parameters.max_tokens},
+        "scores": data.scores,
+        "rows": [_row(data, number) for number in range(len(data.rows))],
     }
     return json.dumps(document, indent=1, ensure_ascii=False).encode()
 
 
-def _row(comparison: Comparison, number: int) -> dict[str, object]:
-    row = comparison.rows[number]
+def _row(data: ReportData, number: int) -> dict[str, object]:
+    row = data.rows[number]
     return {
         "row_id": row.row_id,
         "origin": row.origin,
         "document_ids": list(row.document_ids),
         "messages": [{"role": role, "content": content} for role, content in row.messages],
         "reference": row.reference,
-        "answers": {name: result.answers[number] for name, result in comparison.results.items()},
-        "metrics": {name: values[number] for name, values in comparison.row_metrics.items()},
+        "answers": {name: result.answers[number] for name, result in data.results.items()},
+        "metrics": {name: values[number] for name, values in data.row_metrics.items()},
     }
 
 
-def as_markdown(comparison: Comparison) -> str:
-    """A table of scores, the plot, and a few rows side by side."""
-    evaluation, incumbent = comparison.evaluation, comparison.incumbent
-    models = [name for name in MODELS if name in comparison.scores]
+def as_markdown(data: ReportData) -> str:
+    """A table of scores, the plot, and a few rows with the answers of all models."""
+    evaluation, incumbent = data.evaluation, data.incumbent
+    models = [name for name in MODELS if name in data.scores]
     served = (
         f"`{incumbent.adapter_digest or 'base'}` (generation {incumbent.generation})" if incumbent else "nothing yet"
     )
     lines = [
         f"# Evaluation of {evaluation.adapter.specialist}",
         "",
-        f"Adapter `{evaluation.adapter.digest}`, dataset `{evaluation.adapter.dataset_digest}`, {len(comparison.rows)} "
-        f"held-out rows, greedy, at most {comparison.parameters.max_tokens} tokens. What served at the time: {served}.",
+        f"Adapter `{evaluation.adapter.digest}`, dataset `{evaluation.adapter.dataset_digest}`, {len(data.rows)} "
+        f"held-out rows, greedy, at most {data.parameters.max_tokens} tokens. Serving at the time: {served}.",
         "",
         f"| metric | {' | '.join(models)} |",
         f"|---|{'---:|' * len(models)}",
     ]
-    for metric in _metrics(comparison.scores):
-        lines.append(f"| {metric} | {' | '.join(f'{comparison.scores[name][metric]:.4f}' for name in models)} |")
+    for metric in _metrics(data.scores):
+        lines.append(f"| {metric} | {' | '.join(f'{data.scores[name][metric]:.4f}' for name in models)} |")
     lines += [
         "",
-        _parity(comparison),
+        _parity(data),
         "",
-        "Perplexity is better when lower, everything else when higher.",
+        "Lower perplexity is better. For all other metrics, higher is better.",
         "",
         f"![scores]({PLOT})",
     ]
-    for number in range(min(EXAMPLES, len(comparison.rows))):
-        lines += ["", *_example(comparison, number, models)]
+    for number in range(min(EXAMPLES, len(data.rows))):
+        lines += ["", *_example(data, number, models)]
     return "\n".join(lines) + "\n"
 
 
-def _parity(comparison: Comparison) -> str:
-    parity = comparison.scores[CANDIDATE].get(PARITY)
+def _parity(data: ReportData) -> str:
+    parity = data.scores[CANDIDATE].get(PARITY)
     if parity is None:
-        return "Parity with the trainer was not measured: the adapter has no probe rows."
-    return (
-        f"Parity: on the probe rows the candidate is {parity:.4f} nats a token from what the trainer stored, at most."
-    )
+        return "Parity with the trainer was not measured, because the adapter has no probe rows."
+    return f"Parity: on the probe rows, the candidate differs from the trainer by at most {parity:.4f} nats per token."
 
 
-def _example(comparison: Comparison, number: int, models: list[str]) -> list[str]:
-    row = comparison.rows[number]
-    parts = [("asked", row.messages[-1][1]), ("reference", row.reference)]
-    parts += [(name, comparison.results[name].answers[number]) for name in models]
+def _example(data: ReportData, number: int, models: list[str]) -> list[str]:
+    row = data.rows[number]
+    parts = [("prompt", row.messages[-1][1]), ("reference", row.reference)]
+    parts += [(name, data.results[name].answers[number]) for name in models]
     lines = [f"## Row {row.row_id}", ""]
     for name, text in parts:
         lines += [f"**{name}**", "", *(f"> {line}".rstrip() for line in text.split("\n")), ""]
@@ -144,7 +138,7 @@ def _metrics(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def plot(scores: Mapping[str, Mapping[str, float]]) -> bytes:
-    """Bars per metric and model as PNG: shares, BLEU and perplexity each on an axis of their own."""
+    """A bar chart (PNG) by metric and model. Shares, BLEU and perplexity have separate axes."""
     metrics = _metrics(scores)
     groups = [
         [m for m in metrics if m not in {"bleu", PERPLEXITY}],

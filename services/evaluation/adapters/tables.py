@@ -1,4 +1,4 @@
-"""Evaluation's tables."""
+"""The tables of evaluation's database."""
 
 from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, String, Table, func
 from sqlalchemy.dialects.postgresql import JSONB

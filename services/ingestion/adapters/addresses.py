@@ -1,9 +1,9 @@
-"""Which addresses of the Internet may be fetched from: public ones, and none that leads inside."""
+"""Which IP addresses may be fetched from: public ones, none that leads into a private network."""
 
 import ipaddress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-# IANA's special-purpose registry for IPv4, multicast and the reserved top; then clouds' metadata at otherwise public addresses.
+# IANA's special-purpose registry for IPv4, multicast, the reserved range above it, and a cloud's metadata service at a public address.
 INSIDE_V4 = tuple(
     IPv4Network(network)
     for network in (
@@ -27,7 +27,7 @@ INSIDE_V4 = tuple(
         "168.63.129.16/32",
     )
 )
-# Of IPv6, only global unicast is public, and of it not what is special, or carries an IPv4 address (Teredo, 6to4).
+# Only global unicast IPv6 is public, except for special-purpose ranges and those that embed an IPv4 address (Teredo, 6to4).
 GLOBAL_V6 = IPv6Network("2000::/3")
 INSIDE_V6 = tuple(
     IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
@@ -35,7 +35,7 @@ INSIDE_V6 = tuple(
 
 
 def is_public(address: str) -> bool:
-    """True for an address that anybody could reach; False for everything else, also for what is no address at all."""
+    """True for an address that anybody can reach. False for any other text, including invalid addresses."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -50,5 +50,5 @@ def _is_public_v4(address: IPv4Address) -> bool:
 
 
 def _is_public_v6(address: IPv6Address) -> bool:
-    # Mapped (::ffff:0:0/96) and translated (64:ff9b::/96) addresses lie outside of global unicast, and so do fe80::, fc00:: and ff00::.
+    # Outside global unicast: mapped (::ffff:0:0/96) and translated (64:ff9b::/96) addresses, fe80::, fc00:: and ff00::.
     return address.scope_id is None and address in GLOBAL_V6 and not any(address in network for network in INSIDE_V6)

@@ -1,4 +1,4 @@
-"""A host that does not answer is left alone for a while: the documents behind it do not wait for it again and again."""
+"""A circuit breaker for hosts: after repeated failures a host is not called for a while, so that its documents do not delay others."""
 
 import threading
 import time
@@ -6,52 +6,53 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from services.ingestion.domain import Fetcher, File, Reference, Rejected, RejectionReason
-from tailor.errors import Unavailable
+from services.ingestion.domain import File, FileReference, Rejected, RejectionReason
+from services.ingestion.ports import Fetcher
+from tailor.errors import Reason, Unavailable
 
-# As many as one document tries.
+# The number of attempts for one document.
 FAILURES = 4
 REST_SECONDS = 60.0
-# The reason where a host answers that it fails with this very file: others of its files may be fine.
-ANSWERED = "HOST_FAILED"
 
 
 @dataclass
-class Health:
-    """How often a host did not answer in a row, and until when it is left alone, by a clock that only goes forward."""
+class HostHealth:
+    """Consecutive failures of a host, and the monotonic time until which it is not called."""
 
     failures: int = 0
     until: float = 0.0
 
 
-class Breaker:
-    """Refuses a host at once for a minute after it did not answer four times in a row; then one try decides about another minute.
-    Thread-safe."""
+class CircuitBreaker(Fetcher):
+    """Rejects documents of a host for one minute after four failures in a row. Then one attempt decides about another minute.
+
+    A host that answers with an error (HOST_FAILED) counts as healthy, because its other files may be fine. Thread-safe.
+    """
 
     def __init__(self, fetcher: Fetcher, now: Callable[[], float] = time.monotonic) -> None:
         self._fetcher = fetcher
         self._now = now
-        self._hosts: dict[str, Health] = {}
+        self._hosts: dict[str, HostHealth] = {}
         self._lock = threading.Lock()
 
-    def fetch(self, reference: Reference, max_bytes: int) -> File:
-        """The file; Rejected or Unavailable as the domain's Fetcher says, and Rejected where the host is left alone."""
+    def fetch(self, reference: FileReference, max_bytes: int) -> File:
+        """Fetch a file. Raises what the wrapped fetcher raises, and Rejected (UNREACHABLE) while the host is not called."""
         host = _host(reference.uri)
         self._enter(host)
         try:
             file = self._fetcher.fetch(reference, max_bytes)
         except Unavailable as error:
-            if error.reason == ANSWERED:
-                self._answered(host)
+            if error.reason == Reason.HOST_FAILED:
+                self._record_answer(host)
             else:
-                self._failed(host)
+                self._record_failure(host)
             raise
         except Rejected as rejected:
-            # What is not allowed was refused without asking the host.
+            # A forbidden reference is rejected without a call to the host.
             if rejected.reason is not RejectionReason.NOT_ALLOWED:
-                self._answered(host)
+                self._record_answer(host)
             raise
-        self._answered(host)
+        self._record_answer(host)
         return file
 
     def _enter(self, host: str) -> None:
@@ -62,24 +63,24 @@ class Breaker:
             if self._now() < health.until:
                 raise Rejected(
                     RejectionReason.UNREACHABLE,
-                    "The host did not answer lately and is left alone; publish it again in a minute.",
+                    "The host has not answered recently and is paused. Publish the document again in a minute.",
                 )
-            # Whoever comes now tries; the others wait for what becomes of it.
+            # This caller makes the attempt; the others wait for its result.
             health.until = self._now() + REST_SECONDS
 
-    def _failed(self, host: str) -> None:
+    def _record_failure(self, host: str) -> None:
         with self._lock:
-            health = self._hosts.setdefault(host, Health())
+            health = self._hosts.setdefault(host, HostHealth())
             health.failures += 1
             health.until = self._now() + REST_SECONDS
 
-    def _answered(self, host: str) -> None:
+    def _record_answer(self, host: str) -> None:
         with self._lock:
             self._hosts.pop(host, None)
 
 
 def _host(uri: str) -> str:
-    """Host and port, or the bucket; empty for what is no address, which the fetcher refuses."""
+    """Scheme, host and port, or the bucket; empty for an invalid URI, which the fetcher rejects."""
     try:
         parts = urlsplit(uri)
         return f"{parts.scheme}://{(parts.hostname or '').lower()}:{parts.port or ''}"

@@ -1,7 +1,7 @@
-"""Locking a process in, without privileges: no sockets, no writing, no other process, and files of the code alone to read.
+"""A sandbox for a process, without privileges: no sockets, no writing, no other processes, and only the code to read.
 
-Linux on x86-64 and 64-bit ARM. A filter of system calls (seccomp) lets through what parsing in memory needs, and answers EPERM to all else;
-where the kernel has Landlock, files beyond the given folders cannot be read either, nor other processes looked into.
+Linux on x86-64 and 64-bit ARM. A system call filter (seccomp) allows what parsing in memory needs and answers EPERM to everything else.
+If the kernel has Landlock, the process can read only the given folders and cannot inspect other processes.
 """
 
 import ctypes
@@ -15,11 +15,11 @@ from pathlib import Path
 NO_NEW_PRIVILEGES = 38
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 LANDLOCK_VERSION_FLAG, LANDLOCK_PATH_BENEATH = 1, 1
-# Landlock's rights over files as its first version knows them; of these, reading files and folders is granted.
+# Landlock's rights over files in its first version. Only reading files and folders is granted.
 ALL_RIGHTS, READ_RIGHTS, READ_FILE = (1 << 13) - 1, 0b1100, 0b0100
 SECCOMP_FILTER_MODE, SECCOMP_ALL_THREADS = 1, 1
 
-# System calls by their numbers on x86-64 and on 64-bit ARM.
+# System call numbers on x86-64 and on 64-bit ARM.
 ALLOWED = {
     "read": (0, 63),
     "write": (1, 64),
@@ -80,7 +80,7 @@ ALLOWED = {
     "rseq": (334, 293),
     "faccessat2": (439, 439),
 }
-# Allowed where the argument of that place has none of these bits: opening without writing, limits of processor time alone.
+# Allowed if the argument at that position has none of these bits: opening without writing, and limits of processor time only.
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CONDITIONAL = {
     "open": (2, None, 1, WRITING),
@@ -88,7 +88,7 @@ CONDITIONAL = {
     "prlimit64": (302, 261, 1, 0xFFFFFFFF & ~resource.RLIMIT_CPU),
     "setrlimit": (160, 164, 0, 0xFFFFFFFF & ~resource.RLIMIT_CPU),
 }
-# Architecture by the kernel's audit number, the column above, and the number of the call that sets the filter.
+# The kernel's audit number of the architecture, the column above, and the number of the seccomp call.
 MACHINES = {"x86_64": (0xC000003E, 0, 317), "aarch64": (0xC00000B7, 1, 277)}
 
 INSTRUCTION = struct.Struct("=HBBI")
@@ -97,37 +97,37 @@ KILL, REFUSE, ALLOW = 0x80000000, 0x00050000 | 1, 0x7FFF0000
 NUMBER_AT, ARCHITECTURE_AT, ARGUMENTS_AT = 0, 4, 16
 
 
-class Program(ctypes.Structure):
-    """A filter as the kernel takes it."""
+class FilterProgram(ctypes.Structure):
+    """A filter in the kernel's layout (struct sock_fprog)."""
 
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
-def limit(memory_bytes: int, files: int) -> None:
-    """Set the limits that hold for good: memory, open files, nothing written, no core file."""
-    for kind, most in (
+def set_limits(memory_bytes: int, files: int) -> None:
+    """Set limits that cannot be raised again: memory and open files as given, no file writes, no core file."""
+    for kind, value in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_NOFILE, files),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
     ):
-        resource.setrlimit(kind, (most, most))
+        resource.setrlimit(kind, (value, value))
 
 
 def prefer_ending_this() -> None:
-    """Ask the kernel to end this process before any other when memory runs out."""
+    """Have the kernel kill this process before any other when memory runs out."""
     with Path("/proc/self/oom_score_adj").open("w") as file:
         file.write("1000")
 
 
 def has_landlock() -> bool:
-    """True where the kernel can also keep files from being read."""
+    """True if the kernel can also restrict which files a process reads."""
     version = ctypes.CDLL(None).syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), LANDLOCK_VERSION_FLAG)
     return bool(version >= 1)
 
 
 def confine(readable: Sequence[Path]) -> None:
-    """Lock this process in, for good; OSError where the kernel or the machine cannot."""
+    """Put this process into the sandbox for the rest of its life. Raises OSError if the kernel or the machine cannot."""
     libc = ctypes.CDLL(None, use_errno=True)
     _call(libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0))
     _landlock(libc, readable)
@@ -135,9 +135,9 @@ def confine(readable: Sequence[Path]) -> None:
 
 
 def filter_program(machine: str) -> bytes:
-    """The filter for a machine; OSError where there is none."""
+    """The filter for a machine, as the kernel's instructions. Raises OSError for an unknown machine."""
     if machine not in MACHINES:
-        raise OSError(f"no filter of system calls is known for {machine}")
+        raise OSError(f"there is no system call filter for {machine}")
     architecture, column, _ = MACHINES[machine]
     program = [(LOAD, 0, 0, ARCHITECTURE_AT), (JUMP_EQUAL, 1, 0, architecture), (RETURN, 0, 0, KILL)]
     program.append((LOAD, 0, 0, NUMBER_AT))
@@ -160,7 +160,7 @@ def filter_program(machine: str) -> bytes:
 def _filter(libc: ctypes.CDLL) -> None:
     machine = platform.machine()
     code = ctypes.create_string_buffer(filter_program(machine))
-    program = Program(len(code) // INSTRUCTION.size, ctypes.cast(code, ctypes.c_void_p))
+    program = FilterProgram(len(code) // INSTRUCTION.size, ctypes.cast(code, ctypes.c_void_p))
     _call(libc.syscall(MACHINES[machine][2], SECCOMP_FILTER_MODE, SECCOMP_ALL_THREADS, ctypes.byref(program)))
 
 

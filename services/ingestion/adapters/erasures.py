@@ -1,4 +1,4 @@
-"""Forgetting erased documents: what the tables and quarantine hold of them."""
+"""Erasing documents from ingestion's database and from quarantine."""
 
 from typing import Any
 
@@ -11,28 +11,28 @@ from tailor.storage.buckets import QUARANTINE
 from tailor.storage.protocol import ObjectStore
 
 
-class Eraser:
-    """The keyed hash of the publisher's id stays, so that the document is known when it is published again."""
+class DocumentEraser:
+    """Erases everything but the keyed hash of the publisher's id, which recognises the document if it is published again."""
 
     def __init__(self, engine: Engine, store: ObjectStore) -> None:
         self._engine = engine
         self._store = store
 
     def forget(self, erased: Erased) -> Forgotten:
-        """Clear the publisher's id and the file's name, drop the submissions, empty quarantine. Again, it changes nothing."""
-        mine = DOCUMENTS.c.document_id == erased.document_id
+        """Clear the publisher's id and the file name, delete the submissions and the objects in quarantine. Idempotent."""
+        is_erased = DOCUMENTS.c.document_id == erased.document_id
         cleared: dict[str, Any] = {"external_id": "", "file_name": "", "digest": None, "erasure_id": erased.erasure_id}
         with transaction(self._engine) as connection:
-            held = connection.scalar(select(DOCUMENTS.c.erasure_id).where(mine).with_for_update())
-            connection.execute(update(DOCUMENTS).where(mine).values(cleared))
-            gone = delete(SUBMISSIONS).where(SUBMISSIONS.c.document_id == erased.document_id)
-            submissions = connection.execute(gone).rowcount
+            previous = connection.scalar(select(DOCUMENTS.c.erasure_id).where(is_erased).with_for_update())
+            connection.execute(update(DOCUMENTS).where(is_erased).values(cleared))
+            deletion = delete(SUBMISSIONS).where(SUBMISSIONS.c.document_id == erased.document_id)
+            submissions = connection.execute(deletion).rowcount
         keys = self._store.list_keys(QUARANTINE, f"documents/{erased.document_id}/")
         for key in keys:
             self._store.delete(QUARANTINE, key)
-        return Forgotten({"entries": int(held == ""), "submissions": submissions, "objects": len(keys)})
+        return Forgotten({"entries": int(previous == ""), "submissions": submissions, "objects": len(keys)})
 
     def lift(self, document_id: str) -> None:
-        """Let the document be published again."""
+        """Allow the document to be published again."""
         with transaction(self._engine) as connection:
             connection.execute(update(DOCUMENTS).where(DOCUMENTS.c.document_id == document_id).values(erasure_id=""))

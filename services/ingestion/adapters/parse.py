@@ -1,4 +1,4 @@
-"""Parsing in locked-in child processes that are kept warm, and replaced when they overstep a limit."""
+"""Parsing in sandboxed child processes, which are reused and replaced when they exceed a limit."""
 
 import json
 import os
@@ -9,31 +9,33 @@ import sys
 import tempfile
 import threading
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import BinaryIO, Self, cast
 
-from services.ingestion.adapters.formats.read import PARSERS
 from services.ingestion.adapters.worker import UNCONFINED, read_frame, write_frame
-from services.ingestion.domain import File, Parsed, Rejected, RejectionReason
-from services.ingestion.spans import MAX_SPANS, Span, SpanKind
+from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason
+from services.ingestion.formats.read import PARSERS
+from services.ingestion.ports import Parser
+from services.ingestion.settings import Settings
+from services.ingestion.spans import MAX_SPANS
+from tailor.words import Span, SpanKind
 
-SLOW = "Parsing took longer than is granted; simplify the file or publish it in parts."
-BROKEN = "The file broke its parser down; export it again."
+SLOW = "Parsing takes longer than is allowed. Simplify the file or publish it in parts."
+BROKEN = "The file crashes its parser. Export it again."
 MAX_FILES = 500
-# No page, sheet, slide or attachment has a higher number.
+# The highest number that a page, sheet, slide or attachment can have.
 MAX_NUMBER = 1_000_000
-# A small file that takes long is an attack or damaged: processor time grows with the size.
+# A small file that takes long is damaged or an attack, so processor time grows with the size.
 BASE_CPU_SECONDS = 2
 BYTES_PER_CPU_SECOND = 20 * 1024
-# A character takes at most four bytes in an answer, which has little more than text.
+# Bounds an answer: at most four bytes per character of text, and a little for everything else.
 BYTES_PER_CHAR = 4
 ANSWER_BYTES = 64 * 1024
 GRACE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one file may take, in seconds, bytes and characters of its text; memory holds for the worker as a whole. `cpu_seconds` is
-    for large files; a small one gets less."""
+class ParseLimits:
+    """Limits of one file. `cpu_seconds` applies to large files, small ones get less. `memory_bytes` limits the whole child process."""
 
     wall_seconds: float
     cpu_seconds: int
@@ -41,20 +43,20 @@ class Limits:
     max_chars: int = 6_000_000
 
     def cpu_seconds_for(self, size_bytes: int) -> int:
-        """The processor time that a file of this size is granted."""
+        """The processor time allowed for a file of this size."""
         return min(self.cpu_seconds, BASE_CPU_SECONDS + size_bytes // BYTES_PER_CPU_SECOND)
 
 
-class Worker:
-    """One child process, started in a folder that holds nothing. Not thread-safe."""
+class ParserProcess:
+    """One child process, started in an empty folder. Not thread-safe."""
 
-    def __init__(self, limits: Limits, folder: str) -> None:
+    def __init__(self, limits: ParseLimits, folder: str) -> None:
         self._limits = limits
         self._files = 0
-        # No secrets: the child gets nothing of our environment but where to find code. One thread, since it may start no other.
+        # Of our environment, the child gets only the places of code: no secrets. One thread, because it may not start others.
         environment = {
             "PATH": os.environ.get("PATH", ""),
-            "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),  # noqa: PTH100 - no links are followed
+            "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),  # noqa: PTH100 - do not follow links
             "LC_ALL": "C.UTF-8",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
@@ -71,12 +73,15 @@ class Worker:
 
     @property
     def is_fit(self) -> bool:
-        """True while it lives and has not grown old."""
+        """True while the process is running and has parsed fewer than MAX_FILES files."""
         return self._process.poll() is None and self._files < MAX_FILES
 
-    def parse(self, file: File) -> Parsed:
-        """The file's text; Rejected with TIMEOUT where the child was stopped, CORRUPT where it broke down. RuntimeError where this machine
-        cannot lock a child in."""
+    def parse(self, file: File) -> ParsedText:
+        """Parse a file. Blocks, at most for the wall time.
+
+        Raises Rejected: the child's own rejection, TIMEOUT if it was stopped, CORRUPT if it crashed.
+        Raises RuntimeError if this machine cannot sandbox a child.
+        """
         self._files += 1
         expired = threading.Event()
 
@@ -94,11 +99,11 @@ class Worker:
         if expired.is_set():
             self._end()
         if frame is None:
-            raise self._ended(expired.is_set())
+            raise self._failure(expired.is_set())
         return self._read(frame)
 
     def close(self) -> None:
-        """End the child."""
+        """Kill the child and close its pipes."""
         self._end()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
@@ -124,20 +129,20 @@ class Worker:
             return None
         return read_frame(answers, self._limits.max_chars * BYTES_PER_CHAR + ANSWER_BYTES)
 
-    def _ended(self, expired: bool) -> Rejected | RuntimeError:
-        """Why there is no answer. A child that ends by itself is given the time to say so by its status."""
+    def _failure(self, expired: bool) -> Rejected | RuntimeError:
+        """Why there is no answer. Waits briefly for the exit status of a child that ends by itself."""
         try:
             code = self._process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             code = self._end()
         if code == UNCONFINED:
-            return RuntimeError("a parsing worker cannot be locked in on this machine: it needs Linux with seccomp")
+            return RuntimeError("this machine cannot sandbox a parsing worker: it needs Linux with seccomp")
         if expired or code == -signal.SIGXCPU:
             return Rejected(RejectionReason.TIMEOUT, SLOW)
         return Rejected(RejectionReason.CORRUPT, BROKEN)
 
-    def _read(self, frame: bytes) -> Parsed:
-        """An answer, of which nothing is taken for granted: a document may have taken the child over."""
+    def _read(self, frame: bytes) -> ParsedText:
+        """Validate an answer. Nothing in it is trusted: a document may have taken over the child."""
         try:
             content = json.loads(frame)
             if "reason" in content:
@@ -147,11 +152,11 @@ class Worker:
             else:
                 prompt = content["prompt"]
                 text, spans = str(content["text"]), content["spans"]
-                parsed = Parsed(
+                parsed = ParsedText(
                     text,
                     _format(content["format"]),
                     None if prompt is None else str(prompt),
-                    tuple(_span(*each, most=len(text)) for each in spans[:MAX_SPANS]),
+                    tuple(_span(*span, text_length=len(text)) for span in spans[:MAX_SPANS]),
                 )
         except (ValueError, KeyError, TypeError, RecursionError):
             self._end()
@@ -163,19 +168,26 @@ class Worker:
         return parsed
 
 
-class ParserPool:
-    """At most so many children at once; they start when first needed, and one that ended is replaced at once. Thread-safe."""
+class ParserPool(Parser):
+    """At most `size` child processes, started when first needed and replaced when they end. Thread-safe."""
 
-    def __init__(self, limits: Limits, size: int) -> None:
+    def __init__(self, limits: ParseLimits, size: int) -> None:
         self._limits = limits
         self._folder = tempfile.TemporaryDirectory(prefix="tailor-parse-")
-        self._slots: queue.Queue[Worker | None] = queue.Queue()
+        self._slots: queue.Queue[ParserProcess | None] = queue.Queue()
         for _ in range(size):
             self._slots.put(None)
         self._size = size
 
-    def parse(self, file: File) -> Parsed:
-        """The file's text; raises Rejected. Waits for a free child. RuntimeError where this machine cannot lock one in."""
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        limits = ParseLimits(
+            settings.parse_seconds, settings.parse_cpu_seconds, settings.parse_memory_bytes, settings.max_chars
+        )
+        return cls(limits, settings.parse_workers)
+
+    def parse(self, file: File) -> ParsedText:
+        """Parse a file in a free child, and wait for one if necessary. Raises like `ParserProcess.parse`."""
         worker = self._slots.get()
         try:
             worker = self._fit(worker)
@@ -188,31 +200,31 @@ class ParserPool:
             self._slots.put(worker)
 
     def close(self) -> None:
-        """End all children."""
+        """Kill all children. Waits for files that are being parsed."""
         for _ in range(self._size):
             worker = self._slots.get()
             if worker is not None:
                 worker.close()
         self._folder.cleanup()
 
-    def _fit(self, worker: Worker | None) -> Worker:
+    def _fit(self, worker: ParserProcess | None) -> ParserProcess:
         if worker is not None and worker.is_fit:
             return worker
         if worker is not None:
             worker.close()
-        return Worker(self._limits, self._folder.name)
+        return ParserProcess(self._limits, self._folder.name)
 
 
-def _span(kind: object, number: object, start: object, end: object, *, most: int) -> Span:
-    """A span of a text of so many characters; ValueError or TypeError for anything else."""
+def _span(kind: object, number: object, start: object, end: object, *, text_length: int) -> Span:
+    """A span within the text. Raises ValueError or TypeError for anything else."""
     if type(number) is not int or type(start) is not int or type(end) is not int:
-        raise ValueError("no numbers")
-    if not (0 < number <= MAX_NUMBER and 0 <= start < end <= most):
-        raise ValueError("no span of the text")
+        raise ValueError("number, start and end must be integers")
+    if not (0 < number <= MAX_NUMBER and 0 <= start < end <= text_length):
+        raise ValueError("the span is not within the text")
     return Span(SpanKind(str(kind)), number, start, end)
 
 
 def _format(value: object) -> str:
     if value != "" and value not in PARSERS:
-        raise ValueError("no format")
+        raise ValueError("unknown format")
     return str(value)

@@ -1,113 +1,96 @@
-"""The catalogue in PostgreSQL: row locks order versions, an outbox states what was decided."""
+"""The catalogue in PostgreSQL: row locks order versions, and an outbox publishes outcomes."""
 
 import json
 from collections.abc import Callable, Container
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from google.protobuf.message import Message
 from sqlalchemy import Connection, Engine, Row, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.ingestion.adapters.tables import DOCUMENTS, SUBMISSIONS
 from services.ingestion.domain import (
-    Accepted,
-    Candidate,
+    Acceptance,
+    DocumentKind,
     File,
-    Kind,
-    Labels,
     Outcome,
-    Refused,
+    ParsedSubmission,
+    Rejection,
     RejectionReason,
     keyed_digest,
 )
-from services.ingestion.spans import Span, SpanKind
+from services.ingestion.ports import Catalogue
+from services.ingestion.wire import from_outcome
 from tailor.events.envelope import new_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
+from tailor.words import Labels, Span, SpanKind
 
-Encode = Callable[[Outcome], tuple[str, str, Message, str]]
 
+class SqlCatalogue(Catalogue):
+    """Safe for several replicas at once. `erased` holds the ids of erased documents."""
 
-class SqlCatalogue:
-    """Several replicas may take in at once."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        outbox: Outbox,
-        encode: Encode,
-        digest_key: bytes,
-        erased: Container[str] = frozenset(),
-    ) -> None:
+    def __init__(self, engine: Engine, outbox: Outbox, digest_key: bytes, erased: Container[str] = frozenset()) -> None:
         self._engine = engine
         self._outbox = outbox
-        self._encode = encode
         self._digest_key = digest_key
         self._erased = erased
 
     def find(self, key: str) -> Outcome | None:
-        """What became of a submission."""
         with transaction(self._engine) as connection:
             return self._find(connection, key)
 
-    def restate(self, outcome: Outcome) -> None:
-        """State a kept outcome again."""
+    def republish(self, outcome: Outcome) -> None:
         with transaction(self._engine) as connection:
-            self._outbox.add(connection, *self._encode(outcome))
+            self._outbox.add(connection, *from_outcome(outcome))
 
-    def refuse(self, key: str, external_id: str | None, refused: Refused) -> Outcome:
-        """Keep a rejection."""
+    def reject(self, key: str, external_id: str | None, rejection: Rejection) -> Outcome:
         if external_id is not None:
             self._introduce(external_id, "")
         with transaction(self._engine) as connection:
             if external_id is not None:
-                document = self._lock(connection, external_id)
-                refused = Refused(**{**_fields(refused), "document_id": document.document_id})
-            return self._keep(connection, key, refused)
+                rejection = replace(rejection, document_id=self._lock(connection, external_id).document_id)
+            return self._store(connection, key, rejection)
 
-    def accept(self, candidate: Candidate, store: Callable[[str, int], Ref]) -> Outcome:
-        """Make a version, unless its digest is current."""
-        content = candidate.submission.content
-        name = content.name if isinstance(content, File) else ""
-        self._introduce(candidate.submission.external_id, name)
+    def accept(self, submission: ParsedSubmission, store: Callable[[str, int], Ref]) -> Outcome:
+        external_id, content = submission.submission.external_id, submission.submission.content
+        key, name = submission.receipt.key, content.name if isinstance(content, File) else ""
+        self._introduce(external_id, name)
         with transaction(self._engine) as connection:
-            document = self._lock(connection, candidate.submission.external_id)
-            # The row is locked: a redelivery that runs beside this one has been kept by now, if it was first.
-            kept = self._find(connection, candidate.key)
-            if kept is not None:
-                return kept
+            document = self._lock(connection, external_id)
+            # With the row locked, a concurrent redelivery that came first has stored its outcome by now.
+            known = self._find(connection, key)
+            if known is not None:
+                return known
             if document.erasure_id or document.document_id in self._erased:
-                return self._keep(connection, candidate.key, candidate.erased(document.document_id))
-            holder = self._holder(connection, candidate.digest)
-            if holder is not None:
-                return self._keep(connection, candidate.key, candidate.duplicate(document.document_id, holder))
+                return self._store(connection, key, submission.reject_erased(document.document_id))
+            duplicate_of = self._current_holder(connection, submission.digest)
+            if duplicate_of is not None:
+                return self._store(connection, key, submission.reject_duplicate(document.document_id, duplicate_of))
             sequence = document.sequence + 1
-            outcome = candidate.accepted(document.document_id, sequence, store(document.document_id, sequence))
+            outcome = submission.accept(document.document_id, sequence, store(document.document_id, sequence))
             change = update(DOCUMENTS).where(DOCUMENTS.c.document_id == document.document_id)
-            names = {} if document.external_id else {"external_id": candidate.submission.external_id, "file_name": name}
-            connection.execute(change.values(digest=candidate.digest, sequence=sequence, **names))
-            return self._keep(connection, candidate.key, outcome)
+            names = {} if document.external_id else {"external_id": external_id, "file_name": name}
+            connection.execute(change.values(digest=submission.digest, sequence=sequence, **names))
+            return self._store(connection, key, outcome)
 
     def resolve(self, external_id: str) -> str | None:
-        """The id of the document that a publisher calls by this id."""
         query = select(DOCUMENTS.c.document_id).where(DOCUMENTS.c.external_hash == self._hash(external_id))
         with transaction(self._engine) as connection:
             return connection.execute(query).scalar()
 
     def release(self, document_id: str, submission_id: str) -> None:
-        """Let the text of a version that went no further be published again."""
-        made = (SUBMISSIONS.c.document_id == document_id) & (SUBMISSIONS.c.submission_id == submission_id)
+        is_submission = (SUBMISSIONS.c.document_id == document_id) & (SUBMISSIONS.c.submission_id == submission_id)
         with transaction(self._engine) as connection:
-            kept = connection.execute(select(SUBMISSIONS.c.outcome).where(made)).scalar()
-            outcome = None if kept is None else _load(kept)
-            if isinstance(outcome, Accepted):
-                current = (DOCUMENTS.c.document_id == document_id) & (DOCUMENTS.c.sequence == outcome.sequence)
-                connection.execute(update(DOCUMENTS).where(current).values(digest=None))
+            stored = connection.execute(select(SUBMISSIONS.c.outcome).where(is_submission)).scalar()
+            outcome = None if stored is None else _load(stored)
+            if isinstance(outcome, Acceptance):
+                is_current = (DOCUMENTS.c.document_id == document_id) & (DOCUMENTS.c.sequence == outcome.sequence)
+                connection.execute(update(DOCUMENTS).where(is_current).values(digest=None))
 
     def _introduce(self, external_id: str, file_name: str) -> None:
-        """Give the document its id, in a transaction of its own: what is stored under it is found again after a crash."""
+        """Give the document its id in a separate transaction, so that objects stored under the id are found again after a crash."""
         row = {
             "document_id": new_id("doc"),
             "external_hash": self._hash(external_id),
@@ -124,12 +107,12 @@ class SqlCatalogue:
     def _hash(self, external_id: str) -> str:
         return keyed_digest(self._digest_key, "external id", external_id.encode())
 
-    def _holder(self, connection: Connection, digest: str) -> str | None:
-        """The document whose current text has this digest. Until the transaction ends nobody else may decide about the digest."""
+    def _current_holder(self, connection: Connection, digest: str) -> str | None:
+        """The document whose current text has this digest. Locks the digest until the transaction ends."""
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": int(digest[:15], 16)})
         return connection.execute(select(DOCUMENTS.c.document_id).where(DOCUMENTS.c.digest == digest)).scalar()
 
-    def _keep(self, connection: Connection, key: str, outcome: Outcome) -> Outcome:
+    def _store(self, connection: Connection, key: str, outcome: Outcome) -> Outcome:
         row = {
             "key": key,
             "submission_id": outcome.submission_id,
@@ -141,27 +124,25 @@ class SqlCatalogue:
         )
         if connection.execute(inserted).scalar() is None:
             return self._find(connection, key) or outcome
-        self._outbox.add(connection, *self._encode(outcome))
+        self._outbox.add(connection, *from_outcome(outcome))
         return outcome
 
     def _find(self, connection: Connection, key: str) -> Outcome | None:
-        kept = connection.execute(select(SUBMISSIONS.c.outcome).where(SUBMISSIONS.c.key == key)).scalar()
-        return None if kept is None else _load(kept)
-
-
-def _fields(refused: Refused) -> dict[str, Any]:
-    return {name: getattr(refused, name) for name in refused.__dataclass_fields__}
+        stored = connection.execute(select(SUBMISSIONS.c.outcome).where(SUBMISSIONS.c.key == key)).scalar()
+        return None if stored is None else _load(stored)
 
 
 def _dump(outcome: Outcome) -> str:
     return json.dumps(asdict(outcome), sort_keys=True)
 
 
-def _load(kept: str) -> Outcome:
-    content = json.loads(kept)
+def _load(stored: str) -> Outcome:
+    content = json.loads(stored)
     content["labels"] = Labels(**content["labels"])
     if "reason" in content:
-        return Refused(**{**content, "reason": RejectionReason(content["reason"])})
-    # What was kept before spans were tells none.
+        return Rejection(**{**content, "reason": RejectionReason(content["reason"])})
+    # The oldest outcomes were stored without spans.
     spans = tuple(Span(**{**span, "kind": SpanKind(span["kind"])}) for span in content.get("spans", ()))
-    return Accepted(**{**content, "kind": Kind(content["kind"]), "text": Ref(**content["text"]), "spans": spans})
+    return Acceptance(
+        **{**content, "kind": DocumentKind(content["kind"]), "text": Ref(**content["text"]), "spans": spans}
+    )

@@ -1,4 +1,4 @@
-"""The tables of ingestion's database, the only place where publishers' ids and file names are kept."""
+"""The tables of ingestion's database: the only place that stores publishers' ids and file names."""
 
 from sqlalchemy import BigInteger, Column, DateTime, MetaData, String, Table, Text, func
 
@@ -13,10 +13,10 @@ DOCUMENTS = Table(
     Column("external_hash", String(64), nullable=False, unique=True),
     Column("external_id", Text, nullable=False),
     Column("file_name", Text, nullable=False, server_default=""),
-    # Unique: the same text is current in one document at most.
+    # Unique: a text is current in at most one document.
     Column("digest", String(64), unique=True),
     Column("sequence", BigInteger, nullable=False, server_default="0"),
-    # Of a document that is erased, and may not come again before that is lifted; empty otherwise.
+    # Set while the document is erased, and rejects it until the erasure is lifted; otherwise empty.
     Column("erasure_id", String(64), nullable=False, server_default=""),
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )

@@ -1,8 +1,8 @@
-"""The parsing worker: a locked-in process without secrets that reads one file after another from standard input.
+"""The parsing worker: a sandboxed process without secrets that parses one file after another from standard input.
 
-A frame is four bytes of length and that many of content. A request is two frames: JSON {"name", "content_type", "cpu_seconds", "max_chars"}
-and the file's bytes. An answer is one frame of JSON: {"text", "format", "prompt", "spans"} or {"reason", "hint", "format"}, with "is_last"
-where the worker ends thereafter.
+A frame is a length of four bytes followed by the content. A request is two frames: JSON {"name", "content_type", "cpu_seconds",
+"max_chars"} and the file's bytes. An answer is one frame of JSON: {"text", "format", "prompt", "spans"} or {"reason", "hint", "format"},
+with "is_last" if the worker exits afterwards.
 """
 
 import json
@@ -13,20 +13,20 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from services.ingestion.adapters.confine import confine, limit, prefer_ending_this
-from services.ingestion.adapters.formats.budget import Budget
-from services.ingestion.adapters.formats.read import PARSERS, parser, read
+from services.ingestion.adapters.confine import confine, prefer_ending_this, set_limits
 from services.ingestion.domain import File, Rejected, RejectionReason, check_text
-from services.ingestion.spans import bounded
+from services.ingestion.formats.budget import Budget
+from services.ingestion.formats.read import PARSERS, load_parser, read
+from services.ingestion.spans import limit_spans
 
 LENGTH = struct.Struct(">I")
 OPEN_FILES = 64
-# The exit status where this machine cannot lock the worker in: nothing is parsed then.
+# The exit status if this machine cannot sandbox the worker. Nothing is parsed then.
 UNCONFINED = 78
 OUT_OF_MEMORY = json.dumps(
     {
         "reason": RejectionReason.TOO_LARGE,
-        "hint": "The file needs more memory than is granted; publish it in parts.",
+        "hint": "The file needs more memory than is allowed. Publish it in parts.",
         "format": "",
         "is_last": True,
     }
@@ -36,23 +36,23 @@ SYSTEM = ("/usr", "/lib", "/lib64", "/dev/null", "/dev/urandom")
 
 
 def write_frame(stream: BinaryIO, data: bytes) -> None:
-    """Send one frame."""
+    """Write one frame and flush the stream."""
     stream.write(LENGTH.pack(len(data)) + data)
     stream.flush()
 
 
-def read_frame(stream: BinaryIO, most: int) -> bytes | None:
-    """The next frame; None where the other side is gone, or claims more bytes than `most`."""
+def read_frame(stream: BinaryIO, max_bytes: int) -> bytes | None:
+    """The next frame, or None if the stream ends or the frame announces more than `max_bytes`. Blocks."""
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None
     size = LENGTH.unpack(head)[0]
-    data = stream.read(size) if size <= most else b""
+    data = stream.read(size) if size <= max_bytes else b""
     return data if len(data) == size else None
 
 
 def answer(file: File, max_chars: int) -> dict[str, object]:
-    """What became of a file; what a parser cannot cope with is a damaged file, and the worker lives on."""
+    """Parse a file into an answer. An exception of a parser means a damaged file; MemoryError ends the worker."""
     try:
         parsed = check_text(read(file, Budget(characters=max_chars)), max_chars)
     except Rejected as rejected:
@@ -60,41 +60,41 @@ def answer(file: File, max_chars: int) -> dict[str, object]:
     except RecursionError:
         return {
             "reason": RejectionReason.TOO_LARGE,
-            "hint": "The file nests too deeply; publish its parts.",
+            "hint": "The file nests too deeply. Publish its parts.",
             "format": "",
         }
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001 - the outermost frame around foreign parsers; its message may quote the document
-        return {"reason": RejectionReason.CORRUPT, "hint": "The file cannot be parsed; export it again.", "format": ""}
-    spans = [[span.kind, span.number, span.start, span.end] for span in bounded(parsed.spans)]
+    except Exception:  # noqa: BLE001 - the outermost frame around parsers of other projects; the message may quote the document
+        return {"reason": RejectionReason.CORRUPT, "hint": "The file cannot be parsed. Export it again.", "format": ""}
+    spans = [[span.kind, span.number, span.start, span.end] for span in limit_spans(parsed.spans)]
     return {"text": parsed.text, "format": parsed.format, "prompt": parsed.prompt, "spans": spans}
 
 
 def readable() -> list[Path]:
-    """The folders of the code, which parsers still load parts of."""
-    own = [SERVICES, SERVICES.parent / "tailor", Path(sys.prefix), Path(sys.base_prefix)]
-    return [*own, *map(Path, SYSTEM)]
+    """The folders that contain code, which parsers load lazily."""
+    code = [SERVICES, SERVICES.parent / "tailor", Path(sys.prefix), Path(sys.base_prefix)]
+    return [*code, *map(Path, SYSTEM)]
 
 
-def lock_in(memory_bytes: int) -> None:
-    """Load every parser, then lock this process in; OSError where the machine cannot."""
+def enter_sandbox(memory_bytes: int) -> None:
+    """Load every parser, then enter the sandbox. Raises OSError if the machine cannot sandbox a process."""
     for format in PARSERS:
-        parser(format)
+        load_parser(format)
     prefer_ending_this()
-    limit(memory_bytes, OPEN_FILES)
+    set_limits(memory_bytes, OPEN_FILES)
     confine(readable())
 
 
 def main(memory_bytes: int) -> None:
-    """Serve until standard input ends, or until memory does."""
+    """Answer requests until standard input ends or memory runs out."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    # What a parser prints must not run into the answers.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    # Output that a parser prints must not mix with the answers.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
     try:
-        lock_in(memory_bytes)
+        enter_sandbox(memory_bytes)
     except OSError:
         sys.exit(UNCONFINED)
     while (head := read_frame(requests, sys.maxsize)) is not None:
@@ -102,7 +102,7 @@ def main(memory_bytes: int) -> None:
         if data is None:
             return
         request = json.loads(head)
-        _grant(request["cpu_seconds"])
+        _add_cpu_seconds(request["cpu_seconds"])
         try:
             content = answer(File(data, request["name"], request["content_type"]), request["max_chars"])
             frame = json.dumps(content, ensure_ascii=False).encode()
@@ -112,8 +112,8 @@ def main(memory_bytes: int) -> None:
         write_frame(answers, frame)
 
 
-def _grant(cpu_seconds: int) -> None:
-    """Let this process use so many more seconds of processor time."""
+def _add_cpu_seconds(cpu_seconds: int) -> None:
+    """Raise this process's limit of processor time by some seconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + cpu_seconds + 1, hard))

@@ -1,30 +1,19 @@
-"""The audit, counted by PostgreSQL: what comes back is as small for a hundred thousand documents as for ten."""
+"""The audit, counted by PostgreSQL: the result is as small for 100,000 documents as for 10."""
 
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Connection,
-    Engine,
-    Float,
-    Integer,
-    and_,
-    cast,
-    func,
-    literal,
-    select,
-)
+from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, Float, Integer, and_, cast, func, literal, select
 
 from services.registry.adapters import tables
-from services.registry.domain import FactKind, Selection
+from services.registry.domain import FactKind
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2
 from tailor.sql import transaction
+from tailor.words import Selection
 
 CHARS_PER_TOKEN = 4
-# A small model on an ordinary processor, until a run says better.
+# A small model on an ordinary CPU, until a run reports its speed.
 ASSUMED_TOKENS_PER_SECOND = 100.0
 MAX_GROUPS = 50
 MAX_REJECTIONS = 100
@@ -41,23 +30,23 @@ FIELDS: Mapping[audit_pb2.AuditField.ValueType, str] = {
 
 
 class AuditQueries:
-    """The part of the reads that counts."""
+    """The counting part of the read side."""
 
     _engine: Engine
 
     def audit(self, specialist: str, selection: Selection) -> audit_pb2.GetAuditResponse:
-        """Everything about the documents that a selection admits; all numbers are of one moment."""
-        found = audit_pb2.GetAuditResponse()
+        """All counts over the documents that a selection admits, from one snapshot."""
+        response = audit_pb2.GetAuditResponse()
         with transaction(self._engine.execution_options(isolation_level="REPEATABLE READ")) as connection:
-            found.totals.CopyFrom(_totals(connection, selection))
-            found.dimensions.extend(_dimension(connection, selection, field) for field in FIELDS)
-            found.lengths.CopyFrom(_lengths(connection, selection))
-            found.findings.extend(_findings(connection, selection, found.totals.characters))
-            found.rejections.extend(_rejections(connection, selection))
-            found.duplicates = _duplicates(connection, selection)
-            found.estimate.CopyFrom(_estimate(connection, specialist, found.totals.characters))
-            found.create_time.FromDatetime(_now(connection))
-        return found
+            response.totals.CopyFrom(_totals(connection, selection))
+            response.dimensions.extend(_dimension(connection, selection, field) for field in FIELDS)
+            response.lengths.CopyFrom(_lengths(connection, selection))
+            response.findings.extend(_findings(connection, selection, response.totals.characters))
+            response.rejections.extend(_rejections(connection, selection))
+            response.duplicates = _duplicates(connection, selection)
+            response.estimate.CopyFrom(_estimate(connection, specialist, response.totals.characters))
+            response.create_time.FromDatetime(_now(connection))
+        return response
 
 
 def _admitted(columns: Mapping[str, ColumnElement[str]], selection: Selection) -> ColumnElement[bool]:
@@ -80,8 +69,8 @@ def _rejected(selection: Selection) -> ColumnElement[bool]:
 
 def _values() -> ColumnElement[int]:
     """Personal values of one document."""
-    each = func.jsonb_each_text(tables.documents.c.findings).table_valued("key", "value")
-    return select(func.coalesce(func.sum(cast(each.c.value, BigInteger)), 0)).select_from(each).scalar_subquery()
+    entries = func.jsonb_each_text(tables.documents.c.findings).table_valued("key", "value")
+    return select(func.coalesce(func.sum(cast(entries.c.value, BigInteger)), 0)).select_from(entries).scalar_subquery()
 
 
 def _sums() -> tuple[ColumnElement[int], ColumnElement[int], ColumnElement[int]]:
@@ -136,15 +125,15 @@ def _lengths(connection: Connection, selection: Selection) -> audit_pb2.AuditLen
 
 
 def _findings(connection: Connection, selection: Selection, characters: int) -> list[audit_pb2.AuditFinding]:
-    each = func.jsonb_each_text(tables.documents.c.findings).table_valued("key", "value")
-    values = cast(func.sum(cast(each.c.value, BigInteger)), BigInteger)
+    entries = func.jsonb_each_text(tables.documents.c.findings).table_valued("key", "value")
+    values = cast(func.sum(cast(entries.c.value, BigInteger)), BigInteger)
     query = (
-        select(each.c.key, values, func.count())
+        select(entries.c.key, values, func.count())
         .select_from(tables.documents)
-        .join(each, literal(True))
-        .where(_documents(selection), cast(each.c.value, BigInteger) > 0)
-        .group_by(each.c.key)
-        .order_by(values.desc(), each.c.key)
+        .join(entries, literal(True))
+        .where(_documents(selection), cast(entries.c.value, BigInteger) > 0)
+        .group_by(entries.c.key)
+        .order_by(values.desc(), entries.c.key)
     )
     return [
         audit_pb2.AuditFinding(
@@ -181,7 +170,7 @@ def _estimate(connection: Connection, specialist: str, characters: int) -> audit
 
 
 def _speed(connection: Connection, specialist: str) -> tuple[float, str]:
-    """Tokens per second of the newest run that reported any, of the specialist where one is named; or the assumption, and no run."""
+    """Tokens per second and id of the newest run that reported a speed; without one, the assumption and no id."""
     table = tables.facts
     query = select(table.c.payload).where(table.c.kind == FactKind.RUN.value, ~table.c.fact_id.endswith("/failed"))
     if specialist:

@@ -1,4 +1,4 @@
-"""Canaries in PostgreSQL: their rules, the calls of both arms while they run, and what became of them."""
+"""Canaries in PostgreSQL: their policies, the calls of both arms while they run, and their outcomes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -8,77 +8,68 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry.adapters import tables
-from services.registry.comparing import Arm, Call, Canary, CanaryRules, Outcome
+from services.registry.domain import Arm, Call, Canary, CanaryPolicy, Outcome
+from services.registry.ports import Canaries
 from tailor.events.envelope import derive_id
 
 RUNNING = Outcome.RUNNING.value
 
 
-class SqlCanaries:
-    """The part of a transaction that is about canaries."""
+class SqlCanaries(Canaries):
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
-    _connection: Connection
-
-    def start_canary(self, canary: Canary) -> None:
-        """Keep a new canary; the table holds one that runs for each specialist."""
+    def start(self, canary: Canary) -> None:
         self._forget_calls(canary.specialist)
-        self._connection.execute(
-            insert(tables.canaries).values(
-                specialist=canary.specialist,
-                generation=canary.generation,
-                adapter_digest=canary.adapter_digest,
-                rules=asdict(canary.rules),
-                start_time=canary.start_time,
-                outcome=RUNNING,
-                reason="",
-                arms=[],
-                waiting="",
-            )
-        )
+        row = {
+            "specialist": canary.specialist,
+            "generation": canary.generation,
+            "adapter_digest": canary.adapter_digest,
+            "rules": asdict(canary.policy),
+            "start_time": canary.start_time,
+            "outcome": RUNNING,
+            "reason": "",
+            "arms": [],
+            "waiting": "",
+        }
+        self._connection.execute(insert(tables.canaries).values(row))
 
-    def running_canary(self, specialist: str) -> Canary | None:
-        """The specialist's canary that runs, or None; its arms are not read."""
+    def find_running(self, specialist: str) -> Canary | None:
         table = tables.canaries
         query = select(table).where(table.c.specialist == specialist, table.c.outcome == RUNNING)
         row = self._connection.execute(query).one_or_none()
         return None if row is None else to_canary(row)
 
-    def running_canaries(self) -> Sequence[str]:
-        """Specialists with a canary that runs."""
+    def list_running(self) -> Sequence[str]:
         table = tables.canaries
         query = select(table.c.specialist).where(table.c.outcome == RUNNING).order_by(table.c.specialist)
         return self._connection.scalars(query).all()
 
     def save_call(self, call: Call) -> None:
-        """Count a call, once."""
         self._connection.execute(insert(tables.canary_calls).values(asdict(call)).on_conflict_do_nothing())
 
-    def arms(self, canary: Canary) -> tuple[Arm, Arm]:
-        """What was measured of the canary's calls, and of those beside it."""
-        return arms(self._connection, canary)
+    def measure(self, canary: Canary) -> tuple[Arm, Arm]:
+        return measure_arms(self._connection, canary)
 
-    def end_canary(self, specialist: str, outcome: Outcome, reason: str) -> None:
-        """End the canary that runs, if one does: keep what was measured, and forget the calls."""
-        canary = self.running_canary(specialist)
+    def end(self, specialist: str, outcome: Outcome, reason: str) -> None:
+        canary = self.find_running(specialist)
         if canary is None:
             return
         table = tables.canaries
-        measured = [asdict(arm) for arm in self.arms(canary)]
+        arms = [asdict(arm) for arm in self.measure(canary)]
         self._connection.execute(
             update(table)
             .where(table.c.specialist == specialist, table.c.outcome == RUNNING)
-            .values(outcome=outcome.value, reason=reason, end_time=datetime.now(UTC), arms=measured)
+            .values(outcome=outcome.value, reason=reason, end_time=datetime.now(UTC), arms=arms)
         )
         self._forget_calls(specialist)
 
-    def let_wait(self, specialist: str, adapter_digest: str) -> None:
-        """An adapter is measured again once the canary that runs has ended; the last one that asks."""
+    def defer(self, specialist: str, adapter_digest: str) -> None:
         table = tables.canaries
-        mine = (table.c.specialist == specialist, table.c.outcome == RUNNING)
-        self._connection.execute(update(table).where(*mine).values(waiting=adapter_digest))
+        running = (table.c.specialist == specialist, table.c.outcome == RUNNING)
+        self._connection.execute(update(table).where(*running).values(waiting=adapter_digest))
 
-    def waiting(self) -> Mapping[str, str]:
-        """Adapters whose wait is over, each with the id of the request to measure it, the same until it waits no more."""
+    def list_deferred(self) -> Mapping[str, str]:
         table = tables.canaries
         query = select(table).where(table.c.waiting != "", table.c.outcome != RUNNING)
         return {
@@ -86,19 +77,18 @@ class SqlCanaries:
             for row in self._connection.execute(query)
         }
 
-    def waits_no_more(self, adapter_digest: str) -> None:
-        """An adapter is being measured again."""
+    def resume(self, adapter_digest: str) -> None:
         table = tables.canaries
-        mine = (table.c.waiting == adapter_digest, table.c.outcome != RUNNING)
-        self._connection.execute(update(table).where(*mine).values(waiting=""))
+        deferred = (table.c.waiting == adapter_digest, table.c.outcome != RUNNING)
+        self._connection.execute(update(table).where(*deferred).values(waiting=""))
 
     def _forget_calls(self, specialist: str) -> None:
         table = tables.canary_calls
         self._connection.execute(delete(table).where(table.c.specialist == specialist))
 
 
-def newest_canary(connection: Connection, specialist: str) -> Canary | None:
-    """The specialist's newest canary with what was measured, or None."""
+def find_newest_canary(connection: Connection, specialist: str) -> Canary | None:
+    """The specialist's newest canary with its arms, or None."""
     table = tables.canaries
     query = select(table).where(table.c.specialist == specialist).order_by(table.c.generation.desc()).limit(1)
     row = connection.execute(query).one_or_none()
@@ -107,12 +97,12 @@ def newest_canary(connection: Connection, specialist: str) -> Canary | None:
     canary = to_canary(row)
     if canary.outcome is not Outcome.RUNNING:
         return canary
-    tried, beside = arms(connection, canary)
-    return replace(canary, tried=tried, beside=beside)
+    canary_arm, incumbent_arm = measure_arms(connection, canary)
+    return replace(canary, canary_arm=canary_arm, incumbent_arm=incumbent_arm)
 
 
-def arms(connection: Connection, canary: Canary) -> tuple[Arm, Arm]:
-    """What was measured of the canary's calls, and of those beside it."""
+def measure_arms(connection: Connection, canary: Canary) -> tuple[Arm, Arm]:
+    """The arms of the canary and of the incumbent, from the calls so far."""
     table = tables.canary_calls
     median = func.percentile_cont(0.5)
     query = (
@@ -127,22 +117,22 @@ def arms(connection: Connection, canary: Canary) -> tuple[Arm, Arm]:
         .where(table.c.specialist == canary.specialist, table.c.generation == canary.generation)
         .group_by(table.c.canary)
     )
-    found = {row[0]: Arm(*row[1:]) for row in connection.execute(query)}
-    return found.get(True, Arm()), found.get(False, Arm())
+    arms = {row[0]: Arm(*row[1:]) for row in connection.execute(query)}
+    return arms.get(True, Arm()), arms.get(False, Arm())
 
 
 def to_canary(row: Row) -> Canary:  # type: ignore[type-arg]
-    """A canary from its row, with what was kept of its arms once it had ended."""
-    tried, beside = [Arm(**held) for held in row.arms] or (Arm(), Arm())
+    """A canary from its row; with arms once it has ended."""
+    canary_arm, incumbent_arm = [Arm(**arm) for arm in row.arms] or (Arm(), Arm())
     return Canary(
         specialist=row.specialist,
         generation=row.generation,
         adapter_digest=row.adapter_digest,
-        rules=CanaryRules(**row.rules),
+        policy=CanaryPolicy(**row.rules),
         start_time=row.start_time,
         outcome=Outcome(row.outcome),
         reason=row.reason,
         end_time=row.end_time,
-        tried=tried,
-        beside=beside,
+        canary_arm=canary_arm,
+        incumbent_arm=incumbent_arm,
     )

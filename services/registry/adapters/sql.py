@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 
 from sqlalchemy import Connection, Engine, Row, Table, delete, select
 from sqlalchemy.dialects.postgresql import insert
@@ -9,79 +10,118 @@ from sqlalchemy.dialects.postgresql import insert
 from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.canaries import SqlCanaries
-from services.registry.adapters.erasures import SqlErasures
-from services.registry.domain import Adapter, ApiKey, DocumentState, Draft, Fact, FactKind, Judgement, Specialist
-from services.registry.gate import Decision, Evaluation
-from services.registry.rollouts import KEPT, Replica
-from services.registry.serving import Serving
+from services.registry.adapters.erasures import SqlErasures, SqlLineage
+from services.registry.domain import (
+    Adapter,
+    ApiKey,
+    Decision,
+    DocumentState,
+    Draft,
+    Evaluation,
+    Fact,
+    FactKind,
+    Judgement,
+    Replica,
+    Serving,
+    Specialist,
+)
+from services.registry.ports import CatalogueFacts, Evaluations, Judgements, Keys, Servings, Specialists, Transaction
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
 
+# Replica names come and go; forget those that have not reported for this many days.
+REPLICA_DAYS = 1
 
-class SqlTransaction(SqlErasures, SqlCanaries):
-    """One transaction over the catalogue; satisfies `handlers.Transaction`."""
 
+class SqlSpecialists(Specialists):
     def __init__(self, connection: Connection, outbox: Outbox) -> None:
         self._connection = connection
         self._outbox = outbox
 
-    def specialist(self, name: str) -> Specialist | None:
-        """A definition, or None."""
+    def find(self, name: str) -> Specialist | None:
         payload = self._connection.scalar(select(tables.specialists.c.payload).where(tables.specialists.c.name == name))
         return None if payload is None else wire.to_specialist(models_pb2.SpecialistChanged.FromString(payload))
 
-    def lock_specialist(self, name: str) -> Specialist | None:
-        """A definition, or None; nobody else changes it, or what it serves, before this transaction ends."""
+    def lock(self, name: str) -> Specialist | None:
         query = select(tables.specialists.c.payload).where(tables.specialists.c.name == name).with_for_update()
         payload = self._connection.scalar(query)
         return None if payload is None else wire.to_specialist(models_pb2.SpecialistChanged.FromString(payload))
 
-    def save_specialist(self, specialist: Specialist) -> None:
-        """Keep a definition and state it."""
+    def save(self, specialist: Specialist) -> None:
         message = wire.from_specialist(specialist)
         row = {
             "name": specialist.name,
             "revision": specialist.revision,
             "payload": message.SerializeToString(deterministic=True),
         }
-        self._upsert(tables.specialists, row, ["name"])
+        upsert(self._connection, tables.specialists, row, ["name"])
         event_id = derive_id("evt", "specialist", specialist.name, specialist.revision)
         self._outbox.add(self._connection, "specialist.changed.v1", specialist.name, message, event_id)
 
-    def serving(self, name: str) -> Serving:
-        """What serves now; generation 0 before the first promotion."""
-        servings = self.servings(name)
+
+class SqlServings(Servings):
+    def __init__(self, connection: Connection, outbox: Outbox) -> None:
+        self._connection = connection
+        self._outbox = outbox
+
+    def current(self, name: str) -> Serving:
+        servings = self.list(name)
         return servings[0] if servings else Serving(name)
 
-    def servings(self, name: str) -> Sequence[Serving]:
-        """Everything that served, newest first."""
+    def list(self, name: str) -> Sequence[Serving]:
         table = tables.servings
         query = select(table.c.payload).where(table.c.specialist == name).order_by(table.c.generation.desc())
         return [
-            wire.to_serving(models_pb2.SpecialistServing.FromString(row.payload))
-            for row in self._connection.execute(query)
+            wire.to_serving(models_pb2.SpecialistServing.FromString(payload))
+            for payload in self._connection.scalars(query)
         ]
 
-    def save_serving(self, serving: Serving) -> None:
-        """Keep a decision and state it; the primary key refuses a second decision for a generation."""
+    def save(self, serving: Serving) -> None:
         message = wire.from_serving(serving)
-        payload = message.SerializeToString(deterministic=True)
         row = {
             "specialist": serving.specialist,
             "generation": serving.generation,
             "adapter_digest": serving.adapter_digest,
+            "payload": message.SerializeToString(deterministic=True),
         }
-        self._connection.execute(insert(tables.servings).values(**row, payload=payload))
+        self._connection.execute(insert(tables.servings).values(row))
         event_id = derive_id("evt", "serving", serving.specialist, serving.generation)
         self._outbox.add(self._connection, "specialist.serving.v1", serving.specialist, message, event_id)
 
+
+class SqlFacts(CatalogueFacts):
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def save(self, fact: Fact) -> None:
+        row = {"kind": fact.kind.value, "fact_id": fact.fact_id, "specialist": fact.specialist, "payload": fact.payload}
+        upsert(self._connection, tables.facts, row, ["kind", "fact_id"])
+
+    def _find(self, kind: FactKind, fact_id: str) -> bytes | None:
+        table = tables.facts
+        query = select(table.c.payload).where(table.c.kind == kind.value, table.c.fact_id == fact_id)
+        return self._connection.scalar(query)
+
+    def save_adapter(self, adapter: Adapter, payload: bytes) -> None:
+        self.save(Fact(FactKind.ADAPTER, adapter.digest, adapter.specialist, payload))
+
+    def find_adapter(self, digest: str) -> Adapter | None:
+        payload = self._find(FactKind.ADAPTER, digest)
+        return None if payload is None else wire.to_adapter(models_pb2.AdapterTrained.FromString(payload))
+
+    def save_draft(self, draft: Draft, payload: bytes) -> None:
+        self.save(Fact(FactKind.DRAFT, draft.draft_id, draft.specialist, payload))
+
+    def find_draft(self, draft_id: str) -> Draft | None:
+        payload = self._find(FactKind.DRAFT, draft_id)
+        return None if payload is None else wire.to_draft(drafts_pb2.DraftCreated.FromString(payload))
+
     def save_document_state(self, state: DocumentState) -> None:
-        """Keep where a submission is; `ingested` never replaces how it ended."""
         if state.state == "anonymized":
             self._save_document(state)
-        table = tables.submissions
+        # Columns that the audit groups rejections by; a malformed submission can have labels of any length.
         row = {
             "submission_id": state.submission_id,
             "document_id": state.document_id,
@@ -89,9 +129,13 @@ class SqlTransaction(SqlErasures, SqlCanaries):
             "reason": state.reason,
             "findings": dict(state.findings),
             "payload": state.payload if state.state == "rejected" else b"",
-            **_labels(state),
+            "source": state.labels.source[:64],
+            "department": state.labels.department[:64],
+            "confidentiality": state.labels.confidentiality[:64],
+            "format": state.format[:32],
+            "stage": state.stage,
         }
-        statement = insert(table).values(row)
+        statement = insert(tables.submissions).values(row)
         changed = {name: statement.excluded[name] for name in row if name not in ("submission_id", "document_id")}
         late = statement.excluded.state == "ingested"
         self._connection.execute(
@@ -103,9 +147,9 @@ class SqlTransaction(SqlErasures, SqlCanaries):
         row = {
             "document_id": state.document_id,
             "sequence": state.sequence,
-            "source": state.source,
-            "department": state.department,
-            "confidentiality": state.confidentiality,
+            "source": state.labels.source,
+            "department": state.labels.department,
+            "confidentiality": state.labels.confidentiality,
             "payload": state.payload,
             "format": state.format,
             "language": state.language,
@@ -119,72 +163,63 @@ class SqlTransaction(SqlErasures, SqlCanaries):
             statement.on_conflict_do_update(index_elements=["document_id"], set_=changed, where=newer)
         )
 
-    def save_fact(self, fact: Fact) -> None:
-        """Keep a fact."""
-        row = {"kind": fact.kind.value, "fact_id": fact.fact_id, "specialist": fact.specialist, "payload": fact.payload}
-        self._upsert(tables.facts, row, ["kind", "fact_id"])
+    def save_replica(self, replica: Replica) -> None:
+        table = tables.replicas
+        row = {
+            "replica": replica.name,
+            "base": replica.base,
+            "seen_time": replica.seen_time,
+            "leaving": replica.leaving,
+        }
+        statement = insert(table).values(row)
+        changed = {name: statement.excluded[name] for name in row if name != "replica"}
+        newer = statement.excluded.seen_time >= table.c.seen_time
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["replica"], set_=changed, where=newer))
+        oldest = replica.seen_time - timedelta(days=REPLICA_DAYS)
+        self._connection.execute(delete(table).where(table.c.seen_time < oldest))
 
-    def _fact(self, kind: FactKind, fact_id: str) -> bytes | None:
-        table = tables.facts
-        return self._connection.scalar(
-            select(table.c.payload).where(table.c.kind == kind.value, table.c.fact_id == fact_id)
-        )
+    def save_dead_letter(self, event_id: str, topic: str) -> None:
+        statement = insert(tables.dead_letters).values(event_id=event_id, topic=topic)
+        self._connection.execute(statement.on_conflict_do_nothing())
 
-    def save_adapter(self, adapter: Adapter, payload: bytes) -> None:
-        """Keep an adapter."""
-        self.save_fact(Fact(FactKind.ADAPTER, adapter.digest, adapter.specialist, payload))
 
-    def adapter(self, digest: str) -> Adapter | None:
-        """An adapter, or None."""
-        payload = self._fact(FactKind.ADAPTER, digest)
-        return None if payload is None else wire.to_adapter(models_pb2.AdapterTrained.FromString(payload))
+class SqlEvaluations(Evaluations):
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
-    def save_evaluation(self, evaluation: Evaluation, decision: Decision, why: Sequence[str]) -> None:
-        """Keep an evaluation and what the gate made of it."""
+    def save(self, evaluation: Evaluation, decision: Decision, refusals: Sequence[str]) -> None:
         row = {
             "evaluation_id": evaluation.evaluation_id,
             "adapter_digest": evaluation.adapter_digest,
             "decision": decision.value,
-            "refusals": list(why),
+            "refusals": list(refusals),
             "payload": evaluation.payload,
         }
-        self._upsert(tables.evaluations, row, ["evaluation_id"])
+        upsert(self._connection, tables.evaluations, row, ["evaluation_id"])
 
-    def decision(self, evaluation_id: str) -> Decision | None:
-        """What the gate made of an evaluation, or None if it has not decided."""
+    def find_decision(self, evaluation_id: str) -> Decision | None:
         table = tables.evaluations
         value = self._connection.scalar(select(table.c.decision).where(table.c.evaluation_id == evaluation_id))
         return None if value is None else Decision(value)
 
-    def newest_evaluation(self, adapter_digest: str) -> Evaluation | None:
-        """An adapter's newest evaluation, or None."""
+    def find_newest(self, adapter_digest: str) -> Evaluation | None:
         table = tables.evaluations
-        query = (
-            select(table.c.payload)
-            .where(table.c.adapter_digest == adapter_digest)
-            .order_by(table.c.position.desc())
-            .limit(1)
-        )
-        payload = self._connection.scalar(query)
+        query = select(table.c.payload).where(table.c.adapter_digest == adapter_digest)
+        payload = self._connection.scalar(query.order_by(table.c.position.desc()).limit(1))
         return None if payload is None else wire.to_evaluation(models_pb2.AdapterEvaluated.FromString(payload))
 
-    def save_draft(self, draft: Draft, payload: bytes) -> None:
-        """Keep a draft's provenance."""
-        self.save_fact(Fact(FactKind.DRAFT, draft.draft_id, draft.specialist, payload))
 
-    def draft(self, draft_id: str) -> Draft | None:
-        """A draft's provenance, or None."""
-        payload = self._fact(FactKind.DRAFT, draft_id)
-        return None if payload is None else wire.to_draft(drafts_pb2.DraftCreated.FromString(payload))
+class SqlJudgements(Judgements):
+    def __init__(self, connection: Connection, outbox: Outbox) -> None:
+        self._connection = connection
+        self._outbox = outbox
 
-    def judgement(self, judgement_id: str) -> Judgement | None:
-        """A judgement, or None."""
+    def find(self, judgement_id: str) -> Judgement | None:
         table = tables.judgements
         payload = self._connection.scalar(select(table.c.payload).where(table.c.judgement_id == judgement_id))
         return None if payload is None else wire.to_judgement(drafts_pb2.JudgementRecorded.FromString(payload))
 
-    def save_judgement(self, judgement: Judgement) -> None:
-        """Keep a judgement and state it, once."""
+    def save(self, judgement: Judgement) -> None:
         message = wire.from_judgement(judgement)
         row = {
             "judgement_id": judgement.judgement_id,
@@ -196,8 +231,12 @@ class SqlTransaction(SqlErasures, SqlCanaries):
             event_id = derive_id("evt", "judgement", judgement.judgement_id)
             self._outbox.add(self._connection, "judgement.recorded.v1", judgement.specialist, message, event_id)
 
-    def save_key(self, key: ApiKey, secret_sha256: str) -> None:
-        """Keep a key; a known key keeps its hash."""
+
+class SqlKeys(Keys):
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def save(self, key: ApiKey, secret_sha256: str) -> None:
         row = {
             "key_id": key.key_id,
             "secret_sha256": secret_sha256,
@@ -214,56 +253,24 @@ class SqlTransaction(SqlErasures, SqlCanaries):
         changed = {"revoked": statement.excluded.revoked}
         self._connection.execute(statement.on_conflict_do_update(index_elements=["key_id"], set_=changed))
 
-    def key(self, key_id: str) -> ApiKey | None:
-        """A key, or None."""
+    def find(self, key_id: str) -> ApiKey | None:
         row = self._connection.execute(select(tables.keys).where(tables.keys.c.key_id == key_id)).first()
         return None if row is None else to_key(row)
 
-    def key_by_hash(self, secret_sha256: str) -> ApiKey | None:
-        """The key with this hash, or None."""
+    def find_by_hash(self, secret_sha256: str) -> ApiKey | None:
         row = self._connection.execute(select(tables.keys).where(tables.keys.c.secret_sha256 == secret_sha256)).first()
         return None if row is None else to_key(row)
 
-    def save_replica(self, replica: Replica) -> None:
-        """Keep what a replica last said, and forget those that are long gone."""
-        table = tables.replicas
-        row = {
-            "replica": replica.name,
-            "base": replica.base,
-            "seen_time": replica.seen_time,
-            "leaving": replica.leaving,
-        }
-        statement = insert(table).values(row)
-        changed = {name: statement.excluded[name] for name in row if name != "replica"}
-        newer = statement.excluded.seen_time >= table.c.seen_time
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["replica"], set_=changed, where=newer))
-        self._connection.execute(delete(table).where(table.c.seen_time < replica.seen_time - KEPT))
 
-    def save_dead_letter(self, event_id: str, topic: str) -> None:
-        """Count an event that was set aside, once."""
-        self._connection.execute(
-            insert(tables.dead_letters).values(event_id=event_id, topic=topic).on_conflict_do_nothing()
-        )
-
-    def _upsert(self, table: Table, row: Mapping[str, object], key: list[str]) -> None:
-        statement = insert(table).values(row)
-        changed = {name: statement.excluded[name] for name in row if name not in key}
-        self._connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed))
-
-
-def _labels(state: DocumentState) -> dict[str, str]:
-    """What the audit groups rejections by; a malformed submission may have said anything."""
-    return {
-        "source": state.source[:64],
-        "department": state.department[:64],
-        "confidentiality": state.confidentiality[:64],
-        "format": state.format[:32],
-        "stage": state.stage,
-    }
+def upsert(connection: Connection, table: Table, row: Mapping[str, object], key: Sequence[str]) -> None:
+    """Insert a row, or replace the one with the same key."""
+    statement = insert(table).values(row)
+    changed = {name: statement.excluded[name] for name in row if name not in key}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed))
 
 
 def to_key(row: Row) -> ApiKey:  # type: ignore[type-arg]
-    """A key from its row."""
+    """An API key from its row."""
     return ApiKey(
         key_id=row.key_id,
         name=row.name,
@@ -277,12 +284,22 @@ def to_key(row: Row) -> ApiKey:  # type: ignore[type-arg]
     )
 
 
-def begin(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContextManager[SqlTransaction]]:
-    """What the handlers begin a transaction with."""
+def transactions(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContextManager[Transaction]]:
+    """The `Begin` of the handlers. Leaving the context commits, or rolls back on an exception."""
 
     @contextmanager
-    def opened() -> Iterator[SqlTransaction]:
+    def begin() -> Iterator[Transaction]:
         with transaction(engine) as connection:
-            yield SqlTransaction(connection, outbox)
+            yield Transaction(
+                specialists=SqlSpecialists(connection, outbox),
+                servings=SqlServings(connection, outbox),
+                facts=SqlFacts(connection),
+                evaluations=SqlEvaluations(connection),
+                judgements=SqlJudgements(connection, outbox),
+                keys=SqlKeys(connection),
+                canaries=SqlCanaries(connection),
+                erasures=SqlErasures(connection, outbox),
+                lineage=SqlLineage(connection),
+            )
 
-    return opened
+    return begin

@@ -38,7 +38,7 @@ servings = Table(
     Column("payload", LargeBinary, nullable=False),
 )
 
-# The current version of every document that passed the barrier.
+# The current version of every anonymised document.
 documents = Table(
     "documents",
     metadata,
@@ -64,7 +64,7 @@ submissions = Table(
     Column("findings", JSON, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
-    # As far as they could be read; the stage of a rejected one alone.
+    # Labels and format as far as they are known; the stage only of rejected submissions.
     Column("source", String(64), nullable=False),
     Column("department", String(64), nullable=False),
     Column("confidentiality", String(64), nullable=False),
@@ -116,7 +116,7 @@ keys = Table(
     Column("calls_per_minute", BigInteger, nullable=False),
 )
 
-# Inference replicas that are ready, as they last said.
+# The last report of each inference replica.
 replicas = Table(
     "replicas",
     metadata,
@@ -137,13 +137,13 @@ canaries = Table(
     Column("outcome", String(16), nullable=False),
     Column("reason", Text, nullable=False),
     Column("end_time", DateTime(timezone=True)),
-    # What was measured of the canary and beside it, once it has ended.
+    # The arms of the canary and of the incumbent, once it has ended.
     Column("arms", JSON, nullable=False),
-    # Adapter that passed the gate meanwhile.
+    # Adapter that passed the gate while the canary was running.
     Column("waiting", String(64), nullable=False),
 )
 
-# Calls of specialists with a canary that runs.
+# Calls of specialists with a running canary.
 canary_calls = Table(
     "canary_calls",
     metadata,

@@ -1,29 +1,38 @@
-"""The runs in PostgreSQL, and what is stated of them through the outbox."""
+"""Runs in PostgreSQL, and their events through the outbox."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, delete, insert, or_, select, tuple_, update
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, Engine, Row, Select, delete, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from services.training import wire
-from services.training.adapters.bodies import LOG_LINE, PLAN, PROGRESS, columns, to_run
 from services.training.adapters.tables import adapters, plans, reports, run_logs, runs, workers
-from services.training.domain import LogLine, Progress, Run, RunState, Trained, Worker
+from services.training.domain import LogLine, Progress, Run, RunState, StartedWorker, TrainedAdapter
 from services.training.plans import Plan
-from services.training.ports import News, Seen
+from services.training.ports import RunEvents, Runs, RunUnit, RunUpdate, WatchCursor
+from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
 
 ACTIVE = (RunState.QUEUED.value, RunState.RUNNING.value)
 KEPT_LINES = 2000
+KEY = ("specialist", "dataset_digest", "base", "recipe_digest", "parent_digest", "preference_dataset_digest")
+# Fields with a column of their own; the rest of a run is in `body`.
+COLUMNS = {"run_id", "key", "state", "create_time", "progress"}
+
+RUN: TypeAdapter[Run] = TypeAdapter(Run)
+PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
+LOG_LINE: TypeAdapter[LogLine] = TypeAdapter(LogLine)
 
 
-class SqlRuns:
-    """All runs of the installation."""
+class SqlRuns(Runs):
+    """All runs of the installation. Thread-safe."""
 
     def __init__(self, engine: Engine, outbox: Outbox) -> None:
         self._engine = engine
@@ -31,18 +40,16 @@ class SqlRuns:
 
     @contextmanager
     def unit(self) -> Iterator["SqlUnit"]:
-        """A transaction."""
+        """Open a transaction."""
         with transaction(self._engine) as connection:
             yield SqlUnit(connection, self._outbox)
 
     def find(self, run_id: str) -> Run | None:
-        """A run as it stands."""
         with transaction(self._engine) as connection:
             row = connection.execute(select(runs).where(runs.c.run_id == run_id)).one_or_none()
         return None if row is None else to_run(row)
 
     def page(self, specialist: str, size: int, before: tuple[datetime, str] | None) -> list[Run]:
-        """Runs older than `before`, newest first."""
         query = select(runs).order_by(runs.c.create_time.desc(), runs.c.run_id.desc()).limit(size)
         if specialist:
             query = query.where(runs.c.specialist == specialist)
@@ -52,154 +59,176 @@ class SqlRuns:
             return [to_run(row) for row in connection.execute(query)]
 
     def active(self) -> list[Run]:
-        """Runs that have not ended, the oldest first."""
         with transaction(self._engine) as connection:
-            return [to_run(row) for row in connection.execute(_active())]
+            return [to_run(row) for row in connection.execute(_select_active())]
 
     def reports(self, run_id: str, after: int) -> list[tuple[int, Progress]]:
-        """Reports numbered over `after`, in order."""
         with transaction(self._engine) as connection:
-            rows = connection.execute(_reports(run_id, after)).all()
-        return [(row.position, PROGRESS.validate_python(row.body)) for row in rows]
+            rows = connection.execute(_select_reports(run_id, after)).all()
+        return [(row.position, wire.read_progress(row.message)) for row in rows]
 
-    def news(self, run_id: str, seen: Seen) -> News | None:
-        """A run as it stands, with what was said of it beyond what was seen."""
-        said = select(run_logs).where(run_logs.c.run_id == run_id, run_logs.c.position > seen.line)
+    def news(self, run_id: str, cursor: WatchCursor) -> RunUpdate | None:
+        new_lines = select(run_logs).where(run_logs.c.run_id == run_id, run_logs.c.position > cursor.line)
         with transaction(self._engine) as connection:
             row = connection.execute(select(runs).where(runs.c.run_id == run_id)).one_or_none()
             if row is None:
                 return None
-            lines = connection.execute(said.order_by(run_logs.c.position)).all()
-            told = connection.execute(_reports(run_id, seen.report)).all()
-        return News(
+            lines = connection.execute(new_lines.order_by(run_logs.c.position)).all()
+            new_reports = connection.execute(_select_reports(run_id, cursor.report)).all()
+        return RunUpdate(
             to_run(row),
-            [PROGRESS.validate_python(one.body) for one in told],
-            [LOG_LINE.validate_python(one.body) for one in lines],
-            Seen(told[-1].position if told else seen.report, lines[-1].position if lines else seen.line),
+            [wire.read_progress(report.message) for report in new_reports],
+            [LOG_LINE.validate_python(line.body) for line in lines],
+            WatchCursor(
+                new_reports[-1].position if new_reports else cursor.report,
+                lines[-1].position if lines else cursor.line,
+            ),
         )
 
     def plan(self, run_id: str) -> Plan | None:
-        """The plan that was kept for a run."""
         with transaction(self._engine) as connection:
             body = connection.execute(select(plans.c.body).where(plans.c.run_id == run_id)).scalar_one_or_none()
         return None if body is None else PLAN.validate_python(body)
 
-    def workers(self) -> list[Worker]:
-        """The workers that may still live."""
+    def workers(self) -> list[StartedWorker]:
         with transaction(self._engine) as connection:
             rows = connection.execute(select(workers).order_by(workers.c.run_id, workers.c.epoch)).all()
-        return [Worker(row.run_id, row.epoch, row.stop_time) for row in rows]
+        return [StartedWorker(row.run_id, row.epoch, row.stop_time) for row in rows]
 
-    def newest_adapter(self, specialist: str, base: str, kind: str, rather: str = "") -> str:
-        """Digest of the adapter to build upon; empty where there is none."""
+    def newest_adapter(self, specialist: str, base: str, kind: str, preferred: str = "") -> str:
         query = select(adapters.c.digest).where(
             adapters.c.specialist == specialist, adapters.c.base == base, adapters.c.kind == kind
         )
+        query = query.order_by((adapters.c.digest == preferred).desc(), adapters.c.position.desc()).limit(1)
         with transaction(self._engine) as connection:
-            query = query.order_by((adapters.c.digest == rather).desc(), adapters.c.position.desc()).limit(1)
-            found = connection.execute(query).scalar_one_or_none()
-        return found or ""
+            return connection.execute(query).scalar_one_or_none() or ""
 
 
-class SqlUnit:
-    """One transaction over the runs."""
+class SqlUnit(RunUnit):
+    """One transaction over the runs. Not thread-safe."""
 
     def __init__(self, connection: Connection, outbox: Outbox) -> None:
         self._connection = connection
-        self._outbox = outbox
+        self._events = OutboxEvents(connection, outbox)
+
+    @property
+    def events(self) -> RunEvents:
+        return self._events
 
     def get(self, run_id: str) -> Run | None:
-        """The run, locked."""
         query = select(runs).where(runs.c.run_id == run_id).with_for_update()
         row = self._connection.execute(query).one_or_none()
         return None if row is None else to_run(row)
 
     def add(self, run: Run) -> bool:
-        """Keep a new run; False where one with the same key exists."""
-        values = {**columns(run), **asdict(run.key)}
+        values = {**to_columns(run), **asdict(run.key)}
         statement = upsert(runs).values(values).on_conflict_do_nothing().returning(runs.c.run_id)
         return self._connection.execute(statement).one_or_none() is not None
 
     def save(self, run: Run) -> None:
-        """Replace the run."""
-        self._connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(columns(run)))
+        self._connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(to_columns(run)))
 
     def active(self) -> list[Run]:
-        """Runs that have not ended, the oldest first, locked."""
-        return [to_run(row) for row in self._connection.execute(_active().with_for_update())]
+        return [to_run(row) for row in self._connection.execute(_select_active().with_for_update())]
 
     def learning_from(self, specialist: str, dataset_digest: str) -> list[Run]:
-        """Every run of the specialist of which a stage learns from the dataset, the oldest first."""
         learns = or_(runs.c.dataset_digest == dataset_digest, runs.c.rankings_digest == dataset_digest)
         query = select(runs).where(runs.c.specialist == specialist, learns)
         return [to_run(row) for row in self._connection.execute(query.order_by(runs.c.create_time, runs.c.run_id))]
 
     def add_report(self, run: Run, progress: Progress) -> None:
-        """Keep a report."""
-        body = PROGRESS.dump_python(progress, mode="json")
-        self._connection.execute(insert(reports).values(run_id=run.run_id, body=body))
+        message = wire.from_progress(run, progress).SerializeToString()
+        self._connection.execute(insert(reports).values(run_id=run.run_id, message=message))
 
     def add_log(self, run: Run, lines: Sequence[LogLine]) -> None:
-        """Keep lines; of each run the newest 2,000 stay."""
         rows = [{"run_id": run.run_id, "body": LOG_LINE.dump_python(line, mode="json")} for line in lines]
         if not rows:
             return
         self._connection.execute(insert(run_logs), rows)
-        mine = select(run_logs.c.position).where(run_logs.c.run_id == run.run_id)
-        first = mine.order_by(run_logs.c.position.desc()).offset(KEPT_LINES).limit(1).scalar_subquery()
-        self._connection.execute(delete(run_logs).where(run_logs.c.run_id == run.run_id, run_logs.c.position <= first))
+        positions = select(run_logs.c.position).where(run_logs.c.run_id == run.run_id)
+        newest_dropped = positions.order_by(run_logs.c.position.desc()).offset(KEPT_LINES).limit(1).scalar_subquery()
+        self._connection.execute(
+            delete(run_logs).where(run_logs.c.run_id == run.run_id, run_logs.c.position <= newest_dropped)
+        )
 
     def keep_plan(self, run_id: str, plan: Plan) -> None:
-        """Keep the plan of a run that may come."""
         body = PLAN.dump_python(plan, mode="json")
         statement = upsert(plans).values(run_id=run_id, body=body)
         self._connection.execute(statement.on_conflict_do_update(index_elements=["run_id"], set_={"body": body}))
 
-    def save_worker(self, worker: Worker) -> None:
-        """Keep a worker."""
+    def save_worker(self, worker: StartedWorker) -> None:
         statement = upsert(workers).values(asdict(worker))
         changed = {"stop_time": worker.stop_time}
         self._connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "epoch"], set_=changed))
 
-    def drop_worker(self, worker: Worker) -> None:
-        """The worker has ended."""
-        one = (workers.c.run_id == worker.run_id, workers.c.epoch == worker.epoch)
-        self._connection.execute(delete(workers).where(*one))
+    def drop_worker(self, worker: StartedWorker) -> None:
+        key = (workers.c.run_id == worker.run_id, workers.c.epoch == worker.epoch)
+        self._connection.execute(delete(workers).where(*key))
 
     def drop_adapters(self, digests: Iterable[str]) -> None:
-        """Build upon these adapters no more."""
         self._connection.execute(delete(adapters).where(adapters.c.digest.in_(list(digests))))
 
-    def state_progress(self, run: Run, progress: Progress) -> None:
-        """State `run.progressed.v1`."""
-        event_id = derive_id("evt", run.run_id, progress.epoch, progress.phase, progress.step, progress.create_time)
-        self._outbox.add(self._connection, "run.progressed.v1", run.run_id, wire.from_progress(run, progress), event_id)
 
-    def state_failure(self, run: Run) -> None:
-        """State `run.failed.v1`."""
-        # A run that goes on may fail again, which is another event.
+class OutboxEvents(RunEvents):
+    """Events of runs, written to the outbox in the transaction of a unit."""
+
+    def __init__(self, connection: Connection, outbox: Outbox) -> None:
+        self._connection = connection
+        self._outbox = outbox
+
+    def publish_progress(self, run: Run, progress: Progress) -> None:
+        message = wire.from_progress(run, progress)
+        moment = message.create_time.ToJsonString()
+        event_id = derive_id("evt", run.run_id, message.epoch, message.phase, message.step, moment)
+        self._outbox.add(self._connection, "run.progressed.v1", run.run_id, message, event_id)
+
+    def publish_failure(self, run: Run) -> None:
+        # A resumed run may fail again, which is another event.
         event_id = derive_id("evt", run.run_id, "failed", run.end_time)
         self._outbox.add(self._connection, "run.failed.v1", run.run_id, wire.from_failure(run), event_id)
 
-    def state_adapter(self, run: Run, trained: Trained, now: datetime) -> None:
-        """State `adapter.trained.v1`, and keep the adapter to build upon, unless it is all weights."""
+    def publish_adapter(self, run: Run, trained: TrainedAdapter, now: datetime) -> None:
         message = wire.from_trained(run, trained, now)
         event_id = derive_id("evt", run.run_id, "trained", run.stage)
         self._outbox.add(self._connection, "adapter.trained.v1", run.key.specialist, message, event_id)
         if not run.current.all_weights:
-            values = {
-                "digest": trained.digest,
-                "specialist": run.key.specialist,
-                "base": run.key.base,
-                "kind": run.current.kind,
-            }
-            self._connection.execute(upsert(adapters).values(values).on_conflict_do_nothing())
+            self._record_adapter(message, run.current.kind)
+
+    def _record_adapter(self, message: models_pb2.AdapterTrained, kind: str) -> None:
+        values = {"digest": message.digest, "specialist": message.specialist, "base": message.base, "kind": kind}
+        self._connection.execute(upsert(adapters).values(values).on_conflict_do_nothing())
 
 
-def _reports(run_id: str, after: int) -> Select[tuple[object, ...]]:
+def to_columns(run: Run) -> dict[str, Any]:
+    """The row of a run, without its key, which never changes."""
+    return {
+        "run_id": run.run_id,
+        "state": run.state.value,
+        "create_time": run.create_time,
+        "rankings_digest": run.preferences,
+        "progress": wire.from_progress(run, run.progress).SerializeToString() if run.progress else None,
+        "body": RUN.dump_python(run, mode="json", exclude=COLUMNS),
+    }
+
+
+def to_run(row: Row[Any]) -> Run:
+    """A run from its row. Fields that an older row lacks get their defaults."""
+    key = {name: getattr(row, name) for name in KEY}
+    progress = None if row.progress is None else wire.read_progress(row.progress)
+    columns = {
+        "run_id": row.run_id,
+        "key": key,
+        "state": row.state,
+        "create_time": row.create_time,
+        "progress": progress,
+    }
+    return RUN.validate_python({**row.body, **columns})
+
+
+def _select_reports(run_id: str, after: int) -> Select[tuple[object, ...]]:
     query = select(reports).where(reports.c.run_id == run_id, reports.c.position > after)
     return query.order_by(reports.c.position)
 
 
-def _active() -> Select[tuple[object, ...]]:
+def _select_active() -> Select[tuple[object, ...]]:
     return select(runs).where(runs.c.state.in_(ACTIVE)).order_by(runs.c.create_time, runs.c.run_id)

@@ -1,4 +1,4 @@
-"""Training's tables. What is searched for has a column; the rest of a run or report is JSON."""
+"""Training's tables. Fields that are searched for have a column; the rest of a run is JSON, a report is a serialised message."""
 
 from sqlalchemy import (
     JSON,
@@ -8,6 +8,7 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -18,7 +19,7 @@ from tailor.events.outbox import outbox_table
 
 metadata = MetaData()
 
-# `preference_dataset_digest` is what was asked for, `rankings_digest` what the stages learn from.
+# `preference_dataset_digest` is the requested dataset, `rankings_digest` the one that the stages learn from; `progress` is a RunProgressed.
 runs = Table(
     "runs",
     metadata,
@@ -33,6 +34,7 @@ runs = Table(
     Column("state", String(16), nullable=False, index=True),
     Column("create_time", DateTime(timezone=True), nullable=False, index=True),
     Column("body", JSON, nullable=False),
+    Column("progress", LargeBinary),
     UniqueConstraint(
         "specialist",
         "dataset_digest",
@@ -44,12 +46,13 @@ runs = Table(
     ),
 )
 
+# `message` is a RunProgressed.
 reports = Table(
     "reports",
     metadata,
     Column("position", BigInteger, Identity(), primary_key=True),
     Column("run_id", String(64), ForeignKey("runs.run_id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("body", JSON, nullable=False),
+    Column("message", LargeBinary, nullable=False),
 )
 
 run_logs = Table(
@@ -67,7 +70,7 @@ plans = Table(
     Column("body", JSON, nullable=False),
 )
 
-# Workers that were started and may still live.
+# Workers that were started and may still be alive.
 workers = Table(
     "workers",
     metadata,
@@ -76,7 +79,7 @@ workers = Table(
     Column("stop_time", DateTime(timezone=True)),
 )
 
-# Adapters to build upon.
+# Adapters that later runs may build on.
 adapters = Table(
     "adapters",
     metadata,

@@ -1,4 +1,4 @@
-"""Archives, and Office files as which they pose."""
+"""Malicious archives and Office files."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ from docx import Document
 from openpyxl import Workbook
 from pptx import Presentation
 
-from tests.integration.hostile.keep import BOMB, MIB, OLE, Files, adder
+from tests.integration.hostile.collection import BOMB, MIB, OLE, Files, adder
 from tests.unit.ingestion.compound import make_compound
 
 FILES: Files = {}
@@ -42,7 +42,7 @@ def pptx() -> bytes:
 
 
 def with_parts(data: bytes, parts: Mapping[str, str | bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """The archive, with parts replaced or added."""
+    """The archive with parts replaced or added."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w", compression) as new:
         for entry in old.infolist():
@@ -54,7 +54,7 @@ def with_parts(data: bytes, parts: Mapping[str, str | bytes], compression: int =
 
 
 def zeros(name: str, mib: int) -> bytes:
-    """An archive of one entry that expands to so many MiB."""
+    """An archive of one entry that expands to `mib` MiB."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(name, "w") as part:
         for _ in range(mib):
@@ -224,7 +224,7 @@ add(
 
 
 def overlapping() -> bytes:
-    """Many names of the directory lead to the same packed bytes."""
+    """An archive with many directory entries for the same compressed bytes."""
     data = zeros("word/document.xml", 20)
     start = data.index(b"PK\x01\x02")
     record, tail = data[start : data.index(b"PK\x05\x06")], data[data.index(b"PK\x05\x06") :]

@@ -1,4 +1,4 @@
-"""Mails, and what hangs on them."""
+"""Malicious mails and attachments."""
 
 import base64
 import random
@@ -6,7 +6,7 @@ import struct
 from email.message import EmailMessage
 
 from tests.integration.hostile.archives import WORDS, in_docx, in_sheet, paragraph, zeros
-from tests.integration.hostile.keep import BOMB, OLE, Files, adder
+from tests.integration.hostile.collection import BOMB, OLE, Files, adder
 from tests.unit.ingestion.compound import make_compound, make_msg
 
 FILES: Files = {}

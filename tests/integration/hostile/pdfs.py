@@ -1,4 +1,4 @@
-"""PDF files."""
+"""Malicious PDF files."""
 
 import io
 import random
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
-from tests.integration.hostile.keep import MIB, Files, adder
+from tests.integration.hostile.collection import MIB, Files, adder
 
 FILES: Files = {}
 add = adder(FILES)
 
 
 def pdf(objects: Iterable[str | bytes], trailer: str = "") -> bytes:
-    """A PDF of these objects, numbered from 1; the first is the catalogue."""
+    """A PDF with these objects, numbered from 1. The first is the catalogue."""
     data, places = bytearray(b"%PDF-1.7\n"), []
     for number, content in enumerate(objects, 1):
         places.append(len(data))

@@ -1,9 +1,9 @@
-"""Plain text, web pages, tables and data."""
+"""Malicious plain text, web pages, tables and data."""
 
 import json
 import zlib
 
-from tests.integration.hostile.keep import BOMB, MIB, Files, adder
+from tests.integration.hostile.collection import BOMB, MIB, Files, adder
 
 FILES: Files = {}
 add = adder(FILES)

@@ -1,4 +1,4 @@
-"""Twins in memory of what anonymization needs."""
+"""In-memory twins of anonymization's ports."""
 
 import re
 from collections.abc import Callable
@@ -8,22 +8,32 @@ from services.anonymization.domain import (
     Action,
     Anonymized,
     Change,
+    DocumentOutcome,
+    DocumentText,
     Ingested,
-    Labels,
-    Outcome,
     Passed,
     Resolved,
-    Text,
+)
+from services.anonymization.ports import (
+    Anonymizer,
+    AuditLog,
+    Corpus,
+    Issuer,
+    Ledger,
+    QuarantinedTexts,
+    Revealer,
+    Subjects,
 )
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.storage.ref import Ref
+from tailor.words import Labels
 
 REF = Ref("s3://quarantine/documents/doc_1/1-ab", "ab", 10)
-INGESTED = Ingested("doc_1", "sub_1", 1, "digest", 1, ("wiki", "risk", "internal"), REF, "md", "")
+INGESTED = Ingested("doc_1", "sub_1", 1, "digest", 1, Labels("wiki", "risk", "internal"), REF, "md", "")
 
 
-class MemoryVault:
-    """Keeps both directions in dictionaries; several engines may share it."""
+class MemoryVault(Issuer, Revealer):
+    """Stores both directions in dictionaries. Several anonymizers may share it."""
 
     def __init__(self) -> None:
         self.issued: dict[tuple[str, str], str] = {}
@@ -32,7 +42,7 @@ class MemoryVault:
     def issue(self, entity_type: str, key: str, value: str, propose: Callable[[int], str]) -> str:
         if (entity_type, key) not in self.issued:
             candidates = (propose(attempt) for attempt in range(200))
-            surrogate = next(each for each in candidates if (entity_type, each) not in self.values and each != value)
+            surrogate = next(name for name in candidates if (entity_type, name) not in self.values and name != value)
             self.issued[entity_type, key] = surrogate
             self.values[entity_type, surrogate] = value
         return self.issued[entity_type, key]
@@ -41,13 +51,13 @@ class MemoryVault:
         return self.values.get((entity_type, surrogate))
 
 
-class MemoryQuarantine:
-    def __init__(self, text: Text | None, damaged: bool = False) -> None:
+class MemoryQuarantine(QuarantinedTexts):
+    def __init__(self, text: DocumentText | None, damaged: bool = False) -> None:
         self.text = text
         self.damaged = damaged
         self.deleted: list[Ref] = []
 
-    def read(self, ingested: Ingested) -> Text:
+    def read(self, ingested: Ingested) -> DocumentText:
         if self.damaged:
             raise InvalidArgument(Reason.UNREADABLE, "The object does not verify.")
         if self.text is None or self.deleted:
@@ -58,62 +68,62 @@ class MemoryQuarantine:
         self.deleted.append(ref)
 
     def delete_all(self, document_id: str) -> int:
-        there = int(self.text is not None and not self.deleted)
+        count = int(self.text is not None and not self.deleted)
         self.deleted.append(REF)
-        return there
+        return count
 
 
-class MemoryCorpus:
+class MemoryCorpus(Corpus):
     def __init__(self) -> None:
-        self.texts: list[Text] = []
+        self.texts: list[DocumentText] = []
         self.deleted: list[Ref] = []
+
+    def write(self, text: DocumentText) -> Ref:
+        self.texts.append(text)
+        return Ref("s3://corpus/documents/cd", "cd", len(text.encode()))
 
     def delete(self, ref: Ref) -> None:
         self.deleted.append(ref)
 
-    def write(self, text: Text) -> Ref:
-        self.texts.append(text)
-        return Ref("s3://corpus/documents/cd", "cd", len(text.encode()))
 
-
-class MemoryLedger:
+class MemoryLedger(Ledger):
     def __init__(self) -> None:
-        self.outcomes: dict[tuple[str, int], Outcome] = {}
+        self.outcomes: dict[tuple[str, int], DocumentOutcome] = {}
 
-    def find(self, document_id: str, sequence: int) -> Outcome | None:
+    def find(self, document_id: str, sequence: int) -> DocumentOutcome | None:
         return self.outcomes.get((document_id, sequence))
 
-    def record(self, outcome: Outcome) -> Outcome:
+    def record(self, outcome: DocumentOutcome) -> DocumentOutcome:
         return self.outcomes.setdefault((outcome.ingested.document_id, outcome.ingested.sequence), outcome)
 
     def texts_of(self, document_id: str) -> list[Ref]:
-        mine = [outcome for (name, _), outcome in self.outcomes.items() if name == document_id]
-        return [outcome.text for outcome in mine if isinstance(outcome, Passed)]
+        outcomes = [outcome for (name, _), outcome in self.outcomes.items() if name == document_id]
+        return [outcome.text for outcome in outcomes if isinstance(outcome, Passed)]
 
     def forget(self, document_id: str) -> int:
-        mine = [place for place in self.outcomes if place[0] == document_id]
-        for place in mine:
-            del self.outcomes[place]
-        return len(mine)
+        versions = [version for version in self.outcomes if version[0] == document_id]
+        for version in versions:
+            del self.outcomes[version]
+        return len(versions)
 
 
-class MemorySubjects:
-    """Remembers what was kept; resolves a subject to all documents."""
+class MemorySubjects(Subjects):
+    """Resolves every subject to all documents."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, frozenset[tuple[str, str]]] = {}
+        self.values: dict[str, frozenset[tuple[str, str]]] = {}
         self.suppressed: list[str] = []
 
     def keep(self, document_id: str, values: frozenset[tuple[str, str]]) -> None:
-        self.kept[document_id] = self.kept.get(document_id, frozenset()) | values
+        self.values[document_id] = self.values.get(document_id, frozenset()) | values
 
     def forget(self, document_id: str) -> int:
-        return len(self.kept.pop(document_id, ()))
+        return len(self.values.pop(document_id, ()))
 
     def resolve(self, subject: str, *, dry_run: bool) -> Resolved:
         if not dry_run:
             self.suppressed.append(subject)
-        return Resolved(tuple(sorted(self.kept)), 1)
+        return Resolved(tuple(sorted(self.values)), 1)
 
     def lift(self, subject: str) -> bool:
         if subject not in self.suppressed:
@@ -122,7 +132,7 @@ class MemorySubjects:
         return True
 
 
-class MemoryAudit:
+class MemoryAuditLog(AuditLog):
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, str, str]] = []
 
@@ -130,8 +140,8 @@ class MemoryAudit:
         self.calls.append((caller, entity_type, surrogate, purpose))
 
 
-class ShoutingAnonymizer:
-    """Knows one name."""
+class OneNameAnonymizer(Anonymizer):
+    """Knows only the name Okafor, and replaces it by Ward."""
 
     def __init__(self) -> None:
         self.labels: list[Labels] = []
@@ -140,10 +150,10 @@ class ShoutingAnonymizer:
         self.labels.append(labels)
         changes = tuple(
             tuple(
-                Change(found.start(), found.end(), "PERSON", Action.SURROGATE, "Ward")
-                for found in re.finditer("Okafor", text)
+                Change(match.start(), match.end(), "PERSON", Action.SURROGATE, "Ward")
+                for match in re.finditer("Okafor", text)
             )
             for text in texts
         )
         changed = tuple(text.replace("Okafor", "Ward") for text in texts)
-        return Anonymized(changed, {"PERSON": sum(map(len, changes))}, changes)
+        return Anonymized(changed, {"PERSON": sum(map(len, changes))}, changes, policy_digest="policy")

@@ -1,19 +1,19 @@
-"""Dates in their many writings, and what dates, amounts, ages and addresses become when they are generalised."""
+"""Dates in many forms, and generalised dates, amounts, ages and addresses."""
 
 from datetime import date
 
 import pytest
 
-from services.anonymization.adapters.coarse import find, generalise
-from services.anonymization.adapters.dates import read
 from services.anonymization.domain import Coarseness, merge
+from services.anonymization.surrogates.coarse import find, generalise
+from services.anonymization.surrogates.dates import read
 
 FINE = Coarseness(date_time="month", date_of_birth="month", address="town")
 WIDE = Coarseness(date_time="year", date_of_birth="year", address="postcode-area", money_bands=(50_000,), age_years=25)
 
 
 @pytest.mark.parametrize(
-    ("value", "again"),
+    ("value", "rewritten"),
     [
         ("3 November 1996", "22 April 2001"),
         ("3rd November 1996", "22nd April 2001"),
@@ -26,16 +26,16 @@ WIDE = Coarseness(date_time="year", date_of_birth="year", address="postcode-area
         ("3 novembre 1996", "22 avril 2001"),
     ],
 )
-def test_a_date_is_written_again_in_the_same_form(value: str, again: str) -> None:
+def test_a_date_is_rewritten_in_the_same_form(value: str, rewritten: str) -> None:
     written = read(value)
     assert written is not None and written.whole == date(1996, 11, 3)
-    assert written.again(date(2001, 4, 22)) == again
+    assert written.rewrite(date(2001, 4, 22)) == rewritten
 
 
-def test_an_american_date_is_read_where_no_other_reading_is_one() -> None:
+def test_a_date_is_read_month_first_if_day_first_gives_no_date() -> None:
     written = read("11/23/1996")
     assert written is not None and written.whole == date(1996, 11, 23)
-    assert written.again(date(2001, 4, 2)) == "04/02/2001"
+    assert written.rewrite(date(2001, 4, 2)) == "04/02/2001"
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ def test_an_american_date_is_read_where_no_other_reading_is_one() -> None:
         ("AGE", "forty", None, None),
     ],
 )
-def test_values_are_made_coarser_or_not_understood(kind: str, value: str, fine: str | None, wide: str | None) -> None:
+def test_values_become_coarser_or_are_not_understood(kind: str, value: str, fine: str | None, wide: str | None) -> None:
     assert (generalise(kind, value, FINE), generalise(kind, value, WIDE)) == (fine, wide)
 
 
 def test_figures_are_found_by_their_form() -> None:
     text = "Aged 45, she earned £48,250 (or 5,000 EUR) on 4 March and 3 March 2025; a 30-year-old paid $3m. Room 1999, page 12, you may 5."
-    found = merge(find(text, {"DATE_TIME", "MONEY", "AGE"}))
-    assert [(each.entity_type, text[each.start : each.end]) for each in found] == [
+    findings = merge(find(text, {"DATE_TIME", "MONEY", "AGE"}))
+    assert [(finding.entity_type, text[finding.start : finding.end]) for finding in findings] == [
         ("AGE", "45"),
         ("MONEY", "£48,250"),
         ("MONEY", "5,000 EUR"),

@@ -1,58 +1,73 @@
-"""Passing the barrier, without stores."""
+"""Documents, texts and true values at the barrier, without stores."""
 
 from dataclasses import replace
 
 import pytest
 
-from services.anonymization.consumers import ANONYMIZED, REJECTED, ProducedFacts, on_ingested, to_ingested, to_message
-from services.anonymization.domain import Finding, Passed, Text, Unreadable, merge
-from services.anonymization.handlers import Barrier, anonymize_text, pass_document, reidentify
-from services.anonymization.spans import Span
+from services.anonymization import handlers
+from services.anonymization.adapters.kafka import KafkaOutcomes
+from services.anonymization.consumers import on_ingested
+from services.anonymization.domain import DocumentOutcome, DocumentText, Finding, Ingested, Passed, Unreadable, merge
+from services.anonymization.handlers import anonymize_text, reidentify
+from services.anonymization.wire import ANONYMIZED, REJECTED, to_event, to_ingested
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
-from tailor.errors import InvalidArgument, NotFound, Unavailable
+from tailor.errors import InvalidArgument, NotFound, Reason, Unavailable
 from tailor.events.envelope import Event
+from tailor.events.erased import Erased, Forgotten
 from tailor.events.memory import MemoryProducer
+from tailor.words import Labels, Span, SpanKind
 from tests.unit.anonymization.fakes import (
     INGESTED,
     REF,
-    MemoryAudit,
+    MemoryAuditLog,
     MemoryCorpus,
     MemoryLedger,
     MemoryQuarantine,
     MemorySubjects,
     MemoryVault,
-    ShoutingAnonymizer,
+    OneNameAnonymizer,
 )
 
-TEXT = Text("Ms Okafor decides.", "Ask Okafor.")
+TEXT = DocumentText("Ms Okafor decides.", "Ask Okafor.")
 
 
 class World:
-    def __init__(self, text: Text | None = TEXT, damaged: bool = False) -> None:
+    def __init__(self, text: DocumentText | None = TEXT, damaged: bool = False) -> None:
         self.quarantine = MemoryQuarantine(text, damaged)
         self.corpus = MemoryCorpus()
         self.subjects = MemorySubjects()
+        self.ledger = MemoryLedger()
         self.producer = MemoryProducer("anonymization")
-        self.anonymizer = ShoutingAnonymizer()
-        self.barrier = Barrier(
-            self.quarantine,
-            self.corpus,
-            MemoryLedger(),
-            ProducedFacts(self.producer),
-            self.anonymizer,
-            "policy",
-            lambda text: "en",
-            self.subjects,
-            lambda: 1,
+        self.anonymizer = OneNameAnonymizer()
+
+    def pass_document(self, ingested: Ingested = INGESTED) -> DocumentOutcome:
+        return handlers.pass_document(
+            ingested,
+            quarantine=self.quarantine,
+            corpus=self.corpus,
+            subjects=self.subjects,
+            ledger=self.ledger,
+            publisher=KafkaOutcomes(self.producer),
+            anonymizer=self.anonymizer,
+            language_of=lambda text: "en",
+            now_ms=lambda: 1,
         )
+
+    def forget(self, erased: Erased) -> Forgotten:
+        return handlers.forget(
+            erased, quarantine=self.quarantine, corpus=self.corpus, subjects=self.subjects, ledger=self.ledger
+        )
+
+    def consume(self, value: bytes | None, erased: tuple[str, ...] = ()) -> None:
+        on_ingested(self.pass_document, self.quarantine, erased)(Event("document.ingested.v1", "doc_1", value))
 
 
 def test_a_document_passes_with_its_findings_and_leaves_quarantine() -> None:
     world = World()
-    outcome = pass_document(world.barrier, INGESTED)
+    outcome = world.pass_document()
     assert isinstance(outcome, Passed)
-    assert world.corpus.texts == [Text("Ms Ward decides.", "Ask Ward.")]
+    assert world.corpus.texts == [DocumentText("Ms Ward decides.", "Ask Ward.")]
     assert world.quarantine.deleted == [REF]
     message = world.producer.messages(ANONYMIZED)[0]
     assert isinstance(message, documents_pb2.DocumentAnonymized)
@@ -64,72 +79,79 @@ def test_a_document_passes_with_its_findings_and_leaves_quarantine() -> None:
 
 def test_a_documents_labels_choose_among_the_policys_rules() -> None:
     world = World()
-    pass_document(world.barrier, INGESTED)
+    world.pass_document()
     assert world.anonymizer.labels == [INGESTED.labels]
 
 
-def test_the_spans_of_a_text_move_with_its_surrogates() -> None:
+def test_spans_move_with_the_surrogates() -> None:
     text = "# Ms Okafor\n\nOkafor leads.\n\n# Next page\n"
     page = text.index("# Next")
-    spans = (Span(1, 1, 0, 0, page - 2), Span(1, 2, 0, page, len(text) - 1), Span(2, 1, 1, page, len(text) - 1))
-    world = World(Text(text))
-    pass_document(world.barrier, replace(INGESTED, spans=spans))
+    spans = (
+        Span(SpanKind.PAGE, 1, 0, page - 2),
+        Span(SpanKind.PAGE, 2, page, len(text) - 1),
+        Span(SpanKind.SECTION, 1, page, len(text) - 1, 1),
+    )
+    world = World(DocumentText(text))
+    world.pass_document(replace(INGESTED, spans=spans))
     message = world.producer.messages(ANONYMIZED)[0]
+    assert isinstance(message, documents_pb2.DocumentAnonymized)
     clean = world.corpus.texts[0].text
     assert len(clean) == len(text) - 4
-    assert [(each.kind, each.number, clean[each.start : each.end]) for each in message.spans] == [
+    assert [(span.kind, span.number, clean[span.start : span.end]) for span in message.spans] == [
         (common_pb2.SPAN_KIND_PAGE, 1, "# Ms Ward\n\nWard leads."),
         (common_pb2.SPAN_KIND_PAGE, 2, "# Next page"),
         (common_pb2.SPAN_KIND_SECTION, 1, "# Next page"),
     ]
 
 
-def test_the_spans_of_an_example_are_those_of_its_answer() -> None:
+def test_the_spans_of_an_example_refer_to_its_answer() -> None:
     answer = "# Okafor\n\nIt holds.\n"
-    world = World(Text(answer, "Ask Okafor, and Okafor again."))
-    pass_document(world.barrier, replace(INGESTED, spans=(Span(2, 1, 1, 0, len(answer) - 1),)))
-    (span,) = world.producer.messages(ANONYMIZED)[0].spans
+    world = World(DocumentText(answer, "Ask Okafor, and Okafor again."))
+    world.pass_document(replace(INGESTED, spans=(Span(SpanKind.SECTION, 1, 0, len(answer) - 1, 1),)))
+    message = world.producer.messages(ANONYMIZED)[0]
+    assert isinstance(message, documents_pb2.DocumentAnonymized)
+    (span,) = message.spans
     assert world.corpus.texts[0].text[span.start : span.end] == "# Ward\n\nIt holds."
 
 
-def test_a_typed_text_goes_by_the_labels_of_what_it_belongs_to() -> None:
-    anonymizer = ShoutingAnonymizer()
-    anonymize_text(anonymizer, "Ms Okafor.", ("wiki", "people", ""))
+def test_the_labels_of_a_typed_text_reach_the_anonymizer() -> None:
+    anonymizer = OneNameAnonymizer()
+    anonymize_text(anonymizer, "Ms Okafor.", Labels("wiki", "people"))
     anonymize_text(anonymizer, "Ms Okafor.")
-    assert anonymizer.labels == [("wiki", "people", ""), ("", "", "")]
+    assert anonymizer.labels == [Labels("wiki", "people"), Labels()]
 
 
-def test_a_redelivery_states_the_same_event_without_quarantine() -> None:
+def test_a_redelivery_publishes_the_same_event_without_quarantine() -> None:
     world = World()
-    pass_document(world.barrier, INGESTED)
-    pass_document(world.barrier, INGESTED)
-    (_, _, first, first_id), (_, _, again, again_id) = world.producer.sent
-    assert (first_id, first) == (again_id, again)
+    world.pass_document()
+    world.pass_document()
+    (_, _, first, first_id), (_, _, second, second_id) = world.producer.sent
+    assert (first_id, first) == (second_id, second)
     assert len(world.corpus.texts) == 1
 
 
-def test_quarantine_is_kept_until_the_event_is_out() -> None:
+def test_quarantine_stays_until_the_event_is_published() -> None:
     world = World()
     world.producer.down = True
     with pytest.raises(Unavailable):
-        pass_document(world.barrier, INGESTED)
+        world.pass_document()
     assert world.quarantine.deleted == []
     world.producer.down = False
-    pass_document(world.barrier, INGESTED)
+    world.pass_document()
     assert world.quarantine.deleted == [REF] and len(world.producer.sent) == 1
 
 
-def test_an_older_version_is_stated_too() -> None:
+def test_an_older_version_is_published_too() -> None:
     world = World()
-    pass_document(world.barrier, replace(INGESTED, sequence=2))
+    world.pass_document(replace(INGESTED, sequence=2))
     world.quarantine.deleted.clear()
-    pass_document(world.barrier, INGESTED)
+    world.pass_document()
     assert len(world.producer.messages(ANONYMIZED)) == 2
 
 
 @pytest.mark.parametrize("world", [World(damaged=True), World(text=None)])
-def test_what_does_not_verify_or_is_gone_is_rejected(world: World) -> None:
-    outcome = pass_document(world.barrier, INGESTED)
+def test_rejects_a_text_that_does_not_verify_or_no_longer_exists(world: World) -> None:
+    outcome = world.pass_document()
     assert isinstance(outcome, Unreadable)
     message = world.producer.messages(REJECTED)[0]
     assert isinstance(message, documents_pb2.DocumentRejected)
@@ -138,7 +160,7 @@ def test_what_does_not_verify_or_is_gone_is_rejected(world: World) -> None:
     assert world.corpus.texts == []
 
 
-def test_the_event_is_read_whole() -> None:
+def test_the_event_is_read_completely() -> None:
     message = documents_pb2.DocumentIngested(
         document_id="doc_1",
         submission_id="sub_1",
@@ -150,31 +172,36 @@ def test_the_event_is_read_whole() -> None:
     )
     assert to_ingested(message) == INGESTED
     world = World()
-    on_ingested(world.barrier)(Event("document.ingested.v1", "doc_1", message.SerializeToString()))
+    world.consume(message.SerializeToString())
     assert len(world.producer.sent) == 1
 
 
 @pytest.mark.parametrize("value", [b"\xff\xff", b"", None])
-def test_an_event_that_names_nothing_is_invalid(value: bytes | None) -> None:
+def test_an_undecodable_or_empty_event_is_invalid(value: bytes | None) -> None:
     with pytest.raises(InvalidArgument):
-        on_ingested(World().barrier)(Event("document.ingested.v1", "doc_1", value))
+        World().consume(value)
+
+
+def test_an_incomplete_event_names_the_missing_fields() -> None:
+    with pytest.raises(InvalidArgument, match=r"version\.sequence, text\.uri") as refused:
+        to_ingested(documents_pb2.DocumentIngested(document_id="doc_1"))
+    assert refused.value.reason is Reason.INCOMPLETE_EVENT
 
 
 def test_the_same_outcome_gives_the_same_bytes() -> None:
     outcome = Passed(INGESTED, REF, 3, {"PERSON": 1, "CLIENT": 2}, "policy", 1)
-    assert to_message(outcome)[1].SerializeToString(deterministic=True) == to_message(outcome)[1].SerializeToString(
-        deterministic=True
-    )
+    first, second = (to_event(outcome)[1].SerializeToString(deterministic=True) for _ in range(2))
+    assert first == second
 
 
-def test_anonymize_refuses_what_is_too_long() -> None:
-    assert anonymize_text(ShoutingAnonymizer(), "Okafor").texts == ("Ward",)
+def test_a_typed_text_has_a_length_limit() -> None:
+    assert anonymize_text(OneNameAnonymizer(), "Okafor").texts == ("Ward",)
     with pytest.raises(InvalidArgument):
-        anonymize_text(ShoutingAnonymizer(), "x" * 1_000_001)
+        anonymize_text(OneNameAnonymizer(), "x" * 1_000_001)
 
 
 def test_reidentification_is_audited_before_it_is_answered() -> None:
-    vault, audit = MemoryVault(), MemoryAudit()
+    vault, audit = MemoryVault(), MemoryAuditLog()
     vault.issue("IBAN", "k", "GB33BUKB20201555555555", lambda _: "GB00")
     purpose = "court order 12"
     assert (
@@ -188,7 +215,7 @@ def test_reidentification_is_audited_before_it_is_answered() -> None:
     assert audit.calls == [("key_1", "IBAN", "GB00", purpose), ("key_1", "IBAN", "GB99", purpose)]
 
 
-def test_what_is_left_of_a_finding_that_lost_stays_personal_where_it_has_digits_or_is_a_person() -> None:
+def test_the_rest_of_a_losing_finding_stays_personal_if_it_has_digits_or_is_a_person() -> None:
     text = "Sarah Jenkins London +44 7700900415 Annual Report"
     number = text.index("+")
     findings = [
@@ -198,8 +225,8 @@ def test_what_is_left_of_a_finding_that_lost_stays_personal_where_it_has_digits_
         Finding(number + 4, number + 14, "NATIONAL_ID", 0.95),
         Finding(number + 4, len(text), "CLIENT", 0.4),
     ]
-    found = [(one.entity_type, text[one.start : one.end]) for one in merge(findings, text)]
-    assert found == [
+    merged = [(finding.entity_type, text[finding.start : finding.end]) for finding in merge(findings, text)]
+    assert merged == [
         ("PERSON", "Sarah Jenkins"),
         ("ADDRESS", "London"),
         ("PHONE_NUMBER", "+44"),

@@ -1,8 +1,10 @@
+"""Detecting the language of a text."""
+
 import pytest
 
-from services.anonymization.adapters.language import Languages
+from services.anonymization.adapters.language import LanguageDetector
 
-LANGUAGES = Languages()
+DETECT = LanguageDetector()
 
 
 @pytest.mark.parametrize(
@@ -13,10 +15,10 @@ LANGUAGES = Languages()
         ("Le comité se réunit un mardi sur deux et décide des points ouverts du plan.", "fr"),
     ],
 )
-def test_tells_the_language_of_a_sentence(text: str, language: str) -> None:
-    assert LANGUAGES(text) == language
+def test_detects_the_language_of_a_sentence(text: str, language: str) -> None:
+    assert DETECT(text) == language
 
 
 @pytest.mark.parametrize("text", ["", "OK", "42 17 3.5", "| 1 | 2 |\n| 3 | 4 |"])
-def test_says_nothing_where_the_language_cannot_be_told(text: str) -> None:
-    assert LANGUAGES(text) == ""
+def test_is_empty_if_the_language_is_uncertain(text: str) -> None:
+    assert DETECT(text) == ""

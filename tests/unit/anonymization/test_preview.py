@@ -1,43 +1,35 @@
-"""A dry run, without a model."""
+"""The dry run, without a model."""
 
 import pytest
 
-from services.anonymization.domain import NO_LABELS, Action, Anonymized, Change, Labels
-from services.anonymization.handlers import preview
+from services.anonymization.domain import NO_LABELS, Anonymized
+from services.anonymization.handlers import preview_text
+from services.anonymization.ports import Previewer
 from tailor.errors import InvalidArgument
-from tests.unit.anonymization.fakes import ShoutingAnonymizer
-
-LABELS = ("wiki", "risk", "internal")
-
-
-class FakeRehearsal(ShoutingAnonymizer):
-    def __init__(self, digest: str) -> None:
-        super().__init__()
-        self.policy_digest = digest
+from tailor.words import Labels
+from tests.unit.anonymization.fakes import OneNameAnonymizer
 
 
-class FakeStage:
+class FakePreviewer(Previewer):
     def __init__(self) -> None:
-        self.rehearsals: list[FakeRehearsal] = []
+        self.calls: list[tuple[str, str, Labels]] = []
 
-    def rehearse(self, policy: str, text: str) -> FakeRehearsal:
-        self.rehearsals.append(FakeRehearsal(policy or "installation"))
-        return self.rehearsals[-1]
+    def preview(self, text: str, policy: str, labels: Labels) -> Anonymized:
+        self.calls.append((text, policy, labels))
+        return OneNameAnonymizer().anonymize((text,), labels)
 
 
-@pytest.mark.parametrize(("policy", "digest"), [("", "installation"), ("mine", "mine")])
-@pytest.mark.parametrize("labels", [NO_LABELS, LABELS])
-def test_shows_a_text_under_a_policy_with_the_labels(policy: str, digest: str, labels: Labels) -> None:
-    stage = FakeStage()
-    change = Change(3, 9, "PERSON", Action.SURROGATE, "Ward")
-    expected = Anonymized(("Ms Ward.",), {"PERSON": 1}, ((change,),))
-    assert preview(stage, "Ms Okafor.", policy, labels) == (expected, digest)
-    assert stage.rehearsals[0].labels == [labels]
+@pytest.mark.parametrize("policy", ["", "mine"])
+@pytest.mark.parametrize("labels", [NO_LABELS, Labels("wiki", "risk", "internal")])
+def test_shows_a_text_under_a_policy_with_the_labels(policy: str, labels: Labels) -> None:
+    previewer = FakePreviewer()
+    assert preview_text(previewer, "Ms Okafor.", policy, labels).texts == ("Ms Ward.",)
+    assert previewer.calls == [("Ms Okafor.", policy, labels)]
 
 
 def test_names_everything_that_is_too_long() -> None:
-    stage = FakeStage()
+    previewer = FakePreviewer()
     with pytest.raises(InvalidArgument) as refused:
-        preview(stage, "x" * 200_001, "x" * 65_537, NO_LABELS)
+        preview_text(previewer, "x" * 200_001, "x" * 65_537, NO_LABELS)
     assert set(refused.value.field_violations) == {"text", "policy"}
-    assert stage.rehearsals == []
+    assert previewer.calls == []

@@ -1,4 +1,4 @@
-"""Surrogates keep form, agree with each other, and hold."""
+"""Surrogates keep the form of their value, agree with each other, and stay the same."""
 
 import random
 import re
@@ -6,11 +6,12 @@ import re
 import phonenumbers
 import pytest
 
-from services.anonymization.adapters.draws import DRAWS, code
-from services.anonymization.adapters.forms import normal
-from services.anonymization.adapters.lexicon import Lexicon, fold
-from services.anonymization.adapters.recognisers.patterns import is_iban, is_luhn
-from services.anonymization.adapters.surrogates import People, Surrogates
+from services.anonymization.recognise.checksums import is_iban, is_luhn
+from services.anonymization.recognise.lexicon import Lexicon, fold
+from services.anonymization.surrogates.draws import DRAWS, code
+from services.anonymization.surrogates.forms import normal
+from services.anonymization.surrogates.people import People
+from services.anonymization.surrogates.surrogates import Surrogates
 from tests.unit.anonymization.fakes import MemoryVault
 
 KEY = b"s" * 32
@@ -42,7 +43,7 @@ def test_all_forms_of_a_name_agree(surrogates: Surrogates) -> None:
     assert surrogates.mail("n.okafor@firm.example", people).startswith(f"{fold(given)[0]}.{fold(family)}")
 
 
-def test_names_that_are_written_small_are_replaced_small(surrogates: Surrogates) -> None:
+def test_names_in_small_letters_get_surrogates_in_small_letters(surrogates: Surrogates) -> None:
     given, family = surrogates.person("Ngozi Okafor", "", People.of(["Ngozi Okafor"])).split()
     people = People.of(["Ngozi Okafor"])
     assert surrogates.person("ngozi okafor", "", people) == f"{given} {family}".lower()
@@ -73,17 +74,17 @@ def test_two_values_never_share_a_surrogate(surrogates: Surrogates, vault: Memor
     assert len(set(issued)) == 300
 
 
-def test_codes_grow_where_their_digits_run_out(surrogates: Surrogates) -> None:
+def test_codes_grow_longer_when_unused_ones_run_out(surrogates: Surrogates) -> None:
     issued = [surrogates.other("CONTRACT", f"{letter}-{number}") for letter in "KKLM" for number in range(10)]
     assert len(set(issued)) == 30
     assert {len(code(random.Random(1), "K-1", attempt)) for attempt in (0, 40, 41, 140, 141, 399)} == {3, 4, 5, 7}
 
 
 def test_replicas_over_one_vault_agree(lexicon: Lexicon, vault: MemoryVault) -> None:
-    one, two = Surrogates(vault, lexicon, KEY), Surrogates(vault, lexicon, KEY)
+    first, second = Surrogates(vault, lexicon, KEY), Surrogates(vault, lexicon, KEY)
     for name in ("Sarah Jenkins", "Rajiv Menon"):
-        assert one.person(name, "", People()) == two.person(name, "", People())
-    assert one.address("41 Quarry Lane, Tarnbridge TB4 2QN") == two.address(
+        assert first.person(name, "", People()) == second.person(name, "", People())
+    assert first.address("41 Quarry Lane, Tarnbridge TB4 2QN") == second.address(
         "41 Quarry Lane,\nTarnbridge TB4 2QN"
     ).replace("\n", ", ")
 
@@ -99,7 +100,7 @@ def test_replicas_over_one_vault_agree(lexicon: Lexicon, vault: MemoryVault) -> 
         ("DATE_OF_BIRTH", "3 November 1996"),
     ],
 )
-def test_values_with_a_form_keep_it(kind: str, value: str) -> None:
+def test_values_keep_their_form(kind: str, value: str) -> None:
     drawn = DRAWS[kind](random.Random(1), value, 0)
     assert (drawn != value and drawn[0] in (value[0], "Q")) or kind == "DATE_OF_BIRTH"
     if kind == "IBAN":
@@ -115,7 +116,7 @@ def test_codes_keep_prefix_and_year() -> None:
     assert code(random.Random(1), "HL-EMP-20417", 0).startswith("HL-EMP-")
 
 
-def test_a_title_tells_the_gender_and_whose_surname_follows(surrogates: Surrogates, lexicon: Lexicon) -> None:
+def test_a_title_tells_the_gender_and_that_a_surname_follows(surrogates: Surrogates, lexicon: Lexicon) -> None:
     family = surrogates.person("Sarah Jenkins", "", People()).split()[1]
     assert surrogates.person("Jenkins", "Ms", People()) == family
     assert surrogates.person("SARAH JENKINS", "", People()).split()[1] == family.upper()
@@ -129,7 +130,7 @@ def test_double_names_stay_double(surrogates: Surrogates) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "writings"),
+    ("kind", "spellings"),
     [
         (
             "PHONE_NUMBER",
@@ -143,14 +144,14 @@ def test_double_names_stay_double(surrogates: Surrogates) -> None:
         ("PROJECT_CODE", ("HL-2025-068", "HL 2025 068")),
     ],
 )
-def test_all_writings_of_a_value_have_one_surrogate_each_in_its_own_form(
-    surrogates: Surrogates, vault: MemoryVault, kind: str, writings: tuple[str, ...]
+def test_all_spellings_of_a_value_share_a_surrogate_in_their_own_spelling(
+    surrogates: Surrogates, vault: MemoryVault, kind: str, spellings: tuple[str, ...]
 ) -> None:
-    issued = [surrogates.other(kind, value) for value in writings]
+    issued = [surrogates.other(kind, value) for value in spellings]
     assert len(vault.issued) == 1
     assert len({normal(kind, surrogate) for surrogate in issued}) == 1
-    assert not set(issued) & set(writings)
-    for value, surrogate in zip(writings, issued, strict=True):
+    assert not set(issued) & set(spellings)
+    for value, surrogate in zip(spellings, issued, strict=True):
         if kind != "DATE_OF_BIRTH":
             assert [letter for letter in surrogate if not letter.isalnum()] == [
                 letter for letter in value if not letter.isalnum()
@@ -174,8 +175,8 @@ def test_all_writings_of_a_value_have_one_surrogate_each_in_its_own_form(
 def test_a_phone_keeps_its_country(surrogates: Surrogates, value: str, country: int) -> None:
     drawn = {surrogates.other("PHONE_NUMBER", value[:-2] + f"{n:02d}") for n in range(60)}
     assert len(drawn) == 60
-    assert {phonenumbers.parse(each).country_code for each in drawn} == {country}
-    assert {len(each) for each in drawn} == {len(value)}
+    assert {phonenumbers.parse(number).country_code for number in drawn} == {country}
+    assert {len(number) for number in drawn} == {len(value)}
 
 
 @pytest.mark.parametrize(
@@ -183,8 +184,13 @@ def test_a_phone_keeps_its_country(surrogates: Surrogates, value: str, country: 
 )
 def test_a_card_keeps_its_scheme_and_checksum(surrogates: Surrogates, value: str) -> None:
     drawn = surrogates.other("CREDIT_CARD", value)
-    kept = 4 if value[0] in "26" else 2
-    assert drawn != value and drawn[:kept] == value[:kept] and len(drawn) == len(value) and is_luhn(drawn)
+    scheme_digits = 4 if value[0] in "26" else 2
+    assert (
+        drawn != value
+        and drawn[:scheme_digits] == value[:scheme_digits]
+        and len(drawn) == len(value)
+        and is_luhn(drawn)
+    )
 
 
 @pytest.mark.parametrize("value", ["DE89 3704 0044 0532 0130 00", "FR1420041010050500013M02606", "NL91ABNA0417164300"])
@@ -210,20 +216,22 @@ def test_capitals_are_kept(surrogates: Surrogates) -> None:
     )
 
 
-def test_what_stands_in_the_text_is_nobodys_stand_in(lexicon: Lexicon) -> None:
+def test_no_word_of_the_document_becomes_a_stand_in(lexicon: Lexicon) -> None:
     names = [f"Zora{letter} Quill{letter}" for letter in "abcdefghij"]
     drawn = [Surrogates(MemoryVault(), lexicon, KEY).person(name, "", People()) for name in names]
     text = " met ".join(drawn).upper()
-    beside = Surrogates(MemoryVault(), lexicon, KEY).beside(text, [])
-    others = [beside.person(name, "", People()) for name in names]
+    surrogates = Surrogates(MemoryVault(), lexicon, KEY).for_document(text, [])
+    others = [surrogates.person(name, "", People()) for name in names]
     assert not {fold(word) for name in others for word in name.split()} & {fold(word) for word in text.split()}
 
 
-def test_a_value_of_the_text_in_another_writing_is_no_stand_in(lexicon: Lexicon) -> None:
+def test_a_value_of_the_document_in_another_spelling_does_not_become_a_stand_in(lexicon: Lexicon) -> None:
     value = "+44 20 7946 0112"
     drawn = Surrogates(MemoryVault(), lexicon, KEY).other("PHONE_NUMBER", value)
-    beside = Surrogates(MemoryVault(), lexicon, KEY).beside("", [("PHONE_NUMBER", drawn.replace("+44 20", "020"))])
-    assert beside.other("PHONE_NUMBER", value) not in (drawn, value)
+    surrogates = Surrogates(MemoryVault(), lexicon, KEY).for_document(
+        "", [("PHONE_NUMBER", drawn.replace("+44 20", "020"))]
+    )
+    assert surrogates.other("PHONE_NUMBER", value) not in (drawn, value)
 
 
 @pytest.mark.parametrize(

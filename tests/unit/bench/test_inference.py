@@ -7,7 +7,7 @@ import pytest
 from bench import inference_page
 from bench.inference_events import Killing, Size
 from bench.inference_layer import added
-from bench.inference_load import TOKENS, Outcome, Spoken, is_right, percentile
+from bench.inference_load import TOKENS, Outcome, TimedAnswer, is_right, percentile
 from bench.inference_speed import ratios
 from tailor.client import Provenance
 
@@ -38,8 +38,8 @@ def test_an_answer_is_right_if_its_text_its_digest_and_its_generation_agree(
 
 
 def test_what_callers_saw_is_counted_and_timed_by_token() -> None:
-    spoken = [Spoken(GIVEN, "", 0.1, 0.8, 7), Spoken(GIVEN, "", 0.3, 1.0, 7)]
-    outcome = Outcome(spoken, ["QUEUE_FULL", "QUEUE_FULL"], 1)
+    answers = [TimedAnswer(GIVEN, "", 0.1, 0.8, 7), TimedAnswer(GIVEN, "", 0.3, 1.0, 7)]
+    outcome = Outcome(answers, ["QUEUE_FULL", "QUEUE_FULL"], 1)
     assert outcome.figures() == {
         "requests": 4,
         "errors": 2,

@@ -1,12 +1,13 @@
-"""The whole command line against services in this process."""
+"""The whole command line against fake services in this process."""
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from typer.testing import CliRunner
 
@@ -19,7 +20,7 @@ from tailor.api.synthetic.v1 import synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.main import app
-from tests.unit.cli.fakes import (
+from tests.fakes.services import (
     FakeAnonymization,
     FakeEvaluation,
     FakeInference,
@@ -33,7 +34,7 @@ from tests.unit.cli.fakes import (
 
 @dataclass
 class Services:
-    """The fakes, and where they listen."""
+    """The fake services and their addresses."""
 
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     training: FakeTraining = field(default_factory=FakeTraining)
@@ -47,7 +48,7 @@ class Services:
 
 @dataclass
 class Outcome:
-    """What a command left."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -55,7 +56,7 @@ class Outcome:
 
     @property
     def document(self) -> Any:
-        """Standard output as JSON."""
+        """Standard output, parsed as JSON."""
         return json.loads(self.out)
 
 
@@ -65,7 +66,7 @@ Tailor = Callable[..., Outcome]
 @pytest.fixture
 def services() -> Iterator[Services]:
     fakes = Services()
-    adders = {
+    adders: dict[str, Callable[[Any, grpc.Server], None]] = {
         "registry": registry_pb2_grpc.add_RegistryServiceServicer_to_server,
         "training": training_pb2_grpc.add_TrainingServiceServicer_to_server,
         "synthetic": synthetic_pb2_grpc.add_SyntheticServiceServicer_to_server,
@@ -82,9 +83,8 @@ def services() -> Iterator[Services]:
 
 @pytest.fixture
 def connections(services: Services, tmp_path: Path) -> Iterator[Connections]:
-    made = Connections(Endpoints(tmp_path, "tlr_test", services.addresses))
-    yield made
-    made.close()
+    with closing(Connections(Endpoints(tmp_path, "tlr_test", services.addresses))) as connections:
+        yield connections
 
 
 @pytest.fixture

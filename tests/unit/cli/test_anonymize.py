@@ -1,54 +1,12 @@
-"""The dry run and re-identification on the command line."""
+"""`tailor anonymize` and `tailor reidentify`."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
-from tailor.errors import InvalidArgument, Reason
 from tests.unit.cli.conftest import Services, Tailor
-from tests.unit.cli.fakes import refuse, serving
 
 MEMO = "# Note\n\nSarah Jenkins [called].\nNobody else.\n"
-
-
-class FakeAnonymization(anonymization_pb2_grpc.AnonymizationServiceServicer):
-    """Knows one name, and refuses one policy."""
-
-    def __init__(self) -> None:
-        self.requests: list[Any] = []
-
-    def PreviewAnonymization(self, request: Any, context: Any) -> Any:
-        self.requests.append(request)
-        if "hide" in request.policy:
-            wrong = {"types.PERSON": "must be 'surrogate', 'mask', 'generalise' or 'keep'"}
-            refuse(context, InvalidArgument(Reason.INVALID_POLICY, "The policy is wrong.", field_violations=wrong))
-        start = request.text.index("Sarah Jenkins")
-        change = anonymization_pb2.Change(
-            start=start,
-            end=start + 13,
-            entity_type="PERSON",
-            action=anonymization_pb2.ACTION_SURROGATE,
-            replacement="Helen Ward",
-        )
-        after = request.text.replace("Sarah Jenkins", "Helen Ward")
-        return anonymization_pb2.PreviewAnonymizationResponse(
-            text=after, findings={"PERSON": 1}, changes=[change], policy_digest="ab" * 32
-        )
-
-    def Reidentify(self, request: Any, context: Any) -> Any:
-        self.requests.append(request)
-        return anonymization_pb2.ReidentifyResponse(value="Sarah Jenkins")
-
-
-@pytest.fixture(autouse=True)
-def barrier(services: Services) -> Iterator[FakeAnonymization]:
-    fake = FakeAnonymization()
-    with serving(anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server, fake) as address:
-        services.addresses["anonymization"] = address
-        yield fake
 
 
 @pytest.fixture
@@ -58,7 +16,7 @@ def memo(tmp_path: Path) -> Path:
     return path
 
 
-def test_shows_a_document_before_and_after_with_what_was_found(tailor: Tailor, memo: Path) -> None:
+def test_shows_a_document_before_and_after_with_its_findings(tailor: Tailor, memo: Path) -> None:
     shown = tailor("anonymize", str(memo), "--diff")
 
     assert shown.code == 0
@@ -71,12 +29,12 @@ def test_shows_a_document_before_and_after_with_what_was_found(tailor: Tailor, m
     ]
 
 
-def test_writes_the_text_alone_without_diff(tailor: Tailor, memo: Path) -> None:
+def test_writes_only_the_text_without_diff(tailor: Tailor, memo: Path) -> None:
     assert tailor("anonymize", str(memo)).out.rstrip() == MEMO.replace("Sarah Jenkins", "Helen Ward").rstrip()
 
 
 def test_sends_policy_and_labels_and_writes_json(
-    tailor: Tailor, memo: Path, tmp_path: Path, barrier: FakeAnonymization
+    tailor: Tailor, memo: Path, tmp_path: Path, services: Services
 ) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text('[types]\nPERSON = "mask"\n')
@@ -97,12 +55,12 @@ def test_sends_policy_and_labels_and_writes_json(
     assert shown.document["before"] == MEMO and "Helen Ward" in shown.document["after"]
     assert shown.document["findings"] == {"PERSON": 1} and shown.document["policy_digest"] == "ab" * 32
     assert shown.document["changes"][0]["action"] == "ACTION_SURROGATE"
-    request = barrier.requests[0]
+    request = services.anonymization.requests[0]
     assert request.policy == policy.read_text()
     assert (request.labels.source, request.labels.department, request.labels.confidentiality) == ("wiki", "people", "")
 
 
-def test_says_what_is_wrong_with_a_policy_field_by_field(tailor: Tailor, memo: Path, tmp_path: Path) -> None:
+def test_reports_each_invalid_field_of_a_policy(tailor: Tailor, memo: Path, tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text('[types]\nPERSON = "hide"\n')
 
@@ -110,14 +68,14 @@ def test_says_what_is_wrong_with_a_policy_field_by_field(tailor: Tailor, memo: P
 
     assert refused.code == 1
     assert refused.err.splitlines() == [
-        "error: INVALID_POLICY: The policy is wrong.",
+        "error: INVALID_POLICY: The policy is invalid.",
         "  types.PERSON: must be 'surrogate', 'mask', 'generalise' or 'keep'",
     ]
 
 
 @pytest.mark.parametrize(("name", "data"), [("memo.docx", b"PK"), ("memo.md", b"\xff\xfe"), ("none.md", None)])
-def test_refuses_what_is_no_text(
-    tailor: Tailor, tmp_path: Path, barrier: FakeAnonymization, name: str, data: bytes | None
+def test_refuses_files_that_are_not_text(
+    tailor: Tailor, tmp_path: Path, services: Services, name: str, data: bytes | None
 ) -> None:
     if data is not None:
         (tmp_path / name).write_bytes(data)
@@ -125,17 +83,17 @@ def test_refuses_what_is_no_text(
     refused = tailor("anonymize", str(tmp_path / name))
 
     assert refused.code == 1 and refused.err.startswith(("error: NOT_TEXT", "error: INVALID_FILE"))
-    assert barrier.requests == []
+    assert services.anonymization.requests == []
 
 
-def test_reveals_a_value_for_a_purpose(tailor: Tailor, barrier: FakeAnonymization) -> None:
+def test_reveals_a_value_for_a_purpose(tailor: Tailor, services: Services) -> None:
     shown = tailor("reidentify", "Helen Ward", "--type", "PERSON", "--purpose", "court order 12")
 
     assert shown.out.strip() == "Sarah Jenkins"
-    request = barrier.requests[0]
+    request = services.anonymization.requests[0]
     assert (request.entity_type, request.surrogate, request.purpose) == ("PERSON", "Helen Ward", "court order 12")
 
 
-def test_a_purpose_is_required(tailor: Tailor, barrier: FakeAnonymization) -> None:
+def test_a_purpose_is_required(tailor: Tailor, services: Services) -> None:
     assert tailor("reidentify", "Helen Ward", "--type", "PERSON").code == 2
-    assert barrier.requests == []
+    assert services.anonymization.requests == []

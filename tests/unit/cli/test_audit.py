@@ -1,4 +1,4 @@
-"""`tailor audit`: what it shows, its JSON, its report and plots."""
+"""`tailor audit`: its text, JSON, report and plots."""
 
 import subprocess
 import sys
@@ -51,8 +51,10 @@ NEAR = synthetic_pb2.CountNearDuplicatesResponse(
 )
 
 
-def said(name: str, found: audit_pb2.GetAuditResponse, near: synthetic_pb2.CountNearDuplicatesResponse | None) -> str:
-    return dict(facts(found, near))[name]
+def fact(
+    name: str, response: audit_pb2.GetAuditResponse, near: synthetic_pb2.CountNearDuplicatesResponse | None
+) -> str:
+    return dict(facts(response, near))[name]
 
 
 def test_shows_counts_lengths_personal_data_rejections_and_the_estimate(tailor: Tailor, services: Services) -> None:
@@ -71,7 +73,9 @@ def test_shows_counts_lengths_personal_data_rejections_and_the_estimate(tailor: 
         "PERSON",
     ):
         assert text in shown.out
-    assert "2 minutes" not in shown.out and "100 seconds for one pass at 250 tokens/s, as run run_9 did" in shown.out
+    assert (
+        "2 minutes" not in shown.out and "100 seconds for one pass at 250 tokens/s, the speed of run run_9" in shown.out
+    )
     assert services.synthetic.compared == 250
     assert "comparing documents: 100 of 250" in shown.err
 
@@ -79,37 +83,37 @@ def test_shows_counts_lengths_personal_data_rejections_and_the_estimate(tailor: 
 def test_gives_one_json_document(tailor: Tailor, services: Services) -> None:
     services.registry.audit = audit()
 
-    given = tailor("audit", "--json", "--specialist", "engagement-reports").document
+    document = tailor("audit", "--json", "--specialist", "engagement-reports").document
 
-    assert given["audit"]["totals"] == {"documents": 100, "characters": 100_000, "findings": 200}
-    assert given["audit"]["dimensions"][0]["field"] == "AUDIT_FIELD_SOURCE"
-    assert given["audit"]["lengths"]["percentiles"]["50"] == 900
-    assert given["near_duplicates"]["near_duplicates"] == 7
+    assert document["audit"]["totals"] == {"documents": 100, "characters": 100_000, "findings": 200}
+    assert document["audit"]["dimensions"][0]["field"] == "AUDIT_FIELD_SOURCE"
+    assert document["audit"]["lengths"]["percentiles"]["50"] == 900
+    assert document["near_duplicates"]["near_duplicates"] == 7
 
 
-def test_is_refused_for_an_unknown_specialist(tailor: Tailor) -> None:
+def test_fails_for_an_unknown_specialist(tailor: Tailor) -> None:
     refused = tailor("audit", "--specialist", "nobody")
 
     assert (refused.code, refused.out) == (1, "")
     assert "UNKNOWN_SPECIALIST" in refused.err
 
 
-def test_goes_on_without_near_duplicates_where_synthetic_does_not_answer(tailor: Tailor, services: Services) -> None:
+def test_continues_without_near_duplicates_if_synthetic_does_not_answer(tailor: Tailor, services: Services) -> None:
     services.synthetic.down = True
 
     shown = tailor("audit", "--json")
 
     assert shown.code == 0 and shown.document["near_duplicates"] is None
-    assert "near-duplicates are not known" in shown.err
+    assert "near-duplicates are unknown" in shown.err
 
 
-def test_writes_a_report_with_its_plots_beside_it(tailor: Tailor, services: Services, tmp_path: Path) -> None:
+def test_writes_a_report_with_its_plots_next_to_it(tailor: Tailor, services: Services, tmp_path: Path) -> None:
     services.registry.audit = audit()
     file = tmp_path / "reports" / "audit.md"
 
-    made = tailor("audit", "--markdown", str(file))
+    written = tailor("audit", "--markdown", str(file))
 
-    assert made.code == 0
+    assert written.code == 0
     text = file.read_text()
     assert text.startswith("# Audit\n") and "| PERSON | 200 | 70 | 2.000 |" in text and "| a\\|b | 30 |" in text
     images = sorted(path.name for path in file.parent.glob("*.png"))
@@ -127,35 +131,35 @@ def test_a_report_that_cannot_be_written_is_one_line(tailor: Tailor, tmp_path: P
     assert refused.err.splitlines()[-1].startswith("error: CANNOT_WRITE")
 
 
-def test_nothing_yet_is_said_without_a_division_by_nought() -> None:
+def test_an_empty_audit_divides_by_nothing() -> None:
     empty = audit_pb2.GetAuditResponse()
-    assert said("Documents", empty, NEAR) == "0, 0 characters"
-    assert said("Near-duplicates", empty, None) == "not known"
+    assert fact("Documents", empty, NEAR) == "0, 0 characters"
+    assert fact("Near-duplicates", empty, None) == "unknown"
     assert plots(empty) == []
     assert "None." in report("", empty, None, [])
 
 
-def test_an_assumed_speed_is_said_to_be_one() -> None:
-    found = audit()
-    found.estimate.run_id = ""
-    assert "an assumption until a run has reported" in said("Training", found, NEAR)
+def test_says_that_a_speed_is_assumed() -> None:
+    response = audit()
+    response.estimate.run_id = ""
+    assert "an assumption until a run has reported" in fact("Training", response, NEAR)
 
 
-def test_documents_that_are_not_compared_yet_are_told_apart() -> None:
+def test_says_how_many_documents_are_not_compared_yet() -> None:
     part = synthetic_pb2.CountNearDuplicatesResponse(documents=100, compared=40, threshold=0.8)
-    assert said("Near-duplicates", audit(), part).endswith("40 of 100 documents are compared so far")
+    assert fact("Near-duplicates", audit(), part).endswith("40 of 100 documents compared so far")
 
 
-def test_what_is_not_listed_is_summed_up() -> None:
+def test_sums_up_groups_that_are_not_listed() -> None:
     source = sections(audit())[0]
     assert source.rows[-1] == ("4 others", "10", "10.0 %", "0", "")
 
 
-def test_plots_have_few_bars_and_rejections_by_reason_alone() -> None:
-    found = audit()
-    found.findings.extend(audit_pb2.AuditFinding(entity_type=f"T{number}", values=1) for number in range(40))
-    found.rejections.append(audit_pb2.AuditRejection(reason="CORRUPT", format="docx", submissions=1))
-    by_name = {name: bars for name, _, _, bars in plots(found)}
+def test_plots_have_few_bars_and_rejections_only_by_reason() -> None:
+    response = audit()
+    response.findings.extend(audit_pb2.AuditFinding(entity_type=f"T{number}", values=1) for number in range(40))
+    response.rejections.append(audit_pb2.AuditRejection(reason="CORRUPT", format="docx", submissions=1))
+    by_name = {name: bars for name, _, _, bars in plots(response)}
     assert len(by_name["findings"]) == MAX_BARS
     assert by_name["rejections"] == [("DUPLICATE", 5.0), ("CORRUPT", 3.0)]
 
@@ -165,7 +169,7 @@ def test_durations_are_in_the_largest_unit_that_fits(seconds: float, text: str) 
     assert duration(seconds) == text
 
 
-def test_matplotlib_is_loaded_only_to_draw() -> None:
+def test_imports_matplotlib_only_to_draw() -> None:
     code = "import sys, tailor.cli.main; print('matplotlib' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
@@ -173,7 +177,7 @@ def test_matplotlib_is_loaded_only_to_draw() -> None:
     )
 
 
-def test_a_build_says_what_filters_left_out(tailor: Tailor, services: Services) -> None:
+def test_a_build_reports_what_filters_left_out(tailor: Tailor, services: Services) -> None:
     services.synthetic.left_out = synthetic_pb2.LeftOut(language=3, source_rows=9)
 
     built = tailor("build", "engagement-reports")
@@ -187,9 +191,9 @@ def test_a_specialist_takes_filters_from_toml_and_shows_them(
     file = tmp_path / "s.toml"
     file.write_text('name = "x"\nbase = "tiny"\n[filters]\nlanguages = ["en"]\nmax_source_percent = 40\n')
 
-    made = tailor("specialist", "create", str(file), "--json").document["specialist"]["filters"]
+    filters = tailor("specialist", "create", str(file), "--json").document["specialist"]["filters"]
     services.registry.specialist.filters.languages.append("en")
     services.registry.specialist.filters.min_chars = 200
 
-    assert (made["languages"], made["max_source_percent"], made["min_chars"]) == (["en"], 40, 0)
+    assert (filters["languages"], filters["max_source_percent"], filters["min_chars"]) == (["en"], 40, 0)
     assert "filters: languages = en; min_chars = 200" in tailor("specialist", "show", "engagement-reports").out

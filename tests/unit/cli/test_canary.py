@@ -1,44 +1,44 @@
-"""`tailor canary` against a registry in this process."""
+"""`tailor canary` against a fake registry."""
 
 import pytest
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
+from tests.fakes.services import ADAPTER
 from tests.unit.cli.conftest import Services, Tailor
-from tests.unit.cli.fakes import ADAPTER
 
 
-def test_starts_a_canary_on_what_serves_now_with_the_rules_that_are_given(tailor: Tailor, services: Services) -> None:
+def test_starts_a_canary_on_the_current_generation_with_the_given_limits(tailor: Tailor, services: Services) -> None:
     options = ("--percent", "25", "--max-error-rate-increase", "0", "--wait")
-    started = tailor("canary", "start", "engagement-reports", ADAPTER[:6], *options)
+    started = tailor("canary", "start", "engagement-reports", ADAPTER[:8], *options)
 
     assert started.code == 0
-    (asked,) = services.registry.canaries
-    assert (asked.adapter_digest, asked.expected_generation, asked.policy.percent) == (ADAPTER, 3, 25)
-    assert asked.policy.HasField("max_error_rate_increase") and asked.policy.max_error_rate_increase == 0
-    assert (asked.policy.min_calls, asked.policy.max_seconds, asked.policy.max_latency_ratio) == (0, 0, 0)
+    (request,) = services.registry.canaries
+    assert (request.adapter_digest, request.expected_generation, request.policy.percent) == (ADAPTER, 3, 25)
+    assert request.policy.HasField("max_error_rate_increase") and request.policy.max_error_rate_increase == 0
+    assert (request.policy.min_calls, request.policy.max_seconds, request.policy.max_latency_ratio) == (0, 0, 0)
     assert "25 % of the callers of engagement-reports get" in started.out
 
 
-def test_leaves_what_is_not_given_to_the_specialists_own_policy(tailor: Tailor, services: Services) -> None:
+def test_leaves_absent_limits_to_the_specialists_policy(tailor: Tailor, services: Services) -> None:
     assert tailor("canary", "start", "engagement-reports", ADAPTER, "--expected-generation", "2").code == 0
-    (asked,) = services.registry.canaries
-    assert (asked.policy, asked.expected_generation) == (models_pb2.CanaryPolicy(), 2)
+    (request,) = services.registry.canaries
+    assert (request.policy, request.expected_generation) == (models_pb2.CanaryPolicy(), 2)
 
 
 @pytest.mark.parametrize("option", [("--percent", "100"), ("--min-calls", "0"), ("--max-latency-ratio", "0.9")])
-def test_refuses_rules_that_cannot_be(tailor: Tailor, services: Services, option: tuple[str, str]) -> None:
+def test_refuses_impossible_limits(tailor: Tailor, services: Services, option: tuple[str, str]) -> None:
     assert tailor("canary", "start", "engagement-reports", ADAPTER, *option).code == 2
     assert not services.registry.canaries
 
 
-def test_takes_a_canary_back(tailor: Tailor) -> None:
+def test_withdraws_a_canary(tailor: Tailor) -> None:
     assert "NO_CANARY" in tailor("canary", "stop", "engagement-reports").err
     tailor("canary", "start", "engagement-reports", ADAPTER)
-    assert "from generation 5 on" in tailor("canary", "stop", "engagement-reports").out
+    assert "since generation 5" in tailor("canary", "stop", "engagement-reports").out
 
 
-def test_shows_both_arms_and_why_it_went_back(tailor: Tailor, services: Services) -> None:
+def test_shows_both_arms_and_the_outcome(tailor: Tailor, services: Services) -> None:
     assert "NO_CANARY_YET" in tailor("canary", "show", "engagement-reports").err
     services.registry.canary = registry_pb2.Canary(
         adapter_digest=ADAPTER,
@@ -54,6 +54,6 @@ def test_shows_both_arms_and_why_it_went_back(tailor: Tailor, services: Services
 
     shown = tailor("canary", "show", "engagement-reports")
 
-    for said in ("on 10 % of the callers from generation 4 on", "back", "6 of 6 calls failed", "0.250 s", "0.013 s"):
-        assert said in shown.out
+    for text in ("on 10 % of the callers since generation 4", "back", "6 of 6 calls failed", "0.250 s", "0.013 s"):
+        assert text in shown.out
     assert tailor("canary", "show", "engagement-reports", "--json").document["canary"]["errors"] == 6

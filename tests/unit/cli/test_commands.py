@@ -1,12 +1,13 @@
-"""Every command against fake services: what it says, its JSON, its exit status."""
+"""Every command against fake services: its text, JSON and exit status."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tailor.api.training.v1 import training_pb2
+from tests.fakes.services import ADAPTER, DATASET
 from tests.unit.cli.conftest import Services, Tailor
-from tests.unit.cli.fakes import ADAPTER, DATASET
 
 
 def test_sends_the_key_with_every_call(tailor: Tailor, services: Services) -> None:
@@ -19,11 +20,11 @@ def test_creates_a_specialist_from_toml(tailor: Tailor, tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
     file.write_text('name = "x"\nbase = "tiny"\n[gate]\nmin_rows = 8\n[[gate.thresholds]]\nmetric = "bleu"\n')
 
-    made = tailor("specialist", "create", str(file), "--json")
+    result = tailor("specialist", "create", str(file), "--json")
 
-    assert made.code == 0
-    assert made.document["created"] is True
-    assert made.document["specialist"]["gate"] == {
+    assert result.code == 0
+    assert result.document["created"] is True
+    assert result.document["specialist"]["gate"] == {
         "min_rows": 8,
         "max_parity": 0.0,
         "thresholds": [{"metric": "bleu", "min_gain_over_base": 0.0, "max_loss_to_incumbent": 0.0}],
@@ -37,12 +38,15 @@ def test_shows_field_violations_below_the_error(tailor: Tailor, tmp_path: Path) 
     refused = tailor("specialist", "create", str(file))
 
     assert refused.code == 1
-    assert refused.err.splitlines() == ["error: BAD_SPECIALIST: The definition is wrong.", "  base: must name a base"]
+    assert refused.err.splitlines() == [
+        "error: INVALID_SPECIALIST: The definition is invalid.",
+        "  base: must name a base",
+    ]
     assert refused.out == ""
 
 
 @pytest.mark.parametrize("text", ["name = ", 'name = "x"\nbsae = "tiny"'])
-def test_refuses_a_definition_that_is_none(tailor: Tailor, tmp_path: Path, text: str) -> None:
+def test_refuses_an_invalid_definition(tailor: Tailor, tmp_path: Path, text: str) -> None:
     file = tmp_path / "s.toml"
     file.write_text(text)
 
@@ -59,7 +63,7 @@ def test_lists_all_pages(tailor: Tailor) -> None:
     assert [item["specialist"]["name"] for item in listed.document["specialists"]] == ["a", "b", "c"]
 
 
-def test_documents_are_json_with_whole_numbers_and_names(tailor: Tailor) -> None:
+def test_documents_are_json_with_integers_and_enum_names(tailor: Tailor) -> None:
     document = tailor("documents", "--json").document
 
     assert document["flow"]["rejected"] == {"EMPTY": 1}
@@ -69,7 +73,7 @@ def test_documents_are_json_with_whole_numbers_and_names(tailor: Tailor) -> None
     assert stopped["rejected"]["reason"] == "REJECTION_REASON_EMPTY"
 
 
-def test_documents_tell_people_why_one_was_rejected(tailor: Tailor) -> None:
+def test_documents_show_why_one_was_rejected(tailor: Tailor) -> None:
     shown = tailor("documents")
 
     assert "ingested 3, anonymised 2, rejected 1" in shown.out
@@ -86,10 +90,10 @@ def test_build_says_that_nothing_is_new(tailor: Tailor, services: Services) -> N
     assert "nothing is new" in tailor("build", "engagement-reports").out
 
 
-def test_builds_of_what_experts_ranked_and_says_what_became_of_it(tailor: Tailor) -> None:
-    said = " ".join(tailor("build", "engagement-reports", "--kind", "preference").out.split())
+def test_builds_from_rankings_and_counts_their_pairs(tailor: Tailor) -> None:
+    text = " ".join(tailor("build", "engagement-reports", "--kind", "preference").out.split())
 
-    assert "26 rows, 2 held out. Of 12 judgements, 30 pairs, 2 tied." in said
+    assert all(part in text for part in ("26 rows", "2 held out", "12 judgements", "30 pairs", "2 tied"))
 
 
 def test_lists_and_shows_and_cancels_runs(tailor: Tailor) -> None:
@@ -98,23 +102,23 @@ def test_lists_and_shows_and_cancels_runs(tailor: Tailor) -> None:
     assert tailor("runs", "cancel", "run_1", "--json").document["state"] == "RUN_STATE_CANCELLED"
 
 
-def test_creates_a_run_with_the_specialists_own_base_and_recipe(tailor: Tailor, services: Services) -> None:
-    made = tailor("runs", "create", "engagement-reports", DATASET)
+def test_creates_a_run_with_the_specialists_base_and_recipe(tailor: Tailor, services: Services) -> None:
+    result = tailor("runs", "create", "engagement-reports", DATASET)
 
-    assert made.code == 0
+    assert result.code == 0
     assert (services.training.created[0].base, services.training.created[0].recipe) == ("tiny", "lora")
 
 
 def test_plans_a_run_without_queueing_it(tailor: Tailor, services: Services) -> None:
     planned = tailor(
-        "runs", "plan", "engagement-reports", DATASET, "--parent", ADAPTER[:6], "--preference-dataset", "p1"
+        "runs", "plan", "engagement-reports", DATASET[:6], "--parent", ADAPTER[:8], "--preference-dataset", DATASET[:7]
     )
 
-    (asked,) = services.training.planned
-    assert (asked.base, asked.recipe, asked.parent_digest) == ("tiny", "lora", ADAPTER)
-    assert asked.preference_dataset_digest == "p1"
-    for said in ("40,000", "3.00 of 4.0 GiB", "120 s, measured", "72.00 EUR", "annotation 60.00", "fits"):
-        assert said in planned.out
+    (request,) = services.training.planned
+    assert (request.base, request.recipe, request.parent_digest) == ("tiny", "lora", ADAPTER)
+    assert (request.dataset_digest, request.preference_dataset_digest) == (DATASET, DATASET)
+    for text in ("40,000", "3.00 of 4.0 GiB", "120 s, measured", "72.00 EUR", "annotation 60.00", "fits"):
+        assert text in planned.out
     assert not services.training.created
 
 
@@ -123,19 +127,19 @@ def test_a_plan_that_does_not_fit_names_the_nearest_recipe(tailor: Tailor) -> No
 
     assert planned.code == 0
     assert "does not fit: It needs 9 GiB of 4 GiB." in planned.out
-    assert "nearest recipe that would: qlora" in planned.out
+    assert "nearest recipe that fits: qlora" in planned.out
 
 
 def test_creates_a_run_on_a_parent_with_rankings_and_a_priority(tailor: Tailor, services: Services) -> None:
-    options = ("--parent", ADAPTER, "--preference-dataset", "p1", "--priority", "-5")
-    made = tailor("runs", "create", "engagement-reports", DATASET, *options)
+    options = ("--parent", ADAPTER, "--preference-dataset", DATASET, "--priority", "-5")
+    result = tailor("runs", "create", "engagement-reports", DATASET, *options)
 
-    (asked,) = services.training.created
-    assert (asked.parent_digest, asked.preference_dataset_digest, asked.priority) == (ADAPTER, "p1", -5)
-    assert "40,000" in made.out
+    (request,) = services.training.created
+    assert (request.parent_digest, request.preference_dataset_digest, request.priority) == (ADAPTER, DATASET, -5)
+    assert "40,000" in result.out
 
 
-def test_shows_stages_and_the_plan_beside_what_was_used(tailor: Tailor, services: Services) -> None:
+def test_shows_stages_and_the_plan_next_to_what_was_used(tailor: Tailor, services: Services) -> None:
     services.training.recipes = ["lora", "polish"]
     shown = tailor("runs", "watch", "run_1")
 
@@ -145,7 +149,7 @@ def test_shows_stages_and_the_plan_beside_what_was_used(tailor: Tailor, services
     assert "+20%" in shown.out
 
 
-def test_watch_shows_logs_where_asked(tailor: Tailor) -> None:
+def test_watch_shows_logs_on_request(tailor: Tailor) -> None:
     assert "checkpoint stored step=2" in tailor("runs", "watch", "run_1", "--logs").err
     assert "checkpoint stored" not in tailor("runs", "watch", "run_1").err
 
@@ -164,7 +168,7 @@ def test_watch_of_a_run_that_fails_exits_with_its_reason(tailor: Tailor, service
     watched = tailor("runs", "watch", "run_1")
 
     assert watched.code == 1
-    assert watched.err.splitlines()[-1] == "error: BAD_ROWS: A row has no answer."
+    assert watched.err.splitlines()[-1] == "error: INVALID_ROW: A row has no answer."
 
 
 def test_adapters_show_refusals(tailor: Tailor) -> None:
@@ -172,33 +176,33 @@ def test_adapters_show_refusals(tailor: Tailor) -> None:
 
 
 def test_finds_an_adapter_by_its_first_digits(tailor: Tailor) -> None:
-    assert tailor("evaluate", "abab", "--json").document == {"evaluation_id": "evl_abab"}
+    assert tailor("evaluate", "abababab", "--json").document == {"evaluation_id": "evl_abab"}
 
 
-@pytest.mark.parametrize(("text", "reason"), [("a", "AMBIGUOUS_ADAPTER"), ("00", "UNKNOWN_ADAPTER")])
-def test_refuses_digits_that_name_no_one_adapter(tailor: Tailor, text: str, reason: str) -> None:
+@pytest.mark.parametrize(("text", "reason"), [("ababab", "AMBIGUOUS_ADAPTER"), ("000000", "UNKNOWN_ADAPTER")])
+def test_refuses_digits_that_do_not_name_exactly_one_adapter(tailor: Tailor, text: str, reason: str) -> None:
     refused = tailor("evaluate", text)
 
     assert refused.code == 1
     assert refused.err.startswith(f"error: {reason}:")
 
 
-def test_promotes_from_the_generation_that_serves(tailor: Tailor) -> None:
-    assert tailor("promote", "engagement-reports", "abab", "--json").document["serving"]["generation"] == 4
+def test_promotes_from_the_current_generation(tailor: Tailor) -> None:
+    assert tailor("promote", "engagement-reports", "abababab", "--json").document["serving"]["generation"] == 4
 
 
-def test_a_promotion_is_waited_for_until_every_ready_replica_serves_it(tailor: Tailor, services: Services) -> None:
+def test_promote_waits_until_every_ready_replica_serves(tailor: Tailor, services: Services) -> None:
     services.registry.unreached = 3
-    promoted = tailor("promote", "engagement-reports", "abab", "--wait")
+    promoted = tailor("promote", "engagement-reports", "abababab", "--wait")
     assert promoted.code == 0
     assert services.registry.unreached == 0
 
 
-def test_a_replica_that_refuses_ends_the_waiting_and_says_why(tailor: Tailor, services: Services) -> None:
+def test_promote_stops_waiting_if_a_replica_refuses(tailor: Tailor, services: Services) -> None:
     services.registry.unreached, services.registry.refusal = 100, "WRONG_BASE"
-    refused = tailor("promote", "engagement-reports", "abab", "--wait")
+    refused = tailor("promote", "engagement-reports", "abababab", "--wait")
     assert refused.code == 1
-    assert refused.err.startswith("error: ROLLOUT_REFUSED: Generation 4 is refused by inference-0: WRONG_BASE")
+    assert refused.err.startswith("error: ROLLOUT_REFUSED: Generation 4 is refused by inference-0 (WRONG_BASE)")
 
 
 def test_shows_which_replicas_serve(tailor: Tailor, services: Services) -> None:
@@ -209,14 +213,14 @@ def test_shows_which_replicas_serve(tailor: Tailor, services: Services) -> None:
 
 
 def test_a_promotion_from_an_old_generation_is_refused(tailor: Tailor) -> None:
-    refused = tailor("promote", "engagement-reports", "abab", "--expected-generation", "1")
+    refused = tailor("promote", "engagement-reports", "abababab", "--expected-generation", "1")
 
     assert refused.code == 1
-    assert refused.err == "error: GENERATION_MOVED: Another promotion was faster.\n"
+    assert refused.err == "error: GENERATION_MOVED: The generation has changed.\n"
 
 
-def test_rollback_says_why_it_cannot(tailor: Tailor) -> None:
-    assert tailor("rollback", "engagement-reports").err.startswith("error: NOTHING_BEFORE:")
+def test_rollback_says_why_it_fails(tailor: Tailor) -> None:
+    assert tailor("rollback", "engagement-reports").err.startswith("error: NOTHING_TO_ROLL_BACK:")
 
 
 def test_ask_streams_an_answer(tailor: Tailor) -> None:
@@ -261,14 +265,14 @@ def test_traces_a_draft(tailor: Tailor) -> None:
 
 
 def test_creates_lists_and_revokes_keys(tailor: Tailor) -> None:
-    made = tailor(
+    result = tailor(
         *("keys", "create", "crm", "--role", "caller", "--specialist", "engagement-reports", "--days", "30"),
         *("--method", "Generate", "--rate", "60", "--json"),
     )
 
-    assert made.document["secret"] == "tlr_made"
-    assert made.document["key"]["role"] == "ROLE_CALLER"
-    assert made.document["key"]["expire_time"] is not None
+    assert result.document["secret"] == "tlr_created"
+    assert result.document["key"]["role"] == "ROLE_CALLER"
+    assert result.document["key"]["expire_time"] is not None
     assert "engagement-reports" in tailor("keys", "list").out
     assert tailor("keys", "revoke", "key_1", "--json").document["key"]["revoked"] is True
 
@@ -290,7 +294,7 @@ def test_a_service_that_is_down_is_one_line(tailor: Tailor, services: Services) 
     assert refused.err == "error: DATABASE_UNAVAILABLE: The database does not answer.\n"
 
 
-def test_an_address_where_nobody_listens_is_one_line(tailor: Tailor) -> None:
+def test_an_address_where_nothing_listens_is_one_line(tailor: Tailor) -> None:
     refused = tailor("--registry-address", "127.0.0.1:1", "specialist", "list")
 
     assert refused.code == 1
@@ -298,7 +302,7 @@ def test_an_address_where_nobody_listens_is_one_line(tailor: Tailor) -> None:
     assert len(refused.err.splitlines()) == 1
 
 
-def test_status_asks_the_health_of_named_services(tailor: Tailor) -> None:
+def test_status_checks_the_health_of_named_services(tailor: Tailor) -> None:
     shown = tailor("status", "--json")
 
     assert shown.code == 1
@@ -308,16 +312,16 @@ def test_status_asks_the_health_of_named_services(tailor: Tailor) -> None:
 @pytest.mark.parametrize(
     "arguments", [["nonsense"], ["documents", "--limit", "none"], ["publish", "/no/such/path"], ["trace"]]
 )
-def test_a_wrong_usage_exits_with_2(tailor: Tailor, arguments: list[str]) -> None:
+def test_wrong_usage_exits_with_2(tailor: Tailor, arguments: list[str]) -> None:
     assert tailor(*arguments).code == 2
 
 
-def test_help_is_there_for_every_command(tailor: Tailor) -> None:
+def test_every_command_has_help(tailor: Tailor) -> None:
     from typer.main import get_command
 
     from tailor.cli.main import app
 
-    root = get_command(app)
+    root: Any = get_command(app)
     for name, command in root.commands.items():
         for words in ([name], *([name, inner] for inner in getattr(command, "commands", {}))):
             shown = tailor(*words, "--help")
@@ -325,7 +329,7 @@ def test_help_is_there_for_every_command(tailor: Tailor) -> None:
             assert "Usage" in shown.out
 
 
-def test_without_stack_or_address_it_says_what_to_do(tmp_path: Path) -> None:
+def test_without_stack_or_address_the_error_says_what_to_do(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
     from tailor.cli.main import app
@@ -347,4 +351,10 @@ def test_errors_leave_standard_output_empty_in_json(tailor: Tailor) -> None:
     refused = tailor("rollback", "engagement-reports", "--json")
 
     assert refused.out == ""
-    assert refused.err.startswith("error: NOTHING_BEFORE:")
+    assert refused.err.startswith("error: NOTHING_TO_ROLL_BACK:")
+
+
+def test_prints_the_version_of_the_installed_package(tailor: Tailor) -> None:
+    from importlib.metadata import version
+
+    assert tailor("--version").out == f"tailor {version('tailor-platform')}\n"

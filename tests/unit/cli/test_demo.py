@@ -1,60 +1,59 @@
-"""The demo's parts against fake services: what it waits for, what it counts, what it writes."""
+"""The steps of `tailor demo` against fake services: what they wait for, count and write."""
 
 import io
 import json
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from tailor import demo
 from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
+from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.cli import demo_training
 from tailor.cli.connections import Connections
-from tailor.cli.demo import PHASES, SAMPLE
-from tailor.cli.demo_asking import ask_both, read_questions
-from tailor.cli.demo_documents import ANONYMIZED, INGESTED, REJECTED, Tally
-from tailor.cli.demo_report import AnswerPair, DatasetFigures, Report, ScoreFigures, print_report
-from tailor.cli.demo_view import View
-from tailor.cli.demo_wait import follow, patiently, until
+from tailor.cli.demo import SAMPLE, print_figures
 from tailor.cli.specialists import read_definition
+from tailor.cli.story import Story, wait_for, wait_out_errors
 from tailor.errors import DeadlineExceeded, FailedPrecondition, NotFound, Reason, Unavailable
+from tests.fakes.services import ADAPTER, DATASET, REFUSED_ADAPTER
 from tests.unit.cli.conftest import Services
-from tests.unit.cli.fakes import ADAPTER, DATASET
 
 NAME = "engagement-reports"
-DATASET_EVENT = models_pb2.DatasetBuilt(digest=DATASET, specialist="engagement-reports", base="tiny", recipe="lora")
+NEW_DATASET = synthetic_pb2.BuildDatasetResponse(
+    dataset=models_pb2.DatasetBuilt(digest=DATASET, specialist=NAME, base="tiny", recipe="lora"), created=True
+)
 
 
 def quiet(text: str) -> None:
     del text
 
 
-def anonymized(submission: str, **findings: int) -> bytes:
-    return documents_pb2.DocumentAnonymized(submission_id=submission, findings=findings).SerializeToString()
+def trained(digest: str) -> models_pb2.AdapterTrained:
+    return models_pb2.AdapterTrained(digest=digest, specialist=NAME)
 
 
-def test_the_tally_counts_each_submission_once_whatever_comes_twice() -> None:
-    tally = Tally()
-    for _ in range(2):
-        tally.add(INGESTED, documents_pb2.DocumentIngested(submission_id="sub_1").SerializeToString())
-        tally.add(ANONYMIZED, anonymized("sub_1", PERSON=2, IBAN=1))
-        tally.add(ANONYMIZED, anonymized("sub_2", PERSON=1))
-        stopped = documents_pb2.DocumentRejected(submission_id="sub_3", reason=documents_pb2.REJECTION_REASON_CORRUPT)
-        tally.add(REJECTED, stopped.SerializeToString())
+def test_counts_outcomes_by_reason_and_type_the_most_frequent_first() -> None:
+    events = [
+        documents_pb2.DocumentAnonymized(submission_id="sub_1", findings={"IBAN": 1, "PERSON": 2}),
+        documents_pb2.DocumentAnonymized(submission_id="sub_2", findings={"PERSON": 1}),
+        documents_pb2.DocumentRejected(submission_id="sub_3", reason=documents_pb2.REJECTION_REASON_CORRUPT),
+    ]
 
-    assert (tally.anonymized, tally.accounted) == (2, 3)
-    assert tally.rejected == {"CORRUPT": 1}
-    assert tally.findings == {"PERSON": 3, "IBAN": 1}
-    assert tally.describe(4) == "4 published, 1 ingested, 2 anonymised; rejected CORRUPT 1; found PERSON 3, IBAN 1"
+    figures = demo.count_outcomes(events, 4)
+
+    assert (figures["documents_published"], figures["documents_anonymized"]) == (4, 2)
+    assert figures["documents_rejected"] == {"CORRUPT": 1}
+    assert list(figures["personal_data_found"].items()) == [("PERSON", 3), ("IBAN", 1)]
+    assert demo.describe_outcomes(figures) == "4 published, 2 anonymised; rejected CORRUPT 1; found PERSON 3, IBAN 1"
 
 
-def test_retryable_errors_are_waited_out_and_others_are_not() -> None:
-    answers: list[Exception | int] = [Unavailable(Reason("DOWN"), "It restarts."), 7]
-    said: list[str] = []
+def test_waits_out_retryable_errors_and_no_others() -> None:
+    answers: list[Exception | int] = [Unavailable(Reason.STOPPED, "It restarts."), 7]
+    texts: list[str] = []
 
     def call() -> int:
         answer = answers.pop(0)
@@ -62,114 +61,105 @@ def test_retryable_errors_are_waited_out_and_others_are_not() -> None:
             raise answer
         return answer
 
-    assert patiently(call, said.append) == 7
-    assert said == ["waits: It restarts."]
-    answers.append(NotFound(Reason("NOBODY"), "There is none."))
+    assert wait_out_errors(call, texts.append) == 7
+    assert texts == ["waiting: It restarts."]
+    answers.append(NotFound(Reason.NOT_FOUND, "There is none."))
     with pytest.raises(NotFound):
-        patiently(call, quiet)
+        wait_out_errors(call, quiet)
 
 
-def test_patience_ends() -> None:
+def test_gives_up_on_an_error_that_lasts() -> None:
     def call() -> int:
-        raise Unavailable(Reason("DOWN"), "It restarts.")
+        raise Unavailable(Reason.STOPPED, "It restarts.")
 
     with pytest.raises(Unavailable):
-        patiently(call, quiet, seconds=0.0)
+        wait_out_errors(call, quiet, give_up_seconds=0.0)
 
 
-def test_a_flow_that_stands_still_is_an_error() -> None:
+def test_a_flow_that_stalls_is_an_error() -> None:
     with pytest.raises(DeadlineExceeded, match="3 of 4 documents"):
-        until(lambda: (None, "3 of 4 documents"), quiet, stalled_seconds=0.05, poll_seconds=0.01)
+        wait_for(lambda: (None, "3 of 4 documents"), quiet, stalled_seconds=0.05, poll_seconds=0.01)
 
 
-def test_a_stream_that_ends_early_is_opened_again() -> None:
-    opened = [[1], [1, 2, 3]]
-
-    def stream() -> Iterator[int]:
-        yield from opened.pop(0)
-
-    assert follow(stream, lambda item: item == 2, lambda item: None, quiet) == 2
-
-
-def test_training_is_followed_over_a_stream_that_breaks(connections: Connections, services: Services) -> None:
+def test_follows_training_while_the_service_restarts(connections: Connections, services: Services) -> None:
     services.training.breaks = 1
-    said: list[str] = []
+    texts: list[str] = []
 
-    item = demo_training.train(connections, DATASET_EVENT, said.append)
+    adapter = demo.train(connections, NEW_DATASET, texts.append)
 
-    assert item.adapter.digest == ADAPTER
-    assert "waits: The service stops." in said
-    assert any(text.startswith("step 4/4") for text in said)
+    assert adapter.digest == ADAPTER
+    assert "waiting: The service stops." in texts
+    assert any(text.startswith("step 4/4") for text in texts)
 
 
-def test_a_run_that_fails_says_why(connections: Connections, services: Services) -> None:
+def test_reports_why_a_run_failed(connections: Connections, services: Services) -> None:
     services.training.ends = training_pb2.RUN_STATE_FAILED
 
-    with pytest.raises(FailedPrecondition, match="BAD_ROWS: A row has no answer"):
-        demo_training.train(connections, DATASET_EVENT, quiet)
+    with pytest.raises(FailedPrecondition, match="INVALID_ROW: A row has no answer"):
+        demo.train(connections, NEW_DATASET, quiet)
 
 
-def test_an_adapter_of_the_same_dataset_is_found_again(connections: Connections) -> None:
-    found = demo_training.adapter_of_dataset(connections, DATASET_EVENT, quiet)
-    other = demo_training.adapter_of_dataset(connections, models_pb2.DatasetBuilt(digest="00"), quiet)
+def test_trains_nothing_if_the_dataset_already_has_an_adapter(connections: Connections, services: Services) -> None:
+    texts: list[str] = []
+    existing = synthetic_pb2.BuildDatasetResponse(dataset=NEW_DATASET.dataset, created=False)
 
-    assert found is not None
-    assert found.adapter.digest == ADAPTER
-    assert other is None
+    assert demo.train(connections, existing, texts.append).digest == ADAPTER
+    assert texts == [demo.NOTHING_NEW]
+    assert services.training.polls == 0
 
 
-def test_the_gates_decision_is_waited_for(connections: Connections, services: Services) -> None:
+def test_waits_for_the_decision_of_the_gate(connections: Connections, services: Services) -> None:
     services.registry.undecided = 1
-    said: list[str] = []
+    texts: list[str] = []
 
-    item = demo_training.evaluate(connections, models_pb2.AdapterTrained(digest=ADAPTER, specialist=NAME), said.append)
+    item = demo.evaluate(connections, trained(ADAPTER), texts.append)
 
     assert item.decision == registry_pb2.DECISION_PASSED
-    assert said == ["3 of 8 rows measured", "16 held-out rows; the gate is met"]
+    assert texts == ["3 of 8 rows measured", "16 held-out rows; the gate is met"]
 
 
-def test_a_refused_adapter_comes_with_its_refusals(connections: Connections) -> None:
-    item = demo_training.evaluate(connections, models_pb2.AdapterTrained(digest="af" * 32, specialist=NAME), quiet)
+def test_a_refused_adapter_comes_with_the_refusals(connections: Connections) -> None:
+    item = demo.evaluate(connections, trained(REFUSED_ADAPTER), quiet)
 
     assert item.decision == registry_pb2.DECISION_REFUSED
     assert list(item.refusals) == ["rougeL gained 0.00, needs 0.02"]
 
 
-def test_asking_waits_until_inference_serves_the_adapter(connections: Connections) -> None:
+def test_waits_until_inference_serves_the_adapter(connections: Connections) -> None:
     with connections.client() as client:
-        served = [one.provenance.adapter_digest for one in client.specialists()]
-        demo_training.wait_until_served(
-            connections, client, models_pb2.AdapterTrained(digest=ADAPTER, specialist=NAME), quiet
-        )
-    assert ADAPTER in served
+        demo.wait_until_served(connections, client, trained(ADAPTER), quiet)
 
 
-def test_an_adapter_that_was_rolled_back_is_not_waited_for(connections: Connections) -> None:
-    other = models_pb2.AdapterTrained(digest="af" * 32, specialist=NAME)
-
+def test_does_not_wait_for_an_adapter_that_was_rolled_back(connections: Connections) -> None:
     with connections.client() as client, pytest.raises(FailedPrecondition, match="NOT_SERVING"):
-        demo_training.wait_until_served(connections, client, other, quiet)
+        demo.wait_until_served(connections, client, trained(REFUSED_ADAPTER), quiet)
 
 
-def test_both_models_are_asked_again_where_a_stream_breaks(connections: Connections, services: Services) -> None:
+def test_asks_both_models_again_while_inference_fails(connections: Connections, services: Services) -> None:
     services.inference.failures = 6
-    shown: list[object] = []
 
     with connections.client() as client:
-        pairs = ask_both(client, NAME, ["one", "two"], quiet, shown.append)
+        answers = demo.ask_both(client, NAME, ["one", "two"], quiet)
 
-    assert [(pair.base, pair.tuned) for pair in pairs] == [
-        ("base says one", f"{NAME} says one"),
-        ("base says two", f"{NAME} says two"),
+    assert [(answer["base"], answer["tuned"]) for answer in answers] == [
+        ("base: one", f"{NAME}: one"),
+        ("base: two", f"{NAME}: two"),
     ]
-    assert {pair.draft_id for pair in pairs} == {"drf_1"}
-    assert shown
+    assert {answer["draft_id"] for answer in answers} == {"drf_1"}
 
 
-def test_the_report_has_exactly_the_promised_fields(tmp_path: Path) -> None:
-    report = Report(dataset=DatasetFigures("d", 200, 20), scores=ScoreFigures({"bleu": 1.0}, {"bleu": 3.0}))
-    report.answers.append(AnswerPair("Q", "plain", "house", "drf_1"))
-    report.save(tmp_path / "demo.json")
+def figures() -> dict[str, Any]:
+    """The figures of a run that promoted its adapter."""
+    dataset = models_pb2.DatasetBuilt(digest="d", train_rows=200, held_out_rows=20)
+    item = registry_pb2.CatalogueAdapter(adapter=trained("a"), decision=registry_pb2.DECISION_PASSED)
+    item.evaluation.base.values["bleu"], item.evaluation.candidate.values["bleu"] = 1.0, 3.5
+    answers = [{"question": "What [now]?", "base": "plain", "tuned": "house", "draft_id": "drf_1"}]
+    models = demo.model_figures(dataset, item)
+    return demo.count_outcomes([], 0) | models | {"answers": answers, "seconds": dict.fromkeys(demo.STEPS, 0.0)}
+
+
+def test_the_file_has_exactly_the_promised_fields(tmp_path: Path) -> None:
+    demo.save(tmp_path / "demo.json", figures())
 
     document = json.loads((tmp_path / "demo.json").read_text())
 
@@ -187,49 +177,52 @@ def test_the_report_has_exactly_the_promised_fields(tmp_path: Path) -> None:
         "seconds",
     ]
     assert document["dataset"] == {"digest": "d", "rows": 200, "held_out": 20}
-    assert document["promoted"] is False
+    assert list(document["run"]) == ["id", "seconds", "steps", "first_loss", "last_loss", "tokens_per_second"]
+    assert list(document["scores"]) == ["base", "tuned"]
+    assert document["promoted"] is True
     assert [path.name for path in tmp_path.iterdir()] == ["demo.json"]
 
 
-def test_the_report_is_shown_to_people() -> None:
-    report = Report(scores=ScoreFigures({"bleu": 1.0}, {"bleu": 3.5}), promoted=True)
-    report.answers.append(AnswerPair("What [now]?", "plain", "house", "drf_1"))
-    console = Console(file=io.StringIO(), width=100)
+def test_prints_the_figures_for_people() -> None:
+    output = io.StringIO()
+    console = Console(file=output, width=100)
 
-    print_report(console, report)
+    print_figures(console, figures())
 
-    shown = console.file.getvalue()
-    assert "What [now]?" in shown
-    assert "+2.500" in shown
+    text = output.getvalue()
+    assert "What [now]?" in text
+    assert "+2.500" in text
 
 
-def test_without_a_terminal_phases_are_lines() -> None:
-    console = Console(file=io.StringIO(), width=100)
+def test_steps_are_lines_without_a_terminal() -> None:
+    output = io.StringIO()
+    console = Console(file=output, width=100)
+    story = Story(console)
 
-    with View(console, PHASES) as view:
-        with view.phase("up"):
-            view.now("every part is healthy")
-        with pytest.raises(RuntimeError), view.phase("base"):
-            raise RuntimeError
+    with story.step("up", "start the stack"):
+        story.now("every part is healthy")
+    with pytest.raises(RuntimeError), story.step("base", "fetch the base"):
+        raise RuntimeError
 
-    lines = console.file.getvalue().splitlines()
-    assert lines[0] == "up ..."
-    assert "every part is healthy" in console.file.getvalue()
+    lines = output.getvalue().splitlines()
+    assert lines[0] == "up: start the stack ..."
+    assert lines[1].startswith("up: done in 0.0 s. every part is healthy")
     assert lines[-1].startswith("base: failed in 0.0 s")
-    assert set(view.seconds) == set(PHASES)
+    assert list(story.seconds) == ["up", "base"]
 
 
-def test_on_a_terminal_phases_are_a_live_table() -> None:
-    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+def test_a_terminal_shows_what_is_happening_now() -> None:
+    output = io.StringIO()
+    console = Console(file=output, width=100, force_terminal=True)
+    story = Story(console)
 
-    with View(console, PHASES) as view, view.phase("up"):
-        view.now("waits for the broker")
-        view.show("below")
+    with story.step("up", "start the stack"):
+        story.now("waiting for [the broker]")
 
-    assert "waits for the broker" in console.file.getvalue()
+    assert "waiting for [the broker]" in output.getvalue()
 
 
-def test_the_samples_specialist_is_a_definition_with_all_house_terms() -> None:
+def test_the_sample_defines_a_specialist_with_all_house_terms() -> None:
     definition = read_definition(SAMPLE / "specialist.toml")
     terms = (SAMPLE / "house_terms.txt").read_text(encoding="utf-8").split("\n")
 
@@ -248,4 +241,4 @@ def test_the_samples_specialist_is_a_definition_with_all_house_terms() -> None:
 
 
 def test_the_sample_asks_three_questions() -> None:
-    assert len(read_questions(SAMPLE / "questions.json")) == 3
+    assert len(demo.read_questions(SAMPLE / "questions.json")) == 3

@@ -5,15 +5,15 @@ import pytest
 from tests.unit.cli.conftest import Services, Tailor
 
 
-def test_a_document_is_erased_and_the_answer_says_for_whom_it_waits(tailor: Tailor, services: Services) -> None:
+def test_erases_documents_and_names_the_services_that_have_not_confirmed(tailor: Tailor, services: Services) -> None:
     erased = tailor("erase", "--document", "doc_1", "--document", "doc_2")
     assert erased.code == 0
     (request,) = services.registry.erasures
     assert (list(request.document_ids), request.reason) == (["doc_1", "doc_2"], "document-request")
-    assert "waits for inference, training" in erased.out
+    assert "waiting for inference, training" in erased.out
 
 
-def test_a_person_goes_to_anonymization_alone(tailor: Tailor, services: Services) -> None:
+def test_sends_a_person_only_to_anonymization(tailor: Tailor, services: Services) -> None:
     erased = tailor("erase", "--subject", "Sarah Jenkins", "--json")
     (request,) = services.registry.erasures
     assert (list(request.document_ids), request.reason) == (["doc_1", "doc_2"], "subject-request")
@@ -22,7 +22,7 @@ def test_a_person_goes_to_anonymization_alone(tailor: Tailor, services: Services
     assert erased.document["erasures"][0]["erasure_id"] == "ers_1"
 
 
-def test_a_person_of_no_document_is_suppressed_and_nothing_is_erased(tailor: Tailor, services: Services) -> None:
+def test_suppresses_a_person_who_is_in_no_document(tailor: Tailor, services: Services) -> None:
     erased = tailor("erase", "--subject", "Nobody Known")
     assert erased.code == 0 and not services.registry.erasures
     assert services.anonymization.resolved == [False]
@@ -35,29 +35,38 @@ def test_a_dry_run_erases_nothing(tailor: Tailor, services: Services) -> None:
 
 
 @pytest.mark.parametrize(("name", "lifted"), [("doc_7", ["doc_7"]), ("ers_1", ["doc_1", "doc_2"])])
-def test_an_erasure_is_lifted_by_document_or_whole(
+def test_lifts_an_erasure_whole_or_for_one_document(
     tailor: Tailor, services: Services, name: str, lifted: list[str]
 ) -> None:
     assert tailor("erase", "--lift", name).code == 0
     assert services.registry.lifted == lifted
 
 
-def test_a_persons_suppression_is_lifted_by_anonymization_alone(tailor: Tailor, services: Services) -> None:
+def test_lifts_a_persons_suppression_only_in_anonymization(tailor: Tailor, services: Services) -> None:
     lifted = tailor("erase", "--lift-subject", "Sarah Jenkins")
     assert lifted.code == 0 and services.anonymization.lifted == ["Sarah Jenkins"]
     assert not services.registry.lifted and "Jenkins" not in lifted.out + lifted.err
 
 
 @pytest.mark.parametrize("arguments", [(), ("--document", "doc_1", "--subject", "Sarah Jenkins")])
-def test_refuses_to_guess_what_is_meant(tailor: Tailor, services: Services, arguments: tuple[str, ...]) -> None:
+def test_needs_exactly_one_thing_to_erase(tailor: Tailor, services: Services, arguments: tuple[str, ...]) -> None:
     refused = tailor("erase", *arguments)
     assert refused.code == 1 and "NOTHING_NAMED" in refused.err
     assert not services.registry.erasures and not services.anonymization.resolved
 
 
-def test_erasures_are_listed_and_shown_with_their_receipt(tailor: Tailor, services: Services) -> None:
-    assert "waits for inference, training" in tailor("erasures").out
+def test_lists_erasures_and_shows_one_with_its_receipt(tailor: Tailor, services: Services) -> None:
+    assert "waiting for inference, training" in tailor("erasures").out
     services.registry.receipt = '{"erasure_id": "ers_1"}'
     assert "receipt signed" in tailor("erasures").out
     shown = tailor("erasures", "ers_1")
     assert '{"erasure_id": "ers_1"}' in shown.out and "0102" in shown.out
+
+
+def test_a_key_without_the_role_is_told_which_role_erases_and_how_to_get_a_key(
+    tailor: Tailor, services: Services
+) -> None:
+    services.registry.role_is_admitted = False
+    refused = tailor("erase", "--document", "doc_1")
+    assert refused.code == 1 and refused.err.startswith("error: ROLE_NOT_ADMITTED: Erase needs a key with the role")
+    assert "tailor keys create NAME --role data-protection" in refused.err

@@ -1,4 +1,4 @@
-"""`tailor events`: any topic as plain data, and nothing personal of the raw zone."""
+"""`tailor events`: any topic as plain data, without personal data of the raw zone."""
 
 from types import SimpleNamespace
 
@@ -29,20 +29,20 @@ def test_decodes_the_example_of_every_topic(name: str) -> None:
     assert set(topic.example) <= set(line["event"])
 
 
-def test_the_raw_zone_shows_sizes_and_header_names_alone() -> None:
+def test_shows_only_sizes_and_header_names_of_the_raw_zone() -> None:
     line = to_line(TOPICS["document.submitted.v1"], record(b"Sarah Jenkins"), Zone.SIZES)
 
     assert "Sarah" not in str(line)
     assert (line["headers"], line["key_bytes"], line["value_bytes"]) == (["ce_id", "file-name"], 5, 13)
 
 
-def test_the_raw_zone_shows_values_when_asked() -> None:
+def test_shows_values_of_the_raw_zone_on_request() -> None:
     line = to_line(TOPICS["document.submitted.v1"], record(b"Sarah Jenkins"), Zone.VALUES)
 
     assert line["event"] == "Sarah Jenkins"
 
 
-def test_what_cannot_be_decoded_is_said_to_be_so() -> None:
+def test_marks_undecodable_values() -> None:
     line = to_line(TOPICS["dataset.built.v1"], record(b"\xff\xff\xff"), Zone.SIZES)
 
     assert line["event"] == {"undecodable": True, "value_bytes": 3}
@@ -52,7 +52,7 @@ def test_a_tombstone_has_no_event() -> None:
     assert to_line(TOPICS["specialist.changed.v1"], record(None), Zone.SIZES)["event"] is None
 
 
-def test_an_unknown_topic_is_refused_with_the_known_ones() -> None:
+def test_refuses_an_unknown_topic_and_lists_the_known_ones() -> None:
     with pytest.raises(InvalidArgument, match=r"dataset\.built\.v1"):
         find_topic("nonsense")
 

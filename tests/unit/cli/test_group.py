@@ -1,4 +1,4 @@
-"""Global options stand anywhere."""
+"""Global options may come anywhere."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Light code stays light: the client, settings, contracts and the command line load nothing heavy."""
+"""Light code stays light: the client, settings, contracts and the command line import nothing heavy."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 HEAVY = ("torch", "transformers", "presidio_analyzer", "spacy", "vllm", "pyarrow", "sqlalchemy", "fastapi", "minio")
-# What the base install does not have.
+# Packages that the base install does not have.
 SERVICE_ONLY = ("jwt", "cryptography", "prometheus_client", "psycopg", "alembic")
 CONTRACTS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "tailor" / "api").rglob("*_pb2*.py")
@@ -17,7 +17,7 @@ CONTRACTS = sorted(
 
 @pytest.mark.parametrize(
     "modules",
-    [["tailor.client"], ["tailor.settings"], ["tailor.cli.main", "tailor.cli.reader"], CONTRACTS],
+    [["tailor.client"], ["tailor.settings"], ["tailor.cli.main", "tailor.cli.reader", "tailor.demo"], CONTRACTS],
     ids=["client", "settings", "command line", "contracts"],
 )
 def test_light_imports(modules: list[str]) -> None:
@@ -31,7 +31,7 @@ def test_light_imports(modules: list[str]) -> None:
     assert loaded.stdout.strip() == "[]"
 
 
-def test_the_client_loads_no_kafka_and_no_command_line() -> None:
+def test_the_client_imports_neither_kafka_nor_the_command_line() -> None:
     code = "import sys, tailor.client; print([n for n in ('kafka', 'typer', 'rich', 'yaml', 'structlog') if n in sys.modules])"
 
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Publishing: what is collected, what is refused, and how it goes over the wire."""
+"""Publishing: which files are collected, which are refused, and how they are sent."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from tailor.cli.publish import send_all
 from tailor.cli.records import MAX_VALUE_BYTES, to_record, to_reference, to_tombstone
 from tailor.cli.submissions import Description, collect, refer
 from tailor.errors import InvalidArgument
+from tests.fakes.services import FakeProducer
 from tests.unit.cli.conftest import Services, Tailor
-from tests.unit.cli.fakes import FakeProducer
 
 SAMPLE = Path(__file__).parents[3] / "deploy" / "sample"
 DRAFT = "drf_" + "0" * 32
@@ -32,21 +32,21 @@ def test_collects_a_directory_without_hidden_files_and_index(tmp_path: Path) -> 
     write(folder / ".git" / "c.md")
     write(folder / "documents.json", json.dumps({"a.md": LABELS, "sub/b.txt": {"kind": "deliverable"}}))
 
-    found = collect([folder], Description())
+    submissions = collect([folder], Description())
 
-    assert [submission.document_id for submission in found] == ["papers/a.md", "papers/sub/b.txt"]
-    assert found[0].description.labels == LABELS
-    assert found[1].description.kind == "deliverable"
+    assert [submission.document_id for submission in submissions] == ["papers/a.md", "papers/sub/b.txt"]
+    assert submissions[0].description.labels == LABELS
+    assert submissions[1].description.kind == "deliverable"
 
 
-def test_reads_an_index_beside_the_directory(tmp_path: Path) -> None:
+def test_reads_an_index_next_to_the_directory(tmp_path: Path) -> None:
     write(tmp_path / "papers.v2" / "a.md")
     write(tmp_path / "papers.v2.json", json.dumps({"a.md": LABELS}))
 
     assert collect([tmp_path / "papers.v2"], Description())[0].description.labels == LABELS
 
 
-def test_a_file_has_the_same_id_and_labels_alone_as_in_its_directory(tmp_path: Path) -> None:
+def test_a_single_file_has_the_same_id_and_labels_as_in_its_directory(tmp_path: Path) -> None:
     file = write(tmp_path / "papers" / "a.md")
     write(tmp_path / "papers.json", json.dumps({"a.md": LABELS}))
 
@@ -55,7 +55,7 @@ def test_a_file_has_the_same_id_and_labels_alone_as_in_its_directory(tmp_path: P
     assert alone == together
 
 
-def test_what_is_said_goes_before_the_index(tmp_path: Path) -> None:
+def test_the_description_takes_precedence_over_the_index(tmp_path: Path) -> None:
     file = write(tmp_path / "papers" / "a.md")
     write(tmp_path / "papers.json", json.dumps({"a.md": LABELS}))
 
@@ -71,15 +71,15 @@ def test_the_same_file_twice_is_published_once(tmp_path: Path) -> None:
 
 
 def test_the_sample_is_described_by_its_index() -> None:
-    found = {submission.path.name: submission for submission in collect([SAMPLE / "documents"], Description())}
+    submissions = {submission.path.name: submission for submission in collect([SAMPLE / "documents"], Description())}
 
-    assert len(found) >= 120
-    assert found["board-allergen-changeover.docx"].description.kind == "deliverable"
-    assert all(item.description.labels for name, item in found.items() if not name.startswith("example-"))
+    assert len(submissions) >= 120
+    assert submissions["board-allergen-changeover.docx"].description.kind == "deliverable"
+    assert all(item.description.labels for name, item in submissions.items() if not name.startswith("example-"))
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("description", "reason"),
     [
         (Description(source="Has Blanks"), "CANNOT_PUBLISH"),
         (Description(kind="poem"), "CANNOT_PUBLISH"),
@@ -88,24 +88,28 @@ def test_the_sample_is_described_by_its_index() -> None:
         (Description(kind="document", draft_id=DRAFT), "CANNOT_PUBLISH"),
     ],
 )
-def test_refuses_what_ingestion_would_refuse(tmp_path: Path, said: Description, reason: str) -> None:
+def test_refuses_what_ingestion_would_refuse(tmp_path: Path, description: Description, reason: str) -> None:
     with pytest.raises(InvalidArgument) as raised:
-        collect([write(tmp_path / "a.md")], said)
+        collect([write(tmp_path / "a.md")], description)
     assert raised.value.reason == reason
     assert list(raised.value.field_violations) == [str(tmp_path / "a.md")]
 
 
-def test_refuses_two_files_of_one_id(tmp_path: Path) -> None:
+def test_refuses_two_files_with_the_same_id(tmp_path: Path) -> None:
     paths = [write(tmp_path / "x" / "papers" / "a.md"), write(tmp_path / "y" / "papers" / "a.md")]
 
     with pytest.raises(InvalidArgument, match="CANNOT_PUBLISH"):
         collect(paths, Description())
 
 
-def test_refuses_an_index_that_is_none(tmp_path: Path) -> None:
-    write(tmp_path / "papers" / "documents.json", "[1]")
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("[1]", "must be a JSON object"), ("{", "is not JSON"), ('{"a.md": 1}', "the entry of 'a.md'")],
+)
+def test_refuses_an_invalid_index_and_says_what_is_wrong(tmp_path: Path, text: str, problem: str) -> None:
+    write(tmp_path / "papers" / "documents.json", text)
 
-    with pytest.raises(InvalidArgument, match="INVALID_INDEX"):
+    with pytest.raises(InvalidArgument, match=f"INVALID_INDEX: .*{problem}"):
         collect([tmp_path / "papers"], Description())
 
 
@@ -116,9 +120,9 @@ def test_refuses_an_empty_directory(tmp_path: Path) -> None:
 
 def test_a_file_is_the_value_and_its_labels_are_headers(tmp_path: Path) -> None:
     file = write(tmp_path / "papers" / "a.md")
-    said = Description(kind="deliverable", source="wiki", department="risk", confidentiality="internal")
+    description = Description(kind="deliverable", source="wiki", department="risk", confidentiality="internal")
 
-    record = to_record(collect([file], said)[0])
+    record = to_record(collect([file], description)[0])
 
     assert (record.topic, record.key, record.value) == ("document.submitted.v1", "papers/a.md", file.read_bytes())
     assert record.headers == {
@@ -145,7 +149,7 @@ def test_an_example_is_json_with_id_and_labels(tmp_path: Path) -> None:
     record = to_record(collect([file], Description(source="wiki"))[0])
 
     assert record.headers == {"content-type": "application/json"}
-    assert json.loads(record.value) == {
+    assert json.loads(record.value or b"") == {
         "kind": "example",
         "prompt": "Write.",
         "answer": "Text.",
@@ -155,50 +159,54 @@ def test_an_example_is_json_with_id_and_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "{}", "not json"])
-def test_a_json_file_that_is_no_submission_goes_as_a_file(tmp_path: Path, text: str) -> None:
+def test_a_json_file_that_is_not_a_submission_is_sent_as_a_file(tmp_path: Path, text: str) -> None:
     record = to_record(collect([write(tmp_path / "data.json", text)], Description())[0])
 
     assert record.value == text.encode()
     assert record.headers["content-type"] == "application/octet-stream"
 
 
-def test_waits_for_every_acknowledgement_and_streams_what_is_large(
+def test_waits_for_every_acknowledgement_and_streams_large_files(
     tmp_path: Path, connections: Connections, services: Services
 ) -> None:
     for number in range(100):
         write(tmp_path / "papers" / f"{number:03}.md", f"# Memo {number}")
     large = write(tmp_path / "papers" / "large.txt", "x" * (MAX_VALUE_BYTES + 1))
-    producer, told = FakeProducer(), []
+    producer = FakeProducer()
+    counts: list[int] = []
 
     published = send_all(
-        collect([tmp_path / "papers"], Description(source="wiki")), producer, lambda: connections.ingestion, told.append
+        collect([tmp_path / "papers"], Description(source="wiki")),
+        producer,
+        lambda: connections.ingestion,
+        counts.append,
     )
 
     assert (published.sent, published.streamed, published.rejected) == (100, 1, {"DUPLICATE": 1})
     assert producer.acknowledged == 100
-    assert told[-1] == 101
+    assert counts[-1] == 101
     assert services.ingestion.files == [large.read_bytes()]
     header = services.ingestion.headers[0]
     assert (header.external_id, header.file_name, header.labels.source) == ("papers/large.txt", "large.txt", "wiki")
     assert header.kind == common_pb2.KIND_UNSPECIFIED
 
 
-def test_a_bad_path_is_refused_before_anything_is_sent(tailor: Tailor, tmp_path: Path) -> None:
+def test_an_invalid_path_is_refused_before_anything_is_sent(tailor: Tailor, tmp_path: Path) -> None:
     good = write(tmp_path / "a.md")
 
     assert tailor("publish", str(good), str(tmp_path / "missing.md")).code == 2
 
 
-def test_bad_labels_are_refused_before_anything_is_sent(tailor: Tailor, tmp_path: Path) -> None:
+def test_invalid_labels_are_refused_before_anything_is_sent(tailor: Tailor, tmp_path: Path) -> None:
     refused = tailor("publish", str(write(tmp_path / "a.md")), "--source", "No Slug")
 
     assert refused.code == 1
-    assert refused.err.splitlines()[0] == "error: CANNOT_PUBLISH: Nothing was sent."
+    assert refused.err.splitlines()[0].startswith("error: CANNOT_PUBLISH: Nothing was sent")
 
 
-def test_a_reference_is_json_whose_id_holds_no_signature() -> None:
-    said = Description(kind="deliverable", source="wiki", draft_id=DRAFT)
-    record = to_reference(refer(["https://files.example.com/r.pdf?signature=secret"], said)[0])
+def test_a_reference_is_json_whose_id_contains_no_signature() -> None:
+    description = Description(kind="deliverable", source="wiki", draft_id=DRAFT)
+    record = to_reference(refer(["https://files.example.com/r.pdf?signature=secret"], description)[0])
 
     assert (record.topic, record.key) == ("deliverable.published.v1", "https://files.example.com/r.pdf")
     assert json.loads(record.value or b"") == {
@@ -226,7 +234,7 @@ def test_a_tombstone_has_an_id_and_no_value(connections: Connections) -> None:
     assert (records[0].key, records[0].value, records[0].headers) == ("memo-7", None, {"document-id": "memo-7"})
 
 
-def test_nothing_at_all_or_one_id_for_two_is_refused(tailor: Tailor, tmp_path: Path) -> None:
+def test_refuses_nothing_at_all_and_one_id_for_two_files(tailor: Tailor, tmp_path: Path) -> None:
     good = write(tmp_path / "a.md")
 
     assert "NOTHING_TO_PUBLISH" in tailor("publish").err

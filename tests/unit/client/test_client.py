@@ -14,7 +14,7 @@ import pytest
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.client import AsyncTailorClient, Message, Provenance, TailorClient, Tls, Usage
 from tailor.errors import InvalidArgument, NotFound, Unauthenticated, Unavailable
-from tests.unit.cli.fakes import ADAPTER, FakeInference, serving
+from tests.fakes.services import ADAPTER, FakeInference, serving
 from tests.unit.ingestion.tls import make_authority
 
 

@@ -1,50 +1,46 @@
-"""Services that live in memory, and a browser that is signed in to them."""
+"""Services in memory, and a browser that is signed in to a console over them."""
 
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from fastapi.testclient import TestClient
+from google.protobuf.message import Message
 from pydantic import SecretStr
 
-from services.console.audits import Audit, Bin, Dimension, Estimate, Found, Group, NearDuplicates, Rejected
-from services.console.domain import Judgement, KeyTerms, Question, Role, Services, Visitor
-from services.console.runs import Plan, Price, Progress, Report, Run, Stage, Watched
-from services.console.settings import Settings
-from services.console.views import (
-    Adapter,
-    Dataset,
-    Document,
-    Draft,
-    Erasure,
-    Evaluated,
-    Evaluation,
-    Flow,
-    KeptText,
-    Key,
-    Labels,
+from services.console.domain import Judgement, KeyTerms, Page, Question, Role, Visitor
+from services.console.ports import (
+    AnswerSource,
+    ApiKeys,
+    CatalogueReader,
+    CloseableStream,
+    Decisions,
     NewKey,
-    Page,
-    Piece,
-    Rejection,
-    Replica,
-    Served,
-    Serving,
-    Specialist,
-    Threshold,
-    Trace,
+    RunReader,
+    Services,
 )
+from services.console.settings import Settings
 from services.console.web.app import create_app
+from tailor.api.common.v1 import common_pb2
+from tailor.api.evaluation.v1 import evaluation_pb2
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
+from tailor.api.inference.v1 import inference_pb2
+from tailor.api.registry.v1 import audit_pb2, registry_pb2
+from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.api.training.v1 import training_pb2
 from tailor.errors import Aborted, NotFound, Reason, TailorError, Unavailable
+from tailor.wire import from_datetime
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 PASSWORD = "correct horse battery"
 NAME = "engagement-reports"
+BASE = "smollm2-135m-instruct"
 ADAPTER = "a" * 64
 OLD_ADAPTER = "b" * 64
 DATASET = "d" * 64
@@ -53,13 +49,29 @@ RUN = "run_" + "1" * 32
 DRAFT = "drf_" + "2" * 32
 BASE_DRAFT = "drf_" + "3" * 32
 NOW = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
+STAMP = from_datetime(NOW)
+KEY = "key_0011223344556677"
 NEW_KEY = "key_" + "9" * 16
 SECRET = "tlr_shown-this-once"
-LABELS = Labels("sharepoint", "risk", "internal")
+LABELS = common_pb2.Labels(source="sharepoint", department="risk", confidentiality="internal")
 
 
-class ListStream:
-    """A stream of given items; an error at the end where one is given."""
+def edit(message: M, /, **changes: Any) -> M:
+    """A copy with other values in some fields; None clears a field."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    for name in changes:
+        copy.ClearField(name)
+    copy.MergeFrom(type(message)(**changes))
+    return copy
+
+
+def later(minutes: float) -> Any:
+    return from_datetime(NOW + timedelta(minutes=minutes))
+
+
+class ListStream(CloseableStream[T], Generic[T]):
+    """A stream of the given items, then of the error if there is one."""
 
     def __init__(self, items: Sequence[T], error: TailorError | None = None) -> None:
         self.items = items
@@ -75,369 +87,519 @@ class ListStream:
         self.closed = True
 
 
-def document(number: int = 1) -> Document:
-    return Document(
-        f"doc_{number:032x}", number, "document", LABELS, "pdf", 4200 + number, {"PERSON": 3, "EMAIL_ADDRESS": 1}, NOW
+def document(number: int = 1, **changes: Any) -> documents_pb2.DocumentAnonymized:
+    message = documents_pb2.DocumentAnonymized(
+        document_id=f"doc_{number:032x}",
+        version=common_pb2.Version(sequence=number),
+        kind=common_pb2.KIND_DOCUMENT,
+        labels=LABELS,
+        format="pdf",
+        char_count=4200 + number,
+        findings={"PERSON": 3, "EMAIL_ADDRESS": 1},
+        create_time=STAMP,
     )
+    return edit(message, **changes)
 
 
-def rejection(reason: str = "CORRUPT", hint: str = "Publish the file again, whole.") -> Rejection:
-    return Rejection("doc_" + "f" * 32, "ingestion", reason, hint, "", LABELS, "pdf", NOW)
+def catalogued(number: int = 1, **changes: Any) -> registry_pb2.CatalogueDocument:
+    return registry_pb2.CatalogueDocument(anonymized=document(number, **changes))
 
 
-def evaluated(**incumbent: float) -> Evaluated:
-    return Evaluated(
+def rejection(hint: str = "Publish the file again, whole.") -> registry_pb2.CatalogueDocument:
+    rejected = documents_pb2.DocumentRejected(
+        document_id="doc_" + "f" * 32,
+        stage=documents_pb2.STAGE_INGESTION,
+        reason=documents_pb2.REJECTION_REASON_CORRUPT,
+        hint=hint,
+        labels=LABELS,
+        format="pdf",
+        create_time=STAMP,
+    )
+    return registry_pb2.CatalogueDocument(rejected=rejected)
+
+
+def evaluated(**incumbent: float) -> models_pb2.AdapterEvaluated:
+    base = {"rouge1": 0.21, "rougeL": 0.12, "bleu": 2.4, "house_terms_f1": 0.05, "perplexity": 24.2}
+    candidate = {"rouge1": 0.34, "rougeL": 0.23, "bleu": 9.8, "house_terms_f1": 0.47, "perplexity": 9.6}
+    return models_pb2.AdapterEvaluated(
         evaluation_id="evl_1",
         adapter_digest=ADAPTER,
         dataset_digest=DATASET,
-        base={"rouge1": 0.21, "rougeL": 0.12, "bleu": 2.4, "house_terms_f1": 0.05, "perplexity": 24.2},
-        candidate={"rouge1": 0.34, "rougeL": 0.23, "bleu": 9.8, "house_terms_f1": 0.47, "perplexity": 9.6},
-        incumbent=incumbent,
+        base=models_pb2.Scores(values=base),
+        candidate=models_pb2.Scores(values=candidate),
+        incumbent=models_pb2.Scores(values=incumbent) if incumbent else None,
         incumbent_digest=OLD_ADAPTER if incumbent else "",
         incumbent_generation=1 if incumbent else 0,
         rows=48,
-        create_time=NOW,
+        create_time=STAMP,
     )
 
 
-def adapter(digest: str = ADAPTER, specialist: str = NAME, **known: object) -> Adapter:
-    values: dict[str, object] = {
-        "steps": 120,
-        "first_loss": 3.16,
-        "last_loss": 2.41,
-        "tokens_per_second": 290.0,
-        "seconds": 171.0,
-        "create_time": NOW,
-        "evaluation": evaluated(),
-        "decision": "passed",
-    }
-    return Adapter(digest, "policy", specialist, RUN, DATASET, "smollm2-135m-instruct", **(values | known))  # type: ignore[arg-type]
-
-
-def dataset(specialist: str = NAME) -> Dataset:
-    return Dataset(DATASET, specialist, "sft", 432, 48, "smollm2-135m-instruct", "sft-lora", 118, NOW)
-
-
-def progress(step: int = 40) -> Progress:
-    return Progress("training", step, 120, 3.16 - step * 0.006, 2e-4, 0.9, 288.4, (120 - step) * 1.4)
-
-
-def run(state: str = "running", specialist: str = NAME, step: int = 40) -> Run:
-    return Run(
+def trained(digest: str = ADAPTER, **changes: Any) -> models_pb2.AdapterTrained:
+    message = models_pb2.AdapterTrained(
+        digest=digest,
+        kind=models_pb2.ADAPTER_KIND_POLICY,
+        specialist=NAME,
         run_id=RUN,
-        specialist=specialist,
         dataset_digest=DATASET,
-        base="smollm2-135m-instruct",
+        base=BASE,
+        steps=120,
+        first_loss=3.16,
+        last_loss=2.41,
+        tokens_per_second=290.0,
+        seconds=171.0,
+        create_time=STAMP,
+    )
+    return edit(message, **changes)
+
+
+def adapter(weights: models_pb2.AdapterTrained | None = None, **changes: Any) -> registry_pb2.CatalogueAdapter:
+    message = registry_pb2.CatalogueAdapter(
+        adapter=weights or trained(), evaluation=evaluated(), decision=registry_pb2.DECISION_PASSED
+    )
+    return edit(message, **changes)
+
+
+def dataset(**changes: Any) -> models_pb2.DatasetBuilt:
+    message = models_pb2.DatasetBuilt(
+        digest=DATASET,
+        specialist=NAME,
+        kind=models_pb2.DATASET_KIND_SFT,
+        train_rows=432,
+        held_out_rows=48,
+        base=BASE,
         recipe="sft-lora",
-        state=state,
+        document_ids=[str(number) for number in range(118)],
+        create_time=STAMP,
+    )
+    return edit(message, **changes)
+
+
+def progress(step: int = 40, **changes: Any) -> models_pb2.RunProgressed:
+    message = models_pb2.RunProgressed(
+        phase="training",
+        step=step,
+        total_steps=120,
+        loss=3.16 - step * 0.006,
+        learning_rate=2e-4,
+        gradient_norm=0.9,
+        tokens_per_second=288.4,
+        remaining_seconds=(120 - step) * 1.4,
+    )
+    return edit(message, **changes)
+
+
+def run(state: str = "running", step: int = 40, **changes: Any) -> training_pb2.Run:
+    message = training_pb2.Run(
+        run_id=RUN,
+        specialist=NAME,
+        dataset_digest=DATASET,
+        base=BASE,
+        recipe="sft-lora",
+        state=training_pb2.RunState.Value(f"RUN_STATE_{state.upper()}"),
         progress=progress(step),
         epoch=1,
         first_loss=3.16,
-        create_time=NOW,
-        start_time=NOW,
-        stages=(Stage("sft-lora", "sft", DATASET),),
+        create_time=STAMP,
+        start_time=STAMP,
+        stages=[training_pb2.RunStage(recipe="sft-lora", method="sft", dataset_digest=DATASET)],
         plan=plan(),
     )
+    return edit(message, **changes)
 
 
-def plan() -> Plan:
-    price = Price("EUR", 0.35, 0.10, 0.05, 0.20)
-    return Plan(432, 39_000, 120, 2**31, 2**34, "2 CPU cores", 360.0, "measured", price, create_time=NOW)
+def plan(**changes: Any) -> training_pb2.RunPlan:
+    message = training_pb2.RunPlan(
+        rows=432,
+        tokens=39_000,
+        steps=120,
+        memory_bytes=2**31,
+        device_memory_bytes=2**34,
+        device="2 CPU cores",
+        seconds=360.0,
+        seconds_from="measured",
+        price=training_pb2.Price(currency="EUR", total=0.35, compute=0.10, teacher=0.05, annotation=0.20),
+        create_time=STAMP,
+    )
+    return edit(message, **changes)
 
 
-def report() -> Report:
-    price = Price("EUR", 0.40, 0.15, 0.05, 0.20)
-    return Report(432, 40_000, 120, 2**30, 400.0, price, memory_error=1.0, seconds_error=-0.1, tokens_error=-0.025)
+def report(**changes: Any) -> training_pb2.RunReport:
+    message = training_pb2.RunReport(
+        rows=432,
+        tokens=40_000,
+        steps=120,
+        memory_bytes=2**30,
+        seconds=400.0,
+        price=training_pb2.Price(currency="EUR", total=0.40, compute=0.15, teacher=0.05, annotation=0.20),
+        memory_error=1.0,
+        seconds_error=-0.1,
+        tokens_error=-0.025,
+    )
+    return edit(message, **changes)
 
 
-def staged(state: str = "queued") -> Run:
+def staged(state: str = "queued", **changes: Any) -> training_pb2.Run:
     """A run of three stages that is in its second one."""
-    stages = (
-        Stage("sft-lora", "sft", DATASET, "", ADAPTER, "policy"),
-        Stage("reward", "reward", PREFERENCES),
-        Stage("rloo", "rloo", PREFERENCES),
-    )
-    waits = "Waits for one of 1 places."
-    return replace(
-        run(state), stages=stages, stage=1, reason="WAITS_FOR_PLACE", message=waits, parent_digest=OLD_ADAPTER
-    )
+    policy = models_pb2.ADAPTER_KIND_POLICY
+    stages = [
+        training_pb2.RunStage(
+            recipe="sft-lora", method="sft", dataset_digest=DATASET, adapter_digest=ADAPTER, kind=policy
+        ),
+        training_pb2.RunStage(recipe="reward", method="reward", dataset_digest=PREFERENCES),
+        training_pb2.RunStage(recipe="rloo", method="rloo", dataset_digest=PREFERENCES),
+    ]
+    reason, message = "WAITS_FOR_PLACE", "Waits for one of 1 places."
+    waiting = run(state, stages=stages, stage=1, parent_digest=OLD_ADAPTER, reason=reason, message=message)
+    return edit(waiting, **changes)
 
 
-def specialist(name: str = NAME, generation: int = 1, description: str = "Writes engagement reports.") -> Specialist:
-    serving = Serving(generation, OLD_ADAPTER, "", NOW, (Replica("inference-0", True),), finished=True)
-    return Specialist(
+def update(run: training_pb2.Run, *lines: training_pb2.LogLine) -> training_pb2.WatchRunResponse:
+    return training_pb2.WatchRunResponse(run=run, log_lines=lines)
+
+
+def log_line(message: str, level: str = "info", epoch: int = 1) -> training_pb2.LogLine:
+    return training_pb2.LogLine(create_time=STAMP, level=level, message=message, epoch=epoch)
+
+
+def serving(generation: int = 1, *replicas: registry_pb2.ReplicaState) -> registry_pb2.Serving:
+    """What serves: finished if every replica serves it."""
+    decision = models_pb2.SpecialistServing(generation=generation, adapter_digest=OLD_ADAPTER, create_time=STAMP)
+    rollout = replicas or (registry_pb2.ReplicaState(replica="inference-0", serving=True),)
+    finished = all(replica.serving for replica in rollout)
+    return registry_pb2.Serving(decision=decision, rollout=rollout, finished=finished)
+
+
+def specialist(name: str = NAME, generation: int = 1, **changes: Any) -> registry_pb2.GetSpecialistResponse:
+    thresholds = [
+        models_pb2.Threshold(metric="rougeL", min_gain_over_base=0.02, max_loss_to_incumbent=0.01),
+        models_pb2.Threshold(metric="perplexity", min_gain_over_base=1.0, max_loss_to_incumbent=0.5),
+    ]
+    definition = models_pb2.SpecialistChanged(
         name=name,
         revision=2,
-        description=description,
-        base="smollm2-135m-instruct",
+        description="Writes engagement reports.",
+        base=BASE,
         recipe="sft-lora",
-        selection={"source": ("sharepoint",), "department": (), "confidentiality": ("internal", "public")},
-        min_new_items=20,
-        quiet_seconds=15,
-        min_interval_seconds=60,
-        thresholds=(Threshold("rougeL", 0.02, 0.01), Threshold("perplexity", 1.0, 0.5)),
-        min_rows=30,
-        house_terms=24,
-        update_time=NOW,
-        serving=serving if generation else Serving(),
+        selection=models_pb2.Selection(sources=["sharepoint"], confidentialities=["internal", "public"]),
+        rebuild=models_pb2.RebuildPolicy(min_new_items=20, quiet_seconds=15, min_interval_seconds=60),
+        gate=models_pb2.Gate(thresholds=thresholds, min_rows=30),
+        house_terms=[str(number) for number in range(24)],
+        update_time=STAMP,
+    )
+    return registry_pb2.GetSpecialistResponse(
+        specialist=edit(definition, **changes), serving=serving(generation) if generation else None
     )
 
 
-def draft(draft_id: str = DRAFT, specialist: str = NAME) -> Draft:
-    return Draft(
-        draft_id, specialist, 1 if specialist else 0, ADAPTER, DATASET, "base", 40, 120, "stop", 0.3, 5.1, "", NOW
+def draft(draft_id: str = DRAFT, specialist: str = NAME, **changes: Any) -> drafts_pb2.DraftCreated:
+    message = drafts_pb2.DraftCreated(
+        draft_id=draft_id,
+        specialist=specialist,
+        generation=1 if specialist else 0,
+        adapter_digest=ADAPTER,
+        dataset_digest=DATASET,
+        base="base",
+        prompt_tokens=40,
+        completion_tokens=120,
+        finish_reason="stop",
+        first_token_seconds=0.3,
+        seconds=5.1,
+        create_time=STAMP,
+    )
+    return edit(message, **changes)
+
+
+def traces() -> dict[str, registry_pb2.TraceResponse]:
+    """A draft of the specialist, and one of the base."""
+    known = registry_pb2.TraceResponse(
+        draft=draft(),
+        adapter=trained(),
+        dataset=dataset(),
+        documents=[document(1), document(2)],
+        evaluation=evaluated(),
+    )
+    return {DRAFT: known, BASE_DRAFT: registry_pb2.TraceResponse(draft=draft(BASE_DRAFT, ""))}
+
+
+def api_key(key_id: str = KEY, **changes: Any) -> registry_pb2.Key:
+    message = registry_pb2.Key(key_id=key_id, name="CI publisher", role=common_pb2.ROLE_ENGINEER, create_time=STAMP)
+    return edit(message, **changes)
+
+
+def erasures() -> list[registry_pb2.Erasure]:
+    """An erasure that waits for two services, and one with a receipt."""
+    return [
+        registry_pb2.Erasure(
+            erasure_id="ers_" + "1" * 32,
+            document_ids=["doc_" + "1" * 32],
+            reason="court-order",
+            waiting_for=["inference", "training"],
+            create_time=STAMP,
+        ),
+        registry_pb2.Erasure(
+            erasure_id="ers_" + "2" * 32,
+            document_ids=["doc_" + "2" * 32],
+            reason="tombstone",
+            receipt=registry_pb2.Receipt(body='{"documents": 1}', signature=b"\xab\x12"),
+            create_time=STAMP,
+        ),
+    ]
+
+
+def audit() -> audit_pb2.GetAuditResponse:
+    groups = [
+        audit_pb2.AuditGroup(value="sharepoint", documents=90, characters=90_000, findings=180),
+        audit_pb2.AuditGroup(documents=10, characters=10_000),
+    ]
+    english = audit_pb2.AuditGroup(value="en", documents=100, characters=100_000, findings=180)
+    bins = [
+        audit_pb2.AuditBin(below_chars=250, documents=30),
+        audit_pb2.AuditBin(from_chars=250, below_chars=500),
+        audit_pb2.AuditBin(from_chars=500, below_chars=1_000, documents=70),
+    ]
+    return audit_pb2.GetAuditResponse(
+        totals=audit_pb2.AuditTotals(documents=100, characters=100_000, findings=180),
+        dimensions=[
+            audit_pb2.AuditDimension(field=audit_pb2.AUDIT_FIELD_SOURCE, groups=groups, more_values=3),
+            audit_pb2.AuditDimension(field=audit_pb2.AUDIT_FIELD_LANGUAGE, groups=[english]),
+        ],
+        lengths=audit_pb2.AuditLengths(
+            min_chars=20,
+            max_chars=9_000,
+            mean_chars=1_000.0,
+            percentiles={5: 40.0, 50: 900.0, 99: 8_000.0},
+            histogram=bins,
+        ),
+        findings=[
+            audit_pb2.AuditFinding(entity_type="PERSON", values=150, documents=80, per_thousand_chars=1.5),
+            audit_pb2.AuditFinding(entity_type="EMAIL_ADDRESS", values=30, documents=12, per_thousand_chars=0.3),
+        ],
+        rejections=[
+            audit_pb2.AuditRejection(reason="DUPLICATE", format="pdf", stage="ingestion", submissions=4),
+            audit_pb2.AuditRejection(reason="CORRUPT", stage="ingestion", submissions=1),
+        ],
+        duplicates=4,
+        estimate=audit_pb2.AuditEstimate(tokens=25_000, tokens_per_second=250.0, run_id=RUN, seconds=100.0),
+        create_time=STAMP,
     )
 
 
 @dataclass
-class FakeRegistry:
-    """The registry."""
-
-    flow_counts: Flow = field(
-        default_factory=lambda: Flow(131, 128, {"DUPLICATE": 4, "CORRUPT": 1}, {"PERSON": 1210, "EMAIL_ADDRESS": 301})
+class FakeRegistry(CatalogueReader, Decisions, ApiKeys):
+    flow: registry_pb2.GetFlowResponse = field(
+        default_factory=lambda: registry_pb2.GetFlowResponse(
+            ingested=131,
+            anonymized=128,
+            rejected={"DUPLICATE": 4, "CORRUPT": 1},
+            findings={"PERSON": 1210, "EMAIL_ADDRESS": 301},
+        )
     )
-    document_items: list[Document | Rejection] = field(default_factory=lambda: [document(1), document(2), rejection()])
-    dataset_items: list[Dataset] = field(default_factory=lambda: [dataset()])
-    adapter_items: list[Adapter] = field(default_factory=lambda: [adapter()])
-    specialist_items: list[Specialist] = field(default_factory=lambda: [specialist()])
-    key_items: list[Key] = field(
-        default_factory=lambda: [Key("key_0011223344556677", "CI publisher", "engineer", (), False, NOW)]
+    audit: audit_pb2.GetAuditResponse = field(default_factory=audit)
+    documents: list[registry_pb2.CatalogueDocument] = field(
+        default_factory=lambda: [catalogued(1), catalogued(2), rejection()]
     )
-    erasure_items: list[Erasure] = field(
-        default_factory=lambda: [
-            Erasure("ers_" + "1" * 32, ("doc_" + "1" * 32,), (), "court-order", ("inference", "training"), "", "", NOW),
-            Erasure("ers_" + "2" * 32, ("doc_" + "2" * 32,), (), "tombstone", (), '{"documents": 1}', "ab12", NOW),
-        ]
-    )
-    traces: dict[str, Trace] = field(
-        default_factory=lambda: {
-            DRAFT: Trace(draft(), adapter(), dataset(), (document(1), document(2)), evaluated()),
-            BASE_DRAFT: Trace(draft(BASE_DRAFT, "")),
-        }
-    )
+    datasets: list[models_pb2.DatasetBuilt] = field(default_factory=lambda: [dataset()])
+    adapters: list[registry_pb2.CatalogueAdapter] = field(default_factory=lambda: [adapter()])
+    specialists: list[registry_pb2.GetSpecialistResponse] = field(default_factory=lambda: [specialist()])
+    keys: list[registry_pb2.Key] = field(default_factory=lambda: [api_key()])
+    erasures: list[registry_pb2.Erasure] = field(default_factory=erasures)
+    traces: dict[str, registry_pb2.TraceResponse] = field(default_factory=traces)
     visitors: dict[str, Visitor] = field(default_factory=dict)
     page_size: int = 100
     down: bool = False
-    promoted: list[tuple[str, str, int]] = field(default_factory=list)
-    rolled_back: list[tuple[str, int]] = field(default_factory=list)
-    tried_out: list[tuple[str, str, int]] = field(default_factory=list)
-    stopped: list[tuple[str, int]] = field(default_factory=list)
+    audited: list[str] = field(default_factory=list)
+    decisions: list[tuple[str, str, str, int]] = field(default_factory=list)
     judgements: dict[str, Judgement] = field(default_factory=dict)
-    made: list[KeyTerms] = field(default_factory=list)
+    created: list[KeyTerms] = field(default_factory=list)
     revoked: list[str] = field(default_factory=list)
 
-    def _answer(self) -> None:
+    def _answer(self, value: T) -> T:
         if self.down:
             raise Unavailable(Reason.UNAVAILABLE, "registry does not answer.")
+        return value
 
     def _page(self, items: list[T], token: str, size: int | None = None) -> Page[T]:
-        self._answer()
         start, size = int(token or 0), size or self.page_size
-        more = start + size < len(items)
+        more = start + size < len(self._answer(items))
         return Page(tuple(items[start : start + size]), str(start + size) if more else "")
 
-    def flow(self) -> Flow:
-        self._answer()
-        return self.flow_counts
+    def get_flow(self) -> registry_pb2.GetFlowResponse:
+        return self._answer(self.flow)
 
-    def documents(self, token: str, specialist: str, size: int) -> Page[Document | Rejection]:
-        return self._page(self.document_items, token, min(size, self.page_size))
+    def get_audit(self, specialist: str) -> audit_pb2.GetAuditResponse:
+        self.audited.append(specialist)
+        return self._answer(self.audit)
 
-    def datasets(self, token: str) -> Page[Dataset]:
-        return self._page(self.dataset_items, token)
+    def list_documents(self, token: str, specialist: str, size: int) -> Page[registry_pb2.CatalogueDocument]:
+        return self._page(self.documents, token, min(size, self.page_size))
 
-    def adapters(self, token: str) -> Page[Adapter]:
-        return self._page(self.adapter_items, token)
+    def get_dataset(self, digest: str) -> models_pb2.DatasetBuilt:
+        for item in self._answer(self.datasets):
+            if item.digest == digest:
+                return item
+        raise NotFound(Reason.UNKNOWN_DATASET, "This dataset does not exist.")
 
-    def specialists(self, token: str) -> Page[Specialist]:
-        return self._page(self.specialist_items, token)
+    def list_datasets(self, token: str) -> Page[models_pb2.DatasetBuilt]:
+        return self._page(self.datasets, token)
 
-    def _generation(self, name: str) -> int:
-        self._answer()
-        return next(item.serving.generation for item in self.specialist_items if item.name == name)
+    def get_adapter(self, digest: str) -> registry_pb2.CatalogueAdapter:
+        for item in self._answer(self.adapters):
+            if item.adapter.digest == digest:
+                return item
+        raise NotFound(Reason.UNKNOWN_ADAPTER, "This adapter does not exist.")
 
-    def promote(self, specialist: str, adapter_digest: str, expected_generation: int) -> Serving:
-        if expected_generation != self._generation(specialist):
-            raise Aborted(Reason.GENERATION_MOVED, "Somebody else decided first; look again.")
-        self.promoted.append((specialist, adapter_digest, expected_generation))
-        return Serving(expected_generation + 1, adapter_digest)
+    def list_adapters(self, token: str) -> Page[registry_pb2.CatalogueAdapter]:
+        return self._page(self.adapters, token)
 
-    def roll_back(self, specialist: str, expected_generation: int) -> Serving:
-        if expected_generation != self._generation(specialist):
-            raise Aborted(Reason.GENERATION_MOVED, "Somebody else decided first; look again.")
-        self.rolled_back.append((specialist, expected_generation))
-        return Serving(expected_generation + 1)
+    def list_specialists(self, token: str) -> Page[registry_pb2.GetSpecialistResponse]:
+        return self._page(self.specialists, token)
 
-    def start_canary(self, specialist: str, adapter_digest: str, expected_generation: int) -> Serving:
-        if expected_generation != self._generation(specialist):
-            raise Aborted(Reason.GENERATION_MOVED, "Somebody else decided first; look again.")
-        self.tried_out.append((specialist, adapter_digest, expected_generation))
-        return Serving(expected_generation + 1)
+    def trace(self, draft_id: str) -> registry_pb2.TraceResponse:
+        if draft_id not in self._answer(self.traces):
+            raise NotFound(Reason.UNKNOWN_DRAFT, "This draft does not exist.")
+        return edit(self.traces[draft_id])
 
-    def stop_canary(self, specialist: str, expected_generation: int) -> Serving:
-        if expected_generation != self._generation(specialist):
-            raise Aborted(Reason.GENERATION_MOVED, "Somebody else decided first; look again.")
-        self.stopped.append((specialist, expected_generation))
-        return Serving(expected_generation + 1)
+    def list_erasures(self, token: str) -> Page[registry_pb2.Erasure]:
+        return self._page(self.erasures, token)
 
-    def trace(self, draft_id: str) -> Trace:
-        self._answer()
-        if draft_id not in self.traces:
-            raise NotFound(Reason.UNKNOWN_DRAFT, "There is no such draft.")
-        return self.traces[draft_id]
+    def _decide(self, command: str, specialist: str, digest: str, expected: int) -> models_pb2.SpecialistServing:
+        (item,) = [item for item in self._answer(self.specialists) if item.specialist.name == specialist]
+        if expected != item.serving.decision.generation:
+            raise Aborted(Reason.GENERATION_MOVED, "Another decision was made first. Reload and retry.")
+        self.decisions.append((command, specialist, digest, expected))
+        return models_pb2.SpecialistServing(generation=expected + 1, adapter_digest=digest)
+
+    def promote(self, specialist: str, adapter_digest: str, expected_generation: int) -> models_pb2.SpecialistServing:
+        return self._decide("promote", specialist, adapter_digest, expected_generation)
+
+    def roll_back(self, specialist: str, expected_generation: int) -> models_pb2.SpecialistServing:
+        return self._decide("roll back", specialist, "", expected_generation)
+
+    def start_canary(
+        self, specialist: str, adapter_digest: str, expected_generation: int
+    ) -> models_pb2.SpecialistServing:
+        return self._decide("start canary", specialist, adapter_digest, expected_generation)
+
+    def stop_canary(self, specialist: str, expected_generation: int) -> models_pb2.SpecialistServing:
+        return self._decide("stop canary", specialist, "", expected_generation)
 
     def record_judgement(self, judgement: Judgement, request_id: str) -> str:
-        self._answer()
-        self.judgements[request_id] = judgement
+        self._answer(self.judgements)[request_id] = judgement
         return "jdg_" + "4" * 32
 
-    def keys(self, token: str) -> Page[Key]:
-        return self._page(self.key_items, token)
+    def list_keys(self, token: str) -> Page[registry_pb2.Key]:
+        return self._page(self.keys, token)
 
     def create_key(self, terms: KeyTerms) -> NewKey:
-        self._answer()
-        self.made.append(terms)
-        key = Key(NEW_KEY, terms.name, terms.role.value, terms.specialists, False, NOW, None, terms.methods)
-        self.key_items.insert(0, key)
+        self._answer(self.created).append(terms)
+        role = common_pb2.Role.Value(f"ROLE_{terms.role.name}")
+        key = api_key(NEW_KEY, name=terms.name, role=role, specialists=terms.specialists, methods=terms.methods)
+        self.keys.insert(0, key)
         return NewKey(key, SECRET)
 
     def revoke_key(self, key_id: str) -> None:
-        self._answer()
-        if key_id not in {key.key_id for key in self.key_items}:
-            raise NotFound(Reason.UNKNOWN_KEY, "There is no such key.")
+        if key_id not in {key.key_id for key in self._answer(self.keys)}:
+            raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist.")
         self.revoked.append(key_id)
 
-    def erasures(self, token: str) -> Page[Erasure]:
-        return self._page(self.erasure_items, token)
-
     def verify_key(self, secret_sha256: str) -> Visitor:
-        self._answer()
-        if secret_sha256 not in self.visitors:
-            raise NotFound(Reason.UNKNOWN_KEY, "There is no such key.")
+        if secret_sha256 not in self._answer(self.visitors):
+            raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist.")
         return self.visitors[secret_sha256]
 
 
 @dataclass
-class FakeTraining:
-    """Training."""
-
-    items: list[Run] = field(default_factory=lambda: [run()])
-    reports: list[Watched] = field(default_factory=lambda: [Watched(run(step=step)) for step in range(1, 4)])
+class FakeTraining(RunReader):
+    runs: list[training_pb2.Run] = field(default_factory=lambda: [run()])
+    updates: list[training_pb2.WatchRunResponse] = field(
+        default_factory=lambda: [update(run(step=step)) for step in range(1, 4)]
+    )
     down: bool = False
 
-    def runs(self, token: str) -> Page[Run]:
+    def list_runs(self, token: str) -> Page[training_pb2.Run]:
         if self.down:
             raise Unavailable(Reason.UNAVAILABLE, "training does not answer.")
-        return Page(tuple(self.items))
+        return Page(tuple(self.runs))
 
-    def run(self, run_id: str) -> Run:
-        found = [item for item in self.runs("").items if item.run_id == run_id]
-        if not found:
-            raise NotFound(Reason.UNKNOWN_RUN, "There is no such run.")
-        return found[0]
+    def get_run(self, run_id: str) -> training_pb2.Run:
+        for item in self.list_runs("").items:
+            if item.run_id == run_id:
+                return item
+        raise NotFound(Reason.UNKNOWN_RUN, "This run does not exist.")
 
-    def watch(self, run_id: str) -> ListStream:
-        return ListStream(self.reports)
+    def watch_run(self, run_id: str) -> ListStream[training_pb2.WatchRunResponse]:
+        return ListStream(self.updates)
 
 
 @dataclass
 class FakeEvaluation:
-    """Evaluation."""
-
-    answers: dict[str, Evaluation] = field(
+    answers: dict[str, evaluation_pb2.GetEvaluationResponse] = field(
         default_factory=lambda: {
-            ADAPTER: Evaluation("evl_1", "succeeded", 96, 96, "", evaluated(), "# Report\n\nAll well.", b"\x89PNG fake")
+            ADAPTER: evaluation_pb2.GetEvaluationResponse(
+                evaluation_id="evl_1",
+                state=evaluation_pb2.EVALUATION_STATE_SUCCEEDED,
+                rows_done=96,
+                rows_total=96,
+                result=evaluated(),
+                report_markdown="# Report\n\nAll well.",
+                plot_png=b"\x89PNG fake",
+            )
         }
     )
     down: bool = False
 
-    def evaluation(self, adapter_digest: str) -> Evaluation:
+    def get(self, adapter_digest: str) -> evaluation_pb2.GetEvaluationResponse:
         if self.down:
             raise Unavailable(Reason.UNAVAILABLE, "evaluation does not answer.")
         if adapter_digest not in self.answers:
-            raise NotFound(Reason.UNKNOWN_EVALUATION, "There is no such evaluation.")
+            raise NotFound(Reason.UNKNOWN_EVALUATION, "This evaluation does not exist.")
         return self.answers[adapter_digest]
 
 
 @dataclass
-class FakeInference:
-    """Inference."""
-
+class FakeInference(AnswerSource):
     names: tuple[str, ...] = ("base", NAME)
     error: TailorError | None = None
     down: bool = False
     asked: list[Question] = field(default_factory=list)
-    streams: list[ListStream] = field(default_factory=list)
-    texts: dict[str, KeptText] = field(default_factory=dict)
+    streams: list[ListStream[inference_pb2.StreamGenerateResponse]] = field(default_factory=list)
+    texts: dict[str, inference_pb2.GetDraftResponse] = field(default_factory=dict)
 
-    def specialists(self) -> tuple[Served, ...]:
+    def _answer(self, value: T) -> T:
         if self.down:
             raise Unavailable(Reason.UNAVAILABLE, "inference does not answer.")
-        return tuple(Served(name, 1, ADAPTER, "smollm2", 2048) for name in self.names)
+        return value
 
-    def draft(self, draft_id: str) -> KeptText:
-        if self.down:
-            raise Unavailable(Reason.UNAVAILABLE, "inference does not answer.")
-        return self.texts.get(draft_id, KeptText("not kept"))
+    def list_served(self) -> tuple[inference_pb2.ServedSpecialist, ...]:
+        provenance = inference_pb2.Provenance(generation=1, adapter_digest=ADAPTER, base="smollm2")
+        return self._answer(
+            tuple(inference_pb2.ServedSpecialist(name=name, provenance=provenance) for name in self.names)
+        )
 
-    def ask(self, question: Question) -> ListStream:
+    def get_draft(self, draft_id: str) -> inference_pb2.GetDraftResponse:
+        return self._answer(self.texts).get(draft_id, text("NOT_KEPT"))
+
+    def ask(self, question: Question) -> ListStream[inference_pb2.StreamGenerateResponse]:
         self.asked.append(question)
         draft_id = BASE_DRAFT if question.model == "base" else DRAFT
-        pieces = [Piece(draft_id, "The findings "), Piece(draft_id, "follow.", "stop", 12, 4, 1, ADAPTER, "smollm2")]
+        usage = inference_pb2.Usage(prompt_tokens=12, completion_tokens=4)
+        pieces = [
+            inference_pb2.StreamGenerateResponse(draft_id=draft_id, text="The findings "),
+            inference_pb2.StreamGenerateResponse(draft_id=draft_id, text="follow.", finish_reason="stop", usage=usage),
+        ]
         stream = ListStream(pieces, self.error)
         self.streams.append(stream)
         return stream
 
 
-def audited() -> Audit:
-    groups = (Group("sharepoint", 90, 90_000, 180), Group("", 10, 10_000, 0))
-    return Audit(
-        documents=100,
-        characters=100_000,
-        findings=180,
-        dimensions=(Dimension("source", groups, 3), Dimension("language", (Group("en", 100, 100_000, 180),))),
-        min_chars=20,
-        max_chars=9_000,
-        mean_chars=1_000.0,
-        percentiles={5: 40.0, 50: 900.0, 99: 8_000.0},
-        histogram=(Bin(0, 250, 30), Bin(250, 500, 0), Bin(500, 1_000, 70)),
-        types=(Found("PERSON", 150, 80, 1.5), Found("EMAIL_ADDRESS", 30, 12, 0.3)),
-        rejected=(Rejected("DUPLICATE", "pdf", "ingestion", 4), Rejected("CORRUPT", "", "ingestion", 1)),
-        duplicates=4,
-        estimate=Estimate(25_000, 250.0, RUN, 100.0),
-        create_time=NOW,
+def text(state: str, *messages: tuple[str, str], answer: str = "") -> inference_pb2.GetDraftResponse:
+    """A draft's stored text; messages are (role, content)."""
+    return inference_pb2.GetDraftResponse(
+        text_state=inference_pb2.TextState.Value(f"TEXT_STATE_{state}"),
+        messages=[inference_pb2.Message(role=role, content=content) for role, content in messages],
+        answer=answer,
     )
-
-
-@dataclass
-class FakeAuditing:
-    """Registry and synthetic, as far as they count."""
-
-    counts: Audit = field(default_factory=audited)
-    near: NearDuplicates = field(default_factory=lambda: NearDuplicates(100, 100, 7, 3, 0.8))
-    down: bool = False
-    asked: list[str] = field(default_factory=list)
-
-    def audit(self, specialist: str) -> Audit:
-        self.asked.append(specialist)
-        if self.down:
-            raise Unavailable(Reason.UNAVAILABLE, "registry does not answer.")
-        return self.counts
-
-    def near_duplicates(self, specialist: str) -> NearDuplicates:
-        if self.down:
-            raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
-        return self.near
-
-
-@dataclass
-class FakeHealth:
-    """Health of the services."""
-
-    down: set[str] = field(default_factory=set)
-
-    def check(self, service: str) -> bool:
-        return service not in self.down
 
 
 @dataclass
@@ -448,11 +610,29 @@ class World:
     training: FakeTraining = field(default_factory=FakeTraining)
     evaluation: FakeEvaluation = field(default_factory=FakeEvaluation)
     inference: FakeInference = field(default_factory=FakeInference)
-    health: FakeHealth = field(default_factory=FakeHealth)
-    auditing: FakeAuditing = field(default_factory=FakeAuditing)
+    near: synthetic_pb2.CountNearDuplicatesResponse | None = field(
+        default_factory=lambda: synthetic_pb2.CountNearDuplicatesResponse(
+            documents=100, compared=100, near_duplicates=7, groups=3, threshold=0.8
+        )
+    )
+    unhealthy: set[str] = field(default_factory=set)
+
+    def count_near_duplicates(self, specialist: str) -> synthetic_pb2.CountNearDuplicatesResponse:
+        if self.near is None:
+            raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
+        return self.near
 
     def services(self) -> Services:
-        return Services(self.registry, self.training, self.evaluation, self.inference, self.health, self.auditing)
+        return Services(
+            catalogue=self.registry,
+            decisions=self.registry,
+            keys=self.registry,
+            training=self.training,
+            inference=self.inference,
+            get_evaluation=self.evaluation.get,
+            count_near_duplicates=self.count_near_duplicates,
+            is_healthy=lambda service: service not in self.unhealthy,
+        )
 
     def browser(self, base_url: str = "http://testserver") -> TestClient:
         app = create_app(settings(), self.services())
@@ -462,20 +642,17 @@ class World:
         """The secret of a new API key."""
         secret = f"tlr_{role.value}_{len(self.registry.visitors)}"
         digest = hashlib.sha256(secret.encode()).hexdigest()
-        self.registry.visitors[digest] = Visitor(
-            f"{role.value} key", role, frozenset(specialists), "key_0011223344556677", digest
-        )
+        self.registry.visitors[digest] = Visitor(f"{role.value} key", role, frozenset(specialists), KEY, digest)
         return secret
 
     def signed_in(self, role: Role = Role.OPERATOR, *specialists: str) -> TestClient:
-        """A browser of somebody with this role."""
+        """A browser that is signed in with this role."""
         browser = self.browser()
         sign_in(browser, self.key(role, *specialists))
         return browser
 
 
 def settings() -> Settings:
-    """Settings that are read from nowhere."""
     return Settings(
         password=SecretStr(PASSWORD),
         session_secret=SecretStr("s" * 40),
@@ -485,14 +662,14 @@ def settings() -> Settings:
 
 
 def csrf(browser: TestClient, path: str = "/login") -> str:
-    """The token in a page's forms."""
-    found = re.search(r'data-csrf="([^"]+)"', browser.get(path).text)
-    assert found
-    return found.group(1)
+    """The CSRF token of a page's forms."""
+    match = re.search(r'data-csrf="([^"]+)"', browser.get(path).text)
+    assert match
+    return match.group(1)
 
 
 def sign_in(browser: TestClient, secret: str) -> None:
-    """Sign in, and send the session's token with every later request."""
+    """Sign in, and send the session's CSRF token with every later request."""
     answer = browser.post("/login", data={"secret": secret, "csrf": csrf(browser)})
     assert answer.status_code == 303, answer.text
     browser.headers["x-csrf-token"] = csrf(browser)

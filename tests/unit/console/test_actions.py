@@ -1,16 +1,14 @@
-"""What visitors do, and who may."""
+"""Commands, and who may give them."""
 
 import asyncio
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
-from services.console.domain import ADMITTED, Action, Judgement, Question, Role
-from services.console.views import Arm, Canary
+from services.console.domain import ADMITTED, Judgement, Permission, Question, Role
 from services.console.web.streams import Streams
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
@@ -19,45 +17,45 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import InvalidArgument, Reason, ResourceExhausted
-from tests.unit.console.fakes import ADAPTER, BASE_DRAFT, DRAFT, NAME, NOW, RUN, ListStream, World, specialist
+from tests.unit.console.fakes import ADAPTER, BASE_DRAFT, DRAFT, NAME, RUN, ListStream, World, edit, specialist
 
 REGISTRY = registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].methods_by_name
 TRAINING = training_pb2.DESCRIPTOR.services_by_name["TrainingService"].methods_by_name
 EVALUATION = evaluation_pb2.DESCRIPTOR.services_by_name["EvaluationService"].methods_by_name
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].methods_by_name
 SYNTHETIC = synthetic_pb2.DESCRIPTOR.services_by_name["SyntheticService"].methods_by_name
-METHODS: dict[Action, list[MethodDescriptor]] = {
-    Action.FLOW: [REGISTRY["GetFlow"]],
-    Action.DOCUMENTS: [REGISTRY["ListDocuments"]],
-    Action.DATASETS: [REGISTRY["ListDatasets"]],
-    Action.RUNS: [TRAINING["ListRuns"], TRAINING["GetRun"], TRAINING["WatchRun"]],
-    Action.ADAPTERS: [REGISTRY["ListAdapters"]],
-    Action.EVALUATIONS: [EVALUATION["GetEvaluation"]],
-    Action.SPECIALISTS: [REGISTRY["ListSpecialists"]],
-    Action.ASK: [INFERENCE["StreamGenerate"], INFERENCE["ListSpecialists"]],
-    Action.TRACE: [REGISTRY["Trace"]],
-    Action.READ_DRAFT: [INFERENCE["GetDraft"]],
-    Action.JUDGE: [REGISTRY["RecordJudgement"]],
-    Action.PROMOTE: [REGISTRY[name] for name in ("Promote", "Rollback", "StartCanary", "StopCanary")],
-    Action.KEYS: [REGISTRY["ListKeys"]],
-    Action.MANAGE_KEYS: [REGISTRY["CreateKey"], REGISTRY["RevokeKey"]],
-    Action.ERASURES: [REGISTRY["ListErasures"]],
-    Action.AUDIT: [REGISTRY["GetAudit"], SYNTHETIC["CountNearDuplicates"]],
+METHODS: dict[Permission, list[MethodDescriptor]] = {
+    Permission.FLOW: [REGISTRY["GetFlow"]],
+    Permission.DOCUMENTS: [REGISTRY["ListDocuments"]],
+    Permission.DATASETS: [REGISTRY["ListDatasets"], REGISTRY["GetDataset"]],
+    Permission.RUNS: [TRAINING["ListRuns"], TRAINING["GetRun"], TRAINING["WatchRun"]],
+    Permission.ADAPTERS: [REGISTRY["ListAdapters"], REGISTRY["GetAdapter"]],
+    Permission.EVALUATIONS: [EVALUATION["GetEvaluation"]],
+    Permission.SPECIALISTS: [REGISTRY["ListSpecialists"]],
+    Permission.ASK: [INFERENCE["StreamGenerate"], INFERENCE["ListSpecialists"]],
+    Permission.TRACE: [REGISTRY["Trace"]],
+    Permission.READ_DRAFT: [INFERENCE["GetDraft"]],
+    Permission.JUDGE: [REGISTRY["RecordJudgement"]],
+    Permission.PROMOTE: [REGISTRY[name] for name in ("Promote", "Rollback", "StartCanary", "StopCanary")],
+    Permission.KEYS: [REGISTRY["ListKeys"]],
+    Permission.MANAGE_KEYS: [REGISTRY["CreateKey"], REGISTRY["RevokeKey"]],
+    Permission.ERASURES: [REGISTRY["ListErasures"]],
+    Permission.AUDIT: [REGISTRY["GetAudit"], SYNTHETIC["CountNearDuplicates"]],
 }
 PROMOTION = {"specialist": NAME, "adapter_digest": ADAPTER, "expected_generation": "1"}
 
 
 def events(text: str) -> list[tuple[str, dict[str, object]]]:
-    """Server-Sent Events of an answer."""
-    found = []
+    """The Server-Sent Events of a response."""
+    parsed = []
     for block in text.strip().split("\n\n"):
         name, data = block.split("\n")
-        found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
-    return found
+        parsed.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return parsed
 
 
 @pytest.mark.parametrize("action", METHODS)
-def test_roles_may_do_here_what_the_contracts_let_them_do(action: Action) -> None:
+def test_roles_match_the_access_options_of_the_contracts(action: Permission) -> None:
     here = {role for role in Role if action in ADMITTED[role]}
     for method in METHODS[action]:
         access = method.GetOptions().Extensions[common_pb2.access]
@@ -67,21 +65,21 @@ def test_roles_may_do_here_what_the_contracts_let_them_do(action: Action) -> Non
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_each_role_opens_its_own_pages_and_no_other(role: Role) -> None:
+def test_each_role_can_open_its_own_pages_only(role: Role) -> None:
     browser = World().signed_in(role)
     paths = {
-        "/documents": Action.DOCUMENTS,
-        "/audit": Action.AUDIT,
-        "/datasets": Action.DATASETS,
-        "/runs": Action.RUNS,
-        "/adapters": Action.ADAPTERS,
-        f"/evaluations/{ADAPTER}": Action.EVALUATIONS,
-        "/specialists": Action.SPECIALISTS,
-        "/ask": Action.ASK,
-        "/drafts": Action.TRACE,
-        "/keys": Action.KEYS,
-        "/erasures": Action.ERASURES,
-        "/api/flow": Action.FLOW,
+        "/documents": Permission.DOCUMENTS,
+        "/audit": Permission.AUDIT,
+        "/datasets": Permission.DATASETS,
+        "/runs": Permission.RUNS,
+        "/adapters": Permission.ADAPTERS,
+        f"/evaluations/{ADAPTER}": Permission.EVALUATIONS,
+        "/specialists": Permission.SPECIALISTS,
+        "/ask": Permission.ASK,
+        "/drafts": Permission.TRACE,
+        "/keys": Permission.KEYS,
+        "/erasures": Permission.ERASURES,
+        "/api/flow": Permission.FLOW,
     }
     for path, action in paths.items():
         assert browser.get(path).status_code == (200 if action in ADMITTED[role] else 403), path
@@ -89,26 +87,26 @@ def test_each_role_opens_its_own_pages_and_no_other(role: Role) -> None:
     assert links == {path for path, action in paths.items() if action in ADMITTED[role] and path.count("/") == 1}
 
 
-def test_who_may_not_see_the_flow_is_led_to_asking() -> None:
+def test_visitor_who_may_not_see_the_flow_is_redirected_to_ask() -> None:
     assert World().signed_in(Role.EXPERT).get("/").headers["location"] == "/ask"
 
 
-def test_operator_promotes_with_the_generation_that_they_saw() -> None:
+def test_operator_promotes_with_the_generation_shown_on_the_page() -> None:
     world = World()
     browser = world.signed_in()
     assert 'action="/promote"' in browser.get("/adapters").text
     answer = browser.post("/promote", data=PROMOTION)
-    assert answer.headers["location"] == "/specialists?said=promoted"
-    assert world.registry.promoted == [(NAME, ADAPTER, 1)]
-    assert "The adapter serves from now on." in browser.get("/specialists?said=promoted").text
+    assert answer.headers["location"] == "/specialists?notice=promoted"
+    assert world.registry.decisions == [("promote", NAME, ADAPTER, 1)]
+    assert "The adapter now serves." in browser.get("/specialists?notice=promoted").text
 
 
-def test_promotion_after_somebody_else_decided_says_so() -> None:
+def test_promotion_with_an_old_generation_is_refused() -> None:
     world = World()
     answer = world.signed_in().post("/promote", data=PROMOTION | {"expected_generation": "0"})
     assert answer.status_code == 409
     assert "GENERATION_MOVED" in answer.text
-    assert world.registry.promoted == []
+    assert world.registry.decisions == []
 
 
 def test_operator_rolls_back() -> None:
@@ -116,8 +114,8 @@ def test_operator_rolls_back() -> None:
     browser = world.signed_in()
     assert 'action="/rollback"' in browser.get("/specialists").text
     answer = browser.post("/rollback", data={"specialist": NAME, "expected_generation": "1"})
-    assert answer.headers["location"] == "/specialists?said=rolled-back"
-    assert world.registry.rolled_back == [(NAME, 1)]
+    assert answer.headers["location"] == "/specialists?notice=rolled-back"
+    assert world.registry.decisions == [("roll back", NAME, "", 1)]
 
 
 def test_operator_starts_and_stops_a_canary() -> None:
@@ -125,28 +123,28 @@ def test_operator_starts_and_stops_a_canary() -> None:
     browser = world.signed_in()
     assert 'action="/canary/start"' in browser.get("/adapters").text
     answer = browser.post("/canary/start", data=PROMOTION)
-    assert answer.headers["location"] == "/specialists?said=canary-started"
-    assert world.registry.tried_out == [(NAME, ADAPTER, 1)]
-    assert "A share of the callers gets the adapter" in browser.get("/specialists?said=canary-started").text
+    assert answer.headers["location"] == "/specialists?notice=canary-started"
+    assert world.registry.decisions == [("start canary", NAME, ADAPTER, 1)]
+    assert "canary now serves" in browser.get("/specialists?notice=canary-started").text
     assert 'action="/canary/stop"' not in browser.get("/specialists").text
-    (item,) = [item for item in world.registry.specialist_items if item.name == NAME]
-    world.registry.specialist_items = [replace(item, canary=Canary(ADAPTER, 10, "running", "", Arm(), Arm(), NOW))]
+    canary = registry_pb2.Canary(adapter_digest=ADAPTER, state=registry_pb2.CANARY_STATE_RUNNING)
+    world.registry.specialists = [edit(specialist(), canary=canary)]
     assert 'action="/canary/stop"' in browser.get("/specialists").text
     answer = browser.post("/canary/stop", data={"specialist": NAME, "expected_generation": "1"})
-    assert answer.headers["location"] == "/specialists?said=canary-stopped"
-    assert world.registry.stopped == [(NAME, 1)]
+    assert answer.headers["location"] == "/specialists?notice=canary-stopped"
+    assert world.registry.decisions[1:] == [("stop canary", NAME, "", 1)]
 
 
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.OPERATOR])
-def test_nobody_else_promotes_or_rolls_back(role: Role) -> None:
+def test_other_roles_cannot_promote_or_roll_back(role: Role) -> None:
     world = World()
     browser = world.signed_in(role)
     assert browser.post("/promote", data=PROMOTION).status_code == 403
     assert browser.post("/canary/start", data=PROMOTION).status_code == 403
     for path in ("/rollback", "/canary/stop"):
         assert browser.post(path, data={"specialist": NAME, "expected_generation": "1"}).status_code == 403
-    assert not world.registry.promoted + world.registry.rolled_back + world.registry.tried_out + world.registry.stopped
-    if Action.ADAPTERS in ADMITTED[role]:
+    assert not world.registry.decisions
+    if Permission.ADAPTERS in ADMITTED[role]:
         assert 'action="/promote"' not in browser.get("/adapters").text
         assert 'action="/canary/start"' not in browser.get("/adapters").text
         assert 'action="/rollback"' not in browser.get("/specialists").text
@@ -157,20 +155,20 @@ def test_answer_is_streamed_with_its_draft() -> None:
     browser = world.signed_in(Role.EXPERT)
     answer = browser.post("/api/ask", json={"model": NAME, "prompt": "Write.", "max_tokens": 64})
     assert answer.headers["content-type"].startswith("text/event-stream")
-    said = events(answer.text)
-    assert [name for name, _ in said] == ["piece", "piece", "end"]
-    assert "".join(str(data["text"]) for name, data in said if name == "piece") == "The findings follow."
-    assert said[1][1]["draft_id"] == DRAFT
-    assert said[1][1]["finish_reason"] == "stop"
+    sent = events(answer.text)
+    assert [name for name, _ in sent] == ["piece", "piece", "end"]
+    assert "".join(str(data["text"]) for name, data in sent if name == "piece") == "The findings follow."
+    assert sent[1][1]["draft_id"] == DRAFT
+    assert sent[1][1]["finish_reason"] == "stop"
     assert world.inference.asked == [Question(NAME, "Write.", 64, 0.0)]
     assert world.inference.streams[0].closed
 
 
-def test_refusal_in_mid_stream_reaches_the_browser() -> None:
+def test_error_in_the_middle_of_a_stream_reaches_the_browser() -> None:
     world = World()
-    world.inference.error = ResourceExhausted(Reason.QUEUE_FULL, "Ask again in a moment.")
-    said = events(world.signed_in().post("/api/ask", json={"model": "base", "prompt": "x"}).text)
-    assert said[-1] == ("failure", {"reason": "QUEUE_FULL", "message": "Ask again in a moment."})
+    world.inference.error = ResourceExhausted(Reason.QUEUE_FULL, "Retry in a moment.")
+    sent = events(world.signed_in().post("/api/ask", json={"model": "base", "prompt": "x"}).text)
+    assert sent[-1] == ("failure", {"reason": "QUEUE_FULL", "message": "Retry in a moment."})
 
 
 @pytest.mark.parametrize(
@@ -183,7 +181,7 @@ def test_refusal_in_mid_stream_reaches_the_browser() -> None:
         ({"model": NAME, "prompt": "x" * 20_001}, "prompt"),
     ],
 )
-def test_bad_question_is_refused_with_its_field(question: dict[str, object], field: str) -> None:
+def test_invalid_question_is_refused_with_its_field(question: dict[str, object], field: str) -> None:
     world = World()
     answer = world.signed_in().post("/api/ask", json=question)
     assert answer.status_code == 400
@@ -191,7 +189,7 @@ def test_bad_question_is_refused_with_its_field(question: dict[str, object], fie
     assert world.inference.asked == []
 
 
-def test_key_asks_only_the_specialists_that_it_was_given() -> None:
+def test_key_can_ask_only_its_own_specialists() -> None:
     world = World()
     browser = world.signed_in(Role.CALLER, "another")
     assert browser.post("/api/ask", json={"model": NAME, "prompt": "x"}).status_code == 404
@@ -210,14 +208,14 @@ def test_expert_ranks_two_drafts_once() -> None:
 
 
 @pytest.mark.parametrize("role", [Role.CALLER, Role.ENGINEER, Role.DATA_PROTECTION])
-def test_only_experts_and_operators_judge(role: Role) -> None:
+def test_other_roles_cannot_judge(role: Role) -> None:
     world = World()
     browser = world.signed_in(role)
     assert browser.post("/api/judgements", json={"ranking": [DRAFT]}).status_code == 403
     assert world.registry.judgements == {}
 
 
-def test_nobody_judges_or_sees_drafts_of_a_specialist_that_they_were_not_given() -> None:
+def test_drafts_of_other_specialists_cannot_be_seen_or_judged() -> None:
     world = World()
     browser = world.signed_in(Role.EXPERT, "another")
     assert browser.post("/api/judgements", json={"ranking": [DRAFT, BASE_DRAFT]}).status_code == 404
@@ -229,37 +227,36 @@ def test_nobody_judges_or_sees_drafts_of_a_specialist_that_they_were_not_given()
     "judgement",
     [{"ranking": [DRAFT, DRAFT]}, {"ranking": [DRAFT], "style": 6}, {"ranking": [DRAFT], "comment": "x" * 4001}],
 )
-def test_bad_judgement_is_refused(judgement: dict[str, object]) -> None:
+def test_invalid_judgement_is_refused(judgement: dict[str, object]) -> None:
     assert World().signed_in(Role.EXPERT).post("/api/judgements", json=judgement).status_code == 400
 
 
 def test_expert_sees_no_documents_behind_a_draft() -> None:
     text = World().signed_in(Role.EXPERT).get(f"/drafts/{DRAFT}").text
-    assert "Documents it learned from" not in text
+    assert "Documents in its dataset" not in text
 
 
-def test_run_is_streamed_from_its_first_report_on() -> None:
-    said = events(World().signed_in(Role.ENGINEER).get(f"/api/runs/{RUN}/events").text)
-    steps = [data["progress"]["step"] for name, data in said if name == "run"]  # type: ignore[index]
+def test_run_is_streamed_from_its_first_report() -> None:
+    sent = events(World().signed_in(Role.ENGINEER).get(f"/api/runs/{RUN}/events").text)
+    steps = [data["progress"]["step"] for name, data in sent if name == "run"]  # type: ignore[index]
     assert steps == [1, 2, 3]
-    assert said[-1] == ("end", {})
+    assert sent[-1] == ("end", {})
 
 
 def test_unknown_run_has_no_stream() -> None:
     assert World().signed_in().get("/api/runs/run_x/events").json()["reason"] == "UNKNOWN_RUN"
 
 
-def test_streams_are_limited_and_places_come_back() -> None:
+def test_streams_are_limited() -> None:
     streams = Streams(limit=1)
-    held = ListStream([])
-    streams.respond(held, lambda _: ("x", {}))
-    refused = ListStream([])
+    streams.respond(ListStream([]), lambda _: ("x", {}))
+    refused: ListStream[object] = ListStream([])
     with pytest.raises(ResourceExhausted):
         streams.respond(refused, lambda _: ("x", {}))
     assert refused.closed
 
 
-def test_stream_closes_when_the_browser_goes() -> None:
+def test_stream_closes_when_the_browser_disconnects() -> None:
     class Endless:
         def __init__(self) -> None:
             self.closed = threading.Event()
@@ -275,14 +272,14 @@ def test_stream_closes_when_the_browser_goes() -> None:
 
     async def read_one() -> None:
         body = Streams().respond(endless, lambda item: ("x", {"item": item})).body_iterator
-        assert "item" in str(await anext(body))
+        assert "item" in str(await anext(aiter(body)))
         await body.aclose()  # type: ignore[attr-defined]
 
     asyncio.run(read_one())
     assert endless.closed.is_set()
 
 
-def test_question_and_judgement_know_their_limits() -> None:
+def test_question_and_judgement_check_their_limits() -> None:
     with pytest.raises(InvalidArgument) as caught:
         Question("UPPER", "", 5000, -1)
     assert set(caught.value.field_violations) == {"model", "prompt", "max_tokens", "temperature"}
@@ -292,5 +289,5 @@ def test_question_and_judgement_know_their_limits() -> None:
 
 def test_generation_zero_offers_no_rollback() -> None:
     world = World()
-    world.registry.specialist_items = [specialist(generation=0)]
+    world.registry.specialists = [specialist(generation=0)]
     assert 'action="/rollback"' not in world.signed_in().get("/specialists").text

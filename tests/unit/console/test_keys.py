@@ -1,103 +1,96 @@
-"""API keys on the page: made, shown once and revoked, with no more rights than the visitor's own."""
+"""API keys on the page: created, shown once and revoked, never with more rights than the visitor's own."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from services.console.domain import KeyTerms, Role
-from services.console.views import Key, NewKey
+from services.console.ports import NewKey
+from services.console.rules import key_state
 from tailor.errors import InvalidArgument
-from tests.unit.console.fakes import NAME, NEW_KEY, NOW, SECRET, World
+from tests.unit.console.fakes import KEY, NAME, NEW_KEY, NOW, SECRET, STAMP, World, api_key, later
 
 FORM: dict[str, str | list[str]] = {"name": " batch ", "role": "caller"}
-LISTED = "key_0011223344556677"
 
 
-def test_an_operator_makes_a_key_and_sees_its_secret_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_operator_creates_a_key_and_sees_its_secret_once(capsys: pytest.CaptureFixture[str]) -> None:
     world = World()
     browser = world.signed_in()
     form = FORM | {"specialists": [NAME], "methods": "Generate, Trace", "calls_per_minute": "60", "days": "30"}
     answer = browser.post("/keys", data=form)
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
     assert answer.text.count(SECRET) == 1
-    assert world.registry.made == [KeyTerms("batch", Role.CALLER, (NAME,), ("Generate", "Trace"), 60, 30)]
+    assert world.registry.created == [KeyTerms("batch", Role.CALLER, (NAME,), ("Generate", "Trace"), 60, 30)]
     again = browser.get("/keys").text
     assert NEW_KEY in again and SECRET not in again
-    said = capsys.readouterr()
-    assert NEW_KEY in said.out + said.err and SECRET not in said.out + said.err
+    captured = capsys.readouterr()
+    logs = captured.out + captured.err
+    assert NEW_KEY in logs and SECRET not in logs
 
 
 def test_an_operator_revokes_a_key() -> None:
     world = World()
     browser = world.signed_in()
-    assert f'action="/keys/{LISTED}/revoke"' in browser.get("/keys").text
-    answer = browser.post(f"/keys/{LISTED}/revoke")
-    assert answer.headers["location"] == "/keys?said=revoked"
-    assert world.registry.revoked == [LISTED]
+    assert f'action="/keys/{KEY}/revoke"' in browser.get("/keys").text
+    answer = browser.post(f"/keys/{KEY}/revoke")
+    assert answer.headers["location"] == "/keys?notice=revoked"
+    assert world.registry.revoked == [KEY]
     assert browser.post("/keys/key_none/revoke").status_code == 404
 
 
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.OPERATOR])
-def test_nobody_else_makes_or_revokes_keys(role: Role) -> None:
+def test_other_roles_cannot_create_or_revoke_keys(role: Role) -> None:
     world = World()
     browser = world.signed_in(role)
     assert browser.post("/keys", data=FORM).status_code == 403
-    assert browser.post(f"/keys/{LISTED}/revoke").status_code == 403
-    assert not world.registry.made and not world.registry.revoked
+    assert browser.post(f"/keys/{KEY}/revoke").status_code == 403
+    assert not world.registry.created and not world.registry.revoked
 
 
-def test_no_key_is_made_or_revoked_by_a_forged_form() -> None:
+def test_a_forged_form_creates_and_revokes_nothing() -> None:
     world = World()
     browser = world.signed_in()
     del browser.headers["x-csrf-token"]
-    for path in ("/keys", f"/keys/{LISTED}/revoke"):
+    for path in ("/keys", f"/keys/{KEY}/revoke"):
         assert browser.post(path, data=FORM | {"csrf": "guess"}).status_code == 403
-    assert not world.registry.made and not world.registry.revoked
+    assert not world.registry.created and not world.registry.revoked
 
 
-def test_an_operator_of_some_specialists_gives_no_more_than_those() -> None:
+def test_an_operator_of_some_specialists_creates_keys_for_those_only() -> None:
     world = World()
     browser = world.signed_in(Role.OPERATOR, NAME)
     wide = browser.post("/keys", data=FORM)
     assert wide.status_code == 400 and "at least one of your own" in wide.text
     assert browser.post("/keys", data=FORM | {"specialists": [NAME, "secret-deals"]}).status_code == 404
-    assert world.registry.made == []
+    assert world.registry.created == []
     assert browser.post("/keys", data=FORM | {"specialists": [NAME]}).status_code == 200
 
 
-def test_an_operator_of_some_specialists_sees_and_revokes_no_wider_key() -> None:
+def test_an_operator_of_some_specialists_cannot_see_or_revoke_wider_keys() -> None:
     world = World()
-    mine = Key("key_mine", "mine", "caller", (NAME,), False, NOW)
-    others = [
-        Key("key_all", "all", "caller", (), False, NOW),
-        Key("key_both", "both", "caller", (NAME, "secret-deals"), False, NOW),
-    ]
-    world.registry.key_items, world.registry.page_size = [*others, mine], 2
+    narrow = api_key("key_narrow", specialists=[NAME])
+    wide_keys = [api_key("key_all"), api_key("key_both", specialists=[NAME, "secret-deals"])]
+    world.registry.keys, world.registry.page_size = [*wide_keys, narrow], 2
     browser = world.signed_in(Role.OPERATOR, NAME)
     listed = browser.get("/keys").text + browser.get("/keys?token=2").text
-    assert "key_mine" in listed and "key_all" not in listed and "key_both" not in listed
-    for key in others:
+    assert "key_narrow" in listed and "key_all" not in listed and "key_both" not in listed
+    for key in wide_keys:
         assert browser.post(f"/keys/{key.key_id}/revoke").status_code == 404
-    assert browser.post("/keys/key_mine/revoke").status_code == 303
-    assert world.registry.revoked == ["key_mine"]
+    assert browser.post("/keys/key_narrow/revoke").status_code == 303
+    assert world.registry.revoked == ["key_narrow"]
 
 
-def test_a_key_that_ended_offers_no_revocation() -> None:
+def test_a_revoked_or_expired_key_cannot_be_revoked() -> None:
     world = World()
-    key = world.registry.key_items[0]
-    world.registry.key_items = [
-        replace(key, key_id="key_gone", revoked=True),
-        replace(key, key_id="key_late", expire_time=NOW),
-    ]
+    world.registry.keys = [api_key("key_gone", revoked=True), api_key("key_late", expire_time=STAMP)]
     text = world.signed_in().get("/keys").text
     assert 'badge bad">revoked' in text and 'badge bad">expired' in text
     assert "/revoke" not in text
 
 
-def test_a_key_knows_when_it_ends() -> None:
-    key = Key("key_1", "n", "caller", (), False, NOW, NOW + timedelta(days=1))
-    assert (key.state(NOW), key.state(NOW + timedelta(days=1))) == ("active", "expired")
+def test_a_key_expires_at_its_time() -> None:
+    key = api_key(expire_time=later(minutes=1))
+    assert (key_state(key, NOW), key_state(key, NOW + timedelta(minutes=1))) == ("active", "expired")
 
 
 @pytest.mark.parametrize(
@@ -109,18 +102,18 @@ def test_a_key_knows_when_it_ends() -> None:
         ({"name": "n", "days": 4000}, "days"),
     ],
 )
-def test_wrong_terms_are_refused_with_their_field(terms: dict[str, object], field: str) -> None:
+def test_invalid_terms_are_refused_with_their_field(terms: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         KeyTerms(role=Role.CALLER, **terms)  # type: ignore[arg-type]
     assert set(caught.value.field_violations) == {field}
 
 
-@pytest.mark.parametrize("wrong", [{"role": "king"}, {"days": "soon"}, {"name": ""}])
-def test_a_form_that_makes_no_sense_is_refused(wrong: dict[str, str]) -> None:
+@pytest.mark.parametrize("change", [{"role": "king"}, {"days": "soon"}, {"name": ""}])
+def test_an_invalid_form_is_refused(change: dict[str, str]) -> None:
     world = World()
-    assert world.signed_in().post("/keys", data=FORM | wrong).status_code == 400
-    assert world.registry.made == []
+    assert world.signed_in().post("/keys", data=FORM | change).status_code == 400
+    assert world.registry.created == []
 
 
-def test_a_new_key_does_not_write_its_secret() -> None:
-    assert SECRET not in repr(NewKey(Key("key_1", "n", "caller", (), False), SECRET))
+def test_the_repr_of_a_new_key_has_no_secret() -> None:
+    assert SECRET not in repr(NewKey(api_key(), SECRET))

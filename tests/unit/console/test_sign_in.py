@@ -1,4 +1,4 @@
-"""Who gets in, and what every answer carries."""
+"""Signing in, sessions, and the headers of every response."""
 
 import pytest
 from fastapi.routing import APIRoute
@@ -6,15 +6,15 @@ from pydantic import SecretStr
 
 from services.console.domain import Role, Visitor
 from services.console.web import actions, audit, keys, login, pages, runs
-from services.console.web.login import local
-from services.console.web.sessions import COOKIE, Doorkeeper, Session, SessionCodec, Throttle
+from services.console.web.login import local_path
+from services.console.web.sessions import COOKIE, BrowserSession, Doorkeeper, SessionCodec, Throttle
 from tailor.errors import NotFound, Reason, ResourceExhausted, Unauthenticated
 from tests.unit.console.fakes import PASSWORD, World, csrf, sign_in
 
 OPEN = {"/login", "/logout"}
 
 
-def test_every_page_wants_a_sign_in() -> None:
+def test_every_page_requires_signing_in() -> None:
     browser = World().browser()
     routes = [route for module in (login, pages, runs, audit, keys, actions) for route in module.router.routes]
     routes = [route for route in routes if isinstance(route, APIRoute) and route.path not in OPEN]
@@ -29,19 +29,19 @@ def test_every_page_wants_a_sign_in() -> None:
                 assert (answer.status_code, answer.headers["location"][:6]) == (303, "/login"), path
 
 
-def test_there_is_no_api_description_to_read() -> None:
+def test_there_are_no_api_docs() -> None:
     browser = World().browser()
     assert [browser.get(path).status_code for path in ("/docs", "/redoc", "/openapi.json")] == [404, 404, 404]
 
 
-def test_password_lets_the_operator_in_and_back_to_the_page_they_wanted() -> None:
+def test_password_signs_the_operator_in_and_returns_to_the_requested_page() -> None:
     browser = World().browser()
     answer = browser.post("/login", data={"secret": PASSWORD, "csrf": csrf(browser), "next": "/runs"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/runs")
     assert "operator" in browser.get("/runs").text
 
 
-def test_wrong_password_is_refused_and_tries_are_limited() -> None:
+def test_wrong_password_is_refused_and_attempts_are_limited() -> None:
     browser = World().browser()
     form = {"secret": "wrong", "csrf": csrf(browser)}
     answers = [browser.post("/login", data=form) for _ in range(7)]
@@ -52,13 +52,13 @@ def test_wrong_password_is_refused_and_tries_are_limited() -> None:
     assert right.status_code == 429
 
 
-def test_unknown_key_counts_as_a_failed_try() -> None:
+def test_unknown_key_counts_as_a_failed_attempt() -> None:
     browser = World().browser()
     form = {"secret": "tlr_guess", "csrf": csrf(browser)}
     assert [browser.post("/login", data=form).status_code for _ in range(7)][-2:] == [401, 429]
 
 
-def test_sign_in_says_so_when_the_registry_cannot_verify_a_key() -> None:
+def test_sign_in_fails_with_503_without_the_registry() -> None:
     world = World()
     browser = world.browser()
     world.registry.down = True
@@ -67,40 +67,40 @@ def test_sign_in_says_so_when_the_registry_cannot_verify_a_key() -> None:
     assert "registry does not answer" in answer.text
 
 
-def test_api_key_gives_its_role() -> None:
+def test_api_key_signs_in_with_its_role() -> None:
     browser = World().signed_in(Role.ENGINEER)
     assert "engineer key" in browser.get("/").text
 
 
 def test_revoked_key_ends_the_session() -> None:
     now = [0.0]
-    living: dict[str, Visitor] = {"hash": Visitor("someone", Role.EXPERT, key_sha256="hash")}
+    valid: dict[str, Visitor] = {"hash": Visitor("someone", Role.EXPERT, key_sha256="hash")}
 
     def verify(secret_sha256: str) -> Visitor:
-        if secret_sha256 not in living:
+        if secret_sha256 not in valid:
             raise NotFound(Reason.UNKNOWN_KEY, "gone")
-        return living[secret_sha256]
+        return valid[secret_sha256]
 
     doorkeeper = Doorkeeper(None, verify, now=lambda: now[0])
-    visitor = doorkeeper.still(living["hash"])
-    living.clear()
-    assert doorkeeper.still(visitor) == visitor
+    visitor = doorkeeper.refresh(valid["hash"])
+    valid.clear()
+    assert doorkeeper.refresh(visitor) == visitor
     now[0] = 4.0
     with pytest.raises(Unauthenticated, match="UNKNOWN_KEY"):
-        doorkeeper.still(visitor)
+        doorkeeper.refresh(visitor)
 
 
-def test_nobody_gets_in_by_password_where_none_is_set() -> None:
+def test_password_is_refused_if_none_is_set() -> None:
     doorkeeper = Doorkeeper(None, lambda _: Visitor("x", Role.OPERATOR))
     with pytest.raises(Unauthenticated):
         doorkeeper.admit("", "127.0.0.1")
 
 
-def test_tries_are_forgotten_after_a_minute() -> None:
+def test_failed_attempts_expire_after_a_minute() -> None:
     now = [0.0]
     throttle = Throttle(now=lambda: now[0])
     for _ in range(6):
-        throttle.failed("10.0.0.1")
+        throttle.record_failure("10.0.0.1")
     with pytest.raises(ResourceExhausted):
         throttle.check("10.0.0.1")
     throttle.check("10.0.0.2")
@@ -108,7 +108,7 @@ def test_tries_are_forgotten_after_a_minute() -> None:
     throttle.check("10.0.0.1")
 
 
-def test_cookie_is_signed_http_only_strict_and_ends_after_eight_hours() -> None:
+def test_cookie_is_http_only_strict_and_lasts_eight_hours() -> None:
     browser = World().browser()
     cookie = browser.get("/login").headers["set-cookie"]
     assert all(part in cookie for part in (COOKIE, "HttpOnly", "SameSite=strict", "Max-Age=28800", "Path=/"))
@@ -118,14 +118,14 @@ def test_cookie_is_signed_http_only_strict_and_ends_after_eight_hours() -> None:
     assert "max-age" in secure.headers["strict-transport-security"]
 
 
-def test_forged_cookie_is_nobodys() -> None:
-    forged = SessionCodec(SecretStr("x" * 40)).write(Session("token", Visitor("operator", Role.OPERATOR)))
+def test_forged_cookie_is_ignored() -> None:
+    forged = SessionCodec(SecretStr("x" * 40)).write(BrowserSession("token", Visitor("operator", Role.OPERATOR)))
     browser = World().browser()
     browser.cookies.set(COOKIE, forged)
     assert browser.get("/").headers["location"].startswith("/login")
     codec = SessionCodec(SecretStr("y" * 40))
-    written = codec.write(Session("token", Visitor("a", Role.EXPERT, frozenset({"s"}), "key_1", "h")))
-    assert codec.read(written) == Session("token", Visitor("a", Role.EXPERT, frozenset({"s"}), "key_1", "h"))
+    written = codec.write(BrowserSession("token", Visitor("a", Role.EXPERT, frozenset({"s"}), "key_1", "h")))
+    assert codec.read(written) == BrowserSession("token", Visitor("a", Role.EXPERT, frozenset({"s"}), "key_1", "h"))
     assert codec.read(written[:-2]) is None
 
 
@@ -158,8 +158,8 @@ def test_sign_in_without_the_csrf_token_is_refused() -> None:
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "/\\evil.example", "https://evil.example", "/api/flow", ""])
-def test_nobody_is_led_elsewhere_after_sign_in(target: str) -> None:
-    assert local(target) == "/"
+def test_sign_in_never_redirects_to_another_site(target: str) -> None:
+    assert local_path(target) == "/"
 
 
 @pytest.mark.parametrize("path", ["/login", "/nowhere", "/static/console.js", "/static/nothing.js", "/api/flow"])
@@ -174,7 +174,7 @@ def test_every_answer_has_the_security_headers(path: str) -> None:
     assert answer.headers["cache-control"] == ("no-cache" if path.startswith("/static/") else "no-store")
 
 
-def test_bodies_over_the_limit_are_refused_unread() -> None:
+def test_bodies_over_the_limit_are_refused_without_reading() -> None:
     browser = World().browser()
     assert browser.post("/login", content=b"x" * 300_000).status_code == 413
     assert browser.post("/login", content=iter([b"x"])).status_code == 413

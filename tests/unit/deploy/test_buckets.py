@@ -1,4 +1,4 @@
-"""The init program of buckets, and the policies of the services' keys."""
+"""The init program for buckets, and the policies of the services' keys."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ class FakeAdmin:
     def __init__(self) -> None:
         self.users: dict[str, str] = {}
         self.policies: dict[str, dict[str, Any]] = {}
-        self.given: dict[str, str] = {}
+        self.policy_of: dict[str, str] = {}
 
     def user_add(self, access_key: str, secret_key: str) -> None:
         self.users[access_key] = secret_key
@@ -48,11 +48,11 @@ class FakeAdmin:
     def policy_set(self, policy_name: str, user: str) -> None:
         assert user in self.users
         assert policy_name in self.policies
-        self.given[user] = policy_name
+        self.policy_of[user] = policy_name
 
 
 def allowed(service: str, action: str, bucket: str) -> bool:
-    """Whether the service's policy admits an action on the bucket or on an object in it."""
+    """True if the service's policy allows an action on the bucket or on an object in it."""
     resources = {f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"}
     return any(
         action in statement["Action"] and resources & set(statement["Resource"])
@@ -61,7 +61,7 @@ def allowed(service: str, action: str, bucket: str) -> bool:
 
 
 @pytest.mark.parametrize("service", ACCESS)
-def test_a_policy_is_what_the_access_table_says_and_nothing_more(service: str) -> None:
+def test_a_policy_allows_what_the_access_table_says_and_nothing_more(service: str) -> None:
     for bucket in BUCKETS:
         right = ACCESS[service].get(bucket, "")
         assert allowed(service, "s3:GetObject", bucket) == ("r" in right)
@@ -71,14 +71,14 @@ def test_a_policy_is_what_the_access_table_says_and_nothing_more(service: str) -
     assert "s3:*" not in str(policy_document(service))
 
 
-def test_quarantine_is_for_ingestion_and_anonymization_alone() -> None:
+def test_only_ingestion_and_anonymization_reach_quarantine() -> None:
     assert {service for service in ACCESS if allowed(service, "s3:GetObject", QUARANTINE)} == {
         "ingestion",
         "anonymization",
     }
 
 
-def test_makes_every_bucket_once_with_its_rules() -> None:
+def test_creates_every_bucket_once_with_its_rules() -> None:
     store = FakeStore()
     apply_buckets(store)
     apply_buckets(store)
@@ -90,5 +90,5 @@ def test_every_service_with_buckets_gets_a_key_with_its_own_policy() -> None:
     admin = FakeAdmin()
     apply_keys(admin, CREDENTIALS)
     apply_keys(admin, CREDENTIALS)
-    assert admin.given == {f"key-{service}": f"tailor-{service}" for service, buckets in ACCESS.items() if buckets}
+    assert admin.policy_of == {f"key-{service}": f"tailor-{service}" for service, buckets in ACCESS.items() if buckets}
     assert admin.policies["tailor-inference"] == policy_document("inference")

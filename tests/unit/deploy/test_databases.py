@@ -1,4 +1,4 @@
-"""The init program of databases, against a real PostgreSQL where one is named."""
+"""The init program for databases, and a real PostgreSQL if TAILOR_DATABASE_ADMIN_URL is set."""
 
 import os
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ URL = os.environ.get("TAILOR_DATABASE_ADMIN_URL", "")
 
 
 class FakeConnection:
-    """Knows which roles and databases exist, and keeps what was executed."""
+    """Remembers the roles and databases that exist, and the executed statements."""
 
     class pgconn:
-        """What psycopg calls so."""
+        """The part of psycopg's `pgconn` that is used."""
 
         @staticmethod
         def encrypt_password(password: bytes, user: bytes, algorithm: bytes) -> bytes:
@@ -46,7 +46,7 @@ class FakeConnection:
 CREDENTIALS = {"registry": Credentials("", "", "hunter2"), "console": Credentials("", "", "")}
 
 
-def test_makes_a_role_and_a_closed_database_for_a_service_with_state() -> None:
+def test_creates_a_role_and_a_closed_database_for_a_service_with_state() -> None:
     connection = FakeConnection()
     assert apply(connection, CREDENTIALS) == ["registry"]
     assert connection.existing == {("role", "registry"), ("database", "registry")}
@@ -62,7 +62,7 @@ def test_a_second_run_only_sets_the_password_again() -> None:
     assert connection.statements[0].startswith("ALTER ROLE")
 
 
-def test_the_password_itself_is_in_no_statement() -> None:
+def test_no_statement_contains_the_password() -> None:
     connection = FakeConnection()
     apply(connection, CREDENTIALS)
     assert not [text for text in connection.statements if "hunter2" in text]
@@ -70,25 +70,25 @@ def test_the_password_itself_is_in_no_statement() -> None:
 
 @pytest.fixture
 def administrator() -> Iterator[psycopg.Connection]:
-    """The connection that TAILOR_DATABASE_ADMIN_URL names."""
+    """A connection to TAILOR_DATABASE_ADMIN_URL."""
     if not URL:
-        pytest.skip("TAILOR_DATABASE_ADMIN_URL names no PostgreSQL")
+        pytest.skip("set TAILOR_DATABASE_ADMIN_URL to run this test against a PostgreSQL")
     with psycopg.connect(URL, autocommit=True) as connection:
         yield connection
 
 
 @pytest.mark.integration
-def test_a_role_reaches_its_own_database_and_no_other(administrator: psycopg.Connection) -> None:
+def test_a_role_reaches_only_its_own_database(administrator: psycopg.Connection) -> None:
     credentials = {name: Credentials("", "", f"pw-{name}") for name in ("tailor_a", "tailor_b")}
     try:
         apply(administrator, credentials)
         apply(administrator, credentials)
         info = administrator.info
-        own = f"host={info.host} port={info.port} user=tailor_a password=pw-tailor_a dbname="
-        with psycopg.connect(own + "tailor_a") as connection:
+        address = f"host={info.host} port={info.port} user=tailor_a password=pw-tailor_a dbname="
+        with psycopg.connect(address + "tailor_a") as connection:
             connection.execute("CREATE TABLE t (n int)")
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
-            psycopg.connect(own + "tailor_b")
+            psycopg.connect(address + "tailor_b")
     finally:
         for name in credentials:
             administrator.execute(f"DROP DATABASE IF EXISTS {name}")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from deploy.make_secrets import make
-from services.training.adapters.kubernetes_job import LABEL, RENDEZVOUS_PORT, SUBDOMAIN, WORKER
+from services.training.launchers.kubernetes_job import LABEL, RENDEZVOUS_PORT, SUBDOMAIN, WORKER
 from tailor.local.layout import SERVICES, WITH_DATABASE
 from tailor.storage.buckets import ACCESS
 

@@ -1,4 +1,4 @@
-"""The secrets of a deployment: each service's own, kept by a second run, usable by the settings that read them."""
+"""The secrets of a deployment: separate for each service, kept by a second run, and readable by the services' settings."""
 
 import hashlib
 import stat
@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from deploy.init.credentials import load_credentials
 from deploy.make_secrets import make
-from services.anonymization.settings import decode_keys
+from tailor.keys import decode_keys
 from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
 from tailor.local.secrets import drop_previous_vault_keys, renew_vault_key
 from tailor.rpc.identity import Identity, Trust
@@ -16,7 +16,7 @@ from tailor.storage.buckets import ACCESS
 
 
 def read_env(path: Path) -> dict[str, str]:
-    """The settings of a NAME=value file."""
+    """Read a file of NAME=value lines."""
     return dict(line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines())
 
 
@@ -35,7 +35,7 @@ def test_services_trust_each_others_identities(tmp_path: Path) -> None:
         assert trust.verify(token, "registry") == name
 
 
-def test_a_services_file_holds_credentials_only_for_what_it_uses(tmp_path: Path) -> None:
+def test_a_services_file_contains_only_credentials_that_it_uses(tmp_path: Path) -> None:
     folder = make(tmp_path)
     for service in SERVICES:
         settings = read_env(folder / f"{service}.env")
@@ -45,16 +45,16 @@ def test_a_services_file_holds_credentials_only_for_what_it_uses(tmp_path: Path)
         assert ("TAILOR_VAULT_KEY" in settings) == (service == "anonymization")
 
 
-def test_a_new_vault_key_stands_before_the_old_ones_until_they_are_dropped(tmp_path: Path) -> None:
+def test_a_new_vault_key_precedes_the_old_ones_until_they_are_dropped(tmp_path: Path) -> None:
     first = read_env(make(tmp_path) / "anonymization.env")
     assert first["TAILOR_VAULT_PREVIOUS_KEYS"] == ""
-    before = first["TAILOR_VAULT_KEY"]
+    original = first["TAILOR_VAULT_KEY"]
     renew_vault_key(Layout(tmp_path))
     renew_vault_key(Layout(tmp_path))
     folder = make(tmp_path)
     renewed = read_env(folder / "anonymization.env")
     middle, oldest = renewed["TAILOR_VAULT_PREVIOUS_KEYS"].split(",")
-    assert oldest == before and len({before, middle, renewed["TAILOR_VAULT_KEY"]}) == 3
+    assert oldest == original and len({original, middle, renewed["TAILOR_VAULT_KEY"]}) == 3
     assert len(decode_keys(SecretStr(renewed["TAILOR_VAULT_PREVIOUS_KEYS"]))) == 2
     others = [path for path in folder.glob("*.env") if path.name != "anonymization.env"]
     assert others and not any(middle in path.read_text(encoding="utf-8") for path in others)
@@ -64,18 +64,18 @@ def test_a_new_vault_key_stands_before_the_old_ones_until_they_are_dropped(tmp_p
     assert dropped["TAILOR_VAULT_KEY"] == renewed["TAILOR_VAULT_KEY"]
 
 
-def test_the_stores_are_given_the_credentials_that_services_use(tmp_path: Path) -> None:
+def test_stores_get_the_credentials_that_services_use(tmp_path: Path) -> None:
     folder = make(tmp_path)
-    for service, own in load_credentials(folder / "stores.json").items():
+    for service, credentials in load_credentials(folder / "stores.json").items():
         holder, prefix = ("training", "WORKER_") if service == "training-worker" else (service, "")
         settings = read_env(folder / f"{holder}.env")
         if ACCESS[service]:
-            assert settings[f"TAILOR_{prefix}S3_SECRET_KEY"] == own.s3_secret_key
-        if own.database_password:
-            assert f":{own.database_password}@" in settings["TAILOR_DATABASE_URL"]
+            assert settings[f"TAILOR_{prefix}S3_SECRET_KEY"] == credentials.s3_secret_key
+        if credentials.database_password:
+            assert f":{credentials.database_password}@" in settings["TAILOR_DATABASE_URL"]
 
 
-def test_the_registry_knows_the_first_operators_key_by_its_digest_alone(tmp_path: Path) -> None:
+def test_the_registry_gets_only_a_digest_of_the_first_operators_key(tmp_path: Path) -> None:
     folder = make(tmp_path)
     key = (folder / "operator.key").read_text(encoding="utf-8").strip()
     expected = hashlib.sha256(key.encode()).hexdigest()
@@ -83,7 +83,7 @@ def test_the_registry_knows_the_first_operators_key_by_its_digest_alone(tmp_path
     assert key not in (folder / "registry.env").read_text(encoding="utf-8")
 
 
-def test_the_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_only_the_owner_can_enter_the_folder(tmp_path: Path) -> None:
     folder = make(tmp_path)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / "ingestion.env").stat().st_mode) == 0o600

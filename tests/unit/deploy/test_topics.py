@@ -1,4 +1,4 @@
-"""The init program of topics, over a broker in memory."""
+"""The init program for topics, with a fake broker."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ TOPICS = load_topics()
 
 
 class FakeAdmin:
-    """A broker's administration in memory."""
+    """The administration of a broker in memory."""
 
     def __init__(self) -> None:
         self.topics: dict[str, dict[str, Any]] = {}
@@ -21,7 +21,7 @@ class FakeAdmin:
 
     def create_topics(self, new_topics: dict[str, dict[str, Any]]) -> None:
         for name, entry in new_topics.items():
-            assert name not in self.topics, "the broker refuses what exists"
+            assert name not in self.topics, "the broker refuses an existing topic"
             self.topics[name] = {
                 "partitions": entry["num_partitions"],
                 "replicas": entry["replication_factor"],
@@ -33,22 +33,22 @@ class FakeAdmin:
             self.topics[resource.name]["configs"] |= resource.configs
 
 
-def test_makes_every_topic_of_the_list_as_the_list_says() -> None:
+def test_creates_every_topic_as_the_list_says() -> None:
     admin = FakeAdmin()
     apply(admin, TOPICS.values(), 3)
     assert set(admin.topics) == set(TOPICS)
     for name, topic in TOPICS.items():
-        made = admin.topics[name]
-        assert (made["partitions"], made["replicas"]) == (topic.partitions, 3)
-        assert made["configs"]["min.insync.replicas"] == "2"
+        created = admin.topics[name]
+        assert (created["partitions"], created["replicas"]) == (topic.partitions, 3)
+        assert created["configs"]["min.insync.replicas"] == "2"
         if topic.retention_hours is None:
-            assert made["configs"]["cleanup.policy"] == "compact"
-            assert "retention.ms" not in made["configs"]
+            assert created["configs"]["cleanup.policy"] == "compact"
+            assert "retention.ms" not in created["configs"]
         else:
-            assert made["configs"]["retention.ms"] == str(topic.retention_hours * 3_600_000)
+            assert created["configs"]["retention.ms"] == str(topic.retention_hours * 3_600_000)
 
 
-def test_a_second_run_only_brings_the_configuration_up_to_date() -> None:
+def test_a_second_run_only_updates_the_configuration() -> None:
     admin = FakeAdmin()
     apply(admin, TOPICS.values(), 1)
     admin.topics["draft.created.v1"]["configs"] = {"retention.ms": "1", "compression.type": "zstd"}
@@ -56,10 +56,10 @@ def test_a_second_run_only_brings_the_configuration_up_to_date() -> None:
     assert all(line.startswith("configured") for line in lines)
     configs = admin.topics["draft.created.v1"]["configs"]
     assert configs["retention.ms"] == str(720 * 3_600_000)
-    assert configs["compression.type"] == "zstd", "what an operator set beside it stays"
+    assert configs["compression.type"] == "zstd", "other settings of the operator stay"
 
 
-def test_refuses_a_topic_with_another_number_of_partitions() -> None:
+def test_refuses_to_change_the_number_of_partitions() -> None:
     admin = FakeAdmin()
     apply(admin, TOPICS.values(), 1)
     admin.topics["draft.created.v1"]["partitions"] = 2
@@ -67,14 +67,14 @@ def test_refuses_a_topic_with_another_number_of_partitions() -> None:
         apply(admin, TOPICS.values(), 1)
 
 
-def test_raw_text_does_not_outlive_its_hours_in_an_open_segment() -> None:
+def test_raw_text_does_not_outlive_its_retention_in_an_open_segment() -> None:
     for topic in TOPICS.values():
         if topic.raw_zone:
             configs = topic_configs(topic, 1)
             assert int(configs["segment.ms"]) * 4 <= int(configs["retention.ms"])
 
 
-def test_the_broker_is_named_by_the_same_settings_as_a_services(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_the_same_kafka_settings_as_a_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILOR_KAFKA_BOOTSTRAP_SERVERS", "kafka:19092")
     monkeypatch.setenv("TAILOR_KAFKA_REPLICATION_FACTOR", "3")
     settings = Settings()

@@ -1,24 +1,28 @@
-"""Twins in memory of what evaluation needs."""
+"""In-memory fakes of evaluation's ports."""
 
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
-from services.evaluation.adapters.report import StoredReports
+from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.domain import (
     Adapter,
     Evaluation,
+    EvaluationResult,
+    EvaluationState,
     HeldOutRow,
-    Loaded,
-    Measured,
+    LoadedCandidate,
+    ModelResult,
     Parameters,
-    Result,
+    RetryLimits,
     Score,
-    State,
-    Terms,
+    Specialists,
+    SpecialistTerms,
 )
-from services.evaluation.handlers import Evaluating, Patience
+from services.evaluation.ports import Artifacts, Evaluations, HeldOutRows, ModelResults, Models
+from services.evaluation.worker import EvaluationWorker
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -26,108 +30,128 @@ from tailor.storage.ref import Ref
 MANIFEST = Ref("s3://datasets/data1/manifest.json", "0" * 64, 10)
 
 
-def adapter(digest: str = "ad1") -> Adapter:
-    return Adapter(
-        digest, "reports", "data1", "smollm2", Ref(f"s3://models/adapters/{digest}/manifest.json", digest, 10)
-    )
+def make_adapter(digest: str = "ad1") -> Adapter:
+    manifest = Ref(f"s3://models/adapters/{digest}/manifest.json", digest, 10)
+    return Adapter(digest, "reports", "data1", "smollm2", manifest)
 
 
-def row(number: int, origin: str = "section") -> HeldOutRow:
-    return HeldOutRow(
-        f"row_{number:03d}", origin, (f"doc_{number}",), (("user", f"Write {number}."),), f"line of sight {number}"
-    )
+def make_row(number: int, origin: str = "section") -> HeldOutRow:
+    messages = (("user", f"Write {number}."),)
+    return HeldOutRow(f"row_{number:03d}", origin, (f"doc_{number}",), messages, f"line of sight {number}")
 
 
-class MemoryRepository:
-    """Satisfies `domain.Repository`."""
-
+class MemoryArtifacts(Artifacts):
     def __init__(self) -> None:
         self.datasets: dict[str, Ref] = {}
         self.adapters: dict[str, Adapter] = {}
-        self.evaluations: dict[str, Evaluation] = {}
-        self.results: dict[tuple[str, str, str], Result] = {}
-        self.outcomes: dict[str, Measured] = {}
-        self.counts: list[int] = []
 
-    def keep_dataset(self, digest: str, manifest: Ref) -> None:
+    def add_dataset(self, digest: str, manifest: Ref) -> None:
         self.datasets.setdefault(digest, manifest)
 
     def dataset(self, digest: str) -> Ref | None:
         return self.datasets.get(digest)
 
-    def keep_adapter(self, adapter: Adapter) -> None:
+    def add_adapter(self, adapter: Adapter) -> None:
         self.adapters.setdefault(adapter.digest, adapter)
 
     def adapter(self, digest: str) -> Adapter | None:
         return self.adapters.get(digest)
 
+
+class MemoryEvaluations(Evaluations):
+    """`counts` holds every recorded progress."""
+
+    def __init__(self) -> None:
+        self.evaluations: dict[str, Evaluation] = {}
+        self.outcomes: dict[str, EvaluationResult] = {}
+        self.counts: list[int] = []
+
     def queue(self, evaluation_id: str, adapter: Adapter) -> Evaluation:
         return self.evaluations.setdefault(evaluation_id, Evaluation(evaluation_id, adapter))
 
-    def evaluation(self, evaluation_id: str) -> Evaluation | None:
+    def find(self, evaluation_id: str) -> Evaluation | None:
         return self.evaluations.get(evaluation_id)
 
     def newest(self, adapter_digest: str) -> Evaluation | None:
         return next((e for e in reversed(self.evaluations.values()) if e.adapter.digest == adapter_digest), None)
 
-    def measured(self, evaluation_id: str) -> Measured | None:
+    def trained_on(self, datasets: Sequence[str]) -> list[str]:
+        return sorted(key for key, value in self.evaluations.items() if value.adapter.dataset_digest in datasets)
+
+    def result(self, evaluation_id: str) -> EvaluationResult | None:
         return self.outcomes.get(evaluation_id)
 
     @contextmanager
-    def next(self) -> Iterator[Evaluation | None]:
-        found = next((e for e in self.evaluations.values() if e.state in {State.QUEUED, State.RUNNING}), None)
-        if found is not None:
-            self._change(found.evaluation_id, attempts=found.attempts + 1)
-            found = self.evaluations[found.evaluation_id]
-        yield found
+    def claim(self) -> Iterator[Evaluation | None]:
+        claimed = next((e for e in self.evaluations.values() if self._is_open(e.evaluation_id)), None)
+        if claimed is not None:
+            self._change(claimed.evaluation_id, attempts=claimed.attempts + 1)
+            claimed = self.evaluations[claimed.evaluation_id]
+        yield claimed
 
     def start(self, evaluation_id: str, rows_total: int) -> None:
-        self._change(evaluation_id, state=State.RUNNING, rows_total=rows_total)
+        self._change(evaluation_id, state=EvaluationState.RUNNING, rows_total=rows_total)
 
     def count(self, evaluation_id: str, rows_done: int) -> None:
         self.counts.append(rows_done)
         self._change(evaluation_id, rows_done=rows_done)
 
     def fail(self, evaluation_id: str, reason: str) -> None:
-        self._change(evaluation_id, state=State.FAILED, reason=reason)
+        if self._is_open(evaluation_id):
+            self._change(evaluation_id, state=EvaluationState.FAILED, reason=reason)
 
-    def keep_result(self, evaluation_id: str, model: str, key: str, result: Result) -> None:
-        self.results.setdefault((evaluation_id, model, key), result)
+    def finish(self, result: EvaluationResult) -> None:
+        self.outcomes.setdefault(result.evaluation.evaluation_id, result)
+        self._change(result.evaluation.evaluation_id, state=EvaluationState.SUCCEEDED)
 
-    def result(self, evaluation_id: str, model: str, key: str) -> Result | None:
-        return self.results.get((evaluation_id, model, key))
+    def _is_open(self, evaluation_id: str) -> bool:
+        return self.evaluations[evaluation_id].state in {EvaluationState.QUEUED, EvaluationState.RUNNING}
 
-    def result_of_adapter(self, adapter: str, key: str) -> Result | None:
-        return next((r for (_, m, k), r in self.results.items() if (m, k) == (f"adapter:{adapter}", key)), None)
-
-    def finish(self, measured: Measured) -> None:
-        self.outcomes.setdefault(measured.evaluation.evaluation_id, measured)
-        self._change(measured.evaluation.evaluation_id, state=State.SUCCEEDED)
-
-    def _change(self, evaluation_id: str, **changes: object) -> None:
+    def _change(self, evaluation_id: str, **changes: Any) -> None:
         self.evaluations[evaluation_id] = replace(self.evaluations[evaluation_id], **changes)
 
 
-class FakeModels:
-    """Satisfies `domain.Models`: the base says nothing of use, a candidate repeats the reference."""
+class MemoryModelResults(ModelResults):
+    def __init__(self) -> None:
+        self.results: dict[tuple[str, str, str], ModelResult] = {}
+
+    def add(self, evaluation_id: str, model: str, key: str, result: ModelResult) -> None:
+        self.results.setdefault((evaluation_id, model, key), result)
+
+    def find(self, evaluation_id: str, model: str, key: str) -> ModelResult | None:
+        return self.results.get((evaluation_id, model, key))
+
+    def find_for_adapter(self, adapter_digest: str, key: str) -> ModelResult | None:
+        name = f"adapter:{adapter_digest}"
+        return next((result for (_, model, rows), result in self.results.items() if (model, rows) == (name, key)), None)
+
+    def delete(self, evaluation_id: str) -> int:
+        keys = [key for key in self.results if key[0] == evaluation_id]
+        for key in keys:
+            del self.results[key]
+        return len(keys)
+
+
+class FakeModels(Models):
+    """The base answers nothing useful; a candidate repeats the reference. Raises each of `failures` first, one per call."""
 
     def __init__(self) -> None:
         self.loaded: set[str] = set()
-        self.asked: list[str] = []
+        self.calls: list[str] = []
         self.scored: list[str] = []
         self.parity: float | None = 0.01
         self.failures: list[Exception] = []
         self.lock = threading.Lock()
 
-    def load(self, adapter_digest: str, manifest: Ref) -> Loaded:
+    def load(self, adapter_digest: str, manifest: Ref) -> LoadedCandidate:
         self._fail()
         self.loaded.add(f"adapter:{adapter_digest}")
-        return Loaded(f"adapter:{adapter_digest}", self.parity)
+        return LoadedCandidate(f"adapter:{adapter_digest}", self.parity)
 
     def generate(self, model: str, messages: Sequence[tuple[str, str]], max_tokens: int) -> str:
         with self.lock:
             self._fail()
-            self.asked.append(model)
+            self.calls.append(model)
         if model == "base":
             return "Nothing."
         if model not in self.loaded:
@@ -143,9 +167,7 @@ class FakeModels:
             raise self.failures.pop(0)
 
 
-class FakeRows:
-    """Satisfies `domain.Rows`."""
-
+class MemoryHeldOutRows(HeldOutRows):
     def __init__(self, rows: Sequence[HeldOutRow]) -> None:
         self.rows = list(rows)
 
@@ -154,27 +176,30 @@ class FakeRows:
 
 
 def share_equal(answers: Sequence[str], references: Sequence[str], terms: Sequence[str]) -> dict[str, float]:
-    """A metric that a person can do in the head."""
-    return {"rougeL": sum(a == r for a, r in zip(answers, references, strict=True)) / len(answers)}
+    """A metric that is easy to calculate by hand."""
+    pairs = zip(answers, references, strict=True)
+    return {"rougeL": sum(answer == reference for answer, reference in pairs) / len(answers)}
 
 
-def make_app(**changes: object) -> Evaluating:
-    """Handlers over twins, with one specialist, dataset and adapter known."""
-    repository = MemoryRepository()
-    repository.keep_dataset("data1", MANIFEST)
-    values: dict[str, object] = {
-        "repository": repository,
+def make_worker(**changes: Any) -> Any:
+    """An worker over fakes that knows one specialist and one dataset. Typed as Any so that tests can reach into the fakes."""
+    artifacts = MemoryArtifacts()
+    artifacts.add_dataset("data1", MANIFEST)
+    values: dict[str, Any] = {
+        "artifacts": artifacts,
+        "evaluations": MemoryEvaluations(),
+        "results": MemoryModelResults(),
         "models": FakeModels(),
-        "rows": FakeRows([row(number) for number in range(4)]),
+        "rows": MemoryHeldOutRows([make_row(number) for number in range(4)]),
         "metrics": share_equal,
-        "reports": StoredReports(MemoryStore()),
+        "reports": ObjectReports(MemoryStore()),
+        "specialists": Specialists({"reports": SpecialistTerms("reports", 1, ("line of sight",))}),
         "parameters": Parameters(concurrency=2),
-        "patience": Patience(give_up_seconds=100, max_starts=3),
-        "terms": {"reports": Terms("reports", 1, ("line of sight",))},
+        "limits": RetryLimits(give_up_seconds=100, max_starts=3),
         "sleep": lambda seconds: None,
     }
-    return Evaluating(**(values | changes))
+    return EvaluationWorker(**(values | changes))
 
 
-def down() -> Unavailable:
+def silence() -> Unavailable:
     return Unavailable(Reason("INFERENCE_UNAVAILABLE"), "Down.")

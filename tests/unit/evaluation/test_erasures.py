@@ -1,64 +1,55 @@
 """Results and reports of erased documents."""
 
 import json
-from collections.abc import Sequence
 
 import pytest
 
-from services.evaluation.adapters.report import StoredReports
-from services.evaluation.erasures import forget
-from services.evaluation.handlers import measure
+from services.evaluation.adapters.report import ObjectReports
+from services.evaluation.domain import EvaluationState, ModelResult
+from services.evaluation.handlers import forget
 from tailor.errors import FailedPrecondition
 from tailor.events.erased import Erased
 from tailor.storage.memory import MemoryStore
-from tests.unit.evaluation.fakes import adapter, make_app
+from tests.unit.evaluation.fakes import MemoryEvaluations, MemoryModelResults, make_adapter, make_worker
 
 
-class MemoryHoldings:
-    """Two evaluations on the dataset `d1`."""
+class World:
+    """Two evaluations of an adapter that was trained on `data1`; each report quotes one document."""
 
     def __init__(self) -> None:
-        self.results = {"evl_1": 3, "evl_2": 3}
-        self.failed: list[str] = []
+        self.store = MemoryStore()
+        self.reports = ObjectReports(self.store)
+        self.evaluations, self.results = MemoryEvaluations(), MemoryModelResults()
+        for evaluation_id, document_id in (("evl_1", "doc_1"), ("evl_2", "doc_2")):
+            self.evaluations.queue(evaluation_id, make_adapter())
+            for model in ("base", "adapter:ad1", "adapter:ad0"):
+                self.results.add(evaluation_id, model, "key", ModelResult((), ()))
+            content = json.dumps({"rows": [{"document_ids": [document_id]}]}).encode()
+            for name, data in (("report.json", content), ("report.md", b"#"), ("scores.png", b"png")):
+                self.store.put("reports", f"{evaluation_id}/{name}", data)
 
-    def evaluations_on(self, datasets: Sequence[str]) -> list[str]:
-        return sorted(self.results) if "d1" in datasets else []
-
-    def drop_results(self, evaluation_id: str) -> int:
-        dropped, self.results[evaluation_id] = self.results[evaluation_id], 0
-        return dropped
-
-    def fail_open(self, evaluation_id: str, reason: str) -> None:
-        self.failed.append(evaluation_id)
-
-
-def reports() -> tuple[StoredReports, MemoryStore]:
-    store = MemoryStore()
-    for evaluation_id, document_id in (("evl_1", "doc_1"), ("evl_2", "doc_2")):
-        content = json.dumps({"rows": [{"document_ids": [document_id]}]}).encode()
-        for name, data in (("report.json", content), ("report.md", b"#"), ("scores.png", b"png")):
-            store.put("reports", f"{evaluation_id}/{name}", data)
-    return StoredReports(store), store
+    def forget(self, dataset: str) -> dict[str, int]:
+        erased = Erased("doc_1", "ers_1", (dataset,))
+        return dict(forget(self.evaluations, self.results, self.reports, erased).counts)
 
 
-def test_a_report_that_quotes_the_document_goes_with_the_answers_behind_it() -> None:
-    stored, store = reports()
-    holdings = MemoryHoldings()
-    counts = forget(holdings, stored, Erased("doc_1", "ers_1", ("d1",))).counts
-    assert counts == {"results": 3, "report_objects": 3}
-    assert {key.split("/")[0] for _, key in store.objects} == {"evl_2"}
-    assert holdings.failed == ["evl_1"]
-    assert forget(holdings, stored, Erased("doc_1", "ers_1", ("d1",))).counts == {"results": 0, "report_objects": 0}
+def test_a_report_that_quotes_the_document_is_deleted_with_the_answers_behind_it() -> None:
+    world = World()
+    assert world.forget("data1") == {"results": 3, "report_objects": 3}
+    assert {key.split("/")[0] for _, key in world.store.objects} == {"evl_2"}
+    states = {key: evaluation.state for key, evaluation in world.evaluations.evaluations.items()}
+    assert states == {"evl_1": EvaluationState.FAILED, "evl_2": EvaluationState.QUEUED}
+    assert world.forget("data1") == {"results": 0, "report_objects": 0}
 
 
-def test_other_datasets_keep_their_reports() -> None:
-    stored, store = reports()
-    forget(MemoryHoldings(), stored, Erased("doc_1", "ers_1", ("d2",)))
-    assert len(store.objects) == 6
+def test_reports_on_other_datasets_stay() -> None:
+    world = World()
+    world.forget("data2")
+    assert len(world.store.objects) == 6
 
 
-def test_rows_of_an_erased_document_are_not_measured() -> None:
-    app = make_app(erased={"doc_0", "doc_1", "doc_2", "doc_3"})
-    evaluation = app.repository.queue("evl_1", adapter())
+def test_rows_of_an_erased_document_are_not_evaluated() -> None:
+    worker = make_worker(erased={"doc_0", "doc_1", "doc_2", "doc_3"})
+    evaluation = worker.evaluations.queue("evl_1", make_adapter())
     with pytest.raises(FailedPrecondition, match="ROWS_ERASED"):
-        measure(app, evaluation)
+        worker.evaluate(evaluation)

@@ -1,4 +1,4 @@
-"""Compound files (OLE), and Outlook mails in them, for the tests."""
+"""Builds compound files (OLE) and Outlook mails for the tests."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ Tree = Mapping[str, Any]
 
 
 def make_compound(tree: Tree) -> bytes:
-    """A compound file of streams (bytes) in storages (mappings)."""
+    """A compound file with streams (bytes) in storages (mappings)."""
     entries: list[list[Any]] = [["Root Entry", 5, NONE, NONE, NONE, END, 0]]
     big: list[bytes] = []
     small = bytearray()
@@ -25,7 +25,7 @@ def make_compound(tree: Tree) -> bytes:
 
     def add(storage: Tree, owner: int) -> None:
         places = []
-        for name in sorted(storage, key=lambda each: (len(each), each.upper())):
+        for name in sorted(storage, key=lambda name: (len(name), name.upper())):
             content = storage[name]
             places.append(len(entries))
             entries.append([name, 2 if isinstance(content, bytes) else 1, NONE, NONE, NONE, END, 0])
@@ -47,7 +47,7 @@ def make_compound(tree: Tree) -> bytes:
         entries.append(["", 0, NONE, NONE, NONE, 0, 0])
     directory_size = len(entries) * 128
     parts = [b"\0" * directory_size, mini_fat, bytes(small), *big]
-    starts, chain = [], []
+    starts, chain = list[int](), list[int]()
     for part in parts:
         count = -(-len(part) // SECTOR)
         starts.append(len(chain) if count else END)
@@ -89,7 +89,7 @@ def make_compound(tree: Tree) -> bytes:
 
 
 def make_msg(message: Tree) -> bytes:
-    """An Outlook mail of {"subject", "sender", "address", "to", "body", "html", "rtf", "attachments"}."""
+    """An Outlook mail from {"subject", "sender", "address", "to", "body", "html", "rtf", "attachments"}."""
     return make_compound(_message(message, 32))
 
 

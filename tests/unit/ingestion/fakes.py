@@ -1,45 +1,45 @@
-"""Twins in memory of what ingestion needs."""
+"""In-memory fakes of ingestion's ports."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from services.ingestion.adapters.formats.read import read
 from services.ingestion.domain import (
-    Accepted,
-    Candidate,
+    Acceptance,
     File,
+    FileReference,
     Outcome,
-    Parsed,
+    ParsedSubmission,
+    ParsedText,
     Receipt,
-    Reference,
-    Refused,
     Rejected,
+    Rejection,
     RejectionReason,
-    Submission,
 )
-from services.ingestion.handlers import Intake, Withdrawals
+from services.ingestion.formats.read import read
+from services.ingestion.handlers import Intake
+from services.ingestion.ports import Catalogue, ErasureRequests, Fetcher, Parser, QuarantineWriter
 from tailor.errors import Reason, Unavailable
 from tailor.storage.ref import Ref
 
 DIGEST_KEY = b"d" * 32
 
 
-class DirectParser:
-    def parse(self, file: File) -> Parsed:
+class DirectParser(Parser):
+    def parse(self, file: File) -> ParsedText:
         return read(file)
 
 
-class MemoryFetcher:
-    """Files by address; an exception among `failures` is raised first."""
+class MemoryFetcher(Fetcher):
+    """Files by address. Raises each of the given failures first, one per call."""
 
     def __init__(self, files: dict[str, File] | None = None, *failures: Exception) -> None:
         self.files = files or {}
         self.failures = list(failures)
-        self.asked: list[Reference] = []
+        self.calls: list[FileReference] = []
 
-    def fetch(self, reference: Reference, max_bytes: int) -> File:
-        self.asked.append(reference)
+    def fetch(self, reference: FileReference, max_bytes: int) -> File:
+        self.calls.append(reference)
         if self.failures:
             raise self.failures.pop(0)
         if reference.uri not in self.files:
@@ -47,8 +47,8 @@ class MemoryFetcher:
         return self.files[reference.uri]
 
 
-class MemoryErasure:
-    """Remembers requests, each id once; `down` makes it fail like a lost registry."""
+class MemoryErasures(ErasureRequests):
+    """Document ids by request id. `down` simulates an unreachable registry."""
 
     def __init__(self) -> None:
         self.requests: dict[str, str] = {}
@@ -60,51 +60,53 @@ class MemoryErasure:
         self.requests[request_id] = document_id
 
 
-class MemoryQuarantine:
+class MemoryQuarantine(QuarantineWriter):
     def __init__(self) -> None:
-        self.written: list[tuple[str, int, Parsed]] = []
+        self.texts: list[tuple[str, int, ParsedText]] = []
 
-    def write(self, document_id: str, sequence: int, parsed: Parsed) -> Ref:
-        self.written.append((document_id, sequence, parsed))
+    def write(self, document_id: str, sequence: int, parsed: ParsedText) -> Ref:
+        self.texts.append((document_id, sequence, parsed))
         return Ref(f"s3://quarantine/documents/{document_id}/{sequence}", "0" * 64, len(parsed.text))
 
 
-class MemoryCatalogue:
+class MemoryCatalogue(Catalogue):
     def __init__(self) -> None:
         self.outcomes: dict[str, Outcome] = {}
-        self.stated: list[Outcome] = []
+        self.published: list[Outcome] = []
         self.documents: dict[str, tuple[int, str]] = {}
 
     def find(self, key: str) -> Outcome | None:
         return self.outcomes.get(key)
 
-    def restate(self, outcome: Outcome) -> None:
-        self.stated.append(outcome)
+    def republish(self, outcome: Outcome) -> None:
+        self.published.append(outcome)
 
-    def refuse(self, key: str, external_id: str | None, refused: Refused) -> Outcome:
-        return self._keep(key, refused if external_id is None else replace(refused, document_id=f"doc_{external_id}"))
+    def reject(self, key: str, external_id: str | None, rejection: Rejection) -> Outcome:
+        if external_id is not None:
+            rejection = replace(rejection, document_id=f"doc_{external_id}")
+        return self._store(key, rejection)
 
-    def accept(self, candidate: Candidate, store: Callable[[str, int], Ref]) -> Outcome:
-        document_id = f"doc_{candidate.submission.external_id}"
-        holder = next((name for name, (_, digest) in self.documents.items() if digest == candidate.digest), None)
+    def accept(self, submission: ParsedSubmission, store: Callable[[str, int], Ref]) -> Outcome:
+        key, document_id = submission.receipt.key, f"doc_{submission.submission.external_id}"
+        holder = next((name for name, (_, digest) in self.documents.items() if digest == submission.digest), None)
         if holder is not None:
-            return self._keep(candidate.key, candidate.duplicate(document_id, holder))
+            return self._store(key, submission.reject_duplicate(document_id, holder))
         sequence = self.documents.get(document_id, (0, ""))[0] + 1
-        self.documents[document_id] = (sequence, candidate.digest)
-        return self._keep(candidate.key, candidate.accepted(document_id, sequence, store(document_id, sequence)))
+        self.documents[document_id] = (sequence, submission.digest)
+        return self._store(key, submission.accept(document_id, sequence, store(document_id, sequence)))
 
     def resolve(self, external_id: str) -> str | None:
         return f"doc_{external_id}" if f"doc_{external_id}" in self.documents else None
 
     def release(self, document_id: str, submission_id: str) -> None:
-        outcome = next(each for each in self.outcomes.values() if each.submission_id == submission_id)
+        outcome = next(known for known in self.outcomes.values() if known.submission_id == submission_id)
         sequence, _ = self.documents[document_id]
-        if isinstance(outcome, Accepted) and outcome.sequence == sequence:
+        if isinstance(outcome, Acceptance) and outcome.sequence == sequence:
             self.documents[document_id] = (sequence, "")
 
-    def _keep(self, key: str, outcome: Outcome) -> Outcome:
+    def _store(self, key: str, outcome: Outcome) -> Outcome:
         self.outcomes[key] = outcome
-        self.stated.append(outcome)
+        self.published.append(outcome)
         return outcome
 
 
@@ -124,10 +126,5 @@ def make_intake(**changes: Any) -> tuple[Intake, MemoryCatalogue, MemoryQuaranti
     return replace(intake, **changes), catalogue, quarantine
 
 
-def make_withdrawals(catalogue: MemoryCatalogue) -> tuple[Withdrawals, MemoryErasure]:
-    erasure = MemoryErasure()
-    return Withdrawals(catalogue, erasure, lambda: 1_700_000_000_000), erasure
-
-
-def make_receipt(key: str, submission: Submission) -> Receipt[Submission]:
-    return Receipt(key, f"sub_{key}", f"doc_spare_{key}", lambda: submission)
+def make_receipt(key: str) -> Receipt:
+    return Receipt(key, f"sub_{key}", f"doc_spare_{key}")

@@ -1,4 +1,4 @@
-"""Tables, slides, data and mails with what hangs on them, to Markdown."""
+"""Tables, slides, data and mails with attachments, to Markdown."""
 
 import datetime
 import io
@@ -14,8 +14,8 @@ from pptx.chart.data import CategoryChartData
 from pptx.enum.chart import XL_CHART_TYPE
 from pptx.util import Inches
 
-from services.ingestion.adapters.formats.read import read
 from services.ingestion.domain import File, Rejected, RejectionReason, clean
+from services.ingestion.formats.read import read
 from tests.unit.ingestion.compound import make_msg
 
 
@@ -47,9 +47,9 @@ def make_pptx() -> bytes:
     table = slide.shapes.add_table(2, 2, 0, 0, Inches(2), Inches(1)).table
     for place, text in enumerate(("owner", "date", "risk", "June")):
         table.cell(place // 2, place % 2).text = text
-    data = CategoryChartData()
+    data = CategoryChartData()  # type: ignore[no-untyped-call]
     data.categories = ["2024", "2025"]
-    data.add_series("cost", (1.5, 2))
+    data.add_series("cost", (1.5, 2))  # type: ignore[no-untyped-call]
     slide.shapes.add_chart(XL_CHART_TYPE.COLUMN_CLUSTERED, 0, 0, Inches(2), Inches(2), data)
     slide.notes_slide.notes_text_frame.text = "Say it slowly."
     deck.save(buffer)
@@ -113,12 +113,12 @@ def test_reads_data_as_lists_tables_and_sections() -> None:
     )
 
 
-def test_an_object_of_prompt_and_answer_alone_is_an_example() -> None:
+def test_only_an_object_of_prompt_and_answer_is_an_example() -> None:
     assert read(File(b'{"prompt": "Write.", "answer": "Written."}', "a.json")).prompt == "Write."
     assert read(File(b'{"prompt": "Write.", "answer": "Written.", "by": "Ann"}', "a.json")).prompt is None
 
 
-def test_reads_attachments_by_their_own_format_below_their_names() -> None:
+def test_parses_attachments_by_their_own_format_below_their_names() -> None:
     inner = make_mail("The inner words.", table_csv=b"owner,date\nrisk,June\n")
     mail = make_mail(memo_md=b"# Memo\n\nWords.", deck_pptx=make_pptx(), picture_png=b"\x89PNG\r\n\x1a\n\0", mail=inner)
     text = text_of(mail.as_bytes(), "mail.eml")
@@ -130,7 +130,7 @@ def test_reads_attachments_by_their_own_format_below_their_names() -> None:
     assert text.endswith("#### Attachment: table.csv\n\n| owner | date |\n| --- | --- |\n| risk | June |\n")
 
 
-def test_a_mail_may_have_its_words_in_an_attachment_alone() -> None:
+def test_a_mail_may_have_its_text_only_in_an_attachment() -> None:
     assert "The words." in text_of(make_mail("\n", memo_txt=b"The words.").as_bytes(), "mail.eml")
 
 
@@ -143,8 +143,8 @@ def test_attachments_nest_three_deep() -> None:
     assert "Level 4." not in text and "(not read)" in text
 
 
-def test_more_attachments_than_are_read_refuse_the_mail() -> None:
-    mail = make_mail(**{f"note{number}_txt": b"words" for number in range(201)})
+def test_too_many_attachments_reject_the_mail() -> None:
+    mail = make_mail("Words.", **{f"note{number}_txt": b"words" for number in range(201)})
     with pytest.raises(Rejected) as caught:
         text_of(mail.as_bytes(), "mail.eml")
     assert caught.value.reason == RejectionReason.TOO_LARGE
@@ -157,7 +157,7 @@ def test_reads_mail_headers_in_any_encoding() -> None:
     assert text_of(mail, "mail.eml") == "# Café €\n\nFrom: Solène <s@firm.example>\n\nWords.\n"
 
 
-def test_refuses_encrypted_mail() -> None:
+def test_rejects_encrypted_mail() -> None:
     mail = (
         b'From: a@firm.example\nSubject: s\nContent-Type: application/pkcs7-mime; smime-type="enveloped-data"\n\nMIIB\n'
     )
@@ -183,7 +183,7 @@ def test_reads_outlook_mails_with_attached_files_and_mails() -> None:
     assert text.endswith("#### Attachment: n.txt\n\nNote.\n")
 
 
-def test_cleaning_takes_time_in_proportion_to_the_text() -> None:
+def test_cleaning_takes_time_linear_in_the_text() -> None:
     start = time.process_time()
     assert clean(" " * 500_000 + "x") == "x\n"
     assert len(clean("a" + "\u0300\u0323" * 250_000)) < 40
@@ -205,11 +205,11 @@ WORDS = {
 
 
 @pytest.mark.parametrize("encoding", sorted(WORDS))
-def test_tells_encodings_that_nobody_declares(encoding: str) -> None:
+def test_detects_undeclared_encodings(encoding: str) -> None:
     assert text_of(WORDS[encoding].encode(encoding), "note.txt") == WORDS[encoding].strip() + "\n"
 
 
-def test_names_of_codecs_that_are_no_charsets_are_not_followed() -> None:
+def test_ignores_declared_codecs_that_are_not_charsets() -> None:
     for name in ("punycode", "unicode_escape", "zlib_codec", "no-such-charset", "x" * 5_000, "../../etc"):
         assert (
             read(File(b"Plain \\u0041 words.", "a.txt", f"text/plain; charset={name}")).text == "Plain \\u0041 words.\n"
@@ -219,17 +219,17 @@ def test_names_of_codecs_that_are_no_charsets_are_not_followed() -> None:
 RTF = struct.pack("<IIII", 40, 24, 0x414C454D, 0) + rb"{\\rtf1 Would you sign?}  "
 
 
-def test_an_outlook_mail_with_rtf_alone_is_refused_with_what_to_do() -> None:
+def test_an_outlook_mail_with_only_rtf_is_rejected_with_a_remedy() -> None:
     mail = {"subject": "Requests", "rtf": RTF, "attachments": [("note.md", b"# Note\n\nWords.\n")]}
-    with pytest.raises(Rejected, match="RTF alone") as refused:
+    with pytest.raises(Rejected, match="RTF only") as caught:
         read(File(make_msg(mail), "mail.msg"))
-    assert (refused.value.reason, refused.value.format) == (RejectionReason.UNSUPPORTED_FORMAT, "msg")
+    assert (caught.value.reason, caught.value.format) == (RejectionReason.UNSUPPORTED_FORMAT, "msg")
 
 
-def test_an_outlook_mail_with_rtf_beside_its_words_is_read() -> None:
+def test_an_outlook_mail_with_rtf_and_text_is_parsed() -> None:
     assert "Would you sign?" in read(File(make_msg({"body": "Would you sign?", "rtf": RTF}), "mail.msg")).text
 
 
-def test_an_outlook_mail_that_only_carries_attachments_is_read_though_outlook_writes_rtf() -> None:
+def test_an_outlook_mail_with_only_attachments_is_parsed_although_it_has_rtf() -> None:
     mail = {"subject": "Note", "body": "\r\n", "rtf": RTF, "attachments": [("note.md", b"# Note\n\nWords.\n")]}
     assert "Words." in read(File(make_msg(mail), "mail.msg")).text

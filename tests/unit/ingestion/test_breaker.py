@@ -1,11 +1,20 @@
-"""Hosts that do not answer are left alone for a while."""
+"""Hosts that do not answer are not called for a while."""
 
 import pytest
 
-from services.ingestion.adapters.breaker import FAILURES, REST_SECONDS, Breaker
-from services.ingestion.domain import File, Kind, Labels, Reference, Refused, Rejected, RejectionReason, Submission
-from services.ingestion.handlers import FETCH_PAUSES, take_in
+from services.ingestion.adapters.breaker import FAILURES, REST_SECONDS, CircuitBreaker
+from services.ingestion.domain import (
+    DocumentKind,
+    File,
+    FileReference,
+    Rejected,
+    Rejection,
+    RejectionReason,
+    Submission,
+)
+from services.ingestion.handlers import ingest
 from tailor.errors import Reason, Unavailable
+from tailor.words import Labels
 from tests.unit.ingestion.fakes import MemoryFetcher, make_intake, make_receipt
 
 DEAD, ALIVE = "https://dead.example.com/a.md", "https://alive.example.com/a.md"
@@ -16,29 +25,29 @@ class World:
     def __init__(self, *failures: Exception) -> None:
         self.seconds = 0.0
         self.fetcher = MemoryFetcher({DEAD: FILE, ALIVE: FILE}, *failures)
-        self.breaker = Breaker(self.fetcher, lambda: self.seconds)
+        self.breaker = CircuitBreaker(self.fetcher, lambda: self.seconds)
 
     def fetch(self, uri: str = DEAD) -> File:
-        return self.breaker.fetch(Reference(uri), 2**20)
+        return self.breaker.fetch(FileReference(uri), 2**20)
 
 
 def silent(count: int) -> list[Exception]:
     return [Unavailable(Reason.HOST_UNAVAILABLE, "The host did not answer.") for _ in range(count)]
 
 
-def test_a_queue_behind_a_dead_host_waits_for_its_first_document_alone() -> None:
-    world, waited = World(*silent(100)), []
-    intake, _, _ = make_intake(fetcher=world.breaker, sleep=waited.append)
+def test_documents_of_a_dead_host_wait_only_for_the_first_of_them() -> None:
+    world, pauses = World(*silent(100)), list[float]()
+    intake, _, _ = make_intake(fetcher=world.breaker, sleep=pauses.append)
     outcomes = [
-        take_in(intake, make_receipt(str(n), Submission(str(n), Kind.DOCUMENT, Labels(), Reference(DEAD))))
+        ingest(intake, make_receipt(str(n)), Submission(str(n), DocumentKind.DOCUMENT, Labels(), FileReference(DEAD)))
         for n in range(20)
     ]
-    assert all(isinstance(each, Refused) and each.reason is RejectionReason.UNREACHABLE for each in outcomes)
-    assert waited == list(FETCH_PAUSES) and len(world.fetcher.asked) == FAILURES
-    assert "left alone" in outcomes[-1].hint if isinstance(outcomes[-1], Refused) else False
+    assert all(isinstance(outcome, Rejection) and outcome.reason is RejectionReason.UNREACHABLE for outcome in outcomes)
+    assert len(pauses) == FAILURES - 1 and len(world.fetcher.calls) == FAILURES
+    assert "paused" in outcomes[-1].hint if isinstance(outcomes[-1], Rejection) else False
 
 
-def test_other_hosts_are_still_asked() -> None:
+def test_other_hosts_are_still_called() -> None:
     world = World(*silent(FAILURES))
     for _ in range(FAILURES):
         with pytest.raises(Unavailable):
@@ -48,7 +57,7 @@ def test_other_hosts_are_still_asked() -> None:
     assert world.fetch(ALIVE) == FILE
 
 
-def test_after_its_rest_one_try_decides() -> None:
+def test_after_its_rest_one_attempt_decides() -> None:
     world = World(*silent(FAILURES + 1))
     for _ in range(FAILURES):
         with pytest.raises(Unavailable):
@@ -65,7 +74,7 @@ def test_after_its_rest_one_try_decides() -> None:
 @pytest.mark.parametrize(
     "answer", [Unavailable(Reason.HOST_FAILED, "503"), Rejected(RejectionReason.UNREACHABLE, "404")]
 )
-def test_a_host_that_answers_is_not_left_alone(answer: Exception) -> None:
+def test_a_host_that_answers_is_not_paused(answer: Exception) -> None:
     world = World(*silent(FAILURES - 1), answer, *silent(FAILURES - 1))
     for _ in range(2 * FAILURES - 1):
         with pytest.raises((Unavailable, Rejected)):
@@ -73,16 +82,16 @@ def test_a_host_that_answers_is_not_left_alone(answer: Exception) -> None:
     assert world.fetch() == FILE
 
 
-def test_what_was_refused_without_asking_says_nothing_about_the_host() -> None:
+def test_a_rejection_without_a_call_does_not_count_for_the_host() -> None:
     world = World(*silent(FAILURES - 1), Rejected(RejectionReason.NOT_ALLOWED, "user name"), *silent(1))
     for _ in range(FAILURES + 1):
         with pytest.raises((Unavailable, Rejected)):
             world.fetch()
-    with pytest.raises(Rejected, match="left alone"):
+    with pytest.raises(Rejected, match="paused"):
         world.fetch()
 
 
-def test_what_is_no_address_is_for_the_fetcher_to_refuse() -> None:
+def test_an_invalid_address_is_left_to_the_fetcher() -> None:
     world = World()
     for _ in range(FAILURES + 1):
         with pytest.raises(Rejected, match="not allowed"):

@@ -1,4 +1,4 @@
-"""What a locked-in worker cannot do, tried inside one."""
+"""The sandbox of the worker, tried from inside."""
 
 import json
 import platform
@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from services.ingestion.adapters.confine import MACHINES, filter_program, has_landlock
-from services.ingestion.adapters.parse import Limits, ParserPool
+from services.ingestion.adapters.parse import ParseLimits, ParserPool
 from services.ingestion.domain import File
 
 ROOT = Path(__file__).parents[3]
-# Runs in a process that locks itself in exactly as the worker does; every attempt reports the error it met, or "done".
+# Runs in a process that enters the sandbox exactly as the worker does. Each attempt reports the error that it met, or "done".
 ATTEMPTS = """
 import ctypes, json, mmap, os, resource, signal, socket, subprocess, sys, threading
 from services.ingestion.adapters import worker
@@ -21,7 +21,7 @@ from services.ingestion.adapters import worker
 secret, writable, inherited = sys.argv[1:4]
 parent = os.getppid()
 libc = ctypes.CDLL(None, use_errno=True)
-worker.lock_in(2**30)
+worker.enter_sandbox(2**30)
 
 def raw(number, *arguments):
     if libc.syscall(number, *arguments) < 0:
@@ -72,7 +72,7 @@ os.write(1, json.dumps(results).encode())
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("beside")
+    folder = tmp_path_factory.mktemp("outside")
     secret, writable = folder / "secret", folder / "writable"
     secret.write_text("key")
     writable.write_text("content")
@@ -92,7 +92,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["socket", "unix_socket", "socketpair", "name_lookup", "io_uring"])
-def test_a_worker_reaches_no_network(results: dict[str, str], name: str) -> None:
+def test_a_worker_has_no_network(results: dict[str, str], name: str) -> None:
     assert results[name] != "done"
 
 
@@ -105,28 +105,28 @@ def test_a_worker_writes_nothing(results: dict[str, str], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["fork", "run", "subprocess", "thread", "kill", "trace"])
-def test_a_worker_touches_no_other_process(results: dict[str, str], name: str) -> None:
+def test_a_worker_cannot_reach_other_processes(results: dict[str, str], name: str) -> None:
     assert results[name] != "done"
 
 
 @pytest.mark.parametrize("name", ["more_memory", "mount", "change_root", "leave_folder", "namespace"])
-def test_a_worker_cannot_change_where_it_stands(results: dict[str, str], name: str) -> None:
+def test_a_worker_cannot_change_its_limits_or_place(results: dict[str, str], name: str) -> None:
     assert results[name] != "done"
 
 
 @pytest.mark.parametrize("name", ["read_secret", "read_environment_of_parent", "read_passwords"])
-def test_a_worker_reads_nothing_but_code(results: dict[str, str], name: str) -> None:
+def test_a_worker_can_read_only_code(results: dict[str, str], name: str) -> None:
     if not has_landlock():
         pytest.skip("this kernel has no Landlock")
     assert results[name] != "done"
 
 
-def test_a_worker_still_loads_code(results: dict[str, str]) -> None:
+def test_a_worker_can_load_code(results: dict[str, str]) -> None:
     assert results["import"] == "done"
 
 
-def test_the_worker_of_the_pool_is_locked_in_and_stands_in_an_empty_folder() -> None:
-    pool = ParserPool(Limits(wall_seconds=30, cpu_seconds=20, memory_bytes=2**30), 1)
+def test_the_worker_of_the_pool_is_sandboxed_in_an_empty_folder() -> None:
+    pool = ParserPool(ParseLimits(wall_seconds=30, cpu_seconds=20, memory_bytes=2**30), 1)
     try:
         assert pool.parse(File(b"words", "a.txt")).text == "words\n"
         worker = pool._slots.get()
@@ -145,11 +145,11 @@ def test_the_worker_of_the_pool_is_locked_in_and_stands_in_an_empty_folder() -> 
 
 
 @pytest.mark.parametrize("machine", sorted(MACHINES))
-def test_every_machine_has_a_filter_that_the_kernel_takes_by_length(machine: str) -> None:
+def test_the_filter_of_every_machine_is_short_enough_for_the_kernel(machine: str) -> None:
     assert 0 < len(filter_program(machine)) // 8 < 4096
 
 
-def test_an_unknown_machine_is_refused() -> None:
-    with pytest.raises(OSError, match="no filter"):
+def test_an_unknown_machine_is_rejected() -> None:
+    with pytest.raises(OSError, match="no system call filter"):
         filter_program("pdp11")
     assert platform.machine() in MACHINES

@@ -1,39 +1,32 @@
-"""What outsiders publish, and what is stated."""
+"""Events from publishers, and the events that ingestion publishes."""
 
 import base64
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from services.ingestion.consumers import (
-    ENVELOPES,
-    PUBLISHED,
-    REJECTED,
-    SUBMITTED,
-    handlers,
-    to_event,
-    to_external_id,
-    to_receipt,
-    to_submission,
-)
+from services.ingestion.consumers import make_handlers
 from services.ingestion.domain import (
-    Accepted,
+    Acceptance,
+    DocumentKind,
     File,
-    Kind,
-    Labels,
-    Parsed,
-    Reference,
-    Refused,
+    FileReference,
+    ParsedText,
     Rejected,
+    Rejection,
     RejectionReason,
 )
+from services.ingestion.schema import PUBLISHED, SCHEMAS, SUBMITTED
+from services.ingestion.wire import REJECTED, from_outcome, to_external_id, to_receipt, to_submission
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.envelope import Event
 from tailor.events.topics import load_topics
-from tests.unit.ingestion.fakes import DIGEST_KEY, MemoryFetcher, make_intake, make_withdrawals
+from tailor.words import Labels
+from tests.unit.ingestion.fakes import DIGEST_KEY, MemoryErasures, MemoryFetcher, make_intake
 
-SCHEMAS = Path(__file__).parents[3] / "services" / "ingestion" / "schemas"
+SCHEMA_FILES = Path(__file__).parents[3] / "services" / "ingestion" / "schemas"
 FILE_HEADERS = {"Document-Id": "memo-7", "file-name": "memo.md", "label-source": "wiki", "label-department": "risk"}
 
 
@@ -44,8 +37,8 @@ def json_event(content: object, topic: str = SUBMITTED, **place: int) -> Event:
 @pytest.mark.parametrize("topic", [SUBMITTED, PUBLISHED])
 def test_reads_the_examples_of_the_topics(topic: str) -> None:
     submission = to_submission(json_event(load_topics()[topic].example["json"], topic))
-    assert submission.kind is (Kind.DELIVERABLE if topic == PUBLISHED else Kind.DOCUMENT)
-    assert isinstance(submission.content, Parsed)
+    assert submission.kind is (DocumentKind.DELIVERABLE if topic == PUBLISHED else DocumentKind.DOCUMENT)
+    assert isinstance(submission.content, ParsedText)
 
 
 def test_reads_a_file_with_headers() -> None:
@@ -58,17 +51,17 @@ def test_reads_a_file_with_headers() -> None:
 def test_reads_an_example_with_headers_or_as_json() -> None:
     value = json.dumps({"prompt": "Write.", "answer": "Written."}).encode()
     headers = {"document-id": "e-1", "content-type": "application/json"}
-    assert to_submission(Event(SUBMITTED, "", value, headers)).kind is Kind.EXAMPLE
+    assert to_submission(Event(SUBMITTED, "", value, headers)).kind is DocumentKind.EXAMPLE
     submission = to_submission(
         json_event({"document_id": "e-1", "kind": "example", "prompt": "Write.", "answer": "Written."})
     )
-    assert submission.content == Parsed("Written.\n", "json", "Write.")
+    assert submission.content == ParsedText("Written.\n", "json", "Write.")
 
 
 @pytest.mark.parametrize("value", [b'{"prompt": "only"}', b"[1, 2]", b"[" * 100_000, b"\xff"])
 def test_other_json_with_headers_is_a_document(value: bytes) -> None:
     headers = {"document-id": "d-1", "file-name": "data.json"}
-    assert to_submission(Event(SUBMITTED, "", value, headers)).kind is Kind.DOCUMENT
+    assert to_submission(Event(SUBMITTED, "", value, headers)).kind is DocumentKind.DOCUMENT
 
 
 def test_reads_a_file_within_json() -> None:
@@ -84,63 +77,120 @@ def test_reads_a_reference_within_json() -> None:
         "size_bytes": 7,
         "file_name": "x/r.pdf",
     }
-    assert to_submission(json_event(content)).content == Reference("s3://papers/r.pdf", "r.pdf", "", "AB" * 32, 7)
-    assert to_submission(json_event({"document_id": "r", "uri": "https://a.b/c"}, PUBLISHED)).kind is Kind.DELIVERABLE
+    assert to_submission(json_event(content)).content == FileReference("s3://papers/r.pdf", "r.pdf", "", "AB" * 32, 7)
+    assert (
+        to_submission(json_event({"document_id": "r", "uri": "https://a.b/c"}, PUBLISHED)).kind
+        is DocumentKind.DELIVERABLE
+    )
 
 
-def test_what_neither_a_database_nor_utf_8_takes_goes_no_further() -> None:
+def test_characters_that_neither_the_database_nor_utf_8_accepts_are_removed() -> None:
     submission = to_submission(Event(SUBMITTED, "", b'{"document_id": "a", "text": "x\\u0000\\ud800y"}'))
-    assert submission.content == Parsed("xy\n", "json")
+    assert submission.content == ParsedText("xy\n", "json")
     content = {"document_id": "a", "content_base64": "", "file_name": "a\x00b/c\x00.txt"}
     assert to_submission(json_event(content)).content == File(b"", "c.txt")
+
+
+BAD_EVENTS = [
+    (b"", "value is empty"),
+    (
+        b"Dear Jane, a letter.",
+        "not valid JSON (line 1, column 1). To publish a file as it is, add a `document-id` header.",
+    ),
+    (b"\xff\xfe Jane", "neither JSON nor UTF-8"),
+    (b"[" * 100_000, "nests too deeply"),
+    (b"9" * 5_000, "number with too many digits"),
+    (b'["Jane"]', "must be an object"),
+    ({"text": "Jane"}, "`document_id` is required."),
+    ({"document_id": "", "text": "x"}, "`document_id` must have at least 1 character."),
+    ({"document_id": "Jane" * 200, "text": "x"}, "`document_id` must have at most 512 characters."),
+    ({"document_id": "Jane\n", "text": "x"}, "`document_id` must not contain control characters."),
+    ({"document_id": "a", "text": 42}, "`text` must be a string."),
+    ({"document_id": "a", "text": "x", "kind": "Jane"}, "`kind` must be 'document', 'deliverable' or 'example'."),
+    ({"document_id": "a", "text": "x", "labels": "Jane"}, "`labels` must be an object."),
+    (
+        {"document_id": "a", "text": "x", "labels": {"source": "Jane Doe"}},
+        "`labels.source` must have at most 64 characters",
+    ),
+    (
+        {"document_id": "a", "text": "x", "labels": {"Jane": ""}},
+        "Field 1 of `labels` is unknown. Allowed fields: source,",
+    ),
+    ({"document_id": "a", "txt": "Jane"}, "Field 2 of the event is unknown. Did you mean `text`?"),
+    ({"document_id": "a", "text": "x", "Jane Doe": 1}, "Field 3 of the event is unknown. Allowed fields: document_id,"),
+    ({"document_id": "a"}, "no content"),
+    ({"document_id": "a", "text": "Jane", "uri": "s3://a/b"}, "several contents (`text`, `uri`)"),
+    ({"document_id": "a", "text": "Jane", "answer": "y"}, "several contents (`text`, `answer`)"),
+    ({"document_id": "a", "kind": "example", "prompt": "Jane"}, "needs both `prompt` and `answer`"),
+    ({"document_id": "a", "prompt": "Jane", "answer": "y"}, '`prompt` and `answer` need `"kind": "example"`.'),
+    ({"document_id": "a", "kind": "example", "text": "Jane"}, "`prompt` and `answer` instead of `text`"),
+    ({"document_id": "a", "content_base64": "Jane***"}, "`content_base64` is not valid base64."),
+    ({"document_id": "a", "text": "x", "sha256": "0" * 64}, "`sha256` is allowed only with `uri`."),
+    ({"document_id": "a", "text": "x", "size_bytes": 1}, "`size_bytes` is allowed only with `uri`."),
+    ({"document_id": "a", "uri": ""}, "`uri` must have at least 1 character."),
+    ({"document_id": "a", "uri": "https://a.b/" + "Jane" * 2_000}, "`uri` must have at most 4096 characters."),
+    ({"document_id": "a", "uri": "s3://a/b", "sha256": "Jane"}, "`sha256` must have 64 hexadecimal digits."),
+    ({"document_id": "a", "uri": "s3://a/b", "size_bytes": -1}, "`size_bytes` must be at least 0."),
+    ({"document_id": "a", "uri": "s3://a/b", "size_bytes": 1.5}, "`size_bytes` must be a whole number."),
+    ({"document_id": "a", "text": "x", "draft_id": "Jane"}, "`draft_id` must be `drf_` and 32 hexadecimal digits."),
+    ({"document_id": "a", "text": "x", "draft_id": "drf_" + "0" * 32}, "`draft_id` is allowed only for deliverables."),
+]
+
+
+@pytest.mark.parametrize(("value", "sentence"), BAD_EVENTS)
+def test_the_hint_names_the_mistake_and_quotes_nothing(value: object, sentence: str) -> None:
+    event = Event(SUBMITTED, "", value if isinstance(value, bytes) else json.dumps(value).encode())
+    with pytest.raises(Rejected) as caught:
+        to_submission(event)
+    assert caught.value.reason == RejectionReason.MALFORMED
+    assert sentence in caught.value.hint and "Jane" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("headers", "sentence"),
+    [
+        ({"document-id": " "}, "`document-id` must not be empty."),
+        ({"label-source": "Jane Doe"}, "`label-source` must have at most 64 characters"),
+        ({"kind": "Jane"}, "The header `kind` must be `document`, `deliverable` or `example`."),
+        ({"draft-id": "Jane"}, "`draft-id` must be `drf_`"),
+    ],
+)
+def test_the_hint_names_the_header(headers: dict[str, str], sentence: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        to_submission(Event(SUBMITTED, "", b"# Memo", {"document-id": "memo-7", **headers}))
+    assert sentence in caught.value.hint and "Jane" not in caught.value.hint
 
 
 @pytest.mark.parametrize(
     "event",
     [
-        json_event({"document_id": "a\x00b", "text": "x"}),
-        json_event({"document_id": "a", "uri": "https://a.b/c", "text": "x"}),
-        json_event({"document_id": "a", "uri": ""}),
-        json_event({"document_id": "a", "uri": "https://a.b/" + "c" * 5000}),
-        json_event({"document_id": "a", "uri": "https://a.b/c", "sha256": "abc"}),
-        json_event({"document_id": "a", "uri": "https://a.b/c", "size_bytes": -1}),
-        json_event({"document_id": "a", "text": "x", "size_bytes": 1}),
-        Event(SUBMITTED, "", b""),
-        Event(SUBMITTED, "", b"\xff\xfe poison"),
-        Event(SUBMITTED, "", b"[" * 100_000),
-        json_event([1]),
-        json_event({"text": "no id"}),
-        json_event({"document_id": "a"}),
-        json_event({"document_id": "a", "text": "x", "surprise": 1}),
-        json_event({"document_id": "a", "text": "x", "answer": "y"}),
-        json_event({"document_id": "a", "content_base64": "***"}),
-        json_event({"document_id": "a", "text": "x", "labels": {"source": "Jane Doe"}}),
-        json_event({"document_id": "a", "text": "x", "draft_id": "drf_1"}),
         json_event({"document_id": "a", "text": "x", "kind": "document"}, PUBLISHED),
-        Event(SUBMITTED, "", b"# Memo", {**FILE_HEADERS, "label-source": "Jane Doe"}),
-        Event(SUBMITTED, "", b"# Memo", {**FILE_HEADERS, "kind": "novel"}),
-        Event(SUBMITTED, "", b"# Memo", {**FILE_HEADERS, "document-id": " ", "Document-Id": " "}),
+        Event(PUBLISHED, "", b"# Memo", {"document-id": "a", "kind": "document"}),
     ],
 )
-def test_a_poison_event_is_a_malformed_submission(event: Event) -> None:
-    with pytest.raises(Rejected) as caught:
+def test_a_deliverable_must_not_be_of_another_kind(event: Event) -> None:
+    with pytest.raises(Rejected, match=r"`kind` must be [`']deliverable"):
         to_submission(event)
-    assert caught.value.reason == RejectionReason.MALFORMED
-    assert "Jane" not in caught.value.hint
 
 
-def test_a_redelivery_has_the_same_key_and_another_value_at_the_same_place_has_not() -> None:
+def test_every_mistake_has_its_own_sentence() -> None:
+    with pytest.raises(Rejected) as caught:
+        to_submission(json_event({"text": 42, "kind": "novel"}))
+    assert caught.value.hint.count(".") == 3
+
+
+def test_a_redelivery_has_the_same_key_unless_the_position_or_the_value_differs() -> None:
     first, again, other = (
-        to_receipt(json_event({"document_id": text}, offset=3), DIGEST_KEY, to_submission) for text in ("a", "a", "b")
+        to_receipt(json_event({"document_id": text}, offset=3), DIGEST_KEY) for text in ("a", "a", "b")
     )
     assert first.key == again.key and first.submission_id == again.submission_id
     assert first.key != other.key
-    assert first.key != to_receipt(json_event({"document_id": "a"}, offset=4), DIGEST_KEY, to_submission).key
+    assert first.key != to_receipt(json_event({"document_id": "a"}, offset=4), DIGEST_KEY).key
 
 
-def test_every_event_is_accounted_for_and_nothing_personal_is_stated() -> None:
+def test_every_event_is_accounted_for_and_nothing_personal_is_published() -> None:
     intake, catalogue, _ = make_intake()
-    handle = handlers(intake, make_withdrawals(catalogue)[0])[SUBMITTED]
+    handle = make_handlers(intake, MemoryErasures())[SUBMITTED]
     handle(Event(SUBMITTED, "jane.doe", b"Jane Doe, 4 Mill Road", offset=0))
     handle(
         Event(
@@ -151,27 +201,27 @@ def test_every_event_is_accounted_for_and_nothing_personal_is_stated() -> None:
             offset=1,
         )
     )
-    assert len(catalogue.stated) == 2
+    assert len(catalogue.published) == 2
     topics = []
-    for outcome in catalogue.stated:
-        topic, _, message, event_id = to_event(outcome)
+    for outcome in catalogue.published:
+        topic, _, message, event_id = from_outcome(outcome)
         topics.append(topic)
-        assert event_id == to_event(outcome)[3]
-        if isinstance(outcome, Refused):
+        assert event_id == from_outcome(outcome)[3]
+        if isinstance(outcome, Rejection):
             assert "Jane" not in str(message) and "Mill" not in str(message)
     assert topics == ["document.rejected.v1", "document.ingested.v1"]
 
 
-def test_a_reference_is_fetched_and_its_address_is_stated_nowhere() -> None:
+def test_a_reference_is_fetched_and_its_address_is_published_nowhere() -> None:
     fetcher = MemoryFetcher({"https://a.b/c?signature=secret": File(b"# Memo", "c.md")})
     intake, catalogue, _ = make_intake(fetcher=fetcher)
-    handle = handlers(intake, make_withdrawals(catalogue)[0])[SUBMITTED]
+    handle = make_handlers(intake, MemoryErasures())[SUBMITTED]
     handle(json_event({"document_id": "a", "uri": "https://a.b/c?signature=secret"}, offset=0))
     handle(json_event({"document_id": "b", "uri": "https://a.b/d?signature=secret"}, offset=1))
-    accepted, refused = catalogue.stated
-    assert isinstance(accepted, Accepted) and accepted.format == "md"
-    assert isinstance(refused, Refused) and refused.reason == RejectionReason.NOT_ALLOWED
-    assert not [outcome for outcome in catalogue.stated if "secret" in str(to_event(outcome)) + str(outcome)]
+    accepted, rejected = catalogue.published
+    assert isinstance(accepted, Acceptance) and accepted.format == "md"
+    assert isinstance(rejected, Rejection) and rejected.reason == RejectionReason.NOT_ALLOWED
+    assert not [outcome for outcome in catalogue.published if "secret" in str(from_outcome(outcome)) + str(outcome)]
 
 
 @pytest.mark.parametrize("topic", [SUBMITTED, PUBLISHED])
@@ -182,50 +232,63 @@ def test_a_tombstone_names_its_document_by_header_or_by_key(topic: str) -> None:
         to_external_id(Event(topic, "", None))
 
 
-def test_a_tombstone_has_its_document_erased_and_one_of_nothing_is_accounted_for() -> None:
+def test_a_tombstone_has_its_document_erased_and_is_rejected_without_one() -> None:
     intake, catalogue, _ = make_intake()
-    withdrawals, erasure = make_withdrawals(catalogue)
-    handle = handlers(intake, withdrawals)[SUBMITTED]
+    erasures = MemoryErasures()
+    handle = make_handlers(intake, erasures)[SUBMITTED]
     handle(json_event({"document_id": "memo-7", "text": "Words."}, offset=0))
     for _ in range(2):
         handle(Event(SUBMITTED, "memo-7", None, {}, 0, 1))
-    assert list(erasure.requests.values()) == ["doc_memo-7"]
+    assert list(erasures.requests.values()) == ["doc_memo-7"]
     handle(Event(SUBMITTED, "memo-8", None, {}, 0, 2))
     handle(Event(SUBMITTED, "", None, {}, 0, 3))
-    reasons = [outcome.reason for outcome in catalogue.stated if isinstance(outcome, Refused)]
+    reasons = [outcome.reason for outcome in catalogue.published if isinstance(outcome, Rejection)]
     assert reasons == [RejectionReason.UNKNOWN_DOCUMENT, RejectionReason.MALFORMED]
-    assert len(erasure.requests) == 1
+    assert len(erasures.requests) == 1
 
 
 @pytest.mark.parametrize(
     ("stage", "republished"), [(documents_pb2.STAGE_ANONYMIZATION, True), (documents_pb2.STAGE_INGESTION, False)]
 )
-def test_what_anonymization_could_not_read_may_be_published_again_unchanged(
-    stage: documents_pb2.Stage, republished: bool
+def test_a_document_that_anonymization_rejected_may_be_published_again_unchanged(
+    stage: "documents_pb2.Stage.ValueType", republished: bool
 ) -> None:
     intake, catalogue, quarantine = make_intake()
-    listened = handlers(intake, make_withdrawals(catalogue)[0])
-    listened[SUBMITTED](json_event({"document_id": "memo-7", "text": "Words."}, offset=0))
-    first = catalogue.stated[0]
+    topics = make_handlers(intake, MemoryErasures())
+    topics[SUBMITTED](json_event({"document_id": "memo-7", "text": "Words."}, offset=0))
+    first = catalogue.published[0]
     rejected = documents_pb2.DocumentRejected(
         document_id=first.document_id, submission_id=first.submission_id, stage=stage
     )
-    listened[REJECTED](Event(REJECTED, first.document_id, rejected.SerializeToString()))
-    listened[SUBMITTED](json_event({"document_id": "memo-7", "text": "Words."}, offset=1))
-    assert isinstance(catalogue.stated[-1], Accepted) is republished
-    assert len(quarantine.written) == 1 + republished
+    topics[REJECTED](Event(REJECTED, first.document_id, rejected.SerializeToString()))
+    topics[SUBMITTED](json_event({"document_id": "memo-7", "text": "Words."}, offset=1))
+    assert isinstance(catalogue.published[-1], Acceptance) is republished
+    assert len(quarantine.texts) == 1 + republished
 
 
-def test_states_reasons_by_the_names_of_the_contract() -> None:
+def test_publishes_reasons_by_the_names_of_the_contract() -> None:
     for reason in RejectionReason:
-        outcome = Refused("sub_1", "doc_1", reason, "hint", "", Labels(), "", 1)
-        message = to_event(outcome)[2]
+        outcome = Rejection("sub_1", "doc_1", reason, "hint", "", Labels(), "", 1)
+        message = from_outcome(outcome)[2]
         assert isinstance(message, documents_pb2.DocumentRejected)
         assert documents_pb2.RejectionReason.Name(message.reason) == f"REJECTION_REASON_{reason}"
 
 
-@pytest.mark.parametrize("topic", list(ENVELOPES))
-def test_the_published_schema_is_the_one_that_is_applied(topic: str) -> None:
-    schema = json.loads((SCHEMAS / f"{topic.removesuffix('.v1')}.schema.json").read_text())
-    applied = {key: value for key, value in ENVELOPES[topic].model_json_schema().items() if key != "title"}
+@pytest.mark.parametrize("topic", list(SCHEMAS))
+def test_the_published_schema_file_is_the_schema_that_is_applied(topic: str) -> None:
+    schema = json.loads((SCHEMA_FILES / f"{topic.removesuffix('.v1')}.schema.json").read_text())
+    applied = {key: value for key, value in SCHEMAS[topic].model_json_schema().items() if key != "title"}
     assert {key: value for key, value in schema.items() if key not in ("$schema", "title")} == applied
+
+
+def test_the_examples_of_the_documentation_behave_as_described() -> None:
+    page = (SCHEMA_FILES.parents[2] / "docs" / "ingestion" / "submissions.md").read_text()
+    good = page.partition("```json\n")[2].partition("```")[0].splitlines()
+    bad = re.findall(r"^\| `(\{.*\})` \| (.*) \|$", page, re.MULTILINE)
+    assert len(good) == 2 and len(bad) == 4
+    for line in good:
+        to_submission(Event(SUBMITTED, "", line.encode()))
+    for event, hint in bad:
+        with pytest.raises(Rejected) as caught:
+            to_submission(Event(SUBMITTED, "", event.encode()))
+        assert caught.value.hint.startswith(hint)

@@ -1,4 +1,4 @@
-"""Choosing how to fetch, buckets, and the settings that allow it."""
+"""Fetching from buckets, the choice of a fetcher, and the settings that allow buckets and hosts."""
 
 import base64
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.ingestion.adapters.fetch import BucketFetcher, References
-from services.ingestion.adapters.https import HttpsFetcher, trust
-from services.ingestion.domain import File, Reference, Rejected, RejectionReason
+from services.ingestion.adapters.fetch import BucketFetcher, SchemeFetcher
+from services.ingestion.adapters.https import HttpsFetcher, make_context
+from services.ingestion.domain import File, FileReference, Rejected, RejectionReason
 from services.ingestion.settings import Settings, decode_buckets, decode_hosts
 from tailor.errors import PermissionDenied, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
@@ -25,25 +25,25 @@ class ClosedStore(MemoryStore):
         raise self._error
 
 
-def references(store: MemoryStore) -> References:
-    return References(BucketFetcher(["papers"], store), HttpsFetcher([], trust(None), 1))
+def make_fetcher(store: MemoryStore) -> SchemeFetcher:
+    return SchemeFetcher(BucketFetcher(["papers"], store), HttpsFetcher([], make_context(None), 1))
 
 
-def refusal(uri: str, store: MemoryStore) -> RejectionReason:
+def rejection_of(uri: str, store: MemoryStore) -> RejectionReason:
     with pytest.raises(Rejected) as caught:
-        references(store).fetch(Reference(uri), 10)
+        make_fetcher(store).fetch(FileReference(uri), 10)
     return caught.value.reason
 
 
-def make_settings(**said: Any) -> Settings:
-    return Settings(digest_key=KEY, quarantine_key=KEY, **said)  # type: ignore[arg-type]
+def make_settings(**fields: Any) -> Settings:
+    return Settings(digest_key=KEY, quarantine_key=KEY, **fields)
 
 
 def test_reads_an_object_of_an_allowed_bucket() -> None:
     store = MemoryStore()
     store.put("papers", "2026/memo 7.md", b"# Memo")
-    assert references(store).fetch(Reference("s3://papers/2026/memo 7.md"), 10) == File(b"# Memo", "memo 7.md")
-    assert references(store).fetch(Reference("s3://papers/2026/memo 7.md", "a.txt"), 10).name == "a.txt"
+    assert make_fetcher(store).fetch(FileReference("s3://papers/2026/memo 7.md"), 10) == File(b"# Memo", "memo 7.md")
+    assert make_fetcher(store).fetch(FileReference("s3://papers/2026/memo 7.md", "a.txt"), 10).name == "a.txt"
 
 
 @pytest.mark.parametrize(
@@ -71,18 +71,20 @@ def test_reads_an_object_of_an_allowed_bucket() -> None:
         "",
     ],
 )
-def test_nothing_but_an_object_of_an_allowed_bucket_is_read(uri: str) -> None:
-    assert refusal(uri, ClosedStore(AssertionError())) == RejectionReason.NOT_ALLOWED
+def test_only_objects_of_allowed_buckets_are_read(uri: str) -> None:
+    assert rejection_of(uri, ClosedStore(AssertionError())) == RejectionReason.NOT_ALLOWED
 
 
-def test_says_why_an_object_cannot_be_had() -> None:
+def test_the_reason_says_why_an_object_cannot_be_read() -> None:
     store = MemoryStore()
     store.put("papers", "long", b"x" * 11)
-    assert refusal("s3://papers/long", store) == RejectionReason.TOO_LARGE
-    assert refusal("s3://papers/missing", store) == RejectionReason.UNREACHABLE
-    assert refusal("s3://papers/x", ClosedStore(PermissionDenied(Reason("NO"), "No."))) == RejectionReason.NOT_ALLOWED
+    assert rejection_of("s3://papers/long", store) == RejectionReason.TOO_LARGE
+    assert rejection_of("s3://papers/missing", store) == RejectionReason.UNREACHABLE
+    assert (
+        rejection_of("s3://papers/x", ClosedStore(PermissionDenied(Reason("NO"), "No."))) == RejectionReason.NOT_ALLOWED
+    )
     with pytest.raises(Unavailable):
-        references(ClosedStore(Unavailable(Reason("DOWN"), "Down."))).fetch(Reference("s3://papers/x"), 10)
+        make_fetcher(ClosedStore(Unavailable(Reason("DOWN"), "Down."))).fetch(FileReference("s3://papers/x"), 10)
 
 
 def test_nothing_is_allowed_by_default() -> None:
@@ -90,7 +92,7 @@ def test_nothing_is_allowed_by_default() -> None:
     assert decode_buckets(settings.fetch_buckets) == [] and decode_hosts(settings.fetch_hosts) == []
 
 
-def test_hosts_have_a_port_of_their_own_where_one_is_named() -> None:
+def test_a_host_may_have_a_port() -> None:
     settings = make_settings(fetch_hosts="files.example.com, files.example.com:8443", fetch_buckets="papers,old.papers")
     assert decode_hosts(settings.fetch_hosts) == [("files.example.com", 443), ("files.example.com", 8443)]
     assert decode_buckets(settings.fetch_buckets) == ["papers", "old.papers"]
@@ -114,12 +116,12 @@ def test_hosts_have_a_port_of_their_own_where_one_is_named() -> None:
         ("fetch_buckets", "papers/x"),
     ],
 )
-def test_a_wrong_allowance_is_not_started_with(name: str, value: str) -> None:
+def test_invalid_hosts_and_buckets_prevent_the_start(name: str, value: str) -> None:
     with pytest.raises(ValidationError):
         make_settings(**{name: value})
 
 
-def test_the_store_of_references_is_ingestions_own_unless_another_is_named() -> None:
+def test_references_use_ingestions_own_store_unless_another_is_set() -> None:
     own = make_settings(s3_endpoint="a:9000", s3_access_key="own", s3_secret_key="own-secret")
     assert own.fetch_store() == own
     other = make_settings(

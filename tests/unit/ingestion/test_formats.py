@@ -1,4 +1,4 @@
-"""Every format to Markdown, and everything that is refused."""
+"""Every format to Markdown, and every reason for a rejection."""
 
 import io
 import zipfile
@@ -10,8 +10,8 @@ from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.platypus import Paragraph, SimpleDocTemplate
 
-from services.ingestion.adapters.formats.read import read
 from services.ingestion.domain import File, Rejected, RejectionReason
+from services.ingestion.formats.read import read
 
 STORY = "The control envelope holds, and the friction ledger is short. " * 6
 
@@ -92,7 +92,7 @@ def test_reads_mail_with_subject_as_heading(subtype: str) -> None:
     )
 
 
-def test_keeps_markdown_and_text_as_they_are() -> None:
+def test_does_not_convert_markdown_and_text() -> None:
     assert read(File(b"# Memo\r\n\r\n\r\n\r\nline  \r\n", "memo.md")).text == "# Memo\n\nline\n"
     assert read(File(b"Heard: one.", "note.txt")).format == "txt"
     assert read(File(b"Heard: one.")).format == "txt"
@@ -134,12 +134,12 @@ def test_reads_any_common_encoding(encoding: str) -> None:
         (File(make_archive([str(number) for number in range(6_000)]), "many.docx"), RejectionReason.TOO_LARGE),
     ],
 )
-def test_refuses(file: File, reason: RejectionReason) -> None:
+def test_rejects(file: File, reason: RejectionReason) -> None:
     with pytest.raises(Rejected) as caught:
         read(file)
     assert caught.value.reason == reason
     assert "only" not in caught.value.hint
 
 
-def test_content_decides_over_the_name() -> None:
+def test_the_content_decides_before_the_name() -> None:
     assert read(File(make_pdf(), "report.txt")).format == "pdf"

@@ -1,24 +1,29 @@
-"""Fetching over https: what is fetched, and every way inside that is refused. The server is real, the names are not."""
+"""Fetching over https, and every way into the network that is rejected. The server is real, the names are not."""
 
 import socket
+import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from urllib3.connection import HTTPSConnection
 
 from services.ingestion.adapters.addresses import is_public
-from services.ingestion.adapters.https import HttpsFetcher, trust
-from services.ingestion.domain import File, Reference, Rejected, RejectionReason
+from services.ingestion.adapters.https import HttpsFetcher, connect, make_context
+from services.ingestion.domain import File, FileReference, Rejected, RejectionReason
 from tailor.errors import Unavailable
-from tests.unit.ingestion.tls import PUBLIC, Network, TlsServer, make_authority, serving
+from tests.unit.ingestion.tls import TlsServer, make_authority, serving
 
+PUBLIC = "93.184.215.14"
 HOST = "files.example.com"
 OTHER = "other.example.com"
 LIMIT = 100_000
 ALLOWED = [(HOST, 443), (OTHER, 443)]
 Send = Callable[[bytes], None]
-INSIDE = [
+INTERNAL = [
     "127.0.0.1",
     "127.9.9.9",
     "0.0.0.0",
@@ -106,6 +111,11 @@ def respond(target: str, send: Send) -> None:
             send(chunk)
     elif target == "/broken":
         send(answer("Content-Length: 500", b"half"))
+    elif target == "/without-length":
+        send(b"HTTP/1.1 200 OK\r\n\r\n# Memo")
+    elif target == "/torn":
+        send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        raise ConnectionError
     elif target == "/broken-chunk":
         send(answer("Transfer-Encoding: chunked") + b"ff\r\nhalf")
     elif target == "/slow-head":
@@ -113,6 +123,11 @@ def respond(target: str, send: Send) -> None:
     elif target == "/slow-body":
         send(answer("Content-Length: 5000"))
         drip(send, b"x")
+    elif target == "/slow-close":
+        send(answer("Connection: close\nContent-Length: 5000"))
+        drip(send, b"x")
+    elif target.startswith("/bad-header"):
+        send(answer("Content-Type: text/markdown\nno header at all", b"# Memo"))
     elif target == "/zipped":
         send(answer("Content-Encoding: gzip", b"\x1f\x8b"))
     elif target == "/noise":
@@ -136,17 +151,39 @@ def server(certificates: tuple[Path, Path, Path]) -> Iterator[TlsServer]:
         yield server
 
 
+class Network:
+    """Names with the addresses that a test chooses. Every connection goes to the server on this machine; `dialled` holds the addresses."""
+
+    def __init__(self, port: int, names: dict[str, list[list[str]]]) -> None:
+        self._port = port
+        self._names = names
+        self.resolved: list[str] = []
+        self.dialled: list[tuple[str, int]] = []
+
+    def resolve(self, host: str, port: int) -> list[str]:
+        """The next addresses of the name; the last ones stay."""
+        self.resolved.append(host)
+        answers = self._names[host]
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    def connect(self, address: str, port: int, host: str, context: ssl.SSLContext, seconds: float) -> HTTPSConnection:
+        self.dialled.append((address, port))
+        return connect("127.0.0.1", self._port, host, context, seconds)
+
+
 class Web:
-    """A fetcher over the server, with names of its own."""
+    """A fetcher whose names lead to the server."""
 
     def __init__(self, server: TlsServer, ca: Path, names: dict[str, list[list[str]]], seconds: float = 5) -> None:
         self.network = Network(server.port, names)
-        self.fetcher = HttpsFetcher(ALLOWED, trust(ca), seconds, resolve=self.network.resolve, dial=self.network.dial)
+        self.fetcher = HttpsFetcher(
+            ALLOWED, make_context(ca), seconds, resolve=self.network.resolve, connect=self.network.connect
+        )
 
-    def get(self, uri: str, **said: str) -> File:
-        return self.fetcher.fetch(Reference(uri, **said), LIMIT)  # type: ignore[arg-type]
+    def get(self, uri: str, **fields: str) -> File:
+        return self.fetcher.fetch(FileReference(uri, **fields), LIMIT)  # type: ignore[arg-type]
 
-    def refusal(self, uri: str) -> RejectionReason:
+    def rejection_of(self, uri: str) -> RejectionReason:
         with pytest.raises(Rejected) as caught:
             self.get(uri)
         assert "example.com" not in caught.value.hint and "secret" not in caught.value.hint
@@ -167,13 +204,13 @@ def test_fetches_a_file_from_the_address_that_was_checked(web: Web) -> None:
     assert web.network.dialled == [(PUBLIC, 443)]
 
 
-def test_takes_the_name_and_type_that_the_publisher_gave_and_the_hosts_otherwise(web: Web) -> None:
+def test_prefers_the_name_and_type_from_the_publisher_to_those_from_the_host(web: Web) -> None:
     assert web.get(f"https://{HOST}/named") == File(b"%PDF", "Report 7.pdf", "application/pdf")
-    said = web.get(f"https://{HOST}/named", name="own.txt", content_type="text/plain")
-    assert said == File(b"%PDF", "own.txt", "text/plain")
+    file = web.get(f"https://{HOST}/named", name="own.txt", content_type="text/plain")
+    assert file == File(b"%PDF", "own.txt", "text/plain")
 
 
-def test_sends_no_cookie_no_credential_and_asks_no_proxy(
+def test_sends_no_cookies_or_credentials_and_uses_no_proxy(
     web: Web, server: TlsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
@@ -182,12 +219,13 @@ def test_sends_no_cookie_no_credential_and_asks_no_proxy(
     for head in server.heads:
         names = {line.partition(":")[0].lower() for line in head.split("\r\n")[1:] if line}
         assert names == {"host", "accept", "accept-encoding", "user-agent", "connection"}
+        assert f"\r\nHost: {HOST}\r\n" in head
 
 
 def test_follows_three_redirects_and_checks_each_from_the_start(web: Web) -> None:
     assert web.get(f"https://{HOST}/hop/2").data == b"# Memo"
     assert web.network.resolved == [HOST] * 4
-    assert web.refusal(f"https://{HOST}/hop/3") == RejectionReason.UNREACHABLE
+    assert web.rejection_of(f"https://{HOST}/hop/3") == RejectionReason.UNREACHABLE
     assert web.get(f"https://{HOST}/to?https://{OTHER}/memo.md").data == b"# Memo"
     assert web.network.dialled[-1] == ("2606:4700::1111", 443)
 
@@ -209,8 +247,8 @@ def test_follows_three_redirects_and_checks_each_from_the_start(web: Web) -> Non
         "gopher://127.0.0.1:6379/_FLUSHALL",
     ],
 )
-def test_a_redirect_leads_nowhere_that_may_not_be_asked_directly(web: Web, location: str) -> None:
-    assert web.refusal(f"https://{HOST}/to?{location}") == RejectionReason.NOT_ALLOWED
+def test_a_redirect_leads_only_where_a_reference_may_lead(web: Web, location: str) -> None:
+    assert web.rejection_of(f"https://{HOST}/to?{location}") == RejectionReason.NOT_ALLOWED
     assert web.network.resolved == [HOST]
 
 
@@ -264,19 +302,19 @@ def test_a_redirect_leads_nowhere_that_may_not_be_asked_directly(web: Web, locat
         "",
     ],
 )
-def test_an_address_that_is_not_allowed_is_never_even_resolved(web: Web, uri: str) -> None:
-    assert web.refusal(uri) == RejectionReason.NOT_ALLOWED
+def test_an_address_that_is_not_allowed_is_not_resolved(web: Web, uri: str) -> None:
+    assert web.rejection_of(uri) == RejectionReason.NOT_ALLOWED
     assert web.network.resolved == [] and web.network.dialled == []
 
 
-@pytest.mark.parametrize("address", INSIDE)
-def test_a_name_that_leads_inside_is_never_connected_to(
+@pytest.mark.parametrize("address", INTERNAL)
+def test_a_name_with_an_internal_address_is_never_connected_to(
     server: TlsServer, certificates: tuple[Path, Path, Path], address: str
 ) -> None:
     assert not is_public(address)
-    for meaning in ([address], [PUBLIC, address], [address, PUBLIC]):
-        web = Web(server, certificates[0], {HOST: [meaning]})
-        assert web.refusal(f"https://{HOST}/memo.md") == RejectionReason.NOT_ALLOWED
+    for addresses in ([address], [PUBLIC, address], [address, PUBLIC]):
+        web = Web(server, certificates[0], {HOST: [addresses]})
+        assert web.rejection_of(f"https://{HOST}/memo.md") == RejectionReason.NOT_ALLOWED
         assert web.network.dialled == []
 
 
@@ -287,57 +325,58 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
     assert is_public(address)
 
 
-def test_a_name_that_changes_its_meaning_is_asked_once_and_the_first_answer_holds(
+def test_a_name_is_resolved_once_per_request_and_the_first_answer_counts(
     server: TlsServer, certificates: tuple[Path, Path, Path]
 ) -> None:
     web = Web(server, certificates[0], {HOST: [[PUBLIC], ["127.0.0.1"]]})
     assert web.get(f"https://{HOST}/memo.md").data == b"# Memo"
     assert web.network.dialled == [(PUBLIC, 443)]
-    assert web.refusal(f"https://{HOST}/memo.md") == RejectionReason.NOT_ALLOWED
+    assert web.rejection_of(f"https://{HOST}/memo.md") == RejectionReason.NOT_ALLOWED
 
 
-def test_a_name_that_changes_its_meaning_between_redirects_is_refused(
+def test_a_name_that_changes_to_an_internal_address_between_redirects_is_rejected(
     server: TlsServer, certificates: tuple[Path, Path, Path]
 ) -> None:
     web = Web(server, certificates[0], {HOST: [[PUBLIC], ["169.254.169.254"]]})
-    assert web.refusal(f"https://{HOST}/hop/0") == RejectionReason.NOT_ALLOWED
+    assert web.rejection_of(f"https://{HOST}/hop/0") == RejectionReason.NOT_ALLOWED
     assert web.network.dialled == [(PUBLIC, 443)]
 
 
-def test_a_certificate_of_another_name_or_authority_is_refused(
+def test_a_certificate_of_another_name_or_authority_is_rejected(
     server: TlsServer, certificates: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     stranger = make_authority(tmp_path, "stranger.example.com")
     assert (
-        Web(server, stranger[0], {HOST: [[PUBLIC]]}).refusal(f"https://{HOST}/memo.md") == RejectionReason.UNREACHABLE
+        Web(server, stranger[0], {HOST: [[PUBLIC]]}).rejection_of(f"https://{HOST}/memo.md")
+        == RejectionReason.UNREACHABLE
     )
     with serving(stranger[1], stranger[2], respond) as other:
         web = Web(other, stranger[0], {HOST: [[PUBLIC]]})
-        assert web.refusal(f"https://{HOST}/memo.md") == RejectionReason.UNREACHABLE
+        assert web.rejection_of(f"https://{HOST}/memo.md") == RejectionReason.UNREACHABLE
         assert other.heads == []
 
 
 def test_more_than_the_limit_is_not_read(web: Web) -> None:
-    assert web.refusal(f"https://{HOST}/announced") == RejectionReason.TOO_LARGE
-    assert web.refusal(f"https://{HOST}/endless") == RejectionReason.TOO_LARGE
+    assert web.rejection_of(f"https://{HOST}/announced") == RejectionReason.TOO_LARGE
+    assert web.rejection_of(f"https://{HOST}/endless") == RejectionReason.TOO_LARGE
 
 
 @pytest.mark.parametrize(
     "target", ["status/404", "status/401", "status/403", "status/410", "status/204", "zipped", "nowhere"]
 )
-def test_what_is_not_there_for_everybody_is_unreachable(web: Web, target: str) -> None:
-    assert web.refusal(f"https://{HOST}/{target}") == RejectionReason.UNREACHABLE
+def test_a_file_that_needs_authentication_or_does_not_exist_is_unreachable(web: Web, target: str) -> None:
+    assert web.rejection_of(f"https://{HOST}/{target}") == RejectionReason.UNREACHABLE
 
 
 @pytest.mark.parametrize(
-    "target", ["status/500", "status/503", "status/429", "broken", "broken-chunk", "noise", "hang-up"]
+    "target", ["status/500", "status/503", "status/429", "broken", "broken-chunk", "torn", "noise", "hang-up"]
 )
-def test_what_fails_for_now_may_be_asked_again(web: Web, target: str) -> None:
+def test_a_temporary_failure_is_unavailable(web: Web, target: str) -> None:
     with pytest.raises(Unavailable):
         web.get(f"https://{HOST}/{target}")
 
 
-@pytest.mark.parametrize("target", ["slow-head", "slow-body"])
+@pytest.mark.parametrize("target", ["slow-head", "slow-body", "slow-close"])
 def test_a_host_that_drips_is_cut_off(server: TlsServer, certificates: tuple[Path, Path, Path], target: str) -> None:
     web = Web(server, certificates[0], {HOST: [[PUBLIC]]}, seconds=0.8)
     started = time.monotonic()
@@ -346,33 +385,65 @@ def test_a_host_that_drips_is_cut_off(server: TlsServer, certificates: tuple[Pat
     assert time.monotonic() - started < 4
 
 
+def test_a_host_that_drips_its_handshake_is_cut_off(certificates: tuple[Path, Path, Path]) -> None:
+    def drip_record(listener: socket.socket) -> None:
+        with suppress(OSError):
+            connection, _ = listener.accept()
+            connection.sendall(b"\x16\x03\x03\x40\x00")
+            drip(connection.sendall, b"\x02")
+
+    def connect_here(address: str, port: int, host: str, context: ssl.SSLContext, seconds: float) -> HTTPSConnection:
+        return connect("127.0.0.1", listener.getsockname()[1], host, context, seconds)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip_record, args=(listener,), daemon=True).start()
+        context = make_context(certificates[0])
+        fetcher = HttpsFetcher(ALLOWED, context, 0.8, resolve=lambda *_: [PUBLIC], connect=connect_here)
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            fetcher.fetch(FileReference(f"https://{HOST}/memo.md"), LIMIT)
+        assert time.monotonic() - started < 4
+
+
+def test_a_body_without_a_length_ends_with_the_connection(web: Web) -> None:
+    assert web.get(f"https://{HOST}/without-length").data == b"# Memo"
+
+
+def test_a_strange_header_puts_no_address_into_the_log(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    assert web.get(f"https://{HOST}/bad-header?signature=secret").data == b"# Memo"
+    assert "secret" not in caplog.text
+
+
 def test_a_name_or_an_address_that_does_not_answer_is_unavailable(certificates: tuple[Path, Path, Path]) -> None:
     def unknown(host: str, port: int) -> list[str]:
         raise socket.gaierror(-2, "unknown")
 
-    def refused(address: str, port: int, seconds: float) -> socket.socket:
-        raise ConnectionRefusedError
+    def refused(address: str, port: int, host: str, context: ssl.SSLContext, seconds: float) -> HTTPSConnection:
+        return connect("127.0.0.1", 1, host, context, seconds)
 
-    context = trust(certificates[0])
+    context = make_context(certificates[0])
     fetchers = [
         HttpsFetcher(ALLOWED, context, 5, resolve=unknown),
         HttpsFetcher(ALLOWED, context, 5, resolve=lambda *_: []),
-        HttpsFetcher(ALLOWED, context, 5, resolve=lambda *_: [PUBLIC], dial=refused),
+        HttpsFetcher(ALLOWED, context, 5, resolve=lambda *_: [PUBLIC], connect=refused),
     ]
     for fetcher in fetchers:
         with pytest.raises(Unavailable):
-            fetcher.fetch(Reference(f"https://{HOST}/memo.md"), LIMIT)
+            fetcher.fetch(FileReference(f"https://{HOST}/memo.md"), LIMIT)
 
 
-def test_the_next_address_is_tried_where_the_first_does_not_answer(
+def test_the_next_address_is_tried_if_the_first_does_not_answer(
     server: TlsServer, certificates: tuple[Path, Path, Path]
 ) -> None:
     network = Network(server.port, {HOST: [["8.8.8.8", PUBLIC]]})
 
-    def dial(address: str, port: int, seconds: float) -> socket.socket:
+    def connect_to_second(
+        address: str, port: int, host: str, context: ssl.SSLContext, seconds: float
+    ) -> HTTPSConnection:
         if address == "8.8.8.8":
-            raise TimeoutError
-        return network.dial(address, port, seconds)
+            return connect("127.0.0.1", 1, host, context, seconds)
+        return network.connect(address, port, host, context, seconds)
 
-    fetcher = HttpsFetcher(ALLOWED, trust(certificates[0]), 5, resolve=network.resolve, dial=dial)
-    assert fetcher.fetch(Reference(f"https://{HOST}/memo.md"), LIMIT).data == b"# Memo"
+    context = make_context(certificates[0])
+    fetcher = HttpsFetcher(ALLOWED, context, 5, resolve=network.resolve, connect=connect_to_second)
+    assert fetcher.fetch(FileReference(f"https://{HOST}/memo.md"), LIMIT).data == b"# Memo"

@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from services.ingestion.adapters.formats.read import read
-from services.ingestion.adapters.parse import Limits, ParserPool
+from services.ingestion.adapters.parse import ParseLimits, ParserPool
 from services.ingestion.domain import File, Rejected, RejectionReason
+from services.ingestion.formats.read import read
 from tests.unit.ingestion.compound import make_msg
 from tests.unit.ingestion.test_attachments import make_mail, make_pptx, make_xlsx
 from tests.unit.ingestion.test_formats import make_docx, make_pdf
@@ -18,14 +18,14 @@ MEMORY = 1536 * 2**20
 
 @pytest.fixture
 def pool() -> Iterator[ParserPool]:
-    parsers = ParserPool(Limits(wall_seconds=20, cpu_seconds=20, memory_bytes=MEMORY), 1)
+    parsers = ParserPool(ParseLimits(wall_seconds=20, cpu_seconds=20, memory_bytes=MEMORY), 1)
     yield parsers
     parsers.close()
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[ParserPool]:
-    parsers = ParserPool(Limits(wall_seconds=20, cpu_seconds=20, memory_bytes=MEMORY), 1)
+    parsers = ParserPool(ParseLimits(wall_seconds=20, cpu_seconds=20, memory_bytes=MEMORY), 1)
     yield parsers
     parsers.close()
 
@@ -34,14 +34,14 @@ def test_parses_in_one_warm_child(pool: ParserPool) -> None:
     assert [pool.parse(File(text.encode(), "a.md")).text for text in ("one", "two")] == ["one\n", "two\n"]
 
 
-def test_hands_rejections_on(pool: ParserPool) -> None:
+def test_passes_rejections_on(pool: ParserPool) -> None:
     with pytest.raises(Rejected) as caught:
         pool.parse(File(b"words", "a.pdf"))
     assert (caught.value.reason, caught.value.format) == (RejectionReason.CORRUPT, "pdf")
 
 
 def test_replaces_a_child_that_exceeds_its_wall_time() -> None:
-    parsers = ParserPool(Limits(wall_seconds=0.01, cpu_seconds=20, memory_bytes=MEMORY), 1)
+    parsers = ParserPool(ParseLimits(wall_seconds=0.01, cpu_seconds=20, memory_bytes=MEMORY), 1)
     try:
         for _ in range(2):
             with pytest.raises(Rejected) as caught:
@@ -51,8 +51,8 @@ def test_replaces_a_child_that_exceeds_its_wall_time() -> None:
         parsers.close()
 
 
-def test_a_child_that_needs_too_much_memory_costs_one_document() -> None:
-    parsers = ParserPool(Limits(wall_seconds=30, cpu_seconds=20, memory_bytes=200 * 2**20), 1)
+def test_a_child_that_runs_out_of_memory_rejects_one_document() -> None:
+    parsers = ParserPool(ParseLimits(wall_seconds=30, cpu_seconds=20, memory_bytes=200 * 2**20), 1)
     try:
         with pytest.raises(Rejected) as caught:
             parsers.parse(File(b"x" * (150 * 2**20), "a.txt"))
@@ -62,7 +62,7 @@ def test_a_child_that_needs_too_much_memory_costs_one_document() -> None:
         parsers.close()
 
 
-FORMATS = {
+FORMATS: dict[str, Callable[[], bytes]] = {
     "a.txt": lambda: "Der Prüfer hält das für nötig.".encode("cp1252"),
     "a.html": lambda: b"<h1>Words</h1>",
     "a.json": lambda: b'{"a": [1]}',
@@ -77,18 +77,18 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
-def test_a_locked_in_child_reads_as_an_open_process_does(shared: ParserPool, name: str) -> None:
+def test_a_sandboxed_child_parses_like_an_open_process(shared: ParserPool, name: str) -> None:
     file = File(FORMATS[name](), name)
     assert shared.parse(file) == read(file)
 
 
-def test_a_small_file_is_granted_less_processor_time_than_a_large_one() -> None:
-    limits = Limits(wall_seconds=60, cpu_seconds=45, memory_bytes=MEMORY)
+def test_a_small_file_may_use_less_processor_time_than_a_large_one() -> None:
+    limits = ParseLimits(wall_seconds=60, cpu_seconds=45, memory_bytes=MEMORY)
     assert [limits.cpu_seconds_for(size) for size in (0, 100_000, 20 * 2**20)] == [2, 6, 45]
 
 
-def test_a_text_longer_than_granted_is_refused_in_the_child() -> None:
-    parsers = ParserPool(Limits(wall_seconds=20, cpu_seconds=20, memory_bytes=MEMORY, max_chars=100), 1)
+def test_a_text_that_is_too_long_is_rejected_in_the_child() -> None:
+    parsers = ParserPool(ParseLimits(wall_seconds=20, cpu_seconds=20, memory_bytes=MEMORY, max_chars=100), 1)
     try:
         with pytest.raises(Rejected) as caught:
             parsers.parse(File(b"words " * 100, "a.txt"))
@@ -113,7 +113,7 @@ def test_a_text_longer_than_granted_is_refused_in_the_child() -> None:
         None,
     ],
 )
-def test_a_child_that_was_taken_over_states_no_spans_but_of_its_text(pool: ParserPool, spans: object) -> None:
+def test_spans_outside_the_text_from_a_child_that_was_taken_over_are_rejected(pool: ParserPool, spans: object) -> None:
     pool.parse(File(b"words", "a.txt"))
     worker = pool._slots.get()
     assert worker is not None

@@ -1,4 +1,4 @@
-"""Asking the registry to erase, over a real call."""
+"""Erasure requests to the registry, over a real call."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from services.ingestion.adapters.registry import RegistryErasure
+from services.ingestion.adapters.registry import RegistryErasures
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.errors import Unavailable
 
@@ -24,7 +24,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
 
 @pytest.fixture
 def registry() -> Iterator[tuple[FakeRegistry, str]]:
-    server, fake = grpc.server(ThreadPoolExecutor(2)), FakeRegistry()
+    server, fake = grpc.server(ThreadPoolExecutor(2)), FakeRegistry()  # type: ignore[abstract]
     registry_pb2_grpc.add_RegistryServiceServicer_to_server(fake, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -32,13 +32,13 @@ def registry() -> Iterator[tuple[FakeRegistry, str]]:
     server.stop(None).wait()
 
 
-def test_names_the_document_the_request_and_why(registry: tuple[FakeRegistry, str]) -> None:
+def test_sends_the_document_the_request_id_and_a_reason(registry: tuple[FakeRegistry, str]) -> None:
     fake, address = registry
     with grpc.insecure_channel(address) as channel:
-        RegistryErasure(channel).request(DOCUMENT, "sub_1")
+        RegistryErasures(channel).request(DOCUMENT, "sub_1")
     assert fake.requests == [registry_pb2.EraseRequest(document_ids=[DOCUMENT], request_id="sub_1", reason="tombstone")]
 
 
-def test_a_registry_that_is_away_is_unavailable() -> None:
+def test_an_unreachable_registry_is_unavailable() -> None:
     with grpc.insecure_channel("127.0.0.1:1") as channel, pytest.raises(Unavailable):
-        RegistryErasure(channel).request(DOCUMENT, "sub_1")
+        RegistryErasures(channel).request(DOCUMENT, "sub_1")

@@ -27,16 +27,16 @@ def caller() -> None:
     set_caller(Caller("key", "ann", "ROLE_ENGINEER", key_id="key_1"))
 
 
-def test_takes_a_streamed_file_once_per_request_id() -> None:
+def test_ingests_a_streamed_file_once_per_request_id() -> None:
     intake, _, quarantine = make_intake()
     servicer = IngestionServicer(intake)
     first = servicer.SubmitDocument(stream(b"# Me", b"mo"), CONTEXT)
     assert servicer.SubmitDocument(stream(b"# Me", b"mo"), CONTEXT) == first
-    assert first.rejection_reason == "" and len(quarantine.written) == 1
+    assert first.rejection_reason == "" and len(quarantine.texts) == 1
     assert servicer.SubmitDocument(stream(b"# Memo", request_id="r-2"), CONTEXT).rejection_reason == "DUPLICATE"
 
 
-def test_refuses_bad_streams() -> None:
+def test_rejects_invalid_streams() -> None:
     intake, _, _ = make_intake(max_file_bytes=8)
     servicer = IngestionServicer(intake)
     bad = [

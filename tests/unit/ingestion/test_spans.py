@@ -9,14 +9,16 @@ from pptx import Presentation
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
 
-from services.ingestion.adapters.formats.marks import marked, opening, spanned, within
-from services.ingestion.adapters.formats.read import read
-from services.ingestion.adapters.parse import Limits, ParserPool
-from services.ingestion.consumers import to_event
-from services.ingestion.domain import Accepted, File, Kind, Labels, Parsed, Submission, with_sections
-from services.ingestion.handlers import take_in
-from services.ingestion.spans import MAX_HEADINGS, MAX_SPANS, Span, SpanKind, bounded, sections
+from services.ingestion.adapters.parse import ParseLimits, ParserPool
+from services.ingestion.domain import Acceptance, DocumentKind, File, ParsedText, Submission, add_sections
+from services.ingestion.formats.marks import add_marks, mark_span, parse_marks, start_mark
+from services.ingestion.formats.read import read
+from services.ingestion.handlers import ingest
+from services.ingestion.spans import MAX_HEADINGS, MAX_SPANS, find_sections, limit_spans
+from services.ingestion.wire import from_outcome
 from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import documents_pb2
+from tailor.words import Labels, Span, SpanKind
 from tests.unit.ingestion.fakes import make_intake, make_receipt
 
 REPORT = "# Report\n\nIntro.\n\n## Position\n\nIt holds.\n\n### Detail\n\nMore.\n\n## Remedy\n\nAct.\n"
@@ -32,11 +34,11 @@ def make_pdf(*pages: str) -> bytes:
     return buffer.getvalue()
 
 
-def texts(parsed: Parsed, kind: SpanKind) -> list[tuple[int, str]]:
+def texts(parsed: ParsedText, kind: SpanKind) -> list[tuple[int, str]]:
     return [(span.number, parsed.text[span.start : span.end]) for span in parsed.spans if span.kind is kind]
 
 
-def test_keeps_the_pages_of_a_pdf() -> None:
+def test_finds_the_pages_of_a_pdf() -> None:
     parsed = read(File(make_pdf("The first page is short.", "The second page is short too."), "report.pdf"))
     assert texts(parsed, SpanKind.PAGE) == [
         (1, "# Heading of page 1\n\nThe first page is short."),
@@ -44,7 +46,7 @@ def test_keeps_the_pages_of_a_pdf() -> None:
     ]
 
 
-def test_a_page_begins_within_the_paragraph_that_runs_over_it() -> None:
+def test_a_page_may_begin_within_a_paragraph() -> None:
     paragraph = "the ledger of every crossing was kept by hand and nobody looked at it again " * 120
     parsed = read(File(make_pdf(paragraph), "report.pdf"))
     first, second, *_ = texts(parsed, SpanKind.PAGE)
@@ -54,7 +56,7 @@ def test_a_page_begins_within_the_paragraph_that_runs_over_it() -> None:
     assert " ".join([first[1], second[1]]) in parsed.text
 
 
-def test_keeps_the_slides_of_a_presentation() -> None:
+def test_finds_the_slides_of_a_presentation() -> None:
     presentation, buffer = Presentation(), io.BytesIO()
     for title in ("Position", "Remedy"):
         presentation.slides.add_slide(presentation.slide_layouts[5]).shapes.title.text = title
@@ -63,23 +65,23 @@ def test_keeps_the_slides_of_a_presentation() -> None:
     assert texts(parsed, SpanKind.SLIDE) == [(1, "## Position"), (2, "## Remedy")]
 
 
-def test_keeps_the_sheets_of_a_workbook() -> None:
+def test_finds_the_sheets_of_a_workbook() -> None:
     workbook, buffer = Workbook(), io.BytesIO()
     for name in ("Risks", "Owners"):
         sheet = workbook.create_sheet(name)
         sheet.append(["name", "due"])
         sheet.append([name, "June"])
     workbook.save(buffer)
-    found = texts(read(File(buffer.getvalue(), "report.xlsx")), SpanKind.SHEET)
-    # The first sheet is the empty one that every workbook begins with.
-    assert [(number, text.partition("\n")[0]) for number, text in found] == [
+    sheets = texts(read(File(buffer.getvalue(), "report.xlsx")), SpanKind.SHEET)
+    # Every workbook begins with an empty sheet.
+    assert [(number, text.partition("\n")[0]) for number, text in sheets] == [
         (1, "## Sheet"),
         (2, "## Risks"),
         (3, "## Owners"),
     ]
 
 
-def test_keeps_attachments_and_the_pages_within_them() -> None:
+def test_finds_attachments_and_the_pages_within_them() -> None:
     mail = EmailMessage()
     mail["Subject"] = "Two things"
     mail.set_content("Both attached.\n")
@@ -95,52 +97,54 @@ def test_keeps_attachments_and_the_pages_within_them() -> None:
     assert report.startswith("## Attachment: report.pdf\n\n### Heading of page 1") and report.endswith(pages[1][1])
 
 
-def test_marks_change_no_text() -> None:
+def test_marks_do_not_change_the_text() -> None:
     plain = "One  \n\n\n\n two\x01 \u00e9e\u0301 \n\n\n\nthree"
     parts = plain.split("\n\n\n\n")
-    text = "\n\n\n\n".join(within(SpanKind.PAGE, number, part) for number, part in enumerate(parts, 1))
-    parsed = spanned(text, "pdf")
-    assert parsed.text == spanned(plain, "pdf").text
+    text = "\n\n\n\n".join(mark_span(SpanKind.PAGE, number, part) for number, part in enumerate(parts, 1))
+    parsed = parse_marks(text, "pdf")
+    assert parsed.text == parse_marks(plain, "pdf").text
     assert texts(parsed, SpanKind.PAGE) == [(1, "One"), (2, "two \u00e9\u00e9"), (3, "three")]
 
 
-def test_a_span_without_words_is_none() -> None:
-    parsed = spanned(f"{within(SpanKind.PAGE, 1, ' ')}\n\n{opening(SpanKind.PAGE, 2)}words", "pdf")
+def test_a_span_of_blanks_is_left_out() -> None:
+    parsed = parse_marks(f"{mark_span(SpanKind.PAGE, 1, ' ')}\n\n{start_mark(SpanKind.PAGE, 2)}words", "pdf")
     assert parsed.spans == (Span(SpanKind.PAGE, 2, 0, 5),)
 
 
-def test_marks_come_back_as_they_were() -> None:
-    inner = within(SpanKind.ATTACHMENT, 1, f"{within(SpanKind.PAGE, 1, 'one')} {within(SpanKind.PAGE, 2, 'two')}")
-    parsed = spanned(f"words {inner} more", "eml")
-    assert spanned(marked(parsed), "eml") == parsed
+def test_marks_survive_a_round_trip() -> None:
+    inner = mark_span(
+        SpanKind.ATTACHMENT, 1, f"{mark_span(SpanKind.PAGE, 1, 'one')} {mark_span(SpanKind.PAGE, 2, 'two')}"
+    )
+    parsed = parse_marks(f"words {inner} more", "eml")
+    assert parse_marks(add_marks(parsed), "eml") == parsed
 
 
 def test_a_section_ends_where_the_next_of_its_level_begins() -> None:
-    found = {span.number: (span.level, REPORT[span.start : span.end]) for span in sections(REPORT)}
-    assert found[1] == (1, REPORT.strip())
-    assert found[2] == (2, "## Position\n\nIt holds.\n\n### Detail\n\nMore.")
-    assert found[3] == (3, "### Detail\n\nMore.")
-    assert found[4] == (2, "## Remedy\n\nAct.")
+    sections = {span.number: (span.level, REPORT[span.start : span.end]) for span in find_sections(REPORT)}
+    assert sections[1] == (1, REPORT.strip())
+    assert sections[2] == (2, "## Position\n\nIt holds.\n\n### Detail\n\nMore.")
+    assert sections[3] == (3, "### Detail\n\nMore.")
+    assert sections[4] == (2, "## Remedy\n\nAct.")
 
 
-def test_a_text_of_headings_alone_makes_no_more_sections_than_are_counted() -> None:
-    found = sections("# x\n" * (3 * MAX_HEADINGS))
-    assert len(found) == MAX_HEADINGS
-    assert {span.end - span.start for span in found} == {3}
+def test_the_number_of_sections_is_limited() -> None:
+    spans = find_sections("# x\n" * (3 * MAX_HEADINGS))
+    assert len(spans) == MAX_HEADINGS
+    assert {span.end - span.start for span in spans} == {3}
 
 
-def test_at_most_so_many_spans_are_kept_the_parts_of_the_file_first() -> None:
+def test_the_number_of_spans_is_limited_with_parts_of_the_file_first() -> None:
     text = "".join(f"{'#' * (1 + number % 2)} {number}\n\nwords\n\n" for number in range(MAX_SPANS))
     pages = [Span(SpanKind.PAGE, number + 1, number, number + 1) for number in range(100)]
-    kept = bounded([*sections(text), *pages])
-    assert len(kept) == MAX_SPANS
-    assert sum(span.kind is SpanKind.PAGE for span in kept) == 100
-    assert sum(span.level == 1 for span in kept) == MAX_SPANS // 2
-    assert [span.start for span in kept] == sorted(span.start for span in kept)
+    limited = limit_spans([*find_sections(text), *pages])
+    assert len(limited) == MAX_SPANS
+    assert sum(span.kind is SpanKind.PAGE for span in limited) == 100
+    assert sum(span.level == 1 for span in limited) == MAX_SPANS // 2
+    assert [span.start for span in limited] == sorted(span.start for span in limited)
 
 
-def test_the_locked_in_parser_tells_spans() -> None:
-    pool = ParserPool(Limits(wall_seconds=60, cpu_seconds=30, memory_bytes=1536 * 2**20), 1)
+def test_the_sandboxed_parser_returns_spans() -> None:
+    pool = ParserPool(ParseLimits(wall_seconds=60, cpu_seconds=30, memory_bytes=1536 * 2**20), 1)
     try:
         file = File(make_pdf("The first page is short.", "The second page is short too."), "report.pdf")
         assert pool.parse(file) == read(file)
@@ -149,14 +153,16 @@ def test_the_locked_in_parser_tells_spans() -> None:
 
 
 @pytest.mark.parametrize("text", [REPORT, "Plain words.\n"])
-def test_sections_are_stated_with_the_version(text: str) -> None:
+def test_sections_are_published_with_the_version(text: str) -> None:
     intake, _, _ = make_intake()
-    submission = Submission("a", Kind.DOCUMENT, Labels(), Parsed(text, "md"))
-    outcome = take_in(intake, make_receipt("k", submission))
-    assert isinstance(outcome, Accepted)
-    assert outcome.spans == with_sections(Parsed(text, "md")).spans
-    stated = to_event(outcome)[2].spans
-    assert [(span.kind, span.number, span.level, text[span.start : span.end]) for span in stated] == [
+    submission = Submission("a", DocumentKind.DOCUMENT, Labels(), ParsedText(text, "md"))
+    outcome = ingest(intake, make_receipt("k"), submission)
+    assert isinstance(outcome, Acceptance)
+    assert outcome.spans == add_sections(ParsedText(text, "md")).spans
+    message = from_outcome(outcome)[2]
+    assert isinstance(message, documents_pb2.DocumentIngested)
+    spans = message.spans
+    assert [(span.kind, span.number, span.level, text[span.start : span.end]) for span in spans] == [
         (common_pb2.SPAN_KIND_SECTION, span.number, span.level, text[span.start : span.end]) for span in outcome.spans
     ]
-    assert bool(stated) == text.startswith("#")
+    assert bool(spans) == text.startswith("#")

@@ -1,4 +1,4 @@
-"""A web server over TLS on this machine, and a name service that says what a test wants."""
+"""A certificate authority and a TLS web server for tests."""
 
 import datetime
 import socket
@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-PUBLIC = "93.184.215.14"
 KEY_USES = (
     *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
     *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
@@ -22,7 +21,7 @@ Respond = Callable[[str, Callable[[bytes], None]], None]
 
 
 def make_authority(folder: Path, *hosts: str) -> tuple[Path, Path, Path]:
-    """A new authority's certificate, and a certificate with its key for the hosts (PEM files)."""
+    """PEM files: the certificate of a new authority, a certificate that it signed for the hosts, and the key of that."""
     authority_key, host_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = _certificate("authority", authority_key, "authority", authority_key, ())
     host = _certificate(hosts[0], host_key, "authority", authority_key, hosts)
@@ -73,7 +72,7 @@ def _name(name: str) -> x509.Name:
 
 
 class TlsServer:
-    """Answers with what `respond(target, send)` sends, and closes. `heads` holds the requests as they came."""
+    """Answers each request with what `respond(target, send)` sends, then closes. `heads` holds the heads of the requests."""
 
     def __init__(self, certificate: Path, key: Path, respond: Respond) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -112,23 +111,3 @@ def serving(certificate: Path, key: Path, respond: Respond) -> Iterator[TlsServe
         yield server
     finally:
         server.close()
-
-
-class Network:
-    """Names and addresses as a test wants them; every connection goes to the server on this machine. It remembers what was asked for."""
-
-    def __init__(self, port: int, names: dict[str, list[list[str]]]) -> None:
-        self._port = port
-        self._names = names
-        self.resolved: list[str] = []
-        self.dialled: list[tuple[str, int]] = []
-
-    def resolve(self, host: str, port: int) -> list[str]:
-        """What the name means now; the last meaning stays."""
-        self.resolved.append(host)
-        meanings = self._names[host]
-        return meanings.pop(0) if len(meanings) > 1 else meanings[0]
-
-    def dial(self, address: str, port: int, seconds: float) -> socket.socket:
-        self.dialled.append((address, port))
-        return socket.create_connection(("127.0.0.1", self._port), seconds)

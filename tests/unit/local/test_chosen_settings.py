@@ -1,3 +1,5 @@
+"""The owner's settings of the embedded stack."""
+
 import os
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from tailor.local.ports import Ports
 from tailor.local.secrets import ensure
 
 
-def test_the_owners_settings_reach_the_service_they_name_alone(tmp_path: Path) -> None:
+def test_the_owners_settings_reach_only_the_service_they_name(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     plan = Plan(layout, Ports(20000), ensure(layout))
     layout.settings_file.write_text('[synthetic]\nteacher_model = "llama"\nmax_tokens = 9\n', encoding="utf-8")

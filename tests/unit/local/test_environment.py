@@ -1,3 +1,5 @@
+"""The environment that each service of the embedded stack gets."""
+
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ SHELL = {
     "AWS_SECRET_ACCESS_KEY": "not yours",
     "HTTPS_PROXY": "http://p",
 }
-# What two services share on purpose: the raw zone's key.
+# Secrets that two services share on purpose: the raw zone's key.
 SHARED = {"quarantine.key": {"ingestion", "anonymization"}}
 
 
@@ -26,7 +28,7 @@ def plan(tmp_path: Path) -> Plan:
     return Plan(layout, Ports(20000), ensure(layout))
 
 
-def test_inherits_nothing_but_what_is_named(plan: Plan) -> None:
+def test_inherits_only_the_listed_variables(plan: Plan) -> None:
     for service in SERVICES:
         environment = service_environment(service, plan, SHELL)
         assert {name: environment[name] for name in ("PATH", "HOME", "LANG")} == {
@@ -47,30 +49,32 @@ def test_each_service_has_only_its_own_secrets(plan: Plan) -> None:
     assert plan.secrets.values["vault.key"] in environments["anonymization"]
 
 
-def test_the_hubs_token_reaches_training_alone(plan: Plan) -> None:
-    told = {name: service_environment(name, plan, {"HF_TOKEN": "hf_secret"}) for name in ("training", "inference")}
-    assert told["training"]["HF_TOKEN"] == "hf_secret"
-    assert "hf_secret" not in told["inference"].values()
+def test_only_training_gets_the_hubs_token(plan: Plan) -> None:
+    environments = {
+        name: service_environment(name, plan, {"HF_TOKEN": "hf_secret"}) for name in ("training", "inference")
+    }
+    assert environments["training"]["HF_TOKEN"] == "hf_secret"
+    assert "hf_secret" not in environments["inference"].values()
 
 
-def test_the_operators_key_reaches_the_registry_as_a_digest_only(plan: Plan) -> None:
+def test_the_registry_gets_only_a_digest_of_the_operators_key(plan: Plan) -> None:
     environment = service_environment("registry", plan, SHELL)
     assert environment["TAILOR_BOOTSTRAP_OPERATOR_KEY_SHA256"] == plan.secrets.operator_key_sha256
 
 
-def test_a_database_and_a_store_are_given_to_those_that_need_one(plan: Plan) -> None:
+def test_only_services_that_need_them_get_a_database_and_a_store(plan: Plan) -> None:
     for service in SERVICES:
         environment = service_environment(service, plan, SHELL)
         assert ("TAILOR_DATABASE_URL" in environment) == (service in WITH_DATABASE)
         assert ("TAILOR_S3_SECRET_KEY" in environment) == bool(ACCESS[service])
 
 
-def test_every_component_is_told_not_to_phone_home(plan: Plan) -> None:
+def test_telemetry_is_off_in_every_service(plan: Plan) -> None:
     for service in SERVICES:
         assert service_environment(service, plan, SHELL).items() >= NOTHING_PHONES_HOME.items()
 
 
-def test_thread_limits_of_the_shell_hold(plan: Plan) -> None:
+def test_the_shells_thread_limits_apply(plan: Plan) -> None:
     assert service_environment("training", plan, SHELL | {"OMP_NUM_THREADS": "3"})["OMP_NUM_THREADS"] == "3"
     assert int(service_environment("console", plan, SHELL)["OMP_NUM_THREADS"]) == 1
 
@@ -82,7 +86,7 @@ def test_training_and_inference_share_one_compute_lock(plan: Plan) -> None:
     assert locks == {str(plan.layout.compute_lock_file)}
 
 
-def test_the_shared_settings_read_what_is_given(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shared_settings_read_the_environment(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in service_environment("training", plan, SHELL).items():
         monkeypatch.setenv(name, value)
     settings = ServiceSettings()

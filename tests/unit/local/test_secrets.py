@@ -1,3 +1,5 @@
+"""The secrets of a stack."""
+
 import base64
 import hashlib
 import json
@@ -18,18 +20,18 @@ def secrets(tmp_path: Path) -> Secrets:
     return ensure(Layout(tmp_path))
 
 
-def test_only_the_owner_reads_them(secrets: Secrets) -> None:
+def test_only_the_owner_can_read_them(secrets: Secrets) -> None:
     assert stat.S_IMODE(secrets.directory.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in secrets.directory.iterdir()} == {0o600}
 
 
-def test_are_made_once(secrets: Secrets) -> None:
+def test_are_created_once(secrets: Secrets) -> None:
     files = {file.name: file.read_bytes() for file in secrets.directory.iterdir()}
     assert ensure(Layout(secrets.directory.parent)) == secrets
     assert {file.name: file.read_bytes() for file in secrets.directory.iterdir()} == files
 
 
-def test_makes_what_a_later_version_needs_and_keeps_the_rest(secrets: Secrets) -> None:
+def test_creates_missing_secrets_and_keeps_the_others(secrets: Secrets) -> None:
     file = secrets.directory / "secrets.json"
     older = {name: value for name, value in secrets.values.items() if name != "vault.key"}
     file.write_text(json.dumps(older))
@@ -53,7 +55,7 @@ def test_no_secret_is_used_twice(secrets: Secrets) -> None:
     assert len(set(secrets.values.values())) == len(secrets.values)
 
 
-def test_keys_have_the_form_that_services_expect(secrets: Secrets) -> None:
+def test_keys_have_the_format_that_services_expect(secrets: Secrets) -> None:
     for name in ("quarantine.key", "vault.key", "ingestion.digest.key", "inference.digest.key"):
         assert len(base64.b64decode(secrets.values[name], validate=True)) == 32
     operator_key = Layout(secrets.directory.parent).operator_key_file.read_text()
@@ -61,5 +63,5 @@ def test_keys_have_the_form_that_services_expect(secrets: Secrets) -> None:
     assert secrets.operator_key_sha256 == hashlib.sha256(operator_key.encode()).hexdigest()
 
 
-def test_their_representation_shows_none_of_them(secrets: Secrets) -> None:
+def test_their_repr_shows_no_secret(secrets: Secrets) -> None:
     assert not any(value in repr(secrets) for value in secrets.values.values())

@@ -1,12 +1,14 @@
+"""A specialist's filters and options: checked, and unchanged over the wire."""
+
 from dataclasses import replace
 
 import pytest
 
 from services.registry import wire
-from services.registry.domain import Specialist, check_specialist
-from services.registry.filters import Filters
-from services.registry.gate import Gate, Threshold
+from services.registry.domain import Gate, Specialist, Threshold
+from services.registry.rules.checks import check_specialist
 from tailor.errors import InvalidArgument
+from tailor.words import Filters
 
 
 def specialist(filters: Filters) -> Specialist:
@@ -27,7 +29,7 @@ def specialist(filters: Filters) -> Specialist:
         (Filters(max_pairs_per_judgement=-1), "filters.max_pairs_per_judgement"),
     ],
 )
-def test_refuses_a_wrong_filter_with_its_field(filters: Filters, field: str) -> None:
+def test_refuses_an_invalid_filter_with_its_field(filters: Filters, field: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         check_specialist(specialist(filters))
     assert list(refused.value.field_violations) == [field]
@@ -36,23 +38,23 @@ def test_refuses_a_wrong_filter_with_its_field(filters: Filters, field: str) -> 
 @pytest.mark.parametrize(
     "filters", [Filters(), Filters(("en", "de"), 200, 200, 2, 1, 100, 6), Filters(min_chars=500), Filters(max_chars=9)]
 )
-def test_admits_filters_that_can_be_met_and_keeps_them_over_the_wire(filters: Filters) -> None:
-    held = specialist(filters)
-    check_specialist(held)
-    assert wire.to_specialist(wire.from_specialist(held)) == held
+def test_admits_valid_filters_and_keeps_them_over_the_wire(filters: Filters) -> None:
+    definition = specialist(filters)
+    check_specialist(definition)
+    assert wire.to_specialist(wire.from_specialist(definition)) == definition
 
 
 def test_another_filter_is_another_definition() -> None:
     assert not specialist(Filters()).same_definition(specialist(Filters(min_chars=1)))
 
 
-def test_keeps_what_a_specialist_says_of_its_prompts_and_drafts_over_the_wire() -> None:
-    held = replace(specialist(Filters()), keep_drafts=True, private_prompts=True, preference_recipe="dpo")
-    check_specialist(held)
-    assert wire.to_specialist(wire.from_specialist(held)) == held
+def test_keeps_options_for_prompts_and_drafts_over_the_wire() -> None:
+    definition = replace(specialist(Filters()), keep_drafts=True, private_prompts=True, preference_recipe="dpo")
+    check_specialist(definition)
+    assert wire.to_specialist(wire.from_specialist(definition)) == definition
 
 
-def test_refuses_a_recipe_for_preferences_that_is_no_name() -> None:
+def test_refuses_an_invalid_preference_recipe() -> None:
     with pytest.raises(InvalidArgument) as refused:
         check_specialist(replace(specialist(Filters()), preference_recipe="../dpo"))
     assert list(refused.value.field_violations) == ["preference_recipe"]

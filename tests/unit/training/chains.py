@@ -23,7 +23,7 @@ REWARDS = {"rloo": '[[rewards]]\nkind = "model"\n', "ruled": '[[rewards]]\nkind 
 
 
 def write_recipes(folder: Path) -> Path:
-    """Write them; the folder."""
+    """Write the recipes into the folder and return it."""
     for name, method in SINGLE.items():
         precision = 'precision = "f32"\n' if name == "full" else ""
         part = PART.format(adapter="none" if name == "full" else "lora", rank=4 if name == "narrow" else 16)

@@ -1,4 +1,4 @@
-"""Twins in memory of what training needs."""
+"""In-memory fakes of training's ports."""
 
 import hashlib
 import hmac
@@ -9,40 +9,65 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from services.training import wire
 from services.training.domain import (
     Adapter,
     Base,
     Dataset,
     Failure,
     Job,
-    Launcher,
     LogLine,
     Progress,
     Run,
-    Trained,
-    Worker,
+    StartedWorker,
+    TrainedAdapter,
 )
-from services.training.handlers import Built, Context
-from services.training.making import Wanted
-from services.training.plans import Plan, PlanRequest, Rates
-from services.training.ports import News, Seen
-from services.training.preparation import Preparer
+from services.training.handlers import BuiltDataset, TrainingPorts
+from services.training.new_run import RunRequest
+from services.training.plans import Plan, Rates
+from services.training.ports import (
+    AdapterStore,
+    BaseStore,
+    DatasetStore,
+    Launcher,
+    Planner,
+    PlanRequest,
+    RunEvents,
+    Runs,
+    RunUnit,
+    RunUpdate,
+    Signer,
+    WatchCursor,
+)
+from services.training.queue import Limits
 from services.training.recipe import FOLDER, AdapterRecipe
-from services.training.supervisor import Supervisor
-from services.training.waiting import Limits
+from services.training.supervisor import Preparer, Supervisor
+from tailor.api.events.v1 import models_pb2
 from tailor.errors import FailedPrecondition, NotFound, Reason, TailorError, Unavailable
 from tailor.storage.ref import Ref
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 MANIFEST = Ref("s3://datasets/d1/manifest.json", "d1", 10)
-PLAN = Plan(6, 400, 8, 1000, 4000, "2 CPU cores", 2, 20.0, "estimated", True, START)
+PLAN = Plan(
+    rows=6,
+    tokens=400,
+    steps=8,
+    memory_bytes=1000,
+    device_memory_bytes=4000,
+    device="2 CPU cores",
+    devices=2,
+    seconds=20.0,
+    seconds_from="estimated",
+    fits=True,
+    create_time=START,
+)
 ONE = Limits()
 RATES = Rates("EUR", device_hour=3.6, million_teacher_tokens=5.0, judgement=2.0)
 BASE = Base("tiny", "b1", "apache-2.0", 1000, 2000, Ref("s3://models/bases/tiny/manifest.json", "b1", 10))
 
 
 class Clock:
-    """A time that tests move."""
+    """A clock that tests move."""
 
     def __init__(self) -> None:
         self.moment = START
@@ -54,21 +79,25 @@ class Clock:
         self.moment += timedelta(seconds=seconds)
 
 
-class MemoryRuns:
-    """Runs, reports and what was stated, in lists. It is its own transaction."""
+class MemoryRuns(Runs, RunUnit, RunEvents):
+    """Runs, reports and published events in lists. It is its own transaction."""
 
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
-        self.kept: list[tuple[str, Progress]] = []
-        self.stated: list[tuple[str, object]] = []
+        self.stored_reports: list[tuple[str, Progress]] = []
+        self.published: list[tuple[str, object]] = []
         self.lines: list[tuple[str, LogLine]] = []
         self.plans: dict[str, Plan] = {}
-        self.living: dict[tuple[str, int], Worker] = {}
+        self.started_workers: dict[tuple[str, int], StartedWorker] = {}
         self.adapters: dict[str, tuple[str, str, str]] = {}
 
     @contextmanager
     def unit(self) -> Iterator["MemoryRuns"]:
         yield self
+
+    @property
+    def events(self) -> "MemoryRuns":
+        return self
 
     def get(self, run_id: str) -> Run | None:
         return self.runs.get(run_id)
@@ -89,27 +118,29 @@ class MemoryRuns:
         return [run for run in self.runs.values() if not run.state.ended]
 
     def page(self, specialist: str, size: int, before: tuple[datetime, str] | None) -> list[Run]:
-        found = [run for run in self.runs.values() if specialist in ("", run.key.specialist)]
+        runs = [run for run in self.runs.values() if specialist in ("", run.key.specialist)]
         if before is not None:
-            found = [run for run in found if (run.create_time, run.run_id) < before]
-        return sorted(found, key=lambda run: (run.create_time, run.run_id), reverse=True)[:size]
+            runs = [run for run in runs if (run.create_time, run.run_id) < before]
+        return sorted(runs, key=lambda run: (run.create_time, run.run_id), reverse=True)[:size]
 
     def reports(self, run_id: str, after: int) -> list[tuple[int, Progress]]:
-        numbered = [(number, progress) for number, (owner, progress) in enumerate(self.kept, 1) if owner == run_id]
+        numbered = [
+            (number, progress) for number, (owner, progress) in enumerate(self.stored_reports, 1) if owner == run_id
+        ]
         return [(number, progress) for number, progress in numbered if number > after]
 
     def add_report(self, run: Run, progress: Progress) -> None:
-        self.kept.append((run.run_id, progress))
+        self.stored_reports.append((run.run_id, progress))
 
-    def state_progress(self, run: Run, progress: Progress) -> None:
-        self.stated.append(("run.progressed.v1", progress))
+    def publish_progress(self, run: Run, progress: Progress) -> None:
+        self.published.append(("run.progressed.v1", progress))
 
-    def state_failure(self, run: Run) -> None:
-        self.stated.append(("run.failed.v1", run.reason))
+    def publish_failure(self, run: Run) -> None:
+        self.published.append(("run.failed.v1", run.reason))
 
-    def state_adapter(self, run: Run, trained: Trained, now: datetime) -> None:
+    def publish_adapter(self, run: Run, trained: TrainedAdapter, now: datetime) -> None:
         del now
-        self.stated.append(("adapter.trained.v1", trained.digest))
+        self.published.append(("adapter.trained.v1", trained.digest))
         if not run.current.all_weights:
             self.adapters[trained.digest] = (run.key.specialist, run.key.base, run.current.kind)
 
@@ -117,9 +148,9 @@ class MemoryRuns:
         for digest in digests:
             self.adapters.pop(digest, None)
 
-    def newest_adapter(self, specialist: str, base: str, kind: str, rather: str = "") -> str:
-        found = [digest for digest, made in self.adapters.items() if made == (specialist, base, kind)]
-        return rather if rather in found else found[-1] if found else ""
+    def newest_adapter(self, specialist: str, base: str, kind: str, preferred: str = "") -> str:
+        digests = [digest for digest, key in self.adapters.items() if key == (specialist, base, kind)]
+        return preferred if preferred in digests else digests[-1] if digests else ""
 
     def learning_from(self, specialist: str, dataset_digest: str) -> list[Run]:
         runs = [run for run in self.runs.values() if run.key.specialist == specialist]
@@ -128,13 +159,13 @@ class MemoryRuns:
     def add_log(self, run: Run, lines: Sequence[LogLine]) -> None:
         self.lines += [(run.run_id, line) for line in lines]
 
-    def news(self, run_id: str, seen: Seen) -> News | None:
+    def news(self, run_id: str, cursor: WatchCursor) -> RunUpdate | None:
         run = self.runs.get(run_id)
         if run is None:
             return None
-        lines = [line for owner, line in self.lines[seen.line :] if owner == run_id]
-        reports = [progress for _, progress in self.reports(run_id, seen.report)]
-        return News(run, reports, lines, Seen(len(self.kept), len(self.lines)))
+        lines = [line for owner, line in self.lines[cursor.line :] if owner == run_id]
+        reports = [progress for _, progress in self.reports(run_id, cursor.report)]
+        return RunUpdate(run, reports, lines, WatchCursor(len(self.stored_reports), len(self.lines)))
 
     def keep_plan(self, run_id: str, plan: Plan) -> None:
         self.plans[run_id] = plan
@@ -142,20 +173,20 @@ class MemoryRuns:
     def plan(self, run_id: str) -> Plan | None:
         return self.plans.get(run_id)
 
-    def save_worker(self, worker: Worker) -> None:
-        self.living[worker.run_id, worker.epoch] = worker
+    def save_worker(self, worker: StartedWorker) -> None:
+        self.started_workers[worker.run_id, worker.epoch] = worker
 
-    def drop_worker(self, worker: Worker) -> None:
-        self.living.pop((worker.run_id, worker.epoch), None)
+    def drop_worker(self, worker: StartedWorker) -> None:
+        self.started_workers.pop((worker.run_id, worker.epoch), None)
 
-    def workers(self) -> list[Worker]:
-        return list(self.living.values())
+    def workers(self) -> list[StartedWorker]:
+        return list(self.started_workers.values())
 
     def topics(self) -> list[str]:
-        return [topic for topic, _ in self.stated]
+        return [topic for topic, _ in self.published]
 
 
-class FakeBases:
+class FakeBases(BaseStore):
     """Bases by name."""
 
     def __init__(self, *bases: Base) -> None:
@@ -173,23 +204,23 @@ class FakeBases:
         yield self.bases[name]
 
 
-class FakeDatasets:
-    """Two datasets of each kind: `d1` and `d2` for SFT, `p1` and `p2` for preferences; `d1@a` is that of the specialist `a`."""
+class FakeDatasets(DatasetStore):
+    """Two datasets of each kind: `d1` and `d2` for SFT, `p1` and `p2` for preferences. `d1@a` belongs to the specialist `a`."""
 
     def find(self, digest: str) -> Dataset:
-        found = {
+        datasets = {
             "d1": Dataset(MANIFEST, "sft", "reports", teacher_tokens=2_000_000),
             "d2": Dataset(dataset_ref("d2"), "sft", "reports"),
             "p1": Dataset(dataset_ref("p1"), "preference", "reports", judgements=30),
             "p2": Dataset(dataset_ref("p2"), "preference", "reports", judgements=40),
         }
         name, _, specialist = digest.partition("@")
-        if name not in found:
+        if name not in datasets:
             raise NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset.")
-        return replace(found[name], specialist=specialist or "reports")
+        return replace(datasets[name], specialist=specialist or "reports")
 
 
-class FakeAdapters:
+class FakeAdapters(AdapterStore):
     """Adapters by digest."""
 
     def __init__(self, *adapters: Adapter) -> None:
@@ -201,8 +232,8 @@ class FakeAdapters:
         return self.adapters[digest]
 
 
-class FakePlanner:
-    """Answers with `answer`, or fails with `error`, and remembers what it was asked."""
+class FakePlanner(Planner):
+    """Returns `answer`, or raises `error`, and records its requests."""
 
     def __init__(self) -> None:
         self.answer = PLAN
@@ -216,8 +247,8 @@ class FakePlanner:
         return self.answer
 
 
-class FakeLauncher:
-    """Workers that do what the test says. `broken` makes every start fail."""
+class FakeLauncher(Launcher):
+    """Workers whose end the test decides. `broken` makes every start fail."""
 
     def __init__(self) -> None:
         self.started: list[Job] = []
@@ -226,11 +257,15 @@ class FakeLauncher:
         self.waiting: Failure | None = None
         self.refused: Failure | None = None
         self.broken = False
-        self.ends_within = timedelta(seconds=40)
+        self.grace = timedelta(seconds=40)
+
+    @property
+    def ends_within(self) -> timedelta:
+        return self.grace
 
     def start(self, job: Job) -> None:
         if self.broken:
-            raise Unavailable(Reason.KUBERNETES_UNAVAILABLE, "The Kubernetes API is away.")
+            raise Unavailable(Reason.KUBERNETES_UNAVAILABLE, "The Kubernetes API is down.")
         self.started.append(job)
 
     def exit_code(self, run_id: str, epoch: int) -> int | None:
@@ -250,11 +285,11 @@ class FakeLauncher:
 
 
 class PreparingSupervisor(Supervisor):
-    """A supervisor that prepares what is queued in the same look, which the service does beside it."""
+    """A supervisor that also prepares queued runs in each tick; the service does that in another thread."""
 
-    def __init__(self, context: Context, launcher: Launcher, limits: Limits) -> None:
-        super().__init__(context.runs, launcher, limits, context.now)
-        self.preparer = Preparer(context)
+    def __init__(self, ports: TrainingPorts, launcher: Launcher, limits: Limits) -> None:
+        super().__init__(ports.runs, launcher, limits, ports.now)
+        self.preparer = Preparer(ports)
 
     def tick(self) -> None:
         self.preparer.tick()
@@ -271,10 +306,10 @@ class House:
         self.launcher = FakeLauncher()
         self.adapters = FakeAdapters()
         self.planner = FakePlanner()
-        self.context = Context(
+        self.ports = TrainingPorts(
             self.runs, self.bases, FakeDatasets(), self.adapters, self.planner, recipes, RATES, self.now
         )
-        self.supervisor = PreparingSupervisor(self.context, self.launcher, limits)
+        self.supervisor = PreparingSupervisor(self.ports, self.launcher, limits)
 
     def only_run(self) -> Run:
         (run,) = self.runs.runs.values()
@@ -291,27 +326,35 @@ def adapter(digest: str, **changes: Any) -> Adapter:
     return replace(Adapter(manifest, "policy", "adapter", "reports", "tiny", shape), **changes)
 
 
-def wanted(**changes: Any) -> Wanted:
-    return replace(Wanted("reports", "d1", "tiny", "tiny"), **changes)
+def wanted(**changes: Any) -> RunRequest:
+    return replace(RunRequest("reports", "d1", "tiny", "tiny"), **changes)
 
 
-def built(**changes: Any) -> Built:
-    return replace(Built("d1", "reports", "sft", MANIFEST, "tiny", "tiny"), **changes)
+def built(**changes: Any) -> BuiltDataset:
+    return replace(BuiltDataset("d1", "reports", "sft", MANIFEST, "tiny", "tiny"), **changes)
 
 
 def progress(step: int = 1, **changes: Any) -> Progress:
-    made = Progress("training", step, 8, 3.0 - step / 10, 1e-3, 0.5, 200.0, 10.0, 1, START)
-    return replace(made, **changes)
+    """A worker's report; `changes` are fields of its message."""
+    figures: dict[str, Any] = {
+        "phase": "training",
+        "step": step,
+        "total_steps": 8,
+        "loss": 3.0 - step / 10,
+        "learning_rate": 1e-3,
+        "gradient_norm": 0.5,
+        "tokens_per_second": 200.0,
+        "remaining_seconds": 10.0,
+    }
+    return wire.to_progress(models_pb2.RunProgressed(**figures | changes), epoch=1, now=START)
 
 
-def trained(digest: str = "a1") -> Trained:
-    return Trained(
-        digest, Ref(f"s3://models/adapters/{digest}/manifest.json", digest, 5), "b1", 8, 3.0, 2.0, 200.0, 9.0
-    )
+def trained(digest: str = "a1") -> TrainedAdapter:
+    return TrainedAdapter(digest, Ref(f"s3://models/adapters/{digest}/manifest.json", digest, 5), steps=8)
 
 
 class FileStore:
-    """An object store in a directory, for tests whose worker is another process."""
+    """An object store in a directory, for tests with a worker in another process."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -363,7 +406,7 @@ class FileStore:
         return sorted(key for key in (str(path.relative_to(root)) for path in files) if key.startswith(prefix))
 
 
-class FakeSigner:
+class FakeSigner(Signer):
     """Signs with a keyed hash."""
 
     def __init__(self, key: bytes = b"the workers'") -> None:

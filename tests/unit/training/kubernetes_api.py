@@ -1,4 +1,4 @@
-"""A Kubernetes API in memory: Jobs and pods over HTTP, for the real client, with a controller that does what a test says."""
+"""An in-memory Kubernetes API over HTTP for the real client: Jobs and pods, with a controller that tests drive."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 class Refused(Exception):
-    """An answer that is an error."""
+    """An error that the API answers with."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class Refused(Exception):
 
 
 class Cluster:
-    """Jobs, their pods, and a history that watches read. Every change is a new resource version."""
+    """Jobs, their pods, and a history for watches. Every change is a new resource version."""
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Json]] = {"jobs": {}, "pods": {}}
@@ -42,10 +42,10 @@ class Cluster:
         self._forgotten = 0
         self.changed = threading.Condition(threading.RLock())
 
-    # What the API does.
+    # The API's operations.
 
     def create(self, job: Json) -> Json:
-        """Keep a Job, and make its pods unless it is suspended."""
+        """Store a Job, and create its pods unless it is suspended."""
         with self.changed:
             try:
                 kubernetes_validate.validate(job, SCHEMAS, strict=True)
@@ -70,13 +70,13 @@ class Cluster:
             return {"kind": "Status", "status": "Success"}
 
     def everything(self, kind: str) -> Json:
-        """All objects of a kind, and the version that they stand at."""
+        """All objects of a kind, and their version."""
         with self.changed:
             items = list(self.objects[kind].values())
             return {"kind": "List", "metadata": {"resourceVersion": str(self._version)}, "items": copy.deepcopy(items)}
 
     def after(self, kind: str, version: int) -> list[tuple[int, str, Json]]:
-        """Changes after a version; Refused (410) where they have been forgotten."""
+        """Changes after a version. Raises Refused (410) if they are no longer known."""
         with self.changed:
             if version < self._forgotten:
                 raise Refused(410, "too old resource version")
@@ -86,20 +86,20 @@ class Cluster:
                 if owner == kind and number > version
             ]
 
-    # What a test lets happen.
+    # Events that tests trigger.
 
     def pods_of(self, name: str) -> list[Json]:
         return [pod for pod in self.objects["pods"].values() if pod["metadata"]["labels"][JOB] == name]
 
     def admit(self, name: str) -> None:
-        """Kueue lets a Job start."""
+        """Kueue admits a Job."""
         with self.changed:
             self.objects["jobs"][name]["spec"]["suspend"] = False
             self._put("jobs", self.objects["jobs"][name], "MODIFIED")
             self._make_pods(name)
 
     def push_out(self, name: str) -> None:
-        """Kueue takes a Job's place away: suspended, its pods gone."""
+        """Kueue evicts a Job: it is suspended, and its pods are deleted."""
         with self.changed:
             for pod in self.pods_of(name):
                 self._remove("pods", pod["metadata"]["name"])
@@ -115,13 +115,13 @@ class Cluster:
         self._status(self.pods_of(name)[0], {"phase": "Pending", "conditions": [condition]})
 
     def stuck(self, name: str, reason: str, message: str) -> None:
-        """A container that cannot be made."""
+        """A container cannot be created."""
         waiting = _container({"waiting": {"reason": reason, "message": message}})
         started = datetime.now(UTC).isoformat()
         self._status(self.pods_of(name)[0], {"phase": "Pending", "startTime": started, "containerStatuses": [waiting]})
 
     def end(self, name: str, code: int, index: int = 0, *, disrupted: bool = False) -> None:
-        """A pod ends; the Job follows as its rules say."""
+        """A pod ends, and its Job by its failure rules."""
         with self.changed:
             conditions = (
                 [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}] if disrupted else []
@@ -137,25 +137,25 @@ class Cluster:
                 self.finish(name, "Complete", "CompletionsReached", "")
 
     def finish(self, name: str, kind: str, reason: str, message: str) -> None:
-        """Give a Job its last condition."""
+        """Set a Job's final condition."""
         condition = {"type": kind, "status": "True", "reason": reason, "message": message}
         self._status(self.objects["jobs"][name], {"conditions": [condition]}, "jobs")
 
     def lose_pods(self, name: str) -> None:
-        """The pods' objects are collected."""
+        """Delete the pods' objects."""
         with self.changed:
             for pod in self.pods_of(name):
                 self._remove("pods", pod["metadata"]["name"])
 
     def forget_history(self) -> None:
-        """Like a compaction: older versions can be watched no more, and every watch is cut."""
+        """Like a compaction: forget older versions, and end every watch."""
         with self.changed:
             self._version += 1
             self._forgotten, self._history = self._version, []
             self.cut()
 
     def cut(self) -> None:
-        """End every watch that runs."""
+        """End every running watch."""
         with self.changed:
             self.cuts += 1
             self.changed.notify_all()
@@ -171,7 +171,7 @@ class Cluster:
             self._put("pods", {"metadata": metadata, "spec": template["spec"], "status": {"phase": "Pending"}}, "ADDED")
 
     def _rule(self, name: str, pod: Json, code: int, *, disrupted: bool) -> str:
-        """How Kubernetes words the rule that a failed pod meets (pkg/controller/job/pod_failure_policy.go)."""
+        """Kubernetes' message for the rule that a failed pod matches (pkg/controller/job/pod_failure_policy.go)."""
         for index, rule in enumerate(self.objects["jobs"][name]["spec"]["podFailurePolicy"]["rules"]):
             where = f"matching {rule['action']} rule at index {index}"
             if "onPodConditions" in rule and disrupted:
@@ -207,13 +207,13 @@ def _container(state: Json) -> Json:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Speaks for the server's cluster."""
+    """Serves the cluster."""
 
     protocol_version = "HTTP/1.1"
     cluster: Cluster
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Silence."""
+        """Requests are not logged."""
 
     def do_GET(self) -> None:
         query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
@@ -255,7 +255,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _watch(self, kind: str, version: int) -> None:
-        """Stream changes until the watches are cut."""
+        """Stream changes until the watches end."""
         cuts = self.cluster.cuts
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -283,7 +283,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve() -> Iterator[tuple[Cluster, client.BatchV1Api, client.CoreV1Api]]:
-    """A cluster, and real clients of its API."""
+    """A cluster with real clients of its API."""
     cluster = Cluster()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"cluster": cluster}))
     server.daemon_threads = True

@@ -3,16 +3,27 @@
 from dataclasses import replace
 from pathlib import Path
 
-from services.training.adapters.results import Figures, write_card
 from services.training.recipe import load_recipe
 from services.training.spec import WorkerSpec
+from services.training.worker.results import write_card
+from tailor.api.events.v1.models_pb2 import AdapterTrained
 from tailor.storage.ref import Ref
 
 PARENT = Ref("s3://models/adapters/p/manifest.json", "p" * 64, 1)
 SPEC = WorkerSpec(
     "run_1", 1, "reports", "d" * 64, Ref("", "", 0), "tiny", "b" * 64, "lora", "{}", 0.0, "", parent=PARENT
 )
-FIGURES = Figures(54, 192, 27_000, 3.9, 2.8, 350.0, 1800.0, 2**30, {"held_out_loss": 3.06})
+FIGURES = AdapterTrained(
+    steps=54,
+    rows=192,
+    tokens=27_000,
+    first_loss=3.9,
+    last_loss=2.8,
+    tokens_per_second=350.0,
+    seconds=1800.0,
+    memory_bytes=2**30,
+    metrics={"held_out_loss": 3.06},
+)
 
 
 def card(spec: WorkerSpec, folder: Path) -> str:
@@ -20,13 +31,13 @@ def card(spec: WorkerSpec, folder: Path) -> str:
     return (folder / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_card_says_what_the_adapter_is_made_of_and_how_good_it_is(tmp_path: Path) -> None:
-    said = card(SPEC, tmp_path)
+def test_card_describes_the_adapter_and_its_metrics(tmp_path: Path) -> None:
+    text = card(SPEC, tmp_path)
     for part in ("tiny", "b" * 64, "licence apache-2.0", "d" * 64, "p" * 64, "lora: sft", "held_out_loss 3.06"):
-        assert part in said
-    assert "| cost | 1800 s, 350 tokens/s, 1024 MiB at most |" in said
+        assert part in text
+    assert "| cost | 1800 s, 350 tokens/s, peak 1024 MiB |" in text
 
 
-def test_the_card_names_the_price_where_a_device_has_one(tmp_path: Path) -> None:
-    said = card(replace(SPEC, hourly_price=3.0, currency="EUR"), tmp_path)
-    assert "| cost | 1800 s, 350 tokens/s, 1024 MiB at most; 1.50 EUR at 3.00 EUR an hour |" in said
+def test_card_has_a_price_if_the_device_has_one(tmp_path: Path) -> None:
+    text = card(replace(SPEC, hourly_price=3.0, currency="EUR"), tmp_path)
+    assert "| cost | 1800 s, 350 tokens/s, peak 1024 MiB; 1.50 EUR at 3.00 EUR per hour |" in text

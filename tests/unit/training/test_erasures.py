@@ -9,7 +9,7 @@ import pytest
 from services.training.consumers import Consumers
 from services.training.domain import DATASET_ERASED, RunState
 from services.training.erasures import Eraser
-from services.training.handlers import create_run, dataset_built
+from services.training.handlers import create_run, queue_run_for_dataset
 from services.training.recipe import load_recipe
 from services.training.reporting import report_trained
 from tailor.api.events.v1 import models_pb2
@@ -18,7 +18,7 @@ from tailor.events.envelope import Event
 from tailor.events.erased import Erased
 from tailor.storage.memory import MemoryStore
 from tests.unit.training.chains import write_recipes
-from tests.unit.training.fakes import House, adapter, built, dataset_ref, trained, wanted
+from tests.unit.training.fakes import RATES, House, adapter, built, dataset_ref, trained, wanted
 
 ERASED = Erased("doc_1", "ers_1", ("d1",), ("a1",), ("a1",))
 
@@ -27,9 +27,9 @@ def eraser(house: House, store: MemoryStore, work: Path) -> Eraser:
     return Eraser(house.runs, house.launcher, store, work, house.now)
 
 
-def test_a_running_run_is_ended_and_its_checkpoints_go_once_its_worker_has_gone(tmp_path: Path) -> None:
+def test_running_run_ends_and_loses_its_checkpoints_once_its_worker_has_ended(tmp_path: Path) -> None:
     house, store = House(), MemoryStore()
-    create_run(house.context, wanted())
+    create_run(house.ports, wanted())
     house.supervisor.tick()
     run = house.only_run()
     for name in ("manifest.json", "optimizer.pt"):
@@ -45,9 +45,9 @@ def test_a_running_run_is_ended_and_its_checkpoints_go_once_its_worker_has_gone(
     assert not store.objects and not list(tmp_path.iterdir())
 
 
-def test_a_worker_that_is_not_heard_of_again_is_waited_for_no_longer_than_it_may_live(tmp_path: Path) -> None:
+def test_silent_worker_is_waited_for_only_as_long_as_it_may_live(tmp_path: Path) -> None:
     house = House()
-    create_run(house.context, wanted())
+    create_run(house.ports, wanted())
     house.supervisor.tick()
     with pytest.raises(Unavailable):
         eraser(house, MemoryStore(), tmp_path).forget(ERASED)
@@ -55,7 +55,7 @@ def test_a_worker_that_is_not_heard_of_again_is_waited_for_no_longer_than_it_may
     eraser(house, MemoryStore(), tmp_path).forget(ERASED)
 
 
-def test_a_retired_adapter_loses_its_files_but_for_those_that_another_shares(tmp_path: Path) -> None:
+def test_retired_adapter_loses_its_files_except_shared_ones(tmp_path: Path) -> None:
     house, store = House(), MemoryStore()
     for digest, files in (("a1", ("shared", "own")), ("a2", ("shared",))):
         entries = [{"path": name, "key": f"adapters/files/{name}"} for name in files]
@@ -67,50 +67,50 @@ def test_a_retired_adapter_loses_its_files_but_for_those_that_another_shares(tmp
     assert eraser(house, store, tmp_path).forget(replace(ERASED)).counts["adapter_objects"] == 0
 
 
-def test_a_dataset_of_which_a_document_is_erased_is_not_trained_on() -> None:
+def test_dataset_with_an_erased_document_is_not_trained_on() -> None:
     house = House()
-    built = models_pb2.DatasetBuilt(digest="d1", specialist="reports", kind=1, base="tiny", recipe="tiny")
+    built = models_pb2.DatasetBuilt(
+        digest="d1", specialist="reports", kind=models_pb2.DATASET_KIND_SFT, base="tiny", recipe="tiny"
+    )
     built.document_ids.append("doc_1")
     event = Event("dataset.built.v1", "reports", built.SerializeToString())
-    Consumers(house.context, {"doc_1"}).dataset_built(event)
+    Consumers(house.ports, {"doc_1"}).on_dataset_built(event)
     assert not house.runs.runs
-    Consumers(house.context, {"doc_2"}).dataset_built(event)
+    Consumers(house.ports, {"doc_2"}).on_dataset_built(event)
     assert len(house.runs.runs) == 1
 
 
 def finished_chain(house: House) -> None:
     asked = wanted(recipe="chain", preference_dataset_digest="p1")
-    run_id = create_run(house.context, asked).run_id
+    run_id = create_run(house.ports, asked).run_id
     for epoch, digest in enumerate(("a1", "r1", "a2"), start=1):
         house.supervisor.tick()
-        report_trained(house.context, run_id, epoch, trained(digest))
+        report_trained(house.runs, run_id, epoch, trained(digest), rates=RATES, now=house.now())
         house.launcher.exits[run_id, epoch] = 0
 
 
 @pytest.mark.parametrize(("dataset", "left"), [("d1", []), ("p1", ["a1"])])
-def test_what_came_from_an_erased_dataset_of_any_stage_is_built_upon_no_more(
-    tmp_path: Path, dataset: str, left: list[str]
-) -> None:
+def test_adapters_from_an_erased_dataset_are_no_longer_built_on(tmp_path: Path, dataset: str, left: list[str]) -> None:
     house = House(write_recipes(tmp_path))
     finished_chain(house)
     eraser(house, MemoryStore(), tmp_path).forget(Erased("doc_1", "ers_1", (dataset,)))
     assert list(house.runs.adapters) == left
 
 
-def test_a_run_that_was_given_an_erased_preference_dataset_ends(tmp_path: Path) -> None:
+def test_run_with_an_erased_preference_dataset_ends(tmp_path: Path) -> None:
     house = House(write_recipes(tmp_path))
-    create_run(house.context, wanted(recipe="polish"))
+    create_run(house.ports, wanted(recipe="polish"))
     rankings = built(digest="p1", kind="preference", recipe="", manifest=dataset_ref("p1"))
-    dataset_built(house.context, rankings)
+    queue_run_for_dataset(house.ports, rankings)
     eraser(house, MemoryStore(), tmp_path).forget(Erased("doc_1", "ers_1", ("p1",)))
     assert (house.only_run().state, house.only_run().reason) == (RunState.CANCELLED, DATASET_ERASED)
 
 
-def test_a_run_whose_parent_learned_from_an_erased_document_ends_and_others_stay(tmp_path: Path) -> None:
+def test_only_runs_whose_parent_learned_from_an_erased_document_end(tmp_path: Path) -> None:
     house = House()
     house.adapters.adapters["a1"] = adapter("a1", shape=load_recipe("tiny").adapter.model_dump(mode="json"))
     for digest, parent in (("d1", ""), ("d2", "a1"), ("d2", "")):
         house.now.forward(1)
-        create_run(house.context, wanted(dataset_digest=digest, parent_digest=parent))
+        create_run(house.ports, wanted(dataset_digest=digest, parent_digest=parent))
     eraser(house, MemoryStore(), tmp_path).forget(Erased("doc_1", "ers_1", (), ("a1",)))
     assert [run.state for run in house.runs.runs.values()] == [RunState.QUEUED, RunState.CANCELLED, RunState.QUEUED]

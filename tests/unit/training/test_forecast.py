@@ -1,12 +1,12 @@
-"""The rules of the forecast, on a base whose figures can be worked out by hand."""
+"""The rules of the forecast, on a base small enough to check by hand."""
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from services.training import forecast
-from services.training.forecast import Load, Shape
+from services.training.planning import forecast
+from services.training.planning.forecast import Load, Shape
 from services.training.recipe import Recipe, load_recipe
 
 SHAPE = Shape(
@@ -40,41 +40,41 @@ def test_adapter_has_a_row_and_a_column_of_each_module_per_rank() -> None:
     assert forecast.adapter_parameters(recipe("none", "f32"), SHAPE) == 0
 
 
-def test_weights_lie_in_the_precision_that_is_trained_in() -> None:
+def test_weights_are_in_the_precision_of_the_recipe() -> None:
     assert forecast.weight_bytes(recipe(), SHAPE) == 2_000_000
     assert forecast.weight_bytes(recipe(precision="f32"), SHAPE) == 4_000_000
     assert forecast.weight_bytes(recipe("none", "mixed"), SHAPE) == 4_000_000
     assert forecast.weight_bytes(recipe("qlora"), SHAPE) == 0.516 * 800_000 + 4 * 200_000
 
 
-def test_training_all_weights_keeps_gradients_and_both_moments_of_each() -> None:
+def test_training_all_weights_needs_gradients_and_two_moments_each() -> None:
     assert forecast.trained_bytes(recipe("none", "f32"), SHAPE) == 12 * 1_000_000 + 8 * 200_000
     assert forecast.trained_bytes(recipe(precision="f32"), SHAPE) == 16 * 4_000
     assert forecast.trained_bytes(recipe(), SHAPE) < forecast.trained_bytes(recipe("none", "mixed"), SHAPE) / 100
 
 
-def test_scores_are_kept_of_learned_tokens_alone() -> None:
+def test_logits_are_kept_for_learned_tokens_only() -> None:
     more = replace(LOAD, learned=32)
     added = forecast.activation_bytes(recipe(), SHAPE, more) - forecast.activation_bytes(recipe(), SHAPE, LOAD)
     assert added == 16 * 2_000 * forecast.SCORE_BYTES
 
 
-def test_memory_grows_with_the_tokens_of_a_step_and_not_with_their_number() -> None:
-    known = forecast.memory(recipe(), SHAPE, LOAD, gpu=False)
-    assert forecast.memory(recipe(), SHAPE, replace(LOAD, steps=500, trained=32_000), gpu=False) == known
-    assert forecast.memory(recipe(), SHAPE, replace(LOAD, tokens=128), gpu=False) > known
-    assert forecast.memory(recipe(adapter={"dropout": 0.1}), SHAPE, LOAD, gpu=False) > known
+def test_memory_grows_with_the_tokens_per_step_and_not_with_the_number_of_steps() -> None:
+    known = forecast.peak_memory(recipe(), SHAPE, LOAD, gpu=False)
+    assert forecast.peak_memory(recipe(), SHAPE, replace(LOAD, steps=500, trained=32_000), gpu=False) == known
+    assert forecast.peak_memory(recipe(), SHAPE, replace(LOAD, tokens=128), gpu=False) > known
+    assert forecast.peak_memory(recipe(adapter={"dropout": 0.1}), SHAPE, LOAD, gpu=False) > known
 
 
-def test_device_needs_more_than_the_step_takes() -> None:
-    on_gpu = forecast.memory(recipe(), SHAPE, LOAD, gpu=True)
-    assert forecast.needed(recipe(), SHAPE, LOAD, gpu=True) > 1.1 * on_gpu
-    # On a CPU the proof loads the base again beside the worker, which for a small step is more than the step.
+def test_device_needs_more_memory_than_a_step() -> None:
+    on_gpu = forecast.peak_memory(recipe(), SHAPE, LOAD, gpu=True)
+    assert forecast.required_memory(recipe(), SHAPE, LOAD, gpu=True) > 1.1 * on_gpu
+    # On a CPU the proof loads the base a second time, which takes more memory than a small step.
     two = 2 * (forecast.CPU_FIXED + 2_000_000)
-    assert forecast.needed(recipe(), SHAPE, LOAD, gpu=False) >= two
+    assert forecast.required_memory(recipe(), SHAPE, LOAD, gpu=False) >= two
 
 
-def test_answers_that_are_written_stand_in_the_cache() -> None:
+def test_generated_answers_are_in_the_cache() -> None:
     load = replace(LOAD, cached=10_000)
     kept = 10_000 * 2 * 2 * 50 * 2
     assert forecast.writing_bytes(recipe(method="rloo"), SHAPE, load) > kept
@@ -84,11 +84,11 @@ def test_answers_that_are_written_stand_in_the_cache() -> None:
 def test_reward_model_is_a_second_base() -> None:
     ruled = recipe(method="rloo")
     judged = ruled.model_copy(update={"rewards": (ruled.rewards[0].model_copy(update={"kind": "model"}),)})
-    added = forecast.memory(judged, SHAPE, LOAD, gpu=True) - forecast.memory(ruled, SHAPE, LOAD, gpu=True)
+    added = forecast.peak_memory(judged, SHAPE, LOAD, gpu=True) - forecast.peak_memory(ruled, SHAPE, LOAD, gpu=True)
     assert added == 2_000_000
 
 
-def test_lora_spares_the_gradients_of_the_weights() -> None:
+def test_lora_needs_no_gradients_of_the_base_weights() -> None:
     full = forecast.operations(recipe("none", "f32"), SHAPE, replace(LOAD, learned=0))
     small = forecast.operations(recipe(), SHAPE, replace(LOAD, learned=0))
     assert full == 6 * 800_000 * 320
@@ -96,18 +96,18 @@ def test_lora_spares_the_gradients_of_the_weights() -> None:
     assert forecast.operations(recipe(method="dpo"), SHAPE, replace(LOAD, learned=0)) == small + 2 * 800_000 * 320
 
 
-def test_faster_device_takes_less_time_and_a_written_token_more() -> None:
+def test_faster_device_takes_less_time_and_a_generated_token_more() -> None:
     slow = forecast.working_seconds(recipe(), SHAPE, LOAD, 0.1, gpu=False)
     assert forecast.working_seconds(recipe(), SHAPE, LOAD, 0.2, gpu=False) == pytest.approx(slow / 2)
     written = replace(LOAD, written=320)
     assert forecast.working_seconds(recipe(), SHAPE, written, 0.1, gpu=False) > 3 * slow
 
 
-def test_nearest_recipe_keeps_the_kind_of_adapter_then_the_most_tokens() -> None:
+def test_nearest_recipe_has_the_same_kind_of_adapter_then_the_most_tokens() -> None:
     small, large = recipe(batch={"tokens": 64, "max_length": 64}), recipe(batch={"tokens": 512, "max_length": 64})
     quantised = recipe("qlora", batch={"tokens": 1024, "max_length": 64})
     fitting = [("q", quantised), ("small", small), ("large", large)]
-    assert forecast.nearest(recipe(), fitting) == "large"
-    assert forecast.nearest(recipe("none", "f32"), fitting) == "large"
-    assert forecast.nearest(recipe("qlora"), fitting) == "q"
-    assert forecast.nearest(recipe(), []) == ""
+    assert forecast.choose_nearest(recipe(), fitting) == "large"
+    assert forecast.choose_nearest(recipe("none", "f32"), fitting) == "large"
+    assert forecast.choose_nearest(recipe("qlora"), fitting) == "q"
+    assert forecast.choose_nearest(recipe(), []) == ""

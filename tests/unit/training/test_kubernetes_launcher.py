@@ -1,4 +1,4 @@
-"""The launcher drives a Kubernetes API in memory through the real client."""
+"""The launcher with the real client and an in-memory Kubernetes API."""
 
 import threading
 import time
@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from services.training import handlers
-from services.training.adapters.kubernetes_job import JobOptions, render_job
-from services.training.adapters.kubernetes_launcher import KubernetesLauncher
 from services.training.domain import RETRIABLE_EXIT, Failure, Job
+from services.training.launchers.kubernetes import KubernetesLauncher
+from services.training.launchers.kubernetes_job import JobOptions, render_job
 from tailor.errors import FailedPrecondition, ResourceExhausted, TailorError, Unavailable
 from tests.unit.training.fakes import House, built
 from tests.unit.training.kubernetes_api import Cluster, Refused, serve
@@ -25,7 +25,7 @@ OPTIONS = JobOptions("tailor", "registry/tailor-training:1", "training-worker", 
 
 @dataclass
 class Place:
-    """A cluster, a launcher that watches it, and a time that tests move."""
+    """A cluster, a launcher that watches it, and a clock that tests move."""
 
     cluster: Cluster
     clients: tuple[Any, Any]
@@ -49,7 +49,7 @@ def place() -> Iterator[Place]:
 @pytest.fixture
 def job() -> Job:
     house = House()
-    handlers.dataset_built(house.context, built())
+    handlers.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     return house.launcher.started[0]
 
@@ -59,7 +59,7 @@ def name_of(job: Job) -> str:
 
 
 def until(ask: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
-    """The answer, once it is what is wanted; nothing is known for a moment after a start or a lost connection."""
+    """Poll until the answer is the wanted one: after a start or a lost connection the cluster is unknown for a moment."""
     deadline = time.monotonic() + 10
     answer: Any = None
     while time.monotonic() < deadline:
@@ -107,20 +107,20 @@ def test_worker_is_started_once_runs_and_completes(place: Place, job: Job) -> No
 
 
 @pytest.mark.parametrize(("code", "seen"), [(1, 1), (137, 137), (75, RETRIABLE_EXIT)])
-def test_worker_that_failed_is_told_from_one_that_saved(place: Place, job: Job, code: int, seen: int) -> None:
+def test_failed_worker_is_distinguished_from_one_that_saved(place: Place, job: Job, code: int, seen: int) -> None:
     launcher = started(place, job)
     place.cluster.end(name_of(job), code)
     ends_with(launcher, job, seen)
     assert launcher.refusal(job.run.run_id, 1) is None
 
 
-def test_worker_that_was_preempted_goes_on_elsewhere_whatever_it_ended_with(place: Place, job: Job) -> None:
+def test_preempted_worker_is_retriable_whatever_its_exit_code(place: Place, job: Job) -> None:
     launcher = started(place, job)
     place.cluster.end(name_of(job), 143, disrupted=True)
     ends_with(launcher, job, RETRIABLE_EXIT)
 
 
-def test_preemption_is_known_after_the_pods_were_collected(place: Place, job: Job) -> None:
+def test_preemption_is_known_after_the_pods_are_deleted(place: Place, job: Job) -> None:
     launcher = started(place, job)
     place.cluster.end(name_of(job), 143, disrupted=True)
     place.cluster.lose_pods(name_of(job))
@@ -128,21 +128,21 @@ def test_preemption_is_known_after_the_pods_were_collected(place: Place, job: Jo
     ends_with(launcher, job, RETRIABLE_EXIT)
 
 
-def test_pod_that_was_evicted_for_its_own_use_of_disk_counts_as_failed(place: Place, job: Job) -> None:
+def test_pod_evicted_for_its_own_disk_use_counts_as_failed(place: Place, job: Job) -> None:
     launcher = started(place, job)
     place.cluster.end(name_of(job), 137)
     place.cluster.pods_of(name_of(job))[0]["status"]["reason"] = "Evicted"
     ends_with(launcher, job, 137)
 
 
-def test_one_lost_pod_of_several_makes_the_run_go_on_elsewhere(place: Place, job: Job) -> None:
+def test_one_disrupted_pod_of_several_makes_the_run_retriable(place: Place, job: Job) -> None:
     launcher = started(place, job, replace(OPTIONS, nodes=2))
     place.cluster.end(name_of(job), 1, 0)
     place.cluster.end(name_of(job), 143, 1, disrupted=True)
     ends_with(launcher, job, RETRIABLE_EXIT)
 
 
-def test_several_nodes_are_waited_for_until_the_last_has_a_place(place: Place, job: Job) -> None:
+def test_worker_waits_until_every_pod_has_a_node(place: Place, job: Job) -> None:
     launcher = started(place, job, replace(OPTIONS, nodes=2))
     place.cluster.run_pods(name_of(job))
     until(lambda: launcher.waits(job.run.run_id, 1), lambda answer: answer is None)
@@ -150,14 +150,14 @@ def test_several_nodes_are_waited_for_until_the_last_has_a_place(place: Place, j
     waits_for(launcher, job, "WAITS_FOR_NODE")
 
 
-def test_pending_pod_says_the_schedulers_words(place: Place, job: Job) -> None:
+def test_pending_pod_has_the_schedulers_message(place: Place, job: Job) -> None:
     launcher = started(place, job)
     place.cluster.unschedulable(name_of(job), "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
     waiting = waits_for(launcher, job, "WAITS_FOR_NODE")
     assert waiting.message == "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
 
 
-def test_kueue_is_waited_for_and_may_take_the_place_away_again(place: Place, job: Job) -> None:
+def test_kueue_admits_a_worker_and_may_evict_it_again(place: Place, job: Job) -> None:
     launcher = started(place, job, replace(OPTIONS, queue="gpu-queue"))
     assert "'gpu-queue'" in waits_for(launcher, job, "WAITS_FOR_ADMISSION").message
     place.cluster.admit(name_of(job))
@@ -168,7 +168,7 @@ def test_kueue_is_waited_for_and_may_take_the_place_away_again(place: Place, job
     assert launcher.exit_code(job.run.run_id, 1) is None
 
 
-def test_job_whose_pods_may_not_be_made_says_where_to_look(place: Place, job: Job) -> None:
+def test_job_without_pods_names_the_command_that_explains_it(place: Place, job: Job) -> None:
     place.cluster.no_pods = True
     launcher = started(place, job)
     assert f"kubectl describe job {name_of(job)}" in waits_for(launcher, job, "WAITS_FOR_POD").message
@@ -181,7 +181,7 @@ def test_job_whose_pods_may_not_be_made_says_where_to_look(place: Place, job: Jo
         ("CreateContainerConfigError", "WAITS_FOR_CONTAINER", "CONTAINER_NOT_MADE"),
     ],
 )
-def test_container_that_cannot_be_made_is_waited_for_a_while_then_refused(
+def test_container_that_cannot_be_created_is_refused_after_a_while(
     place: Place, job: Job, reason: str, waiting: str, refused: str
 ) -> None:
     launcher = started(place, job)
@@ -194,20 +194,20 @@ def test_container_that_cannot_be_made_is_waited_for_a_while_then_refused(
     assert (refusal.reason, refusal.message) == (refused, f"{reason}: not found")
 
 
-def test_job_over_its_deadline_is_refused_not_repeated(place: Place, job: Job) -> None:
+def test_job_over_its_deadline_is_refused(place: Place, job: Job) -> None:
     launcher = started(place, job, replace(OPTIONS, deadline_seconds=60))
     place.cluster.finish(name_of(job), "Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
     refusal = until(lambda: launcher.refusal(job.run.run_id, 1), lambda answer: isinstance(answer, Failure))
     assert refusal.reason == "OUT_OF_TIME"
 
 
-def test_cancelled_worker_is_given_up_after_its_pods_grace_and_not_before(place: Place, job: Job) -> None:
+def test_cancelled_worker_has_its_pods_grace_period_to_end(place: Place, job: Job) -> None:
     launcher = started(place, job)
     grace = render_job(job, OPTIONS)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     assert timedelta(seconds=grace) < launcher.ends_within < timedelta(seconds=2 * grace)
 
 
-def test_cancelled_worker_goes_with_its_pods_and_again_changes_nothing(place: Place, job: Job) -> None:
+def test_stop_deletes_the_job_and_its_pods_and_is_idempotent(place: Place, job: Job) -> None:
     launcher = started(place, job)
     launcher.stop(job.run.run_id, 1)
     launcher.stop(job.run.run_id, 1)
@@ -216,7 +216,7 @@ def test_cancelled_worker_goes_with_its_pods_and_again_changes_nothing(place: Pl
     assert launcher.exit_code(job.run.run_id, 1) is None
 
 
-def test_restarted_service_finds_its_worker_again(place: Place, job: Job) -> None:
+def test_restarted_service_finds_its_worker(place: Place, job: Job) -> None:
     started(place, job)
     place.cluster.end(name_of(job), 75)
     second = place.launcher()
@@ -225,14 +225,14 @@ def test_restarted_service_finds_its_worker_again(place: Place, job: Job) -> Non
     assert len(place.cluster.objects["jobs"]) == 1
 
 
-def test_nothing_is_said_before_the_cluster_was_seen(place: Place, job: Job) -> None:
+def test_worker_is_unknown_until_the_cluster_was_read(place: Place, job: Job) -> None:
     launcher = KubernetesLauncher(*place.clients, OPTIONS)
     with pytest.raises(Unavailable) as unknown:
         launcher.exit_code(job.run.run_id, 1)
     assert unknown.value.reason == "KUBERNETES_UNAVAILABLE"
 
 
-def test_watch_goes_on_where_it_was_cut_and_lists_nothing_anew(place: Place, job: Job) -> None:
+def test_interrupted_watch_resumes_without_listing_again(place: Place, job: Job) -> None:
     launcher = started(place, job)
     place.cluster.cut()
     place.cluster.end(name_of(job), 7)
@@ -240,7 +240,7 @@ def test_watch_goes_on_where_it_was_cut_and_lists_nothing_anew(place: Place, job
     assert place.cluster.calls.count(("list", "jobs")) == 1
 
 
-def test_watch_whose_version_is_too_old_lists_anew(place: Place, job: Job) -> None:
+def test_watch_with_an_expired_version_lists_again(place: Place, job: Job) -> None:
     launcher = started(place, job)
     place.cluster.end(name_of(job), 7)
     place.cluster.forget_history()
@@ -249,7 +249,7 @@ def test_watch_whose_version_is_too_old_lists_anew(place: Place, job: Job) -> No
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["500", "connection lost"])
-def test_api_that_goes_away_delays_and_comes_back(place: Place, job: Job, silent: bool) -> None:
+def test_unreachable_api_only_delays(place: Place, job: Job, silent: bool) -> None:
     launcher = started(place, job)
     place.cluster.refuses, place.cluster.silent = Refused(500, "etcd is away"), silent
     place.cluster.cut()
@@ -275,7 +275,7 @@ def test_api_that_goes_away_delays_and_comes_back(place: Place, job: Job, silent
         (504, Unavailable, "KUBERNETES_UNAVAILABLE"),
     ],
 )
-def test_every_refusal_says_whether_to_try_again_and_what_the_api_said(
+def test_every_error_of_the_api_is_retryable_or_not_and_has_its_message(
     place: Place, job: Job, code: int, kind: type[TailorError], reason: str
 ) -> None:
     place.cluster.refuses = Refused(code, "exceeded quota: tailor")
@@ -285,7 +285,7 @@ def test_every_refusal_says_whether_to_try_again_and_what_the_api_said(
     assert "exceeded quota: tailor" in refused.value.message
 
 
-def test_service_may_do_exactly_what_it_calls(place: Place, job: Job) -> None:
+def test_role_allows_exactly_the_calls_of_the_launcher(place: Place, job: Job) -> None:
     launcher = started(place, job)
     launcher.stop(job.run.run_id, 1)
     role = next(each for each in yaml.safe_load_all(ROLE.read_text(encoding="utf-8")) if each["kind"] == "Role")

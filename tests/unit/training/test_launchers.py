@@ -1,4 +1,4 @@
-"""Workers as processes of this machine."""
+"""Workers as subprocesses."""
 
 import json
 import os
@@ -11,20 +11,19 @@ from typing import Any
 import pytest
 
 from services.training import handlers
-from services.training.adapters.subprocess_launcher import SubprocessLauncher
-from services.training.bootstrap import worker_environment
 from services.training.domain import RETRIABLE_EXIT, Job
+from services.training.launchers.subprocess import SubprocessLauncher, worker_environment
 from services.training.settings import Settings
 from tailor.local.layout import COMPONENT_MARK, STATE_DIR_MARK
 from tests.unit.training.fakes import ONE, House, PreparingSupervisor, built
 
 ROOT = Path(__file__).parents[3]
-# A worker before its training has begun.
+# A worker that has not started to train.
 STARTING = f"""
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from services.training.worker import Interrupt
+from services.training.worker.__main__ import Interrupt
 signal.signal(signal.SIGTERM, Interrupt(Path(os.environ["TAILOR_EXIT_FILE"])).handle)
 Path(os.environ["TAILOR_RUN_FILE"] + ".seen").touch()
 time.sleep(60)
@@ -34,13 +33,13 @@ time.sleep(60)
 @pytest.fixture
 def job() -> Job:
     house = House()
-    handlers.dataset_built(house.context, built())
+    handlers.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     return house.launcher.started[0]
 
 
 def launcher_of(folder: Path, script: str) -> SubprocessLauncher:
-    """A launcher whose workers run this script."""
+    """A launcher with workers that run this script."""
     return SubprocessLauncher(folder, {"PATH": "/usr/bin:/bin"}, [sys.executable, "-c", script])
 
 
@@ -51,7 +50,7 @@ def wait_until(check: Any) -> None:
         time.sleep(0.05)
 
 
-def test_process_is_started_once_and_its_end_is_seen(job: Job, tmp_path: Path) -> None:
+def test_process_is_started_once_and_its_exit_code_is_read(job: Job, tmp_path: Path) -> None:
     script = "import os,sys; open(os.environ['TAILOR_RUN_FILE']+'.seen','a').write('x'); sys.exit(7)"
     launcher = launcher_of(tmp_path, script)
     launcher.start(job)
@@ -61,7 +60,7 @@ def test_process_is_started_once_and_its_end_is_seen(job: Job, tmp_path: Path) -
     assert json.loads((tmp_path / f"{job.name}.json").read_text())["epoch"] == 1
 
 
-def test_restarted_launcher_knows_a_live_worker_and_can_end_it(job: Job, tmp_path: Path) -> None:
+def test_restarted_launcher_finds_a_live_worker_and_can_stop_it(job: Job, tmp_path: Path) -> None:
     first = launcher_of(tmp_path, "import time; time.sleep(60)")
     first.start(job)
     second = launcher_of(tmp_path, "")
@@ -73,15 +72,15 @@ def test_restarted_launcher_knows_a_live_worker_and_can_end_it(job: Job, tmp_pat
     assert first.exit_code(job.run.run_id, 1) == -15
 
 
-def test_worker_that_made_room_costs_no_attempt_though_the_service_was_restarted_meanwhile(tmp_path: Path) -> None:
+def test_preempted_worker_costs_no_attempt_even_if_the_service_was_restarted(tmp_path: Path) -> None:
     house = House()
-    handlers.dataset_built(house.context, built())
+    handlers.queue_run_for_dataset(house.ports, built())
     first, second = launcher_of(tmp_path, STARTING), launcher_of(tmp_path, "")
-    PreparingSupervisor(house.context, first, ONE).tick()
+    PreparingSupervisor(house.ports, first, ONE).tick()
     run = house.only_run()
     name = f"{run.run_id}-1"
     wait_until((tmp_path / f"{name}.json.seen").exists)
-    supervisor = PreparingSupervisor(house.context, second, ONE)
+    supervisor = PreparingSupervisor(house.ports, second, ONE)
     supervisor.adopt()
     os.kill(int((tmp_path / f"{name}.pid").read_text().split()[0]), signal.SIGTERM)
     wait_until(lambda: second.exit_code(run.run_id, 1) is not None)
@@ -91,7 +90,7 @@ def test_worker_that_made_room_costs_no_attempt_though_the_service_was_restarted
     assert (house.only_run().epoch, house.only_run().failures) == (2, 0)
 
 
-def test_worker_does_not_end_with_what_a_killed_service_leaves_behind_but_with_the_stack() -> None:
+def test_worker_survives_a_killed_service_but_ends_with_the_stack() -> None:
     inherited = {COMPONENT_MARK: "training", STATE_DIR_MARK: "/state"}
     environment = worker_environment(Settings(), inherited)
     assert COMPONENT_MARK not in environment

@@ -8,7 +8,7 @@ import pytest
 LARGE = 2**30
 ROUND_TRIPS = """
 import resource
-from services.training.adapters.memory import keep_freed_memory
+from services.training.worker.memory import keep_freed_memory
 {keep}
 def round_trip():
     bytes(memoryview(b"x" * 50_000_000))
@@ -26,13 +26,13 @@ def _faults(keep: str) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
-def test_what_is_freed_is_used_again_without_new_pages() -> None:
+def test_freed_memory_is_reused_without_page_faults() -> None:
     assert _faults("keep_freed_memory()") * 20 < _faults("")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
-def test_a_peak_is_not_that_of_whoever_started_the_process() -> None:
-    ask = "from services.training.adapters.memory import peak_bytes; print(peak_bytes())"
+def test_peak_excludes_the_memory_of_the_parent_process() -> None:
+    ask = "from services.training.worker.memory import peak_bytes; print(peak_bytes())"
     large = (
         f"import subprocess, sys; held = b'x' * {LARGE}; subprocess.run([sys.executable, '-c', {ask!r}], check=True)"
     )

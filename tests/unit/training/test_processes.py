@@ -1,9 +1,9 @@
-"""What the processes of a worker make of a recipe."""
+"""A recipe on several processes."""
 
 import pytest
 
-from services.training.adapters.processes import Processes
-from services.training.adapters.rows import Encoded, even, to_columns
+from services.training.methods.processes import Processes
+from services.training.methods.rows import Encoded, pad_bins, to_columns
 from services.training.recipe import BatchRecipe, Recipe, load_recipe
 from tailor.errors import FailedPrecondition
 
@@ -13,21 +13,21 @@ def recipe(accumulation: int, name: str = "lora") -> Recipe:
 
 
 @pytest.mark.parametrize(("accumulation", "world", "step"), [(4, 1, 4), (4, 2, 4), (1, 2, 2), (4, 3, 6), (8, 8, 8)])
-def test_step_is_shared_equally_and_grows_only_where_it_has_to(accumulation: int, world: int, step: int) -> None:
+def test_step_is_shared_equally_and_grows_only_if_necessary(accumulation: int, world: int, step: int) -> None:
     processes = Processes(world=world)
-    fitted = processes.fitted(recipe(accumulation))
+    fitted = processes.fit_recipe(recipe(accumulation))
     assert fitted.batch.accumulation == step
     assert processes.trainer_options(fitted)["gradient_accumulation_steps"] * world == step
 
 
-def test_one_process_needs_no_word_about_others() -> None:
+def test_single_process_needs_no_options_of_others() -> None:
     assert Processes().trainer_options(recipe(4)) == {"gradient_accumulation_steps": 4}
 
 
 @pytest.mark.parametrize(("bins", "multiple", "filled"), [(5, 2, 6), (4, 2, 4), (1, 4, 4), (3, 1, 3)])
-def test_epoch_is_filled_up_to_whole_steps_with_nothing_to_learn(bins: int, multiple: int, filled: int) -> None:
+def test_epoch_is_padded_to_complete_steps_with_nothing_to_learn(bins: int, multiple: int, filled: int) -> None:
     rows = [[Encoded(f"row_{number}", (1, 2, 3), 1)] for number in range(bins)]
-    columns = to_columns(even(rows, multiple))
+    columns = to_columns(pad_bins(rows, multiple))
     assert len(columns["labels"]) == filled
     assert all(labels == [-100] for labels in columns["labels"][bins:])
     assert columns["labels"][:bins] == [[-100, 2, 3]] * bins
@@ -48,7 +48,7 @@ def test_model_is_sharded_on_gpus_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.integration
-def test_accelerate_takes_the_settings_that_shard(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_accelerate_accepts_the_sharding_options(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     import torch
     from accelerate.utils import FullyShardedDataParallelPlugin
     from trl import SFTConfig

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.training.recipe import load_recipe, load_stages, parse_recipe, recipe_names
-from services.training.shapes import SHAPE
+from services.training.recipe import SHAPE, load_recipe, load_stages, parse_recipe, recipe_names
 from tailor.errors import InvalidArgument
 
 GOOD = """
@@ -18,13 +17,13 @@ learning_rate = 1e-3
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_of_the_installation_parses(name: str) -> None:
+def test_every_shipped_recipe_parses(name: str) -> None:
     stages = load_stages(name)
     assert [stage.name for stage in stages] == [name] or len(stages) > 1
 
 
 @pytest.mark.parametrize("name", [name for name in recipe_names() if len(load_stages(name)) > 1])
-def test_stages_of_the_installation_fit_on_each_other(name: str) -> None:
+def test_stages_of_shipped_recipes_have_the_same_shape(name: str) -> None:
     first, *others = [stage.recipe.adapter for stage in load_stages(name)]
     for adapter in others:
         assert {field: getattr(adapter, field) for field in SHAPE} == {field: getattr(first, field) for field in SHAPE}
@@ -34,7 +33,7 @@ def test_demo_recipe_stays_within_its_budget() -> None:
     assert load_recipe("lora").limit.max_tokens <= 50_000
 
 
-def test_digest_follows_the_settings_and_not_the_spelling() -> None:
+def test_digest_depends_on_the_settings_and_not_on_their_spelling() -> None:
     assert parse_recipe(GOOD).digest == parse_recipe(GOOD.replace("1e-3", "0.001")).digest
     assert parse_recipe(GOOD).digest != parse_recipe(GOOD.replace("1e-3", "2e-3")).digest
 
@@ -83,25 +82,25 @@ def test_digest_follows_the_settings_and_not_the_spelling() -> None:
         ("[adapter]", "method", "is missing"),
     ],
 )
-def test_wrong_recipe_is_refused_with_field_reason_and_remedy(wrong: str, field: str, hint: str) -> None:
+def test_invalid_recipe_is_rejected_with_field_reason_and_remedy(wrong: str, field: str, hint: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         parse_recipe(wrong)
     assert refused.value.reason == "INVALID_RECIPE"
     assert hint in refused.value.field_violations[field]
 
 
-def test_unknown_recipe_names_those_that_exist() -> None:
+def test_unknown_recipe_lists_the_known_ones() -> None:
     with pytest.raises(InvalidArgument, match=r"lora.*tiny"):
         load_recipe("../secrets")
 
 
 @pytest.mark.parametrize("text", ["method = ", "a = " + "[" * 100_000, "seed = " + "9" * 5000])
-def test_refuses_what_is_not_toml(text: str) -> None:
+def test_rejects_text_that_is_not_toml(text: str) -> None:
     with pytest.raises(InvalidArgument, match="not TOML"):
         parse_recipe(text)
 
 
-def test_file_of_other_bytes_is_no_recipe_and_hides_no_other(tmp_path: Path) -> None:
+def test_binary_file_is_rejected_and_hides_no_recipe(tmp_path: Path) -> None:
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "good.toml").write_text(GOOD)

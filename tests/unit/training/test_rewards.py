@@ -1,4 +1,4 @@
-"""What rules say an answer is worth, and what recipes of rollouts and rewards are refused."""
+"""Rewards of answers, and invalid recipes of rollouts and rewards."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from services.training.adapters.answers import Prompt, in_passes, read_prompts
-from services.training.adapters.rewards import Rewarder, make_rewarder, of_length, of_pattern, of_terms
-from services.training.adapters.rollouts import plan, win_rate
+from services.training.methods.answers import Prompt, draw_passes, read_prompts
+from services.training.methods.rewards import Rewarder, make_rewarder, score_length, score_pattern, score_terms
+from services.training.methods.rollouts import count_steps, win_rate
 from services.training.recipe import Recipe, RewardRule, parse_recipe
 from tailor.errors import InvalidArgument
 
@@ -37,29 +37,29 @@ class Words:
 
 
 @pytest.mark.parametrize(("words", "worth"), [(0, 0.0), (1, 1.0), (4, 1.0), (6, 0.5), (8, 0.0), (20, 0.0)])
-def test_short_answers_are_worth_more_and_an_empty_one_nothing(words: int, worth: float) -> None:
-    assert of_length(RewardRule(kind="length", words=4), "word " * words) == worth
+def test_short_answers_score_higher_and_empty_ones_score_zero(words: int, worth: float) -> None:
+    assert score_length(RewardRule(kind="length", words=4), "word " * words) == worth
 
 
-def test_terms_count_as_whole_words_in_any_case() -> None:
+def test_terms_match_whole_words_ignoring_case() -> None:
     rule = RewardRule(kind="terms", terms=("owner", "due date", "C++"))
-    assert of_terms(rule, "Owner: finance. Due date: Friday.") == pytest.approx(2 / 3)
-    assert of_terms(rule, "homeowners and C++") == pytest.approx(1 / 3)
+    assert score_terms(rule, "Owner: finance. Due date: Friday.") == pytest.approx(2 / 3)
+    assert score_terms(rule, "homeowners and C++") == pytest.approx(1 / 3)
 
 
 def test_pattern_is_found_anywhere() -> None:
     rule = RewardRule(kind="pattern", pattern=r"by (Monday|Friday)\b")
-    assert of_pattern(rule, "Call them by Friday.") == 1.0
-    assert of_pattern(rule, "Call them soon.") == 0.0
+    assert score_pattern(rule, "Call them by Friday.") == 1.0
+    assert score_pattern(rule, "Call them soon.") == 0.0
 
 
-def test_parts_are_weighed_and_added() -> None:
+def test_terms_of_a_reward_are_weighted_and_added() -> None:
     rules = (RewardRule(kind="length", words=2, weight=2.0), RewardRule(kind="terms", terms=("owner",), weight=0.5))
     rewarder = make_rewarder(rules, Path(), None, Words())
     assert rewarder.rewards([[4], [4]], [[1, 3, END], [1, 2, 5, 5, END]]) == [2.5, 0.0]
 
 
-def test_answer_that_was_cut_is_judged_as_if_it_ended_there() -> None:
+def test_truncated_answer_is_scored_as_if_it_ended_there() -> None:
     seen: list[list[int]] = []
 
     def part(whole: Sequence[Sequence[int]], _: Sequence[str]) -> list[float]:
@@ -70,13 +70,13 @@ def test_answer_that_was_cut_is_judged_as_if_it_ended_there() -> None:
     assert seen == [[4, 5, 1, END], [4, 1, 2, END]]
 
 
-def test_model_reward_without_a_reward_adapter_says_what_to_do() -> None:
+def test_model_reward_without_a_reward_adapter_is_rejected() -> None:
     with pytest.raises(InvalidArgument) as refused:
         make_rewarder((RewardRule(kind="model"),), Path(), None, Words())
     assert refused.value.reason == "NO_REWARD_ADAPTER"
 
 
-def test_tie_is_half_a_win() -> None:
+def test_tie_counts_half() -> None:
     assert win_rate([1.0, 2.0, 0.0, 3.0], [0.0, 2.0, 1.0, 1.0]) == 0.625
 
 
@@ -96,20 +96,19 @@ def test_prompts_are_distinct_and_those_without_room_are_counted(tmp_path: Path)
 
 def test_every_pass_sees_each_prompt_once_and_a_seed_gives_one_order() -> None:
     prompts = [Prompt(f"r{number}", (), (number,)) for number in range(5)]
-    order = in_passes(prompts, 12, 3)
+    order = draw_passes(prompts, 12, 3)
     assert len(order) == 12
     assert set(order[:5]) == set(order[5:10]) == set(prompts)
-    assert order == in_passes(prompts, 12, 3)
-    assert order[:5] != in_passes(prompts, 5, 4)
+    assert order == draw_passes(prompts, 12, 3)
+    assert order[:5] != draw_passes(prompts, 5, 4)
 
 
-def test_steps_follow_the_recipe_s_limits() -> None:
+def test_steps_respect_the_recipes_limits() -> None:
     prompts = [Prompt(f"r{number}", (), (1,) * 16) for number in range(10)]
     chosen = recipe(rollout={"prompts": 4, "answers": 4, "max_new_tokens": 16}, batch={"accumulation": 2})
-    assert plan(prompts, chosen).steps == 3
-    assert plan(prompts, chosen).tokens == 3 * 16 * 32
+    assert count_steps(prompts, chosen) == 3
     assert (
-        plan(prompts, chosen.model_copy(update={"limit": chosen.limit.model_copy(update={"max_tokens": 1024})})).steps
+        count_steps(prompts, chosen.model_copy(update={"limit": chosen.limit.model_copy(update={"max_tokens": 1024})}))
         == 2
     )
 
@@ -135,7 +134,7 @@ def recipe(**changes: Any) -> Recipe:
         ("", "rewards"),
     ],
 )
-def test_wrong_recipe_of_rollouts_is_refused_with_the_field(more: str, field: str) -> None:
+def test_invalid_rollout_recipe_is_rejected_with_the_field(more: str, field: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         parse_recipe(PLAIN + more)
     assert field in dict(refused.value.field_violations)

@@ -1,4 +1,4 @@
-"""Files of rows that are none."""
+"""Valid and damaged files of rows."""
 
 from pathlib import Path
 from typing import Any
@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from services.training.adapters import row_files
-from services.training.adapters.row_files import CHATS, PAIRS
+from services.training.methods import row_files
+from services.training.methods.row_files import CHATS, PAIRS
 from tailor.errors import InvalidArgument
 
 USER, ASSISTANT = {"role": "user", "content": "ask"}, {"role": "assistant", "content": "answer \u202e \U0001f3e6"}
@@ -21,7 +21,7 @@ def written(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
-def test_rows_come_as_they_were_written(tmp_path: Path) -> None:
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert row_files.read(written(tmp_path / "rows", {**ROW, "origin": "x"}), CHATS) == [ROW]
     assert row_files.read(written(tmp_path / "pairs", PAIR), PAIRS) == [PAIR]
 
@@ -37,25 +37,25 @@ def test_rows_come_as_they_were_written(tmp_path: Path) -> None:
         {**ROW, "messages": [{"role": "user", "text": "ask"}]},
     ],
 )
-def test_row_without_text_is_refused(tmp_path: Path, row: dict[str, Any]) -> None:
+def test_row_without_text_is_rejected(tmp_path: Path, row: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument) as refused:
         row_files.read(written(tmp_path / "rows", row), CHATS)
     assert refused.value.reason == "INVALID_ROW"
 
 
-def test_pair_without_an_answer_is_refused(tmp_path: Path) -> None:
+def test_pair_without_an_answer_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument) as refused:
         row_files.read(written(tmp_path / "rows", PAIR, {**PAIR, "rejected": None}), PAIRS)
     assert refused.value.reason == "INVALID_ROW"
 
 
-def test_chats_are_no_pairs(tmp_path: Path) -> None:
+def test_chats_are_rejected_as_pairs(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="no chosen, rejected") as refused:
         row_files.read(written(tmp_path / "rows", ROW), PAIRS)
     assert refused.value.reason == "WRONG_DATASET_KIND"
 
 
-def test_file_that_is_torn_or_damaged_is_the_datasets_fault(tmp_path: Path) -> None:
+def test_damaged_file_is_an_invalid_dataset(tmp_path: Path) -> None:
     whole = written(tmp_path / "rows", *({**ROW, "row_id": f"r{number}"} for number in range(99))).read_bytes()
     for number, content in enumerate(
         [b"", b"PAR1 text PAR1", whole[: len(whole) // 2], whole[:20] + b"\xff" * 40 + whole[60:]]
@@ -67,7 +67,7 @@ def test_file_that_is_torn_or_damaged_is_the_datasets_fault(tmp_path: Path) -> N
         assert refused.value.reason == "INVALID_DATASET"
 
 
-def test_text_that_is_none_is_the_datasets_fault(tmp_path: Path) -> None:
+def test_undecodable_text_is_an_invalid_dataset(tmp_path: Path) -> None:
     path, bytes_ = tmp_path / "rows", pa.array([b"\xff\xfe"]).view(pa.string())
     table = pa.Table.from_pylist([ROW])
     parquet.write_table(table.set_column(0, "row_id", bytes_), path)
@@ -76,6 +76,6 @@ def test_text_that_is_none_is_the_datasets_fault(tmp_path: Path) -> None:
     assert refused.value.reason == "INVALID_DATASET"
 
 
-def test_missing_file_is_not_the_datasets_fault(tmp_path: Path) -> None:
+def test_missing_file_is_not_an_invalid_dataset(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         row_files.read(tmp_path / "missing", CHATS)

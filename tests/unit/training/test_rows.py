@@ -1,14 +1,14 @@
-"""Rows as tokens."""
+"""Rows as token ids."""
 
 from typing import Any, ClassVar
 
 import pytest
 from jinja2 import TemplateError
 
-from services.training.adapters.answers import prompt_tokens
-from services.training.adapters.pairs import to_pairs
-from services.training.adapters.rows import IGNORED, Encoded, encode, pack, to_columns, trainable
-from services.training.adapters.sft import plan
+from services.training.methods.answers import prompt_tokens
+from services.training.methods.pairs import to_pairs
+from services.training.methods.rows import IGNORED, Encoded, encode, keep_trainable, pack, to_columns
+from services.training.methods.sft import count_steps
 from services.training.recipe import parse_recipe
 from tailor.errors import InvalidArgument
 
@@ -41,13 +41,13 @@ def test_long_row_is_cut_at_its_end() -> None:
     assert encode("r1", ROW, WordTokenizer(), 6).tokens == (12, 12, 0, 1, 2, 13)
 
 
-def test_row_that_does_not_end_with_the_assistant_is_refused() -> None:
+def test_row_without_an_answer_is_rejected() -> None:
     with pytest.raises(InvalidArgument, match="r1"):
         encode("r1", ROW[:1], WordTokenizer(), 100)
 
 
 class StrictTokenizer(WordTokenizer):
-    """A template that knows no system."""
+    """A template that rejects system messages."""
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> list[int]:
         if conversation[0]["role"] == "system":
@@ -55,32 +55,32 @@ class StrictTokenizer(WordTokenizer):
         return super().apply_chat_template(conversation, **options)
 
 
-def test_row_that_the_template_refuses_is_named_with_its_roles() -> None:
+def test_row_that_the_template_rejects_is_named_with_its_roles() -> None:
     prompt = [{"role": "system", "content": "be brief"}, ROW[0]]
     for call in (
         lambda: encode("r1", [*prompt, ROW[1]], StrictTokenizer(), 100),
         lambda: prompt_tokens("r1", prompt, StrictTokenizer()),
     ):
-        with pytest.raises(InvalidArgument, match="refuses row r1, a conversation of system, user"):
+        with pytest.raises(InvalidArgument, match="rejects row r1, a conversation of system, user"):
             call()
 
 
-def test_pair_of_one_answer_twice_says_nothing_and_is_left_out() -> None:
+def test_pair_of_equal_answers_is_left_out() -> None:
     pair = {"row_id": "p1", "messages": ROW[:1], "chosen": "ccc d", "rejected": "e"}
     same = {**pair, "row_id": "p2", "rejected": "ccc d"}
     assert [kept.row_id for kept in to_pairs([pair, same], WordTokenizer())] == ["p1"]
 
 
-def test_rows_with_nothing_to_learn_are_left_out() -> None:
+def test_dataset_with_nothing_to_learn_is_rejected() -> None:
     with pytest.raises(InvalidArgument, match="max_length"):
-        trainable([encode("r1", ROW, WordTokenizer(), 5)])
+        keep_trainable([encode("r1", ROW, WordTokenizer(), 5)])
 
 
 def rows(*lengths: int) -> list[Encoded]:
     return [Encoded(f"r{number}", tuple(range(length)), 1) for number, length in enumerate(lengths)]
 
 
-def test_bins_hold_every_row_once_and_never_too_much() -> None:
+def test_bins_contain_every_row_once_within_capacity() -> None:
     made = rows(90, 60, 50, 40, 30, 20, 10)
     bins = pack(made, 100, seed=7)
     assert sorted(row.row_id for each in bins for row in each) == [row.row_id for row in made]
@@ -89,10 +89,10 @@ def test_bins_hold_every_row_once_and_never_too_much() -> None:
     assert bins == pack(list(reversed(made)), 100, seed=7)
 
 
-def test_plan_keeps_every_limit() -> None:
+def test_steps_respect_every_limit() -> None:
     recipe = parse_recipe(
         'method = "sft"\n[adapter]\nkind = "lora"\n[optimizer]\nlearning_rate = 1e-3\n'
         "[batch]\ntokens = 100\nmax_length = 100\n[limit]\nepochs = 5\nmax_tokens = 550"
     )
-    found = plan([rows(60, 40), rows(90)], recipe)
-    assert (found.steps, found.tokens) == (5, 500)
+    # Five steps of 100 tokens; a sixth would exceed max_tokens.
+    assert count_steps([rows(60, 40), rows(90)], recipe) == 5

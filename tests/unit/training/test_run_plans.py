@@ -1,4 +1,4 @@
-"""Plans before a run, reports after it, and their price."""
+"""Plans, reports and prices of runs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,52 +7,53 @@ import pytest
 
 from services.training import handlers, reporting
 from services.training.domain import Run, RunState
-from services.training.plans import Plan, PlanRequest
-from services.training.preparation import Preparer
+from services.training.plans import Plan
+from services.training.ports import Planner, PlanRequest
+from services.training.supervisor import Preparer
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tests.unit.training.chains import write_recipes
-from tests.unit.training.fakes import PLAN, House, built, progress, trained, wanted
+from tests.unit.training.fakes import PLAN, RATES, House, built, progress, trained, wanted
 
 TOO_BIG = replace(PLAN, fits=False, refusal="It needs 9 GiB of 4 GiB.", nearest_recipe="qlora")
 
 
-def test_a_plan_is_kept_and_its_run_finds_it() -> None:
+def test_stored_plan_is_used_by_its_run() -> None:
     house = House()
-    plan = handlers.plan_run(house.context, wanted())
+    plan = handlers.plan_run(house.ports, wanted())
     assert not house.runs.runs
-    run = handlers.create_run(house.context, wanted())
+    run = handlers.create_run(house.ports, wanted())
     assert run.plan == plan
     assert len(house.planner.asked) == 1
     house.supervisor.tick()
     assert len(house.planner.asked) == 1
 
 
-def test_a_plan_that_is_old_or_refused_is_made_again() -> None:
+def test_expired_or_refused_plan_is_made_again() -> None:
     house = House()
     house.planner.answer = TOO_BIG
-    handlers.plan_run(house.context, wanted())
+    handlers.plan_run(house.ports, wanted())
     house.planner.answer = PLAN
-    assert handlers.create_run(house.context, wanted()).plan is not None
-    handlers.plan_run(house.context, wanted(recipe="lora"))
+    assert handlers.create_run(house.ports, wanted()).plan is not None
+    handlers.plan_run(house.ports, wanted(recipe="lora"))
     house.now.forward(3601)
-    handlers.create_run(house.context, wanted(recipe="lora"))
+    handlers.create_run(house.ports, wanted(recipe="lora"))
     assert len(house.planner.asked) == 4
 
 
-def test_what_does_not_fit_is_refused_at_once_with_the_nearest_recipe() -> None:
+def test_run_that_does_not_fit_is_rejected_with_the_nearest_recipe() -> None:
     house = House()
     house.planner.answer = TOO_BIG
-    assert handlers.plan_run(house.context, wanted()).fits is False
+    assert handlers.plan_run(house.ports, wanted()).fits is False
     with pytest.raises(FailedPrecondition, match="qlora") as refused:
-        handlers.create_run(house.context, wanted())
+        handlers.create_run(house.ports, wanted())
     assert refused.value.reason == "DOES_NOT_FIT"
     assert not house.runs.runs
 
 
-def test_a_run_of_an_event_that_does_not_fit_fails_once_and_starts_no_worker() -> None:
+def test_datasets_run_that_does_not_fit_fails_once_and_starts_no_worker() -> None:
     house = House()
     house.planner.answer = TOO_BIG
-    handlers.dataset_built(house.context, built())
+    handlers.queue_run_for_dataset(house.ports, built())
     for _ in range(3):
         house.supervisor.tick()
     run = house.only_run()
@@ -63,10 +64,10 @@ def test_a_run_of_an_event_that_does_not_fit_fails_once_and_starts_no_worker() -
     assert len(house.planner.asked) == 1
 
 
-def test_a_run_that_cannot_be_planned_now_waits_and_one_that_never_can_fails() -> None:
+def test_run_waits_while_it_cannot_be_planned_and_fails_if_it_never_can() -> None:
     house = House()
     house.planner.error = Unavailable(Reason.OBJECT_STORE_UNAVAILABLE, "The store is away.")
-    handlers.dataset_built(house.context, built())
+    handlers.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "OBJECT_STORE_UNAVAILABLE")
     house.supervisor.tick()
@@ -86,57 +87,58 @@ def test_a_run_that_cannot_be_planned_now_waits_and_one_that_never_can_fails() -
     assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "CORRUPT_OBJECT")
 
 
-class Interrupting:
-    """A planner during which a run is cancelled."""
+class CancellingPlanner(Planner):
+    """A planner that cancels the run while it plans."""
 
     def __init__(self, house: House) -> None:
         self.house = house
 
     def plan(self, request: PlanRequest) -> Plan:
         del request
-        handlers.cancel_run(self.house.context, self.house.only_run().run_id)
+        handlers.cancel_run(self.house.runs, self.house.only_run().run_id, self.house.now())
         return PLAN
 
 
-def test_a_run_that_is_cancelled_while_it_is_planned_stays_so() -> None:
+def test_run_cancelled_during_planning_stays_cancelled() -> None:
     house = House()
-    handlers.dataset_built(house.context, built())
-    Preparer(replace(house.context, planner=Interrupting(house))).tick()
+    handlers.queue_run_for_dataset(house.ports, built())
+    Preparer(replace(house.ports, planner=CancellingPlanner(house))).tick()
     house.supervisor.tick()
     assert house.only_run().state is RunState.CANCELLED
     assert house.launcher.started == []
 
 
-def test_the_price_is_devices_by_hours_and_what_went_into_the_datasets(tmp_path: Path) -> None:
+def test_price_has_device_hours_teacher_tokens_and_judgements(tmp_path: Path) -> None:
     house = House(write_recipes(tmp_path))
-    plan = handlers.plan_run(house.context, wanted())
+    plan = handlers.plan_run(house.ports, wanted())
     price = plan.price
     assert plan.hourly_price == pytest.approx(plan.devices * 3.6)
-    # Two devices for 20 seconds at 3.60 an hour; two million tokens of the teacher at 5.00 a million.
-    assert (price.currency, price.compute, price.teacher, price.annotation) == ("EUR", pytest.approx(0.04), 10.0, 0.0)
+    # Two devices for 20 seconds at 3.60 per hour; two million teacher tokens at 5.00 per million.
+    assert (price.currency, price.teacher, price.annotation) == ("EUR", 10.0, 0.0)
+    assert price.compute == pytest.approx(0.04)
     assert price.total == pytest.approx(10.04)
-    assert handlers.plan_run(house.context, wanted(dataset_digest="p1", recipe="dpo")).price.annotation == 60.0
+    assert handlers.plan_run(house.ports, wanted(dataset_digest="p1", recipe="dpo")).price.annotation == 60.0
 
 
 def run_to_its_end(house: House) -> Run:
-    run_id = handlers.create_run(house.context, wanted()).run_id
+    run_id = handlers.create_run(house.ports, wanted()).run_id
     house.supervisor.tick()
     house.now.forward(50)
     for epoch, seconds in ((1, 4), (2, 12)):
-        reporting.report_progress(house.context, run_id, epoch, progress(epoch))
+        reporting.report_progress(house.runs, run_id, epoch, progress(epoch), house.now())
         house.now.forward(seconds)
         if epoch == 1:
-            reporting.heartbeat(house.context, run_id, epoch)
+            reporting.heartbeat(house.runs, run_id, epoch, house.now())
             house.launcher.exits[run_id, epoch] = 1
             house.supervisor.tick()
             house.now.forward(30)
             house.supervisor.tick()
     made = replace(trained(), rows=6, tokens=500, memory_bytes=800)
-    reporting.report_trained(house.context, run_id, 2, made)
+    reporting.report_trained(house.runs, run_id, 2, made, rates=RATES, now=house.now())
     return house.only_run()
 
 
-def test_the_report_stands_beside_the_plan_with_its_errors() -> None:
+def test_report_has_the_errors_of_the_plan() -> None:
     report = run_to_its_end(House()).report
     assert report is not None
     assert (report.rows, report.tokens, report.steps, report.memory_bytes) == (6, 500, 8, 800)
@@ -144,7 +146,7 @@ def test_the_report_stands_beside_the_plan_with_its_errors() -> None:
     assert report.memory_error == pytest.approx(1000 / 800 - 1)
 
 
-def test_the_time_of_a_run_is_that_of_its_workers_without_waiting() -> None:
+def test_duration_of_a_run_excludes_waiting() -> None:
     report = run_to_its_end(House()).report
     assert report is not None
     assert report.seconds == 16.0

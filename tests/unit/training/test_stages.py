@@ -1,4 +1,4 @@
-"""A run with stages: what each learns from and starts from, and how one follows the other."""
+"""Runs with stages: the datasets, parents and order of stages."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +7,11 @@ import pytest
 
 from services.training import handlers, reporting
 from services.training.domain import POLICY, REWARD, RunState
-from services.training.life import MAX_ATTEMPTS
 from services.training.spec import from_json, to_json
+from services.training.transitions import MAX_ATTEMPTS
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from tests.unit.training.chains import write_recipes
-from tests.unit.training.fakes import House, adapter, built, dataset_ref, progress, trained, wanted
+from tests.unit.training.fakes import RATES, House, adapter, built, dataset_ref, progress, trained, wanted
 
 
 @pytest.fixture
@@ -22,16 +22,19 @@ def house(tmp_path: Path) -> House:
 
 
 def finish(house: House, digest: str) -> None:
-    """The present worker reports its adapter and ends; the next one is started."""
+    """The current worker reports its adapter and ends, and the next one is started."""
     run = house.only_run()
-    assert reporting.report_trained(house.context, run.run_id, run.epoch, trained(digest)) is False
+    assert (
+        reporting.report_trained(house.runs, run.run_id, run.epoch, trained(digest), rates=RATES, now=house.now())
+        is False
+    )
     house.launcher.exits[run.run_id, run.epoch] = 0
     house.supervisor.tick()
 
 
-def test_a_chain_goes_from_stage_to_stage_and_ends_with_the_last(house: House) -> None:
+def test_chain_runs_stage_by_stage_and_ends_with_the_last(house: House) -> None:
     asked = wanted(recipe="chain", preference_dataset_digest="p1", parent_digest="a0")
-    handlers.create_run(house.context, asked)
+    handlers.create_run(house.ports, asked)
     house.supervisor.tick()
     for digest in ("a1", "r1", "a2"):
         assert house.only_run().state is RunState.RUNNING
@@ -47,13 +50,13 @@ def test_a_chain_goes_from_stage_to_stage_and_ends_with_the_last(house: House) -
     assert [spec.dataset_digest for spec in specs] == ["d1", "p1", "p1"]
     assert [spec.parent and spec.parent.sha256 for spec in specs] == ["a0", "a1", "a1"]
     assert [spec.reward and spec.reward.sha256 for spec in specs] == [None, None, "r1"]
-    assert [(topic, digest) for topic, digest in house.runs.stated] == [
+    assert [(topic, digest) for topic, digest in house.runs.published] == [
         ("adapter.trained.v1", digest) for digest in ("a1", "r1", "a2")
     ]
 
 
 def test_a_restart_resumes_at_the_stage(house: House) -> None:
-    handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="p1"))
+    handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="p1"))
     house.supervisor.tick()
     finish(house, "a1")
     run_id = house.only_run().run_id
@@ -65,10 +68,10 @@ def test_a_restart_resumes_at_the_stage(house: House) -> None:
     assert house.launcher.started[-1].stage.recipe == "dpo"
 
 
-def test_failures_and_steps_count_anew_in_each_stage(house: House) -> None:
-    run_id = handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
+def test_failures_and_steps_are_reset_in_each_stage(house: House) -> None:
+    run_id = handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
     house.supervisor.tick()
-    reporting.report_progress(house.context, run_id, 1, progress(8))
+    reporting.report_progress(house.runs, run_id, 1, progress(8), house.now())
     finish(house, "a1")
     for epoch in range(2, MAX_ATTEMPTS + 2):
         house.launcher.exits[run_id, epoch] = 1
@@ -79,10 +82,10 @@ def test_failures_and_steps_count_anew_in_each_stage(house: House) -> None:
     assert (run.state, run.best_step, run.failures) == (RunState.FAILED, 0, MAX_ATTEMPTS)
 
 
-def test_the_next_stage_starts_once_the_last_ones_worker_has_ended(house: House) -> None:
-    run_id = handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
+def test_next_stage_starts_after_the_last_worker_has_ended(house: House) -> None:
+    run_id = handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
     house.supervisor.tick()
-    reporting.report_trained(house.context, run_id, 1, trained("a1"))
+    reporting.report_trained(house.runs, run_id, 1, trained("a1"), rates=RATES, now=house.now())
     house.supervisor.tick()
     assert (house.only_run().epoch, house.only_run().reason) == (1, "NEXT_STAGE")
     assert house.launcher.stopped == []
@@ -91,10 +94,10 @@ def test_the_next_stage_starts_once_the_last_ones_worker_has_ended(house: House)
     assert (house.only_run().state, house.only_run().epoch) == (RunState.RUNNING, 2)
 
 
-def test_a_worker_that_stays_between_stages_is_stopped_and_waited_for_no_longer_than_it_may_live(house: House) -> None:
-    run_id = handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
+def test_worker_that_does_not_end_after_its_stage_is_stopped_and_given_up(house: House) -> None:
+    run_id = handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
     house.supervisor.tick()
-    reporting.report_trained(house.context, run_id, 1, trained("a1"))
+    reporting.report_trained(house.runs, run_id, 1, trained("a1"), rates=RATES, now=house.now())
     house.supervisor.tick()
     house.now.forward(31)
     house.supervisor.tick()
@@ -104,36 +107,36 @@ def test_a_worker_that_stays_between_stages_is_stopped_and_waited_for_no_longer_
     assert house.only_run().epoch == 2
 
 
-def test_trained_again_after_its_stage_changes_nothing_and_of_an_old_epoch_is_refused(house: House) -> None:
-    run_id = handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
+def test_trained_report_of_an_earlier_stage_is_rejected(house: House) -> None:
+    run_id = handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
     house.supervisor.tick()
     finish(house, "a1")
     with pytest.raises(Aborted):
-        reporting.report_trained(house.context, run_id, 1, trained("a9"))
+        reporting.report_trained(house.runs, run_id, 1, trained("a9"), rates=RATES, now=house.now())
     assert house.runs.topics() == ["adapter.trained.v1"]
     assert house.only_run().stage == 1
 
 
 def test_cancel_works_between_stages(house: House) -> None:
-    run_id = handlers.create_run(house.context, wanted(recipe="polish")).run_id
+    run_id = handlers.create_run(house.ports, wanted(recipe="polish")).run_id
     house.supervisor.tick()
     finish(house, "a1")
     assert house.only_run().reason == "WAITS_FOR_RANKINGS"
-    assert handlers.cancel_run(house.context, run_id).state is RunState.CANCELLED
+    assert handlers.cancel_run(house.runs, run_id, house.now()).state is RunState.CANCELLED
     house.supervisor.tick()
     assert len(house.launcher.started) == 1
     with pytest.raises(FailedPrecondition):
-        handlers.cancel_run(house.context, run_id)
+        handlers.cancel_run(house.runs, run_id, house.now())
 
 
-def test_rankings_that_are_built_go_to_every_run_that_waits_for_them(house: House) -> None:
-    handlers.create_run(house.context, wanted(recipe="chain"))
+def test_new_rankings_go_to_every_waiting_run(house: House) -> None:
+    handlers.create_run(house.ports, wanted(recipe="chain"))
     house.supervisor.tick()
     finish(house, "a1")
     assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "WAITS_FOR_RANKINGS")
     rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"))
     for _ in range(2):
-        given = handlers.dataset_built(house.context, rankings)
+        given = handlers.queue_run_for_dataset(house.ports, rankings)
         assert given is not None
         assert given.run_id == house.only_run().run_id
     house.supervisor.tick()
@@ -142,47 +145,47 @@ def test_rankings_that_are_built_go_to_every_run_that_waits_for_them(house: Hous
     assert [stage.dataset and stage.dataset.sha256 for stage in house.planner.asked[-1].stages] == ["d1", "p1", "p1"]
 
 
-def test_rankings_of_another_specialist_do_not_end_the_waiting(house: House) -> None:
-    handlers.create_run(house.context, wanted(recipe="polish"))
+def test_rankings_of_another_specialist_are_not_assigned(house: House) -> None:
+    handlers.create_run(house.ports, wanted(recipe="polish"))
     rankings = built(digest="p1", kind="preference", recipe="", specialist="memos", manifest=dataset_ref("p1"))
-    assert handlers.dataset_built(house.context, rankings) is None
+    assert handlers.queue_run_for_dataset(house.ports, rankings) is None
     assert house.only_run().lacks_rankings
 
 
-def test_rankings_that_nobody_waits_for_make_a_run_on_the_newest_policy(house: House) -> None:
+def test_rankings_that_no_run_waits_for_make_a_run_on_the_newest_policy(house: House) -> None:
     house.runs.adapters = {"a0": ("reports", "tiny", POLICY), "r0": ("reports", "tiny", REWARD)}
     rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"))
-    first = handlers.dataset_built(house.context, rankings)
+    first = handlers.queue_run_for_dataset(house.ports, rankings)
     assert first is not None
     assert (first.key.parent_digest, first.current.parent and first.current.parent.sha256) == ("a0", "a0")
     house.supervisor.tick()
     finish(house, "a1")
-    # The event again: the newest policy is now what the run itself made.
-    again = handlers.dataset_built(house.context, rankings)
+    # A redelivery: the newest policy is now the run's own.
+    again = handlers.queue_run_for_dataset(house.ports, rankings)
     assert again is not None
     assert again.run_id == first.run_id
 
 
-def test_rankings_are_learned_on_top_of_the_adapter_that_was_ranked_though_a_newer_one_was_made(house: House) -> None:
+def test_rankings_continue_the_ranked_adapter_even_if_there_is_a_newer_one(house: House) -> None:
     house.runs.adapters = dict.fromkeys(("a0", "a1"), ("reports", "tiny", POLICY))
     rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"), ranked_adapter="a0")
-    run = handlers.dataset_built(house.context, rankings)
+    run = handlers.queue_run_for_dataset(house.ports, rankings)
     assert run is not None and run.key.parent_digest == "a0"
 
 
-def test_rankings_of_an_adapter_that_is_gone_are_learned_on_top_of_the_newest(house: House) -> None:
+def test_rankings_of_a_deleted_adapter_continue_the_newest(house: House) -> None:
     house.runs.adapters = {"a1": ("reports", "tiny", POLICY)}
     house.adapters.adapters["a1"] = adapter("a1")
     rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"), ranked_adapter="a0")
-    run = handlers.dataset_built(house.context, rankings)
+    run = handlers.queue_run_for_dataset(house.ports, rankings)
     assert run is not None and run.key.parent_digest == "a1"
 
 
-def test_a_run_that_somebody_made_of_the_rankings_does_not_stand_for_the_specialists_own(house: House) -> None:
-    handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="p1"))
-    handlers.create_run(house.context, wanted(recipe="reward", dataset_digest="p1"))
+def test_manual_run_on_the_rankings_does_not_replace_the_specialists_own(house: House) -> None:
+    handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="p1"))
+    handlers.create_run(house.ports, wanted(recipe="reward", dataset_digest="p1"))
     rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"))
-    own = handlers.dataset_built(house.context, rankings)
+    own = handlers.queue_run_for_dataset(house.ports, rankings)
     assert own is not None
     assert own.recipe == "dpo"
     assert len(house.runs.runs) == 3
@@ -190,61 +193,61 @@ def test_a_run_that_somebody_made_of_the_rankings_does_not_stand_for_the_special
 
 def test_rankings_without_any_policy_start_from_the_base(house: House) -> None:
     rankings = built(digest="p1", kind="preference", recipe="ruled", manifest=dataset_ref("p1"))
-    run = handlers.dataset_built(house.context, rankings)
+    run = handlers.queue_run_for_dataset(house.ports, rankings)
     assert run is not None
     assert (run.key.parent_digest, run.current.parent) == ("", None)
 
 
 def test_rankings_without_a_recipe_make_no_run(house: House) -> None:
     rankings = built(digest="p1", kind="preference", recipe="", manifest=dataset_ref("p1"))
-    assert handlers.dataset_built(house.context, rankings) is None
+    assert handlers.queue_run_for_dataset(house.ports, rankings) is None
     assert not house.runs.runs
 
 
-def test_a_learned_reward_is_the_specialists_newest_where_the_run_makes_none(house: House) -> None:
+def test_learned_reward_is_the_specialists_newest_if_the_run_makes_none(house: House) -> None:
     house.adapters.adapters["r0"] = adapter("r0", kind="reward")
     house.runs.adapters = {"r0": ("reports", "tiny", REWARD)}
-    handlers.create_run(house.context, wanted(dataset_digest="p1", recipe="rloo"))
+    handlers.create_run(house.ports, wanted(dataset_digest="p1", recipe="rloo"))
     house.supervisor.tick()
     (job,) = house.launcher.started
     assert job.stage.reward == house.adapters.adapters["r0"].manifest
 
 
-def test_without_any_reward_adapter_the_run_is_refused_or_fails_once(house: House) -> None:
+def test_run_without_any_reward_adapter_is_rejected_or_fails_once(house: House) -> None:
     with pytest.raises(FailedPrecondition) as refused:
-        handlers.create_run(house.context, wanted(dataset_digest="p1", recipe="rloo"))
+        handlers.create_run(house.ports, wanted(dataset_digest="p1", recipe="rloo"))
     assert refused.value.reason == "NO_REWARD_ADAPTER"
     with pytest.raises(FailedPrecondition):
-        handlers.plan_run(house.context, wanted(dataset_digest="p1", recipe="rloo"))
-    handlers.dataset_built(house.context, built(digest="p1", kind="preference", recipe="rloo"))
+        handlers.plan_run(house.ports, wanted(dataset_digest="p1", recipe="rloo"))
+    handlers.queue_run_for_dataset(house.ports, built(digest="p1", kind="preference", recipe="rloo"))
     for _ in range(2):
         house.supervisor.tick()
     assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "NO_REWARD_ADAPTER")
     assert house.runs.topics() == ["run.failed.v1"]
 
 
-def test_a_reward_that_is_learned_too_late_is_refused_before_anything_is_trained(house: House) -> None:
+def test_reward_stage_after_its_use_is_rejected(house: House) -> None:
     chain = wanted(recipe="backwards", preference_dataset_digest="p1")
     with pytest.raises(FailedPrecondition) as refused:
-        handlers.create_run(house.context, chain)
+        handlers.create_run(house.ports, chain)
     assert refused.value.reason == "NO_REWARD_ADAPTER"
-    assert handlers.create_run(house.context, replace(chain, recipe="chain")).stages[1].method == "reward"
+    assert handlers.create_run(house.ports, replace(chain, recipe="chain")).stages[1].method == "reward"
 
 
-def test_a_run_learns_from_datasets_of_its_own_specialist_alone(house: House) -> None:
+def test_run_learns_only_from_datasets_of_its_specialist(house: House) -> None:
     for other in (
         {"dataset_digest": "d1@memos"},
         {"recipe": "chain", "preference_dataset_digest": "p1@memos"},
         {"specialist": "memos"},
     ):
         with pytest.raises(InvalidArgument, match="was built for the specialist") as refused:
-            handlers.create_run(house.context, wanted(**other))
+            handlers.create_run(house.ports, wanted(**other))
         assert refused.value.reason == "WRONG_SPECIALIST"
 
 
-def test_a_kind_that_the_recipe_cannot_learn_from_fails_once_and_says_why(house: House) -> None:
+def test_dataset_of_the_wrong_kind_fails_once_with_the_reason(house: House) -> None:
     for _ in range(2):
-        handlers.dataset_built(house.context, built(recipe="dpo"))
+        handlers.queue_run_for_dataset(house.ports, built(recipe="dpo"))
     assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "WRONG_DATASET_KIND")
     assert house.runs.topics() == ["run.failed.v1"]
 
@@ -265,29 +268,29 @@ def test_a_kind_that_the_recipe_cannot_learn_from_fails_once_and_says_why(house:
         {"specialist": ""},
     ],
 )
-def test_what_could_not_work_is_refused(house: House, changes: dict[str, object]) -> None:
+def test_impossible_request_is_rejected(house: House, changes: dict[str, object]) -> None:
     with pytest.raises(InvalidArgument):
-        handlers.create_run(house.context, wanted(**changes))
+        handlers.create_run(house.ports, wanted(**changes))
     with pytest.raises(InvalidArgument):
-        handlers.plan_run(house.context, wanted(**changes))
+        handlers.plan_run(house.ports, wanted(**changes))
     assert not house.runs.runs
 
 
-def test_a_parent_is_a_policy_of_the_base_for_the_specialist(house: House) -> None:
+def test_parent_must_be_a_policy_of_the_base_and_the_specialist(house: House) -> None:
     for number, wrong in enumerate(({"kind": "reward"}, {"weights": "full"}, {"specialist": "x"}, {"base": "other"})):
         house.adapters.adapters[f"w{number}"] = adapter(f"w{number}", **wrong)
         with pytest.raises(FailedPrecondition) as refused:
-            handlers.create_run(house.context, wanted(parent_digest=f"w{number}"))
+            handlers.create_run(house.ports, wanted(parent_digest=f"w{number}"))
         assert refused.value.reason == "WRONG_PARENT"
     with pytest.raises(NotFound):
-        handlers.create_run(house.context, wanted(parent_digest="unknown"))
+        handlers.create_run(house.ports, wanted(parent_digest="unknown"))
     with pytest.raises(NotFound):
-        handlers.create_run(house.context, wanted(recipe="polish", preference_dataset_digest="unknown"))
+        handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="unknown"))
 
 
-def test_the_same_six_are_the_same_run_and_ids_of_four_stay(house: House) -> None:
+def test_same_key_is_the_same_run(house: House) -> None:
     runs = [
-        handlers.create_run(house.context, wanted(**changes))
+        handlers.create_run(house.ports, wanted(**changes))
         for changes in (
             {"recipe": "polish"},
             {"recipe": "polish"},

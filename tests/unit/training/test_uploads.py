@@ -1,14 +1,14 @@
-"""Checkpoints on their way while training goes on."""
+"""Background uploads of checkpoints."""
 
 import threading
 
 import pytest
 
-from services.training.adapters.uploads import Uploads
+from services.training.worker.checkpoints import Uploads
 from tailor.errors import Reason, Unavailable
 
 
-def test_training_goes_on_while_a_checkpoint_is_on_its_way_and_waits_for_it_before_the_next() -> None:
+def test_upload_runs_in_the_background_and_the_next_one_waits_for_it() -> None:
     uploads, let_go, stored = Uploads(), threading.Event(), []
 
     def upload() -> None:
@@ -23,7 +23,7 @@ def test_training_goes_on_while_a_checkpoint_is_on_its_way_and_waits_for_it_befo
     assert stored == ["first", "second"]
 
 
-def test_an_upload_that_failed_fails_whoever_goes_on_from_it() -> None:
+def test_failed_upload_raises_in_the_next_call() -> None:
     def fail() -> None:
         raise Unavailable(Reason("STORE_UNAVAILABLE"), "The object store is away.")
 

@@ -1,4 +1,4 @@
-"""Run by Alembic."""
+"""Alembic runs this file."""
 
 from tailor.sql import run_env
 

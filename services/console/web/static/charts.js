@@ -4,19 +4,19 @@
 const SVG = "http://www.w3.org/2000/svg";
 
 function shape(name, attributes, text) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const node = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  if (text !== undefined) node.textContent = text;
+  return node;
 }
 
 function ticks(low, high, count) {
   const rough = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((by) => by * power).find((by) => by >= rough);
-  const found = [];
-  for (let value = Math.ceil(low / step) * step; value <= high + step / 1e6; value += step) found.push(value);
-  return found;
+  const values = [];
+  for (let value = Math.ceil(low / step) * step; value <= high + step / 1e6; value += step) values.push(value);
+  return values;
 }
 
 function write(value) {
@@ -30,7 +30,7 @@ function smoothed(points) {
   return points.map(([x, y]) => [x, (mean = 0.7 * mean + 0.3 * y)]);
 }
 
-// Draws points [[x, y], ...] in x order; the x axis runs to `end`. The title is what a screen reader says.
+// Draws points [[x, y], ...] in x order; the x axis runs to `end`. Screen readers read the title.
 function drawChart(box, points, end, { title, height, smooth = false, fromZero = false }) {
   const width = Math.max(box.clientWidth, 320);
   const [left, right, top, bottom] = [52, 12, 12, 26];
@@ -43,8 +43,8 @@ function drawChart(box, points, end, { title, height, smooth = false, fromZero =
   const x = (value) => left + ((value - first) / (last - first)) * (width - left - right);
   const y = (value) => top + ((high - value) / (high - low)) * (height - top - bottom);
   const path = (list) => list.map(([a, b], index) => `${index ? "L" : "M"}${x(a).toFixed(1)},${y(b).toFixed(1)}`).join("");
-  const said = `${title}: ${write(points.at(-1)[1])} at step ${points.at(-1)[0]}, ${write(points[0][1])} at step ${points[0][0]}`;
-  const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": said });
+  const label = `${title}: ${write(points.at(-1)[1])} at step ${points.at(-1)[0]}, ${write(points[0][1])} at step ${points[0][0]}`;
+  const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
   for (const value of ticks(low, high, height / 55)) {
     svg.append(shape("line", { class: "axis", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
     svg.append(shape("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, write(value)));
@@ -62,12 +62,12 @@ function drawChart(box, points, end, { title, height, smooth = false, fromZero =
     mark.replaceChildren(
       shape("line", { class: "cross", x1: x(px), x2: x(px), y1: top, y2: height - bottom }),
       shape("circle", { class: "dot", cx: x(px), cy: y(py), r: 4.5 }),
-      shape("text", { class: "said", x: Math.min(x(px) + 8, width - 110), y: top + 4 }, `step ${px}: ${write(py)}`));
+      shape("text", { class: "tip", x: Math.min(x(px) + 8, width - 110), y: top + 4 }, `step ${px}: ${write(py)}`));
   };
   svg.addEventListener("pointermove", (event) => {
-    const where = svg.getBoundingClientRect();
-    const at = ((event.clientX - where.left) / where.width) * width;
-    point(...points.reduce((best, each) => (Math.abs(x(each[0]) - at) < Math.abs(x(best[0]) - at) ? each : best)));
+    const frame = svg.getBoundingClientRect();
+    const at = ((event.clientX - frame.left) / frame.width) * width;
+    point(...points.reduce((best, next) => (Math.abs(x(next[0]) - at) < Math.abs(x(best[0]) - at) ? next : best)));
   });
   svg.addEventListener("pointerleave", () => mark.replaceChildren(shape("circle", { class: "dot", cx: x(points.at(-1)[0]), cy: y(line.at(-1)[1]), r: 4.5 })));
   svg.dispatchEvent(new Event("pointerleave"));

@@ -1,14 +1,14 @@
-// The live parts of the console: the flow and streamed answers; run.js follows a run. Text from services goes into pages as text only.
+// Live updates of the flow page and streamed answers; run.js updates a run. Text from services is inserted as text, never as HTML.
 "use strict";
 
 const $ = (selector, within = document) => within.querySelector(selector);
 const csrf = document.body.dataset.csrf;
 
 function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
 }
 
 for (const form of document.querySelectorAll("form[data-confirm]")) {
@@ -50,7 +50,7 @@ function drawBoard(board) {
     element("li", { class: service.state }, element("i"), service.name,
       element("span", {}, service.state === "up" ? "answers" : "does not answer"))));
   $("#failures").replaceChildren(...board.failures.map((failure) =>
-    element("p", { class: "notice bad" }, element("strong", {}, `${failure.service} could not be asked.`),
+    element("p", { class: "notice bad" }, element("strong", {}, `No answer from ${failure.service}.`),
       ` ${failure.message} `, element("code", {}, failure.reason))));
 }
 
@@ -65,7 +65,7 @@ async function followFlow() {
       drawBoard(await answer.json());
       showLive("on", "live");
     } catch {
-      showLive("off", "the console does not answer; trying again");
+      showLive("off", "no answer from the console; trying again");
     }
   }
 }
@@ -81,16 +81,16 @@ async function* eventsOf(answer) {
     const blocks = (rest + value).split("\n\n");
     rest = blocks.pop();
     for (const block of blocks) {
-      const found = /^event: (.*)\ndata: (.*)$/.exec(block);
-      if (found) yield [found[1], JSON.parse(found[2])];
+      const match = /^event: (.*)\ndata: (.*)$/.exec(block);
+      if (match) yield [match[1], JSON.parse(match[2])];
     }
   }
 }
 
 async function refusal(answer) {
-  const said = await answer.json().catch(() => ({ message: `The console answered ${answer.status}.`, reason: "" }));
-  const fields = Object.entries(said.fields || {}).map(([name, text]) => `${name}: ${text}`).join("; ");
-  return `${said.message} ${fields} ${said.reason ? `(${said.reason})` : ""}`;
+  const error = await answer.json().catch(() => ({ message: `The console answered ${answer.status}.`, reason: "" }));
+  const fields = Object.entries(error.fields || {}).map(([name, text]) => `${name}: ${text}`).join("; ");
+  return `${error.message} ${fields} ${error.reason ? `(${error.reason})` : ""}`;
 }
 
 function post(path, body, signal) {
@@ -99,12 +99,12 @@ function post(path, body, signal) {
   });
 }
 
-// Says what a ranking of what is compared is good for.
+// Explains what a ranking of these answers is used for.
 function showUse(use) {
-  for (const said of document.querySelectorAll("[data-use]")) said.hidden = said.dataset.use !== use;
+  for (const note of document.querySelectorAll("[data-use]")) note.hidden = note.dataset.use !== use;
 }
 
-// Streams one answer into its pane; the draft's id, or null where it failed.
+// Streams one answer into its pane. Returns the draft's id, or null if it failed.
 async function askOne(pane, question, signal) {
   const words = $(".words", pane);
   const meta = $(".meta", pane);
@@ -130,13 +130,13 @@ async function askOne(pane, question, signal) {
         (data.generation ? ` · generation ${data.generation}` : "");
     }
     if (draft) {
-      link.textContent = `${draft.slice(0, 14)} · where it came from`;
+      link.textContent = `${draft.slice(0, 14)} · trace it`;
       link.href = `/drafts/${encodeURIComponent(draft)}`;
       link.hidden = false;
     }
     return draft;
   } catch (error) {
-    return fail(error.name === "AbortError" ? "Stopped." : "The connection broke.");
+    return fail(error.name === "AbortError" ? "Stopped." : "The connection was lost.");
   } finally {
     words.classList.remove("writing");
   }
@@ -156,18 +156,18 @@ function followQuestions(form) {
     $("#stop").onclick = () => abort.abort();
     if (judging) judging.hidden = true;
     const model = given.get("model");
-    const again = given.get("beside") === "draw";
-    if (again && !question.temperature) {
-      // Two draws differ only where chance has a part.
+    const twice = given.get("compare") === "draw";
+    if (twice && !question.temperature) {
+      // At temperature 0, both answers would be the same.
       question.temperature = 0.7;
       form.elements.temperature.value = "0.7";
     }
-    $('[data-side="left"] h2').textContent = again ? `${model}, one draw` : "Base";
-    $('[data-side="right"] h2').textContent = again ? `${model}, another draw` : model;
-    const kept = form.elements.model.selectedOptions[0].dataset.kept;
-    showUse(again ? { yes: "learns", no: "unkept" }[kept] : "base");
+    $('[data-side="left"] h2').textContent = twice ? `${model}, first answer` : "Base";
+    $('[data-side="right"] h2').textContent = twice ? `${model}, second answer` : model;
+    const storesText = form.elements.model.selectedOptions[0].dataset.kept;
+    showUse(twice ? { yes: "learns", no: "unkept" }[storesText] : "base");
     const [left, right] = await Promise.all([
-      askOne($('[data-side="left"]'), { ...question, model: again ? model : "base" }, abort.signal),
+      askOne($('[data-side="left"]'), { ...question, model: twice ? model : "base" }, abort.signal),
       askOne($('[data-side="right"]'), { ...question, model }, abort.signal),
     ]);
     $("#go").disabled = false;
@@ -189,11 +189,11 @@ function followQuestions(form) {
       ranking: [drafts[better], drafts[better === "left" ? "right" : "left"]],
       accuracy: mark("accuracy"), style: mark("style"), usefulness: mark("usefulness"), comment: given.get("comment"),
     }).catch(() => null);
-    const said = $("#judged");
+    const status = $("#judged");
     const recorded = answer !== null && answer.ok;
-    said.className = recorded ? "up" : "down";
-    said.textContent = recorded ? `Recorded as ${(await answer.json()).judgement_id}. Thank you.`
-      : answer ? await refusal(answer) : "The connection broke; try again.";
+    status.className = recorded ? "up" : "down";
+    status.textContent = recorded ? `Recorded as ${(await answer.json()).judgement_id}. Thank you.`
+      : answer ? await refusal(answer) : "The connection was lost. Try again.";
     $("button", judging).disabled = recorded;
   });
 }

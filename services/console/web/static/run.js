@@ -1,4 +1,4 @@
-// One run, live: tiles, a chart of every figure that its method has, and its log. What the service writes, it writes: it is fetched again.
+// Live updates of one run: tiles, a chart per figure of its method, and its log. The other sections are fetched again from the server.
 "use strict";
 
 const REFRESH_MS = 5000;
@@ -15,36 +15,36 @@ function duration(seconds) {
   return `${Math.round(seconds)} s`;
 }
 
-// `said` is the newest figures of the present stage. What they have no value for is null, and its tile is hidden.
-function tilesOf(run, said, stages) {
+// `report` holds the newest figures of the current stage. A null figure hides its tile.
+function tilesOf(run, report, stages) {
   const ended = ENDED.includes(run.state);
   const fixed = (value) => (value === null ? null : value.toFixed(3));
-  if (!said) return { phase: run.state };
+  if (!report) return { phase: run.state };
   return {
-    phase: ended ? run.state : run.progress.phase, stage: stages > 1 ? `${said.stage + 1} of ${stages}` : null,
-    step: `${said.step} / ${said.total_steps}`, loss: fixed(said.loss), held_out_loss: fixed(said.held_out_loss),
-    reward: fixed(said.reward), kl: fixed(said.kl), accuracy: fixed(said.accuracy),
-    learning_rate: said.learning_rate.toExponential(1), gradient_norm: write(said.gradient_norm),
-    tokens_per_second: said.tokens_per_second.toFixed(0), memory_bytes: said.memory_bytes ? `${(said.memory_bytes / GIB).toFixed(2)} GiB` : null,
-    remaining_seconds: ended ? null : duration(said.remaining_seconds),
+    phase: ended ? run.state : run.progress.phase, stage: stages > 1 ? `${report.stage + 1} of ${stages}` : null,
+    step: `${report.step} / ${report.total_steps}`, loss: fixed(report.loss), held_out_loss: fixed(report.held_out_loss),
+    reward: fixed(report.reward), kl: fixed(report.kl), accuracy: fixed(report.accuracy),
+    learning_rate: report.learning_rate.toExponential(1), gradient_norm: write(report.gradient_norm),
+    tokens_per_second: report.tokens_per_second.toFixed(0), memory_bytes: report.memory_bytes ? `${(report.memory_bytes / GIB).toFixed(2)} GiB` : null,
+    remaining_seconds: ended ? null : duration(report.remaining_seconds),
   };
 }
 
-function drawTiles(run, said, stages) {
-  for (const [name, text] of Object.entries(tilesOf(run, said, stages))) {
+function drawTiles(run, report, stages) {
+  for (const [name, text] of Object.entries(tilesOf(run, report, stages))) {
     const tile = $(`[data-tile="${name}"]`);
     tile.hidden = text === null;
     $("strong", tile).textContent = text ?? "";
   }
 }
 
-// The points of one figure, where the reports have it; memory of 0 was not measured.
+// The points of one figure. Memory of 0 means that it was not measured.
 function pointsOf(list, name) {
   const [scale, least] = name === "memory_bytes" ? [GIB, 1] : [1, -Infinity];
   return list.filter((report) => report[name] !== null && report[name] >= least).map((report) => [report.step, report[name] / scale]);
 }
 
-// The reports of each stage by step: a new worker goes on from a checkpoint, and what it repeats replaces what was said before.
+// The reports of each stage by step. A new worker resumes from a checkpoint; the steps that it repeats replace the earlier reports.
 class Curves {
   constructor(methods) {
     this.methods = methods;
@@ -54,7 +54,7 @@ class Curves {
 
   clear() { this.stages = new Map(); }
 
-  // Beside training, a worker reports only what it measured of the whole.
+  // Outside the training phase, a worker reports only held-out measurements.
   add(progress) {
     const measured = progress.held_out_loss !== null;
     if (progress.step < 1 || (progress.phase !== "training" && !measured)) return;
@@ -64,13 +64,13 @@ class Curves {
     reports.set(progress.step, { ...progress, ...before, held_out_loss: progress.held_out_loss });
   }
 
-  // The newest report of a stage; none before its first step.
+  // The newest report of a stage; undefined before its first step.
   newest(stage) {
     const reports = this.stages.get(stage);
     return reports && reports.get(Math.max(...reports.keys()));
   }
 
-  // The stage that was chosen, or else the newest.
+  // The chosen stage, or the newest.
   get shown() { return this.stages.has(this.chosen) ? this.chosen : Math.max(...this.stages.keys()); }
 
   get steps() {
@@ -81,7 +81,7 @@ class Curves {
     if (!this.stages.size) return;
     const list = [...this.stages.get(this.shown).values()].sort((a, b) => a.step - b.step);
     const cards = [...document.querySelectorAll("[data-series]")].map((card) => [card, pointsOf(list, card.dataset.series)]);
-    // One point is no line; its tile shows it. What is hidden gives its room to the others, so that is decided before any is drawn.
+    // A single point is not a line; its tile shows it. Hide cards before drawing, because the others take their space.
     for (const [card, points] of cards) card.hidden = points.length < 2 && card.dataset.series !== "loss";
     for (const [card, points] of cards) {
       const name = card.dataset.series;
@@ -123,13 +123,13 @@ async function refreshSections(curves) {
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const id of SECTIONS) {
-    const [old, made] = [document.getElementById(id), fresh.getElementById(id)];
-    if (old && made && old.innerHTML !== made.innerHTML) old.replaceChildren(...made.childNodes);
+    const [old, update] = [document.getElementById(id), fresh.getElementById(id)];
+    if (old && update && old.innerHTML !== update.innerHTML) old.replaceChildren(...update.childNodes);
   }
   showSteps(curves);
 }
 
-// The steps of all stages are known here alone, while the run goes on.
+// While the run lasts, only this page knows the steps of all stages.
 function showSteps(curves) {
   const cell = $('[data-sofar="steps"]');
   if (cell && curves.steps) cell.textContent = curves.steps.toLocaleString("en");
@@ -139,13 +139,13 @@ function followRun(root) {
   const methods = root.dataset.methods.split(",");
   const curves = new Curves(methods);
   let drawn = false;
-  let where = "";
+  let last = "";
   const soon = () => { if (!drawn) { drawn = true; requestAnimationFrame(() => { drawn = false; curves.draw(); showSteps(curves); }); } };
   const refresh = () => refreshSections(curves).catch(() => {});
   const source = new EventSource(`/api/runs/${encodeURIComponent(root.dataset.run)}/events`);
   const timer = setInterval(() => { if (!document.hidden) refresh(); }, REFRESH_MS);
   const close = () => { source.close(); clearInterval(timer); };
-  // The service tells everything from the first report on, also when the connection was made again.
+  // The service sends everything from the first report, also after a reconnection.
   source.addEventListener("open", () => { curves.clear(); $("#log").replaceChildren(); showLive("on", "live"); });
   source.addEventListener("run", (event) => {
     const run = JSON.parse(event.data);
@@ -154,18 +154,18 @@ function followRun(root) {
     addLines($("#log"), run.lines);
     soon();
     const now = `${run.state} ${run.stage} ${run.epoch} ${run.reason}`;
-    if (where && where !== now) refresh();
-    where = now;
+    if (last && last !== now) refresh();
+    last = now;
   });
   source.addEventListener("failure", (event) => {
-    const said = JSON.parse(event.data);
-    // A stream lasts an hour; the browser makes the next one.
-    if (said.reason === "DEADLINE_EXCEEDED") return;
+    const failure = JSON.parse(event.data);
+    // A stream lasts an hour; then the browser reconnects.
+    if (failure.reason === "DEADLINE_EXCEEDED") return;
     close();
-    showLive("off", said.message);
+    showLive("off", failure.message);
   });
   source.addEventListener("end", () => { close(); refresh(); showLive("done", "ended"); });
-  source.addEventListener("error", () => showLive("off", "connecting again"));
+  source.addEventListener("error", () => showLive("off", "reconnecting"));
   window.addEventListener("resize", soon);
 }
 

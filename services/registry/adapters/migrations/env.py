@@ -1,4 +1,4 @@
-"""Run by Alembic."""
+"""Alembic's entry point."""
 
 from tailor.sql import run_env
 

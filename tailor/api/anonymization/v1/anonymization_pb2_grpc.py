@@ -72,48 +72,48 @@ class AnonymizationServiceServicer:
     """
 
     def Anonymize(self, request, context):
-        """Anonymize returns the text with surrogates for its personal values. INVALID_ARGUMENT over 1,000,000 characters.
+        """Anonymize returns a text with surrogates for its personal values. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AnonymizePrompt(self, request, context):
-        """AnonymizePrompt returns the texts of one prompt with surrogates, and which value each surrogate stands for. The surrogates are drawn for this
-        call alone, and nothing of it is kept: no vault entry, no log of content. INVALID_ARGUMENT over 1,024 texts or 200,000 characters in all.
+        """AnonymizePrompt returns the texts of one prompt with surrogates, and the value of each surrogate. The surrogates are drawn only for this
+        call, and nothing is stored: no vault entry, no log of content. INVALID_ARGUMENT (PROMPT_TOO_LONG) over 1,024 texts or 200,000 characters in all.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewAnonymization(self, request, context):
-        """PreviewAnonymization shows what a text would become, under the installation's policy or another one, and keeps nothing: no vault entry, no
-        log of content. A value that the vault knows shows the surrogate it has; others show one that is drawn alike and then forgotten.
-        INVALID_ARGUMENT over 200,000 characters, and for a wrong policy, with a violation for every wrong field.
+        """PreviewAnonymization shows what a text would become under the installation's policy or another one. It stores nothing: no vault entry, no
+        log of content. Values in the vault have their surrogate; others have one that is drawn in the same way and then discarded.
+        INVALID_ARGUMENT (TOO_LONG) over 200,000 characters; INVALID_ARGUMENT (INVALID_POLICY) with a violation for every wrong field of a policy.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Reidentify(self, request, context):
-        """Reidentify returns the true value of a surrogate. Every call is written to the audit log.
-        NOT_FOUND where the vault knows no such surrogate.
+        """Reidentify returns the true value of a surrogate. Every call is recorded in the audit log.
+        NOT_FOUND (UNKNOWN_SURROGATE) if the vault has no such surrogate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResolveSubject(self, request, context):
-        """ResolveSubject finds the documents that a person's name, mail or phone occurs in, keeps a keyed hash of it, so that it is masked
-        without a surrogate from now on, and destroys its vault entries. The value goes no further. Again, it destroys nothing more.
+        """ResolveSubject finds the documents that contain a person's name, mail address or phone number. It stores a keyed hash of the value, which
+        is masked from then on, and destroys its vault entries. The value itself is neither stored nor passed on. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LiftSubject(self, request, context):
-        """LiftSubject ends the suppression of a name, mail or phone: in texts that come from now on it has a surrogate again. Erased documents
-        stay erased. The value goes no further. NOT_FOUND where it is not suppressed.
+        """LiftSubject ends the suppression of a name, mail address or phone number: in later texts it has a surrogate again. Erased documents stay
+        erased. The value itself is neither stored nor passed on. NOT_FOUND (NOT_SUPPRESSED) if it is not suppressed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EvaluationServiceStub:
-    """EvaluationService measures adapters.
+    """EvaluationService evaluates adapters on held-out rows.
     """
 
     def __init__(self, channel):
@@ -48,18 +48,18 @@ class EvaluationServiceStub:
 
 
 class EvaluationServiceServicer:
-    """EvaluationService measures adapters.
+    """EvaluationService evaluates adapters on held-out rows.
     """
 
     def Evaluate(self, request, context):
-        """Evaluate measures an adapter again, in the background. NOT_FOUND for an adapter that was never announced.
+        """Evaluate queues another evaluation of an adapter. Returns NOT_FOUND for an unknown adapter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetEvaluation(self, request, context):
-        """GetEvaluation returns an evaluation, finished or not. NOT_FOUND for an unknown id.
+        """GetEvaluation returns an evaluation, finished or not. Returns NOT_FOUND for an unknown id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +87,7 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EvaluationService:
-    """EvaluationService measures adapters.
+    """EvaluationService evaluates adapters on held-out rows.
     """
 
     @staticmethod

@@ -35,7 +35,7 @@ class _DatasetKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DatasetKi
     """Rows of prompt, chosen and rejected."""
 
 class DatasetKind(_DatasetKind, metaclass=_DatasetKindEnumTypeWrapper):
-    """DatasetKind says what a dataset's rows are."""
+    """DatasetKind is the kind of a dataset's rows."""
 
 DATASET_KIND_UNSPECIFIED: DatasetKind.ValueType  # 0
 """Not set."""
@@ -59,7 +59,7 @@ class _AdapterKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AdapterKi
     """Scores answers; never serves."""
 
 class AdapterKind(_AdapterKind, metaclass=_AdapterKindEnumTypeWrapper):
-    """AdapterKind says what an adapter is for."""
+    """AdapterKind is the purpose of an adapter."""
 
 ADAPTER_KIND_UNSPECIFIED: AdapterKind.ValueType  # 0
 """Not set."""
@@ -78,19 +78,19 @@ class _OnErasureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnErasure.V
     ON_ERASURE_UNSPECIFIED: _OnErasure.ValueType  # 0
     """Not set; the same as marking."""
     ON_ERASURE_MARK: _OnErasure.ValueType  # 1
-    """They are marked tainted in the catalogue and go on serving until a better one is promoted."""
+    """They are marked as tainted in the catalogue and serve until a better one is promoted."""
     ON_ERASURE_RETIRE: _OnErasure.ValueType  # 2
-    """They are retired: what serves goes back to an untainted adapter, or to the base, and they are never promoted again."""
+    """They are retired: the specialist returns to an untainted adapter, or to the base, and they are never promoted again."""
 
 class OnErasure(_OnErasure, metaclass=_OnErasureEnumTypeWrapper):
-    """OnErasure says what becomes of adapters that learned from an erased document."""
+    """OnErasure defines what happens to adapters trained on an erased document."""
 
 ON_ERASURE_UNSPECIFIED: OnErasure.ValueType  # 0
 """Not set; the same as marking."""
 ON_ERASURE_MARK: OnErasure.ValueType  # 1
-"""They are marked tainted in the catalogue and go on serving until a better one is promoted."""
+"""They are marked as tainted in the catalogue and serve until a better one is promoted."""
 ON_ERASURE_RETIRE: OnErasure.ValueType  # 2
-"""They are retired: what serves goes back to an untainted adapter, or to the base, and they are never promoted again."""
+"""They are retired: the specialist returns to an untainted adapter, or to the base, and they are never promoted again."""
 Global___OnErasure: _TypeAlias = OnErasure  # noqa: Y015
 
 @_typing.final
@@ -116,9 +116,9 @@ class DatasetBuilt(_message.Message):
     specialist: _builtins.str
     """Specialist that it was built for."""
     kind: Global___DatasetKind.ValueType
-    """What its rows are."""
+    """Kind of its rows."""
     train_rows: _builtins.int
-    """Rows to train on."""
+    """Rows for training."""
     held_out_rows: _builtins.int
     """Rows held out."""
     base: _builtins.str
@@ -126,14 +126,14 @@ class DatasetBuilt(_message.Message):
     recipe: _builtins.str
     """Recipe that the specialist names for datasets of this kind."""
     ranked_adapter_digest: _builtins.str
-    """Adapter whose drafts were ranked last, on which learning from preferences goes on; empty where no drafts were ranked, and for rows of documents."""
+    """Adapter whose drafts were ranked last, from which preference training continues; empty if no drafts were ranked, or for document rows."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` in the datasets bucket."""
 
     @_builtins.property
     def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the documents that rows were made from."""
+        """Ids of the documents from which rows were made."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -141,7 +141,7 @@ class DatasetBuilt(_message.Message):
 
     @_builtins.property
     def judgement_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the judgements that preference rows were made from."""
+        """Ids of the judgements from which preference rows were made."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ Global___DatasetBuilt: _TypeAlias = DatasetBuilt  # noqa: Y015
 
 @_typing.final
 class RunProgressed(_message.Message):
-    """RunProgressed: where a run stands."""
+    """RunProgressed: the progress of a run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -200,7 +200,7 @@ class RunProgressed(_message.Message):
     step: _builtins.int
     """Optimiser steps done."""
     total_steps: _builtins.int
-    """Optimiser steps in all."""
+    """Total optimiser steps."""
     loss: _builtins.float
     """Mean training loss since the last report, nats per token."""
     learning_rate: _builtins.float
@@ -210,21 +210,21 @@ class RunProgressed(_message.Message):
     tokens_per_second: _builtins.float
     """Trained tokens per second of wall time, without padding."""
     remaining_seconds: _builtins.float
-    """Seconds left, estimated."""
+    """Estimated seconds left."""
     epoch: _builtins.int
     """Lease epoch of the worker."""
     stage: _builtins.int
     """Stage of the run, from 0."""
     memory_bytes: _builtins.int
-    """Most memory so far: of the GPU where one trains, else of the process."""
+    """Peak memory so far: of the GPU if one is used, otherwise of the process."""
     reward: _builtins.float
     """Mean reward of the answers of this step; absent for methods without one."""
     kl: _builtins.float
-    """Mean divergence from the adapter that the stage started from (nats an answer's token, k3 estimate); absent where it is not known."""
+    """Mean divergence from the adapter that the stage started from (nats per answer token, k3 estimate); absent if it is not known."""
     accuracy: _builtins.float
-    """Share of this step's pairs that were ordered as the experts did; absent for methods without pairs."""
+    """Share of this step's pairs that were ordered as by the experts, 0 to 1; absent for methods without pairs."""
     held_out_loss: _builtins.float
-    """Held-out loss, nats a token; absent where it was not measured at this step."""
+    """Held-out loss, nats per token; absent if it was not measured at this step."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the worker reported."""
@@ -316,7 +316,7 @@ Global___RunFailed: _TypeAlias = RunFailed  # noqa: Y015
 
 @_typing.final
 class AdapterTrained(_message.Message):
-    """AdapterTrained: a run made an adapter, and it loads."""
+    """AdapterTrained: a run trained an adapter, and it loads."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -363,11 +363,11 @@ class AdapterTrained(_message.Message):
     digest: _builtins.str
     """SHA-256 of the adapter's manifest: the adapter's name."""
     kind: Global___AdapterKind.ValueType
-    """What the adapter is for."""
+    """Purpose of the adapter."""
     specialist: _builtins.str
     """Specialist that it was trained for."""
     run_id: _builtins.str
-    """Run that made it."""
+    """Run that trained it."""
     dataset_digest: _builtins.str
     """Dataset that it was trained on."""
     base: _builtins.str
@@ -375,7 +375,7 @@ class AdapterTrained(_message.Message):
     base_digest: _builtins.str
     """SHA-256 of its base's manifest."""
     parent_digest: _builtins.str
-    """Adapter that training started from; empty for the base itself."""
+    """Adapter from which training started; empty for the base itself."""
     steps: _builtins.int
     """Optimiser steps."""
     first_loss: _builtins.float
@@ -391,12 +391,12 @@ class AdapterTrained(_message.Message):
     tokens: _builtins.int
     """Tokens that it was trained on."""
     memory_bytes: _builtins.int
-    """Most memory at once: of the GPU where one trained, else of the process."""
+    """Peak memory: of the GPU if one was used, otherwise of the process."""
     stage: _builtins.int
-    """Stage of the run that made it, from 0."""
+    """Stage of the run that trained it, from 0."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
-        """`manifest.json` beside the weights in the models bucket."""
+        """`manifest.json` next to the weights in the models bucket."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -404,7 +404,7 @@ class AdapterTrained(_message.Message):
 
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """What the run measured of it, by name, such as `held_out_loss`, `reward_accuracy`, `win_rate`, `kl`."""
+        """What the run measured, by name, such as `held_out_loss`, `reward_accuracy`, `win_rate`, `kl`."""
 
     def __init__(
         self,
@@ -441,7 +441,7 @@ Global___AdapterTrained: _TypeAlias = AdapterTrained  # noqa: Y015
 @_typing.final
 class Scores(_message.Message):
     """Scores of one model on held-out rows, by metric name: rouge1, rouge2, rougeL, bleu, house_terms_f1, perplexity.
-    A candidate has parity too.
+    A candidate also has parity.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -469,7 +469,7 @@ class Scores(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Value by metric. ROUGE and F1 from 0 to 1, BLEU from 0 to 100, perplexity from 1, parity in nats a token."""
+        """Value by metric. ROUGE and F1 from 0 to 1, BLEU from 0 to 100, perplexity from 1, parity in nats per token."""
 
     def __init__(
         self,
@@ -486,7 +486,7 @@ Global___Scores: _TypeAlias = Scores  # noqa: Y015
 
 @_typing.final
 class AdapterEvaluated(_message.Message):
-    """AdapterEvaluated: a candidate was measured."""
+    """AdapterEvaluated: a candidate was evaluated."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -505,7 +505,7 @@ class AdapterEvaluated(_message.Message):
     evaluation_id: _builtins.str
     """Id of the evaluation."""
     adapter_digest: _builtins.str
-    """Candidate that was measured."""
+    """Evaluated candidate."""
     specialist: _builtins.str
     """Specialist that it is meant for."""
     dataset_digest: _builtins.str
@@ -515,7 +515,7 @@ class AdapterEvaluated(_message.Message):
     incumbent_generation: _builtins.int
     """Generation that served at the time; 0 if none did."""
     rows: _builtins.int
-    """Held-out rows measured."""
+    """Number of held-out rows."""
     @_builtins.property
     def base(self) -> Global___Scores:
         """Scores of the base."""
@@ -530,11 +530,11 @@ class AdapterEvaluated(_message.Message):
 
     @_builtins.property
     def report(self) -> _common_pb2.ObjectRef:
-        """The report (JSON; Markdown and plots beside it) in the reports bucket."""
+        """The report (JSON; Markdown and plots next to it) in the reports bucket."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was measured."""
+        """When it was evaluated."""
 
     def __init__(
         self,
@@ -598,7 +598,7 @@ Global___Selection: _TypeAlias = Selection  # noqa: Y015
 
 @_typing.final
 class RebuildPolicy(_message.Message):
-    """RebuildPolicy says when a specialist's dataset is built again."""
+    """RebuildPolicy defines when a specialist's dataset is rebuilt."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -608,9 +608,9 @@ class RebuildPolicy(_message.Message):
     min_new_items: _builtins.int
     """New documents or judgements that make it due; 0 builds only on command."""
     quiet_seconds: _builtins.int
-    """Seconds without anything new before it is built."""
+    """Seconds without new items before it is built."""
     min_interval_seconds: _builtins.int
-    """Least seconds between two builds."""
+    """Minimum seconds between two builds."""
     def __init__(
         self,
         *,
@@ -638,9 +638,9 @@ class Threshold(_message.Message):
     metric: _builtins.str
     """Name of the metric."""
     min_gain_over_base: _builtins.float
-    """Least improvement over the base, in the metric's unit; for perplexity, by how much it must fall."""
+    """Minimum improvement over the base, in the metric's unit; for perplexity, the minimum reduction."""
     max_loss_to_incumbent: _builtins.float
-    """By how much it may be worse than the adapter now serving, in the metric's unit."""
+    """Maximum loss against the adapter now serving, in the metric's unit."""
     def __init__(
         self,
         *,
@@ -658,7 +658,7 @@ Global___Threshold: _TypeAlias = Threshold  # noqa: Y015
 
 @_typing.final
 class Gate(_message.Message):
-    """Gate is the thresholds that an evaluation must meet before its adapter may serve."""
+    """Gate contains the conditions that an evaluation must meet before its adapter may serve."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -666,9 +666,9 @@ class Gate(_message.Message):
     MIN_ROWS_FIELD_NUMBER: _builtins.int
     MAX_PARITY_FIELD_NUMBER: _builtins.int
     min_rows: _builtins.int
-    """Least held-out rows an evaluation must rest on."""
+    """Minimum held-out rows of an evaluation."""
     max_parity: _builtins.float
-    """Most that the candidate may differ from the trainer's own log-probabilities of its probe rows, in nats a token; 0.1 if 0."""
+    """Maximum difference of the candidate from the trainer's log-probabilities of its probe rows, in nats per token; 0.1 if 0."""
     @_builtins.property
     def thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Threshold]:
         """All must be met."""
@@ -690,7 +690,7 @@ Global___Gate: _TypeAlias = Gate  # noqa: Y015
 
 @_typing.final
 class Filters(_message.Message):
-    """Filters say which of the selected documents make rows. Each admits everything where it is not set."""
+    """Filters define which of the selected documents make rows. A filter that is not set admits everything."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -702,21 +702,21 @@ class Filters(_message.Message):
     MAX_SOURCE_PERCENT_FIELD_NUMBER: _builtins.int
     MAX_PAIRS_PER_JUDGEMENT_FIELD_NUMBER: _builtins.int
     min_chars: _builtins.int
-    """Least characters of a document's text; 0 for any."""
+    """Minimum characters of a document's text; 0 for no limit."""
     max_chars: _builtins.int
-    """Most characters of a document's text; 0 for any."""
+    """Maximum characters of a document's text; 0 for no limit."""
     boilerplate_documents: _builtins.int
-    """A paragraph or line that so many documents hold is boilerplate, and makes no rows; 0 keeps all, otherwise 2 or more."""
+    """A paragraph or line that occurs in this many documents is boilerplate and makes no rows; 2 or more, or 0 for no limit."""
     max_source_documents: _builtins.int
-    """Most documents of one source, chosen by a fixed hash of their ids; 0 for any."""
+    """Maximum documents of one source, chosen by a fixed hash of their ids; 0 for no limit."""
     max_source_percent: _builtins.int
-    """Most rows of one source to train on, in percent of all of them; 0 for any, at most 100."""
+    """Maximum share of one source among the training rows, in percent, at most 100; 0 for no limit."""
     max_pairs_per_judgement: _builtins.int
-    """Most pairs of one judgement in a preference dataset, chosen by a fixed hash; 0 for all of them."""
+    """Maximum pairs of one judgement in a preference dataset, chosen by a fixed hash; 0 for no limit."""
     @_builtins.property
     def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Admitted languages, as two-letter codes of ISO 639-1; empty admits every one. A document whose language is not known is admitted
-        only then.
+        """Admitted languages, as two-letter codes of ISO 639-1; empty admits every language, and is
+        the only value that admits documents of unknown language.
         """
 
     def __init__(
@@ -740,7 +740,7 @@ Global___Filters: _TypeAlias = Filters  # noqa: Y015
 
 @_typing.final
 class CanaryPolicy(_message.Message):
-    """CanaryPolicy says how an adapter is tried on a share of the callers, and when it goes forward or back."""
+    """CanaryPolicy defines how an adapter is tried on a share of the callers, and when it is promoted or withdrawn."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -752,13 +752,13 @@ class CanaryPolicy(_message.Message):
     percent: _builtins.int
     """Share of the callers that get it, in percent, from 1 to 99; 10 if 0."""
     min_calls: _builtins.int
-    """Calls of each arm that a decision rests on; 50 if 0."""
+    """Minimum calls of each arm for a decision; 50 if 0."""
     max_seconds: _builtins.int
-    """Seconds after which it goes back if there were fewer calls; 86,400, a day, if 0."""
+    """Seconds after which it is withdrawn if there were fewer calls; 86,400, a day, if 0."""
     max_error_rate_increase: _builtins.float
-    """By how much its share of failed calls may exceed that of what serves, from 0 to 1; 0.02 if absent."""
+    """Maximum increase of its share of failed calls over the incumbent's, from 0 to 1; 0.02 if absent."""
     max_latency_ratio: _builtins.float
-    """How many times as long as what serves it may take, in the median to the first token and for each further one; 1.5 if 0, else at least 1."""
+    """Maximum ratio of its median seconds to the incumbent's, to the first token and for each further token; at least 1; 1.5 if 0."""
     def __init__(
         self,
         *,
@@ -780,7 +780,7 @@ Global___CanaryPolicy: _TypeAlias = CanaryPolicy  # noqa: Y015
 
 @_typing.final
 class SpecialistChanged(_message.Message):
-    """SpecialistChanged: a specialist was created or its definition changed. Compacted: the last one holds."""
+    """SpecialistChanged: a specialist was created or its definition changed. Compacted: the last one is current."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -807,7 +807,7 @@ class SpecialistChanged(_message.Message):
     revision: _builtins.int
     """Counts the changes, from 1."""
     description: _builtins.str
-    """What it is for, for people."""
+    """Its purpose, for people."""
     base: _builtins.str
     """Name of its base."""
     recipe: _builtins.str
@@ -815,30 +815,30 @@ class SpecialistChanged(_message.Message):
     system_prompt: _builtins.str
     """System prompt of its rows and its answers."""
     use_teacher: _builtins.bool
-    """True where a teacher model may make rows from its documents."""
+    """True if a teacher model may make rows from its documents."""
     on_erasure: Global___OnErasure.ValueType
-    """What becomes of its adapters that learned from an erased document."""
+    """What happens to its adapters that were trained on an erased document."""
     preference_recipe: _builtins.str
-    """Name of the recipe for its preference datasets; empty where they are built on command alone, or wait for a run with stages."""
+    """Name of the recipe for its preference datasets; empty if they are built only on command, or wait for a run with stages."""
     keep_drafts: _builtins.bool
-    """True where texts of its drafts are kept: anonymised, for 30 days, so that judgements become rows."""
+    """True to store the text of its drafts, anonymised, for 30 days, so that judgements become rows."""
     private_prompts: _builtins.bool
-    """True where personal data in a prompt is replaced by surrogates before the model sees it, and put back in the answer."""
+    """True to replace personal data in a prompt with surrogates before the model sees it, and to restore it in the answer."""
     @_builtins.property
     def selection(self) -> Global___Selection:
         """Which documents it learns from."""
 
     @_builtins.property
     def rebuild(self) -> Global___RebuildPolicy:
-        """When its dataset is built."""
+        """When its dataset is rebuilt."""
 
     @_builtins.property
     def gate(self) -> Global___Gate:
-        """What an evaluation must meet."""
+        """Conditions for serving."""
 
     @_builtins.property
     def house_terms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The house's own terms, scored by evaluation."""
+        """House terms, scored by evaluation."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
@@ -850,7 +850,7 @@ class SpecialistChanged(_message.Message):
 
     @_builtins.property
     def canary(self) -> Global___CanaryPolicy:
-        """Where set, an adapter that passes the gate is tried on a share of the callers before it serves all; without it, it serves at once."""
+        """If set, an adapter that passes the gate is first tried on a share of the callers; without it, the adapter serves at once."""
 
     def __init__(
         self,
@@ -924,7 +924,7 @@ Global___ServingCanary: _TypeAlias = ServingCanary  # noqa: Y015
 
 @_typing.final
 class SpecialistServing(_message.Message):
-    """SpecialistServing: which adapter a specialist's name means. Compacted: the highest generation holds."""
+    """SpecialistServing: which adapter a specialist's name means. Compacted: the highest generation is current."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -942,7 +942,7 @@ class SpecialistServing(_message.Message):
     specialist: _builtins.str
     """Name of the specialist."""
     generation: _builtins.int
-    """Counts promotions, rollbacks, and begins and ends of canaries, from 1."""
+    """Counts promotions, rollbacks, and starts and ends of canaries, from 1."""
     adapter_digest: _builtins.str
     """Adapter that serves; empty means the base."""
     dataset_digest: _builtins.str
@@ -954,7 +954,7 @@ class SpecialistServing(_message.Message):
     system_prompt: _builtins.str
     """System prompt of its answers."""
     private_prompts: _builtins.bool
-    """The specialist's private_prompts when it was decided; holds until a replica has read the definition itself."""
+    """The specialist's private_prompts at the time of the decision; used until a replica has read the definition itself."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` of the adapter."""
@@ -965,7 +965,7 @@ class SpecialistServing(_message.Message):
 
     @_builtins.property
     def canary(self) -> Global___ServingCanary:
-        """What a share of the callers gets instead; absent where all get the same."""
+        """The adapter that a share of the callers gets instead; absent without a canary."""
 
     def __init__(
         self,
@@ -992,7 +992,7 @@ Global___SpecialistServing: _TypeAlias = SpecialistServing  # noqa: Y015
 
 @_typing.final
 class AdapterServed(_message.Message):
-    """AdapterServed: an inference replica serves a generation, or says why not."""
+    """AdapterServed: an inference replica serves a generation, or refuses it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1017,7 +1017,7 @@ class AdapterServed(_message.Message):
     """UPPER_SNAKE reason if it does not."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the replica said so."""
+        """When the replica reported."""
 
     def __init__(
         self,
@@ -1040,7 +1040,7 @@ Global___AdapterServed: _TypeAlias = AdapterServed  # noqa: Y015
 
 @_typing.final
 class ReplicaSeen(_message.Message):
-    """ReplicaSeen: an inference replica is ready, which it says every few seconds, or leaves."""
+    """ReplicaSeen: an inference replica is ready (published every few seconds) or is leaving."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1053,10 +1053,10 @@ class ReplicaSeen(_message.Message):
     base: _builtins.str
     """Name of its base."""
     leaving: _builtins.bool
-    """True where it stops."""
+    """True if it is stopping."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the replica said so."""
+        """When the replica reported."""
 
     def __init__(
         self,

@@ -47,8 +47,8 @@ class IngestionServiceServicer:
     """
 
     def SubmitDocument(self, request_iterator, context):
-        """SubmitDocument streams one file: first the header, then its bytes in parts of at most 1 MiB.
-        INVALID_ARGUMENT where the header is missing or its labels are bad, RESOURCE_EXHAUSTED over the size limit.
+        """SubmitDocument receives one file as a stream: the header first, then the bytes in chunks of at most 1 MiB.
+        Returns INVALID_ARGUMENT for a missing or invalid header, and RESOURCE_EXHAUSTED for a file over the size limit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -33,12 +33,12 @@ class _AuditFieldEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditField
     AUDIT_FIELD_DEPARTMENT: _AuditField.ValueType  # 2
     """The department label."""
     AUDIT_FIELD_FORMAT: _AuditField.ValueType  # 3
-    """The format it was published in."""
+    """The format in which the document was published."""
     AUDIT_FIELD_LANGUAGE: _AuditField.ValueType  # 4
     """The language, as a two-letter code."""
 
 class AuditField(_AuditField, metaclass=_AuditFieldEnumTypeWrapper):
-    """AuditField says what documents are grouped by."""
+    """AuditField is a field by which documents are grouped."""
 
 AUDIT_FIELD_UNSPECIFIED: AuditField.ValueType  # 0
 """Not set."""
@@ -47,20 +47,20 @@ AUDIT_FIELD_SOURCE: AuditField.ValueType  # 1
 AUDIT_FIELD_DEPARTMENT: AuditField.ValueType  # 2
 """The department label."""
 AUDIT_FIELD_FORMAT: AuditField.ValueType  # 3
-"""The format it was published in."""
+"""The format in which the document was published."""
 AUDIT_FIELD_LANGUAGE: AuditField.ValueType  # 4
 """The language, as a two-letter code."""
 Global___AuditField: _TypeAlias = AuditField  # noqa: Y015
 
 @_typing.final
 class GetAuditRequest(_message.Message):
-    """GetAuditRequest perhaps names a specialist."""
+    """GetAuditRequest can name a specialist."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SPECIALIST_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
-    """Only documents that this specialist selects, and rejections with labels that it would select; empty for all."""
+    """Count only documents that this specialist selects, and rejections with labels that it would select; empty for all."""
     def __init__(
         self,
         *,
@@ -76,7 +76,7 @@ Global___GetAuditRequest: _TypeAlias = GetAuditRequest  # noqa: Y015
 
 @_typing.final
 class GetAuditResponse(_message.Message):
-    """GetAuditResponse counts documents; it holds no text and no id of a document."""
+    """GetAuditResponse counts documents. It contains no text and no document id."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -89,10 +89,10 @@ class GetAuditResponse(_message.Message):
     ESTIMATE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     duplicates: _builtins.int
-    """Submissions that were rejected as exact duplicates; they are among the rejections too."""
+    """Submissions rejected as exact duplicates; they are included in the rejections."""
     @_builtins.property
     def totals(self) -> Global___AuditTotals:
-        """Documents, characters and personal values in all."""
+        """Totals of documents, characters and personal values."""
 
     @_builtins.property
     def dimensions(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditDimension]:
@@ -100,23 +100,23 @@ class GetAuditResponse(_message.Message):
 
     @_builtins.property
     def lengths(self) -> Global___AuditLengths:
-        """How long the texts are."""
+        """Lengths of the texts."""
 
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditFinding]:
-        """Personal values that were found, by type, most frequent first."""
+        """Personal values found, by type, most frequent first."""
 
     @_builtins.property
     def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditRejection]:
-        """Submissions that were rejected, by reason, format and service, most frequent first."""
+        """Rejected submissions by reason, format and service, most frequent first."""
 
     @_builtins.property
     def estimate(self) -> Global___AuditEstimate:
-        """What training on all of it once would take."""
+        """Estimated cost of one training pass over all documents."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was counted."""
+        """Time of the counts."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ Global___GetAuditResponse: _TypeAlias = GetAuditResponse  # noqa: Y015
 
 @_typing.final
 class AuditTotals(_message.Message):
-    """AuditTotals are sums over all documents."""
+    """AuditTotals contains sums over all documents."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -148,11 +148,11 @@ class AuditTotals(_message.Message):
     CHARACTERS_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
     documents: _builtins.int
-    """Documents, each in its current version."""
+    """Documents, each counted in its current version."""
     characters: _builtins.int
-    """Characters of their texts."""
+    """Characters in their texts."""
     findings: _builtins.int
-    """Personal values that were found in them."""
+    """Personal values found in them."""
     def __init__(
         self,
         *,
@@ -180,7 +180,7 @@ class AuditDimension(_message.Message):
     field: Global___AuditField.ValueType
     """The field."""
     more_values: _builtins.int
-    """Values that are not listed."""
+    """Number of values that are not listed."""
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditGroup]:
         """The values with most documents first, at most 50."""
@@ -202,7 +202,7 @@ Global___AuditDimension: _TypeAlias = AuditDimension  # noqa: Y015
 
 @_typing.final
 class AuditGroup(_message.Message):
-    """AuditGroup is the documents with one value of a field."""
+    """AuditGroup counts the documents with one value of a field."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -211,13 +211,13 @@ class AuditGroup(_message.Message):
     CHARACTERS_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
     value: _builtins.str
-    """The value; empty where a document has none."""
+    """The value; empty for documents without one."""
     documents: _builtins.int
-    """Documents with it."""
+    """Documents with this value."""
     characters: _builtins.int
-    """Characters of their texts."""
+    """Characters in their texts."""
     findings: _builtins.int
-    """Personal values that were found in them."""
+    """Personal values found in them."""
     def __init__(
         self,
         *,
@@ -236,7 +236,7 @@ Global___AuditGroup: _TypeAlias = AuditGroup  # noqa: Y015
 
 @_typing.final
 class AuditLengths(_message.Message):
-    """AuditLengths describes how many characters documents have; all 0 where there is none."""
+    """AuditLengths describes the lengths of documents in characters; all 0 without documents."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -273,11 +273,11 @@ class AuditLengths(_message.Message):
     """The mean."""
     @_builtins.property
     def percentiles(self) -> _containers.ScalarMap[_builtins.int, _builtins.float]:
-        """Characters that the given percent of documents stay below: 5, 25, 50, 75, 95 and 99."""
+        """Length by percentile: 5, 25, 50, 75, 95 and 99."""
 
     @_builtins.property
     def histogram(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditBin]:
-        """The documents by length, in order; intervals without documents in between are listed too."""
+        """The documents by length, in ascending order; includes empty intervals in between."""
 
     def __init__(
         self,
@@ -306,9 +306,9 @@ class AuditBin(_message.Message):
     BELOW_CHARS_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     from_chars: _builtins.int
-    """Least characters."""
+    """Start of the interval, inclusive."""
     below_chars: _builtins.int
-    """Below so many characters; 0 for no end."""
+    """End of the interval, exclusive; 0 for no limit."""
     documents: _builtins.int
     """Documents."""
     def __init__(
@@ -328,7 +328,7 @@ Global___AuditBin: _TypeAlias = AuditBin  # noqa: Y015
 
 @_typing.final
 class AuditFinding(_message.Message):
-    """AuditFinding is personal data of one type."""
+    """AuditFinding counts personal data of one type."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -339,9 +339,9 @@ class AuditFinding(_message.Message):
     entity_type: _builtins.str
     """The type, such as PERSON."""
     values: _builtins.int
-    """Values that were found."""
+    """Values found."""
     documents: _builtins.int
-    """Documents that hold any."""
+    """Documents that contain any."""
     per_thousand_chars: _builtins.float
     """Values per 1,000 characters over all documents."""
     def __init__(
@@ -373,9 +373,9 @@ class AuditRejection(_message.Message):
     reason: _builtins.str
     """Reason without its prefix, such as CORRUPT."""
     format: _builtins.str
-    """Format of the submissions, where it could be told."""
+    """Format of the submissions, if it is known."""
     stage: _builtins.str
-    """Service that stopped them."""
+    """Service that rejected them."""
     submissions: _builtins.int
     """Submissions."""
     def __init__(
@@ -396,7 +396,7 @@ Global___AuditRejection: _TypeAlias = AuditRejection  # noqa: Y015
 
 @_typing.final
 class AuditEstimate(_message.Message):
-    """AuditEstimate says what one pass over all documents would take."""
+    """AuditEstimate estimates one training pass over all documents."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -405,13 +405,13 @@ class AuditEstimate(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     tokens: _builtins.int
-    """Tokens, estimated as characters by four."""
+    """Tokens, estimated as characters divided by four."""
     tokens_per_second: _builtins.float
-    """Tokens per second that the time rests on."""
+    """Tokens per second on which the time is based."""
     run_id: _builtins.str
-    """Run that trained so fast; empty where none has reported yet, and the speed is an assumption."""
+    """Run that reported this speed; empty if none has, and the speed is an assumption."""
     seconds: _builtins.float
-    """Seconds of training for one pass."""
+    """Estimated seconds."""
     def __init__(
         self,
         *,

@@ -33,23 +33,23 @@ class _DecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decision.Val
     DECISION_UNSPECIFIED: _Decision.ValueType  # 0
     """Not evaluated yet."""
     DECISION_PASSED: _Decision.ValueType  # 1
-    """The gate is met."""
+    """The evaluation passes the gate."""
     DECISION_REFUSED: _Decision.ValueType  # 2
-    """The gate is not met."""
+    """The evaluation does not pass the gate."""
     DECISION_STALE: _Decision.ValueType  # 3
-    """The incumbent moved meanwhile; it is measured again."""
+    """The incumbent has changed since; the adapter is evaluated again."""
 
 class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper):
-    """Decision says what the gate made of an evaluation."""
+    """Decision is the gate's decision on an evaluation."""
 
 DECISION_UNSPECIFIED: Decision.ValueType  # 0
 """Not evaluated yet."""
 DECISION_PASSED: Decision.ValueType  # 1
-"""The gate is met."""
+"""The evaluation passes the gate."""
 DECISION_REFUSED: Decision.ValueType  # 2
-"""The gate is not met."""
+"""The evaluation does not pass the gate."""
 DECISION_STALE: Decision.ValueType  # 3
-"""The incumbent moved meanwhile; it is measured again."""
+"""The incumbent has changed since; the adapter is evaluated again."""
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
 class _CanaryState:
@@ -61,25 +61,25 @@ class _CanaryStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CanarySta
     CANARY_STATE_UNSPECIFIED: _CanaryState.ValueType  # 0
     """Not set."""
     CANARY_STATE_RUNNING: _CanaryState.ValueType  # 1
-    """It is compared with what serves."""
+    """It is being compared with the incumbent."""
     CANARY_STATE_FORWARD: _CanaryState.ValueType  # 2
-    """It kept to its rules and serves all callers."""
+    """It stayed within its policy and serves all callers."""
     CANARY_STATE_BACK: _CanaryState.ValueType  # 3
-    """It did not, or could not be compared, or was stopped, and serves no more."""
+    """It was withdrawn: outside its policy, undecided in time, refused by a replica, or stopped."""
     CANARY_STATE_ENDED: _CanaryState.ValueType  # 4
     """A promotion, a rollback or an erasure ended it."""
 
 class CanaryState(_CanaryState, metaclass=_CanaryStateEnumTypeWrapper):
-    """CanaryState says where a canary is."""
+    """CanaryState is the state of a canary."""
 
 CANARY_STATE_UNSPECIFIED: CanaryState.ValueType  # 0
 """Not set."""
 CANARY_STATE_RUNNING: CanaryState.ValueType  # 1
-"""It is compared with what serves."""
+"""It is being compared with the incumbent."""
 CANARY_STATE_FORWARD: CanaryState.ValueType  # 2
-"""It kept to its rules and serves all callers."""
+"""It stayed within its policy and serves all callers."""
 CANARY_STATE_BACK: CanaryState.ValueType  # 3
-"""It did not, or could not be compared, or was stopped, and serves no more."""
+"""It was withdrawn: outside its policy, undecided in time, refused by a replica, or stopped."""
 CANARY_STATE_ENDED: CanaryState.ValueType  # 4
 """A promotion, a rollback or an erasure ended it."""
 Global___CanaryState: _TypeAlias = CanaryState  # noqa: Y015
@@ -95,14 +95,14 @@ class Serving(_message.Message):
     FINISHED_FIELD_NUMBER: _builtins.int
     ROLLOUT_FIELD_NUMBER: _builtins.int
     finished: _builtins.bool
-    """True once every ready replica of the base serves this generation; false while one does not, refuses, or none is ready."""
+    """True if every ready replica of the base serves this generation; false if one does not, or none is ready."""
     @_builtins.property
     def decision(self) -> _models_pb2.SpecialistServing:
         """The decision."""
 
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[_models_pb2.AdapterServed]:
-        """What replicas said of this generation."""
+        """What replicas reported about this generation."""
 
     @_builtins.property
     def rollout(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaState]:
@@ -126,7 +126,7 @@ Global___Serving: _TypeAlias = Serving  # noqa: Y015
 
 @_typing.final
 class ReplicaState(_message.Message):
-    """ReplicaState is how far one ready replica is with a generation."""
+    """ReplicaState is the state of one ready replica for a generation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -139,10 +139,10 @@ class ReplicaState(_message.Message):
     serving: _builtins.bool
     """True if it serves this generation."""
     reason: _builtins.str
-    """UPPER_SNAKE reason if it refuses it; empty while it has said nothing yet."""
+    """UPPER_SNAKE reason if it refuses the generation; empty before its first report."""
     @_builtins.property
     def seen_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last heard of."""
+        """Time of its last report."""
 
     def __init__(
         self,
@@ -162,14 +162,14 @@ Global___ReplicaState: _TypeAlias = ReplicaState  # noqa: Y015
 
 @_typing.final
 class CreateSpecialistRequest(_message.Message):
-    """CreateSpecialistRequest holds the definition; its revision and time are ignored."""
+    """CreateSpecialistRequest contains the definition; its revision and time are ignored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SPECIALIST_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Chosen by the caller; the same id again returns the same answer."""
+    """Chosen by the caller; a repeated id returns the same response."""
     @_builtins.property
     def specialist(self) -> _models_pb2.SpecialistChanged:
         """The definition."""
@@ -190,14 +190,14 @@ Global___CreateSpecialistRequest: _TypeAlias = CreateSpecialistRequest  # noqa: 
 
 @_typing.final
 class CreateSpecialistResponse(_message.Message):
-    """CreateSpecialistResponse holds the specialist."""
+    """CreateSpecialistResponse contains the specialist."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SPECIALIST_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
-    """False where it existed."""
+    """False if it already existed."""
     @_builtins.property
     def specialist(self) -> _models_pb2.SpecialistChanged:
         """The specialist."""
@@ -218,7 +218,7 @@ Global___CreateSpecialistResponse: _TypeAlias = CreateSpecialistResponse  # noqa
 
 @_typing.final
 class UpdateSpecialistRequest(_message.Message):
-    """UpdateSpecialistRequest holds the new definition; its revision is the one it replaces."""
+    """UpdateSpecialistRequest contains the new definition; its revision is the one that it replaces."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -242,7 +242,7 @@ Global___UpdateSpecialistRequest: _TypeAlias = UpdateSpecialistRequest  # noqa: 
 
 @_typing.final
 class UpdateSpecialistResponse(_message.Message):
-    """UpdateSpecialistResponse holds the specialist."""
+    """UpdateSpecialistResponse contains the specialist."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -288,7 +288,7 @@ Global___GetSpecialistRequest: _TypeAlias = GetSpecialistRequest  # noqa: Y015
 
 @_typing.final
 class GetSpecialistResponse(_message.Message):
-    """GetSpecialistResponse holds the specialist."""
+    """GetSpecialistResponse contains the specialist."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -301,7 +301,7 @@ class GetSpecialistResponse(_message.Message):
 
     @_builtins.property
     def serving(self) -> Global___Serving:
-        """What serves; absent before the first promotion."""
+        """What serves it; absent before the first promotion."""
 
     @_builtins.property
     def canary(self) -> Global___Canary:
@@ -324,16 +324,16 @@ Global___GetSpecialistResponse: _TypeAlias = GetSpecialistResponse  # noqa: Y015
 
 @_typing.final
 class ListSpecialistsRequest(_message.Message):
-    """ListSpecialistsRequest asks for a page."""
+    """ListSpecialistsRequest requests a page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Specialists a page, 50 if 0, at most 200."""
+    """Specialists per page, 50 if 0, at most 200."""
     page_token: _builtins.str
-    """From the last page."""
+    """`next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -378,7 +378,7 @@ Global___ListSpecialistsResponse: _TypeAlias = ListSpecialistsResponse  # noqa: 
 
 @_typing.final
 class ListDocumentsRequest(_message.Message):
-    """ListDocumentsRequest asks for a page."""
+    """ListDocumentsRequest requests a page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -389,11 +389,11 @@ class ListDocumentsRequest(_message.Message):
     specialist: _builtins.str
     """Only documents that this specialist selects; empty for all."""
     page_size: _builtins.int
-    """Documents a page, 100 if 0, at most 1000."""
+    """Documents per page, 100 if 0, at most 1000."""
     page_token: _builtins.str
-    """From the last page."""
+    """`next_page_token` of the previous page."""
     include_rejected: _builtins.bool
-    """Also list rejected submissions. They come after the documents."""
+    """Also list rejected submissions, after the documents."""
     def __init__(
         self,
         *,
@@ -420,11 +420,11 @@ class CatalogueDocument(_message.Message):
     REJECTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def anonymized(self) -> _documents_pb2.DocumentAnonymized:
-        """The document as it passed the barrier."""
+        """The anonymised document."""
 
     @_builtins.property
     def rejected(self) -> _documents_pb2.DocumentRejected:
-        """Or the rejection."""
+        """The rejected submission; set instead of `anonymized`."""
 
     def __init__(
         self,
@@ -470,14 +470,14 @@ Global___ListDocumentsResponse: _TypeAlias = ListDocumentsResponse  # noqa: Y015
 
 @_typing.final
 class GetFlowRequest(_message.Message):
-    """GetFlowRequest asks for the counts."""
+    """GetFlowRequest requests the counts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SINCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Count only submissions that reached the registry at or after this time; absent counts all."""
+        """Count only submissions that reached the registry at or after this time; absent for all."""
 
     def __init__(
         self,
@@ -566,10 +566,10 @@ class GetFlowResponse(_message.Message):
     ingested: _builtins.int
     """Submissions that ingestion turned into text."""
     anonymized: _builtins.int
-    """Submissions that passed the barrier."""
+    """Submissions that were anonymised."""
     @_builtins.property
     def rejected(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Submissions that were rejected, by reason without its prefix, such as DUPLICATE."""
+        """Rejected submissions by reason without its prefix, such as DUPLICATE."""
 
     @_builtins.property
     def findings(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
@@ -577,7 +577,7 @@ class GetFlowResponse(_message.Message):
 
     @_builtins.property
     def dead_lettered(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Events set aside, by topic."""
+        """Dead-lettered events by topic."""
 
     def __init__(
         self,
@@ -604,7 +604,7 @@ class GetDatasetRequest(_message.Message):
 
     DIGEST_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
-    """Digest of the dataset, or at least its first 6 digits; refused with AMBIGUOUS_DATASET if several begin with them."""
+    """Digest of the dataset, or at least its first 6 hexadecimal digits. Only datasets that the caller may see are searched."""
     def __init__(
         self,
         *,
@@ -620,7 +620,7 @@ Global___GetDatasetRequest: _TypeAlias = GetDatasetRequest  # noqa: Y015
 
 @_typing.final
 class GetDatasetResponse(_message.Message):
-    """GetDatasetResponse holds the dataset."""
+    """GetDatasetResponse contains the dataset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -644,7 +644,7 @@ Global___GetDatasetResponse: _TypeAlias = GetDatasetResponse  # noqa: Y015
 
 @_typing.final
 class ListDatasetsRequest(_message.Message):
-    """ListDatasetsRequest asks for a page."""
+    """ListDatasetsRequest requests a page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -654,9 +654,9 @@ class ListDatasetsRequest(_message.Message):
     specialist: _builtins.str
     """Only datasets of this specialist; empty for all."""
     page_size: _builtins.int
-    """Datasets a page, 50 if 0, at most 200."""
+    """Datasets per page, 50 if 0, at most 200."""
     page_token: _builtins.str
-    """From the last page."""
+    """`next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -702,7 +702,7 @@ Global___ListDatasetsResponse: _TypeAlias = ListDatasetsResponse  # noqa: Y015
 
 @_typing.final
 class CatalogueAdapter(_message.Message):
-    """CatalogueAdapter is an adapter and what is known of it."""
+    """CatalogueAdapter is an adapter and what is known about it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -716,28 +716,28 @@ class CatalogueAdapter(_message.Message):
     SERVING_REPLICAS_FIELD_NUMBER: _builtins.int
     CANARY_PERCENT_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
-    """What the gate said."""
+    """The gate's decision."""
     serving: _builtins.bool
     """True if it serves now."""
     tainted: _builtins.bool
-    """True if it learned, itself or through its parent, from a document that was erased afterwards."""
+    """True if it, or an adapter that it was trained on top of, was trained on a document that has been erased since."""
     ready_replicas: _builtins.int
-    """Ready replicas of its base, where it serves."""
+    """Ready replicas of its base, if it serves."""
     serving_replicas: _builtins.int
-    """Those of them that serve it."""
+    """Ready replicas that serve it."""
     canary_percent: _builtins.int
-    """Share of the callers that gets it as a canary, in percent; 0 where it is none."""
+    """Share of the callers that gets it as a canary, in percent; 0 if it is not a canary."""
     @_builtins.property
     def adapter(self) -> _models_pb2.AdapterTrained:
         """The adapter."""
 
     @_builtins.property
     def evaluation(self) -> _models_pb2.AdapterEvaluated:
-        """Its newest evaluation; absent before."""
+        """Its newest evaluation; absent before the first."""
 
     @_builtins.property
     def refusals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Every threshold that was not met, for people."""
+        """A sentence for every condition that is not met."""
 
     def __init__(
         self,
@@ -768,7 +768,7 @@ class GetAdapterRequest(_message.Message):
 
     DIGEST_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
-    """Digest of the adapter, or at least its first 6 digits; refused with AMBIGUOUS_ADAPTER if several begin with them."""
+    """Digest of the adapter, or at least its first 6 hexadecimal digits. Only adapters that the caller may see are searched."""
     def __init__(
         self,
         *,
@@ -784,7 +784,7 @@ Global___GetAdapterRequest: _TypeAlias = GetAdapterRequest  # noqa: Y015
 
 @_typing.final
 class GetAdapterResponse(_message.Message):
-    """GetAdapterResponse holds the adapter."""
+    """GetAdapterResponse contains the adapter."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -808,7 +808,7 @@ Global___GetAdapterResponse: _TypeAlias = GetAdapterResponse  # noqa: Y015
 
 @_typing.final
 class ListAdaptersRequest(_message.Message):
-    """ListAdaptersRequest asks for a page."""
+    """ListAdaptersRequest requests a page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -818,9 +818,9 @@ class ListAdaptersRequest(_message.Message):
     specialist: _builtins.str
     """Only adapters of this specialist; empty for all."""
     page_size: _builtins.int
-    """Adapters a page, 50 if 0, at most 200."""
+    """Adapters per page, 50 if 0, at most 200."""
     page_token: _builtins.str
-    """From the last page."""
+    """`next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -878,7 +878,7 @@ class PromoteRequest(_message.Message):
     adapter_digest: _builtins.str
     """Adapter to serve."""
     expected_generation: _builtins.int
-    """Generation that the caller saw; 0 where none served."""
+    """Current generation as the caller knows it; 0 before the first promotion."""
     def __init__(
         self,
         *,
@@ -896,7 +896,7 @@ Global___PromoteRequest: _TypeAlias = PromoteRequest  # noqa: Y015
 
 @_typing.final
 class PromoteResponse(_message.Message):
-    """PromoteResponse holds the decision."""
+    """PromoteResponse contains the decision."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -929,7 +929,7 @@ class RollbackRequest(_message.Message):
     specialist: _builtins.str
     """Name of the specialist."""
     expected_generation: _builtins.int
-    """Generation that the caller saw."""
+    """Current generation as the caller knows it."""
     def __init__(
         self,
         *,
@@ -946,7 +946,7 @@ Global___RollbackRequest: _TypeAlias = RollbackRequest  # noqa: Y015
 
 @_typing.final
 class RollbackResponse(_message.Message):
-    """RollbackResponse holds the decision."""
+    """RollbackResponse contains the decision."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -970,7 +970,7 @@ Global___RollbackResponse: _TypeAlias = RollbackResponse  # noqa: Y015
 
 @_typing.final
 class CanaryArm(_message.Message):
-    """CanaryArm is what was measured of the calls of one arm; a call that its caller ended is not counted."""
+    """CanaryArm contains measurements of the calls of one arm. Cancelled calls are not counted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -982,9 +982,9 @@ class CanaryArm(_message.Message):
     calls: _builtins.int
     """Calls."""
     errors: _builtins.int
-    """Those of them that the adapter or the engine failed."""
+    """Calls that failed because of the adapter or the engine."""
     callers: _builtins.int
-    """API keys that called."""
+    """API keys with calls."""
     first_token_seconds: _builtins.float
     """Median seconds to the first token; absent before the first answer."""
     token_seconds: _builtins.float
@@ -1015,7 +1015,7 @@ Global___CanaryArm: _TypeAlias = CanaryArm  # noqa: Y015
 
 @_typing.final
 class Canary(_message.Message):
-    """Canary is an adapter that is, or was, tried on a share of the callers."""
+    """Canary is a current or past try of an adapter on a share of the callers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1031,30 +1031,30 @@ class Canary(_message.Message):
     adapter_digest: _builtins.str
     """The adapter."""
     generation: _builtins.int
-    """Generation that it began with."""
+    """Generation with which it started."""
     state: Global___CanaryState.ValueType
-    """Where it is."""
+    """Its state."""
     reason: _builtins.str
-    """Why it went forward or back or ended, for people; empty while it runs."""
+    """Why it was promoted, withdrawn or ended, for people; empty while it is running."""
     @_builtins.property
     def policy(self) -> _models_pb2.CanaryPolicy:
-        """Its rules, none of them left out."""
+        """Its policy, with all fields set."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When it began."""
+        """When it started."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended; absent while it runs."""
+        """When it ended; absent while it is running."""
 
     @_builtins.property
     def canary(self) -> Global___CanaryArm:
-        """Calls that it answered."""
+        """Calls answered by the canary."""
 
     @_builtins.property
     def incumbent(self) -> Global___CanaryArm:
-        """Calls that what serves answered meanwhile."""
+        """Calls answered by the incumbent in the same time."""
 
     def __init__(
         self,
@@ -1092,10 +1092,10 @@ class StartCanaryRequest(_message.Message):
     adapter_digest: _builtins.str
     """Adapter to try."""
     expected_generation: _builtins.int
-    """Generation that the caller saw."""
+    """Current generation as the caller knows it."""
     @_builtins.property
     def policy(self) -> _models_pb2.CanaryPolicy:
-        """Its rules; what is not set is as the specialist's own policy says, or as documented."""
+        """Its policy; fields that are not set are those of the specialist's policy, or the documented defaults."""
 
     def __init__(
         self,
@@ -1115,7 +1115,7 @@ Global___StartCanaryRequest: _TypeAlias = StartCanaryRequest  # noqa: Y015
 
 @_typing.final
 class StartCanaryResponse(_message.Message):
-    """StartCanaryResponse holds the decision."""
+    """StartCanaryResponse contains the decision."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1148,7 +1148,7 @@ class StopCanaryRequest(_message.Message):
     specialist: _builtins.str
     """Name of the specialist."""
     expected_generation: _builtins.int
-    """Generation that the caller saw."""
+    """Current generation as the caller knows it."""
     def __init__(
         self,
         *,
@@ -1165,7 +1165,7 @@ Global___StopCanaryRequest: _TypeAlias = StopCanaryRequest  # noqa: Y015
 
 @_typing.final
 class StopCanaryResponse(_message.Message):
-    """StopCanaryResponse holds the decision."""
+    """StopCanaryResponse contains the decision."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1198,7 +1198,7 @@ class TraceRequest(_message.Message):
     draft_id: _builtins.str
     """Id of the draft."""
     draft_only: _builtins.bool
-    """True for the draft alone, without what stands behind it."""
+    """True to return only the draft, without its adapter, dataset and documents."""
     def __init__(
         self,
         *,
@@ -1215,7 +1215,7 @@ Global___TraceRequest: _TypeAlias = TraceRequest  # noqa: Y015
 
 @_typing.final
 class TraceResponse(_message.Message):
-    """TraceResponse says where a draft came from."""
+    """TraceResponse contains the origin of a draft."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1263,7 +1263,7 @@ Global___TraceResponse: _TypeAlias = TraceResponse  # noqa: Y015
 
 @_typing.final
 class RecordJudgementRequest(_message.Message):
-    """RecordJudgementRequest holds a judgement."""
+    """RecordJudgementRequest contains a judgement."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1272,16 +1272,16 @@ class RecordJudgementRequest(_message.Message):
     COMMENT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     comment: _builtins.str
-    """Comment, at most 4,000 characters; anonymised before it is kept."""
+    """Comment, at most 4,000 characters; anonymised before it is stored."""
     request_id: _builtins.str
-    """Chosen by the caller; the same id again returns the same answer."""
+    """Chosen by the caller; a repeated id returns the same response."""
     @_builtins.property
     def ranking(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Draft ids from best to worst, 1 to 8, all of one specialist."""
 
     @_builtins.property
     def rubric(self) -> _drafts_pb2.Rubric:
-        """Marks of the best."""
+        """Marks for the best draft."""
 
     def __init__(
         self,
@@ -1301,7 +1301,7 @@ Global___RecordJudgementRequest: _TypeAlias = RecordJudgementRequest  # noqa: Y0
 
 @_typing.final
 class RecordJudgementResponse(_message.Message):
-    """RecordJudgementResponse holds the judgement as it is kept."""
+    """RecordJudgementResponse contains the judgement as it is stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1341,28 +1341,28 @@ class Key(_message.Message):
     key_id: _builtins.str
     """Id, `key_` and 16 hexadecimal digits."""
     name: _builtins.str
-    """What it is for, for people."""
+    """Its purpose, for people."""
     role: _common_pb2.Role.ValueType
-    """What its holder is."""
+    """Role of its holder."""
     revoked: _builtins.bool
     """True once revoked."""
     calls_per_minute: _builtins.int
-    """Calls a minute, counted by every replica by itself; 0 for no limit."""
+    """Calls per minute, counted separately by each replica; 0 for no limit."""
     @_builtins.property
     def specialists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Specialists that it may use; empty for all."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """When it was created."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ends by itself; absent for never."""
+        """When it expires; absent for never."""
 
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Methods that it may call, as full names such as `tailor.api.inference.v1.InferenceService/Generate`; empty for all that its role may."""
+        """Methods that it may call, as full names such as `tailor.api.inference.v1.InferenceService/Generate`; empty for all that the role may call."""
 
     def __init__(
         self,
@@ -1398,23 +1398,23 @@ class CreateKeyRequest(_message.Message):
     METHODS_FIELD_NUMBER: _builtins.int
     CALLS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """What it is for, at most 64 characters."""
+    """Its purpose, at most 64 characters."""
     role: _common_pb2.Role.ValueType
-    """What its holder is."""
+    """Role of its holder."""
     calls_per_minute: _builtins.int
-    """Calls a minute, counted by every replica by itself; 0 for no limit."""
+    """Calls per minute, counted separately by each replica; 0 for no limit."""
     @_builtins.property
     def specialists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Specialists that it may use; empty for all."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ends by itself; absent for never."""
+        """When it expires; absent for never."""
 
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Methods that it may call, by full name, or by short name (`Generate`) for every method of that name that the role may call; empty for
-        all that its role may.
+        all that the role may call.
         """
 
     def __init__(
@@ -1437,14 +1437,14 @@ Global___CreateKeyRequest: _TypeAlias = CreateKeyRequest  # noqa: Y015
 
 @_typing.final
 class CreateKeyResponse(_message.Message):
-    """CreateKeyResponse holds the key."""
+    """CreateKeyResponse contains the key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
-    """The secret to send as `authorization: Bearer SECRET`; shown this once."""
+    """The secret to send as `authorization: Bearer SECRET`; returned only once."""
     @_builtins.property
     def key(self) -> Global___Key:
         """The key."""
@@ -1465,16 +1465,16 @@ Global___CreateKeyResponse: _TypeAlias = CreateKeyResponse  # noqa: Y015
 
 @_typing.final
 class ListKeysRequest(_message.Message):
-    """ListKeysRequest asks for a page."""
+    """ListKeysRequest requests a page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Keys a page, 50 if 0, at most 200."""
+    """Keys per page, 50 if 0, at most 200."""
     page_token: _builtins.str
-    """From the last page."""
+    """`next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -1541,7 +1541,7 @@ Global___RevokeKeyRequest: _TypeAlias = RevokeKeyRequest  # noqa: Y015
 
 @_typing.final
 class RevokeKeyResponse(_message.Message):
-    """RevokeKeyResponse holds the key."""
+    """RevokeKeyResponse contains the key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1565,7 +1565,7 @@ Global___RevokeKeyResponse: _TypeAlias = RevokeKeyResponse  # noqa: Y015
 
 @_typing.final
 class VerifyKeyRequest(_message.Message):
-    """VerifyKeyRequest holds a hash."""
+    """VerifyKeyRequest contains a hash."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1587,7 +1587,7 @@ Global___VerifyKeyRequest: _TypeAlias = VerifyKeyRequest  # noqa: Y015
 
 @_typing.final
 class VerifyKeyResponse(_message.Message):
-    """VerifyKeyResponse holds the key."""
+    """VerifyKeyResponse contains the key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1621,7 +1621,7 @@ class EraseRequest(_message.Message):
     request_id: _builtins.str
     """Chosen by the caller; the same id again returns the same erasure."""
     reason: _builtins.str
-    """Why, as a slug such as `subject-request` or `tombstone`; free text could hold personal data."""
+    """Why, as a slug such as `subject-request` or `tombstone`; free text could contain personal data."""
     @_builtins.property
     def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Opaque ids of the documents, 1 to 1,000."""
@@ -1643,7 +1643,7 @@ Global___EraseRequest: _TypeAlias = EraseRequest  # noqa: Y015
 
 @_typing.final
 class EraseResponse(_message.Message):
-    """EraseResponse holds the erasure."""
+    """EraseResponse contains the erasure."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1689,7 +1689,7 @@ Global___LiftErasureRequest: _TypeAlias = LiftErasureRequest  # noqa: Y015
 
 @_typing.final
 class LiftErasureResponse(_message.Message):
-    """LiftErasureResponse holds the erasure that the document was part of."""
+    """LiftErasureResponse contains the erasure that includes the document."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1735,7 +1735,7 @@ Global___GetErasureRequest: _TypeAlias = GetErasureRequest  # noqa: Y015
 
 @_typing.final
 class GetErasureResponse(_message.Message):
-    """GetErasureResponse holds the erasure."""
+    """GetErasureResponse contains the erasure."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1759,16 +1759,16 @@ Global___GetErasureResponse: _TypeAlias = GetErasureResponse  # noqa: Y015
 
 @_typing.final
 class ListErasuresRequest(_message.Message):
-    """ListErasuresRequest asks for a page."""
+    """ListErasuresRequest requests a page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Erasures a page, 50 if 0, at most 200."""
+    """Erasures per page, 50 if 0, at most 200."""
     page_token: _builtins.str
-    """From the last page."""
+    """`next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -1813,7 +1813,7 @@ Global___ListErasuresResponse: _TypeAlias = ListErasuresResponse  # noqa: Y015
 
 @_typing.final
 class Erasure(_message.Message):
-    """Erasure is what was asked for and how far it is."""
+    """Erasure is a request to erase documents, and its progress."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1830,23 +1830,23 @@ class Erasure(_message.Message):
     """Why."""
     @_builtins.property
     def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Opaque ids of the documents that it erases."""
+        """Opaque ids of its documents."""
 
     @_builtins.property
     def lifted_document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Those of them whose erasure was lifted since."""
+        """Documents whose erasure has been lifted since."""
 
     @_builtins.property
     def waiting_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Services that have not answered yet, sorted; empty once the receipt is signed."""
+        """Services that have not answered yet, sorted; empty when the receipt is signed."""
 
     @_builtins.property
     def receipt(self) -> Global___Receipt:
-        """The receipt; absent while it waits."""
+        """The receipt; absent until every service has answered."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was asked for."""
+        """When it was requested."""
 
     def __init__(
         self,
@@ -1869,7 +1869,7 @@ Global___Erasure: _TypeAlias = Erasure  # noqa: Y015
 
 @_typing.final
 class Receipt(_message.Message):
-    """Receipt is what the registry signed when every service had answered."""
+    """Receipt is signed by the registry when every service has answered."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1877,7 +1877,7 @@ class Receipt(_message.Message):
     SIGNATURE_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     body: _builtins.str
-    """The signed bytes: JSON with erasure id, document ids, times, counts per service, adapters and datasets. Nothing personal."""
+    """The signed bytes: JSON with erasure id, document ids, times, counts per service, adapters and datasets; no personal data."""
     signature: _builtins.bytes
     """Ed25519 signature of the body by the registry's identity key."""
     public_key: _builtins.bytes

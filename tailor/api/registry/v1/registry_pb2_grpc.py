@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class RegistryServiceStub:
-    """RegistryService holds the catalogue, the gate and the keys.
+    """RegistryService manages the catalogue, the gate and API keys.
     """
 
     def __init__(self, channel):
@@ -164,26 +164,26 @@ class RegistryServiceStub:
 
 
 class RegistryServiceServicer:
-    """RegistryService holds the catalogue, the gate and the keys.
+    """RegistryService manages the catalogue, the gate and API keys.
     """
 
     def CreateSpecialist(self, request, context):
-        """CreateSpecialist defines a specialist. ALREADY_EXISTS where the name means another definition; the same definition again
-        returns the specialist. INVALID_ARGUMENT with field violations for a wrong one.
+        """CreateSpecialist defines a specialist. Idempotent. Fails with ALREADY_EXISTS if the name has another definition, with
+        INVALID_ARGUMENT and field violations if the definition is invalid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSpecialist(self, request, context):
-        """UpdateSpecialist replaces a definition. ABORTED where the revision is not the current one, NOT_FOUND for an unknown name.
+        """UpdateSpecialist replaces a definition. Fails with ABORTED if the revision is not the current one, with NOT_FOUND for an unknown name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSpecialist(self, request, context):
-        """GetSpecialist returns a definition and what serves. NOT_FOUND for an unknown name.
+        """GetSpecialist returns a definition and what serves it. Fails with NOT_FOUND for an unknown name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -197,29 +197,29 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDocuments(self, request, context):
-        """ListDocuments lists the current version of every document, by id, or of those that a specialist selects.
+        """ListDocuments lists the current versions of documents by id: all of them, or those that a specialist selects.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetFlow(self, request, context):
-        """GetFlow counts submissions by where they are, findings by type and rejections by reason.
+        """GetFlow counts submissions by state, findings by type and rejections by reason.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAudit(self, request, context):
-        """GetAudit describes the documents that could be trained on, and what was rejected, all of it counted. NOT_FOUND for an unknown
-        specialist.
+        """GetAudit counts the documents that can be trained on, and the rejections. Fails with NOT_FOUND for an unknown specialist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDataset(self, request, context):
-        """GetDataset returns one dataset, found by its digest or the beginning of it.
+        """GetDataset returns a dataset by its digest or the beginning of it. Fails with NOT_FOUND without a match, with INVALID_ARGUMENT
+        (AMBIGUOUS_DATASET) if several match.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -233,21 +233,22 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetAdapter(self, request, context):
-        """GetAdapter returns one adapter, found by its digest or the beginning of it.
+        """GetAdapter returns an adapter by its digest or the beginning of it. Fails with NOT_FOUND without a match, with INVALID_ARGUMENT
+        (AMBIGUOUS_ADAPTER) if several match.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAdapters(self, request, context):
-        """ListAdapters lists adapters, newest first, each with its newest evaluation and the gate's decision.
+        """ListAdapters lists adapters, newest first, with their newest evaluation and the gate's decision.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Promote(self, request, context):
-        """Promote makes an adapter serve. FAILED_PRECONDITION where its evaluation does not meet the gate, ABORTED where the
+        """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate, with ABORTED if the
         specialist's generation is not the expected one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -255,46 +256,46 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Rollback(self, request, context):
-        """Rollback makes the previous adapter serve again. FAILED_PRECONDITION where none served, ABORTED as in Promote.
+        """Rollback makes the previous adapter serve again. Fails with FAILED_PRECONDITION if the base is serving, with ABORTED as in Promote.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartCanary(self, request, context):
-        """StartCanary lets a share of the callers get an adapter, and compares it with what serves until it goes forward or back by itself.
-        FAILED_PRECONDITION where its newest evaluation does not meet the gate beside what serves, where nothing serves yet, or another canary
-        runs; ABORTED as in Promote.
+        """StartCanary serves an adapter to a share of the callers and compares it with the incumbent, until it is promoted or withdrawn
+        automatically. Fails with FAILED_PRECONDITION if its newest evaluation does not pass the gate against the current incumbent, if nothing
+        serves yet, or if another canary is running; with ABORTED as in Promote.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StopCanary(self, request, context):
-        """StopCanary takes the canary back. FAILED_PRECONDITION where none runs, ABORTED as in Promote.
+        """StopCanary ends the running canary. Fails with FAILED_PRECONDITION if none is running, with ABORTED as in Promote.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Trace(self, request, context):
-        """Trace resolves a draft to adapter, run, dataset and documents. NOT_FOUND for an unknown draft or one of a specialist that
-        the key was not given.
+        """Trace resolves a draft to its adapter, run, dataset and documents. Fails with NOT_FOUND for an unknown draft, or one that the key may
+        not see.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecordJudgement(self, request, context):
-        """RecordJudgement keeps an expert's judgement; its comment passes the barrier first. NOT_FOUND for an unknown draft.
+        """RecordJudgement stores an expert's judgement, with its comment anonymised. Fails with NOT_FOUND for an unknown draft.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateKey(self, request, context):
-        """CreateKey makes an API key and returns it, once. INVALID_ARGUMENT for a wrong role, method or rate, NOT_FOUND for a specialist that is
-        unknown or not the caller's own: a key gives no more than its maker has.
+        """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Fails with
+        INVALID_ARGUMENT for an invalid role, method or rate, with NOT_FOUND for a specialist that is unknown or not the caller's own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -308,37 +309,37 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeKey(self, request, context):
-        """RevokeKey ends a key; services notice within seconds. NOT_FOUND for an unknown id.
+        """RevokeKey revokes a key; services refuse it within seconds. Fails with NOT_FOUND for an unknown id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyKey(self, request, context):
-        """VerifyKey tells a service whose key it was shown. NOT_FOUND for an unknown or revoked one.
+        """VerifyKey returns the key that a caller presented to a service. Fails with NOT_FOUND for an unknown, expired or revoked key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Erase(self, request, context):
-        """Erase erases documents everywhere: every service forgets them, nothing late brings them back. A document need not be catalogued.
-        The same request_id returns the same erasure; documents that are erased already are not erased again. INVALID_ARGUMENT for
-        malformed ids or reason.
+        """Erase erases documents in every service, including versions that arrive later. A document need not be catalogued. Idempotent by
+        request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LiftErasure(self, request, context):
-        """LiftErasure lets an erased document be published again; what was forgotten stays forgotten. NOT_FOUND where it is not erased.
+        """LiftErasure allows an erased document to be published again; what was forgotten stays forgotten. Fails with NOT_FOUND if the document
+        is not erased.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetErasure(self, request, context):
-        """GetErasure returns an erasure with its receipt, or for whom it waits. NOT_FOUND for an unknown id.
+        """GetErasure returns an erasure with its receipt, or the services that have not answered. Fails with NOT_FOUND for an unknown id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -488,7 +489,7 @@ def add_RegistryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RegistryService:
-    """RegistryService holds the catalogue, the gate and the keys.
+    """RegistryService manages the catalogue, the gate and API keys.
     """
 
     @staticmethod

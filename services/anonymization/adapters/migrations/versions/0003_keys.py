@@ -1,4 +1,4 @@
-"""Which key an entry is encrypted under, the vault's own secrets, and surrogates found in any capitals."""
+"""The key of each entry, the vault's secrets, and an index for surrogates in any capitals."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Mark entries, and add the table of secrets."""
+    """Add the key's column, the index and the table of secrets."""
     op.add_column("entries", sa.Column("key_id", sa.String(16), nullable=False, server_default=""))
     op.create_index("entries_key", "entries", ["key_id"])
     op.create_index("entries_surrogate_folded", "entries", ["entity_type", sa.text("lower(surrogate)")])

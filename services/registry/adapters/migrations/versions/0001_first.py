@@ -11,7 +11,6 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make the tables."""
     op.create_table(
         "specialists",
         sa.Column("name", sa.String(63), primary_key=True),

@@ -1,4 +1,4 @@
-"""Erasures, who answered them, and the adapters that they taint."""
+"""Erasures, the services' answers, and tainted adapters."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,6 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Make the tables."""
     op.create_table(
         "erasures",
         sa.Column("erasure_id", sa.String(64), primary_key=True),

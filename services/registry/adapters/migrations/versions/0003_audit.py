@@ -1,4 +1,4 @@
-"""What the audit counts, in columns: format, language, length and findings of documents; labels, format and stage of rejections."""
+"""Columns for the audit: format, language, length and findings of documents; labels, format and stage of rejections."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,7 +13,7 @@ BATCH = 1000
 
 
 def upgrade() -> None:
-    """Add the columns, and fill them from the events that are kept."""
+    """Add the columns and fill them from the stored events."""
     op.add_column("documents", sa.Column("format", sa.String(32), nullable=False, server_default=""))
     op.add_column("documents", sa.Column("language", sa.String(16), nullable=False, server_default=""))
     op.add_column("documents", sa.Column("char_count", sa.BigInteger, nullable=False, server_default="0"))

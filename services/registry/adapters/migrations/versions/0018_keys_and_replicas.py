@@ -1,4 +1,4 @@
-"""Methods and rate of keys; the replicas that are ready."""
+"""Methods and rate of keys; inference replicas."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,6 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Add the columns and the table."""
     op.add_column("keys", sa.Column("methods", sa.JSON, nullable=False, server_default="[]"))
     op.add_column("keys", sa.Column("calls_per_minute", sa.BigInteger, nullable=False, server_default="0"))
     op.create_table(

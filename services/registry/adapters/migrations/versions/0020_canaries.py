@@ -8,7 +8,7 @@ down_revision = "0018"
 
 
 def upgrade() -> None:
-    """Add the tables; of each specialist one canary runs."""
+    """Add the tables; at most one canary is running per specialist."""
     op.create_table(
         "canaries",
         sa.Column("specialist", sa.String(63), primary_key=True),

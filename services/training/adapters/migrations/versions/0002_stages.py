@@ -1,4 +1,4 @@
-"""Runs have stages, a parent and rankings; plans, logs, workers and adapters are kept."""
+"""Runs have stages, a parent and rankings. New tables: plans, logs, workers and adapters."""
 
 import json
 
@@ -13,7 +13,7 @@ ADDED = ["parent_digest", "preference_dataset_digest"]
 
 
 def upgrade() -> None:
-    """Widen the key, give every run the one stage that it has, and make the tables."""
+    """Widen the key, give every run its single stage, and create the tables."""
     for name in (*ADDED, "rankings_digest"):
         op.add_column("runs", sa.Column(name, sa.String(64), nullable=False, server_default=""))
         op.alter_column("runs", name, server_default=None)

@@ -1,0 +1,149 @@
+"""Everything that anonymization needs from outside. Adapters and rooms inherit these Protocols."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from services.anonymization.domain import (
+    NO_LABELS,
+    Anonymized,
+    AnonymizedPrompt,
+    DocumentOutcome,
+    DocumentText,
+    Ingested,
+    Resolved,
+)
+from tailor.storage.ref import Ref
+from tailor.words import Labels
+
+
+class Issuer(Protocol):
+    """Gives a value its surrogate. Both are unique within a type."""
+
+    def issue(self, entity_type: str, key: str, value: str, propose: Callable[[int], str]) -> str:
+        """The value's surrogate, drawn when the value is first seen.
+
+        `key` is the value's normal form; `propose(n)` draws the n-th candidate. Raises ResourceExhausted (NO_SURROGATE_LEFT).
+        """
+        ...
+
+
+class Revealer(Protocol):
+    """Knows true values. Only re-identification has access to it."""
+
+    def reveal(self, entity_type: str, surrogate: str) -> str | None:
+        """The true value, or None if no such surrogate was issued."""
+        ...
+
+
+class Anonymizer(Protocol):
+    """Replaces personal values under the installation's policy."""
+
+    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
+        """Anonymise texts that belong together: a value found in one is replaced in all. The labels choose the policy's rules."""
+        ...
+
+
+class PromptAnonymizer(Protocol):
+    """Replaces the personal values of a prompt by surrogates that exist only for that prompt."""
+
+    def anonymize(self, texts: tuple[str, ...], labels: Labels, beside: tuple[str, ...]) -> AnonymizedPrompt:
+        """Anonymise texts that belong together; store nothing. The texts `beside` stay, and none of their words becomes a surrogate."""
+        ...
+
+
+class Previewer(Protocol):
+    """Shows what a policy does, and stores nothing."""
+
+    def preview(self, text: str, policy: str, labels: Labels) -> Anonymized:
+        """Show what the text would become under a policy in TOML; if `policy` is empty, under the installation's.
+
+        Raises InvalidArgument (INVALID_POLICY) with a violation for every wrong field.
+        """
+        ...
+
+
+class AuditLog(Protocol):
+    """Records who asked for true values and for people."""
+
+    def record(self, caller: str, entity_type: str, surrogate: str, purpose: str) -> None:
+        """Record one call; called before the answer is given."""
+        ...
+
+
+class QuarantinedTexts(Protocol):
+    """The encrypted texts that ingestion left in quarantine."""
+
+    def read(self, ingested: Ingested) -> DocumentText:
+        """The text. Raises FailedPrecondition or InvalidArgument if it does not verify, NotFound if it no longer exists."""
+        ...
+
+    def delete(self, ref: Ref) -> None:
+        """Remove an object. Idempotent."""
+        ...
+
+    def delete_all(self, document_id: str) -> int:
+        """Remove every object of a document and return their number."""
+        ...
+
+
+class Corpus(Protocol):
+    """The anonymised texts."""
+
+    def write(self, text: DocumentText) -> Ref:
+        """Store a text under the digest of its bytes."""
+        ...
+
+    def delete(self, ref: Ref) -> None:
+        """Remove a text. Idempotent."""
+        ...
+
+
+class Subjects(Protocol):
+    """Which documents contain which surrogates, and which values are suppressed."""
+
+    def keep(self, document_id: str, values: frozenset[tuple[str, str]]) -> None:
+        """Record the (type, surrogate) pairs that a document contains."""
+        ...
+
+    def forget(self, document_id: str) -> int:
+        """Remove a document's pairs, destroy the vault entries that no other document needs, and return their number."""
+        ...
+
+    def resolve(self, subject: str, *, dry_run: bool) -> Resolved:
+        """The documents of a name, mail address or phone number. Unless `dry_run`, suppress it and destroy its vault entries.
+
+        Raises InvalidArgument (INVALID_SUBJECT) if the subject names nobody.
+        """
+        ...
+
+    def lift(self, subject: str) -> bool:
+        """End a suppression; False if there was none. Raises InvalidArgument (INVALID_SUBJECT) if the subject names nobody."""
+        ...
+
+
+class Ledger(Protocol):
+    """The outcome of every version of every document."""
+
+    def find(self, document_id: str, sequence: int) -> DocumentOutcome | None:
+        """The recorded outcome, or None."""
+        ...
+
+    def record(self, outcome: DocumentOutcome) -> DocumentOutcome:
+        """Record an outcome; if another replica was first, return the outcome it recorded."""
+        ...
+
+    def texts_of(self, document_id: str) -> list[Ref]:
+        """A document's corpus texts that no other document shares."""
+        ...
+
+    def forget(self, document_id: str) -> int:
+        """Remove a document's outcomes and return the number of versions."""
+        ...
+
+
+class OutcomePublisher(Protocol):
+    """Publishes what became of documents."""
+
+    def publish(self, outcome: DocumentOutcome) -> None:
+        """Send the event and block until the broker has it. The same outcome always gives the same event."""
+        ...

@@ -1,0 +1,127 @@
+"""A value that was found once is found at all its mentions in the document, shortened ones included."""
+
+import re
+from collections.abc import Iterable
+
+from services.anonymization.domain import Finding, merge
+from services.anonymization.recognise.lexicon import Lexicon, fold
+from services.anonymization.recognise.tokens import Token, tokenise
+
+SHORTEST_NAME = 3
+NOT_ALONE = ("never", "particles", "departments", "not_names", "places", "titles", "titles_male", "titles_female")
+
+
+class Mentions:
+    """Adds the other mentions of found values."""
+
+    def __init__(self, lexicon: Lexicon) -> None:
+        self._lexicon = lexicon
+
+    def complete(self, text: str, findings: Iterable[Finding], allowed: Iterable[tuple[int, int]]) -> list[Finding]:
+        """Findings at every mention, without overlaps. Stretches that the policy allows stay untouched."""
+        known = merge(findings, text)
+        stretches = list(allowed)
+        repeated = [
+            mention
+            for mention in self._repeated(text, known)
+            if not any(mention.start < end and start < mention.end for start, end in stretches)
+        ]
+        return merge([*known, *repeated], text)
+
+    def _repeated(self, text: str, known: list[Finding]) -> list[Finding]:
+        words, phrases = self._words(text, known)
+        findings = []
+        handles = self._handles(text, known)
+        for token in tokenise(text):
+            kind = words.get(token.bare) or words.get(token.bare.lower()) or handles.get(token.text.lower())
+            if kind is not None:
+                findings.append(Finding(token.start, token.bare_end, kind, 0.3))
+        if phrases:
+            form = re.compile(
+                "|".join(
+                    rf"(?<!\w){re.escape(phrase).replace(chr(92) + ' ', chr(92) + 's+')}(?!\w)"
+                    for phrase in sorted(phrases, key=len, reverse=True)
+                )
+            )
+            spaced = {" ".join(phrase.split()): kind for phrase, kind in phrases.items()}
+            findings += [
+                Finding(match.start(), match.end(), spaced[" ".join(match[0].split())], 0.95)
+                for match in form.finditer(text)
+            ]
+        return findings
+
+    def _words(self, text: str, known: list[Finding]) -> tuple[dict[str, str], dict[str, str]]:
+        words: dict[str, str] = {}
+        phrases: dict[str, str] = {}
+        lower = {token.text for token in tokenise(text) if not token.is_capitalised}
+        for finding in known:
+            value = text[finding.start : finding.end]
+            if finding.entity_type == "PERSON":
+                for token in tokenise(value):
+                    if self._names_alone(token, lower):
+                        words.setdefault(token.bare, "PERSON")
+                        if not self._lexicon.is_plain(token.bare) and len(token.bare) > SHORTEST_NAME:
+                            # Chats write names in small letters, forms in capitals.
+                            words.setdefault(token.bare.lower(), "PERSON")
+            elif finding.entity_type == "CLIENT":
+                phrases.update(dict.fromkeys(self._short_forms(value), "CLIENT"))
+                head = tokenise(value)[0]
+                if len(tokenise(value)) > 1 and self._stands_alone(head, lower):
+                    words.setdefault(head.bare, "CLIENT")
+            if len(value) > SHORTEST_NAME and (" " in value or finding.entity_type not in ("PERSON", "CLIENT")):
+                phrases.setdefault(value, finding.entity_type)
+        return words, phrases
+
+    def _handles(self, text: str, known: list[Finding]) -> dict[str, str]:
+        """User names built from a person's name: `sjenkins`, `sarah.jenkins`, `jenkins_s`."""
+        handles: dict[str, str] = {}
+        for finding in known:
+            if finding.entity_type != "PERSON":
+                continue
+            parts = [fold(token.bare) for token in tokenise(text[finding.start : finding.end]) if token.is_capitalised]
+            if len(parts) < 2 or len(parts[-1]) < SHORTEST_NAME:
+                continue
+            first, last = parts[0], parts[-1]
+            joined = (f"{first[0]}{last}", f"{last}{first[0]}", f"{first}{last}", f"{last}{first}")
+            parted = (
+                f"{before}{mark}{after}"
+                for before, after in ((first, last), (last, first), (first[0], last), (last, first[0]))
+                for mark in "._-"
+            )
+            handles.update(dict.fromkeys((*joined, *parted), "USERNAME"))
+        return {
+            handle: kind
+            for handle, kind in handles.items()
+            if len(handle) > SHORTEST_NAME and not self._lexicon.is_plain(handle)
+        }
+
+    def _names_alone(self, token: Token, lower: set[str]) -> bool:
+        word = token.bare
+        if (
+            not token.is_capitalised
+            or len(word) < SHORTEST_NAME - 1
+            or token.is_initial
+            or self._lexicon.has_any(NOT_ALONE, word)
+        ):
+            return False
+        noun = self._lexicon.capitalises_nouns and not self._lexicon.is_surname(word)
+        return not (self._lexicon.is_plain(word) and (noun or word.lower() in lower))
+
+    def _stands_alone(self, token: Token, lower: set[str]) -> bool:
+        word = token.bare
+        if (
+            len(word) <= SHORTEST_NAME
+            or self._lexicon.has("never", word)
+            or self._lexicon.has("kinds_first", word)
+            or self._lexicon.has("kinds_last", word)
+        ):
+            return False
+        return word.lower() not in lower and (
+            not self._lexicon.is_plain(word)
+            or (self._lexicon.is_surname(word) and not self._lexicon.is_ambiguous(word))
+        )
+
+    def _short_forms(self, value: str) -> list[str]:
+        """Beginnings of a name, such as `Meridian Biologics` for `Meridian Biologics Distribution Ltd`."""
+        tokens = tokenise(value)
+        return [value[: tokens[place].end] for place in range(1, len(tokens) - 1) if tokens[place].is_capitalised]

@@ -1,0 +1,104 @@
+"""Finding a person's documents, and suppressing people.
+
+Occurrences are stored by surrogate, which reveals nothing without the vault. Suppressed values are stored as keyed hashes.
+"""
+
+import hashlib
+import hmac
+import re
+
+from sqlalchemy import Engine
+
+from services.anonymization.domain import Resolved
+from services.anonymization.ports import Subjects
+from services.anonymization.recognise.lexicon import Lexicon, fold
+from services.anonymization.recognise.tokens import tokenise
+from services.anonymization.surrogates.forms import FAMILY, GIVEN, MAIL, PERSON, PHONE, normal
+from services.anonymization.surrogates.surrogates import IsSuppressed
+from services.anonymization.vault.keyring import SUPPRESS
+from services.anonymization.vault.subject_tables import SubjectTables
+from services.anonymization.vault.vault import SqlVault
+from tailor.errors import InvalidArgument, Reason
+
+# A phone number has at least this many digits, and no word.
+MIN_PHONE_DIGITS = 6
+NOT_PHONE = re.compile(r"[^\W\d]{4,}")
+
+
+class SubjectIndex(Subjects):
+    """The index over PostgreSQL. The lexicon distinguishes titles from names."""
+
+    def __init__(self, engine: Engine, vault: SqlVault, lexicon: Lexicon) -> None:
+        self._tables = SubjectTables(engine)
+        self._vault = vault
+        self._lexicon = lexicon
+        self._key = vault.secret(SUPPRESS)
+
+    def suppressed(self) -> IsSuppressed:
+        """Who is suppressed at the time of the call. One query."""
+        hashes = self._tables.suppressed()
+        return lambda entity_type, form: bool(hashes) and self._hash(entity_type, form) in hashes
+
+    def resolve(self, subject: str, *, dry_run: bool) -> Resolved:
+        entity_type, form = self._form(subject)
+        subject_hash = self._hash(entity_type, form)
+        surrogate = self._tables.surrogate_of(subject_hash) or self._surrogate(entity_type, form)
+        documents = self._tables.documents_with(entity_type, surrogate) if surrogate else []
+        # An entry stays if a document of somebody else needs it.
+        entries = [
+            entry
+            for entry in self._entries(entity_type, surrogate)
+            if set(self._tables.documents_with(*entry)) <= set(documents)
+        ]
+        if dry_run:
+            return Resolved(tuple(documents), sum(self._tables.has_entry(*entry) for entry in entries))
+        self._tables.suppress(subject_hash, entity_type, surrogate)
+        return Resolved(tuple(documents), sum(self._vault.destroy(*entry) for entry in entries))
+
+    def lift(self, subject: str) -> bool:
+        return self._tables.lift(self._hash(*self._form(subject)))
+
+    def forget(self, document_id: str) -> int:
+        values = self._tables.values_of(document_id)
+        entries = [value for value in values if self._tables.documents_with(*value) == [document_id]]
+        destroyed = sum(self._vault.destroy(*entry) for entry in entries)
+        self._tables.drop(document_id)
+        return destroyed
+
+    def keep(self, document_id: str, values: frozenset[tuple[str, str]]) -> None:
+        self._tables.keep(document_id, values)
+
+    def _form(self, subject: str) -> tuple[str, str]:
+        """The type and normal form of a subject."""
+        text = subject.strip()
+        if "@" in text:
+            return MAIL, normal(MAIL, text)
+        if sum(letter.isdigit() for letter in text) >= MIN_PHONE_DIGITS and not NOT_PHONE.search(text):
+            return PHONE, normal(PHONE, text)
+        words = [token.bare for token in tokenise(text) if token.text[0].isalpha() and not token.is_initial]
+        names = [word for word in words if not self._lexicon.has_title(word)]
+        if len(names) < 2:
+            raise InvalidArgument(
+                Reason.INVALID_SUBJECT, "Name a given name and a surname, a mail address or a phone number."
+            )
+        return PERSON, f"{fold(names[0])} {fold(names[-1])}"
+
+    def _surrogate(self, entity_type: str, form: str) -> str:
+        """The surrogate of a normal form; empty if it has none."""
+        if entity_type != PERSON:
+            return self._vault.find(entity_type, form) or ""
+        given, _, family = form.partition(" ")
+        words = self._vault.find(GIVEN, given), self._vault.find(FAMILY, family)
+        return " ".join(word for word in words if word) if all(words) else ""
+
+    def _entries(self, entity_type: str, surrogate: str) -> list[tuple[str, str]]:
+        """The vault entries that make up a surrogate."""
+        if not surrogate:
+            return []
+        if entity_type != PERSON:
+            return [(entity_type, surrogate)]
+        given, _, family = surrogate.partition(" ")
+        return [(GIVEN, given), (FAMILY, family)]
+
+    def _hash(self, entity_type: str, form: str) -> str:
+        return hmac.digest(self._key, f"{entity_type}\x1f{form}".encode(), hashlib.sha256).hex()

@@ -1,0 +1,112 @@
+"""What the console needs of the services, in the services' own messages. Every call may raise a TailorError."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from services.console.domain import Judgement, KeyTerms, Page, Question, Visitor
+from tailor.api.evaluation.v1.evaluation_pb2 import GetEvaluationResponse
+from tailor.api.events.v1.models_pb2 import DatasetBuilt, SpecialistServing
+from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecialist, StreamGenerateResponse
+from tailor.api.registry.v1.audit_pb2 import GetAuditResponse
+from tailor.api.registry.v1.registry_pb2 import (
+    CatalogueAdapter,
+    CatalogueDocument,
+    Erasure,
+    GetFlowResponse,
+    GetSpecialistResponse,
+    Key,
+    TraceResponse,
+)
+from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse
+from tailor.api.training.v1.training_pb2 import Run, WatchRunResponse
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """A new API key with its secret, which is shown once, never stored, and never logged."""
+
+    key: Key
+    secret: str = field(repr=False)
+
+
+class CloseableStream(Protocol[T_co]):
+    """Items as they arrive. Iterating may block."""
+
+    def __iter__(self) -> Iterator[T_co]: ...
+    def close(self) -> None:
+        """End the stream. Safe from another thread while an iteration waits."""
+        ...
+
+
+class CatalogueReader(Protocol):
+    """What the registry knows."""
+
+    def get_flow(self) -> GetFlowResponse: ...
+    def get_audit(self, specialist: str) -> GetAuditResponse: ...
+    def list_documents(self, token: str, specialist: str, size: int) -> Page[CatalogueDocument]:
+        """Documents; without a specialist, rejected submissions follow."""
+        ...
+
+    def get_dataset(self, digest: str) -> DatasetBuilt: ...
+    def list_datasets(self, token: str) -> Page[DatasetBuilt]: ...
+    def get_adapter(self, digest: str) -> CatalogueAdapter: ...
+    def list_adapters(self, token: str) -> Page[CatalogueAdapter]: ...
+    def list_specialists(self, token: str) -> Page[GetSpecialistResponse]: ...
+    def trace(self, draft_id: str) -> TraceResponse: ...
+    def list_erasures(self, token: str) -> Page[Erasure]: ...
+
+
+class Decisions(Protocol):
+    """What experts and operators decide, recorded by the registry. Raises Aborted if the generation is not the expected one."""
+
+    def promote(self, specialist: str, adapter_digest: str, expected_generation: int) -> SpecialistServing: ...
+    def roll_back(self, specialist: str, expected_generation: int) -> SpecialistServing: ...
+    def start_canary(self, specialist: str, adapter_digest: str, expected_generation: int) -> SpecialistServing: ...
+    def stop_canary(self, specialist: str, expected_generation: int) -> SpecialistServing: ...
+    def record_judgement(self, judgement: Judgement, request_id: str) -> str:
+        """Returns the judgement's id. Idempotent by request id."""
+        ...
+
+
+class ApiKeys(Protocol):
+    """The registry's API keys."""
+
+    def list_keys(self, token: str) -> Page[Key]: ...
+    def create_key(self, terms: KeyTerms) -> NewKey: ...
+    def revoke_key(self, key_id: str) -> None: ...
+    def verify_key(self, secret_sha256: str) -> Visitor:
+        """The holder of a key. Raises NotFound for an unknown or revoked key, PermissionDenied for one that cannot sign in."""
+        ...
+
+
+class RunReader(Protocol):
+    """Runs."""
+
+    def get_run(self, run_id: str) -> Run: ...
+    def list_runs(self, token: str) -> Page[Run]: ...
+    def watch_run(self, run_id: str) -> CloseableStream[WatchRunResponse]: ...
+
+
+class AnswerSource(Protocol):
+    """Answers and their drafts."""
+
+    def list_served(self) -> tuple[ServedSpecialist, ...]: ...
+    def ask(self, question: Question) -> CloseableStream[StreamGenerateResponse]: ...
+    def get_draft(self, draft_id: str) -> GetDraftResponse: ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """The services that the console calls."""
+
+    catalogue: CatalogueReader
+    decisions: Decisions
+    keys: ApiKeys
+    training: RunReader
+    inference: AnswerSource
+    get_evaluation: Callable[[str], GetEvaluationResponse]  # by adapter digest
+    count_near_duplicates: Callable[[str], CountNearDuplicatesResponse]  # by specialist; empty for all
+    is_healthy: Callable[[str], bool]  # by service

@@ -1,0 +1,141 @@
+"""What the pages derive from the services' messages. Pure functions; times are UTC."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from google.protobuf.message import Message
+
+from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.api.training.v1 import training_pb2
+from tailor.wire import to_datetime
+
+# Anonymization is the only service that rejects with this reason; submissions with any other are rejected by ingestion.
+REJECTED_BY_ANONYMIZATION = "UNREADABLE"
+ENDED = {training_pb2.RUN_STATE_SUCCEEDED, training_pb2.RUN_STATE_FAILED, training_pb2.RUN_STATE_CANCELLED}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a plan: forecast, used, and the relative error (0.1: the forecast was 10 % too high).
+
+    None means that the value is not known (yet). The unit is `count`, `bytes`, `seconds` or a currency."""
+
+    name: str
+    unit: str
+    forecast: float | None
+    used: float | None
+    error: float | None = None
+
+
+def code(message: Message, field: str) -> str:
+    """The value of an enum field without its prefix: `REJECTION_REASON_CORRUPT` is `CORRUPT`."""
+    enum = message.DESCRIPTOR.fields_by_name[field].enum_type
+    assert enum is not None  # noqa: S101 - a template names an enum field
+    prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", enum.name).upper() + "_"
+    value = enum.values_by_number.get(getattr(message, field))
+    return value.name.removeprefix(prefix) if value else "UNKNOWN"
+
+
+def word(message: Message, field: str) -> str:
+    """The value of an enum field as a word: `RUN_STATE_QUEUED` is `queued`."""
+    return code(message, field).lower().replace("_", " ")
+
+
+def count_rejected(flow: registry_pb2.GetFlowResponse) -> int:
+    """Rejected submissions."""
+    return sum(flow.rejected.values())
+
+
+def count_submitted(flow: registry_pb2.GetFlowResponse) -> int:
+    """Submissions that are accounted for. Counts can arrive out of order, so it is never less than what left the flow."""
+    at_ingestion = count_rejected(flow) - flow.rejected.get(REJECTED_BY_ANONYMIZATION, 0)
+    return max(flow.ingested + at_ingestion, flow.anonymized + count_rejected(flow))
+
+
+def count_under_way(flow: registry_pb2.GetFlowResponse) -> int:
+    """Submissions that are neither anonymised nor rejected yet."""
+    return count_submitted(flow) - flow.anonymized - count_rejected(flow)
+
+
+def decision(adapter: registry_pb2.CatalogueAdapter) -> str:
+    """The gate's decision as a word; `waiting` before the evaluation."""
+    return word(adapter, "decision") if adapter.decision else "waiting"
+
+
+def key_state(key: registry_pb2.Key, now: datetime) -> str:
+    """`active`, `revoked` or `expired`."""
+    if key.revoked:
+        return "revoked"
+    return "expired" if key.HasField("expire_time") and to_datetime(key.expire_time) <= now else "active"
+
+
+def list_filters(filters: models_pb2.Filters) -> tuple[tuple[str, str], ...]:
+    """Name and limit of every filter that is set."""
+    limits = (
+        ("language", ", ".join(filters.languages)),
+        ("characters", f"at least {filters.min_chars:,}" if filters.min_chars else ""),
+        ("characters", f"at most {filters.max_chars:,}" if filters.max_chars else ""),
+        ("boilerplate", f"in {filters.boilerplate_documents:,} documents" if filters.boilerplate_documents else ""),
+        ("per source", f"{filters.max_source_documents:,} documents" if filters.max_source_documents else ""),
+        ("per source", f"{filters.max_source_percent} % of the rows" if filters.max_source_percent else ""),
+        ("per judgement", f"{filters.max_pairs_per_judgement:,} pairs" if filters.max_pairs_per_judgement else ""),
+    )
+    return tuple((name, limit) for name, limit in limits if limit)
+
+
+def is_ended(run: training_pb2.Run) -> bool:
+    return run.state in ENDED
+
+
+def stage_state(run: training_pb2.Run, index: int) -> str:
+    """State of a run's stage: `done`, the run's own state for the current stage, or `not started`."""
+    if run.stages[index].adapter_digest:
+        return "done"
+    return word(run, "state") if index == run.stage else "not started"
+
+
+def sort_queue(runs: Iterable[training_pb2.Run]) -> tuple[training_pb2.Run, ...]:
+    """The waiting runs in the order in which they will start: highest priority first, then oldest first."""
+    waiting = [run for run in runs if run.state == training_pb2.RUN_STATE_QUEUED]
+    return tuple(sorted(waiting, key=lambda run: (-run.priority, run.create_time.ToNanoseconds(), run.run_id)))
+
+
+def compare_plan(run: training_pb2.Run, now: datetime) -> tuple[Figure, ...]:
+    """The plan compared with what the run used, or has used so far; empty without a plan."""
+    if not run.HasField("plan"):
+        return ()
+    plan = run.plan
+    forecast = (plan.rows, plan.tokens, plan.steps, plan.memory_bytes, plan.seconds, plan.price.total)
+    names = ("rows", "tokens", "steps", "memory", "time", "price")
+    units = ("count", "count", "count", "bytes", "seconds", plan.price.currency)
+    return tuple(map(Figure, names, units, forecast, _list_used(run, now), _list_errors(run)))
+
+
+def _list_used(run: training_pb2.Run, now: datetime) -> tuple[float | None, ...]:
+    if run.HasField("report"):
+        used = run.report
+        return (used.rows, used.tokens, used.steps, used.memory_bytes, used.seconds, used.price.total)
+    if not run.HasField("start_time"):
+        return (None,) * 6
+    # The steps of earlier stages are not reported.
+    steps = run.progress.step if run.HasField("progress") and run.stage == 0 else None
+    end = to_datetime(run.end_time) if run.HasField("end_time") else now
+    seconds = (end - to_datetime(run.start_time)).total_seconds()
+    plan, price = run.plan, run.plan.price
+    spent = price.teacher + price.annotation + price.compute * seconds / plan.seconds if plan.seconds else None
+    return (None, None, steps, run.progress.memory_bytes or None, seconds, spent)
+
+
+def _list_errors(run: training_pb2.Run) -> tuple[float | None, ...]:
+    if not run.HasField("report"):
+        return (None,) * 6
+    plan, used = run.plan, run.report
+    errors = (used.tokens_error, _error(plan.steps, used.steps), used.memory_error, used.seconds_error)
+    return (_error(plan.rows, used.rows), *errors, _error(plan.price.total, used.price.total))
+
+
+def _error(forecast: float, used: float) -> float | None:
+    return forecast / used - 1 if used else None

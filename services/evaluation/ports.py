@@ -1,0 +1,151 @@
+"""What evaluation needs from outside. Methods of the database raise Unavailable while it does not answer."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from services.evaluation.domain import (
+    Adapter,
+    Evaluation,
+    EvaluationResult,
+    HeldOutRow,
+    LoadedCandidate,
+    ModelResult,
+    ReportData,
+    Score,
+)
+from tailor.storage.ref import Ref
+
+# Computes metrics by name from answers, their references and the house terms.
+Metrics = Callable[[Sequence[str], Sequence[str], Sequence[str]], dict[str, float]]
+
+
+class Artifacts(Protocol):
+    """Datasets and adapters that events announced."""
+
+    def add_dataset(self, digest: str, manifest: Ref) -> None:
+        """Store the location of a dataset's manifest. Idempotent."""
+        ...
+
+    def dataset(self, digest: str) -> Ref | None:
+        """The manifest of a dataset."""
+        ...
+
+    def add_adapter(self, adapter: Adapter) -> None:
+        """Store an adapter. Idempotent."""
+        ...
+
+    def adapter(self, digest: str) -> Adapter | None: ...
+
+
+class Evaluations(Protocol):
+    """Evaluations and their results."""
+
+    def queue(self, evaluation_id: str, adapter: Adapter) -> Evaluation:
+        """Queue an evaluation unless it exists. Returns its current state."""
+        ...
+
+    def find(self, evaluation_id: str) -> Evaluation | None: ...
+
+    def newest(self, adapter_digest: str) -> Evaluation | None:
+        """The newest evaluation of an adapter."""
+        ...
+
+    def trained_on(self, datasets: Sequence[str]) -> list[str]:
+        """The ids, in order, of evaluations of adapters that were trained on any of the datasets."""
+        ...
+
+    def result(self, evaluation_id: str) -> EvaluationResult | None:
+        """The result of an evaluation that succeeded."""
+        ...
+
+    def claim(self) -> AbstractContextManager[Evaluation | None]:
+        """Hold the oldest evaluation that is queued or was interrupted, and count the attempt. None if there is none.
+
+        Nobody else gets the evaluation until the context ends; a killed process holds nothing.
+        """
+        ...
+
+    def start(self, evaluation_id: str, rows_total: int) -> None:
+        """Record that the evaluation is running."""
+        ...
+
+    def count(self, evaluation_id: str, rows_done: int) -> None:
+        """Record progress."""
+        ...
+
+    def fail(self, evaluation_id: str, reason: str) -> None:
+        """Record that the evaluation failed. Has no effect if it has already ended."""
+        ...
+
+    def finish(self, result: EvaluationResult) -> None:
+        """Store the result and publish it, in one transaction. Has no effect if the evaluation has already ended."""
+        ...
+
+
+class ModelResults(Protocol):
+    """Answers and scores of models, which survive an interruption and can serve later evaluations on the same rows."""
+
+    def add(self, evaluation_id: str, model: str, key: str, result: ModelResult) -> None:
+        """Store the result of a model on the rows with this key. Idempotent."""
+        ...
+
+    def find(self, evaluation_id: str, model: str, key: str) -> ModelResult | None:
+        """The result of a model in this evaluation."""
+        ...
+
+    def find_for_adapter(self, adapter_digest: str, key: str) -> ModelResult | None:
+        """The newest result of an adapter on the same rows in any evaluation."""
+        ...
+
+    def delete(self, evaluation_id: str) -> int:
+        """Delete the results of an evaluation. Returns their number."""
+        ...
+
+
+class Models(Protocol):
+    """Inference. Methods block; they raise Unavailable while it does not answer and NotFound for a model that is not loaded."""
+
+    def load(self, adapter_digest: str, manifest: Ref) -> LoadedCandidate:
+        """Load a candidate and compare it with the trainer's probe scores. Idempotent."""
+        ...
+
+    def generate(self, model: str, messages: Sequence[tuple[str, str]], max_tokens: int) -> str:
+        """Generate an answer greedily."""
+        ...
+
+    def score(self, model: str, messages: Sequence[tuple[str, str]], completion: str) -> Score:
+        """Score an answer by its log-probability."""
+        ...
+
+
+class HeldOutRows(Protocol):
+    """The held-out rows of stored datasets."""
+
+    def held_out(self, manifest: Ref) -> list[HeldOutRow]:
+        """The held-out rows, ordered by id. Raises FailedPrecondition if the dataset is invalid."""
+        ...
+
+
+class ReportStore(Protocol):
+    """Stored reports."""
+
+    def write(self, data: ReportData) -> Ref:
+        """Store report.json, report.md and scores.png. Returns the reference of report.json."""
+        ...
+
+    def markdown(self, report: Ref) -> str:
+        """The report as Markdown. Raises NotFound if it was deleted."""
+        ...
+
+    def plot(self, report: Ref) -> bytes:
+        """The plot as PNG. Raises NotFound if it was deleted."""
+        ...
+
+    def quotes(self, evaluation_id: str, document_id: str) -> bool:
+        """True if an evaluation's report contains rows of a document or is incomplete."""
+        ...
+
+    def delete(self, evaluation_id: str) -> int:
+        """Delete an evaluation's report. Returns the number of its objects."""
+        ...

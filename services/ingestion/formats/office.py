@@ -1,0 +1,130 @@
+"""HTML, converted by markdownify, and Word files, converted to HTML by mammoth."""
+
+import io
+import re
+import zipfile
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+from xml.parsers.expat import ExpatError
+
+import mammoth
+from bs4 import BeautifulSoup
+from markdownify import ATX, MarkdownConverter
+
+from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason, clean
+from services.ingestion.formats.archive import BROKEN
+from services.ingestion.formats.budget import Budget
+from services.ingestion.formats.text import CHARSET, declared_charset, decode
+
+META_BYTES = 2048
+DROPPED = ("script", "style", "template", "noscript")
+# The start or end of an equation, which mammoth does not support, and the characters in it.
+EQUATION = re.compile(r"(<m:oMath(?:\s[^<>]*)?>|</m:oMath>)")
+SIGNS = re.compile(r"<m:t\b[^<>]*>([^<]*)</m:t>")
+MAX_SPAN = 50
+
+
+class MarkdownWriter(MarkdownConverter):
+    """Markdown as from the other formats: a picture becomes its description, and only links to web pages are kept."""
+
+    def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
+        """A link if it leads to a web page, otherwise its text."""
+        try:
+            parts = urlsplit(el.get("href") or "")
+        except ValueError:
+            return text
+        if parts.scheme.lower() not in ("http", "https", ""):
+            return text
+        if el.get("href"):
+            el["href"] = urlunsplit(parts._replace(path=quote(parts.path, safe="/%~:@!$&'*+,;=")))
+        return str(super().convert_a(el, text, parent_tags))  # type: ignore[misc]
+
+    def convert_img(self, el: Any, text: str, parent_tags: Any) -> str:
+        """The description of a picture."""
+        del text, parent_tags
+        return " ".join(str(el.get("alt") or "").split())
+
+    def convert_input(self, el: Any, text: str, parent_tags: Any) -> str:
+        """A checkbox, ticked or not; nothing for other inputs."""
+        del text, parent_tags
+        return ("[x] " if el.has_attr("checked") else "[ ] ") if el.get("type") == "checkbox" else ""
+
+
+def parse_html(file: File, budget: Budget) -> ParsedText:
+    """The body of a web page as Markdown."""
+    del budget
+    charset = declared_charset(file.content_type)
+    meta = CHARSET.search(file.data[:META_BYTES].decode("ascii", errors="replace"))
+    return ParsedText(html_to_markdown(decode(file.data, charset or (meta[1] if meta else ""))), "html")
+
+
+def html_to_markdown(html: str) -> str:
+    """HTML as clean Markdown, without scripts and styles. HTML that nests too deeply becomes plain text."""
+    soup = BeautifulSoup(html, "lxml")
+    for element in soup(DROPPED):
+        element.extract()
+    # Bounds the numbers in the page that could blow up the output.
+    for cell in soup(("td", "th"), colspan=True):
+        cell["colspan"] = _span(str(cell["colspan"]))
+    for element in soup("ol", start=lambda start: start is not None and not _is_number(start)):
+        del element["start"]
+    body = soup.body or soup
+    try:
+        markdown = MarkdownWriter(heading_style=ATX, bullets="-").convert_soup(body)
+    except RecursionError:
+        markdown = body.get_text("\n", strip=True)
+    return clean(markdown.replace("\\_", "_"))
+
+
+def parse_docx(file: File, budget: Budget) -> ParsedText:
+    """A Word file as Markdown. Styles determine headings, pictures are not opened, and an equation becomes its characters in a row."""
+    del budget
+    try:
+        html = mammoth.convert_to_html(
+            io.BytesIO(_flatten_equations(file.data)),
+            include_embedded_style_map=False,
+            convert_image=mammoth.images.img_element(lambda image: {}),
+        ).value
+    except (*BROKEN, ExpatError):
+        raise Rejected(
+            RejectionReason.CORRUPT, "The Word file is damaged or truncated. Save it again.", "docx"
+        ) from None
+    return ParsedText(html_to_markdown(html), "docx")
+
+
+def _flatten_equations(data: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = [entry for entry in archive.namelist() if entry.startswith("word/document")]
+        changed = {name: content for name in names if b"<m:oMath" in (content := archive.read(name))}
+        if not changed:
+            return data
+        parts = {entry.filename: archive.read(entry) for entry in archive.infolist() if not entry.is_dir()}
+    for name, content in changed.items():
+        parts[name] = _flatten(content.decode()).encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def _flatten(xml: str) -> str:
+    """The XML with a run of plain text in place of every equation."""
+    parts = []
+    is_equation = False
+    for part in EQUATION.split(xml):
+        if EQUATION.fullmatch(part):
+            is_equation = part[1] != "/"
+        elif is_equation and part:
+            parts.append(f'<w:r><w:t xml:space="preserve">{"".join(SIGNS.findall(part))}</w:t></w:r>')
+        elif not is_equation:
+            parts.append(part)
+    return "".join(parts)
+
+
+def _span(value: str) -> str:
+    return str(min(int(value), MAX_SPAN)) if _is_number(value) else "1"
+
+
+def _is_number(value: object) -> bool:
+    return bool(re.fullmatch(r"[0-9]{1,6}", str(value)))

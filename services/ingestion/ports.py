@@ -1,0 +1,79 @@
+"""What ingestion needs from outside."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from services.ingestion.domain import File, FileReference, Outcome, ParsedSubmission, ParsedText, Rejection
+from tailor.storage.ref import Ref
+
+
+class Parser(Protocol):
+    """Turns a file into clean text."""
+
+    def parse(self, file: File) -> ParsedText:
+        """Parse a file. Raises Rejected. Blocks, at most for its time limit."""
+        ...
+
+
+class Fetcher(Protocol):
+    """Gets files from the places where their publishers store them."""
+
+    def fetch(self, reference: FileReference, max_bytes: int) -> File:
+        """Fetch a file. Blocks, at most for its time limit.
+
+        Raises Rejected if the file is forbidden, missing or too large, and Unavailable if a later attempt may succeed.
+        """
+        ...
+
+
+class ErasureRequests(Protocol):
+    """Has documents erased by every service."""
+
+    def request(self, document_id: str, request_id: str) -> None:
+        """Request an erasure. Idempotent for the same request id. May block; raises Unavailable without the registry."""
+        ...
+
+
+class QuarantineWriter(Protocol):
+    """Stores encrypted text until anonymization has read it."""
+
+    def write(self, document_id: str, sequence: int, parsed: ParsedText) -> Ref:
+        """Encrypt and store a text. Writing the same version again overwrites the same object."""
+        ...
+
+
+class Catalogue(Protocol):
+    """Documents, versions and the outcome of every submission. Stores and publishes each outcome in one transaction, once."""
+
+    def find(self, key: str) -> Outcome | None:
+        """The stored outcome of a submission."""
+        ...
+
+    def republish(self, outcome: Outcome) -> None:
+        """Publish a stored outcome again, with the same event id."""
+        ...
+
+    def reject(self, key: str, external_id: str | None, rejection: Rejection) -> Outcome:
+        """Store and publish a rejection, under the document's id if `external_id` is known.
+
+        Returns the outcome that another replica stored first, if one did.
+        """
+        ...
+
+    def accept(self, submission: ParsedSubmission, store: Callable[[str, int], Ref]) -> Outcome:
+        """Create a version, or reject the submission if its document is erased or its digest is current.
+
+        Calls `store(document_id, sequence)` at most once. Returns the outcome that another replica stored first, if one did.
+        """
+        ...
+
+    def resolve(self, external_id: str) -> str | None:
+        """The id of the document that its publisher calls `external_id`."""
+        ...
+
+    def release(self, document_id: str, submission_id: str) -> None:
+        """Allow the text of a version that went no further to be published again.
+
+        Has no effect if the submission created no version or a newer version exists.
+        """
+        ...

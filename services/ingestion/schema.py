@@ -1,0 +1,156 @@
+"""The JSON schema of the topics that publishers write, and one sentence for every mistake in an event.
+
+The sentences become the hint of a rejection, which leaves the raw zone. So they name fields of the schema and positions, and never quote
+the event: an unknown field is named by its position, because its name could be personal data.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from services.ingestion.domain import DRAFT_ID_RULE, MAX_EXTERNAL_ID, SLUG_RULE, malformed
+
+SUBMITTED = "document.submitted.v1"
+PUBLISHED = "deliverable.published.v1"
+
+SLUG = r"^[a-z0-9-]{0,64}$"
+MAX_URI = 4096
+MAX_MISTAKES = 5
+MAX_COMPARED_CHARS = 64
+FOR_A_FILE = "To publish a file as it is, add a `document-id` header."
+
+
+class StrictModel(BaseModel):
+    """A model that rejects unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class PublishedLabels(StrictModel):
+    """Slugs that say where a document belongs. They must not hold personal data."""
+
+    source: str = Field("", pattern=SLUG, description="System that the document came from, such as `sharepoint`.")
+    department: str = Field("", pattern=SLUG, description="Department that owns it, such as `risk`.")
+    confidentiality: str = Field("", pattern=SLUG, description="Confidentiality class, such as `internal`.")
+
+
+class PublishedDocument(StrictModel):
+    """A document with exactly one kind of content: `text`; `content_base64`; `uri`; or, for the kind `example`, `prompt` and `answer`."""
+
+    document_id: str = Field(
+        min_length=1,
+        max_length=MAX_EXTERNAL_ID,
+        description="The publisher's own id. Publishing the same id again creates a new version.",
+    )
+    kind: Literal["document", "deliverable", "example"] = Field(
+        "document", description="What the document is. `prompt` and `answer` need `example`."
+    )
+    text: str | None = Field(None, description="Markdown or plain text.")
+    content_base64: str | None = Field(None, description="The bytes of a file, in base64. Send `file_name` with it.")
+    uri: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_URI,
+        description="Location of a file: `s3://BUCKET/KEY` or `https://HOST/...`. The installation lists the allowed buckets and hosts.",
+    )
+    sha256: str = Field(
+        "", pattern=r"^([0-9a-fA-F]{64})?$", description="With `uri`: SHA-256 of the file. Other bytes are rejected."
+    )
+    size_bytes: int | None = Field(
+        None, ge=0, description="With `uri`: size of the file. A file of another size is rejected."
+    )
+    file_name: str | None = Field(
+        None, max_length=512, description="Name of the file. Its extension determines the format."
+    )
+    content_type: str | None = Field(
+        None, max_length=256, description="Media type of the file, such as `application/pdf`."
+    )
+    prompt: str | None = Field(None, description="For an example: what a person asked.")
+    answer: str | None = Field(None, description="For an example: what a person answered.")
+    labels: PublishedLabels = PublishedLabels()
+    draft_id: str = Field(
+        "", pattern=r"^(drf_[0-9a-f]{32})?$", description="For a deliverable: the draft that it was made from."
+    )
+
+
+class PublishedDeliverable(PublishedDocument):
+    """A finished deliverable and the draft that it was made from."""
+
+    kind: Literal["deliverable"] = Field("deliverable", description="Always a deliverable.")
+
+
+SCHEMAS: dict[str, type[PublishedDocument]] = {SUBMITTED: PublishedDocument, PUBLISHED: PublishedDeliverable}
+
+# By pydantic's type of the error; braces take the error's context, which comes from the schema.
+RULES = {
+    "missing": "is required",
+    "string_type": "must be a string",
+    "string_too_short": "must have at least {min_length} character",
+    "string_too_long": "must have at most {max_length} characters",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "greater_than_equal": "must be at least {ge}",
+    "literal_error": "must be {expected}",
+    "model_type": "must be an object",
+}
+PATTERN_RULES = {
+    "labels.source": SLUG_RULE,
+    "labels.department": SLUG_RULE,
+    "labels.confidentiality": SLUG_RULE,
+    "sha256": "must have 64 hexadecimal digits",
+    "draft_id": DRAFT_ID_RULE,
+}
+
+
+def read_published(topic: str, value: bytes) -> PublishedDocument:
+    """Validate an event's value. Raises Rejected (MALFORMED) with one sentence for each of the first five mistakes."""
+    content = _load(value)
+    try:
+        return SCHEMAS[topic].model_validate(content)
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False, include_input=False)[:MAX_MISTAKES]
+        sentences = [_sentence(mistake, content, SCHEMAS[topic]) for mistake in mistakes]
+        raise malformed(" ".join(sentences)) from None
+
+
+def _load(value: bytes) -> Any:
+    if not value:
+        raise malformed(f"The event's value is empty. Send JSON. {FOR_A_FILE}")
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise malformed(f"The event's value is not valid JSON ({place}). {FOR_A_FILE}") from None
+    except UnicodeDecodeError:
+        raise malformed(f"The event's value is neither JSON nor UTF-8 text. {FOR_A_FILE}") from None
+    except RecursionError:
+        raise malformed("The JSON of the event nests too deeply.") from None
+    except ValueError:
+        raise malformed("The JSON of the event has a number with too many digits.") from None
+
+
+def _sentence(mistake: ErrorDetails, content: Any, schema: type[BaseModel]) -> str:
+    if mistake["type"] == "extra_forbidden":
+        return _unknown_field(mistake["loc"], content, schema)
+    field = ".".join(map(str, mistake["loc"]))
+    if not field:
+        return "The JSON of the event must be an object."
+    if mistake["type"] == "string_pattern_mismatch":
+        return f"`{field}` {PATTERN_RULES[field]}."
+    return f"`{field}` {RULES.get(mistake['type'], 'is invalid').format(**mistake.get('ctx', {}))}."
+
+
+def _unknown_field(loc: Sequence[int | str], content: Mapping[str, Any], schema: type[BaseModel]) -> str:
+    *parents, name = map(str, loc)
+    fields, where = list(schema.model_fields), "the event"
+    if parents:
+        content, fields, where = content["labels"], list(PublishedLabels.model_fields), "`labels`"
+    number = list(content).index(name) + 1
+    close = difflib.get_close_matches(name[:MAX_COMPARED_CHARS], fields, 1)
+    guess = f" Did you mean `{close[0]}`?" if close else ""
+    return f"Field {number} of {where} is unknown.{guess} Allowed fields: {', '.join(fields)}."

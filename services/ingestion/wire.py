@@ -1,0 +1,199 @@
+"""Between events and the domain: what publishers send, and the outcomes that ingestion publishes."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.ingestion.domain import (
+    Acceptance,
+    DocumentKind,
+    File,
+    FileReference,
+    Outcome,
+    ParsedText,
+    Receipt,
+    Rejection,
+    Submission,
+    base_name,
+    check_draft_id,
+    check_external_id,
+    check_label,
+    clean,
+    keyed_digest,
+    malformed,
+)
+from services.ingestion.schema import PUBLISHED, PublishedDocument, read_published
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import documents_pb2
+from tailor.events.envelope import Event, derive_id
+from tailor.wire import from_labels, from_ref, from_span
+from tailor.words import Labels
+
+INGESTED = "document.ingested.v1"
+REJECTED = "document.rejected.v1"
+LABELS = ("source", "department", "confidentiality")
+CONTENT_FIELDS = ("text", "content_base64", "uri", "prompt", "answer")
+
+
+def make_receipt(*parts: object) -> Receipt:
+    """The receipt of the submission that the parts identify."""
+    return Receipt(derive_id("key", *parts), derive_id("sub", *parts), derive_id("doc", *parts))
+
+
+def to_receipt(event: Event, digest_key: bytes) -> Receipt:
+    """The receipt of an event: its position in the topic and a digest of its value, because a restored broker can reuse positions."""
+    value = keyed_digest(digest_key, "event", event.value or b"")
+    return make_receipt(event.topic, event.partition, event.offset, event.timestamp_ms, value)
+
+
+def to_external_id(tombstone: Event) -> str:
+    """The publisher's id of the document to withdraw: the `document-id` header, or else the key. Raises Rejected if it is invalid."""
+    header = _headers(tombstone).get("document-id")
+    return check_external_id(header, "document-id") if header else check_external_id(tombstone.key, "key")
+
+
+def to_submission(event: Event) -> Submission:
+    """Read an event: a file if it has a `document-id` header, otherwise JSON by the published schema. Raises Rejected (MALFORMED)."""
+    headers = _headers(event)
+    if "document-id" in headers:
+        return _from_headers(event, headers)
+    return _from_json(read_published(event.topic, event.value or b""))
+
+
+def _headers(event: Event) -> dict[str, str]:
+    return {name.lower(): value for name, value in event.headers.items()}
+
+
+def _from_headers(event: Event, headers: Mapping[str, str]) -> Submission:
+    file = File(event.value or b"", base_name(headers.get("file-name", "")), headers.get("content-type", ""))
+    kind = _kind(event.topic, headers.get("kind", ""), file)
+    labels = (check_label(headers.get(f"label-{name}", ""), f"label-{name}") for name in LABELS)
+    return Submission(
+        external_id=check_external_id(headers["document-id"], "document-id"),
+        kind=kind,
+        labels=Labels(*labels),
+        content=file,
+        draft_id=check_draft_id(headers.get("draft-id", ""), kind, "draft-id"),
+    )
+
+
+def _kind(topic: str, header: str, file: File) -> DocumentKind:
+    if topic == PUBLISHED:
+        if header not in ("", DocumentKind.DELIVERABLE):
+            raise malformed(f"The header `kind` must be `deliverable` on {PUBLISHED}.")
+        return DocumentKind.DELIVERABLE
+    if header not in ("", *DocumentKind):
+        raise malformed("The header `kind` must be `document`, `deliverable` or `example`.")
+    if header:
+        return DocumentKind(header)
+    return DocumentKind.EXAMPLE if _is_example(file) else DocumentKind.DOCUMENT
+
+
+def _is_example(file: File) -> bool:
+    """True for a JSON file that is an object of prompt and answer."""
+    if not (file.name.lower().endswith(".json") or file.content_type.startswith("application/json")):
+        return False
+    try:
+        content = json.loads(file.data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and set(content) - {"kind"} == {"prompt", "answer"}
+
+
+def _from_json(published: PublishedDocument) -> Submission:
+    kind = DocumentKind(published.kind)
+    return Submission(
+        external_id=check_external_id(published.document_id, "document_id"),
+        kind=kind,
+        labels=Labels(**published.labels.model_dump()),
+        content=_content(published, kind),
+        draft_id=check_draft_id(published.draft_id, kind, "draft_id"),
+    )
+
+
+def _content(published: PublishedDocument, kind: DocumentKind) -> File | FileReference | ParsedText:
+    name, content_type = base_name(published.file_name or ""), published.content_type or ""
+    _check_content(published, kind)
+    if published.uri is not None:
+        return FileReference(published.uri, name, content_type, published.sha256, published.size_bytes)
+    if published.content_base64 is not None:
+        return File(_decode(published.content_base64), name, content_type)
+    if published.prompt is not None:
+        return ParsedText(clean(published.answer or ""), "json", clean(published.prompt).strip())
+    return ParsedText(clean(published.text or ""), "json")
+
+
+def _check_content(published: PublishedDocument, kind: DocumentKind) -> None:
+    """Raise Rejected unless there is exactly one kind of content, and it suits the document's kind."""
+    present = [name for name in CONTENT_FIELDS if getattr(published, name) is not None]
+    named = ", ".join(f"`{name}`" for name in present)
+    if not present:
+        raise malformed("The event has no content. Send `text`, `content_base64`, `uri`, or `prompt` and `answer`.")
+    if present in (["prompt"], ["answer"]):
+        raise malformed("An example needs both `prompt` and `answer`.")
+    if len(present) > 1 and present != ["prompt", "answer"]:
+        raise malformed(f"The event has several contents ({named}). Send only one of them.")
+    if "prompt" in present and kind is not DocumentKind.EXAMPLE:
+        raise malformed('`prompt` and `answer` need `"kind": "example"`.')
+    if "text" in present and kind is DocumentKind.EXAMPLE:
+        raise malformed("An example needs `prompt` and `answer` instead of `text`.")
+    if "uri" not in present and published.sha256:
+        raise malformed("`sha256` is allowed only with `uri`.")
+    if "uri" not in present and published.size_bytes is not None:
+        raise malformed("`size_bytes` is allowed only with `uri`.")
+
+
+def _decode(content: str) -> bytes:
+    try:
+        return base64.b64decode(content, validate=True)
+    except (binascii.Error, ValueError):
+        raise malformed("`content_base64` is not valid base64.") from None
+
+
+def from_outcome(outcome: Outcome) -> tuple[str, str, Message, str]:
+    """Topic, key, message and event id of an outcome. The same outcome always gives the same event."""
+    if isinstance(outcome, Acceptance):
+        topic, message = INGESTED, _ingested(outcome)
+    else:
+        topic, message = REJECTED, _rejected(outcome)
+    return topic, outcome.document_id, message, derive_id("evt", topic, outcome.submission_id)
+
+
+def _ingested(outcome: Acceptance) -> Message:
+    return documents_pb2.DocumentIngested(
+        document_id=outcome.document_id,
+        submission_id=outcome.submission_id,
+        version=common_pb2.Version(sequence=outcome.sequence, digest=outcome.digest),
+        kind=common_pb2.Kind.Value(f"KIND_{outcome.kind.upper()}"),
+        labels=from_labels(outcome.labels),
+        text=from_ref(outcome.text),
+        format=outcome.format,
+        char_count=outcome.char_count,
+        draft_id=outcome.draft_id,
+        create_time=_timestamp(outcome.time_ms),
+        spans=map(from_span, outcome.spans),
+    )
+
+
+def _rejected(outcome: Rejection) -> Message:
+    return documents_pb2.DocumentRejected(
+        document_id=outcome.document_id,
+        submission_id=outcome.submission_id,
+        stage=documents_pb2.STAGE_INGESTION,
+        reason=documents_pb2.RejectionReason.Value(f"REJECTION_REASON_{outcome.reason}"),
+        hint=outcome.hint,
+        duplicate_of=outcome.duplicate_of,
+        labels=from_labels(outcome.labels),
+        format=outcome.format,
+        create_time=_timestamp(outcome.time_ms),
+    )
+
+
+def _timestamp(time_ms: int) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromMilliseconds(time_ms)
+    return stamp

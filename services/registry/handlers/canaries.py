@@ -1,0 +1,126 @@
+"""Canaries: started and stopped by an operator, or decided by their measured calls."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from services.registry.domain import CanaryPolicy, Outcome, Serving
+from services.registry.handlers.promotions import require_passed, save_canary, save_serving
+from services.registry.handlers.specialists import lock_specialist
+from services.registry.ports import Begin, RequestEvaluation
+from services.registry.rules import canary as rules
+from services.registry.rules import serving
+from services.registry.rules.canary import Verdict
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
+
+POLL_SECONDS = 2.0
+
+# The policy of one canary, from its specialist's.
+Override = Callable[[CanaryPolicy], CanaryPolicy]
+
+
+def start_canary(begin: Begin, name: str, adapter_digest: str, expected_generation: int, override: Override) -> Serving:
+    """Serve an adapter to a share of the callers.
+
+    Raises FailedPrecondition unless it passed the gate against the current incumbent, Aborted if the generation moved."""
+    with begin() as tx:
+        specialist = lock_specialist(tx.specialists, name)
+        policy = override(specialist.canary or CanaryPolicy())
+        violations = rules.find_policy_violations(policy)
+        if violations:
+            raise InvalidArgument(Reason.INVALID_CANARY, "The canary's policy is invalid.", field_violations=violations)
+        adapter, evaluation = require_passed(tx, specialist, adapter_digest)
+        current = tx.servings.current(name)
+        started = serving.add_canary(current, adapter, specialist, policy.percent, expected_generation)
+        if evaluation.incumbent_digest != current.adapter_digest:
+            raise FailedPrecondition(
+                Reason.INCUMBENT_MOVED,
+                "The adapter was evaluated against a different incumbent. Evaluate it again with `tailor evaluate`.",
+            )
+        save_canary(tx, started, adapter, policy)
+        return started
+
+
+def stop_canary(begin: Begin, name: str, expected_generation: int) -> Serving:
+    """End the canary; the serving adapter serves all callers. Raises FailedPrecondition if none is running, Aborted as above."""
+    with begin() as tx:
+        specialist = lock_specialist(tx.specialists, name)
+        stopped = serving.remove_canary(tx.servings.current(name), specialist, expected_generation)
+        save_serving(tx, stopped, "stopped by an operator", Outcome.BACK)
+        return stopped
+
+
+def withdraw_refused(begin: Begin, name: str, generation: int, reason: str) -> None:
+    """End the canary that started with a generation that a replica refuses."""
+    with begin() as tx:
+        specialist = tx.specialists.lock(name)
+        current = tx.servings.current(name)
+        if specialist is not None and current.canary is not None and current.generation == generation:
+            save_serving(tx, serving.remove_canary(current, specialist, generation), reason, Outcome.BACK)
+
+
+def decide_canary(begin: Begin, name: str, now: datetime) -> Verdict | None:
+    """Promote or withdraw a specialist's canary if its calls decide it; None if it is too early or none is running."""
+    with begin() as tx:
+        specialist = tx.specialists.lock(name)
+        canary = tx.canaries.find_running(name)
+        if specialist is None or canary is None:
+            return None
+        canary_arm, incumbent_arm = tx.canaries.measure(canary)
+        seconds = (now - canary.start_time).total_seconds()
+        verdict = rules.decide_outcome(canary.policy, canary_arm, incumbent_arm, seconds)
+        if verdict is None:
+            return None
+        current = tx.servings.current(name)
+        decided = serving.remove_canary(current, specialist, current.generation)
+        if verdict.outcome is Outcome.FORWARD:
+            adapter = tx.facts.find_adapter(canary.adapter_digest)
+            decided = serving.serve_adapter(current, adapter, specialist, current.generation)
+        save_serving(tx, decided, verdict.reason, verdict.outcome)
+        return verdict
+
+
+class CanaryWatcher:
+    """Decides canaries as their calls arrive. All state is in the database, so several registries can run one each: the specialist's lock
+    lets one of them decide."""
+
+    def __init__(self, begin: Begin, request_evaluation: RequestEvaluation) -> None:
+        self._begin = begin
+        self._request_evaluation = request_evaluation
+
+    def run(self, stop: threading.Event) -> None:
+        """Check every two seconds until `stop`; retryable errors only delay it."""
+        while not stop.wait(POLL_SECONDS):
+            try:
+                self.check(datetime.now(UTC))
+            except TailorError as error:
+                if not error.retryable:
+                    raise
+                log.warning("canaries wait", reason=error.reason)
+
+    def check(self, now: datetime) -> None:
+        """Decide every running canary that can be decided, then request the deferred evaluations."""
+        with self._begin() as tx:
+            running = tx.canaries.list_running()
+        for name in running:
+            verdict = decide_canary(self._begin, name, now)
+            if verdict is not None:
+                log.info("canary decided", specialist=name, outcome=verdict.outcome.value)
+        with self._begin() as tx:
+            deferred = tx.canaries.list_deferred()
+        for digest, request_id in deferred.items():
+            self._resume(digest, request_id)
+
+    def _resume(self, digest: str, request_id: str) -> None:
+        """Request an adapter's evaluation; drop it if it can no longer be evaluated."""
+        try:
+            self._request_evaluation(digest, request_id)
+        except TailorError as error:
+            if error.retryable:
+                raise
+            log.warning("not evaluated again", adapter=digest, reason=error.reason)
+        with self._begin() as tx:
+            tx.canaries.resume(digest)

@@ -1,0 +1,66 @@
+"""Drafts and experts' judgements of them."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from services.registry.domain import Draft, Judgement
+from services.registry.ports import Anonymize, Begin, CatalogueFacts
+from services.registry.rules.checks import check_judgement, find_common_specialist
+from tailor.errors import NotFound, Reason
+from tailor.words import Selection
+
+
+def record_judgement(
+    begin: Begin,
+    anonymize: Anonymize,
+    *,
+    judgement_id: str,
+    ranking: tuple[str, ...],
+    rubric: tuple[int, int, int],
+    comment: str,
+    may_use: Callable[[str], bool],
+) -> Judgement:
+    """Store a judgement with its comment anonymised by the policy for the specialist's documents. Idempotent by id.
+
+    Raises NotFound for a draft that the caller may not see, InvalidArgument for an invalid judgement."""
+    check_judgement(ranking, rubric, comment)
+    with begin() as tx:
+        known = tx.judgements.find(judgement_id)
+        drafts = [_find_draft(tx.facts, draft_id, may_use) for draft_id in ranking]
+    if known is not None:
+        return known
+    name = find_common_specialist(drafts)
+    with begin() as tx:
+        specialist = tx.specialists.find(name)
+    selection = specialist.selection if specialist else Selection()
+    judgement = Judgement(
+        judgement_id=judgement_id,
+        specialist=name,
+        ranking=ranking,
+        rubric=rubric,
+        comment=anonymize(comment, selection.common_labels) if comment.strip() else "",
+        create_time=datetime.now(UTC),
+    )
+    with begin() as tx:
+        tx.judgements.save(judgement)
+    return judgement
+
+
+def get_draft(begin: Begin, draft_id: str, *, role: str, key_id: str, may_use: Callable[[str], bool]) -> Draft:
+    """A draft of the caller's specialists; for the caller role, one that its key requested. Raises NotFound."""
+    with begin() as tx:
+        draft = _find_draft(tx.facts, draft_id, may_use)
+    if role == "ROLE_CALLER" and draft.key_id != key_id:
+        raise _unknown_draft()
+    return draft
+
+
+def _find_draft(facts: CatalogueFacts, draft_id: str, may_use: Callable[[str], bool]) -> Draft:
+    draft = facts.find_draft(draft_id)
+    if draft is None or (draft.specialist and not may_use(draft.specialist)):
+        raise _unknown_draft()
+    return draft
+
+
+def _unknown_draft() -> NotFound:
+    return NotFound(Reason.UNKNOWN_DRAFT, "This draft does not exist. A new draft is catalogued after a moment.")

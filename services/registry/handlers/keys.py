@@ -1,0 +1,76 @@
+"""API keys. A secret is returned once; only its SHA-256 is stored."""
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from services.registry.domain import ApiKey, KeyTerms
+from services.registry.handlers.specialists import lock_specialist, unknown_specialist
+from services.registry.ports import Begin
+from tailor.errors import InvalidArgument, NotFound, Reason
+
+KEY_PREFIX = "tlr_"
+MAX_NAME_CHARS = 64
+MAX_CALLS_PER_MINUTE = 1_000_000
+
+
+def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool]) -> tuple[ApiKey, str]:
+    """Create a key and return it with its secret. Raises NotFound for a specialist that is unknown or that the creator may not use."""
+    violations = {}
+    if not terms.name.strip() or len(terms.name) > MAX_NAME_CHARS:
+        violations["name"] = f"must have 1 to {MAX_NAME_CHARS} characters"
+    if not 0 <= terms.calls_per_minute <= MAX_CALLS_PER_MINUTE:
+        violations["calls_per_minute"] = f"must be 0 to {MAX_CALLS_PER_MINUTE}"
+    if violations:
+        raise InvalidArgument(Reason.INVALID_KEY, "The key's terms are invalid.", field_violations=violations)
+    secret = KEY_PREFIX + secrets.token_urlsafe(32)
+    key = ApiKey(
+        key_id=f"key_{secrets.token_hex(8)}",
+        name=terms.name,
+        role=terms.role,
+        specialists=terms.specialists,
+        create_time=datetime.now(UTC),
+        expire_time=terms.expire_time,
+        methods=terms.methods,
+        calls_per_minute=terms.calls_per_minute,
+    )
+    with begin() as tx:
+        for specialist in terms.specialists:
+            if not may_use(specialist):
+                raise unknown_specialist()
+            lock_specialist(tx.specialists, specialist)
+        tx.keys.save(key, hashlib.sha256(secret.encode()).hexdigest())
+    return key, secret
+
+
+def revoke_key(begin: Begin, key_id: str, may_manage: Callable[[ApiKey], bool]) -> ApiKey:
+    """Revoke a key; idempotent. Raises NotFound for a key that is unknown or that the caller may not manage."""
+    with begin() as tx:
+        key = tx.keys.find(key_id)
+        if key is None or not may_manage(key):
+            raise NotFound(
+                Reason.UNKNOWN_KEY, "This key does not exist. `tailor keys list` lists those you can manage."
+            )
+        revoked = replace(key, revoked=True)
+        tx.keys.save(revoked, "")
+        return revoked
+
+
+def verify_key(begin: Begin, secret_sha256: str) -> ApiKey:
+    """The valid key with this hash. Raises NotFound otherwise."""
+    with begin() as tx:
+        key = tx.keys.find_by_hash(secret_sha256)
+    if key is None or not key.is_valid(datetime.now(UTC)):
+        raise NotFound(Reason.UNKNOWN_KEY, "The API key is unknown, expired or revoked.")
+    return key
+
+
+def install_operator_key(begin: Begin, secret_sha256: str) -> None:
+    """Store the installation's first operator key, whose secret was created elsewhere. Idempotent."""
+    with begin() as tx:
+        if tx.keys.find_by_hash(secret_sha256) is None:
+            key_id = f"key_{secret_sha256[:16]}"
+            key = ApiKey(key_id, "bootstrap operator", "ROLE_OPERATOR", (), datetime.now(UTC))
+            tx.keys.save(key, secret_sha256)

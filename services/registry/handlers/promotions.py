@@ -1,0 +1,127 @@
+"""The gate's decisions, promotions and rollbacks."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from services.registry.domain import Adapter, Canary, CanaryPolicy, Decision, Evaluation, Outcome, Serving, Specialist
+from services.registry.handlers.specialists import lock_specialist
+from services.registry.ports import Begin, Lineage, RequestEvaluation, Transaction
+from services.registry.rules import serving as rules
+from services.registry.rules.gate import list_refusals
+from tailor.errors import Aborted, FailedPrecondition, NotFound, Reason
+
+RETIRED = "retired: it was trained on a document that has been erased"
+
+
+def record_evaluation(begin: Begin, request_evaluation: RequestEvaluation, evaluation: Evaluation) -> Decision:
+    """Decide on an evaluation and promote its adapter if it passes; once per evaluation.
+
+    If the incumbent has changed since, request a new evaluation. Raises Aborted until the specialist and the adapter are catalogued."""
+    with begin() as tx:
+        specialist = tx.specialists.lock(evaluation.specialist)
+        adapter = tx.facts.find_adapter(evaluation.adapter_digest)
+        if specialist is None or adapter is None:
+            # Topics are not ordered among each other, so the event is retried.
+            raise Aborted(Reason.NOT_CATALOGUED_YET, "The evaluation's specialist or adapter is not catalogued yet.")
+        decision = tx.evaluations.find_decision(evaluation.evaluation_id)
+        if decision is None:
+            decision = _decide(tx, specialist, adapter, evaluation)
+    if decision is Decision.STALE:
+        request_evaluation(evaluation.adapter_digest, f"stale-{evaluation.evaluation_id}")
+    return decision
+
+
+def _decide(tx: Transaction, specialist: Specialist, adapter: Adapter, evaluation: Evaluation) -> Decision:
+    current = tx.servings.current(specialist.name)
+    refusals = list_refusals(specialist.gate, evaluation)
+    if is_retired(tx.lineage, adapter.digest):
+        refusals = (*refusals, RETIRED)
+    decision = Decision.REFUSED if refusals else Decision.PASSED
+    moved = current.generation != evaluation.incumbent_generation
+    # A canary changes the generation, but the incumbent of the evaluation may still serve.
+    if moved and current.adapter_digest not in (adapter.digest, evaluation.incumbent_digest):
+        decision = Decision.STALE
+    tx.evaluations.save(evaluation, decision, refusals)
+    if decision is Decision.PASSED and current.adapter_digest != adapter.digest:
+        _admit(tx, specialist, adapter, current)
+    return decision
+
+
+def _admit(tx: Transaction, specialist: Specialist, adapter: Adapter, current: Serving) -> None:
+    """Promote an adapter that passed the gate: at once, by a canary, or after the running canary."""
+    policy = specialist.canary
+    if policy is None or not rules.has_incumbent(current, adapter):
+        serving = rules.serve_adapter(current, adapter, specialist, current.generation)
+        save_serving(tx, serving, "another adapter passed the gate")
+    elif current.canary is None:
+        serving = rules.add_canary(current, adapter, specialist, policy.percent, current.generation)
+        save_canary(tx, serving, adapter, policy)
+    elif current.canary.adapter_digest != adapter.digest:
+        tx.canaries.defer(specialist.name, adapter.digest)
+
+
+def save_canary(tx: Transaction, serving: Serving, adapter: Adapter, policy: CanaryPolicy) -> None:
+    """Store and publish a generation with a new canary."""
+    tx.servings.save(serving)
+    tx.canaries.start(Canary(serving.specialist, serving.generation, adapter.digest, policy, datetime.now(UTC)))
+
+
+def save_serving(tx: Transaction, serving: Serving, reason: str, outcome: Outcome = Outcome.ENDED) -> None:
+    """Store and publish a generation without a canary, and end the running canary with the outcome and the reason."""
+    tx.servings.save(serving)
+    tx.canaries.end(serving.specialist, outcome, reason)
+
+
+def promote(begin: Begin, name: str, adapter_digest: str, expected_generation: int) -> Serving:
+    """Make an adapter serve. Raises FailedPrecondition unless its newest evaluation passes the gate, Aborted if the generation moved."""
+    with begin() as tx:
+        specialist = lock_specialist(tx.specialists, name)
+        adapter, _ = require_passed(tx, specialist, adapter_digest)
+        serving = rules.serve_adapter(tx.servings.current(name), adapter, specialist, expected_generation)
+        save_serving(tx, serving, "an operator promoted an adapter")
+        return serving
+
+
+def require_passed(tx: Transaction, specialist: Specialist, adapter_digest: str) -> tuple[Adapter, Evaluation]:
+    """An adapter and its newest evaluation. Raises FailedPrecondition unless that passes the gate."""
+    adapter = tx.facts.find_adapter(adapter_digest)
+    if adapter is None:
+        raise NotFound(Reason.UNKNOWN_ADAPTER, "This adapter does not exist. `tailor adapters` lists the known ones.")
+    evaluation = tx.evaluations.find_newest(adapter_digest)
+    if is_retired(tx.lineage, adapter_digest):
+        raise FailedPrecondition(Reason.ADAPTER_RETIRED, f"The adapter is {RETIRED}.")
+    if evaluation is None:
+        raise FailedPrecondition(
+            Reason.NOT_EVALUATED, "The adapter has not been evaluated. Evaluate it with `tailor evaluate`."
+        )
+    refusals = list_refusals(specialist.gate, evaluation)
+    if refusals:
+        raise FailedPrecondition(Reason.GATE_NOT_MET, f"The gate refuses the adapter: {'; '.join(refusals)}.")
+    return adapter, evaluation
+
+
+def roll_back(begin: Begin, name: str, expected_generation: int) -> Serving:
+    """Make the previous adapter serve again, or the base. Raises FailedPrecondition if the base serves, Aborted as in `promote`."""
+    with begin() as tx:
+        specialist = lock_specialist(tx.specialists, name)
+        current = tx.servings.current(name)
+        if current.generation == 0 or not current.adapter_digest:
+            raise FailedPrecondition(
+                Reason.NOTHING_TO_ROLL_BACK, "The base is serving, so there is nothing to roll back."
+            )
+        previous = find_servable(tx, [current.previous_digest])
+        serving = rules.serve_adapter(current, previous, specialist, expected_generation)
+        save_serving(tx, serving, "an operator rolled back")
+        return serving
+
+
+def is_retired(lineage: Lineage, adapter_digest: str) -> bool:
+    """True if an adapter may never serve again."""
+    taint = lineage.find_taint(adapter_digest)
+    return taint is not None and taint.retired
+
+
+def find_servable(tx: Transaction, digests: Iterable[str]) -> Adapter | None:
+    """The first adapter that is not retired; None means the base."""
+    candidates = (digest for digest in digests if digest and not is_retired(tx.lineage, digest))
+    return next((tx.facts.find_adapter(digest) for digest in candidates), None)

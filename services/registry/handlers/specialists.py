@@ -1,0 +1,70 @@
+"""Defining specialists."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from services.registry.domain import Specialist
+from services.registry.ports import Begin, Specialists
+from services.registry.rules.checks import check_specialist
+from tailor.errors import Aborted, AlreadyExists, NotFound, Reason
+
+
+def create_specialist(begin: Begin, specialist: Specialist) -> tuple[Specialist, bool]:
+    """Define a specialist. Returns it, and whether it is new; idempotent.
+
+    Raises AlreadyExists if the name has another definition, InvalidArgument for an invalid one."""
+    check_specialist(specialist)
+    with begin() as tx:
+        known = tx.specialists.lock(specialist.name)
+        if known is not None:
+            if not known.same_definition(specialist):
+                raise AlreadyExists(
+                    Reason.SPECIALIST_EXISTS,
+                    "The name has another definition. Update the specialist, or choose another name.",
+                )
+            return known, False
+        created = replace(specialist, revision=1, update_time=datetime.now(UTC))
+        tx.specialists.save(created)
+        return created, True
+
+
+def update_specialist(begin: Begin, specialist: Specialist) -> Specialist:
+    """Replace a definition. Raises Aborted if `revision` is not the current one."""
+    check_specialist(specialist)
+    with begin() as tx:
+        current = lock_specialist(tx.specialists, specialist.name)
+        if current.revision != specialist.revision:
+            raise Aborted(
+                Reason.REVISION_MOVED,
+                f"Current revision is {current.revision}. Reload and retry.",
+                revision=str(current.revision),
+            )
+        if current.same_definition(specialist):
+            return current
+        updated = replace(specialist, revision=current.revision + 1, update_time=datetime.now(UTC))
+        tx.specialists.save(updated)
+        return updated
+
+
+def get_specialist(begin: Begin, name: str) -> Specialist:
+    """Raises NotFound for an unknown name."""
+    with begin() as tx:
+        specialist = tx.specialists.find(name)
+    if specialist is None:
+        raise unknown_specialist()
+    return specialist
+
+
+def lock_specialist(specialists: Specialists, name: str) -> Specialist:
+    """A specialist that nobody else changes until the transaction ends. Raises NotFound for an unknown name."""
+    specialist = specialists.lock(name)
+    if specialist is None:
+        raise unknown_specialist()
+    return specialist
+
+
+def unknown_specialist() -> NotFound:
+    """The same error for a specialist that does not exist and one that the caller may not see."""
+    return NotFound(
+        Reason.UNKNOWN_SPECIALIST, "This specialist does not exist. `tailor specialist list` lists those you can use."
+    )

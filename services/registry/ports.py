@@ -1,0 +1,233 @@
+"""What the handlers need of others. Calls block; every one may raise Unavailable."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.registry.domain import (
+    Adapter,
+    ApiKey,
+    Arm,
+    Call,
+    Canary,
+    Decision,
+    DocumentState,
+    Draft,
+    Erasure,
+    ErasureReceipt,
+    Evaluation,
+    Fact,
+    ForgottenBy,
+    Judgement,
+    Outcome,
+    Replica,
+    Serving,
+    Specialist,
+    Taint,
+)
+from tailor.words import Labels
+
+
+class Specialists(Protocol):
+    """Definitions, by name."""
+
+    def find(self, name: str) -> Specialist | None: ...
+    def lock(self, name: str) -> Specialist | None:
+        """Find a definition. Nobody else changes it, or what it serves, until the transaction ends."""
+        ...
+
+    def save(self, specialist: Specialist) -> None:
+        """Store a definition and publish it."""
+        ...
+
+
+class Servings(Protocol):
+    """The adapter that each specialist serves, by generation."""
+
+    def current(self, name: str) -> Serving:
+        """Generation 0 before the first promotion."""
+        ...
+
+    def list(self, name: str) -> Sequence[Serving]:
+        """All generations, newest first."""
+        ...
+
+    def save(self, serving: Serving) -> None:
+        """Store a decision and publish it. The primary key refuses a second decision for a generation."""
+        ...
+
+
+class CatalogueFacts(Protocol):
+    """Facts of other services. Saving one again replaces it."""
+
+    def save(self, fact: Fact) -> None: ...
+    def save_document_state(self, state: DocumentState) -> None:
+        """Store a submission's state. `ingested` never replaces a later state."""
+        ...
+
+    def save_replica(self, replica: Replica) -> None:
+        """Store a replica's report unless a newer one is known."""
+        ...
+
+    def save_dead_letter(self, event_id: str, topic: str) -> None: ...
+    def save_adapter(self, adapter: Adapter, payload: bytes) -> None: ...
+    def find_adapter(self, digest: str) -> Adapter | None: ...
+    def save_draft(self, draft: Draft, payload: bytes) -> None: ...
+    def find_draft(self, draft_id: str) -> Draft | None: ...
+
+
+class Evaluations(Protocol):
+    """Evaluations and the gate's decisions."""
+
+    def save(self, evaluation: Evaluation, decision: Decision, refusals: Sequence[str]) -> None: ...
+    def find_decision(self, evaluation_id: str) -> Decision | None: ...
+    def find_newest(self, adapter_digest: str) -> Evaluation | None: ...
+
+
+class Judgements(Protocol):
+    """Experts' judgements."""
+
+    def find(self, judgement_id: str) -> Judgement | None: ...
+    def save(self, judgement: Judgement) -> None:
+        """Store a judgement and publish it, once."""
+        ...
+
+
+class Keys(Protocol):
+    """API keys; of a secret, only the SHA-256."""
+
+    def save(self, key: ApiKey, secret_sha256: str) -> None:
+        """Store a key. A known key keeps its hash."""
+        ...
+
+    def find(self, key_id: str) -> ApiKey | None: ...
+    def find_by_hash(self, secret_sha256: str) -> ApiKey | None: ...
+
+
+class Canaries(Protocol):
+    """Canaries and their calls. At most one runs per specialist."""
+
+    def start(self, canary: Canary) -> None: ...
+    def find_running(self, specialist: str) -> Canary | None:
+        """The running canary without its arms."""
+        ...
+
+    def list_running(self) -> Sequence[str]:
+        """Specialists with a running canary."""
+        ...
+
+    def save_call(self, call: Call) -> None:
+        """Count a call, once."""
+        ...
+
+    def measure(self, canary: Canary) -> tuple[Arm, Arm]:
+        """The arms of the canary and of the incumbent."""
+        ...
+
+    def end(self, specialist: str, outcome: Outcome, reason: str) -> None:
+        """End the running canary, if there is one, with its arms."""
+        ...
+
+    def defer(self, specialist: str, adapter_digest: str) -> None:
+        """Have an adapter evaluated again after the running canary. A later call replaces an earlier one."""
+        ...
+
+    def list_deferred(self) -> Mapping[str, str]:
+        """Adapters to evaluate now, each with a request id that stays the same until `resume`."""
+        ...
+
+    def resume(self, adapter_digest: str) -> None:
+        """Take an adapter off the list of `list_deferred`."""
+        ...
+
+
+class Erasures(Protocol):
+    """Erasures and the services' answers."""
+
+    def lock(self) -> None:
+        """Nobody else erases, lifts or answers until the transaction ends."""
+        ...
+
+    def find(self, erasure_id: str) -> Erasure | None: ...
+    def list(self, before: int | None, limit: int) -> Sequence[tuple[int, str]]:
+        """Positions and ids, newest first."""
+        ...
+
+    def save(self, erasure: Erasure) -> None: ...
+    def publish(self, erasure_id: str, document_id: str, datasets: Sequence[str], taints: Sequence[Taint]) -> None:
+        """Publish that a document is erased."""
+        ...
+
+    def find_by_document(self, document_ids: Sequence[str]) -> Mapping[str, str]:
+        """Erasure ids of those documents that are erased now."""
+        ...
+
+    def is_erased(self, document_id: str) -> bool:
+        """True if a document is erased; this stays so until the transaction ends."""
+        ...
+
+    def lift(self, erasure_id: str, document_id: str) -> None:
+        """Lift a document's erasure and publish it."""
+        ...
+
+    def forget_document(self, document_id: str) -> Mapping[str, int]:
+        """Remove a document from the catalogue; counts of its entries and submissions."""
+        ...
+
+    def save_answer(self, answer: ForgottenBy) -> None:
+        """Store a service's answer. The first answer about a document stays."""
+        ...
+
+    def list_answers(self, erasure_id: str) -> Sequence[ForgottenBy]: ...
+    def save_receipt(self, erasure_id: str, receipt: ErasureReceipt) -> None: ...
+
+
+class Lineage(Protocol):
+    """What was trained on which documents."""
+
+    def find_datasets(self, document_ids: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """Sorted digests of the datasets with rows of each document."""
+        ...
+
+    def find_documents(self, dataset_digest: str) -> Collection[str]:
+        """Ids of the documents in a dataset; empty if it is unknown."""
+        ...
+
+    def find_descendants(self, datasets: Collection[str], adapters: Collection[str]) -> Sequence[Adapter]:
+        """The named adapters, those trained on the datasets, and all trained on top of them."""
+        ...
+
+    def save_taint(self, taint: Taint) -> None:
+        """Mark an adapter. The first erasure's mark stays; a retired adapter stays retired."""
+        ...
+
+    def find_taint(self, adapter_digest: str) -> Taint | None: ...
+    def list_taints(self, erasure_id: str) -> Sequence[Taint]: ...
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """The catalogue's database within one transaction. What it publishes is sent after the commit."""
+
+    specialists: Specialists
+    servings: Servings
+    facts: CatalogueFacts
+    evaluations: Evaluations
+    judgements: Judgements
+    keys: Keys
+    canaries: Canaries
+    erasures: Erasures
+    lineage: Lineage
+
+
+Begin = Callable[[], AbstractContextManager[Transaction]]
+
+# The text without personal data, by the anonymization policy for the labels.
+Anonymize = Callable[[str, Labels], str]
+
+# Have an adapter evaluated again; the second argument is the request id.
+RequestEvaluation = Callable[[str, str], None]
+
+# Sign a receipt's body with the registry's identity key.
+Sign = Callable[[str], ErasureReceipt]

@@ -1,0 +1,227 @@
+"""The read side: what callers list and look up, in the services' own messages, straight from PostgreSQL.
+
+Handlers decide and write; queries neither decide nor lock. Page tokens are the last key of the previous page."""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import ColumnElement, Engine, func, select
+
+from services.registry import wire
+from services.registry.adapters import tables
+from services.registry.adapters.audit import AuditQueries
+from services.registry.adapters.canaries import find_newest_canary
+from services.registry.adapters.sql import to_key
+from services.registry.domain import ApiKey, Decision, FactKind, Replica, ReplicaRollout, Specialist
+from services.registry.rules.rollout import is_finished
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.sql import transaction
+
+REJECTED_PAGE = "r:"
+MAX_SERVED_FACTS = 1000
+
+DECISIONS = {
+    Decision.PASSED: registry_pb2.DECISION_PASSED,
+    Decision.REFUSED: registry_pb2.DECISION_REFUSED,
+    Decision.STALE: registry_pb2.DECISION_STALE,
+}
+
+
+class Queries(AuditQueries):
+    """Reads over the catalogue, each in its own transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def specialists(self, after: str, limit: int) -> list[registry_pb2.GetSpecialistResponse]:
+        """Specialists by name, each with what serves it."""
+        table = tables.specialists
+        query = select(table.c.payload).where(table.c.name > after).order_by(table.c.name).limit(limit)
+        with transaction(self._engine) as connection:
+            payloads = connection.scalars(query).all()
+        definitions = [models_pb2.SpecialistChanged.FromString(payload) for payload in payloads]
+        return [
+            registry_pb2.GetSpecialistResponse(
+                specialist=definition, serving=self.serving(definition.name), canary=self.canary(definition.name)
+            )
+            for definition in definitions
+        ]
+
+    def canary(self, name: str) -> registry_pb2.Canary | None:
+        """A specialist's newest canary with its arms; None before the first."""
+        with transaction(self._engine) as connection:
+            canary = find_newest_canary(connection, name)
+        return None if canary is None else wire.from_canary(canary)
+
+    def serving(self, name: str) -> registry_pb2.Serving | None:
+        """The current generation and its rollout; None before the first promotion."""
+        table = tables.servings
+        query = select(table.c.payload).where(table.c.specialist == name).order_by(table.c.generation.desc()).limit(1)
+        with transaction(self._engine) as connection:
+            payload = connection.scalar(query)
+        if payload is None:
+            return None
+        decision = models_pb2.SpecialistServing.FromString(payload)
+        facts = self.facts(FactKind.SERVED, name, None, MAX_SERVED_FACTS)
+        served = [models_pb2.AdapterServed.FromString(fact) for _, fact in facts]
+        reports = [report for report in served if report.generation == decision.generation]
+        rollout = self._rollout(decision.base, reports)
+        return registry_pb2.Serving(
+            decision=decision, replicas=reports, finished=is_finished(rollout), rollout=map(wire.from_rollout, rollout)
+        )
+
+    def _rollout(self, base: str, reports: Sequence[models_pb2.AdapterServed]) -> list[ReplicaRollout]:
+        """Every ready replica of a base, by name, with its report."""
+        table, now = tables.replicas, datetime.now(UTC)
+        query = select(table).where(table.c.base == base).order_by(table.c.replica)
+        with transaction(self._engine) as connection:
+            replicas = [Replica(row.replica, row.base, row.seen_time, row.leaving) for row in connection.execute(query)]
+        by_name = {report.replica: report for report in reports}
+        return [
+            ReplicaRollout(replica, by_name[replica.name].serving, by_name[replica.name].reason)
+            if replica.name in by_name
+            else ReplicaRollout(replica)
+            for replica in replicas
+            if replica.is_ready(now)
+        ]
+
+    def documents(self, selector: Specialist | None, after: str, limit: int) -> list[documents_pb2.DocumentAnonymized]:
+        """Current documents by id; with a specialist, only those that it selects."""
+        table = tables.documents
+        query = select(table.c.payload).where(table.c.document_id > after, *_selected(selector))
+        with transaction(self._engine) as connection:
+            payloads = connection.scalars(query.order_by(table.c.document_id).limit(limit)).all()
+        return [documents_pb2.DocumentAnonymized.FromString(payload) for payload in payloads]
+
+    def documents_by_id(self, document_ids: Sequence[str]) -> list[documents_pb2.DocumentAnonymized]:
+        """The catalogued ones of these documents."""
+        table = tables.documents
+        query = select(table.c.payload).where(table.c.document_id.in_(document_ids)).order_by(table.c.document_id)
+        with transaction(self._engine) as connection:
+            return [documents_pb2.DocumentAnonymized.FromString(payload) for payload in connection.scalars(query)]
+
+    def rejected(self, after: str, limit: int) -> list[documents_pb2.DocumentRejected]:
+        """Rejected submissions by id."""
+        table = tables.submissions
+        query = select(table.c.payload).where(table.c.submission_id > after, table.c.state == "rejected")
+        with transaction(self._engine) as connection:
+            payloads = connection.scalars(query.order_by(table.c.submission_id).limit(limit)).all()
+        return [documents_pb2.DocumentRejected.FromString(payload) for payload in payloads]
+
+    def flow(self, since: datetime | None) -> registry_pb2.GetFlowResponse:
+        """Counts of submissions by state."""
+        table = tables.submissions
+        query = select(table.c.state, table.c.reason, table.c.findings)
+        if since is not None:
+            query = query.where(table.c.create_time >= since)
+        response = registry_pb2.GetFlowResponse()
+        letters = select(tables.dead_letters.c.topic, func.count()).group_by(tables.dead_letters.c.topic)
+        with transaction(self._engine) as connection:
+            for state, reason, findings in connection.execute(query):
+                response.ingested += state in ("ingested", "anonymized")
+                response.anonymized += state == "anonymized"
+                if state == "rejected":
+                    response.rejected[reason] += 1
+                for entity_type, count in findings.items():
+                    response.findings[entity_type] += count
+            response.dead_lettered.update(dict(connection.execute(letters).tuples().all()))
+        return response
+
+    def facts(self, kind: FactKind, specialist: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
+        """Positions and payloads of a kind's facts, newest first."""
+        table = tables.facts
+        query = select(table.c.position, table.c.payload).where(table.c.kind == kind.value)
+        if specialist:
+            query = query.where(table.c.specialist == specialist)
+        if before is not None:
+            query = query.where(table.c.position < before)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query.order_by(table.c.position.desc()).limit(limit))
+            return [(position, payload) for position, payload in rows]
+
+    def fact(self, kind: FactKind, fact_id: str) -> bytes | None:
+        """A fact's payload, or None."""
+        table = tables.facts
+        query = select(table.c.payload).where(table.c.kind == kind.value, table.c.fact_id == fact_id)
+        with transaction(self._engine) as connection:
+            return connection.scalar(query)
+
+    def facts_by_digest(self, kind: FactKind, prefix: str, specialists: Collection[str], limit: int) -> list[bytes]:
+        """Payloads of datasets or adapters whose digest begins with the prefix, one per digest. Without specialists, of all of them."""
+        table = tables.facts
+        # The id of a dataset is `DIGEST/SPECIALIST`, because specialists can share one.
+        digest = func.split_part(table.c.fact_id, "/", 1)
+        query = select(table.c.payload).where(
+            table.c.kind == kind.value, table.c.fact_id.startswith(prefix, autoescape=True)
+        )
+        if specialists:
+            query = query.where(table.c.specialist.in_(specialists))
+        query = query.distinct(digest).order_by(digest, table.c.fact_id).limit(limit)
+        with transaction(self._engine) as connection:
+            return [*connection.scalars(query)]
+
+    def catalogue_adapter(self, adapter: models_pb2.AdapterTrained) -> registry_pb2.CatalogueAdapter:
+        """An adapter with its newest evaluation, the gate's decision, and whether it serves."""
+        evaluations, taints = tables.evaluations, tables.taints
+        newest = select(evaluations).where(evaluations.c.adapter_digest == adapter.digest)
+        taint = select(taints.c.erasure_id).where(taints.c.adapter_digest == adapter.digest)
+        with transaction(self._engine) as connection:
+            row = connection.execute(newest.order_by(evaluations.c.position.desc()).limit(1)).first()
+            tainted = connection.scalar(taint) is not None
+        entry = registry_pb2.CatalogueAdapter(adapter=adapter, tainted=tainted)
+        if row is not None:
+            entry.evaluation.ParseFromString(row.payload)
+            entry.decision = DECISIONS[Decision(row.decision)]
+            entry.refusals.extend(row.refusals)
+        serving = self.serving(adapter.specialist)
+        if serving is not None and serving.decision.adapter_digest == adapter.digest:
+            entry.serving = True
+            entry.ready_replicas = len(serving.rollout)
+            entry.serving_replicas = sum(replica.serving for replica in serving.rollout)
+        if serving is not None and serving.decision.canary.adapter_digest == adapter.digest:
+            entry.canary_percent = serving.decision.canary.percent
+        return entry
+
+    def draft(self, draft_id: str) -> drafts_pb2.DraftCreated:
+        """The newest version of a draft; empty if it is unknown."""
+        return drafts_pb2.DraftCreated.FromString(self.fact(FactKind.DRAFT, draft_id) or b"")
+
+    def trace(self, draft_id: str) -> registry_pb2.TraceResponse:
+        """A draft with its adapter, dataset and evaluation; without documents, which not every role may see."""
+        response = registry_pb2.TraceResponse(draft=self.draft(draft_id))
+        adapter = self.fact(FactKind.ADAPTER, response.draft.adapter_digest)
+        if adapter is not None:
+            entry = self.catalogue_adapter(models_pb2.AdapterTrained.FromString(adapter))
+            response.adapter.CopyFrom(entry.adapter)
+            if entry.HasField("evaluation"):
+                response.evaluation.CopyFrom(entry.evaluation)
+            dataset_id = dataset_fact_id(entry.adapter.dataset_digest, entry.adapter.specialist)
+            dataset = self.fact(FactKind.DATASET, dataset_id)
+            if dataset is not None:
+                response.dataset.ParseFromString(dataset)
+        return response
+
+    def keys(self, after: str, limit: int) -> list[ApiKey]:
+        """API keys by id."""
+        table = tables.keys
+        query = select(table).where(table.c.key_id > after).order_by(table.c.key_id).limit(limit)
+        with transaction(self._engine) as connection:
+            return [to_key(row) for row in connection.execute(query)]
+
+
+def dataset_fact_id(digest: str, specialist: str) -> str:
+    """Two specialists can have the same rows, and so the same digest."""
+    return f"{digest}/{specialist}"
+
+
+def _selected(selector: Specialist | None) -> list[ColumnElement[bool]]:
+    if selector is None:
+        return []
+    table, selection = tables.documents, selector.selection
+    fields = (
+        (table.c.source, selection.sources),
+        (table.c.department, selection.departments),
+        (table.c.confidentiality, selection.confidentialities),
+    )
+    return [column.in_(admitted) for column, admitted in fields if admitted]

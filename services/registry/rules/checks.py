@@ -1,0 +1,83 @@
+"""Rules that a specialist's definition and a judgement must fulfil."""
+
+import math
+import re
+from collections.abc import Sequence
+
+from services.registry.domain import CanaryPolicy, Draft, Gate, RebuildPolicy, Specialist
+from services.registry.rules.canary import find_policy_violations
+from services.registry.rules.filters import find_filter_violations
+from services.registry.rules.gate import METRICS
+from tailor.errors import InvalidArgument, Reason
+
+SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
+RESERVED_NAMES = {"base"}
+MAX_HOUSE_TERMS = 1000
+MAX_RANKED = 8
+MAX_COMMENT = 4000
+
+
+def check_specialist(specialist: Specialist) -> None:
+    """Raises InvalidArgument with a violation per invalid field."""
+    violations: dict[str, str] = {}
+    if not SLUG.match(specialist.name) or specialist.name in RESERVED_NAMES:
+        violations["name"] = "must have 1 to 63 characters of a-z, 0-9 and '-', and must not be 'base'"
+    for name in ("base", "recipe"):
+        if not SLUG.match(getattr(specialist, name)):
+            violations[name] = "must be a slug of a-z, 0-9 and '-'"
+    if specialist.preference_recipe and not SLUG.match(specialist.preference_recipe):
+        violations["preference_recipe"] = "must be empty, or a slug of a-z, 0-9 and '-'"
+    if len(specialist.house_terms) > MAX_HOUSE_TERMS:
+        violations["house_terms"] = f"must have at most {MAX_HOUSE_TERMS} terms"
+    violations |= _check_gate(specialist.gate) | _check_rebuild(specialist.rebuild)
+    violations |= find_filter_violations(specialist.filters)
+    violations |= find_policy_violations(specialist.canary or CanaryPolicy())
+    if violations:
+        raise InvalidArgument(
+            Reason.INVALID_SPECIALIST, "The specialist's definition is invalid.", field_violations=violations
+        )
+
+
+def _check_gate(gate: Gate) -> dict[str, str]:
+    violations: dict[str, str] = {}
+    for index, threshold in enumerate(gate.thresholds):
+        if threshold.metric not in METRICS:
+            violations[f"gate.thresholds[{index}].metric"] = f"must be one of {', '.join(METRICS)}"
+        if threshold.max_loss_to_incumbent < 0:
+            violations[f"gate.thresholds[{index}].max_loss_to_incumbent"] = "must be 0 or more"
+    if not 0 <= gate.max_parity < math.inf:
+        violations["gate.max_parity"] = "must be 0 or more nats per token"
+    if not gate.thresholds:
+        violations["gate.thresholds"] = "must have at least one threshold: every adapter is measured before it serves"
+    return violations
+
+
+def _check_rebuild(rebuild: RebuildPolicy) -> dict[str, str]:
+    if min(rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds) < 0:
+        return {"rebuild": "counts and seconds must be 0 or more"}
+    return {}
+
+
+def check_judgement(ranking: tuple[str, ...], rubric: tuple[int, int, int], comment: str) -> None:
+    """Raises InvalidArgument with a violation per invalid field."""
+    violations: dict[str, str] = {}
+    if not 1 <= len(ranking) <= MAX_RANKED or len(set(ranking)) != len(ranking):
+        violations["ranking"] = f"must have 1 to {MAX_RANKED} different draft ids, the best first"
+    if any(not 0 <= mark <= 5 for mark in rubric):
+        violations["rubric"] = "marks must be 1 to 5, or 0 for no mark"
+    if len(comment) > MAX_COMMENT:
+        violations["comment"] = f"must have at most {MAX_COMMENT} characters"
+    if len(ranking) == 1 and not any(rubric):
+        violations["rubric"] = "a single draft needs marks"
+    if violations:
+        raise InvalidArgument(Reason.INVALID_JUDGEMENT, "The judgement is invalid.", field_violations=violations)
+
+
+def find_common_specialist(drafts: Sequence[Draft]) -> str:
+    """The one specialist of the drafts, ignoring drafts of the base. Raises InvalidArgument unless there is exactly one."""
+    names = {draft.specialist for draft in drafts if draft.specialist}
+    if len(names) != 1:
+        raise InvalidArgument(
+            Reason.MIXED_DRAFTS, "Judge drafts of one specialist; drafts of the base may be among them."
+        )
+    return names.pop()

@@ -1,0 +1,10 @@
+"""When a promotion has reached all replicas."""
+
+from collections.abc import Sequence
+
+from services.registry.domain import ReplicaRollout
+
+
+def is_finished(rollout: Sequence[ReplicaRollout]) -> bool:
+    """True if every ready replica serves the generation; False if no replica is ready."""
+    return bool(rollout) and all(entry.serving for entry in rollout)

@@ -1,0 +1,151 @@
+"""The bases in the models bucket. A base exists once its manifest does, which is written last, so a killed fetch can be repeated.
+
+Fetching runs in a child process, `python -m services.training.bases.store SOURCE DIRECTORY MAX_BYTES`, so that the service loads no model
+library. The child prints one JSON object and ends with the service.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from services.training.adapters.child_process import answer_parent, run_child
+from services.training.adapters.manifests import download_files
+from services.training.domain import Base
+from services.training.ports import BaseStore
+from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.storage.buckets import MODELS
+from tailor.storage.protocol import ObjectStore
+from tailor.storage.ref import Ref
+
+MODULE = "services.training.bases.store"
+FETCH_SECONDS = 6 * 3600
+MAX_BYTES = 400 * 2**30
+PREFIX = "base-"
+
+
+class StoredBases(BaseStore):
+    """Bases by name: `bases/NAME/manifest.json`, and their files by digest. Thread-safe; fetches run one at a time."""
+
+    def __init__(self, store: ObjectStore, scratch: Path, max_bytes: int = MAX_BYTES) -> None:
+        self._store = store
+        self._scratch = scratch
+        self._max_bytes = max_bytes
+        self._fetching = threading.Lock()
+
+    def find(self, name: str) -> Base | None:
+        try:
+            return _to_base(name, self._store.read(MODELS, _manifest_key(name)))
+        except NotFound:
+            return None
+
+    def list(self) -> list[Base]:
+        keys = [key for key in self._store.list_keys(MODELS, "bases/") if key.endswith("/manifest.json")]
+        bases = [self.find(key.split("/")[1]) for key in keys]
+        return sorted((base for base in bases if base is not None), key=lambda base: base.name)
+
+    def add(self, name: str, source: str) -> Iterator[str | Base]:
+        yield f"fetching {source}"
+        with self._fetching, tempfile.TemporaryDirectory(dir=self._empty_scratch(), prefix=PREFIX) as folder:
+            files = Path(folder) / "files"
+            files.mkdir()
+            inherited = self._download_adapter(source, Path(folder)) if source.startswith("adapter:") else {}
+            arguments = [source, str(files), str(self._max_bytes)]
+            described = run_child(MODULE, arguments, FETCH_SECONDS, "source") | inherited
+            entries = []
+            for path in sorted(files.iterdir()):
+                yield f"storing {path.name}"
+                entries.append(self._store_file(path))
+            manifest = json.dumps({"name": name, **described, "files": entries}, sort_keys=True, indent=2).encode()
+            yield self._store_manifest(name, manifest)
+
+    def _empty_scratch(self) -> Path:
+        """The scratch directory, without leftovers of a killed service. Call it with the lock held."""
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        for leftover in self._scratch.glob(f"{PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        return self._scratch
+
+    def _download_adapter(self, source: str, folder: Path) -> dict[str, str]:
+        """Download an adapter and, unless it has all weights, its base. Returns the fields that the new base inherits.
+
+        Raises InvalidArgument (UNKNOWN_ADAPTER, NOT_A_POLICY), FailedPrecondition (BASE_CHANGED, CORRUPT_OBJECT).
+        """
+        digest = source.removeprefix("adapter:")
+        try:
+            data = self._store.read(MODELS, f"adapters/{digest}/manifest.json")
+        except NotFound:
+            raise InvalidArgument(
+                Reason.UNKNOWN_ADAPTER, "There is no such adapter. Name its complete digest."
+            ) from None
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise FailedPrecondition(Reason.CORRUPT_OBJECT, "The adapter's manifest does not match its digest.")
+        adapter = json.loads(data)
+        if adapter["kind"] != "policy":
+            raise InvalidArgument(
+                Reason.NOT_A_POLICY, "A reward adapter scores answers and cannot write any, so it cannot become a base."
+            )
+        base = self.find(adapter["base"])
+        if base is None or base.digest != adapter["base_digest"]:
+            raise FailedPrecondition(
+                Reason.BASE_CHANGED, f"The base {adapter['base']!r} is not the one that this adapter was trained on."
+            )
+        manifest = json.loads(self._store.get(base.manifest))
+        download_files(self._store, adapter["files"], folder / "adapter")
+        if adapter["weights"] != "full":
+            download_files(self._store, manifest["files"], folder / "base")
+        return {"licence": base.licence, "adapter_digest": digest, "base_digest": base.digest}
+
+    def _store_file(self, path: Path) -> dict[str, str | int]:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        key = f"bases/files/{digest}"
+        if not self._store.exists(MODELS, key):
+            self._store.put_file(MODELS, key, path)
+        return {"path": path.name, "sha256": digest, "size_bytes": path.stat().st_size, "key": key}
+
+    def _store_manifest(self, name: str, manifest: bytes) -> Base:
+        existing = self.find(name)
+        if existing is None:
+            self._store.put(MODELS, _manifest_key(name), manifest, "application/json")
+            return _to_base(name, manifest)
+        # The same files from another source are the same base, which keeps its first description.
+        if json.loads(self._store.get(existing.manifest))["files"] != json.loads(manifest)["files"]:
+            raise AlreadyExists(
+                Reason.BASE_EXISTS, f"The name {name!r} already stands for other weights. Choose another name."
+            )
+        return existing
+
+
+def _manifest_key(name: str) -> str:
+    return f"bases/{name}/manifest.json"
+
+
+def _to_base(name: str, manifest: bytes) -> Base:
+    described = json.loads(manifest)
+    digest = hashlib.sha256(manifest).hexdigest()
+    return Base(
+        name=name,
+        digest=digest,
+        licence=described["licence"],
+        parameters=described["parameters"],
+        size_bytes=sum(file["size_bytes"] for file in described["files"]),
+        manifest=Ref(f"s3://{MODELS}/{_manifest_key(name)}", digest, len(manifest)),
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """The child process. Returns its exit code."""
+    from services.training.bases.sources import fetch
+
+    source, target, max_bytes = arguments
+    return answer_parent(lambda: asdict(fetch(source, Path(target), int(max_bytes))))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

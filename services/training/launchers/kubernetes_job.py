@@ -1,0 +1,265 @@
+"""The Job manifest of one worker."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.training.domain import RETRIABLE_EXIT, Job
+from services.training.settings import Settings, decode_labels
+from services.training.spec import to_json
+from tailor.errors import FailedPrecondition, Reason
+
+LABEL = "app.kubernetes.io/name"
+JOB_LABEL = "batch.kubernetes.io/job-name"
+WORKER = "training-worker"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+# The headless Service by which the pods of one Job find their first pod (k8s/components/training-jobs).
+SUBDOMAIN = "training-workers"
+RENDEZVOUS_PORT = 29500
+TTL_SECONDS = 3600
+GRACE_SECONDS = 120
+# The time that torchrun gives its processes to save before it kills them; within the grace period.
+SAVE_SECONDS = GRACE_SECONDS - 10
+RENDEZVOUS_SECONDS = 1800
+# Linux limits an environment variable to 128 KiB.
+MAX_RUN_BYTES = 100_000
+# The order of the failure rules: the message of a failed Job names the index of the rule that matched.
+DISRUPTED, RETRIABLE, ENDED = range(3)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Requests and limits of one pod, as Kubernetes quantities. `gpus` is per node, and also the number of its processes."""
+
+    gpus: int = 1
+    cpu: str = "4"
+    cpu_limit: str = "16"
+    memory: str = "16Gi"
+    memory_limit: str = "64Gi"
+    shared_memory: str = "8Gi"
+    scratch: str = "200Gi"
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """Where and how Jobs run. `environment` contains no secrets; `secret` names the Secret that does. Empty options are omitted."""
+
+    namespace: str
+    image: str
+    secret: str
+    environment: Mapping[str, str]
+    resources: Resources = Resources()
+    nodes: int = 1
+    queue: str = ""
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    priority_class: str = ""
+    pull_secret: str = ""
+    deadline_seconds: int = 0
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "JobOptions":
+        """The options that the settings describe."""
+        environment = {
+            "TAILOR_S3_ENDPOINT": settings.s3_endpoint,
+            "TAILOR_S3_SECURE": str(settings.s3_secure).lower(),
+            "TAILOR_S3_REGION": settings.s3_region,
+            "TAILOR_TRAINING_ADDRESS": settings.training_address,
+            "TAILOR_LOG_LEVEL": settings.log_level,
+            "TAILOR_PARALLELISM": settings.parallelism,
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        resources = Resources(
+            gpus=settings.kubernetes_gpus,
+            cpu=settings.kubernetes_cpu,
+            cpu_limit=settings.kubernetes_cpu_limit,
+            memory=settings.kubernetes_memory,
+            memory_limit=settings.kubernetes_memory_limit,
+            shared_memory=settings.kubernetes_shared_memory,
+            scratch=settings.kubernetes_scratch,
+        )
+        return cls(
+            namespace=settings.kubernetes_namespace,
+            image=settings.kubernetes_image,
+            secret=settings.kubernetes_worker_secret,
+            environment=environment,
+            resources=resources,
+            nodes=settings.kubernetes_nodes,
+            queue=settings.kubernetes_queue,
+            node_labels=decode_labels(settings.kubernetes_node_labels),
+            priority_class=settings.kubernetes_priority_class,
+            pull_secret=settings.kubernetes_pull_secret,
+            deadline_seconds=settings.kubernetes_deadline_seconds,
+        )
+
+
+def job_name(run_id: str, epoch: int) -> str:
+    """The Job's name; Kubernetes does not allow underscores."""
+    return f"{run_id.replace('_', '-')}-{epoch}"
+
+
+def render_job(job: Job, options: JobOptions) -> dict[str, Any]:
+    """Render the Job of one worker.
+
+    Kubernetes never restarts it: the service starts another one under a new epoch, so that no two workers share an epoch. Raises
+    FailedPrecondition (RUN_TOO_LARGE) if the run does not fit into an environment variable.
+    """
+    labels = {LABEL: WORKER, "app.kubernetes.io/part-of": "tailor"}
+    queue = {QUEUE_LABEL: options.queue} if options.queue else {}
+    deadline = {"activeDeadlineSeconds": options.deadline_seconds} if options.deadline_seconds else {}
+    indexed = {"completionMode": "Indexed", "completions": options.nodes, "parallelism": options.nodes}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job_name(job.run.run_id, job.run.epoch),
+            "namespace": options.namespace,
+            "labels": {**labels, **queue},
+            "annotations": {"tailor/run-id": job.run.run_id, "tailor/epoch": str(job.run.epoch)},
+        },
+        "spec": {
+            "suspend": bool(options.queue),
+            "backoffLimit": 0,
+            "ttlSecondsAfterFinished": TTL_SECONDS,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {"rules": _failure_rules()},
+            "template": {"metadata": {"labels": labels}, "spec": _pod(job, options)},
+            **deadline,
+            **(indexed if options.nodes > 1 else {}),
+        },
+    }
+
+
+def _failure_rules() -> list[dict[str, Any]]:
+    # Each rule ends the Job and its epoch. The matching rule tells a disrupted worker from one that saved and from one that failed.
+    disrupted = {"onPodConditions": [{"type": "DisruptionTarget", "status": "True"}], "action": "FailJob"}
+    codes = (("In", RETRIABLE_EXIT), ("NotIn", 0))
+    return [
+        disrupted,
+        *(
+            {
+                "onExitCodes": {"containerName": "worker", "operator": operator, "values": [value]},
+                "action": "FailJob",
+            }
+            for operator, value in codes
+        ),
+    ]
+
+
+def _pod(job: Job, options: JobOptions) -> dict[str, Any]:
+    resources = options.resources
+    named = {
+        "priorityClassName": options.priority_class,
+        "imagePullSecrets": [{"name": options.pull_secret}] if options.pull_secret else [],
+        "subdomain": SUBDOMAIN if options.nodes > 1 else "",
+        "affinity": _affinity(job, options),
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+        if resources.gpus
+        else [],
+    }
+    return {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 10001,
+            "fsGroup": 10001,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(job, options)],
+        "volumes": [
+            {"name": "scratch", "emptyDir": {"sizeLimit": resources.scratch}},
+            {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": resources.shared_memory}},
+            {"name": "identity", "secret": {"secretName": options.secret, "defaultMode": 0o440}},
+        ],
+        **{name: value for name, value in named.items() if value},
+    }
+
+
+def _affinity(job: Job, options: JobOptions) -> dict[str, Any]:
+    """Only nodes with every label; at most one pod of a Job per node."""
+    affinity: dict[str, Any] = {}
+    if options.node_labels:
+        required = [
+            {"key": key, "operator": "In", "values": [value]} for key, value in sorted(options.node_labels.items())
+        ]
+        affinity["nodeAffinity"] = {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": required}]}
+        }
+    if options.nodes > 1:
+        same_job = {"matchLabels": {JOB_LABEL: job_name(job.run.run_id, job.run.epoch)}}
+        apart = {"topologyKey": "kubernetes.io/hostname", "labelSelector": same_job}
+        affinity["podAntiAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}
+    return affinity
+
+
+def _container(job: Job, options: JobOptions) -> dict[str, Any]:
+    resources = options.resources
+    gpus = {"nvidia.com/gpu": str(resources.gpus)} if resources.gpus else {}
+    return {
+        "name": "worker",
+        "image": options.image,
+        "command": ["python", "-m", *_program(job, options)],
+        "env": _environment(job, options),
+        "resources": {
+            "requests": {"cpu": resources.cpu, "memory": resources.memory, **gpus},
+            "limits": {"cpu": resources.cpu_limit, "memory": resources.memory_limit, **gpus},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "scratch", "mountPath": "/scratch"},
+            {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108 - the container's own
+            {"name": "identity", "mountPath": "/identity", "readOnly": True},
+        ],
+    }
+
+
+def _program(job: Job, options: JobOptions) -> list[str]:
+    """The module to run: the worker, or torchrun over several workers, one per GPU."""
+    processes = max(1, options.resources.gpus)
+    if processes == options.nodes == 1:
+        return ["services.training.worker"]
+    rendezvous = ["--standalone"]
+    if options.nodes > 1:
+        first = f"{job_name(job.run.run_id, job.run.epoch)}-0.{SUBDOMAIN}:{RENDEZVOUS_PORT}"
+        rendezvous = [
+            f"--nnodes={options.nodes}",
+            "--node-rank=$(JOB_COMPLETION_INDEX)",
+            "--rdzv-backend=static",
+            f"--rdzv-endpoint={first}",
+            f"--rdzv-conf=timeout={RENDEZVOUS_SECONDS}",
+        ]
+    worker = [f"--nproc-per-node={processes}", f"--shutdown-timeout={SAVE_SECONDS}", "-m", "services.training.worker"]
+    return ["services.training.launchers.torchrun", *rendezvous, *worker]
+
+
+def _environment(job: Job, options: JobOptions) -> list[dict[str, Any]]:
+    # The run is passed in the environment: it contains no secret, a Job is immutable, and a ConfigMap would be one more object to create,
+    # to permit and to clean up. Kubernetes expands `$(NAME)` and reads `$$` as a dollar, and patterns of a recipe contain dollars.
+    run = to_json(job).replace("$", "$$")
+    if len(run.encode()) > MAX_RUN_BYTES:
+        raise FailedPrecondition(
+            Reason.RUN_TOO_LARGE, "The run's settings exceed 100,000 bytes. Shorten the recipe's lists of terms."
+        )
+    plain = {
+        **options.environment,
+        "TAILOR_RUN_JSON": run,
+        "TAILOR_DATA_DIR": "/scratch",
+        "HOME": "/scratch",
+        "HF_HOME": "/scratch/hf",
+        "TMPDIR": "/scratch",
+        "TAILOR_IDENTITY_KEY_FILE": "/identity/identity.pem",
+        "TAILOR_TRUST_FILE": "/identity/trust.json",
+    }
+    keys = {"TAILOR_S3_ACCESS_KEY": "s3-access-key", "TAILOR_S3_SECRET_KEY": "s3-secret-key"}
+    secret = [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": options.secret, "key": key}}}
+        for name, key in keys.items()
+    ]
+    return [*({"name": name, "value": value} for name, value in sorted(plain.items())), *secret]

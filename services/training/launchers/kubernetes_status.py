@@ -1,0 +1,101 @@
+"""A worker's state, derived from its Job and pods. Jobs and pods are dicts as the API returns them."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from services.training.domain import RETRIABLE_EXIT, Failure
+from services.training.launchers.kubernetes_job import DISRUPTED, QUEUE_LABEL
+from tailor.errors import Reason
+
+UNKNOWN_EXIT = 1
+# How long creating a container may fail before the run does: an image registry may be down, or a Secret may arrive late.
+PATIENCE = timedelta(minutes=5)
+# Reasons for which Kubernetes retries a container forever.
+NO_IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+NO_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+# The wording of Kubernetes (pkg/controller/job/pod_failure_policy.go).
+RULE = re.compile(r"(?:failed with exit code (?P<code>\d+) )?matching \w+ rule at index (?P<rule>\d+)")
+
+Object = Mapping[str, Any]
+
+
+def exit_code(job: Object, pods: Sequence[Object]) -> int | None:
+    """The worker's exit code; None while its Job has not ended."""
+    if _condition(job, "Complete"):
+        return 0
+    failed = _condition(job, "Failed")
+    if not failed:
+        return None
+    # If one of several pods is evicted, the others fail because of it.
+    if any(_condition(pod, "DisruptionTarget") for pod in pods):
+        return RETRIABLE_EXIT
+    matched = RULE.search(failed.get("message", ""))
+    if matched:
+        return RETRIABLE_EXIT if int(matched["rule"]) == DISRUPTED else int(matched["code"] or UNKNOWN_EXIT)
+    codes = [status["state"]["terminated"]["exitCode"] for status in _containers(pods, "terminated")]
+    return next((int(code) for code in codes if code), UNKNOWN_EXIT)
+
+
+def waits(job: Object, pods: Sequence[Object]) -> Failure | None:
+    """What the worker waits for, in the words of the component that keeps it waiting; None if it runs or has ended."""
+    if _condition(job, "Complete") or _condition(job, "Failed"):
+        return None
+    if job["spec"].get("suspend"):
+        queue = job["metadata"].get("labels", {}).get(QUEUE_LABEL)
+        message = f"Kueue has not admitted its Job to the queue {queue!r}." if queue else "Its Job is suspended."
+        return Failure(Reason.WAITS_FOR_ADMISSION, message)
+    if len(pods) < job["spec"].get("parallelism", 1):
+        name = job["metadata"]["name"]
+        return Failure(Reason.WAITS_FOR_POD, f"Kubernetes has not created its pods. See `kubectl describe job {name}`.")
+    pending = [pod for pod in pods if pod.get("status", {}).get("phase", "Pending") == "Pending"]
+    return _explain_pending(pending[0]) if pending else None
+
+
+def refusal(job: Object, pods: Sequence[Object], now: datetime) -> Failure | None:
+    """Why every worker of the run would fail; None if another may succeed."""
+    failed = _condition(job, "Failed")
+    if failed and failed.get("reason") == "DeadlineExceeded":
+        return Failure(Reason.OUT_OF_TIME, "Its worker exceeded TAILOR_KUBERNETES_DEADLINE_SECONDS.")
+    for pod in pods:
+        started = pod.get("status", {}).get("startTime")
+        if started and now - datetime.fromisoformat(started) > PATIENCE:
+            for status in _containers([pod], "waiting"):
+                reason = status["state"]["waiting"].get("reason", "")
+                if reason in NO_IMAGE:
+                    return Failure(Reason.IMAGE_NOT_PULLED, _waiting_message(status))
+                if reason in NO_CONTAINER:
+                    return Failure(Reason.CONTAINER_NOT_MADE, _waiting_message(status))
+    return None
+
+
+def _explain_pending(pod: Object) -> Failure:
+    for condition in pod.get("status", {}).get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return Failure(Reason.WAITS_FOR_NODE, condition.get("message") or "No node accepts its pod.")
+    for status in _containers([pod], "waiting"):
+        if status["state"]["waiting"].get("reason") in NO_IMAGE:
+            return Failure(Reason.WAITS_FOR_IMAGE, _waiting_message(status))
+        if status["state"]["waiting"].get("reason") in NO_CONTAINER:
+            return Failure(Reason.WAITS_FOR_CONTAINER, _waiting_message(status))
+    return Failure(Reason.WAITS_FOR_START, "Its pod has a node and is being started.")
+
+
+def _waiting_message(status: Object) -> str:
+    waiting = status["state"]["waiting"]
+    return f"{waiting['reason']}: {waiting.get('message', '')}".removesuffix(": ")
+
+
+def _containers(pods: Sequence[Object], state: str) -> Iterator[Object]:
+    for pod in pods:
+        for status in pod.get("status", {}).get("containerStatuses", []):
+            if state in status.get("state", {}):
+                yield status
+
+
+def _condition(item: Object, kind: str) -> Object | None:
+    conditions = item.get("status", {}).get("conditions", [])
+    return next(
+        (condition for condition in conditions if condition["type"] == kind and condition["status"] == "True"), None
+    )

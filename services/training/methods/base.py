@@ -1,0 +1,205 @@
+"""The interface of a training method: from a context it prepares a trainer, and says how its result is measured and proven.
+
+Everything else (inputs, the compute lock, checkpoints, stopping, saving, proof, reports) is the worker's, and independent of the method.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from services.training.adapters.inputs import Inputs
+from services.training.methods.processes import Processes
+from services.training.methods.rows import Encoded
+from services.training.ports import StageNotes
+from services.training.recipe import Recipe
+from services.training.spec import WorkerSpec
+from tailor.api.events.v1 import models_pb2
+from tailor.compute_lock import ComputeLock
+from tailor.logging import get_logger
+from tailor.retry import retry
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+SINGLE = Processes()
+GIVE_UP_SECONDS = 900.0
+MAX_WAIT_SECONDS = 5.0
+
+
+@dataclass
+class Meter:
+    """Counts tokens against wall time, and remembers losses. Mutable: the trainer updates it at every step.
+
+    `earlier_tokens` are the tokens that earlier workers of the run trained on, up to the checkpoint that this worker resumed from.
+    """
+
+    tokens: int = 0
+    earlier_tokens: int = 0
+    started: float = 0.0
+    ended: float = 0.0
+    first_step: int = 0
+    first_loss: float = 0.0
+    last_loss: float = 0.0
+
+    def count(self, tokens: int) -> None:
+        """Add the tokens of a micro-batch."""
+        self.tokens += tokens
+
+    def rate(self) -> float:
+        """Tokens per second since this worker began to train; 0 before that."""
+        return self.tokens / max((self.ended or time.monotonic()) - self.started, 1e-6) if self.started else 0.0
+
+    def remaining(self, step: int, total: int) -> float:
+        """Seconds left at this worker's pace; 0 before its first step."""
+        done = step - self.first_step
+        return (total - step) * (time.monotonic() - self.started) / done if done > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Stopper:
+    """Whether the worker should end. `cancelled`: the run is not wanted. `must_save`: the run should resume later, elsewhere."""
+
+    cancelled: Callable[[], bool]
+    must_save: Callable[[], bool]
+
+
+class StepLock:
+    """The machine's compute lock, held exclusively during each training step. Without a path it does nothing.
+
+    Inference on the same machine shares the lock while it generates.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._lock = None if path is None else ComputeLock(path)
+
+    def acquire(self) -> None:
+        """Block until the lock is held."""
+        if self._lock is not None:
+            self._lock.acquire()
+
+    def release(self) -> None:
+        """Release the lock. Does nothing if it is not held."""
+        if self._lock is not None:
+            self._lock.release()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock within a `with` block."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """The inputs of a method.
+
+    `folder` is the trainer's output directory. The recipe's accumulation is that of all processes together. `lock`, `stopper`, `notes`,
+    which later workers can read, and `report`, which takes a phase and a step's figures, are for work before the first step.
+    """
+
+    spec: WorkerSpec
+    recipe: Recipe
+    inputs: Inputs
+    tokenizer: Any
+    folder: Path
+    meter: Meter
+    lock: StepLock
+    stopper: Stopper
+    processes: Processes
+    notes: StageNotes
+    report: Callable[[str, models_pb2.RunProgressed], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A transformers Trainer that has not started and ends after `steps` steps. It counts the tokens of each micro-batch in the meter.
+
+    - `measure` is called once, after the last step, and returns held-out figures by name.
+    - `shown` maps `reward`, `kl` or `accuracy` of a progress report to an entry of the trainer's log.
+    - `learned` are rows that it learns from. A few of them help to prove the saved weights, and are not stored.
+    - `rebuild` builds the model again as it was before training, for methods whose model can be sharded.
+    """
+
+    trainer: Any
+    steps: int
+    rows: int
+    measure: Callable[[], dict[str, float]]
+    learned: Sequence[Encoded] = ()
+    rebuild: Callable[[], Any] | None = None
+    kind: Literal["policy", "reward"] = "policy"
+    shown: Mapping[str, str] = field(default_factory=dict)
+
+
+Method = Callable[[StageContext], Prepared]
+
+
+def plan_steps(batches: int, tokens_per_batch: int, recipe: Recipe) -> int:
+    """The number of steps within the recipe's limits, for `batches` micro-batches of at most `tokens_per_batch` tokens; at least 1."""
+    tokens_per_step = tokens_per_batch * recipe.batch.accumulation
+    steps_per_epoch = -(-batches // recipe.batch.accumulation)
+    steps = max(1, round(recipe.limit.epochs * steps_per_epoch))
+    if recipe.limit.max_steps:
+        steps = min(steps, recipe.limit.max_steps)
+    if recipe.limit.max_tokens:
+        steps = min(steps, max(1, recipe.limit.max_tokens // tokens_per_step))
+    return steps
+
+
+def trainer_options(
+    recipe: Recipe, steps: int, folder: Path, *, processes: Processes = SINGLE, micro_batch: int = 1
+) -> dict[str, Any]:
+    """The part of a trainer's configuration that all methods share."""
+    import torch
+
+    schedule = recipe.optimizer.schedule
+    return {
+        "output_dir": str(folder),
+        "max_steps": steps,
+        "per_device_train_batch_size": micro_batch,
+        "per_device_eval_batch_size": micro_batch,
+        **processes.trainer_options(recipe),
+        "learning_rate": recipe.optimizer.learning_rate,
+        "lr_scheduler_type": schedule if schedule != "constant" else "constant_with_warmup",
+        "warmup_steps": round(recipe.optimizer.warmup * steps),
+        "weight_decay": recipe.optimizer.weight_decay,
+        "max_grad_norm": recipe.optimizer.max_gradient_norm,
+        "optim": "adamw_torch",
+        "gradient_checkpointing": False,
+        "bf16": recipe.precision != "f32",
+        "use_cpu": not torch.cuda.is_available(),
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "save_strategy": "steps",
+        "save_steps": recipe.checkpoint_every_steps,
+        "logging_steps": 1,
+        # A loss of NaN must end the run; with the filter, transformers would log 0 instead.
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "dataloader_num_workers": 0,
+        "disable_tqdm": True,
+    }
+
+
+def remove_printers(trainer: Any) -> None:
+    """Remove the callbacks that print."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+
+
+def retry_dependency(name: str, call: Callable[[], T], *, seconds: float = GIVE_UP_SECONDS) -> T:
+    """The call's result, retried with backoff for up to `seconds` while the dependency is unavailable. Blocks."""
+    return retry(
+        call,
+        give_up_seconds=seconds,
+        max_seconds=MAX_WAIT_SECONDS,
+        on_wait=lambda error, _: log.warning("worker waits", waiting_for=name, reason=error.reason),
+    )

@@ -1,0 +1,100 @@
+"""Loading a base for training, and the adapter options of a recipe. Both the policy and the reward model build on it."""
+
+from pathlib import Path
+from typing import Any
+
+from services.training.methods.packed_attention import SEGMENTED, register_attention
+from services.training.recipe import Recipe
+from tailor.errors import InvalidArgument, Reason
+
+
+def load_base(base: Path, recipe: Recipe) -> Any:
+    """The base in the recipe's precision, from local safetensors only."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(base, **load_options(recipe))
+
+
+def load_options(recipe: Recipe, skipped: str = "lm_head") -> dict[str, Any]:
+    """Options of `from_pretrained`: the recipe's precision, and for QLoRA everything except the layer `skipped` in NF4."""
+    import torch
+
+    options: dict[str, Any] = {"dtype": torch.bfloat16 if recipe.precision == "bf16" else torch.float32}
+    if recipe.adapter.kind == "qlora":
+        options["quantization_config"] = _nf4(torch.float32 if recipe.precision == "f32" else torch.bfloat16, skipped)
+    elif torch.cuda.is_available():
+        options["device_map"] = {"": torch.cuda.current_device()}
+    register_attention()
+    return {
+        **options,
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "use_safetensors": True,
+        "attn_implementation": SEGMENTED,
+    }
+
+
+def _nf4(compute: Any, skipped: str) -> Any:
+    """NF4 with double quantisation (QLoRA, Dettmers et al. 2023, arXiv:2305.14314, section 3)."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+        llm_int8_skip_modules=[skipped],
+    )
+
+
+def check_targets(model: Any, recipe: Recipe) -> None:
+    """Raise InvalidArgument (INVALID_RECIPE) if the recipe names a layer that the base does not have or that no adapter can change."""
+    import torch
+
+    linear = {
+        name.rpartition(".")[2]
+        for name, layer in model.base_model.named_modules()
+        if isinstance(layer, torch.nn.Linear)
+    }
+    targets = recipe.adapter.target_modules
+    if targets != "all-linear" and not set(targets) <= linear:
+        message = f"names {', '.join(sorted(set(targets) - linear))}; the base has {', '.join(sorted(linear))}"
+        raise InvalidArgument(
+            Reason.INVALID_RECIPE,
+            f"The recipe does not fit its base. adapter.target_modules: {message}.",
+            field_violations={"adapter.target_modules": message},
+        )
+
+
+def prepare_quantised(model: Any) -> Any:
+    """An NF4 base, made ready to be trained on: other weights and the inputs of layers in f32."""
+    from bitsandbytes.nn import Linear4bit
+    from peft import prepare_model_for_kbit_training
+
+    for layer in model.modules():
+        if isinstance(layer, Linear4bit):
+            # bitsandbytes 0.50 has a fast path without gradients on AVX-512 that gives different results in half of all processes.
+            layer.support_avx512bf16_for_cpu = False
+    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+
+
+def keep_in_f32(model: Any) -> None:
+    """Cast the trained weights on an NF4 base back to f32. trl's trainers cast them to bf16, which loses small updates."""
+    if getattr(model, "is_loaded_in_4bit", False):
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+
+
+def adapter_options(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's adapter in peft's terms."""
+    targets = recipe.adapter.target_modules
+    return {
+        "r": recipe.adapter.r,
+        "lora_alpha": recipe.adapter.alpha,
+        "lora_dropout": recipe.adapter.dropout,
+        "target_modules": targets if isinstance(targets, str) else list(targets),
+        "use_rslora": recipe.adapter.use_rslora,
+        "use_dora": recipe.adapter.use_dora,
+        "bias": "none",
+    }

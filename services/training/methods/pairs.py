@@ -1,0 +1,88 @@
+"""Rows of a preference dataset as token ids: a prompt with a chosen and a rejected answer. Only the answers are learned."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.training.methods import held_out, row_files
+from services.training.methods.base import plan_steps
+from services.training.methods.rows import Encoded, encode
+from services.training.ports import ChatTokenizer
+from services.training.recipe import BatchRecipe, Recipe
+from tailor.errors import InvalidArgument, Reason
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
+
+UNCUT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row: the prompt with each answer, up to and including the token that ends the turn."""
+
+    row_id: str
+    chosen: Encoded
+    rejected: Encoded
+
+    @property
+    def padded(self) -> int:
+        """Number of tokens that the pair takes in a batch, both answers padded to the longer one."""
+        return 2 * max(len(self.chosen.tokens), len(self.rejected.tokens))
+
+
+def read(path: Path, tokenizer: ChatTokenizer) -> list[Pair]:
+    """The pairs of a Parquet file. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
+    return to_pairs(row_files.read(path, row_files.PAIRS), tokenizer)
+
+
+def to_pairs(rows: Iterable[dict[str, Any]], tokenizer: ChatTokenizer) -> list[Pair]:
+    """Encode rows, leaving out those with two equal answers, which teach nothing. Raises InvalidArgument (INVALID_ROW)."""
+    pairs = [to_pair(row, tokenizer) for row in rows]
+    return [pair for pair in pairs if pair.chosen.tokens != pair.rejected.tokens]
+
+
+def to_pair(row: dict[str, Any], tokenizer: ChatTokenizer) -> Pair:
+    """Encode a row. Raises InvalidArgument (INVALID_ROW)."""
+    row_id, prompt = row["row_id"], row["messages"]
+    if not prompt or prompt[-1]["role"] != "user":
+        raise InvalidArgument(
+            Reason.INVALID_ROW, f"The prompt of row {row_id} must end with a message of the user. Build it again."
+        )
+    chosen, rejected = (
+        encode(row_id, [*prompt, {"role": "assistant", "content": row[side]}], tokenizer, UNCUT)
+        for side in ("chosen", "rejected")
+    )
+    return Pair(row_id, chosen, rejected)
+
+
+def keep_fitting(pairs: Sequence[Pair], batch: BatchRecipe) -> list[Pair]:
+    """The pairs that fit uncut, because a cut answer would be judged by its missing end. Raises InvalidArgument (NO_ROWS) if none fits."""
+    kept = [pair for pair in pairs if pair.padded <= min(2 * batch.max_length, batch.tokens)]
+    if not kept:
+        raise InvalidArgument(
+            Reason.NO_ROWS,
+            "No pair of two different answers fits. Raise batch.max_length, and batch.tokens to at least twice that.",
+        )
+    if len(kept) < len(pairs):
+        log.warning("pairs left out: too long", pairs=len(pairs) - len(kept))
+    return kept
+
+
+def pairs_per_batch(pairs: Sequence[Pair], batch: BatchRecipe) -> int:
+    """The number of pairs that fit into a micro-batch, each padded to the longest of all; at least 1."""
+    return max(1, batch.tokens // max(pair.padded for pair in pairs))
+
+
+def count_steps(pairs: Sequence[Pair], recipe: Recipe) -> int:
+    """The number of steps within the recipe's limits on these pairs; at least 1."""
+    size = pairs_per_batch(pairs, recipe.batch)
+    return plan_steps(-(-len(pairs) // size), size * max(pair.padded for pair in pairs), recipe)
+
+
+def choose_held_out(path: Path | None, tokenizer: ChatTokenizer, batch: BatchRecipe) -> list[Pair]:
+    """A few held-out pairs, always the same ones; empty if the dataset has none that fit."""
+    pairs = read(path, tokenizer) if path else []
+    fitting = [pair for pair in pairs if pair.padded <= 2 * batch.max_length]
+    return held_out.choose([(pair.row_id, pair.padded, pair) for pair in fitting])

@@ -1,0 +1,84 @@
+"""The reward of an answer: a weighted sum of rules and of the score of a reward adapter."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from services.training.adapters.inputs import StoredAdapter
+from services.training.methods.reward_model import load_scorer, score
+from services.training.recipe import RewardRule
+from tailor.errors import InvalidArgument, Reason
+
+BATCH = 16
+
+# One term of the reward, for several answers at once: from the tokens of prompt with answer and the texts of the answers.
+RewardTerm = Callable[[Sequence[Sequence[int]], Sequence[str]], list[float]]
+
+
+class Rewarder:
+    """Scores answers by the recipe's `rewards`: (weight, term) pairs."""
+
+    def __init__(self, terms: Sequence[tuple[float, RewardTerm]], tokenizer: Any) -> None:
+        self._terms = terms
+        self._tokenizer = tokenizer
+
+    def rewards(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[float]:
+        """The reward of each answer, both given as token ids. A truncated answer is scored as if it ended there."""
+        end = self._tokenizer.eos_token_id
+        conversations = [
+            [*prompt, *answer] if answer[-1] == end else [*prompt, *answer, end]
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        texts = self._tokenizer.batch_decode(answers, skip_special_tokens=True)
+        columns = [[weight * value for value in term(conversations, texts)] for weight, term in self._terms]
+        return [sum(row) for row in zip(*columns, strict=True)]
+
+
+def make_rewarder(rules: Sequence[RewardRule], base: Path, adapter: StoredAdapter | None, tokenizer: Any) -> Rewarder:
+    """The rewarder of a recipe. Raises InvalidArgument (NO_REWARD_ADAPTER) if a rule is `model` and there is no reward adapter."""
+    return Rewarder([(rule.weight, _make_term(rule, base, adapter, tokenizer)) for rule in rules], tokenizer)
+
+
+def _make_term(rule: RewardRule, base: Path, adapter: StoredAdapter | None, tokenizer: Any) -> RewardTerm:
+    if rule.kind != "model":
+        return lambda _, texts: [RULES[rule.kind](rule, text) for text in texts]
+    if adapter is None:
+        raise InvalidArgument(
+            Reason.NO_REWARD_ADAPTER,
+            "A reward of kind `model` needs a reward adapter. Put a `reward` stage before this one, or train one first.",
+            field_violations={"rewards.kind": "there is no reward adapter"},
+        )
+    return _score_by_model(load_scorer(base, adapter, tokenizer))
+
+
+def _score_by_model(scorer: Any) -> RewardTerm:
+    def term(conversations: Sequence[Sequence[int]], _: Sequence[str]) -> list[float]:
+        batches = [conversations[start : start + BATCH] for start in range(0, len(conversations), BATCH)]
+        return [reward for batch in batches for reward in score(scorer, batch)]
+
+    return term
+
+
+def score_length(rule: RewardRule, text: str) -> float:
+    """1 up to `words` words, falling linearly to 0 at twice that number; 0 for an answer without words."""
+    words = len(text.split())
+    return min(1.0, max(0.0, 2.0 - words / rule.words)) if words else 0.0
+
+
+def score_terms(rule: RewardRule, text: str) -> float:
+    """Share of `terms` that the text contains as whole words, ignoring case."""
+    matches = [re.search(rf"(?<!\w){re.escape(term)}(?!\w)", text, re.IGNORECASE) for term in rule.terms]
+    return sum(match is not None for match in matches) / len(matches)
+
+
+def score_pattern(rule: RewardRule, text: str) -> float:
+    """1 if the regular expression matches anywhere, else 0."""
+    return float(re.search(rule.pattern, text) is not None)
+
+
+RULES: dict[str, Callable[[RewardRule, str], float]] = {
+    "length": score_length,
+    "terms": score_terms,
+    "pattern": score_pattern,
+}

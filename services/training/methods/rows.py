@@ -1,0 +1,124 @@
+"""Rows of a dataset as token ids, packed whole into micro-batches. Only the assistant's last answer is learned."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.training.methods import row_files
+from services.training.ports import ChatTokenizer
+from tailor.chat import defused
+from tailor.errors import InvalidArgument, Reason
+
+IGNORED = -100  # the label of tokens without a loss
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row: its token ids, and how many of them belong to the prompt."""
+
+    row_id: str
+    tokens: tuple[int, ...]
+    prompt_length: int
+
+
+def render(
+    row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer, *, answered: bool
+) -> list[int]:
+    """Token ids of a conversation by the base's own chat template; if it is not answered, up to where the answer begins.
+
+    Raises InvalidArgument (INVALID_ROW) if the template rejects it.
+    """
+    from jinja2 import TemplateError
+
+    options = {} if answered else {"add_generation_prompt": True}
+    conversation = [{**message, "content": defused(message["content"], tokenizer)} for message in messages]
+    try:
+        return list(tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=False, **options))
+    except TemplateError:
+        roles = ", ".join(message["role"] for message in messages)
+        raise InvalidArgument(
+            Reason.INVALID_ROW,
+            f"The base's chat template rejects row {row_id}, a conversation of {roles}. Choose another base.",
+        ) from None
+
+
+def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer, max_length: int) -> Encoded:
+    """Encode a row with the base's own chat template, as in serving, up to and including the token that ends the turn.
+
+    Raises InvalidArgument (INVALID_ROW) if the last message is not the assistant's, or the template changes the prompt.
+    """
+    if len(messages) < 2 or messages[-1]["role"] != "assistant":
+        raise InvalidArgument(
+            Reason.INVALID_ROW, f"Row {row_id} must end with an answer of the assistant. Build the dataset again."
+        )
+    prompt = render(row_id, messages[:-1], tokenizer, answered=False)
+    conversation = render(row_id, messages, tokenizer, answered=True)
+    if conversation[: len(prompt)] != prompt:
+        raise InvalidArgument(
+            Reason.INVALID_ROW,
+            f"The chat template renders the prompt of row {row_id} differently once it is answered. Choose another base.",
+        )
+    tokens = _cut_after_turn(conversation, len(prompt), tokenizer.eos_token_id)[:max_length]
+    return Encoded(row_id, tuple(tokens), len(prompt))
+
+
+def read_encoded(path: Path, tokenizer: ChatTokenizer, max_length: int) -> list[Encoded]:
+    """The encoded rows of a Parquet file. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
+    rows = row_files.read(path, row_files.CHATS)
+    return [encode(row["row_id"], row["messages"], tokenizer, max_length) for row in rows]
+
+
+def _cut_after_turn(tokens: list[int], start: int, end_token: int | None) -> list[int]:
+    # Templates add a line break after the turn. Generation stops before it, so it is not learned.
+    for index in range(len(tokens) - 1, start, -1):
+        if tokens[index] == end_token:
+            return tokens[: index + 1]
+    return tokens
+
+
+def keep_trainable(rows: Sequence[Encoded]) -> list[Encoded]:
+    """The rows that still have tokens to learn. Raises InvalidArgument (NO_ROWS) if there are none."""
+    kept = [row for row in rows if len(row.tokens) > row.prompt_length]
+    if not kept:
+        raise InvalidArgument(
+            Reason.NO_ROWS, "No row has words of the assistant within max_length tokens. Raise batch.max_length."
+        )
+    return kept
+
+
+def pack(rows: Sequence[Encoded], capacity: int, seed: int) -> list[list[Encoded]]:
+    """Pack whole rows into bins of at most `capacity` tokens, by best fit decreasing: longest row first, into the fullest bin it fits."""
+    shuffled = sorted(rows, key=lambda row: row.row_id)
+    random.Random(seed).shuffle(shuffled)  # noqa: S311 - an order, not a secret
+    bins: list[list[Encoded]] = []
+    room: list[int] = []
+    for row in sorted(shuffled, key=lambda row: -len(row.tokens)):
+        fitting = [index for index, free in enumerate(room) if free >= len(row.tokens)]
+        if not fitting:
+            bins.append([])
+            room.append(capacity)
+            fitting = [len(bins) - 1]
+        target = min(fitting, key=lambda index: room[index])
+        bins[target].append(row)
+        room[target] -= len(row.tokens)
+    return bins
+
+
+def pad_bins(bins: Sequence[Sequence[Encoded]], multiple: int) -> list[Sequence[Encoded]]:
+    """The bins, padded to a multiple with bins of one token that is not learned, so that every step of an epoch is complete."""
+    filler = Encoded("", bins[0][0].tokens[:1], 1)
+    return [*bins, *([filler] for _ in range(-len(bins) % multiple))]
+
+
+def to_columns(bins: Sequence[Sequence[Encoded]]) -> dict[str, list[list[int]]]:
+    """Bins as the columns of trl's padding-free collator: each is a list of (tokens in the bin,) lists, `seq_lengths` of (rows,)."""
+    return {
+        "input_ids": [[token for row in rows for token in row.tokens] for rows in bins],
+        "labels": [[label for row in rows for label in _labels(row)] for rows in bins],
+        "seq_lengths": [[len(row.tokens) for row in rows] for rows in bins],
+    }
+
+
+def _labels(row: Encoded) -> list[int]:
+    return [IGNORED] * row.prompt_length + list(row.tokens[row.prompt_length :])

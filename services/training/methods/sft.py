@@ -1,0 +1,87 @@
+"""Supervised fine-tuning through trl: packed rows, no padding, an exact number of steps."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from services.training.methods import held_out, model, rows
+from services.training.methods.base import Prepared, StageContext, plan_steps, trainer_options
+from services.training.methods.packed_attention import learned_loss
+from services.training.methods.rows import Encoded
+from services.training.recipe import Recipe
+
+
+def prepare(context: StageContext) -> Prepared:
+    """A trainer over the dataset's conversations. Only the assistant's last answer is learned."""
+    recipe, inputs = context.recipe, context.inputs
+    limit = recipe.batch.max_length
+    encoded = rows.keep_trainable(rows.read_encoded(inputs.train, context.tokenizer, limit))
+    bins = rows.pack(encoded, recipe.batch.tokens, recipe.seed)
+    steps = count_steps(bins, recipe)
+
+    def build() -> Any:
+        return model.trainable_model(inputs.base, recipe, inputs.parent)
+
+    trainer = build_trainer(build(), context, bins, steps=steps)
+    measured = choose_held_out(context)
+    return Prepared(
+        trainer,
+        steps,
+        rows=len(encoded),
+        learned=encoded,
+        rebuild=build,
+        measure=lambda: {"held_out_loss": held_out.loss(trainer.model, measured)} if measured else {},
+    )
+
+
+def choose_held_out(context: StageContext) -> list[Encoded]:
+    """A few held-out rows, always the same ones; empty if the dataset has none that fit."""
+    path, limit = context.inputs.held_out, context.recipe.batch.max_length
+    return held_out.choose_rows(rows.read_encoded(path, context.tokenizer, limit) if path else [])
+
+
+def count_steps(bins: Sequence[Sequence[Encoded]], recipe: Recipe) -> int:
+    """The number of steps within the recipe's limits on these bins; at least 1."""
+    return plan_steps(len(bins), max(sum(len(row.tokens) for row in packed) for packed in bins), recipe)
+
+
+def build_trainer(model: Any, context: StageContext, bins: Sequence[Sequence[Encoded]], *, steps: int) -> Any:
+    """A trl SFTTrainer over the bins, one bin per micro-batch. It saves checkpoints into the context's folder."""
+    from datasets import Dataset
+    from peft.helpers import disable_input_dtype_casting
+    from trl import SFTConfig, SFTTrainer
+
+    recipe, meter = context.recipe, context.meter
+
+    class PackedTrainer(SFTTrainer):  # type: ignore[misc]  # defined here, because importing trl takes seconds
+        """trl's trainer with the loss over learned tokens only."""
+
+        def compute_loss(
+            self,
+            model: Any,
+            inputs: dict[str, Any],
+            return_outputs: Literal[False] = False,
+            num_items_in_batch: Any = None,
+        ) -> Any:
+            """The loss of one bin."""
+            del return_outputs
+            meter.count(inputs["input_ids"].numel())
+            # The gradients of all processes are averaged, but the loss is already a mean over all tokens of the step.
+            return learned_loss(model, inputs, num_items_in_batch) * context.processes.world
+
+        def train(self, *args: Any, **options: Any) -> Any:
+            """Train with the adapter's inputs in bf16; autocast would cast them back anyway."""
+            with disable_input_dtype_casting(self.model, active=recipe.precision == "bf16"):
+                return super().train(*args, **options)
+
+    return PackedTrainer(
+        model=model,
+        args=SFTConfig(
+            **trainer_options(recipe, steps, context.folder, processes=context.processes),
+            padding_free=True,
+            packing=False,
+            max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True},
+        ),
+        train_dataset=Dataset.from_dict(rows.to_columns(rows.pad_bins(bins, recipe.batch.accumulation))),
+        processing_class=context.tokenizer,
+    )

@@ -1,0 +1,96 @@
+"""The device that runs train on: as the settings describe it, completed by what this machine has."""
+
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from services.training.settings import Settings
+
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+MEASURED_SECONDS = 0.2
+MATRIX_SIZE = 1024
+# Speed of a data-centre GPU in bf16, if the settings do not say.
+GPU_TERAFLOPS = 300.0
+
+
+@dataclass(frozen=True)
+class Device:
+    """The device that a run would train on. `here` means this machine, where empty fields are detected.
+
+    `memory_bytes` 0 means unknown: then nothing is refused for lack of memory.
+    """
+
+    name: str
+    count: int
+    memory_bytes: int
+    teraflops: float
+    gpu: bool
+    here: bool
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Device":
+        """The device as the settings describe it."""
+        here = settings.launcher == "subprocess"
+        count = settings.devices or (1 if here else settings.kubernetes_nodes * max(1, settings.kubernetes_gpus))
+        gpu = not here and settings.kubernetes_gpus > 0
+        name = settings.device_name or ("" if here else f"{count} x {'GPU' if gpu else 'CPU node'}")
+        memory_bytes = round(settings.device_memory_gib * 2**30)
+        return cls(name, count, memory_bytes, settings.device_teraflops, gpu=gpu, here=here)
+
+
+def complete_device(device: Device) -> Device:
+    """Fill in empty fields: with what this machine has, or for another machine with typical values. May measure for 0.2 seconds."""
+    detected = _detect() if device.here else device
+    typical = GPU_TERAFLOPS if device.gpu and not device.here else 0.0
+    return replace(
+        detected,
+        name=device.name or detected.name,
+        memory_bytes=device.memory_bytes or detected.memory_bytes,
+        teraflops=device.teraflops or typical or _measure_teraflops(gpu=detected.gpu),
+    )
+
+
+def _detect() -> Device:
+    import torch
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        return Device(f"1 x {properties.name}", 1, properties.total_memory, 0.0, gpu=True, here=True)
+    cores = len(os.sched_getaffinity(0))
+    return Device(f"{cores} CPU core{'s' * (cores > 1)}", 1, memory_limit(), 0.0, gpu=False, here=True)
+
+
+def memory_limit(limits: tuple[Path, ...] = CGROUP_LIMITS) -> int:
+    """Bytes of the machine's memory, or of this process's cgroup limit if that is lower."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    texts = [path.read_text(encoding="ascii").strip() for path in limits if path.exists()]
+    return min([total, *(int(text) for text in texts if text.isdigit())])
+
+
+def _measure_teraflops(*, gpu: bool) -> float:
+    """TFLOP/s of a matrix product here, in the precision that this machine trains in."""
+    import torch
+
+    from tailor.hardware import computes_in_bf16
+
+    options: dict[str, Any] = {"dtype": torch.bfloat16 if computes_in_bf16() else torch.float32}
+    if gpu:
+        options["device"] = "cuda"
+    size = MATRIX_SIZE * 8 if gpu else MATRIX_SIZE
+    matrix = torch.ones(size, size, **options)
+    _multiply(matrix, gpu=gpu)
+    started, products = time.perf_counter(), 0
+    while time.perf_counter() - started < MEASURED_SECONDS:
+        _multiply(matrix, gpu=gpu)
+        products += 1
+    return 2 * size**3 * products / (time.perf_counter() - started) / 1e12
+
+
+def _multiply(matrix: Any, *, gpu: bool) -> None:
+    import torch
+
+    torch.mm(matrix, matrix)
+    if gpu:
+        torch.cuda.synchronize()

@@ -1,0 +1,179 @@
+"""Memory and time of a stage, by the rules of docs/decisions/0014-the-forecast.md. Imports only the standard library and recipes.
+
+Bytes and operations follow from the base's shape. The constants that no shape gives were measured with the real worker.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from services.training.recipe import GENERATING, Recipe
+
+# Bytes that a worker holds before it loads a base: interpreter, torch, transformers, trl and the rows; and the same on a GPU.
+CPU_FIXED = 750 * 10**6
+GPU_FIXED = 64 * 10**6
+# Bytes that the driver's context takes in addition to the allocator's memory, and the factor for fragmentation.
+GPU_RESERVE = 10**9
+FRAGMENTATION = 1.1
+# NF4 with double quantisation: half a byte per weight, and one scale byte per 64 weights.
+NF4_BYTES = 0.516
+ADAM_BYTES = 16  # f32 weight, gradient and two moments
+# Values per token that backward keeps of a layer, as multiples of the width (norms, attention, inputs; on NF4 the layers around the
+# quantised modules are in f32), of the key width, and of the inner width.
+KEPT_WIDTH, KEPT_WIDTH_NF4, KEPT_KEYS, KEPT_INNER = 12.0, 24.0, 4.0, 4.0
+# Bytes per learned token and vocabulary entry: logits as computed, in f32, and their gradients.
+SCORE_BYTES = 12.0
+# A token that is generated reads all weights for a few tokens instead of for a whole batch.
+WRITING_COST = 8.0
+# Share of a large matrix product's speed that training reaches.
+EFFICIENCY_CPU, EFFICIENCY_GPU = 0.6, 0.35
+START_SECONDS, PROOF_SECONDS = 12.0, 15.0
+LOAD_BYTES_PER_SECOND = 200e6
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of a base.
+
+    `linear` counts the parameters of the layers' linear modules; `targets` lists each of them as (name, inputs, outputs). `largest` counts
+    the parameters of the largest tensor.
+    """
+
+    parameters: int
+    linear: int
+    largest: int
+    layers: int
+    width: int
+    inner: int
+    key_width: int
+    vocabulary: int
+    context: int
+    targets: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Load:
+    """The work of a stage.
+
+    `tokens` and `learned` are the tokens of its largest micro-batch, `trained` the tokens of all its steps, `written` those that it
+    generates itself, and `cached` the tokens in the cache while it does.
+    """
+
+    rows: int
+    steps: int
+    tokens: int
+    learned: int
+    trained: int
+    written: int = 0
+    cached: int = 0
+
+
+def adapted_modules(recipe: Recipe, shape: Shape) -> list[tuple[str, int, int]]:
+    """The linear modules that the recipe's adapter changes, as (name, inputs, outputs)."""
+    wanted = recipe.adapter.target_modules
+    if recipe.adapter.kind == "none":
+        return []
+    if isinstance(wanted, str):
+        return list(shape.targets)
+    return [module for module in shape.targets if module[0] in wanted]
+
+
+def adapter_parameters(recipe: Recipe, shape: Shape) -> int:
+    """Number of parameters of the recipe's adapter; 0 if all weights are trained."""
+    extra = 1 if recipe.adapter.use_dora else 0
+    modules = adapted_modules(recipe, shape)
+    return sum(recipe.adapter.r * (inputs + outputs) + extra * outputs for _, inputs, outputs in modules)
+
+
+def weight_bytes(recipe: Recipe, shape: Shape) -> float:
+    """Bytes of the base's weights in memory during training."""
+    if recipe.adapter.kind == "qlora":
+        # Weights that are not quantised are kept in f32.
+        return NF4_BYTES * shape.linear + 4 * (shape.parameters - shape.linear)
+    return (2 if recipe.precision == "bf16" else 4) * shape.parameters
+
+
+def judge_bytes(recipe: Recipe, shape: Shape) -> float:
+    """Bytes of the second base, under the reward adapter that scores answers."""
+    return weight_bytes(recipe, shape) if any(rule.kind == "model" for rule in recipe.rewards) else 0.0
+
+
+def trained_bytes(recipe: Recipe, shape: Shape) -> float:
+    """Bytes of gradients, moments, the adapter's weights, and the temporaries of an optimiser step."""
+    if recipe.adapter.kind != "none":
+        copies = 2 if recipe.precision != "f32" else 0
+        return (ADAM_BYTES + copies) * adapter_parameters(recipe, shape)
+    cast = 2 * shape.linear if recipe.precision == "mixed" else 0
+    return (ADAM_BYTES - 4) * shape.parameters + 8 * shape.largest + cast
+
+
+def activation_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
+    """Bytes that the largest micro-batch keeps between forward and backward."""
+    value = 4 if recipe.precision == "f32" else 2
+    width = KEPT_WIDTH_NF4 if recipe.adapter.kind == "qlora" and value == 2 else KEPT_WIDTH
+    layer = value * (width * shape.width + KEPT_KEYS * shape.key_width + KEPT_INNER * shape.inner)
+    kept = layer * shape.layers
+    if recipe.adapter.dropout:
+        # A copy of each module's input, and a mask of one byte.
+        copy = 4 if recipe.adapter.kind == "qlora" else value
+        kept += (copy + 1) * sum(inputs for _, inputs, _ in adapted_modules(recipe, shape))
+    return kept * load.tokens + SCORE_BYTES * shape.vocabulary * load.learned
+
+
+def writing_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
+    """Bytes of the keys and values of answers that are being generated, and of the logits of their next tokens."""
+    if recipe.method not in GENERATING:
+        return 0.0
+    value = 4 if recipe.precision == "f32" else 2
+    answers = recipe.rollout.prompts * recipe.rollout.answers
+    return load.cached * shape.layers * 2 * shape.key_width * value + answers * shape.vocabulary * SCORE_BYTES
+
+
+def peak_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool) -> int:
+    """Peak bytes of the GPU's allocator, or of the process.
+
+    Training and generating alternate, so the larger of them counts. The reference of a preference method is the same base with its adapter
+    switched off, and costs nothing.
+    """
+    fixed = weight_bytes(recipe, shape) + judge_bytes(recipe, shape) + trained_bytes(recipe, shape)
+    peak = max(activation_bytes(recipe, shape, load), writing_bytes(recipe, shape, load))
+    return round((GPU_FIXED if gpu else CPU_FIXED) + fixed + peak)
+
+
+def required_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool) -> int:
+    """Bytes that the device must have: on a GPU more than the allocator's peak, on a CPU also room for the proof's second process."""
+    used = peak_memory(recipe, shape, load, gpu=gpu)
+    if gpu:
+        return round(used * FRAGMENTATION + GPU_RESERVE)
+    at_rest = CPU_FIXED + weight_bytes(recipe, shape) + trained_bytes(recipe, shape)
+    return round(max(used, at_rest + CPU_FIXED + weight_bytes(recipe, shape)))
+
+
+def operations(recipe: Recipe, shape: Shape, load: Load) -> float:
+    """Floating-point operations of a stage: per weight and token 2 forward, 2 for input gradients, 2 for weight gradients."""
+    small = adapter_parameters(recipe, shape)
+    per_token = 6 * shape.linear if recipe.adapter.kind == "none" else 4 * shape.linear + 6 * small
+    if recipe.method in ("dpo", *GENERATING):
+        # The reference reads the same tokens.
+        per_token += 2 * shape.linear
+    share = load.learned / load.tokens if load.tokens else 0.0
+    scores = 6 * shape.vocabulary * shape.width * share
+    written = WRITING_COST * 2 * (shape.linear + shape.vocabulary * shape.width)
+    return (per_token + scores) * load.trained + written * load.written
+
+
+def working_seconds(recipe: Recipe, shape: Shape, load: Load, teraflops: float, *, gpu: bool) -> float:
+    """Seconds of all steps, on a device that reaches `teraflops` TFLOP/s in a large matrix product."""
+    share = EFFICIENCY_GPU if gpu else EFFICIENCY_CPU
+    return operations(recipe, shape, load) / (teraflops * 1e12 * share)
+
+
+def other_seconds(shape: Shape) -> float:
+    """Seconds around the steps: starting, loading the base twice, and the proof."""
+    return START_SECONDS + PROOF_SECONDS + 2 * 2 * shape.parameters / LOAD_BYTES_PER_SECOND
+
+
+def choose_nearest(recipe: Recipe, fitting: Iterable[tuple[str, Recipe]]) -> str:
+    """The name of the fitting recipe that is nearest: the same kind of adapter, else lora before qlora; then the most tokens per step."""
+    kinds = (recipe.adapter.kind, "lora", "qlora", "none")
+    ranked = sorted(fitting, key=lambda named: (kinds.index(named[1].adapter.kind), -named[1].batch.tokens, named[0]))
+    return ranked[0][0] if ranked else ""

@@ -1,0 +1,133 @@
+"""Forecasts a run from its rows and its base's configuration: `python -m services.training.planning.forecaster REQUEST.json`.
+
+The request names a folder with the base's config.json and tokenizer, the rows of each stage, the installation's recipes, and the device.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.training.adapters.child_process import answer_parent
+from services.training.planning import forecast
+from services.training.planning.base_shape import check_recipe, read_shape
+from services.training.planning.devices import Device, complete_device
+from services.training.planning.forecast import Load, Shape
+from services.training.planning.loads import Lengths, count, read_lengths
+from services.training.recipe import Recipe
+from tailor.errors import InvalidArgument
+from tailor.hardware import computes_in_bf16
+
+
+@dataclass(frozen=True)
+class StageForecast:
+    """The figures of one stage. `required` is the memory in bytes that the device must have."""
+
+    recipe: Recipe
+    load: Load
+    memory: int
+    required: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """Forecasts stages on one base and device."""
+
+    shape: Shape
+    device: Device
+    in_f32: bool
+
+    def forecast(self, recipe: Recipe, lengths: Lengths) -> StageForecast:
+        """Forecast a stage. Raises InvalidArgument (INVALID_RECIPE, NO_ROWS)."""
+        if self.in_f32:
+            recipe = recipe.model_copy(update={"precision": "f32"})
+        check_recipe(recipe, self.shape)
+        load, gpu = count(lengths, recipe), self.device.gpu
+        return StageForecast(
+            recipe,
+            load,
+            forecast.peak_memory(recipe, self.shape, load, gpu=gpu),
+            forecast.required_memory(recipe, self.shape, load, gpu=gpu),
+            forecast.working_seconds(recipe, self.shape, load, self.device.teraflops, gpu=gpu) / self.device.count,
+        )
+
+    def fits(self, stage: StageForecast) -> bool:
+        """True if the device has enough memory, or its memory is not known."""
+        return not self.device.memory_bytes or stage.required <= self.device.memory_bytes
+
+    def choose_nearest(self, stage: StageForecast, lengths: Lengths, recipes: Mapping[str, Recipe]) -> str:
+        """The name of the installation's recipe that is nearest to the stage's and fits; empty if none does."""
+        return forecast.choose_nearest(stage.recipe, self._find_fitting(stage, lengths, recipes))
+
+    def _find_fitting(
+        self, stage: StageForecast, lengths: Lengths, recipes: Mapping[str, Recipe]
+    ) -> Iterator[tuple[str, Recipe]]:
+        for name, recipe in recipes.items():
+            if recipe.method != stage.recipe.method:
+                continue
+            try:
+                fits = self.fits(self.forecast(recipe, lengths))
+            except InvalidArgument:
+                continue
+            if fits:
+                yield name, recipe
+
+    def explain_misfit(self, stage: StageForecast) -> str:
+        """Why the stage does not fit, in gigabytes."""
+        recipe, shape, load = stage.recipe, self.shape, stage.load
+        base, trained = forecast.weight_bytes(recipe, shape), forecast.trained_bytes(recipe, shape)
+        step = forecast.activation_bytes(recipe, shape, load)
+        return (
+            f"It needs {_gigabytes(stage.required)}, but there are {_gigabytes(self.device.memory_bytes)} ({self.device.name}): "
+            f"{_gigabytes(base)} for the base, {_gigabytes(trained)} for the trained weights with gradients and moments, "
+            f"and {_gigabytes(step)} for a step of {load.tokens:,} tokens."
+        )
+
+
+def plan(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Forecast all stages: sums, the largest memory, and the first misfit. Raises InvalidArgument if the run can never work."""
+    from services.training.bases.files import load_tokenizer
+
+    base = Path(request["base"])
+    shape, tokenizer = read_shape(base), load_tokenizer(base)
+    device = complete_device(Device(**request["device"]))
+    forecaster = Forecaster(shape, device, in_f32=not device.gpu and not computes_in_bf16())
+    recipes = {name: Recipe.model_validate(settings) for name, settings in request["recipes"].items()}
+    stages, refusal, nearest = [], "", ""
+    for stage_request in request["stages"]:
+        recipe = Recipe.model_validate(stage_request["recipe"])
+        lengths = read_lengths(Path(stage_request["rows"]), recipe.method, tokenizer, shape.context)
+        stage = forecaster.forecast(recipe, lengths)
+        stages.append(stage)
+        if not refusal and not forecaster.fits(stage):
+            refusal = forecaster.explain_misfit(stage)
+            nearest = forecaster.choose_nearest(stage, lengths, recipes)
+    return _sum_stages(stages, device) | {
+        "other_seconds": len(stages) * forecast.other_seconds(shape),
+        "refusal": refusal,
+        "nearest_recipe": nearest,
+    }
+
+
+def _sum_stages(stages: Sequence[StageForecast], device: Device) -> dict[str, Any]:
+    return {
+        "rows": max((stage.load.rows for stage in stages), default=0),
+        "tokens": sum(stage.load.trained for stage in stages),
+        "steps": sum(stage.load.steps for stage in stages),
+        "memory_bytes": max((stage.memory for stage in stages), default=0),
+        "working_seconds": sum(stage.seconds for stage in stages),
+        "device": device.name,
+        "devices": device.count,
+        "device_memory_bytes": device.memory_bytes,
+    }
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+if __name__ == "__main__":
+    sys.exit(answer_parent(lambda: plan(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))

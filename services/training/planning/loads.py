@@ -1,0 +1,145 @@
+"""The work of a stage, counted on its rows: encoded, cut and packed as in training, without a model.
+
+Of a large dataset at most `READ_ROWS` rows, spread over all of it, are encoded, and the counts are scaled. Only one batch of rows is in
+memory at a time.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from services.training.methods import pairs, row_files
+from services.training.methods.answers import prompt_tokens
+from services.training.methods.base import plan_steps
+from services.training.methods.pairs import Pair
+from services.training.methods.rows import Encoded, encode, keep_trainable, pack
+from services.training.planning.forecast import Load
+from services.training.ports import ChatTokenizer
+from services.training.recipe import FROM_PREFERENCES, GENERATING, Recipe
+from tailor.errors import InvalidArgument, Reason
+
+READ_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The lengths of the rows that were read: of chats, of pairs, or of the distinct prompts among them.
+
+    `rows` is the size of the dataset; each row that was read stands for `scale` rows.
+    """
+
+    rows: int
+    scale: float
+    chats: Sequence[Encoded] = ()
+    pairs: Sequence[Pair] = ()
+    prompts: Sequence[int] = ()
+
+
+def read_lengths(path: Path, method: str, tokenizer: ChatTokenizer, context: int) -> Lengths:
+    """The lengths of a Parquet file's rows; chats are cut at `context` tokens.
+
+    Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW, NO_ROWS).
+    """
+    columns = row_files.PAIRS if method in ("dpo", "reward") else row_files.CHATS
+    with row_files.open_rows(path, columns) as file:
+        rows = file.metadata.num_rows
+        if not rows:
+            raise InvalidArgument(Reason.NO_ROWS, "The dataset has no rows to train on.")
+        read = [row_files.check_row(row, columns) for row in _draw_rows(file, columns, -(-rows // READ_ROWS))]
+    scale = rows / len(read)
+    if method in GENERATING:
+        prompts = {prompt_tokens(row["row_id"], row["messages"], tokenizer) for row in read}
+        return Lengths(rows, scale, prompts=[len(prompt) for prompt in prompts])
+    if method in FROM_PREFERENCES:
+        return Lengths(rows, scale, pairs=[_blank_pair(pair) for pair in pairs.to_pairs(read, tokenizer)])
+    chats = [_blank(encode(row["row_id"], row["messages"], tokenizer, context)) for row in read]
+    return Lengths(rows, scale, chats=chats)
+
+
+def _draw_rows(file: Any, columns: Sequence[str], every: int) -> Iterator[dict[str, Any]]:
+    """One row out of every `every`, drawn with a fixed seed, because rows may follow a pattern."""
+    draw = random.Random(0)  # noqa: S311 - a sample, not a secret
+    wanted, number = draw.randrange(every), 0
+    for batch in file.iter_batches(row_files.BATCH_ROWS, columns=list(columns)):
+        while wanted < number + batch.num_rows:
+            yield batch.slice(wanted - number, 1).to_pylist()[0]
+            wanted += every - wanted % every + draw.randrange(every)
+        number += batch.num_rows
+
+
+def _blank(row: Encoded) -> Encoded:
+    # Only the number of tokens matters from here on.
+    return replace(row, tokens=(0,) * len(row.tokens))
+
+
+def _blank_pair(pair: Pair) -> Pair:
+    return replace(pair, chosen=_blank(pair.chosen), rejected=_blank(pair.rejected))
+
+
+def count(lengths: Lengths, recipe: Recipe) -> Load:
+    """The work of the recipe on the rows. Raises InvalidArgument (NO_ROWS) if no row is left."""
+    if recipe.method in GENERATING:
+        return _count_rollouts(lengths, recipe)
+    load = _count_pairs(lengths, recipe) if recipe.method in FROM_PREFERENCES else _count_chats(lengths, recipe)
+    if recipe.sweep is None:
+        return load
+    # Each rate is tried on a share of the steps before the best one is trained in full.
+    trials = len(recipe.sweep.learning_rates) * max(1, round(recipe.sweep.share * load.steps))
+    return replace(load, steps=load.steps + trials, trained=round(load.trained * (1 + trials / load.steps)))
+
+
+def _count_chats(lengths: Lengths, recipe: Recipe) -> Load:
+    cut = [replace(row, tokens=row.tokens[: recipe.batch.max_length]) for row in lengths.chats]
+    kept = keep_trainable(cut)
+    bins = pack(kept, recipe.batch.tokens, recipe.seed)
+    sizes = [sum(len(row.tokens) for row in packed) for packed in bins]
+    learned = [sum(len(row.tokens) - row.prompt_length for row in packed) for packed in bins]
+    steps = plan_steps(max(1, round(len(bins) * lengths.scale)), max(sizes), recipe)
+    return Load(
+        rows=round(len(kept) * lengths.scale),
+        steps=steps,
+        tokens=max(sizes),
+        learned=max(learned),
+        trained=round(steps * recipe.batch.accumulation * sum(sizes) / len(sizes)),
+    )
+
+
+def _count_pairs(lengths: Lengths, recipe: Recipe) -> Load:
+    kept = pairs.keep_fitting(lengths.pairs, recipe.batch)
+    size, longest = pairs.pairs_per_batch(kept, recipe.batch), max(pair.padded for pair in kept)
+    steps = plan_steps(-(-round(len(kept) * lengths.scale) // size), size * longest, recipe)
+    mean = sum(len(pair.chosen.tokens) + len(pair.rejected.tokens) for pair in kept) / len(kept)
+    return Load(
+        rows=round(len(kept) * lengths.scale),
+        steps=steps,
+        tokens=size * longest,
+        # A reward is one number per answer; for the other methods trl computes logits for every token of a pair, prompt included.
+        learned=0 if recipe.method == "reward" else size * longest,
+        trained=round(steps * recipe.batch.accumulation * size * mean),
+    )
+
+
+def _count_rollouts(lengths: Lengths, recipe: Recipe) -> Load:
+    """Answers count with their maximum length, because nobody knows how long they will be. A step is split by `accumulation`."""
+    rollout, parts = recipe.rollout, recipe.batch.accumulation
+    prompts = [length for length in lengths.prompts if length + rollout.max_new_tokens <= recipe.batch.max_length]
+    if not prompts:
+        raise InvalidArgument(
+            Reason.NO_ROWS,
+            "No prompt leaves room for an answer. Raise batch.max_length or lower rollout.max_new_tokens.",
+        )
+    distinct, answers = round(len(prompts) * lengths.scale), rollout.prompts * rollout.answers
+    longest = max(prompts) + rollout.max_new_tokens
+    passes = -(-distinct // rollout.prompts)
+    steps = plan_steps(passes * parts, answers * longest // parts, recipe)
+    return Load(
+        rows=distinct,
+        steps=steps,
+        tokens=-(-answers // parts) * longest,
+        learned=-(-answers // parts) * rollout.max_new_tokens,
+        trained=round(steps * answers * (sum(prompts) / len(prompts) + rollout.max_new_tokens)),
+        written=steps * answers * rollout.max_new_tokens,
+        cached=answers * longest,
+    )

@@ -1,0 +1,141 @@
+"""Plans runs: downloads what a forecast needs, and has it made in a child process."""
+
+import hashlib
+import json
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from services.training.adapters.child_process import run_child
+from services.training.adapters.manifests import download_files, find_split
+from services.training.bases.files import KEPT
+from services.training.domain import Base, Run, RunState, Stage
+from services.training.planning.devices import Device
+from services.training.plans import Plan
+from services.training.ports import Planner, PlanRequest, Runs
+from services.training.recipe import load_stages, recipe_names
+from services.training.settings import Settings
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason
+from tailor.storage.protocol import ObjectStore
+from tailor.storage.ref import Ref
+
+MODULE = "services.training.planning.forecaster"
+PLAN_SECONDS = 300.0
+SEARCHED_RUNS = 200  # runs among which similar ones are searched
+MEASURED_RUNS = 5  # the newest similar runs, whose speed is used
+
+
+@dataclass(frozen=True)
+class StoredPlanner(Planner):
+    """Plans runs on stored bases and datasets.
+
+    `recent_runs` takes a number and returns at most that many runs, newest first. `device` is as the settings describe it.
+    """
+
+    store: ObjectStore
+    recent_runs: Callable[[int], Sequence[Run]]
+    recipes: Path
+    device: Device
+    scratch: Path
+    now: Callable[[], datetime]
+
+    @classmethod
+    def from_settings(
+        cls, settings: Settings, store: ObjectStore, runs: Runs, now: Callable[[], datetime]
+    ) -> "StoredPlanner":
+        """A planner that learns from the installation's runs."""
+        device = Device.from_settings(settings)
+        scratch = settings.data_dir / "plans"
+        return cls(store, lambda size: runs.page("", size, None), settings.recipes_dir, device, scratch, now)
+
+    def plan(self, request: PlanRequest) -> Plan:
+        """Forecast a run in a child process. Takes seconds."""
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.scratch, prefix="plan-") as folder:
+            path = Path(folder) / "request.json"
+            path.write_text(json.dumps(self._to_json(request, Path(folder))), encoding="utf-8")
+            forecast = run_child(MODULE, [str(path)], PLAN_SECONDS, "recipe")
+        measured = self._measured_rate(request, forecast)
+        working = forecast["tokens"] / measured if measured else forecast["working_seconds"]
+        return Plan(
+            rows=forecast["rows"],
+            tokens=forecast["tokens"],
+            steps=forecast["steps"],
+            memory_bytes=forecast["memory_bytes"],
+            device_memory_bytes=forecast["device_memory_bytes"],
+            device=forecast["device"],
+            devices=forecast["devices"],
+            seconds=round(forecast["other_seconds"] + working, 1),
+            seconds_from="measured" if measured else "estimated",
+            fits=not forecast["refusal"],
+            create_time=self.now(),
+            refusal=forecast["refusal"],
+            nearest_recipe=forecast["nearest_recipe"],
+        )
+
+    def _to_json(self, request: PlanRequest, folder: Path) -> dict[str, Any]:
+        self._download_base(request.base, folder / "base")
+        stages = [
+            {"recipe": json.loads(stage.recipe_json), "rows": str(self._download_rows(stage.dataset, folder))}
+            for stage in request.stages
+            if stage.dataset is not None
+        ]
+        return {
+            "base": str(folder / "base"),
+            "stages": stages,
+            "recipes": self._load_recipes(),
+            "device": asdict(self.device),
+        }
+
+    def _download_base(self, base: Base, folder: Path) -> None:
+        """Download the configuration and the tokenizer, not the weights."""
+        manifest = json.loads(self.store.get(base.manifest))
+        download_files(self.store, manifest["files"], folder, lambda name: name in KEPT)
+
+    def _download_rows(self, dataset: Ref, folder: Path) -> Path:
+        split = find_split(self.store.get(dataset), "train")
+        if split is None:
+            raise FailedPrecondition(Reason.NO_TRAIN_ROWS, "The dataset has no rows to train on.")
+        path = folder / f"{hashlib.sha256(split.key.encode()).hexdigest()}.parquet"
+        self.store.get_file(split, path)
+        return path
+
+    def _load_recipes(self) -> dict[str, Any]:
+        recipes = {}
+        for name in recipe_names(self.recipes):
+            try:
+                stages = load_stages(name, self.recipes)
+            except InvalidArgument:
+                # An invalid recipe cannot be recommended.
+                continue
+            if len(stages) == 1:
+                recipes[name] = stages[0].recipe.model_dump(mode="json")
+        return recipes
+
+    def _measured_rate(self, request: PlanRequest, forecast: Mapping[str, Any]) -> float:
+        """Median tokens per second of working time in the newest similar runs; 0 if there are none."""
+        similar = [
+            run
+            for run in self.recent_runs(SEARCHED_RUNS)
+            if run.state is RunState.SUCCEEDED
+            and run.base_digest == request.base.digest
+            and run.plan is not None
+            and run.plan.device == forecast["device"]
+            and _signature(run.stages) == _signature(request.stages)
+        ]
+        reports = [run.report for run in similar if run.report is not None and run.report.tokens][:MEASURED_RUNS]
+        # At least a tenth of a run's time counts as work, even if the forecast of the rest was too high.
+        rates = [
+            report.tokens / max(report.seconds - forecast["other_seconds"], report.seconds / 10) for report in reports
+        ]
+        return statistics.median(rates) if rates else 0.0
+
+
+def _signature(stages: Sequence[Stage]) -> list[tuple[str, str, str]]:
+    """What two runs must have in common for their speeds to be comparable."""
+    recipes = [json.loads(stage.recipe_json) for stage in stages]
+    return [(recipe["method"], recipe["adapter"]["kind"], recipe["precision"]) for recipe in recipes]

@@ -1,0 +1,251 @@
+"""The rules of a run's life: pure functions from a run to the run that follows."""
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from services.training.domain import (
+    POLICY,
+    PREFERENCE,
+    REWARD,
+    Failure,
+    Progress,
+    Run,
+    RunState,
+    Stage,
+    StageResult,
+    TrainedAdapter,
+)
+from services.training.plans import Plan, Price, RunReport, forecast_error
+from tailor.errors import Aborted, FailedPrecondition, Reason
+from tailor.storage.ref import Ref
+
+LEASE = timedelta(seconds=30)
+START_LEASE = timedelta(seconds=180)
+RECHECK_INTERVAL = timedelta(seconds=5)
+MAX_ATTEMPTS = 5
+BACKOFF_SECONDS = (0, 2, 10, 30, 60)
+JITTER = 0.25
+EVENT_INTERVAL = timedelta(seconds=2)
+
+
+def start(run: Run, now: datetime) -> Run:
+    """Hand the current stage to a new worker, under the next epoch."""
+    return replace(
+        run,
+        state=RunState.RUNNING,
+        epoch=run.epoch + 1,
+        lease_expires=now + START_LEASE,
+        not_before=None,
+        reason="",
+        message="",
+        start_time=run.start_time or now,
+    )
+
+
+def renew(run: Run, epoch: int, now: datetime) -> Run:
+    """Renew the lease of the worker that reported. Raises Aborted (STALE_EPOCH) if another worker holds it or the run has ended."""
+    if run.epoch != epoch or run.state is not RunState.RUNNING:
+        raise Aborted(Reason.STALE_EPOCH, "This worker no longer holds the run. Stop.", run_id=run.run_id)
+    heard = replace(run, lease_expires=now + LEASE, heard_since=run.heard_since or now, heard_last=now)
+    return replace(heard, reason="", message="")
+
+
+def extend_lease(run: Run, now: datetime) -> Run:
+    """Give more time to a worker that cannot report yet: it waits to be placed, or the service was down."""
+    return replace(run, lease_expires=max(run.lease_expires or now, now + START_LEASE))
+
+
+def wait_for_place(run: Run, waiting: Failure, now: datetime) -> Run:
+    """The worker has not been placed yet: record why, and extend its lease."""
+    return replace(extend_lease(run, now), reason=waiting.reason, message=waiting.message)
+
+
+def advance(run: Run, progress: Progress) -> Run:
+    """Apply a progress report. Reaching a new furthest step resets the failure count."""
+    return replace(
+        run,
+        progress=progress,
+        best_step=max(run.best_step, progress.step),
+        failures=0 if progress.step > run.best_step else run.failures,
+        first_loss=progress.loss if run.first_loss == 0.0 else run.first_loss,
+    )
+
+
+def is_event_due(run: Run, progress: Progress, now: datetime) -> bool:
+    """True for the first report, for a new phase, for the last step, and otherwise every two seconds."""
+    changed = run.progress is None or run.progress.phase != progress.phase
+    last = progress.step == progress.total_steps
+    return changed or last or run.last_event is None or now - run.last_event >= EVENT_INTERVAL
+
+
+def lose_worker(run: Run, reason: str, now: datetime) -> Run:
+    """The worker is gone. Requeue the run with a growing delay; fail it after five workers in a row without progress."""
+    failures = run.failures + 1
+    if failures >= MAX_ATTEMPTS:
+        failure = Failure(
+            reason,
+            f"{failures} workers in a row ended without progress. The run's log says why. If it does not, the system killed them, most "
+            "often for lack of memory: lower batch.tokens, or use a smaller adapter.",
+        )
+        return fail(replace(run, failures=failures), failure, now)
+    again = now + timedelta(seconds=_backoff(run, failures))
+    return replace(
+        _without_worker(run),
+        state=RunState.QUEUED,
+        failures=failures,
+        not_before=again,
+        reason=reason,
+        message=f"Its worker ended. Another one resumes from the last complete checkpoint, not before {again:%H:%M:%S} UTC.",
+    )
+
+
+def _backoff(run: Run, failures: int) -> float:
+    """Seconds to wait, with up to 25 % jitter by run and epoch, so that runs that failed together do not retry together."""
+    share = zlib.crc32(f"{run.run_id}-{run.epoch}".encode()) / 2**32
+    return BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1] * (1 + JITTER * share)
+
+
+def requeue_preempted(run: Run, now: datetime) -> Run:
+    """The worker was preempted and saved its state. Does not count as a failure."""
+    queued = replace(_without_worker(run), state=RunState.QUEUED, not_before=now)
+    return replace(queued, reason="PREEMPTED", message="Its worker was preempted and saved its state.")
+
+
+def keep_waiting(run: Run, failure: Failure, until: datetime | None = None) -> Run:
+    """Stay queued and record why. The run is not looked at before `until`."""
+    return replace(run, reason=failure.reason, message=failure.message, not_before=until)
+
+
+def defer_planning(run: Run, failure: Failure, now: datetime) -> Run:
+    """Stay queued with a growing delay, because a dependency of planning is unavailable."""
+    failures = run.failures + 1
+    until = now + max(RECHECK_INTERVAL, timedelta(seconds=_backoff(run, failures)))
+    return replace(keep_waiting(run, failure, until), failures=failures)
+
+
+def requeue(run: Run, failure: Failure, now: datetime) -> Run:
+    """No worker could be started, through no fault of the run: queue it again and record why."""
+    return keep_waiting(replace(_without_worker(run), state=RunState.QUEUED), failure, now + RECHECK_INTERVAL)
+
+
+def fail(run: Run, failure: Failure, now: datetime) -> Run:
+    """End the run without an adapter."""
+    ended = replace(_without_worker(run), state=RunState.FAILED, end_time=now)
+    return replace(ended, reason=failure.reason, message=failure.message)
+
+
+def cancel(run: Run, now: datetime) -> Run:
+    """End the run on request. Raises FailedPrecondition (RUN_ENDED) if it has ended."""
+    if run.state.ended:
+        raise FailedPrecondition(
+            Reason.RUN_ENDED, f"The run is {run.state.value} and cannot be cancelled.", run_id=run.run_id
+        )
+    ended = replace(_without_worker(run), state=RunState.CANCELLED, end_time=now)
+    return replace(ended, reason="CANCELLED", message="Cancelled by an operator or engineer.")
+
+
+def resume(run: Run) -> Run:
+    """Queue a cancelled or failed run again, at its stage and from its checkpoint."""
+    queued = replace(run, state=RunState.QUEUED, end_time=None, failures=0, not_before=None)
+    return replace(queued, needs_plan=True, reason="", message="")
+
+
+def assign_plan(run: Run, plan: Plan, base_digest: str) -> Run:
+    """The run with its forecast."""
+    return _clear_waiting(replace(run, plan=plan, base_digest=base_digest, needs_plan=False))
+
+
+def assign_rankings(run: Run, dataset: Ref) -> Run:
+    """Give the preference dataset to every stage that waits for one. The run needs a new plan."""
+    stages = tuple(
+        replace(stage, dataset=dataset) if stage.learns_from == PREFERENCE and stage.dataset is None else stage
+        for stage in run.stages
+    )
+    return replace(run, stages=stages, needs_plan=True, reason="", message="")
+
+
+def assign_reward(run: Run, reward: Ref) -> Run:
+    """The current stage scores its answers with this reward adapter."""
+    return _clear_waiting(_replace_stage(run, replace(run.current, reward=reward)))
+
+
+def finish_stage(run: Run, trained: TrainedAdapter, now: datetime) -> Run:
+    """Record the current stage's adapter, then queue the next stage or end the run."""
+    result = StageResult(
+        digest=trained.digest,
+        kind=run.current.kind,
+        manifest=trained.manifest,
+        epoch=run.epoch,
+        rows=trained.rows,
+        tokens=trained.tokens,
+        steps=trained.steps,
+        memory_bytes=trained.memory_bytes,
+    )
+    run = _replace_stage(_without_worker(run), replace(run.current, result=result))
+    if run.stage == len(run.stages) - 1:
+        ended = replace(run, state=RunState.SUCCEEDED, end_time=now, reason="", message="")
+        return replace(ended, adapter_digest=trained.digest)
+    return _queue_next_stage(run)
+
+
+def _queue_next_stage(run: Run) -> Run:
+    done = run.stage + 1
+    queued = replace(
+        run,
+        state=RunState.QUEUED,
+        stage=done,
+        failures=0,
+        best_step=0,
+        first_loss=0.0,
+        not_before=None,
+        reason=Reason.NEXT_STAGE,
+        message=f"Stage {done} of {len(run.stages)} is complete. The next one starts.",
+    )
+    stage = queued.current
+    reward = newest_result(run.stages, REWARD) if stage.wants_reward else None
+    return _replace_stage(queued, replace(stage, parent=newest_result(run.stages, POLICY) or run.parent, reward=reward))
+
+
+def newest_result(stages: Iterable[Stage], kind: str) -> Ref | None:
+    """The manifest of the newest adapter of a kind that these stages produced."""
+    manifests = [stage.result.manifest for stage in stages if stage.result is not None and stage.result.kind == kind]
+    return manifests[-1] if manifests else None
+
+
+def report_cost(run: Run, price: Price) -> Run:
+    """The run that ended, with a report of what it took compared with its plan."""
+    results = [stage.result for stage in run.stages if stage.result is not None]
+    tokens = sum(result.tokens for result in results)
+    memory = max((result.memory_bytes for result in results), default=0)
+    plan = run.plan
+    report = RunReport(
+        rows=sum(result.rows for result in results),
+        tokens=tokens,
+        steps=sum(result.steps for result in results),
+        memory_bytes=memory,
+        seconds=run.worked_seconds,
+        price=price,
+        memory_error=forecast_error(plan.memory_bytes, memory) if plan else 0.0,
+        seconds_error=forecast_error(plan.seconds, run.worked_seconds) if plan else 0.0,
+        tokens_error=forecast_error(plan.tokens, tokens) if plan else 0.0,
+    )
+    return replace(run, report=report)
+
+
+def _clear_waiting(run: Run) -> Run:
+    """The run got what it waited for."""
+    return replace(run, failures=0, not_before=None, reason="", message="")
+
+
+def _replace_stage(run: Run, stage: Stage) -> Run:
+    return replace(run, stages=(*run.stages[: run.stage], stage, *run.stages[run.stage + 1 :]))
+
+
+def _without_worker(run: Run) -> Run:
+    """The run without its worker, whose time is added up."""
+    worked = (run.heard_last - run.heard_since).total_seconds() if run.heard_since and run.heard_last else 0.0
+    return replace(
+        run, lease_expires=None, heard_since=None, heard_last=None, worked_seconds=run.worked_seconds + worked
+    )

@@ -1,0 +1,57 @@
+"""The training loop: from a method's context to a trained model, resuming from the newest checkpoint."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.training.methods.base import Method, Prepared, StageContext, remove_printers, retry_dependency
+from services.training.methods.loading import keep_in_f32
+from services.training.methods.processes import gather_model
+from services.training.worker.checkpoints import Checkpoints
+from tailor.api.events.v1 import models_pb2
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model that was trained to the end, without the trainer's autocast, and its metrics."""
+
+    model: Any
+    prepared: Prepared
+    metrics: Mapping[str, float]
+
+
+def train(
+    context: StageContext,
+    method: Method,
+    checkpoints: Checkpoints,
+    report: Callable[[models_pb2.RunProgressed], None],
+    training: threading.Event,
+) -> TrainedModel | None:
+    """Train to the end. Blocks. Returns None if the worker was asked to stop before that; `training` is set while it can be asked."""
+    from services.training.worker.callbacks import StepCallback
+
+    prepared = method(context)
+    trainer = prepared.trainer
+    remove_printers(trainer)
+    keep_in_f32(trainer.model)
+    trainer.add_callback(StepCallback(context, checkpoints, report=report, shown=prepared.shown))
+    resumed = retry_dependency("object store", lambda: checkpoints.load_newest(context.folder))
+    context.processes.check_same("checkpoint", resumed)
+    context.meter.earlier_tokens = resumed.tokens
+    log.info("training", rows=prepared.rows, steps=prepared.steps, from_step=resumed.step)
+    training.set()
+    trainer.train(resume_from_checkpoint=str(context.folder / f"checkpoint-{resumed.step}") if resumed.step else None)
+    if trainer.state.global_step < prepared.steps:
+        return None
+    training.clear()
+    sharded = context.processes.sharded
+    with context.lock.held():
+        metrics = prepared.measure() if sharded or context.processes.first else {}
+    log.info("measured", **metrics)
+    # The saved model will be used without autocast.
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    return TrainedModel(gather_model(model, prepared.rebuild) if sharded else model, prepared, metrics)

@@ -1,0 +1,60 @@
+"""Results that a stage found before its first step, next to its checkpoints: `runs/RUN/EPOCH/stage-K-note-NAME.json`, signed."""
+
+import json
+from typing import Any
+
+from services.training.ports import Signer, StageNotes
+from services.training.worker.checkpoints import MALFORMED
+from tailor.errors import NotFound
+from tailor.logging import get_logger
+from tailor.storage.buckets import MODELS
+from tailor.storage.protocol import ObjectStore
+
+log = get_logger(__name__)
+
+# Prefix of the signed data, so that a signature is valid for notes only.
+PURPOSE = b"tailor note 1\n"
+
+
+class SignedNotes(StageNotes):
+    """The notes of one stage of a run. `epoch` is this worker's; it writes only under its own epoch."""
+
+    def __init__(self, store: ObjectStore, signer: Signer, run_id: str, epoch: int, stage: int) -> None:
+        self._store = store
+        self._signer = signer
+        self._run_id = run_id
+        self._epoch = epoch
+        self._stage = stage
+
+    def write(self, name: str, value: Any) -> None:
+        content = {"run_id": self._run_id, "stage": self._stage, "name": name, "value": value}
+        signature = self._signer.sign(_to_signed(content)).hex()
+        note = json.dumps({**content, "signature": signature}, sort_keys=True).encode()
+        self._store.put(MODELS, f"runs/{self._run_id}/{self._epoch}/{self._file_name(name)}", note, "application/json")
+
+    def read(self, name: str) -> Any:
+        """The value that a worker of any epoch wrote; None if there is none that is intact and signed with the workers' key."""
+        for key in self._store.list_keys(MODELS, f"runs/{self._run_id}/"):
+            if not key.endswith(f"/{self._file_name(name)}"):
+                continue
+            try:
+                return self._verify(name, self._store.read(MODELS, key))
+            except (NotFound, *MALFORMED) as error:
+                log.warning("note skipped", error=type(error).__name__)
+        return None
+
+    def _file_name(self, name: str) -> str:
+        return f"stage-{self._stage}-note-{name}.json"
+
+    def _verify(self, name: str, data: bytes) -> Any:
+        note = json.loads(data)
+        signature = bytes.fromhex(note.pop("signature"))
+        if not self._signer.verify(_to_signed(note), signature):
+            raise ValueError("the note is not signed with the workers' key")
+        if (note["run_id"], note["stage"], note["name"]) != (self._run_id, self._stage, name):
+            raise ValueError("the note belongs to another stage")
+        return note["value"]
+
+
+def _to_signed(content: dict[str, Any]) -> bytes:
+    return PURPOSE + json.dumps(content, sort_keys=True).encode()

@@ -1,0 +1,142 @@
+"""Proof that the saved weights load: a fresh process must compute the same figures as the trained model.
+
+It computes them on probe rows, which the manifest keeps for servers, and on a few learned rows, which are not stored. The process is
+`python -m services.training.worker.probes BASE WEIGHTS REQUEST.json`.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.training.methods.held_out import answer_log_probabilities
+from services.training.methods.reward_model import score
+from services.training.methods.rows import Encoded, encode
+from services.training.recipe import Recipe
+from tailor.errors import FailedPrecondition, Reason
+from tailor.hardware import computes_in_bf16
+
+# These stay in the manifest, which outlives the rows that the adapter learned from, so they must not come from any customer.
+CONVERSATIONS = {
+    "probe-summary": ("Summarise the findings in one sentence.", "The controls work as designed, with one exception."),
+    "probe-next-step": ("What should happen next?", "The owner agrees a date, records it, and reports back."),
+}
+MAX_LENGTH = 512
+LEARNED_ROWS = 2
+# In nats per token, or points of reward. An adapter is saved as it was trained. All weights are trained in f32 but saved in bf16, which
+# changes them slightly.
+ADAPTER_TOLERANCE = 0.002
+FULL_TOLERANCE = 0.05
+VERIFY_SECONDS = 1800
+
+
+@dataclass(frozen=True)
+class Proof:
+    """`difference` is the largest between the trained and the reloaded model; `served` are the probes' figures at serving precision."""
+
+    difference: float
+    served: list[float]
+
+
+def choose_shortest(rows: Sequence[Encoded]) -> list[Encoded]:
+    """The two shortest of the learned rows."""
+    return sorted(rows, key=lambda row: (len(row.tokens), row.row_id))[:LEARNED_ROWS]
+
+
+def encode_probes(tokenizer: Any) -> list[Encoded]:
+    """The probe rows, by the base's chat template."""
+    return [
+        encode(
+            name,
+            [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
+            tokenizer,
+            MAX_LENGTH,
+        )
+        for name, (question, answer) in CONVERSATIONS.items()
+    ]
+
+
+def measure(kind: str, model: Any, rows: Sequence[Encoded]) -> list[float]:
+    """The figure of each row, one row at a time: the mean log-probability of its answer (nats per token), or its reward."""
+    model.eval()
+    if kind == "reward":
+        return [score(model, [row.tokens])[0] for row in rows]
+    return [float(answer_log_probabilities(model, row).mean()) for row in rows]
+
+
+def to_entries(kind: str, rows: Sequence[Encoded], proof: Proof) -> list[dict[str, Any]]:
+    """The probes as in the manifest, so that a server can compute the same figures."""
+    name = "reward" if kind == "reward" else "log_probability"
+    return [
+        {"row_id": row.row_id, "tokens": list(row.tokens), "prompt_length": row.prompt_length, name: round(figure, 6)}
+        for row, figure in zip(rows, proof.served, strict=True)
+    ]
+
+
+def verify(
+    base: Path, weights: Path, recipe: Recipe, rows: Sequence[Encoded], *, kind: str, expected: Sequence[float]
+) -> Proof:
+    """Reload the weights in a fresh process and compare its figures with the expected ones. Blocks for up to half an hour.
+
+    The first rows must be the probes, in their order. Raises FailedPrecondition (ADAPTER_DOES_NOT_LOAD, ADAPTER_DIFFERS) if the saved
+    weights are not the trained ones.
+    """
+    request = weights.parent / "probes.json"
+    body = {
+        "recipe": recipe.to_json(),
+        "kind": kind,
+        "rows": [[row.row_id, row.tokens, row.prompt_length] for row in rows],
+    }
+    request.write_text(json.dumps(body), encoding="utf-8")
+    command = [sys.executable, "-m", "services.training.worker.probes", str(base), str(weights), str(request)]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=VERIFY_SECONDS, check=False)
+    if child.returncode != 0:
+        raise FailedPrecondition(
+            Reason.ADAPTER_DOES_NOT_LOAD, "The saved weights do not load in a fresh process. Run the recipe again."
+        )
+    figures: dict[str, list[float]] = json.loads(child.stdout.strip().splitlines()[-1])
+    difference = max(abs(reloaded - wanted) for reloaded, wanted in zip(figures["trained"], expected, strict=True))
+    # `not <=` rather than `>`, so that NaN fails too.
+    if not difference <= (FULL_TOLERANCE if recipe.adapter.kind == "none" else ADAPTER_TOLERANCE):
+        raise FailedPrecondition(
+            Reason.ADAPTER_DIFFERS,
+            f"The saved weights differ from the trained ones by {difference:.3f} nats per token. Run the recipe again.",
+        )
+    return Proof(difference, figures["served"])
+
+
+def to_serving(recipe: Recipe, kind: str) -> Recipe:
+    """The recipe at serving precision: no NF4, and bf16 if the machine computes in it. A reward adapter is used as trained."""
+    if kind == "reward":
+        return recipe
+    adapter = recipe.adapter.model_copy(update={"kind": "none" if recipe.adapter.kind == "none" else "lora"})
+    return recipe.model_copy(
+        update={"adapter": adapter, "precision": "bf16" if computes_in_bf16() else "f32"},
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """The fresh process. Returns its exit code."""
+    from services.training.methods.model import load_saved
+
+    base, weights, request = map(Path, arguments)
+    body = json.loads(request.read_text(encoding="utf-8"))
+    recipe, kind = Recipe.model_validate_json(body["recipe"]), body["kind"]
+    rows = [Encoded(row_id, tuple(tokens), prompt_length) for row_id, tokens, prompt_length in body["rows"]]
+    trained = measure(kind, load_saved(base, weights, recipe, kind), rows)
+    serving = to_serving(recipe, kind)
+    probes = len(CONVERSATIONS)
+    served = (
+        trained[:probes]
+        if serving == recipe
+        else measure(kind, load_saved(base, weights, serving, kind), rows[:probes])
+    )
+    print(json.dumps({"trained": trained, "served": served}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

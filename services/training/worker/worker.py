@@ -1,0 +1,221 @@
+"""A worker's work: inputs, model, training, result, proof, report. The method decides what is trained, and how."""
+
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.training.adapters.inputs import Inputs, download_inputs
+from services.training.domain import RETRIABLE_EXIT
+from services.training.methods import dpo, reward, rollouts, sft, sweep
+from services.training.methods.base import Meter, Method, StageContext, StepLock, Stopper, retry_dependency
+from services.training.methods.processes import Processes, join
+from services.training.ports import Signer
+from services.training.recipe import Recipe
+from services.training.settings import WorkerSettings
+from services.training.spec import WorkerSpec
+from services.training.worker import messages, probes, results
+from services.training.worker.checkpoints import Checkpoints
+from services.training.worker.loop import TrainedModel, train
+from services.training.worker.memory import peak_bytes
+from services.training.worker.notes import SignedNotes
+from services.training.worker.reporter import LogLines, NullReporter, Reporter, connect
+from tailor.api.events.v1 import models_pb2
+from tailor.errors import Aborted, InvalidArgument, Reason, TailorError
+from tailor.hardware import computes_in_bf16
+from tailor.logging import get_logger
+from tailor.rpc.identity import Identity
+from tailor.storage.protocol import ObjectStore
+from tailor.storage.s3 import S3Store
+
+log = get_logger(__name__)
+
+REPORT_SECONDS = 600.0
+
+METHODS: Mapping[str, Method] = {
+    "sft": sft.prepare,
+    "dpo": dpo.prepare,
+    "reward": reward.prepare,
+    "rloo": rollouts.prepare,
+    "grpo": rollouts.prepare,
+    "sweep": sweep.prepare,
+}
+
+
+def run_worker(
+    settings: WorkerSettings, spec: WorkerSpec, training: threading.Event, requested: threading.Event, lines: LogLines
+) -> int:
+    """Train the stage against the real store and service. Returns the worker's exit code."""
+    recipe = Recipe.model_validate_json(spec.recipe_json)
+    processes = join(recipe.method, settings.parallelism)
+    if processes is None:
+        return 0
+    reporter = Reporter(connect(settings), spec.run_id, spec.epoch, lines) if processes.first else NullReporter()
+    lock = StepLock(settings.compute_lock if processes.first else None)
+    signer = Identity.load("training-worker", settings.identity_key_file)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings.data_dir, prefix=f"{spec.run_id}-{spec.epoch}-") as folder:
+        store = S3Store.from_settings(settings)
+        worker = Worker(spec, recipe, store, reporter, Path(folder), lock=lock, signer=signer, processes=processes)
+        return worker.run(training, requested)
+
+
+class Worker:
+    """One worker of one stage of a run. `folder` must be empty, and is filled."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        recipe: Recipe,
+        store: ObjectStore,
+        reporter: Reporter,
+        folder: Path,
+        *,
+        lock: StepLock,
+        signer: Signer,
+        processes: Processes,
+    ) -> None:
+        self._spec = spec
+        self._recipe = _make_computable(processes.fit_recipe(recipe))
+        self._store = store
+        self._reporter = reporter
+        self._lock = lock
+        self._folder = folder
+        self._checkpoints = Checkpoints(store, signer, spec.run_id, spec.epoch, spec.stage)
+        self._notes = SignedNotes(store, signer, spec.run_id, spec.epoch, spec.stage)
+        self._meter = Meter()
+        self._processes = processes
+
+    def run(self, training: threading.Event, requested: threading.Event) -> int:
+        """Do all the work and return the exit code. Blocks.
+
+        The worker sets `training` while a signal must wait for the end of a step. `requested` is set once a signal came.
+        """
+        self._reporter.start()
+        try:
+            return self._run(training, requested)
+        except Aborted:
+            log.info("superseded", run_id=self._spec.run_id, epoch=self._spec.epoch)
+            return 0
+        except TailorError as error:
+            if not self._processes.first:
+                log.warning("worker ends; the first process reports why", reason=error.reason)
+                return 1 if error.retryable else 0
+            if error.retryable:
+                log.warning("worker gives up for now", reason=error.reason)
+                return 1
+            self._report_failure(error)
+            return 0
+
+    def _run(self, training: threading.Event, requested: threading.Event) -> int:
+        self._report("loading", models_pb2.RunProgressed())
+        inputs = self._processes.run_once_per_node(self._download)
+        stopper = Stopper(lambda: self._reporter.must_stop, lambda: requested.is_set() or self._reporter.lost)
+        context = self._make_context(inputs, stopper)
+        trained = train(
+            context,
+            _find_method(self._recipe),
+            self._checkpoints,
+            lambda step: self._report("training", step),
+            training,
+        )
+        self._processes.leave()
+        if stopper.cancelled() or not self._processes.first:
+            return 0
+        if trained is None:
+            return RETRIABLE_EXIT
+        self._conclude(context, trained)
+        return 0
+
+    def _download(self) -> Inputs:
+        return retry_dependency(
+            "object store", lambda: download_inputs(self._store, self._spec, self._make_folder("inputs"))
+        )
+
+    def _make_folder(self, name: str) -> Path:
+        return Path(tempfile.mkdtemp(dir=self._folder, prefix=f"{name}-"))
+
+    def _make_context(self, inputs: Inputs, stopper: Stopper) -> StageContext:
+        from services.training.bases.files import load_tokenizer
+
+        return StageContext(
+            spec=self._spec,
+            recipe=self._recipe,
+            inputs=inputs,
+            tokenizer=load_tokenizer(inputs.base),
+            folder=self._make_folder("output"),
+            meter=self._meter,
+            lock=self._lock,
+            stopper=stopper,
+            processes=self._processes,
+            notes=self._notes,
+            report=self._report,
+        )
+
+    def _conclude(self, context: StageContext, trained: TrainedModel) -> None:
+        """Save, prove, store and report the result."""
+        spec, recipe, kind = self._spec, self._recipe, trained.prepared.kind
+        steps = trained.prepared.steps
+        last = models_pb2.RunProgressed(step=steps, total_steps=steps, loss=self._meter.last_loss)
+        self._report("saving", last, trained.metrics.get("held_out_loss"))
+        weights = self._folder / "weights"
+        results.save_weights(trained.model, context.tokenizer, spec, recipe, weights)
+        figures = self._figures(trained)
+        results.write_card(spec, recipe, figures, weights, kind=kind, licence=context.inputs.licence)
+        self._report("verifying", last)
+        probe_rows = probes.encode_probes(context.tokenizer)
+        proof_rows = [*probe_rows, *probes.choose_shortest(trained.prepared.learned)]
+        with self._lock.held():
+            expected = probes.measure(kind, trained.model, proof_rows)
+            proof = probes.verify(context.inputs.base, weights, recipe, proof_rows, kind=kind, expected=expected)
+        log.info("verified", difference=proof.difference)
+        entries = probes.to_entries(kind, probe_rows, proof)
+        manifest = retry_dependency(
+            "object store",
+            lambda: results.store_result(
+                self._store, spec, recipe, weights, kind=kind, metrics=figures.metrics, probes=entries
+            ),
+        )
+        message = messages.to_trained(figures, spec, kind, manifest)
+        too_late = retry_dependency(
+            "training service", lambda: self._reporter.report_trained(message), seconds=REPORT_SECONDS
+        )
+        if not too_late:
+            retry_dependency("object store", self._checkpoints.delete_all)
+
+    def _figures(self, trained: TrainedModel) -> models_pb2.AdapterTrained:
+        return models_pb2.AdapterTrained(
+            steps=trained.prepared.steps,
+            rows=trained.prepared.rows,
+            tokens=self._meter.earlier_tokens + self._meter.tokens,
+            first_loss=self._spec.first_loss or self._meter.first_loss,
+            last_loss=self._meter.last_loss,
+            tokens_per_second=self._meter.rate(),
+            seconds=messages.seconds_since_start(self._spec),
+            memory_bytes=peak_bytes(),
+            metrics=trained.metrics,
+        )
+
+    def _report(self, phase: str, step: models_pb2.RunProgressed, held_out_loss: float | None = None) -> None:
+        self._reporter.report_progress(
+            messages.complete_progress(self._spec, phase, step, self._meter, held_out_loss=held_out_loss)
+        )
+
+    def _report_failure(self, error: TailorError) -> None:
+        log.error("run failed", reason=error.reason)
+        message = messages.to_failed(self._spec, error)
+        retry_dependency("training service", lambda: self._reporter.report_failed(message), seconds=REPORT_SECONDS)
+
+
+def _find_method(recipe: Recipe) -> Method:
+    if recipe.method not in METHODS:
+        raise InvalidArgument(Reason.UNKNOWN_METHOD, f"This worker does not support the method {recipe.method}.")
+    return METHODS[recipe.method]
+
+
+def _make_computable(recipe: Recipe) -> Recipe:
+    """The recipe in f32 if this machine would only emulate bf16. The adapter's card and manifest say so."""
+    if recipe.precision == "f32" or computes_in_bf16():
+        return recipe
+    log.info("bf16 is emulated here, computing in f32 instead", precision=recipe.precision)
+    return recipe.model_copy(update={"precision": "f32"})

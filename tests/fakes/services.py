@@ -1,0 +1,522 @@
+"""Fakes of all services as real gRPC servers in this process, and a fake producer."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from grpc_status import rpc_status
+
+from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
+from tailor.api.common.v1 import common_pb2
+from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
+from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
+from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
+from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.api.training.v1 import training_pb2, training_pb2_grpc
+from tailor.cli.records import Record
+from tailor.errors import (
+    Aborted,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Reason,
+    TailorError,
+    Unavailable,
+)
+from tailor.rpc.status import to_status
+
+ADAPTER = "ab" * 32
+REFUSED_ADAPTER = "abababaf" * 8
+DATASET = "cd" * 32
+
+
+def refuse(context: grpc.ServicerContext, error: TailorError) -> Any:
+    """End the call with an error, as a real service does."""
+    context.abort_with_status(rpc_status.to_status(to_status(error)))
+
+
+@contextmanager
+def serving(add: Callable[[Any, grpc.Server], None], servicer: Any) -> Iterator[str]:
+    """Run a server on a free port, and yield its address."""
+    server = grpc.server(ThreadPoolExecutor(max_workers=8))
+    add(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
+    """Has one specialist, two adapters, one dataset and one draft."""
+
+    def __init__(self) -> None:
+        self.specialist = models_pb2.SpecialistChanged(
+            name="engagement-reports", revision=1, base="tiny", recipe="lora"
+        )
+        self.generation = 3
+        self.unreached = 0  # the number of answers that still say that the replica does not serve
+        self.canaries: list[registry_pb2.StartCanaryRequest] = []
+        self.canary: registry_pb2.Canary | None = None
+        self.refusal = ""  # why the replica refuses to serve
+        self.role_is_admitted = True
+        self.keys: list[registry_pb2.Key] = []
+        self.tokens: list[str] = []
+        self.down = False
+        self.undecided = 0  # the number of answers that still say that the gate has not decided
+        self.erasures: list[registry_pb2.EraseRequest] = []
+        self.lifted: list[str] = []
+        self.receipt = ""
+        self.audit = audit_pb2.GetAuditResponse()
+
+    def _adapter(self, digest: str, decision: Any, refusals: list[str]) -> registry_pb2.CatalogueAdapter:
+        adapter = models_pb2.AdapterTrained(digest=digest, specialist="engagement-reports", dataset_digest=DATASET)
+        item = registry_pb2.CatalogueAdapter(adapter=adapter, decision=decision, refusals=refusals)
+        item.serving = decision == registry_pb2.DECISION_PASSED
+        if decision != registry_pb2.DECISION_UNSPECIFIED:
+            item.evaluation.rows = 16
+        return item
+
+    def GetSpecialist(self, request: Any, context: Any) -> Any:
+        self.tokens.append(dict(context.invocation_metadata())["authorization"])
+        if self.down:
+            refuse(context, Unavailable(Reason.DATABASE_UNAVAILABLE, "The database does not answer."))
+        if request.name != self.specialist.name:
+            refuse(context, NotFound(Reason.UNKNOWN_SPECIALIST, f"There is no specialist {request.name}."))
+        decision = models_pb2.SpecialistServing(
+            specialist=request.name, generation=self.generation, adapter_digest=ADAPTER
+        )
+        state = registry_pb2.ReplicaState(replica="inference-0", serving=not self.unreached, reason=self.refusal)
+        self.unreached = max(0, self.unreached - 1)
+        serving = registry_pb2.Serving(decision=decision, finished=state.serving, rollout=[state])
+        return registry_pb2.GetSpecialistResponse(specialist=self.specialist, serving=serving, canary=self.canary)
+
+    def ListSpecialists(self, request: Any, context: Any) -> Any:
+        names = ["a", "b", "c"]
+        at = int(request.page_token or 0)
+        item = registry_pb2.GetSpecialistResponse(specialist=models_pb2.SpecialistChanged(name=names[at]))
+        following = str(at + 1) if at + 1 < len(names) else ""
+        return registry_pb2.ListSpecialistsResponse(specialists=[item], next_page_token=following)
+
+    def CreateSpecialist(self, request: Any, context: Any) -> Any:
+        if not request.specialist.base:
+            violations = {"base": "must name a base"}
+            refuse(
+                context,
+                InvalidArgument(Reason.INVALID_SPECIALIST, "The definition is invalid.", field_violations=violations),
+            )
+        return registry_pb2.CreateSpecialistResponse(specialist=request.specialist, created=True)
+
+    def GetFlow(self, request: Any, context: Any) -> Any:
+        return registry_pb2.GetFlowResponse(ingested=3, anonymized=2, rejected={"EMPTY": 1}, findings={"PERSON": 7})
+
+    def ListDocuments(self, request: Any, context: Any) -> Any:
+        passed = documents_pb2.DocumentAnonymized(
+            document_id="doc_1", kind=common_pb2.KIND_DOCUMENT, char_count=2**33, findings={"PERSON": 7}
+        )
+        stopped = documents_pb2.DocumentRejected(
+            document_id="doc_2", reason=documents_pb2.REJECTION_REASON_EMPTY, hint="It has no bytes."
+        )
+        items = [registry_pb2.CatalogueDocument(anonymized=passed), registry_pb2.CatalogueDocument(rejected=stopped)]
+        return registry_pb2.ListDocumentsResponse(documents=items)
+
+    def GetAudit(self, request: Any, context: Any) -> Any:
+        if request.specialist not in ("", self.specialist.name):
+            refuse(context, NotFound(Reason.UNKNOWN_SPECIALIST, "There is no such specialist."))
+        return self.audit
+
+    def ListDatasets(self, request: Any, context: Any) -> Any:
+        built = models_pb2.DatasetBuilt(
+            digest=DATASET, specialist="engagement-reports", train_rows=200, held_out_rows=20
+        )
+        return registry_pb2.ListDatasetsResponse(datasets=[built])
+
+    def _adapters(self) -> list[registry_pb2.CatalogueAdapter]:
+        decision = registry_pb2.DECISION_UNSPECIFIED if self.undecided else registry_pb2.DECISION_PASSED
+        self.undecided = max(0, self.undecided - 1)
+        return [
+            self._adapter(ADAPTER, decision, []),
+            self._adapter(REFUSED_ADAPTER, registry_pb2.DECISION_REFUSED, ["rougeL gained 0.00, needs 0.02"]),
+        ]
+
+    def ListAdapters(self, request: Any, context: Any) -> Any:
+        return registry_pb2.ListAdaptersResponse(adapters=self._adapters())
+
+    def GetAdapter(self, request: Any, context: Any) -> Any:
+        matches = [item for item in self._adapters() if item.adapter.digest.startswith(request.digest)]
+        if not matches:
+            refuse(context, NotFound(Reason.UNKNOWN_ADAPTER, f"No adapter's digest begins with {request.digest}."))
+        if len(matches) > 1:
+            refuse(context, InvalidArgument(Reason.AMBIGUOUS_ADAPTER, "Several adapters begin with these digits."))
+        return registry_pb2.GetAdapterResponse(adapter=matches[0])
+
+    def GetDataset(self, request: Any, context: Any) -> Any:
+        if not DATASET.startswith(request.digest):
+            refuse(context, NotFound(Reason.UNKNOWN_DATASET, f"No dataset's digest begins with {request.digest}."))
+        return registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt(digest=DATASET))
+
+    def Promote(self, request: Any, context: Any) -> Any:
+        if request.expected_generation != self.generation:
+            refuse(context, Aborted(Reason.GENERATION_MOVED, "The generation has changed."))
+        self.generation += 1
+        serving = models_pb2.SpecialistServing(
+            specialist=request.specialist, generation=self.generation, adapter_digest=request.adapter_digest
+        )
+        return registry_pb2.PromoteResponse(serving=serving)
+
+    def Rollback(self, request: Any, context: Any) -> Any:
+        refuse(context, FailedPrecondition(Reason.NOTHING_TO_ROLL_BACK, "No adapter served before."))
+
+    def StartCanary(self, request: Any, context: Any) -> Any:
+        self.canaries.append(request)
+        self.generation += 1
+        serving = models_pb2.SpecialistServing(specialist=request.specialist, generation=self.generation)
+        serving.canary.adapter_digest, serving.canary.percent = request.adapter_digest, request.policy.percent or 10
+        return registry_pb2.StartCanaryResponse(serving=serving)
+
+    def StopCanary(self, request: Any, context: Any) -> Any:
+        if not self.canaries:
+            refuse(context, FailedPrecondition(Reason.NO_CANARY, "No canary runs."))
+        serving = models_pb2.SpecialistServing(
+            specialist=request.specialist, generation=request.expected_generation + 1
+        )
+        return registry_pb2.StopCanaryResponse(serving=serving)
+
+    def Trace(self, request: Any, context: Any) -> Any:
+        draft = drafts_pb2.DraftCreated(draft_id=request.draft_id, specialist="engagement-reports", generation=3)
+        document = documents_pb2.DocumentAnonymized(document_id="doc_1")
+        return registry_pb2.TraceResponse(
+            draft=draft,
+            adapter=models_pb2.AdapterTrained(digest=ADAPTER, run_id="run_1"),
+            dataset=models_pb2.DatasetBuilt(digest=DATASET),
+            documents=[document],
+        )
+
+    def Erase(self, request: Any, context: Any) -> Any:
+        if not self.role_is_admitted:
+            refuse(context, PermissionDenied(Reason.ROLE_NOT_ADMITTED, "Erase is not for this caller."))
+        self.erasures.append(request)
+        return registry_pb2.EraseResponse(erasure=self._erasure(request.document_ids, request.reason))
+
+    def _erasure(self, document_ids: Any, reason: str) -> registry_pb2.Erasure:
+        erasure = registry_pb2.Erasure(erasure_id="ers_1", document_ids=document_ids, reason=reason)
+        if self.receipt:
+            erasure.receipt.body, erasure.receipt.signature = self.receipt, b"\x01\x02"
+        else:
+            erasure.waiting_for.extend(["inference", "training"])
+        return erasure
+
+    def GetErasure(self, request: Any, context: Any) -> Any:
+        return registry_pb2.GetErasureResponse(erasure=self._erasure(["doc_1", "doc_2"], "court-order"))
+
+    def ListErasures(self, request: Any, context: Any) -> Any:
+        return registry_pb2.ListErasuresResponse(erasures=[self._erasure(["doc_1"], "tombstone")])
+
+    def LiftErasure(self, request: Any, context: Any) -> Any:
+        self.lifted.append(request.document_id)
+        return registry_pb2.LiftErasureResponse(erasure=self._erasure([request.document_id], "court-order"))
+
+    def CreateKey(self, request: Any, context: Any) -> Any:
+        key = registry_pb2.Key(
+            key_id="key_1",
+            name=request.name,
+            role=request.role,
+            specialists=request.specialists,
+            expire_time=request.expire_time if request.HasField("expire_time") else None,
+        )
+        self.keys.append(key)
+        return registry_pb2.CreateKeyResponse(key=key, secret="tlr_created")
+
+    def ListKeys(self, request: Any, context: Any) -> Any:
+        return registry_pb2.ListKeysResponse(keys=self.keys)
+
+    def RevokeKey(self, request: Any, context: Any) -> Any:
+        return registry_pb2.RevokeKeyResponse(key=registry_pb2.Key(key_id=request.key_id, revoked=True))
+
+
+class FakeAnonymization(anonymization_pb2_grpc.AnonymizationServiceServicer):
+    """Has one person, Sarah Jenkins, in two documents. Refuses policies with `hide`."""
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.resolved: list[bool] = []
+        self.lifted: list[str] = []
+
+    def PreviewAnonymization(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        if "hide" in request.policy:
+            violations = {"types.PERSON": "must be 'surrogate', 'mask', 'generalise' or 'keep'"}
+            refuse(
+                context, InvalidArgument(Reason.INVALID_POLICY, "The policy is invalid.", field_violations=violations)
+            )
+        start = request.text.index("Sarah Jenkins")
+        change = anonymization_pb2.Change(
+            start=start,
+            end=start + 13,
+            entity_type="PERSON",
+            action=anonymization_pb2.ACTION_SURROGATE,
+            replacement="Helen Ward",
+        )
+        after = request.text.replace("Sarah Jenkins", "Helen Ward")
+        return anonymization_pb2.PreviewAnonymizationResponse(
+            text=after, findings={"PERSON": 1}, changes=[change], policy_digest="ab" * 32
+        )
+
+    def Reidentify(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        return anonymization_pb2.ReidentifyResponse(value="Sarah Jenkins")
+
+    def ResolveSubject(self, request: Any, context: Any) -> Any:
+        self.resolved.append(request.dry_run)
+        document_ids = ["doc_1", "doc_2"] if request.subject == "Sarah Jenkins" else []
+        return anonymization_pb2.ResolveSubjectResponse(document_ids=document_ids, vault_entries=3)
+
+    def LiftSubject(self, request: Any, context: Any) -> Any:
+        self.lifted.append(request.subject)
+        return anonymization_pb2.LiftSubjectResponse()
+
+
+PRICE = training_pb2.Price(currency="EUR", total=72.0, compute=2.0, teacher=10.0, annotation=60.0)
+PLAN = training_pb2.RunPlan(
+    rows=200,
+    tokens=40_000,
+    steps=80,
+    memory_bytes=3 * 2**30,
+    device_memory_bytes=4 * 2**30,
+    device="2 CPU cores",
+    devices=1,
+    seconds=120.0,
+    seconds_from="measured",
+    price=PRICE,
+    fits=True,
+)
+REPORT = training_pb2.RunReport(rows=200, tokens=40_000, steps=80, seconds=100.0, price=PRICE, seconds_error=0.2)
+
+
+UNFIT_PLAN = training_pb2.RunPlan(
+    refusal="It needs 9 GiB of 4 GiB.", nearest_recipe="qlora", device_memory_bytes=4 * 2**30
+)
+
+
+class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
+    """Plays one run. `ends` is its final state; `breaks` is the number of calls that fail on the way."""
+
+    def __init__(self) -> None:
+        self.ends = training_pb2.RUN_STATE_SUCCEEDED
+        self.breaks = 0
+        self.created: list[training_pb2.CreateRunRequest] = []
+        self.recipes = ["lora"]
+        self.polls = 0
+        self.planned: list[training_pb2.PlanRunRequest] = []
+
+    def PlanRun(self, request: Any, context: Any) -> Any:
+        self.planned.append(request)
+        return training_pb2.PlanRunResponse(plan=UNFIT_PLAN if request.recipe == "full" else PLAN)
+
+    def _run(self, state: Any, step: int = 0) -> training_pb2.Run:
+        run = training_pb2.Run(run_id="run_1", specialist="engagement-reports", dataset_digest=DATASET, state=state)
+        if step:
+            progress = models_pb2.RunProgressed(
+                phase="training", step=step, total_steps=4, loss=2.5, tokens_per_second=200
+            )
+            run.progress.CopyFrom(progress)
+        for recipe in self.recipes:
+            run.stages.add(recipe=recipe, method="sft", dataset_digest=DATASET)
+        run.plan.CopyFrom(PLAN)
+        if state == training_pb2.RUN_STATE_SUCCEEDED:
+            run.adapter_digest = ADAPTER
+            run.report.CopyFrom(REPORT)
+        if state == training_pb2.RUN_STATE_FAILED:
+            run.reason, run.message = "INVALID_ROW", "A row has no answer."
+        return run
+
+    def _break(self, context: Any) -> None:
+        if self.breaks:
+            self.breaks -= 1
+            refuse(context, Unavailable(Reason.STOPPED, "The service stops."))
+
+    def GetRun(self, request: Any, context: Any) -> Any:
+        self._break(context)
+        self.polls += 1
+        if self.polls > 2:
+            return training_pb2.GetRunResponse(run=self._run(self.ends))
+        return training_pb2.GetRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 1 if self.polls == 1 else 4))
+
+    def ListRuns(self, request: Any, context: Any) -> Any:
+        return training_pb2.ListRunsResponse(runs=[self._run(training_pb2.RUN_STATE_RUNNING, 2)])
+
+    def CancelRun(self, request: Any, context: Any) -> Any:
+        return training_pb2.CancelRunResponse(run=self._run(training_pb2.RUN_STATE_CANCELLED))
+
+    def CreateRun(self, request: Any, context: Any) -> Any:
+        self.created.append(request)
+        return training_pb2.CreateRunResponse(run=self._run(training_pb2.RUN_STATE_QUEUED))
+
+    def WatchRun(self, request: Any, context: Any) -> Any:
+        yield training_pb2.WatchRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 1))
+        line = training_pb2.LogLine(level="info", message="checkpoint stored step=2", epoch=1)
+        yield training_pb2.WatchRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 1), log_lines=[line])
+        self._break(context)
+        yield training_pb2.WatchRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 4))
+        yield training_pb2.WatchRunResponse(run=self._run(self.ends))
+
+    def AddBase(self, request: Any, context: Any) -> Any:
+        yield training_pb2.AddBaseResponse(step="unpacking the wheel")
+        yield training_pb2.AddBaseResponse(
+            base=training_pb2.Base(name=request.name, licence="Apache-2.0", size_bytes=500)
+        )
+
+    def ListBases(self, request: Any, context: Any) -> Any:
+        return training_pb2.ListBasesResponse(bases=[training_pb2.Base(name="tiny", parameters=10**6)])
+
+
+class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
+    """Always builds the same dataset. Compares a hundred documents per call."""
+
+    def __init__(self) -> None:
+        self.created = True
+        self.left_out = synthetic_pb2.LeftOut()
+        self.documents = 0
+        self.compared = 0
+        self.down = False
+
+    def CountNearDuplicates(self, request: Any, context: Any) -> Any:
+        if self.down:
+            refuse(context, Unavailable(Reason.DATABASE_UNAVAILABLE, "The database does not answer."))
+        self.compared = min(self.documents, self.compared + 100)
+        return synthetic_pb2.CountNearDuplicatesResponse(
+            documents=self.documents, compared=self.compared, near_duplicates=7, groups=3, threshold=0.8
+        )
+
+    def BuildDataset(self, request: Any, context: Any) -> Any:
+        if request.kind == models_pb2.DATASET_KIND_PREFERENCE:
+            pairs = synthetic_pb2.PairCounts(judgements=12, pairs=30, tied=2)
+            dataset = models_pb2.DatasetBuilt(digest=DATASET, kind=request.kind, train_rows=26, held_out_rows=2)
+            return synthetic_pb2.BuildDatasetResponse(dataset=dataset, created=True, pairs=pairs)
+        dataset = models_pb2.DatasetBuilt(
+            digest=DATASET, specialist=request.specialist, train_rows=200, held_out_rows=20, base="tiny", recipe="lora"
+        )
+        return synthetic_pb2.BuildDatasetResponse(
+            dataset=dataset, created=self.created, near_duplicates=4, left_out=self.left_out
+        )
+
+
+class FakeEvaluation(evaluation_pb2_grpc.EvaluationServiceServicer):
+    """Starts an evaluation, which never ends."""
+
+    def Evaluate(self, request: Any, context: Any) -> Any:
+        return evaluation_pb2.EvaluateResponse(evaluation_id=f"evl_{request.adapter_digest[:4]}")
+
+    def GetEvaluation(self, request: Any, context: Any) -> Any:
+        state = evaluation_pb2.EVALUATION_STATE_RUNNING
+        return evaluation_pb2.GetEvaluationResponse(state=state, rows_done=3, rows_total=8)
+
+
+class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
+    """Answers with the model's name and the prompt. Fails the first `failures` calls. `cancelled` is True after a caller went away."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.calls = 0
+        self.cancelled = False
+        self.endless = False
+        self.asked: list[inference_pb2.GenerateRequest] = []
+
+    def _check(self, request: Any, context: Any) -> inference_pb2.Provenance:
+        self.calls += 1
+        self.asked.append(request)
+        if self.failures:
+            self.failures -= 1
+            refuse(context, Unavailable(Reason("NO_MODEL"), "No model is ready."))
+        if request.model not in ("base", "engagement-reports"):
+            refuse(context, NotFound(Reason.UNKNOWN_SPECIALIST, f"There is no specialist {request.model}."))
+        if request.model == "base":
+            return inference_pb2.Provenance(base="tiny")
+        return inference_pb2.Provenance(specialist=request.model, generation=3, adapter_digest=ADAPTER, base="tiny")
+
+    def Generate(self, request: Any, context: Any) -> Any:
+        provenance = self._check(request, context)
+        prompt = request.prompt or request.messages[-1].content
+        return inference_pb2.GenerateResponse(
+            draft_id="drf_1",
+            text=f"{request.model}: {prompt}",
+            finish_reason="stop",
+            usage=inference_pb2.Usage(prompt_tokens=2, completion_tokens=3),
+            provenance=provenance,
+        )
+
+    def StreamGenerate(self, request: Any, context: Any) -> Any:
+        provenance = self._check(request.request, context)
+        context.add_callback(self._gone)
+        for word in (request.request.model, " says ", request.request.prompt):
+            yield inference_pb2.StreamGenerateResponse(draft_id="drf_1", text=word)
+        while self.endless and context.is_active():
+            yield inference_pb2.StreamGenerateResponse(draft_id="drf_1", text=".")
+        yield inference_pb2.StreamGenerateResponse(
+            draft_id="drf_1",
+            finish_reason="stop",
+            usage=inference_pb2.Usage(prompt_tokens=2, completion_tokens=3),
+            provenance=provenance,
+        )
+
+    def _gone(self) -> None:
+        self.cancelled = True
+
+    def GetDraft(self, request: Any, context: Any) -> Any:
+        if request.draft_id != "drf_1":
+            refuse(context, NotFound(Reason.UNKNOWN_DRAFT, "There is no such draft."))
+        response = inference_pb2.GetDraftResponse(
+            draft_id="drf_1",
+            finish_reason="stop",
+            usage=inference_pb2.Usage(prompt_tokens=2, completion_tokens=3),
+            provenance=inference_pb2.Provenance(base="tiny"),
+            text_state=inference_pb2.TEXT_STATE_KEPT,
+            messages=[inference_pb2.Message(role="user", content="hello")],
+            answer="base: hello",
+        )
+        response.create_time.FromSeconds(1_700_000_000)
+        return response
+
+    def ListSpecialists(self, request: Any, context: Any) -> Any:
+        served = inference_pb2.ServedSpecialist(
+            name="engagement-reports",
+            provenance=inference_pb2.Provenance(specialist="engagement-reports", generation=3, adapter_digest=ADAPTER),
+            context_length=2048,
+        )
+        return inference_pb2.ListSpecialistsResponse(specialists=[served])
+
+
+class FakeIngestion(ingestion_pb2_grpc.IngestionServiceServicer):
+    """Stores the files that are streamed to it."""
+
+    def __init__(self) -> None:
+        self.headers: list[ingestion_pb2.DocumentHeader] = []
+        self.files: list[bytes] = []
+
+    def SubmitDocument(self, request_iterator: Any, context: Any) -> Any:
+        parts = list(request_iterator)
+        self.headers.append(parts[0].header)
+        self.files.append(b"".join(part.chunk for part in parts[1:]))
+        return ingestion_pb2.SubmitDocumentResponse(document_id="doc_9", rejection_reason="DUPLICATE")
+
+
+class FakeProducer:
+    """Stores records. A record counts as acknowledged when its wait was called."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.acknowledged = 0
+
+    def send(self, record: Record) -> Callable[[], None]:
+        self.records.append(record)
+
+        def wait() -> None:
+            self.acknowledged += 1
+
+        return wait

@@ -1,0 +1,59 @@
+"""Children of the supervisor: they die with their parent, and may run as another user."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tailor.errors import FailedPrecondition
+from tailor.local.processes import identify
+from tailor.local.setpriv import child_command
+
+# Starts a child by `child_command`, prints its pid, and is killed.
+PARENT = """
+import os, subprocess, sys, time
+from tailor.local.setpriv import child_command
+child = subprocess.Popen(child_command((sys.executable, "-I", "-S", "-c", "import time; print(flush=True); time.sleep(60)"), {user!r}),
+                         stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize(
+    "user", [None, pytest.param("nobody", marks=pytest.mark.skipif(os.geteuid() != 0, reason="needs root"))]
+)
+def test_a_child_dies_with_its_parent(user: str | None) -> None:
+    root = Path(__file__).parents[3]
+    parent = subprocess.run(
+        [sys.executable, "-c", PARENT.format(user=user)], cwd=root, capture_output=True, text=True, check=False
+    )
+    pid = int(parent.stdout)
+    deadline = time.monotonic() + 5
+    while (process := identify(pid)) is not None and process.is_alive():
+        assert time.monotonic() < deadline, "the child outlives its parent"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_another_user_keeps_only_the_right_to_enter_directories(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "file").write_text("readable\n")
+    command = child_command(
+        ("/bin/sh", "-c", f"id -u; cat {tmp_path / 'file'}; grep CapEff /proc/self/status"), "nobody"
+    )
+
+    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    assert answer[1:] == ["readable", "CapEff:", "0000000000000002"]
+    assert answer[0] != "0"
+
+
+def test_a_missing_setpriv_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(FailedPrecondition, match=r"NOT_INSTALLED: .*util-linux"):
+        child_command(("true",), None)
