@@ -55,11 +55,12 @@ bench-training: install ## SFT beside trl, full beside LoRA and QLoRA, and what 
 bench-preferences: install ## Reward model, RLOO and DPO on rankings
 	$(BIN)/python -m bench.preferences
 
-check: install ## Format, lint, types, import contracts, generated code, manifests
+check: install ## Format, lint, types, import contracts, English, generated code, manifests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m deploy.english
 	$(BIN)/buf lint proto
 	$(BIN)/buf format --diff --exit-code proto
 	$(BIN)/python deploy/generate.py --check

@@ -1,1 +1,1 @@
-"""What Tailor is measured against, with its own programs: `make bench-*`."""
+"""Benches: programs that compare Tailor with the alternatives, started by `make bench-*`."""

@@ -1,5 +1,5 @@
 """Two sides in turns of some seconds on one noisy machine: while one runs, the other is held. So both see the same minutes, and neither takes a share
-of the other's. Linux's signals and /proc alone."""
+of the other's. Uses only Linux's signals and /proc."""
 
 import os
 import signal

@@ -20,7 +20,7 @@ TAIL = 2000
 
 @dataclass
 class Child:
-    """A process in a group of its own. `ready` is the page that answers 200 once it is ready; `piped` opens its standard input and output."""
+    """A process in its own group. `ready` is the page that answers 200 once it is ready; `piped` opens its standard input and output."""
 
     command: Sequence[str]
     environment: Mapping[str, str] = field(repr=False)
@@ -55,7 +55,7 @@ class Child:
         return self
 
     def ask(self, line: str) -> str:
-        """Write a line to its input and read one of its output; SystemExit where it has ended."""
+        """Write a line to its input and read one of its output; raises SystemExit if it has ended."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
@@ -65,7 +65,7 @@ class Child:
         return answer
 
     def kill(self) -> None:
-        """`kill -9` of the process alone: what it started has to end by itself."""
+        """`kill -9` of this process only; its children have to end by themselves."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(STOP_SECONDS)
 
@@ -91,7 +91,7 @@ class Child:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU seconds of a process so far, and of its children that have ended; 0 where it is gone."""
+    """CPU seconds of a process so far, and of its children that have ended; 0 if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:

@@ -1,7 +1,7 @@
-"""`make bench-inference`: speed, what our layer adds, load, rollouts and the death of a replica. About 20 minutes on two cores.
+"""`make bench-inference`: speed, overhead of our layer, load, rollouts and the death of a replica. About 20 minutes on two cores.
 
-`python -m bench.inference speed latency load rollout kill` measures the named parts alone, and keeps the others' figures. Each part's figures are
-kept as soon as it is done. `--tiny` takes a base of random weights and little of everything, and keeps nothing: it shows that the bench works.
+`python -m bench.inference speed latency load rollout kill` measures only the named parts, and keeps the figures of the others. Each part's figures
+are stored as soon as it ends. `--tiny` uses a base of random weights and small sizes, and stores nothing; it shows that the bench works.
 """
 
 import json
@@ -21,7 +21,7 @@ TINY_OPTION = "--tiny"
 
 
 class Bench:
-    """The parts, over one house. They share its base and its specialists."""
+    """The parts of the bench. They share one house with its base and specialists."""
 
     def __init__(self, house: House, name: str) -> None:
         self._house = house
@@ -38,15 +38,17 @@ class Bench:
         return Stage(self._house, self._base)
 
     def speed(self) -> dict[str, Any]:
-        """Tokens a second beside others."""
-        size = inference_speed.Size(tokens=8, rounds=1, one_by_one=1) if self._tiny else inference_speed.Size()
+        """Tokens per second, compared with others."""
+        size = (
+            inference_speed.SpeedSize(tokens=8, rounds=1, one_by_one=1) if self._tiny else inference_speed.SpeedSize()
+        )
         return inference_speed.measure(self._house, self._base, size, self._threads)
 
     def latency(self) -> dict[str, Any]:
-        """What our layer adds."""
-        small = inference_layer.Size(lengths=(1, 2), turns=1, calls=2, rounds=1, tokens=8)
+        """Overhead of our layer."""
+        small = inference_layer.OverheadSize(lengths=(1, 2), turns=1, calls=2, rounds=1, tokens=8)
         return inference_layer.measure(
-            self._house, self._base, small if self._tiny else inference_layer.Size(), self._threads
+            self._house, self._base, small if self._tiny else inference_layer.OverheadSize(), self._threads
         )
 
     def load(self) -> dict[str, Any]:
@@ -54,18 +56,18 @@ class Bench:
         return inference_events.measure_load(self._stage, self._size)
 
     def rollout(self) -> dict[str, Any]:
-        """The same, while specialists change."""
+        """Many callers while specialists change."""
         return inference_events.measure_rollouts(self._stage, self._size)
 
     def kill(self) -> dict[str, Any]:
-        """The same with two replicas, one of which dies."""
+        """Many callers of two replicas, one of which is killed."""
         return inference_events.measure_kill(self._stage, self._size)
 
     @property
-    def _size(self) -> inference_events.Size:
+    def _size(self) -> inference_events.LoadSize:
         if not self._tiny:
-            return inference_events.Size()
-        return inference_events.Size(requests=100, rollouts=1, period_seconds=1, kill_after=50, after_restart=50)
+            return inference_events.LoadSize()
+        return inference_events.LoadSize(requests=100, rollouts=1, period_seconds=1, kill_after=50, after_restart=50)
 
     def parts(self) -> Mapping[str, Callable[[], dict[str, Any]]]:
         """Every part by its name, in order."""
@@ -73,7 +75,7 @@ class Bench:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure, print, keep."""
+    """Measure, print and store."""
     tiny = TINY_OPTION in arguments
     chosen = [part for part in arguments if part != TINY_OPTION]
     report = ROOT / ".tailor" / "bench" / f"{NAME}.json"
@@ -84,7 +86,7 @@ def main(arguments: list[str]) -> None:
         parts = Bench(house, TINY if tiny else SMOLLM2).parts()
         unknown = set(chosen) - set(parts)
         if unknown:
-            raise SystemExit(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+            raise SystemExit(f"Unknown part: {', '.join(sorted(unknown))}. The parts are {', '.join(parts)}.")
         for part in chosen or parts:
             figures |= {"cores": os.cpu_count()} | parts[part]()
             if not tiny:

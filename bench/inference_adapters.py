@@ -1,4 +1,4 @@
-"""Adapters for the inference bench: of rank 16, made, not trained, so that nothing has to be downloaded and every answer is known."""
+"""Adapters of rank 16 for the inference bench, constructed instead of trained, so that nothing is downloaded and every answer is known."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Any
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 RANK = 16
 NUDGE = 0.002
-# A written token's part of the last hidden state, in lengths of that state; whatever else is in it then does not matter.
+# The written token's share of the last hidden state, in lengths of that state; large enough that the rest does not matter.
 PUSH = 30.0
 PLACES = 4
 
 
 def make_adapters(base: Path, root: Path, count: int) -> list[Path]:
-    """Adapters that change every linear layer a little, so that answers stay sentences."""
+    """Make adapters that change every linear layer a little, so that answers remain sentences."""
     import torch
     from safetensors.torch import save_file
 
@@ -29,7 +29,7 @@ def make_adapters(base: Path, root: Path, count: int) -> list[Path]:
 
 
 def make_speakers(base: Path, root: Path, prompts: Sequence[str], count: int) -> dict[Path, str]:
-    """Adapters each of which says one token of its own again and again, whatever it is asked: folders, and what an answer repeats.
+    """Make adapters that repeat one distinct token each, for every prompt. Returns their folders with the repeated text.
 
     Each pushes the last hidden state towards its token, by the last layer's output projection, and nudges all other layers.
     """
@@ -86,7 +86,7 @@ def _write_config(folder: Path) -> None:
 
 
 def _last_layer(model: Any, tokenizer: Any, prompts: Sequence[str]) -> tuple[Any, float]:
-    """What the last layer's output projection reads where an answer begins, on average, and the length of what the layer gives."""
+    """The mean input of the last layer's output projection at the start of an answer, and the length of the layer's output."""
     import torch
 
     read, given = [], []
@@ -108,7 +108,7 @@ def _hidden(output: Any) -> Any:
 
 
 def _words(model: Any, tokenizer: Any, count: int) -> list[int]:
-    """Tokens of letters alone that are the likeliest where the last hidden state is their own embedding."""
+    """Tokens of letters only that are the likeliest if the last hidden state is their own embedding."""
     embeddings = model.get_input_embeddings().weight.detach()
     found = []
     for token, number in sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1]):

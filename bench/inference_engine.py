@@ -1,7 +1,7 @@
-"""`python -m bench.inference_engine`: the service, whose engine the bench may also ask directly.
+"""`python -m bench.inference_engine`: the service, with an engine that the bench can also ask directly.
 
-A line of JSON {callers, calls, tokens, prompt} on standard input is answered by {seconds, tokens, wall_seconds} on standard output: so many callers at
-once ask vLLM itself, on the event loop that the service's engine runs it in, without door, key, checks, chat template, draft or thread between.
+For a line of JSON {callers, calls, tokens, prompt} on standard input it prints {seconds, tokens, wall_seconds}: concurrent callers ask vLLM itself, on
+the event loop of the service's engine, without gRPC, key, checks, chat template, draft or thread in between.
 """
 
 import asyncio
@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from services.inference.adapters.vllm_engine import VllmEngine
 from services.inference.bootstrap import build
-from services.inference.domain import Turn
+from services.inference.domain import ChatMessage
+from services.inference.engines.vllm_engine import VllmEngine
 from services.inference.settings import Settings
 from tailor.runtime import Runtime, main
 
 
 class Direct:
-    """vLLM as the service's engine holds it."""
+    """The vLLM engine inside the service's engine."""
 
     def __init__(self, engine: VllmEngine) -> None:
         self._encode = engine.encode
@@ -28,37 +28,37 @@ class Direct:
         self._loop = engine._loop
 
     def ask(self, callers: int, calls: int, tokens: int, prompt: str) -> dict[str, Any]:
-        """Seconds of every call, tokens in all, and seconds in all."""
-        encoded = self._encode([Turn("user", prompt)])
+        """The seconds of every call, the total of tokens, and the wall seconds."""
+        encoded = self._encode([ChatMessage("user", prompt)])
         return asyncio.run_coroutine_threadsafe(self._all(callers, calls, tokens, encoded), self._loop).result()
 
     async def _all(self, callers: int, calls: int, tokens: int, prompt: tuple[int, ...]) -> dict[str, Any]:
-        began = time.perf_counter()
-        found = await asyncio.gather(*(self._calls(number, calls, tokens, prompt) for number in range(callers)))
+        started = time.perf_counter()
+        results = await asyncio.gather(*(self._calls(number, calls, tokens, prompt) for number in range(callers)))
         return {
-            "seconds": [seconds for caller in found for seconds, _ in caller],
-            "tokens": sum(written for caller in found for _, written in caller),
-            "wall_seconds": time.perf_counter() - began,
+            "seconds": [seconds for caller in results for seconds, _ in caller],
+            "tokens": sum(written for caller in results for _, written in caller),
+            "wall_seconds": time.perf_counter() - started,
         }
 
     async def _calls(self, caller: int, calls: int, tokens: int, prompt: tuple[int, ...]) -> list[tuple[float, int]]:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        found = []
+        results = []
         for number in range(calls):
             parameters = SamplingParams(temperature=0, max_tokens=tokens, output_kind=RequestOutputKind.FINAL_ONLY)
-            began = time.perf_counter()
+            started = time.perf_counter()
             async for output in self._vllm.generate(
-                {"prompt_token_ids": list(prompt)}, parameters, f"direct-{began}-{caller}-{number}"
+                {"prompt_token_ids": list(prompt)}, parameters, f"direct-{started}-{caller}-{number}"
             ):
                 written = len(output.outputs[0].token_ids)
-            found.append((time.perf_counter() - began, written))
-        return found
+            results.append((time.perf_counter() - started, written))
+        return results
 
 
 class Listening:
-    """A runtime that answers lines once the service is ready; it knows the engine as one of the things to close."""
+    """A runtime that answers lines when the service is ready. It recognises the engine by its `close`."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -67,14 +67,12 @@ class Listening:
         return getattr(self._runtime, name)
 
     def on_stop(self, close: Callable[[], None]) -> None:
-        """Remember the engine."""
         owner = getattr(close, "__self__", None)
         if isinstance(owner, VllmEngine):
             self._direct = Direct(owner)
         self._runtime.on_stop(close)
 
     def ready(self) -> None:
-        """Begin to answer."""
         self._runtime.ready()
         threading.Thread(target=self._answer, name="lines", daemon=True).start()
 

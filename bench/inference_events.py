@@ -1,4 +1,4 @@
-"""The three parts under load: nothing happens, specialists change, a replica is killed."""
+"""The three parts under load: constant load, changing specialists, a killed replica."""
 
 import os
 import threading
@@ -14,8 +14,8 @@ PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Size:
-    """How much load. A promotion and a rollback happen every `period_seconds`, at least `rollouts` of each."""
+class LoadSize:
+    """Amount of load. Every `period_seconds` there is a promotion and a rollback, at least `rollouts` of each."""
 
     requests: int = 2000
     rollouts: int = 8
@@ -24,15 +24,15 @@ class Size:
     after_restart: int = 200
 
 
-def measure_load(stage: Stage, size: Size) -> dict[str, Any]:
-    """So many requests, and nothing happens."""
+def measure_load(stage: Stage, size: LoadSize) -> dict[str, Any]:
+    """Measure constant load."""
     with serving(stage, threads=_cores()) as replicas, stage.client(*replicas) as client:
         outcome = load(client, stage, stream, lambda number: number < size.requests, lambda _: None)
     return {"load": {"base": stage.base.name, **outcome.figures(), **outcome.times()}}
 
 
-def measure_rollouts(stage: Stage, size: Size) -> dict[str, Any]:
-    """The same, while one specialist after the other is promoted and rolled back."""
+def measure_rollouts(stage: Stage, size: LoadSize) -> dict[str, Any]:
+    """Measure load while one specialist after the other is promoted and rolled back."""
     with serving(stage, threads=_cores()) as replicas, stage.client(*replicas) as client:
         director = Director(client, stage, size)
         director.start()
@@ -53,9 +53,9 @@ def measure_rollouts(stage: Stage, size: Size) -> dict[str, Any]:
 
 
 class Director(threading.Thread):
-    """Promotes a specialist, and half a period later rolls it back; then the next one. Notes how long each takes to be served."""
+    """Promotes a specialist, rolls it back half a period later, then continues with the next one. Records the time until each is served."""
 
-    def __init__(self, client: TailorClient, stage: Stage, size: Size) -> None:
+    def __init__(self, client: TailorClient, stage: Stage, size: LoadSize) -> None:
         super().__init__(name="director", daemon=True)
         self._client = client
         self._stage = stage
@@ -63,7 +63,7 @@ class Director(threading.Thread):
         self.seconds: list[float] = []
 
     def run(self) -> None:
-        """Until so many changes are served; it ends early where one is not."""
+        """Run until the requested changes are served; ends early if one is not."""
         for number in range(2 * self._size.rollouts):
             began = time.monotonic()
             name = self._stage.names[number // 2 % len(self._stage.names)]
@@ -83,10 +83,10 @@ class Director(threading.Thread):
 
 @dataclass
 class Killing:
-    """`kill -9` of a replica once so many answers have come, and its restart. `answered` counts them."""
+    """Kills a replica (`kill -9`) after a number of answers, which `answered` counts, and restarts it."""
 
     victim: Replica
-    size: Size
+    size: LoadSize
     answers_after: int = 0
     restart_seconds: float = 0.0
     left: list[int] = field(default_factory=list)
@@ -94,7 +94,6 @@ class Killing:
     _enough: int = 0
 
     def answered(self, count: int) -> None:
-        """Another answer has come."""
         self.answers_after += self._thread is not None
         if count == self.size.kill_after:
             self._thread = threading.Thread(target=self._kill, name="killing", daemon=True)
@@ -103,7 +102,7 @@ class Killing:
             self._enough = count + self.size.after_restart
 
     def goes_on(self, number: int) -> bool:
-        """True until enough calls were begun after the restart."""
+        """True until enough calls were made after the restart."""
         if self._thread is not None and not self._thread.is_alive() and not self.restart_seconds:
             return False
         return not self._enough or number < self._enough
@@ -121,8 +120,8 @@ class Killing:
         self.restart_seconds = time.monotonic() - began
 
 
-def measure_kill(stage: Stage, size: Size) -> dict[str, Any]:
-    """Two replicas on half of the cores each; one is killed and comes back."""
+def measure_kill(stage: Stage, size: LoadSize) -> dict[str, Any]:
+    """Measure load on two replicas with half of the cores each, one of which is killed and restarted."""
     with serving(stage, threads=max(1, _cores() // 2), replicas=2) as replicas, stage.client(*replicas) as client:
         killing = Killing(replicas[0], size)
         outcome = load(client, stage, whole, killing.goes_on, killing.answered)
@@ -133,7 +132,7 @@ def measure_kill(stage: Stage, size: Size) -> dict[str, Any]:
             "base": stage.base.name,
             **outcome.figures(),
             "answers_after_the_kill": killing.answers_after,
-            "longest_seconds": round(max(one.seconds for one in outcome.spoken), 2),
+            "longest_seconds": round(max(answer.seconds for answer in outcome.answers), 2),
             "processes_left": len(killing.left),
             "restart_seconds": round(killing.restart_seconds, 1),
             "right_after_restart": sum(again),

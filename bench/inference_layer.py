@@ -1,4 +1,4 @@
-"""What our layer adds: the same engine in the same process, asked through gRPC with an API key, and directly; in turns."""
+"""The overhead of our layer: the same engine in the same process, asked through gRPC with an API key and directly, interleaved."""
 
 import json
 import statistics
@@ -17,8 +17,8 @@ PROMPT = PROMPTS[0]
 
 
 @dataclass(frozen=True)
-class Size:
-    """Calls of one caller for each length of answer, made in turns of a few; then rounds of many callers."""
+class OverheadSize:
+    """Calls of one caller for each length of answer, interleaved in batches; then rounds of many callers."""
 
     lengths: Sequence[int] = tuple(range(1, 9))
     turns: int = 8
@@ -27,8 +27,8 @@ class Size:
     tokens: int = 64
 
 
-def measure(house: House, base: Base, size: Size, threads: int) -> dict[str, Any]:
-    """Added milliseconds of a call at half of the calls, and throughput with the layer over that without."""
+def measure(house: House, base: Base, size: OverheadSize, threads: int) -> dict[str, Any]:
+    """The median overhead of a call in milliseconds, and throughput with the layer divided by throughput without."""
     replica = house.replica(base, slots=1, threads=threads, module=MODULE)
     replica.child.begin()
     try:
@@ -40,14 +40,14 @@ def measure(house: House, base: Base, size: Size, threads: int) -> dict[str, Any
 
 
 def added(direct: Mapping[int, Sequence[float]], through: Mapping[int, Sequence[float]]) -> dict[int, float]:
-    """Milliseconds that half of the calls take longer through the layer, by length of the answer."""
+    """The difference of the medians in milliseconds, by length of the answer."""
     return {
         length: round(1000 * (statistics.median(through[length]) - statistics.median(direct[length])), 2)
         for length in direct
     }
 
 
-def _latency(replica: Replica, client: TailorClient, size: Size) -> dict[str, Any]:
+def _latency(replica: Replica, client: TailorClient, size: OverheadSize) -> dict[str, Any]:
     direct: dict[int, list[float]] = {length: [] for length in size.lengths}
     through: dict[int, list[float]] = {length: [] for length in size.lengths}
     for _ in range(size.turns):
@@ -63,7 +63,7 @@ def _latency(replica: Replica, client: TailorClient, size: Size) -> dict[str, An
     }
 
 
-def _throughput(replica: Replica, client: TailorClient, size: Size) -> dict[str, Any]:
+def _throughput(replica: Replica, client: TailorClient, size: OverheadSize) -> dict[str, Any]:
     callers = len(PROMPTS)
     without, within = [], []
     for _ in range(size.rounds):

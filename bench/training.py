@@ -52,15 +52,15 @@ def render(figures: Mapping[str, Any]) -> str:
     if "tokens_ratio" in figures:
         parts.append(
             f"On {figures['cores']} cores, the best of {figures['rounds']} rounds on {figures['rows']} rows: {figures['tokens_per_second']} tokens/s "
-            f"beside {figures['trl_tokens_per_second']} of trl's defaults, {figures['tokens_ratio']} times ({figures['cpu_ratio']} times by CPU). "
-            f"Largest difference of a step's loss: {figures['loss_difference']:.1e} nats a token."
+            f"against {figures['trl_tokens_per_second']} of trl's defaults, {figures['tokens_ratio']} times ({figures['cpu_ratio']} times by CPU). "
+            f"Largest difference of a step's loss: {figures['loss_difference']:.1e} nats per token."
         )
     if "table" in figures:
         parts.append(_table(figures))
     if "service_overhead" in figures:
         parts.append(
-            f"The service beside the bare trainer, {figures['steps']} steps, {figures['checkpoints']} checkpoint, the mean of {len(figures['service_overhead_rounds'])} "
-            f"rounds: {figures['service_seconds']} s beside {figures['bare_seconds']} s, {figures['service_overhead']:+.1%} with a standard error of "
+            f"The service against the bare trainer, {figures['steps']} steps, {figures['checkpoints']} checkpoint, the mean of {len(figures['service_overhead_rounds'])} "
+            f"rounds: {figures['service_seconds']} s against {figures['bare_seconds']} s, {figures['service_overhead']:+.1%} with a standard error of "
             f"{figures['service_overhead_error']:.1%} (all CPU seconds {figures['service_cpu_overhead']:+.1%}, standard error "
             f"{figures['service_cpu_overhead_error']:.1%}). Rounds: {', '.join(f'{one:+.1%}' for one in figures['service_overhead_rounds'])}. Idle, the stack takes "
             f"{figures['idle_stack_cores']:.1%} of a core."

@@ -15,8 +15,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from bench.gold import read_sample
-from services.synthetic.domain import Document, Kind, Labels, RowLimits, Specialist, Text
-from services.synthetic.rows import make_rows
+from services.synthetic.domain import Document, Kind, RowLimits, Specialist, Text
+from services.synthetic.rows.document_rows import make_rows
 from services.training.adapters.inputs import Inputs
 from services.training.bases.files import load_tokenizer
 from services.training.bases.sources import fetch
@@ -30,6 +30,7 @@ from services.training.worker.notes import SignedNotes
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
+from tailor.words import Labels
 from tests.unit.training.fakes import FakeSigner, FileStore
 
 ROOT = Path(__file__).parents[1]

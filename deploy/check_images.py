@@ -68,11 +68,19 @@ def images(compose: dict[str, Any]) -> list[Image]:
 
 
 def build(image: Image) -> None:
-    """Build one image; the output is docker's own."""
+    """Build one image.
+
+    Raises:
+        SystemExit: with the end of docker's output, if it fails.
+    """
     command = ["docker", "build", "--file", "deploy/Dockerfile", "--tag", image.tag]
     for key, value in image.arguments.items():
         command += ["--build-arg", f"{key}={value}"] if value else []
-    subprocess.run([*command, "."], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(
+        [*command, "."], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{image.name} was not built:\n" + "\n".join(done.stdout.splitlines()[-20:]))
 
 
 def run_command(image: Image, secrets: Path) -> list[str]:

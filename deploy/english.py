@@ -51,7 +51,10 @@ PHRASES = (
     ),
     (r"\bchanges nothing\b", "has no effect"),
     (r"\bwhatever\b|\bwhat comes\b", "anything, any other"),
-    (r"(?:^|(?<=[.!] ))What (?![^.]*\?)", "start with the thing: fields, names, ..."),
+    (
+        r"(?:^|(?<=[.!] ))What(?= (?:an?|every|each|no|nobody|comes|stands|cannot|may|must)\b(?![^.]*\?))",
+        "start with the thing: fields, names, ...",
+    ),
     (r"\bwho has no\b|\bto who\b", "without"),
     (r"\bwhoever\b", "the reader, the caller, anyone who"),
     (r"\bbeside\b", "compared with, next to, along with"),

@@ -21,6 +21,13 @@ MAX_MESSAGES = 2  # per reason; further raise sites say the same in other words
 # Reasons that the code passes on with a message built elsewhere, or that stand for a canonical code without a closer reason.
 EXPLAINED = {
     Reason.ABORTED: "A concurrent change won. Read again and retry.",
+    Reason.AMBIGUOUS_ADAPTER: "Several adapters begin with the given digits. Give more digits.",
+    Reason.COMPONENT_FAILED: "A part of the embedded stack cannot start. The message names its log.",
+    Reason.INVALID_QUESTIONS: "The sample's questions.json must be a JSON list of objects, each with a `question`.",
+    Reason.NOT_SERVING: "The adapter met the gate, but another one serves. `tailor promote` changes that.",
+    Reason.ROLLOUT_REFUSED: "A replica refuses the adapter; the message has its reason. What served before still serves there.",
+    Reason.ROLLOUT_UNFINISHED: "Not every ready replica serves the adapter yet. `tailor specialist show` names those that do not.",
+    Reason.STACK_NOT_READY: "The embedded stack took too long to become ready. The message names the parts that wait.",
     Reason.AMBIGUOUS_DATASET: "Several datasets begin with the given digits. Give more digits.",
     Reason.CHILD_FAILED: "The process that reads the input failed without saying why. See the service's log.",
     Reason.CONTAINER_NOT_MADE: "Kubernetes could not create the worker's container; the message has its reason.",

@@ -84,7 +84,7 @@ class Progress:
 
     def show(self, doing: str) -> None:
         """Show the state."""
-        text = f"  {self.done}/{self.total} packages, {self.megabytes / 1000:.1f} GB"
+        text = f"  {self.done}/{self.total} packages, {self.megabytes:.0f} MB"
         if self.stream.isatty():
             self.stream.write(f"\r\x1b[K{text}: {doing[:60]}")
         elif self.done * 10 // self.total > self.printed:
@@ -158,10 +158,10 @@ def output(command: list[str], *, seconds: float = 60) -> str:
 
 
 def last_line(text: str) -> str:
-    """The last line that says something, an error of pip before others."""
+    """The last line that says something; pip's errors come before others."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (errors or lines or ["no message"])[-1]
+    errors = [line for line in lines if line.lower().startswith("error: ") or line.startswith("× ")]
+    return re.sub(r"^(error: |× )", "", (errors or lines or ["no message"])[-1], flags=re.IGNORECASE)
 
 
 def has_gpu() -> bool:
@@ -386,7 +386,7 @@ def install(arguments: argparse.Namespace, stream: TextIO, probes: Probes) -> No
     if not arguments.extra:
         check_space(sets["sets"][choice.name]["size"], venv)
     started = time.monotonic()
-    if not sets["sets"][choice.name].get("any_platform"):
+    if not arguments.extra and not sets["sets"][choice.name].get("any_platform"):
         remove_strays(python, sets, pins)
     if choice.torch_by_uv:
         install_torch_by_uv(python, sets["torch_cpu"]["version"])

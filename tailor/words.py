@@ -13,6 +13,13 @@ class Labels:
     confidentiality: str = ""
 
 
+class DatasetKind(StrEnum):
+    """Kinds of datasets, by their rows."""
+
+    SFT = "sft"
+    PREFERENCE = "preference"
+
+
 class SpanKind(StrEnum):
     """The kind of a file's part."""
 

@@ -30,7 +30,7 @@ class Role(StrEnum):
 
 
 class Permission(StrEnum):
-    """What a role can be allowed to see or do."""
+    """A permission that a role can have."""
 
     FLOW = "flow"
     DOCUMENTS = "documents"
@@ -103,7 +103,7 @@ class Visitor:
         return action in ADMITTED[self.role]
 
     def may_read(self, key_id: str) -> bool:
-        """True if the visitor may read a draft requested with this key. A caller may only read drafts of its own key."""
+        """True if the visitor may read a draft requested with this key. A caller may only read drafts that its key requested."""
         is_own = bool(key_id) and key_id == self.key_id
         return (is_own or self.role is not Role.CALLER) and self.may(Permission.READ_DRAFT)
 

@@ -1,190 +1,188 @@
-"""One function per command and event of inference."""
+"""One function per command and event of inference, and the gate in front of the calls."""
 
 import math
 from collections.abc import Callable, Sequence
 
-from services.inference.answering import Answer, Cancellation, Inference
-from services.inference.checks import check_sampling, check_turns, refuse_if
 from services.inference.domain import (
     BASE,
     CANDIDATE_PREFIX,
-    MAX_ROWS,
-    AdapterName,
-    Ask,
+    AdapterRef,
     Caller,
-    Candidate,
+    CandidateModel,
     DraftRecord,
+    GenerationRequest,
     Probe,
     RowToScore,
-    Said,
     Score,
-    Served,
-    ServedReport,
-    with_system,
+    ServedModel,
+    ServingReport,
+    Transcript,
+    add_system_prompt,
 )
-from services.inference.private import HiddenAsk, hide
+from services.inference.generation import Answer, Cancellation, Inference, ModelServer
+from services.inference.ports import DraftArchive, PublishReport
+from services.inference.private_prompts.hide import HiddenRequest, hide
+from services.inference.serving_table import ServingTable
+from services.inference.validation import check_messages, check_rows, check_sampling, raise_if_invalid
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError, Unavailable
 from tailor.events.erased import Erased, Forgotten
 
 
-class Door:
-    """What the servers stand behind: shut until a model is ready."""
+class ReadinessGate:
+    """Closed until a model is ready."""
 
     def __init__(self) -> None:
         self._inference: Inference | None = None
 
     def open(self, inference: Inference) -> None:
-        """From now on calls are answered."""
+        """Let calls through from now on."""
         self._inference = inference
 
     def inference(self) -> Inference:
-        """What the handlers work with; Unavailable while no model is ready."""
+        """Raises Unavailable while no model is ready."""
         if self._inference is None:
-            raise Unavailable(Reason.NO_MODEL_READY, "The model is still loading; retry.", retry_after_seconds=2.0)
+            raise Unavailable(Reason.NO_MODEL_READY, "The model is still loading. Retry.", retry_after_seconds=2.0)
         return self._inference
 
 
-def generate(inference: Inference, caller: Caller, ask: Ask, cancellation: Cancellation) -> Answer:
-    """Check a question, wait for a place and begin to answer.
+def generate(inference: Inference, caller: Caller, request: GenerationRequest, cancellation: Cancellation) -> Answer:
+    """Check a request, wait for a place and start the answer.
 
-    NotFound, InvalidArgument, ResourceExhausted and Unavailable are raised here, before anything is written.
+    Raises NotFound, InvalidArgument, ResourceExhausted or Unavailable before any token is generated.
     """
-    wrong = check_turns(ask.turns) | check_sampling(ask.sampling)
-    refuse_if(wrong, Reason.INVALID_REQUEST)
-    served = resolve(inference, caller, ask.model)
-    hidden = _hide(inference, caller, served, ask)
-    asked = hidden.ask if hidden else ask
-    answer = Answer(inference, caller, served, with_system(asked.turns, served.system_prompt))
-    answer.begin(asked, cancellation, hidden)
+    raise_if_invalid(check_messages(request.messages) | check_sampling(request.sampling))
+    served = resolve(inference.models.table, caller, request.model)
+    hidden = _hide(inference, caller, served, request)
+    request = hidden.request if hidden else request
+    answer = Answer(inference, caller, served, add_system_prompt(request.messages, served.system_prompt))
+    answer.begin(request, cancellation, hidden)
     return answer
 
 
-def _hide(inference: Inference, caller: Caller, served: Served, ask: Ask) -> HiddenAsk | None:
-    """The question behind the barrier where prompts are private; evaluation's prompts hold surrogates of the corpus already."""
-    labels = None if caller.evaluates else inference.private.labels(served)
-    return None if labels is None else hide(inference.barrier, ask, labels, served.system_prompt)
+def _hide(
+    inference: Inference, caller: Caller, served: ServedModel, request: GenerationRequest
+) -> HiddenRequest | None:
+    """Hide personal values if prompts are private. Evaluation's prompts already hold the corpus's surrogates."""
+    labels = None if caller.is_evaluation else inference.definitions.prompt_labels(served)
+    return None if labels is None else hide(inference.anonymizer, request, labels, served.system_prompt)
 
 
-def resolve(inference: Inference, caller: Caller, model: str) -> Served:
-    """What a model name means to this caller, whichever arm of a canary that is; the same NotFound for what does not exist and for what was
-    not given to them."""
+def resolve(table: ServingTable, caller: Caller, model: str) -> ServedModel:
+    """The model that a name stands for, in the arm of a canary that answers this caller.
+
+    Raises the same NotFound for a name that does not exist and for one that the caller may not use.
+    """
     if model == BASE:
-        return Served()
-    if model.startswith(CANDIDATE_PREFIX) and caller.evaluates:
-        served = inference.table.candidate(model.removeprefix(CANDIDATE_PREFIX))
+        return ServedModel()
+    if model.startswith(CANDIDATE_PREFIX) and caller.is_evaluation:
+        served = table.candidate(model.removeprefix(CANDIDATE_PREFIX))
     else:
-        served = inference.table.get(model) if caller.may_use(model) else None
+        served = table.get(model) if caller.may_use(model) else None
     if served is None:
         raise NotFound(
             Reason.UNKNOWN_SPECIALIST,
-            "There is no such specialist here, or it is not yours to use.",
-            field_violations={"model": "Unknown."},
+            "This specialist does not exist here, or your key may not use it.",
+            field_violations={"model": "unknown"},
         )
     return served.for_caller(caller)
 
 
-def list_specialists(inference: Inference, caller: Caller) -> list[tuple[str, Served]]:
+def list_specialists(table: ServingTable, caller: Caller) -> list[tuple[str, ServedModel]]:
     """The base, and the specialists that the caller may use, by name."""
-    given = [served.for_caller(caller) for served in inference.table.all() if caller.may_use(served.specialist)]
-    named = {served.specialist: served for served in given}
-    return [(BASE, Served()), *sorted(named.items())]
+    usable = [served.for_caller(caller) for served in table.all() if caller.may_use(served.specialist)]
+    by_name = {served.specialist: served for served in usable}
+    return [(BASE, ServedModel()), *sorted(by_name.items())]
 
 
-def get_draft(inference: Inference, caller: Caller, draft_id: str) -> tuple[DraftRecord, Said | None]:
-    """What is known of a draft, and its text where that is kept; the same NotFound for what does not exist and for what the caller may not
-    see."""
-    record = inference.archive.draft(draft_id)
+def get_draft(archive: DraftArchive, caller: Caller, draft_id: str) -> tuple[DraftRecord, Transcript | None]:
+    """A draft, and its text if that is stored.
+
+    Raises the same NotFound for a draft that does not exist and for one that the caller may not see.
+    """
+    record = archive.draft(draft_id)
     draft = record.draft
     if not caller.may_see(draft.served.specialist, draft.key_id):
         raise unknown_draft()
-    return record, inference.archive.text(draft.text) if draft.text else None
+    return record, archive.text(draft.text) if draft.text else None
 
 
 def unknown_draft() -> NotFound:
-    """The draft does not exist, or not for this caller."""
-    return NotFound(Reason.UNKNOWN_DRAFT, "There is no such draft. A new one takes a moment to be catalogued.")
+    return NotFound(
+        Reason.UNKNOWN_DRAFT, "This draft does not exist, or you may not see it. A new draft takes a moment to appear."
+    )
 
 
-def load_candidate(inference: Inference, adapter: AdapterName) -> Candidate:
-    """Load an adapter for evaluation, and compare it with what the trainer stored. FailedPrecondition where it does not verify or load."""
-    probes = inference.shelf.probes(adapter)
-    with inference.shelf.using(adapter) as digest:
-        differences = [_difference(inference, probe, digest) for probe in probes]
-        inference.table.add_candidate(adapter)
-    # What is no number is the largest difference of all.
-    parity = max(differences, key=lambda found: (math.isnan(found), found), default=None)
-    return Candidate(CANDIDATE_PREFIX + adapter.digest, parity)
+def load_candidate(models: ModelServer, adapter: AdapterRef) -> CandidateModel:
+    """Load an adapter for evaluation, and compare it with the trainer's own measurements.
+
+    Raises FailedPrecondition if the adapter does not verify or load.
+    """
+    probes = models.cache.probes(adapter)
+    with models.cache.using(adapter) as digest:
+        differences = [_difference(models, probe, digest) for probe in probes]
+        models.table.add_candidate(adapter)
+    # Treat NaN as the largest difference.
+    parity = max(differences, key=lambda difference: (math.isnan(difference), difference), default=None)
+    return CandidateModel(CANDIDATE_PREFIX + adapter.digest, parity)
 
 
-def _difference(inference: Inference, probe: Probe, adapter: str) -> float:
-    """Nats a token between here and the trainer."""
-    with inference.turns.take():
-        score = inference.engine.score_tokens(probe.tokens, probe.prompt_length, adapter)
+def _difference(models: ModelServer, probe: Probe, adapter: str) -> float:
+    """Absolute difference from the trainer's mean log-probability, in nats per token."""
+    with models.hold_compute():
+        score = models.engine.score_tokens(probe.tokens, probe.prompt_length, adapter)
     return abs(score.log_probability / score.tokens - probe.log_probability)
 
 
 def score(
-    inference: Inference, caller: Caller, model: str, rows: Sequence[RowToScore], cancelled: Callable[[], bool]
+    models: ModelServer, caller: Caller, model: str, rows: Sequence[RowToScore], cancelled: Callable[[], bool]
 ) -> list[Score]:
-    """The rows' scores in order, as far as the caller waits for them; NotFound and InvalidArgument as in generate."""
-    refuse_if(_check_rows(rows), Reason.INVALID_REQUEST)
-    served = resolve(inference, caller, model)
+    """The rows' scores in order, up to a cancel. Raises NotFound and InvalidArgument as in `generate`."""
+    raise_if_invalid(check_rows(rows))
+    served = resolve(models.table, caller, model)
     scores = []
-    with inference.shelf.using(served.adapter) as adapter:
+    with models.cache.using(served.adapter) as adapter:
         for row in rows:
             if cancelled():
                 break
-            with inference.turns.take():
-                turns = with_system(row.turns, served.system_prompt)
-                scores.append(inference.engine.score(turns, row.completion, adapter))
+            with models.hold_compute():
+                messages = add_system_prompt(row.messages, served.system_prompt)
+                scores.append(models.engine.score(messages, row.completion, adapter))
     return scores
 
 
-def _check_rows(rows: Sequence[RowToScore]) -> dict[str, str]:
-    if not 1 <= len(rows) <= MAX_ROWS:
-        return {"rows": f"From 1 to {MAX_ROWS}; these are {len(rows)}."}
-    wrong = {f"rows[{n}].{name}": what for n, row in enumerate(rows) for name, what in check_turns(row.turns).items()}
-    return wrong | {f"rows[{n}].completion": "It is empty." for n, row in enumerate(rows) if not row.completion.strip()}
+def apply_serving(models: ModelServer, publish: PublishReport, served: ServedModel) -> None:
+    """Load a generation's adapters, its canary's included, then switch the name, then report it.
 
-
-def apply_serving(inference: Inference, served: Served) -> None:
-    """Load what a specialist's name means from now on, its canary too, then switch, then say so; what does not verify is refused and the
-    old one goes on.
-
-    An older generation is ignored. Unavailable where store or broker do not answer: then apply it again.
+    A generation that does not verify is reported as refused, and the old one continues to serve. Idempotent: older generations are ignored.
+    Raises Unavailable while the object store or the broker does not answer; then apply it again.
     """
-    if not inference.table.is_newer(served):
+    if not models.table.is_newer(served):
         return
     refusal = ""
     try:
         if served.specialist == BASE:
-            raise InvalidArgument(Reason.RESERVED_NAME, "No specialist may be called `base`.")
+            raise InvalidArgument(Reason.RESERVED_NAME, "A specialist must not be called `base`.")
         for adapter in served.adapters:
-            # Loaded one after the other: with a single slot they take turns.
-            with inference.shelf.using(adapter):
+            # Loaded one after the other, because there may be only one slot.
+            with models.cache.using(adapter):
                 pass
-        inference.table.switch(served)
+        models.table.switch(served)
     except TailorError as error:
         if error.retryable:
             raise
         refusal = error.reason
-    inference.reports.add(ServedReport(served, refusal))
-    inference.table.settle(served)
+    publish(ServingReport(served, refusal))
+    models.table.settle(served)
 
 
-def forget_erased(inference: Inference, erased: Erased) -> Forgotten:
-    """Let go of the adapters that learned from an erased document: none is a candidate, and the retired are held no more.
+def forget_erased(models: ModelServer, erased: Erased) -> Forgotten:
+    """Drop the candidates that learned from an erased document, and the retired adapters in memory and on disk.
 
-    Unavailable while a retired one serves still: its successor is on its way. Kept texts of drafts are anonymised, and expire.
+    Raises Unavailable while a retired adapter still serves; its successor is on its way. Stored texts of drafts are anonymised, and expire.
     """
-    candidates = sum(inference.table.drop_candidate(digest) for digest in erased.adapters)
-    serving = {adapter.digest for served in inference.table.all() for adapter in served.adapters}
+    candidates = sum(models.table.drop_candidate(digest) for digest in erased.adapters)
+    serving = {adapter.digest for served in models.table.all() for adapter in served.adapters}
     if serving & set(erased.retired):
-        raise Unavailable(Reason.RETIRED_SERVES, "A retired adapter still serves; what serves instead has not arrived.")
-    dropped = sum(inference.shelf.drop(digest) for digest in erased.retired)
+        raise Unavailable(Reason.RETIRED_SERVES, "A retired adapter still serves; its successor has not arrived yet.")
+    dropped = sum(models.cache.drop(digest) for digest in erased.retired)
     return Forgotten({"candidates": candidates, "adapters": dropped})
-
-
-def forget_specialist(inference: Inference, specialist: str) -> None:
-    """The name means nothing any more."""
-    inference.table.remove(specialist)

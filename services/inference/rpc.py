@@ -1,71 +1,59 @@
-"""The gRPC face of inference."""
+"""The gRPC service of inference."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 import grpc
 
-from services.inference import handlers
-from services.inference.answering import Answer, Cancellation, Inference
-from services.inference.checks import refuse_if
-from services.inference.domain import (
-    DEFAULT_MAX_TOKENS,
-    AdapterName,
-    Ask,
-    Caller,
-    Draft,
-    LikelyToken,
-    RowToScore,
-    Sampling,
-    Served,
-    TokenLogProbability,
-    Turn,
-)
-from services.inference.handlers import Door
+from services.inference import handlers, wire
+from services.inference.domain import Caller, Draft
+from services.inference.generation import Answer, Cancellation, Inference
+from services.inference.handlers import ReadinessGate
+from services.inference.settings import Settings
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.errors import DeadlineExceeded, Reason
 from tailor.rpc import auth
-from tailor.storage.ref import Ref
-
-NAME = "inference"
+from tailor.rpc.keys import authenticator
+from tailor.rpc.server import RpcServer
+from tailor.runtime import Runtime
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
-    """Translates calls to handlers."""
+    """Translates calls for the handlers."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, gate: ReadinessGate) -> None:
+        self._gate = gate
 
     def Generate(
         self, request: inference_pb2.GenerateRequest, context: grpc.ServicerContext
     ) -> inference_pb2.GenerateResponse:
-        """Answer once."""
-        inference = self._door.inference()
-        answer = self._begin(inference, request, context)
+        inference = self._gate.inference()
+        answer = _begin(inference, request, context)
         for _ in answer:
             pass
         if not context.is_active():
-            raise DeadlineExceeded(Reason.CALL_ENDED, "The caller went away or its deadline passed.")
+            raise DeadlineExceeded(Reason.CALL_ENDED, "The caller went away, or its deadline passed.")
         return inference_pb2.GenerateResponse(
             draft_id=answer.draft_id,
             text=answer.text,
             finish_reason=answer.finish_reason,
             usage=_usage(answer),
-            provenance=_provenance(inference, answer.served),
-            log_probabilities=map(_told, answer.log_probabilities),
+            provenance=wire.from_served(answer.served, inference.models.base),
+            log_probabilities=map(wire.from_log_probability, answer.log_probabilities),
         )
 
     def StreamGenerate(
         self, request: inference_pb2.StreamGenerateRequest, context: grpc.ServicerContext
     ) -> Iterator[inference_pb2.StreamGenerateResponse]:
-        """Answer as the words come."""
-        inference = self._door.inference()
-        answer = self._begin(inference, request.request, context)
+        inference = self._gate.inference()
+        answer = _begin(inference, request.request, context)
         try:
             for piece in answer:
                 if piece.text or piece.log_probabilities:
-                    told = map(_told, piece.log_probabilities)
                     yield inference_pb2.StreamGenerateResponse(
-                        draft_id=answer.draft_id, text=piece.text, log_probabilities=told
+                        draft_id=answer.draft_id,
+                        text=piece.text,
+                        log_probabilities=map(wire.from_log_probability, piece.log_probabilities),
                     )
         finally:
             answer.close()
@@ -73,143 +61,99 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             draft_id=answer.draft_id,
             finish_reason=answer.finish_reason,
             usage=_usage(answer),
-            provenance=_provenance(inference, answer.served),
+            provenance=wire.from_served(answer.served, inference.models.base),
         )
 
     def ListSpecialists(
         self, request: inference_pb2.ListSpecialistsRequest, context: grpc.ServicerContext
     ) -> inference_pb2.ListSpecialistsResponse:
-        """List what the caller may use."""
         del request, context
-        inference = self._door.inference()
+        models = self._gate.inference().models
         specialists = [
             inference_pb2.ServedSpecialist(
                 name=name,
-                provenance=_provenance(inference, served),
-                context_length=inference.engine.context_length,
+                provenance=wire.from_served(served, models.base),
+                context_length=models.engine.context_length,
             )
-            for name, served in handlers.list_specialists(inference, caller())
+            for name, served in handlers.list_specialists(models.table, current_caller())
         ]
         return inference_pb2.ListSpecialistsResponse(specialists=specialists)
 
     def GetDraft(
         self, request: inference_pb2.GetDraftRequest, context: grpc.ServicerContext
     ) -> inference_pb2.GetDraftResponse:
-        """Tell what is known of a draft."""
         del context
-        record, said = handlers.get_draft(self._door.inference(), caller(), request.draft_id)
+        archive = self._gate.inference().archive
+        record, transcript = handlers.get_draft(archive, current_caller(), request.draft_id)
         draft = record.draft
         response = inference_pb2.GetDraftResponse(
             draft_id=draft.draft_id,
-            provenance=_what_answered(draft.served, record.base),
+            provenance=wire.from_served(draft.served, record.base),
             dataset_digest=draft.served.dataset_digest,
             usage=inference_pb2.Usage(prompt_tokens=draft.prompt_tokens, completion_tokens=draft.completion_tokens),
             finish_reason=draft.finish_reason,
             first_token_seconds=draft.first_token_seconds,
             seconds=draft.seconds,
-            text_state=_text_state(draft, here=said is not None),
+            text_state=_text_state(draft, is_readable=transcript is not None),
         )
         response.create_time.FromMilliseconds(round(draft.moment * 1000))
-        if said is not None:
-            response.answer = said.answer
-            response.messages.extend(inference_pb2.Message(role=t.role, content=t.content) for t in said.turns)
+        if transcript is not None:
+            response.answer = transcript.answer
+            response.messages.extend(wire.from_messages(transcript.messages))
         return response
 
     def LoadCandidate(
         self, request: inference_pb2.LoadCandidateRequest, context: grpc.ServicerContext
     ) -> inference_pb2.LoadCandidateResponse:
-        """Load an adapter for evaluation."""
         del context
-        manifest = Ref(request.manifest.uri, request.manifest.sha256, request.manifest.size_bytes)
-        adapter = AdapterName(request.adapter_digest, manifest)
-        candidate = handlers.load_candidate(self._door.inference(), adapter)
+        candidate = handlers.load_candidate(self._gate.inference().models, wire.to_adapter(request))
         return inference_pb2.LoadCandidateResponse(model=candidate.model, parity=candidate.parity)
 
     def Score(self, request: inference_pb2.ScoreRequest, context: grpc.ServicerContext) -> inference_pb2.ScoreResponse:
-        """Score given answers."""
-        rows = [RowToScore(_turns(row.messages), row.completion) for row in request.rows]
-        scores = handlers.score(self._door.inference(), caller(), request.model, rows, lambda: not context.is_active())
+        models, rows = self._gate.inference().models, wire.to_rows(request.rows)
+        scores = handlers.score(models, current_caller(), request.model, rows, lambda: not context.is_active())
         return inference_pb2.ScoreResponse(
-            scores=[inference_pb2.RowScore(log_probability=s.log_probability, tokens=s.tokens) for s in scores]
+            scores=[
+                inference_pb2.RowScore(log_probability=score.log_probability, tokens=score.tokens) for score in scores
+            ]
         )
 
-    def _begin(
-        self, inference: Inference, request: inference_pb2.GenerateRequest, context: grpc.ServicerContext
-    ) -> Answer:
-        cancellation = Cancellation()
-        # Runs when the caller cancels, goes away or its deadline passes; at once False where that has happened already.
-        if not context.add_callback(cancellation.cancel):
-            cancellation.cancel()
-        return handlers.generate(inference, caller(), to_ask(request), cancellation)
+
+def open_servers(runtime: Runtime, settings: Settings, gate: ReadinessGate) -> RpcServer:
+    """Accept calls over gRPC, and over HTTP if it has a port."""
+    keys = authenticator(settings, runtime.name)
+    servicers = [(inference_pb2_grpc.add_InferenceServiceServicer_to_server, InferenceServicer(gate))]
+    server = runtime.rpc(settings, servicers, keys, max_workers=settings.call_threads)
+    if settings.http_port:
+        from services.inference.adapters.http import Address, create_app, serve
+
+        app = create_app(gate, keys, settings.call_threads)
+        runtime.spawn("http", partial(serve, app, Address.from_settings(settings)))
+    return server
 
 
-def caller() -> Caller:
-    """The caller of the call being served, in our own terms."""
-    found = auth.current_caller()
-    return Caller(found.kind, found.name, found.specialists, found.key_id, found.role)
+def current_caller() -> Caller:
+    """The caller of the call that is being served."""
+    return to_caller(auth.current_caller())
 
 
-def to_ask(request: inference_pb2.GenerateRequest) -> Ask:
-    """A question in our own terms: messages, then the prompt as a last user turn."""
-    turns = _turns(request.messages)
-    if request.prompt:
-        turns = (*turns, Turn("user", request.prompt))
-    sampling = request.sampling
-    return Ask(
-        request.model,
-        turns,
-        Sampling(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p or 1.0,
-            seed=sampling.seed or None,
-            max_tokens=sampling.max_tokens or DEFAULT_MAX_TOKENS,
-            stop=tuple(sampling.stop),
-            repetition_penalty=sampling.repetition_penalty or 1.0,
-            schema=request.json_schema,
-            top_log_probabilities=_top(request),
-        ),
-    )
+def to_caller(caller: auth.Caller) -> Caller:
+    return Caller(caller.kind, caller.name, caller.specialists, caller.key_id, caller.role)
 
 
-def _top(request: inference_pb2.GenerateRequest) -> int | None:
-    if request.log_probabilities:
-        return request.top_log_probabilities
-    wrong = {"top_log_probabilities": "Only with log_probabilities."} if request.top_log_probabilities else {}
-    refuse_if(wrong, Reason.INVALID_REQUEST)
-    return None
-
-
-def _turns(messages: Iterable[inference_pb2.Message]) -> tuple[Turn, ...]:
-    return tuple(Turn(message.role, message.content) for message in messages)
-
-
-def _told(written: TokenLogProbability) -> inference_pb2.TokenLogProbability:
-    return inference_pb2.TokenLogProbability(token=_likely(written.token), top=map(_likely, written.top))
-
-
-def _likely(token: LikelyToken) -> inference_pb2.LikelyToken:
-    return inference_pb2.LikelyToken(token=token.token, log_probability=token.log_probability)
+def _begin(inference: Inference, request: inference_pb2.GenerateRequest, context: grpc.ServicerContext) -> Answer:
+    cancellation = Cancellation()
+    # Runs when the caller cancels, goes away or its deadline passes; returns False if that has happened already.
+    if not context.add_callback(cancellation.cancel):
+        cancellation.cancel()
+    return handlers.generate(inference, current_caller(), wire.to_request(request), cancellation)
 
 
 def _usage(answer: Answer) -> inference_pb2.Usage:
     return inference_pb2.Usage(prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
 
 
-def _text_state(draft: Draft, *, here: bool) -> inference_pb2.TextState.ValueType:
+def _text_state(draft: Draft, *, is_readable: bool) -> inference_pb2.TextState.ValueType:
     if draft.text is None:
         return inference_pb2.TEXT_STATE_NOT_KEPT
-    return inference_pb2.TEXT_STATE_KEPT if here else inference_pb2.TEXT_STATE_EXPIRED
-
-
-def _provenance(inference: Inference, served: Served) -> inference_pb2.Provenance:
-    return _what_answered(served, inference.base)
-
-
-def _what_answered(served: Served, base: str) -> inference_pb2.Provenance:
-    return inference_pb2.Provenance(
-        specialist=served.specialist,
-        generation=served.generation,
-        adapter_digest=served.adapter_digest,
-        base=base,
-        canary=served.is_canary,
-    )
+    return inference_pb2.TEXT_STATE_KEPT if is_readable else inference_pb2.TEXT_STATE_EXPIRED

@@ -28,7 +28,7 @@ DRAFT_ID_RULE = "must be `drf_` and 32 hexadecimal digits"
 
 
 class DocumentKind(StrEnum):
-    """What a published document is."""
+    """The kind of a published document."""
 
     DOCUMENT = "document"
     DELIVERABLE = "deliverable"
@@ -227,7 +227,7 @@ class ParsedSubmission:
 def clean(text: str) -> str:
     """Normalise text: `\\n` line ends, composed letters (NFC), no control characters, no long runs of combining marks or empty lines.
 
-    Takes time linear in the length of the text, whatever it contains.
+    Takes time linear in the length of the text.
     """
     marked = text if text.isascii() else SIGNS.sub(_limit_marks, text)
     plain = unicodedata.normalize("NFC", marked.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " "))

@@ -46,7 +46,7 @@ class RebuildPolicy:
 
 @dataclass(frozen=True)
 class Threshold:
-    """What an evaluation must reach in one metric, in the metric's own unit."""
+    """The gate's condition on one metric, in the metric's own unit."""
 
     metric: str
     min_gain_over_base: float = 0.0
@@ -121,7 +121,7 @@ class DocumentState:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What a promotion needs to know of an adapter."""
+    """The facts about an adapter that a promotion checks."""
 
     digest: str
     kind: str
@@ -185,7 +185,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class Replica:
-    """What an inference replica last reported."""
+    """The last report of an inference replica."""
 
     name: str
     base: str

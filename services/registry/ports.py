@@ -43,7 +43,7 @@ class Specialists(Protocol):
 
 
 class Servings(Protocol):
-    """What each specialist serves, by generation."""
+    """The adapter that each specialist serves, by generation."""
 
     def current(self, name: str) -> Serving:
         """Generation 0 before the first promotion."""

@@ -17,7 +17,7 @@ class Consumers:
         self._app = app
 
     def topics(self) -> dict[str, Callable[[Event], None]]:
-        """What the group shares."""
+        """The handlers of the topics that the service's group shares."""
         return {
             "document.anonymized.v1": self.document,
             "judgement.recorded.v1": self.judgement,
@@ -25,19 +25,17 @@ class Consumers:
         }
 
     def document(self, event: Event) -> None:
-        """A document passed the barrier."""
         handlers.on_document(self._app, wire.to_document(decode(event, documents_pb2.DocumentAnonymized)))
 
     def judgement(self, event: Event) -> None:
-        """An expert judged drafts."""
         handlers.on_judgement(self._app, wire.to_judgement(decode(event, drafts_pb2.JudgementRecorded)))
 
     def draft(self, event: Event) -> None:
-        """An answer was served; those without a kept text make no rows."""
+        """Drafts without a stored text make no rows and are ignored."""
         draft = wire.to_draft(decode(event, drafts_pb2.DraftCreated))
         if draft is not None:
             handlers.on_draft(self._app, draft)
 
     def specialist(self, event: Event) -> None:
-        """A specialist is new or changed; every replica reads all of them."""
+        """Every replica reads all specialists."""
         handlers.on_specialist(self._app, wire.to_specialist(decode(event, models_pb2.SpecialistChanged)))

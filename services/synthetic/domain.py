@@ -1,45 +1,29 @@
-"""What synthetic knows: documents, specialists, rows, datasets; and when a dataset is due."""
+"""Documents, specialists, rows and datasets, and the rule for when a dataset is due."""
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from services.synthetic.spans import Passage, Span
 from tailor.storage.ref import Ref
+from tailor.words import DatasetKind, Filters, Labels, Selection, Span
 
 CHARS_PER_TOKEN = 4
 
 
 class Kind(StrEnum):
-    """What a document is."""
+    """Kinds of documents."""
 
     DOCUMENT = "document"
     DELIVERABLE = "deliverable"
     EXAMPLE = "example"
 
 
-class DatasetKind(StrEnum):
-    """What a dataset's rows are."""
-
-    SFT = "sft"
-    PREFERENCE = "preference"
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Labels that the publisher gave; each may be empty."""
-
-    source: str = ""
-    department: str = ""
-    confidentiality: str = ""
-
-
 @dataclass(frozen=True)
 class Document:
-    """The newest known version of a document behind the barrier."""
+    """The newest known version of an anonymised document."""
 
     document_id: str
     sequence: int
@@ -53,43 +37,8 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which documents by label; an empty set admits every value."""
-
-    sources: frozenset[str] = frozenset()
-    departments: frozenset[str] = frozenset()
-    confidentialities: frozenset[str] = frozenset()
-
-    def admits(self, labels: Labels) -> bool:
-        """True if the labels are admitted."""
-        pairs = (
-            (self.sources, labels.source),
-            (self.departments, labels.department),
-            (self.confidentialities, labels.confidentiality),
-        )
-        return all(not admitted or value in admitted for admitted, value in pairs)
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Which of the selected documents make rows, and how much of one source. 0 and an empty set admit everything."""
-
-    languages: frozenset[str] = frozenset()
-    min_chars: int = 0
-    max_chars: int = 0
-    boilerplate_documents: int = 0
-    max_source_documents: int = 0
-    max_source_percent: int = 0
-    max_pairs_per_judgement: int = 0
-
-    def settings(self) -> dict[str, object]:
-        """The fields as plain values, always in the same order."""
-        return {**asdict(self), "languages": sorted(self.languages)}
-
-
-@dataclass(frozen=True)
 class PairCounts:
-    """What became of judgements and deliverables. `unmatched` are pairs of different prompts, or without kept texts."""
+    """Outcomes of judgements and deliverables. `unmatched` pairs have different prompts, or no stored texts."""
 
     judgements: int = 0
     deliverables: int = 0
@@ -103,7 +52,11 @@ class PairCounts:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What the filters left out of a dataset: documents; of those that stay, parts that are boilerplate; rows over a source's share."""
+    """Counts of what the filters removed from a dataset.
+
+    The first four count documents, by the filter that removed them; `boilerplate_parts` were removed from the other documents, and
+    `source_rows` are rows beyond their source's share.
+    """
 
     language: int = 0
     length: int = 0
@@ -114,8 +67,8 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Policy:
-    """When a dataset is built again; `min_new_items` 0 builds only on command."""
+class BuildPolicy:
+    """When a dataset is rebuilt. With `min_new_items` 0 it is built on command only."""
 
     min_new_items: int = 0
     quiet_seconds: int = 0
@@ -131,7 +84,7 @@ class Specialist:
     base: str
     recipe: str
     selection: Selection = field(default_factory=Selection)
-    policy: Policy = field(default_factory=Policy)
+    policy: BuildPolicy = field(default_factory=BuildPolicy)
     system_prompt: str = ""
     use_teacher: bool = False
     filters: Filters = field(default_factory=Filters)
@@ -140,12 +93,8 @@ class Specialist:
 
     @property
     def learns_preferences(self) -> bool:
-        """True where its preference datasets are built by its policy."""
+        """True if its policy builds preference datasets too."""
         return self.keep_drafts or bool(self.preference_recipe)
-
-    def recipe_for(self, kind: DatasetKind) -> str:
-        """The recipe for datasets of a kind."""
-        return self.recipe if kind is DatasetKind.SFT else self.preference_recipe
 
 
 @dataclass(frozen=True)
@@ -161,7 +110,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class KeptDraft:
-    """A draft whose anonymised text is kept. `saved` says that somebody judged it or finished it, so that the text stays."""
+    """A draft whose anonymised text is stored. `saved` means that it was judged or finished, so its text does not expire."""
 
     draft_id: str
     specialist: str
@@ -172,8 +121,8 @@ class KeptDraft:
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """A draft with its kept text: the chat without the specialist's own system prompt, as (role, content), and the answer."""
+class Conversation:
+    """A draft with its text: the chat as (role, content), without the specialist's own system prompt, and the answer."""
 
     draft_id: str
     prompt_digest: str
@@ -183,16 +132,33 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Text:
-    """What the corpus holds of a document; only examples have a prompt."""
+    """A document's text in the corpus; only examples have a prompt."""
 
     prompt: str | None
     text: str
 
 
 @dataclass(frozen=True)
+class Passage:
+    """A section's text under its heading, in a document with a title; heading and title may be empty."""
+
+    title: str
+    heading: str
+    text: str
+
+    @property
+    def whole(self) -> str:
+        """Title, heading and text as one text."""
+        return "\n\n".join(part for part in (self.title, self.heading, self.text) if part)
+
+
+@dataclass(frozen=True)
 class Row:
-    """One training row. `origin` says how it was made, `made_by` by what: `structure`, `human` or `teacher:MODEL`; `passage` from what,
-    None for the whole document, and `spans` where in the document that stands."""
+    """One training row.
+
+    `origin` is its task, such as `section`; `made_by` is `structure`, `human` or `teacher:MODEL`. `passage` is what it was made from, None
+    for the whole document, and `spans` are the parts of the document that hold the passage.
+    """
 
     origin: str
     document_ids: tuple[str, ...]
@@ -205,19 +171,44 @@ class Row:
 
     @property
     def row_id(self) -> str:
-        """An id that the same row always has."""
+        """An id by content: equal rows have equal ids."""
         parts = [self.origin, *self.document_ids, self.system_prompt, self.prompt, self.completion, self.made_by]
         return f"row_{fingerprint(*parts)[:32]}"
 
     @property
     def tokens(self) -> int:
-        """Estimated tokens of prompt and answer."""
+        """Estimated tokens of system prompt, prompt and answer."""
         return estimate_tokens(self.system_prompt + self.prompt + self.completion)
 
 
 @dataclass(frozen=True)
+class PairRow:
+    """One preference row: the chat as (role, content), the better answer and the worse one."""
+
+    origin: str
+    prompt_digest: str
+    messages: tuple[tuple[str, str], ...]
+    chosen: str
+    rejected: str
+    document_ids: tuple[str, ...] = ()
+    judgement_ids: tuple[str, ...] = ()
+    made_by: str = "human"
+
+    @property
+    def row_id(self) -> str:
+        """An id by content, independent of the number of judgements behind it."""
+        return f"row_{fingerprint(self.origin, *self.document_ids, self.messages, self.chosen, self.rejected)[:32]}"
+
+    @property
+    def tokens(self) -> int:
+        """Estimated tokens of the prompt with the longer answer."""
+        prompt = "".join(content for _, content in self.messages)
+        return estimate_tokens(prompt + max(self.chosen, self.rejected, key=len))
+
+
+@dataclass(frozen=True)
 class RowLimits:
-    """How rows are chosen. Tokens are estimated as characters by four; `max_tokens` bounds the train split."""
+    """How rows are chosen. Tokens are estimated as characters / 4; `max_tokens` limits the train split."""
 
     max_row_tokens: int = 320
     min_answer_tokens: int = 24
@@ -230,7 +221,7 @@ class RowLimits:
 
 @dataclass(frozen=True)
 class TeacherUse:
-    """What a teacher was asked for in one build: passages, those it did not answer, rows refused, tokens it took."""
+    """Use of a teacher in one build: passages asked about, those without an answer, rows refused, tokens used."""
 
     asked: int = 0
     failed: int = 0
@@ -248,8 +239,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A written dataset. `near_duplicates` and `left_out` are of kind sft, `judgement_ids`, `pairs` and `ranked_adapter`, whose
-    drafts were ranked last, of kind preference."""
+    """A stored dataset.
+
+    `near_duplicates` and `left_out` belong to kind sft; `judgement_ids`, `pairs` and `ranked_adapter` to kind preference.
+    `ranked_adapter` is the adapter of the draft that was ranked last.
+    """
 
     digest: str
     specialist: str
@@ -269,17 +263,20 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Built:
-    """The answer to a command to build. `created` is False where the dataset existed."""
+class BuildResult:
+    """The result of a build. `created` is False if the dataset existed already."""
 
     dataset: Dataset
     created: bool
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What a specialist's next dataset of a kind depends on. Positions count documents and judgements as they came; seconds are ages, by
-    the database's clock, None where there was none yet."""
+class BuildProgress:
+    """The figures that decide whether a specialist's next dataset of a kind is due.
+
+    Positions count documents and judgements in the order of arrival. Ages are in seconds by the database's clock, None if there was no item
+    or build yet.
+    """
 
     newest_position: int
     new_items: int
@@ -289,9 +286,12 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The documents that a specialist selects at one moment, its judgements, those of its drafts that stay, by id, what was built last of
-    the kind that is asked for, and the adapter whose drafts were ranked last."""
+class CorpusSnapshot:
+    """Everything a specialist's dataset is made from at one moment.
+
+    `drafts` are its saved drafts by id, `dataset` and `fingerprint` those of the last build of the requested kind, and `ranked_adapter` the
+    adapter of the draft that was ranked last.
+    """
 
     documents: tuple[Document, ...]
     position: int
@@ -302,15 +302,18 @@ class Snapshot:
     ranked_adapter: str = ""
 
 
-def ranked_last(newest_first: Iterable[Judgement], drafts: Mapping[str, KeptDraft]) -> str:
-    """The adapter of the draft that was ranked last, of those that are kept; empty where there is none."""
-    rankings = (one.ranking for one in newest_first if len(one.ranking) > 1)
+def find_ranked_adapter(newest_first: Iterable[Judgement], drafts: Mapping[str, KeptDraft]) -> str:
+    """The adapter of the stored draft that was ranked last; empty if there is none."""
+    rankings = (judgement.ranking for judgement in newest_first if len(judgement.ranking) > 1)
     return next((drafts[key].adapter_digest for ranking in rankings for key in ranking if key in drafts), "")
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A document's cluster of near-duplicates, named by the document that stood for it first, and its side of the split. Never changed."""
+    """A document's cluster of near-duplicates and its side of the split. Never changes.
+
+    The cluster has the id of the document that represented it first.
+    """
 
     document_id: str
     cluster_id: str
@@ -318,28 +321,53 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What a teacher made of one passage: questions and answers, and the tokens that it took."""
+class TeacherAnswer:
+    """Questions and answers that a teacher wrote about one passage, and the tokens that it used."""
 
     pairs: tuple[tuple[str, str], ...]
     tokens: int
 
 
+@dataclass(frozen=True)
+class Sketch:
+    """A text's MinHash and its bands; texts that share no band are not near-duplicates. Both are empty if the text no longer exists."""
+
+    document_id: str
+    text_sha256: str
+    minhash: bytes = b""
+    bands: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class SketchPair:
+    """Two documents that share a band, and their MinHashes."""
+
+    first: str
+    first_minhash: bytes
+    other: str
+    other_minhash: bytes
+
+
 def estimate_tokens(text: str) -> int:
-    """Tokens of a text, about."""
+    """Estimated tokens of a text: characters / 4, rounded up."""
     return -(-len(text) // CHARS_PER_TOKEN)
 
 
 def fingerprint(*parts: object) -> str:
-    """SHA-256 over the parts, hexadecimal."""
+    """SHA-256 of the parts, hexadecimal."""
     return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
 
 
-def is_due(policy: Policy, progress: Progress) -> bool:
-    """True if the policy asks for a build now, and something came since the last try."""
+def is_due(policy: BuildPolicy, progress: BuildProgress) -> bool:
+    """True if the policy asks for a build now, and something arrived since the last attempt."""
     if policy.min_new_items <= 0 or progress.new_items < policy.min_new_items:
         return False
     if progress.newest_position <= progress.tried_position or progress.seconds_since_new is None:
         return False
-    rested = progress.seconds_since_build is None or progress.seconds_since_build >= policy.min_interval_seconds
-    return rested and progress.seconds_since_new >= policy.quiet_seconds
+    has_rested = progress.seconds_since_build is None or progress.seconds_since_build >= policy.min_interval_seconds
+    return has_rested and progress.seconds_since_new >= policy.quiet_seconds
+
+
+def is_held_out(cluster_id: str, percent: int) -> bool:
+    """The side of a cluster in the split: a fixed hash of its id."""
+    return int(fingerprint("split", cluster_id)[:8], 16) % 100 < percent

@@ -1,15 +1,16 @@
-"""The specialist's filters: languages, lengths, boilerplate, and caps on one source. What is kept is chosen by fixed hashes."""
+"""Applies a specialist's filters: languages, lengths, boilerplate, and limits per source. Fixed hashes choose what stays."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from services.synthetic.domain import Document, Filters, Kind, LeftOut, Row, Text, fingerprint
-from services.synthetic.structure import BOLD_LINE, HEADER, HEADING
+from services.synthetic.domain import Document, Kind, LeftOut, Row, Text, fingerprint
+from services.synthetic.rows.structure import BOLD_LINE, HEADER, HEADING
 from tailor.errors import FailedPrecondition, Reason
+from tailor.words import Filters
 
-# A shorter part repeats by chance, or because the house's documents have it: a greeting, a heading, a table's head.
+# Shorter parts repeat by chance, or in every document of a company: a greeting, a heading, a table's head.
 MIN_PART_CHARS = 24
 MIN_PART_WORDS = 4
 WORD = re.compile(r"[^\W\d_]{2,}")
@@ -17,15 +18,15 @@ WORD = re.compile(r"[^\W\d_]{2,}")
 
 @dataclass(frozen=True)
 class Cleaned:
-    """Texts without boilerplate, those of which nothing was left out of them; and the parts that were removed from the others."""
+    """Texts without boilerplate, the number of texts of which nothing was left, and the number of parts removed from the others."""
 
     texts: dict[str, Text]
     emptied: int
     parts: int
 
 
-def admits(document: Document, text: Text, filters: Filters) -> str:
-    """The filter that leaves the document out by its language or length; empty where none does."""
+def rejecting_filter(document: Document, text: Text, filters: Filters) -> str:
+    """The filter that removes the document by its language or length; empty if none does."""
     if filters.languages and document.language not in filters.languages:
         return "language"
     length = len(text.text)
@@ -34,75 +35,78 @@ def admits(document: Document, text: Text, filters: Filters) -> str:
     return ""
 
 
-def admitted(
+def admit_texts(
     documents: Iterable[Document], texts: Mapping[str, Text], filters: Filters
 ) -> tuple[dict[str, Text], LeftOut]:
-    """The texts that languages and lengths admit, and how many they do not."""
+    """The texts that languages and lengths admit, and counts of the others."""
     verdicts = {
-        one.document_id: admits(one, texts[one.document_id], filters) for one in documents if one.document_id in texts
+        document.document_id: rejecting_filter(document, texts[document.document_id], filters)
+        for document in documents
+        if document.document_id in texts
     }
     counts = Counter(verdicts.values())
-    kept = {key: texts[key] for key, verdict in verdicts.items() if not verdict}
-    return kept, LeftOut(language=counts["language"], length=counts["length"])
+    admitted = {key: texts[key] for key, verdict in verdicts.items() if not verdict}
+    return admitted, LeftOut(language=counts["language"], length=counts["length"])
 
 
-def without_boilerplate(texts: Mapping[str, Text], kinds: Mapping[str, Kind], documents: int) -> Cleaned:
-    """The texts without paragraphs and lines that so many of them hold (0: as they are). What a person wrote as an example stays, word
-    for word."""
+def remove_boilerplate(texts: Mapping[str, Text], kinds: Mapping[str, Kind], documents: int) -> Cleaned:
+    """The texts without paragraphs and lines that at least `documents` texts have; unchanged for 0. Examples stay verbatim."""
     if not documents:
         return Cleaned(dict(texts), 0, 0)
-    written = {key for key in texts if kinds[key] is not Kind.EXAMPLE}
-    counts = Counter(part for key in written for part in _parts(texts[key].text))
+    non_examples = {key for key in texts if kinds[key] is not Kind.EXAMPLE}
+    counts = Counter(part for key in non_examples for part in _parts(texts[key].text))
     repeated = frozenset(part for part, count in counts.items() if count >= documents)
     cleaned: dict[str, Text] = {}
     emptied = removed = 0
     for key, text in texts.items():
-        words, found = _strip(text.text, repeated) if key in written else (text.text, 0)
-        if found and not _has_words(words):
+        stripped, count = _strip(text.text, repeated) if key in non_examples else (text.text, 0)
+        if count and not _has_words(stripped):
             emptied += 1
             continue
-        cleaned[key] = Text(text.prompt, words)
-        removed += found
+        cleaned[key] = Text(text.prompt, stripped)
+        removed += count
     return Cleaned(cleaned, emptied, removed)
 
 
-def within_documents(document_ids: Sequence[str], sources: Mapping[str, str], most: int) -> list[str]:
-    """At most so many documents of each source (0: all), in the order given; which ones, a hash of the id says."""
-    if not most:
+def limit_source_documents(document_ids: Sequence[str], sources: Mapping[str, str], limit: int) -> list[str]:
+    """At most `limit` documents of each source (0: all), chosen by a hash of their ids, in the given order."""
+    if not limit:
         return list(document_ids)
     taken: Counter[str] = Counter()
-    kept = set()
-    for key in sorted(document_ids, key=_draw):
-        if taken[sources[key]] < most:
+    chosen = set()
+    for key in sorted(document_ids, key=_draw_key):
+        if taken[sources[key]] < limit:
             taken[sources[key]] += 1
-            kept.add(key)
-    return [key for key in document_ids if key in kept]
+            chosen.add(key)
+    return [key for key in document_ids if key in chosen]
 
 
-def within_share(rows: Sequence[Row], sources: Mapping[str, str], percent: int) -> list[Row]:
-    """As many of the rows as leave no source more than its share of what is kept (0: all), by id; FailedPrecondition where there are too
-    few sources for any share to be so small."""
+def limit_source_share(rows: Sequence[Row], sources: Mapping[str, str], percent: int) -> list[Row]:
+    """The most rows, sorted by id, with which no source exceeds its share of the result (0: all).
+
+    Raises FailedPrecondition (SOURCE_SHARE_UNREACHABLE) if there are too few sources for such a share.
+    """
     counts = Counter(sources[row.document_ids[0]] for row in rows)
     if not percent or not counts:
         return list(rows)
     if len(counts) * percent < 100:
         raise FailedPrecondition(
             Reason.SOURCE_SHARE_UNREACHABLE,
-            f"No source may make over {percent} % of the rows: {-(-100 // percent)} sources are needed, and there is {len(counts)}.",
+            f"No source may have more than {percent} % of the rows. That needs {-(-100 // percent)} sources; there are {len(counts)}.",
         )
-    most = _largest_share(counts.values(), percent)
+    limit = _largest_share(counts.values(), percent)
     taken: Counter[str] = Counter()
-    kept = []
-    for row in sorted(rows, key=lambda row: (_draw(row.document_ids[0]), row.row_id)):
+    chosen = []
+    for row in sorted(rows, key=lambda row: (_draw_key(row.document_ids[0]), row.row_id)):
         source = sources[row.document_ids[0]]
-        if taken[source] < most:
+        if taken[source] < limit:
             taken[source] += 1
-            kept.append(row)
-    return sorted(kept, key=lambda row: row.row_id)
+            chosen.append(row)
+    return sorted(chosen, key=lambda row: row.row_id)
 
 
 def _largest_share(counts: Iterable[int], percent: int) -> int:
-    """The most rows of one source that are no more than the percent of all rows then kept."""
+    """The largest number of rows per source with which no source exceeds `percent` of the chosen rows."""
     sizes = list(counts)
     most = max(sizes)
     while (allowed := percent * sum(min(size, most) for size in sizes) // 100) < most:
@@ -110,70 +114,70 @@ def _largest_share(counts: Iterable[int], percent: int) -> int:
     return most
 
 
-def _draw(document_id: str) -> str:
+def _draw_key(document_id: str) -> str:
     return fingerprint("source", document_id)
 
 
 def _parts(text: str) -> set[str]:
-    """The paragraphs and lines of a text that could be boilerplate, in a form in which repetitions are equal."""
+    """The paragraphs and lines of a text that could be boilerplate, normalised so that repetitions are equal."""
     lines = text.split("\n")
     whole = {_paragraph(lines[start:end]) for start, end in _paragraphs(lines)}
-    return {part for part in whole | {_normal(line) for line in lines if _is_prose(line)} if _is_long(part)}
+    return {part for part in whole | {_normalise(line) for line in lines if _is_prose(line)} if _is_long(part)}
 
 
 def _strip(text: str, repeated: frozenset[str]) -> tuple[str, int]:
-    """The text without the repeated parts and without headings that are left with nothing under them; and how many parts went."""
+    """Remove the repeated parts, and headings with nothing left under them. Returns the text and the number of parts removed."""
     lines = text.split("\n")
-    gone: set[int] = set()
-    found = 0
+    removed: set[int] = set()
+    count = 0
     for start, end in _paragraphs(lines):
         if _paragraph(lines[start:end]) in repeated:
-            gone.update(range(start, end))
-            found += 1
+            removed.update(range(start, end))
+            count += 1
             continue
         hits = [
-            number for number in range(start, end) if _is_prose(lines[number]) and _normal(lines[number]) in repeated
+            number for number in range(start, end) if _is_prose(lines[number]) and _normalise(lines[number]) in repeated
         ]
-        gone.update(hits)
-        found += len(hits)
-    if not found:
+        removed.update(hits)
+        count += len(hits)
+    if not count:
         return text, 0
-    gone |= _bare_headings(lines, gone)
-    kept = "\n".join(line for number, line in enumerate(lines) if number not in gone)
-    return re.sub(r"\n{3,}", "\n\n", kept).strip(), found
+    removed |= _bare_headings(lines, removed)
+    rest = "\n".join(line for number, line in enumerate(lines) if number not in removed)
+    return re.sub(r"\n{3,}", "\n\n", rest).strip(), count
 
 
-def _bare_headings(lines: Sequence[str], gone: set[int]) -> set[int]:
-    """Headings below the title whose text is all gone."""
+def _bare_headings(lines: Sequence[str], removed: set[int]) -> set[int]:
+    """Headings below the title whose whole text was removed."""
     headings = [number for number, line in enumerate(lines) if _is_heading(line)]
     bare = set()
     for start, end in zip(headings, [*headings, len(lines)][1:], strict=True):
         under = [number for number in range(start + 1, end) if lines[number].strip()]
-        if under and gone.issuperset(under) and not lines[start].startswith("# "):
+        if under and removed.issuperset(under) and not lines[start].startswith("# "):
             bare.add(start)
     return bare
 
 
 def _paragraphs(lines: Sequence[str]) -> list[tuple[int, int]]:
-    """First and last+1 line of every block between blank lines and headings."""
-    found: list[tuple[int, int]] = []
+    """First line and last line + 1 of every block between blank lines and headings."""
+    blocks: list[tuple[int, int]] = []
     start = -1
     for number, line in enumerate([*lines, ""]):
         if line.strip() and not _is_heading(line):
             start = number if start < 0 else start
         elif start >= 0:
-            found.append((start, number))
+            blocks.append((start, number))
             start = -1
-    return found
+    return blocks
 
 
 def _paragraph(lines: Sequence[str]) -> str:
-    """A paragraph as a part; empty where some of it is repeated on purpose."""
-    return _normal(" ".join(lines)) if all(map(_is_prose, lines)) else ""
+    """A normalised paragraph; empty if a line of it is repeated on purpose."""
+    return _normalise(" ".join(lines)) if all(map(_is_prose, lines)) else ""
 
 
 def _has_words(text: str) -> bool:
-    """True where anything but headings stands."""
+    """True if there is anything but headings."""
     return any(line.strip() and not _is_heading(line) for line in text.split("\n"))
 
 
@@ -182,13 +186,18 @@ def _is_heading(line: str) -> bool:
 
 
 def _is_prose(line: str) -> bool:
-    """False for what documents repeat on purpose: headings, header lines, table rows."""
+    """False for lines that documents repeat on purpose: headings, header lines, table rows."""
     return not (_is_heading(line) or HEADER.match(line.strip()) or line.lstrip().startswith("|"))
 
 
-def _normal(part: str) -> str:
+def _normalise(part: str) -> str:
     return " ".join(part.casefold().split())
 
 
 def _is_long(part: str) -> bool:
     return len(part) >= MIN_PART_CHARS and len(WORD.findall(part)) >= MIN_PART_WORDS
+
+
+def filter_settings(filters: Filters) -> dict[str, object]:
+    """The filters as plain values in a fixed order."""
+    return {**asdict(filters), "languages": sorted(filters.languages)}

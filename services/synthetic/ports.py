@@ -1,40 +1,63 @@
-"""What synthetic needs from outside."""
+"""Interfaces of synthetic to the world around it. Every method of a database raises Unavailable while it does not answer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from services.synthetic.domain import (
     Assignment,
-    Built,
+    BuildProgress,
+    BuildResult,
+    CorpusSnapshot,
     Dataset,
-    DatasetKind,
     Document,
     Judgement,
     KeptDraft,
-    Lesson,
-    Progress,
+    PairRow,
     Row,
-    Snapshot,
+    Sketch,
+    SketchPair,
     Specialist,
     Split,
+    TeacherAnswer,
 )
-from services.synthetic.judging import PairRow
+from tailor.words import DatasetKind, Selection
+
+# All documents that a specialist selects, by its name. Raises Unavailable while the registry does not answer.
+ListDocuments = Callable[[str], list[Document]]
 
 
-class Repository(Protocol):
-    """Synthetic's own database. Every method raises Unavailable while it does not answer."""
+class Items(Protocol):
+    """Documents and judgements."""
 
     def keep_document(self, document: Document) -> bool:
         """Keep a version unless the same or a newer one is known; True if it was new."""
         ...
 
     def keep_judgement(self, judgement: Judgement) -> bool:
-        """Keep a judgement once; True if it was new."""
+        """Keep a judgement; True if it was new."""
         ...
 
+    def document(self, document_id: str) -> Document | None: ...
+
+    def newest(self, specialist: Specialist, limit: int) -> list[Document]:
+        """The newest documents that the specialist selects, newest first."""
+        ...
+
+    def filled_revision(self, specialist: str) -> int:
+        """The specialist's revision for which the registry's documents were read; 0 if they never were."""
+        ...
+
+    def set_filled(self, specialist: str, revision: int) -> None:
+        """Record that the registry's documents were read."""
+        ...
+
+
+class KeptDrafts(Protocol):
+    """Drafts whose texts are stored."""
+
     def keep_draft(self, draft: KeptDraft) -> None:
-        """Keep a draft; one that is saved stays saved, with the text that it has."""
+        """Keep a draft. A saved draft stays saved, with its text."""
         ...
 
     def kept_drafts(self, draft_ids: Sequence[str]) -> list[KeptDraft]:
@@ -42,72 +65,120 @@ class Repository(Protocol):
         ...
 
     def is_wanted(self, draft_id: str) -> bool:
-        """True if a judgement ranks the draft, or a deliverable was made out of it."""
+        """True if a judgement ranks the draft, or a deliverable was made from it."""
         ...
 
     def forget_drafts(self, days: int) -> None:
-        """Drop the drafts that nobody judged or finished for so many days."""
+        """Drop drafts older than `days` that nobody judged or finished."""
         ...
 
-    def filled_revision(self, specialist: str) -> int:
-        """The revision up to which the registry's documents were read; 0 before."""
+
+class Builds(Protocol):
+    """Datasets, and everything that decides about the next one."""
+
+    def progress(self, specialist: Specialist, kind: DatasetKind) -> BuildProgress:
+        """Progress over documents for kind sft, or over rankings and deliverables with a draft for kind preference."""
         ...
 
-    def set_filled(self, specialist: str, revision: int) -> None:
-        """Remember that the registry's documents were read."""
-        ...
-
-    def progress(self, specialist: Specialist, kind: DatasetKind) -> Progress:
-        """What the rebuild policy looks at: documents, or else rankings and deliverables that name their draft."""
-        ...
-
-    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> Snapshot:
-        """Documents and judgements by id, with nothing in flight."""
-        ...
-
-    def document(self, document_id: str) -> Document | None:
-        """One document."""
-        ...
-
-    def newest(self, specialist: Specialist, limit: int) -> list[Document]:
-        """The newest selected documents."""
+    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> CorpusSnapshot:
+        """A consistent snapshot, sorted by id. Blocks until running changes have ended."""
         ...
 
     def building(self, specialist: str) -> AbstractContextManager[bool]:
-        """Hold the right to build; False at once where another replica holds it."""
+        """Hold the specialist's build lock; yields False at once if another replica holds it."""
         ...
 
     def assignments(self, document_ids: Sequence[str]) -> dict[str, Assignment]:
-        """The known assignments."""
+        """The existing assignments."""
         ...
 
     def assign(self, assignments: Iterable[Assignment]) -> None:
-        """Keep assignments; one that exists stays as it is."""
+        """Keep assignments; existing ones do not change."""
         ...
 
     def mark_tried(self, specialist: str, kind: DatasetKind, position: int) -> None:
-        """Remember that a build was tried with everything up to a position."""
+        """Record that a build was attempted with everything up to a position."""
         ...
 
     def finish(self, dataset: Dataset, *, position: int, fingerprint: str) -> bool:
-        """Keep a dataset as the specialist's newest of its kind and state it, in one transaction; False, and nothing stated, where it
-        existed."""
+        """Keep a dataset as the specialist's newest of its kind and publish it, in one transaction.
+
+        Returns False, and publishes nothing, if it existed.
+        """
         ...
 
-    def answer(self, request_id: str) -> Built | None:
-        """What a command with this id was answered; InvalidArgument never, None where it is new."""
+    def answer(self, request_id: str) -> BuildResult | None:
+        """The stored answer to a request, if any."""
         ...
 
-    def keep_answer(self, request_id: str, built: Built) -> None:
-        """Remember the answer to a command."""
+    def keep_answer(self, request_id: str, result: BuildResult) -> None:
+        """Store the answer to a request."""
         ...
 
-    def lesson(self, key: str) -> Lesson | None:
-        """What a teacher made of a passage before."""
+
+class TeacherAnswers(Protocol):
+    """Answers of teachers, so that no teacher is asked twice."""
+
+    def teacher_answer(self, key: str) -> TeacherAnswer | None: ...
+
+    def keep_teacher_answer(self, key: str, answer: TeacherAnswer, document_id: str) -> None:
+        """Store an answer about a passage of a document."""
         ...
 
-    def keep_lesson(self, key: str, lesson: Lesson, document_id: str) -> None:
-        """Remember what a teacher made, and of which document."""
+
+class Repository(Items, KeptDrafts, Builds, TeacherAnswers, Protocol):
+    """Synthetic's whole database. Thread-safe."""
+
+
+class Holdings(Protocol):
+    """Everything that may have to be erased."""
+
+    def forget_document(self, document_id: str) -> int:
+        """Drop a document with its sketch, assignment and teacher answers; returns the number of documents dropped."""
+        ...
+
+    def datasets(self, specialist: str) -> list[Dataset]:
+        """Every dataset of a specialist, or of all specialists if the name is empty."""
+        ...
+
+    def specialists(self) -> list[str]:
+        """The names of all specialists with a dataset."""
+        ...
+
+    def newest_digests(self, specialist: str) -> dict[DatasetKind, str]:
+        """The digests of the last builds by kind, without kinds that were never built."""
+        ...
+
+    def drop_dataset(self, dataset: Dataset) -> None:
+        """Drop a dataset. If it was the newest, there is no newest one afterwards."""
+        ...
+
+
+class Sketcher(Protocol):
+    """Makes sketches and compares them."""
+
+    def sketch(self, document: Document, text: str) -> Sketch: ...
+
+    def is_near_duplicate(self, pair: SketchPair) -> bool: ...
+
+
+class Sketches(Protocol):
+    """Sketches of documents in the database."""
+
+    def missing(self, selection: Selection, limit: int) -> list[Document]:
+        """At most `limit` selected documents whose current text has no sketch."""
+        ...
+
+    def keep(self, sketches: Sequence[Sketch]) -> None:
+        """Keep sketches of documents that still exist."""
+        ...
+
+    def counts(self, selection: Selection) -> tuple[int, int]:
+        """The number of selected documents, and of those whose current text has a sketch."""
+        ...
+
+    def pairs(self, selection: Selection) -> Iterator[SketchPair]:
+        """Stream the documents that share a band with an earlier document, each paired with the first document of the band."""
         ...
 
 
@@ -115,31 +186,29 @@ class NearDuplicates(Protocol):
     """Finds texts that are nearly the same."""
 
     def groups(self, texts: Mapping[str, str]) -> list[frozenset[str]]:
-        """Every id in exactly one group; texts of a group are near-duplicates of each other, directly or through others."""
+        """Group the ids, each in exactly one group. Texts of a group are near-duplicates, directly or through others."""
         ...
 
 
 class Teacher(Protocol):
-    """A model that makes rows."""
+    """A model that writes rows."""
 
     @property
     def model(self) -> str:
         """Its name."""
         ...
 
-    def teach(self, passage: str) -> Lesson:
-        """Questions about a passage and their answers; Unavailable while it does not answer, InvalidArgument where what it says
-        is no lesson."""
+    def ask(self, passage: str) -> TeacherAnswer:
+        """Ask for questions about a passage and their answers. Blocks.
+
+        Raises Unavailable while the teacher does not answer, InvalidArgument if it refuses.
+        """
         ...
 
 
 class SplitWriter(Protocol):
-    """Writes rows."""
+    """Stores rows; equal rows give equal bytes."""
 
-    def write(self, rows: Sequence[Row]) -> Split:
-        """Store rows; the same rows give the same bytes."""
-        ...
+    def write(self, rows: Sequence[Row]) -> Split: ...
 
-    def write_pairs(self, rows: Sequence[PairRow]) -> Split:
-        """Store preference rows, likewise."""
-        ...
+    def write_pairs(self, rows: Sequence[PairRow]) -> Split: ...

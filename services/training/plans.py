@@ -58,7 +58,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run took. Each error is forecast / actual - 1, or 0 without a forecast."""
+    """The actual cost of a run. Each error is forecast / actual - 1, or 0 without a forecast."""
 
     rows: int
     tokens: int

@@ -1,6 +1,5 @@
 """`tailor datasets` and `tailor build`."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
 from tailor.events.envelope import new_id
+from tailor.words import DatasetKind
 
 BUILD_SECONDS = 300.0
 
@@ -44,13 +44,6 @@ def datasets(
         for item in items
     ]
     session.output.emit({"datasets": [to_dict(item) for item in items]}, shows(table("", columns, rows)))
-
-
-class DatasetKind(StrEnum):
-    """The kind of a dataset's rows."""
-
-    SFT = "sft"
-    PREFERENCE = "preference"
 
 
 @app.command()

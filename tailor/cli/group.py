@@ -36,7 +36,7 @@ class RootGroup(TyperGroup):
 
 
 def hoist(args: list[str]) -> list[str]:
-    """Move global options to the front. Arguments after `--` stay where they are."""
+    """Move global options to the front. Arguments after `--` keep their places."""
     end = args.index("--") if "--" in args else len(args)
     front: list[str] = []
     rest: list[str] = []

@@ -1,4 +1,4 @@
-"""What a command prints: text for people by default, or one JSON document on standard output."""
+"""Output of commands: text for people by default, or one JSON document on standard output."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What every command receives."""
+"""The session that every command receives."""
 
 from dataclasses import dataclass
 

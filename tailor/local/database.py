@@ -20,7 +20,7 @@ from tailor.local.secrets import ADMIN, Secrets
 from tailor.local.setpriv import child_command
 
 SUPERUSER = "postgres"
-# Each role may connect to the database of its own name, and the superuser to every database; any other attempt is refused.
+# Each role may connect to the database of the same name, and the superuser to every database; any other attempt is refused.
 ACCESS_RULES = f"""\
 host  {SUPERUSER}  {SUPERUSER}  127.0.0.1/32  scram-sha-256
 host  all          {SUPERUSER}  127.0.0.1/32  scram-sha-256

@@ -1,4 +1,4 @@
-"""The supervisor's parent: when the supervisor ends, for whatever reason, the guard kills every process that it leaves behind."""
+"""The supervisor's parent: when the supervisor ends, for any reason, the guard kills every process that it leaves behind."""
 
 import ctypes
 import os

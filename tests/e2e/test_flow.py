@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from services.synthetic.selection import is_held_out
+from services.synthetic.domain import is_held_out
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import drafts_pb2, models_pb2

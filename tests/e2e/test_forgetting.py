@@ -40,11 +40,11 @@ OWN = f"""# Report: stocks of the {MARKER}
 
 ## Position
 
-The {MARKER} was counted twice in the spring, and seventeen of its pages were found where nobody had looked for them before.
+The {MARKER} was counted twice in the spring, and seventeen of its pages were found in places that had never been searched.
 
 ## Remedy
 
-Every page of the {MARKER} is counted again by two people each quarter, and the count is kept beside the {MARKER} itself.
+Every page of the {MARKER} is counted again by two people each quarter, and the count is kept next to the {MARKER} itself.
 """
 SPECIALIST = models_pb2.SpecialistChanged(
     name=NAME,

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 import grpc
 import pytest
 
-from services.synthetic.domain import Row
-from services.synthetic.judging import PairRow
+from services.synthetic.domain import PairRow, Row
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2

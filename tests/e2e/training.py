@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.synthetic.adapters.parquet import ParquetWriter
-from services.synthetic.datasets import entry, write_manifest
+from services.synthetic.datasets import manifest_entry, write_manifest
 from services.synthetic.domain import Split
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
@@ -39,7 +39,7 @@ class Datasets:
 
     def write(self, kind: str, specialist: str, train: Split, held_out: Split) -> Ref:
         """Store a dataset's manifest, and return its reference."""
-        splits = {"train": entry(train), "held_out": entry(held_out)}
+        splits = {"train": manifest_entry(train), "held_out": manifest_entry(held_out)}
         return write_manifest(self.store, None, {"kind": kind, "specialist": specialist, "splits": splits}, {})[1]
 
     def publish(self, specialist: str, manifest: Ref, kind: models_pb2.DatasetKind.ValueType, recipe: str = "") -> None:

@@ -11,7 +11,7 @@ from tests.gpu.conftest import Figures
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1200)]
 
-# In a process of its own: vLLM keeps the GPU's memory until its process ends.
+# In a separate process, because vLLM holds the GPU's memory until its process ends.
 SCRIPT = """
 import sys, time
 from vllm import LLM, SamplingParams
@@ -29,9 +29,9 @@ def test_base_loads_and_answers_in_vllm(base: Path, figures: Figures) -> None:
         version = importlib.metadata.version("vllm")
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("vllm for GPUs is not installed")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(base)], capture_output=True, text=True, timeout=1000, check=False
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    (figure,) = [line.removeprefix("FIGURE ") for line in done.stdout.splitlines() if line.startswith("FIGURE ")]
+    assert process.returncode == 0, process.stderr[-2000:]
+    (figure,) = [line.removeprefix("FIGURE ") for line in process.stdout.splitlines() if line.startswith("FIGURE ")]
     figures.add(f"vLLM {version}", figure)

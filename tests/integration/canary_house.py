@@ -9,10 +9,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
 from services.inference import handlers as inference_handlers
-from services.inference.adapters.statements import ServedEvents, to_message
-from services.inference.answering import Cancellation
+from services.inference.adapters.events import ReportPublisher
 from services.inference.consumers import ServingConsumer
-from services.inference.domain import Ask, Caller, Piece, Sampling, Turn
+from services.inference.domain import Caller, ChatMessage, GenerationRequest, Piece, Sampling
+from services.inference.generation import Cancellation
+from services.inference.wire import from_draft
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import signer
@@ -71,22 +72,22 @@ class Replica:
         self.producer = MemoryProducer("inference")
         self.engine = TimedEngine()
         self.world = make_world(engine=self.engine, slots=3)
-        reports = ServedEvents(self.producer, name)
-        self.inference = replace(
-            self.world.inference,
-            reports=reports,
+        drafts = replace(
+            self.world.inference.drafts,
             now=lambda: self.engine.moment,
-            new_draft_id=lambda: f"drf_{name}_{len(self.world.kept.drafts)}",
+            new_id=lambda: f"drf_{name}_{len(self.world.published.drafts)}",
         )
-        self.serving = ServingConsumer(self.inference, lambda _, work: work())
+        self.inference = replace(self.world.inference, drafts=drafts)
+        publish = ReportPublisher(self.producer, name).publish
+        self.serving = ServingConsumer(self.inference.models, publish, lambda _, work: work())
 
     def ask(self, caller: Caller) -> str:
         """The adapter that a caller's question was routed to, answered or not."""
-        question = Ask(NAME, (Turn("user", "Write."),), Sampling(max_tokens=3))
+        question = GenerationRequest(NAME, (ChatMessage("user", "Write."),), Sampling(max_tokens=3))
         with suppress(TailorError):
             for _ in inference_handlers.generate(self.inference, caller, question, Cancellation()):
                 pass
-        return self.world.kept.drafts[-1].served.adapter_digest
+        return self.world.published.drafts[-1].served.adapter_digest
 
 
 class FakeEvaluation:
@@ -174,8 +175,8 @@ class House:
             for replica in replicas:
                 for event in replica.producer.events("adapter.served.v1"):
                     self.topics["adapter.served.v1"](event)
-                for draft in replica.world.kept.drafts:
-                    self._receive("draft.created.v1", to_message(draft, "tiny"))
+                for draft in replica.world.published.drafts:
+                    self._receive("draft.created.v1", from_draft(draft, "tiny"))
 
     def _receive(self, topic: str, message: object) -> None:
         self.topics[topic](Event(topic, "key", message.SerializeToString(), {}))  # type: ignore[attr-defined]

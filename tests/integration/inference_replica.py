@@ -1,11 +1,12 @@
-"""A replica of inference in a process of its own, with a fake engine that takes its time: prints its port, serves until it is killed."""
+"""A replica of inference with a slow fake engine, as a process: prints its port and serves until it is killed."""
 
 import sys
 import time
 from collections.abc import Iterator
 
 from services.inference.domain import Piece, Sampling
-from services.inference.handlers import Door
+from services.inference.handlers import ReadinessGate
+from services.inference.ports import Stream
 from services.inference.rpc import InferenceServicer
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.rpc.auth import Authenticator, Caller
@@ -25,20 +26,19 @@ class SlowStream(FakeStream):
 
 
 class SlowEngine(FakeEngine):
-    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> FakeStream:
+    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> Stream:
         return SlowStream(adapter, sampling, self.gate)
 
 
 def main() -> None:
-    """Serve."""
     world = make_world(max_concurrent=32, max_queued=64, engine=SlowEngine())
-    door = Door()
-    door.open(world.inference)
+    gate = ReadinessGate()
+    gate.open(world.inference)
     authenticator = Authenticator(
         "inference", Trust({}), lambda _: Caller("key", "team", "ROLE_CALLER", key_id="key_1")
     )
     add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
-    servicers = [(add, InferenceServicer(door))]
+    servicers = [(add, InferenceServicer(gate))]
     server = RpcServer(
         ServiceSettings(rpc_port=0), "inference", servicers=servicers, authenticator=authenticator, max_workers=112
     )

@@ -17,15 +17,16 @@ from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.mentions import Mentions
 from services.anonymization.surrogates.surrogates import Surrogates
-from services.inference.adapters.barrier import RemoteBarrier
+from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.drafts import DraftBucket
-from services.inference.domain import Draft, Said, Served, Turn
-from services.inference.keeping import Keeper, Keeping
+from services.inference.definitions import Definitions
+from services.inference.domain import ChatMessage, Draft, ServedModel, Transcript
+from services.inference.draft_texts import DraftTextStore
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.storage.memory import MemoryStore
 from tailor.words import Span, SpanKind
 from tests.unit.anonymization.fakes import MemoryVault
-from tests.unit.inference.fakes import Kept
+from tests.unit.inference.fakes import Published
 
 pytestmark = pytest.mark.integration
 
@@ -191,18 +192,21 @@ class DirectChannel:
 def test_a_stored_draft_has_nothing_personal_and_the_surrogates_of_the_corpus(
     analyzer: Analyzer,
 ) -> None:
-    anonymizer, store, kept, keeping = make_anonymizer(analyzer, MemoryVault()), MemoryStore(), Kept(), Keeping()
-    keeping.begin("reports", ("", "", ""))
+    anonymizer, store, published = make_anonymizer(analyzer, MemoryVault()), MemoryStore(), Published()
+    definitions = Definitions()
+    definitions.define("reports", keep_drafts=True)
     prompt = "Write to Ms Ngozi Okafor (n.okafor@vanterpool.example, +44 20 7946 0018) about IBAN GB82 WEST 1234 5698 7654 32."
     answer = "Dear Ms Okafor,\n\nthe account of Vanterpool Logistics BV was closed.\n\nNgozi, please confirm."
-    said = Said((Turn("user", prompt), Turn("assistant", "To whom?"), Turn("user", "Ms Okafor.")), answer)
-    keeper = Keeper(keeping, RemoteBarrier(DirectChannel(anonymizer)), DraftBucket(store), kept)  # type: ignore[arg-type]
-    keeper.keep(Draft("drf_1", Served("reports", 1), "key_1", "p", "a", 1, 1, "stop", 0.1, 0.2), said)
+    messages = (ChatMessage("user", prompt), ChatMessage("assistant", "To whom?"), ChatMessage("user", "Ms Okafor."))
+    client = AnonymizationClient(DirectChannel(anonymizer))  # type: ignore[arg-type]
+    texts = DraftTextStore(definitions, client, DraftBucket(store).put, published.draft)
+    draft = Draft("drf_1", ServedModel("reports", 1), "key_1", "p", "a", 1, 1, "stop", 0.1, 0.2)
+    texts.keep(draft, Transcript(messages, answer))
     stop = threading.Event()
-    thread = threading.Thread(target=keeper.run, args=(stop,))
+    thread = threading.Thread(target=texts.run, args=(stop,))
     thread.start()
     for _ in range(500):
-        if kept.drafts or stop.wait(0.02):
+        if published.drafts or stop.wait(0.02):
             break
     stop.set()
     thread.join(5)

@@ -11,7 +11,7 @@ from services.anonymization.prompts import EphemeralPromptAnonymizer, contains
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.lexicon import fold
 from services.anonymization.recognise.tokens import tokenise
-from services.inference.restoring import Restorer, variants
+from services.inference.private_prompts.restore import Restorer, add_spellings
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +51,7 @@ def test_nothing_personal_remains_in_a_prompt_and_everything_can_be_restored(
     assert "£12,300 in London" in prompt.texts[1]
     for text, clean in zip((FIRST, SECOND), prompt.texts, strict=True):
         restorer = Restorer(prompt.pairs)
-        assert "".join(part.told for part in [*restorer.add(clean), *restorer.rest()]) == text
+        assert "".join(part.text for part in [*restorer.add(clean), *restorer.rest()]) == text
     for surrogate in prompt.pairs:
         assert not contains(FIRST + SECOND, surrogate)
 
@@ -59,8 +59,8 @@ def test_nothing_personal_remains_in_a_prompt_and_everything_can_be_restored(
 def test_every_text_of_the_sample_is_restored_exactly(anonymizer: EphemeralPromptAnonymizer) -> None:
     for gold in read_sample():
         prompt = anonymizer.anonymize((gold.text,), NO_LABELS, ())
-        restorer = Restorer(variants(prompt.pairs, (gold.text,)))
-        assert "".join(part.told for part in [*restorer.add(prompt.texts[0]), *restorer.rest()]) == gold.text
+        restorer = Restorer(add_spellings(prompt.pairs, (gold.text,)))
+        assert "".join(part.text for part in [*restorer.add(prompt.texts[0]), *restorer.rest()]) == gold.text
 
 
 def test_a_name_is_the_same_person_in_all_texts_of_a_prompt(anonymizer: EphemeralPromptAnonymizer) -> None:

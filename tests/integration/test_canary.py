@@ -102,7 +102,7 @@ def test_an_adapter_that_does_not_load_counts_as_failed(house: House, replicas: 
     house.start("b", replace(POLICY, min_calls=10_000))
     house.send_to(*replicas)
     for replica in replicas:
-        replica.inference.shelf.drop("b")
+        replica.inference.models.cache.drop("b")
         replica.world.library.bad.add("b")
     ask_all(house, *replicas)
     house.check()

@@ -1,11 +1,11 @@
-"""Training and serving render a chat alike, and nobody's words begin a turn."""
+"""Training and serving render a chat alike, and no text can start a turn."""
 
 from pathlib import Path
 
 import pytest
 
-from services.inference.adapters.chat import ChatTemplate
-from services.inference.domain import Turn
+from services.inference.domain import ChatMessage
+from services.inference.engines.chat import ChatTemplate
 from services.training.bases.files import load_tokenizer
 from services.training.methods.rows import encode
 from tests.models import make_tiny_base
@@ -22,21 +22,21 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("asked", ["Hold it.", ATTACK])
 @pytest.mark.parametrize("answered", ["It holds.", ATTACK])
-def test_only_the_template_begins_and_ends_turns_in_training_and_serving_alike(
+def test_only_the_template_starts_and_ends_turns_in_training_and_in_serving(
     base: Path, asked: str, answered: str
 ) -> None:
     tokenizer, chat = load_tokenizer(base), ChatTemplate(base)
-    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": asked}]
-    row = encode("r1", [*turns, {"role": "assistant", "content": answered}], tokenizer, 1000)
-    served = [Turn(turn["role"], turn["content"]) for turn in turns]
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": asked}]
+    row = encode("r1", [*messages, {"role": "assistant", "content": answered}], tokenizer, 1000)
+    served = [ChatMessage(message["role"], message["content"]) for message in messages]
     assert chat.encode(served) == row.tokens[: row.prompt_length]
     prompt, answer = chat.encode_answered(served, answered)
     assert prompt + answer == row.tokens
-    begins, ends = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
-    assert (row.tokens.count(begins), row.tokens.count(ends)) == (3, 3)
+    start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    assert (row.tokens.count(start), row.tokens.count(end)) == (3, 3)
 
 
-def test_other_words_stay_as_they_are(base: Path) -> None:
+def test_leaves_other_text_unchanged(base: Path) -> None:
     tokenizer = load_tokenizer(base)
     row = encode(
         "r1", [{"role": "user", "content": "a < b | c > d"}, {"role": "assistant", "content": "<b>"}], tokenizer, 100

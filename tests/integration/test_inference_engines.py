@@ -1,4 +1,4 @@
-"""Both engines on a tiny random Llama, with adapters out of a store."""
+"""Both engines on a tiny random Llama, with adapters from a store."""
 
 import hashlib
 import importlib.util
@@ -12,15 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from services.inference import handlers
-from services.inference.adapters.models import AdapterLibrary, BaseModel, fetch_base
+from services.inference.adapter_cache import AdapterCache
+from services.inference.adapters.model_store import StoredBase, VerifiedLibrary, fetch_base
 from services.inference.adapters.verify import check_config
-from services.inference.answering import Cancellation
-from services.inference.domain import AdapterName, Ask, Canary, Engine, Sampling, Served, Turn
-from services.inference.serving import Shelf
+from services.inference.domain import AdapterRef, Canary, ChatMessage, GenerationRequest, Sampling, ServedModel
+from services.inference.generation import Cancellation
+from services.inference.ports import InferenceEngine
 from services.registry.domain import Evaluation, Gate, Threshold
 from services.registry.rules.gate import list_refusals
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
@@ -32,31 +33,31 @@ from tests.unit.inference.fakes import KEY, make_world
 
 pytestmark = pytest.mark.integration
 
-CHAT = (Turn("user", "The control envelope holds."),)
+CHAT = (ChatMessage("user", "The control envelope holds."),)
 TEXTS = ["The control envelope holds and the friction ledger is short.", "A decision gate follows. Line of sight."]
 
 
 def publish(
     store: MemoryStore, folder: Path, prefix: str, manifest: dict[str, Any]
 ) -> tuple[bytes, list[dict[str, Any]]]:
-    """Put a folder's files and give its manifest's bytes."""
+    """Store a folder's files, and return its manifest's bytes."""
     files = []
-    for path in sorted(found for found in folder.iterdir() if found.is_file()):
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         ref = store.put(MODELS, f"{prefix}/files/{digest}", path.read_bytes())
         files.append({"path": path.name, "sha256": digest, "size_bytes": ref.size_bytes, "key": ref.key})
     return json.dumps(manifest | {"files": files}).encode(), files
 
 
-def publish_adapter(store: MemoryStore, folder: Path, base_digest: str, **changes: Any) -> AdapterName:
-    """Put an adapter as training would."""
+def publish_adapter(store: MemoryStore, folder: Path, base_digest: str, **changes: Any) -> AdapterRef:
+    """Store an adapter as training does."""
     data, _ = publish(store, folder, "adapters", {"kind": "policy", "base_digest": base_digest} | changes)
     digest = hashlib.sha256(data).hexdigest()
-    return AdapterName(digest, store.put(MODELS, f"adapters/{digest}/manifest.json", data))
+    return AdapterRef(digest, store.put(MODELS, f"adapters/{digest}/manifest.json", data))
 
 
 def make_adapter(base: Path, folder: Path, seed: int) -> Path:
-    """A LoRA adapter that changes much."""
+    """A LoRA adapter that changes answers strongly."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -82,12 +83,12 @@ class Lab:
         self.source = widen(make_tiny_base(root / "base", TEXTS))
         data, _ = publish(self.store, self.source, "bases", {"name": "tiny"})
         self.store.put(MODELS, "bases/tiny/manifest.json", data)
-        self.base: BaseModel = fetch_base(self.store, "tiny", root / "cache")
+        self.base: StoredBase = fetch_base(self.store, "tiny", root / "cache")
         self.folders = [make_adapter(self.source, root / f"adapter{n}", n) for n in (1, 2)]
         self.adapters = [publish_adapter(self.store, folder, self.base.digest) for folder in self.folders]
 
-    def library(self, cache: str = "cache") -> AdapterLibrary:
-        return AdapterLibrary(self.store, self.base, self.root / cache, 32)
+    def library(self, cache: str = "cache") -> VerifiedLibrary:
+        return VerifiedLibrary(self.store, self.base, self.root / cache, 32)
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +97,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 
 @pytest.fixture(scope="module")
-def plain(lab: Lab) -> Iterator[Engine]:
-    from services.inference.adapters.transformers_engine import TransformersEngine
+def plain(lab: Lab) -> Iterator[InferenceEngine]:
+    from services.inference.engines.transformers_engine import TransformersEngine
 
     engine = TransformersEngine(lab.base.folder, context_length=256, threads=1)
     yield engine
     engine.close()
 
 
-def text(engine: Engine, adapter: str = "", **sampling: Any) -> str:
+def text(engine: InferenceEngine, adapter: str = "", **sampling: Any) -> str:
     stream = engine.generate(engine.encode(CHAT), adapter, Sampling(**({"max_tokens": 12} | sampling)))
     return "".join(piece.text for piece in stream)
 
@@ -124,12 +125,12 @@ def reference(lab: Lab, completion: str, adapter: Path | None) -> float:
     with torch.inference_mode():
         logits = model(torch.tensor([before + answer])).logits[0].float()
     chosen = torch.log_softmax(logits, -1)[len(before) - 1 : -1]
-    return float(sum(chosen[place, token] for place, token in enumerate(answer)))
+    return float(sum(chosen[position, token] for position, token in enumerate(answer)))
 
 
-def test_scores_equal_a_plain_forward(lab: Lab, plain: Engine) -> None:
-    shelf = Shelf(plain, lab.library(), 2)
-    with shelf.using(lab.adapters[0]) as digest:
+def test_scores_equal_a_plain_forward(lab: Lab, plain: InferenceEngine) -> None:
+    cache = AdapterCache(plain, lab.library(), 2)
+    with cache.using(lab.adapters[0]) as digest:
         for adapter, folder in (("", None), (digest, lab.folders[0])):
             score = plain.score(CHAT, "The friction ledger is short.", adapter)
             assert score.log_probability == pytest.approx(
@@ -138,68 +139,74 @@ def test_scores_equal_a_plain_forward(lab: Lab, plain: Engine) -> None:
         assert plain.score(CHAT, "Short.", digest) != plain.score(CHAT, "Short.", "")
 
 
-def test_adapters_change_answers_and_the_base_stays_itself(lab: Lab, plain: Engine) -> None:
+def test_adapters_change_answers_and_leave_the_base_unchanged(lab: Lab, plain: InferenceEngine) -> None:
     before = text(plain)
-    shelf = Shelf(plain, lab.library(), 1)
+    cache = AdapterCache(plain, lab.library(), 1)
     answers = []
     for adapter in lab.adapters:
-        with shelf.using(adapter) as digest:
+        with cache.using(adapter) as digest:
             answers.append(text(plain, digest))
     assert len({before, *answers}) == 3
     assert text(plain) == before
 
 
-def test_each_arm_of_a_canary_gives_its_own_adapters_answers(lab: Lab, plain: Engine) -> None:
+def test_each_arm_of_a_canary_gives_its_own_adapters_answers(lab: Lab, plain: InferenceEngine) -> None:
     world = make_world()
-    inference = replace(world.inference, engine=plain, shelf=Shelf(plain, lab.library(), 2))
-    beside, tried = lab.adapters
-    canary = Canary(tried, "of-tried", "", 50)
-    handlers.apply_serving(inference, Served("reports", 2, beside, "of-beside", canary=canary))
-    assert [report.refusal for report in world.kept.reports] == [""]
+    models = replace(world.models, engine=plain, cache=AdapterCache(plain, lab.library(), 2))
+    inference = replace(world.inference, models=models)
+    incumbent, candidate = lab.adapters
+    canary = Canary(candidate, "of-candidate", "", 50)
+    served = ServedModel("reports", 2, incumbent, "of-incumbent", canary=canary)
+    handlers.apply_serving(models, world.published.report, served)
+    assert [report.refusal for report in world.published.reports] == [""]
     alone = {adapter.digest: text(plain, adapter.digest) for adapter in lab.adapters}
-    got: dict[str, set[str]] = {}
+    arms: dict[str, set[str]] = {}
     for number in range(16):
         caller = replace(KEY, key_id=f"key_{number:016x}")
         for _ in range(2):
-            answer = handlers.generate(inference, caller, Ask("reports", CHAT, Sampling(max_tokens=12)), Cancellation())
+            answer = handlers.generate(
+                inference, caller, GenerationRequest("reports", CHAT, Sampling(max_tokens=12)), Cancellation()
+            )
             assert "".join(piece.text for piece in answer) == alone[answer.served.adapter_digest]
-            got.setdefault(caller.key_id, set()).add(answer.served.adapter_digest)
-    assert {frozenset(digests) for digests in got.values()} == {frozenset({one.digest}) for one in lab.adapters}
+            arms.setdefault(caller.key_id, set()).add(answer.served.adapter_digest)
+    assert {frozenset(digests) for digests in arms.values()} == {
+        frozenset({adapter.digest}) for adapter in lab.adapters
+    }
 
 
-def test_a_running_stream_keeps_its_adapter_while_another_is_loaded(lab: Lab, plain: Engine) -> None:
-    shelf = Shelf(plain, lab.library(), 2)
-    with shelf.using(lab.adapters[0]) as first:
+def test_a_running_stream_keeps_its_adapter_while_another_is_loaded(lab: Lab, plain: InferenceEngine) -> None:
+    cache = AdapterCache(plain, lab.library(), 2)
+    with cache.using(lab.adapters[0]) as first:
         whole = text(plain, first, max_tokens=24)
         pieces = iter(plain.generate(plain.encode(CHAT), first, Sampling(max_tokens=24)))
-        got = next(pieces).text
-        with shelf.using(lab.adapters[1]) as second:
+        streamed = next(pieces).text
+        with cache.using(lab.adapters[1]) as second:
             other = text(plain, second)
-        got += "".join(piece.text for piece in pieces)
-    assert got == whole
+        streamed += "".join(piece.text for piece in pieces)
+    assert streamed == whole
     assert not whole.startswith(other)
 
 
-def test_streams_beside_each_other_equal_streams_alone(lab: Lab, plain: Engine) -> None:
-    shelf = Shelf(plain, lab.library(), 2)
-    with shelf.using(lab.adapters[0]) as first, shelf.using(lab.adapters[1]) as second:
+def test_concurrent_streams_equal_streams_alone(lab: Lab, plain: InferenceEngine) -> None:
+    cache = AdapterCache(plain, lab.library(), 2)
+    with cache.using(lab.adapters[0]) as first, cache.using(lab.adapters[1]) as second:
         names = ["", first, second] * 2
         alone = [text(plain, name) for name in names]
-        beside = [""] * len(names)
+        concurrent = [""] * len(names)
 
         def work(number: int) -> None:
-            beside[number] = text(plain, names[number])
+            concurrent[number] = text(plain, names[number])
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(len(names))]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(60)
-    assert beside == alone
+    assert concurrent == alone
 
 
 @pytest.mark.parametrize("schema", ["", '{"type": "array", "minItems": 200}'])
-def test_a_cancelled_stream_ends_at_once(plain: Engine, schema: str) -> None:
+def test_a_cancelled_stream_ends_at_once(plain: InferenceEngine, schema: str) -> None:
     stream = plain.generate(plain.encode(CHAT), "", Sampling(max_tokens=200, temperature=1.5, seed=3, schema=schema))
     pieces = iter(stream)
     next(pieces)
@@ -207,18 +214,18 @@ def test_a_cancelled_stream_ends_at_once(plain: Engine, schema: str) -> None:
     assert [(piece.finish, piece.tokens) for piece in pieces] == [("cancelled", 1)]
 
 
-def test_draws_without_a_seed_differ(plain: Engine) -> None:
+def test_draws_without_a_seed_differ(plain: InferenceEngine) -> None:
     assert len({text(plain, temperature=1.0) for _ in range(3)}) == 3
 
 
 @pytest.mark.parametrize(
     "least", [{"temperature": 1e-45}, {"temperature": 5e-324}, {"temperature": 1.0, "top_p": 1e-320}]
 )
-def test_the_smallest_numbers_draw_the_likeliest(plain: Engine, least: dict[str, float]) -> None:
-    assert text(plain, **least) == text(plain)
+def test_the_smallest_numbers_draw_the_likeliest(plain: InferenceEngine, least: dict[str, float]) -> None:
+    assert text(plain, "", **least) == text(plain)
 
 
-def test_a_seed_repeats_a_draw_and_stop_texts_end_it(plain: Engine) -> None:
+def test_a_seed_repeats_a_draw_and_stop_texts_end_it(plain: InferenceEngine) -> None:
     drawn = text(plain, temperature=1.0, seed=7)
     assert drawn == text(plain, temperature=1.0, seed=7)
     assert text(plain, temperature=0.7, top_p=0.9, seed=8) != drawn
@@ -238,11 +245,11 @@ SCHEMA = {
 }
 
 
-def keeps_to_its_schema(engine: Engine, adapter: str) -> None:
-    """A random model writes JSON, and what is cut says so."""
+def check_schema_is_followed(engine: InferenceEngine, adapter: str) -> None:
+    """A random model writes JSON, and an answer that is cut finishes with `length`."""
     for seed in (1, 2):
-        wanted = Sampling(temperature=1.0, seed=seed, max_tokens=120, schema=json.dumps(SCHEMA))
-        pieces = list(engine.generate(engine.encode(CHAT), adapter, wanted))
+        sampling = Sampling(temperature=1.0, seed=seed, max_tokens=120, schema=json.dumps(SCHEMA))
+        pieces = list(engine.generate(engine.encode(CHAT), adapter, sampling))
         written = "".join(piece.text for piece in pieces)
         if pieces[-1].finish == "stop":
             jsonschema.validate(json.loads(written), SCHEMA)
@@ -252,10 +259,10 @@ def keeps_to_its_schema(engine: Engine, adapter: str) -> None:
     assert (cut[-1].finish, cut[-1].tokens) == ("length", 3)
 
 
-def test_an_answer_keeps_to_its_schema(lab: Lab, plain: Engine) -> None:
-    keeps_to_its_schema(plain, "")
-    with Shelf(plain, lab.library(), 2).using(lab.adapters[0]) as digest:
-        keeps_to_its_schema(plain, digest)
+def test_an_answer_check_schema_is_followed(lab: Lab, plain: InferenceEngine) -> None:
+    check_schema_is_followed(plain, "")
+    with AdapterCache(plain, lab.library(), 2).using(lab.adapters[0]) as digest:
+        check_schema_is_followed(plain, digest)
     whole = Sampling(temperature=1.0, seed=1, max_tokens=120, schema='{"enum": ["low", "high"]}')
     pieces = list(plain.generate(plain.encode(CHAT), "", whole))
     assert pieces[-1].finish == "stop"
@@ -269,13 +276,13 @@ def test_an_answer_keeps_to_its_schema(lab: Lab, plain: Engine) -> None:
         ('{"not": {"type": "string"}}', "not"),
         ('{"type": "robot"}', "type"),
         ('{"type": "string", "pattern": "("}', "regex"),
-        ('{"$ref": "https://example.com/schema.json"}', "It cannot be enforced."),
-        ('{"$ref": "#"}', "It cannot be enforced."),
-        ('{"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}', "It cannot be enforced."),
+        ('{"$ref": "https://example.com/schema.json"}', "the schema cannot be enforced"),
+        ('{"$ref": "#"}', "the schema cannot be enforced"),
+        ('{"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}', "the schema cannot be enforced"),
     ],
 )
-def test_a_schema_that_cannot_be_enforced_is_refused_and_only_its_keyword_named(
-    plain: Engine, schema: str, named: str
+def test_refuses_a_schema_that_cannot_be_enforced_and_names_only_its_keyword(
+    plain: InferenceEngine, schema: str, named: str
 ) -> None:
     with pytest.raises(InvalidArgument) as caught:
         plain.check_schema(schema)
@@ -284,7 +291,9 @@ def test_a_schema_that_cannot_be_enforced_is_refused_and_only_its_keyword_named(
     assert "robot" not in violation and "example" not in violation
 
 
-def test_log_probabilities_are_those_of_the_model_before_temperature_and_schema(lab: Lab, plain: Engine) -> None:
+def test_log_probabilities_are_those_of_the_model_before_temperature_and_schema(
+    lab: Lab, plain: InferenceEngine
+) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -295,56 +304,54 @@ def test_log_probabilities_are_those_of_the_model_before_temperature_and_schema(
     for extra in ({}, {"temperature": 2.0, "seed": 1, "repetition_penalty": 1.5, "schema": '{"type": "object"}'}):
         sampling = Sampling(max_tokens=4, top_log_probabilities=3, **extra)  # type: ignore[arg-type]
         pieces = list(plain.generate(prompt, "", sampling))
-        told = [one for piece in pieces for one in piece.log_probabilities]
-        assert len(told) == pieces[-1].tokens
-        top = [likely.log_probability for likely in told[0].top]
+        tokens = [token for piece in pieces for token in piece.log_probabilities]
+        assert len(tokens) == pieces[-1].tokens
+        top = [likely.log_probability for likely in tokens[0].top]
         assert top == pytest.approx(expected.topk(3).values.tolist(), abs=0.02)
         if extra:
-            assert told[0].token.token.startswith("{")
+            assert tokens[0].token.token.startswith("{")
         else:
-            assert [one.token for one in told] == [one.top[0] for one in told]
+            assert [token.token for token in tokens] == [token.top[0] for token in tokens]
     none = plain.generate(prompt, "", Sampling(max_tokens=4))
     assert not any(piece.log_probabilities for piece in none)
 
 
-def test_a_row_over_the_context_is_refused(plain: Engine) -> None:
+def test_a_row_over_the_context_is_refused(plain: InferenceEngine) -> None:
     with pytest.raises(InvalidArgument) as caught:
         plain.score(CHAT, "word " * 400, "")
     assert caught.value.reason == "ROW_TOO_LONG"
 
 
 def probes(lab: Lab, folder: Path, off: float = 0.0) -> list[dict[str, Any]]:
-    """Probe rows as the trainer stores them, found by a plain forward; `off` is added to what it found."""
+    """Probe rows as the trainer stores them, measured by a plain forward; `off` is added to each measurement."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(lab.source)
     prompt = f"<|im_start|>user\n{CHAT[0].content}<|im_end|>\n<|im_start|>assistant\n"
     before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    found = []
+    rows = []
     for completion in ("The friction ledger is short.", "Line of sight."):
         answer = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
         mean = reference(lab, completion, folder) / len(answer)
         entry = {"tokens": before + answer, "prompt_length": len(before), "log_probability": mean + off}
-        found.append({"row_id": completion} | entry)
-    return found
+        rows.append({"row_id": completion} | entry)
+    return rows
 
 
-def parities(lab: Lab, engine: Engine) -> list[float]:
-    """What candidates come to: one as it was trained, one whose stored figures are off, and one with another's weights."""
+def measure_parities(lab: Lab, engine: InferenceEngine) -> list[float]:
+    """Parities of three candidates: as trained, with shifted measurements, and with another adapter's weights."""
     right, off = probes(lab, lab.folders[0]), probes(lab, lab.folders[0], 0.5)
     published = [(lab.folders[0], right), (lab.folders[0], off), (lab.folders[1], right)]
-    inference = replace(make_world().inference, engine=engine, shelf=Shelf(engine, lab.library("parity"), 1))
-    found = []
+    models = replace(make_world().models, engine=engine, cache=AdapterCache(engine, lab.library("parity"), 1))
+    parities = []
     for folder, rows in published:
         adapter = publish_adapter(lab.store, folder, lab.base.digest, probes=rows)
-        found.append(handlers.load_candidate(inference, adapter).parity or 0.0)
-    return found
+        parities.append(handlers.load_candidate(models, adapter).parity or 0.0)
+    return parities
 
 
-def test_a_candidate_has_parity_with_its_trainer_and_one_that_is_not_what_was_trained_has_not(
-    lab: Lab, plain: Engine
-) -> None:
-    right, off, another = parities(lab, plain)
+def test_only_a_candidate_as_trained_has_parity_with_its_trainer(lab: Lab, plain: InferenceEngine) -> None:
+    right, off, another = measure_parities(lab, plain)
     assert right < 0.01
     assert off == pytest.approx(0.5, abs=0.01)
     assert another > 0.1
@@ -355,14 +362,14 @@ def test_a_candidate_has_parity_with_its_trainer_and_one_that_is_not_what_was_tr
         assert (list_refusals(gate, evaluation) == ()) is passes
 
 
-def test_a_probe_of_other_tokens_than_the_bases_is_refused(lab: Lab, plain: Engine) -> None:
+def test_refuses_a_probe_with_unknown_tokens(lab: Lab, plain: InferenceEngine) -> None:
     for tokens in ((5, 10**6), (5, -1)):
         with pytest.raises(InvalidArgument) as caught:
             plain.score_tokens(tokens, 1, "")
         assert caught.value.reason == "UNKNOWN_TOKEN"
 
 
-def refused(lab: Lab, adapter: AdapterName, cache: str) -> str:
+def refused(lab: Lab, adapter: AdapterRef, cache: str) -> str:
     with pytest.raises(FailedPrecondition) as caught:
         lab.library(cache).fetch(adapter)
     return caught.value.reason
@@ -392,23 +399,23 @@ def test_refuses_a_flipped_byte_in_the_store_and_repairs_one_in_the_cache(lab: L
         MODELS,
         f"adapters/files/{hashlib.sha256((lab.folders[0] / 'adapter_model.safetensors').read_bytes()).hexdigest()}",
     )
-    kept = lab.store.objects[key]
+    original = lab.store.objects[key]
     try:
         lab.store.objects[key] = bytes(weights)
         assert refused(lab, good, "flipped") == "CORRUPT_OBJECT"
     finally:
-        lab.store.objects[key] = kept
+        lab.store.objects[key] = original
 
 
 def test_refuses_another_base_a_reward_model_and_a_wrong_digest(lab: Lab) -> None:
     folder = lab.folders[0]
     assert refused(lab, publish_adapter(lab.store, folder, "0" * 64), "refused") == "WRONG_BASE"
     assert refused(lab, publish_adapter(lab.store, folder, lab.base.digest, kind="reward"), "refused") == "WRONG_KIND"
-    wrong = AdapterName("0" * 64, lab.adapters[0].manifest)
+    wrong = AdapterRef("0" * 64, lab.adapters[0].manifest)
     assert refused(lab, wrong, "refused") == "WRONG_DIGEST"
 
 
-def test_refuses_a_pickle_beside_or_instead_of_the_weights(lab: Lab, tmp_path: Path) -> None:
+def test_refuses_a_pickle_next_to_or_instead_of_the_weights(lab: Lab, tmp_path: Path) -> None:
     beside = copied(lab, tmp_path / "beside")
     (beside / "training_args.bin").write_bytes(pickle.dumps({"a": 1}))
     assert refused(lab, publish_adapter(lab.store, beside, lab.base.digest), "refused") == "UNEXPECTED_FILE"
@@ -441,7 +448,7 @@ def test_refuses_an_extra_module(lab: Lab, tmp_path: Path) -> None:
     assert refused(lab, publish_adapter(lab.store, folder, lab.base.digest), "refused") == "UNEXPECTED_MODULE"
 
 
-def test_a_base_with_a_pickle_is_refused_and_a_missing_one_is_waited_for(lab: Lab, tmp_path: Path) -> None:
+def test_refuses_a_base_with_a_pickle_and_waits_for_a_missing_one(lab: Lab, tmp_path: Path) -> None:
     folder = tmp_path / "base"
     folder.mkdir()
     (folder / "pytorch_model.bin").write_bytes(b"\x80")
@@ -454,8 +461,8 @@ def test_a_base_with_a_pickle_is_refused_and_a_missing_one_is_waited_for(lab: La
         fetch_base(lab.store, "none", tmp_path / "cache")
 
 
-def tampered(lab: Lab, folder: Path, how: str) -> AdapterName:
-    """An adapter with its own bytes and one thing wrong."""
+def tampered(lab: Lab, folder: Path, how: str) -> AdapterRef:
+    """An adapter with distinct bytes and one defect."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -483,7 +490,7 @@ def tampered(lab: Lab, folder: Path, how: str) -> AdapterName:
         key = next(file["key"] for file in files if file["path"] == weights.name)
         lab.store.objects[MODELS, key] = weights.read_bytes()[:-1] + b"!"
     digest = hashlib.sha256(data).hexdigest()
-    return AdapterName(digest, lab.store.put(MODELS, f"adapters/{digest}/manifest.json", data))
+    return AdapterRef(digest, lab.store.put(MODELS, f"adapters/{digest}/manifest.json", data))
 
 
 TAMPERED = {
@@ -500,38 +507,36 @@ TAMPERED = {
 }
 
 
-def test_a_tampered_generation_leaves_the_old_one_serving(lab: Lab, plain: Engine, tmp_path: Path) -> None:
-    from services.inference.answering import Cancellation
-    from services.inference.domain import Ask, Served
-
+def test_a_tampered_generation_leaves_the_old_one_serving(lab: Lab, plain: InferenceEngine, tmp_path: Path) -> None:
     world = make_world()
-    inference = replace(world.inference, engine=plain, shelf=Shelf(plain, lab.library("served"), 2))
+    models = replace(world.models, engine=plain, cache=AdapterCache(plain, lab.library("served"), 2))
+    inference = replace(world.inference, models=models)
 
     def ask() -> tuple[int, str]:
-        question = Ask("reports", CHAT, Sampling(max_tokens=5))
+        question = GenerationRequest("reports", CHAT, Sampling(max_tokens=5))
         answer = handlers.generate(inference, KEY, question, Cancellation())
         list(answer)
         return answer.served.generation, answer.text
 
     for generation, how in enumerate(TAMPERED, 1):
         adapter = tampered(lab, tmp_path / str(generation), how)
-        handlers.apply_serving(inference, Served("reports", generation, adapter))
+        handlers.apply_serving(models, world.published.report, ServedModel("reports", generation, adapter))
         if not TAMPERED[how]:
             before = ask()
         assert ask() == before, how
-    assert [report.refusal for report in world.kept.reports] == list(TAMPERED.values())
+    assert [report.refusal for report in world.published.reports] == list(TAMPERED.values())
     assert before[0] == 1
 
 
 def test_a_digest_that_is_a_path_reaches_no_folder(lab: Lab, tmp_path: Path) -> None:
     outside = tmp_path / "cache" / "outside"
     outside.mkdir(parents=True)
-    library = AdapterLibrary(lab.store, lab.base, tmp_path / "cache", 32)
+    library = VerifiedLibrary(lab.store, lab.base, tmp_path / "cache", 32)
     assert not library.drop("../outside")
     assert outside.is_dir()
     manifest = lab.adapters[0].manifest
     with pytest.raises(FailedPrecondition) as caught:
-        library.fetch(AdapterName("../outside", replace(manifest, sha256="../outside")))
+        library.fetch(AdapterRef("../outside", replace(manifest, sha256="../outside")))
     assert caught.value.reason == "WRONG_DIGEST"
 
 
@@ -540,22 +545,26 @@ def test_knows_every_key_that_peft_writes() -> None:
 
     from peft import LoraConfig
 
-    written = {found.name for found in fields(LoraConfig)} - {"runtime_config"}
+    written = {field.name for field in fields(LoraConfig)} - {"runtime_config"}
     config = dict.fromkeys(written) | {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 4}
     config |= {"peft_version": "0.21", "bias": "none", "target_modules": ["q_proj"]}
     config |= {"lora_dropout": 0.0, "use_rslora": False}
     assert check_config(json.dumps(config).encode(), 32).rank == 2
 
 
-def tells_like(engine: Engine, plain: Engine, adapter: str) -> None:
-    """Two engines tell the same of the same tokens."""
+def check_equal_log_probabilities(engine: InferenceEngine, plain: InferenceEngine, adapter: str) -> None:
+    """Two engines give the same log-probabilities for the same tokens."""
     sampling = Sampling(max_tokens=3, top_log_probabilities=2)
-    told = [
-        [one for piece in which.generate(which.encode(CHAT), adapter, sampling) for one in piece.log_probabilities]
-        for which in (engine, plain)
+    tokens = [
+        [
+            token
+            for piece in either.generate(either.encode(CHAT), adapter, sampling)
+            for token in piece.log_probabilities
+        ]
+        for either in (engine, plain)
     ]
-    assert [one.token.token for one in told[0]] == [one.token.token for one in told[1]]
-    for ours, theirs in zip(*told, strict=True):
+    assert [token.token.token for token in tokens[0]] == [token.token.token for token in tokens[1]]
+    for ours, theirs in zip(*tokens, strict=True):
         assert ours.token.log_probability == pytest.approx(theirs.token.log_probability, abs=0.1)
         assert len(ours.top) == 2 and ours.top[0] == ours.token
         assert ours.top[1].log_probability == pytest.approx(theirs.top[1].log_probability, abs=0.1)
@@ -565,15 +574,17 @@ def tells_like(engine: Engine, plain: Engine, adapter: str) -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vllm is not installed; the transformers engine serves here"
 )
-def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch(lab: Lab, plain: Engine) -> None:
-    from services.inference.adapters import vllm_engine
+def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch(
+    lab: Lab, plain: InferenceEngine
+) -> None:
+    from services.inference.engines import vllm_engine
 
     vllm_engine.prepare_environment(1, 1)
     before = open_to_others(os.getpid())
     engine = vllm_engine.VllmEngine(lab.base.folder, context_length=256, max_loras=2, max_lora_rank=8, max_concurrent=8)
     try:
         assert open_to_others(os.getpid()) == before
-        ours, theirs = Shelf(plain, lab.library(), 2), Shelf(engine, lab.library(), 2)
+        ours, theirs = AdapterCache(plain, lab.library(), 2), AdapterCache(engine, lab.library(), 2)
         with (
             ours.using(lab.adapters[0]),
             ours.using(lab.adapters[1]),
@@ -593,16 +604,16 @@ def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch
             ends = [list(stream)[-1] for stream in streams]
             assert {end.finish for end in ends[:3]} <= {"stop", "length"}
             assert all(end.finish for end in ends)
-            keeps_to_its_schema(engine, first)
+            check_schema_is_followed(engine, first)
             endless = Sampling(max_tokens=200, schema='{"type": "array", "minItems": 200}')
             cancelled = engine.generate(engine.encode(CHAT), first, endless)
             next(iter(cancelled))
             cancelled.cancel()
             assert list(cancelled)[-1].finish == "cancelled"
-            tells_like(engine, plain, first)
-            # vLLM leaves out a character whose bytes are not all there.
+            check_equal_log_probabilities(engine, plain, first)
+            # vLLM omits a character whose bytes are incomplete.
             assert text(engine, first, max_tokens=3) == text(plain, first, max_tokens=3).rstrip("�")
-        right, off, another = parities(lab, engine)
+        right, off, another = measure_parities(lab, engine)
         assert right < 0.05
         assert off == pytest.approx(0.5, abs=0.05)
         assert another > 0.1

@@ -72,7 +72,7 @@ def process(stores: Stores, tmp_path: Path) -> Iterator[tuple[dict[str, str], su
         running.wait(30)
 
 
-def test_waits_for_its_base_serves_a_specialist_and_says_so(
+def test_waits_for_its_base_then_serves_a_specialist_and_reports_it(
     stores: Stores, process: tuple[dict[str, str], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     environment, running = process
@@ -115,13 +115,13 @@ def test_waits_for_its_base_serves_a_specialist_and_says_so(
     assert [(r.generation, r.serving, r.replica) for r in reports if r.specialist == "tiny-reports"] == [
         (1, True, "inference-0")
     ]
-    expected = {int(environment[f"TAILOR_{door}_PORT"]) for door in ("RPC", "HTTP", "STATUS")}
+    expected = {int(environment[f"TAILOR_{server}_PORT"]) for server in ("RPC", "HTTP", "STATUS")}
     assert {int(address.rpartition(":")[2], 16) for address in listening(running.pid)} == expected
     running.send_signal(signal.SIGTERM)
     assert running.wait(30) == 0
     seen = [decode(event, models_pb2.ReplicaSeen) for event in everything(settings, "replica.seen.v1")]
-    assert {(one.replica, one.base) for one in seen} == {("inference-0", BASE)}
-    assert [one.leaving for one in seen] == [False] * (len(seen) - 1) + [True]
+    assert {(event.replica, event.base) for event in seen} == {("inference-0", BASE)}
+    assert [event.leaving for event in seen] == [False] * (len(seen) - 1) + [True]
 
 
 def everything(settings: ServiceSettings, topic: str) -> list[Event]:

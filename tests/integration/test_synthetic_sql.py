@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from pyarrow import parquet
@@ -13,30 +14,25 @@ from sqlalchemy import Engine, text
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.minhash import MinHashNearDuplicates
 from services.synthetic.adapters.parquet import ParquetWriter, to_parquet
-from services.synthetic.adapters.sketches import MinHashSketcher, SqlSketches
+from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.bootstrap import MIGRATIONS
-from services.synthetic.comparing import Comparison, NearDuplicateCount, count_near_duplicates
 from services.synthetic.consumers import Consumers
 from services.synthetic.domain import (
-    DatasetKind,
-    Filters,
+    BuildPolicy,
     Judgement,
     KeptDraft,
     Kind,
-    Labels,
     LeftOut,
-    Lesson,
-    Policy,
     Row,
-    Selection,
     Specialist,
+    TeacherAnswer,
 )
 from services.synthetic.handlers import Synthetic
+from services.synthetic.near_duplicates.count import NearDuplicateCount, NearDuplicateCounter
+from services.synthetic.near_duplicates.minhash import MinHashNearDuplicates, MinHashSketcher
 from services.synthetic.rpc import SyntheticServicer
-from services.synthetic.spans import Span
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
@@ -48,23 +44,26 @@ from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import connect, migrate
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
+from tailor.words import DatasetKind, Filters, Labels, Selection, Span, SpanKind
 from tests.unit.synthetic.fakes import put_document, report
 
 pytestmark = pytest.mark.integration
 
 SPECIALIST = Specialist(
-    "reports", 1, "smollm2-135m-instruct", "lora", policy=Policy(1), system_prompt="Write as the house does."
+    "reports", 1, "smollm2-135m-instruct", "lora", policy=BuildPolicy(1), system_prompt="Write in the house style."
 )
-# Texts of their own, so that MinHash sees them apart.
+# The servicer does not use its context.
+CONTEXT: Any = None
+# Distinct texts, so that MinHash finds no near-duplicates among them.
 NAMES = "ledger valve orchard tariff harbour kiln turbine archive ferry cellar quarry loom depot clinic granary mast"
 
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    made = connect(database_url)
-    migrate(made, MIGRATIONS)
-    yield made
-    made.dispose()
+    engine = connect(database_url)
+    migrate(engine, MIGRATIONS)
+    yield engine
+    engine.dispose()
 
 
 class World:
@@ -87,13 +86,14 @@ class World:
         for number in range(first, first + count):
             handlers.on_document(self.app, put_document(self.store, number, text=distinct(number)))
 
-    def comparison(self, **values: object) -> Comparison:
-        return Comparison(SqlSketches(self.engine), MinHashSketcher(0.8), self.store, **values)
+    def counter(self, **values: Any) -> NearDuplicateCounter:
+        return NearDuplicateCounter(SqlSketches(self.engine), MinHashSketcher(0.8), self.store, **values)
 
-    def stated(self) -> list[models_pb2.DatasetBuilt]:
+    def published(self) -> list[models_pb2.DatasetBuilt]:
         while self.outbox.relay():
             pass
-        return list(self.producer.messages("dataset.built.v1"))
+        messages = self.producer.messages("dataset.built.v1")
+        return [message for message in messages if isinstance(message, models_pb2.DatasetBuilt)]
 
 
 def distinct(number: int) -> str:
@@ -105,7 +105,7 @@ def distinct(number: int) -> str:
     return f"# Report: {picked[0]}\n\n## Position\n\n{body}\n\n## Remedy\n\n1. Look for {' '.join(picked[20:])} within a week."
 
 
-def test_builds_states_once_and_says_nothing_is_new(engine: Engine) -> None:
+def test_builds_once_and_reports_when_nothing_is_new(engine: Engine) -> None:
     world = World(engine)
     world.fill()
     first = handlers.build_dataset(world.app, "reports", "one")
@@ -113,7 +113,7 @@ def test_builds_states_once_and_says_nothing_is_new(engine: Engine) -> None:
     assert handlers.build_dataset(world.app, "reports", "two").created is False
     assert handlers.build_dataset(world.app, "reports", "one") == handlers.build_dataset(world.app, "reports", "one")
     assert handlers.tick(world.app) == []
-    (message,) = world.stated()
+    (message,) = world.published()
     assert message.digest == message.manifest.sha256 == first.dataset.digest
     assert (message.base, message.recipe, message.kind) == (
         "smollm2-135m-instruct",
@@ -121,7 +121,7 @@ def test_builds_states_once_and_says_nothing_is_new(engine: Engine) -> None:
         models_pb2.DATASET_KIND_SFT,
     )
     manifest = json.loads(world.store.read("datasets", f"{message.digest}/manifest.json"))
-    assert [one["document_id"] for one in manifest["sources"]] == list(message.document_ids)
+    assert [source["document_id"] for source in manifest["sources"]] == list(message.document_ids)
 
 
 def test_the_same_corpus_in_another_place_gives_the_same_bytes(engine: Engine) -> None:
@@ -136,7 +136,7 @@ def test_the_same_corpus_in_another_place_gives_the_same_bytes(engine: Engine) -
     assert world.store.objects == before
 
 
-def test_held_out_clusters_stay_and_near_duplicates_change_nothing(engine: Engine) -> None:
+def test_clusters_keep_their_side_and_near_duplicates_change_nothing(engine: Engine) -> None:
     world = World(engine)
     world.fill()
     first = handlers.build_dataset(world.app, "reports", "")
@@ -148,7 +148,7 @@ def test_held_out_clusters_stay_and_near_duplicates_change_nothing(engine: Engin
     assert second.created and second.dataset.near_duplicates == 1
     assert world.repository.assignments(list(first.dataset.document_ids)) == before
     assert world.repository.assignments([f"doc_{900:032d}"])[f"doc_{900:032d}"].cluster_id == f"doc_{3:032d}"
-    assert len(world.stated()) == 2
+    assert len(world.published()) == 2
 
 
 def test_replicas_never_build_twice(engine: Engine) -> None:
@@ -156,15 +156,15 @@ def test_replicas_never_build_twice(engine: Engine) -> None:
     world.fill()
     twin = World(engine, world.store)
     with ThreadPoolExecutor(2) as pool:
-        built = [found for done in pool.map(handlers.tick, [world.app, twin.app]) for found in done]
-    assert [one.created for one in built] == [True]
+        results = [result for ticked in pool.map(handlers.tick, [world.app, twin.app]) for result in ticked]
+    assert [result.created for result in results] == [True]
     with ThreadPoolExecutor(2) as pool:
         again = list(pool.map(lambda w: handlers.build_dataset(w.app, "reports", ""), [world, twin]))
-    assert [one.created for one in again] == [False, False]
-    assert len(world.stated()) == 1
+    assert [result.created for result in again] == [False, False]
+    assert len(world.published()) == 1
 
 
-def test_the_right_to_build_is_held_by_one(engine: Engine) -> None:
+def test_one_replica_holds_the_build_lock(engine: Engine) -> None:
     repository = World(engine).repository
     with repository.building("a") as first, repository.building("a") as second, repository.building("b") as other:
         assert (first, second, other) == (True, False, True)
@@ -172,7 +172,7 @@ def test_the_right_to_build_is_held_by_one(engine: Engine) -> None:
         assert later
 
 
-def test_versions_that_arrive_at_once_leave_the_newest(engine: Engine) -> None:
+def test_keeps_the_newest_of_versions_that_arrive_concurrently(engine: Engine) -> None:
     world = World(engine)
     versions = [replace(put_document(world.store, 1), sequence=number, digest=f"d{number}") for number in range(1, 13)]
     start = threading.Barrier(4)
@@ -184,21 +184,21 @@ def test_versions_that_arrive_at_once_leave_the_newest(engine: Engine) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(keep, range(4)))
-    found = world.repository.document(versions[0].document_id)
-    assert found == versions[-1]
+    newest = world.repository.document(versions[0].document_id)
+    assert newest == versions[-1]
     assert world.repository.keep_document(versions[3]) is False
 
 
-def test_progress_counts_only_what_is_selected_and_new(engine: Engine) -> None:
+def test_progress_counts_selected_new_items_only(engine: Engine) -> None:
     world = World(engine)
-    risk = replace(SPECIALIST, selection=Selection(departments=frozenset({"risk"})))
+    risk = replace(SPECIALIST, selection=Selection(departments=("risk",)))
     assert world.repository.progress(risk, DatasetKind.SFT).seconds_since_new is None
     world.fill(count=3)
     world.repository.keep_document(put_document(world.store, 50, labels=Labels("wiki", "people", "internal")))
     assert world.repository.keep_judgement(Judgement("jdg_1", "reports", ("drf_1",), {"style": 4}, "Good."))
     assert not world.repository.keep_judgement(Judgement("jdg_1", "reports", ("drf_1",), {"style": 4}, "Good."))
-    found = world.repository.progress(risk, DatasetKind.SFT)
-    assert (found.new_items, found.seconds_since_build) == (3, None)
+    progress = world.repository.progress(risk, DatasetKind.SFT)
+    assert (progress.new_items, progress.seconds_since_build) == (3, None)
     assert world.repository.progress(risk, DatasetKind.PREFERENCE).new_items == 0
     world.repository.keep_judgement(Judgement("jdg_2", "reports", ("drf_1", "drf_2"), {}, ""))
     finished = replace(put_document(world.store, 51), kind=Kind.DELIVERABLE, draft_id="drf_1")
@@ -215,12 +215,12 @@ def test_progress_counts_only_what_is_selected_and_new(engine: Engine) -> None:
     )
 
 
-def test_lessons_are_remembered(engine: Engine) -> None:
+def test_stores_the_first_answer_of_a_teacher(engine: Engine) -> None:
     repository = World(engine).repository
-    assert repository.lesson("k") is None
-    repository.keep_lesson("k", Lesson((("q", "a"),), 12), "doc_1")
-    repository.keep_lesson("k", Lesson((), 0), "doc_1")
-    assert repository.lesson("k") == Lesson((("q", "a"),), 12)
+    assert repository.teacher_answer("k") is None
+    repository.keep_teacher_answer("k", TeacherAnswer((("q", "a"),), 12), "doc_1")
+    repository.keep_teacher_answer("k", TeacherAnswer((), 0), "doc_1")
+    assert repository.teacher_answer("k") == TeacherAnswer((("q", "a"),), 12)
 
 
 def test_events_and_calls_reach_the_database(engine: Engine) -> None:
@@ -240,27 +240,27 @@ def test_events_and_calls_reach_the_database(engine: Engine) -> None:
         consumers.topics()[event.topic](event)
     with pytest.raises(InvalidArgument, match="INCOMPLETE_EVENT"):
         consumers.document(replace(event, value=b""))
-    servicer = SyntheticServicer(world.app, world.comparison(), 0.8)
+    servicer = SyntheticServicer(world.app, world.counter(), 0.8)
     set_caller(Caller("key", "an engineer", "ROLE_ENGINEER", frozenset({"reports"})))
-    rows = servicer.PreviewRows(synthetic_pb2.PreviewRowsRequest(specialist="reports"), None).rows
+    rows = servicer.PreviewRows(synthetic_pb2.PreviewRowsRequest(specialist="reports"), CONTEXT).rows
     assert [row.document_ids[0] for row in rows] == ["doc_9", "doc_9"] and all(
         row.prompt and row.completion for row in rows
     )
-    # What was on one page names it; a row of the whole document would name no part.
+    # Rows of one page have it as their span; a row of the whole document has no spans.
     assert [[span.number for span in row.spans] for row in rows if row.origin != "document"] == [[4], [4]]
     world.fill()
-    built = servicer.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist="reports", request_id="x"), None)
+    built = servicer.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist="reports", request_id="x"), CONTEXT)
     assert built.created and built.dataset.digest
-    counted = servicer.CountNearDuplicates(synthetic_pb2.CountNearDuplicatesRequest(specialist="reports"), None)
+    counted = servicer.CountNearDuplicates(synthetic_pb2.CountNearDuplicatesRequest(specialist="reports"), CONTEXT)
     assert counted.compared == counted.documents == 41 and counted.threshold == 0.8
     set_caller(Caller("key", "another", "ROLE_ENGINEER", frozenset({"others"})))
     with pytest.raises(NotFound):
-        servicer.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist="reports"), None)
+        servicer.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist="reports"), CONTEXT)
 
 
-def test_parquet_is_the_same_for_the_same_rows() -> None:
+def test_equal_rows_give_equal_parquet() -> None:
     rows = [
-        Row("section", ("doc_1",), "Ask.", "Answer.", system_prompt="Be brief.", spans=(Span("page", 2, 0, 5, 9),)),
+        Row("section", ("doc_1",), "Ask.", "Answer.", system_prompt="Be brief.", spans=(Span(SpanKind.PAGE, 2, 5, 9),)),
         Row("example", ("doc_2",), "A", "B"),
     ]
     assert to_parquet(rows) == to_parquet(list(rows)) != to_parquet(rows[:1])
@@ -270,7 +270,7 @@ def test_parquet_is_the_same_for_the_same_rows() -> None:
     assert table.column("spans").to_pylist() == [[page], []]
 
 
-def test_near_duplicates_are_found_through_others() -> None:
+def test_groups_near_duplicates_through_others() -> None:
     text = distinct(1)
     groups = MinHashNearDuplicates(0.8).groups(
         {"c": text, "a": f"{text} One more.", "b": distinct(2), "d": f"{text} One more. Two."}
@@ -278,44 +278,44 @@ def test_near_duplicates_are_found_through_others() -> None:
     assert groups == [frozenset({"a", "c", "d"}), frozenset({"b"})]
 
 
-def test_near_duplicates_are_counted_before_any_dataset_is_built(engine: Engine) -> None:
+def test_counts_near_duplicates_before_any_dataset_is_built(engine: Engine) -> None:
     world = World(engine)
     world.fill(count=20)
     copy = distinct(3)
     for number in (100, 101):
         handlers.on_document(world.app, put_document(world.store, number, text=f"{copy} Once more, number {number}."))
-    counted = count_near_duplicates(world.comparison(), Selection())
+    counted = world.counter().count(Selection())
     assert counted == NearDuplicateCount(documents=22, compared=22, near_duplicates=2, groups=1)
-    assert count_near_duplicates(world.comparison(), Selection(sources=frozenset({"share"}))).documents == 0
+    assert world.counter().count(Selection(sources=("share",))).documents == 0
     assert world.repository.assignments(["doc_" + f"{100:032d}"]) == {}
 
 
-def test_a_changed_text_is_sketched_again_and_a_forgotten_document_is_not_counted(engine: Engine) -> None:
+def test_sketches_a_changed_text_again_and_does_not_count_an_erased_document(engine: Engine) -> None:
     world = World(engine)
     for number in (1, 2):
         handlers.on_document(world.app, put_document(world.store, number, text=f"{distinct(1)} Number {number}."))
-    assert count_near_duplicates(world.comparison(), Selection()).near_duplicates == 1
+    assert world.counter().count(Selection()).near_duplicates == 1
     handlers.on_document(world.app, replace(put_document(world.store, 2, text=distinct(2)), sequence=2))
-    before = world.comparison(seconds=0.0)
-    assert count_near_duplicates(before, Selection()) == NearDuplicateCount(2, 1, 0, 0)
-    assert count_near_duplicates(world.comparison(), Selection()) == NearDuplicateCount(2, 2, 0, 0)
+    before = world.counter(seconds=0.0)
+    assert before.count(Selection()) == NearDuplicateCount(2, 1, 0, 0)
+    assert world.counter().count(Selection()) == NearDuplicateCount(2, 2, 0, 0)
     with engine.begin() as connection:
         connection.execute(tables.documents.delete())
         assert connection.execute(tables.sketches.select()).all() == []
 
 
-def test_a_text_that_is_gone_is_looked_for_once(engine: Engine) -> None:
+def test_looks_for_a_missing_text_once(engine: Engine) -> None:
     world = World(engine)
     document = put_document(world.store, 1)
     handlers.on_document(world.app, document)
     world.store.delete("corpus", document.text.key)
-    assert count_near_duplicates(world.comparison(), Selection()) == NearDuplicateCount(1, 1, 0, 0)
+    assert world.counter().count(Selection()) == NearDuplicateCount(1, 1, 0, 0)
     assert SqlSketches(engine).missing(Selection(), 10) == []
 
 
-def test_languages_and_what_was_left_out_are_kept(engine: Engine) -> None:
+def test_stores_languages_and_counts_of_what_filters_removed(engine: Engine) -> None:
     world = World(engine)
-    world.app.specialists["reports"] = replace(SPECIALIST, filters=Filters(languages=frozenset({"en"})))
+    world.app.specialists["reports"] = replace(SPECIALIST, filters=Filters(languages=("en",)))
     for number in range(40):
         language = "de" if number == 0 else "en"
         document = replace(put_document(world.store, number, text=distinct(number)), language=language)
@@ -327,11 +327,11 @@ def test_languages_and_what_was_left_out_are_kept(engine: Engine) -> None:
     again = handlers.build_dataset(world.app, "reports", "second")
     assert (again.created, again.dataset.left_out) == (False, LeftOut(language=2))
     assert handlers.build_dataset(world.app, "reports", "third").dataset.left_out == LeftOut(language=2)
-    assert len(world.stated()) == 1
+    assert len(world.published()) == 1
 
 
 def created(number: int, side: str, *, answer: str = "", world: World) -> Event:
-    """A draft whose text is kept, as inference states it."""
+    """A draft with a stored text, as inference publishes it."""
     messages = [{"role": "user", "content": f"Write about {number}."}]
     data = json.dumps({"messages": messages, "answer": answer or f"{side} answer {number}"}).encode()
     kept = world.store.put("drafts", f"texts/{hash(data)}.json", data)
@@ -346,12 +346,12 @@ def judged(number: int, *ranking: str) -> Event:
     return Event("judgement.recorded.v1", "reports", message.SerializeToString())
 
 
-def test_rankings_become_a_preference_dataset_beside_that_of_documents(engine: Engine) -> None:
+def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: Engine) -> None:
     world = World(engine)
     world.app.specialists["reports"] = replace(SPECIALIST, keep_drafts=True, preference_recipe="dpo")
     consumers = Consumers(world.app)
     for number in range(40):
-        # Told in both orders, and twice.
+        # In both orders, and twice.
         consumers.draft(created(number, "good", world=world))
         consumers.judgement(judged(number, f"drf_{number}_good", f"drf_{number}_bad"))
         consumers.draft(created(number, "bad", world=world))
@@ -365,13 +365,13 @@ def test_rankings_become_a_preference_dataset_beside_that_of_documents(engine: E
     assert handlers.tick(world.app) == []
     world.fill()
     handlers.build_dataset(world.app, "reports", "")
-    by_kind = {one.kind: one for one in world.stated()}
+    by_kind = {event.kind: event for event in world.published()}
     assert set(by_kind) == {models_pb2.DATASET_KIND_SFT, models_pb2.DATASET_KIND_PREFERENCE}
-    stated = by_kind[models_pb2.DATASET_KIND_PREFERENCE]
-    assert (stated.recipe, len(stated.judgement_ids), stated.document_ids) == ("dpo", 40, [])
-    assert stated.ranked_adapter_digest == "adapter39"
-    assert world.repository.answer("none") is None and built.dataset.digest == stated.digest
-    rows = read_pairs(world.store, stated.digest)
+    published = by_kind[models_pb2.DATASET_KIND_PREFERENCE]
+    assert (published.recipe, len(published.judgement_ids), list(published.document_ids)) == ("dpo", 40, [])
+    assert published.ranked_adapter_digest == "adapter39"
+    assert world.repository.answer("none") is None and built.dataset.digest == published.digest
+    rows = read_pairs(world.store, published.digest)
     assert len(rows["train"]) + len(rows["held_out"]) == 40 and rows["held_out"]
     row = rows["train"][0]
     number = row["judgement_ids"][0].removeprefix("jdg_")
@@ -388,14 +388,14 @@ def test_rankings_become_a_preference_dataset_beside_that_of_documents(engine: E
         "judgement_ids": [f"jdg_{number}"],
         "made_by": "human",
     }
-    call = SyntheticServicer(world.app, world.comparison(), 0.8).BuildDataset
+    call = SyntheticServicer(world.app, world.counter(), 0.8).BuildDataset
     set_caller(Caller("key", "engineer", "ROLE_ENGINEER"))
     request = synthetic_pb2.BuildDatasetRequest(specialist="reports", kind=models_pb2.DATASET_KIND_PREFERENCE)
-    answer = call(request, None)
+    answer = call(request, CONTEXT)
     assert (answer.created, answer.pairs.pairs, answer.pairs.judgements) == (False, 40, 40)
 
 
-def read_pairs(store: MemoryStore, digest: str) -> dict[str, list[dict[str, object]]]:
+def read_pairs(store: MemoryStore, digest: str) -> dict[str, list[dict[str, Any]]]:
     manifest = json.loads(store.read("datasets", f"{digest}/manifest.json"))
     return {
         name: parquet.read_table(io.BytesIO(store.read("datasets", split["key"]))).to_pylist()
@@ -403,12 +403,12 @@ def read_pairs(store: MemoryStore, digest: str) -> dict[str, list[dict[str, obje
     }
 
 
-def test_a_saved_draft_stays_and_others_are_forgotten_in_time(engine: Engine) -> None:
+def test_keeps_saved_drafts_and_forgets_others_in_time(engine: Engine) -> None:
     repository = World(engine).repository
     kept = KeptDraft("drf_1", "reports", "p", "a", Ref("s3://drafts/texts/x.json", "x", 1))
     saved = replace(kept, draft_id="drf_2", saved=True)
-    for one in (kept, saved):
-        repository.keep_draft(one)
+    for draft in (kept, saved):
+        repository.keep_draft(draft)
     repository.keep_draft(replace(saved, saved=False, text=Ref("s3://drafts/texts/y.json", "y", 1)))
     repository.forget_drafts(30)
     assert repository.kept_drafts(["drf_1", "drf_2", "drf_3"]) == [kept, saved]
@@ -418,7 +418,7 @@ def test_a_saved_draft_stays_and_others_are_forgotten_in_time(engine: Engine) ->
     assert repository.kept_drafts(["drf_1", "drf_2"]) == [saved]
 
 
-def test_a_draft_is_wanted_once_it_is_judged_or_finished(engine: Engine) -> None:
+def test_a_draft_is_wanted_when_it_is_judged_or_finished(engine: Engine) -> None:
     world = World(engine)
     world.repository.keep_judgement(Judgement("jdg_1", "reports", ("drf_1", "drf_2"), {}, ""))
     world.repository.keep_document(replace(put_document(world.store, 1), kind=Kind.DELIVERABLE, draft_id="drf_3"))

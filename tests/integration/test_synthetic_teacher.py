@@ -1,14 +1,15 @@
-"""The teacher against a small OpenAI-style server of the test's own."""
+"""The teacher against a small OpenAI-style server."""
 
 import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
 from services.synthetic.adapters.teacher import OpenAiTeacher
-from services.synthetic.domain import Lesson
+from services.synthetic.domain import TeacherAnswer
 from tailor.errors import InvalidArgument, Unavailable
 
 pytestmark = pytest.mark.integration
@@ -19,7 +20,7 @@ class Endpoint:
 
     def __init__(self) -> None:
         self.replies: list[str | int] = []
-        self.requests: list[dict] = []
+        self.requests: list[dict[str, Any]] = []
         self.keys: list[str] = []
         endpoint = self
 
@@ -55,38 +56,38 @@ class Endpoint:
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    made = Endpoint()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    endpoint = Endpoint()
+    yield endpoint
+    endpoint.server.shutdown()
+    endpoint.server.server_close()
 
 
 def test_makes_pairs_and_counts_tokens(endpoint: Endpoint) -> None:
     endpoint.replies = ['Here: [{"question": " Why? ", "answer": "Because."}, {"question": 3}] Done.']
     teacher = OpenAiTeacher(endpoint.url, "secret", "wise")
-    assert teacher.teach("A passage.") == Lesson((("Why?", "Because."),), 42)
+    assert teacher.ask("A passage.") == TeacherAnswer((("Why?", "Because."),), 42)
     assert endpoint.requests[0]["path"] == "/v1/chat/completions" and endpoint.requests[0]["model"] == "wise"
     assert endpoint.requests[0]["messages"][-1] == {"role": "user", "content": "A passage."}
     assert endpoint.keys == ["Bearer secret"]
 
 
 @pytest.mark.parametrize("reply", ["No JSON here.", "[", '{"question": "x"}', "[1, 2]", "] ["])
-def test_an_answer_that_does_not_parse_makes_no_pair(endpoint: Endpoint, reply: str) -> None:
+def test_an_answer_that_does_not_parse_gives_no_pairs(endpoint: Endpoint, reply: str) -> None:
     endpoint.replies = [reply]
-    assert OpenAiTeacher(endpoint.url, "k", "wise").teach("A passage.").pairs == ()
+    assert OpenAiTeacher(endpoint.url, "k", "wise").ask("A passage.").pairs == ()
 
 
-def test_busy_and_broken_teachers_are_unavailable_and_refusals_are_not(endpoint: Endpoint) -> None:
+def test_a_busy_or_broken_teacher_is_unavailable_but_one_that_refuses_is_not(endpoint: Endpoint) -> None:
     endpoint.replies = [503, 429, 401]
     teacher = OpenAiTeacher(endpoint.url, "k", "wise")
     for _ in range(2):
         with pytest.raises(Unavailable, match="TEACHER_UNAVAILABLE"):
-            teacher.teach("A passage.")
+            teacher.ask("A passage.")
     with pytest.raises(InvalidArgument, match="TEACHER_REFUSED"):
-        teacher.teach("A passage.")
+        teacher.ask("A passage.")
     assert len(endpoint.requests) == 3
 
 
-def test_a_teacher_that_is_not_there_is_unavailable() -> None:
+def test_a_missing_teacher_is_unavailable() -> None:
     with pytest.raises(Unavailable):
-        OpenAiTeacher("http://127.0.0.1:9/v1", "k", "wise", timeout_seconds=2).teach("A passage.")
+        OpenAiTeacher("http://127.0.0.1:9/v1", "k", "wise", timeout_seconds=2).ask("A passage.")

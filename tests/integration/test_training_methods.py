@@ -217,7 +217,7 @@ def test_reward_model_learns_the_order_and_reloads_with_its_head(place: Place, p
     better = scoring.score(scorer, [pair.chosen.tokens for pair in kept])
     worse = scoring.score(scorer, [pair.rejected.tokens for pair in kept])
     assert min(better) > max(worse)
-    # Padding changes nothing, and the reward is read at the end of the answer.
+    # Padding has no effect, and the reward is read at the end of the answer.
     alone = [scoring.score(scorer, [pair.rejected.tokens])[0] for pair in kept]
     assert worse == pytest.approx(alone, abs=1e-3)
     assert scoring.score(scorer, [kept[0].chosen.tokens[:-1]])[0] != pytest.approx(better[0], abs=1e-4)

@@ -1,29 +1,21 @@
-"""Turns with training on a machine that both share, by a file lock."""
+"""Sharing one machine with training, by a file lock."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from services.inference.ports import HoldCompute
 from tailor.compute_lock import ComputeLock
 
 HOLD_SECONDS = 5.0
 
 
-class FreeTurns:
-    """Nobody else needs the machine."""
+class SharedCompute:
+    """Holds the lock, shared, while anything is generated; training holds it exclusively for each optimiser step.
 
-    @contextmanager
-    def take(self) -> Iterator[None]:
-        """Hold it."""
-        yield
-
-
-class FileTurns:
-    """Shares the lock while anything is generated; training has it alone for each optimiser step.
-
-    After HOLD_SECONDS of unbroken generation new ones wait until the running ones have ended and training had its turn.
+    After HOLD_SECONDS of unbroken generation, new generations wait until the running ones have ended and training held the lock once.
     """
 
     def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
@@ -35,8 +27,8 @@ class FileTurns:
         self._changing = False
 
     @contextmanager
-    def take(self) -> Iterator[None]:
-        """Hold the machine beside other generations; it blocks while training has it."""
+    def hold(self) -> Iterator[None]:
+        """Hold the machine, shared with other generations. Blocks while training holds it. Thread-safe."""
         self._enter()
         try:
             yield
@@ -68,3 +60,8 @@ class FileTurns:
         with self._condition:
             self._changing = False
             self._condition.notify_all()
+
+
+def choose_compute(path: Path | None) -> HoldCompute:
+    """The lock of a file; without one the machine is never shared."""
+    return SharedCompute(path).hold if path else nullcontext

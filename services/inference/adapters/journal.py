@@ -1,4 +1,4 @@
-"""Drafts that the broker does not have yet, in a file: they outlive the process, and no answer waits for the broker."""
+"""Drafts that wait for the broker, in a file: they survive the process, and no answer waits for the broker."""
 
 import sqlite3
 import threading
@@ -10,19 +10,19 @@ from tailor.errors import Reason, ResourceExhausted, Unavailable
 
 
 class Journal:
-    """Values in the order in which they came, until each is removed. Thread-safe; one process may have the file.
+    """Values in the order in which they were added, until each is removed. Thread-safe; only one process may open the file.
 
-    What `add` took is there after a `kill -9` of the process. A machine that loses its power may lose the last of them.
+    Values that `add` accepted survive a `kill -9` of the process. A machine that loses power may lose the last values.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
-        """Open or make the file. Unavailable (JOURNAL_UNAVAILABLE) where that fails; here and in every method."""
+        """Open or create the file. This and every method raise Unavailable (JOURNAL_UNAVAILABLE) if the file cannot be used."""
         self._limit = limit
         self._lock = threading.Lock()
         with _wrapped():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            # A commit is a write to the log beside the file, which the system keeps for a process that dies; nothing waits for the disk.
+            # A commit writes to the write-ahead log, which the system keeps if the process dies; nothing waits for the disk.
             self._file.execute("PRAGMA journal_mode = WAL")
             self._file.execute("PRAGMA synchronous = NORMAL")
             self._file.execute(
@@ -34,11 +34,13 @@ class Journal:
         return self._count
 
     def add(self, value: bytes) -> None:
-        """Keep a value; ResourceExhausted (TOO_MANY_DRAFTS) where the limit is reached."""
+        """Raises ResourceExhausted (TOO_MANY_DRAFTS) at the limit."""
         with self._lock, _wrapped():
             if self._count >= self._limit:
                 raise ResourceExhausted(
-                    Reason.TOO_MANY_DRAFTS, "The broker has been away for too long.", retry_after_seconds=30.0
+                    Reason.TOO_MANY_DRAFTS,
+                    "The broker has been away for too long: too many drafts wait for it. Retry.",
+                    retry_after_seconds=30.0,
                 )
             self._file.execute("INSERT INTO waiting (value) VALUES (?)", (value,))
             self._count += 1
@@ -50,12 +52,10 @@ class Journal:
             return rows.fetchall()
 
     def remove(self, position: int) -> None:
-        """Forget a value."""
         with self._lock, _wrapped():
             self._count -= self._file.execute("DELETE FROM waiting WHERE position = ?", (position,)).rowcount
 
     def close(self) -> None:
-        """Let go of the file."""
         with self._lock:
             self._file.close()
 
@@ -67,5 +67,5 @@ def _wrapped() -> Iterator[None]:
     except (sqlite3.Error, OSError) as error:
         raise Unavailable(
             Reason.JOURNAL_UNAVAILABLE,
-            f"The file of waiting drafts cannot be used ({error}): see to the disk under TAILOR_DATA_DIR.",
+            f"The journal of drafts cannot be used ({error}). Check the disk under TAILOR_DATA_DIR.",
         ) from None

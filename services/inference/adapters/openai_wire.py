@@ -1,40 +1,90 @@
-"""What OpenAI's clients send and understand, in and out of our own terms."""
+"""Between OpenAI's chat completions and the domain of inference."""
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.inference.answering import Answer
-from services.inference.domain import DEFAULT_MAX_TOKENS, Ask, LikelyToken, Sampling, TokenLogProbability, Turn
+from services.inference.domain import (
+    DEFAULT_MAX_TOKENS,
+    ChatMessage,
+    GenerationRequest,
+    LikelyToken,
+    Sampling,
+    TokenLogProbability,
+)
+from services.inference.generation import Answer
 from tailor.errors import InvalidArgument, Reason, TailorError
 
-UNFINISHED = "�"
+# The text of a token that is a part of a character.
+PARTIAL = "�"
 ANY_OBJECT = '{"type": "object"}'
 MAX_SEED = 2**63 - 1
-NO_OBJECT = "The body must be a JSON object in UTF-8, sent with `content-type: application/json`."
-# By status; other errors of the caller are `invalid_request_error`, of the server `server_error`.
+NOT_AN_OBJECT = "The body must be a JSON object in UTF-8, sent with `content-type: application/json`."
+# By HTTP status; other errors of the caller are `invalid_request_error`, of the server `server_error`.
 ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
+# Fields that would change the answer but are not supported, each with the values that change nothing: OpenAI's own, then those of other
+# servers of its API. Fields that are not listed do not change the answer and are ignored.
+UNSUPPORTED: Mapping[str, tuple[object, ...]] = {
+    "n": (1,),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "logit_bias": ({},),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "web_search_options": (),
+    "best_of": (1,),
+    "top_k": (-1, 0),
+    "min_p": (0,),
+    "min_tokens": (0,),
+    "length_penalty": (1,),
+    "use_beam_search": (False,),
+    "ignore_eos": (False,),
+    "stop_token_ids": ([],),
+    "bad_words": ([],),
+    "allowed_token_ids": ([],),
+    "echo": (False,),
+    "continue_final_message": (False,),
+    "chat_template": (),
+    "chat_template_kwargs": ({},),
+    "structured_outputs": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+}
+# Fields whose names differ from the domain's.
+OPENAI_NAMES = {
+    "json_schema": "response_format.json_schema",
+    "log_probabilities": "logprobs",
+    "top_log_probabilities": "top_logprobs",
+}
 
-class ChatMessage(BaseModel):
+
+class OpenAiMessage(BaseModel):
     """One message; parts of text are joined."""
 
     role: Literal["system", "user", "assistant", "developer"]
     content: str | list[dict[str, Any]]
 
-    def turn(self) -> Turn:
-        """The message in our own terms; InvalidArgument for parts that are not text."""
+    def to_message(self) -> ChatMessage:
+        """Raises InvalidArgument (TEXT_ONLY) for parts that are not text."""
         content = self.content
         if isinstance(content, list):
             if any(part.get("type") != "text" or not isinstance(part.get("text"), str) for part in content):
-                raise InvalidArgument(
-                    Reason.TEXT_ONLY, "Only text can be asked.", field_violations={"messages": "Not text."}
+                raise _invalid(
+                    Reason.TEXT_ONLY, "messages", "Parts of a message must be text; images and audio are not supported."
                 )
             content = "".join(part["text"] for part in content)
-        return Turn("system" if self.role == "developer" else self.role, content)
+        return ChatMessage("system" if self.role == "developer" else self.role, content)
 
 
 class StreamOptions(BaseModel):
@@ -50,69 +100,71 @@ class NamedSchema(BaseModel):
 
 
 class ResponseFormat(BaseModel):
-    """What the answer must be."""
+    """The format of the answer."""
 
-    type: Literal["text", "json_object", "json_schema"]
+    type: str
     json_schema: NamedSchema | None = None
 
     def schema_text(self) -> str:
-        """The JSON schema to keep to; empty for plain text."""
+        """The JSON schema that the answer must follow; empty for plain text."""
         if self.type == "text":
             return ""
         if self.type == "json_object":
             return ANY_OBJECT
-        if self.json_schema is None:
-            violations = {"json_schema": "Missing."}
-            raise InvalidArgument(
-                Reason.NO_SCHEMA, "response_format lacks its json_schema.", field_violations=violations
+        if self.type != "json_schema":
+            message = (
+                "This kind of `response_format` is not supported; its type must be text, json_object or json_schema."
             )
+            raise _invalid(Reason.INVALID_REQUEST, "response_format.type", message)
+        if self.json_schema is None:
+            message = "`response_format` of type json_schema needs `json_schema`."
+            raise _invalid(Reason.NO_SCHEMA, "response_format.json_schema", message)
         return json.dumps(self.json_schema.definition)
 
 
 class ChatRequest(BaseModel):
-    """What the clients send. What would change the answer and cannot be done here is refused; other fields are let pass."""
+    """The body of a chat completion. `model_extra` holds all other fields."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
 
     model: str
-    messages: list[ChatMessage]
+    messages: list[OpenAiMessage]
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = Field(None, ge=-MAX_SEED, le=MAX_SEED)
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     stop: str | list[str] | None = None
-    n: int | None = Field(None, ge=1, le=1)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    tools: list[Any] | None = Field(None, max_length=0)
-    functions: list[Any] | None = Field(None, max_length=0)
-    logit_bias: dict[str, Any] | None = Field(None, max_length=0)
-    tool_choice: Literal["none", "auto"] | None = None
-    function_call: Literal["none", "auto"] | None = None
-    frequency_penalty: float | None = Field(None, ge=0, le=0)
-    presence_penalty: float | None = Field(None, ge=0, le=0)
-    modalities: list[Literal["text"]] | None = None
-    audio: None = None
-    web_search_options: None = None
     # Not OpenAI's own, but sent to other servers of its API.
     repetition_penalty: float | None = None
-    top_k: Literal[-1, 0] | None = None
-    min_p: float | None = Field(None, ge=0, le=0)
 
-    def ask(self) -> Ask:
-        """The question in our own terms; InvalidArgument where it is none."""
-        return Ask(self.model, tuple(message.turn() for message in self.messages), self._sampling())
+    def to_request(self) -> GenerationRequest:
+        """Raises InvalidArgument for unsupported fields and kinds, each by its name."""
+        self._refuse_unsupported()
+        messages = tuple(message.to_message() for message in self.messages)
+        return GenerationRequest(self.model, messages, self._sampling())
+
+    def _refuse_unsupported(self) -> None:
+        wrong = {}
+        for name, value in (self.model_extra or {}).items():
+            neutral = UNSUPPORTED.get(name)
+            if neutral is not None and value is not None and value not in neutral:
+                or_send = f", or send {json.dumps(neutral[0])}" if neutral else ""
+                wrong[name] = f"`{name}` is not supported. Leave it out{or_send}."
+        if wrong:
+            raise InvalidArgument(Reason.INVALID_REQUEST, " ".join(wrong.values()), field_violations=wrong)
 
     def _sampling(self) -> Sampling:
         limits = (self.max_completion_tokens, self.max_tokens, DEFAULT_MAX_TOKENS)
         return Sampling(
             temperature=1.0 if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
-            # 0 is a seed like any other here; ours are positive.
+            # OpenAI's seeds may be 0 or negative; the domain's are positive.
             seed=None if self.seed is None else abs(self.seed) or MAX_SEED,
             max_tokens=next(limit for limit in limits if limit is not None),
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
@@ -125,9 +177,12 @@ class ChatRequest(BaseModel):
         if self.logprobs:
             return self.top_logprobs or 0
         if self.top_logprobs:
-            violations = {"top_logprobs": "Only with logprobs."}
-            raise InvalidArgument(Reason.INVALID_REQUEST, "top_logprobs needs logprobs.", field_violations=violations)
+            raise _invalid(Reason.INVALID_REQUEST, "top_logprobs", "`top_logprobs` needs `logprobs`.")
         return None
+
+
+def _invalid(reason: Reason, field: str, message: str) -> InvalidArgument:
+    return InvalidArgument(reason, message, field_violations={field: message})
 
 
 def models(names: Iterable[str]) -> dict[str, Any]:
@@ -136,7 +191,6 @@ def models(names: Iterable[str]) -> dict[str, Any]:
 
 
 def model(name: str) -> dict[str, Any]:
-    """One model."""
     return {"id": name, "object": "model", "created": 0, "owned_by": "tailor"}
 
 
@@ -144,20 +198,20 @@ def completion(model: str, answer: Answer) -> dict[str, Any]:
     """A whole answer."""
     message = {"role": "assistant", "content": answer.text}
     choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
-    choice["logprobs"] = _told(answer.log_probabilities)
+    choice["logprobs"] = _log_probabilities(answer.log_probabilities)
     return _head(model, answer, "chat.completion") | {"choices": [choice], "usage": _usage(answer)}
 
 
-def chunks(model: str, answer: Answer, still_admits: Callable[[], None], *, usage: bool) -> Iterator[str]:
-    """An answer as server-sent events; an error that comes while it is written, or from `still_admits`, is the last of them."""
+def chunks(model: str, answer: Answer, check_key: Callable[[], None], *, usage: bool) -> Iterator[str]:
+    """An answer as server-sent events. An error of the answer, or one that `check_key` raises meanwhile, is the last event."""
     yield _line(model, answer, {"role": "assistant", "content": ""})
     try:
         for piece in answer:
-            still_admits()
+            check_key()
             if piece.text or piece.log_probabilities:
-                yield _line(model, answer, {"content": piece.text}, told=piece.log_probabilities)
-    except TailorError as failed:
-        yield _data(error(failed.reason, failed.message, 500))
+                yield _line(model, answer, {"content": piece.text}, log_probabilities=piece.log_probabilities)
+    except TailorError as failure:
+        yield _data(error(failure.reason, failure.message, 500))
         return
     yield _line(model, answer, {}, answer.finish_reason)
     if usage:
@@ -171,27 +225,58 @@ def error(reason: str, message: str, status: int, param: str | None = None) -> d
     return {"error": {"message": message, "type": kind, "param": param, "code": reason}}
 
 
+def domain_error(failure: TailorError) -> dict[str, Any]:
+    """The body of a domain error, with OpenAI's names for the fields."""
+    message = failure.message
+    for name in failure.field_violations:
+        message = message.replace(f"{name}:", f"`{openai_name(name)}`:")
+    param = next(map(openai_name, failure.field_violations), None)
+    return error(failure.reason, message, failure.code.http_status, param)
+
+
+def openai_name(field: str) -> str:
+    """OpenAI's name for a field of the domain."""
+    field = field.removeprefix("sampling.")
+    return OPENAI_NAMES.get(field, field)
+
+
+def malformed_error(errors: Sequence[Any]) -> dict[str, Any]:
+    """The body for a request that pydantic refused: one sentence per field."""
+    fields: dict[str, list[str]] = {}
+    for detail in errors:
+        field = _field(detail["loc"][1:])
+        if field and detail["type"] != "json_invalid":
+            fields.setdefault(field, []).append(str(detail["msg"])[:1].lower() + str(detail["msg"])[1:])
+    message = " ".join(f"`{field}`: {', or '.join(fields[field])}." for field in sorted(fields)) or NOT_AN_OBJECT
+    return error(Reason.INVALID_REQUEST, message, 400, min(fields, default=None))
+
+
+def _field(location: Sequence[Any]) -> str:
+    """A field's name from pydantic's location, without the types of a union."""
+    return ".".join(str(part) for part in location if part != "str" and "[" not in str(part))
+
+
 def _line(
     model: str,
     answer: Answer,
     delta: dict[str, str],
     finish: str | None = None,
-    told: tuple[TokenLogProbability, ...] = (),
+    log_probabilities: tuple[TokenLogProbability, ...] = (),
 ) -> str:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": _told(told)}
+    choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": _log_probabilities(log_probabilities)}
     return _data(_head(model, answer, "chat.completion.chunk") | {"choices": [choice]})
 
 
-def _told(written: tuple[TokenLogProbability, ...]) -> dict[str, Any] | None:
-    if not written:
+def _log_probabilities(tokens: tuple[TokenLogProbability, ...]) -> dict[str, Any] | None:
+    if not tokens:
         return None
-    content = [_likely(one.token) | {"top_logprobs": [_likely(top) for top in one.top]} for one in written]
+    content = [_likely(token.token) | {"top_logprobs": [_likely(top) for top in token.top]} for token in tokens]
     return {"content": content, "refusal": None}
 
 
 def _likely(token: LikelyToken) -> dict[str, Any]:
-    # Of a part of a character the bytes are not known.
-    octets = None if UNFINISHED in token.token else list(token.token.encode())
+    # The bytes of a part of a character are unknown.
+    octets = None if PARTIAL in token.token else list(token.token.encode())
     return {"token": token.token, "logprob": token.log_probability, "bytes": octets}
 
 

@@ -1,4 +1,4 @@
-"""What an adapter says of itself: its manifest and its configuration are read, and refused, before anything is loaded."""
+"""Reads an adapter's manifest and configuration, and refuses unsafe ones, before anything is loaded."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Keys of peft's configuration that we read or that change nothing at inference. Every other known key must be off.
+# Keys of peft's configuration that are read here, or that change nothing at inference. Every other known key must be off.
 FREE_KEYS = _words(
     """base_model_name_or_path inference_mode init_lora_weights lora_alpha lora_dropout megatron_core peft_type peft_version
     qalora_group_size r revision target_modules task_type use_rslora"""
@@ -36,13 +36,13 @@ OFF_KEYS = _words(
     use_bdlora use_dora use_qalora velora_config"""
 )
 OFF_VALUES: tuple[object, ...] = (None, False, "none", [], {})
-# Ways to begin that leave the base as it is; the others (PiSSA, OLoRA, LoftQ, CorDA, LoRA-GA) train against a changed one.
-BEGINNINGS = ("gaussian", "orthogonal", "eva")
+# Initialisations that leave the base unchanged; the others (PiSSA, OLoRA, LoftQ, CorDA, LoRA-GA) train against a changed base.
+INITIALISATIONS = ("gaussian", "orthogonal", "eva")
 
 
 @dataclass(frozen=True)
-class File:
-    """One file of a manifest."""
+class ManifestFile:
+    """One file of a manifest; `key` is its place in the models bucket."""
 
     path: str
     sha256: str
@@ -52,132 +52,140 @@ class File:
 
 @dataclass(frozen=True)
 class Lora:
-    """What an adapter's configuration says. Targets are layers' names or whole paths, as peft writes them."""
+    """Rank and targets of an adapter. Targets are names of layers or whole paths, as peft writes them."""
 
     rank: int
     targets: frozenset[str]
 
     def reaches(self, module: str) -> bool:
-        """True if the adapter may change the module."""
-        return module in self.targets or layer(module) in self.targets
+        """True if the adapter targets the module."""
+        return module in self.targets or layer_name(module) in self.targets
 
 
-def layer(module: str) -> str:
-    """The last part of a module's name."""
+def layer_name(module: str) -> str:
+    """The last part of a module's path."""
     return module.rpartition(".")[2]
 
 
 def refuse(reason: Reason, message: str) -> FailedPrecondition:
-    """The error of something that must not be loaded."""
     return FailedPrecondition(reason, message)
 
 
 def read_manifest(data: bytes) -> Mapping[str, Any]:
-    """A manifest as JSON."""
+    """Parse a manifest. Raises FailedPrecondition (INVALID_MANIFEST)."""
     if len(data) > MAX_MANIFEST_BYTES:
         raise refuse(Reason.INVALID_MANIFEST, "The manifest is too large.")
     return read_object(data, Reason.INVALID_MANIFEST, "The manifest")
 
 
 def read_object(data: bytes, reason: Reason, what: str) -> dict[str, Any]:
-    """A JSON object; refused where it is none, too deep to be read, or says one thing twice."""
+    """Parse a JSON object. Raises FailedPrecondition if it is not one, too deep to parse, or has a key twice."""
     try:
-        value = json.loads(data, object_pairs_hook=_without_twins)
+        value = json.loads(data, object_pairs_hook=_unique)
     except (ValueError, RecursionError):
-        raise refuse(reason, f"{what} is not JSON, or says a thing twice.") from None
+        raise refuse(reason, f"{what} must be JSON without duplicate keys.") from None
     if not isinstance(value, dict):
-        raise refuse(reason, f"{what} is not an object.")
+        raise refuse(reason, f"{what} must be a JSON object.")
     return value
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
         raise ValueError
-    return found
+    return unique
 
 
-def read_files(manifest: Mapping[str, Any]) -> list[File]:
-    """The manifest's files; refused where a name has a path in it or a key is not by digest."""
+def read_files(manifest: Mapping[str, Any]) -> list[ManifestFile]:
+    """The manifest's files. Raises FailedPrecondition for a name with a path in it, or a key without the file's digest."""
     try:
-        files = [File(str(f["path"]), str(f["sha256"]), int(f["size_bytes"]), str(f["key"])) for f in manifest["files"]]
+        files = [
+            ManifestFile(str(f["path"]), str(f["sha256"]), int(f["size_bytes"]), str(f["key"]))
+            for f in manifest["files"]
+        ]
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise refuse(Reason.INVALID_MANIFEST, "The manifest's list of files is not complete.") from None
+        raise refuse(
+            Reason.INVALID_MANIFEST, "Every file of the manifest needs path, sha256, size_bytes and key."
+        ) from None
     for file in files:
         if not SAFE_NAME.fullmatch(file.path):
-            raise refuse(Reason.UNSAFE_NAME, "A file's name is not a plain name.")
+            raise refuse(
+                Reason.UNSAFE_NAME,
+                "A file name of the manifest is unsafe: it may have letters, digits, dots, dashes and underscores only.",
+            )
         if not SHA256.fullmatch(file.sha256) or file.sha256 not in file.key or ".." in file.key:
-            raise refuse(Reason.INVALID_MANIFEST, "A file's key does not hold its digest.")
-        # The store's own refusal of a key could not be told from an outage, which is waited for.
+            raise refuse(Reason.INVALID_MANIFEST, "A file's key must contain its sha256.")
+        # The object store's refusal of a key would look like an outage, for which inference waits.
         if not SAFE_KEY.fullmatch(file.key):
-            raise refuse(Reason.INVALID_MANIFEST, "A file's key is no plain path.")
+            raise refuse(Reason.INVALID_MANIFEST, "A file's key is unsafe.")
     if len({file.path for file in files}) != len(files):
-        raise refuse(Reason.INVALID_MANIFEST, "Two files have one name.")
+        raise refuse(Reason.INVALID_MANIFEST, "Two files of the manifest have the same name.")
     return files
 
 
-def check_adapter_manifest(manifest: Mapping[str, Any], base_digest: str) -> list[File]:
-    """The files of an adapter that may serve on this base."""
+def check_adapter_manifest(manifest: Mapping[str, Any], base_digest: str) -> list[ManifestFile]:
+    """The adapter's files. Raises FailedPrecondition unless it is a policy of this base with the expected files."""
     if manifest.get("kind") != "policy":
-        raise refuse(Reason.WRONG_KIND, "Only adapters of kind `policy` serve.")
+        raise refuse(Reason.WRONG_KIND, "Only adapters of kind `policy` can serve.")
     if manifest.get("base_digest") != base_digest:
         raise refuse(Reason.WRONG_BASE, "The adapter was trained on another base.")
     files = read_files(manifest)
     names = {file.path for file in files}
     if not {WEIGHTS, CONFIG} <= names or names - {WEIGHTS, CONFIG, CARD}:
-        raise refuse(
-            Reason.UNEXPECTED_FILE, f"An adapter is {WEIGHTS}, {CONFIG} and perhaps {CARD}; nothing else is loaded."
-        )
+        raise refuse(Reason.UNEXPECTED_FILE, f"An adapter must consist of {WEIGHTS}, {CONFIG} and, optionally, {CARD}.")
     return files
 
 
-def check_sizes(files: Sequence[File], max_weight_bytes: int) -> None:
-    """Refuse what is larger than any adapter of the base, before it is fetched."""
+def check_sizes(files: Sequence[ManifestFile], max_weight_bytes: int) -> None:
+    """Raise FailedPrecondition (TOO_LARGE) before fetching files that are larger than any adapter of the base."""
     for file in files:
         if not 0 < file.size_bytes <= (max_weight_bytes if file.path == WEIGHTS else MAX_MANIFEST_BYTES):
-            raise refuse(Reason.TOO_LARGE, "A file is empty, or larger than an adapter of this base can be.")
+            raise refuse(Reason.TOO_LARGE, "A file is empty, or larger than any adapter of this base.")
 
 
 def read_probes(manifest: Mapping[str, Any]) -> list[Probe]:
-    """The trainer's probe rows with what it found of them; none where the manifest holds none with tokens."""
+    """The trainer's probe rows with its measurements; empty if the manifest has none. Raises FailedPrecondition (INVALID_MANIFEST)."""
     entries = manifest.get("probes")
     if not isinstance(entries, list):
         return []
     try:
         probes = [Probe(tuple(e["tokens"]), e["prompt_length"], float(e["log_probability"])) for e in entries]
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise refuse(Reason.INVALID_MANIFEST, "A probe row is not complete.") from None
-    if len(probes) > MAX_PROBES or not all(_is_sound(probe) for probe in probes):
         raise refuse(
-            Reason.INVALID_MANIFEST, f"At most {MAX_PROBES} probe rows, each of a prompt and an answer in tokens."
+            Reason.INVALID_MANIFEST, "Every probe row needs tokens, prompt_length and log_probability."
+        ) from None
+    if len(probes) > MAX_PROBES or not all(_is_valid(probe) for probe in probes):
+        raise refuse(
+            Reason.INVALID_MANIFEST,
+            f"There may be at most {MAX_PROBES} probe rows, each with a prompt and an answer in tokens.",
         )
     return probes
 
 
-def _is_sound(probe: Probe) -> bool:
+def _is_valid(probe: Probe) -> bool:
     numbers = (probe.prompt_length, *probe.tokens)
     return all(type(number) is int for number in numbers) and 1 <= probe.prompt_length < len(probe.tokens)
 
 
 def check_config(data: bytes, max_rank: int) -> Lora:
-    """What the configuration says; refused where it asks for anything but plain LoRA on linear layers."""
+    """Parse the configuration. Raises FailedPrecondition unless it is plain LoRA (Hu et al. 2021, or rank-stabilised) on linear layers."""
     if len(data) > MAX_MANIFEST_BYTES:
         raise refuse(Reason.INVALID_CONFIG, "The adapter's configuration is too large.")
     config = read_object(data, Reason.INVALID_CONFIG, "The adapter's configuration")
     unknown = set(config) - FREE_KEYS - OFF_KEYS
     if unknown:
         raise refuse(Reason.UNKNOWN_CONFIG_KEY, f"The adapter's configuration has {len(unknown)} unknown keys.")
-    on = sorted(key for key in OFF_KEYS & set(config) if config[key] not in OFF_VALUES)
-    if on:
-        raise refuse(Reason.UNSUPPORTED_ADAPTER, f"The adapter uses {', '.join(on)}, which does not serve.")
+    features = sorted(key for key in OFF_KEYS & set(config) if config[key] not in OFF_VALUES)
+    if features:
+        raise refuse(Reason.UNSUPPORTED_ADAPTER, f"The adapter uses {', '.join(features)}, which is not supported.")
     if config.get("peft_type") != "LORA" or config.get("task_type") != "CAUSAL_LM":
-        raise refuse(Reason.UNSUPPORTED_ADAPTER, "Only LoRA adapters of causal models serve.")
+        raise refuse(Reason.UNSUPPORTED_ADAPTER, "Only LoRA adapters of causal language models can serve.")
     rank, targets = config.get("r"), config.get("target_modules")
     if type(rank) is not int or not 1 <= rank <= max_rank:
         raise refuse(Reason.RANK_TOO_LARGE, f"The adapter's rank must be from 1 to {max_rank}.")
     _check_numbers(config)
-    if not isinstance(targets, list) or not targets or not {layer(str(target)) for target in targets} <= TARGETS:
-        raise refuse(Reason.UNSUPPORTED_TARGET, f"Adapters may change {', '.join(sorted(TARGETS))} alone.")
+    if not isinstance(targets, list) or not targets or not {layer_name(str(target)) for target in targets} <= TARGETS:
+        raise refuse(Reason.UNSUPPORTED_TARGET, f"Adapters may target {', '.join(sorted(TARGETS))} only.")
     return Lora(rank, frozenset(map(str, targets)))
 
 
@@ -186,12 +194,14 @@ def _check_numbers(config: Mapping[str, Any]) -> None:
     if not _is_number(alpha) or not 0 < alpha <= MAX_ALPHA:
         raise refuse(Reason.UNSUPPORTED_ADAPTER, f"lora_alpha must be a positive number, at most {MAX_ALPHA}.")
     if not _is_number(dropout) or not 0 <= dropout < 1:
-        raise refuse(Reason.UNSUPPORTED_ADAPTER, "lora_dropout must be from 0 to below 1.")
+        raise refuse(Reason.UNSUPPORTED_ADAPTER, "lora_dropout must be at least 0 and below 1.")
     if type(config.get("use_rslora", False)) is not bool:
         raise refuse(Reason.UNSUPPORTED_ADAPTER, "use_rslora must be true or false.")
-    beginning = config.get("init_lora_weights")
-    if beginning is not None and type(beginning) is not bool and beginning not in BEGINNINGS:
-        raise refuse(Reason.UNSUPPORTED_ADAPTER, "init_lora_weights names a way to begin that changes the base.")
+    initialisation = config.get("init_lora_weights")
+    if initialisation is not None and type(initialisation) is not bool and initialisation not in INITIALISATIONS:
+        raise refuse(
+            Reason.UNSUPPORTED_ADAPTER, "init_lora_weights must not name an initialisation that changes the base."
+        )
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

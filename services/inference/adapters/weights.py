@@ -1,4 +1,4 @@
-"""An adapter's weights: their names, shapes and numbers are checked against the base before anything loads them."""
+"""Checks an adapter's weights (names, shapes, numbers) against the base before anything loads them."""
 
 import math
 import re
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.inference.adapters.verify import TARGETS, Lora, layer, read_object, refuse
+from services.inference.adapters.verify import TARGETS, Lora, layer_name, read_object, refuse
 from tailor.errors import Reason
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
@@ -15,21 +15,21 @@ PREFIX_BYTES = 8
 CHUNK_BYTES = 4 * 1024 * 1024
 TENSOR = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.lora_(?P<side>[AB])\.weight")
 DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
-# The bits of the exponent, by type: all of them are set in infinities and in what is no number, and in nothing else.
+# The exponent's bits by type: all of them are set in infinities and NaN only (IEEE 754).
 EXPONENTS = {"F32": 0x7F800000, "BF16": 0x7F80, "F16": 0x7C00}
 
 Shapes = Mapping[str, Sequence[int]]
 Header = dict[str, dict[str, Any]]
 
 
-def largest(base: Shapes, max_rank: int) -> int:
-    """Bytes that an adapter's weights may have at most."""
+def max_weight_bytes(base: Shapes, max_rank: int) -> int:
+    """Size of the largest possible adapter of a base."""
     numbers = sum(max_rank * (out_size + in_size) for out_size, in_size in base.values())
     return PREFIX_BYTES + MAX_HEADER_BYTES + numbers * max(DTYPE_BYTES.values())
 
 
 def read_header(path: Path) -> Header:
-    """The header of a safetensors file, whose tensors fill the file exactly."""
+    """Read the header of a safetensors file. Raises FailedPrecondition (NOT_SAFETENSORS) unless its tensors fill the file exactly."""
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(PREFIX_BYTES)
@@ -38,24 +38,24 @@ def read_header(path: Path) -> Header:
             raise refuse(Reason.NOT_SAFETENSORS, "The weights are not a safetensors file.")
         header = read_object(file.read(length), Reason.NOT_SAFETENSORS, "The weights' header")
     header.pop("__metadata__", None)
-    place = 0
+    position = 0
     for begin, end in sorted(_offsets(entry) for entry in header.values()):
-        if begin != place or end < begin:
-            raise refuse(Reason.NOT_SAFETENSORS, "The tensors overlap or leave gaps.")
-        place = end
-    if PREFIX_BYTES + length + place != size:
-        raise refuse(Reason.NOT_SAFETENSORS, "The file holds more or less than its tensors.")
+        if begin != position or end < begin:
+            raise refuse(Reason.NOT_SAFETENSORS, "The weights' tensors overlap or leave gaps.")
+        position = end
+    if PREFIX_BYTES + length + position != size:
+        raise refuse(Reason.NOT_SAFETENSORS, "The file is longer or shorter than its tensors.")
     return header
 
 
 def _offsets(entry: Any) -> tuple[int, int]:
-    """Where a tensor begins and ends; refused unless it is described by type, shape and two whole numbers."""
+    """Start and end of a tensor. Raises FailedPrecondition unless it is described by type, shape and two whole numbers."""
     if isinstance(entry, dict) and set(entry) == {"dtype", "shape", "data_offsets"}:
         kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         lists = isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2
         if isinstance(kind, str) and lists and all(type(number) is int for number in (*shape, *offsets)):
             return offsets[0], offsets[1]
-    raise refuse(Reason.NOT_SAFETENSORS, "A tensor is not described by type, shape and place.")
+    raise refuse(Reason.NOT_SAFETENSORS, "A tensor must be described by dtype, shape and data_offsets.")
 
 
 def linear_shapes(header: Header) -> dict[str, Sequence[int]]:
@@ -63,17 +63,17 @@ def linear_shapes(header: Header) -> dict[str, Sequence[int]]:
     modules = {
         name.removesuffix(".weight"): entry["shape"] for name, entry in header.items() if name.endswith(".weight")
     }
-    return {name: shape for name, shape in modules.items() if layer(name) in TARGETS and len(shape) == 2}
+    return {name: shape for name, shape in modules.items() if layer_name(name) in TARGETS and len(shape) == 2}
 
 
 def check_weights(header: Header, lora: Lora, base: Shapes) -> None:
-    """Refuse an adapter that has anything but a pair of matrices of the right shape for layers of the base that it names."""
+    """Raise FailedPrecondition unless every tensor is one of a pair of matrices, of the right shape, for a targeted layer of the base."""
     sides: dict[str, set[str]] = {}
     for name, entry in header.items():
         match = TENSOR.fullmatch(name)
         if match is None or not lora.reaches(match["module"]) or match["module"] not in base:
             raise refuse(
-                Reason.UNEXPECTED_MODULE, "The weights have a tensor that belongs to no adaptable layer of the base."
+                Reason.UNEXPECTED_MODULE, "A tensor of the weights does not belong to an adaptable layer of the base."
             )
         out_size, in_size = base[match["module"]]
         expected = [lora.rank, in_size] if match["side"] == "A" else [out_size, lora.rank]
@@ -82,20 +82,23 @@ def check_weights(header: Header, lora: Lora, base: Shapes) -> None:
         if entry["shape"] != expected or size != end - begin:
             raise refuse(Reason.WRONG_SHAPE, "A tensor's shape or type does not match the base and the rank.")
         sides.setdefault(match["module"], set()).add(match["side"])
-    if not sides or any(found != {"A", "B"} for found in sides.values()):
-        raise refuse(Reason.INCOMPLETE_ADAPTER, "A layer lacks one of its two matrices.")
+    if not sides or any(pair != {"A", "B"} for pair in sides.values()):
+        raise refuse(Reason.INCOMPLETE_ADAPTER, "A layer of the adapter lacks one of its two matrices.")
 
 
 def check_numbers(path: Path, header: Header) -> None:
-    """Refuse checked weights of which one is infinite or no number: it would spoil what is computed beside it."""
+    """Raise FailedPrecondition (NOT_FINITE) if a weight is infinite or NaN, which would spoil other rows of the same batch.
+
+    The weights must have passed `check_weights`.
+    """
     with path.open("rb") as file:
         start = PREFIX_BYTES + struct.unpack("<Q", file.read(PREFIX_BYTES))[0]
         for entry in header.values():
             begin, end = entry["data_offsets"]
             file.seek(start + begin)
-            for place in range(begin, end, CHUNK_BYTES):
-                if not _are_finite(file.read(min(CHUNK_BYTES, end - place)), entry["dtype"]):
-                    raise refuse(Reason.NOT_FINITE, "A weight is infinite or no number.")
+            for position in range(begin, end, CHUNK_BYTES):
+                if not _are_finite(file.read(min(CHUNK_BYTES, end - position)), entry["dtype"]):
+                    raise refuse(Reason.NOT_FINITE, "A weight is infinite or NaN.")
 
 
 def _are_finite(data: bytes, kind: str) -> bool:

@@ -132,7 +132,7 @@ def _lines(data: bytes, budget: Budget) -> Iterator[PdfLine]:
 
 
 class BoundedAggregator(PDFPageAggregator):  # type: ignore[misc]
-    """Lays out pages. Raises Rejected (TOO_LARGE) for a page with so many pieces that the layout would take too long."""
+    """Lays out pages. Raises Rejected (TOO_LARGE) for a page with too many pieces to lay out in time."""
 
     def render_char(self, *arguments: Any) -> float:
         """Add a character to the page."""

@@ -47,7 +47,7 @@ def record_judgement(
 
 
 def get_draft(begin: Begin, draft_id: str, *, role: str, key_id: str, may_use: Callable[[str], bool]) -> Draft:
-    """A draft that the caller may see: of its own specialists and, for the caller role, of its own key. Raises NotFound."""
+    """A draft of the caller's specialists; for the caller role, one that its key requested. Raises NotFound."""
     with begin() as tx:
         draft = _find_draft(tx.facts, draft_id, may_use)
     if role == "ROLE_CALLER" and draft.key_id != key_id:

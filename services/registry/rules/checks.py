@@ -1,4 +1,4 @@
-"""What a specialist's definition and a judgement must fulfil."""
+"""Rules that a specialist's definition and a judgement must fulfil."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Kept drafts in PostgreSQL."""
+"""Drafts in PostgreSQL."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,17 +9,18 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic.adapters import tables
 from services.synthetic.domain import KeptDraft
+from services.synthetic.ports import KeptDrafts
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
 
 
-class SqlDrafts:
-    """The part of `ports.Repository` that is about drafts."""
+class SqlDrafts(KeptDrafts):
+    """Thread-safe."""
 
-    _engine: Engine
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     def keep_draft(self, draft: KeptDraft) -> None:
-        """Keep a draft; one that is saved stays as it is."""
         table = tables.drafts
         row = {
             "draft_id": draft.draft_id,
@@ -38,20 +39,17 @@ class SqlDrafts:
             connection.execute(statement)
 
     def kept_drafts(self, draft_ids: Sequence[str]) -> list[KeptDraft]:
-        """Those of the drafts that are kept."""
         table = tables.drafts
         with transaction(self._engine) as connection:
             return [to_draft(row) for row in connection.execute(select(table).where(table.c.draft_id.in_(draft_ids)))]
 
     def is_wanted(self, draft_id: str) -> bool:
-        """True if a judgement ranks the draft, or a deliverable was made out of it."""
         judged = select(literal(1)).where(tables.judgements.c.ranking.contains([draft_id]))
         finished = select(literal(1)).where(tables.documents.c.draft_id == draft_id)
         with transaction(self._engine) as connection:
             return connection.scalar(union_all(judged, finished).limit(1)) is not None
 
     def forget_drafts(self, days: int) -> None:
-        """Drop the drafts that nobody judged or finished for so many days."""
         table = tables.drafts
         old = table.c.kept_at < func.clock_timestamp() - timedelta(days=days)
         with transaction(self._engine) as connection:
@@ -59,6 +57,5 @@ class SqlDrafts:
 
 
 def to_draft(row: Any) -> KeptDraft:
-    """A draft from its row."""
     text = Ref(row.text_uri, row.text_sha256, row.text_size_bytes)
     return KeptDraft(row.draft_id, row.specialist, row.prompt_digest, row.adapter_digest, text, row.saved)

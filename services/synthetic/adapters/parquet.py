@@ -1,4 +1,4 @@
-"""Rows as Parquet in the datasets bucket. Fixed settings: the same rows give the same bytes, and so the same key."""
+"""Rows as Parquet in the datasets bucket. The settings are fixed, so that equal rows give equal bytes and the same key."""
 
 import hashlib
 import io
@@ -8,8 +8,8 @@ from dataclasses import asdict
 import pyarrow
 import pyarrow.parquet
 
-from services.synthetic.domain import Row, Split
-from services.synthetic.judging import PairRow
+from services.synthetic.domain import PairRow, Row, Split
+from services.synthetic.ports import SplitWriter
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
 
@@ -18,7 +18,7 @@ PAIR_SCHEMA = pyarrow.schema(
     [
         ("row_id", pyarrow.string()),
         ("origin", pyarrow.string()),
-        # The chat that was answered; it ends with the user.
+        # The chat that was answered; it ends with the user's message.
         ("messages", MESSAGES),
         ("chosen", pyarrow.string()),
         ("rejected", pyarrow.string()),
@@ -34,7 +34,7 @@ SCHEMA = pyarrow.schema(
         ("document_ids", pyarrow.list_(pyarrow.string())),
         ("messages", MESSAGES),
         ("made_by", pyarrow.string()),
-        # Where in the document it came from; empty for the whole of it.
+        # The parts of the document that it was made from; empty for the whole document.
         (
             "spans",
             pyarrow.list_(
@@ -53,18 +53,16 @@ SCHEMA = pyarrow.schema(
 )
 
 
-class ParquetWriter:
-    """Satisfies `domain.SplitWriter`."""
+class ParquetWriter(SplitWriter):
+    """Stores rows in the given order."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     def write(self, rows: Sequence[Row]) -> Split:
-        """Store rows in the order given."""
         return self._store_file(to_parquet(rows), len(rows))
 
     def write_pairs(self, rows: Sequence[PairRow]) -> Split:
-        """Store preference rows in the order given."""
         return self._store_file(_bytes([_pair_record(row) for row in rows], PAIR_SCHEMA), len(rows))
 
     def _store_file(self, data: bytes, rows: int) -> Split:
@@ -73,7 +71,6 @@ class ParquetWriter:
 
 
 def to_parquet(rows: Sequence[Row]) -> bytes:
-    """The file's bytes."""
     return _bytes([_record(row) for row in rows], SCHEMA)
 
 
@@ -87,13 +84,13 @@ def _bytes(records: list[dict[str, object]], schema: pyarrow.Schema) -> bytes:
 
 
 def _record(row: Row) -> dict[str, object]:
-    turns = [("system", row.system_prompt)] if row.system_prompt else []
-    turns += [("user", row.prompt), ("assistant", row.completion)]
+    messages = [("system", row.system_prompt)] if row.system_prompt else []
+    messages += [("user", row.prompt), ("assistant", row.completion)]
     return {
         "row_id": row.row_id,
         "origin": row.origin,
         "document_ids": list(row.document_ids),
-        "messages": [{"role": role, "content": content} for role, content in turns],
+        "messages": [{"role": role, "content": content} for role, content in messages],
         "made_by": row.made_by,
         "spans": [asdict(span) for span in row.spans],
     }

@@ -1,4 +1,4 @@
-"""Asking the registry which documents a specialist selects."""
+"""Lists the documents of a specialist in the registry."""
 
 import grpc
 
@@ -12,20 +12,22 @@ TIMEOUT_SECONDS = 30
 
 
 class RegistryDocuments:
-    """Lists documents; call it with a specialist's name."""
+    """A `ports.ListDocuments`."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = registry_pb2_grpc.RegistryServiceStub(channel)
 
     def __call__(self, specialist: str) -> list[Document]:
-        """All documents that the specialist selects; Unavailable without the registry."""
-        found: list[Document] = []
+        """Blocks for at most TIMEOUT_SECONDS per page."""
+        documents: list[Document] = []
         token = ""
         while True:
             request = registry_pb2.ListDocumentsRequest(specialist=specialist, page_size=PAGE, page_token=token)
             with wire_errors("registry"):
                 page = self._stub.ListDocuments(request, timeout=TIMEOUT_SECONDS)
-            found += [wire.to_document(one.anonymized) for one in page.documents if one.HasField("anonymized")]
+            documents += [
+                wire.to_document(document.anonymized) for document in page.documents if document.HasField("anonymized")
+            ]
             token = page.next_page_token
             if not token:
-                return found
+                return documents

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import (
@@ -27,43 +27,40 @@ from services.synthetic.adapters import tables
 from services.synthetic.adapters.drafts import SqlDrafts, to_draft
 from services.synthetic.domain import (
     Assignment,
-    Built,
+    BuildProgress,
+    BuildResult,
+    CorpusSnapshot,
     Dataset,
-    DatasetKind,
     Document,
     Judgement,
     Kind,
-    Labels,
     LeftOut,
-    Lesson,
     PairCounts,
-    Progress,
-    Selection,
-    Snapshot,
     Specialist,
-    ranked_last,
+    TeacherAnswer,
+    find_ranked_adapter,
 )
-from services.synthetic.spans import Span
+from services.synthetic.ports import Repository
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
+from tailor.words import DatasetKind, Labels, Selection, Span, SpanKind
 
 TOPIC = "dataset.built.v1"
-# Taken shared by what adds an item, alone by what reads all of them: no position appears below one that was read.
+# Held shared to add an item, and exclusively to read all of them, so that no item appears later at a position that was already read.
 ITEMS_LOCK = 7_461_102
 
 
-class SqlRepository(SqlDrafts):
-    """Satisfies `domain.Repository`. Thread-safe."""
+class SqlRepository(SqlDrafts, Repository):
+    """Thread-safe."""
 
     def __init__(self, engine: Engine, outbox: Outbox) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._outbox = outbox
 
     def keep_document(self, document: Document) -> bool:
-        """Keep a version unless the same or a newer one is known."""
         table = tables.documents
         row = _document_row(document)
         statement = insert(table).values(**row, position=tables.positions.next_value())
@@ -78,7 +75,6 @@ class SqlRepository(SqlDrafts):
             return connection.scalar(statement.returning(table.c.document_id)) is not None
 
     def keep_judgement(self, judgement: Judgement) -> bool:
-        """Keep a judgement once."""
         table = tables.judgements
         row = {
             "judgement_id": judgement.judgement_id,
@@ -93,18 +89,15 @@ class SqlRepository(SqlDrafts):
             return connection.scalar(statement.returning(table.c.judgement_id)) is not None
 
     def filled_revision(self, specialist: str) -> int:
-        """The revision up to which the registry's documents were read."""
         with transaction(self._engine) as connection:
             query = select(tables.builds.c.filled_revision).where(_build(specialist, DatasetKind.SFT))
             return connection.scalar(query) or 0
 
     def set_filled(self, specialist: str, revision: int) -> None:
-        """Remember that the registry's documents were read."""
         with transaction(self._engine) as connection:
             _set_build(connection, specialist, DatasetKind.SFT, filled_revision=revision)
 
-    def progress(self, specialist: Specialist, kind: DatasetKind) -> Progress:
-        """What the rebuild policy looks at."""
+    def progress(self, specialist: Specialist, kind: DatasetKind) -> BuildProgress:
         builds, items = tables.builds, _items(specialist, kind).subquery()
         with transaction(self._engine) as connection:
             build = connection.execute(
@@ -115,23 +108,22 @@ class SqlRepository(SqlDrafts):
                 ).where(_build(specialist.name, kind))
             ).one_or_none()
             built_position = build.built_position if build else 0
-            found = connection.execute(
+            items_row = connection.execute(
                 select(
                     func.coalesce(func.max(items.c.position), 0).label("newest"),
                     func.count().filter(items.c.position > built_position).label("new"),
                     func.extract("epoch", func.clock_timestamp() - func.max(items.c.changed_at)).label("age"),
                 )
             ).one()
-        return Progress(
-            newest_position=found.newest,
-            new_items=found.new,
-            seconds_since_new=_seconds(found.age),
+        return BuildProgress(
+            newest_position=items_row.newest,
+            new_items=items_row.new,
+            seconds_since_new=_seconds(items_row.age),
             seconds_since_build=_seconds(build.age) if build else None,
             tried_position=build.tried_position if build else 0,
         )
 
-    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> Snapshot:
-        """Documents and judgements by id, with nothing in flight."""
+    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> CorpusSnapshot:
         table, judged, drafts = tables.documents, tables.judgements, tables.drafts
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock")
@@ -147,24 +139,24 @@ class SqlRepository(SqlDrafts):
             query = select(judged).where(judged.c.specialist == specialist.name).order_by(judged.c.judgement_id)
             rows = connection.execute(query).all()
             query = select(drafts).where(drafts.c.specialist == specialist.name, drafts.c.saved)
-            kept = {row.draft_id: to_draft(row) for row in connection.execute(query)}
+            saved_drafts = {row.draft_id: to_draft(row) for row in connection.execute(query)}
             build = connection.execute(
                 select(tables.builds.c.fingerprint, tables.builds.c.digest).where(_build(specialist.name, kind))
             ).one_or_none()
             dataset = _dataset(connection, specialist.name, build.digest) if build and build.digest else None
         judgements = tuple(map(to_judgement, rows))
-        ranked = ranked_last(map(to_judgement, sorted(rows, key=lambda row: -row.position)), kept)
-        return Snapshot(documents, position, build.fingerprint if build else "", dataset, judgements, kept, ranked)
+        ranked = find_ranked_adapter(map(to_judgement, sorted(rows, key=lambda row: -row.position)), saved_drafts)
+        return CorpusSnapshot(
+            documents, position, build.fingerprint if build else "", dataset, judgements, saved_drafts, ranked
+        )
 
     def document(self, document_id: str) -> Document | None:
-        """One document."""
         table = tables.documents
         with transaction(self._engine) as connection:
             row = connection.execute(select(table).where(table.c.document_id == document_id)).one_or_none()
         return None if row is None else to_document(row)
 
     def newest(self, specialist: Specialist, limit: int) -> list[Document]:
-        """The newest selected documents."""
         table = tables.documents
         query = select(table).where(selected(specialist.selection)).order_by(table.c.position.desc()).limit(limit)
         with transaction(self._engine) as connection:
@@ -172,13 +164,12 @@ class SqlRepository(SqlDrafts):
 
     @contextmanager
     def building(self, specialist: str) -> Iterator[bool]:
-        """Hold the right to build; it ends with the connection, so a killed process holds nothing."""
+        """An advisory lock, which ends with the connection, so that a killed process holds nothing."""
         with transaction(self._engine) as connection:
             query = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
             yield bool(connection.scalar(query, {"name": f"build:{specialist}"}))
 
     def assignments(self, document_ids: Sequence[str]) -> dict[str, Assignment]:
-        """The known assignments."""
         table = tables.clusters
         query = select(table).where(table.c.document_id.in_(document_ids))
         with transaction(self._engine) as connection:
@@ -188,22 +179,23 @@ class SqlRepository(SqlDrafts):
             }
 
     def assign(self, assignments: Iterable[Assignment]) -> None:
-        """Keep assignments; one that exists stays as it is."""
         rows = [
-            {"document_id": one.document_id, "cluster_id": one.cluster_id, "held_out": one.held_out}
-            for one in assignments
+            {
+                "document_id": assignment.document_id,
+                "cluster_id": assignment.cluster_id,
+                "held_out": assignment.held_out,
+            }
+            for assignment in assignments
         ]
         if rows:
             with transaction(self._engine) as connection:
                 connection.execute(insert(tables.clusters).on_conflict_do_nothing(), rows)
 
     def mark_tried(self, specialist: str, kind: DatasetKind, position: int) -> None:
-        """Remember that a build was tried with everything up to a position."""
         with transaction(self._engine) as connection:
             _set_build(connection, specialist, kind, tried_position=position)
 
     def finish(self, dataset: Dataset, *, position: int, fingerprint: str) -> bool:
-        """Keep a dataset as the specialist's newest of its kind and state it, in one transaction."""
         message = wire.from_dataset(dataset)
         if dataset.created_at is None:
             message.create_time.GetCurrentTime()
@@ -222,8 +214,8 @@ class SqlRepository(SqlDrafts):
                 event_id = derive_id("evt", TOPIC, dataset.specialist, dataset.digest)
                 self._outbox.add(connection, TOPIC, dataset.specialist, message, event_id)
             else:
-                # What was left out of the same rows may have changed.
-                connection.execute(_left_out(dataset))
+                # The filters may have removed something else, although the rows are equal.
+                connection.execute(_update_counts(dataset))
             _set_build(
                 connection,
                 dataset.specialist,
@@ -236,36 +228,34 @@ class SqlRepository(SqlDrafts):
             )
         return created
 
-    def answer(self, request_id: str) -> Built | None:
-        """What a command with this id was answered."""
+    def answer(self, request_id: str) -> BuildResult | None:
         table = tables.requests
         with transaction(self._engine) as connection:
             row = connection.execute(select(table).where(table.c.request_id == request_id)).one_or_none()
             dataset = _dataset(connection, row.specialist, row.digest) if row else None
-        return Built(dataset, row.created) if row and dataset else None
+        return BuildResult(dataset, row.created) if row and dataset else None
 
-    def keep_answer(self, request_id: str, built: Built) -> None:
-        """Remember the answer to a command."""
+    def keep_answer(self, request_id: str, result: BuildResult) -> None:
         row = {
             "request_id": request_id,
-            "specialist": built.dataset.specialist,
-            "digest": built.dataset.digest,
-            "created": built.created,
+            "specialist": result.dataset.specialist,
+            "digest": result.dataset.digest,
+            "created": result.created,
         }
         with transaction(self._engine) as connection:
             connection.execute(insert(tables.requests).values(row).on_conflict_do_nothing())
 
-    def lesson(self, key: str) -> Lesson | None:
-        """What a teacher made of a passage before."""
+    def teacher_answer(self, key: str) -> TeacherAnswer | None:
         table = tables.lessons
         with transaction(self._engine) as connection:
             row = connection.execute(select(table).where(table.c.key == key)).one_or_none()
-        return None if row is None else Lesson(tuple((prompt, answer) for prompt, answer in row.pairs), row.tokens)
+        return (
+            None if row is None else TeacherAnswer(tuple((prompt, answer) for prompt, answer in row.pairs), row.tokens)
+        )
 
-    def keep_lesson(self, key: str, lesson: Lesson, document_id: str) -> None:
-        """Remember what a teacher made."""
-        pairs = [list(pair) for pair in lesson.pairs]
-        row = {"key": key, "pairs": pairs, "tokens": lesson.tokens, "document_id": document_id}
+    def keep_teacher_answer(self, key: str, answer: TeacherAnswer, document_id: str) -> None:
+        pairs = [list(pair) for pair in answer.pairs]
+        row = {"key": key, "pairs": pairs, "tokens": answer.tokens, "document_id": document_id}
         with transaction(self._engine) as connection:
             connection.execute(insert(tables.lessons).values(row).on_conflict_do_nothing())
 
@@ -275,12 +265,12 @@ def _lock_items(connection: Connection, function: str) -> None:
 
 
 def _build(specialist: str, kind: DatasetKind) -> ColumnElement[bool]:
-    """The condition of what was built last of a kind."""
+    """The condition for the last build of a kind."""
     return and_(tables.builds.c.specialist == specialist, tables.builds.c.kind == kind.value)
 
 
 def _items(specialist: Specialist, kind: DatasetKind) -> Select[Any] | CompoundSelect[Any]:
-    """Positions and times of what a dataset of a kind is made of."""
+    """Positions and times of the items that datasets of a kind are made from."""
     documents, judgements = tables.documents.c, tables.judgements.c
     chosen = select(documents.position, documents.changed_at).where(selected(specialist.selection))
     if kind is DatasetKind.SFT:
@@ -292,7 +282,7 @@ def _items(specialist: Specialist, kind: DatasetKind) -> Select[Any] | CompoundS
 
 
 def selected(selection: Selection) -> ColumnElement[bool]:
-    """The condition that a document is selected."""
+    """The condition for selected documents."""
     columns = tables.documents.c
     admitted = (
         (columns.source, selection.sources),
@@ -302,7 +292,7 @@ def selected(selection: Selection) -> ColumnElement[bool]:
     return and_(literal(True), *(column.in_(sorted(values)) for column, values in admitted if values))
 
 
-def _left_out(dataset: Dataset) -> Update:
+def _update_counts(dataset: Dataset) -> Update:
     table = tables.datasets
     same = (table.c.specialist == dataset.specialist, table.c.digest == dataset.digest)
     return (
@@ -321,17 +311,15 @@ def _dataset(connection: Connection, specialist: str, digest: str) -> Dataset | 
     table = tables.datasets
     query: Select[Any] = select(table).where(table.c.specialist == specialist, table.c.digest == digest)
     row = connection.execute(query).one_or_none()
-    return None if row is None else to_held_dataset(row)
+    return None if row is None else to_stored_dataset(row)
 
 
-def to_held_dataset(row: Any) -> Dataset:
-    """A dataset from its row."""
+def to_stored_dataset(row: Any) -> Dataset:
     message = models_pb2.DatasetBuilt.FromString(row.payload)
     return wire.to_dataset(message, row.near_duplicates, LeftOut(**row.left_out), PairCounts(**row.pairs))
 
 
 def to_judgement(row: Any) -> Judgement:
-    """A judgement from its row."""
     return Judgement(row.judgement_id, row.specialist, tuple(row.ranking), row.rubric, row.comment)
 
 
@@ -353,12 +341,11 @@ def _document_row(document: Document) -> dict[str, Any]:
         "text_size_bytes": document.text.size_bytes,
         "draft_id": document.draft_id,
         "language": document.language,
-        "spans": [astuple(span) for span in document.spans],
+        "spans": [[span.kind, span.number, span.level, span.start, span.end] for span in document.spans],
     }
 
 
 def to_document(row: Any) -> Document:
-    """A document from its row."""
     return Document(
         document_id=row.document_id,
         sequence=row.sequence,
@@ -368,5 +355,5 @@ def to_document(row: Any) -> Document:
         text=Ref(row.text_uri, row.text_sha256, row.text_size_bytes),
         draft_id=row.draft_id,
         language=row.language,
-        spans=tuple(Span(*span) for span in row.spans),
+        spans=tuple(Span(SpanKind(kind), number, start, end, level) for kind, number, level, start, end in row.spans),
     )

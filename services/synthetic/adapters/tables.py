@@ -22,7 +22,7 @@ from tailor.events.outbox import outbox_table
 
 metadata = MetaData()
 
-# Counts documents and judgements in the order in which they were kept.
+# Numbers documents and judgements in the order in which they arrived.
 positions = Sequence("item_positions", metadata=metadata)
 
 documents = Table(
@@ -58,7 +58,7 @@ judgements = Table(
     Index("ix_judgements_ranking", "ranking", postgresql_using="gin"),
 )
 
-# Drafts whose texts are kept; those that are saved were judged or finished.
+# Drafts whose texts are stored. Saved drafts were judged or finished.
 drafts = Table(
     "drafts",
     metadata,
@@ -123,7 +123,7 @@ lessons = Table(
     Column("document_id", String(64), nullable=False, index=True),
 )
 
-# A text's MinHash, and its bands: texts that share a band may be nearly the same.
+# A text's MinHash and its bands. Texts that share a band may be near-duplicates.
 sketches = Table(
     "sketches",
     metadata,

@@ -94,7 +94,7 @@ class ResourceView:
             try:
                 version = self._follow(version or self._list(), stop)
             except TailorError as error:
-                # Listing again finds whatever happened meanwhile.
+                # Listing again finds everything that happened meanwhile.
                 version = ""
                 self._lose(error)
                 stop.wait(RETRY_SECONDS)

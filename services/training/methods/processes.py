@@ -78,9 +78,11 @@ class Processes:
         """Every process's value, in the order of their ranks. Blocks until all have called it."""
         if self.world == 1:
             return [value]
-        from accelerate.utils import gather_object
+        # Not accelerate's gather_object: until a trainer exists, its state may not know that there are several processes.
+        from torch import distributed
 
-        values: list[T] = gather_object([value])
+        values: list[Any] = [None] * self.world
+        distributed.all_gather_object(values, value)
         return values
 
     def run_once_per_node(self, call: Callable[[], T]) -> T:
@@ -107,11 +109,10 @@ class Processes:
     def leave(self) -> None:
         """Wait for all processes, then leave the group."""
         if self.world > 1:
-            from accelerate import PartialState
+            from torch import distributed
 
-            state = PartialState()
-            state.wait_for_everyone()
-            state.destroy_process_group()
+            distributed.barrier()
+            distributed.destroy_process_group()
 
 
 def join(method: str, parallelism: Parallelism) -> Processes | None:

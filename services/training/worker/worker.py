@@ -1,4 +1,4 @@
-"""A worker's work: inputs, model, training, result, proof, report. What is trained, and how, is the method's."""
+"""A worker's work: inputs, model, training, result, proof, report. The method decides what is trained, and how."""
 
 import tempfile
 import threading

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from bench import inference_page
-from bench.inference_events import Killing, Size
+from bench.inference_events import Killing, LoadSize
 from bench.inference_layer import added
-from bench.inference_load import TOKENS, Outcome, Spoken, is_right, percentile
+from bench.inference_load import TOKENS, LoadOutcome, TimedAnswer, is_right, percentile
 from bench.inference_speed import ratios
 from tailor.client import Provenance
 
@@ -38,8 +38,8 @@ def test_an_answer_is_right_if_its_text_its_digest_and_its_generation_agree(
 
 
 def test_what_callers_saw_is_counted_and_timed_by_token() -> None:
-    spoken = [Spoken(GIVEN, "", 0.1, 0.8, 7), Spoken(GIVEN, "", 0.3, 1.0, 7)]
-    outcome = Outcome(spoken, ["QUEUE_FULL", "QUEUE_FULL"], 1)
+    answers = [TimedAnswer(GIVEN, "", 0.1, 0.8, 7), TimedAnswer(GIVEN, "", 0.3, 1.0, 7)]
+    outcome = LoadOutcome(answers, ["QUEUE_FULL", "QUEUE_FULL"], 1)
     assert outcome.figures() == {
         "requests": 4,
         "errors": 2,
@@ -56,7 +56,7 @@ def test_what_the_layer_adds_is_told_by_length_in_milliseconds() -> None:
 
 
 def test_load_goes_on_until_enough_calls_were_begun_after_the_restart() -> None:
-    killing = Killing(victim=None, size=Size(kill_after=10, after_restart=5))  # type: ignore[arg-type]
+    killing = Killing(victim=None, size=LoadSize(kill_after=10, after_restart=5))  # type: ignore[arg-type]
     killing.answered(1)
     assert killing.goes_on(10_000)
     killing.restart_seconds = 3.0

@@ -13,17 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from services.inference import handlers
 from services.inference.adapters.http import Address, create_app, serve
 from services.inference.domain import Sampling
-from services.inference.handlers import Door
+from services.inference.handlers import ReadinessGate
 from services.inference.rpc import InferenceServicer
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
-from tests.unit.inference.fakes import FakeEngine, FakeStream, make_world, served
+from tests.unit.inference.fakes import FakeEngine, FakeStream, apply_serving, make_world, served
 
 ROOT = Path(__file__).parents[3]
 FINDING = '{"title":"Bird strikes","grade":"high"}'
@@ -47,21 +46,21 @@ class GradingEngine(FakeEngine):
 def addresses() -> Iterator[dict[str, str]]:
     """The addresses in the examples, and the addresses of the servers here."""
     world = make_world(engine=GradingEngine(context_length=2048), max_queued=16)
-    handlers.apply_serving(world.inference, served("engagement-reports", 3, "a"))
-    door = Door()
-    door.open(world.inference)
+    apply_serving(world, served("engagement-reports", 3, "a"))
+    gate = ReadinessGate()
+    gate.open(world.inference)
     authenticator = Authenticator(
         "inference", Trust({}), lambda _: Caller("key", "team", "ROLE_CALLER", key_id="key_1")
     )
     add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
-    servicers = [(add, InferenceServicer(door))]
+    servicers = [(add, InferenceServicer(gate))]
     server = RpcServer(ServiceSettings(rpc_port=0), "inference", servicers=servicers, authenticator=authenticator)
     server.start()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     stop = threading.Event()
-    app = create_app(door, authenticator, 16)
+    app = create_app(gate, authenticator, 16)
     thread = threading.Thread(target=serve, args=(app, Address("127.0.0.1", port), stop))
     thread.start()
     deadline = time.monotonic() + 10

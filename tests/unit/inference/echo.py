@@ -1,15 +1,16 @@
-"""An engine that gives its question back, and remembers all that it is given."""
+"""An engine that repeats its question."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from services.inference.domain import CANCELLED, STOPPED, Piece, Sampling
+from services.inference.ports import Stream
 from tests.unit.inference.fakes import FakeEngine
 
 
 @dataclass
-class EchoStream:
-    """Gives text back, so many characters a token."""
+class EchoStream(Stream):
+    """Repeats a text, `size` characters per token."""
 
     text: str
     size: int
@@ -30,7 +31,7 @@ class EchoStream:
 
 
 class EchoEngine(FakeEngine):
-    """Answers with the prefix and the last turn."""
+    """Answers with `prefix` and the last message, and records sampling and schemas."""
 
     def __init__(self, size: int = 3) -> None:
         super().__init__(context_length=10_000)
@@ -44,7 +45,7 @@ class EchoEngine(FakeEngine):
     def check_schema(self, schema: str) -> None:
         self.checked.append(schema)
 
-    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> EchoStream:  # type: ignore[override]
+    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> Stream:
         self.given.append(sampling)
         self.echoes.append(EchoStream(self.prefix + self.encoded[-1][-1].content, self.size, self.finish))
         return self.echoes[-1]

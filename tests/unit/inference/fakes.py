@@ -1,37 +1,40 @@
-"""Stand-ins for the engine and what surrounds it, for tests of inference."""
+"""Fakes of the engine and of everything around inference."""
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.inference.adapters.compute import FreeTurns
-from services.inference.answering import Inference
+from services.inference import handlers
+from services.inference.adapter_cache import AdapterCache
+from services.inference.admission import Admission
+from services.inference.definitions import Definitions
 from services.inference.domain import (
     CANCELLED,
     LENGTH,
     STOPPED,
-    AdapterName,
+    AdapterRef,
     Caller,
+    ChatMessage,
     Draft,
     DraftRecord,
     LikelyToken,
     Piece,
     Probe,
-    Said,
     Sampling,
     Score,
-    Served,
-    ServedReport,
+    ServedModel,
+    ServingReport,
     TokenLogProbability,
-    Turn,
+    Transcript,
 )
-from services.inference.handlers import unknown_draft
-from services.inference.keeping import Labels
-from services.inference.private import Private
-from services.inference.serving import Admission, Shelf, Table
+from services.inference.generation import DraftRecorder, Inference, ModelServer
+from services.inference.ports import AdapterLibrary, Anonymization, DraftArchive, InferenceEngine, Stream
+from services.inference.serving_table import ServingTable
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError, Unavailable
 from tailor.storage.ref import Ref
+from tailor.words import Labels
 
 KEY = Caller("key", "team", frozenset(), "key_0000000000000001")
 EVALUATION = Caller("service", "evaluation")
@@ -39,8 +42,8 @@ CONSOLE = Caller("service", "console")
 
 
 @dataclass
-class FakeStream:
-    """Writes `word ` up to max_tokens, or `say` whole at the end, or half and `fails`; waits for `gate` before every piece."""
+class FakeStream(Stream):
+    """Writes `word ` up to max_tokens, or all of `say` at the end, or half an answer before it `fails`; waits for `gate` before each piece."""
 
     adapter: str
     sampling: Sampling
@@ -64,38 +67,38 @@ class FakeStream:
                 yield Piece("", count - 1, CANCELLED)
                 return
             finish = LENGTH if count == self.sampling.max_tokens else ""
-            yield Piece("word ", count, finish, told(self.sampling.top_log_probabilities))
+            yield Piece("word ", count, finish, log_probabilities(self.sampling.top_log_probabilities))
 
     def cancel(self) -> None:
         self.cancelled.set()
 
 
-def told(top: int | None) -> tuple[TokenLogProbability, ...]:
-    """What the fake engine says of every word."""
+def log_probabilities(top: int | None) -> tuple[TokenLogProbability, ...]:
+    """The log-probabilities that the fake engine gives for every word."""
     if top is None:
         return ()
     likely = [LikelyToken("word ", -0.5), LikelyToken("verb ", -1.5)]
     return (TokenLogProbability(likely[0], tuple(likely[:top])),)
 
 
-class FakeEngine:
-    """Counts a token for every word; remembers what it was asked and which adapters it holds."""
+class FakeEngine(InferenceEngine):
+    """Counts one token per word, and records its calls and the adapters that it holds."""
 
     def __init__(self, context_length: int = 64) -> None:
         self.context_length = context_length
         self.loaded: dict[str, Path] = {}
         self.unloaded: list[str] = []
         self.streams: list[FakeStream] = []
-        self.encoded: list[tuple[Turn, ...]] = []
+        self.encoded: list[tuple[ChatMessage, ...]] = []
         self.say = ""
         self.nats = -2.0
         self.fails: TailorError | None = None
         self.gate = threading.Event()
         self.gate.set()
 
-    def encode(self, turns: Sequence[Turn]) -> tuple[int, ...]:
-        self.encoded.append(tuple(turns))
-        return tuple(range(sum(len(turn.content.split()) for turn in turns)))
+    def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
+        self.encoded.append(tuple(messages))
+        return tuple(range(sum(len(message.content.split()) for message in messages)))
 
     def check_schema(self, schema: str) -> None:
         if "oneOf" in schema:
@@ -110,7 +113,7 @@ class FakeEngine:
         del self.loaded[digest]
         self.unloaded.append(digest)
 
-    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> FakeStream:
+    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> Stream:
         assert not adapter or adapter in self.loaded
         stream = FakeStream(adapter, sampling, self.gate, self.say, self.fails)
         self.streams.append(stream)
@@ -121,102 +124,121 @@ class FakeEngine:
         answer = len(tokens) - prompt_length
         return Score(self.nats * answer, answer)
 
-    def score(self, turns: Sequence[Turn], completion: str, adapter: str) -> Score:
+    def score(self, messages: Sequence[ChatMessage], completion: str, adapter: str) -> Score:
         return Score(-float(len(completion)), len(completion.split()) + 1)
 
+    def watch(self, stop: threading.Event) -> None:
+        stop.wait()
+
     def close(self) -> None:
-        """Nothing was started."""
+        """Does nothing, because nothing was started."""
 
 
-class FakeLibrary:
-    """Has every adapter, but for those named bad, or while it is down."""
+class FakeLibrary(AdapterLibrary):
+    """Has every adapter, except those in `bad` and while it is `down`."""
 
     def __init__(self) -> None:
         self.bad: set[str] = set()
         self.probe_rows: list[Probe] = []
         self.down = False
 
-    def fetch(self, adapter: AdapterName) -> Path:
+    def fetch(self, adapter: AdapterRef) -> Path:
         if self.down:
             raise Unavailable(Reason.OBJECT_STORE_UNAVAILABLE, "The object store does not answer.")
         if adapter.digest in self.bad:
             raise FailedPrecondition(Reason.WRONG_BASE, "The adapter was trained on another base.")
         return Path("/adapters") / adapter.digest
 
-    def probes(self, adapter: AdapterName) -> Sequence[Probe]:
+    def probes(self, adapter: AdapterRef) -> Sequence[Probe]:
         return self.probe_rows
 
     def drop(self, digest: str) -> bool:
         return False
 
 
-class Kept:
-    """Keeps what is stated; `down` makes it fail like a lost broker."""
+class Published:
+    """Collects what is published; `down` makes it fail like a lost broker."""
 
     def __init__(self) -> None:
         self.drafts: list[Draft] = []
-        self.reports: list[ServedReport] = []
+        self.reports: list[ServingReport] = []
         self.down = False
 
-    def add(self, statement: Draft | ServedReport) -> None:
+    def draft(self, draft: Draft) -> None:
+        self._check()
+        self.drafts.append(draft)
+
+    def report(self, report: ServingReport) -> None:
+        self._check()
+        self.reports.append(report)
+
+    def _check(self) -> None:
         if self.down:
             raise Unavailable(Reason.KAFKA_UNAVAILABLE, "The broker does not answer.")
-        if isinstance(statement, Draft):
-            self.drafts.append(statement)
-        else:
-            self.reports.append(statement)
 
 
-class Archive:
-    """Takes every text, and knows the drafts that a test says it does."""
+class FakeArchive(DraftArchive):
+    """Collects the texts of drafts, and has the drafts that a test adds."""
 
     def __init__(self) -> None:
-        self.offered: list[tuple[Draft, Said]] = []
+        self.offered: list[tuple[Draft, Transcript]] = []
         self.records: dict[str, DraftRecord] = {}
-        self.texts: dict[Ref, Said] = {}
+        self.texts: dict[Ref, Transcript] = {}
 
-    def keep(self, draft: Draft, said: Said) -> None:
-        self.offered.append((draft, said))
+    def keep(self, draft: Draft, transcript: Transcript) -> None:
+        self.offered.append((draft, transcript))
 
     def draft(self, draft_id: str) -> DraftRecord:
         if draft_id not in self.records:
-            raise unknown_draft()
+            raise handlers.unknown_draft()
         return self.records[draft_id]
 
-    def text(self, ref: Ref) -> Said | None:
+    def text(self, ref: Ref) -> Transcript | None:
         return self.texts.get(ref)
 
 
-class FakeBarrier:
-    """Knows the pairs that a test gives it; `fails` makes it fail."""
+class FakeAnonymizer(Anonymization):
+    """Replaces the values of `pairs`, which are values by surrogate; raises `failures` first."""
 
-    def __init__(self) -> None:
-        self.pairs: dict[str, str] = {}
-        self.asked: list[tuple[tuple[str, ...], Labels, tuple[str, ...]]] = []
-        self.fails: TailorError | None = None
+    def __init__(self, pairs: Mapping[str, str] | None = None) -> None:
+        self.pairs = dict(pairs or {})
+        self.anonymized: list[Labels] = []
+        self.hidden: list[tuple[tuple[str, ...], Labels, tuple[str, ...]]] = []
+        self.failures: list[TailorError] = []
+
+    def anonymize(self, texts: Sequence[str], labels: Labels) -> tuple[str, ...]:
+        self.anonymized.append(labels)
+        return self._replace(texts)
 
     def hide(
-        self, texts: Sequence[str], labels: Labels, beside: Sequence[str]
+        self, texts: Sequence[str], labels: Labels, avoid: Sequence[str]
     ) -> tuple[tuple[str, ...], Mapping[str, str]]:
-        self.asked.append((tuple(texts), labels, tuple(beside)))
-        if self.fails:
-            raise self.fails
+        self.hidden.append((tuple(texts), labels, tuple(avoid)))
+        return self._replace(texts), dict(self.pairs)
+
+    def _replace(self, texts: Sequence[str]) -> tuple[str, ...]:
+        if self.failures:
+            raise self.failures.pop(0)
         clean = list(texts)
         for surrogate, value in sorted(self.pairs.items(), key=lambda pair: -len(pair[1])):
             clean = [text.replace(value, surrogate) for text in clean]
-        return tuple(clean), dict(self.pairs)
+        return tuple(clean)
 
 
 @dataclass
 class World:
-    """The handlers' inference with everything around it within reach."""
+    """Inference with all its fakes within reach."""
 
     engine: FakeEngine
     library: FakeLibrary
-    kept: Kept
+    published: Published
     inference: Inference
-    archive: Archive
-    barrier: FakeBarrier
+    archive: FakeArchive
+    anonymizer: FakeAnonymizer
+
+    @property
+    def models(self) -> ModelServer:
+        return self.inference.models
 
 
 def make_world(
@@ -225,37 +247,37 @@ def make_world(
     max_concurrent: int = 4,
     max_queued: int = 2,
     wait_seconds: float = 0.05,
-    table: Table | None = None,
-    engine: FakeEngine | None = None,
+    table: ServingTable | None = None,
+    engine: InferenceEngine | None = None,
 ) -> World:
-    """An inference over fakes."""
-    engine, library, kept, archive = engine or FakeEngine(), FakeLibrary(), Kept(), Archive()
-    barrier = FakeBarrier()
-    numbers = iter(range(1, 10_000))
+    """Inference over fakes."""
+    fake, library, published, archive = FakeEngine(), FakeLibrary(), Published(), FakeArchive()
+    anonymizer, numbers = FakeAnonymizer(), iter(range(1, 10_000))
+    fake = engine if isinstance(engine, FakeEngine) else fake
+    cache = AdapterCache(engine or fake, library, slots, wait_seconds)
     inference = Inference(
-        base="tiny",
-        engine=engine,
-        shelf=Shelf(engine, library, slots, wait_seconds),
-        table=table or Table(),
+        models=ModelServer("tiny", engine or fake, cache, table or ServingTable(), nullcontext),
         admission=Admission(max_concurrent, max_queued),
-        turns=FreeTurns(),
-        drafts=kept,
-        texts=archive,
+        definitions=Definitions(),
+        anonymizer=anonymizer,
+        drafts=DraftRecorder(
+            published.draft, archive.keep, b"0123456789abcdef", new_id=lambda: f"drf_{next(numbers):032x}"
+        ),
         archive=archive,
-        reports=kept,
-        private=Private(),
-        barrier=barrier,
-        digest_key=b"0123456789abcdef",
-        new_draft_id=lambda: f"drf_{next(numbers):032x}",
     )
-    return World(engine, library, kept, inference, archive, barrier)
+    return World(fake, library, published, inference, archive, anonymizer)
 
 
-def adapter(name: str) -> AdapterName:
+def apply_serving(world: World, served: ServedModel) -> None:
+    """Apply a decision of the registry."""
+    handlers.apply_serving(world.models, world.published.report, served)
+
+
+def adapter(name: str) -> AdapterRef:
     """An adapter whose digest is the name."""
-    return AdapterName(name, Ref(f"s3://models/adapters/{name}/manifest.json", name, 100))
+    return AdapterRef(name, Ref(f"s3://models/adapters/{name}/manifest.json", name, 100))
 
 
-def served(specialist: str, generation: int, name: str = "", system_prompt: str = "") -> Served:
+def served(specialist: str, generation: int, name: str = "", system_prompt: str = "") -> ServedModel:
     """A decision of the registry."""
-    return Served(specialist, generation, adapter(name) if name else None, "dataset", system_prompt)
+    return ServedModel(specialist, generation, adapter(name) if name else None, "dataset", system_prompt)

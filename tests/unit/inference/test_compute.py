@@ -1,4 +1,4 @@
-"""Training and generation take turns."""
+"""Training and generation share one machine."""
 
 import fcntl
 import os
@@ -6,49 +6,48 @@ import threading
 import time
 from pathlib import Path
 
-from services.inference.adapters import compute
-from services.inference.adapters.compute import FileTurns
+from services.inference.adapters.compute import HOLD_SECONDS, SharedCompute
 from tailor.compute_lock import ComputeLock
 
 
 def test_generations_share_and_training_waits_for_them(tmp_path: Path) -> None:
-    turns = FileTurns(tmp_path / "lock")
+    compute = SharedCompute(tmp_path / "lock")
     training = os.open(tmp_path / "lock", os.O_RDWR)
-    with turns.take(), turns.take():
+    with compute.hold(), compute.hold():
         assert not _try(training)
     assert _try(training)
     fcntl.flock(training, fcntl.LOCK_UN)
 
 
-def test_generation_waits_for_trainings_step(tmp_path: Path) -> None:
-    turns = FileTurns(tmp_path / "lock")
+def test_generation_waits_for_a_training_step(tmp_path: Path) -> None:
+    compute = SharedCompute(tmp_path / "lock")
     training = os.open(tmp_path / "lock", os.O_RDWR)
     assert _try(training)
-    began = threading.Event()
+    started = threading.Event()
 
     def generate() -> None:
-        with turns.take():
-            began.set()
+        with compute.hold():
+            started.set()
 
     thread = threading.Thread(target=generate)
     thread.start()
-    assert not began.wait(0.1)
+    assert not started.wait(0.1)
     fcntl.flock(training, fcntl.LOCK_UN)
-    assert began.wait(2)
+    assert started.wait(2)
     thread.join(2)
 
 
-def test_unbroken_generation_lets_training_have_its_turn(tmp_path: Path) -> None:
+def test_unbroken_generation_lets_training_hold_the_lock_in_between(tmp_path: Path) -> None:
     clock = [0.0]
-    turns = FileTurns(tmp_path / "lock", now=lambda: clock[0])
+    compute = SharedCompute(tmp_path / "lock", now=lambda: clock[0])
     training = ComputeLock(tmp_path / "lock")
-    first = turns.take()
+    first = compute.hold()
     first.__enter__()
-    clock[0] = compute.HOLD_SECONDS + 1
+    clock[0] = HOLD_SECONDS + 1
     order: list[str] = []
 
     def generate() -> None:
-        with turns.take():
+        with compute.hold():
             order.append("generation")
 
     def train() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from services.inference.adapters.events import DRAFTS, DraftPublisher
 from services.inference.adapters.journal import Journal
-from services.inference.adapters.statements import DRAFTS, DraftEvents
-from services.inference.domain import Draft, Served
+from services.inference.domain import Draft, ServedModel
 from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import ResourceExhausted, Unavailable
 from tailor.events.memory import MemoryProducer
@@ -24,21 +24,21 @@ from pathlib import Path
 from tests.unit.inference.test_drafts import draft, events
 drafts = events(Path(sys.argv[1]))
 for number in range(20):
-    drafts.add(draft(number))
+    drafts.publish(draft(number))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def draft(number: int) -> Draft:
-    return Draft(f"drf_{number}", Served("reports", 2), "key_1", "aa", "bb", 4, 3, "stop", 0.1, 0.5)
+    return Draft(f"drf_{number}", ServedModel("reports", 2), "key_1", "aa", "bb", 4, 3, "stop", 0.1, 0.5)
 
 
-def events(path: Path, producer: MemoryProducer | None = None, limit: int = 100) -> DraftEvents:
-    return DraftEvents(producer or MemoryProducer(), Journal(path, limit), "tiny")
+def events(path: Path, producer: MemoryProducer | None = None, limit: int = 100) -> DraftPublisher:
+    return DraftPublisher(producer or MemoryProducer(), Journal(path, limit), "tiny")
 
 
 @contextmanager
-def running(drafts: DraftEvents) -> Iterator[None]:
+def running(drafts: DraftPublisher) -> Iterator[None]:
     stop = threading.Event()
     thread = threading.Thread(target=drafts.run, args=(stop,))
     thread.start()
@@ -52,13 +52,13 @@ def stated(producer: MemoryProducer) -> list[drafts_pb2.DraftCreated]:
     return [message for message in producer.messages(DRAFTS) if isinstance(message, drafts_pb2.DraftCreated)]
 
 
-def test_a_draft_waits_for_a_lost_broker_and_no_answer_waits_with_it(tmp_path: Path) -> None:
+def test_a_draft_waits_for_the_broker_but_no_answer_does(tmp_path: Path) -> None:
     producer = MemoryProducer()
     producer.down = True
     drafts = events(tmp_path / "drafts.sqlite", producer)
     with running(drafts):
         started = time.monotonic()
-        drafts.add(draft(1))
+        drafts.publish(draft(1))
         assert time.monotonic() - started < 0.5
         producer.down = False
         deadline = time.monotonic() + 5
@@ -75,16 +75,16 @@ def test_a_draft_waits_for_a_lost_broker_and_no_answer_waits_with_it(tmp_path: P
     )
 
 
-def test_all_that_is_added_before_the_stop_is_stated_in_its_order(tmp_path: Path) -> None:
+def test_publishes_everything_before_the_stop_in_order(tmp_path: Path) -> None:
     producer = MemoryProducer()
     drafts = events(tmp_path / "drafts.sqlite", producer, limit=1000)
     with running(drafts):
         for number in range(250):
-            drafts.add(draft(number))
+            drafts.publish(draft(number))
     assert [message.draft_id for message in stated(producer)] == [f"drf_{number}" for number in range(250)]
 
 
-def test_what_a_killed_replica_wrote_down_is_stated_by_the_next_one(tmp_path: Path) -> None:
+def test_publishes_the_journal_of_a_killed_replica(tmp_path: Path) -> None:
     path = tmp_path / "drafts.sqlite"
     killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -94,12 +94,12 @@ def test_what_a_killed_replica_wrote_down_is_stated_by_the_next_one(tmp_path: Pa
     assert [message.draft_id for message in stated(producer)] == [f"drf_{number}" for number in range(20)]
 
 
-def test_what_the_broker_does_not_take_before_the_stop_is_stated_at_the_next_start(tmp_path: Path) -> None:
+def test_publishes_at_the_next_start_what_the_broker_did_not_accept(tmp_path: Path) -> None:
     producer = MemoryProducer()
     producer.down = True
     first = events(tmp_path / "drafts.sqlite", producer)
     with running(first):
-        first.add(draft(1))
+        first.publish(draft(1))
     assert not producer.sent
     producer.down = False
     with running(events(tmp_path / "drafts.sqlite", producer)):
@@ -107,28 +107,28 @@ def test_what_the_broker_does_not_take_before_the_stop_is_stated_at_the_next_sta
     assert [message.draft_id for message in stated(producer)] == ["drf_1"]
 
 
-def test_a_draft_that_cannot_be_written_down_is_sent_at_once_or_fails_the_call(tmp_path: Path) -> None:
+def test_sends_a_draft_directly_if_the_journal_fails(tmp_path: Path) -> None:
     producer = MemoryProducer()
     journal = Journal(tmp_path / "drafts.sqlite", 10)
     journal.close()
-    drafts = DraftEvents(producer, journal, "tiny")
-    drafts.add(draft(1))
+    drafts = DraftPublisher(producer, journal, "tiny")
+    drafts.publish(draft(1))
     assert [message.draft_id for message in stated(producer)] == ["drf_1"]
     producer.down = True
     with pytest.raises(Unavailable):
-        drafts.add(draft(2))
+        drafts.publish(draft(2))
 
 
-def test_too_many_that_wait_refuse_the_call(tmp_path: Path) -> None:
+def test_refuses_a_draft_beyond_the_limit(tmp_path: Path) -> None:
     drafts = events(tmp_path / "drafts.sqlite", limit=2)
-    drafts.add(draft(1))
-    drafts.add(draft(2))
+    drafts.publish(draft(1))
+    drafts.publish(draft(2))
     with pytest.raises(ResourceExhausted) as refused:
-        drafts.add(draft(3))
+        drafts.publish(draft(3))
     assert refused.value.reason == "TOO_MANY_DRAFTS"
 
 
-def test_a_file_that_is_no_journal_is_named_as_what_is_wrong(tmp_path: Path) -> None:
+def test_names_a_broken_journal_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "drafts.sqlite").write_bytes(b"no journal at all " * 100)
     with pytest.raises(Unavailable, match="TAILOR_DATA_DIR"):
         Journal(tmp_path / "drafts.sqlite", 10)

@@ -2,41 +2,41 @@
 
 import pytest
 
-from services.inference.handlers import apply_serving, forget_erased, load_candidate
+from services.inference.handlers import forget_erased, load_candidate
 from tailor.errors import Unavailable
 from tailor.events.erased import Erased
-from tests.unit.inference.fakes import adapter, make_world, served
+from tests.unit.inference.fakes import adapter, apply_serving, make_world, served
 
 RETIRED = Erased("doc_1", "ers_1", ("dataset",), ("one",), ("one",))
 
 
-def test_a_retired_adapter_is_unloaded_once_something_else_serves() -> None:
+def test_unloads_a_retired_adapter_when_its_successor_serves() -> None:
     world = make_world()
-    apply_serving(world.inference, served("reports", 1, "one"))
+    apply_serving(world, served("reports", 1, "one"))
     with pytest.raises(Unavailable):
-        forget_erased(world.inference, RETIRED)
-    apply_serving(world.inference, served("reports", 2))
-    assert forget_erased(world.inference, RETIRED).counts == {"candidates": 0, "adapters": 1}
+        forget_erased(world.models, RETIRED)
+    apply_serving(world, served("reports", 2))
+    assert forget_erased(world.models, RETIRED).counts == {"candidates": 0, "adapters": 1}
     assert world.engine.unloaded == ["one"]
-    assert forget_erased(world.inference, RETIRED).counts == {"candidates": 0, "adapters": 0}
+    assert forget_erased(world.models, RETIRED).counts == {"candidates": 0, "adapters": 0}
 
 
-def test_a_tainted_candidate_is_one_no_more() -> None:
+def test_drops_a_tainted_candidate() -> None:
     world = make_world()
-    load_candidate(world.inference, adapter("one"))
-    assert forget_erased(world.inference, Erased("doc_1", "ers_1", (), ("one",))).counts["candidates"] == 1
-    assert world.inference.table.candidate("one") is None
+    load_candidate(world.models, adapter("one"))
+    assert forget_erased(world.models, Erased("doc_1", "ers_1", (), ("one",))).counts["candidates"] == 1
+    assert world.models.table.candidate("one") is None
 
 
-def test_an_adapter_that_is_only_marked_goes_on_serving() -> None:
+def test_a_marked_adapter_continues_to_serve() -> None:
     world = make_world()
-    apply_serving(world.inference, served("reports", 1, "one"))
-    forget_erased(world.inference, Erased("doc_1", "ers_1", ("dataset",), ("one",)))
+    apply_serving(world, served("reports", 1, "one"))
+    forget_erased(world.models, Erased("doc_1", "ers_1", ("dataset",), ("one",)))
     assert "one" in world.engine.loaded
 
 
-def test_an_adapter_in_use_is_not_pulled_from_under_an_answer() -> None:
+def test_does_not_drop_an_adapter_in_use() -> None:
     world = make_world()
-    with world.inference.shelf.using(adapter("one")), pytest.raises(Unavailable):
-        world.inference.shelf.drop("one")
-    assert world.inference.shelf.drop("one")
+    with world.models.cache.using(adapter("one")), pytest.raises(Unavailable):
+        world.models.cache.drop("one")
+    assert world.models.cache.drop("one")

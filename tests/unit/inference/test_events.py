@@ -1,17 +1,17 @@
-"""Events in and out of inference."""
+"""Events that inference reads and publishes."""
 
 import threading
 import time
 from collections.abc import Callable
 
-from services.inference.adapters.statements import SEEN, SERVED, Presence, ServedEvents
+from services.inference.adapters.events import SEEN, SERVED, Presence, ReportPublisher
 from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, SpecialistConsumer
-from services.inference.domain import ServedReport
-from services.inference.keeping import Keeping
-from services.inference.private import Private
+from services.inference.definitions import Definitions
+from services.inference.domain import ServingReport
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
+from tailor.words import Labels
 from tests.unit.inference.fakes import make_world, served
 
 
@@ -27,45 +27,45 @@ def serving(**fields: object) -> Event:
     return Event(SERVING, "reports", message.SerializeToString())
 
 
-def test_applies_what_serves_and_forgets_it_by_a_tombstone() -> None:
+def test_applies_a_serving_event_and_removes_the_name_on_a_tombstone() -> None:
     world = make_world()
-    consumer = ServingConsumer(world.inference, now)
+    consumer = ServingConsumer(world.models, world.published.report, now)
     consumer.apply(serving(system_prompt="House style.", dataset_digest="d"))
-    found = world.inference.table.get("reports")
-    assert found is not None
-    assert (found.generation, found.adapter_digest, found.system_prompt, found.dataset_digest) == (
+    entry = world.models.table.get("reports")
+    assert entry is not None
+    assert (entry.generation, entry.adapter_digest, entry.system_prompt, entry.dataset_digest) == (
         1,
         "a",
         "House style.",
         "d",
     )
     consumer.apply(Event(SERVING, "reports", None))
-    assert world.inference.table.get("reports") is None
+    assert world.models.table.get("reports") is None
 
 
-def test_leaves_the_specialists_of_other_bases_alone() -> None:
+def test_ignores_the_specialists_of_other_bases() -> None:
     world = make_world()
-    ServingConsumer(world.inference, now).apply(serving(base="other"))
-    assert world.inference.table.all() == []
-    assert world.kept.reports == []
+    ServingConsumer(world.models, world.published.report, now).apply(serving(base="other"))
+    assert world.models.table.all() == []
+    assert world.published.reports == []
 
 
-def test_a_specialist_that_moved_to_another_base_is_not_served_here_until_it_comes_back() -> None:
+def test_a_specialist_that_moved_to_another_base_is_served_again_when_it_returns() -> None:
     world = make_world()
-    consumer = ServingConsumer(world.inference, now)
+    consumer = ServingConsumer(world.models, world.published.report, now)
     consumer.apply(serving())
     consumer.apply(serving(generation=2, base="other"))
-    assert world.inference.table.all() == []
+    assert world.models.table.all() == []
     consumer.apply(serving(generation=3))
-    assert [found.generation for found in world.inference.table.all()] == [3]
+    assert [entry.generation for entry in world.models.table.all()] == [3]
 
 
-def test_states_what_it_serves_and_why_it_does_not() -> None:
+def test_publishes_what_it_serves_and_reasons_for_refusals() -> None:
     producer = MemoryProducer()
-    events = ServedEvents(producer, "inference-0")
-    events.add(ServedReport(served("reports", 1, "a")))
-    events.add(ServedReport(served("reports", 2, "b"), "WRONG_BASE"))
-    events.add(ServedReport(served("reports", 2, "b"), "WRONG_BASE"))
+    events = ReportPublisher(producer, "inference-0")
+    events.publish(ServingReport(served("reports", 1, "a")))
+    events.publish(ServingReport(served("reports", 2, "b"), "WRONG_BASE"))
+    events.publish(ServingReport(served("reports", 2, "b"), "WRONG_BASE"))
     messages = producer.messages(SERVED)
     assert len(messages) == 2
     first, second = messages
@@ -74,7 +74,7 @@ def test_states_what_it_serves_and_why_it_does_not() -> None:
     assert (second.serving, second.reason, second.generation) == (False, "WRONG_BASE", 2)
 
 
-def test_a_ready_replica_says_so_until_it_leaves() -> None:
+def test_publishes_presence_until_it_leaves() -> None:
     producer, stop = MemoryProducer(), threading.Event()
     thread = threading.Thread(target=Presence(producer, "inference-0", "tiny").run, args=(stop,))
     thread.start()
@@ -84,15 +84,15 @@ def test_a_ready_replica_says_so_until_it_leaves() -> None:
         time.sleep(0.01)
     stop.set()
     thread.join(5)
-    said = [message for message in producer.messages(SEEN) if isinstance(message, models_pb2.ReplicaSeen)]
-    assert [(message.replica, message.base, message.leaving) for message in said] == [
+    presence = [message for message in producer.messages(SEEN) if isinstance(message, models_pb2.ReplicaSeen)]
+    assert [(message.replica, message.base, message.leaving) for message in presence] == [
         ("inference-0", "tiny", False),
         ("inference-0", "tiny", True),
     ]
-    assert said[0].create_time.ToNanoseconds() < said[1].create_time.ToNanoseconds()
+    assert presence[0].create_time.ToNanoseconds() < presence[1].create_time.ToNanoseconds()
 
 
-def test_a_lost_broker_ends_no_presence() -> None:
+def test_presence_survives_a_lost_broker() -> None:
     producer, stop = MemoryProducer(), threading.Event()
     producer.down = True
     stop.set()
@@ -109,29 +109,29 @@ def changed(*, keep_drafts: bool = False, private: bool = False, sources: tuple[
 
 
 def test_knows_whose_drafts_are_kept_and_by_which_labels() -> None:
-    keeping = Keeping()
-    consumer = SpecialistConsumer(keeping, Private())
+    definitions = Definitions()
+    consumer = SpecialistConsumer(definitions)
     consumer.apply(changed(keep_drafts=False))
-    assert keeping.labels("reports") is None
+    assert definitions.draft_labels("reports") is None
     consumer.apply(changed(keep_drafts=True))
-    assert keeping.labels("reports") == ("wiki", "risk", "")
+    assert definitions.draft_labels("reports") == Labels("wiki", "risk")
     consumer.apply(changed(keep_drafts=True, sources=("wiki", "mail")))
-    assert keeping.labels("reports") == ("", "risk", "")
+    assert definitions.draft_labels("reports") == Labels(department="risk")
     consumer.apply(changed(keep_drafts=False))
-    assert keeping.labels("reports") is None
+    assert definitions.draft_labels("reports") is None
 
 
-def test_knows_whose_prompts_are_private_also_before_the_definition_came() -> None:
-    private, world = Private(), make_world()
-    consumer = SpecialistConsumer(Keeping(), private)
-    ServingConsumer(world.inference, now).apply(serving(private_prompts=True))
-    early = world.inference.table.get("reports")
+def test_knows_whose_prompts_are_private_even_before_the_definition_arrives() -> None:
+    definitions, world = Definitions(), make_world()
+    consumer = SpecialistConsumer(definitions)
+    ServingConsumer(world.models, world.published.report, now).apply(serving(private_prompts=True))
+    early = world.models.table.get("reports")
     assert early is not None
-    assert private.labels(early) == ("", "", "")
-    assert private.labels(served("reports", 1)) is None
+    assert definitions.prompt_labels(early) == Labels()
+    assert definitions.prompt_labels(served("reports", 1)) is None
     consumer.apply(changed(private=True))
-    assert private.labels(early) == private.labels(served("reports", 1)) == ("wiki", "risk", "")
+    assert definitions.prompt_labels(early) == definitions.prompt_labels(served("reports", 1)) == Labels("wiki", "risk")
     consumer.apply(changed(private=False))
-    assert private.labels(early) is None
+    assert definitions.prompt_labels(early) is None
     consumer.apply(Event(SPECIALISTS, "reports", None))
-    assert private.labels(early) == ("", "", "")
+    assert definitions.prompt_labels(early) == Labels()

@@ -1,27 +1,29 @@
-"""What callers get, and what is stated about it."""
+"""Answers, drafts, generations, candidates and scores."""
 
 import math
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from services.inference import handlers
-from services.inference.answering import Answer, Cancellation
 from services.inference.domain import (
     CALLER_ROLE,
-    Ask,
     Caller,
+    ChatMessage,
     Draft,
     DraftRecord,
+    GenerationRequest,
     Probe,
     RowToScore,
-    Said,
     Sampling,
-    Turn,
+    Transcript,
 )
+from services.inference.generation import Answer, Cancellation
+from services.inference.ports import Stream
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, ResourceExhausted, Unavailable
 from tailor.storage.ref import Ref
 from tests.unit.inference.fakes import (
@@ -29,25 +31,25 @@ from tests.unit.inference.fakes import (
     EVALUATION,
     KEY,
     FakeEngine,
-    FakeStream,
     World,
     adapter,
+    apply_serving,
     make_world,
     served,
 )
 
-USER = Turn("user", "Write the Position section.")
+USER = ChatMessage("user", "Write the Position section.")
 
 
-def ask(model: str = "base", *turns: Turn, **sampling: object) -> Ask:
-    return Ask(model, turns or (USER,), Sampling(**({"max_tokens": 3} | sampling)))  # type: ignore[arg-type]
+def ask(model: str = "base", *messages: ChatMessage, **sampling: object) -> GenerationRequest:
+    return GenerationRequest(model, messages or (USER,), Sampling(**({"max_tokens": 3} | sampling)))  # type: ignore[arg-type]
 
 
-def begin(world: World, question: Ask, caller: Caller = KEY) -> Answer:
+def begin(world: World, question: GenerationRequest, caller: Caller = KEY) -> Answer:
     return handlers.generate(world.inference, caller, question, Cancellation())
 
 
-def finish(world: World, question: Ask, caller: Caller = KEY) -> Answer:
+def finish(world: World, question: GenerationRequest, caller: Caller = KEY) -> Answer:
     answer = begin(world, question, caller)
     list(answer)
     return answer
@@ -60,7 +62,7 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_answers_and_states_a_draft_without_text() -> None:
+def test_answers_and_publishes_a_draft_without_text() -> None:
     world = make_world()
     answer = finish(world, ask())
     assert (answer.text, answer.finish_reason, answer.prompt_tokens, answer.completion_tokens) == (
@@ -69,16 +71,16 @@ def test_answers_and_states_a_draft_without_text() -> None:
         4,
         3,
     )
-    (draft,) = world.kept.drafts
+    (draft,) = world.published.drafts
     assert (draft.draft_id, draft.key_id, draft.finish_reason) == (answer.draft_id, KEY.key_id, "length")
     assert "word" not in repr(draft) and "Position" not in repr(draft)
 
 
 def test_digests_depend_on_key_prompt_and_answer() -> None:
     world = make_world()
-    for question in (ask(), ask(), ask("base", Turn("user", "Another one."))):
+    for question in (ask(), ask(), ask("base", ChatMessage("user", "Another one."))):
         finish(world, question)
-    first, again, other = world.kept.drafts
+    first, again, other = world.published.drafts
     assert first.prompt_digest == again.prompt_digest != other.prompt_digest
     assert first.answer_digest == other.answer_digest != first.prompt_digest
     assert len(first.prompt_digest) == 64
@@ -87,14 +89,14 @@ def test_digests_depend_on_key_prompt_and_answer() -> None:
 def test_evaluation_leaves_no_draft_and_the_console_does() -> None:
     world = make_world()
     assert finish(world, ask(), EVALUATION).draft_id.startswith("drf_")
-    assert not world.kept.drafts
+    assert not world.published.drafts
     finish(world, ask(), CONSOLE)
-    assert len(world.kept.drafts) == 1
+    assert len(world.published.drafts) == 1
 
 
-def test_an_unknown_specialist_and_one_that_is_not_the_callers_look_the_same() -> None:
+def test_a_specialist_of_other_callers_looks_like_one_that_does_not_exist() -> None:
     world = make_world()
-    handlers.apply_serving(world.inference, served("reports", 1, "a"))
+    apply_serving(world, served("reports", 1, "a"))
     restricted = Caller("key", "team", frozenset({"memos"}), "key_2")
     errors = []
     for model, caller in (("nothing", KEY), ("reports", restricted)):
@@ -106,24 +108,24 @@ def test_an_unknown_specialist_and_one_that_is_not_the_callers_look_the_same() -
 
 
 @pytest.mark.parametrize(
-    ("turns", "field"),
+    ("messages", "field"),
     [
-        ((Turn("user", " "),), "messages[0].content"),
-        ((Turn("user", "a"), Turn("assistant", "b")), "messages[1].role"),
-        ((Turn("robot", "a"), Turn("user", "b")), "messages[0].role"),
-        ((Turn("user", "a"), Turn("system", "b"), Turn("user", "c")), "messages[1].role"),
-        ((Turn("user", "a"),) * 65, "messages"),
+        ((ChatMessage("user", " "),), "messages[0].content"),
+        ((ChatMessage("user", "a"), ChatMessage("assistant", "b")), "messages[1].role"),
+        ((ChatMessage("robot", "a"), ChatMessage("user", "b")), "messages[0].role"),
+        ((ChatMessage("user", "a"), ChatMessage("system", "b"), ChatMessage("user", "c")), "messages[1].role"),
+        ((ChatMessage("user", "a"),) * 65, "messages"),
     ],
 )
-def test_refuses_a_bad_chat_and_names_the_field(turns: tuple[Turn, ...], field: str) -> None:
+def test_refuses_a_bad_chat_and_names_the_field(messages: tuple[ChatMessage, ...], field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        begin(make_world(), ask("base", *turns))
+        begin(make_world(), ask("base", *messages))
     assert field in caught.value.field_violations
 
 
 def test_refuses_an_empty_chat() -> None:
     with pytest.raises(InvalidArgument) as caught:
-        handlers.generate(make_world().inference, KEY, Ask("base", (), Sampling()), Cancellation())
+        handlers.generate(make_world().inference, KEY, GenerationRequest("base", (), Sampling()), Cancellation())
     assert "messages" in caught.value.field_violations
 
 
@@ -139,9 +141,9 @@ def test_refuses_an_empty_chat() -> None:
         ("seed", -1),
     ],
 )
-def test_refuses_bad_sampling(name: str, value: object) -> None:
+def test_refuses_bad_sampling(name: str, value: Any) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        begin(make_world(), ask(**{name: value}))
+        begin(make_world(), ask("base", **{name: value}))
     assert list(caught.value.field_violations) == [f"sampling.{name}"]
 
 
@@ -159,7 +161,7 @@ def test_refuses_bad_sampling(name: str, value: object) -> None:
         '{"oneOf": []}',
     ],
 )
-def test_refuses_a_schema_that_is_none_or_too_costly_and_holds_no_place(schema: str) -> None:
+def test_refuses_an_invalid_or_costly_schema_before_it_takes_a_place(schema: str) -> None:
     world = make_world(max_concurrent=1, max_queued=0)
     with pytest.raises(InvalidArgument) as caught:
         begin(world, ask(schema=schema))
@@ -167,7 +169,7 @@ def test_refuses_a_schema_that_is_none_or_too_costly_and_holds_no_place(schema: 
     finish(world, ask(schema='{"properties": {"maxLength": {"type": "string", "maxLength": 1024}}}'))
 
 
-def test_a_stop_text_cannot_cut_json_and_top_log_probabilities_are_few() -> None:
+def test_refuses_stop_texts_with_a_schema_and_too_many_top_log_probabilities() -> None:
     with pytest.raises(InvalidArgument) as caught:
         begin(make_world(), ask(schema="{}", stop=("}",), top_log_probabilities=21))
     assert set(caught.value.field_violations) == {"sampling.stop", "top_log_probabilities"}
@@ -175,13 +177,13 @@ def test_a_stop_text_cannot_cut_json_and_top_log_probabilities_are_few() -> None
 
 def test_an_answer_gathers_its_log_probabilities() -> None:
     answer = finish(make_world(), ask(top_log_probabilities=1))
-    assert [one.token.log_probability for one in answer.log_probabilities] == [-0.5] * 3
+    assert [token.token.log_probability for token in answer.log_probabilities] == [-0.5] * 3
     assert finish(make_world(), ask()).log_probabilities == ()
 
 
-def test_a_schema_that_the_engine_gives_up_is_an_error_and_frees_the_place() -> None:
+def test_giving_a_schema_up_is_an_error_and_frees_the_place() -> None:
     world = make_world(max_concurrent=1, max_queued=0)
-    world.engine.fails = FailedPrecondition(Reason.SCHEMA_GIVEN_UP, "The engine could not keep to the schema.")
+    world.engine.fails = FailedPrecondition(Reason.SCHEMA_GIVEN_UP, "The engine could not follow the schema.")
     with pytest.raises(FailedPrecondition):
         finish(world, ask(schema="{}"))
     world.engine.fails = None
@@ -190,25 +192,25 @@ def test_a_schema_that_the_engine_gives_up_is_an_error_and_frees_the_place() -> 
 
 def test_refuses_a_chat_of_too_many_characters() -> None:
     with pytest.raises(InvalidArgument) as caught:
-        begin(make_world(), ask("base", Turn("user", "a" * 1_000_001)))
+        begin(make_world(), ask("base", ChatMessage("user", "a" * 1_000_001)))
     assert list(caught.value.field_violations) == ["messages"]
 
 
 def test_refuses_a_prompt_over_the_context_length_with_both_counts() -> None:
     with pytest.raises(InvalidArgument) as caught:
-        begin(make_world(), ask("base", Turn("user", "w " * 64)))
+        begin(make_world(), ask("base", ChatMessage("user", "w " * 64)))
     assert caught.value.reason == "PROMPT_TOO_LONG"
     assert caught.value.metadata == {"prompt_tokens": "64", "context_length": "64"}
 
 
-def test_writes_no_more_than_fits() -> None:
-    answer = finish(make_world(), ask("base", Turn("user", "w " * 60), max_tokens=30))
+def test_generates_no_more_tokens_than_fit() -> None:
+    answer = finish(make_world(), ask("base", ChatMessage("user", "w " * 60), max_tokens=30))
     assert answer.completion_tokens == 4
 
 
 def test_only_evaluation_may_ask_a_candidate() -> None:
     world = make_world()
-    model = handlers.load_candidate(world.inference, adapter("c")).model
+    model = handlers.load_candidate(world.models, adapter("c")).model
     assert model == "adapter:c"
     finish(world, ask(model), EVALUATION)
     assert world.engine.streams[-1].adapter == "c"
@@ -217,30 +219,30 @@ def test_only_evaluation_may_ask_a_candidate() -> None:
             begin(world, ask(model), caller)
 
 
-def test_a_candidate_is_compared_with_what_the_trainer_stored() -> None:
+def test_compares_a_candidate_with_the_trainers_measurements() -> None:
     world = make_world()
-    assert handlers.load_candidate(world.inference, adapter("c")).parity is None
+    assert handlers.load_candidate(world.models, adapter("c")).parity is None
     world.engine.nats = -2.0
     for stored, parity in (((-2.0, -2.0), 0.0), ((-2.5, -1.9), 0.5), ((-2.5, -1.0), 1.0)):
         world.library.probe_rows = [Probe((1, 2, 3, 4), 2, nats) for nats in stored]
-        assert handlers.load_candidate(world.inference, adapter("c")).parity == pytest.approx(parity)
+        assert handlers.load_candidate(world.models, adapter("c")).parity == pytest.approx(parity)
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_what_is_no_number_is_the_largest_difference(order: int) -> None:
+def test_treats_nan_as_the_largest_difference(order: int) -> None:
     world = make_world()
     world.library.probe_rows = [Probe((1, 2, 3), 1, float("nan")), Probe((1, 2, 3), 1, -9.0)][::order]
-    assert math.isnan(handlers.load_candidate(world.inference, adapter("c")).parity or 0.0)
+    assert math.isnan(handlers.load_candidate(world.models, adapter("c")).parity or 0.0)
 
 
-def test_a_rollback_loads_nothing_while_what_served_before_holds_its_slot() -> None:
+def test_a_rollback_loads_nothing_while_the_earlier_adapter_has_its_slot() -> None:
     world = make_world(slots=2)
-    handlers.apply_serving(world.inference, served("reports", 1, "a"))
-    handlers.apply_serving(world.inference, served("reports", 2, "b"))
-    # Neither store nor engine is asked again.
+    apply_serving(world, served("reports", 1, "a"))
+    apply_serving(world, served("reports", 2, "b"))
+    # From here on a load would fail.
     world.library.down = True
-    handlers.apply_serving(world.inference, served("reports", 3, "a"))
-    assert [report.refusal for report in world.kept.reports] == ["", "", ""]
+    apply_serving(world, served("reports", 3, "a"))
+    assert [report.refusal for report in world.published.reports] == ["", "", ""]
     assert world.engine.unloaded == []
     assert finish(world, ask("reports")).served.generation == 3
     assert world.engine.streams[-1].adapter == "a"
@@ -248,15 +250,15 @@ def test_a_rollback_loads_nothing_while_what_served_before_holds_its_slot() -> N
 
 def test_a_specialists_system_prompt_comes_first_unless_the_chat_has_one() -> None:
     world = make_world()
-    handlers.apply_serving(world.inference, served("reports", 1, "a", "House style."))
+    apply_serving(world, served("reports", 1, "a", "House style."))
     finish(world, ask("reports"))
-    finish(world, ask("reports", Turn("system", "Mine."), USER))
+    finish(world, ask("reports", ChatMessage("system", "Mine."), USER))
     finish(world, ask("base"))
-    system = Turn("system", "House style.")
-    assert world.engine.encoded == [(system, USER), (Turn("system", "Mine."), USER), (USER,)]
+    system = ChatMessage("system", "House style.")
+    assert world.engine.encoded == [(system, USER), (ChatMessage("system", "Mine."), USER), (USER,)]
 
 
-def test_a_cancelled_stream_stops_the_engine_and_states_its_draft() -> None:
+def test_a_cancelled_stream_stops_the_engine_and_publishes_its_draft() -> None:
     world = make_world()
     cancellation = Cancellation()
     answer = handlers.generate(world.inference, KEY, ask(max_tokens=50), cancellation)
@@ -265,20 +267,20 @@ def test_a_cancelled_stream_stops_the_engine_and_states_its_draft() -> None:
     cancellation.cancel()
     list(pieces)
     assert world.engine.streams[0].cancelled.is_set()
-    (draft,) = world.kept.drafts
+    (draft,) = world.published.drafts
     assert (draft.finish_reason, draft.completion_tokens) == ("cancelled", 1)
 
 
-def test_an_answer_that_is_dropped_frees_its_place_and_states_its_draft() -> None:
+def test_an_abandoned_answer_frees_its_place_and_publishes_its_draft() -> None:
     world = make_world(max_concurrent=1, max_queued=0)
     pieces = iter(begin(world, ask(max_tokens=50)))
     next(pieces)
     del pieces
-    assert world.kept.drafts[0].finish_reason == "cancelled"
+    assert world.published.drafts[0].finish_reason == "cancelled"
     finish(world, ask())
 
 
-def test_a_full_queue_says_when_to_come_back() -> None:
+def test_a_full_queue_says_when_to_retry() -> None:
     world = make_world(max_concurrent=1, max_queued=0)
     answer = begin(world, ask())
     with pytest.raises(ResourceExhausted) as caught:
@@ -323,64 +325,67 @@ def test_waiting_calls_are_served_in_order() -> None:
 
 def test_a_new_generation_is_loaded_before_the_name_switches_and_running_streams_keep_theirs() -> None:
     world = make_world()
-    handlers.apply_serving(world.inference, served("reports", 1, "a"))
+    apply_serving(world, served("reports", 1, "a"))
     world.engine.gate.clear()
     running = begin(world, ask("reports"))
-    handlers.apply_serving(world.inference, served("reports", 2, "b"))
+    apply_serving(world, served("reports", 2, "b"))
     assert set(world.engine.loaded) == {"a", "b"}
     world.engine.gate.set()
     list(running)
     assert world.engine.streams[0].adapter == "a"
     assert running.served.generation == 1
     assert finish(world, ask("reports")).served.generation == 2
-    assert [(report.served.generation, report.refusal) for report in world.kept.reports] == [(1, ""), (2, "")]
+    assert [(report.served.generation, report.refusal) for report in world.published.reports] == [(1, ""), (2, "")]
 
 
 def test_an_older_generation_is_ignored() -> None:
     world = make_world()
     for generation, name in ((2, "b"), (1, "a"), (2, "c")):
-        handlers.apply_serving(world.inference, served("reports", generation, name))
+        apply_serving(world, served("reports", generation, name))
     assert set(world.engine.loaded) == {"b"}
-    assert len(world.kept.reports) == 1
+    assert len(world.published.reports) == 1
 
 
-def test_what_serves_goes_on_serving_when_the_next_one_is_refused() -> None:
+def test_the_old_generation_continues_to_serve_when_the_next_is_refused() -> None:
     world = make_world()
     world.library.bad = {"b"}
-    handlers.apply_serving(world.inference, served("reports", 1, "a"))
-    handlers.apply_serving(world.inference, served("reports", 2, "b"))
+    apply_serving(world, served("reports", 1, "a"))
+    apply_serving(world, served("reports", 2, "b"))
     assert finish(world, ask("reports")).served.generation == 1
-    assert [(report.served.generation, report.refusal) for report in world.kept.reports] == [(1, ""), (2, "WRONG_BASE")]
+    assert [(report.served.generation, report.refusal) for report in world.published.reports] == [
+        (1, ""),
+        (2, "WRONG_BASE"),
+    ]
 
 
-def test_a_lost_store_or_broker_leaves_the_generation_to_be_applied_again() -> None:
+def test_a_generation_can_be_applied_again_after_a_lost_store_or_broker() -> None:
     world = make_world()
     world.library.down = True
     with pytest.raises(Unavailable):
-        handlers.apply_serving(world.inference, served("reports", 1, "a"))
+        apply_serving(world, served("reports", 1, "a"))
     world.library.down = False
-    world.kept.down = True
+    world.published.down = True
     with pytest.raises(Unavailable):
-        handlers.apply_serving(world.inference, served("reports", 1, "a"))
-    world.kept.down = False
-    handlers.apply_serving(world.inference, served("reports", 1, "a"))
-    assert [report.refusal for report in world.kept.reports] == [""]
+        apply_serving(world, served("reports", 1, "a"))
+    world.published.down = False
+    apply_serving(world, served("reports", 1, "a"))
+    assert [report.refusal for report in world.published.reports] == [""]
 
 
-def test_no_specialist_may_take_the_bases_name() -> None:
+def test_refuses_a_specialist_with_the_bases_name() -> None:
     world = make_world()
-    handlers.apply_serving(world.inference, served("base", 1, "a"))
-    assert world.kept.reports[0].refusal == "RESERVED_NAME"
+    apply_serving(world, served("base", 1, "a"))
+    assert world.published.reports[0].refusal == "RESERVED_NAME"
     assert finish(world, ask("base")).served.adapter is None
 
 
-def test_the_least_recently_used_adapter_makes_room_but_never_one_in_use() -> None:
+def test_evicts_the_least_recently_used_idle_adapter() -> None:
     world = make_world(slots=2)
     for name in ("a", "b"):
-        handlers.apply_serving(world.inference, served(name, 1, name))
+        apply_serving(world, served(name, 1, name))
     world.engine.gate.clear()
     using_a = begin(world, ask("a"))
-    handlers.apply_serving(world.inference, served("c", 1, "c"))
+    apply_serving(world, served("c", 1, "c"))
     assert world.engine.unloaded == ["b"]
     using_c = begin(world, ask("c"))
     with pytest.raises(ResourceExhausted) as caught:
@@ -394,110 +399,110 @@ def test_the_least_recently_used_adapter_makes_room_but_never_one_in_use() -> No
 
 
 class NamingEngine(FakeEngine):
-    """Answers with its adapter's name; an adapter that is taken away meanwhile is an error."""
+    """Answers with its adapter's name, and fails if an adapter in use is unloaded."""
 
     def unload(self, digest: str) -> None:
         assert not [stream for stream in self.streams if stream.adapter == digest and not stream.cancelled.is_set()]
         super().unload(digest)
 
-    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> FakeStream:
+    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> Stream:
         self.say = adapter
         return super().generate(prompt, adapter, sampling)
 
 
-def test_more_specialists_than_slots_under_load_answer_with_their_own_adapter_each() -> None:
+def test_more_specialists_than_slots_answer_with_their_own_adapters_under_load() -> None:
     world = make_world(slots=3, max_concurrent=3, max_queued=64, engine=NamingEngine())
     names = [f"s{number}" for number in range(9)]
     for name in names:
-        handlers.apply_serving(world.inference, served(name, 1, f"adapter-{name}"))
+        apply_serving(world, served(name, 1, f"adapter-{name}"))
 
-    def one(number: int) -> bool:
+    def answers_right(number: int) -> bool:
         name = names[number % 7 * number % len(names)]
         return finish(world, ask(name)).text == f"adapter-{name}"
 
     with ThreadPoolExecutor(8) as callers:
-        assert all(callers.map(one, range(300)))
+        assert all(callers.map(answers_right, range(300)))
     assert len(world.engine.loaded) == 3
     assert len(world.engine.unloaded) > 20
 
 
-def test_a_key_sees_the_base_and_its_own_specialists() -> None:
+def test_a_key_lists_the_base_and_its_own_specialists() -> None:
     world = make_world()
     for name in ("memos", "reports"):
-        handlers.apply_serving(world.inference, served(name, 1, name))
+        apply_serving(world, served(name, 1, name))
     restricted = Caller("key", "team", frozenset({"memos"}), "key_2")
-    assert [name for name, _ in handlers.list_specialists(world.inference, restricted)] == ["base", "memos"]
-    assert [name for name, _ in handlers.list_specialists(world.inference, KEY)] == ["base", "memos", "reports"]
-    handlers.forget_specialist(world.inference, "memos")
-    assert [name for name, _ in handlers.list_specialists(world.inference, KEY)] == ["base", "reports"]
+    assert [name for name, _ in handlers.list_specialists(world.models.table, restricted)] == ["base", "memos"]
+    assert [name for name, _ in handlers.list_specialists(world.models.table, KEY)] == ["base", "memos", "reports"]
+    world.models.table.remove("memos")
+    assert [name for name, _ in handlers.list_specialists(world.models.table, KEY)] == ["base", "reports"]
 
 
 def test_scores_rows_in_order_and_stops_when_the_caller_leaves() -> None:
     world = make_world()
     rows = [RowToScore((USER,), "one"), RowToScore((USER,), "two words")]
-    scores = handlers.score(world.inference, EVALUATION, "base", rows, lambda: False)
+    scores = handlers.score(world.models, EVALUATION, "base", rows, lambda: False)
     assert [(score.log_probability, score.tokens) for score in scores] == [(-3.0, 2), (-9.0, 3)]
-    assert handlers.score(world.inference, EVALUATION, "base", rows, lambda: True) == []
+    assert handlers.score(world.models, EVALUATION, "base", rows, lambda: True) == []
 
 
 def test_refuses_rows_without_an_answer() -> None:
     with pytest.raises(InvalidArgument) as caught:
-        handlers.score(make_world().inference, EVALUATION, "base", [RowToScore((USER,), " ")], lambda: False)
+        handlers.score(make_world().models, EVALUATION, "base", [RowToScore((USER,), " ")], lambda: False)
     assert "rows[0].completion" in caught.value.field_violations
 
 
-def test_answers_nobody_before_a_model_is_ready() -> None:
+def test_the_gate_is_closed_before_a_model_is_ready() -> None:
     with pytest.raises(Unavailable) as caught:
-        handlers.Door().inference()
+        handlers.ReadinessGate().inference()
     assert caught.value.reason == "NO_MODEL_READY"
 
 
-def test_offers_what_was_said_without_the_specialists_own_system_prompt() -> None:
+def test_transcripts_do_not_contain_the_specialists_own_system_prompt() -> None:
     world = make_world()
-    handlers.apply_serving(world.inference, served("reports", 1, "a", "House style."))
+    apply_serving(world, served("reports", 1, "a", "House style."))
     finish(world, ask("reports"))
-    finish(world, ask("reports", Turn("system", "Mine."), USER))
+    finish(world, ask("reports", ChatMessage("system", "Mine."), USER))
     finish(world, ask("reports"), EVALUATION)
-    (first, said), (_, own) = world.archive.offered
-    assert (said.turns, said.answer) == ((USER,), "word word word ")
-    assert own.turns == (Turn("system", "Mine."), USER)
+    (first, transcript), (_, other) = world.archive.offered
+    assert (transcript.messages, transcript.answer) == ((USER,), "word word word ")
+    assert other.messages == (ChatMessage("system", "Mine."), USER)
     finish(world, ask("base"))
-    digests = [draft.prompt_digest for draft in world.kept.drafts]
+    digests = [draft.prompt_digest for draft in world.published.drafts]
     assert digests[0] == digests[2] != digests[1]
-    assert first == world.kept.drafts[0]
+    assert first == world.published.drafts[0]
 
 
 def record(key_id: str = KEY.key_id, specialist: str = "reports", text: Ref | None = None) -> DraftRecord:
     return DraftRecord(Draft("drf_1", served(specialist, 1), key_id, "a", "b", 1, 2, "stop", 0.1, 0.2, text), "tiny")
 
 
-def test_a_caller_sees_its_own_drafts_alone_and_an_expert_those_of_its_specialists() -> None:
+def test_a_caller_sees_its_own_drafts_and_an_expert_those_of_its_specialists() -> None:
     world = make_world()
     caller = Caller("key", "team", frozenset(), "key_1", CALLER_ROLE)
     expert = Caller("key", "expert", frozenset({"reports"}), "key_2", "ROLE_EXPERT")
-    for found, may in (
+    for draft_record, may in (
         (record("key_1"), (True, True)),
         (record("key_9"), (False, True)),
         (record("key_1", "memos"), (True, False)),
         (record("key_9", ""), (False, True)),
     ):
-        world.archive.records["drf_1"] = found
+        world.archive.records["drf_1"] = draft_record
         for asker, admitted in zip((caller, expert), may, strict=True):
             if admitted:
-                assert handlers.get_draft(world.inference, asker, "drf_1") == (found, None)
+                assert handlers.get_draft(world.inference.archive, asker, "drf_1") == (draft_record, None)
                 continue
             with pytest.raises(NotFound) as hidden:
-                handlers.get_draft(world.inference, asker, "drf_1")
+                handlers.get_draft(world.inference.archive, asker, "drf_1")
             with pytest.raises(NotFound) as unknown:
-                handlers.get_draft(world.inference, asker, "drf_2")
+                handlers.get_draft(world.inference.archive, asker, "drf_2")
             assert hidden.value.message == unknown.value.message
 
 
 def test_a_draft_comes_with_its_text_until_that_expires() -> None:
     world = make_world()
-    ref, said = Ref("s3://drafts/texts/a.json", "a", 1), Said((USER,), "Clean.")
+    ref, transcript = Ref("s3://drafts/texts/a.json", "a", 1), Transcript((USER,), "Clean.")
     world.archive.records["drf_1"] = record(text=ref)
-    world.archive.texts[ref] = said
-    assert handlers.get_draft(world.inference, KEY, "drf_1")[1] == said
+    world.archive.texts[ref] = transcript
+    assert handlers.get_draft(world.inference.archive, KEY, "drf_1")[1] == transcript
     world.archive.texts.clear()
-    assert handlers.get_draft(world.inference, KEY, "drf_1")[1] is None
+    assert handlers.get_draft(world.inference.archive, KEY, "drf_1")[1] is None

@@ -1,4 +1,4 @@
-"""The OpenAI-style door, asked by clients that are not the official one."""
+"""The OpenAI-style HTTP API, called by other clients than the official one."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
 
+from services.inference.adapters.body_limit import LimitedBody
 from services.inference.adapters.http import create_app
-from services.inference.adapters.limits import LimitedBody
-from services.inference.handlers import Door
+from services.inference.handlers import ReadinessGate
 from tailor.rpc.auth import Authenticator
 from tailor.rpc.identity import Trust
 from tests.unit.inference.fakes import World, make_world
@@ -22,9 +22,9 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture
 def asked() -> Iterator[tuple[World, TestClient]]:
-    world, door = make_world(), Door()
-    door.open(world.inference)
-    app = create_app(door, Authenticator("inference", Trust({}), verify), 16)
+    world, gate = make_world(), ReadinessGate()
+    gate.open(world.inference)
+    app = create_app(gate, Authenticator("inference", Trust({}), verify), 16)
     headers = {"authorization": "Bearer tlr_caller"}
     with TestClient(app, headers=headers, raise_server_exceptions=False) as client:
         yield world, client
@@ -51,7 +51,7 @@ def question(content: str = '"Write it."', more: str = "") -> bytes:
         (b"a=b", {"content-type": "application/x-www-form-urlencoded"}),
     ],
 )
-def test_a_body_that_is_no_json_object_is_refused_in_words(
+def test_refuses_a_body_that_is_not_a_json_object(
     asked: tuple[World, TestClient], body: bytes, headers: dict[str, str]
 ) -> None:
     reply = asked[1].post("/v1/chat/completions", content=body, headers=headers)
@@ -66,18 +66,18 @@ def test_a_body_that_is_no_json_object_is_refused_in_words(
     [
         (question(r'"half \ud800"'), "messages[0].content"),
         (question(r'[{"type": "text", "text": "half \ud800"}]'), "messages[0].content"),
-        (question(more=r', "stop": "\ud800"'), "sampling.stop"),
+        (question(more=r', "stop": "\ud800"'), "stop"),
         (
             question(
                 more=r', "response_format": {"type": "json_schema", "json_schema": {"schema": {"const": "\ud800"}}}'
             ),
-            "json_schema",
+            "response_format.json_schema",
         ),
-        (question(more=', "temperature": NaN'), "sampling.temperature"),
-        (question(more=', "top_p": -Infinity'), "sampling.top_p"),
+        (question(more=', "temperature": NaN'), "temperature"),
+        (question(more=', "top_p": -Infinity'), "top_p"),
     ],
 )
-def test_what_json_can_spell_and_no_text_or_number_is_refused_by_its_field(
+def test_names_the_field_of_text_that_is_not_unicode_and_of_numbers_that_are_not_finite(
     asked: tuple[World, TestClient], body: bytes, param: str
 ) -> None:
     world, client = asked
@@ -86,7 +86,7 @@ def test_what_json_can_spell_and_no_text_or_number_is_refused_by_its_field(
     assert not world.engine.streams
 
 
-def test_whole_characters_beyond_the_basic_plane_and_control_characters_are_text(
+def test_accepts_characters_beyond_the_basic_plane_and_control_characters(
     asked: tuple[World, TestClient],
 ) -> None:
     world, client = asked
@@ -95,7 +95,7 @@ def test_whole_characters_beyond_the_basic_plane_and_control_characters_are_text
     assert world.engine.encoded[0][0].content == "\U0001f600 \0 \u202e"
 
 
-def test_fields_that_change_no_answer_are_let_pass_and_a_repetition_penalty_is_served(
+def test_ignores_fields_that_change_nothing_and_supports_a_repetition_penalty(
     asked: tuple[World, TestClient],
 ) -> None:
     world, client = asked
@@ -104,7 +104,7 @@ def test_fields_that_change_no_answer_are_let_pass_and_a_repetition_penalty_is_s
     assert world.engine.streams[0].sampling.repetition_penalty == 1.2
 
 
-def test_what_fails_without_a_reason_of_ours_has_the_shape_too(
+def test_an_unexpected_error_has_openais_shape_and_leaks_nothing(
     asked: tuple[World, TestClient], capsys: pytest.CaptureFixture[str]
 ) -> None:
     world, client = asked
@@ -112,9 +112,9 @@ def test_what_fails_without_a_reason_of_ours_has_the_shape_too(
     reply = client.post("/v1/chat/completions", content=question(), headers=JSON)
     assert reply.status_code == 500
     assert set(reply.json()["error"]) == SHAPE and reply.json()["error"]["type"] == "server_error"
-    written = capsys.readouterr()
-    assert "RuntimeError" in written.out + written.err
-    assert "secret" not in reply.text + written.out + written.err
+    output = capsys.readouterr()
+    assert "RuntimeError" in output.out + output.err
+    assert "secret" not in reply.text + output.out + output.err
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "GET"])
@@ -124,12 +124,12 @@ def test_other_methods_are_not_allowed(asked: tuple[World, TestClient], method: 
     assert method == "HEAD" or reply.json()["error"]["code"] == "METHOD_NOT_ALLOWED"
 
 
-def test_a_body_that_does_not_come_is_given_up_and_a_client_that_waits_for_its_answer_is_not() -> None:
-    came: list[dict[str, Any]] = [{"type": "http.request", "body": b"{", "more_body": True}]
+def test_gives_up_on_a_slow_body_but_not_on_a_client_that_waits_for_its_answer() -> None:
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": b"{", "more_body": True}]
 
     async def receive() -> dict[str, Any]:
-        if came:
-            return came.pop(0)
+        if messages:
+            return messages.pop(0)
         await asyncio.sleep(0.2)
         return {"type": "http.disconnect"}
 
@@ -141,5 +141,5 @@ def test_a_body_that_does_not_come_is_given_up_and_a_client_that_waits_for_its_a
     with pytest.raises(HTTPException) as slow:
         asyncio.run(body({}, receive, None))
     assert slow.value.status_code == 408
-    came[:] = [{"type": "http.request", "body": b"{}", "more_body": False}]
+    messages[:] = [{"type": "http.request", "body": b"{}", "more_body": False}]
     asyncio.run(body({}, receive, None))

@@ -1,9 +1,9 @@
-"""Adapters' parts of a step, against one row at a time."""
+"""Adding adapters to a step, compared with one row at a time."""
 
 import pytest
 import torch
 
-from services.inference.adapters.lora_rows import add_each, add_grouped, plan
+from services.inference.engines.lora_rows import add_each, add_grouped, plan
 
 SLOTS, RANK, INNER, WIDTH = 4, 3, 6, 5
 
@@ -14,7 +14,7 @@ def expected(slots: list[int], y: torch.Tensor, x: torch.Tensor, a: torch.Tensor
 
 
 @pytest.mark.parametrize(
-    ("slots", "way"),
+    ("slots", "expected_add"),
     [
         ([2, 2, 2], add_grouped),
         ([1, -1, 1], add_grouped),
@@ -25,7 +25,7 @@ def expected(slots: list[int], y: torch.Tensor, x: torch.Tensor, a: torch.Tensor
         ([0] * 8 + [-1] + [3] * 7, add_each),
     ],
 )
-def test_every_row_gets_its_own_adapters_part_and_rows_of_the_base_get_none(slots: list[int], way: object) -> None:
+def test_every_row_gets_its_own_adapter_and_rows_of_the_base_get_none(slots: list[int], expected_add: object) -> None:
     draw = torch.Generator().manual_seed(1)
     x = torch.randn(len(slots), INNER, generator=draw)
     a = torch.randn(SLOTS, 1, RANK, INNER, generator=draw)
@@ -33,7 +33,7 @@ def test_every_row_gets_its_own_adapters_part_and_rows_of_the_base_get_none(slot
     whole = torch.randn(len(slots), WIDTH + 2, generator=draw)
     before = whole.clone()
     add = plan(torch.tensor(slots))
-    assert add.func is way  # type: ignore[attr-defined]
+    assert add.func is expected_add  # type: ignore[attr-defined]
     # A slice of a packed layer's output, as vLLM has it.
     add(whole[:, 1 : WIDTH + 1], x, a, b, 2.0)
     torch.testing.assert_close(whole[:, 1 : WIDTH + 1], expected(slots, before[:, 1 : WIDTH + 1], x, a, b))

@@ -3,17 +3,17 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from services.inference import handlers
-from services.inference.domain import Draft, DraftRecord, Said, Turn
-from services.inference.handlers import Door
+from services.inference.domain import ChatMessage, Draft, DraftRecord, Transcript
+from services.inference.handlers import ReadinessGate
 from services.inference.rpc import InferenceServicer
-from services.inference.serving import Table
+from services.inference.serving_table import ServingTable
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.errors import (
     FailedPrecondition,
@@ -31,13 +31,13 @@ from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tailor.storage.ref import Ref
-from tests.unit.inference.fakes import World, make_world, served
+from tests.unit.inference.fakes import World, apply_serving, make_world, served
 
 REQUEST = inference_pb2.GenerateRequest(model="base", prompt="Write it.", sampling=inference_pb2.Sampling(max_tokens=3))
 
 
 class KnownServices(Trust):
-    """Takes the token for the service's name."""
+    """Treats the token as the service's name."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -47,21 +47,21 @@ class KnownServices(Trust):
         return token
 
 
-class Served:
+class RunningServer:
     """A running server; `stub` calls it as a key or as a service."""
 
     def __init__(self) -> None:
-        self.door = Door()
+        self.gate = ReadinessGate()
         self.revoked = False
         authenticator = Authenticator("inference", KnownServices(), self._verify)
         add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
         self.server = RpcServer(
             ServiceSettings(rpc_port=0),
             "inference",
-            servicers=[(add, InferenceServicer(self.door))],
+            servicers=[(add, InferenceServicer(self.gate))],
             authenticator=authenticator,
         )
-        self.world: World = make_world(max_concurrent=2, max_queued=0, table=Table(self.server.set_known))
+        self.world: World = make_world(max_concurrent=2, max_queued=0, table=ServingTable(self.server.set_known))
         self.server.start()
 
     def _verify(self, _: str) -> Caller:
@@ -74,40 +74,40 @@ class Served:
 
 
 @pytest.fixture
-def running() -> Iterator[Served]:
-    served = Served()
+def running() -> Iterator[RunningServer]:
+    served = RunningServer()
     yield served
     served.server.stop(0)
 
 
 @pytest.fixture
-def opened(running: Served) -> Served:
-    running.door.open(running.world.inference)
+def opened(running: RunningServer) -> RunningServer:
+    running.gate.open(running.world.inference)
     return running
 
 
 def wait_for_drafts(world: World, number: int) -> None:
     deadline = time.monotonic() + 5
-    while len(world.kept.drafts) < number:
+    while len(world.published.drafts) < number:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_is_unavailable_until_a_model_is_ready(running: Served) -> None:
+def test_is_unavailable_until_a_model_is_ready(running: RunningServer) -> None:
     with pytest.raises(Unavailable) as caught, wire_errors("inference"):
         running.stub().Generate(REQUEST, timeout=5)
     assert caught.value.reason == "NO_MODEL_READY"
     assert caught.value.retry_after_seconds == 2.0
 
 
-def test_answers_once_and_says_what_answered(opened: Served) -> None:
-    handlers.apply_serving(opened.world.inference, served("memos", 3, "a"))
+def test_answers_once_with_provenance(opened: RunningServer) -> None:
+    apply_serving(opened.world, served("memos", 3, "a"))
     request = inference_pb2.GenerateRequest()
     request.CopyFrom(REQUEST)
     request.model = "memos"
     reply = opened.stub().Generate(request, timeout=5)
     assert (reply.text, reply.finish_reason, reply.usage.completion_tokens) == ("word word word ", "length", 3)
-    assert reply.draft_id == opened.world.kept.drafts[0].draft_id
+    assert reply.draft_id == opened.world.published.drafts[0].draft_id
     provenance = reply.provenance
     assert (provenance.specialist, provenance.generation, provenance.adapter_digest, provenance.base) == (
         "memos",
@@ -117,7 +117,7 @@ def test_answers_once_and_says_what_answered(opened: Served) -> None:
     )
 
 
-def test_streams_pieces_and_ends_with_usage(opened: Served) -> None:
+def test_streams_pieces_and_ends_with_usage(opened: RunningServer) -> None:
     replies = list(opened.stub().StreamGenerate(inference_pb2.StreamGenerateRequest(request=REQUEST), timeout=5))
     assert [reply.text for reply in replies] == ["word ", "word ", "word ", ""]
     assert len({reply.draft_id for reply in replies}) == 1
@@ -125,15 +125,15 @@ def test_streams_pieces_and_ends_with_usage(opened: Served) -> None:
     assert replies[-1].usage.completion_tokens == 3
 
 
-def test_tells_log_probabilities_on_request_once_and_streamed(opened: Served) -> None:
+def test_gives_log_probabilities_on_request_whole_and_streamed(opened: RunningServer) -> None:
     request = inference_pb2.GenerateRequest()
     request.CopyFrom(REQUEST)
     request.log_probabilities, request.top_log_probabilities = True, 2
     whole = opened.stub().Generate(request, timeout=5).log_probabilities
-    assert [(one.token.token, one.token.log_probability) for one in whole] == [("word ", -0.5)] * 3
+    assert [(token.token.token, token.token.log_probability) for token in whole] == [("word ", -0.5)] * 3
     assert [top.token for top in whole[0].top] == ["word ", "verb "]
     streamed = opened.stub().StreamGenerate(inference_pb2.StreamGenerateRequest(request=request), timeout=5)
-    assert [one for reply in streamed for one in reply.log_probabilities] == list(whole)
+    assert [token for reply in streamed for token in reply.log_probabilities] == list(whole)
     assert not opened.stub().Generate(REQUEST, timeout=5).log_probabilities
     request.log_probabilities = False
     with pytest.raises(InvalidArgument) as caught, wire_errors("inference"):
@@ -141,33 +141,33 @@ def test_tells_log_probabilities_on_request_once_and_streamed(opened: Served) ->
     assert list(caught.value.field_violations) == ["top_log_probabilities"]
 
 
-def test_a_schema_reaches_the_engine_and_one_given_up_is_an_error_not_half_an_object(opened: Served) -> None:
+def test_a_schema_reaches_the_engine_and_one_given_up_is_an_error(opened: RunningServer) -> None:
     request = inference_pb2.GenerateRequest(model="base", prompt="Write it.", json_schema='{"type": "object"}')
     opened.stub().Generate(request, timeout=5)
     assert opened.world.engine.streams[0].sampling.schema == '{"type": "object"}'
-    opened.world.engine.fails = FailedPrecondition(Reason.SCHEMA_GIVEN_UP, "The engine could not keep to the schema.")
+    opened.world.engine.fails = FailedPrecondition(Reason.SCHEMA_GIVEN_UP, "The engine could not follow the schema.")
     with pytest.raises(FailedPrecondition), wire_errors("inference"):
         opened.stub().Generate(request, timeout=5)
     with pytest.raises(FailedPrecondition), wire_errors("inference"):
         list(opened.stub().StreamGenerate(inference_pb2.StreamGenerateRequest(request=request), timeout=5))
 
 
-def test_a_callers_cancel_stops_the_generation_and_is_stated(opened: Served) -> None:
+def test_a_cancel_stops_the_generation_and_is_published(opened: RunningServer) -> None:
     request = inference_pb2.StreamGenerateRequest(request=REQUEST)
     request.request.sampling.max_tokens = 60
-    call = opened.stub().StreamGenerate(request, timeout=20)
+    call: Any = opened.stub().StreamGenerate(request, timeout=20)
     next(call)
     opened.world.engine.gate.clear()
     call.cancel()
     wait_for_drafts(opened.world, 1)
     assert opened.world.engine.streams[0].cancelled.is_set()
-    assert opened.world.kept.drafts[0].finish_reason == "cancelled"
+    assert opened.world.published.drafts[0].finish_reason == "cancelled"
 
 
-def test_a_key_that_is_revoked_meanwhile_ends_its_stream_and_the_generation(opened: Served) -> None:
+def test_revoking_a_key_ends_its_streams_and_their_generation(opened: RunningServer) -> None:
     request = inference_pb2.StreamGenerateRequest(request=REQUEST)
     request.request.sampling.max_tokens = 60
-    call = opened.stub().StreamGenerate(request, timeout=20)
+    call: Any = opened.stub().StreamGenerate(request, timeout=20)
     next(call)
     opened.world.engine.gate.clear()
     opened.revoked = True
@@ -179,8 +179,8 @@ def test_a_key_that_is_revoked_meanwhile_ends_its_stream_and_the_generation(open
     assert opened.world.engine.streams[0].cancelled.is_set()
 
 
-def test_what_a_key_was_not_given_is_answered_like_what_does_not_exist(opened: Served) -> None:
-    handlers.apply_serving(opened.world.inference, served("reports", 1, "a"))
+def test_a_specialist_of_other_keys_looks_like_one_that_does_not_exist(opened: RunningServer) -> None:
+    apply_serving(opened.world, served("reports", 1, "a"))
     said = set()
     for model in ("reports", "nothing", "adapter:a"):
         with pytest.raises(NotFound) as refused, wire_errors("inference"):
@@ -189,16 +189,16 @@ def test_what_a_key_was_not_given_is_answered_like_what_does_not_exist(opened: S
     assert len(said) == 1
 
 
-def test_a_deadline_stops_the_generation(opened: Served) -> None:
+def test_a_deadline_stops_the_generation(opened: RunningServer) -> None:
     opened.world.engine.gate.clear()
     with pytest.raises(grpc.RpcError) as caught:
         opened.stub().Generate(REQUEST, timeout=0.3)
-    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED  # type: ignore[attr-defined]
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     wait_for_drafts(opened.world, 1)
     assert opened.world.engine.streams[0].cancelled.is_set()
 
 
-def test_errors_are_canonical_and_name_the_field(opened: Served) -> None:
+def test_errors_are_canonical_and_name_the_field(opened: RunningServer) -> None:
     with pytest.raises(NotFound) as missing, wire_errors("inference"):
         opened.stub().Generate(inference_pb2.GenerateRequest(model="reports", prompt="a"), timeout=5)
     assert missing.value.reason == "UNKNOWN_SPECIALIST"
@@ -207,7 +207,7 @@ def test_errors_are_canonical_and_name_the_field(opened: Served) -> None:
     assert "messages" in empty.value.field_violations
 
 
-def test_a_full_queue_is_exhausted_with_a_retry_time(opened: Served) -> None:
+def test_a_full_queue_is_exhausted_with_a_retry_time(opened: RunningServer) -> None:
     opened.world.engine.gate.clear()
     stub = opened.stub()
     calls = [stub.Generate.future(REQUEST, timeout=20) for _ in range(2)]
@@ -222,15 +222,15 @@ def test_a_full_queue_is_exhausted_with_a_retry_time(opened: Served) -> None:
     assert [call.result().finish_reason for call in calls] == ["length", "length"]
 
 
-def test_a_key_lists_only_its_own(opened: Served) -> None:
+def test_a_key_lists_only_its_own(opened: RunningServer) -> None:
     for name in ("memos", "reports"):
-        handlers.apply_serving(opened.world.inference, served(name, 1, name))
+        apply_serving(opened.world, served(name, 1, name))
     reply = opened.stub().ListSpecialists(inference_pb2.ListSpecialistsRequest(), timeout=5)
     assert [entry.name for entry in reply.specialists] == ["base", "memos"]
     assert {entry.context_length for entry in reply.specialists} == {64}
 
 
-def test_candidates_and_scores_are_for_evaluation_alone(opened: Served) -> None:
+def test_only_evaluation_may_load_candidates_and_score(opened: RunningServer) -> None:
     digest = "c" * 64
     request = inference_pb2.LoadCandidateRequest(adapter_digest=digest)
     request.manifest.uri, request.manifest.sha256 = f"s3://models/adapters/{digest}/manifest.json", digest
@@ -243,7 +243,7 @@ def test_candidates_and_scores_are_for_evaluation_alone(opened: Served) -> None:
     assert [(score.log_probability, score.tokens) for score in reply.scores] == [(-3.0, 3)]
 
 
-def test_a_candidate_that_does_not_verify_is_a_failed_precondition(opened: Served) -> None:
+def test_a_candidate_that_does_not_verify_is_a_failed_precondition(opened: RunningServer) -> None:
     opened.world.library.bad = {"d"}
     request = inference_pb2.LoadCandidateRequest(adapter_digest="d")
     with pytest.raises(FailedPrecondition) as caught, wire_errors("inference"):
@@ -251,17 +251,21 @@ def test_a_candidate_that_does_not_verify_is_a_failed_precondition(opened: Serve
     assert caught.value.reason == "WRONG_BASE"
 
 
-def test_a_draft_is_told_with_its_text_until_that_is_gone(opened: Served) -> None:
+def test_gives_a_draft_with_its_text_until_that_expires(opened: RunningServer) -> None:
     ref = Ref("s3://drafts/texts/a.json", "a", 1)
     draft = Draft("drf_1", served("memos", 3, "a"), "key_1", "p", "q", 4, 3, "stop", 0.1, 0.5, ref, 1_700_000_000.5)
     opened.world.archive.records["drf_1"] = DraftRecord(draft, "tiny")
-    opened.world.archive.texts[ref] = Said((Turn("user", "Ask."),), "Clean.")
+    opened.world.archive.texts[ref] = Transcript((ChatMessage("user", "Question."),), "Clean.")
     request = inference_pb2.GetDraftRequest(draft_id="drf_1")
-    found = opened.stub().GetDraft(request)
-    assert (found.text_state, found.answer) == (inference_pb2.TEXT_STATE_KEPT, "Clean.")
-    assert [(one.role, one.content) for one in found.messages] == [("user", "Ask.")]
-    assert (found.provenance.generation, found.provenance.adapter_digest, found.provenance.base) == (3, "a", "tiny")
-    assert (found.usage.completion_tokens, found.create_time.ToMilliseconds()) == (3, 1_700_000_000_500)
+    response = opened.stub().GetDraft(request)
+    assert (response.text_state, response.answer) == (inference_pb2.TEXT_STATE_KEPT, "Clean.")
+    assert [(message.role, message.content) for message in response.messages] == [("user", "Question.")]
+    assert (response.provenance.generation, response.provenance.adapter_digest, response.provenance.base) == (
+        3,
+        "a",
+        "tiny",
+    )
+    assert (response.usage.completion_tokens, response.create_time.ToMilliseconds()) == (3, 1_700_000_000_500)
     opened.world.archive.texts.clear()
     gone = opened.stub().GetDraft(request)
     assert (gone.text_state, gone.answer, len(gone.messages)) == (inference_pb2.TEXT_STATE_EXPIRED, "", 0)
@@ -276,48 +280,48 @@ def test_a_draft_is_told_with_its_text_until_that_is_gone(opened: Served) -> Non
 STATES = health_pb2.HealthCheckResponse
 
 
-def health(running: Served, name: str, token: str = "tlr_secret") -> int | grpc.StatusCode:
-    """What Check says: a state, or the code of its refusal."""
+def health(running: RunningServer, name: str, token: str = "tlr_secret") -> int | grpc.StatusCode:
+    """The state that Check returns, or the code of its error."""
     metadata = [("authorization", f"Bearer {token}")] if token else []
     with grpc.insecure_channel(f"127.0.0.1:{running.server.port}") as channel:
         request = health_pb2.HealthCheckRequest(service=name)
         try:
             return int(health_pb2_grpc.HealthStub(channel).Check(request, timeout=5, metadata=metadata).status)
         except grpc.RpcError as error:
-            return error.code()  # type: ignore[attr-defined, no-any-return]
+            return error.code()
 
 
-def test_a_specialists_health_follows_what_is_loaded_and_whether_the_service_is_ready(opened: Served) -> None:
+def test_a_specialists_health_depends_on_its_model_and_on_the_service(opened: RunningServer) -> None:
     assert health(opened, "memos") is grpc.StatusCode.NOT_FOUND
-    handlers.apply_serving(opened.world.inference, served("memos", 1, "a"))
+    apply_serving(opened.world, served("memos", 1, "a"))
     assert health(opened, "memos") == STATES.NOT_SERVING
     opened.server.set_serving(True)
     assert health(opened, "memos") == health(opened, "") == STATES.SERVING
-    handlers.forget_specialist(opened.world.inference, "memos")
+    opened.world.models.table.remove("memos")
     assert health(opened, "memos") is grpc.StatusCode.NOT_FOUND
 
 
-def test_a_specialists_health_tells_nothing_to_those_who_may_not_use_it(opened: Served) -> None:
+def test_a_specialists_health_is_unknown_to_keys_that_may_not_use_it(opened: RunningServer) -> None:
     opened.server.set_serving(True)
     for name in ("memos", "reports"):
-        handlers.apply_serving(opened.world.inference, served(name, 1, name))
+        apply_serving(opened.world, served(name, 1, name))
     assert health(opened, "reports") is grpc.StatusCode.NOT_FOUND
     assert health(opened, "memos", token="") is grpc.StatusCode.NOT_FOUND
     assert health(opened, "memos", token="console") == STATES.SERVING
     assert health(opened, "", token="") == STATES.SERVING
 
 
-def test_a_watched_specialist_is_unknown_until_it_is_loaded(opened: Served) -> None:
+def test_a_watched_specialist_is_unknown_until_it_is_loaded(opened: RunningServer) -> None:
     opened.server.set_serving(True)
     with grpc.insecure_channel(f"127.0.0.1:{opened.server.port}") as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch
         metadata = [("authorization", "Bearer tlr_secret")]
-        mine = watch(health_pb2.HealthCheckRequest(service="memos"), timeout=5, metadata=metadata)
+        allowed = watch(health_pb2.HealthCheckRequest(service="memos"), timeout=5, metadata=metadata)
         hidden = watch(health_pb2.HealthCheckRequest(service="memos"), timeout=0.5)
-        assert next(mine).status == next(hidden).status == STATES.SERVICE_UNKNOWN
-        handlers.apply_serving(opened.world.inference, served("memos", 1, "a"))
-        assert next(mine).status == STATES.SERVING
-        mine.cancel()
+        assert next(allowed).status == next(hidden).status == STATES.SERVICE_UNKNOWN
+        apply_serving(opened.world, served("memos", 1, "a"))
+        assert next(allowed).status == STATES.SERVING
+        allowed.cancel()
         with pytest.raises(grpc.RpcError) as ended:
             next(hidden)
         assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -330,18 +334,18 @@ def reflects(port: int) -> bool:
         try:
             listed = next(replies).list_services_response.service
         except grpc.RpcError as error:
-            assert error.code() is grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]
+            assert error.code() is grpc.StatusCode.UNIMPLEMENTED
             return False
     return "tailor.api.inference.v1.InferenceService" in [service.name for service in listed]
 
 
-def test_reflection_is_there_only_where_it_is_switched_on(running: Served) -> None:
+def test_reflection_works_only_if_it_is_switched_on(running: RunningServer) -> None:
     assert not reflects(running.server.port)
     add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
     server = RpcServer(
         ServiceSettings(rpc_port=0, rpc_reflection=True),
         "inference",
-        servicers=[(add, InferenceServicer(running.door))],
+        servicers=[(add, InferenceServicer(running.gate))],
         authenticator=Authenticator("inference", KnownServices(), lambda _: Caller("key", "team", "ROLE_CALLER")),
     )
     server.start()

@@ -1,4 +1,4 @@
-"""Settings of inference as a process reads them."""
+"""Settings of inference from the environment."""
 
 import pytest
 from pydantic import ValidationError

@@ -1,4 +1,4 @@
-"""What may be loaded, and what is refused."""
+"""Checks of an adapter's manifest and configuration."""
 
 import json
 from typing import Any
@@ -58,7 +58,7 @@ def test_reads_the_probe_rows_that_the_trainer_stored() -> None:
         [probe()] * 17,
     ],
 )
-def test_refuses_probe_rows_that_are_none(probes: list[Any]) -> None:
+def test_refuses_invalid_probe_rows(probes: list[Any]) -> None:
     with pytest.raises(FailedPrecondition) as caught:
         read_probes(manifest(probes=probes))
     assert reason(caught) == "INVALID_MANIFEST"

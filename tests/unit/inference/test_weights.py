@@ -1,4 +1,4 @@
-"""Weights that may be loaded, and those that are refused."""
+"""Checks of an adapter's weights."""
 
 import json
 import struct
@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from services.inference.adapters.verify import check_config
-from services.inference.adapters.weights import check_numbers, check_weights, largest, linear_shapes, read_header
+from services.inference.adapters.weights import (
+    check_numbers,
+    check_weights,
+    linear_shapes,
+    max_weight_bytes,
+    read_header,
+)
 from tailor.errors import FailedPrecondition
 from tests.unit.inference.test_verify import CONFIG, reason
 
@@ -124,7 +130,7 @@ def test_refuses_weights_that_are_no_numbers(tmp_path: Path, dtype: str, numbers
 
 
 def test_no_adapter_is_larger_than_its_base_and_rank_allow() -> None:
-    assert largest(BASE, 32) - largest(BASE, 16) == 16 * (8 + 4) * 4
+    assert max_weight_bytes(BASE, 32) - max_weight_bytes(BASE, 16) == 16 * (8 + 4) * 4
 
 
 def test_finds_the_adaptable_layers_of_a_base() -> None:

@@ -13,6 +13,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+KEY_USES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
 Respond = Callable[[str, Callable[[bytes], None]], None]
 
 
@@ -50,9 +54,16 @@ def _certificate(
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=not hosts, path_length=None), critical=True)
     )
+    # Python 3.13 verifies strictly (RFC 5280): both certificates name the key that signed them, and the authority its use.
+    signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    builder = builder.add_extension(signer, critical=False)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     if hosts:
         names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
         builder = builder.add_extension(names, critical=False)
+    else:
+        uses = dict.fromkeys(KEY_USES, False) | {"key_cert_sign": True}
+        builder = builder.add_extension(x509.KeyUsage(**uses), critical=True)
     return builder.sign(issuer_key, hashes.SHA256())
 
 

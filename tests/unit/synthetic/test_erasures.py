@@ -1,14 +1,16 @@
-"""Documents that are forgotten, and the datasets that are superseded."""
+"""Erased documents, and the datasets that are superseded."""
 
-from services.synthetic.domain import Dataset, DatasetKind
-from services.synthetic.erasures import Eraser
-from services.synthetic.handlers import Synthetic, build_dataset, on_document
+from services.synthetic.domain import Dataset
+from services.synthetic.erasures import DatasetEraser
+from services.synthetic.handlers import build_dataset, on_document
+from services.synthetic.ports import Holdings
 from tailor.events.erased import Erased, Forgotten
-from tests.unit.synthetic.fakes import SPECIALIST, MemoryRepository, make_app, put_document
+from tailor.words import DatasetKind
+from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, MemoryRepository, make_app, put_document
 
 
-class MemoryHoldings:
-    """The repository's twin, seen by the eraser."""
+class MemoryHoldings(Holdings):
+    """Holdings over a repository in memory."""
 
     def __init__(self, repository: MemoryRepository) -> None:
         self.repository = repository
@@ -18,7 +20,7 @@ class MemoryHoldings:
         return int(self.repository.documents.pop(document_id, None) is not None)
 
     def datasets(self, specialist: str) -> list[Dataset]:
-        return [one for (name, _), one in self.repository.datasets.items() if specialist in ("", name)]
+        return [dataset for (name, _), dataset in self.repository.datasets.items() if specialist in ("", name)]
 
     def specialists(self) -> list[str]:
         return sorted({name for name, _ in self.repository.datasets})
@@ -33,58 +35,57 @@ class MemoryHoldings:
             build |= {"digest": "", "fingerprint": ""}
 
 
-def built(numbers: int = 40) -> tuple[Synthetic, MemoryRepository, Dataset]:
+def build(numbers: int = 40) -> tuple[FakeSynthetic, MemoryRepository, Dataset]:
     app = make_app()
     for number in range(numbers):
         on_document(app, put_document(app.store, number))
     dataset = build_dataset(app, SPECIALIST.name, "").dataset
-    assert isinstance(app.repository, MemoryRepository)
     return app, app.repository, dataset
 
 
-def forget(app: Synthetic, repository: MemoryRepository, document_id: str) -> Forgotten:
-    return Eraser(app, MemoryHoldings(repository)).forget(Erased(document_id, "ers_1"))
+def forget(app: FakeSynthetic, repository: MemoryRepository, document_id: str) -> Forgotten:
+    return DatasetEraser(app, MemoryHoldings(repository)).forget(Erased(document_id, "ers_1"))
 
 
-def test_a_dataset_with_rows_of_the_document_is_superseded_and_its_bytes_are_deleted() -> None:
-    app, repository, old = built()
+def test_supersedes_a_dataset_with_rows_of_the_document_and_deletes_its_bytes() -> None:
+    app, repository, old = build()
     erased = old.document_ids[0]
     forgotten = forget(app, repository, erased)
     (new,) = repository.datasets.values()
     assert new.digest != old.digest and erased not in new.document_ids
-    assert repository.stated == [old.digest, new.digest]
+    assert repository.published == [old.digest, new.digest]
     assert forgotten.datasets == (old.digest,)
-    keys = [key for bucket, key in app.store.objects if bucket == "datasets"]  # type: ignore[attr-defined]
+    keys = [key for bucket, key in app.store.objects if bucket == "datasets"]
     assert f"{old.digest}/manifest.json" not in keys and f"{new.digest}/manifest.json" in keys
     assert len(keys) == 3
 
 
-def test_forgetting_again_changes_nothing() -> None:
-    app, repository, old = built()
+def test_forgetting_is_idempotent() -> None:
+    app, repository, old = build()
     forget(app, repository, old.document_ids[0])
     again = forget(app, repository, old.document_ids[0])
     assert not any(again.counts.values()) and not again.datasets
-    assert len(repository.stated) == 2
+    assert len(repository.published) == 2
 
 
-def test_a_dataset_that_nothing_can_supersede_is_deleted_all_the_same() -> None:
-    app, repository, old = built()
+def test_deletes_a_dataset_even_if_too_few_rows_are_left() -> None:
+    app, repository, old = build()
     for document_id in old.document_ids[1:]:
         repository.documents.pop(document_id)
     forget(app, repository, old.document_ids[0])
     assert not repository.datasets
-    assert not [key for bucket, key in app.store.objects if bucket == "datasets"]  # type: ignore[attr-defined]
+    assert not [key for bucket, key in app.store.objects if bucket == "datasets"]
 
 
-def test_a_document_that_no_dataset_holds_supersedes_none() -> None:
-    app, repository, old = built()
+def test_keeps_datasets_without_rows_of_the_document() -> None:
+    app, repository, old = build()
     on_document(app, put_document(app.store, 99))
     forgotten = forget(app, repository, f"doc_{99:032d}")
     assert dict(forgotten.counts) == {"documents": 1, "datasets": 0, "objects": 0}
     assert list(repository.datasets.values()) == [old]
 
 
-def test_an_erased_document_is_not_kept_when_it_comes_late_or_from_the_registry() -> None:
+def test_ignores_an_erased_document_that_arrives_late() -> None:
     late = put_document(make_app().store, 7)
     app = make_app(erased={late.document_id}, list_documents=lambda _: [late])
     on_document(app, late)

@@ -1,20 +1,24 @@
+"""The filters of a specialist."""
+
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from services.synthetic import handlers
-from services.synthetic.domain import Filters, Kind, Labels, LeftOut, Row, Text
-from services.synthetic.filters import admits, within_documents, within_share, without_boilerplate
+from services.synthetic.domain import Kind, LeftOut, Row, Text
+from services.synthetic.filters import limit_source_documents, limit_source_share, rejecting_filter, remove_boilerplate
 from tailor.errors import FailedPrecondition
+from tailor.words import Filters, Labels
 from tests.unit.synthetic.fakes import SPECIALIST, make_app, put_document, report
 from tests.unit.synthetic.test_handlers import filled, manifest
 
-FOOTER = "This document is confidential and intended for the addressee alone."
+FOOTER = "This document is confidential and intended for the addressee only."
 DISCLAIMER = f"## Disclaimer\n\n{FOOTER}\nAny use by others is forbidden without our written consent."
 
 
-def filtered(**values: object) -> dict[str, object]:
+def filtered(**values: Any) -> dict[str, Any]:
     return {"specialists": {"reports": replace(SPECIALIST, filters=Filters(**values))}}
 
 
@@ -25,7 +29,7 @@ def texts(*written: str) -> dict[str, Text]:
 def cleaned(*written: str, documents: int = 2) -> list[str]:
     kept = texts(*written)
     return [
-        text.text for text in without_boilerplate(kept, dict.fromkeys(kept, Kind.DOCUMENT), documents).texts.values()
+        text.text for text in remove_boilerplate(kept, dict.fromkeys(kept, Kind.DOCUMENT), documents).texts.values()
     ]
 
 
@@ -33,11 +37,11 @@ def row(document_id: str, number: int = 0) -> Row:
     return Row("section", (document_id,), f"ask {number}", f"answer {document_id} {number}")
 
 
-def test_no_filter_admits_everything_and_says_so_in_the_manifest() -> None:
+def test_without_filters_the_manifest_reports_that_nothing_was_removed() -> None:
     app = filled()
-    built = handlers.build_dataset(app, "reports", "")
-    assert built.dataset.left_out == LeftOut()
-    assert manifest(app, built.dataset.digest)["left_out"] == {
+    result = handlers.build_dataset(app, "reports", "")
+    assert result.dataset.left_out == LeftOut()
+    assert manifest(app, result.dataset.digest)["left_out"] == {
         "language": 0,
         "length": 0,
         "boilerplate": 0,
@@ -47,8 +51,8 @@ def test_no_filter_admits_everything_and_says_so_in_the_manifest() -> None:
     }
 
 
-def test_a_document_in_another_or_an_unknown_language_makes_no_rows() -> None:
-    app = make_app(**filtered(languages=frozenset({"en"})))
+def test_removes_documents_in_another_or_an_unknown_language() -> None:
+    app = make_app(**filtered(languages=("en",)))
     for number in range(60):
         language = "de" if number < 5 else "" if number < 7 else "en"
         handlers.on_document(app, replace(put_document(app.store, number), language=language))
@@ -60,39 +64,39 @@ def test_a_document_in_another_or_an_unknown_language_makes_no_rows() -> None:
 
 
 @pytest.mark.parametrize(("least", "most", "verdict"), [(0, 0, ""), (10, 10, ""), (11, 0, "length"), (0, 9, "length")])
-def test_lengths_are_bounds_that_are_admitted_themselves(least: int, most: int, verdict: str) -> None:
+def test_the_bounds_of_lengths_are_inclusive(least: int, most: int, verdict: str) -> None:
     document = put_document(make_app().store, 1)
-    assert admits(document, Text(None, "x" * 10), Filters(min_chars=least, max_chars=most)) == verdict
+    assert rejecting_filter(document, Text(None, "x" * 10), Filters(min_chars=least, max_chars=most)) == verdict
 
 
-def test_a_preview_shows_nothing_of_a_document_that_a_filter_leaves_out() -> None:
+def test_a_preview_has_no_rows_of_a_document_that_a_filter_removes() -> None:
     app = filled(3, **filtered(max_chars=10))
     assert handlers.preview_rows(app, "reports", f"doc_{1:032d}", 20) == []
 
 
-def test_a_repeated_footer_goes_and_what_stands_once_stays() -> None:
+def test_removes_a_repeated_footer_and_keeps_unique_text() -> None:
     first, second = cleaned(f"# One\n\nApples are red.\n\n{FOOTER}", f"# Two\n\nPears are green.\n\n{FOOTER}")
     assert (first, second) == ("# One\n\nApples are red.", "# Two\n\nPears are green.")
 
 
-def test_spacing_and_case_make_no_other_part() -> None:
+def test_spacing_and_case_do_not_matter() -> None:
     assert cleaned(f"One stands here.\n\n{FOOTER}", f"Two stands there.\n\n{FOOTER.upper()}  ")[0] == "One stands here."
 
 
-def test_a_repeated_line_goes_out_of_a_paragraph_that_stays() -> None:
+def test_removes_a_repeated_line_from_a_paragraph() -> None:
     assert cleaned(f"Sent by the office.\n{FOOTER}", f"Received on Monday.\n{FOOTER}") == [
         "Sent by the office.",
         "Received on Monday.",
     ]
 
 
-def test_a_heading_goes_with_all_that_stood_under_it_and_a_title_never() -> None:
+def test_removes_a_heading_with_all_its_text_but_never_a_title() -> None:
     first, _ = cleaned(f"# One\n\n## Aim\n\nApples.\n\n{DISCLAIMER}", f"# Two\n\nPears.\n\n{DISCLAIMER}")
     assert first == "# One\n\n## Aim\n\nApples."
     assert cleaned(f"# One\n\n{FOOTER}\n\nPears.", f"# Two\n\n{FOOTER}")[0] == "# One\n\nPears."
 
 
-def test_headings_header_lines_table_rows_and_short_lines_are_no_boilerplate() -> None:
+def test_headings_header_lines_table_rows_and_short_lines_are_not_boilerplate() -> None:
     house = "\n".join(
         [
             "## Findings and recommendations of the quarter",
@@ -104,25 +108,25 @@ def test_headings_header_lines_table_rows_and_short_lines_are_no_boilerplate() -
     assert cleaned(*pair) == pair
 
 
-def test_a_threshold_is_a_number_of_documents_not_of_mentions() -> None:
+def test_the_threshold_counts_documents_not_mentions() -> None:
     twice = f"{FOOTER}\n\nWords.\n\n{FOOTER}"
     assert cleaned(twice, "Other words stand here.") == [twice, "Other words stand here."]
     assert cleaned(*(f"{FOOTER}\n\nWords {number}." for number in range(2)), documents=3)[0].startswith(FOOTER)
 
 
-def test_what_is_nothing_but_boilerplate_is_left_out_and_counted() -> None:
-    kept = texts(FOOTER, f"# Title\n\n{FOOTER}", "Words that stand alone.")
-    found = without_boilerplate(kept, dict.fromkeys(kept, Kind.DOCUMENT), 2)
-    assert (list(found.texts), found.emptied) == (["doc_2"], 2)
+def test_removes_and_counts_documents_of_boilerplate_only() -> None:
+    kept = texts(FOOTER, f"# Title\n\n{FOOTER}", "Words without a footer.")
+    cleaned = remove_boilerplate(kept, dict.fromkeys(kept, Kind.DOCUMENT), 2)
+    assert (list(cleaned.texts), cleaned.emptied) == (["doc_2"], 2)
 
 
-def test_an_example_stays_word_for_word() -> None:
+def test_examples_stay_verbatim() -> None:
     kept = texts(FOOTER, FOOTER, FOOTER)
     kinds = {"doc_0": Kind.EXAMPLE, "doc_1": Kind.DOCUMENT, "doc_2": Kind.DELIVERABLE}
-    assert list(without_boilerplate(kept, kinds, 2).texts) == ["doc_0"]
+    assert list(remove_boilerplate(kept, kinds, 2).texts) == ["doc_0"]
 
 
-def test_no_row_holds_a_footer_that_many_documents_hold() -> None:
+def test_no_row_has_a_footer_that_many_documents_have() -> None:
     app = make_app(**filtered(boilerplate_documents=10))
     for number in range(60):
         handlers.on_document(app, put_document(app.store, number, text=f"{report(f'topic{number}')}\n\n{FOOTER}"))
@@ -132,22 +136,22 @@ def test_no_row_holds_a_footer_that_many_documents_hold() -> None:
     assert rows and not any(FOOTER in row.completion or FOOTER in row.prompt for row in rows)
 
 
-def test_a_source_gives_at_most_so_many_documents_and_always_the_same() -> None:
+def test_limits_documents_per_source_repeatably() -> None:
     sources = {f"doc_{number}": "wiki" if number < 8 else "share" for number in range(10)}
-    kept = within_documents(list(sources), sources, 3)
+    kept = limit_source_documents(list(sources), sources, 3)
     assert sum(sources[key] == "wiki" for key in kept) == 3 and {"doc_8", "doc_9"} <= set(kept)
-    assert within_documents(list(reversed(list(sources))), sources, 3) == list(reversed(kept))
+    assert limit_source_documents(list(reversed(list(sources))), sources, 3) == list(reversed(kept))
     without = [key for key in sources if key not in set(kept)]
-    assert set(within_documents([key for key in sources if key != without[0]], sources, 3)) == set(kept)
-    assert within_documents(list(sources), sources, 0) == list(sources)
+    assert set(limit_source_documents([key for key in sources if key != without[0]], sources, 3)) == set(kept)
+    assert limit_source_documents(list(sources), sources, 0) == list(sources)
 
 
 @pytest.mark.parametrize("percent", [34, 40, 50, 75, 100])
-def test_no_source_makes_more_than_its_share_and_no_row_less_than_that_allows(percent: int) -> None:
+def test_no_source_exceeds_its_share_and_no_row_is_removed_needlessly(percent: int) -> None:
     sizes = {"flood": 500, "wiki": 60, "share": 40}
     sources = {source: source for source in sizes}
     rows = [row(source, number) for source, size in sizes.items() for number in range(size)]
-    kept = within_share(rows, sources, percent)
+    kept = limit_source_share(rows, sources, percent)
     counts = {source: sum(one.document_ids == (source,) for one in kept) for source in sizes}
     assert max(counts.values()) <= percent * len(kept) / 100
     one_more = {source: min(size, max(counts.values()) + 1) for source, size in sizes.items()}
@@ -155,9 +159,9 @@ def test_no_source_makes_more_than_its_share_and_no_row_less_than_that_allows(pe
     assert kept == sorted(kept, key=lambda one: one.row_id)
 
 
-def test_too_few_sources_for_a_share_are_said_to_be_too_few() -> None:
-    with pytest.raises(FailedPrecondition, match="3 sources are needed"):
-        within_share([row("a"), row("b")], {"a": "wiki", "b": "share"}, 40)
+def test_reports_how_many_sources_a_share_needs() -> None:
+    with pytest.raises(FailedPrecondition, match="needs 3 sources; there are 2"):
+        limit_source_share([row("a"), row("b")], {"a": "wiki", "b": "share"}, 40)
 
 
 def test_a_flood_of_one_source_is_capped_in_the_dataset_and_counted() -> None:
@@ -182,7 +186,7 @@ def test_a_changed_filter_makes_another_dataset() -> None:
     assert len(second.dataset.document_ids) <= 40
 
 
-def test_more_that_is_left_out_trains_nothing_again() -> None:
+def test_removing_more_does_not_make_a_new_dataset() -> None:
     app = filled(**filtered(max_chars=2000))
     first = handlers.build_dataset(app, "reports", "").dataset
     handlers.on_document(app, put_document(app.store, 900, text=report("storms") * 20))

@@ -1,43 +1,51 @@
+"""Builds, previews and the use of a teacher."""
+
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from services.synthetic import handlers
-from services.synthetic.domain import DatasetKind, Judgement, Labels, Lesson, Policy, RowLimits, Selection
-from services.synthetic.lessons import Lessons, TeacherLimits
+from services.synthetic.domain import BuildPolicy, Document, Judgement, RowLimits, TeacherAnswer
+from services.synthetic.ports import Teacher
+from services.synthetic.synthesis.synthesis import Synthesis, TeacherLimits
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
-from tests.unit.synthetic.fakes import SPECIALIST, MemoryRepository, make_app, put_document
+from tailor.storage.memory import MemoryStore
+from tailor.storage.ref import Ref
+from tailor.words import DatasetKind, Labels, Selection
+from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, MemoryRepository, make_app, put_document
 
 
-def filled(count: int = 60, **changes: object) -> handlers.Synthetic:
+def filled(count: int = 60, **changes: Any) -> FakeSynthetic:
     app = make_app(**changes)
     for number in range(count):
         handlers.on_document(app, put_document(app.store, number))
     return app
 
 
-def manifest(app: handlers.Synthetic, digest: str) -> dict:
-    return json.loads(app.store.read("datasets", f"{digest}/manifest.json"))
+def manifest(app: FakeSynthetic, digest: str) -> dict[str, Any]:
+    return dict(json.loads(app.store.read("datasets", f"{digest}/manifest.json")))
 
 
 def test_builds_a_dataset_whose_manifest_names_rows_and_sources() -> None:
     app = filled()
-    built = handlers.build_dataset(app, "reports", "r1")
-    found = manifest(app, built.dataset.digest)
-    assert built.created and found["kind"] == "sft" and found["specialist"] == "reports"
-    assert found["splits"]["train"]["rows"] == built.dataset.train_rows > 80
-    assert found["splits"]["held_out"]["rows"] == built.dataset.held_out_rows > 0
-    assert [source["document_id"] for source in found["sources"]] == list(built.dataset.document_ids)
-    assert "teacher" not in found
+    result = handlers.build_dataset(app, "reports", "r1")
+    content = manifest(app, result.dataset.digest)
+    assert result.created and content["kind"] == "sft" and content["specialist"] == "reports"
+    assert content["splits"]["train"]["rows"] == result.dataset.train_rows > 80
+    assert content["splits"]["held_out"]["rows"] == result.dataset.held_out_rows > 0
+    assert [source["document_id"] for source in content["sources"]] == list(result.dataset.document_ids)
+    assert "teacher" not in content
 
 
-def test_an_unchanged_corpus_states_nothing_again() -> None:
+def test_an_unchanged_corpus_publishes_nothing_again() -> None:
     app = filled()
     first = handlers.build_dataset(app, "reports", "r1")
     second = handlers.build_dataset(app, "reports", "r2")
     assert (second.created, second.dataset.digest) == (False, first.dataset.digest)
-    assert app.repository.stated == [first.dataset.digest]
+    assert app.repository.published == [first.dataset.digest]
     assert handlers.build_dataset(app, "reports", "r1").created
     with pytest.raises(InvalidArgument):
         app.specialists["other"] = replace(SPECIALIST, name="other")
@@ -54,7 +62,7 @@ def test_a_near_duplicate_changes_no_dataset() -> None:
     assert second.dataset.near_duplicates == 1
 
 
-def test_what_is_held_out_stays_held_out_when_documents_come() -> None:
+def test_held_out_rows_stay_held_out_when_documents_arrive() -> None:
     app = filled()
     handlers.build_dataset(app, "reports", "")
     before = {row.document_ids for row in app.writer.written[-1]}
@@ -73,42 +81,58 @@ def test_an_older_version_is_ignored() -> None:
     assert app.repository.document(new.document_id) == new
 
 
-def test_too_few_rows_are_refused_and_not_tried_every_second() -> None:
-    app = filled(2, specialists={"reports": replace(SPECIALIST, policy=Policy(1))})
+def test_refuses_too_few_rows_and_does_not_retry_every_second() -> None:
+    app = filled(2, specialists={"reports": replace(SPECIALIST, policy=BuildPolicy(1))})
     with pytest.raises(FailedPrecondition, match="TOO_FEW_ROWS"):
         handlers.build_dataset(app, "reports", "")
     assert handlers.tick(app) == []
     assert app.repository.builds["reports", DatasetKind.SFT]["tried_position"] == 2
-    assert app.repository.stated == []
+    assert app.repository.published == []
 
 
-def test_the_scheduler_builds_once_what_is_due_and_only_then() -> None:
-    app = filled(specialists={"reports": replace(SPECIALIST, policy=Policy(50, quiet_seconds=5))})
+def test_the_tick_builds_a_due_dataset_once() -> None:
+    app = filled(specialists={"reports": replace(SPECIALIST, policy=BuildPolicy(50, quiet_seconds=5))})
     assert handlers.tick(app) == []
     app.repository.seconds = 5
-    assert [built.created for built in handlers.tick(app)] == [True]
+    assert [result.created for result in handlers.tick(app)] == [True]
     assert handlers.tick(app) == []
 
 
-def test_a_lost_store_delays_the_build_only() -> None:
-    app = filled(specialists={"reports": replace(SPECIALIST, policy=Policy(1))})
-    whole, app.store.get = app.store.get, lambda ref: (_ for _ in ()).throw(Unavailable(Reason("DOWN"), "Down."))
-    assert handlers.tick(app) == []
-    app.store.get = whole
+class LostStore(MemoryStore):
+    """Has objects, but does not answer reads."""
+
+    def __init__(self, objects: dict[tuple[str, str], bytes]) -> None:
+        super().__init__()
+        self.objects = objects
+
+    def get(self, ref: Ref) -> bytes:
+        raise Unavailable(Reason("DOWN"), "Down.")
+
+
+def test_a_lost_store_only_delays_the_build() -> None:
+    app = filled(specialists={"reports": replace(SPECIALIST, policy=BuildPolicy(1))})
+    store = LostStore(app.store.objects)
+    assert handlers.tick(replace(app, store=store)) == []
     assert len(handlers.tick(app)) == 1
 
 
-def test_a_build_elsewhere_is_waited_for_then_aborted() -> None:
+def test_waits_for_another_replicas_build_then_aborts() -> None:
     app = filled()
     app.repository.locked.add("reports")
     with pytest.raises(Aborted, match="BUILD_RUNNING"):
         handlers.build_dataset(app, "reports", "")
 
 
-def test_documents_that_came_before_a_specialist_are_filled_in_once() -> None:
+def test_reads_documents_before_a_specialist_once_per_revision() -> None:
     asked: list[str] = []
-    app = make_app(list_documents=lambda name: asked.append(name) or [put_document(app.store, n) for n in range(60)])
-    app.specialists["reports"] = replace(SPECIALIST, policy=Policy(1))
+    store = MemoryStore()
+
+    def list_documents(name: str) -> list[Document]:
+        asked.append(name)
+        return [put_document(store, number) for number in range(60)]
+
+    app = make_app(store=store, list_documents=list_documents)
+    app.specialists["reports"] = replace(SPECIALIST, policy=BuildPolicy(1))
     assert handlers.tick(app)[0].dataset.train_rows > 0
     handlers.tick(app)
     assert asked == ["reports"]
@@ -117,9 +141,9 @@ def test_documents_that_came_before_a_specialist_are_filled_in_once() -> None:
     assert asked == ["reports", "reports"]
 
 
-def test_a_dataset_built_on_command_holds_what_the_registry_shows_though_its_event_has_not_come() -> None:
-    shown = 20
-    app = make_app(list_documents=lambda _: [put_document(app.store, n) for n in range(shown)])
+def test_a_build_on_command_includes_documents_whose_events_have_not_arrived() -> None:
+    shown, store = 20, MemoryStore()
+    app = make_app(store=store, list_documents=lambda _: [put_document(store, number) for number in range(shown)])
     before = handlers.build_dataset(app, "reports", "").dataset
     shown = 60
     after = handlers.build_dataset(app, "reports", "")
@@ -128,7 +152,7 @@ def test_a_dataset_built_on_command_holds_what_the_registry_shows_though_its_eve
 
 
 def test_only_selected_documents_are_used() -> None:
-    app = filled(specialists={"reports": replace(SPECIALIST, selection=Selection(departments=frozenset({"risk"})))})
+    app = filled(specialists={"reports": replace(SPECIALIST, selection=Selection(departments=("risk",)))})
     other = put_document(app.store, 500, labels=Labels("wiki", "people", "internal"))
     handlers.on_document(app, other)
     assert other.document_id not in handlers.build_dataset(app, "reports", "").dataset.document_ids
@@ -136,74 +160,76 @@ def test_only_selected_documents_are_used() -> None:
         handlers.preview_rows(app, "reports", other.document_id, 20)
 
 
-def test_a_judgement_is_kept_and_makes_no_dataset_of_documents_due() -> None:
-    app = filled(specialists={"reports": replace(SPECIALIST, policy=Policy(1))})
+def test_a_judgement_does_not_make_a_dataset_of_documents_due() -> None:
+    app = filled(specialists={"reports": replace(SPECIALIST, policy=BuildPolicy(1))})
     handlers.tick(app)
     handlers.on_judgement(app, Judgement("jdg_1", "reports", ("drf_1", "drf_2"), {"style": 5}, ""))
     assert "jdg_1" in app.repository.judgements and handlers.tick(app) == []
 
 
-def test_previews_keep_nothing() -> None:
+def test_previews_store_nothing() -> None:
     app = filled(3)
     assert len(handlers.preview_rows(app, "reports", "", 4)) == 4
     assert len(handlers.preview_rows(app, "reports", f"doc_{1:032d}", 20)) == 2
-    assert app.repository.clusters == {} and app.repository.stated == []
+    assert app.repository.clusters == {} and app.repository.published == []
     with pytest.raises(NotFound, match="UNKNOWN_SPECIALIST"):
         handlers.preview_rows(app, "nobody", "", 4)
 
 
-class FakeTeacher:
+class FakeTeacher(Teacher):
+    """Returns or raises its outcomes in order; the last one repeats. A function makes the answer."""
+
     model = "wise"
 
-    def __init__(self, *outcomes: object) -> None:
+    def __init__(self, *outcomes: Exception | Callable[[str], TeacherAnswer]) -> None:
         self.outcomes = list(outcomes)
         self.asked = 0
 
-    def teach(self, passage: str) -> Lesson:
+    def ask(self, passage: str) -> TeacherAnswer:
         outcome = self.outcomes[min(self.asked, len(self.outcomes) - 1)]
         self.asked += 1
         if isinstance(outcome, Exception):
             raise outcome
-        return outcome(passage) if callable(outcome) else outcome
+        return outcome(passage)
 
 
-def taught(teacher: FakeTeacher) -> handlers.Synthetic:
+def app_with(teacher: FakeTeacher) -> FakeSynthetic:
     repository = MemoryRepository()
-    lessons = Lessons(teacher, repository, TeacherLimits(max_passages=6), lambda seconds: None)
+    synthesis = Synthesis(teacher, repository, TeacherLimits(max_passages=6), lambda seconds: None)
     specialists = {"reports": replace(SPECIALIST, use_teacher=True)}
     return filled(
-        repository=repository, lessons=lessons, specialists=specialists, limits=RowLimits(min_answer_tokens=5)
+        repository=repository, synthesis=synthesis, specialists=specialists, limits=RowLimits(min_answer_tokens=5)
     )
 
 
-def lesson(passage: str) -> Lesson:
+def write_answer(passage: str) -> TeacherAnswer:
     topic = passage.split()[1]
     fresh = f"Of the {topic} seventeen had gone unseen until two counts of {topic} were made, as {topic} hide well."
-    return Lesson(((f"What of {topic}?", fresh), ("Copy it.", passage), ("Empty?", ""), ("Again?", fresh)), 50)
+    return TeacherAnswer(((f"What of {topic}?", fresh), ("Copy it.", passage), ("Empty?", ""), ("Again?", fresh)), 50)
 
 
-def test_a_teacher_makes_rows_with_provenance_and_its_bad_ones_are_refused() -> None:
-    app = taught(FakeTeacher(lesson))
-    found = manifest(app, handlers.build_dataset(app, "reports", "").dataset.digest)
+def test_a_teachers_rows_have_provenance_and_unfit_ones_are_refused() -> None:
+    app = app_with(FakeTeacher(write_answer))
+    content = manifest(app, handlers.build_dataset(app, "reports", "").dataset.digest)
     rows = [row for split in app.writer.written for row in split if row.origin == "teacher"]
     assert rows and all(row.made_by == "teacher:wise" for row in rows)
-    assert found["teacher"]["asked"] == 6 and found["teacher"]["failed"] == 0
-    assert found["teacher"]["refused"] >= 18 and found["teacher"]["tokens"] == 300
+    assert content["teacher"]["asked"] == 6 and content["teacher"]["failed"] == 0
+    assert content["teacher"]["refused"] >= 18 and content["teacher"]["tokens"] == 300
 
 
-def test_a_teacher_that_is_down_is_tried_again_then_built_without_and_said() -> None:
+def test_retries_a_teacher_that_is_down_then_builds_without_it_and_reports_that() -> None:
     teacher = FakeTeacher(Unavailable(Reason.TEACHER_UNAVAILABLE, "Down."))
-    app = taught(teacher)
-    built = handlers.build_dataset(app, "reports", "")
-    assert manifest(app, built.dataset.digest)["teacher"] == {"asked": 6, "failed": 6, "refused": 0, "tokens": 0}
+    app = app_with(teacher)
+    result = handlers.build_dataset(app, "reports", "")
+    assert manifest(app, result.dataset.digest)["teacher"] == {"asked": 6, "failed": 6, "refused": 0, "tokens": 0}
     assert teacher.asked == 4
-    teacher.outcomes = [lesson]
+    teacher.outcomes = [write_answer]
     assert handlers.build_dataset(app, "reports", "").created
 
 
-def test_a_teacher_is_never_asked_the_same_twice_nor_for_others() -> None:
-    teacher = FakeTeacher(Unavailable(Reason.TEACHER_UNAVAILABLE, "Down."), lesson)
-    app = taught(teacher)
+def test_never_asks_a_teacher_twice_nor_for_specialists_without_one() -> None:
+    teacher = FakeTeacher(Unavailable(Reason.TEACHER_UNAVAILABLE, "Down."), write_answer)
+    app = app_with(teacher)
     handlers.build_dataset(app, "reports", "")
     assert teacher.asked == 7
     handlers.build_dataset(app, "reports", "")

@@ -1,4 +1,6 @@
-from services.synthetic.structure import key_facts, lower_first, parse, sentences
+"""Reading a document's structure."""
+
+from services.synthetic.rows.structure import key_facts, lower_first, parse, sentences
 
 MEMO = """To: Marcus Finch, Eastmere Homes
 From: Lotte Friedrichsen
@@ -31,7 +33,7 @@ def test_reads_header_lines_that_stand_apart() -> None:
     assert len(parse(MEMO.replace("\n", "\n\n")).headers) == 4
 
 
-def test_reads_plain_headings_where_marks_were_lost() -> None:
+def test_reads_plain_headings_without_marks() -> None:
     plain = MEMO.replace("## ", "").replace(
         "lifts.", "lifts, and neither of them has run for a whole week since spring began."
     )

@@ -965,7 +965,7 @@ class SpecialistServing(_message.Message):
 
     @_builtins.property
     def canary(self) -> Global___ServingCanary:
-        """What a share of the callers gets instead; absent without a canary."""
+        """The adapter that a share of the callers gets instead; absent without a canary."""
 
     def __init__(
         self,

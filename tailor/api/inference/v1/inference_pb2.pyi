@@ -30,11 +30,11 @@ class _TextStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TextState.V
     TEXT_STATE_UNSPECIFIED: _TextState.ValueType  # 0
     """Not set."""
     TEXT_STATE_NOT_KEPT: _TextState.ValueType  # 1
-    """They are not kept: the specialist keeps none, the answer was cancelled, or they have not passed the barrier."""
+    """They are not stored: the specialist does not store texts, the answer was cancelled, or they are not anonymised yet."""
     TEXT_STATE_KEPT: _TextState.ValueType  # 2
-    """They are kept, and here."""
+    """They are stored, and in this response."""
     TEXT_STATE_EXPIRED: _TextState.ValueType  # 3
-    """They were kept, and are gone."""
+    """They were stored and have expired."""
 
 class TextState(_TextState, metaclass=_TextStateEnumTypeWrapper):
     """TextState says whether a draft's texts can be read."""
@@ -42,16 +42,16 @@ class TextState(_TextState, metaclass=_TextStateEnumTypeWrapper):
 TEXT_STATE_UNSPECIFIED: TextState.ValueType  # 0
 """Not set."""
 TEXT_STATE_NOT_KEPT: TextState.ValueType  # 1
-"""They are not kept: the specialist keeps none, the answer was cancelled, or they have not passed the barrier."""
+"""They are not stored: the specialist does not store texts, the answer was cancelled, or they are not anonymised yet."""
 TEXT_STATE_KEPT: TextState.ValueType  # 2
-"""They are kept, and here."""
+"""They are stored, and in this response."""
 TEXT_STATE_EXPIRED: TextState.ValueType  # 3
-"""They were kept, and are gone."""
+"""They were stored and have expired."""
 Global___TextState: _TypeAlias = TextState  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
-    """Message is one turn of a chat."""
+    """Message is one message of a chat."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -60,7 +60,7 @@ class Message(_message.Message):
     role: _builtins.str
     """`system`, `user` or `assistant`."""
     content: _builtins.str
-    """The text."""
+    """Its text."""
     def __init__(
         self,
         *,
@@ -88,18 +88,18 @@ class Sampling(_message.Message):
     STOP_FIELD_NUMBER: _builtins.int
     REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
-    """0 draws the likeliest token always; at most 2."""
+    """0 always takes the likeliest token; at most 2."""
     top_p: _builtins.float
-    """Nucleus; 1 if 0."""
+    """Nucleus sampling (Holtzman et al. 2020); 1 if 0."""
     seed: _builtins.int
-    """Makes a draw repeatable; 0 means none."""
+    """Makes the draw repeatable; 0 for no seed."""
     max_tokens: _builtins.int
-    """Most tokens to write; 256 if 0."""
+    """Max tokens to generate; 256 if 0."""
     repetition_penalty: _builtins.float
-    """Divides the scores of tokens that stand in the prompt or the answer already (Keskar et al. 2019, CTRL); 1 if 0, at most 2."""
+    """Lowers the scores of tokens that are already in the prompt or the answer (CTRL, Keskar et al. 2019); 1 if 0, at most 2."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Texts that end the answer, at most 4; not part of it."""
+        """At most 4 texts that end the answer and are not part of it."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ Global___Sampling: _TypeAlias = Sampling  # noqa: Y015
 
 @_typing.final
 class GenerateRequest(_message.Message):
-    """GenerateRequest asks a specialist."""
+    """GenerateRequest is a chat for a specialist."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -133,22 +133,22 @@ class GenerateRequest(_message.Message):
     TOP_LOG_PROBABILITIES_FIELD_NUMBER: _builtins.int
     JSON_SCHEMA_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Name of a specialist, or `base`. Evaluation alone may say `adapter:DIGEST` of a loaded candidate."""
+    """Name of a specialist, or `base`. For evaluation only, also `adapter:DIGEST` of a loaded candidate."""
     prompt: _builtins.str
-    """A prompt of one turn; or messages."""
+    """The user's only or last message; may be combined with messages."""
     log_probabilities: _builtins.bool
-    """Give the natural log-probability of every token of the answer, as the model has it before temperature, penalty and schema.
-    INVALID_ARGUMENT where the specialist's prompts are private.
+    """Return the natural log-probability of every token of the answer, before temperature, penalty and schema.
+    INVALID_ARGUMENT if the specialist's prompts are private.
     """
     top_log_probabilities: _builtins.int
-    """Beside each, those of so many of the likeliest tokens; at most 20, and only with log_probabilities."""
+    """The number of likeliest tokens to return for each position; at most 20, and only with log_probabilities."""
     json_schema: _builtins.str
-    """A JSON schema (an object, at most 16 KiB and 32 levels) that the answer keeps to; without any space between its parts. Not beside stop
-    texts. An answer that ends by `length` is cut, and no JSON.
+    """A JSON schema (an object, at most 16 KiB and 32 levels) that the answer follows, without white space between its parts. It cannot be
+    combined with stop texts. An answer that finishes with `length` is cut off and not valid JSON.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
-        """The chat so far; the last turn is the user's. At most 64."""
+        """The chat so far, at most 64 messages; the last one is the user's."""
 
     @_builtins.property
     def sampling(self) -> Global___Sampling:
@@ -175,14 +175,14 @@ Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
 @_typing.final
 class LikelyToken(_message.Message):
-    """LikelyToken is a token and how likely the model found it."""
+    """LikelyToken is a token and its log-probability."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TOKEN_FIELD_NUMBER: _builtins.int
     LOG_PROBABILITY_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """Its characters; the replacement character where it is a part of one."""
+    """Its characters; the replacement character if it is a part of one."""
     log_probability: _builtins.float
     """Its natural log-probability."""
     def __init__(
@@ -213,7 +213,7 @@ class TokenLogProbability(_message.Message):
 
     @_builtins.property
     def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___LikelyToken]:
-        """The likeliest in its place, likeliest first, as many as were asked for."""
+        """The likeliest tokens at its position, likeliest first."""
 
     def __init__(
         self,
@@ -257,7 +257,7 @@ Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class Provenance(_message.Message):
-    """Provenance says what answered."""
+    """Provenance names the model that answered."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -275,7 +275,7 @@ class Provenance(_message.Message):
     base: _builtins.str
     """Name of the base."""
     canary: _builtins.bool
-    """True where the specialist's canary answered, instead of what serves."""
+    """True if the specialist's canary answered."""
     def __init__(
         self,
         *,
@@ -313,15 +313,15 @@ class GenerateResponse(_message.Message):
     """`stop` or `length`."""
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """Tokens."""
+        """Tokens of prompt and answer."""
 
     @_builtins.property
     def provenance(self) -> Global___Provenance:
-        """What answered."""
+        """The model that answered."""
 
     @_builtins.property
     def log_probabilities(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogProbability]:
-        """One per token, if asked for."""
+        """One per token, if requested."""
 
     def __init__(
         self,
@@ -343,7 +343,7 @@ Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
 
 @_typing.final
 class StreamGenerateRequest(_message.Message):
-    """StreamGenerateRequest asks a specialist."""
+    """StreamGenerateRequest is a chat for a specialist."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -393,7 +393,7 @@ class StreamGenerateResponse(_message.Message):
 
     @_builtins.property
     def log_probabilities(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogProbability]:
-        """Of the tokens written since the last message, if asked for; a token's characters may come later than this."""
+        """Those of the tokens since the last message, if requested; a token's characters may follow later."""
 
     def __init__(
         self,
@@ -415,7 +415,7 @@ Global___StreamGenerateResponse: _TypeAlias = StreamGenerateResponse  # noqa: Y0
 
 @_typing.final
 class ListSpecialistsRequest(_message.Message):
-    """ListSpecialistsRequest asks for all."""
+    """ListSpecialistsRequest has no fields."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -432,7 +432,7 @@ Global___ListSpecialistsRequest: _TypeAlias = ListSpecialistsRequest  # noqa: Y0
 
 @_typing.final
 class ServedSpecialist(_message.Message):
-    """ServedSpecialist is what one name means here and now."""
+    """ServedSpecialist is one model name of this server."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -442,10 +442,10 @@ class ServedSpecialist(_message.Message):
     name: _builtins.str
     """Name, or `base`."""
     context_length: _builtins.int
-    """Most tokens of prompt and answer together."""
+    """Max tokens of prompt and answer together."""
     @_builtins.property
     def provenance(self) -> Global___Provenance:
-        """What answers."""
+        """The model that answers."""
 
     def __init__(
         self,
@@ -464,14 +464,14 @@ Global___ServedSpecialist: _TypeAlias = ServedSpecialist  # noqa: Y015
 
 @_typing.final
 class ListSpecialistsResponse(_message.Message):
-    """ListSpecialistsResponse holds them."""
+    """ListSpecialistsResponse has the specialists."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SPECIALISTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def specialists(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedSpecialist]:
-        """By name."""
+        """Sorted by name; the base first."""
 
     def __init__(
         self,
@@ -510,7 +510,7 @@ Global___GetDraftRequest: _TypeAlias = GetDraftRequest  # noqa: Y015
 
 @_typing.final
 class GetDraftResponse(_message.Message):
-    """GetDraftResponse is what is known of a draft."""
+    """GetDraftResponse describes a draft."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -536,16 +536,16 @@ class GetDraftResponse(_message.Message):
     seconds: _builtins.float
     """Seconds in all."""
     text_state: Global___TextState.ValueType
-    """Whether its texts are here."""
+    """Whether its texts are in this response."""
     answer: _builtins.str
-    """The anonymised answer; empty unless it is kept."""
+    """The anonymised answer; empty unless it is stored."""
     @_builtins.property
     def provenance(self) -> Global___Provenance:
-        """What answered."""
+        """The model that answered."""
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """Tokens."""
+        """Tokens of prompt and answer."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -553,7 +553,7 @@ class GetDraftResponse(_message.Message):
 
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
-        """The anonymised chat that was answered, without the specialist's own system prompt; empty unless it is kept."""
+        """The anonymised chat, without the specialist's own system prompt; empty unless it is stored."""
 
     def __init__(
         self,
@@ -608,7 +608,7 @@ Global___LoadCandidateRequest: _TypeAlias = LoadCandidateRequest  # noqa: Y015
 
 @_typing.final
 class LoadCandidateResponse(_message.Message):
-    """LoadCandidateResponse says under which name it answers."""
+    """LoadCandidateResponse has the candidate's model name."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -617,8 +617,8 @@ class LoadCandidateResponse(_message.Message):
     model: _builtins.str
     """Model name for Generate and Score."""
     parity: _builtins.float
-    """Largest difference, in nats a token, between the log-probabilities here and those that the trainer stored of its probe rows; absent where
-    the adapter has none.
+    """Largest difference, in nats per token, from the log-probabilities that the trainer measured on its probe rows; absent if the
+    adapter has no probe rows.
     """
     def __init__(
         self,
@@ -666,7 +666,7 @@ Global___ScoreRow: _TypeAlias = ScoreRow  # noqa: Y015
 
 @_typing.final
 class ScoreRequest(_message.Message):
-    """ScoreRequest holds rows."""
+    """ScoreRequest has rows to score."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -720,7 +720,7 @@ Global___RowScore: _TypeAlias = RowScore  # noqa: Y015
 
 @_typing.final
 class ScoreResponse(_message.Message):
-    """ScoreResponse holds the scores in the order of the rows."""
+    """ScoreResponse has the scores in the order of the rows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -72,40 +72,41 @@ class InferenceServiceServicer:
     """
 
     def Generate(self, request, context):
-        """Generate answers once. NOT_FOUND for an unknown specialist, INVALID_ARGUMENT with field violations for an empty prompt, one over the
-        context length, bad sampling or a schema that cannot be enforced, RESOURCE_EXHAUSTED with a retry time when the queue is full,
-        UNAVAILABLE while no model is ready, or while the barrier of private prompts is away, FAILED_PRECONDITION where the engine gave a schema
-        up. A cancelled call, or one whose deadline passed, stops the generation itself.
+        """Generate answers once. A cancelled call, or one whose deadline passed, stops the generation itself.
+        NOT_FOUND for an unknown specialist. INVALID_ARGUMENT with field violations for an empty prompt, a prompt beyond the context length,
+        invalid sampling, or a schema that cannot be enforced. RESOURCE_EXHAUSTED with a retry time if the queue is full. UNAVAILABLE while no
+        model is ready, or while anonymization does not answer for private prompts. FAILED_PRECONDITION if the engine cannot follow the schema
+        to its end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamGenerate(self, request, context):
-        """StreamGenerate answers as the words come; errors as in Generate. A cancelled call stops the generation itself.
+        """StreamGenerate streams the answer as it is generated; errors and cancellation as in Generate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSpecialists(self, request, context):
-        """ListSpecialists lists what this server answers for, the base included. A key sees only its own.
+        """ListSpecialists lists the specialists of this server that the caller may use, and the base.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDraft(self, request, context):
-        """GetDraft tells what is known of an answer that was served, and its texts where the specialist keeps them: anonymised, for 30 days. A
-        caller sees only what its own key asked for. NOT_FOUND for an unknown draft; a new one takes a moment to be catalogued.
+        """GetDraft returns an answer that was served, with its anonymised texts for 30 days if the specialist stores them.
+        Callers see only drafts of their own key. NOT_FOUND for an unknown draft; a new one takes a moment to appear.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LoadCandidate(self, request, context):
-        """LoadCandidate loads an adapter for evaluation and for nobody else, after its digests are checked.
-        FAILED_PRECONDITION for an adapter of another base or one that does not verify.
+        """LoadCandidate verifies and loads an adapter, for evaluation only.
+        FAILED_PRECONDITION for an adapter of another base, or one that does not verify.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

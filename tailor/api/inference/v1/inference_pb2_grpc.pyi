@@ -34,22 +34,23 @@ class InferenceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InferenceServiceAsyncStub: ...
     Generate: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]
-    """Generate answers once. NOT_FOUND for an unknown specialist, INVALID_ARGUMENT with field violations for an empty prompt, one over the
-    context length, bad sampling or a schema that cannot be enforced, RESOURCE_EXHAUSTED with a retry time when the queue is full,
-    UNAVAILABLE while no model is ready, or while the barrier of private prompts is away, FAILED_PRECONDITION where the engine gave a schema
-    up. A cancelled call, or one whose deadline passed, stops the generation itself.
+    """Generate answers once. A cancelled call, or one whose deadline passed, stops the generation itself.
+    NOT_FOUND for an unknown specialist. INVALID_ARGUMENT with field violations for an empty prompt, a prompt beyond the context length,
+    invalid sampling, or a schema that cannot be enforced. RESOURCE_EXHAUSTED with a retry time if the queue is full. UNAVAILABLE while no
+    model is ready, or while anonymization does not answer for private prompts. FAILED_PRECONDITION if the engine cannot follow the schema
+    to its end.
     """
     StreamGenerate: _grpc.UnaryStreamMultiCallable[_inference_pb2.StreamGenerateRequest, _inference_pb2.StreamGenerateResponse]
-    """StreamGenerate answers as the words come; errors as in Generate. A cancelled call stops the generation itself."""
+    """StreamGenerate streams the answer as it is generated; errors and cancellation as in Generate."""
     ListSpecialists: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListSpecialistsRequest, _inference_pb2.ListSpecialistsResponse]
-    """ListSpecialists lists what this server answers for, the base included. A key sees only its own."""
+    """ListSpecialists lists the specialists of this server that the caller may use, and the base."""
     GetDraft: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetDraftRequest, _inference_pb2.GetDraftResponse]
-    """GetDraft tells what is known of an answer that was served, and its texts where the specialist keeps them: anonymised, for 30 days. A
-    caller sees only what its own key asked for. NOT_FOUND for an unknown draft; a new one takes a moment to be catalogued.
+    """GetDraft returns an answer that was served, with its anonymised texts for 30 days if the specialist stores them.
+    Callers see only drafts of their own key. NOT_FOUND for an unknown draft; a new one takes a moment to appear.
     """
     LoadCandidate: _grpc.UnaryUnaryMultiCallable[_inference_pb2.LoadCandidateRequest, _inference_pb2.LoadCandidateResponse]
-    """LoadCandidate loads an adapter for evaluation and for nobody else, after its digests are checked.
-    FAILED_PRECONDITION for an adapter of another base or one that does not verify.
+    """LoadCandidate verifies and loads an adapter, for evaluation only.
+    FAILED_PRECONDITION for an adapter of another base, or one that does not verify.
     """
     Score: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ScoreRequest, _inference_pb2.ScoreResponse]
     """Score returns the log-probability of a given answer, row by row."""
@@ -60,22 +61,23 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryUnaryMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]  # type: ignore[assignment]
-    """Generate answers once. NOT_FOUND for an unknown specialist, INVALID_ARGUMENT with field violations for an empty prompt, one over the
-    context length, bad sampling or a schema that cannot be enforced, RESOURCE_EXHAUSTED with a retry time when the queue is full,
-    UNAVAILABLE while no model is ready, or while the barrier of private prompts is away, FAILED_PRECONDITION where the engine gave a schema
-    up. A cancelled call, or one whose deadline passed, stops the generation itself.
+    """Generate answers once. A cancelled call, or one whose deadline passed, stops the generation itself.
+    NOT_FOUND for an unknown specialist. INVALID_ARGUMENT with field violations for an empty prompt, a prompt beyond the context length,
+    invalid sampling, or a schema that cannot be enforced. RESOURCE_EXHAUSTED with a retry time if the queue is full. UNAVAILABLE while no
+    model is ready, or while anonymization does not answer for private prompts. FAILED_PRECONDITION if the engine cannot follow the schema
+    to its end.
     """
     StreamGenerate: _aio.UnaryStreamMultiCallable[_inference_pb2.StreamGenerateRequest, _inference_pb2.StreamGenerateResponse]  # type: ignore[assignment]
-    """StreamGenerate answers as the words come; errors as in Generate. A cancelled call stops the generation itself."""
+    """StreamGenerate streams the answer as it is generated; errors and cancellation as in Generate."""
     ListSpecialists: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListSpecialistsRequest, _inference_pb2.ListSpecialistsResponse]  # type: ignore[assignment]
-    """ListSpecialists lists what this server answers for, the base included. A key sees only its own."""
+    """ListSpecialists lists the specialists of this server that the caller may use, and the base."""
     GetDraft: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetDraftRequest, _inference_pb2.GetDraftResponse]  # type: ignore[assignment]
-    """GetDraft tells what is known of an answer that was served, and its texts where the specialist keeps them: anonymised, for 30 days. A
-    caller sees only what its own key asked for. NOT_FOUND for an unknown draft; a new one takes a moment to be catalogued.
+    """GetDraft returns an answer that was served, with its anonymised texts for 30 days if the specialist stores them.
+    Callers see only drafts of their own key. NOT_FOUND for an unknown draft; a new one takes a moment to appear.
     """
     LoadCandidate: _aio.UnaryUnaryMultiCallable[_inference_pb2.LoadCandidateRequest, _inference_pb2.LoadCandidateResponse]  # type: ignore[assignment]
-    """LoadCandidate loads an adapter for evaluation and for nobody else, after its digests are checked.
-    FAILED_PRECONDITION for an adapter of another base or one that does not verify.
+    """LoadCandidate verifies and loads an adapter, for evaluation only.
+    FAILED_PRECONDITION for an adapter of another base, or one that does not verify.
     """
     Score: _aio.UnaryUnaryMultiCallable[_inference_pb2.ScoreRequest, _inference_pb2.ScoreResponse]  # type: ignore[assignment]
     """Score returns the log-probability of a given answer, row by row."""
@@ -89,10 +91,11 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.GenerateResponse, _abc.Awaitable[_inference_pb2.GenerateResponse]]:
-        """Generate answers once. NOT_FOUND for an unknown specialist, INVALID_ARGUMENT with field violations for an empty prompt, one over the
-        context length, bad sampling or a schema that cannot be enforced, RESOURCE_EXHAUSTED with a retry time when the queue is full,
-        UNAVAILABLE while no model is ready, or while the barrier of private prompts is away, FAILED_PRECONDITION where the engine gave a schema
-        up. A cancelled call, or one whose deadline passed, stops the generation itself.
+        """Generate answers once. A cancelled call, or one whose deadline passed, stops the generation itself.
+        NOT_FOUND for an unknown specialist. INVALID_ARGUMENT with field violations for an empty prompt, a prompt beyond the context length,
+        invalid sampling, or a schema that cannot be enforced. RESOURCE_EXHAUSTED with a retry time if the queue is full. UNAVAILABLE while no
+        model is ready, or while anonymization does not answer for private prompts. FAILED_PRECONDITION if the engine cannot follow the schema
+        to its end.
         """
 
     @_abc_1.abstractmethod
@@ -101,7 +104,7 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.StreamGenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.StreamGenerateResponse], _abc.AsyncIterator[_inference_pb2.StreamGenerateResponse]]:
-        """StreamGenerate answers as the words come; errors as in Generate. A cancelled call stops the generation itself."""
+        """StreamGenerate streams the answer as it is generated; errors and cancellation as in Generate."""
 
     @_abc_1.abstractmethod
     def ListSpecialists(
@@ -109,7 +112,7 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.ListSpecialistsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.ListSpecialistsResponse, _abc.Awaitable[_inference_pb2.ListSpecialistsResponse]]:
-        """ListSpecialists lists what this server answers for, the base included. A key sees only its own."""
+        """ListSpecialists lists the specialists of this server that the caller may use, and the base."""
 
     @_abc_1.abstractmethod
     def GetDraft(
@@ -117,8 +120,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.GetDraftRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.GetDraftResponse, _abc.Awaitable[_inference_pb2.GetDraftResponse]]:
-        """GetDraft tells what is known of an answer that was served, and its texts where the specialist keeps them: anonymised, for 30 days. A
-        caller sees only what its own key asked for. NOT_FOUND for an unknown draft; a new one takes a moment to be catalogued.
+        """GetDraft returns an answer that was served, with its anonymised texts for 30 days if the specialist stores them.
+        Callers see only drafts of their own key. NOT_FOUND for an unknown draft; a new one takes a moment to appear.
         """
 
     @_abc_1.abstractmethod
@@ -127,8 +130,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.LoadCandidateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.LoadCandidateResponse, _abc.Awaitable[_inference_pb2.LoadCandidateResponse]]:
-        """LoadCandidate loads an adapter for evaluation and for nobody else, after its digests are checked.
-        FAILED_PRECONDITION for an adapter of another base or one that does not verify.
+        """LoadCandidate verifies and loads an adapter, for evaluation only.
+        FAILED_PRECONDITION for an adapter of another base, or one that does not verify.
         """
 
     @_abc_1.abstractmethod

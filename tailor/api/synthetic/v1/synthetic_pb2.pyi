@@ -32,9 +32,9 @@ class BuildDatasetRequest(_message.Message):
     specialist: _builtins.str
     """Name of the specialist."""
     request_id: _builtins.str
-    """Chosen by the caller; the same id again returns the same answer."""
+    """Chosen by the caller; a repeated id returns the same answer."""
     kind: _models_pb2.DatasetKind.ValueType
-    """What its rows shall be; `sft` if unspecified."""
+    """Kind of dataset; `sft` if unspecified."""
     def __init__(
         self,
         *,
@@ -62,20 +62,20 @@ class BuildDatasetResponse(_message.Message):
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
-    """False where the same dataset existed."""
+    """False if the same dataset existed."""
     near_duplicates: _builtins.int
-    """Documents left out as near-duplicates of another."""
+    """Documents removed as near-duplicates of another."""
     @_builtins.property
     def dataset(self) -> _models_pb2.DatasetBuilt:
         """The dataset."""
 
     @_builtins.property
     def left_out(self) -> Global___LeftOut:
-        """What the specialist's filters left out."""
+        """Counts of what the specialist's filters removed."""
 
     @_builtins.property
     def pairs(self) -> Global___PairCounts:
-        """What pairs were made of; for preference datasets alone."""
+        """Outcomes of judgements and deliverables; for preference datasets only."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ Global___BuildDatasetResponse: _TypeAlias = BuildDatasetResponse  # noqa: Y015
 
 @_typing.final
 class PairCounts(_message.Message):
-    """PairCounts counts what became of judgements and deliverables."""
+    """PairCounts counts the outcomes of judgements and deliverables."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -113,17 +113,17 @@ class PairCounts(_message.Message):
     deliverables: _builtins.int
     """Deliverables that name their draft."""
     pairs: _builtins.int
-    """Pairs of drafts of one prompt, both with kept texts, and of deliverables and their drafts."""
+    """Pairs of drafts of one prompt, both with stored texts, and pairs of a deliverable and its draft."""
     unmatched: _builtins.int
-    """Pairs of rankings that could not be made: of different prompts, or without kept texts."""
+    """Ranked pairs that give no row because of different prompts or missing texts."""
     identical: _builtins.int
-    """Pairs that were left out because their texts are the same."""
+    """Pairs with equal texts."""
     tied: _builtins.int
-    """Pairs that as many judgements ordered one way as the other."""
+    """Pairs without a majority for either order."""
     too_long: _builtins.int
     """Pairs that are too long."""
     across_split: _builtins.int
-    """Pairs of a deliverable that is held out while its prompt is not, or the other way."""
+    """Pairs whose deliverable and prompt are on different sides of the split."""
     def __init__(
         self,
         *,
@@ -146,7 +146,7 @@ Global___PairCounts: _TypeAlias = PairCounts  # noqa: Y015
 
 @_typing.final
 class LeftOut(_message.Message):
-    """LeftOut counts what a specialist's filters left out of a dataset."""
+    """LeftOut counts what a specialist's filters removed from a dataset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -161,13 +161,13 @@ class LeftOut(_message.Message):
     length: _builtins.int
     """Documents that are too short or too long."""
     boilerplate: _builtins.int
-    """Documents of which nothing but boilerplate was there."""
+    """Documents that are boilerplate only."""
     source: _builtins.int
-    """Documents over the cap of their source."""
+    """Documents beyond the limit of their source."""
     boilerplate_parts: _builtins.int
-    """Paragraphs and lines that were removed as boilerplate from documents that stay."""
+    """Paragraphs and lines removed as boilerplate from the other documents."""
     source_rows: _builtins.int
-    """Rows to train on that were over their source's share."""
+    """Train rows beyond their source's share."""
     def __init__(
         self,
         *,
@@ -188,7 +188,7 @@ Global___LeftOut: _TypeAlias = LeftOut  # noqa: Y015
 
 @_typing.final
 class CountNearDuplicatesRequest(_message.Message):
-    """CountNearDuplicatesRequest perhaps names a specialist."""
+    """CountNearDuplicatesRequest may name a specialist."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -220,15 +220,15 @@ class CountNearDuplicatesResponse(_message.Message):
     GROUPS_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     documents: _builtins.int
-    """Documents that are looked at."""
+    """Selected documents."""
     compared: _builtins.int
-    """Those of them that are compared so far; ask again until it is all of them."""
+    """Documents compared so far; repeat the call until all are compared."""
     near_duplicates: _builtins.int
-    """Compared documents that are nearly the same as an earlier one."""
+    """Compared documents that are near-duplicates of an earlier one."""
     groups: _builtins.int
-    """Groups of documents that are nearly the same."""
+    """Groups of near-duplicates."""
     threshold: _builtins.float
-    """Similarity from which two texts are nearly the same, from 0 to 1."""
+    """Similarity from which two texts are near-duplicates, from 0 to 1."""
     def __init__(
         self,
         *,
@@ -248,7 +248,7 @@ Global___CountNearDuplicatesResponse: _TypeAlias = CountNearDuplicatesResponse  
 
 @_typing.final
 class PreviewRowsRequest(_message.Message):
-    """PreviewRowsRequest names a specialist and perhaps a document."""
+    """PreviewRowsRequest names a specialist and, optionally, a document."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -291,19 +291,19 @@ class Row(_message.Message):
     row_id: _builtins.str
     """Id of the row."""
     origin: _builtins.str
-    """How it was made: `section`, `document`, `board_summary`, `question`, `example`, `deliverable`, `teacher`."""
+    """Its task: `section`, `document`, `board_summary`, `question`, `example`, `deliverable`, `teacher`."""
     prompt: _builtins.str
     """The prompt."""
     completion: _builtins.str
     """The answer."""
     @_builtins.property
     def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Documents that it came from."""
+        """Documents that it was made from."""
 
     @_builtins.property
     def spans(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Span]:
-        """The parts of the document that it came from, as offsets into its anonymised text: the smallest of each kind that holds it, or all that
-        it touches. Empty where it came from the whole document, or where no part is known.
+        """The parts of the document that it was made from, as offsets into its anonymised text: of each kind the smallest that contains its
+        passage, or all that overlap it. Empty for a row of the whole document, or if no part is known.
         """
 
     def __init__(
@@ -326,7 +326,7 @@ Global___Row: _TypeAlias = Row  # noqa: Y015
 
 @_typing.final
 class PreviewRowsResponse(_message.Message):
-    """PreviewRowsResponse holds rows."""
+    """PreviewRowsResponse has the rows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

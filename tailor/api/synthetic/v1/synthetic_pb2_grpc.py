@@ -57,23 +57,23 @@ class SyntheticServiceServicer:
     """
 
     def BuildDataset(self, request, context):
-        """BuildDataset builds a specialist's dataset at once, of documents or of judgements. NOT_FOUND for an unknown specialist,
-        FAILED_PRECONDITION where they make too few rows. Where nothing is new it returns the dataset that exists, with created false.
+        """BuildDataset builds a specialist's dataset at once, from documents or from judgements. If nothing is new, it returns the existing
+        dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CountNearDuplicates(self, request, context):
-        """CountNearDuplicates compares documents that were not compared before, as many as a few seconds allow, and counts those that are
-        nearly the same. NOT_FOUND for an unknown specialist.
+        """CountNearDuplicates compares new documents for up to a few seconds, and counts near-duplicates among all that are compared.
+        NOT_FOUND for an unknown specialist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewRows(self, request, context):
-        """PreviewRows shows rows that one document, or the newest documents of a specialist, would make. Nothing is kept.
+        """PreviewRows returns the rows that one document, or the newest documents of a specialist, would give. Nothing is stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,15 +34,15 @@ class SyntheticServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SyntheticServiceAsyncStub: ...
     BuildDataset: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.BuildDatasetRequest, _synthetic_pb2.BuildDatasetResponse]
-    """BuildDataset builds a specialist's dataset at once, of documents or of judgements. NOT_FOUND for an unknown specialist,
-    FAILED_PRECONDITION where they make too few rows. Where nothing is new it returns the dataset that exists, with created false.
+    """BuildDataset builds a specialist's dataset at once, from documents or from judgements. If nothing is new, it returns the existing
+    dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows.
     """
     CountNearDuplicates: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.CountNearDuplicatesRequest, _synthetic_pb2.CountNearDuplicatesResponse]
-    """CountNearDuplicates compares documents that were not compared before, as many as a few seconds allow, and counts those that are
-    nearly the same. NOT_FOUND for an unknown specialist.
+    """CountNearDuplicates compares new documents for up to a few seconds, and counts near-duplicates among all that are compared.
+    NOT_FOUND for an unknown specialist.
     """
     PreviewRows: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.PreviewRowsRequest, _synthetic_pb2.PreviewRowsResponse]
-    """PreviewRows shows rows that one document, or the newest documents of a specialist, would make. Nothing is kept."""
+    """PreviewRows returns the rows that one document, or the newest documents of a specialist, would give. Nothing is stored."""
 
 @_typing.type_check_only
 class SyntheticServiceAsyncStub(SyntheticServiceStub):
@@ -50,15 +50,15 @@ class SyntheticServiceAsyncStub(SyntheticServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     BuildDataset: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.BuildDatasetRequest, _synthetic_pb2.BuildDatasetResponse]  # type: ignore[assignment]
-    """BuildDataset builds a specialist's dataset at once, of documents or of judgements. NOT_FOUND for an unknown specialist,
-    FAILED_PRECONDITION where they make too few rows. Where nothing is new it returns the dataset that exists, with created false.
+    """BuildDataset builds a specialist's dataset at once, from documents or from judgements. If nothing is new, it returns the existing
+    dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows.
     """
     CountNearDuplicates: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.CountNearDuplicatesRequest, _synthetic_pb2.CountNearDuplicatesResponse]  # type: ignore[assignment]
-    """CountNearDuplicates compares documents that were not compared before, as many as a few seconds allow, and counts those that are
-    nearly the same. NOT_FOUND for an unknown specialist.
+    """CountNearDuplicates compares new documents for up to a few seconds, and counts near-duplicates among all that are compared.
+    NOT_FOUND for an unknown specialist.
     """
     PreviewRows: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.PreviewRowsRequest, _synthetic_pb2.PreviewRowsResponse]  # type: ignore[assignment]
-    """PreviewRows shows rows that one document, or the newest documents of a specialist, would make. Nothing is kept."""
+    """PreviewRows returns the rows that one document, or the newest documents of a specialist, would give. Nothing is stored."""
 
 class SyntheticServiceServicer(metaclass=_abc_1.ABCMeta):
     """SyntheticService builds datasets."""
@@ -69,8 +69,8 @@ class SyntheticServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _synthetic_pb2.BuildDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_synthetic_pb2.BuildDatasetResponse, _abc.Awaitable[_synthetic_pb2.BuildDatasetResponse]]:
-        """BuildDataset builds a specialist's dataset at once, of documents or of judgements. NOT_FOUND for an unknown specialist,
-        FAILED_PRECONDITION where they make too few rows. Where nothing is new it returns the dataset that exists, with created false.
+        """BuildDataset builds a specialist's dataset at once, from documents or from judgements. If nothing is new, it returns the existing
+        dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows.
         """
 
     @_abc_1.abstractmethod
@@ -79,8 +79,8 @@ class SyntheticServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _synthetic_pb2.CountNearDuplicatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_synthetic_pb2.CountNearDuplicatesResponse, _abc.Awaitable[_synthetic_pb2.CountNearDuplicatesResponse]]:
-        """CountNearDuplicates compares documents that were not compared before, as many as a few seconds allow, and counts those that are
-        nearly the same. NOT_FOUND for an unknown specialist.
+        """CountNearDuplicates compares new documents for up to a few seconds, and counts near-duplicates among all that are compared.
+        NOT_FOUND for an unknown specialist.
         """
 
     @_abc_1.abstractmethod
@@ -89,6 +89,6 @@ class SyntheticServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _synthetic_pb2.PreviewRowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_synthetic_pb2.PreviewRowsResponse, _abc.Awaitable[_synthetic_pb2.PreviewRowsResponse]]:
-        """PreviewRows shows rows that one document, or the newest documents of a specialist, would make. Nothing is kept."""
+        """PreviewRows returns the rows that one document, or the newest documents of a specialist, would give. Nothing is stored."""
 
 def add_SyntheticServiceServicer_to_server(servicer: SyntheticServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,7 +11,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.execute("CREATE SEQUENCE item_positions")
     _documents()
     _judgements()

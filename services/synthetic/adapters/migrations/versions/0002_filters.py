@@ -1,4 +1,4 @@
-"""The language of documents, what filters left out of datasets, and sketches for near-duplicates."""
+"""The language of documents, counts of what filters removed, and sketches for near-duplicates."""
 
 import sqlalchemy as sa
 from alembic import op

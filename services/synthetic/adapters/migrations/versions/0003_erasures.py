@@ -1,4 +1,4 @@
-"""Which document a lesson was made of. Lessons from before tell none, and are made again."""
+"""The document of a teacher's answer. Earlier answers have none, and are deleted."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The spans of documents. Documents from before tell none."""
+"""The spans of documents. Earlier documents have none."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Drafts whose texts are kept, and a newest dataset for each kind."""
+"""Drafts whose texts are stored, and a newest dataset for each kind."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,7 +9,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Make the table, and the columns and indexes of those that are there."""
+    """Create the table, and add columns and indexes to existing tables."""
     op.create_table(
         "drafts",
         sa.Column("draft_id", sa.String(64), primary_key=True),

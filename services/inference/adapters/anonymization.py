@@ -1,0 +1,55 @@
+"""Anonymization over gRPC: texts of drafts that are stored, and private prompts."""
+
+from collections.abc import Mapping, Sequence
+
+import grpc
+
+from services.inference.ports import Anonymization
+from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError, Unavailable
+from tailor.rpc.channel import wire_errors
+from tailor.wire import from_labels
+from tailor.words import Labels
+
+DRAFT_SECONDS = 20
+PROMPT_SECONDS = 10
+# A paragraph between texts that are anonymised together.
+SEPARATOR = "\n\n\u241e\n\n"
+
+
+class AnonymizationClient(Anonymization):
+    """Blocks for at most DRAFT_SECONDS or PROMPT_SECONDS per call. Thread-safe."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
+
+    def anonymize(self, texts: Sequence[str], labels: Labels) -> tuple[str, ...]:
+        """Anonymise the texts as one, so that a value found in one is replaced in all of them.
+
+        Raises FailedPrecondition (TEXTS_NOT_APART) if the result cannot be split into the texts.
+        """
+        request = anonymization_pb2.AnonymizeRequest(text=SEPARATOR.join(texts), labels=from_labels(labels))
+        with wire_errors("anonymization"):
+            clean = self._stub.Anonymize(request, timeout=DRAFT_SECONDS).text
+        parts = tuple(clean.split(SEPARATOR))
+        if len(parts) != len(texts):
+            raise FailedPrecondition(Reason.TEXTS_NOT_APART, "A text contains the separator of texts.")
+        return parts
+
+    def hide(
+        self, texts: Sequence[str], labels: Labels, avoid: Sequence[str]
+    ) -> tuple[tuple[str, ...], Mapping[str, str]]:
+        request = anonymization_pb2.AnonymizePromptRequest(texts=texts, labels=from_labels(labels), beside=avoid)
+        try:
+            with wire_errors("anonymization"):
+                response = self._stub.AnonymizePrompt(request, timeout=PROMPT_SECONDS)
+        except InvalidArgument as error:
+            violations = {"messages": error.message}
+            raise InvalidArgument(error.reason, error.message, field_violations=violations) from None
+        except TailorError:
+            raise Unavailable(
+                Reason.BARRIER_UNAVAILABLE,
+                "This specialist's prompts are private and anonymization does not answer, so the model was not asked. Retry.",
+                retry_after_seconds=2.0,
+            ) from None
+        return tuple(response.texts), {pair.surrogate: pair.value for pair in response.pairs}

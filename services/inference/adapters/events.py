@@ -1,0 +1,126 @@
+"""Drafts, serving reports and replica presence as Kafka events."""
+
+import threading
+
+from services.inference import wire
+from services.inference.adapters.journal import Journal
+from services.inference.domain import Draft, ServingReport
+from services.inference.settings import Settings
+from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.errors import Unavailable
+from tailor.events.envelope import derive_id, new_id
+from tailor.events.producer import Producer
+from tailor.logging import get_logger
+from tailor.wire import now
+
+log = get_logger(__name__)
+
+DRAFTS = "draft.created.v1"
+SERVED = "adapter.served.v1"
+SEEN = "replica.seen.v1"
+
+BATCH = 100
+# Answers go first: sending a draft at once would compete with answers for the interpreter.
+PAUSE_SECONDS = 0.05
+RETRY_SECONDS = 1.0
+# A third of the time after which the registry considers a silent replica gone.
+PRESENCE_SECONDS = 10.0
+
+
+class DraftPublisher:
+    """Writes drafts into the journal, and sends them from there in a thread.
+
+    No answer waits for the broker, and a replica that was killed sends the rest after its restart.
+    """
+
+    def __init__(self, producer: Producer, journal: Journal, base: str) -> None:
+        self._producer = producer
+        self._journal = journal
+        self._base = base
+
+    @classmethod
+    def from_settings(cls, settings: Settings, producer: Producer) -> "DraftPublisher":
+        return cls(producer, Journal(settings.draft_journal, settings.max_waiting_drafts), settings.base)
+
+    def publish(self, draft: Draft) -> None:
+        """Publish a draft. Raises Unavailable if it can neither be written nor sent, ResourceExhausted (TOO_MANY_DRAFTS)."""
+        message = wire.from_draft(draft, self._base)
+        try:
+            self._journal.add(message.SerializeToString(deterministic=True))
+        except Unavailable as error:
+            log.error("draft not written to the journal", draft_id=message.draft_id, reason=error.reason)
+            self._send(message)
+
+    def run(self, stop: threading.Event) -> None:
+        """Send the journal's drafts until `stop` is set; drafts that the broker does not accept then wait for the next start."""
+        while not stop.wait(PAUSE_SECONDS):
+            self._relay_all(stop)
+        self._relay_all(stop)
+        if len(self._journal):
+            log.error("drafts not published", drafts=len(self._journal))
+        self._journal.close()
+
+    def _relay_all(self, stop: threading.Event) -> None:
+        try:
+            while len(self._journal):
+                self._relay()
+        except Unavailable as error:
+            log.warning("drafts wait for the broker", drafts=len(self._journal), reason=error.reason)
+            stop.wait(RETRY_SECONDS)
+
+    def _relay(self) -> None:
+        for position, value in self._journal.first(BATCH):
+            self._send(drafts_pb2.DraftCreated.FromString(value))
+            self._journal.remove(position)
+
+    def _send(self, message: drafts_pb2.DraftCreated) -> None:
+        event_id = derive_id("evt", DRAFTS, message.draft_id, message.text.sha256)
+        self._producer.send(DRAFTS, message.draft_id, message, event_id)
+
+
+class ReportPublisher:
+    """Publishes which generations this replica serves."""
+
+    def __init__(self, producer: Producer, replica: str) -> None:
+        self._producer = producer
+        self._replica = replica
+
+    def publish(self, report: ServingReport) -> None:
+        """Publish a report. Idempotent. Raises Unavailable while the broker is away."""
+        served = report.served
+        message = models_pb2.AdapterServed(
+            specialist=served.specialist,
+            generation=served.generation,
+            adapter_digest=served.adapter_digest,
+            replica=self._replica,
+            serving=not report.refusal,
+            reason=report.refusal,
+            create_time=now(),
+        )
+        event_id = derive_id(
+            "evt", SERVED, served.specialist, served.generation, served.adapter_digest, self._replica, report.refusal
+        )
+        self._producer.send(SERVED, served.specialist, message, event_id)
+
+
+class Presence:
+    """Publishes every few seconds that this replica is ready, and at the end that it leaves."""
+
+    def __init__(self, producer: Producer, replica: str, base: str) -> None:
+        self._producer = producer
+        self._replica = replica
+        self._base = base
+
+    def run(self, stop: threading.Event) -> None:
+        """Publish presence until `stop` is set. While the broker is away nothing is repeated: the next event replaces the last."""
+        while not stop.is_set():
+            self._publish(leaving=False)
+            stop.wait(PRESENCE_SECONDS)
+        self._publish(leaving=True)
+
+    def _publish(self, *, leaving: bool) -> None:
+        message = models_pb2.ReplicaSeen(replica=self._replica, base=self._base, leaving=leaving, create_time=now())
+        try:
+            self._producer.send(SEEN, self._replica, message, new_id("evt"))
+        except Unavailable as error:
+            log.warning("presence not published", reason=error.reason)

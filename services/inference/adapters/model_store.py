@@ -1,0 +1,124 @@
+"""Bases and adapters of the models bucket, verified, in a folder of this machine."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.inference.adapters import verify, weights
+from services.inference.adapters.verify import CONFIG, WEIGHTS, ManifestFile, refuse
+from services.inference.domain import AdapterRef, Probe
+from services.inference.ports import AdapterLibrary
+from tailor.errors import NotFound, Reason, Unavailable
+from tailor.storage.buckets import MODELS
+from tailor.storage.protocol import ObjectStore
+from tailor.storage.ref import Ref
+
+BASE_ENDINGS = (".safetensors", ".json", ".txt", ".jinja", ".model")
+IGNORED_ENDINGS = (".md", "LICENSE", "NOTICE")
+
+
+@dataclass(frozen=True)
+class StoredBase:
+    """A base on disk. The digest is its manifest's SHA-256; `shapes` are (out, in) of its adaptable layers by module."""
+
+    name: str
+    digest: str
+    folder: Path
+    shapes: weights.Shapes
+
+
+def fetch_base(store: ObjectStore, name: str, cache: Path) -> StoredBase:
+    """Download a base and verify it. Blocks.
+
+    Raises Unavailable (NO_BASE) while it is not in the bucket, FailedPrecondition if it does not verify or has an unsafe file.
+    """
+    try:
+        data = store.read(MODELS, f"bases/{name}/manifest.json")
+    except NotFound:
+        raise Unavailable(
+            Reason.NO_BASE, f"The base {name} is not in the models bucket yet. Add it with `tailor models add`."
+        ) from None
+    digest = hashlib.sha256(data).hexdigest()
+    files = [f for f in verify.read_files(verify.read_manifest(data)) if not f.path.endswith(IGNORED_ENDINGS)]
+    if any(not file.path.endswith(BASE_ENDINGS) for file in files):
+        raise refuse(Reason.UNSAFE_FILE, "A base may have safetensors, JSON and tokenizer files only.")
+    folder = cache / "bases" / digest
+    download(store, files, folder)
+    parts = [weights.read_header(folder / file.path) for file in files if file.path.endswith(".safetensors")]
+    headers = {tensor: entry for part in parts for tensor, entry in part.items()}
+    return StoredBase(name, digest, folder, weights.linear_shapes(headers))
+
+
+class VerifiedLibrary(AdapterLibrary):
+    """Fetches and verifies adapters of one base."""
+
+    def __init__(self, store: ObjectStore, base: StoredBase, cache: Path, max_rank: int) -> None:
+        self._store = store
+        self._base = base
+        self._cache = cache
+        self._max_rank = max_rank
+
+    def fetch(self, adapter: AdapterRef) -> Path:
+        try:
+            files = verify.check_adapter_manifest(self._manifest(adapter), self._base.digest)
+            verify.check_sizes(files, weights.max_weight_bytes(self._base.shapes, self._max_rank))
+            folder = self._cache / "adapters" / adapter.digest
+            download(self._store, files, folder)
+        except NotFound:
+            raise refuse(Reason.MISSING_FILE, "A file of the adapter is missing in the models bucket.") from None
+        lora = verify.check_config((folder / CONFIG).read_bytes(), self._max_rank)
+        header = weights.read_header(folder / WEIGHTS)
+        weights.check_weights(header, lora, self._base.shapes)
+        weights.check_numbers(folder / WEIGHTS, header)
+        return folder
+
+    def probes(self, adapter: AdapterRef) -> list[Probe]:
+        try:
+            return verify.read_probes(self._manifest(adapter))
+        except NotFound:
+            raise refuse(Reason.MISSING_FILE, "The adapter's manifest is missing in the models bucket.") from None
+
+    def _manifest(self, adapter: AdapterRef) -> Mapping[str, Any]:
+        is_digest = verify.SHA256.fullmatch(adapter.digest) is not None and adapter.digest == adapter.manifest.sha256
+        if not is_digest or adapter.manifest.bucket != MODELS:
+            raise refuse(Reason.WRONG_DIGEST, "The adapter's digest must be its manifest's SHA-256.")
+        if adapter.manifest.size_bytes > verify.MAX_MANIFEST_BYTES:
+            raise refuse(Reason.INVALID_MANIFEST, "The manifest is too large.")
+        return verify.read_manifest(self._store.get(adapter.manifest))
+
+    def drop(self, digest: str) -> bool:
+        if not verify.SHA256.fullmatch(digest):
+            return False
+        folder = self._cache / "adapters" / digest
+        existed = folder.is_dir()
+        shutil.rmtree(folder, ignore_errors=True)
+        return existed
+
+
+def download(store: ObjectStore, files: Sequence[ManifestFile], folder: Path) -> None:
+    """Download files into a folder, and remove all others from it.
+
+    Existing files are verified again, because somebody may have changed them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {file.path for file in files}
+    for existing in folder.iterdir():
+        if existing.name not in names:
+            existing.unlink()
+    for file in files:
+        target = folder / file.path
+        if target.is_file() and _sha256(target) == file.sha256:
+            continue
+        with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
+            part = Path(fresh) / file.path
+            store.get_file(Ref(f"s3://{MODELS}/{file.key}", file.sha256, file.size_bytes), part)
+            part.replace(target)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,37 @@
+"""The definitions of specialists, as far as they concern drafts and prompts."""
+
+from services.inference.domain import ServedModel
+from tailor.words import Labels
+
+NO_LABELS = Labels()
+
+
+class Definitions:
+    """Labels of the specialists that keep the texts of their drafts, and of those whose prompts are private. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._drafts: dict[str, Labels] = {}
+        self._prompts: dict[str, Labels | None] = {}
+
+    def define(
+        self, specialist: str, labels: Labels = NO_LABELS, *, keep_drafts: bool = False, private_prompts: bool = False
+    ) -> None:
+        """Apply a new or changed definition; `labels` are those that all its documents share."""
+        self._prompts[specialist] = labels if private_prompts else None
+        if keep_drafts:
+            self._drafts[specialist] = labels
+        else:
+            self._drafts.pop(specialist, None)
+
+    def forget(self, specialist: str) -> None:
+        """Remove a definition."""
+        self._drafts.pop(specialist, None)
+        self._prompts.pop(specialist, None)
+
+    def draft_labels(self, specialist: str) -> Labels | None:
+        """Labels to anonymise drafts by; None if the specialist does not keep its drafts' texts."""
+        return self._drafts.get(specialist)
+
+    def prompt_labels(self, served: ServedModel) -> Labels | None:
+        """Labels to anonymise prompts by; None if prompts are not private. Until the definition arrives, the served model decides."""
+        return self._prompts.get(served.specialist, NO_LABELS if served.private_prompts else None)

@@ -1,0 +1,96 @@
+"""Texts of drafts, for specialists that keep them: anonymised first, in a thread of their own, bounded in memory and time."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from services.inference.definitions import Definitions
+from services.inference.domain import CANCELLED, FAILED, ChatMessage, Draft, Transcript
+from services.inference.ports import Anonymization, PublishDraft, StoreText
+from tailor.errors import FailedPrecondition, Reason, TailorError
+from tailor.logging import get_logger
+from tailor.retry import Stopped, retry
+from tailor.words import Labels
+
+log = get_logger(__name__)
+
+# Waiting texts are not anonymised yet, so only a few may wait, and not for long.
+MAX_CHARACTERS = 8_000_000
+MAX_AGE_SECONDS = 60.0
+ATTEMPTS = 4
+
+
+class DraftTextStore:
+    """Stores the texts of drafts. A draft is published before its text comes here, and again once the text is stored.
+
+    A text that cannot be anonymised in time is dropped.
+    """
+
+    def __init__(
+        self,
+        definitions: Definitions,
+        anonymizer: Anonymization,
+        store: StoreText,
+        publish: PublishDraft,
+        *,
+        first_pause_seconds: float = 1.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._definitions = definitions
+        self._anonymizer = anonymizer
+        self._store = store
+        self._publish = publish
+        self._first_pause_seconds = first_pause_seconds
+        self._now = now
+        self._waiting: deque[tuple[float, Draft, Transcript]] = deque()
+        self._characters = 0
+        self._changed = threading.Condition()
+
+    def keep(self, draft: Draft, transcript: Transcript) -> None:
+        """Queue a text; returns at once. Ignores cancelled, failed and empty answers, and drops the text if too many wait already."""
+        if draft.finish_reason in (CANCELLED, FAILED) or not transcript.answer.strip():
+            return
+        if self._definitions.draft_labels(draft.served.specialist) is None:
+            return
+        with self._changed:
+            if self._characters + transcript.characters > MAX_CHARACTERS:
+                log.warning("text of a draft not stored", draft_id=draft.draft_id, reason=Reason.TOO_MUCH_WAITS)
+                return
+            self._characters += transcript.characters
+            self._waiting.append((self._now(), draft, transcript))
+            self._changed.notify()
+
+    def run(self, stop: threading.Event) -> None:
+        """Store waiting texts until `stop` is set; drops those that still wait then."""
+        while not stop.is_set():
+            with self._changed:
+                if not self._waiting and not self._changed.wait(0.2):
+                    continue
+                queued_at, draft, transcript = self._waiting.popleft()
+                self._characters -= transcript.characters
+            self._store_in_time(queued_at + MAX_AGE_SECONDS, draft, transcript, stop)
+
+    def _store_in_time(self, deadline: float, draft: Draft, transcript: Transcript, stop: threading.Event) -> None:
+        def store() -> None:
+            labels = self._definitions.draft_labels(draft.served.specialist)
+            if labels is None:
+                raise FailedPrecondition(Reason.NO_LONGER_KEPT, "The specialist no longer keeps its drafts' texts.")
+            if self._now() > deadline:
+                raise FailedPrecondition(Reason.TOO_OLD, "The text waited too long.")
+            self._publish(replace(draft, text=self._store(self._anonymize(transcript, labels))))
+
+        try:
+            retry(store, stop=stop, attempts=ATTEMPTS, initial_seconds=self._first_pause_seconds, max_seconds=8.0)
+        except TailorError as error:
+            log.warning("text of a draft not stored", draft_id=draft.draft_id, reason=error.reason)
+        except Stopped:
+            log.warning("text of a draft not stored", draft_id=draft.draft_id, reason=Reason.STOPPED)
+
+    def _anonymize(self, transcript: Transcript, labels: Labels) -> Transcript:
+        texts = [*(message.content for message in transcript.messages), transcript.answer]
+        *contents, answer = self._anonymizer.anonymize(texts, labels)
+        roles = (message.role for message in transcript.messages)
+        messages = tuple(ChatMessage(role, content) for role, content in zip(roles, contents, strict=True))
+        return Transcript(messages, answer)

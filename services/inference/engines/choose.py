@@ -1,0 +1,39 @@
+"""The engine of a replica, by its settings. Model libraries are imported here and not before."""
+
+import importlib.util
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from services.inference.ports import InferenceEngine
+from services.inference.settings import Settings
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
+
+
+def choose_engine(settings: Settings) -> Callable[[Path], InferenceEngine]:
+    """A function that loads a base's folder into an engine; `auto` chooses vLLM if it is installed.
+
+    Imports of vLLM, which take seconds, continue in a thread.
+    """
+    name = settings.engine
+    if name == "auto":
+        name = "vllm" if importlib.util.find_spec("vllm") else "transformers"
+    log.info("engine", engine=name)
+    if name == "vllm":
+        from services.inference.engines import vllm_engine
+
+        vllm_engine.prepare_environment(settings.kv_cache_gib, settings.compute_threads)
+        threading.Thread(target=vllm_engine.import_ahead, name="import", daemon=True).start()
+        return partial(
+            vllm_engine.VllmEngine,
+            context_length=settings.max_model_len,
+            max_loras=settings.max_loras,
+            max_lora_rank=settings.max_lora_rank,
+            max_concurrent=settings.max_concurrent,
+        )
+    from services.inference.engines.transformers_engine import TransformersEngine
+
+    return partial(TransformersEngine, context_length=settings.max_model_len, threads=settings.compute_threads)

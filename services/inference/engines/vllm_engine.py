@@ -1,0 +1,237 @@
+"""The engine on vLLM, in process: a separate asyncio thread, no port, no usage statistics."""
+
+import asyncio
+import importlib
+import os
+import threading
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from services.inference.domain import ChatMessage, Sampling, Score
+from services.inference.engines.chat import ChatTemplate
+from services.inference.engines.grammar import Grammars
+from services.inference.engines.vllm_stream import VllmStream, engine_failed
+from services.inference.ports import InferenceEngine
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
+from tailor.hardware import computes_in_bf16
+
+T = TypeVar("T")
+
+# Adapters change linear layers only; see `adapters/verify.py`.
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+# Prompt tokens per step on CPU. The engine tries a full step before it is ready; at 2,048 tokens that took 12 s longer.
+CPU_STEP_TOKENS = 512
+WATCH_SECONDS = 1.0
+STOP_SECONDS = 3.0
+
+
+def prepare_environment(kv_cache_gib: int, threads: int) -> None:
+    """Set the environment that vLLM reads. Call it once per process, before vLLM is imported."""
+    os.environ.update(
+        {
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_DO_NOT_TRACK": "1",
+            "DO_NOT_TRACK": "1",
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "VLLM_LOGGING_LEVEL": "ERROR",
+            "VLLM_CONFIGURE_LOGGING": "1",
+            "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib),
+            "OMP_NUM_THREADS": str(threads),
+            # A thread bound to a core that another process uses makes all threads wait: a third of the tokens/s, measured.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            # It would compile only the ranks of prompt log-probabilities, for 15 s at the first score.
+            "TORCHDYNAMO_DISABLE": "1",
+            # One process fewer: the worker runs in this process. It starts sooner, and nothing spins while idle.
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            # torch's process groups open sockets even for one process; they must not be reachable from other machines.
+            "VLLM_HOST_IP": "127.0.0.1",
+            "GLOO_SOCKET_IFNAME": "lo",
+        }
+    )
+
+
+def import_ahead() -> None:
+    """Import vLLM, which takes seconds, while the process waits for something else. Call `prepare_environment` first."""
+    importlib.import_module("vllm.v1.engine.async_llm")
+
+
+class VllmEngine(InferenceEngine):
+    """A base in vLLM, with adapters under our own ids."""
+
+    def __init__(
+        self, folder: Path, *, context_length: int, max_loras: int, max_lora_rank: int, max_concurrent: int
+    ) -> None:
+        self._chat = ChatTemplate(folder)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
+        self._thread.start()
+        arguments = {
+            "model": str(folder),
+            "max_model_len": context_length,
+            "max_loras": max_loras,
+            "max_lora_rank": max_lora_rank,
+            "max_num_seqs": max_concurrent,
+        }
+        self._engine: Any = self._wait(_start(arguments))
+        self._grammars = Grammars(self._chat.tokenizer, int(self._engine.model_config.get_vocab_size()))
+        self.context_length = int(self._engine.model_config.max_model_len)
+        self._ids: dict[str, Any] = {}
+        self._requests = 0
+        self._lock = threading.Lock()
+        self._scoring = threading.Lock()
+
+    def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
+        return self._chat.encode(messages)
+
+    def check_schema(self, schema: str) -> None:
+        """Compile the schema here, because vLLM would fail the answer with an error that names nothing."""
+        self._grammars.compile(schema)
+
+    def load(self, digest: str, folder: Path) -> None:
+        from vllm.lora.request import LoRARequest
+
+        with self._lock:
+            # Ids are never reused, so that no cache can mistake one adapter for another.
+            request = LoRARequest(digest, self._next(), str(folder))
+        try:
+            self._wait(self._engine.add_lora(request))
+        except (ValueError, RuntimeError, OSError) as error:
+            self._raise_if_dead()
+            raise FailedPrecondition(
+                Reason.ADAPTER_DOES_NOT_LOAD, f"The engine cannot load the adapter ({type(error).__name__})."
+            ) from None
+        self._ids[digest] = request
+
+    def unload(self, digest: str) -> None:
+        request = self._ids.pop(digest)
+        self._wait(self._engine.remove_lora(request.lora_int_id))
+
+    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> "VllmStream":
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        parameters = SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            max_tokens=sampling.max_tokens,
+            stop=list(sampling.stop),
+            repetition_penalty=sampling.repetition_penalty,
+            logprobs=sampling.top_log_probabilities,
+            structured_outputs=StructuredOutputsParams(json=sampling.schema) if sampling.schema else None,
+            output_kind=RequestOutputKind.DELTA,
+        )
+        outputs = self._outputs(prompt, adapter, parameters)
+        return VllmStream(outputs, self._run, self._chat.token, sampling)
+
+    def score(self, messages: Sequence[ChatMessage], completion: str, adapter: str) -> Score:
+        prompt, answer = self._chat.encode_answered(messages, completion)
+        return self.score_tokens(prompt + answer, len(prompt), adapter)
+
+    def score_tokens(self, tokens: tuple[int, ...], prompt_length: int, adapter: str) -> Score:
+        """Score the tokens from `prompt_length` on.
+
+        Scores one row at a time, because several rows with prompt log-probabilities kill vLLM 0.32's engine on CPU.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        self._chat.check(tokens)
+        answer = tokens[prompt_length:]
+        if len(tokens) >= self.context_length:
+            raise InvalidArgument(
+                Reason.ROW_TOO_LONG,
+                f"Prompt and answer have {len(tokens)} tokens; at most {self.context_length - 1} fit.",
+            )
+        parameters = SamplingParams(
+            temperature=0.0, max_tokens=1, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+        with self._scoring:
+            positions = self._wait(self._prompt_logprobs(tokens, adapter, parameters))
+        scored = zip(positions[prompt_length:], answer, strict=True)
+        return Score(sum(float(position[token].logprob) for position, token in scored), len(answer))
+
+    def watch(self, stop: threading.Event) -> None:
+        """Block until `stop` is set. Raises Unavailable (ENGINE_DEAD) if the engine dies; the process must then be restarted."""
+        while not stop.wait(WATCH_SECONDS):
+            self._raise_if_dead()
+
+    def close(self) -> None:
+        self._wait(_stop(self._engine))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    async def _prompt_logprobs(self, tokens: tuple[int, ...], adapter: str, parameters: Any) -> list[Any]:
+        positions: list[Any] = []
+        async for output in self._outputs(tokens, adapter, parameters):
+            positions = list(output.prompt_logprobs)
+        return positions
+
+    def _outputs(self, prompt: tuple[int, ...], adapter: str, parameters: Any) -> Any:
+        with self._lock:
+            number = self._next()
+        return self._engine.generate(
+            {"prompt_token_ids": list(prompt)},
+            parameters,
+            str(number),
+            lora_request=self._ids[adapter] if adapter else None,
+        )
+
+    def _next(self) -> int:
+        self._requests += 1
+        return self._requests
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        try:
+            return self._run(work).result()
+        except (EngineDeadError, EngineGenerateError):
+            raise engine_failed() from None
+
+    def _raise_if_dead(self) -> None:
+        if self._engine.errored:
+            raise Unavailable(Reason.ENGINE_DEAD, "The engine died. The process will be restarted.")
+
+
+async def _start(arguments: dict[str, Any]) -> Any:
+    import torch
+    from vllm.config import StructuredOutputsConfig
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    if not torch.cuda.is_available():
+        worker = "services.inference.engines.vllm_worker.TailorWorker"
+        arguments = arguments | {
+            "worker_cls": worker,
+            "distributed_executor_backend": "uni",
+            "max_num_batched_tokens": max(CPU_STEP_TOKENS, arguments["max_num_seqs"]),
+        }
+    settings = AsyncEngineArgs(
+        dtype="bfloat16" if computes_in_bf16() else "float32",
+        enforce_eager=True,
+        enable_lora=True,
+        lora_target_modules=TARGETS,
+        disable_log_stats=True,
+        enable_log_requests=False,
+        trust_remote_code=False,
+        load_format="safetensors",
+        structured_outputs_config=StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True),
+        **arguments,
+    )
+    return AsyncLLM.from_engine_args(settings)
+
+
+async def _stop(engine: Any) -> None:
+    engine.shutdown()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=STOP_SECONDS)

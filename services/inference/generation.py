@@ -1,0 +1,216 @@
+"""One answer from its admission to its draft."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from services.inference.adapter_cache import AdapterCache
+from services.inference.admission import Admission
+from services.inference.definitions import Definitions
+from services.inference.domain import (
+    CANCELLED,
+    FAILED,
+    Caller,
+    ChatMessage,
+    Draft,
+    GenerationRequest,
+    Piece,
+    ServedModel,
+    TokenLogProbability,
+    Transcript,
+    digest_prompt,
+    digest_text,
+    strip_system_prompt,
+)
+from services.inference.ports import (
+    Anonymization,
+    DraftArchive,
+    HoldCompute,
+    InferenceEngine,
+    KeepText,
+    PublishDraft,
+    Stream,
+)
+from services.inference.private_prompts.hide import HiddenRequest
+from services.inference.serving_table import ServingTable
+from services.inference.validation import fit_max_tokens
+from tailor.errors import Aborted, TailorError
+
+
+@dataclass(frozen=True)
+class ModelServer:
+    """One base in its engine, the adapters in its slots, and the names that stand for them."""
+
+    base: str
+    engine: InferenceEngine
+    cache: AdapterCache
+    table: ServingTable
+    hold_compute: HoldCompute
+
+
+@dataclass(frozen=True)
+class DraftRecorder:
+    """Publishes drafts and stores their texts. `digest_key` keys the digests of prompts and answers; `now` counts seconds."""
+
+    publish: PublishDraft
+    keep_text: KeepText
+    digest_key: bytes
+    new_id: Callable[[], str]
+    now: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True)
+class Inference:
+    """The service once its base is loaded."""
+
+    models: ModelServer
+    admission: Admission
+    definitions: Definitions
+    anonymizer: Anonymization
+    drafts: DraftRecorder
+    archive: DraftArchive
+
+
+class Cancellation:
+    """Carries a caller's cancel to a stream that may not have begun yet. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self._stream: Stream | None = None
+
+    def attach(self, stream: Stream) -> None:
+        """Let a cancel, also an earlier one, end this stream."""
+        self._stream = stream
+        if self.cancelled:
+            stream.cancel()
+
+    def cancel(self) -> None:
+        """End the stream, now or as soon as it begins. Idempotent."""
+        self.cancelled = True
+        if self._stream is not None:
+            self._stream.cancel()
+
+
+class Answer:
+    """An answer that is being generated: iterate over it once, or close it.
+
+    It holds its adapter and its place until then, and publishes its draft at the end, however it ends.
+    """
+
+    def __init__(
+        self, inference: Inference, caller: Caller, served: ServedModel, messages: tuple[ChatMessage, ...]
+    ) -> None:
+        self.draft_id = inference.drafts.new_id()
+        self.served = served
+        self.text = ""
+        self.log_probabilities: tuple[TokenLogProbability, ...] = ()
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.finish_reason = CANCELLED
+        self._model_text = ""
+        self._models = inference.models
+        self._admission = inference.admission
+        self._drafts = inference.drafts
+        self._caller = caller
+        self._messages = messages
+        self._started = self._drafts.now()
+        self._first_token_seconds = 0.0
+        self._resources = ExitStack()
+        self._stream: Stream | None = None
+
+    def begin(
+        self, request: GenerationRequest, cancellation: Cancellation, hidden: HiddenRequest | None = None
+    ) -> None:
+        """Wait for a place and the adapter, then start the generation. On an error nothing stays held.
+
+        If the adapter cannot be had, a failed draft is published. The personal values of a hidden request are in the
+        text that the caller gets, and are forgotten when the answer is closed.
+        """
+        engine = self._models.engine
+        prompt = engine.encode(self._messages)
+        self.prompt_tokens = len(prompt)
+        max_tokens = fit_max_tokens(len(prompt), request.sampling, engine.context_length)
+        if request.sampling.schema:
+            engine.check_schema(request.sampling.schema)
+        with ExitStack() as resources:
+            resources.enter_context(self._admission.place(lambda: cancellation.cancelled))
+            adapter = resources.enter_context(self._adapter(cancellation))
+            resources.enter_context(self._models.hold_compute())
+            stream = engine.generate(prompt, adapter, replace(request.sampling, max_tokens=max_tokens))
+            # The cancellation outlives the answer, so it gets the engine's stream only, without the personal values.
+            cancellation.attach(stream)
+            self._stream = hidden.open(stream) if hidden else stream
+            self._resources = resources.pop_all()
+
+    def __iter__(self) -> Iterator[Piece]:
+        """Yield the pieces as they are generated; errors as in `Stream`."""
+        broken = True
+        try:
+            for piece in self._stream or ():
+                self._add(piece)
+                # While the reader has the piece, an end of the iteration comes from the reader and is not a failure.
+                broken = False
+                yield piece
+                broken = True
+            broken = False
+        finally:
+            if broken:
+                self.finish_reason = FAILED
+            self.close()
+
+    def close(self) -> None:
+        """Stop the generation, release what is held and publish the draft. Idempotent."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        stream.cancel()
+        self._resources.close()
+        if self._caller.leaves_drafts:
+            draft = self._draft()
+            self._drafts.publish(draft)
+            self._drafts.keep_text(draft, Transcript(self._caller_messages, self._model_text))
+
+    @contextmanager
+    def _adapter(self, cancellation: Cancellation) -> Iterator[str]:
+        """Hold the adapter. If it cannot be had, publish a failed draft, unless the caller went away."""
+        with ExitStack() as resources:
+            try:
+                using = self._models.cache.using(self.served.adapter, lambda: cancellation.cancelled)
+                adapter = resources.enter_context(using)
+            except Aborted:
+                raise
+            except TailorError:
+                self.finish_reason = FAILED
+                if self._caller.leaves_drafts:
+                    self._drafts.publish(self._draft())
+                raise
+            yield adapter
+
+    def _add(self, piece: Piece) -> None:
+        if piece.tokens and not self.completion_tokens:
+            self._first_token_seconds = self._drafts.now() - self._started
+        self.text += piece.text
+        self._model_text += piece.text if piece.model_text is None else piece.model_text
+        self.log_probabilities += piece.log_probabilities
+        self.completion_tokens = piece.tokens
+        self.finish_reason = piece.finish or self.finish_reason
+
+    @property
+    def _caller_messages(self) -> tuple[ChatMessage, ...]:
+        return strip_system_prompt(self._messages, self.served.system_prompt)
+
+    def _draft(self) -> Draft:
+        key = self._drafts.digest_key
+        return Draft(
+            draft_id=self.draft_id,
+            served=self.served,
+            key_id=self._caller.key_id,
+            prompt_digest=digest_prompt(key, self._caller_messages),
+            answer_digest=digest_text(key, self._model_text),
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            finish_reason=self.finish_reason,
+            first_token_seconds=self._first_token_seconds,
+            seconds=self._drafts.now() - self._started,
+        )

@@ -1,0 +1,137 @@
+"""Interfaces of inference to the world around it."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from services.inference.domain import (
+    AdapterRef,
+    ChatMessage,
+    Draft,
+    DraftRecord,
+    Piece,
+    Probe,
+    Sampling,
+    Score,
+    ServingReport,
+    Transcript,
+)
+from tailor.storage.ref import Ref
+from tailor.words import Labels
+
+# Publishes a draft. Never waits for the broker, and loses nothing while the broker is away.
+PublishDraft = Callable[[Draft], None]
+# Publishes whether a generation serves. Raises Unavailable while the broker is away.
+PublishReport = Callable[[ServingReport], None]
+# Takes the text of a draft for storage, if its specialist wants that. Returns at once.
+KeepText = Callable[[Draft, Transcript], None]
+# Stores an anonymised text.
+StoreText = Callable[[Transcript], Ref]
+# Holds the machine for generation, shared with other generations. Blocks while training holds it.
+HoldCompute = Callable[[], AbstractContextManager[None]]
+# Calls work until it raises no retryable error; the text names what the replica waits for.
+Persist = Callable[[str, Callable[[], None]], None]
+
+
+class Stream(Protocol):
+    """An answer that is being generated."""
+
+    def __iter__(self) -> Iterator[Piece]:
+        """Yield the pieces; the last one has a finish reason.
+
+        Raises Unavailable if the engine dies, FailedPrecondition if it cannot follow the schema any further.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """End the generation; the last piece then finishes with `cancelled`. Thread-safe and idempotent."""
+        ...
+
+
+class InferenceEngine(Protocol):
+    """A base model with slots for adapters. Thread-safe. Everywhere an empty adapter digest means the base."""
+
+    context_length: int
+
+    def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
+        """The prompt's tokens by the base's own chat template. Raises InvalidArgument if the template refuses the chat."""
+        ...
+
+    def check_schema(self, schema: str) -> None:
+        """Raise InvalidArgument unless the whole JSON schema can be enforced."""
+        ...
+
+    def load(self, digest: str, folder: Path) -> None:
+        """Load a verified adapter. May block for seconds; running streams continue. Raises FailedPrecondition if it does not load."""
+        ...
+
+    def unload(self, digest: str) -> None:
+        """Free the slot of an adapter that no stream uses."""
+        ...
+
+    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> Stream:
+        """Start an answer with a loaded adapter."""
+        ...
+
+    def score(self, messages: Sequence[ChatMessage], completion: str, adapter: str) -> Score:
+        """Score a given answer. Raises InvalidArgument if it does not fit the context."""
+        ...
+
+    def score_tokens(self, tokens: tuple[int, ...], prompt_length: int, adapter: str) -> Score:
+        """Score the tokens from `prompt_length` on. Raises InvalidArgument for unknown tokens and for more than fit the context."""
+        ...
+
+    def watch(self, stop: threading.Event) -> None:
+        """Block until `stop` is set. Raises Unavailable if the engine dies."""
+        ...
+
+    def close(self) -> None:
+        """End the engine and everything it started."""
+        ...
+
+
+class AdapterLibrary(Protocol):
+    """Verified adapters. Every method raises Unavailable while the object store does not answer."""
+
+    def fetch(self, adapter: AdapterRef) -> Path:
+        """A folder with the adapter's verified files. Raises FailedPrecondition if the adapter does not verify."""
+        ...
+
+    def probes(self, adapter: AdapterRef) -> Sequence[Probe]:
+        """The adapter's probe rows; errors as in `fetch`."""
+        ...
+
+    def drop(self, digest: str) -> bool:
+        """Remove an adapter's files from this machine; True if there were any."""
+        ...
+
+
+class DraftArchive(Protocol):
+    """Drafts that were served."""
+
+    def draft(self, draft_id: str) -> DraftRecord:
+        """Raises NotFound if the catalogue does not have the draft, Unavailable while it does not answer."""
+        ...
+
+    def text(self, ref: Ref) -> Transcript | None:
+        """A stored text; None once it has expired."""
+        ...
+
+
+class Anonymization(Protocol):
+    """Anonymization, as far as inference uses it."""
+
+    def anonymize(self, texts: Sequence[str], labels: Labels) -> tuple[str, ...]:
+        """The texts without personal values; a value found in one is replaced in all. Raises Unavailable while it does not answer."""
+        ...
+
+    def hide(
+        self, texts: Sequence[str], labels: Labels, avoid: Sequence[str]
+    ) -> tuple[tuple[str, ...], Mapping[str, str]]:
+        """The texts with surrogates drawn for this call only, and the personal values by surrogate. No surrogate occurs in `avoid`.
+
+        Raises InvalidArgument if the texts are too long, Unavailable (BARRIER_UNAVAILABLE) while anonymization does not answer.
+        """
+        ...

@@ -1,0 +1,65 @@
+"""Which model each name stands for, and which candidates evaluation may use."""
+
+import threading
+from collections.abc import Callable
+
+from services.inference.domain import AdapterRef, ServedModel
+
+
+def _ignore(name: str, known: bool) -> None:
+    del name, known
+
+
+class ServingTable:
+    """Served models by name, and candidates by digest. Calls `on_change(name, known)` when a name appears or goes. Thread-safe."""
+
+    def __init__(self, on_change: Callable[[str, bool], None] = _ignore) -> None:
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._served: dict[str, ServedModel] = {}
+        self._settled: dict[str, int] = {}
+        self._candidates: dict[str, ServedModel] = {}
+
+    def is_newer(self, served: ServedModel) -> bool:
+        """True if no generation as new as this one was settled here."""
+        with self._lock:
+            return served.generation > self._settled.get(served.specialist, 0)
+
+    def switch(self, served: ServedModel) -> None:
+        """Let the specialist's name stand for this model."""
+        with self._lock:
+            self._served[served.specialist] = served
+        self._on_change(served.specialist, True)
+
+    def settle(self, served: ServedModel) -> None:
+        """Record that this generation was served or refused and reported, so that it and older ones are ignored from now on."""
+        with self._lock:
+            self._settled[served.specialist] = served.generation
+
+    def remove(self, specialist: str) -> None:
+        with self._lock:
+            self._served.pop(specialist, None)
+        self._on_change(specialist, False)
+
+    def get(self, specialist: str) -> ServedModel | None:
+        with self._lock:
+            return self._served.get(specialist)
+
+    def all(self) -> list[ServedModel]:
+        with self._lock:
+            return list(self._served.values())
+
+    def add_candidate(self, adapter: AdapterRef) -> None:
+        """Let evaluation use the adapter."""
+        with self._lock:
+            self._candidates[adapter.digest] = ServedModel(adapter=adapter)
+
+    def drop_candidate(self, digest: str) -> bool:
+        """Stop letting evaluation use the adapter; True if it could."""
+        with self._lock:
+            return self._candidates.pop(digest, None) is not None
+
+    def candidate(self, digest: str) -> ServedModel | None:
+        """A loaded candidate by its adapter's digest."""
+        with self._lock:
+            return self._candidates.get(digest)

@@ -1,0 +1,145 @@
+"""Checks of a request before any resource is used for it. Each check returns what is wrong, by field."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from services.inference.domain import MAX_ROWS, ROLES, ChatMessage, RowToScore, Sampling
+from tailor.errors import InvalidArgument, Reason
+
+MAX_MESSAGES = 64
+MAX_CHARACTERS = 1_000_000
+MAX_STOPS = 4
+MAX_STOP_CHARACTERS = 64
+MAX_TOP = 20
+MAX_SCHEMA_BYTES = 16 * 1024
+MAX_SCHEMA_DEPTH = 32
+MAX_COUNT = 1024
+COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
+SCHEMA = "json_schema"
+NOT_UNICODE = "contains an unpaired surrogate and is not valid Unicode"
+
+
+def check_messages(messages: Sequence[ChatMessage]) -> dict[str, str]:
+    """Check a chat that is to be answered."""
+    if not messages:
+        return {"messages": "must have at least one message, unless a prompt is given"}
+    if len(messages) > MAX_MESSAGES:
+        return {"messages": f"must have at most {MAX_MESSAGES} messages, not {len(messages)}"}
+    if sum(len(message.content) for message in messages) > MAX_CHARACTERS:
+        return {"messages": f"must have at most {MAX_CHARACTERS} characters"}
+    wrong = {}
+    for number, message in enumerate(messages):
+        if message.role not in ROLES:
+            wrong[f"messages[{number}].role"] = f"must be one of {', '.join(ROLES)}"
+        if message.role == "system" and number > 0:
+            wrong[f"messages[{number}].role"] = "only the first message may have the role `system`"
+        if not message.content.strip():
+            wrong[f"messages[{number}].content"] = "must not be empty"
+        elif not _is_unicode(message.content):
+            wrong[f"messages[{number}].content"] = NOT_UNICODE
+    if messages[-1].role != "user":
+        wrong[f"messages[{len(messages) - 1}].role"] = "the last message must have the role `user`"
+    return wrong
+
+
+def check_sampling(sampling: Sampling) -> dict[str, str]:
+    """Check sampling, its schema included."""
+    wrong = {}
+    if not 0 <= sampling.temperature <= 2:
+        wrong["sampling.temperature"] = "must be from 0 to 2"
+    if not 0 < sampling.top_p <= 1:
+        wrong["sampling.top_p"] = "must be above 0 and at most 1"
+    if not 1 <= sampling.repetition_penalty <= 2:
+        wrong["sampling.repetition_penalty"] = "must be from 1 to 2"
+    if sampling.max_tokens < 1:
+        wrong["sampling.max_tokens"] = "must be at least 1"
+    if sampling.seed is not None and not 0 < sampling.seed < 2**63:
+        wrong["sampling.seed"] = "must be a positive number"
+    if len(sampling.stop) > MAX_STOPS:
+        wrong["sampling.stop"] = f"must have at most {MAX_STOPS} texts, not {len(sampling.stop)}"
+    elif any(not stop or len(stop) > MAX_STOP_CHARACTERS for stop in sampling.stop):
+        wrong["sampling.stop"] = f"each text must have 1 to {MAX_STOP_CHARACTERS} characters"
+    elif not all(map(_is_unicode, sampling.stop)):
+        wrong["sampling.stop"] = NOT_UNICODE
+    elif sampling.schema and sampling.stop:
+        wrong["sampling.stop"] = "cannot be combined with a JSON schema, because a stop text would cut the JSON"
+    if not 0 <= (sampling.top_log_probabilities or 0) <= MAX_TOP:
+        wrong["top_log_probabilities"] = f"must be from 0 to {MAX_TOP}"
+    return wrong | check_schema(sampling.schema)
+
+
+def check_schema(text: str) -> dict[str, str]:
+    """Check a JSON schema's size and depth before any library reads it; an empty text means no schema."""
+    if not text:
+        return {}
+    if len(text.encode()) > MAX_SCHEMA_BYTES:
+        return {SCHEMA: f"must have at most {MAX_SCHEMA_BYTES} bytes"}
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError):
+        return {SCHEMA: "must be JSON"}
+    if not isinstance(schema, dict):
+        return {SCHEMA: "must be a JSON object"}
+    if not _is_unicode(json.dumps(schema, ensure_ascii=False)):
+        return {SCHEMA: NOT_UNICODE}
+    return _check_bounds(schema, 1)
+
+
+def check_rows(rows: Sequence[RowToScore]) -> dict[str, str]:
+    """Check rows that are to be scored."""
+    if not 1 <= len(rows) <= MAX_ROWS:
+        return {"rows": f"must have 1 to {MAX_ROWS} rows, not {len(rows)}"}
+    wrong = {
+        f"rows[{n}].{name}": what for n, row in enumerate(rows) for name, what in check_messages(row.messages).items()
+    }
+    return wrong | {
+        f"rows[{n}].completion": "must not be empty" for n, row in enumerate(rows) if not row.completion.strip()
+    }
+
+
+def raise_if_invalid(wrong: dict[str, str]) -> None:
+    """Raise InvalidArgument (INVALID_REQUEST) if any field is wrong."""
+    if wrong:
+        message = "; ".join(f"{name}: {what}" for name, what in wrong.items())
+        raise InvalidArgument(Reason.INVALID_REQUEST, f"{message}.", field_violations=wrong)
+
+
+def fit_max_tokens(prompt_tokens: int, sampling: Sampling, context_length: int) -> int:
+    """The number of tokens that may be written. Raises InvalidArgument (PROMPT_TOO_LONG) if there is no room for one."""
+    room = context_length - prompt_tokens
+    if room < 1:
+        message = (
+            f"The prompt has {prompt_tokens} tokens; prompt and answer together may have {context_length}. "
+            "Shorten the messages."
+        )
+        raise InvalidArgument(
+            Reason.PROMPT_TOO_LONG,
+            message,
+            field_violations={"messages": message},
+            prompt_tokens=str(prompt_tokens),
+            context_length=str(context_length),
+        )
+    return min(sampling.max_tokens, room)
+
+
+def _check_bounds(part: Any, depth: int) -> dict[str, str]:
+    """Refuse what makes a schema too costly to enforce: depth, and counts that a grammar would spell out."""
+    if depth > MAX_SCHEMA_DEPTH:
+        return {SCHEMA: f"must have at most {MAX_SCHEMA_DEPTH} levels"}
+    if isinstance(part, dict):
+        if "x-guidance" in part:
+            return {SCHEMA: "must not contain x-guidance, which is not part of JSON schema"}
+        if any(type(part.get(name)) in (int, float) and part[name] > MAX_COUNT for name in COUNTS):
+            return {SCHEMA: f"{', '.join(COUNTS)} must be at most {MAX_COUNT}"}
+    inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    return next((wrong for value in inner if (wrong := _check_bounds(value, depth + 1))), {})
+
+
+def _is_unicode(text: str) -> bool:
+    """False for text that JSON can spell but UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

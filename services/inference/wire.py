@@ -1,0 +1,152 @@
+"""Between protobuf messages and the domain of inference."""
+
+from collections.abc import Iterable
+
+from services.inference.domain import (
+    DEFAULT_MAX_TOKENS,
+    AdapterRef,
+    Canary,
+    ChatMessage,
+    Draft,
+    DraftRecord,
+    GenerationRequest,
+    LikelyToken,
+    RowToScore,
+    Sampling,
+    ServedModel,
+    TokenLogProbability,
+)
+from services.inference.validation import raise_if_invalid
+from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.api.inference.v1 import inference_pb2
+from tailor.storage.ref import Ref
+from tailor.wire import from_ref
+
+
+def to_request(message: inference_pb2.GenerateRequest) -> GenerationRequest:
+    """The messages, then the prompt as the user's last message. Raises InvalidArgument for contradicting fields."""
+    messages = to_messages(message.messages)
+    if message.prompt:
+        messages = (*messages, ChatMessage("user", message.prompt))
+    sampling = message.sampling
+    return GenerationRequest(
+        message.model,
+        messages,
+        Sampling(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p or 1.0,
+            seed=sampling.seed or None,
+            max_tokens=sampling.max_tokens or DEFAULT_MAX_TOKENS,
+            stop=tuple(sampling.stop),
+            repetition_penalty=sampling.repetition_penalty or 1.0,
+            schema=message.json_schema,
+            top_log_probabilities=_to_top(message),
+        ),
+    )
+
+
+def _to_top(message: inference_pb2.GenerateRequest) -> int | None:
+    if message.log_probabilities:
+        return message.top_log_probabilities
+    raise_if_invalid({"top_log_probabilities": "needs log_probabilities"} if message.top_log_probabilities else {})
+    return None
+
+
+def to_messages(messages: Iterable[inference_pb2.Message]) -> tuple[ChatMessage, ...]:
+    return tuple(ChatMessage(message.role, message.content) for message in messages)
+
+
+def from_messages(messages: Iterable[ChatMessage]) -> list[inference_pb2.Message]:
+    return [inference_pb2.Message(role=message.role, content=message.content) for message in messages]
+
+
+def to_rows(rows: Iterable[inference_pb2.ScoreRow]) -> list[RowToScore]:
+    return [RowToScore(to_messages(row.messages), row.completion) for row in rows]
+
+
+def from_log_probability(token: TokenLogProbability) -> inference_pb2.TokenLogProbability:
+    return inference_pb2.TokenLogProbability(token=_from_likely(token.token), top=map(_from_likely, token.top))
+
+
+def _from_likely(token: LikelyToken) -> inference_pb2.LikelyToken:
+    return inference_pb2.LikelyToken(token=token.token, log_probability=token.log_probability)
+
+
+def from_served(served: ServedModel, base: str) -> inference_pb2.Provenance:
+    return inference_pb2.Provenance(
+        specialist=served.specialist,
+        generation=served.generation,
+        adapter_digest=served.adapter_digest,
+        base=base,
+        canary=served.is_canary,
+    )
+
+
+def to_served(message: models_pb2.SpecialistServing) -> ServedModel:
+    return ServedModel(
+        specialist=message.specialist,
+        generation=message.generation,
+        adapter=to_adapter(message) if message.adapter_digest else None,
+        dataset_digest=message.dataset_digest,
+        system_prompt=message.system_prompt,
+        private_prompts=message.private_prompts,
+        canary=_to_canary(message.canary) if message.HasField("canary") else None,
+    )
+
+
+def _to_canary(message: models_pb2.ServingCanary) -> Canary:
+    return Canary(to_adapter(message), message.dataset_digest, message.system_prompt, message.percent)
+
+
+def to_adapter(
+    message: models_pb2.SpecialistServing | models_pb2.ServingCanary | inference_pb2.LoadCandidateRequest,
+) -> AdapterRef:
+    manifest = message.manifest
+    return AdapterRef(message.adapter_digest, Ref(manifest.uri, manifest.sha256, manifest.size_bytes))
+
+
+def from_draft(draft: Draft, base: str) -> drafts_pb2.DraftCreated:
+    message = drafts_pb2.DraftCreated(
+        draft_id=draft.draft_id,
+        specialist=draft.served.specialist,
+        generation=draft.served.generation,
+        adapter_digest=draft.served.adapter_digest,
+        dataset_digest=draft.served.dataset_digest,
+        base=base,
+        prompt_digest=draft.prompt_digest,
+        answer_digest=draft.answer_digest,
+        prompt_tokens=draft.prompt_tokens,
+        completion_tokens=draft.completion_tokens,
+        finish_reason=draft.finish_reason,
+        first_token_seconds=draft.first_token_seconds,
+        seconds=draft.seconds,
+        key_id=draft.key_id,
+        canary=draft.served.is_canary,
+        text=None if draft.text is None else from_ref(draft.text),
+    )
+    message.create_time.FromMilliseconds(round(draft.moment * 1000))
+    return message
+
+
+def to_record(message: drafts_pb2.DraftCreated) -> DraftRecord:
+    # Readers of a draft do not need its adapter's manifest.
+    adapter = AdapterRef(message.adapter_digest, Ref("", "", 0)) if message.adapter_digest else None
+    text = message.text
+    served = ServedModel(
+        message.specialist, message.generation, adapter, message.dataset_digest, is_canary=message.canary
+    )
+    draft = Draft(
+        draft_id=message.draft_id,
+        served=served,
+        key_id=message.key_id,
+        prompt_digest=message.prompt_digest,
+        answer_digest=message.answer_digest,
+        prompt_tokens=message.prompt_tokens,
+        completion_tokens=message.completion_tokens,
+        finish_reason=message.finish_reason,
+        first_token_seconds=message.first_token_seconds,
+        seconds=message.seconds,
+        text=Ref(text.uri, text.sha256, text.size_bytes) if message.HasField("text") else None,
+        moment=message.create_time.ToMilliseconds() / 1000,
+    )
+    return DraftRecord(draft, message.base)

@@ -1,0 +1,160 @@
+"""Preference rows from rankings of drafts, and from the deliverables that people made from drafts."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from services.synthetic.domain import (
+    Assignment,
+    Conversation,
+    Document,
+    Judgement,
+    PairCounts,
+    PairRow,
+    Specialist,
+    fingerprint,
+    is_held_out,
+)
+
+RANKING = "ranking"
+DELIVERABLE = "deliverable"
+
+
+@dataclass(frozen=True)
+class PairLimits:
+    """How pairs are chosen. `max_tokens` limits the estimated tokens of a prompt with its longer answer."""
+
+    max_tokens: int = 1024
+    held_out_percent: int = 12
+    min_train_rows: int = 8
+    min_held_out_rows: int = 1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The input of pairs: judgements, deliverables with their texts, drafts with their texts by id, and the documents' assignments."""
+
+    judgements: Sequence[Judgement]
+    deliverables: Sequence[tuple[Document, str]]
+    conversations: Mapping[str, Conversation]
+    assignments: Mapping[str, Assignment]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Rows of both splits, sorted by id, and their counts."""
+
+    train: tuple[PairRow, ...]
+    held_out: tuple[PairRow, ...]
+    counts: PairCounts
+
+
+@dataclass
+class _Votes:
+    """Judgements of two answers to one prompt."""
+
+    messages: tuple[tuple[str, str], ...]
+    for_answer: Counter[str]
+    judgement_ids: list[str]
+
+
+def make_pairs(specialist: Specialist, evidence: Evidence, limits: PairLimits) -> Pairs:
+    """Make the pairs of rankings and of deliverables, split by prompt: a prompt is always on the same side of the split."""
+    rankings = [judgement for judgement in evidence.judgements if len(judgement.ranking) > 1]
+    counts = PairCounts(judgements=len(rankings), deliverables=len(evidence.deliverables))
+    rows, counts = _from_rankings(specialist, rankings, evidence.conversations, counts)
+    deliverable_rows, counts = _from_deliverables(specialist, evidence.deliverables, evidence.conversations, counts)
+    rows += deliverable_rows
+    fitting = [row for row in rows if row.tokens <= limits.max_tokens]
+    counts = replace(counts, pairs=len(rows), too_long=len(rows) - len(fitting))
+    sides: dict[bool, list[PairRow]] = {False: [], True: []}
+    across = 0
+    for row in sorted(fitting, key=lambda row: row.row_id):
+        side = is_held_out(row.prompt_digest, limits.held_out_percent)
+        if all(_side(key, evidence.assignments, limits) == side for key in row.document_ids):
+            sides[side].append(row)
+        else:
+            across += 1
+    return Pairs(tuple(sides[False]), tuple(sides[True]), replace(counts, across_split=across))
+
+
+def _from_rankings(
+    specialist: Specialist,
+    judgements: Iterable[Judgement],
+    conversations: Mapping[str, Conversation],
+    counts: PairCounts,
+) -> tuple[list[PairRow], PairCounts]:
+    """Make one row of two answers, however often they were judged. The majority decides their order; a tie makes no row."""
+    votes: dict[tuple[str, str, str], _Votes] = {}
+    unmatched = identical = 0
+    for judgement in judgements:
+        pairs = []
+        for better_id, worse_id in itertools.combinations(judgement.ranking, 2):
+            better, worse = conversations.get(better_id), conversations.get(worse_id)
+            if better is None or worse is None or better.prompt_digest != worse.prompt_digest:
+                unmatched += 1
+            elif better.answer.strip() == worse.answer.strip():
+                identical += 1
+            else:
+                pairs.append((better, worse))
+        for better, worse in _limit_pairs(judgement, pairs, specialist.filters.max_pairs_per_judgement):
+            first, second = sorted((better.answer, worse.answer))
+            pair_votes = votes.setdefault(
+                (better.prompt_digest, first, second), _Votes(_chat(specialist, better), Counter(), [])
+            )
+            pair_votes.for_answer[better.answer] += 1
+            pair_votes.judgement_ids.append(judgement.judgement_id)
+    rows, tied = [], 0
+    for (prompt_digest, first, second), pair_votes in votes.items():
+        lead = pair_votes.for_answer[first] - pair_votes.for_answer[second]
+        if lead == 0:
+            tied += 1
+            continue
+        chosen, rejected = (first, second) if lead > 0 else (second, first)
+        judgement_ids = tuple(sorted(set(pair_votes.judgement_ids)))
+        rows.append(PairRow(RANKING, prompt_digest, pair_votes.messages, chosen, rejected, judgement_ids=judgement_ids))
+    return rows, replace(counts, unmatched=unmatched, identical=identical, tied=tied)
+
+
+def _from_deliverables(
+    specialist: Specialist,
+    deliverables: Sequence[tuple[Document, str]],
+    conversations: Mapping[str, Conversation],
+    counts: PairCounts,
+) -> tuple[list[PairRow], PairCounts]:
+    """Make rows in which a deliverable is better than its draft."""
+    rows, identical = [], 0
+    for document, text in deliverables:
+        draft = conversations.get(document.draft_id)
+        if draft is None:
+            continue
+        if draft.answer.strip() == text.strip():
+            identical += 1
+            continue
+        row = PairRow(DELIVERABLE, draft.prompt_digest, _chat(specialist, draft), text, draft.answer)
+        rows.append(replace(row, document_ids=(document.document_id,)))
+    return rows, replace(counts, identical=counts.identical + identical)
+
+
+def _limit_pairs(
+    judgement: Judgement, pairs: list[tuple[Conversation, Conversation]], limit: int
+) -> list[tuple[Conversation, Conversation]]:
+    """At most `limit` pairs of one judgement, chosen by a hash; all of them for 0."""
+    if not limit:
+        return pairs
+    return sorted(
+        pairs, key=lambda pair: fingerprint("pair", judgement.judgement_id, *(draft.draft_id for draft in pair))
+    )[:limit]
+
+
+def _chat(specialist: Specialist, draft: Conversation) -> tuple[tuple[str, str], ...]:
+    """The chat as the specialist gets it: with its system prompt, unless the caller sent one."""
+    is_complete = not specialist.system_prompt or draft.messages[0][0] == "system"
+    return draft.messages if is_complete else (("system", specialist.system_prompt), *draft.messages)
+
+
+def _side(document_id: str, assignments: Mapping[str, Assignment], limits: PairLimits) -> bool:
+    """True if a document is held out. Without a cluster, it counts as a cluster of one."""
+    assignment = assignments.get(document_id)
+    return assignment.held_out if assignment is not None else is_held_out(document_id, limits.held_out_percent)

@@ -1,0 +1,181 @@
+"""Texts of drafts on their way through anonymization."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from services.inference.adapters.drafts import DraftBucket
+from services.inference.adapters.events import DRAFTS, DraftPublisher
+from services.inference.adapters.journal import Journal
+from services.inference.definitions import Definitions
+from services.inference.domain import ChatMessage, Draft, Transcript
+from services.inference.draft_texts import ATTEMPTS, MAX_AGE_SECONDS, MAX_CHARACTERS, DraftTextStore
+from tailor.api.events.v1 import drafts_pb2
+from tailor.errors import FailedPrecondition, Reason, TailorError, Unavailable
+from tailor.events.memory import MemoryProducer
+from tailor.storage.memory import MemoryStore
+from tailor.words import Labels
+from tests.unit.inference.fakes import FakeAnonymizer, Published, served
+
+LABELS = Labels("wiki", "risk")
+TRANSCRIPT = Transcript(
+    (ChatMessage("user", "Write to Ngozi Okafor."), ChatMessage("assistant", "Why?"), ChatMessage("user", "Soon.")),
+    "Dear Ngozi",
+)
+
+
+class World:
+    def __init__(self) -> None:
+        self.definitions = Definitions()
+        self.definitions.define("reports", LABELS, keep_drafts=True)
+        self.anonymizer = FakeAnonymizer({"Ines": "Ngozi", "Marsh": "Okafor"})
+        self.bucket = MemoryStore()
+        self.published = Published()
+        self.seconds = 0.0
+        self.texts = self.make_texts(self.published.draft)
+
+    def make_texts(self, publish: Callable[[Draft], None]) -> DraftTextStore:
+        return DraftTextStore(
+            self.definitions,
+            self.anonymizer,
+            DraftBucket(self.bucket).put,
+            publish,
+            first_pause_seconds=0.01,
+            now=lambda: self.seconds,
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        stop = threading.Event()
+        thread = threading.Thread(target=self.texts.run, args=(stop,))
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def draft(number: int = 1, specialist: str = "reports", finish: str = "stop") -> Draft:
+    return Draft(f"drf_{number}", served(specialist, 1), "key_1", "aa", "bb", 4, 3, finish, 0.1, 0.5)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_stores_surrogates_only_and_publishes_the_draft_again(world: World) -> None:
+    with world.running():
+        world.texts.keep(draft(), TRANSCRIPT)
+        wait_until(lambda: bool(world.published.drafts))
+    ((bucket, key), data), *others = world.bucket.objects.items()
+    assert (bucket, others) == ("drafts", [])
+    assert b"Ngozi" not in data and b"Okafor" not in data
+    value = json.loads(data)
+    assert value["answer"] == "Dear Ines"
+    assert [message["role"] for message in value["messages"]] == ["user", "assistant", "user"]
+    (published,) = world.published.drafts
+    assert published.text is not None and published.text.key == key == f"texts/{published.text.sha256}.json"
+    assert published.moment and published.draft_id == "drf_1"
+    assert world.anonymizer.anonymized == [LABELS]
+
+
+def test_ignores_specialists_that_keep_nothing_and_cancelled_or_empty_answers(world: World) -> None:
+    world.texts.keep(draft(specialist="memos"), TRANSCRIPT)
+    world.texts.keep(draft(specialist=""), TRANSCRIPT)
+    world.texts.keep(draft(finish="cancelled"), TRANSCRIPT)
+    world.texts.keep(draft(), Transcript(TRANSCRIPT.messages, " "))
+    with world.running():
+        time.sleep(0.1)
+    assert not world.anonymizer.anonymized and not world.bucket.objects
+
+
+def test_an_opt_out_applies_to_texts_that_wait_already(world: World) -> None:
+    world.texts.keep(draft(), TRANSCRIPT)
+    world.definitions.define("reports", LABELS)
+    with world.running():
+        time.sleep(0.1)
+    assert not world.anonymizer.anonymized and not world.bucket.objects
+
+
+def test_retries_while_anonymization_does_not_answer(world: World) -> None:
+    world.anonymizer.failures = [Unavailable(Reason("AWAY"), "Away."), Unavailable(Reason("AWAY"), "Away.")]
+    with world.running():
+        world.texts.keep(draft(), TRANSCRIPT)
+        wait_until(lambda: bool(world.published.drafts))
+    assert len(world.anonymizer.anonymized) == 3
+
+
+@pytest.mark.parametrize(
+    ("failures", "attempts"),
+    [
+        ([Unavailable(Reason("AWAY"), "Away.")] * 9, ATTEMPTS),
+        ([FailedPrecondition(Reason.TEXTS_NOT_APART, "No.")] * 9, 1),
+    ],
+)
+def test_drops_a_text_that_cannot_be_anonymised_and_continues_with_the_next(
+    world: World, failures: list[TailorError], attempts: int
+) -> None:
+    world.anonymizer.failures = failures[:attempts]
+    with world.running():
+        world.texts.keep(draft(1), TRANSCRIPT)
+        world.texts.keep(draft(2), TRANSCRIPT)
+        wait_until(lambda: bool(world.published.drafts))
+    assert [published.draft_id for published in world.published.drafts] == ["drf_2"]
+    assert len(world.anonymizer.anonymized) == attempts + 1
+
+
+def test_drops_a_text_that_waited_too_long(world: World) -> None:
+    world.texts.keep(draft(), TRANSCRIPT)
+    world.seconds = MAX_AGE_SECONDS + 1
+    with world.running():
+        time.sleep(0.1)
+    assert not world.anonymizer.anonymized and not world.published.drafts
+
+
+def test_drops_texts_beyond_the_limit_without_blocking_callers(world: World) -> None:
+    big = Transcript((ChatMessage("user", "x" * (MAX_CHARACTERS // 2)),), "y")
+    started = time.monotonic()
+    for number in range(4):
+        world.texts.keep(draft(number), big)
+    assert time.monotonic() - started < 1
+    with world.running():
+        wait_until(lambda: bool(world.published.drafts))
+        world.texts.keep(draft(9), TRANSCRIPT)
+        wait_until(lambda: len(world.published.drafts) == 2)
+    assert [published.draft_id for published in world.published.drafts] == ["drf_0", "drf_9"]
+
+
+def test_the_draft_with_its_text_is_another_event_of_the_same_time(world: World, tmp_path: Path) -> None:
+    producer = MemoryProducer()
+    events = DraftPublisher(producer, Journal(tmp_path / "drafts.sqlite", 10), "tiny")
+    stop = threading.Event()
+    sender = threading.Thread(target=events.run, args=(stop,))
+    sender.start()
+    texts = world.make_texts(events.publish)
+    published = draft()
+    events.publish(published)
+    texts.keep(published, TRANSCRIPT)
+    storer = threading.Thread(target=texts.run, args=(stop,))
+    storer.start()
+    wait_until(lambda: len(producer.messages(DRAFTS)) == 2)
+    stop.set()
+    sender.join(5)
+    storer.join(5)
+    first, second = (message for message in producer.messages(DRAFTS) if isinstance(message, drafts_pb2.DraftCreated))
+    assert not first.HasField("text") and second.text.uri.startswith("s3://drafts/texts/")
+    assert first.create_time == second.create_time

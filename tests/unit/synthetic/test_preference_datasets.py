@@ -1,0 +1,148 @@
+"""Preference datasets, from drafts and judgements to rows."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from services.synthetic import handlers
+from services.synthetic.domain import (
+    BuildPolicy,
+    Document,
+    Judgement,
+    KeptDraft,
+    Kind,
+    Specialist,
+)
+from services.synthetic.erasures import DatasetEraser
+from services.synthetic.rows.preference_rows import PairLimits
+from tailor.errors import FailedPrecondition, InvalidArgument
+from tailor.events.erased import Erased
+from tailor.storage.ref import Ref
+from tailor.words import DatasetKind
+from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, MemoryRepository, make_app, put_document
+from tests.unit.synthetic.test_erasures import MemoryHoldings
+
+LEARNS = replace(SPECIALIST, keep_drafts=True, preference_recipe="dpo", policy=BuildPolicy(1))
+PREFERENCE = DatasetKind.PREFERENCE
+
+
+def draft(app: FakeSynthetic, draft_id: str, prompt: int, answer: str) -> KeptDraft:
+    messages = [{"role": "user", "content": f"Write about {prompt}."}]
+    data = json.dumps({"messages": messages, "answer": answer}).encode()
+    return KeptDraft(
+        draft_id, "reports", f"prompt{prompt}", "a", app.store.put("drafts", f"texts/{draft_id}.json", data)
+    )
+
+
+def world(specialist: Specialist = LEARNS, prompts: int = 40) -> tuple[FakeSynthetic, MemoryRepository]:
+    """An app whose experts have ranked two drafts of every prompt."""
+    app = make_app(specialists={"reports": specialist}, pair_limits=PairLimits())
+    for number in range(prompts):
+        for side, answer in (("good", "Short."), ("bad", "Long and vague.")):
+            handlers.on_draft(app, draft(app, f"drf_{number}_{side}", number, f"{answer} {number}"))
+        handlers.on_judgement(app, judge(number))
+    return app, app.repository
+
+
+def judge(number: int) -> Judgement:
+    return Judgement(f"jdg_{number}", "reports", (f"drf_{number}_good", f"drf_{number}_bad"), {}, "")
+
+
+def deliver(app: FakeSynthetic, number: int) -> Document:
+    document = put_document(app.store, number, text=f"Finished text {number}.")
+    return replace(document, kind=Kind.DELIVERABLE, draft_id=f"drf_{number}_good")
+
+
+def test_rankings_make_a_preference_dataset_due_but_none_of_documents() -> None:
+    app, repository = world()
+    (result,) = handlers.tick(app)
+    dataset = result.dataset
+    assert (dataset.kind, dataset.recipe, dataset.pairs.pairs) == (PREFERENCE, "dpo", 40)
+    assert dataset.train_rows + dataset.held_out_rows == 40 and dataset.held_out_rows > 0
+    assert dataset.judgement_ids == tuple(sorted(f"jdg_{n}" for n in range(40))) and dataset.document_ids == ()
+    manifest = json.loads(app.store.read("datasets", f"{dataset.digest}/manifest.json"))
+    assert (manifest["kind"], manifest["judgements"]) == ("preference", list(dataset.judgement_ids))
+    assert handlers.tick(app) == [] and repository.published == [dataset.digest]
+
+
+@pytest.mark.parametrize(
+    "specialist", [replace(LEARNS, keep_drafts=False, preference_recipe=""), replace(LEARNS, policy=BuildPolicy())]
+)
+def test_without_opt_in_or_policy_builds_on_command_only(specialist: Specialist) -> None:
+    app, _ = world(specialist)
+    assert handlers.tick(app) == []
+    result = handlers.build_dataset(app, "reports", "one", PREFERENCE)
+    assert result.created and handlers.build_dataset(app, "reports", "one", PREFERENCE) == result
+    with pytest.raises(InvalidArgument, match="REQUEST_ID_REUSED"):
+        handlers.build_dataset(app, "reports", "one")
+    assert not handlers.build_dataset(app, "reports", "two", PREFERENCE).created
+
+
+def test_saves_the_texts_of_judged_drafts_and_forgets_others() -> None:
+    app, repository = world()
+    handlers.on_draft(app, draft(app, "drf_unjudged", 1, "Nobody looked."))
+    for bucket, key in list(app.store.objects):
+        if bucket == "drafts":
+            app.store.delete(bucket, key)
+    (result,) = handlers.tick(app)
+    assert result.dataset.pairs.pairs == 40
+    assert repository.forgotten_after == [30]
+    assert [key for key, draft in repository.drafts.items() if not draft.saved] == ["drf_unjudged"]
+
+
+def test_saves_a_draft_that_arrives_after_its_judgement() -> None:
+    app, repository = world(prompts=0)
+    handlers.on_judgement(app, judge(0))
+    handlers.on_draft(app, draft(app, "drf_0_good", 0, "Good."))
+    handlers.on_draft(app, draft(app, "drf_0_good", 0, "Again."))
+    assert repository.drafts["drf_0_good"].saved and repository.drafts["drf_0_good"].text.bucket == "datasets"
+
+
+def test_ignores_a_text_that_has_expired() -> None:
+    app, repository = world(prompts=0)
+    gone = KeptDraft("drf_0_good", "reports", "prompt0", "a", Ref("s3://drafts/texts/gone.json", "x", 1))
+    handlers.on_draft(app, gone)
+    handlers.on_judgement(app, judge(0))
+    assert not repository.drafts["drf_0_good"].saved
+
+
+def test_refuses_too_few_pairs_and_reports_the_counts() -> None:
+    app, repository = world(prompts=3)
+    with pytest.raises(FailedPrecondition, match="TOO_FEW_ROWS") as refused:
+        handlers.build_dataset(app, "reports", "", PREFERENCE)
+    assert refused.value.metadata["judgements"] == "3" and "3 rankings" in refused.value.message
+    assert handlers.tick(app) == [] and repository.published == []
+
+
+def test_no_dataset_has_pairs_of_an_erased_deliverable() -> None:
+    app, repository = world()
+    sources = [deliver(app, number) for number in range(40)]
+    for document in sources:
+        handlers.on_document(app, document)
+    old = handlers.build_dataset(app, "reports", "", PREFERENCE).dataset
+    assert old.document_ids
+    erased = old.document_ids[0]
+    forgotten = DatasetEraser(app, MemoryHoldings(repository)).forget(Erased(erased, "ers_1"))
+    (new,) = [dataset for dataset in repository.datasets.values() if dataset.kind is PREFERENCE]
+    assert new.digest != old.digest and erased not in new.document_ids and set(new.document_ids) < set(old.document_ids)
+    assert forgotten.datasets == (old.digest,) and forgotten.counts["datasets"] == 1
+    assert not app.store.exists("datasets", f"{old.digest}/manifest.json")
+
+
+def test_a_deliverable_answers_its_drafts_prompt_in_the_dataset_of_documents() -> None:
+    app, _ = world(replace(LEARNS, system_prompt="House style."))
+    for number in range(20):
+        document = deliver(app, number)
+        handlers.on_document(app, document)
+        text = json.dumps(
+            {"prompt": None, "text": f"Finished text number{number} " + "on the harbour and its cranes. " * 8}
+        ).encode()
+        longer = replace(document, sequence=2, text=app.store.put("corpus", f"documents/longer{number}", text))
+        handlers.on_document(app, longer)
+    handlers.build_dataset(app, "reports", "")
+    rows = [row for split in app.writer.written for row in split]
+    assert {(row.origin, row.made_by, row.system_prompt) for row in rows} == {("deliverable", "human", "House style.")}
+    assert len(rows) == 20
+    (row,) = [row for row in rows if row.document_ids == (f"doc_{7:032d}",)]
+    assert row.prompt == "Write about 7." and row.completion.startswith("Finished text number7 on the harbour")
