@@ -18,6 +18,7 @@ from tailor.local import stack
 from tailor.local.stack import Connection, Stack
 from tailor.rpc.channel import open_channel
 from tests.models import make_tiny_base
+from tests.waiting import wait_until
 
 T = TypeVar("T")
 
@@ -76,24 +77,24 @@ class Installation:
         return process.pid
 
 
-def wait_until(check: Callable[[], T | None], description: str, seconds: float = 240) -> T:
-    """Call `check` until its result is true, and return it. Waits out retryable errors."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+def ask_until(ask: Callable[[], T | None], description: str, seconds: float = 240) -> T:
+    """Ask the services until the answer is true, and return it. Waits out retryable errors."""
+
+    def attempt() -> T | None:
+        time.sleep(0.3)
         try:
-            result = check()
+            return ask()
         except TailorError as error:
             if not error.retryable:
                 raise
-            result = None
         except grpc.RpcError as error:
             if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise
-            result = None
-        if result:
-            return result
-        time.sleep(0.3)
-    raise AssertionError(f"{description} did not happen within {seconds} s")
+        return None
+
+    answer = wait_until(attempt, seconds, description)
+    assert answer is not None
+    return answer
 
 
 @pytest.fixture(scope="session")

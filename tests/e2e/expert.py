@@ -10,7 +10,7 @@ import httpx
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tests.e2e.conftest import Installation, wait_until
+from tests.e2e.conftest import Installation, ask_until
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Expert:
                     return None
                 raise
 
-        return wait_until(known, "a draft in the catalogue", 30)
+        return ask_until(known, "a draft in the catalogue", 30)
 
     def prefer(self, better: Answer, worse: Answer) -> str:
         """Rank one answer above the other, and return the judgement's id."""

@@ -19,7 +19,7 @@ from tailor.cli.publish import publish_all
 from tailor.cli.submissions import Description, collect
 from tailor.client import TailorClient
 from tests.conftest import plan_of
-from tests.e2e.conftest import SAMPLE, Installation, wait_until
+from tests.e2e.conftest import SAMPLE, Installation, ask_until
 from tests.e2e.places import all_places, databases
 
 # Places with anonymised texts. Values that no recogniser found can only be here.
@@ -101,7 +101,7 @@ def judge(installation: Installation, specialist: str) -> registry_pb2.RecordJud
                 return None
             raise
 
-    return wait_until(recorded, "a judgement", 60)
+    return ask_until(recorded, "a judgement", 60)
 
 
 class Vault:

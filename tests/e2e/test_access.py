@@ -16,7 +16,7 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.rpc.identity import Identity
 from tailor.rpc.methods import all_methods
-from tests.e2e.conftest import Installation, wait_until
+from tests.e2e.conftest import Installation, ask_until
 
 pytestmark = pytest.mark.e2e
 
@@ -125,4 +125,4 @@ def test_a_revoked_key_is_refused_within_seconds(installation: Installation) -> 
     assert _code(installation, LIST, created.secret) is grpc.StatusCode.OK
     installation.registry.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=created.key.key_id))
     refused = grpc.StatusCode.UNAUTHENTICATED
-    wait_until(lambda: _code(installation, LIST, created.secret) is refused, "the refusal of a revoked key", 10)
+    ask_until(lambda: _code(installation, LIST, created.secret) is refused, "the refusal of a revoked key", 10)

@@ -28,7 +28,7 @@ from tailor.client import TailorClient
 from tailor.errors import InvalidArgument, NotFound, Unauthenticated
 from tailor.local import processes
 from tests.e2e import gold
-from tests.e2e.conftest import SAMPLE, Installation, wait_until
+from tests.e2e.conftest import SAMPLE, Installation, ask_until
 from tests.e2e.expert import Expert
 from tests.e2e.reach import Names, answers
 from tests.e2e.training import Training
@@ -71,7 +71,7 @@ def _kill(installation: Installation, component: str) -> None:
         state = installation.stack.snapshot().components[component]
         return state.state == "ready" and state.process is not None and state.process.pid != pid
 
-    wait_until(back, f"{component} after kill -9", 180)
+    ask_until(back, f"{component} after kill -9", 180)
 
 
 def _kill_worker(installation: Installation) -> bool:
@@ -115,7 +115,7 @@ def _accounted(installation: Installation, expected: int) -> registry_pb2.GetFlo
         flow = _flow(installation)
         return flow if flow.anonymized + sum(flow.rejected.values()) >= expected else None
 
-    return wait_until(all_there, f"{expected} submissions accounted for", 400)
+    return ask_until(all_there, f"{expected} submissions accounted for", 400)
 
 
 def _runs(installation: Installation) -> list[training_pb2.Run]:
@@ -157,7 +157,7 @@ def test_quarantine_is_empty_after_everything_is_anonymised(installation: Instal
     from tests.conftest import Stores, plan_of
 
     store = S3Store.from_settings(Stores(plan_of(installation.stack)).settings("ingestion", ServiceSettings))
-    assert wait_until(lambda: not store.list_keys(QUARANTINE, ""), "an empty quarantine", 30)
+    assert ask_until(lambda: not store.list_keys(QUARANTINE, ""), "an empty quarantine", 30)
     assert store.list_keys(QUARANTINE, "") == []
 
 
@@ -165,13 +165,13 @@ def test_one_dataset_one_run_and_one_promotion_although_every_service_is_killed(
     synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))
     _kill(installation, "synthetic")
     request = synthetic_pb2.BuildDatasetRequest(specialist=NAME, request_id="once")
-    built = wait_until(lambda: synthetic.BuildDataset(request, timeout=120), "a dataset")
+    built = ask_until(lambda: synthetic.BuildDataset(request, timeout=120), "a dataset")
     assert built.dataset.train_rows > 20
     assert built.dataset.held_out_rows >= 2
-    wait_until(lambda: any(run.progress.step >= 2 for run in _runs(installation)), "a run that trains")
+    ask_until(lambda: any(run.progress.step >= 2 for run in _runs(installation)), "a run that trains")
     killed = _kill_worker(installation)
     _kill(installation, "training")
-    adapters = wait_until(lambda: _adapters(installation), "an adapter", 400)
+    adapters = ask_until(lambda: _adapters(installation), "an adapter", 400)
     assert killed
     evaluation = evaluation_pb2_grpc.EvaluationServiceStub(installation.channel("evaluation"))
     digest = adapters[0].adapter.digest
@@ -181,10 +181,10 @@ def test_one_dataset_one_run_and_one_promotion_although_every_service_is_killed(
         return response.state >= evaluation_pb2.EVALUATION_STATE_RUNNING
 
     with contextlib.suppress(grpc.RpcError):
-        wait_until(running, "an evaluation", 60)
+        ask_until(running, "an evaluation", 60)
     _kill(installation, "evaluation")
     _kill(installation, "inference")
-    wait_until(lambda: _adapters(installation)[0].serving, "a promotion", 400)
+    ask_until(lambda: _adapters(installation)[0].serving, "a promotion", 400)
     _kill(installation, "console")
     assert [run.state for run in _runs(installation)] == [training_pb2.RUN_STATE_SUCCEEDED]
     assert _runs(installation)[0].epoch >= 2
@@ -207,10 +207,10 @@ def _client(installation: Installation) -> TailorClient:
 
 def test_the_specialist_answers_and_its_draft_is_traced_to_its_documents(installation: Installation) -> None:
     with _client(installation) as client:
-        wait_until(lambda: NAME in {item.name for item in client.specialists()}, "the specialist in inference", 60)
+        ask_until(lambda: NAME in {item.name for item in client.specialists()}, "the specialist in inference", 60)
         pieces = list(client.stream(NAME, "Write a memo.", max_tokens=12))
     draft_id = pieces[-1].draft_id
-    traced = wait_until(lambda: _trace(installation, draft_id), "a traced draft", 30)
+    traced = ask_until(lambda: _trace(installation, draft_id), "a traced draft", 30)
     assert traced.adapter.digest == _adapters(installation)[0].adapter.digest
     assert traced.dataset.digest == traced.adapter.dataset_digest
     assert {document.document_id for document in traced.documents} == set(traced.dataset.document_ids)
@@ -229,7 +229,7 @@ def test_draft_texts_are_stored_anonymised_and_a_ranking_becomes_a_pair(installa
         return draft if draft.text_state == inference_pb2.TEXT_STATE_KEPT else None
 
     for draft_id in drafts:
-        draft = wait_until(lambda draft_id=draft_id: find_text(draft_id), "a stored text", 60)  # type: ignore[misc]
+        draft = ask_until(lambda draft_id=draft_id: find_text(draft_id), "a stored text", 60)  # type: ignore[misc]
         (message,) = draft.messages
         assert message.role == "user" and message.content.startswith("Write a memo for ") and draft.answer
         assert not any(value in message.content + draft.answer for value in gold.TYPED)
@@ -247,7 +247,7 @@ def test_draft_texts_are_stored_anonymised_and_a_ranking_becomes_a_pair(installa
         message = str(refused.value.details())
         return message.startswith("1 rankings") and ("make 1 pairs" in message or "and 1 held out" in message)
 
-    wait_until(one_pair, "a pair of the ranking", 60)
+    ask_until(one_pair, "a pair of the ranking", 60)
 
 
 def _trace(installation: Installation, draft_id: str) -> registry_pb2.TraceResponse | None:
@@ -297,7 +297,7 @@ def test_objects_outside_a_keys_reach_are_answered_like_missing_ones(installatio
     adapter = _adapters(installation)[0]
     with _client(installation) as client:
         draft_id = client.generate(NAME, "Write a memo.", max_tokens=2).draft_id
-    wait_until(lambda: _trace(installation, draft_id), "a traced draft", 30)
+    ask_until(lambda: _trace(installation, draft_id), "a traced draft", 30)
     names = Names(
         specialist=NAME,
         adapter=adapter.adapter.digest,
@@ -368,7 +368,7 @@ def test_rankings_on_the_console_become_a_dataset_and_an_adapter_based_on_the_co
                 return None
             raise
 
-    dataset = wait_until(build, "a preference dataset", 60)
+    dataset = ask_until(build, "a preference dataset", 60)
     assert dataset.train_rows >= 8 and dataset.held_out_rows >= 1
     assert len(judged & set(dataset.judgement_ids)) >= 8
     assert dataset.ranked_adapter_digest == compared.adapter.digest
@@ -377,7 +377,7 @@ def test_rankings_on_the_console_become_a_dataset_and_an_adapter_based_on_the_co
     def started() -> list[training_pb2.Run]:
         return [run for run in training.runs(NAME) if run.dataset_digest == dataset.digest]
 
-    (run,) = wait_until(started, "a run on the preferences", 60)
+    (run,) = ask_until(started, "a run on the preferences", 60)
     run = training.wait_for_end(run.run_id)
     assert run.state == training_pb2.RUN_STATE_SUCCEEDED, run.message
     manifest = training.manifest(run.adapter_digest)
@@ -387,7 +387,7 @@ def test_rankings_on_the_console_become_a_dataset_and_an_adapter_based_on_the_co
     def catalogued() -> list[models_pb2.AdapterTrained]:
         return [item.adapter for item in _adapters(installation) if item.adapter.digest == run.adapter_digest]
 
-    (adapter,) = wait_until(catalogued, "the adapter in the catalogue", 30)
+    (adapter,) = ask_until(catalogued, "the adapter in the catalogue", 30)
     assert adapter.last_loss < adapter.first_loss
 
 

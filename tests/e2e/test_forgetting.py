@@ -27,7 +27,7 @@ from tailor.settings import ServiceSettings
 from tailor.storage.buckets import QUARANTINE
 from tailor.storage.s3 import S3Store
 from tests.conftest import plan_of
-from tests.e2e.conftest import SAMPLE, Installation, wait_until
+from tests.e2e.conftest import SAMPLE, Installation, ask_until
 from tests.e2e.places import buckets, databases
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -132,11 +132,11 @@ def test_an_adapter_learns_from_the_documents_and_serves(installation: Installat
     texts, before = _texts(), _accounted(installation)
     for number, text in enumerate(texts):
         _publish(installation, number, text)
-    wait_until(lambda: _accounted(installation) >= before + len(texts), "all documents", 200)
+    ask_until(lambda: _accounted(installation) >= before + len(texts), "all documents", 200)
     synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))
     request = synthetic_pb2.BuildDatasetRequest(specialist=NAME, request_id="erasure")
-    story.dataset = wait_until(lambda: synthetic.BuildDataset(request, timeout=60), "a dataset").dataset.digest
-    served = wait_until(
+    story.dataset = ask_until(lambda: synthetic.BuildDataset(request, timeout=60), "a dataset").dataset.digest
+    served = ask_until(
         lambda: [item for item in _adapters(installation) if item.serving], "an adapter that serves", 200
     )
     story.adapter = served[0].adapter.digest
@@ -155,7 +155,7 @@ def test_the_erasure_names_the_service_that_is_down(installation: Installation, 
         request = registry_pb2.GetErasureRequest(erasure_id=story.erasure.erasure_id)
         return list(story.officer.GetErasure(request, timeout=10).erasure.waiting_for)
 
-    wait_until(lambda: waits_for() == ["evaluation"], "the confirmation of all other services", 120)
+    ask_until(lambda: waits_for() == ["evaluation"], "the confirmation of all other services", 120)
     serving = installation.registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=NAME), timeout=10).serving
     assert serving.decision.adapter_digest != story.adapter
 
@@ -170,7 +170,7 @@ def test_the_receipt_is_signed_when_the_service_is_back_and_nothing_remains(
         erasure = story.officer.GetErasure(asked, timeout=10).erasure
         return erasure if erasure.HasField("receipt") else None
 
-    erasure = wait_until(signed, "a receipt", 120)
+    erasure = ask_until(signed, "a receipt", 120)
     trust = json.loads(plan_of(installation.stack).secrets.trust_file.read_text(encoding="utf-8"))
     public_key = load_pem_public_key(trust["registry"].encode()).public_bytes(Encoding.Raw, PublicFormat.Raw)
     assert erasure.receipt.public_key == public_key
@@ -212,7 +212,7 @@ def test_a_republished_document_stays_erased_until_the_erasure_is_lifted(
         flow = installation.registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=10)
         return flow.rejected["ERASED"] == before + 1
 
-    wait_until(refused, "a rejection", 60)
+    ask_until(refused, "a rejection", 60)
     assert _holding(installation, MARKER) == []
     document_id = story.erasure.document_ids[0]
     story.officer.LiftErasure(registry_pb2.LiftErasureRequest(document_id=document_id), timeout=10)
@@ -221,7 +221,7 @@ def test_a_republished_document_stays_erased_until_the_erasure_is_lifted(
         _publish(installation, 0, OWN)
         return document_id in _documents(installation)
 
-    wait_until(back, "the lifted document", 60)
+    ask_until(back, "the lifted document", 60)
 
 
 def test_a_person_is_resolved_erased_and_masked_from_then_on(installation: Installation, story: Story) -> None:
@@ -234,10 +234,10 @@ def test_a_person_is_resolved_erased_and_masked_from_then_on(installation: Insta
     request = registry_pb2.EraseRequest(document_ids=resolved.document_ids, reason="subject-request")
     erasure_id = story.officer.Erase(request, timeout=20).erasure.erasure_id
     asked = registry_pb2.GetErasureRequest(erasure_id=erasure_id)
-    wait_until(lambda: story.officer.GetErasure(asked, timeout=10).erasure.HasField("receipt"), "a receipt", 120)
+    ask_until(lambda: story.officer.GetErasure(asked, timeout=10).erasure.HasField("receipt"), "a receipt", 120)
     assert not set(resolved.document_ids) & set(_documents(installation))
     before = set(_documents(installation))
     _publish(installation, 40, f"# Note\n\nThe {MARKER} is kept by {PERSON} of the harbour office since last spring.\n")
-    wait_until(lambda: set(_documents(installation)) - before, "a new document", 60)
+    ask_until(lambda: set(_documents(installation)) - before, "a new document", 60)
     texts = [text for place, text in buckets(plan_of(installation.stack)) if "harbour office since" in text]
     assert texts and all("[PERSON]" in text for text in texts)

@@ -15,7 +15,7 @@ import pytest
 
 from services.training.recipe import FOLDER
 from tailor.local import stack
-from tests.e2e.conftest import SAMPLE, SETTINGS, wait_until
+from tests.e2e.conftest import SAMPLE, SETTINGS, ask_until
 from tests.models import make_tiny_base
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -82,7 +82,7 @@ class Reader:
 
 def _newest(reader: Reader, key: str, *command: str) -> Any:
     """The newest of what a command lists; it may take a moment to appear."""
-    return wait_until(lambda: next(iter(reader.tailor(*command)[key]), None), f"an entry of {command}", 120)
+    return ask_until(lambda: next(iter(reader.tailor(*command)[key]), None), f"an entry of {command}", 120)
 
 
 def _run(reader: Reader) -> str:
@@ -103,7 +103,7 @@ def _document(reader: Reader) -> str:
         items = reader.tailor("documents")["documents"]
         return next((item["anonymized"]["document_id"] for item in items if item.get("anonymized")), None)
 
-    return wait_until(passed, "an anonymised document", 60)
+    return ask_until(passed, "an anonymised document", 60)
 
 
 def _candidate(reader: Reader) -> str:
@@ -118,8 +118,8 @@ def _candidate(reader: Reader) -> str:
         serving = reader.tailor("specialist", "show", SPECIALIST)["serving"]["decision"]["adapter_digest"][:12]
         return serving if serving != first else None
 
-    wait_until(lambda: reader.tailor("build", SPECIALIST)["created"], "a second dataset", 60)
-    candidate = wait_until(second, "a second adapter", 240)
+    ask_until(lambda: reader.tailor("build", SPECIALIST)["created"], "a second dataset", 60)
+    candidate = ask_until(second, "a second adapter", 240)
     reader.tailor("rollback", SPECIALIST, "--wait")
     return candidate
 

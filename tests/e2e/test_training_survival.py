@@ -19,7 +19,7 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.ref import Ref
-from tests.e2e.conftest import Installation, wait_until
+from tests.e2e.conftest import Installation, ask_until
 from tests.e2e.training import PREFERENCE, SFT, Datasets, Training, paused_training
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -130,7 +130,7 @@ def _wait_for_service(installation: Installation, killed: int) -> None:
         state = installation.stack.snapshot().components["training"]
         return state.state == "ready" and state.process is not None and state.process.pid != killed
 
-    wait_until(back, "training after kill -9", 120)
+    ask_until(back, "training after kill -9", 120)
 
 
 def _refused(story: Story, run_id: str) -> grpc.StatusCode:
@@ -149,7 +149,7 @@ def test_a_dataset_starts_a_run_that_publishes_its_first_stage_and_then_waits_fo
     installation: Installation, story: Story
 ) -> None:
     story.datasets.publish(NAME, story.rows, SFT, "killed-chain")
-    (run,) = wait_until(lambda: story.training.runs(NAME), "a run", 60)
+    (run,) = ask_until(lambda: story.training.runs(NAME), "a run", 60)
     story.chain = run.run_id
     waiting = story.training.wait_for_reason(run.run_id, "WAITS_FOR_RANKINGS")
     assert (waiting.state, waiting.stage) == (training_pb2.RUN_STATE_QUEUED, 1)
@@ -161,7 +161,7 @@ def test_a_dataset_starts_a_run_that_publishes_its_first_stage_and_then_waits_fo
         request = registry_pb2.ListAdaptersRequest(specialist=NAME)
         return [item.adapter.digest for item in installation.registry.ListAdapters(request, timeout=10).adapters]
 
-    wait_until(lambda: adapter in catalogued(), "the adapter in the catalogue", 60)
+    ask_until(lambda: adapter in catalogued(), "the adapter in the catalogue", 60)
 
 
 def test_a_worker_that_always_dies_is_started_five_times(story: Story) -> None:
@@ -237,7 +237,7 @@ def test_a_queued_or_running_run_can_be_cancelled_but_an_ended_one_cannot(
         training.wait_for_reason(queued, "WAITS_FOR_SPECIALIST")
         assert training.cancel(queued).state == training_pb2.RUN_STATE_CANCELLED
         assert training.cancel(running).state == training_pb2.RUN_STATE_CANCELLED
-        wait_until(lambda: not worker.is_alive(), "the worker's end", 90)
+        ask_until(lambda: not worker.is_alive(), "the worker's end", 90)
     for run_id in (queued, running):
         assert _refused(story, run_id) is grpc.StatusCode.FAILED_PRECONDITION
         assert training.run(run_id).reason == "CANCELLED"
@@ -316,7 +316,7 @@ def _evaluated(installation: Installation, adapters: list[str]) -> None:
         running = evaluation_pb2.EVALUATION_STATE_RUNNING
         return evaluations if all(item.state > running for item in evaluations) else None
 
-    for evaluation in wait_until(ended, "evaluations of the policies", 240):
+    for evaluation in ask_until(ended, "evaluations of the policies", 240):
         assert evaluation.state == evaluation_pb2.EVALUATION_STATE_SUCCEEDED, evaluation.reason
         assert evaluation.rows_total == evaluation.rows_done > 0
         assert evaluation.result.candidate.values["parity"] < 0.1

@@ -24,7 +24,7 @@ from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tailor.storage.s3 import S3Store
 from tests.conftest import Stores, plan_of
-from tests.e2e.conftest import Installation, wait_until
+from tests.e2e.conftest import Installation, ask_until
 
 SFT, PREFERENCE = models_pb2.DATASET_KIND_SFT, models_pb2.DATASET_KIND_PREFERENCE
 
@@ -109,7 +109,7 @@ class Training:
 
     def wait_for_worker(self, run_id: str, epoch: int = 1) -> ProcessRef:
         """Block until the worker of an epoch is alive, and return it."""
-        return wait_until(lambda: self.worker(run_id, epoch), f"worker {epoch} of the run", 120)
+        return ask_until(lambda: self.worker(run_id, epoch), f"worker {epoch} of the run", 120)
 
     def worker(self, run_id: str, epoch: int) -> ProcessRef | None:
         """The worker of an epoch if it is alive, else None."""
@@ -154,7 +154,7 @@ class Training:
             assert run.state <= training_pb2.RUN_STATE_RUNNING, f"{description}: {run.reason} {run.message}"
             return None
 
-        return wait_until(check, description, 300)
+        return ask_until(check, description, 300)
 
 
 class HeldLock:
@@ -183,7 +183,7 @@ class HeldLock:
             self.allow_step()
             return None
 
-        return wait_until(reported, f"step {step}", 240)
+        return ask_until(reported, f"step {step}", 240)
 
     def tear(self, run_id: str, worker: ProcessRef) -> Checkpoint:
         """Allow steps, and kill the worker while it uploads a checkpoint, before its manifest. Returns that checkpoint."""

@@ -6,10 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from tailor.storage.s3 import S3Store
 from tests.conftest import Stores
 from tests.integration.listening import listening
 from tests.models import make_tiny_base
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -54,13 +54,6 @@ def readiness(environment: dict[str, str]) -> dict[str, Any]:
         return {"ready": False, "waiting_for": None}
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 @pytest.fixture
 def process(stores: Stores, tmp_path: Path) -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
     environment = dict(os.environ) | stores.environment("inference")
@@ -76,7 +69,7 @@ def test_waits_for_its_base_then_serves_a_specialist_and_reports_it(
     stores: Stores, process: tuple[dict[str, str], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     environment, running = process
-    wait_until(lambda: readiness(environment)["waiting_for"] == f"base {BASE}")
+    wait_until(lambda: readiness(environment)["waiting_for"] == f"base {BASE}", 120)
     settings = stores.settings("evaluation", ServiceSettings)
     channel = service_channel(settings, "inference", settings.inference_address, service="evaluation")
     stub = inference_pb2_grpc.InferenceServiceStub(channel)
@@ -95,7 +88,7 @@ def test_waits_for_its_base_then_serves_a_specialist_and_reports_it(
     )
     producer = KafkaProducer.from_settings(stores.settings("registry", ServiceSettings), "registry")
     producer.send("specialist.serving.v1", "tiny-reports", decision, "evt_tiny_1")
-    wait_until(lambda: bool(readiness(environment)["ready"]))
+    wait_until(lambda: bool(readiness(environment)["ready"]), 120)
 
     request.model = "tiny-reports"
     reply = stub.Generate(request, timeout=30)

@@ -7,7 +7,7 @@ import signal
 import socket
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -25,6 +25,7 @@ from tailor.local.ports import PORT_NAMES
 from tailor.local.secrets import Secrets, ensure
 from tailor.local.state import StackSnapshot
 from tailor.storage.buckets import BUCKETS
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -149,13 +150,6 @@ def _descendants(pid: int) -> list[processes.ProcessRef]:
     return descendants
 
 
-def _eventually(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_every_topic_exists_and_carries_events(stores: Path) -> None:
     bootstrap = stack.connection(stores).publisher.bootstrap_servers
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
@@ -264,7 +258,7 @@ def test_killed_stores_come_back_with_their_data(stores: Path) -> None:
     for name in STORES:
         os.kill(_pid(before, name), signal.SIGKILL)
     running = stack.Stack(Layout(stores.resolve()))
-    _eventually(
+    wait_until(
         lambda: all(
             part.restarts > before.components[name].restarts for name, part in running.snapshot().components.items()
         )
@@ -288,8 +282,8 @@ def test_a_killed_supervisor_leaves_no_process_and_up_recovers(tmp_path: Path) -
         descendants = _descendants(before.supervisor.pid)
         assert len(descendants) >= 3
         os.kill(before.supervisor.pid, signal.SIGKILL)
-        _eventually(lambda: not any(process.is_alive() for process in descendants), 10)
-        _eventually(lambda: _processes_of(state_dir) == [], 10)
+        wait_until(lambda: not any(process.is_alive() for process in descendants), 10)
+        wait_until(lambda: _processes_of(state_dir) == [], 10)
         assert (stale := stack.status(state_dir)) is not None
         assert {part.state for part in stale.components.values()} == {"stopped"}
         after = stack.up(state_dir, only=STORES).wait_ready(READY_SECONDS)
@@ -306,7 +300,7 @@ def test_a_service_is_monitored_restarted_and_cleaned_up(tmp_path: Path, fake_pa
     (scratch / "closed").touch()
     try:
         running = _up_fake(state_dir, fake_path)
-        _eventually(lambda: running.snapshot().components["ingestion"].detail == "the gate")
+        wait_until(lambda: running.snapshot().components["ingestion"].detail == "the gate")
         assert running.snapshot().components["ingestion"].state == "waiting"
         with pytest.raises(DeadlineExceeded, match="ingestion"):
             running.wait_ready(0.5)
@@ -315,7 +309,7 @@ def test_a_service_is_monitored_restarted_and_cleaned_up(tmp_path: Path, fake_pa
         children = _descendants(_pid(first, "ingestion"))
         assert len(children) == 2
         os.kill(_pid(first, "ingestion"), signal.SIGKILL)
-        _eventually(lambda: running.snapshot().components["ingestion"].restarts == 1)
+        wait_until(lambda: running.snapshot().components["ingestion"].restarts == 1)
         second = running.wait_ready(READY_SECONDS)
         assert _pid(second, "ingestion") != _pid(first, "ingestion")
         assert not any(process.is_alive() for process in children)
@@ -345,7 +339,7 @@ def test_a_service_that_never_becomes_ready_is_failed(tmp_path: Path, fake_path:
     services = {"registry": "broken_service"}
     try:
         running = stack.up(tmp_path / ".tailor", only=("registry",), services=services, python_path=[fake_path])
-        _eventually(lambda: running.snapshot().components["registry"].state == "failed", 60)
+        wait_until(lambda: running.snapshot().components["registry"].state == "failed", 60)
         assert "ended with code 3" in running.snapshot().components["registry"].detail
     finally:
         stack.down(tmp_path / ".tailor")

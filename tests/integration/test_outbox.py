@@ -10,6 +10,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox, outbox_table
 from tailor.sql import connect, transaction
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -30,11 +31,12 @@ def test_sends_an_event_when_its_transaction_ends_without_waiting_for_the_next_p
             time.sleep(0.3)
             assert len(producer.sent) == number
 
+    def wait_for_events(count: int) -> None:
+        wait_until(lambda: len(producer.sent) >= count)
+
     for number in range(3):
         publish(number)
-        deadline = time.monotonic() + 30
-        while len(producer.sent) <= number and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for_events(number + 1)
         assert [sent[3] for sent in producer.sent] == [f"evt_{sequence}" for sequence in range(number + 1)]
 
     stop.set()

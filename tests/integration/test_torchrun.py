@@ -4,10 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -64,10 +65,7 @@ def test_exit_code_is_that_of_the_first_failed_process(tmp_path: Path, what: str
 
 def test_sigterm_lets_every_process_save_and_exits_retriable(tmp_path: Path) -> None:
     process = start(tmp_path, "wait")
-    deadline = time.monotonic() + 30
-    while len(living(tmp_path)) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: len(living(tmp_path)) >= 2, 30)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 75
     assert (tmp_path / "worker.exit").read_text() == "75"

@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from tailor.storage.buckets import MODELS
 from tests.integration.hub import COMMIT, Hub, serving
 from tests.models import make_tiny_base
 from tests.unit.training.fakes import FileStore
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -250,10 +250,7 @@ def test_killed_fetch_leaves_no_base_and_can_be_repeated(tiny: Path, tmp_path: P
     arguments = [str(store.root), str(scratch), f"path:{tiny}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     service = subprocess.Popen([sys.executable, "-c", script, *arguments], env=environment)
-    deadline = time.monotonic() + 60
-    while not list(scratch.glob("base-*/files")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: list(scratch.glob("base-*/files")), 60)
     service.send_signal(signal.SIGKILL)
     service.wait()
     assert list(scratch.glob("base-*"))

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,11 +15,12 @@ from tailor.client import AsyncTailorClient, Message, Provenance, TailorClient, 
 from tailor.errors import InvalidArgument, NotFound, Unauthenticated, Unavailable
 from tests.fakes.services import ADAPTER, FakeInference, serving
 from tests.unit.ingestion.tls import make_authority
+from tests.waiting import wait_until
 
 
 @pytest.fixture
 def inference() -> FakeInference:
-    return FakeInference()
+    return FakeInference()  # type: ignore[abstract]  # only what the tests call
 
 
 @pytest.fixture
@@ -66,10 +66,7 @@ def test_closing_a_stream_stops_the_generation(client: TailorClient, inference: 
 
     stream.close()
 
-    deadline = time.monotonic() + 5
-    while not inference.cancelled and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert inference.cancelled
+    wait_until(lambda: inference.cancelled, 5)
 
 
 def test_retries_while_no_model_is_ready(client: TailorClient, inference: FakeInference) -> None:

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +15,15 @@ import pytest
 from services.inference.adapters.http import Address, create_app, serve
 from services.inference.domain import Sampling
 from services.inference.handlers import ReadinessGate
+from services.inference.ports import Stream
 from services.inference.rpc import InferenceServicer
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
-from tests.unit.inference.fakes import FakeEngine, FakeStream, apply_serving, make_world, served
+from tests.unit.inference.fakes import FakeEngine, apply_serving, make_world, served
+from tests.waiting import wait_for_port
 
 ROOT = Path(__file__).parents[3]
 FINDING = '{"title":"Bird strikes","grade":"high"}'
@@ -37,7 +38,7 @@ PYTHON = [block for path in ("docs/call.md", "tailor/client/README.md") for bloc
 
 
 class GradingEngine(FakeEngine):
-    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> FakeStream:
+    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> Stream:
         self.say = FINDING if sampling.schema else ""
         return super().generate(prompt, adapter, sampling)
 
@@ -63,10 +64,7 @@ def addresses() -> Iterator[dict[str, str]]:
     app = create_app(gate, authenticator, 16)
     thread = threading.Thread(target=serve, args=(app, Address("127.0.0.1", port), stop))
     thread.start()
-    deadline = time.monotonic() + 10
-    while socket.socket().connect_ex(("127.0.0.1", port)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_port(port)
     yield {
         "localhost:50057": f"127.0.0.1:{server.port}",
         # The second replica is absent.

@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -111,7 +112,7 @@ def test_an_unsupported_python_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_other_platforms_get_the_client_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(install.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
     install.check_machine(SETS, "client")
     with pytest.raises(InstallError, match="SET=client"):
         install.check_machine(SETS, "cpu")

@@ -21,6 +21,7 @@ from tailor.events.memory import MemoryProducer
 from tailor.storage.memory import MemoryStore
 from tailor.words import Labels
 from tests.unit.inference.fakes import FakeAnonymizer, Published, served
+from tests.waiting import wait_until
 
 LABELS = Labels("wiki", "risk")
 TRANSCRIPT = Transcript(
@@ -69,13 +70,6 @@ def world() -> World:
 
 def draft(number: int = 1, specialist: str = "reports", finish: str = "stop") -> Draft:
     return Draft(f"drf_{number}", served(specialist, 1), "key_1", "aa", "bb", 4, 3, finish, 0.1, 0.5)
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_stores_surrogates_only_and_publishes_the_draft_again(world: World) -> None:

@@ -1,7 +1,6 @@
 """Events that inference reads and publishes."""
 
 import threading
-import time
 from collections.abc import Callable
 
 from services.inference.adapters.events import SEEN, SERVED, Presence, ReportPublisher
@@ -13,6 +12,7 @@ from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.words import Labels
 from tests.unit.inference.fakes import make_world, served
+from tests.waiting import wait_until
 
 
 def now(what: str, work: Callable[[], None]) -> None:
@@ -78,10 +78,7 @@ def test_publishes_presence_until_it_leaves() -> None:
     producer, stop = MemoryProducer(), threading.Event()
     thread = threading.Thread(target=Presence(producer, "inference-0", "tiny").run, args=(stop,))
     thread.start()
-    deadline = time.monotonic() + 5
-    while not producer.sent:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: producer.sent, 5)
     stop.set()
     thread.join(5)
     presence = [message for message in producer.messages(SEEN) if isinstance(message, models_pb2.ReplicaSeen)]

@@ -2,8 +2,6 @@
 
 import math
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -37,6 +35,7 @@ from tests.unit.inference.fakes import (
     make_world,
     served,
 )
+from tests.waiting import wait_until
 
 USER = ChatMessage("user", "Write the Position section.")
 
@@ -53,13 +52,6 @@ def finish(world: World, question: GenerationRequest, caller: Caller = KEY) -> A
     answer = begin(world, question, caller)
     list(answer)
     return answer
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_answers_and_publishes_a_draft_without_text() -> None:

@@ -25,6 +25,7 @@ from tailor.rpc.auth import CACHE_SECONDS, Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tests.unit.inference.fakes import World, apply_serving, make_world, served
 from tests.unit.ingestion.tls import make_authority
+from tests.waiting import wait_for_port, wait_until
 
 # Set when the key `tlr_brief` is revoked.
 BRIEF = threading.Event()
@@ -60,10 +61,7 @@ def serving(
     app = create_app(gate, Authenticator("inference", Trust({}), verify), 16)
     thread = threading.Thread(target=serve, args=(app, Address("127.0.0.1", port, certificate, key, client_ca), stop))
     thread.start()
-    deadline = time.monotonic() + 10
-    while socket.socket().connect_ex(("127.0.0.1", port)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_port(port)
     try:
         yield port
     finally:
@@ -124,10 +122,7 @@ def test_streams_and_a_client_that_leaves_cancels_the_generation(gate: tuple[Wor
     next(iter(broken))
     world.engine.gate.clear()
     broken.close()
-    deadline = time.monotonic() + 5
-    while len(world.published.drafts) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: len(world.published.drafts) >= 2, 5)
     assert world.engine.streams[1].cancelled.is_set()
 
 
@@ -142,10 +137,7 @@ def test_a_client_that_stops_waiting_ends_the_generation(gate: tuple[World, Read
     world.engine.gate.clear()
     with pytest.raises(openai.APITimeoutError):
         ask(address, timeout=0.5)
-    deadline = time.monotonic() + 5
-    while not world.published.drafts:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: world.published.drafts, 5)
     assert world.published.drafts[0].finish_reason == "cancelled"
     assert world.engine.streams[0].cancelled.is_set()
 

@@ -32,6 +32,7 @@ from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tailor.storage.ref import Ref
 from tests.unit.inference.fakes import World, apply_serving, make_world, served
+from tests.waiting import wait_until
 
 REQUEST = inference_pb2.GenerateRequest(model="base", prompt="Write it.", sampling=inference_pb2.Sampling(max_tokens=3))
 
@@ -87,10 +88,7 @@ def opened(running: RunningServer) -> RunningServer:
 
 
 def wait_for_drafts(world: World, number: int) -> None:
-    deadline = time.monotonic() + 5
-    while len(world.published.drafts) < number:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: len(world.published.drafts) >= number, 5)
 
 
 def test_is_unavailable_until_a_model_is_ready(running: RunningServer) -> None:
@@ -211,10 +209,7 @@ def test_a_full_queue_is_exhausted_with_a_retry_time(opened: RunningServer) -> N
     opened.world.engine.gate.clear()
     stub = opened.stub()
     calls = [stub.Generate.future(REQUEST, timeout=20) for _ in range(2)]
-    deadline = time.monotonic() + 5
-    while len(opened.world.engine.streams) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: len(opened.world.engine.streams) >= 2, 5)
     with pytest.raises(ResourceExhausted) as caught, wire_errors("inference"):
         stub.Generate(REQUEST, timeout=5)
     assert (caught.value.retry_after_seconds or 0) >= 1

@@ -92,7 +92,7 @@ class TlsServer:
                 threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
 
     def _serve(self, plain: socket.socket) -> None:
-        with suppress(OSError), self._context.wrap_socket(plain, server_side=True) as connection:
+        with suppress(OSError), plain, self._context.wrap_socket(plain, server_side=True) as connection:
             head = b""
             while b"\r\n\r\n" not in head:
                 part = connection.recv(4096)

@@ -1,7 +1,6 @@
 """Sending again what a lost broker may have forgotten; the broker is a socket."""
 
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from kafka.errors import KafkaConnectionError, KafkaError, NotLeaderForPartitionError
 
 from tailor.local.forgetful import ForgetfulConsumer, ForgetfulProducer, IdleConnection
+from tests.waiting import wait_until
 
 
 class Acknowledged:
@@ -59,9 +59,7 @@ def test_resends_acknowledged_records_until_the_returned_broker_takes_them() -> 
         client.refusals = 2
         held.close()
         returned, _ = broker.accept()
-        deadline = time.monotonic() + 10
-        while len(client.keys) < 6 and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: len(client.keys) >= 6, 10)
         producer.close(timeout=5)
         returned.close()
     assert client.keys == [b"run_0", b"run_1", b"run_2"] * 2

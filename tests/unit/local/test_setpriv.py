@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from tailor.errors import FailedPrecondition
 from tailor.local.processes import identify
 from tailor.local.setpriv import child_command
+from tests.waiting import wait_until
 
 # Starts a child by `child_command`, prints its pid, and is killed.
 PARENT = """
@@ -33,10 +33,7 @@ def test_a_child_dies_with_its_parent(user: str | None) -> None:
         [sys.executable, "-c", PARENT.format(user=user)], cwd=root, capture_output=True, text=True, check=False
     )
     pid = int(parent.stdout)
-    deadline = time.monotonic() + 5
-    while (process := identify(pid)) is not None and process.is_alive():
-        assert time.monotonic() < deadline, "the child outlives its parent"
-        time.sleep(0.02)
+    wait_until(lambda: (process := identify(pid)) is None or not process.is_alive(), 5)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import kubernetes_validate  # type: ignore[import-untyped]
+import kubernetes_validate
 from kubernetes import client
 
 SCHEMAS = "1.37"

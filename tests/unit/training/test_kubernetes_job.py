@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import kubernetes_validate  # type: ignore[import-untyped]
+import kubernetes_validate
 import pytest
 from pydantic import ValidationError
 

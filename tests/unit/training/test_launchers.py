@@ -4,9 +4,7 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,6 +14,7 @@ from services.training.launchers.subprocess import SubprocessLauncher, worker_en
 from services.training.settings import Settings
 from tailor.local.layout import COMPONENT_MARK, STATE_DIR_MARK
 from tests.unit.training.fakes import ONE, House, PreparingSupervisor, built
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 # A worker that has not started to train.
@@ -41,13 +40,6 @@ def job() -> Job:
 def launcher_of(folder: Path, script: str) -> SubprocessLauncher:
     """A launcher with workers that run this script."""
     return SubprocessLauncher(folder, {"PATH": "/usr/bin:/bin"}, [sys.executable, "-c", script])
-
-
-def wait_until(check: Any) -> None:
-    deadline = time.monotonic() + 20
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_process_is_started_once_and_its_exit_code_is_read(job: Job, tmp_path: Path) -> None:

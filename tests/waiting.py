@@ -1,0 +1,27 @@
+"""Wait for what another thread or process does."""
+
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(check: Callable[[], T], seconds: float = 30, description: str = "the check") -> T:
+    """Call `check` until its result is true, and return it. Blocks. Raises AssertionError with the description after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (result := check()):
+        assert time.monotonic() < deadline, f"{description} is still {result!r} after {seconds} s"
+        time.sleep(0.02)
+    return result
+
+
+def wait_for_port(port: int, seconds: float = 10) -> None:
+    """Wait until a server on this machine accepts connections on the port."""
+
+    def connects() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(connects, seconds)
