@@ -47,7 +47,10 @@ class PromptAnonymizer(Protocol):
     """Replaces the personal values of a prompt by surrogates that exist only for that prompt."""
 
     def anonymize(self, texts: tuple[str, ...], labels: Labels, beside: tuple[str, ...]) -> AnonymizedPrompt:
-        """Anonymise texts that belong together; store nothing. The texts in `beside` are context: they are not changed, and no surrogate repeats one of their words."""
+        """Anonymise texts that belong together; store nothing.
+
+        The texts in `beside` are context: they are not changed, and no surrogate repeats one of their words.
+        """
         ...
 
 
