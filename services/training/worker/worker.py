@@ -92,7 +92,7 @@ class Worker:
     def run(self, training: threading.Event, requested: threading.Event) -> int:
         """Do all the work and return the exit code. Blocks.
 
-        0: finished, cancelled, superseded, or failed and reported; 1: a retryable error; RETRIABLE_EXIT: stopped by a signal, to be resumed.
+        0: finished, cancelled, superseded, or failed and reported. 1: a retryable error. RETRIABLE_EXIT: stopped by a signal; resume later.
         The worker sets `training` while a signal must wait for the end of a step. `requested` is set when a signal has arrived.
         """
         self._reporter.start()
