@@ -14,6 +14,8 @@ from tailor.errors import TailorError
 
 T = TypeVar("T")
 
+MAX_RETRY_AFTER_SECONDS = 60.0
+
 
 class Stopped(BaseException):
     """`stop` was set during a wait. Not an Exception, so that no handler of errors swallows it."""
@@ -34,7 +36,7 @@ def retry(
     """Call `work` until it raises no retryable TailorError, and return its result. Blocks.
 
     - The first wait takes `initial_seconds`, each further one `factor` times longer, up to `max_seconds`. Each is shortened at random by
-      up to half, and lasts at least the error's `retry_after_seconds`.
+      up to half, and lasts at least the error's `retry_after_seconds`, at most a minute of them.
     - Gives up after `attempts` calls, or at the first failure after `give_up_seconds`, and raises the last error. With neither it never
       gives up.
     - Any other exception is raised at once.
@@ -47,7 +49,10 @@ def retry(
 
     def seconds(state: tenacity.RetryCallState) -> float:
         backoff = grow(state)
-        return max(_error(state).retry_after_seconds or 0.0, tenacity.wait_random(backoff / 2, backoff)(state))
+        return max(
+            min(_error(state).retry_after_seconds or 0.0, MAX_RETRY_AFTER_SECONDS),
+            tenacity.wait_random(backoff / 2, backoff)(state),
+        )
 
     def is_over(state: tenacity.RetryCallState) -> bool:
         is_late = deadline is not None and time.monotonic() >= deadline

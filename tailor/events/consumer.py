@@ -163,6 +163,7 @@ class Consumer:
             return False
         except TailorError as error:
             if error.retryable:
+                log_retry(error, MAX_ATTEMPTS)
                 raise
             self._dead_letter(event, error)
         else:

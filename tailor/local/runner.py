@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tailor.errors import TailorError
 from tailor.local import processes
 from tailor.local.component import Component
 from tailor.local.layout import Layout
@@ -95,7 +96,7 @@ class ComponentRunner:
         try:
             await asyncio.to_thread(self.component.prepare)
             process = await self._spawn()
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, subprocess.SubprocessError, TailorError) as error:
             return f"could not be started: {type(error).__name__}"
         self._process = process
         self._say("starting", "", process=processes.identify(process.pid), command=self.component.command)

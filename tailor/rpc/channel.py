@@ -16,10 +16,7 @@ __all__ = ["Tls", "open_async_channel", "open_channel", "service_channel", "wire
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
-# A host name with several addresses stands for several replicas.
-ROUND_ROBIN = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 OPTIONS: list[tuple[str, str | int]] = [
-    ("grpc.service_config", ROUND_ROBIN),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Notice a replica that vanished without closing its connections, and do not wait long for one that does not accept any.
@@ -27,6 +24,10 @@ OPTIONS: list[tuple[str, str | int]] = [
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 3_000),
 ]
+# For callers, a host name with several addresses stands for several replicas. Services stay with one: only the replica that loaded a
+# candidate can answer for it.
+ROUND_ROBIN = ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]}))
+CALLER_OPTIONS = [ROUND_ROBIN, *OPTIONS]
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,18 @@ class Tls:
 
 
 def open_channel(address: str, token: str | Callable[[], str], tls: Tls | None = None) -> grpc.Channel:
-    """A channel that sends `authorization: Bearer TOKEN` with every call. It connects at the first call.
+    """A caller's channel: sends `authorization: Bearer TOKEN` with every call, to every replica in turn. It connects at the first call.
 
     A callable is asked for a token at each call.
     """
-    channel = (
-        grpc.secure_channel(address, tls.credentials(), OPTIONS) if tls else grpc.insecure_channel(address, OPTIONS)
-    )
-    return grpc.intercept_channel(channel, _Bearer(lambda: token if isinstance(token, str) else token()))
+    return _open(address, token if callable(token) else lambda: token, tls, CALLER_OPTIONS)
 
 
 def open_async_channel(address: str, tls: Tls | None = None) -> grpc.aio.Channel:
     """A channel of the running event loop. It connects at the first call; each call has to send its token as metadata."""
     if tls:
-        return grpc.aio.secure_channel(address, tls.credentials(), OPTIONS)
-    return grpc.aio.insecure_channel(address, OPTIONS)
+        return grpc.aio.secure_channel(address, tls.credentials(), CALLER_OPTIONS)
+    return grpc.aio.insecure_channel(address, CALLER_OPTIONS)
 
 
 def service_channel(settings: "ServiceSettings", target: str, address: str, *, service: str) -> grpc.Channel:
@@ -64,7 +62,16 @@ def service_channel(settings: "ServiceSettings", target: str, address: str, *, s
     from tailor.rpc.identity import Identity
 
     identity = Identity.load(service, settings.identity_key_file)
-    return open_channel(address, lambda: identity.token(target), _service_tls(settings))
+    return _open(address, lambda: identity.token(target), _service_tls(settings), OPTIONS)
+
+
+def _open(
+    address: str, token: Callable[[], str], tls: Tls | None, options: list[tuple[str, str | int]]
+) -> grpc.Channel:
+    channel = (
+        grpc.secure_channel(address, tls.credentials(), options) if tls else grpc.insecure_channel(address, options)
+    )
+    return grpc.intercept_channel(channel, _Bearer(token))
 
 
 def _service_tls(settings: "ServiceSettings") -> Tls | None:

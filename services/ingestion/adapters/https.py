@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from urllib3 import HTTPResponse
 from urllib3.connection import HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
 
 from services.ingestion.adapters.addresses import is_public
 from services.ingestion.domain import File, FileReference, Rejected, RejectionReason, base_name
@@ -150,6 +150,9 @@ class HttpsFetcher(Fetcher):
                 yield connection.getresponse()
         except ssl.SSLCertVerificationError:
             raise _unreachable("The host's certificate is not valid for its name. Ask its administrator.") from None
+        except ProtocolError:
+            # It answered, so that the circuit breaker must not count it as away.
+            raise Unavailable(Reason.HOST_FAILED, "The host broke off. Retry.") from None
         except (OSError, http.client.HTTPException, HTTPError, ValueError) as error:
             raise Unavailable(Reason.HOST_UNAVAILABLE, f"The host did not answer ({type(error).__name__}).") from None
 
