@@ -1,4 +1,7 @@
-"""Convert between protobuf messages and the values of `tailor.words`."""
+"""Convert between protobuf messages and the values of `tailor.words`.
+
+`from_labels`, `from_selection` and `from_filters` rely on equal field names in `tailor.words` and the protos.
+"""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -40,7 +43,7 @@ def to_datetime(stamp: Timestamp) -> datetime:
 
 
 def to_ref(message: common_pb2.ObjectRef) -> Ref:
-    """Raises InvalidArgument (INCOMPLETE_EVENT) if the URI is missing."""
+    """Convert a reference. Raises InvalidArgument (INCOMPLETE_EVENT) if the URI is missing."""
     if not message.uri:
         raise InvalidArgument(Reason.INCOMPLETE_EVENT, "An object reference needs its `uri`.")
     return Ref(message.uri, message.sha256, message.size_bytes)

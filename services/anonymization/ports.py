@@ -1,4 +1,4 @@
-"""Everything that anonymization needs from outside. Adapters and rooms inherit these Protocols."""
+"""Everything that anonymization needs from outside. Adapters and the packages beneath this one implement these Protocols."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -47,7 +47,10 @@ class PromptAnonymizer(Protocol):
     """Replaces the personal values of a prompt by surrogates that exist only for that prompt."""
 
     def anonymize(self, texts: tuple[str, ...], labels: Labels, beside: tuple[str, ...]) -> AnonymizedPrompt:
-        """Anonymise texts that belong together; store nothing. The texts `beside` stay, and none of their words becomes a surrogate."""
+        """Anonymise texts that belong together; store nothing.
+
+        The texts in `beside` are context: they are not changed, and no surrogate repeats one of their words.
+        """
         ...
 
 

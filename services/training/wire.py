@@ -1,6 +1,7 @@
 """Between protobuf messages and the domain."""
 
 import math
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from services.training.domain import Base, Failure, LogLine, Progress, Run, RunState, Stage, TrainedAdapter
@@ -168,46 +169,16 @@ def from_stage(stage: Stage) -> training_pb2.RunStage:
 
 
 def from_plan(plan: Plan) -> training_pb2.RunPlan:
-    return training_pb2.RunPlan(
-        rows=plan.rows,
-        tokens=plan.tokens,
-        steps=plan.steps,
-        memory_bytes=plan.memory_bytes,
-        device_memory_bytes=plan.device_memory_bytes,
-        device=plan.device,
-        devices=plan.devices,
-        seconds=plan.seconds,
-        seconds_from=plan.seconds_from,
-        price=from_price(plan.price),
-        fits=plan.fits,
-        refusal=plan.refusal,
-        nearest_recipe=plan.nearest_recipe,
-        create_time=from_datetime(plan.create_time),
-    )
+    messages = {"price": from_price(plan.price), "create_time": from_datetime(plan.create_time)}
+    return training_pb2.RunPlan(**{**asdict(plan), **messages})
 
 
 def from_report(report: RunReport) -> training_pb2.RunReport:
-    return training_pb2.RunReport(
-        rows=report.rows,
-        tokens=report.tokens,
-        steps=report.steps,
-        memory_bytes=report.memory_bytes,
-        seconds=report.seconds,
-        price=from_price(report.price),
-        memory_error=report.memory_error,
-        seconds_error=report.seconds_error,
-        tokens_error=report.tokens_error,
-    )
+    return training_pb2.RunReport(**{**asdict(report), "price": from_price(report.price)})
 
 
 def from_price(price: Price) -> training_pb2.Price:
-    return training_pb2.Price(
-        currency=price.currency,
-        total=price.total,
-        compute=price.compute,
-        teacher=price.teacher,
-        annotation=price.annotation,
-    )
+    return training_pb2.Price(**asdict(price), total=price.total)
 
 
 def to_run_request(message: training_pb2.CreateRunRequest | training_pb2.PlanRunRequest) -> RunRequest:
@@ -223,9 +194,7 @@ def to_run_request(message: training_pb2.CreateRunRequest | training_pb2.PlanRun
 
 
 def from_line(line: LogLine) -> training_pb2.LogLine:
-    return training_pb2.LogLine(
-        create_time=from_datetime(line.create_time), level=line.level, message=line.message, epoch=line.epoch
-    )
+    return training_pb2.LogLine(**{**asdict(line), "create_time": from_datetime(line.create_time)})
 
 
 def to_line(message: training_pb2.LogLine, epoch: int, now: datetime) -> LogLine:
@@ -235,11 +204,4 @@ def to_line(message: training_pb2.LogLine, epoch: int, now: datetime) -> LogLine
 
 
 def from_base(base: Base) -> training_pb2.Base:
-    return training_pb2.Base(
-        name=base.name,
-        digest=base.digest,
-        licence=base.licence,
-        parameters=base.parameters,
-        size_bytes=base.size_bytes,
-        manifest=from_ref(base.manifest),
-    )
+    return training_pb2.Base(**{**asdict(base), "manifest": from_ref(base.manifest)})

@@ -33,7 +33,7 @@ def start(
     generation: Generation = None,
     wait: Wait = False,
     percent: Annotated[
-        int | None, typer.Option(min=1, max=99, help="Share of the callers, in percent.", show_default="10")
+        int | None, typer.Option(min=1, max=99, help="Share of the API keys, in percent.", show_default="10")
     ] = None,
     min_calls: Annotated[
         int | None, typer.Option(min=1, help="Calls that each arm needs before a decision.", show_default="50")

@@ -42,7 +42,7 @@ def create(  # noqa: PLR0917 - options of a command
             help="A method that the key may call, such as `Generate`; repeatable. By default, all methods of the role."
         ),
     ] = None,
-    rate: Annotated[int, typer.Option(min=0, help="Max calls per minute and replica; 0 for no limit.")] = 0,
+    rate: Annotated[int, typer.Option(min=0, help="Max calls per minute on each replica; 0 for no limit.")] = 0,
     days: Annotated[int | None, typer.Option(min=1, help="Days until the key expires; by default, never.")] = None,
 ) -> None:
     """Create a key. Its secret is shown only once."""

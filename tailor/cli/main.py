@@ -1,4 +1,4 @@
-"""The `tailor` command: a gRPC client and a Kafka publisher, never a back door."""
+"""The `tailor` command: a gRPC client and a Kafka publisher without privileged access."""
 
 from importlib.metadata import version
 from pathlib import Path

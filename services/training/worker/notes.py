@@ -1,4 +1,7 @@
-"""Results that a stage found before its first step, next to its checkpoints: `runs/RUN/EPOCH/stage-K-note-NAME.json`, signed."""
+"""Small signed results that a stage computes before its first training step, such as a sweep's losses.
+
+They lie next to its checkpoints (`runs/RUN/EPOCH/stage-K-note-NAME.json`), so that a restarted worker need not compute them again.
+"""
 
 import json
 from typing import Any
@@ -28,12 +31,12 @@ class SignedNotes(StageNotes):
 
     def write(self, name: str, value: Any) -> None:
         content = {"run_id": self._run_id, "stage": self._stage, "name": name, "value": value}
-        signature = self._signer.sign(_to_signed(content)).hex()
+        signature = self._signer.sign(_bytes_to_sign(content)).hex()
         note = json.dumps({**content, "signature": signature}, sort_keys=True).encode()
         self._store.put(MODELS, f"runs/{self._run_id}/{self._epoch}/{self._file_name(name)}", note, "application/json")
 
     def read(self, name: str) -> Any:
-        """The value that a worker of any epoch wrote; None if there is none that is intact and signed with the workers' key."""
+        """The value that a worker of any epoch wrote, or None if no note has a valid signature."""
         for key in self._store.list_keys(MODELS, f"runs/{self._run_id}/"):
             if not key.endswith(f"/{self._file_name(name)}"):
                 continue
@@ -49,12 +52,12 @@ class SignedNotes(StageNotes):
     def _verify(self, name: str, data: bytes) -> Any:
         note = json.loads(data)
         signature = bytes.fromhex(note.pop("signature"))
-        if not self._signer.verify(_to_signed(note), signature):
+        if not self._signer.verify(_bytes_to_sign(note), signature):
             raise ValueError("the note is not signed with the workers' key")
         if (note["run_id"], note["stage"], note["name"]) != (self._run_id, self._stage, name):
             raise ValueError("the note belongs to another stage")
         return note["value"]
 
 
-def _to_signed(content: dict[str, Any]) -> bytes:
+def _bytes_to_sign(content: dict[str, Any]) -> bytes:
     return PURPOSE + json.dumps(content, sort_keys=True).encode()

@@ -1,4 +1,7 @@
-"""A worker's work: inputs, model, training, result, proof, report. The method decides what is trained, and how."""
+"""Runs one worker: downloads the inputs, trains, checks the saved weights against the trained model, stores the result and reports it.
+
+The recipe's method decides what is trained, and how.
+"""
 
 import tempfile
 import threading
@@ -89,7 +92,8 @@ class Worker:
     def run(self, training: threading.Event, requested: threading.Event) -> int:
         """Do all the work and return the exit code. Blocks.
 
-        The worker sets `training` while a signal must wait for the end of a step. `requested` is set once a signal came.
+        0: finished, cancelled, superseded, or failed and reported. 1: a retryable error. RETRIABLE_EXIT: stopped by a signal; resume later.
+        The worker sets `training` while a signal must wait for the end of a step. `requested` is set when a signal has arrived.
         """
         self._reporter.start()
         try:
