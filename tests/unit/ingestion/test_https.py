@@ -389,8 +389,9 @@ def test_a_host_that_drips_its_handshake_is_cut_off(certificates: tuple[Path, Pa
     def drip_record(listener: socket.socket) -> None:
         with suppress(OSError):
             connection, _ = listener.accept()
-            connection.sendall(b"\x16\x03\x03\x40\x00")
-            drip(connection.sendall, b"\x02")
+            with connection:
+                connection.sendall(b"\x16\x03\x03\x40\x00")
+                drip(connection.sendall, b"\x02")
 
     def connect_here(address: str, port: int, host: str, context: ssl.SSLContext, seconds: float) -> HTTPSConnection:
         return connect("127.0.0.1", listener.getsockname()[1], host, context, seconds)
