@@ -125,7 +125,7 @@ class Queries(AuditQueries):
                     response.rejected[reason] += 1
                 for entity_type, count in findings.items():
                     response.findings[entity_type] += count
-            response.dead_lettered.update(dict(connection.execute(letters).tuples().all()))
+            response.dead_lettered.update(dict(connection.execute(letters).all()))
         return response
 
     def facts(self, kind: FactKind, specialist: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:

@@ -108,7 +108,7 @@ def _lengths(connection: Connection, selection: Selection) -> audit_pb2.AuditLen
     if least is None:
         return audit_pb2.AuditLengths()
     place = cast(func.width_bucket(length, list(EDGES)), Integer).label("place")
-    counts = dict(connection.execute(select(place, func.count()).where(admitted).group_by(place)).tuples().all())
+    counts = dict(connection.execute(select(place, func.count()).where(admitted).group_by(place)).all())
     ends = (*EDGES[1:], 0)
     return audit_pb2.AuditLengths(
         min_chars=least,

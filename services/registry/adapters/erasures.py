@@ -62,7 +62,7 @@ class SqlErasures(Erasures):
         query = select(table.c.document_id, table.c.erasure_id).where(
             table.c.document_id.in_(document_ids), ~table.c.lifted
         )
-        return dict(self._connection.execute(query).tuples().all())
+        return dict(self._connection.execute(query).all())
 
     def is_erased(self, document_id: str) -> bool:
         self._connection.execute(select(func.pg_advisory_xact_lock_shared(LOCK)))
