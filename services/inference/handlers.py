@@ -99,7 +99,10 @@ def get_draft(archive: DraftArchive, caller: Caller, draft_id: str) -> tuple[Dra
 
     Raises the same NotFound for a draft that does not exist and for one that the caller may not see.
     """
-    record = archive.draft(draft_id)
+    try:
+        record = archive.draft(draft_id)
+    except NotFound:  # the registry's words for it differ from ours, and would tell the two cases apart
+        raise unknown_draft() from None
     draft = record.draft
     if not caller.may_see(draft.served.specialist, draft.key_id):
         raise unknown_draft()

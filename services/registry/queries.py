@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, Engine, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from services.registry import wire
 from services.registry.adapters import tables
@@ -157,7 +158,7 @@ class Queries(AuditQueries):
         )
         if specialists:
             query = query.where(table.c.specialist.in_(specialists))
-        query = query.distinct(digest).order_by(digest, table.c.fact_id).limit(limit)
+        query = query.ext(distinct_on(digest)).order_by(digest, table.c.fact_id).limit(limit)
         with transaction(self._engine) as connection:
             return [*connection.scalars(query)]
 

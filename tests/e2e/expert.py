@@ -32,7 +32,7 @@ class Expert:
         form = {"secret": secret, "csrf": self._find("/login", r'data-csrf="([^"]+)"')}
         assert self._browser.post("/login", data=form).status_code == 303
         self._browser.headers["x-csrf-token"] = self._find("/ask", r'data-csrf="([^"]+)"')
-        other = self._find("/ask", r'<select name="beside">\s*<option value="(\w+)"')  # english: allow beside
+        other = self._find("/ask", r'<select name="compare">\s*<option value="(\w+)"')
         assert other == "draw", "the page's default comparison must be of two samples"
         self._temperature = float(self._find("/ask", r'name="temperature" value="([\d.]+)"'))
 

@@ -245,7 +245,7 @@ def test_draft_texts_are_stored_anonymised_and_a_ranking_becomes_a_pair(installa
             synthetic.BuildDataset(request, timeout=60)
         assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         message = str(refused.value.details())
-        return message.startswith("1 rankings") and ("make 1 pairs" in message or "and 1 held out" in message)
+        return message.startswith("1 rankings") and ("give 1 train" in message or "and 1 held-out" in message)
 
     ask_until(one_pair, "a pair of the ranking", 60)
 

@@ -32,7 +32,7 @@ from services.inference.domain import (
 from services.inference.generation import DraftRecorder, Inference, ModelServer
 from services.inference.ports import AdapterLibrary, Anonymization, DraftArchive, InferenceEngine, Stream
 from services.inference.serving_table import ServingTable
-from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError, Unavailable
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unavailable
 from tailor.storage.ref import Ref
 from tailor.words import Labels
 
@@ -190,7 +190,7 @@ class FakeArchive(DraftArchive):
 
     def draft(self, draft_id: str) -> DraftRecord:
         if draft_id not in self.records:
-            raise handlers.unknown_draft()
+            raise NotFound(Reason.UNKNOWN_DRAFT, "The registry's own words.")
         return self.records[draft_id]
 
     def text(self, ref: Ref) -> Transcript | None:
