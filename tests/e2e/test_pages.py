@@ -39,6 +39,7 @@ min_rows = 1
 [[gate.thresholds]]
 metric = "perplexity"
 min_gain_over_base = -1000000.0
+max_loss_to_incumbent = 1000000.0
 """
 
 
