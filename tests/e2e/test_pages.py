@@ -146,7 +146,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     (folder / "memo.md").write_text(
         "# Memo\n\nPlease ask Sarah Jenkins about the daily rest of drivers.\n", encoding="utf-8"
     )
-    shutil.copy(ROOT / "services" / "anonymization" / "policies" / "default.toml", folder / "policy.toml")
+    shutil.copy(ROOT / "services" / "anonymization" / "policy" / "default.toml", folder / "policy.toml")
     texts = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "source").rglob("*.md"))]
     base = make_tiny_base(folder / "tiny-base", texts)
     state = folder / ".tailor"
