@@ -27,7 +27,7 @@ demo: install ## Documents to a tuned model, start to finish (KEEP=1 leaves it r
 	$(BIN)/tailor demo $(if $(KEEP),--keep)
 
 test: install ## Run every test, two files at a time
-	@echo "Every test: about 20 minutes on two cores."
+	@echo "Every test: 20 to 30 minutes on two cores."
 	$(BIN)/pytest --numprocesses 2 --dist loadscope --durations=10
 
 test-fast: install ## The tests that need no store and no model
