@@ -1,6 +1,7 @@
 """Errors that callers can act on: one base class, the canonical codes, and all reasons.
 
-Adapters wrap the exceptions of libraries in these classes. `docs/errors.md` lists each reason with its cause and remedy.
+Callers depend on reasons and codes, so a published one is never renamed. Adapters wrap the exceptions of libraries in these classes.
+`docs/errors.md` lists each reason with its cause and remedy; `make proto` writes it.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""`python -m services.anonymization`"""
+"""Starts the service: `python -m services.anonymization`."""
 
 import sys
 

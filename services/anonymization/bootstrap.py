@@ -1,4 +1,4 @@
-"""The one place that chooses anonymization's real adapters."""
+"""Builds the service: the one place that chooses its real adapters and connects them to handlers, topics and gRPC."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The events that anonymization consumes."""
+"""The topics that anonymization reads, and the handler that each event goes to. Decodes and translates; decides nothing."""
 
 from collections.abc import Callable, Container
 

@@ -1,4 +1,4 @@
-"""Findings, the policy, texts and their outcomes. Rules of the standard library only."""
+"""Anonymization's values and rules: findings, the policy, texts and their outcomes. Imports no library."""
 
 import bisect
 import json

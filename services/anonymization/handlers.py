@@ -1,4 +1,4 @@
-"""One function per event and command."""
+"""What anonymization does on each event and command: one function each."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Everything that anonymization needs from outside. Adapters and the packages beneath this one implement these Protocols."""
+"""The Protocols of everything that anonymization needs from outside. Adapters and inner packages implement them, tests fake them."""
 
 from collections.abc import Callable
 from typing import Protocol

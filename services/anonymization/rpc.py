@@ -1,4 +1,4 @@
-"""The gRPC service of anonymization."""
+"""The gRPC methods of anonymization: each translates its request, calls a handler, and translates the answer."""
 
 import grpc
 

@@ -1,4 +1,4 @@
-"""Settings of the anonymization service."""
+"""Anonymization's settings, read from `TAILOR_<FIELD>`."""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Messages of anonymization to the domain and back."""
+"""Translates anonymization's messages to its domain and back, so that rules know no protobuf. A new field of a message is added here."""
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp

@@ -1,4 +1,4 @@
-"""Run the console: `python -m services.console`."""
+"""Starts the service: `python -m services.console`."""
 
 from services.console.bootstrap import build
 from services.console.settings import Settings

@@ -1,4 +1,4 @@
-"""The composition root: chooses the real adapters."""
+"""Builds the service: the one place that chooses its real adapters."""
 
 from services.console.adapters.clients import connect
 from services.console.settings import Settings

@@ -1,4 +1,4 @@
-"""Visitors, what each role may do, and what a visitor can send. Standard library only."""
+"""The console's values and rules: visitors, what each role may do, and what a visitor can send. Imports no library."""
 
 import re
 from collections.abc import Collection, Mapping

@@ -1,4 +1,7 @@
-"""What the console needs of the services, in the services' own messages. Every call may raise a TailorError."""
+"""The Protocols of what the console needs from the other services, in the services' own messages. Tests fake them.
+
+Every call may raise a TailorError.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The console's settings."""
+"""The console's settings, read from `TAILOR_<FIELD>`."""
 
 from pydantic import Field, SecretStr
 

@@ -1,4 +1,4 @@
-"""`python -m services.evaluation`"""
+"""Starts the service: `python -m services.evaluation`."""
 
 from services.evaluation.bootstrap import build
 from services.evaluation.settings import Settings

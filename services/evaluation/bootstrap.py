@@ -1,4 +1,4 @@
-"""Connects evaluation's handlers and its worker to their real adapters."""
+"""Builds the service: the one place that chooses its real adapters and connects them to handlers, topics, gRPC and the worker."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The events that evaluation handles."""
+"""The topics that evaluation reads, and the handler that each event goes to. Decodes and translates; decides nothing."""
 
 from collections.abc import Callable
 

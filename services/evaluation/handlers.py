@@ -1,4 +1,4 @@
-"""The commands of evaluation, and what it does on events."""
+"""What evaluation does on each event and command, up to queueing an evaluation. `worker.py` works off the queue."""
 
 from services.evaluation.domain import Adapter, Evaluation
 from services.evaluation.ports import Artifacts, Evaluations, ModelResults, ReportStore

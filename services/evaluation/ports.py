@@ -1,4 +1,7 @@
-"""What evaluation needs from outside. Methods of the database raise Unavailable while it does not answer."""
+"""The Protocols of what evaluation needs from outside: adapters implement them, tests fake them.
+
+Methods of the database raise Unavailable while it does not answer.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager

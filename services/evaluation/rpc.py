@@ -1,4 +1,4 @@
-"""The gRPC endpoint of evaluation."""
+"""The gRPC methods of evaluation: each translates its request, calls a handler, and translates the answer."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""Settings of the evaluation service."""
+"""Evaluation's settings, read from `TAILOR_<FIELD>`."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""Run inference: `python -m services.inference`."""
+"""Starts the service: `python -m services.inference`."""
 
 from services.inference.bootstrap import build
 from services.inference.settings import Settings

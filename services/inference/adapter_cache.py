@@ -1,4 +1,4 @@
-"""Adapters in the engine's slots."""
+"""Loads adapters into the engine's slots when a call needs them, and evicts idle ones: an engine holds only a few at once."""
 
 import threading
 import time

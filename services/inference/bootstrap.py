@@ -1,4 +1,4 @@
-"""Chooses the real adapters of inference."""
+"""Builds the service: the one place that chooses its real adapters and connects them to handlers, topics, gRPC and HTTP."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Events that inference listens to. Every replica reads both topics from the beginning."""
+"""The topics that inference reads, and the handler that each event goes to. Every replica reads both topics from the beginning."""
 
 from services.inference import handlers, wire
 from services.inference.definitions import Definitions

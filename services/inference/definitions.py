@@ -1,4 +1,4 @@
-"""The definitions of specialists, as far as they concern drafts and prompts."""
+"""What inference knows of each specialist: whether to store its drafts, and whether to hide personal data in prompts."""
 
 from services.inference.domain import ServedModel
 from tailor.words import Labels

@@ -1,4 +1,4 @@
-"""Requests, answers, drafts, and the models that names stand for."""
+"""Inference's values and rules: requests, answers, drafts, and the models that names stand for. Imports no library."""
 
 import hashlib
 import hmac

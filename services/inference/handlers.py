@@ -1,4 +1,4 @@
-"""One function per command and event of inference, and the gate in front of the calls."""
+"""What inference does on each command and event: one function each; and the gate that refuses calls until the replica is ready."""
 
 import math
 from collections.abc import Callable, Sequence

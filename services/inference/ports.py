@@ -1,4 +1,4 @@
-"""Interfaces of inference to the world around it."""
+"""The Protocols of what inference needs from outside: adapters and engines implement them, tests fake them."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The gRPC service of inference."""
+"""The gRPC methods of inference: each translates its request, calls a handler, and translates the answer."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""Settings of inference, read from `TAILOR_<FIELD>`."""
+"""Inference's settings, read from `TAILOR_<FIELD>`."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Between protobuf messages and the domain of inference."""
+"""Translates inference's messages to its domain and back, so that rules know no protobuf. A new field of a message is added here."""
 
 from collections.abc import Iterable
 

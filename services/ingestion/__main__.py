@@ -1,4 +1,4 @@
-"""`python -m services.ingestion`"""
+"""Starts the service: `python -m services.ingestion`."""
 
 from services.ingestion.bootstrap import build
 from services.ingestion.settings import Settings

@@ -1,4 +1,4 @@
-"""Connects ingestion's handlers to its real adapters."""
+"""Builds the service: the one place that chooses its real adapters and connects them to handlers, topics and gRPC."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The events that ingestion handles."""
+"""The topics that ingestion reads, and the handler that each event goes to. Decodes and translates; decides nothing."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""Submissions and what becomes of them: values and rules."""
+"""Ingestion's values and rules: submissions and what becomes of them. Imports no library."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""The commands of ingestion: ingest a submission, withdraw a document."""
+"""What ingestion does on each command: ingest a submission, withdraw a document."""
 
 import time
 from collections.abc import Callable

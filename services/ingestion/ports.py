@@ -1,4 +1,4 @@
-"""What ingestion needs from outside."""
+"""The Protocols of what ingestion needs from outside: adapters implement them, tests fake them."""
 
 from collections.abc import Callable
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""The gRPC endpoint of ingestion: large files, streamed."""
+"""The gRPC methods of ingestion: a file that is too large for an event arrives as a stream."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Settings of the ingestion service."""
+"""Ingestion's settings, read from `TAILOR_<FIELD>`."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Between events and the domain: what publishers send, and the outcomes that ingestion publishes."""
+"""Translates events to the domain and back: what publishers send, and the outcomes that ingestion publishes."""
 
 import base64
 import binascii

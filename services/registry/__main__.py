@@ -1,4 +1,4 @@
-"""`python -m services.registry`"""
+"""Starts the service: `python -m services.registry`."""
 
 from services.registry.bootstrap import build
 from services.registry.settings import Settings

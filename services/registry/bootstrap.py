@@ -1,4 +1,4 @@
-"""The composition root: chooses the real adapters."""
+"""Builds the service: the one place that chooses its real adapters and connects them to handlers, topics and gRPC."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every fact, from the topic to the handlers."""
+"""The topics that the registry reads, and the handler that each event goes to. Decodes and translates; decides nothing."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What the catalogue holds. Frozen dataclasses; standard library only."""
+"""The registry's values: what the catalogue holds, as frozen dataclasses. Imports no library."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

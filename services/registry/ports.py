@@ -1,4 +1,7 @@
-"""What the handlers need of others. Calls block; every one may raise Unavailable."""
+"""The Protocols of what the registry's handlers need from outside: adapters implement them, tests fake them.
+
+Calls block; every one may raise Unavailable.
+"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager

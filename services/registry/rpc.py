@@ -1,4 +1,4 @@
-"""The gRPC service: checks what the caller may see, translates, and pages. Handlers decide; queries read."""
+"""The gRPC methods of the registry: check what the caller may see, translate, and page. Handlers decide; queries read."""
 
 import re
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""The registry's settings."""
+"""The registry's settings, read from `TAILOR_<FIELD>`."""
 
 from tailor.settings import ServiceSettings
 

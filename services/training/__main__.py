@@ -1,4 +1,4 @@
-"""Entry point of the service: `python -m services.training`."""
+"""Starts the service: `python -m services.training`."""
 
 from services.training.bootstrap import build
 from services.training.settings import Settings

@@ -1,4 +1,4 @@
-"""The one place that chooses training's real adapters."""
+"""Builds the service: the one place that chooses its real adapters and connects them to handlers, topics, gRPC and loops."""
 
 from datetime import UTC, datetime
 from functools import partial

@@ -1,4 +1,4 @@
-"""The event that training consumes."""
+"""The topic that training reads, and the handler that each event goes to. Decodes and translates; decides nothing."""
 
 from collections.abc import Container, Mapping
 

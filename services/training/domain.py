@@ -1,4 +1,7 @@
-"""Runs and what they are made of. A run has stages, and at most one worker at a time, which holds a lease with an epoch."""
+"""Training's values: runs and what they are made of. Imports no library.
+
+A run has stages, and at most one worker at a time, which holds a lease with an epoch.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Training's commands and its event. Reports of workers are handled in `reporting.py`."""
+"""What training does on each command and event. Reports of workers are handled in `reporting.py`."""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""Every Protocol of training: what its handlers, loops and workers need from the outside."""
+"""The Protocols of what training's handlers, loops and workers need from outside: adapters implement them, tests fake them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager

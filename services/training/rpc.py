@@ -1,4 +1,4 @@
-"""The gRPC service: translates calls to handlers, and hides what the caller may not see."""
+"""The gRPC methods of training: translate calls to handlers, and hide what the caller may not see."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Settings of the training service and of its workers."""
+"""Settings of the training service and of its workers, read from `TAILOR_<FIELD>`."""
 
 from pathlib import Path
 from typing import Literal

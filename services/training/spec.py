@@ -1,4 +1,4 @@
-"""The input of a worker: one JSON object, in a file or an environment variable."""
+"""The order to a worker: one JSON object, in a file or an environment variable, which the service writes and its worker reads."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""The session that every command receives."""
+"""The session that every command receives: its connections and its output."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,7 @@
-"""Events as CloudEvents 1.0 in Kafka's binary mode: attributes in headers, the protobuf message as the value."""
+"""Events as CloudEvents 1.0 in Kafka's binary mode: attributes in headers, the protobuf message as the value. Also the ids of events.
+
+Recorded events and derived ids depend on this format: a change makes old events unreadable, or makes them look new.
+"""
 
 import uuid
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Producing events."""
+"""Publishes events to Kafka. A change in SQL uses `outbox.py` instead, so that change and event happen together."""
 
 from contextlib import suppress
 from typing import Any, Protocol

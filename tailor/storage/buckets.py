@@ -1,4 +1,7 @@
-"""The buckets and the access of each service, by least privilege. Read by the embedded stack, the manifests and a test."""
+"""The buckets and the access of each service, by least privilege. Read by the embedded stack, the manifests and a test.
+
+The barrier depends on it: only ingestion and anonymization may reach the quarantine bucket.
+"""
 
 from typing import Literal
 

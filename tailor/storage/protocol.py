@@ -1,4 +1,4 @@
-"""The port to an object store."""
+"""The Protocol of an object store, which `s3.py` implements, and `memory.py` for tests."""
 
 from pathlib import Path
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""Publishing outcomes to Kafka."""
+"""Publishes anonymization's outcomes to Kafka."""
 
 from services.anonymization.domain import DocumentOutcome
 from services.anonymization.ports import OutcomePublisher

@@ -1,4 +1,7 @@
-"""Quarantine and corpus in object storage."""
+"""Object storage: reads ingested texts from quarantine, and writes anonymised ones to the corpus.
+
+Ingestion encrypts what is in quarantine (`services/ingestion/adapters/quarantine.py`). Change both together, and still read the old form.
+"""
 
 import hashlib
 

@@ -1,4 +1,7 @@
-"""The outcome of every version, and the audit log, in PostgreSQL."""
+"""The outcome of every version, and the audit log, in PostgreSQL.
+
+A change of the tables needs a migration in `migrations/versions/`.
+"""
 
 import json
 from dataclasses import asdict, astuple

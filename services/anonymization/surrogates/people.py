@@ -1,4 +1,7 @@
-"""The people whom one document names."""
+"""The names of the people in one document, by word: which person an initial or a bare surname means.
+
+Filled once per document, so that every form of a name gets the same surrogate.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

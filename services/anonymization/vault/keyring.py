@@ -1,4 +1,7 @@
-"""The vault's keys: the current one encrypts, earlier ones still decrypt. Secrets that outlive them are encrypted in the database."""
+"""The vault's keys: the current one encrypts, earlier ones still decrypt. Secrets that outlive them are encrypted in the database.
+
+Stored rows depend on how keys and places are derived here: a change makes them unreadable.
+"""
 
 import hashlib
 import hmac

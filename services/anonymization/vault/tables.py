@@ -1,4 +1,4 @@
-"""The vault's tables in PostgreSQL."""
+"""The vault's tables in PostgreSQL. A change needs a migration in `adapters/migrations/versions/`."""
 
 from sqlalchemy import Column, DateTime, LargeBinary, MetaData, String, Table, Text, UniqueConstraint, func
 

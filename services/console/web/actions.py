@@ -1,4 +1,4 @@
-"""Commands: ask, judge, promote, roll back, start and stop canaries."""
+"""The commands behind buttons: ask, judge, promote, roll back, start and stop canaries."""
 
 from typing import Annotated
 

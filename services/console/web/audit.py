@@ -1,4 +1,4 @@
-"""The audit page."""
+"""The audit page: the state of the documents before any training, with histograms."""
 
 from typing import Annotated
 

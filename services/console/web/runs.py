@@ -1,4 +1,4 @@
-"""Runs: the queue, one run with its plan, and its live updates."""
+"""The pages of runs: the queue, and one run with its plan and its live updates."""
 
 from datetime import UTC, datetime
 from typing import Annotated

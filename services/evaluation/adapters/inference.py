@@ -1,4 +1,4 @@
-"""Calls to the inference service."""
+"""Asks inference for answers and log-probabilities of the models under evaluation."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Metrics of answers against their references."""
+"""Metrics of answers against their references, computed with rouge-score and sacrebleu. To add one, see docs/how-to/add-a-metric.md."""
 
 import re
 from collections.abc import Sequence

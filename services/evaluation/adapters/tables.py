@@ -1,4 +1,4 @@
-"""The tables of evaluation's database."""
+"""The tables of evaluation's database. A change needs a migration in `migrations/versions/`."""
 
 from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, String, Table, func
 from sqlalchemy.dialects.postgresql import JSONB

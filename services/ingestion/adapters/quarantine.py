@@ -2,6 +2,8 @@
 
 The nonce is a keyed hash of the plaintext (a synthetic IV, RFC 5297). So a version that is ingested again after a crash overwrites the
 object of the first attempt, and no object stays behind that no event names.
+
+Anonymization reads it (`services/anonymization/adapters/objects.py`). Change both together, and still read the old form.
 """
 
 import hashlib

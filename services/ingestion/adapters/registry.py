@@ -1,4 +1,4 @@
-"""Erasure requests to the registry."""
+"""Requests erasures from the registry, when a publisher withdraws a document."""
 
 import grpc
 

@@ -1,4 +1,7 @@
-"""The tables of ingestion's database: the only place that stores publishers' ids and file names."""
+"""The tables of ingestion's database: the only place that stores publishers' ids and file names.
+
+A change needs a migration in `migrations/versions/`.
+"""
 
 from sqlalchemy import BigInteger, Column, DateTime, MetaData, String, Table, Text, func
 

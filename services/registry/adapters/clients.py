@@ -1,4 +1,4 @@
-"""The services that the registry calls, over gRPC."""
+"""The services that the registry asks, over gRPC."""
 
 import grpc
 

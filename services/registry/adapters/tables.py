@@ -1,4 +1,4 @@
-"""The registry's tables."""
+"""The tables of the registry's database. A change needs a migration in `migrations/versions/`."""
 
 from sqlalchemy import (
     JSON,

@@ -1,4 +1,7 @@
-"""Training's tables. Fields that are searched for have a column; the rest of a run is JSON, a report is a serialised message."""
+"""The tables of training's database. A change needs a migration in `migrations/versions/`.
+
+Fields that are searched for have a column; the rest of a run is JSON, a report is a serialised message.
+"""
 
 from sqlalchemy import (
     JSON,

@@ -1,4 +1,4 @@
-"""A worker's reports as messages."""
+"""Builds a worker's reports: messages of progress, of a trained adapter, and of a failure."""
 
 from datetime import UTC, datetime
 

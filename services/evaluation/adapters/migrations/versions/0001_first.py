@@ -1,4 +1,4 @@
-"""The first tables."""
+"""Evaluation's first tables."""
 
 import sqlalchemy as sa
 from alembic import op
