@@ -27,12 +27,8 @@ def create(
 ) -> None:
     """Define a specialist. Idempotent: repeating the same definition has no effect.
 
-    FILE must set `name`, `base` and `recipe`, and may set `description`, `system_prompt`, `house_terms`, `use_teacher`, `keep_drafts`,
-    `private_prompts`, `preference_recipe`, `on_erasure`, `[selection]` (`sources`, `departments`, `confidentialities`), `[filters]`
-    (`languages`, `min_chars`, `max_chars`, `boilerplate_documents`, `max_source_documents`, `max_source_percent`,
-    `max_pairs_per_judgement`), `[rebuild]` (`min_new_items`, `quiet_seconds`, `min_interval_seconds`), `[canary]`
-    (`percent`, `min_calls`, `max_seconds`, `max_error_rate_increase`, `max_latency_ratio`) and `[gate]` (`min_rows`, `max_parity`,
-    `[[gate.thresholds]]` with `metric`, `min_gain_over_base`, `max_loss_to_incumbent`).
+    FILE must set `name`, `base`, `recipe` and at least one `[[gate.thresholds]]`. docs/registry/specialist.toml is an example with every
+    field and its default.
     """
     session = session_of(context)
     answer = define(session.connections.registry, read_definition(file))
