@@ -37,6 +37,7 @@ def store(layout: Layout, ports: Ports, secrets: Secrets) -> Component:
     return Component(
         name=STORE,
         command=(_binary(), "server", *_arguments(ports)),
+        # A bucket that fills up gets one new volume at a time, not the default of seven.
         environment=base_environment(STORE, layout, {"HOME": str(data)}) | {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
         directory=data,
         check=lambda: _check(ports, secrets),
@@ -78,27 +79,30 @@ def _binary() -> str:
 
 
 def _arguments(ports: Ports) -> list[str]:
-    parts = {"master": "master", "volume": "volume", "filer": "filer", "s3": "s3"}
-    listening = [f"-{part}.port={ports[name]}" for part, name in parts.items()]
-    listening += [f"-{part}.port.grpc={ports[f'{name}-grpc']}" for part, name in parts.items()]
+    """The arguments of `weed server`, which runs master, volume server, filer and S3 gateway in one process."""
+    parts = ("master", "volume", "filer", "s3")
+    listening = [f"-{part}.port={ports[part]}" for part in parts]
+    listening += [f"-{part}.port.grpc={ports[f'{part}-grpc']}" for part in parts]
     return [
         "-dir=data",
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
         *listening,
-        "-master.telemetry=false",
-        "-master.electionTimeout=1s",
-        "-master.volumeSizeLimitMB=256",
+        "-master.telemetry=false",  # sends no usage data
+        "-master.electionTimeout=1s",  # the only master needs no longer to elect itself
+        "-master.volumeSizeLimitMB=256",  # objects are packed into volumes, which are files of this size
         "-volume.max=1000",
         "-volume.preStopSeconds=0",
         "-filer",
+        # Nobody may list objects over the filer's port; S3 lists them by the rights in s3.json.
         "-filer.disableDirListing",
         "-filer.exposeDirectoryData=false",
         "-filer.localSocket=filer.sock",
         "-s3",
         "-s3.config=s3.json",
-        "-s3.iam=false",
+        "-s3.iam=false",  # keys come from s3.json only, not from calls
         "-s3.autoCreateBucket=false",
+        # Catalogues for Iceberg and Lance tables are not used: 0 opens no port.
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-s3.localSocket=s3.sock",

@@ -61,7 +61,7 @@ def main() -> int:
         signer=FakeSigner(),
         processes=processes,
     )
-    return worker.run(interrupt.training, interrupt.requested)
+    return worker.run(interrupt.in_training, interrupt.stop_requested)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The flow at work as plain values, for the first page and its live updates."""
+"""The board of the first page: one tile per stage of the flow, from submitted documents to serving adapters, as JSON values.
+
+templates/flow.html shows them first, and static/console.js updates them from `/api/flow`: both read the keys that are written here.
+"""
 
 from collections.abc import Mapping
 
@@ -10,47 +13,56 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1.registry_pb2 import CatalogueAdapter
 from tailor.api.training.v1 import training_pb2
 
+# A tile: its name, the value in large type, a note below it, and a state that the stylesheet colours: busy, done, idle or bad.
 Stage = dict[str, str]
 
 
-def board(view: Overview, visitor: Visitor) -> dict[str, object]:
-    """Stages in the order of the flow, counts of rejections and findings, and which services answer."""
+def make_board(view: Overview, visitor: Visitor) -> dict[str, object]:
+    """Stages in the order of the flow, counts of rejections and findings, and which services answer.
+
+    A stage whose service does not answer shows a dash. Visitors who may not see runs get the stages before the rows only.
+    """
     flow, under_way = view.flow, count_under_way(view.flow)
     stages = [
-        _stage("submitted", count_submitted(flow), f"{number(under_way)} in progress", busy=under_way > 0),
-        _stage("ingested", flow.ingested, "clean text, encrypted", busy=under_way > 0),
-        _stage("anonymised", flow.anonymized, f"{number(sum(flow.findings.values()))} values replaced"),
+        _make_stage("submitted", count_submitted(flow), f"{number(under_way)} in progress", busy=under_way > 0),
+        _make_stage("ingested", flow.ingested, "clean text, encrypted", busy=under_way > 0),
+        _make_stage("anonymised", flow.anonymized, f"{number(sum(flow.findings.values()))} values replaced"),
     ]
     if visitor.may(Permission.RUNS):
-        stages += [_rows(view.datasets), _run(view.runs), _evaluation(view.adapters), _serving(view)]
+        stages += [
+            _show_rows(view.datasets),
+            _show_run(view.runs),
+            _show_evaluation(view.adapters),
+            _show_serving(view),
+        ]
     silent = {failure.service for failure in view.failures}
-    stages = [_unknown(stage) if _source(stage) in silent else stage for stage in stages]
+    stages = [_mark_unknown(stage) if _find_service(stage) in silent else stage for stage in stages]
     return {
         "stages": stages,
         "rejected_total": number(count_rejected(flow)),
-        "rejected": _counts(flow.rejected),
-        "findings": _counts(flow.findings),
-        "dead_lettered": _counts(flow.dead_lettered),
+        "rejected": _rank_counts(flow.rejected),
+        "findings": _rank_counts(flow.findings),
+        "dead_lettered": _rank_counts(flow.dead_lettered),
         "services": [{"name": name, "state": "up" if up else "down"} for name, up in view.healthy.items()],
         "failures": [vars(failure) for failure in view.failures],
     }
 
 
-def _stage(name: str, value: object, note: str, *, busy: bool = False, state: str = "") -> Stage:
+def _make_stage(name: str, value: object, note: str, *, busy: bool = False, state: str = "") -> Stage:
     shown = number(value) if isinstance(value, int) else str(value)
     done = "done" if value not in (0, "–") else "idle"
     return {"name": name, "value": shown, "note": note, "state": state or ("busy" if busy else done)}
 
 
-def _source(stage: Stage) -> str:
+def _find_service(stage: Stage) -> str:
     return "training" if stage["name"] == "run" else "registry"
 
 
-def _unknown(stage: Stage) -> Stage:
-    return {"name": stage["name"], "value": "–", "note": f"{_source(stage)} does not answer", "state": "idle"}
+def _mark_unknown(stage: Stage) -> Stage:
+    return {"name": stage["name"], "value": "–", "note": f"{_find_service(stage)} does not answer", "state": "idle"}
 
 
-def _counts(counts: Mapping[str, int]) -> list[dict[str, object]]:
+def _rank_counts(counts: Mapping[str, int]) -> list[dict[str, object]]:
     items = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     most = max((count for _, count in items), default=1)
     return [
@@ -60,48 +72,50 @@ def _counts(counts: Mapping[str, int]) -> list[dict[str, object]]:
     ]
 
 
-def _rows(datasets: Page[models_pb2.DatasetBuilt]) -> Stage:
+def _show_rows(datasets: Page[models_pb2.DatasetBuilt]) -> Stage:
     if not datasets.items:
-        return _stage("rows", 0, "no dataset yet")
+        return _make_stage("rows", 0, "no dataset yet")
     newest = datasets.items[0]
     count = newest.train_rows + newest.held_out_rows
-    return _stage("rows", count, f"{number(newest.held_out_rows)} held out · {_many(len(datasets.items), 'dataset')}")
+    return _make_stage(
+        "rows", count, f"{number(newest.held_out_rows)} held out · {_format_count(len(datasets.items), 'dataset')}"
+    )
 
 
-def _run(runs: Page[training_pb2.Run]) -> Stage:
+def _show_run(runs: Page[training_pb2.Run]) -> Stage:
     if not runs.items:
-        return _stage("run", "–", "none yet")
+        return _make_stage("run", "–", "none yet")
     running = (run for run in runs.items if run.state == training_pb2.RUN_STATE_RUNNING)
     newest = next(running, runs.items[0])
     state, progress = word(newest, "state"), newest.progress
     if state == "running" and newest.HasField("progress"):
         percent = f"{100 * progress.step / progress.total_steps:.0f} %" if progress.total_steps else progress.phase
         left = f"loss {progress.loss:.3f} · {duration(progress.remaining_seconds)} left"
-        return _stage("run", percent, left if progress.step else progress.phase, busy=True)
+        return _make_stage("run", percent, left if progress.step else progress.phase, busy=True)
     has_losses = newest.HasField("progress") and newest.first_loss
     note = f"loss {newest.first_loss:.2f} → {progress.loss:.2f}" if has_losses else newest.reason
     colour = {"failed": "bad", "succeeded": "done", "cancelled": "idle"}.get(state, "busy")
-    return _stage("run", state, note or _many(len(runs.items), "run"), state=colour)
+    return _make_stage("run", state, note or _format_count(len(runs.items), "run"), state=colour)
 
 
-def _evaluation(adapters: Page[CatalogueAdapter]) -> Stage:
+def _show_evaluation(adapters: Page[CatalogueAdapter]) -> Stage:
     policies = [item for item in adapters.items if item.adapter.kind == models_pb2.ADAPTER_KIND_POLICY]
     if not policies:
-        return _stage("evaluation", "–", "no adapter yet")
+        return _make_stage("evaluation", "–", "no adapter yet")
     newest = policies[0]
     measured = newest.HasField("evaluation")
     note = f"{number(newest.evaluation.rows)} held-out rows" if measured else "evaluation in progress"
     state = {"passed": "done", "refused": "bad"}.get(decision(newest), "busy")
-    return _stage("evaluation", decision(newest), note, state=state)
+    return _make_stage("evaluation", decision(newest), note, state=state)
 
 
-def _serving(view: Overview) -> Stage:
+def _show_serving(view: Overview) -> Stage:
     served = [item.serving.decision for item in view.specialists.items if item.serving.decision.adapter_digest]
     if not served:
-        return _stage("serving", 0, f"of {_many(len(view.specialists.items), 'specialist')}")
+        return _make_stage("serving", 0, f"of {_format_count(len(view.specialists.items), 'specialist')}")
     newest = max(served, key=lambda serving: serving.create_time.ToNanoseconds())
-    return _stage("serving", len(served), f"{short(newest.adapter_digest)} · generation {newest.generation}")
+    return _make_stage("serving", len(served), f"{short(newest.adapter_digest)} · generation {newest.generation}")
 
 
-def _many(count: int, noun: str) -> str:
+def _format_count(count: int, noun: str) -> str:
     return f"{number(count)} {noun}{'' if count == 1 else 's'}"

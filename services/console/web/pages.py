@@ -1,4 +1,4 @@
-"""The read-only pages."""
+"""The read-only pages: each asks the handlers and renders a template. Commands are in `actions.py`."""
 
 from typing import Annotated
 from urllib.parse import quote
@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from services.console import handlers
 from services.console.domain import Permission, Visitor
 from services.console.web.access import ConsoleOf, SignedIn, needs
-from services.console.web.board import board
+from services.console.web.board import make_board
 from tailor.errors import NotFound, Reason
 
 router = APIRouter()
@@ -29,13 +29,13 @@ def flow(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
     if not visitor.may(Permission.FLOW):
         return RedirectResponse("/ask", status_code=303)
     view = handlers.load_overview(console.services, visitor)
-    return console.renderer.page(request, "flow.html", board=board(view, visitor), failures=view.failures)
+    return console.renderer.page(request, "flow.html", board=make_board(view, visitor), failures=view.failures)
 
 
 @router.get("/api/flow")
 def flow_values(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.FLOW))]) -> Response:
     """The flow at work as JSON."""
-    return JSONResponse(board(handlers.load_overview(console.services, visitor), visitor))
+    return JSONResponse(make_board(handlers.load_overview(console.services, visitor), visitor))
 
 
 @router.get("/documents")

@@ -24,13 +24,13 @@ class Interrupt:
 
     def __init__(self, exit_file: Path | None) -> None:
         self._exit_file = exit_file
-        self.training = threading.Event()
-        self.requested = threading.Event()
+        self.in_training = threading.Event()
+        self.stop_requested = threading.Event()
 
     def handle(self, _number: int, _frame: FrameType | None) -> None:
         """The signal handler."""
-        self.requested.set()
-        if not self.training.is_set():
+        self.stop_requested.set()
+        if not self.in_training.is_set():
             exit_with(RETRIABLE_EXIT, self._exit_file)
 
 
@@ -54,7 +54,7 @@ def main() -> NoReturn:
     configure("training-worker", settings.log_level, lines)
     interrupt = Interrupt(settings.exit_file)
     signal.signal(signal.SIGTERM, interrupt.handle)
-    code = run_worker(settings, read_spec(settings), interrupt.training, interrupt.requested, lines)
+    code = run_worker(settings, read_spec(settings), interrupt.in_training, interrupt.stop_requested, lines)
     sys.stdout.flush()
     sys.stderr.flush()
     # Native threads of the model libraries may not end by themselves.

@@ -46,7 +46,11 @@ METHODS: Mapping[str, Method] = {
 
 
 def run_worker(
-    settings: WorkerSettings, spec: WorkerSpec, training: threading.Event, requested: threading.Event, lines: LogLines
+    settings: WorkerSettings,
+    spec: WorkerSpec,
+    in_training: threading.Event,
+    stop_requested: threading.Event,
+    lines: LogLines,
 ) -> int:
     """Train the stage against the real store and service. Returns the worker's exit code."""
     recipe = Recipe.model_validate_json(spec.recipe_json)
@@ -60,7 +64,7 @@ def run_worker(
     with tempfile.TemporaryDirectory(dir=settings.data_dir, prefix=f"{spec.run_id}-{spec.epoch}-") as folder:
         store = S3Store.from_settings(settings)
         worker = Worker(spec, recipe, store, reporter, Path(folder), lock=lock, signer=signer, processes=processes)
-        return worker.run(training, requested)
+        return worker.run(in_training, stop_requested)
 
 
 class Worker:
@@ -79,7 +83,7 @@ class Worker:
         processes: Processes,
     ) -> None:
         self._spec = spec
-        self._recipe = _make_computable(processes.fit_recipe(recipe))
+        self._recipe = _avoid_emulated_bf16(processes.fit_recipe(recipe))
         self._store = store
         self._reporter = reporter
         self._lock = lock
@@ -89,15 +93,15 @@ class Worker:
         self._meter = Meter()
         self._processes = processes
 
-    def run(self, training: threading.Event, requested: threading.Event) -> int:
+    def run(self, in_training: threading.Event, stop_requested: threading.Event) -> int:
         """Do all the work and return the exit code. Blocks.
 
         0: finished, cancelled, superseded, or failed and reported. 1: a retryable error. RETRIABLE_EXIT: stopped by a signal; resume later.
-        The worker sets `training` while a signal must wait for the end of a step. `requested` is set when a signal has arrived.
+        The worker sets `in_training` while a signal must wait for the end of a step. `stop_requested` is set when a signal has arrived.
         """
         self._reporter.start()
         try:
-            return self._run(training, requested)
+            return self._run(in_training, stop_requested)
         except Aborted:
             log.info("superseded", run_id=self._spec.run_id, epoch=self._spec.epoch)
             return 0
@@ -111,24 +115,24 @@ class Worker:
             self._report_failure(error)
             return 0
 
-    def _run(self, training: threading.Event, requested: threading.Event) -> int:
+    def _run(self, in_training: threading.Event, stop_requested: threading.Event) -> int:
         self._report("loading", models_pb2.RunProgressed())
         inputs = self._processes.run_once_per_node(self._download)
-        stopper = Stopper(lambda: self._reporter.must_stop, lambda: requested.is_set() or self._reporter.lost)
+        stopper = Stopper(lambda: self._reporter.must_stop, lambda: stop_requested.is_set() or self._reporter.lost)
         context = self._make_context(inputs, stopper)
         trained = train(
             context,
             _find_method(self._recipe),
             self._checkpoints,
             lambda step: self._report("training", step),
-            training,
+            in_training,
         )
         self._processes.leave()
         if stopper.cancelled() or not self._processes.first:
             return 0
         if trained is None:
             return RETRIABLE_EXIT
-        self._conclude(context, trained)
+        self._save_and_report(context, trained)
         return 0
 
     def _download(self) -> Inputs:
@@ -156,7 +160,7 @@ class Worker:
             report=self._report,
         )
 
-    def _conclude(self, context: StageContext, trained: TrainedModel) -> None:
+    def _save_and_report(self, context: StageContext, trained: TrainedModel) -> None:
         """Save, prove, store and report the result."""
         spec, recipe, kind = self._spec, self._recipe, trained.prepared.kind
         steps = trained.prepared.steps
@@ -217,7 +221,7 @@ def _find_method(recipe: Recipe) -> Method:
     return METHODS[recipe.method]
 
 
-def _make_computable(recipe: Recipe) -> Recipe:
+def _avoid_emulated_bf16(recipe: Recipe) -> Recipe:
     """The recipe in f32 if this machine would only emulate bf16. The adapter's card and manifest say so."""
     if recipe.precision == "f32" or computes_in_bf16():
         return recipe
