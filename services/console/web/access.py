@@ -63,15 +63,14 @@ def signed_in(request: Request) -> Visitor:
     return visitor
 
 
-def needs(action: Permission) -> Callable[[Visitor], Visitor]:
-    """A dependency that returns the visitor, or raises PermissionDenied if their role does not admit the action."""
-
-    def admitted(visitor: Annotated[Visitor, Depends(signed_in)]) -> Visitor:
-        visitor.require(action)
-        return visitor
-
-    return admitted
-
-
 ConsoleOf = Annotated[Console, Depends(console_of)]
 SignedIn = Annotated[Visitor, Depends(signed_in)]
+
+
+def needs(action: Permission) -> Callable[[Visitor], None]:
+    """A dependency for a route's decorator. Raises PermissionDenied if the visitor's role does not admit the action."""
+
+    def check_permission(visitor: SignedIn) -> None:
+        visitor.require(action)
+
+    return check_permission

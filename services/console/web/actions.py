@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from services.console import handlers
 from services.console.domain import MAX_COMMENT_CHARS, MAX_PROMPT_CHARS, Judgement, Permission, Question, Visitor
-from services.console.web.access import ConsoleOf, needs
+from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.streams import Event
 from tailor.api.events.v1.models_pb2 import SpecialistServing
 from tailor.api.inference.v1.inference_pb2 import StreamGenerateResponse
@@ -18,7 +18,6 @@ log = get_logger(__name__)
 
 router = APIRouter()
 
-Operator = Annotated[Visitor, Depends(needs(Permission.PROMOTE))]
 Name = Annotated[str, Form(max_length=63)]
 Digest = Annotated[str, Form(max_length=64)]
 Generation = Annotated[int, Form(ge=0)]
@@ -43,19 +42,15 @@ class JudgementBody(BaseModel):
     comment: str = Field("", max_length=MAX_COMMENT_CHARS)
 
 
-@router.post("/api/ask")
-def ask(
-    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.ASK))], body: QuestionBody
-) -> Response:
+@router.post("/api/ask", dependencies=[Depends(needs(Permission.ASK))])
+def ask(console: ConsoleOf, visitor: SignedIn, body: QuestionBody) -> Response:
     """Stream one answer."""
     question = Question(body.model, body.prompt, body.max_tokens, body.temperature)
     return console.streams.respond(handlers.ask(console.services, visitor, question), piece_event)
 
 
-@router.post("/api/judgements")
-def judge(
-    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.JUDGE))], body: JudgementBody
-) -> Response:
+@router.post("/api/judgements", dependencies=[Depends(needs(Permission.JUDGE))])
+def judge(console: ConsoleOf, visitor: SignedIn, body: JudgementBody) -> Response:
     """Record which draft is better."""
     judgement = Judgement(tuple(body.ranking), body.accuracy, body.style, body.usefulness, body.comment.strip())
     judgement_id = handlers.record_judgement(console.services, visitor, judgement)
@@ -63,33 +58,33 @@ def judge(
     return JSONResponse({"judgement_id": judgement_id})
 
 
-@router.post("/promote")
+@router.post("/promote", dependencies=[Depends(needs(Permission.PROMOTE))])
 def promote(
-    console: ConsoleOf, visitor: Operator, specialist: Name, adapter_digest: Digest, expected_generation: Generation
+    console: ConsoleOf, visitor: SignedIn, specialist: Name, adapter_digest: Digest, expected_generation: Generation
 ) -> Response:
     """Make an adapter serve."""
     serving = handlers.promote(console.services, visitor, specialist, adapter_digest, expected_generation)
     return _redirect("promoted", visitor, specialist, serving)
 
 
-@router.post("/rollback")
-def roll_back(console: ConsoleOf, visitor: Operator, specialist: Name, expected_generation: Generation) -> Response:
+@router.post("/rollback", dependencies=[Depends(needs(Permission.PROMOTE))])
+def roll_back(console: ConsoleOf, visitor: SignedIn, specialist: Name, expected_generation: Generation) -> Response:
     """Make the previous adapter serve again."""
     serving = handlers.roll_back(console.services, visitor, specialist, expected_generation)
     return _redirect("rolled-back", visitor, specialist, serving)
 
 
-@router.post("/canary/start")
+@router.post("/canary/start", dependencies=[Depends(needs(Permission.PROMOTE))])
 def start_canary(
-    console: ConsoleOf, visitor: Operator, specialist: Name, adapter_digest: Digest, expected_generation: Generation
+    console: ConsoleOf, visitor: SignedIn, specialist: Name, adapter_digest: Digest, expected_generation: Generation
 ) -> Response:
     """Serve an adapter to a share of the callers."""
     serving = handlers.start_canary(console.services, visitor, specialist, adapter_digest, expected_generation)
     return _redirect("canary-started", visitor, specialist, serving)
 
 
-@router.post("/canary/stop")
-def stop_canary(console: ConsoleOf, visitor: Operator, specialist: Name, expected_generation: Generation) -> Response:
+@router.post("/canary/stop", dependencies=[Depends(needs(Permission.PROMOTE))])
+def stop_canary(console: ConsoleOf, visitor: SignedIn, specialist: Name, expected_generation: Generation) -> Response:
     """End the canary."""
     serving = handlers.stop_canary(console.services, visitor, specialist, expected_generation)
     return _redirect("canary-stopped", visitor, specialist, serving)

@@ -1,25 +1,18 @@
 """The audit page: the state of the documents before any training, with histograms."""
 
-from typing import Annotated
-
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from services.console import handlers
-from services.console.domain import Permission, Visitor
-from services.console.web.access import ConsoleOf, needs
+from services.console.domain import Permission
+from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.charts import BASELINE, HEIGHT, WIDTH, histogram
 
 router = APIRouter()
 
 
-@router.get("/audit")
-def audit(
-    request: Request,
-    console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Permission.AUDIT))],
-    specialist: str = "",
-) -> Response:
+@router.get("/audit", dependencies=[Depends(needs(Permission.AUDIT))])
+def audit(request: Request, console: ConsoleOf, visitor: SignedIn, specialist: str = "") -> Response:
     """The state of the documents before any training."""
     counts, near = handlers.audit_documents(console.services, visitor, specialist)
     known = handlers.list_specialists(console.services, visitor) if visitor.may(Permission.SPECIALISTS) else None

@@ -10,7 +10,7 @@ from services.console import handlers
 from services.console.domain import MAX_NAME_CHARS, KeyTerms, Permission, Role, Visitor
 from services.console.ports import NewKey
 from services.console.rules import word
-from services.console.web.access import Console, ConsoleOf, needs
+from services.console.web.access import Console, ConsoleOf, SignedIn, needs
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -18,23 +18,17 @@ log = get_logger(__name__)
 router = APIRouter()
 
 
-@router.get("/keys")
-def list_keys(
-    request: Request,
-    console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Permission.KEYS))],
-    token: str = "",
-    notice: str = "",
-) -> Response:
+@router.get("/keys", dependencies=[Depends(needs(Permission.KEYS))])
+def list_keys(request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "", notice: str = "") -> Response:
     """The keys that the visitor may see."""
     return _page(request, console, visitor, token, revoked=notice == "revoked")
 
 
-@router.post("/keys")
+@router.post("/keys", dependencies=[Depends(needs(Permission.MANAGE_KEYS))])
 def create_key(  # noqa: PLR0917 - fields of a form
     request: Request,
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Permission.MANAGE_KEYS))],
+    visitor: SignedIn,
     name: Annotated[str, Form(max_length=MAX_NAME_CHARS)],
     role: Annotated[Role, Form()],
     specialists: Annotated[list[str], Form(max_length=200)] = [],  # noqa: B006 - FastAPI copies it
@@ -50,10 +44,8 @@ def create_key(  # noqa: PLR0917 - fields of a form
     return _page(request, console, visitor, "", created=created)
 
 
-@router.post("/keys/{key_id}/revoke")
-def revoke_key(
-    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.MANAGE_KEYS))], key_id: str
-) -> Response:
+@router.post("/keys/{key_id}/revoke", dependencies=[Depends(needs(Permission.MANAGE_KEYS))])
+def revoke_key(console: ConsoleOf, visitor: SignedIn, key_id: str) -> Response:
     handlers.revoke_key(console.services, visitor, key_id)
     log.info("key revoked", revoked=key_id, key_id=visitor.key_id)
     return RedirectResponse("/keys?notice=revoked", status_code=303)

@@ -1,13 +1,12 @@
 """The read-only pages: each asks the handlers and renders a template. Commands are in `actions.py`."""
 
-from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from services.console import handlers
-from services.console.domain import Permission, Visitor
+from services.console.domain import Permission
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.board import make_board
 from tailor.errors import NotFound, Reason
@@ -32,19 +31,15 @@ def flow(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
     return console.renderer.page(request, "flow.html", board=make_board(view, visitor), failures=view.failures)
 
 
-@router.get("/api/flow")
-def flow_values(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.FLOW))]) -> Response:
+@router.get("/api/flow", dependencies=[Depends(needs(Permission.FLOW))])
+def flow_values(console: ConsoleOf, visitor: SignedIn) -> Response:
     """The flow at work as JSON."""
     return JSONResponse(make_board(handlers.load_overview(console.services, visitor), visitor))
 
 
-@router.get("/documents")
+@router.get("/documents", dependencies=[Depends(needs(Permission.DOCUMENTS))])
 def documents(
-    request: Request,
-    console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Permission.DOCUMENTS))],
-    token: str = "",
-    specialist: str = "",
+    request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "", specialist: str = ""
 ) -> Response:
     """Documents, then rejected submissions."""
     answer = handlers.list_documents(console.services, visitor, token, specialist)
@@ -60,22 +55,15 @@ def rejected(request: Request, console: ConsoleOf) -> Response:
     return console.renderer.page(request, "rejected.html", items=answer.value, failures=answer.failures)
 
 
-@router.get("/datasets")
-def datasets(
-    request: Request,
-    console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Permission.DATASETS))],
-    token: str = "",
-) -> Response:
+@router.get("/datasets", dependencies=[Depends(needs(Permission.DATASETS))])
+def datasets(request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "") -> Response:
     """Datasets, newest first."""
     answer = handlers.list_datasets(console.services, visitor, token)
     return console.renderer.page(request, "datasets.html", page=answer.value, token=token, failures=answer.failures)
 
 
-@router.get("/datasets/{digest}")
-def dataset(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.DATASETS))], digest: str
-) -> Response:
+@router.get("/datasets/{digest}", dependencies=[Depends(needs(Permission.DATASETS))])
+def dataset(request: Request, console: ConsoleOf, visitor: SignedIn, digest: str) -> Response:
     """One dataset, and the adapters trained on it."""
     answer = handlers.get_dataset(console.services, visitor, digest)
     dataset, adapters = answer.value or (None, ())
@@ -84,13 +72,8 @@ def dataset(
     )
 
 
-@router.get("/adapters")
-def adapters(
-    request: Request,
-    console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Permission.ADAPTERS))],
-    token: str = "",
-) -> Response:
+@router.get("/adapters", dependencies=[Depends(needs(Permission.ADAPTERS))])
+def adapters(request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "") -> Response:
     """Adapters, newest first, with the gate's decisions."""
     answer = handlers.list_adapters(console.services, visitor, token)
     known = handlers.list_specialists(console.services, visitor)
@@ -104,13 +87,8 @@ def adapters(
     )
 
 
-@router.get("/evaluations/{digest}")
-def evaluation(
-    request: Request,
-    console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Permission.EVALUATIONS))],
-    digest: str,
-) -> Response:
+@router.get("/evaluations/{digest}", dependencies=[Depends(needs(Permission.EVALUATIONS))])
+def evaluation(request: Request, console: ConsoleOf, visitor: SignedIn, digest: str) -> Response:
     """An adapter's scores compared with base and incumbent, the gate's decision, and the report."""
     answer = handlers.get_adapter(console.services, visitor, digest)
     adapter = answer.value
@@ -129,10 +107,8 @@ def evaluation(
     )
 
 
-@router.get("/evaluations/{digest}/plot.png")
-def plot(
-    console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.EVALUATIONS))], digest: str
-) -> Response:
+@router.get("/evaluations/{digest}/plot.png", dependencies=[Depends(needs(Permission.EVALUATIONS))])
+def plot(console: ConsoleOf, visitor: SignedIn, digest: str) -> Response:
     """The report's plot."""
     adapter = handlers.get_adapter(console.services, visitor, digest).value
     report = handlers.get_evaluation(console.services, adapter.adapter.digest).value if adapter else None
@@ -141,13 +117,8 @@ def plot(
     return Response(report.plot_png, media_type="image/png")
 
 
-@router.get("/specialists")
-def specialists(
-    request: Request,
-    console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Permission.SPECIALISTS))],
-    notice: str = "",
-) -> Response:
+@router.get("/specialists", dependencies=[Depends(needs(Permission.SPECIALISTS))])
+def specialists(request: Request, console: ConsoleOf, visitor: SignedIn, notice: str = "") -> Response:
     """Specialists and what serves them."""
     answer = handlers.list_specialists(console.services, visitor)
     return console.renderer.page(
@@ -155,13 +126,8 @@ def specialists(
     )
 
 
-@router.get("/ask")
-def ask(
-    request: Request,
-    console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Permission.ASK))],
-    specialist: str = "",
-) -> Response:
+@router.get("/ask", dependencies=[Depends(needs(Permission.ASK))])
+def ask(request: Request, console: ConsoleOf, visitor: SignedIn, specialist: str = "") -> Response:
     """Ask twice at once, and compare."""
     served = handlers.list_served(console.services, visitor)
     learning = handlers.list_learning(console.services, visitor) if visitor.may(Permission.JUDGE) else None
@@ -183,10 +149,8 @@ def find_draft(request: Request, console: ConsoleOf, draft_id: str = "") -> Resp
     return console.renderer.page(request, "drafts.html")
 
 
-@router.get("/drafts/{draft_id}")
-def draft(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.TRACE))], draft_id: str
-) -> Response:
+@router.get("/drafts/{draft_id}", dependencies=[Depends(needs(Permission.TRACE))])
+def draft(request: Request, console: ConsoleOf, visitor: SignedIn, draft_id: str) -> Response:
     """The origin of a draft, and its text if it is stored."""
     trace = handlers.trace_draft(console.services, visitor, draft_id)
     text = handlers.get_draft_text(console.services, visitor, trace.draft)

@@ -1,16 +1,15 @@
 """The pages of runs: the queue, and one run with its plan and its live updates."""
 
 from datetime import UTC, datetime
-from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from google.protobuf.message import Message
 
 from services.console import handlers
-from services.console.domain import Permission, Visitor
+from services.console.domain import Permission
 from services.console.rules import compare_plan, word
-from services.console.web.access import ConsoleOf, needs
+from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.streams import Event
 from tailor.api.training.v1.training_pb2 import LogLine, WatchRunResponse
 from tailor.wire import to_datetime
@@ -18,10 +17,8 @@ from tailor.wire import to_datetime
 router = APIRouter()
 
 
-@router.get("/runs")
-def runs(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.RUNS))], token: str = ""
-) -> Response:
+@router.get("/runs", dependencies=[Depends(needs(Permission.RUNS))])
+def runs(request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "") -> Response:
     """The queue, and all runs, newest first."""
     answer = handlers.list_runs(console.services, visitor, token)
     return console.renderer.page(
@@ -34,10 +31,8 @@ def runs(
     )
 
 
-@router.get("/runs/{run_id}")
-def run(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.RUNS))], run_id: str
-) -> Response:
+@router.get("/runs/{run_id}", dependencies=[Depends(needs(Permission.RUNS))])
+def run(request: Request, console: ConsoleOf, visitor: SignedIn, run_id: str) -> Response:
     """One run: stages, plan and actual, charts and logs."""
     answer = handlers.get_run(console.services, visitor, run_id)
     return console.renderer.page(
@@ -50,8 +45,8 @@ def run(
     )
 
 
-@router.get("/api/runs/{run_id}/events")
-def watch(console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.RUNS))], run_id: str) -> Response:
+@router.get("/api/runs/{run_id}/events", dependencies=[Depends(needs(Permission.RUNS))])
+def watch(console: ConsoleOf, visitor: SignedIn, run_id: str) -> Response:
     """A run's reports and its workers' logs, from the first one until the run ends."""
     return console.streams.respond(handlers.watch_run(console.services, visitor, run_id), run_event)
 
