@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.cli.calls import adapter_digest, calling, dataset_digest, first, pages, unary
@@ -116,15 +115,10 @@ def plan(
 ) -> None:
     """Forecast the tokens, memory, time and price of a run, and whether it fits. Nothing is queued."""
     session = session_of(context)
-    definition = _definition(session, specialist)
-    request = training_pb2.PlanRunRequest(
-        specialist=specialist,
-        dataset_digest=dataset_digest(session.connections.registry, dataset),
-        base=base or definition.base,
-        recipe=recipe or definition.recipe,
-        parent_digest=_parent(session, parent),
-        preference_dataset_digest=_preferences(session, preference_dataset),
+    fields = _complete(
+        session, specialist, dataset, recipe=recipe, base=base, parent=parent, preferences=preference_dataset
     )
+    request = training_pb2.PlanRunRequest(**fields)
     emit_plan(session, unary("training", session.connections.training.PlanRun, request, PLAN_SECONDS).plan)
 
 
@@ -145,31 +139,29 @@ def create(
     Idempotent: the same arguments return the existing run. If that run was cancelled or failed, it resumes where it stopped.
     """
     session = session_of(context)
-    definition = _definition(session, specialist)
-    request = training_pb2.CreateRunRequest(
-        specialist=specialist,
-        dataset_digest=dataset_digest(session.connections.registry, dataset),
-        base=base or definition.base,
-        recipe=recipe or definition.recipe,
-        request_id=new_id("req"),
-        parent_digest=_parent(session, parent),
-        preference_dataset_digest=_preferences(session, preference_dataset),
-        priority=priority,
+    fields = _complete(
+        session, specialist, dataset, recipe=recipe, base=base, parent=parent, preferences=preference_dataset
     )
+    request = training_pb2.CreateRunRequest(**fields, request_id=new_id("req"), priority=priority)
     emit_run(session, unary("training", session.connections.training.CreateRun, request, PLAN_SECONDS).run)
 
 
-def _parent(session: CommandSession, digits: str) -> str:
-    return adapter_digest(session.connections.registry, digits) if digits else ""
-
-
-def _preferences(session: CommandSession, digits: str) -> str:
-    return dataset_digest(session.connections.registry, digits) if digits else ""
-
-
-def _definition(session: CommandSession, specialist: str) -> models_pb2.SpecialistChanged:
-    request = registry_pb2.GetSpecialistRequest(name=specialist)
-    return unary("registry", session.connections.registry.GetSpecialist, request).specialist
+def _complete(
+    session: CommandSession, specialist: str, dataset: str, *, recipe: str, base: str, parent: str, preferences: str
+) -> dict[str, str]:
+    """The fields that plan and create share: digests by their first digits, base and recipe by default the specialist's."""
+    registry = session.connections.registry
+    definition = unary(
+        "registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=specialist)
+    ).specialist
+    return {
+        "specialist": specialist,
+        "dataset_digest": dataset_digest(registry, dataset),
+        "base": base or definition.base,
+        "recipe": recipe or definition.recipe,
+        "parent_digest": adapter_digest(registry, parent) if parent else "",
+        "preference_dataset_digest": dataset_digest(registry, preferences) if preferences else "",
+    }
 
 
 def _watch(training: training_pb2_grpc.TrainingServiceStub, run_id: str) -> Iterator[training_pb2.WatchRunResponse]:
