@@ -1,7 +1,6 @@
 """The anonymizer with the real language model, on the sample corpus."""
 
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -202,14 +201,7 @@ def test_a_stored_draft_has_nothing_personal_and_the_surrogates_of_the_corpus(
     texts = DraftTextStore(definitions, client, DraftBucket(store).put, published.draft)
     draft = Draft("drf_1", ServedModel("reports", 1), "key_1", "p", "a", 1, 1, "stop", 0.1, 0.2)
     texts.keep(draft, Transcript(messages, answer))
-    stop = threading.Event()
-    thread = threading.Thread(target=texts.run, args=(stop,))
-    thread.start()
-    for _ in range(500):
-        if published.drafts or stop.wait(0.02):
-            break
-    stop.set()
-    thread.join(5)
+    published.wait_for_draft(texts.run)
     ((bucket, _), data), *others = store.objects.items()
     assert (bucket, others) == ("drafts", [])
     text = data.decode()

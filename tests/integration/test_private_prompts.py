@@ -1,7 +1,6 @@
 """Private prompts from end to end: real anonymization over gRPC, with its language model, and engines that echo and that compute."""
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -113,14 +112,7 @@ def test_personal_values_reach_the_caller_but_not_the_engine_the_vault_or_the_bu
     assert answered(world, ASKED).text == ASKED
     prompt = engine.encoded[0][0].content
     assert prompt != ASKED and [raw for raw in RAW if raw in prompt.casefold()] == []
-    stop = threading.Event()
-    thread = threading.Thread(target=texts.run, args=(stop,))
-    thread.start()
-    for _ in range(500):
-        if published.drafts or stop.wait(0.02):
-            break
-    stop.set()
-    thread.join(5)
+    published.wait_for_draft(texts.run)
     ((_, data),) = store.objects.items()
     stored = data.decode().casefold() + repr((published.drafts, world.published.drafts, house.vault.values)).casefold()
     assert [raw for raw in RAW if raw in stored] == []

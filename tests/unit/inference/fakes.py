@@ -1,7 +1,7 @@
 """Fakes of the engine and of everything around inference."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,6 +167,17 @@ class Published:
     def draft(self, draft: Draft) -> None:
         self._check()
         self.drafts.append(draft)
+
+    def wait_for_draft(self, run: Callable[[threading.Event], None]) -> None:
+        """Let a loop run in a thread until it has published a draft, for at most ten seconds."""
+        stop = threading.Event()
+        thread = threading.Thread(target=run, args=(stop,))
+        thread.start()
+        for _ in range(500):
+            if self.drafts or stop.wait(0.02):
+                break
+        stop.set()
+        thread.join(5)
 
     def report(self, report: ServingReport) -> None:
         self._check()

@@ -8,13 +8,11 @@ import kubernetes_validate
 import pytest
 from pydantic import ValidationError
 
-from services.training import handlers
 from services.training.domain import Job
 from services.training.launchers.kubernetes_job import JobOptions, Resources, render_job
 from services.training.settings import Settings
 from services.training.spec import from_json
 from tailor.errors import FailedPrecondition
-from tests.unit.training.fakes import House, built
 
 PLAIN = JobOptions("tailor", "registry/tailor-training:1", "training-worker", {"TAILOR_X": "1"})
 CPU = Resources(gpus=0)
@@ -46,14 +44,6 @@ RESTRICTED_VOLUMES = {
     "projected",
     "secret",
 }
-
-
-@pytest.fixture
-def job() -> Job:
-    house = House()
-    handlers.queue_run_for_dataset(house.ports, built())
-    house.supervisor.tick()
-    return house.launcher.started[0]
 
 
 def expanded(value: str) -> str:

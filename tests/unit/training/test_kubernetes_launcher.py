@@ -11,12 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from services.training import handlers
 from services.training.domain import RETRIABLE_EXIT, Failure, Job
 from services.training.launchers.kubernetes import KubernetesLauncher
 from services.training.launchers.kubernetes_job import JobOptions, render_job
 from tailor.errors import FailedPrecondition, ResourceExhausted, TailorError, Unavailable
-from tests.unit.training.fakes import House, built
 from tests.unit.training.kubernetes_api import Cluster, Refused, serve
 
 ROLE = Path(__file__).parents[3] / "k8s" / "components" / "training-jobs" / "access.yaml"
@@ -44,14 +42,6 @@ def place() -> Iterator[Place]:
         stop = threading.Event()
         yield Place(cluster, (batch, core), stop)
         stop.set()
-
-
-@pytest.fixture
-def job() -> Job:
-    house = House()
-    handlers.queue_run_for_dataset(house.ports, built())
-    house.supervisor.tick()
-    return house.launcher.started[0]
 
 
 def name_of(job: Job) -> str:

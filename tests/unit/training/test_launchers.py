@@ -6,8 +6,6 @@ import signal
 import sys
 from pathlib import Path
 
-import pytest
-
 from services.training import handlers
 from services.training.domain import RETRIABLE_EXIT, Job
 from services.training.launchers.subprocess import SubprocessLauncher, worker_environment
@@ -27,14 +25,6 @@ signal.signal(signal.SIGTERM, Interrupt(Path(os.environ["TAILOR_EXIT_FILE"])).ha
 Path(os.environ["TAILOR_RUN_FILE"] + ".seen").touch()
 time.sleep(60)
 """
-
-
-@pytest.fixture
-def job() -> Job:
-    house = House()
-    handlers.queue_run_for_dataset(house.ports, built())
-    house.supervisor.tick()
-    return house.launcher.started[0]
 
 
 def launcher_of(folder: Path, script: str) -> SubprocessLauncher:
