@@ -85,7 +85,7 @@ def ours(language: str = "en") -> Find:
     mentions = Mentions(analyzer.lexicon)
 
     def find(text: str) -> list[Place]:
-        findings = mentions.complete(text, analyzer.find(text), analyzer.policy.allowed(text))
+        findings = mentions.complete(text, analyzer.find(text), analyzer.policy.find_allowed(text))
         return [(finding.start, finding.end) for finding in findings]
 
     return find

@@ -76,7 +76,7 @@ class Service:
 
     def processes(self) -> list[int]:
         """All process ids: supervisor, broker, object store, database, service, and the runs' workers."""
-        return processes.marked(self._root)
+        return processes.find_marked(self._root)
 
     def store(self) -> None:
         """Store the base and the dataset for the service."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 
-def defused(text: str, tokenizer: Any) -> str:
+def defuse(text: str, tokenizer: Any) -> str:
     """Break up control tokens of a transformers tokenizer, such as `<|im_end|>`, by a space after their first character.
 
     Inside a message they would end it and begin another one: a caller could speak as the system, or a document as the assistant.

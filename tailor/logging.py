@@ -13,7 +13,7 @@ def configure(service: str, level: str, *taps: structlog.typing.Processor) -> No
     """Send the logs of the service and its libraries to standard error as JSON lines. Each tap receives what the service logs."""
     structlog.configure(
         processors=[
-            _named(service),
+            _add_service(service),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *taps,
@@ -47,7 +47,7 @@ def place(error: BaseException) -> str:
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
-def _named(service: str) -> structlog.typing.Processor:
+def _add_service(service: str) -> structlog.typing.Processor:
     def add(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return {"service": service, **event}
 

@@ -91,7 +91,7 @@ class Runtime:
     def spawn(self, name: str, work: Callable[[threading.Event], None]) -> None:
         """Run `work(stop)` in a thread. If it raises, the process ends with exit status 1, to be started again."""
 
-        def guarded() -> None:
+        def work_or_fail() -> None:
             try:
                 work(self.stop)
             except Stopped:
@@ -104,7 +104,7 @@ class Runtime:
                 log.error("thread crashed", thread=name, error=type(error).__name__, at=place(error))
                 self.fail()
 
-        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread = threading.Thread(target=work_or_fail, name=name, daemon=True)
         thread.start()
         self._threads.append(thread)
 

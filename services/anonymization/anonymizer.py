@@ -71,7 +71,7 @@ class TextAnonymizer(Anonymizer):
     def _find(self, whole: str, labels: Labels) -> list[Finding]:
         """The findings that the policy does not keep in documents with these labels."""
         kept_types = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
-        allowed = self._policy.allowed(whole)
+        allowed = self._policy.find_allowed(whole)
         findings = [
             finding
             for finding in self._analyzer.find(whole)

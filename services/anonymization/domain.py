@@ -54,7 +54,7 @@ class Finding:
     def length(self) -> int:
         return self.end - self.start
 
-    def shifted(self, by: int) -> "Finding":
+    def shift(self, by: int) -> "Finding":
         """The same finding at its place in a longer text."""
         return Finding(self.start + by, self.end + by, self.entity_type, self.score)
 
@@ -125,7 +125,7 @@ class Policy:
         )
         return replace(self, actions=actions, rules=tuple(rules))
 
-    def allowed(self, text: str) -> list[tuple[int, int]]:
+    def find_allowed(self, text: str) -> list[tuple[int, int]]:
         """The [start, end) stretches of a text that the allow list keeps as they are."""
         patterns = [*(rf"(?<!\w){re.escape(term)}(?!\w)" for term in self.allow_terms), *self.allow_patterns]
         return [match.span() for pattern in patterns for match in re.finditer(pattern, text)]

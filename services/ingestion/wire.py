@@ -157,13 +157,13 @@ def _decode(content: str) -> bytes:
 def from_outcome(outcome: Outcome) -> tuple[str, str, Message, str]:
     """Topic, key, message and event id of an outcome. The same outcome always gives the same event."""
     if isinstance(outcome, Acceptance):
-        topic, message = INGESTED, _ingested(outcome)
+        topic, message = INGESTED, _from_acceptance(outcome)
     else:
-        topic, message = REJECTED, _rejected(outcome)
+        topic, message = REJECTED, _from_rejection(outcome)
     return topic, outcome.document_id, message, derive_id("evt", topic, outcome.submission_id)
 
 
-def _ingested(outcome: Acceptance) -> Message:
+def _from_acceptance(outcome: Acceptance) -> Message:
     return documents_pb2.DocumentIngested(
         document_id=outcome.document_id,
         submission_id=outcome.submission_id,
@@ -179,7 +179,7 @@ def _ingested(outcome: Acceptance) -> Message:
     )
 
 
-def _rejected(outcome: Rejection) -> Message:
+def _from_rejection(outcome: Rejection) -> Message:
     return documents_pb2.DocumentRejected(
         document_id=outcome.document_id,
         submission_id=outcome.submission_id,

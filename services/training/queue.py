@@ -31,7 +31,7 @@ class Queue:
 
     def take(self, run: Run) -> Failure | None:
         """Give the run a place. Returns what it waits for instead if it cannot have one yet."""
-        failure = self._unready(run) or self._crowded(run.key.specialist)
+        failure = self._unready(run) or self._explain_crowding(run.key.specialist)
         if failure is None:
             self._running[run.key.specialist] += 1
         return failure
@@ -47,7 +47,7 @@ class Queue:
             return Failure(run.reason or Reason.WAITS_FOR_PLAN, run.message or "Waits to be planned.")
         return None
 
-    def _crowded(self, specialist: str) -> Failure | None:
+    def _explain_crowding(self, specialist: str) -> Failure | None:
         if self._running[specialist] >= self._limits.per_specialist:
             return Failure(Reason.WAITS_FOR_SPECIALIST, f"Waits for another run of {specialist!r} to end.")
         if self._limits.runs is not None and self._running.total() >= self._limits.runs:

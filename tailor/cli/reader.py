@@ -23,7 +23,7 @@ class TopicReader:
     """Reads records of kafka-python. Not thread-safe. Every method raises Unavailable if no broker answers."""
 
     def __init__(self, settings: KafkaSettings, topics: Sequence[str], start: Start) -> None:
-        with _wrapped():
+        with _wrap_errors():
             self._client: Any = kafka.KafkaConsumer(
                 enable_auto_commit=False, client_id="tailor-cli", **settings.kafka_arguments()
             )
@@ -42,12 +42,12 @@ class TopicReader:
 
     def poll(self, timeout_ms: int = 200) -> list[Any]:
         """The next records. Blocks until there are some; returns an empty list after the timeout."""
-        with _wrapped():
+        with _wrap_errors():
             batches = self._client.poll(timeout_ms=timeout_ms)
         return [record for records in batches.values() for record in records]
 
     def close(self) -> None:
-        with _wrapped():
+        with _wrap_errors():
             self._client.close()
 
     def __enter__(self) -> Self:
@@ -58,7 +58,7 @@ class TopicReader:
 
 
 @contextmanager
-def _wrapped() -> Iterator[None]:
+def _wrap_errors() -> Iterator[None]:
     try:
         yield
     except KafkaError as error:

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from tailor.local.guard import guarded
+from tailor.local.guard import run_guarded
 from tailor.local.layout import SERVICES, Layout
 
 ATTEMPTS = 10
@@ -35,7 +35,7 @@ def main() -> int:
 
         supervise(layout, services, tuple(arguments.only), tuple(arguments.python_path))
 
-    return guarded(run)
+    return run_guarded(run)
 
 
 def _acquire(lock: int) -> bool:

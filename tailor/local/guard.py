@@ -12,7 +12,7 @@ from tailor.local import processes
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
-def guarded(run: Callable[[], None]) -> int:
+def run_guarded(run: Callable[[], None]) -> int:
     """Call `run` in a child process, and return the child's exit code after every descendant has ended.
 
     Blocks. Call it before any thread exists, because it forks.

@@ -55,7 +55,7 @@ def group_members(group: int) -> list[int]:
     return [pid for pid, stat in _all() if stat.group == group and stat.state not in "ZX"]
 
 
-def marked(state_dir: Path, component: str | None = None) -> list[int]:
+def find_marked(state_dir: Path, component: str | None = None) -> list[int]:
     """The pids of all running processes that a stack, or one of its components, started directly or indirectly."""
     marks = {f"{STATE_DIR_MARK}={state_dir}".encode()}
     if component is not None:

@@ -150,7 +150,7 @@ class ComponentRunner:
             processes.kill(await asyncio.to_thread(self._left_behind, process.pid))
 
     def _left_behind(self, group: int) -> list[int]:
-        return sorted({*processes.group_members(group), *processes.marked(self._layout.root, self.component.name)})
+        return sorted({*processes.group_members(group), *processes.find_marked(self._layout.root, self.component.name)})
 
     def _say(self, status: Status, detail: str, **changes: object) -> None:
         state = replace(self.state, state=status, detail=detail, **changes)  # type: ignore[arg-type]

@@ -215,7 +215,7 @@ def _end_leftovers(layout: Layout) -> None:
 
 
 def _kill_marked(layout: Layout) -> bool:
-    pids = processes.marked(layout.root)
+    pids = processes.find_marked(layout.root)
     processes.kill(pids)
     return bool(pids)
 

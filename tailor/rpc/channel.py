@@ -104,20 +104,20 @@ class _Bearer(
     def __init__(self, token: Callable[[], str]) -> None:
         self._token = token
 
-    def _signed(self, details: Any) -> _Details:
+    def _add_token(self, details: Any) -> _Details:
         metadata = [*(details.metadata or ()), ("authorization", f"Bearer {self._token()}")]
         return _Details(
             details.method, details.timeout, metadata, details.credentials, details.wait_for_ready, details.compression
         )
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return continuation(self._signed(client_call_details), request)
+        return continuation(self._add_token(client_call_details), request)
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return continuation(self._signed(client_call_details), request)
+        return continuation(self._add_token(client_call_details), request)
 
     def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return continuation(self._signed(client_call_details), request_iterator)
+        return continuation(self._add_token(client_call_details), request_iterator)
 
     def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return continuation(self._signed(client_call_details), request_iterator)
+        return continuation(self._add_token(client_call_details), request_iterator)

@@ -131,7 +131,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         # Parse only after authentication, and report bytes that do not parse as the caller's mistake.
         parse = partial(_parse_all if handler.request_streaming else _parse, handler.request_deserializer)
         call = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        wrap = self._streamed if handler.response_streaming else self._single
+        wrap = self._wrap_stream if handler.response_streaming else self._wrap_single
         make_handler = MAKE_HANDLER[handler.request_streaming, handler.response_streaming]
         return make_handler(wrap(call, descriptor, token, parse), None, handler.response_serializer)
 
@@ -141,7 +141,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         set_caller(caller)
         return caller
 
-    def _single(self, inner: Any, descriptor: MethodDescriptor, token: str, parse: Parse) -> Any:
+    def _wrap_single(self, inner: Any, descriptor: MethodDescriptor, token: str, parse: Parse) -> Any:
         def behaviour(request: Any, context: grpc.ServicerContext) -> Any:
             with _Call(descriptor, context):
                 self._admit(descriptor, token)
@@ -149,7 +149,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
 
         return behaviour
 
-    def _streamed(self, inner: Any, descriptor: MethodDescriptor, token: str, parse: Parse) -> Any:
+    def _wrap_stream(self, inner: Any, descriptor: MethodDescriptor, token: str, parse: Parse) -> Any:
         def behaviour(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with _Call(descriptor, context):
                 caller = self._admit(descriptor, token)

@@ -17,18 +17,18 @@ DOMAIN = "tailor"
 
 def to_status(error: TailorError) -> status_pb2.Status:
     """Convert an error to a status with ErrorInfo, and BadRequest and RetryInfo if they apply."""
-    details = [_packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))]
+    details = [_pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))]
     if error.field_violations:
         violations = [
             error_details_pb2.BadRequest.FieldViolation(field=name, description=text)
             for name, text in error.field_violations.items()
         ]
-        details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
+        details.append(_pack(error_details_pb2.BadRequest(field_violations=violations)))
     if error.retry_after_seconds is not None:
         delay = duration_pb2.Duration(
             nanos=int(error.retry_after_seconds % 1 * 1e9), seconds=int(error.retry_after_seconds)
         )
-        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+        details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
     return status_pb2.Status(code=error.code.value, message=error.message, details=details)
 
 
@@ -38,7 +38,7 @@ def internal() -> status_pb2.Status:
     return status_pb2.Status(
         code=code_pb2.INTERNAL,
         message="The service failed unexpectedly; its log has the details.",
-        details=[_packed(info)],
+        details=[_pack(info)],
     )
 
 
@@ -75,7 +75,7 @@ def wire_errors(service: str) -> Iterator[None]:
         raise from_rpc_error(error, service) from None
 
 
-def _packed(message: Message) -> any_pb2.Any:
+def _pack(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed

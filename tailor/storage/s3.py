@@ -22,7 +22,7 @@ REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
 
 @contextmanager
-def _wrapped(bucket: str, key: str) -> Iterator[None]:
+def _wrap_errors(bucket: str, key: str) -> Iterator[None]:
     try:
         yield
     except S3Error as error:
@@ -71,14 +71,14 @@ class S3Store(ObjectStore):
         )
 
     def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
-        with _wrapped(bucket, key):
+        with _wrap_errors(bucket, key):
             self._client.put_object(bucket, key, io.BytesIO(data), len(data), content_type)
         return Ref(f"s3://{bucket}/{key}", hashlib.sha256(data).hexdigest(), len(data))
 
     def put_file(self, bucket: str, key: str, path: Path, content_type: str = "application/octet-stream") -> Ref:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        with _wrapped(bucket, key):
+        with _wrap_errors(bucket, key):
             self._client.fput_object(bucket, key, str(path), content_type)
         return Ref(f"s3://{bucket}/{key}", digest, path.stat().st_size)
 
@@ -92,7 +92,7 @@ class S3Store(ObjectStore):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         hasher = hashlib.sha256()
-        with _wrapped(ref.bucket, ref.key):
+        with _wrap_errors(ref.bucket, ref.key):
             response = self._client.get_object(ref.bucket, ref.key)
             try:
                 with partial.open("wb") as file:
@@ -110,7 +110,7 @@ class S3Store(ObjectStore):
         partial.replace(path)
 
     def read(self, bucket: str, key: str) -> bytes:
-        with _wrapped(bucket, key):
+        with _wrap_errors(bucket, key):
             response = self._client.get_object(bucket, key)
             try:
                 return bytes(response.read())
@@ -120,7 +120,7 @@ class S3Store(ObjectStore):
 
     def read_bounded(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
         data = bytearray()
-        with _wrapped(bucket, key):
+        with _wrap_errors(bucket, key):
             response = self._client.get_object(bucket, key)
             try:
                 for chunk in response.stream(CHUNK_BYTES):
@@ -136,18 +136,18 @@ class S3Store(ObjectStore):
 
     def exists(self, bucket: str, key: str) -> bool:
         try:
-            with _wrapped(bucket, key):
+            with _wrap_errors(bucket, key):
                 self._client.stat_object(bucket, key)
         except NotFound:
             return False
         return True
 
     def delete(self, bucket: str, key: str) -> None:
-        with _wrapped(bucket, key):
+        with _wrap_errors(bucket, key):
             self._client.remove_object(bucket, key)
 
     def list_keys(self, bucket: str, prefix: str) -> list[str]:
-        with _wrapped(bucket, prefix):
+        with _wrap_errors(bucket, prefix):
             return sorted(item.object_name for item in self._client.list_objects(bucket, prefix, recursive=True))
 
 

@@ -75,7 +75,7 @@ def _kill(installation: Installation, component: str) -> None:
 
 
 def _kill_worker(installation: Installation) -> bool:
-    for pid in processes.marked(installation.root):
+    for pid in processes.find_marked(installation.root):
         if any("services.training.worker" in part for part in processes.command_of(pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

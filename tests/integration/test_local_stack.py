@@ -136,7 +136,7 @@ def _processes_of(state_dir: Path) -> list[str]:
             if reference is None or not reference.is_alive():
                 continue
             command = " ".join(processes.command_of(reference.pid))
-            if root in command or reference.pid in processes.marked(state_dir.resolve()):
+            if root in command or reference.pid in processes.find_marked(state_dir.resolve()):
                 commands.append(command)
     return commands
 

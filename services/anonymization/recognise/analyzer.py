@@ -112,7 +112,7 @@ class Analyzer:
         ignored = NerModelConfiguration(labels_to_ignore=IGNORED)
         names = NamesEngine(models=[{"lang_code": language, "model_name": model}], ner_model_configuration=ignored)
         names.load()
-        dictionary = _dictionary(names.get_nlp(language)) if language == "en" else _spellings(language)
+        dictionary = _read_dictionary(names.get_nlp(language)) if language == "en" else _spellings(language)
         lexicon = Lexicon.load(dictionary, language)
         recognisers = _recognisers(lexicon, policy, phone_regions)
         registry = RecognizerRegistry(recognizers=recognisers, supported_languages=[language])
@@ -142,8 +142,8 @@ class Analyzer:
             with self._lock, self._memory():
                 findings_by_paragraph = self._find_batch([paragraph for _, paragraph in batch])
             for (start, _), paragraph_findings in zip(batch, findings_by_paragraph, strict=True):
-                findings += [finding.shifted(start) for finding in paragraph_findings]
-        findings += self._permitted(text, self._layout.find(text))
+                findings += [finding.shift(start) for finding in paragraph_findings]
+        findings += self._drop_allowed(text, self._layout.find(text))
         return sorted(findings, key=lambda finding: finding.start)
 
     def _memory(self) -> AbstractContextManager[Any]:
@@ -162,7 +162,7 @@ class Analyzer:
         for_model = {digest: text for digest, text in telling.items() if self._needs_model(text, findings[digest])}
         results = self._engine.nlp_engine.process_batch(list(for_model.values()), self._language, batch_size=BATCH)
         for (digest, text), (_, artifacts) in zip(for_model.items(), results, strict=True):
-            findings[digest] += self._permitted(text, self._model_entities.find(text, artifacts.entities))
+            findings[digest] += self._drop_allowed(text, self._model_entities.find(text, artifacts.entities))
         known |= dict.fromkeys(new, ()) | {digest: tuple(of_text) for digest, of_text in findings.items()}
         for digest in digests:
             self._cache[digest] = known[digest]
@@ -181,11 +181,11 @@ class Analyzer:
             text=text, language=self._language, entities=TYPES, nlp_artifacts=self._no_artifacts
         )
         findings = [Finding(result.start, result.end, result.entity_type, result.score) for result in results]
-        return self._permitted(text, findings)
+        return self._drop_allowed(text, findings)
 
-    def _permitted(self, text: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+    def _drop_allowed(self, text: str, findings: Iterable[Finding]) -> Iterator[Finding]:
         """The findings that the policy neither keeps by type nor allows by its words."""
-        allowed = self.policy.allowed(text)
+        allowed = self.policy.find_allowed(text)
         for finding in findings:
             if not self.policy.keeps(finding.entity_type) and not any(
                 finding.start < end and start < finding.end for start, end in allowed
@@ -207,7 +207,7 @@ def paragraphs(text: str) -> Iterator[tuple[int, str]]:
             start = end
 
 
-def _dictionary(model: Any) -> set[str]:
+def _read_dictionary(model: Any) -> set[str]:
     """English words in their dictionary form, from the tables of the model's lemmatizer."""
     tables = Lookups().from_disk(model.path / "lemmatizer" / "lookups")
     if not tables.has_table("lemma_index"):

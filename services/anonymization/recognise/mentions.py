@@ -23,12 +23,12 @@ class Mentions:
         stretches = list(allowed)
         repeated = [
             mention
-            for mention in self._repeated(text, known)
+            for mention in self._find_mentions(text, known)
             if not any(mention.start < end and start < mention.end for start, end in stretches)
         ]
         return merge([*known, *repeated], text)
 
-    def _repeated(self, text: str, known: list[Finding]) -> list[Finding]:
+    def _find_mentions(self, text: str, known: list[Finding]) -> list[Finding]:
         words, phrases = self._words(text, known)
         findings = []
         handles = self._handles(text, known)

@@ -71,7 +71,7 @@ class WrittenDate:
             case "year":
                 return f"{other.year % 100:02d}" if len(written) == 2 else str(other.year)
             case "name":
-                return _cased(NAMES[written.casefold()][0][other.month - 1], written)
+                return _match_case(NAMES[written.casefold()][0][other.month - 1], written)
             case "suffix":
                 return "th" if 10 < other.day < 20 else {1: "st", 2: "nd", 3: "rd"}.get(other.day % 10, "th")
             case _:
@@ -115,5 +115,5 @@ def _from_match(match: re.Match[str]) -> WrittenDate | None:
     return WrittenDate(year, month, day, match, month_first)
 
 
-def _cased(name: str, like: str) -> str:
+def _match_case(name: str, like: str) -> str:
     return name.upper() if like.isupper() else name

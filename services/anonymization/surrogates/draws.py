@@ -89,7 +89,7 @@ def birth_date(chance: random.Random, value: str, attempt: int) -> str:
     try:
         born = date.fromisoformat(value)
     except ValueError:
-        return "".join(_numbered(chance, value)[0]) + _more_digits(chance, attempt)
+        return "".join(_redraw_numbers(chance, value)[0]) + _more_digits(chance, attempt)
     return (born + timedelta(days=chance.choice((-1, 1)) * chance.randint(20, 1460 + 60 * attempt))).isoformat()
 
 
@@ -101,13 +101,13 @@ def code(chance: random.Random, value: str, attempt: int) -> str:
     if not any(letter.isdigit() for letter in value):
         drawn = "".join(chance.choice(LETTERS) if letter.isalpha() else letter for letter in value)
         return (drawn if value.isupper() else drawn.lower()) + "".join(chance.choice(LETTERS) for _ in _extra(attempt))
-    parts, numbers = _numbered(chance, value)
+    parts, numbers = _redraw_numbers(chance, value)
     if any(map(str.isalpha, value)) and 0 < sum(len(parts[place]) for place in numbers) <= SHORT_NUMBER:
         parts[numbers[-1]] = parts[numbers[-1]][:-1] + chance.choice(LETTERS)
     return "".join(parts) + _more_digits(chance, attempt)
 
 
-def _numbered(chance: random.Random, value: str) -> tuple[list[str], list[int]]:
+def _redraw_numbers(chance: random.Random, value: str) -> tuple[list[str], list[int]]:
     """The parts of a value with new numbers except for years, and the indices of the new numbers."""
     parts = re.split(r"(\d+)", value)
     years = {place for place, part in enumerate(parts) if len(parts) > 3 and YEAR.fullmatch(part)}

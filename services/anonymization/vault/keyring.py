@@ -76,7 +76,7 @@ class Keyring:
             "A vault entry needs a key that is missing; set TAILOR_VAULT_KEY to the newest key, TAILOR_VAULT_PREVIOUS_KEYS to the others.",
         )
 
-    def derived(self, name: str) -> bytes:
+    def derive_secret(self, name: str) -> bytes:
         """The secret of a vault that predates stored secrets, when they were derived from the key."""
         return subkey(self._current, name)
 
@@ -87,7 +87,7 @@ def open_secrets(engine: Engine, keys: Keyring) -> dict[str, bytes]:
         _check(connection, keys)
         has_entries = connection.execute(select(exists().select_from(ENTRIES))).scalar()
         for name in (INDEX, DRAW, SUPPRESS):
-            fresh = keys.derived(name) if has_entries else os.urandom(SECRET_BYTES)
+            fresh = keys.derive_secret(name) if has_entries else os.urandom(SECRET_BYTES)
             sealed = keys.seal(fresh, _secret_place(name))
             row = {"name": name, "key_id": sealed.key_id, "ciphertext": sealed.data}
             connection.execute(insert(SECRETS).values(row).on_conflict_do_nothing())

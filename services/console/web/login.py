@@ -55,14 +55,14 @@ def sign_in(
         visitor = console.doorkeeper.admit(secret, address)
     except (Unauthenticated, PermissionDenied, ResourceExhausted) as error:
         log.warning("sign-in refused", reason=error.reason)
-        return _refused(request, console, next, error)
+        return _show_refusal(request, console, next, error)
     log.info("signed in", role=visitor.role.value, key_id=visitor.key_id)
     response = RedirectResponse(local_path(next), status_code=303)
     set_cookie(request, console, response, BrowserSession.new(visitor))
     return response
 
 
-def _refused(request: Request, console: Console, next: str, error: TailorError) -> Response:
+def _show_refusal(request: Request, console: Console, next: str, error: TailorError) -> Response:
     limited = isinstance(error, ResourceExhausted)
     status = 429 if limited else 401
     response = console.renderer.page(request, "login.html", status, next=local_path(next), error=error)

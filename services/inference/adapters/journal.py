@@ -19,7 +19,7 @@ class Journal:
         """Open or create the file. This and every method raise Unavailable (JOURNAL_UNAVAILABLE) if the file cannot be used."""
         self._limit = limit
         self._lock = threading.Lock()
-        with _wrapped():
+        with _wrap_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             # A commit writes to the write-ahead log, which the system keeps if the process dies; nothing waits for the disk.
@@ -35,7 +35,7 @@ class Journal:
 
     def add(self, value: bytes) -> None:
         """Raises ResourceExhausted (TOO_MANY_DRAFTS) at the limit."""
-        with self._lock, _wrapped():
+        with self._lock, _wrap_errors():
             if self._count >= self._limit:
                 raise ResourceExhausted(
                     Reason.TOO_MANY_DRAFTS,
@@ -47,12 +47,12 @@ class Journal:
 
     def first(self, number: int) -> Sequence[tuple[int, bytes]]:
         """The oldest values with their positions."""
-        with self._lock, _wrapped():
+        with self._lock, _wrap_errors():
             rows = self._file.execute("SELECT position, value FROM waiting ORDER BY position LIMIT ?", (number,))
             return rows.fetchall()
 
     def remove(self, position: int) -> None:
-        with self._lock, _wrapped():
+        with self._lock, _wrap_errors():
             self._count -= self._file.execute("DELETE FROM waiting WHERE position = ?", (position,)).rowcount
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class Journal:
 
 
 @contextmanager
-def _wrapped() -> Iterator[None]:
+def _wrap_errors() -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:

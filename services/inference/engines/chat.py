@@ -9,7 +9,7 @@ import jinja2
 from transformers import AutoTokenizer
 
 from services.inference.domain import ChatMessage
-from tailor.chat import defused
+from tailor.chat import defuse
 from tailor.errors import InvalidArgument, Reason
 
 
@@ -32,7 +32,7 @@ class ChatTemplate:
         prompt = self._render(messages, add_generation_prompt=True)
         chat = self._render([*messages, ChatMessage("assistant", completion)], add_generation_prompt=False)
         end = self.tokenizer.eos_token
-        answer = chat.removeprefix(prompt) if chat.startswith(prompt) else defused(completion, self.tokenizer)
+        answer = chat.removeprefix(prompt) if chat.startswith(prompt) else defuse(completion, self.tokenizer)
         answer = answer[: answer.rindex(end)] if end in answer else answer
         return self._tokens(prompt), (*self._tokens(answer), self.tokenizer.eos_token_id)
 
@@ -47,7 +47,7 @@ class ChatTemplate:
             return str(self.tokenizer.decode([token_id]))
 
     def _render(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool) -> str:
-        chat = [{"role": message.role, "content": defused(message.content, self.tokenizer)} for message in messages]
+        chat = [{"role": message.role, "content": defuse(message.content, self.tokenizer)} for message in messages]
         try:
             text: str = self.tokenizer.apply_chat_template(
                 chat, tokenize=False, add_generation_prompt=add_generation_prompt

@@ -64,7 +64,7 @@ UNSUPPORTED = "Publish it as md, txt, html, docx, pptx, xlsx, csv, pdf, eml, msg
 def detect(file: File, budget: Budget) -> str:
     """The short name of the format. Raises Rejected if the file is encrypted, damaged, too large or of an unsupported format."""
     data = file.data
-    named = _named(file)
+    named = _name_format(file)
     if b"%PDF-" in data[:1024]:
         return "pdf"
     if data.startswith(OLE):
@@ -86,7 +86,7 @@ def detect(file: File, budget: Budget) -> str:
     return _by_text(data)
 
 
-def _named(file: File) -> str:
+def _name_format(file: File) -> str:
     ending = file.name.lower().rpartition(".")[2] if "." in file.name else ""
     return BY_NAME.get(ending) or (
         "" if ending else BY_TYPE.get(file.content_type.partition(";")[0].strip().lower(), "")

@@ -92,7 +92,7 @@ def _is_decoration(part: Message) -> bool:
 
 
 def _attachment(part: Message) -> Attachment:
-    name = _decoded(part.get_filename() or "")
+    name = _decode_words(part.get_filename() or "")
     if part.get_content_type() == "message/rfc822" and (payload := _children(part)):
         inner = payload[0]
         return Attachment(
@@ -116,7 +116,7 @@ def _bytes(part: Message) -> bytes:
 def _header(message: Message, name: str) -> str:
     """A header decoded to one line, from at most MAX_HEADER characters."""
     raw = next((value for key, value in message.raw_items() if key.lower() == name.lower()), "")
-    value = _decoded(decode(str(raw)[:MAX_HEADER].encode("utf-8", "surrogateescape")))
+    value = _decode_words(decode(str(raw)[:MAX_HEADER].encode("utf-8", "surrogateescape")))
     if name != "Date":
         return value
     try:
@@ -125,7 +125,7 @@ def _header(message: Message, name: str) -> str:
         return value
 
 
-def _decoded(value: str) -> str:
+def _decode_words(value: str) -> str:
     short = re.sub(r"\r?\n(?=[ \t])", "", value[:MAX_HEADER])
     try:
         text = "".join(_piece(*piece) for piece in decode_header(short))

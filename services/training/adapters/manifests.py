@@ -16,7 +16,7 @@ from tailor.storage.ref import Ref
 
 
 @contextmanager
-def _reading() -> Iterator[None]:
+def _wrap_errors() -> Iterator[None]:
     """Raise FailedPrecondition (INVALID_MANIFEST) if a field that is read within is missing or has the wrong type."""
     try:
         yield
@@ -28,7 +28,7 @@ def _reading() -> Iterator[None]:
 
 def find_split(manifest: bytes, name: str) -> Ref | None:
     """The rows of a dataset's split; None if it has none. Raises FailedPrecondition (INVALID_MANIFEST)."""
-    with _reading():
+    with _wrap_errors():
         split = json.loads(manifest).get("splits", {}).get(name)
         return Ref(f"s3://{DATASETS}/{split['key']}", str(split["sha256"]), int(split["size_bytes"])) if split else None
 
@@ -43,7 +43,7 @@ class StoredDatasets(DatasetStore):
         """Raises NotFound (UNKNOWN_DATASET), FailedPrecondition (CORRUPT_OBJECT, INVALID_MANIFEST)."""
         missing = NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset.", dataset_digest=digest)
         ref, manifest = _read_manifest(self._store, DATASETS, f"{digest}/manifest.json", digest, missing)
-        with _reading():
+        with _wrap_errors():
             tokens = int(manifest.get("teacher", {}).get("tokens", 0))
             return Dataset(ref, manifest["kind"], manifest["specialist"], tokens, len(manifest.get("judgements", ())))
 
@@ -58,7 +58,7 @@ class StoredAdapters(AdapterStore):
         """Raises NotFound (UNKNOWN_ADAPTER), FailedPrecondition (CORRUPT_OBJECT, INVALID_MANIFEST)."""
         missing = NotFound(Reason.UNKNOWN_ADAPTER, "There is no such adapter.", adapter_digest=digest)
         ref, manifest = _read_manifest(self._store, MODELS, f"adapters/{digest}/manifest.json", digest, missing)
-        with _reading():
+        with _wrap_errors():
             return Adapter(
                 ref,
                 kind=manifest["kind"],
@@ -78,7 +78,7 @@ def _read_manifest(
         raise missing from None
     if hashlib.sha256(data).hexdigest() != digest:
         raise FailedPrecondition(Reason.CORRUPT_OBJECT, "The manifest does not match its digest.", digest=digest)
-    with _reading():
+    with _wrap_errors():
         return Ref(f"s3://{bucket}/{key}", digest, len(data)), json.loads(data)
 
 

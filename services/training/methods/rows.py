@@ -7,7 +7,7 @@ from pathlib import Path
 
 from services.training.methods import row_files
 from services.training.ports import ChatTokenizer
-from tailor.chat import defused
+from tailor.chat import defuse
 from tailor.errors import InvalidArgument, Reason
 
 IGNORED = -100  # the label of tokens without a loss
@@ -32,7 +32,7 @@ def render(
     from jinja2 import TemplateError
 
     options = {} if answered else {"add_generation_prompt": True}
-    conversation = [{**message, "content": defused(message["content"], tokenizer)} for message in messages]
+    conversation = [{**message, "content": defuse(message["content"], tokenizer)} for message in messages]
     try:
         return list(tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=False, **options))
     except TemplateError:

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 
 from services.registry import wire
 from services.registry.rules.checks import check_specialist
@@ -22,7 +22,7 @@ def list_missing(table: Mapping[str, Any], message: Descriptor, prefix: str = ""
         value = table.get(field.name)
         if value is None:
             yield prefix + field.name
-        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+        elif field.message_type is not None:
             first = value[0] if isinstance(value, list) else value
             yield from list_missing(first, field.message_type, f"{prefix}{field.name}.")
 

@@ -107,7 +107,7 @@ class AddressRecogniser:
             for match in self._rare.finditer(text)
             if self._lexicon.given(match["named"]) is not None or self._lexicon.is_surname(match["named"])
         ]
-        joined = _joined(places)
+        joined = _join_overlapping(places)
         postcodes = [
             Finding(match.start(), match.end(), ADDRESS, 0.6)
             for match in POSTCODE.finditer(text)
@@ -232,7 +232,7 @@ class AddressRecogniser:
         return code.start() + len(town[: town.rindex(words[-1]) + len(words[-1])].rstrip(".'’"))
 
 
-def _joined(places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _join_overlapping(places: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Join overlapping places."""
     joined: list[tuple[int, int]] = []
     for start, end in sorted(places):

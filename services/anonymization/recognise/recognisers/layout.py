@@ -55,10 +55,16 @@ class LayoutRecogniser:
 
     def find(self, text: str) -> list[Finding]:
         """Values, without their labels."""
-        finders = (self._labelled, self._speakers, self._greeted, self._columns, self._closings)
+        finders = (
+            self._find_labelled,
+            self._find_speakers,
+            self._find_greeted,
+            self._find_in_columns,
+            self._find_in_closings,
+        )
         return [finding for finder in finders for finding in finder(text)]
 
-    def _labelled(self, text: str) -> Iterator[Finding]:
+    def _find_labelled(self, text: str) -> Iterator[Finding]:
         for match in LABEL.finditer(text):
             known = self._is_person_label(match["label"])
             start = match.start("value")
@@ -69,7 +75,7 @@ class LayoutRecogniser:
                 elif not known:
                     break
 
-    def _speakers(self, text: str) -> Iterator[Finding]:
+    def _find_speakers(self, text: str) -> Iterator[Finding]:
         """Speakers in a chat, such as `Kev: did you see ...`."""
         for match in SPEAKER.finditer(text):
             words = match["name"].split()
@@ -82,7 +88,7 @@ class LayoutRecogniser:
             return not self._lexicon.capitalises_nouns or not self._lexicon.is_plain(words[-1])
         return len(words) > 1 and self._lexicon.is_surname(words[-1])
 
-    def _greeted(self, text: str) -> Iterator[Finding]:
+    def _find_greeted(self, text: str) -> Iterator[Finding]:
         """The name that a letter greets."""
         for match in GREETED.finditer(text):
             start = match.start("name")
@@ -139,7 +145,7 @@ class LayoutRecogniser:
         lists = ("never", "not_names", "departments", "products", "kinds_last", "places", "person_labels")
         return word in self._lexicon.legal_forms or self._lexicon.has_any(lists, word)
 
-    def _columns(self, text: str) -> Iterator[Finding]:
+    def _find_in_columns(self, text: str) -> Iterator[Finding]:
         """Cells in columns with a known head, in Markdown tables and in comma- or tab-separated values."""
         heads: dict[int, str] = {}
         mark = ""
@@ -188,7 +194,7 @@ class LayoutRecogniser:
         enough = sum(map(str.isdigit, value)) >= 3 and len(value) <= 30
         return Finding(begin, begin + len(value), kind, 0.9) if enough else None
 
-    def _closings(self, text: str) -> Iterator[Finding]:
+    def _find_in_closings(self, text: str) -> Iterator[Finding]:
         """Up to four words that fill the line after `Kind regards,`."""
         lines = [line for line in LINE.finditer(text) if line[0].strip()]
         for before, line in pairwise(lines):

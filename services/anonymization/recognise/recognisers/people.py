@@ -185,14 +185,14 @@ class PersonRecogniser:
         if not self._is_part(tokens[first + 1 if after_particle else first], titled):
             return None
         last = first
-        for place in self._following(tokens, first):
+        for place in self._continue_name(tokens, first):
             if self._is_part(tokens[place]) and not self._ends_name(tokens[place]):
                 last = place
             if place - first >= LONGEST:
                 break
         return last if tokens[last].is_capitalised else None
 
-    def _following(self, tokens: Sequence[Token], first: int) -> Iterator[int]:
+    def _continue_name(self, tokens: Sequence[Token], first: int) -> Iterator[int]:
         for place in range(first + 1, len(tokens)):
             token = tokens[place]
             joined = is_space(token.gap) or (tokens[place - 1].is_initial and token.gap in (". ", "."))
