@@ -212,3 +212,49 @@ class SplitWriter(Protocol):
     def write(self, rows: Sequence[Row]) -> Split: ...
 
     def write_pairs(self, rows: Sequence[PairRow]) -> Split: ...
+
+
+class TokenCounter(Protocol):
+    """Counts tokens by one base's tokenizer. Thread-safe."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the tokenizer's file."""
+        ...
+
+    @property
+    def context_tokens(self) -> int:
+        """The longest sequence that the base reads."""
+        ...
+
+    @property
+    def message_tokens(self) -> int:
+        """Upper bound of the tokens that the chat template adds per message."""
+        ...
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each text, without special tokens."""
+        ...
+
+
+class Tokenizers(Protocol):
+    """The tokenizers of bases."""
+
+    def for_base(self, base: str) -> TokenCounter:
+        """The base's counter, from memory after the first call. Blocks.
+
+        Raises FailedPrecondition (UNKNOWN_BASE) if the base was never added, Unavailable while the store does not answer.
+        """
+        ...
+
+
+class ExtraRows(Protocol):
+    """Accepted rows of a specialist that no document's structure gives: those of syntheses and of imports."""
+
+    def rows(self, specialist: Specialist) -> Iterator[Row]:
+        """Stream them, sorted by id."""
+        ...
+
+    def fingerprint(self, specialist: Specialist) -> str:
+        """Changes whenever the rows do."""
+        ...
