@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.wire import to_datetime
+from tailor.wire import to_datetime, to_row_policy
 
 # Anonymization is the only service that rejects with this reason; submissions with any other are rejected by ingestion.
 REJECTED_BY_ANONYMIZATION = "UNREADABLE"
@@ -82,6 +82,23 @@ def list_filters(filters: models_pb2.Filters) -> tuple[tuple[str, str], ...]:
         ("per source", f"{filters.max_source_documents:,} documents" if filters.max_source_documents else ""),
         ("per source", f"{filters.max_source_percent} % of the rows" if filters.max_source_percent else ""),
         ("per judgement", f"{filters.max_pairs_per_judgement:,} pairs" if filters.max_pairs_per_judgement else ""),
+    )
+    return tuple((name, limit) for name, limit in limits if limit)
+
+
+def list_row_limits(message: models_pb2.RowPolicy) -> tuple[tuple[str, str], ...]:
+    """Name and value of every limit on rows that is set, and of what is held out."""
+    policy = to_row_policy(message)
+    limits = (
+        ("per row", f"at most {policy.max_row_tokens:,} tokens" if policy.max_row_tokens else ""),
+        ("per document", f"at most {policy.max_rows_per_document:,} rows" if policy.max_rows_per_document else ""),
+        ("train", f"at most {policy.max_train_tokens:,} tokens" if policy.max_train_tokens else ""),
+        ("per answer", f"at least {policy.min_answer_tokens:,} tokens"),
+        ("held out", f"{policy.held_out_percent} %, at most {policy.max_held_out_rows:,} rows"),
+        ("tasks", ", ".join(policy.tasks)),
+        ("own tasks", ", ".join(task.name for task in policy.own_tasks)),
+        ("knowledge", "" if policy.knowledge else "none"),
+        ("replay", f"{policy.replay_percent} % from {', '.join(policy.replay)}" if policy.replay else ""),
     )
     return tuple((name, limit) for name, limit in limits if limit)
 
