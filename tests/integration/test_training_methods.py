@@ -49,10 +49,13 @@ class Place:
         texts = [message["content"] for row in house.rows() for message in row["messages"]]
         self.base = make_tiny_base(folder / "base", texts, vocabulary=400)
         self.files = {
-            "sft": house.write_rows(house.rows(), folder / "sft.parquet"),
-            "preference": house.write_rows(house.pairs(), folder / "preference.parquet"),
-            "sft held out": house.write_rows(house.rows(60)[24:], folder / "sft_held_out.parquet"),
-            "preference held out": house.write_rows(house.pairs(6, 24), folder / "preference_held_out.parquet"),
+            "sft": (
+                house.write_rows(house.rows()[:10], folder / "sft-1.parquet"),
+                house.write_rows(house.rows()[10:], folder / "sft-2.parquet"),
+            ),
+            "preference": (house.write_rows(house.pairs(), folder / "preference.parquet"),),
+            "sft held out": (house.write_rows(house.rows(60)[24:], folder / "sft_held_out.parquet"),),
+            "preference held out": (house.write_rows(house.pairs(6, 24), folder / "preference_held_out.parquet"),),
         }
         self.store = MemoryStore()
 

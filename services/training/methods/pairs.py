@@ -32,14 +32,14 @@ class Pair:
         return 2 * max(len(self.chosen.tokens), len(self.rejected.tokens))
 
 
-def read(path: Path, tokenizer: ChatTokenizer) -> list[Pair]:
-    """The pairs of a Parquet file. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
-    return to_pairs(row_files.read(path, row_files.PAIRS), tokenizer)
+def read(paths: Sequence[Path], tokenizer: ChatTokenizer) -> list[Pair]:
+    """The pairs of Parquet files. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
+    return to_pairs(row_files.read(paths, row_files.PAIRS), tokenizer)
 
 
 def to_pairs(rows: Iterable[dict[str, Any]], tokenizer: ChatTokenizer) -> list[Pair]:
     """Encode rows, leaving out those with two equal answers, which teach nothing. Raises InvalidArgument (INVALID_ROW)."""
-    pairs = [to_pair(row, tokenizer) for row in rows]
+    pairs = (to_pair(row, tokenizer) for row in rows)
     return [pair for pair in pairs if pair.chosen.tokens != pair.rejected.tokens]
 
 
@@ -81,8 +81,7 @@ def count_steps(pairs: Sequence[Pair], recipe: Recipe) -> int:
     return plan_steps(-(-len(pairs) // size), size * max(pair.padded for pair in pairs), recipe)
 
 
-def choose_held_out(path: Path | None, tokenizer: ChatTokenizer, batch: BatchRecipe) -> list[Pair]:
+def choose_held_out(paths: Sequence[Path], tokenizer: ChatTokenizer, batch: BatchRecipe) -> list[Pair]:
     """A few held-out pairs, always the same ones; empty if the dataset has none that fit."""
-    pairs = read(path, tokenizer) if path else []
-    fitting = [pair for pair in pairs if pair.padded <= 2 * batch.max_length]
+    fitting = [pair for pair in read(paths, tokenizer) if pair.padded <= 2 * batch.max_length]
     return held_out.choose([(pair.row_id, pair.padded, pair) for pair in fitting])

@@ -92,8 +92,6 @@ def _read_train_prompts(context: StageContext) -> list[Prompt]:
 
 
 def _read_held_out_prompts(context: StageContext) -> list[Prompt]:
-    if context.inputs.held_out is None:
-        return []
     room = context.recipe.batch.max_length - context.recipe.rollout.max_new_tokens
     prompts, _ = answers.read_prompts(context.inputs.held_out, context.tokenizer, room)
     return held_out.choose([(prompt.row_id, len(prompt.tokens), prompt) for prompt in prompts])

@@ -1,4 +1,4 @@
-"""Reads the columns that a method needs from a dataset's Parquet file. Invalid rows are rejected here, before a model is loaded."""
+"""Streams the columns that a method needs from a dataset's Parquet files. Invalid rows are rejected here, before a model is loaded."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,14 +38,24 @@ def open_rows(path: Path, columns: Sequence[str]) -> Iterator[Any]:
         ) from None
 
 
-def read(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """All rows, in the file's order. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
-    with open_rows(path, columns) as file:
-        return [
-            check_row(row, columns)
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns))
-            for row in batch.to_pylist()
-        ]
+def read(paths: Sequence[Path], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Stream all rows, file by file, with one batch in memory.
+
+    Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW) as soon as it reads what is wrong.
+    """
+    for path in paths:
+        with open_rows(path, columns) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
+                yield from (check_row(row, columns) for row in batch.to_pylist())
+
+
+def count_rows(paths: Sequence[Path], columns: Sequence[str]) -> int:
+    """The number of rows, from the files' metadata. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND)."""
+    rows = 0
+    for path in paths:
+        with open_rows(path, columns) as file:
+            rows += file.metadata.num_rows
+    return rows
 
 
 def check_row(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rows of a dataset as token ids, packed whole into micro-batches. Only the assistant's last answer is learned."""
+"""Rows of a dataset as token ids, packed whole into micro-batches. Everything that the assistant says is learned, and nothing else."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,17 @@ IGNORED = -100  # the label of tokens without a loss
 
 @dataclass(frozen=True)
 class Encoded:
-    """One row: its token ids, and how many of them belong to the prompt."""
+    """One row: its token ids, how many of them come before the last answer, and where the earlier answers are, as [start, end)."""
 
     row_id: str
     tokens: tuple[int, ...]
     prompt_length: int
+    earlier: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def learned(self) -> int:
+        """The number of tokens that are learned."""
+        return len(self.tokens) - self.prompt_length + sum(end - start for start, end in self.earlier)
 
 
 def render(
@@ -44,28 +50,44 @@ def render(
 
 
 def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer, max_length: int) -> Encoded:
-    """Encode a row with the base's own chat template, as in serving, up to and including the token that ends the turn.
+    """Encode a row with the base's own chat template, as in serving, up to and including the token that ends the last turn.
 
-    Raises InvalidArgument (INVALID_ROW) if the last message is not the assistant's, or the template changes the prompt.
+    Raises InvalidArgument (INVALID_ROW) if the last message is not the assistant's, or the template renders an answered prompt differently.
     """
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
         raise InvalidArgument(
             Reason.INVALID_ROW, f"Row {row_id} must end with an answer of the assistant. Build the dataset again."
         )
-    prompt = render(row_id, messages[:-1], tokenizer, answered=False)
     conversation = render(row_id, messages, tokenizer, answered=True)
-    if conversation[: len(prompt)] != prompt:
+    *earlier, (start, end) = [
+        _find_answer(row_id, messages[: number + 1], conversation, tokenizer, last=number + 1 == len(messages))
+        for number, message in enumerate(messages)
+        if message["role"] == "assistant"
+    ]
+    return Encoded(row_id, tuple(conversation[:end][:max_length]), start, tuple(earlier))
+
+
+def _find_answer(
+    row_id: str, messages: Sequence[Mapping[str, str]], conversation: list[int], tokenizer: ChatTokenizer, *, last: bool
+) -> tuple[int, int]:
+    """Where the last of the messages is in the rendered conversation, as [start, end) with the token that ends its turn.
+
+    Raises InvalidArgument (INVALID_ROW) if the conversation does not continue the messages as they are rendered without what follows.
+    """
+    prompt = render(row_id, messages[:-1], tokenizer, answered=False)
+    whole = conversation if last else render(row_id, messages, tokenizer, answered=True)
+    answered = _cut_after_turn(whole, len(prompt), tokenizer.eos_token_id)
+    if answered[: len(prompt)] != prompt or conversation[: len(answered)] != answered:
         raise InvalidArgument(
             Reason.INVALID_ROW,
             f"The chat template renders the prompt of row {row_id} differently once it is answered. Choose another base.",
         )
-    tokens = _cut_after_turn(conversation, len(prompt), tokenizer.eos_token_id)[:max_length]
-    return Encoded(row_id, tuple(tokens), len(prompt))
+    return len(prompt), len(answered)
 
 
-def read_encoded(path: Path, tokenizer: ChatTokenizer, max_length: int) -> list[Encoded]:
-    """The encoded rows of a Parquet file. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
-    rows = row_files.read(path, row_files.CHATS)
+def read_encoded(paths: Sequence[Path], tokenizer: ChatTokenizer, max_length: int) -> list[Encoded]:
+    """The encoded rows of Parquet files. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
+    rows = row_files.read(paths, row_files.CHATS)
     return [encode(row["row_id"], row["messages"], tokenizer, max_length) for row in rows]
 
 
@@ -121,4 +143,7 @@ def to_columns(bins: Sequence[Sequence[Encoded]]) -> dict[str, list[list[int]]]:
 
 
 def _labels(row: Encoded) -> list[int]:
-    return [IGNORED] * row.prompt_length + list(row.tokens[row.prompt_length :])
+    labels = [IGNORED] * row.prompt_length + list(row.tokens[row.prompt_length :])
+    for start, end in row.earlier:
+        labels[start:end] = row.tokens[start:end]
+    return labels

@@ -11,7 +11,7 @@ from services.training.recipe import Recipe
 
 
 def prepare(context: StageContext) -> Prepared:
-    """A trainer over the dataset's conversations. Only the assistant's last answer is learned."""
+    """A trainer over the dataset's conversations. Everything that the assistant says is learned."""
     recipe, inputs = context.recipe, context.inputs
     limit = recipe.batch.max_length
     encoded = rows.keep_trainable(rows.read_encoded(inputs.train, context.tokenizer, limit))
@@ -35,8 +35,8 @@ def prepare(context: StageContext) -> Prepared:
 
 def choose_held_out(context: StageContext) -> list[Encoded]:
     """A few held-out rows, always the same ones; empty if the dataset has none that fit."""
-    path, limit = context.inputs.held_out, context.recipe.batch.max_length
-    return held_out.choose_rows(rows.read_encoded(path, context.tokenizer, limit) if path else [])
+    limit = context.recipe.batch.max_length
+    return held_out.choose_rows(rows.read_encoded(context.inputs.held_out, context.tokenizer, limit))
 
 
 def count_steps(bins: Sequence[Sequence[Encoded]], recipe: Recipe) -> int:

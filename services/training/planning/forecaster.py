@@ -99,7 +99,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
     stages, refusal, nearest = [], "", ""
     for stage_request in request["stages"]:
         recipe = Recipe.model_validate(stage_request["recipe"])
-        lengths = read_lengths(Path(stage_request["rows"]), recipe.method, tokenizer, shape.context)
+        lengths = read_lengths([Path(path) for path in stage_request["rows"]], recipe.method, tokenizer, shape.context)
         stage = forecaster.forecast(recipe, lengths)
         stages.append(stage)
         if not refusal and not forecaster.fits(stage):

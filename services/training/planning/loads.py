@@ -37,17 +37,16 @@ class Lengths:
     prompts: Sequence[int] = ()
 
 
-def read_lengths(path: Path, method: str, tokenizer: ChatTokenizer, context: int) -> Lengths:
-    """The lengths of a Parquet file's rows; chats are cut at `context` tokens.
+def read_lengths(paths: Sequence[Path], method: str, tokenizer: ChatTokenizer, context: int) -> Lengths:
+    """The lengths of the Parquet files' rows; chats are cut at `context` tokens.
 
     Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW, NO_ROWS).
     """
     columns = row_files.PAIRS if method in ("dpo", "reward") else row_files.CHATS
-    with row_files.open_rows(path, columns) as file:
-        rows = file.metadata.num_rows
-        if not rows:
-            raise InvalidArgument(Reason.NO_ROWS, "The dataset has no rows to train on.")
-        read = [row_files.check_row(row, columns) for row in _draw_rows(file, columns, -(-rows // READ_ROWS))]
+    rows = row_files.count_rows(paths, columns)
+    if not rows:
+        raise InvalidArgument(Reason.NO_ROWS, "The dataset has no rows to train on.")
+    read = [row_files.check_row(row, columns) for row in _draw_rows(paths, columns, -(-rows // READ_ROWS))]
     scale = rows / len(read)
     if method in GENERATING:
         prompts = {prompt_tokens(row["row_id"], row["messages"], tokenizer) for row in read}
@@ -58,15 +57,21 @@ def read_lengths(path: Path, method: str, tokenizer: ChatTokenizer, context: int
     return Lengths(rows, scale, chats=chats)
 
 
-def _draw_rows(file: Any, columns: Sequence[str], every: int) -> Iterator[dict[str, Any]]:
+def _draw_rows(paths: Sequence[Path], columns: Sequence[str], every: int) -> Iterator[dict[str, Any]]:
     """One row out of every `every`, drawn with a fixed seed, because rows may follow a pattern."""
     draw = random.Random(0)  # noqa: S311 - a sample, not a secret
     wanted, number = draw.randrange(every), 0
-    for batch in file.iter_batches(row_files.BATCH_ROWS, columns=list(columns)):
+    for batch in _read_batches(paths, columns):
         while wanted < number + batch.num_rows:
             yield batch.slice(wanted - number, 1).to_pylist()[0]
             wanted += every - wanted % every + draw.randrange(every)
         number += batch.num_rows
+
+
+def _read_batches(paths: Sequence[Path], columns: Sequence[str]) -> Iterator[Any]:
+    for path in paths:
+        with row_files.open_rows(path, columns) as file:
+            yield from file.iter_batches(row_files.BATCH_ROWS, columns=list(columns))
 
 
 def _blank(row: Encoded) -> Encoded:
@@ -95,7 +100,7 @@ def _count_chats(lengths: Lengths, recipe: Recipe) -> Load:
     kept = keep_trainable(cut)
     bins = pack(kept, recipe.batch.tokens, recipe.seed)
     sizes = [sum(len(row.tokens) for row in packed) for packed in bins]
-    learned = [sum(len(row.tokens) - row.prompt_length for row in packed) for packed in bins]
+    learned = [sum(row.learned for row in packed) for packed in bins]
     steps = plan_steps(max(1, round(len(bins) * lengths.scale)), max(sizes), recipe)
     return Load(
         rows=round(len(kept) * lengths.scale),

@@ -37,6 +37,29 @@ def test_only_the_answer_and_the_token_that_ends_it_are_learned() -> None:
     assert columns["labels"] == [[IGNORED] * 5 + [13, 11, 0]]
 
 
+CHAT = [*ROW, {"role": "user", "content": "eeee"}, {"role": "assistant", "content": "fff gg"}]
+
+
+def test_every_answer_of_a_chat_is_learned() -> None:
+    row = encode("r1", CHAT, WordTokenizer(), 100)
+    assert row.tokens == (12, 12, 0, 1, 2, 13, 11, 0, 1, 14, 0, 1, 2, 13, 12, 0)
+    assert (row.prompt_length, row.earlier, row.learned) == (13, ((5, 8),), 6)
+    (labels,) = to_columns([[row]])["labels"]
+    assert labels == [IGNORED] * 5 + [13, 11, 0] + [IGNORED] * 5 + [13, 12, 0]
+
+
+def test_template_that_rewrites_earlier_answers_is_rejected() -> None:
+    class Forgetful(WordTokenizer):
+        """A template that leaves out all answers but the last, as those of reasoning models leave out thoughts."""
+
+        def apply_chat_template(self, conversation: Any, **options: Any) -> list[int]:
+            kept = [m for m in conversation[:-1] if m["role"] != "assistant"]
+            return super().apply_chat_template([*kept, conversation[-1]], **options)
+
+    with pytest.raises(InvalidArgument, match="renders the prompt of row r1 differently"):
+        encode("r1", CHAT, Forgetful(), 100)
+
+
 def test_long_row_is_cut_at_its_end() -> None:
     assert encode("r1", ROW, WordTokenizer(), 6).tokens == (12, 12, 0, 1, 2, 13)
 
