@@ -128,7 +128,15 @@ def compare_plan(run: training_pb2.Run, now: datetime) -> tuple[Figure, ...]:
     forecast = (plan.rows, plan.tokens, plan.steps, plan.memory_bytes, plan.seconds, plan.price.total)
     names = ("rows", "tokens", "steps", "memory", "time", "price")
     units = ("count", "count", "count", "bytes", "seconds", plan.price.currency)
-    return tuple(map(Figure, names, units, forecast, _list_used(run, now), _list_errors(run)))
+    figures = map(Figure, names, units, forecast, _list_used(run, now), _list_errors(run))
+    return (*figures, *_list_left_out(run))
+
+
+def _list_left_out(run: training_pb2.Run) -> tuple[Figure, ...]:
+    """Rows that are too long, if there are any."""
+    used = run.report.rows_left_out if run.HasField("report") else None
+    forecast = run.plan.rows_left_out
+    return (Figure("rows left out", "count", forecast, used),) if forecast or used else ()
 
 
 def _list_used(run: training_pb2.Run, now: datetime) -> tuple[float | None, ...]:

@@ -396,6 +396,7 @@ class AdapterTrained(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
+    ROWS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256 of the adapter's manifest: the adapter's name."""
     kind: Global___AdapterKind.ValueType
@@ -430,6 +431,8 @@ class AdapterTrained(_message.Message):
     """Peak memory: of the GPU if one was used, otherwise of the process."""
     stage: _builtins.int
     """Stage of the run that trained it, from 0."""
+    rows_left_out: _builtins.int
+    """Rows of the dataset that it was not trained on, because they are longer than the recipe or the base allows."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` next to the weights in the models bucket."""
@@ -465,10 +468,11 @@ class AdapterTrained(_message.Message):
         tokens: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
         stage: _builtins.int = ...,
+        rows_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_digest", b"base_digest", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "rows", b"rows", "run_id", b"run_id", "seconds", b"seconds", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_digest", b"base_digest", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
