@@ -55,7 +55,7 @@ def _render_shapes(template: Any, variables: Mapping[str, str | None]) -> Iterat
 
 
 def _compile(template: str) -> Any:
-    """Compile a template with what transformers offers: loop controls, `generation` blocks, dates and errors of its own.
+    """Compile a template with what transformers offers: loop controls, `generation` blocks, dates and errors.
 
     Raises ValueError if it is not a template.
     """

@@ -807,7 +807,7 @@ Global___OwnTask: _TypeAlias = OwnTask  # noqa: Y015
 @_typing.final
 class RowPolicy(_message.Message):
     """RowPolicy defines how a specialist's documents become rows. Without it, and with 0 or an empty list in a field, everything becomes rows.
-    Tokens are those of the base's tokenizer. What a limit leaves out is counted in the dataset's manifest.
+    Tokens are those of the base's tokenizer. The dataset's manifest counts the text that each limit leaves out.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
