@@ -84,6 +84,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         if request.page_token.startswith(REJECTED_PAGE):
             return self._rejected(request.page_token.removeprefix(REJECTED_PAGE), size)
         selector = self._specialist(request.specialist) if request.specialist else None
+        if request.document_id:
+            return self._document(selector, request.document_id)
         documents = self._queries.documents(selector, request.page_token, size + 1)
         response = registry_pb2.ListDocumentsResponse(
             documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents[:size]]
@@ -93,6 +95,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         elif request.include_rejected and not current_caller().specialists:
             response.next_page_token = REJECTED_PAGE
         return response
+
+    def _document(self, selector: Specialist | None, document_id: str) -> registry_pb2.ListDocumentsResponse:
+        documents = self._queries.documents_by_id([document_id], selector)
+        return registry_pb2.ListDocumentsResponse(
+            documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents]
+        )
 
     def _rejected(self, after: str, size: int) -> registry_pb2.ListDocumentsResponse:
         rejected = self._queries.rejected(after, size + 1)
