@@ -100,6 +100,16 @@ class Queries(AuditQueries):
             payloads = connection.scalars(query.order_by(table.c.document_id).limit(limit)).all()
         return [documents_pb2.DocumentAnonymized.FromString(payload) for payload in payloads]
 
+    def documents_by_id(
+        self, document_ids: Sequence[str], selector: Specialist | None = None
+    ) -> list[documents_pb2.DocumentAnonymized]:
+        """The catalogued ones of these documents; with a specialist, only those that it selects."""
+        table = tables.documents
+        query = select(table.c.payload).where(table.c.document_id.in_(document_ids), *_selected(selector))
+        query = query.order_by(table.c.document_id)
+        with transaction(self._engine) as connection:
+            return [documents_pb2.DocumentAnonymized.FromString(payload) for payload in connection.scalars(query)]
+
     def rejected(self, after: str, limit: int) -> list[documents_pb2.DocumentRejected]:
         """Rejected submissions by id."""
         table = tables.submissions

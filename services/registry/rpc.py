@@ -86,6 +86,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         if request.page_token.startswith(REJECTED_PAGE):
             return self._rejected(request.page_token.removeprefix(REJECTED_PAGE), size)
         selector = self._specialist(request.specialist) if request.specialist else None
+        if request.document_id:
+            return self._document(selector, request.document_id)
         digest = self._find_dataset(request.dataset).digest if request.dataset else ""
         documents = self._queries.documents(selector, request.page_token, size + 1, digest)
         response = registry_pb2.ListDocumentsResponse(
@@ -96,6 +98,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         elif request.include_rejected and not digest and not current_caller().specialists:
             response.next_page_token = REJECTED_PAGE
         return response
+
+    def _document(self, selector: Specialist | None, document_id: str) -> registry_pb2.ListDocumentsResponse:
+        documents = self._queries.documents_by_id([document_id], selector)
+        return registry_pb2.ListDocumentsResponse(
+            documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents]
+        )
 
     def _rejected(self, after: str, size: int) -> registry_pb2.ListDocumentsResponse:
         rejected = self._queries.rejected(after, size + 1)
