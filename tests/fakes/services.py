@@ -135,8 +135,9 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
 
     def ListDatasets(self, request: Any, context: Any) -> Any:
         built = models_pb2.DatasetBuilt(
-            digest=DATASET, specialist="engagement-reports", train_rows=200, held_out_rows=20
+            digest=DATASET, specialist="engagement-reports", train_rows=200, held_out_rows=20, documents=40
         )
+        built.figures.coverage, built.figures.grounded = 0.934, 0.99
         return registry_pb2.ListDatasetsResponse(datasets=[built])
 
     def _adapters(self) -> list[registry_pb2.CatalogueAdapter]:
@@ -161,7 +162,12 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
     def GetDataset(self, request: Any, context: Any) -> Any:
         if not DATASET.startswith(request.digest):
             refuse(context, NotFound(Reason.UNKNOWN_DATASET, f"No dataset's digest begins with {request.digest}."))
-        return registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt(digest=DATASET))
+        count = registry_pb2.LeftOutCount(documents=2, characters=1400)
+        return registry_pb2.GetDatasetResponse(
+            dataset=models_pb2.DatasetBuilt(digest=DATASET, documents=40),
+            left_out={"no_words": count},
+            train_tokens=81_000,
+        )
 
     def Promote(self, request: Any, context: Any) -> Any:
         if request.expected_generation != self.generation:

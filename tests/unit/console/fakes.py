@@ -170,7 +170,8 @@ def dataset(**changes: Any) -> models_pb2.DatasetBuilt:
         held_out_rows=48,
         base=BASE,
         recipe="sft-lora",
-        document_ids=[str(number) for number in range(118)],
+        documents=118,
+        figures=models_pb2.DatasetFigures(coverage=0.934, grounded=0.99, characters=424_912),
         create_time=STAMP,
     )
     return edit(message, **changes)
