@@ -46,7 +46,7 @@ def show(
 
 
 def describe_figures(dataset: models_pb2.DatasetBuilt) -> str:
-    """What a dataset is made from, and its figures if it has any, as a sentence."""
+    """The sources of a dataset, and its figures if it has any, as a sentence."""
     parts = [f"{dataset.documents} documents"] + [f"{dataset.judgements} judgements"] * bool(dataset.judgements)
     if dataset.HasField("figures"):
         names = ("coverage", "grounded", "overlap")

@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from services.training.bases.files import load_tokenizer
 from services.training.domain import Base, Run, RunKey, RunState, Stage
-from services.training.methods.rows import keep_trainable, pack, read_encoded
+from services.training.methods.rows import pack, read_encoded
 from services.training.methods.sft import count_steps
 from services.training.planning import forecaster, loads
 from services.training.planning.devices import Device, memory_limit
@@ -108,7 +108,7 @@ def forecast(
 def test_rows_tokens_and_steps_equal_those_of_training(tiny: Path, rows: dict[str, Paths]) -> None:
     chosen = recipe(limit={"epochs": 2, "max_steps": 0, "max_tokens": 0})
     result = forecast(tiny, [(chosen, rows["sft"])])
-    encoded = keep_trainable(read_encoded(rows["sft"], load_tokenizer(tiny), chosen.batch.max_length))
+    encoded = read_encoded(rows["sft"], load_tokenizer(tiny))
     bins = pack(encoded, chosen.batch.tokens, chosen.seed)
     assert (result["rows"], result["steps"]) == (40, count_steps(bins, chosen))
     # Two epochs train on each token twice.
@@ -173,7 +173,7 @@ def test_recipe_that_the_base_cannot_follow_is_rejected(
     assert list(refused.value.field_violations) == [field]
 
 
-def test_rows_that_are_cut_to_nothing_are_rejected(tiny: Path, rows: dict[str, Paths]) -> None:
+def test_dataset_without_a_row_that_fits_is_rejected(tiny: Path, rows: dict[str, Paths]) -> None:
     with pytest.raises(InvalidArgument) as refused:
         forecast(tiny, [(recipe(batch={"tokens": 16, "max_length": 16}), rows["sft"])])
     assert refused.value.reason == "NO_ROWS"
@@ -186,9 +186,24 @@ def test_large_dataset_is_counted_from_some_of_its_rows(tiny: Path, tmp_path: Pa
     assert len(lengths.chats) <= loads.READ_ROWS
     chosen = recipe(limit={"epochs": 1, "max_steps": 0, "max_tokens": 0})
     load = loads.count(lengths, chosen)
-    every = read_encoded([path], load_tokenizer(tiny), chosen.batch.max_length)
+    every = read_encoded([path], load_tokenizer(tiny))
     assert load.rows == 5000
     assert load.trained == pytest.approx(sum(len(row.tokens) for row in every), rel=0.02)
+
+
+def test_rows_over_the_limit_are_counted_and_those_not_read_still_need_memory(tiny: Path, tmp_path: Path) -> None:
+    path, tokenizer = tmp_path / "long", load_tokenizer(tiny)
+    many = [{**row, "tokens": 900 if number == 4000 else 60} for number, row in enumerate(chats(5000))]
+    many[0]["messages"][1]["content"] = "word " * 1500
+    parquet.write_table(pa.Table.from_pylist(many), path)
+    lengths = loads.read_lengths([path], "sft", tokenizer, 1024)
+    load = loads.count(lengths, recipe(batch={"tokens": 128, "max_length": 0}))
+    assert load.tokens == 900
+    some = loads.read_lengths([path], "sft", tokenizer, 1024)
+    short = loads.count(some, recipe(batch={"tokens": 128, "max_length": 48}))
+    assert short.left_out > 0
+    assert short.rows + short.left_out == 5000
+    assert short.tokens <= 128
 
 
 def test_memory_limit_respects_the_cgroup(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ dataset_documents = Table(
     Column("document_id", String(64), primary_key=True, index=True),
 )
 
-# What each adapter was trained on and from.
+# The dataset and the parent of each adapter.
 adapters = Table(
     "adapters",
     metadata,

@@ -76,3 +76,17 @@ def _invalid_row(row: dict[str, Any]) -> InvalidArgument:
         Reason.INVALID_ROW,
         f"Row {row['row_id']} lacks text. It needs a row_id, and messages that each have a role and a content.",
     )
+
+
+def find_longest(paths: Sequence[Path]) -> int:
+    """Tokens of the longest row by the files' column `tokens`, from their statistics; 0 if they have none."""
+    return max((longest for path in paths for longest in _list_longest(path)), default=0)
+
+
+def _list_longest(path: Path) -> Iterator[int]:
+    with open_rows(path, ()) as file:
+        for number in range(file.metadata.num_row_groups):
+            group = file.metadata.row_group(number)
+            for column in map(group.column, range(group.num_columns)):
+                if column.path_in_schema == "tokens" and column.statistics is not None:
+                    yield int(column.statistics.max or 0)

@@ -9,6 +9,9 @@ from services.training.methods import row_files
 from services.training.ports import ChatTokenizer
 from tailor.chat import defused
 from tailor.errors import InvalidArgument, Reason
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
 
 IGNORED = -100  # the label of tokens without a loss
 
@@ -49,7 +52,7 @@ def render(
         ) from None
 
 
-def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer, max_length: int) -> Encoded:
+def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer) -> Encoded:
     """Encode a row with the base's own chat template, as in serving, up to and including the token that ends the last turn.
 
     Raises InvalidArgument (INVALID_ROW) if the last message is not the assistant's, or the template renders an answered prompt differently.
@@ -64,7 +67,7 @@ def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTo
         for number, message in enumerate(messages)
         if message["role"] == "assistant"
     ]
-    return Encoded(row_id, tuple(conversation[:end][:max_length]), start, tuple(earlier))
+    return Encoded(row_id, tuple(conversation[:end]), start, tuple(earlier))
 
 
 def _find_answer(
@@ -85,10 +88,10 @@ def _find_answer(
     return len(prompt), len(answered)
 
 
-def read_encoded(paths: Sequence[Path], tokenizer: ChatTokenizer, max_length: int) -> list[Encoded]:
+def read_encoded(paths: Sequence[Path], tokenizer: ChatTokenizer) -> list[Encoded]:
     """The encoded rows of Parquet files. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
     rows = row_files.read(paths, row_files.CHATS)
-    return [encode(row["row_id"], row["messages"], tokenizer, max_length) for row in rows]
+    return [encode(row["row_id"], row["messages"], tokenizer) for row in rows]
 
 
 def _cut_after_turn(tokens: list[int], start: int, end_token: int | None) -> list[int]:
@@ -99,18 +102,25 @@ def _cut_after_turn(tokens: list[int], start: int, end_token: int | None) -> lis
     return tokens
 
 
-def keep_trainable(rows: Sequence[Encoded]) -> list[Encoded]:
-    """The rows that still have tokens to learn. Raises InvalidArgument (NO_ROWS) if there are none."""
-    kept = [row for row in rows if len(row.tokens) > row.prompt_length]
+def keep_fitting(rows: Sequence[Encoded], max_length: int) -> list[Encoded]:
+    """The rows of at most `max_length` tokens, whole. Raises InvalidArgument (NO_ROWS) if there are none."""
+    kept = [row for row in rows if len(row.tokens) <= max_length]
     if not kept:
         raise InvalidArgument(
-            Reason.NO_ROWS, "No row has words of the assistant within max_length tokens. Raise batch.max_length."
+            Reason.NO_ROWS,
+            f"No row has at most {max_length} tokens. Raise batch.max_length, or set rows.max_row_tokens of the specialist "
+            "and build the dataset again.",
         )
+    if len(kept) < len(rows):
+        log.warning("rows left out: too long", rows=len(rows) - len(kept), max_length=max_length)
     return kept
 
 
 def pack(rows: Sequence[Encoded], capacity: int, seed: int) -> list[list[Encoded]]:
-    """Pack whole rows into bins of at most `capacity` tokens, by best fit decreasing: longest row first, into the fullest bin it fits."""
+    """Pack whole rows into bins, by best fit decreasing: longest row first, into the fullest bin it fits.
+
+    A bin has at most `capacity` tokens, or one row that is longer.
+    """
     shuffled = sorted(rows, key=lambda row: row.row_id)
     random.Random(seed).shuffle(shuffled)  # noqa: S311 - an order, not a secret
     bins: list[list[Encoded]] = []

@@ -64,6 +64,7 @@ class StoredPlanner(Planner):
         working = forecast["tokens"] / measured if measured else forecast["working_seconds"]
         return Plan(
             rows=forecast["rows"],
+            rows_left_out=forecast["rows_left_out"],
             tokens=forecast["tokens"],
             steps=forecast["steps"],
             memory_bytes=forecast["memory_bytes"],
