@@ -4,16 +4,18 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from tailor.datasets import DatasetFile, DatasetManifest, IdFiles, SplitFiles
+from tailor.api.events.v1 import models_pb2
+from tailor.datasets import TRAIN, DatasetFile, DatasetManifest, IdFiles, SplitFiles
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
+from tailor.wire import from_ref
 from tailor.words import DatasetKind
 
 Rows = Sequence[Mapping[str, Any]]
@@ -45,6 +47,22 @@ def store_manifest(store: ObjectStore, manifest: DatasetManifest) -> tuple[Ref, 
 def store_ids(store: ObjectStore, column: str, ids: Sequence[str], rows_per_file: int = 1000) -> IdFiles:
     """Store ids, sorted, in as many files as they need."""
     return IdFiles(len(ids), _store_files(store, [{column: name} for name in sorted(ids)], rows_per_file))
+
+
+def built(
+    store: ObjectStore, digest: str, specialist: str, document_ids: Sequence[str] = (), **fields: Any
+) -> models_pb2.DatasetBuilt:
+    """Store a dataset of these documents under a made-up digest, and return its event. `fields` are others of its manifest."""
+    rows = [{"row_id": f"row_{document_id}", "document_ids": [document_id]} for document_id in document_ids]
+    ref, manifest = store_dataset(store, {TRAIN: rows}, rows_per_file=2, specialist=specialist, **fields)
+    return models_pb2.DatasetBuilt(
+        digest=digest,
+        specialist=specialist,
+        manifest=from_ref(ref),
+        train_rows=manifest.split(TRAIN).rows,
+        documents=manifest.sources.count,
+        figures=models_pb2.DatasetFigures(**asdict(manifest.figures)),
+    )
 
 
 def _store_split(store: ObjectStore, rows: Rows, rows_per_file: int) -> SplitFiles:

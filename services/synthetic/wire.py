@@ -153,11 +153,17 @@ def to_dataset(message: models_pb2.DatasetBuilt, near_duplicates: int, left_out:
 
 
 def from_row(row: Row) -> synthetic_pb2.Row:
+    system = [("system", row.system_prompt)] if row.system_prompt else []
     return synthetic_pb2.Row(
         row_id=row.row_id,
-        origin=row.origin,
+        task=row.task,
         document_ids=row.document_ids,
-        prompt=row.prompt,
-        completion=row.completion,
         spans=map(from_span, row.spans),
+        messages=[synthetic_pb2.RowMessage(role=role, content=content) for role, content in (*system, *row.messages)],
+        language=row.language,
+        tokens=row.tokens,
+        grounding=row.grounding,
+        places=[synthetic_pb2.RowPlace(start=start, end=end) for start, end in row.places],
+        made_by=row.made_by,
+        lineage=dict(row.lineage),
     )
