@@ -23,7 +23,7 @@ from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.build import build_dataset
+from tailor.cli.build import build_dataset, describe_left_out
 from tailor.cli.calls import list_adapters, pages, unary
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.datasets import describe_figures
@@ -171,6 +171,7 @@ def build(connections: Connections, specialist: str, now: Tell) -> synthetic_pb2
         f"{dataset.train_rows} rows, {dataset.held_out_rows} held out; {describe_figures(dataset)} "
         f"{answer.near_duplicates} near-duplicates left out"
     )
+    now(f"left out, mostly by the sample's own limits: {describe_left_out(answer.left_out)}")
     return answer
 
 

@@ -1,5 +1,6 @@
 """`tailor build`."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -35,9 +36,8 @@ def build(
     state = "built" if answer.created else "exists; nothing is new"
     text = f"Dataset {short(dataset.digest)} {state}. {dataset.train_rows} rows, {dataset.held_out_rows} held out."
     text += f" {describe_figures(dataset)}"
-    left_out = _counts(answer.left_out)
-    if left_out:
-        text += f" Left out by filters: {', '.join(f'{name} {count}' for name, count in left_out.items())}."
+    if answer.left_out:
+        text += f" Left out: {describe_left_out(answer.left_out)}."
     if kind is DatasetKind.PREFERENCE:
         text += f" Made from {', '.join(f'{count} {name}' for name, count in _counts(answer.pairs).items())}."
     session.output.emit(to_dict(answer), shows(text))
@@ -53,6 +53,19 @@ def build_dataset(
     dataset_kind = models_pb2.DatasetKind.Value(f"DATASET_KIND_{kind.name}")
     request = synthetic_pb2.BuildDatasetRequest(specialist=specialist, request_id=request_id, kind=dataset_kind)
     return unary("synthetic", synthetic.BuildDataset, request, BUILD_SECONDS)
+
+
+def describe_left_out(counts: Iterable[synthetic_pb2.LeftOut]) -> str:
+    """What a dataset leaves out by reason, the most characters first; `nothing` if that is so."""
+    ordered = sorted(counts, key=lambda count: (-count.characters, -count.rows, count.reason))
+    return "; ".join(map(_describe_reason, ordered)) or "nothing"
+
+
+def _describe_reason(count: synthetic_pb2.LeftOut) -> str:
+    """One reason with its counts other than 0, such as `max rows per document 120 rows, 9,000 characters`."""
+    units = (("documents", count.documents), ("rows", count.rows), ("characters", count.characters))
+    amounts = ", ".join(f"{number:,} {name}" for name, number in units if number)
+    return f"{count.reason.replace('_', ' ')} {amounts}".strip()
 
 
 def _counts(message: Message) -> dict[str, int]:

@@ -397,7 +397,7 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
 
     def __init__(self) -> None:
         self.created = True
-        self.left_out = synthetic_pb2.LeftOut()
+        self.left_out: list[synthetic_pb2.LeftOut] = []
         self.listed: list[synthetic_pb2.ListRowsRequest] = []
         self.documents = 0
         self.compared = 0
