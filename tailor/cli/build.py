@@ -56,7 +56,7 @@ def build_dataset(
 
 
 def describe_left_out(counts: Iterable[synthetic_pb2.LeftOut]) -> str:
-    """What a dataset leaves out by reason, the most characters first; `nothing` if that is so."""
+    """Reasons and counts of the text that a dataset leaves out, the most characters first; `nothing` if there is none."""
     ordered = sorted(counts, key=lambda count: (-count.characters, -count.rows, count.reason))
     return "; ".join(map(_describe_reason, ordered)) or "nothing"
 

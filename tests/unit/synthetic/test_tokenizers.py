@@ -12,7 +12,7 @@ import pytest
 
 from services.synthetic.adapters import tokenizers as adapter
 from services.synthetic.adapters.tokenizers import StoredTokenizers, make_counter, read_context, split_batches
-from tailor.errors import FailedPrecondition, Unavailable
+from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
 from tests.models import CHAT_TEMPLATE
@@ -164,7 +164,7 @@ class CountingStore(MemoryStore):
     def read(self, bucket: str, key: str) -> bytes:
         self.reads += 1
         if self.reads <= self.failures:
-            raise Unavailable("OBJECT_STORE_UNAVAILABLE", "The object store does not answer.")
+            raise Unavailable(Reason.OBJECT_STORE_UNAVAILABLE, "The object store does not answer.")
         return super().read(bucket, key)
 
 

@@ -6,6 +6,7 @@ import pytest
 from jinja2 import TemplateError
 
 from services.training.methods.answers import prompt_tokens
+from services.training.methods.held_out import choose_rows
 from services.training.methods.pairs import keep_fitting as keep_fitting_pairs
 from services.training.methods.pairs import to_pairs
 from services.training.methods.rows import IGNORED, Encoded, encode, keep_fitting, pack, to_columns
@@ -129,6 +130,11 @@ def test_steps_respect_every_limit() -> None:
     )
     # Five steps of 100 tokens; a sixth would exceed max_tokens.
     assert count_steps([rows(60, 40), rows(90)], recipe) == 5
+
+
+def test_held_out_loss_is_measured_on_the_shortest_row_if_all_are_long() -> None:
+    long = [Encoded(f"r{number}", tuple(range(3000 + number)), 1) for number in (5, 1, 3)]
+    assert choose_rows(long) == [long[1]]
 
 
 def test_without_a_limit_every_pair_fits_that_the_base_can_read() -> None:
