@@ -79,3 +79,35 @@ class Filters:
     max_source_documents: int = 0
     max_source_percent: int = 0
     max_pairs_per_judgement: int = 0
+
+
+# The tasks that every specialist has.
+TASKS = ("report", "section", "board_summary", "rewrite", "answer", "knowledge", "example", "deliverable")
+
+
+@dataclass(frozen=True)
+class OwnTask:
+    """A task that only one specialist has, with the instruction for its rows and its teacher."""
+
+    name: str
+    instruction: str
+
+
+@dataclass(frozen=True)
+class RowPolicy:
+    """How a specialist's documents become rows. 0 and an empty tuple mean: the base's context, every row, every task.
+
+    Tokens are those of the base's tokenizer. `replay` names imported datasets, of which `replay_percent` of the train rows are drawn.
+    """
+
+    max_row_tokens: int = 0
+    max_rows_per_document: int = 0
+    max_train_tokens: int = 0
+    min_answer_tokens: int = 8
+    held_out_percent: int = 12
+    max_held_out_rows: int = 2000
+    tasks: tuple[str, ...] = ()
+    own_tasks: tuple[OwnTask, ...] = ()
+    knowledge: bool = True
+    replay: tuple[str, ...] = ()
+    replay_percent: int = 0

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind, Filters, Labels, Selection, Span
+from tailor.words import DatasetKind, Filters, Labels, RowPolicy, Selection, Span
 
 CHARS_PER_TOKEN = 4
 
@@ -88,6 +88,7 @@ class Specialist:
     system_prompt: str = ""
     use_teacher: bool = False
     filters: Filters = field(default_factory=Filters)
+    rows: RowPolicy = field(default_factory=RowPolicy)
     preference_recipe: str = ""
     keep_drafts: bool = False
 
@@ -138,54 +139,99 @@ class Text:
     text: str
 
 
+Range = tuple[int, int]
+
+
+class Grounding(StrEnum):
+    """Whether the prompt supports the figures, names and dates of the answer."""
+
+    YES = "yes"
+    NO = "no"
+    PEOPLE = "people"
+    CLOSED = "closed"
+
+
 @dataclass(frozen=True)
 class Passage:
-    """A section's text under its heading, in a document with a title; heading and title may be empty."""
+    """A part of a document: the range [start, end) of its text, in Unicode code points, under its headings, outermost first."""
 
-    title: str
-    heading: str
+    start: int
+    end: int
     text: str
+    headings: tuple[str, ...] = ()
 
     @property
-    def whole(self) -> str:
-        """Title, heading and text as one text."""
-        return "\n\n".join(part for part in (self.title, self.heading, self.text) if part)
+    def heading(self) -> str:
+        """The innermost heading; empty if there is none."""
+        return self.headings[-1] if self.headings else ""
 
 
 @dataclass(frozen=True)
 class Row:
     """One training row.
 
-    `origin` is its task, such as `section`; `made_by` is `structure`, `human` or `teacher:MODEL`. `passage` is what it was made from, None
-    for the whole document, and `spans` are the parts of the document that hold the passage.
+    `messages` are (role, content) without the system prompt; users and assistant alternate, and the assistant has the last word. `made_by`
+    is `structure`, `human`, `teacher:MODEL` or `import:NAME`. `tokens` counts the whole row by the base's tokenizer. `places` are the ranges
+    of the document that the answers teach, and `spans` the parts of the file that hold them. `lineage` names a synthesis, the version of its
+    prompt, its seeds and its judge model.
     """
 
-    origin: str
+    task: str
     document_ids: tuple[str, ...]
-    prompt: str
-    completion: str
+    messages: tuple[tuple[str, str], ...]
     made_by: str = "structure"
     system_prompt: str = ""
-    passage: Passage | None = None
+    language: str = ""
+    tokens: int = 0
+    grounding: Grounding = Grounding.YES
+    places: tuple[Range, ...] = ()
     spans: tuple[Span, ...] = ()
+    lineage: tuple[tuple[str, str], ...] = ()
 
     @property
     def row_id(self) -> str:
         """An id by content: equal rows have equal ids."""
-        parts = [self.origin, *self.document_ids, self.system_prompt, self.prompt, self.completion, self.made_by]
+        parts = [self.task, *self.document_ids, self.system_prompt, self.messages, self.made_by]
         return f"row_{fingerprint(*parts)[:32]}"
 
     @property
-    def tokens(self) -> int:
-        """Estimated tokens of system prompt, prompt and answer."""
-        return estimate_tokens(self.system_prompt + self.prompt + self.completion)
+    def prompt(self) -> str:
+        """Everything before the last answer."""
+        return "\n\n".join(content for _, content in self.messages[:-1])
+
+    @property
+    def completion(self) -> str:
+        """The last answer."""
+        return self.messages[-1][1]
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Everything that the assistant says."""
+        return tuple(content for role, content in self.messages if role == "assistant")
+
+
+@dataclass(frozen=True)
+class LeftOutText:
+    """Text of a document that no row teaches: the reason, the rows refused, if any, and the characters."""
+
+    reason: str
+    rows: int = 0
+    characters: int = 0
+
+
+@dataclass(frozen=True)
+class MadeRows:
+    """The rows of one document, and what it has that they do not teach."""
+
+    rows: tuple[Row, ...]
+    left_out: tuple[LeftOutText, ...] = ()
 
 
 @dataclass(frozen=True)
 class PairRow:
     """One preference row: the chat as (role, content), the better answer and the worse one."""
 
-    origin: str
+    task: str
     prompt_digest: str
     messages: tuple[tuple[str, str], ...]
     chosen: str
@@ -197,7 +243,7 @@ class PairRow:
     @property
     def row_id(self) -> str:
         """An id by content, independent of the number of judgements behind it."""
-        return f"row_{fingerprint(self.origin, *self.document_ids, self.messages, self.chosen, self.rejected)[:32]}"
+        return f"row_{fingerprint(self.task, *self.document_ids, self.messages, self.chosen, self.rejected)[:32]}"
 
     @property
     def tokens(self) -> int:

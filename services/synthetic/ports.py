@@ -21,6 +21,8 @@ from services.synthetic.domain import (
     Split,
     TeacherAnswer,
 )
+from services.synthetic.views import RowFilter, StoredDataset, StoredRow
+from tailor.datasets import DatasetFile
 from tailor.words import DatasetKind, Selection
 
 # All documents that a specialist selects, by its name. Raises Unavailable while the registry does not answer.
@@ -212,3 +214,85 @@ class SplitWriter(Protocol):
     def write(self, rows: Sequence[Row]) -> Split: ...
 
     def write_pairs(self, rows: Sequence[PairRow]) -> Split: ...
+
+
+class TokenCounter(Protocol):
+    """Counts tokens by one base's tokenizer. Thread-safe."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the tokenizer's file."""
+        ...
+
+    @property
+    def context_tokens(self) -> int:
+        """The longest sequence that the base reads."""
+        ...
+
+    @property
+    def message_tokens(self) -> int:
+        """Upper bound of the tokens that the chat template adds per message."""
+        ...
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each text, without special tokens."""
+        ...
+
+
+class Tokenizers(Protocol):
+    """The tokenizers of bases."""
+
+    def for_base(self, base: str) -> TokenCounter:
+        """The base's counter, from memory after the first call. Blocks.
+
+        Raises FailedPrecondition (UNKNOWN_BASE) if the base was never added, Unavailable while the store does not answer.
+        """
+        ...
+
+
+class ExtraRows(Protocol):
+    """Accepted rows of a specialist that no document's structure gives: those of syntheses and of imports."""
+
+    def rows(self, specialist: Specialist) -> Iterator[Row]:
+        """Stream them, sorted by id."""
+        ...
+
+    def fingerprint(self, specialist: Specialist) -> str:
+        """Changes whenever the rows do."""
+        ...
+
+
+class StoredDatasets(Protocol):
+    """The datasets that exist."""
+
+    def newest(self, specialist: str, kind: DatasetKind) -> StoredDataset | None:
+        """The specialist's last build of a kind; None if there is none."""
+        ...
+
+    def find(self, digest: str) -> list[StoredDataset]:
+        """The datasets of a digest: specialists with equal rows share it."""
+        ...
+
+
+class RowFile(Protocol):
+    """An open file of rows."""
+
+    @property
+    def group_rows(self) -> Sequence[int]:
+        """The number of rows of each row group."""
+        ...
+
+    def rows(self, group: int, start: int, wanted: RowFilter) -> Iterator[tuple[int, StoredRow]]:
+        """Stream a group's rows from number `start` on that have the wanted task and document, each with its number in the group."""
+        ...
+
+
+class RowReader(Protocol):
+    """Reads files of rows. Thread-safe."""
+
+    def open(self, file: DatasetFile) -> AbstractContextManager[RowFile]:
+        """Open a file of a dataset. Blocks.
+
+        Raises NotFound if it no longer exists, FailedPrecondition (CORRUPT_OBJECT, INVALID_DATASET) if it cannot be read.
+        """
+        ...

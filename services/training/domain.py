@@ -81,6 +81,7 @@ class TrainedAdapter:
     tokens: int = 0
     memory_bytes: int = 0
     message: bytes = b""
+    rows_left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class StageResult:
     tokens: int = 0
     steps: int = 0
     memory_bytes: int = 0
+    rows_left_out: int = 0
 
 
 @dataclass(frozen=True)

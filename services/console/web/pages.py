@@ -62,16 +62,6 @@ def datasets(request: Request, console: ConsoleOf, visitor: SignedIn, token: str
     return console.renderer.page(request, "datasets.html", page=answer.value, token=token, failures=answer.failures)
 
 
-@router.get("/datasets/{digest}", dependencies=[Depends(needs(Permission.DATASETS))])
-def dataset(request: Request, console: ConsoleOf, visitor: SignedIn, digest: str) -> Response:
-    """One dataset, and the adapters trained on it."""
-    answer = handlers.get_dataset(console.services, visitor, digest)
-    dataset, adapters = answer.value or (None, ())
-    return console.renderer.page(
-        request, "dataset.html", digest=digest, dataset=dataset, adapters=adapters, failures=answer.failures
-    )
-
-
 @router.get("/adapters", dependencies=[Depends(needs(Permission.ADAPTERS))])
 def adapters(request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "") -> Response:
     """Adapters, newest first, with the gate's decisions."""
