@@ -369,6 +369,16 @@ def test_an_ambiguous_digest_is_refused_unless_the_caller_may_see_only_one_match
         assert stub.GetAdapter(adapter).adapter.adapter.digest == digest
 
 
+def test_the_documents_of_a_dataset_are_listed_only_for_callers_that_may_see_it(world: World) -> None:
+    everyone, limited = world.stub(world.key("ENGINEER")), world.stub(world.key("ENGINEER", OWN))
+    request = registry_pb2.ListDocumentsRequest(dataset=DIGESTS[OWN][:8], include_rejected=True)
+    listed = everyone.ListDocuments(request)
+    assert [item.anonymized.document_id for item in listed.documents] == [f"doc_{OWN}"]
+    assert not listed.next_page_token
+    foreign = registry_pb2.ListDocumentsRequest(specialist=OWN, dataset=DIGESTS[OTHER])
+    assert answer(lambda: limited.ListDocuments(foreign))[:2] == ("NOT_FOUND", "UNKNOWN_DATASET")
+
+
 def test_a_dataset_that_two_specialists_share_is_not_ambiguous(world: World) -> None:
     world.receive("dataset.built.v1", built(world.store, DIGESTS[OWN], OTHER))
     request = registry_pb2.GetDatasetRequest(digest=DIGESTS[OWN])

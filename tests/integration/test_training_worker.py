@@ -196,9 +196,7 @@ def test_cancelled_worker_ends_without_an_adapter(house: House, tmp_path: Path) 
 def test_run_that_cannot_succeed_ends_with_the_reason(house: House, tmp_path: Path) -> None:
     poor = replace(
         house,
-        dataset=store_dataset(
-            house.store, tmp_path, train=[{**rows()[0], "messages": [{"role": "user", "content": "a"}]}]
-        ),
+        dataset=store_dataset(house.store, train=[{**rows()[0], "messages": [{"role": "user", "content": "a"}]}]),
     )
     worker = Started(poor, job(poor, recipe()), tmp_path / "a")
     assert worker.end() == 0

@@ -14,6 +14,7 @@ from tailor.logging import get_logger
 log = get_logger(__name__)
 
 IGNORED = -100  # the label of tokens without a loss
+TOKEN_IDS: dict[int, int] = {}
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTo
         for number, message in enumerate(messages)
         if message["role"] == "assistant"
     ]
-    return Encoded(row_id, tuple(conversation[:end]), start, tuple(earlier))
+    # One object per token id: 8 bytes per token of a large dataset instead of 36.
+    tokens = tuple(TOKEN_IDS.setdefault(token, token) for token in conversation[:end])
+    return Encoded(row_id, tokens, start, tuple(earlier))
 
 
 def _find_answer(

@@ -50,6 +50,17 @@ def test_every_answer_of_a_chat_is_learned() -> None:
     assert labels == [IGNORED] * 5 + [13, 11, 0] + [IGNORED] * 5 + [13, 12, 0]
 
 
+def test_rows_share_the_objects_of_their_token_ids() -> None:
+    class Wide(WordTokenizer):
+        """Token ids that Python does not share by itself."""
+
+        def apply_chat_template(self, conversation: Any, **options: Any) -> list[int]:
+            return [1000 + token for token in super().apply_chat_template(conversation, **options)]
+
+    first, second = (encode(name, ROW, Wide()) for name in ("r1", "r2"))
+    assert all(one is other for one, other in zip(first.tokens, second.tokens, strict=True))
+
+
 def test_template_that_rewrites_earlier_answers_is_rejected() -> None:
     class Forgetful(WordTokenizer):
         """A template that leaves out all answers but the last, as those of reasoning models leave out thoughts."""
