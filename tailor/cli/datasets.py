@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.cli import imports
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, shows, table
@@ -18,15 +19,23 @@ from tailor.words import DatasetKind
 BUILD_SECONDS = 300.0
 
 app = typer.Typer()
+# `tailor datasets`, and below it what imports.
+group = typer.Typer(name="datasets")
+group.command("import")(imports.import_dataset)
+group.command("imports")(imports.list_imports)
+group.command("forget-import")(imports.forget_import)
+app.add_typer(group)
 
 
-@app.command()
+@group.callback(invoke_without_command=True)
 def datasets(
     context: typer.Context,
     specialist: Annotated[str, typer.Option(help="List only datasets of this specialist.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max datasets to list.")] = 50,
 ) -> None:
     """List datasets, newest first."""
+    if context.invoked_subcommand:
+        return
     session = session_of(context)
     request = registry_pb2.ListDatasetsRequest(specialist=specialist)
     items = first(limit, pages("registry", session.connections.registry.ListDatasets, request, "datasets"))
