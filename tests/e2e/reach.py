@@ -101,6 +101,8 @@ def _synthetic(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "PreviewRows", stub.PreviewRows, pb.PreviewRowsRequest(specialist=n.specialist)
     near = pb.CountNearDuplicatesRequest(specialist=n.specialist)
     yield "CountNearDuplicates", stub.CountNearDuplicates, near
+    yield "DescribeDataset", stub.DescribeDataset, pb.DescribeDatasetRequest(specialist=n.specialist)
+    yield "ListRows", stub.ListRows, pb.ListRowsRequest(specialist=n.specialist)
 
 
 def _training(channel: grpc.Channel, n: Names) -> Iterator[Call]:

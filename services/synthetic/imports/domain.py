@@ -33,7 +33,7 @@ class Rejection(StrEnum):
 
 @dataclass(frozen=True)
 class ImportSpec:
-    """What an import is. Raises InvalidArgument with a violation per invalid field."""
+    """The terms of an import. Raises InvalidArgument with a violation per invalid field."""
 
     name: str
     licence: str
