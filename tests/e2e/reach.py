@@ -103,6 +103,7 @@ def _synthetic(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "CountNearDuplicates", stub.CountNearDuplicates, near
     yield "DescribeDataset", stub.DescribeDataset, pb.DescribeDatasetRequest(specialist=n.specialist)
     yield "ListRows", stub.ListRows, pb.ListRowsRequest(specialist=n.specialist)
+    yield "ListRows by digest", stub.ListRows, pb.ListRowsRequest(dataset_digest=n.dataset)
 
 
 def _training(channel: grpc.Channel, n: Names) -> Iterator[Call]:
