@@ -24,6 +24,7 @@ app = typer.Typer(name="documents")
 def documents(
     context: typer.Context,
     specialist: Annotated[str, typer.Option(help="List only documents that this specialist learns from.")] = "",
+    dataset: Annotated[str, typer.Option(help="List only documents of the dataset with these first digits.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max documents to list.")] = 100,
 ) -> None:
     """Count submissions by state, and list documents and rejections."""
@@ -32,7 +33,9 @@ def documents(
     session = session_of(context)
     registry = session.connections.registry
     flow = unary("registry", registry.GetFlow, registry_pb2.GetFlowRequest())
-    request = registry_pb2.ListDocumentsRequest(specialist=specialist, include_rejected=not specialist)
+    request = registry_pb2.ListDocumentsRequest(
+        specialist=specialist, dataset=dataset, include_rejected=not specialist and not dataset
+    )
     items = first(limit, pages("registry", registry.ListDocuments, request, "documents"))
     document = {"flow": to_dict(flow), "documents": [to_dict(item) for item in items]}
     session.output.emit(document, lambda console: _print(console, flow, items))

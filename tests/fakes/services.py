@@ -97,6 +97,14 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         serving = registry_pb2.Serving(decision=decision, finished=state.serving, rollout=[state])
         return registry_pb2.GetSpecialistResponse(specialist=self.specialist, serving=serving, canary=self.canary)
 
+    def UpdateSpecialist(self, request: Any, context: Any) -> Any:
+        if request.specialist.revision != self.specialist.revision:
+            text = f"Current revision is {self.specialist.revision}. Reload and retry."
+            refuse(context, Aborted(Reason.REVISION_MOVED, text))
+        self.specialist.CopyFrom(request.specialist)
+        self.specialist.revision += 1
+        return registry_pb2.UpdateSpecialistResponse(specialist=self.specialist)
+
     def ListSpecialists(self, request: Any, context: Any) -> Any:
         names = ["a", "b", "c"]
         at = int(request.page_token or 0)
@@ -135,8 +143,9 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
 
     def ListDatasets(self, request: Any, context: Any) -> Any:
         built = models_pb2.DatasetBuilt(
-            digest=DATASET, specialist="engagement-reports", train_rows=200, held_out_rows=20
+            digest=DATASET, specialist="engagement-reports", train_rows=200, held_out_rows=20, documents=40
         )
+        built.figures.coverage, built.figures.grounded = 0.934, 0.99
         return registry_pb2.ListDatasetsResponse(datasets=[built])
 
     def _adapters(self) -> list[registry_pb2.CatalogueAdapter]:
@@ -161,7 +170,12 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
     def GetDataset(self, request: Any, context: Any) -> Any:
         if not DATASET.startswith(request.digest):
             refuse(context, NotFound(Reason.UNKNOWN_DATASET, f"No dataset's digest begins with {request.digest}."))
-        return registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt(digest=DATASET))
+        count = registry_pb2.LeftOutCount(documents=2, characters=1400)
+        return registry_pb2.GetDatasetResponse(
+            dataset=models_pb2.DatasetBuilt(digest=DATASET, documents=40),
+            left_out={"no_words": count},
+            train_tokens=81_000,
+        )
 
     def Promote(self, request: Any, context: Any) -> Any:
         if request.expected_generation != self.generation:
