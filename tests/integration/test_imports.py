@@ -56,7 +56,7 @@ class World:
 
 
 def requests(*chunks: Sequence[Messages], **header: Any) -> Iterator[imports_pb2.ImportDatasetRequest]:
-    known = {"name": "chat", "licence": "CC-BY-4.0", "share_percent": 50, "request_id": "imp_1"}
+    known: dict[str, Any] = {"name": "chat", "licence": "CC-BY-4.0", "share_percent": 50, "request_id": "imp_1"}
     yield imports_pb2.ImportDatasetRequest(header=imports_pb2.ImportHeader(**(known | header)))
     for chunk in chunks:
         rows = [

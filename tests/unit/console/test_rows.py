@@ -26,7 +26,7 @@ def test_shows_figures_and_what_was_left_out_by_reason() -> None:
 
 def test_a_preference_dataset_has_rows_but_no_coverage() -> None:
     world = World()
-    world.registry.datasets = [dataset(kind=models_pb2.DATASET_KIND_PREFERENCE)]
+    world.registry.datasets = [dataset(kind=models_pb2.DATASET_KIND_PREFERENCE, figures=None)]
     world.rows.pages = [[row(rejected="A worse answer.")]]
     text = world.signed_in().get(PATH).text
     assert "Coverage" not in text and "A worse answer." in text
