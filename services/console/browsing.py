@@ -6,7 +6,8 @@ from services.console.domain import Page, Permission, RowQuery, Visitor
 from services.console.handlers import ServiceAnswer, call, list_specialists
 from services.console.ports import Services
 from tailor.api.events.v1.documents_pb2 import DocumentAnonymized
-from tailor.api.synthetic.v1.synthetic_pb2 import DescribeDatasetResponse, Row
+from tailor.api.registry.v1.registry_pb2 import GetDatasetResponse
+from tailor.api.synthetic.v1.synthetic_pb2 import Row
 from tailor.wire import to_labels, to_selection
 
 # Synthetic reads a limited number of rows per call, so a rare row may need several.
@@ -36,15 +37,15 @@ def read_rows(services: Services, query: RowQuery, token: str) -> ServiceAnswer[
     return call("synthetic", read, RowsRead(Page()))
 
 
-def describe_dataset(services: Services, digest: str) -> ServiceAnswer[DescribeDatasetResponse | None]:
-    """The figures of a dataset that the visitor may see, and what it leaves out."""
-    return call("synthetic", lambda: services.rows.describe("", digest), None)
+def describe_dataset(services: Services, digest: str) -> ServiceAnswer[GetDatasetResponse | None]:
+    """The tokens of a dataset that the visitor may see, and what it leaves out."""
+    return call("registry", lambda: services.catalogue.describe_dataset(digest), None)
 
 
 def find_newest_dataset(services: Services, visitor: Visitor, specialist: str) -> str:
     """The digest of the specialist's newest dataset of documents. Raises NotFound."""
     visitor.require_specialist(specialist)
-    return services.rows.describe(specialist, "").dataset_digest
+    return services.rows.find_newest(specialist)
 
 
 def get_document(services: Services, document_id: str) -> ServiceAnswer[DocumentAnonymized | None]:

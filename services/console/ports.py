@@ -16,12 +16,13 @@ from tailor.api.registry.v1.registry_pb2 import (
     CatalogueAdapter,
     CatalogueDocument,
     Erasure,
+    GetDatasetResponse,
     GetFlowResponse,
     GetSpecialistResponse,
     Key,
     TraceResponse,
 )
-from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse, DescribeDatasetResponse, ListRowsResponse
+from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse, ListRowsResponse
 from tailor.api.training.v1.training_pb2 import Run, WatchRunResponse
 
 T_co = TypeVar("T_co", covariant=True)
@@ -58,6 +59,10 @@ class CatalogueReader(Protocol):
         ...
 
     def get_dataset(self, digest: str) -> DatasetBuilt: ...
+    def describe_dataset(self, digest: str) -> GetDatasetResponse:
+        """A dataset with its tokens and what it leaves out."""
+        ...
+
     def list_datasets(self, token: str) -> Page[DatasetBuilt]: ...
     def get_adapter(self, digest: str) -> CatalogueAdapter: ...
     def list_adapters(self, token: str) -> Page[CatalogueAdapter]: ...
@@ -100,8 +105,8 @@ class RunReader(Protocol):
 class RowSource(Protocol):
     """The rows of datasets. Raises NotFound for a dataset that does not exist."""
 
-    def describe(self, specialist: str, digest: str) -> DescribeDatasetResponse:
-        """A dataset by its digest, or the specialist's newest one of documents."""
+    def find_newest(self, specialist: str) -> str:
+        """The digest of the specialist's newest dataset of documents."""
         ...
 
     def list_rows(self, query: RowQuery, token: str) -> ListRowsResponse:

@@ -7,6 +7,9 @@ from pathlib import Path
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.erasures import SqlHoldings
+from services.synthetic.adapters.import_barrier import RowAnonymizer
+from services.synthetic.adapters.import_files import ParquetImportFiles
+from services.synthetic.adapters.imports import SqlImports
 from services.synthetic.adapters.parquet import ParquetWriter
 from services.synthetic.adapters.registry import RegistryDocuments
 from services.synthetic.adapters.row_reader import ParquetRowReader
@@ -17,11 +20,14 @@ from services.synthetic.adapters.teacher import OpenAiTeacher
 from services.synthetic.browsing import RowBrowser
 from services.synthetic.consumers import SPECIALISTS, Consumers
 from services.synthetic.erasures import DatasetEraser
+from services.synthetic.import_rpc import ImportServicer
+from services.synthetic.imports.handlers import ImportCommands
 from services.synthetic.near_duplicates.count import NearDuplicateCounter
 from services.synthetic.near_duplicates.minhash import MinHashNearDuplicates, MinHashSketcher
 from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.settings import Settings
 from services.synthetic.synthesis.synthesis import Synthesis
+from tailor.api.synthetic.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
 from tailor.runtime import Runtime
@@ -52,7 +58,10 @@ def build(runtime: Runtime, settings: Settings) -> None:
     browser = RowBrowser(SqlStoredDatasets(engine), store, ParquetRowReader(store), app.erased)
     counter = NearDuplicateCounter(SqlSketches(engine), sketcher, store)
     servicer = SyntheticServicer(app, counter, sketcher.threshold, browser)
-    runtime.rpc(settings, [(add_SyntheticServiceServicer_to_server, servicer)])
+    barrier = RowAnonymizer(runtime.channel(settings, "anonymization", settings.anonymization_address))
+    commands = ImportCommands(SqlImports(engine), ParquetImportFiles(store), barrier)
+    importing = (add_ImportServiceServicer_to_server, ImportServicer(commands))
+    runtime.rpc(settings, [(add_SyntheticServiceServicer_to_server, servicer), importing])
     runtime.read_table(settings, SPECIALISTS, consumers.specialist)
     topics = {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer)}
     runtime.consume(settings, topics, producer)

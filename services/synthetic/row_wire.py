@@ -10,7 +10,7 @@ from services.synthetic import wire
 from services.synthetic.browsing import DatasetQuery
 from services.synthetic.views import RowFilter, RowPosition, StoredDataset, StoredRow
 from tailor.api.synthetic.v1 import synthetic_pb2
-from tailor.datasets import HELD_OUT, TRAIN, DatasetManifest
+from tailor.datasets import HELD_OUT, TRAIN
 from tailor.errors import InvalidArgument, Reason
 from tailor.wire import from_span
 
@@ -19,7 +19,7 @@ SPLIT_VALUES = {name: value for value, name in SPLITS.items()}
 MAX_TEXT_CHARS = 200
 
 
-def to_query(request: synthetic_pb2.ListRowsRequest | synthetic_pb2.DescribeDatasetRequest) -> DatasetQuery:
+def to_query(request: synthetic_pb2.ListRowsRequest) -> DatasetQuery:
     """Raises InvalidArgument if the request names neither a specialist nor a dataset."""
     if not request.specialist and not request.dataset_digest:
         raise InvalidArgument(
@@ -97,29 +97,4 @@ def from_stored_row(split: str, row: StoredRow) -> synthetic_pb2.Row:
         made_by=row.made_by,
         lineage=row.lineage,
         judgement_ids=row.judgement_ids,
-    )
-
-
-def from_manifest(dataset: StoredDataset, manifest: DatasetManifest) -> synthetic_pb2.DescribeDatasetResponse:
-    figures, train, held_out = manifest.figures, manifest.split(TRAIN), manifest.split(HELD_OUT)
-    left_out = sorted(manifest.left_out.items(), key=lambda item: (-item[1].characters, -item[1].rows, item[0]))
-    return synthetic_pb2.DescribeDatasetResponse(
-        dataset_digest=dataset.digest,
-        specialist=dataset.specialist,
-        documents=manifest.sources.count,
-        judgements=manifest.judgements.count,
-        train_rows=train.rows,
-        train_tokens=train.tokens,
-        held_out_rows=held_out.rows,
-        held_out_tokens=held_out.tokens,
-        coverage=figures.coverage,
-        grounded=figures.grounded,
-        overlap=figures.overlap,
-        characters=figures.characters,
-        left_out=[
-            synthetic_pb2.LeftOutCount(
-                reason=reason, documents=count.documents, rows=count.rows, characters=count.characters
-            )
-            for reason, count in left_out
-        ],
     )

@@ -68,12 +68,6 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
         rows = handlers.preview_rows(self._app, request.specialist, request.document_id, limit)
         return synthetic_pb2.PreviewRowsResponse(rows=[wire.from_row(row) for row in rows])
 
-    def DescribeDataset(
-        self, request: synthetic_pb2.DescribeDatasetRequest, context: grpc.ServicerContext
-    ) -> synthetic_pb2.DescribeDatasetResponse:
-        dataset = self._find(row_wire.to_query(request))
-        return row_wire.from_manifest(dataset, self._browser.manifest(dataset))
-
     def ListRows(
         self, request: synthetic_pb2.ListRowsRequest, context: grpc.ServicerContext
     ) -> synthetic_pb2.ListRowsResponse:

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
+from tailor.cli import imports
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, shows, table
@@ -15,6 +16,9 @@ from tailor.cli.session import session_of
 COLUMNS = ("dataset", "specialist", "kind", "rows", "held out", "documents", "coverage", "grounded", "overlap", "built")
 
 app = typer.Typer(name="datasets")
+app.command("import")(imports.import_dataset)
+app.command("imports")(imports.list_imports)
+app.command("forget-import")(imports.forget_import)
 
 
 @app.callback(invoke_without_command=True)

@@ -15,7 +15,7 @@ from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
-from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.api.synthetic.v1 import imports_pb2, imports_pb2_grpc, synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.cli.records import Record
 from tailor.errors import (
@@ -392,6 +392,36 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
         return training_pb2.ListBasesResponse(bases=[training_pb2.Base(name="tiny", parameters=10**6)])
 
 
+class FakeImports(imports_pb2_grpc.ImportServiceServicer):
+    """Keeps the requests. The first `failures` calls end as if the barrier did not answer."""
+
+    def __init__(self) -> None:
+        self.headers: list[imports_pb2.ImportHeader] = []
+        self.chunks: list[imports_pb2.ImportChunk] = []
+        self.forgotten: list[str] = []
+        self.failures = 0
+
+    def _import(self, **values: Any) -> imports_pb2.DatasetImport:
+        known = {"name": "chat", "licence": "CC-BY-4.0", "share_percent": 10, "rows": 1200, "sha256": "ef" * 32}
+        return imports_pb2.DatasetImport(**(known | values), rejected={"too_long": 2})
+
+    def ImportDataset(self, request_iterator: Any, context: Any) -> Any:
+        self.headers.append(next(request_iterator).header)
+        self.chunks = [request.chunk for request in request_iterator]
+        if self.failures:
+            self.failures -= 1
+            refuse(context, Unavailable(Reason.UNAVAILABLE, "anonymization does not answer."))
+        item = self._import(name=self.headers[-1].name, rows=sum(len(chunk.rows) for chunk in self.chunks))
+        return imports_pb2.ImportDatasetResponse(**{"import": item}, created=True)
+
+    def ListImports(self, request: Any, context: Any) -> Any:
+        return imports_pb2.ListImportsResponse(imports=[self._import(), self._import(name="half", sha256="")])
+
+    def ForgetImport(self, request: Any, context: Any) -> Any:
+        self.forgotten.append(request.name)
+        return imports_pb2.ForgetImportResponse(**{"import": self._import(name=request.name)})
+
+
 class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
     """Always builds the same dataset. Compares a hundred documents per call."""
 
@@ -399,6 +429,7 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
         self.created = True
         self.left_out: list[synthetic_pb2.LeftOut] = []
         self.listed: list[synthetic_pb2.ListRowsRequest] = []
+        self.imports = FakeImports()
         self.documents = 0
         self.compared = 0
         self.down = False

@@ -153,15 +153,11 @@ class Synthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
             raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist.")
         return synthetic_pb2.CountNearDuplicatesResponse(documents=2, compared=2, near_duplicates=1, groups=1)
 
-    def DescribeDataset(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return synthetic_pb2.DescribeDatasetResponse(
-            dataset_digest=request.dataset_digest, specialist=request.specialist
-        )
-
     def ListRows(self, request: Any, context: grpc.ServicerContext) -> Any:
         row = synthetic_pb2.Row(row_id=request.page_token, task=request.task, split=request.split)
         row.document_ids.extend([request.document_id, request.text])
-        return synthetic_pb2.ListRowsResponse(rows=[row], dataset_digest=request.dataset_digest)
+        digest = request.dataset_digest or f"newest of {request.specialist}"
+        return synthetic_pb2.ListRowsResponse(rows=[row], dataset_digest=digest)
 
 
 class Training(training_pb2_grpc.TrainingServiceServicer):
@@ -276,7 +272,7 @@ def test_rows_are_read_from_synthetic_with_every_filter(services: Services) -> N
     assert (row.row_id, row.task, list(row.document_ids)) == ("token", "answer", ["doc_1", "kiln"])
     assert row.split == synthetic_pb2.SPLIT_HELD_OUT
     assert services.rows.list_rows(RowQuery("d"), "").dataset_digest == "d"
-    assert services.rows.describe("s", "d").specialist == "s"
+    assert services.rows.find_newest("s") == "newest of s"
 
 
 def test_clients_send_commands_and_raise_refusals(services: Services) -> None:

@@ -20,7 +20,7 @@ from services.synthetic.rpc import SyntheticServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
-from tailor.datasets import DatasetFile, DatasetManifest, Figures, LeftOutCount, SplitFiles
+from tailor.datasets import DatasetFile, DatasetManifest, SplitFiles
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import connect, migrate, transaction
@@ -118,13 +118,7 @@ class World:
             name: SplitFiles(sum(file.rows for file in files), 0, tuple(files))
             for name, files in (("train", train), ("held_out", held_out))
         }
-        manifest = DatasetManifest(
-            kind,
-            specialist,
-            splits,
-            figures=Figures(0.93, 0.99, 0.0, 5000),
-            left_out={"digits": LeftOutCount(1, 0, 350)},
-        )
+        manifest = DatasetManifest(kind, specialist, splits)
         data = json.dumps(manifest.as_json()).encode()
         ref = self.store.put("datasets", f"{hash(data)}/manifest.json", data)
         event = models_pb2.DatasetBuilt(
@@ -227,14 +221,6 @@ def test_a_preference_row_has_the_better_answer_and_the_worse_one(world: World) 
     (row,) = world.rows(specialist="reports", kind=models_pb2.DATASET_KIND_PREFERENCE).rows
     assert (row.messages[-1].content, row.rejected, list(row.judgement_ids)) == ("Good.", "Bad.", ["jdg_1"])
     assert world.rows(specialist="reports").rows[0].task == "section"
-
-
-def test_describes_the_dataset(world: World) -> None:
-    request = synthetic_pb2.DescribeDatasetRequest(specialist="reports")
-    response = world.servicer.DescribeDataset(request, CONTEXT)
-    assert (response.coverage, response.grounded, response.characters) == (0.93, 0.99, 5000)
-    assert (response.train_rows, response.held_out_rows) == (8, 1)
-    assert [(item.reason, item.characters) for item in response.left_out] == [("digits", 350)]
 
 
 def test_refuses_a_page_size_below_zero_and_a_file_that_is_not_parquet(world: World) -> None:

@@ -15,9 +15,12 @@ from sqlalchemy import Engine, text
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.parquet import ParquetWriter, to_parquet
+from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
+from services.synthetic.adapters.stored_datasets import SqlStoredDatasets
 from services.synthetic.bootstrap import MIGRATIONS
+from services.synthetic.browsing import RowBrowser
 from services.synthetic.consumers import Consumers
 from services.synthetic.domain import (
     BuildPolicy,
@@ -88,6 +91,9 @@ class World:
 
     def counter(self, **values: Any) -> NearDuplicateCounter:
         return NearDuplicateCounter(SqlSketches(self.engine), MinHashSketcher(0.8), self.store, **values)
+
+    def browser(self) -> RowBrowser:
+        return RowBrowser(SqlStoredDatasets(self.engine), self.store, ParquetRowReader(self.store))
 
     def published(self) -> list[models_pb2.DatasetBuilt]:
         while self.outbox.relay():
@@ -240,14 +246,14 @@ def test_events_and_calls_reach_the_database(engine: Engine) -> None:
         consumers.topics()[event.topic](event)
     with pytest.raises(InvalidArgument, match="INCOMPLETE_EVENT"):
         consumers.document(replace(event, value=b""))
-    servicer = SyntheticServicer(world.app, world.counter(), 0.8)
+    servicer = SyntheticServicer(world.app, world.counter(), 0.8, world.browser())
     set_caller(Caller("key", "an engineer", "ROLE_ENGINEER", frozenset({"reports"})))
     rows = servicer.PreviewRows(synthetic_pb2.PreviewRowsRequest(specialist="reports"), CONTEXT).rows
     assert [row.document_ids[0] for row in rows] == ["doc_9", "doc_9"] and all(
-        row.prompt and row.completion for row in rows
+        [message.role for message in row.messages][-2:] == ["user", "assistant"] for row in rows
     )
     # Rows of one page have it as their span; a row of the whole document has no spans.
-    assert [[span.number for span in row.spans] for row in rows if row.origin != "document"] == [[4], [4]]
+    assert [[span.number for span in row.spans] for row in rows if row.task != "document"] == [[4], [4]]
     world.fill()
     built = servicer.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist="reports", request_id="x"), CONTEXT)
     assert built.created and built.dataset.digest
@@ -388,7 +394,7 @@ def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: 
         "judgement_ids": [f"jdg_{number}"],
         "made_by": "human",
     }
-    call = SyntheticServicer(world.app, world.counter(), 0.8).BuildDataset
+    call = SyntheticServicer(world.app, world.counter(), 0.8, world.browser()).BuildDataset
     set_caller(Caller("key", "engineer", "ROLE_ENGINEER"))
     request = synthetic_pb2.BuildDatasetRequest(specialist="reports", kind=models_pb2.DATASET_KIND_PREFERENCE)
     answer = call(request, CONTEXT)

@@ -95,6 +95,9 @@ class RegistryClient(CatalogueReader, Decisions, ApiKeys):
     def get_dataset(self, digest: str) -> models_pb2.DatasetBuilt:
         return call("registry", self._stub.GetDataset, registry_pb2.GetDatasetRequest(digest=digest)).dataset
 
+    def describe_dataset(self, digest: str) -> registry_pb2.GetDatasetResponse:
+        return call("registry", self._stub.GetDataset, registry_pb2.GetDatasetRequest(digest=digest))
+
     def list_datasets(self, token: str) -> Page[models_pb2.DatasetBuilt]:
         request = registry_pb2.ListDatasetsRequest(page_token=token, page_size=LIST_SIZE)
         answer = call("registry", self._stub.ListDatasets, request)
@@ -201,9 +204,9 @@ class RowClient(RowSource):
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = synthetic_pb2_grpc.SyntheticServiceStub(channel)
 
-    def describe(self, specialist: str, digest: str) -> synthetic_pb2.DescribeDatasetResponse:
-        request = synthetic_pb2.DescribeDatasetRequest(specialist=specialist, dataset_digest=digest)
-        return call("synthetic", self._stub.DescribeDataset, request)
+    def find_newest(self, specialist: str) -> str:
+        request = synthetic_pb2.ListRowsRequest(specialist=specialist, page_size=1)
+        return call("synthetic", self._stub.ListRows, request, COUNT_SECONDS).dataset_digest
 
     def list_rows(self, query: RowQuery, token: str) -> synthetic_pb2.ListRowsResponse:
         request = synthetic_pb2.ListRowsRequest(

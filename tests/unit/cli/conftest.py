@@ -16,7 +16,7 @@ from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc
 from tailor.api.registry.v1 import registry_pb2_grpc
-from tailor.api.synthetic.v1 import synthetic_pb2_grpc
+from tailor.api.synthetic.v1 import imports_pb2_grpc, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.main import app
@@ -63,13 +63,19 @@ class Outcome:
 Tailor = Callable[..., Outcome]
 
 
+def add_synthetic(fake: FakeSynthetic, server: grpc.Server) -> None:
+    """Serve all services of synthetic."""
+    synthetic_pb2_grpc.add_SyntheticServiceServicer_to_server(fake, server)
+    imports_pb2_grpc.add_ImportServiceServicer_to_server(fake.imports, server)
+
+
 @pytest.fixture
 def services() -> Iterator[Services]:
     fakes = Services()
     adders: dict[str, Callable[[Any, grpc.Server], None]] = {
         "registry": registry_pb2_grpc.add_RegistryServiceServicer_to_server,
         "training": training_pb2_grpc.add_TrainingServiceServicer_to_server,
-        "synthetic": synthetic_pb2_grpc.add_SyntheticServiceServicer_to_server,
+        "synthetic": add_synthetic,
         "evaluation": evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server,
         "inference": inference_pb2_grpc.add_InferenceServiceServicer_to_server,
         "ingestion": ingestion_pb2_grpc.add_IngestionServiceServicer_to_server,

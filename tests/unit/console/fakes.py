@@ -448,6 +448,15 @@ class FakeRegistry(CatalogueReader, Decisions, ApiKeys):
                 return item
         raise NotFound(Reason.UNKNOWN_DATASET, "This dataset does not exist.")
 
+    def describe_dataset(self, digest: str) -> registry_pb2.GetDatasetResponse:
+        left_out = {
+            "table_of_digits": registry_pb2.LeftOutCount(documents=2, rows=5, characters=7_300),
+            "overlap": registry_pb2.LeftOutCount(rows=9),
+        }
+        return registry_pb2.GetDatasetResponse(
+            dataset=self.get_dataset(digest), train_tokens=81_000, held_out_tokens=9_000, left_out=left_out
+        )
+
     def list_datasets(self, token: str) -> Page[models_pb2.DatasetBuilt]:
         return self._page(self.datasets, token)
 
@@ -588,20 +597,6 @@ class FakeRows(RowSource):
     """One page of rows per item of `pages`."""
 
     pages: list[list[synthetic_pb2.Row]] = field(default_factory=lambda: [[row(1), row(2)], [row(3)]])
-    description: synthetic_pb2.DescribeDatasetResponse = field(
-        default_factory=lambda: synthetic_pb2.DescribeDatasetResponse(
-            dataset_digest=DATASET,
-            specialist=NAME,
-            train_tokens=81_000,
-            coverage=0.934,
-            grounded=0.991,
-            characters=424_912,
-            left_out=[
-                synthetic_pb2.LeftOutCount(reason="table_of_digits", documents=2, rows=5, characters=7_300),
-                synthetic_pb2.LeftOutCount(reason="overlap", rows=9),
-            ],
-        )
-    )
     down: bool = False
     asked: list[tuple[RowQuery, str]] = field(default_factory=list)
 
@@ -609,11 +604,11 @@ class FakeRows(RowSource):
         if self.down:
             raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
 
-    def describe(self, specialist: str, digest: str) -> synthetic_pb2.DescribeDatasetResponse:
+    def find_newest(self, specialist: str) -> str:
         self._answer()
-        if specialist not in ("", NAME):
+        if specialist != NAME:
             raise NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset.")
-        return self.description
+        return DATASET
 
     def list_rows(self, query: RowQuery, token: str) -> synthetic_pb2.ListRowsResponse:
         self._answer()

@@ -29,7 +29,7 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.DOCUMENTS: [REGISTRY["ListDocuments"]],
     Permission.DATASETS: [
         *(REGISTRY[name] for name in ("ListDatasets", "GetDataset")),
-        *(SYNTHETIC[name] for name in ("DescribeDataset", "ListRows")),
+        SYNTHETIC["ListRows"],
     ],
     Permission.RUNS: [TRAINING["ListRuns"], TRAINING["GetRun"], TRAINING["WatchRun"]],
     Permission.ADAPTERS: [REGISTRY["ListAdapters"], REGISTRY["GetAdapter"]],

@@ -15,7 +15,10 @@ PATH = f"/datasets/{DATASET}"
 
 
 def test_shows_figures_and_what_was_left_out_by_reason() -> None:
-    text = World().signed_in().get(PATH).text
+    world = World()
+    figures = models_pb2.DatasetFigures(coverage=0.934, grounded=0.991, characters=424_912)
+    world.registry.datasets = [dataset(figures=figures)]
+    text = world.signed_in().get(PATH).text
     for part in ("93.4 %", "of 424,912 characters", "99.1 %", "0.0 %", "81,000 for training"):
         assert part in text
     assert re.search(r"table of digits</td><td class=\"n\">2</td><td class=\"n\">5</td><td class=\"n\">7,300", text)
@@ -23,7 +26,7 @@ def test_shows_figures_and_what_was_left_out_by_reason() -> None:
 
 def test_a_preference_dataset_has_rows_but_no_coverage() -> None:
     world = World()
-    world.registry.datasets = [dataset(kind=models_pb2.DATASET_KIND_PREFERENCE)]
+    world.registry.datasets = [dataset(kind=models_pb2.DATASET_KIND_PREFERENCE, figures=None)]
     world.rows.pages = [[row(rejected="A worse answer.")]]
     text = world.signed_in().get(PATH).text
     assert "Coverage" not in text and "A worse answer." in text

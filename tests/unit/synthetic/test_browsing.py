@@ -12,7 +12,7 @@ from services.synthetic.browsing import DatasetQuery, RowBrowser
 from services.synthetic.ports import RowFile, RowReader, StoredDatasets
 from services.synthetic.views import RowFilter, RowPosition, StoredDataset, StoredRow
 from tailor.api.synthetic.v1 import synthetic_pb2
-from tailor.datasets import DatasetFile, DatasetManifest, LeftOutCount, SplitFiles
+from tailor.datasets import DatasetFile, DatasetManifest, SplitFiles
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -71,9 +71,8 @@ def browser_of(files: dict[str, Sequence[Sequence[StoredRow]]]) -> RowBrowser:
         ]
         return SplitFiles(sum(file.rows for file in entries), 0, tuple(entries))
 
-    left_out = {"too_short": LeftOutCount(1, 2, 30), "overlap": LeftOutCount(0, 4, 900)}
     splits = {"train": entry("train"), "held_out": entry("held_out")}
-    manifest = DatasetManifest(DatasetKind.SFT, "reports", splits, left_out=left_out)
+    manifest = DatasetManifest(DatasetKind.SFT, "reports", splits)
     store = MemoryStore()
     ref = store.put("datasets", "d/manifest.json", json.dumps(manifest.as_json()).encode())
     dataset = StoredDataset("d" * 64, "reports", DatasetKind.SFT, ref)
@@ -199,14 +198,3 @@ def test_a_long_text_and_a_request_that_names_nothing_are_refused() -> None:
         row_wire.to_filter(synthetic_pb2.ListRowsRequest(text="x" * 201))
     with pytest.raises(InvalidArgument):
         row_wire.to_query(synthetic_pb2.ListRowsRequest())
-
-
-def test_a_description_lists_what_was_left_out_most_characters_first() -> None:
-    browser = browser_of(FILES)
-    dataset = browser.find(DatasetQuery("reports"), lambda name: True)
-    response = row_wire.from_manifest(dataset, browser.manifest(dataset))
-    assert [(item.reason, item.documents, item.rows, item.characters) for item in response.left_out] == [
-        ("overlap", 0, 4, 900),
-        ("too_short", 1, 2, 30),
-    ]
-    assert (response.train_rows, response.held_out_rows) == (6, 2)

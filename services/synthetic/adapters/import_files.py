@@ -1,0 +1,119 @@
+"""Rows of imports as Parquet in the datasets bucket: chunks while an import runs, one file sorted by id afterwards."""
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+
+from services.synthetic.domain import Row
+from services.synthetic.imports.domain import make_row
+from services.synthetic.imports.ports import ImportFiles
+from tailor.storage.buckets import DATASETS
+from tailor.storage.protocol import ObjectStore
+from tailor.storage.ref import Ref
+
+MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
+SCHEMA = pyarrow.schema([("row_id", pyarrow.string()), ("name", pyarrow.string()), ("messages", MESSAGES)])
+OPTIONS: dict[str, Any] = {"version": "2.6", "compression": "zstd", "compression_level": 3, "use_dictionary": False}
+PARQUET = "application/vnd.apache.parquet"
+# Rows are sorted in buckets by their first hexadecimal digits, each of about this size.
+BUCKET_BYTES = 32 * 1024 * 1024
+GROUP_ROWS = 1024
+BATCH_ROWS = 128
+
+
+class ParquetImportFiles(ImportFiles):
+    """Thread-safe."""
+
+    def __init__(self, store: ObjectStore, bucket_bytes: int = BUCKET_BYTES) -> None:
+        self._store = store
+        self._bucket_bytes = bucket_bytes
+
+    def write_part(self, name: str, number: int, rows: Sequence[Row]) -> None:
+        table = pyarrow.Table.from_pylist([_record(name, row) for row in rows], schema=SCHEMA)
+        buffer = io.BytesIO()
+        pyarrow.parquet.write_table(table, buffer, **OPTIONS)
+        self._store.put(DATASETS, _part_key(name, number), buffer.getvalue(), PARQUET)
+
+    def part_ids(self, name: str, parts: int) -> set[str]:
+        ids: set[str] = set()
+        for number in range(parts):
+            table = self._read_part(name, number)
+            ids.update(table["row_id"].to_pylist())
+        return ids
+
+    def join(self, name: str, parts: int) -> Ref:
+        with tempfile.TemporaryDirectory(prefix="tailor-import-") as folder:
+            paths, size = self._copy_parts(name, parts, Path(folder))
+            path = Path(folder) / "joined.parquet"
+            digits = 0
+            while size > self._bucket_bytes * 16**digits:
+                digits += 1
+            with pyarrow.parquet.ParquetWriter(path, SCHEMA, **OPTIONS) as writer:
+                for bucket in range(16**digits):
+                    table = _read_bucket(paths, f"{bucket:0{digits}x}" if digits else "")
+                    if table.num_rows:
+                        writer.write_table(table.sort_by("row_id"), row_group_size=GROUP_ROWS)
+            with path.open("rb") as joined:
+                digest = hashlib.file_digest(joined, "sha256").hexdigest()
+            return self._store.put_file(DATASETS, f"imports/{name}/{digest}.parquet", path, PARQUET)
+
+    def drop_parts(self, name: str) -> None:
+        self._delete(f"imports/{name}/parts/")
+
+    def read(self, file: Ref) -> Iterator[Row]:
+        with tempfile.TemporaryDirectory(prefix="tailor-import-") as folder:
+            path = Path(folder) / "rows.parquet"
+            self._store.get_file(file, path)
+            with pyarrow.parquet.ParquetFile(path) as opened:
+                for batch in opened.iter_batches(BATCH_ROWS):
+                    yield from map(_to_row, batch.to_pylist())
+
+    def delete(self, name: str) -> None:
+        self._delete(f"imports/{name}/")
+
+    def _delete(self, prefix: str) -> None:
+        for key in self._store.list_keys(DATASETS, prefix):
+            self._store.delete(DATASETS, key)
+
+    def _read_part(self, name: str, number: int) -> pyarrow.Table:
+        return pyarrow.parquet.read_table(io.BytesIO(self._store.read(DATASETS, _part_key(name, number))))
+
+    def _copy_parts(self, name: str, parts: int, folder: Path) -> tuple[list[Path], int]:
+        """The chunks on disk, and their size without compression."""
+        paths, size = [], 0
+        for number in range(parts):
+            paths.append(folder / f"{number}.parquet")
+            paths[-1].write_bytes(self._store.read(DATASETS, _part_key(name, number)))
+            metadata = pyarrow.parquet.read_metadata(paths[-1])
+            size += sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+        return paths, size
+
+
+def _part_key(name: str, number: int) -> str:
+    return f"imports/{name}/parts/{number:06d}.parquet"
+
+
+def _read_bucket(paths: Sequence[Path], digits: str) -> pyarrow.Table:
+    """The rows whose ids begin with the digits."""
+    tables = []
+    for path in paths:
+        table = pyarrow.parquet.read_table(path)
+        tables.append(table.filter(pyarrow.compute.starts_with(table["row_id"], f"row_{digits}")))
+    return pyarrow.concat_tables(tables)
+
+
+def _record(name: str, row: Row) -> dict[str, object]:
+    messages = [("system", row.system_prompt)] if row.system_prompt else []
+    chat = [{"role": role, "content": content} for role, content in (*messages, *row.messages)]
+    return {"row_id": row.row_id, "name": name, "messages": chat}
+
+
+def _to_row(record: dict[str, Any]) -> Row:
+    return make_row(record["name"], tuple((message["role"], message["content"]) for message in record["messages"]))

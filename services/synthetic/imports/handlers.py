@@ -1,0 +1,146 @@
+"""Importing rows, and forgetting imports."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from services.synthetic.domain import Row
+from services.synthetic.imports.domain import (
+    DatasetImport,
+    ImportResult,
+    ImportSpec,
+    Messages,
+    Rejection,
+    count_rejections,
+    find_rejection,
+    make_row,
+)
+from services.synthetic.imports.ports import AnonymizeTexts, ImportFiles, Imports
+from tailor.errors import (
+    Aborted,
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Reason,
+    ResourceExhausted,
+)
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
+
+MAX_ROWS = 1_000_000
+MAX_IMPORTS = 1_000
+# Rows that pass the barrier at a time.
+THREADS = 4
+
+
+@dataclass(frozen=True)
+class ImportCommands:
+    """Imports rows through the barrier. Thread-safe."""
+
+    imports: Imports
+    files: ImportFiles
+    anonymize: AnonymizeTexts
+    max_rows: int = MAX_ROWS
+
+    def run(self, spec: ImportSpec, request_id: str, chunks: Iterable[Sequence[Messages]]) -> ImportResult:
+        """Import the rows of all chunks. Blocks. A repeated request goes on after the last stored chunk.
+
+        Raises AlreadyExists for a name in use, ResourceExhausted (TOO_LARGE) for too many rows, FailedPrecondition (NO_ROWS) if none is
+        accepted, Aborted if another call imports the same, Unavailable while the barrier does not answer.
+        """
+        item = self._begin(spec, request_id)
+        if item.file is not None:
+            return ImportResult(item, created=False)
+        item = self._add_chunks(item, chunks)
+        if not item.rows:
+            self._drop(item)
+            counts = ", ".join(f"{reason} {count}" for reason, count in item.rejected.items())
+            raise FailedPrecondition(
+                Reason.NO_ROWS, f"No row was accepted. Rejected: {counts or 'none; the file is empty'}."
+            )
+        item = self.imports.finish(item, self.files.join(spec.name, item.parts))
+        self.files.drop_parts(spec.name)
+        log.info("dataset imported", name=spec.name, rows=item.rows)
+        return ImportResult(item, created=True)
+
+    def forget(self, name: str) -> DatasetImport:
+        """Delete an import with its file. Raises NotFound."""
+        item = self.imports.find(name)
+        if item is None:
+            raise NotFound(
+                Reason.UNKNOWN_DATASET, "There is no import with this name. `tailor datasets imports` lists them."
+            )
+        self._drop(item)
+        return item
+
+    def _drop(self, item: DatasetImport) -> None:
+        # The record goes first: nothing may read a file that is being deleted.
+        self.imports.drop(item.spec.name)
+        self.files.delete(item.spec.name)
+
+    def _begin(self, spec: ImportSpec, request_id: str) -> DatasetImport:
+        if self.imports.find(spec.name) is None and len(self.imports.find_all()) >= MAX_IMPORTS:
+            raise ResourceExhausted(Reason.TOO_LARGE, f"There are {MAX_IMPORTS} imports already. Forget some.")
+        item = self.imports.begin(spec, request_id)
+        if item.request_id != request_id:
+            raise AlreadyExists(
+                Reason.ALREADY_EXISTS,
+                f"{spec.name} has other bytes. Choose another name, or `tailor datasets forget-import {spec.name}`.",
+            )
+        if item.spec != spec:
+            raise InvalidArgument(
+                Reason.REQUEST_ID_REUSED,
+                "The same bytes were imported with another licence, share or specialists. Forget that import first.",
+            )
+        return item
+
+    def _add_chunks(self, item: DatasetImport, chunks: Iterable[Sequence[Messages]]) -> DatasetImport:
+        seen = self.files.part_ids(item.spec.name, item.parts)
+        stored, total = item.parts, 0
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="import") as pool:
+            for number, chunk in enumerate(chunks):
+                total += len(chunk)
+                if total > self.max_rows:
+                    raise ResourceExhausted(
+                        Reason.TOO_LARGE, f"An import has at most {self.max_rows:,} rows. Import a part of the data."
+                    )
+                if number >= stored:
+                    item = self._add_chunk(item, chunk, seen, pool)
+        return item
+
+    def _add_chunk(
+        self, item: DatasetImport, chunk: Sequence[Messages], seen: set[str], pool: ThreadPoolExecutor
+    ) -> DatasetImport:
+        name = item.spec.name
+        outcomes = list(_drop_repeats(pool.map(lambda messages: self._clean(name, messages), chunk), seen))
+        rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
+        rejected = count_rejections([outcome for outcome in outcomes if isinstance(outcome, Rejection)])
+        self.files.write_part(name, item.parts, rows)
+        changed = self.imports.add_part(item, len(rows), rejected)
+        if changed is None:
+            raise Aborted(Reason.ABORTED, "Another call imports the same rows. Retry when it has ended.")
+        return changed
+
+    def _clean(self, name: str, messages: Messages) -> Row | Rejection:
+        """The row with anonymised texts. Raises Unavailable while the barrier does not answer."""
+        rejection = find_rejection(messages)
+        if rejection is not None:
+            return rejection
+        try:
+            texts = self.anonymize([content for _, content in messages])
+        except (InvalidArgument, FailedPrecondition):
+            return Rejection.BARRIER
+        clean = tuple((role, text) for (role, _), text in zip(messages, texts, strict=True))
+        return find_rejection(clean) or make_row(name, clean)
+
+
+def _drop_repeats(outcomes: Iterable[Row | Rejection], seen: set[str]) -> Iterator[Row | Rejection]:
+    for outcome in outcomes:
+        if isinstance(outcome, Row) and outcome.row_id in seen:
+            yield Rejection.DUPLICATE
+            continue
+        if isinstance(outcome, Row):
+            seen.add(outcome.row_id)
+        yield outcome

@@ -1,0 +1,321 @@
+"""Importing rows over fakes: what is accepted, going on after an interruption, and the rows that specialists get."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from services.synthetic.domain import Grounding, Row, Specialist
+from services.synthetic.imports.domain import (
+    DatasetImport,
+    ImportSpec,
+    Messages,
+    Rejection,
+    add_counts,
+    find_rejection,
+    is_shared,
+    make_row,
+)
+from services.synthetic.imports.handlers import ImportCommands
+from services.synthetic.imports.ports import ImportFiles, Imports
+from services.synthetic.imports.rows import ImportedRows
+from services.synthetic.ports import TokenCounter, Tokenizers
+from tailor.errors import (
+    Aborted,
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Reason,
+    ResourceExhausted,
+    Unavailable,
+)
+from tailor.storage.ref import Ref
+from tailor.words import RowPolicy
+
+SPEC = ImportSpec("chat", "CC-BY-4.0", 100, "chats.jsonl")
+
+
+def chat(number: int) -> Messages:
+    return (("user", f"Who is Ada {number}?"), ("assistant", f"Ada is number {number}."))
+
+
+class MemoryImports(Imports):
+    def __init__(self) -> None:
+        self.items: dict[str, DatasetImport] = {}
+
+    def find(self, name: str) -> DatasetImport | None:
+        return self.items.get(name)
+
+    def find_all(self) -> list[DatasetImport]:
+        return [self.items[name] for name in sorted(self.items)]
+
+    def begin(self, spec: ImportSpec, request_id: str) -> DatasetImport:
+        return self.items.setdefault(spec.name, DatasetImport(spec, request_id))
+
+    def add_part(self, item: DatasetImport, rows: int, rejected: Mapping[str, int]) -> DatasetImport | None:
+        if self.items.get(item.spec.name) != item:
+            return None
+        counts = add_counts(item.rejected, rejected)
+        self.items[item.spec.name] = replace(item, parts=item.parts + 1, rows=item.rows + rows, rejected=counts)
+        return self.items[item.spec.name]
+
+    def finish(self, item: DatasetImport, file: Ref) -> DatasetImport:
+        self.items[item.spec.name] = replace(item, file=file)
+        return self.items[item.spec.name]
+
+    def drop(self, name: str) -> None:
+        self.items.pop(name, None)
+
+
+class MemoryFiles(ImportFiles):
+    def __init__(self) -> None:
+        self.parts: dict[tuple[str, int], Sequence[Row]] = {}
+        self.joined: dict[str, list[Row]] = {}
+
+    def write_part(self, name: str, number: int, rows: Sequence[Row]) -> None:
+        self.parts[name, number] = rows
+
+    def part_ids(self, name: str, parts: int) -> set[str]:
+        return {row.row_id for number in range(parts) for row in self.parts[name, number]}
+
+    def join(self, name: str, parts: int) -> Ref:
+        rows = [row for number in range(parts) for row in self.parts[name, number]]
+        self.joined[name] = sorted(rows, key=lambda row: row.row_id)
+        return Ref(f"s3://datasets/{name}", f"{len(rows):064x}", 1)
+
+    def drop_parts(self, name: str) -> None:
+        for key in [key for key in self.parts if key[0] == name]:
+            del self.parts[key]
+
+    def read(self, file: Ref) -> Iterator[Row]:
+        yield from self.joined[file.key]
+
+    def delete(self, name: str) -> None:
+        self.drop_parts(name)
+        self.joined.pop(name, None)
+
+
+@dataclass
+class Barrier:
+    """Replaces Ada. Does not answer after `answers` calls."""
+
+    answers: int = 10**6
+    asked: list[str] = field(default_factory=list)
+
+    def __call__(self, texts: Sequence[str]) -> tuple[str, ...]:
+        if self.answers <= 0:
+            raise Unavailable(Reason.UNAVAILABLE, "anonymization does not answer.")
+        self.answers -= 1
+        if any("forbidden" in text for text in texts):
+            raise InvalidArgument(Reason.TEXT_TOO_LONG, "No.")
+        self.asked += texts
+        return tuple(text.replace("Ada", "Eve") for text in texts)
+
+
+class World:
+    def __init__(self) -> None:
+        self.imports, self.files, self.barrier = MemoryImports(), MemoryFiles(), Barrier()
+        self.commands = ImportCommands(self.imports, self.files, self.barrier, max_rows=100)
+
+    def run(self, *chunks: Sequence[Messages], spec: ImportSpec = SPEC, request_id: str = "one") -> DatasetImport:
+        return self.commands.run(spec, request_id, iter(chunks)).item
+
+    def texts(self, name: str = "chat") -> list[str]:
+        return sorted(row.prompt for row in self.files.joined[name])
+
+
+def test_every_text_passes_the_barrier_and_only_the_result_is_stored() -> None:
+    world = World()
+    item = world.run([chat(1), chat(2)], [chat(3)])
+    assert (item.rows, item.rejected, world.files.parts) == (3, {}, {})
+    assert world.texts() == ["Who is Eve 1?", "Who is Eve 2?", "Who is Eve 3?"]
+    assert sorted(world.barrier.asked) == sorted(text for number in (1, 2, 3) for _, text in chat(number))
+    assert "Ada" not in repr(world.files.joined)
+
+
+def test_counts_rejected_rows_by_reason() -> None:
+    world = World()
+    user, answer = ("user", "A?"), ("assistant", "B.")
+    rows: list[Messages] = [
+        chat(1),
+        chat(1),
+        (),
+        (user, ("assistant", " ")),
+        (answer, user),
+        (user, answer, user),
+        (user, ("assistant", "x" * 100_001)),
+        (user, ("assistant", "forbidden")),
+    ]
+    item = world.run(rows)
+    assert item.rows == 1
+    assert item.rejected == {"barrier": 1, "duplicate": 1, "empty": 2, "roles": 2, "too_long": 1}
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        ((("system", "Be kind."), ("user", "A?"), ("assistant", "B.")), None),
+        ((("user", "A?"), ("assistant", "B."), ("user", "C?"), ("assistant", "D.")), None),
+        ((("system", "Be kind."),), Rejection.EMPTY),
+        ((("user", "A?"), ("system", "Be kind."), ("assistant", "B.")), Rejection.ROLES),
+        ((("user", "A?"), ("tool", "B.")), Rejection.ROLES),
+    ],
+)
+def test_a_chat_has_user_and_assistant_in_turn(messages: Messages, expected: Rejection | None) -> None:
+    assert find_rejection(messages) is expected
+
+
+def test_a_row_is_an_example_of_the_import() -> None:
+    row = make_row("chat", (("system", "Be kind."), *chat(1)))
+    assert (row.task, row.made_by, row.system_prompt, row.document_ids) == ("example", "import:chat", "Be kind.", ())
+    assert (row.messages, row.grounding) == (chat(1), Grounding.PEOPLE)
+
+
+def test_a_repeated_call_goes_on_after_the_last_stored_chunk() -> None:
+    world = World()
+    world.barrier.answers = 3
+    chunks = ([chat(1), chat(2)], [chat(3), chat(4)], [chat(1), chat(5)])
+    with pytest.raises(Unavailable):
+        world.run(*chunks)
+    assert world.imports.items["chat"].parts == 1
+    world.barrier.answers, world.barrier.asked = 10**6, []
+    item = world.run(*chunks)
+    assert (item.rows, item.rejected) == (5, {"duplicate": 1})
+    assert not any(text in world.barrier.asked for _, text in chat(2))
+    assert world.texts() == [f"Who is Eve {number}?" for number in range(1, 6)]
+
+
+def test_the_same_bytes_are_the_same_import_and_others_are_refused() -> None:
+    world = World()
+    assert world.commands.run(SPEC, "one", iter([[chat(1)]])).created is True
+    asked = len(world.barrier.asked)
+    assert world.commands.run(SPEC, "one", iter([[chat(1)]])).created is False
+    assert len(world.barrier.asked) == asked
+    with pytest.raises(AlreadyExists, match="forget-import chat"):
+        world.run([chat(2)], request_id="two")
+    with pytest.raises(InvalidArgument) as raised:
+        world.run([chat(1)], spec=replace(SPEC, licence="MIT"))
+    assert raised.value.reason == Reason.REQUEST_ID_REUSED
+
+
+def test_an_import_without_a_row_leaves_nothing_behind() -> None:
+    world = World()
+    with pytest.raises(FailedPrecondition, match="empty 1") as raised:
+        world.run([()])
+    assert raised.value.reason == Reason.NO_ROWS
+    assert (world.imports.items, world.files.parts) == ({}, {})
+
+
+def test_too_many_rows_are_refused() -> None:
+    with pytest.raises(ResourceExhausted):
+        World().run([chat(number) for number in range(60)], [chat(number) for number in range(60, 101)])
+
+
+def test_two_calls_do_not_add_the_same_chunk_twice() -> None:
+    world = World()
+
+    def chunks() -> Iterator[Sequence[Messages]]:
+        yield [chat(1)]
+        item = world.imports.items["chat"]
+        world.imports.add_part(item, 1, {})
+        yield [chat(2)]
+
+    with pytest.raises(Aborted):
+        world.commands.run(SPEC, "one", chunks())
+
+
+def test_forgets_an_import_with_its_file() -> None:
+    world = World()
+    world.run([chat(1)])
+    assert world.commands.forget("chat").rows == 1
+    assert (world.imports.items, world.files.joined) == ({}, {})
+    with pytest.raises(NotFound):
+        world.commands.forget("chat")
+
+
+@pytest.mark.parametrize(
+    ("values", "field_name"),
+    [
+        ({"name": "Chat"}, "name"),
+        ({"name": "../chat"}, "name"),
+        ({"licence": ""}, "licence"),
+        ({"licence": "see the web page"}, "licence"),
+        ({"share_percent": 0}, "share_percent"),
+        ({"share_percent": 101}, "share_percent"),
+        ({"source": "x" * 201}, "source"),
+    ],
+)
+def test_refuses_an_invalid_import_with_the_field(values: dict[str, str | int], field_name: str) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        replace(SPEC, **values)  # type: ignore[arg-type]  # several types in one dictionary
+    assert set(raised.value.field_violations) == {field_name}
+
+
+class Words(TokenCounter):
+    digest, context_tokens, message_tokens = "words", 1000, 5
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+
+class OneTokenizer(Tokenizers):
+    def for_base(self, base: str) -> TokenCounter:
+        return Words()
+
+
+def replaying(*names: str, name: str = "reports") -> Specialist:
+    return Specialist(name, 1, "base", "lora", rows=RowPolicy(replay=names, replay_percent=10))
+
+
+def extra_rows(world: World) -> ImportedRows:
+    return ImportedRows(world.imports, world.files, OneTokenizer())
+
+
+def test_a_specialist_gets_the_rows_of_the_imports_that_it_names_sorted_by_id() -> None:
+    world = World()
+    world.run([chat(number) for number in range(20)])
+    world.run([chat(number) for number in range(20, 40)], spec=replace(SPEC, name="more"))
+    rows = list(extra_rows(world).rows(replaying("more", "chat", "unknown")))
+    assert len(rows) == 40
+    assert [row.row_id for row in rows] == sorted(row.row_id for row in rows)
+    assert {row.made_by for row in extra_rows(world).rows(replaying("more"))} == {"import:more"}
+    assert list(extra_rows(world).rows(replaying())) == []
+
+
+def test_counts_tokens_by_the_base_with_those_of_the_template() -> None:
+    world = World()
+    world.run([(("system", "Be kind."), ("user", "One two three?"), ("assistant", "Four."))], [chat(1)])
+    assert sorted(row.tokens for row in extra_rows(world).rows(replaying("chat"))) == [4 + 4 + 10, 2 + 3 + 1 + 15]
+
+
+def test_a_share_is_a_fixed_part_of_the_rows() -> None:
+    ids = [make_row("chat", chat(number)).row_id for number in range(1000)]
+    few = {row_id for row_id in ids if is_shared(row_id, 10)}
+    assert 60 < len(few) < 140
+    assert few <= {row_id for row_id in ids if is_shared(row_id, 30)}
+    assert all(is_shared(row_id, 100) for row_id in ids)
+    world = World()
+    world.run([chat(number) for number in range(80)], spec=replace(SPEC, share_percent=30))
+    assert 10 < len(list(extra_rows(world).rows(replaying("chat")))) < 40
+
+
+def test_other_specialists_and_unfinished_imports_give_no_rows() -> None:
+    world = World()
+    world.run([chat(1)], spec=replace(SPEC, specialists=("letters",)))
+    assert list(extra_rows(world).rows(replaying("chat"))) == []
+    assert len(list(extra_rows(world).rows(replaying("chat", name="letters")))) == 1
+    world.imports.begin(replace(SPEC, name="half"), "two")
+    assert list(extra_rows(world).rows(replaying("half"))) == []
+
+
+def test_the_fingerprint_changes_with_the_imports_in_use() -> None:
+    world = World()
+    extra, specialist = extra_rows(world), replaying("chat")
+    before = extra.fingerprint(specialist)
+    world.run([chat(1)], spec=replace(SPEC, name="unused"))
+    assert extra.fingerprint(specialist) == before
+    world.run([chat(1)])
+    assert extra.fingerprint(specialist) != before
+    world.commands.forget("chat")
+    assert extra.fingerprint(specialist) == before
