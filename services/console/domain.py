@@ -49,6 +49,8 @@ class Permission(StrEnum):
     MANAGE_KEYS = "manage keys"
     AUDIT = "audit"
     ERASURES = "erasures"
+    SYNTHESES = "syntheses"
+    REVIEW_SAMPLES = "review samples"
 
 
 _READER = {Permission.FLOW, Permission.DOCUMENTS, Permission.AUDIT, Permission.TRACE, Permission.TRACE_DOCUMENTS}
@@ -60,6 +62,7 @@ _ENGINEER = _READER | {
     Permission.SPECIALISTS,
     Permission.ASK,
     Permission.READ_DRAFT,
+    Permission.SYNTHESES,
 }
 # The same as the contracts' `access` options; a test compares them.
 ADMITTED: Mapping[Role, frozenset[Permission]] = {
@@ -72,6 +75,8 @@ ADMITTED: Mapping[Role, frozenset[Permission]] = {
             Permission.JUDGE,
             Permission.ADAPTERS,
             Permission.SPECIALISTS,
+            Permission.SYNTHESES,
+            Permission.REVIEW_SAMPLES,
         }
     ),
     Role.ENGINEER: frozenset(_ENGINEER),

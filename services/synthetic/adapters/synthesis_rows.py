@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from services.synthetic.adapters.synthesis_tables import synthesis_answers, synthesis_rows
 from services.synthetic.domain import Row, Specialist
@@ -33,7 +34,7 @@ class SqlSynthesisRows(ExtraRows):
         """Each once, with the specialist's system prompt of now, and its tokens by the base's tokenizer."""
         table = synthesis_rows.c
         query = select(table.row_id, table.row).where(_accepted(specialist.name)).order_by(table.row_id)
-        query = query.distinct(table.row_id)
+        query = query.ext(distinct_on(table.row_id))
         with transaction(self._engine) as connection:
             stream = connection.execution_options(yield_per=STREAMED_ROWS).execute(query)
             for part in stream.partitions(STREAMED_ROWS):

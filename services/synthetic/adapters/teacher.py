@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import httpx
 import openai
 
 from services.synthetic.settings import Settings
@@ -20,6 +19,8 @@ FOR_EVERY_PROMPT = {
     404: (Reason.TEACHER_UNKNOWN_MODEL, "The teacher does not have the model, or the address is wrong"),
 }
 QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+# Errors of the HTTP library before a request is sent, by name: which library it is depends on the client's version.
+NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 # What newer or smaller endpoints do not take, and what they take instead.
 REPLACEMENTS = {"max_tokens": "max_completion_tokens", "temperature": "", "response_format": ""}
 
@@ -98,17 +99,15 @@ def _to_completion(answer: Any) -> Completion:
 
 def to_error(error: openai.OpenAIError) -> TailorError:
     """The TailorError of a failed call: what the caller should do about it, and whether it may have been billed."""
-    if isinstance(error, openai.APITimeoutError):
-        if isinstance(error.__cause__, httpx.ConnectTimeout | httpx.PoolTimeout):
-            return Unavailable(Reason.TEACHER_UNAVAILABLE, "The teacher cannot be reached (time-out).")
-        return LostAnswer(
-            Reason.TEACHER_TIMEOUT, "The teacher did not answer in time (TAILOR_TEACHER_TIMEOUT_SECONDS)."
-        )
     if isinstance(error, openai.APIStatusError):
         return _status_error(error)
-    if isinstance(error, openai.APIConnectionError) and isinstance(error.__cause__, httpx.ConnectError):
+    if type(error.__cause__).__name__ in NOT_SENT:
         return Unavailable(
-            Reason.TEACHER_UNAVAILABLE, "The teacher cannot be reached. Check its address and the egress."
+            Reason.TEACHER_UNAVAILABLE, "The teacher cannot be reached. Check its address and the way out to it."
+        )
+    if isinstance(error, openai.APITimeoutError):
+        return LostAnswer(
+            Reason.TEACHER_TIMEOUT, "The teacher did not answer in time (TAILOR_TEACHER_TIMEOUT_SECONDS)."
         )
     return LostAnswer(Reason.TEACHER_UNAVAILABLE, f"The teacher's answer was lost ({type(error).__name__}).")
 
