@@ -24,6 +24,7 @@ from tailor.cli import (
     runs,
     specialists,
     stack,
+    syntheses,
     trace,
 )
 from tailor.cli.connections import Connections, Endpoints
@@ -54,6 +55,7 @@ for module in (
     erase,
     anonymize,
     datasets,
+    syntheses,
     runs,
     adapters,
     canary,
