@@ -43,6 +43,7 @@ class Reply:
     content: str = ""
     status: int = 200
     code: str = ""
+    param: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     usage: tuple[int, int] | None = (100, 50)
@@ -109,7 +110,7 @@ class ScriptedEndpoint:
 
 def _body(reply: Reply) -> dict[str, Any]:
     if reply.status != 200:
-        return {"error": {"message": "no", "type": "x", "param": None, "code": reply.code or None}}
+        return {"error": {"message": "no", "type": "x", "param": reply.param or None, "code": reply.code or None}}
     usage = reply.usage and {
         "prompt_tokens": reply.usage[0],
         "completion_tokens": reply.usage[1],

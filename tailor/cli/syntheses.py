@@ -36,7 +36,7 @@ def synthesize(
     task: Annotated[
         str,
         typer.Option(
-            help="`answer`, `knowledge`, `rewrite`, `board_summary`, `translation`, or one of the specialist's own, or any other with --instruction."
+            help="`answer`, `knowledge`, `rewrite`, `board_summary`, `translation`, one of the specialist's own, or any with --instruction."
         ),
     ],
     count: Annotated[int, typer.Option(min=1, help="Rows to make.")],
@@ -181,7 +181,7 @@ def samples(
     """Show rows with their texts, those that were refused too."""
     session = session_of(context)
     name = f"SAMPLE_STATE_{state.upper() or 'UNSPECIFIED'}"
-    if name not in pb.SampleState.keys():
+    if name not in pb.SampleState.DESCRIPTOR.values_by_name:
         raise InvalidArgument(
             Reason.INVALID_ARGUMENT, "--state must be `pending`, `accepted`, `rejected` or `refused`."
         )

@@ -27,7 +27,7 @@ def syntheses(request: Request, console: ConsoleOf, visitor: Reader, token: str 
 
 
 @router.get("/syntheses/{synthesis_id}")
-def synthesis(
+def synthesis(  # noqa: PLR0917 - fields of a query
     request: Request, console: ConsoleOf, visitor: Reader, synthesis_id: str, state: State = "", token: str = ""
 ) -> Response:
     """One synthesis with its samples."""
@@ -46,7 +46,7 @@ def synthesis(
 
 
 @router.post("/syntheses/{synthesis_id}/review")
-def review(
+def review(  # noqa: PLR0917 - fields of a form
     console: ConsoleOf,
     visitor: Annotated[Visitor, Depends(needs(Permission.REVIEW_SAMPLES))],
     synthesis_id: str,
