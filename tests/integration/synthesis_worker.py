@@ -1,4 +1,4 @@
-"""Runs syntheses in a process of its own, to be killed: `python -m tests.integration.synthesis_worker DATABASE_URL ENDPOINT_URL`."""
+"""Runs a synthesis in a separate process, to be killed: `python -m tests.integration.synthesis_worker DATABASE_URL ENDPOINT_URL`."""
 
 import sys
 import threading

@@ -60,7 +60,7 @@ class Refusal(StrEnum):
 
 
 class ModelRole(StrEnum):
-    """What a model is asked for."""
+    """The part that a model plays."""
 
     TEACHER = "teacher"
     JUDGE = "judge"
@@ -107,13 +107,13 @@ class ModelUse:
 
     @property
     def spent(self) -> TokenCount:
-        """What may have been billed."""
+        """Tokens that may have been billed."""
         return self.used + self.lost
 
 
 @dataclass(frozen=True)
 class SynthesisUse:
-    """What a synthesis has used, by model."""
+    """The tokens and answers of a synthesis, by model."""
 
     teacher: ModelUse = ModelUse()
     judge: ModelUse = ModelUse()

@@ -200,7 +200,7 @@ class _Session:
 
 
 def _first_failure(failure: TailorError | None, future: "Future[None]") -> TailorError | None:
-    """The failure that counts: one that pauses rather than an empty budget. Raises what is no TailorError."""
+    """The failure that counts: one that pauses rather than an empty budget. Any other exception is raised."""
     try:
         future.result()
     except TailorError as error:

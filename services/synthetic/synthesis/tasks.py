@@ -18,7 +18,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True)
 class TeacherTask:
-    """What a teacher is asked. `view` names one of several views of a passage.
+    """A request to a teacher, and how its answer becomes a row. `view` names one of several views of a passage.
 
     `shows_passage`: the row's prompt ends with the passage. `answers_with_passage`: the passage is the row's answer, and the teacher writes
     the request. `may_be_short` exempts answers from the min length. `quotes`: the answer must stand in the passage word for word.

@@ -76,5 +76,5 @@ def test_only_synthetic_gets_a_way_out_to_a_teacher_and_only_if_asked() -> None:
     assert set(teacher["services"]) == {"synthetic"}
     assert set(teacher["services"]["synthetic"]["networks"]) == set(teacher["networks"])
     assert not set(teacher["networks"]) & set(COMPOSE["networks"])
-    # The key is in a file of its own, which git ignores with the other secrets.
+    # Git ignores the folder of the key.
     assert teacher["services"]["synthetic"]["env_file"] == ["deploy/secrets/teacher.env"]
