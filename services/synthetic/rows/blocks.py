@@ -11,8 +11,8 @@ from services.synthetic.rows.structure import HEADER, HEADING
 
 _FILE_LINE = re.compile(r"[^\n]+")
 _ITEM = re.compile(r"\s*(?:[-*+•◦▪‣·–]|\(?\d{1,3}[.)]|\(?[a-z]\))\s+\S")
+_REFERENCE = re.compile(r"\[[^\]]+\]:? ")
 _FENCE = re.compile(r"\s*(?:```|~~~)")
-_SMALL_WORD = re.compile(r"(?<![^\W_])[a-zß-öø-ÿ][^\W\d_A-ZÀ-Þ]+")
 # A line of this share of the widest line's length is broken by the margin, not by its writer.
 _FULL_LINE, _MIN_WIDTH, _LONG_LINE = 0.72, 40, 160
 _SENTENCE_END = (".", "!", "?", ":", "。", "！", "？")
@@ -24,11 +24,6 @@ class _FileLine:
     end: int
     text: str
     kind: BlockKind
-
-
-def read_text(text: str, language: str) -> Reading:
-    """A text with what is needed to tell names from other words."""
-    return Reading(text, language.partition("-")[0].lower(), frozenset(_SMALL_WORD.findall(text)))
 
 
 def read_blocks(reading: Reading, skip: Sequence[Range] = ()) -> list[Piece]:
@@ -110,7 +105,7 @@ def _paragraphs(group: Sequence[_FileLine]) -> Iterator[tuple[BlockKind, list[Li
 
 def _is_broken(before: str, line: str, width: int) -> bool:
     """True if the paragraph continues in the next line of the file because the line was full."""
-    if len(before) > _LONG_LINE or HEADER.match(line):
+    if len(before) > _LONG_LINE or HEADER.match(line) or _REFERENCE.match(line):
         return False
     is_full = width >= _MIN_WIDTH and len(before) >= _FULL_LINE * width
     return is_full or (line[0].islower() and before[-1] not in ".!?:;")

@@ -1,20 +1,21 @@
 """Values and names in a sentence, and the list of facts that a prompt is given so that it supports an answer."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 # Languages in which a capital letter inside a sentence shows a name. In German every noun has one.
 NAMES_STAND_OUT = frozenset({"en", "fr", "es", "it", "pt", "nl", "da", "sv", "no", "nb", "fi", "pl", "cs", "ro"})
 # Most characters of facts for each character of the answer, if the facts are clauses; beyond that they are bare values.
 CLAUSE_SHARE = 0.45
 MAX_CLAUSE_WORDS = 9
-_TOKEN = re.compile(r"\S+")
 _OPENING, _CLOSING = "\"'“”„«»‘’‹›([{*_#>`~¿¡-–—", "\"'“”„«»‘’‹›)]}*_`~.,;:!?…"
 _CITATION = re.compile(r"\[\d+(?:\s?[,–-]\s?\d+)*\]")
 _EAST_ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _EAST_ASIAN_VALUE = re.compile(r"[¥￥$€]?[0-9０-９][0-9０-９.,，．:/-]*[%％]?[年月日号時时分円元億亿万千人件個个]*|[A-Z][A-Za-z0-9-]+")
-_SIGNS = frozenset("$€£¥₹§%‰°@")
+_SIGN = re.compile(r"[\d$€£¥₹§%‰°@]|://")
+_BREAKS = frozenset(".,;:!?…)]”»|")
 _NAME_LINKS = frozenset(
     "of de del della der den des du von van vom zu zum zur für for the la las los le les au aux à al à e y & to bis et".split()
 )
@@ -35,74 +36,92 @@ _LIST_MARK = re.compile(r"\(?\d{1,3}[.)]")
 
 @dataclass(frozen=True)
 class Run:
-    """A value or name, word for word: a figure with its unit, a date, an amount, a name, a code or a citation; and the clause around it."""
+    """A value or name, word for word: a figure with its unit, a date, an amount, a name, a code or a citation; and the clause around it.
+
+    `sentence` tells runs of different sentences apart.
+    """
 
     text: str
     clause: str
+    sentence: int = 0
 
 
-@dataclass(frozen=True)
-class _Token:
-    start: int
-    end: int
+class _Token(NamedTuple):
+    """A word, the place of its core without punctuation, and its part in runs. A word `opens` a sentence or cell, or `breaks` a run after it."""
+
     core: str
-    core_start: int
+    start: int
     is_value: bool
     is_capital: bool
     opens: bool
     breaks: bool
 
 
-def find_runs(sentence: str, language: str, small_words: frozenset[str]) -> tuple[Run, ...]:
-    """The values and names of a sentence, in order. `small_words` are words that the document also has in small letters."""
+def find_runs(sentence: str, language: str, number: int = 0) -> tuple[Run, ...]:
+    """The values and names of a sentence with single spaces, in order. `number` is the sentence's."""
     if _EAST_ASIAN.search(sentence):
-        return tuple(Run(match[0], match[0]) for match in _EAST_ASIAN_VALUE.finditer(sentence))
-    tokens = list(_tokens(sentence))
+        return tuple(Run(match[0], match[0], number) for match in _EAST_ASIAN_VALUE.finditer(sentence))
+    tokens = _tokens(sentence)
     links = _NAME_LINKS if language in NAMES_STAND_OUT else _FEW_LINKS
     runs: list[Run] = []
     place = 0
     while place < len(tokens):
         last = _run_end(tokens, place, links)
-        if last is not None and _is_telling(tokens[place : last + 1], language, small_words):
+        if last is not None and _is_telling(tokens[place : last + 1], language):
             last = _with_unit(tokens, last)
-            runs.append(Run(sentence[tokens[place].core_start : _core_end(tokens[last])], _clause(sentence, tokens, place, last)))
+            text = sentence[tokens[place].start : _core_end(tokens[last])]
+            runs.append(Run(text, _clause(sentence, tokens, place, last), number))
         place = place + 1 if last is None else last + 1
     return tuple(runs)
 
 
 def list_facts(runs: Iterable[Run], known: str, answer_chars: int) -> list[str]:
-    """Facts for the runs that `known` (white space normalised) does not have: clauses, or bare values if clauses would repeat the answer."""
-    missing = [run for run in dict.fromkeys(runs) if run.text not in known]
+    """Facts for the runs that `known` (white space normalised) does not have.
+
+    They are clauses or, if clauses would repeat too much of the answer, bare values, those of one sentence together.
+    """
+    missing = [run for run in {run.text: run for run in runs}.values() if run.text not in known]
     clauses = _without_repeats(missing, [run.clause for run in missing])
-    if sum(map(len, clauses)) <= CLAUSE_SHARE * answer_chars:
-        return clauses
-    return _without_repeats(missing, [run.text for run in missing])
+    if sum(len(fact) for _, fact in clauses) <= CLAUSE_SHARE * answer_chars:
+        return [fact for _, fact in clauses]
+    groups: dict[int, list[str]] = {}
+    for run, fact in _without_repeats(missing, [run.text for run in missing]):
+        groups.setdefault(run.sentence, []).append(fact)
+    return ["; ".join(group) for group in groups.values()]
 
 
-def _without_repeats(runs: Sequence[Run], facts: Sequence[str]) -> list[str]:
+def _without_repeats(runs: Sequence[Run], facts: Sequence[str]) -> list[tuple[Run, str]]:
     """The facts in order, without those whose value an earlier one has."""
-    chosen: list[str] = []
+    chosen: list[tuple[Run, str]] = []
     text = ""
     for run, fact in zip(runs, facts, strict=True):
         if run.text not in text:
-            chosen.append(fact)
+            chosen.append((run, fact))
             text += f"\n{fact}"
     return chosen
 
 
-def _tokens(sentence: str) -> Iterator[_Token]:
-    opens = True
-    for match in _TOKEN.finditer(sentence):
-        word = match[0]
-        core = word.lstrip(_OPENING).rstrip(_CLOSING) if not _CITATION.match(word) else word.rstrip(".,;:!?")
-        if not core and not _SIGNS.isdisjoint(word):
-            core = word
-        start = match.start() + (word.find(core) if core else 0)
-        is_value = any(map(str.isdigit, core)) or not _SIGNS.isdisjoint(core) or "://" in core
-        is_capital = core[:1].isupper()
-        breaks = not core or (word[-1] in ".,;:!?…)]”»|" and not _ABBREVIATED.fullmatch(word.lstrip(_OPENING)))
-        yield _Token(match.start(), match.end(), core, start, is_value, is_capital, opens, breaks)
-        opens = not core or word[-1] == ":" or (opens and _LIST_MARK.fullmatch(word) is not None)
+def _tokens(sentence: str) -> list[_Token]:
+    """The words of a sentence with single spaces."""
+    tokens: list[_Token] = []
+    start, opens = 0, True
+    for word in sentence.split(" "):
+        if word.isalpha() and word.islower():
+            token = _Token(word, start, False, False, opens, False)
+        else:
+            token = _token(word, start, opens)
+        tokens.append(token)
+        start += len(word) + 1
+        opens = not token.core or word[-1:] == ":" or (opens and _LIST_MARK.fullmatch(word) is not None)
+    return tokens
+
+
+def _token(word: str, start: int, opens: bool) -> _Token:
+    core = word.rstrip(".,;:!?") if _CITATION.match(word) else word.lstrip(_OPENING).rstrip(_CLOSING)
+    core = core or (word if _SIGN.search(word) else "")
+    is_broken = word[-1:] in _BREAKS and not _ABBREVIATED.fullmatch(word.lstrip(_OPENING))
+    is_value = _SIGN.search(core) is not None
+    return _Token(core, start + word.find(core), is_value, core[:1].isupper(), opens, not core or is_broken)
 
 
 def _run_end(tokens: Sequence[_Token], place: int, links: frozenset[str]) -> int | None:
@@ -137,15 +156,14 @@ def _continues(token: _Token, after_value: bool) -> bool:
     return token.is_value or token.is_capital or (after_value and token.core in _MONTHS)
 
 
-def _is_telling(run: Sequence[_Token], language: str, small_words: frozenset[str]) -> bool:
-    """False for a single capitalised word that shows no name."""
+def _is_telling(run: Sequence[_Token], language: str) -> bool:
+    """False for a single capitalised word that may not be a name."""
     if len(run) > 1 or run[0].is_value:
         return True
     word = run[0].core
     if len(word) > 1 and any(map(str.isupper, word[1:])):
         return True
-    stands_out = language in NAMES_STAND_OUT and not run[0].opens
-    return stands_out and len(word) > 1 and word.lower() not in small_words
+    return language in NAMES_STAND_OUT and not run[0].opens and len(word) > 1
 
 
 def _with_unit(tokens: Sequence[_Token], last: int) -> int:
@@ -165,8 +183,8 @@ def _clause(sentence: str, tokens: Sequence[_Token], first: int, last: int) -> s
         end, room = end + 1, room - 1
     while room > 0 and start > 0 and not tokens[start - 1].breaks:
         start, room = start - 1, room - 1
-    return sentence[tokens[start].core_start : _core_end(tokens[end])]
+    return sentence[tokens[start].start : _core_end(tokens[end])]
 
 
 def _core_end(token: _Token) -> int:
-    return token.core_start + len(token.core)
+    return token.start + len(token.core)

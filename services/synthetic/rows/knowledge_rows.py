@@ -10,17 +10,38 @@ from services.synthetic.rows.budget import Budget, Draft
 from services.synthetic.rows.facts import list_facts
 from services.synthetic.rows.pieces import BlockKind, Piece, Sentence, join_pieces
 from services.synthetic.rows.prompts import Prompts
-from services.synthetic.rows.sections import Section, count_words
+from services.synthetic.rows.sections import Section
+from services.synthetic.rows.structure import count_words
 from services.synthetic.rows.templates import draw
 
 ANSWER, KNOWLEDGE = "answer", "knowledge"
-_MAX_WORDS, _MIN_WORDS = 300, 12
+# Words of a passage, and of one that is shown in several views.
+_MAX_WORDS, _MIN_WORDS, _MIN_VIEWED = 300, 12, 30
 _PASSAGE_SHARE = 0.45
 # An answer to a question has at most this share of its passage, and a summary this share of its sentences.
 _ANSWER_SHARE, _SUMMARY_SHARE = 0.6, 0.4
 _MIN_SUMMARISED, _MIN_FACTS = 5, 3
 _WORD = re.compile(r"[^\W\d_]{7,30}")
-_MAX_TOPIC, _MIN_TOPIC = 60, 4
+# Words that say how something is done, by their endings in the four languages.
+_MANNER = re.compile(r"(?:ly|ment|mente|lich|able|ible|ing|ed|ten|ung?en)$")
+# The words between an article and the next small word: `the [compression ratio] of`.
+_ARTICLES = (
+    "the|this|these|our|your|its|their|each|every|an?|der|die|das|den|dem|des|ein|eine[mnrs]?|unsere?[mnrs]?|les?|la|une?|du|des|notre|nos|ce|cette"
+    "|el|los|las|una?|nuestr[oa]s?|est[ea]s?"
+)
+_SMALL = (
+    "of|in|on|at|for|to|and|or|is|are|was|were|must|will|has|have|had|can|may|should|from|with|by|that|which|as|who|und|oder|ist|sind|war|waren|wird"
+    "|werden|wurden?|hat|haben|muss|müssen|soll|sollen|kann|können|von|vom|im|am|zu|zum|zur|mit|für|bei|auf|aus|nach|über|et|ou|est|sont|de|du|des"
+    "|dans|sur|pour|par|avec|qui|que|a|ont|doit|doivent|sera|y|o|es|son|en|con|por|para|del|al|se|debe|deben|fue|fueron|ha|han"
+)
+_PHRASE = re.compile(
+    rf"(?<![^\W_])(?:{_ARTICLES})\s((?!(?:{_ARTICLES}|{_SMALL})\s)[^\W\d_][\w-]+(?:\s(?!(?:{_SMALL}|{_ARTICLES})\s)[^\W\d_][\w-]+){{0,1}})"
+    rf"(?=\s(?:{_SMALL})\s|[,.;:!?])",
+    re.IGNORECASE,
+)
+_NO_NAME = re.compile(r"[\d@/`|()<>=\\]")
+_ENDED = re.compile(r"[^\W\d][.!?…][\"”’»)]*$")
+_MAX_TOPIC, _MIN_TOPIC, _MIN_PHRASE = 60, 4, 7
 
 
 @dataclass(frozen=True)
@@ -43,13 +64,22 @@ class Chunk:
 
     @cached_property
     def topics(self) -> tuple[str, ...]:
-        """Names and rare long words, one or two for each sentence, in an order drawn by hash."""
-        topics = dict.fromkeys(topic for sentence in self.sentences for topic in _topics(sentence, self.text))
+        """Names and words after articles in an order drawn by hash; if there are none, rare long words."""
+        topics = dict.fromkeys(topic for sentence in self.sentences for topic in _topics(sentence))
+        topics = topics or dict.fromkeys(word for sentence in self.sentences for word in _rare_words(sentence, self.text))
         return tuple(sorted(topics, key=lambda topic: draw(2**32, topic)))
 
     def about(self, topic: str) -> tuple[Sentence, ...]:
         """The sentences that mention a subject."""
         return tuple(sentence for sentence in self.sentences if topic in sentence.text)
+
+    def ask_about(self, number: int, share: float) -> tuple[str, tuple[Sentence, ...]]:
+        """A subject and the sentences that mention it: the first from a number on whose sentences are no more than a share of the passage."""
+        for topic in self.topics[number:] + self.topics[:number]:
+            found = self.about(topic)
+            if sum(len(sentence.text) for sentence in found) <= share * len(self.text):
+                return topic, found
+        return "", ()
 
 
 def answer_drafts(prompts: Prompts) -> list[Draft]:
@@ -63,8 +93,9 @@ def knowledge_drafts(prompts: Prompts) -> list[Draft]:
     drafts: list[Draft] = []
     for number, chunk in enumerate(_chunks(prompts.source.sections, prompts.budget)):
         drafts += _closed(prompts, chunk)
-        drafts += _question(prompts, chunk, KNOWLEDGE, "answer", 1)
-        if prompts.templates is not None:
+        if prompts.templates is not None and count_words(chunk.text) >= _MIN_VIEWED:
+            if draw(2, "question", chunk.text) == 0:
+                drafts += _question(prompts, chunk, KNOWLEDGE, "answer", 1)
             drafts += _question(prompts, chunk, KNOWLEDGE, "extract", 2)
             drafts += [*_summary(prompts, chunk), *_key_facts(prompts, chunk), *_where(prompts, chunk)]
             drafts += _refusal(prompts, chunk, number)
@@ -77,42 +108,40 @@ def _chunks(sections: Sequence[Section], budget: Budget) -> list[Chunk]:
     chunks: list[Chunk] = []
     for section in sections:
         pieces: list[Piece] = []
+        count = 0
         for piece in section.body:
-            if pieces and count_words(join_pieces([*pieces, piece])) > _MAX_WORDS:
+            if pieces and count + piece.words > _MAX_WORDS:
                 chunks.append(Chunk(section.heading, tuple(pieces)))
-                pieces = []
+                pieces, count = [], 0
             pieces.append(piece)
+            count += piece.words
         chunks.append(Chunk(section.heading, tuple(pieces)))
     return [chunk for chunk in chunks if len(chunk.text) <= limit and count_words(chunk.text) >= _MIN_WORDS]
 
 
 def _question(prompts: Prompts, chunk: Chunk, task: str, view: str, number: int) -> Iterator[Draft]:
     """A question about a subject of the passage, answered by the sentences that mention it."""
-    if number < len(chunk.topics):
-        topic = chunk.topics[number]
-        found = chunk.about(topic)
-        answer = _join(found, "\n" if view == "extract" else " ")
-        if len(answer) <= _ANSWER_SHARE * len(chunk.text):
-            request = prompts.ask(view, task, chunk.pieces[0].start, topic=topic)
-            yield _draft(task, prompts.assemble(request, passage=chunk.text), answer, found)
+    topic, found = chunk.ask_about(number, _ANSWER_SHARE)
+    if found:
+        answer = "\n".join(sentence.text for sentence in found) if view == "extract" else _join(found)
+        request = prompts.ask(view, task, chunk.pieces[0].start, topic=topic)
+        yield _draft(task, prompts.assemble(request, passage=chunk.text), answer, found)
 
 
 def _closed(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
     """A question without its passage."""
-    if chunk.topics:
-        topic = chunk.topics[-1]
-        found = chunk.about(topic)
-        if len(answer := _join(found, " ")) <= _ANSWER_SHARE * len(chunk.text) or len(chunk.sentences) < 3:
-            request = prompts.ask("closed", chunk.pieces[0].start, topic=topic)
-            yield _draft(KNOWLEDGE, request, answer, found, Grounding.CLOSED)
+    topic, found = chunk.ask_about(3, _ANSWER_SHARE if len(chunk.sentences) > 2 else 1.0)
+    if found:
+        request = prompts.ask("closed", chunk.pieces[0].start, topic=topic)
+        yield _draft(KNOWLEDGE, request, _join(found), found, Grounding.CLOSED)
 
 
 def _where(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
     """The place at which a subject stands, with its first sentence; of every other passage."""
     start = chunk.pieces[0].start
-    if chunk.topics and chunk.heading and draw(2, "where", chunk.text) == 0:
-        topic = chunk.topics[len(chunk.topics) // 2]
-        found = chunk.about(topic)[:1]
+    topic, found = chunk.ask_about(4, 1.0)
+    if found and chunk.heading and draw(2, "where", chunk.text) == 0:
+        found = found[:1]
         place = prompts.ask("where_answer", start, heading=chunk.heading)
         answer = f"{place}\n\n{found[0].text}"
         yield _draft(KNOWLEDGE, prompts.ask("where", start, topic=topic), answer, found, Grounding.CLOSED)
@@ -126,14 +155,15 @@ def _summary(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
         ranked = sorted(range(1, len(sentences)), key=lambda n: (-len(sentences[n].runs), n))[: count - 1]
         chosen = [sentences[n] for n in sorted([0, *ranked])]
         prompt = prompts.assemble(prompts.ask("summary", chunk.pieces[0].start), passage=chunk.text)
-        yield _draft(KNOWLEDGE, prompt, _join(chosen, " "), chosen)
+        yield _draft(KNOWLEDGE, prompt, _join(chosen), chosen)
 
 
 def _key_facts(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
     """The clauses with values and names."""
     facts = list_facts((run for sentence in chunk.sentences for run in sentence.runs), "", len(chunk.text))
     if len(facts) >= _MIN_FACTS:
-        told = [sentence for sentence in chunk.sentences if any(run.clause in facts for run in sentence.runs)]
+        text = "\n".join(facts)
+        told = [sentence for sentence in chunk.sentences if any(run.text in text for run in sentence.runs)]
         prompt = prompts.assemble(prompts.ask("key_facts", chunk.pieces[0].start), passage=chunk.text)
         yield _draft(KNOWLEDGE, prompt, "\n".join(f"- {fact}" for fact in facts), told)
 
@@ -149,16 +179,24 @@ def _refusal(prompts: Prompts, chunk: Chunk, number: int) -> Iterator[Draft]:
         yield _draft(KNOWLEDGE, prompts.assemble(request, passage=chunk.text), answer, ())
 
 
-def _topics(sentence: Sentence, text: str) -> Iterator[str]:
-    names = (run.text for run in sentence.runs if not any(map(str.isdigit, run.text)))
-    chosen = (name for name in names if _MIN_TOPIC <= len(name) <= _MAX_TOPIC and not sentence.text.startswith(name))
-    yield from list(chosen)[:1]
-    words = [word for word in _WORD.findall(sentence.text) if text.count(word) <= 2]
+def _topics(sentence: Sentence) -> Iterator[str]:
+    names = (run.text for run in sentence.runs if _NO_NAME.search(run.text) is None)
+    yield from [name for name in names if _MIN_TOPIC <= len(name) <= _MAX_TOPIC and not sentence.text.startswith(name)][:1]
+    phrases = [match[1] for match in _PHRASE.finditer(sentence.text) if len(match[1]) >= _MIN_PHRASE]
+    yield from sorted(phrases, key=len)[-1:]
+
+
+def _rare_words(sentence: Sentence, text: str) -> Iterator[str]:
+    words = [word for word in _WORD.findall(sentence.text) if not _MANNER.search(word) and text.count(word) <= 2]
     yield from sorted(words, key=lambda word: (-len(word), word))[:1]
 
 
-def _join(sentences: Sequence[Sentence], separator: str) -> str:
-    return separator.join(sentence.text for sentence in sentences)
+def _join(sentences: Sequence[Sentence]) -> str:
+    """The sentences in one paragraph; what does not end like a sentence stands on a line by itself."""
+    text = ""
+    for sentence in sentences:
+        text += ("" if not text else " " if _ENDED.search(text) else "\n") + sentence.text
+    return text
 
 
 def _draft(

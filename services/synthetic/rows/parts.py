@@ -8,10 +8,10 @@ from services.synthetic.domain import Range
 from services.synthetic.rows.budget import Budget, Counted, Draft
 from services.synthetic.rows.facts import Run
 from services.synthetic.rows.pieces import BlockKind, Piece, join_pieces
-from services.synthetic.rows.sections import Section, count_words
+from services.synthetic.rows.sections import Section
 
 # Shares of the room: for an answer, and for one that is not split further before its prompt has less context.
-ANSWER_SHARE, SMALL_SHARE = 0.4, 0.12
+ANSWER_SHARE, SMALL_SHARE, SMALL_TOKENS = 0.4, 0.12, 32
 # Sections with fewer words are taught together with the next.
 MIN_WORDS = 15
 # How much context a prompt has: 0 all of it, 1 without what was written so far, 2 without the outline too.
@@ -84,7 +84,7 @@ def fit_parts(parts: Iterable[Part], compose: Compose, budget: Budget) -> tuple[
 
 def _smaller(part: Part, level: int, row: Counted, budget: Budget) -> list[tuple[Part, int]]:
     """What to try instead of a part that does not fit: its halves, or a prompt with less context. Empty if nothing is left to try."""
-    if row.answer_tokens <= SMALL_SHARE * budget.room and level < LEAST_CONTEXT:
+    if row.answer_tokens <= max(SMALL_SHARE * budget.room, SMALL_TOKENS) and level < LEAST_CONTEXT:
         return [(part, level + 1)]
     halves = part.halves() if budget.room > 0 else (part,)
     return [(half, level) for half in halves] if len(halves) > 1 else []
@@ -96,7 +96,7 @@ def _units(sections: Sequence[Section]) -> Iterator[Part]:
     pieces: tuple[Piece, ...] = ()
     for section in sections:
         pieces += section.pieces
-        if sum(count_words(piece.text) for piece in pieces if piece.kind is not BlockKind.HEADING) >= MIN_WORDS:
+        if sum(piece.words for piece in pieces if piece.kind is not BlockKind.HEADING) >= MIN_WORDS:
             units.append(Part(section.heading, pieces))
             pieces = ()
     if pieces and units:

@@ -9,7 +9,7 @@ from functools import cached_property
 from services.synthetic.domain import Range
 from services.synthetic.rows.facts import Run, find_runs
 from services.synthetic.rows.sentences import find_sentences
-from services.synthetic.rows.structure import normalize
+from services.synthetic.rows.structure import count_words, normalize
 
 _BROKEN_WORD = re.compile(r"([^\W\d_][-\u2010\u00ad])[^\S\n]*\n\s*(?=[^\W\d_A-ZÀ-Þ])")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
@@ -46,11 +46,10 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Reading:
-    """A document's text, its language, and its words in small letters (none of which is a name)."""
+    """A document's text, and its language as the first part of its tag (`de` of `de-AT`)."""
 
     text: str
     language: str
-    small_words: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,11 @@ class Piece:
     def text(self) -> str:
         """The piece as it is read: the lines of a paragraph are joined."""
         return "\n".join(self._read(line.start, line.end) for line in self.lines)
+
+    @cached_property
+    def words(self) -> int:
+        """The number of words."""
+        return count_words(self.text)
 
     @cached_property
     def sentences(self) -> tuple[Sentence, ...]:
@@ -119,7 +123,7 @@ class Piece:
 
     def _sentence(self, start: int, end: int) -> Sentence:
         text = normalize(self._read(start, end))
-        return Sentence(start, end, text, find_runs(text, self.reading.language, self.reading.small_words))
+        return Sentence(start, end, text, find_runs(text, self.reading.language, start))
 
     def _read(self, start: int, end: int) -> str:
         raw = self.reading.text[start:end]

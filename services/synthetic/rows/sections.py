@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from services.synthetic.domain import Document, Range, Text
-from services.synthetic.rows.blocks import read_blocks, read_text
+from services.synthetic.rows.blocks import read_blocks
 from services.synthetic.rows.pieces import BlockKind, Piece, Reading
+from services.synthetic.rows.templates import base_language
 from services.synthetic.rows.structure import BOLD_LINE, HEADER, HEADING
 from tailor.words import SpanKind
 
 # Paragraphs without headings are merged to sections of about 200 words.
 _WORDS, _MOST_WORDS, _WORDS_BEFORE_TITLE = 200, 280, 30
 _TITLE_WORDS = 10
+_MARKUP = re.compile(r"<[^<>]*>|\]\([^()]*\)|[*_`#>\[\]!]+|\S*://\S*")
 NAME_WORDS, NAME_CHARS = 8, 80
 MAX_PIECES_BEFORE = 40
 _SUBJECTS = frozenset({"subject", "re", "betreff", "objet", "asunto"})
@@ -67,8 +69,11 @@ class Source:
     @cached_property
     def name(self) -> str:
         """The title, or else the first words."""
-        opening = next((piece.text for piece in self.pieces if has_words(piece.text)), "").split()
-        return self.title or " ".join(opening[:NAME_WORDS])[:NAME_CHARS].rstrip(".,;:") + " …"
+        if self.title:
+            return self.title
+        plain = (_MARKUP.sub(" ", piece.text) for piece in self.pieces if piece.kind in (BlockKind.PROSE, BlockKind.ITEM))
+        opening = next(filter(has_words, plain), self.pieces[0].text if self.pieces else "")
+        return " ".join(opening.split()[:NAME_WORDS])[:NAME_CHARS].rstrip(".,;: ") + " …"
 
     def before(self, place: int, characters: int) -> str:
         """The last sentences before a place, at most this number of characters."""
@@ -86,7 +91,7 @@ class Source:
 
 def read_source(document: Document, text: Text, skip: Sequence[Range] = ()) -> Source:
     """Read a document. Its sections cover everything that is not blank, apart from the ranges to skip."""
-    reading = read_text(text.text, document.language)
+    reading = Reading(text.text, base_language(document.language))
     blocks = read_blocks(reading, skip)
     levels = {span.start: span.level or 1 for span in document.spans if span.kind in _PARTS}
     has_headings = any(span.kind is SpanKind.SECTION for span in document.spans)
@@ -144,7 +149,7 @@ def _merged(blocks: Sequence[Piece], starts: set[int]) -> Iterator[Section]:
     group: list[Piece] = []
     count = 0
     for block in _shortened(blocks):
-        length = count_words(block.text)
+        length = block.words
         begins = block.start in starts or (count >= _WORDS_BEFORE_TITLE and bool(plain_heading(block)))
         if group and (begins or count >= _WORDS or (count + length > _MOST_WORDS and count >= _WORDS // 4)):
             yield _plain_section(group)
@@ -163,16 +168,10 @@ def _plain_section(group: Sequence[Piece]) -> Section:
 def _shortened(blocks: Iterable[Piece]) -> Iterator[Piece]:
     """Blocks of at most twice 200 words: longer ones in parts."""
     for block in blocks:
-        if count_words(block.text) <= 2 * _WORDS or len(block.halves()) < 2:
+        if block.words <= 2 * _WORDS or len(block.halves()) < 2:
             yield block
         else:
             yield from _shortened(block.halves())
-
-
-def count_words(text: str) -> int:
-    """The number of words; in a text without blanks, two characters count as a word."""
-    count = len(text.split())
-    return len(text) // 2 if not text.isascii() and len(text) > 20 * count else count
 
 
 def _is_title(block: Piece) -> bool:
@@ -183,16 +182,13 @@ def _is_title(block: Piece) -> bool:
 
 
 def _title(sections: Sequence[Section]) -> str:
-    """The first heading, if nothing but header lines stands above it, or else a mail's subject."""
-    for section in sections[:2]:
-        if section.title is not None:
-            return section.headings[0]
-        for block in section.body:
-            for line in block.text.split("\n"):
-                match = HEADER.match(line)
-                if match is not None and match[1].lower() in _SUBJECTS:
-                    return match[2]
-    return ""
+    """The heading that stands first, a mail's subject, or else the first heading of the highest level."""
+    if not sections or sections[0].title is not None:
+        return sections[0].headings[0] if sections else ""
+    fields = (HEADER.match(line) for block in sections[0].body for line in block.text.split("\n"))
+    subject = next((field[2] for field in fields if field is not None and field[1].lower() in _SUBJECTS), "")
+    top = (s.heading for s in sections if s.title is not None and s.title.text.startswith("# "))
+    return subject or next(top, "")
 
 
 def has_words(text: str) -> bool:

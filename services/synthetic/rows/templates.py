@@ -29,7 +29,7 @@ class Templates:
 
 def has_templates(language: str) -> bool:
     """True if prompts of this language have wordings. Other prompts use the document's own headings, without words of ours."""
-    return _base(language) in _languages()
+    return base_language(language) in _languages()
 
 
 @cache
@@ -37,7 +37,7 @@ def load_templates(language: str) -> Templates | None:
     """The templates of a language such as `de` or `de-AT`; None if there are none."""
     if not has_templates(language):
         return None
-    content = tomllib.loads((FOLDER / f"{_base(language)}.toml").read_text(encoding="utf-8"))
+    content = tomllib.loads((FOLDER / f"{base_language(language)}.toml").read_text(encoding="utf-8"))
     wordings = {name: tuple(w for line in lines for w in expand(line)) for name, lines in content["wordings"].items()}
     return Templates(wordings, content["labels"], tuple(content["absent"]))
 
@@ -65,5 +65,6 @@ def _languages() -> frozenset[str]:
     return frozenset(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def _base(language: str) -> str:
+def base_language(language: str) -> str:
+    """The first part of a language's tag: `de` of `de-AT`."""
     return language.partition("-")[0].lower()
