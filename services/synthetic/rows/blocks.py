@@ -113,12 +113,16 @@ def _is_broken(before: str, line: str, width: int) -> bool:
 
 def _ends_paragraph(before: str, line: str, width: int) -> bool:
     """True if a paragraph ends with a line, without a blank line: it is long, or shorter than the others and ends a sentence."""
-    return len(before) > _LONG_LINE or (width >= _MIN_WIDTH and before.endswith(_SENTENCE_END) and not HEADER.match(line))
+    return len(before) > _LONG_LINE or (
+        width >= _MIN_WIDTH and before.endswith(_SENTENCE_END) and not HEADER.match(line)
+    )
 
 
 def _without(lines: list[Line], skip: Sequence[Range]) -> list[Line]:
     if not skip:
         return lines
     return [
-        Line(start, end, line.number) for line in lines for start, end in subtract_ranges([(line.start, line.end)], skip)
+        Line(start, end, line.number)
+        for line in lines
+        for start, end in subtract_ranges([(line.start, line.end)], skip)
     ]

@@ -77,5 +77,3 @@ def make_budget(specialist: Specialist, counter: TokenCounter, text: str) -> Bud
 def keep_fitting(drafts: Sequence[Draft], budget: Budget) -> list[Counted]:
     """The drafts that fit, counted. The others are views of text that smaller rows teach."""
     return [counted for counted in budget.count(drafts) if counted.tokens <= budget.limit]
-
-

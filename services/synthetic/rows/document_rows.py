@@ -167,8 +167,7 @@ def _distinct(counted: Iterable[Counted]) -> Iterator[Counted]:
     seen: set[tuple[str, ...]] = set()
     for item in counted:
         answer = " ".join(item.draft.answer.lower().split())
-        prompt = " ".join(item.draft.messages[-2][1].lower().split())
-        keys = {(prompt, answer)}
+        keys = {(item.draft.messages[-2][1], answer)}
         if item.draft.task in (ANSWER, KNOWLEDGE) and item.draft.places:
             keys.add((item.draft.task, item.draft.grounding, answer))
         if seen.isdisjoint(keys):
@@ -188,13 +187,14 @@ def _bounded(text: Text, counted: Iterable[Counted]) -> Iterator[Counted]:
 def _draw(specialist: Specialist, counted: Iterable[Counted], refused: Refused) -> Iterator[Counted]:
     """As many rows as the specialist admits for each document, chosen by a hash."""
     items = list(counted)
-    limit = specialist.rows.max_rows_per_document or len(items)
-    ranked = sorted(items, key=lambda item: draw(2**63, item.draft.messages))
-    for item in items:
-        if len(items) <= limit or item in ranked[:limit]:
-            yield item
-        else:
-            refused.add("rows_per_document", item.draft.places, 1)
+    limit = specialist.rows.max_rows_per_document
+    if not limit or len(items) <= limit:
+        yield from items
+        return
+    ranked = sorted(range(len(items)), key=lambda number: draw(2**63, items[number].draft.messages))
+    for number in ranked[limit:]:
+        refused.add("rows_per_document", items[number].draft.places, 1)
+    yield from (items[number] for number in sorted(ranked[:limit]))
 
 
 def _row(document: Document, specialist: Specialist, item: Counted) -> Row:

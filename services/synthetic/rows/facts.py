@@ -13,8 +13,12 @@ MAX_CLAUSE_WORDS = 9
 _OPENING, _CLOSING = "\"'“”„«»‘’‹›([{*_#>`~¿¡-–—", "\"'“”„«»‘’‹›)]}*_`~.,;:!?…"
 _CITATION = re.compile(r"\[\d+(?:\s?[,–-]\s?\d+)*\]")
 _EAST_ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_EAST_ASIAN_VALUE = re.compile(r"[¥￥$€]?[0-9０-９][0-9０-９.,，．:/-]*[%％]?[年月日号時时分円元億亿万千人件個个]*|[A-Z][A-Za-z0-9-]+")
+_EAST_ASIAN_VALUE = re.compile(
+    r"[¥￥$€]?[0-9０-９][0-9０-９.,，．:/-]*[%％]?[年月日号時时分円元億亿万千人件個个]*|[A-Z][A-Za-z0-9-]+"
+)
 _SIGN = re.compile(r"[\d$€£¥₹§%‰°@]|://")
+_CAPITAL = re.compile(r"(?<![^\W_])[A-ZÀ-ÖØ-Þ]")
+_QUOTES = frozenset('"“„«‚‘‹([{')
 _BREAKS = frozenset(".,;:!?…)]”»|")
 _NAME_LINKS = frozenset(
     "of de del della der den des du von van vom zu zum zur für for the la las los le les au aux à al à e y & to bis et".split()
@@ -31,6 +35,7 @@ _ABBREVIATED = re.compile(
     r"(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|Art|Abs|Nr|No|Ziff|Satz|Kap|Mio|Mrd|Tsd|Sec|Ch|Fig|Inc|Co|Hr|Fr|Mme|Sr|Sra|Jan|Feb|Mar|Apr|Jun|Jul|Aug"
     r"|Sept?|Oct|Okt|Nov|Dec|Dez|\d{1,2})\."
 )
+_LONGEST_ABBREVIATION = 6
 _LIST_MARK = re.compile(r"\(?\d{1,3}[.)]")
 
 
@@ -47,7 +52,10 @@ class Run:
 
 
 class _Token(NamedTuple):
-    """A word, the place of its core without punctuation, and its part in runs. A word `opens` a sentence or cell, or `breaks` a run after it."""
+    """A word, the place of its core without punctuation, and its part in runs. A word `opens` a sentence or cell, or `breaks` a run after it.
+
+    A run never crosses an opening quotation mark or bracket (`is_quoted`).
+    """
 
     core: str
     start: int
@@ -55,6 +63,7 @@ class _Token(NamedTuple):
     is_capital: bool
     opens: bool
     breaks: bool
+    is_quoted: bool = False
 
 
 def find_runs(sentence: str, language: str, number: int = 0) -> tuple[Run, ...]:
@@ -106,8 +115,10 @@ def _tokens(sentence: str) -> list[_Token]:
     tokens: list[_Token] = []
     start, opens = 0, True
     for word in sentence.split(" "):
-        if word.isalpha() and word.islower():
-            token = _Token(word, start, False, False, opens, False)
+        if word.isalpha():
+            token = _Token(word, start, False, word[0].isupper(), opens, False)
+        elif word[:-1].isalpha() and word[-1] in _BREAKS and len(word) > _LONGEST_ABBREVIATION:
+            token = _Token(word[:-1], start, False, word[0].isupper(), opens, True)
         else:
             token = _token(word, start, opens)
         tokens.append(token)
@@ -121,7 +132,10 @@ def _token(word: str, start: int, opens: bool) -> _Token:
     core = core or (word if _SIGN.search(word) else "")
     is_broken = word[-1:] in _BREAKS and not _ABBREVIATED.fullmatch(word.lstrip(_OPENING))
     is_value = _SIGN.search(core) is not None
-    return _Token(core, start + word.find(core), is_value, core[:1].isupper(), opens, not core or is_broken)
+    is_capital = _CAPITAL.search(core) is not None
+    return _Token(
+        core, start + word.find(core), is_value, is_capital, opens, not core or is_broken, word[:1] in _QUOTES
+    )
 
 
 def _run_end(tokens: Sequence[_Token], place: int, links: frozenset[str]) -> int | None:
@@ -145,6 +159,8 @@ def _next_of_run(tokens: Sequence[_Token], last: int, links: frozenset[str]) -> 
         if last + step >= len(tokens):
             return None
         token = tokens[last + step]
+        if token.is_quoted:
+            return None
         if _continues(token, tokens[last].is_value):
             return last + step
         if token.breaks or token.core.lower() not in (_DATE_LINKS if tokens[last].is_value else links):

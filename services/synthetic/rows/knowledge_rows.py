@@ -1,5 +1,6 @@
 """Rows that teach what documents say: answers from a passage and several views of each passage."""
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,24 +25,20 @@ _MIN_SUMMARISED, _MIN_FACTS = 5, 3
 _WORD = re.compile(r"[^\W\d_]{7,30}")
 # Words that say how something is done, by their endings in the four languages.
 _MANNER = re.compile(r"(?:ly|ment|mente|lich|able|ible|ing|ed|ten|ung?en)$")
-# The words between an article and the next small word: `the [compression ratio] of`.
-_ARTICLES = (
-    "the|this|these|our|your|its|their|each|every|an?|der|die|das|den|dem|des|ein|eine[mnrs]?|unsere?[mnrs]?|les?|la|une?|du|des|notre|nos|ce|cette"
-    "|el|los|las|una?|nuestr[oa]s?|est[ea]s?"
-)
-_SMALL = (
-    "of|in|on|at|for|to|and|or|is|are|was|were|must|will|has|have|had|can|may|should|from|with|by|that|which|as|who|und|oder|ist|sind|war|waren|wird"
-    "|werden|wurden?|hat|haben|muss|müssen|soll|sollen|kann|können|von|vom|im|am|zu|zum|zur|mit|für|bei|auf|aus|nach|über|et|ou|est|sont|de|du|des"
-    "|dans|sur|pour|par|avec|qui|que|a|ont|doit|doivent|sera|y|o|es|son|en|con|por|para|del|al|se|debe|deben|fue|fueron|ha|han"
-)
-_PHRASE = re.compile(
-    rf"(?<![^\W_])(?:{_ARTICLES})\s((?!(?:{_ARTICLES}|{_SMALL})\s)[^\W\d_][\w-]+(?:\s(?!(?:{_SMALL}|{_ARTICLES})\s)[^\W\d_][\w-]+){{0,1}})"
-    rf"(?=\s(?:{_SMALL})\s|[,.;:!?])",
-    re.IGNORECASE,
+# Words before and after a subject: `the [compression ratio] of`.
+_ARTICLE_WORDS = (
+    "the this these our your its their each every a an der die das den dem des ein eine einem einen einer eines unser unsere unserem unseren unserer"
+    " le la les l un une du des notre nos ce cette el los las una nuestro nuestra este esta"
+).split()
+_ARTICLES = frozenset([*_ARTICLE_WORDS, *map(str.capitalize, _ARTICLE_WORDS)])
+_SMALL = frozenset(
+    "of in on at for to and or is are was were must will has have had can may should from with by that which as who not be it und oder ist sind war"
+    " waren wird werden wurde wurden hat haben muss müssen soll sollen kann können von vom im am zu zum zur mit für bei auf aus nach über nicht et ou"
+    " est sont de dans sur pour par avec qui que ont doit doivent sera y o es son en con por para del al se debe deben fue fueron ha han no ne".split()
 )
 _NO_NAME = re.compile(r"[\d@/`|()<>=\\]")
 _ENDED = re.compile(r"[^\W\d][.!?…][\"”’»)]*$")
-_MAX_TOPIC, _MIN_TOPIC, _MIN_PHRASE = 60, 4, 7
+_MAX_TOPIC, _MIN_TOPIC, _MIN_PHRASE, _MOST_TOPICS = 60, 4, 7, 8
 
 
 @dataclass(frozen=True)
@@ -65,8 +62,12 @@ class Chunk:
     @cached_property
     def topics(self) -> tuple[str, ...]:
         """Names and words after articles in an order drawn by hash; if there are none, rare long words."""
-        topics = dict.fromkeys(topic for sentence in self.sentences for topic in _topics(sentence))
-        topics = topics or dict.fromkeys(word for sentence in self.sentences for word in _rare_words(sentence, self.text))
+        language = self.pieces[0].reading.language
+        found = (topic for sentence in self.sentences for topic in _topics(sentence, language))
+        topics = dict.fromkeys(itertools.islice(found, _MOST_TOPICS))
+        topics = topics or dict.fromkeys(
+            word for sentence in self.sentences for word in _rare_words(sentence, self.text)
+        )
         return tuple(sorted(topics, key=lambda topic: draw(2**32, topic)))
 
     def about(self, topic: str) -> tuple[Sentence, ...]:
@@ -179,11 +180,36 @@ def _refusal(prompts: Prompts, chunk: Chunk, number: int) -> Iterator[Draft]:
         yield _draft(KNOWLEDGE, prompts.assemble(request, passage=chunk.text), answer, ())
 
 
-def _topics(sentence: Sentence) -> Iterator[str]:
+def _topics(sentence: Sentence, language: str) -> Iterator[str]:
     names = (run.text for run in sentence.runs if _NO_NAME.search(run.text) is None)
-    yield from [name for name in names if _MIN_TOPIC <= len(name) <= _MAX_TOPIC and not sentence.text.startswith(name)][:1]
-    phrases = [match[1] for match in _PHRASE.finditer(sentence.text) if len(match[1]) >= _MIN_PHRASE]
-    yield from sorted(phrases, key=len)[-1:]
+    yield from [name for name in names if _MIN_TOPIC <= len(name) <= _MAX_TOPIC and not sentence.text.startswith(name)][
+        :1
+    ]
+    phrases = _phrases(sentence.text)
+    # A German subject has a noun, so a capital letter.
+    yield from [phrase for phrase in phrases if language != "de" or not phrase.islower()][:1]
+
+
+def _phrases(sentence: str) -> list[str]:
+    """One or two words after an article, before a small word or punctuation; the longest first."""
+    words = sentence.split(" ")
+    phrases: list[str] = []
+    for number, word in enumerate(words[:-2]):
+        if word in _ARTICLES:
+            for length in (1, 2):
+                taken, following = (
+                    words[number + 1 : number + 1 + length],
+                    words[number + 1 + length : number + 2 + length],
+                )
+                if not all(map(_is_content, taken)):
+                    break
+                if following and following[0] in _SMALL:
+                    phrases.append(" ".join(taken))
+    return sorted((phrase for phrase in phrases if len(phrase) >= _MIN_PHRASE), key=len, reverse=True)
+
+
+def _is_content(word: str) -> bool:
+    return word.isalpha() and word not in _SMALL and word not in _ARTICLES
 
 
 def _rare_words(sentence: Sentence, text: str) -> Iterator[str]:

@@ -11,7 +11,18 @@ from tailor.words import OwnTask
 
 REPORT, SECTION, BOARD_SUMMARY = "report", "section", "board_summary"
 # Words in titles, headings and labels that name a summary.
-SUMMARIES = ("summary", "zusammenfassung", "kurzfassung", "synthèse", "résumé", "resumen", "sumario", "abstract", "in brief", "auf einen blick")
+SUMMARIES = (
+    "summary",
+    "zusammenfassung",
+    "kurzfassung",
+    "synthèse",
+    "résumé",
+    "resumen",
+    "sumario",
+    "abstract",
+    "in brief",
+    "auf einen blick",
+)
 # An answer of the whole may take this share of the room, so that its facts have room too.
 WHOLE_SHARE, SOURCE_SHARE = 0.55, 0.6
 MIN_HEADINGS, MIN_SUMMARY_WORDS = 3, 20
@@ -86,7 +97,12 @@ def summary_draft(prompts: Prompts) -> Draft | None:
     part = Part(summary.heading, summary.body)
     if len(part.text.split()) < MIN_SUMMARY_WORDS:
         return None
-    return _write(BOARD_SUMMARY, prompts, part, prompts.assemble(prompts.ask(BOARD_SUMMARY), passage=_source_text(rest, prompts.budget)))
+    return _write(
+        BOARD_SUMMARY,
+        prompts,
+        part,
+        prompts.assemble(prompts.ask(BOARD_SUMMARY), passage=_source_text(rest, prompts.budget)),
+    )
 
 
 def is_summary(name: str) -> bool:

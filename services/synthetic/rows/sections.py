@@ -10,7 +10,7 @@ from services.synthetic.domain import Document, Range, Text
 from services.synthetic.rows.blocks import read_blocks
 from services.synthetic.rows.pieces import BlockKind, Piece, Reading
 from services.synthetic.rows.templates import base_language
-from services.synthetic.rows.structure import BOLD_LINE, HEADER, HEADING
+from services.synthetic.rows.structure import BOLD_LINE, HEADER, HEADING, normalize
 from tailor.words import SpanKind
 
 # Paragraphs without headings are merged to sections of about 200 words.
@@ -70,8 +70,10 @@ class Source:
     def name(self) -> str:
         """The title, or else the first words."""
         if self.title:
-            return self.title
-        plain = (_MARKUP.sub(" ", piece.text) for piece in self.pieces if piece.kind in (BlockKind.PROSE, BlockKind.ITEM))
+            return normalize(self.title)
+        plain = (
+            _MARKUP.sub(" ", piece.text) for piece in self.pieces if piece.kind in (BlockKind.PROSE, BlockKind.ITEM)
+        )
         opening = next(filter(has_words, plain), self.pieces[0].text if self.pieces else "")
         return " ".join(opening.split()[:NAME_WORDS])[:NAME_CHARS].rstrip(".,;: ") + " …"
 
@@ -177,7 +179,12 @@ def _shortened(blocks: Iterable[Piece]) -> Iterator[Piece]:
 def _is_title(block: Piece) -> bool:
     """True for a single short line, not an item, that does not end like a sentence or hold a field."""
     text = block.text
-    is_short = block.kind is BlockKind.PROSE and len(block.lines) == 1 and len(text) <= 100 and len(text.split()) <= _TITLE_WORDS
+    is_short = (
+        block.kind is BlockKind.PROSE
+        and len(block.lines) == 1
+        and len(text) <= 100
+        and len(text.split()) <= _TITLE_WORDS
+    )
     return is_short and text[-1] not in ".,;!?。！？" and text[0].isupper() and not HEADER.match(text)
 
 

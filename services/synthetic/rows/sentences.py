@@ -34,5 +34,5 @@ def _is_abbreviated(text: str, start: int, stop: int) -> bool:
     if text[stop] != ".":
         return False
     match = _LAST_WORD.search(text[max(start, stop - _LOOK_BACK) : stop])
-    word = match[1].lstrip("(\"“„«[*_") if match is not None else ""
+    word = match[1].lstrip('("“„«[*_') if match is not None else ""
     return word.lower() in _ABBREVIATIONS or bool(_INITIAL_OR_DAY.fullmatch(word))
