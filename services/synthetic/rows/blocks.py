@@ -1,5 +1,6 @@
 """Reads a text into blocks: headings, paragraphs (also those with hard line breaks), items, tables and code."""
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def _paragraphs(group: Sequence[_FileLine]) -> Iterator[tuple[BlockKind, list[Li
         return
     width = max(len(line.text) for line in group)
     lines = [Line(group[0].start, group[0].end, group[0].start)]
-    for before, line in zip(group, group[1:], strict=False):
+    for before, line in itertools.pairwise(group):
         if _is_broken(before.text, line.text, width):
             lines[-1] = Line(lines[-1].start, line.end, lines[-1].number)
         elif _ends_paragraph(before.text, line.text, width):

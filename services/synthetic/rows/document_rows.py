@@ -18,7 +18,7 @@ from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.budget import Counted, Draft, keep_fitting, make_budget
 from services.synthetic.rows.knowledge_rows import ANSWER, KNOWLEDGE, answer_drafts, knowledge_drafts
 from services.synthetic.rows.parts import Compose, Part, fit_parts, plan_parts
-from services.synthetic.rows.people_rows import DELIVERABLE, EXAMPLE, deliverable_drafts, example_drafts
+from services.synthetic.rows.people_rows import DELIVERABLE, EXAMPLE, Written, make_deliverable, make_example
 from services.synthetic.rows.places import count_characters, find_spans, merge_ranges, subtract_ranges
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.report_rows import (
@@ -34,7 +34,7 @@ from services.synthetic.rows.report_rows import (
     whole_draft,
     whole_part,
 )
-from services.synthetic.rows.sections import has_words, read_source
+from services.synthetic.rows.sections import Source, has_words, read_source
 from services.synthetic.rows.templates import draw
 
 # The answers of one document have at most this number of times its characters.
@@ -61,11 +61,10 @@ def make_rows(
     refused = Refused()
     refused.add("boilerplate", skip)
     if document.kind is Kind.EXAMPLE:
-        _, counted, parts = example_drafts(document, text, specialist, counter)
-        counted = counted if _is_wanted(specialist, EXAMPLE) and (text.prompt or "").strip() else []
-        _refuse_parts(refused, parts)
+        written = make_example(read_source(document, text), (text.prompt or "").strip(), specialist, counter)
+        counted = _wanted(written, EXAMPLE, specialist, refused)
     else:
-        counted = _structure(document, text, specialist, counter, skip, refused)
+        counted = _structure(read_source(document, text, skip), specialist, counter, refused)
     return _finish(document, text, specialist, counted, refused)
 
 
@@ -74,21 +73,12 @@ def make_deliverable_rows(
 ) -> MadeRows:
     """The deliverable, word for word, as the answer to the chat of its draft."""
     refused = Refused()
-    _, counted, parts = deliverable_drafts(document, text, draft, specialist, counter)
-    _refuse_parts(refused, parts)
-    return _finish(document, text, specialist, counted if _is_wanted(specialist, DELIVERABLE) else [], refused)
+    written = make_deliverable(read_source(document, text), draft, specialist, counter)
+    return _finish(document, text, specialist, _wanted(written, DELIVERABLE, specialist, refused), refused)
 
 
-def _structure(
-    document: Document,
-    text: Text,
-    specialist: Specialist,
-    counter: TokenCounter,
-    skip: Sequence[Range],
-    refused: Refused,
-) -> list[Counted]:
-    source = read_source(document, text, skip)
-    prompts = Prompts(source, make_budget(specialist, counter, text.text))
+def _structure(source: Source, specialist: Specialist, counter: TokenCounter, refused: Refused) -> list[Counted]:
+    prompts = Prompts(source, make_budget(specialist, counter, source.reading.text))
     parts = [part for part in plan_parts(source.sections, prompts.budget) if _is_teachable(part, refused)]
     if not parts:
         return []
@@ -132,6 +122,13 @@ def _is_wanted(specialist: Specialist, task: str) -> bool:
     return not specialist.rows.tasks or task in specialist.rows.tasks
 
 
+def _wanted(written: Written, task: str, specialist: Specialist, refused: Refused) -> list[Counted]:
+    if not _is_wanted(specialist, task):
+        return []
+    _refuse_parts(refused, written.refused)
+    return list(written.fitting)
+
+
 def _is_teachable(part: Part, refused: Refused) -> bool:
     if has_words(part.text):
         return True
@@ -164,10 +161,10 @@ def _long_enough(specialist: Specialist, counted: Iterable[Counted], refused: Re
 
 def _distinct(counted: Iterable[Counted]) -> Iterator[Counted]:
     """Without rows whose words an earlier row has: of the prompt and answer, or of the answer to a question of knowledge."""
-    seen: set[tuple[str, ...]] = set()
+    seen: set[tuple[str, str, str]] = set()
     for item in counted:
         answer = " ".join(item.draft.answer.lower().split())
-        keys = {(item.draft.messages[-2][1], answer)}
+        keys = {("", item.draft.messages[-2][1], answer)}
         if item.draft.task in (ANSWER, KNOWLEDGE) and item.draft.places:
             keys.add((item.draft.task, item.draft.grounding, answer))
         if seen.isdisjoint(keys):
@@ -214,7 +211,7 @@ def _row(document: Document, specialist: Specialist, item: Counted) -> Row:
 
 
 def _account(text: str, specialist: Specialist, rows: Sequence[Row], refused: Refused) -> tuple[LeftOutText, ...]:
-    """What no row teaches, each character under one reason."""
+    """The text that no row teaches, each character under one reason."""
     taught = [place for row in rows for place in row.places]
     refused.add("task" if specialist.rows.tasks else "too_little_text", [(0, len(text))])
     left_out: list[LeftOutText] = []

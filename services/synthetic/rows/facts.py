@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from services.synthetic.rows.lexicon import DATE_LINKS, FEW_LINKS, MONTHS, NAME_LINKS
+
 # Languages in which a capital letter inside a sentence shows a name. In German every noun has one.
 NAMES_STAND_OUT = frozenset({"en", "fr", "es", "it", "pt", "nl", "da", "sv", "no", "nb", "fi", "pl", "cs", "ro"})
 # Most characters of facts for each character of the answer, if the facts are clauses; beyond that they are bare values.
@@ -20,17 +22,6 @@ _SIGN = re.compile(r"[\d$€£¥₹§%‰°@]|://")
 _CAPITAL = re.compile(r"(?<![^\W_])[A-ZÀ-ÖØ-Þ]")
 _QUOTES = frozenset('"“„«‚‘‹([{')
 _BREAKS = frozenset(".,;:!?…)]”»|")
-_NAME_LINKS = frozenset(
-    "of de del della der den des du von van vom zu zum zur für for the la las los le les au aux à al à e y & to bis et".split()
-)
-# Links that join nouns in German, such as `der`, would make a name of half of a sentence.
-_FEW_LINKS = frozenset("von van vom zu de & of".split())
-_DATE_LINKS = frozenset("de del of den der du le el".split())
-_MONTHS = frozenset(
-    "janvier février mars avril mai juin juillet août septembre octobre novembre décembre "
-    "enero febrero marzo abril mayo junio julio agosto septiembre setiembre octubre noviembre diciembre "
-    "january february march april may june july august september october november december".split()
-)
 _ABBREVIATED = re.compile(
     r"(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|Art|Abs|Nr|No|Ziff|Satz|Kap|Mio|Mrd|Tsd|Sec|Ch|Fig|Inc|Co|Hr|Fr|Mme|Sr|Sra|Jan|Feb|Mar|Apr|Jun|Jul|Aug"
     r"|Sept?|Oct|Okt|Nov|Dec|Dez|\d{1,2})\."
@@ -52,9 +43,9 @@ class Run:
 
 
 class _Token(NamedTuple):
-    """A word, the place of its core without punctuation, and its part in runs. A word `opens` a sentence or cell, or `breaks` a run after it.
+    """A word, the place of its core without punctuation, and its part in runs.
 
-    A run never crosses an opening quotation mark or bracket (`is_quoted`).
+    A word `opens` a sentence or cell, or `breaks` a run after it. A run never crosses an opening quotation mark or bracket (`is_quoted`).
     """
 
     core: str
@@ -71,7 +62,7 @@ def find_runs(sentence: str, language: str, number: int = 0) -> tuple[Run, ...]:
     if _EAST_ASIAN.search(sentence):
         return tuple(Run(match[0], match[0], number) for match in _EAST_ASIAN_VALUE.finditer(sentence))
     tokens = _tokens(sentence)
-    links = _NAME_LINKS if language in NAMES_STAND_OUT else _FEW_LINKS
+    links = NAME_LINKS if language in NAMES_STAND_OUT else FEW_LINKS
     runs: list[Run] = []
     place = 0
     while place < len(tokens):
@@ -149,27 +140,22 @@ def _run_end(tokens: Sequence[_Token], place: int, links: frozenset[str]) -> int
 
 
 def _next_of_run(tokens: Sequence[_Token], last: int, links: frozenset[str]) -> int | None:
-    if last + 1 >= len(tokens):
-        return None
+    following = tokens[last + 1 : last + 4]
     if tokens[last].breaks:
         # A comma inside a date: `May 4, 2026`.
-        is_year = len(tokens[last + 1].core) == 4 and tokens[last + 1].core.isdigit()
+        is_year = bool(following) and len(following[0].core) == 4 and following[0].core.isdigit()
         return last + 1 if tokens[last].is_value and is_year else None
-    for step in (1, 2, 3):
-        if last + step >= len(tokens):
-            return None
-        token = tokens[last + step]
-        if token.is_quoted:
-            return None
-        if _continues(token, tokens[last].is_value):
+    links = DATE_LINKS if tokens[last].is_value else links
+    for step, token in enumerate(following, 1):
+        if not token.is_quoted and _continues(token, tokens[last].is_value):
             return last + step
-        if token.breaks or token.core.lower() not in (_DATE_LINKS if tokens[last].is_value else links):
-            return None
+        if token.is_quoted or token.breaks or token.core.lower() not in links:
+            break
     return None
 
 
 def _continues(token: _Token, after_value: bool) -> bool:
-    return token.is_value or token.is_capital or (after_value and token.core in _MONTHS)
+    return token.is_value or token.is_capital or (after_value and token.core in MONTHS)
 
 
 def _is_telling(run: Sequence[_Token], language: str) -> bool:
@@ -186,7 +172,7 @@ def _with_unit(tokens: Sequence[_Token], last: int) -> int:
     """The place of the word after a figure, which says what is counted; else the figure's own."""
     if tokens[last].is_value and not tokens[last].breaks and last + 1 < len(tokens):
         following = tokens[last + 1].core
-        if following.isalpha() and following.lower() not in _NAME_LINKS:
+        if following.isalpha() and following.lower() not in NAME_LINKS:
             return last + 1
     return last
 
