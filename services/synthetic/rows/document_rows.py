@@ -57,15 +57,17 @@ class Refused:
 def make_rows(
     document: Document, text: Text, specialist: Specialist, counter: TokenCounter, skip: Sequence[Range] = ()
 ) -> MadeRows:
-    """Make the rows of one document, without the ranges to skip. Equal documents give equal rows."""
+    """Make the rows of one document. Equal documents give equal rows.
+
+    The ranges to skip neither become rows nor count as left out: the caller counts them.
+    """
     refused = Refused()
-    refused.add("boilerplate", skip)
     if document.kind is Kind.EXAMPLE:
         written = make_example(read_source(document, text), (text.prompt or "").strip(), specialist, counter)
         counted = _wanted(written, EXAMPLE, specialist, refused)
     else:
         counted = _structure(read_source(document, text, skip), specialist, counter, refused)
-    return _finish(document, text, specialist, counted, refused)
+    return _finish(document, text, specialist, counted, refused, skip=skip)
 
 
 def make_deliverable_rows(
@@ -75,6 +77,23 @@ def make_deliverable_rows(
     refused = Refused()
     written = make_deliverable(read_source(document, text), draft, specialist, counter)
     return _finish(document, text, specialist, _wanted(written, DELIVERABLE, specialist, refused), refused)
+
+
+@dataclass(frozen=True)
+class StructureRowMaker:
+    """Makes rows from the structure of documents, and of what people wrote. Can be pickled."""
+
+    def make(
+        self, document: Document, text: Text, specialist: Specialist, counter: TokenCounter, skip: Sequence[Range]
+    ) -> MadeRows:
+        """Rows of a document, without the ranges to skip."""
+        return make_rows(document, text, specialist, counter, skip)
+
+    def make_deliverable(
+        self, document: Document, text: Text, draft: Conversation, specialist: Specialist, counter: TokenCounter
+    ) -> MadeRows:
+        """The deliverable as the answer to the chat of its draft."""
+        return make_deliverable_rows(document, text, draft, specialist, counter)
 
 
 def _structure(source: Source, specialist: Specialist, counter: TokenCounter, refused: Refused) -> list[Counted]:
@@ -94,13 +113,20 @@ def _structure(source: Source, specialist: Specialist, counter: TokenCounter, re
 def _composers(prompts: Prompts, specialist: Specialist, parts: Sequence[Part]) -> Iterator[Compose]:
     """The ways in which every part is taught."""
     main = main_task(prompts.source)
-    if _is_wanted(specialist, REPORT) or (main == BOARD_SUMMARY and _is_wanted(specialist, main)):
-        yield whole_part(prompts, main) if len(parts) == 1 else report_part(prompts)
+    if _is_wanted(specialist, REPORT) or _is_wanted(specialist, main):
+        yield _main_composer(prompts, specialist, main, is_single=len(parts) == 1)
     if SECTION in specialist.rows.tasks:
         yield section_part(prompts)
     for task in specialist.rows.own_tasks:
         if _is_wanted(specialist, task.name):
             yield own_part(prompts, task)
+
+
+def _main_composer(prompts: Prompts, specialist: Specialist, main: str, *, is_single: bool) -> Compose:
+    """A text of one part is taught as a whole; a summary in several parts as a report, if the specialist learns reports."""
+    if is_single:
+        return whole_part(prompts, main if _is_wanted(specialist, main) else REPORT)
+    return report_part(prompts, REPORT if _is_wanted(specialist, REPORT) else main)
 
 
 def _views(prompts: Prompts, specialist: Specialist, parts: Sequence[Part]) -> Iterator[Draft | None]:
@@ -142,12 +168,19 @@ def _refuse_parts(refused: Refused, parts: Sequence[Part]) -> None:
 
 
 def _finish(
-    document: Document, text: Text, specialist: Specialist, counted: Sequence[Counted], refused: Refused
+    document: Document,
+    text: Text,
+    specialist: Specialist,
+    counted: Sequence[Counted],
+    refused: Refused,
+    *,
+    skip: Sequence[Range] = (),
 ) -> MadeRows:
     """Rows of the drafts that are long enough, not alike, within the bounds and drawn; and the account."""
     chosen = list(_draw(specialist, _bounded(text, _distinct(_long_enough(specialist, counted, refused))), refused))
     rows = tuple(_row(document, specialist, item) for item in chosen)
-    return MadeRows(rows, _account(text.text, specialist, rows, refused))
+    refused.add("task" if specialist.rows.tasks else "too_little_text", [(0, len(text.text))])
+    return MadeRows(rows, _account(text.text, skip, rows, refused))
 
 
 def _long_enough(specialist: Specialist, counted: Iterable[Counted], refused: Refused) -> Iterator[Counted]:
@@ -210,10 +243,9 @@ def _row(document: Document, specialist: Specialist, item: Counted) -> Row:
     )
 
 
-def _account(text: str, specialist: Specialist, rows: Sequence[Row], refused: Refused) -> tuple[LeftOutText, ...]:
+def _account(text: str, skip: Sequence[Range], rows: Sequence[Row], refused: Refused) -> tuple[LeftOutText, ...]:
     """The text that no row teaches, each character under one reason."""
-    taught = [place for row in rows for place in row.places]
-    refused.add("task" if specialist.rows.tasks else "too_little_text", [(0, len(text))])
+    taught = [*skip, *(place for row in rows for place in row.places)]
     left_out: list[LeftOutText] = []
     for reason, ranges in refused.ranges.items():
         left = subtract_ranges(ranges, taught)

@@ -57,6 +57,10 @@ class _Token(NamedTuple):
     is_quoted: bool = False
 
 
+_NO_TOKEN = _Token("", 0, False, False, False, True)
+_NUMBER = re.compile(r"[^\W_]*\d(?:[\w.,:/-]*\w)?")
+
+
 def find_runs(sentence: str, language: str, number: int = 0) -> tuple[Run, ...]:
     """The values and names of a sentence with single spaces, in order. `number` is the sentence's."""
     if _EAST_ASIAN.search(sentence):
@@ -80,7 +84,7 @@ def list_facts(runs: Iterable[Run], known: str, answer_chars: int) -> list[str]:
 
     They are clauses or, if clauses would repeat too much of the answer, bare values, those of one sentence together.
     """
-    missing = [run for run in {run.text: run for run in runs}.values() if run.text not in known]
+    missing = [run for run in {run.text: run for run in runs}.values() if not stands_in(run.text, known)]
     clauses = _without_repeats(missing, [run.clause for run in missing])
     if sum(len(fact) for _, fact in clauses) <= CLAUSE_SHARE * answer_chars:
         return [fact for _, fact in clauses]
@@ -90,12 +94,64 @@ def list_facts(runs: Iterable[Run], known: str, answer_chars: int) -> list[str]:
     return ["; ".join(group) for group in groups.values()]
 
 
+def stands_in(text: str, known: str) -> bool:
+    """True if a text stands in another word for word: not as the end of a longer word, nor as a part of a longer number."""
+    place = known.find(text)
+    while place >= 0:
+        after = known[place + len(text) : place + len(text) + 2]
+        is_cut = text[-1].isdigit() and (after[:1].isdigit() or (after[:1] in (".", ",") and after[1:].isdigit()))
+        if not is_cut and not _is_inside(text, known, place):
+            return True
+        place = known.find(text, place + 1)
+    return False
+
+
+def find_values(sentence: str, language: str) -> list[str]:
+    """The smallest parts of a sentence's runs that a source must have: numbers without signs, codes, and names without a sentence's first word."""
+    if _EAST_ASIAN.search(sentence):
+        return [run.text for run in find_runs(sentence, language)]
+    tokens = _tokens(sentence)
+    links = NAME_LINKS if language in NAMES_STAND_OUT else FEW_LINKS
+    values: list[str] = []
+    place = 0
+    while place < len(tokens):
+        last = _run_end(tokens, place, links)
+        if last is not None and _is_telling(tokens[place : last + 1], language):
+            values += _values(sentence, tokens[place : last + 1], language)
+        place = place + 1 if last is None else last + 1
+    return values
+
+
+def _values(sentence: str, run: Sequence[_Token], language: str) -> list[str]:
+    """The numbers and codes of a run one by one, and the names between them."""
+    values: list[str] = []
+    name: list[_Token] = []
+    for token in [*run, _NO_TOKEN]:
+        if token.is_value or token is _NO_TOKEN:
+            if len(name) > 1 or (name and language in NAMES_STAND_OUT):
+                values.append(sentence[name[0].start : _core_end(name[-1])])
+            is_code = token.core.isalnum() and not token.core.isdigit()
+            values += [token.core] if is_code else _NUMBER.findall(token.core)
+            name = []
+        elif not token.opens and token.core not in MONTHS:
+            name.append(token)
+    return values
+
+
+def _is_inside(text: str, known: str, place: int) -> bool:
+    """True if the text at a place is the end of a longer word or number."""
+    before = known[max(0, place - 2) : place]
+    if text[0].isdigit():
+        return before[-1:].isdigit() or (before[-1:] in (".", ",") and before[:1].isdigit())
+    return text[0].isalpha() and before[-1:].isalpha()
+
+
 def _without_repeats(runs: Sequence[Run], facts: Sequence[str]) -> list[tuple[Run, str]]:
     """The facts in order, without those whose value an earlier one has."""
     chosen: list[tuple[Run, str]] = []
     text = ""
     for run, fact in zip(runs, facts, strict=True):
-        if run.text not in text:
+        if not stands_in(run.text, text):
             chosen.append((run, fact))
             text += f"\n{fact}"
     return chosen
@@ -169,8 +225,10 @@ def _is_telling(run: Sequence[_Token], language: str) -> bool:
 
 
 def _with_unit(tokens: Sequence[_Token], last: int) -> int:
-    """The place of the word after a figure, which says what is counted; else the figure's own."""
-    if tokens[last].is_value and not tokens[last].breaks and last + 1 < len(tokens):
+    """The place of the word after a figure, which says what is counted; else the figure's own. A year counts nothing."""
+    core = tokens[last].core
+    is_figure = core[-1:].isdigit() and not (len(core) == 4 and core[0] in "12")
+    if is_figure and not tokens[last].breaks and last + 1 < len(tokens):
         following = tokens[last + 1].core
         if following.isalpha() and following.lower() not in NAME_LINKS:
             return last + 1
