@@ -1,7 +1,7 @@
 """The rows of one document: every task that applies, within the specialist's limits, and an account of what no row teaches."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.synthetic.domain import (
     Conversation,
@@ -192,17 +192,26 @@ def _long_enough(specialist: Specialist, counted: Iterable[Counted], refused: Re
             refused.add("short_answer", item.draft.places, 1)
 
 
-def _distinct(counted: Iterable[Counted]) -> Iterator[Counted]:
-    """Without rows whose words an earlier row has: of the prompt and answer, or of the answer to a question of knowledge."""
-    seen: set[tuple[str, str, str]] = set()
+def _distinct(counted: Iterable[Counted]) -> list[Counted]:
+    """Without rows whose words an earlier row has, of the prompt and answer, or of the answer to a question of knowledge.
+
+    The earlier row teaches the places of the later one too.
+    """
+    kept: list[Counted] = []
+    seen: dict[tuple[str, str, str], int] = {}
     for item in counted:
         answer = " ".join(item.draft.answer.lower().split())
         keys = {("", item.draft.messages[-2][1], answer)}
         if item.draft.task in (ANSWER, KNOWLEDGE) and item.draft.places:
             keys.add((item.draft.task, item.draft.grounding, answer))
-        if seen.isdisjoint(keys):
-            seen |= keys
-            yield item
+        known = next((seen[key] for key in keys if key in seen), None)
+        if known is None:
+            seen.update(dict.fromkeys(keys, len(kept)))
+            kept.append(item)
+        else:
+            draft = kept[known].draft
+            kept[known] = replace(kept[known], draft=replace(draft, places=draft.places + item.draft.places))
+    return kept
 
 
 def _bounded(text: Text, counted: Iterable[Counted]) -> Iterator[Counted]:

@@ -106,10 +106,8 @@ class WordCounter(TokenCounter):
     """Two tokens for each word, and one for every two characters of a text without blanks."""
 
     digest = "words"
+    context_tokens = 2048
     message_tokens = 6
-
-    def __init__(self, context_tokens: int = 2048) -> None:
-        self.context_tokens = context_tokens
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [sum(max(2, len(word) // 2) for word in text.split()) for text in texts]

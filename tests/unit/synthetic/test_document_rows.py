@@ -130,9 +130,9 @@ def test_each_section_is_taught_after_the_end_of_the_one_before() -> None:
 def test_a_prompt_is_not_its_answer() -> None:
     for name in ("report of 600 words", "German report", "French report", "Spanish report"):
         for row in made(name).rows:
-            facts = row.prompt.partition("\n- ")[2]
+            facts = row.prompt.rpartition("\n\n")[2]
             if row.task == "report" and row.completion.startswith("## "):
-                assert not any(paragraph in row.prompt for paragraph in row.completion.split("\n\n")[1:])
+                assert not any(paragraph in facts for paragraph in row.completion.split("\n\n")[1:])
                 assert len(facts) < 1.2 * len(row.completion)
 
 
@@ -149,7 +149,7 @@ def test_a_short_text_is_taught_as_a_whole() -> None:
 
 
 def test_a_summary_is_made_from_the_body_that_it_stands_in() -> None:
-    body = row_texts.report("en", 120)
+    body = row_texts.report("en", 50)
     summary = "Seventeen keys are missing. We ask the board to name one person for the register and to pay for a new one by autumn of this year."
     text = body.replace("## Position", f"## Summary\n\n{summary}\n\n## Position")
     rows = rows_of(text)
@@ -337,7 +337,6 @@ class BytePairCounter(WordCounter):
     """A byte-pair tokenizer, trained on a text."""
 
     def __init__(self, text: str) -> None:
-        super().__init__()
         self.tokenizer = Tokenizer(models.BPE())
         self.tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         self.tokenizer.decoder = decoders.ByteLevel()
