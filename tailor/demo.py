@@ -23,9 +23,10 @@ from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
+from tailor.cli.build import build_dataset, describe_left_out
 from tailor.cli.calls import list_adapters, pages, unary
 from tailor.cli.connections import Connections, Endpoints
-from tailor.cli.datasets import build_dataset
+from tailor.cli.datasets import describe_figures
 from tailor.cli.events import decode
 from tailor.cli.output import short
 from tailor.cli.publish import publish_all
@@ -167,9 +168,10 @@ def build(connections: Connections, specialist: str, now: Tell) -> synthetic_pb2
     answer = wait_out_errors(lambda: build_dataset(connections.synthetic, specialist, request_id), now)
     dataset = answer.dataset
     now(
-        f"{dataset.train_rows} rows, {dataset.held_out_rows} held out, of {len(dataset.document_ids)} documents; "
+        f"{dataset.train_rows} rows, {dataset.held_out_rows} held out; {describe_figures(dataset)} "
         f"{answer.near_duplicates} near-duplicates left out"
     )
+    now(f"left out, mostly by the sample's own limits: {describe_left_out(answer.left_out)}")
     return answer
 
 

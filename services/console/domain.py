@@ -17,6 +17,8 @@ MAX_COMMENT_CHARS = 4_000
 MAX_TOKENS = 1_024
 MAX_NAME_CHARS = 64
 MAX_KEY_DAYS = 3_650
+MAX_FILTER_CHARS = 200
+SPLITS = ("train", "held_out")
 
 
 class Role(StrEnum):
@@ -154,6 +156,35 @@ class Question:
             violations["temperature"] = "must be 0 to 2"
         if violations:
             raise InvalidArgument(Reason.INVALID_QUESTION, "The question is invalid.", field_violations=violations)
+
+
+@dataclass(frozen=True)
+class RowQuery:
+    """The rows of a dataset that a visitor wants to see; empty values admit all.
+
+    Raises InvalidArgument with a violation per invalid field."""
+
+    digest: str
+    split: str = ""
+    task: str = ""
+    document: str = ""
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        violations = {}
+        if self.split not in ("", *SPLITS):
+            violations["split"] = f"must be {' or '.join(SPLITS)}"
+        for name in ("task", "document", "text"):
+            if len(getattr(self, name)) > MAX_FILTER_CHARS:
+                violations[name] = f"must have at most {MAX_FILTER_CHARS} characters"
+        if violations:
+            raise InvalidArgument(Reason.INVALID_REQUEST, "The filter is invalid.", field_violations=violations)
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """The filters that are set."""
+        values = {"split": self.split, "task": self.task, "document": self.document, "text": self.text}
+        return {name: value for name, value in values.items() if value}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from services.console.domain import Judgement, KeyTerms, Page, Question, Visitor
+from services.console.domain import Judgement, KeyTerms, Page, Question, RowQuery, Visitor
 from tailor.api.evaluation.v1.evaluation_pb2 import GetEvaluationResponse
 from tailor.api.events.v1.models_pb2 import DatasetBuilt, SpecialistServing
 from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecialist, StreamGenerateResponse
@@ -19,7 +19,7 @@ from tailor.api.registry.v1.registry_pb2 import (
     TraceResponse,
 )
 from tailor.api.synthetic.v1.synthesis_pb2 import Sample, Synthesis
-from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse
+from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse, DescribeDatasetResponse, ListRowsResponse
 from tailor.api.training.v1.training_pb2 import Run, WatchRunResponse
 
 T_co = TypeVar("T_co", covariant=True)
@@ -49,6 +49,10 @@ class CatalogueReader(Protocol):
     def get_audit(self, specialist: str) -> GetAuditResponse: ...
     def list_documents(self, token: str, specialist: str, size: int) -> Page[CatalogueDocument]:
         """Documents; without a specialist, rejected submissions follow."""
+        ...
+
+    def get_document(self, document_id: str) -> CatalogueDocument:
+        """An anonymised document. Raises NotFound."""
         ...
 
     def get_dataset(self, digest: str) -> DatasetBuilt: ...
@@ -91,6 +95,18 @@ class RunReader(Protocol):
     def watch_run(self, run_id: str) -> CloseableStream[WatchRunResponse]: ...
 
 
+class RowSource(Protocol):
+    """The rows of datasets. Raises NotFound for a dataset that does not exist."""
+
+    def describe(self, specialist: str, digest: str) -> DescribeDatasetResponse:
+        """A dataset by its digest, or the specialist's newest one of documents."""
+        ...
+
+    def list_rows(self, query: RowQuery, token: str) -> ListRowsResponse:
+        """A page of rows; it may be empty although more follow."""
+        ...
+
+
 class SynthesisReader(Protocol):
     """Syntheses, and decisions about their rows."""
 
@@ -121,6 +137,7 @@ class Services:
     training: RunReader
     inference: AnswerSource
     syntheses: SynthesisReader
+    rows: RowSource
     get_evaluation: Callable[[str], GetEvaluationResponse]  # by adapter digest
     count_near_duplicates: Callable[[str], CountNearDuplicatesResponse]  # by specialist; empty for all
     is_healthy: Callable[[str], bool]  # by service

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from services.registry import wire
 from services.registry.adapters.clients import AnonymizationClient, EvaluationClient
+from services.registry.adapters.datasets import StoredDatasets
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.consumers import Consumers
@@ -21,6 +22,7 @@ from tailor.rpc.auth import Authenticator, Caller, VerifyKey
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.keys import to_caller
 from tailor.runtime import Runtime
+from tailor.storage.s3 import S3Store
 
 NAME = "registry"
 MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
@@ -40,7 +42,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.rpc(settings, [(add_RegistryServiceServicer_to_server, servicer)], authenticator)
     runtime.spawn("canaries", CanaryWatcher(begin, request_evaluation).run)
     sign = signer(Identity.load(NAME, settings.identity_key_file))
-    runtime.consume(settings, Consumers(begin, request_evaluation, sign).topics(), producer)
+    datasets = StoredDatasets(S3Store.from_settings(settings))
+    runtime.consume(settings, Consumers(begin, datasets, request_evaluation, sign).topics(), producer)
     runtime.ready()
 
 

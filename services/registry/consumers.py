@@ -5,17 +5,19 @@ from collections.abc import Mapping
 from services.registry import wire
 from services.registry.domain import Fact, FactKind
 from services.registry.handlers import canaries, erasures, facts, promotions
-from services.registry.ports import Begin, RequestEvaluation, Sign
+from services.registry.ports import Begin, DatasetStore, RequestEvaluation, Sign
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode
+from tailor.wire import to_ref
 
 
 class Consumers:
     """One method per topic."""
 
-    def __init__(self, begin: Begin, request_evaluation: RequestEvaluation, sign: Sign) -> None:
+    def __init__(self, begin: Begin, datasets: DatasetStore, request_evaluation: RequestEvaluation, sign: Sign) -> None:
         self._begin = begin
+        self._datasets = datasets
         self._request_evaluation = request_evaluation
         self._sign = sign
 
@@ -54,7 +56,7 @@ class Consumers:
         message = decode(event, models_pb2.DatasetBuilt)
         fact_id = f"{message.digest}/{message.specialist}"
         fact = Fact(FactKind.DATASET, fact_id, message.specialist, event.value or b"")
-        facts.record_dataset(self._begin, fact, message.digest, message.document_ids)
+        facts.record_dataset(self._begin, self._datasets, fact, message.digest, to_ref(message.manifest))
 
     def run_progressed(self, event: Event) -> None:
         message = decode(event, models_pb2.RunProgressed)

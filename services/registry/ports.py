@@ -1,6 +1,6 @@
 """What the handlers need of others. Calls block; every one may raise Unavailable."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,6 +26,8 @@ from services.registry.domain import (
     Specialist,
     Taint,
 )
+from tailor.datasets import DatasetManifest
+from tailor.storage.ref import Ref
 from tailor.words import Labels
 
 
@@ -186,12 +188,24 @@ class Erasures(Protocol):
 class Lineage(Protocol):
     """What was trained on which documents."""
 
+    def save_documents(self, dataset_digest: str, document_ids: Sequence[str]) -> None:
+        """Add documents of a dataset. Idempotent."""
+        ...
+
+    def save_dataset(self, dataset_digest: str, manifest: DatasetManifest) -> None:
+        """Record that all documents of a dataset have been saved."""
+        ...
+
+    def has_dataset(self, dataset_digest: str) -> bool:
+        """True if all documents of a dataset have been saved."""
+        ...
+
     def find_datasets(self, document_ids: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         """Sorted digests of the datasets with rows of each document."""
         ...
 
-    def find_documents(self, dataset_digest: str) -> Collection[str]:
-        """Ids of the documents in a dataset; empty if it is unknown."""
+    def find_erased(self, dataset_digest: str) -> Mapping[str, str]:
+        """The documents of a dataset that are erased now, with their erasure ids."""
         ...
 
     def find_descendants(self, datasets: Collection[str], adapters: Collection[str]) -> Sequence[Adapter]:
@@ -222,6 +236,17 @@ class Transaction:
 
 
 Begin = Callable[[], AbstractContextManager[Transaction]]
+
+
+class DatasetStore(Protocol):
+    """Stored datasets. Methods block. They raise NotFound for a dataset that was deleted, Unavailable while the store does not answer, and
+    FailedPrecondition (INVALID_MANIFEST, INVALID_DATASET, CORRUPT_OBJECT) for one that is damaged."""
+
+    def read_manifest(self, manifest: Ref) -> DatasetManifest: ...
+    def read_document_ids(self, manifest: DatasetManifest) -> Iterator[Sequence[str]]:
+        """Stream the ids of its documents in batches."""
+        ...
+
 
 # The text without personal data, by the anonymization policy for the labels.
 Anonymize = Callable[[str, Labels], str]

@@ -87,18 +87,26 @@ class Queries(AuditQueries):
             if replica.is_ready(now)
         ]
 
-    def documents(self, selector: Specialist | None, after: str, limit: int) -> list[documents_pb2.DocumentAnonymized]:
-        """Current documents by id; with a specialist, only those that it selects."""
+    def documents(
+        self, selector: Specialist | None, after: str, limit: int, dataset: str = ""
+    ) -> list[documents_pb2.DocumentAnonymized]:
+        """Current documents by id; with a specialist, only those that it selects; with a dataset's digest, only those in it."""
         table = tables.documents
         query = select(table.c.payload).where(table.c.document_id > after, *_selected(selector))
+        if dataset:
+            sources = tables.dataset_documents
+            query = query.join(sources, sources.c.document_id == table.c.document_id).where(sources.c.digest == dataset)
         with transaction(self._engine) as connection:
             payloads = connection.scalars(query.order_by(table.c.document_id).limit(limit)).all()
         return [documents_pb2.DocumentAnonymized.FromString(payload) for payload in payloads]
 
-    def documents_by_id(self, document_ids: Sequence[str]) -> list[documents_pb2.DocumentAnonymized]:
-        """The catalogued ones of these documents."""
+    def documents_by_id(
+        self, document_ids: Sequence[str], selector: Specialist | None = None
+    ) -> list[documents_pb2.DocumentAnonymized]:
+        """The catalogued ones of these documents; with a specialist, only those that it selects."""
         table = tables.documents
-        query = select(table.c.payload).where(table.c.document_id.in_(document_ids)).order_by(table.c.document_id)
+        query = select(table.c.payload).where(table.c.document_id.in_(document_ids), *_selected(selector))
+        query = query.order_by(table.c.document_id)
         with transaction(self._engine) as connection:
             return [documents_pb2.DocumentAnonymized.FromString(payload) for payload in connection.scalars(query)]
 
@@ -161,6 +169,18 @@ class Queries(AuditQueries):
         query = query.ext(distinct_on(digest)).order_by(digest, table.c.fact_id).limit(limit)
         with transaction(self._engine) as connection:
             return [*connection.scalars(query)]
+
+    def dataset(self, payload: bytes) -> registry_pb2.GetDatasetResponse:
+        """A dataset, and what its manifest says of tokens and of what was left out, as far as it was read."""
+        response = registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt.FromString(payload))
+        table = tables.datasets
+        with transaction(self._engine) as connection:
+            row = connection.execute(select(table).where(table.c.digest == response.dataset.digest)).one_or_none()
+        if row is not None:
+            response.train_tokens, response.held_out_tokens = row.train_tokens, row.held_out_tokens
+            for reason, count in row.left_out.items():
+                response.left_out[reason].CopyFrom(registry_pb2.LeftOutCount(**count))
+        return response
 
     def catalogue_adapter(self, adapter: models_pb2.AdapterTrained) -> registry_pb2.CatalogueAdapter:
         """An adapter with its newest evaluation, the gate's decision, and whether it serves."""

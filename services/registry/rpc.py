@@ -27,6 +27,8 @@ Context = grpc.ServicerContext
 # Roles that may see the documents behind a draft; callers and experts see only digests.
 SEES_DOCUMENTS = {"ROLE_ENGINEER", "ROLE_OPERATOR", "ROLE_DATA_PROTECTION"}
 
+TRACED_DOCUMENTS = 100
+
 DIGEST_PREFIX = re.compile(r"[0-9a-f]{6,64}")
 MATCH_REASONS = {
     FactKind.DATASET: (Reason.UNKNOWN_DATASET, Reason.AMBIGUOUS_DATASET, "dataset"),
@@ -84,15 +86,24 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         if request.page_token.startswith(REJECTED_PAGE):
             return self._rejected(request.page_token.removeprefix(REJECTED_PAGE), size)
         selector = self._specialist(request.specialist) if request.specialist else None
-        documents = self._queries.documents(selector, request.page_token, size + 1)
+        if request.document_id:
+            return self._document(selector, request.document_id)
+        digest = self._find_dataset(request.dataset).digest if request.dataset else ""
+        documents = self._queries.documents(selector, request.page_token, size + 1, digest)
         response = registry_pb2.ListDocumentsResponse(
             documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents[:size]]
         )
         if len(documents) > size:
             response.next_page_token = documents[size - 1].document_id
-        elif request.include_rejected and not current_caller().specialists:
+        elif request.include_rejected and not digest and not current_caller().specialists:
             response.next_page_token = REJECTED_PAGE
         return response
+
+    def _document(self, selector: Specialist | None, document_id: str) -> registry_pb2.ListDocumentsResponse:
+        documents = self._queries.documents_by_id([document_id], selector)
+        return registry_pb2.ListDocumentsResponse(
+            documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents]
+        )
 
     def _rejected(self, after: str, size: int) -> registry_pb2.ListDocumentsResponse:
         rejected = self._queries.rejected(after, size + 1)
@@ -110,7 +121,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def GetDataset(self, request: registry_pb2.GetDatasetRequest, context: Context) -> registry_pb2.GetDatasetResponse:
         payload = self._find(FactKind.DATASET, request.digest)
-        return registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt.FromString(payload))
+        return self._queries.dataset(payload)
 
     def GetAdapter(self, request: registry_pb2.GetAdapterRequest, context: Context) -> registry_pb2.GetAdapterResponse:
         payload = self._find(FactKind.ADAPTER, request.digest)
@@ -170,10 +181,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         if request.draft_only:
             return registry_pb2.TraceResponse(draft=self._queries.draft(draft.draft_id))
         response = self._queries.trace(draft.draft_id)
-        if caller.kind == "service" or caller.role in SEES_DOCUMENTS:
-            response.documents.extend(self._queries.documents_by_id(list(response.dataset.document_ids)))
-        else:
-            response.dataset.ClearField("document_ids")
+        sees_documents = caller.kind == "service" or caller.role in SEES_DOCUMENTS
+        if sees_documents and response.dataset.digest:
+            response.documents.extend(self._queries.documents(None, "", TRACED_DOCUMENTS, response.dataset.digest))
         return response
 
     def RecordJudgement(
@@ -260,6 +270,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def _specialist(self, name: str) -> Specialist:
         _may_use(name)
         return specialists.get_specialist(self._begin, name)
+
+    def _find_dataset(self, prefix: str) -> models_pb2.DatasetBuilt:
+        return models_pb2.DatasetBuilt.FromString(self._find(FactKind.DATASET, prefix))
 
     def _find(self, kind: FactKind, prefix: str) -> bytes:
         """The dataset or adapter whose digest begins with the prefix, among those that the caller may see.

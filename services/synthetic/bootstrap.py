@@ -9,8 +9,11 @@ from services.synthetic.adapters import tables
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.adapters.parquet import ParquetWriter
 from services.synthetic.adapters.registry import RegistryDocuments
+from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
+from services.synthetic.adapters.stored_datasets import SqlStoredDatasets
+from services.synthetic.browsing import RowBrowser
 from services.synthetic.consumers import SPECIALISTS, Consumers
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.near_duplicates.count import NearDuplicateCounter
@@ -44,7 +47,9 @@ def build(runtime: Runtime, settings: Settings) -> None:
         erased=runtime.erased_documents(settings),
     )
     consumers, eraser = Consumers(app), DatasetEraser(app, SqlHoldings(engine))
-    servicer = SyntheticServicer(app, NearDuplicateCounter(SqlSketches(engine), sketcher, store), sketcher.threshold)
+    browser = RowBrowser(SqlStoredDatasets(engine), store, ParquetRowReader(store), app.erased)
+    counter = NearDuplicateCounter(SqlSketches(engine), sketcher, store)
+    servicer = SyntheticServicer(app, counter, sketcher.threshold, browser)
 
     def sides(specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
         del specialist

@@ -20,6 +20,8 @@ from services.synthetic.domain import (
     Specialist,
     Split,
 )
+from services.synthetic.views import RowFilter, StoredDataset, StoredRow
+from tailor.datasets import DatasetFile
 from tailor.words import DatasetKind, Selection
 
 # All documents that a specialist selects, by its name. Raises Unavailable while the registry does not answer.
@@ -230,4 +232,40 @@ class ExtraRows(Protocol):
 
     def fingerprint(self, specialist: Specialist) -> str:
         """Changes whenever the rows do."""
+        ...
+
+
+class StoredDatasets(Protocol):
+    """The datasets that exist."""
+
+    def newest(self, specialist: str, kind: DatasetKind) -> StoredDataset | None:
+        """The specialist's last build of a kind; None if there is none."""
+        ...
+
+    def find(self, digest: str) -> list[StoredDataset]:
+        """The datasets of a digest: specialists with equal rows share it."""
+        ...
+
+
+class RowFile(Protocol):
+    """An open file of rows."""
+
+    @property
+    def group_rows(self) -> Sequence[int]:
+        """The number of rows of each row group."""
+        ...
+
+    def rows(self, group: int, start: int, wanted: RowFilter) -> Iterator[tuple[int, StoredRow]]:
+        """Stream a group's rows from number `start` on that have the wanted task and document, each with its number in the group."""
+        ...
+
+
+class RowReader(Protocol):
+    """Reads files of rows. Thread-safe."""
+
+    def open(self, file: DatasetFile) -> AbstractContextManager[RowFile]:
+        """Open a file of a dataset. Blocks.
+
+        Raises NotFound if it no longer exists, FailedPrecondition (CORRUPT_OBJECT, INVALID_DATASET) if it cannot be read.
+        """
         ...

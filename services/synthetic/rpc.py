@@ -2,9 +2,11 @@
 
 import grpc
 
-from services.synthetic import handlers, wire
+from services.synthetic import handlers, row_wire, wire
+from services.synthetic.browsing import DatasetQuery, RowBrowser
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.count import NearDuplicateCounter
+from services.synthetic.views import StoredDataset
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.rpc.auth import current_caller
@@ -18,8 +20,9 @@ MAX_REQUEST_ID = 128
 class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
     """Translates calls for the handlers."""
 
-    def __init__(self, app: Synthetic, counter: NearDuplicateCounter, threshold: float) -> None:
+    def __init__(self, app: Synthetic, counter: NearDuplicateCounter, threshold: float, browser: RowBrowser) -> None:
         self._app = app
+        self._browser = browser
         self._counter = counter
         self._threshold = threshold
 
@@ -61,11 +64,41 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
         self, request: synthetic_pb2.PreviewRowsRequest, context: grpc.ServicerContext
     ) -> synthetic_pb2.PreviewRowsResponse:
         _may_use(request.specialist)
-        if request.page_size < 0:
-            raise InvalidArgument(Reason.INVALID_PAGE_SIZE, "`page_size` must not be negative.")
-        limit = min(request.page_size or DEFAULT_ROWS, MAX_ROWS)
+        limit = _page_size(request.page_size)
         rows = handlers.preview_rows(self._app, request.specialist, request.document_id, limit)
         return synthetic_pb2.PreviewRowsResponse(rows=[wire.from_row(row) for row in rows])
+
+    def DescribeDataset(
+        self, request: synthetic_pb2.DescribeDatasetRequest, context: grpc.ServicerContext
+    ) -> synthetic_pb2.DescribeDatasetResponse:
+        dataset = self._find(row_wire.to_query(request))
+        return row_wire.from_manifest(dataset, self._browser.manifest(dataset))
+
+    def ListRows(
+        self, request: synthetic_pb2.ListRowsRequest, context: grpc.ServicerContext
+    ) -> synthetic_pb2.ListRowsResponse:
+        size, wanted = _page_size(request.page_size), row_wire.to_filter(request)
+        query, position = row_wire.to_position(request.page_token, row_wire.to_query(request), wanted)
+        dataset = self._find(query)
+        page = self._browser.read(dataset, wanted, position, size)
+        return synthetic_pb2.ListRowsResponse(
+            rows=[row_wire.from_stored_row(split, row) for split, row in page.rows],
+            next_page_token=row_wire.from_position(dataset, wanted, page.next_position),
+            dataset_digest=dataset.digest,
+            specialist=dataset.specialist,
+            scanned_rows=page.scanned,
+        )
+
+    def _find(self, query: DatasetQuery) -> StoredDataset:
+        if query.specialist:
+            _may_use(query.specialist)
+        return self._browser.find(query, current_caller().may_use)
+
+
+def _page_size(requested: int) -> int:
+    if requested < 0:
+        raise InvalidArgument(Reason.INVALID_PAGE_SIZE, "`page_size` must not be negative.")
+    return min(requested or DEFAULT_ROWS, MAX_ROWS)
 
 
 def _may_use(specialist: str) -> None:

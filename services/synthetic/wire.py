@@ -26,6 +26,7 @@ from tailor.wire import (
     to_filters,
     to_labels,
     to_ref,
+    to_row_policy,
     to_selection,
     to_span,
 )
@@ -93,6 +94,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         system_prompt=message.system_prompt,
         use_teacher=message.use_teacher,
         filters=to_filters(message.filters),
+        rows=to_row_policy(message.rows),
         preference_recipe=message.preference_recipe,
         keep_drafts=message.keep_drafts,
     )
@@ -151,11 +153,17 @@ def to_dataset(message: models_pb2.DatasetBuilt, near_duplicates: int, left_out:
 
 
 def from_row(row: Row) -> synthetic_pb2.Row:
+    system = [("system", row.system_prompt)] if row.system_prompt else []
     return synthetic_pb2.Row(
         row_id=row.row_id,
-        origin=row.origin,
+        task=row.task,
         document_ids=row.document_ids,
-        prompt=row.prompt,
-        completion=row.completion,
         spans=map(from_span, row.spans),
+        messages=[synthetic_pb2.RowMessage(role=role, content=content) for role, content in (*system, *row.messages)],
+        language=row.language,
+        tokens=row.tokens,
+        grounding=row.grounding,
+        places=[synthetic_pb2.RowPlace(start=start, end=end) for start, end in row.places],
+        made_by=row.made_by,
+        lineage=dict(row.lineage),
     )

@@ -1,85 +1,78 @@
-"""`tailor datasets` and `tailor build`."""
+"""`tailor datasets`: the datasets that exist, and what one of them has and leaves out."""
 
 from typing import Annotated
 
 import typer
-from google.protobuf.message import Message
+from rich.console import Console
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
-from tailor.events.envelope import new_id
-from tailor.words import DatasetKind
 
-BUILD_SECONDS = 300.0
+COLUMNS = ("dataset", "specialist", "kind", "rows", "held out", "documents", "coverage", "grounded", "overlap", "built")
 
-app = typer.Typer()
+app = typer.Typer(name="datasets")
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def datasets(
     context: typer.Context,
     specialist: Annotated[str, typer.Option(help="List only datasets of this specialist.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max datasets to list.")] = 50,
 ) -> None:
     """List datasets, newest first."""
+    if context.invoked_subcommand:
+        return
     session = session_of(context)
     request = registry_pb2.ListDatasetsRequest(specialist=specialist)
     items = first(limit, pages("registry", session.connections.registry.ListDatasets, request, "datasets"))
-    columns = ("dataset", "specialist", "kind", "rows", "held out", "documents", "built")
-    rows = [
-        (
-            short(item.digest),
-            item.specialist,
-            short_enum(models_pb2.DatasetKind.Name(item.kind), "DATASET_KIND_"),
-            item.train_rows,
-            item.held_out_rows,
-            len(item.document_ids),
-            item.create_time.ToJsonString(),
-        )
-        for item in items
-    ]
-    session.output.emit({"datasets": [to_dict(item) for item in items]}, shows(table("", columns, rows)))
+    rows = [_row(item) for item in items]
+    session.output.emit({"datasets": [to_dict(item) for item in items]}, shows(table("", COLUMNS, rows)))
 
 
 @app.command()
-def build(
+def show(
     context: typer.Context,
-    specialist: Annotated[str, typer.Argument(help="The specialist's name.")],
-    kind: Annotated[
-        DatasetKind, typer.Option(help="`sft`: from documents; `preference`: from experts' rankings.")
-    ] = DatasetKind.SFT,
+    dataset: Annotated[str, typer.Argument(help="The dataset's digest, or at least its first 6 digits.")],
 ) -> None:
-    """Build a specialist's dataset now; training then starts by itself. If nothing is new, show the existing dataset."""
+    """Show a dataset's figures, and what it leaves out and why. `tailor documents --dataset` lists its documents."""
     session = session_of(context)
-    answer = build_dataset(session.connections.synthetic, specialist, new_id("req"), kind)
-    dataset = answer.dataset
-    state = "built" if answer.created else "exists; nothing is new"
-    text = f"Dataset {short(dataset.digest)} {state}. {dataset.train_rows} rows, {dataset.held_out_rows} held out."
-    left_out = _counts(answer.left_out)
-    if left_out:
-        text += f" Left out by filters: {', '.join(f'{name} {count}' for name, count in left_out.items())}."
-    if kind is DatasetKind.PREFERENCE:
-        text += f" Made from {', '.join(f'{count} {name}' for name, count in _counts(answer.pairs).items())}."
-    session.output.emit(to_dict(answer), shows(text))
+    request = registry_pb2.GetDatasetRequest(digest=dataset)
+    answer = unary("registry", session.connections.registry.GetDataset, request)
+    session.output.emit(to_dict(answer), lambda console: _print(console, answer))
 
 
-def build_dataset(
-    synthetic: synthetic_pb2_grpc.SyntheticServiceStub,
-    specialist: str,
-    request_id: str,
-    kind: DatasetKind = DatasetKind.SFT,
-) -> synthetic_pb2.BuildDatasetResponse:
-    """Build a dataset, or get the existing one if nothing is new. Idempotent for a repeated request id."""
-    dataset_kind = models_pb2.DatasetKind.Value(f"DATASET_KIND_{kind.name}")
-    request = synthetic_pb2.BuildDatasetRequest(specialist=specialist, request_id=request_id, kind=dataset_kind)
-    return unary("synthetic", synthetic.BuildDataset, request, BUILD_SECONDS)
+def describe_figures(dataset: models_pb2.DatasetBuilt) -> str:
+    """The sources of a dataset, and its figures if it has any, as a sentence."""
+    parts = [f"{dataset.documents} documents"] + [f"{dataset.judgements} judgements"] * bool(dataset.judgements)
+    if dataset.HasField("figures"):
+        names = ("coverage", "grounded", "overlap")
+        parts += [f"{name} {getattr(dataset.figures, name):.1%}" for name in names]
+    return f"{', '.join(parts)}."
 
 
-def _counts(message: Message) -> dict[str, int]:
-    """The counts other than 0, by name."""
-    return {name.replace("_", " "): count for name, count in to_dict(message).items() if count}
+def _row(item: models_pb2.DatasetBuilt) -> tuple[object, ...]:
+    figures = item.figures
+    shares = (figures.coverage, figures.grounded, figures.overlap) if item.HasField("figures") else ()
+    return (
+        short(item.digest),
+        item.specialist,
+        short_enum(models_pb2.DatasetKind.Name(item.kind), "DATASET_KIND_"),
+        item.train_rows,
+        item.held_out_rows,
+        item.documents,
+        *([f"{share:.1%}" for share in shares] or [""] * 3),
+        item.create_time.ToJsonString(),
+    )
+
+
+def _print(console: Console, answer: registry_pb2.GetDatasetResponse) -> None:
+    console.print(table("", COLUMNS, [_row(answer.dataset)]))
+    tokens = f"{answer.train_tokens} tokens for training, {answer.held_out_tokens} held out"
+    console.print(f"{describe_figures(answer.dataset)} {tokens}.", highlight=False)
+    left_out = sorted(answer.left_out.items(), key=lambda item: (-item[1].characters, item[0]))
+    rows = [(reason.replace("_", " "), count.documents, count.rows, count.characters) for reason, count in left_out]
+    console.print(table("", ("left out", "documents", "rows", "characters"), rows) if rows else "Nothing was left out.")

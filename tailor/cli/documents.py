@@ -1,4 +1,4 @@
-"""`tailor documents`: the state of published documents."""
+"""`tailor documents`: the state of published documents, and the way from one to its rows."""
 
 from typing import Annotated
 
@@ -6,30 +6,75 @@ import typer
 from rich.console import Console
 
 from tailor.api.common.v1 import common_pb2
-from tailor.api.events.v1 import documents_pb2
+from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import table
 from tailor.cli.session import session_of
+from tailor.errors import NotFound, Reason
+from tailor.wire import to_labels, to_selection
 
-app = typer.Typer()
+COLUMNS = ("document", "version", "kind", "format", "characters", "source", "personal values", "state")
+
+app = typer.Typer(name="documents")
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def documents(
     context: typer.Context,
     specialist: Annotated[str, typer.Option(help="List only documents that this specialist learns from.")] = "",
+    dataset: Annotated[str, typer.Option(help="List only documents of the dataset with these first digits.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max documents to list.")] = 100,
 ) -> None:
     """Count submissions by state, and list documents and rejections."""
+    if context.invoked_subcommand:
+        return
     session = session_of(context)
     registry = session.connections.registry
     flow = unary("registry", registry.GetFlow, registry_pb2.GetFlowRequest())
-    request = registry_pb2.ListDocumentsRequest(specialist=specialist, include_rejected=not specialist)
+    request = registry_pb2.ListDocumentsRequest(
+        specialist=specialist, dataset=dataset, include_rejected=not specialist and not dataset
+    )
     items = first(limit, pages("registry", registry.ListDocuments, request, "documents"))
     document = {"flow": to_dict(flow), "documents": [to_dict(item) for item in items]}
     session.output.emit(document, lambda console: _print(console, flow, items))
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    document: Annotated[str, typer.Argument(help="The document's id.")],
+    specialist: Annotated[str, typer.Option(help="A specialist that learns from it, if your key is limited.")] = "",
+) -> None:
+    """Show a document, and how to see its rows. `tailor rows NAME --document ID` leads back."""
+    session = session_of(context)
+    registry = session.connections.registry
+    request = registry_pb2.ListDocumentsRequest(specialist=specialist, document_id=document)
+    answer = unary("registry", registry.ListDocuments, request)
+    if not answer.documents:
+        raise NotFound(
+            Reason.UNKNOWN_DOCUMENT, "There is no anonymised document with this id, or your key may not see it."
+        )
+    item = answer.documents[0]
+    known = pages("registry", registry.ListSpecialists, registry_pb2.ListSpecialistsRequest(), "specialists")
+    learning = [entry.specialist.name for entry in known if _selects(entry.specialist, item.anonymized)]
+    result = {"document": to_dict(item.anonymized), "specialists": learning}
+    session.output.emit(result, lambda console: _print_document(console, item, learning))
+
+
+def _selects(specialist: models_pb2.SpecialistChanged, document: documents_pb2.DocumentAnonymized) -> bool:
+    return to_selection(specialist.selection).admits(to_labels(document.labels))
+
+
+def _print_document(console: Console, item: registry_pb2.CatalogueDocument, learning: list[str]) -> None:
+    console.print(table("", COLUMNS, [_row(item)]))
+    for name in learning:
+        console.print(
+            f"rows     tailor rows {name} --document {item.anonymized.document_id}", highlight=False, soft_wrap=True
+        )
+    if not learning:
+        console.print("No specialist learns from it.")
 
 
 def _print(console: Console, flow: registry_pb2.GetFlowResponse, items: list[registry_pb2.CatalogueDocument]) -> None:
@@ -37,8 +82,7 @@ def _print(console: Console, flow: registry_pb2.GetFlowResponse, items: list[reg
     for label, counts in (("rejected", flow.rejected), ("found", flow.findings), ("dead-lettered", flow.dead_lettered)):
         if counts:
             console.print(f"{label}: " + ", ".join(f"{name} {counts[name]}" for name in sorted(counts)))
-    columns = ("document", "version", "kind", "format", "characters", "source", "personal values", "state")
-    console.print(table("", columns, [_row(item) for item in items]))
+    console.print(table("", COLUMNS, [_row(item) for item in items]))
 
 
 def _row(item: registry_pb2.CatalogueDocument) -> tuple[object, ...]:

@@ -27,11 +27,12 @@ from tailor.cli.submissions import Description, FileSubmission, collect
 from tailor.client import TailorClient
 from tailor.errors import InvalidArgument, NotFound, Unauthenticated
 from tailor.local import processes
+from tailor.wire import to_ref
 from tests.e2e import gold
 from tests.e2e.conftest import SAMPLE, Installation, ask_until
 from tests.e2e.expert import Expert
 from tests.e2e.reach import Names, answers
-from tests.e2e.training import Training
+from tests.e2e.training import Datasets, Training
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -213,7 +214,12 @@ def test_the_specialist_answers_and_its_draft_is_traced_to_its_documents(install
     traced = ask_until(lambda: _trace(installation, draft_id), "a traced draft", 30)
     assert traced.adapter.digest == _adapters(installation)[0].adapter.digest
     assert traced.dataset.digest == traced.adapter.dataset_digest
-    assert {document.document_id for document in traced.documents} == set(traced.dataset.document_ids)
+    request = registry_pb2.ListDocumentsRequest(dataset=traced.dataset.digest, page_size=1000)
+    listed = [
+        item.anonymized.document_id for item in installation.registry.ListDocuments(request, timeout=10).documents
+    ]
+    assert len(listed) == traced.dataset.documents > 0
+    assert [document.document_id for document in traced.documents] == listed[:100]
 
 
 def test_draft_texts_are_stored_anonymised_and_a_ranking_becomes_a_pair(installation: Installation) -> None:
@@ -370,7 +376,7 @@ def test_rankings_on_the_console_become_a_dataset_and_an_adapter_based_on_the_co
 
     dataset = ask_until(build, "a preference dataset", 60)
     assert dataset.train_rows >= 8 and dataset.held_out_rows >= 1
-    assert len(judged & set(dataset.judgement_ids)) >= 8
+    assert len(judged & Datasets(installation).judgement_ids(to_ref(dataset.manifest))) >= 8
     assert dataset.ranked_adapter_digest == compared.adapter.digest
     training = Training(installation)
 

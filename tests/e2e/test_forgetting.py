@@ -199,7 +199,10 @@ def test_a_dataset_without_the_document_supersedes_the_old_one(installation: Ins
     ).datasets
     newest = datasets[0]
     assert newest.digest != story.dataset
-    assert not set(story.erasure.document_ids) & set(newest.document_ids)
+    request = registry_pb2.ListDocumentsRequest(dataset=newest.digest, page_size=1000)
+    listed = installation.registry.ListDocuments(request, timeout=10).documents
+    assert len(listed) == newest.documents > 0
+    assert not set(story.erasure.document_ids) & {item.anonymized.document_id for item in listed}
 
 
 def test_a_republished_document_stays_erased_until_the_erasure_is_lifted(

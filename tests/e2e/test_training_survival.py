@@ -8,15 +8,16 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import pytest
 
-from services.synthetic.domain import PairRow, Row
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
+from tailor.datasets import TRAIN
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.ref import Ref
 from tests.e2e.conftest import Installation, ask_until
@@ -78,13 +79,31 @@ def _words(number: int, count: int) -> str:
     return " ".join(WORDS[(number * 7 + place * 3 + place // 4) % len(WORDS)] for place in range(count))
 
 
-def _rows(numbers: range) -> list[Row]:
-    return [Row("section", (f"doc_{n}",), _words(n, 5), _words(n + 1, 9 + n % 5)) for n in numbers]
-
-
-def _pairs(numbers: range) -> list[PairRow]:
+def _rows(numbers: range) -> list[dict[str, Any]]:
     return [
-        PairRow("ranking", f"{n}", (("user", _words(n, 5)),), f"Act: {_words(n, 3)}.", _words(n + 4, 14))
+        {
+            "row_id": f"row_{n:03}",
+            "task": "section",
+            "document_ids": [f"doc_{n}"],
+            "messages": [
+                {"role": "user", "content": _words(n, 5)},
+                {"role": "assistant", "content": _words(n + 1, 9 + n % 5)},
+            ],
+        }
+        for n in numbers
+    ]
+
+
+def _pairs(numbers: range) -> list[dict[str, Any]]:
+    return [
+        {
+            "row_id": f"row_{n:03}",
+            "task": "ranking",
+            "document_ids": [f"doc_{n}"],
+            "messages": [{"role": "user", "content": _words(n, 5)}],
+            "chosen": f"Act: {_words(n, 3)}.",
+            "rejected": _words(n + 4, 14),
+        }
         for n in numbers
     ]
 
@@ -115,8 +134,8 @@ def story(installation: Installation) -> Iterator[Story]:
     )
     installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=specialist), timeout=10)
     datasets = Datasets(installation)
-    train, held_out = datasets.writer.write(_rows(range(24))), datasets.writer.write(_rows(range(24, 28)))
-    yield Story(datasets, Training(installation), datasets.write("sft", NAME, train, held_out))
+    rows, _ = datasets.write("sft", NAME, _rows(range(24)), _rows(range(24, 28)))
+    yield Story(datasets, Training(installation), rows)
 
 
 def _kill_service(installation: Installation) -> int:
@@ -245,12 +264,12 @@ def test_a_queued_or_running_run_can_be_cancelled_but_an_ended_one_cannot(
 
 def test_tampered_rows_fail_a_run_with_a_reason(installation: Installation, story: Story) -> None:
     datasets, training = story.datasets, story.training
-    train = datasets.writer.write(_rows(range(40, 60)))
-    rows = datasets.write("sft", NAME, train, train)
+    train = _rows(range(40, 60))
+    rows, manifest = datasets.write("sft", NAME, train, train)
     with paused_training(installation, training):
         ahead = training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-seldom")
         run_id = training.create(specialist=NAME, dataset_digest=rows.sha256, recipe="killed-steady")
-        datasets.store.put(DATASETS, train.ref.key, b"tampered")
+        datasets.store.put(DATASETS, manifest.split(TRAIN).files[-1].ref.key, b"tampered")
         training.cancel(ahead)
     run = training.wait_for_end(run_id)
     assert (run.state, run.reason, run.epoch) == (training_pb2.RUN_STATE_FAILED, "CORRUPT_OBJECT", 1)
@@ -267,8 +286,7 @@ def test_rankings_let_the_programme_finish_although_its_last_worker_is_killed(
     installation: Installation, story: Story
 ) -> None:
     training, datasets = story.training, story.datasets
-    train, held_out = datasets.writer.write_pairs(_pairs(range(16))), datasets.writer.write_pairs(_pairs(range(16, 20)))
-    pairs = datasets.write("preference", NAME, train, held_out)
+    pairs, _ = datasets.write("preference", NAME, _pairs(range(16)), _pairs(range(16, 20)))
     datasets.publish(NAME, pairs, PREFERENCE)
     with paused_training(installation, training) as lock:
         killed = lock.advance(story.chain, 2, stage=2)

@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from services.synthetic.adapters.parquet import ParquetWriter
-from services.synthetic.datasets import manifest_entry, write_manifest
-from services.synthetic.domain import Split
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.compute_lock import ComputeLock
+from tailor.dataset_ids import read_ids
+from tailor.datasets import HELD_OUT, TRAIN, DatasetManifest
 from tailor.events.envelope import derive_id
 from tailor.events.producer import KafkaProducer
 from tailor.local.processes import ProcessRef
@@ -23,7 +22,9 @@ from tailor.settings import ServiceSettings
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tailor.storage.s3 import S3Store
+from tailor.words import DatasetKind
 from tests.conftest import Stores, plan_of
+from tests.datasets import Rows, store_dataset
 from tests.e2e.conftest import Installation, ask_until
 
 SFT, PREFERENCE = models_pb2.DATASET_KIND_SFT, models_pb2.DATASET_KIND_PREFERENCE
@@ -35,12 +36,16 @@ class Datasets:
     def __init__(self, installation: Installation) -> None:
         self._settings = Stores(plan_of(installation.stack)).settings("synthetic", ServiceSettings)
         self.store = S3Store.from_settings(self._settings)
-        self.writer = ParquetWriter(self.store)
 
-    def write(self, kind: str, specialist: str, train: Split, held_out: Split) -> Ref:
-        """Store a dataset's manifest, and return its reference."""
-        splits = {"train": manifest_entry(train), "held_out": manifest_entry(held_out)}
-        return write_manifest(self.store, None, {"kind": kind, "specialist": specialist, "splits": splits}, {})[1]
+    def write(self, kind: str, specialist: str, train: Rows, held_out: Rows) -> tuple[Ref, DatasetManifest]:
+        """Store a dataset, and return its manifest with its reference."""
+        splits = {TRAIN: train, HELD_OUT: held_out}
+        return store_dataset(self.store, splits, rows_per_file=10, kind=DatasetKind(kind), specialist=specialist)
+
+    def judgement_ids(self, manifest: Ref) -> set[str]:
+        """The judgements that a dataset's manifest lists."""
+        judgements = DatasetManifest.parse(self.store.get(manifest)).judgements
+        return {judgement_id for ids in read_ids(self.store, judgements, "judgement_id") for judgement_id in ids}
 
     def publish(self, specialist: str, manifest: Ref, kind: models_pb2.DatasetKind.ValueType, recipe: str = "") -> None:
         """Publish that the dataset was built."""

@@ -97,6 +97,14 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         serving = registry_pb2.Serving(decision=decision, finished=state.serving, rollout=[state])
         return registry_pb2.GetSpecialistResponse(specialist=self.specialist, serving=serving, canary=self.canary)
 
+    def UpdateSpecialist(self, request: Any, context: Any) -> Any:
+        if request.specialist.revision != self.specialist.revision:
+            text = f"Current revision is {self.specialist.revision}. Reload and retry."
+            refuse(context, Aborted(Reason.REVISION_MOVED, text))
+        self.specialist.CopyFrom(request.specialist)
+        self.specialist.revision += 1
+        return registry_pb2.UpdateSpecialistResponse(specialist=self.specialist)
+
     def ListSpecialists(self, request: Any, context: Any) -> Any:
         names = ["a", "b", "c"]
         at = int(request.page_token or 0)
@@ -117,6 +125,8 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.GetFlowResponse(ingested=3, anonymized=2, rejected={"EMPTY": 1}, findings={"PERSON": 7})
 
     def ListDocuments(self, request: Any, context: Any) -> Any:
+        if request.document_id not in ("", "doc_1"):
+            return registry_pb2.ListDocumentsResponse()
         passed = documents_pb2.DocumentAnonymized(
             document_id="doc_1", kind=common_pb2.KIND_DOCUMENT, char_count=2**33, findings={"PERSON": 7}
         )
@@ -124,7 +134,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             document_id="doc_2", reason=documents_pb2.REJECTION_REASON_EMPTY, hint="It has no bytes."
         )
         items = [registry_pb2.CatalogueDocument(anonymized=passed), registry_pb2.CatalogueDocument(rejected=stopped)]
-        return registry_pb2.ListDocumentsResponse(documents=items)
+        return registry_pb2.ListDocumentsResponse(documents=items[:1] if request.document_id else items)
 
     def GetAudit(self, request: Any, context: Any) -> Any:
         if request.specialist not in ("", self.specialist.name):
@@ -133,8 +143,9 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
 
     def ListDatasets(self, request: Any, context: Any) -> Any:
         built = models_pb2.DatasetBuilt(
-            digest=DATASET, specialist="engagement-reports", train_rows=200, held_out_rows=20
+            digest=DATASET, specialist="engagement-reports", train_rows=200, held_out_rows=20, documents=40
         )
+        built.figures.coverage, built.figures.grounded = 0.934, 0.99
         return registry_pb2.ListDatasetsResponse(datasets=[built])
 
     def _adapters(self) -> list[registry_pb2.CatalogueAdapter]:
@@ -159,7 +170,12 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
     def GetDataset(self, request: Any, context: Any) -> Any:
         if not DATASET.startswith(request.digest):
             refuse(context, NotFound(Reason.UNKNOWN_DATASET, f"No dataset's digest begins with {request.digest}."))
-        return registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt(digest=DATASET))
+        count = registry_pb2.LeftOutCount(documents=2, characters=1400)
+        return registry_pb2.GetDatasetResponse(
+            dataset=models_pb2.DatasetBuilt(digest=DATASET, documents=40),
+            left_out={"no_words": count},
+            train_tokens=81_000,
+        )
 
     def Promote(self, request: Any, context: Any) -> Any:
         if request.expected_generation != self.generation:
@@ -381,7 +397,8 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
 
     def __init__(self) -> None:
         self.created = True
-        self.left_out = synthetic_pb2.LeftOut()
+        self.left_out: list[synthetic_pb2.LeftOut] = []
+        self.listed: list[synthetic_pb2.ListRowsRequest] = []
         self.documents = 0
         self.compared = 0
         self.down = False
@@ -392,6 +409,32 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
         self.compared = min(self.documents, self.compared + 100)
         return synthetic_pb2.CountNearDuplicatesResponse(
             documents=self.documents, compared=self.compared, near_duplicates=7, groups=3, threshold=0.8
+        )
+
+    def ListRows(self, request: Any, context: Any) -> Any:
+        """One row per page, of three."""
+        self.listed.append(type(request).FromString(request.SerializeToString()))
+        at = int(request.page_token or 0)
+        row = synthetic_pb2.Row(
+            row_id=f"row_{at}",
+            task="answer",
+            document_ids=[f"doc_{at}"],
+            split=synthetic_pb2.SPLIT_TRAIN,
+            messages=[
+                synthetic_pb2.RowMessage(role="user", content="Where is [it] written?"),
+                synthetic_pb2.RowMessage(role="assistant", content=f"In section {at}."),
+            ],
+            language="en",
+            tokens=1234,
+            grounding="yes",
+            made_by="structure",
+        )
+        return synthetic_pb2.ListRowsResponse(
+            rows=[row],
+            next_page_token=str(at + 1) if at < 2 else "",
+            dataset_digest=DATASET,
+            specialist=request.specialist,
+            scanned_rows=1000,
         )
 
     def BuildDataset(self, request: Any, context: Any) -> Any:

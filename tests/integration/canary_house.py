@@ -14,6 +14,7 @@ from services.inference.consumers import ServingConsumer
 from services.inference.domain import Caller, ChatMessage, GenerationRequest, Piece, Sampling
 from services.inference.generation import Cancellation
 from services.inference.wire import from_draft
+from services.registry.adapters.datasets import StoredDatasets
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import signer
@@ -29,6 +30,8 @@ from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.identity import Identity
+from tailor.storage.memory import MemoryStore
+from tests.datasets import built
 from tests.unit.inference.fakes import FakeEngine, FakeStream, make_world
 
 NAME = "reports"
@@ -111,21 +114,24 @@ class House:
         self.outbox = Outbox(engine, outbox_rows, self.producer)
         self.begin = transactions(engine, self.outbox)
         self.queries = Queries(engine)
+        self.store = MemoryStore()
         self.evaluation = FakeEvaluation()
         self.topics = Consumers(
-            self.begin, self.evaluation, signer(Identity("registry", Ed25519PrivateKey.generate()))
+            self.begin,
+            StoredDatasets(self.store),
+            self.evaluation,
+            signer(Identity("registry", Ed25519PrivateKey.generate())),
         ).topics()
         self.watcher = CanaryWatcher(self.begin, self.evaluation)
         specialists.create_specialist(self.begin, replace(SPECIALIST, canary=policy))
 
     def train(self, digest: str, *, rouge: float = 0.2, dataset: str = "") -> None:
         """Add an adapter that is evaluated against the incumbent."""
-        built = models_pb2.DatasetBuilt(digest=dataset, specialist=NAME, document_ids=[f"doc_{dataset}"])
         trained = models_pb2.AdapterTrained(
             digest=digest, kind=models_pb2.ADAPTER_KIND_POLICY, specialist=NAME, base="tiny", dataset_digest=dataset
         )
         trained.manifest.uri = f"s3://models/adapters/{digest}/manifest.json"
-        self._receive("dataset.built.v1", built)
+        self._receive("dataset.built.v1", built(self.store, dataset, NAME, [f"doc_{dataset}"]))
         self._receive("adapter.trained.v1", trained)
         self.evaluate(digest, rouge=rouge)
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.console.adapters.clients import connect
-from services.console.domain import Judgement, KeyTerms, Question, Role
+from services.console.domain import Judgement, KeyTerms, Question, Role, RowQuery
 from services.console.ports import Services
 from services.console.rules import count_submitted, decision, word
 from services.console.settings import Settings
@@ -153,6 +153,16 @@ class Synthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
             raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist.")
         return synthetic_pb2.CountNearDuplicatesResponse(documents=2, compared=2, near_duplicates=1, groups=1)
 
+    def DescribeDataset(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return synthetic_pb2.DescribeDatasetResponse(
+            dataset_digest=request.dataset_digest, specialist=request.specialist
+        )
+
+    def ListRows(self, request: Any, context: grpc.ServicerContext) -> Any:
+        row = synthetic_pb2.Row(row_id=request.page_token, task=request.task, split=request.split)
+        row.document_ids.extend([request.document_id, request.text])
+        return synthetic_pb2.ListRowsResponse(rows=[row], dataset_digest=request.dataset_digest)
+
 
 class Training(training_pb2_grpc.TrainingServiceServicer):
     def WatchRun(self, request: Any, context: grpc.ServicerContext) -> Iterator[training_pb2.WatchRunResponse]:
@@ -258,6 +268,15 @@ def test_the_audit_is_read_from_registry_and_synthetic(services: Services) -> No
     assert services.count_near_duplicates("").near_duplicates == 1
     with pytest.raises(NotFound):
         services.count_near_duplicates("nobody")
+
+
+def test_rows_are_read_from_synthetic_with_every_filter(services: Services) -> None:
+    query = RowQuery("d", "held_out", "answer", "doc_1", "kiln")
+    (row,) = services.rows.list_rows(query, "token").rows
+    assert (row.row_id, row.task, list(row.document_ids)) == ("token", "answer", ["doc_1", "kiln"])
+    assert row.split == synthetic_pb2.SPLIT_HELD_OUT
+    assert services.rows.list_rows(RowQuery("d"), "").dataset_digest == "d"
+    assert services.rows.describe("s", "d").specialist == "s"
 
 
 def test_clients_send_commands_and_raise_refusals(services: Services) -> None:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
 from services.registry import wire
+from services.registry.adapters.datasets import StoredDatasets
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
@@ -22,13 +23,27 @@ from services.registry.ports import Begin
 from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
-from tailor.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, TailorError
+from tailor.datasets import Figures, LeftOutCount
+from tailor.errors import (
+    Aborted,
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Reason,
+    TailorError,
+    Unavailable,
+)
 from tailor.events.envelope import Event, derive_id
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.identity import Identity
 from tailor.sql import connect, migrate
+from tailor.storage.memory import MemoryStore
+from tailor.storage.ref import Ref
+from tailor.wire import from_ref
 from tailor.words import Labels, Selection
+from tests.datasets import built, store_dataset, store_ids
 
 pytestmark = pytest.mark.integration
 
@@ -60,8 +75,9 @@ class World:
         self.begin: Begin = transactions(engine, self.outbox)
         self.queries = Queries(engine)
         self.evaluator = FakeEvaluator()
+        self.store = MemoryStore()
         self.identity = Identity("registry", Ed25519PrivateKey.generate())
-        self.consumers = Consumers(self.begin, self.evaluator, signer(self.identity))
+        self.consumers = Consumers(self.begin, StoredDatasets(self.store), self.evaluator, signer(self.identity))
 
     def published(self, topic: str) -> list[object]:
         while self.outbox.relay():
@@ -253,14 +269,64 @@ def test_a_specialist_sees_only_documents_with_its_labels(world: World) -> None:
 def test_a_draft_is_traced_to_its_adapter_and_dataset(world: World) -> None:
     specialists.create_specialist(world.begin, SPECIALIST)
     world.adapter("good")
-    dataset = models_pb2.DatasetBuilt(digest="cd34", specialist=NAME, document_ids=["doc_1"])
+    dataset = built(world.store, "cd34", NAME, ["doc_1"])
     world.consumers.dataset_built(Event("dataset.built.v1", NAME, dataset.SerializeToString(), {}))
     world.receive(
         "draft.created.v1",
         drafts_pb2.DraftCreated(draft_id="drf_1", specialist=NAME, adapter_digest="good", key_id="key_1"),
     )
     trace = world.queries.trace("drf_1")
-    assert (trace.adapter.digest, trace.dataset.digest, list(trace.dataset.document_ids)) == ("good", "cd34", ["doc_1"])
+    assert (trace.adapter.digest, trace.dataset.digest, trace.dataset.documents) == ("good", "cd34", 1)
+
+
+class LostStore(MemoryStore):
+    """A store that does not answer."""
+
+    def get(self, ref: Ref) -> bytes:
+        raise Unavailable(Reason.OBJECT_STORE_UNAVAILABLE, "The object store does not answer.")
+
+
+def test_a_dataset_is_shown_with_what_it_leaves_out_and_its_documents_in_pages(world: World) -> None:
+    for number in range(5):
+        receive_document(world, _document(number, 1, "a", "wiki"))
+    ids = [f"doc_{number:032x}" for number in range(1, 4)]
+    left_out = {"no_words": LeftOutCount(documents=2, characters=70)}
+    figures = Figures(coverage=0.9, grounded=1.0, characters=700)
+    dataset = built(world.store, "cd34", NAME, ids, left_out=left_out, figures=figures)
+    for _ in range(2):
+        world.consumers.dataset_built(Event("dataset.built.v1", NAME, dataset.SerializeToString(), {}))
+    shown = world.queries.dataset(dataset.SerializeToString())
+    assert (shown.dataset.documents, shown.dataset.figures.coverage) == (3, 0.9)
+    assert {reason: (count.documents, count.characters) for reason, count in shown.left_out.items()} == {
+        "no_words": (2, 70)
+    }
+    first = world.queries.documents(None, "", 2, "cd34")
+    rest = world.queries.documents(None, first[-1].document_id, 2, "cd34")
+    assert [document.document_id for document in (*first, *rest)] == ids
+
+
+def test_a_dataset_whose_store_is_lost_is_retried_and_one_that_was_deleted_is_kept(world: World) -> None:
+    dataset = built(world.store, "cd34", NAME, ["doc_1"])
+    event = Event("dataset.built.v1", NAME, dataset.SerializeToString(), {})
+    lost = Consumers(world.begin, StoredDatasets(LostStore()), world.evaluator, signer(world.identity))
+    with pytest.raises(Unavailable):
+        lost.dataset_built(event)
+    assert world.queries.facts(FactKind.DATASET, NAME, None, 10) == []
+    world.store.objects.clear()
+    world.consumers.dataset_built(event)
+    assert len(world.queries.facts(FactKind.DATASET, NAME, None, 10)) == 1
+
+
+def test_a_dataset_of_more_documents_than_a_statement_has_parameters_is_recorded(world: World) -> None:
+    ids = [f"doc_{number:06}" for number in range(70_000)]
+    ref, manifest = store_dataset(
+        world.store, {}, sources=store_ids(world.store, "document_id", ids, 50_000), specialist=NAME
+    )
+    dataset = models_pb2.DatasetBuilt(digest="cd34", specialist=NAME, manifest=from_ref(ref), documents=70_000)
+    assert manifest.sources.count == 70_000 and dataset.ByteSize() < 4096
+    world.consumers.dataset_built(Event("dataset.built.v1", NAME, dataset.SerializeToString(), {}))
+    with world.begin() as tx:
+        assert set(tx.lineage.find_datasets(ids).values()) == {("cd34",)}
 
 
 def test_a_caller_sees_only_its_own_drafts_of_its_own_specialists(world: World) -> None:

@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
+from services.registry.adapters.datasets import StoredDatasets
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, key_verifier, signer
@@ -33,8 +34,10 @@ from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
+from tailor.storage.memory import MemoryStore
 from tailor.words import Labels
 from tests.conftest import migrated
+from tests.datasets import built
 
 pytestmark = pytest.mark.integration
 
@@ -56,8 +59,9 @@ class World:
 
     def __init__(self, engine: Engine, folder: Path) -> None:
         self.begin = transactions(engine, Outbox(engine, outbox_rows, MemoryProducer("registry")))
+        self.store = MemoryStore()
         identity = Identity("registry", Ed25519PrivateKey.generate())
-        self._consumers = Consumers(self.begin, request_evaluation, signer(identity))
+        self._consumers = Consumers(self.begin, StoredDatasets(self.store), request_evaluation, signer(identity))
         (folder / "trust.json").write_text(json.dumps({}))
         moments = iter(range(0, 10**9, 1000))
         self.server = RpcServer(
@@ -86,7 +90,7 @@ class World:
         )
         scores = models_pb2.Scores(values={"rougeL": 0.2, "parity": 0.01})
         facts: list[tuple[str, Any]] = [
-            ("dataset.built.v1", models_pb2.DatasetBuilt(digest=DIGESTS[name], specialist=name)),
+            ("dataset.built.v1", built(self.store, DIGESTS[name], name, [f"doc_{name}"])),
             (
                 "adapter.trained.v1",
                 models_pb2.AdapterTrained(
@@ -346,7 +350,7 @@ def test_a_digest_needs_at_least_six_hexadecimal_digits(world: World, prefix: st
 
 def test_an_ambiguous_digest_is_refused_unless_the_caller_may_see_only_one_match(world: World) -> None:
     twin = DIGESTS[OWN][:-1] + "1"
-    world.receive("dataset.built.v1", models_pb2.DatasetBuilt(digest=twin, specialist=OTHER))
+    world.receive("dataset.built.v1", built(world.store, twin, OTHER))
     world.receive(
         "adapter.trained.v1",
         models_pb2.AdapterTrained(digest=twin, kind=models_pb2.ADAPTER_KIND_POLICY, specialist=OTHER),
@@ -366,7 +370,7 @@ def test_an_ambiguous_digest_is_refused_unless_the_caller_may_see_only_one_match
 
 
 def test_a_dataset_that_two_specialists_share_is_not_ambiguous(world: World) -> None:
-    world.receive("dataset.built.v1", models_pb2.DatasetBuilt(digest=DIGESTS[OWN], specialist=OTHER))
+    world.receive("dataset.built.v1", built(world.store, DIGESTS[OWN], OTHER))
     request = registry_pb2.GetDatasetRequest(digest=DIGESTS[OWN])
     for names, expected in (((), OWN), ((OWN,), OWN), ((OTHER,), OTHER)):
         stub = world.stub(world.key("ENGINEER", *names))

@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import Engine
 
+from services.registry.adapters.datasets import StoredDatasets
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
@@ -21,7 +22,9 @@ from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.identity import Identity
+from tailor.storage.memory import MemoryStore
 from tests.conftest import migrated
+from tests.datasets import built
 
 pytestmark = pytest.mark.integration
 
@@ -42,7 +45,9 @@ class World:
         self.begin = transactions(engine, self.outbox)
         self.queries = Queries(engine)
         identity = Identity("registry", Ed25519PrivateKey.generate())
-        self.topics = Consumers(self.begin, request_evaluation, signer(identity)).topics()
+        self.store = MemoryStore()
+        consumers = Consumers(self.begin, StoredDatasets(self.store), request_evaluation, signer(identity))
+        self.topics = consumers.topics()
 
     def receive(self, topic: str, message: object) -> None:
         self.topics[topic](Event(topic, "key", message.SerializeToString(), {}))  # type: ignore[attr-defined]
@@ -61,8 +66,7 @@ class World:
     def train(
         self, digest: str, dataset: str, document_ids: list[str], *, rouge: float = 0.5, parent: str = ""
     ) -> None:
-        built = models_pb2.DatasetBuilt(digest=dataset, specialist=NAME, document_ids=document_ids)
-        self.receive("dataset.built.v1", built)
+        self.receive("dataset.built.v1", built(self.store, dataset, NAME, document_ids))
         trained = models_pb2.AdapterTrained(
             digest=digest,
             kind=models_pb2.ADAPTER_KIND_POLICY,
@@ -195,6 +199,42 @@ def test_an_adapter_trained_later_on_an_erased_document_does_not_pass_the_gate(w
     assert world.serving() == ""
     entry = world.queries.catalogue_adapter(models_pb2.AdapterTrained(digest="late", specialist=NAME))
     assert entry.tainted and "retired" in entry.refusals[0]
+
+
+def test_a_dataset_recorded_after_the_erasure_is_forgotten_by_every_service(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.train("one", "d1", DOCUMENTS[:2])
+    world.erase(DOCUMENTS[0])
+    world.receive("dataset.built.v1", built(world.store, "d2", NAME, DOCUMENTS))
+    before, after = world.published("document.erased.v1")
+    assert (list(before.dataset_digests), list(after.dataset_digests)) == (["d1"], ["d1", "d2"])
+    assert (after.document_id, list(after.adapter_digests)) == (DOCUMENTS[0], ["one"])
+
+
+def test_a_dataset_deleted_before_it_was_read_taints_its_adapters_by_synthetics_answer(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    dataset = built(world.store, "d1", NAME, DOCUMENTS[:1])
+    world.store.objects.clear()
+    world.receive("dataset.built.v1", dataset)
+    for digest in ("one", "two"):
+        if digest == "two":
+            erasure = world.erase(DOCUMENTS[0])
+            world.receive(
+                "document.forgotten.v1",
+                documents_pb2.DocumentForgotten(
+                    erasure_id=erasure.erasure_id,
+                    document_id=DOCUMENTS[0],
+                    service="synthetic",
+                    dataset_digests=["d1"],
+                ),
+            )
+        trained = models_pb2.AdapterTrained(digest=digest, specialist=NAME, dataset_digest="d1", base="tiny")
+        world.receive("adapter.trained.v1", trained)
+    entries = [
+        world.queries.catalogue_adapter(models_pb2.AdapterTrained(digest=digest, specialist=NAME))
+        for digest in ("one", "two")
+    ]
+    assert [entry.tainted for entry in entries] == [True, True]
 
 
 @pytest.mark.parametrize(("document_ids", "reason"), [([], "x"), (["memo-7"], "x"), (DOCUMENTS[:1], "Sarah Jenkins")])

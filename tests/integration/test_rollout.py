@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from services.inference.adapters.events import ReportPublisher
 from services.inference.consumers import ServingConsumer
+from services.registry.adapters.datasets import StoredDatasets
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
@@ -23,6 +24,7 @@ from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.identity import Identity
+from tailor.storage.memory import MemoryStore
 from tests.conftest import migrated
 from tests.unit.inference.fakes import make_world
 
@@ -60,7 +62,10 @@ class House:
         self.begin = transactions(engine, self.outbox)
         self.queries = Queries(engine)
         self.consumers = Consumers(
-            self.begin, request_evaluation, signer(Identity("registry", Ed25519PrivateKey.generate()))
+            self.begin,
+            StoredDatasets(MemoryStore()),
+            request_evaluation,
+            signer(Identity("registry", Ed25519PrivateKey.generate())),
         )
         specialist = Specialist(NAME, "tiny", "lora", gate=Gate((Threshold("rougeL"),), 1))
         specialists.create_specialist(self.begin, specialist)

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.console.domain import Judgement, KeyTerms, Page, Question, Role, Visitor
+from services.console.domain import Judgement, KeyTerms, Page, Question, Role, RowQuery, Visitor
 from services.console.ports import (
     AnswerSource,
     ApiKeys,
@@ -15,6 +15,7 @@ from services.console.ports import (
     CloseableStream,
     Decisions,
     NewKey,
+    RowSource,
     RunReader,
     Services,
     SynthesisReader,
@@ -27,7 +28,7 @@ from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
 from tailor.api.synthetic.v1 import synthesis_pb2, synthesis_pb2_grpc, synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
-from tailor.errors import PermissionDenied, Reason
+from tailor.errors import NotFound, PermissionDenied, Reason
 from tailor.rpc.auth import Caller
 from tailor.rpc.channel import service_channel, wire_errors
 from tailor.rpc.keys import RegistryKeys
@@ -41,6 +42,7 @@ WRITE_SECONDS = 30  # anonymization processes a judgement's comment first
 ANSWER_SECONDS = 180
 WATCH_SECONDS = 3600  # the browser reconnects afterwards
 LIST_SIZE = 200
+ROWS_SIZE = 20
 
 
 def call(service: str, method: Callable[..., T_co], request: Any, seconds: float = READ_SECONDS) -> T_co:
@@ -83,6 +85,13 @@ class RegistryClient(CatalogueReader, Decisions, ApiKeys):
         )
         answer = call("registry", self._stub.ListDocuments, request)
         return Page(tuple(answer.documents), answer.next_page_token)
+
+    def get_document(self, document_id: str) -> registry_pb2.CatalogueDocument:
+        request = registry_pb2.ListDocumentsRequest(document_id=document_id)
+        answer = call("registry", self._stub.ListDocuments, request)
+        if not answer.documents:
+            raise NotFound(Reason.UNKNOWN_DOCUMENT, "There is no anonymised document with this id.")
+        return answer.documents[0]
 
     def get_dataset(self, digest: str) -> models_pb2.DatasetBuilt:
         return call("registry", self._stub.GetDataset, registry_pb2.GetDatasetRequest(digest=digest)).dataset
@@ -185,6 +194,29 @@ class TrainingClient(RunReader):
         """The run's reports and its workers' logs, from the first one until the run ends."""
         request = training_pb2.WatchRunRequest(run_id=run_id)
         return RpcStream("training", self._stub.WatchRun(request, timeout=WATCH_SECONDS))
+
+
+class RowClient(RowSource):
+    """Synthetic's datasets."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = synthetic_pb2_grpc.SyntheticServiceStub(channel)
+
+    def describe(self, specialist: str, digest: str) -> synthetic_pb2.DescribeDatasetResponse:
+        request = synthetic_pb2.DescribeDatasetRequest(specialist=specialist, dataset_digest=digest)
+        return call("synthetic", self._stub.DescribeDataset, request)
+
+    def list_rows(self, query: RowQuery, token: str) -> synthetic_pb2.ListRowsResponse:
+        request = synthetic_pb2.ListRowsRequest(
+            dataset_digest=query.digest,
+            split=synthetic_pb2.Split.Value(f"SPLIT_{(query.split or 'unspecified').upper()}"),
+            task=query.task,
+            document_id=query.document,
+            text=query.text,
+            page_size=ROWS_SIZE,
+            page_token=token,
+        )
+        return call("synthetic", self._stub.ListRows, request, COUNT_SECONDS)
 
 
 class SynthesisClient(SynthesisReader):
@@ -298,6 +330,7 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         training=TrainingClient(channels["training"]),
         inference=InferenceClient(channels["inference"]),
         syntheses=SynthesisClient(channels["synthetic"]),
+        rows=RowClient(channels["synthetic"]),
         get_evaluation=get_evaluation,
         count_near_duplicates=count_near_duplicates,
         is_healthy=HealthClient(channels).is_healthy,

@@ -72,18 +72,6 @@ def datasets(
     return console.renderer.page(request, "datasets.html", page=answer.value, token=token, failures=answer.failures)
 
 
-@router.get("/datasets/{digest}")
-def dataset(
-    request: Request, console: ConsoleOf, visitor: Annotated[Visitor, Depends(needs(Permission.DATASETS))], digest: str
-) -> Response:
-    """One dataset, and the adapters trained on it."""
-    answer = handlers.get_dataset(console.services, visitor, digest)
-    dataset, adapters = answer.value or (None, ())
-    return console.renderer.page(
-        request, "dataset.html", digest=digest, dataset=dataset, adapters=adapters, failures=answer.failures
-    )
-
-
 @router.get("/adapters")
 def adapters(
     request: Request,

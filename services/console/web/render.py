@@ -97,6 +97,11 @@ def percent(share: float) -> str:
     return f"{100 * share:+.0f} %"
 
 
+def share(value: float) -> str:
+    """A share of a whole, in percent."""
+    return f"{100 * value:.1f} %"
+
+
 def short(digest: str) -> str:
     """The beginning of an id or digest, long enough to recognise it."""
     prefix, mark, rest = digest.rpartition("_")
@@ -146,6 +151,7 @@ FILTERS = (
         size,
         amount,
         percent,
+        share,
         short,
         short_method,
         density,
@@ -154,7 +160,16 @@ FILTERS = (
         gain,
         markdown,
     ),
-    *(rules.word, rules.code, rules.decision, rules.key_state, rules.list_filters, rules.is_ended, rules.stage_state),
+    *(
+        rules.word,
+        rules.code,
+        rules.decision,
+        rules.key_state,
+        rules.list_filters,
+        rules.list_row_limits,
+        rules.is_ended,
+        rules.stage_state,
+    ),
 )
 
 

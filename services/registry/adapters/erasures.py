@@ -1,8 +1,9 @@
 """Erasures in PostgreSQL: erased documents, the services' answers, and the adapters tainted by them."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import ARRAY, Connection, Row, String, any_, cast, delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
@@ -10,6 +11,7 @@ from services.registry.adapters import tables
 from services.registry.domain import Adapter, Erasure, ErasureReceipt, FactKind, ForgottenBy, Taint
 from services.registry.ports import Erasures, Lineage
 from tailor.api.events.v1 import models_pb2
+from tailor.datasets import HELD_OUT, TRAIN, DatasetManifest
 from tailor.events.envelope import derive_id
 from tailor.events.erased import ERASED
 from tailor.events.outbox import Outbox
@@ -54,7 +56,7 @@ class SqlErasures(Erasures):
 
     def publish(self, erasure_id: str, document_id: str, datasets: Sequence[str], taints: Sequence[Taint]) -> None:
         message = wire.from_erased(erasure_id, document_id, datasets, taints)
-        event_id = derive_id("evt", ERASED, erasure_id, document_id)
+        event_id = derive_id("evt", ERASED, erasure_id, document_id, *datasets)
         self._outbox.add(self._connection, ERASED, document_id, message, event_id)
 
     def find_by_document(self, document_ids: Sequence[str]) -> Mapping[str, str]:
@@ -137,26 +139,54 @@ class SqlLineage(Lineage):
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def find_datasets(self, document_ids: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-        digests: dict[str, set[str]] = {document_id: set() for document_id in document_ids}
-        for dataset in self._datasets():
-            for document_id in digests.keys() & set(dataset.document_ids):
-                digests[document_id].add(dataset.digest)
-        return {document_id: tuple(sorted(values)) for document_id, values in digests.items()}
+    def save_documents(self, dataset_digest: str, document_ids: Sequence[str]) -> None:
+        # One array as the only parameter, because a statement has at most 65,535 parameters.
+        values = select(literal(dataset_digest), func.unnest(cast([*document_ids], ARRAY(String))))
+        statement = insert(tables.dataset_documents).from_select(["digest", "document_id"], values)
+        self._connection.execute(statement.on_conflict_do_nothing())
 
-    def find_documents(self, dataset_digest: str) -> Collection[str]:
-        datasets = (dataset for dataset in self._datasets() if dataset.digest == dataset_digest)
-        return {document_id for dataset in datasets for document_id in dataset.document_ids}
+    def save_dataset(self, dataset_digest: str, manifest: DatasetManifest) -> None:
+        row = {
+            "digest": dataset_digest,
+            "left_out": {reason: asdict(count) for reason, count in manifest.left_out.items()},
+            "train_tokens": manifest.split(TRAIN).tokens,
+            "held_out_tokens": manifest.split(HELD_OUT).tokens,
+        }
+        self._connection.execute(insert(tables.datasets).values(row).on_conflict_do_nothing())
+
+    def has_dataset(self, dataset_digest: str) -> bool:
+        table = tables.datasets
+        return self._connection.scalar(select(table.c.digest).where(table.c.digest == dataset_digest)) is not None
+
+    def find_datasets(self, document_ids: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        table = tables.dataset_documents
+        query = select(table).where(table.c.document_id == any_(cast([*document_ids], ARRAY(String))))
+        digests: dict[str, list[str]] = {document_id: [] for document_id in document_ids}
+        for digest, document_id in self._connection.execute(query.order_by(table.c.digest)):
+            digests[document_id].append(digest)
+        return {document_id: tuple(values) for document_id, values in digests.items()}
+
+    def find_erased(self, dataset_digest: str) -> Mapping[str, str]:
+        documents, erased = tables.dataset_documents, tables.erased_documents
+        query = (
+            select(erased.c.document_id, erased.c.erasure_id)
+            .join(documents, documents.c.document_id == erased.c.document_id)
+            .where(documents.c.digest == dataset_digest, ~erased.c.lifted)
+            .order_by(erased.c.document_id)
+        )
+        return dict(self._connection.execute(query).all())
 
     def find_descendants(self, datasets: Collection[str], adapters: Collection[str]) -> Sequence[Adapter]:
-        payloads = self._facts(FactKind.ADAPTER)
-        known = [wire.to_adapter(models_pb2.AdapterTrained.FromString(payload)) for payload in payloads]
-        digests = {
-            adapter.digest for adapter in known if adapter.dataset_digest in datasets or adapter.digest in adapters
-        }
-        while children := {adapter.digest for adapter in known if adapter.parent_digest in digests} - digests:
-            digests |= children
-        return [adapter for adapter in known if adapter.digest in digests]
+        table, facts = tables.adapters, tables.facts
+        trained = table.c.dataset_digest == any_(cast([*datasets], ARRAY(String)))
+        named = table.c.digest == any_(cast([*adapters], ARRAY(String)))
+        tree = select(table.c.digest).where(or_(trained, named)).cte("tree", recursive=True)
+        tree = tree.union(select(table.c.digest).join(tree, table.c.parent_digest == tree.c.digest))
+        query = select(facts.c.payload).join(tree, facts.c.fact_id == tree.c.digest)
+        payloads = self._connection.scalars(
+            query.where(facts.c.kind == FactKind.ADAPTER.value).order_by(facts.c.fact_id)
+        )
+        return [wire.to_adapter(models_pb2.AdapterTrained.FromString(payload)) for payload in payloads]
 
     def save_taint(self, taint: Taint) -> None:
         table = tables.taints
@@ -179,13 +209,6 @@ class SqlLineage(Lineage):
     def list_taints(self, erasure_id: str) -> Sequence[Taint]:
         query = select(tables.taints).where(tables.taints.c.erasure_id == erasure_id)
         return [_to_taint(row) for row in self._connection.execute(query)]
-
-    def _datasets(self) -> Sequence[models_pb2.DatasetBuilt]:
-        return [models_pb2.DatasetBuilt.FromString(payload) for payload in self._facts(FactKind.DATASET)]
-
-    def _facts(self, kind: FactKind) -> Sequence[bytes]:
-        table = tables.facts
-        return self._connection.scalars(select(table.c.payload).where(table.c.kind == kind.value)).all()
 
 
 def _to_taint(row: Row) -> Taint:  # type: ignore[type-arg]

@@ -106,6 +106,12 @@ class SqlFacts(CatalogueFacts):
 
     def save_adapter(self, adapter: Adapter, payload: bytes) -> None:
         self.save(Fact(FactKind.ADAPTER, adapter.digest, adapter.specialist, payload))
+        row = {
+            "digest": adapter.digest,
+            "dataset_digest": adapter.dataset_digest,
+            "parent_digest": adapter.parent_digest,
+        }
+        upsert(self._connection, tables.adapters, row, ["digest"])
 
     def find_adapter(self, digest: str) -> Adapter | None:
         payload = self._find(FactKind.ADAPTER, digest)

@@ -204,4 +204,30 @@ taints = Table(
     Column("retired", Boolean, nullable=False),
 )
 
+# Datasets whose documents are all in `dataset_documents`, with the parts of their manifests that are shown.
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("left_out", JSONB, nullable=False),
+    Column("train_tokens", BigInteger, nullable=False),
+    Column("held_out_tokens", BigInteger, nullable=False),
+)
+
+dataset_documents = Table(
+    "dataset_documents",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("document_id", String(64), primary_key=True, index=True),
+)
+
+# The dataset and the parent of each adapter.
+adapters = Table(
+    "adapters",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("dataset_digest", String(64), nullable=False, index=True),
+    Column("parent_digest", String(64), nullable=False, index=True),
+)
+
 outbox = outbox_table(metadata)

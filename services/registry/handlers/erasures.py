@@ -79,11 +79,16 @@ def list_erasures(begin: Begin, before: int | None, limit: int) -> list[tuple[in
 
 
 def record_answer(begin: Begin, sign: Sign, answer: ForgottenBy) -> None:
-    """Store that a service has forgotten a document, and sign the receipt after the last answer. Idempotent."""
+    """Store that a service has forgotten a document, and sign the receipt after the last answer. Idempotent.
+
+    The datasets that it names had rows of the document, even if the registry never saw their sources."""
     with begin() as tx:
         tx.erasures.lock()
         _find(tx.erasures, answer.erasure_id)
         tx.erasures.save_answer(answer)
+        for digest in answer.datasets:
+            tx.lineage.save_documents(digest, [answer.document_id])
+        taint_adapters(tx, answer.datasets, answer.erasure_id)
         erasure = _find(tx.erasures, answer.erasure_id)
         if erasure.receipt is None and not erasure.waiting_for:
             answers = tx.erasures.list_answers(erasure.erasure_id)

@@ -4,8 +4,14 @@ from collections.abc import Collection, Sequence
 
 from services.registry.domain import RETIRE, Adapter, Call, DocumentState, Draft, Fact, Replica, Taint
 from services.registry.handlers.promotions import RETIRED, find_servable, is_retired, save_serving
-from services.registry.ports import Begin, Transaction
+from services.registry.ports import Begin, DatasetStore, Transaction
 from services.registry.rules import serving
+from tailor.datasets import DatasetManifest
+from tailor.errors import NotFound
+from tailor.logging import get_logger
+from tailor.storage.ref import Ref
+
+log = get_logger(__name__)
 
 
 def record_fact(begin: Begin, fact: Fact) -> None:
@@ -22,13 +28,45 @@ def record_document_state(begin: Begin, state: DocumentState) -> None:
         tx.facts.save_document_state(state)
 
 
-def record_dataset(begin: Begin, fact: Fact, digest: str, document_ids: Collection[str]) -> None:
-    """Store a dataset. If one of its documents has been erased, taint the adapters trained on it."""
+def record_dataset(begin: Begin, datasets: DatasetStore, fact: Fact, digest: str, manifest: Ref) -> None:
+    """Store a dataset and the ids of its documents. Blocks.
+
+    If one of them has been erased, taint the adapters trained on the dataset, and have every service forget it. A dataset that was deleted
+    is stored without its documents; synthetic's answers to erasures name it. Raises what `DatasetStore` raises, except NotFound.
+    """
+    content = _record_documents(begin, datasets, digest, manifest)
     with begin() as tx:
         tx.erasures.lock()
         tx.facts.save(fact)
-        for erasure_id in tx.erasures.find_by_document(list(document_ids)).values():
+        if content is not None:
+            tx.lineage.save_dataset(digest, content)
+        for document_id, erasure_id in tx.lineage.find_erased(digest).items():
             taint_adapters(tx, {digest}, erasure_id)
+            _publish_again(tx, erasure_id, document_id)
+
+
+def _record_documents(begin: Begin, datasets: DatasetStore, digest: str, manifest: Ref) -> DatasetManifest | None:
+    """Store the ids of a dataset's documents, each batch in its own transaction, so that nobody waits for all of them.
+
+    Returns the manifest; None if the ids are already stored, or the dataset was deleted."""
+    with begin() as tx:
+        if tx.lineage.has_dataset(digest):
+            return None
+    try:
+        content = datasets.read_manifest(manifest)
+        for document_ids in datasets.read_document_ids(content):
+            with begin() as tx:
+                tx.lineage.save_documents(digest, document_ids)
+    except NotFound:
+        log.warning("dataset was deleted before its documents were read", dataset=digest)
+        return None
+    return content
+
+
+def _publish_again(tx: Transaction, erasure_id: str, document_id: str) -> None:
+    """Publish an erasure with all datasets and adapters that are known by now: the topic keeps only the last event of a document."""
+    datasets = tx.lineage.find_datasets([document_id])[document_id]
+    tx.erasures.publish(erasure_id, document_id, datasets, tx.lineage.list_taints(erasure_id))
 
 
 def record_adapter(begin: Begin, adapter: Adapter, payload: bytes) -> None:
@@ -44,8 +82,7 @@ def record_adapter(begin: Begin, adapter: Adapter, payload: bytes) -> None:
 
 def _find_erasure(tx: Transaction, dataset_digest: str) -> str:
     """An erasure of one of a dataset's documents; empty if none is erased."""
-    documents = tx.lineage.find_documents(dataset_digest)
-    return min(tx.erasures.find_by_document(list(documents)).values(), default="")
+    return min(tx.lineage.find_erased(dataset_digest).values(), default="")
 
 
 def record_replica(begin: Begin, replica: Replica) -> None:

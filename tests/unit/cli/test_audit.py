@@ -177,12 +177,16 @@ def test_imports_matplotlib_only_to_draw() -> None:
     )
 
 
-def test_a_build_reports_what_filters_left_out(tailor: Tailor, services: Services) -> None:
-    services.synthetic.left_out = synthetic_pb2.LeftOut(language=3, source_rows=9)
+def test_a_build_reports_what_it_left_out(tailor: Tailor, services: Services) -> None:
+    services.synthetic.left_out = [
+        synthetic_pb2.LeftOut(reason="max_rows_per_document", rows=1200, characters=9000),
+        synthetic_pb2.LeftOut(reason="language", documents=3, characters=40_000),
+    ]
 
     built = tailor("build", "engagement-reports")
 
-    assert "Left out by filters: language 3, source rows 9." in built.out
+    counted = "Left out: language 3 documents, 40,000 characters; max rows per document 1,200 rows, 9,000 characters."
+    assert counted in " ".join(built.out.split())
 
 
 def test_a_specialist_takes_filters_from_toml_and_shows_them(

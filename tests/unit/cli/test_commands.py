@@ -80,8 +80,15 @@ def test_documents_show_why_one_was_rejected(tailor: Tailor) -> None:
     assert "rejected: empty. It has no bytes." in shown.out
 
 
-def test_lists_datasets(tailor: Tailor) -> None:
-    assert "200" in tailor("datasets").out
+def test_lists_datasets_with_their_figures(tailor: Tailor) -> None:
+    (listed,) = tailor("datasets", "--json").document["datasets"]
+    assert (listed["train_rows"], listed["documents"], listed["figures"]["coverage"]) == (200, 40, 0.934)
+    assert "93.4%" in tailor("datasets").out
+
+
+def test_shows_what_a_dataset_leaves_out(tailor: Tailor) -> None:
+    text = " ".join(tailor("datasets", "show", "cdcdcd").out.split())
+    assert "40 documents. 81000 tokens for training" in text and "no words" in text and "1400" in text
 
 
 def test_build_says_that_nothing_is_new(tailor: Tailor, services: Services) -> None:

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from google.protobuf.message import Message
 from pydantic import SecretStr
 
-from services.console.domain import Judgement, KeyTerms, Page, Question, Role, Visitor
+from services.console.domain import Judgement, KeyTerms, Page, Question, Role, RowQuery, Visitor
 from services.console.ports import (
     AnswerSource,
     ApiKeys,
@@ -20,6 +20,7 @@ from services.console.ports import (
     CloseableStream,
     Decisions,
     NewKey,
+    RowSource,
     RunReader,
     Services,
     SynthesisReader,
@@ -171,7 +172,8 @@ def dataset(**changes: Any) -> models_pb2.DatasetBuilt:
         held_out_rows=48,
         base=BASE,
         recipe="sft-lora",
-        document_ids=[str(number) for number in range(118)],
+        documents=118,
+        figures=models_pb2.DatasetFigures(coverage=0.934, grounded=0.99, characters=424_912),
         create_time=STAMP,
     )
     return edit(message, **changes)
@@ -436,6 +438,12 @@ class FakeRegistry(CatalogueReader, Decisions, ApiKeys):
     def list_documents(self, token: str, specialist: str, size: int) -> Page[registry_pb2.CatalogueDocument]:
         return self._page(self.documents, token, min(size, self.page_size))
 
+    def get_document(self, document_id: str) -> registry_pb2.CatalogueDocument:
+        for item in self._answer(self.documents):
+            if item.anonymized.document_id == document_id:
+                return item
+        raise NotFound(Reason.UNKNOWN_DOCUMENT, "There is no anonymised document with this id.")
+
     def get_dataset(self, digest: str) -> models_pb2.DatasetBuilt:
         for item in self._answer(self.datasets):
             if item.digest == digest:
@@ -559,6 +567,64 @@ class FakeEvaluation:
         return self.answers[adapter_digest]
 
 
+def row(number: int = 1, **changes: Any) -> synthetic_pb2.Row:
+    message = synthetic_pb2.Row(
+        row_id=f"row_{number}",
+        task="answer",
+        document_ids=[f"doc_{1:032x}"],
+        split=synthetic_pb2.SPLIT_TRAIN,
+        messages=[
+            synthetic_pb2.RowMessage(role="user", content="What is due?"),
+            synthetic_pb2.RowMessage(role="assistant", content=f"Payment {number}."),
+        ],
+        language="en",
+        tokens=1234,
+        grounding="yes",
+        made_by="structure",
+    )
+    return edit(message, **changes)
+
+
+@dataclass
+class FakeRows(RowSource):
+    """One page of rows per item of `pages`."""
+
+    pages: list[list[synthetic_pb2.Row]] = field(default_factory=lambda: [[row(1), row(2)], [row(3)]])
+    description: synthetic_pb2.DescribeDatasetResponse = field(
+        default_factory=lambda: synthetic_pb2.DescribeDatasetResponse(
+            dataset_digest=DATASET,
+            specialist=NAME,
+            train_tokens=81_000,
+            coverage=0.934,
+            grounded=0.991,
+            characters=424_912,
+            left_out=[
+                synthetic_pb2.LeftOutCount(reason="table_of_digits", documents=2, rows=5, characters=7_300),
+                synthetic_pb2.LeftOutCount(reason="overlap", rows=9),
+            ],
+        )
+    )
+    down: bool = False
+    asked: list[tuple[RowQuery, str]] = field(default_factory=list)
+
+    def _answer(self) -> None:
+        if self.down:
+            raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
+
+    def describe(self, specialist: str, digest: str) -> synthetic_pb2.DescribeDatasetResponse:
+        self._answer()
+        if specialist not in ("", NAME):
+            raise NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset.")
+        return self.description
+
+    def list_rows(self, query: RowQuery, token: str) -> synthetic_pb2.ListRowsResponse:
+        self._answer()
+        self.asked.append((query, token))
+        at = int(token or 0)
+        following = str(at + 1) if at + 1 < len(self.pages) else ""
+        return synthetic_pb2.ListRowsResponse(rows=self.pages[at], next_page_token=following, scanned_rows=500)
+
+
 def synthesis(**changes: Any) -> synthesis_pb2.Synthesis:
     message = synthesis_pb2.Synthesis(
         synthesis_id=SYNTHESIS_ID,
@@ -669,6 +735,7 @@ class World:
     evaluation: FakeEvaluation = field(default_factory=FakeEvaluation)
     inference: FakeInference = field(default_factory=FakeInference)
     syntheses: FakeSyntheses = field(default_factory=FakeSyntheses)
+    rows: FakeRows = field(default_factory=FakeRows)
     near: synthetic_pb2.CountNearDuplicatesResponse | None = field(
         default_factory=lambda: synthetic_pb2.CountNearDuplicatesResponse(
             documents=100, compared=100, near_duplicates=7, groups=3, threshold=0.8
@@ -689,6 +756,7 @@ class World:
             training=self.training,
             inference=self.inference,
             syntheses=self.syntheses,
+            rows=self.rows,
             get_evaluation=self.evaluation.get,
             count_near_duplicates=self.count_near_duplicates,
             is_healthy=lambda service: service not in self.unhealthy,

@@ -39,7 +39,10 @@ SYNTHETIC = synthetic_pb2.DESCRIPTOR.services_by_name["SyntheticService"].method
 METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.FLOW: [REGISTRY["GetFlow"]],
     Permission.DOCUMENTS: [REGISTRY["ListDocuments"]],
-    Permission.DATASETS: [REGISTRY["ListDatasets"], REGISTRY["GetDataset"]],
+    Permission.DATASETS: [
+        *(REGISTRY[name] for name in ("ListDatasets", "GetDataset")),
+        *(SYNTHETIC[name] for name in ("DescribeDataset", "ListRows")),
+    ],
     Permission.RUNS: [TRAINING["ListRuns"], TRAINING["GetRun"], TRAINING["WatchRun"]],
     Permission.ADAPTERS: [REGISTRY["ListAdapters"], REGISTRY["GetAdapter"]],
     Permission.EVALUATIONS: [EVALUATION["GetEvaluation"]],

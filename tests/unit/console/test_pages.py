@@ -8,6 +8,7 @@ from services.console.domain import Role
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
+from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.errors import InvalidArgument, Reason
 from tests.unit.console.fakes import (
     ADAPTER,
@@ -31,6 +32,7 @@ from tests.unit.console.fakes import (
     edit,
     evaluated,
     rejection,
+    row,
     run,
     serving,
     sign_in,
@@ -43,6 +45,7 @@ PAGES = [
     "/",
     "/documents",
     "/documents/rejected",
+    f"/documents/doc_{1:032x}",
     "/audit",
     "/datasets",
     f"/datasets/{DATASET}",
@@ -167,6 +170,8 @@ def test_every_value_from_services_is_escaped() -> None:
     world.registry.documents = [catalogued(format=HOSTILE, findings={HOSTILE: 1}), rejection(hint=HOSTILE)]
     world.registry.adapters = [adapter(refusals=[HOSTILE], decision=registry_pb2.DECISION_REFUSED)]
     world.registry.datasets = [dataset(recipe=HOSTILE)]
+    message = synthetic_pb2.RowMessage(role=HOSTILE, content=HOSTILE)
+    world.rows.pages = [[row(1, task=HOSTILE, document_ids=[HOSTILE], messages=[message], lineage={HOSTILE: HOSTILE})]]
     world.training.runs = [run("failed", reason="BAD", message=HOSTILE)]
     world.evaluation.answers[ADAPTER] = evaluation_pb2.GetEvaluationResponse(
         state=evaluation_pb2.EVALUATION_STATE_SUCCEEDED,

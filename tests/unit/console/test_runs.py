@@ -59,6 +59,12 @@ def test_an_ended_run_is_compared_with_its_report() -> None:
     assert figures["price"].error == pytest.approx(-0.125)
 
 
+def test_rows_that_are_too_long_are_shown_if_there_are_any() -> None:
+    figures = compare(run("succeeded", plan=plan(rows_left_out=4), report=report(rows_left_out=5)))
+    assert (figures["rows left out"].forecast, figures["rows left out"].used) == (4, 5)
+    assert "rows left out" not in compare(run("succeeded", report=report()))
+
+
 def test_a_running_run_shows_what_is_known_so_far() -> None:
     figures = compare(run(progress=progress(40, memory_bytes=5_000)), seconds=180)
     assert (figures["rows"].used, figures["tokens"].used, figures["memory"].used) == (None, None, 5_000)

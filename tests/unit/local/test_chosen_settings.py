@@ -15,9 +15,9 @@ from tailor.local.secrets import ensure
 def test_the_owners_settings_reach_only_the_service_they_name(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     plan = Plan(layout, Ports(20000), ensure(layout))
-    layout.settings_file.write_text('[synthetic]\nteacher_model = "llama"\nmax_tokens = 9\n', encoding="utf-8")
+    layout.settings_file.write_text('[synthetic]\nteacher_model = "llama"\nmin_train_rows = 9\n', encoding="utf-8")
     environment = service_environment("synthetic", plan, os.environ)
-    assert (environment["TAILOR_TEACHER_MODEL"], environment["TAILOR_MAX_TOKENS"]) == ("llama", "9")
+    assert (environment["TAILOR_TEACHER_MODEL"], environment["TAILOR_MIN_TRAIN_ROWS"]) == ("llama", "9")
     assert "TAILOR_TEACHER_MODEL" not in service_environment("training", plan, os.environ)
 
 

@@ -23,6 +23,7 @@ FIGURES = AdapterTrained(
     seconds=1800.0,
     memory_bytes=2**30,
     metrics={"held_out_loss": 3.06},
+    rows_left_out=3,
 )
 
 
@@ -36,6 +37,7 @@ def test_card_describes_the_adapter_and_its_metrics(tmp_path: Path) -> None:
     for part in ("tiny", "b" * 64, "licence apache-2.0", "d" * 64, "p" * 64, "lora: sft", "held_out_loss 3.06"):
         assert part in text
     assert "| cost | 1800 s, 350 tokens/s, peak 1024 MiB |" in text
+    assert "192 rows, 27000 tokens; 3 rows left out, longer than the recipe or the base allows |" in text
 
 
 def test_card_has_a_price_if_the_device_has_one(tmp_path: Path) -> None:

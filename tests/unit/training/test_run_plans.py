@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.training import handlers, reporting
+from services.training import handlers, reporting, wire
 from services.training.domain import Run, RunState
 from services.training.plans import Plan
 from services.training.ports import Planner, PlanRequest
@@ -133,7 +133,7 @@ def run_to_its_end(house: House) -> Run:
             house.supervisor.tick()
             house.now.forward(30)
             house.supervisor.tick()
-    made = replace(trained(), rows=6, tokens=500, memory_bytes=800)
+    made = replace(trained(), rows=6, tokens=500, memory_bytes=800, rows_left_out=2)
     reporting.report_trained(house.runs, run_id, 2, made, rates=RATES, now=house.now())
     return house.only_run()
 
@@ -142,6 +142,7 @@ def test_report_has_the_errors_of_the_plan() -> None:
     report = run_to_its_end(House()).report
     assert report is not None
     assert (report.rows, report.tokens, report.steps, report.memory_bytes) == (6, 500, 8, 800)
+    assert report.rows_left_out == wire.from_report(report).rows_left_out == 2
     assert report.tokens_error == pytest.approx(400 / 500 - 1)
     assert report.memory_error == pytest.approx(1000 / 800 - 1)
 

@@ -386,6 +386,8 @@ class ListDocumentsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INCLUDE_REJECTED_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Only documents that this specialist selects; empty for all."""
     page_size: _builtins.int
@@ -394,6 +396,10 @@ class ListDocumentsRequest(_message.Message):
     """`next_page_token` of the previous page."""
     include_rejected: _builtins.bool
     """Also list rejected submissions, after the documents."""
+    dataset: _builtins.str
+    """Only documents of the dataset with this digest, or at least its first 6 hexadecimal digits; empty for all. Rejected submissions have none."""
+    document_id: _builtins.str
+    """Only the document with this id; empty for all."""
     def __init__(
         self,
         *,
@@ -401,10 +407,12 @@ class ListDocumentsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         include_rejected: _builtins.bool = ...,
+        dataset: _builtins.str = ...,
+        document_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_rejected", b"include_rejected", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "document_id", b"document_id", "include_rejected", b"include_rejected", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -619,24 +627,89 @@ class GetDatasetRequest(_message.Message):
 Global___GetDatasetRequest: _TypeAlias = GetDatasetRequest  # noqa: Y015
 
 @_typing.final
-class GetDatasetResponse(_message.Message):
-    """GetDatasetResponse contains the dataset."""
+class LeftOutCount(_message.Message):
+    """LeftOutCount is what one reason left out of a dataset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    CHARACTERS_FIELD_NUMBER: _builtins.int
+    documents: _builtins.int
+    """Documents as a whole."""
+    rows: _builtins.int
+    """Rows."""
+    characters: _builtins.int
+    """Characters of text."""
+    def __init__(
+        self,
+        *,
+        documents: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        characters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "documents", b"documents", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeftOutCount: _TypeAlias = LeftOutCount  # noqa: Y015
+
+@_typing.final
+class GetDatasetResponse(_message.Message):
+    """GetDatasetResponse contains the dataset. `ListDocuments` lists its documents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LeftOutEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___LeftOutCount: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___LeftOutCount | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     DATASET_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    TRAIN_TOKENS_FIELD_NUMBER: _builtins.int
+    HELD_OUT_TOKENS_FIELD_NUMBER: _builtins.int
+    train_tokens: _builtins.int
+    """Tokens of the train rows, by the base's tokenizer."""
+    held_out_tokens: _builtins.int
+    """Tokens of the held-out rows."""
     @_builtins.property
     def dataset(self) -> _models_pb2.DatasetBuilt:
         """The dataset."""
+
+    @_builtins.property
+    def left_out(self) -> _containers.MessageMap[_builtins.str, Global___LeftOutCount]:
+        """What was left out, by reason, such as `no_words`."""
 
     def __init__(
         self,
         *,
         dataset: _models_pb2.DatasetBuilt | None = ...,
+        left_out: _abc.Mapping[_builtins.str, Global___LeftOutCount] | None = ...,
+        train_tokens: _builtins.int = ...,
+        held_out_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "held_out_tokens", b"held_out_tokens", "left_out", b"left_out", "train_tokens", b"train_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1238,7 +1311,7 @@ class TraceResponse(_message.Message):
 
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[_documents_pb2.DocumentAnonymized]:
-        """Documents of that dataset; only for engineers, operators and data protection."""
+        """Documents of that dataset, the first 100 by id, only for engineers, operators and data protection. `ListDocuments` lists all of them."""
 
     @_builtins.property
     def evaluation(self) -> _models_pb2.AdapterEvaluated:

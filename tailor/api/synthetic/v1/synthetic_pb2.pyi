@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tailor.api.common.v1 import common_pb2 as _common_pb2
 from tailor.api.events.v1 import models_pb2 as _models_pb2
 import builtins as _builtins
@@ -19,6 +20,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Split:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SplitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Split.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SPLIT_UNSPECIFIED: _Split.ValueType  # 0
+    """Not set."""
+    SPLIT_TRAIN: _Split.ValueType  # 1
+    """For training."""
+    SPLIT_HELD_OUT: _Split.ValueType  # 2
+    """For evaluation only."""
+
+class Split(_Split, metaclass=_SplitEnumTypeWrapper):
+    """Split is a side of a dataset."""
+
+SPLIT_UNSPECIFIED: Split.ValueType  # 0
+"""Not set."""
+SPLIT_TRAIN: Split.ValueType  # 1
+"""For training."""
+SPLIT_HELD_OUT: Split.ValueType  # 2
+"""For evaluation only."""
+Global___Split: _TypeAlias = Split  # noqa: Y015
 
 @_typing.final
 class BuildDatasetRequest(_message.Message):
@@ -60,18 +85,21 @@ class BuildDatasetResponse(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     NEAR_DUPLICATES_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
+    INTAKE_SECONDS_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
     """False if the same dataset existed."""
     near_duplicates: _builtins.int
-    """Documents removed as near-duplicates of another."""
+    """Documents that another one represents as near-duplicates."""
+    intake_seconds: _builtins.float
+    """Seconds of processor time that preparing the documents took when they arrived."""
     @_builtins.property
     def dataset(self) -> _models_pb2.DatasetBuilt:
         """The dataset."""
 
     @_builtins.property
-    def left_out(self) -> Global___LeftOut:
-        """Counts of what the specialist's filters removed."""
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeftOut]:
+        """What the dataset leaves out, by reason."""
 
     @_builtins.property
     def pairs(self) -> Global___PairCounts:
@@ -83,12 +111,13 @@ class BuildDatasetResponse(_message.Message):
         dataset: _models_pb2.DatasetBuilt | None = ...,
         created: _builtins.bool = ...,
         near_duplicates: _builtins.int = ...,
-        left_out: Global___LeftOut | None = ...,
+        left_out: _abc.Iterable[Global___LeftOut] | None = ...,
+        intake_seconds: _builtins.float = ...,
         pairs: Global___PairCounts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "left_out", b"left_out", "pairs", b"pairs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "pairs", b"pairs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "dataset", b"dataset", "left_out", b"left_out", "near_duplicates", b"near_duplicates", "pairs", b"pairs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "dataset", b"dataset", "intake_seconds", b"intake_seconds", "left_out", b"left_out", "near_duplicates", b"near_duplicates", "pairs", b"pairs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -146,41 +175,33 @@ Global___PairCounts: _TypeAlias = PairCounts  # noqa: Y015
 
 @_typing.final
 class LeftOut(_message.Message):
-    """LeftOut counts what a specialist's filters removed from a dataset."""
+    """LeftOut counts what a dataset leaves out for one reason."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    LANGUAGE_FIELD_NUMBER: _builtins.int
-    LENGTH_FIELD_NUMBER: _builtins.int
-    BOILERPLATE_FIELD_NUMBER: _builtins.int
-    SOURCE_FIELD_NUMBER: _builtins.int
-    BOILERPLATE_PARTS_FIELD_NUMBER: _builtins.int
-    SOURCE_ROWS_FIELD_NUMBER: _builtins.int
-    language: _builtins.int
-    """Documents in a language that is not admitted."""
-    length: _builtins.int
-    """Documents that are too short or too long."""
-    boilerplate: _builtins.int
-    """Documents that are boilerplate only."""
-    source: _builtins.int
-    """Documents beyond the limit of their source."""
-    boilerplate_parts: _builtins.int
-    """Paragraphs and lines removed as boilerplate from the other documents."""
-    source_rows: _builtins.int
-    """Train rows beyond their source's share."""
+    REASON_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    CHARACTERS_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """The reason, such as `language`, `overlap` or `max_train_tokens`. Unknown ones may be added."""
+    documents: _builtins.int
+    """Documents that give no rows for this reason."""
+    rows: _builtins.int
+    """Rows that were made, or could have been, and are not in the dataset."""
+    characters: _builtins.int
+    """Characters of documents, without blanks, that no row teaches for this reason."""
     def __init__(
         self,
         *,
-        language: _builtins.int = ...,
-        length: _builtins.int = ...,
-        boilerplate: _builtins.int = ...,
-        source: _builtins.int = ...,
-        boilerplate_parts: _builtins.int = ...,
-        source_rows: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        documents: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        characters: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boilerplate", b"boilerplate", "boilerplate_parts", b"boilerplate_parts", "language", b"language", "length", b"length", "source", b"source", "source_rows", b"source_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "documents", b"documents", "reason", b"reason", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -277,25 +298,113 @@ class PreviewRowsRequest(_message.Message):
 Global___PreviewRowsRequest: _TypeAlias = PreviewRowsRequest  # noqa: Y015
 
 @_typing.final
+class RowMessage(_message.Message):
+    """RowMessage is one message of a row's chat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """`system`, `user` or `assistant`."""
+    content: _builtins.str
+    """Its anonymised text."""
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        content: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowMessage: _TypeAlias = RowMessage  # noqa: Y015
+
+@_typing.final
+class RowPlace(_message.Message):
+    """RowPlace is a range of a document's anonymised text, in Unicode code points."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """First code point."""
+    end: _builtins.int
+    """The first code point after it."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowPlace: _TypeAlias = RowPlace  # noqa: Y015
+
+@_typing.final
 class Row(_message.Message):
     """Row is one training row."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LineageEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ROW_ID_FIELD_NUMBER: _builtins.int
-    ORIGIN_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
     DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
-    PROMPT_FIELD_NUMBER: _builtins.int
-    COMPLETION_FIELD_NUMBER: _builtins.int
     SPANS_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    SPLIT_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    GROUNDING_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
+    MADE_BY_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
+    JUDGEMENT_IDS_FIELD_NUMBER: _builtins.int
     row_id: _builtins.str
     """Id of the row."""
-    origin: _builtins.str
-    """Its task: `section`, `document`, `board_summary`, `question`, `example`, `deliverable`, `teacher`."""
-    prompt: _builtins.str
-    """The prompt."""
-    completion: _builtins.str
-    """The answer."""
+    task: _builtins.str
+    """Its task, such as `section`, `board_summary`, `answer`, `example`, `deliverable` or a specialist's own."""
+    rejected: _builtins.str
+    """The worse answer of a preference row."""
+    split: Global___Split.ValueType
+    """Its side of the dataset; not set for a preview."""
+    language: _builtins.str
+    """Language of the document."""
+    tokens: _builtins.int
+    """Tokens of the whole row, by the base's tokenizer."""
+    grounding: _builtins.str
+    """Whether the prompt supports the figures, names and dates of the answer: `yes`, `no`, `people` or `closed`."""
+    made_by: _builtins.str
+    """`structure`, `human`, `teacher:MODEL` or `import:NAME`."""
     @_builtins.property
     def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Documents that it was made from."""
@@ -306,19 +415,43 @@ class Row(_message.Message):
         passage, or all that overlap it. Empty for a row of the whole document, or if no part is known.
         """
 
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowMessage]:
+        """The chat. The last message is the answer; of a preference row, the better one."""
+
+    @_builtins.property
+    def places(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowPlace]:
+        """The parts of the document that the answers teach."""
+
+    @_builtins.property
+    def lineage(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Synthesis, version of its prompt, seeds and judge model of a row by a teacher."""
+
+    @_builtins.property
+    def judgement_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Judgements that a preference row was made from."""
+
     def __init__(
         self,
         *,
         row_id: _builtins.str = ...,
-        origin: _builtins.str = ...,
+        task: _builtins.str = ...,
         document_ids: _abc.Iterable[_builtins.str] | None = ...,
-        prompt: _builtins.str = ...,
-        completion: _builtins.str = ...,
         spans: _abc.Iterable[_common_pb2.Span] | None = ...,
+        messages: _abc.Iterable[Global___RowMessage] | None = ...,
+        rejected: _builtins.str = ...,
+        split: Global___Split.ValueType = ...,
+        language: _builtins.str = ...,
+        tokens: _builtins.int = ...,
+        grounding: _builtins.str = ...,
+        places: _abc.Iterable[Global___RowPlace] | None = ...,
+        made_by: _builtins.str = ...,
+        lineage: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        judgement_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "document_ids", b"document_ids", "origin", b"origin", "prompt", b"prompt", "row_id", b"row_id", "spans", b"spans"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_ids", b"document_ids", "grounding", b"grounding", "judgement_ids", b"judgement_ids", "language", b"language", "lineage", b"lineage", "made_by", b"made_by", "messages", b"messages", "places", b"places", "rejected", b"rejected", "row_id", b"row_id", "spans", b"spans", "split", b"split", "task", b"task", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -347,3 +480,233 @@ class PreviewRowsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewRowsResponse: _TypeAlias = PreviewRowsResponse  # noqa: Y015
+
+@_typing.final
+class DescribeDatasetRequest(_message.Message):
+    """DescribeDatasetRequest names a dataset, or a specialist for its newest dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of a specialist; may be empty with a digest."""
+    dataset_digest: _builtins.str
+    """Digest of a dataset; empty for the specialist's newest one."""
+    kind: _models_pb2.DatasetKind.ValueType
+    """Kind of the newest dataset; `sft` if unspecified."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        dataset_digest: _builtins.str = ...,
+        kind: _models_pb2.DatasetKind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_digest", b"dataset_digest", "kind", b"kind", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeDatasetRequest: _TypeAlias = DescribeDatasetRequest  # noqa: Y015
+
+@_typing.final
+class LeftOutCount(_message.Message):
+    """LeftOutCount counts what was left out of a dataset for one reason."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    CHARACTERS_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """The reason."""
+    documents: _builtins.int
+    """Documents that were left out as a whole."""
+    rows: _builtins.int
+    """Rows that were left out."""
+    characters: _builtins.int
+    """Characters of text that no row teaches."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        documents: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        characters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "documents", b"documents", "reason", b"reason", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeftOutCount: _TypeAlias = LeftOutCount  # noqa: Y015
+
+@_typing.final
+class DescribeDatasetResponse(_message.Message):
+    """DescribeDatasetResponse describes a dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    JUDGEMENTS_FIELD_NUMBER: _builtins.int
+    TRAIN_ROWS_FIELD_NUMBER: _builtins.int
+    TRAIN_TOKENS_FIELD_NUMBER: _builtins.int
+    HELD_OUT_ROWS_FIELD_NUMBER: _builtins.int
+    HELD_OUT_TOKENS_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    GROUNDED_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    CHARACTERS_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    dataset_digest: _builtins.str
+    """Digest of the dataset."""
+    specialist: _builtins.str
+    """Specialist that it was built for."""
+    documents: _builtins.int
+    """Documents with rows in it."""
+    judgements: _builtins.int
+    """Judgements with rows in it."""
+    train_rows: _builtins.int
+    """Train rows."""
+    train_tokens: _builtins.int
+    """Tokens of the train rows."""
+    held_out_rows: _builtins.int
+    """Rows held out."""
+    held_out_tokens: _builtins.int
+    """Tokens of the rows held out."""
+    coverage: _builtins.float
+    """Share of the characters of admitted documents that some row teaches, 0 to 1."""
+    grounded: _builtins.float
+    """Share of the answers whose figures, names and dates their prompts support, 0 to 1."""
+    overlap: _builtins.float
+    """Share of held-out answers with 13 words in a row that also stand in train, 0 to 1."""
+    characters: _builtins.int
+    """Characters of the admitted documents."""
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeftOutCount]:
+        """What was left out, most characters first."""
+
+    def __init__(
+        self,
+        *,
+        dataset_digest: _builtins.str = ...,
+        specialist: _builtins.str = ...,
+        documents: _builtins.int = ...,
+        judgements: _builtins.int = ...,
+        train_rows: _builtins.int = ...,
+        train_tokens: _builtins.int = ...,
+        held_out_rows: _builtins.int = ...,
+        held_out_tokens: _builtins.int = ...,
+        coverage: _builtins.float = ...,
+        grounded: _builtins.float = ...,
+        overlap: _builtins.float = ...,
+        characters: _builtins.int = ...,
+        left_out: _abc.Iterable[Global___LeftOutCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "coverage", b"coverage", "dataset_digest", b"dataset_digest", "documents", b"documents", "grounded", b"grounded", "held_out_rows", b"held_out_rows", "held_out_tokens", b"held_out_tokens", "judgements", b"judgements", "left_out", b"left_out", "overlap", b"overlap", "specialist", b"specialist", "train_rows", b"train_rows", "train_tokens", b"train_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeDatasetResponse: _TypeAlias = DescribeDatasetResponse  # noqa: Y015
+
+@_typing.final
+class ListRowsRequest(_message.Message):
+    """ListRowsRequest names a dataset and filters its rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SPLIT_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of a specialist; may be empty with a digest."""
+    dataset_digest: _builtins.str
+    """Digest of a dataset; empty for the specialist's newest one."""
+    kind: _models_pb2.DatasetKind.ValueType
+    """Kind of the newest dataset; `sft` if unspecified."""
+    split: Global___Split.ValueType
+    """Only rows of this side; both if unspecified."""
+    task: _builtins.str
+    """Only rows of this task; empty for all."""
+    document_id: _builtins.str
+    """Only rows of this document; empty for all."""
+    text: _builtins.str
+    """Only rows with this text in a message, upper or lower case, at most 200 characters; empty for all."""
+    page_size: _builtins.int
+    """Rows per page, 20 if 0, at most 100."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous page, with the same filters. It names the dataset, so that a new build does not change later pages."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        dataset_digest: _builtins.str = ...,
+        kind: _models_pb2.DatasetKind.ValueType = ...,
+        split: Global___Split.ValueType = ...,
+        task: _builtins.str = ...,
+        document_id: _builtins.str = ...,
+        text: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_digest", b"dataset_digest", "document_id", b"document_id", "kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist", "split", b"split", "task", b"task", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRowsRequest: _TypeAlias = ListRowsRequest  # noqa: Y015
+
+@_typing.final
+class ListRowsResponse(_message.Message):
+    """ListRowsResponse is a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    SCANNED_ROWS_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    dataset_digest: _builtins.str
+    """Digest of the dataset."""
+    specialist: _builtins.str
+    """Specialist that it was built for."""
+    scanned_rows: _builtins.int
+    """Rows that this call read."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Row]:
+        """The rows in the order of the dataset."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___Row] | None = ...,
+        next_page_token: _builtins.str = ...,
+        dataset_digest: _builtins.str = ...,
+        specialist: _builtins.str = ...,
+        scanned_rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_digest", b"dataset_digest", "next_page_token", b"next_page_token", "rows", b"rows", "scanned_rows", b"scanned_rows", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRowsResponse: _TypeAlias = ListRowsResponse  # noqa: Y015

@@ -50,6 +50,16 @@ class SyntheticServiceStub:
                 request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.PreviewRowsRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.PreviewRowsResponse.FromString,
                 _registered_method=True)
+        self.DescribeDataset = channel.unary_unary(
+                '/tailor.api.synthetic.v1.SyntheticService/DescribeDataset',
+                request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.DescribeDatasetRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.DescribeDatasetResponse.FromString,
+                _registered_method=True)
+        self.ListRows = channel.unary_unary(
+                '/tailor.api.synthetic.v1.SyntheticService/ListRows',
+                request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.ListRowsRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.ListRowsResponse.FromString,
+                _registered_method=True)
 
 
 class SyntheticServiceServicer:
@@ -79,6 +89,21 @@ class SyntheticServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeDataset(self, request, context):
+        """DescribeDataset returns the figures of a dataset, and what it leaves out and why. NOT_FOUND for an unknown specialist or dataset.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRows(self, request, context):
+        """ListRows returns the rows of a dataset that pass the filters, train rows first. One call reads a limited number of rows, so that a page
+        may have few rows or none while more pages follow. Rows of erased documents are left out. NOT_FOUND for an unknown specialist or dataset.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SyntheticServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +121,16 @@ def add_SyntheticServiceServicer_to_server(servicer, server):
                     servicer.PreviewRows,
                     request_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.PreviewRowsRequest.FromString,
                     response_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.PreviewRowsResponse.SerializeToString,
+            ),
+            'DescribeDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeDataset,
+                    request_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.DescribeDatasetRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.DescribeDatasetResponse.SerializeToString,
+            ),
+            'ListRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRows,
+                    request_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.ListRowsRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.ListRowsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -180,6 +215,60 @@ class SyntheticService:
             '/tailor.api.synthetic.v1.SyntheticService/PreviewRows',
             tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.PreviewRowsRequest.SerializeToString,
             tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.PreviewRowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.synthetic.v1.SyntheticService/DescribeDataset',
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.DescribeDatasetRequest.SerializeToString,
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.DescribeDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.synthetic.v1.SyntheticService/ListRows',
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.ListRowsRequest.SerializeToString,
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.ListRowsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,12 @@ class SyntheticServiceStub:
     """
     PreviewRows: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.PreviewRowsRequest, _synthetic_pb2.PreviewRowsResponse]
     """PreviewRows returns the rows that one document, or the newest documents of a specialist, would give. Nothing is stored."""
+    DescribeDataset: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.DescribeDatasetRequest, _synthetic_pb2.DescribeDatasetResponse]
+    """DescribeDataset returns the figures of a dataset, and what it leaves out and why. NOT_FOUND for an unknown specialist or dataset."""
+    ListRows: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.ListRowsRequest, _synthetic_pb2.ListRowsResponse]
+    """ListRows returns the rows of a dataset that pass the filters, train rows first. One call reads a limited number of rows, so that a page
+    may have few rows or none while more pages follow. Rows of erased documents are left out. NOT_FOUND for an unknown specialist or dataset.
+    """
 
 @_typing.type_check_only
 class SyntheticServiceAsyncStub(SyntheticServiceStub):
@@ -59,6 +65,12 @@ class SyntheticServiceAsyncStub(SyntheticServiceStub):
     """
     PreviewRows: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.PreviewRowsRequest, _synthetic_pb2.PreviewRowsResponse]  # type: ignore[assignment]
     """PreviewRows returns the rows that one document, or the newest documents of a specialist, would give. Nothing is stored."""
+    DescribeDataset: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.DescribeDatasetRequest, _synthetic_pb2.DescribeDatasetResponse]  # type: ignore[assignment]
+    """DescribeDataset returns the figures of a dataset, and what it leaves out and why. NOT_FOUND for an unknown specialist or dataset."""
+    ListRows: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.ListRowsRequest, _synthetic_pb2.ListRowsResponse]  # type: ignore[assignment]
+    """ListRows returns the rows of a dataset that pass the filters, train rows first. One call reads a limited number of rows, so that a page
+    may have few rows or none while more pages follow. Rows of erased documents are left out. NOT_FOUND for an unknown specialist or dataset.
+    """
 
 class SyntheticServiceServicer(metaclass=_abc_1.ABCMeta):
     """SyntheticService builds datasets."""
@@ -90,5 +102,23 @@ class SyntheticServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_synthetic_pb2.PreviewRowsResponse, _abc.Awaitable[_synthetic_pb2.PreviewRowsResponse]]:
         """PreviewRows returns the rows that one document, or the newest documents of a specialist, would give. Nothing is stored."""
+
+    @_abc_1.abstractmethod
+    def DescribeDataset(
+        self,
+        request: _synthetic_pb2.DescribeDatasetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_synthetic_pb2.DescribeDatasetResponse, _abc.Awaitable[_synthetic_pb2.DescribeDatasetResponse]]:
+        """DescribeDataset returns the figures of a dataset, and what it leaves out and why. NOT_FOUND for an unknown specialist or dataset."""
+
+    @_abc_1.abstractmethod
+    def ListRows(
+        self,
+        request: _synthetic_pb2.ListRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_synthetic_pb2.ListRowsResponse, _abc.Awaitable[_synthetic_pb2.ListRowsResponse]]:
+        """ListRows returns the rows of a dataset that pass the filters, train rows first. One call reads a limited number of rows, so that a page
+        may have few rows or none while more pages follow. Rows of erased documents are left out. NOT_FOUND for an unknown specialist or dataset.
+        """
 
 def add_SyntheticServiceServicer_to_server(servicer: SyntheticServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,64 @@
+"""From datasets to rows, from rows to documents, and back."""
+
+from dataclasses import dataclass
+
+from services.console.domain import Page, Permission, RowQuery, Visitor
+from services.console.handlers import ServiceAnswer, call, list_specialists
+from services.console.ports import Services
+from tailor.api.events.v1.documents_pb2 import DocumentAnonymized
+from tailor.api.synthetic.v1.synthetic_pb2 import DescribeDatasetResponse, Row
+from tailor.wire import to_labels, to_selection
+
+# Synthetic reads a limited number of rows per call, so a rare row may need several.
+MAX_CALLS = 4
+
+
+@dataclass(frozen=True)
+class RowsRead:
+    """A page of rows, and how many were read for it."""
+
+    page: Page[Row]
+    scanned: int = 0
+
+
+def read_rows(services: Services, query: RowQuery, token: str) -> ServiceAnswer[RowsRead]:
+    """The next rows of a dataset that the visitor may see. The page may be empty although more follow."""
+
+    def read() -> RowsRead:
+        next_token, scanned = token, 0
+        for _ in range(MAX_CALLS):
+            answer = services.rows.list_rows(query, next_token)
+            next_token, scanned = answer.next_page_token, scanned + answer.scanned_rows
+            if answer.rows or not next_token:
+                break
+        return RowsRead(Page(tuple(answer.rows), next_token), scanned)
+
+    return call("synthetic", read, RowsRead(Page()))
+
+
+def describe_dataset(services: Services, digest: str) -> ServiceAnswer[DescribeDatasetResponse | None]:
+    """The figures of a dataset that the visitor may see, and what it leaves out."""
+    return call("synthetic", lambda: services.rows.describe("", digest), None)
+
+
+def find_newest_dataset(services: Services, visitor: Visitor, specialist: str) -> str:
+    """The digest of the specialist's newest dataset of documents. Raises NotFound."""
+    visitor.require_specialist(specialist)
+    return services.rows.describe(specialist, "").dataset_digest
+
+
+def get_document(services: Services, document_id: str) -> ServiceAnswer[DocumentAnonymized | None]:
+    """An anonymised document. Raises NotFound."""
+    return call("registry", lambda: services.catalogue.get_document(document_id).anonymized, None)
+
+
+def list_learners(services: Services, visitor: Visitor, document: DocumentAnonymized) -> ServiceAnswer[tuple[str, ...]]:
+    """The visitor's specialists that select the document, by name; none if the visitor may not see datasets."""
+    if not visitor.may(Permission.DATASETS):
+        return ServiceAnswer(())
+    answer = list_specialists(services, visitor)
+    labels = to_labels(document.labels)
+    known = (item.specialist for item in answer.value)
+    return ServiceAnswer(
+        tuple(item.name for item in known if to_selection(item.selection).admits(labels)), answer.failure
+    )

@@ -1,0 +1,22 @@
+"""Datasets in the object store."""
+
+from collections.abc import Iterator, Sequence
+
+from services.registry.ports import DatasetStore
+from tailor.dataset_ids import read_ids
+from tailor.datasets import DatasetManifest
+from tailor.storage.protocol import ObjectStore
+from tailor.storage.ref import Ref
+
+
+class StoredDatasets(DatasetStore):
+    """Reads manifests and the files that they name from the bucket `datasets`."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def read_manifest(self, manifest: Ref) -> DatasetManifest:
+        return DatasetManifest.parse(self._store.get(manifest))
+
+    def read_document_ids(self, manifest: DatasetManifest) -> Iterator[Sequence[str]]:
+        return read_ids(self._store, manifest.sources, "document_id")

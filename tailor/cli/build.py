@@ -1,0 +1,73 @@
+"""`tailor build`."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+from google.protobuf.message import Message
+
+from tailor.api.events.v1 import models_pb2
+from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.cli.calls import unary
+from tailor.cli.datasets import describe_figures
+from tailor.cli.messages import to_dict
+from tailor.cli.output import short, shows
+from tailor.cli.session import session_of
+from tailor.events.envelope import new_id
+from tailor.words import DatasetKind
+
+BUILD_SECONDS = 300.0
+
+app = typer.Typer()
+
+
+@app.command()
+def build(
+    context: typer.Context,
+    specialist: Annotated[str, typer.Argument(help="The specialist's name.")],
+    kind: Annotated[
+        DatasetKind, typer.Option(help="`sft`: from documents; `preference`: from experts' rankings.")
+    ] = DatasetKind.SFT,
+) -> None:
+    """Build a specialist's dataset now; training then starts by itself. If nothing is new, show the existing dataset."""
+    session = session_of(context)
+    answer = build_dataset(session.connections.synthetic, specialist, new_id("req"), kind)
+    dataset = answer.dataset
+    state = "built" if answer.created else "exists; nothing is new"
+    text = f"Dataset {short(dataset.digest)} {state}. {dataset.train_rows} rows, {dataset.held_out_rows} held out."
+    text += f" {describe_figures(dataset)}"
+    if answer.left_out:
+        text += f" Left out: {describe_left_out(answer.left_out)}."
+    if kind is DatasetKind.PREFERENCE:
+        text += f" Made from {', '.join(f'{count} {name}' for name, count in _counts(answer.pairs).items())}."
+    session.output.emit(to_dict(answer), shows(text))
+
+
+def build_dataset(
+    synthetic: synthetic_pb2_grpc.SyntheticServiceStub,
+    specialist: str,
+    request_id: str,
+    kind: DatasetKind = DatasetKind.SFT,
+) -> synthetic_pb2.BuildDatasetResponse:
+    """Build a dataset, or get the existing one if nothing is new. Idempotent for a repeated request id."""
+    dataset_kind = models_pb2.DatasetKind.Value(f"DATASET_KIND_{kind.name}")
+    request = synthetic_pb2.BuildDatasetRequest(specialist=specialist, request_id=request_id, kind=dataset_kind)
+    return unary("synthetic", synthetic.BuildDataset, request, BUILD_SECONDS)
+
+
+def describe_left_out(counts: Iterable[synthetic_pb2.LeftOut]) -> str:
+    """Reasons and counts of the text that a dataset leaves out, the most characters first; `nothing` if there is none."""
+    ordered = sorted(counts, key=lambda count: (-count.characters, -count.rows, count.reason))
+    return "; ".join(map(_describe_reason, ordered)) or "nothing"
+
+
+def _describe_reason(count: synthetic_pb2.LeftOut) -> str:
+    """One reason with its counts other than 0, such as `max rows per document 120 rows, 9,000 characters`."""
+    units = (("documents", count.documents), ("rows", count.rows), ("characters", count.characters))
+    amounts = ", ".join(f"{number:,} {name}" for name, number in units if number)
+    return f"{count.reason.replace('_', ' ')} {amounts}".strip()
+
+
+def _counts(message: Message) -> dict[str, int]:
+    """The counts other than 0, by name."""
+    return {name.replace("_", " "): count for name, count in to_dict(message).items() if count}

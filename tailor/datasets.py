@@ -1,0 +1,163 @@
+"""A dataset's `manifest.json`: the files of its splits, its sources and judgements, its figures, and what it leaves out.
+
+Standard library only, for the service that writes datasets and for those that read them.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason
+from tailor.storage.buckets import DATASETS
+from tailor.storage.ref import Ref
+from tailor.words import DatasetKind
+
+TRAIN, HELD_OUT = "train", "held_out"
+
+
+@dataclass(frozen=True)
+class DatasetFile:
+    """A Parquet file in the datasets bucket, and the number of its rows."""
+
+    ref: Ref
+    rows: int
+
+    def as_json(self) -> dict[str, object]:
+        """The file as an entry of a manifest."""
+        ref = self.ref
+        return {"key": ref.key, "sha256": ref.sha256, "size_bytes": ref.size_bytes, "rows": self.rows}
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """A split: its rows, their tokens by the base's tokenizer, and its files in the order of the rows."""
+
+    rows: int = 0
+    tokens: int = 0
+    files: tuple[DatasetFile, ...] = ()
+
+    def as_json(self) -> dict[str, object]:
+        """The split as an entry of a manifest."""
+        return {"rows": self.rows, "tokens": self.tokens, "files": [file.as_json() for file in self.files]}
+
+
+@dataclass(frozen=True)
+class IdFiles:
+    """Ids that stand in Parquet files, sorted: `document_id` and `digest` of sources, `judgement_id` of judgements."""
+
+    count: int = 0
+    files: tuple[DatasetFile, ...] = ()
+
+    def as_json(self, unit: str) -> dict[str, object]:
+        """The ids as an entry of a manifest; the unit is `documents` or `judgements`."""
+        return {unit: self.count, "files": [file.as_json() for file in self.files]}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Measures of a dataset of documents.
+
+    Shares from 0 to 1: `coverage` of the characters of admitted documents that rows teach, `grounded` of the answers to which it applies
+    whose figures and names the prompt supports, `overlap` of held-out answers that also stand in train. `characters` are those of the
+    admitted documents.
+    """
+
+    coverage: float = 0.0
+    grounded: float = 0.0
+    overlap: float = 0.0
+    characters: int = 0
+
+
+@dataclass(frozen=True)
+class LeftOutCount:
+    """What one reason left out: documents as a whole, rows, and characters of text."""
+
+    documents: int = 0
+    rows: int = 0
+    characters: int = 0
+
+
+@dataclass(frozen=True)
+class DatasetManifest:
+    """The parts of a manifest that readers use; a writer may add others. `left_out` is by reason."""
+
+    kind: DatasetKind
+    specialist: str
+    splits: Mapping[str, SplitFiles]
+    sources: IdFiles = IdFiles()
+    judgements: IdFiles = IdFiles()
+    figures: Figures = Figures()
+    left_out: Mapping[str, LeftOutCount] = field(default_factory=dict)
+    teacher_tokens: int = 0
+
+    @classmethod
+    def parse(cls, data: bytes) -> "DatasetManifest":
+        """Parse a manifest. Raises FailedPrecondition (INVALID_MANIFEST) if a field is missing or has the wrong type."""
+        try:
+            return _parse(json.loads(data))
+        except (AttributeError, KeyError, TypeError, ValueError, InvalidArgument):
+            raise FailedPrecondition(
+                Reason.INVALID_MANIFEST, "The manifest does not describe a dataset. Build the dataset again."
+            ) from None
+
+    def split(self, name: str) -> SplitFiles:
+        """The split of that name; without rows if the dataset does not have it."""
+        return self.splits.get(name, SplitFiles())
+
+    def as_json(self) -> dict[str, object]:
+        """The manifest for `json.dumps`. Preference datasets have `judgements`; datasets of documents do not."""
+        value: dict[str, object] = {
+            "kind": self.kind.value,
+            "specialist": self.specialist,
+            "splits": {name: split.as_json() for name, split in self.splits.items()},
+            "sources": self.sources.as_json("documents"),
+            "figures": asdict(self.figures),
+            "left_out": {reason: asdict(count) for reason, count in self.left_out.items()},
+        }
+        if self.kind is DatasetKind.PREFERENCE:
+            value["judgements"] = self.judgements.as_json("judgements")
+        return value | ({"teacher": {"tokens": self.teacher_tokens}} if self.teacher_tokens else {})
+
+
+def _parse(value: Mapping[str, Any]) -> DatasetManifest:
+    return DatasetManifest(
+        kind=DatasetKind(value["kind"]),
+        specialist=str(value["specialist"]),
+        splits={str(name): _parse_split(split) for name, split in value["splits"].items()},
+        sources=_parse_ids(value["sources"], "documents"),
+        judgements=_parse_ids(value.get("judgements", {"judgements": 0, "files": []}), "judgements"),
+        figures=_parse_figures(value.get("figures", {})),
+        left_out={str(reason): _parse_count(count) for reason, count in value.get("left_out", {}).items()},
+        teacher_tokens=int(value.get("teacher", {}).get("tokens", 0)),
+    )
+
+
+def _parse_split(value: Mapping[str, Any]) -> SplitFiles:
+    return SplitFiles(int(value["rows"]), int(value["tokens"]), _parse_files(value["files"], int(value["rows"])))
+
+
+def _parse_ids(value: Mapping[str, Any], unit: str) -> IdFiles:
+    return IdFiles(int(value[unit]), _parse_files(value["files"], int(value[unit])))
+
+
+def _parse_files(values: Iterable[Mapping[str, Any]], rows: int) -> tuple[DatasetFile, ...]:
+    """The files. Raises ValueError if their rows do not add up, and InvalidArgument if a key leads out of the bucket."""
+    files = tuple(_parse_file(value) for value in values)
+    if sum(file.rows for file in files) != rows:
+        raise ValueError("the files' rows do not add up")
+    return files
+
+
+def _parse_file(value: Mapping[str, Any]) -> DatasetFile:
+    ref = Ref(f"s3://{DATASETS}/{value['key']}", str(value["sha256"]), int(value["size_bytes"]))
+    return DatasetFile(Ref(f"s3://{DATASETS}/{ref.key}", ref.sha256, ref.size_bytes), int(value["rows"]))
+
+
+def _parse_figures(value: Mapping[str, Any]) -> Figures:
+    shares = {name: float(value.get(name, 0.0)) for name in ("coverage", "grounded", "overlap")}
+    return Figures(**shares, characters=int(value.get("characters", 0)))
+
+
+def _parse_count(value: Mapping[str, Any]) -> LeftOutCount:
+    return LeftOutCount(*(int(value.get(name, 0)) for name in ("documents", "rows", "characters")))

@@ -1,0 +1,246 @@
+"""Rows of Parquet files and datasets of PostgreSQL, through the servicer."""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+from sqlalchemy import Engine, insert
+
+from services.synthetic import wire
+from services.synthetic.adapters import tables
+from services.synthetic.adapters.row_reader import ParquetRowReader
+from services.synthetic.adapters.stored_datasets import SqlStoredDatasets
+from services.synthetic.bootstrap import MIGRATIONS
+from services.synthetic.browsing import RowBrowser
+from services.synthetic.rpc import SyntheticServicer
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import models_pb2
+from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.datasets import DatasetFile, DatasetManifest, Figures, LeftOutCount, SplitFiles
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound
+from tailor.rpc.auth import Caller, set_caller
+from tailor.sql import connect, migrate, transaction
+from tailor.storage.memory import MemoryStore
+from tailor.wire import from_ref
+from tailor.words import DatasetKind
+
+pytestmark = pytest.mark.integration
+
+CONTEXT: Any = None
+MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
+STRINGS = pyarrow.list_(pyarrow.string())
+SPANS = pyarrow.list_(
+    pyarrow.struct(
+        [("kind", pyarrow.string()), *((name, pyarrow.int32()) for name in ("number", "level", "start", "end"))]
+    )
+)
+PLACES = pyarrow.list_(pyarrow.struct([("start", pyarrow.int32()), ("end", pyarrow.int32())]))
+# The columns that docs/synthetic/datasets.md names.
+SFT = pyarrow.schema(
+    {
+        "row_id": pyarrow.string(),
+        "task": pyarrow.string(),
+        "document_ids": STRINGS,
+        "messages": MESSAGES,
+        "made_by": pyarrow.string(),
+        "spans": SPANS,
+        "language": pyarrow.string(),
+        "tokens": pyarrow.int32(),
+        "grounding": pyarrow.string(),
+        "places": PLACES,
+        "lineage": pyarrow.map_(pyarrow.string(), pyarrow.string()),
+    }
+)
+PAIRS = pyarrow.schema(
+    {
+        "row_id": pyarrow.string(),
+        "task": pyarrow.string(),
+        "messages": MESSAGES,
+        "chosen": pyarrow.string(),
+        "rejected": pyarrow.string(),
+        "document_ids": STRINGS,
+        "judgement_ids": STRINGS,
+        "made_by": pyarrow.string(),
+    }
+)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = connect(database_url)
+    migrate(engine, MIGRATIONS)
+    yield engine
+    engine.dispose()
+
+
+def sft(number: int) -> dict[str, Any]:
+    return {
+        "row_id": f"row_{number}",
+        "task": "answer" if number % 2 else "section",
+        "document_ids": [f"doc_{number}"],
+        "messages": [
+            {"role": "user", "content": f"Was ist Nummer {number}?"},
+            {"role": "assistant", "content": f"Die Antwort ist {number}."},
+        ],
+        "made_by": "teacher:large" if number else "structure",
+        "spans": [{"kind": "page", "number": 2, "level": 0, "start": 5, "end": 90}],
+        "language": "de",
+        "tokens": 21,
+        "grounding": "yes",
+        "places": [{"start": 10, "end": 40}],
+        "lineage": [("synthesis", "syn_1")] if number else [],
+    }
+
+
+class World:
+    """A servicer over real files and a real database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.store = MemoryStore()
+        self.erased: set[str] = set()
+        browser = RowBrowser(SqlStoredDatasets(engine), self.store, ParquetRowReader(self.store), self.erased)
+        unused: Any = None
+        self.servicer = SyntheticServicer(unused, unused, 0.8, browser)
+
+    def put(self, records: list[dict[str, Any]], schema: pyarrow.Schema) -> DatasetFile:
+        buffer = io.BytesIO()
+        parquet.write_table(pyarrow.Table.from_pylist(records, schema=schema), buffer, row_group_size=3)
+        data = buffer.getvalue()
+        return DatasetFile(self.store.put("datasets", f"files/{hash(data)}.parquet", data), len(records))
+
+    def add(self, specialist: str, kind: DatasetKind, train: list[DatasetFile], held_out: list[DatasetFile]) -> str:
+        splits = {
+            name: SplitFiles(sum(file.rows for file in files), 0, tuple(files))
+            for name, files in (("train", train), ("held_out", held_out))
+        }
+        manifest = DatasetManifest(
+            kind,
+            specialist,
+            splits,
+            figures=Figures(0.93, 0.99, 0.0, 5000),
+            left_out={"digits": LeftOutCount(1, 0, 350)},
+        )
+        data = json.dumps(manifest.as_json()).encode()
+        ref = self.store.put("datasets", f"{hash(data)}/manifest.json", data)
+        event = models_pb2.DatasetBuilt(
+            digest=ref.sha256, specialist=specialist, kind=wire.DATASET_KINDS[kind], manifest=from_ref(ref)
+        )
+        with transaction(self.engine) as connection:
+            row = {"specialist": specialist, "digest": ref.sha256, "payload": event.SerializeToString()}
+            connection.execute(insert(tables.datasets), row | {"near_duplicates": 0, "left_out": {}, "pairs": {}})
+            build = {"specialist": specialist, "kind": kind.value, "digest": ref.sha256}
+            connection.execute(insert(tables.builds), build)
+        return ref.sha256
+
+    def rows(self, **request: Any) -> synthetic_pb2.ListRowsResponse:
+        return self.servicer.ListRows(synthetic_pb2.ListRowsRequest(**request), CONTEXT)
+
+
+@pytest.fixture
+def world(engine: Engine) -> World:
+    set_caller(Caller("key", "ada", "ROLE_ENGINEER"))
+    world = World(engine)
+    train = [world.put([sft(number) for number in range(7)], SFT), world.put([sft(7)], SFT)]
+    world.add("reports", DatasetKind.SFT, train, [world.put([sft(8)], SFT)])
+    return world
+
+
+def test_lists_the_rows_of_the_newest_dataset_page_by_page(world: World) -> None:
+    token, ids = "", []
+    for _ in range(5):
+        page = world.rows(specialist="reports", page_size=2, page_token=token)
+        ids += [row.row_id for row in page.rows]
+        token = page.next_page_token
+    assert ids == [f"row_{number}" for number in range(9)] and token == ""
+
+
+def test_a_row_says_all_that_its_file_says(world: World) -> None:
+    page = world.rows(specialist="reports", document_id="doc_8")
+    (row,) = page.rows
+    assert [(message.role, message.content) for message in row.messages] == [
+        ("user", "Was ist Nummer 8?"),
+        ("assistant", "Die Antwort ist 8."),
+    ]
+    assert (row.task, row.split, row.language, row.tokens) == ("section", synthetic_pb2.SPLIT_HELD_OUT, "de", 21)
+    assert (row.grounding, row.made_by, dict(row.lineage)) == ("yes", "teacher:large", {"synthesis": "syn_1"})
+    assert [(place.start, place.end) for place in row.places] == [(10, 40)]
+    (span,) = row.spans
+    assert (span.kind, span.number, span.start) == (common_pb2.SPAN_KIND_PAGE, 2, 5)
+    assert (page.specialist, page.scanned_rows) == ("reports", 9)
+
+
+def test_filters_by_task_and_text_over_all_files(world: World) -> None:
+    assert [row.row_id for row in world.rows(specialist="reports", task="answer").rows] == [
+        "row_1",
+        "row_3",
+        "row_5",
+        "row_7",
+    ]
+    assert [row.row_id for row in world.rows(specialist="reports", text="ANTWORT IST 7").rows] == ["row_7"]
+
+
+def test_rows_of_erased_documents_are_not_shown(world: World) -> None:
+    world.erased.add("doc_3")
+    assert "row_3" not in [row.row_id for row in world.rows(specialist="reports").rows]
+
+
+def test_a_key_sees_only_datasets_of_its_specialists(world: World) -> None:
+    digest = world.rows(specialist="reports").dataset_digest
+    set_caller(Caller("key", "bob", "ROLE_ENGINEER", frozenset({"letters"})))
+    for request in ({"specialist": "reports"}, {"dataset_digest": digest}):
+        with pytest.raises(NotFound):
+            world.rows(**request)
+
+
+def test_specialists_with_equal_rows_share_a_digest(world: World) -> None:
+    (dataset,) = world.servicer._browser.datasets.find(world.rows(specialist="reports").dataset_digest)
+    event = models_pb2.DatasetBuilt(
+        digest=dataset.digest,
+        specialist="letters",
+        kind=models_pb2.DATASET_KIND_SFT,
+        manifest=from_ref(dataset.manifest),
+    )
+    with transaction(world.engine) as connection:
+        row = {"specialist": "letters", "digest": dataset.digest, "payload": event.SerializeToString()}
+        connection.execute(insert(tables.datasets), row | {"near_duplicates": 0, "left_out": {}, "pairs": {}})
+    set_caller(Caller("key", "bob", "ROLE_ENGINEER", frozenset({"letters"})))
+    assert world.rows(dataset_digest=dataset.digest, page_size=1).specialist == "letters"
+
+
+def test_a_preference_row_has_the_better_answer_and_the_worse_one(world: World) -> None:
+    pair = {
+        "row_id": "row_p",
+        "task": "ranking",
+        "messages": [{"role": "user", "content": "Write."}],
+        "chosen": "Good.",
+        "rejected": "Bad.",
+        "document_ids": [],
+        "judgement_ids": ["jdg_1"],
+        "made_by": "human",
+    }
+    world.add("reports", DatasetKind.PREFERENCE, [world.put([pair], PAIRS)], [])
+    (row,) = world.rows(specialist="reports", kind=models_pb2.DATASET_KIND_PREFERENCE).rows
+    assert (row.messages[-1].content, row.rejected, list(row.judgement_ids)) == ("Good.", "Bad.", ["jdg_1"])
+    assert world.rows(specialist="reports").rows[0].task == "section"
+
+
+def test_describes_the_dataset(world: World) -> None:
+    request = synthetic_pb2.DescribeDatasetRequest(specialist="reports")
+    response = world.servicer.DescribeDataset(request, CONTEXT)
+    assert (response.coverage, response.grounded, response.characters) == (0.93, 0.99, 5000)
+    assert (response.train_rows, response.held_out_rows) == (8, 1)
+    assert [(item.reason, item.characters) for item in response.left_out] == [("digits", 350)]
+
+
+def test_refuses_a_page_size_below_zero_and_a_file_that_is_not_parquet(world: World) -> None:
+    with pytest.raises(InvalidArgument):
+        world.rows(specialist="reports", page_size=-1)
+    broken = DatasetFile(world.store.put("datasets", "files/broken", b"no parquet"), 1)
+    digest = world.add("letters", DatasetKind.SFT, [broken], [])
+    with pytest.raises(FailedPrecondition, match="not Parquet"):
+        world.rows(dataset_digest=digest)
