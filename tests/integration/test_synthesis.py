@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,18 @@ from services.synthetic.synthesis.domain import (
     Reservation,
     SampleState,
     SeedExample,
+    SynthesisSpec,
     SynthesisState,
     TokenCount,
     TokenPrice,
 )
-from services.synthetic.synthesis.handlers import WAKING_REASONS
-from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason
+from services.synthetic.synthesis.handlers import WAKING_REASONS, SynthesisCommands
+from services.synthetic.synthesis_rpc import SynthesisServicer
+from tailor.api.synthetic.v1 import synthesis_pb2 as pb
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
+from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import transaction
+from tailor.words import Selection
 from tests.conftest import migrated
 from tests.synthesis import (
     Reply,
@@ -297,14 +303,11 @@ def test_a_judge_refuses_rows_below_the_mark_within_the_same_budget(engine: Engi
 def test_a_row_that_the_budget_cannot_judge_is_refused(engine: Engine) -> None:
     with scripted(good) as teacher, scripted(lambda number, body: Reply('{"mark": 5}')) as judge:
         house = SynthesisHouse(engine, teacher.url, judge_url=judge.url, parallel=1, documents=1)
-        house.specialist = house.specialist
-        first = house.run(target=1, min_mark=1)
-        worst = first.use.teacher.used.total
-        del worst
-        spent = 2_600
-        synthesis = house.run(target=1, min_mark=1, budget_tokens=spent, max_answer_tokens=400)
-    used = synthesis.use.teacher.spent.total + synthesis.use.judge.spent.total
-    assert used <= spent and synthesis.samples
+        # The teacher reports so many tokens that nothing is left for the judge.
+        teacher.script = lambda number, body: replace(good(number, body), usage=(2_900, 50))
+        synthesis = house.run(target=1, min_mark=1, budget_tokens=3_000, max_answer_tokens=100)
+    assert (synthesis.reason, synthesis.refusals) == (Reason.BUDGET_SPENT, {"not_judged": 1})
+    assert len(teacher.requests) == 1 and judge.requests == []
 
 
 def test_translations_are_scored_by_translating_them_back(engine: Engine) -> None:
@@ -531,3 +534,98 @@ def test_lists_the_newest_first_by_specialist(engine: Engine) -> None:
 def test_the_old_answers_of_teachers_are_gone(engine: Engine) -> None:
     with transaction(engine) as connection:
         assert connection.scalar(text("SELECT to_regclass('lessons')")) is None
+
+
+# The servicer asks its context only whether the call goes on.
+class Context:
+    def is_active(self) -> bool:
+        return True
+
+
+def servicer(house: SynthesisHouse) -> SynthesisServicer:
+    def find_specialist(name: str) -> Any:
+        if name != house.specialist.name:
+            raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist.")
+        return house.specialist
+
+    return SynthesisServicer(house.commands, find_specialist)
+
+
+def test_the_service_creates_watches_lists_and_reviews(engine: Engine) -> None:
+    set_caller(Caller("key", "expert", "ROLE_OPERATOR", key_id="key_7"))
+    context: Any = Context()
+    with scripted(good) as endpoint:
+        house = SynthesisHouse(engine, endpoint.url)
+        service = servicer(house)
+        spec = pb.SynthesisSpec(
+            specialist="reports",
+            task="risk-assessment",
+            instruction="Assess.",
+            target=2,
+            budget_eur=1.0,
+            needs_review=True,
+            attributes=[pb.SynthesisAttribute(name="sector", values=["banks", "insurers"])],
+        )
+        request = pb.CreateSynthesisRequest(spec=spec, request_id="req_1")
+        created = service.CreateSynthesis(request, context).synthesis
+        assert created == service.CreateSynthesis(request, context).synthesis
+        assert (created.state, created.teacher, created.spec.min_back_translation) == (1, "wise", 40.0)
+        assert (created.spec.teacher_price.input, created.spec.teacher_price.output) == (1.0, 10.0)
+        house.runner.run_next(threading.Event())
+        watched = [
+            answer.synthesis
+            for answer in service.WatchSynthesis(pb.WatchSynthesisRequest(synthesis_id=created.synthesis_id), context)
+        ]
+    assert watched[-1].state == pb.SYNTHESIS_STATE_SUCCEEDED and watched[-1].pending == 2
+    assert watched[-1].use.tokens == 300 and watched[-1].use.eur == pytest.approx(0.0012)
+    one = pb.ListSamplesRequest(synthesis_id=created.synthesis_id, page_size=1, state=pb.SAMPLE_STATE_PENDING)
+    first = service.ListSamples(one, context)
+    one.page_token = first.next_page_token
+    second = service.ListSamples(one, context)
+    assert first.samples[0].row_id != second.samples[0].row_id and not second.next_page_token
+    decision = pb.SampleDecision(row_id=first.samples[0].row_id, accept=True)
+    review = pb.ReviewSamplesRequest(synthesis_id=created.synthesis_id, decisions=[decision])
+    assert service.ReviewSamples(review, context).synthesis.accepted == 1
+    listed = service.ListSamples(
+        pb.ListSamplesRequest(synthesis_id=created.synthesis_id, state=pb.SAMPLE_STATE_ACCEPTED), context
+    )
+    assert [sample.reviewer for sample in listed.samples] == ["key_7"]
+
+
+def test_a_key_of_another_specialist_sees_and_changes_nothing(engine: Engine) -> None:
+    context: Any = Context()
+    house = SynthesisHouse(engine, "http://127.0.0.1:9/v1")
+    synthesis_id, service = house.create(), servicer(house)
+    set_caller(Caller("key", "expert", "ROLE_OPERATOR", frozenset({"letters"})))
+    for call in (
+        lambda: service.GetSynthesis(pb.GetSynthesisRequest(synthesis_id=synthesis_id), context),
+        lambda: service.CancelSynthesis(pb.CancelSynthesisRequest(synthesis_id=synthesis_id), context),
+        lambda: service.ResumeSynthesis(pb.ResumeSynthesisRequest(synthesis_id=synthesis_id), context),
+        lambda: service.ListSamples(pb.ListSamplesRequest(synthesis_id=synthesis_id), context),
+        lambda: service.ReviewSamples(pb.ReviewSamplesRequest(synthesis_id=synthesis_id), context),
+        lambda: next(service.WatchSynthesis(pb.WatchSynthesisRequest(synthesis_id=synthesis_id), context)),
+        lambda: service.ListSyntheses(pb.ListSynthesesRequest(specialist="reports"), context),
+    ):
+        with pytest.raises(NotFound, match="UNKNOWN_S"):
+            call()
+    assert not service.ListSyntheses(pb.ListSynthesesRequest(), context).syntheses
+    assert house.commands.get(synthesis_id).state is SynthesisState.QUEUED
+
+
+def test_says_what_is_missing_before_anything_is_asked(engine: Engine) -> None:
+    house = SynthesisHouse(engine, "http://127.0.0.1:9/v1")
+    commands = house.commands
+    spec = SynthesisSpec("reports", "risk-assessment", 5, instruction="Assess.", budget_eur=1.0)
+    wrong: list[tuple[SynthesisCommands, SynthesisSpec, Any, Reason]] = [
+        (replace(commands, teacher=None), spec, house.specialist, Reason.NO_TEACHER),
+        (replace(commands, prices={}), spec, house.specialist, Reason.NO_PRICE),
+        (commands, replace(spec, min_mark=3), house.specialist, Reason.NO_JUDGE),
+        (commands, spec, replace(house.specialist, use_teacher=False), Reason.TEACHER_NOT_ALLOWED),
+        (commands, replace(spec, document_ids=("doc_x",)), house.specialist, Reason.UNKNOWN_DOCUMENT),
+        (commands, spec, replace(house.specialist, selection=Selection(("mail",))), Reason.NO_SEEDS),
+    ]
+    for case, given, specialist, reason in wrong:
+        with pytest.raises(TailorError) as raised:
+            case.create(given, specialist, "")
+        assert raised.value.reason == reason
+    assert house.syntheses.list_newest([], 9, 0) == []
