@@ -488,6 +488,23 @@ def test_erasing_a_document_deletes_what_was_made_from_it(engine: Engine) -> Non
     assert answers == [second.synthesis_id]
 
 
+def test_erasing_a_seed_of_a_running_synthesis_ends_its_lease(engine: Engine) -> None:
+    house = SynthesisHouse(engine, "http://127.0.0.1:9/v1", documents=2)
+    erased, kept = house.ids
+    house.create(document_ids=(erased, kept))
+    claimed = house.syntheses.claim(30.0)
+    assert claimed is not None
+    with transaction(engine) as connection:
+        forget_seed(connection, erased)
+    # What the run still has in memory is neither stored nor sent.
+    with pytest.raises(Aborted, match="STALE_EPOCH"):
+        house.syntheses.keep_samples(claimed[1], 0, [])
+    with pytest.raises(Aborted, match="STALE_EPOCH"):
+        house.syntheses.reserve(claimed[1], Reservation(ModelRole.TEACHER, TokenCount(1, 1)))
+    again = house.syntheses.claim(30.0)
+    assert again is not None and again[0].spec.document_ids == (kept,)
+
+
 def test_held_out_documents_are_no_seeds_and_their_rows_never_train(engine: Engine) -> None:
     with scripted(good) as endpoint:
         house = SynthesisHouse(engine, endpoint.url, documents=3)

@@ -90,14 +90,15 @@ def to_sample(row: Any) -> Sample:
 def forget_seed(connection: Connection, document_id: str) -> int:
     """Delete the answers and rows whose seed was the document, and take it from the seeds of syntheses; returns the number of rows.
 
+    A run that still has the document in memory loses its lease, so that it stores nothing more; another one reads the seeds again.
     `SqlHoldings.forget_document` calls it in its transaction.
     """
-    deleted = 0
-    for table in (synthesis_answers, synthesis_rows):
-        deleted = connection.execute(delete(table).where(table.c.document_ids.contains([document_id]))).rowcount
     seeds = text(
-        "UPDATE syntheses SET spec = jsonb_set(spec, '{document_ids}', (spec -> 'document_ids') - CAST(:id AS text)) "
-        "WHERE spec -> 'document_ids' ? :id"
+        "UPDATE syntheses SET spec = jsonb_set(spec, '{document_ids}', (spec -> 'document_ids') - CAST(:id AS text)), "
+        "epoch = epoch + 1, leased_until = NULL WHERE spec -> 'document_ids' ? :id"
     )
     connection.execute(seeds, {"id": document_id})
-    return deleted
+    connection.execute(delete(synthesis_answers).where(synthesis_answers.c.document_ids.contains([document_id])))
+    return connection.execute(
+        delete(synthesis_rows).where(synthesis_rows.c.document_ids.contains([document_id]))
+    ).rowcount
