@@ -51,6 +51,8 @@ class Permission(StrEnum):
     MANAGE_KEYS = "manage keys"
     AUDIT = "audit"
     ERASURES = "erasures"
+    SYNTHESES = "syntheses"
+    REVIEW_SAMPLES = "review samples"
 
 
 _READER = {Permission.FLOW, Permission.DOCUMENTS, Permission.AUDIT, Permission.TRACE, Permission.TRACE_DOCUMENTS}
@@ -62,6 +64,7 @@ _ENGINEER = _READER | {
     Permission.SPECIALISTS,
     Permission.ASK,
     Permission.READ_DRAFT,
+    Permission.SYNTHESES,
 }
 # The same as the contracts' `access` options; a test compares them.
 ADMITTED: Mapping[Role, frozenset[Permission]] = {
@@ -74,6 +77,8 @@ ADMITTED: Mapping[Role, frozenset[Permission]] = {
             Permission.JUDGE,
             Permission.ADAPTERS,
             Permission.SPECIALISTS,
+            Permission.SYNTHESES,
+            Permission.REVIEW_SAMPLES,
         }
     ),
     Role.ENGINEER: frozenset(_ENGINEER),

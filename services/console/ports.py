@@ -22,6 +22,7 @@ from tailor.api.registry.v1.registry_pb2 import (
     Key,
     TraceResponse,
 )
+from tailor.api.synthetic.v1.synthesis_pb2 import Sample, Synthesis
 from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse, ListRowsResponse
 from tailor.api.training.v1.training_pb2 import Run, WatchRunResponse
 
@@ -114,6 +115,18 @@ class RowSource(Protocol):
         ...
 
 
+class SynthesisReader(Protocol):
+    """Syntheses, and decisions about their rows."""
+
+    def list_syntheses(self, token: str) -> Page[Synthesis]: ...
+    def get_synthesis(self, synthesis_id: str) -> Synthesis: ...
+    def list_samples(self, synthesis_id: str, state: str, token: str) -> Page[Sample]:
+        """Samples of a state, such as `pending`; all if it is empty."""
+        ...
+
+    def review_sample(self, synthesis_id: str, row_id: str, *, accept: bool) -> None: ...
+
+
 class AnswerSource(Protocol):
     """Answers and their drafts."""
 
@@ -131,6 +144,7 @@ class Services:
     keys: ApiKeys
     training: RunReader
     inference: AnswerSource
+    syntheses: SynthesisReader
     rows: RowSource
     get_evaluation: Callable[[str], GetEvaluationResponse]  # by adapter digest
     count_near_duplicates: Callable[[str], CountNearDuplicatesResponse]  # by specialist; empty for all

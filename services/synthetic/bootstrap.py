@@ -1,7 +1,7 @@
 """Chooses the real adapters of synthetic."""
 
 import threading
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from services.synthetic import handlers
@@ -16,7 +16,6 @@ from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.adapters.stored_datasets import SqlStoredDatasets
-from services.synthetic.adapters.teacher import OpenAiTeacher
 from services.synthetic.browsing import RowBrowser
 from services.synthetic.consumers import SPECIALISTS, Consumers
 from services.synthetic.erasures import DatasetEraser
@@ -28,6 +27,7 @@ from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.settings import Settings
 from services.synthetic.synthesis.synthesis import Synthesis
 from tailor.api.synthetic.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
+from services.synthetic.synthesis_bootstrap import build_syntheses
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
 from tailor.runtime import Runtime
@@ -41,7 +41,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     """Connect, read the specialists, then serve, listen and build what is due."""
     engine, producer = runtime.database(settings, MIGRATIONS), runtime.producer(settings)
     repository = SqlRepository(engine, runtime.outbox(engine, tables.outbox, producer))
-    store, teacher = S3Store.from_settings(settings), OpenAiTeacher.from_settings(settings)
+    store = S3Store.from_settings(settings)
     sketcher = MinHashSketcher(settings.near_duplicate_threshold)
     app = handlers.Synthetic(
         repository=repository,
@@ -51,7 +51,6 @@ def build(runtime: Runtime, settings: Settings) -> None:
         list_documents=RegistryDocuments(runtime.channel(settings, "registry", settings.registry_address)),
         limits=settings.row_limits,
         pair_limits=settings.pair_limits,
-        synthesis=Synthesis(teacher, repository, settings.teacher_limits, time.sleep) if teacher else None,
         erased=runtime.erased_documents(settings),
     )
     consumers, eraser = Consumers(app), DatasetEraser(app, SqlHoldings(engine))
@@ -62,10 +61,18 @@ def build(runtime: Runtime, settings: Settings) -> None:
     commands = ImportCommands(SqlImports(engine), ParquetImportFiles(store), barrier)
     importing = (add_ImportServiceServicer_to_server, ImportServicer(commands))
     runtime.rpc(settings, [(add_SyntheticServiceServicer_to_server, servicer), importing])
+
+    def sides(specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
+        del specialist
+        return {key: found.held_out for key, found in repository.assignments(document_ids).items()}
+
+    syntheses = build_syntheses(runtime, settings, engine, store, specialists=app.specialists, sides=sides)
+    runtime.rpc(settings, [(add_SyntheticServiceServicer_to_server, servicer), syntheses.servicer])
     runtime.read_table(settings, SPECIALISTS, consumers.specialist)
     topics = {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer)}
     runtime.consume(settings, topics, producer)
     runtime.spawn("scheduler", lambda stop: _schedule(app, stop))
+    syntheses.start(runtime)
     runtime.ready()
 
 

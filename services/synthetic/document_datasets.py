@@ -25,10 +25,9 @@ from services.synthetic.filters import (
 )
 from services.synthetic.ports import Builds, NearDuplicates, SplitWriter
 from services.synthetic.preference_datasets import list_deliverables, read_deliverable_drafts
-from services.synthetic.rows.document_rows import deliverable_rows, make_rows, passages
+from services.synthetic.rows.document_rows import deliverable_rows, make_rows
 from services.synthetic.rows.places import add_spans
 from services.synthetic.selection import assign_clusters, choose_representatives, fit_budget, split_rows
-from services.synthetic.synthesis.synthesis import Synthesis
 from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.protocol import ObjectStore
 from tailor.words import DatasetKind
@@ -39,18 +38,16 @@ BUILDER_VERSION = 2
 
 @dataclass(frozen=True)
 class DocumentDatasets:
-    """Makes datasets of documents; `synthesis` is None without a teacher."""
+    """Makes datasets of documents."""
 
     builds: Builds
     store: ObjectStore
     writer: SplitWriter
     near_duplicates: NearDuplicates
     limits: RowLimits
-    synthesis: Synthesis | None
 
     def fingerprint(self, specialist: Specialist, snapshot: CorpusSnapshot) -> str:
         """A digest of everything that the dataset depends on."""
-        teacher = self.synthesis.model if self.synthesis is not None and specialist.use_teacher else ""
         documents = [
             (document.document_id, document.text.sha256, document.language, document.labels.source, document.spans)
             for document in snapshot.documents
@@ -60,9 +57,7 @@ class DocumentDatasets:
             (deliverable.document_id, snapshot.drafts[deliverable.draft_id].text.sha256)
             for deliverable in list_deliverables(snapshot)
         ]
-        return fingerprint(
-            BUILDER_VERSION, specialist.system_prompt, teacher, asdict(self.limits), filters, documents, finished
-        )
+        return fingerprint(BUILDER_VERSION, specialist.system_prompt, asdict(self.limits), filters, documents, finished)
 
     def make_dataset(self, specialist: Specialist, snapshot: CorpusSnapshot) -> tuple[Dataset, bool]:
         """Make and store the dataset. Blocks.
@@ -104,10 +99,6 @@ def _make_rows(parts: DocumentDatasets, specialist: Specialist, snapshot: Corpus
         for row in deliverable_rows(by_id[key], texts[key], drafts[key], specialist, parts.limits)
     ]
     use = None
-    if parts.synthesis is not None and specialist.use_teacher:
-        asked = [(key, passage) for key in chosen for passage in passages(cleaned.texts[key], parts.limits)]
-        teacher_rows, use = parts.synthesis.synthesize(asked, specialist, parts.limits)
-        rows += teacher_rows
     train, held_out = split_rows(rows, assignments)
     shared = limit_source_share(train, sources, filters.max_source_percent)
     fitting = fit_budget(shared, parts.limits.max_tokens)

@@ -367,14 +367,6 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class TeacherAnswer:
-    """Questions and answers that a teacher wrote about one passage, and the tokens that it used."""
-
-    pairs: tuple[tuple[str, str], ...]
-    tokens: int
-
-
-@dataclass(frozen=True)
 class Sketch:
     """A text's MinHash and its bands; texts that share no band are not near-duplicates. Both are empty if the text no longer exists."""
 

@@ -23,7 +23,6 @@ from services.synthetic.preference_datasets import PreferenceDatasets, save_text
 from services.synthetic.rows.document_rows import make_rows
 from services.synthetic.rows.places import add_spans
 from services.synthetic.rows.preference_rows import PairLimits
-from services.synthetic.synthesis.synthesis import Synthesis
 from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.storage.buckets import DRAFTS
@@ -43,7 +42,7 @@ T = TypeVar("T")
 class Synthetic:
     """The collaborators of the handlers.
 
-    `specialists` are all specialists by name, `erased` the ids of erased documents; `synthesis` is None without a teacher.
+    `specialists` are all specialists by name, `erased` the ids of erased documents.
     """
 
     repository: Repository
@@ -53,7 +52,6 @@ class Synthetic:
     list_documents: ListDocuments
     limits: RowLimits = field(default_factory=RowLimits)
     pair_limits: PairLimits = field(default_factory=PairLimits)
-    synthesis: Synthesis | None = None
     specialists: dict[str, Specialist] = field(default_factory=dict)
     erased: Container[str] = frozenset()
     sleep: Callable[[float], None] = time.sleep
@@ -62,9 +60,7 @@ class Synthetic:
         """The builder of datasets of a kind."""
         if kind is DatasetKind.PREFERENCE:
             return PreferenceDatasets(self.repository, self.store, self.writer, self.pair_limits)
-        return DocumentDatasets(
-            self.repository, self.store, self.writer, self.near_duplicates, self.limits, self.synthesis
-        )
+        return DocumentDatasets(self.repository, self.store, self.writer, self.near_duplicates, self.limits)
 
 
 def on_document(app: Synthetic, document: Document) -> None:

@@ -19,7 +19,6 @@ from services.synthetic.domain import (
     SketchPair,
     Specialist,
     Split,
-    TeacherAnswer,
 )
 from services.synthetic.views import RowFilter, StoredDataset, StoredRow
 from tailor.datasets import DatasetFile
@@ -118,17 +117,7 @@ class Builds(Protocol):
         ...
 
 
-class TeacherAnswers(Protocol):
-    """Answers of teachers, so that no teacher is asked twice."""
-
-    def teacher_answer(self, key: str) -> TeacherAnswer | None: ...
-
-    def keep_teacher_answer(self, key: str, answer: TeacherAnswer, document_id: str) -> None:
-        """Store an answer about a passage of a document."""
-        ...
-
-
-class Repository(Items, KeptDrafts, Builds, TeacherAnswers, Protocol):
+class Repository(Items, KeptDrafts, Builds, Protocol):
     """Synthetic's whole database. Thread-safe."""
 
 
@@ -136,7 +125,7 @@ class Holdings(Protocol):
     """Everything that may have to be erased."""
 
     def forget_document(self, document_id: str) -> int:
-        """Drop a document with its sketch, assignment and teacher answers; returns the number of documents dropped."""
+        """Drop a document with its sketch, assignment, and what teachers wrote about it; returns the documents dropped."""
         ...
 
     def datasets(self, specialist: str) -> list[Dataset]:
@@ -189,22 +178,6 @@ class NearDuplicates(Protocol):
 
     def groups(self, texts: Mapping[str, str]) -> list[frozenset[str]]:
         """Group the ids, each in exactly one group. Texts of a group are near-duplicates, directly or through others."""
-        ...
-
-
-class Teacher(Protocol):
-    """A model that writes rows."""
-
-    @property
-    def model(self) -> str:
-        """Its name."""
-        ...
-
-    def ask(self, passage: str) -> TeacherAnswer:
-        """Ask for questions about a passage and their answers. Blocks.
-
-        Raises Unavailable while the teacher does not answer, InvalidArgument if it refuses.
-        """
         ...
 
 

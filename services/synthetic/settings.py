@@ -4,7 +4,9 @@ from pydantic import Field, SecretStr
 
 from services.synthetic.domain import RowLimits
 from services.synthetic.rows.preference_rows import PairLimits
-from services.synthetic.synthesis.synthesis import TeacherLimits
+from services.synthetic.synthesis.domain import ModelRole, TokenPrice
+from services.synthetic.synthesis.questions import RetryLimits
+from services.synthetic.synthesis.runner import RunLimits
 from tailor.settings import ServiceSettings
 
 
@@ -25,11 +27,24 @@ class Settings(ServiceSettings):
         0.8, gt=0, le=1, description="Similarity from which two texts are near-duplicates."
     )
 
-    teacher_base_url: str = Field("", description="OpenAI-style endpoint of a teacher; empty for no teacher.")
+    teacher_base_url: str = Field(
+        "", description="OpenAI-style endpoint of a teacher, such as https://HOST/v1; empty for no teacher."
+    )
     teacher_api_key: SecretStr = Field(SecretStr(""), description="The teacher's API key.")
     teacher_model: str = Field("", description="The teacher's model name.")
-    teacher_max_passages: int = Field(64, ge=1, description="Max passages per build about which the teacher is asked.")
-    teacher_attempts: int = Field(4, ge=1, description="Attempts per passage before a build continues without it.")
+    teacher_price_input: float | None = Field(
+        None, ge=0, description="EUR per million tokens of the teacher's prompts."
+    )
+    teacher_price_output: float | None = Field(None, ge=0, description="EUR per million tokens of its answers.")
+    teacher_parallel: int = Field(4, ge=1, le=64, description="Requests at a time per synthesis.")
+    teacher_timeout_seconds: float = Field(120, gt=0, description="Time limit of one request to teacher or judge.")
+    teacher_attempts: int = Field(6, ge=1, description="Attempts per request before a synthesis pauses.")
+    teacher_pause_seconds: float = Field(300, gt=0, description="Seconds after which a paused synthesis tries again.")
+    judge_base_url: str = Field("", description="OpenAI-style endpoint of a judge model; empty for no judge.")
+    judge_api_key: SecretStr = Field(SecretStr(""), description="The judge's API key.")
+    judge_model: str = Field("", description="The judge's model name.")
+    judge_price_input: float | None = Field(None, ge=0, description="EUR per million tokens of the judge's prompts.")
+    judge_price_output: float | None = Field(None, ge=0, description="EUR per million tokens of its answers.")
 
     @property
     def row_limits(self) -> RowLimits:
@@ -53,5 +68,22 @@ class Settings(ServiceSettings):
         )
 
     @property
-    def teacher_limits(self) -> TeacherLimits:
-        return TeacherLimits(self.teacher_max_passages, self.teacher_attempts)
+    def run_limits(self) -> RunLimits:
+        return RunLimits(
+            parallel=self.teacher_parallel,
+            retries=RetryLimits(self.teacher_attempts),
+            pause_seconds=self.teacher_pause_seconds,
+        )
+
+    @property
+    def prices(self) -> dict[ModelRole, TokenPrice]:
+        """Of the models that have both prices."""
+        pairs = {
+            ModelRole.TEACHER: (self.teacher_price_input, self.teacher_price_output),
+            ModelRole.JUDGE: (self.judge_price_input, self.judge_price_output),
+        }
+        return {
+            role: TokenPrice(prompt, answer)
+            for role, (prompt, answer) in pairs.items()
+            if prompt is not None and answer is not None
+        }

@@ -11,7 +11,7 @@ from tailor.api.anonymization.v1 import anonymization_pb2_grpc
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc
 from tailor.api.registry.v1 import registry_pb2_grpc
-from tailor.api.synthetic.v1 import imports_pb2_grpc, synthetic_pb2_grpc
+from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.client import TailorClient, Tls
 from tailor.errors import InvalidArgument, Reason, Unauthenticated, Unavailable
@@ -110,6 +110,11 @@ class Connections:
     def imports(self) -> imports_pb2_grpc.ImportServiceStub:
         """Imported chat data, which synthetic keeps."""
         return imports_pb2_grpc.ImportServiceStub(self.channel("synthetic"))
+
+    @property
+    def syntheses(self) -> synthesis_pb2_grpc.SynthesisServiceStub:
+        """Rows that a teacher writes."""
+        return synthesis_pb2_grpc.SynthesisServiceStub(self.channel("synthetic"))
 
     @property
     def evaluation(self) -> evaluation_pb2_grpc.EvaluationServiceStub:

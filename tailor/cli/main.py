@@ -26,6 +26,7 @@ from tailor.cli import (
     runs,
     specialists,
     stack,
+    syntheses,
     trace,
 )
 from tailor.cli.connections import Connections, Endpoints
@@ -56,6 +57,7 @@ for module in (
     erase,
     anonymize,
     datasets,
+    syntheses,
     build,
     rows,
     runs,

@@ -29,6 +29,12 @@ IDENTITIES = [*ACCESS, "stranger"]
 ROLES = list(common_pb2.Role.keys())
 METHODS = all_methods()
 SERVICES = sorted({method.containing_service.full_name for method in METHODS})
+# The module that registers each service: a file of `proto/` may have several, and a package several files.
+MODULES = {
+    method.containing_service.full_name: method.containing_service.file.name.removesuffix(".proto").replace("/", ".")
+    + "_pb2_grpc"
+    for method in METHODS
+}
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 # The servicers are not implemented, so an admitted call gets this code.
@@ -62,7 +68,7 @@ class House:
     def _serve(self, full: str, trust: Trust) -> None:
         name = _service(full)
         short = full.rpartition(".")[2]
-        module: Any = importlib.import_module(f"tailor.api.{name}.v1.{name}_pb2_grpc")
+        module: Any = importlib.import_module(MODULES[full])
         server = RpcServer(
             ServiceSettings(rpc_port=0),
             name,

@@ -15,7 +15,14 @@ from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
-from tailor.api.synthetic.v1 import imports_pb2, imports_pb2_grpc, synthetic_pb2, synthetic_pb2_grpc
+from tailor.api.synthetic.v1 import (
+    imports_pb2,
+    imports_pb2_grpc,
+    synthesis_pb2,
+    synthesis_pb2_grpc,
+    synthetic_pb2,
+    synthetic_pb2_grpc,
+)
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.cli.records import Record
 from tailor.errors import (
@@ -479,6 +486,65 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
         return synthetic_pb2.BuildDatasetResponse(
             dataset=dataset, created=self.created, near_duplicates=4, left_out=self.left_out
         )
+
+
+class FakeSynthesis(synthesis_pb2_grpc.SynthesisServiceServicer):
+    """Has one synthesis, which `watched` shows step by step."""
+
+    def __init__(self) -> None:
+        self.created: list[synthesis_pb2.CreateSynthesisRequest] = []
+        self.decisions: list[synthesis_pb2.SampleDecision] = []
+        self.listed: list[synthesis_pb2.ListSamplesRequest] = []
+        self.commands: list[str] = []
+        self.watched: list[synthesis_pb2.Synthesis] = []
+        self.synthesis = synthesis_pb2.Synthesis(
+            synthesis_id="syn_1",
+            spec=synthesis_pb2.SynthesisSpec(specialist="reports", task="risk-assessment", target=300, budget_eur=2.0),
+            state=synthesis_pb2.SYNTHESIS_STATE_RUNNING,
+            teacher="wise",
+            accepted=41,
+            refusals=[synthesis_pb2.SynthesisRefusals(reason="near_duplicate", rows=7)],
+            use=synthesis_pb2.SynthesisUse(answers=48, tokens=61_000, lost_tokens=500, eur=0.61),
+        )
+
+    def CreateSynthesis(self, request: Any, context: Any) -> Any:
+        self.created.append(request)
+        return synthesis_pb2.CreateSynthesisResponse(synthesis=self.synthesis)
+
+    def GetSynthesis(self, request: Any, context: Any) -> Any:
+        if request.synthesis_id != "syn_1":
+            refuse(context, NotFound(Reason.UNKNOWN_SYNTHESIS, "There is no such synthesis."))
+        return synthesis_pb2.GetSynthesisResponse(synthesis=self.synthesis)
+
+    def ListSyntheses(self, request: Any, context: Any) -> Any:
+        return synthesis_pb2.ListSynthesesResponse(syntheses=[self.synthesis])
+
+    def WatchSynthesis(self, request: Any, context: Any) -> Any:
+        for synthesis in self.watched:
+            yield synthesis_pb2.WatchSynthesisResponse(synthesis=synthesis)
+
+    def CancelSynthesis(self, request: Any, context: Any) -> Any:
+        self.commands.append("cancel")
+        return synthesis_pb2.CancelSynthesisResponse(synthesis=self.synthesis)
+
+    def ResumeSynthesis(self, request: Any, context: Any) -> Any:
+        self.commands.append("resume")
+        return synthesis_pb2.ResumeSynthesisResponse(synthesis=self.synthesis)
+
+    def ListSamples(self, request: Any, context: Any) -> Any:
+        self.listed.append(request)
+        sample = synthesis_pb2.Sample(
+            row_id="row_1",
+            state=synthesis_pb2.SAMPLE_STATE_PENDING,
+            prompt="Assess [the ferry].",
+            completion="Low risk.",
+            mark=4,
+        )
+        return synthesis_pb2.ListSamplesResponse(samples=[sample])
+
+    def ReviewSamples(self, request: Any, context: Any) -> Any:
+        self.decisions += request.decisions
+        return synthesis_pb2.ReviewSamplesResponse(synthesis=self.synthesis)
 
 
 class FakeEvaluation(evaluation_pb2_grpc.EvaluationServiceServicer):

@@ -1,93 +1,89 @@
-"""The teacher against a small OpenAI-style server."""
+"""A teacher or judge against a small OpenAI-style server: what each outcome is, and that no key or text gets into an error."""
 
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
-from services.synthetic.adapters.teacher import OpenAiTeacher
-from services.synthetic.domain import TeacherAnswer
-from tailor.errors import InvalidArgument, Unavailable
+from services.synthetic.adapters.teacher import OpenAiModel
+from services.synthetic.synthesis.domain import Completion, TokenCount
+from services.synthetic.synthesis.ports import LostAnswer
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, ResourceExhausted, TailorError, Unavailable
+from tests.synthesis import Reply, ScriptedEndpoint, scripted
 
 pytestmark = pytest.mark.integration
 
-
-class Endpoint:
-    """Answers with the next of `replies`: text of the model, or an HTTP status."""
-
-    def __init__(self) -> None:
-        self.replies: list[str | int] = []
-        self.requests: list[dict[str, Any]] = []
-        self.keys: list[str] = []
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                endpoint.requests.append({"path": self.path, **json.loads(body)})
-                endpoint.keys.append(self.headers["authorization"])
-                reply = endpoint.replies.pop(0)
-                status, content = (reply, "") if isinstance(reply, int) else (200, reply)
-                answer = {
-                    "id": "x", "object": "chat.completion", "created": 0, "model": "wise",
-                    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}],
-                    "usage": {"prompt_tokens": 30, "completion_tokens": 12, "total_tokens": 42},
-                }  # fmt: skip
-                data = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/v1"
+CHAT = (("system", "Write."), ("user", "A secret passage."))
+SCHEMA: dict[str, object] = {"type": "object"}
 
 
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    endpoint = Endpoint()
-    yield endpoint
-    endpoint.server.shutdown()
-    endpoint.server.server_close()
+def complete(endpoint: ScriptedEndpoint, seconds: float = 30) -> Completion:
+    model = OpenAiModel(endpoint.url, "sk-secret", "wise", timeout_seconds=seconds)
+    return model.complete(CHAT, max_tokens=99, temperature=0.5, schema=SCHEMA)
 
 
-def test_makes_pairs_and_counts_tokens(endpoint: Endpoint) -> None:
-    endpoint.replies = ['Here: [{"question": " Why? ", "answer": "Because."}, {"question": 3}] Done.']
-    teacher = OpenAiTeacher(endpoint.url, "secret", "wise")
-    assert teacher.ask("A passage.") == TeacherAnswer((("Why?", "Because."),), 42)
-    assert endpoint.requests[0]["path"] == "/v1/chat/completions" and endpoint.requests[0]["model"] == "wise"
-    assert endpoint.requests[0]["messages"][-1] == {"role": "user", "content": "A passage."}
-    assert endpoint.keys == ["Bearer secret"]
+def test_sends_the_chat_with_limits_and_schema_and_returns_text_and_usage() -> None:
+    with scripted(lambda number, body: Reply("Fine.", usage=(30, 12))) as endpoint:
+        assert complete(endpoint) == Completion("Fine.", TokenCount(30, 12), "stop")
+    (request,) = endpoint.requests
+    assert request["messages"] == [{"role": role, "content": content} for role, content in CHAT]
+    assert (request["model"], request["max_tokens"], request["temperature"]) == ("wise", 99, 0.5)
+    assert request["response_format"]["json_schema"]["schema"] == SCHEMA
+    assert endpoint.keys == ["Bearer sk-secret"]
 
 
-@pytest.mark.parametrize("reply", ["No JSON here.", "[", '{"question": "x"}', "[1, 2]", "] ["])
-def test_an_answer_that_does_not_parse_gives_no_pairs(endpoint: Endpoint, reply: str) -> None:
-    endpoint.replies = [reply]
-    assert OpenAiTeacher(endpoint.url, "k", "wise").ask("A passage.").pairs == ()
+def test_no_usage_is_none() -> None:
+    with scripted(lambda number, body: Reply("Fine.", usage=None)) as endpoint:
+        assert complete(endpoint).tokens is None
 
 
-def test_a_busy_or_broken_teacher_is_unavailable_but_one_that_refuses_is_not(endpoint: Endpoint) -> None:
-    endpoint.replies = [503, 429, 401]
-    teacher = OpenAiTeacher(endpoint.url, "k", "wise")
-    for _ in range(2):
-        with pytest.raises(Unavailable, match="TEACHER_UNAVAILABLE"):
-            teacher.ask("A passage.")
-    with pytest.raises(InvalidArgument, match="TEACHER_REFUSED"):
-        teacher.ask("A passage.")
-    assert len(endpoint.requests) == 3
+@pytest.mark.parametrize(
+    ("reply", "kind", "reason"),
+    [
+        (Reply(status=400), InvalidArgument, Reason.TEACHER_REFUSED),
+        (Reply(status=422), InvalidArgument, Reason.TEACHER_REFUSED),
+        (Reply(status=401), FailedPrecondition, Reason.TEACHER_KEY_REFUSED),
+        (Reply(status=403), FailedPrecondition, Reason.TEACHER_KEY_REFUSED),
+        (Reply(status=404), FailedPrecondition, Reason.TEACHER_UNKNOWN_MODEL),
+        (Reply(status=429, code="insufficient_quota"), FailedPrecondition, Reason.TEACHER_QUOTA),
+        (Reply(status=429), ResourceExhausted, Reason.TEACHER_BUSY),
+        (Reply(status=500), Unavailable, Reason.TEACHER_UNAVAILABLE),
+        (Reply(status=503), Unavailable, Reason.TEACHER_UNAVAILABLE),
+        # A gateway that gave up does not say whether the model answered.
+        (Reply(status=502), LostAnswer, Reason.TEACHER_UNAVAILABLE),
+        (Reply(status=504), LostAnswer, Reason.TEACHER_UNAVAILABLE),
+        (Reply("Late.", seconds=1.0), LostAnswer, Reason.TEACHER_TIMEOUT),
+    ],
+)
+def test_each_failure_says_what_to_do(reply: Reply, kind: type[TailorError], reason: Reason) -> None:
+    with scripted(lambda number, body: reply) as endpoint, pytest.raises(kind) as raised:
+        complete(endpoint, seconds=0.3 if reply.seconds else 30)
+    assert raised.value.reason == reason
+    for secret in ("sk-secret", "secret passage"):
+        assert secret not in str(raised.value) and raised.value.__cause__ is None
 
 
-def test_a_missing_teacher_is_unavailable() -> None:
-    with pytest.raises(Unavailable):
-        OpenAiTeacher("http://127.0.0.1:9/v1", "k", "wise", timeout_seconds=2).ask("A passage.")
+def test_tells_how_long_to_wait() -> None:
+    busy = Reply(status=429, headers={"retry-after": "7"})
+    with scripted(lambda number, body: busy) as endpoint, pytest.raises(ResourceExhausted) as raised:
+        complete(endpoint)
+    assert raised.value.retry_after_seconds == 7.0
+
+
+def test_nothing_listens_was_not_billed() -> None:
+    with pytest.raises(Unavailable, match="TEACHER_UNAVAILABLE"):
+        OpenAiModel("http://127.0.0.1:9/v1", "k", "wise").complete(CHAT, max_tokens=9, temperature=0, schema=SCHEMA)
+
+
+def test_gives_up_options_that_the_endpoint_does_not_take() -> None:
+    def picky(number: int, body: dict[str, Any]) -> Reply:
+        for name in ("max_tokens", "temperature", "response_format"):
+            if name in body:
+                return Reply(status=400, param=name)
+        return Reply("Fine.")
+
+    with scripted(picky) as endpoint:
+        model = OpenAiModel(endpoint.url, "k", "wise")
+        for _ in range(2):
+            assert model.complete(CHAT, max_tokens=9, temperature=0.5, schema=SCHEMA).text == "Fine."
+    # Three refusals, then one request per answer.
+    assert len(endpoint.requests) == 5 and endpoint.requests[-1]["max_completion_tokens"] == 9

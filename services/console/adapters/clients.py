@@ -18,6 +18,7 @@ from services.console.ports import (
     RowSource,
     RunReader,
     Services,
+    SynthesisReader,
 )
 from services.console.settings import Settings
 from tailor.api.common.v1 import common_pb2
@@ -25,7 +26,7 @@ from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
-from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.api.synthetic.v1 import synthesis_pb2, synthesis_pb2_grpc, synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.errors import NotFound, PermissionDenied, Reason
 from tailor.rpc.auth import Caller
@@ -221,6 +222,33 @@ class RowClient(RowSource):
         return call("synthetic", self._stub.ListRows, request, COUNT_SECONDS)
 
 
+class SynthesisClient(SynthesisReader):
+    """Syntheses of synthetic."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = synthesis_pb2_grpc.SynthesisServiceStub(channel)
+
+    def list_syntheses(self, token: str) -> Page[synthesis_pb2.Synthesis]:
+        request = synthesis_pb2.ListSynthesesRequest(page_token=token, page_size=LIST_SIZE)
+        answer = call("synthetic", self._stub.ListSyntheses, request)
+        return Page(tuple(answer.syntheses), answer.next_page_token)
+
+    def get_synthesis(self, synthesis_id: str) -> synthesis_pb2.Synthesis:
+        request = synthesis_pb2.GetSynthesisRequest(synthesis_id=synthesis_id)
+        return call("synthetic", self._stub.GetSynthesis, request).synthesis
+
+    def list_samples(self, synthesis_id: str, state: str, token: str) -> Page[synthesis_pb2.Sample]:
+        number = synthesis_pb2.SampleState.Value(f"SAMPLE_STATE_{state.upper() or 'UNSPECIFIED'}")
+        request = synthesis_pb2.ListSamplesRequest(synthesis_id=synthesis_id, state=number, page_token=token)
+        answer = call("synthetic", self._stub.ListSamples, request)
+        return Page(tuple(answer.samples), answer.next_page_token)
+
+    def review_sample(self, synthesis_id: str, row_id: str, *, accept: bool) -> None:
+        decision = synthesis_pb2.SampleDecision(row_id=row_id, accept=accept)
+        request = synthesis_pb2.ReviewSamplesRequest(synthesis_id=synthesis_id, decisions=[decision])
+        call("synthetic", self._stub.ReviewSamples, request, WRITE_SECONDS)
+
+
 class InferenceClient(AnswerSource):
     """Inference."""
 
@@ -304,6 +332,7 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         keys=registry,
         training=TrainingClient(channels["training"]),
         inference=InferenceClient(channels["inference"]),
+        syntheses=SynthesisClient(channels["synthetic"]),
         rows=RowClient(channels["synthetic"]),
         get_evaluation=get_evaluation,
         count_near_duplicates=count_near_duplicates,

@@ -39,6 +39,7 @@ NAVIGATION = (
     ("/documents", "Documents", Permission.DOCUMENTS),
     ("/audit", "Audit", Permission.AUDIT),
     ("/datasets", "Datasets", Permission.DATASETS),
+    ("/syntheses", "Syntheses", Permission.SYNTHESES),
     ("/runs", "Runs", Permission.RUNS),
     ("/adapters", "Adapters", Permission.ADAPTERS),
     ("/specialists", "Specialists", Permission.SPECIALISTS),

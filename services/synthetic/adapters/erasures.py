@@ -4,6 +4,7 @@ from sqlalchemy import Engine, delete, select, update
 
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.sql import to_stored_dataset
+from services.synthetic.adapters.synthesis_rows import forget_seed
 from services.synthetic.domain import Dataset
 from services.synthetic.ports import Holdings
 from tailor.sql import transaction
@@ -19,8 +20,8 @@ class SqlHoldings(Holdings):
     def forget_document(self, document_id: str) -> int:
         """The foreign key deletes its sketch too."""
         with transaction(self._engine) as connection:
-            for table in (tables.clusters, tables.lessons):
-                connection.execute(delete(table).where(table.c.document_id == document_id))
+            forget_seed(connection, document_id)
+            connection.execute(delete(tables.clusters).where(tables.clusters.c.document_id == document_id))
             statement = delete(tables.documents).where(tables.documents.c.document_id == document_id)
             return connection.execute(statement).rowcount
 

@@ -37,7 +37,6 @@ from services.synthetic.domain import (
     LeftOut,
     PairCounts,
     Specialist,
-    TeacherAnswer,
     find_ranked_adapter,
 )
 from services.synthetic.ports import Repository
@@ -244,20 +243,6 @@ class SqlRepository(SqlDrafts, Repository):
         }
         with transaction(self._engine) as connection:
             connection.execute(insert(tables.requests).values(row).on_conflict_do_nothing())
-
-    def teacher_answer(self, key: str) -> TeacherAnswer | None:
-        table = tables.lessons
-        with transaction(self._engine) as connection:
-            row = connection.execute(select(table).where(table.c.key == key)).one_or_none()
-        return (
-            None if row is None else TeacherAnswer(tuple((prompt, answer) for prompt, answer in row.pairs), row.tokens)
-        )
-
-    def keep_teacher_answer(self, key: str, answer: TeacherAnswer, document_id: str) -> None:
-        pairs = [list(pair) for pair in answer.pairs]
-        row = {"key": key, "pairs": pairs, "tokens": answer.tokens, "document_id": document_id}
-        with transaction(self._engine) as connection:
-            connection.execute(insert(tables.lessons).values(row).on_conflict_do_nothing())
 
 
 def _lock_items(connection: Connection, function: str) -> None:

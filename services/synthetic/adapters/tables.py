@@ -114,15 +114,6 @@ requests = Table(
     Column("created", Boolean, nullable=False),
 )
 
-lessons = Table(
-    "lessons",
-    metadata,
-    Column("key", String(64), primary_key=True),
-    Column("pairs", JSONB, nullable=False),
-    Column("tokens", Integer, nullable=False),
-    Column("document_id", String(64), nullable=False, index=True),
-)
-
 # A text's MinHash and its bands. Texts that share a band may be near-duplicates.
 sketches = Table(
     "sketches",

@@ -1,73 +1,140 @@
-"""A teacher behind any OpenAI-style endpoint."""
+"""Teachers and judges behind any OpenAI-style endpoint."""
 
-import json
 from typing import Any
 
 import openai
 
-from services.synthetic.domain import TeacherAnswer
-from services.synthetic.ports import Teacher
 from services.synthetic.settings import Settings
-from tailor.errors import InvalidArgument, Reason, Unavailable
+from services.synthetic.synthesis.domain import Completion, Messages, TokenCount
+from services.synthetic.synthesis.ports import ChatModel, LostAnswer
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, ResourceExhausted, TailorError, Unavailable
 
-INSTRUCTION = (
-    "You make training data for a writing assistant. Read the passage and write {count} requests that a colleague might "
-    "make about it, each with the answer, in the passage's own style and terms and true to it. Do not copy the passage. "
-    # english: allow alone
-    'Answer with JSON alone: [{{"question": "...", "answer": "..."}}].'
-)
-MAX_TOKENS = 700
+# A gateway's own answers: the model behind it may have answered, and billed, all the same.
+GATEWAY_ERRORS = frozenset({502, 504})
+# Statuses that concern every prompt.
+FOR_EVERY_PROMPT = {
+    401: (Reason.TEACHER_KEY_REFUSED, "The teacher refused the key"),
+    402: (Reason.TEACHER_QUOTA, "The quota at the teacher is used up"),
+    403: (Reason.TEACHER_KEY_REFUSED, "The teacher refused the key"),
+    404: (Reason.TEACHER_UNKNOWN_MODEL, "The teacher does not have the model, or the address is wrong"),
+}
+QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+# Errors of the HTTP library before a request is sent, by name: which library it is depends on the client's version.
+NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
+# What newer or smaller endpoints do not take, and what they take instead.
+REPLACEMENTS = {"max_tokens": "max_completion_tokens", "temperature": "", "response_format": ""}
 
 
-class OpenAiTeacher(Teacher):
-    """Makes one attempt per call; the caller retries."""
+class OpenAiModel(ChatModel):
+    """Makes one attempt per call; the caller retries. Thread-safe."""
 
-    def __init__(self, base_url: str, api_key: str, model: str, *, count: int = 2, timeout_seconds: float = 60) -> None:
-        self._client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=timeout_seconds)
+    def __init__(self, base_url: str, api_key: str, model: str, *, timeout_seconds: float = 120) -> None:
+        # The client refuses an empty key; an endpoint without keys ignores any.
+        self._client = openai.OpenAI(
+            base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout_seconds
+        )
         self._model = model
-        self._count = count
+        self._unsupported: frozenset[str] = frozenset()
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "OpenAiTeacher | None":
+    def teacher(cls, settings: Settings) -> "OpenAiModel | None":
         """None if no teacher is configured."""
         if not settings.teacher_base_url:
             return None
-        return cls(settings.teacher_base_url, settings.teacher_api_key.get_secret_value(), settings.teacher_model)
+        key, seconds = settings.teacher_api_key.get_secret_value(), settings.teacher_timeout_seconds
+        return cls(settings.teacher_base_url, key, settings.teacher_model, timeout_seconds=seconds)
+
+    @classmethod
+    def judge(cls, settings: Settings) -> "OpenAiModel | None":
+        """None if no judge is configured."""
+        if not settings.judge_base_url:
+            return None
+        key, seconds = settings.judge_api_key.get_secret_value(), settings.teacher_timeout_seconds
+        return cls(settings.judge_base_url, key, settings.judge_model, timeout_seconds=seconds)
 
     @property
     def model(self) -> str:
         return self._model
 
-    def ask(self, passage: str) -> TeacherAnswer:
-        try:
-            answer = self._client.chat.completions.create(
-                model=self._model,
-                messages=[
-                    {"role": "system", "content": INSTRUCTION.format(count=self._count)},
-                    {"role": "user", "content": passage},
-                ],
-                temperature=0,
-                max_tokens=MAX_TOKENS,
-            )
-        except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
-            raise Unavailable(
-                Reason.TEACHER_UNAVAILABLE, f"The teacher does not answer ({type(error).__name__})."
-            ) from None
-        except openai.OpenAIError as error:
-            raise InvalidArgument(
-                Reason.TEACHER_REFUSED, f"The teacher refused the request ({type(error).__name__})."
-            ) from None
-        text = answer.choices[0].message.content if answer.choices else ""
-        return TeacherAnswer(parse_pairs(text or ""), answer.usage.total_tokens if answer.usage else 0)
+    def complete(
+        self, messages: Messages, *, max_tokens: int, temperature: float, schema: dict[str, object]
+    ) -> Completion:
+        options = {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
+        }
+        chat = [{"role": role, "content": content} for role, content in messages]
+        while True:
+            try:
+                return _to_completion(self._client.chat.completions.create(**self._request(chat, options)))
+            except openai.BadRequestError as error:
+                if not self._give_up(error):
+                    raise InvalidArgument(
+                        Reason.TEACHER_REFUSED, "The teacher refused this prompt (status 400)."
+                    ) from None
+            except openai.OpenAIError as error:
+                # The library's message may repeat the prompt or a part of the key.
+                raise to_error(error) from None
+
+    def _request(self, chat: list[dict[str, str]], options: dict[str, Any]) -> dict[str, Any]:
+        kept = {REPLACEMENTS[name] if name in self._unsupported else name: value for name, value in options.items()}
+        return {"model": self._model, "messages": chat} | {name: value for name, value in kept.items() if name}
+
+    def _give_up(self, error: openai.BadRequestError) -> bool:
+        """Remember an option that the endpoint does not take; False if the error names none, or one that was given up already."""
+        named = {name for name in REPLACEMENTS if name in (error.param or "") or f"'{name}'" in error.message}
+        new = named - self._unsupported
+        self._unsupported |= new
+        return bool(new)
 
 
-def parse_pairs(text: str) -> tuple[tuple[str, str], ...]:
-    """The (question, answer) pairs of an answer; empty if it is not the requested JSON."""
-    start, end = text.find("["), text.rfind("]")
+def _to_completion(answer: Any) -> Completion:
+    choice = answer.choices[0] if answer.choices else None
+    usage = answer.usage
+    tokens = TokenCount(usage.prompt_tokens, usage.completion_tokens) if usage else None
+    text = (choice.message.content or "") if choice else ""
+    return Completion(text, tokens, (choice.finish_reason or "stop") if choice else "stop")
+
+
+def to_error(error: openai.OpenAIError) -> TailorError:
+    """The TailorError of a failed call: what the caller should do about it, and whether it may have been billed."""
+    if isinstance(error, openai.APIStatusError):
+        return _status_error(error)
+    if type(error.__cause__).__name__ in NOT_SENT:
+        return Unavailable(
+            Reason.TEACHER_UNAVAILABLE, "The teacher cannot be reached. Check its address and the way out to it."
+        )
+    if isinstance(error, openai.APITimeoutError):
+        return LostAnswer(
+            Reason.TEACHER_TIMEOUT, "The teacher did not answer in time (TAILOR_TEACHER_TIMEOUT_SECONDS)."
+        )
+    return LostAnswer(Reason.TEACHER_UNAVAILABLE, f"The teacher's answer was lost ({type(error).__name__}).")
+
+
+def _status_error(error: openai.APIStatusError) -> TailorError:
+    status = error.status_code
+    if status in FOR_EVERY_PROMPT or (status == 429 and error.code in QUOTA):
+        reason, message = FOR_EVERY_PROMPT.get(status, FOR_EVERY_PROMPT[402])
+        return FailedPrecondition(reason, f"{message} (status {status}).")
+    if status == 429:
+        return ResourceExhausted(
+            Reason.TEACHER_BUSY, "The teacher limits the rate of calls.", retry_after_seconds=_retry_after(error)
+        )
+    if status in GATEWAY_ERRORS:
+        return LostAnswer(Reason.TEACHER_UNAVAILABLE, f"The teacher's gateway failed (status {status}).")
+    if status >= 500 or status in (408, 409):
+        return Unavailable(
+            Reason.TEACHER_UNAVAILABLE,
+            f"The teacher failed (status {status}).",
+            retry_after_seconds=_retry_after(error),
+        )
+    return InvalidArgument(Reason.TEACHER_REFUSED, f"The teacher refused this prompt (status {status}).")
+
+
+def _retry_after(error: openai.APIStatusError) -> float | None:
+    """Seconds of the Retry-After header; None if it is absent or a date."""
     try:
-        entries: Any = json.loads(text[start : end + 1])
+        return float(error.response.headers.get("retry-after", ""))
     except ValueError:
-        return ()
-    objects = [entry for entry in entries if isinstance(entry, dict)]
-    pairs = [(entry.get("question"), entry.get("answer")) for entry in objects]
-    return tuple((q.strip(), a.strip()) for q, a in pairs if isinstance(q, str) and isinstance(a, str))
+        return None

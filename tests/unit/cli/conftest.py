@@ -16,7 +16,7 @@ from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc
 from tailor.api.registry.v1 import registry_pb2_grpc
-from tailor.api.synthetic.v1 import imports_pb2_grpc, synthetic_pb2_grpc
+from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.main import app
@@ -26,6 +26,7 @@ from tests.fakes.services import (
     FakeInference,
     FakeIngestion,
     FakeRegistry,
+    FakeSynthesis,
     FakeSynthetic,
     FakeTraining,
     serving,
@@ -43,6 +44,7 @@ class Services:
     inference: FakeInference = field(default_factory=FakeInference)
     ingestion: FakeIngestion = field(default_factory=FakeIngestion)
     anonymization: FakeAnonymization = field(default_factory=FakeAnonymization)
+    synthesis: FakeSynthesis = field(default_factory=FakeSynthesis)
     addresses: dict[str, str] = field(default_factory=dict)
 
 
@@ -72,6 +74,11 @@ def add_synthetic(fake: FakeSynthetic, server: grpc.Server) -> None:
 @pytest.fixture
 def services() -> Iterator[Services]:
     fakes = Services()
+
+    def add_synthetic(servicer: Any, server: grpc.Server) -> None:
+        synthetic_pb2_grpc.add_SyntheticServiceServicer_to_server(servicer, server)
+        synthesis_pb2_grpc.add_SynthesisServiceServicer_to_server(fakes.synthesis, server)
+
     adders: dict[str, Callable[[Any, grpc.Server], None]] = {
         "registry": registry_pb2_grpc.add_RegistryServiceServicer_to_server,
         "training": training_pb2_grpc.add_TrainingServiceServicer_to_server,

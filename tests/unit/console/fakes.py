@@ -23,6 +23,7 @@ from services.console.ports import (
     RowSource,
     RunReader,
     Services,
+    SynthesisReader,
 )
 from services.console.settings import Settings
 from services.console.web.app import create_app
@@ -31,7 +32,7 @@ from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2
-from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import Aborted, NotFound, Reason, TailorError, Unavailable
 from tailor.wire import from_datetime
@@ -47,6 +48,7 @@ OLD_ADAPTER = "b" * 64
 DATASET = "d" * 64
 PREFERENCES = "e" * 64
 RUN = "run_" + "1" * 32
+SYNTHESIS_ID = "syn_" + "5" * 32
 DRAFT = "drf_" + "2" * 32
 BASE_DRAFT = "drf_" + "3" * 32
 NOW = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
@@ -618,6 +620,62 @@ class FakeRows(RowSource):
         return synthetic_pb2.ListRowsResponse(rows=self.pages[at], next_page_token=following, scanned_rows=500)
 
 
+def synthesis(**changes: Any) -> synthesis_pb2.Synthesis:
+    message = synthesis_pb2.Synthesis(
+        synthesis_id=SYNTHESIS_ID,
+        spec=synthesis_pb2.SynthesisSpec(
+            specialist=NAME, task="risk-assessment", target=300, budget_eur=2.0, document_ids=["doc_1"]
+        ),
+        state=synthesis_pb2.SYNTHESIS_STATE_RUNNING,
+        teacher="wise",
+        accepted=41,
+        pending=3,
+        refusals=[synthesis_pb2.SynthesisRefusals(reason="near_duplicate", rows=7)],
+        use=synthesis_pb2.SynthesisUse(answers=51, tokens=61_000, eur=0.61),
+        create_time=STAMP,
+    )
+    return edit(message, **changes)
+
+
+def sample(row_id: str = "row_1", state: str = "pending", **changes: Any) -> synthesis_pb2.Sample:
+    message = synthesis_pb2.Sample(
+        row_id=row_id,
+        state=synthesis_pb2.SampleState.Value(f"SAMPLE_STATE_{state.upper()}"),
+        task="risk-assessment",
+        prompt="Assess <b>the ferry</b>.",
+        completion="The ferry is a low risk.",
+        language="en",
+        mark=4,
+    )
+    return edit(message, **changes)
+
+
+@dataclass
+class FakeSyntheses(SynthesisReader):
+    syntheses: list[synthesis_pb2.Synthesis] = field(default_factory=lambda: [synthesis()])
+    samples: list[synthesis_pb2.Sample] = field(default_factory=lambda: [sample(), sample("row_2", "accepted")])
+    decisions: list[tuple[str, str, bool]] = field(default_factory=list)
+    down: bool = False
+
+    def list_syntheses(self, token: str) -> Page[synthesis_pb2.Synthesis]:
+        if self.down:
+            raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
+        return Page(tuple(self.syntheses))
+
+    def get_synthesis(self, synthesis_id: str) -> synthesis_pb2.Synthesis:
+        for item in self.list_syntheses("").items:
+            if item.synthesis_id == synthesis_id:
+                return item
+        raise NotFound(Reason.UNKNOWN_SYNTHESIS, "There is no such synthesis.")
+
+    def list_samples(self, synthesis_id: str, state: str, token: str) -> Page[synthesis_pb2.Sample]:
+        wanted = synthesis_pb2.SampleState.Value(f"SAMPLE_STATE_{state.upper() or 'UNSPECIFIED'}")
+        return Page(tuple(item for item in self.samples if not wanted or item.state == wanted))
+
+    def review_sample(self, synthesis_id: str, row_id: str, *, accept: bool) -> None:
+        self.decisions.append((synthesis_id, row_id, accept))
+
+
 @dataclass
 class FakeInference(AnswerSource):
     names: tuple[str, ...] = ("base", NAME)
@@ -671,6 +729,7 @@ class World:
     training: FakeTraining = field(default_factory=FakeTraining)
     evaluation: FakeEvaluation = field(default_factory=FakeEvaluation)
     inference: FakeInference = field(default_factory=FakeInference)
+    syntheses: FakeSyntheses = field(default_factory=FakeSyntheses)
     rows: FakeRows = field(default_factory=FakeRows)
     near: synthetic_pb2.CountNearDuplicatesResponse | None = field(
         default_factory=lambda: synthetic_pb2.CountNearDuplicatesResponse(
@@ -691,6 +750,7 @@ class World:
             keys=self.registry,
             training=self.training,
             inference=self.inference,
+            syntheses=self.syntheses,
             rows=self.rows,
             get_evaluation=self.evaluation.get,
             count_near_duplicates=self.count_near_duplicates,

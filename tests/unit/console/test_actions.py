@@ -14,15 +14,27 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import InvalidArgument, Reason, ResourceExhausted
-from tests.unit.console.fakes import ADAPTER, BASE_DRAFT, DRAFT, NAME, RUN, ListStream, World, edit, specialist
+from tests.unit.console.fakes import (
+    ADAPTER,
+    BASE_DRAFT,
+    DRAFT,
+    NAME,
+    RUN,
+    SYNTHESIS_ID,
+    ListStream,
+    World,
+    edit,
+    specialist,
+)
 
 REGISTRY = registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].methods_by_name
 TRAINING = training_pb2.DESCRIPTOR.services_by_name["TrainingService"].methods_by_name
 EVALUATION = evaluation_pb2.DESCRIPTOR.services_by_name["EvaluationService"].methods_by_name
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].methods_by_name
+SYNTHESIS = synthesis_pb2.DESCRIPTOR.services_by_name["SynthesisService"].methods_by_name
 SYNTHETIC = synthetic_pb2.DESCRIPTOR.services_by_name["SyntheticService"].methods_by_name
 METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.FLOW: [REGISTRY["GetFlow"]],
@@ -43,6 +55,8 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.KEYS: [REGISTRY["ListKeys"]],
     Permission.MANAGE_KEYS: [REGISTRY["CreateKey"], REGISTRY["RevokeKey"]],
     Permission.ERASURES: [REGISTRY["ListErasures"]],
+    Permission.SYNTHESES: [SYNTHESIS[name] for name in ("ListSyntheses", "GetSynthesis", "ListSamples")],
+    Permission.REVIEW_SAMPLES: [SYNTHESIS["ReviewSamples"]],
     Permission.AUDIT: [REGISTRY["GetAudit"], SYNTHETIC["CountNearDuplicates"]],
 }
 PROMOTION = {"specialist": NAME, "adapter_digest": ADAPTER, "expected_generation": "1"}
@@ -74,6 +88,8 @@ def test_each_role_can_open_its_own_pages_only(role: Role) -> None:
         "/documents": Permission.DOCUMENTS,
         "/audit": Permission.AUDIT,
         "/datasets": Permission.DATASETS,
+        "/syntheses": Permission.SYNTHESES,
+        f"/syntheses/{SYNTHESIS_ID}": Permission.SYNTHESES,
         "/runs": Permission.RUNS,
         "/adapters": Permission.ADAPTERS,
         f"/evaluations/{ADAPTER}": Permission.EVALUATIONS,

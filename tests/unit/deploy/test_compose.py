@@ -69,3 +69,12 @@ def test_no_secret_is_written_in_the_file() -> None:
     for name, container in CONTAINERS.items():
         for setting in container.get("environment", {}):
             assert not setting.endswith(("PASSWORD", "SECRET_KEY", "SECRET", "DATABASE_URL")), f"{name}: {setting}"
+
+
+def test_only_synthetic_gets_a_way_out_to_a_teacher_and_only_if_asked() -> None:
+    teacher: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.teacher.yaml").read_text(encoding="utf-8"))
+    assert set(teacher["services"]) == {"synthetic"}
+    assert set(teacher["services"]["synthetic"]["networks"]) == set(teacher["networks"])
+    assert not set(teacher["networks"]) & set(COMPOSE["networks"])
+    # Git ignores the folder of the key.
+    assert teacher["services"]["synthetic"]["env_file"] == ["deploy/secrets/teacher.env"]

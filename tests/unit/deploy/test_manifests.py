@@ -174,3 +174,40 @@ def test_a_worker_of_a_run_gets_the_image_of_its_service(tree: Path) -> None:
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert environment["TAILOR_LAUNCHER"] == "kubernetes"
     assert environment["TAILOR_KUBERNETES_IMAGE"] == container["image"]
+
+
+def test_the_teacher_component_lets_only_synthetic_out_and_takes_its_key_from_a_secret(tree: Path) -> None:
+    overlay = tree / "overlays" / "with-teacher"
+    overlay.mkdir(exist_ok=True)
+    kustomization = {"resources": ["../prod"], "components": ["../../components/teacher-egress"]}
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    documents = render(tree, "with-teacher")
+    for document in documents:
+        kubernetes_validate.validate(document, SCHEMAS, strict=True)
+    assert clients(documents, "teacher") == {"synthetic"}
+    (policy,) = (each for each in documents if each["metadata"]["name"] == "teacher")
+    assert [rule["ports"] for rule in policy["spec"]["egress"]] == [[{"protocol": "TCP", "port": 443}]]
+    (synthetic,) = (each for each in workloads(tree, "with-teacher") if each["metadata"]["name"] == "synthetic")
+    environment = synthetic["spec"]["template"]["spec"]["containers"][0]["env"]
+    key = next(entry for entry in environment if entry["name"] == "TAILOR_TEACHER_API_KEY")
+    assert key["valueFrom"]["secretKeyRef"] == {"name": "tailor-teacher", "key": "TAILOR_TEACHER_API_KEY"}
+    assert not [each for each in render(tree, "prod") if each["metadata"]["name"] == "teacher"]
+
+
+def test_synthetic_reaches_the_barrier_and_tailors_own_models(tree: Path) -> None:
+    policies = {
+        each["metadata"]["name"]: each["spec"] for each in render(tree, "prod") if each["kind"] == "NetworkPolicy"
+    }
+
+    def admits(policy: str, port: str | int) -> bool:
+        rules = [rule for rule in policies[policy]["ingress"] if {"protocol": "TCP", "port": port} in rule["ports"]]
+        expressions = [peer["podSelector"]["matchExpressions"][0] for rule in rules for peer in rule["from"]]
+        return any("synthetic" in expression["values"] for expression in expressions)
+
+    assert admits("anonymization-calls", "rpc") and admits("inference-calls", "http")
+    reached = {
+        (name, rule["ports"][0]["port"])
+        for rule in policies["synthetic-calls"]["egress"]
+        for name in rule["to"][0]["podSelector"]["matchExpressions"][0]["values"]
+    }
+    assert {("anonymization", 50051), ("inference", 8000)} <= reached

@@ -19,7 +19,10 @@ from pydantic import BaseModel
 from services.inference.adapters.body_limit import MAX_BODY_BYTES
 from services.inference.adapters.http import Address, create_app, serve
 from services.inference.handlers import ReadinessGate
-from services.synthetic.adapters.teacher import OpenAiTeacher
+from services.synthetic.adapters.teacher import OpenAiModel
+from services.synthetic.synthesis.answers import parse_rows
+from services.synthetic.synthesis.domain import worst_case
+from services.synthetic.synthesis.prompts import rows_schema
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.rpc.auth import CACHE_SECONDS, Authenticator, Caller
 from tailor.rpc.identity import Trust
@@ -100,11 +103,13 @@ def test_lists_models_and_answers_once(gate: tuple[World, ReadinessGate, str]) -
 def test_the_api_serves_as_a_teacher(gate: tuple[World, ReadinessGate, str]) -> None:
     world, closed, address = gate
     world.engine.context_length = 4096
-    world.engine.say = '[{"question": "What changes?", "answer": "The envelope."}]'
+    world.engine.say = '{"rows": [{"request": "What changes?", "answer": "The envelope."}]}'
     closed.open(world.inference)
-    lesson = OpenAiTeacher(address, "tlr_caller", "base").ask("The control envelope changes.")
-    assert lesson.pairs == (("What changes?", "The envelope."),)
-    assert lesson.tokens > 10
+    teacher = OpenAiModel(address, "tlr_caller", "base")
+    chat = (("system", "Write a row."), ("user", "The control envelope changes."))
+    answer = teacher.complete(chat, max_tokens=64, temperature=0.0, schema=rows_schema())
+    assert parse_rows(answer.text) == (("What changes?", "The envelope."),)
+    assert answer.tokens is not None and answer.tokens.prompt <= worst_case(chat, 64).prompt
     assert world.published.drafts[0].draft_id
 
 

@@ -1,0 +1,104 @@
+"""Rows of syntheses in PostgreSQL: those that join datasets, and erasing what was made from a document."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
+
+from services.synthetic.adapters.synthesis_tables import synthesis_answers, synthesis_rows
+from services.synthetic.domain import Row, Specialist
+from services.synthetic.domain import fingerprint as digest_of
+from services.synthetic.ports import ExtraRows, TokenCounter, Tokenizers
+from services.synthetic.synthesis.domain import Sample, SampleState
+from tailor.sql import transaction
+
+ROW = TypeAdapter(Row)
+STREAMED_ROWS = 500
+
+# By specialist and document ids: True for each document that the specialist holds out; without those that have no side yet.
+Sides = Callable[[str, Sequence[str]], Mapping[str, bool]]
+
+
+class SqlSynthesisRows(ExtraRows):
+    """Accepted rows of syntheses, without those of held-out documents. Thread-safe."""
+
+    def __init__(self, engine: Engine, tokenizers: Tokenizers, sides: Sides) -> None:
+        self._engine = engine
+        self._tokenizers = tokenizers
+        self._sides = sides
+
+    def rows(self, specialist: Specialist) -> Iterator[Row]:
+        """Each once, with the specialist's system prompt of now, and its tokens by the base's tokenizer."""
+        table = synthesis_rows.c
+        query = select(table.row_id, table.row).where(_accepted(specialist.name)).order_by(table.row_id)
+        query = query.ext(distinct_on(table.row_id))
+        with transaction(self._engine) as connection:
+            stream = connection.execution_options(yield_per=STREAMED_ROWS).execute(query)
+            for part in stream.partitions(STREAMED_ROWS):
+                counter = self._tokenizers.for_base(specialist.base)
+                yield from _complete(self._admitted(specialist, part), specialist, counter)
+
+    def _admitted(self, specialist: Specialist, part: Sequence[Any]) -> list[Row]:
+        """Those that were made from no held-out document: a seed may have got its side after the synthesis."""
+        rows = [ROW.validate_python(row.row) for row in part]
+        document_ids = sorted({document_id for row in rows for document_id in row.document_ids})
+        sides = self._sides(specialist.name, document_ids)
+        return [row for row in rows if not any(sides.get(document_id) for document_id in row.document_ids)]
+
+    def fingerprint(self, specialist: Specialist) -> str:
+        """Of the number of rows and the sum of hashes of their ids, so that it costs one pass and no memory."""
+        table = synthesis_rows.c
+        hashed = func.sum(func.hashtextextended(table.row_id, 0))
+        query = select(func.count(), func.coalesce(hashed, 0)).where(_accepted(specialist.name))
+        with transaction(self._engine) as connection:
+            return digest_of("syntheses", *connection.execute(query).one())
+
+
+def _accepted(specialist: str) -> ColumnElement[bool]:
+    table = synthesis_rows.c
+    return and_(table.specialist == specialist, table.state == SampleState.ACCEPTED.value)
+
+
+def _complete(rows: Sequence[Row], specialist: Specialist, counter: TokenCounter) -> Iterator[Row]:
+    """Add the system prompt and the tokens."""
+    texts = [content for row in rows for _, content in row.messages]
+    counts = iter(counter.count([specialist.system_prompt, *texts]))
+    system = next(counts)
+    for row in rows:
+        tokens = sum(next(counts) + counter.message_tokens for _ in row.messages)
+        with_system = tokens + (system + counter.message_tokens if specialist.system_prompt else 0)
+        yield replace(row, system_prompt=specialist.system_prompt, tokens=with_system)
+
+
+def to_sample(row: Any) -> Sample:
+    return Sample(
+        row_id=row.row_id,
+        row=ROW.validate_python(row.row),
+        state=SampleState(row.state),
+        number=row.number,
+        reason=row.reason,
+        mark=row.mark,
+        back_translation=row.back_translation,
+        reviewer=row.reviewer,
+        reviewed_at=row.reviewed_at,
+    )
+
+
+def forget_seed(connection: Connection, document_id: str) -> int:
+    """Delete the answers and rows whose seed was the document, and take it from the seeds of syntheses; returns the number of rows.
+
+    A run that still has the document in memory loses its lease, so that it stores nothing more; another one reads the seeds again.
+    `SqlHoldings.forget_document` calls it in its transaction.
+    """
+    seeds = text(
+        "UPDATE syntheses SET spec = jsonb_set(spec, '{document_ids}', (spec -> 'document_ids') - CAST(:id AS text)), "
+        "epoch = epoch + 1, leased_until = NULL WHERE spec -> 'document_ids' ? :id"
+    )
+    connection.execute(seeds, {"id": document_id})
+    connection.execute(delete(synthesis_answers).where(synthesis_answers.c.document_ids.contains([document_id])))
+    return connection.execute(
+        delete(synthesis_rows).where(synthesis_rows.c.document_ids.contains([document_id]))
+    ).rowcount

@@ -1,0 +1,214 @@
+"""One function per command of SynthesisService."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from services.synthetic.domain import Specialist
+from services.synthetic.synthesis.domain import (
+    DEFAULT_SEEDS,
+    ModelRole,
+    SampleState,
+    SeedExample,
+    Synthesis,
+    SynthesisSpec,
+    SynthesisState,
+    TokenPrice,
+)
+from services.synthetic.synthesis.plan import MAX_COMBINATIONS, count_combinations
+from services.synthetic.synthesis.ports import Anonymize, ChatModel, SeedDocuments, Syntheses
+from services.synthetic.synthesis.tasks import NAMED, PROMPT_VERSION, Source, find_tasks
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
+
+MAX_TARGET = 100_000
+MAX_SEEDS = 10_000
+MAX_EXAMPLES = 1_000
+MAX_TEXT = 20_000
+MAX_WORD = 200
+MAX_ANSWER_TOKENS = 16_000
+WAITING = (SynthesisState.QUEUED, SynthesisState.RUNNING, SynthesisState.PAUSED)
+# A new process may have a new key.
+WAKING_REASONS = (Reason.TEACHER_KEY_REFUSED, Reason.TEACHER_UNKNOWN_MODEL)
+
+
+@dataclass(frozen=True)
+class SynthesisCommands:
+    """The collaborators. `teacher` and `judge` are None if none is configured; `prices` are the installation's, if it has any."""
+
+    syntheses: Syntheses
+    documents: SeedDocuments
+    anonymize: Anonymize
+    teacher: ChatModel | None
+    judge: ChatModel | None
+    prices: Mapping[ModelRole, TokenPrice]
+
+    def create(self, spec: SynthesisSpec, specialist: Specialist, request_id: str) -> Synthesis:
+        """Queue a synthesis; its seeds are drawn and its examples anonymised now. Blocks. Idempotent by request id."""
+        if request_id and (known := self.syntheses.requested(request_id)) is not None:
+            if (known.spec.specialist, known.spec.task, known.spec.target) != (spec.specialist, spec.task, spec.target):
+                raise InvalidArgument(
+                    Reason.REQUEST_ID_REUSED, "This request id was already used for another synthesis. Use a new one."
+                )
+            return known
+        check_spec(spec, specialist)
+        teacher, judge = self._models(spec, specialist)
+        synthesis_id = f"syn_{uuid.uuid4().hex}"
+        spec = self._with_prices(spec)
+        spec = replace(
+            spec, document_ids=self._choose_seeds(spec, specialist, synthesis_id), examples=self._safe(spec, specialist)
+        )
+        synthesis = Synthesis(synthesis_id, spec, teacher, judge, PROMPT_VERSION)
+        return self.syntheses.create(synthesis, request_id)
+
+    def get(self, synthesis_id: str) -> Synthesis:
+        """Raises NotFound (UNKNOWN_SYNTHESIS)."""
+        synthesis = self.syntheses.get(synthesis_id)
+        if synthesis is None:
+            raise NotFound(Reason.UNKNOWN_SYNTHESIS, "There is no such synthesis.")
+        return synthesis
+
+    def cancel(self, synthesis_id: str) -> Synthesis:
+        """End a synthesis; requests that run are still paid for. Raises FailedPrecondition (SYNTHESIS_ENDED)."""
+        self._change(synthesis_id, SynthesisState.CANCELLED, "Cancelled; its rows stay.")
+        return self.get(synthesis_id)
+
+    def resume(self, synthesis_id: str) -> Synthesis:
+        """Continue a paused synthesis at once. Raises FailedPrecondition (SYNTHESIS_ENDED)."""
+        if self.get(synthesis_id).state not in (SynthesisState.QUEUED, SynthesisState.RUNNING):
+            self._change(synthesis_id, SynthesisState.QUEUED, "")
+        return self.get(synthesis_id)
+
+    def review(self, synthesis_id: str, decisions: Mapping[str, bool], reviewer: str) -> Synthesis:
+        """Record an expert's decisions by row id, True to accept, all or none."""
+        states = {key: SampleState.ACCEPTED if accept else SampleState.REJECTED for key, accept in decisions.items()}
+        self.syntheses.review(synthesis_id, states, reviewer)
+        return self.get(synthesis_id)
+
+    def _change(self, synthesis_id: str, state: SynthesisState, message: str) -> None:
+        reason = Reason.CANCELLED if state is SynthesisState.CANCELLED else ""
+        if not self.syntheses.change(synthesis_id, WAITING, state, reason, message):
+            raise FailedPrecondition(Reason.SYNTHESIS_ENDED, "The synthesis has already ended. Create a new one.")
+
+    def _models(self, spec: SynthesisSpec, specialist: Specialist) -> tuple[str, str]:
+        """The names of teacher and judge, the latter empty if none is used."""
+        if not specialist.use_teacher:
+            raise FailedPrecondition(
+                Reason.TEACHER_NOT_ALLOWED,
+                "The specialist's definition does not allow a teacher. Set `use_teacher = true` and update it.",
+            )
+        if self.teacher is None:
+            raise FailedPrecondition(
+                Reason.NO_TEACHER,
+                "No teacher is configured. Set TAILOR_TEACHER_BASE_URL and TAILOR_TEACHER_MODEL for synthetic.",
+            )
+        if spec.min_mark and self.judge is None:
+            raise FailedPrecondition(
+                Reason.NO_JUDGE,
+                "A min mark needs a judge. Set TAILOR_JUDGE_BASE_URL and TAILOR_JUDGE_MODEL for synthetic, or leave out the mark.",
+            )
+        return self.teacher.model, self.judge.model if spec.min_mark and self.judge else ""
+
+    def _with_prices(self, spec: SynthesisSpec) -> SynthesisSpec:
+        spec = replace(
+            spec,
+            teacher_price=spec.teacher_price or self.prices.get(ModelRole.TEACHER),
+            judge_price=spec.judge_price or self.prices.get(ModelRole.JUDGE),
+        )
+        needed = (ModelRole.TEACHER, ModelRole.JUDGE) if spec.min_mark else (ModelRole.TEACHER,)
+        missing = [role.value for role in needed if spec.price(role) is None]
+        if spec.budget_eur and missing:
+            raise FailedPrecondition(
+                Reason.NO_PRICE,
+                f"A budget in EUR needs the price of the {' and the '.join(missing)}. Give it with the request, set "
+                "TAILOR_TEACHER_PRICE_INPUT and the like for synthetic, or use a budget in tokens.",
+            )
+        return spec
+
+    def _choose_seeds(self, spec: SynthesisSpec, specialist: Specialist, key: str) -> tuple[str, ...]:
+        """The named documents, or some that are drawn. Tasks with a source need documents; others may have only examples."""
+        if spec.document_ids:
+            self._check_seeds(spec.document_ids, specialist)
+            return spec.document_ids
+        needs_passages = any(task.source is Source.PASSAGE for task in find_tasks(spec.task))
+        count = spec.seeds or (DEFAULT_SEEDS if needs_passages or not spec.examples else 0)
+        drawn = self.documents.draw(specialist, count, key) if count else []
+        if count and not drawn:
+            raise FailedPrecondition(
+                Reason.NO_SEEDS, "The specialist has no documents that may be seeds. Publish some, or give examples."
+            )
+        return tuple(drawn)
+
+    def _check_seeds(self, document_ids: Sequence[str], specialist: Specialist) -> None:
+        known = {document.document_id for document in self.documents.find(specialist, document_ids)}
+        unknown = [key for key in document_ids if key not in known]
+        if unknown:
+            raise NotFound(
+                Reason.UNKNOWN_DOCUMENT, f"The specialist does not select a document with the id {unknown[0]}."
+            )
+        held_out = sorted(self.documents.held_out(specialist, document_ids))
+        if held_out:
+            raise InvalidArgument(
+                Reason.SEED_HELD_OUT, f"{held_out[0]} is held out for evaluation, so it cannot be a seed. Leave it out."
+            )
+
+    def _safe(self, spec: SynthesisSpec, specialist: Specialist) -> tuple[SeedExample, ...]:
+        return tuple(
+            SeedExample(self.anonymize(specialist, example.prompt), self.anonymize(specialist, example.answer))
+            for example in spec.examples
+        )
+
+
+def check_spec(spec: SynthesisSpec, specialist: Specialist) -> None:
+    """Raises InvalidArgument (INVALID_SYNTHESIS) with a violation per wrong field."""
+    own = {task.name for task in specialist.rows.own_tasks}
+    rules = {
+        "task": (bool(spec.task) and len(spec.task) <= MAX_WORD, "must be a name"),
+        "instruction": (
+            spec.task in NAMED or spec.task in own or bool(spec.instruction.strip()),
+            f"must say what `{spec.task}` is, because it is neither {', '.join(sorted(NAMED))} nor a task of the specialist's own",
+        ),
+        "target": (1 <= spec.target <= MAX_TARGET, f"must be 1 to {MAX_TARGET:,}"),
+        "seeds": (0 <= spec.seeds <= MAX_SEEDS, f"must be 0 to {MAX_SEEDS:,}"),
+        "document_ids": (len(spec.document_ids) <= MAX_SEEDS, f"must be at most {MAX_SEEDS:,}"),
+        "examples": (
+            _are_examples(spec.examples),
+            f"must have a prompt and an answer each, and be at most {MAX_EXAMPLES:,}",
+        ),
+        "attributes": (
+            all(attribute.name and attribute.values for attribute in spec.attributes),
+            "must have a name and at least one value each",
+        ),
+        "grid": (count_combinations(spec) <= MAX_COMBINATIONS, f"must have at most {MAX_COMBINATIONS:,} combinations"),
+        "languages": (
+            spec.task != "translation" or bool(spec.languages),
+            "must name the target languages of a translation",
+        ),
+        "budget": (
+            spec.budget_tokens >= 0 and spec.budget_eur >= 0 and spec.budget_tokens + spec.budget_eur > 0,
+            "must be set, in tokens, in EUR, or both",
+        ),
+        "min_mark": (0 <= spec.min_mark <= 5, "must be 0 to 5"),
+        "min_back_translation": (0 <= spec.min_back_translation <= 100, "must be 0 to 100"),
+        "max_answer_tokens": (
+            16 <= spec.max_answer_tokens <= MAX_ANSWER_TOKENS,
+            f"must be 16 to {MAX_ANSWER_TOKENS:,}",
+        ),
+        "temperature": (0 <= spec.temperature <= 2, "must be 0 to 2"),
+        "price": (_are_prices(spec), "must not be negative"),
+    }
+    violations = {name: problem for name, (is_met, problem) in rules.items() if not is_met}
+    if len(spec.instruction) > MAX_TEXT:
+        violations["instruction"] = f"must have at most {MAX_TEXT:,} characters"
+    if violations:
+        raise InvalidArgument(Reason.INVALID_SYNTHESIS, "The synthesis is invalid.", field_violations=violations)
+
+
+def _are_examples(examples: Sequence[SeedExample]) -> bool:
+    return len(examples) <= MAX_EXAMPLES and all(
+        0 < len(text.strip()) <= MAX_TEXT for example in examples for text in (example.prompt, example.answer)
+    )
+
+
+def _are_prices(spec: SynthesisSpec) -> bool:
+    prices = filter(None, (spec.teacher_price, spec.judge_price))
+    return all(price.input >= 0 and price.output >= 0 for price in prices)

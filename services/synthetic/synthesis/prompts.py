@@ -1,0 +1,102 @@
+"""What models are asked, as chats, and the JSON schemas of their answers."""
+
+from services.synthetic.synthesis.domain import Messages, SynthesisSpec
+from services.synthetic.synthesis.plan import Seed, TeacherRequest
+from services.synthetic.synthesis.tasks import Source
+
+# The longest parts of seeds that a prompt shows, in characters.
+MAX_PASSAGE = 6000
+MAX_EXAMPLE = 1500
+
+LANGUAGE_NAMES = {
+    "da": "Danish", "de": "German", "en": "English", "es": "Spanish", "fi": "Finnish", "fr": "French", "it": "Italian", "ja": "Japanese",
+    "ko": "Korean", "nl": "Dutch", "no": "Norwegian", "pl": "Polish", "pt": "Portuguese", "sv": "Swedish", "zh": "Chinese",
+}  # fmt: skip
+
+FACTS = {
+    Source.PASSAGE: "Use no figure, name, date, amount or reference that the passage does not contain.",
+    Source.REQUEST: "The answer must have no figure, name, date, amount or reference that the request does not contain.",
+}
+
+
+def rows_schema() -> dict[str, object]:
+    """The answer of a teacher."""
+    row = _object({"request": {"type": "string"}, "answer": {"type": "string"}})
+    return _object({"rows": {"type": "array", "items": row}})
+
+
+def text_schema() -> dict[str, object]:
+    """A translation."""
+    return _object({"text": {"type": "string"}})
+
+
+def mark_schema() -> dict[str, object]:
+    """A judge's mark."""
+    return _object({"mark": {"type": "integer"}})
+
+
+def _object(properties: dict[str, object]) -> dict[str, object]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def teacher_messages(spec: SynthesisSpec, instruction: str, request: TeacherRequest) -> Messages:
+    """The chat of one request."""
+    task = request.task
+    count = "one row" if task.rows == 1 else f"{task.rows} rows"
+    system = (
+        f"You write training data for a company's writing assistant. {task.ask} {FACTS[task.source]} "
+        f"Write in {language_name(request.language)}. Answer with JSON only, with {count}: "
+        '{"rows": [{"request": "...", "answer": "..."}]}'
+    )
+    parts = [
+        f"Task: {spec.task}. {instruction}" if instruction else "",
+        *(f"{name}: {value}" for name, value in request.attributes),
+        f"The person who asks: {request.persona}" if request.persona else "",
+        f"Write a case that differs from {request.variant} earlier ones." if request.variant else "",
+        *(_example(number, seed) for number, seed in enumerate(request.examples, start=1)),
+        f"Passage:\n\n{passage_text(request.passage)}" if request.passage else "",
+    ]
+    return (("system", system), ("user", "\n\n".join(filter(None, parts)) or "Write the rows."))
+
+
+def passage_text(seed: Seed) -> str:
+    """The passage with its heading, as teacher and row show it."""
+    text = seed.text[:MAX_PASSAGE]
+    return f"{seed.heading}\n\n{text}" if seed.heading and not text.startswith(seed.heading) else text
+
+
+def _example(number: int, seed: Seed) -> str:
+    text = seed.text[:MAX_EXAMPLE]
+    if not seed.prompt:
+        return f"Example text {number}:\n\n{text}"
+    return f"Example {number}, request:\n\n{seed.prompt[:MAX_EXAMPLE]}\n\nExample {number}, answer:\n\n{text}"
+
+
+def judge_messages(instruction: str, prompt: str, answer: str) -> Messages:
+    """The chat that asks for a mark."""
+    system = (
+        "You examine training data for a company's writing assistant. Give a mark from 1 (useless) to 5 (an expert would sign it): is the "
+        "answer correct by the request, complete, and well written? A figure or name that the request does not contain is a serious error. "
+        'Answer with JSON only: {"mark": 1}'
+    )
+    task = f"Task: {instruction}\n\n" if instruction else ""
+    return (("system", system), ("user", f"{task}Request:\n\n{prompt}\n\nAnswer:\n\n{answer}"))
+
+
+def back_translation_messages(text: str, language: str) -> Messages:
+    """The chat that asks for a translation back into the source's language."""
+    system = (
+        f"Translate the text completely into {language_name(language)}, with its figures, names and layout unchanged. "
+        'Answer with JSON only: {"text": "..."}'
+    )
+    return (("system", system), ("user", text))
+
+
+def language_name(code: str) -> str:
+    """The English name of a language, or its code if it has no entry."""
+    return LANGUAGE_NAMES.get(code, f"the language with the code {code}")

@@ -1,0 +1,120 @@
+"""Asks a model within the budgets: reserve the worst case, ask, store the answer, settle. Nothing that was answered is asked again."""
+
+import threading
+from dataclasses import dataclass, field
+
+from services.synthetic.synthesis.domain import (
+    Completion,
+    Lease,
+    Messages,
+    ModelRole,
+    Reservation,
+    StoredAnswer,
+    worst_case,
+)
+from services.synthetic.synthesis.ports import ChatModel, LostAnswer, Syntheses
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError
+from tailor.retry import retry
+
+
+@dataclass(frozen=True)
+class Question:
+    """One step of one request."""
+
+    number: int
+    step: str
+    role: ModelRole
+    messages: Messages
+    max_tokens: int
+    temperature: float
+    schema: dict[str, object]
+    document_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RetryLimits:
+    """Attempts per request, and the seconds between them, which grow."""
+
+    attempts: int = 6
+    initial_seconds: float = 1.0
+    max_seconds: float = 30.0
+
+
+@dataclass
+class Asker:
+    """Asks for one lease. Thread-safe.
+
+    While other requests run, their reservations may still shrink, so a request that does not fit the budget waits for them.
+    """
+
+    syntheses: Syntheses
+    lease: Lease
+    models: dict[ModelRole, ChatModel]
+    limits: RetryLimits
+    stop: threading.Event
+    _running: int = 0
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def ask(self, question: Question) -> StoredAnswer:
+        """The stored answer, or a new one, stored. Blocks.
+
+        Raises FailedPrecondition (BUDGET_SPENT) if the worst case does not fit the budget, and the model's error after the last attempt.
+        """
+        known = self.syntheses.answer(self.lease.synthesis_id, question.number, question.step)
+        if known is not None:
+            return known
+        return retry(
+            lambda: self._attempt(question),
+            stop=self.stop,
+            attempts=self.limits.attempts,
+            initial_seconds=self.limits.initial_seconds,
+            max_seconds=self.limits.max_seconds,
+        )
+
+    def _attempt(self, question: Question) -> StoredAnswer:
+        reservation = Reservation(question.role, worst_case(question.messages, question.max_tokens))
+        self._reserve(reservation)
+        try:
+            return self._ask_reserved(question, reservation)
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def _reserve(self, reservation: Reservation) -> None:
+        with self._changed:
+            while not self.syntheses.reserve(self.lease, reservation):
+                if not self._running:
+                    raise FailedPrecondition(
+                        Reason.BUDGET_SPENT, "The rest of the budget is less than the next request can cost."
+                    )
+                self._changed.wait()
+            self._running += 1
+
+    def _ask_reserved(self, question: Question, reservation: Reservation) -> StoredAnswer:
+        model = self.models[question.role]
+        try:
+            completion = model.complete(
+                question.messages,
+                max_tokens=question.max_tokens,
+                temperature=question.temperature,
+                schema=question.schema,
+            )
+        except InvalidArgument:
+            refused = _stored(question, model.model, None)
+            self.syntheses.release(self.lease, reservation, is_lost=False, refused=refused)
+            return refused
+        except TailorError as error:
+            self.syntheses.release(self.lease, reservation, is_lost=isinstance(error, LostAnswer))
+            raise
+        answer = _stored(question, model.model, completion)
+        self.syntheses.settle(self.lease, reservation, completion, answer)
+        return answer
+
+
+def _stored(question: Question, model: str, completion: Completion | None) -> StoredAnswer:
+    """The record of an answer; without a completion, of a refused prompt."""
+    text, finish_reason = (completion.text, completion.finish_reason) if completion else ("", "refused")
+    return StoredAnswer(
+        question.number, question.step, model, text, finish_reason, completion is None, question.document_ids
+    )

@@ -1,0 +1,208 @@
+"""Runs syntheses: several requests at a time, every answer stored before use, so that any replica can go on where another was killed."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from services.synthetic.domain import Specialist
+from services.synthetic.ports import Tokenizers
+from services.synthetic.synthesis.checks import RowChecks
+from services.synthetic.synthesis.domain import Lease, ModelRole, SampleState, Synthesis
+from services.synthetic.synthesis.plan import SynthesisPlan
+from services.synthetic.synthesis.ports import ChatModel, SeedDocuments, Syntheses, Unsupported
+from services.synthetic.synthesis.questions import Asker, RetryLimits
+from services.synthetic.synthesis.rows import RowMaker
+from services.synthetic.synthesis.seeds import SeedReader
+from services.synthetic.synthesis.similar import HeldOutTexts
+from tailor.errors import Reason, TailorError
+from tailor.logging import get_logger
+from tailor.retry import Stopped
+
+log = get_logger(__name__)
+
+REMEDIES = {
+    Reason.TEACHER_KEY_REFUSED: "Set a valid key and restart synthetic, or resume.",
+    Reason.TEACHER_QUOTA: "Raise the limit at the provider; the synthesis then resumes by itself.",
+    Reason.TEACHER_UNKNOWN_MODEL: "Set TAILOR_TEACHER_MODEL or TAILOR_JUDGE_MODEL to a model that the endpoint has, and restart synthetic.",
+}
+
+
+@dataclass(frozen=True)
+class RunLimits:
+    """Requests at a time per synthesis, and seconds of a lease and of a pause."""
+
+    parallel: int = 4
+    retries: RetryLimits = field(default_factory=RetryLimits)
+    lease_seconds: float = 30.0
+    pause_seconds: float = 300.0
+
+
+@dataclass(frozen=True)
+class SynthesisRunner:
+    """Takes one synthesis after another. `judge` is None if none is configured."""
+
+    syntheses: Syntheses
+    teacher: ChatModel
+    judge: ChatModel | None
+    seeds: SeedReader
+    documents: SeedDocuments
+    find_specialist: Callable[[str], Specialist | None]
+    tokenizers: Tokenizers
+    unsupported: Unsupported
+    limits: RunLimits = field(default_factory=RunLimits)
+
+    def run_next(self, stop: threading.Event) -> bool:
+        """Run the oldest waiting synthesis until it ends or pauses; False if none waits. Blocks."""
+        claimed = self.syntheses.claim(self.limits.lease_seconds)
+        if claimed is None:
+            return False
+        synthesis, lease = claimed
+        with _Heartbeat(self.syntheses, lease, self.limits.lease_seconds, stop) as stopped:
+            try:
+                self._run(synthesis, lease, stopped)
+            except TailorError as error:
+                self._pause(lease, error)
+            except Stopped:
+                log.info("synthesis stopped", synthesis_id=synthesis.synthesis_id)
+        return True
+
+    def _run(self, synthesis: Synthesis, lease: Lease, stop: threading.Event) -> None:
+        specialist = self.find_specialist(synthesis.spec.specialist)
+        if specialist is None or not specialist.use_teacher:
+            return self.syntheses.finish(
+                lease,
+                Reason.TEACHER_NOT_ALLOWED,
+                "The specialist is gone, or its definition no longer allows a teacher.",
+            )
+        seeds = self.seeds.read(synthesis.spec, specialist)
+        if not seeds:
+            return self.syntheses.finish(lease, Reason.NO_SEEDS, "None of the seeds exists any more.")
+        plan = SynthesisPlan(synthesis.synthesis_id, synthesis.spec, seeds)
+        maker = RowMaker(
+            synthesis, specialist, self._asker(lease, stop), self._checks(specialist), self.judge is not None
+        )
+        reason, message = _Session(self.syntheses, lease, synthesis, plan, maker, self.limits.parallel, stop).run()
+        self.syntheses.finish(lease, reason, message)
+        log.info("synthesis ended", synthesis_id=synthesis.synthesis_id, reason=reason)
+        return None
+
+    def _asker(self, lease: Lease, stop: threading.Event) -> Asker:
+        models = {ModelRole.TEACHER: self.teacher} | ({ModelRole.JUDGE: self.judge} if self.judge else {})
+        return Asker(self.syntheses, lease, models, self.limits.retries, stop)
+
+    def _checks(self, specialist: Specialist) -> RowChecks:
+        """The checks, which know every row of the specialist's syntheses and the held-out rows."""
+        held_out = HeldOutTexts(self.documents.held_out_answers(specialist))
+        checks = RowChecks(specialist, self.tokenizers.for_base(specialist.base), self.unsupported, held_out)
+        for sample in self.syntheses.written(specialist.name):
+            checks.add(sample.row)
+        return checks
+
+    def _pause(self, lease: Lease, error: TailorError) -> None:
+        if error.reason == Reason.STALE_EPOCH:
+            log.info("synthesis taken over", synthesis_id=lease.synthesis_id)
+            return
+        remedy = REMEDIES.get(error.reason, "It resumes by itself.")
+        self.syntheses.pause(lease, error.reason, f"{error.message} {remedy}", self.limits.pause_seconds)
+        log.warning("synthesis paused", synthesis_id=lease.synthesis_id, reason=error.reason)
+
+
+class _Heartbeat:
+    """Keeps a lease from a thread. It yields an event, set when the lease is lost, the synthesis is cancelled, or the process ends."""
+
+    def __init__(self, syntheses: Syntheses, lease: Lease, seconds: float, stop: threading.Event) -> None:
+        self._syntheses = syntheses
+        self._lease = lease
+        self._seconds = seconds
+        self._process = stop
+        self._stopped = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="synthesis-lease", daemon=True)
+
+    def __enter__(self) -> threading.Event:
+        self._thread.start()
+        return self._stopped
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(min(1.0, self._seconds / 4)):
+            if self._process.is_set():
+                break
+            try:
+                self._syntheses.renew(self._lease, self._seconds)
+            except TailorError as error:
+                if not error.retryable or error.reason == Reason.STALE_EPOCH:
+                    break
+        self._stopped.set()
+
+
+@dataclass
+class _Session:
+    """One run of a synthesis under one lease."""
+
+    syntheses: Syntheses
+    lease: Lease
+    synthesis: Synthesis
+    plan: SynthesisPlan
+    maker: RowMaker
+    parallel: int
+    stop: threading.Event
+
+    def run(self) -> tuple[Reason, str]:
+        """Ask until the target, a budget or the end of the plan is reached; which of them, and a sentence. Raises what pauses it."""
+        target = self.synthesis.spec.target
+        self.maker.room = target - sum(
+            self.synthesis.samples.get(state, 0) for state in (SampleState.ACCEPTED, SampleState.PENDING)
+        )
+        failure = self._ask_all()
+        if failure is not None and failure.reason != Reason.BUDGET_SPENT:
+            raise failure
+        if self.stop.is_set():
+            raise Stopped
+        if self.maker.room <= 0:
+            return Reason.TARGET_REACHED, f"All {target} rows are made."
+        if failure is not None:
+            return Reason.BUDGET_SPENT, failure.message
+        return (
+            Reason.TARGET_NOT_REACHED,
+            f"{self.plan.max_requests} requests gave too few rows. The refusals say why; give more seeds or a finer grid.",
+        )
+
+    def _ask_all(self) -> TailorError | None:
+        """Ask until there is nothing more to ask, and return the first failure."""
+        known = self.syntheses.numbers(self.synthesis.synthesis_id)
+        waiting = iter(
+            [
+                *(number for number in sorted(known) if not known[number]),
+                *(number for number in range(self.plan.max_requests) if number not in known),
+            ]
+        )
+        running: dict[Future[None], int] = {}
+        failure: TailorError | None = None
+        with ThreadPoolExecutor(self.parallel, thread_name_prefix="synthesis") as pool:
+            while True:
+                while failure is None and self._has_room(running) and (number := next(waiting, None)) is not None:
+                    request = self.plan.request(number)
+                    running[pool.submit(self.maker.make, request)] = request.task.rows
+                if not running:
+                    return failure
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    del running[future]
+                    failure = _first_failure(failure, future)
+
+    def _has_room(self, running: dict[Future[None], int]) -> bool:
+        """True if another request is wanted, even if all running ones give their rows."""
+        return not self.stop.is_set() and len(running) < self.parallel and sum(running.values()) < self.maker.room
+
+
+def _first_failure(failure: TailorError | None, future: "Future[None]") -> TailorError | None:
+    """The failure that counts: one that pauses rather than an empty budget. Any other exception is raised."""
+    try:
+        future.result()
+    except TailorError as error:
+        return error if failure is None or failure.reason == Reason.BUDGET_SPENT else failure
+    return failure

@@ -1,0 +1,95 @@
+"""Near-duplicates among rows, in memory, and scores of translations."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+WORD = re.compile(r"\w+")
+SHINGLE_WORDS = 3
+SIMILAR = 0.6
+COPIED = 0.8
+COPY_LENGTH = 0.7
+# Texts of similarity 0.6 share one of their 8 lowest hashes with a probability of more than 0.99.
+LOWEST = 8
+OVERLAP_WORDS = 13
+BOILERPLATE_ROWS = 10
+CHRF_ORDER = 6
+CHRF_BETA = 2
+
+Shingles = frozenset[int]
+
+
+def shingles(text: str, size: int = SHINGLE_WORDS) -> Shingles:
+    """Hashes of all runs of `size` words, in lower case; of the whole text if it is shorter. Valid in this process only."""
+    found = WORD.findall(text.lower())
+    return frozenset(hash(tuple(found[at : at + size])) for at in range(max(1, len(found) - size + 1)))
+
+
+def is_copy(text: str, source: str) -> bool:
+    """True if a text is nearly its source, or repeats most of it."""
+    part, whole = shingles(text), shingles(source)
+    if len(part & whole) >= SIMILAR * len(part | whole):
+        return True
+    return len(text) > COPY_LENGTH * len(source) and len(part & whole) > COPIED * len(part)
+
+
+def quotes(text: str, source: str) -> bool:
+    """True if nearly every run of words stands in the source."""
+    part = shingles(text)
+    return len(part & shingles(source)) >= COPIED * len(part)
+
+
+class SimilarTexts:
+    """Texts, and whether another one is nearly equal to one of them (Jaccard similarity of runs of words). Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._texts: list[Shingles] = []
+        self._by_hash: dict[int, list[int]] = {}
+
+    def add(self, text: str) -> None:
+        found = shingles(text)
+        for value in sorted(found)[:LOWEST]:
+            self._by_hash.setdefault(value, []).append(len(self._texts))
+        self._texts.append(found)
+
+    def has_similar(self, text: str) -> bool:
+        found = shingles(text)
+        candidates = {at for value in sorted(found)[:LOWEST] for at in self._by_hash.get(value, ())}
+        return any(len(found & self._texts[at]) >= SIMILAR * len(found | self._texts[at]) for at in candidates)
+
+
+class HeldOutTexts:
+    """Answers of held-out rows, and whether another text is nearly equal to one or shares 13 words in a row with one."""
+
+    def __init__(self, answers: Iterable[str]) -> None:
+        self._similar = SimilarTexts()
+        counts: Counter[int] = Counter()
+        for answer in answers:
+            self._similar.add(answer)
+            if len(WORD.findall(answer)) >= OVERLAP_WORDS:
+                counts.update(shingles(answer, OVERLAP_WORDS))
+        self._grams = frozenset(gram for gram, rows in counts.items() if rows < BOILERPLATE_ROWS)
+
+    def has_similar(self, text: str) -> bool:
+        return self._similar.has_similar(text) or not self._grams.isdisjoint(shingles(text, OVERLAP_WORDS))
+
+
+def chrf(hypothesis: str, reference: str) -> float:
+    """chrF2 of a text, 0 to 100 (Popović 2015): the F-score of character n-grams up to 6, without whitespace."""
+    pairs = [_overlap("".join(hypothesis.split()), "".join(reference.split()), n) for n in range(1, CHRF_ORDER + 1)]
+    known = [(matches, ours, theirs) for matches, ours, theirs in pairs if ours and theirs]
+    if not known:
+        return 0.0
+    precision = sum(matches / ours for matches, ours, _ in known) / len(known)
+    recall = sum(matches / theirs for matches, _, theirs in known) / len(known)
+    weight = CHRF_BETA**2
+    return 100 * (1 + weight) * precision * recall / (weight * precision + recall) if precision + recall else 0.0
+
+
+def _overlap(hypothesis: str, reference: str, size: int) -> tuple[int, int, int]:
+    ours, theirs = _ngrams(hypothesis, size), _ngrams(reference, size)
+    return (ours & theirs).total(), ours.total(), theirs.total()
+
+
+def _ngrams(text: str, size: int) -> Counter[str]:
+    return Counter(text[at : at + size] for at in range(len(text) - size + 1))
