@@ -107,7 +107,7 @@ def stands_in(text: str, known: str) -> bool:
 
 
 def find_values(sentence: str, language: str) -> list[str]:
-    """The smallest parts of a sentence's runs that a source must have: numbers without signs, codes, and names without a sentence's first word."""
+    """The smallest parts of runs that a source must have: numbers without signs, codes, and names without a sentence's first word."""
     if _EAST_ASIAN.search(sentence):
         return [run.text for run in find_runs(sentence, language)]
     tokens = _tokens(sentence)
