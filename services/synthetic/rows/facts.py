@@ -70,7 +70,8 @@ def find_runs(sentence: str, language: str, number: int = 0) -> tuple[Run, ...]:
     runs: list[Run] = []
     place = 0
     while place < len(tokens):
-        last = _run_end(tokens, place, links)
+        token = tokens[place]
+        last = _run_end(tokens, place, links) if token.is_value or token.is_capital else None
         if last is not None and _is_telling(tokens[place : last + 1], language):
             last = _with_unit(tokens, last)
             text = sentence[tokens[place].start : _core_end(tokens[last])]
@@ -107,7 +108,7 @@ def stands_in(text: str, known: str) -> bool:
 
 
 def find_values(sentence: str, language: str) -> list[str]:
-    """The smallest parts of a sentence's runs that a source must have: numbers without signs, codes, and names without a sentence's first word."""
+    """The smallest parts of runs that a source must have: numbers without signs, codes, and names without a sentence's first word."""
     if _EAST_ASIAN.search(sentence):
         return [run.text for run in find_runs(sentence, language)]
     tokens = _tokens(sentence)
@@ -115,7 +116,8 @@ def find_values(sentence: str, language: str) -> list[str]:
     values: list[str] = []
     place = 0
     while place < len(tokens):
-        last = _run_end(tokens, place, links)
+        token = tokens[place]
+        last = _run_end(tokens, place, links) if token.is_value or token.is_capital else None
         if last is not None and _is_telling(tokens[place : last + 1], language):
             values += _values(sentence, tokens[place : last + 1], language)
         place = place + 1 if last is None else last + 1
@@ -163,18 +165,19 @@ def _tokens(sentence: str) -> list[_Token]:
     start, opens = 0, True
     for word in sentence.split(" "):
         if word.isalpha():
-            token = _Token(word, start, False, word[0].isupper(), opens, False)
-        elif word[:-1].isalpha() and word[-1] in _BREAKS and len(word) > _LONGEST_ABBREVIATION:
-            token = _Token(word[:-1], start, False, word[0].isupper(), opens, True)
+            tokens.append(_Token(word, start, False, word[0].isupper(), opens, False))
+            opens = False
         else:
             token = _token(word, start, opens)
-        tokens.append(token)
+            tokens.append(token)
+            opens = not token.core or word[-1:] == ":" or (opens and _LIST_MARK.fullmatch(word) is not None)
         start += len(word) + 1
-        opens = not token.core or word[-1:] == ":" or (opens and _LIST_MARK.fullmatch(word) is not None)
     return tokens
 
 
 def _token(word: str, start: int, opens: bool) -> _Token:
+    if word[:-1].isalpha() and word[-1] in _BREAKS and len(word) > _LONGEST_ABBREVIATION:
+        return _Token(word[:-1], start, False, word[0].isupper(), opens, True)
     core = word.rstrip(".,;:!?") if _CITATION.match(word) else word.lstrip(_OPENING).rstrip(_CLOSING)
     core = core or (word if _SIGN.search(word) else "")
     is_broken = word[-1:] in _BREAKS and not _ABBREVIATED.fullmatch(word.lstrip(_OPENING))
@@ -185,10 +188,8 @@ def _token(word: str, start: int, opens: bool) -> _Token:
     )
 
 
-def _run_end(tokens: Sequence[_Token], place: int, links: frozenset[str]) -> int | None:
-    """The last token of the run that begins at a token; None if none begins there."""
-    if not (tokens[place].is_value or tokens[place].is_capital):
-        return None
+def _run_end(tokens: Sequence[_Token], place: int, links: frozenset[str]) -> int:
+    """The last token of the run that begins at a value or capitalised word."""
     last = place
     while (following := _next_of_run(tokens, last, links)) is not None:
         last = following

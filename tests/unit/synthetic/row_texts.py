@@ -82,7 +82,7 @@ SHEET = (
 HTML = (
     "The depot opens at 6:00 on weekdays. Drivers report at gate 3 and show the pass that Carla Mott issued.\n\n"
     "Loads over 7.5 tonnes go to the northern ramp. The ramp was renewed in 2023 and holds two lorries at once.\n\n"
-    "Whoever comes without an appointment waits in the yard. Waiting is free for the first 45 minutes and costs £20 an hour after that.\n"
+    "A driver without an appointment waits in the yard. Waiting is free for the first 45 minutes and costs £20 an hour after that.\n"
 )
 HARD_BREAKS = (
     "The review covered the twelve months to 31 December 2024 and was done on site\n"

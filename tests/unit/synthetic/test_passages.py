@@ -1,5 +1,7 @@
 """Passages: sections by ingestion's spans, else paragraphs merged to about 200 words."""
 
+import itertools
+
 import pytest
 
 from services.synthetic.domain import Passage
@@ -19,7 +21,7 @@ def test_passages_cover_everything_that_is_not_blank(name: str) -> None:
     text = row_texts.ALL[name][1]
     found = passages_of(text)
     assert count_characters(text, [(p.start, p.end) for p in found]) == count_characters(text, [(0, len(text))])
-    assert all(before.end <= after.start for before, after in zip(found, found[1:], strict=False))
+    assert all(before.end <= after.start for before, after in itertools.pairwise(found))
 
 
 def test_sections_have_their_headings_from_the_outermost_in() -> None:
