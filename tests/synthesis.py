@@ -23,7 +23,7 @@ from services.synthetic.ports import TokenCounter, Tokenizers
 from services.synthetic.synthesis.domain import ModelRole, SynthesisSpec, TokenPrice
 from services.synthetic.synthesis.handlers import SynthesisCommands
 from services.synthetic.synthesis.ports import ChatModel
-from services.synthetic.synthesis.questions import RetryLimits
+from services.synthetic.synthesis.questions import AskLimits
 from services.synthetic.synthesis.runner import RunLimits, SynthesisRunner
 from services.synthetic.synthesis.seeds import SeedReader
 from tailor.events.memory import MemoryProducer
@@ -200,7 +200,7 @@ class SynthesisHouse:
     key: str = "secret-key"
     parallel: int = 4
     timeout_seconds: float = 30
-    retries: RetryLimits = field(default_factory=lambda: RetryLimits(4, 0.01, 0.05))
+    retries: AskLimits = field(default_factory=lambda: AskLimits(4, 0.01, 0.05))
     lease_seconds: float = 30
     pause_seconds: float = 300
     held_out: set[str] = field(default_factory=set)

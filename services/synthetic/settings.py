@@ -5,7 +5,7 @@ from pydantic import Field, SecretStr
 from services.synthetic.domain import RowLimits
 from services.synthetic.rows.preference_rows import PairLimits
 from services.synthetic.synthesis.domain import ModelRole, TokenPrice
-from services.synthetic.synthesis.questions import RetryLimits
+from services.synthetic.synthesis.questions import AskLimits
 from services.synthetic.synthesis.runner import RunLimits
 from tailor.settings import ServiceSettings
 
@@ -71,7 +71,7 @@ class Settings(ServiceSettings):
     def run_limits(self) -> RunLimits:
         return RunLimits(
             parallel=self.teacher_parallel,
-            retries=RetryLimits(self.teacher_attempts),
+            retries=AskLimits(self.teacher_attempts),
             pause_seconds=self.teacher_pause_seconds,
         )
 

@@ -6,10 +6,10 @@ from services.synthetic.synthesis.domain import (
     DEFAULT_TEMPERATURE,
     GridAttribute,
     ModelRole,
-    Sample,
     SampleState,
     SeedExample,
     Synthesis,
+    SynthesisSample,
     SynthesisSpec,
     SynthesisState,
     TokenPrice,
@@ -121,7 +121,7 @@ def to_sample_state(value: int) -> SampleState | None:
     return next((state for state, number in SAMPLE_STATES.items() if number == value), None)
 
 
-def from_sample(sample: Sample) -> pb.Sample:
+def from_sample(sample: SynthesisSample) -> pb.Sample:
     row = sample.row
     return pb.Sample(
         row_id=sample.row_id,

@@ -21,13 +21,13 @@ from services.synthetic.adapters.synthesis_rows import forget_seed
 from services.synthetic.adapters.synthesis_tables import syntheses, synthesis_answers, synthesis_rows
 from services.synthetic.synthesis.domain import (
     ModelRole,
-    Reservation,
     SampleState,
     SeedExample,
     SynthesisSpec,
     SynthesisState,
     TokenCount,
     TokenPrice,
+    TokenReservation,
 )
 from services.synthetic.synthesis.handlers import WAKING_REASONS, SynthesisCommands
 from services.synthetic.synthesis_rpc import SynthesisServicer
@@ -386,7 +386,7 @@ def test_only_one_replica_runs_a_synthesis_and_a_lost_lease_stops_it(engine: Eng
     synthesis_id = house.create()
     claimed = house.syntheses.claim(0.0)
     assert claimed is not None
-    reservation = Reservation(ModelRole.TEACHER, TokenCount(100, 200))
+    reservation = TokenReservation(ModelRole.TEACHER, TokenCount(100, 200))
     assert house.syntheses.reserve(claimed[1], reservation)
     second = house.syntheses.claim(30.0)
     assert second is not None and second[1].epoch == claimed[1].epoch + 1
@@ -500,7 +500,7 @@ def test_erasing_a_seed_of_a_running_synthesis_ends_its_lease(engine: Engine) ->
     with pytest.raises(Aborted, match="STALE_EPOCH"):
         house.syntheses.keep_samples(claimed[1], 0, [])
     with pytest.raises(Aborted, match="STALE_EPOCH"):
-        house.syntheses.reserve(claimed[1], Reservation(ModelRole.TEACHER, TokenCount(1, 1)))
+        house.syntheses.reserve(claimed[1], TokenReservation(ModelRole.TEACHER, TokenCount(1, 1)))
     again = house.syntheses.claim(30.0)
     assert again is not None and again[0].spec.document_ids == (kept,)
 

@@ -10,7 +10,7 @@ from tailor.wire import from_labels
 TIMEOUT_SECONDS = 30
 
 
-class TextAnonymizer:
+class SpecialistAnonymizer:
     """The barrier, under the rules of a specialist's documents."""
 
     def __init__(self, channel: grpc.Channel) -> None:

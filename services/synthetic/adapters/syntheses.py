@@ -16,15 +16,15 @@ from services.synthetic.synthesis.domain import (
     Lease,
     ModelRole,
     ModelUse,
-    Reservation,
-    Sample,
     SampleState,
     StoredAnswer,
     Synthesis,
+    SynthesisSample,
     SynthesisSpec,
     SynthesisState,
     SynthesisUse,
     TokenCount,
+    TokenReservation,
 )
 from services.synthetic.synthesis.ports import Syntheses
 from services.synthetic.synthesis.rows import TEACH
@@ -127,7 +127,7 @@ class SqlSyntheses(Syntheses):
             if not connection.execute(update(syntheses).where(_holds(lease)).values(leased_until=until)).rowcount:
                 raise _stale()
 
-    def reserve(self, lease: Lease, reservation: Reservation) -> bool:
+    def reserve(self, lease: Lease, reservation: TokenReservation) -> bool:
         with transaction(self._engine) as connection:
             spec, use = _locked(connection, _holds(lease))
             model = use.of(reservation.role)
@@ -137,7 +137,7 @@ class SqlSyntheses(Syntheses):
             _set_use(connection, lease, use)
         return True
 
-    def settle(self, lease: Lease, reservation: Reservation, completion: Completion, answer: StoredAnswer) -> None:
+    def settle(self, lease: Lease, reservation: TokenReservation, completion: Completion, answer: StoredAnswer) -> None:
         with transaction(self._engine) as connection:
             _, use = _locked(connection, _started(lease))
             model = use.of(reservation.role)
@@ -147,7 +147,7 @@ class SqlSyntheses(Syntheses):
             _keep_answer(connection, lease, answer)
 
     def release(
-        self, lease: Lease, reservation: Reservation, *, is_lost: bool, refused: StoredAnswer | None = None
+        self, lease: Lease, reservation: TokenReservation, *, is_lost: bool, refused: StoredAnswer | None = None
     ) -> None:
         with transaction(self._engine) as connection:
             _, use = _locked(connection, _started(lease))
@@ -179,7 +179,7 @@ class SqlSyntheses(Syntheses):
         with transaction(self._engine) as connection:
             return {row.number: row.checked for row in connection.execute(query)}
 
-    def keep_samples(self, lease: Lease, number: int, samples: Sequence[Sample]) -> None:
+    def keep_samples(self, lease: Lease, number: int, samples: Sequence[SynthesisSample]) -> None:
         table = synthesis_answers
         same = (table.c.synthesis_id == lease.synthesis_id, table.c.number == number, table.c.step == TEACH)
         with transaction(self._engine) as connection:
@@ -202,14 +202,14 @@ class SqlSyntheses(Syntheses):
             if not connection.execute(update(syntheses).where(_holds(lease)).values(values)).rowcount:
                 raise _stale()
 
-    def written(self, specialist: str) -> Iterator[Sample]:
+    def written(self, specialist: str) -> Iterator[SynthesisSample]:
         table = synthesis_rows
         query = select(table).where(table.c.specialist == specialist, table.c.state != SampleState.REFUSED.value)
         with transaction(self._engine) as connection:
             for row in connection.execution_options(yield_per=STREAMED_ROWS).execute(query):
                 yield to_sample(row)
 
-    def samples(self, synthesis_id: str, state: SampleState | None, limit: int, offset: int) -> list[Sample]:
+    def samples(self, synthesis_id: str, state: SampleState | None, limit: int, offset: int) -> list[SynthesisSample]:
         table = synthesis_rows
         query = select(table).where(table.c.synthesis_id == synthesis_id).order_by(table.c.number, table.c.row_id)
         if state is not None:
@@ -289,7 +289,7 @@ def _keep_answer(connection: Connection, lease: Lease, answer: StoredAnswer) -> 
     connection.execute(insert(synthesis_answers).values(row).on_conflict_do_nothing())
 
 
-def _sample_row(synthesis_id: str, specialist: str, sample: Sample) -> dict[str, Any]:
+def _sample_row(synthesis_id: str, specialist: str, sample: SynthesisSample) -> dict[str, Any]:
     return {
         "synthesis_id": synthesis_id,
         "row_id": sample.row_id,

@@ -12,7 +12,7 @@ from services.synthetic.adapters.synthesis_tables import synthesis_answers, synt
 from services.synthetic.domain import Row, Specialist
 from services.synthetic.domain import fingerprint as digest_of
 from services.synthetic.ports import ExtraRows, TokenCounter, Tokenizers
-from services.synthetic.synthesis.domain import Sample, SampleState
+from services.synthetic.synthesis.domain import SampleState, SynthesisSample
 from tailor.sql import transaction
 
 ROW = TypeAdapter(Row)
@@ -73,8 +73,8 @@ def _complete(rows: Sequence[Row], specialist: Specialist, counter: TokenCounter
         yield replace(row, system_prompt=specialist.system_prompt, tokens=with_system)
 
 
-def to_sample(row: Any) -> Sample:
-    return Sample(
+def to_sample(row: Any) -> SynthesisSample:
+    return SynthesisSample(
         row_id=row.row_id,
         row=ROW.validate_python(row.row),
         state=SampleState(row.state),

@@ -221,7 +221,7 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Reservation:
+class TokenReservation:
     """Tokens set aside for one attempt, the worst case."""
 
     role: ModelRole
@@ -251,7 +251,7 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SynthesisSample:
     """A row of a synthesis with its fate. Its row has no messages if the answer could not be read."""
 
     row_id: str

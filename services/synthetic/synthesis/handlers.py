@@ -17,7 +17,7 @@ from services.synthetic.synthesis.domain import (
 )
 from services.synthetic.synthesis.plan import MAX_COMBINATIONS, count_combinations
 from services.synthetic.synthesis.ports import Anonymize, ChatModel, SeedDocuments, Syntheses
-from services.synthetic.synthesis.tasks import NAMED, PROMPT_VERSION, Source, find_tasks
+from services.synthetic.synthesis.tasks import NAMED, PROMPT_VERSION, FactSource, find_tasks
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 
 MAX_TARGET = 100_000
@@ -129,7 +129,7 @@ class SynthesisCommands:
         if spec.document_ids:
             self._check_seeds(spec.document_ids, specialist)
             return spec.document_ids
-        needs_passages = any(task.source is Source.PASSAGE for task in find_tasks(spec.task))
+        needs_passages = any(task.source is FactSource.PASSAGE for task in find_tasks(spec.task))
         count = spec.seeds or (DEFAULT_SEEDS if needs_passages or not spec.examples else 0)
         drawn = self.documents.draw(specialist, count, key) if count else []
         if count and not drawn:

@@ -6,7 +6,7 @@ from itertools import product
 
 from services.synthetic.domain import Range, fingerprint
 from services.synthetic.synthesis.domain import SynthesisSpec
-from services.synthetic.synthesis.tasks import Source, TeacherTask, find_tasks
+from services.synthetic.synthesis.tasks import FactSource, TeacherTask, find_tasks
 from tailor.words import Span
 
 MAX_COMBINATIONS = 10_000
@@ -78,7 +78,7 @@ class SynthesisPlan:
         count = max(1, len(self._passages))
         lap, at = divmod(number, count)
         cell = self._cells[(lap + at) % len(self._cells)]
-        passage = self._passages[at] if cell.task.source is Source.PASSAGE else None
+        passage = self._passages[at] if cell.task.source is FactSource.PASSAGE else None
         return TeacherRequest(
             number,
             cell.task,
@@ -92,7 +92,7 @@ class SynthesisPlan:
 
     def _few_shot(self, number: int, task: TeacherTask) -> tuple[Seed, ...]:
         """Examples by people first; passages too for tasks that have no source of their own."""
-        pool = self._examples if task.source is Source.PASSAGE else [*self._examples, *self._passages]
+        pool = self._examples if task.source is FactSource.PASSAGE else [*self._examples, *self._passages]
         chosen = [pool[(number + step) % len(pool)] for step in range(min(FEW_SHOT, len(pool)))]
         return tuple(dict.fromkeys(chosen))
 

@@ -8,12 +8,12 @@ from services.synthetic.synthesis.domain import (
     Completion,
     Lease,
     Messages,
-    Reservation,
-    Sample,
     SampleState,
     StoredAnswer,
     Synthesis,
+    SynthesisSample,
     SynthesisState,
+    TokenReservation,
 )
 from tailor.errors import DeadlineExceeded
 
@@ -107,16 +107,16 @@ class Syntheses(Protocol):
         """Keep the lease."""
         ...
 
-    def reserve(self, lease: Lease, reservation: Reservation) -> bool:
+    def reserve(self, lease: Lease, reservation: TokenReservation) -> bool:
         """Reserve tokens; False if that would pass a budget."""
         ...
 
-    def settle(self, lease: Lease, reservation: Reservation, completion: Completion, answer: StoredAnswer) -> None:
+    def settle(self, lease: Lease, reservation: TokenReservation, completion: Completion, answer: StoredAnswer) -> None:
         """Store an answer, and replace its reservation by what it used; without usage, by the whole reservation."""
         ...
 
     def release(
-        self, lease: Lease, reservation: Reservation, *, is_lost: bool, refused: StoredAnswer | None = None
+        self, lease: Lease, reservation: TokenReservation, *, is_lost: bool, refused: StoredAnswer | None = None
     ) -> None:
         """End a reservation without an answer; `refused` stores that the endpoint refused the prompt."""
         ...
@@ -127,7 +127,7 @@ class Syntheses(Protocol):
         """The requests that the teacher answered, and whether their rows are stored."""
         ...
 
-    def keep_samples(self, lease: Lease, number: int, samples: Sequence[Sample]) -> None:
+    def keep_samples(self, lease: Lease, number: int, samples: Sequence[SynthesisSample]) -> None:
         """Store the rows of a request, all at once."""
         ...
 
@@ -139,11 +139,13 @@ class Syntheses(Protocol):
         """End as succeeded."""
         ...
 
-    def written(self, specialist: str) -> Iterator[Sample]:
+    def written(self, specialist: str) -> Iterator[SynthesisSample]:
         """Every row of the specialist's syntheses that no check refused."""
         ...
 
-    def samples(self, synthesis_id: str, state: SampleState | None, limit: int, offset: int) -> list[Sample]: ...
+    def samples(
+        self, synthesis_id: str, state: SampleState | None, limit: int, offset: int
+    ) -> list[SynthesisSample]: ...
 
     def review(self, synthesis_id: str, decisions: dict[str, SampleState], reviewer: str) -> None:
         """Record decisions, all or none. Raises NotFound (UNKNOWN_SAMPLE), FailedPrecondition (SAMPLE_REFUSED)."""

@@ -2,7 +2,7 @@
 
 from services.synthetic.synthesis.domain import Messages, SynthesisSpec
 from services.synthetic.synthesis.plan import Seed, TeacherRequest
-from services.synthetic.synthesis.tasks import Source
+from services.synthetic.synthesis.tasks import FactSource
 
 # The longest parts of seeds that a prompt shows, in characters.
 MAX_PASSAGE = 6000
@@ -14,8 +14,8 @@ LANGUAGE_NAMES = {
 }  # fmt: skip
 
 FACTS = {
-    Source.PASSAGE: "Use no figure, name, date, amount or reference that the passage does not contain.",
-    Source.REQUEST: "The answer must have no figure, name, date, amount or reference that the request does not contain.",
+    FactSource.PASSAGE: "Use no figure, name, date, amount or reference that the passage does not contain.",
+    FactSource.REQUEST: "The answer must have no figure, name, date, amount or reference that the request does not contain.",
 }
 
 

@@ -8,8 +8,8 @@ from services.synthetic.synthesis.domain import (
     Lease,
     Messages,
     ModelRole,
-    Reservation,
     StoredAnswer,
+    TokenReservation,
     worst_case,
 )
 from services.synthetic.synthesis.ports import ChatModel, LostAnswer, Syntheses
@@ -18,7 +18,7 @@ from tailor.retry import retry
 
 
 @dataclass(frozen=True)
-class Question:
+class TeacherQuestion:
     """One step of one request."""
 
     number: int
@@ -32,7 +32,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class RetryLimits:
+class AskLimits:
     """Attempts per request, and the seconds between them, which grow."""
 
     attempts: int = 6
@@ -50,12 +50,12 @@ class Asker:
     syntheses: Syntheses
     lease: Lease
     models: dict[ModelRole, ChatModel]
-    limits: RetryLimits
+    limits: AskLimits
     stop: threading.Event
     _running: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def ask(self, question: Question) -> StoredAnswer:
+    def ask(self, question: TeacherQuestion) -> StoredAnswer:
         """The stored answer, or a new one, stored. Blocks.
 
         Raises FailedPrecondition (BUDGET_SPENT) if the worst case does not fit the budget, and the model's error after the last attempt.
@@ -71,8 +71,8 @@ class Asker:
             max_seconds=self.limits.max_seconds,
         )
 
-    def _attempt(self, question: Question) -> StoredAnswer:
-        reservation = Reservation(question.role, worst_case(question.messages, question.max_tokens))
+    def _attempt(self, question: TeacherQuestion) -> StoredAnswer:
+        reservation = TokenReservation(question.role, worst_case(question.messages, question.max_tokens))
         self._reserve(reservation)
         try:
             return self._ask_reserved(question, reservation)
@@ -81,7 +81,7 @@ class Asker:
                 self._running -= 1
                 self._changed.notify_all()
 
-    def _reserve(self, reservation: Reservation) -> None:
+    def _reserve(self, reservation: TokenReservation) -> None:
         with self._changed:
             while not self.syntheses.reserve(self.lease, reservation):
                 if not self._running:
@@ -91,7 +91,7 @@ class Asker:
                 self._changed.wait()
             self._running += 1
 
-    def _ask_reserved(self, question: Question, reservation: Reservation) -> StoredAnswer:
+    def _ask_reserved(self, question: TeacherQuestion, reservation: TokenReservation) -> StoredAnswer:
         model = self.models[question.role]
         try:
             completion = model.complete(
@@ -112,7 +112,7 @@ class Asker:
         return answer
 
 
-def _stored(question: Question, model: str, completion: Completion | None) -> StoredAnswer:
+def _stored(question: TeacherQuestion, model: str, completion: Completion | None) -> StoredAnswer:
     """The record of an answer; without a completion, of a refused prompt."""
     text, finish_reason = (completion.text, completion.finish_reason) if completion else ("", "refused")
     return StoredAnswer(

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field, replace
 from services.synthetic.domain import Row, Specialist
 from services.synthetic.synthesis.answers import parse_mark, parse_rows, parse_text
 from services.synthetic.synthesis.checks import Candidate, RowChecks, make_candidate
-from services.synthetic.synthesis.domain import ModelRole, Refusal, Sample, SampleState, StoredAnswer, Synthesis
+from services.synthetic.synthesis.domain import (
+    ModelRole,
+    Refusal,
+    SampleState,
+    StoredAnswer,
+    Synthesis,
+    SynthesisSample,
+)
 from services.synthetic.synthesis.plan import TeacherRequest
 from services.synthetic.synthesis.prompts import (
     back_translation_messages,
@@ -16,7 +23,7 @@ from services.synthetic.synthesis.prompts import (
     teacher_messages,
     text_schema,
 )
-from services.synthetic.synthesis.questions import Asker, Question
+from services.synthetic.synthesis.questions import Asker, TeacherQuestion
 from services.synthetic.synthesis.similar import chrf
 from services.synthetic.synthesis.tasks import TRANSLATION
 from tailor.errors import Reason, TailorError
@@ -47,7 +54,7 @@ class RowMaker:
     def make(self, request: TeacherRequest) -> None:
         """Ask for a request's rows and store them with their fates. Raises what `Asker.ask` raises."""
         answer = self.asker.ask(self._teach(request))
-        samples: list[Sample] = []
+        samples: list[SynthesisSample] = []
         failure: TailorError | None = None
         for at, candidate in enumerate(self._candidates(request, answer)):
             if self.room <= 0:
@@ -66,9 +73,9 @@ class RowMaker:
         if failure is not None:
             raise failure
 
-    def _teach(self, request: TeacherRequest) -> Question:
+    def _teach(self, request: TeacherRequest) -> TeacherQuestion:
         spec = self.synthesis.spec
-        return Question(
+        return TeacherQuestion(
             request.number,
             TEACH,
             ModelRole.TEACHER,
@@ -90,7 +97,7 @@ class RowMaker:
         pairs = () if answer.finish_reason == "length" else parse_rows(answer.text)
         return [make_candidate(request, pair, answer.model, lineage) for pair in pairs[: request.task.rows]]
 
-    def _sample(self, candidate: Candidate, at: int) -> Sample:
+    def _sample(self, candidate: Candidate, at: int) -> SynthesisSample:
         with self._lock:
             refusal = self.checks.refuse(candidate)
         if refusal is not None:
@@ -103,7 +110,7 @@ class RowMaker:
             return replace(_refused(candidate, Refusal.LOW_MARK), mark=mark, back_translation=score)
         return replace(self._admit(candidate), mark=mark, back_translation=score)
 
-    def _admit(self, candidate: Candidate) -> Sample:
+    def _admit(self, candidate: Candidate) -> SynthesisSample:
         """Take a place among the wanted rows, unless another thread has added a similar row meanwhile."""
         with self._lock:
             refusal = self.checks.refuse(candidate)
@@ -112,9 +119,9 @@ class RowMaker:
             self.checks.add(candidate.row)
             self.room -= 1
         state = SampleState.PENDING if self.synthesis.spec.needs_review else SampleState.ACCEPTED
-        return Sample(candidate.row.row_id, candidate.row, state, candidate.request.number)
+        return SynthesisSample(candidate.row.row_id, candidate.row, state, candidate.request.number)
 
-    def _give_back(self, samples: list[Sample]) -> None:
+    def _give_back(self, samples: list[SynthesisSample]) -> None:
         """Free the places of rows that are not stored. (The checks still know them; the request is made again in another run.)"""
         with self._lock:
             self.room += sum(sample.state is not SampleState.REFUSED for sample in samples)
@@ -126,7 +133,7 @@ class RowMaker:
             return None
         messages = back_translation_messages(candidate.written, passage.language or "en")
         answer = self.asker.ask(
-            Question(
+            TeacherQuestion(
                 candidate.request.number,
                 f"back:{at}",
                 ModelRole.TEACHER,
@@ -150,23 +157,23 @@ class RowMaker:
         )
         messages = judge_messages(self.instruction, prompt.strip(), candidate.row.completion)
         number, documents = candidate.request.number, candidate.request.document_ids
-        question = Question(
+        question = TeacherQuestion(
             number, f"judge:{at}", ModelRole.JUDGE, messages, JUDGE_TOKENS, 0.0, mark_schema(), documents
         )
         return parse_mark(self.asker.ask(question).text)
 
 
-def _refused(candidate: Candidate, reason: Refusal) -> Sample:
-    return Sample(candidate.row.row_id, candidate.row, SampleState.REFUSED, candidate.request.number, reason)
+def _refused(candidate: Candidate, reason: Refusal) -> SynthesisSample:
+    return SynthesisSample(candidate.row.row_id, candidate.row, SampleState.REFUSED, candidate.request.number, reason)
 
 
-def _named(sample: Sample, at: int) -> Sample:
+def _named(sample: SynthesisSample, at: int) -> SynthesisSample:
     """A refused row may equal an accepted one, so it has the id of its place."""
     return replace(sample, row_id=f"refused_{sample.number}_{at}") if sample.state is SampleState.REFUSED else sample
 
 
-def _unreadable(request: TeacherRequest, answer: StoredAnswer) -> Sample:
+def _unreadable(request: TeacherRequest, answer: StoredAnswer) -> SynthesisSample:
     """The record of an answer without rows."""
     reason = Refusal.TEACHER_REFUSED if answer.is_refused else Refusal.OFF_FORMAT
     row = Row(request.task.name, request.document_ids, (), f"teacher:{answer.model}", language=request.language)
-    return Sample(f"refused_{request.number}_0", row, SampleState.REFUSED, request.number, reason)
+    return SynthesisSample(f"refused_{request.number}_0", row, SampleState.REFUSED, request.number, reason)

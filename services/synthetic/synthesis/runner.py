@@ -11,7 +11,7 @@ from services.synthetic.synthesis.checks import RowChecks
 from services.synthetic.synthesis.domain import Lease, ModelRole, SampleState, Synthesis
 from services.synthetic.synthesis.plan import SynthesisPlan
 from services.synthetic.synthesis.ports import ChatModel, SeedDocuments, Syntheses, Unsupported
-from services.synthetic.synthesis.questions import Asker, RetryLimits
+from services.synthetic.synthesis.questions import Asker, AskLimits
 from services.synthetic.synthesis.rows import RowMaker
 from services.synthetic.synthesis.seeds import SeedReader
 from services.synthetic.synthesis.similar import HeldOutTexts
@@ -33,7 +33,7 @@ class RunLimits:
     """Requests at a time per synthesis, and seconds of a lease and of a pause."""
 
     parallel: int = 4
-    retries: RetryLimits = field(default_factory=RetryLimits)
+    retries: AskLimits = field(default_factory=AskLimits)
     lease_seconds: float = 30.0
     pause_seconds: float = 300.0
 

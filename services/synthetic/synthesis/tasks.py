@@ -9,7 +9,7 @@ from services.synthetic.domain import Grounding
 PROMPT_VERSION = "1"
 
 
-class Source(StrEnum):
+class FactSource(StrEnum):
     """Where a row has its facts from: a passage of a seed, or the request itself, for which seeds are examples only."""
 
     PASSAGE = "passage"
@@ -27,7 +27,7 @@ class TeacherTask:
     name: str
     ask: str
     view: str = ""
-    source: Source = Source.PASSAGE
+    source: FactSource = FactSource.PASSAGE
     rows: int = 1
     grounding: Grounding = Grounding.YES
     shows_passage: bool = True
@@ -97,7 +97,7 @@ def find_tasks(name: str) -> tuple[TeacherTask, ...]:
         name,
         "Write a new case of the task below: as the request, a complete brief with every fact that the answer needs; as the answer, the "
         "finished text. Invent the facts of the case, but write as the examples do.",
-        source=Source.REQUEST,
+        source=FactSource.REQUEST,
         shows_passage=False,
     )
     return NAMED.get(name, (own,))
