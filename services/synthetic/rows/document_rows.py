@@ -1,221 +1,227 @@
-"""Rows from a document's own structure (write a section, write the document, answer a question), and rows that people wrote."""
+"""The rows of one document: every task that applies, within the specialist's limits, and an account of what no row teaches."""
 
-import math
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from services.synthetic.domain import (
     Conversation,
     Document,
     Kind,
-    Passage,
+    LeftOutText,
+    MadeRows,
+    Range,
     Row,
-    RowLimits,
     Specialist,
     Text,
-    estimate_tokens,
-    fingerprint,
 )
-from services.synthetic.rows.structure import (
-    Outline,
-    Section,
-    key_facts,
-    lower_first,
-    parse,
-    sentences,
-    with_article,
+from services.synthetic.ports import TokenCounter
+from services.synthetic.rows.budget import Counted, Draft, keep_fitting, make_budget
+from services.synthetic.rows.knowledge_rows import ANSWER, KNOWLEDGE, answer_drafts, knowledge_drafts
+from services.synthetic.rows.parts import Compose, Part, fit_parts, plan_parts
+from services.synthetic.rows.people_rows import DELIVERABLE, EXAMPLE, deliverable_drafts, example_drafts
+from services.synthetic.rows.places import count_characters, find_spans, merge_ranges, subtract_ranges
+from services.synthetic.rows.prompts import Prompts
+from services.synthetic.rows.report_rows import (
+    BOARD_SUMMARY,
+    REPORT,
+    SECTION,
+    main_task,
+    outline_draft,
+    own_part,
+    report_part,
+    section_part,
+    summary_draft,
+    whole_draft,
+    whole_part,
 )
+from services.synthetic.rows.sections import has_words, read_source
+from services.synthetic.rows.templates import draw
 
-# How likely a candidate is chosen before the others of its document.
-WEIGHTS = {"board_summary": 4.0, "document": 2.0, "section": 1.0, "question": 0.6}
-PROMPT_SHARE = 0.5
-ASKED_VERBS = ("is", "are", "was", "were", "must", "will", "covers", "needs", "asks", "requires")
-SMALL_WORDS = frozenset({"the", "a", "an", "of", "on", "in", "for", "and", "to", "at", "by", "with", "our", "this"})
-MAX_TITLE_CHARS = 160
+# The answers of one document have at most this number of times its characters.
+MAX_TIMES = 4
 
 
-def make_rows(document: Document, text: Text, specialist: Specialist, limits: RowLimits) -> list[Row]:
-    """Make the rows of one document. They are chosen by a hash: equal documents give equal rows."""
+@dataclass
+class Refused:
+    """Text that gave no row, by reason: its ranges, and the rows that were refused."""
+
+    ranges: dict[str, list[Range]] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+
+    def add(self, reason: str, ranges: Iterable[Range], rows: int = 0) -> None:
+        """Count ranges and rows under a reason."""
+        self.ranges.setdefault(reason, []).extend(ranges)
+        self.rows[reason] = self.rows.get(reason, 0) + rows
+
+
+def make_rows(
+    document: Document, text: Text, specialist: Specialist, counter: TokenCounter, skip: Sequence[Range] = ()
+) -> MadeRows:
+    """Make the rows of one document, without the ranges to skip. Equal documents give equal rows."""
+    refused = Refused()
+    refused.add("boilerplate", skip)
     if document.kind is Kind.EXAMPLE:
-        return _example_rows(document, text, specialist)
-    outline = parse(text.text)
-    rows = [
-        Row(
-            origin,
-            (document.document_id,),
-            prompt,
-            completion,
-            system_prompt=specialist.system_prompt,
-            passage=None if section is None else Passage(outline.title, section.heading, section.text),
-        )
-        for section, (origin, prompt, completion) in _candidates(document, outline)
-    ]
-    fitting = sorted((row for row in rows if _fits(row, limits)), key=_rank)
-    # One question per document, because its prompt contains a passage and costs more than it teaches.
-    questions = [row for row in fitting if row.origin == "question"]
-    return [row for row in fitting if row not in questions[1:]][: limits.rows_per_document]
-
-
-def deliverable_rows(
-    document: Document, text: Text, draft: Conversation, specialist: Specialist, limits: RowLimits
-) -> list[Row]:
-    """The deliverable, verbatim, as the answer to its draft's prompt; no row for a longer chat, or if the row is too long."""
-    if len(draft.messages) != 1:
-        return []
-    ((_, prompt),) = draft.messages
-    row = Row("deliverable", (document.document_id,), prompt, text.text, "human", specialist.system_prompt)
-    return [row] if _fits(row, limits) else []
-
-
-def passages(text: Text, limits: RowLimits) -> list[Passage]:
-    """The passages of a document about which a teacher is asked."""
-    outline = parse(text.text)
-    parts = outline.sections or (Section("", outline.lead),)
-    return [
-        Passage(outline.title, part.heading, part.text)
-        for part in parts
-        if limits.min_answer_tokens <= estimate_tokens(part.text) <= limits.max_row_tokens
-    ]
-
-
-def _example_rows(document: Document, text: Text, specialist: Specialist) -> list[Row]:
-    prompt, answer = (text.prompt or "").strip(), text.text.strip()
-    if not prompt or not answer:
-        return []
-    ids = (document.document_id,)
-    return [Row("example", ids, prompt, answer, made_by="human", system_prompt=specialist.system_prompt)]
-
-
-def _candidates(document: Document, outline: Outline) -> Iterator[tuple[Section | None, tuple[str, str, str]]]:
-    """Yield (task, prompt, answer), each with its section; None for the whole document."""
-    form, topic = form_and_topic(document, outline)
-    if not topic:
-        return
-    if "summary" in form:
-        yield None, _whole("board_summary", form, topic, outline)
-    elif outline.headers or not outline.sections:
-        yield None, _whole("document", form, topic, outline)
-    if outline.headers and outline.sections:
-        yield outline.sections[0], _opening(form, topic, outline)
-    for section in outline.sections:
-        yield section, _section(section, form, topic, outline)
-    for section in outline.sections:
-        yield from ((section, question) for question in _questions(section))
-
-
-def form_and_topic(document: Document, outline: Outline) -> tuple[str, str]:
-    """The form of a document, such as `engagement report`, and its topic; the topic is empty if it is not clear."""
-    title = outline.title[:MAX_TITLE_CHARS]
-    if outline.headers:
-        mail = "@" in outline.header("from") + outline.header("to") or bool(outline.header("cc"))
-        return ("mail" if mail else "memo"), lower_first(title, outline.text)
-    before, colon, after = title.partition(":")
-    if colon and after.strip() and len(before.split()) <= 4:
-        return before.strip().lower(), lower_first(after.strip(), outline.text)
-    labels = (document.labels.source, document.labels.department, document.labels.confidentiality)
-    if any("summary" in value for value in (title.lower(), *labels)):
-        return "summary", title
-    first = next(iter(sentences(outline.lead)), "")
-    if not outline.sections and title and len(title.split()) <= 6:
-        return lower_first(title, title.lower()), first.rstrip(".")
-    return "document", title
-
-
-def _section(section: Section, form: str, topic: str, outline: Outline) -> tuple[str, str, str]:
-    heading, noun = section.heading, with_article(form)
-    asks = (
-        f"Write the {heading} section of {noun} on {topic}.",
-        f"Write the {heading} section for {noun}: {topic}.",
-        f"Draft the {heading} section of {noun} on {topic}.",
-        f"{heading} section, please, for {noun} on {topic}.",
-    )
-    choice = int(fingerprint(outline.title, heading)[:8], 16)
-    limit = (0, 2, 3)[choice // 4 % 3]
-    return "section", _with_facts(asks[choice % 4], key_facts(section.text, limit), section.text), section.text
-
-
-def _opening(form: str, topic: str, outline: Outline) -> tuple[str, str, str]:
-    first = outline.sections[0]
-    head = "\n".join(f"{name}: {value}" for name, value in outline.headers)
-    answer = f"{head}\n\n## {first.heading}\n\n{first.text}"
-    ask = f"Write the opening of {with_article(form)} (header lines and the {first.heading} section)"
-    return "section", f"{ask}{_parties(outline)}, on {topic}.", answer
-
-
-def _whole(origin: str, form: str, topic: str, outline: Outline) -> tuple[str, str, str]:
-    noun, choice = with_article(form), int(fingerprint(outline.title, form)[:8], 16)
-    is_letter = bool(outline.headers)
-    answer = outline.text
-    if form == "mail":
-        # People write a mail's body; its header lines come from the mail system.
-        answer = "\n\n".join(
-            [outline.lead, *(f"## {part.heading}\n\n{part.text}" for part in outline.sections)]
-        ).strip()
-    if is_letter:
-        ask = f"Write {noun}{_parties(outline)}, on {topic}."
-    elif "summary" in form:
-        ask = (f"Write {noun} on {topic}.", f"{form[:1].upper()}{form[1:]}, please: {topic}.")[choice % 2]
+        _, counted, parts = example_drafts(document, text, specialist, counter)
+        counted = counted if _is_wanted(specialist, EXAMPLE) and (text.prompt or "").strip() else []
+        _refuse_parts(refused, parts)
     else:
-        ask = (f"Write {noun}: {topic}.", f"Turn this into {noun}: {topic}.")[choice % 2]
-    facts = [fact for fact in key_facts(answer, 7) if fact not in ask]
-    return origin, _with_facts(ask, facts[:6], answer), answer
+        counted = _structure(document, text, specialist, counter, skip, refused)
+    return _finish(document, text, specialist, counted, refused)
 
 
-def _parties(outline: Outline) -> str:
-    pairs = (("from", _name(outline.header("from"))), ("to", _name(outline.header("to"))), (", dated", outline.day))
-    parties = "".join(f" {word} {value}" for word, value in pairs if value)
-    return parties.replace(" ,", ",")
+def make_deliverable_rows(
+    document: Document, text: Text, draft: Conversation, specialist: Specialist, counter: TokenCounter
+) -> MadeRows:
+    """The deliverable, word for word, as the answer to the chat of its draft."""
+    refused = Refused()
+    _, counted, parts = deliverable_drafts(document, text, draft, specialist, counter)
+    _refuse_parts(refused, parts)
+    return _finish(document, text, specialist, counted if _is_wanted(specialist, DELIVERABLE) else [], refused)
 
 
-def _name(party: str) -> str:
-    """A party's name without its address."""
-    return re.sub(r"\s*<[^>]*>", "", party).strip().strip('"')
+def _structure(
+    document: Document,
+    text: Text,
+    specialist: Specialist,
+    counter: TokenCounter,
+    skip: Sequence[Range],
+    refused: Refused,
+) -> list[Counted]:
+    source = read_source(document, text, skip)
+    prompts = Prompts(source, make_budget(specialist, counter, text.text))
+    parts = [part for part in plan_parts(source.sections, prompts.budget) if _is_teachable(part, refused)]
+    if not parts:
+        return []
+    counted: list[Counted] = []
+    for compose in _composers(prompts, specialist, parts):
+        fitting, too_long = fit_parts(parts, compose, prompts.budget)
+        counted += fitting
+        _refuse_parts(refused, too_long)
+    views = [draft for draft in _views(prompts, specialist, parts) if draft is not None]
+    return counted + keep_fitting(views, prompts.budget)
 
 
-def _with_facts(ask: str, facts: list[str], answer: str) -> str:
-    """The request with as many facts as keep it much shorter than the answer."""
-    while facts:
-        prompt = f"{ask} Facts: {'; '.join(facts)}."
-        if len(prompt) <= PROMPT_SHARE * len(answer):
-            return prompt
-        facts = facts[:-1]
-    return ask
+def _composers(prompts: Prompts, specialist: Specialist, parts: Sequence[Part]) -> Iterator[Compose]:
+    """The ways in which every part is taught."""
+    main = main_task(prompts.source)
+    if _is_wanted(specialist, REPORT) or (main == BOARD_SUMMARY and _is_wanted(specialist, main)):
+        yield whole_part(prompts, main) if len(parts) == 1 else report_part(prompts)
+    if SECTION in specialist.rows.tasks:
+        yield section_part(prompts)
+    for task in specialist.rows.own_tasks:
+        if _is_wanted(specialist, task.name):
+            yield own_part(prompts, task)
 
 
-def _questions(section: Section) -> Iterator[tuple[str, str, str]]:
-    """One question that a sentence of the section answers, with that sentence and the next as the answer."""
-    section_sentences = sentences(section.text)
-    for number, sentence in enumerate(section_sentences[:-1]):
-        subject = _subject(sentence)
-        if subject:
-            answer = f"{sentence} {section_sentences[number + 1]}"
-            prompt = f"What does the passage say about {subject}?\n\n{section.heading}\n{section.text}"
-            yield "question", prompt, answer
-            return
+def _views(prompts: Prompts, specialist: Specialist, parts: Sequence[Part]) -> Iterator[Draft | None]:
+    """Rows of a document that teach its parts once more."""
+    main = main_task(prompts.source)
+    if _is_wanted(specialist, main) and len(parts) > 1:
+        yield whole_draft(prompts, main)
+    if _is_wanted(specialist, REPORT):
+        yield outline_draft(prompts)
+    if _is_wanted(specialist, BOARD_SUMMARY):
+        yield summary_draft(prompts)
+    if _is_wanted(specialist, ANSWER):
+        yield from answer_drafts(prompts)
+    if specialist.rows.knowledge and _is_wanted(specialist, KNOWLEDGE):
+        yield from knowledge_drafts(prompts)
 
 
-def _subject(sentence: str) -> str:
-    """The subject of a sentence such as `The lot codes are ...`; empty if it is not clear."""
-    parts = sentence.split()
-    if not parts or parts[0].lower() not in {"the", "our", "a", "an"}:
-        return ""
-    verb = next((number for number, word in enumerate(parts[:8]) if word in ASKED_VERBS), 0)
-    noun = parts[1:verb]
-    if (
-        not 1 <= len(noun) <= 5
-        or noun[-1].lower() in SMALL_WORDS
-        or any(character in " ".join(noun) for character in ",;:")
-    ):
-        return ""
-    return " ".join([parts[0].lower(), *noun])
+def _is_wanted(specialist: Specialist, task: str) -> bool:
+    return not specialist.rows.tasks or task in specialist.rows.tasks
 
 
-def _fits(row: Row, limits: RowLimits) -> bool:
-    answer = estimate_tokens(row.completion)
-    return limits.min_answer_tokens <= answer and row.tokens <= limits.max_row_tokens
+def _is_teachable(part: Part, refused: Refused) -> bool:
+    if has_words(part.text):
+        return True
+    refused.add("no_words", part.places, 1)
+    return False
 
 
-def _rank(row: Row) -> float:
-    """Sort key of weighted sampling without replacement (Efraimidis and Spirakis 2006), with a hash as the random number."""
-    draw = (int(fingerprint("rank", row.row_id)[:12], 16) + 1) / 16**12
-    return -math.pow(draw, 1 / WEIGHTS[row.origin])
+def _refuse_parts(refused: Refused, parts: Sequence[Part]) -> None:
+    for part in parts:
+        refused.add("no_room", part.places, 1)
+
+
+def _finish(
+    document: Document, text: Text, specialist: Specialist, counted: Sequence[Counted], refused: Refused
+) -> MadeRows:
+    """Rows of the drafts that are long enough, not alike, within the bounds and drawn; and the account."""
+    chosen = list(_draw(specialist, _bounded(text, _distinct(_long_enough(specialist, counted, refused))), refused))
+    rows = tuple(_row(document, specialist, item) for item in chosen)
+    return MadeRows(rows, _account(text.text, specialist, rows, refused))
+
+
+def _long_enough(specialist: Specialist, counted: Iterable[Counted], refused: Refused) -> Iterator[Counted]:
+    """Without short answers; refusals, which teach no text, are short."""
+    for item in counted:
+        if item.answer_tokens >= specialist.rows.min_answer_tokens or not item.draft.places:
+            yield item
+        else:
+            refused.add("short_answer", item.draft.places, 1)
+
+
+def _distinct(counted: Iterable[Counted]) -> Iterator[Counted]:
+    """Without rows whose words an earlier row has: of the prompt and answer, or of the answer to a question of knowledge."""
+    seen: set[tuple[str, ...]] = set()
+    for item in counted:
+        answer = " ".join(item.draft.answer.lower().split())
+        keys = {(item.draft.messages[-2][1], answer)}
+        if item.draft.task in (ANSWER, KNOWLEDGE) and item.draft.places:
+            keys.add((item.draft.task, item.draft.grounding, answer))
+        if seen.isdisjoint(keys):
+            seen |= keys
+            yield item
+
+
+def _bounded(text: Text, counted: Iterable[Counted]) -> Iterator[Counted]:
+    """Rows while the answers have no more than four times the document's characters; the first rows teach each part once."""
+    room = MAX_TIMES * len(text.text)
+    for item in counted:
+        room -= len(item.draft.answer)
+        if room >= 0 or not item.draft.places:
+            yield item
+
+
+def _draw(specialist: Specialist, counted: Iterable[Counted], refused: Refused) -> Iterator[Counted]:
+    """As many rows as the specialist admits for each document, chosen by a hash."""
+    items = list(counted)
+    limit = specialist.rows.max_rows_per_document
+    if not limit or len(items) <= limit:
+        yield from items
+        return
+    ranked = sorted(range(len(items)), key=lambda number: draw(2**63, items[number].draft.messages))
+    for number in ranked[limit:]:
+        refused.add("rows_per_document", items[number].draft.places, 1)
+    yield from (items[number] for number in sorted(ranked[:limit]))
+
+
+def _row(document: Document, specialist: Specialist, item: Counted) -> Row:
+    places = merge_ranges(item.draft.places)
+    return Row(
+        task=item.draft.task,
+        document_ids=(document.document_id,),
+        messages=item.draft.messages,
+        made_by=item.draft.made_by,
+        system_prompt=specialist.system_prompt,
+        language=document.language,
+        tokens=item.tokens,
+        grounding=item.draft.grounding,
+        places=places,
+        spans=find_spans(document.spans, places[0][0], places[-1][1]) if places and document.spans else (),
+    )
+
+
+def _account(text: str, specialist: Specialist, rows: Sequence[Row], refused: Refused) -> tuple[LeftOutText, ...]:
+    """What no row teaches, each character under one reason."""
+    taught = [place for row in rows for place in row.places]
+    refused.add("task" if specialist.rows.tasks else "too_little_text", [(0, len(text))])
+    left_out: list[LeftOutText] = []
+    for reason, ranges in refused.ranges.items():
+        left = subtract_ranges(ranges, taught)
+        entry = LeftOutText(reason, refused.rows.get(reason, 0), count_characters(text, left))
+        taught = [*taught, *left]
+        if entry.rows or entry.characters:
+            left_out.append(entry)
+    return tuple(left_out)

@@ -1,0 +1,79 @@
+"""The tokens that a row may have, by the tokenizer of the specialist's base."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.synthetic.domain import Grounding, Range, Specialist
+from services.synthetic.ports import TokenCounter
+
+Message = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A row before its tokens are counted."""
+
+    task: str
+    messages: tuple[Message, ...]
+    places: tuple[Range, ...] = ()
+    grounding: Grounding = Grounding.YES
+    made_by: str = "structure"
+
+    @property
+    def answer(self) -> str:
+        """The last message."""
+        return self.messages[-1][1]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A draft with the tokens of the whole row and those of its answer."""
+
+    draft: Draft
+    tokens: int
+    answer_tokens: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A specialist's budget for rows from one text. `density` is the text's tokens per character."""
+
+    counter: TokenCounter
+    limit: int
+    system_tokens: int
+    density: float
+
+    @property
+    def room(self) -> int:
+        """Tokens for one prompt and its answer."""
+        return self.limit - self.system_tokens - 2 * self.counter.message_tokens
+
+    def estimate(self, text: str) -> int:
+        """Estimated tokens of a part of the text or of words like it."""
+        return int(len(text) * self.density) + 1
+
+    def characters(self, share: float) -> int:
+        """The estimated number of characters that fill a share of the room."""
+        return int(share * self.room / self.density)
+
+    def count(self, drafts: Sequence[Draft]) -> list[Counted]:
+        """Count the drafts' tokens, all in one call."""
+        counts = iter(self.counter.count([content for draft in drafts for _, content in draft.messages]))
+        return [self._counted(draft, [next(counts) for _ in draft.messages]) for draft in drafts]
+
+    def _counted(self, draft: Draft, counts: Sequence[int]) -> Counted:
+        overhead = self.system_tokens + len(counts) * self.counter.message_tokens
+        return Counted(draft, sum(counts) + overhead, counts[-1])
+
+
+def make_budget(specialist: Specialist, counter: TokenCounter, text: str) -> Budget:
+    """The budget by the specialist's `max_row_tokens`, or else by what its base reads."""
+    limit = min(specialist.rows.max_row_tokens or counter.context_tokens, counter.context_tokens)
+    system, tokens = counter.count([specialist.system_prompt, text])
+    system_tokens = system + counter.message_tokens if specialist.system_prompt else 0
+    return Budget(counter, limit, system_tokens, max(tokens, 1) / max(len(text), 1))
+
+
+def keep_fitting(drafts: Sequence[Draft], budget: Budget) -> list[Counted]:
+    """The drafts that fit, counted. The others are views of text that smaller rows teach."""
+    return [counted for counted in budget.count(drafts) if counted.tokens <= budget.limit]

@@ -1,0 +1,232 @@
+"""Rows that teach what documents say: answers from a passage and several views of each passage."""
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from services.synthetic.domain import Grounding, Range
+from services.synthetic.rows.budget import Budget, Draft
+from services.synthetic.rows.facts import list_facts
+from services.synthetic.rows.pieces import BlockKind, Piece, Sentence, join_pieces
+from services.synthetic.rows.prompts import Prompts
+from services.synthetic.rows.sections import Section
+from services.synthetic.rows.structure import count_words
+from services.synthetic.rows.templates import draw
+
+ANSWER, KNOWLEDGE = "answer", "knowledge"
+# Words of a passage, and of one that is shown in several views.
+_MAX_WORDS, _MIN_WORDS, _MIN_VIEWED = 300, 12, 30
+_PASSAGE_SHARE = 0.45
+# An answer to a question has at most this share of its passage, and a summary this share of its sentences.
+_ANSWER_SHARE, _SUMMARY_SHARE = 0.6, 0.4
+_MIN_SUMMARISED, _MIN_FACTS = 5, 3
+_WORD = re.compile(r"[^\W\d_]{7,30}")
+# Words that say how something is done, by their endings in the four languages.
+_MANNER = re.compile(r"(?:ly|ment|mente|lich|able|ible|ing|ed|ten|ung?en)$")
+# Words before and after a subject: `the [compression ratio] of`.
+_ARTICLE_WORDS = (
+    "the this these our your its their each every a an der die das den dem des ein eine einem einen einer eines unser unsere unserem unseren unserer"
+    " le la les l un une du des notre nos ce cette el los las una nuestro nuestra este esta"
+).split()
+_ARTICLES = frozenset([*_ARTICLE_WORDS, *map(str.capitalize, _ARTICLE_WORDS)])
+_SMALL = frozenset(
+    "of in on at for to and or is are was were must will has have had can may should from with by that which as who not be it und oder ist sind war"
+    " waren wird werden wurde wurden hat haben muss müssen soll sollen kann können von vom im am zu zum zur mit für bei auf aus nach über nicht et ou"
+    " est sont de dans sur pour par avec qui que ont doit doivent sera y o es son en con por para del al se debe deben fue fueron ha han no ne".split()
+)
+_NO_NAME = re.compile(r"[\d@/`|()<>=\\]")
+_ENDED = re.compile(r"[^\W\d][.!?…][\"”’»)]*$")
+_MAX_TOPIC, _MIN_TOPIC, _MIN_PHRASE, _MOST_TOPICS = 60, 4, 7, 8
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A passage about which questions are asked: at most 300 words of a section."""
+
+    heading: str
+    pieces: tuple[Piece, ...]
+
+    @cached_property
+    def text(self) -> str:
+        """The passage as it is read."""
+        return join_pieces(self.pieces)
+
+    @cached_property
+    def sentences(self) -> tuple[Sentence, ...]:
+        """Its sentences, without headings and code."""
+        told = (piece for piece in self.pieces if piece.kind in (BlockKind.PROSE, BlockKind.ITEM, BlockKind.TABLE))
+        return tuple(sentence for piece in told for sentence in piece.sentences)
+
+    @cached_property
+    def topics(self) -> tuple[str, ...]:
+        """Names and words after articles in an order drawn by hash; if there are none, rare long words."""
+        language = self.pieces[0].reading.language
+        found = (topic for sentence in self.sentences for topic in _topics(sentence, language))
+        topics = dict.fromkeys(itertools.islice(found, _MOST_TOPICS))
+        topics = topics or dict.fromkeys(
+            word for sentence in self.sentences for word in _rare_words(sentence, self.text)
+        )
+        return tuple(sorted(topics, key=lambda topic: draw(2**32, topic)))
+
+    def about(self, topic: str) -> tuple[Sentence, ...]:
+        """The sentences that mention a subject."""
+        return tuple(sentence for sentence in self.sentences if topic in sentence.text)
+
+    def ask_about(self, number: int, share: float) -> tuple[str, tuple[Sentence, ...]]:
+        """A subject and the sentences that mention it: the first from a number on whose sentences are no more than a share of the passage."""
+        for topic in self.topics[number:] + self.topics[:number]:
+            found = self.about(topic)
+            if sum(len(sentence.text) for sentence in found) <= share * len(self.text):
+                return topic, found
+        return "", ()
+
+
+def answer_drafts(prompts: Prompts) -> list[Draft]:
+    """One question about each passage, which is in the prompt."""
+    chunks = _chunks(prompts.source.sections, prompts.budget)
+    return [draft for chunk in chunks for draft in _question(prompts, chunk, ANSWER, "answer", 0)]
+
+
+def knowledge_drafts(prompts: Prompts) -> list[Draft]:
+    """Every view of every passage."""
+    drafts: list[Draft] = []
+    for number, chunk in enumerate(_chunks(prompts.source.sections, prompts.budget)):
+        drafts += _closed(prompts, chunk)
+        if prompts.templates is not None and count_words(chunk.text) >= _MIN_VIEWED:
+            if draw(2, "question", chunk.text) == 0:
+                drafts += _question(prompts, chunk, KNOWLEDGE, "answer", 1)
+            drafts += _question(prompts, chunk, KNOWLEDGE, "extract", 2)
+            drafts += [*_summary(prompts, chunk), *_key_facts(prompts, chunk), *_where(prompts, chunk)]
+            drafts += _refusal(prompts, chunk, number)
+    return drafts
+
+
+def _chunks(sections: Sequence[Section], budget: Budget) -> list[Chunk]:
+    """Passages of whole blocks. A block that is too long by itself is taught by the rows that split it."""
+    limit = budget.characters(_PASSAGE_SHARE)
+    chunks: list[Chunk] = []
+    for section in sections:
+        pieces: list[Piece] = []
+        count = 0
+        for piece in section.body:
+            if pieces and count + piece.words > _MAX_WORDS:
+                chunks.append(Chunk(section.heading, tuple(pieces)))
+                pieces, count = [], 0
+            pieces.append(piece)
+            count += piece.words
+        chunks.append(Chunk(section.heading, tuple(pieces)))
+    return [chunk for chunk in chunks if len(chunk.text) <= limit and count_words(chunk.text) >= _MIN_WORDS]
+
+
+def _question(prompts: Prompts, chunk: Chunk, task: str, view: str, number: int) -> Iterator[Draft]:
+    """A question about a subject of the passage, answered by the sentences that mention it."""
+    topic, found = chunk.ask_about(number, _ANSWER_SHARE)
+    if found:
+        answer = "\n".join(sentence.text for sentence in found) if view == "extract" else _join(found)
+        request = prompts.ask(view, task, chunk.pieces[0].start, topic=topic)
+        yield _draft(task, prompts.assemble(request, passage=chunk.text), answer, found)
+
+
+def _closed(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
+    """A question without its passage."""
+    topic, found = chunk.ask_about(3, _ANSWER_SHARE if len(chunk.sentences) > 2 else 1.0)
+    if found:
+        request = prompts.ask("closed", chunk.pieces[0].start, topic=topic)
+        yield _draft(KNOWLEDGE, request, _join(found), found, Grounding.CLOSED)
+
+
+def _where(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
+    """The place at which a subject stands, with its first sentence; of every other passage."""
+    start = chunk.pieces[0].start
+    topic, found = chunk.ask_about(4, 1.0)
+    if found and chunk.heading and draw(2, "where", chunk.text) == 0:
+        found = found[:1]
+        place = prompts.ask("where_answer", start, heading=chunk.heading)
+        answer = f"{place}\n\n{found[0].text}"
+        yield _draft(KNOWLEDGE, prompts.ask("where", start, topic=topic), answer, found, Grounding.CLOSED)
+
+
+def _summary(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
+    """The first sentence and those with the most values and names, in order."""
+    sentences = chunk.sentences
+    if len(sentences) >= _MIN_SUMMARISED:
+        count = max(2, int(_SUMMARY_SHARE * len(sentences)))
+        ranked = sorted(range(1, len(sentences)), key=lambda n: (-len(sentences[n].runs), n))[: count - 1]
+        chosen = [sentences[n] for n in sorted([0, *ranked])]
+        prompt = prompts.assemble(prompts.ask("summary", chunk.pieces[0].start), passage=chunk.text)
+        yield _draft(KNOWLEDGE, prompt, _join(chosen), chosen)
+
+
+def _key_facts(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
+    """The clauses with values and names."""
+    facts = list_facts((run for sentence in chunk.sentences for run in sentence.runs), "", len(chunk.text))
+    if len(facts) >= _MIN_FACTS:
+        text = "\n".join(facts)
+        told = [sentence for sentence in chunk.sentences if any(run.text in text for run in sentence.runs)]
+        prompt = prompts.assemble(prompts.ask("key_facts", chunk.pieces[0].start), passage=chunk.text)
+        yield _draft(KNOWLEDGE, prompt, "\n".join(f"- {fact}" for fact in facts), told)
+
+
+def _refusal(prompts: Prompts, chunk: Chunk, number: int) -> Iterator[Draft]:
+    """A question that the passage does not answer; for one passage in three, at least one for each document."""
+    subjects = [] if prompts.templates is None else prompts.templates.absent
+    subjects = [subject for subject in subjects if subject.lower() not in chunk.text.lower()]
+    if subjects and number % 3 == 0:
+        topic = subjects[draw(len(subjects), "refusal", chunk.text)]
+        request = prompts.ask("answer", "refusal", chunk.pieces[0].start, topic=topic)
+        answer = prompts.ask("refusal", chunk.pieces[0].start, topic=topic)
+        yield _draft(KNOWLEDGE, prompts.assemble(request, passage=chunk.text), answer, ())
+
+
+def _topics(sentence: Sentence, language: str) -> Iterator[str]:
+    names = (run.text for run in sentence.runs if _NO_NAME.search(run.text) is None)
+    yield from [name for name in names if _MIN_TOPIC <= len(name) <= _MAX_TOPIC and not sentence.text.startswith(name)][
+        :1
+    ]
+    phrases = _phrases(sentence.text)
+    # A German subject has a noun, so a capital letter.
+    yield from [phrase for phrase in phrases if language != "de" or not phrase.islower()][:1]
+
+
+def _phrases(sentence: str) -> list[str]:
+    """One or two words after an article, before a small word or punctuation; the longest first."""
+    words = sentence.split(" ")
+    phrases: list[str] = []
+    for number, word in enumerate(words[:-2]):
+        if word in _ARTICLES:
+            for length in (1, 2):
+                taken, following = (
+                    words[number + 1 : number + 1 + length],
+                    words[number + 1 + length : number + 2 + length],
+                )
+                if not all(map(_is_content, taken)):
+                    break
+                if following and following[0] in _SMALL:
+                    phrases.append(" ".join(taken))
+    return sorted((phrase for phrase in phrases if len(phrase) >= _MIN_PHRASE), key=len, reverse=True)
+
+
+def _is_content(word: str) -> bool:
+    return word.isalpha() and word not in _SMALL and word not in _ARTICLES
+
+
+def _rare_words(sentence: Sentence, text: str) -> Iterator[str]:
+    words = [word for word in _WORD.findall(sentence.text) if not _MANNER.search(word) and text.count(word) <= 2]
+    yield from sorted(words, key=lambda word: (-len(word), word))[:1]
+
+
+def _join(sentences: Sequence[Sentence]) -> str:
+    """The sentences in one paragraph; what does not end like a sentence stands on a line by itself."""
+    text = ""
+    for sentence in sentences:
+        text += ("" if not text else " " if _ENDED.search(text) else "\n") + sentence.text
+    return text
+
+
+def _draft(
+    task: str, prompt: str, answer: str, sentences: Sequence[Sentence], grounding: Grounding = Grounding.YES
+) -> Draft:
+    places: tuple[Range, ...] = tuple((sentence.start, sentence.end) for sentence in sentences)
+    return Draft(task, (("user", prompt), ("assistant", answer)), places, grounding)
