@@ -1,24 +1,25 @@
 """Chooses the real adapters of synthetic."""
 
 import threading
-import time
 from pathlib import Path
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
+from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.erasures import SqlHoldings
-from services.synthetic.adapters.parquet import ParquetWriter
+from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.adapters.registry import RegistryDocuments
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
-from services.synthetic.adapters.teacher import OpenAiTeacher
+from services.synthetic.adapters.tokenizers import StoredTokenizers
+from services.synthetic.building.maker import StructureRows
 from services.synthetic.consumers import SPECIALISTS, Consumers
 from services.synthetic.erasures import DatasetEraser
-from services.synthetic.near_duplicates.count import NearDuplicateCounter
-from services.synthetic.near_duplicates.minhash import MinHashNearDuplicates, MinHashSketcher
+from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
+from services.synthetic.near_duplicates.preparer import Preparer
+from services.synthetic.rows.passages import passages
 from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.settings import Settings
-from services.synthetic.synthesis.synthesis import Synthesis
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
 from tailor.runtime import Runtime
@@ -32,25 +33,29 @@ def build(runtime: Runtime, settings: Settings) -> None:
     """Connect, read the specialists, then serve, listen and build what is due."""
     engine, producer = runtime.database(settings, MIGRATIONS), runtime.producer(settings)
     repository = SqlRepository(engine, runtime.outbox(engine, tables.outbox, producer))
-    store, teacher = S3Store.from_settings(settings), OpenAiTeacher.from_settings(settings)
-    sketcher = MinHashSketcher(settings.near_duplicate_threshold)
+    store = S3Store.from_settings(settings)
+    sketcher = MinHashSketcher(settings.near_duplicate_threshold, passages)
+    preparer = Preparer(SqlSketches(engine, similarity), sketcher, store)
     app = handlers.Synthetic(
         repository=repository,
+        corpora=SqlCorpora(engine),
         store=store,
-        writer=ParquetWriter(store),
-        near_duplicates=MinHashNearDuplicates(settings.near_duplicate_threshold),
+        files=ParquetFiles(),
+        maker=StructureRows(),
+        tokenizers=StoredTokenizers(store),
+        preparer=preparer,
         list_documents=RegistryDocuments(runtime.channel(settings, "registry", settings.registry_address)),
-        limits=settings.row_limits,
+        limits=settings.build_limits,
         pair_limits=settings.pair_limits,
-        synthesis=Synthesis(teacher, repository, settings.teacher_limits, time.sleep) if teacher else None,
         erased=runtime.erased_documents(settings),
     )
     consumers, eraser = Consumers(app), DatasetEraser(app, SqlHoldings(engine))
-    servicer = SyntheticServicer(app, NearDuplicateCounter(SqlSketches(engine), sketcher, store), sketcher.threshold)
+    servicer = SyntheticServicer(app, preparer, sketcher.threshold)
     runtime.rpc(settings, [(add_SyntheticServiceServicer_to_server, servicer)])
     runtime.read_table(settings, SPECIALISTS, consumers.specialist)
     topics = {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer)}
     runtime.consume(settings, topics, producer)
+    runtime.spawn("preparer", preparer.run)
     runtime.spawn("scheduler", lambda stop: _schedule(app, stop))
     runtime.ready()
 

@@ -126,9 +126,9 @@ class Letters:
         last = len(self._before) - 1
         return int(self._before[min(start, last)]), int(self._before[min(end, last)])
 
-    def count(self, start: int, end: int) -> int:
-        first, last = self.range(start, end)
-        return last - first
+    @property
+    def total(self) -> int:
+        return int(self._before[-1])
 
 
 def make_segment(context: Context, task: SegmentTask) -> RawSegment:
@@ -147,10 +147,9 @@ def _add_document(collector: _Collector, context: Context, task: SegmentTask, nu
     member = task.members[number]
     document, letters = member.document, Letters(text.text)
     skip = () if document.kind is Kind.EXAMPLE else boilerplate_ranges(text.text, context.repeated)
-    if skip:
-        is_empty = not has_words(text.text, skip)
-        removed = sum(letters.count(start, end) for start, end in skip)
-        collector.add_left_out(BOILERPLATE, documents=int(is_empty), characters=removed)
+    if skip and not has_words(text.text, skip):
+        collector.add_left_out(BOILERPLATE, documents=1, characters=letters.total)
+        return
     made = context.maker.make(document, text, context.specialist, context.counter, skip)
     rows, left_out = list(made.rows), list(made.left_out)
     draft = task.drafts.get(document.document_id)

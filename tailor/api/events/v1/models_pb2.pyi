@@ -94,8 +94,42 @@ ON_ERASURE_RETIRE: OnErasure.ValueType  # 2
 Global___OnErasure: _TypeAlias = OnErasure  # noqa: Y015
 
 @_typing.final
+class DatasetFigures(_message.Message):
+    """DatasetFigures are the measures of a dataset of documents. Shares are from 0 to 1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    GROUNDED_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    CHARACTERS_FIELD_NUMBER: _builtins.int
+    coverage: _builtins.float
+    """Share of the characters of the admitted documents that rows teach."""
+    grounded: _builtins.float
+    """Share of the answers, of the tasks to which it applies, whose figures and names their prompts support."""
+    overlap: _builtins.float
+    """Share of the held-out answers that also stand in the train rows."""
+    characters: _builtins.int
+    """Characters of the admitted documents."""
+    def __init__(
+        self,
+        *,
+        coverage: _builtins.float = ...,
+        grounded: _builtins.float = ...,
+        overlap: _builtins.float = ...,
+        characters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "coverage", b"coverage", "grounded", b"grounded", "overlap", b"overlap"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatasetFigures: _TypeAlias = DatasetFigures  # noqa: Y015
+
+@_typing.final
 class DatasetBuilt(_message.Message):
-    """DatasetBuilt: an immutable dataset exists."""
+    """DatasetBuilt: an immutable dataset exists. The ids of its documents and judgements are in files that its manifest names."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -107,10 +141,11 @@ class DatasetBuilt(_message.Message):
     HELD_OUT_ROWS_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
-    DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
-    JUDGEMENT_IDS_FIELD_NUMBER: _builtins.int
     RANKED_ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    JUDGEMENTS_FIELD_NUMBER: _builtins.int
+    FIGURES_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256 of the manifest: the dataset's name."""
     specialist: _builtins.str
@@ -127,21 +162,21 @@ class DatasetBuilt(_message.Message):
     """Recipe that the specialist names for datasets of this kind."""
     ranked_adapter_digest: _builtins.str
     """Adapter whose drafts were ranked last, from which preference training continues; empty if no drafts were ranked, or for document rows."""
+    documents: _builtins.int
+    """Documents from which rows were made."""
+    judgements: _builtins.int
+    """Judgements from which preference rows were made."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` in the datasets bucket."""
-
-    @_builtins.property
-    def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the documents from which rows were made."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was built."""
 
     @_builtins.property
-    def judgement_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the judgements from which preference rows were made."""
+    def figures(self) -> Global___DatasetFigures:
+        """Its measures; absent for datasets of judgements."""
 
     def __init__(
         self,
@@ -154,14 +189,15 @@ class DatasetBuilt(_message.Message):
         held_out_rows: _builtins.int = ...,
         base: _builtins.str = ...,
         recipe: _builtins.str = ...,
-        document_ids: _abc.Iterable[_builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
-        judgement_ids: _abc.Iterable[_builtins.str] | None = ...,
         ranked_adapter_digest: _builtins.str = ...,
+        documents: _builtins.int = ...,
+        judgements: _builtins.int = ...,
+        figures: Global___DatasetFigures | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "figures", b"figures", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "create_time", b"create_time", "digest", b"digest", "document_ids", b"document_ids", "held_out_rows", b"held_out_rows", "judgement_ids", b"judgement_ids", "kind", b"kind", "manifest", b"manifest", "ranked_adapter_digest", b"ranked_adapter_digest", "recipe", b"recipe", "specialist", b"specialist", "train_rows", b"train_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "create_time", b"create_time", "digest", b"digest", "documents", b"documents", "figures", b"figures", "held_out_rows", b"held_out_rows", "judgements", b"judgements", "kind", b"kind", "manifest", b"manifest", "ranked_adapter_digest", b"ranked_adapter_digest", "recipe", b"recipe", "specialist", b"specialist", "train_rows", b"train_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_
 from tailor.api.events.v1 import models_pb2 as tailor_dot_api_dot_events_dot_v1_dot_models__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tailor/api/synthetic/v1/synthetic.proto\x12\x17tailor.api.synthetic.v1\x1a!tailor/api/common/v1/common.proto\x1a!tailor/api/events/v1/models.proto\"n\n\x13\x42uildDatasetRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.tailor.api.events.v1.DatasetKind\"\xdd\x01\n\x14\x42uildDatasetResponse\x12\x33\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\".tailor.api.events.v1.DatasetBuilt\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x17\n\x0fnear_duplicates\x18\x03 \x01(\x05\x12\x32\n\x08left_out\x18\x14 \x01(\x0b\x32 .tailor.api.synthetic.v1.LeftOut\x12\x32\n\x05pairs\x18\x32 \x01(\x0b\x32#.tailor.api.synthetic.v1.PairCounts\"\xa1\x01\n\nPairCounts\x12\x12\n\njudgements\x18\x01 \x01(\x05\x12\x14\n\x0c\x64\x65liverables\x18\x02 \x01(\x05\x12\r\n\x05pairs\x18\x03 \x01(\x05\x12\x11\n\tunmatched\x18\x04 \x01(\x05\x12\x11\n\tidentical\x18\x05 \x01(\x05\x12\x0c\n\x04tied\x18\x06 \x01(\x05\x12\x10\n\x08too_long\x18\x07 \x01(\x05\x12\x14\n\x0c\x61\x63ross_split\x18\x08 \x01(\x05\"\x80\x01\n\x07LeftOut\x12\x10\n\x08language\x18\x01 \x01(\x05\x12\x0e\n\x06length\x18\x02 \x01(\x05\x12\x13\n\x0b\x62oilerplate\x18\x03 \x01(\x05\x12\x0e\n\x06source\x18\x04 \x01(\x05\x12\x19\n\x11\x62oilerplate_parts\x18\x05 \x01(\x05\x12\x13\n\x0bsource_rows\x18\x06 \x01(\x05\"0\n\x1a\x43ountNearDuplicatesRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"~\n\x1b\x43ountNearDuplicatesResponse\x12\x11\n\tdocuments\x18\x01 \x01(\x03\x12\x10\n\x08\x63ompared\x18\x02 \x01(\x03\x12\x17\n\x0fnear_duplicates\x18\x03 \x01(\x03\x12\x0e\n\x06groups\x18\x04 \x01(\x03\x12\x11\n\tthreshold\x18\x05 \x01(\x01\"P\n\x12PreviewRowsRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"\x8a\x01\n\x03Row\x12\x0e\n\x06row_id\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x14\n\x0c\x64ocument_ids\x18\x03 \x03(\t\x12\x0e\n\x06prompt\x18\x04 \x01(\t\x12\x12\n\ncompletion\x18\x05 \x01(\t\x12)\n\x05spans\x18\x14 \x03(\x0b\x32\x1a.tailor.api.common.v1.Span\"A\n\x13PreviewRowsResponse\x12*\n\x04rows\x18\x01 \x03(\x0b\x32\x1c.tailor.api.synthetic.v1.Row2\x9d\x03\n\x10SyntheticService\x12u\n\x0c\x42uildDataset\x12,.tailor.api.synthetic.v1.BuildDatasetRequest\x1a-.tailor.api.synthetic.v1.BuildDatasetResponse\"\x08\x8a\xb5\x18\x04\n\x02\x03\x04\x12\x94\x01\n\x13\x43ountNearDuplicates\x12\x33.tailor.api.synthetic.v1.CountNearDuplicatesRequest\x1a\x34.tailor.api.synthetic.v1.CountNearDuplicatesResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x03\x04\x05\x12\x07\x63onsole\x12{\n\x0bPreviewRows\x12+.tailor.api.synthetic.v1.PreviewRowsRequest\x1a,.tailor.api.synthetic.v1.PreviewRowsResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsoleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tailor/api/synthetic/v1/synthetic.proto\x12\x17tailor.api.synthetic.v1\x1a!tailor/api/common/v1/common.proto\x1a!tailor/api/events/v1/models.proto\"n\n\x13\x42uildDatasetRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.tailor.api.events.v1.DatasetKind\"\xfd\x01\n\x14\x42uildDatasetResponse\x12\x33\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\".tailor.api.events.v1.DatasetBuilt\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x17\n\x0fnear_duplicates\x18\x03 \x01(\x05\x12\x33\n\x08left_out\x18\xc0\x02 \x03(\x0b\x32 .tailor.api.synthetic.v1.LeftOut\x12\x17\n\x0eintake_seconds\x18\xc1\x02 \x01(\x01\x12\x32\n\x05pairs\x18\x32 \x01(\x0b\x32#.tailor.api.synthetic.v1.PairCountsJ\x04\x08\x14\x10\x15\"\xa1\x01\n\nPairCounts\x12\x12\n\njudgements\x18\x01 \x01(\x05\x12\x14\n\x0c\x64\x65liverables\x18\x02 \x01(\x05\x12\r\n\x05pairs\x18\x03 \x01(\x05\x12\x11\n\tunmatched\x18\x04 \x01(\x05\x12\x11\n\tidentical\x18\x05 \x01(\x05\x12\x0c\n\x04tied\x18\x06 \x01(\x05\x12\x10\n\x08too_long\x18\x07 \x01(\x05\x12\x14\n\x0c\x61\x63ross_split\x18\x08 \x01(\x05\"X\n\x07LeftOut\x12\x0f\n\x06reason\x18\xc0\x02 \x01(\t\x12\x12\n\tdocuments\x18\xc1\x02 \x01(\x03\x12\r\n\x04rows\x18\xc2\x02 \x01(\x03\x12\x13\n\ncharacters\x18\xc3\x02 \x01(\x03J\x04\x08\x01\x10\x07\"0\n\x1a\x43ountNearDuplicatesRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"~\n\x1b\x43ountNearDuplicatesResponse\x12\x11\n\tdocuments\x18\x01 \x01(\x03\x12\x10\n\x08\x63ompared\x18\x02 \x01(\x03\x12\x17\n\x0fnear_duplicates\x18\x03 \x01(\x03\x12\x0e\n\x06groups\x18\x04 \x01(\x03\x12\x11\n\tthreshold\x18\x05 \x01(\x01\"P\n\x12PreviewRowsRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"\x8a\x01\n\x03Row\x12\x0e\n\x06row_id\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x14\n\x0c\x64ocument_ids\x18\x03 \x03(\t\x12\x0e\n\x06prompt\x18\x04 \x01(\t\x12\x12\n\ncompletion\x18\x05 \x01(\t\x12)\n\x05spans\x18\x14 \x03(\x0b\x32\x1a.tailor.api.common.v1.Span\"A\n\x13PreviewRowsResponse\x12*\n\x04rows\x18\x01 \x03(\x0b\x32\x1c.tailor.api.synthetic.v1.Row2\x9d\x03\n\x10SyntheticService\x12u\n\x0c\x42uildDataset\x12,.tailor.api.synthetic.v1.BuildDatasetRequest\x1a-.tailor.api.synthetic.v1.BuildDatasetResponse\"\x08\x8a\xb5\x18\x04\n\x02\x03\x04\x12\x94\x01\n\x13\x43ountNearDuplicates\x12\x33.tailor.api.synthetic.v1.CountNearDuplicatesRequest\x1a\x34.tailor.api.synthetic.v1.CountNearDuplicatesResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x03\x04\x05\x12\x07\x63onsole\x12{\n\x0bPreviewRows\x12+.tailor.api.synthetic.v1.PreviewRowsRequest\x1a,.tailor.api.synthetic.v1.PreviewRowsResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsoleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,21 +42,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BUILDDATASETREQUEST']._serialized_start=138
   _globals['_BUILDDATASETREQUEST']._serialized_end=248
   _globals['_BUILDDATASETRESPONSE']._serialized_start=251
-  _globals['_BUILDDATASETRESPONSE']._serialized_end=472
-  _globals['_PAIRCOUNTS']._serialized_start=475
-  _globals['_PAIRCOUNTS']._serialized_end=636
-  _globals['_LEFTOUT']._serialized_start=639
-  _globals['_LEFTOUT']._serialized_end=767
-  _globals['_COUNTNEARDUPLICATESREQUEST']._serialized_start=769
-  _globals['_COUNTNEARDUPLICATESREQUEST']._serialized_end=817
-  _globals['_COUNTNEARDUPLICATESRESPONSE']._serialized_start=819
-  _globals['_COUNTNEARDUPLICATESRESPONSE']._serialized_end=945
-  _globals['_PREVIEWROWSREQUEST']._serialized_start=947
-  _globals['_PREVIEWROWSREQUEST']._serialized_end=1027
-  _globals['_ROW']._serialized_start=1030
-  _globals['_ROW']._serialized_end=1168
-  _globals['_PREVIEWROWSRESPONSE']._serialized_start=1170
-  _globals['_PREVIEWROWSRESPONSE']._serialized_end=1235
-  _globals['_SYNTHETICSERVICE']._serialized_start=1238
-  _globals['_SYNTHETICSERVICE']._serialized_end=1651
+  _globals['_BUILDDATASETRESPONSE']._serialized_end=504
+  _globals['_PAIRCOUNTS']._serialized_start=507
+  _globals['_PAIRCOUNTS']._serialized_end=668
+  _globals['_LEFTOUT']._serialized_start=670
+  _globals['_LEFTOUT']._serialized_end=758
+  _globals['_COUNTNEARDUPLICATESREQUEST']._serialized_start=760
+  _globals['_COUNTNEARDUPLICATESREQUEST']._serialized_end=808
+  _globals['_COUNTNEARDUPLICATESRESPONSE']._serialized_start=810
+  _globals['_COUNTNEARDUPLICATESRESPONSE']._serialized_end=936
+  _globals['_PREVIEWROWSREQUEST']._serialized_start=938
+  _globals['_PREVIEWROWSREQUEST']._serialized_end=1018
+  _globals['_ROW']._serialized_start=1021
+  _globals['_ROW']._serialized_end=1159
+  _globals['_PREVIEWROWSRESPONSE']._serialized_start=1161
+  _globals['_PREVIEWROWSRESPONSE']._serialized_end=1226
+  _globals['_SYNTHETICSERVICE']._serialized_start=1229
+  _globals['_SYNTHETICSERVICE']._serialized_end=1642
 # @@protoc_insertion_point(module_scope)

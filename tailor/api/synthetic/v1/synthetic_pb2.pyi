@@ -60,18 +60,21 @@ class BuildDatasetResponse(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     NEAR_DUPLICATES_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
+    INTAKE_SECONDS_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
     """False if the same dataset existed."""
     near_duplicates: _builtins.int
-    """Documents removed as near-duplicates of another."""
+    """Documents that another one represents as near-duplicates."""
+    intake_seconds: _builtins.float
+    """Seconds of processor time that preparing the documents took when they arrived."""
     @_builtins.property
     def dataset(self) -> _models_pb2.DatasetBuilt:
         """The dataset."""
 
     @_builtins.property
-    def left_out(self) -> Global___LeftOut:
-        """Counts of what the specialist's filters removed."""
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeftOut]:
+        """What the dataset leaves out, by reason."""
 
     @_builtins.property
     def pairs(self) -> Global___PairCounts:
@@ -83,12 +86,13 @@ class BuildDatasetResponse(_message.Message):
         dataset: _models_pb2.DatasetBuilt | None = ...,
         created: _builtins.bool = ...,
         near_duplicates: _builtins.int = ...,
-        left_out: Global___LeftOut | None = ...,
+        left_out: _abc.Iterable[Global___LeftOut] | None = ...,
+        intake_seconds: _builtins.float = ...,
         pairs: Global___PairCounts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "left_out", b"left_out", "pairs", b"pairs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "pairs", b"pairs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "dataset", b"dataset", "left_out", b"left_out", "near_duplicates", b"near_duplicates", "pairs", b"pairs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "dataset", b"dataset", "intake_seconds", b"intake_seconds", "left_out", b"left_out", "near_duplicates", b"near_duplicates", "pairs", b"pairs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -146,41 +150,33 @@ Global___PairCounts: _TypeAlias = PairCounts  # noqa: Y015
 
 @_typing.final
 class LeftOut(_message.Message):
-    """LeftOut counts what a specialist's filters removed from a dataset."""
+    """LeftOut counts what a dataset leaves out for one reason."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    LANGUAGE_FIELD_NUMBER: _builtins.int
-    LENGTH_FIELD_NUMBER: _builtins.int
-    BOILERPLATE_FIELD_NUMBER: _builtins.int
-    SOURCE_FIELD_NUMBER: _builtins.int
-    BOILERPLATE_PARTS_FIELD_NUMBER: _builtins.int
-    SOURCE_ROWS_FIELD_NUMBER: _builtins.int
-    language: _builtins.int
-    """Documents in a language that is not admitted."""
-    length: _builtins.int
-    """Documents that are too short or too long."""
-    boilerplate: _builtins.int
-    """Documents that are boilerplate only."""
-    source: _builtins.int
-    """Documents beyond the limit of their source."""
-    boilerplate_parts: _builtins.int
-    """Paragraphs and lines removed as boilerplate from the other documents."""
-    source_rows: _builtins.int
-    """Train rows beyond their source's share."""
+    REASON_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    CHARACTERS_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """The reason, such as `language`, `overlap` or `max_train_tokens`. Unknown ones may be added."""
+    documents: _builtins.int
+    """Documents that give no rows for this reason."""
+    rows: _builtins.int
+    """Rows that were made, or could have been, and are not in the dataset."""
+    characters: _builtins.int
+    """Characters of documents, without blanks, that no row teaches for this reason."""
     def __init__(
         self,
         *,
-        language: _builtins.int = ...,
-        length: _builtins.int = ...,
-        boilerplate: _builtins.int = ...,
-        source: _builtins.int = ...,
-        boilerplate_parts: _builtins.int = ...,
-        source_rows: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        documents: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        characters: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boilerplate", b"boilerplate", "boilerplate_parts", b"boilerplate_parts", "language", b"language", "length", b"length", "source", b"source", "source_rows", b"source_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "documents", b"documents", "reason", b"reason", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
