@@ -3,7 +3,6 @@
 Each case is a separate worker process over a store in a directory, so that each has its own peak memory.
 """
 
-import hashlib
 import json
 import os
 import random
@@ -16,9 +15,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from pyarrow import parquet
-
 from services.training.bases.sources import fetch
 from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base, Job, Run, RunKey, RunState, Stage
@@ -26,7 +22,10 @@ from services.training.planning import forecaster
 from services.training.planning.devices import Device
 from services.training.recipe import Recipe, load_recipe
 from services.training.spec import to_json
-from tailor.storage.buckets import DATASETS
+from tailor.datasets import TRAIN
+from tailor.storage.ref import Ref
+from tailor.words import DatasetKind
+from tests.datasets import store_dataset
 from tests.unit.training.fakes import START, FileStore
 
 ROOT = Path(__file__).parents[1]
@@ -124,18 +123,19 @@ def measure(base: Path, case: Case, folder: Path, *, threads: str = "1") -> Meas
     store = FileStore(folder / "store")
     *_, added = StoredBases(store, folder / "scratch").add("base", f"path:{base}")
     assert isinstance(added, Base)
-    rows = folder / "rows.parquet"
-    parquet.write_table(pa.Table.from_pylist(chat_rows() if case.recipe.method == "sft" else pair_rows()), rows)
+    kind, rows = ("sft", chat_rows()) if case.recipe.method == "sft" else ("preference", pair_rows())
+    dataset, manifest = store_dataset(store, {TRAIN: rows}, kind=DatasetKind(kind), specialist="bench")
+    paths = [str(store.root / file.ref.bucket / file.ref.key) for file in manifest.split(TRAIN).files]
     plan = forecaster.plan(
         {
             "base": str(base),
-            "stages": [{"recipe": case.recipe.model_dump(), "rows": str(rows)}],
+            "stages": [{"recipe": case.recipe.model_dump(), "rows": paths}],
             "recipes": {},
             "device": asdict(HERE),
         }
     )
     spec, reports = folder / "spec.json", folder / "reports"
-    spec.write_text(to_json(_job(store, added, case, rows)), encoding="utf-8")
+    spec.write_text(to_json(_job(added, case, kind, dataset)), encoding="utf-8")
     started = time.monotonic()
     script = str(ROOT / "tests" / "integration" / "training_worker.py")
     subprocess.run(
@@ -160,12 +160,7 @@ def measure(base: Path, case: Case, folder: Path, *, threads: str = "1") -> Meas
     )
 
 
-def _job(store: FileStore, base: Base, case: Case, rows: Path) -> Job:
-    kind = "sft" if case.recipe.method == "sft" else "preference"
-    split = store.put_file(DATASETS, "files/rows.parquet", rows)
-    described = {"key": split.key, "sha256": split.sha256, "size_bytes": split.size_bytes, "rows": 24}
-    manifest = json.dumps({"kind": kind, "specialist": "bench", "splits": {"train": described}}).encode()
-    dataset = store.put(DATASETS, f"{hashlib.sha256(manifest).hexdigest()}/manifest.json", manifest)
+def _job(base: Base, case: Case, kind: str, dataset: Ref) -> Job:
     stage = Stage("bench", case.recipe.method, case.recipe.to_json(), kind, dataset)
     key = RunKey("bench", dataset.sha256, base.name, case.recipe.digest)
     run = Run("run_bench", key, "bench", (stage,), RunState.RUNNING, START, epoch=1)

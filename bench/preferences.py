@@ -126,7 +126,7 @@ def compare(house: House, made: dict[str, Service], rankings: Ref) -> tuple[dict
     }
     base, held_out = found["sft"].base, found["sft"].held_out
     tokenizer = load_tokenizer(base)
-    if held_out is None:
+    if not held_out:
         raise AssertionError("there are no held-out rows")
     prompts, _ = answers.read_prompts(held_out, tokenizer, MAX_PROMPT)
     rewarder = make_rewarder(recipe_of("rloo").rewards, base, found["sft"].reward, tokenizer)

@@ -23,7 +23,8 @@ def main() -> None:
     asked = json.loads(sys.stdin.readline())
     chosen = Recipe.model_validate_json(asked["recipe"])
     with tempfile.TemporaryDirectory() as folder:
-        trainer = sft.prepare(context(Path(asked["base"]), Path(asked["train"]), chosen, Path(folder))).trainer
+        train = tuple(Path(path) for path in asked["train"])
+        trainer = sft.prepare(context(Path(asked["base"]), train, chosen, Path(folder))).trainer
         remove_printers(trainer)
         trainer.args.save_strategy = "no"
         trainer.add_callback(_clock())

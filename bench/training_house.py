@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from pyarrow import parquet
-
 from bench.gold import read_sample
 from services.synthetic.domain import Document, Kind, RowLimits, Specialist, Text
 from services.synthetic.rows.document_rows import make_rows
@@ -27,10 +24,12 @@ from services.training.methods.processes import Processes
 from services.training.recipe import Recipe, load_recipe
 from services.training.spec import WorkerSpec
 from services.training.worker.notes import SignedNotes
-from tailor.storage.buckets import DATASETS, MODELS
+from tailor.datasets import HELD_OUT, TRAIN
+from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.words import Labels
+from tests.datasets import store_dataset
 from tests.unit.training.fakes import FakeSigner, FileStore
 
 ROOT = Path(__file__).parents[1]
@@ -57,7 +56,7 @@ class House:
     base: Base
     base_folder: Path
     dataset: Ref
-    train: Path
+    train: tuple[Path, ...]
     held_out: list[Row]
     house_terms: list[str]
 
@@ -75,8 +74,8 @@ def build(root: Path) -> House:
     rows = sample_rows(specialist.get("system_prompt", ""))
     held_out = [row for number, row in enumerate(rows) if number % HELD_OUT_EVERY == 0]
     train = [row for number, row in enumerate(rows) if number % HELD_OUT_EVERY]
-    manifest, path = _store_dataset(store, root, train, held_out)
-    return House(root, store, base, folder, manifest, path, held_out, specialist["house_terms"])
+    manifest, paths = _store_dataset(store, train, held_out)
+    return House(root, store, base, folder, manifest, paths, held_out, specialist["house_terms"])
 
 
 def sample_rows(system_prompt: str) -> list[Row]:
@@ -92,20 +91,17 @@ def sample_rows(system_prompt: str) -> list[Row]:
     return [Row(row.row_id, [*system, {"role": "user", "content": row.prompt}], row.completion) for row in rows]
 
 
-def _store_dataset(store: FileStore, root: Path, train: Sequence[Row], held_out: Sequence[Row]) -> tuple[Ref, Path]:
-    splits: dict[str, Any] = {}
-    for name, rows in (("train", train), ("held_out", held_out)):
-        path = root / f"{name}.parquet"
-        table = [
+def _store_dataset(store: FileStore, train: Sequence[Row], held_out: Sequence[Row]) -> tuple[Ref, tuple[Path, ...]]:
+    """Store both splits. Returns the manifest's reference and the train split's files."""
+    splits = {
+        name: [
             {"row_id": row.row_id, "messages": [*row.prompt, {"role": "assistant", "content": row.answer}]}
             for row in rows
         ]
-        parquet.write_table(pa.Table.from_pylist(table), path)
-        ref = store.put_file(DATASETS, f"files/{name}.parquet", path)
-        splits[name] = {"key": ref.key, "sha256": ref.sha256, "size_bytes": ref.size_bytes, "rows": len(rows)}
-    manifest = json.dumps({"kind": "sft", "specialist": "engagement-reports", "splits": splits}).encode()
-    ref = store.put(DATASETS, f"{hashlib.sha256(manifest).hexdigest()}/manifest.json", manifest)
-    return ref, root / "train.parquet"
+        for name, rows in ((TRAIN, train), (HELD_OUT, held_out))
+    }
+    ref, manifest = store_dataset(store, splits, specialist="engagement-reports")
+    return ref, tuple(store.root / file.ref.bucket / file.ref.key for file in manifest.split(TRAIN).files)
 
 
 def recipe(name: str, **changes: Any) -> Recipe:
@@ -133,7 +129,7 @@ def spec(house: House, name: str, chosen: Recipe) -> WorkerSpec:
     )
 
 
-def context(base: Path, train: Path, chosen: Recipe, folder: Path) -> StageContext:
+def context(base: Path, train: tuple[Path, ...], chosen: Recipe, folder: Path) -> StageContext:
     """The context of sft's trainer, without a service, a store or a compute lock."""
     return StageContext(
         WorkerSpec("run_bench", 1, "", "", Ref("", "", 0), "", "", "", chosen.to_json(), 0.0, ""),

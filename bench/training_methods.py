@@ -64,7 +64,7 @@ def _f32() -> Recipe:
 
 
 def _encoded(row: Row, tokenizer: Any) -> Encoded:
-    return encode(row.row_id, [*row.prompt, {"role": "assistant", "content": row.answer}], tokenizer, 2048)
+    return encode(row.row_id, [*row.prompt, {"role": "assistant", "content": row.answer}], tokenizer)
 
 
 def _took(used: Used) -> dict[str, Any]:

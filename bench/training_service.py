@@ -138,7 +138,11 @@ class _Bare:
     def __init__(self, house: House, chosen: Recipe) -> None:
         self.clocks: dict[int, float] = {}
         self.losses: dict[int, float] = {}
-        body = {"base": str(house.base_folder), "train": str(house.train), "recipe": chosen.to_json()}
+        body = {
+            "base": str(house.base_folder),
+            "train": [str(path) for path in house.train],
+            "recipe": chosen.to_json(),
+        }
         command = [sys.executable, "-m", "bench.training_bare"]
         self._child = subprocess.Popen(
             command,

@@ -39,7 +39,7 @@ def measure(house: House) -> dict[str, Any]:
     """The best round of each side, and the largest difference between the losses of a step."""
     tokenizer = load_tokenizer(house.base_folder)
     chosen = recipe("lora")
-    encoded = rows.keep_trainable(rows.read_encoded(house.train, tokenizer, chosen.batch.max_length))
+    encoded = rows.read_encoded(house.train, tokenizer)
     encoded = sorted(encoded, key=lambda row: row.row_id)[: ROWS_A_STEP * STEPS]
     ours, theirs = [], []
     for _ in range(ROUNDS):

@@ -1,6 +1,6 @@
 """Convert between protobuf messages and the values of `tailor.words`.
 
-`from_labels`, `from_selection` and `from_filters` rely on equal field names in `tailor.words` and the protos.
+`from_labels`, `from_selection`, `from_filters` and `from_row_policy` rely on equal field names in `tailor.words` and the protos.
 """
 
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
-from tailor.words import Filters, Labels, Selection, Span, SpanKind
+from tailor.words import Filters, Labels, OwnTask, RowPolicy, Selection, Span, SpanKind
 
 
 def _value(kind: SpanKind) -> common_pb2.SpanKind.ValueType:
@@ -93,3 +93,25 @@ def to_filters(message: models_pb2.Filters) -> Filters:
 
 def from_filters(filters: Filters) -> models_pb2.Filters:
     return models_pb2.Filters(**asdict(filters))
+
+
+def to_row_policy(message: models_pb2.RowPolicy) -> RowPolicy:
+    """Convert a policy; fields that are 0 or absent get their defaults."""
+    defaults = RowPolicy()
+    return RowPolicy(
+        max_row_tokens=message.max_row_tokens,
+        max_rows_per_document=message.max_rows_per_document,
+        max_train_tokens=message.max_train_tokens,
+        min_answer_tokens=message.min_answer_tokens or defaults.min_answer_tokens,
+        held_out_percent=message.held_out_percent or defaults.held_out_percent,
+        max_held_out_rows=message.max_held_out_rows or defaults.max_held_out_rows,
+        tasks=tuple(message.tasks),
+        own_tasks=tuple(OwnTask(task.name, task.instruction) for task in message.own_tasks),
+        knowledge=message.knowledge if message.HasField("knowledge") else defaults.knowledge,
+        replay=tuple(message.replay),
+        replay_percent=message.replay_percent,
+    )
+
+
+def from_row_policy(policy: RowPolicy) -> models_pb2.RowPolicy:
+    return models_pb2.RowPolicy(**asdict(policy))

@@ -81,6 +81,10 @@ class Filters:
     max_pairs_per_judgement: int = 0
 
 
+# The tasks that every specialist has.
+TASKS = ("report", "section", "board_summary", "rewrite", "answer", "knowledge", "example", "deliverable")
+
+
 @dataclass(frozen=True)
 class OwnTask:
     """A task that only one specialist has, with the instruction for its rows and its teacher."""

@@ -1,7 +1,5 @@
 """Runs the real training worker in this process, over a store in a folder, for tests and benches."""
 
-import hashlib
-import json
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -9,9 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-from pyarrow import parquet
 
 from services.training.bases.store import StoredBases
 from services.training.domain import Base
@@ -22,9 +17,10 @@ from services.training.worker.reporter import Reporter
 from services.training.worker.worker import Worker
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
-from tailor.storage.buckets import DATASETS
 from tailor.storage.ref import Ref
 from tailor.wire import to_ref
+from tailor.words import DatasetKind
+from tests import datasets
 from tests.unit.training.fakes import FakeSigner, FileStore
 
 BASE = "base"
@@ -90,15 +86,8 @@ def furnish(folder: Path, source: str) -> House:
 
 def store_dataset(house: House, kind: str, splits: Mapping[str, Rows]) -> Ref:
     """Store a dataset with these splits. Returns its manifest's reference."""
-    described = {}
-    for name, rows in splits.items():
-        path = house.folder / f"{kind}-{name}.parquet"
-        parquet.write_table(pa.Table.from_pylist(rows), path)
-        key = f"files/{hashlib.sha256(path.read_bytes()).hexdigest()}.parquet"
-        ref = house.store.put_file(DATASETS, key, path)
-        described[name] = {"key": key, "sha256": ref.sha256, "size_bytes": ref.size_bytes, "rows": len(rows)}
-    manifest = json.dumps({"kind": kind, "specialist": "reports", "splits": described}).encode()
-    return house.store.put(DATASETS, f"{hashlib.sha256(manifest).hexdigest()}/manifest.json", manifest)
+    manifest, _ = datasets.store_dataset(house.store, splits, kind=DatasetKind(kind))
+    return manifest
 
 
 def spec_of(

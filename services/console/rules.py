@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.wire import to_datetime
+from tailor.wire import to_datetime, to_row_policy
 
 # Anonymization is the only service that rejects with this reason; submissions with any other are rejected by ingestion.
 REJECTED_BY_ANONYMIZATION = "UNREADABLE"
@@ -86,6 +86,23 @@ def list_filters(filters: models_pb2.Filters) -> tuple[tuple[str, str], ...]:
     return tuple((name, limit) for name, limit in limits if limit)
 
 
+def list_row_limits(message: models_pb2.RowPolicy) -> tuple[tuple[str, str], ...]:
+    """Name and value of every limit on rows that is set, and of what is held out."""
+    policy = to_row_policy(message)
+    limits = (
+        ("per row", f"at most {policy.max_row_tokens:,} tokens" if policy.max_row_tokens else ""),
+        ("per document", f"at most {policy.max_rows_per_document:,} rows" if policy.max_rows_per_document else ""),
+        ("train", f"at most {policy.max_train_tokens:,} tokens" if policy.max_train_tokens else ""),
+        ("per answer", f"at least {policy.min_answer_tokens:,} tokens"),
+        ("held out", f"{policy.held_out_percent} %, at most {policy.max_held_out_rows:,} rows"),
+        ("tasks", ", ".join(policy.tasks)),
+        ("own tasks", ", ".join(task.name for task in policy.own_tasks)),
+        ("knowledge", "" if policy.knowledge else "none"),
+        ("replay", f"{policy.replay_percent} % from {', '.join(policy.replay)}" if policy.replay else ""),
+    )
+    return tuple((name, limit) for name, limit in limits if limit)
+
+
 def is_ended(run: training_pb2.Run) -> bool:
     return run.state in ENDED
 
@@ -111,7 +128,15 @@ def compare_plan(run: training_pb2.Run, now: datetime) -> tuple[Figure, ...]:
     forecast = (plan.rows, plan.tokens, plan.steps, plan.memory_bytes, plan.seconds, plan.price.total)
     names = ("rows", "tokens", "steps", "memory", "time", "price")
     units = ("count", "count", "count", "bytes", "seconds", plan.price.currency)
-    return tuple(map(Figure, names, units, forecast, _list_used(run, now), _list_errors(run)))
+    figures = map(Figure, names, units, forecast, _list_used(run, now), _list_errors(run))
+    return (*figures, *_list_left_out(run))
+
+
+def _list_left_out(run: training_pb2.Run) -> tuple[Figure, ...]:
+    """Rows that are too long, if there are any."""
+    used = run.report.rows_left_out if run.HasField("report") else None
+    forecast = run.plan.rows_left_out
+    return (Figure("rows left out", "count", forecast, used),) if forecast or used else ()
 
 
 def _list_used(run: training_pb2.Run, now: datetime) -> tuple[float | None, ...]:

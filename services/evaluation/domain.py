@@ -1,9 +1,10 @@
 """Evaluations of adapters on held-out rows: values and rules."""
 
+import bisect
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -86,7 +87,7 @@ class HeldOutRow:
     """A held-out row: the chat messages before the answer as (role, content) pairs, and the reference answer."""
 
     row_id: str
-    origin: str
+    task: str
     document_ids: tuple[str, ...]
     messages: tuple[tuple[str, str], ...]
     reference: str
@@ -179,15 +180,20 @@ class ReportData:
     row_metrics: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
 
 
-def choose_rows(rows: Sequence[HeldOutRow], limit: int) -> list[HeldOutRow]:
-    """At most `limit` rows, evenly from all origins, ordered by id."""
-    by_origin: dict[str, list[HeldOutRow]] = {}
-    for row in sorted(rows, key=lambda row: row.row_id):
-        by_origin.setdefault(row.origin, []).append(row)
-    queues = [by_origin[origin] for origin in sorted(by_origin)]
+def choose_rows(rows: Iterable[tuple[str, str]], limit: int) -> list[str]:
+    """Of rows as (id, task), the ids of at most `limit`, evenly from all tasks, sorted.
+
+    Streams the rows: only the first `limit` ids of each task are in memory.
+    """
+    by_task: dict[str, list[str]] = {}
+    for row_id, task in rows:
+        first = by_task.setdefault(task, [])
+        bisect.insort(first, row_id)
+        del first[limit:]
+    queues = [by_task[task] for task in sorted(by_task)]
     rounds = max((len(queue) for queue in queues), default=0)
     spread = [queue[place] for place in range(rounds) for queue in queues if place < len(queue)]
-    return sorted(spread[:limit], key=lambda row: row.row_id)
+    return sorted(spread[:limit])
 
 
 def perplexity(scores: Sequence[Score]) -> float:

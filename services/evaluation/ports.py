@@ -122,8 +122,11 @@ class Models(Protocol):
 class HeldOutRows(Protocol):
     """The held-out rows of stored datasets."""
 
-    def held_out(self, manifest: Ref) -> list[HeldOutRow]:
-        """The held-out rows, ordered by id. Raises FailedPrecondition if the dataset is invalid."""
+    def held_out(self, manifest: Ref, limit: int) -> list[HeldOutRow]:
+        """At most `limit` held-out rows, evenly from all tasks and always the same ones, ordered by id. Blocks.
+
+        Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
+        """
         ...
 
 

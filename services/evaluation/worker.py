@@ -24,7 +24,6 @@ from services.evaluation.domain import (
     Serving,
     Specialists,
     SpecialistTerms,
-    choose_rows,
     perplexity,
 )
 from services.evaluation.ports import (
@@ -142,7 +141,7 @@ class EvaluationWorker:
         manifest = self.artifacts.dataset(adapter.dataset_digest)
         if manifest is None:
             raise Unavailable(Reason.UNKNOWN_DATASET, "The adapter's dataset has not been announced yet.")
-        rows = choose_rows(self.rows.held_out(manifest), self.parameters.max_rows)
+        rows = self.rows.held_out(manifest, self.parameters.max_rows)
         if not rows:
             raise FailedPrecondition(Reason.NO_HELD_OUT_ROWS, "The dataset has no held-out rows.")
         self._check_not_erased(rows)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from tailor.storage.ref import Ref
-from tailor.words import Filters, Labels, Selection
+from tailor.words import Filters, Labels, RowPolicy, Selection
 
 POLICY = "policy"
 # What happens to adapters trained on an erased document.
@@ -92,6 +92,7 @@ class Specialist:
     private_prompts: bool = False
     on_erasure: str = MARK
     filters: Filters = field(default_factory=Filters)
+    rows: RowPolicy = field(default_factory=RowPolicy)
     canary: CanaryPolicy | None = None
     revision: int = 0
     update_time: datetime | None = None

@@ -27,6 +27,7 @@ from tailor.wire import (
     to_filters,
     to_labels,
     to_ref,
+    to_row_policy,
     to_selection,
     to_span,
 )
@@ -94,6 +95,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         system_prompt=message.system_prompt,
         use_teacher=message.use_teacher,
         filters=to_filters(message.filters),
+        rows=to_row_policy(message.rows),
         preference_recipe=message.preference_recipe,
         keep_drafts=message.keep_drafts,
     )

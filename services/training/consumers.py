@@ -25,8 +25,8 @@ class Consumers:
 
     def on_dataset_built(self, event: Event) -> None:
         """Train on the dataset, unless one of its documents has been erased."""
-        message = decode(event, models_pb2.DatasetBuilt)
-        if any(document_id in self._erased for document_id in message.document_ids):
-            log.info("dataset skipped: one of its documents is erased", dataset=message.digest)
+        built = wire.to_built_dataset(decode(event, models_pb2.DatasetBuilt))
+        if handlers.has_erased_document(self._ports.datasets, built.manifest, self._erased):
+            log.info("dataset skipped: one of its documents is erased", dataset=built.digest)
         else:
-            handlers.queue_run_for_dataset(self._ports, wire.to_built_dataset(message))
+            handlers.queue_run_for_dataset(self._ports, built)

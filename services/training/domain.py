@@ -78,6 +78,7 @@ class TrainedAdapter:
     tokens: int = 0
     memory_bytes: int = 0
     message: bytes = b""
+    rows_left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class StageResult:
     tokens: int = 0
     steps: int = 0
     memory_bytes: int = 0
+    rows_left_out: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -63,6 +63,14 @@ class BuiltDataset:
     base: str
     recipe: str
     ranked_adapter: str = ""
+
+
+def has_erased_document(datasets: DatasetStore, manifest: Ref, erased: Container[str]) -> bool:
+    """True if a document behind the dataset's rows is erased, or the dataset was deleted, which only an erasure does. Blocks."""
+    try:
+        return any(document_id in erased for ids in datasets.document_ids(manifest) for document_id in ids)
+    except NotFound:
+        return True
 
 
 def queue_run_for_dataset(ports: TrainingPorts, built: BuiltDataset) -> Run | None:

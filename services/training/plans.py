@@ -49,6 +49,7 @@ class Plan:
     refusal: str = ""
     nearest_recipe: str = ""
     price: Price = Price()
+    rows_left_out: int = 0
 
     @property
     def hourly_price(self) -> float:
@@ -69,6 +70,7 @@ class RunReport:
     memory_error: float
     seconds_error: float
     tokens_error: float
+    rows_left_out: int = 0
 
 
 def price_run(rates: Rates, devices: int, seconds: float, teacher_tokens: int, judgements: int) -> Price:

@@ -179,6 +179,10 @@ class DatasetStore(Protocol):
         """A dataset by digest. Raises NotFound (UNKNOWN_DATASET)."""
         ...
 
+    def document_ids(self, manifest: Ref) -> Iterator[Sequence[str]]:
+        """Stream the ids of the documents behind a dataset's rows, in batches. Raises NotFound if the dataset was deleted. Blocks."""
+        ...
+
 
 class AdapterStore(Protocol):
     """The adapters in the models bucket."""

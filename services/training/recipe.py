@@ -63,10 +63,13 @@ class OptimizerRecipe(Part):
 
 
 class BatchRecipe(Part):
-    """The size of a step: complete rows packed into micro-batches of at most `tokens`; rows over `max_length` tokens are cut at the end."""
+    """The size of a step: whole rows packed into micro-batches of at most `tokens` tokens, or of one longer row.
+
+    Rows over `max_length` tokens are left out and counted; 0 admits every row that the base can read. No row is cut.
+    """
 
     tokens: int = Field(1024, ge=16, le=1_000_000)
-    max_length: int = Field(1024, ge=16, le=131_072)
+    max_length: int = Field(0, ge=0, le=10_000_000)
     accumulation: int = Field(1, ge=1, le=1024)
 
 
@@ -214,7 +217,7 @@ class Recipe(Part):
             raise PydanticCustomError(
                 "rollout", "prompts x answers must be a multiple of batch.accumulation; set batch.accumulation to 1"
             )
-        if self.rollout.max_new_tokens >= self.batch.max_length:
+        if 0 < self.batch.max_length <= self.rollout.max_new_tokens:
             raise PydanticCustomError(
                 "rollout", "max_new_tokens leaves no room for a prompt; set batch.max_length to more than both together"
             )

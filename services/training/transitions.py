@@ -182,6 +182,7 @@ def finish_stage(run: Run, trained: TrainedAdapter, now: datetime) -> Run:
         tokens=trained.tokens,
         steps=trained.steps,
         memory_bytes=trained.memory_bytes,
+        rows_left_out=trained.rows_left_out,
     )
     run = _replace_stage(_without_worker(run), replace(run.current, result=result))
     if run.stage == len(run.stages) - 1:
@@ -222,6 +223,7 @@ def report_cost(run: Run, price: Price) -> Run:
     plan = run.plan
     report = RunReport(
         rows=sum(result.rows for result in results),
+        rows_left_out=sum(result.rows_left_out for result in results),
         tokens=tokens,
         steps=sum(result.steps for result in results),
         memory_bytes=memory,

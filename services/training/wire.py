@@ -106,6 +106,7 @@ def to_trained(message: models_pb2.AdapterTrained) -> TrainedAdapter:
         manifest=Ref(message.manifest.uri, message.manifest.sha256, message.manifest.size_bytes),
         steps=message.steps,
         rows=message.rows,
+        rows_left_out=message.rows_left_out,
         tokens=message.tokens,
         memory_bytes=message.memory_bytes,
         message=finite.SerializeToString(),

@@ -1,6 +1,7 @@
 """`tailor specialist`: define and show specialists."""
 
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,11 @@ from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
 from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import new_id
+from tailor.wire import to_row_policy
+from tailor.words import RowPolicy
+
+# Fields that every specialist's summary of rows shows.
+HELD_OUT = ("held_out_percent", "max_held_out_rows", "min_answer_tokens")
 
 app = typer.Typer(name="specialist", help="Define and show specialists.", no_args_is_help=True)
 
@@ -30,7 +36,9 @@ def create(
     FILE must set `name`, `base` and `recipe`, and may set `description`, `system_prompt`, `house_terms`, `use_teacher`, `keep_drafts`,
     `private_prompts`, `preference_recipe`, `on_erasure`, `[selection]` (`sources`, `departments`, `confidentialities`), `[filters]`
     (`languages`, `min_chars`, `max_chars`, `boilerplate_documents`, `max_source_documents`, `max_source_percent`,
-    `max_pairs_per_judgement`), `[rebuild]` (`min_new_items`, `quiet_seconds`, `min_interval_seconds`), `[canary]`
+    `max_pairs_per_judgement`), `[rows]` (`max_row_tokens`, `max_rows_per_document`, `max_train_tokens`, `min_answer_tokens`,
+    `held_out_percent`, `max_held_out_rows`, `tasks`, `knowledge`, `replay`, `replay_percent`, `[[rows.own_tasks]]` with `name` and
+    `instruction`), `[rebuild]` (`min_new_items`, `quiet_seconds`, `min_interval_seconds`), `[canary]`
     (`percent`, `min_calls`, `max_seconds`, `max_error_rate_increase`, `max_latency_ratio`) and `[gate]` (`min_rows`, `max_parity`,
     `[[gate.thresholds]]` with `metric`, `min_gain_over_base`, `max_loss_to_incumbent`).
     """
@@ -39,6 +47,26 @@ def create(
     name = answer.specialist.name
     text = f"Specialist {name} created." if answer.created else f"Specialist {name} exists with this definition."
     session.output.emit(to_dict(answer), shows(text))
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The whole definition in TOML.")],
+) -> None:
+    """Replace a specialist's definition by FILE, which has the fields of `tailor specialist create`.
+
+    A field that FILE does not set returns to its default. With `revision` in FILE, the update fails if that is not the current one.
+    """
+    session = session_of(context)
+    registry, definition = session.connections.registry, read_definition(file)
+    if not definition.revision:
+        current = unary("registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=definition.name))
+        definition.revision = current.specialist.revision
+    request = registry_pb2.UpdateSpecialistRequest(specialist=definition)
+    answer = unary("registry", registry.UpdateSpecialist, request)
+    specialist = answer.specialist
+    session.output.emit(to_dict(answer), shows(f"Specialist {specialist.name} has revision {specialist.revision}."))
 
 
 @app.command("list")
@@ -106,6 +134,26 @@ def _filters(filters: models_pb2.Filters) -> str:
     return "; ".join(values) or "none"
 
 
+def _rows(policy: RowPolicy) -> str:
+    """The limits that are set, as in TOML, and what is held out."""
+    defaults = RowPolicy()
+    fields = {name: value for name, value in asdict(policy).items() if value != getattr(defaults, name)}
+    held_out = (
+        f"{policy.held_out_percent} % held out, at most {policy.max_held_out_rows:,} rows; "
+        f"answers of at least {policy.min_answer_tokens} tokens"
+    )
+    limits = [f"{name} = {_toml(value)}" for name, value in fields.items() if name not in HELD_OUT]
+    return "; ".join([*(limits or ["no limits"]), held_out])
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(item["name"] if isinstance(item, dict) else item for item in value)
+    return str(value)
+
+
 def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None:
     specialist = answer.specialist
     adapter, generation = _serving(answer)
@@ -121,6 +169,7 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     )
     console.print(f"prompts: {private}")
     console.print(f"filters: {_filters(specialist.filters)}")
+    console.print(f"rows: {_rows(to_row_policy(specialist.rows))}")
     if specialist.HasField("canary"):
         console.print(
             f"canary first: {specialist.canary.percent} % of the callers; `tailor canary show {specialist.name}`"

@@ -21,7 +21,7 @@ from tailor.local.environment import base_environment
 from tailor.local.layout import STORE, Layout
 from tailor.local.ports import Ports
 from tailor.local.secrets import ADMIN, Secrets, write
-from tailor.storage.buckets import ACCESS, BUCKETS, Right
+from tailor.storage.buckets import ACCESS, BUCKETS, Right, split_scope
 
 REGION = "us-east-1"
 ACTIONS: Mapping[Right, tuple[str, ...]] = {
@@ -51,13 +51,19 @@ def store(layout: Layout, ports: Ports, secrets: Secrets) -> Component:
 def identities(secrets: Secrets) -> dict[str, object]:
     """The gateway's identities: each service has rights on its own buckets, the stack on all."""
     rights = {
-        name: [f"{action}:{bucket}" for bucket, right in buckets.items() for action in ACTIONS[right]]
-        for name, buckets in ACCESS.items()
-        if buckets
+        name: [_action(action, scope) for scope, right in scopes.items() for action in ACTIONS[right]]
+        for name, scopes in ACCESS.items()
+        if scopes
     }
     return {
         "identities": [_identity(name, actions, secrets) for name, actions in ({ADMIN: ["Admin"]} | rights).items()]
     }
+
+
+def _action(action: str, scope: str) -> str:
+    """The gateway's form of a right. Keys are listed in the whole bucket, as in `tailor.storage.policies`."""
+    bucket, prefix = split_scope(scope)
+    return f"{action}:{scope}*" if prefix and action != "List" else f"{action}:{bucket}"
 
 
 def _identity(name: str, actions: list[str], secrets: Secrets) -> dict[str, object]:

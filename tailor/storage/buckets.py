@@ -13,11 +13,15 @@ BUCKETS = (QUARANTINE, CORPUS, DATASETS, MODELS, DRAFTS, REPORTS)
 
 Right = Literal["r", "w", "rw"]
 
+# In the bucket of models: the bases, without the adapters.
+BASES = f"{MODELS}/bases/"
+
 # Every service has its own credentials. So does the worker of a training run, which gets no other credentials of its service.
+# Rights are on a bucket, or on the objects of a bucket whose keys begin with a prefix, as `BUCKET/PREFIX`.
 ACCESS: dict[str, dict[str, Right]] = {
     "ingestion": {QUARANTINE: "rw"},
     "anonymization": {QUARANTINE: "rw", CORPUS: "rw"},
-    "synthetic": {CORPUS: "r", DRAFTS: "r", DATASETS: "rw"},
+    "synthetic": {CORPUS: "r", DRAFTS: "r", DATASETS: "rw", BASES: "r"},
     "training": {DATASETS: "r", MODELS: "rw"},
     "training-worker": {DATASETS: "r", MODELS: "rw"},
     "evaluation": {DATASETS: "r", REPORTS: "rw"},
@@ -25,3 +29,9 @@ ACCESS: dict[str, dict[str, Right]] = {
     "inference": {MODELS: "r", DRAFTS: "rw"},
     "console": {},
 }
+
+
+def split_scope(scope: str) -> tuple[str, str]:
+    """The bucket and the prefix of an entry of `ACCESS`; the prefix is empty for a whole bucket."""
+    bucket, _, prefix = scope.partition("/")
+    return bucket, prefix

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tailor.storage.buckets import ACCESS, DRAFTS, QUARANTINE, Right
+from tailor.storage.buckets import ACCESS, DRAFTS, QUARANTINE, Right, split_scope
 
 OBJECT_ACTIONS: dict[Right, tuple[str, ...]] = {
     "r": ("s3:GetObject",),
@@ -26,11 +26,16 @@ EXPIRY_DAYS = {QUARANTINE: 7, DRAFTS: 30}
 
 
 def policy_document(service: str) -> dict[str, Any]:
-    """The S3 policy of a service's key. Do not call it for a service without buckets: S3 rejects an empty policy."""
+    """The S3 policy of a service's key. Do not call it for a service without buckets: S3 rejects an empty policy.
+
+    A right on a prefix covers only its objects, but the keys of the whole bucket may be listed: without that right, a store answers that
+    access is denied, not that an object is missing.
+    """
     statements: list[dict[str, Any]] = []
-    for bucket, right in sorted(ACCESS[service].items()):
+    for scope, right in sorted(ACCESS[service].items()):
+        bucket, prefix = split_scope(scope)
         statements.append(_allow(BUCKET_ACTIONS[right], f"arn:aws:s3:::{bucket}"))
-        statements.append(_allow(OBJECT_ACTIONS[right], f"arn:aws:s3:::{bucket}/*"))
+        statements.append(_allow(OBJECT_ACTIONS[right], f"arn:aws:s3:::{bucket}/{prefix}*"))
     return {"Version": "2012-10-17", "Statement": statements}
 
 

@@ -97,6 +97,14 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         serving = registry_pb2.Serving(decision=decision, finished=state.serving, rollout=[state])
         return registry_pb2.GetSpecialistResponse(specialist=self.specialist, serving=serving, canary=self.canary)
 
+    def UpdateSpecialist(self, request: Any, context: Any) -> Any:
+        if request.specialist.revision != self.specialist.revision:
+            text = f"Current revision is {self.specialist.revision}. Reload and retry."
+            refuse(context, Aborted(Reason.REVISION_MOVED, text))
+        self.specialist.CopyFrom(request.specialist)
+        self.specialist.revision += 1
+        return registry_pb2.UpdateSpecialistResponse(specialist=self.specialist)
+
     def ListSpecialists(self, request: Any, context: Any) -> Any:
         names = ["a", "b", "c"]
         at = int(request.page_token or 0)

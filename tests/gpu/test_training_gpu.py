@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1200)]
 
 def rows_of(base: Path) -> list[Encoded]:
     tokenizer = load_tokenizer(base)
-    return [encode(row["row_id"], row["messages"], tokenizer, 512) for row in chat_rows(4)]
+    return [encode(row["row_id"], row["messages"], tokenizer) for row in chat_rows(4)]
 
 
 def packed(rows: list[Encoded]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def test_only_the_template_starts_and_ends_turns_in_training_and_in_serving(
 ) -> None:
     tokenizer, chat = load_tokenizer(base), ChatTemplate(base)
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": asked}]
-    row = encode("r1", [*messages, {"role": "assistant", "content": answered}], tokenizer, 1000)
+    row = encode("r1", [*messages, {"role": "assistant", "content": answered}], tokenizer)
     served = [ChatMessage(message["role"], message["content"]) for message in messages]
     assert chat.encode(served) == row.tokens[: row.prompt_length]
     prompt, answer = chat.encode_answered(served, answered)
@@ -39,6 +39,6 @@ def test_only_the_template_starts_and_ends_turns_in_training_and_in_serving(
 def test_leaves_other_text_unchanged(base: Path) -> None:
     tokenizer = load_tokenizer(base)
     row = encode(
-        "r1", [{"role": "user", "content": "a < b | c > d"}, {"role": "assistant", "content": "<b>"}], tokenizer, 100
+        "r1", [{"role": "user", "content": "a < b | c > d"}, {"role": "assistant", "content": "<b>"}], tokenizer
     )
     assert "a < b | c > d" in tokenizer.decode(row.tokens)

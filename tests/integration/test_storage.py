@@ -8,7 +8,7 @@ import pytest
 from tailor.errors import FailedPrecondition, NotFound, PermissionDenied, Unavailable
 from tailor.local.secrets import WORKER
 from tailor.settings import ServiceSettings
-from tailor.storage.buckets import ACCESS, BUCKETS, CORPUS, DATASETS, MODELS, QUARANTINE
+from tailor.storage.buckets import ACCESS, BUCKETS, CORPUS, DATASETS, MODELS, QUARANTINE, split_scope
 from tailor.storage.ref import Ref
 from tailor.storage.s3 import S3Store
 from tests.conftest import Stores
@@ -63,17 +63,32 @@ def test_an_absent_store_is_unavailable() -> None:
 @pytest.mark.parametrize("service", [name for name, rights in ACCESS.items() if rights])
 def test_a_service_reaches_only_its_own_buckets(stores: Stores, service: str) -> None:
     store = _store(stores, service)
+    readable = {split_scope(scope)[0] for scope in ACCESS[service]}
     for bucket in BUCKETS:
-        if bucket in ACCESS[service]:
+        if bucket in readable:
             store.list_keys(bucket, "test/")
         else:
             with pytest.raises(PermissionDenied):
                 store.list_keys(bucket, "test/")
+        if bucket not in ACCESS[service]:
             with pytest.raises(PermissionDenied):
                 store.read(bucket, "test/any")
         if "w" not in ACCESS[service].get(bucket, ""):
             with pytest.raises(PermissionDenied):
                 store.put(bucket, "test/intruder", b"x")
+
+
+def test_synthetic_reads_bases_but_no_adapters(stores: Stores) -> None:
+    training, synthetic = _store(stores, "training"), _store(stores, "synthetic")
+    base = training.put(MODELS, "bases/test/manifest.json", b"{}")
+    adapter = training.put(MODELS, "adapters/test/manifest.json", b"{}")
+    assert synthetic.get(base) == b"{}"
+    with pytest.raises(NotFound):
+        synthetic.read(MODELS, "bases/missing/manifest.json")
+    with pytest.raises(PermissionDenied):
+        synthetic.get(adapter)
+    with pytest.raises(PermissionDenied):
+        synthetic.put(MODELS, "bases/test/manifest.json", b"x")
 
 
 @pytest.mark.parametrize("service", [name for name in ACCESS if name not in ("ingestion", "anonymization")])

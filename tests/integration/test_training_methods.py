@@ -49,10 +49,13 @@ class Place:
         texts = [message["content"] for row in house.rows() for message in row["messages"]]
         self.base = make_tiny_base(folder / "base", texts, vocabulary=400)
         self.files = {
-            "sft": house.write_rows(house.rows(), folder / "sft.parquet"),
-            "preference": house.write_rows(house.pairs(), folder / "preference.parquet"),
-            "sft held out": house.write_rows(house.rows(60)[24:], folder / "sft_held_out.parquet"),
-            "preference held out": house.write_rows(house.pairs(6, 24), folder / "preference_held_out.parquet"),
+            "sft": (
+                house.write_rows(house.rows()[:10], folder / "sft-1.parquet"),
+                house.write_rows(house.rows()[10:], folder / "sft-2.parquet"),
+            ),
+            "preference": (house.write_rows(house.pairs(), folder / "preference.parquet"),),
+            "sft held out": (house.write_rows(house.rows(60)[24:], folder / "sft_held_out.parquet"),),
+            "preference held out": (house.write_rows(house.pairs(6, 24), folder / "preference_held_out.parquet"),),
         }
         self.store = MemoryStore()
 
@@ -132,7 +135,7 @@ def tensors(result: TrainedModel) -> dict[str, Any]:
 
 def asked(model: Any, place: Place, kind: str = "policy") -> list[float]:
     tokenizer = load_tokenizer(place.base)
-    learned = rows.read_encoded(place.files["sft"], tokenizer, 256)
+    learned = rows.read_encoded(place.files["sft"], tokenizer)
     return probes.measure(kind, model, [*probes.encode_probes(tokenizer), *probes.choose_shortest(learned)])
 
 
@@ -274,11 +277,11 @@ def test_rows_of_the_wrong_kind_are_rejected(place: Place) -> None:
 def test_pairs_that_would_be_cut_are_left_out(place: Place) -> None:
     kept = pairs.read(place.files["preference"], load_tokenizer(place.base))
     short = preferring("dpo", batch={"max_length": 38, "tokens": 256})
-    fitting = pairs.keep_fitting(kept, short.batch)
+    fitting = pairs.keep_fitting(kept, short.batch, 2048)
     assert 0 < len(fitting) < len(kept)
     assert max(pair.padded for pair in fitting) <= 2 * 38
     with pytest.raises(InvalidArgument, match=r"batch\.max_length"):
-        pairs.keep_fitting(kept, preferring("dpo", batch={"max_length": 16, "tokens": 256}).batch)
+        pairs.keep_fitting(kept, preferring("dpo", batch={"max_length": 16, "tokens": 256}).batch, 2048)
 
 
 def test_held_out_rows_are_few_and_always_the_same() -> None:

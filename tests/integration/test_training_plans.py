@@ -1,6 +1,5 @@
 """Plans from real rows, a real tokenizer and a base's configuration, without weights."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -13,7 +12,7 @@ from pyarrow import parquet
 
 from services.training.bases.files import load_tokenizer
 from services.training.domain import Base, Run, RunKey, RunState, Stage
-from services.training.methods.rows import keep_trainable, pack, read_encoded
+from services.training.methods.rows import pack, read_encoded
 from services.training.methods.sft import count_steps
 from services.training.planning import forecaster, loads
 from services.training.planning.devices import Device, memory_limit
@@ -22,14 +21,16 @@ from services.training.plans import RunReport
 from services.training.ports import PlanRequest
 from services.training.recipe import FOLDER, Recipe, load_recipe
 from tailor.errors import FailedPrecondition, InvalidArgument
-from tailor.storage.buckets import DATASETS, MODELS
+from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
+from tests.datasets import store_dataset
 from tests.models import make_tiny_base
 from tests.unit.training.fakes import START, FileStore
 
 pytestmark = pytest.mark.integration
 
 CPU = Device("a CPU", 1, 8 * 10**9, 0.1, gpu=False, here=False)
+Paths = tuple[Path, ...]
 WORDS = "the house style of a report is plain and it names what was found and what should be done next by whom".split()
 
 
@@ -73,11 +74,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Paths]:
     folder = tmp_path_factory.mktemp("rows")
-    for name, content in (("sft", chats()), ("preference", pairs())):
-        parquet.write_table(pa.Table.from_pylist(content), folder / name)
-    return {"sft": folder / "sft", "preference": folder / "preference"}
+    parquet.write_table(pa.Table.from_pylist(pairs()), folder / "preference")
+    # Two files, as of a larger dataset.
+    parquet.write_table(pa.Table.from_pylist(chats()[:30]), folder / "sft")
+    parquet.write_table(pa.Table.from_pylist(chats()[30:]), folder / "sft-2")
+    return {"sft": (folder / "sft", folder / "sft-2"), "preference": (folder / "preference",)}
 
 
 def recipe(name: str = "tiny", **changes: Any) -> Recipe:
@@ -88,22 +91,24 @@ def recipe(name: str = "tiny", **changes: Any) -> Recipe:
 
 
 def forecast(
-    base: Path, stages: Sequence[tuple[Recipe, Path]], device: Device = CPU, **recipes: Recipe
+    base: Path, stages: Sequence[tuple[Recipe, Paths]], device: Device = CPU, **recipes: Recipe
 ) -> dict[str, Any]:
     return forecaster.plan(
         {
             "base": str(base),
-            "stages": [{"recipe": chosen.model_dump(), "rows": str(path)} for chosen, path in stages],
+            "stages": [
+                {"recipe": chosen.model_dump(), "rows": [str(path) for path in paths]} for chosen, paths in stages
+            ],
             "recipes": {name: known.model_dump() for name, known in recipes.items()},
             "device": asdict(device),
         }
     )
 
 
-def test_rows_tokens_and_steps_equal_those_of_training(tiny: Path, rows: dict[str, Path]) -> None:
+def test_rows_tokens_and_steps_equal_those_of_training(tiny: Path, rows: dict[str, Paths]) -> None:
     chosen = recipe(limit={"epochs": 2, "max_steps": 0, "max_tokens": 0})
     result = forecast(tiny, [(chosen, rows["sft"])])
-    encoded = keep_trainable(read_encoded(rows["sft"], load_tokenizer(tiny), chosen.batch.max_length))
+    encoded = read_encoded(rows["sft"], load_tokenizer(tiny))
     bins = pack(encoded, chosen.batch.tokens, chosen.seed)
     assert (result["rows"], result["steps"]) == (40, count_steps(bins, chosen))
     # Two epochs train on each token twice.
@@ -111,7 +116,7 @@ def test_rows_tokens_and_steps_equal_those_of_training(tiny: Path, rows: dict[st
     assert (result["refusal"], result["devices"], result["device"]) == ("", 1, "a CPU")
 
 
-def test_stages_add_up_and_the_largest_decides_the_memory(tiny: Path, rows: dict[str, Path]) -> None:
+def test_stages_add_up_and_the_largest_decides_the_memory(tiny: Path, rows: dict[str, Paths]) -> None:
     sft, dpo = recipe(), recipe(method="dpo", adapter={"dropout": 0.0}, batch={"tokens": 512, "max_length": 256})
     first, second = forecast(tiny, [(sft, rows["sft"])]), forecast(tiny, [(dpo, rows["preference"])])
     both = forecast(tiny, [(sft, rows["sft"]), (dpo, rows["preference"])])
@@ -120,7 +125,7 @@ def test_stages_add_up_and_the_largest_decides_the_memory(tiny: Path, rows: dict
     assert both["memory_bytes"] == max(first["memory_bytes"], second["memory_bytes"])
 
 
-def test_generated_answers_and_trials_of_a_sweep_count(tiny: Path, rows: dict[str, Path]) -> None:
+def test_generated_answers_and_trials_of_a_sweep_count(tiny: Path, rows: dict[str, Paths]) -> None:
     settings: dict[str, Any] = {
         "batch": {"tokens": 256, "max_length": 256},
         "limit": {"epochs": 1, "max_steps": 3, "max_tokens": 0},
@@ -138,7 +143,7 @@ def test_generated_answers_and_trials_of_a_sweep_count(tiny: Path, rows: dict[st
     assert forecast(tiny, [(sweep, rows["sft"])])["steps"] > once["steps"]
 
 
-def test_misfit_is_explained_in_gigabytes_with_the_nearest_recipe(tiny: Path, rows: dict[str, Path]) -> None:
+def test_misfit_is_explained_in_gigabytes_with_the_nearest_recipe(tiny: Path, rows: dict[str, Paths]) -> None:
     large = recipe(batch={"tokens": 1024, "max_length": 1024})
     small = recipe(batch={"tokens": 64, "max_length": 64})
     refused = forecast(tiny, [(large, rows["sft"])], replace(CPU, memory_bytes=10**9), small=small)
@@ -161,14 +166,14 @@ def test_misfit_is_explained_in_gigabytes_with_the_nearest_recipe(tiny: Path, ro
     ],
 )
 def test_recipe_that_the_base_cannot_follow_is_rejected(
-    tiny: Path, rows: dict[str, Path], changes: dict[str, Any], field: str
+    tiny: Path, rows: dict[str, Paths], changes: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidArgument) as refused:
         forecast(tiny, [(recipe(**changes), rows["sft"])])
     assert list(refused.value.field_violations) == [field]
 
 
-def test_rows_that_are_cut_to_nothing_are_rejected(tiny: Path, rows: dict[str, Path]) -> None:
+def test_dataset_without_a_row_that_fits_is_rejected(tiny: Path, rows: dict[str, Paths]) -> None:
     with pytest.raises(InvalidArgument) as refused:
         forecast(tiny, [(recipe(batch={"tokens": 16, "max_length": 16}), rows["sft"])])
     assert refused.value.reason == "NO_ROWS"
@@ -177,13 +182,28 @@ def test_rows_that_are_cut_to_nothing_are_rejected(tiny: Path, rows: dict[str, P
 def test_large_dataset_is_counted_from_some_of_its_rows(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "large"
     parquet.write_table(pa.Table.from_pylist(chats(5000)), path)
-    lengths = loads.read_lengths(path, "sft", load_tokenizer(tiny), 2048)
+    lengths = loads.read_lengths([path], "sft", load_tokenizer(tiny), 2048)
     assert len(lengths.chats) <= loads.READ_ROWS
     chosen = recipe(limit={"epochs": 1, "max_steps": 0, "max_tokens": 0})
     load = loads.count(lengths, chosen)
-    every = read_encoded(path, load_tokenizer(tiny), chosen.batch.max_length)
+    every = read_encoded([path], load_tokenizer(tiny))
     assert load.rows == 5000
     assert load.trained == pytest.approx(sum(len(row.tokens) for row in every), rel=0.02)
+
+
+def test_rows_over_the_limit_are_counted_and_those_not_read_still_need_memory(tiny: Path, tmp_path: Path) -> None:
+    path, tokenizer = tmp_path / "long", load_tokenizer(tiny)
+    many = [{**row, "tokens": 900 if number == 4000 else 60} for number, row in enumerate(chats(5000))]
+    many[0]["messages"][1]["content"] = "word " * 1500
+    parquet.write_table(pa.Table.from_pylist(many), path)
+    lengths = loads.read_lengths([path], "sft", tokenizer, 1024)
+    load = loads.count(lengths, recipe(batch={"tokens": 128, "max_length": 0}))
+    assert load.tokens == 900
+    some = loads.read_lengths([path], "sft", tokenizer, 1024)
+    short = loads.count(some, recipe(batch={"tokens": 128, "max_length": 48}))
+    assert short.left_out > 0
+    assert short.rows + short.left_out == 5000
+    assert short.tokens <= 128
 
 
 def test_memory_limit_respects_the_cgroup(tmp_path: Path) -> None:
@@ -194,7 +214,7 @@ def test_memory_limit_respects_the_cgroup(tmp_path: Path) -> None:
     assert memory_limit((limit,)) > 10**8
 
 
-def stored(store: FileStore, tiny: Path, path: Path) -> tuple[Base, Ref]:
+def stored(store: FileStore, tiny: Path) -> tuple[Base, Ref]:
     """Store a base without its weights, and a dataset."""
     files = []
     for file in sorted(tiny.iterdir()):
@@ -202,16 +222,13 @@ def stored(store: FileStore, tiny: Path, path: Path) -> tuple[Base, Ref]:
         files.append({"path": file.name, "key": ref.key, "sha256": ref.sha256, "size_bytes": ref.size_bytes})
     files.append({"path": "model.safetensors", "key": "bases/files/none", "sha256": "0", "size_bytes": 1})
     manifest = store.put(MODELS, "bases/tiny/manifest.json", json.dumps({"files": files}).encode())
-    split = store.put_file(DATASETS, "files/rows", path)
-    described = {"key": split.key, "sha256": split.sha256, "size_bytes": split.size_bytes, "rows": 40}
-    dataset = json.dumps({"kind": "sft", "splits": {"train": described}}).encode()
-    ref = store.put(DATASETS, f"{hashlib.sha256(dataset).hexdigest()}/manifest.json", dataset)
+    ref, _ = store_dataset(store, {"train": chats()}, rows_per_file=15)
     return Base("tiny", manifest.sha256, "unknown", 1, 1, manifest), ref
 
 
-def test_planner_uses_the_speed_of_earlier_runs(tiny: Path, rows: dict[str, Path], tmp_path: Path) -> None:
+def test_planner_uses_the_speed_of_earlier_runs(tiny: Path, tmp_path: Path) -> None:
     store = FileStore(tmp_path / "store")
-    base, dataset = stored(store, tiny, rows["sft"])
+    base, dataset = stored(store, tiny)
     stage = Stage("tiny", "sft", recipe().to_json(), "sft", dataset)
     waiting = Stage("later", "dpo", recipe(method="dpo", adapter={"dropout": 0.0}).to_json(), "preference")
     request = PlanRequest("reports", base, (stage, waiting))
@@ -242,10 +259,10 @@ def test_planner_uses_the_speed_of_earlier_runs(tiny: Path, rows: dict[str, Path
     assert measured.seconds > plan.seconds
 
 
-def test_dataset_without_rows_is_rejected(tiny: Path, rows: dict[str, Path], tmp_path: Path) -> None:
+def test_dataset_without_rows_is_rejected(tiny: Path, tmp_path: Path) -> None:
     store = FileStore(tmp_path / "store")
-    base, _ = stored(store, tiny, rows["sft"])
-    empty = store.put(DATASETS, "empty/manifest.json", b'{"splits": {}}')
+    base, _ = stored(store, tiny)
+    empty, _ = store_dataset(store, {"train": []})
     planner = StoredPlanner(store, lambda _: [], FOLDER, CPU, tmp_path / "plans", lambda: START)
     with pytest.raises(FailedPrecondition):
         planner.plan(PlanRequest("reports", base, (Stage("tiny", "sft", recipe().to_json(), "sft", empty),)))

@@ -49,7 +49,7 @@ def house(tiny: Path, tmp_path: Path) -> House:
     store = FileStore(tmp_path / "store")
     *_, base = StoredBases(store, tmp_path / "scratch").add("tiny", f"path:{tiny}")
     assert isinstance(base, Base)
-    return House(store, store_dataset(store, tmp_path, train=rows(), held_out=rows(30)[24:]), base)
+    return House(store, store_dataset(store, train=rows(), held_out=rows(30)[24:]), base)
 
 
 def job(house: House, chosen: Recipe, epoch: int = 1, parent: Ref | None = None) -> Job:
@@ -241,7 +241,7 @@ def test_reward_stage_continues_its_policy_and_is_never_served(house: House, tmp
     assert first.end() == 0
     stored = first.reports()[-1]["trained"]["manifest"]
     parent = Ref(stored["uri"], stored["sha256"], int(stored["size_bytes"]))
-    ranked = replace(house, dataset=store_dataset(house.store, tmp_path, train=pairs(), held_out=pairs(6, 24)))
+    ranked = replace(house, dataset=store_dataset(house.store, train=pairs(), held_out=pairs(6, 24)))
     chosen = recipe(method="reward", adapter={"dropout": 0.0})
     worker = Started(ranked, job(ranked, chosen, epoch=2, parent=parent), tmp_path / "reward")
     assert worker.end() == 0

@@ -1,7 +1,5 @@
 """Shared by tests of training: rows and pairs of a small language, stored datasets, and changed tiny recipes."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +7,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from services.training.recipe import Recipe, load_recipe
-from tailor.storage.buckets import DATASETS
 from tailor.storage.ref import Ref
+from tests import datasets
 from tests.unit.training.fakes import FileStore
 
 WORDS = [
@@ -37,7 +35,7 @@ def rows(count: int = 24) -> list[dict[str, Any]]:
     return [
         {
             "row_id": f"row_{number:03}",
-            "origin": "section",
+            "task": "section",
             "document_ids": [f"doc_{number}"],
             "messages": [
                 {"role": "system", "content": "Write in the house style."},
@@ -72,16 +70,10 @@ def write_rows(content: list[dict[str, Any]], path: Path) -> Path:
     return path
 
 
-def store_dataset(store: FileStore, folder: Path, **splits: list[dict[str, Any]]) -> Ref:
+def store_dataset(store: FileStore, **splits: list[dict[str, Any]]) -> Ref:
     """Store a dataset with these splits and return its manifest's reference."""
-    entries = {}
-    for name, content in splits.items():
-        path = write_rows(content, folder / f"{name}.parquet")
-        key = f"files/{hashlib.sha256(path.read_bytes()).hexdigest()}.parquet"
-        ref = store.put_file(DATASETS, key, path)
-        entries[name] = {"key": key, "sha256": ref.sha256, "size_bytes": ref.size_bytes, "rows": len(content)}
-    manifest = json.dumps({"kind": "sft", "specialist": "reports", "splits": entries}).encode()
-    return store.put(DATASETS, f"{hashlib.sha256(manifest).hexdigest()}/manifest.json", manifest)
+    manifest, _ = datasets.store_dataset(store, splits, rows_per_file=10)
+    return manifest
 
 
 def recipe(**changes: Any) -> Recipe:

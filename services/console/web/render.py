@@ -153,7 +153,16 @@ FILTERS = (
         gain,
         markdown,
     ),
-    *(rules.word, rules.code, rules.decision, rules.key_state, rules.list_filters, rules.is_ended, rules.stage_state),
+    *(
+        rules.word,
+        rules.code,
+        rules.decision,
+        rules.key_state,
+        rules.list_filters,
+        rules.list_row_limits,
+        rules.is_ended,
+        rules.stage_state,
+    ),
 )
 
 

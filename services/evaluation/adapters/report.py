@@ -76,7 +76,7 @@ def _row(data: ReportData, number: int) -> dict[str, object]:
     row = data.rows[number]
     return {
         "row_id": row.row_id,
-        "origin": row.origin,
+        "task": row.task,
         "document_ids": list(row.document_ids),
         "messages": [{"role": role, "content": content} for role, content in row.messages],
         "reference": row.reference,

@@ -1,40 +1,67 @@
-"""Held-out rows of a dataset, read from its manifest and Parquet file."""
+"""Held-out rows of a dataset, read from the Parquet files that its manifest names."""
 
-import io
-import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 
-from services.evaluation.domain import HeldOutRow
+from services.evaluation.domain import HeldOutRow, choose_rows
 from services.evaluation.ports import HeldOutRows
+from tailor.datasets import HELD_OUT, DatasetFile, DatasetManifest
 from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
+BATCH_ROWS = 256
+
 
 class StoredHeldOutRows(HeldOutRows):
-    """Reads the held-out split (Parquet) that a manifest names."""
+    """Reads the held-out split, file by file: first the ids and tasks of all rows, then the chosen rows."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def held_out(self, manifest: Ref) -> list[HeldOutRow]:
-        try:
-            split = json.loads(self._store.get(manifest))["splits"]["held_out"]
-            ref = Ref(f"s3://{manifest.bucket}/{split['key']}", split["sha256"], split["size_bytes"])
-            table = pyarrow.parquet.read_table(io.BytesIO(self._store.get(ref)))
-            rows = [_row(record) for record in table.to_pylist()]
-        except (ValueError, LookupError, TypeError, pyarrow.ArrowException):
-            raise FailedPrecondition(
-                Reason.INVALID_DATASET, "The dataset does not match its contract.", uri=manifest.uri
-            ) from None
+    def held_out(self, manifest: Ref, limit: int) -> list[HeldOutRow]:
+        files = DatasetManifest.parse(self._store.get(manifest)).split(HELD_OUT).files
+        with tempfile.TemporaryDirectory(prefix="tailor-rows-") as folder, _reading(manifest):
+            paths = self._download(files, Path(folder))
+            keys = ((record["row_id"], record["task"]) for record in _read(paths, ["row_id", "task"]))
+            chosen = set(choose_rows(keys, limit))
+            rows = [_to_row(record) for record in _read(paths, None) if record["row_id"] in chosen]
         return sorted(rows, key=lambda row: row.row_id)
 
+    def _download(self, files: Sequence[DatasetFile], folder: Path) -> list[Path]:
+        paths = [folder / f"{number:06}.parquet" for number in range(len(files))]
+        for file, path in zip(files, paths, strict=True):
+            self._store.get_file(file.ref, path)
+        return paths
 
-def _row(record: dict[str, Any]) -> HeldOutRow:
+
+@contextmanager
+def _reading(manifest: Ref) -> Iterator[None]:
+    """Raise FailedPrecondition (INVALID_DATASET) for rows that are not as the contract says."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, pyarrow.ArrowException):
+        raise FailedPrecondition(
+            Reason.INVALID_DATASET, "The dataset does not match its contract.", uri=manifest.uri
+        ) from None
+
+
+def _read(paths: Sequence[Path], columns: list[str] | None) -> Iterator[dict[str, Any]]:
+    """The rows with these columns, or with all, one batch in memory."""
+    for path in paths:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+                yield from batch.to_pylist()
+
+
+def _to_row(record: dict[str, Any]) -> HeldOutRow:
     """A row of either kind. The reference is the last message (sft) or the chosen answer (preference)."""
     messages = [(message["role"], message["content"]) for message in record["messages"]]
     reference = record["chosen"] if "chosen" in record else messages.pop()[1]
-    return HeldOutRow(record["row_id"], record["origin"], tuple(record["document_ids"]), tuple(messages), reference)
+    return HeldOutRow(record["row_id"], record["task"], tuple(record["document_ids"]), tuple(messages), reference)

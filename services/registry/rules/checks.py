@@ -8,6 +8,7 @@ from services.registry.domain import CanaryPolicy, Draft, Gate, RebuildPolicy, S
 from services.registry.rules.canary import find_policy_violations
 from services.registry.rules.filters import find_filter_violations
 from services.registry.rules.gate import METRICS
+from services.registry.rules.rows import find_row_violations
 from tailor.errors import InvalidArgument, Reason
 
 SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
@@ -30,7 +31,7 @@ def check_specialist(specialist: Specialist) -> None:
     if len(specialist.house_terms) > MAX_HOUSE_TERMS:
         violations["house_terms"] = f"must have at most {MAX_HOUSE_TERMS} terms"
     violations |= _check_gate(specialist.gate) | _check_rebuild(specialist.rebuild)
-    violations |= find_filter_violations(specialist.filters)
+    violations |= find_filter_violations(specialist.filters) | find_row_violations(specialist.rows)
     violations |= find_policy_violations(specialist.canary or CanaryPolicy())
     if violations:
         raise InvalidArgument(

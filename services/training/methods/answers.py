@@ -25,14 +25,14 @@ class Prompt:
     tokens: tuple[int, ...]
 
 
-def read_prompts(path: Path, tokenizer: Any, max_length: int) -> tuple[list[Prompt], int]:
-    """The distinct prompts of a Parquet file with at most `max_length` tokens, in its order, and how many are longer.
+def read_prompts(paths: Sequence[Path], tokenizer: Any, max_length: int) -> tuple[list[Prompt], int]:
+    """The distinct prompts of Parquet files with at most `max_length` tokens, in their order, and how many are longer.
 
     Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND), and (INVALID_ROW) if a prompt does not end with text of the user.
     """
     prompts: dict[tuple[int, ...], Prompt] = {}
     too_long: set[tuple[int, ...]] = set()
-    for row in row_files.read(path, row_files.CHATS):
+    for row in row_files.read(paths, row_files.CHATS):
         row_id, messages = row["row_id"], row["messages"]
         tokens = prompt_tokens(row_id, messages, tokenizer)
         if len(tokens) > max_length:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from services.training.adapters.inputs import Inputs
+from services.training.methods.loading import read_context
 from services.training.methods.processes import Processes
 from services.training.methods.rows import Encoded
 from services.training.ports import StageNotes
@@ -116,6 +117,11 @@ class StageContext:
     notes: StageNotes
     report: Callable[[str, models_pb2.RunProgressed], None]
 
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest row that may be trained on: the recipe's limit, or what the base reads."""
+        return self.recipe.batch.max_length or read_context(self.inputs.base)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -124,6 +130,7 @@ class Prepared:
     - `measure` is called once, after the last step, and returns held-out figures by name.
     - `shown` maps `reward`, `kl` or `accuracy` of a progress report to an entry of the trainer's log.
     - `learned` are rows that it learns from. A few of them help to prove the saved weights, and are not stored.
+    - `left_out` counts the rows that are longer than the recipe or the base allows.
     - `rebuild` builds the model again as it was before training, for methods whose model can be sharded.
     """
 
@@ -135,6 +142,7 @@ class Prepared:
     rebuild: Callable[[], Any] | None = None
     kind: Literal["policy", "reward"] = "policy"
     shown: Mapping[str, str] = field(default_factory=dict)
+    left_out: int = 0
 
 
 Method = Callable[[StageContext], Prepared]

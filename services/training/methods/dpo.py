@@ -15,14 +15,16 @@ REFERENCE = "ref"  # trl's name for the frozen copy of the adapter that training
 def prepare(context: StageContext) -> Prepared:
     """A trainer over the dataset's pairs."""
     recipe, inputs = context.recipe, context.inputs
-    train = pairs.keep_fitting(pairs.read(inputs.train, context.tokenizer), recipe.batch)
-    held_out = pairs.choose_held_out(inputs.held_out, context.tokenizer, recipe.batch)
+    every = pairs.read(inputs.train, context.tokenizer)
+    train = pairs.keep_fitting(every, recipe.batch, context.max_length)
+    held_out = pairs.choose_held_out(inputs.held_out, context.tokenizer, context.max_length)
     steps = pairs.count_steps(train, recipe)
     trainer = _build_trainer(model.trainable_model(inputs.base, recipe, inputs.parent), context, train, steps)
     return Prepared(
         trainer,
         steps,
         rows=len(train),
+        left_out=len(every) - len(train),
         learned=[pair.chosen for pair in train],
         measure=lambda: {"held_out_accuracy": accuracy(trainer.model, held_out)} if held_out else {},
         shown={"accuracy": "rewards/accuracies"},

@@ -15,14 +15,17 @@ R = TypeVar("R")
 
 
 def choose(rows: Sequence[tuple[str, int, R]], max_tokens: int = MAX_TOKENS) -> list[R]:
-    """Of (id, length, row) at most 16 rows with `max_tokens` tokens together, in the order of the id's hash: always the same ones."""
+    """Of (id, length, row) at most 16 rows with `max_tokens` tokens together, in the order of the id's hash: always the same ones.
+
+    If every row is longer than that, the shortest one.
+    """
     chosen: list[R] = []
     tokens = 0
     for _, length, row in sorted(rows, key=lambda entry: hashlib.sha256(entry[0].encode()).digest()):
         if tokens + length <= max_tokens and len(chosen) < MAX_ROWS:
             chosen.append(row)
             tokens += length
-    return chosen
+    return chosen or [row for *_, row in sorted(rows, key=lambda entry: (entry[1], entry[0]))[:1]]
 
 
 def choose_rows(rows: Sequence[Encoded]) -> list[Encoded]:

@@ -8,6 +8,14 @@ from services.training.recipe import Recipe
 from tailor.errors import InvalidArgument, Reason
 
 
+def read_context(base: Path) -> int:
+    """The longest sequence that the base reads, in tokens."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    return int(config.get_text_config().max_position_embeddings)
+
+
 def load_base(base: Path, recipe: Recipe) -> Any:
     """The base in the recipe's precision, from local safetensors only."""
     from transformers import AutoModelForCausalLM

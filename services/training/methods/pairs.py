@@ -15,8 +15,6 @@ from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
-UNCUT = 1_000_000
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -32,14 +30,14 @@ class Pair:
         return 2 * max(len(self.chosen.tokens), len(self.rejected.tokens))
 
 
-def read(path: Path, tokenizer: ChatTokenizer) -> list[Pair]:
-    """The pairs of a Parquet file. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
-    return to_pairs(row_files.read(path, row_files.PAIRS), tokenizer)
+def read(paths: Sequence[Path], tokenizer: ChatTokenizer) -> list[Pair]:
+    """The pairs of Parquet files. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
+    return to_pairs(row_files.read(paths, row_files.PAIRS), tokenizer)
 
 
 def to_pairs(rows: Iterable[dict[str, Any]], tokenizer: ChatTokenizer) -> list[Pair]:
     """Encode rows, leaving out those with two equal answers, which teach nothing. Raises InvalidArgument (INVALID_ROW)."""
-    pairs = [to_pair(row, tokenizer) for row in rows]
+    pairs = (to_pair(row, tokenizer) for row in rows)
     return [pair for pair in pairs if pair.chosen.tokens != pair.rejected.tokens]
 
 
@@ -51,15 +49,18 @@ def to_pair(row: dict[str, Any], tokenizer: ChatTokenizer) -> Pair:
             Reason.INVALID_ROW, f"The prompt of row {row_id} must end with a message of the user. Build it again."
         )
     chosen, rejected = (
-        encode(row_id, [*prompt, {"role": "assistant", "content": row[side]}], tokenizer, UNCUT)
+        encode(row_id, [*prompt, {"role": "assistant", "content": row[side]}], tokenizer)
         for side in ("chosen", "rejected")
     )
     return Pair(row_id, chosen, rejected)
 
 
-def keep_fitting(pairs: Sequence[Pair], batch: BatchRecipe) -> list[Pair]:
-    """The pairs that fit uncut, because a cut answer would be judged by its missing end. Raises InvalidArgument (NO_ROWS) if none fits."""
-    kept = [pair for pair in pairs if pair.padded <= min(2 * batch.max_length, batch.tokens)]
+def keep_fitting(pairs: Sequence[Pair], batch: BatchRecipe, context: int) -> list[Pair]:
+    """The pairs that fit uncut, because a cut answer would be judged by its missing end. Raises InvalidArgument (NO_ROWS) if none fits.
+
+    Without `max_length` every pair fits whose longer answer, with its prompt, has at most `context` tokens.
+    """
+    kept = [pair for pair in pairs if pair.padded <= _max_padded(batch, context)]
     if not kept:
         raise InvalidArgument(
             Reason.NO_ROWS,
@@ -68,6 +69,10 @@ def keep_fitting(pairs: Sequence[Pair], batch: BatchRecipe) -> list[Pair]:
     if len(kept) < len(pairs):
         log.warning("pairs left out: too long", pairs=len(pairs) - len(kept))
     return kept
+
+
+def _max_padded(batch: BatchRecipe, context: int) -> int:
+    return min(2 * batch.max_length, batch.tokens) if batch.max_length else 2 * context
 
 
 def pairs_per_batch(pairs: Sequence[Pair], batch: BatchRecipe) -> int:
@@ -81,8 +86,7 @@ def count_steps(pairs: Sequence[Pair], recipe: Recipe) -> int:
     return plan_steps(-(-len(pairs) // size), size * max(pair.padded for pair in pairs), recipe)
 
 
-def choose_held_out(path: Path | None, tokenizer: ChatTokenizer, batch: BatchRecipe) -> list[Pair]:
+def choose_held_out(paths: Sequence[Path], tokenizer: ChatTokenizer, max_length: int) -> list[Pair]:
     """A few held-out pairs, always the same ones; empty if the dataset has none that fit."""
-    pairs = read(path, tokenizer) if path else []
-    fitting = [pair for pair in pairs if pair.padded <= 2 * batch.max_length]
+    fitting = [pair for pair in read(paths, tokenizer) if pair.padded <= 2 * max_length]
     return held_out.choose([(pair.row_id, pair.padded, pair) for pair in fitting])

@@ -18,14 +18,16 @@ def prepare(context: StageContext) -> Prepared:
     recipe, inputs = context.recipe, context.inputs
     if inputs.parent is not None:
         check_shape(recipe, inputs.parent.shape)
-    train = pairs.keep_fitting(pairs.read(inputs.train, context.tokenizer), recipe.batch)
-    held_out = pairs.choose_held_out(inputs.held_out, context.tokenizer, recipe.batch)
+    every = pairs.read(inputs.train, context.tokenizer)
+    train = pairs.keep_fitting(every, recipe.batch, context.max_length)
+    held_out = pairs.choose_held_out(inputs.held_out, context.tokenizer, context.max_length)
     steps = pairs.count_steps(train, recipe)
     trainer = _build_trainer(trainable_scorer(inputs.base, recipe, inputs.parent), context, train, steps)
     return Prepared(
         trainer,
         steps,
         rows=len(train),
+        left_out=len(every) - len(train),
         learned=[pair.chosen for pair in train],
         measure=lambda: {"reward_accuracy": accuracy(trainer.model, held_out)} if held_out else {},
         kind="reward",

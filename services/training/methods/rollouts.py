@@ -25,7 +25,7 @@ REFERENCE = "ref"  # trl's name for the frozen copy of the adapter, as it was wh
 def prepare(context: StageContext) -> Prepared:
     """A trainer over the dataset's distinct prompts. Raises InvalidArgument (INVALID_ROW, NO_PROMPTS, NO_REWARD_ADAPTER)."""
     recipe, inputs = context.recipe, context.inputs
-    prompts = _read_train_prompts(context)
+    prompts, too_long = _read_train_prompts(context)
     steps = count_steps(prompts, recipe)
     rewarder = make_rewarder(recipe.rewards, inputs.base, inputs.reward, context.tokenizer)
     policy = answers.use_plain_attention(model.trainable_model(inputs.base, recipe, inputs.parent))
@@ -36,6 +36,7 @@ def prepare(context: StageContext) -> Prepared:
         trainer,
         steps,
         rows=len(prompts),
+        left_out=too_long,
         measure=lambda: measure(trainer.model, context, measured, rewarder) if measured else {},
         shown={"reward": "reward", "kl": "kl"},
     )
@@ -77,9 +78,9 @@ def win_rate(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return sum(points) / len(points)
 
 
-def _read_train_prompts(context: StageContext) -> list[Prompt]:
-    recipe = context.recipe
-    room = recipe.batch.max_length - recipe.rollout.max_new_tokens
+def _read_train_prompts(context: StageContext) -> tuple[list[Prompt], int]:
+    """The prompts that leave room for an answer, and how many do not."""
+    room = context.max_length - context.recipe.rollout.max_new_tokens
     prompts, too_long = answers.read_prompts(context.inputs.train, context.tokenizer, room)
     if not prompts:
         raise InvalidArgument(
@@ -88,13 +89,11 @@ def _read_train_prompts(context: StageContext) -> list[Prompt]:
         )
     if too_long:
         log.warning("prompts left out: too long", prompts=too_long)
-    return prompts
+    return prompts, too_long
 
 
 def _read_held_out_prompts(context: StageContext) -> list[Prompt]:
-    if context.inputs.held_out is None:
-        return []
-    room = context.recipe.batch.max_length - context.recipe.rollout.max_new_tokens
+    room = context.max_length - context.recipe.rollout.max_new_tokens
     prompts, _ = answers.read_prompts(context.inputs.held_out, context.tokenizer, room)
     return held_out.choose([(prompt.row_id, len(prompt.tokens), prompt) for prompt in prompts])
 

@@ -1,4 +1,4 @@
-"""Reads the columns that a method needs from a dataset's Parquet file. Invalid rows are rejected here, before a model is loaded."""
+"""Streams the columns that a method needs from a dataset's Parquet files. Invalid rows are rejected here, before a model is loaded."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,14 +38,24 @@ def open_rows(path: Path, columns: Sequence[str]) -> Iterator[Any]:
         ) from None
 
 
-def read(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """All rows, in the file's order. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
-    with open_rows(path, columns) as file:
-        return [
-            check_row(row, columns)
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns))
-            for row in batch.to_pylist()
-        ]
+def read(paths: Sequence[Path], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Stream all rows, file by file, with one batch in memory.
+
+    Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW) as soon as it reads what is wrong.
+    """
+    for path in paths:
+        with open_rows(path, columns) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
+                yield from (check_row(row, columns) for row in batch.to_pylist())
+
+
+def count_rows(paths: Sequence[Path], columns: Sequence[str]) -> int:
+    """The number of rows, from the files' metadata. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND)."""
+    rows = 0
+    for path in paths:
+        with open_rows(path, columns) as file:
+            rows += file.metadata.num_rows
+    return rows
 
 
 def check_row(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
@@ -66,3 +76,17 @@ def _invalid_row(row: dict[str, Any]) -> InvalidArgument:
         Reason.INVALID_ROW,
         f"Row {row['row_id']} lacks text. It needs a row_id, and messages that each have a role and a content.",
     )
+
+
+def find_longest(paths: Sequence[Path]) -> int:
+    """Tokens of the longest row by the files' column `tokens`, from their statistics; 0 if they have none."""
+    return max((longest for path in paths for longest in _list_longest(path)), default=0)
+
+
+def _list_longest(path: Path) -> Iterator[int]:
+    with open_rows(path, ()) as file:
+        for number in range(file.metadata.num_row_groups):
+            group = file.metadata.row_group(number)
+            for column in map(group.column, range(group.num_columns)):
+                if column.path_in_schema == "tokens" and column.statistics is not None:
+                    yield int(column.statistics.max or 0)

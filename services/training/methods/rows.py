@@ -1,4 +1,4 @@
-"""Rows of a dataset as token ids, packed whole into micro-batches. Only the assistant's last answer is learned."""
+"""Rows of a dataset as token ids, packed whole into micro-batches. Everything that the assistant says is learned, and nothing else."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -9,17 +9,26 @@ from services.training.methods import row_files
 from services.training.ports import ChatTokenizer
 from tailor.chat import defused
 from tailor.errors import InvalidArgument, Reason
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
 
 IGNORED = -100  # the label of tokens without a loss
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One row: its token ids, and how many of them belong to the prompt."""
+    """One row: its token ids, how many of them come before the last answer, and where the earlier answers are, as [start, end)."""
 
     row_id: str
     tokens: tuple[int, ...]
     prompt_length: int
+    earlier: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def learned(self) -> int:
+        """The number of tokens that are learned."""
+        return len(self.tokens) - self.prompt_length + sum(end - start for start, end in self.earlier)
 
 
 def render(
@@ -43,30 +52,46 @@ def render(
         ) from None
 
 
-def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer, max_length: int) -> Encoded:
-    """Encode a row with the base's own chat template, as in serving, up to and including the token that ends the turn.
+def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer) -> Encoded:
+    """Encode a row with the base's own chat template, as in serving, up to and including the token that ends the last turn.
 
-    Raises InvalidArgument (INVALID_ROW) if the last message is not the assistant's, or the template changes the prompt.
+    Raises InvalidArgument (INVALID_ROW) if the last message is not the assistant's, or the template renders an answered prompt differently.
     """
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
         raise InvalidArgument(
             Reason.INVALID_ROW, f"Row {row_id} must end with an answer of the assistant. Build the dataset again."
         )
-    prompt = render(row_id, messages[:-1], tokenizer, answered=False)
     conversation = render(row_id, messages, tokenizer, answered=True)
-    if conversation[: len(prompt)] != prompt:
+    *earlier, (start, end) = [
+        _find_answer(row_id, messages[: number + 1], conversation, tokenizer, last=number + 1 == len(messages))
+        for number, message in enumerate(messages)
+        if message["role"] == "assistant"
+    ]
+    return Encoded(row_id, tuple(conversation[:end]), start, tuple(earlier))
+
+
+def _find_answer(
+    row_id: str, messages: Sequence[Mapping[str, str]], conversation: list[int], tokenizer: ChatTokenizer, *, last: bool
+) -> tuple[int, int]:
+    """Where the last of the messages is in the rendered conversation, as [start, end) with the token that ends its turn.
+
+    Raises InvalidArgument (INVALID_ROW) if the conversation does not continue the messages as they are rendered without what follows.
+    """
+    prompt = render(row_id, messages[:-1], tokenizer, answered=False)
+    whole = conversation if last else render(row_id, messages, tokenizer, answered=True)
+    answered = _cut_after_turn(whole, len(prompt), tokenizer.eos_token_id)
+    if answered[: len(prompt)] != prompt or conversation[: len(answered)] != answered:
         raise InvalidArgument(
             Reason.INVALID_ROW,
             f"The chat template renders the prompt of row {row_id} differently once it is answered. Choose another base.",
         )
-    tokens = _cut_after_turn(conversation, len(prompt), tokenizer.eos_token_id)[:max_length]
-    return Encoded(row_id, tuple(tokens), len(prompt))
+    return len(prompt), len(answered)
 
 
-def read_encoded(path: Path, tokenizer: ChatTokenizer, max_length: int) -> list[Encoded]:
-    """The encoded rows of a Parquet file. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
-    rows = row_files.read(path, row_files.CHATS)
-    return [encode(row["row_id"], row["messages"], tokenizer, max_length) for row in rows]
+def read_encoded(paths: Sequence[Path], tokenizer: ChatTokenizer) -> list[Encoded]:
+    """The encoded rows of Parquet files. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
+    rows = row_files.read(paths, row_files.CHATS)
+    return [encode(row["row_id"], row["messages"], tokenizer) for row in rows]
 
 
 def _cut_after_turn(tokens: list[int], start: int, end_token: int | None) -> list[int]:
@@ -77,18 +102,25 @@ def _cut_after_turn(tokens: list[int], start: int, end_token: int | None) -> lis
     return tokens
 
 
-def keep_trainable(rows: Sequence[Encoded]) -> list[Encoded]:
-    """The rows that still have tokens to learn. Raises InvalidArgument (NO_ROWS) if there are none."""
-    kept = [row for row in rows if len(row.tokens) > row.prompt_length]
+def keep_fitting(rows: Sequence[Encoded], max_length: int) -> list[Encoded]:
+    """The rows of at most `max_length` tokens, whole. Raises InvalidArgument (NO_ROWS) if there are none."""
+    kept = [row for row in rows if len(row.tokens) <= max_length]
     if not kept:
         raise InvalidArgument(
-            Reason.NO_ROWS, "No row has words of the assistant within max_length tokens. Raise batch.max_length."
+            Reason.NO_ROWS,
+            f"No row has at most {max_length} tokens. Raise batch.max_length, or set rows.max_row_tokens of the specialist "
+            "and build the dataset again.",
         )
+    if len(kept) < len(rows):
+        log.warning("rows left out: too long", rows=len(rows) - len(kept), max_length=max_length)
     return kept
 
 
 def pack(rows: Sequence[Encoded], capacity: int, seed: int) -> list[list[Encoded]]:
-    """Pack whole rows into bins of at most `capacity` tokens, by best fit decreasing: longest row first, into the fullest bin it fits."""
+    """Pack whole rows into bins, by best fit decreasing: longest row first, into the fullest bin it fits.
+
+    A bin has at most `capacity` tokens, or one row that is longer.
+    """
     shuffled = sorted(rows, key=lambda row: row.row_id)
     random.Random(seed).shuffle(shuffled)  # noqa: S311 - an order, not a secret
     bins: list[list[Encoded]] = []
@@ -121,4 +153,7 @@ def to_columns(bins: Sequence[Sequence[Encoded]]) -> dict[str, list[list[int]]]:
 
 
 def _labels(row: Encoded) -> list[int]:
-    return [IGNORED] * row.prompt_length + list(row.tokens[row.prompt_length :])
+    labels = [IGNORED] * row.prompt_length + list(row.tokens[row.prompt_length :])
+    for start, end in row.earlier:
+        labels[start:end] = row.tokens[start:end]
+    return labels

@@ -11,10 +11,10 @@ from services.training.recipe import Recipe
 
 
 def prepare(context: StageContext) -> Prepared:
-    """A trainer over the dataset's conversations. Only the assistant's last answer is learned."""
+    """A trainer over the dataset's conversations. Everything that the assistant says is learned."""
     recipe, inputs = context.recipe, context.inputs
-    limit = recipe.batch.max_length
-    encoded = rows.keep_trainable(rows.read_encoded(inputs.train, context.tokenizer, limit))
+    every = rows.read_encoded(inputs.train, context.tokenizer)
+    encoded = rows.keep_fitting(every, context.max_length)
     bins = rows.pack(encoded, recipe.batch.tokens, recipe.seed)
     steps = count_steps(bins, recipe)
 
@@ -27,6 +27,7 @@ def prepare(context: StageContext) -> Prepared:
         trainer,
         steps,
         rows=len(encoded),
+        left_out=len(every) - len(encoded),
         learned=encoded,
         rebuild=build,
         measure=lambda: {"held_out_loss": held_out.loss(trainer.model, measured)} if measured else {},
@@ -35,8 +36,8 @@ def prepare(context: StageContext) -> Prepared:
 
 def choose_held_out(context: StageContext) -> list[Encoded]:
     """A few held-out rows, always the same ones; empty if the dataset has none that fit."""
-    path, limit = context.inputs.held_out, context.recipe.batch.max_length
-    return held_out.choose_rows(rows.read_encoded(path, context.tokenizer, limit) if path else [])
+    encoded = rows.read_encoded(context.inputs.held_out, context.tokenizer)
+    return held_out.choose_rows([row for row in encoded if len(row.tokens) <= context.max_length])
 
 
 def count_steps(bins: Sequence[Sequence[Encoded]], recipe: Recipe) -> int:

@@ -59,7 +59,9 @@ def check_recipe(recipe: Recipe, shape: Shape) -> None:
     wrong = {}
     longest = recipe.batch.max_length
     if longest > shape.context:
-        wrong["batch.max_length"] = f"is {longest}, but the base reads at most {shape.context} tokens; lower it"
+        wrong["batch.max_length"] = (
+            f"is {longest}, but the base reads at most {shape.context} tokens; lower it, or set it to 0"
+        )
     wanted = recipe.adapter.target_modules
     known = sorted({name for name, _, _ in shape.targets})
     if not isinstance(wanted, str) and (missing := sorted(set(wanted) - set(known))):

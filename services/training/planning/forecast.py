@@ -55,7 +55,7 @@ class Load:
     """The work of a stage.
 
     `tokens` and `learned` are the tokens of its largest micro-batch, `trained` the tokens of all its steps, `written` those that it
-    generates itself, and `cached` the tokens in the cache while it does.
+    generates itself, and `cached` the tokens in the cache while it does. `left_out` counts the rows that are too long.
     """
 
     rows: int
@@ -65,6 +65,7 @@ class Load:
     trained: int
     written: int = 0
     cached: int = 0
+    left_out: int = 0
 
 
 def adapted_modules(recipe: Recipe, shape: Shape) -> list[tuple[str, int, int]]:

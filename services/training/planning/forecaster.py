@@ -83,7 +83,8 @@ class Forecaster:
         return (
             f"It needs {_gigabytes(stage.required)}, but there are {_gigabytes(self.device.memory_bytes)} ({self.device.name}): "
             f"{_gigabytes(base)} for the base, {_gigabytes(trained)} for the trained weights with gradients and moments, "
-            f"and {_gigabytes(step)} for a step of {load.tokens:,} tokens."
+            f"and {_gigabytes(step)} for a step of {load.tokens:,} tokens. A step has at least the longest row: "
+            "batch.max_length leaves longer rows out, and rows.max_row_tokens of the specialist splits them."
         )
 
 
@@ -99,7 +100,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
     stages, refusal, nearest = [], "", ""
     for stage_request in request["stages"]:
         recipe = Recipe.model_validate(stage_request["recipe"])
-        lengths = read_lengths(Path(stage_request["rows"]), recipe.method, tokenizer, shape.context)
+        lengths = read_lengths([Path(path) for path in stage_request["rows"]], recipe.method, tokenizer, shape.context)
         stage = forecaster.forecast(recipe, lengths)
         stages.append(stage)
         if not refusal and not forecaster.fits(stage):
@@ -115,6 +116,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
 def _sum_stages(stages: Sequence[StageForecast], device: Device) -> dict[str, Any]:
     return {
         "rows": max((stage.load.rows for stage in stages), default=0),
+        "rows_left_out": sum(stage.load.left_out for stage in stages),
         "tokens": sum(stage.load.trained for stage in stages),
         "steps": sum(stage.load.steps for stage in stages),
         "memory_bytes": max((stage.memory for stage in stages), default=0),

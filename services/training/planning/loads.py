@@ -1,4 +1,4 @@
-"""The work of a stage, counted on its rows: encoded, cut and packed as in training, without a model.
+"""The work of a stage, counted on its rows: encoded and packed as in training, without a model.
 
 Of a large dataset at most `READ_ROWS` rows, spread over all of it, are encoded, and the counts are scaled. Only one batch of rows is in
 memory at a time.
@@ -14,7 +14,7 @@ from services.training.methods import pairs, row_files
 from services.training.methods.answers import prompt_tokens
 from services.training.methods.base import plan_steps
 from services.training.methods.pairs import Pair
-from services.training.methods.rows import Encoded, encode, keep_trainable, pack
+from services.training.methods.rows import Encoded, encode, keep_fitting, pack
 from services.training.planning.forecast import Load
 from services.training.ports import ChatTokenizer
 from services.training.recipe import FROM_PREFERENCES, GENERATING, Recipe
@@ -27,46 +27,56 @@ READ_ROWS = 2048
 class Lengths:
     """The lengths of the rows that were read: of chats, of pairs, or of the distinct prompts among them.
 
-    `rows` is the size of the dataset; each row that was read stands for `scale` rows.
+    `rows` is the size of the dataset; each row that was read stands for `scale` rows. `context` is the longest sequence that the base
+    reads, `longest` the longest row by the dataset's own figures, or 0.
     """
 
     rows: int
     scale: float
+    context: int
+    longest: int = 0
     chats: Sequence[Encoded] = ()
     pairs: Sequence[Pair] = ()
     prompts: Sequence[int] = ()
 
 
-def read_lengths(path: Path, method: str, tokenizer: ChatTokenizer, context: int) -> Lengths:
-    """The lengths of a Parquet file's rows; chats are cut at `context` tokens.
+def read_lengths(paths: Sequence[Path], method: str, tokenizer: ChatTokenizer, context: int) -> Lengths:
+    """The lengths of the Parquet files' rows.
 
     Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW, NO_ROWS).
     """
     columns = row_files.PAIRS if method in ("dpo", "reward") else row_files.CHATS
-    with row_files.open_rows(path, columns) as file:
-        rows = file.metadata.num_rows
-        if not rows:
-            raise InvalidArgument(Reason.NO_ROWS, "The dataset has no rows to train on.")
-        read = [row_files.check_row(row, columns) for row in _draw_rows(file, columns, -(-rows // READ_ROWS))]
+    rows = row_files.count_rows(paths, columns)
+    if not rows:
+        raise InvalidArgument(Reason.NO_ROWS, "The dataset has no rows to train on.")
+    read = [row_files.check_row(row, columns) for row in _draw_rows(paths, columns, -(-rows // READ_ROWS))]
     scale = rows / len(read)
     if method in GENERATING:
         prompts = {prompt_tokens(row["row_id"], row["messages"], tokenizer) for row in read}
-        return Lengths(rows, scale, prompts=[len(prompt) for prompt in prompts])
+        return Lengths(rows, scale, context, prompts=[len(prompt) for prompt in prompts])
     if method in FROM_PREFERENCES:
-        return Lengths(rows, scale, pairs=[_blank_pair(pair) for pair in pairs.to_pairs(read, tokenizer)])
-    chats = [_blank(encode(row["row_id"], row["messages"], tokenizer, context)) for row in read]
-    return Lengths(rows, scale, chats=chats)
+        return Lengths(rows, scale, context, pairs=[_blank_pair(pair) for pair in pairs.to_pairs(read, tokenizer)])
+    chats = [_blank(encode(row["row_id"], row["messages"], tokenizer)) for row in read]
+    # Rows that were not read may be longer.
+    longest = row_files.find_longest(paths) if len(read) < rows else 0
+    return Lengths(rows, scale, context, longest, chats=chats)
 
 
-def _draw_rows(file: Any, columns: Sequence[str], every: int) -> Iterator[dict[str, Any]]:
+def _draw_rows(paths: Sequence[Path], columns: Sequence[str], every: int) -> Iterator[dict[str, Any]]:
     """One row out of every `every`, drawn with a fixed seed, because rows may follow a pattern."""
     draw = random.Random(0)  # noqa: S311 - a sample, not a secret
     wanted, number = draw.randrange(every), 0
-    for batch in file.iter_batches(row_files.BATCH_ROWS, columns=list(columns)):
+    for batch in _read_batches(paths, columns):
         while wanted < number + batch.num_rows:
             yield batch.slice(wanted - number, 1).to_pylist()[0]
             wanted += every - wanted % every + draw.randrange(every)
         number += batch.num_rows
+
+
+def _read_batches(paths: Sequence[Path], columns: Sequence[str]) -> Iterator[Any]:
+    for path in paths:
+        with row_files.open_rows(path, columns) as file:
+            yield from file.iter_batches(row_files.BATCH_ROWS, columns=list(columns))
 
 
 def _blank(row: Encoded) -> Encoded:
@@ -91,28 +101,31 @@ def count(lengths: Lengths, recipe: Recipe) -> Load:
 
 
 def _count_chats(lengths: Lengths, recipe: Recipe) -> Load:
-    cut = [replace(row, tokens=row.tokens[: recipe.batch.max_length]) for row in lengths.chats]
-    kept = keep_trainable(cut)
+    limit = recipe.batch.max_length or lengths.context
+    kept = keep_fitting(lengths.chats, limit)
     bins = pack(kept, recipe.batch.tokens, recipe.seed)
     sizes = [sum(len(row.tokens) for row in packed) for packed in bins]
-    learned = [sum(len(row.tokens) - row.prompt_length for row in packed) for packed in bins]
-    steps = plan_steps(max(1, round(len(bins) * lengths.scale)), max(sizes), recipe)
+    learned = [sum(row.learned for row in packed) for packed in bins]
+    largest = max([*sizes, min(lengths.longest, limit)])
+    steps = plan_steps(max(1, round(len(bins) * lengths.scale)), largest, recipe)
     return Load(
         rows=round(len(kept) * lengths.scale),
+        left_out=round((len(lengths.chats) - len(kept)) * lengths.scale),
         steps=steps,
-        tokens=max(sizes),
-        learned=max(learned),
+        tokens=largest,
+        learned=round(max(learned) * largest / max(sizes)),
         trained=round(steps * recipe.batch.accumulation * sum(sizes) / len(sizes)),
     )
 
 
 def _count_pairs(lengths: Lengths, recipe: Recipe) -> Load:
-    kept = pairs.keep_fitting(lengths.pairs, recipe.batch)
+    kept = pairs.keep_fitting(lengths.pairs, recipe.batch, lengths.context)
     size, longest = pairs.pairs_per_batch(kept, recipe.batch), max(pair.padded for pair in kept)
     steps = plan_steps(-(-round(len(kept) * lengths.scale) // size), size * longest, recipe)
     mean = sum(len(pair.chosen.tokens) + len(pair.rejected.tokens) for pair in kept) / len(kept)
     return Load(
         rows=round(len(kept) * lengths.scale),
+        left_out=round((len(lengths.pairs) - len(kept)) * lengths.scale),
         steps=steps,
         tokens=size * longest,
         # A reward is one number per answer; for the other methods trl computes logits for every token of a pair, prompt included.
@@ -124,7 +137,8 @@ def _count_pairs(lengths: Lengths, recipe: Recipe) -> Load:
 def _count_rollouts(lengths: Lengths, recipe: Recipe) -> Load:
     """Answers count with their maximum length, because nobody knows how long they will be. A step is split by `accumulation`."""
     rollout, parts = recipe.rollout, recipe.batch.accumulation
-    prompts = [length for length in lengths.prompts if length + rollout.max_new_tokens <= recipe.batch.max_length]
+    limit = recipe.batch.max_length or lengths.context
+    prompts = [length for length in lengths.prompts if length + rollout.max_new_tokens <= limit]
     if not prompts:
         raise InvalidArgument(
             Reason.NO_ROWS,
@@ -136,6 +150,7 @@ def _count_rollouts(lengths: Lengths, recipe: Recipe) -> Load:
     steps = plan_steps(passes * parts, answers * longest // parts, recipe)
     return Load(
         rows=distinct,
+        left_out=round((len(lengths.prompts) - len(prompts)) * lengths.scale),
         steps=steps,
         tokens=-(-answers // parts) * longest,
         learned=-(-answers // parts) * rollout.max_new_tokens,

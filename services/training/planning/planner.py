@@ -1,6 +1,5 @@
 """Plans runs: downloads what a forecast needs, and has it made in a child process."""
 
-import hashlib
 import json
 import statistics
 import tempfile
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from services.training.adapters.child_process import run_child
-from services.training.adapters.manifests import download_files, find_split
+from services.training.adapters.inputs import download_split
+from services.training.adapters.manifests import download_files
 from services.training.bases.files import KEPT
 from services.training.domain import Base, Run, RunState, Stage
 from services.training.planning.devices import Device
@@ -19,6 +19,7 @@ from services.training.plans import Plan
 from services.training.ports import Planner, PlanRequest, Runs
 from services.training.recipe import load_stages, recipe_names
 from services.training.settings import Settings
+from tailor.datasets import TRAIN, DatasetManifest
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -63,6 +64,7 @@ class StoredPlanner(Planner):
         working = forecast["tokens"] / measured if measured else forecast["working_seconds"]
         return Plan(
             rows=forecast["rows"],
+            rows_left_out=forecast["rows_left_out"],
             tokens=forecast["tokens"],
             steps=forecast["steps"],
             memory_bytes=forecast["memory_bytes"],
@@ -80,7 +82,7 @@ class StoredPlanner(Planner):
     def _to_json(self, request: PlanRequest, folder: Path) -> dict[str, Any]:
         self._download_base(request.base, folder / "base")
         stages = [
-            {"recipe": json.loads(stage.recipe_json), "rows": str(self._download_rows(stage.dataset, folder))}
+            {"recipe": json.loads(stage.recipe_json), "rows": self._download_rows(stage.dataset, folder)}
             for stage in request.stages
             if stage.dataset is not None
         ]
@@ -96,13 +98,14 @@ class StoredPlanner(Planner):
         manifest = json.loads(self.store.get(base.manifest))
         download_files(self.store, manifest["files"], folder, lambda name: name in KEPT)
 
-    def _download_rows(self, dataset: Ref, folder: Path) -> Path:
-        split = find_split(self.store.get(dataset), "train")
-        if split is None:
+    def _download_rows(self, dataset: Ref, folder: Path) -> list[str]:
+        manifest = DatasetManifest.parse(self.store.get(dataset))
+        target = folder / dataset.sha256
+        # Two stages can train on the same dataset.
+        paths = sorted(target.iterdir()) if target.exists() else download_split(self.store, manifest, TRAIN, target)
+        if not paths:
             raise FailedPrecondition(Reason.NO_TRAIN_ROWS, "The dataset has no rows to train on.")
-        path = folder / f"{hashlib.sha256(split.key.encode()).hexdigest()}.parquet"
-        self.store.get_file(split, path)
-        return path
+        return [str(path) for path in paths]
 
     def _load_recipes(self) -> dict[str, Any]:
         recipes = {}

@@ -42,7 +42,9 @@ def train(
     resumed = retry_dependency("object store", lambda: checkpoints.load_newest(context.folder))
     context.processes.check_same("checkpoint", resumed)
     context.meter.earlier_tokens = resumed.tokens
-    log.info("training", rows=prepared.rows, steps=prepared.steps, from_step=resumed.step)
+    log.info(
+        "training", rows=prepared.rows, rows_left_out=prepared.left_out, steps=prepared.steps, from_step=resumed.step
+    )
     training.set()
     trainer.train(resume_from_checkpoint=str(context.folder / f"checkpoint-{resumed.step}") if resumed.step else None)
     if trainer.state.global_step < prepared.steps:

@@ -24,7 +24,6 @@ CONVERSATIONS = {
     "probe-summary": ("Summarise the findings in one sentence.", "The controls work as designed, with one exception."),
     "probe-next-step": ("What should happen next?", "The owner agrees a date, records it, and reports back."),
 }
-MAX_LENGTH = 512
 LEARNED_ROWS = 2
 # In nats per token, or points of reward. An adapter is saved as it was trained. All weights are trained in f32 but saved in bf16, which
 # changes them slightly.
@@ -53,7 +52,6 @@ def encode_probes(tokenizer: Any) -> list[Encoded]:
             name,
             [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
             tokenizer,
-            MAX_LENGTH,
         )
         for name, (question, answer) in CONVERSATIONS.items()
     ]

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ Trained by Tailor for the specialist `{spec.specialist}` on a company's own, ano
 | parent | {f"`{spec.parent.sha256}`" if spec.parent else "none"} |
 | run | {spec.run_id}, stage {spec.stage + 1} of {spec.stages} |
 | recipe | {spec.recipe}: {recipe.method}, {shape}, learning rate {recipe.optimizer.learning_rate:g}, {recipe.precision} |
-| trained | {figures.steps} steps, {figures.rows} rows, {figures.tokens} tokens |
+| trained | {figures.steps} steps, {figures.rows} rows, {figures.tokens} tokens{_describe_left_out(figures.rows_left_out)} |
 | loss | first {figures.first_loss:.3f}, last {figures.last_loss:.3f} |
 | scores | {scores or "none: the dataset has no held-out rows"} |
 | serves | {f"no: {reason}" if (reason := not_served_because(kind, recipe)) else "yes"} |
@@ -70,6 +69,10 @@ Trained by Tailor for the specialist `{spec.specialist}` on a company's own, ano
 """,
         encoding="utf-8",
     )
+
+
+def _describe_left_out(rows: int) -> str:
+    return f"; {rows} rows left out, longer than the recipe or the base allows" if rows else ""
 
 
 def _describe_cost(spec: WorkerSpec, figures: models_pb2.AdapterTrained) -> str:
@@ -101,7 +104,7 @@ def store_result(
     folder: Path,
     *,
     kind: str,
-    metrics: Mapping[str, float],
+    figures: models_pb2.AdapterTrained,
     probes: list[dict[str, Any]],
 ) -> Ref:
     """Store the files, then the manifest. Returns the manifest's reference; its digest names the adapter. Idempotent."""
@@ -117,7 +120,9 @@ def store_result(
         "base_digest": spec.base_digest,
         "parent_digest": spec.parent.sha256 if spec.parent else "",
         "recipe": {"name": spec.recipe, **recipe.model_dump(mode="json")},
-        "metrics": dict(metrics),
+        "metrics": dict(figures.metrics),
+        "rows": figures.rows,
+        "rows_left_out": figures.rows_left_out,
         "probes": probes,
         "files": store_files(store, folder),
     }

@@ -177,7 +177,7 @@ class Worker:
         manifest = retry_dependency(
             "object store",
             lambda: results.store_result(
-                self._store, spec, recipe, weights, kind=kind, metrics=figures.metrics, probes=entries
+                self._store, spec, recipe, weights, kind=kind, figures=figures, probes=entries
             ),
         )
         message = messages.to_trained(figures, spec, kind, manifest)
@@ -191,6 +191,7 @@ class Worker:
         return models_pb2.AdapterTrained(
             steps=trained.prepared.steps,
             rows=trained.prepared.rows,
+            rows_left_out=trained.prepared.left_out,
             tokens=self._meter.earlier_tokens + self._meter.tokens,
             first_loss=self._spec.first_loss or self._meter.first_loss,
             last_loss=self._meter.last_loss,

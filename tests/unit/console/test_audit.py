@@ -5,7 +5,7 @@ import re
 import pytest
 
 from services.console.domain import Role
-from services.console.rules import list_filters
+from services.console.rules import list_filters, list_row_limits
 from services.console.web.charts import BASELINE, TOP, WIDTH, histogram
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2
@@ -99,3 +99,28 @@ def test_the_specialists_page_lists_filters() -> None:
     world.registry.specialists = [specialist(filters=models_pb2.Filters(languages=["en"]))]
     text = world.signed_in().get("/specialists").text
     assert re.search(r"<dt>Filters</dt><dd><span class=\"finding\">language <b>en</b>", text)
+
+
+@pytest.mark.parametrize(
+    ("rows", "limits"),
+    [
+        (models_pb2.RowPolicy(), ("at least 8 tokens", "12 %, at most 2,000 rows")),
+        (
+            models_pb2.RowPolicy(max_row_tokens=4000, max_held_out_rows=9, knowledge=False),
+            ("at most 4,000 tokens", "at least 8 tokens", "12 %, at most 9 rows", "none"),
+        ),
+        (
+            models_pb2.RowPolicy(tasks=["report"], replay=["chats", "mails"], replay_percent=10),
+            ("at least 8 tokens", "12 %, at most 2,000 rows", "report", "10 % from chats, mails"),
+        ),
+    ],
+)
+def test_lists_the_limits_on_rows(rows: models_pb2.RowPolicy, limits: tuple[str, ...]) -> None:
+    assert tuple(limit for _, limit in list_row_limits(rows)) == limits
+
+
+def test_the_specialists_page_lists_the_limits_on_rows() -> None:
+    world = World()
+    world.registry.specialists = [specialist(rows=models_pb2.RowPolicy(max_rows_per_document=4))]
+    text = world.signed_in().get("/specialists").text
+    assert "per document <b>at most 4 rows</b>" in text

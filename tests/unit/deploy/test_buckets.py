@@ -1,12 +1,13 @@
 """The init program for buckets, and the policies of the services' keys."""
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
 
 from deploy.init.buckets import apply_buckets, apply_keys
 from deploy.init.credentials import Credentials
-from tailor.storage.buckets import ACCESS, BUCKETS, DRAFTS, QUARANTINE
+from tailor.storage.buckets import ACCESS, BUCKETS, DRAFTS, MODELS, QUARANTINE, split_scope
 from tailor.storage.policies import policy_document
 
 CREDENTIALS = {name: Credentials(f"key-{name}", f"secret-{name}", "") for name in ACCESS}
@@ -51,24 +52,38 @@ class FakeAdmin:
         self.policy_of[user] = policy_name
 
 
-def allowed(service: str, action: str, bucket: str) -> bool:
+def allowed(service: str, action: str, bucket: str, key: str = "any/key") -> bool:
     """True if the service's policy allows an action on the bucket or on an object in it."""
-    resources = {f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"}
+    objects = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/{key}"]
     return any(
-        action in statement["Action"] and resources & set(statement["Resource"])
+        action in statement["Action"] and any(fnmatchcase(name, pattern) for name in objects)
         for statement in policy_document(service)["Statement"]
+        for pattern in statement["Resource"]
     )
+
+
+def right_on(service: str, bucket: str, key: str) -> str:
+    """The table's right on an object."""
+    return "".join(right for scope, right in ACCESS[service].items() if f"{bucket}/{key}".startswith(f"{scope}"))
 
 
 @pytest.mark.parametrize("service", ACCESS)
 def test_a_policy_allows_what_the_access_table_says_and_nothing_more(service: str) -> None:
     for bucket in BUCKETS:
-        right = ACCESS[service].get(bucket, "")
-        assert allowed(service, "s3:GetObject", bucket) == ("r" in right)
-        assert allowed(service, "s3:ListBucket", bucket) == ("r" in right)
-        assert allowed(service, "s3:PutObject", bucket) == ("w" in right)
-        assert allowed(service, "s3:DeleteObject", bucket) == (right == "rw")
+        for key in ("any/key", "bases/tiny/manifest.json"):
+            right = right_on(service, bucket, key)
+            assert allowed(service, "s3:GetObject", bucket, key) == ("r" in right)
+            assert allowed(service, "s3:PutObject", bucket, key) == ("w" in right)
+            assert allowed(service, "s3:DeleteObject", bucket, key) == (right == "rw")
+        reads = any(split_scope(scope)[0] == bucket and "r" in right for scope, right in ACCESS[service].items())
+        assert allowed(service, "s3:ListBucket", bucket) == reads
     assert "s3:*" not in str(policy_document(service))
+
+
+def test_synthetic_reads_bases_but_no_adapters() -> None:
+    assert allowed("synthetic", "s3:GetObject", MODELS, "bases/files/0a")
+    assert not allowed("synthetic", "s3:GetObject", MODELS, "adapters/0a/manifest.json")
+    assert not allowed("synthetic", "s3:PutObject", MODELS, "bases/tiny/manifest.json")
 
 
 def test_only_ingestion_and_anonymization_reach_quarantine() -> None:

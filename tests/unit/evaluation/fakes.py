@@ -35,9 +35,9 @@ def make_adapter(digest: str = "ad1") -> Adapter:
     return Adapter(digest, "reports", "data1", "smollm2", manifest)
 
 
-def make_row(number: int, origin: str = "section") -> HeldOutRow:
+def make_row(number: int, task: str = "section") -> HeldOutRow:
     messages = (("user", f"Write {number}."),)
-    return HeldOutRow(f"row_{number:03d}", origin, (f"doc_{number}",), messages, f"line of sight {number}")
+    return HeldOutRow(f"row_{number:03d}", task, (f"doc_{number}",), messages, f"line of sight {number}")
 
 
 class MemoryArtifacts(Artifacts):
@@ -171,8 +171,8 @@ class MemoryHeldOutRows(HeldOutRows):
     def __init__(self, rows: Sequence[HeldOutRow]) -> None:
         self.rows = list(rows)
 
-    def held_out(self, manifest: Ref) -> list[HeldOutRow]:
-        return self.rows
+    def held_out(self, manifest: Ref, limit: int) -> list[HeldOutRow]:
+        return self.rows[:limit]
 
 
 def share_equal(answers: Sequence[str], references: Sequence[str], terms: Sequence[str]) -> dict[str, float]:

@@ -1,10 +1,8 @@
 """Metrics, rows and reports with the real libraries."""
 
-import io
 import json
+from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 from services.evaluation.adapters.metrics import compute_metrics
@@ -13,7 +11,8 @@ from services.evaluation.adapters.rows import StoredHeldOutRows
 from services.evaluation.domain import Evaluation, ModelResult, Parameters, ReportData, Score, Serving
 from tailor.errors import FailedPrecondition
 from tailor.storage.memory import MemoryStore
-from tailor.storage.ref import Ref
+from tailor.words import DatasetKind
+from tests.datasets import store_dataset
 from tests.unit.evaluation.fakes import make_adapter, make_row
 
 TERMS = ("line of sight", "decision gate")
@@ -50,38 +49,60 @@ def test_without_house_terms_there_is_no_house_terms_score() -> None:
     assert "house_terms_f1" not in compute_metrics(["a"], ["a"], ())
 
 
-def dataset(store: MemoryStore, *messages: tuple[str, str], **fields: str) -> Ref:
-    record = {
-        "row_id": "row_1",
-        "origin": "section",
-        "document_ids": ["doc_1"],
+def record(number: int, *messages: tuple[str, str], task: str = "section", **fields: str) -> dict[str, Any]:
+    return {
+        "row_id": f"row_{number}",
+        "task": task,
+        "document_ids": [f"doc_{number}"],
         "messages": [{"role": role, "content": content} for role, content in messages],
         "made_by": "structure",
         **fields,
     }
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([record]), buffer)
-    split = store.put("datasets", "files/x.parquet", buffer.getvalue())
-    entry = {"key": split.key, "sha256": split.sha256, "size_bytes": split.size_bytes, "rows": 1}
-    return store.put("datasets", "d/manifest.json", json.dumps({"splits": {"held_out": entry}}).encode())
+
+
+CHAT = (("system", "S"), ("user", "U"), ("assistant", "A"))
 
 
 def test_reads_held_out_rows_and_rejects_tampered_ones() -> None:
     store = MemoryStore()
-    manifest = dataset(store, ("system", "S"), ("user", "U"), ("assistant", "A"))
-    (row,) = StoredHeldOutRows(store).held_out(manifest)
+    ref, manifest = store_dataset(store, {"train": [record(0, *CHAT)], "held_out": [record(1, *CHAT)]})
+    (row,) = StoredHeldOutRows(store).held_out(ref, 9)
+    assert (row.row_id, row.task, row.document_ids) == ("row_1", "section", ("doc_1",))
     assert row.messages == (("system", "S"), ("user", "U")) and row.reference == "A"
-    store.objects["datasets", "files/x.parquet"] += b"!"
+    store.objects["datasets", manifest.split("held_out").files[0].ref.key] += b"!"
     with pytest.raises(FailedPrecondition, match="CORRUPT_OBJECT"):
-        StoredHeldOutRows(store).held_out(manifest)
+        StoredHeldOutRows(store).held_out(ref, 9)
+    with pytest.raises(FailedPrecondition, match="INVALID_MANIFEST"):
+        StoredHeldOutRows(store).held_out(store.put("datasets", "e/manifest.json", b"{}"), 9)
+
+
+def test_rows_of_several_files_are_chosen_evenly_from_all_tasks() -> None:
+    store = MemoryStore()
+    records = [record(number, *CHAT) for number in range(6)] + [record(7, *CHAT, task="answer")]
+    ref, _ = store_dataset(store, {"held_out": records}, rows_per_file=2)
+    rows = StoredHeldOutRows(store).held_out(ref, 3)
+    assert [(row.row_id, row.task) for row in rows] == [("row_0", "section"), ("row_1", "section"), ("row_7", "answer")]
+
+
+def test_earlier_turns_of_a_chat_belong_to_its_prompt() -> None:
+    store = MemoryStore()
+    ref, _ = store_dataset(store, {"held_out": [record(1, *CHAT, ("user", "V"), ("assistant", "B"))]})
+    (row,) = StoredHeldOutRows(store).held_out(ref, 1)
+    assert (row.messages, row.reference) == ((*CHAT, ("user", "V")), "B")
+
+
+def test_rows_without_a_task_are_rejected() -> None:
+    store = MemoryStore()
+    ref, _ = store_dataset(store, {"held_out": [{"row_id": "row_1"}]})
     with pytest.raises(FailedPrecondition, match="INVALID_DATASET"):
-        StoredHeldOutRows(store).held_out(store.put("datasets", "e/manifest.json", b"{}"))
+        StoredHeldOutRows(store).held_out(ref, 1)
 
 
 def test_the_reference_of_a_preference_row_is_the_chosen_answer() -> None:
     store = MemoryStore()
-    manifest = dataset(store, ("system", "S"), ("user", "U"), chosen="A", rejected="B")
-    (row,) = StoredHeldOutRows(store).held_out(manifest)
+    pair = record(1, ("system", "S"), ("user", "U"), chosen="A", rejected="B")
+    ref, _ = store_dataset(store, {"held_out": [pair]}, kind=DatasetKind.PREFERENCE)
+    (row,) = StoredHeldOutRows(store).held_out(ref, 1)
     assert row.messages == (("system", "S"), ("user", "U")) and row.reference == "A"
 
 
@@ -102,6 +123,7 @@ def test_a_report_has_scores_answers_a_table_and_a_plot() -> None:
     ref = reports.write(data)
     document = json.loads(store.get(ref))
     assert document["scores"]["candidate"] == scores and document["incumbent_generation"] == 2
+    assert document["rows"][0]["task"] == "section"
     assert document["rows"][0]["answers"]["base"] == "answer of base"
     assert "| rougeL | 0.2500 | 0.2500 | 0.2500 |" in reports.markdown(ref)
     assert reports.plot(ref).startswith(b"\x89PNG")

@@ -19,7 +19,7 @@ from services.evaluation.domain import (
 )
 from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.storage.ref import Ref
-from tests.unit.evaluation.fakes import MemoryHeldOutRows, make_adapter, make_row, make_worker, silence
+from tests.unit.evaluation.fakes import MemoryHeldOutRows, make_adapter, make_worker, silence
 
 RUNNING = threading.Event()
 
@@ -222,11 +222,10 @@ def test_unknown_adapters_and_evaluations_are_not_found() -> None:
         handlers.find_evaluation(worker.evaluations, "", "")
 
 
-def test_rows_are_chosen_evenly_from_all_origins_and_ordered_by_id() -> None:
-    rows = [make_row(number) for number in range(10)]
-    rows += [make_row(20, "example"), make_row(21, "question"), make_row(22, "question")]
-    chosen = choose_rows(rows, 6)
-    assert [row.row_id for row in chosen] == ["row_000", "row_001", "row_002", "row_020", "row_021", "row_022"]
+def test_rows_are_chosen_evenly_from_all_tasks_and_ordered_by_id() -> None:
+    rows = [(f"row_{number:03}", "section") for number in reversed(range(10))]
+    rows += [("row_020", "example"), ("row_021", "answer"), ("row_022", "answer")]
+    assert choose_rows(rows, 6) == ["row_000", "row_001", "row_002", "row_020", "row_021", "row_022"]
     assert len(choose_rows(rows, 99)) == 13 and choose_rows([], 3) == []
 
 

@@ -205,7 +205,13 @@ class FakeBases(BaseStore):
 
 
 class FakeDatasets(DatasetStore):
-    """Two datasets of each kind: `d1` and `d2` for SFT, `p1` and `p2` for preferences. `d1@a` belongs to the specialist `a`."""
+    """Two datasets of each kind: `d1` and `d2` for SFT, `p1` and `p2` for preferences. `d1@a` belongs to the specialist `a`.
+
+    All of them have rows of the documents `doc_0` and `doc_1`; those whose manifests are in `deleted` are gone.
+    """
+
+    def __init__(self) -> None:
+        self.deleted: set[Ref] = set()
 
     def find(self, digest: str) -> Dataset:
         datasets = {
@@ -218,6 +224,12 @@ class FakeDatasets(DatasetStore):
         if name not in datasets:
             raise NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset.")
         return replace(datasets[name], specialist=specialist or "reports")
+
+    def document_ids(self, manifest: Ref) -> Iterator[Sequence[str]]:
+        if manifest in self.deleted:
+            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.")
+        yield ["doc_0"]
+        yield ["doc_1"]
 
 
 class FakeAdapters(AdapterStore):
@@ -304,10 +316,11 @@ class House:
         self.runs = MemoryRuns()
         self.bases = FakeBases(BASE)
         self.launcher = FakeLauncher()
+        self.datasets = FakeDatasets()
         self.adapters = FakeAdapters()
         self.planner = FakePlanner()
         self.ports = TrainingPorts(
-            self.runs, self.bases, FakeDatasets(), self.adapters, self.planner, recipes, RATES, self.now
+            self.runs, self.bases, self.datasets, self.adapters, self.planner, recipes, RATES, self.now
         )
         self.supervisor = PreparingSupervisor(self.ports, self.launcher, limits)
 

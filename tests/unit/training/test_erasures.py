@@ -17,8 +17,9 @@ from tailor.errors import Unavailable
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased
 from tailor.storage.memory import MemoryStore
+from tailor.wire import from_ref
 from tests.unit.training.chains import write_recipes
-from tests.unit.training.fakes import RATES, House, adapter, built, dataset_ref, trained, wanted
+from tests.unit.training.fakes import MANIFEST, RATES, House, adapter, built, dataset_ref, trained, wanted
 
 ERASED = Erased("doc_1", "ers_1", ("d1",), ("a1",), ("a1",))
 
@@ -72,12 +73,21 @@ def test_dataset_with_an_erased_document_is_not_trained_on() -> None:
     built = models_pb2.DatasetBuilt(
         digest="d1", specialist="reports", kind=models_pb2.DATASET_KIND_SFT, base="tiny", recipe="tiny"
     )
-    built.document_ids.append("doc_1")
+    built.manifest.CopyFrom(from_ref(MANIFEST))
     event = Event("dataset.built.v1", "reports", built.SerializeToString())
     Consumers(house.ports, {"doc_1"}).on_dataset_built(event)
     assert not house.runs.runs
     Consumers(house.ports, {"doc_2"}).on_dataset_built(event)
     assert len(house.runs.runs) == 1
+
+
+def test_dataset_that_was_deleted_is_not_trained_on() -> None:
+    house = House()
+    house.datasets.deleted.add(MANIFEST)
+    message = models_pb2.DatasetBuilt(digest="d1", specialist="reports", kind=models_pb2.DATASET_KIND_SFT, base="tiny")
+    message.manifest.CopyFrom(from_ref(MANIFEST))
+    Consumers(house.ports).on_dataset_built(Event("dataset.built.v1", "reports", message.SerializeToString()))
+    assert not house.runs.runs
 
 
 def finished_chain(house: House) -> None:

@@ -29,8 +29,11 @@ def test_stages_of_shipped_recipes_have_the_same_shape(name: str) -> None:
         assert {field: getattr(adapter, field) for field in SHAPE} == {field: getattr(first, field) for field in SHAPE}
 
 
-def test_demo_recipe_stays_within_its_budget() -> None:
-    assert load_recipe("lora").limit.max_tokens <= 50_000
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name != "tiny"])
+def test_shipped_recipes_count_epochs_and_leave_no_row_out(name: str) -> None:
+    for stage in load_stages(name):
+        assert (stage.recipe.limit.max_tokens, stage.recipe.limit.max_steps) == (0, 0)
+        assert stage.recipe.batch.max_length == 0
 
 
 def test_digest_depends_on_the_settings_and_not_on_their_spelling() -> None:
@@ -46,6 +49,7 @@ def test_digest_depends_on_the_settings_and_not_on_their_spelling() -> None:
         (GOOD + "learning_rat = 1", "optimizer.learning_rat", "not permitted"),
         (GOOD.replace('kind = "lora"', 'kind = "none"'), "precision", "mixed"),
         (GOOD + "[batch]\ntokens = 64\nmax_length = 128", "batch", "set batch.tokens"),
+        (GOOD + "[batch]\nmax_length = -1", "batch.max_length", "greater than or equal to 0"),
         (GOOD + "[limit]\nmax_tokens = 10", "limit", "or more"),
         (GOOD.replace("sft", "dpo").replace('"lora"', '"lora"\ndropout = 0.1'), "adapter", "set adapter.dropout = 0"),
         (

@@ -89,7 +89,7 @@ def test_prompts_are_distinct_and_those_without_room_are_counted(tmp_path: Path)
         {"row_id": f"r{place}", "messages": [{"role": "user", "content": text}]} for place, text in enumerate(asked)
     ]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
-    prompts, longer = read_prompts(tmp_path / "rows.parquet", Words(), 3)
+    prompts, longer = read_prompts([tmp_path / "rows.parquet"], Words(), 3)
     assert [(prompt.row_id, prompt.tokens) for prompt in prompts] == [("r0", (1, 2, 3)), ("r2", (1,))]
     assert longer == 1
 

@@ -1,5 +1,6 @@
 """Valid and damaged files of rows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from services.training.methods import row_files
-from services.training.methods.row_files import CHATS, PAIRS
+from services.training.methods.row_files import BATCH_ROWS, CHATS, PAIRS
 from tailor.errors import InvalidArgument
 
 USER, ASSISTANT = {"role": "user", "content": "ask"}, {"role": "assistant", "content": "answer \u202e \U0001f3e6"}
@@ -21,9 +22,29 @@ def written(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
+def read(columns: Sequence[str], *paths: Path) -> list[dict[str, Any]]:
+    return list(row_files.read(paths, columns))
+
+
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
-    assert row_files.read(written(tmp_path / "rows", {**ROW, "origin": "x"}), CHATS) == [ROW]
-    assert row_files.read(written(tmp_path / "pairs", PAIR), PAIRS) == [PAIR]
+    assert read(CHATS, written(tmp_path / "rows", {**ROW, "task": "section"})) == [ROW]
+    assert read(PAIRS, written(tmp_path / "pairs", PAIR)) == [PAIR]
+
+
+def test_rows_of_several_files_follow_each_other_and_are_streamed(tmp_path: Path) -> None:
+    first = written(tmp_path / "first", *({**ROW, "row_id": f"a{number}"} for number in range(BATCH_ROWS + 1)))
+    second, damaged = written(tmp_path / "second", {**ROW, "row_id": "b0"}), tmp_path / "damaged"
+    damaged.write_bytes(b"PAR1")
+    stream = row_files.read([first, second, damaged], CHATS)
+    ids = [next(stream)["row_id"] for _ in range(BATCH_ROWS + 2)]
+    assert ids == [*(f"a{number}" for number in range(BATCH_ROWS + 1)), "b0"]
+    with pytest.raises(InvalidArgument, match="INVALID_DATASET"):
+        next(stream)
+
+
+def test_rows_are_counted_without_reading_them(tmp_path: Path) -> None:
+    assert row_files.count_rows([written(tmp_path / "one", ROW, ROW), written(tmp_path / "two", ROW)], CHATS) == 3
+    assert row_files.count_rows([], CHATS) == 0
 
 
 @pytest.mark.parametrize(
@@ -39,19 +60,19 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
 )
 def test_row_without_text_is_rejected(tmp_path: Path, row: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        row_files.read(written(tmp_path / "rows", row), CHATS)
+        read(CHATS, written(tmp_path / "rows", row))
     assert refused.value.reason == "INVALID_ROW"
 
 
 def test_pair_without_an_answer_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        row_files.read(written(tmp_path / "rows", PAIR, {**PAIR, "rejected": None}), PAIRS)
+        read(PAIRS, written(tmp_path / "rows", PAIR, {**PAIR, "rejected": None}))
     assert refused.value.reason == "INVALID_ROW"
 
 
 def test_chats_are_rejected_as_pairs(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="no chosen, rejected") as refused:
-        row_files.read(written(tmp_path / "rows", ROW), PAIRS)
+        read(PAIRS, written(tmp_path / "rows", ROW))
     assert refused.value.reason == "WRONG_DATASET_KIND"
 
 
@@ -63,7 +84,7 @@ def test_damaged_file_is_an_invalid_dataset(tmp_path: Path) -> None:
         path = tmp_path / f"damaged-{number}"
         path.write_bytes(content)
         with pytest.raises(InvalidArgument) as refused:
-            row_files.read(path, CHATS)
+            read(CHATS, path)
         assert refused.value.reason == "INVALID_DATASET"
 
 
@@ -72,10 +93,10 @@ def test_undecodable_text_is_an_invalid_dataset(tmp_path: Path) -> None:
     table = pa.Table.from_pylist([ROW])
     parquet.write_table(table.set_column(0, "row_id", bytes_), path)
     with pytest.raises(InvalidArgument) as refused:
-        row_files.read(path, CHATS)
+        read(CHATS, path)
     assert refused.value.reason == "INVALID_DATASET"
 
 
 def test_missing_file_is_not_an_invalid_dataset(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        row_files.read(tmp_path / "missing", CHATS)
+        read(CHATS, tmp_path / "missing")

@@ -6,10 +6,11 @@ import pytest
 from jinja2 import TemplateError
 
 from services.training.methods.answers import prompt_tokens
+from services.training.methods.pairs import keep_fitting as keep_fitting_pairs
 from services.training.methods.pairs import to_pairs
-from services.training.methods.rows import IGNORED, Encoded, encode, keep_trainable, pack, to_columns
+from services.training.methods.rows import IGNORED, Encoded, encode, keep_fitting, pack, to_columns
 from services.training.methods.sft import count_steps
-from services.training.recipe import parse_recipe
+from services.training.recipe import BatchRecipe, parse_recipe
 from tailor.errors import InvalidArgument
 
 
@@ -31,19 +32,46 @@ ROW = [{"role": "user", "content": "aa bb"}, {"role": "assistant", "content": "c
 
 
 def test_only_the_answer_and_the_token_that_ends_it_are_learned() -> None:
-    row = encode("r1", ROW, WordTokenizer(), 100)
+    row = encode("r1", ROW, WordTokenizer())
     assert row.tokens == (12, 12, 0, 1, 2, 13, 11, 0)
     columns = to_columns([[row]])
     assert columns["labels"] == [[IGNORED] * 5 + [13, 11, 0]]
 
 
-def test_long_row_is_cut_at_its_end() -> None:
-    assert encode("r1", ROW, WordTokenizer(), 6).tokens == (12, 12, 0, 1, 2, 13)
+CHAT = [*ROW, {"role": "user", "content": "eeee"}, {"role": "assistant", "content": "fff gg"}]
+
+
+def test_every_answer_of_a_chat_is_learned() -> None:
+    row = encode("r1", CHAT, WordTokenizer())
+    assert row.tokens == (12, 12, 0, 1, 2, 13, 11, 0, 1, 14, 0, 1, 2, 13, 12, 0)
+    assert (row.prompt_length, row.earlier, row.learned) == (13, ((5, 8),), 6)
+    (labels,) = to_columns([[row]])["labels"]
+    assert labels == [IGNORED] * 5 + [13, 11, 0] + [IGNORED] * 5 + [13, 12, 0]
+
+
+def test_template_that_rewrites_earlier_answers_is_rejected() -> None:
+    class Forgetful(WordTokenizer):
+        """A template that leaves out all answers but the last, as those of reasoning models leave out thoughts."""
+
+        def apply_chat_template(self, conversation: Any, **options: Any) -> list[int]:
+            kept = [m for m in conversation[:-1] if m["role"] != "assistant"]
+            return super().apply_chat_template([*kept, conversation[-1]], **options)
+
+    with pytest.raises(InvalidArgument, match="renders the prompt of row r1 differently"):
+        encode("r1", CHAT, Forgetful())
+
+
+def test_long_row_is_left_out_whole() -> None:
+    long = encode("r1", CHAT, WordTokenizer())
+    short = encode("r2", ROW, WordTokenizer())
+    assert (len(long.tokens), len(short.tokens)) == (16, 8)
+    assert keep_fitting([long, short], 15) == [short]
+    assert keep_fitting([long, short], 16) == [long, short]
 
 
 def test_row_without_an_answer_is_rejected() -> None:
     with pytest.raises(InvalidArgument, match="r1"):
-        encode("r1", ROW[:1], WordTokenizer(), 100)
+        encode("r1", ROW[:1], WordTokenizer())
 
 
 class StrictTokenizer(WordTokenizer):
@@ -58,7 +86,7 @@ class StrictTokenizer(WordTokenizer):
 def test_row_that_the_template_rejects_is_named_with_its_roles() -> None:
     prompt = [{"role": "system", "content": "be brief"}, ROW[0]]
     for call in (
-        lambda: encode("r1", [*prompt, ROW[1]], StrictTokenizer(), 100),
+        lambda: encode("r1", [*prompt, ROW[1]], StrictTokenizer()),
         lambda: prompt_tokens("r1", prompt, StrictTokenizer()),
     ):
         with pytest.raises(InvalidArgument, match="rejects row r1, a conversation of system, user"):
@@ -71,9 +99,9 @@ def test_pair_of_equal_answers_is_left_out() -> None:
     assert [kept.row_id for kept in to_pairs([pair, same], WordTokenizer())] == ["p1"]
 
 
-def test_dataset_with_nothing_to_learn_is_rejected() -> None:
+def test_dataset_without_a_row_that_fits_is_rejected() -> None:
     with pytest.raises(InvalidArgument, match="max_length"):
-        keep_trainable([encode("r1", ROW, WordTokenizer(), 5)])
+        keep_fitting([encode("r1", ROW, WordTokenizer())], 5)
 
 
 def rows(*lengths: int) -> list[Encoded]:
@@ -89,6 +117,11 @@ def test_bins_contain_every_row_once_within_capacity() -> None:
     assert bins == pack(list(reversed(made)), 100, seed=7)
 
 
+def test_a_row_over_the_capacity_has_a_bin_of_its_own() -> None:
+    bins = pack(rows(150, 60, 40, 101), 100, seed=7)
+    assert sorted(sorted(len(row.tokens) for row in each) for each in bins) == [[40, 60], [101], [150]]
+
+
 def test_steps_respect_every_limit() -> None:
     recipe = parse_recipe(
         'method = "sft"\n[adapter]\nkind = "lora"\n[optimizer]\nlearning_rate = 1e-3\n'
@@ -96,3 +129,11 @@ def test_steps_respect_every_limit() -> None:
     )
     # Five steps of 100 tokens; a sixth would exceed max_tokens.
     assert count_steps([rows(60, 40), rows(90)], recipe) == 5
+
+
+def test_without_a_limit_every_pair_fits_that_the_base_can_read() -> None:
+    pair = {"row_id": "p1", "messages": ROW[:1], "chosen": "ccc d", "rejected": "e"}
+    pairs = to_pairs([pair, {**pair, "row_id": "p2", "chosen": "word " * 100}], WordTokenizer())
+    assert [kept.row_id for kept in keep_fitting_pairs(pairs, BatchRecipe(tokens=32), 1000)] == ["p1", "p2"]
+    assert [kept.row_id for kept in keep_fitting_pairs(pairs, BatchRecipe(tokens=32), 50)] == ["p1"]
+    assert [kept.row_id for kept in keep_fitting_pairs(pairs, BatchRecipe(tokens=32, max_length=16), 1000)] == ["p1"]

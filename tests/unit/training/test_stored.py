@@ -2,17 +2,22 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
-from services.training.adapters.manifests import StoredAdapters, StoredDatasets, find_split
+from services.training.adapters.inputs import download_split
+from services.training.adapters.manifests import StoredAdapters, StoredDatasets
+from tailor.datasets import DatasetManifest
 from tailor.errors import FailedPrecondition, NotFound
 from tailor.storage.memory import MemoryStore
-from tailor.storage.ref import Ref
+from tailor.words import DatasetKind
+from tests.datasets import store_dataset, store_ids
 
-SFT = {"kind": "sft", "specialist": "reports", "teacher": {"tokens": 1200}}
-PREFERENCE = {"kind": "preference", "specialist": "reports", "judgements": ["jdg_1", "jdg_2"]}
+ROWS = [{"row_id": f"row_{number}", "document_ids": [f"doc_{number}"]} for number in range(5)]
+SFT = DatasetManifest(DatasetKind.SFT, "reports", splits={}, teacher_tokens=1200).as_json()
 ADAPTER = {
     "kind": "policy",
     "weights": "adapter",
@@ -31,11 +36,13 @@ def put(store: MemoryStore, bucket: str, prefix: str, manifest: dict[str, Any]) 
 
 def test_dataset_is_read_from_its_manifest() -> None:
     store = MemoryStore()
-    sft, preference = (put(store, "datasets", "", manifest) for manifest in (SFT, PREFERENCE))
+    sft = put(store, "datasets", "", SFT)
+    judgements = [{"row_id": "row_1", "judgement_ids": ["jdg_1", "jdg_2"]}]
+    preference, _ = store_dataset(store, {"train": judgements}, kind=DatasetKind.PREFERENCE)
     found = StoredDatasets(store).find(sft)
     assert (found.kind, found.specialist, found.teacher_tokens, found.judgements) == ("sft", "reports", 1200, 0)
     assert store.get(found.manifest) == json.dumps(SFT).encode()
-    assert StoredDatasets(store).find(preference).judgements == 2
+    assert StoredDatasets(store).find(preference.sha256).judgements == 2
 
 
 def test_adapter_is_read_from_its_manifest() -> None:
@@ -66,14 +73,33 @@ def test_incomplete_manifest_is_rejected(manifest: Any) -> None:
         StoredAdapters(store).find(put(store, "models", "adapters/", manifest))
 
 
-def test_split_is_read_or_missing_or_rejected() -> None:
-    rows = {"key": "files/r.parquet", "sha256": "5", "size_bytes": 7, "rows": 1}
-    assert find_split(json.dumps({"splits": {"train": rows}}).encode(), "train") == Ref(
-        "s3://datasets/files/r.parquet", "5", 7
-    )
-    for empty in ("{}", '{"splits": {}}', '{"splits": {"train": null}}', json.dumps({"splits": {"held_out": rows}})):
-        assert find_split(empty.encode(), "train") is None
-    for wrong in (b"[]", b"{", b"\xff", b'{"splits": []}', b'{"splits": {"train": {"key": "r"}}}'):
-        with pytest.raises(FailedPrecondition) as refused:
-            find_split(wrong, "train")
-        assert refused.value.reason == "INVALID_MANIFEST"
+def test_a_splits_files_are_downloaded_in_order(tmp_path: Path) -> None:
+    store = MemoryStore()
+    _, manifest = store_dataset(store, {"train": ROWS}, rows_per_file=2)
+    paths = download_split(store, manifest, "train", tmp_path / "train")
+    rows = [row for path in paths for row in parquet.read_table(path).to_pylist()]
+    assert (len(paths), [row["row_id"] for row in rows]) == (3, [row["row_id"] for row in ROWS])
+    assert download_split(store, manifest, "held_out", tmp_path / "held_out") == ()
+
+
+def test_altered_file_of_a_split_is_refused(tmp_path: Path) -> None:
+    store = MemoryStore()
+    _, manifest = store_dataset(store, {"train": ROWS})
+    store.put("datasets", manifest.split("train").files[0].ref.key, b"something else")
+    with pytest.raises(FailedPrecondition, match="CORRUPT_OBJECT"):
+        download_split(store, manifest, "train", tmp_path / "train")
+
+
+def test_ids_of_documents_are_streamed_from_the_manifests_files() -> None:
+    store = MemoryStore()
+    ref, manifest = store_dataset(store, {"train": ROWS}, rows_per_file=2)
+    batches = list(StoredDatasets(store).document_ids(ref))
+    assert manifest.sources.count == 5
+    assert batches == [["doc_0", "doc_1"], ["doc_2", "doc_3"], ["doc_4"]]
+
+
+def test_sources_without_ids_are_refused() -> None:
+    store = MemoryStore()
+    ref, _ = store_dataset(store, {"train": ROWS}, sources=store_ids(store, "judgement_id", ["jdg_1"]))
+    with pytest.raises(FailedPrecondition, match="INVALID_DATASET"):
+        list(StoredDatasets(store).document_ids(ref))

@@ -396,6 +396,7 @@ class AdapterTrained(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
+    ROWS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256 of the adapter's manifest: the adapter's name."""
     kind: Global___AdapterKind.ValueType
@@ -430,6 +431,8 @@ class AdapterTrained(_message.Message):
     """Peak memory: of the GPU if one was used, otherwise of the process."""
     stage: _builtins.int
     """Stage of the run that trained it, from 0."""
+    rows_left_out: _builtins.int
+    """Rows of the dataset that it was not trained on, because they are longer than the recipe or the base allows."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` next to the weights in the models bucket."""
@@ -465,10 +468,11 @@ class AdapterTrained(_message.Message):
         tokens: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
         stage: _builtins.int = ...,
+        rows_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_digest", b"base_digest", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "rows", b"rows", "run_id", b"run_id", "seconds", b"seconds", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_digest", b"base_digest", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -775,6 +779,106 @@ class Filters(_message.Message):
 Global___Filters: _TypeAlias = Filters  # noqa: Y015
 
 @_typing.final
+class OwnTask(_message.Message):
+    """OwnTask is a task that only one specialist has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    INSTRUCTION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the task, a slug of at most 63 characters that no built-in task has, such as `risk-assessment`."""
+    instruction: _builtins.str
+    """Instruction of its rows and of the teacher that writes them, 1 to 2,000 characters, in the language of the documents."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        instruction: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instruction", b"instruction", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OwnTask: _TypeAlias = OwnTask  # noqa: Y015
+
+@_typing.final
+class RowPolicy(_message.Message):
+    """RowPolicy defines how a specialist's documents become rows. Without it, and with 0 or an empty list in a field, everything becomes rows.
+    Tokens are those of the base's tokenizer. What a limit leaves out is counted in the dataset's manifest.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_ROW_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_ROWS_PER_DOCUMENT_FIELD_NUMBER: _builtins.int
+    MAX_TRAIN_TOKENS_FIELD_NUMBER: _builtins.int
+    MIN_ANSWER_TOKENS_FIELD_NUMBER: _builtins.int
+    HELD_OUT_PERCENT_FIELD_NUMBER: _builtins.int
+    MAX_HELD_OUT_ROWS_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    OWN_TASKS_FIELD_NUMBER: _builtins.int
+    KNOWLEDGE_FIELD_NUMBER: _builtins.int
+    REPLAY_FIELD_NUMBER: _builtins.int
+    REPLAY_PERCENT_FIELD_NUMBER: _builtins.int
+    max_row_tokens: _builtins.int
+    """Maximum tokens of a row with its system prompt; longer texts are split. At least 64, or 0 for the base's context."""
+    max_rows_per_document: _builtins.int
+    """Maximum rows of one document, chosen by a fixed hash; 0 for all."""
+    max_train_tokens: _builtins.int
+    """Maximum tokens of the train split, chosen by a fixed hash; 0 for all."""
+    min_answer_tokens: _builtins.int
+    """Minimum tokens of an answer; 8 if 0."""
+    held_out_percent: _builtins.int
+    """Share of the clusters of near-duplicate passages that is held out, in percent, at most 50; 12 if 0."""
+    max_held_out_rows: _builtins.int
+    """Maximum rows of the held-out split; further documents train. 2,000 if 0."""
+    knowledge: _builtins.bool
+    """False for no `knowledge` rows; true if absent."""
+    replay_percent: _builtins.int
+    """Share of the train rows that is drawn from `replay`, in percent, 1 to 90; 0 without `replay`."""
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tasks that rows are made for: built-in ones (`report`, `section`, `board_summary`, `rewrite`, `answer`, `knowledge`, `example`,
+        `deliverable`) and `own_tasks`; empty for all that apply.
+        """
+
+    @_builtins.property
+    def own_tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnTask]:
+        """The specialist's own tasks, at most 20."""
+
+    @_builtins.property
+    def replay(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of imported datasets whose rows are mixed into the train split, so that the model keeps its general abilities."""
+
+    def __init__(
+        self,
+        *,
+        max_row_tokens: _builtins.int = ...,
+        max_rows_per_document: _builtins.int = ...,
+        max_train_tokens: _builtins.int = ...,
+        min_answer_tokens: _builtins.int = ...,
+        held_out_percent: _builtins.int = ...,
+        max_held_out_rows: _builtins.int = ...,
+        tasks: _abc.Iterable[_builtins.str] | None = ...,
+        own_tasks: _abc.Iterable[Global___OwnTask] | None = ...,
+        knowledge: _builtins.bool | None = ...,
+        replay: _abc.Iterable[_builtins.str] | None = ...,
+        replay_percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "knowledge", b"knowledge"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "held_out_percent", b"held_out_percent", "knowledge", b"knowledge", "max_held_out_rows", b"max_held_out_rows", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "own_tasks", b"own_tasks", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__knowledge: _TypeAlias = _typing.Literal["knowledge"]  # noqa: Y015
+    _WhichOneofArgType__knowledge: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__knowledge) -> _WhichOneofReturnType__knowledge | None: ...
+
+Global___RowPolicy: _TypeAlias = RowPolicy  # noqa: Y015
+
+@_typing.final
 class CanaryPolicy(_message.Message):
     """CanaryPolicy defines how an adapter is tried on a share of the callers, and when it is promoted or withdrawn."""
 
@@ -838,6 +942,7 @@ class SpecialistChanged(_message.Message):
     KEEP_DRAFTS_FIELD_NUMBER: _builtins.int
     PRIVATE_PROMPTS_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that callers use, a slug of at most 63 characters."""
     revision: _builtins.int
@@ -888,6 +993,10 @@ class SpecialistChanged(_message.Message):
     def canary(self) -> Global___CanaryPolicy:
         """If set, an adapter that passes the gate is first tried on a share of the callers; without it, the adapter serves at once."""
 
+    @_builtins.property
+    def rows(self) -> Global___RowPolicy:
+        """How its documents become rows."""
+
     def __init__(
         self,
         *,
@@ -909,10 +1018,11 @@ class SpecialistChanged(_message.Message):
         keep_drafts: _builtins.bool = ...,
         private_prompts: _builtins.bool = ...,
         canary: Global___CanaryPolicy | None = ...,
+        rows: Global___RowPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "filters", b"filters", "gate", b"gate", "rebuild", b"rebuild", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "filters", b"filters", "gate", b"gate", "rebuild", b"rebuild", "rows", b"rows", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "description", b"description", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "name", b"name", "on_erasure", b"on_erasure", "preference_recipe", b"preference_recipe", "private_prompts", b"private_prompts", "rebuild", b"rebuild", "recipe", b"recipe", "revision", b"revision", "selection", b"selection", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "description", b"description", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "name", b"name", "on_erasure", b"on_erasure", "preference_recipe", b"preference_recipe", "private_prompts", b"private_prompts", "rebuild", b"rebuild", "recipe", b"recipe", "revision", b"revision", "rows", b"rows", "selection", b"selection", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

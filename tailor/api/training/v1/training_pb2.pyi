@@ -244,6 +244,7 @@ class RunPlan(_message.Message):
     REFUSAL_FIELD_NUMBER: _builtins.int
     NEAREST_RECIPE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ROWS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
     """Rows to train on."""
     tokens: _builtins.int
@@ -268,6 +269,8 @@ class RunPlan(_message.Message):
     """Why it does not fit, as readable text; empty if it fits."""
     nearest_recipe: _builtins.str
     """Name of the nearest recipe that fits; empty if this one fits, or if none does."""
+    rows_left_out: _builtins.int
+    """Rows that are longer than the recipe or the base allows."""
     @_builtins.property
     def price(self) -> Global___Price:
         """Price, in `currency`."""
@@ -293,10 +296,11 @@ class RunPlan(_message.Message):
         refusal: _builtins.str = ...,
         nearest_recipe: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        rows_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "device", b"device", "device_memory_bytes", b"device_memory_bytes", "devices", b"devices", "fits", b"fits", "memory_bytes", b"memory_bytes", "nearest_recipe", b"nearest_recipe", "price", b"price", "refusal", b"refusal", "rows", b"rows", "seconds", b"seconds", "seconds_from", b"seconds_from", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "device", b"device", "device_memory_bytes", b"device_memory_bytes", "devices", b"devices", "fits", b"fits", "memory_bytes", b"memory_bytes", "nearest_recipe", b"nearest_recipe", "price", b"price", "refusal", b"refusal", "rows", b"rows", "rows_left_out", b"rows_left_out", "seconds", b"seconds", "seconds_from", b"seconds_from", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -355,6 +359,7 @@ class RunReport(_message.Message):
     MEMORY_ERROR_FIELD_NUMBER: _builtins.int
     SECONDS_ERROR_FIELD_NUMBER: _builtins.int
     TOKENS_ERROR_FIELD_NUMBER: _builtins.int
+    ROWS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
     """Rows that it trained on."""
     tokens: _builtins.int
@@ -371,6 +376,8 @@ class RunReport(_message.Message):
     """Forecast time / used time - 1."""
     tokens_error: _builtins.float
     """Forecast tokens / used tokens - 1."""
+    rows_left_out: _builtins.int
+    """Rows that it did not train on, because they are longer than the recipe or the base allows."""
     @_builtins.property
     def price(self) -> Global___Price:
         """Its price."""
@@ -387,10 +394,11 @@ class RunReport(_message.Message):
         memory_error: _builtins.float = ...,
         seconds_error: _builtins.float = ...,
         tokens_error: _builtins.float = ...,
+        rows_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "memory_error", b"memory_error", "price", b"price", "rows", b"rows", "seconds", b"seconds", "seconds_error", b"seconds_error", "steps", b"steps", "tokens", b"tokens", "tokens_error", b"tokens_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "memory_error", b"memory_error", "price", b"price", "rows", b"rows", "rows_left_out", b"rows_left_out", "seconds", b"seconds", "seconds_error", b"seconds_error", "steps", b"steps", "tokens", b"tokens", "tokens_error", b"tokens_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

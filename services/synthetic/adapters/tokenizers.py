@@ -1,0 +1,176 @@
+"""Tokenizers of the bases in the models bucket, through the Rust library `tokenizers`: neither torch nor transformers is imported."""
+
+import json
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from services.synthetic.adapters.chat_template import overhead_per_message
+from services.synthetic.ports import TokenCounter, Tokenizers
+from tailor.errors import FailedPrecondition, NotFound, Reason
+from tailor.storage.buckets import MODELS
+from tailor.storage.protocol import ObjectStore
+from tailor.storage.ref import Ref
+
+TOKENIZER, DESCRIPTION, TEMPLATE, CONFIG = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "config.json",
+)
+# Configurations that name the context otherwise than transformers does today.
+CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
+# Texts that the library encodes in one call, and their characters; an encoding takes about 100 bytes per token.
+BATCH_TEXTS, BATCH_CHARS = 1024, 4_000_000
+MAX_BASES = 4
+
+
+@dataclass(frozen=True)
+class BaseTokenCounter(TokenCounter):
+    """Counts tokens with a `tokenizers.Tokenizer`. Thread-safe; can be pickled."""
+
+    tokenizer: Any
+    tokenizer_digest: str
+    context: int
+    overhead: int
+
+    @property
+    def digest(self) -> str:
+        return self.tokenizer_digest
+
+    @property
+    def context_tokens(self) -> int:
+        return self.context
+
+    @property
+    def message_tokens(self) -> int:
+        return self.overhead
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.tokenizer.to_str(), self.tokenizer_digest, self.context, self.overhead)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        encode = getattr(self.tokenizer, "encode_batch_fast", self.tokenizer.encode_batch)
+        batches = (encode(batch, add_special_tokens=False) for batch in split_batches(texts))
+        return [len(encoding) for batch in batches for encoding in batch]
+
+
+class StoredTokenizers(Tokenizers):
+    """Counters of the bases in the models bucket, kept in memory. Thread-safe; bases are loaded one at a time."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._counters: dict[str, BaseTokenCounter] = {}
+        self._loading = threading.Lock()
+
+    def for_base(self, base: str) -> TokenCounter:
+        """Raises also FailedPrecondition (NO_TOKENIZER, INVALID_MANIFEST, CORRUPT_OBJECT, BASE_UNREADABLE)."""
+        with self._loading:
+            if base not in self._counters:
+                counter = self._load(base)
+                if len(self._counters) >= MAX_BASES:
+                    self._counters.pop(next(iter(self._counters)))
+                self._counters[base] = counter
+            return self._counters[base]
+
+    def _load(self, base: str) -> BaseTokenCounter:
+        files = self._read_manifest(base)
+        if TOKENIZER not in files:
+            raise FailedPrecondition(
+                Reason.NO_TOKENIZER,
+                f"The base {base} has no {TOKENIZER}, by which rows are measured. Add it again under another name with "
+                "`tailor models add`, which writes that file, and name the new base in the specialist.",
+                base=base,
+            )
+        texts = {name: self._store.get(files[name]).decode() for name in _wanted(files)}
+        try:
+            return make_counter(texts, files[TOKENIZER].sha256)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise FailedPrecondition(
+                Reason.BASE_UNREADABLE,
+                f"The tokenizer of the base {base} cannot be read ({type(error).__name__}). Add another base.",
+                base=base,
+            ) from None
+
+    def _read_manifest(self, base: str) -> Mapping[str, Ref]:
+        try:
+            data = self._store.read(MODELS, f"bases/{base}/manifest.json")
+        except NotFound:
+            raise FailedPrecondition(
+                Reason.UNKNOWN_BASE,
+                f"The base {base} is not in the models bucket. Add it with `tailor models add`.",
+                base=base,
+            ) from None
+        try:
+            files = json.loads(data)["files"]
+            return {
+                str(file["path"]): Ref(f"s3://{MODELS}/{file['key']}", str(file["sha256"]), int(file["size_bytes"]))
+                for file in files
+            }
+        except (ValueError, KeyError, TypeError):
+            raise FailedPrecondition(
+                Reason.INVALID_MANIFEST,
+                f"The manifest of the base {base} cannot be read. Add the base again.",
+                base=base,
+            ) from None
+
+
+def make_counter(texts: Mapping[str, str], digest: str) -> BaseTokenCounter:
+    """A counter from the texts of a base's files. Raises ValueError, TypeError or KeyError if they are not a tokenizer and a template."""
+    tokenizer = _parse_tokenizer(texts[TOKENIZER])
+    # These settings of the file are for other programs; they would cut or fill every text.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    overhead = overhead_per_message(tokenizer, json.loads(texts.get(DESCRIPTION, "{}")), texts.get(TEMPLATE))
+    return BaseTokenCounter(_plain(tokenizer), digest, read_context(json.loads(texts[CONFIG])), overhead)
+
+
+def _restore(tokenizer: str, digest: str, context: int, overhead: int) -> BaseTokenCounter:
+    """A counter in another process."""
+    return BaseTokenCounter(_plain(_parse_tokenizer(tokenizer)), digest, context, overhead)
+
+
+def _plain(tokenizer: Any) -> Any:
+    """The tokenizer, set to read control tokens in a text as plain characters: training breaks them up (`tailor.chat`)."""
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _parse_tokenizer(text: str) -> Any:
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:
+        # The library raises nothing narrower.
+        raise ValueError(TOKENIZER) from error
+
+
+def read_context(config: Mapping[str, Any]) -> int:
+    """The longest sequence by a base's configuration. Raises KeyError if it names none."""
+    nested = config.get("text_config")
+    parts = [nested, config] if isinstance(nested, dict) else [config]
+    lengths = (part.get(name) for part in parts for name in CONTEXT_FIELDS)
+    for length in lengths:
+        if isinstance(length, int) and length > 0:
+            return length
+    raise KeyError(CONTEXT_FIELDS[0])
+
+
+def split_batches(texts: Sequence[str]) -> Iterable[list[str]]:
+    """The texts in batches that are encoded at once, in order."""
+    batch: list[str] = []
+    chars = 0
+    for text in texts:
+        if batch and (len(batch) >= BATCH_TEXTS or chars + len(text) > BATCH_CHARS):
+            yield batch
+            batch, chars = [], 0
+        batch.append(text)
+        chars += len(text)
+    if batch:
+        yield batch
+
+
+def _wanted(files: Mapping[str, Ref]) -> list[str]:
+    return [name for name in (TOKENIZER, DESCRIPTION, TEMPLATE, CONFIG) if name in files]

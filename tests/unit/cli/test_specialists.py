@@ -1,0 +1,68 @@
+"""`tailor specialist` with the limits on rows."""
+
+from pathlib import Path
+
+from tests.unit.cli.conftest import Services, Tailor
+
+DEFINITION = """\
+name = "engagement-reports"
+base = "tiny"
+recipe = "lora"
+
+[rows]
+max_row_tokens = 400
+tasks = ["report", "risk-assessment"]
+knowledge = false
+
+[[rows.own_tasks]]
+name = "risk-assessment"
+instruction = "Assess the risk of the finding."
+"""
+
+
+def test_takes_limits_from_toml(tailor: Tailor, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(DEFINITION)
+
+    rows = tailor("specialist", "create", str(file), "--json").document["specialist"]["rows"]
+
+    assert (rows["max_row_tokens"], rows["knowledge"], rows["held_out_percent"]) == (400, False, 0)
+    assert rows["own_tasks"] == [{"name": "risk-assessment", "instruction": "Assess the risk of the finding."}]
+
+
+def test_names_a_limit_that_does_not_exist(tailor: Tailor, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(DEFINITION.replace("max_row_tokens", "max_tokens_of_rows"))
+
+    result = tailor("specialist", "create", str(file))
+
+    assert result.code != 0
+    assert "max_tokens_of_rows" in result.err
+
+
+def test_update_replaces_the_definition_and_shows_its_limits(
+    tailor: Tailor, services: Services, tmp_path: Path
+) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(DEFINITION)
+
+    assert "Specialist engagement-reports has revision 2." in tailor("specialist", "update", str(file)).out
+
+    shown = " ".join(tailor("specialist", "show", "engagement-reports").out.split())
+    assert "rows: max_row_tokens = 400; tasks = report, risk-assessment; own_tasks = risk-assessment" in shown
+    assert "knowledge = false; 12 % held out, at most 2,000 rows; answers of at least 8 tokens" in shown
+    assert services.registry.specialist.rows.max_row_tokens == 400
+
+
+def test_update_keeps_to_the_revision_in_the_file(tailor: Tailor, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text("revision = 7\n" + DEFINITION)
+
+    result = tailor("specialist", "update", str(file))
+
+    assert result.code != 0
+    assert "Current revision is 1. Reload and retry." in result.err
+
+
+def test_shows_a_specialist_without_limits(tailor: Tailor) -> None:
+    assert "rows: no limits; 12 % held out" in tailor("specialist", "show", "engagement-reports").out
