@@ -205,7 +205,10 @@ class _Build:
         manifest = DatasetManifest(
             kind=DatasetKind.SFT,
             specialist=specialist.name,
-            splits={name: SplitFiles(tally.rows[name], tally.tokens[name], written.split(name)) for name in (TRAIN, HELD_OUT)},
+            splits={
+                name: SplitFiles(tally.rows[name], tally.tokens[name], written.split(name))
+                for name in (TRAIN, HELD_OUT)
+            },
             sources=written.source_ids,
             figures=figures,
             left_out=tally.left_out,
@@ -218,7 +221,11 @@ class _Build:
         }
         return manifest.as_json() | {
             "figures": asdict(figures) | more,
-            "builder": {"version": BUILDER_VERSION, "tokenizer": self._context.counter.digest, **asdict(self._parts.limits)},
+            "builder": {
+                "version": BUILDER_VERSION,
+                "tokenizer": self._context.counter.digest,
+                **asdict(self._parts.limits),
+            },
             "rows": asdict(specialist.rows),
             "filters": filter_settings(specialist.filters),
         }

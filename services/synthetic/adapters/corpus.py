@@ -70,9 +70,7 @@ chosen = Table(
     Column("reason", String(32), nullable=False),
     prefixes=["TEMPORARY"],
 )
-repeated = Table(
-    "build_parts", TEMPORARY, Column("part", BigInteger, primary_key=True), prefixes=["TEMPORARY"]
-)
+repeated = Table("build_parts", TEMPORARY, Column("part", BigInteger, primary_key=True), prefixes=["TEMPORARY"])
 ADMITTED = ("", NEAR_DUPLICATES)
 FACTS = ("kept", "checked", "tokens", "letters", "tasks", "grounding", "languages")
 

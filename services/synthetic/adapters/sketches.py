@@ -171,7 +171,9 @@ def _load(connection: Connection, sketches: Sequence[TextSketch], similarity: Si
 
 
 def _new_keys(connection: Connection, count: int) -> list[int]:
-    query = text("SELECT nextval(pg_get_serial_sequence('text_clusters', 'cluster_id')) FROM generate_series(1, :count)")
+    query = text(
+        "SELECT nextval(pg_get_serial_sequence('text_clusters', 'cluster_id')) FROM generate_series(1, :count)"
+    )
     return list(connection.scalars(query, {"count": count}))
 
 

@@ -10,20 +10,14 @@ from sqlalchemy import (
     Connection,
     Engine,
     Select,
-    String,
     Update,
     and_,
-    any_,
-    bindparam,
     delete,
     func,
-    literal,
     select,
-    text,
-    union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from services.synthetic import wire
 from services.synthetic.adapters import tables
@@ -59,7 +53,7 @@ from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind, Labels, Selection, Span, SpanKind
+from tailor.words import DatasetKind, Labels, Span, SpanKind
 
 FILES_PER_STATEMENT = 1000
 TOPIC = "dataset.built.v1"
@@ -351,7 +345,12 @@ def _document_row(document: Document) -> dict[str, Any]:
         "language": document.language,
         "spans": [[span.kind, span.number, span.level, span.start, span.end] for span in document.spans],
         "fingerprint": fingerprint(
-            document.text.sha256, document.language, document.labels.source, document.spans, document.kind, document.draft_id
+            document.text.sha256,
+            document.language,
+            document.labels.source,
+            document.spans,
+            document.kind,
+            document.draft_id,
         ),
     }
 

@@ -215,7 +215,9 @@ cluster_documents = Table(
     "cluster_documents",
     metadata,
     Column("cluster_id", BigInteger, ForeignKey("text_clusters.cluster_id"), primary_key=True),
-    Column("document_id", String(64), ForeignKey("documents.document_id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column(
+        "document_id", String(64), ForeignKey("documents.document_id", ondelete="CASCADE"), primary_key=True, index=True
+    ),
 )
 
 outbox = outbox_table(metadata)

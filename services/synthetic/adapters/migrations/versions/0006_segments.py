@@ -23,7 +23,9 @@ def upgrade() -> None:
 
 def _documents() -> None:
     op.add_column("documents", sa.Column("fingerprint", sa.String(64), nullable=False, server_default=""))
-    op.execute("UPDATE documents SET fingerprint = md5(text_sha256 || language || source || spans::text || kind || draft_id)")
+    op.execute(
+        "UPDATE documents SET fingerprint = md5(text_sha256 || language || source || spans::text || kind || draft_id)"
+    )
     op.alter_column("documents", "fingerprint", server_default=None)
     op.create_index("ix_documents_labels", "documents", ["source", "department", "confidentiality", "position"])
     finished = sa.text("kind = 'deliverable' AND draft_id <> ''")
@@ -38,7 +40,9 @@ def _documents() -> None:
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
     )
     names = ", ".join(labels)
-    op.execute(f"INSERT INTO newest_labels SELECT {names}, max(position), max(changed_at) FROM documents GROUP BY {names}")
+    op.execute(
+        f"INSERT INTO newest_labels SELECT {names}, max(position), max(changed_at) FROM documents GROUP BY {names}"
+    )
 
 
 def _preparation() -> None:
