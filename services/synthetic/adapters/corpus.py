@@ -285,7 +285,7 @@ class SqlCorpus(BuildCorpus):
     def keep_segment(self, result: SegmentResult) -> list[str]:
         table = tables.segments
         key = self._of_specialist() | {"number": result.number}
-        old = self._connection.scalar(select(table.c.keys).filter_by(**key)) or []
+        old = self._connection.scalar(select(table.c.file_keys).filter_by(**key)) or []
         row = key | _from_result(result)
         statement = insert(table).values(row)
         changed = {name: statement.excluded[name] for name in row if name not in {"specialist", "number"}}
@@ -299,7 +299,7 @@ class SqlCorpus(BuildCorpus):
     def forget_segments(self, numbers: Sequence[int]) -> list[str]:
         table, written = tables.segments, tables.written_files
         is_other = table.c.number != all_(bindparam(None, list(numbers), type_=ARRAY(Integer)))
-        statement = delete(table).where(table.c.specialist == self._specialist.name, is_other).returning(table.c.keys)
+        statement = delete(table).where(table.c.specialist == self._specialist.name, is_other).returning(table.c.file_keys)
         keys = {key for row in self._connection.scalars(statement) for key in row}
         mine = delete(written).where(written.c.specialist == self._specialist.name).returning(written.c.key)
         return unlisted_keys(self._connection, sorted(keys | set(self._connection.scalars(mine))))
@@ -346,7 +346,7 @@ def _from_result(result: SegmentResult) -> dict[str, Any]:
     return {
         "inputs": result.inputs,
         "facts": facts,
-        "keys": [stored.file.ref.key for stored in result.files],
+        "file_keys": [stored.file.ref.key for stored in result.files],
         **{name: getattr(result, name) for name in ("answers", "shares", "checks")},
     }
 

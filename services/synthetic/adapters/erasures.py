@@ -38,7 +38,7 @@ class SqlHoldings(Holdings):
             connection.execute(delete(assignments).where(assignments.c.document_id == document_id))
             count = connection.execute(delete(documents).where(documents.c.document_id == document_id)).rowcount
             drop_orphans(connection, clusters)
-            statement = delete(segments).where(segments.c.number == segment).returning(segments.c.keys)
+            statement = delete(segments).where(segments.c.number == segment).returning(segments.c.file_keys)
             keys = {key for row in connection.scalars(statement) for key in row}
             return count, unlisted_keys(connection, sorted(keys))
 
@@ -75,7 +75,7 @@ class SqlHoldings(Holdings):
     def unshared_files(self, digests: Sequence[str]) -> list[str]:
         table, segments = tables.dataset_files.c, tables.segments.c
         shared = select(table.key).where(~is_one_of(table.digest, digests))
-        stored = select(func.unnest(segments.keys))
+        stored = select(func.unnest(segments.file_keys))
         query = select(table.key.distinct()).where(
             is_one_of(table.digest, digests), table.key.not_in(shared), table.key.not_in(stored)
         )

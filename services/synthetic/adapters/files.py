@@ -9,7 +9,7 @@ from sqlalchemy.types import String
 UNLISTED = text("""
     SELECT key FROM unnest(:keys) AS key
     WHERE NOT EXISTS (SELECT FROM dataset_files f WHERE f.key = key.key)
-    AND NOT EXISTS (SELECT FROM segments s WHERE s.keys @> ARRAY[key.key]::varchar[])
+    AND NOT EXISTS (SELECT FROM segments s WHERE s.file_keys @> ARRAY[key.key]::varchar[])
     AND NOT EXISTS (SELECT FROM written_files w WHERE w.key = key.key)
     ORDER BY key
 """).bindparams(bindparam("keys", type_=ARRAY(String)))

@@ -86,7 +86,7 @@ class ParquetFiles(RowFiles):
         return ArrowRows(pyarrow.Table.from_pylist([_record(row) for row in rows], schema=SCHEMA))
 
     def decode(self, data: bytes) -> RowTable:
-        return ArrowRows(_decode(data))
+        return ArrowRows(_decode(data).cast(SCHEMA))
 
     def join(self, tables: Sequence[RowTable]) -> RowTable:
         parts = [table.table if isinstance(table, ArrowRows) else _decode(table.encode()) for table in tables]

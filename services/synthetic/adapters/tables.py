@@ -142,11 +142,11 @@ segments = Table(
     Column("number", Integer, primary_key=True),
     Column("inputs", String(64), nullable=False),
     Column("facts", JSONB, nullable=False),
-    Column("keys", ARRAY(String(128)), nullable=False),
+    Column("file_keys", ARRAY(String(128)), nullable=False),
     Column("answers", LargeBinary, nullable=False),
     Column("shares", LargeBinary, nullable=False),
     Column("checks", LargeBinary, nullable=False),
-    Index("ix_segments_keys", "keys", postgresql_using="gin"),
+    Index("ix_segments_file_keys", "file_keys", postgresql_using="gin"),
 )
 
 # Files that a running build writes; those that are left are of a build that was killed.

@@ -134,12 +134,12 @@ def _builds() -> None:
         sa.Column("number", sa.Integer, primary_key=True),
         sa.Column("inputs", sa.String(64), nullable=False),
         sa.Column("facts", JSONB, nullable=False),
-        sa.Column("keys", ARRAY(sa.String(128)), nullable=False),
+        sa.Column("file_keys", ARRAY(sa.String(128)), nullable=False),
         sa.Column("answers", sa.LargeBinary, nullable=False),
         sa.Column("shares", sa.LargeBinary, nullable=False),
         sa.Column("checks", sa.LargeBinary, nullable=False),
     )
-    op.create_index("ix_segments_keys", "segments", ["keys"], postgresql_using="gin")
+    op.create_index("ix_segments_file_keys", "segments", ["file_keys"], postgresql_using="gin")
     op.create_table(
         "builds",
         sa.Column("specialist", sa.String(63), primary_key=True),
