@@ -157,8 +157,9 @@ class _Build:
     def _write_held_out(self, held_out: HeldOut) -> tuple[StoredFile, ...]:
         files = []
         for start in range(0, len(held_out.raws), HELD_OUT_CHUNKS):
-            raws, kept = (part[start : start + HELD_OUT_CHUNKS] for part in (held_out.raws, held_out.kept))
-            data, masks = [raw.data for raw in raws], [mask.tolist() for mask in kept]
+            end = start + HELD_OUT_CHUNKS
+            data = [raw.data for raw in held_out.raws[start:end]]
+            masks = [mask.tolist() for mask in held_out.kept[start:end]]
             written = self._workers.submit(write_rows, data, masks, None)()
             if written.rows:
                 files.append(self._store(HELD_OUT, written))

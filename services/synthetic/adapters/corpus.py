@@ -157,7 +157,7 @@ def _prepared(specialist: Specialist) -> Select[Any]:
 
 def _filter_reason(filters: Filters) -> ColumnElement[str]:
     documents, sketches = tables.documents.c, tables.sketches.c
-    cases = [(sketches.cluster_id.is_(None), "text_gone")]
+    cases: list[tuple[ColumnElement[bool], str]] = [(sketches.cluster_id.is_(None), "text_gone")]
     if filters.languages:
         cases.append((documents.language.not_in(sorted(filters.languages)), "language"))
     too_long = [sketches.characters > filters.max_chars] if filters.max_chars else []
@@ -352,11 +352,11 @@ def _from_result(result: SegmentResult) -> dict[str, Any]:
 
 
 def _to_result(row: Any) -> SegmentResult:
-    facts = dict(row.facts)
+    facts: dict[str, Any] = dict(row.facts)
     facts["left_out"] = {reason: LeftOutCount(**count) for reason, count in facts["left_out"].items()}
-    files = {name: _to_file(facts.pop(name)) for name in ("train", "sources")}
-    arrays = {"answers": row.answers, "shares": row.shares, "checks": row.checks}
-    return SegmentResult(number=row.number, inputs=row.inputs, **facts, **files, **arrays)
+    facts |= {name: _to_file(facts[name]) for name in ("train", "sources")}
+    facts |= {"answers": row.answers, "shares": row.shares, "checks": row.checks}
+    return SegmentResult(number=row.number, inputs=row.inputs, **facts)
 
 
 def _from_file(file: DatasetFile | None) -> list[Any] | None:

@@ -192,7 +192,7 @@ def _store_clusters(connection: Connection, new: dict[int, TextSketch], wholes: 
 def _store_sketches(connection: Connection, sketches: Sequence[Sketch], wholes: dict[str, int]) -> None:
     """Store the sketches; a document keeps its number when its text changes."""
     table = tables.sketches
-    arrival = connection.scalar(select(func.coalesce(func.max(table.c.arrival), -1)))
+    arrival = int(connection.execute(select(func.coalesce(func.max(table.c.arrival), -1))).scalar_one())
     known = is_one_of(table.c.document_id, [sketch.document.document_id for sketch in sketches])
     arrivals = {row.document_id: row.arrival for row in connection.execute(select(table).where(known))}
     for sketch in sketches:

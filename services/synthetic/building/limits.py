@@ -28,7 +28,7 @@ class SeenAnswers:
         for run in self._runs:
             first &= ~_contains(run, answers)
         self._merge(numpy.unique(answers[first & (answers != 0)]))
-        return first | (answers == 0)
+        return numpy.asarray(first | (answers == 0))
 
     def _merge(self, run: Keys) -> None:
         while self._runs and len(self._runs[-1]) <= 2 * len(run):
@@ -74,9 +74,11 @@ def limit_tokens(segments: Sequence[RawSegment], kept: list[Mask], max_tokens: i
 
 def _by_draw(segments: Sequence[RawSegment], kept: Sequence[Mask]) -> list[tuple[int, int]]:
     """(segment, row) of the kept rows in the order of their draws."""
-    numbers = numpy.concatenate([numpy.full(segment.rows, n) for n, segment in enumerate(segments)] or [numpy.empty(0)])
-    rows = numpy.concatenate([numpy.arange(segment.rows) for segment in segments] or [numpy.empty(0)])
-    draws = numpy.concatenate([segment.draws for segment in segments] or [numpy.empty(0)])
-    chosen = numpy.flatnonzero(numpy.concatenate(list(kept) or [numpy.empty(0, numpy.bool_)]))
+    if not segments:
+        return []
+    numbers = numpy.concatenate([numpy.full(segment.rows, number) for number, segment in enumerate(segments)])
+    rows = numpy.concatenate([numpy.arange(segment.rows) for segment in segments])
+    draws = numpy.concatenate([segment.draws for segment in segments])
+    chosen = numpy.flatnonzero(numpy.concatenate(list(kept)))
     order = chosen[numpy.argsort(draws[chosen], kind="stable")]
-    return list(zip(numbers[order].astype(int).tolist(), rows[order].astype(int).tolist(), strict=True))
+    return list(zip(numbers[order].tolist(), rows[order].tolist(), strict=True))

@@ -76,7 +76,8 @@ def count_in_train(table: RowTable, wanted: Hashes, checker: Checker) -> dict[in
 def _common(hashes: Hashes, wanted: Hashes) -> Hashes:
     if not len(wanted):
         return hashes[:0]
-    return hashes[wanted[numpy.searchsorted(wanted, hashes).clip(max=len(wanted) - 1)] == hashes]
+    places = numpy.minimum(numpy.searchsorted(wanted, hashes), len(wanted) - 1)
+    return numpy.asarray(hashes[wanted[places] == hashes])
 
 
 def measure_overlap(tables: Sequence[RowTable], train: dict[int, int], boilerplate_documents: int) -> float:

@@ -131,11 +131,12 @@ class TrainRows:
         """What the limits keep of each segment."""
         percent = self.context.specialist.filters.max_source_percent
         steps = [[self.seen.add(raw.answers) for raw in raws]]
-        for limit in (
+        limits: list[Callable[[list[Mask]], None]] = [
             lambda kept: limit_sources(raws, kept, sources.__getitem__, percent),
             lambda kept: limit_tokens(raws, kept, max_tokens),
             lambda kept: limit_sources(raws, kept, sources.__getitem__, percent),
-        ):
+        ]
+        for limit in limits:
             steps.append([mask.copy() for mask in steps[-1]])
             limit(steps[-1])
         taught = [_taught(raws, step) for step in steps]
