@@ -255,6 +255,10 @@ INSERT_MANY = text("""
     SELECT 'doc_' || lpad(n::text, 32, '0'), 1, 'd' || n, 'document', 'wiki', 'risk', 'internal', :uri, :sha, :size, '', 'en', '[]',
         md5(n::text), n FROM generate_series(1, :count) n
 """)
+JUDGE_MANY = text("""
+    INSERT INTO judgements (judgement_id, specialist, ranking, rubric, comment, position)
+    SELECT 'jdg_' || n, CASE WHEN n % 2 = 0 THEN 'reports' ELSE 'memos' END, '["a", "b"]', '{}', '', n FROM generate_series(1, 20000) n
+""")
 SKETCH_MANY = text("""
     INSERT INTO sketches (document_id, arrival, text_sha256, cluster_id, characters, letters, parts, seconds)
     SELECT document_id, position - 1, text_sha256, position, 1000, 800, '{}', 0.001 FROM documents
@@ -268,6 +272,7 @@ def insert_many(engine: Engine, store: MemoryStore, count: int) -> None:
         values = {"uri": document.text.uri, "sha": document.text.sha256, "size": document.text.size_bytes}
         connection.execute(INSERT_MANY, {**values, "count": count})
         connection.execute(SKETCH_MANY)
+        connection.execute(JUDGE_MANY)
         connection.execute(text("INSERT INTO newest_labels SELECT 'wiki', 'risk', 'internal', max(position), now() FROM documents"))
         connection.execute(text("ANALYZE"))
 
