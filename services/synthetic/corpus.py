@@ -27,8 +27,8 @@ class StoredFile:
 class Assignment:
     """A document's component and its side of a specialist's split. Never changes.
 
-    A component joins the documents that share near-duplicate passages; it has the id of its first document. `rows` counts the held-out rows
-    that the document gave when it was assigned.
+    A component joins the documents that share near-duplicate passages; it has the id of its first document. `rows` counts the held-out
+    rows that the document gave when it was assigned.
     """
 
     document_id: str
