@@ -356,7 +356,7 @@ def test_the_event_of_a_large_dataset_is_small() -> None:
 
 def test_boilerplate_is_not_taught_and_a_new_repetition_rebuilds_its_segment(engine: Engine) -> None:
     world = World(engine)
-    footer = "This paper is confidential and is meant for its addressee alone, in every branch of the house."
+    footer = "This paper is confidential and is meant for its addressee only, in every branch of the house."
     world.app.specialists["reports"] = replace(SPECIALIST, filters=Filters(boilerplate_documents=12))
     for number in range(40):
         extra = f"\n\n{footer}" if number < 11 else ""

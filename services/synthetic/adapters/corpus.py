@@ -175,7 +175,7 @@ def _replace_reason(rows: Any, group: Sequence[Any], order: Any, limit: int, rea
 
 
 class SqlCorpus(BuildCorpus):
-    """Used by one thread, on a connection of its own."""
+    """Used by one thread, on its own connection."""
 
     def __init__(self, connection: Connection, specialist: Specialist) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""What a worker does with a segment: make the rows of its documents, and write those that are kept."""
+"""The work on a segment: make the rows of its documents, and write those that are kept."""
 
 import hashlib
 import re

@@ -286,7 +286,7 @@ class MemoryCorpora(Corpora):
 
 @dataclass
 class MemoryCorpus(BuildCorpus):
-    """Reads the repository anew for every question."""
+    """Reads the repository again for every question."""
 
     repository: MemoryRepository
     specialist: Specialist
