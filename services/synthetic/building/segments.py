@@ -173,11 +173,12 @@ def _add_reasons(collector: _Collector, left_out: Sequence[LeftOutText], *, has_
 
 def _raw(context: Context, collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
     rows = collector.rows
+    table = context.files.table(rows)
     return RawSegment(
-        data=context.files.table(rows).encode(),
+        data=table.encode(),
         ids=ids,
         answers=numpy.array([answer_key(row) for row in rows], numpy.uint64),
-        draws=numpy.array([draw(row.row_id) for row in rows], numpy.uint64),
+        draws=numpy.array([draw(row_id) for row_id in table.column("row_id")], numpy.uint64),
         tokens=numpy.array([row.tokens for row in rows], numpy.int64),
         is_human=numpy.array([row.made_by == HUMAN for row in rows], numpy.bool_),
         documents=numpy.array(collector.documents, numpy.int64),
