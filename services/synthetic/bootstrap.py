@@ -1,36 +1,46 @@
 """Chooses the real adapters of synthetic."""
 
 import threading
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+from sqlalchemy import Engine
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
+from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.adapters.import_barrier import RowAnonymizer
 from services.synthetic.adapters.import_files import ParquetImportFiles
 from services.synthetic.adapters.imports import SqlImports
-from services.synthetic.adapters.parquet import ParquetWriter
+from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.adapters.registry import RegistryDocuments
 from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.adapters.stored_datasets import SqlStoredDatasets
+from services.synthetic.adapters.synthesis_rows import SqlSynthesisRows
+from services.synthetic.adapters.tokenizers import StoredTokenizers
 from services.synthetic.browsing import RowBrowser
+from services.synthetic.building.maker import StructureRows
 from services.synthetic.consumers import SPECIALISTS, Consumers
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.import_rpc import ImportServicer
 from services.synthetic.imports.handlers import ImportCommands
-from services.synthetic.near_duplicates.count import NearDuplicateCounter
-from services.synthetic.near_duplicates.minhash import MinHashNearDuplicates, MinHashSketcher
+from services.synthetic.imports.rows import ImportedRows
+from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
+from services.synthetic.near_duplicates.preparer import Preparer
+from services.synthetic.ports import ListDocuments
+from services.synthetic.rows.passages import passages
 from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.settings import Settings
-from services.synthetic.synthesis.synthesis import Synthesis
-from tailor.api.synthetic.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from services.synthetic.synthesis_bootstrap import build_syntheses
+from tailor.api.synthetic.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
+from tailor.events.outbox import Outbox
 from tailor.runtime import Runtime
+from tailor.storage.protocol import ObjectStore
 from tailor.storage.s3 import S3Store
 
 MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
@@ -38,42 +48,56 @@ TICK_SECONDS = 1.0
 
 
 def build(runtime: Runtime, settings: Settings) -> None:
-    """Connect, read the specialists, then serve, listen and build what is due."""
+    """Connect, read the specialists, then serve, listen, prepare documents, run syntheses and build what is due."""
     engine, producer = runtime.database(settings, MIGRATIONS), runtime.producer(settings)
-    repository = SqlRepository(engine, runtime.outbox(engine, tables.outbox, producer))
-    store = S3Store.from_settings(settings)
-    sketcher = MinHashSketcher(settings.near_duplicate_threshold)
-    app = handlers.Synthetic(
-        repository=repository,
-        store=store,
-        writer=ParquetWriter(store),
-        near_duplicates=MinHashNearDuplicates(settings.near_duplicate_threshold),
-        list_documents=RegistryDocuments(runtime.channel(settings, "registry", settings.registry_address)),
-        limits=settings.row_limits,
-        pair_limits=settings.pair_limits,
-        erased=runtime.erased_documents(settings),
-    )
+    registry = RegistryDocuments(runtime.channel(settings, "registry", settings.registry_address))
+    store, outbox = S3Store.from_settings(settings), runtime.outbox(engine, tables.outbox, producer)
+    app = make_app(settings, engine, outbox, store, registry)
+    app = replace(app, erased=runtime.erased_documents(settings))
     consumers, eraser = Consumers(app), DatasetEraser(app, SqlHoldings(engine))
     browser = RowBrowser(SqlStoredDatasets(engine), store, ParquetRowReader(store), app.erased)
-    counter = NearDuplicateCounter(SqlSketches(engine), sketcher, store)
-    servicer = SyntheticServicer(app, counter, sketcher.threshold, browser)
+    servicer = SyntheticServicer(app, app.preparer, settings.near_duplicate_threshold, browser)
     barrier = RowAnonymizer(runtime.channel(settings, "anonymization", settings.anonymization_address))
-    commands = ImportCommands(SqlImports(engine), ParquetImportFiles(store), barrier)
-    importing = (add_ImportServiceServicer_to_server, ImportServicer(commands))
-    runtime.rpc(settings, [(add_SyntheticServiceServicer_to_server, servicer), importing])
-
-    def sides(specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
-        del specialist
-        return {key: found.held_out for key, found in repository.assignments(document_ids).items()}
-
-    syntheses = build_syntheses(runtime, settings, engine, store, specialists=app.specialists, sides=sides)
-    runtime.rpc(settings, [(add_SyntheticServiceServicer_to_server, servicer), syntheses.servicer])
+    importer = ImportServicer(ImportCommands(SqlImports(engine), ParquetImportFiles(store), barrier))
+    syntheses = build_syntheses(
+        runtime, settings, engine, store, specialists=app.specialists, sides=app.repository.sides
+    )
+    datasets, imports = (
+        (add_SyntheticServiceServicer_to_server, servicer),
+        (add_ImportServiceServicer_to_server, importer),
+    )
+    runtime.rpc(settings, [datasets, imports, syntheses.servicer])
     runtime.read_table(settings, SPECIALISTS, consumers.specialist)
     topics = {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer)}
     runtime.consume(settings, topics, producer)
+    runtime.spawn("preparer", app.preparer.run)
     runtime.spawn("scheduler", lambda stop: _schedule(app, stop))
     syntheses.start(runtime)
     runtime.ready()
+
+
+def make_app(
+    settings: Settings, engine: Engine, outbox: Outbox, store: ObjectStore, list_documents: ListDocuments
+) -> handlers.Synthetic:
+    """The handlers over a migrated database and a store; nothing is started, so benches use it too."""
+    sketcher = MinHashSketcher(settings.near_duplicate_threshold, passages)
+    repository, tokenizers = SqlRepository(engine, outbox), StoredTokenizers(store)
+    return handlers.Synthetic(
+        repository=repository,
+        corpora=SqlCorpora(engine),
+        store=store,
+        files=ParquetFiles(),
+        maker=StructureRows(),
+        tokenizers=tokenizers,
+        preparer=Preparer(SqlSketches(engine, similarity), sketcher, store),
+        list_documents=list_documents,
+        limits=settings.build_limits,
+        pair_limits=settings.pair_limits,
+        extra_rows=(
+            SqlSynthesisRows(engine, tokenizers, repository.sides),
+            ImportedRows(SqlImports(engine), ParquetImportFiles(store), tokenizers),
+        ),
+    )
 
 
 def _schedule(app: handlers.Synthetic, stop: threading.Event) -> None:

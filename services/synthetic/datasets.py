@@ -1,10 +1,11 @@
-"""Shared by all kinds of datasets: texts from the corpus, and splits and manifests in the datasets bucket."""
+"""Shared by all kinds of datasets: texts from the corpus, and files and manifests in the datasets bucket."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from services.synthetic.domain import Dataset, Document, PairRow, Row, Split, Text
+from services.synthetic.domain import Dataset, Document, Text
+from tailor.datasets import DatasetFile
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
@@ -13,23 +14,42 @@ from tailor.storage.ref import Ref
 
 log = get_logger(__name__)
 
+PARQUET = "application/vnd.apache.parquet"
+
+
+def read_text(store: ObjectStore, document: Document) -> Text | None:
+    """The document's text; None if it no longer exists because it was erased or superseded."""
+    try:
+        value = json.loads(store.get(document.text))
+        return Text(value["prompt"], value["text"])
+    except NotFound:
+        log.warning("text is gone", document_id=document.document_id)
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise invalid_text(document.text) from None
+
 
 def read_texts(store: ObjectStore, documents: Sequence[Document]) -> dict[str, Text]:
-    """The texts by document id, without those that no longer exist because they were erased or superseded."""
-    texts = {}
-    for document in documents:
-        try:
-            value = json.loads(store.get(document.text))
-            texts[document.document_id] = Text(value["prompt"], value["text"])
-        except NotFound:
-            log.warning("text is gone", document_id=document.document_id)
-        except (ValueError, KeyError, TypeError):
-            raise invalid_text(document.text) from None
-    return texts
+    """The texts by document id, without those that no longer exist."""
+    pairs = ((document.document_id, read_text(store, document)) for document in documents)
+    return {key: text for key, text in pairs if text is not None}
 
 
 def invalid_text(ref: Ref) -> FailedPrecondition:
     return FailedPrecondition(Reason.INVALID_TEXT_OBJECT, "A stored text does not follow its contract.", uri=ref.uri)
+
+
+def file_of(data: bytes, rows: int) -> DatasetFile:
+    """The file that these bytes will be: its name is its digest."""
+    digest = hashlib.sha256(data).hexdigest()
+    return DatasetFile(Ref(f"s3://{DATASETS}/files/{digest}.parquet", digest, len(data)), rows)
+
+
+def store_file(store: ObjectStore, data: bytes, rows: int) -> DatasetFile:
+    """Store a Parquet file."""
+    file = file_of(data, rows)
+    store.put(file.ref.bucket, file.ref.key, data, PARQUET)
+    return file
 
 
 def _last_manifest(store: ObjectStore, dataset: Dataset | None) -> dict[str, object]:
@@ -43,28 +63,16 @@ def _last_manifest(store: ObjectStore, dataset: Dataset | None) -> dict[str, obj
 
 
 def write_manifest(
-    store: ObjectStore, last: Dataset | None, same: Mapping[str, object], rest: Mapping[str, object]
+    store: ObjectStore, last: Dataset | None, content: Mapping[str, object], same: Sequence[str]
 ) -> tuple[str, Ref]:
     """Store a manifest, and return its digest and reference. It contains no times.
 
-    If the last build has the `same` parts, its manifest is returned instead, even if the `rest` differs: equal rows are the same dataset.
+    If the last build has the `same` parts, its manifest is returned instead, even if the rest differs: equal rows are the same dataset.
     """
+    content = json.loads(json.dumps(content))
     before = _last_manifest(store, last)
-    if last is not None and all(before.get(name) == part for name, part in same.items()):
+    if last is not None and all(before.get(name) == content.get(name) for name in same):
         return last.digest, last.manifest
-    data = json.dumps({**same, **rest}, sort_keys=True, indent=1).encode()
+    data = json.dumps(content, sort_keys=True, indent=1).encode()
     digest = hashlib.sha256(data).hexdigest()
     return digest, store.put(DATASETS, f"{digest}/manifest.json", data, "application/json")
-
-
-def manifest_entry(split: Split) -> dict[str, object]:
-    """A split as an entry of a manifest."""
-    return {"key": split.ref.key, "sha256": split.ref.sha256, "size_bytes": split.ref.size_bytes, "rows": split.rows}
-
-
-def count_origins(rows: Iterable[Row | PairRow]) -> dict[str, int]:
-    """The number of rows by task."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row.origin] = counts.get(row.origin, 0) + 1
-    return counts

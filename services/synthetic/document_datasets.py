@@ -1,167 +1,281 @@
 """Datasets of documents: from the corpus's texts to both splits."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
 
-from services.synthetic.datasets import count_origins, manifest_entry, read_texts, write_manifest
-from services.synthetic.domain import (
-    Assignment,
-    CorpusSnapshot,
-    Dataset,
-    LeftOut,
-    Row,
-    RowLimits,
-    Specialist,
-    TeacherUse,
-    Text,
-    fingerprint,
-)
-from services.synthetic.filters import (
-    admit_texts,
-    filter_settings,
-    limit_source_documents,
-    limit_source_share,
-    remove_boilerplate,
-)
-from services.synthetic.ports import Builds, NearDuplicates, SplitWriter
-from services.synthetic.preference_datasets import list_deliverables, read_deliverable_drafts
-from services.synthetic.rows.document_rows import deliverable_rows, make_rows
-from services.synthetic.rows.places import add_spans
-from services.synthetic.selection import assign_clusters, choose_representatives, fit_budget, split_rows
+from services.synthetic.building.extras import ExtraParts, Extras, raw_rows
+from services.synthetic.building.grams import make_gram_set
+from services.synthetic.building.overlap import held_out_grams, measure_overlap
+from services.synthetic.building.reading import MemberReader
+from services.synthetic.building.segments import Context, HeldOutGrams, WrittenRows, write_rows
+from services.synthetic.building.split import HeldOut, Splitter, boilerplate_documents
+from services.synthetic.building.tally import Tally
+from services.synthetic.building.train import TrainRows
+from services.synthetic.building.workers import Workers, peak_memory_mb, start_workers
+from services.synthetic.corpus import ALL_SEGMENTS, NEAR_DUPLICATES, BuildCorpus, StoredFile
+from services.synthetic.datasets import PARQUET, file_of, write_manifest
+from services.synthetic.domain import BuildLimits, Dataset, LastBuild, Specialist, fingerprint
+from services.synthetic.filters import filter_settings
+from services.synthetic.ports import ExtraRows, RowFiles, RowMaker, TokenCounter
+from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest, Figures, IdFiles, LeftOutCount, SplitFiles
 from tailor.errors import FailedPrecondition, Reason
+from tailor.logging import get_logger
+from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
+from tailor.storage.ref import Ref
 from tailor.words import DatasetKind
 
+log = get_logger(__name__)
+
 # Increase it whenever the same documents would give other rows.
-BUILDER_VERSION = 2
+BUILDER_VERSION = 3
+# Chunks of held-out documents whose rows are in one file.
+HELD_OUT_CHUNKS = 8
+
+StartWorkers = Callable[[Context, int], AbstractContextManager[Workers]]
 
 
 @dataclass(frozen=True)
 class DocumentDatasets:
     """Makes datasets of documents."""
 
-    builds: Builds
     store: ObjectStore
-    writer: SplitWriter
-    near_duplicates: NearDuplicates
-    limits: RowLimits
+    files: RowFiles
+    maker: RowMaker
+    limits: BuildLimits = field(default_factory=BuildLimits)
+    extra_rows: Sequence[ExtraRows] = ()
+    start_workers: StartWorkers = start_workers
 
-    def fingerprint(self, specialist: Specialist, snapshot: CorpusSnapshot) -> str:
-        """A digest of everything that the dataset depends on."""
-        documents = [
-            (document.document_id, document.text.sha256, document.language, document.labels.source, document.spans)
-            for document in snapshot.documents
-        ]
-        filters = filter_settings(specialist.filters)
-        finished = [
-            (deliverable.document_id, snapshot.drafts[deliverable.draft_id].text.sha256)
-            for deliverable in list_deliverables(snapshot)
-        ]
-        return fingerprint(BUILDER_VERSION, specialist.system_prompt, asdict(self.limits), filters, documents, finished)
+    def make_dataset(
+        self, specialist: Specialist, corpus: BuildCorpus, counter: TokenCounter, last: LastBuild
+    ) -> tuple[Dataset, tuple[StoredFile, ...], str]:
+        """Make and store the dataset, or return the last one if nothing that it depends on changed. Blocks.
 
-    def make_dataset(self, specialist: Specialist, snapshot: CorpusSnapshot) -> tuple[Dataset, bool]:
-        """Make and store the dataset. Blocks.
-
-        Returns it, and True unless a teacher failed to answer. Raises FailedPrecondition (TOO_FEW_ROWS).
+        Returns it with its files and its fingerprint. Raises FailedPrecondition (TOO_FEW_ROWS, SOURCE_SHARE_UNREACHABLE).
         """
-        rows = _make_rows(self, specialist, snapshot)
-        _require_enough(rows, self.limits)
-        return _write(self, specialist, snapshot, rows), not (rows.use and rows.use.failed)
+        start = time.monotonic()
+        repeated = corpus.repeated_parts(specialist.filters.boilerplate_documents)
+        context = Context(specialist, counter, self.maker, self.files, frozenset(repeated))
+        with self.start_workers(context, corpus.documents()) as workers:
+            build = _Build(self, context, corpus, workers)
+            build.splitter.assign()
+            current = build.fingerprint()
+            if last.dataset is not None and last.fingerprint == current:
+                return last.dataset, (), current
+            dataset, files = build.run(last)
+        seconds = round(time.monotonic() - start, 1)
+        log.info("rows made", specialist=specialist.name, seconds=seconds, peak_memory_mb=peak_memory_mb())
+        return dataset, files, current
+
+
+class _Build:
+    """One build."""
+
+    def __init__(self, parts: DocumentDatasets, context: Context, corpus: BuildCorpus, workers: Workers) -> None:
+        self._parts = parts
+        self._context = context
+        self._corpus = corpus
+        self._workers = workers
+        self._specialist = context.specialist
+        self._tally = Tally()
+        # Documents of files that do not belong to a segment.
+        self._others: set[str] = set()
+        self._extras = Extras(parts.extra_rows, corpus, context)
+        self.splitter = Splitter(context, corpus, MemberReader(parts.store), workers)
+
+    def inputs(self) -> str:
+        """A digest of everything that the rows of all documents depend on."""
+        policy, counter = self._specialist.rows, self._context.counter
+        limits = (policy.max_row_tokens, policy.max_rows_per_document, policy.min_answer_tokens)
+        tasks = (policy.tasks, policy.own_tasks, policy.knowledge)
+        base = (counter.digest, counter.context_tokens, counter.message_tokens)
+        return fingerprint(BUILDER_VERSION, self._specialist.system_prompt, *limits, *tasks, *base)
+
+    def fingerprint(self) -> str:
+        """A digest of everything that the dataset depends on."""
+        corpus, specialist = self._corpus, self._specialist
+        settings = (asdict(specialist.rows), filter_settings(specialist.filters), asdict(self._parts.limits))
+        documents = [corpus.held_out_digest(), *((key.number, key.digest) for key in corpus.segments())]
+        extras = [source.fingerprint(specialist) for source in self._parts.extra_rows]
+        counts = sorted((reason, asdict(count)) for reason, count in corpus.left_out().items())
+        return fingerprint(self.inputs(), *settings, documents, extras, counts)
+
+    def run(self, last: LastBuild) -> tuple[Dataset, tuple[StoredFile, ...]]:
+        """Make both splits, then compare them, and write the manifest last."""
+        extra = self._extras.count()
+        held_out = self._make_held_out(extra)
+        grams = self._grams(held_out)
+        train = self._make_train(extra, grams)
+        held_out.remove_shared(self._context, self._tally.shares, self._threshold)
+        kept = self._write_held_out(held_out)
+        _require_enough(self._tally, self._parts.limits)
+        sources = self._write_sources(train)
+        for counts in (self._corpus.left_out(), extra.left_out, *held_out.left_out):
+            self._tally.add_left_out(counts)
+        near_duplicates = self._tally.left_out.pop(NEAR_DUPLICATES, LeftOutCount())
+        figures = self._figures(held_out, kept, near_duplicates)
+        content = self._manifest(Written(train, kept, sources), figures, held_out)
+        digest, manifest = write_manifest(self._parts.store, last.dataset, content, ("kind", "splits", "sources"))
+        dataset = self._dataset(digest, manifest, figures, sources, near_duplicates.documents)
+        segments = tuple(stored for stored in train if not stored.is_sources)
+        return dataset, (*segments, *kept, *sources)
+
+    @property
+    def _threshold(self) -> int:
+        return boilerplate_documents(self._specialist.filters)
+
+    def _make_held_out(self, extra: ExtraParts) -> HeldOut:
+        held_out = HeldOut()
+        for raw in self.splitter.make_rows(self._corpus.held_out()):
+            held_out.add(raw)
+        if extra.held_out:
+            held_out.add(raw_rows(self._context, extra.held_out))
+        return held_out
+
+    def _grams(self, held_out: HeldOut) -> HeldOutGrams:
+        tables = [self._context.files.decode(raw.data) for raw in held_out.raws]
+        return HeldOutGrams(make_gram_set(held_out.answers(self._context)), held_out_grams(tables))
+
+    def _make_train(self, extra: ExtraParts, grams: HeldOutGrams) -> tuple[StoredFile, ...]:
+        policy, store = self._specialist.rows, self._parts.store
+        share = policy.replay_percent
+        train = TrainRows(self._context, self._corpus, store, self._workers, grams, self.inputs())
+        # Rows that people accepted or imported come first in the budget.
+        budget = max(1, policy.max_train_tokens * (100 - share) // 100 - extra.train_tokens)
+        results = train.build(budget if policy.max_train_tokens else 0)
+        for result in results:
+            self._tally.add_segment(result)
+        rows = self._tally.rows[TRAIN] + extra.train
+        replay = rows * share // (100 - share) if share else 0
+        stored = [stored for result in results for stored in result.files]
+        for written in self._extras.files(extra, replay, grams, self._workers):
+            stored.append(self._store(TRAIN, written))
+        return tuple(stored)
+
+    def _write_held_out(self, held_out: HeldOut) -> tuple[StoredFile, ...]:
+        files = []
+        for start in range(0, len(held_out.raws), HELD_OUT_CHUNKS):
+            end = start + HELD_OUT_CHUNKS
+            data = [raw.data for raw in held_out.raws[start:end]]
+            masks = [mask.tolist() for mask in held_out.kept[start:end]]
+            written = self._workers.submit(write_rows, data, masks, None)()
+            if written.rows:
+                files.append(self._store(HELD_OUT, written))
+        return tuple(files)
+
+    def _store(self, split: str, written: WrittenRows) -> StoredFile:
+        self._tally.add_file(split, written)
+        self._others.update(written.document_ids)
+        return StoredFile(self._put(written.data, written.rows), ALL_SEGMENTS)
+
+    def _put(self, data: bytes, rows: int) -> DatasetFile:
+        file = file_of(data, rows)
+        self._corpus.record_files([file.ref.key])
+        self._parts.store.put(DATASETS, file.ref.key, data, PARQUET)
+        return file
+
+    def _write_sources(self, train: Sequence[StoredFile]) -> tuple[StoredFile, ...]:
+        """The sources of the segments, and one more file with the documents that stand in none of them."""
+        known = tuple(stored for stored in train if stored.is_sources)
+        segments = set(self._corpus.segment_of(sorted(self._others)).values())
+        for stored in known:
+            if stored.segment in segments:
+                data = self._parts.store.get(stored.file.ref)
+                self._others.difference_update(self._context.files.read_column(data, "document_id"))
+        digests = self._corpus.sources(sorted(self._others))
+        ids = sorted(digests)
+        if not ids:
+            return known
+        data = self._context.files.ids({"document_id": ids, "digest": [digests[key] for key in ids]})
+        return (*known, StoredFile(self._put(data, len(ids)), ALL_SEGMENTS, is_sources=True))
+
+    def _figures(self, held_out: HeldOut, kept: Sequence[StoredFile], near_duplicates: LeftOutCount) -> Figures:
+        """The measures. The overlap is measured in what was stored, independently of how shared rows were removed."""
+        store, files = self._parts.store, self._context.files
+        tables = [files.decode(store.get(stored.file.ref)) for stored in kept]
+        # A near-duplicate is taught by the document that represents it.
+        letters = self._corpus.letters() + near_duplicates.characters
+        taught = self._tally.letters + held_out.letters + near_duplicates.characters
+        overlap = measure_overlap(tables, self._tally.checks, self._threshold)
+        return Figures(taught / letters if letters else 0.0, self._tally.grounded, overlap, letters)
+
+    def _manifest(self, written: "Written", figures: Figures, held_out: HeldOut) -> dict[str, object]:
+        tally, specialist = self._tally, self._specialist
+        manifest = DatasetManifest(
+            kind=DatasetKind.SFT,
+            specialist=specialist.name,
+            splits={
+                name: SplitFiles(tally.rows[name], tally.tokens[name], written.split(name))
+                for name in (TRAIN, HELD_OUT)
+            },
+            sources=written.source_ids,
+            figures=figures,
+            left_out=tally.left_out,
+        )
+        more = {
+            "tasks": dict(tally.tasks),
+            "grounding": dict(tally.grounding),
+            "languages": dict(tally.languages),
+            "boilerplate_rows": held_out.boilerplate_rows,
+        }
+        return manifest.as_json() | {
+            "figures": asdict(figures) | more,
+            "builder": {
+                "version": BUILDER_VERSION,
+                "tokenizer": self._context.counter.digest,
+                **asdict(self._parts.limits),
+            },
+            "rows": asdict(specialist.rows),
+            "filters": filter_settings(specialist.filters),
+        }
+
+    def _dataset(
+        self, digest: str, manifest: Ref, figures: Figures, sources: Sequence[StoredFile], near_duplicates: int
+    ) -> Dataset:
+        tally, specialist = self._tally, self._specialist
+        return Dataset(
+            digest=digest,
+            specialist=specialist.name,
+            base=specialist.base,
+            recipe=specialist.recipe,
+            manifest=manifest,
+            train_rows=tally.rows[TRAIN],
+            held_out_rows=tally.rows[HELD_OUT],
+            documents=sum(stored.file.rows for stored in sources),
+            near_duplicates=near_duplicates,
+            figures=figures,
+            left_out=tally.left_out,
+            intake_seconds=self._corpus.intake_seconds(),
+        )
 
 
 @dataclass(frozen=True)
-class DocumentRows:
-    """Rows of both splits, sorted by id, with the use of a teacher, and counts of near-duplicates and of what the filters removed."""
+class Written:
+    """The files of a dataset. `train` has sources of segments too."""
 
-    train: Sequence[Row]
-    held_out: Sequence[Row]
-    use: TeacherUse | None
-    near_duplicates: int
-    left_out: LeftOut
+    train: tuple[StoredFile, ...]
+    held_out: tuple[StoredFile, ...]
+    sources: tuple[StoredFile, ...]
 
+    def split(self, name: str) -> tuple[DatasetFile, ...]:
+        """The files of a split."""
+        stored = self.held_out if name == HELD_OUT else self.train
+        return tuple(entry.file for entry in stored if not entry.is_sources)
 
-def _make_rows(parts: DocumentDatasets, specialist: Specialist, snapshot: CorpusSnapshot) -> DocumentRows:
-    documents, drafts = snapshot.documents, read_deliverable_drafts(parts.store, snapshot)
-    filters, by_id = specialist.filters, {document.document_id: document for document in documents}
-    sources = {key: document.labels.source for key, document in by_id.items()}
-    texts, left_out = admit_texts(documents, read_texts(parts.store, documents), filters)
-    assignments = _assign(parts, texts)
-    distinct = choose_representatives(texts, assignments)
-    kinds = {key: by_id[key].kind for key in distinct}
-    cleaned = remove_boilerplate({key: texts[key] for key in distinct}, kinds, filters.boilerplate_documents)
-    chosen = limit_source_documents(list(cleaned.texts), sources, filters.max_source_documents)
-    rows = [row for key in chosen for row in make_rows(by_id[key], cleaned.texts[key], specialist, parts.limits)]
-    # A deliverable, like an example, is used verbatim, boilerplate included.
-    rows += [
-        row
-        for key in chosen
-        if key in drafts
-        for row in deliverable_rows(by_id[key], texts[key], drafts[key], specialist, parts.limits)
-    ]
-    use = None
-    train, held_out = split_rows(rows, assignments)
-    shared = limit_source_share(train, sources, filters.max_source_percent)
-    fitting = fit_budget(shared, parts.limits.max_tokens)
-    fair = limit_source_share(fitting, sources, filters.max_source_percent)
-    left_out = replace(
-        left_out,
-        boilerplate=cleaned.emptied,
-        source=len(cleaned.texts) - len(chosen),
-        boilerplate_parts=cleaned.parts,
-        source_rows=len(train) - len(shared) + len(fitting) - len(fair),
-    )
-    train, held_out = add_spans(fair, by_id, texts), add_spans(held_out, by_id, texts)
-    return DocumentRows(train, held_out, use, len(texts) - len(distinct), left_out)
+    @property
+    def source_ids(self) -> IdFiles:
+        """The files that name the documents."""
+        files = tuple(entry.file for entry in self.sources)
+        return IdFiles(sum(file.rows for file in files), files)
 
 
-def _assign(parts: DocumentDatasets, texts: Mapping[str, Text]) -> dict[str, Assignment]:
-    """The assignment of every text, made now if it has none."""
-    known = parts.builds.assignments(list(texts))
-    groups = parts.near_duplicates.groups({key: f"{text.prompt or ''}\n{text.text}" for key, text in texts.items()})
-    parts.builds.assign(assign_clusters(groups, known, parts.limits.held_out_percent).values())
-    return parts.builds.assignments(list(texts))
-
-
-def _require_enough(rows: DocumentRows, limits: RowLimits) -> None:
-    train, held_out = len(rows.train), len(rows.held_out)
+def _require_enough(tally: Tally, limits: BuildLimits) -> None:
+    train, held_out = tally.rows[TRAIN], tally.rows[HELD_OUT]
     if train < limits.min_train_rows or held_out < limits.min_held_out_rows:
         raise FailedPrecondition(
             Reason.TOO_FEW_ROWS,
             f"The documents give {train} train rows and {held_out} held-out rows; "
             f"at least {limits.min_train_rows} and {limits.min_held_out_rows} are needed. Publish more documents.",
         )
-
-
-def _write(parts: DocumentDatasets, specialist: Specialist, snapshot: CorpusSnapshot, rows: DocumentRows) -> Dataset:
-    """Store both splits, then the manifest. Equal rows are the same dataset, even if the filters removed something else."""
-    ids = sorted({key for row in (*rows.train, *rows.held_out) for key in row.document_ids})
-    digests = {document.document_id: document.digest for document in snapshot.documents}
-    splits = {
-        "train": manifest_entry(parts.writer.write(rows.train)),
-        "held_out": manifest_entry(parts.writer.write(rows.held_out)),
-    }
-    same = {"splits": splits, "sources": [{"document_id": key, "digest": digests[key]} for key in ids]}
-    digest, ref = write_manifest(parts.store, snapshot.dataset, same, _rest_of_manifest(parts, specialist, rows))
-    return Dataset(
-        digest=digest,
-        specialist=specialist.name,
-        base=specialist.base,
-        recipe=specialist.recipe,
-        manifest=ref,
-        train_rows=len(rows.train),
-        held_out_rows=len(rows.held_out),
-        document_ids=tuple(ids),
-        near_duplicates=rows.near_duplicates,
-        left_out=rows.left_out,
-    )
-
-
-def _rest_of_manifest(parts: DocumentDatasets, specialist: Specialist, rows: DocumentRows) -> dict[str, object]:
-    rest: dict[str, object] = {
-        "kind": DatasetKind.SFT.value,
-        "specialist": specialist.name,
-        "builder": {"version": BUILDER_VERSION, **asdict(parts.limits), "origins": count_origins(rows.train)},
-        "filters": filter_settings(specialist.filters),
-        "left_out": asdict(rows.left_out),
-    }
-    return rest if rows.use is None else rest | {"teacher": asdict(rows.use)}

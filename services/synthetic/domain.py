@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from tailor.datasets import Figures, LeftOutCount
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Filters, Labels, RowPolicy, Selection, Span
 
@@ -48,22 +49,6 @@ class PairCounts:
     tied: int = 0
     too_long: int = 0
     across_split: int = 0
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Counts of what the filters removed from a dataset.
-
-    The first four count documents, by the filter that removed them; `boilerplate_parts` were removed from the other documents, and
-    `source_rows` are rows beyond their source's share.
-    """
-
-    language: int = 0
-    length: int = 0
-    boilerplate: int = 0
-    source: int = 0
-    boilerplate_parts: int = 0
-    source_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -229,7 +214,7 @@ class MadeRows:
 
 @dataclass(frozen=True)
 class PairRow:
-    """One preference row: the chat as (role, content), the better answer and the worse one."""
+    """One preference row: the chat as (role, content), the better answer and the worse one, and the tokens with the longer one."""
 
     task: str
     prompt_digest: str
@@ -239,28 +224,18 @@ class PairRow:
     document_ids: tuple[str, ...] = ()
     judgement_ids: tuple[str, ...] = ()
     made_by: str = "human"
+    tokens: int = 0
 
     @property
     def row_id(self) -> str:
         """An id by content, independent of the number of judgements behind it."""
         return f"row_{fingerprint(self.task, *self.document_ids, self.messages, self.chosen, self.rejected)[:32]}"
 
-    @property
-    def tokens(self) -> int:
-        """Estimated tokens of the prompt with the longer answer."""
-        prompt = "".join(content for _, content in self.messages)
-        return estimate_tokens(prompt + max(self.chosen, self.rejected, key=len))
-
 
 @dataclass(frozen=True)
-class RowLimits:
-    """How rows are chosen. Tokens are estimated as characters / 4; `max_tokens` limits the train split."""
+class BuildLimits:
+    """The fewest rows with which a dataset is worth training on."""
 
-    max_row_tokens: int = 320
-    min_answer_tokens: int = 24
-    rows_per_document: int = 2
-    max_tokens: int = 48_000
-    held_out_percent: int = 12
     min_train_rows: int = 8
     min_held_out_rows: int = 1
 
@@ -276,19 +251,12 @@ class TeacherUse:
 
 
 @dataclass(frozen=True)
-class Split:
-    """A written split: Parquet in the datasets bucket."""
-
-    ref: Ref
-    rows: int
-
-
-@dataclass(frozen=True)
 class Dataset:
     """A stored dataset.
 
-    `near_duplicates` and `left_out` belong to kind sft; `judgement_ids`, `pairs` and `ranked_adapter` to kind preference.
-    `ranked_adapter` is the adapter of the draft that was ranked last.
+    `near_duplicates`, `figures` and `intake_seconds` belong to kind sft; `judgements`, `pairs` and `ranked_adapter` to kind preference.
+    `ranked_adapter` is the adapter of the draft that was ranked last. `intake_seconds` is the time that preparing the documents took when
+    they arrived.
     """
 
     digest: str
@@ -298,12 +266,14 @@ class Dataset:
     manifest: Ref
     train_rows: int
     held_out_rows: int
-    document_ids: tuple[str, ...]
+    documents: int
     near_duplicates: int
     created_at: datetime | None = None
-    left_out: LeftOut = LeftOut()
+    figures: Figures = field(default_factory=Figures)
+    left_out: Mapping[str, LeftOutCount] = field(default_factory=dict)
+    intake_seconds: float = 0.0
     kind: DatasetKind = DatasetKind.SFT
-    judgement_ids: tuple[str, ...] = ()
+    judgements: int = 0
     pairs: PairCounts = PairCounts()
     ranked_adapter: str = ""
 
@@ -332,19 +302,24 @@ class BuildProgress:
 
 
 @dataclass(frozen=True)
-class CorpusSnapshot:
-    """Everything a specialist's dataset is made from at one moment.
+class LastBuild:
+    """The last build of a kind, and the position of the newest item that a build started now can see."""
 
-    `drafts` are its saved drafts by id, `dataset` and `fingerprint` those of the last build of the requested kind, and `ranked_adapter` the
-    adapter of the draft that was ranked last.
+    position: int
+    fingerprint: str = ""
+    dataset: Dataset | None = None
+
+
+@dataclass(frozen=True)
+class PairEvidence:
+    """Everything that preference datasets are made from: the specialist's judgements, its saved drafts by id, and deliverables of drafts.
+
+    `ranked_adapter` is the adapter of the draft that was ranked last.
     """
 
-    documents: tuple[Document, ...]
-    position: int
-    fingerprint: str
-    dataset: Dataset | None
-    judgements: tuple[Judgement, ...] = ()
-    drafts: Mapping[str, KeptDraft] = field(default_factory=dict)
+    judgements: tuple[Judgement, ...]
+    drafts: Mapping[str, KeptDraft]
+    deliverables: tuple[Document, ...]
     ranked_adapter: str = ""
 
 
@@ -352,38 +327,6 @@ def find_ranked_adapter(newest_first: Iterable[Judgement], drafts: Mapping[str, 
     """The adapter of the stored draft that was ranked last; empty if there is none."""
     rankings = (judgement.ranking for judgement in newest_first if len(judgement.ranking) > 1)
     return next((drafts[key].adapter_digest for ranking in rankings for key in ranking if key in drafts), "")
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """A document's cluster of near-duplicates and its side of the split. Never changes.
-
-    The cluster has the id of the document that represented it first.
-    """
-
-    document_id: str
-    cluster_id: str
-    held_out: bool
-
-
-@dataclass(frozen=True)
-class Sketch:
-    """A text's MinHash and its bands; texts that share no band are not near-duplicates. Both are empty if the text no longer exists."""
-
-    document_id: str
-    text_sha256: str
-    minhash: bytes = b""
-    bands: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class SketchPair:
-    """Two documents that share a band, and their MinHashes."""
-
-    first: str
-    first_minhash: bytes
-    other: str
-    other_minhash: bytes
 
 
 def estimate_tokens(text: str) -> int:
@@ -406,6 +349,6 @@ def is_due(policy: BuildPolicy, progress: BuildProgress) -> bool:
     return has_rested and progress.seconds_since_new >= policy.quiet_seconds
 
 
-def is_held_out(cluster_id: str, percent: int) -> bool:
-    """The side of a cluster in the split: a fixed hash of its id."""
-    return int(fingerprint("split", cluster_id)[:8], 16) % 100 < percent
+def is_held_out(component_id: str, percent: int) -> bool:
+    """The side of a component in the split: a fixed hash of its id."""
+    return int(fingerprint("split", component_id)[:8], 16) % 100 < percent

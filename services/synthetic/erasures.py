@@ -1,6 +1,6 @@
 """Erases documents, and the datasets with their rows, which a new dataset supersedes."""
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.synthetic.domain import Dataset
@@ -10,7 +10,6 @@ from tailor.errors import NotFound, TailorError
 from tailor.events.erased import Erased, Forgotten
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
-from tailor.storage.protocol import ObjectStore
 from tailor.words import DatasetKind
 
 log = get_logger(__name__)
@@ -25,27 +24,48 @@ class DatasetEraser:
 
     def forget(self, erased: Erased) -> Forgotten:
         """Drop the document, rebuild the datasets with its rows without it, then delete the old bytes. Idempotent."""
-        entries = self.holdings.forget_document(erased.document_id)
+        segment = self.holdings.segment_of(erased.document_id)
+        entries, keys = self.holdings.forget_document(erased.document_id)
+        files = self._delete(keys)
         dropped: list[Dataset] = []
         for name in sorted({*self.holdings.specialists(), *self.app.specialists}):
-            dropped += self._supersede(name, erased.document_id)
-        files = self._delete_bytes(dropped)
+            dropped += self._supersede(name, erased.document_id, segment)
+        files += self._delete_bytes(dropped)
         for dataset in dropped:
             self.holdings.drop_dataset(dataset)
         digests = tuple(sorted({dataset.digest for dataset in dropped}))
         return Forgotten({"documents": entries, "datasets": len(digests), "objects": files}, digests)
 
-    def _supersede(self, name: str, document_id: str) -> list[Dataset]:
+    def _supersede(self, name: str, document_id: str, segment: int | None) -> list[Dataset]:
         """The specialist's datasets with rows of the document, after a new one was built if possible."""
 
         def supersede() -> list[Dataset]:
-            tainted = [dataset for dataset in self.holdings.datasets(name) if document_id in dataset.document_ids]
+            tainted = self._find(name, document_id, segment)
             for kind, digest in self.holdings.newest_digests(name).items():
                 if digest in {dataset.digest for dataset in tainted}:
                     self._rebuild(name, kind)
             return tainted
 
         return run_exclusively(self.app, name, supersede)
+
+    def _find(self, name: str, document_id: str, segment: int | None) -> list[Dataset]:
+        """The datasets whose sources name the document; datasets share files, and each file is read once."""
+        names: dict[str, bool] = {}
+        digests: set[str] = set()
+        for digest, key in self.holdings.source_files(name, segment):
+            if key not in names:
+                names[key] = document_id in self._read_sources(key)
+            if names[key]:
+                digests.add(digest)
+        datasets = (self.holdings.dataset(name, digest) for digest in sorted(digests))
+        return [dataset for dataset in datasets if dataset is not None]
+
+    def _read_sources(self, key: str) -> list[str]:
+        """The ids of a sources file; none if an earlier attempt deleted it."""
+        try:
+            return self.app.files.read_column(self.app.store.read(DATASETS, key), "document_id")
+        except NotFound:
+            return []
 
     def _rebuild(self, name: str, kind: DatasetKind) -> None:
         specialist = self.app.specialists.get(name)
@@ -59,25 +79,15 @@ class DatasetEraser:
             log.warning("erased dataset not superseded", specialist=name, kind=kind.value, reason=error.reason)
 
     def _delete_bytes(self, dropped: list[Dataset]) -> int:
-        """Delete the datasets' objects, except splits that a dataset without the document shares."""
-        doomed = {dataset.digest for dataset in dropped}
+        """Delete the datasets' objects, except files that a dataset without the document shares."""
+        doomed = sorted({dataset.digest for dataset in dropped})
         if not doomed:
             return 0
-        splits = set[str]().union(*(split_keys(self.app.store, digest) for digest in doomed))
-        for other in {dataset.digest for dataset in self.holdings.datasets("")} - doomed:
-            splits -= split_keys(self.app.store, other)
-        # Manifests are deleted last, so that a retry still finds the splits that they name.
-        keys = [*sorted(splits), *(f"{digest}/manifest.json" for digest in sorted(doomed))]
+        # Manifests are deleted last.
+        return self._delete([*self.holdings.unshared_files(doomed), *(f"{key}/manifest.json" for key in doomed)])
+
+    def _delete(self, keys: Sequence[str]) -> int:
         existing = [key for key in keys if self.app.store.exists(DATASETS, key)]
         for key in existing:
             self.app.store.delete(DATASETS, key)
         return len(existing)
-
-
-def split_keys(store: ObjectStore, digest: str) -> set[str]:
-    """Keys of a dataset's splits; empty if its manifest no longer exists."""
-    try:
-        manifest = json.loads(store.read(DATASETS, f"{digest}/manifest.json"))
-    except NotFound:
-        return set()
-    return {split["key"] for split in manifest["splits"].values()}

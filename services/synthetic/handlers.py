@@ -1,27 +1,32 @@
 """One function per event and command of synthetic, and the tick that builds what is due."""
 
+import itertools
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from services.synthetic.building.workers import start_workers
+from services.synthetic.corpus import Corpora, StoredFile
 from services.synthetic.datasets import read_texts
-from services.synthetic.document_datasets import DocumentDatasets
+from services.synthetic.document_datasets import DocumentDatasets, StartWorkers
 from services.synthetic.domain import (
+    BuildLimits,
+    BuildProgress,
     BuildResult,
+    Dataset,
     Document,
     Judgement,
     KeptDraft,
+    LastBuild,
     Row,
-    RowLimits,
     Specialist,
     is_due,
 )
 from services.synthetic.filters import rejecting_filter
-from services.synthetic.ports import ListDocuments, NearDuplicates, Repository, SplitWriter
+from services.synthetic.near_duplicates.preparer import Preparer
+from services.synthetic.ports import ExtraRows, ListDocuments, Repository, RowFiles, RowMaker, Tokenizers
 from services.synthetic.preference_datasets import PreferenceDatasets, save_texts
-from services.synthetic.rows.document_rows import make_rows
-from services.synthetic.rows.places import add_spans
 from services.synthetic.rows.preference_rows import PairLimits
 from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, TailorError
 from tailor.logging import get_logger
@@ -42,25 +47,26 @@ T = TypeVar("T")
 class Synthetic:
     """The collaborators of the handlers.
 
-    `specialists` are all specialists by name, `erased` the ids of erased documents.
+    `specialists` are all specialists by name, `erased` the ids of erased documents. `idle` has, for each specialist and kind that had
+    nothing new at the last tick, its revision and the newest position of all items then.
     """
 
     repository: Repository
+    corpora: Corpora
     store: ObjectStore
-    writer: SplitWriter
-    near_duplicates: NearDuplicates
+    files: RowFiles
+    maker: RowMaker
+    tokenizers: Tokenizers
+    preparer: Preparer
     list_documents: ListDocuments
-    limits: RowLimits = field(default_factory=RowLimits)
+    limits: BuildLimits = field(default_factory=BuildLimits)
     pair_limits: PairLimits = field(default_factory=PairLimits)
+    extra_rows: Sequence[ExtraRows] = ()
+    start_workers: StartWorkers = start_workers
     specialists: dict[str, Specialist] = field(default_factory=dict)
+    idle: dict[tuple[str, DatasetKind], tuple[int, int]] = field(default_factory=dict)
     erased: Container[str] = frozenset()
     sleep: Callable[[float], None] = time.sleep
-
-    def make_builder(self, kind: DatasetKind) -> DocumentDatasets | PreferenceDatasets:
-        """The builder of datasets of a kind."""
-        if kind is DatasetKind.PREFERENCE:
-            return PreferenceDatasets(self.repository, self.store, self.writer, self.pair_limits)
-        return DocumentDatasets(self.repository, self.store, self.writer, self.near_duplicates, self.limits)
 
 
 def on_document(app: Synthetic, document: Document) -> None:
@@ -99,34 +105,50 @@ def fill_in(app: Synthetic, specialist: Specialist) -> None:
 
 def catch_up(app: Synthetic, specialist: Specialist) -> None:
     """Read all of the specialist's documents from the registry, because a caller may see some that have not arrived by Kafka yet."""
-    for document in app.list_documents(specialist.name):
-        on_document(app, document)
+    for page in app.list_documents(specialist.name):
+        for document in app.repository.unknown_documents(page):
+            on_document(app, document)
     app.repository.set_filled(specialist.name, specialist.revision)
 
 
 def tick(app: Synthetic) -> list[BuildResult]:
-    """Build what is due, and forget drafts whose texts have expired. A failed build is retried when something new arrives."""
+    """Build what is due, and forget drafts whose texts have expired. A failed build is retried when something new arrives.
+
+    Specialists for which nothing can be due are not looked at until another document or judgement arrives.
+    """
     results: list[BuildResult] = []
+    newest = app.repository.newest_position()
     for specialist in list(app.specialists.values()):
         kinds = DatasetKind if specialist.learns_preferences else (DatasetKind.SFT,)
         for kind in kinds:
+            if app.idle.get((specialist.name, kind)) == (specialist.revision, newest):
+                continue
             try:
                 fill_in(app, specialist)
-                results += _build_if_due(app, specialist, kind)
+                results += _build_if_due(app, specialist, kind, newest)
             except TailorError as error:
                 log.warning("dataset not built", specialist=specialist.name, kind=kind.value, reason=error.reason)
     app.repository.forget_drafts(EXPIRY_DAYS[DRAFTS])
     return results
 
 
-def _build_if_due(app: Synthetic, specialist: Specialist, kind: DatasetKind) -> list[BuildResult]:
-    if not is_due(specialist.policy, app.repository.progress(specialist, kind)):
+def _build_if_due(app: Synthetic, specialist: Specialist, kind: DatasetKind, newest: int) -> list[BuildResult]:
+    progress = app.repository.progress(specialist, kind)
+    if not _may_become_due(specialist, progress):
+        app.idle[specialist.name, kind] = (specialist.revision, newest)
+    if not is_due(specialist.policy, progress):
         return []
     with app.repository.building(specialist.name) as is_held:
         # Check again under the lock, because another replica may just have built it.
         if is_held and is_due(specialist.policy, app.repository.progress(specialist, kind)):
             return [build(app, specialist, kind)]
     return []
+
+
+def _may_become_due(specialist: Specialist, progress: BuildProgress) -> bool:
+    """True if time alone can make a build due."""
+    enough = 0 < specialist.policy.min_new_items <= progress.new_items
+    return enough and progress.newest_position > progress.tried_position
 
 
 def build_dataset(app: Synthetic, name: str, request_id: str, kind: DatasetKind = DatasetKind.SFT) -> BuildResult:
@@ -166,20 +188,15 @@ def run_exclusively(app: Synthetic, specialist: str, work: Callable[[], T]) -> T
 
 def build(app: Synthetic, specialist: Specialist, kind: DatasetKind) -> BuildResult:
     """Build from everything known now. The caller must hold the build lock."""
-    snapshot = app.repository.snapshot(specialist, kind)
-    builder = app.make_builder(kind)
-    fingerprint = builder.fingerprint(specialist, snapshot)
-    if snapshot.dataset is not None and snapshot.fingerprint == fingerprint:
-        app.repository.finish(snapshot.dataset, position=snapshot.position, fingerprint=fingerprint)
-        return BuildResult(snapshot.dataset, created=False)
+    last = app.repository.last_build(specialist.name, kind)
     try:
-        dataset, is_complete = builder.make_dataset(specialist, snapshot)
+        make = _make_documents if kind is DatasetKind.SFT else _make_pairs
+        dataset, files, fingerprint = make(app, specialist, last)
     except TailorError as error:
         if not error.retryable:
-            app.repository.mark_tried(specialist.name, kind, snapshot.position)
+            app.repository.mark_tried(specialist.name, kind, last.position)
         raise
-    # Without a fingerprint the next build asks the teacher again, even if no document changed.
-    created = app.repository.finish(dataset, position=snapshot.position, fingerprint=fingerprint if is_complete else "")
+    created = app.repository.finish(dataset, files, position=last.position, fingerprint=fingerprint)
     log.info(
         "dataset built",
         specialist=specialist.name,
@@ -189,6 +206,22 @@ def build(app: Synthetic, specialist: Specialist, kind: DatasetKind) -> BuildRes
         created=created,
     )
     return BuildResult(dataset, created)
+
+
+def _make_documents(
+    app: Synthetic, specialist: Specialist, last: LastBuild
+) -> tuple[Dataset, tuple[StoredFile, ...], str]:
+    counter = app.tokenizers.for_base(specialist.base)
+    app.preparer.prepare(specialist.selection)
+    parts = DocumentDatasets(app.store, app.files, app.maker, app.limits, app.extra_rows, app.start_workers)
+    with app.corpora.open(specialist) as corpus:
+        return parts.make_dataset(specialist, corpus, counter, last)
+
+
+def _make_pairs(app: Synthetic, specialist: Specialist, last: LastBuild) -> tuple[Dataset, tuple[StoredFile, ...], str]:
+    counter = app.tokenizers.for_base(specialist.base)
+    parts = PreferenceDatasets(app.repository, app.store, app.files, app.pair_limits)
+    return parts.make_dataset(specialist, app.repository.pair_evidence(specialist), counter, last)
 
 
 def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> list[Row]:
@@ -211,10 +244,9 @@ def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> lis
         if document.document_id in texts
         and not rejecting_filter(document, texts[document.document_id], specialist.filters)
     }
-    rows = [
-        row for key, document in admitted.items() for row in make_rows(document, texts[key], specialist, app.limits)
-    ]
-    return add_spans(rows[:limit], admitted, texts)
+    counter = app.tokenizers.for_base(specialist.base)
+    made = (app.maker.make(document, texts[key], specialist, counter, ()) for key, document in admitted.items())
+    return list(itertools.islice((row for rows in made for row in rows.rows), limit))
 
 
 def find_specialist(app: Synthetic, name: str) -> Specialist:

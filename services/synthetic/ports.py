@@ -2,30 +2,32 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
+from services.synthetic.corpus import NearDuplicateCount, Sketch, StoredFile
 from services.synthetic.domain import (
-    Assignment,
     BuildProgress,
     BuildResult,
-    CorpusSnapshot,
+    Conversation,
     Dataset,
     Document,
     Judgement,
     KeptDraft,
+    LastBuild,
+    MadeRows,
+    PairEvidence,
     PairRow,
+    Range,
     Row,
-    Sketch,
-    SketchPair,
     Specialist,
-    Split,
+    Text,
 )
 from services.synthetic.views import RowFilter, StoredDataset, StoredRow
 from tailor.datasets import DatasetFile
 from tailor.words import DatasetKind, Selection
 
-# All documents that a specialist selects, by its name. Raises Unavailable while the registry does not answer.
-ListDocuments = Callable[[str], list[Document]]
+# Pages of all documents that a specialist selects, by its name. Raises Unavailable while the registry does not answer.
+ListDocuments = Callable[[str], Iterable[Sequence[Document]]]
 
 
 class Items(Protocol):
@@ -35,8 +37,16 @@ class Items(Protocol):
         """Keep a version unless the same or a newer one is known; True if it was new."""
         ...
 
+    def unknown_documents(self, documents: Sequence[Document]) -> list[Document]:
+        """Those of which neither this version nor a newer one is known."""
+        ...
+
     def keep_judgement(self, judgement: Judgement) -> bool:
         """Keep a judgement; True if it was new."""
+        ...
+
+    def newest_position(self) -> int:
+        """The position of the newest document or judgement of all; takes the same time however many there are."""
         ...
 
     def document(self, document_id: str) -> Document | None: ...
@@ -78,30 +88,25 @@ class Builds(Protocol):
     """Datasets, and everything that decides about the next one."""
 
     def progress(self, specialist: Specialist, kind: DatasetKind) -> BuildProgress:
-        """Progress over documents for kind sft, or over rankings and deliverables with a draft for kind preference."""
+        """Progress over documents for kind sft, or over rankings and deliverables with a draft for kind preference.
+
+        `new_items` is counted up to the policy's `min_new_items` only, so that it takes the same time however many documents there are.
+        """
         ...
 
-    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> CorpusSnapshot:
-        """A consistent snapshot, sorted by id. Blocks until running changes have ended."""
+    def last_build(self, specialist: str, kind: DatasetKind) -> LastBuild:
+        """The last build. Waits for running changes, so that no item appears later at a position that was already read."""
         ...
 
     def building(self, specialist: str) -> AbstractContextManager[bool]:
-        """Hold the specialist's build lock; yields False at once if another replica holds it."""
-        ...
-
-    def assignments(self, document_ids: Sequence[str]) -> dict[str, Assignment]:
-        """The existing assignments."""
-        ...
-
-    def assign(self, assignments: Iterable[Assignment]) -> None:
-        """Keep assignments; existing ones do not change."""
+        """Hold the specialist's build lock without a transaction; yields False at once if another replica holds it."""
         ...
 
     def mark_tried(self, specialist: str, kind: DatasetKind, position: int) -> None:
         """Record that a build was attempted with everything up to a position."""
         ...
 
-    def finish(self, dataset: Dataset, *, position: int, fingerprint: str) -> bool:
+    def finish(self, dataset: Dataset, files: Sequence[StoredFile], *, position: int, fingerprint: str) -> bool:
         """Keep a dataset as the specialist's newest of its kind and publish it, in one transaction.
 
         Returns False, and publishes nothing, if it existed.
@@ -117,20 +122,45 @@ class Builds(Protocol):
         ...
 
 
-class Repository(Items, KeptDrafts, Builds, Protocol):
+class PairSources(Protocol):
+    """What preference datasets are made from."""
+
+    def pair_evidence(self, specialist: Specialist) -> PairEvidence:
+        """Judgements, saved drafts and deliverables of drafts, each sorted by id."""
+        ...
+
+    def sides(self, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
+        """True for each document that the specialist holds out, False if it trains; without those that have no assignment."""
+        ...
+
+
+class Repository(Items, KeptDrafts, Builds, PairSources, Protocol):
     """Synthetic's whole database. Thread-safe."""
 
 
 class Holdings(Protocol):
     """Everything that may have to be erased."""
 
-    def forget_document(self, document_id: str) -> int:
-        """Drop a document with its sketch, assignment, and what teachers wrote about it; returns the documents dropped."""
+    def segment_of(self, document_id: str) -> int | None:
+        """The document's segment; None if it was never prepared, or is erased."""
+        ...
+
+    def forget_document(self, document_id: str) -> tuple[int, list[str]]:
+        """Drop a document with its sketch, assignments and the stored rows of its segment.
+
+        Returns the number of documents dropped, and the keys of files that no dataset has.
+        """
         ...
 
     def datasets(self, specialist: str) -> list[Dataset]:
-        """Every dataset of a specialist, or of all specialists if the name is empty."""
+        """Every dataset of a specialist."""
         ...
+
+    def source_files(self, specialist: str, segment: int | None) -> list[tuple[str, str]]:
+        """(dataset, key) of the specialist's sources files that may name a document of the segment; None for any segment."""
+        ...
+
+    def dataset(self, specialist: str, digest: str) -> Dataset | None: ...
 
     def specialists(self) -> list[str]:
         """The names of all specialists with a dataset."""
@@ -140,57 +170,106 @@ class Holdings(Protocol):
         """The digests of the last builds by kind, without kinds that were never built."""
         ...
 
+    def unshared_files(self, digests: Sequence[str]) -> list[str]:
+        """Keys of the datasets' files that no other dataset and no stored segment has."""
+        ...
+
     def drop_dataset(self, dataset: Dataset) -> None:
         """Drop a dataset. If it was the newest, there is no newest one afterwards."""
         ...
 
 
 class Sketcher(Protocol):
-    """Makes sketches and compares them."""
+    """Makes sketches."""
 
-    def sketch(self, document: Document, text: str) -> Sketch: ...
-
-    def is_near_duplicate(self, pair: SketchPair) -> bool: ...
+    def sketch(self, document: Document, text: Text) -> Sketch: ...
 
 
 class Sketches(Protocol):
     """Sketches of documents in the database."""
 
+    def preparing(self) -> AbstractContextManager[bool]:
+        """Hold the lock of the thread that prepares documents; yields False at once if another thread or replica holds it."""
+        ...
+
     def missing(self, selection: Selection, limit: int) -> list[Document]:
-        """At most `limit` selected documents whose current text has no sketch."""
+        """At most `limit` selected documents whose current text has no sketch, oldest first."""
         ...
 
     def keep(self, sketches: Sequence[Sketch]) -> None:
-        """Keep sketches of documents that still exist."""
+        """Keep sketches of texts that are still current, and join them to their clusters, in one transaction. Needs the lock."""
         ...
 
-    def counts(self, selection: Selection) -> tuple[int, int]:
-        """The number of selected documents, and of those whose current text has a sketch."""
-        ...
-
-    def pairs(self, selection: Selection) -> Iterator[SketchPair]:
-        """Stream the documents that share a band with an earlier document, each paired with the first document of the band."""
+    def count(self, selection: Selection) -> NearDuplicateCount:
+        """Count the selected documents and the near-duplicates among those with a sketch."""
         ...
 
 
-class NearDuplicates(Protocol):
-    """Finds texts that are nearly the same."""
+class RowMaker(Protocol):
+    """Makes the rows of one document: equal documents give equal rows. Can be pickled."""
 
-    def groups(self, texts: Mapping[str, str]) -> list[frozenset[str]]:
-        """Group the ids, each in exactly one group. Texts of a group are near-duplicates, directly or through others."""
+    def make(
+        self, document: Document, text: Text, specialist: Specialist, counter: "TokenCounter", skip: Sequence[Range]
+    ) -> MadeRows:
+        """Rows from the document's structure, without the ranges to skip."""
+        ...
+
+    def make_deliverable(
+        self, document: Document, text: Text, draft: Conversation, specialist: Specialist, counter: "TokenCounter"
+    ) -> MadeRows:
+        """The deliverable as the answer to the prompt of the draft that it was made from."""
         ...
 
 
-class SplitWriter(Protocol):
-    """Stores rows; equal rows give equal bytes."""
+class RowTable(Protocol):
+    """Rows in the columns of a dataset's files, in a fixed order. Can be pickled."""
 
-    def write(self, rows: Sequence[Row]) -> Split: ...
+    @property
+    def rows(self) -> int: ...
 
-    def write_pairs(self, rows: Sequence[PairRow]) -> Split: ...
+    def encode(self) -> bytes:
+        """The rows as a file; equal rows give equal bytes."""
+        ...
+
+    def select(self, is_kept: Sequence[bool]) -> "RowTable":
+        """The kept rows."""
+        ...
+
+    def answers(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """The documents of each row, and everything that its assistant says."""
+        ...
+
+    def column(self, name: str) -> list[Any]:
+        """The values of one column."""
+        ...
+
+
+class RowFiles(Protocol):
+    """Makes the files of datasets. Can be pickled."""
+
+    def table(self, rows: Sequence[Row]) -> RowTable: ...
+
+    def decode(self, data: bytes) -> RowTable: ...
+
+    def join(self, tables: Sequence[RowTable]) -> RowTable:
+        """All rows in the given order."""
+        ...
+
+    def pairs(self, rows: Sequence[PairRow]) -> bytes:
+        """Preference rows as a file; equal rows give equal bytes."""
+        ...
+
+    def ids(self, columns: Mapping[str, Sequence[str]]) -> bytes:
+        """Columns of ids as a file; equal ids give equal bytes."""
+        ...
+
+    def read_column(self, data: bytes, column: str) -> list[str]:
+        """A column of such a file."""
+        ...
 
 
 class TokenCounter(Protocol):
-    """Counts tokens by one base's tokenizer. Thread-safe."""
+    """Counts tokens by one base's tokenizer. Thread-safe; can be pickled."""
 
     @property
     def digest(self) -> str:

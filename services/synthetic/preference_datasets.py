@@ -1,22 +1,22 @@
 """Preference datasets: pairs from drafts that were judged or finished. The texts of such drafts are saved."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from services.synthetic.datasets import count_origins, invalid_text, manifest_entry, read_texts, write_manifest
+from services.synthetic.building.reading import read_draft
+from services.synthetic.corpus import ALL_SEGMENTS, StoredFile
+from services.synthetic.datasets import read_texts, store_file, write_manifest
 from services.synthetic.domain import (
-    Conversation,
-    CorpusSnapshot,
     Dataset,
-    Document,
-    KeptDraft,
-    Kind,
+    LastBuild,
+    PairEvidence,
+    PairRow,
     Specialist,
     fingerprint,
 )
-from services.synthetic.ports import Builds, KeptDrafts, SplitWriter
+from services.synthetic.ports import KeptDrafts, PairSources, RowFiles, TokenCounter
 from services.synthetic.rows.preference_rows import Evidence, PairLimits, Pairs, make_pairs
+from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest, IdFiles, SplitFiles
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
@@ -26,55 +26,125 @@ from tailor.words import DatasetKind
 log = get_logger(__name__)
 
 # Increase it whenever the same judgements would give other rows.
-PAIRS_VERSION = 1
+PAIRS_VERSION = 2
 
 
 @dataclass(frozen=True)
 class PreferenceDatasets:
     """Makes preference datasets."""
 
-    builds: Builds
+    sources: PairSources
     store: ObjectStore
-    writer: SplitWriter
+    files: RowFiles
     limits: PairLimits
 
-    def fingerprint(self, specialist: Specialist, snapshot: CorpusSnapshot) -> str:
-        """A digest of everything that the dataset depends on."""
-        judgements = [(judgement.judgement_id, judgement.ranking) for judgement in snapshot.judgements]
-        documents = [
-            (deliverable.document_id, deliverable.text.sha256, deliverable.draft_id)
-            for deliverable in list_deliverables(snapshot)
-        ]
-        drafts = sorted((draft.draft_id, draft.text.sha256) for draft in snapshot.drafts.values())
-        max_pairs = specialist.filters.max_pairs_per_judgement
-        settings = (PAIRS_VERSION, specialist.system_prompt, asdict(self.limits), max_pairs)
-        return fingerprint(*settings, judgements, documents, drafts)
+    def make_dataset(
+        self, specialist: Specialist, evidence: PairEvidence, counter: TokenCounter, last: LastBuild
+    ) -> tuple[Dataset, tuple[StoredFile, ...], str]:
+        """Make and store the dataset, or return the last one if nothing that it depends on changed. Blocks.
 
-    def make_dataset(self, specialist: Specialist, snapshot: CorpusSnapshot) -> tuple[Dataset, bool]:
-        """Make and store the dataset. Blocks.
-
-        Returns it, and always True, because nothing is left to retry. Raises FailedPrecondition (TOO_FEW_ROWS).
+        Returns it with its files and its fingerprint. Raises FailedPrecondition (TOO_FEW_ROWS).
         """
-        deliverables = list_deliverables(snapshot)
-        texts = read_texts(self.store, deliverables)
-        conversations = {
-            key: conversation
-            for key, draft in snapshot.drafts.items()
-            if (conversation := read_draft(self.store, draft))
-        }
-        evidence = Evidence(
-            judgements=snapshot.judgements,
+        limits = limits_of(specialist, self.limits, counter)
+        current = _fingerprint(specialist, evidence, counter, limits)
+        if last.dataset is not None and last.fingerprint == current:
+            return last.dataset, (), current
+        pairs = make_pairs(specialist, self._read(specialist, evidence), limits, counter)
+        _require_enough(pairs, limits)
+        return *self._write(specialist, evidence, pairs, limits, last), current
+
+    def _read(self, specialist: Specialist, evidence: PairEvidence) -> Evidence:
+        texts = read_texts(self.store, evidence.deliverables)
+        drafts = {key: read_draft(self.store, draft) for key, draft in evidence.drafts.items()}
+        ids = [deliverable.document_id for deliverable in evidence.deliverables]
+        return Evidence(
+            judgements=evidence.judgements,
             deliverables=[
                 (deliverable, texts[deliverable.document_id].text)
-                for deliverable in deliverables
+                for deliverable in evidence.deliverables
                 if deliverable.document_id in texts
             ],
-            conversations=conversations,
-            assignments=self.builds.assignments([deliverable.document_id for deliverable in deliverables]),
+            conversations={key: draft for key, draft in drafts.items() if draft is not None},
+            sides=self.sources.sides(specialist.name, ids),
         )
-        pairs = make_pairs(specialist, evidence, self.limits)
-        _require_enough(pairs, self.limits)
-        return _write(self, specialist, snapshot, pairs), True
+
+    def _write(
+        self, specialist: Specialist, evidence: PairEvidence, pairs: Pairs, limits: PairLimits, last: LastBuild
+    ) -> tuple[Dataset, tuple[StoredFile, ...]]:
+        splits = {TRAIN: self._store(pairs.train), HELD_OUT: self._store(pairs.held_out)}
+        rows = (*pairs.train, *pairs.held_out)
+        digests = {document.document_id: document.digest for document in evidence.deliverables}
+        documents = sorted({key for row in rows for key in row.document_ids})
+        judgements = sorted({key for row in rows for key in row.judgement_ids})
+        columns = {"document_id": documents, "digest": [digests[key] for key in documents]}
+        manifest = DatasetManifest(
+            kind=DatasetKind.PREFERENCE,
+            specialist=specialist.name,
+            splits=splits,
+            sources=self._store_ids(columns, len(documents)),
+            judgements=self._store_ids({"judgement_id": judgements}, len(judgements)),
+        )
+        content = manifest.as_json() | _rest_of_manifest(specialist, pairs, limits)
+        same = ("kind", "splits", "sources", "judgements")
+        digest, ref = write_manifest(self.store, last.dataset, content, same)
+        dataset = Dataset(
+            digest=digest,
+            specialist=specialist.name,
+            base=specialist.base,
+            recipe=specialist.preference_recipe,
+            manifest=ref,
+            train_rows=len(pairs.train),
+            held_out_rows=len(pairs.held_out),
+            documents=len(documents),
+            near_duplicates=0,
+            kind=DatasetKind.PREFERENCE,
+            judgements=len(judgements),
+            pairs=pairs.counts,
+            ranked_adapter=evidence.ranked_adapter,
+        )
+        return dataset, _stored(manifest)
+
+    def _store(self, rows: Sequence[PairRow]) -> SplitFiles:
+        if not rows:
+            return SplitFiles()
+        file = store_file(self.store, self.files.pairs(rows), len(rows))
+        return SplitFiles(len(rows), sum(row.tokens for row in rows), (file,))
+
+    def _store_ids(self, columns: dict[str, list[str]], count: int) -> IdFiles:
+        return IdFiles(count, (store_file(self.store, self.files.ids(columns), count),) if count else ())
+
+
+def limits_of(specialist: Specialist, limits: PairLimits, counter: TokenCounter) -> PairLimits:
+    """The specialist's limits: its own row length or else the base's context, and its share of held-out prompts."""
+    policy = specialist.rows
+    longest = min(policy.max_row_tokens or counter.context_tokens, counter.context_tokens)
+    return replace(limits, max_tokens=longest, held_out_percent=policy.held_out_percent)
+
+
+def _fingerprint(specialist: Specialist, evidence: PairEvidence, counter: TokenCounter, limits: PairLimits) -> str:
+    """A digest of everything that the dataset depends on."""
+    judgements = [(judgement.judgement_id, judgement.ranking) for judgement in evidence.judgements]
+    documents = [(entry.document_id, entry.text.sha256, entry.draft_id) for entry in evidence.deliverables]
+    drafts = sorted((draft.draft_id, draft.text.sha256) for draft in evidence.drafts.values())
+    settings = (specialist.system_prompt, asdict(limits), specialist.filters.max_pairs_per_judgement, counter.digest)
+    return fingerprint(PAIRS_VERSION, *settings, judgements, documents, drafts)
+
+
+def _rest_of_manifest(specialist: Specialist, pairs: Pairs, limits: PairLimits) -> dict[str, object]:
+    return {
+        "builder": {"version": PAIRS_VERSION, **asdict(limits)},
+        "max_pairs_per_judgement": specialist.filters.max_pairs_per_judgement,
+        "pairs": asdict(pairs.counts),
+    }
+
+
+def _stored(manifest: DatasetManifest) -> tuple[StoredFile, ...]:
+    """The files, for the lists of a dataset."""
+    rows: list[DatasetFile] = [file for split in manifest.splits.values() for file in split.files]
+    return (
+        *(StoredFile(file, ALL_SEGMENTS) for file in (*rows, *manifest.judgements.files)),
+        *(StoredFile(file, ALL_SEGMENTS, is_sources=True) for file in manifest.sources.files),
+    )
 
 
 def save_texts(drafts: KeptDrafts, store: ObjectStore, draft_ids: Sequence[str]) -> None:
@@ -89,36 +159,6 @@ def save_texts(drafts: KeptDrafts, store: ObjectStore, draft_ids: Sequence[str])
             continue
         ref = store.put(DATASETS, f"judged/{draft.text.sha256}.json", data, "application/json")
         drafts.keep_draft(replace(draft, text=ref, saved=True))
-
-
-def read_draft(store: ObjectStore, draft: KeptDraft) -> Conversation | None:
-    """A draft with its text; None if the text no longer exists."""
-    try:
-        value = json.loads(store.get(draft.text))
-        messages = tuple((message["role"], message["content"]) for message in value["messages"])
-        return Conversation(draft.draft_id, draft.prompt_digest, messages, value["answer"])
-    except NotFound:
-        return None
-    except (ValueError, KeyError, TypeError):
-        raise invalid_text(draft.text) from None
-
-
-def read_deliverable_drafts(store: ObjectStore, snapshot: CorpusSnapshot) -> dict[str, Conversation]:
-    """The drafts of deliverables, by the deliverables' ids, without those whose texts no longer exist."""
-    drafts = (
-        (deliverable.document_id, read_draft(store, snapshot.drafts[deliverable.draft_id]))
-        for deliverable in list_deliverables(snapshot)
-    )
-    return {key: draft for key, draft in drafts if draft is not None}
-
-
-def list_deliverables(snapshot: CorpusSnapshot) -> list[Document]:
-    """The deliverables whose drafts are saved."""
-    return [
-        document
-        for document in snapshot.documents
-        if document.kind is Kind.DELIVERABLE and document.draft_id in snapshot.drafts
-    ]
 
 
 def _require_enough(pairs: Pairs, limits: PairLimits) -> None:
@@ -140,40 +180,4 @@ def _require_enough(pairs: Pairs, limits: PairLimits) -> None:
         "Rank more drafts of one prompt, and of more prompts, while the specialist's `keep_drafts` is on.",
         judgements=str(counts.judgements),
         pairs=str(counts.pairs),
-    )
-
-
-def _write(parts: PreferenceDatasets, specialist: Specialist, snapshot: CorpusSnapshot, pairs: Pairs) -> Dataset:
-    rows = (*pairs.train, *pairs.held_out)
-    documents = sorted({key for row in rows for key in row.document_ids})
-    judgements = sorted({key for row in rows for key in row.judgement_ids})
-    digests = {document.document_id: document.digest for document in snapshot.documents}
-    splits = {"train": parts.writer.write_pairs(pairs.train), "held_out": parts.writer.write_pairs(pairs.held_out)}
-    same = {
-        "kind": DatasetKind.PREFERENCE.value,
-        "splits": {name: manifest_entry(split) for name, split in splits.items()},
-        "sources": [{"document_id": key, "digest": digests[key]} for key in documents],
-        "judgements": judgements,
-    }
-    rest = {
-        "specialist": specialist.name,
-        "builder": {"version": PAIRS_VERSION, **asdict(parts.limits), "origins": count_origins(pairs.train)},
-        "max_pairs_per_judgement": specialist.filters.max_pairs_per_judgement,
-        "pairs": asdict(pairs.counts),
-    }
-    digest, manifest = write_manifest(parts.store, snapshot.dataset, same, rest)
-    return Dataset(
-        digest=digest,
-        specialist=specialist.name,
-        base=specialist.base,
-        recipe=specialist.preference_recipe,
-        manifest=manifest,
-        train_rows=len(pairs.train),
-        held_out_rows=len(pairs.held_out),
-        document_ids=tuple(documents),
-        near_duplicates=0,
-        kind=DatasetKind.PREFERENCE,
-        judgement_ids=tuple(judgements),
-        pairs=pairs.counts,
-        ranked_adapter=snapshot.ranked_adapter,
     )

@@ -5,7 +5,7 @@ import grpc
 from services.synthetic import handlers, row_wire, wire
 from services.synthetic.browsing import DatasetQuery, RowBrowser
 from services.synthetic.handlers import Synthetic
-from services.synthetic.near_duplicates.count import NearDuplicateCounter
+from services.synthetic.near_duplicates.preparer import Preparer
 from services.synthetic.views import StoredDataset
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason
@@ -20,10 +20,10 @@ MAX_REQUEST_ID = 128
 class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
     """Translates calls for the handlers."""
 
-    def __init__(self, app: Synthetic, counter: NearDuplicateCounter, threshold: float, browser: RowBrowser) -> None:
+    def __init__(self, app: Synthetic, preparer: Preparer, threshold: float, browser: RowBrowser) -> None:
         self._app = app
         self._browser = browser
-        self._counter = counter
+        self._preparer = preparer
         self._threshold = threshold
 
     def BuildDataset(
@@ -41,6 +41,7 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
             created=result.created,
             near_duplicates=result.dataset.near_duplicates,
             left_out=wire.from_left_out(result.dataset.left_out),
+            intake_seconds=result.dataset.intake_seconds,
             pairs=wire.from_pairs(result.dataset.pairs) if kind is DatasetKind.PREFERENCE else None,
         )
 
@@ -51,7 +52,7 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
         if request.specialist:
             _may_use(request.specialist)
             selection = handlers.find_specialist(self._app, request.specialist).selection
-        count = self._counter.count(selection)
+        count = self._preparer.count(selection)
         return synthetic_pb2.CountNearDuplicatesResponse(
             documents=count.documents,
             compared=count.compared,

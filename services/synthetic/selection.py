@@ -1,65 +1,76 @@
-"""Chooses representatives of near-duplicates, the side of the split, and the rows that fit the budget."""
+"""Joins documents that share passages to components, and decides each component's side of the split."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from services.synthetic.domain import Assignment, Row, fingerprint, is_held_out
-from services.synthetic.rows.structure import words
-
-HUMAN = "human"
+from services.synthetic.corpus import Link
+from services.synthetic.domain import is_held_out
 
 
-def assign_clusters(
-    groups: Iterable[frozenset[str]], known: Mapping[str, Assignment], percent: int
-) -> dict[str, Assignment]:
-    """Assign the documents that have no assignment yet. Known assignments never change.
+@dataclass
+class Component:
+    """Documents that share near-duplicate passages: those without an assignment, and the sides of the others."""
 
-    A document joins the lowest known cluster of its group; without one, the group's lowest id names a new cluster.
+    component_id: str
+    new: list[str] = field(default_factory=list)
+    sides: set[bool] = field(default_factory=set)
+
+    @property
+    def known_side(self) -> bool | None:
+        """The side that its earlier documents have; None if it has none.
+
+        If it joins both sides, the new documents are held out: the 13-gram check then removes their rows, and no earlier row.
+        """
+        return any(self.sides) if self.sides else None
+
+    def draws_held_out(self, percent: int) -> bool:
+        """The side that a fixed hash gives it."""
+        return is_held_out(self.component_id, percent)
+
+
+def group_components(unassigned: Sequence[str], links: Iterable[Link]) -> list[Component]:
+    """The components of the unassigned documents, in the order of their first documents.
+
+    A component keeps the id of its earlier documents, the lowest if there are several; a new one has the id of its first document.
     """
-    new: dict[str, Assignment] = {}
-    for group in groups:
-        clusters = sorted({known[member].cluster_id for member in group if member in known})
-        cluster = clusters[0] if clusters else min(group)
-        held_out = next((a.held_out for a in known.values() if a.cluster_id == cluster), is_held_out(cluster, percent))
-        new.update({member: Assignment(member, cluster, held_out) for member in sorted(group) if member not in known})
-    return new
+    forest, known = _Forest(), dict[str, Link]()
+    first: dict[int, str] = {}
+    for link in links:
+        forest.join(first.setdefault(link.cluster_id, link.document_id), link.document_id)
+        if link.component_id:
+            known[link.document_id] = link
+    components: dict[str, Component] = {}
+    for document_id in unassigned:
+        components.setdefault(forest.root(document_id), Component(document_id)).new.append(document_id)
+    _add_known(components, known, forest)
+    return list(components.values())
 
 
-def choose_representatives(document_ids: Iterable[str], assignments: Mapping[str, Assignment]) -> list[str]:
-    """One document of each cluster: the one that names it, or else the lowest id."""
-    chosen: dict[str, str] = {}
-    for document_id in sorted(document_ids):
-        cluster = assignments[document_id].cluster_id
-        if cluster not in chosen or document_id == cluster:
-            chosen[cluster] = document_id
-    return sorted(chosen.values())
+def _add_known(components: dict[str, Component], known: dict[str, Link], forest: "_Forest") -> None:
+    named: dict[str, str] = {}
+    for document_id, link in known.items():
+        root = forest.root(document_id)
+        if root in components:
+            components[root].sides.add(link.held_out)
+            named[root] = min(named.get(root, link.component_id), link.component_id)
+    for root, component_id in named.items():
+        components[root].component_id = component_id
 
 
-def split_rows(rows: Sequence[Row], assignments: Mapping[str, Assignment]) -> tuple[list[Row], list[Row]]:
-    """Train and held-out rows, sorted by id, each answer once. No answer of a held-out row is in train."""
-    held_out = _unique(row for row in rows if any(assignments[d].held_out for d in row.document_ids))
-    answers = {_answer_words(row) for row in held_out}
-    train = _unique(row for row in rows if not any(assignments[d].held_out for d in row.document_ids))
-    return [row for row in train if _answer_words(row) not in answers], held_out
+class _Forest:
+    """Union-find with path halving."""
 
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
 
-def fit_budget(rows: Sequence[Row], max_tokens: int) -> list[Row]:
-    """The rows within a budget of estimated tokens, sorted by id: all human rows, then others in the order of a hash."""
-    chosen = [row for row in rows if row.made_by == HUMAN]
-    used = sum(row.tokens for row in chosen)
-    for row in sorted((row for row in rows if row.made_by != HUMAN), key=lambda row: fingerprint("budget", row.row_id)):
-        if used + row.tokens <= max_tokens:
-            chosen.append(row)
-            used += row.tokens
-    return sorted(chosen, key=lambda row: row.row_id)
+    def root(self, key: str) -> str:
+        while self._parent.get(key, key) != key:
+            above = self._parent[key]
+            self._parent[key] = self._parent.get(above, above)
+            key = self._parent[key]
+        return key
 
-
-def _unique(rows: Iterable[Row]) -> list[Row]:
-    unique: dict[str, Row] = {}
-    for row in sorted(rows, key=lambda row: row.row_id):
-        unique.setdefault(_answer_words(row), row)
-    return sorted(unique.values(), key=lambda row: row.row_id)
-
-
-def _answer_words(row: Row) -> str:
-    """Two rows with equal words in their answers teach the same."""
-    return " ".join(words(row.completion))
+    def join(self, first: str, other: str) -> None:
+        above, below = self.root(first), self.root(other)
+        if above != below:
+            self._parent[below] = above

@@ -2,7 +2,7 @@
 
 from pydantic import Field, SecretStr
 
-from services.synthetic.domain import RowLimits
+from services.synthetic.domain import BuildLimits
 from services.synthetic.rows.preference_rows import PairLimits
 from services.synthetic.synthesis.domain import ModelRole, TokenPrice
 from services.synthetic.synthesis.questions import AskLimits
@@ -13,16 +13,8 @@ from tailor.settings import ServiceSettings
 class Settings(ServiceSettings):
     """Read from `TAILOR_<FIELD>`."""
 
-    max_row_tokens: int = Field(320, ge=32, description="Max estimated tokens of one row's prompt and answer.")
-    min_answer_tokens: int = Field(24, ge=1, description="Min estimated tokens of an answer.")
-    rows_per_document: int = Field(2, ge=1, description="Max rows from one document's structure.")
-    max_tokens: int = Field(48_000, ge=1, description="Max estimated tokens of a dataset's train split.")
-    held_out_percent: int = Field(
-        12, ge=1, le=50, description="Percentage of near-duplicate clusters that is held out."
-    )
     min_train_rows: int = Field(8, ge=1, description="Min rows in the train split.")
     min_held_out_rows: int = Field(1, ge=1, description="Min rows in the held-out split.")
-    max_pair_tokens: int = Field(1024, ge=32, description="Max estimated tokens of a pair's prompt and longer answer.")
     near_duplicate_threshold: float = Field(
         0.8, gt=0, le=1, description="Similarity from which two texts are near-duplicates."
     )
@@ -47,25 +39,12 @@ class Settings(ServiceSettings):
     judge_price_output: float | None = Field(None, ge=0, description="EUR per million tokens of its answers.")
 
     @property
-    def row_limits(self) -> RowLimits:
-        return RowLimits(
-            max_row_tokens=self.max_row_tokens,
-            min_answer_tokens=self.min_answer_tokens,
-            rows_per_document=self.rows_per_document,
-            max_tokens=self.max_tokens,
-            held_out_percent=self.held_out_percent,
-            min_train_rows=self.min_train_rows,
-            min_held_out_rows=self.min_held_out_rows,
-        )
+    def build_limits(self) -> BuildLimits:
+        return BuildLimits(self.min_train_rows, self.min_held_out_rows)
 
     @property
     def pair_limits(self) -> PairLimits:
-        return PairLimits(
-            max_tokens=self.max_pair_tokens,
-            held_out_percent=self.held_out_percent,
-            min_train_rows=self.min_train_rows,
-            min_held_out_rows=self.min_held_out_rows,
-        )
+        return PairLimits(min_train_rows=self.min_train_rows, min_held_out_rows=self.min_held_out_rows)
 
     @property
     def run_limits(self) -> RunLimits:

@@ -1,5 +1,6 @@
 """Between protobuf messages and the domain of synthetic."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from services.synthetic.domain import (
@@ -9,7 +10,6 @@ from services.synthetic.domain import (
     Judgement,
     KeptDraft,
     Kind,
-    LeftOut,
     PairCounts,
     Row,
     Specialist,
@@ -17,6 +17,7 @@ from services.synthetic.domain import (
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.datasets import Figures, LeftOutCount
 from tailor.errors import InvalidArgument, Reason
 from tailor.wire import (
     from_datetime,
@@ -106,8 +107,9 @@ def _require(fields: dict[str, object]) -> None:
         raise InvalidArgument(Reason.INCOMPLETE_EVENT, f"The event lacks {', '.join(missing)}.")
 
 
-def from_left_out(left_out: LeftOut) -> synthetic_pb2.LeftOut:
-    return synthetic_pb2.LeftOut(**asdict(left_out))
+def from_left_out(left_out: Mapping[str, LeftOutCount]) -> list[synthetic_pb2.LeftOut]:
+    """What was left out, by reason."""
+    return [synthetic_pb2.LeftOut(reason=reason, **asdict(count)) for reason, count in sorted(left_out.items())]
 
 
 def from_pairs(pairs: PairCounts) -> synthetic_pb2.PairCounts:
@@ -124,14 +126,25 @@ def from_dataset(dataset: Dataset) -> models_pb2.DatasetBuilt:
         held_out_rows=dataset.held_out_rows,
         base=dataset.base,
         recipe=dataset.recipe,
-        document_ids=dataset.document_ids,
-        judgement_ids=dataset.judgement_ids,
+        documents=dataset.documents,
+        judgements=dataset.judgements,
+        figures=_from_figures(dataset.figures) if dataset.kind is DatasetKind.SFT else None,
         ranked_adapter_digest=dataset.ranked_adapter,
         create_time=from_datetime(dataset.created_at),
     )
 
 
-def to_dataset(message: models_pb2.DatasetBuilt, near_duplicates: int, left_out: LeftOut, pairs: PairCounts) -> Dataset:
+def _from_figures(figures: Figures) -> models_pb2.DatasetFigures:
+    return models_pb2.DatasetFigures(**asdict(figures))
+
+
+def to_dataset(
+    message: models_pb2.DatasetBuilt,
+    near_duplicates: int,
+    left_out: Mapping[str, LeftOutCount],
+    pairs: PairCounts,
+    intake_seconds: float,
+) -> Dataset:
     """A dataset from its event, and from the counts that the event does not have."""
     return Dataset(
         digest=message.digest,
@@ -141,11 +154,15 @@ def to_dataset(message: models_pb2.DatasetBuilt, near_duplicates: int, left_out:
         manifest=to_ref(message.manifest),
         train_rows=message.train_rows,
         held_out_rows=message.held_out_rows,
-        document_ids=tuple(message.document_ids),
+        documents=message.documents,
         near_duplicates=near_duplicates,
+        figures=Figures(
+            message.figures.coverage, message.figures.grounded, message.figures.overlap, message.figures.characters
+        ),
+        intake_seconds=intake_seconds,
         left_out=left_out,
         kind=to_dataset_kind(message.kind),
-        judgement_ids=tuple(message.judgement_ids),
+        judgements=message.judgements,
         ranked_adapter=message.ranked_adapter_digest,
         pairs=pairs,
         created_at=to_datetime(message.create_time) if message.HasField("create_time") else None,

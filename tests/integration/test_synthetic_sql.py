@@ -14,31 +14,28 @@ from sqlalchemy import Engine, text
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.parquet import ParquetWriter, to_parquet
+from services.synthetic.adapters.corpus import SqlCorpora
+from services.synthetic.adapters.erasures import SqlHoldings
+from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.adapters.stored_datasets import SqlStoredDatasets
 from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.browsing import RowBrowser
+from services.synthetic.building.maker import StructureRows
 from services.synthetic.consumers import Consumers
-from services.synthetic.domain import (
-    BuildPolicy,
-    Judgement,
-    KeptDraft,
-    Kind,
-    LeftOut,
-    Row,
-    Specialist,
-    TeacherAnswer,
-)
+from services.synthetic.corpus import NearDuplicateCount
+from services.synthetic.domain import BuildPolicy, Judgement, KeptDraft, Kind, Row, Specialist
 from services.synthetic.handlers import Synthetic
-from services.synthetic.near_duplicates.count import NearDuplicateCount, NearDuplicateCounter
-from services.synthetic.near_duplicates.minhash import MinHashNearDuplicates, MinHashSketcher
+from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
+from services.synthetic.near_duplicates.preparer import Preparer
+from services.synthetic.rows.passages import passages
 from services.synthetic.rpc import SyntheticServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.datasets import DatasetManifest
 from tailor.errors import InvalidArgument, NotFound
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
@@ -48,7 +45,7 @@ from tailor.sql import connect, migrate
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Filters, Labels, Selection, Span, SpanKind
-from tests.unit.synthetic.fakes import put_document, report
+from tests.unit.synthetic.fakes import OneTokenizer, inline_workers, put_document, report
 
 pytestmark = pytest.mark.integration
 
@@ -76,12 +73,18 @@ class World:
         self.producer = MemoryProducer("synthetic")
         self.outbox = Outbox(engine, tables.outbox, self.producer)
         self.repository = SqlRepository(engine, self.outbox)
+        self.sketches = SqlSketches(engine, similarity)
+        self.preparer = Preparer(self.sketches, MinHashSketcher(0.8, passages), self.store)
         self.app = Synthetic(
             repository=self.repository,
+            corpora=SqlCorpora(engine),
             store=self.store,
-            writer=ParquetWriter(self.store),
-            near_duplicates=MinHashNearDuplicates(0.8),
+            files=ParquetFiles(),
+            maker=StructureRows(),
+            tokenizers=OneTokenizer(),
+            preparer=self.preparer,
             list_documents=lambda name: [],
+            start_workers=inline_workers,
             specialists={"reports": SPECIALIST},
         )
 
@@ -89,8 +92,12 @@ class World:
         for number in range(first, first + count):
             handlers.on_document(self.app, put_document(self.store, number, text=distinct(number)))
 
-    def counter(self, **values: Any) -> NearDuplicateCounter:
-        return NearDuplicateCounter(SqlSketches(self.engine), MinHashSketcher(0.8), self.store, **values)
+    def manifest(self, digest: str) -> DatasetManifest:
+        return DatasetManifest.parse(self.store.read("datasets", f"{digest}/manifest.json"))
+
+    def documents(self, digest: str) -> set[str]:
+        files = self.manifest(digest).sources.files
+        return {key for file in files for key in ParquetFiles().read_column(self.store.get(file.ref), "document_id")}
 
     def browser(self) -> RowBrowser:
         return RowBrowser(SqlStoredDatasets(self.engine), self.store, ParquetRowReader(self.store))
@@ -115,7 +122,7 @@ def test_builds_once_and_reports_when_nothing_is_new(engine: Engine) -> None:
     world = World(engine)
     world.fill()
     first = handlers.build_dataset(world.app, "reports", "one")
-    assert first.created and first.dataset.train_rows + first.dataset.held_out_rows == 80
+    assert first.created and first.dataset.documents == 40 and first.dataset.intake_seconds > 0
     assert handlers.build_dataset(world.app, "reports", "two").created is False
     assert handlers.build_dataset(world.app, "reports", "one") == handlers.build_dataset(world.app, "reports", "one")
     assert handlers.tick(world.app) == []
@@ -126,8 +133,10 @@ def test_builds_once_and_reports_when_nothing_is_new(engine: Engine) -> None:
         "lora",
         models_pb2.DATASET_KIND_SFT,
     )
-    manifest = json.loads(world.store.read("datasets", f"{message.digest}/manifest.json"))
-    assert [source["document_id"] for source in manifest["sources"]] == list(message.document_ids)
+    manifest = world.manifest(message.digest)
+    assert message.documents == manifest.sources.count == len(world.documents(message.digest)) == 40
+    assert message.figures.coverage == manifest.figures.coverage > 0.9 and message.figures.overlap == 0
+    assert (message.train_rows, message.held_out_rows) == tuple(manifest.split(n).rows for n in ("train", "held_out"))
 
 
 def test_the_same_corpus_in_another_place_gives_the_same_bytes(engine: Engine) -> None:
@@ -136,24 +145,27 @@ def test_the_same_corpus_in_another_place_gives_the_same_bytes(engine: Engine) -
     digest = handlers.build_dataset(world.app, "reports", "").dataset.digest
     before = dict(world.store.objects)
     with engine.begin() as connection:
-        for table in (tables.datasets, tables.builds, tables.clusters, tables.requests):
+        for table in (tables.datasets, tables.builds, tables.assignments, tables.requests, tables.segments):
             connection.execute(table.delete())
     assert handlers.build_dataset(world.app, "reports", "").dataset.digest == digest
     assert world.store.objects == before
 
 
-def test_clusters_keep_their_side_and_near_duplicates_change_nothing(engine: Engine) -> None:
+def test_documents_keep_their_side_and_near_duplicates_change_nothing(engine: Engine) -> None:
     world = World(engine)
     world.fill()
     first = handlers.build_dataset(world.app, "reports", "")
-    before = world.repository.assignments(list(first.dataset.document_ids))
+    ids = sorted(world.documents(first.dataset.digest))
+    before = world.repository.sides("reports", ids)
     handlers.on_document(world.app, put_document(world.store, 900, text=distinct(3) + " Revised."))
     assert handlers.build_dataset(world.app, "reports", "").created is False
     world.fill(first=40, count=20)
     second = handlers.build_dataset(world.app, "reports", "")
     assert second.created and second.dataset.near_duplicates == 1
-    assert world.repository.assignments(list(first.dataset.document_ids)) == before
-    assert world.repository.assignments([f"doc_{900:032d}"])[f"doc_{900:032d}"].cluster_id == f"doc_{3:032d}"
+    assert world.repository.sides("reports", ids) == before
+    copy, original = (f"doc_{number:032d}" for number in (900, 3))
+    sides = world.repository.sides("reports", [copy, original])
+    assert sides[copy] == sides[original]
     assert len(world.published()) == 2
 
 
@@ -195,9 +207,9 @@ def test_keeps_the_newest_of_versions_that_arrive_concurrently(engine: Engine) -
     assert world.repository.keep_document(versions[3]) is False
 
 
-def test_progress_counts_selected_new_items_only(engine: Engine) -> None:
+def test_progress_counts_selected_new_items_only_and_no_more_than_it_needs(engine: Engine) -> None:
     world = World(engine)
-    risk = replace(SPECIALIST, selection=Selection(departments=("risk",)))
+    risk = replace(SPECIALIST, policy=BuildPolicy(10), selection=Selection(departments=("risk",)))
     assert world.repository.progress(risk, DatasetKind.SFT).seconds_since_new is None
     world.fill(count=3)
     world.repository.keep_document(put_document(world.store, 50, labels=Labels("wiki", "people", "internal")))
@@ -205,13 +217,13 @@ def test_progress_counts_selected_new_items_only(engine: Engine) -> None:
     assert not world.repository.keep_judgement(Judgement("jdg_1", "reports", ("drf_1",), {"style": 4}, "Good."))
     progress = world.repository.progress(risk, DatasetKind.SFT)
     assert (progress.new_items, progress.seconds_since_build) == (3, None)
+    assert world.repository.progress(replace(risk, policy=BuildPolicy(2)), DatasetKind.SFT).new_items == 2
     assert world.repository.progress(risk, DatasetKind.PREFERENCE).new_items == 0
     world.repository.keep_judgement(Judgement("jdg_2", "reports", ("drf_1", "drf_2"), {}, ""))
     finished = replace(put_document(world.store, 51), kind=Kind.DELIVERABLE, draft_id="drf_1")
     world.repository.keep_document(finished)
     assert world.repository.progress(risk, DatasetKind.PREFERENCE).new_items == 2
     assert [d.document_id for d in world.repository.newest(risk, 2)] == [f"doc_{n:032d}" for n in (51, 2)]
-    assert len(world.repository.snapshot(risk, DatasetKind.SFT).documents) == 4
     world.repository.mark_tried("reports", DatasetKind.SFT, 5)
     world.repository.set_filled("reports", 7)
     assert world.repository.progress(risk, DatasetKind.PREFERENCE).tried_position == 0
@@ -219,14 +231,6 @@ def test_progress_counts_selected_new_items_only(engine: Engine) -> None:
         world.repository.progress(risk, DatasetKind.SFT).tried_position == 5
         and world.repository.filled_revision("reports") == 7
     )
-
-
-def test_stores_the_first_answer_of_a_teacher(engine: Engine) -> None:
-    repository = World(engine).repository
-    assert repository.teacher_answer("k") is None
-    repository.keep_teacher_answer("k", TeacherAnswer((("q", "a"),), 12), "doc_1")
-    repository.keep_teacher_answer("k", TeacherAnswer((), 0), "doc_1")
-    assert repository.teacher_answer("k") == TeacherAnswer((("q", "a"),), 12)
 
 
 def test_events_and_calls_reach_the_database(engine: Engine) -> None:
@@ -246,17 +250,17 @@ def test_events_and_calls_reach_the_database(engine: Engine) -> None:
         consumers.topics()[event.topic](event)
     with pytest.raises(InvalidArgument, match="INCOMPLETE_EVENT"):
         consumers.document(replace(event, value=b""))
-    servicer = SyntheticServicer(world.app, world.counter(), 0.8, world.browser())
+    servicer = SyntheticServicer(world.app, world.preparer, 0.8, world.browser())
     set_caller(Caller("key", "an engineer", "ROLE_ENGINEER", frozenset({"reports"})))
     rows = servicer.PreviewRows(synthetic_pb2.PreviewRowsRequest(specialist="reports"), CONTEXT).rows
-    assert [row.document_ids[0] for row in rows] == ["doc_9", "doc_9"] and all(
-        [message.role for message in row.messages][-2:] == ["user", "assistant"] for row in rows
+    assert rows and all(
+        list(row.document_ids) == ["doc_9"] and [message.role for message in row.messages][-2:] == ["user", "assistant"]
+        for row in rows
     )
-    # Rows of one page have it as their span; a row of the whole document has no spans.
-    assert [[span.number for span in row.spans] for row in rows if row.task != "document"] == [[4], [4]]
+    assert all([span.number for span in row.spans] == [4] for row in rows)
     world.fill()
     built = servicer.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist="reports", request_id="x"), CONTEXT)
-    assert built.created and built.dataset.digest
+    assert built.created and built.dataset.digest and built.intake_seconds > 0
     counted = servicer.CountNearDuplicates(synthetic_pb2.CountNearDuplicatesRequest(specialist="reports"), CONTEXT)
     assert counted.compared == counted.documents == 41 and counted.threshold == 0.8
     set_caller(Caller("key", "another", "ROLE_ENGINEER", frozenset({"others"})))
@@ -265,23 +269,22 @@ def test_events_and_calls_reach_the_database(engine: Engine) -> None:
 
 
 def test_equal_rows_give_equal_parquet() -> None:
+    page = Span(SpanKind.PAGE, 2, 5, 9)
     rows = [
-        Row("section", ("doc_1",), "Ask.", "Answer.", system_prompt="Be brief.", spans=(Span(SpanKind.PAGE, 2, 5, 9),)),
-        Row("example", ("doc_2",), "A", "B"),
+        Row(
+            "section", ("doc_1",), (("user", "Ask."), ("assistant", "Say.")), spans=(page,), places=((5, 9),), tokens=7
+        ),
+        Row("example", ("doc_2",), (("user", "A"), ("assistant", "B")), lineage=(("seeds", "x"),)),
     ]
-    assert to_parquet(rows) == to_parquet(list(rows)) != to_parquet(rows[:1])
-    assert to_parquet([])
-    table = parquet.read_table(io.BytesIO(to_parquet(rows)))
-    page = {"kind": "page", "number": 2, "level": 0, "start": 5, "end": 9}
-    assert table.column("spans").to_pylist() == [[page], []]
-
-
-def test_groups_near_duplicates_through_others() -> None:
-    text = distinct(1)
-    groups = MinHashNearDuplicates(0.8).groups(
-        {"c": text, "a": f"{text} One more.", "b": distinct(2), "d": f"{text} One more. Two."}
-    )
-    assert groups == [frozenset({"a", "c", "d"}), frozenset({"b"})]
+    files = ParquetFiles()
+    data = files.table(rows).encode()
+    assert data == files.table(list(rows)).encode() != files.table(rows[:1]).encode()
+    assert files.join([files.decode(data).select([True, False]), files.table(rows[1:])]).encode() == data
+    table = parquet.read_table(io.BytesIO(data))
+    assert table.column("spans").to_pylist() == [[{"kind": "page", "number": 2, "level": 0, "start": 5, "end": 9}], []]
+    assert table.column("places").to_pylist() == [[{"start": 5, "end": 9}], []]
+    assert table.column("lineage").to_pylist() == [[], [("seeds", "x")]]
+    assert list(files.decode(data).answers()) == [(("doc_1",), "Say."), (("doc_2",), "B")]
 
 
 def test_counts_near_duplicates_before_any_dataset_is_built(engine: Engine) -> None:
@@ -290,24 +293,31 @@ def test_counts_near_duplicates_before_any_dataset_is_built(engine: Engine) -> N
     copy = distinct(3)
     for number in (100, 101):
         handlers.on_document(world.app, put_document(world.store, number, text=f"{copy} Once more, number {number}."))
-    counted = world.counter().count(Selection())
+    counted = world.preparer.count(Selection())
     assert counted == NearDuplicateCount(documents=22, compared=22, near_duplicates=2, groups=1)
-    assert world.counter().count(Selection(sources=("share",))).documents == 0
-    assert world.repository.assignments(["doc_" + f"{100:032d}"]) == {}
+    assert world.preparer.count(Selection(sources=("share",))).documents == 0
+    assert world.repository.sides("reports", ["doc_" + f"{100:032d}"]) == {}
 
 
-def test_sketches_a_changed_text_again_and_does_not_count_an_erased_document(engine: Engine) -> None:
+def test_sketches_a_changed_text_again_and_keeps_nothing_of_an_erased_document(engine: Engine) -> None:
     world = World(engine)
     for number in (1, 2):
         handlers.on_document(world.app, put_document(world.store, number, text=f"{distinct(1)} Number {number}."))
-    assert world.counter().count(Selection()).near_duplicates == 1
+    assert world.preparer.count(Selection()).near_duplicates == 1
     handlers.on_document(world.app, replace(put_document(world.store, 2, text=distinct(2)), sequence=2))
-    before = world.counter(seconds=0.0)
-    assert before.count(Selection()) == NearDuplicateCount(2, 1, 0, 0)
-    assert world.counter().count(Selection()) == NearDuplicateCount(2, 2, 0, 0)
+    assert world.preparer.count(Selection(), seconds=0.0) == NearDuplicateCount(2, 1, 0, 0)
+    assert world.preparer.count(Selection()) == NearDuplicateCount(2, 2, 0, 0)
+    for number in (1, 2):
+        SqlHoldings(engine).forget_document(f"doc_{number:032d}")
     with engine.begin() as connection:
-        connection.execute(tables.documents.delete())
-        assert connection.execute(tables.sketches.select()).all() == []
+        for table in (
+            tables.sketches,
+            tables.text_clusters,
+            tables.text_bands,
+            tables.cluster_documents,
+            tables.pending,
+        ):
+            assert connection.execute(table.select()).all() == []
 
 
 def test_looks_for_a_missing_text_once(engine: Engine) -> None:
@@ -315,8 +325,8 @@ def test_looks_for_a_missing_text_once(engine: Engine) -> None:
     document = put_document(world.store, 1)
     handlers.on_document(world.app, document)
     world.store.delete("corpus", document.text.key)
-    assert world.counter().count(Selection()) == NearDuplicateCount(1, 1, 0, 0)
-    assert SqlSketches(engine).missing(Selection(), 10) == []
+    assert world.preparer.count(Selection()) == NearDuplicateCount(1, 1, 0, 0)
+    assert world.sketches.missing(Selection(), 10) == []
 
 
 def test_stores_languages_and_counts_of_what_filters_removed(engine: Engine) -> None:
@@ -327,12 +337,12 @@ def test_stores_languages_and_counts_of_what_filters_removed(engine: Engine) -> 
         document = replace(put_document(world.store, number, text=distinct(number)), language=language)
         handlers.on_document(world.app, document)
     built = handlers.build_dataset(world.app, "reports", "first")
-    assert built.dataset.left_out == LeftOut(language=1)
-    assert handlers.build_dataset(world.app, "reports", "first").dataset.left_out == LeftOut(language=1)
+    assert built.dataset.left_out["language"].documents == 1 and built.dataset.left_out["language"].characters > 100
+    assert handlers.build_dataset(world.app, "reports", "first").dataset.left_out == built.dataset.left_out
     handlers.on_document(world.app, replace(put_document(world.store, 99, text=distinct(99)), language="fr"))
     again = handlers.build_dataset(world.app, "reports", "second")
-    assert (again.created, again.dataset.left_out) == (False, LeftOut(language=2))
-    assert handlers.build_dataset(world.app, "reports", "third").dataset.left_out == LeftOut(language=2)
+    assert (again.created, again.dataset.left_out["language"].documents) == (False, 2)
+    assert handlers.build_dataset(world.app, "reports", "third").dataset.left_out == again.dataset.left_out
     assert len(world.published()) == 1
 
 
@@ -374,7 +384,7 @@ def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: 
     by_kind = {event.kind: event for event in world.published()}
     assert set(by_kind) == {models_pb2.DATASET_KIND_SFT, models_pb2.DATASET_KIND_PREFERENCE}
     published = by_kind[models_pb2.DATASET_KIND_PREFERENCE]
-    assert (published.recipe, len(published.judgement_ids), list(published.document_ids)) == ("dpo", 40, [])
+    assert (published.recipe, published.judgements, published.documents) == ("dpo", 40, 0)
     assert published.ranked_adapter_digest == "adapter39"
     assert world.repository.answer("none") is None and built.dataset.digest == published.digest
     rows = read_pairs(world.store, published.digest)
@@ -383,7 +393,7 @@ def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: 
     number = row["judgement_ids"][0].removeprefix("jdg_")
     assert row == {
         "row_id": row["row_id"],
-        "origin": "ranking",
+        "task": "ranking",
         "messages": [
             {"role": "system", "content": SPECIALIST.system_prompt},
             {"role": "user", "content": f"Write about {number}."},
@@ -393,8 +403,9 @@ def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: 
         "document_ids": [],
         "judgement_ids": [f"jdg_{number}"],
         "made_by": "human",
+        "tokens": row["tokens"],
     }
-    call = SyntheticServicer(world.app, world.counter(), 0.8, world.browser()).BuildDataset
+    call = SyntheticServicer(world.app, world.preparer, 0.8, world.browser()).BuildDataset
     set_caller(Caller("key", "engineer", "ROLE_ENGINEER"))
     request = synthetic_pb2.BuildDatasetRequest(specialist="reports", kind=models_pb2.DATASET_KIND_PREFERENCE)
     answer = call(request, CONTEXT)
@@ -402,10 +413,10 @@ def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: 
 
 
 def read_pairs(store: MemoryStore, digest: str) -> dict[str, list[dict[str, Any]]]:
-    manifest = json.loads(store.read("datasets", f"{digest}/manifest.json"))
+    manifest = DatasetManifest.parse(store.read("datasets", f"{digest}/manifest.json"))
     return {
-        name: parquet.read_table(io.BytesIO(store.read("datasets", split["key"]))).to_pylist()
-        for name, split in manifest["splits"].items()
+        name: [row for file in split.files for row in parquet.read_table(io.BytesIO(store.get(file.ref))).to_pylist()]
+        for name, split in manifest.splits.items()
     }
 
 

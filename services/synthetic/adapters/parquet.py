@@ -1,23 +1,21 @@
-"""Rows as Parquet in the datasets bucket. The settings are fixed, so that equal rows give equal bytes and the same key."""
+"""Files of datasets as Parquet. The settings are fixed, so that equal rows give equal bytes and the same key."""
 
-import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 
-from services.synthetic.domain import PairRow, Row, Split
-from services.synthetic.ports import SplitWriter
-from tailor.storage.buckets import DATASETS
-from tailor.storage.protocol import ObjectStore
+from services.synthetic.domain import PairRow, Row
+from services.synthetic.ports import RowFiles, RowTable
 
 MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
 PAIR_SCHEMA = pyarrow.schema(
     [
         ("row_id", pyarrow.string()),
-        ("origin", pyarrow.string()),
+        ("task", pyarrow.string()),
         # The chat that was answered; it ends with the user's message.
         ("messages", MESSAGES),
         ("chosen", pyarrow.string()),
@@ -25,85 +23,131 @@ PAIR_SCHEMA = pyarrow.schema(
         ("document_ids", pyarrow.list_(pyarrow.string())),
         ("judgement_ids", pyarrow.list_(pyarrow.string())),
         ("made_by", pyarrow.string()),
+        ("tokens", pyarrow.int32()),
+    ]
+)
+SPAN = pyarrow.struct(
+    [
+        ("kind", pyarrow.string()),
+        ("number", pyarrow.int32()),
+        ("level", pyarrow.int32()),
+        ("start", pyarrow.int32()),
+        ("end", pyarrow.int32()),
     ]
 )
 SCHEMA = pyarrow.schema(
     [
         ("row_id", pyarrow.string()),
-        ("origin", pyarrow.string()),
+        ("task", pyarrow.string()),
         ("document_ids", pyarrow.list_(pyarrow.string())),
         ("messages", MESSAGES),
         ("made_by", pyarrow.string()),
-        # The parts of the document that it was made from; empty for the whole document.
-        (
-            "spans",
-            pyarrow.list_(
-                pyarrow.struct(
-                    [
-                        ("kind", pyarrow.string()),
-                        ("number", pyarrow.int32()),
-                        ("level", pyarrow.int32()),
-                        ("start", pyarrow.int32()),
-                        ("end", pyarrow.int32()),
-                    ]
-                )
-            ),
-        ),
+        # The parts of the file that hold the row's places.
+        ("spans", pyarrow.list_(SPAN)),
+        ("language", pyarrow.string()),
+        ("tokens", pyarrow.int32()),
+        ("grounding", pyarrow.string()),
+        # The ranges of the document's text that the answers teach.
+        ("places", pyarrow.list_(pyarrow.struct([("start", pyarrow.int32()), ("end", pyarrow.int32())]))),
+        ("lineage", pyarrow.map_(pyarrow.string(), pyarrow.string())),
     ]
 )
 
 
-class ParquetWriter(SplitWriter):
-    """Stores rows in the given order."""
+class ArrowRows(RowTable):
+    """Rows of documents as an Arrow table."""
 
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
+    def __init__(self, table: pyarrow.Table) -> None:
+        self.table = table
 
-    def write(self, rows: Sequence[Row]) -> Split:
-        return self._store_file(to_parquet(rows), len(rows))
+    @property
+    def rows(self) -> int:
+        return int(self.table.num_rows)
 
-    def write_pairs(self, rows: Sequence[PairRow]) -> Split:
-        return self._store_file(_bytes([_pair_record(row) for row in rows], PAIR_SCHEMA), len(rows))
+    def encode(self) -> bytes:
+        return _encode(self.table)
 
-    def _store_file(self, data: bytes, rows: int) -> Split:
-        key = f"files/{hashlib.sha256(data).hexdigest()}.parquet"
-        return Split(self._store.put(DATASETS, key, data, "application/vnd.apache.parquet"), rows)
+    def select(self, is_kept: Sequence[bool]) -> RowTable:
+        return ArrowRows(self.table.filter(pyarrow.array(is_kept, pyarrow.bool_())))
+
+    def answers(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        for batch in self.table.select(["document_ids", "messages"]).to_batches(max_chunksize=256):
+            for ids, messages in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                yield tuple(ids), "\n".join(part["content"] for part in messages if part["role"] == "assistant")
+
+    def column(self, name: str) -> list[Any]:
+        return list(self.table.column(name).to_pylist())
 
 
-def to_parquet(rows: Sequence[Row]) -> bytes:
-    return _bytes([_record(row) for row in rows], SCHEMA)
+class ParquetFiles(RowFiles):
+    """Rows in the given order."""
+
+    def table(self, rows: Sequence[Row]) -> RowTable:
+        return ArrowRows(pyarrow.Table.from_pylist([_record(row) for row in rows], schema=SCHEMA))
+
+    def decode(self, data: bytes) -> RowTable:
+        return ArrowRows(_decode(data).cast(SCHEMA))
+
+    def join(self, tables: Sequence[RowTable]) -> RowTable:
+        parts = [table.table if isinstance(table, ArrowRows) else _decode(table.encode()) for table in tables]
+        return ArrowRows(pyarrow.concat_tables(parts) if parts else SCHEMA.empty_table())
+
+    def pairs(self, rows: Sequence[PairRow]) -> bytes:
+        return _encode(pyarrow.Table.from_pylist([_pair_record(row) for row in rows], schema=PAIR_SCHEMA))
+
+    def ids(self, columns: Mapping[str, Sequence[str]]) -> bytes:
+        return _encode(pyarrow.table({name: pyarrow.array(ids, pyarrow.string()) for name, ids in columns.items()}))
+
+    def read_column(self, data: bytes, column: str) -> list[str]:
+        table = pyarrow.parquet.read_table(io.BytesIO(data), columns=[column], use_threads=False)
+        return list(table.column(column).to_pylist())
 
 
-def _bytes(records: list[dict[str, object]], schema: pyarrow.Schema) -> bytes:
-    table = pyarrow.Table.from_pylist(records, schema=schema)
+def _decode(data: bytes) -> pyarrow.Table:
+    return pyarrow.parquet.read_table(io.BytesIO(data), use_threads=False)
+
+
+def _encode(table: pyarrow.Table) -> bytes:
     buffer = io.BytesIO()
+    # Without chunks, so that the bytes do not depend on how the table was put together.
     pyarrow.parquet.write_table(
-        table, buffer, version="2.6", compression="zstd", compression_level=3, use_dictionary=False, row_group_size=4096
+        table.combine_chunks(),
+        buffer,
+        version="2.6",
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=False,
+        row_group_size=4096,
     )
     return buffer.getvalue()
 
 
 def _record(row: Row) -> dict[str, object]:
-    messages = [("system", row.system_prompt)] if row.system_prompt else []
-    messages += [("user", row.prompt), ("assistant", row.completion)]
+    system = [("system", row.system_prompt)] if row.system_prompt else []
     return {
         "row_id": row.row_id,
-        "origin": row.origin,
+        "task": row.task,
         "document_ids": list(row.document_ids),
-        "messages": [{"role": role, "content": content} for role, content in messages],
+        "messages": [{"role": role, "content": content} for role, content in (*system, *row.messages)],
         "made_by": row.made_by,
         "spans": [asdict(span) for span in row.spans],
+        "language": row.language,
+        "tokens": row.tokens,
+        "grounding": row.grounding.value,
+        "places": [{"start": start, "end": end} for start, end in row.places],
+        "lineage": list(row.lineage),
     }
 
 
 def _pair_record(row: PairRow) -> dict[str, object]:
     return {
         "row_id": row.row_id,
-        "origin": row.origin,
+        "task": row.task,
         "messages": [{"role": role, "content": content} for role, content in row.messages],
         "chosen": row.chosen,
         "rejected": row.rejected,
         "document_ids": list(row.document_ids),
         "judgement_ids": list(row.judgement_ids),
         "made_by": row.made_by,
+        "tokens": row.tokens,
     }

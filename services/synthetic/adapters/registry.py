@@ -1,5 +1,7 @@
 """Lists the documents of a specialist in the registry."""
 
+from collections.abc import Iterator, Sequence
+
 import grpc
 
 from services.synthetic import wire
@@ -17,17 +19,16 @@ class RegistryDocuments:
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = registry_pb2_grpc.RegistryServiceStub(channel)
 
-    def __call__(self, specialist: str) -> list[Document]:
-        """Blocks for at most TIMEOUT_SECONDS per page."""
-        documents: list[Document] = []
+    def __call__(self, specialist: str) -> Iterator[Sequence[Document]]:
+        """Yield pages. Blocks for at most TIMEOUT_SECONDS per page."""
         token = ""
         while True:
             request = registry_pb2.ListDocumentsRequest(specialist=specialist, page_size=PAGE, page_token=token)
             with wire_errors("registry"):
                 page = self._stub.ListDocuments(request, timeout=TIMEOUT_SECONDS)
-            documents += [
+            yield [
                 wire.to_document(document.anonymized) for document in page.documents if document.HasField("anonymized")
             ]
             token = page.next_page_token
             if not token:
-                return documents
+                return

@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Engine, String, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.sql import selected, to_document
+from services.synthetic.adapters.conditions import selected
+from services.synthetic.adapters.sql import to_document
 from services.synthetic.adapters.synthesis_rows import Sides
 from services.synthetic.domain import Document, Specialist
 from services.synthetic.synthesis.ports import SeedDocuments

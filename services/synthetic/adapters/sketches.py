@@ -1,103 +1,219 @@
-"""Sketches in PostgreSQL, which finds those that share a band."""
+"""Sketches in PostgreSQL, which joins each text to the cluster of a nearly equal one through a band that both have."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, and_, func, literal, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Engine, bindparam, delete, func, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, insert
 
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.sql import selected, to_document
-from services.synthetic.domain import Document, Sketch, SketchPair
+from services.synthetic.adapters.conditions import is_one_of, selected
+from services.synthetic.adapters.locks import session_lock
+from services.synthetic.adapters.sql import to_document
+from services.synthetic.corpus import NearDuplicateCount, Sketch, TextSketch
+from services.synthetic.domain import Document
 from services.synthetic.ports import Sketches
 from tailor.sql import transaction
 from tailor.words import Selection
 
-STREAMED_ROWS = 1000
+LOCK = "prepare"
+# An erasure waits for the batch that is being stored.
+STORING = text("SELECT pg_advisory_xact_lock(hashtextextended('prepare: store', 0))")
+ADD_BANDS = text("""
+    INSERT INTO text_bands SELECT * FROM unnest(:bands, :clusters) ON CONFLICT DO NOTHING
+""").bindparams(*(bindparam(name, type_=ARRAY(BIGINT)) for name in ("bands", "clusters")))
+DROP_ORPHANS = text("""
+    WITH dropped AS (
+        DELETE FROM text_clusters t WHERE t.cluster_id = ANY(:clusters)
+        AND NOT EXISTS (SELECT FROM cluster_documents c WHERE c.cluster_id = t.cluster_id)
+        RETURNING t.cluster_id, t.bands
+    )
+    DELETE FROM text_bands b USING (SELECT cluster_id, unnest(bands) AS band FROM dropped) d
+    WHERE b.band = d.band AND b.cluster_id = d.cluster_id
+""").bindparams(bindparam("clusters", type_=ARRAY(BIGINT)))
+
+Similarity = Callable[[bytes, bytes], float]
+
+
+@dataclass
+class _Clusters:
+    """The clusters that a batch of texts may join, and those that it makes."""
+
+    owners: dict[int, int]
+    minhashes: dict[int, bytes]
+    similarity: Similarity
+    new: dict[int, TextSketch] = field(default_factory=dict)
+
+    def find(self, sketch: TextSketch) -> list[int]:
+        """The clusters of nearly equal texts, lowest first."""
+        candidates = sorted({self.owners[band] for band in sketch.bands if band in self.owners})
+        return [key for key in candidates if self.similarity(self.minhashes[key], sketch.minhash) >= sketch.threshold]
+
+    def add(self, key: int, sketch: TextSketch) -> None:
+        self.new[key] = sketch
+        self.minhashes[key] = sketch.minhash
+        for band in sketch.bands:
+            self.owners.setdefault(band, key)
 
 
 class SqlSketches(Sketches):
-    """Thread-safe."""
+    """Thread-safe. `similarity` compares two MinHashes."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, similarity: Similarity) -> None:
         self._engine = engine
+        self._similarity = similarity
+
+    def preparing(self) -> AbstractContextManager[bool]:
+        return session_lock(self._engine, LOCK)
 
     def missing(self, selection: Selection, limit: int) -> list[Document]:
-        documents, sketches = tables.documents, tables.sketches
+        documents, pending = tables.documents, tables.pending
         query = (
             select(documents)
-            .outerjoin(sketches, documents.c.document_id == sketches.c.document_id)
-            .where(selected(selection), sketches.c.text_sha256.is_distinct_from(documents.c.text_sha256))
-            .order_by(documents.c.document_id)
+            .join(pending, documents.c.document_id == pending.c.document_id)
+            .where(selected(selection))
+            .order_by(pending.c.position)
             .limit(limit)
         )
         with transaction(self._engine) as connection:
             return [to_document(row) for row in connection.execute(query)]
 
     def keep(self, sketches: Sequence[Sketch]) -> None:
-        documents, table = tables.documents, tables.sketches
-        ids = [sketch.document_id for sketch in sketches]
-        # The lock makes an erasure wait until the sketch is stored; then it deletes both.
-        existing = (
-            select(documents.c.document_id)
-            .where(documents.c.document_id.in_(ids))
-            .with_for_update(read=True, key_share=True)
-        )
-        statement = insert(table)
-        changed = {name: statement.excluded[name] for name in ("text_sha256", "minhash", "bands")}
-        statement = statement.on_conflict_do_update(index_elements=["document_id"], set_=changed)
         with transaction(self._engine) as connection:
-            known = set(connection.scalars(existing))
-            rows = [_row(sketch) for sketch in sketches if sketch.document_id in known]
-            if rows:
-                connection.execute(statement, rows)
+            connection.execute(STORING)
+            current = _current(connection, sketches)
+            if current:
+                ids = [sketch.document.document_id for sketch in current]
+                former = drop_memberships(connection, ids)
+                self._join(connection, current)
+                drop_orphans(connection, former)
+                connection.execute(delete(tables.pending).where(is_one_of(tables.pending.c.document_id, ids)))
 
-    def counts(self, selection: Selection) -> tuple[int, int]:
-        documents, sketches = tables.documents, tables.sketches
-        query = (
-            select(func.count(), func.count(sketches.c.document_id))
-            .select_from(documents.outerjoin(sketches, _current()))
-            .where(selected(selection))
-        )
-        with transaction(self._engine) as connection:
-            total, compared = connection.execute(query).one()
-        return total, compared
+    def _join(self, connection: Connection, sketches: Sequence[Sketch]) -> None:
+        """Join every text to its clusters, or make a cluster of it."""
+        texts = [text for sketch in sketches for text in (sketch.whole, *sketch.passages) if text is not None]
+        clusters = _load(connection, texts, self._similarity)
+        keys = iter(_new_keys(connection, len(texts)))
+        wholes: dict[str, int] = {}
+        memberships: set[tuple[int, str]] = set()
+        for sketch in sketches:
+            document_id = sketch.document.document_id
+            for part in (sketch.whole, *sketch.passages):
+                if part is None:
+                    continue
+                joined = clusters.find(part)
+                if not joined:
+                    joined = [next(keys)]
+                    clusters.add(joined[0], part)
+                if part is sketch.whole:
+                    wholes[document_id], joined = joined[0], joined[:1]
+                memberships.update((key, document_id) for key in joined)
+        _store_clusters(connection, clusters.new, set(wholes.values()))
+        rows = [{"cluster_id": key, "document_id": document_id} for key, document_id in sorted(memberships)]
+        if rows:
+            connection.execute(insert(tables.cluster_documents), rows)
+        _store_sketches(connection, sketches, wholes)
 
-    def pairs(self, selection: Selection) -> Iterator[SketchPair]:
-        """Pair each document with the first document of its band only, so that a thousand copies give a thousand pairs."""
+    def count(self, selection: Selection) -> NearDuplicateCount:
         documents, sketches = tables.documents, tables.sketches
-        banded = (
-            select(sketches.c.document_id, func.unnest(sketches.c.bands).label("band"))
-            .join(documents, _current())
-            .where(selected(selection))
+        total = select(func.count()).select_from(documents).where(selected(selection))
+        clusters = (
+            select(sketches.c.cluster_id, func.count().label("size"))
+            .join(documents, sketches.c.document_id == documents.c.document_id)
+            .where(selected(selection), sketches.c.text_sha256 == documents.c.text_sha256)
+            .group_by(sketches.c.cluster_id)
             .subquery()
         )
-        lowest = func.min(banded.c.document_id).over(partition_by=banded.c.band).label("first")
-        shared = select(banded.c.document_id, lowest).subquery()
-        pairs = select(shared).where(shared.c.first != shared.c.document_id).distinct().subquery()
-        first, other = sketches.alias(), sketches.alias()
-        query = (
-            select(first.c.document_id, first.c.minhash, other.c.document_id, other.c.minhash)
-            .join_from(pairs, first, first.c.document_id == pairs.c.first)
-            .join(other, other.c.document_id == pairs.c.document_id)
+        is_group = clusters.c.cluster_id.is_not(None) & (clusters.c.size > 1)
+        query = select(
+            func.coalesce(func.sum(clusters.c.size), 0),
+            func.coalesce(func.sum(clusters.c.size - 1).filter(is_group), 0),
+            func.count().filter(is_group),
         )
         with transaction(self._engine) as connection:
-            for row in connection.execution_options(yield_per=STREAMED_ROWS).execute(query):
-                yield SketchPair(*row)
+            compared, copies, groups = connection.execute(query).one()
+            return NearDuplicateCount(int(connection.scalar(total) or 0), int(compared), int(copies), groups)
 
 
-def _current() -> ColumnElement[bool]:
-    documents, sketches = tables.documents.c, tables.sketches.c
-    return and_(
-        literal(True),
-        sketches.document_id == documents.document_id,
-        sketches.text_sha256 == documents.text_sha256,
+def drop_memberships(connection: Connection, document_ids: Sequence[str]) -> list[int]:
+    """Take documents out of their clusters. Returns the clusters."""
+    table = tables.cluster_documents
+    statement = delete(table).where(is_one_of(table.c.document_id, document_ids)).returning(table.c.cluster_id)
+    return sorted(set(connection.scalars(statement)))
+
+
+def drop_orphans(connection: Connection, clusters: Sequence[int]) -> None:
+    """Drop those of the clusters that no document has any more."""
+    if clusters:
+        connection.execute(DROP_ORPHANS, {"clusters": list(clusters)})
+
+
+def _current(connection: Connection, sketches: Sequence[Sketch]) -> list[Sketch]:
+    """The sketches of documents that still have the text. The lock makes an erasure wait until they are stored."""
+    table = tables.documents
+    ids = [sketch.document.document_id for sketch in sketches]
+    query = select(table.c.document_id, table.c.text_sha256).where(is_one_of(table.c.document_id, ids))
+    locked = connection.execute(query.order_by(table.c.document_id).with_for_update())
+    texts = {row.document_id: row.text_sha256 for row in locked}
+    return [sketch for sketch in sketches if texts.get(sketch.document.document_id) == sketch.document.text.sha256]
+
+
+def _load(connection: Connection, sketches: Sequence[TextSketch], similarity: Similarity) -> _Clusters:
+    bands = bindparam(None, sorted({band for sketch in sketches for band in sketch.bands}), type_=ARRAY(BIGINT))
+    owned, clusters = tables.text_bands, tables.text_clusters
+    rows = connection.execute(select(owned).where(owned.c.band == func.any(bands)))
+    owners = {row.band: row.cluster_id for row in rows}
+    keys = bindparam(None, sorted(set(owners.values())), type_=ARRAY(BIGINT))
+    query = select(clusters.c.cluster_id, clusters.c.minhash).where(clusters.c.cluster_id == func.any(keys))
+    return _Clusters(owners, {row.cluster_id: row.minhash for row in connection.execute(query)}, similarity)
+
+
+def _new_keys(connection: Connection, count: int) -> list[int]:
+    query = text(
+        "SELECT nextval(pg_get_serial_sequence('text_clusters', 'cluster_id')) FROM generate_series(1, :count)"
     )
+    return list(connection.scalars(query, {"count": count}))
 
 
-def _row(sketch: Sketch) -> dict[str, object]:
+def _store_clusters(connection: Connection, new: dict[int, TextSketch], wholes: set[int]) -> None:
+    if not new:
+        return
+    rows = [
+        {"cluster_id": key, "whole": key in wholes, "minhash": sketch.minhash, "bands": list(sketch.bands)}
+        for key, sketch in new.items()
+    ]
+    connection.execute(insert(tables.text_clusters), rows)
+    pairs = [(band, key) for key, sketch in new.items() for band in sketch.bands]
+    connection.execute(ADD_BANDS, {"bands": [band for band, _ in pairs], "clusters": [key for _, key in pairs]})
+
+
+def _store_sketches(connection: Connection, sketches: Sequence[Sketch], wholes: dict[str, int]) -> None:
+    """Store the sketches; a document keeps its number when its text changes."""
+    table = tables.sketches
+    arrival = int(connection.execute(select(func.coalesce(func.max(table.c.arrival), -1))).scalar_one())
+    known = is_one_of(table.c.document_id, [sketch.document.document_id for sketch in sketches])
+    arrivals = {row.document_id: row.arrival for row in connection.execute(select(table).where(known))}
+    for sketch in sketches:
+        if sketch.document.document_id not in arrivals:
+            arrival += 1
+            arrivals[sketch.document.document_id] = arrival
+    rows = [_row(sketch, arrivals, wholes) for sketch in sketches]
+    statement = insert(table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in {"document_id", "arrival"}}
+    connection.execute(statement.on_conflict_do_update(index_elements=["document_id"], set_=changed), rows)
+
+
+def _row(sketch: Sketch, arrivals: dict[str, int], wholes: dict[str, int]) -> dict[str, Any]:
+    document = sketch.document
     return {
-        "document_id": sketch.document_id,
-        "text_sha256": sketch.text_sha256,
-        "minhash": sketch.minhash,
-        "bands": list(sketch.bands),
+        "document_id": document.document_id,
+        "arrival": arrivals[document.document_id],
+        "text_sha256": document.text.sha256,
+        "cluster_id": wholes.get(document.document_id),
+        "characters": sketch.characters,
+        "letters": sketch.letters,
+        "parts": list(sketch.parts),
+        "seconds": sketch.seconds,
     }

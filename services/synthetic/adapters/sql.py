@@ -1,52 +1,61 @@
 """Synthetic's database in PostgreSQL."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    CompoundSelect,
     Connection,
     Engine,
     Select,
     Update,
     and_,
+    delete,
     func,
-    literal,
     select,
-    text,
-    union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from services.synthetic import wire
 from services.synthetic.adapters import tables
+from services.synthetic.adapters.conditions import (
+    LABELS,
+    age_of,
+    count_new_items,
+    is_one_of,
+    newest_item,
+    selected,
+)
 from services.synthetic.adapters.drafts import SqlDrafts, to_draft
+from services.synthetic.adapters.locks import session_lock
+from services.synthetic.corpus import StoredFile
 from services.synthetic.domain import (
-    Assignment,
     BuildProgress,
     BuildResult,
-    CorpusSnapshot,
     Dataset,
     Document,
     Judgement,
     Kind,
-    LeftOut,
+    LastBuild,
     PairCounts,
+    PairEvidence,
     Specialist,
     find_ranked_adapter,
+    fingerprint,
 )
 from services.synthetic.ports import Repository
 from tailor.api.events.v1 import models_pb2
+from tailor.datasets import LeftOutCount
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind, Labels, Selection, Span, SpanKind
+from tailor.words import DatasetKind, Labels, Span, SpanKind
 
+FILES_PER_STATEMENT = 1000
 TOPIC = "dataset.built.v1"
 # Held shared to add an item, and exclusively to read all of them, so that no item appears later at a position that was already read.
 ITEMS_LOCK = 7_461_102
@@ -71,7 +80,23 @@ class SqlRepository(SqlDrafts, Repository):
         )
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock_shared")
-            return connection.scalar(statement.returning(table.c.document_id)) is not None
+            position = connection.scalar(statement.returning(table.c.position))
+            if position is not None:
+                connection.execute(_set_pending(document.document_id, position))
+                connection.execute(_set_newest(document.labels, position))
+            return position is not None
+
+    def unknown_documents(self, documents: Sequence[Document]) -> list[Document]:
+        table = tables.documents
+        query = select(table.c.document_id, table.c.sequence)
+        query = query.where(is_one_of(table.c.document_id, [document.document_id for document in documents]))
+        with transaction(self._engine) as connection:
+            known = {row.document_id: row.sequence for row in connection.execute(query)}
+        return [document for document in documents if known.get(document.document_id, -1) < document.sequence]
+
+    def newest_position(self) -> int:
+        with transaction(self._engine) as connection:
+            return _newest_position(connection)
 
     def keep_judgement(self, judgement: Judgement) -> bool:
         table = tables.judgements
@@ -97,57 +122,52 @@ class SqlRepository(SqlDrafts, Repository):
             _set_build(connection, specialist, DatasetKind.SFT, filled_revision=revision)
 
     def progress(self, specialist: Specialist, kind: DatasetKind) -> BuildProgress:
-        builds, items = tables.builds, _items(specialist, kind).subquery()
+        builds = tables.builds.c
+        query = select(builds.built_position, builds.tried_position, age_of(builds.built_at).label("age"))
         with transaction(self._engine) as connection:
-            build = connection.execute(
-                select(
-                    builds.c.built_position,
-                    builds.c.tried_position,
-                    func.extract("epoch", func.clock_timestamp() - builds.c.built_at).label("age"),
-                ).where(_build(specialist.name, kind))
-            ).one_or_none()
-            built_position = build.built_position if build else 0
-            items_row = connection.execute(
-                select(
-                    func.coalesce(func.max(items.c.position), 0).label("newest"),
-                    func.count().filter(items.c.position > built_position).label("new"),
-                    func.extract("epoch", func.clock_timestamp() - func.max(items.c.changed_at)).label("age"),
-                )
-            ).one()
+            build = connection.execute(query.where(_build(specialist.name, kind))).one_or_none()
+            newest, age = connection.execute(newest_item(specialist, kind)).one()
+            built, tried = (build.built_position, build.tried_position) if build else (0, 0)
+            limit = specialist.policy.min_new_items
+            counted = limit > 0 and newest > tried
+            new = connection.scalar(count_new_items(specialist, kind, built, limit)) if counted else 0
         return BuildProgress(
-            newest_position=items_row.newest,
-            new_items=items_row.new,
-            seconds_since_new=_seconds(items_row.age),
+            newest_position=newest,
+            new_items=int(new or 0),
+            seconds_since_new=_seconds(age),
             seconds_since_build=_seconds(build.age) if build else None,
-            tried_position=build.tried_position if build else 0,
+            tried_position=tried,
         )
 
-    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> CorpusSnapshot:
-        table, judged, drafts = tables.documents, tables.judgements, tables.drafts
+    def last_build(self, specialist: str, kind: DatasetKind) -> LastBuild:
+        builds = tables.builds.c
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock")
-            newest = select(
-                func.greatest(
-                    select(func.coalesce(func.max(table.c.position), 0)).scalar_subquery(),
-                    select(func.coalesce(func.max(judged.c.position), 0)).scalar_subquery(),
-                )
-            )
-            position = int(connection.scalar(newest) or 0)
-            query = select(table).where(selected(specialist.selection)).order_by(table.c.document_id)
-            documents = tuple(to_document(row) for row in connection.execute(query))
+            position = _newest_position(connection)
+        with transaction(self._engine) as connection:
+            query = select(builds.fingerprint, builds.digest).where(_build(specialist, kind))
+            build = connection.execute(query).one_or_none()
+            dataset = _dataset(connection, specialist, build.digest) if build and build.digest else None
+        return LastBuild(position, build.fingerprint if build else "", dataset)
+
+    def pair_evidence(self, specialist: Specialist) -> PairEvidence:
+        documents, judged, drafts = tables.documents, tables.judgements, tables.drafts
+        finished = documents.join(drafts, documents.c.draft_id == drafts.c.draft_id)
+        is_saved = (drafts.c.specialist == specialist.name, drafts.c.saved)
+        is_finished = (*is_saved, documents.c.kind == Kind.DELIVERABLE.value, selected(specialist.selection))
+        with transaction(self._engine) as connection:
             query = select(judged).where(judged.c.specialist == specialist.name).order_by(judged.c.judgement_id)
             rows = connection.execute(query).all()
-            query = select(drafts).where(drafts.c.specialist == specialist.name, drafts.c.saved)
-            saved_drafts = {row.draft_id: to_draft(row) for row in connection.execute(query)}
-            build = connection.execute(
-                select(tables.builds.c.fingerprint, tables.builds.c.digest).where(_build(specialist.name, kind))
-            ).one_or_none()
-            dataset = _dataset(connection, specialist.name, build.digest) if build and build.digest else None
-        judgements = tuple(map(to_judgement, rows))
-        ranked = find_ranked_adapter(map(to_judgement, sorted(rows, key=lambda row: -row.position)), saved_drafts)
-        return CorpusSnapshot(
-            documents, position, build.fingerprint if build else "", dataset, judgements, saved_drafts, ranked
-        )
+            saved = {row.draft_id: to_draft(row) for row in connection.execute(select(drafts).where(*is_saved))}
+            ordered = select(documents).select_from(finished).where(*is_finished).order_by(documents.c.document_id)
+            deliverables = tuple(map(to_document, connection.execute(ordered)))
+        newest_first = map(to_judgement, sorted(rows, key=lambda row: -row.position))
+        ranked = find_ranked_adapter(newest_first, saved)
+        return PairEvidence(tuple(map(to_judgement, rows)), saved, deliverables, ranked)
+
+    def sides(self, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
+        with transaction(self._engine) as connection:
+            return read_sides(connection, specialist, document_ids)
 
     def document(self, document_id: str) -> Document | None:
         table = tables.documents
@@ -161,50 +181,22 @@ class SqlRepository(SqlDrafts, Repository):
         with transaction(self._engine) as connection:
             return [to_document(row) for row in connection.execute(query)]
 
-    @contextmanager
-    def building(self, specialist: str) -> Iterator[bool]:
-        """An advisory lock, which ends with the connection, so that a killed process holds nothing."""
-        with transaction(self._engine) as connection:
-            query = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
-            yield bool(connection.scalar(query, {"name": f"build:{specialist}"}))
-
-    def assignments(self, document_ids: Sequence[str]) -> dict[str, Assignment]:
-        table = tables.clusters
-        query = select(table).where(table.c.document_id.in_(document_ids))
-        with transaction(self._engine) as connection:
-            return {
-                row.document_id: Assignment(row.document_id, row.cluster_id, row.held_out)
-                for row in connection.execute(query)
-            }
-
-    def assign(self, assignments: Iterable[Assignment]) -> None:
-        rows = [
-            {
-                "document_id": assignment.document_id,
-                "cluster_id": assignment.cluster_id,
-                "held_out": assignment.held_out,
-            }
-            for assignment in assignments
-        ]
-        if rows:
-            with transaction(self._engine) as connection:
-                connection.execute(insert(tables.clusters).on_conflict_do_nothing(), rows)
+    def building(self, specialist: str) -> AbstractContextManager[bool]:
+        return session_lock(self._engine, f"build:{specialist}")
 
     def mark_tried(self, specialist: str, kind: DatasetKind, position: int) -> None:
         with transaction(self._engine) as connection:
             _set_build(connection, specialist, kind, tried_position=position)
 
-    def finish(self, dataset: Dataset, *, position: int, fingerprint: str) -> bool:
+    def finish(self, dataset: Dataset, files: Sequence[StoredFile], *, position: int, fingerprint: str) -> bool:
         message = wire.from_dataset(dataset)
         if dataset.created_at is None:
             message.create_time.GetCurrentTime()
         row = {
             "specialist": dataset.specialist,
             "digest": dataset.digest,
-            "near_duplicates": dataset.near_duplicates,
-            "left_out": asdict(dataset.left_out),
-            "pairs": asdict(dataset.pairs),
             "payload": message.SerializeToString(deterministic=True),
+            **_counts(dataset),
         }
         statement = insert(tables.datasets).values(row).on_conflict_do_nothing().returning(tables.datasets.c.digest)
         with transaction(self._engine) as connection:
@@ -215,6 +207,7 @@ class SqlRepository(SqlDrafts, Repository):
             else:
                 # The filters may have removed something else, although the rows are equal.
                 connection.execute(_update_counts(dataset))
+            _list_files(connection, dataset, files)
             _set_build(
                 connection,
                 dataset.specialist,
@@ -254,37 +247,60 @@ def _build(specialist: str, kind: DatasetKind) -> ColumnElement[bool]:
     return and_(tables.builds.c.specialist == specialist, tables.builds.c.kind == kind.value)
 
 
-def _items(specialist: Specialist, kind: DatasetKind) -> Select[Any] | CompoundSelect[Any]:
-    """Positions and times of the items that datasets of a kind are made from."""
-    documents, judgements = tables.documents.c, tables.judgements.c
-    chosen = select(documents.position, documents.changed_at).where(selected(specialist.selection))
-    if kind is DatasetKind.SFT:
-        return chosen
-    ranked = select(judgements.position, judgements.changed_at).where(
-        judgements.specialist == specialist.name, func.jsonb_array_length(judgements.ranking) > 1
-    )
-    return union_all(ranked, chosen.where(documents.kind == Kind.DELIVERABLE.value, documents.draft_id != ""))
+def read_sides(connection: Connection, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
+    """True for each document that the specialist holds out, without those that have no assignment."""
+    table = tables.assignments.c
+    query = select(table.document_id, table.held_out).where(table.specialist == specialist)
+    rows = connection.execute(query.where(is_one_of(table.document_id, document_ids)))
+    return {row.document_id: row.held_out for row in rows}
 
 
-def selected(selection: Selection) -> ColumnElement[bool]:
-    """The condition for selected documents."""
-    columns = tables.documents.c
-    admitted = (
-        (columns.source, selection.sources),
-        (columns.department, selection.departments),
-        (columns.confidentiality, selection.confidentialities),
-    )
-    return and_(literal(True), *(column.in_(sorted(values)) for column, values in admitted if values))
+def _newest_position(connection: Connection) -> int:
+    columns = (tables.documents.c.position, tables.judgements.c.position)
+    newest = (select(func.coalesce(func.max(column), 0)).scalar_subquery() for column in columns)
+    return int(connection.scalar(select(func.greatest(*newest))) or 0)
+
+
+def _set_pending(document_id: str, position: int) -> Insert:
+    statement = insert(tables.pending).values(document_id=document_id, position=position)
+    return statement.on_conflict_do_update(index_elements=["document_id"], set_={"position": position})
+
+
+def _set_newest(labels: Labels, position: int) -> Insert:
+    table = tables.newest_labels
+    statement = insert(table).values(**asdict(labels), position=position, changed_at=func.clock_timestamp())
+    changed = {"position": func.greatest(table.c.position, position), "changed_at": func.clock_timestamp()}
+    return statement.on_conflict_do_update(index_elements=LABELS, set_=changed)
+
+
+def _list_files(connection: Connection, dataset: Dataset, files: Sequence[StoredFile]) -> None:
+    """List a dataset's files; the build's record of files that it writes ends."""
+    key = {"specialist": dataset.specialist, "digest": dataset.digest}
+    rows = [
+        {**key, "key": stored.file.ref.key, "segment": stored.segment, "is_sources": stored.is_sources}
+        for stored in files
+    ]
+    for start in range(0, len(rows), FILES_PER_STATEMENT):
+        part = rows[start : start + FILES_PER_STATEMENT]
+        connection.execute(insert(tables.dataset_files).on_conflict_do_nothing(), part)
+    written = tables.written_files
+    if files:
+        connection.execute(delete(written).where(written.c.specialist == dataset.specialist))
+
+
+def _counts(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "near_duplicates": dataset.near_duplicates,
+        "left_out": {reason: asdict(count) for reason, count in dataset.left_out.items()},
+        "pairs": asdict(dataset.pairs),
+        "intake_seconds": dataset.intake_seconds,
+    }
 
 
 def _update_counts(dataset: Dataset) -> Update:
     table = tables.datasets
     same = (table.c.specialist == dataset.specialist, table.c.digest == dataset.digest)
-    return (
-        update(table)
-        .where(*same)
-        .values(near_duplicates=dataset.near_duplicates, left_out=asdict(dataset.left_out), pairs=asdict(dataset.pairs))
-    )
+    return update(table).where(*same).values(**_counts(dataset))
 
 
 def _set_build(connection: Connection, specialist: str, kind: DatasetKind, **values: Any) -> None:
@@ -301,7 +317,8 @@ def _dataset(connection: Connection, specialist: str, digest: str) -> Dataset | 
 
 def to_stored_dataset(row: Any) -> Dataset:
     message = models_pb2.DatasetBuilt.FromString(row.payload)
-    return wire.to_dataset(message, row.near_duplicates, LeftOut(**row.left_out), PairCounts(**row.pairs))
+    left_out = {reason: LeftOutCount(**count) for reason, count in row.left_out.items()}
+    return wire.to_dataset(message, row.near_duplicates, left_out, PairCounts(**row.pairs), row.intake_seconds)
 
 
 def to_judgement(row: Any) -> Judgement:
@@ -327,6 +344,14 @@ def _document_row(document: Document) -> dict[str, Any]:
         "draft_id": document.draft_id,
         "language": document.language,
         "spans": [[span.kind, span.number, span.level, span.start, span.end] for span in document.spans],
+        "fingerprint": fingerprint(
+            document.text.sha256,
+            document.language,
+            document.labels.source,
+            document.spans,
+            document.kind,
+            document.draft_id,
+        ),
     }
 
 

@@ -5,7 +5,9 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Double,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -15,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
@@ -41,8 +44,31 @@ documents = Table(
     Column("draft_id", String(64), nullable=False, index=True),
     Column("language", String(16), nullable=False),
     Column("spans", JSONB, nullable=False),
+    # A digest of everything that rows depend on.
+    Column("fingerprint", String(64), nullable=False),
     Column("position", BigInteger, nullable=False, index=True),
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Index("ix_documents_labels", "source", "department", "confidentiality", "position"),
+    Index("ix_documents_finished", "position", postgresql_where=text("kind = 'deliverable' AND draft_id <> ''")),
+)
+
+# The labels that documents have, with the position and time of the newest document that had them: a few rows.
+newest_labels = Table(
+    "newest_labels",
+    metadata,
+    Column("source", String(64), primary_key=True),
+    Column("department", String(64), primary_key=True),
+    Column("confidentiality", String(64), primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+)
+
+# Documents whose newest text is not prepared yet.
+pending = Table(
+    "pending",
+    metadata,
+    Column("document_id", String(64), ForeignKey("documents.document_id", ondelete="CASCADE"), primary_key=True),
+    Column("position", BigInteger, nullable=False, index=True),
 )
 
 judgements = Table(
@@ -53,9 +79,10 @@ judgements = Table(
     Column("ranking", JSONB, nullable=False),
     Column("rubric", JSONB, nullable=False),
     Column("comment", Text, nullable=False),
-    Column("position", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False, index=True),
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Index("ix_judgements_ranking", "ranking", postgresql_using="gin"),
+    Index("ix_judgements_specialist_position", "specialist", "position"),
 )
 
 # Drafts whose texts are stored. Saved drafts were judged or finished.
@@ -73,12 +100,15 @@ drafts = Table(
     Column("kept_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp(), index=True),
 )
 
-clusters = Table(
-    "clusters",
+# The side of each document of a specialist. Never changes.
+assignments = Table(
+    "assignments",
     metadata,
-    Column("document_id", String(64), primary_key=True),
-    Column("cluster_id", String(64), nullable=False, index=True),
+    Column("specialist", String(63), primary_key=True),
+    Column("document_id", String(64), primary_key=True, index=True),
+    Column("component_id", String(64), nullable=False),
     Column("held_out", Boolean, nullable=False),
+    Column("rows", Integer, nullable=False),
 )
 
 datasets = Table(
@@ -89,7 +119,42 @@ datasets = Table(
     Column("near_duplicates", Integer, nullable=False),
     Column("left_out", JSONB, nullable=False),
     Column("pairs", JSONB, nullable=False),
+    Column("intake_seconds", Double, nullable=False),
     Column("payload", LargeBinary, nullable=False),
+)
+
+# The files of datasets, with the segment of the documents that they were made from; -1 for documents of any segment.
+dataset_files = Table(
+    "dataset_files",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("digest", String(64), primary_key=True),
+    Column("key", String(128), primary_key=True, index=True),
+    Column("segment", Integer, nullable=False),
+    Column("is_sources", Boolean, nullable=False),
+)
+
+# The train rows of segments as the last build of a specialist made them.
+segments = Table(
+    "segments",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("inputs", String(64), nullable=False),
+    Column("facts", JSONB, nullable=False),
+    Column("file_keys", ARRAY(String(128)), nullable=False),
+    Column("answers", LargeBinary, nullable=False),
+    Column("shares", LargeBinary, nullable=False),
+    Column("checks", LargeBinary, nullable=False),
+    Index("ix_segments_file_keys", "file_keys", postgresql_using="gin"),
+)
+
+# Files that a running build writes; those that are left are of a build that was killed.
+written_files = Table(
+    "written_files",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("key", String(128), primary_key=True),
 )
 
 builds = Table(
@@ -114,14 +179,45 @@ requests = Table(
     Column("created", Boolean, nullable=False),
 )
 
-# A text's MinHash and its bands. Texts that share a band may be near-duplicates.
+# What is known of a document's text before any build. `arrival` numbers documents; without a cluster, the text no longer exists.
 sketches = Table(
     "sketches",
     metadata,
     Column("document_id", String(64), ForeignKey("documents.document_id", ondelete="CASCADE"), primary_key=True),
+    Column("arrival", BigInteger, nullable=False, unique=True),
     Column("text_sha256", String(64), nullable=False),
+    Column("cluster_id", BigInteger, index=True),
+    Column("characters", Integer, nullable=False),
+    Column("letters", Integer, nullable=False),
+    Column("parts", ARRAY(BigInteger), nullable=False),
+    Column("seconds", Double, nullable=False),
+)
+
+# Texts that are nearly the same: whole documents, or passages. The sketch is that of the first text.
+text_clusters = Table(
+    "text_clusters",
+    metadata,
+    Column("cluster_id", BigInteger, Identity(), primary_key=True),
+    Column("whole", Boolean, nullable=False),
     Column("minhash", LargeBinary, nullable=False),
     Column("bands", ARRAY(BigInteger), nullable=False),
+)
+
+# The cluster that had a band first.
+text_bands = Table(
+    "text_bands",
+    metadata,
+    Column("band", BigInteger, primary_key=True),
+    Column("cluster_id", BigInteger, nullable=False),
+)
+
+cluster_documents = Table(
+    "cluster_documents",
+    metadata,
+    Column("cluster_id", BigInteger, ForeignKey("text_clusters.cluster_id"), primary_key=True),
+    Column(
+        "document_id", String(64), ForeignKey("documents.document_id", ondelete="CASCADE"), primary_key=True, index=True
+    ),
 )
 
 outbox = outbox_table(metadata)

@@ -1,77 +1,109 @@
 """Near-duplicates by MinHash (Broder 1997) and locality-sensitive hashing over pairs of words."""
 
 import hashlib
-from collections.abc import Mapping
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy
-from datasketch import MinHash, MinHashLSH
+from numpy.typing import NDArray
 
-from services.synthetic.domain import Document, Sketch, SketchPair
-from services.synthetic.ports import NearDuplicates, Sketcher
-from services.synthetic.rows.structure import words
+from services.synthetic.corpus import Sketch, TextSketch
+from services.synthetic.domain import Document, Passage, Text
+from services.synthetic.filters import text_parts
+from services.synthetic.ports import Sketcher
 
-# An edit of a few words leaves the similarity of word pairs above the threshold; unrelated texts of one company stay below 0.15. Longer
-# shingles drop faster.
+Hashes = NDArray[numpy.uint64]
+
+WORD = re.compile(r"\w+")
+# An edit of a few words leaves the similarity of word pairs above 0.8; unrelated texts of one company stay below 0.15. Longer shingles drop
+# faster.
 SHINGLE_WORDS = 2
-PERMUTATIONS = 128
-# The index finds candidates generously; then they must reach the threshold.
-CANDIDATE_THRESHOLD = 0.6
-# Texts of similarity 0.8 share one of 20 bands of 6 hashes with probability 0.998, texts of 0.3 with 0.01.
-BANDS = 20
-BAND_HASHES = 6
+# Shorter passages are alike by chance.
+MIN_PASSAGE_WORDS = 20
+# Another client's name and figures leave the similarity of a section above this.
+PASSAGE_THRESHOLD = 0.6
+MAX_CACHED_WORDS = 200_000
 
 
-class MinHashNearDuplicates(NearDuplicates):
-    """Groups texts whose estimated Jaccard similarity reaches the threshold."""
+@dataclass(frozen=True)
+class Bands:
+    """Texts are compared if all hashes of one band are equal: similarity s shares a band with probability 1 - (1 - s^hashes)^bands."""
 
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
+    salt: int
+    count: int
+    hashes: int
 
-    def groups(self, texts: Mapping[str, str]) -> list[frozenset[str]]:
-        """The groups in the order of their lowest ids."""
-        index = MinHashLSH(threshold=CANDIDATE_THRESHOLD, num_perm=PERMUTATIONS)
-        hashes: dict[str, MinHash] = {}
-        group_of: dict[str, set[str]] = {}
-        for key in sorted(texts):
-            current = minhash(texts[key])
-            group = {key}
-            for other in sorted(map(str, index.query(current))):
-                if current.jaccard(hashes[other]) >= self._threshold:
-                    group |= group_of[other]
-            for member in group:
-                group_of[member] = group
-            hashes[key] = current
-            index.insert(key, current)
-        return sorted({frozenset(group) for group in group_of.values()}, key=min)
+    @property
+    def permutations(self) -> int:
+        return self.count * self.hashes
 
 
+# Similarity 0.8 shares a band with probability 0.997, 0.3 with 0.01.
+WHOLE = Bands(salt=1, count=20, hashes=6)
+# Similarity 0.8 shares a band with probability 0.99, 0.6 with 0.62, 0.15 with 0.001.
+PASSAGE = Bands(salt=2, count=12, hashes=5)
+# Multipliers and offsets of the permutations (multiply-shift, Dietzfelbinger 1997).
+_RANDOM = numpy.random.Generator(numpy.random.PCG64(15))
+MULTIPLIERS = _RANDOM.integers(0, 2**63, WHOLE.permutations, dtype=numpy.uint64) * numpy.uint64(2) + numpy.uint64(1)
+OFFSETS = _RANDOM.integers(0, 2**64 - 1, WHOLE.permutations, dtype=numpy.uint64)
+
+
+@dataclass
 class MinHashSketcher(Sketcher):
-    """Sketches texts, and compares sketches by the share of equal hashes."""
+    """Sketches texts, whole and by passage. `threshold` is the similarity from which whole texts are near-duplicates. Thread-safe."""
 
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
+    threshold: float
+    passages: Callable[[Document, Text], Sequence[Passage]]
+    _words: dict[str, int] = field(default_factory=dict, repr=False)
 
-    def sketch(self, document: Document, text: str) -> Sketch:
-        values = minhash(text).hashvalues.astype("<u8")
-        bands = tuple(_band(number, values) for number in range(BANDS))
-        return Sketch(document.document_id, document.text.sha256, values.tobytes(), bands)
+    def sketch(self, document: Document, text: Text) -> Sketch:
+        start = time.process_time()
+        whole = text_sketch(self._shingles(f"{text.prompt or ''}\n{text.text}"), WHOLE, self.threshold)
+        parts = [self._shingles(passage.text) for passage in self.passages(document, text)]
+        alike = [text_sketch(part, PASSAGE, PASSAGE_THRESHOLD) for part in parts if len(part) >= MIN_PASSAGE_WORDS]
+        letters = len("".join(text.text.split()))
+        hashes = tuple(sorted(text_parts(text.text)))
+        seconds = time.process_time() - start
+        return Sketch(document, whole, tuple(alike), len(text.text), letters, hashes, seconds)
 
-    def is_near_duplicate(self, pair: SketchPair) -> bool:
-        first, other = (numpy.frombuffer(data, dtype="<u8") for data in (pair.first_minhash, pair.other_minhash))
-        return bool(numpy.mean(first == other) >= self.threshold)
+    def _shingles(self, text: str) -> Hashes:
+        """Hashes of the pairs of neighbouring words; of the only word, or of no word, if there is no pair."""
+        words = self._hash_words(WORD.findall(text.lower()) or [""])
+        if len(words) < SHINGLE_WORDS:
+            return words
+        return words[:-1] * numpy.uint64(0x9E3779B97F4A7C15) + words[1:]
+
+    def _hash_words(self, words: list[str]) -> Hashes:
+        if len(self._words) > MAX_CACHED_WORDS:
+            self._words = {}
+        known = self._words
+        return numpy.array([known.get(word) or known.setdefault(word, hash_word(word)) for word in words], numpy.uint64)
 
 
-def minhash(text: str) -> MinHash:
-    """The MinHash of a text's shingles."""
-    text_words = words(text)
-    count = max(1, len(text_words) - SHINGLE_WORDS + 1)
-    shingles = {" ".join(text_words[start : start + SHINGLE_WORDS]) for start in range(count)}
-    result = MinHash(num_perm=PERMUTATIONS)
-    result.update_batch([shingle.encode() for shingle in sorted(shingles)])
-    return result
+def hash_word(word: str) -> int:
+    """A hash of 64 bits that is the same in every process."""
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
 
 
-def _band(number: int, values: "numpy.typing.NDArray[numpy.uint64]") -> int:
-    part = values[number * BAND_HASHES : (number + 1) * BAND_HASHES].tobytes()
-    digest = hashlib.blake2b(bytes([number]) + part, digest_size=8).digest()
+def text_sketch(shingles: Hashes, bands: Bands, threshold: float) -> TextSketch:
+    """The smallest 32-bit hash of the shingles under each permutation, and the bands."""
+    unique = numpy.unique(shingles)[:, None]
+    hashed = unique * MULTIPLIERS[: bands.permutations] + OFFSETS[: bands.permutations]
+    smallest = (hashed >> numpy.uint64(32)).min(axis=0).astype("<u4")
+    groups = smallest.reshape(bands.count, bands.hashes)
+    keys = tuple(_band_key(bands.salt, number, group.tobytes()) for number, group in enumerate(groups))
+    return TextSketch(smallest.tobytes(), keys, threshold)
+
+
+def _band_key(salt: int, number: int, data: bytes) -> int:
+    digest = hashlib.blake2b(bytes([salt, number]) + data, digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
+
+
+def similarity(first: bytes, other: bytes) -> float:
+    """The estimated Jaccard similarity of two texts by their MinHashes; 0 if the sketches have different lengths."""
+    if len(first) != len(other):
+        return 0.0
+    return float(numpy.mean(numpy.frombuffer(first, "<u4") == numpy.frombuffer(other, "<u4")))

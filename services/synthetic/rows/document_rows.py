@@ -79,23 +79,6 @@ def make_deliverable_rows(
     return _finish(document, text, specialist, _wanted(written, DELIVERABLE, specialist, refused), refused)
 
 
-@dataclass(frozen=True)
-class StructureRowMaker:
-    """Makes rows from the structure of documents, and of what people wrote. Can be pickled."""
-
-    def make(
-        self, document: Document, text: Text, specialist: Specialist, counter: TokenCounter, skip: Sequence[Range]
-    ) -> MadeRows:
-        """Rows of a document, without the ranges to skip."""
-        return make_rows(document, text, specialist, counter, skip)
-
-    def make_deliverable(
-        self, document: Document, text: Text, draft: Conversation, specialist: Specialist, counter: TokenCounter
-    ) -> MadeRows:
-        """The deliverable as the answer to the chat of its draft."""
-        return make_deliverable_rows(document, text, draft, specialist, counter)
-
-
 def _structure(source: Source, specialist: Specialist, counter: TokenCounter, refused: Refused) -> list[Counted]:
     prompts = Prompts(source, make_budget(specialist, counter, source.reading.text))
     parts = [part for part in plan_parts(source.sections, prompts.budget) if _is_teachable(part, refused)]

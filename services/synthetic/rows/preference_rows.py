@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.synthetic.domain import (
-    Assignment,
     Conversation,
     Document,
     Judgement,
@@ -16,6 +15,7 @@ from services.synthetic.domain import (
     fingerprint,
     is_held_out,
 )
+from services.synthetic.ports import TokenCounter
 
 RANKING = "ranking"
 DELIVERABLE = "deliverable"
@@ -23,7 +23,7 @@ DELIVERABLE = "deliverable"
 
 @dataclass(frozen=True)
 class PairLimits:
-    """How pairs are chosen. `max_tokens` limits the estimated tokens of a prompt with its longer answer."""
+    """How pairs are chosen. `max_tokens` limits the tokens of a prompt with its longer answer, by the base's tokenizer."""
 
     max_tokens: int = 1024
     held_out_percent: int = 12
@@ -33,12 +33,12 @@ class PairLimits:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The input of pairs: judgements, deliverables with their texts, drafts with their texts by id, and the documents' assignments."""
+    """The input of pairs: judgements, deliverables with their texts, drafts with their texts by id, and the documents' sides."""
 
     judgements: Sequence[Judgement]
     deliverables: Sequence[tuple[Document, str]]
     conversations: Mapping[str, Conversation]
-    assignments: Mapping[str, Assignment]
+    sides: Mapping[str, bool]
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,21 @@ class _Votes:
     judgement_ids: list[str]
 
 
-def make_pairs(specialist: Specialist, evidence: Evidence, limits: PairLimits) -> Pairs:
+def make_pairs(specialist: Specialist, evidence: Evidence, limits: PairLimits, counter: TokenCounter) -> Pairs:
     """Make the pairs of rankings and of deliverables, split by prompt: a prompt is always on the same side of the split."""
     rankings = [judgement for judgement in evidence.judgements if len(judgement.ranking) > 1]
     counts = PairCounts(judgements=len(rankings), deliverables=len(evidence.deliverables))
     rows, counts = _from_rankings(specialist, rankings, evidence.conversations, counts)
     deliverable_rows, counts = _from_deliverables(specialist, evidence.deliverables, evidence.conversations, counts)
     rows += deliverable_rows
+    rows = _count_tokens(rows, counter)
     fitting = [row for row in rows if row.tokens <= limits.max_tokens]
     counts = replace(counts, pairs=len(rows), too_long=len(rows) - len(fitting))
     sides: dict[bool, list[PairRow]] = {False: [], True: []}
     across = 0
     for row in sorted(fitting, key=lambda row: row.row_id):
         side = is_held_out(row.prompt_digest, limits.held_out_percent)
-        if all(_side(key, evidence.assignments, limits) == side for key in row.document_ids):
+        if all(_side(key, evidence.sides, limits) == side for key in row.document_ids):
             sides[side].append(row)
         else:
             across += 1
@@ -154,7 +155,12 @@ def _chat(specialist: Specialist, draft: Conversation) -> tuple[tuple[str, str],
     return draft.messages if is_complete else (("system", specialist.system_prompt), *draft.messages)
 
 
-def _side(document_id: str, assignments: Mapping[str, Assignment], limits: PairLimits) -> bool:
-    """True if a document is held out. Without a cluster, it counts as a cluster of one."""
-    assignment = assignments.get(document_id)
-    return assignment.held_out if assignment is not None else is_held_out(document_id, limits.held_out_percent)
+def _count_tokens(rows: Sequence[PairRow], counter: TokenCounter) -> list[PairRow]:
+    texts = ["".join(content for _, content in row.messages) + max(row.chosen, row.rejected, key=len) for row in rows]
+    counts = zip(rows, counter.count(texts), strict=True)
+    return [replace(row, tokens=count + counter.message_tokens * (len(row.messages) + 1)) for row, count in counts]
+
+
+def _side(document_id: str, sides: Mapping[str, bool], limits: PairLimits) -> bool:
+    """True if a document is held out. Without an assignment, it counts as its own component."""
+    return sides.get(document_id, is_held_out(document_id, limits.held_out_percent))

@@ -1,35 +1,78 @@
 """Fakes in memory of everything around synthetic."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from services.synthetic.domain import (
+from services.synthetic.adapters.parquet import ParquetFiles
+from services.synthetic.building.maker import StructureRows
+from services.synthetic.building.segments import Context
+from services.synthetic.building.workers import InlineWorkers, Workers
+from services.synthetic.corpus import (
+    NEAR_DUPLICATES,
+    SEGMENT_DOCUMENTS,
     Assignment,
+    BuildCorpus,
+    Corpora,
+    Link,
+    Member,
+    NearDuplicateCount,
+    SegmentKey,
+    SegmentResult,
+    Sketch,
+    StoredFile,
+    TextSketch,
+)
+from services.synthetic.domain import (
     BuildProgress,
     BuildResult,
-    CorpusSnapshot,
     Dataset,
     Document,
     Judgement,
     KeptDraft,
     Kind,
-    PairRow,
-    Row,
-    RowLimits,
+    LastBuild,
+    PairEvidence,
     Specialist,
-    Split,
-    TeacherAnswer,
+    Text,
     find_ranked_adapter,
+    fingerprint,
 )
+from services.synthetic.filters import text_parts
 from services.synthetic.handlers import Synthetic
-from services.synthetic.ports import NearDuplicates, Repository, SplitWriter
+from services.synthetic.near_duplicates.preparer import Preparer
+from services.synthetic.ports import Repository, Sketcher, Sketches, TokenCounter, Tokenizers
+from tailor.datasets import LeftOutCount
 from tailor.storage.memory import MemoryStore
-from tailor.words import DatasetKind, Labels
+from tailor.words import DatasetKind, Labels, Selection
 
 SPECIALIST = Specialist("reports", 1, "smollm2-135m-instruct", "lora")
+
+
+class WordCounter(TokenCounter):
+    """Every word is a token."""
+
+    digest = "words"
+    context_tokens = 2048
+    message_tokens = 4
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+
+class OneTokenizer(Tokenizers):
+    """Has the same counter for all bases."""
+
+    def for_base(self, base: str) -> TokenCounter:
+        return WordCounter()
+
+
+@contextmanager
+def inline_workers(context: Context, documents: int) -> Iterator[Workers]:
+    """Work in this process, however many documents there are."""
+    yield InlineWorkers(context)
 
 
 class MemoryRepository(Repository):
@@ -42,10 +85,14 @@ class MemoryRepository(Repository):
         self.drafts: dict[str, KeptDraft] = {}
         self.forgotten_after: list[int] = []
         self.datasets: dict[tuple[str, str], Dataset] = {}
+        self.files: dict[tuple[str, str], tuple[StoredFile, ...]] = {}
         self.published: list[str] = []
-        self.clusters: dict[str, Assignment] = {}
+        self.sketches: dict[str, Sketch] = {}
+        self.arrivals: dict[str, int] = {}
+        self.assignments: dict[tuple[str, str], Assignment] = {}
+        self.segments: dict[tuple[str, int], SegmentResult] = {}
         self.answers: dict[str, BuildResult] = {}
-        self.teacher_answers: dict[str, TeacherAnswer] = {}
+        self.progress_calls = 0
         self.filled: dict[str, int] = {}
         self.locked: set[str] = set()
         self.position = 0
@@ -58,6 +105,13 @@ class MemoryRepository(Repository):
         self.position += 1
         self.documents[document.document_id] = (self.position, self.seconds, document)
         return True
+
+    def unknown_documents(self, documents: Sequence[Document]) -> list[Document]:
+        known = {key: document.sequence for key, (_, _, document) in self.documents.items()}
+        return [document for document in documents if known.get(document.document_id, -1) < document.sequence]
+
+    def newest_position(self) -> int:
+        return self.position
 
     def keep_judgement(self, judgement: Judgement) -> bool:
         self.position += 1
@@ -106,17 +160,24 @@ class MemoryRepository(Repository):
             tried_position=build.get("tried_position", 0),
         )
 
-    def snapshot(self, specialist: Specialist, kind: DatasetKind) -> CorpusSnapshot:
-        chosen = [d for _, _, d in self.documents.values() if specialist.selection.admits(d.labels)]
-        build = self.builds.get((specialist.name, kind), {})
-        dataset = self.datasets.get((specialist.name, str(build.get("digest"))))
-        ordered = tuple(sorted(chosen, key=lambda d: d.document_id))
+    def last_build(self, specialist: str, kind: DatasetKind) -> LastBuild:
+        build = self.builds.get((specialist, kind), {})
+        dataset = self.datasets.get((specialist, str(build.get("digest"))))
+        return LastBuild(self.position, str(build.get("fingerprint", "")), dataset)
+
+    def pair_evidence(self, specialist: Specialist) -> PairEvidence:
         positions = [(p, j) for p, _, j in self.judgements.values() if j.specialist == specialist.name]
         newest_first = [j for _, j in sorted(positions, key=lambda entry: -entry[0])]
         judgements = tuple(sorted(newest_first, key=lambda judgement: judgement.judgement_id))
         drafts = {k: d for k, d in self.drafts.items() if d.saved and d.specialist == specialist.name}
-        fingerprint, ranked = str(build.get("fingerprint", "")), find_ranked_adapter(newest_first, drafts)
-        return CorpusSnapshot(ordered, self.position, fingerprint, dataset, judgements, drafts, ranked)
+        chosen = [d for _, _, d in self.documents.values() if specialist.selection.admits(d.labels)]
+        finished = (d for d in chosen if d.kind is Kind.DELIVERABLE and d.draft_id in drafts)
+        ordered = tuple(sorted(finished, key=lambda document: document.document_id))
+        return PairEvidence(judgements, drafts, ordered, find_ranked_adapter(newest_first, drafts))
+
+    def sides(self, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
+        known = {key: self.assignments.get((specialist, key)) for key in document_ids}
+        return {key: assignment.held_out for key, assignment in known.items() if assignment is not None}
 
     def document(self, document_id: str) -> Document | None:
         return self.documents[document_id][2] if document_id in self.documents else None
@@ -135,21 +196,15 @@ class MemoryRepository(Repository):
             if is_free:
                 self.locked.discard(specialist)
 
-    def assignments(self, document_ids: Sequence[str]) -> dict[str, Assignment]:
-        return {key: self.clusters[key] for key in document_ids if key in self.clusters}
-
-    def assign(self, assignments: Iterable[Assignment]) -> None:
-        for assignment in assignments:
-            self.clusters.setdefault(assignment.document_id, assignment)
-
     def mark_tried(self, specialist: str, kind: DatasetKind, position: int) -> None:
         self.builds.setdefault((specialist, kind), {})["tried_position"] = position
 
-    def finish(self, dataset: Dataset, *, position: int, fingerprint: str) -> bool:
+    def finish(self, dataset: Dataset, files: Sequence[StoredFile], *, position: int, fingerprint: str) -> bool:
         key = (dataset.specialist, dataset.digest)
         created = key not in self.datasets
+        self.datasets[key] = dataset
         if created:
-            self.datasets[key] = dataset
+            self.files[key] = tuple(files)
             self.published.append(dataset.digest)
         self.builds[dataset.specialist, dataset.kind] = {
             "built_position": position,
@@ -166,40 +221,224 @@ class MemoryRepository(Repository):
     def keep_answer(self, request_id: str, result: BuildResult) -> None:
         self.answers.setdefault(request_id, result)
 
-    def teacher_answer(self, key: str) -> TeacherAnswer | None:
-        return self.teacher_answers.get(key)
-
-    def keep_teacher_answer(self, key: str, answer: TeacherAnswer, document_id: str) -> None:
-        self.teacher_answers.setdefault(key, answer)
-
-
-class JsonWriter(SplitWriter):
-    """Collects the rows that it writes."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        self.store = store
-        self.written: list[list[Row]] = []
-        self.pairs: list[list[PairRow]] = []
-
-    def write(self, rows: Sequence[Row]) -> Split:
-        self.written.append(list(rows))
-        data = json.dumps([row.row_id for row in rows]).encode()
-        return Split(self.store.put("datasets", f"files/{len(data)}-{hash(data)}", data), len(rows))
-
-    def write_pairs(self, rows: Sequence[PairRow]) -> Split:
-        self.pairs.append(list(rows))
-        data = json.dumps([row.row_id for row in rows]).encode()
-        return Split(self.store.put("datasets", f"files/{len(data)}-{hash(data)}", data), len(rows))
+    def listed_keys(self) -> set[str]:
+        """Keys of the files of datasets and of stored segments."""
+        files = [*self.files.values(), *(result.files for result in self.segments.values())]
+        return {stored.file.ref.key for part in files for stored in part}
 
 
-class ByThirdWord(NearDuplicates):
-    """Texts with the same third word are near-duplicates."""
+@dataclass
+class MemorySketches(Sketches):
+    """Texts with equal first bands are near-duplicates."""
 
-    def groups(self, texts: Mapping[str, str]) -> list[frozenset[str]]:
-        groups: dict[str, set[str]] = {}
-        for key, text in texts.items():
-            groups.setdefault(text.split()[2], set()).add(key)
-        return [frozenset(group) for group in groups.values()]
+    repository: MemoryRepository
+
+    @contextmanager
+    def preparing(self) -> Iterator[bool]:
+        yield True
+
+    def missing(self, selection: Selection, limit: int) -> list[Document]:
+        chosen = [d for _, _, d in self.repository.documents.values() if selection.admits(d.labels)]
+        known = self.repository.sketches
+        return [d for d in chosen if d.document_id not in known or known[d.document_id].document.text != d.text][:limit]
+
+    def keep(self, sketches: Sequence[Sketch]) -> None:
+        for sketch in sketches:
+            key = sketch.document.document_id
+            self.repository.sketches[key] = sketch
+            self.repository.arrivals.setdefault(key, len(self.repository.arrivals))
+
+    def count(self, selection: Selection) -> NearDuplicateCount:
+        raise NotImplementedError
+
+
+class WordSketcher(Sketcher):
+    """Texts with the same third word are near-duplicates, and so are paragraphs with the same first three words."""
+
+    def sketch(self, document: Document, text: Text) -> Sketch:
+        words = f"{text.prompt or ''}\n{text.text}".split()
+        passages = [part for part in text.text.split("\n\n") if len(part.split()) > 5]
+        return Sketch(
+            document,
+            self._sketch(words[2] if len(words) > 2 else ""),
+            tuple(self._sketch(" ".join(part.split()[:3])) for part in passages),
+            len(text.text),
+            len("".join(text.text.split())),
+            tuple(sorted(text_parts(text.text))),
+            seconds=0.5,
+        )
+
+    @staticmethod
+    def _sketch(word: str) -> TextSketch:
+        return TextSketch(word.encode(), (int(fingerprint(word)[:12], 16),), 1.0)
+
+
+@dataclass
+class MemoryCorpora(Corpora):
+    """The documents of a repository in memory."""
+
+    repository: MemoryRepository
+
+    @contextmanager
+    def open(self, specialist: Specialist) -> Iterator[BuildCorpus]:
+        yield MemoryCorpus(self.repository, specialist)
+
+
+@dataclass
+class MemoryCorpus(BuildCorpus):
+    """Reads the repository again for every question."""
+
+    repository: MemoryRepository
+    specialist: Specialist
+    repeated: set[int] = field(default_factory=set)
+
+    def _reasons(self) -> dict[str, str]:
+        reasons: dict[str, str] = {}
+        clusters: set[int] = set()
+        taken: dict[str, int] = {}
+        for key in sorted(self.repository.sketches, key=self.repository.arrivals.__getitem__):
+            known, sketch = self.repository.documents.get(key), self.repository.sketches[key]
+            if known is None or not self.specialist.selection.admits(known[2].labels):
+                continue
+            reason = self._reason(known[2], sketch)
+            if not reason and sketch.whole is not None:
+                reason = NEAR_DUPLICATES if sketch.whole.bands[0] in clusters else ""
+                clusters.add(sketch.whole.bands[0])
+            reasons[key] = reason
+        limit = self.specialist.filters.max_source_documents
+        for key in sorted(
+            (key for key, reason in reasons.items() if not reason), key=lambda k: fingerprint("source", k)
+        ):
+            source = self.repository.documents[key][2].labels.source
+            taken[source] = taken.get(source, 0) + 1
+            reasons[key] = "source" if limit and taken[source] > limit else ""
+        return reasons
+
+    def _reason(self, document: Document, sketch: Sketch) -> str:
+        filters = self.specialist.filters
+        if sketch.whole is None:
+            return "text_gone"
+        if filters.languages and document.language not in filters.languages:
+            return "language"
+        too_long = filters.max_chars and sketch.characters > filters.max_chars
+        return "length" if too_long or sketch.characters < filters.min_chars else ""
+
+    def _ids(self, *reasons: str) -> list[str]:
+        return [key for key, reason in self._reasons().items() if reason in reasons]
+
+    def documents(self) -> int:
+        return len(self._ids(""))
+
+    def left_out(self) -> dict[str, LeftOutCount]:
+        counts: dict[str, LeftOutCount] = {}
+        for key, reason in self._reasons().items():
+            known, letters = counts.get(reason, LeftOutCount()), self.repository.sketches[key].letters
+            counts[reason] = LeftOutCount(known.documents + 1, 0, known.characters + letters)
+        return {reason: count for reason, count in counts.items() if reason}
+
+    def letters(self) -> int:
+        return sum(self.repository.sketches[key].letters for key in self._ids(""))
+
+    def intake_seconds(self) -> float:
+        return sum(self.repository.sketches[key].seconds for key in self._reasons())
+
+    def repeated_parts(self, documents: int) -> list[int]:
+        counts: dict[int, int] = {}
+        for key in self._ids(""):
+            for part in self.repository.sketches[key].parts:
+                counts[part] = counts.get(part, 0) + 1
+        self.repeated = {part for part, count in counts.items() if documents and count >= documents}
+        return sorted(self.repeated)
+
+    def unassigned(self) -> list[str]:
+        known = self.repository.assignments
+        return [key for key in self._ids("", NEAR_DUPLICATES) if (self.specialist.name, key) not in known]
+
+    def links(self, boilerplate_documents: int) -> Iterator[Link]:
+        clusters: dict[tuple[bool, int], list[str]] = {}
+        for key in self._ids("", NEAR_DUPLICATES):
+            sketch = self.repository.sketches[key]
+            for part in (sketch.whole, *sketch.passages):
+                if part is not None:
+                    clusters.setdefault((part is sketch.whole, part.bands[0]), []).append(key)
+        for number, ((is_whole, _), keys) in enumerate(sorted(clusters.items())):
+            if is_whole or len(set(keys)) < boilerplate_documents:
+                for key in sorted(set(keys)):
+                    known = self.repository.assignments.get((self.specialist.name, key))
+                    yield Link(number, key, known.component_id, known.held_out) if known else Link(number, key)
+
+    def assign(self, assignments: Sequence[Assignment]) -> None:
+        for assignment in assignments:
+            self.repository.assignments.setdefault((self.specialist.name, assignment.document_id), assignment)
+
+    def held_out_rows(self) -> int:
+        mine = (a for (name, _), a in self.repository.assignments.items() if name == self.specialist.name)
+        return sum(assignment.rows for assignment in mine if assignment.held_out)
+
+    def representatives(self, document_ids: Sequence[str]) -> list[Member]:
+        return [self._member(key) for key in self._ids("") if key in set(document_ids)]
+
+    def held_out(self) -> list[Member]:
+        return [self._member(key) for key in self._on_side(is_held_out=True)]
+
+    def held_out_digest(self) -> str:
+        return self._digest(self._on_side(is_held_out=True))
+
+    def segments(self) -> list[SegmentKey]:
+        numbers: dict[int, list[str]] = {}
+        for key in self._on_side(is_held_out=False):
+            numbers.setdefault(self.repository.arrivals[key] // SEGMENT_DOCUMENTS, []).append(key)
+        return [SegmentKey(number, self._digest(keys), len(keys)) for number, keys in sorted(numbers.items())]
+
+    def members(self, segment: int) -> list[Member]:
+        keys = self._on_side(is_held_out=False)
+        return [self._member(key) for key in keys if self.repository.arrivals[key] // SEGMENT_DOCUMENTS == segment]
+
+    def sources(self, document_ids: Sequence[str]) -> dict[str, str]:
+        known = self.repository.documents
+        return {key: known[key][2].digest for key in document_ids if key in known}
+
+    def segment_of(self, document_ids: Sequence[str]) -> dict[str, int]:
+        known = self.repository.arrivals
+        return {key: known[key] // SEGMENT_DOCUMENTS for key in document_ids if key in known}
+
+    def sides(self, document_ids: Sequence[str]) -> dict[str, bool]:
+        return self.repository.sides(self.specialist.name, document_ids)
+
+    def segment_result(self, segment: int) -> SegmentResult | None:
+        return self.repository.segments.get((self.specialist.name, segment))
+
+    def keep_segment(self, result: SegmentResult) -> list[str]:
+        old = self.repository.segments.get((self.specialist.name, result.number))
+        self.repository.segments[self.specialist.name, result.number] = result
+        listed = self.repository.listed_keys()
+        return [stored.file.ref.key for stored in (old.files if old else ()) if stored.file.ref.key not in listed]
+
+    def record_files(self, keys: Sequence[str]) -> None:
+        del keys
+
+    def forget_segments(self, numbers: Sequence[int]) -> list[str]:
+        name = self.specialist.name
+        for key in [key for key in self.repository.segments if key[0] == name and key[1] not in numbers]:
+            del self.repository.segments[key]
+        return []
+
+    def _on_side(self, *, is_held_out: bool) -> list[str]:
+        known = self.repository.assignments
+        return [
+            key
+            for key in self._ids("")
+            if (self.specialist.name, key) in known and known[self.specialist.name, key].held_out == is_held_out
+        ]
+
+    def _digest(self, keys: Sequence[str]) -> str:
+        documents = self.repository.documents
+        return fingerprint(*((key, documents[key][2].text.sha256, documents[key][2].labels) for key in keys))
+
+    def _member(self, key: str) -> Member:
+        document = self.repository.documents[key][2]
+        draft = self.repository.drafts.get(document.draft_id) if document.kind is Kind.DELIVERABLE else None
+        return Member(document, self.repository.sketches[key].letters, draft if draft and draft.saved else None)
 
 
 def report(topic: str) -> str:
@@ -225,19 +464,49 @@ class FakeSynthetic(Synthetic):
 
     repository: MemoryRepository
     store: MemoryStore
-    writer: JsonWriter
+
+    def rows(self, digest: str, split: str) -> list[dict[str, Any]]:
+        """The stored rows of a split."""
+        return [row for key in self.keys(digest, split) for row in read_rows(self.store, key)]
+
+    def keys(self, digest: str, split: str) -> list[str]:
+        """The keys of a split's files."""
+        return [file["key"] for file in self.manifest(digest)["splits"][split]["files"]]
+
+    def manifest(self, digest: str) -> dict[str, Any]:
+        """A stored manifest."""
+        return dict(json.loads(self.store.read("datasets", f"{digest}/manifest.json")))
+
+    def documents(self, digest: str) -> set[str]:
+        """The documents that a dataset's sources name."""
+        keys = [file["key"] for file in self.manifest(digest)["sources"]["files"]]
+        return {
+            key for name in keys for key in self.files.read_column(self.store.read("datasets", name), "document_id")
+        }
+
+
+def read_rows(store: MemoryStore, key: str) -> list[dict[str, Any]]:
+    """The rows of a file, as dictionaries."""
+    table = ParquetFiles().decode(store.read("datasets", key))
+    names = ("row_id", "task", "document_ids", "messages", "made_by", "tokens", "grounding", "places")
+    columns = [table.column(name) for name in names]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def make_app(**changes: Any) -> FakeSynthetic:
     """Handlers over fakes, with one specialist."""
-    store = MemoryStore()
+    store = changes.pop("store", None) or MemoryStore()
+    repository = changes.pop("repository", None) or MemoryRepository()
     values: dict[str, Any] = {
-        "repository": MemoryRepository(),
+        "repository": repository,
+        "corpora": MemoryCorpora(repository),
         "store": store,
-        "writer": JsonWriter(store),
-        "near_duplicates": ByThirdWord(),
+        "files": ParquetFiles(),
+        "maker": StructureRows(),
+        "tokenizers": OneTokenizer(),
+        "preparer": Preparer(MemorySketches(repository), WordSketcher(), store),
         "list_documents": lambda name: [],
-        "limits": RowLimits(),
+        "start_workers": inline_workers,
         "specialists": {SPECIALIST.name: SPECIALIST},
         "sleep": lambda seconds: None,
     }

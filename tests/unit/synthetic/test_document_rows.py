@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from services.synthetic.building.maker import StructureRows
 from services.synthetic.domain import Conversation, Grounding, Kind, MadeRows, Row, Specialist, Text
-from services.synthetic.rows.document_rows import StructureRowMaker, make_deliverable_rows, make_rows
+from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
 from services.synthetic.rows.grounding import unsupported
 from services.synthetic.rows.places import count_characters
 from services.synthetic.rows.templates import load_templates
@@ -322,7 +323,7 @@ def test_places_are_disjoint_and_hold_the_answer_for_random_documents() -> None:
 
 
 def test_the_maker_can_be_pickled_and_makes_the_same_rows() -> None:
-    maker = pickle.loads(pickle.dumps(StructureRowMaker()))
+    maker = pickle.loads(pickle.dumps(StructureRows()))
     document, text = make_document(row_texts.MAIL), plain(row_texts.MAIL)
     assert maker.make(document, text, specialist(), COUNTER, ()) == make_rows(document, text, specialist(), COUNTER)
 

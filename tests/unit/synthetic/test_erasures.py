@@ -1,5 +1,8 @@
 """Erased documents, and the datasets that are superseded."""
 
+from collections.abc import Sequence
+
+from services.synthetic.corpus import ALL_SEGMENTS, SEGMENT_DOCUMENTS
 from services.synthetic.domain import Dataset
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.handlers import build_dataset, on_document
@@ -15,12 +18,43 @@ class MemoryHoldings(Holdings):
     def __init__(self, repository: MemoryRepository) -> None:
         self.repository = repository
 
-    def forget_document(self, document_id: str) -> int:
-        self.repository.clusters.pop(document_id, None)
-        return int(self.repository.documents.pop(document_id, None) is not None)
+    def segment_of(self, document_id: str) -> int | None:
+        arrival = self.repository.arrivals.get(document_id)
+        return None if arrival is None else arrival // SEGMENT_DOCUMENTS
+
+    def forget_document(self, document_id: str) -> tuple[int, list[str]]:
+        segment = self.segment_of(document_id)
+        for known in (self.repository.sketches, self.repository.arrivals):
+            known.pop(document_id, None)
+        for key in [key for key in self.repository.assignments if key[1] == document_id]:
+            del self.repository.assignments[key]
+        dropped = [key for key in self.repository.segments if key[1] == segment]
+        files = [stored.file.ref.key for key in dropped for stored in self.repository.segments.pop(key).files]
+        listed = self.repository.listed_keys()
+        count = int(self.repository.documents.pop(document_id, None) is not None)
+        return count, [key for key in files if key not in listed]
 
     def datasets(self, specialist: str) -> list[Dataset]:
-        return [dataset for (name, _), dataset in self.repository.datasets.items() if specialist in ("", name)]
+        return [dataset for (name, _), dataset in self.repository.datasets.items() if specialist == name]
+
+    def dataset(self, specialist: str, digest: str) -> Dataset | None:
+        return self.repository.datasets.get((specialist, digest))
+
+    def source_files(self, specialist: str, segment: int | None) -> list[tuple[str, str]]:
+        segments = {segment, ALL_SEGMENTS}
+        return [
+            (digest, stored.file.ref.key)
+            for (name, digest), files in self.repository.files.items()
+            for stored in files
+            if name == specialist and stored.is_sources and (segment is None or stored.segment in segments)
+        ]
+
+    def unshared_files(self, digests: Sequence[str]) -> list[str]:
+        files = self.repository.files
+        doomed = {stored.file.ref.key for key, part in files.items() if key[1] in digests for stored in part}
+        kept = {stored.file.ref.key for key, part in files.items() if key[1] not in digests for stored in part}
+        stored = {s.file.ref.key for result in self.repository.segments.values() for s in result.files}
+        return sorted(doomed - kept - stored)
 
     def specialists(self) -> list[str]:
         return sorted({name for name, _ in self.repository.datasets})
@@ -30,6 +64,7 @@ class MemoryHoldings(Holdings):
 
     def drop_dataset(self, dataset: Dataset) -> None:
         self.repository.datasets.pop((dataset.specialist, dataset.digest), None)
+        self.repository.files.pop((dataset.specialist, dataset.digest), None)
         build = self.repository.builds[dataset.specialist, dataset.kind]
         if build["digest"] == dataset.digest:
             build |= {"digest": "", "fingerprint": ""}
@@ -49,30 +84,32 @@ def forget(app: FakeSynthetic, repository: MemoryRepository, document_id: str) -
 
 def test_supersedes_a_dataset_with_rows_of_the_document_and_deletes_its_bytes() -> None:
     app, repository, old = build()
-    erased = old.document_ids[0]
+    erased = min(app.documents(old.digest))
     forgotten = forget(app, repository, erased)
     (new,) = repository.datasets.values()
-    assert new.digest != old.digest and erased not in new.document_ids
+    assert new.digest != old.digest and erased not in app.documents(new.digest)
     assert repository.published == [old.digest, new.digest]
     assert forgotten.datasets == (old.digest,)
     keys = [key for bucket, key in app.store.objects if bucket == "datasets"]
     assert f"{old.digest}/manifest.json" not in keys and f"{new.digest}/manifest.json" in keys
-    assert len(keys) == 3
+    assert len(keys) == 5
 
 
 def test_forgetting_is_idempotent() -> None:
     app, repository, old = build()
-    forget(app, repository, old.document_ids[0])
-    again = forget(app, repository, old.document_ids[0])
+    erased = min(app.documents(old.digest))
+    forget(app, repository, erased)
+    again = forget(app, repository, erased)
     assert not any(again.counts.values()) and not again.datasets
     assert len(repository.published) == 2
 
 
 def test_deletes_a_dataset_even_if_too_few_rows_are_left() -> None:
     app, repository, old = build()
-    for document_id in old.document_ids[1:]:
+    first, *others = sorted(app.documents(old.digest))
+    for document_id in others:
         repository.documents.pop(document_id)
-    forget(app, repository, old.document_ids[0])
+    forget(app, repository, first)
     assert not repository.datasets
     assert not [key for bucket, key in app.store.objects if bucket == "datasets"]
 
@@ -87,6 +124,6 @@ def test_keeps_datasets_without_rows_of_the_document() -> None:
 
 def test_ignores_an_erased_document_that_arrives_late() -> None:
     late = put_document(make_app().store, 7)
-    app = make_app(erased={late.document_id}, list_documents=lambda _: [late])
+    app = make_app(erased={late.document_id}, list_documents=lambda _: [[late]])
     on_document(app, late)
     assert app.repository.document(late.document_id) is None

@@ -1,18 +1,21 @@
 """The filters of a specialist."""
 
 import json
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from services.synthetic import handlers
-from services.synthetic.domain import Kind, LeftOut, Row, Text
-from services.synthetic.filters import limit_source_documents, limit_source_share, rejecting_filter, remove_boilerplate
+from services.synthetic.domain import Range, Text
+from services.synthetic.filters import boilerplate_ranges, has_words, rejecting_filter, source_limit, text_parts
 from tailor.errors import FailedPrecondition
-from tailor.words import Filters, Labels
+from tailor.words import Filters, Labels, RowPolicy
 from tests.unit.synthetic.fakes import SPECIALIST, make_app, put_document, report
-from tests.unit.synthetic.test_handlers import filled, manifest
+from tests.unit.synthetic.test_handlers import filled
 
 FOOTER = "This document is confidential and intended for the addressee only."
 DISCLAIMER = f"## Disclaimer\n\n{FOOTER}\nAny use by others is forbidden without our written consent."
@@ -22,33 +25,25 @@ def filtered(**values: Any) -> dict[str, Any]:
     return {"specialists": {"reports": replace(SPECIALIST, filters=Filters(**values))}}
 
 
-def texts(*written: str) -> dict[str, Text]:
-    return {f"doc_{number}": Text(None, words) for number, words in enumerate(written)}
+def repeated(texts: Sequence[str], documents: int = 2) -> set[int]:
+    counts = Counter(part for text in texts for part in text_parts(text))
+    return {part for part, count in counts.items() if count >= documents}
+
+
+def without(text: str, ranges: Sequence[Range]) -> str:
+    for start, end in reversed(ranges):
+        text = text[:start] + text[end:]
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
 def cleaned(*written: str, documents: int = 2) -> list[str]:
-    kept = texts(*written)
-    return [
-        text.text for text in remove_boilerplate(kept, dict.fromkeys(kept, Kind.DOCUMENT), documents).texts.values()
-    ]
-
-
-def row(document_id: str, number: int = 0) -> Row:
-    return Row("section", (document_id,), f"ask {number}", f"answer {document_id} {number}")
+    return [without(text, boilerplate_ranges(text, repeated(written, documents))) for text in written]
 
 
 def test_without_filters_the_manifest_reports_that_nothing_was_removed() -> None:
     app = filled()
     result = handlers.build_dataset(app, "reports", "")
-    assert result.dataset.left_out == LeftOut()
-    assert manifest(app, result.dataset.digest)["left_out"] == {
-        "language": 0,
-        "length": 0,
-        "boilerplate": 0,
-        "source": 0,
-        "boilerplate_parts": 0,
-        "source_rows": 0,
-    }
+    assert result.dataset.left_out == {} and app.manifest(result.dataset.digest)["left_out"] == {}
 
 
 def test_removes_documents_in_another_or_an_unknown_language() -> None:
@@ -57,10 +52,12 @@ def test_removes_documents_in_another_or_an_unknown_language() -> None:
         language = "de" if number < 5 else "" if number < 7 else "en"
         handlers.on_document(app, replace(put_document(app.store, number), language=language))
     dataset = handlers.build_dataset(app, "reports", "").dataset
-    assert dataset.left_out.language == 7
-    assert f"doc_{0:032d}" not in dataset.document_ids and f"doc_{6:032d}" not in dataset.document_ids
-    assert manifest(app, dataset.digest)["left_out"]["language"] == 7
-    assert manifest(app, dataset.digest)["filters"]["languages"] == ["en"]
+    assert dataset.left_out["language"].documents == 7
+    assert not {f"doc_{number:032d}" for number in range(7)} & app.documents(dataset.digest)
+    content = app.manifest(dataset.digest)
+    left_out = content["left_out"]["language"]
+    assert (left_out["documents"], left_out["rows"]) == (7, 0) and left_out["characters"] > 7 * 100
+    assert content["filters"]["languages"] == ["en"]
 
 
 @pytest.mark.parametrize(("least", "most", "verdict"), [(0, 0, ""), (10, 10, ""), (11, 0, "length"), (0, 9, "length")])
@@ -114,16 +111,10 @@ def test_the_threshold_counts_documents_not_mentions() -> None:
     assert cleaned(*(f"{FOOTER}\n\nWords {number}." for number in range(2)), documents=3)[0].startswith(FOOTER)
 
 
-def test_removes_and_counts_documents_of_boilerplate_only() -> None:
-    kept = texts(FOOTER, f"# Title\n\n{FOOTER}", "Words without a footer.")
-    cleaned = remove_boilerplate(kept, dict.fromkeys(kept, Kind.DOCUMENT), 2)
-    assert (list(cleaned.texts), cleaned.emptied) == (["doc_2"], 2)
-
-
-def test_examples_stay_verbatim() -> None:
-    kept = texts(FOOTER, FOOTER, FOOTER)
-    kinds = {"doc_0": Kind.EXAMPLE, "doc_1": Kind.DOCUMENT, "doc_2": Kind.DELIVERABLE}
-    assert list(remove_boilerplate(kept, kinds, 2).texts) == ["doc_0"]
+def test_a_document_of_boilerplate_only_has_no_words_left() -> None:
+    written = (FOOTER, f"# Title\n\n{FOOTER}", "Words without a footer.")
+    parts = repeated(written)
+    assert [has_words(text, boilerplate_ranges(text, parts)) for text in written] == [False, False, True]
 
 
 def test_no_row_has_a_footer_that_many_documents_have() -> None:
@@ -131,37 +122,35 @@ def test_no_row_has_a_footer_that_many_documents_have() -> None:
     for number in range(60):
         handlers.on_document(app, put_document(app.store, number, text=f"{report(f'topic{number}')}\n\n{FOOTER}"))
     left_out = handlers.build_dataset(app, "reports", "").dataset.left_out
-    assert (left_out.boilerplate, left_out.boilerplate_parts) == (0, 60)
-    rows = [row for split in app.writer.written for row in split]
-    assert rows and not any(FOOTER in row.completion or FOOTER in row.prompt for row in rows)
+    assert left_out["boilerplate"].documents == 0
+    assert left_out["boilerplate"].characters == 60 * len(FOOTER.replace(" ", ""))
+    digest = app.repository.published[-1]
+    rows = [*app.rows(digest, "train"), *app.rows(digest, "held_out")]
+    assert rows and not any(FOOTER in part["content"] for row in rows for part in row["messages"])
 
 
-def test_limits_documents_per_source_repeatably() -> None:
-    sources = {f"doc_{number}": "wiki" if number < 8 else "share" for number in range(10)}
-    kept = limit_source_documents(list(sources), sources, 3)
-    assert sum(sources[key] == "wiki" for key in kept) == 3 and {"doc_8", "doc_9"} <= set(kept)
-    assert limit_source_documents(list(reversed(list(sources))), sources, 3) == list(reversed(kept))
-    without = [key for key in sources if key not in set(kept)]
-    assert set(limit_source_documents([key for key in sources if key != without[0]], sources, 3)) == set(kept)
-    assert limit_source_documents(list(sources), sources, 0) == list(sources)
+def test_a_document_of_boilerplate_only_is_counted() -> None:
+    app = make_app(**filtered(boilerplate_documents=10))
+    for number in range(60):
+        text = f"{report(f'topic{number}')}\n\n{FOOTER}" if number else f"Some lonely thing{number}\n\n{FOOTER}"
+        handlers.on_document(app, put_document(app.store, number, text=FOOTER if number == 0 else text))
+    assert handlers.build_dataset(app, "reports", "").dataset.left_out["boilerplate"].documents == 1
 
 
 @pytest.mark.parametrize("percent", [34, 40, 50, 75, 100])
 def test_no_source_exceeds_its_share_and_no_row_is_removed_needlessly(percent: int) -> None:
     sizes = {"flood": 500, "wiki": 60, "share": 40}
-    sources = {source: source for source in sizes}
-    rows = [row(source, number) for source, size in sizes.items() for number in range(size)]
-    kept = limit_source_share(rows, sources, percent)
-    counts = {source: sum(one.document_ids == (source,) for one in kept) for source in sizes}
-    assert max(counts.values()) <= percent * len(kept) / 100
-    one_more = {source: min(size, max(counts.values()) + 1) for source, size in sizes.items()}
+    limit = source_limit(sizes, percent)
+    assert limit is not None
+    kept = {source: min(size, limit) for source, size in sizes.items()}
+    assert max(kept.values()) <= percent * sum(kept.values()) / 100
+    one_more = {source: min(size, limit + 1) for source, size in sizes.items()}
     assert percent == 100 or max(one_more.values()) > percent * sum(one_more.values()) / 100
-    assert kept == sorted(kept, key=lambda one: one.row_id)
 
 
 def test_reports_how_many_sources_a_share_needs() -> None:
     with pytest.raises(FailedPrecondition, match="needs 3 sources; there are 2"):
-        limit_source_share([row("a"), row("b")], {"a": "wiki", "b": "share"}, 40)
+        source_limit({"wiki": 1, "share": 1}, 40)
 
 
 def test_a_flood_of_one_source_is_capped_in_the_dataset_and_counted() -> None:
@@ -170,11 +159,44 @@ def test_a_flood_of_one_source_is_capped_in_the_dataset_and_counted() -> None:
         source = "flood" if number < 60 else "wiki" if number < 80 else "share"
         handlers.on_document(app, put_document(app.store, number, labels=Labels(source, "risk", "internal")))
     dataset = handlers.build_dataset(app, "reports", "").dataset
-    assert dataset.left_out.source == 30
+    assert dataset.left_out["source"].documents == 30
     flood = {f"doc_{number:032d}" for number in range(60)}
-    train = app.writer.written[-2]
-    assert 0 < sum(row.document_ids[0] in flood for row in train) <= len(train) / 2
-    assert dataset.left_out.source_rows >= 0
+    train = app.rows(dataset.digest, "train")
+    assert 0 < sum(row["document_ids"][0] in flood for row in train) <= len(train) / 2
+
+
+def test_a_source_with_too_many_rows_loses_some_and_they_are_counted() -> None:
+    app = make_app(**filtered(max_source_percent=50))
+    for number in range(60):
+        source = "flood" if number < 50 else "wiki" if number < 55 else "share"
+        handlers.on_document(app, put_document(app.store, number, labels=Labels(source, "risk", "internal")))
+    dataset = handlers.build_dataset(app, "reports", "").dataset
+    flood = {f"doc_{number:032d}" for number in range(50)}
+    train = app.rows(dataset.digest, "train")
+    assert sum(row["document_ids"][0] in flood for row in train) <= len(train) / 2
+    assert dataset.left_out["max_source_percent"].rows > 100 and dataset.left_out["max_source_percent"].characters > 0
+    assert dataset.figures.coverage < 0.5
+
+
+def test_a_budget_of_tokens_keeps_rows_of_people_and_counts_the_rest() -> None:
+    app = make_app(specialists={"reports": replace(SPECIALIST, rows=RowPolicy(max_train_tokens=800))})
+    for number in range(60):
+        example = number % 20 == 0
+        text = (
+            f"The answer number{number} is that the harbour and its cranes were counted by hand in {number} days."
+            if example
+            else ""
+        )
+        prompt = f"What is number{number} about?" if example else None
+        handlers.on_document(app, put_document(app.store, number, text=text, prompt=prompt))
+    dataset = handlers.build_dataset(app, "reports", "").dataset
+    train = app.rows(dataset.digest, "train")
+    assert 600 < sum(row["tokens"] for row in train) <= 800
+    people = {row["document_ids"][0] for row in train if row["made_by"] == "human"}
+    held_out = {row["document_ids"][0] for row in app.rows(dataset.digest, "held_out")}
+    assert people | held_out >= {f"doc_{number:032d}" for number in (0, 20, 40)}
+    left_out = dataset.left_out["max_train_tokens"]
+    assert left_out.rows > 50 and left_out.documents > 10 and left_out.characters > 1000
 
 
 def test_a_changed_filter_makes_another_dataset() -> None:
@@ -183,7 +205,7 @@ def test_a_changed_filter_makes_another_dataset() -> None:
     app.specialists["reports"] = replace(SPECIALIST, filters=Filters(max_source_documents=40))
     second = handlers.build_dataset(app, "reports", "")
     assert second.created and second.dataset.digest != first.digest
-    assert len(second.dataset.document_ids) <= 40
+    assert second.dataset.documents <= 40
 
 
 def test_removing_more_does_not_make_a_new_dataset() -> None:
@@ -192,5 +214,5 @@ def test_removing_more_does_not_make_a_new_dataset() -> None:
     handlers.on_document(app, put_document(app.store, 900, text=report("storms") * 20))
     second = handlers.build_dataset(app, "reports", "")
     assert (second.created, second.dataset.digest) == (False, first.digest)
-    assert second.dataset.left_out.length == 1
-    assert json.loads(app.store.get(second.dataset.manifest))["left_out"]["length"] == 0
+    assert second.dataset.left_out["length"].documents == 1
+    assert json.loads(app.store.get(second.dataset.manifest))["left_out"] == {}

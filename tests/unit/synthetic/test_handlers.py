@@ -1,16 +1,13 @@
-"""Builds, previews and the use of a teacher."""
+"""Builds, previews and the scheduler's tick."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from services.synthetic import handlers
-from services.synthetic.domain import BuildPolicy, Document, Judgement, RowLimits, TeacherAnswer
-from services.synthetic.ports import Teacher
-from services.synthetic.synthesis.synthesis import Synthesis, TeacherLimits
+from services.synthetic.domain import BuildPolicy, BuildProgress, Document, Judgement, Specialist
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -25,19 +22,25 @@ def filled(count: int = 60, **changes: Any) -> FakeSynthetic:
     return app
 
 
-def manifest(app: FakeSynthetic, digest: str) -> dict[str, Any]:
-    return dict(json.loads(app.store.read("datasets", f"{digest}/manifest.json")))
-
-
 def test_builds_a_dataset_whose_manifest_names_rows_and_sources() -> None:
     app = filled()
     result = handlers.build_dataset(app, "reports", "r1")
-    content = manifest(app, result.dataset.digest)
+    content = app.manifest(result.dataset.digest)
     assert result.created and content["kind"] == "sft" and content["specialist"] == "reports"
     assert content["splits"]["train"]["rows"] == result.dataset.train_rows > 80
     assert content["splits"]["held_out"]["rows"] == result.dataset.held_out_rows > 0
-    assert [source["document_id"] for source in content["sources"]] == list(result.dataset.document_ids)
-    assert "teacher" not in content
+    assert (
+        content["sources"]["documents"] == result.dataset.documents == len(app.documents(result.dataset.digest)) == 60
+    )
+    assert content["figures"]["coverage"] == 1.0 and content["figures"]["overlap"] == 0.0
+    assert [len(app.keys(result.dataset.digest, split)) for split in ("train", "held_out")] == [1, 1]
+    assert content["splits"]["train"]["tokens"] == sum(
+        row["tokens"] for row in app.rows(result.dataset.digest, "train")
+    )
+
+
+def documents_of(app: FakeSynthetic, digest: str, split: str) -> set[str]:
+    return {row["document_ids"][0] for row in app.rows(digest, split)}
 
 
 def test_an_unchanged_corpus_publishes_nothing_again() -> None:
@@ -64,13 +67,12 @@ def test_a_near_duplicate_changes_no_dataset() -> None:
 
 def test_held_out_rows_stay_held_out_when_documents_arrive() -> None:
     app = filled()
-    handlers.build_dataset(app, "reports", "")
-    before = {row.document_ids for row in app.writer.written[-1]}
+    before = documents_of(app, handlers.build_dataset(app, "reports", "").dataset.digest, "held_out")
     for number in range(100, 140):
         handlers.on_document(app, put_document(app.store, number))
-    assert handlers.build_dataset(app, "reports", "").created
-    train = {row.document_ids for row in app.writer.written[-2]}
-    assert before <= {row.document_ids for row in app.writer.written[-1]} and not before & train
+    result = handlers.build_dataset(app, "reports", "")
+    train, held_out = (documents_of(app, result.dataset.digest, split) for split in ("train", "held_out"))
+    assert result.created and before <= held_out and not held_out & train
 
 
 def test_an_older_version_is_ignored() -> None:
@@ -127,9 +129,9 @@ def test_reads_documents_before_a_specialist_once_per_revision() -> None:
     asked: list[str] = []
     store = MemoryStore()
 
-    def list_documents(name: str) -> list[Document]:
+    def list_documents(name: str) -> list[list[Document]]:
         asked.append(name)
-        return [put_document(store, number) for number in range(60)]
+        return [[put_document(store, number) for number in range(60)]]
 
     app = make_app(store=store, list_documents=list_documents)
     app.specialists["reports"] = replace(SPECIALIST, policy=BuildPolicy(1))
@@ -143,19 +145,19 @@ def test_reads_documents_before_a_specialist_once_per_revision() -> None:
 
 def test_a_build_on_command_includes_documents_whose_events_have_not_arrived() -> None:
     shown, store = 20, MemoryStore()
-    app = make_app(store=store, list_documents=lambda _: [put_document(store, number) for number in range(shown)])
+    app = make_app(store=store, list_documents=lambda _: [[put_document(store, number) for number in range(shown)]])
     before = handlers.build_dataset(app, "reports", "").dataset
     shown = 60
     after = handlers.build_dataset(app, "reports", "")
     assert after.created
-    assert len(after.dataset.document_ids) > len(before.document_ids)
+    assert (before.documents, after.dataset.documents) == (20, 60)
 
 
 def test_only_selected_documents_are_used() -> None:
     app = filled(specialists={"reports": replace(SPECIALIST, selection=Selection(departments=("risk",)))})
     other = put_document(app.store, 500, labels=Labels("wiki", "people", "internal"))
     handlers.on_document(app, other)
-    assert other.document_id not in handlers.build_dataset(app, "reports", "").dataset.document_ids
+    assert other.document_id not in app.documents(handlers.build_dataset(app, "reports", "").dataset.digest)
     with pytest.raises(NotFound):
         handlers.preview_rows(app, "reports", other.document_id, 20)
 
@@ -170,69 +172,35 @@ def test_a_judgement_does_not_make_a_dataset_of_documents_due() -> None:
 def test_previews_store_nothing() -> None:
     app = filled(3)
     assert len(handlers.preview_rows(app, "reports", "", 4)) == 4
-    assert len(handlers.preview_rows(app, "reports", f"doc_{1:032d}", 20)) == 2
-    assert app.repository.clusters == {} and app.repository.published == []
+    assert {row.document_ids for row in handlers.preview_rows(app, "reports", f"doc_{1:032d}", 20)} == {
+        (f"doc_{1:032d}",)
+    }
+    assert app.repository.assignments == {} and app.repository.published == []
     with pytest.raises(NotFound, match="UNKNOWN_SPECIALIST"):
         handlers.preview_rows(app, "nobody", "", 4)
 
 
-class FakeTeacher(Teacher):
-    """Returns or raises its outcomes in order; the last one repeats. A function makes the answer."""
+class CountingRepository(MemoryRepository):
+    """Counts how often it is asked for the progress of a specialist."""
 
-    model = "wise"
-
-    def __init__(self, *outcomes: Exception | Callable[[str], TeacherAnswer]) -> None:
-        self.outcomes = list(outcomes)
-        self.asked = 0
-
-    def ask(self, passage: str) -> TeacherAnswer:
-        outcome = self.outcomes[min(self.asked, len(self.outcomes) - 1)]
-        self.asked += 1
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome(passage)
+    def progress(self, specialist: Specialist, kind: DatasetKind) -> BuildProgress:
+        self.progress_calls += 1
+        return super().progress(specialist, kind)
 
 
-def app_with(teacher: FakeTeacher) -> FakeSynthetic:
-    repository = MemoryRepository()
-    synthesis = Synthesis(teacher, repository, TeacherLimits(max_passages=6), lambda seconds: None)
-    specialists = {"reports": replace(SPECIALIST, use_teacher=True)}
-    return filled(
-        repository=repository, synthesis=synthesis, specialists=specialists, limits=RowLimits(min_answer_tokens=5)
-    )
+def test_the_tick_asks_nothing_until_something_new_arrives() -> None:
+    app = filled(repository=CountingRepository(), specialists={"reports": replace(SPECIALIST, policy=BuildPolicy(100))})
+    for _ in range(5):
+        handlers.tick(app)
+    assert app.repository.progress_calls == 1
+    handlers.on_document(app, put_document(app.store, 200))
+    handlers.tick(app)
+    assert app.repository.progress_calls == 2
+    app.specialists["reports"] = replace(SPECIALIST, revision=2, policy=BuildPolicy(61))
+    assert len(handlers.tick(app)) == 1
 
 
-def write_answer(passage: str) -> TeacherAnswer:
-    topic = passage.split()[1]
-    fresh = f"Of the {topic} seventeen had gone unseen until two counts of {topic} were made, as {topic} hide well."
-    return TeacherAnswer(((f"What of {topic}?", fresh), ("Copy it.", passage), ("Empty?", ""), ("Again?", fresh)), 50)
-
-
-def test_a_teachers_rows_have_provenance_and_unfit_ones_are_refused() -> None:
-    app = app_with(FakeTeacher(write_answer))
-    content = manifest(app, handlers.build_dataset(app, "reports", "").dataset.digest)
-    rows = [row for split in app.writer.written for row in split if row.origin == "teacher"]
-    assert rows and all(row.made_by == "teacher:wise" for row in rows)
-    assert content["teacher"]["asked"] == 6 and content["teacher"]["failed"] == 0
-    assert content["teacher"]["refused"] >= 18 and content["teacher"]["tokens"] == 300
-
-
-def test_retries_a_teacher_that_is_down_then_builds_without_it_and_reports_that() -> None:
-    teacher = FakeTeacher(Unavailable(Reason.TEACHER_UNAVAILABLE, "Down."))
-    app = app_with(teacher)
-    result = handlers.build_dataset(app, "reports", "")
-    assert manifest(app, result.dataset.digest)["teacher"] == {"asked": 6, "failed": 6, "refused": 0, "tokens": 0}
-    assert teacher.asked == 4
-    teacher.outcomes = [write_answer]
-    assert handlers.build_dataset(app, "reports", "").created
-
-
-def test_never_asks_a_teacher_twice_nor_for_specialists_without_one() -> None:
-    teacher = FakeTeacher(Unavailable(Reason.TEACHER_UNAVAILABLE, "Down."), write_answer)
-    app = app_with(teacher)
-    handlers.build_dataset(app, "reports", "")
-    assert teacher.asked == 7
-    handlers.build_dataset(app, "reports", "")
-    app.specialists["plain"] = replace(SPECIALIST, name="plain")
-    handlers.build_dataset(app, "plain", "")
-    assert teacher.asked == 7
+def test_equal_corpora_give_equal_bytes() -> None:
+    first, second = filled(), filled()
+    digests = {handlers.build_dataset(app, "reports", "").dataset.digest for app in (first, second)}
+    assert len(digests) == 1 and first.store.objects == second.store.objects

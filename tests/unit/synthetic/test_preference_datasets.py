@@ -16,10 +16,11 @@ from services.synthetic.domain import (
 )
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.rows.preference_rows import PairLimits
+from tailor.datasets import DatasetManifest
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.events.erased import Erased
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind
+from tailor.words import DatasetKind, RowPolicy
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, MemoryRepository, make_app, put_document
 from tests.unit.synthetic.test_erasures import MemoryHoldings
 
@@ -60,9 +61,12 @@ def test_rankings_make_a_preference_dataset_due_but_none_of_documents() -> None:
     dataset = result.dataset
     assert (dataset.kind, dataset.recipe, dataset.pairs.pairs) == (PREFERENCE, "dpo", 40)
     assert dataset.train_rows + dataset.held_out_rows == 40 and dataset.held_out_rows > 0
-    assert dataset.judgement_ids == tuple(sorted(f"jdg_{n}" for n in range(40))) and dataset.document_ids == ()
-    manifest = json.loads(app.store.read("datasets", f"{dataset.digest}/manifest.json"))
-    assert (manifest["kind"], manifest["judgements"]) == ("preference", list(dataset.judgement_ids))
+    assert (dataset.judgements, dataset.documents) == (40, 0)
+    manifest = DatasetManifest.parse(app.store.read("datasets", f"{dataset.digest}/manifest.json"))
+    (file,) = manifest.judgements.files
+    ids = app.files.read_column(app.store.get(file.ref), "judgement_id")
+    assert (manifest.kind, ids) == (PREFERENCE, sorted(f"jdg_{n}" for n in range(40)))
+    assert manifest.split("train").tokens > 5 * dataset.train_rows
     assert handlers.tick(app) == [] and repository.published == [dataset.digest]
 
 
@@ -121,11 +125,11 @@ def test_no_dataset_has_pairs_of_an_erased_deliverable() -> None:
     for document in sources:
         handlers.on_document(app, document)
     old = handlers.build_dataset(app, "reports", "", PREFERENCE).dataset
-    assert old.document_ids
-    erased = old.document_ids[0]
+    before = app.documents(old.digest)
+    erased = min(before)
     forgotten = DatasetEraser(app, MemoryHoldings(repository)).forget(Erased(erased, "ers_1"))
     (new,) = [dataset for dataset in repository.datasets.values() if dataset.kind is PREFERENCE]
-    assert new.digest != old.digest and erased not in new.document_ids and set(new.document_ids) < set(old.document_ids)
+    assert new.digest != old.digest and app.documents(new.digest) == before - {erased}
     assert forgotten.datasets == (old.digest,) and forgotten.counts["datasets"] == 1
     assert not app.store.exists("datasets", f"{old.digest}/manifest.json")
 
@@ -140,9 +144,17 @@ def test_a_deliverable_answers_its_drafts_prompt_in_the_dataset_of_documents() -
         ).encode()
         longer = replace(document, sequence=2, text=app.store.put("corpus", f"documents/longer{number}", text))
         handlers.on_document(app, longer)
-    handlers.build_dataset(app, "reports", "")
-    rows = [row for split in app.writer.written for row in split]
-    assert {(row.origin, row.made_by, row.system_prompt) for row in rows} == {("deliverable", "human", "House style.")}
-    assert len(rows) == 20
-    (row,) = [row for row in rows if row.document_ids == (f"doc_{7:032d}",)]
-    assert row.prompt == "Write about 7." and row.completion.startswith("Finished text number7 on the harbour")
+    dataset = handlers.build_dataset(app, "reports", "").dataset
+    rows = [row for split in ("train", "held_out") for row in app.rows(dataset.digest, split)]
+    rows = [row for row in rows if row["task"] == "deliverable"]
+    assert {row["made_by"] for row in rows} == {"human"} and len(rows) == 20
+    assert all(row["messages"][0] == {"role": "system", "content": "House style."} for row in rows)
+    (row,) = [row for row in rows if row["document_ids"] == [f"doc_{7:032d}"]]
+    assert row["messages"][1]["content"] == "Write about 7."
+    assert row["messages"][2]["content"].startswith("Finished text number7 on the harbour")
+
+
+def test_a_pair_is_as_long_as_the_specialists_rows_may_be() -> None:
+    app, _ = world(replace(LEARNS, rows=RowPolicy(max_row_tokens=10)))
+    with pytest.raises(FailedPrecondition, match="40 too long"):
+        handlers.build_dataset(app, "reports", "", PREFERENCE)

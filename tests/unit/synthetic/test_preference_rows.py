@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from services.synthetic.domain import (
-    Assignment,
     Conversation,
     Document,
     Judgement,
@@ -17,6 +16,7 @@ from services.synthetic.domain import (
 from services.synthetic.rows.preference_rows import Evidence, PairLimits, Pairs, make_pairs
 from tailor.storage.ref import Ref
 from tailor.words import Filters, Labels
+from tests.unit.synthetic.fakes import WordCounter
 
 SPECIALIST = Specialist("reports", 1, "base", "lora", system_prompt="House style.")
 LIMITS = PairLimits(max_tokens=100)
@@ -45,9 +45,8 @@ def make(
     sides: dict[str, bool] | None = None,
     specialist: Specialist = SPECIALIST,
 ) -> Pairs:
-    assignments = {key: Assignment(key, key, side) for key, side in (sides or {}).items()}
-    evidence = Evidence(judgements, finished, {draft.draft_id: draft for draft in drafts}, assignments)
-    return make_pairs(specialist, evidence, LIMITS)
+    evidence = Evidence(judgements, finished, {draft.draft_id: draft for draft in drafts}, sides or {})
+    return make_pairs(specialist, evidence, LIMITS, WordCounter())
 
 
 A, B, C = conversation("a", "Best."), conversation("b", "Middling."), conversation("c", "Worst.")
@@ -108,7 +107,7 @@ def test_a_deliverable_is_better_than_its_draft() -> None:
     finished = [(deliverable(KEPT_DOCUMENT, "a"), "Finished."), (deliverable("doc_x", "gone"), "Else.")]
     pairs = make([], [A], finished, {KEPT_DOCUMENT: False})
     (row,) = pairs.train
-    assert (row.origin, row.chosen, row.rejected, row.document_ids, row.judgement_ids) == (
+    assert (row.task, row.chosen, row.rejected, row.document_ids, row.judgement_ids) == (
         "deliverable",
         "Finished.",
         "Best.",
@@ -126,7 +125,7 @@ def test_drops_a_deliverable_on_another_side_than_its_prompt(side: bool) -> None
 
 
 def test_drops_long_pairs_and_limits_pairs_per_judgement() -> None:
-    long = conversation("l", "x" * 500)
+    long = conversation("l", "x " * 200)
     pairs = make([ranking(1, "l", "a")], [long, A])
     assert (pairs.train, pairs.counts.too_long) == ((), 1)
     capped = replace(SPECIALIST, filters=Filters(max_pairs_per_judgement=1))

@@ -1,56 +1,38 @@
-"""The choice of clusters, splits and rows, and the rule for when a dataset is due."""
+"""Components and their sides, and the rule for when a dataset is due."""
 
-from services.synthetic.domain import Assignment, BuildPolicy, BuildProgress, Row, is_due, is_held_out
-from services.synthetic.selection import assign_clusters, choose_representatives, fit_budget, split_rows
+from services.synthetic.corpus import Link
+from services.synthetic.domain import BuildPolicy, BuildProgress, is_due, is_held_out
+from services.synthetic.selection import group_components
 from tailor.words import Labels, Selection
 
 
-def row(number: int, text: str = "", made_by: str = "structure") -> Row:
-    return Row("section", (f"doc_{number}",), f"Write part {number}.", text or f"Part {number} " * 8, made_by)
+def test_documents_that_share_a_passage_are_one_component_through_others_too() -> None:
+    links = [Link(1, "a"), Link(1, "b"), Link(2, "b"), Link(2, "c"), Link(3, "d")]
+    components = group_components(["c", "b", "a", "d", "e"], links)
+    assert [(c.component_id, c.new, c.known_side) for c in components] == [
+        ("c", ["c", "b", "a"], None),
+        ("d", ["d"], None),
+        ("e", ["e"], None),
+    ]
 
 
-def test_the_lowest_id_names_a_new_cluster() -> None:
-    assigned = assign_clusters([frozenset({"doc_2", "doc_1"})], {}, 12)
-    assert {item.cluster_id for item in assigned.values()} == {"doc_1"}
+def test_a_new_document_joins_the_side_of_an_earlier_one() -> None:
+    (component,) = group_components(["new"], [Link(1, "old", "first", held_out=True), Link(1, "new")])
+    assert (component.component_id, component.new, component.known_side) == ("first", ["new"], True)
 
 
-def test_a_new_document_joins_a_known_cluster() -> None:
-    known = {"doc_5": Assignment("doc_5", "doc_5", held_out=True)}
-    assigned = assign_clusters([frozenset({"doc_1", "doc_5"})], known, 12)
-    assert assigned == {"doc_1": Assignment("doc_1", "doc_5", held_out=True)}
+def test_a_document_between_both_sides_is_held_out_and_keeps_the_lowest_name() -> None:
+    links = [Link(1, "x", "p"), Link(1, "new"), Link(2, "new"), Link(2, "y", "q", held_out=True)]
+    (component,) = group_components(["new"], links)
+    assert (component.component_id, component.known_side) == ("p", True)
 
 
-def test_a_document_between_two_clusters_joins_the_lower_one() -> None:
-    known = {key: Assignment(key, key, held_out=key == "doc_3") for key in ("doc_2", "doc_3")}
-    assigned = assign_clusters([frozenset({"doc_2", "doc_3", "doc_9"})], known, 12)
-    assert assigned == {"doc_9": Assignment("doc_9", "doc_2", held_out=False)}
-
-
-def test_the_document_that_names_a_cluster_represents_it() -> None:
-    assigned = {key: Assignment(key, "doc_5", held_out=False) for key in ("doc_1", "doc_5")}
-    assert choose_representatives(["doc_1", "doc_5"], assigned) == ["doc_5"]
-    assert choose_representatives(["doc_1"], assigned) == ["doc_1"]
+def test_earlier_documents_alone_make_no_component() -> None:
+    assert group_components([], [Link(1, "x", "p"), Link(1, "y", "q")]) == []
 
 
 def test_holds_out_about_the_requested_percentage() -> None:
     assert 80 <= sum(is_held_out(f"doc_{number}", 12) for number in range(1000)) <= 160
-
-
-def test_no_answer_of_a_held_out_row_is_in_train() -> None:
-    assigned = {f"doc_{n}": Assignment(f"doc_{n}", f"doc_{n}", held_out=n == 1) for n in range(4)}
-    rows = [row(0), row(1, "The same words."), row(2, "The  SAME words"), row(3), row(0)]
-    train, held_out = split_rows(rows, assigned)
-    assert {item.document_ids[0] for item in train} == {"doc_0", "doc_3"}
-    assert [item.document_ids[0] for item in held_out] == ["doc_1"]
-    assert [item.row_id for item in train] == sorted(item.row_id for item in train)
-
-
-def test_the_budget_keeps_human_rows_and_is_repeatable() -> None:
-    rows = [row(n) for n in range(20)] + [row(99, "Written by a person. " * 40, "human")]
-    kept = fit_budget(rows, 400)
-    assert kept == fit_budget(list(reversed(rows)), 400)
-    assert any(item.made_by == "human" for item in kept)
-    assert sum(item.tokens for item in kept) <= 400
 
 
 def test_a_selection_admits_by_label() -> None:

@@ -1,0 +1,83 @@
+"""Conditions and queries over documents and judgements that take the same time however many there are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, String, and_, any_, bindparam, func, literal, select, text, union_all
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from services.synthetic.adapters import tables
+from services.synthetic.domain import Kind, Specialist
+from tailor.words import DatasetKind, Selection
+
+LABELS = ("source", "department", "confidentiality")
+
+
+def admits(columns: Any, selection: Selection) -> ColumnElement[bool]:
+    """The condition for columns of labels that the selection admits."""
+    admitted = (
+        (columns.source, selection.sources),
+        (columns.department, selection.departments),
+        (columns.confidentiality, selection.confidentialities),
+    )
+    return and_(literal(True), *(column.in_(sorted(values)) for column, values in admitted if values))
+
+
+def selected(selection: Selection) -> ColumnElement[bool]:
+    """The condition for selected documents."""
+    return admits(tables.documents.c, selection)
+
+
+def is_one_of(column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
+    """The condition for one of many values, which are one parameter however many they are."""
+    return column == any_(bindparam(None, list(values), type_=ARRAY(String)))
+
+
+def newest_item(specialist: Specialist, kind: DatasetKind) -> Select[Any]:
+    """Position and age of the newest item that datasets of a kind are made from; position 0 if there is none."""
+    if kind is DatasetKind.SFT:
+        newest = tables.newest_labels.c
+        items = select(newest.position, newest.changed_at).where(admits(newest, specialist.selection)).subquery()
+    else:
+        items = union_all(*(_last(query) for query in _pair_items(specialist))).subquery()
+    return select(func.coalesce(func.max(items.c.position), 0), age_of(func.max(items.c.changed_at)))
+
+
+def count_new_items(specialist: Specialist, kind: DatasetKind, after: int, limit: int) -> Select[Any]:
+    """Count the items after a position, up to the limit."""
+    if kind is DatasetKind.SFT:
+        items = [_new_documents(specialist, after, limit)]
+    else:
+        queries = _pair_items(specialist)
+        items = [query.where(query.selected_columns.position > after).limit(limit) for query in queries]
+    limited = union_all(*(select(item.subquery().c.position) for item in items)).limit(limit).subquery()
+    return select(func.count()).select_from(limited)
+
+
+def _new_documents(specialist: Specialist, after: int, limit: int) -> Select[Any]:
+    """New documents by their labels, each through the index of labels and positions."""
+    labels, documents = tables.newest_labels.c, tables.documents.c
+    same = (getattr(documents, name) == getattr(labels, name) for name in LABELS)
+    new = select(documents.position).where(*same, documents.position > after).limit(limit).lateral()
+    is_new = (labels.position > after, admits(labels, specialist.selection))
+    return select(new.c.position).select_from(tables.newest_labels.join(new, literal(True))).where(*is_new).limit(limit)
+
+
+def _pair_items(specialist: Specialist) -> tuple[Select[Any], Select[Any]]:
+    documents, judgements = tables.documents.c, tables.judgements.c
+    ranked = select(judgements.position, judgements.changed_at).where(
+        judgements.specialist == specialist.name, func.jsonb_array_length(judgements.ranking) > 1
+    )
+    is_finished = and_(documents.kind == text(f"'{Kind.DELIVERABLE.value}'"), documents.draft_id != text("''"))
+    finished = select(documents.position, documents.changed_at).where(is_finished, selected(specialist.selection))
+    return ranked, finished
+
+
+def _last(query: Select[Any]) -> Select[Any]:
+    newest = query.order_by(query.selected_columns.position.desc()).limit(1).subquery()
+    return select(newest.c.position, newest.c.changed_at)
+
+
+def age_of(column: Any) -> ColumnElement[Any]:
+    """The seconds since a time, by the clock of the database."""
+    return func.extract("epoch", func.clock_timestamp() - column)

@@ -1,0 +1,369 @@
+"""The documents of one build in PostgreSQL: a temporary table on a connection without a transaction."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Select,
+    String,
+    Table,
+    all_,
+    and_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, insert
+from sqlalchemy.schema import CreateTable, DropTable
+
+from services.synthetic.adapters import tables
+from services.synthetic.adapters.conditions import is_one_of, selected
+from services.synthetic.adapters.drafts import to_draft
+from services.synthetic.adapters.files import unlisted_keys
+from services.synthetic.adapters.locks import session
+from services.synthetic.adapters.sql import read_sides, to_document
+from services.synthetic.corpus import (
+    NEAR_DUPLICATES,
+    SEGMENT_DOCUMENTS,
+    Assignment,
+    BuildCorpus,
+    Corpora,
+    Link,
+    Member,
+    SegmentKey,
+    SegmentResult,
+)
+from services.synthetic.domain import KeptDraft, Kind, Specialist
+from tailor.datasets import DatasetFile, LeftOutCount
+from tailor.storage.ref import Ref
+from tailor.words import Filters
+
+PAGE = 10_000
+TEMPORARY = MetaData()
+chosen = Table(
+    "build_documents",
+    TEMPORARY,
+    Column("document_id", String(64), primary_key=True),
+    Column("arrival", BigInteger, nullable=False),
+    Column("segment", Integer, nullable=False),
+    Column("fingerprint", String, nullable=False),
+    Column("cluster_id", BigInteger),
+    Column("is_example", Boolean, nullable=False),
+    Column("letters", Integer, nullable=False),
+    Column("reason", String(32), nullable=False),
+    prefixes=["TEMPORARY"],
+)
+repeated = Table("build_parts", TEMPORARY, Column("part", BigInteger, primary_key=True), prefixes=["TEMPORARY"])
+ADMITTED = ("", NEAR_DUPLICATES)
+FACTS = ("kept", "checked", "tokens", "letters", "tasks", "grounding", "languages")
+
+MARK_REPEATED = text("""
+    UPDATE build_documents b SET fingerprint = b.fingerprint || md5(found.parts) FROM (
+        SELECT p.document_id, string_agg(p.part::text, ',' ORDER BY p.part) AS parts
+        FROM (SELECT document_id, unnest(parts) AS part FROM sketches) p JOIN build_parts USING (part)
+        GROUP BY p.document_id
+    ) found WHERE found.document_id = b.document_id
+""")
+LINKS = text("""
+    WITH new AS (
+        SELECT b.document_id FROM build_documents b
+        LEFT JOIN assignments a ON a.document_id = b.document_id AND a.specialist = :specialist
+        WHERE b.reason IN ('', 'near_duplicates') AND a.document_id IS NULL
+    ), touched AS (
+        SELECT DISTINCT c.cluster_id FROM cluster_documents c JOIN new USING (document_id)
+    ), members AS (
+        SELECT c.cluster_id, c.document_id, b.cluster_id AS whole_id
+        FROM cluster_documents c JOIN touched USING (cluster_id) JOIN build_documents b USING (document_id)
+        WHERE b.reason IN ('', 'near_duplicates')
+    ), joining AS (
+        SELECT m.cluster_id FROM members m JOIN text_clusters t USING (cluster_id) GROUP BY m.cluster_id, t.whole
+        HAVING count(*) > 1 AND (t.whole OR count(DISTINCT m.whole_id) < :boilerplate)
+    )
+    SELECT m.cluster_id, m.document_id, coalesce(a.component_id, ''), coalesce(a.held_out, false)
+    FROM members m JOIN joining USING (cluster_id)
+    LEFT JOIN assignments a ON a.document_id = m.document_id AND a.specialist = :specialist
+    ORDER BY m.cluster_id, m.document_id
+""")
+
+
+class SqlCorpora(Corpora):
+    """Thread-safe."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def open(self, specialist: Specialist) -> Iterator[BuildCorpus]:
+        with session(self._engine) as connection:
+            for table in (chosen, repeated):
+                connection.execute(CreateTable(table))
+            try:
+                connection.execute(insert(chosen).from_select([c.name for c in chosen.c], choose(specialist)))
+                connection.execute(text("ANALYZE build_documents"))
+                yield SqlCorpus(connection, specialist)
+            finally:
+                for table in (chosen, repeated):
+                    connection.execute(DropTable(table))
+
+
+def choose(specialist: Specialist) -> Select[Any]:
+    """The specialist's prepared documents, each with the reason why it gives no rows, or an empty one."""
+    filters, prepared = specialist.filters, _prepared(specialist).subquery()
+    copies = (prepared.c.reason, prepared.c.cluster_id)
+    marked = _replace_reason(prepared, copies, prepared.c.arrival, 1, NEAR_DUPLICATES)
+    if filters.max_source_documents:
+        found = marked.subquery()
+        drawn = func.md5(func.concat("source", found.c.document_id))
+        marked = _replace_reason(found, (found.c.reason, found.c.source), drawn, filters.max_source_documents, "source")
+    rows = marked.subquery().c
+    return select(*(rows[column.name] for column in chosen.c))
+
+
+def _prepared(specialist: Specialist) -> Select[Any]:
+    documents, sketches, drafts = tables.documents, tables.sketches, tables.drafts
+    current = and_(sketches.c.document_id == documents.c.document_id, sketches.c.text_sha256 == documents.c.text_sha256)
+    is_drafted = and_(drafts.c.draft_id == documents.c.draft_id, drafts.c.specialist == specialist.name, drafts.c.saved)
+    columns = (
+        documents.c.document_id,
+        documents.c.source,
+        sketches.c.arrival,
+        cast(sketches.c.arrival // SEGMENT_DOCUMENTS, Integer).label("segment"),
+        func.concat(documents.c.fingerprint, drafts.c.text_sha256).label("fingerprint"),
+        sketches.c.cluster_id,
+        (documents.c.kind == Kind.EXAMPLE.value).label("is_example"),
+        sketches.c.letters,
+        _filter_reason(specialist.filters).label("reason"),
+    )
+    joined = documents.join(sketches, current).outerjoin(drafts, is_drafted)
+    return select(*columns).select_from(joined).where(selected(specialist.selection))
+
+
+def _filter_reason(filters: Filters) -> ColumnElement[str]:
+    documents, sketches = tables.documents.c, tables.sketches.c
+    cases: list[tuple[ColumnElement[bool], str]] = [(sketches.cluster_id.is_(None), "text_gone")]
+    if filters.languages:
+        cases.append((documents.language.not_in(sorted(filters.languages)), "language"))
+    too_long = [sketches.characters > filters.max_chars] if filters.max_chars else []
+    cases.append((or_(sketches.characters < filters.min_chars, *too_long), "length"))
+    return case(*((condition, literal(reason)) for condition, reason in cases), else_="")
+
+
+def _replace_reason(rows: Any, group: Sequence[Any], order: Any, limit: int, reason: str) -> Select[Any]:
+    """The rows; those beyond the first ones of their group, among those without a reason, get this reason."""
+    number = func.row_number().over(partition_by=list(group), order_by=[order])
+    numbered = select(rows, number.label("number")).subquery().c
+    is_beyond = and_(numbered.reason == "", numbered.number > limit)
+    rest = [column for column in numbered if column.name not in {"reason", "number"}]
+    return select(*rest, case((is_beyond, literal(reason)), else_=numbered.reason).label("reason"))
+
+
+class SqlCorpus(BuildCorpus):
+    """Used by one thread, on its own connection."""
+
+    def __init__(self, connection: Connection, specialist: Specialist) -> None:
+        self._connection = connection
+        self._specialist = specialist
+
+    def documents(self) -> int:
+        return int(self._connection.scalar(select(func.count()).where(chosen.c.reason == "")) or 0)
+
+    def left_out(self) -> dict[str, LeftOutCount]:
+        query = select(chosen.c.reason, func.count(), func.sum(chosen.c.letters)).where(chosen.c.reason != "")
+        rows = self._connection.execute(query.group_by(chosen.c.reason))
+        return {reason: LeftOutCount(documents=count, characters=int(letters)) for reason, count, letters in rows}
+
+    def letters(self) -> int:
+        query = select(func.coalesce(func.sum(chosen.c.letters), 0)).where(chosen.c.reason == "")
+        return int(self._connection.scalar(query) or 0)
+
+    def intake_seconds(self) -> float:
+        sketches = tables.sketches.c
+        query = select(func.coalesce(func.sum(sketches.seconds), 0.0)).join_from(
+            chosen, tables.sketches, sketches.document_id == chosen.c.document_id
+        )
+        return float(self._connection.scalar(query) or 0.0)
+
+    def repeated_parts(self, documents: int) -> list[int]:
+        if not documents:
+            return []
+        sketches = tables.sketches.c
+        parts = (
+            select(func.unnest(sketches.parts).label("part"))
+            .join_from(chosen, tables.sketches, sketches.document_id == chosen.c.document_id)
+            .where(chosen.c.reason == "", ~chosen.c.is_example)
+            .subquery()
+        )
+        counted = select(parts.c.part).group_by(parts.c.part).having(func.count() >= documents)
+        self._connection.execute(insert(repeated).from_select(["part"], counted))
+        self._connection.execute(MARK_REPEATED)
+        return list(self._connection.scalars(select(repeated.c.part).order_by(repeated.c.part)))
+
+    def unassigned(self) -> list[str]:
+        assignments = tables.assignments
+        query = (
+            select(chosen.c.document_id)
+            .outerjoin(assignments, self._is_assigned())
+            .where(chosen.c.reason.in_(ADMITTED), assignments.c.document_id.is_(None))
+            .order_by(chosen.c.arrival)
+        )
+        return list(self._connection.scalars(query))
+
+    def links(self, boilerplate_documents: int) -> Iterator[Link]:
+        values = {"specialist": self._specialist.name, "boilerplate": boilerplate_documents}
+        for row in self._connection.execute(LINKS, values):
+            yield Link(*row)
+
+    def assign(self, assignments: Sequence[Assignment]) -> None:
+        statement = insert(tables.assignments).on_conflict_do_nothing()
+        for start in range(0, len(assignments), PAGE):
+            part = assignments[start : start + PAGE]
+            self._connection.execute(statement, [asdict(entry) | self._of_specialist() for entry in part])
+
+    def held_out_rows(self) -> int:
+        table = tables.assignments.c
+        query = select(func.coalesce(func.sum(table.rows), 0)).where(table.specialist == self._specialist.name)
+        return int(self._connection.scalar(query.where(table.held_out)) or 0)
+
+    def representatives(self, document_ids: Sequence[str]) -> list[Member]:
+        return self._members(select(chosen), is_one_of(chosen.c.document_id, document_ids))
+
+    def held_out(self) -> list[Member]:
+        return self._members(self._sided(), tables.assignments.c.held_out)
+
+    def held_out_digest(self) -> str:
+        query = select(_digest()).outerjoin(tables.assignments, self._is_assigned())
+        return self._connection.scalar(query.where(chosen.c.reason == "", tables.assignments.c.held_out)) or ""
+
+    def segments(self) -> list[SegmentKey]:
+        query = (
+            select(chosen.c.segment, _digest(), func.count())
+            .join(tables.assignments, self._is_assigned())
+            .where(chosen.c.reason == "", ~tables.assignments.c.held_out)
+            .group_by(chosen.c.segment)
+            .order_by(chosen.c.segment)
+        )
+        return [SegmentKey(*row) for row in self._connection.execute(query)]
+
+    def members(self, segment: int) -> list[Member]:
+        return self._members(self._sided(), chosen.c.segment == segment, ~tables.assignments.c.held_out)
+
+    def sources(self, document_ids: Sequence[str]) -> dict[str, str]:
+        table = tables.documents.c
+        query = select(table.document_id, table.digest).where(is_one_of(table.document_id, document_ids))
+        return {row.document_id: row.digest for row in self._connection.execute(query)}
+
+    def segment_of(self, document_ids: Sequence[str]) -> dict[str, int]:
+        query = select(chosen.c.document_id, chosen.c.segment).where(is_one_of(chosen.c.document_id, document_ids))
+        return {row.document_id: row.segment for row in self._connection.execute(query)}
+
+    def sides(self, document_ids: Sequence[str]) -> dict[str, bool]:
+        return read_sides(self._connection, self._specialist.name, document_ids)
+
+    def segment_result(self, segment: int) -> SegmentResult | None:
+        table = tables.segments
+        query = select(table).filter_by(specialist=self._specialist.name, number=segment)
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else _to_result(row)
+
+    def keep_segment(self, result: SegmentResult) -> list[str]:
+        table = tables.segments
+        key = self._of_specialist() | {"number": result.number}
+        old = self._connection.scalar(select(table.c.file_keys).filter_by(**key)) or []
+        row = key | _from_result(result)
+        statement = insert(table).values(row)
+        changed = {name: statement.excluded[name] for name in row if name not in {"specialist", "number"}}
+        self._connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed))
+        return unlisted_keys(self._connection, old)
+
+    def record_files(self, keys: Sequence[str]) -> None:
+        rows = [self._of_specialist() | {"key": key} for key in keys]
+        self._connection.execute(insert(tables.written_files).on_conflict_do_nothing(), rows)
+
+    def forget_segments(self, numbers: Sequence[int]) -> list[str]:
+        table, written = tables.segments, tables.written_files
+        is_other = table.c.number != all_(bindparam(None, list(numbers), type_=ARRAY(Integer)))
+        statement = (
+            delete(table).where(table.c.specialist == self._specialist.name, is_other).returning(table.c.file_keys)
+        )
+        keys = {key for row in self._connection.scalars(statement) for key in row}
+        mine = delete(written).where(written.c.specialist == self._specialist.name).returning(written.c.key)
+        return unlisted_keys(self._connection, sorted(keys | set(self._connection.scalars(mine))))
+
+    def _of_specialist(self) -> dict[str, Any]:
+        return {"specialist": self._specialist.name}
+
+    def _is_assigned(self) -> ColumnElement[bool]:
+        table = tables.assignments.c
+        return and_(table.document_id == chosen.c.document_id, table.specialist == self._specialist.name)
+
+    def _sided(self) -> Select[Any]:
+        return select(chosen).join(tables.assignments, self._is_assigned())
+
+    def _members(self, query: Select[Any], *conditions: ColumnElement[bool]) -> list[Member]:
+        documents, drafts = tables.documents, tables.drafts
+        is_drafted = and_(
+            drafts.c.draft_id == documents.c.draft_id, drafts.c.specialist == self._specialist.name, drafts.c.saved
+        )
+        rows = self._connection.execute(
+            query.with_only_columns(chosen.c.letters, documents, *(c.label(f"draft__{c.name}") for c in drafts.c))
+            .join(documents, documents.c.document_id == chosen.c.document_id)
+            .outerjoin(drafts, is_drafted)
+            .where(chosen.c.reason == "", *conditions)
+            .order_by(chosen.c.arrival)
+        )
+        return [Member(to_document(row), row.letters, _draft_of(row)) for row in rows]
+
+
+def _draft_of(row: Any) -> KeptDraft | None:
+    if row.draft__draft_id is None or row.kind != Kind.DELIVERABLE.value:
+        return None
+    return to_draft(SimpleNamespace(**{c.name: getattr(row, f"draft__{c.name}") for c in tables.drafts.c}))
+
+
+def _digest() -> ColumnElement[str]:
+    return func.md5(func.string_agg(chosen.c.fingerprint, aggregate_order_by(literal(","), chosen.c.arrival)))
+
+
+def _from_result(result: SegmentResult) -> dict[str, Any]:
+    facts = {name: getattr(result, name) for name in FACTS}
+    facts |= {name: _from_file(getattr(result, name)) for name in ("train", "sources")}
+    facts["left_out"] = {reason: asdict(count) for reason, count in result.left_out.items()}
+    return {
+        "inputs": result.inputs,
+        "facts": facts,
+        "file_keys": [stored.file.ref.key for stored in result.files],
+        **{name: getattr(result, name) for name in ("answers", "shares", "checks")},
+    }
+
+
+def _to_result(row: Any) -> SegmentResult:
+    facts: dict[str, Any] = dict(row.facts)
+    facts["left_out"] = {reason: LeftOutCount(**count) for reason, count in facts["left_out"].items()}
+    facts |= {name: _to_file(facts[name]) for name in ("train", "sources")}
+    facts |= {"answers": row.answers, "shares": row.shares, "checks": row.checks}
+    return SegmentResult(number=row.number, inputs=row.inputs, **facts)
+
+
+def _from_file(file: DatasetFile | None) -> list[Any] | None:
+    return None if file is None else [file.ref.uri, file.ref.sha256, file.ref.size_bytes, file.rows]
+
+
+def _to_file(value: list[Any] | None) -> DatasetFile | None:
+    return None if value is None else DatasetFile(Ref(*value[:3]), value[3])

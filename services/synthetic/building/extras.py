@@ -1,0 +1,138 @@
+"""Rows that no document's structure gives: those of syntheses, and imported ones that are mixed into train."""
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy
+
+from services.synthetic.building.segments import Context, HeldOutGrams, RawSegment, WrittenRows, draw, write_rows
+from services.synthetic.building.workers import Workers
+from services.synthetic.corpus import BuildCorpus
+from services.synthetic.domain import Row, Specialist, is_held_out
+from services.synthetic.ports import ExtraRows
+from tailor.datasets import LeftOutCount
+
+IMPORT = "import:"
+# Rows of one file, on average.
+FILE_ROWS = 4096
+PAGE = 500
+ACROSS_SPLIT, HELD_OUT_LIMIT = "across_split", "max_held_out_rows"
+
+
+@dataclass(frozen=True)
+class ExtraParts:
+    """The extra rows of a build, which are streamed by id and never all in memory, apart from the held-out ones."""
+
+    held_out: tuple[Row, ...]
+    train: int
+    train_tokens: int
+    draws: tuple[int, ...]
+    left_out: dict[str, LeftOutCount]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Splits and writes the extra rows of one specialist. `corpus` knows the sides of the documents."""
+
+    sources: Sequence[ExtraRows]
+    corpus: BuildCorpus
+    context: Context
+
+    @property
+    def specialist(self) -> Specialist:
+        return self.context.specialist
+
+    def count(self) -> ExtraParts:
+        """The held-out rows, the number of train rows, and the draws of the rows that may be mixed in."""
+        held_out: list[Row] = []
+        train, tokens, across, beyond = 0, 0, 0, 0
+        draws: list[int] = []
+        for row, side in self._sided():
+            if row.made_by.startswith(IMPORT):
+                draws.append(draw(row.row_id))
+            elif side is None:
+                across += 1
+            elif not side:
+                train += 1
+                tokens += row.tokens
+            elif len(held_out) < self.specialist.rows.max_held_out_rows:
+                held_out.append(row)
+            else:
+                beyond += 1
+        counts = {ACROSS_SPLIT: across, HELD_OUT_LIMIT: beyond}
+        left_out = {reason: LeftOutCount(rows=rows) for reason, rows in counts.items() if rows}
+        return ExtraParts(tuple(held_out), train, tokens, tuple(sorted(draws)), left_out)
+
+    def files(self, parts: ExtraParts, replay: int, held_out: HeldOutGrams, workers: Workers) -> Iterator[WrittenRows]:
+        """Write the train rows, with as many mixed-in rows as are wanted, in files by the first digits of their ids."""
+        last = parts.draws[min(replay, len(parts.draws)) - 1] if replay and parts.draws else -1
+        chosen = (row for row, side in self._sided() if self._is_train(row, side, last))
+        for rows in _buckets(chosen, parts.train + min(replay, len(parts.draws))):
+            yield write_extra(self.context, rows, held_out, workers)()
+
+    @staticmethod
+    def _is_train(row: Row, side: bool | None, last_draw: int) -> bool:
+        return draw(row.row_id) <= last_draw if row.made_by.startswith(IMPORT) else side is False
+
+    def _sided(self) -> Iterator[tuple[Row, bool | None]]:
+        """All extra rows by id, each with its side; None if its documents are on both."""
+        streams = [source.rows(self.specialist) for source in self.sources]
+        page: list[Row] = []
+        for row in heapq.merge(*streams, key=lambda row: row.row_id):
+            page.append(row)
+            if len(page) == PAGE:
+                yield from self._sides(page)
+                page = []
+        yield from self._sides(page)
+
+    def _sides(self, rows: Sequence[Row]) -> list[tuple[Row, bool | None]]:
+        known = self.corpus.sides(sorted({key for row in rows for key in row.document_ids}))
+        percent = self.specialist.rows.held_out_percent
+        return [(row, find_side(row, lambda key: known.get(key, is_held_out(key, percent)), percent)) for row in rows]
+
+
+def find_side(row: Row, side_of: Callable[[str], bool], percent: int) -> bool | None:
+    """The side of the row's documents; None if they are on both. Without documents, a hash of the row's seeds decides."""
+    sides = {side_of(key) for key in row.document_ids}
+    if len(sides) > 1:
+        return None
+    return sides.pop() if sides else is_held_out(dict(row.lineage).get("seeds") or row.row_id, percent)
+
+
+def raw_rows(context: Context, rows: Sequence[Row]) -> RawSegment:
+    """Extra rows in the form of a segment's: they belong to no document's text."""
+    return RawSegment(
+        data=context.files.table(rows).encode(),
+        ids=(),
+        answers=numpy.zeros(len(rows), numpy.uint64),
+        draws=numpy.array([draw(row.row_id) for row in rows], numpy.uint64),
+        tokens=numpy.array([row.tokens for row in rows], numpy.int64),
+        is_human=numpy.zeros(len(rows), numpy.bool_),
+        documents=numpy.zeros(len(rows), numpy.int64),
+        places=numpy.empty((0, 4), numpy.int64),
+        left_out={},
+    )
+
+
+def write_extra(
+    context: Context, rows: Sequence[Row], held_out: HeldOutGrams, workers: Workers
+) -> Callable[[], WrittenRows]:
+    """Write rows as one file."""
+    return workers.submit(write_rows, [context.files.table(rows).encode()], [[True] * len(rows)], held_out)
+
+
+def _buckets(rows: Iterator[Row], count: int) -> Iterator[list[Row]]:
+    """The rows, sorted by id, in runs with equal first digits: as many digits as give about FILE_ROWS rows each."""
+    digits = max(0, -(-(count // FILE_ROWS).bit_length() // 4))
+    bucket: list[Row] = []
+    prefix = ""
+    for row in rows:
+        digest = row.row_id.removeprefix("row_")[:digits]
+        if bucket and digest != prefix:
+            yield bucket
+            bucket = []
+        prefix = digest
+        bucket.append(row)
+    if bucket:
+        yield bucket

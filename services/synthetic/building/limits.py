@@ -1,0 +1,84 @@
+"""Which of a dataset's train rows are kept: each answer once, and the limits on tokens and on the share of one source."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy
+from numpy.typing import NDArray
+
+from services.synthetic.building.segments import RawSegment
+from services.synthetic.filters import source_limit
+
+Mask = NDArray[numpy.bool_]
+Keys = NDArray[numpy.uint64]
+
+BUDGET, SOURCE_SHARE = "max_train_tokens", "max_source_percent"
+
+
+class SeenAnswers:
+    """The answers of all earlier segments, as sorted arrays that double in size: 8 bytes per answer."""
+
+    def __init__(self) -> None:
+        self._runs: list[Keys] = []
+
+    def add(self, answers: Keys) -> Mask:
+        """True for each answer that is the first of its kind; 0 always is."""
+        first = numpy.zeros(len(answers), numpy.bool_)
+        first[numpy.unique(answers, return_index=True)[1]] = True
+        for run in self._runs:
+            first &= ~_contains(run, answers)
+        self._merge(numpy.unique(answers[first & (answers != 0)]))
+        return numpy.asarray(first | (answers == 0))
+
+    def _merge(self, run: Keys) -> None:
+        while self._runs and len(self._runs[-1]) <= 2 * len(run):
+            run = numpy.sort(numpy.concatenate([self._runs.pop(), run]))
+        self._runs.append(run)
+
+
+def _contains(run: Keys, keys: Keys) -> Mask:
+    if not len(run):
+        return numpy.zeros(len(keys), numpy.bool_)
+    places = numpy.minimum(numpy.searchsorted(run, keys), len(run) - 1)
+    return numpy.asarray(run[places] == keys)
+
+
+def limit_sources(segments: Sequence[RawSegment], kept: list[Mask], source: Callable[[str], str], percent: int) -> None:
+    """Remove rows, so that no source has more than its share of them. Examples of the limit are chosen by the rows' draws."""
+    if not percent:
+        return
+    names = [numpy.array([source(key) for key in segment.ids], object) for segment in segments]
+    owners = [name[segment.documents] for name, segment in zip(names, segments, strict=True)]
+    counts = Counter(str(owner) for owner, mask in zip(owners, kept, strict=True) for owner in owner[mask])
+    limit = source_limit(counts, percent)
+    taken: Counter[str] = Counter()
+    for number, row in _by_draw(segments, kept):
+        owner = str(owners[number][row])
+        taken[owner] += 1
+        kept[number][row] = limit is None or taken[owner] <= limit
+
+
+def limit_tokens(segments: Sequence[RawSegment], kept: list[Mask], max_tokens: int) -> None:
+    """Remove rows, so that the rest fits a budget: all rows by people stay, others are added in the order of their draws."""
+    if not max_tokens:
+        return
+    human = (segment.is_human & mask for segment, mask in zip(segments, kept, strict=True))
+    used = sum(int(segment.tokens[mask].sum()) for segment, mask in zip(segments, human, strict=True))
+    for number, row in _by_draw(segments, kept):
+        if segments[number].is_human[row]:
+            continue
+        tokens = int(segments[number].tokens[row])
+        kept[number][row] = used + tokens <= max_tokens
+        used += tokens if kept[number][row] else 0
+
+
+def _by_draw(segments: Sequence[RawSegment], kept: Sequence[Mask]) -> list[tuple[int, int]]:
+    """(segment, row) of the kept rows in the order of their draws."""
+    if not segments:
+        return []
+    numbers = numpy.concatenate([numpy.full(segment.rows, number) for number, segment in enumerate(segments)])
+    rows = numpy.concatenate([numpy.arange(segment.rows) for segment in segments])
+    draws = numpy.concatenate([segment.draws for segment in segments])
+    chosen = numpy.flatnonzero(numpy.concatenate(list(kept)))
+    order = chosen[numpy.argsort(draws[chosen], kind="stable")]
+    return list(zip(numbers[order].tolist(), rows[order].tolist(), strict=True))

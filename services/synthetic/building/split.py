@@ -1,0 +1,138 @@
+"""Assigns new documents to their side of the split, and makes the held-out rows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy
+
+from services.synthetic.building.grams import shared_rows
+from services.synthetic.building.limits import Mask, SeenAnswers
+from services.synthetic.building.reading import MemberReader
+from services.synthetic.building.segments import Context, RawSegment, count_letters, make_segment
+from services.synthetic.building.workers import Workers
+from services.synthetic.corpus import Assignment, BuildCorpus, Member
+from services.synthetic.selection import Component, group_components
+from tailor.datasets import LeftOutCount
+from tailor.words import Filters, RowPolicy
+
+# Documents whose rows are made in one task.
+CHUNK = 64
+MAX_AHEAD = 3
+# A passage or 13-gram in as many documents is boilerplate, if the specialist's filters do not set another number.
+BOILERPLATE_DOCUMENTS = 10
+OVERLAP = "overlap"
+
+
+def boilerplate_documents(filters: Filters) -> int:
+    """In how many documents a text must stand to be boilerplate."""
+    return filters.boilerplate_documents or BOILERPLATE_DOCUMENTS
+
+
+@dataclass(frozen=True)
+class Splitter:
+    """Assigns documents and makes held-out rows, with the workers of one build."""
+
+    context: Context
+    corpus: BuildCorpus
+    reader: MemberReader
+    workers: Workers
+
+    def assign(self) -> None:
+        """Assign every document that has no assignment. Decisions never change later."""
+        unassigned = self.corpus.unassigned()
+        if not unassigned:
+            return
+        threshold = boilerplate_documents(self.context.specialist.filters)
+        components = group_components(unassigned, self.corpus.links(threshold))
+        policy = self.context.specialist.rows
+        candidates = [c for c in components if c.known_side is None and c.draws_held_out(policy.held_out_percent)]
+        drawn = dict(self._fill(candidates, policy))
+        batch: list[Assignment] = []
+        for component in components:
+            batch += _assignments(component, drawn.get(component.component_id))
+        self.corpus.assign(batch)
+
+    def _fill(self, candidates: Sequence[Component], policy: RowPolicy) -> Iterator[tuple[str, dict[str, int]]]:
+        """The components that are held out, with the rows of their documents, until there are enough held-out rows."""
+        total = self.corpus.held_out_rows()
+        for start in range(0, len(candidates), CHUNK):
+            if total >= policy.max_held_out_rows:
+                return
+            part = candidates[start : start + CHUNK]
+            rows = self._count_rows([document_id for component in part for document_id in component.new])
+            for component in part:
+                if total < policy.max_held_out_rows:
+                    counts = {document_id: rows.get(document_id, 0) for document_id in component.new}
+                    total += sum(counts.values())
+                    yield component.component_id, counts
+
+    def _count_rows(self, document_ids: Sequence[str]) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for raw in self.make_rows(self.corpus.representatives(document_ids)):
+            rows = numpy.bincount(raw.documents, minlength=len(raw.ids))
+            counts.update(zip(raw.ids, rows.tolist(), strict=True))
+        return counts
+
+    def make_rows(self, members: Sequence[Member]) -> Iterator[RawSegment]:
+        """Make the rows of documents, a chunk at a time."""
+        chunks = [members[start : start + CHUNK] for start in range(0, len(members), CHUNK)]
+        running = []
+        for chunk in chunks:
+            running.append(self.workers.submit(make_segment, self.reader.read(chunk)))
+            if len(running) >= MAX_AHEAD:
+                yield running.pop(0)()
+        for result in running:
+            yield result()
+
+
+def _assignments(component: Component, rows: dict[str, int] | None) -> list[Assignment]:
+    side = rows is not None if component.known_side is None else component.known_side
+    counts = rows or {}
+    return [Assignment(key, component.component_id, side, counts.get(key, 0)) for key in component.new]
+
+
+@dataclass
+class HeldOut:
+    """The held-out rows, each answer once."""
+
+    raws: list[RawSegment] = field(default_factory=list)
+    kept: list[Mask] = field(default_factory=list)
+    left_out: list[dict[str, LeftOutCount]] = field(default_factory=list)
+    boilerplate_rows: int = 0
+    _seen: SeenAnswers = field(default_factory=SeenAnswers)
+
+    def add(self, raw: RawSegment) -> None:
+        self.raws.append(raw)
+        self.kept.append(self._seen.add(raw.answers))
+        self.left_out.append(dict(raw.left_out))
+
+    def answers(self, context: Context) -> Iterator[str]:
+        """The answers of all kept rows."""
+        for raw, kept in zip(self.raws, self.kept, strict=True):
+            for _, answer in context.files.decode(raw.data).select(kept.tolist()).answers():
+                yield answer
+
+    @property
+    def rows(self) -> int:
+        return sum(int(kept.sum()) for kept in self.kept)
+
+    @property
+    def letters(self) -> int:
+        """The characters that the kept rows teach."""
+        return sum(count_letters(raw.places, kept) for raw, kept in zip(self.raws, self.kept, strict=True))
+
+    def remove_shared(self, context: Context, counts: dict[int, int], threshold: int) -> None:
+        """Take out the rows that share a 13-gram with train."""
+        for number, (raw, kept) in enumerate(zip(self.raws, self.kept, strict=True)):
+            shared, common = shared_rows(context.files.decode(raw.data), counts, threshold)
+            removed = kept & numpy.array(shared, numpy.bool_)
+            self.boilerplate_rows += int((kept & numpy.array(common, numpy.bool_)).sum())
+            self.left_out[number][OVERLAP] = count_removed(raw, kept, kept & ~removed)
+            self.kept[number] = kept & ~removed
+
+
+def count_removed(raw: RawSegment, before: Mask, after: Mask) -> LeftOutCount:
+    """The rows that were removed, the characters that no other row teaches, and the documents without any rows left."""
+    characters = count_letters(raw.places, before) - count_letters(raw.places, after)
+    documents = len(set(raw.documents[before].tolist()) - set(raw.documents[after].tolist()))
+    return LeftOutCount(documents, int((before & ~after).sum()), characters)

@@ -1,0 +1,63 @@
+"""Adds up what the manifest of a dataset of documents says."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.synthetic.building.grams import Counts, add_counts, unpack_counts
+from services.synthetic.building.segments import WrittenRows
+from services.synthetic.corpus import SegmentResult
+from services.synthetic.domain import Grounding
+from tailor.datasets import LeftOutCount
+
+
+@dataclass
+class Tally:
+    """Counts over all files of a dataset. `shares` and `checks` are of train."""
+
+    tokens: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    tasks: Counter[str] = field(default_factory=Counter)
+    grounding: Counter[str] = field(default_factory=Counter)
+    languages: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, LeftOutCount] = field(default_factory=dict)
+    letters: int = 0
+    shares: Counts = field(default_factory=dict)
+    checks: Counts = field(default_factory=dict)
+
+    def add_segment(self, segment: SegmentResult) -> None:
+        """Add a segment of train."""
+        self.rows["train"] += segment.train.rows if segment.train else 0
+        self.tokens["train"] += segment.tokens
+        self.letters += segment.letters
+        self._add(segment.tasks, segment.grounding, segment.languages)
+        self.add_left_out(segment.left_out)
+        add_counts(self.shares, unpack_counts(segment.shares))
+        add_counts(self.checks, unpack_counts(segment.checks))
+
+    def add_file(self, split: str, rows: WrittenRows) -> None:
+        """Add a file of a split."""
+        self.rows[split] += rows.rows
+        self.tokens[split] += rows.tokens
+        self._add(rows.tasks, rows.grounding, rows.languages)
+        add_counts(self.shares, rows.shares)
+        add_counts(self.checks, rows.checks)
+
+    def add_left_out(self, counts: Mapping[str, LeftOutCount]) -> None:
+        """Add what was left out; entries without any count are ignored."""
+        for reason, count in counts.items():
+            known = self.left_out.get(reason, LeftOutCount())
+            total = (known.documents + count.documents, known.rows + count.rows, known.characters + count.characters)
+            if any(total):
+                self.left_out[reason] = LeftOutCount(*total)
+
+    def _add(self, tasks: Mapping[str, int], grounding: Mapping[str, int], languages: Mapping[str, int]) -> None:
+        pairs = ((self.tasks, tasks), (self.grounding, grounding), (self.languages, languages))
+        for total, more in pairs:
+            total.update(more)
+
+    @property
+    def grounded(self) -> float:
+        """The share of the rows to which it applies whose prompts support their answers; 1 if it applies to none."""
+        supported, unsupported = self.grounding[Grounding.YES.value], self.grounding[Grounding.NO.value]
+        return supported / (supported + unsupported) if supported + unsupported else 1.0

@@ -1,0 +1,125 @@
+"""Runs the work of a build: in this process, or in at most two others that end with it."""
+
+import multiprocessing
+import os
+import resource
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import connection
+from typing import Protocol, TypeVar
+
+from services.synthetic.building.segments import Context
+from tailor.errors import Reason, TailorError, Unavailable
+
+T = TypeVar("T")
+
+MAX_PROCESSES = 2
+# Starting processes takes longer than making the rows of fewer documents.
+MIN_DOCUMENTS = 200
+
+_context: Context | None = None
+
+
+class Workers(Protocol):
+    """Runs functions of a context and other arguments."""
+
+    def submit(self, function: Callable[..., T], *arguments: object) -> Callable[[], T]:
+        """Start the work. The result waits for its end; raises Unavailable (BUILD_WORKER_LOST) if the worker was killed."""
+        ...
+
+
+class InlineWorkers(Workers):
+    """Works in this thread when the result is asked for."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def submit(self, function: Callable[..., T], *arguments: object) -> Callable[[], T]:
+        return lambda: function(self._context, *arguments)
+
+
+class ProcessWorkers(Workers):
+    """Works in other processes, which get the context once."""
+
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        self._pool = pool
+
+    def submit(self, function: Callable[..., T], *arguments: object) -> Callable[[], T]:
+        try:
+            future: Future[T | _Failure] = self._pool.submit(_run, function, arguments)
+        except BrokenProcessPool:
+            raise _lost() from None
+        return lambda: _result(future)
+
+
+@contextmanager
+def start_workers(context: Context, documents: int) -> Iterator[Workers]:
+    """Workers for a build of this many documents."""
+    if documents < MIN_DOCUMENTS:
+        yield InlineWorkers(context)
+        return
+    processes = min(MAX_PROCESSES, os.cpu_count() or 1)
+    method = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, method, initializer=_start, initargs=(context,)) as pool:
+        try:
+            yield ProcessWorkers(pool)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def peak_memory_mb() -> int:
+    """The most memory that this process and all workers that have ended could have used at once."""
+    largest_child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + MAX_PROCESSES * largest_child) // 1024
+
+
+def _start(context: Context) -> None:
+    global _context  # noqa: PLW0603 - the state of a worker process
+    _context = context
+    os.nice(5)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    """A killed service leaves no workers behind."""
+    connection.wait([sentinel])
+    os._exit(1)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error of a worker: the errors themselves cannot be pickled."""
+
+    kind: type[TailorError]
+    reason: Reason
+    message: str
+
+
+def _run(function: Callable[..., T], arguments: tuple[object, ...]) -> "T | _Failure":
+    try:
+        return function(_context, *arguments)
+    except TailorError as error:
+        return _Failure(type(error), error.reason, error.message)
+
+
+def _result(future: "Future[T | _Failure]") -> T:
+    try:
+        result = future.result()
+    except BrokenProcessPool:
+        raise _lost() from None
+    if isinstance(result, _Failure):
+        raise result.kind(result.reason, result.message)
+    return result
+
+
+def _lost() -> Unavailable:
+    return Unavailable(
+        Reason.BUILD_WORKER_LOST, "A process that makes rows was killed, probably for its memory. Retry."
+    )

@@ -1,0 +1,232 @@
+"""The documents of a build: their sketches, their components and sides, their segments, and what is stored of each segment."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.synthetic.domain import Document, KeptDraft, Specialist
+from tailor.datasets import DatasetFile, LeftOutCount
+
+# Documents of a segment, in the order in which they were prepared first.
+SEGMENT_DOCUMENTS = 512
+ALL_SEGMENTS = -1
+NEAR_DUPLICATES = "near_duplicates"
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of a dataset. `segment` is that of the documents that it was made from; ALL_SEGMENTS if they may be anywhere."""
+
+    file: DatasetFile
+    segment: int
+    is_sources: bool = False
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A document's component and its side of a specialist's split. Never changes.
+
+    A component joins the documents that share near-duplicate passages; it has the id of its first document. `rows` counts the held-out
+    rows that the document gave when it was assigned.
+    """
+
+    document_id: str
+    component_id: str
+    held_out: bool
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Link:
+    """A document of a cluster of near-duplicate texts, and its assignment, if it has one."""
+
+    cluster_id: int
+    document_id: str
+    component_id: str = ""
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
+class Member:
+    """A document that gives rows, with its characters that are not blank, and its saved draft if it is a deliverable."""
+
+    document: Document
+    letters: int
+    draft: KeptDraft | None = None
+
+
+@dataclass(frozen=True)
+class SegmentKey:
+    """The train documents of a segment: `digest` changes whenever one of them does."""
+
+    number: int
+    digest: str
+    documents: int
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """The stored train rows of a segment, so that a later build with equal inputs reuses them.
+
+    `inputs` is a digest of everything that the rows depend on, `kept` of which were kept, and `checked` of the held-out answers that they
+    were compared with. `train` and `sources` are None without rows. `letters` are the characters that the rows teach. `answers` are hashes
+    of the answers of all rows that were made; `shares` and `checks` are the 13-grams of the held-out answers that were found, with the
+    number of documents, by two independent methods.
+    """
+
+    number: int
+    inputs: str
+    kept: str
+    checked: str
+    train: DatasetFile | None
+    sources: DatasetFile | None
+    tokens: int
+    letters: int
+    tasks: Mapping[str, int]
+    grounding: Mapping[str, int]
+    languages: Mapping[str, int]
+    left_out: Mapping[str, LeftOutCount]
+    answers: bytes = b""
+    shares: bytes = b""
+    checks: bytes = b""
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        """The files, for the lists of a dataset."""
+        train = (StoredFile(self.train, self.number),) if self.train else ()
+        return train + ((StoredFile(self.sources, self.number, is_sources=True),) if self.sources else ())
+
+
+@dataclass(frozen=True)
+class TextSketch:
+    """MinHash of a text and its bands; texts that share no band are not near-duplicates."""
+
+    minhash: bytes
+    bands: tuple[int, ...]
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What is known of a document's text before any build. Without `whole`, the text no longer exists.
+
+    `letters` counts its characters that are not blank, `parts` are hashes of its paragraphs and lines, `seconds` is the time that it took.
+    """
+
+    document: Document
+    whole: TextSketch | None = None
+    passages: tuple[TextSketch, ...] = ()
+    characters: int = 0
+    letters: int = 0
+    parts: tuple[int, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class NearDuplicateCount:
+    """The number of documents, of those that are compared so far, of near-duplicates of an earlier document, and of groups."""
+
+    documents: int
+    compared: int
+    near_duplicates: int
+    groups: int
+
+
+class BuildCorpus(Protocol):
+    """The documents of one build: those that the specialist selects, as they were when the build began. Used by one thread."""
+
+    def documents(self) -> int:
+        """The number of documents that give rows."""
+        ...
+
+    def left_out(self) -> dict[str, LeftOutCount]:
+        """Documents by the reason why a filter removes them, and NEAR_DUPLICATES of an admitted document, which represents them."""
+        ...
+
+    def letters(self) -> int:
+        """Characters of the documents that give rows, without blanks."""
+        ...
+
+    def intake_seconds(self) -> float:
+        """The time that preparing these documents took."""
+        ...
+
+    def repeated_parts(self, documents: int) -> list[int]:
+        """Sorted hashes of the paragraphs and lines that at least this number of the documents have."""
+        ...
+
+    def unassigned(self) -> list[str]:
+        """Ids of admitted documents without an assignment, in the order in which they were prepared."""
+        ...
+
+    def links(self, boilerplate_documents: int) -> Iterator[Link]:
+        """Stream the clusters that join an unassigned document to others, cluster by cluster.
+
+        A passage that stands in `boilerplate_documents` documents or more joins nothing; nearly equal documents are always joined.
+        """
+        ...
+
+    def assign(self, assignments: Sequence[Assignment]) -> None:
+        """Keep assignments; existing ones do not change."""
+        ...
+
+    def held_out_rows(self) -> int:
+        """The rows that the held-out documents gave when they were assigned."""
+        ...
+
+    def representatives(self, document_ids: Sequence[str]) -> list[Member]:
+        """Those of the documents that represent their near-duplicates and give rows, in the order in which they were prepared."""
+        ...
+
+    def held_out(self) -> list[Member]:
+        """The held-out documents that give rows, in the order in which they were prepared."""
+        ...
+
+    def held_out_digest(self) -> str:
+        """Changes whenever one of the held-out documents does."""
+        ...
+
+    def segments(self) -> list[SegmentKey]:
+        """The segments with train documents, by number."""
+        ...
+
+    def members(self, segment: int) -> list[Member]:
+        """The train documents of a segment, in the order in which they were prepared."""
+        ...
+
+    def sources(self, document_ids: Sequence[str]) -> dict[str, str]:
+        """The digests of the documents' versions, without unknown documents."""
+        ...
+
+    def segment_of(self, document_ids: Sequence[str]) -> dict[str, int]:
+        """The segments of the documents, without unknown documents."""
+        ...
+
+    def sides(self, document_ids: Sequence[str]) -> dict[str, bool]:
+        """True for each document that is held out, without those that have no assignment."""
+        ...
+
+    def segment_result(self, segment: int) -> SegmentResult | None:
+        """The stored rows of a segment."""
+        ...
+
+    def keep_segment(self, result: SegmentResult) -> list[str]:
+        """Store the rows of a segment. Returns keys of files of its former rows that no dataset has."""
+        ...
+
+    def record_files(self, keys: Sequence[str]) -> None:
+        """Record files before they are written, until `Builds.finish` lists them, so that none is ever without a record."""
+        ...
+
+    def forget_segments(self, numbers: Sequence[int]) -> list[str]:
+        """Drop all stored segments but these. Returns keys of their files, and of recorded files, that no dataset has."""
+        ...
+
+
+class Corpora(Protocol):
+    """Makes the corpora of builds."""
+
+    def open(self, specialist: Specialist) -> AbstractContextManager[BuildCorpus]:
+        """The specialist's documents as they are now. Every selected document must be prepared (`Sketches`)."""
+        ...

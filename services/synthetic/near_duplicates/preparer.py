@@ -1,0 +1,80 @@
+"""Prepares documents before any build: every text is read and sketched once, and joined to the texts that are nearly the same."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from services.synthetic.corpus import NearDuplicateCount, Sketch
+from services.synthetic.datasets import read_text
+from services.synthetic.domain import Document
+from services.synthetic.ports import Sketcher, Sketches
+from tailor.errors import Aborted, Reason, TailorError
+from tailor.logging import get_logger
+from tailor.storage.protocol import ObjectStore
+from tailor.words import Selection
+
+log = get_logger(__name__)
+
+BATCH = 200
+READERS = 8
+IDLE_SECONDS = 1.0
+LOCK_SECONDS = 0.1
+# Another replica holds the lock for one batch at a time.
+LOCK_ATTEMPTS = 600
+
+
+@dataclass(frozen=True)
+class Preparer:
+    """Prepares documents in batches. A batch is stored in one transaction, so that a killed process loses at most its running batch."""
+
+    sketches: Sketches
+    sketcher: Sketcher
+    store: ObjectStore
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    def run(self, stop: threading.Event) -> None:
+        """Prepare what arrives until `stop` is set. Blocks."""
+        while not stop.is_set():
+            try:
+                idle = not self.prepare_batch(Selection())
+            except TailorError as error:
+                log.warning("documents not prepared", reason=error.reason)
+                idle = True
+            if idle:
+                stop.wait(IDLE_SECONDS)
+
+    def prepare(self, selection: Selection) -> None:
+        """Prepare all selected documents. Blocks. Raises Aborted (PREPARATION_RUNNING) if another replica keeps the lock for a minute."""
+        waits = 0
+        while self.sketches.missing(selection, 1):
+            if self.prepare_batch(selection):
+                waits = 0
+                continue
+            waits += 1
+            if waits > LOCK_ATTEMPTS:
+                raise Aborted(Reason.PREPARATION_RUNNING, "Another replica is preparing documents. Retry.")
+            self.sleep(LOCK_SECONDS)
+
+    def prepare_batch(self, selection: Selection) -> int:
+        """Prepare at most BATCH documents; returns their number, 0 also while another thread or replica prepares."""
+        with self.sketches.preparing() as is_held:
+            documents = self.sketches.missing(selection, BATCH) if is_held else []
+            if documents:
+                self.sketches.keep(self._sketch(documents))
+            return len(documents)
+
+    def count(self, selection: Selection, seconds: float = 2.0) -> NearDuplicateCount:
+        """Prepare as far as the time allows, then count near-duplicates among what is prepared. Blocks."""
+        end = self.clock() + seconds
+        while self.clock() < end and self.prepare_batch(selection):
+            pass
+        return self.sketches.count(selection)
+
+    def _sketch(self, documents: list[Document]) -> list[Sketch]:
+        with ThreadPoolExecutor(READERS) as pool:
+            texts = pool.map(lambda document: read_text(self.store, document), documents)
+            pairs = zip(documents, texts, strict=True)
+            return [self.sketcher.sketch(document, text) if text else Sketch(document) for document, text in pairs]

@@ -1,0 +1,164 @@
+"""13-grams, limits and extra rows of a build."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy
+import pytest
+
+from services.synthetic import handlers
+from services.synthetic.adapters.parquet import ParquetFiles
+from services.synthetic.building.extras import find_side
+from services.synthetic.building.grams import (
+    GramHasher,
+    GramSet,
+    count_documents,
+    make_gram_set,
+    pack_counts,
+    unpack_counts,
+)
+from services.synthetic.building.limits import SeenAnswers
+from services.synthetic.building.overlap import Checker, count_in_train, held_out_grams, measure_overlap
+from services.synthetic.building.segments import Letters, answer_key, count_letters
+from services.synthetic.domain import Row, Specialist
+from services.synthetic.ports import ExtraRows, RowTable
+from tailor.words import RowPolicy
+from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, make_app, put_document
+
+WORDS = (
+    "harbour ledger crane tariff orchard kiln valve mast quarry loom depot clinic granary archive ferry cellar".split()
+)
+
+
+def sentence(seed: int, count: int = 20) -> str:
+    draw = random.Random(seed)
+    return " ".join(f"{draw.choice(WORDS)}{draw.randrange(1000)}" for _ in range(count))
+
+
+def row(answer: str, *documents: str, **values: object) -> Row:
+    made = Row("report", documents, (("user", "Write."), ("assistant", answer)), tokens=5)
+    return replace(made, **values)  # type: ignore[arg-type]
+
+
+def table(*rows: Row) -> RowTable:
+    return ParquetFiles().table(rows)
+
+
+def test_thirteen_words_are_found_whatever_is_around_them() -> None:
+    shared = sentence(1, 13)
+    train = table(row(f"Before. {shared}, after", "a"), row(f"More! {shared.upper()}", "b"), row(sentence(2), "c"))
+    held_out = [f"Other words {shared}; and more", sentence(3)]
+    counts = count_documents(train, make_gram_set(held_out), GramHasher())
+    assert list(counts.values()) == [2] and unpack_counts(pack_counts(counts)) == counts
+    twelve = " ".join(shared.split()[:12])
+    assert count_documents(table(row(f"{twelve} end", "a")), make_gram_set(held_out), GramHasher()) == {}
+
+
+def test_both_methods_agree_on_random_texts() -> None:
+    draw = random.Random(5)
+    parts = [sentence(number, 30) for number in range(40)]
+    texts = [" ".join(draw.sample(parts, 3)) for _ in range(60)]
+    train, held_out = table(*(row(text, f"d{n}") for n, text in enumerate(texts[:50]))), texts[50:]
+    first = count_documents(train, make_gram_set(held_out), GramHasher())
+    second = count_in_train(train, held_out_grams([table(*(row(text) for text in held_out))]), Checker())
+    assert sorted(first.values()) == sorted(second.values()) and len(first) > 100
+
+
+def test_the_overlap_counts_answers_and_ignores_boilerplate() -> None:
+    shared, house = sentence(1, 13), sentence(2, 13)
+    held_out = [table(row(f"x {shared}"), row(f"y {house}"), row("Short."), row(sentence(4)))]
+    wanted = held_out_grams(held_out)
+    train = table(*(row(house, f"d{number}") for number in range(3)), row(shared, "d9"))
+    counts = count_in_train(train, wanted, Checker())
+    assert measure_overlap(held_out, counts, 3) == 0.25
+    assert measure_overlap(held_out, counts, 4) == 0.5
+    assert measure_overlap([], counts, 4) == 0.0
+
+
+def test_an_empty_set_finds_nothing() -> None:
+    assert len(GramSet(numpy.empty(0, numpy.uint64)).find(GramHasher().hash(sentence(1)))) == 0
+
+
+def test_each_answer_is_first_once_over_many_segments() -> None:
+    seen, known = SeenAnswers(), set[int]()
+    draw = random.Random(3)
+    for _ in range(50):
+        answers = [draw.randrange(400) for _ in range(30)]
+        expected = []
+        for answer in answers:
+            expected.append(answer == 0 or answer not in known)
+            known.add(answer)
+        assert seen.add(numpy.array(answers, numpy.uint64)).tolist() == expected
+
+
+def test_characters_are_counted_once_and_without_blanks() -> None:
+    letters = Letters("ab c\n\u00a0d\U0001f600e")
+    assert letters.total == 6 and letters.range(3, 9) == (2, 6)
+    places = numpy.array([(0, 0, 0, 10), (1, 0, 5, 20), (1, 0, 6, 8), (2, 1, 0, 5)], numpy.int64)
+    assert count_letters(places, numpy.array([True, True, True])) == 25
+    assert count_letters(places, numpy.array([False, True, False])) == 15
+
+
+def test_equal_words_are_equal_answers_only_for_passages_of_one_task() -> None:
+    first = row(sentence(1), "a", places=((0, 9),))
+    assert answer_key(first) == answer_key(row(sentence(1).upper() + ".", "b", places=((5, 9),))) != 0
+    assert answer_key(first) != answer_key(replace(first, task="knowledge"))
+    assert answer_key(row(sentence(1), "a")) == answer_key(row("Yes.", "a", places=((0, 3),))) == 0
+
+
+@dataclass(frozen=True)
+class Listed(ExtraRows):
+    """Extra rows from a list."""
+
+    listed: Sequence[Row]
+
+    def rows(self, specialist: Specialist) -> Iterator[Row]:
+        yield from sorted(self.listed, key=lambda one: one.row_id)
+
+    def fingerprint(self, specialist: Specialist) -> str:
+        return str(len(self.listed))
+
+
+def with_extras(rows: Sequence[Row], policy: RowPolicy) -> FakeSynthetic:
+    specialists = {"reports": replace(SPECIALIST, rows=policy)}
+    app = make_app(extra_rows=(Listed(rows),), specialists=specialists)
+    for number in range(60):
+        handlers.on_document(app, put_document(app.store, number))
+    return app
+
+
+def test_rows_of_a_synthesis_are_on_the_side_of_their_documents() -> None:
+    ids = [f"doc_{number:032d}" for number in range(60)]
+    made = [row(sentence(n), ids[n], made_by="teacher:wise", lineage=(("seeds", f"s{n}"),)) for n in range(60)]
+    both = row(sentence(99), *ids, made_by="teacher:wise")
+    app = with_extras([*made, both], RowPolicy())
+    dataset = handlers.build_dataset(app, "reports", "").dataset
+    sides = app.repository.sides("reports", ids)
+    splits = {
+        name: [r for r in app.rows(dataset.digest, name) if r["made_by"] == "teacher:wise"]
+        for name in ("train", "held_out")
+    }
+    assert all(not sides[r["document_ids"][0]] for r in splits["train"])
+    assert all(sides[r["document_ids"][0]] for r in splits["held_out"])
+    assert [len(rows) for rows in splits.values()] == [60 - sum(sides.values()), sum(sides.values())]
+    assert dataset.left_out["across_split"].rows == 1 and dataset.documents == 60
+
+
+def test_without_documents_the_seeds_decide() -> None:
+    sides = {find_side(row(sentence(n), lineage=(("seeds", "one seed"),)), lambda _: False, 50) for n in range(20)}
+    assert len(sides) == 1
+    many = [find_side(row(sentence(n), lineage=(("seeds", f"seed {n}"),)), lambda _: False, 50) for n in range(100)]
+    assert 30 < sum(map(bool, many)) < 70
+
+
+@pytest.mark.parametrize("percent", [10, 50])
+def test_imported_rows_are_mixed_into_train_only_up_to_their_share(percent: int) -> None:
+    imported = [row(sentence(n), made_by="import:chat") for n in range(600)]
+    app = with_extras(imported, RowPolicy(replay_percent=percent, replay=("chat",)))
+    dataset = handlers.build_dataset(app, "reports", "").dataset
+    train = app.rows(dataset.digest, "train")
+    share = sum(one["made_by"] == "import:chat" for one in train) / len(train)
+    assert percent / 100 - 0.01 < share <= percent / 100
+    assert not any(one["made_by"] == "import:chat" for one in app.rows(dataset.digest, "held_out"))
+    assert not handlers.build_dataset(app, "reports", "").created
