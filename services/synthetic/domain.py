@@ -155,10 +155,10 @@ class Passage:
 class Row:
     """One training row.
 
-    `messages` are (role, content) without the system prompt; users and assistant alternate, and the assistant has the last word. `made_by`
-    is `structure`, `human`, `teacher:MODEL` or `import:NAME`. `tokens` counts the whole row by the base's tokenizer. `places` are the ranges
-    of the document that the answers teach, and `spans` the parts of the file that hold them. `lineage` names a synthesis, the version of its
-    prompt, its seeds and its judge model.
+    `messages` are (role, content) without the system prompt; users and assistant alternate, and the assistant has the last word.
+    `made_by` is `structure`, `human`, `teacher:MODEL` or `import:NAME`. `tokens` counts the whole row by the base's tokenizer. `places` are
+    the ranges of the document that the answers teach, and `spans` the parts of the file that hold them. `lineage` names a synthesis, the
+    version of its prompt, its seeds and its judge model.
     """
 
     task: str

@@ -1,6 +1,7 @@
 """A dataset with its rows, and a document with the way to its rows."""
 
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request
@@ -31,7 +32,7 @@ def dataset(
     answer = handlers.get_dataset(console.services, visitor, digest)
     dataset, adapters = answer.value or (None, ())
     base = f"/datasets/{dataset.digest if dataset else digest}"
-    values = {"digest": digest, "dataset": dataset, "adapters": adapters, "query": query, "splits": SPLITS}
+    values: dict[str, Any] = {"digest": digest, "dataset": dataset, "adapters": adapters, "query": query, "splits": SPLITS}
     values |= {"token": token, "base": f"{base}?{urlencode(query.filters)}" if query.filters else base}
     if dataset is None:
         # Without the registry's answer, it is not known whether the visitor may see the rows.
