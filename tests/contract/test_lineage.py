@@ -14,10 +14,9 @@ from services.ingestion.domain import DocumentKind, File, Submission, encode_tex
 from services.ingestion.handlers import ingest
 from services.ingestion.wire import from_outcome
 from services.synthetic import handlers, wire
-from services.synthetic.domain import RowLimits
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.memory import MemoryProducer
-from tailor.words import Labels
+from tailor.words import Labels, RowPolicy
 from tests.unit.anonymization.fakes import (
     MemoryCorpus,
     MemoryLedger,
@@ -75,16 +74,16 @@ def anonymized(
 def test_a_row_names_page_and_section_of_its_document_although_surrogates_are_shorter() -> None:
     passed, text = anonymized(*ingested(make_pdf()))
     assert "Okafor" not in text.text and text.text.count("Ward") == 3
-    app = make_app(limits=RowLimits(rows_per_document=9, min_answer_tokens=10))
+    app = make_app()
+    app.specialists["reports"] = replace(app.specialists["reports"], rows=RowPolicy(tasks=("section",)))
     ref = app.store.put("corpus", "documents/x", text.encode())
     handlers.on_document(app, replace(wire.to_document(passed), text=ref))
     rows = handlers.preview_rows(app, "reports", passed.document_id, 20)
     spans_of = {}
     for row in rows:
-        if row.origin == "section":
-            parts = [text.text[span.start : span.end] for span in row.spans]
-            assert all(part.startswith("#") and part.endswith(row.completion) for part in parts)
-            spans_of[row.completion] = [(span.kind, span.number) for span in row.spans]
+        parts = [text.text[span.start : span.end] for span in row.spans]
+        assert all(part.startswith("#") and part.endswith(row.completion) for part in parts)
+        spans_of[row.completion] = [(span.kind, span.number) for span in row.spans]
     expected = [words.replace("Okafor", "Ward") for _, words in PAGES]
     # The first section is the title's and contains both.
     assert spans_of == {expected[0]: [("page", 1), ("section", 2)], expected[1]: [("page", 2), ("section", 3)]}
