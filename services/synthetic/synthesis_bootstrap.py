@@ -72,17 +72,19 @@ def build_syntheses(
             raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist, or your key may not use it.")
         return specialists[name]
 
-    runner = teacher and SynthesisRunner(
-        syntheses,
-        teacher,
-        judge,
-        SeedReader(documents, store, passages),
-        documents,
-        specialists.get,
-        StoredTokenizers(store),
-        unsupported,
-        settings.run_limits,
-    )
+    runner = None
+    if teacher is not None:
+        runner = SynthesisRunner(
+            syntheses,
+            teacher,
+            judge,
+            SeedReader(documents, store, passages),
+            documents,
+            specialists.get,
+            StoredTokenizers(store),
+            unsupported,
+            settings.run_limits,
+        )
     servicer = SynthesisServicer(commands, find_specialist)
     return SynthesisParts((add_SynthesisServiceServicer_to_server, servicer), commands, runner)
 
