@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
+from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.adapters.import_barrier import RowAnonymizer
 from services.synthetic.adapters.import_files import ParquetImportFiles
@@ -15,7 +16,6 @@ from services.synthetic.adapters.registry import RegistryDocuments
 from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
-from services.synthetic.adapters.stored_datasets import SqlStoredDatasets
 from services.synthetic.adapters.teacher import OpenAiTeacher
 from services.synthetic.browsing import RowBrowser
 from services.synthetic.consumers import SPECIALISTS, Consumers
@@ -55,7 +55,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         erased=runtime.erased_documents(settings),
     )
     consumers, eraser = Consumers(app), DatasetEraser(app, SqlHoldings(engine))
-    browser = RowBrowser(SqlStoredDatasets(engine), store, ParquetRowReader(store), app.erased)
+    browser = RowBrowser(SqlDatasetFinder(engine), store, ParquetRowReader(store), app.erased)
     counter = NearDuplicateCounter(SqlSketches(engine), sketcher, store)
     servicer = SyntheticServicer(app, counter, sketcher.threshold, browser)
     barrier = RowAnonymizer(runtime.channel(settings, "anonymization", settings.anonymization_address))

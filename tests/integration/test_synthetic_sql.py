@@ -14,11 +14,11 @@ from sqlalchemy import Engine, text
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
+from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.parquet import ParquetWriter, to_parquet
 from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
-from services.synthetic.adapters.stored_datasets import SqlStoredDatasets
 from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.browsing import RowBrowser
 from services.synthetic.consumers import Consumers
@@ -93,7 +93,7 @@ class World:
         return NearDuplicateCounter(SqlSketches(self.engine), MinHashSketcher(0.8), self.store, **values)
 
     def browser(self) -> RowBrowser:
-        return RowBrowser(SqlStoredDatasets(self.engine), self.store, ParquetRowReader(self.store))
+        return RowBrowser(SqlDatasetFinder(self.engine), self.store, ParquetRowReader(self.store))
 
     def published(self) -> list[models_pb2.DatasetBuilt]:
         while self.outbox.relay():
