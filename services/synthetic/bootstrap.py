@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.corpus import SqlCorpora
+from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.adapters.import_barrier import RowAnonymizer
 from services.synthetic.adapters.import_files import ParquetImportFiles
@@ -18,7 +19,6 @@ from services.synthetic.adapters.registry import RegistryDocuments
 from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
-from services.synthetic.adapters.stored_datasets import SqlStoredDatasets
 from services.synthetic.adapters.synthesis_rows import SqlSynthesisRows
 from services.synthetic.adapters.tokenizers import StoredTokenizers
 from services.synthetic.browsing import RowBrowser
@@ -55,7 +55,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     app = make_app(settings, engine, outbox, store, registry)
     app = replace(app, erased=runtime.erased_documents(settings))
     consumers, eraser = Consumers(app), DatasetEraser(app, SqlHoldings(engine))
-    browser = RowBrowser(SqlStoredDatasets(engine), store, ParquetRowReader(store), app.erased)
+    browser = RowBrowser(SqlDatasetFinder(engine), store, ParquetRowReader(store), app.erased)
     servicer = SyntheticServicer(app, app.preparer, settings.near_duplicate_threshold, browser)
     barrier = RowAnonymizer(runtime.channel(settings, "anonymization", settings.anonymization_address))
     importer = ImportServicer(ImportCommands(SqlImports(engine), ParquetImportFiles(store), barrier))

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 
-from services.synthetic.ports import RowFile, RowReader, StoredDatasets
+from services.synthetic.ports import DatasetFinder, RowFile, RowReader
 from services.synthetic.views import RowFilter, RowPosition, RowsPage, StoredDataset, StoredRow
 from tailor.datasets import DatasetManifest
 from tailor.errors import NotFound, Reason
@@ -31,7 +31,7 @@ class DatasetQuery:
 class RowBrowser:
     """Reads datasets for people. Thread-safe."""
 
-    datasets: StoredDatasets
+    datasets: DatasetFinder
     store: ObjectStore
     reader: RowReader
     erased: Container[str] = frozenset()

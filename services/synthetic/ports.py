@@ -314,7 +314,7 @@ class ExtraRows(Protocol):
         ...
 
 
-class StoredDatasets(Protocol):
+class DatasetFinder(Protocol):
     """The datasets that exist."""
 
     def newest(self, specialist: str, kind: DatasetKind) -> StoredDataset | None:

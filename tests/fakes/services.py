@@ -409,7 +409,13 @@ class FakeImports(imports_pb2_grpc.ImportServiceServicer):
         self.failures = 0
 
     def _import(self, **values: Any) -> imports_pb2.DatasetImport:
-        known: dict[str, Any] = {"name": "chat", "licence": "CC-BY-4.0", "share_percent": 10, "rows": 1200, "sha256": "ef" * 32}
+        known: dict[str, Any] = {
+            "name": "chat",
+            "licence": "CC-BY-4.0",
+            "share_percent": 10,
+            "rows": 1200,
+            "sha256": "ef" * 32,
+        }
         return imports_pb2.DatasetImport(**(known | values), rejected={"too_long": 2})
 
     def ImportDataset(self, request_iterator: Any, context: Any) -> Any:

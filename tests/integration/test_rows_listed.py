@@ -12,8 +12,8 @@ from sqlalchemy import Engine, insert
 
 from services.synthetic import wire
 from services.synthetic.adapters import tables
+from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.row_reader import ParquetRowReader
-from services.synthetic.adapters.stored_datasets import SqlStoredDatasets
 from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.browsing import RowBrowser
 from services.synthetic.rpc import SyntheticServicer
@@ -103,7 +103,7 @@ class World:
         self.engine = engine
         self.store = MemoryStore()
         self.erased: set[str] = set()
-        browser = RowBrowser(SqlStoredDatasets(engine), self.store, ParquetRowReader(self.store), self.erased)
+        browser = RowBrowser(SqlDatasetFinder(engine), self.store, ParquetRowReader(self.store), self.erased)
         unused: Any = None
         self.servicer = SyntheticServicer(unused, unused, 0.8, browser)
 

@@ -15,12 +15,12 @@ from sqlalchemy import Engine, text
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.corpus import SqlCorpora
+from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
-from services.synthetic.adapters.stored_datasets import SqlStoredDatasets
 from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.browsing import RowBrowser
 from services.synthetic.building.maker import StructureRows
@@ -100,7 +100,7 @@ class World:
         return {key for file in files for key in ParquetFiles().read_column(self.store.get(file.ref), "document_id")}
 
     def browser(self) -> RowBrowser:
-        return RowBrowser(SqlStoredDatasets(self.engine), self.store, ParquetRowReader(self.store))
+        return RowBrowser(SqlDatasetFinder(self.engine), self.store, ParquetRowReader(self.store))
 
     def published(self) -> list[models_pb2.DatasetBuilt]:
         while self.outbox.relay():

@@ -32,7 +32,13 @@ def dataset(
     answer = handlers.get_dataset(console.services, visitor, digest)
     dataset, adapters = answer.value or (None, ())
     base = f"/datasets/{dataset.digest if dataset else digest}"
-    values: dict[str, Any] = {"digest": digest, "dataset": dataset, "adapters": adapters, "query": query, "splits": SPLITS}
+    values: dict[str, Any] = {
+        "digest": digest,
+        "dataset": dataset,
+        "adapters": adapters,
+        "query": query,
+        "splits": SPLITS,
+    }
     values |= {"token": token, "base": f"{base}?{urlencode(query.filters)}" if query.filters else base}
     if dataset is None:
         # Without the registry's answer, it is not known whether the visitor may see the rows.

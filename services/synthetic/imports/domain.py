@@ -21,7 +21,7 @@ TASK = "example"
 Messages = tuple[tuple[str, str], ...]
 
 
-class Rejection(StrEnum):
+class RowRejection(StrEnum):
     """Why a row is not imported."""
 
     EMPTY = "empty"
@@ -80,15 +80,15 @@ class ImportResult:
     created: bool
 
 
-def find_rejection(messages: Messages) -> Rejection | None:
+def find_rejection(messages: Messages) -> RowRejection | None:
     """Why a chat cannot become a row: optionally a system message, then user and assistant in turn, the assistant last."""
     turns = messages[1:] if messages and messages[0][0] == "system" else messages
     if not turns or not all(content.strip() for _, content in messages):
-        return Rejection.EMPTY
+        return RowRejection.EMPTY
     expected = ("user", "assistant") * (len(turns) // 2)
     if tuple(role for role, _ in turns) != expected:
-        return Rejection.ROLES
-    return Rejection.TOO_LONG if sum(len(content) for _, content in messages) > MAX_ROW_CHARS else None
+        return RowRejection.ROLES
+    return RowRejection.TOO_LONG if sum(len(content) for _, content in messages) > MAX_ROW_CHARS else None
 
 
 def make_row(name: str, messages: Messages) -> Row:
@@ -114,6 +114,6 @@ def add_counts(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str,
     return {name: first.get(name, 0) + second.get(name, 0) for name in sorted({*first, *second})}
 
 
-def count_rejections(reasons: Sequence[Rejection]) -> dict[str, int]:
+def count_rejections(reasons: Sequence[RowRejection]) -> dict[str, int]:
     """The number of rejected rows by reason."""
     return {reason.value: reasons.count(reason) for reason in sorted(set(reasons))}

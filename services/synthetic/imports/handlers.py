@@ -10,7 +10,7 @@ from services.synthetic.imports.domain import (
     ImportResult,
     ImportSpec,
     Messages,
-    Rejection,
+    RowRejection,
     count_rejections,
     find_rejection,
     make_row,
@@ -116,14 +116,14 @@ class ImportCommands:
         name = item.spec.name
         outcomes = list(_drop_repeats(pool.map(lambda messages: self._clean(name, messages), chunk), seen))
         rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
-        rejected = count_rejections([outcome for outcome in outcomes if isinstance(outcome, Rejection)])
+        rejected = count_rejections([outcome for outcome in outcomes if isinstance(outcome, RowRejection)])
         self.files.write_part(name, item.parts, rows)
         changed = self.imports.add_part(item, len(rows), rejected)
         if changed is None:
             raise Aborted(Reason.ABORTED, "Another call imports the same rows. Retry when it has ended.")
         return changed
 
-    def _clean(self, name: str, messages: Messages) -> Row | Rejection:
+    def _clean(self, name: str, messages: Messages) -> Row | RowRejection:
         """The row with anonymised texts. Raises Unavailable while the barrier does not answer."""
         rejection = find_rejection(messages)
         if rejection is not None:
@@ -131,15 +131,15 @@ class ImportCommands:
         try:
             texts = self.anonymize([content for _, content in messages])
         except (InvalidArgument, FailedPrecondition):
-            return Rejection.BARRIER
+            return RowRejection.BARRIER
         clean = tuple((role, text) for (role, _), text in zip(messages, texts, strict=True))
         return find_rejection(clean) or make_row(name, clean)
 
 
-def _drop_repeats(outcomes: Iterable[Row | Rejection], seen: set[str]) -> Iterator[Row | Rejection]:
+def _drop_repeats(outcomes: Iterable[Row | RowRejection], seen: set[str]) -> Iterator[Row | RowRejection]:
     for outcome in outcomes:
         if isinstance(outcome, Row) and outcome.row_id in seen:
-            yield Rejection.DUPLICATE
+            yield RowRejection.DUPLICATE
             continue
         if isinstance(outcome, Row):
             seen.add(outcome.row_id)

@@ -9,7 +9,7 @@ import pytest
 
 from services.synthetic import row_wire
 from services.synthetic.browsing import DatasetQuery, RowBrowser
-from services.synthetic.ports import RowFile, RowReader, StoredDatasets
+from services.synthetic.ports import DatasetFinder, RowFile, RowReader
 from services.synthetic.views import RowFilter, RowPosition, StoredDataset, StoredRow
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.datasets import DatasetFile, DatasetManifest, SplitFiles
@@ -49,7 +49,7 @@ class FakeReader(RowReader):
         yield Groups(self.files[file.ref.key])
 
 
-class OneDataset(StoredDatasets):
+class OneDataset(DatasetFinder):
     def __init__(self, dataset: StoredDataset) -> None:
         self.dataset = dataset
 

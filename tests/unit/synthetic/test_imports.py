@@ -10,7 +10,7 @@ from services.synthetic.imports.domain import (
     DatasetImport,
     ImportSpec,
     Messages,
-    Rejection,
+    RowRejection,
     add_counts,
     find_rejection,
     is_shared,
@@ -157,12 +157,12 @@ def test_counts_rejected_rows_by_reason() -> None:
     [
         ((("system", "Be kind."), ("user", "A?"), ("assistant", "B.")), None),
         ((("user", "A?"), ("assistant", "B."), ("user", "C?"), ("assistant", "D.")), None),
-        ((("system", "Be kind."),), Rejection.EMPTY),
-        ((("user", "A?"), ("system", "Be kind."), ("assistant", "B.")), Rejection.ROLES),
-        ((("user", "A?"), ("tool", "B.")), Rejection.ROLES),
+        ((("system", "Be kind."),), RowRejection.EMPTY),
+        ((("user", "A?"), ("system", "Be kind."), ("assistant", "B.")), RowRejection.ROLES),
+        ((("user", "A?"), ("tool", "B.")), RowRejection.ROLES),
     ],
 )
-def test_a_chat_has_user_and_assistant_in_turn(messages: Messages, expected: Rejection | None) -> None:
+def test_a_chat_has_user_and_assistant_in_turn(messages: Messages, expected: RowRejection | None) -> None:
     assert find_rejection(messages) is expected
 
 

@@ -9,8 +9,7 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    """Create three tables, and drop one."""
-    op.drop_table("lessons")
+    """Create three tables."""
     _syntheses()
     _answers()
     _rows()

@@ -6,7 +6,7 @@ from sqlalchemy import Engine, select
 
 from services.synthetic import wire
 from services.synthetic.adapters import tables
-from services.synthetic.ports import StoredDatasets
+from services.synthetic.ports import DatasetFinder
 from services.synthetic.views import StoredDataset
 from tailor.api.events.v1 import models_pb2
 from tailor.sql import transaction
@@ -14,7 +14,7 @@ from tailor.wire import to_ref
 from tailor.words import DatasetKind
 
 
-class SqlStoredDatasets(StoredDatasets):
+class SqlDatasetFinder(DatasetFinder):
     """Thread-safe."""
 
     def __init__(self, engine: Engine) -> None:
