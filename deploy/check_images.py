@@ -54,7 +54,11 @@ def images(compose: dict[str, Any]) -> list[Image]:
     for container in compose["services"].values():
         if "build" not in container:
             continue
-        arguments = {key: substitute(value) if value else "" for key, value in container["build"]["args"].items()}
+        # As in compose, an argument without a value takes the environment's.
+        arguments = {
+            key: os.environ.get(key, "") if value is None else substitute(value)
+            for key, value in container["build"]["args"].items()
+        }
         tag = substitute(container["image"])
         name = tag.rpartition("/")[2].partition(":")[0]
         image = Image(name, tag, arguments, INIT_IMPORTS if name == "init" else "", container)

@@ -403,7 +403,8 @@ def install(arguments: argparse.Namespace, stream: TextIO, probes: Probes) -> No
     imports = [name for name in sets["sets"][choice.name].get("imports", []) if importable(name, present)]
     check_imports(python, imports)
     (venv / STAMP).write_text(json.dumps(make_stamp(choice.name, pins)), encoding="utf-8")
-    stream.write(f"Installed in {time.monotonic() - started:.0f} s; {' and '.join(imports)} imported.\n")
+    imported = f"; {' and '.join(imports)} imported" if imports else ""
+    stream.write(f"Installed in {time.monotonic() - started:.0f} s{imported}.\n")
 
 
 def importable(module: str, packages: set[str]) -> bool:

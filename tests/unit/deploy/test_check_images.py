@@ -31,6 +31,14 @@ def test_a_variable_of_compose_is_its_default_or_the_environments(monkeypatch: p
     assert substitute("a-${TAILOR_SET:-cpu}") == "a-cuda"
 
 
+def test_an_argument_without_a_value_is_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    for name in ("registry", "training-cuda"):
+        assert image(name).arguments["PIP_INDEX_URL"] == "https://mirror.example/simple"
+        assert image(name).arguments["PIP_FIND_LINKS"] == ""
+
+
 @pytest.mark.parametrize("name", CUDA)
 def test_the_readme_names_the_arguments_of_the_images_for_gpus(name: str) -> None:
     service, packages, system, _ = CUDA[name]
