@@ -70,23 +70,24 @@ def test_ingestion_deletes_external_ids_file_names_and_quarantined_objects(datab
     assert rows(engine, "SELECT erasure_id FROM documents WHERE document_id = 'doc_1'") == [("",)]
 
 
-def test_synthetic_deletes_a_document_with_its_sketch_split_and_lessons(database: Database) -> None:
+def test_synthetic_deletes_a_document_with_its_sketch_and_its_sides(database: Database) -> None:
     engine = database(SYNTHETIC)
-    for document_id in ("doc_1", "doc_2"):
+    for number, document_id in enumerate(("doc_1", "doc_2")):
         run(
             engine,
             "INSERT INTO documents (document_id, sequence, digest, kind, source, department, confidentiality, text_uri, "
-            f"text_sha256, text_size_bytes, draft_id, language, position) VALUES ('{document_id}', 1, 'd', 'document', '', "
-            "'', '', 's3://corpus/x', 'ab', 1, '', 'en', 1)",
-            f"INSERT INTO clusters VALUES ('{document_id}', '{document_id}', false)",
-            f"INSERT INTO lessons (key, pairs, tokens, document_id) VALUES ('k{document_id}', '[]', 1, '{document_id}')",
-            f"INSERT INTO sketches VALUES ('{document_id}', 'ab', 'x', '{{1}}')",
+            f"text_sha256, text_size_bytes, draft_id, language, fingerprint, position) VALUES ('{document_id}', 1, 'd', "
+            "'document', '', '', '', 's3://corpus/x', 'ab', 1, '', 'en', 0, 1)",
+            f"INSERT INTO pending VALUES ('{document_id}', 1)",
+            f"INSERT INTO assignments VALUES ('reports', '{document_id}', '{document_id}', false, 0)",
+            "INSERT INTO sketches (document_id, arrival, text_sha256, characters, letters, parts, seconds) VALUES "
+            f"('{document_id}', {number}, 'ab', 1, 1, '{{}}', 0)",
         )
     holdings = SqlHoldings(engine)
-    assert holdings.forget_document("doc_1") == 1
-    for table in ("documents", "clusters", "lessons", "sketches"):
+    assert holdings.forget_document("doc_1") == (1, [])
+    for table in ("documents", "pending", "assignments", "sketches"):
         assert rows(engine, f"SELECT document_id FROM {table}") == [("doc_2",)]
-    assert holdings.forget_document("doc_1") == 0
+    assert holdings.forget_document("doc_1") == (0, [])
     assert (holdings.datasets(""), holdings.specialists(), holdings.newest_digests("reports")) == ([], [], {})
 
 

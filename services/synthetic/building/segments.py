@@ -126,6 +126,11 @@ class Letters:
         last = len(self._before) - 1
         return int(self._before[min(start, last)]), int(self._before[min(end, last)])
 
+    def count(self, start: int, end: int) -> int:
+        """Those in a range of characters."""
+        first, last = self.range(start, end)
+        return last - first
+
     @property
     def total(self) -> int:
         return int(self._before[-1])
@@ -150,6 +155,8 @@ def _add_document(collector: _Collector, context: Context, task: SegmentTask, nu
     if skip and not has_words(text.text, skip):
         collector.add_left_out(BOILERPLATE, documents=1, characters=letters.total)
         return
+    if skip:
+        collector.add_left_out(BOILERPLATE, characters=sum(letters.count(start, end) for start, end in skip))
     made = context.maker.make(document, text, context.specialist, context.counter, skip)
     rows, left_out = list(made.rows), list(made.left_out)
     draft = task.drafts.get(document.document_id)
