@@ -24,7 +24,7 @@ from services.synthetic.domain import (
     is_due,
 )
 from services.synthetic.filters import rejecting_filter
-from services.synthetic.near_duplicates.preparer import Preparer
+from services.synthetic.near_duplicates.preparer import DocumentPreparer
 from services.synthetic.ports import ExtraRows, ListDocuments, Repository, RowFiles, RowMaker, Tokenizers
 from services.synthetic.preference_datasets import PreferenceDatasets, save_texts
 from services.synthetic.rows.preference_rows import PairLimits
@@ -57,7 +57,7 @@ class Synthetic:
     files: RowFiles
     maker: RowMaker
     tokenizers: Tokenizers
-    preparer: Preparer
+    preparer: DocumentPreparer
     list_documents: ListDocuments
     limits: BuildLimits = field(default_factory=BuildLimits)
     pair_limits: PairLimits = field(default_factory=PairLimits)

@@ -35,7 +35,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class Budget:
+class RowBudget:
     """A specialist's budget for rows from one text. `density` is the text's tokens per character."""
 
     counter: TokenCounter
@@ -66,14 +66,14 @@ class Budget:
         return Counted(draft, sum(counts) + overhead, counts[-1])
 
 
-def make_budget(specialist: Specialist, counter: TokenCounter, text: str) -> Budget:
+def make_budget(specialist: Specialist, counter: TokenCounter, text: str) -> RowBudget:
     """The budget by the specialist's `max_row_tokens`, or else by what its base reads."""
     limit = min(specialist.rows.max_row_tokens or counter.context_tokens, counter.context_tokens)
     system, tokens = counter.count([specialist.system_prompt, text])
     system_tokens = system + counter.message_tokens if specialist.system_prompt else 0
-    return Budget(counter, limit, system_tokens, max(tokens, 1) / max(len(text), 1))
+    return RowBudget(counter, limit, system_tokens, max(tokens, 1) / max(len(text), 1))
 
 
-def keep_fitting(drafts: Sequence[Draft], budget: Budget) -> list[Counted]:
+def keep_fitting(drafts: Sequence[Draft], budget: RowBudget) -> list[Counted]:
     """The drafts that fit, counted. The others are views of text that smaller rows teach."""
     return [counted for counted in budget.count(drafts) if counted.tokens <= budget.limit]

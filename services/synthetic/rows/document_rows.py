@@ -17,8 +17,8 @@ from services.synthetic.domain import (
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.budget import Counted, Draft, keep_fitting, make_budget
 from services.synthetic.rows.knowledge_rows import ANSWER, KNOWLEDGE, answer_drafts, knowledge_drafts
-from services.synthetic.rows.parts import Compose, Part, fit_parts, plan_parts
-from services.synthetic.rows.people_rows import DELIVERABLE, EXAMPLE, Written, make_deliverable, make_example
+from services.synthetic.rows.parts import Compose, DocumentPart, fit_parts, plan_parts
+from services.synthetic.rows.people_rows import DELIVERABLE, EXAMPLE, PeopleRows, make_deliverable, make_example
 from services.synthetic.rows.places import count_characters, find_spans, merge_ranges, subtract_ranges
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.report_rows import (
@@ -34,7 +34,7 @@ from services.synthetic.rows.report_rows import (
     whole_draft,
     whole_part,
 )
-from services.synthetic.rows.sections import Source, has_words, read_source
+from services.synthetic.rows.sections import SourceText, has_words, read_source
 from services.synthetic.rows.templates import draw
 
 # The answers of one document have at most this number of times its characters.
@@ -79,7 +79,7 @@ def make_deliverable_rows(
     return _finish(document, text, specialist, _wanted(written, DELIVERABLE, specialist, refused), refused)
 
 
-def _structure(source: Source, specialist: Specialist, counter: TokenCounter, refused: Refused) -> list[Counted]:
+def _structure(source: SourceText, specialist: Specialist, counter: TokenCounter, refused: Refused) -> list[Counted]:
     prompts = Prompts(source, make_budget(specialist, counter, source.reading.text))
     parts = [part for part in plan_parts(source.sections, prompts.budget) if _is_teachable(part, refused)]
     if not parts:
@@ -93,7 +93,7 @@ def _structure(source: Source, specialist: Specialist, counter: TokenCounter, re
     return counted + keep_fitting(views, prompts.budget)
 
 
-def _composers(prompts: Prompts, specialist: Specialist, parts: Sequence[Part]) -> Iterator[Compose]:
+def _composers(prompts: Prompts, specialist: Specialist, parts: Sequence[DocumentPart]) -> Iterator[Compose]:
     """The ways in which every part is taught."""
     main = main_task(prompts.source)
     if _is_wanted(specialist, REPORT) or _is_wanted(specialist, main):
@@ -112,7 +112,7 @@ def _main_composer(prompts: Prompts, specialist: Specialist, main: str, *, is_si
     return report_part(prompts, REPORT if _is_wanted(specialist, REPORT) else main)
 
 
-def _views(prompts: Prompts, specialist: Specialist, parts: Sequence[Part]) -> Iterator[Draft | None]:
+def _views(prompts: Prompts, specialist: Specialist, parts: Sequence[DocumentPart]) -> Iterator[Draft | None]:
     """Rows of a document that teach its parts once more."""
     main = main_task(prompts.source)
     if _is_wanted(specialist, main) and len(parts) > 1:
@@ -131,21 +131,21 @@ def _is_wanted(specialist: Specialist, task: str) -> bool:
     return not specialist.rows.tasks or task in specialist.rows.tasks
 
 
-def _wanted(written: Written, task: str, specialist: Specialist, refused: Refused) -> list[Counted]:
+def _wanted(written: PeopleRows, task: str, specialist: Specialist, refused: Refused) -> list[Counted]:
     if not _is_wanted(specialist, task):
         return []
     _refuse_parts(refused, written.refused)
     return list(written.fitting)
 
 
-def _is_teachable(part: Part, refused: Refused) -> bool:
+def _is_teachable(part: DocumentPart, refused: Refused) -> bool:
     if has_words(part.text):
         return True
     refused.add("no_words", part.places, 1)
     return False
 
 
-def _refuse_parts(refused: Refused, parts: Sequence[Part]) -> None:
+def _refuse_parts(refused: Refused, parts: Sequence[DocumentPart]) -> None:
     for part in parts:
         refused.add("no_room", part.places, 1)
 

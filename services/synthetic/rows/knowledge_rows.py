@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from services.synthetic.domain import Grounding, Range
-from services.synthetic.rows.budget import Budget, Draft
+from services.synthetic.rows.budget import Draft, RowBudget
 from services.synthetic.rows.facts import list_facts
 from services.synthetic.rows.lexicon import ARTICLES, SMALL_WORDS
 from services.synthetic.rows.pieces import BlockKind, Piece, Sentence, join_pieces
@@ -95,7 +95,7 @@ def knowledge_drafts(prompts: Prompts) -> list[Draft]:
     return drafts
 
 
-def _chunks(sections: Sequence[Section], budget: Budget) -> list[Chunk]:
+def _chunks(sections: Sequence[Section], budget: RowBudget) -> list[Chunk]:
     """Passages of whole blocks. A block that is too long by itself is taught by the rows that split it."""
     limit = budget.characters(_PASSAGE_SHARE)
     chunks: list[Chunk] = []

@@ -53,7 +53,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceText:
     """A document as it is read. `title` is empty if the document does not show one."""
 
     document: Document
@@ -91,7 +91,7 @@ class Source:
         return tail
 
 
-def read_source(document: Document, text: Text, skip: Sequence[Range] = ()) -> Source:
+def read_source(document: Document, text: Text, skip: Sequence[Range] = ()) -> SourceText:
     """Read a document. Its sections cover everything that is not blank, apart from the ranges to skip."""
     reading = Reading(text.text, base_language(document.language))
     blocks = read_blocks(reading, skip)
@@ -102,7 +102,7 @@ def read_source(document: Document, text: Text, skip: Sequence[Range] = ()) -> S
     else:
         marked = {block.start: len(match[1]) for block in blocks if (match := _heading_mark(block)) is not None}
         sections = list(_sections_by_spans(blocks, levels | marked)) if marked else list(_merged(blocks, set(levels)))
-    return Source(document, reading, _title(sections), tuple(sections))
+    return SourceText(document, reading, _title(sections), tuple(sections))
 
 
 def plain_heading(block: Piece) -> str:

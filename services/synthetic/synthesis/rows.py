@@ -33,7 +33,7 @@ JUDGE_TOKENS = 16
 
 
 @dataclass
-class RowMaker:
+class SynthesisRowMaker:
     """Makes the rows of requests. Thread-safe. `room` is the number of rows that are still wanted."""
 
     synthesis: Synthesis

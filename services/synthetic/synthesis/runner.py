@@ -12,7 +12,7 @@ from services.synthetic.synthesis.domain import Lease, ModelRole, SampleState, S
 from services.synthetic.synthesis.plan import SynthesisPlan
 from services.synthetic.synthesis.ports import ChatModel, SeedDocuments, Syntheses, Unsupported
 from services.synthetic.synthesis.questions import Asker, AskLimits
-from services.synthetic.synthesis.rows import RowMaker
+from services.synthetic.synthesis.rows import SynthesisRowMaker
 from services.synthetic.synthesis.seeds import SeedReader
 from services.synthetic.synthesis.similar import HeldOutTexts
 from tailor.errors import Reason, TailorError
@@ -79,7 +79,7 @@ class SynthesisRunner:
         if not seeds:
             return self.syntheses.finish(lease, Reason.NO_SEEDS, "None of the seeds exists any more.")
         plan = SynthesisPlan(synthesis.synthesis_id, synthesis.spec, seeds)
-        maker = RowMaker(
+        maker = SynthesisRowMaker(
             synthesis, specialist, self._asker(lease, stop), self._checks(specialist), self.judge is not None
         )
         reason, message = _Session(self.syntheses, lease, synthesis, plan, maker, self.limits.parallel, stop).run()
@@ -148,7 +148,7 @@ class _Session:
     lease: Lease
     synthesis: Synthesis
     plan: SynthesisPlan
-    maker: RowMaker
+    maker: SynthesisRowMaker
     parallel: int
     stop: threading.Event
 
