@@ -47,13 +47,13 @@ def group_components(unassigned: Sequence[str], links: Iterable[Link]) -> list[L
 
 
 def _add_known(components: dict[str, LinkedDocuments], known: dict[str, Link], forest: "_Forest") -> None:
-    named: dict[str, str] = {}
+    component_ids: dict[str, str] = {}
     for document_id, link in known.items():
         root = forest.root(document_id)
         if root in components:
             components[root].sides.add(link.held_out)
-            named[root] = min(named.get(root, link.component_id), link.component_id)
-    for root, component_id in named.items():
+            component_ids[root] = min(component_ids.get(root, link.component_id), link.component_id)
+    for root, component_id in component_ids.items():
         components[root].component_id = component_id
 
 

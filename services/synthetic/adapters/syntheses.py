@@ -223,9 +223,9 @@ class SqlSyntheses(Syntheses):
             for row_id, state in sorted(decisions.items()):
                 same = (table.c.synthesis_id == synthesis_id, table.c.row_id == row_id)
                 now = func.clock_timestamp()
-                decided = {"state": state.value, "reviewer": reviewer, "reviewed_at": now, "changed_at": now}
+                values = {"state": state.value, "reviewer": reviewer, "reviewed_at": now, "changed_at": now}
                 is_open = table.c.state != SampleState.REFUSED.value
-                if not connection.execute(update(table).where(*same, is_open).values(decided)).rowcount:
+                if not connection.execute(update(table).where(*same, is_open).values(values)).rowcount:
                     _raise_unreviewable(connection, same)
 
 
@@ -272,7 +272,7 @@ def _lose_reservations(use: SynthesisUse) -> SynthesisUse:
 
 
 def _end(state: SynthesisState) -> dict[str, Any]:
-    return {"ended_at": func.clock_timestamp()} if state.ended else {}
+    return {"ended_at": func.clock_timestamp()} if state.has_ended else {}
 
 
 def _keep_answer(connection: Connection, lease: Lease, answer: StoredAnswer) -> None:

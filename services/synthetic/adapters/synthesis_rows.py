@@ -51,8 +51,8 @@ class SqlSynthesisRows(ExtraRows):
     def fingerprint(self, specialist: Specialist) -> str:
         """Of the number of rows and the sum of hashes of their ids, so that it costs one pass and no memory."""
         table = synthesis_rows.c
-        hashed = func.sum(func.hashtextextended(table.row_id, 0))
-        query = select(func.count(), func.coalesce(hashed, 0)).where(_accepted(specialist.name))
+        hash_sum = func.sum(func.hashtextextended(table.row_id, 0))
+        query = select(func.count(), func.coalesce(hash_sum, 0)).where(_accepted(specialist.name))
         with transaction(self._engine) as connection:
             return digest_of("syntheses", *connection.execute(query).one())
 

@@ -45,11 +45,15 @@ class Splitter:
         threshold = boilerplate_documents(self.context.specialist.filters)
         components = group_components(unassigned, self.corpus.links(threshold))
         policy = self.context.specialist.rows
-        candidates = [c for c in components if c.known_side is None and c.draws_held_out(policy.held_out_percent)]
-        drawn = dict(self._fill(candidates, policy))
+        candidates = [
+            component
+            for component in components
+            if component.known_side is None and component.draws_held_out(policy.held_out_percent)
+        ]
+        held_out_rows = dict(self._fill(candidates, policy))
         batch: list[Assignment] = []
         for component in components:
-            batch += _assignments(component, drawn.get(component.component_id))
+            batch += _assignments(component, held_out_rows.get(component.component_id))
         self.corpus.assign(batch)
 
     def _fill(self, candidates: Sequence[LinkedDocuments], policy: RowPolicy) -> Iterator[tuple[str, dict[str, int]]]:

@@ -38,8 +38,8 @@ class ImportedRows(ExtraRows):
 
     def used_by(self, specialist: Specialist) -> tuple[DatasetImport, ...]:
         """The finished imports that the specialist names and may use, by name."""
-        named = [self.imports.find(name) for name in sorted(set(specialist.rows.replay))]
-        return tuple(item for item in named if item and item.file and item.spec.admits(specialist.name))
+        imports = [self.imports.find(name) for name in sorted(set(specialist.rows.replay))]
+        return tuple(item for item in imports if item and item.file and item.spec.admits(specialist.name))
 
     def _shared(self, item: DatasetImport) -> Iterator[Row]:
         if item.file is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from services.synthetic.domain import Range
-from services.synthetic.rows.budget import Counted, Draft, RowBudget
+from services.synthetic.rows.budget import CountedDraft, Draft, RowBudget
 from services.synthetic.rows.facts import ValueRun
 from services.synthetic.rows.pieces import BlockKind, Piece, join_pieces
 from services.synthetic.rows.sections import Section
@@ -50,7 +50,7 @@ class DocumentPart:
 
     def halves(self) -> "tuple[DocumentPart, ...]":
         """Two smaller parts, or itself if it cannot be split. A heading stays with the text below it."""
-        pieces = _opened(self.pieces)
+        pieces = _open_single(self.pieces)
         if len(pieces) < 2:
             return (self,)
         cut = _middle(pieces)
@@ -62,20 +62,20 @@ Compose = Callable[[DocumentPart, int], Draft]
 
 def plan_parts(sections: Sequence[Section], budget: RowBudget) -> list[DocumentPart]:
     """The parts of a document in order; small sections are joined with the next."""
-    return [part for unit in _units(sections) for part in _packed(unit, budget)]
+    return [part for unit in _units(sections) for part in _pack(unit, budget)]
 
 
 def fit_parts(
     parts: Iterable[DocumentPart], compose: Compose, budget: RowBudget
-) -> tuple[list[Counted], list[DocumentPart]]:
+) -> tuple[list[CountedDraft], list[DocumentPart]]:
     """A counted row for each part, of parts split until they fit; and the parts for which even one word does not fit."""
     pending = [(part, 0) for part in parts]
-    fitting: list[Counted] = []
+    fitting: list[CountedDraft] = []
     refused: list[DocumentPart] = []
     while pending:
-        counted = budget.count([compose(part, level) for part, level in pending])
+        rows = budget.count([compose(part, level) for part, level in pending])
         again: list[tuple[DocumentPart, int]] = []
-        for (part, level), row in zip(pending, counted, strict=True):
+        for (part, level), row in zip(pending, rows, strict=True):
             if row.tokens <= budget.limit:
                 fitting.append(row)
             elif smaller := _smaller(part, level, row, budget):
@@ -86,7 +86,7 @@ def fit_parts(
     return sorted(fitting, key=lambda row: row.draft.places[0]), refused
 
 
-def _smaller(part: DocumentPart, level: int, row: Counted, budget: RowBudget) -> list[tuple[DocumentPart, int]]:
+def _smaller(part: DocumentPart, level: int, row: CountedDraft, budget: RowBudget) -> list[tuple[DocumentPart, int]]:
     """What to try instead of a part that does not fit: its halves, or a prompt with less context. Empty if nothing is left to try."""
     if row.answer_tokens <= max(SMALL_SHARE * budget.room, SMALL_TOKENS) and level < LEAST_CONTEXT:
         return [(part, level + 1)]
@@ -110,7 +110,7 @@ def _units(sections: Sequence[Section]) -> Iterator[DocumentPart]:
     yield from units
 
 
-def _packed(unit: DocumentPart, budget: RowBudget) -> Iterator[DocumentPart]:
+def _pack(unit: DocumentPart, budget: RowBudget) -> Iterator[DocumentPart]:
     limit = budget.characters(ANSWER_SHARE)
     if len(unit.text) <= limit or budget.room <= 0:
         yield unit
@@ -135,7 +135,7 @@ def _split_long(pieces: Iterable[Piece], limit: int) -> Iterator[Piece]:
             yield piece
 
 
-def _opened(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+def _open_single(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
     """The pieces, of which the only one below a heading is halved, and a heading without text too."""
     body = pieces[1:] if len(pieces) > 1 and pieces[0].kind is BlockKind.HEADING else pieces
     return (*pieces[: len(pieces) - len(body)], *(body[0].halves() if len(body) == 1 else body))

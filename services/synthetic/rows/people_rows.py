@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from services.synthetic.domain import Conversation, Grounding, Specialist
 from services.synthetic.ports import TokenCounter
-from services.synthetic.rows.budget import Counted, Draft, Message, RowBudget, make_budget
+from services.synthetic.rows.budget import CountedDraft, Draft, Message, RowBudget, make_budget
 from services.synthetic.rows.parts import Compose, DocumentPart, fit_parts, plan_parts
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.sections import SourceText
@@ -17,14 +17,14 @@ EXAMPLE, DELIVERABLE = "example", "deliverable"
 class PeopleRows:
     """Rows of a text that a person wrote, and the parts that do not fit."""
 
-    fitting: tuple[Counted, ...] = ()
+    fitting: tuple[CountedDraft, ...] = ()
     refused: tuple[DocumentPart, ...] = ()
 
 
 def make_example(source: SourceText, prompt: str, specialist: Specialist, counter: TokenCounter) -> PeopleRows:
     """A person's prompt and answer; consecutive rows if the answer does not fit one. Nothing without a prompt."""
     return (
-        _written(EXAMPLE, source, [("user", prompt)], make_budget(specialist, counter, source.reading.text))
+        _make_people_rows(EXAMPLE, source, [("user", prompt)], make_budget(specialist, counter, source.reading.text))
         if prompt
         else PeopleRows()
     )
@@ -34,15 +34,15 @@ def make_deliverable(
     source: SourceText, draft: Conversation, specialist: Specialist, counter: TokenCounter
 ) -> PeopleRows:
     """The finished text as the answer to its draft's chat; consecutive rows if it does not fit one."""
-    return _written(DELIVERABLE, source, draft.messages, make_budget(specialist, counter, source.reading.text))
+    return _make_people_rows(DELIVERABLE, source, draft.messages, make_budget(specialist, counter, source.reading.text))
 
 
-def _written(task: str, source: SourceText, chat: Sequence[Message], budget: RowBudget) -> PeopleRows:
+def _make_people_rows(task: str, source: SourceText, chat: Sequence[Message], budget: RowBudget) -> PeopleRows:
     if not source.pieces:
         return PeopleRows()
-    (counted,) = budget.count([_verbatim(task, source.reading.text, chat, source)])
-    if counted.tokens <= budget.limit:
-        return PeopleRows((counted,))
+    (row,) = budget.count([_verbatim(task, source.reading.text, chat, source)])
+    if row.tokens <= budget.limit:
+        return PeopleRows((row,))
     compose = _consecutive(task, chat, source, budget)
     fitting, refused = fit_parts(plan_parts(source.sections, budget), compose, budget)
     return PeopleRows(tuple(fitting), tuple(refused))

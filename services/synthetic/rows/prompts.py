@@ -48,8 +48,8 @@ class Prompts:
     def mend(self, prompt: str, runs: Iterable[ValueRun], answer: str) -> str:
         """The prompt with facts for every value and name of the answer that it does not have yet."""
         facts = list_facts(runs, normalize(prompt), len(answer))
-        listed = "\n".join(f"- {fact}" for fact in facts)
-        return self.assemble(prompt, facts=listed)
+        items = "\n".join(f"- {fact}" for fact in facts)
+        return self.assemble(prompt, facts=items)
 
     def outline(self, part: DocumentPart) -> str:
         """The headings, or those around the part if all of them take too much room."""
@@ -68,9 +68,9 @@ class Prompts:
 
     @cached_property
     def _headings(self) -> Sequence[tuple[int, str]]:
-        titled = [section for section in self.source.sections if section.title is not None]
-        top = min((len(section.headings) for section in titled), default=0)
-        return [(s.start, f"{'  ' * (len(s.headings) - top)}- {s.heading}") for s in titled]
+        sections = [section for section in self.source.sections if section.title is not None]
+        top = min((len(section.headings) for section in sections), default=0)
+        return [(section.start, f"{'  ' * (len(section.headings) - top)}- {section.heading}") for section in sections]
 
 
 def _plain_request(title: str, heading: str, topic: str) -> str:

@@ -69,10 +69,10 @@ def whole_part(prompts: Prompts, task: str) -> Compose:
 
 def outline_draft(prompts: Prompts) -> Draft | None:
     """From the brief to the outline, if the document has at least three headings."""
-    titled = [section for section in prompts.source.sections if section.title is not None]
-    if len(titled) < MIN_HEADINGS:
+    sections = [section for section in prompts.source.sections if section.title is not None]
+    if len(sections) < MIN_HEADINGS:
         return None
-    pieces = [section.title for section in titled if section.title is not None]
+    pieces = [section.title for section in sections if section.title is not None]
     answer = "\n".join(piece.text for piece in pieces)
     prompt = prompts.mend(prompts.ask("outline"), (run for piece in pieces for run in piece.runs), answer)
     places = tuple(place for piece in pieces for place in piece.places)
@@ -90,8 +90,8 @@ def whole_draft(prompts: Prompts, task: str) -> Draft | None:
 def summary_draft(prompts: Prompts) -> Draft | None:
     """A summary that stands in the document, from the rest of the document or, if that is too long, from its facts."""
     sections = prompts.source.sections
-    summary = next((s for s in sections if is_summary(s.heading) and s.body), None)
-    rest = [s for s in sections if s is not summary]
+    summary = next((section for section in sections if is_summary(section.heading) and section.body), None)
+    rest = [section for section in sections if section is not summary]
     if summary is None or not any(section.body for section in rest):
         return None
     part = DocumentPart(summary.heading, summary.body)
@@ -107,15 +107,15 @@ def summary_draft(prompts: Prompts) -> Draft | None:
 
 def is_summary(name: str) -> bool:
     """True if a title, heading or label names a summary."""
-    lowered = name.lower()
-    return any(word in lowered for word in SUMMARIES)
+    text = name.lower()
+    return any(word in text for word in SUMMARIES)
 
 
 def main_task(source: SourceText) -> str:
     """The task that the whole of a document teaches."""
     labels = source.document.labels
-    named = any(map(is_summary, (source.title, labels.source, labels.department, labels.confidentiality)))
-    return BOARD_SUMMARY if named else REPORT
+    is_board_summary = any(map(is_summary, (source.title, labels.source, labels.department, labels.confidentiality)))
+    return BOARD_SUMMARY if is_board_summary else REPORT
 
 
 def _source_text(sections: Sequence[Section], budget: RowBudget) -> str:
@@ -131,5 +131,5 @@ def _request(prompts: Prompts, part: DocumentPart, task: str = REPORT) -> str:
 
 
 def _write(task: str, prompts: Prompts, part: DocumentPart, prompt: str) -> Draft:
-    mended = prompts.mend(prompt, part.runs, part.text)
-    return Draft(task, (("user", mended), ("assistant", part.text)), part.places)
+    request = prompts.mend(prompt, part.runs, part.text)
+    return Draft(task, (("user", request), ("assistant", part.text)), part.places)

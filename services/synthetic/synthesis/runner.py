@@ -54,10 +54,10 @@ class SynthesisRunner:
 
     def run_next(self, stop: threading.Event) -> bool:
         """Run the oldest waiting synthesis until it ends or pauses; False if none waits. Blocks."""
-        claimed = self.syntheses.claim(self.limits.lease_seconds)
-        if claimed is None:
+        claim = self.syntheses.claim(self.limits.lease_seconds)
+        if claim is None:
             return False
-        synthesis, lease = claimed
+        synthesis, lease = claim
         with _Heartbeat(self.syntheses, lease, self.limits.lease_seconds, stop) as stopped:
             try:
                 self._run(synthesis, lease, stopped)
@@ -117,7 +117,7 @@ class _Heartbeat:
         self._seconds = seconds
         self._process = stop
         self._stopped = threading.Event()
-        self._ended = threading.Event()
+        self._exit = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="synthesis-lease", daemon=True)
 
     def __enter__(self) -> threading.Event:
@@ -125,11 +125,11 @@ class _Heartbeat:
         return self._stopped
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
+        self._exit.set()
         self._thread.join()
 
     def _beat(self) -> None:
-        while not self._ended.wait(min(1.0, self._seconds / 4)):
+        while not self._exit.wait(min(1.0, self._seconds / 4)):
             if self._process.is_set():
                 break
             try:
