@@ -125,7 +125,7 @@ class SqlCorpora(Corpora):
 
 def choose(specialist: Specialist) -> Select[Any]:
     """The specialist's prepared documents, each with the reason why it gives no rows, or an empty one."""
-    filters, prepared = specialist.filters, _prepared(specialist).subquery()
+    filters, prepared = specialist.filters, _select_prepared(specialist).subquery()
     copies = (prepared.c.reason, prepared.c.cluster_id)
     marked = _replace_reason(prepared, copies, prepared.c.arrival, 1, NEAR_DUPLICATES)
     if filters.max_source_documents:
@@ -138,7 +138,7 @@ def choose(specialist: Specialist) -> Select[Any]:
     return select(*(rows[column.name] for column in chosen.c))
 
 
-def _prepared(specialist: Specialist) -> Select[Any]:
+def _select_prepared(specialist: Specialist) -> Select[Any]:
     documents, sketches, drafts = tables.documents, tables.sketches, tables.drafts
     current = and_(sketches.c.document_id == documents.c.document_id, sketches.c.text_sha256 == documents.c.text_sha256)
     is_drafted = and_(drafts.c.draft_id == documents.c.draft_id, drafts.c.specialist == specialist.name, drafts.c.saved)
@@ -247,7 +247,7 @@ class SqlCorpus(BuildCorpus):
         return self._members(select(chosen), is_one_of(chosen.c.document_id, document_ids))
 
     def held_out(self) -> list[Member]:
-        return self._members(self._sided(), tables.assignments.c.held_out)
+        return self._members(self._select_assigned(), tables.assignments.c.held_out)
 
     def held_out_digest(self) -> str:
         query = select(_digest()).outerjoin(tables.assignments, self._is_assigned())
@@ -264,7 +264,7 @@ class SqlCorpus(BuildCorpus):
         return [SegmentKey(*row) for row in self._connection.execute(query)]
 
     def members(self, segment: int) -> list[Member]:
-        return self._members(self._sided(), chosen.c.segment == segment, ~tables.assignments.c.held_out)
+        return self._members(self._select_assigned(), chosen.c.segment == segment, ~tables.assignments.c.held_out)
 
     def sources(self, document_ids: Sequence[str]) -> dict[str, str]:
         table = tables.documents.c
@@ -315,7 +315,7 @@ class SqlCorpus(BuildCorpus):
         table = tables.assignments.c
         return and_(table.document_id == chosen.c.document_id, table.specialist == self._specialist.name)
 
-    def _sided(self) -> Select[Any]:
+    def _select_assigned(self) -> Select[Any]:
         return select(chosen).join(tables.assignments, self._is_assigned())
 
     def _members(self, query: Select[Any], *conditions: ColumnElement[bool]) -> list[Member]:

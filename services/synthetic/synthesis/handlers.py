@@ -44,7 +44,7 @@ class SynthesisCommands:
 
     def create(self, spec: SynthesisSpec, specialist: Specialist, request_id: str) -> Synthesis:
         """Queue a synthesis; its seeds are drawn and its examples anonymised now. Blocks. Idempotent by request id."""
-        if request_id and (known := self.syntheses.requested(request_id)) is not None:
+        if request_id and (known := self.syntheses.find_by_request(request_id)) is not None:
             if (known.spec.specialist, known.spec.task, known.spec.target) != (spec.specialist, spec.task, spec.target):
                 raise InvalidArgument(
                     Reason.REQUEST_ID_REUSED, "This request id was already used for another synthesis. Use a new one."

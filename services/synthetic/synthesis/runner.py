@@ -95,7 +95,7 @@ class SynthesisRunner:
         """The checks, which know every row of the specialist's syntheses and the held-out rows."""
         held_out = HeldOutTexts(self.documents.held_out_answers(specialist))
         checks = RowChecks(specialist, self.tokenizers.for_base(specialist.base), self.unsupported, held_out)
-        for sample in self.syntheses.written(specialist.name):
+        for sample in self.syntheses.list_rows(specialist.name):
             checks.add(sample.row)
         return checks
 
