@@ -4,7 +4,7 @@ from pathlib import Path
 
 from services.registry import wire
 from services.registry.adapters.clients import AnonymizationClient, EvaluationClient
-from services.registry.adapters.datasets import StoredDatasets
+from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.consumers import Consumers
@@ -42,7 +42,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.rpc(settings, [(add_RegistryServiceServicer_to_server, servicer)], authenticator)
     runtime.spawn("canaries", CanaryWatcher(begin, request_evaluation).run)
     sign = signer(Identity.load(NAME, settings.identity_key_file))
-    datasets = StoredDatasets(S3Store.from_settings(settings))
+    datasets = StoredDatasetDocuments(S3Store.from_settings(settings))
     runtime.consume(settings, Consumers(begin, datasets, request_evaluation, sign).topics(), producer)
     runtime.ready()
 

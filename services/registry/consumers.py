@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from services.registry import wire
 from services.registry.domain import Fact, FactKind
 from services.registry.handlers import canaries, erasures, facts, promotions
-from services.registry.ports import Begin, DatasetStore, RequestEvaluation, Sign
+from services.registry.ports import Begin, DatasetDocuments, RequestEvaluation, Sign
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode
@@ -15,7 +15,9 @@ from tailor.wire import to_ref
 class Consumers:
     """One method per topic."""
 
-    def __init__(self, begin: Begin, datasets: DatasetStore, request_evaluation: RequestEvaluation, sign: Sign) -> None:
+    def __init__(
+        self, begin: Begin, datasets: DatasetDocuments, request_evaluation: RequestEvaluation, sign: Sign
+    ) -> None:
         self._begin = begin
         self._datasets = datasets
         self._request_evaluation = request_evaluation

@@ -241,7 +241,7 @@ class Transaction:
 Begin = Callable[[], AbstractContextManager[Transaction]]
 
 
-class DatasetStore(Protocol):
+class DatasetDocuments(Protocol):
     """Stored datasets. Methods block. They raise NotFound for a dataset that was deleted, Unavailable while the store does not answer, and
     FailedPrecondition (INVALID_MANIFEST, INVALID_DATASET, CORRUPT_OBJECT) for one that is damaged."""
 

@@ -29,7 +29,7 @@ from services.synthetic.import_rpc import ImportServicer
 from services.synthetic.imports.handlers import ImportCommands
 from services.synthetic.imports.rows import ImportedRows
 from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
-from services.synthetic.near_duplicates.preparer import Preparer
+from services.synthetic.near_duplicates.preparer import DocumentPreparer
 from services.synthetic.ports import ListDocuments
 from services.synthetic.rows.passages import passages
 from services.synthetic.rpc import SyntheticServicer
@@ -89,7 +89,7 @@ def make_app(
         files=ParquetFiles(),
         maker=StructureRows(),
         tokenizers=tokenizers,
-        preparer=Preparer(SqlSketches(engine, similarity), sketcher, store),
+        preparer=DocumentPreparer(SqlSketches(engine, similarity), sketcher, store),
         list_documents=list_documents,
         limits=settings.build_limits,
         pair_limits=settings.pair_limits,

@@ -41,12 +41,12 @@ class RowBrowser:
     def find(self, query: DatasetQuery, may_use: MayUse) -> StoredDataset:
         """The dataset. Raises NotFound if there is none that the caller may see; one digest may belong to several specialists."""
         if query.digest:
-            found = self.datasets.find(query.digest)
+            candidates = self.datasets.find(query.digest)
         else:
             newest = self.datasets.newest(query.specialist, query.kind)
-            found = [newest] if newest else []
-        named = [dataset for dataset in found if query.specialist in ("", dataset.specialist)]
-        dataset = next((dataset for dataset in named if may_use(dataset.specialist)), None)
+            candidates = [newest] if newest else []
+        matches = [dataset for dataset in candidates if query.specialist in ("", dataset.specialist)]
+        dataset = next((dataset for dataset in matches if may_use(dataset.specialist)), None)
         if dataset is None:
             raise NotFound(
                 Reason.UNKNOWN_DATASET,
@@ -110,7 +110,7 @@ class _Scan:
 
     def _read_group(self, file: RowFile, position: RowPosition) -> RowPosition:
         split, count = self.wanted.splits[position.split], file.group_rows[position.group]
-        for number, row in self._found(file, position):
+        for number, row in self._find_rows(file, position):
             self.rows.append((split, row))
             self.chars += sum(len(content) for _, content in row.messages)
             if len(self.rows) >= self.size or self.chars >= MAX_PAGE_CHARS:
@@ -121,7 +121,7 @@ class _Scan:
         self.scanned += max(0, count - position.row)
         return RowPosition(position.split, position.file, position.group + 1)
 
-    def _found(self, file: RowFile, position: RowPosition) -> Iterator[tuple[int, StoredRow]]:
+    def _find_rows(self, file: RowFile, position: RowPosition) -> Iterator[tuple[int, StoredRow]]:
         for number, row in file.rows(position.group, position.row, self.wanted):
             if not any(document_id in self.browser.erased for document_id in row.document_ids) and self.wanted.finds(
                 row

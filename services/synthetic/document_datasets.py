@@ -11,7 +11,7 @@ from services.synthetic.building.overlap import held_out_grams, measure_overlap
 from services.synthetic.building.reading import MemberReader
 from services.synthetic.building.segments import Context, HeldOutGrams, WrittenRows, write_rows
 from services.synthetic.building.split import HeldOut, Splitter, boilerplate_documents
-from services.synthetic.building.tally import Tally
+from services.synthetic.building.tally import RowTally
 from services.synthetic.building.train import TrainRows
 from services.synthetic.building.workers import Workers, peak_memory_mb, start_workers
 from services.synthetic.corpus import ALL_SEGMENTS, NEAR_DUPLICATES, BuildCorpus, StoredFile
@@ -79,7 +79,7 @@ class _Build:
         self._corpus = corpus
         self._workers = workers
         self._specialist = context.specialist
-        self._tally = Tally()
+        self._tally = RowTally()
         # Documents of files that do not belong to a segment.
         self._others: set[str] = set()
         self._extras = Extras(parts.extra_rows, corpus, context)
@@ -116,7 +116,7 @@ class _Build:
             self._tally.add_left_out(counts)
         near_duplicates = self._tally.left_out.pop(NEAR_DUPLICATES, LeftOutCount())
         figures = self._figures(held_out, kept, near_duplicates)
-        content = self._manifest(Written(train, kept, sources), figures, held_out)
+        content = self._manifest(DatasetFiles(train, kept, sources), figures, held_out)
         digest, manifest = write_manifest(self._parts.store, last.dataset, content, ("kind", "splits", "sources"))
         dataset = self._dataset(digest, manifest, figures, sources, near_duplicates.documents)
         segments = tuple(stored for stored in train if not stored.is_sources)
@@ -201,7 +201,7 @@ class _Build:
         overlap = measure_overlap(tables, self._tally.checks, self._threshold)
         return Figures(taught / letters if letters else 0.0, self._tally.grounded, overlap, letters)
 
-    def _manifest(self, written: "Written", figures: Figures, held_out: HeldOut) -> dict[str, object]:
+    def _manifest(self, written: "DatasetFiles", figures: Figures, held_out: HeldOut) -> dict[str, object]:
         tally, specialist = self._tally, self._specialist
         manifest = DatasetManifest(
             kind=DatasetKind.SFT,
@@ -252,7 +252,7 @@ class _Build:
 
 
 @dataclass(frozen=True)
-class Written:
+class DatasetFiles:
     """The files of a dataset. `train` has sources of segments too."""
 
     train: tuple[StoredFile, ...]
@@ -271,7 +271,7 @@ class Written:
         return IdFiles(sum(file.rows for file in files), files)
 
 
-def _require_enough(tally: Tally, limits: BuildLimits) -> None:
+def _require_enough(tally: RowTally, limits: BuildLimits) -> None:
     train, held_out = tally.rows[TRAIN], tally.rows[HELD_OUT]
     if train < limits.min_train_rows or held_out < limits.min_held_out_rows:
         raise FailedPrecondition(

@@ -205,7 +205,7 @@ class LeftOutText:
 
 
 @dataclass(frozen=True)
-class MadeRows:
+class DocumentRows:
     """The rows of one document, and what it has that they do not teach."""
 
     rows: tuple[Row, ...]

@@ -27,24 +27,24 @@ class DatasetEraser:
         segment = self.holdings.segment_of(erased.document_id)
         entries, keys = self.holdings.forget_document(erased.document_id)
         files = self._delete(keys)
-        dropped: list[Dataset] = []
+        datasets: list[Dataset] = []
         for name in sorted({*self.holdings.specialists(), *self.app.specialists}):
-            dropped += self._supersede(name, erased.document_id, segment)
-        files += self._delete_bytes(dropped)
-        for dataset in dropped:
+            datasets += self._supersede(name, erased.document_id, segment)
+        files += self._delete_bytes(datasets)
+        for dataset in datasets:
             self.holdings.drop_dataset(dataset)
-        digests = tuple(sorted({dataset.digest for dataset in dropped}))
+        digests = tuple(sorted({dataset.digest for dataset in datasets}))
         return Forgotten({"documents": entries, "datasets": len(digests), "objects": files}, digests)
 
     def _supersede(self, name: str, document_id: str, segment: int | None) -> list[Dataset]:
         """The specialist's datasets with rows of the document, after a new one was built if possible."""
 
         def supersede() -> list[Dataset]:
-            tainted = self._find(name, document_id, segment)
+            datasets = self._find(name, document_id, segment)
             for kind, digest in self.holdings.newest_digests(name).items():
-                if digest in {dataset.digest for dataset in tainted}:
+                if digest in {dataset.digest for dataset in datasets}:
                     self._rebuild(name, kind)
-            return tainted
+            return datasets
 
         return run_exclusively(self.app, name, supersede)
 
@@ -78,16 +78,16 @@ class DatasetEraser:
                 raise
             log.warning("erased dataset not superseded", specialist=name, kind=kind.value, reason=error.reason)
 
-    def _delete_bytes(self, dropped: list[Dataset]) -> int:
+    def _delete_bytes(self, datasets: list[Dataset]) -> int:
         """Delete the datasets' objects, except files that a dataset without the document shares."""
-        doomed = sorted({dataset.digest for dataset in dropped})
-        if not doomed:
+        digests = sorted({dataset.digest for dataset in datasets})
+        if not digests:
             return 0
         # Manifests are deleted last.
-        return self._delete([*self.holdings.unshared_files(doomed), *(f"{key}/manifest.json" for key in doomed)])
+        return self._delete([*self.holdings.unshared_files(digests), *(f"{key}/manifest.json" for key in digests)])
 
     def _delete(self, keys: Sequence[str]) -> int:
-        existing = [key for key in keys if self.app.store.exists(DATASETS, key)]
-        for key in existing:
+        objects = [key for key in keys if self.app.store.exists(DATASETS, key)]
+        for key in objects:
             self.app.store.delete(DATASETS, key)
-        return len(existing)
+        return len(objects)

@@ -47,8 +47,8 @@ def boilerplate_ranges(text: str, repeated: AbstractSet[int]) -> tuple[Range, ..
     for number, line in enumerate(lines):
         end = min(len(text), position + len(line) + 1)
         if number in removed:
-            joined = ranges and ranges[-1][1] == position
-            ranges[-1:] = [(ranges[-1][0], end)] if joined else [*ranges[-1:], (position, end)]
+            is_adjacent = ranges and ranges[-1][1] == position
+            ranges[-1:] = [(ranges[-1][0], end)] if is_adjacent else [*ranges[-1:], (position, end)]
         position = end
     return tuple(ranges)
 

@@ -24,7 +24,7 @@ from services.synthetic.domain import (
     is_due,
 )
 from services.synthetic.filters import rejecting_filter
-from services.synthetic.near_duplicates.preparer import Preparer
+from services.synthetic.near_duplicates.preparer import DocumentPreparer
 from services.synthetic.ports import ExtraRows, ListDocuments, Repository, RowFiles, RowMaker, Tokenizers
 from services.synthetic.preference_datasets import PreferenceDatasets, save_texts
 from services.synthetic.rows.preference_rows import PairLimits
@@ -57,7 +57,7 @@ class Synthetic:
     files: RowFiles
     maker: RowMaker
     tokenizers: Tokenizers
-    preparer: Preparer
+    preparer: DocumentPreparer
     list_documents: ListDocuments
     limits: BuildLimits = field(default_factory=BuildLimits)
     pair_limits: PairLimits = field(default_factory=PairLimits)
@@ -196,16 +196,16 @@ def build(app: Synthetic, specialist: Specialist, kind: DatasetKind) -> BuildRes
         if not error.retryable:
             app.repository.mark_tried(specialist.name, kind, last.position)
         raise
-    created = app.repository.finish(dataset, files, position=last.position, fingerprint=fingerprint)
+    is_new = app.repository.finish(dataset, files, position=last.position, fingerprint=fingerprint)
     log.info(
         "dataset built",
         specialist=specialist.name,
         kind=kind.value,
         digest=dataset.digest,
         rows=dataset.train_rows,
-        created=created,
+        created=is_new,
     )
-    return BuildResult(dataset, created)
+    return BuildResult(dataset, is_new)
 
 
 def _make_documents(
@@ -245,8 +245,8 @@ def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> lis
         and not rejecting_filter(document, texts[document.document_id], specialist.filters)
     }
     counter = app.tokenizers.for_base(specialist.base)
-    made = (app.maker.make(document, texts[key], specialist, counter, ()) for key, document in admitted.items())
-    return list(itertools.islice((row for rows in made for row in rows.rows), limit))
+    row_sets = (app.maker.make(document, texts[key], specialist, counter, ()) for key, document in admitted.items())
+    return list(itertools.islice((row for rows in row_sets for row in rows.rows), limit))
 
 
 def find_specialist(app: Synthetic, name: str) -> Specialist:

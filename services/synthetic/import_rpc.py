@@ -91,8 +91,8 @@ def _rows(request: imports_pb2.ImportDatasetRequest) -> Sequence[Messages]:
 
 def _may_see(item: DatasetImport) -> bool:
     """True if the caller may use one of the import's specialists, or the import is for all."""
-    named = item.spec.specialists
-    return not named or any(current_caller().may_use(name) for name in named)
+    specialists = item.spec.specialists
+    return not specialists or any(current_caller().may_use(name) for name in specialists)
 
 
 def _may_use_all(specialists: Sequence[str]) -> None:

@@ -11,10 +11,10 @@ from services.synthetic.domain import (
     Conversation,
     Dataset,
     Document,
+    DocumentRows,
     Judgement,
     KeptDraft,
     LastBuild,
-    MadeRows,
     PairEvidence,
     PairRow,
     Range,
@@ -210,13 +210,13 @@ class RowMaker(Protocol):
 
     def make(
         self, document: Document, text: Text, specialist: Specialist, counter: "TokenCounter", skip: Sequence[Range]
-    ) -> MadeRows:
+    ) -> DocumentRows:
         """Rows from the document's structure, without the ranges to skip."""
         ...
 
     def make_deliverable(
         self, document: Document, text: Text, draft: Conversation, specialist: Specialist, counter: "TokenCounter"
-    ) -> MadeRows:
+    ) -> DocumentRows:
         """The deliverable as the answer to the prompt of the draft that it was made from."""
         ...
 

@@ -102,7 +102,7 @@ class PreferenceDatasets:
             pairs=pairs.counts,
             ranked_adapter=evidence.ranked_adapter,
         )
-        return dataset, _stored(manifest)
+        return dataset, _stored_files(manifest)
 
     def _store(self, rows: Sequence[PairRow]) -> SplitFiles:
         if not rows:
@@ -138,7 +138,7 @@ def _rest_of_manifest(specialist: Specialist, pairs: Pairs, limits: PairLimits) 
     }
 
 
-def _stored(manifest: DatasetManifest) -> tuple[StoredFile, ...]:
+def _stored_files(manifest: DatasetManifest) -> tuple[StoredFile, ...]:
     """The files, for the lists of a dataset."""
     rows: list[DatasetFile] = [file for split in manifest.splits.values() for file in split.files]
     return (

@@ -5,7 +5,7 @@ import grpc
 from services.synthetic import handlers, row_wire, wire
 from services.synthetic.browsing import DatasetQuery, RowBrowser
 from services.synthetic.handlers import Synthetic
-from services.synthetic.near_duplicates.preparer import Preparer
+from services.synthetic.near_duplicates.preparer import DocumentPreparer
 from services.synthetic.views import StoredDataset
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason
@@ -20,7 +20,7 @@ MAX_REQUEST_ID = 128
 class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
     """Translates calls for the handlers."""
 
-    def __init__(self, app: Synthetic, preparer: Preparer, threshold: float, browser: RowBrowser) -> None:
+    def __init__(self, app: Synthetic, preparer: DocumentPreparer, threshold: float, browser: RowBrowser) -> None:
         self._app = app
         self._browser = browser
         self._preparer = preparer

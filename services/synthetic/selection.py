@@ -8,7 +8,7 @@ from services.synthetic.domain import is_held_out
 
 
 @dataclass
-class Component:
+class LinkedDocuments:
     """Documents that share near-duplicate passages: those without an assignment, and the sides of the others."""
 
     component_id: str
@@ -28,7 +28,7 @@ class Component:
         return is_held_out(self.component_id, percent)
 
 
-def group_components(unassigned: Sequence[str], links: Iterable[Link]) -> list[Component]:
+def group_components(unassigned: Sequence[str], links: Iterable[Link]) -> list[LinkedDocuments]:
     """The components of the unassigned documents, in the order of their first documents.
 
     A component keeps the id of its earlier documents, the lowest if there are several; a new one has the id of its first document.
@@ -39,21 +39,21 @@ def group_components(unassigned: Sequence[str], links: Iterable[Link]) -> list[C
         forest.join(first.setdefault(link.cluster_id, link.document_id), link.document_id)
         if link.component_id:
             known[link.document_id] = link
-    components: dict[str, Component] = {}
+    components: dict[str, LinkedDocuments] = {}
     for document_id in unassigned:
-        components.setdefault(forest.root(document_id), Component(document_id)).new.append(document_id)
+        components.setdefault(forest.root(document_id), LinkedDocuments(document_id)).new.append(document_id)
     _add_known(components, known, forest)
     return list(components.values())
 
 
-def _add_known(components: dict[str, Component], known: dict[str, Link], forest: "_Forest") -> None:
-    named: dict[str, str] = {}
+def _add_known(components: dict[str, LinkedDocuments], known: dict[str, Link], forest: "_Forest") -> None:
+    component_ids: dict[str, str] = {}
     for document_id, link in known.items():
         root = forest.root(document_id)
         if root in components:
             components[root].sides.add(link.held_out)
-            named[root] = min(named.get(root, link.component_id), link.component_id)
-    for root, component_id in named.items():
+            component_ids[root] = min(component_ids.get(root, link.component_id), link.component_id)
+    for root, component_id in component_ids.items():
         components[root].component_id = component_id
 
 

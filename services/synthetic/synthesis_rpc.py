@@ -48,9 +48,9 @@ class SynthesisServicer(synthesis_pb2_grpc.SynthesisServiceServicer):
             _check_specialist(request.specialist)
         size, offset = _page(request.page_size, request.page_token, default=50, most=200)
         wanted = [request.specialist] if request.specialist else sorted(current_caller().specialists)
-        found = self._commands.syntheses.list_newest(wanted, size + 1, offset)
-        token = str(offset + size) if len(found) > size else ""
-        return pb.ListSynthesesResponse(syntheses=map(wire.from_synthesis, found[:size]), next_page_token=token)
+        syntheses = self._commands.syntheses.list_newest(wanted, size + 1, offset)
+        token = str(offset + size) if len(syntheses) > size else ""
+        return pb.ListSynthesesResponse(syntheses=map(wire.from_synthesis, syntheses[:size]), next_page_token=token)
 
     def WatchSynthesis(
         self, request: pb.WatchSynthesisRequest, context: grpc.ServicerContext
@@ -62,7 +62,7 @@ class SynthesisServicer(synthesis_pb2_grpc.SynthesisServiceServicer):
             message = wire.from_synthesis(synthesis)
             if message != last:
                 yield pb.WatchSynthesisResponse(synthesis=message)
-            if synthesis.state.ended:
+            if synthesis.state.has_ended:
                 return
             last = message
             time.sleep(WATCH_SECONDS)
@@ -83,9 +83,9 @@ class SynthesisServicer(synthesis_pb2_grpc.SynthesisServiceServicer):
         self._find_visible(request.synthesis_id)
         size, offset = _page(request.page_size, request.page_token, default=20, most=100)
         state = wire.to_sample_state(request.state)
-        found = self._commands.syntheses.samples(request.synthesis_id, state, size + 1, offset)
-        token = str(offset + size) if len(found) > size else ""
-        return pb.ListSamplesResponse(samples=map(wire.from_sample, found[:size]), next_page_token=token)
+        samples = self._commands.syntheses.samples(request.synthesis_id, state, size + 1, offset)
+        token = str(offset + size) if len(samples) > size else ""
+        return pb.ListSamplesResponse(samples=map(wire.from_sample, samples[:size]), next_page_token=token)
 
     def ReviewSamples(
         self, request: pb.ReviewSamplesRequest, context: grpc.ServicerContext

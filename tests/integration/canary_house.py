@@ -14,7 +14,7 @@ from services.inference.consumers import ServingConsumer
 from services.inference.domain import Caller, ChatMessage, GenerationRequest, Piece, Sampling
 from services.inference.generation import Cancellation
 from services.inference.wire import from_draft
-from services.registry.adapters.datasets import StoredDatasets
+from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import signer
@@ -118,7 +118,7 @@ class House:
         self.evaluation = FakeEvaluation()
         self.topics = Consumers(
             self.begin,
-            StoredDatasets(self.store),
+            StoredDatasetDocuments(self.store),
             self.evaluation,
             signer(Identity("registry", Ed25519PrivateKey.generate())),
         ).topics()

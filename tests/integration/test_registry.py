@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
 from services.registry import wire
-from services.registry.adapters.datasets import StoredDatasets
+from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
@@ -77,7 +77,9 @@ class World:
         self.evaluator = FakeEvaluator()
         self.store = MemoryStore()
         self.identity = Identity("registry", Ed25519PrivateKey.generate())
-        self.consumers = Consumers(self.begin, StoredDatasets(self.store), self.evaluator, signer(self.identity))
+        self.consumers = Consumers(
+            self.begin, StoredDatasetDocuments(self.store), self.evaluator, signer(self.identity)
+        )
 
     def published(self, topic: str) -> list[object]:
         while self.outbox.relay():
@@ -308,7 +310,7 @@ def test_a_dataset_is_shown_with_what_it_leaves_out_and_its_documents_in_pages(w
 def test_a_dataset_whose_store_is_lost_is_retried_and_one_that_was_deleted_is_kept(world: World) -> None:
     dataset = built(world.store, "cd34", NAME, ["doc_1"])
     event = Event("dataset.built.v1", NAME, dataset.SerializeToString(), {})
-    lost = Consumers(world.begin, StoredDatasets(LostStore()), world.evaluator, signer(world.identity))
+    lost = Consumers(world.begin, StoredDatasetDocuments(LostStore()), world.evaluator, signer(world.identity))
     with pytest.raises(Unavailable):
         lost.dataset_built(event)
     assert world.queries.facts(FactKind.DATASET, NAME, None, 10) == []

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
-from services.registry.adapters.datasets import StoredDatasets
+from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, key_verifier, signer
@@ -61,7 +61,9 @@ class World:
         self.begin = transactions(engine, Outbox(engine, outbox_rows, MemoryProducer("registry")))
         self.store = MemoryStore()
         identity = Identity("registry", Ed25519PrivateKey.generate())
-        self._consumers = Consumers(self.begin, StoredDatasets(self.store), request_evaluation, signer(identity))
+        self._consumers = Consumers(
+            self.begin, StoredDatasetDocuments(self.store), request_evaluation, signer(identity)
+        )
         (folder / "trust.json").write_text(json.dumps({}))
         moments = iter(range(0, 10**9, 1000))
         self.server = RpcServer(

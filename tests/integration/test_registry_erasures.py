@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import Engine
 
-from services.registry.adapters.datasets import StoredDatasets
+from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
@@ -46,7 +46,7 @@ class World:
         self.queries = Queries(engine)
         identity = Identity("registry", Ed25519PrivateKey.generate())
         self.store = MemoryStore()
-        consumers = Consumers(self.begin, StoredDatasets(self.store), request_evaluation, signer(identity))
+        consumers = Consumers(self.begin, StoredDatasetDocuments(self.store), request_evaluation, signer(identity))
         self.topics = consumers.topics()
 
     def receive(self, topic: str, message: object) -> None:

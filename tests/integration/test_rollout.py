@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from services.inference.adapters.events import ReportPublisher
 from services.inference.consumers import ServingConsumer
-from services.registry.adapters.datasets import StoredDatasets
+from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
@@ -63,7 +63,7 @@ class House:
         self.queries = Queries(engine)
         self.consumers = Consumers(
             self.begin,
-            StoredDatasets(MemoryStore()),
+            StoredDatasetDocuments(MemoryStore()),
             request_evaluation,
             signer(Identity("registry", Ed25519PrivateKey.generate())),
         )

@@ -29,7 +29,7 @@ from services.synthetic.corpus import NearDuplicateCount
 from services.synthetic.domain import BuildPolicy, Judgement, KeptDraft, Kind, Row, Specialist
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
-from services.synthetic.near_duplicates.preparer import Preparer
+from services.synthetic.near_duplicates.preparer import DocumentPreparer
 from services.synthetic.rows.passages import passages
 from services.synthetic.rpc import SyntheticServicer
 from tailor.api.common.v1 import common_pb2
@@ -74,7 +74,7 @@ class World:
         self.outbox = Outbox(engine, tables.outbox, self.producer)
         self.repository = SqlRepository(engine, self.outbox)
         self.sketches = SqlSketches(engine, similarity)
-        self.preparer = Preparer(self.sketches, MinHashSketcher(0.8, passages), self.store)
+        self.preparer = DocumentPreparer(self.sketches, MinHashSketcher(0.8, passages), self.store)
         self.app = Synthetic(
             repository=self.repository,
             corpora=SqlCorpora(engine),

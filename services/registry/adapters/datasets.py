@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
-from services.registry.ports import DatasetStore
+from services.registry.ports import DatasetDocuments
 from tailor.dataset_ids import read_ids
 from tailor.datasets import DatasetManifest
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 
-class StoredDatasets(DatasetStore):
+class StoredDatasetDocuments(DatasetDocuments):
     """Reads manifests and the files that they name from the bucket `datasets`."""
 
     def __init__(self, store: ObjectStore) -> None:

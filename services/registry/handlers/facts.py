@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from services.registry.domain import RETIRE, Adapter, Call, DocumentState, Draft, Fact, Replica, Taint
 from services.registry.handlers.promotions import RETIRED, find_servable, is_retired, save_serving
-from services.registry.ports import Begin, DatasetStore, Transaction
+from services.registry.ports import Begin, DatasetDocuments, Transaction
 from services.registry.rules import serving
 from tailor.datasets import DatasetManifest
 from tailor.errors import NotFound
@@ -28,11 +28,11 @@ def record_document_state(begin: Begin, state: DocumentState) -> None:
         tx.facts.save_document_state(state)
 
 
-def record_dataset(begin: Begin, datasets: DatasetStore, fact: Fact, digest: str, manifest: Ref) -> None:
+def record_dataset(begin: Begin, datasets: DatasetDocuments, fact: Fact, digest: str, manifest: Ref) -> None:
     """Store a dataset and the ids of its documents. Blocks.
 
     If one of them has been erased, taint the adapters trained on the dataset, and have every service forget it. A dataset that was deleted
-    is stored without its documents; synthetic's answers to erasures name it. Raises what `DatasetStore` raises, except NotFound.
+    is stored without its documents; synthetic's answers to erasures name it. Raises what `DatasetDocuments` raises, except NotFound.
     """
     content = _record_documents(begin, datasets, digest, manifest)
     with begin() as tx:
@@ -45,7 +45,7 @@ def record_dataset(begin: Begin, datasets: DatasetStore, fact: Fact, digest: str
             _publish_again(tx, erasure_id, document_id)
 
 
-def _record_documents(begin: Begin, datasets: DatasetStore, digest: str, manifest: Ref) -> DatasetManifest | None:
+def _record_documents(begin: Begin, datasets: DatasetDocuments, digest: str, manifest: Ref) -> DatasetManifest | None:
     """Store the ids of a dataset's documents, each batch in its own transaction, so that nobody waits for all of them.
 
     Returns the manifest; None if the ids are already stored, or the dataset was deleted."""

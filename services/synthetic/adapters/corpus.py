@@ -115,7 +115,7 @@ class SqlCorpora(Corpora):
             for table in (chosen, repeated):
                 connection.execute(CreateTable(table))
             try:
-                connection.execute(insert(chosen).from_select([c.name for c in chosen.c], choose(specialist)))
+                connection.execute(insert(chosen).from_select([column.name for column in chosen.c], choose(specialist)))
                 connection.execute(text("ANALYZE build_documents"))
                 yield SqlCorpus(connection, specialist)
             finally:
@@ -125,18 +125,20 @@ class SqlCorpora(Corpora):
 
 def choose(specialist: Specialist) -> Select[Any]:
     """The specialist's prepared documents, each with the reason why it gives no rows, or an empty one."""
-    filters, prepared = specialist.filters, _prepared(specialist).subquery()
+    filters, prepared = specialist.filters, _select_prepared(specialist).subquery()
     copies = (prepared.c.reason, prepared.c.cluster_id)
     marked = _replace_reason(prepared, copies, prepared.c.arrival, 1, NEAR_DUPLICATES)
     if filters.max_source_documents:
-        found = marked.subquery()
-        drawn = func.md5(func.concat("source", found.c.document_id))
-        marked = _replace_reason(found, (found.c.reason, found.c.source), drawn, filters.max_source_documents, "source")
+        candidates = marked.subquery()
+        order = func.md5(func.concat("source", candidates.c.document_id))
+        marked = _replace_reason(
+            candidates, (candidates.c.reason, candidates.c.source), order, filters.max_source_documents, "source"
+        )
     rows = marked.subquery().c
     return select(*(rows[column.name] for column in chosen.c))
 
 
-def _prepared(specialist: Specialist) -> Select[Any]:
+def _select_prepared(specialist: Specialist) -> Select[Any]:
     documents, sketches, drafts = tables.documents, tables.sketches, tables.drafts
     current = and_(sketches.c.document_id == documents.c.document_id, sketches.c.text_sha256 == documents.c.text_sha256)
     is_drafted = and_(drafts.c.draft_id == documents.c.draft_id, drafts.c.specialist == specialist.name, drafts.c.saved)
@@ -151,8 +153,8 @@ def _prepared(specialist: Specialist) -> Select[Any]:
         sketches.c.letters,
         _filter_reason(specialist.filters).label("reason"),
     )
-    joined = documents.join(sketches, current).outerjoin(drafts, is_drafted)
-    return select(*columns).select_from(joined).where(selected(specialist.selection))
+    join = documents.join(sketches, current).outerjoin(drafts, is_drafted)
+    return select(*columns).select_from(join).where(selected(specialist.selection))
 
 
 def _filter_reason(filters: Filters) -> ColumnElement[str]:
@@ -168,10 +170,10 @@ def _filter_reason(filters: Filters) -> ColumnElement[str]:
 def _replace_reason(rows: Any, group: Sequence[Any], order: Any, limit: int, reason: str) -> Select[Any]:
     """The rows; those beyond the first ones of their group, among those without a reason, get this reason."""
     number = func.row_number().over(partition_by=list(group), order_by=[order])
-    numbered = select(rows, number.label("number")).subquery().c
-    is_beyond = and_(numbered.reason == "", numbered.number > limit)
-    rest = [column for column in numbered if column.name not in {"reason", "number"}]
-    return select(*rest, case((is_beyond, literal(reason)), else_=numbered.reason).label("reason"))
+    ranking = select(rows, number.label("number")).subquery().c
+    is_beyond = and_(ranking.reason == "", ranking.number > limit)
+    rest = [column for column in ranking if column.name not in {"reason", "number"}]
+    return select(*rest, case((is_beyond, literal(reason)), else_=ranking.reason).label("reason"))
 
 
 class SqlCorpus(BuildCorpus):
@@ -210,8 +212,8 @@ class SqlCorpus(BuildCorpus):
             .where(chosen.c.reason == "", ~chosen.c.is_example)
             .subquery()
         )
-        counted = select(parts.c.part).group_by(parts.c.part).having(func.count() >= documents)
-        self._connection.execute(insert(repeated).from_select(["part"], counted))
+        common_parts = select(parts.c.part).group_by(parts.c.part).having(func.count() >= documents)
+        self._connection.execute(insert(repeated).from_select(["part"], common_parts))
         self._connection.execute(MARK_REPEATED)
         return list(self._connection.scalars(select(repeated.c.part).order_by(repeated.c.part)))
 
@@ -245,7 +247,7 @@ class SqlCorpus(BuildCorpus):
         return self._members(select(chosen), is_one_of(chosen.c.document_id, document_ids))
 
     def held_out(self) -> list[Member]:
-        return self._members(self._sided(), tables.assignments.c.held_out)
+        return self._members(self._select_assigned(), tables.assignments.c.held_out)
 
     def held_out_digest(self) -> str:
         query = select(_digest()).outerjoin(tables.assignments, self._is_assigned())
@@ -262,7 +264,7 @@ class SqlCorpus(BuildCorpus):
         return [SegmentKey(*row) for row in self._connection.execute(query)]
 
     def members(self, segment: int) -> list[Member]:
-        return self._members(self._sided(), chosen.c.segment == segment, ~tables.assignments.c.held_out)
+        return self._members(self._select_assigned(), chosen.c.segment == segment, ~tables.assignments.c.held_out)
 
     def sources(self, document_ids: Sequence[str]) -> dict[str, str]:
         table = tables.documents.c
@@ -313,7 +315,7 @@ class SqlCorpus(BuildCorpus):
         table = tables.assignments.c
         return and_(table.document_id == chosen.c.document_id, table.specialist == self._specialist.name)
 
-    def _sided(self) -> Select[Any]:
+    def _select_assigned(self) -> Select[Any]:
         return select(chosen).join(tables.assignments, self._is_assigned())
 
     def _members(self, query: Select[Any], *conditions: ColumnElement[bool]) -> list[Member]:
@@ -322,7 +324,9 @@ class SqlCorpus(BuildCorpus):
             drafts.c.draft_id == documents.c.draft_id, drafts.c.specialist == self._specialist.name, drafts.c.saved
         )
         rows = self._connection.execute(
-            query.with_only_columns(chosen.c.letters, documents, *(c.label(f"draft__{c.name}") for c in drafts.c))
+            query.with_only_columns(
+                chosen.c.letters, documents, *(column.label(f"draft__{column.name}") for column in drafts.c)
+            )
             .join(documents, documents.c.document_id == chosen.c.document_id)
             .outerjoin(drafts, is_drafted)
             .where(chosen.c.reason == "", *conditions)
@@ -334,7 +338,9 @@ class SqlCorpus(BuildCorpus):
 def _draft_of(row: Any) -> KeptDraft | None:
     if row.draft__draft_id is None or row.kind != Kind.DELIVERABLE.value:
         return None
-    return to_draft(SimpleNamespace(**{c.name: getattr(row, f"draft__{c.name}") for c in tables.drafts.c}))
+    return to_draft(
+        SimpleNamespace(**{column.name: getattr(row, f"draft__{column.name}") for column in tables.drafts.c})
+    )
 
 
 def _digest() -> ColumnElement[str]:

@@ -78,8 +78,8 @@ class SqlHoldings(Holdings):
         table, segments = tables.dataset_files.c, tables.segments.c
         shared = select(table.key).where(~is_one_of(table.digest, digests))
         stored = select(func.unnest(segments.file_keys))
-        doomed = (is_one_of(table.digest, digests), table.key.not_in(shared), table.key.not_in(stored))
-        query = select(table.key).where(*doomed).distinct()
+        conditions = (is_one_of(table.digest, digests), table.key.not_in(shared), table.key.not_in(stored))
+        query = select(table.key).where(*conditions).distinct()
         with transaction(self._engine) as connection:
             return sorted(connection.scalars(query))
 

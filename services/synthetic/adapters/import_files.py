@@ -60,8 +60,8 @@ class ParquetImportFiles(ImportFiles):
                     table = _read_bucket(paths, f"{bucket:0{digits}x}" if digits else "")
                     if table.num_rows:
                         writer.write_table(table.sort_by("row_id"), row_group_size=GROUP_ROWS)
-            with path.open("rb") as joined:
-                digest = hashlib.file_digest(joined, "sha256").hexdigest()
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
             return self._store.put_file(DATASETS, f"imports/{name}/{digest}.parquet", path, PARQUET)
 
     def drop_parts(self, name: str) -> None:
@@ -71,8 +71,8 @@ class ParquetImportFiles(ImportFiles):
         with tempfile.TemporaryDirectory(prefix="tailor-import-") as folder:
             path = Path(folder) / "rows.parquet"
             self._store.get_file(file, path)
-            with pyarrow.parquet.ParquetFile(path) as opened:
-                for batch in opened.iter_batches(BATCH_ROWS):
+            with pyarrow.parquet.ParquetFile(path) as parquet:
+                for batch in parquet.iter_batches(BATCH_ROWS):
                     yield from map(_to_row, batch.to_pylist())
 
     def delete(self, name: str) -> None:

@@ -58,8 +58,8 @@ class ParquetRowReader(RowReader):
             path = Path(folder) / "rows.parquet"
             self._store.get_file(file.ref, path)
             try:
-                with pyarrow.parquet.ParquetFile(path) as opened:
-                    yield ParquetRowFile(opened)
+                with pyarrow.parquet.ParquetFile(path) as parquet:
+                    yield ParquetRowFile(parquet)
             except (pyarrow.ArrowException, KeyError):
                 raise FailedPrecondition(
                     Reason.INVALID_DATASET, "A file of the dataset is not Parquet with rows. Build the dataset again."

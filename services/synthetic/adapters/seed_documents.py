@@ -34,14 +34,14 @@ class SqlSeedDocuments(SeedDocuments):
     def draw(self, specialist: Specialist, count: int, key: str) -> list[str]:
         column = tables.documents.c.document_id
         query = select(column).where(selected(specialist.selection)).order_by(func.md5(func.concat(column, key)))
-        drawn: list[str] = []
+        document_ids: list[str] = []
         with transaction(self._engine) as connection:
             for part in connection.execution_options(yield_per=PAGE).execute(query).scalars().partitions(PAGE):
                 held_out = self.held_out(specialist, list(part))
-                drawn += [document_id for document_id in part if document_id not in held_out]
-                if len(drawn) >= count:
+                document_ids += [document_id for document_id in part if document_id not in held_out]
+                if len(document_ids) >= count:
                     break
-        return drawn[:count]
+        return document_ids[:count]
 
     def find(self, specialist: Specialist, document_ids: Sequence[str]) -> list[Document]:
         query = select(tables.documents).where(_among(document_ids), selected(specialist.selection))

@@ -103,13 +103,13 @@ class SqlSketches(Sketches):
             for part in (sketch.whole, *sketch.passages):
                 if part is None:
                     continue
-                joined = clusters.find(part)
-                if not joined:
-                    joined = [next(keys)]
-                    clusters.add(joined[0], part)
+                cluster_keys = clusters.find(part)
+                if not cluster_keys:
+                    cluster_keys = [next(keys)]
+                    clusters.add(cluster_keys[0], part)
                 if part is sketch.whole:
-                    wholes[document_id], joined = joined[0], joined[:1]
-                memberships.update((key, document_id) for key in joined)
+                    wholes[document_id], cluster_keys = cluster_keys[0], cluster_keys[:1]
+                memberships.update((key, document_id) for key in cluster_keys)
         _store_clusters(connection, clusters.new, set(wholes.values()))
         rows = [{"cluster_id": key, "document_id": document_id} for key, document_id in sorted(memberships)]
         if rows:

@@ -127,16 +127,16 @@ class SqlRepository(SqlDrafts, Repository):
         with transaction(self._engine) as connection:
             build = connection.execute(query.where(_build(specialist.name, kind))).one_or_none()
             newest, age = connection.execute(newest_item(specialist, kind)).one()
-            built, tried = (build.built_position, build.tried_position) if build else (0, 0)
+            built_position, tried_position = (build.built_position, build.tried_position) if build else (0, 0)
             limit = specialist.policy.min_new_items
-            counted = limit > 0 and newest > tried
-            new = connection.scalar(count_new_items(specialist, kind, built, limit)) if counted else 0
+            must_count = limit > 0 and newest > tried_position
+            new = connection.scalar(count_new_items(specialist, kind, built_position, limit)) if must_count else 0
         return BuildProgress(
             newest_position=newest,
             new_items=int(new or 0),
             seconds_since_new=_seconds(age),
             seconds_since_build=_seconds(build.age) if build else None,
-            tried_position=tried,
+            tried_position=tried_position,
         )
 
     def last_build(self, specialist: str, kind: DatasetKind) -> LastBuild:
@@ -151,15 +151,17 @@ class SqlRepository(SqlDrafts, Repository):
         return LastBuild(position, build.fingerprint if build else "", dataset)
 
     def pair_evidence(self, specialist: Specialist) -> PairEvidence:
-        documents, judged, drafts = tables.documents, tables.judgements, tables.drafts
-        finished = documents.join(drafts, documents.c.draft_id == drafts.c.draft_id)
+        documents, judgements, drafts = tables.documents, tables.judgements, tables.drafts
+        join = documents.join(drafts, documents.c.draft_id == drafts.c.draft_id)
         is_saved = (drafts.c.specialist == specialist.name, drafts.c.saved)
         is_finished = (*is_saved, documents.c.kind == Kind.DELIVERABLE.value, selected(specialist.selection))
         with transaction(self._engine) as connection:
-            query = select(judged).where(judged.c.specialist == specialist.name).order_by(judged.c.judgement_id)
+            query = (
+                select(judgements).where(judgements.c.specialist == specialist.name).order_by(judgements.c.judgement_id)
+            )
             rows = connection.execute(query).all()
             saved = {row.draft_id: to_draft(row) for row in connection.execute(select(drafts).where(*is_saved))}
-            ordered = select(documents).select_from(finished).where(*is_finished).order_by(documents.c.document_id)
+            ordered = select(documents).select_from(join).where(*is_finished).order_by(documents.c.document_id)
             deliverables = tuple(map(to_document, connection.execute(ordered)))
         newest_first = map(to_judgement, sorted(rows, key=lambda row: -row.position))
         ranked = find_ranked_adapter(newest_first, saved)
@@ -200,8 +202,8 @@ class SqlRepository(SqlDrafts, Repository):
         }
         statement = insert(tables.datasets).values(row).on_conflict_do_nothing().returning(tables.datasets.c.digest)
         with transaction(self._engine) as connection:
-            created = connection.scalar(statement) is not None
-            if created:
+            is_new = connection.scalar(statement) is not None
+            if is_new:
                 event_id = derive_id("evt", TOPIC, dataset.specialist, dataset.digest)
                 self._outbox.add(connection, TOPIC, dataset.specialist, message, event_id)
             else:
@@ -218,7 +220,7 @@ class SqlRepository(SqlDrafts, Repository):
                 digest=dataset.digest,
                 built_at=func.clock_timestamp(),
             )
-        return created
+        return is_new
 
     def answer(self, request_id: str) -> BuildResult | None:
         table = tables.requests

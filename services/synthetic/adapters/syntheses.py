@@ -61,7 +61,7 @@ class SqlSyntheses(Syntheses):
             same = syntheses.c.request_id == request_id if request_id else _is(synthesis.synthesis_id)
             return _find(connection, same)[0]
 
-    def requested(self, request_id: str) -> Synthesis | None:
+    def find_by_request(self, request_id: str) -> Synthesis | None:
         with transaction(self._engine) as connection:
             return next(iter(_find(connection, syntheses.c.request_id == request_id)), None)
 
@@ -129,7 +129,7 @@ class SqlSyntheses(Syntheses):
 
     def reserve(self, lease: Lease, reservation: TokenReservation) -> bool:
         with transaction(self._engine) as connection:
-            spec, use = _locked(connection, _holds(lease))
+            spec, use = _lock(connection, _holds(lease))
             model = use.of(reservation.role)
             use = use.with_role(reservation.role, replace(model, reserved=model.reserved + reservation.tokens))
             if not spec.allows(use):
@@ -139,7 +139,7 @@ class SqlSyntheses(Syntheses):
 
     def settle(self, lease: Lease, reservation: TokenReservation, completion: Completion, answer: StoredAnswer) -> None:
         with transaction(self._engine) as connection:
-            _, use = _locked(connection, _started(lease))
+            _, use = _lock(connection, _is_current(lease))
             model = use.of(reservation.role)
             used = completion.tokens or reservation.tokens
             model = replace(model, used=model.used + used, reserved=model.reserved - reservation.tokens)
@@ -150,7 +150,7 @@ class SqlSyntheses(Syntheses):
         self, lease: Lease, reservation: TokenReservation, *, is_lost: bool, refused: StoredAnswer | None = None
     ) -> None:
         with transaction(self._engine) as connection:
-            _, use = _locked(connection, _started(lease))
+            _, use = _lock(connection, _is_current(lease))
             model = use.of(reservation.role)
             lost = model.lost + reservation.tokens if is_lost else model.lost
             model = replace(model, lost=lost, reserved=model.reserved - reservation.tokens)
@@ -183,7 +183,7 @@ class SqlSyntheses(Syntheses):
         table = synthesis_answers
         same = (table.c.synthesis_id == lease.synthesis_id, table.c.number == number, table.c.step == TEACH)
         with transaction(self._engine) as connection:
-            spec, _ = _locked(connection, _started(lease))
+            spec, _ = _lock(connection, _is_current(lease))
             rows = [_sample_row(lease.synthesis_id, spec.specialist, sample) for sample in samples]
             # An answer that is gone was erased with its seed; then its rows must not come back.
             if connection.execute(update(table).where(*same).values(checked=True)).rowcount and rows:
@@ -202,7 +202,7 @@ class SqlSyntheses(Syntheses):
             if not connection.execute(update(syntheses).where(_holds(lease)).values(values)).rowcount:
                 raise _stale()
 
-    def written(self, specialist: str) -> Iterator[SynthesisSample]:
+    def list_rows(self, specialist: str) -> Iterator[SynthesisSample]:
         table = synthesis_rows
         query = select(table).where(table.c.specialist == specialist, table.c.state != SampleState.REFUSED.value)
         with transaction(self._engine) as connection:
@@ -223,9 +223,9 @@ class SqlSyntheses(Syntheses):
             for row_id, state in sorted(decisions.items()):
                 same = (table.c.synthesis_id == synthesis_id, table.c.row_id == row_id)
                 now = func.clock_timestamp()
-                decided = {"state": state.value, "reviewer": reviewer, "reviewed_at": now, "changed_at": now}
+                values = {"state": state.value, "reviewer": reviewer, "reviewed_at": now, "changed_at": now}
                 is_open = table.c.state != SampleState.REFUSED.value
-                if not connection.execute(update(table).where(*same, is_open).values(decided)).rowcount:
+                if not connection.execute(update(table).where(*same, is_open).values(values)).rowcount:
                     _raise_unreviewable(connection, same)
 
 
@@ -235,19 +235,19 @@ def _is(synthesis_id: str) -> ColumnElement[bool]:
 
 def _holds(lease: Lease) -> ColumnElement[bool]:
     """The condition that the lease is current and the synthesis was not cancelled."""
-    return and_(_started(lease), syntheses.c.state == SynthesisState.RUNNING.value)
+    return and_(_is_current(lease), syntheses.c.state == SynthesisState.RUNNING.value)
 
 
 def _stale() -> Aborted:
     return Aborted(Reason.STALE_EPOCH, "The synthesis was cancelled, or another replica runs it.")
 
 
-def _started(lease: Lease) -> ColumnElement[bool]:
+def _is_current(lease: Lease) -> ColumnElement[bool]:
     """The condition that the lease is current. A cancelled synthesis still takes the answers of requests that run."""
     return and_(_is(lease.synthesis_id), syntheses.c.epoch == lease.epoch)
 
 
-def _locked(connection: Connection, condition: ColumnElement[bool]) -> tuple[SynthesisSpec, SynthesisUse]:
+def _lock(connection: Connection, condition: ColumnElement[bool]) -> tuple[SynthesisSpec, SynthesisUse]:
     """Lock the synthesis for this transaction. Raises Aborted (STALE_EPOCH) if none meets the condition."""
     query = select(syntheses.c.spec, syntheses.c.use).where(condition).with_for_update()
     row = connection.execute(query).one_or_none()
@@ -272,7 +272,7 @@ def _lose_reservations(use: SynthesisUse) -> SynthesisUse:
 
 
 def _end(state: SynthesisState) -> dict[str, Any]:
-    return {"ended_at": func.clock_timestamp()} if state.ended else {}
+    return {"ended_at": func.clock_timestamp()} if state.has_ended else {}
 
 
 def _keep_answer(connection: Connection, lease: Lease, answer: StoredAnswer) -> None:

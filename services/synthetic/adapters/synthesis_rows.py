@@ -33,15 +33,15 @@ class SqlSynthesisRows(ExtraRows):
     def rows(self, specialist: Specialist) -> Iterator[Row]:
         """Each once, with the specialist's system prompt of now, and its tokens by the base's tokenizer."""
         table = synthesis_rows.c
-        query = select(table.row_id, table.row).where(_accepted(specialist.name)).order_by(table.row_id)
+        query = select(table.row_id, table.row).where(_is_accepted(specialist.name)).order_by(table.row_id)
         query = query.ext(distinct_on(table.row_id))
         with transaction(self._engine) as connection:
             stream = connection.execution_options(yield_per=STREAMED_ROWS).execute(query)
             for part in stream.partitions(STREAMED_ROWS):
                 counter = self._tokenizers.for_base(specialist.base)
-                yield from _complete(self._admitted(specialist, part), specialist, counter)
+                yield from _complete(self._drop_held_out(specialist, part), specialist, counter)
 
-    def _admitted(self, specialist: Specialist, part: Sequence[Any]) -> list[Row]:
+    def _drop_held_out(self, specialist: Specialist, part: Sequence[Any]) -> list[Row]:
         """Those that were made from no held-out document: a seed may have got its side after the synthesis."""
         rows = [ROW.validate_python(row.row) for row in part]
         document_ids = sorted({document_id for row in rows for document_id in row.document_ids})
@@ -51,13 +51,13 @@ class SqlSynthesisRows(ExtraRows):
     def fingerprint(self, specialist: Specialist) -> str:
         """Of the number of rows and the sum of hashes of their ids, so that it costs one pass and no memory."""
         table = synthesis_rows.c
-        hashed = func.sum(func.hashtextextended(table.row_id, 0))
-        query = select(func.count(), func.coalesce(hashed, 0)).where(_accepted(specialist.name))
+        hash_sum = func.sum(func.hashtextextended(table.row_id, 0))
+        query = select(func.count(), func.coalesce(hash_sum, 0)).where(_is_accepted(specialist.name))
         with transaction(self._engine) as connection:
             return digest_of("syntheses", *connection.execute(query).one())
 
 
-def _accepted(specialist: str) -> ColumnElement[bool]:
+def _is_accepted(specialist: str) -> ColumnElement[bool]:
     table = synthesis_rows.c
     return and_(table.specialist == specialist, table.state == SampleState.ACCEPTED.value)
 

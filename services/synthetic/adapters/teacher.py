@@ -83,10 +83,10 @@ class OpenAiModel(ChatModel):
 
     def _give_up(self, error: openai.BadRequestError) -> bool:
         """Remember an option that the endpoint does not take; False if the error names none, or one that was given up already."""
-        named = {name for name in REPLACEMENTS if name in (error.param or "") or f"'{name}'" in error.message}
-        new = named - self._unsupported
-        self._unsupported |= new
-        return bool(new)
+        options = {name for name in REPLACEMENTS if name in (error.param or "") or f"'{name}'" in error.message}
+        new_options = options - self._unsupported
+        self._unsupported |= new_options
+        return bool(new_options)
 
 
 def _to_completion(answer: Any) -> Completion:

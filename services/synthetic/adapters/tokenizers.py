@@ -83,7 +83,7 @@ class StoredTokenizers(Tokenizers):
                 "`tailor models add`, which writes that file, and name the new base in the specialist.",
                 base=base,
             )
-        texts = {name: self._store.get(files[name]).decode() for name in _wanted(files)}
+        texts = {name: self._store.get(files[name]).decode() for name in _file_names(files)}
         try:
             return make_counter(texts, files[TOKENIZER].sha256)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -172,5 +172,5 @@ def split_batches(texts: Sequence[str]) -> Iterable[list[str]]:
         yield batch
 
 
-def _wanted(files: Mapping[str, Ref]) -> list[str]:
+def _file_names(files: Mapping[str, Ref]) -> list[str]:
     return [name for name in (TOKENIZER, DESCRIPTION, TEMPLATE, CONFIG) if name in files]

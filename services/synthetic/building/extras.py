@@ -48,7 +48,7 @@ class Extras:
         held_out: list[Row] = []
         train, tokens, across, beyond = 0, 0, 0, 0
         draws: list[int] = []
-        for row, side in self._sided():
+        for row, side in self._rows_with_sides():
             if row.made_by.startswith(IMPORT):
                 draws.append(draw(row.row_id))
             elif side is None:
@@ -67,7 +67,7 @@ class Extras:
     def files(self, parts: ExtraParts, replay: int, held_out: HeldOutGrams, workers: Workers) -> Iterator[WrittenRows]:
         """Write the train rows, with as many mixed-in rows as are wanted, in files by the first digits of their ids."""
         last = parts.draws[min(replay, len(parts.draws)) - 1] if replay and parts.draws else -1
-        chosen = (row for row, side in self._sided() if self._is_train(row, side, last))
+        chosen = (row for row, side in self._rows_with_sides() if self._is_train(row, side, last))
         for rows in _buckets(chosen, parts.train + min(replay, len(parts.draws))):
             yield write_extra(self.context, rows, held_out, workers)()
 
@@ -75,7 +75,7 @@ class Extras:
     def _is_train(row: Row, side: bool | None, last_draw: int) -> bool:
         return draw(row.row_id) <= last_draw if row.made_by.startswith(IMPORT) else side is False
 
-    def _sided(self) -> Iterator[tuple[Row, bool | None]]:
+    def _rows_with_sides(self) -> Iterator[tuple[Row, bool | None]]:
         """All extra rows by id, each with its side; None if its documents are on both."""
         streams = [source.rows(self.specialist) for source in self.sources]
         page: list[Row] = []

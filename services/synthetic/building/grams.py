@@ -91,8 +91,8 @@ def count_documents(table: RowTable, grams: GramSet, hasher: GramHasher) -> Coun
         if len(hits):
             by_document.setdefault(document_ids[0] if document_ids else f"row {number}", set()).update(hits.tolist())
     counts: Counts = {}
-    for found in by_document.values():
-        for gram in found:
+    for gram_hits in by_document.values():
+        for gram in gram_hits:
             counts[gram] = counts.get(gram, 0) + 1
     return counts
 
@@ -125,6 +125,6 @@ def shared_rows(table: RowTable, total: Counts, boilerplate_documents: int) -> t
     grams = numpy.array([gram for gram, count in total.items() if count < boilerplate_documents], numpy.uint64)
     house = numpy.array([gram for gram, count in total.items() if count >= boilerplate_documents], numpy.uint64)
     sets, hasher = (GramSet(grams), GramSet(house)), GramHasher()
-    hashed = [hasher.hash(answer) for _, answer in table.answers()]
-    shared, common = ([bool(len(chosen.find(hashes))) for hashes in hashed] for chosen in sets)
+    answer_hashes = [hasher.hash(answer) for _, answer in table.answers()]
+    shared, common = ([bool(len(chosen.find(hashes))) for hashes in answer_hashes] for chosen in sets)
     return shared, [is_common and not is_shared for is_common, is_shared in zip(common, shared, strict=True)]

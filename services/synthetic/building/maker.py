@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.synthetic.domain import Conversation, Document, MadeRows, Range, Specialist, Text
+from services.synthetic.domain import Conversation, Document, DocumentRows, Range, Specialist, Text
 from services.synthetic.ports import RowMaker, TokenCounter
 from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
 
@@ -14,10 +14,10 @@ class StructureRows(RowMaker):
 
     def make(
         self, document: Document, text: Text, specialist: Specialist, counter: TokenCounter, skip: Sequence[Range]
-    ) -> MadeRows:
+    ) -> DocumentRows:
         return make_rows(document, text, specialist, counter, skip)
 
     def make_deliverable(
         self, document: Document, text: Text, draft: Conversation, specialist: Specialist, counter: TokenCounter
-    ) -> MadeRows:
+    ) -> DocumentRows:
         return make_deliverable_rows(document, text, draft, specialist, counter)

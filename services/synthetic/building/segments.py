@@ -157,8 +157,8 @@ def _add_document(collector: _Collector, context: Context, task: SegmentTask, nu
         return
     if skip:
         collector.add_left_out(BOILERPLATE, characters=sum(letters.count(start, end) for start, end in skip))
-    made = context.maker.make(document, text, context.specialist, context.counter, skip)
-    rows, left_out = list(made.rows), list(made.left_out)
+    document_rows = context.maker.make(document, text, context.specialist, context.counter, skip)
+    rows, left_out = list(document_rows.rows), list(document_rows.left_out)
     draft = task.drafts.get(document.document_id)
     if draft is not None:
         finished = context.maker.make_deliverable(document, text, draft, context.specialist, context.counter)
@@ -240,10 +240,10 @@ def count_letters(places: NDArray[numpy.int64], kept: NDArray[numpy.bool_]) -> i
     """The characters that the kept rows teach, each once."""
     chosen = places[kept[places[:, 0]]] if len(places) else places
     ordered = chosen[numpy.lexsort((chosen[:, 2], chosen[:, 1]))]
-    total, document, reached = 0, -1, 0
+    total, document, last_end = 0, -1, 0
     for _, owner, start, end in ordered.tolist():
-        reached = reached if owner == document else 0
+        last_end = last_end if owner == document else 0
         document = owner
-        total += max(0, end - max(start, reached))
-        reached = max(reached, end)
+        total += max(0, end - max(start, last_end))
+        last_end = max(last_end, end)
     return total

@@ -11,7 +11,7 @@ from services.synthetic.building.reading import MemberReader
 from services.synthetic.building.segments import Context, RawSegment, count_letters, make_segment
 from services.synthetic.building.workers import Workers
 from services.synthetic.corpus import Assignment, BuildCorpus, Member
-from services.synthetic.selection import Component, group_components
+from services.synthetic.selection import LinkedDocuments, group_components
 from tailor.datasets import LeftOutCount
 from tailor.words import Filters, RowPolicy
 
@@ -45,14 +45,18 @@ class Splitter:
         threshold = boilerplate_documents(self.context.specialist.filters)
         components = group_components(unassigned, self.corpus.links(threshold))
         policy = self.context.specialist.rows
-        candidates = [c for c in components if c.known_side is None and c.draws_held_out(policy.held_out_percent)]
-        drawn = dict(self._fill(candidates, policy))
+        candidates = [
+            component
+            for component in components
+            if component.known_side is None and component.draws_held_out(policy.held_out_percent)
+        ]
+        held_out_rows = dict(self._fill(candidates, policy))
         batch: list[Assignment] = []
         for component in components:
-            batch += _assignments(component, drawn.get(component.component_id))
+            batch += _assignments(component, held_out_rows.get(component.component_id))
         self.corpus.assign(batch)
 
-    def _fill(self, candidates: Sequence[Component], policy: RowPolicy) -> Iterator[tuple[str, dict[str, int]]]:
+    def _fill(self, candidates: Sequence[LinkedDocuments], policy: RowPolicy) -> Iterator[tuple[str, dict[str, int]]]:
         """The components that are held out, with the rows of their documents, until there are enough held-out rows."""
         total = self.corpus.held_out_rows()
         for start in range(0, len(candidates), CHUNK):
@@ -85,7 +89,7 @@ class Splitter:
             yield result()
 
 
-def _assignments(component: Component, rows: dict[str, int] | None) -> list[Assignment]:
+def _assignments(component: LinkedDocuments, rows: dict[str, int] | None) -> list[Assignment]:
     side = rows is not None if component.known_side is None else component.known_side
     counts = rows or {}
     return [Assignment(key, component.component_id, side, counts.get(key, 0)) for key in component.new]

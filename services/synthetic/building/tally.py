@@ -12,7 +12,7 @@ from tailor.datasets import LeftOutCount
 
 
 @dataclass
-class Tally:
+class RowTally:
     """Counts over all files of a dataset. `shares` and `checks` are of train."""
 
     tokens: Counter[str] = field(default_factory=Counter)

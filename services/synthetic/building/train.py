@@ -42,7 +42,7 @@ SEGMENT_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Making:
+class SegmentJob:
     """A segment whose rows are being made."""
 
     key: SegmentKey
@@ -51,7 +51,7 @@ class Making:
 
 
 @dataclass(frozen=True)
-class Kept:
+class RowChoice:
     """The rows of a segment that are kept; those whose answers are taught, here or by an equal row; those whose answers are new here."""
 
     mask: Mask
@@ -82,18 +82,18 @@ class TrainRows:
 
     def _build_all(self, keys: Sequence[SegmentKey]) -> Iterator[SegmentResult]:
         """Every row: a segment is written as soon as its rows are made."""
-        stored = self._stored(keys)
+        stored = self._find_reusable(keys)
         ahead = deque(key for key in keys if key.number not in stored)
-        making: deque[Making] = deque()
+        jobs: deque[SegmentJob] = deque()
         writing: deque[Callable[[], SegmentResult]] = deque()
         for key in keys:
-            while ahead and len(making) < MAX_AHEAD:
-                making.append(self._make(ahead.popleft()))
+            while ahead and len(jobs) < MAX_AHEAD:
+                jobs.append(self._make(ahead.popleft()))
             reused = stored.get(key.number)
             if reused is not None:
                 writing.append(self._reuse(key, reused))
             else:
-                writing.append(self._write(making.popleft()))
+                writing.append(self._write(jobs.popleft()))
             while len(writing) >= MAX_AHEAD:
                 yield writing.popleft()()
         while writing:
@@ -103,7 +103,7 @@ class TrainRows:
         """Rows within limits that concern all segments: the rows wait on disk until all are made."""
         with tempfile.TemporaryDirectory(prefix="tailor-rows-") as folder:
             sources: dict[str, str] = {}
-            raws = [self._spill(making, Path(folder), sources) for making in self._make_all(keys)]
+            raws = [self._spill(job, Path(folder), sources) for job in self._make_all(keys)]
             steps = self._choose(raws, sources, max_tokens)
             results = []
             for key, raw, step in zip(keys, raws, steps, strict=True):
@@ -112,22 +112,22 @@ class TrainRows:
                 results.append(self._submit(key, self.corpus.members(key.number), full, step)())
             return results
 
-    def _make_all(self, keys: Sequence[SegmentKey]) -> Iterator[Making]:
-        making: deque[Making] = deque()
+    def _make_all(self, keys: Sequence[SegmentKey]) -> Iterator[SegmentJob]:
+        jobs: deque[SegmentJob] = deque()
         for key in keys:
-            making.append(self._make(key))
-            if len(making) >= MAX_AHEAD:
-                yield making.popleft()
-        while making:
-            yield making.popleft()
+            jobs.append(self._make(key))
+            if len(jobs) >= MAX_AHEAD:
+                yield jobs.popleft()
+        while jobs:
+            yield jobs.popleft()
 
-    def _spill(self, making: Making, folder: Path, sources: dict[str, str]) -> RawSegment:
-        sources.update((m.document.document_id, m.document.labels.source) for m in making.members)
-        raw = making.result()
-        (folder / str(making.key.number)).write_bytes(raw.data)
+    def _spill(self, job: SegmentJob, folder: Path, sources: dict[str, str]) -> RawSegment:
+        sources.update((member.document.document_id, member.document.labels.source) for member in job.members)
+        raw = job.result()
+        (folder / str(job.key.number)).write_bytes(raw.data)
         return replace(raw, data=b"")
 
-    def _choose(self, raws: Sequence[RawSegment], sources: dict[str, str], max_tokens: int) -> list["Kept"]:
+    def _choose(self, raws: Sequence[RawSegment], sources: dict[str, str], max_tokens: int) -> list["RowChoice"]:
         """What the limits keep of each segment."""
         percent = self.context.specialist.filters.max_source_percent
         steps = [[self.seen.add(raw.answers) for raw in raws]]
@@ -139,13 +139,18 @@ class TrainRows:
         for limit in limits:
             steps.append([mask.copy() for mask in steps[-1]])
             limit(steps[-1])
-        taught = [_taught(raws, step) for step in steps]
+        masks = [_mark_taught(raws, step) for step in steps]
         return [
-            Kept(steps[-1][n], taught[-1][n], steps[0][n], _dropped(raw, [step[n] for step in taught]))
-            for n, raw in enumerate(raws)
+            RowChoice(
+                steps[-1][number],
+                masks[-1][number],
+                steps[0][number],
+                _count_dropped(raw, [step[number] for step in masks]),
+            )
+            for number, raw in enumerate(raws)
         ]
 
-    def _stored(self, keys: Sequence[SegmentKey]) -> dict[int, SegmentResult]:
+    def _find_reusable(self, keys: Sequence[SegmentKey]) -> dict[int, SegmentResult]:
         """The stored segments with equal inputs whose files still exist."""
         results = (self.corpus.segment_result(key.number) for key in keys)
         equal = [
@@ -163,43 +168,43 @@ class TrainRows:
     def _inputs(self, key: SegmentKey) -> str:
         return fingerprint(SEGMENT_VERSION, self.inputs, key.number, key.digest)
 
-    def _make(self, key: SegmentKey) -> Making:
+    def _make(self, key: SegmentKey) -> SegmentJob:
         members = self.corpus.members(key.number)
         task = MemberReader(self.store).read(members)
-        return Making(key, members, self.workers.submit(make_segment, task))
+        return SegmentJob(key, members, self.workers.submit(make_segment, task))
 
     def _reuse(self, key: SegmentKey, stored: SegmentResult) -> Callable[[], SegmentResult]:
         """The stored rows, unless other rows would be kept now. They are compared again if the held-out answers changed."""
         kept = keep_all(self.seen.add(numpy.frombuffer(stored.answers, "<u8")))
         if mask_digest(kept.mask) != stored.kept:
-            making = self._make(key)
-            return self._submit(key, making.members, making.result(), kept)
+            job = self._make(key)
+            return self._submit(key, job.members, job.result(), kept)
         if stored.checked == self.held_out.grams.digest or stored.train is None:
             return lambda: stored
         data = self.store.get(stored.train.ref)
-        compared = self.workers.submit(compare_rows, data, self.held_out)
-        return lambda: self._compared(stored, *compared())
+        counts = self.workers.submit(compare_rows, data, self.held_out)
+        return lambda: self._update_checks(stored, *counts())
 
-    def _compared(self, stored: SegmentResult, shares: dict[int, int], checks: dict[int, int]) -> SegmentResult:
+    def _update_checks(self, stored: SegmentResult, shares: dict[int, int], checks: dict[int, int]) -> SegmentResult:
         checked = self.held_out.grams.digest
         result = replace(stored, checked=checked, shares=pack_counts(shares), checks=pack_counts(checks))
         self.corpus.keep_segment(result)
         return result
 
-    def _write(self, making: Making) -> Callable[[], SegmentResult]:
-        raw = making.result()
-        return self._submit(making.key, making.members, raw, keep_all(self.seen.add(raw.answers)))
+    def _write(self, job: SegmentJob) -> Callable[[], SegmentResult]:
+        raw = job.result()
+        return self._submit(job.key, job.members, raw, keep_all(self.seen.add(raw.answers)))
 
     def _submit(
-        self, key: SegmentKey, members: Sequence[Member], raw: RawSegment, kept: Kept
+        self, key: SegmentKey, members: Sequence[Member], raw: RawSegment, kept: RowChoice
     ) -> Callable[[], SegmentResult]:
         written = self.workers.submit(write_rows, [raw.data], [kept.mask.tolist()], self.held_out)
-        rest = replace(raw, data=b"", left_out={**raw.left_out, **_repeated(raw, kept)})
+        rest = replace(raw, data=b"", left_out={**raw.left_out, **_count_repeated(raw, kept)})
         digests = {member.document.document_id: member.document.digest for member in members}
         return lambda: self._store(key, digests, rest, kept, written())
 
     def _store(
-        self, key: SegmentKey, digests: Mapping[str, str], raw: RawSegment, kept: Kept, rows: WrittenRows
+        self, key: SegmentKey, digests: Mapping[str, str], raw: RawSegment, kept: RowChoice, rows: WrittenRows
     ) -> SegmentResult:
         """Record the files before they are written, so that none is ever without a record."""
         ids = rows.document_ids
@@ -239,19 +244,19 @@ def mask_digest(mask: Mask) -> str:
     return fingerprint(numpy.packbits(mask).tobytes().hex(), len(mask))
 
 
-def keep_all(first: Mask) -> Kept:
+def keep_all(first: Mask) -> RowChoice:
     """Keep every row whose answer is the first of its kind; the others are taught by that one."""
-    return Kept(first, numpy.ones(len(first), numpy.bool_), first)
+    return RowChoice(first, numpy.ones(len(first), numpy.bool_), first)
 
 
-def _repeated(raw: RawSegment, kept: Kept) -> dict[str, LeftOutCount]:
+def _count_repeated(raw: RawSegment, kept: RowChoice) -> dict[str, LeftOutCount]:
     """The rows that repeat the answer of another, which teaches their text."""
     rows = int((~kept.first).sum())
     documents = set(range(len(raw.ids))) & (set(raw.documents.tolist()) - set(raw.documents[kept.first].tolist()))
     return {REPEATED: LeftOutCount(len(documents), rows, 0)} if rows else {}
 
 
-def _taught(raws: Sequence[RawSegment], kept: Sequence[Mask]) -> list[Mask]:
+def _mark_taught(raws: Sequence[RawSegment], kept: Sequence[Mask]) -> list[Mask]:
     """For each row, whether it or a row with an equal answer is kept."""
     parts = [raw.answers[mask] for raw, mask in zip(raws, kept, strict=True)]
     answers = numpy.unique(numpy.concatenate(parts)) if parts else numpy.empty(0, numpy.uint64)
@@ -259,7 +264,7 @@ def _taught(raws: Sequence[RawSegment], kept: Sequence[Mask]) -> list[Mask]:
     return [mask | (numpy.isin(raw.answers, answers) & (raw.answers != 0)) for raw, mask in pairs]
 
 
-def _dropped(raw: RawSegment, steps: Sequence[Mask]) -> dict[str, LeftOutCount]:
+def _count_dropped(raw: RawSegment, steps: Sequence[Mask]) -> dict[str, LeftOutCount]:
     """Counts of the rows that each limit removes: of the sources, of the tokens, of the sources again."""
     first, budget, second = (count_removed(raw, *pair) for pair in itertools.pairwise(steps))
     share = LeftOutCount(

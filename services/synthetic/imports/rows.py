@@ -23,25 +23,25 @@ class ImportedRows(ExtraRows):
 
     def rows(self, specialist: Specialist) -> Iterator[Row]:
         """Stream them, sorted by id, with their tokens by the specialist's base. Raises what `Tokenizers.for_base` raises."""
-        items = self.used_by(specialist)
+        items = self.find_imports(specialist)
         if not items:
             return
         counter = self.tokenizers.for_base(specialist.base)
-        merged = heapq.merge(*(self._shared(item) for item in items), key=lambda row: row.row_id)
+        merged = heapq.merge(*(self._read_shared(item) for item in items), key=lambda row: row.row_id)
         while batch := list(islice(merged, BATCH_ROWS)):
             yield from count_tokens(batch, counter)
 
     def fingerprint(self, specialist: Specialist) -> str:
         """Changes with the imports that the specialist uses, and with their shares."""
-        used = [(item.spec.name, item.spec.share_percent, item.file) for item in self.used_by(specialist)]
+        used = [(item.spec.name, item.spec.share_percent, item.file) for item in self.find_imports(specialist)]
         return fingerprint(*used)
 
-    def used_by(self, specialist: Specialist) -> tuple[DatasetImport, ...]:
+    def find_imports(self, specialist: Specialist) -> tuple[DatasetImport, ...]:
         """The finished imports that the specialist names and may use, by name."""
-        named = [self.imports.find(name) for name in sorted(set(specialist.rows.replay))]
-        return tuple(item for item in named if item and item.file and item.spec.admits(specialist.name))
+        imports = [self.imports.find(name) for name in sorted(set(specialist.rows.replay))]
+        return tuple(item for item in imports if item and item.file and item.spec.admits(specialist.name))
 
-    def _shared(self, item: DatasetImport) -> Iterator[Row]:
+    def _read_shared(self, item: DatasetImport) -> Iterator[Row]:
         if item.file is not None:
             yield from (row for row in self.files.read(item.file) if is_shared(row.row_id, item.spec.share_percent))
 

@@ -90,8 +90,8 @@ def hash_word(word: str) -> int:
 def text_sketch(shingles: Hashes, bands: Bands, threshold: float) -> TextSketch:
     """The smallest 32-bit hash of the shingles under each permutation, and the bands."""
     unique = numpy.unique(shingles)[:, None]
-    hashed = unique * MULTIPLIERS[: bands.permutations] + OFFSETS[: bands.permutations]
-    smallest = (hashed >> numpy.uint64(32)).min(axis=0).astype("<u4")
+    hashes = unique * MULTIPLIERS[: bands.permutations] + OFFSETS[: bands.permutations]
+    smallest = (hashes >> numpy.uint64(32)).min(axis=0).astype("<u4")
     groups = smallest.reshape(bands.count, bands.hashes)
     keys = tuple(_band_key(bands.salt, number, group.tobytes()) for number, group in enumerate(groups))
     return TextSketch(smallest.tobytes(), keys, threshold)

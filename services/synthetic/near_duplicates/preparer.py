@@ -26,7 +26,7 @@ LOCK_ATTEMPTS = 600
 
 
 @dataclass(frozen=True)
-class Preparer:
+class DocumentPreparer:
     """Prepares documents in batches. A batch is stored in one transaction, so that a killed process loses at most its running batch."""
 
     sketches: Sketches

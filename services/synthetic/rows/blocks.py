@@ -45,23 +45,23 @@ def _file_lines(text: str) -> Iterator[_FileLine | None]:
             yield None
         last_end = match.end()
         line = match[0]
-        stripped = line.strip()
-        if not stripped:
+        content = line.strip()
+        if not content:
             yield None
             continue
         is_fence = _FENCE.match(line) is not None
-        kind = BlockKind.CODE if is_code or is_fence else _kind(line, stripped)
+        kind = BlockKind.CODE if is_code or is_fence else _kind(line, content)
         is_code ^= is_fence
         start = match.start() if kind is BlockKind.CODE else match.start() + len(line) - len(line.lstrip())
-        yield _FileLine(start, match.start() + len(line.rstrip()), stripped, kind)
+        yield _FileLine(start, match.start() + len(line.rstrip()), content, kind)
 
 
-def _kind(line: str, stripped: str) -> BlockKind:
-    if HEADING.match(stripped) and line[0] == "#":
+def _kind(line: str, content: str) -> BlockKind:
+    if HEADING.match(content) and line[0] == "#":
         return BlockKind.HEADING
-    if stripped[0] == "|":
+    if content[0] == "|":
         return BlockKind.TABLE
-    if stripped[0] == ">":
+    if content[0] == ">":
         return BlockKind.CODE
     return BlockKind.ITEM if _ITEM.match(line) else BlockKind.PROSE
 

@@ -26,7 +26,7 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedDraft:
     """A draft with the tokens of the whole row and those of its answer."""
 
     draft: Draft
@@ -35,7 +35,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class Budget:
+class RowBudget:
     """A specialist's budget for rows from one text. `density` is the text's tokens per character."""
 
     counter: TokenCounter
@@ -56,24 +56,24 @@ class Budget:
         """The estimated number of characters that fill a share of the room."""
         return int(share * self.room / self.density)
 
-    def count(self, drafts: Sequence[Draft]) -> list[Counted]:
+    def count(self, drafts: Sequence[Draft]) -> list[CountedDraft]:
         """Count the drafts' tokens, all in one call."""
         counts = iter(self.counter.count([content for draft in drafts for _, content in draft.messages]))
-        return [self._counted(draft, [next(counts) for _ in draft.messages]) for draft in drafts]
+        return [self._count_draft(draft, [next(counts) for _ in draft.messages]) for draft in drafts]
 
-    def _counted(self, draft: Draft, counts: Sequence[int]) -> Counted:
+    def _count_draft(self, draft: Draft, counts: Sequence[int]) -> CountedDraft:
         overhead = self.system_tokens + len(counts) * self.counter.message_tokens
-        return Counted(draft, sum(counts) + overhead, counts[-1])
+        return CountedDraft(draft, sum(counts) + overhead, counts[-1])
 
 
-def make_budget(specialist: Specialist, counter: TokenCounter, text: str) -> Budget:
+def make_budget(specialist: Specialist, counter: TokenCounter, text: str) -> RowBudget:
     """The budget by the specialist's `max_row_tokens`, or else by what its base reads."""
     limit = min(specialist.rows.max_row_tokens or counter.context_tokens, counter.context_tokens)
     system, tokens = counter.count([specialist.system_prompt, text])
     system_tokens = system + counter.message_tokens if specialist.system_prompt else 0
-    return Budget(counter, limit, system_tokens, max(tokens, 1) / max(len(text), 1))
+    return RowBudget(counter, limit, system_tokens, max(tokens, 1) / max(len(text), 1))
 
 
-def keep_fitting(drafts: Sequence[Draft], budget: Budget) -> list[Counted]:
+def keep_fitting(drafts: Sequence[Draft], budget: RowBudget) -> list[CountedDraft]:
     """The drafts that fit, counted. The others are views of text that smaller rows teach."""
-    return [counted for counted in budget.count(drafts) if counted.tokens <= budget.limit]
+    return [row for row in budget.count(drafts) if row.tokens <= budget.limit]

@@ -6,19 +6,19 @@ from dataclasses import dataclass, field, replace
 from services.synthetic.domain import (
     Conversation,
     Document,
+    DocumentRows,
     Kind,
     LeftOutText,
-    MadeRows,
     Range,
     Row,
     Specialist,
     Text,
 )
 from services.synthetic.ports import TokenCounter
-from services.synthetic.rows.budget import Counted, Draft, keep_fitting, make_budget
+from services.synthetic.rows.budget import CountedDraft, Draft, keep_fitting, make_budget
 from services.synthetic.rows.knowledge_rows import ANSWER, KNOWLEDGE, answer_drafts, knowledge_drafts
-from services.synthetic.rows.parts import Compose, Part, fit_parts, plan_parts
-from services.synthetic.rows.people_rows import DELIVERABLE, EXAMPLE, Written, make_deliverable, make_example
+from services.synthetic.rows.parts import Compose, DocumentPart, fit_parts, plan_parts
+from services.synthetic.rows.people_rows import DELIVERABLE, EXAMPLE, PeopleRows, make_deliverable, make_example
 from services.synthetic.rows.places import count_characters, find_spans, merge_ranges, subtract_ranges
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.report_rows import (
@@ -34,7 +34,7 @@ from services.synthetic.rows.report_rows import (
     whole_draft,
     whole_part,
 )
-from services.synthetic.rows.sections import Source, has_words, read_source
+from services.synthetic.rows.sections import SourceText, has_words, read_source
 from services.synthetic.rows.templates import draw
 
 # The answers of one document have at most this number of times its characters.
@@ -42,7 +42,7 @@ MAX_TIMES = 4
 
 
 @dataclass
-class Refused:
+class Refusals:
     """Text that gave no row, by reason: its ranges, and the rows that were refused."""
 
     ranges: dict[str, list[Range]] = field(default_factory=dict)
@@ -56,44 +56,46 @@ class Refused:
 
 def make_rows(
     document: Document, text: Text, specialist: Specialist, counter: TokenCounter, skip: Sequence[Range] = ()
-) -> MadeRows:
+) -> DocumentRows:
     """Make the rows of one document. Equal documents give equal rows.
 
     The ranges to skip neither become rows nor count as left out: the caller counts them.
     """
-    refused = Refused()
+    refusals = Refusals()
     if document.kind is Kind.EXAMPLE:
-        written = make_example(read_source(document, text), (text.prompt or "").strip(), specialist, counter)
-        counted = _wanted(written, EXAMPLE, specialist, refused)
+        people_rows = make_example(read_source(document, text), (text.prompt or "").strip(), specialist, counter)
+        drafts = _choose_wanted(people_rows, EXAMPLE, specialist, refusals)
     else:
-        counted = _structure(read_source(document, text, skip), specialist, counter, refused)
-    return _finish(document, text, specialist, counted, refused, skip=skip)
+        drafts = _structure(read_source(document, text, skip), specialist, counter, refusals)
+    return _finish(document, text, specialist, drafts, refusals, skip=skip)
 
 
 def make_deliverable_rows(
     document: Document, text: Text, draft: Conversation, specialist: Specialist, counter: TokenCounter
-) -> MadeRows:
+) -> DocumentRows:
     """The deliverable, word for word, as the answer to the chat of its draft."""
-    refused = Refused()
-    written = make_deliverable(read_source(document, text), draft, specialist, counter)
-    return _finish(document, text, specialist, _wanted(written, DELIVERABLE, specialist, refused), refused)
+    refusals = Refusals()
+    people_rows = make_deliverable(read_source(document, text), draft, specialist, counter)
+    return _finish(document, text, specialist, _choose_wanted(people_rows, DELIVERABLE, specialist, refusals), refusals)
 
 
-def _structure(source: Source, specialist: Specialist, counter: TokenCounter, refused: Refused) -> list[Counted]:
+def _structure(
+    source: SourceText, specialist: Specialist, counter: TokenCounter, refusals: Refusals
+) -> list[CountedDraft]:
     prompts = Prompts(source, make_budget(specialist, counter, source.reading.text))
-    parts = [part for part in plan_parts(source.sections, prompts.budget) if _is_teachable(part, refused)]
+    parts = [part for part in plan_parts(source.sections, prompts.budget) if _is_teachable(part, refusals)]
     if not parts:
         return []
-    counted: list[Counted] = []
+    rows: list[CountedDraft] = []
     for compose in _composers(prompts, specialist, parts):
         fitting, too_long = fit_parts(parts, compose, prompts.budget)
-        counted += fitting
-        _refuse_parts(refused, too_long)
+        rows += fitting
+        _refuse_parts(refusals, too_long)
     views = [draft for draft in _views(prompts, specialist, parts) if draft is not None]
-    return counted + keep_fitting(views, prompts.budget)
+    return rows + keep_fitting(views, prompts.budget)
 
 
-def _composers(prompts: Prompts, specialist: Specialist, parts: Sequence[Part]) -> Iterator[Compose]:
+def _composers(prompts: Prompts, specialist: Specialist, parts: Sequence[DocumentPart]) -> Iterator[Compose]:
     """The ways in which every part is taught."""
     main = main_task(prompts.source)
     if _is_wanted(specialist, REPORT) or _is_wanted(specialist, main):
@@ -112,7 +114,7 @@ def _main_composer(prompts: Prompts, specialist: Specialist, main: str, *, is_si
     return report_part(prompts, REPORT if _is_wanted(specialist, REPORT) else main)
 
 
-def _views(prompts: Prompts, specialist: Specialist, parts: Sequence[Part]) -> Iterator[Draft | None]:
+def _views(prompts: Prompts, specialist: Specialist, parts: Sequence[DocumentPart]) -> Iterator[Draft | None]:
     """Rows of a document that teach its parts once more."""
     main = main_task(prompts.source)
     if _is_wanted(specialist, main) and len(parts) > 1:
@@ -131,58 +133,62 @@ def _is_wanted(specialist: Specialist, task: str) -> bool:
     return not specialist.rows.tasks or task in specialist.rows.tasks
 
 
-def _wanted(written: Written, task: str, specialist: Specialist, refused: Refused) -> list[Counted]:
+def _choose_wanted(
+    people_rows: PeopleRows, task: str, specialist: Specialist, refusals: Refusals
+) -> list[CountedDraft]:
     if not _is_wanted(specialist, task):
         return []
-    _refuse_parts(refused, written.refused)
-    return list(written.fitting)
+    _refuse_parts(refusals, people_rows.refused)
+    return list(people_rows.fitting)
 
 
-def _is_teachable(part: Part, refused: Refused) -> bool:
+def _is_teachable(part: DocumentPart, refusals: Refusals) -> bool:
     if has_words(part.text):
         return True
-    refused.add("no_words", part.places, 1)
+    refusals.add("no_words", part.places, 1)
     return False
 
 
-def _refuse_parts(refused: Refused, parts: Sequence[Part]) -> None:
+def _refuse_parts(refusals: Refusals, parts: Sequence[DocumentPart]) -> None:
     for part in parts:
-        refused.add("no_room", part.places, 1)
+        refusals.add("no_room", part.places, 1)
 
 
 def _finish(
     document: Document,
     text: Text,
     specialist: Specialist,
-    counted: Sequence[Counted],
-    refused: Refused,
+    drafts: Sequence[CountedDraft],
+    refusals: Refusals,
     *,
     skip: Sequence[Range] = (),
-) -> MadeRows:
+) -> DocumentRows:
     """Rows of the drafts that are long enough, not alike, within the bounds and drawn; and the account."""
-    chosen = list(_draw(specialist, _bounded(text, _distinct(_long_enough(specialist, counted, refused))), refused))
+    chosen = list(
+        _draw(specialist, _limit_characters(text, _drop_repeats(_drop_short(specialist, drafts, refusals))), refusals)
+    )
     rows = tuple(_row(document, specialist, item) for item in chosen)
-    refused.add("task" if specialist.rows.tasks else "too_little_text", [(0, len(text.text))])
-    return MadeRows(rows, _account(text.text, skip, rows, refused))
+    refusals.add("task" if specialist.rows.tasks else "too_little_text", [(0, len(text.text))])
+    return DocumentRows(rows, _account(text.text, skip, rows, refusals))
 
 
-def _long_enough(specialist: Specialist, counted: Iterable[Counted], refused: Refused) -> Iterator[Counted]:
+def _drop_short(specialist: Specialist, drafts: Iterable[CountedDraft], refusals: Refusals) -> Iterator[CountedDraft]:
     """Without short answers; refusals, which teach no text, are short."""
-    for item in counted:
+    for item in drafts:
         if item.answer_tokens >= specialist.rows.min_answer_tokens or not item.draft.places:
             yield item
         else:
-            refused.add("short_answer", item.draft.places, 1)
+            refusals.add("short_answer", item.draft.places, 1)
 
 
-def _distinct(counted: Iterable[Counted]) -> list[Counted]:
+def _drop_repeats(drafts: Iterable[CountedDraft]) -> list[CountedDraft]:
     """Without rows whose words an earlier row has, of the prompt and answer, or of the answer to a question of knowledge.
 
     The earlier row teaches the places of the later one too.
     """
-    kept: list[Counted] = []
+    kept: list[CountedDraft] = []
     seen: dict[tuple[str, str, str], int] = {}
-    for item in counted:
+    for item in drafts:
         answer = " ".join(item.draft.answer.lower().split())
         keys = {("", item.draft.messages[-2][1], answer)}
         if item.draft.task in (ANSWER, KNOWLEDGE) and item.draft.places:
@@ -197,29 +203,29 @@ def _distinct(counted: Iterable[Counted]) -> list[Counted]:
     return kept
 
 
-def _bounded(text: Text, counted: Iterable[Counted]) -> Iterator[Counted]:
+def _limit_characters(text: Text, drafts: Iterable[CountedDraft]) -> Iterator[CountedDraft]:
     """Rows while the answers have no more than four times the document's characters; the first rows teach each part once."""
     room = MAX_TIMES * len(text.text)
-    for item in counted:
+    for item in drafts:
         room -= len(item.draft.answer)
         if room >= 0 or not item.draft.places:
             yield item
 
 
-def _draw(specialist: Specialist, counted: Iterable[Counted], refused: Refused) -> Iterator[Counted]:
+def _draw(specialist: Specialist, drafts: Iterable[CountedDraft], refusals: Refusals) -> Iterator[CountedDraft]:
     """As many rows as the specialist admits for each document, chosen by a hash."""
-    items = list(counted)
+    items = list(drafts)
     limit = specialist.rows.max_rows_per_document
     if not limit or len(items) <= limit:
         yield from items
         return
     ranked = sorted(range(len(items)), key=lambda number: draw(2**63, items[number].draft.messages))
     for number in ranked[limit:]:
-        refused.add("rows_per_document", items[number].draft.places, 1)
+        refusals.add("rows_per_document", items[number].draft.places, 1)
     yield from (items[number] for number in sorted(ranked[:limit]))
 
 
-def _row(document: Document, specialist: Specialist, item: Counted) -> Row:
+def _row(document: Document, specialist: Specialist, item: CountedDraft) -> Row:
     places = merge_ranges(item.draft.places)
     return Row(
         task=item.draft.task,
@@ -235,14 +241,14 @@ def _row(document: Document, specialist: Specialist, item: Counted) -> Row:
     )
 
 
-def _account(text: str, skip: Sequence[Range], rows: Sequence[Row], refused: Refused) -> tuple[LeftOutText, ...]:
+def _account(text: str, skip: Sequence[Range], rows: Sequence[Row], refusals: Refusals) -> tuple[LeftOutText, ...]:
     """The text that no row teaches, each character under one reason."""
-    taught = [*skip, *(place for row in rows for place in row.places)]
+    known = [*skip, *(place for row in rows for place in row.places)]
     left_out: list[LeftOutText] = []
-    for reason, ranges in refused.ranges.items():
-        left = subtract_ranges(ranges, taught)
-        entry = LeftOutText(reason, refused.rows.get(reason, 0), count_characters(text, left))
-        taught = [*taught, *left]
+    for reason, ranges in refusals.ranges.items():
+        left = subtract_ranges(ranges, known)
+        entry = LeftOutText(reason, refusals.rows.get(reason, 0), count_characters(text, left))
+        known = [*known, *left]
         if entry.rows or entry.characters:
             left_out.append(entry)
     return tuple(left_out)

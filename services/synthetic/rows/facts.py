@@ -31,7 +31,7 @@ _LIST_MARK = re.compile(r"\(?\d{1,3}[.)]")
 
 
 @dataclass(frozen=True)
-class Run:
+class ValueRun:
     """A value or name, word for word: a figure with its unit, a date, an amount, a name, a code or a citation; and the clause around it.
 
     `sentence` tells runs of different sentences apart.
@@ -61,13 +61,13 @@ _NO_TOKEN = _Token("", 0, False, False, False, True)
 _NUMBER = re.compile(r"[^\W_]*\d(?:[\w.,:/-]*\w)?")
 
 
-def find_runs(sentence: str, language: str, number: int = 0) -> tuple[Run, ...]:
+def find_runs(sentence: str, language: str, number: int = 0) -> tuple[ValueRun, ...]:
     """The values and names of a sentence with single spaces, in order. `number` is the sentence's."""
     if _EAST_ASIAN.search(sentence):
-        return tuple(Run(match[0], match[0], number) for match in _EAST_ASIAN_VALUE.finditer(sentence))
+        return tuple(ValueRun(match[0], match[0], number) for match in _EAST_ASIAN_VALUE.finditer(sentence))
     tokens = _tokens(sentence)
     links = NAME_LINKS if language in NAMES_STAND_OUT else FEW_LINKS
-    runs: list[Run] = []
+    runs: list[ValueRun] = []
     place = 0
     while place < len(tokens):
         token = tokens[place]
@@ -75,12 +75,12 @@ def find_runs(sentence: str, language: str, number: int = 0) -> tuple[Run, ...]:
         if last is not None and _is_telling(tokens[place : last + 1], language):
             last = _with_unit(tokens, last)
             text = sentence[tokens[place].start : _core_end(tokens[last])]
-            runs.append(Run(text, _clause(sentence, tokens, place, last), number))
+            runs.append(ValueRun(text, _clause(sentence, tokens, place, last), number))
         place = place + 1 if last is None else last + 1
     return tuple(runs)
 
 
-def list_facts(runs: Iterable[Run], known: str, answer_chars: int) -> list[str]:
+def list_facts(runs: Iterable[ValueRun], known: str, answer_chars: int) -> list[str]:
     """Facts for the runs that `known` (white space normalised) does not have.
 
     They are clauses or, if clauses would repeat too much of the answer, bare values, those of one sentence together.
@@ -148,9 +148,9 @@ def _is_inside(text: str, known: str, place: int) -> bool:
     return text[0].isalpha() and before[-1:].isalpha()
 
 
-def _without_repeats(runs: Sequence[Run], facts: Sequence[str]) -> list[tuple[Run, str]]:
+def _without_repeats(runs: Sequence[ValueRun], facts: Sequence[str]) -> list[tuple[ValueRun, str]]:
     """The facts in order, without those whose value an earlier one has."""
-    chosen: list[tuple[Run, str]] = []
+    chosen: list[tuple[ValueRun, str]] = []
     text = ""
     for run, fact in zip(runs, facts, strict=True):
         if not stands_in(run.text, text):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from services.synthetic.domain import Grounding, Range
-from services.synthetic.rows.budget import Budget, Draft
+from services.synthetic.rows.budget import Draft, RowBudget
 from services.synthetic.rows.facts import list_facts
 from services.synthetic.rows.lexicon import ARTICLES, SMALL_WORDS
 from services.synthetic.rows.pieces import BlockKind, Piece, Sentence, join_pieces
@@ -48,15 +48,15 @@ class Chunk:
     @cached_property
     def sentences(self) -> tuple[Sentence, ...]:
         """Its sentences, without headings and code."""
-        told = (piece for piece in self.pieces if piece.kind in (BlockKind.PROSE, BlockKind.ITEM, BlockKind.TABLE))
-        return tuple(sentence for piece in told for sentence in piece.sentences)
+        pieces = (piece for piece in self.pieces if piece.kind in (BlockKind.PROSE, BlockKind.ITEM, BlockKind.TABLE))
+        return tuple(sentence for piece in pieces for sentence in piece.sentences)
 
     @cached_property
     def topics(self) -> tuple[str, ...]:
         """Names and words after articles in an order drawn by hash; if there are none, rare long words."""
         language = self.pieces[0].reading.language
-        found = (topic for sentence in self.sentences for topic in _topics(sentence, language))
-        topics = dict.fromkeys(itertools.islice(found, _MOST_TOPICS))
+        names = (topic for sentence in self.sentences for topic in _topics(sentence, language))
+        topics = dict.fromkeys(itertools.islice(names, _MOST_TOPICS))
         topics = topics or dict.fromkeys(
             word for sentence in self.sentences for word in _rare_words(sentence, self.text)
         )
@@ -69,9 +69,9 @@ class Chunk:
     def ask_about(self, number: int, share: float) -> tuple[str, tuple[Sentence, ...]]:
         """The first subject from a number on whose sentences are no more than a share of the passage, and those sentences."""
         for topic in self.topics[number:] + self.topics[:number]:
-            found = self.about(topic)
-            if sum(len(sentence.text) for sentence in found) <= share * len(self.text):
-                return topic, found
+            sentences = self.about(topic)
+            if sum(len(sentence.text) for sentence in sentences) <= share * len(self.text):
+                return topic, sentences
         return "", ()
 
 
@@ -95,7 +95,7 @@ def knowledge_drafts(prompts: Prompts) -> list[Draft]:
     return drafts
 
 
-def _chunks(sections: Sequence[Section], budget: Budget) -> list[Chunk]:
+def _chunks(sections: Sequence[Section], budget: RowBudget) -> list[Chunk]:
     """Passages of whole blocks. A block that is too long by itself is taught by the rows that split it."""
     limit = budget.characters(_PASSAGE_SHARE)
     chunks: list[Chunk] = []
@@ -114,30 +114,30 @@ def _chunks(sections: Sequence[Section], budget: Budget) -> list[Chunk]:
 
 def _question(prompts: Prompts, chunk: Chunk, task: str, view: str, number: int) -> Iterator[Draft]:
     """A question about a subject of the passage, answered by the sentences that mention it."""
-    topic, found = chunk.ask_about(number, _ANSWER_SHARE)
-    if found:
-        answer = "\n".join(sentence.text for sentence in found) if view == "extract" else _join(found)
+    topic, sentences = chunk.ask_about(number, _ANSWER_SHARE)
+    if sentences:
+        answer = "\n".join(sentence.text for sentence in sentences) if view == "extract" else _join(sentences)
         request = prompts.ask(view, task, chunk.pieces[0].start, topic=topic)
-        yield _draft(task, prompts.assemble(request, passage=chunk.text), answer, found)
+        yield _draft(task, prompts.assemble(request, passage=chunk.text), answer, sentences)
 
 
 def _closed(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
     """A question without its passage."""
-    topic, found = chunk.ask_about(3, _ANSWER_SHARE if len(chunk.sentences) > 2 else 1.0)
-    if found:
+    topic, sentences = chunk.ask_about(3, _ANSWER_SHARE if len(chunk.sentences) > 2 else 1.0)
+    if sentences:
         request = prompts.ask("closed", chunk.pieces[0].start, topic=topic)
-        yield _draft(KNOWLEDGE, request, _join(found), found, Grounding.CLOSED)
+        yield _draft(KNOWLEDGE, request, _join(sentences), sentences, Grounding.CLOSED)
 
 
 def _where(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
     """The place at which a subject stands, with its first sentence; of every other passage."""
     start = chunk.pieces[0].start
-    topic, found = chunk.ask_about(4, 1.0)
-    if found and chunk.heading and draw(2, "where", chunk.text) == 0:
-        found = found[:1]
+    topic, sentences = chunk.ask_about(4, 1.0)
+    if sentences and chunk.heading and draw(2, "where", chunk.text) == 0:
+        sentences = sentences[:1]
         place = prompts.ask("where_answer", start, heading=chunk.heading)
-        answer = f"{place}\n\n{found[0].text}"
-        yield _draft(KNOWLEDGE, prompts.ask("where", start, topic=topic), answer, found, Grounding.CLOSED)
+        answer = f"{place}\n\n{sentences[0].text}"
+        yield _draft(KNOWLEDGE, prompts.ask("where", start, topic=topic), answer, sentences, Grounding.CLOSED)
 
 
 def _summary(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
@@ -145,8 +145,10 @@ def _summary(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
     sentences = chunk.sentences
     if len(sentences) >= _MIN_SUMMARISED:
         count = max(2, int(_SUMMARY_SHARE * len(sentences)))
-        ranked = sorted(range(1, len(sentences)), key=lambda n: (-len(sentences[n].runs), n))[: count - 1]
-        chosen = [sentences[n] for n in sorted([0, *ranked])]
+        ranked = sorted(range(1, len(sentences)), key=lambda number: (-len(sentences[number].runs), number))[
+            : count - 1
+        ]
+        chosen = [sentences[number] for number in sorted([0, *ranked])]
         prompt = prompts.assemble(prompts.ask("summary", chunk.pieces[0].start), passage=chunk.text)
         yield _draft(KNOWLEDGE, prompt, _join(chosen), chosen)
 
@@ -156,9 +158,9 @@ def _key_facts(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
     facts = list_facts((run for sentence in chunk.sentences for run in sentence.runs), "", len(chunk.text))
     if len(facts) >= _MIN_FACTS:
         text = "\n".join(facts)
-        told = [sentence for sentence in chunk.sentences if any(run.text in text for run in sentence.runs)]
+        sentences = [sentence for sentence in chunk.sentences if any(run.text in text for run in sentence.runs)]
         prompt = prompts.assemble(prompts.ask("key_facts", chunk.pieces[0].start), passage=chunk.text)
-        yield _draft(KNOWLEDGE, prompt, "\n".join(f"- {fact}" for fact in facts), told)
+        yield _draft(KNOWLEDGE, prompt, "\n".join(f"- {fact}" for fact in facts), sentences)
 
 
 def _refusal(prompts: Prompts, chunk: Chunk, number: int) -> Iterator[Draft]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from services.synthetic.domain import Range
-from services.synthetic.rows.budget import Budget, Counted, Draft
-from services.synthetic.rows.facts import Run
+from services.synthetic.rows.budget import CountedDraft, Draft, RowBudget
+from services.synthetic.rows.facts import ValueRun
 from services.synthetic.rows.pieces import BlockKind, Piece, join_pieces
 from services.synthetic.rows.sections import Section
 
@@ -21,7 +21,7 @@ LEAST_CONTEXT = 2
 
 
 @dataclass(frozen=True)
-class Part:
+class DocumentPart:
     """Neighbouring pieces under one heading. `is_opening` is False for the later parts of a section."""
 
     heading: str
@@ -44,36 +44,38 @@ class Part:
         return join_pieces(self.pieces)
 
     @cached_property
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> tuple[ValueRun, ...]:
         """The values and names in it."""
         return tuple(run for piece in self.pieces for run in piece.runs)
 
-    def halves(self) -> "tuple[Part, ...]":
+    def halves(self) -> "tuple[DocumentPart, ...]":
         """Two smaller parts, or itself if it cannot be split. A heading stays with the text below it."""
-        pieces = _opened(self.pieces)
+        pieces = _open_single(self.pieces)
         if len(pieces) < 2:
             return (self,)
         cut = _middle(pieces)
         return replace(self, pieces=pieces[:cut]), replace(self, pieces=pieces[cut:], is_opening=False)
 
 
-Compose = Callable[[Part, int], Draft]
+Compose = Callable[[DocumentPart, int], Draft]
 
 
-def plan_parts(sections: Sequence[Section], budget: Budget) -> list[Part]:
+def plan_parts(sections: Sequence[Section], budget: RowBudget) -> list[DocumentPart]:
     """The parts of a document in order; small sections are joined with the next."""
-    return [part for unit in _units(sections) for part in _packed(unit, budget)]
+    return [part for unit in _units(sections) for part in _pack(unit, budget)]
 
 
-def fit_parts(parts: Iterable[Part], compose: Compose, budget: Budget) -> tuple[list[Counted], list[Part]]:
+def fit_parts(
+    parts: Iterable[DocumentPart], compose: Compose, budget: RowBudget
+) -> tuple[list[CountedDraft], list[DocumentPart]]:
     """A counted row for each part, of parts split until they fit; and the parts for which even one word does not fit."""
     pending = [(part, 0) for part in parts]
-    fitting: list[Counted] = []
-    refused: list[Part] = []
+    fitting: list[CountedDraft] = []
+    refused: list[DocumentPart] = []
     while pending:
-        counted = budget.count([compose(part, level) for part, level in pending])
-        again: list[tuple[Part, int]] = []
-        for (part, level), row in zip(pending, counted, strict=True):
+        rows = budget.count([compose(part, level) for part, level in pending])
+        again: list[tuple[DocumentPart, int]] = []
+        for (part, level), row in zip(pending, rows, strict=True):
             if row.tokens <= budget.limit:
                 fitting.append(row)
             elif smaller := _smaller(part, level, row, budget):
@@ -84,7 +86,7 @@ def fit_parts(parts: Iterable[Part], compose: Compose, budget: Budget) -> tuple[
     return sorted(fitting, key=lambda row: row.draft.places[0]), refused
 
 
-def _smaller(part: Part, level: int, row: Counted, budget: Budget) -> list[tuple[Part, int]]:
+def _smaller(part: DocumentPart, level: int, row: CountedDraft, budget: RowBudget) -> list[tuple[DocumentPart, int]]:
     """What to try instead of a part that does not fit: its halves, or a prompt with less context. Empty if nothing is left to try."""
     if row.answer_tokens <= max(SMALL_SHARE * budget.room, SMALL_TOKENS) and level < LEAST_CONTEXT:
         return [(part, level + 1)]
@@ -92,23 +94,23 @@ def _smaller(part: Part, level: int, row: Counted, budget: Budget) -> list[tuple
     return [(half, level) for half in halves] if len(halves) > 1 else []
 
 
-def _units(sections: Sequence[Section]) -> Iterator[Part]:
+def _units(sections: Sequence[Section]) -> Iterator[DocumentPart]:
     """Each section, small ones together with the next (the last with the one before)."""
-    units: list[Part] = []
+    units: list[DocumentPart] = []
     pieces: tuple[Piece, ...] = ()
     for section in sections:
         pieces += section.pieces
         if sum(piece.words for piece in pieces if piece.kind is not BlockKind.HEADING) >= MIN_WORDS:
-            units.append(Part(section.heading, pieces))
+            units.append(DocumentPart(section.heading, pieces))
             pieces = ()
     if pieces and units:
         units[-1] = replace(units[-1], pieces=units[-1].pieces + pieces)
     elif pieces:
-        units.append(Part(sections[-1].heading, pieces))
+        units.append(DocumentPart(sections[-1].heading, pieces))
     yield from units
 
 
-def _packed(unit: Part, budget: Budget) -> Iterator[Part]:
+def _pack(unit: DocumentPart, budget: RowBudget) -> Iterator[DocumentPart]:
     limit = budget.characters(ANSWER_SHARE)
     if len(unit.text) <= limit or budget.room <= 0:
         yield unit
@@ -133,7 +135,7 @@ def _split_long(pieces: Iterable[Piece], limit: int) -> Iterator[Piece]:
             yield piece
 
 
-def _opened(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+def _open_single(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
     """The pieces, of which the only one below a heading is halved, and a heading without text too."""
     body = pieces[1:] if len(pieces) > 1 and pieces[0].kind is BlockKind.HEADING else pieces
     return (*pieces[: len(pieces) - len(body)], *(body[0].halves() if len(body) == 1 else body))

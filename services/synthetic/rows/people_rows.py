@@ -5,57 +5,59 @@ from dataclasses import dataclass
 
 from services.synthetic.domain import Conversation, Grounding, Specialist
 from services.synthetic.ports import TokenCounter
-from services.synthetic.rows.budget import Budget, Counted, Draft, Message, make_budget
-from services.synthetic.rows.parts import Compose, Part, fit_parts, plan_parts
+from services.synthetic.rows.budget import CountedDraft, Draft, Message, RowBudget, make_budget
+from services.synthetic.rows.parts import Compose, DocumentPart, fit_parts, plan_parts
 from services.synthetic.rows.prompts import Prompts
-from services.synthetic.rows.sections import Source
+from services.synthetic.rows.sections import SourceText
 
 EXAMPLE, DELIVERABLE = "example", "deliverable"
 
 
 @dataclass(frozen=True)
-class Written:
+class PeopleRows:
     """Rows of a text that a person wrote, and the parts that do not fit."""
 
-    fitting: tuple[Counted, ...] = ()
-    refused: tuple[Part, ...] = ()
+    fitting: tuple[CountedDraft, ...] = ()
+    refused: tuple[DocumentPart, ...] = ()
 
 
-def make_example(source: Source, prompt: str, specialist: Specialist, counter: TokenCounter) -> Written:
+def make_example(source: SourceText, prompt: str, specialist: Specialist, counter: TokenCounter) -> PeopleRows:
     """A person's prompt and answer; consecutive rows if the answer does not fit one. Nothing without a prompt."""
     return (
-        _written(EXAMPLE, source, [("user", prompt)], make_budget(specialist, counter, source.reading.text))
+        _make_people_rows(EXAMPLE, source, [("user", prompt)], make_budget(specialist, counter, source.reading.text))
         if prompt
-        else Written()
+        else PeopleRows()
     )
 
 
-def make_deliverable(source: Source, draft: Conversation, specialist: Specialist, counter: TokenCounter) -> Written:
+def make_deliverable(
+    source: SourceText, draft: Conversation, specialist: Specialist, counter: TokenCounter
+) -> PeopleRows:
     """The finished text as the answer to its draft's chat; consecutive rows if it does not fit one."""
-    return _written(DELIVERABLE, source, draft.messages, make_budget(specialist, counter, source.reading.text))
+    return _make_people_rows(DELIVERABLE, source, draft.messages, make_budget(specialist, counter, source.reading.text))
 
 
-def _written(task: str, source: Source, chat: Sequence[Message], budget: Budget) -> Written:
+def _make_people_rows(task: str, source: SourceText, chat: Sequence[Message], budget: RowBudget) -> PeopleRows:
     if not source.pieces:
-        return Written()
-    (counted,) = budget.count([_verbatim(task, source.reading.text, chat, source)])
-    if counted.tokens <= budget.limit:
-        return Written((counted,))
+        return PeopleRows()
+    (row,) = budget.count([_verbatim(task, source.reading.text, chat, source)])
+    if row.tokens <= budget.limit:
+        return PeopleRows((row,))
     compose = _consecutive(task, chat, source, budget)
     fitting, refused = fit_parts(plan_parts(source.sections, budget), compose, budget)
-    return Written(tuple(fitting), tuple(refused))
+    return PeopleRows(tuple(fitting), tuple(refused))
 
 
-def _verbatim(task: str, text: str, chat: Sequence[Message], source: Source) -> Draft:
+def _verbatim(task: str, text: str, chat: Sequence[Message], source: SourceText) -> Draft:
     places = tuple(place for piece in source.pieces for place in piece.places)
     return Draft(task, (*chat, ("assistant", text.strip())), places, Grounding.PEOPLE, "human")
 
 
-def _consecutive(task: str, chat: Sequence[Message], source: Source, budget: Budget) -> Compose:
+def _consecutive(task: str, chat: Sequence[Message], source: SourceText, budget: RowBudget) -> Compose:
     """Composes the parts of a long answer: each after the chat and the end of the part before."""
     prompts = Prompts(source, budget)
 
-    def compose(part: Part, level: int) -> Draft:
+    def compose(part: DocumentPart, level: int) -> Draft:
         *earlier, (role, prompt) = chat
         so_far = prompts.so_far(part) if level < 1 else ""
         asked = prompts.assemble(prompt, so_far=so_far)

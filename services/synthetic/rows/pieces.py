@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from services.synthetic.domain import Range
-from services.synthetic.rows.facts import Run, find_runs
+from services.synthetic.rows.facts import ValueRun, find_runs
 from services.synthetic.rows.sentences import find_sentences
 from services.synthetic.rows.structure import count_words, normalize
 
@@ -41,7 +41,7 @@ class Sentence:
     start: int
     end: int
     text: str
-    runs: tuple[Run, ...]
+    runs: tuple[ValueRun, ...]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Piece:
         return tuple(self._sentence(*place) for line in self.lines for place in self._split(line))
 
     @property
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> tuple[ValueRun, ...]:
         """The values and names in the piece, in order."""
         return tuple(run for sentence in self.sentences for run in sentence.runs)
 

@@ -46,7 +46,7 @@ def find_spans(spans: Sequence[Span], start: int, end: int) -> tuple[Span, ...]:
         if span.start < end and start < span.end:
             overlapping.setdefault(span.kind, []).append(span)
     result: list[Span] = []
-    for found in overlapping.values():
-        containing = [span for span in found if span.start <= start and end <= span.end]
-        result += [min(containing, key=lambda span: span.end - span.start)] if containing else found
+    for group in overlapping.values():
+        containing = [span for span in group if span.start <= start and end <= span.end]
+        result += [min(containing, key=lambda span: span.end - span.start)] if containing else group
     return tuple(sorted(result, key=lambda span: (span.start, -span.end, span.kind)))

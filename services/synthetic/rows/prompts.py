@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from services.synthetic.rows.budget import Budget
-from services.synthetic.rows.facts import Run, list_facts
-from services.synthetic.rows.parts import Part
-from services.synthetic.rows.sections import Source
+from services.synthetic.rows.budget import RowBudget
+from services.synthetic.rows.facts import ValueRun, list_facts
+from services.synthetic.rows.parts import DocumentPart
+from services.synthetic.rows.sections import SourceText
 from services.synthetic.rows.structure import normalize
 from services.synthetic.rows.templates import Templates, load_templates
 
@@ -20,8 +20,8 @@ NEIGHBOURS = 6
 class Prompts:
     """Writes the prompts of one document."""
 
-    source: Source
-    budget: Budget
+    source: SourceText
+    budget: RowBudget
 
     @cached_property
     def templates(self) -> Templates | None:
@@ -45,13 +45,13 @@ class Prompts:
                 parts.append(f"{label}{text}")
         return "\n\n".join(parts)
 
-    def mend(self, prompt: str, runs: Iterable[Run], answer: str) -> str:
+    def mend(self, prompt: str, runs: Iterable[ValueRun], answer: str) -> str:
         """The prompt with facts for every value and name of the answer that it does not have yet."""
         facts = list_facts(runs, normalize(prompt), len(answer))
-        listed = "\n".join(f"- {fact}" for fact in facts)
-        return self.assemble(prompt, facts=listed)
+        items = "\n".join(f"- {fact}" for fact in facts)
+        return self.assemble(prompt, facts=items)
 
-    def outline(self, part: Part) -> str:
+    def outline(self, part: DocumentPart) -> str:
         """The headings, or those around the part if all of them take too much room."""
         lines = self._headings
         if len(lines) < 2:
@@ -62,15 +62,15 @@ class Prompts:
         text = "\n".join(line for _, line in lines)
         return text if self.budget.estimate(text) <= 2 * CONTEXT_SHARE * self.budget.room else ""
 
-    def so_far(self, part: Part) -> str:
+    def so_far(self, part: DocumentPart) -> str:
         """The end of what stands before the part."""
         return self.source.before(part.start, min(MAX_SO_FAR, self.budget.characters(CONTEXT_SHARE)))
 
     @cached_property
     def _headings(self) -> Sequence[tuple[int, str]]:
-        titled = [section for section in self.source.sections if section.title is not None]
-        top = min((len(section.headings) for section in titled), default=0)
-        return [(s.start, f"{'  ' * (len(s.headings) - top)}- {s.heading}") for s in titled]
+        sections = [section for section in self.source.sections if section.title is not None]
+        top = min((len(section.headings) for section in sections), default=0)
+        return [(section.start, f"{'  ' * (len(section.headings) - top)}- {section.heading}") for section in sections]
 
 
 def _plain_request(title: str, heading: str, topic: str) -> str:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from services.synthetic.rows.budget import Budget, Draft
-from services.synthetic.rows.parts import Compose, Part
+from services.synthetic.rows.budget import Draft, RowBudget
+from services.synthetic.rows.parts import Compose, DocumentPart
 from services.synthetic.rows.pieces import join_pieces
 from services.synthetic.rows.prompts import Prompts
-from services.synthetic.rows.sections import Section, Source
+from services.synthetic.rows.sections import Section, SourceText
 from tailor.words import OwnTask
 
 REPORT, SECTION, BOARD_SUMMARY = "report", "section", "board_summary"
@@ -31,7 +31,7 @@ MIN_HEADINGS, MIN_SUMMARY_WORDS = 3, 20
 def report_part(prompts: Prompts, task: str = REPORT) -> Compose:
     """Composes rows of what is written next: from the outline and the text so far."""
 
-    def compose(part: Part, level: int) -> Draft:
+    def compose(part: DocumentPart, level: int) -> Draft:
         blocks = {"outline": prompts.outline(part)} if level < 2 else {}
         if level < 1:
             blocks["so_far"] = prompts.so_far(part)
@@ -48,7 +48,7 @@ def section_part(prompts: Prompts) -> Compose:
 def own_part(prompts: Prompts, task: OwnTask) -> Compose:
     """Composes rows of a specialist's own task: its instruction, then the document and section that the answer is for."""
 
-    def compose(part: Part, level: int) -> Draft:
+    def compose(part: DocumentPart, level: int) -> Draft:
         lines = [task.instruction, prompts.source.name, *([part.heading] if level < 1 and part.heading else [])]
         return _write(task.name, prompts, part, "\n".join(lines))
 
@@ -59,7 +59,7 @@ def whole_part(prompts: Prompts, task: str) -> Compose:
     """Composes the row of a text that is a single part: the whole from its facts; what does not fit is asked as a part."""
     by_part = report_part(prompts, task)
 
-    def compose(part: Part, level: int) -> Draft:
+    def compose(part: DocumentPart, level: int) -> Draft:
         if len(part.pieces) < len(prompts.source.pieces):
             return by_part(part, level)
         return _write(task, prompts, part, prompts.ask("whole" if task == REPORT else task, "whole"))
@@ -69,10 +69,10 @@ def whole_part(prompts: Prompts, task: str) -> Compose:
 
 def outline_draft(prompts: Prompts) -> Draft | None:
     """From the brief to the outline, if the document has at least three headings."""
-    titled = [section for section in prompts.source.sections if section.title is not None]
-    if len(titled) < MIN_HEADINGS:
+    sections = [section for section in prompts.source.sections if section.title is not None]
+    if len(sections) < MIN_HEADINGS:
         return None
-    pieces = [section.title for section in titled if section.title is not None]
+    pieces = [section.title for section in sections if section.title is not None]
     answer = "\n".join(piece.text for piece in pieces)
     prompt = prompts.mend(prompts.ask("outline"), (run for piece in pieces for run in piece.runs), answer)
     places = tuple(place for piece in pieces for place in piece.places)
@@ -81,7 +81,7 @@ def outline_draft(prompts: Prompts) -> Draft | None:
 
 def whole_draft(prompts: Prompts, task: str) -> Draft | None:
     """From the brief to the whole, if that may fit."""
-    whole = Part(prompts.source.name, prompts.source.pieces)
+    whole = DocumentPart(prompts.source.name, prompts.source.pieces)
     if prompts.budget.estimate(whole.text) > WHOLE_SHARE * prompts.budget.room:
         return None
     return _write(task, prompts, whole, prompts.ask("whole" if task == REPORT else task, "whole"))
@@ -90,11 +90,11 @@ def whole_draft(prompts: Prompts, task: str) -> Draft | None:
 def summary_draft(prompts: Prompts) -> Draft | None:
     """A summary that stands in the document, from the rest of the document or, if that is too long, from its facts."""
     sections = prompts.source.sections
-    summary = next((s for s in sections if is_summary(s.heading) and s.body), None)
-    rest = [s for s in sections if s is not summary]
+    summary = next((section for section in sections if is_summary(section.heading) and section.body), None)
+    rest = [section for section in sections if section is not summary]
     if summary is None or not any(section.body for section in rest):
         return None
-    part = Part(summary.heading, summary.body)
+    part = DocumentPart(summary.heading, summary.body)
     if len(part.text.split()) < MIN_SUMMARY_WORDS:
         return None
     return _write(
@@ -107,29 +107,29 @@ def summary_draft(prompts: Prompts) -> Draft | None:
 
 def is_summary(name: str) -> bool:
     """True if a title, heading or label names a summary."""
-    lowered = name.lower()
-    return any(word in lowered for word in SUMMARIES)
+    text = name.lower()
+    return any(word in text for word in SUMMARIES)
 
 
-def main_task(source: Source) -> str:
+def main_task(source: SourceText) -> str:
     """The task that the whole of a document teaches."""
     labels = source.document.labels
-    named = any(map(is_summary, (source.title, labels.source, labels.department, labels.confidentiality)))
-    return BOARD_SUMMARY if named else REPORT
+    is_board_summary = any(map(is_summary, (source.title, labels.source, labels.department, labels.confidentiality)))
+    return BOARD_SUMMARY if is_board_summary else REPORT
 
 
-def _source_text(sections: Sequence[Section], budget: Budget) -> str:
+def _source_text(sections: Sequence[Section], budget: RowBudget) -> str:
     text = join_pieces(piece for section in sections for piece in section.pieces)
     return text if budget.estimate(text) <= SOURCE_SHARE * budget.room else ""
 
 
-def _request(prompts: Prompts, part: Part, task: str = REPORT) -> str:
+def _request(prompts: Prompts, part: DocumentPart, task: str = REPORT) -> str:
     name = "section" if part.heading and part.is_opening else "next"
     request = prompts.ask(name, task, part.start, heading=part.heading)
     # The heading of a section's later parts: above all, what they continue.
     return request if part.is_opening or not part.heading else f"{request}\n\n{part.heading}"
 
 
-def _write(task: str, prompts: Prompts, part: Part, prompt: str) -> Draft:
-    mended = prompts.mend(prompt, part.runs, part.text)
-    return Draft(task, (("user", mended), ("assistant", part.text)), part.places)
+def _write(task: str, prompts: Prompts, part: DocumentPart, prompt: str) -> Draft:
+    request = prompts.mend(prompt, part.runs, part.text)
+    return Draft(task, (("user", request), ("assistant", part.text)), part.places)

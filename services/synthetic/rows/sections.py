@@ -53,7 +53,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceText:
     """A document as it is read. `title` is empty if the document does not show one."""
 
     document: Document
@@ -91,7 +91,7 @@ class Source:
         return tail
 
 
-def read_source(document: Document, text: Text, skip: Sequence[Range] = ()) -> Source:
+def read_source(document: Document, text: Text, skip: Sequence[Range] = ()) -> SourceText:
     """Read a document. Its sections cover everything that is not blank, apart from the ranges to skip."""
     reading = Reading(text.text, base_language(document.language))
     blocks = read_blocks(reading, skip)
@@ -101,8 +101,8 @@ def read_source(document: Document, text: Text, skip: Sequence[Range] = ()) -> S
         sections = list(_sections_by_spans(blocks, levels))
     else:
         marked = {block.start: len(match[1]) for block in blocks if (match := _heading_mark(block)) is not None}
-        sections = list(_sections_by_spans(blocks, levels | marked)) if marked else list(_merged(blocks, set(levels)))
-    return Source(document, reading, _title(sections), tuple(sections))
+        sections = list(_sections_by_spans(blocks, levels | marked)) if marked else list(_merge(blocks, set(levels)))
+    return SourceText(document, reading, _title(sections), tuple(sections))
 
 
 def plain_heading(block: Piece) -> str:
@@ -146,11 +146,11 @@ def _groups_at(blocks: Iterable[Piece], starts: set[int]) -> Iterator[list[Piece
         yield group
 
 
-def _merged(blocks: Sequence[Piece], starts: set[int]) -> Iterator[Section]:
+def _merge(blocks: Sequence[Piece], starts: set[int]) -> Iterator[Section]:
     """Paragraphs merged to about 200 words; a short line that heads a paragraph begins a section."""
     group: list[Piece] = []
     count = 0
-    for block in _shortened(blocks):
+    for block in _shorten(blocks):
         length = block.words
         begins = block.start in starts or (count >= _WORDS_BEFORE_TITLE and bool(plain_heading(block)))
         if group and (begins or count >= _WORDS or (count + length > _MOST_WORDS and count >= _WORDS // 4)):
@@ -167,13 +167,13 @@ def _plain_section(group: Sequence[Piece]) -> Section:
     return Section((heading,), group[0], tuple(group[1:])) if heading else Section((), None, tuple(group))
 
 
-def _shortened(blocks: Iterable[Piece]) -> Iterator[Piece]:
+def _shorten(blocks: Iterable[Piece]) -> Iterator[Piece]:
     """Blocks of at most twice 200 words: longer ones in parts."""
     for block in blocks:
         if block.words <= 2 * _WORDS or len(block.halves()) < 2:
             yield block
         else:
-            yield from _shortened(block.halves())
+            yield from _shorten(block.halves())
 
 
 def _is_title(block: Piece) -> bool:
@@ -194,7 +194,7 @@ def _title(sections: Sequence[Section]) -> str:
         return sections[0].headings[0] if sections else ""
     fields = (HEADER.match(line) for block in sections[0].body for line in block.text.split("\n"))
     subject = next((field[2] for field in fields if field is not None and field[1].lower() in _SUBJECTS), "")
-    top = (s.heading for s in sections if s.title is not None and s.title.text.startswith("# "))
+    top = (section.heading for section in sections if section.title is not None and section.title.text.startswith("# "))
     return subject or next(top, "")
 
 

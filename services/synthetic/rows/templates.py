@@ -38,7 +38,10 @@ def load_templates(language: str) -> Templates | None:
     if not has_templates(language):
         return None
     content = tomllib.loads((FOLDER / f"{base_language(language)}.toml").read_text(encoding="utf-8"))
-    wordings = {name: tuple(w for line in lines for w in expand(line)) for name, lines in content["wordings"].items()}
+    wordings = {
+        name: tuple(wording for line in lines for wording in expand(line))
+        for name, lines in content["wordings"].items()
+    }
     return Templates(wordings, content["labels"], tuple(content["absent"]))
 
 

@@ -50,8 +50,8 @@ def parse_mark(text: str) -> int:
 
 
 def _parse(form: Any, text: str) -> Any:
-    fenced = FENCE.match(text)
+    fence = FENCE.match(text)
     try:
-        return form.model_validate_json(fenced[1] if fenced else text)
+        return form.model_validate_json(fence[1] if fence else text)
     except ValidationError:
         return None

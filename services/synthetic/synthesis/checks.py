@@ -74,7 +74,7 @@ class RowChecks:
 
     def add(self, row: Row) -> None:
         """Remember a row, so that later ones differ from it."""
-        self.others.add(_compared(row))
+        self.others.add(_comparison_text(row))
 
     def _wrong_size(self, candidate: Candidate) -> Refusal | None:
         policy, row = self.specialist.rows, candidate.row
@@ -105,10 +105,10 @@ class RowChecks:
             return Refusal.NEAR_DUPLICATE_OF_SEED
         if self.held_out.has_similar(candidate.row.completion):
             return Refusal.NEAR_DUPLICATE_OF_HELD_OUT
-        return Refusal.NEAR_DUPLICATE if self.others.has_similar(_compared(candidate.row)) else None
+        return Refusal.NEAR_DUPLICATE if self.others.has_similar(_comparison_text(candidate.row)) else None
 
 
-def _compared(row: Row) -> str:
+def _comparison_text(row: Row) -> str:
     """What two rows are compared by: the answer with the request, which is the prompt's first paragraph; the generic text of rewrites."""
     if row.task == REWRITE.name:
         return row.prompt

@@ -30,7 +30,7 @@ class SynthesisState(StrEnum):
     CANCELLED = "cancelled"
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         return self in (SynthesisState.SUCCEEDED, SynthesisState.CANCELLED)
 
 

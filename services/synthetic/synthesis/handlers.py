@@ -44,7 +44,7 @@ class SynthesisCommands:
 
     def create(self, spec: SynthesisSpec, specialist: Specialist, request_id: str) -> Synthesis:
         """Queue a synthesis; its seeds are drawn and its examples anonymised now. Blocks. Idempotent by request id."""
-        if request_id and (known := self.syntheses.requested(request_id)) is not None:
+        if request_id and (known := self.syntheses.find_by_request(request_id)) is not None:
             if (known.spec.specialist, known.spec.task, known.spec.target) != (spec.specialist, spec.task, spec.target):
                 raise InvalidArgument(
                     Reason.REQUEST_ID_REUSED, "This request id was already used for another synthesis. Use a new one."
@@ -114,8 +114,8 @@ class SynthesisCommands:
             teacher_price=spec.teacher_price or self.prices.get(ModelRole.TEACHER),
             judge_price=spec.judge_price or self.prices.get(ModelRole.JUDGE),
         )
-        needed = (ModelRole.TEACHER, ModelRole.JUDGE) if spec.min_mark else (ModelRole.TEACHER,)
-        missing = [role.value for role in needed if spec.price(role) is None]
+        roles = (ModelRole.TEACHER, ModelRole.JUDGE) if spec.min_mark else (ModelRole.TEACHER,)
+        missing = [role.value for role in roles if spec.price(role) is None]
         if spec.budget_eur and missing:
             raise FailedPrecondition(
                 Reason.NO_PRICE,
@@ -131,12 +131,12 @@ class SynthesisCommands:
             return spec.document_ids
         needs_passages = any(task.source is FactSource.PASSAGE for task in find_tasks(spec.task))
         count = spec.seeds or (DEFAULT_SEEDS if needs_passages or not spec.examples else 0)
-        drawn = self.documents.draw(specialist, count, key) if count else []
-        if count and not drawn:
+        document_ids = self.documents.draw(specialist, count, key) if count else []
+        if count and not document_ids:
             raise FailedPrecondition(
                 Reason.NO_SEEDS, "The specialist has no documents that may be seeds. Publish some, or give examples."
             )
-        return tuple(drawn)
+        return tuple(document_ids)
 
     def _check_seeds(self, document_ids: Sequence[str], specialist: Specialist) -> None:
         known = {document.document_id for document in self.documents.find(specialist, document_ids)}
@@ -160,11 +160,11 @@ class SynthesisCommands:
 
 def check_spec(spec: SynthesisSpec, specialist: Specialist) -> None:
     """Raises InvalidArgument (INVALID_SYNTHESIS) with a violation per wrong field."""
-    own = {task.name for task in specialist.rows.own_tasks}
+    own_tasks = {task.name for task in specialist.rows.own_tasks}
     rules = {
         "task": (bool(spec.task) and len(spec.task) <= MAX_WORD, "must be a name"),
         "instruction": (
-            spec.task in NAMED or spec.task in own or bool(spec.instruction.strip()),
+            spec.task in NAMED or spec.task in own_tasks or bool(spec.instruction.strip()),
             f"must say what `{spec.task}` is, because it is neither {', '.join(sorted(NAMED))} nor a task of the specialist's own",
         ),
         "target": (1 <= spec.target <= MAX_TARGET, f"must be 1 to {MAX_TARGET:,}"),

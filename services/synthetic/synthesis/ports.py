@@ -74,7 +74,7 @@ class Syntheses(Protocol):
         """Queue a synthesis, or return that of the same request id. Raises InvalidArgument (REQUEST_ID_REUSED)."""
         ...
 
-    def requested(self, request_id: str) -> Synthesis | None:
+    def find_by_request(self, request_id: str) -> Synthesis | None:
         """The synthesis of a request id."""
         ...
 
@@ -139,7 +139,7 @@ class Syntheses(Protocol):
         """End as succeeded."""
         ...
 
-    def written(self, specialist: str) -> Iterator[SynthesisSample]:
+    def list_rows(self, specialist: str) -> Iterator[SynthesisSample]:
         """Every row of the specialist's syntheses that no check refused."""
         ...
 

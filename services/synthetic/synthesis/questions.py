@@ -101,18 +101,18 @@ class Asker:
                 schema=question.schema,
             )
         except InvalidArgument:
-            refused = _stored(question, model.model, None)
+            refused = _to_answer(question, model.model, None)
             self.syntheses.release(self.lease, reservation, is_lost=False, refused=refused)
             return refused
         except TailorError as error:
             self.syntheses.release(self.lease, reservation, is_lost=isinstance(error, LostAnswer))
             raise
-        answer = _stored(question, model.model, completion)
+        answer = _to_answer(question, model.model, completion)
         self.syntheses.settle(self.lease, reservation, completion, answer)
         return answer
 
 
-def _stored(question: TeacherQuestion, model: str, completion: Completion | None) -> StoredAnswer:
+def _to_answer(question: TeacherQuestion, model: str, completion: Completion | None) -> StoredAnswer:
     """The record of an answer; without a completion, of a refused prompt."""
     text, finish_reason = (completion.text, completion.finish_reason) if completion else ("", "refused")
     return StoredAnswer(

@@ -33,7 +33,7 @@ JUDGE_TOKENS = 16
 
 
 @dataclass
-class RowMaker:
+class SynthesisRowMaker:
     """Makes the rows of requests. Thread-safe. `room` is the number of rows that are still wanted."""
 
     synthesis: Synthesis
@@ -48,8 +48,8 @@ class RowMaker:
     def instruction(self) -> str:
         """The synthesis's own, or that of the specialist's own task."""
         spec = self.synthesis.spec
-        own = {task.name: task.instruction for task in self.specialist.rows.own_tasks}
-        return spec.instruction or own.get(spec.task, "")
+        instructions = {task.name: task.instruction for task in self.specialist.rows.own_tasks}
+        return spec.instruction or instructions.get(spec.task, "")
 
     def make(self, request: TeacherRequest) -> None:
         """Ask for a request's rows and store them with their fates. Raises what `Asker.ask` raises."""
@@ -60,12 +60,12 @@ class RowMaker:
             if self.room <= 0:
                 break
             try:
-                samples.append(_named(self._sample(candidate, at), at))
+                samples.append(_name_by_place(self._sample(candidate, at), at))
             except TailorError as error:
                 if error.reason != Reason.BUDGET_SPENT:
                     self._give_back(samples)
                     raise
-                samples.append(_named(_refused(candidate, Refusal.NOT_JUDGED), at))
+                samples.append(_name_by_place(_refusal(candidate, Refusal.NOT_JUDGED), at))
                 failure = error
         if not samples and self.room > 0:
             samples = [_unreadable(request, answer)]
@@ -101,13 +101,13 @@ class RowMaker:
         with self._lock:
             refusal = self.checks.refuse(candidate)
         if refusal is not None:
-            return _refused(candidate, refusal)
+            return _refusal(candidate, refusal)
         score = self._back_translation(candidate, at)
         if score is not None and score < self.synthesis.spec.min_back_translation:
-            return replace(_refused(candidate, Refusal.LOW_BACK_TRANSLATION), back_translation=score)
+            return replace(_refusal(candidate, Refusal.LOW_BACK_TRANSLATION), back_translation=score)
         mark = self._mark(candidate, at)
         if mark < self.synthesis.spec.min_mark:
-            return replace(_refused(candidate, Refusal.LOW_MARK), mark=mark, back_translation=score)
+            return replace(_refusal(candidate, Refusal.LOW_MARK), mark=mark, back_translation=score)
         return replace(self._admit(candidate), mark=mark, back_translation=score)
 
     def _admit(self, candidate: Candidate) -> SynthesisSample:
@@ -115,7 +115,7 @@ class RowMaker:
         with self._lock:
             refusal = self.checks.refuse(candidate)
             if refusal is not None:
-                return _refused(candidate, refusal)
+                return _refusal(candidate, refusal)
             self.checks.add(candidate.row)
             self.room -= 1
         state = SampleState.PENDING if self.synthesis.spec.needs_review else SampleState.ACCEPTED
@@ -163,11 +163,11 @@ class RowMaker:
         return parse_mark(self.asker.ask(question).text)
 
 
-def _refused(candidate: Candidate, reason: Refusal) -> SynthesisSample:
+def _refusal(candidate: Candidate, reason: Refusal) -> SynthesisSample:
     return SynthesisSample(candidate.row.row_id, candidate.row, SampleState.REFUSED, candidate.request.number, reason)
 
 
-def _named(sample: SynthesisSample, at: int) -> SynthesisSample:
+def _name_by_place(sample: SynthesisSample, at: int) -> SynthesisSample:
     """A refused row may equal an accepted one, so it has the id of its place."""
     return replace(sample, row_id=f"refused_{sample.number}_{at}") if sample.state is SampleState.REFUSED else sample
 

@@ -12,7 +12,7 @@ from services.synthetic.synthesis.domain import Lease, ModelRole, SampleState, S
 from services.synthetic.synthesis.plan import SynthesisPlan
 from services.synthetic.synthesis.ports import ChatModel, SeedDocuments, Syntheses, Unsupported
 from services.synthetic.synthesis.questions import Asker, AskLimits
-from services.synthetic.synthesis.rows import RowMaker
+from services.synthetic.synthesis.rows import SynthesisRowMaker
 from services.synthetic.synthesis.seeds import SeedReader
 from services.synthetic.synthesis.similar import HeldOutTexts
 from tailor.errors import Reason, TailorError
@@ -54,10 +54,10 @@ class SynthesisRunner:
 
     def run_next(self, stop: threading.Event) -> bool:
         """Run the oldest waiting synthesis until it ends or pauses; False if none waits. Blocks."""
-        claimed = self.syntheses.claim(self.limits.lease_seconds)
-        if claimed is None:
+        claim = self.syntheses.claim(self.limits.lease_seconds)
+        if claim is None:
             return False
-        synthesis, lease = claimed
+        synthesis, lease = claim
         with _Heartbeat(self.syntheses, lease, self.limits.lease_seconds, stop) as stopped:
             try:
                 self._run(synthesis, lease, stopped)
@@ -79,7 +79,7 @@ class SynthesisRunner:
         if not seeds:
             return self.syntheses.finish(lease, Reason.NO_SEEDS, "None of the seeds exists any more.")
         plan = SynthesisPlan(synthesis.synthesis_id, synthesis.spec, seeds)
-        maker = RowMaker(
+        maker = SynthesisRowMaker(
             synthesis, specialist, self._asker(lease, stop), self._checks(specialist), self.judge is not None
         )
         reason, message = _Session(self.syntheses, lease, synthesis, plan, maker, self.limits.parallel, stop).run()
@@ -95,7 +95,7 @@ class SynthesisRunner:
         """The checks, which know every row of the specialist's syntheses and the held-out rows."""
         held_out = HeldOutTexts(self.documents.held_out_answers(specialist))
         checks = RowChecks(specialist, self.tokenizers.for_base(specialist.base), self.unsupported, held_out)
-        for sample in self.syntheses.written(specialist.name):
+        for sample in self.syntheses.list_rows(specialist.name):
             checks.add(sample.row)
         return checks
 
@@ -117,7 +117,7 @@ class _Heartbeat:
         self._seconds = seconds
         self._process = stop
         self._stopped = threading.Event()
-        self._ended = threading.Event()
+        self._exit = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="synthesis-lease", daemon=True)
 
     def __enter__(self) -> threading.Event:
@@ -125,11 +125,11 @@ class _Heartbeat:
         return self._stopped
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
+        self._exit.set()
         self._thread.join()
 
     def _beat(self) -> None:
-        while not self._ended.wait(min(1.0, self._seconds / 4)):
+        while not self._exit.wait(min(1.0, self._seconds / 4)):
             if self._process.is_set():
                 break
             try:
@@ -148,7 +148,7 @@ class _Session:
     lease: Lease
     synthesis: Synthesis
     plan: SynthesisPlan
-    maker: RowMaker
+    maker: SynthesisRowMaker
     parallel: int
     stop: threading.Event
 

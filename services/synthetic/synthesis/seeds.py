@@ -56,9 +56,9 @@ def _to_seed(document: Document, passage: Passage) -> Seed:
         language=document.language,
         heading=passage.heading,
         place=(passage.start, passage.end),
-        spans=_overlapping(document.spans, passage),
+        spans=_find_spans(document.spans, passage),
     )
 
 
-def _overlapping(spans: tuple[Span, ...], passage: Passage) -> tuple[Span, ...]:
+def _find_spans(spans: tuple[Span, ...], passage: Passage) -> tuple[Span, ...]:
     return tuple(span for span in spans if span.start < passage.end and passage.start < span.end)

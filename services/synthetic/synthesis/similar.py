@@ -21,8 +21,8 @@ Shingles = frozenset[int]
 
 def shingles(text: str, size: int = SHINGLE_WORDS) -> Shingles:
     """Hashes of all runs of `size` words, in lower case; of the whole text if it is shorter. Valid in this process only."""
-    found = WORD.findall(text.lower())
-    return frozenset(hash(tuple(found[at : at + size])) for at in range(max(1, len(found) - size + 1)))
+    words = WORD.findall(text.lower())
+    return frozenset(hash(tuple(words[at : at + size])) for at in range(max(1, len(words) - size + 1)))
 
 
 def is_copy(text: str, source: str) -> bool:
@@ -47,15 +47,15 @@ class SimilarTexts:
         self._by_hash: dict[int, list[int]] = {}
 
     def add(self, text: str) -> None:
-        found = shingles(text)
-        for value in sorted(found)[:LOWEST]:
+        grams = shingles(text)
+        for value in sorted(grams)[:LOWEST]:
             self._by_hash.setdefault(value, []).append(len(self._texts))
-        self._texts.append(found)
+        self._texts.append(grams)
 
     def has_similar(self, text: str) -> bool:
-        found = shingles(text)
-        candidates = {at for value in sorted(found)[:LOWEST] for at in self._by_hash.get(value, ())}
-        return any(len(found & self._texts[at]) >= SIMILAR * len(found | self._texts[at]) for at in candidates)
+        grams = shingles(text)
+        candidates = {at for value in sorted(grams)[:LOWEST] for at in self._by_hash.get(value, ())}
+        return any(len(grams & self._texts[at]) >= SIMILAR * len(grams | self._texts[at]) for at in candidates)
 
 
 class HeldOutTexts:
@@ -76,7 +76,9 @@ class HeldOutTexts:
 
 def chrf(hypothesis: str, reference: str) -> float:
     """chrF2 of a text, 0 to 100 (Popović 2015): the F-score of character n-grams up to 6, without whitespace."""
-    pairs = [_overlap("".join(hypothesis.split()), "".join(reference.split()), n) for n in range(1, CHRF_ORDER + 1)]
+    pairs = [
+        _overlap("".join(hypothesis.split()), "".join(reference.split()), size) for size in range(1, CHRF_ORDER + 1)
+    ]
     known = [(matches, ours, theirs) for matches, ours, theirs in pairs if ours and theirs]
     if not known:
         return 0.0

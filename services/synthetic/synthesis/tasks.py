@@ -93,11 +93,11 @@ NAMED = {task.name: (task,) for task in (ANSWER, BOARD_SUMMARY, REWRITE, TRANSLA
 
 def find_tasks(name: str) -> tuple[TeacherTask, ...]:
     """The views of a task. Any other name is a task of the specialist's own, whose facts stand in the request."""
-    own = TeacherTask(
+    own_task = TeacherTask(
         name,
         "Write a new case of the task below: as the request, a complete brief with every fact that the answer needs; as the answer, the "
         "finished text. Invent the facts of the case, but write as the examples do.",
         source=FactSource.REQUEST,
         shows_passage=False,
     )
-    return NAMED.get(name, (own,))
+    return NAMED.get(name, (own_task,))

@@ -42,7 +42,7 @@ from services.synthetic.domain import (
 )
 from services.synthetic.filters import text_parts
 from services.synthetic.handlers import Synthetic
-from services.synthetic.near_duplicates.preparer import Preparer
+from services.synthetic.near_duplicates.preparer import DocumentPreparer
 from services.synthetic.ports import Repository, Sketcher, Sketches, TokenCounter, Tokenizers
 from tailor.datasets import LeftOutCount
 from tailor.storage.memory import MemoryStore
@@ -504,7 +504,7 @@ def make_app(**changes: Any) -> FakeSynthetic:
         "files": ParquetFiles(),
         "maker": StructureRows(),
         "tokenizers": OneTokenizer(),
-        "preparer": Preparer(MemorySketches(repository), WordSketcher(), store),
+        "preparer": DocumentPreparer(MemorySketches(repository), WordSketcher(), store),
         "list_documents": lambda name: [],
         "start_workers": inline_workers,
         "specialists": {SPECIALIST.name: SPECIALIST},

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from services.synthetic.building.maker import StructureRows
-from services.synthetic.domain import Conversation, Grounding, Kind, MadeRows, Row, Specialist, Text
+from services.synthetic.domain import Conversation, DocumentRows, Grounding, Kind, Row, Specialist, Text
 from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
 from services.synthetic.rows.grounding import unsupported
 from services.synthetic.rows.places import count_characters
@@ -30,7 +30,7 @@ VALUES = (
 )
 
 
-def made(name: str, settings: Specialist | None = None) -> MadeRows:
+def made(name: str, settings: Specialist | None = None) -> DocumentRows:
     language, text = row_texts.ALL[name]
     return make_rows(make_document(text, language), plain(text), settings or specialist(), COUNTER)
 
