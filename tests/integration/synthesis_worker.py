@@ -8,5 +8,5 @@ from tests.synthesis import SynthesisHouse
 
 if __name__ == "__main__":
     database_url, endpoint_url = sys.argv[1:]
-    house = SynthesisHouse(connect(database_url), endpoint_url, lease_seconds=1.0)
+    house = SynthesisHouse(connect(database_url), endpoint_url, timeout_seconds=300, lease_seconds=8.0)
     house.runner.run_next(threading.Event())
