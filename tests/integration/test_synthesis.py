@@ -555,7 +555,7 @@ def test_the_old_answers_of_teachers_are_gone(engine: Engine) -> None:
         assert connection.scalar(text("SELECT to_regclass('lessons')")) is None
 
 
-# The servicer asks its context only whether the call goes on.
+# The servicer only asks its context whether the call is active.
 class Context:
     def is_active(self) -> bool:
         return True
