@@ -303,7 +303,7 @@ def test_a_judge_refuses_rows_below_the_mark_within_the_same_budget(engine: Engi
 def test_a_row_that_the_budget_cannot_judge_is_refused(engine: Engine) -> None:
     with scripted(good) as teacher, scripted(lambda number, body: Reply('{"mark": 5}')) as judge:
         house = SynthesisHouse(engine, teacher.url, judge_url=judge.url, parallel=1, documents=1)
-        # The teacher reports all but a few tokens of the budget, so nothing is left for the judge.
+        # The teacher reports nearly the whole budget, so nothing is left for the judge.
         teacher.script = lambda number, body: replace(good(number, body), usage=(2_900, 50))
         synthesis = house.run(target=1, min_mark=1, budget_tokens=3_000, max_answer_tokens=100)
     assert (synthesis.reason, synthesis.refusals) == (Reason.BUDGET_SPENT, {"not_judged": 1})
@@ -555,7 +555,7 @@ def test_the_old_answers_of_teachers_are_gone(engine: Engine) -> None:
         assert connection.scalar(text("SELECT to_regclass('lessons')")) is None
 
 
-# The servicer asks its context only whether the call goes on.
+# The servicer only asks its context whether the call is active.
 class Context:
     def is_active(self) -> bool:
         return True
