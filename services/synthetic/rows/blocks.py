@@ -1,5 +1,6 @@
 """Reads a text into blocks: headings, paragraphs (also those with hard line breaks), items, tables and code."""
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ _ITEM = re.compile(r"\s*(?:[-*+•◦▪‣·–]|\(?\d{1,3}[.)]|\(?[a-z]\))\s+\
 _REFERENCE = re.compile(r"\[[^\]]+\]:? ")
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 # A line of this share of the widest line's length is broken by the margin, not by its writer.
-_FULL_LINE, _MIN_WIDTH, _LONG_LINE = 0.72, 40, 160
+_FULL_LINE, _MIN_WIDTH, _LONG_LINE, _SPARE = 0.72, 40, 160, 3
 _SENTENCE_END = (".", "!", "?", ":", "。", "！", "？")
 
 
@@ -92,7 +93,7 @@ def _paragraphs(group: Sequence[_FileLine]) -> Iterator[tuple[BlockKind, list[Li
         return
     width = max(len(line.text) for line in group)
     lines = [Line(group[0].start, group[0].end, group[0].start)]
-    for before, line in zip(group, group[1:], strict=False):
+    for before, line in itertools.pairwise(group):
         if _is_broken(before.text, line.text, width):
             lines[-1] = Line(lines[-1].start, line.end, lines[-1].number)
         elif _ends_paragraph(before.text, line.text, width):
@@ -107,7 +108,9 @@ def _is_broken(before: str, line: str, width: int) -> bool:
     """True if the paragraph continues in the next line of the file because the line was full."""
     if len(before) > _LONG_LINE or HEADER.match(line) or _REFERENCE.match(line):
         return False
-    is_full = width >= _MIN_WIDTH and len(before) >= _FULL_LINE * width
+    # A sentence's end with room for the next word was the writer's choice.
+    has_room = before.endswith(_SENTENCE_END) and len(before) + len(line.split(" ", 1)[0]) + _SPARE < width
+    is_full = width >= _MIN_WIDTH and len(before) >= _FULL_LINE * width and not has_room
     return is_full or (line[0].islower() and before[-1] not in ".!?:;")
 
 

@@ -1,7 +1,7 @@
 """The rows of one document: every task that applies, within the specialist's limits, and an account of what no row teaches."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.synthetic.domain import (
     Conversation,
@@ -18,7 +18,7 @@ from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.budget import Counted, Draft, keep_fitting, make_budget
 from services.synthetic.rows.knowledge_rows import ANSWER, KNOWLEDGE, answer_drafts, knowledge_drafts
 from services.synthetic.rows.parts import Compose, Part, fit_parts, plan_parts
-from services.synthetic.rows.people_rows import DELIVERABLE, EXAMPLE, deliverable_drafts, example_drafts
+from services.synthetic.rows.people_rows import DELIVERABLE, EXAMPLE, Written, make_deliverable, make_example
 from services.synthetic.rows.places import count_characters, find_spans, merge_ranges, subtract_ranges
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.report_rows import (
@@ -34,7 +34,7 @@ from services.synthetic.rows.report_rows import (
     whole_draft,
     whole_part,
 )
-from services.synthetic.rows.sections import has_words, read_source
+from services.synthetic.rows.sections import Source, has_words, read_source
 from services.synthetic.rows.templates import draw
 
 # The answers of one document have at most this number of times its characters.
@@ -57,16 +57,17 @@ class Refused:
 def make_rows(
     document: Document, text: Text, specialist: Specialist, counter: TokenCounter, skip: Sequence[Range] = ()
 ) -> MadeRows:
-    """Make the rows of one document, without the ranges to skip. Equal documents give equal rows."""
+    """Make the rows of one document. Equal documents give equal rows.
+
+    The ranges to skip neither become rows nor count as left out: the caller counts them.
+    """
     refused = Refused()
-    refused.add("boilerplate", skip)
     if document.kind is Kind.EXAMPLE:
-        _, counted, parts = example_drafts(document, text, specialist, counter)
-        counted = counted if _is_wanted(specialist, EXAMPLE) and (text.prompt or "").strip() else []
-        _refuse_parts(refused, parts)
+        written = make_example(read_source(document, text), (text.prompt or "").strip(), specialist, counter)
+        counted = _wanted(written, EXAMPLE, specialist, refused)
     else:
-        counted = _structure(document, text, specialist, counter, skip, refused)
-    return _finish(document, text, specialist, counted, refused)
+        counted = _structure(read_source(document, text, skip), specialist, counter, refused)
+    return _finish(document, text, specialist, counted, refused, skip=skip)
 
 
 def make_deliverable_rows(
@@ -74,21 +75,29 @@ def make_deliverable_rows(
 ) -> MadeRows:
     """The deliverable, word for word, as the answer to the chat of its draft."""
     refused = Refused()
-    _, counted, parts = deliverable_drafts(document, text, draft, specialist, counter)
-    _refuse_parts(refused, parts)
-    return _finish(document, text, specialist, counted if _is_wanted(specialist, DELIVERABLE) else [], refused)
+    written = make_deliverable(read_source(document, text), draft, specialist, counter)
+    return _finish(document, text, specialist, _wanted(written, DELIVERABLE, specialist, refused), refused)
 
 
-def _structure(
-    document: Document,
-    text: Text,
-    specialist: Specialist,
-    counter: TokenCounter,
-    skip: Sequence[Range],
-    refused: Refused,
-) -> list[Counted]:
-    source = read_source(document, text, skip)
-    prompts = Prompts(source, make_budget(specialist, counter, text.text))
+@dataclass(frozen=True)
+class StructureRowMaker:
+    """Makes rows from the structure of documents, and of what people wrote. Can be pickled."""
+
+    def make(
+        self, document: Document, text: Text, specialist: Specialist, counter: TokenCounter, skip: Sequence[Range]
+    ) -> MadeRows:
+        """Rows of a document, without the ranges to skip."""
+        return make_rows(document, text, specialist, counter, skip)
+
+    def make_deliverable(
+        self, document: Document, text: Text, draft: Conversation, specialist: Specialist, counter: TokenCounter
+    ) -> MadeRows:
+        """The deliverable as the answer to the chat of its draft."""
+        return make_deliverable_rows(document, text, draft, specialist, counter)
+
+
+def _structure(source: Source, specialist: Specialist, counter: TokenCounter, refused: Refused) -> list[Counted]:
+    prompts = Prompts(source, make_budget(specialist, counter, source.reading.text))
     parts = [part for part in plan_parts(source.sections, prompts.budget) if _is_teachable(part, refused)]
     if not parts:
         return []
@@ -104,13 +113,20 @@ def _structure(
 def _composers(prompts: Prompts, specialist: Specialist, parts: Sequence[Part]) -> Iterator[Compose]:
     """The ways in which every part is taught."""
     main = main_task(prompts.source)
-    if _is_wanted(specialist, REPORT) or (main == BOARD_SUMMARY and _is_wanted(specialist, main)):
-        yield whole_part(prompts, main) if len(parts) == 1 else report_part(prompts)
+    if _is_wanted(specialist, REPORT) or _is_wanted(specialist, main):
+        yield _main_composer(prompts, specialist, main, is_single=len(parts) == 1)
     if SECTION in specialist.rows.tasks:
         yield section_part(prompts)
     for task in specialist.rows.own_tasks:
         if _is_wanted(specialist, task.name):
             yield own_part(prompts, task)
+
+
+def _main_composer(prompts: Prompts, specialist: Specialist, main: str, *, is_single: bool) -> Compose:
+    """A text of one part is taught as a whole; a summary in several parts as a report, if the specialist learns reports."""
+    if is_single:
+        return whole_part(prompts, main if _is_wanted(specialist, main) else REPORT)
+    return report_part(prompts, REPORT if _is_wanted(specialist, REPORT) else main)
 
 
 def _views(prompts: Prompts, specialist: Specialist, parts: Sequence[Part]) -> Iterator[Draft | None]:
@@ -132,6 +148,13 @@ def _is_wanted(specialist: Specialist, task: str) -> bool:
     return not specialist.rows.tasks or task in specialist.rows.tasks
 
 
+def _wanted(written: Written, task: str, specialist: Specialist, refused: Refused) -> list[Counted]:
+    if not _is_wanted(specialist, task):
+        return []
+    _refuse_parts(refused, written.refused)
+    return list(written.fitting)
+
+
 def _is_teachable(part: Part, refused: Refused) -> bool:
     if has_words(part.text):
         return True
@@ -145,12 +168,19 @@ def _refuse_parts(refused: Refused, parts: Sequence[Part]) -> None:
 
 
 def _finish(
-    document: Document, text: Text, specialist: Specialist, counted: Sequence[Counted], refused: Refused
+    document: Document,
+    text: Text,
+    specialist: Specialist,
+    counted: Sequence[Counted],
+    refused: Refused,
+    *,
+    skip: Sequence[Range] = (),
 ) -> MadeRows:
     """Rows of the drafts that are long enough, not alike, within the bounds and drawn; and the account."""
     chosen = list(_draw(specialist, _bounded(text, _distinct(_long_enough(specialist, counted, refused))), refused))
     rows = tuple(_row(document, specialist, item) for item in chosen)
-    return MadeRows(rows, _account(text.text, specialist, rows, refused))
+    refused.add("task" if specialist.rows.tasks else "too_little_text", [(0, len(text.text))])
+    return MadeRows(rows, _account(text.text, skip, rows, refused))
 
 
 def _long_enough(specialist: Specialist, counted: Iterable[Counted], refused: Refused) -> Iterator[Counted]:
@@ -162,17 +192,26 @@ def _long_enough(specialist: Specialist, counted: Iterable[Counted], refused: Re
             refused.add("short_answer", item.draft.places, 1)
 
 
-def _distinct(counted: Iterable[Counted]) -> Iterator[Counted]:
-    """Without rows whose words an earlier row has: of the prompt and answer, or of the answer to a question of knowledge."""
-    seen: set[tuple[str, ...]] = set()
+def _distinct(counted: Iterable[Counted]) -> list[Counted]:
+    """Without rows whose words an earlier row has, of the prompt and answer, or of the answer to a question of knowledge.
+
+    The earlier row teaches the places of the later one too.
+    """
+    kept: list[Counted] = []
+    seen: dict[tuple[str, str, str], int] = {}
     for item in counted:
         answer = " ".join(item.draft.answer.lower().split())
-        keys = {(item.draft.messages[-2][1], answer)}
+        keys = {("", item.draft.messages[-2][1], answer)}
         if item.draft.task in (ANSWER, KNOWLEDGE) and item.draft.places:
             keys.add((item.draft.task, item.draft.grounding, answer))
-        if seen.isdisjoint(keys):
-            seen |= keys
-            yield item
+        known = next((seen[key] for key in keys if key in seen), None)
+        if known is None:
+            seen.update(dict.fromkeys(keys, len(kept)))
+            kept.append(item)
+        else:
+            draft = kept[known].draft
+            kept[known] = replace(kept[known], draft=replace(draft, places=draft.places + item.draft.places))
+    return kept
 
 
 def _bounded(text: Text, counted: Iterable[Counted]) -> Iterator[Counted]:
@@ -213,10 +252,9 @@ def _row(document: Document, specialist: Specialist, item: Counted) -> Row:
     )
 
 
-def _account(text: str, specialist: Specialist, rows: Sequence[Row], refused: Refused) -> tuple[LeftOutText, ...]:
-    """What no row teaches, each character under one reason."""
-    taught = [place for row in rows for place in row.places]
-    refused.add("task" if specialist.rows.tasks else "too_little_text", [(0, len(text))])
+def _account(text: str, skip: Sequence[Range], rows: Sequence[Row], refused: Refused) -> tuple[LeftOutText, ...]:
+    """The text that no row teaches, each character under one reason."""
+    taught = [*skip, *(place for row in rows for place in row.places)]
     left_out: list[LeftOutText] = []
     for reason, ranges in refused.ranges.items():
         left = subtract_ranges(ranges, taught)

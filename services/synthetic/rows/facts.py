@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from services.synthetic.rows.lexicon import DATE_LINKS, FEW_LINKS, MONTHS, NAME_LINKS
+
 # Languages in which a capital letter inside a sentence shows a name. In German every noun has one.
 NAMES_STAND_OUT = frozenset({"en", "fr", "es", "it", "pt", "nl", "da", "sv", "no", "nb", "fi", "pl", "cs", "ro"})
 # Most characters of facts for each character of the answer, if the facts are clauses; beyond that they are bare values.
@@ -20,17 +22,6 @@ _SIGN = re.compile(r"[\d$€£¥₹§%‰°@]|://")
 _CAPITAL = re.compile(r"(?<![^\W_])[A-ZÀ-ÖØ-Þ]")
 _QUOTES = frozenset('"“„«‚‘‹([{')
 _BREAKS = frozenset(".,;:!?…)]”»|")
-_NAME_LINKS = frozenset(
-    "of de del della der den des du von van vom zu zum zur für for the la las los le les au aux à al à e y & to bis et".split()
-)
-# Links that join nouns in German, such as `der`, would make a name of half of a sentence.
-_FEW_LINKS = frozenset("von van vom zu de & of".split())
-_DATE_LINKS = frozenset("de del of den der du le el".split())
-_MONTHS = frozenset(
-    "janvier février mars avril mai juin juillet août septembre octobre novembre décembre "
-    "enero febrero marzo abril mayo junio julio agosto septiembre setiembre octubre noviembre diciembre "
-    "january february march april may june july august september october november december".split()
-)
 _ABBREVIATED = re.compile(
     r"(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|Art|Abs|Nr|No|Ziff|Satz|Kap|Mio|Mrd|Tsd|Sec|Ch|Fig|Inc|Co|Hr|Fr|Mme|Sr|Sra|Jan|Feb|Mar|Apr|Jun|Jul|Aug"
     r"|Sept?|Oct|Okt|Nov|Dec|Dez|\d{1,2})\."
@@ -52,9 +43,9 @@ class Run:
 
 
 class _Token(NamedTuple):
-    """A word, the place of its core without punctuation, and its part in runs. A word `opens` a sentence or cell, or `breaks` a run after it.
+    """A word, the place of its core without punctuation, and its part in runs.
 
-    A run never crosses an opening quotation mark or bracket (`is_quoted`).
+    A word `opens` a sentence or cell, or `breaks` a run after it. A run never crosses an opening quotation mark or bracket (`is_quoted`).
     """
 
     core: str
@@ -66,16 +57,21 @@ class _Token(NamedTuple):
     is_quoted: bool = False
 
 
+_NO_TOKEN = _Token("", 0, False, False, False, True)
+_NUMBER = re.compile(r"[^\W_]*\d(?:[\w.,:/-]*\w)?")
+
+
 def find_runs(sentence: str, language: str, number: int = 0) -> tuple[Run, ...]:
     """The values and names of a sentence with single spaces, in order. `number` is the sentence's."""
     if _EAST_ASIAN.search(sentence):
         return tuple(Run(match[0], match[0], number) for match in _EAST_ASIAN_VALUE.finditer(sentence))
     tokens = _tokens(sentence)
-    links = _NAME_LINKS if language in NAMES_STAND_OUT else _FEW_LINKS
+    links = NAME_LINKS if language in NAMES_STAND_OUT else FEW_LINKS
     runs: list[Run] = []
     place = 0
     while place < len(tokens):
-        last = _run_end(tokens, place, links)
+        token = tokens[place]
+        last = _run_end(tokens, place, links) if token.is_value or token.is_capital else None
         if last is not None and _is_telling(tokens[place : last + 1], language):
             last = _with_unit(tokens, last)
             text = sentence[tokens[place].start : _core_end(tokens[last])]
@@ -89,7 +85,7 @@ def list_facts(runs: Iterable[Run], known: str, answer_chars: int) -> list[str]:
 
     They are clauses or, if clauses would repeat too much of the answer, bare values, those of one sentence together.
     """
-    missing = [run for run in {run.text: run for run in runs}.values() if run.text not in known]
+    missing = [run for run in {run.text: run for run in runs}.values() if not stands_in(run.text, known)]
     clauses = _without_repeats(missing, [run.clause for run in missing])
     if sum(len(fact) for _, fact in clauses) <= CLAUSE_SHARE * answer_chars:
         return [fact for _, fact in clauses]
@@ -99,12 +95,65 @@ def list_facts(runs: Iterable[Run], known: str, answer_chars: int) -> list[str]:
     return ["; ".join(group) for group in groups.values()]
 
 
+def stands_in(text: str, known: str) -> bool:
+    """True if a text stands in another word for word: not as the end of a longer word, nor as a part of a longer number."""
+    place = known.find(text)
+    while place >= 0:
+        after = known[place + len(text) : place + len(text) + 2]
+        is_cut = text[-1].isdigit() and (after[:1].isdigit() or (after[:1] in (".", ",") and after[1:].isdigit()))
+        if not is_cut and not _is_inside(text, known, place):
+            return True
+        place = known.find(text, place + 1)
+    return False
+
+
+def find_values(sentence: str, language: str) -> list[str]:
+    """The smallest parts of runs that a source must have: numbers without signs, codes, and names without a sentence's first word."""
+    if _EAST_ASIAN.search(sentence):
+        return [run.text for run in find_runs(sentence, language)]
+    tokens = _tokens(sentence)
+    links = NAME_LINKS if language in NAMES_STAND_OUT else FEW_LINKS
+    values: list[str] = []
+    place = 0
+    while place < len(tokens):
+        token = tokens[place]
+        last = _run_end(tokens, place, links) if token.is_value or token.is_capital else None
+        if last is not None and _is_telling(tokens[place : last + 1], language):
+            values += _values(sentence, tokens[place : last + 1], language)
+        place = place + 1 if last is None else last + 1
+    return values
+
+
+def _values(sentence: str, run: Sequence[_Token], language: str) -> list[str]:
+    """The numbers and codes of a run one by one, and the names between them."""
+    values: list[str] = []
+    name: list[_Token] = []
+    for token in [*run, _NO_TOKEN]:
+        if token.is_value or token is _NO_TOKEN:
+            if len(name) > 1 or (name and language in NAMES_STAND_OUT):
+                values.append(sentence[name[0].start : _core_end(name[-1])])
+            is_code = token.core.isalnum() and not token.core.isdigit()
+            values += [token.core] if is_code else _NUMBER.findall(token.core)
+            name = []
+        elif not token.opens and token.core not in MONTHS:
+            name.append(token)
+    return values
+
+
+def _is_inside(text: str, known: str, place: int) -> bool:
+    """True if the text at a place is the end of a longer word or number."""
+    before = known[max(0, place - 2) : place]
+    if text[0].isdigit():
+        return before[-1:].isdigit() or (before[-1:] in (".", ",") and before[:1].isdigit())
+    return text[0].isalpha() and before[-1:].isalpha()
+
+
 def _without_repeats(runs: Sequence[Run], facts: Sequence[str]) -> list[tuple[Run, str]]:
     """The facts in order, without those whose value an earlier one has."""
     chosen: list[tuple[Run, str]] = []
     text = ""
     for run, fact in zip(runs, facts, strict=True):
-        if run.text not in text:
+        if not stands_in(run.text, text):
             chosen.append((run, fact))
             text += f"\n{fact}"
     return chosen
@@ -116,18 +165,19 @@ def _tokens(sentence: str) -> list[_Token]:
     start, opens = 0, True
     for word in sentence.split(" "):
         if word.isalpha():
-            token = _Token(word, start, False, word[0].isupper(), opens, False)
-        elif word[:-1].isalpha() and word[-1] in _BREAKS and len(word) > _LONGEST_ABBREVIATION:
-            token = _Token(word[:-1], start, False, word[0].isupper(), opens, True)
+            tokens.append(_Token(word, start, False, word[0].isupper(), opens, False))
+            opens = False
         else:
             token = _token(word, start, opens)
-        tokens.append(token)
+            tokens.append(token)
+            opens = not token.core or word[-1:] == ":" or (opens and _LIST_MARK.fullmatch(word) is not None)
         start += len(word) + 1
-        opens = not token.core or word[-1:] == ":" or (opens and _LIST_MARK.fullmatch(word) is not None)
     return tokens
 
 
 def _token(word: str, start: int, opens: bool) -> _Token:
+    if word[:-1].isalpha() and word[-1] in _BREAKS and len(word) > _LONGEST_ABBREVIATION:
+        return _Token(word[:-1], start, False, word[0].isupper(), opens, True)
     core = word.rstrip(".,;:!?") if _CITATION.match(word) else word.lstrip(_OPENING).rstrip(_CLOSING)
     core = core or (word if _SIGN.search(word) else "")
     is_broken = word[-1:] in _BREAKS and not _ABBREVIATED.fullmatch(word.lstrip(_OPENING))
@@ -138,10 +188,8 @@ def _token(word: str, start: int, opens: bool) -> _Token:
     )
 
 
-def _run_end(tokens: Sequence[_Token], place: int, links: frozenset[str]) -> int | None:
-    """The last token of the run that begins at a token; None if none begins there."""
-    if not (tokens[place].is_value or tokens[place].is_capital):
-        return None
+def _run_end(tokens: Sequence[_Token], place: int, links: frozenset[str]) -> int:
+    """The last token of the run that begins at a value or capitalised word."""
     last = place
     while (following := _next_of_run(tokens, last, links)) is not None:
         last = following
@@ -149,27 +197,22 @@ def _run_end(tokens: Sequence[_Token], place: int, links: frozenset[str]) -> int
 
 
 def _next_of_run(tokens: Sequence[_Token], last: int, links: frozenset[str]) -> int | None:
-    if last + 1 >= len(tokens):
-        return None
+    following = tokens[last + 1 : last + 4]
     if tokens[last].breaks:
         # A comma inside a date: `May 4, 2026`.
-        is_year = len(tokens[last + 1].core) == 4 and tokens[last + 1].core.isdigit()
+        is_year = bool(following) and len(following[0].core) == 4 and following[0].core.isdigit()
         return last + 1 if tokens[last].is_value and is_year else None
-    for step in (1, 2, 3):
-        if last + step >= len(tokens):
-            return None
-        token = tokens[last + step]
-        if token.is_quoted:
-            return None
-        if _continues(token, tokens[last].is_value):
+    links = DATE_LINKS if tokens[last].is_value else links
+    for step, token in enumerate(following, 1):
+        if not token.is_quoted and _continues(token, tokens[last].is_value):
             return last + step
-        if token.breaks or token.core.lower() not in (_DATE_LINKS if tokens[last].is_value else links):
-            return None
+        if token.is_quoted or token.breaks or token.core.lower() not in links:
+            break
     return None
 
 
 def _continues(token: _Token, after_value: bool) -> bool:
-    return token.is_value or token.is_capital or (after_value and token.core in _MONTHS)
+    return token.is_value or token.is_capital or (after_value and token.core in MONTHS)
 
 
 def _is_telling(run: Sequence[_Token], language: str) -> bool:
@@ -183,10 +226,12 @@ def _is_telling(run: Sequence[_Token], language: str) -> bool:
 
 
 def _with_unit(tokens: Sequence[_Token], last: int) -> int:
-    """The place of the word after a figure, which says what is counted; else the figure's own."""
-    if tokens[last].is_value and not tokens[last].breaks and last + 1 < len(tokens):
+    """The place of the word after a figure, which says what is counted; else the figure's own. A year counts nothing."""
+    core = tokens[last].core
+    is_figure = core[-1:].isdigit() and not (len(core) == 4 and core[0] in "12")
+    if is_figure and not tokens[last].breaks and last + 1 < len(tokens):
         following = tokens[last + 1].core
-        if following.isalpha() and following.lower() not in _NAME_LINKS:
+        if following.isalpha() and following.lower() not in NAME_LINKS:
             return last + 1
     return last
 

@@ -1,14 +1,18 @@
 """Whether a prompt supports an answer: the figures, dates, amounts, codes, citations and names of the answer stand in the prompt."""
 
-from services.synthetic.rows.facts import find_runs
+from services.synthetic.rows.facts import find_values, stands_in
 from services.synthetic.rows.sentences import find_sentences
 from services.synthetic.rows.structure import normalize
+from services.synthetic.rows.templates import base_language
 
 
 def unsupported(answer: str, prompt: str, language: str = "") -> list[str]:
-    """Values and names of the answer that the prompt does not have word for word, apart from white space; in order, each once."""
+    """Values and names of the answer that the prompt does not have, in order, each once.
+
+    Numbers are compared as they are written, without the signs and units around them; names word for word. White space does not count.
+    """
     known = normalize(prompt)
     lines = [normalize(line) for line in answer.split("\n")]
     sentences = [line[start:end] for line in lines for start, end in find_sentences(line, 0, len(line))]
-    runs = (run for text in sentences for run in find_runs(text, language))
-    return [text for text in dict.fromkeys(run.text for run in runs) if text not in known]
+    values = (value for text in sentences for value in find_values(text, base_language(language)))
+    return [value for value in dict.fromkeys(values) if not stands_in(value, known)]

@@ -9,6 +9,7 @@ from functools import cached_property
 from services.synthetic.domain import Grounding, Range
 from services.synthetic.rows.budget import Budget, Draft
 from services.synthetic.rows.facts import list_facts
+from services.synthetic.rows.lexicon import ARTICLES, SMALL_WORDS
 from services.synthetic.rows.pieces import BlockKind, Piece, Sentence, join_pieces
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.sections import Section
@@ -26,18 +27,9 @@ _WORD = re.compile(r"[^\W\d_]{7,30}")
 # Words that say how something is done, by their endings in the four languages.
 _MANNER = re.compile(r"(?:ly|ment|mente|lich|able|ible|ing|ed|ten|ung?en)$")
 # Words before and after a subject: `the [compression ratio] of`.
-_ARTICLE_WORDS = (
-    "the this these our your its their each every a an der die das den dem des ein eine einem einen einer eines unser unsere unserem unseren unserer"
-    " le la les l un une du des notre nos ce cette el los las una nuestro nuestra este esta"
-).split()
-_ARTICLES = frozenset([*_ARTICLE_WORDS, *map(str.capitalize, _ARTICLE_WORDS)])
-_SMALL = frozenset(
-    "of in on at for to and or is are was were must will has have had can may should from with by that which as who not be it und oder ist sind war"
-    " waren wird werden wurde wurden hat haben muss müssen soll sollen kann können von vom im am zu zum zur mit für bei auf aus nach über nicht et ou"
-    " est sont de dans sur pour par avec qui que ont doit doivent sera y o es son en con por para del al se debe deben fue fueron ha han no ne".split()
-)
+_ARTICLES = ARTICLES | frozenset(map(str.capitalize, ARTICLES))
 _NO_NAME = re.compile(r"[\d@/`|()<>=\\]")
-_ENDED = re.compile(r"[^\W\d][.!?…][\"”’»)]*$")
+_ENDED = re.compile(r"[^\W\d_]{2}[.!?…][\"”’»)]*$")
 _MAX_TOPIC, _MIN_TOPIC, _MIN_PHRASE, _MOST_TOPICS = 60, 4, 7, 8
 
 
@@ -75,7 +67,7 @@ class Chunk:
         return tuple(sentence for sentence in self.sentences if topic in sentence.text)
 
     def ask_about(self, number: int, share: float) -> tuple[str, tuple[Sentence, ...]]:
-        """A subject and the sentences that mention it: the first from a number on whose sentences are no more than a share of the passage."""
+        """The first subject from a number on whose sentences are no more than a share of the passage, and those sentences."""
         for topic in self.topics[number:] + self.topics[:number]:
             found = self.about(topic)
             if sum(len(sentence.text) for sentence in found) <= share * len(self.text):
@@ -203,13 +195,13 @@ def _phrases(sentence: str) -> list[str]:
                 )
                 if not all(map(_is_content, taken)):
                     break
-                if following and following[0] in _SMALL:
+                if following and following[0] in SMALL_WORDS:
                     phrases.append(" ".join(taken))
     return sorted((phrase for phrase in phrases if len(phrase) >= _MIN_PHRASE), key=len, reverse=True)
 
 
 def _is_content(word: str) -> bool:
-    return word.isalpha() and word not in _SMALL and word not in _ARTICLES
+    return word.isalpha() and word not in SMALL_WORDS and word not in _ARTICLES
 
 
 def _rare_words(sentence: Sentence, text: str) -> Iterator[str]:

@@ -1,5 +1,7 @@
-"""Parts of a document that fit into one answer: split at paragraphs, then sentences, then words, so that nothing is dropped for its length."""
+"""Parts of a document that fit into one answer: split at paragraphs, then sentences, then words. Nothing is dropped for its length."""
 
+import bisect
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -139,10 +141,7 @@ def _opened(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
 
 def _middle(pieces: Sequence[Piece]) -> int:
     """The number of pieces in the first half, by characters; a heading is not the only piece of a half if there are more."""
-    total, size = sum(len(piece.text) for piece in pieces), 0
-    for number, piece in enumerate(pieces):
-        size += len(piece.text)
-        if 2 * size >= total:
-            break
+    ends = list(itertools.accumulate(len(piece.text) for piece in pieces))
+    middle = bisect.bisect_left(ends, ends[-1] / 2)
     first = 2 if pieces[0].kind is BlockKind.HEADING and len(pieces) > 2 else 1
-    return min(max(number, first), len(pieces) - 1)
+    return min(max(middle, first), len(pieces) - 1)

@@ -1,44 +1,49 @@
 """Rows that people wrote, word for word: examples, and deliverables as the answer to their draft's chat."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from services.synthetic.domain import Conversation, Document, Grounding, Specialist, Text
+from services.synthetic.domain import Conversation, Grounding, Specialist
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.budget import Budget, Counted, Draft, Message, make_budget
 from services.synthetic.rows.parts import Compose, Part, fit_parts, plan_parts
 from services.synthetic.rows.prompts import Prompts
-from services.synthetic.rows.sections import Source, read_source
+from services.synthetic.rows.sections import Source
 
 EXAMPLE, DELIVERABLE = "example", "deliverable"
 
 
-def example_drafts(
-    document: Document, text: Text, specialist: Specialist, counter: TokenCounter
-) -> tuple[Source, list[Counted], list[Part]]:
-    """A person's prompt and answer; consecutive rows if the answer does not fit one."""
-    return _written(EXAMPLE, document, text, [("user", text.prompt or "")], specialist, counter)
+@dataclass(frozen=True)
+class Written:
+    """Rows of a text that a person wrote, and the parts that do not fit."""
+
+    fitting: tuple[Counted, ...] = ()
+    refused: tuple[Part, ...] = ()
 
 
-def deliverable_drafts(
-    document: Document, text: Text, draft: Conversation, specialist: Specialist, counter: TokenCounter
-) -> tuple[Source, list[Counted], list[Part]]:
+def make_example(source: Source, prompt: str, specialist: Specialist, counter: TokenCounter) -> Written:
+    """A person's prompt and answer; consecutive rows if the answer does not fit one. Nothing without a prompt."""
+    return (
+        _written(EXAMPLE, source, [("user", prompt)], make_budget(specialist, counter, source.reading.text))
+        if prompt
+        else Written()
+    )
+
+
+def make_deliverable(source: Source, draft: Conversation, specialist: Specialist, counter: TokenCounter) -> Written:
     """The finished text as the answer to its draft's chat; consecutive rows if it does not fit one."""
-    return _written(DELIVERABLE, document, text, draft.messages, specialist, counter)
+    return _written(DELIVERABLE, source, draft.messages, make_budget(specialist, counter, source.reading.text))
 
 
-def _written(
-    task: str, document: Document, text: Text, chat: Sequence[Message], specialist: Specialist, counter: TokenCounter
-) -> tuple[Source, list[Counted], list[Part]]:
-    source = read_source(document, text)
-    budget = make_budget(specialist, counter, text.text)
-    whole = _verbatim(task, text.text, chat, source)
+def _written(task: str, source: Source, chat: Sequence[Message], budget: Budget) -> Written:
     if not source.pieces:
-        return source, [], []
-    (counted,) = budget.count([whole])
+        return Written()
+    (counted,) = budget.count([_verbatim(task, source.reading.text, chat, source)])
     if counted.tokens <= budget.limit:
-        return source, [counted], []
-    fitting, refused = fit_parts(plan_parts(source.sections, budget), _consecutive(task, chat, source, budget), budget)
-    return source, fitting, refused
+        return Written((counted,))
+    compose = _consecutive(task, chat, source, budget)
+    fitting, refused = fit_parts(plan_parts(source.sections, budget), compose, budget)
+    return Written(tuple(fitting), tuple(refused))
 
 
 def _verbatim(task: str, text: str, chat: Sequence[Message], source: Source) -> Draft:

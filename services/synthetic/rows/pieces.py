@@ -27,7 +27,7 @@ class BlockKind(StrEnum):
 
 @dataclass(frozen=True)
 class Line:
-    """A line for reading, [start, end): several lines of the file if a paragraph is broken hard. `number` is the line's start in the file."""
+    """A line for reading, [start, end): several lines of the file if a paragraph is broken hard. `number` is its start in the file."""
 
     start: int
     end: int
@@ -134,7 +134,7 @@ class Piece:
 
 
 def join_pieces(pieces: Iterable[Piece]) -> str:
-    """The text of pieces in order. Parts of one block are joined by a space or a line's end, items by a line's end, blocks by an empty line."""
+    """The text of pieces in order. Parts of a block are joined as they were, items by the end of a line, blocks by an empty line."""
     text, before = "", None
     for piece in pieces:
         text += ("" if before is None else _separator(before, piece)) + piece.text

@@ -28,14 +28,14 @@ WHOLE_SHARE, SOURCE_SHARE = 0.55, 0.6
 MIN_HEADINGS, MIN_SUMMARY_WORDS = 3, 20
 
 
-def report_part(prompts: Prompts) -> Compose:
+def report_part(prompts: Prompts, task: str = REPORT) -> Compose:
     """Composes rows of what is written next: from the outline and the text so far."""
 
     def compose(part: Part, level: int) -> Draft:
         blocks = {"outline": prompts.outline(part)} if level < 2 else {}
         if level < 1:
             blocks["so_far"] = prompts.so_far(part)
-        return _write(REPORT, prompts, part, prompts.assemble(_request(prompts, part), **blocks))
+        return _write(task, prompts, part, prompts.assemble(_request(prompts, part), **blocks))
 
     return compose
 
@@ -57,7 +57,7 @@ def own_part(prompts: Prompts, task: OwnTask) -> Compose:
 
 def whole_part(prompts: Prompts, task: str) -> Compose:
     """Composes the row of a text that is a single part: the whole from its facts; what does not fit is asked as a part."""
-    by_part = report_part(prompts)
+    by_part = report_part(prompts, task)
 
     def compose(part: Part, level: int) -> Draft:
         if len(part.pieces) < len(prompts.source.pieces):

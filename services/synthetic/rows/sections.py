@@ -9,8 +9,8 @@ from functools import cached_property
 from services.synthetic.domain import Document, Range, Text
 from services.synthetic.rows.blocks import read_blocks
 from services.synthetic.rows.pieces import BlockKind, Piece, Reading
-from services.synthetic.rows.templates import base_language
 from services.synthetic.rows.structure import BOLD_LINE, HEADER, HEADING, normalize
+from services.synthetic.rows.templates import base_language
 from tailor.words import SpanKind
 
 # Paragraphs without headings are merged to sections of about 200 words.

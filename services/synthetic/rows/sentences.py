@@ -3,16 +3,11 @@
 import re
 
 from services.synthetic.domain import Range
+from services.synthetic.rows.lexicon import ABBREVIATIONS
 
 _END = re.compile(r"[.!?…][\"”’»)\]]*(?P<gap>\s+)(?=[\"“„«(\[¿¡*_]*[^\W_a-zß-öø-ÿ])|[。！？](?P<none>)(?=.)")
 _LAST_WORD = re.compile(r"(\S+)\Z")
 _LOOK_BACK = 24
-# Words after which a full stop does not end a sentence.
-_ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st vs e.g i.e etc no nos fig figs vol pp ed eds art sec ch para approx inc ltd co corp jan feb mar apr jun jul aug sep "
-    "sept oct nov dec nr abs bzw z.b d.h u.a ca vgl inkl ggf evtl usw tel str hr fr bd kap ziff satz mio mrd tsd i.d.r o.ä s.o m "
-    "mme mlle p.ex cf env art réf n° sr sra dña pág núm aprox ej p.ej ud uds".split()
-)
 _INITIAL_OR_DAY = re.compile(r"(?:[^\W\d_]|\d{1,2}|(?:[^\W\d_]\.)+[^\W\d_])\Z")
 
 
@@ -35,4 +30,4 @@ def _is_abbreviated(text: str, start: int, stop: int) -> bool:
         return False
     match = _LAST_WORD.search(text[max(start, stop - _LOOK_BACK) : stop])
     word = match[1].lstrip('("“„«[*_') if match is not None else ""
-    return word.lower() in _ABBREVIATIONS or bool(_INITIAL_OR_DAY.fullmatch(word))
+    return word.lower() in ABBREVIATIONS or bool(_INITIAL_OR_DAY.fullmatch(word))

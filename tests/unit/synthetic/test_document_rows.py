@@ -1,98 +1,347 @@
-"""Rows from a document's own structure."""
+"""The rows of one document: tasks, budgets, grounding, coverage and languages."""
 
-from services.synthetic.domain import Document, Kind, RowLimits, Text
-from services.synthetic.rows.document_rows import make_rows, passages
-from tailor.storage.ref import Ref
-from tailor.words import Labels
-from tests.unit.synthetic.fakes import SPECIALIST, report
+import pickle
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 
-ALL = RowLimits(rows_per_document=99, min_answer_tokens=10)
-MAIL = (
-    "From: Ann Lee <ann@a.example>\nTo: Bo Ray <bo@b.example>\nDate: Fri, 14 Nov 2025 09:08:00 +0100\nSubject: Plot maps\n\n"
-    "Please ask the cooperative for fresh maps of 38 farm plots, since 31 of them lie in the sea.\n\nAnn Lee"
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from services.synthetic.domain import Conversation, Grounding, Kind, MadeRows, Row, Specialist, Text
+from services.synthetic.rows.document_rows import StructureRowMaker, make_deliverable_rows, make_rows
+from services.synthetic.rows.grounding import unsupported
+from services.synthetic.rows.places import count_characters
+from services.synthetic.rows.templates import load_templates
+from tailor.words import OwnTask
+from tests.unit.synthetic import row_texts
+from tests.unit.synthetic.row_texts import WordCounter, make_document, plain, specialist
+
+COUNTER = WordCounter()
+# Written without the code under test: numbers, amounts, dates and names of several capitalised words.
+VALUES = (
+    re.compile(r"\d[\d.,:/-]*\d|\d"),
+    re.compile(r"(?:[€$£]|EUR|USD|GBP|CHF)\s?\d[\d.,]*(?:\s(?:million|billion|Mio\.|Mrd\.))?"),
+    re.compile(r"\d[\d.,]*\s?(?:€|%|EUR|USD|[Ee]uros?)"),
+    re.compile(r"\d{1,2}\.? (?:de )?[^\W\d]{3,10} (?:de )?\d{4}"),
+    re.compile(r"\b[A-ZÄÖÜÉ][\wäöüßéèç-]+(?: [A-ZÄÖÜÉ][\wäöüßéèç-]+)+"),
 )
-SUMMARY = (
-    "# Board summary: keys\n\nWe ask the board to retire 1,140 mechanical keys across 63 substations. Nobody can say today "
-    "where 212 of those keys are, and nine sites feed hospitals. The remaining exposure is small, and we think it worth taking now."
-)
-MEMO = (
-    "To: Ann Lee\nFrom: Bo Ray\nDate: 4 May 2026\nSubject: Gates\n\n"
-    "## Purpose\n\nThe gates were found open on 9 nights of May.\n\n## Ask\n\nClose them, please, every night at ten."
-)
 
 
-def document(kind: Kind = Kind.DOCUMENT) -> Document:
-    return Document("doc_1", 1, "d", kind, Labels(), Ref("s3://corpus/x", "0" * 64, 1))
+def made(name: str, settings: Specialist | None = None) -> MadeRows:
+    language, text = row_texts.ALL[name]
+    return make_rows(make_document(text, language), plain(text), settings or specialist(), COUNTER)
 
 
-def rows_of(text: str, limits: RowLimits = ALL) -> dict[str, tuple[str, str]]:
-    rows = make_rows(document(), Text(None, text), SPECIALIST, limits)
-    return {f"{row.origin}{number}": (row.prompt, row.completion) for number, row in enumerate(rows)}
+def rows_of(text: str, language: str = "en", settings: Specialist | None = None) -> tuple[Row, ...]:
+    return make_rows(make_document(text, language), plain(text), settings or specialist(), COUNTER).rows
 
 
-def test_a_section_row_asks_for_the_section_and_has_its_text() -> None:
-    rows = [row for name, row in rows_of(report("ladders")).items() if name.startswith("section")]
-    assert len(rows) == 2
-    for prompt, completion in rows:
-        assert "ladders handling" in prompt and "report" in prompt
-        assert not completion.startswith("#")
-        assert ("Position" in prompt) == ("First." in completion)
+def tasks(rows: Sequence[Row]) -> set[str]:
+    return {row.task for row in rows}
 
 
-def test_a_summary_row_asks_for_the_whole_with_facts() -> None:
-    ((prompt, completion),) = [row for name, row in rows_of(SUMMARY).items() if name.startswith("board_summary")]
-    assert "board summary" in prompt.lower() and "keys" in prompt
-    assert completion == SUMMARY
+def missing_values(row: Row) -> list[str]:
+    prompt = " ".join(row.prompt.split())
+    lines = [" ".join(line.split()) for line in row.completion.split("\n")]
+    return [value for line in lines for pattern in VALUES for value in pattern.findall(line) if value not in prompt]
 
 
-def test_a_memo_gives_a_row_of_the_whole_and_one_of_its_opening() -> None:
-    rows = rows_of(MEMO, RowLimits(rows_per_document=99, min_answer_tokens=5))
-    whole = [completion for name, (_, completion) in rows.items() if name.startswith("document")]
-    openings = [row for row in rows.values() if row[0].startswith("Write the opening of a memo")]
-    assert whole == [MEMO]
-    assert openings[0][0] == (
-        "Write the opening of a memo (header lines and the Purpose section) from Bo Ray to Ann Lee, dated 4 May 2026, on gates."
+def covered(text: str, rows: Sequence[Row]) -> float:
+    total = count_characters(text, [(0, len(text))])
+    return count_characters(text, [place for row in rows for place in row.places]) / total
+
+
+@pytest.mark.parametrize("name", row_texts.ALL)
+def test_everything_is_taught_or_counted(name: str) -> None:
+    text, result = row_texts.ALL[name][1], made(name)
+    total = count_characters(text, [(0, len(text))])
+    taught = count_characters(text, [place for row in result.rows for place in row.places])
+    assert taught + sum(entry.characters for entry in result.left_out) == total
+    assert taught >= 0.98 * total
+    assert all(0 <= start < end <= len(text) for row in result.rows for start, end in row.places)
+
+
+@pytest.mark.parametrize("name", row_texts.ALL)
+def test_every_value_and_name_of_an_answer_is_in_its_prompt(name: str) -> None:
+    rows = [row for row in made(name).rows if row.grounding is Grounding.YES]
+    assert rows
+    assert [(row.task, found) for row in rows if (found := missing_values(row))] == []
+    assert [row.task for row in rows if unsupported(row.completion, row.prompt, row.language)] == []
+
+
+@pytest.mark.parametrize("name", row_texts.ALL)
+@pytest.mark.parametrize("tokens", [256, 700])
+def test_rows_fit_the_budget_and_small_budgets_lose_nothing(name: str, tokens: int) -> None:
+    text, result = row_texts.ALL[name][1], made(name, specialist(tokens))
+    assert result.rows and max(row.tokens for row in result.rows) <= tokens
+    assert covered(text, result.rows) >= 0.98
+
+
+def test_rows_fit_by_a_real_tokenizer_that_counts_the_whole_row() -> None:
+    counter = BytePairCounter(row_texts.report() + row_texts.report("de"))
+    for language in ("en", "de"):
+        text = row_texts.report(language, 600)
+        result = make_rows(make_document(text, language), plain(text), specialist(400), counter)
+        for row in result.rows:
+            texts = [row.system_prompt, *(content for _, content in row.messages)]
+            assert row.tokens == sum(counter.count(texts)) + counter.message_tokens * len(texts) <= 400
+        assert covered(text, result.rows) >= 0.98
+
+
+def test_equal_documents_give_equal_rows() -> None:
+    assert made("German report") == made("German report")
+
+
+def test_rows_are_different_from_one_another() -> None:
+    keys = [(row.prompt.lower().split(), row.completion.lower().split()) for row in made("report of 600 words").rows]
+    assert len({str(key) for key in keys}) == len(keys)
+
+
+def test_answers_have_at_most_four_times_the_texts_characters() -> None:
+    for name, (_, text) in row_texts.ALL.items():
+        own = tuple(OwnTask(f"own-{number}", "Assess the risks.") for number in range(6))
+        rows = made(name, specialist(own=own)).rows
+        assert sum(len(row.completion) for row in rows if row.places) <= 4 * len(text)
+
+
+def test_a_report_gives_every_task() -> None:
+    rows = made("report of 300 words").rows
+    assert tasks(rows) == {"report", "answer", "knowledge"}
+    reports = [row for row in rows if row.task == "report"]
+    outline = next(
+        row for row in reports if row.completion.startswith("# Engagement report") and len(row.completion) < 300
     )
-    assert openings[0][1].endswith("## Purpose\n\nThe gates were found open on 9 nights of May.")
+    assert [line[3:] for line in outline.completion.split("\n")[1:]] == list(row_texts.HEADINGS["en"])
+    parts = [row for row in reports if "\nSo far:\n" in row.prompt]
+    assert len(parts) >= 5
+    assert all("- Findings" in row.prompt and "\nFacts:\n- " in row.prompt for row in parts)
 
 
-def test_a_mail_row_has_no_header_lines_and_no_addresses() -> None:
-    (prompt, completion), *_ = rows_of(MAIL).values()
-    assert prompt.startswith("Write a mail from Ann Lee to Bo Ray, dated 14 Nov 2025, on ") and "@" not in prompt
-    assert completion.startswith("Please ask")
+def test_each_section_is_taught_after_the_end_of_the_one_before() -> None:
+    text = row_texts.report("en", 200)
+    (row,) = [r for r in rows_of(text) if r.completion.startswith("## Findings") and r.task == "report"]
+    before = text[: text.index("## Findings")].split()[-12:]
+    assert " ".join(before) in row.prompt
+    assert row.completion == text[text.index("## Findings") : text.index("## Assessment")].strip()
 
 
-def test_a_question_is_answered_with_sentences_of_its_passage() -> None:
-    text = (
-        report("ladders")
-        + "\n\n## Rule\n\nThe yellow ladder is checked by the foreman every single Monday. He signs for it. He does."
-    )
-    questions = [row for name, row in rows_of(text).items() if name.startswith("question")]
-    assert questions
-    for prompt, completion in questions:
-        assert prompt.startswith("What does the passage say about ")
-        assert all(sentence in prompt for sentence in completion.split(". ")[:1])
+def test_a_prompt_is_not_its_answer() -> None:
+    for name in ("report of 600 words", "German report", "French report", "Spanish report"):
+        for row in made(name).rows:
+            facts = row.prompt.rpartition("\n\n")[2]
+            if row.task == "report" and row.completion.startswith("## "):
+                assert not any(paragraph in facts for paragraph in row.completion.split("\n\n")[1:])
+                assert len(facts) < 1.2 * len(row.completion)
 
 
-def test_prompts_with_facts_are_at_most_half_as_long_as_answers() -> None:
-    for text in (MAIL, SUMMARY, report("ladders")):
-        for name, (prompt, completion) in rows_of(text).items():
-            if not name.startswith("question") and "Facts:" in prompt:
-                assert len(prompt) <= len(completion) / 2
+def test_the_whole_is_taught_where_it_fits() -> None:
+    text = row_texts.report("en", 60)
+    assert text in [row.completion for row in rows_of(text)]
+    assert text not in [row.completion for row in rows_of(text, settings=specialist(700))]
 
 
-def test_an_example_is_used_verbatim() -> None:
-    (row,) = make_rows(document(Kind.EXAMPLE), Text("Write it.", "As agreed."), SPECIALIST, RowLimits())
-    assert (row.origin, row.made_by, row.prompt, row.completion) == ("example", "human", "Write it.", "As agreed.")
+def test_a_short_text_is_taught_as_a_whole() -> None:
+    (row, *_) = made("note").rows
+    assert (row.task, row.completion) == ("report", row_texts.NOTE)
+    assert "Ann Lee" in row.prompt and "9 May 2025" in row.prompt
 
 
-def test_rows_are_limited_by_document_and_length_and_repeatable() -> None:
-    limits = RowLimits(rows_per_document=1)
-    assert rows_of(report("ladders"), limits) == rows_of(report("ladders"), limits)
-    assert len(rows_of(report("ladders"), limits)) == 1
-    assert rows_of(report("ladders"), RowLimits(max_row_tokens=20)) == {}
-    assert rows_of("# Title\n\n## Part\n\nToo short.") == {}
+def test_a_summary_is_made_from_the_body_that_it_stands_in() -> None:
+    body = row_texts.report("en", 50)
+    summary = "Seventeen keys are missing. We ask the board to name one person for the register and to pay for a new one by autumn of this year."
+    text = body.replace("## Position", f"## Summary\n\n{summary}\n\n## Position")
+    rows = rows_of(text)
+    (row,) = [row for row in rows if row.task == "board_summary"]
+    assert row.completion == summary and "Gannet Tower" in row.prompt
+    assert [r for r in rows if r.task == "report" and r.completion.startswith("## Position")]
+    short = [row for row in rows_of(text, settings=specialist(600)) if row.task == "board_summary"]
+    assert [row.completion for row in short] == [summary] and "Gannet Tower" not in short[0].prompt
 
 
-def test_passages_have_title_and_heading() -> None:
-    assert passages(Text(None, report("ladders")), ALL)[0].whole.startswith("Report: ladders handling\n\nPosition\n\n")
+def test_a_document_that_is_a_summary_teaches_summaries() -> None:
+    text = "# Board summary: keys\n\nWe ask the board to retire 1,140 keys in 63 substations, since nobody knows where 212 of them are today."
+    rows = rows_of(text, settings=specialist(tasks=("board_summary",)))
+    assert [(row.task, row.completion) for row in rows] == [("board_summary", text)]
+
+
+def test_knowledge_is_taught_in_several_views_with_and_without_its_passage() -> None:
+    rows = [row for row in made("report of 300 words").rows if row.task == "knowledge"]
+    closed = [row for row in rows if row.grounding is Grounding.CLOSED]
+    assert closed and all("Passage:" not in row.prompt for row in closed)
+    shown = [row for row in rows if row.grounding is Grounding.YES]
+    assert all("\nPassage:\n" in row.prompt for row in shown)
+    assert [row for row in shown if row.completion.startswith("- ")], "key facts"
+    refusals = [row for row in shown if not row.places]
+    templates = load_templates("en")
+    assert refusals and templates is not None
+    assert all(any(subject in row.prompt for subject in templates.absent) for row in refusals)
+
+
+def test_answers_to_questions_are_sentences_of_the_passage() -> None:
+    for row in made("French report").rows:
+        if row.task == "answer":
+            assert all(sentence in row.prompt for sentence in re.split(r"(?<=\w{2}\.)\s", row.completion))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "foreign"),
+    [
+        ("German report", {"Fakten:", "Gliederung:", "Bisher:", "Textstelle:"}, {"Facts:", "section", "Write"}),
+        ("French report", {"Faits :", "Plan :", "Jusqu'ici :", "Extrait :"}, {"Facts:", "Outline:", "Write"}),
+        ("Spanish report", {"Hechos:", "Esquema:", "Hasta ahora:", "Fragmento:"}, {"Facts:", "Outline:", "Write"}),
+        ("unknown language", {"# Informe de revisión"}, {"Facts:", "Hechos:", "Outline:", "Write", "Escribe"}),
+        ("without blanks", {"# 二〇二五年"}, {"Facts:", "Outline:", "Write"}),
+    ],
+)
+def test_prompts_are_in_the_documents_language(name: str, words: set[str], foreign: set[str]) -> None:
+    prompts = "\n".join(row.prompt for row in made(name).rows)
+    assert {word for word in words if word not in prompts} == set()
+    assert {word for word in foreign if word in prompts} == set()
+
+
+def test_wordings_vary() -> None:
+    rows = rows_of(row_texts.manual(), settings=specialist(tasks=("report",)))
+    assert len(rows) >= 80
+    first_words = {re.sub(r"“[^”]*”", "", row.prompt.split("\n")[0]) for row in rows}
+    assert len(first_words) >= 15
+
+
+def test_only_the_specialists_tasks_are_made_and_the_rest_is_counted() -> None:
+    result = made("report of 200 words", specialist(tasks=("answer",)))
+    assert tasks(result.rows) == {"answer"}
+    assert [entry.reason for entry in result.left_out if entry.characters] == ["task"]
+    assert tasks(made("report of 200 words", specialist(tasks=("section",))).rows) == {"section"}
+    assert "knowledge" not in tasks(made("report of 200 words", specialist(knowledge=False)).rows)
+
+
+def test_a_specialists_own_task_teaches_each_section_after_its_instruction() -> None:
+    own = OwnTask("risk-assessment", "Assess the risk in our form.")
+    rows = made("report of 200 words", specialist(tasks=("risk-assessment",), own=(own,))).rows
+    assert tasks(rows) == {"risk-assessment"} and len(rows) >= 6
+    assert all(row.prompt.startswith("Assess the risk in our form.\n") for row in rows)
+
+
+def test_a_number_of_rows_is_drawn_and_the_others_are_counted() -> None:
+    every, few = made("report of 200 words"), made("report of 200 words", specialist(rows=5))
+    assert len(few.rows) == 5 and set(few.rows) < set(every.rows)
+    (drawn,) = [entry for entry in few.left_out if entry.reason == "rows_per_document"]
+    assert drawn.rows == len(every.rows) - 5 and drawn.characters > 0
+
+
+def test_skipped_ranges_are_neither_taught_nor_counted() -> None:
+    text = row_texts.report()
+    skipped = (text.index("## Costs"), text.index("## Next steps"))
+    result = make_rows(make_document(text), plain(text), specialist(), COUNTER, [skipped])
+    kept = text[: skipped[0]] + text[skipped[1] :]
+    assert not any("## Costs" in row.completion for row in result.rows)
+    taught = count_characters(text, [place for row in result.rows for place in row.places])
+    assert taught + sum(entry.characters for entry in result.left_out) == count_characters(kept, [(0, len(kept))])
+
+
+def test_text_that_cannot_be_taught_is_counted_by_its_reason() -> None:
+    digits = " ".join(str(number) for number in range(200))
+    assert [
+        (e.reason, e.characters)
+        for e in make_rows(make_document(digits), plain(digits), specialist(), COUNTER).left_out
+    ] == [("no_words", len(digits.replace(" ", "")))]
+    (short,) = make_rows(make_document("Yes."), plain("Yes."), specialist(), COUNTER).left_out
+    assert (short.reason, short.characters) == ("short_answer", 4)
+    tiny = make_rows(make_document(row_texts.NOTE), plain(row_texts.NOTE), specialist(8), COUNTER)
+    assert tiny.rows == () and {entry.reason for entry in tiny.left_out} == {"no_room"}
+
+
+def test_a_manual_of_40_000_words_is_taught_to_the_end() -> None:
+    text = row_texts.manual()
+    result = make_rows(make_document(text), plain(text), specialist(700, tasks=("report",)), COUNTER)
+    assert len(text.split()) > 38_000 and covered(text, result.rows) >= 0.98
+    assert max(row.tokens for row in result.rows) <= 700
+
+
+def test_rows_name_their_language_and_the_spans_of_their_places() -> None:
+    rows = made("German report").rows
+    assert {row.language for row in rows} == {"de"}
+    (row,) = [row for row in rows if row.completion.startswith("## Kosten") and row.task == "report"]
+    assert [(span.kind, span.number) for span in row.spans] == [("section", 6)]
+
+
+def test_an_example_is_used_word_for_word() -> None:
+    text = Text("Write it.", "As agreed, we\nwrite it in the usual form and send it to all branches before noon.")
+    (row,) = make_rows(make_document(text.text, kind=Kind.EXAMPLE), text, specialist(), COUNTER).rows
+    assert (row.task, row.made_by, row.grounding) == ("example", "human", Grounding.PEOPLE)
+    assert row.messages == (("user", "Write it."), ("assistant", text.text))
+
+
+def test_an_example_without_a_prompt_gives_no_row() -> None:
+    text = Text(" ", row_texts.NOTE)
+    assert make_rows(make_document(text.text, kind=Kind.EXAMPLE), text, specialist(), COUNTER).rows == ()
+
+
+def test_a_deliverable_answers_the_chat_of_its_draft() -> None:
+    text = row_texts.report("en", 60)
+    chat = (("user", "Draft it."), ("assistant", "A draft."), ("user", "Longer, please."))
+    draft = Conversation("draft_1", "d", chat, "Another draft.")
+    result = make_deliverable_rows(make_document(text), plain(text), draft, specialist(), COUNTER)
+    assert [row.messages for row in result.rows] == [(*chat, ("assistant", text))]
+    assert result.rows[0].task == "deliverable" and result.left_out == ()
+
+
+def test_a_long_deliverable_becomes_consecutive_rows() -> None:
+    text = row_texts.report("en", 300)
+    draft = Conversation("draft_1", "d", (("user", "Draft it."),), "A draft.")
+    rows = make_deliverable_rows(make_document(text), plain(text), draft, specialist(700), COUNTER).rows
+    assert len(rows) > 3 and covered(text, rows) == 1.0 and max(row.tokens for row in rows) <= 700
+    assert rows[0].prompt == "Draft it." and all(row.prompt.startswith("Draft it.\n\nSo far:\n") for row in rows[1:])
+
+
+def test_places_are_disjoint_and_hold_the_answer_for_random_documents() -> None:
+    generator = random.Random(7)
+    blocks = [
+        "## Part",
+        "- item 12 of Ann Lee",
+        "| a | b |",
+        "> quoted line",
+        "One. Two is 3.",
+        "第一章。第二章。",
+        "x" * 400,
+        "",
+        "A line\nof text",
+        "```\ncode 4\n```",
+    ]
+    for _ in range(60):
+        text = "\n".join(generator.choice(blocks) + generator.choice(["", "\n", "  "]) for _ in range(25))
+        result = make_rows(make_document(text), plain(text), specialist(200), COUNTER)
+        total = count_characters(text, [(0, len(text))])
+        taught = count_characters(text, [place for row in result.rows for place in row.places])
+        assert taught + sum(entry.characters for entry in result.left_out) == total
+        assert all(row.tokens <= 200 for row in result.rows)
+        for row in result.rows:
+            assert list(row.places) == sorted(row.places)
+            assert all(before[1] < after[0] for before, after in zip(row.places, row.places[1:], strict=False))
+
+
+def test_the_maker_can_be_pickled_and_makes_the_same_rows() -> None:
+    maker = pickle.loads(pickle.dumps(StructureRowMaker()))
+    document, text = make_document(row_texts.MAIL), plain(row_texts.MAIL)
+    assert maker.make(document, text, specialist(), COUNTER, ()) == make_rows(document, text, specialist(), COUNTER)
+
+
+def test_a_document_of_another_language_tag_has_its_languages_wordings() -> None:
+    document = replace(make_document(row_texts.report("de")), language="de-CH")
+    prompts = [row.prompt for row in make_rows(document, plain(row_texts.report("de")), specialist(), COUNTER).rows]
+    assert any("Fakten:" in prompt for prompt in prompts)
+
+
+class BytePairCounter(WordCounter):
+    """A byte-pair tokenizer, trained on a text."""
+
+    def __init__(self, text: str) -> None:
+        self.tokenizer = Tokenizer(models.BPE())
+        self.tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        self.tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+        self.tokenizer.train_from_iterator([text], trainer)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
