@@ -1,7 +1,10 @@
 """Chooses the real adapters of synthetic."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
+
+from sqlalchemy import Engine
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
@@ -17,12 +20,15 @@ from services.synthetic.consumers import SPECIALISTS, Consumers
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
 from services.synthetic.near_duplicates.preparer import Preparer
+from services.synthetic.ports import ListDocuments
 from services.synthetic.rows.passages import passages
 from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.settings import Settings
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
+from tailor.events.outbox import Outbox
 from tailor.runtime import Runtime
+from tailor.storage.protocol import ObjectStore
 from tailor.storage.s3 import S3Store
 
 MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
@@ -30,34 +36,40 @@ TICK_SECONDS = 1.0
 
 
 def build(runtime: Runtime, settings: Settings) -> None:
-    """Connect, read the specialists, then serve, listen and build what is due."""
+    """Connect, read the specialists, then serve, listen, prepare documents and build what is due."""
     engine, producer = runtime.database(settings, MIGRATIONS), runtime.producer(settings)
-    repository = SqlRepository(engine, runtime.outbox(engine, tables.outbox, producer))
-    store = S3Store.from_settings(settings)
+    registry = RegistryDocuments(runtime.channel(settings, "registry", settings.registry_address))
+    outbox = runtime.outbox(engine, tables.outbox, producer)
+    app = make_app(settings, engine, outbox, S3Store.from_settings(settings), registry)
+    app = replace(app, erased=runtime.erased_documents(settings))
+    consumers, eraser = Consumers(app), DatasetEraser(app, SqlHoldings(engine))
+    servicer = SyntheticServicer(app, app.preparer, settings.near_duplicate_threshold)
+    runtime.rpc(settings, [(add_SyntheticServiceServicer_to_server, servicer)])
+    runtime.read_table(settings, SPECIALISTS, consumers.specialist)
+    topics = {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer)}
+    runtime.consume(settings, topics, producer)
+    runtime.spawn("preparer", app.preparer.run)
+    runtime.spawn("scheduler", lambda stop: _schedule(app, stop))
+    runtime.ready()
+
+
+def make_app(
+    settings: Settings, engine: Engine, outbox: Outbox, store: ObjectStore, list_documents: ListDocuments
+) -> handlers.Synthetic:
+    """The handlers over a migrated database and a store; nothing is started, so benches use it too."""
     sketcher = MinHashSketcher(settings.near_duplicate_threshold, passages)
-    preparer = Preparer(SqlSketches(engine, similarity), sketcher, store)
-    app = handlers.Synthetic(
-        repository=repository,
+    return handlers.Synthetic(
+        repository=SqlRepository(engine, outbox),
         corpora=SqlCorpora(engine),
         store=store,
         files=ParquetFiles(),
         maker=StructureRows(),
         tokenizers=StoredTokenizers(store),
-        preparer=preparer,
-        list_documents=RegistryDocuments(runtime.channel(settings, "registry", settings.registry_address)),
+        preparer=Preparer(SqlSketches(engine, similarity), sketcher, store),
+        list_documents=list_documents,
         limits=settings.build_limits,
         pair_limits=settings.pair_limits,
-        erased=runtime.erased_documents(settings),
     )
-    consumers, eraser = Consumers(app), DatasetEraser(app, SqlHoldings(engine))
-    servicer = SyntheticServicer(app, preparer, sketcher.threshold)
-    runtime.rpc(settings, [(add_SyntheticServiceServicer_to_server, servicer)])
-    runtime.read_table(settings, SPECIALISTS, consumers.specialist)
-    topics = {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer)}
-    runtime.consume(settings, topics, producer)
-    runtime.spawn("preparer", preparer.run)
-    runtime.spawn("scheduler", lambda stop: _schedule(app, stop))
-    runtime.ready()
 
 
 def _schedule(app: handlers.Synthetic, stop: threading.Event) -> None:

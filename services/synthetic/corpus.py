@@ -27,8 +27,8 @@ class StoredFile:
 class Assignment:
     """A document's component and its side of a specialist's split. Never changes.
 
-    A component joins the documents that share near-duplicate passages; it has the id of its first document. `rows` counts the held-out rows
-    that the document gave when it was assigned.
+    A component joins the documents that share near-duplicate passages; it has the id of its first document. `rows` counts the held-out
+    rows that the document gave when it was assigned.
     """
 
     document_id: str
@@ -69,10 +69,10 @@ class SegmentKey:
 class SegmentResult:
     """The stored train rows of a segment, so that a later build with equal inputs reuses them.
 
-    `inputs` is a digest of everything that the rows depend on, `kept` of which of them were kept, and `checked` of the held-out answers that
-    they were compared with. `train` and `sources` are None without rows. `letters` are the characters that the rows teach. `answers` are
-    hashes of the answers of all rows that were made; `shares` and `checks` are the 13-grams of the held-out answers that were found, with
-    the number of documents, by two independent methods.
+    `inputs` is a digest of everything that the rows depend on, `kept` of which were kept, and `checked` of the held-out answers that they
+    were compared with. `train` and `sources` are None without rows. `letters` are the characters that the rows teach. `answers` are hashes
+    of the answers of all rows that were made; `shares` and `checks` are the 13-grams of the held-out answers that were found, with the
+    number of documents, by two independent methods.
     """
 
     number: int

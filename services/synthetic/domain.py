@@ -214,7 +214,7 @@ class MadeRows:
 
 @dataclass(frozen=True)
 class PairRow:
-    """One preference row: the chat as (role, content), the better answer and the worse one. `tokens` are of the chat with the longer one."""
+    """One preference row: the chat as (role, content), the better answer and the worse one, and the tokens with the longer one."""
 
     task: str
     prompt_digest: str
@@ -269,7 +269,7 @@ class Dataset:
     documents: int
     near_duplicates: int
     created_at: datetime | None = None
-    figures: Figures = Figures()
+    figures: Figures = field(default_factory=Figures)
     left_out: Mapping[str, LeftOutCount] = field(default_factory=dict)
     intake_seconds: float = 0.0
     kind: DatasetKind = DatasetKind.SFT

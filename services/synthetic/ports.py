@@ -188,7 +188,7 @@ class Sketches(Protocol):
     """Sketches of documents in the database."""
 
     def preparing(self) -> AbstractContextManager[bool]:
-        """Hold the lock of whoever prepares documents; yields False at once if another thread or replica holds it."""
+        """Hold the lock of the thread that prepares documents; yields False at once if another thread or replica holds it."""
         ...
 
     def missing(self, selection: Selection, limit: int) -> list[Document]:

@@ -15,8 +15,8 @@ from sqlalchemy import Engine, text
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.corpus import SqlCorpora
-from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.adapters.erasures import SqlHoldings
+from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.bootstrap import MIGRATIONS
@@ -262,7 +262,9 @@ def test_events_and_calls_reach_the_database(engine: Engine) -> None:
 def test_equal_rows_give_equal_parquet() -> None:
     page = Span(SpanKind.PAGE, 2, 5, 9)
     rows = [
-        Row("section", ("doc_1",), (("user", "Ask."), ("assistant", "Say.")), spans=(page,), places=((5, 9),), tokens=7),
+        Row(
+            "section", ("doc_1",), (("user", "Ask."), ("assistant", "Say.")), spans=(page,), places=((5, 9),), tokens=7
+        ),
         Row("example", ("doc_2",), (("user", "A"), ("assistant", "B")), lineage=(("seeds", "x"),)),
     ]
     files = ParquetFiles()
@@ -299,7 +301,13 @@ def test_sketches_a_changed_text_again_and_keeps_nothing_of_an_erased_document(e
     for number in (1, 2):
         SqlHoldings(engine).forget_document(f"doc_{number:032d}")
     with engine.begin() as connection:
-        for table in (tables.sketches, tables.text_clusters, tables.text_bands, tables.cluster_documents, tables.pending):
+        for table in (
+            tables.sketches,
+            tables.text_clusters,
+            tables.text_bands,
+            tables.cluster_documents,
+            tables.pending,
+        ):
             assert connection.execute(table.select()).all() == []
 
 

@@ -175,7 +175,7 @@ def _replace_reason(rows: Any, group: Sequence[Any], order: Any, limit: int, rea
 
 
 class SqlCorpus(BuildCorpus):
-    """Used by one thread, on a connection of its own."""
+    """Used by one thread, on its own connection."""
 
     def __init__(self, connection: Connection, specialist: Specialist) -> None:
         self._connection = connection
@@ -267,11 +267,11 @@ class SqlCorpus(BuildCorpus):
     def sources(self, document_ids: Sequence[str]) -> dict[str, str]:
         table = tables.documents.c
         query = select(table.document_id, table.digest).where(is_one_of(table.document_id, document_ids))
-        return {document_id: digest for document_id, digest in self._connection.execute(query)}
+        return {row.document_id: row.digest for row in self._connection.execute(query)}
 
     def segment_of(self, document_ids: Sequence[str]) -> dict[str, int]:
         query = select(chosen.c.document_id, chosen.c.segment).where(is_one_of(chosen.c.document_id, document_ids))
-        return {document_id: segment for document_id, segment in self._connection.execute(query)}
+        return {row.document_id: row.segment for row in self._connection.execute(query)}
 
     def sides(self, document_ids: Sequence[str]) -> dict[str, bool]:
         return read_sides(self._connection, self._specialist.name, document_ids)
@@ -299,7 +299,9 @@ class SqlCorpus(BuildCorpus):
     def forget_segments(self, numbers: Sequence[int]) -> list[str]:
         table, written = tables.segments, tables.written_files
         is_other = table.c.number != all_(bindparam(None, list(numbers), type_=ARRAY(Integer)))
-        statement = delete(table).where(table.c.specialist == self._specialist.name, is_other).returning(table.c.file_keys)
+        statement = (
+            delete(table).where(table.c.specialist == self._specialist.name, is_other).returning(table.c.file_keys)
+        )
         keys = {key for row in self._connection.scalars(statement) for key in row}
         mine = delete(written).where(written.c.specialist == self._specialist.name).returning(written.c.key)
         return unlisted_keys(self._connection, sorted(keys | set(self._connection.scalars(mine))))

@@ -252,7 +252,7 @@ def read_sides(connection: Connection, specialist: str, document_ids: Sequence[s
     table = tables.assignments.c
     query = select(table.document_id, table.held_out).where(table.specialist == specialist)
     rows = connection.execute(query.where(is_one_of(table.document_id, document_ids)))
-    return {document_id: held_out for document_id, held_out in rows}
+    return {row.document_id: row.held_out for row in rows}
 
 
 def _newest_position(connection: Connection) -> int:

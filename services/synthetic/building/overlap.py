@@ -1,7 +1,7 @@
 """Checks a dataset as it was written: the share of held-out answers with a 13-gram of words in train.
 
-This is deliberately another implementation than `grams.py`, which removed such rows: it reads the stored files, cuts words in its own way and
-uses a cyclic hash (Cohen 1997).
+This is deliberately another implementation than `grams.py`, which removed such rows: it reads the stored files, cuts words in its own
+way and uses a cyclic hash (Cohen 1997).
 """
 
 import re

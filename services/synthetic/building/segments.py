@@ -1,4 +1,4 @@
-"""What a worker does with a segment: make the rows of its documents, and write those that are kept."""
+"""The work on a segment: make the rows of its documents, and write those that are kept."""
 
 import hashlib
 import re
@@ -173,11 +173,12 @@ def _add_reasons(collector: _Collector, left_out: Sequence[LeftOutText], *, has_
 
 def _raw(context: Context, collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
     rows = collector.rows
+    table = context.files.table(rows)
     return RawSegment(
-        data=context.files.table(rows).encode(),
+        data=table.encode(),
         ids=ids,
         answers=numpy.array([answer_key(row) for row in rows], numpy.uint64),
-        draws=numpy.array([draw(row.row_id) for row in rows], numpy.uint64),
+        draws=numpy.array([draw(row_id) for row_id in table.column("row_id")], numpy.uint64),
         tokens=numpy.array([row.tokens for row in rows], numpy.int64),
         is_human=numpy.array([row.made_by == HUMAN for row in rows], numpy.bool_),
         documents=numpy.array(collector.documents, numpy.int64),

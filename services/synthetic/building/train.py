@@ -260,7 +260,7 @@ def _taught(raws: Sequence[RawSegment], kept: Sequence[Mask]) -> list[Mask]:
 
 
 def _dropped(raw: RawSegment, steps: Sequence[Mask]) -> dict[str, LeftOutCount]:
-    """What each limit removes: of the sources, of the tokens, of the sources again."""
+    """Counts of the rows that each limit removes: of the sources, of the tokens, of the sources again."""
     first, budget, second = (count_removed(raw, *pair) for pair in itertools.pairwise(steps))
     share = LeftOutCount(
         first.documents + second.documents, first.rows + second.rows, first.characters + second.characters

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Protocol, TypeVar
 
 from services.synthetic.building.segments import Context
-from tailor.errors import Reason, Unavailable
+from tailor.errors import Reason, TailorError, Unavailable
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ class ProcessWorkers(Workers):
 
     def submit(self, function: Callable[..., T], *arguments: object) -> Callable[[], T]:
         try:
-            future: Future[T] = self._pool.submit(_run, function, arguments)
+            future: Future[T | _Failure] = self._pool.submit(_run, function, arguments)
         except BrokenProcessPool:
             raise _lost() from None
         return lambda: _result(future)
@@ -92,15 +93,30 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _run(function: Callable[..., T], arguments: tuple[object, ...]) -> T:
-    return function(_context, *arguments)
+@dataclass(frozen=True)
+class _Failure:
+    """An error of a worker: the errors themselves cannot be pickled."""
+
+    kind: type[TailorError]
+    reason: Reason
+    message: str
 
 
-def _result(future: "Future[T]") -> T:
+def _run(function: Callable[..., T], arguments: tuple[object, ...]) -> "T | _Failure":
     try:
-        return future.result()
+        return function(_context, *arguments)
+    except TailorError as error:
+        return _Failure(type(error), error.reason, error.message)
+
+
+def _result(future: "Future[T | _Failure]") -> T:
+    try:
+        result = future.result()
     except BrokenProcessPool:
         raise _lost() from None
+    if isinstance(result, _Failure):
+        raise result.kind(result.reason, result.message)
+    return result
 
 
 def _lost() -> Unavailable:

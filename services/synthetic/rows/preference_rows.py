@@ -162,5 +162,5 @@ def _count_tokens(rows: Sequence[PairRow], counter: TokenCounter) -> list[PairRo
 
 
 def _side(document_id: str, sides: Mapping[str, bool], limits: PairLimits) -> bool:
-    """True if a document is held out. Without an assignment, it counts as a component of its own."""
+    """True if a document is held out. Without an assignment, it counts as its own component."""
     return sides.get(document_id, is_held_out(document_id, limits.held_out_percent))

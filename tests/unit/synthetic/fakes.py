@@ -1,9 +1,9 @@
 """Fakes in memory of everything around synthetic."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from services.synthetic.adapters.parquet import ParquetFiles
@@ -11,7 +11,6 @@ from services.synthetic.building.maker import StructureRows
 from services.synthetic.building.segments import Context
 from services.synthetic.building.workers import InlineWorkers, Workers
 from services.synthetic.corpus import (
-    ALL_SEGMENTS,
     NEAR_DUPLICATES,
     SEGMENT_DOCUMENTS,
     Assignment,
@@ -287,7 +286,7 @@ class MemoryCorpora(Corpora):
 
 @dataclass
 class MemoryCorpus(BuildCorpus):
-    """Reads the repository anew for every question."""
+    """Reads the repository again for every question."""
 
     repository: MemoryRepository
     specialist: Specialist
@@ -307,7 +306,9 @@ class MemoryCorpus(BuildCorpus):
                 clusters.add(sketch.whole.bands[0])
             reasons[key] = reason
         limit = self.specialist.filters.max_source_documents
-        for key in sorted((key for key, reason in reasons.items() if not reason), key=lambda k: fingerprint("source", k)):
+        for key in sorted(
+            (key for key, reason in reasons.items() if not reason), key=lambda k: fingerprint("source", k)
+        ):
             source = self.repository.documents[key][2].labels.source
             taken[source] = taken.get(source, 0) + 1
             reasons[key] = "source" if limit and taken[source] > limit else ""
@@ -479,7 +480,9 @@ class FakeSynthetic(Synthetic):
     def documents(self, digest: str) -> set[str]:
         """The documents that a dataset's sources name."""
         keys = [file["key"] for file in self.manifest(digest)["sources"]["files"]]
-        return {key for name in keys for key in self.files.read_column(self.store.read("datasets", name), "document_id")}
+        return {
+            key for name in keys for key in self.files.read_column(self.store.read("datasets", name), "document_id")
+        }
 
 
 def read_rows(store: MemoryStore, key: str) -> list[dict[str, Any]]:

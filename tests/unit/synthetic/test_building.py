@@ -10,7 +10,14 @@ import pytest
 from services.synthetic import handlers
 from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.building.extras import find_side
-from services.synthetic.building.grams import GramHasher, GramSet, count_documents, make_gram_set, pack_counts, unpack_counts
+from services.synthetic.building.grams import (
+    GramHasher,
+    GramSet,
+    count_documents,
+    make_gram_set,
+    pack_counts,
+    unpack_counts,
+)
 from services.synthetic.building.limits import SeenAnswers
 from services.synthetic.building.overlap import Checker, count_in_train, held_out_grams, measure_overlap
 from services.synthetic.building.segments import Letters, answer_key, count_letters
@@ -19,7 +26,9 @@ from services.synthetic.ports import ExtraRows, RowTable
 from tailor.words import RowPolicy
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, make_app, put_document
 
-WORDS = "harbour ledger crane tariff orchard kiln valve mast quarry loom depot clinic granary archive ferry cellar".split()
+WORDS = (
+    "harbour ledger crane tariff orchard kiln valve mast quarry loom depot clinic granary archive ferry cellar".split()
+)
 
 
 def sentence(seed: int, count: int = 20) -> str:
@@ -126,7 +135,10 @@ def test_rows_of_a_synthesis_are_on_the_side_of_their_documents() -> None:
     app = with_extras([*made, both], RowPolicy())
     dataset = handlers.build_dataset(app, "reports", "").dataset
     sides = app.repository.sides("reports", ids)
-    splits = {name: [r for r in app.rows(dataset.digest, name) if r["made_by"] == "teacher:wise"] for name in ("train", "held_out")}
+    splits = {
+        name: [r for r in app.rows(dataset.digest, name) if r["made_by"] == "teacher:wise"]
+        for name in ("train", "held_out")
+    }
     assert all(not sides[r["document_ids"][0]] for r in splits["train"])
     assert all(sides[r["document_ids"][0]] for r in splits["held_out"])
     assert [len(rows) for rows in splits.values()] == [60 - sum(sides.values()), sum(sides.values())]

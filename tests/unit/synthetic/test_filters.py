@@ -182,7 +182,11 @@ def test_a_budget_of_tokens_keeps_rows_of_people_and_counts_the_rest() -> None:
     app = make_app(specialists={"reports": replace(SPECIALIST, rows=RowPolicy(max_train_tokens=800))})
     for number in range(60):
         example = number % 20 == 0
-        text = f"The answer number{number} is that the harbour and its cranes were counted by hand in {number} days." if example else ""
+        text = (
+            f"The answer number{number} is that the harbour and its cranes were counted by hand in {number} days."
+            if example
+            else ""
+        )
         prompt = f"What is number{number} about?" if example else None
         handlers.on_document(app, put_document(app.store, number, text=text, prompt=prompt))
     dataset = handlers.build_dataset(app, "reports", "").dataset

@@ -29,10 +29,14 @@ def test_builds_a_dataset_whose_manifest_names_rows_and_sources() -> None:
     assert result.created and content["kind"] == "sft" and content["specialist"] == "reports"
     assert content["splits"]["train"]["rows"] == result.dataset.train_rows > 80
     assert content["splits"]["held_out"]["rows"] == result.dataset.held_out_rows > 0
-    assert content["sources"]["documents"] == result.dataset.documents == len(app.documents(result.dataset.digest)) == 60
+    assert (
+        content["sources"]["documents"] == result.dataset.documents == len(app.documents(result.dataset.digest)) == 60
+    )
     assert content["figures"]["coverage"] == 1.0 and content["figures"]["overlap"] == 0.0
     assert [len(app.keys(result.dataset.digest, split)) for split in ("train", "held_out")] == [1, 1]
-    assert content["splits"]["train"]["tokens"] == sum(row["tokens"] for row in app.rows(result.dataset.digest, "train"))
+    assert content["splits"]["train"]["tokens"] == sum(
+        row["tokens"] for row in app.rows(result.dataset.digest, "train")
+    )
 
 
 def documents_of(app: FakeSynthetic, digest: str, split: str) -> set[str]:
@@ -168,7 +172,9 @@ def test_a_judgement_does_not_make_a_dataset_of_documents_due() -> None:
 def test_previews_store_nothing() -> None:
     app = filled(3)
     assert len(handlers.preview_rows(app, "reports", "", 4)) == 4
-    assert {row.document_ids for row in handlers.preview_rows(app, "reports", f"doc_{1:032d}", 20)} == {(f"doc_{1:032d}",)}
+    assert {row.document_ids for row in handlers.preview_rows(app, "reports", f"doc_{1:032d}", 20)} == {
+        (f"doc_{1:032d}",)
+    }
     assert app.repository.assignments == {} and app.repository.published == []
     with pytest.raises(NotFound, match="UNKNOWN_SPECIALIST"):
         handlers.preview_rows(app, "nobody", "", 4)

@@ -39,9 +39,9 @@ def _documents() -> None:
         sa.Column("position", sa.BigInteger, nullable=False),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
     )
-    names = ", ".join(labels)
     op.execute(
-        f"INSERT INTO newest_labels SELECT {names}, max(position), max(changed_at) FROM documents GROUP BY {names}"
+        "INSERT INTO newest_labels SELECT source, department, confidentiality, max(position), max(changed_at) "
+        "FROM documents GROUP BY source, department, confidentiality"
     )
 
 
