@@ -113,7 +113,9 @@ SLOTS: dict[str, Callable[[Author], str]] = {
     "f": lambda author: author.text.choice(author.language.runs),
     "F": _capital,
     "name": Author.name,
-    "org": lambda author: f"{author.values.choice(author.language.last_names)} {author.values.choice(('Ltd', 'Group', 'AG', 'SA'))}",
+    "org": lambda author: (
+        f"{author.values.choice(author.language.last_names)} {author.values.choice(('Ltd', 'Group', 'AG', 'SA'))}"
+    ),
     "date": Author.date,
     "amount": Author.amount,
     "percent": lambda author: f"{author.values.randint(2, 97)} %",
@@ -174,7 +176,10 @@ def _report(author: Author) -> str:
 def _figures(author: Author) -> str:
     head = author.language.words["table"]
     rows = [head, ["---"] * len(head)]
-    rows += [[f"Q{quarter}", author.amount(), author.amount(), f"{author.values.randint(-20, 40)} %"] for quarter in range(1, 5)]
+    rows += [
+        [f"Q{quarter}", author.amount(), author.amount(), f"{author.values.randint(-20, 40)} %"]
+        for quarter in range(1, 5)
+    ]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{_report(author)}\n\n{table}\n\n{author.paragraphs(1)}"
 
@@ -194,7 +199,8 @@ def _minutes(author: Author) -> str:
     words = author.language.words
     present = ", ".join(dict.fromkeys(author.name() for _ in range(4)))
     items = [
-        f"## {author.write(words['item'])}\n\n{author.paragraphs(2)}\n\n" + "\n".join(f"- {author.write(words['action'])}" for _ in range(3))
+        f"## {author.write(words['item'])}\n\n{author.paragraphs(2)}\n\n"
+        + "\n".join(f"- {author.write(words['action'])}" for _ in range(3))
         for _ in range(author.text.randint(4, 5))
     ]
     return "\n\n".join([f"# {author.write(words['minutes'])}", f"{words['present']}: {present}", *items])
