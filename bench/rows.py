@@ -20,7 +20,7 @@ from bench.rows_texts import Generator
 NAME = "rows"
 PARTS = ("generated", "real", "learning")
 DOCUMENTS, TOKENS = 100_000, 60_000
-CHECKED = 2_000
+CHECKED, CHECKED_GROUP = 2_000, 50
 
 
 def main() -> None:
@@ -58,10 +58,11 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure_generated(place: Place, documents: int) -> dict[str, Any]:
-    """The figures of generated documents. Coverage is recomputed on a part of them, spread evenly."""
+    """The figures of generated documents. Coverage is recomputed on groups of them, so that near-duplicates are in the same group."""
     generator = Generator()
-    step = max(1, documents // CHECKED)
-    checked = [generator.paper(number) for number in range(0, documents, step)]
+    step = max(CHECKED_GROUP, documents * CHECKED_GROUP // CHECKED)
+    starts = range(0, documents - CHECKED_GROUP + 1, step)
+    checked = [paper for start in starts for paper in generator.papers(start, CHECKED_GROUP)]
     more = list(generator.papers(documents, MORE))
     return measure(place, "generated", generator.papers(0, documents), more, checked).figures
 

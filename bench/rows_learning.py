@@ -13,7 +13,6 @@ import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bench import rows_check, rows_old
@@ -71,10 +70,9 @@ def measure(place: Place, papers: Sequence[Paper], manifest: str, tokens: int) -
         used = _train(place, name, chosen, parts, tokens)
         trained = model.load_saved(place.base_folder, fetch_weights(_house(place, Ref("", "", 0)), used), f32, "policy")
         results[name] = _answers_of(trained, tokenizer, encoded, asked)
-        answered = [{"messages": row["messages"]} for row in made]
         sides[name] = {
             "all_rows": len(made),
-            "coverage": round(rows_check.word_coverage(train, answered), 4),
+            "coverage": round(rows_check.word_coverage(train, map(rows_check.answer_text, made)), 4),
             "rows": len(chosen),
             "tokens": int(used.trained.get("tokens", 0)),
             "steps": int(used.trained["steps"]),

@@ -1,8 +1,7 @@
 """Builds the dataset of a corpus in a process of its own, and measures it."""
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 

@@ -2,8 +2,8 @@
 
 A sentence is put together from runs of three to six words, which come from the manual pages of this machine in the document's language
 (or, if it has few, from Faker's words), and from names, dates and sums. So 13 neighbouring words seldom occur twice, as in real documents. The same number
-gives the same document on the same machine. Three documents in a hundred are near-duplicates of an earlier one with other names and figures;
-one in three has a section of boilerplate; four documents in 400 share a section that is not boilerplate.
+gives the same document on the same machine. Three documents in a hundred repeat an earlier one: half of them with other names and figures,
+half of them with two more sentences. One document in three has a section of boilerplate; four documents in 400 share a section that is not boilerplate.
 """
 
 import gzip
@@ -141,10 +141,12 @@ class Generator:
         model = number - DISTANCE if is_copy else number
         text = random.Random(f"text {model}")
         language = self.languages[text.choice(LANGUAGES)]
-        author = Author(language, text, random.Random(f"values {number}"))
+        is_revision = is_copy and number % 2 == 1
+        author = Author(language, text, random.Random(f"values {model if is_revision else number}"))
         kind = text.choices(list(FORMS), WEIGHTS)[0]
         body = FORMS[kind](author)
         body += self._shared(number, author) + _boilerplate(author)
+        body += f"\n\n{author.sentences(2)}" if is_revision else ""
         return Paper(f"generated {number}", body, language.code, kind, limit_spans(find_sections(body)))
 
     def _shared(self, number: int, author: Author) -> str:
