@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.gold import read_sample
-from services.synthetic.domain import Document, Kind, RowLimits, Specialist, Text
+from services.synthetic.adapters.tokenizers import StoredTokenizers
+from services.synthetic.domain import Document, Kind, Specialist, Text
+from services.synthetic.domain import Row as MadeRow
+from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.document_rows import make_rows
 from services.training.adapters.inputs import Inputs
 from services.training.bases.files import load_tokenizer
@@ -28,7 +31,7 @@ from tailor.datasets import HELD_OUT, TRAIN
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tailor.words import Labels
+from tailor.words import Labels, RowPolicy
 from tests.datasets import store_dataset
 from tests.unit.training.fakes import FakeSigner, FileStore
 
@@ -71,24 +74,29 @@ def build(root: Path) -> House:
     *_, base = StoredBases(store, root / "scratch").add(BASE, f"path:{folder}")
     assert isinstance(base, Base)
     specialist = tomllib.loads((SAMPLE / "specialist.toml").read_text(encoding="utf-8"))
-    rows = sample_rows(specialist.get("system_prompt", ""))
+    policy = RowPolicy(**specialist.get("rows", {}))
+    rows = sample_rows(specialist.get("system_prompt", ""), policy, StoredTokenizers(store).for_base(BASE))
     held_out = [row for number, row in enumerate(rows) if number % HELD_OUT_EVERY == 0]
     train = [row for number, row in enumerate(rows) if number % HELD_OUT_EVERY]
     manifest, paths = _store_dataset(store, train, held_out)
     return House(root, store, base, folder, manifest, paths, held_out, specialist["house_terms"])
 
 
-def sample_rows(system_prompt: str) -> list[Row]:
+def sample_rows(system_prompt: str, policy: RowPolicy, counter: TokenCounter) -> list[Row]:
     """The rows that synthetic makes from the sample corpus, by id."""
-    specialist = Specialist("engagement-reports", 1, BASE, "lora", system_prompt=system_prompt)
+    specialist = Specialist("engagement-reports", 1, BASE, "lora", system_prompt=system_prompt, rows=policy)
     rows = []
     for paper in read_sample():
         name = hashlib.sha256(paper.text.encode()).hexdigest()[:32]
-        document = Document(f"doc_{name}", 1, name, Kind.DOCUMENT, Labels(), Ref("", "", 0))
-        rows += make_rows(document, Text(None, paper.text.strip()), specialist, RowLimits())
+        document = Document(f"doc_{name}", 1, name, Kind.DOCUMENT, Labels(), Ref("", "", 0), language=paper.language)
+        rows += make_rows(document, Text(None, paper.text.strip()), specialist, counter).rows
     rows = sorted(rows, key=lambda row: row.row_id)
     system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    return [Row(row.row_id, [*system, {"role": "user", "content": row.prompt}], row.completion) for row in rows]
+    return [Row(row.row_id, system + _prompt(row), row.completion) for row in rows]
+
+
+def _prompt(row: MadeRow) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in row.messages[:-1]]
 
 
 def _store_dataset(store: FileStore, train: Sequence[Row], held_out: Sequence[Row]) -> tuple[Ref, tuple[Path, ...]]:

@@ -1,0 +1,84 @@
+"""`make bench-rows`: the rows that synthetic makes, from 100,000 generated documents and from the documentation on this machine, and what they teach.
+
+`python -m bench.rows generated real learning` measures only the named parts and keeps the figures of the others; `--documents N`, `--files N` and `--tokens N`
+set the number of generated documents, of real files and of trained tokens. `real` also serves `learning`, which therefore measures it too.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench import rows_learning, rows_page
+from bench.report import PLOTS, ROOT, keep
+from bench.rows_measure import MORE, Place, furnish, measure
+from bench.rows_real import MAX_FILES, read_machine
+from bench.rows_texts import Generator
+
+NAME = "rows"
+PARTS = ("generated", "real", "learning")
+DOCUMENTS, TOKENS = 100_000, 60_000
+CHECKED, CHECKED_GROUP = 2_000, 50
+
+
+def main() -> None:
+    """Measure, print and store the figures."""
+    arguments = parse_arguments()
+    report = ROOT / ".tailor" / "bench" / f"{NAME}.json"
+    figures: dict[str, Any] = (
+        json.loads(report.read_text(encoding="utf-8")) if report.exists() and arguments.parts else {}
+    )
+    parts = arguments.parts or PARTS
+    figures["cores"] = os.cpu_count()
+    with tempfile.TemporaryDirectory(prefix="tailor-bench-", ignore_cleanup_errors=True) as folder:
+        place = furnish(Path(folder).resolve())
+        if "generated" in parts:
+            figures["generated"] = measure_generated(place, arguments.documents)
+        if "real" in parts or "learning" in parts:
+            figures |= measure_real(place, arguments.files, arguments.tokens if "learning" in parts else 0)
+    section = rows_page.render(figures)
+    print(section)
+    rows_page.plot(figures, PLOTS / "rows.svg")
+    keep(NAME, figures, section)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The parts and sizes of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.rows", description="Measure synthetic's rows.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these parts: {', '.join(PARTS)}")
+    parser.add_argument("--documents", type=int, default=DOCUMENTS, help="generated documents")
+    parser.add_argument("--files", type=int, default=MAX_FILES, help="max real files")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="trained tokens of each side")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"unknown parts: {', '.join(sorted(unknown))}")
+    return arguments
+
+
+def measure_generated(place: Place, documents: int) -> dict[str, Any]:
+    """The figures of generated documents. Coverage is recomputed on groups of them, so that near-duplicates are in the same group."""
+    generator = Generator()
+    step = max(CHECKED_GROUP, documents * CHECKED_GROUP // CHECKED)
+    starts = range(0, documents - CHECKED_GROUP + 1, step)
+    checked = [paper for start in starts for paper in generator.papers(start, CHECKED_GROUP)]
+    more = list(generator.papers(documents, MORE))
+    return measure(place, "generated", generator.papers(0, documents), more, checked).figures
+
+
+def measure_real(place: Place, max_files: int, tokens: int) -> dict[str, Any]:
+    """The figures of the documents of this machine and, with tokens, of what their rows teach."""
+    corpus = read_machine(max_files)
+    later = min(MORE, len(corpus.papers) // 4)
+    papers, more = corpus.papers[:-later], corpus.papers[-later:]
+    measured = measure(place, "real", papers, more, papers)
+    sources = {"files": corpus.files, "not_read": corpus.left_out.counts, "not_read_examples": corpus.left_out.examples}
+    figures: dict[str, Any] = {"real": {**measured.figures, **sources}}
+    if tokens:
+        figures["learning"] = rows_learning.measure(place, papers, measured.manifest, tokens)
+    return figures
+
+
+if __name__ == "__main__":
+    main()

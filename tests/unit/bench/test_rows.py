@@ -1,0 +1,185 @@
+"""The rows bench's own documents, choices, measures and page."""
+
+import itertools
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bench import rows_check, rows_learning, rows_old, rows_page, rows_real
+from bench.rows_check import Answers
+from bench.rows_learning import Result
+from bench.rows_texts import DISTANCE, NEAR_DUPLICATE_EVERY, Generator, Paper
+from services.synthetic.ports import TokenCounter
+
+WORDS = [f"word{letter}{number}" for letter in "abcdefgh" for number in "123456789"]
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return Generator()
+
+
+class WordCounter(TokenCounter):
+    """Counts words."""
+
+    digest, context_tokens, message_tokens = "words", 1000, 0
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+
+def text_of(seed: int, count: int) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=count))
+
+
+def answers_of(*texts: str, document: str = "") -> Answers:
+    names = [document or f"doc_{number}" for number in range(len(texts))]
+    return Answers(texts, names, list(range(len(texts))))
+
+
+def test_a_number_gives_the_same_document_and_others_give_others(generator: Generator) -> None:
+    assert list(generator.papers(5, 3)) == [generator.paper(number) for number in (5, 6, 7)]
+    assert len({paper.text for paper in generator.papers(0, 100)}) == 100
+    assert {paper.language for paper in generator.papers(0, 100)} == {"en", "de", "fr", "es"}
+
+
+def test_generated_documents_have_about_two_pages_and_seldom_the_same_words(generator: Generator) -> None:
+    papers = list(generator.papers(0, 60))
+    lengths = [len(paper.text) for paper in papers]
+    assert 3_500 < sum(lengths) / len(lengths) < 6_500
+    grams = [set(rows_check.hash_runs(paper.text.split(), 13).tolist()) for paper in papers]
+    shared = sum(not first.isdisjoint(second) for first, second in itertools.pairwise(grams))
+    assert shared < 20
+
+
+def test_a_revision_repeats_the_earlier_document_and_adds_sentences(generator: Generator) -> None:
+    number = next(n for n in range(NEAR_DUPLICATE_EVERY - 1, 200, NEAR_DUPLICATE_EVERY) if n % 2)
+    earlier, revision = generator.paper(number - DISTANCE), generator.paper(number)
+    assert earlier.text[:2000] == revision.text[:2000] and len(revision.text) > len(earlier.text)
+
+
+def test_every_section_of_a_generated_document_has_a_span(generator: Generator) -> None:
+    paper = next(paper for paper in generator.papers(0, 50) if paper.source == "report")
+    assert all(paper.text[span.start] == "#" for span in paper.spans)
+    assert len(paper.spans) == sum(line.startswith("#") for line in paper.text.split("\n"))
+
+
+def test_words_are_taught_if_an_answer_has_a_run_of_five_of_them() -> None:
+    first, second = text_of(1, 60), text_of(2, 60)
+    paper = Paper("a", f"{first}\n\n{second}")
+    assert rows_check.word_coverage([paper], [paper.text]) == 1
+    assert rows_check.word_coverage([paper], [f"# A heading\n\n{first}"]) == pytest.approx(0.5, abs=0.05)
+    assert rows_check.word_coverage([paper], [" ".join(reversed(first.split()))]) == 0
+    assert rows_check.word_coverage([paper], []) == 0
+
+
+def test_places_of_documents_without_rows_do_not_count() -> None:
+    papers = [Paper("a", "abcd efgh"), Paper("b", "ijkl")]
+    rows = [{"document_ids": [papers[0].document_id], "places": [{"start": 0, "end": 4}, {"start": 2, "end": 4}]}]
+    assert rows_check.place_coverage(papers, rows) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("answer", "language", "missing"),
+    [
+        ("The fee of 1,200 was paid by Norbury on 4 May.", "en", ["4", "May"]),
+        ("Norbury paid 1,200.", "en", []),
+        ("The Committee met. Nobody came.", "en", ["Committee"]),
+        ("Der Ausschuss zahlte 12.", "de", ["12"]),
+        ("", "en", []),
+    ],
+)
+def test_numbers_and_names_that_the_prompt_does_not_have_are_unsupported(
+    answer: str, language: str, missing: list[str]
+) -> None:
+    assert rows_check.unsupported(answer, "Norbury owed a fee of 1,200.", language) == missing
+
+
+def test_rows_by_people_and_closed_questions_are_not_held_to_their_prompt() -> None:
+    def row(grounding: str, answer: str) -> dict[str, object]:
+        messages = [{"role": "user", "content": "Say 12."}, {"role": "assistant", "content": answer}]
+        return {"grounding": grounding, "messages": messages, "language": "en"}
+
+    rows = [row("yes", "It is 12."), row("yes", "It is 13."), row("closed", "It is 14."), row("people", "It is 15.")]
+    assert rows_check.grounded_share(rows) == 0.5
+
+
+def test_an_answer_overlaps_if_a_few_documents_of_train_have_thirteen_of_its_words() -> None:
+    shared, boilerplate = text_of(3, 13), text_of(4, 13)
+    held_out = [answers_of(f"{text_of(5, 20)} {shared}", f"{boilerplate} {text_of(6, 20)}", text_of(7, 20), "")]
+    train = [answers_of(f"{shared.upper()} {text_of(8, 20)}"), answers_of(*[boilerplate] * 10)]
+    assert rows_check.measure_overlap(held_out, train) == 0.25
+    assert rows_check.measure_overlap(held_out, [answers_of(*[boilerplate] * 9)]) == 0.25
+    assert rows_check.measure_overlap(held_out, [answers_of(*[boilerplate] * 10, document="same")]) == 0.25
+    assert rows_check.measure_overlap([], train) == 0
+
+
+def test_before_long_sections_were_dropped_and_a_document_gave_two_rows() -> None:
+    short, long = (
+        "A short text says what has to be done next, by whom and until when, in a hundred characters or so.",
+        "x " * 700,
+    )
+    sections = "".join(f"## Part {number}\n\n{short}\n\n" for number in range(5))
+    assert len(rows_old.make_rows("doc", f"# Report: gates\n\n{sections}", "")) == 2
+    assert rows_old.make_rows("doc", f"# Report: gates\n\n## Part\n\n{long}", "") == []
+
+
+def test_half_of_the_chosen_files_are_manual_pages_if_there_are_enough_others() -> None:
+    pages = [Path(f"/usr/share/man/man1/{number}.1.gz") for number in range(50)]
+    others = [Path(f"/usr/share/doc/{number}/README") for number in range(50)]
+    chosen = rows_real.choose([*pages, *others], 20)
+    assert sum(path in pages for path in chosen) == 10 and len(chosen) == 20
+    assert len(rows_real.choose([*pages, *others[:3]], 20)) == 20
+    assert rows_real.choose(reversed([*pages, *others]), 20) == chosen
+
+
+def test_rows_are_drawn_until_they_have_enough_tokens() -> None:
+    rows = [
+        {"row_id": str(number), "messages": [{"role": "user", "content": "a b"}, {"role": "assistant", "content": "c"}]}
+        for number in range(20)
+    ]
+    assert len(rows_learning.draw_rows(rows, WordCounter(), 10)) == 4
+    assert rows_learning.draw_rows(rows, WordCounter(), 10) == rows_learning.draw_rows(rows[::-1], WordCounter(), 10)
+    assert len(rows_learning.draw_rows(rows, WordCounter(), 1000)) == 20
+
+
+def test_parts_follow_the_words_that_their_prompts_have() -> None:
+    words = [f"w{number}" for number in range(500)]
+    parts = rows_learning.make_parts(Paper("a", " ".join(words)))
+    assert len(parts) == 3
+    for part in parts:
+        start = words.index(part.answer.split()[0])
+        assert part.answer.split() == words[start : start + rows_learning.PART_WORDS]
+        assert part.prompt.endswith(" ".join(words[start - rows_learning.BEFORE_WORDS : start]))
+
+
+def test_facts_are_short_sentences_with_a_number_or_a_name() -> None:
+    text = f"{'Nothing. ' * 40}The fee was 12 pounds. It rained all day long. We asked Norbury for help. {'Much ' * 20}with 13 words."
+    assert rows_learning.find_facts(text) == ["The fee was 12 pounds", "We asked Norbury for help"]
+
+
+def test_intervals_contain_the_measure_and_shrink_to_it_if_all_documents_are_alike() -> None:
+    mixed = Result({str(number): (float(number % 3), 1.0) for number in range(30)}, {"a": (1.0, 4.0)}, ["two words"])
+    summary = rows_learning.summarise(mixed)
+    assert summary["loss"]["low"] < summary["loss"]["value"] == 1.0 < summary["loss"]["high"]
+    assert summary["fabrication"] == {"value": 0.25, "low": 0.25, "high": 0.25}
+    assert (summary["values"], summary["answer_words"]) == (4, 2.0)
+    better = Result({key: (loss / 2, tokens) for key, (loss, tokens) in mixed.losses.items()}, mixed.values, [])
+    assert rows_learning.compare(better, mixed)["loss"]["high"] < 0
+    assert rows_learning.compare(mixed, mixed)["loss"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_the_page_has_both_ways_to_count_and_what_was_left_out(tmp_path: Path) -> None:
+    counted = {"coverage": 0.951, "grounded": 0.99, "overlap": 0.0}
+    sizes = dict.fromkeys(
+        ("documents", "characters", "near_duplicates", "rows", "train_tokens", "held_out_rows", "event_bytes", "intake_seconds", "seconds",
+         "incremental_seconds", "intake_peak_rss_mb", "peak_rss_mb"), 1234)  # fmt: skip
+    left_out = {"no_words": {"documents": 2, "rows": 3, "characters": 40}}
+    figures = {"generated": {**counted, **sizes, "recomputed": {**counted, "coverage": 0.942}, "left_out": left_out}}
+    page = rows_page.render(figures)
+    assert "| coverage, by the manifest | 0.951 |" in page and "| coverage, recomputed | 0.942 |" in page
+    assert "no_words (2 documents, 3 rows, 40 characters)" in page
+    rows_page.plot(figures, tmp_path / "rows.svg")
+    assert (tmp_path / "rows.svg").read_text(encoding="utf-8").startswith("<?xml")
