@@ -126,7 +126,10 @@ class World:
         )
         with transaction(self.engine) as connection:
             row = {"specialist": specialist, "digest": ref.sha256, "payload": event.SerializeToString()}
-            connection.execute(insert(tables.datasets), row | {"near_duplicates": 0, "left_out": {}, "pairs": {}, "intake_seconds": 0.0})
+            connection.execute(
+                insert(tables.datasets),
+                row | {"near_duplicates": 0, "left_out": {}, "pairs": {}, "intake_seconds": 0.0},
+            )
             build = {"specialist": specialist, "kind": kind.value, "digest": ref.sha256}
             connection.execute(insert(tables.builds), build)
         return ref.sha256
@@ -201,7 +204,9 @@ def test_specialists_with_equal_rows_share_a_digest(world: World) -> None:
     )
     with transaction(world.engine) as connection:
         row = {"specialist": "letters", "digest": dataset.digest, "payload": event.SerializeToString()}
-        connection.execute(insert(tables.datasets), row | {"near_duplicates": 0, "left_out": {}, "pairs": {}, "intake_seconds": 0.0})
+        connection.execute(
+            insert(tables.datasets), row | {"near_duplicates": 0, "left_out": {}, "pairs": {}, "intake_seconds": 0.0}
+        )
     set_caller(Caller("key", "bob", "ROLE_ENGINEER", frozenset({"letters"})))
     assert world.rows(dataset_digest=dataset.digest, page_size=1).specialist == "letters"
 

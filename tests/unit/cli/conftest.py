@@ -65,18 +65,13 @@ class Outcome:
 Tailor = Callable[..., Outcome]
 
 
-def add_synthetic(fake: FakeSynthetic, server: grpc.Server) -> None:
-    """Serve all services of synthetic."""
-    synthetic_pb2_grpc.add_SyntheticServiceServicer_to_server(fake, server)
-    imports_pb2_grpc.add_ImportServiceServicer_to_server(fake.imports, server)
-
-
 @pytest.fixture
 def services() -> Iterator[Services]:
     fakes = Services()
 
-    def add_synthetic(servicer: Any, server: grpc.Server) -> None:
+    def add_synthetic(servicer: FakeSynthetic, server: grpc.Server) -> None:
         synthetic_pb2_grpc.add_SyntheticServiceServicer_to_server(servicer, server)
+        imports_pb2_grpc.add_ImportServiceServicer_to_server(servicer.imports, server)
         synthesis_pb2_grpc.add_SynthesisServiceServicer_to_server(fakes.synthesis, server)
 
     adders: dict[str, Callable[[Any, grpc.Server], None]] = {
