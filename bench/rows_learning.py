@@ -22,6 +22,7 @@ from bench.rows_texts import Paper
 from bench.training_house import House, Used, fetch_weights, recipe, run_worker
 from services.synthetic.adapters.tokenizers import StoredTokenizers
 from services.synthetic.domain import Document, Kind, Specialist, Text
+from services.synthetic.domain import Row as MadeRow
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.document_rows import make_rows
 from services.training.bases.files import load_tokenizer
@@ -96,7 +97,9 @@ def measure(place: Place, papers: Sequence[Paper], manifest: str, tokens: int) -
 def _sides(place: Place, papers: Sequence[Paper], manifest: str) -> tuple[list[Paper], list[Paper]]:
     """The train documents, and held-out documents in English with enough words, by a hash."""
     stored = rows_check.StoredRows.of(place.store, manifest)
-    train, kept = ({row["document_ids"][0] for row in stored.read(split)} for split in (TRAIN, HELD_OUT))
+    train, kept = (
+        {name for answers in stored.answers(split) for name in answers.documents} for split in (TRAIN, HELD_OUT)
+    )
     long = [paper for paper in papers if paper.language == "en" and len(paper.text.split()) > PART_WORDS + BEFORE_WORDS]
     chosen = [paper for paper in long if paper.document_id in kept - train]
     return [paper for paper in papers if paper.document_id in train - kept], chosen[:DOCUMENTS]
@@ -113,7 +116,7 @@ def old_rows(papers: Sequence[Paper]) -> list[dict[str, Any]]:
 def new_rows(papers: Sequence[Paper], counter: TokenCounter) -> list[dict[str, Any]]:
     """The rows of today, as stored rows."""
     specialist = Specialist("bench-rows", 1, BASE, "lora", rows=RowPolicy(max_row_tokens=MAX_ROW_TOKENS))
-    rows = []
+    rows: list[MadeRow] = []
     for paper in papers:
         labels = Labels(source=paper.source, department="bench")
         document = Document(
@@ -130,7 +133,8 @@ def _chat(*messages: tuple[str, str]) -> list[Message]:
 def draw_rows(rows: Sequence[dict[str, Any]], counter: TokenCounter, tokens: int) -> list[dict[str, Any]]:
     """Rows by a hash of their ids, until they have this number of tokens; all rows if they have fewer."""
     ordered = sorted(rows, key=lambda row: hashlib.sha256(row["row_id"].encode()).digest())
-    chosen, used = [], 0
+    chosen: list[dict[str, Any]] = []
+    used = 0
     for row in ordered:
         if used >= tokens:
             break
@@ -151,10 +155,11 @@ def make_parts(paper: Paper) -> list[Question]:
         Question(
             paper.document_id,
             f'Continue the document "{title}". It goes on after these words:\n\n{" ".join(words[start - BEFORE_WORDS : start])}',
-            " ".join(words[start : start + PART_WORDS]),
+            # An answer that begins with a line break would share a token with the template's own.
+            " ".join(words[start : start + PART_WORDS]).strip(),
         )
         for start in starts
-        if words[start : start + PART_WORDS]
+        if "".join(words[start : start + PART_WORDS]).strip()
     ]
 
 
