@@ -11,6 +11,7 @@ Intervals are of 95 %, by 2,000 bootstrap samples of documents.
 
 import hashlib
 import random
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,8 +37,8 @@ from tests.unit.training.fakes import FileStore
 
 MAX_ROW_TOKENS = 1024
 LEARNING_RATE = 2e-3
-DOCUMENTS, PARTS, PART_WORDS, BEFORE_WORDS = 60, 3, 160, 60
-ASKED, NEW_TOKENS, BATCH, REPETITION_PENALTY = 40, 96, 8, 1.05
+PARTS, PART_WORDS, BEFORE_WORDS = 3, 160, 60
+NEW_TOKENS, BATCH, REPETITION_PENALTY = 96, 8, 1.05
 FACTS, FACT_WORDS = 6, 12
 SAMPLES, SEED = 2_000, 7
 
@@ -54,9 +55,10 @@ class Question:
     answer: str = ""
 
 
-def measure(place: Place, papers: Sequence[Paper], manifest: str, tokens: int) -> dict[str, Any]:
-    """Train both sides and compare them with each other and with the base."""
+def measure(place: Place, papers: Sequence[Paper], manifest: str, tokens: int, documents: int) -> dict[str, Any]:
+    """Train both sides and compare them with each other and with the base, on this number of held-out documents."""
     train, kept = _sides(place, papers, manifest)
+    kept = kept[:documents]
     store = FileStore(place.store)
     counter = StoredTokenizers(store).for_base(BASE)
     rows = {"old": old_rows(train), "new": new_rows(train, counter)}
@@ -67,6 +69,7 @@ def measure(place: Place, papers: Sequence[Paper], manifest: str, tokens: int) -
     results = {"base": _answers_of(loading.load_base(place.base_folder, f32), tokenizer, encoded, asked)}
     sides: dict[str, Any] = {}
     for name, made in rows.items():
+        print(f"training on the {name} rows", file=sys.stderr)
         chosen = draw_rows(made, counter, tokens)
         used = _train(place, name, chosen, parts, tokens)
         trained = model.load_saved(place.base_folder, fetch_weights(_house(place, Ref("", "", 0)), used), f32, "policy")
@@ -102,7 +105,7 @@ def _sides(place: Place, papers: Sequence[Paper], manifest: str) -> tuple[list[P
     )
     long = [paper for paper in papers if paper.language == "en" and len(paper.text.split()) > PART_WORDS + BEFORE_WORDS]
     chosen = [paper for paper in long if paper.document_id in kept - train]
-    return [paper for paper in papers if paper.document_id in train - kept], chosen[:DOCUMENTS]
+    return [paper for paper in papers if paper.document_id in train - kept], chosen
 
 
 def old_rows(papers: Sequence[Paper]) -> list[dict[str, Any]]:
@@ -176,7 +179,7 @@ def make_questions(papers: Sequence[Paper]) -> list[Question]:
             listed = "\n".join(f"- {fact}" for fact in facts)
             prompt = f'Write a paragraph for the document "{_title(paper)}". Use these facts and no others:\n{listed}'
             questions.append(Question(paper.document_id, prompt))
-    return questions[:ASKED]
+    return questions
 
 
 def find_facts(text: str) -> list[str]:
