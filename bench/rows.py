@@ -1,13 +1,15 @@
 """`make bench-rows`: the rows that synthetic makes, from 100,000 generated documents and from the documentation on this machine, and what they teach.
 
 `python -m bench.rows generated real learning` measures only the named parts and keeps the figures of the others; `--documents N`, `--files N` and `--tokens N`
-set the number of generated documents, of real files and of trained tokens. `real` also serves `learning`, which therefore measures it too.
+set the number of generated documents, of real files and of trained tokens, `--held-out N` that of the held-out documents in the comparison. `real` also serves `learning`, which therefore measures it too.
 """
 
 import argparse
 import json
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from bench.rows_texts import Generator
 
 NAME = "rows"
 PARTS = ("generated", "real", "learning")
-DOCUMENTS, TOKENS = 100_000, 60_000
+DOCUMENTS, TOKENS, HELD_OUT = 100_000, 60_000, 60
 CHECKED, CHECKED_GROUP = 2_000, 50
 
 
@@ -37,7 +39,10 @@ def main() -> None:
         if "generated" in parts:
             figures["generated"] = measure_generated(place, arguments.documents)
         if "real" in parts or "learning" in parts:
-            figures |= measure_real(place, arguments.files, arguments.tokens if "learning" in parts else 0)
+            real, learning = measure_real(place, arguments.files)
+            figures["real"] = real
+            if "learning" in parts:
+                figures["learning"] = learning(arguments.tokens, arguments.held_out)
     section = rows_page.render(figures)
     print(section)
     rows_page.plot(figures, PLOTS / "rows.svg")
@@ -51,6 +56,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--documents", type=int, default=DOCUMENTS, help="generated documents")
     parser.add_argument("--files", type=int, default=MAX_FILES, help="max real files")
     parser.add_argument("--tokens", type=int, default=TOKENS, help="trained tokens of each side")
+    parser.add_argument("--held-out", type=int, default=HELD_OUT, help="max held-out documents that are compared")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"unknown parts: {', '.join(sorted(unknown))}")
@@ -67,17 +73,14 @@ def measure_generated(place: Place, documents: int) -> dict[str, Any]:
     return measure(place, "generated", generator.papers(0, documents), more, checked).figures
 
 
-def measure_real(place: Place, max_files: int, tokens: int) -> dict[str, Any]:
-    """The figures of the documents of this machine and, with tokens, of what their rows teach."""
+def measure_real(place: Place, max_files: int) -> tuple[dict[str, Any], Callable[[int, int], dict[str, Any]]]:
+    """The figures of the documents of this machine, and a function that measures what their rows teach by tokens and held-out documents."""
     corpus = read_machine(max_files)
     later = min(MORE, len(corpus.papers) // 4)
     papers, more = corpus.papers[:-later], corpus.papers[-later:]
     measured = measure(place, "real", papers, more, papers)
     sources = {"files": corpus.files, "not_read": corpus.left_out.counts, "not_read_examples": corpus.left_out.examples}
-    figures: dict[str, Any] = {"real": {**measured.figures, **sources}}
-    if tokens:
-        figures["learning"] = rows_learning.measure(place, papers, measured.manifest, tokens)
-    return figures
+    return {**measured.figures, **sources}, partial(rows_learning.measure, place, papers, measured.manifest)
 
 
 if __name__ == "__main__":

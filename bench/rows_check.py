@@ -25,7 +25,9 @@ from bench.rows_texts import Paper
 
 WORD = re.compile(r"\w+")
 NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
-SENTENCE = re.compile(r"(?<=[.!?:;])\s+|\n+|[|•]|(?:^|\s)[-*#>\d.)]+\s")
+SENTENCE = re.compile(r"(?<=[.!?:;])\s+|\n+|[|•]")
+# What a list, heading or quotation begins with, which is not a number of the text.
+MARK = re.compile(r"(?m)^[ \t]*(?:[-*+>]|#+|\d{1,3}[.)])[ \t]+")
 NAME = re.compile(r"[A-ZÀ-ÖØ-Þ][^\W\d_]{2,}")
 RUN, GRAM = 5, 13
 BOILERPLATE_DOCUMENTS = 10
@@ -183,7 +185,7 @@ def grounded_share(rows: Rows) -> float:
 def values(text: str, language: str = "") -> list[str]:
     """The numbers of a text, and the capitalised words that do not begin a sentence, a line or a cell."""
     result: list[str] = []
-    for sentence in SENTENCE.split(text):
+    for sentence in SENTENCE.split(MARK.sub("", text)):
         words = NUMBER.findall(sentence)
         if language[:2] not in CAPITAL_NOUNS:
             first = WORD.search(sentence)

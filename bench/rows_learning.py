@@ -11,6 +11,7 @@ Intervals are of 95 %, by 2,000 bootstrap samples of documents.
 
 import hashlib
 import random
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from bench.rows_texts import Paper
 from bench.training_house import House, Used, fetch_weights, recipe, run_worker
 from services.synthetic.adapters.tokenizers import StoredTokenizers
 from services.synthetic.domain import Document, Kind, Specialist, Text
+from services.synthetic.domain import Row as MadeRow
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.document_rows import make_rows
 from services.training.bases.files import load_tokenizer
@@ -35,8 +37,8 @@ from tests.unit.training.fakes import FileStore
 
 MAX_ROW_TOKENS = 1024
 LEARNING_RATE = 2e-3
-DOCUMENTS, PARTS, PART_WORDS, BEFORE_WORDS = 60, 3, 160, 60
-ASKED, NEW_TOKENS, BATCH, REPETITION_PENALTY = 40, 96, 8, 1.05
+PARTS, PART_WORDS, BEFORE_WORDS = 3, 160, 60
+NEW_TOKENS, BATCH, REPETITION_PENALTY = 96, 8, 1.05
 FACTS, FACT_WORDS = 6, 12
 SAMPLES, SEED = 2_000, 7
 
@@ -53,9 +55,10 @@ class Question:
     answer: str = ""
 
 
-def measure(place: Place, papers: Sequence[Paper], manifest: str, tokens: int) -> dict[str, Any]:
-    """Train both sides and compare them with each other and with the base."""
+def measure(place: Place, papers: Sequence[Paper], manifest: str, tokens: int, documents: int) -> dict[str, Any]:
+    """Train both sides and compare them with each other and with the base, on this number of held-out documents."""
     train, kept = _sides(place, papers, manifest)
+    kept = kept[:documents]
     store = FileStore(place.store)
     counter = StoredTokenizers(store).for_base(BASE)
     rows = {"old": old_rows(train), "new": new_rows(train, counter)}
@@ -66,6 +69,7 @@ def measure(place: Place, papers: Sequence[Paper], manifest: str, tokens: int) -
     results = {"base": _answers_of(loading.load_base(place.base_folder, f32), tokenizer, encoded, asked)}
     sides: dict[str, Any] = {}
     for name, made in rows.items():
+        print(f"training on the {name} rows", file=sys.stderr)
         chosen = draw_rows(made, counter, tokens)
         used = _train(place, name, chosen, parts, tokens)
         trained = model.load_saved(place.base_folder, fetch_weights(_house(place, Ref("", "", 0)), used), f32, "policy")
@@ -96,10 +100,12 @@ def measure(place: Place, papers: Sequence[Paper], manifest: str, tokens: int) -
 def _sides(place: Place, papers: Sequence[Paper], manifest: str) -> tuple[list[Paper], list[Paper]]:
     """The train documents, and held-out documents in English with enough words, by a hash."""
     stored = rows_check.StoredRows.of(place.store, manifest)
-    train, kept = ({row["document_ids"][0] for row in stored.read(split)} for split in (TRAIN, HELD_OUT))
+    train, kept = (
+        {name for answers in stored.answers(split) for name in answers.documents} for split in (TRAIN, HELD_OUT)
+    )
     long = [paper for paper in papers if paper.language == "en" and len(paper.text.split()) > PART_WORDS + BEFORE_WORDS]
     chosen = [paper for paper in long if paper.document_id in kept - train]
-    return [paper for paper in papers if paper.document_id in train - kept], chosen[:DOCUMENTS]
+    return [paper for paper in papers if paper.document_id in train - kept], chosen
 
 
 def old_rows(papers: Sequence[Paper]) -> list[dict[str, Any]]:
@@ -113,7 +119,7 @@ def old_rows(papers: Sequence[Paper]) -> list[dict[str, Any]]:
 def new_rows(papers: Sequence[Paper], counter: TokenCounter) -> list[dict[str, Any]]:
     """The rows of today, as stored rows."""
     specialist = Specialist("bench-rows", 1, BASE, "lora", rows=RowPolicy(max_row_tokens=MAX_ROW_TOKENS))
-    rows = []
+    rows: list[MadeRow] = []
     for paper in papers:
         labels = Labels(source=paper.source, department="bench")
         document = Document(
@@ -130,7 +136,8 @@ def _chat(*messages: tuple[str, str]) -> list[Message]:
 def draw_rows(rows: Sequence[dict[str, Any]], counter: TokenCounter, tokens: int) -> list[dict[str, Any]]:
     """Rows by a hash of their ids, until they have this number of tokens; all rows if they have fewer."""
     ordered = sorted(rows, key=lambda row: hashlib.sha256(row["row_id"].encode()).digest())
-    chosen, used = [], 0
+    chosen: list[dict[str, Any]] = []
+    used = 0
     for row in ordered:
         if used >= tokens:
             break
@@ -151,10 +158,11 @@ def make_parts(paper: Paper) -> list[Question]:
         Question(
             paper.document_id,
             f'Continue the document "{title}". It goes on after these words:\n\n{" ".join(words[start - BEFORE_WORDS : start])}',
-            " ".join(words[start : start + PART_WORDS]),
+            # An answer that begins with a line break would share a token with the template's own.
+            " ".join(words[start : start + PART_WORDS]).strip(),
         )
         for start in starts
-        if words[start : start + PART_WORDS]
+        if "".join(words[start : start + PART_WORDS]).strip()
     ]
 
 
@@ -171,7 +179,7 @@ def make_questions(papers: Sequence[Paper]) -> list[Question]:
             listed = "\n".join(f"- {fact}" for fact in facts)
             prompt = f'Write a paragraph for the document "{_title(paper)}". Use these facts and no others:\n{listed}'
             questions.append(Question(paper.document_id, prompt))
-    return questions[:ASKED]
+    return questions
 
 
 def find_facts(text: str) -> list[str]:

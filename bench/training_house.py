@@ -85,7 +85,7 @@ def build(root: Path) -> House:
 def sample_rows(system_prompt: str, policy: RowPolicy, counter: TokenCounter) -> list[Row]:
     """The rows that synthetic makes from the sample corpus, by id."""
     specialist = Specialist("engagement-reports", 1, BASE, "lora", system_prompt=system_prompt, rows=policy)
-    rows = []
+    rows: list[MadeRow] = []
     for paper in read_sample():
         name = hashlib.sha256(paper.text.encode()).hexdigest()[:32]
         document = Document(f"doc_{name}", 1, name, Kind.DOCUMENT, Labels(), Ref("", "", 0), language=paper.language)
