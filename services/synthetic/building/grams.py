@@ -90,6 +90,8 @@ class GramSet:
         if not len(self.hashes):
             return self.hashes
         likely = hashes[self._filter[(hashes >> _SHIFT).astype(numpy.int64)]]
+        if not len(likely):
+            return likely
         places = numpy.minimum(numpy.searchsorted(self.hashes, likely), len(self.hashes) - 1)
         return numpy.unique(likely[self.hashes[places] == likely])
 
