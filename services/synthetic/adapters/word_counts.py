@@ -10,7 +10,11 @@ MAX_WORDS = 200_000
 # A word with the blanks before it. Line breaks stay inside, because tokens such as `.\n` exist.
 WORD = re.compile(r"\s*\S+(?:[^\S ]\s*\S*)*|\s+")
 # Ends and beginnings of words: every kind of sign that tokenizers tell apart.
-SIGNS = ("a", "Z", "7", ".", ",", "'", "'s", "é", "n\u0303", "中", "ы", "…", "€", "_", "-", '"', ")", "😀", "a\n", "\nb", ".\n\n", "\u00a0")
+# fmt: off
+SIGNS = (
+    "a", "Z", "7", ".", ",", "'", "'s", "é", "n\u0303", "中", "ы", "…", "€", "_", "-", '"', ")", "😀", "a\n", "\nb", ".\n\n", "\u00a0",
+)
+# fmt: on
 GAPS = (" ", "  ", "   ", " \n", " \t")
 
 

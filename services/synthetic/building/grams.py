@@ -58,7 +58,10 @@ class GramHasher:
         for offset in range(GRAM_WORDS):
             grams = grams * BASE + hashes[offset : offset + count]
         # Without the 13-grams that reach into the next text.
-        return [grams[end - len(part) : max(end - len(part), end - GRAM_WORDS + 1)] for end, part in zip(ends, words, strict=True)]
+        return [
+            grams[end - len(part) : max(end - len(part), end - GRAM_WORDS + 1)]
+            for end, part in zip(ends, words, strict=True)
+        ]
 
     def _hash_words(self, words: Iterable[str], count: int) -> Hashes:
         if len(self._words) > MAX_CACHED_WORDS:
@@ -89,7 +92,7 @@ class GramSet:
         """Those of the hashes that are in the set, each once."""
         if not len(self.hashes):
             return self.hashes
-        likely = hashes[self._filter[(hashes >> _SHIFT).astype(numpy.int64)]]
+        likely: Hashes = hashes[self._filter[(hashes >> _SHIFT).astype(numpy.int64)]]
         if not len(likely):
             return likely
         places = numpy.minimum(numpy.searchsorted(self.hashes, likely), len(self.hashes) - 1)
@@ -151,8 +154,6 @@ def shared_rows(table: RowTable, total: Counts, boilerplate_documents: int) -> t
     grams = numpy.array([gram for gram, count in total.items() if count < boilerplate_documents], numpy.uint64)
     house = numpy.array([gram for gram, count in total.items() if count >= boilerplate_documents], numpy.uint64)
     sets, hasher = (GramSet(grams), GramSet(house)), GramHasher()
-    hashed = [
-        hashes for batch in batched(answer for _, answer in table.answers()) for hashes in hasher.hash_all(batch)
-    ]
+    hashed = [hashes for batch in batched(answer for _, answer in table.answers()) for hashes in hasher.hash_all(batch)]
     shared, common = ([bool(len(chosen.find(hashes))) for hashes in hashed] for chosen in sets)
     return shared, [is_common and not is_shared for is_common, is_shared in zip(common, shared, strict=True)]
