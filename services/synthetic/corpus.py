@@ -9,7 +9,7 @@ from services.synthetic.domain import Document, KeptDraft, Specialist
 from tailor.datasets import DatasetFile, LeftOutCount
 
 # Documents of a segment, in the order in which they were prepared first.
-SEGMENT_DOCUMENTS = 512
+SEGMENT_DOCUMENTS = 256
 ALL_SEGMENTS = -1
 NEAR_DUPLICATES = "near_duplicates"
 

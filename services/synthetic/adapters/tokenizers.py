@@ -4,9 +4,11 @@ import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from services.synthetic.adapters.chat_template import overhead_per_message
+from services.synthetic.adapters.word_counts import WordCounts, splits_at_blanks
 from services.synthetic.ports import TokenCounter, Tokenizers
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.storage.buckets import MODELS
@@ -51,6 +53,14 @@ class BaseTokenCounter(TokenCounter):
         return _restore, (self.tokenizer.to_str(), self.tokenizer_digest, self.context, self.overhead)
 
     def count(self, texts: Sequence[str]) -> list[int]:
+        return self._encode(texts) if self._words is None else self._words.count(texts)
+
+    @cached_property
+    def _words(self) -> WordCounts | None:
+        """Counts by word: the rows of a document repeat its words many times. None if this tokenizer's tokens can join two words."""
+        return WordCounts(self._encode) if splits_at_blanks(self.tokenizer) else None
+
+    def _encode(self, texts: Sequence[str]) -> list[int]:
         encode = getattr(self.tokenizer, "encode_batch_fast", self.tokenizer.encode_batch)
         batches = (encode(batch, add_special_tokens=False) for batch in split_batches(texts))
         return [len(encoding) for batch in batches for encoding in batch]

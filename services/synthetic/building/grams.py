@@ -4,9 +4,12 @@ A polynomial hash of 64 bits stands for each 13-gram of lower-case words. `overl
 """
 
 import hashlib
+import itertools
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy
 from numpy.typing import NDArray
@@ -14,38 +17,56 @@ from numpy.typing import NDArray
 from services.synthetic.near_duplicates.minhash import MAX_CACHED_WORDS, hash_word
 from services.synthetic.ports import RowTable
 
+T = TypeVar("T")
 Hashes = NDArray[numpy.uint64]
 Counts = dict[int, int]
 
 GRAM_WORDS = 13
 BASE = numpy.uint64(0x9E3779B97F4A7C15)
 FILTER_BITS = 22
+# Texts that are hashed at once.
+BATCH = 256
 WORD = re.compile(r"\w+")
 _SHIFT = numpy.uint64(64 - FILTER_BITS)
+
+
+class WordHashes(dict[str, int]):
+    """Hashes of words, made when they are first asked for."""
+
+    def __missing__(self, word: str) -> int:
+        value = self[word] = hash_word(word)
+        return value
 
 
 @dataclass
 class GramHasher:
     """Hashes 13-grams of texts. A text with fewer words has none."""
 
-    _words: dict[str, int] = field(default_factory=dict, repr=False)
+    _words: WordHashes = field(default_factory=WordHashes, repr=False)
 
     def hash(self, text: str) -> Hashes:
         """A hash per 13-gram, in order."""
-        words = WORD.findall(text.lower())
-        if len(words) < GRAM_WORDS:
-            return numpy.empty(0, numpy.uint64)
-        hashes, count = self._hash_words(words), len(words) - GRAM_WORDS + 1
-        result = numpy.zeros(count, numpy.uint64)
-        for offset in range(GRAM_WORDS):
-            result = result * BASE + hashes[offset : offset + count]
-        return result
+        return self.hash_all([text])[0]
 
-    def _hash_words(self, words: list[str]) -> Hashes:
+    def hash_all(self, texts: Sequence[str]) -> list[Hashes]:
+        """The hashes of each text. All are hashed at once, as one text, because numpy is slow with many small arrays."""
+        words = [WORD.findall(text.lower()) for text in texts]
+        ends = list(itertools.accumulate(map(len, words)))
+        hashes = self._hash_words(itertools.chain.from_iterable(words), ends[-1] if ends else 0)
+        count = max(0, len(hashes) - GRAM_WORDS + 1)
+        grams = numpy.zeros(count, numpy.uint64)
+        for offset in range(GRAM_WORDS):
+            grams = grams * BASE + hashes[offset : offset + count]
+        # Without the 13-grams that reach into the next text.
+        return [
+            grams[end - len(part) : max(end - len(part), end - GRAM_WORDS + 1)]
+            for end, part in zip(ends, words, strict=True)
+        ]
+
+    def _hash_words(self, words: Iterable[str], count: int) -> Hashes:
         if len(self._words) > MAX_CACHED_WORDS:
-            self._words = {}
-        known = self._words
-        return numpy.array([known.get(word) or known.setdefault(word, hash_word(word)) for word in words], numpy.uint64)
+            self._words.clear()
+        return numpy.fromiter(map(self._words.__getitem__, words), numpy.uint64, count)
 
 
 class GramSet:
@@ -71,7 +92,9 @@ class GramSet:
         """Those of the hashes that are in the set, each once."""
         if not len(self.hashes):
             return self.hashes
-        likely = hashes[self._filter[(hashes >> _SHIFT).astype(numpy.int64)]]
+        likely: Hashes = hashes[self._filter[(hashes >> _SHIFT).astype(numpy.int64)]]
+        if not len(likely):
+            return likely
         places = numpy.minimum(numpy.searchsorted(self.hashes, likely), len(self.hashes) - 1)
         return numpy.unique(likely[self.hashes[places] == likely])
 
@@ -79,22 +102,28 @@ class GramSet:
 def make_gram_set(answers: Iterable[str]) -> GramSet:
     """The 13-grams of the answers."""
     hasher = GramHasher()
-    parts = [hasher.hash(answer) for answer in answers]
+    parts = [hashes for batch in batched(answers) for hashes in hasher.hash_all(batch)]
     return GramSet(numpy.concatenate(parts) if parts else numpy.empty(0, numpy.uint64))
 
 
 def count_documents(table: RowTable, grams: GramSet, hasher: GramHasher) -> Counts:
     """The number of documents of the table in whose answers each 13-gram of the set stands. A row without a document counts as one."""
     by_document: dict[str, set[int]] = {}
-    for number, (document_ids, answer) in enumerate(table.answers()):
-        hits = grams.find(hasher.hash(answer))
-        if len(hits):
-            by_document.setdefault(document_ids[0] if document_ids else f"row {number}", set()).update(hits.tolist())
-    counts: Counts = {}
-    for gram_hits in by_document.values():
-        for gram in gram_hits:
-            counts[gram] = counts.get(gram, 0) + 1
-    return counts
+    number = itertools.count()
+    for batch in batched(table.answers()):
+        for (document_ids, _), hashes in zip(batch, hasher.hash_all([answer for _, answer in batch]), strict=True):
+            name = document_ids[0] if document_ids else f"row {next(number)}"
+            hits = grams.find(hashes)
+            if len(hits):
+                by_document.setdefault(name, set()).update(hits.tolist())
+    return dict(Counter(itertools.chain.from_iterable(by_document.values())))
+
+
+def batched(items: Iterable[T]) -> Iterator[list[T]]:
+    """The items in lists of BATCH."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, BATCH)):
+        yield batch
 
 
 def pack_counts(counts: Counts) -> bytes:
@@ -125,6 +154,6 @@ def shared_rows(table: RowTable, total: Counts, boilerplate_documents: int) -> t
     grams = numpy.array([gram for gram, count in total.items() if count < boilerplate_documents], numpy.uint64)
     house = numpy.array([gram for gram, count in total.items() if count >= boilerplate_documents], numpy.uint64)
     sets, hasher = (GramSet(grams), GramSet(house)), GramHasher()
-    answer_hashes = [hasher.hash(answer) for _, answer in table.answers()]
-    shared, common = ([bool(len(chosen.find(hashes))) for hashes in answer_hashes] for chosen in sets)
+    hashed = [hashes for batch in batched(answer for _, answer in table.answers()) for hashes in hasher.hash_all(batch)]
+    shared, common = ([bool(len(chosen.find(hashes))) for hashes in hashed] for chosen in sets)
     return shared, [is_common and not is_shared for is_common, is_shared in zip(common, shared, strict=True)]

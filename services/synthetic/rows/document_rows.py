@@ -16,7 +16,7 @@ from services.synthetic.domain import (
 )
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.budget import CountedDraft, Draft, keep_fitting, make_budget
-from services.synthetic.rows.knowledge_rows import ANSWER, KNOWLEDGE, answer_drafts, knowledge_drafts
+from services.synthetic.rows.knowledge_rows import ANSWER, KNOWLEDGE, answer_drafts, find_chunks, knowledge_drafts
 from services.synthetic.rows.parts import Compose, DocumentPart, fit_parts, plan_parts
 from services.synthetic.rows.people_rows import DELIVERABLE, EXAMPLE, PeopleRows, make_deliverable, make_example
 from services.synthetic.rows.places import count_characters, find_spans, merge_ranges, subtract_ranges
@@ -123,10 +123,11 @@ def _views(prompts: Prompts, specialist: Specialist, parts: Sequence[DocumentPar
         yield outline_draft(prompts)
     if _is_wanted(specialist, BOARD_SUMMARY):
         yield summary_draft(prompts)
+    chunks = find_chunks(prompts.source.sections, prompts.budget)
     if _is_wanted(specialist, ANSWER):
-        yield from answer_drafts(prompts)
+        yield from answer_drafts(prompts, chunks)
     if specialist.rows.knowledge and _is_wanted(specialist, KNOWLEDGE):
-        yield from knowledge_drafts(prompts)
+        yield from knowledge_drafts(prompts, chunks)
 
 
 def _is_wanted(specialist: Specialist, task: str) -> bool:

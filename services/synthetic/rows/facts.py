@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from services.synthetic.rows.lexicon import DATE_LINKS, FEW_LINKS, MONTHS, NAME_LINKS
@@ -12,6 +12,7 @@ NAMES_STAND_OUT = frozenset({"en", "fr", "es", "it", "pt", "nl", "da", "sv", "no
 # Most characters of facts for each character of the answer, if the facts are clauses; beyond that they are bare values.
 CLAUSE_SHARE = 0.45
 MAX_CLAUSE_WORDS = 9
+MAX_CACHED_WORDS = 1 << 16
 _OPENING, _CLOSING = "\"'“”„«»‘’‹›([{*_#>`~¿¡-–—", "\"'“”„«»‘’‹›)]}*_`~.,;:!?…"
 _CITATION = re.compile(r"\[\d+(?:\s?[,–-]\s?\d+)*\]")
 _EAST_ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -30,8 +31,7 @@ _LONGEST_ABBREVIATION = 6
 _LIST_MARK = re.compile(r"\(?\d{1,3}[.)]")
 
 
-@dataclass(frozen=True)
-class ValueRun:
+class ValueRun(NamedTuple):
     """A value or name, word for word: a figure with its unit, a date, an amount, a name, a code or a citation; and the clause around it.
 
     `sentence` tells runs of different sentences apart.
@@ -42,22 +42,48 @@ class ValueRun:
     sentence: int = 0
 
 
-class _Token(NamedTuple):
-    """A word, the place of its core without punctuation, and its part in runs.
+class _Word(NamedTuple):
+    """What a word is, whatever stands around it. `core` is the word without punctuation, `lead` the length of what stands before that.
 
-    A word `opens` a sentence or cell, or `breaks` a run after it. A run never crosses an opening quotation mark or bracket (`is_quoted`).
+    A sentence or cell begins after a word that `ends_start`, and after an `is_list_mark` that stands at a beginning itself. A run ends
+    after a word that `breaks`, and never crosses an opening quotation mark or bracket (`is_quoted`).
     """
 
     core: str
-    start: int
+    lead: int
     is_value: bool
     is_capital: bool
-    opens: bool
     breaks: bool
-    is_quoted: bool = False
+    is_quoted: bool
+    ends_start: bool
+    is_list_mark: bool
 
 
-_NO_TOKEN = _Token("", 0, False, False, False, True)
+class _Words(NamedTuple):
+    """The words of a sentence with single spaces."""
+
+    raw: Sequence[str]
+    read: Sequence[_Word]
+
+    @property
+    def starts(self) -> list[int]:
+        """The places of values and capitalised words, with which runs begin."""
+        return [place for place, word in enumerate(self.read) if word.is_value or word.is_capital]
+
+    def opens(self, place: int) -> bool:
+        """True if the word stands at the beginning of a sentence or cell."""
+        while place > 0 and self.read[place - 1].is_list_mark and not self.read[place - 1].ends_start:
+            place -= 1
+        return place == 0 or self.read[place - 1].ends_start
+
+    def text(self, first: int, last: int) -> str:
+        """The text from the core of one word to that of another."""
+        end = self.read[last]
+        after = len(self.raw[last]) - end.lead - len(end.core)
+        joined = " ".join(self.raw[first : last + 1])
+        return joined[self.read[first].lead : len(joined) - after]
+
+
 _NUMBER = re.compile(r"[^\W_]*\d(?:[\w.,:/-]*\w)?")
 
 
@@ -65,18 +91,16 @@ def find_runs(sentence: str, language: str, number: int = 0) -> tuple[ValueRun, 
     """The values and names of a sentence with single spaces, in order. `number` is the sentence's."""
     if _EAST_ASIAN.search(sentence):
         return tuple(ValueRun(match[0], match[0], number) for match in _EAST_ASIAN_VALUE.finditer(sentence))
-    tokens = _tokens(sentence)
-    links = NAME_LINKS if language in NAMES_STAND_OUT else FEW_LINKS
+    words, links = _words(sentence), _links(language)
     runs: list[ValueRun] = []
-    place = 0
-    while place < len(tokens):
-        token = tokens[place]
-        last = _run_end(tokens, place, links) if token.is_value or token.is_capital else None
-        if last is not None and _is_telling(tokens[place : last + 1], language):
-            last = _with_unit(tokens, last)
-            text = sentence[tokens[place].start : _core_end(tokens[last])]
-            runs.append(ValueRun(text, _clause(sentence, tokens, place, last), number))
-        place = place + 1 if last is None else last + 1
+    free = 0
+    for first in words.starts:
+        if first >= free:
+            last = _run_end(words.read, first, links)
+            if _is_telling(words, first, last, language):
+                last = _with_unit(words.read, last)
+                runs.append(ValueRun(words.text(first, last), _clause(words, first, last), number))
+            free = last + 1
     return tuple(runs)
 
 
@@ -111,33 +135,42 @@ def find_values(sentence: str, language: str) -> list[str]:
     """The smallest parts of runs that a source must have: numbers without signs, codes, and names without a sentence's first word."""
     if _EAST_ASIAN.search(sentence):
         return [run.text for run in find_runs(sentence, language)]
-    tokens = _tokens(sentence)
-    links = NAME_LINKS if language in NAMES_STAND_OUT else FEW_LINKS
+    words, links = _words(sentence), _links(language)
     values: list[str] = []
-    place = 0
-    while place < len(tokens):
-        token = tokens[place]
-        last = _run_end(tokens, place, links) if token.is_value or token.is_capital else None
-        if last is not None and _is_telling(tokens[place : last + 1], language):
-            values += _values(sentence, tokens[place : last + 1], language)
-        place = place + 1 if last is None else last + 1
+    free = 0
+    for first in words.starts:
+        if first >= free:
+            last = _run_end(words.read, first, links)
+            if _is_telling(words, first, last, language):
+                values += _values(words, first, last, language)
+            free = last + 1
     return values
 
 
-def _values(sentence: str, run: Sequence[_Token], language: str) -> list[str]:
+def _links(language: str) -> frozenset[str]:
+    return NAME_LINKS if language in NAMES_STAND_OUT else FEW_LINKS
+
+
+def _values(words: _Words, first: int, last: int, language: str) -> list[str]:
     """The numbers and codes of a run one by one, and the names between them."""
     values: list[str] = []
-    name: list[_Token] = []
-    for token in [*run, _NO_TOKEN]:
-        if token.is_value or token is _NO_TOKEN:
-            if len(name) > 1 or (name and language in NAMES_STAND_OUT):
-                values.append(sentence[name[0].start : _core_end(name[-1])])
-            is_code = token.core.isalnum() and not token.core.isdigit()
-            values += [token.core] if is_code else _NUMBER.findall(token.core)
+    name: list[int] = []
+    for place in range(first, last + 1):
+        word = words.read[place]
+        if word.is_value:
+            values += _name(words, name, language)
+            is_code = word.core.isalnum() and not word.core.isdigit()
+            values += [word.core] if is_code else _NUMBER.findall(word.core)
             name = []
-        elif not token.opens and token.core not in MONTHS:
-            name.append(token)
-    return values
+        elif not words.opens(place) and word.core not in MONTHS:
+            name.append(place)
+    return values + _name(words, name, language)
+
+
+def _name(words: _Words, places: Sequence[int], language: str) -> list[str]:
+    """The name at these places; a single word is one only if names stand out in the language."""
+    is_name = len(places) > 1 or (places and language in NAMES_STAND_OUT)
+    return [words.text(places[0], places[-1])] if is_name else []
 
 
 def _is_inside(text: str, known: str, place: int) -> bool:
@@ -159,93 +192,87 @@ def _without_repeats(runs: Sequence[ValueRun], facts: Sequence[str]) -> list[tup
     return chosen
 
 
-def _tokens(sentence: str) -> list[_Token]:
-    """The words of a sentence with single spaces."""
-    tokens: list[_Token] = []
-    start, opens = 0, True
-    for word in sentence.split(" "):
-        if word.isalpha():
-            tokens.append(_Token(word, start, False, word[0].isupper(), opens, False))
-            opens = False
-        else:
-            token = _token(word, start, opens)
-            tokens.append(token)
-            opens = not token.core or word[-1:] == ":" or (opens and _LIST_MARK.fullmatch(word) is not None)
-        start += len(word) + 1
-    return tokens
+def _words(sentence: str) -> _Words:
+    raw = sentence.split(" ")
+    return _Words(raw, list(map(_read_word, raw)))
 
 
-def _token(word: str, start: int, opens: bool) -> _Token:
+@lru_cache(maxsize=MAX_CACHED_WORDS)
+def _read_word(word: str) -> _Word:
+    """Cached, because most words of a text stand in it and in others before."""
+    if word.isalpha():
+        return _Word(word, 0, False, word[0].isupper(), False, False, False, False)
     if word[:-1].isalpha() and word[-1] in _BREAKS and len(word) > _LONGEST_ABBREVIATION:
-        return _Token(word[:-1], start, False, word[0].isupper(), opens, True)
+        return _Word(word[:-1], 0, False, word[0].isupper(), True, False, word[-1] == ":", False)
     core = word.rstrip(".,;:!?") if _CITATION.match(word) else word.lstrip(_OPENING).rstrip(_CLOSING)
     core = core or (word if _SIGN.search(word) else "")
     is_broken = word[-1:] in _BREAKS and not _ABBREVIATED.fullmatch(word.lstrip(_OPENING))
-    is_value = _SIGN.search(core) is not None
-    is_capital = _CAPITAL.search(core) is not None
-    return _Token(
-        core, start + word.find(core), is_value, is_capital, opens, not core or is_broken, word[:1] in _QUOTES
+    return _Word(
+        core,
+        word.find(core),
+        is_value=_SIGN.search(core) is not None,
+        is_capital=_CAPITAL.search(core) is not None,
+        breaks=not core or is_broken,
+        is_quoted=word[:1] in _QUOTES,
+        ends_start=not core or word[-1:] == ":",
+        is_list_mark=_LIST_MARK.fullmatch(word) is not None,
     )
 
 
-def _run_end(tokens: Sequence[_Token], place: int, links: frozenset[str]) -> int:
-    """The last token of the run that begins at a value or capitalised word."""
+def _run_end(words: Sequence[_Word], place: int, links: frozenset[str]) -> int:
+    """The last word of the run that begins at a value or capitalised word."""
     last = place
-    while (following := _next_of_run(tokens, last, links)) is not None:
+    while (following := _next_of_run(words, last, links)) is not None:
         last = following
     return last
 
 
-def _next_of_run(tokens: Sequence[_Token], last: int, links: frozenset[str]) -> int | None:
-    following = tokens[last + 1 : last + 4]
-    if tokens[last].breaks:
+def _next_of_run(words: Sequence[_Word], last: int, links: frozenset[str]) -> int | None:
+    following = words[last + 1 : last + 4]
+    if words[last].breaks:
         # A comma inside a date: `May 4, 2026`.
         is_year = bool(following) and len(following[0].core) == 4 and following[0].core.isdigit()
-        return last + 1 if tokens[last].is_value and is_year else None
-    links = DATE_LINKS if tokens[last].is_value else links
-    for step, token in enumerate(following, 1):
-        if not token.is_quoted and _continues(token, tokens[last].is_value):
+        return last + 1 if words[last].is_value and is_year else None
+    links = DATE_LINKS if words[last].is_value else links
+    for step, word in enumerate(following, 1):
+        if not word.is_quoted and _continues(word, words[last].is_value):
             return last + step
-        if token.is_quoted or token.breaks or token.core.lower() not in links:
+        if word.is_quoted or word.breaks or word.core.lower() not in links:
             break
     return None
 
 
-def _continues(token: _Token, after_value: bool) -> bool:
-    return token.is_value or token.is_capital or (after_value and token.core in MONTHS)
+def _continues(word: _Word, after_value: bool) -> bool:
+    return word.is_value or word.is_capital or (after_value and word.core in MONTHS)
 
 
-def _is_telling(run: Sequence[_Token], language: str) -> bool:
+def _is_telling(words: _Words, first: int, last: int, language: str) -> bool:
     """False for a single capitalised word that may not be a name."""
-    if len(run) > 1 or run[0].is_value:
+    if first < last or words.read[first].is_value:
         return True
-    word = run[0].core
+    word = words.read[first].core
     if len(word) > 1 and any(map(str.isupper, word[1:])):
         return True
-    return language in NAMES_STAND_OUT and not run[0].opens and len(word) > 1
+    return language in NAMES_STAND_OUT and not words.opens(first) and len(word) > 1
 
 
-def _with_unit(tokens: Sequence[_Token], last: int) -> int:
+def _with_unit(words: Sequence[_Word], last: int) -> int:
     """The place of the word after a figure, which says what is counted; else the figure's own. A year counts nothing."""
-    core = tokens[last].core
+    core = words[last].core
     is_figure = core[-1:].isdigit() and not (len(core) == 4 and core[0] in "12")
-    if is_figure and not tokens[last].breaks and last + 1 < len(tokens):
-        following = tokens[last + 1].core
+    if is_figure and not words[last].breaks and last + 1 < len(words):
+        following = words[last + 1].core
         if following.isalpha() and following.lower() not in NAME_LINKS:
             return last + 1
     return last
 
 
-def _clause(sentence: str, tokens: Sequence[_Token], first: int, last: int) -> str:
+def _clause(words: _Words, first: int, last: int) -> str:
     """The run with the words around it, up to the next punctuation and to nine words."""
-    room = MAX_CLAUSE_WORDS - (last - first + 1)
+    read, room = words.read, MAX_CLAUSE_WORDS - (last - first + 1)
     end, start = last, first
-    while room > 0 and end + 1 < len(tokens) and not tokens[end].breaks and tokens[end + 1].core:
+    while room > 0 and end + 1 < len(read) and not read[end].breaks and read[end + 1].core:
         end, room = end + 1, room - 1
-    while room > 0 and start > 0 and not tokens[start - 1].breaks:
+    while room > 0 and start > 0 and not read[start - 1].breaks:
         start, room = start - 1, room - 1
-    return sentence[tokens[start].start : _core_end(tokens[end])]
-
-
-def _core_end(token: _Token) -> int:
-    return token.start + len(token.core)
+    return words.text(start, end)

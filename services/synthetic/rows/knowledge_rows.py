@@ -75,16 +75,15 @@ class Chunk:
         return "", ()
 
 
-def answer_drafts(prompts: Prompts) -> list[Draft]:
+def answer_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[Draft]:
     """One question about each passage, which is in the prompt."""
-    chunks = _chunks(prompts.source.sections, prompts.budget)
     return [draft for chunk in chunks for draft in _question(prompts, chunk, ANSWER, "answer", 0)]
 
 
-def knowledge_drafts(prompts: Prompts) -> list[Draft]:
+def knowledge_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[Draft]:
     """Every view of every passage."""
     drafts: list[Draft] = []
-    for number, chunk in enumerate(_chunks(prompts.source.sections, prompts.budget)):
+    for number, chunk in enumerate(chunks):
         drafts += _closed(prompts, chunk)
         if prompts.templates is not None and count_words(chunk.text) >= _MIN_VIEWED:
             if draw(2, "question", chunk.text) == 0:
@@ -95,7 +94,7 @@ def knowledge_drafts(prompts: Prompts) -> list[Draft]:
     return drafts
 
 
-def _chunks(sections: Sequence[Section], budget: RowBudget) -> list[Chunk]:
+def find_chunks(sections: Sequence[Section], budget: RowBudget) -> list[Chunk]:
     """Passages of whole blocks. A block that is too long by itself is taught by the rows that split it."""
     limit = budget.characters(_PASSAGE_SHARE)
     chunks: list[Chunk] = []

@@ -1,0 +1,68 @@
+"""Counting tokens word by word."""
+
+from collections.abc import Sequence
+
+import pytest
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+from services.synthetic.adapters import word_counts
+from services.synthetic.adapters.word_counts import WordCounts, splits_at_blanks
+
+TEXTS = ["Keys: 12 of 1,234.\n\n- Anna's  desk\n  (2nd floor)", "", "  \n", "a", " 中文 とかな 😀\tn\u0303 \n\nend. "]
+
+
+def byte_level(pre_tokenizer: pre_tokenizers.PreTokenizer | None) -> Tokenizer:
+    """A tokenizer of bytes, with the merges of `e`, a blank and `s` across two words."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("e", "Ġ"), ("eĠ", "s"), ("Ċ", "Ċ")]
+    vocabulary = {
+        token: number for number, token in enumerate([*letters, *(first + second for first, second in merges)])
+    }
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizer
+    return tokenizer
+
+
+def split_by(pattern: str) -> pre_tokenizers.PreTokenizer:
+    parts = [pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    return pre_tokenizers.Sequence(parts)
+
+
+GPT_2 = pre_tokenizers.ByteLevel(False)
+LLAMA_3 = split_by(r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+@pytest.mark.parametrize("pre_tokenizer", [GPT_2, LLAMA_3])
+def test_counts_of_words_add_up_to_those_of_the_text(pre_tokenizer: pre_tokenizers.PreTokenizer) -> None:
+    tokenizer = byte_level(pre_tokenizer)
+    assert splits_at_blanks(tokenizer)
+
+    def encode(texts: Sequence[str]) -> list[int]:
+        return [len(encoding) for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+    counts = WordCounts(encode)
+    assert counts.count(TEXTS) == encode(TEXTS)
+    assert counts.count(TEXTS) == encode(TEXTS)
+
+
+@pytest.mark.parametrize("pre_tokenizer", [pre_tokenizers.ByteLevel(False, use_regex=False), split_by(r"[.!?]"), None])
+def test_tokens_that_can_join_two_words_are_counted_by_text(pre_tokenizer: pre_tokenizers.PreTokenizer | None) -> None:
+    assert not splits_at_blanks(byte_level(pre_tokenizer))
+
+
+def test_a_full_memory_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_counts, "MAX_WORDS", 3)
+    counts = WordCounts(lambda texts: [len(text) for text in texts])
+    assert counts.count(["a bb ccc"]) == [8]
+    assert counts.count(["d ee ccc", "a"]) == [8, 1]
+
+
+def test_counts_a_repeated_word_once() -> None:
+    asked: list[str] = []
+
+    def encode(texts: Sequence[str]) -> list[int]:
+        asked.extend(texts)
+        return [1] * len(texts)
+
+    assert WordCounts(encode).count(["to and to and to"]) == [5]
+    assert sorted(asked) == [" and", " to", "to"]
