@@ -6,8 +6,8 @@ from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from services.console import syntheses as handlers
-from services.console.domain import Permission, Visitor
-from services.console.web.access import ConsoleOf, needs
+from services.console.domain import Permission
+from services.console.web.access import ConsoleOf, SignedIn, needs
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -15,20 +15,20 @@ log = get_logger(__name__)
 router = APIRouter()
 
 SAMPLE_STATES = ("pending", "accepted", "rejected", "refused")
-Reader = Annotated[Visitor, Depends(needs(Permission.SYNTHESES))]
+READING = [Depends(needs(Permission.SYNTHESES))]
 State = Annotated[str, Query(pattern=f"^({'|'.join(SAMPLE_STATES)})?$")]
 
 
-@router.get("/syntheses")
-def syntheses(request: Request, console: ConsoleOf, visitor: Reader, token: str = "") -> Response:
+@router.get("/syntheses", dependencies=READING)
+def syntheses(request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "") -> Response:
     """Syntheses, newest first."""
     answer = handlers.list_syntheses(console.services, visitor, token)
     return console.renderer.page(request, "syntheses.html", page=answer.value, token=token, failures=answer.failures)
 
 
-@router.get("/syntheses/{synthesis_id}")
+@router.get("/syntheses/{synthesis_id}", dependencies=READING)
 def synthesis(  # noqa: PLR0917 - fields of a query
-    request: Request, console: ConsoleOf, visitor: Reader, synthesis_id: str, state: State = "", token: str = ""
+    request: Request, console: ConsoleOf, visitor: SignedIn, synthesis_id: str, state: State = "", token: str = ""
 ) -> Response:
     """One synthesis with its samples."""
     answer = handlers.get_samples(console.services, visitor, synthesis_id, state, token)
@@ -45,10 +45,10 @@ def synthesis(  # noqa: PLR0917 - fields of a query
     )
 
 
-@router.post("/syntheses/{synthesis_id}/review")
+@router.post("/syntheses/{synthesis_id}/review", dependencies=[Depends(needs(Permission.REVIEW_SAMPLES))])
 def review(  # noqa: PLR0917 - fields of a form
     console: ConsoleOf,
-    visitor: Annotated[Visitor, Depends(needs(Permission.REVIEW_SAMPLES))],
+    visitor: SignedIn,
     synthesis_id: str,
     row_id: Annotated[str, Form(max_length=64)],
     accept: Annotated[bool, Form()],
