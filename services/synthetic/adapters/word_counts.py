@@ -42,7 +42,7 @@ class WordCounts:
 
 
 def splits_at_blanks(tokenizer: Any) -> bool:
-    """True if the tokenizer begins a new token at every blank after a word, whatever stands around it."""
+    """True if the tokenizer begins a new token at every blank after a word."""
     if tokenizer.pre_tokenizer is None or any(" " in token.content.strip() for token in _added(tokenizer)):
         return False
     text = "".join(f"{end}{gap}{sign}" for end, gap, sign in itertools.product(SIGNS, GAPS, SIGNS))

@@ -43,7 +43,7 @@ class ValueRun(NamedTuple):
 
 
 class _Word(NamedTuple):
-    """What a word is, whatever stands around it. `core` is the word without punctuation, `lead` the length of what stands before that.
+    """A word by itself, without the words around it. `core` is the word without punctuation, `lead` the length of what stands before that.
 
     A sentence or cell begins after a word that `ends_start`, and after an `is_list_mark` that stands at a beginning itself. A run ends
     after a word that `breaks`, and never crosses an opening quotation mark or bracket (`is_quoted`).

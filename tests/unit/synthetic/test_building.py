@@ -65,6 +65,14 @@ def test_both_methods_agree_on_random_texts() -> None:
     assert sorted(first.values()) == sorted(second.values()) and len(first) > 100
 
 
+def test_no_gram_reaches_into_the_next_answer() -> None:
+    halves = [sentence(1, 14), "", sentence(2, 7), sentence(3, 6), sentence(4, 13)]
+    alone = [GramHasher().hash(text).tolist() for text in halves]
+    assert [hashes.tolist() for hashes in GramHasher().hash_all(halves)] == alone
+    assert [len(hashes) for hashes in alone] == [2, 0, 0, 0, 1]
+    assert Checker().hash_grams(halves)[1].tolist() == [0, 0, 4]
+
+
 def test_the_overlap_counts_answers_and_ignores_boilerplate() -> None:
     shared, house = sentence(1, 13), sentence(2, 13)
     held_out = [table(row(f"x {shared}"), row(f"y {house}"), row("Short."), row(sentence(4)))]
