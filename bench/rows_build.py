@@ -1,4 +1,4 @@
-"""Builds datasets in a process of its own, whose memory is measured with that of its workers.
+"""Builds datasets in a separate process, and measures its memory and that of its workers.
 
 `python -m bench.rows_build STORE` reads commands from its input, a line each: `prepare` or `build`. It answers each with a line of JSON.
 The database's address is in the environment, as that of the service is.

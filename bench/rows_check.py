@@ -26,7 +26,7 @@ from bench.rows_texts import Paper
 WORD = re.compile(r"\w+")
 NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
 SENTENCE = re.compile(r"(?<=[.!?:;])\s+|\n+|[|•]")
-# What a list, heading or quotation begins with, which is not a number of the text.
+# Marks at the start of a list item, heading or quotation; their numbers are not part of the text.
 MARK = re.compile(r"(?m)^[ \t]*(?:[-*+>]|#+|\d{1,3}[.)])[ \t]+")
 NAME = re.compile(r"[A-ZÀ-ÖØ-Þ][^\W\d_]{2,}")
 RUN, GRAM = 5, 13

@@ -217,7 +217,7 @@ def _train(place: Place, name: str, rows: Sequence[dict[str, Any]], parts: Seque
 
 @dataclass(frozen=True)
 class Result:
-    """What a model does with the held-out documents, by document: (loss, tokens), and (fabricated values, values)."""
+    """A model's results on the held-out documents, by document: (loss, tokens), and (fabricated values, values)."""
 
     losses: Mapping[str, tuple[float, float]]
     values: Mapping[str, tuple[float, float]]

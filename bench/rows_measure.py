@@ -1,4 +1,4 @@
-"""Builds the dataset of a corpus in a process of its own, and measures it."""
+"""Builds the dataset of a corpus in a separate process, and measures it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
