@@ -134,7 +134,7 @@ def test_run_completes_with_a_verified_adapter(house: House, tmp_path: Path) -> 
     assert trained["tokens"] and trained["rows"] == 24 and int(trained["memory_bytes"]) > 2**20
     assert len(manifest["probes"]) == 2
     assert {"row_id", "tokens", "prompt_length", "log_probability"} == set(manifest["probes"][0])
-    assert any(line.startswith("training rows=24 steps=8") for line in worker.log())
+    assert any(line.startswith("training rows=24 rows_left_out=0 steps=8") for line in worker.log())
     assert not [line for line in worker.log() if any(word in line for word in WORDS)]
     config = next(file for file in manifest["files"] if file["path"] == "adapter_config.json")
     assert json.loads(house.store.read(MODELS, config["key"]))["base_model_name_or_path"] == "tiny"
