@@ -114,7 +114,7 @@ def test_admits_a_service_that_the_contract_names(world: World, address: str) ->
 
 def test_refuses_a_service_that_the_contract_does_not_name(world: World, address: str) -> None:
     with pytest.raises(PermissionDenied):
-        _anonymize(address, _token(world, "synthetic"))
+        _anonymize(address, _token(world, "training"))
 
 
 def test_refuses_a_token_for_another_service(world: World, address: str) -> None:
