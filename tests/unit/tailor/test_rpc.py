@@ -86,7 +86,7 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture
 def address(world: World) -> Iterator[str]:
-    for service in ("registry", "synthetic"):
+    for service in ("registry", "training"):
         world.identity(service)
     settings = ServiceSettings(rpc_port=0)
     authenticator = Authenticator("anonymization", Trust.load(world.directory / "trust.json"), _verify)
