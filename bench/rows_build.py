@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from bench.children import Child
-from bench.rows_corpus import SPECIALIST, Corpus
+from bench.rows_corpus import SPECIALIST, BenchCorpus
 from services.synthetic import handlers
 
 URL = "TAILOR_DATABASE_URL"
@@ -80,7 +80,7 @@ class Builder:
         return {**answer, "peak_rss_mb": round(memory.megabytes)}
 
 
-def run(corpus: Corpus, command: str) -> Mapping[str, Any]:
+def run(corpus: BenchCorpus, command: str) -> Mapping[str, Any]:
     """Run a command in this process."""
     started = time.monotonic()
     answer: dict[str, Any] = {}
@@ -97,7 +97,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     # What else is printed goes to the log.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    corpus = Corpus.connect(Path(sys.argv[1]), os.environ[URL])
+    corpus = BenchCorpus.connect(Path(sys.argv[1]), os.environ[URL])
     for line in sys.stdin:
         print(json.dumps(run(corpus, line.strip()), default=str), file=answers, flush=True)
 

@@ -33,14 +33,14 @@ EVENT = text("SELECT max(octet_length(value)) FROM outbox WHERE topic = 'dataset
 
 
 @dataclass(frozen=True)
-class Corpus:
+class BenchCorpus:
     """A store in a folder, and a migrated database."""
 
     app: handlers.Synthetic
     store: FileStore
 
     @classmethod
-    def connect(cls, store: Path, url: str) -> "Corpus":
+    def connect(cls, store: Path, url: str) -> "BenchCorpus":
         """Connect to both, and migrate the database."""
         engine = connect(url)
         migrate(engine, MIGRATIONS)

@@ -47,7 +47,7 @@ Pairs = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Question:
+class HeldOutQuestion:
     """A prompt about a document."""
 
     document_id: str
@@ -148,14 +148,14 @@ def draw_rows(rows: Sequence[dict[str, Any]], counter: TokenCounter, tokens: int
     return chosen
 
 
-def make_parts(paper: Paper) -> list[Question]:
+def make_parts(paper: Paper) -> list[HeldOutQuestion]:
     """Parts of a document, evenly spread, each as the answer to its title and the words before it."""
     words = paper.text.split(" ")
     last = len(words) - PART_WORDS
     starts = sorted({max(BEFORE_WORDS, last * number // PARTS) for number in range(1, PARTS + 1)})
     title = _title(paper)
     return [
-        Question(
+        HeldOutQuestion(
             paper.document_id,
             f'Continue the document "{title}". It goes on after these words:\n\n{" ".join(words[start - BEFORE_WORDS : start])}',
             # An answer that begins with a line break would share a token with the template's own.
@@ -170,7 +170,7 @@ def _title(paper: Paper) -> str:
     return next(line.strip("# *=-") for line in paper.text.split("\n") if line.strip("# *=-"))[:80]
 
 
-def make_questions(papers: Sequence[Paper]) -> list[Question]:
+def make_questions(papers: Sequence[Paper]) -> list[HeldOutQuestion]:
     """A prompt with facts for each document that has at least three."""
     questions = []
     for paper in papers:
@@ -178,7 +178,7 @@ def make_questions(papers: Sequence[Paper]) -> list[Question]:
         if len(facts) > 2:
             listed = "\n".join(f"- {fact}" for fact in facts)
             prompt = f'Write a paragraph for the document "{_title(paper)}". Use these facts and no others:\n{listed}'
-            questions.append(Question(paper.document_id, prompt))
+            questions.append(HeldOutQuestion(paper.document_id, prompt))
     return questions
 
 
@@ -191,7 +191,7 @@ def find_facts(text: str) -> list[str]:
     ]
 
 
-def _encode(part: Question, tokenizer: Any) -> Encoded:
+def _encode(part: HeldOutQuestion, tokenizer: Any) -> Encoded:
     return encode(part.document_id, _chat(("user", part.prompt), ("assistant", part.answer)), tokenizer)
 
 
@@ -199,7 +199,9 @@ def _house(place: Place, dataset: Ref) -> House:
     return House(place.root, FileStore(place.store), place.base, place.base_folder, dataset, (), [], [])
 
 
-def _train(place: Place, name: str, rows: Sequence[dict[str, Any]], parts: Sequence[Question], tokens: int) -> Used:
+def _train(
+    place: Place, name: str, rows: Sequence[dict[str, Any]], parts: Sequence[HeldOutQuestion], tokens: int
+) -> Used:
     kept = [
         {"row_id": f"part_{number}", "messages": _chat(("user", part.prompt), ("assistant", part.answer))}
         for number, part in enumerate(parts)
@@ -225,7 +227,7 @@ class Result:
 
 
 def _answers_of(
-    asked: Any, tokenizer: Any, encoded: Sequence[tuple[str, Encoded]], questions: Sequence[Question]
+    asked: Any, tokenizer: Any, encoded: Sequence[tuple[str, Encoded]], questions: Sequence[HeldOutQuestion]
 ) -> Result:
     asked.eval()
     losses: dict[str, tuple[float, float]] = {}

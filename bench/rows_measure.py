@@ -7,7 +7,7 @@ from typing import Any
 
 from bench import rows_check
 from bench.rows_build import Builder
-from bench.rows_corpus import BASE, Corpus, database, event_bytes
+from bench.rows_corpus import BASE, BenchCorpus, database, event_bytes
 from bench.rows_texts import Paper
 from services.training.bases.sources import fetch
 from services.training.bases.store import MAX_BYTES, StoredBases
@@ -46,7 +46,7 @@ def furnish(root: Path) -> Place:
 
 
 @dataclass(frozen=True)
-class Measured:
+class BuildFigures:
     """The figures of a corpus, and the key of its first manifest."""
 
     figures: dict[str, Any]
@@ -55,12 +55,12 @@ class Measured:
 
 def measure(
     place: Place, name: str, papers: Iterable[Paper], more: Sequence[Paper], checked: Sequence[Paper]
-) -> Measured:
+) -> BuildFigures:
     """Publish the papers, prepare them and build; then publish `more` and build again. `checked` are the papers on which coverage is recomputed."""
     root = place.root / name
     root.mkdir()
     with database(root / "database") as url, Builder(place.store, url, root / "builder.log") as builder:
-        corpus = Corpus.connect(place.store, url)
+        corpus = BenchCorpus.connect(place.store, url)
         documents = corpus.publish(papers)
         intake, first = builder.run("prepare"), builder.run("build")
         corpus.publish(more)
@@ -80,7 +80,7 @@ def measure(
         for unit in ("rows", "tokens")
     }
     more_figures = {name: rows.manifest["figures"].get(name, {}) for name in ("tasks", "languages")}
-    return Measured(
+    return BuildFigures(
         {**figures, **splits, **more_figures, "recomputed": rows_check.check(rows, checked)}, first["manifest"]
     )
 

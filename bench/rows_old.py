@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.rows_old_structure import Outline, Section, key_facts, lower_first, parse, sentences, with_article
+from bench.rows_old_structure import OldSection, Outline, key_facts, lower_first, parse, sentences, with_article
 
 MAX_ROW_TOKENS, MIN_ANSWER_TOKENS, ROWS_PER_DOCUMENT = 320, 24, 2
 # How likely a candidate is chosen before the others of its document.
@@ -98,7 +98,7 @@ def form_and_topic(source: str, outline: Outline) -> tuple[str, str]:
     return "document", title
 
 
-def _section(section: Section, form: str, topic: str, outline: Outline) -> tuple[str, str, str]:
+def _section(section: OldSection, form: str, topic: str, outline: Outline) -> tuple[str, str, str]:
     heading, noun = section.heading, with_article(form)
     asks = (
         f"Write the {heading} section of {noun} on {topic}.",
@@ -159,7 +159,7 @@ def _with_facts(ask: str, facts: list[str], answer: str) -> str:
     return ask
 
 
-def _questions(section: Section) -> Iterator[tuple[str, str, str]]:
+def _questions(section: OldSection) -> Iterator[tuple[str, str, str]]:
     """One question that a sentence of the section answers, with that sentence and the next as the answer."""
     section_sentences = sentences(section.text)
     for number, sentence in enumerate(section_sentences[:-1]):

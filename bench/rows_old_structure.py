@@ -22,7 +22,7 @@ PARAGRAPH_CHARS = 80
 
 
 @dataclass(frozen=True)
-class Section:
+class OldSection:
     """A heading and the text under it, without the heading."""
 
     heading: str
@@ -36,7 +36,7 @@ class Outline:
     title: str
     headers: tuple[tuple[str, str], ...]
     lead: str
-    sections: tuple[Section, ...]
+    sections: tuple[OldSection, ...]
     text: str
 
     def header(self, name: str) -> str:
@@ -103,7 +103,7 @@ def _plain_title(lines: list[str]) -> tuple[str, list[str]]:
     return "", lines
 
 
-def _sections(lines: list[str]) -> tuple[str, list[Section]]:
+def _sections(lines: list[str]) -> tuple[str, list[OldSection]]:
     headings = {number: match[2] for number, line in enumerate(lines) if (match := HEADING.match(line))}
     if not headings:
         headings = {number: match[1] for number, line in enumerate(lines) if (match := BOLD_LINE.match(line))}
@@ -115,7 +115,7 @@ def _sections(lines: list[str]) -> tuple[str, list[Section]]:
     starts = sorted(headings)
     ends = [*starts[1:], len(lines)]
     sections = [
-        Section(headings[start], "\n".join(lines[start + 1 : end]).strip())
+        OldSection(headings[start], "\n".join(lines[start + 1 : end]).strip())
         for start, end in zip(starts, ends, strict=True)
     ]
     return "\n".join(lines[: starts[0]]).strip(), sections
