@@ -1,7 +1,8 @@
 """`make bench-rows`: the rows that synthetic makes, from 100,000 generated documents and from the documentation on this machine, and what they teach.
 
 `python -m bench.rows generated real learning` measures only the named parts and keeps the figures of the others; `--documents N`, `--files N` and `--tokens N`
-set the number of generated documents, of real files and of trained tokens, `--held-out N` that of the held-out documents in the comparison. `real` also serves `learning`, which therefore measures it too.
+set the number of generated documents, of real files and of trained tokens, `--held-out N` that of the held-out documents in the comparison. With other sizes than
+the defaults, the page and its plot stay as they are. `real` also serves `learning`, which therefore measures it too.
 """
 
 import argparse
@@ -45,8 +46,12 @@ def main() -> None:
                 figures["learning"] = learning(arguments.tokens, arguments.held_out)
     section = rows_page.render(figures)
     print(section)
-    rows_page.plot(figures, PLOTS / "rows.svg")
-    keep(NAME, figures, section)
+    if arguments.is_small:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    else:
+        rows_page.plot(figures, PLOTS / "rows.svg")
+        keep(NAME, figures, section)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,6 +65,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"unknown parts: {', '.join(sorted(unknown))}")
+    sizes = (arguments.documents, arguments.files, arguments.tokens, arguments.held_out)
+    arguments.is_small = sizes != (DOCUMENTS, MAX_FILES, TOKENS, HELD_OUT)
     return arguments
 
 

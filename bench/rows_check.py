@@ -28,7 +28,6 @@ NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
 SENTENCE = re.compile(r"(?<=[.!?:;])\s+|\n+|[|•]")
 # Marks at the start of a list item, heading or quotation; their numbers are not part of the text.
 MARK = re.compile(r"(?m)^[ \t]*(?:[-*+>]|#+|\d{1,3}[.)])[ \t]+")
-NAME = re.compile(r"[A-ZÀ-ÖØ-Þ][^\W\d_]{2,}")
 RUN, GRAM = 5, 13
 BOILERPLATE_DOCUMENTS = 10
 GROUNDED_ROWS = 20_000
@@ -183,14 +182,14 @@ def grounded_share(rows: Rows) -> float:
 
 
 def values(text: str, language: str = "") -> list[str]:
-    """The numbers of a text, and the capitalised words that do not begin a sentence, a line or a cell."""
+    """The numbers of a text, and the capitalised words of three letters or more that do not begin a sentence, a line or a cell."""
     result: list[str] = []
     for sentence in SENTENCE.split(MARK.sub("", text)):
-        words = NUMBER.findall(sentence)
+        result += NUMBER.findall(sentence)
         if language[:2] not in CAPITAL_NOUNS:
-            first = WORD.search(sentence)
-            words += [match[0] for match in NAME.finditer(sentence) if first is None or match.start() > first.end()]
-        result += words
+            result += [
+                word for word in WORD.findall(sentence)[1:] if word[0].isupper() and word.isalpha() and len(word) > 2
+            ]
     return result
 
 

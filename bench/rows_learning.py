@@ -71,7 +71,9 @@ def measure(place: Place, papers: Sequence[Paper], manifest: str, tokens: int, d
     for name, made in rows.items():
         print(f"training on the {name} rows", file=sys.stderr)
         chosen = draw_rows(made, counter, tokens)
-        used = _train(place, name, chosen, parts, tokens)
+        # Once through the rows, which have the tokens; more often if there are too few rows.
+        epochs = max(1.0, tokens / sum(count_tokens(row, counter) for row in chosen))
+        used = _train(place, name, chosen, parts, epochs)
         trained = model.load_saved(place.base_folder, fetch_weights(_house(place, Ref("", "", 0)), used), f32, "policy")
         results[name] = _answers_of(trained, tokenizer, encoded, asked)
         sides[name] = {
@@ -141,11 +143,15 @@ def draw_rows(rows: Sequence[dict[str, Any]], counter: TokenCounter, tokens: int
     for row in ordered:
         if used >= tokens:
             break
-        used += sum(counter.count([part["content"] for part in row["messages"]])) + counter.message_tokens * len(
-            row["messages"]
-        )
+        used += count_tokens(row, counter)
         chosen.append(row)
     return chosen
+
+
+def count_tokens(row: Mapping[str, Any], counter: TokenCounter) -> int:
+    """The tokens of a stored row, at most."""
+    texts = [part["content"] for part in row["messages"]]
+    return sum(counter.count(texts)) + counter.message_tokens * len(texts)
 
 
 def make_parts(paper: Paper) -> list[HeldOutQuestion]:
@@ -200,7 +206,7 @@ def _house(place: Place, dataset: Ref) -> House:
 
 
 def _train(
-    place: Place, name: str, rows: Sequence[dict[str, Any]], parts: Sequence[HeldOutQuestion], tokens: int
+    place: Place, name: str, rows: Sequence[dict[str, Any]], parts: Sequence[HeldOutQuestion], epochs: float
 ) -> Used:
     kept = [
         {"row_id": f"part_{number}", "messages": _chat(("user", part.prompt), ("assistant", part.answer))}
@@ -210,7 +216,7 @@ def _train(
     chosen = recipe(
         "lora",
         batch={"tokens": MAX_ROW_TOKENS, "max_length": MAX_ROW_TOKENS, "accumulation": 1},
-        limit={"epochs": 50.0, "max_steps": 0, "max_tokens": tokens},
+        limit={"epochs": round(epochs, 3), "max_steps": 0, "max_tokens": 0},
         optimizer={"learning_rate": LEARNING_RATE},
         checkpoint_every_steps=1000,
     )
