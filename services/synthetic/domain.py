@@ -11,8 +11,6 @@ from tailor.datasets import Figures, LeftOutCount
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Filters, Labels, RowPolicy, Selection, Span
 
-CHARS_PER_TOKEN = 4
-
 
 class Kind(StrEnum):
     """Kinds of documents."""
@@ -241,16 +239,6 @@ class BuildLimits:
 
 
 @dataclass(frozen=True)
-class TeacherUse:
-    """Use of a teacher in one build: passages asked about, those without an answer, rows refused, tokens used."""
-
-    asked: int = 0
-    failed: int = 0
-    refused: int = 0
-    tokens: int = 0
-
-
-@dataclass(frozen=True)
 class Dataset:
     """A stored dataset.
 
@@ -327,11 +315,6 @@ def find_ranked_adapter(newest_first: Iterable[Judgement], drafts: Mapping[str, 
     """The adapter of the stored draft that was ranked last; empty if there is none."""
     rankings = (judgement.ranking for judgement in newest_first if len(judgement.ranking) > 1)
     return next((drafts[key].adapter_digest for ranking in rankings for key in ranking if key in drafts), "")
-
-
-def estimate_tokens(text: str) -> int:
-    """Estimated tokens of a text: characters / 4, rounded up."""
-    return -(-len(text) // CHARS_PER_TOKEN)
 
 
 def fingerprint(*parts: object) -> str:
