@@ -18,7 +18,7 @@ from services.synthetic.building.segments import (
     HeldOutGrams,
     RawSegment,
     WrittenRows,
-    compare_rows,
+    compare_segment,
     count_letters,
     make_segment,
     write_rows,
@@ -28,7 +28,7 @@ from services.synthetic.building.workers import Workers
 from services.synthetic.corpus import BuildCorpus, Member, SegmentKey, SegmentResult
 from services.synthetic.datasets import PARQUET, file_of
 from services.synthetic.domain import fingerprint
-from tailor.datasets import LeftOutCount
+from tailor.datasets import DatasetFile, LeftOutCount
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
@@ -38,7 +38,7 @@ log = get_logger(__name__)
 REPEATED = "repeated"
 MAX_AHEAD = 3
 # Increase it whenever stored segments cannot be reused.
-SEGMENT_VERSION = 2
+SEGMENT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class TrainRows:
         return {result.number: result for result, is_there in zip(equal, exist, strict=True) if is_there}
 
     def _exists(self, result: SegmentResult) -> bool:
-        return all(self.store.exists(DATASETS, stored.file.ref.key) for stored in result.files)
+        return all(self.store.exists(DATASETS, key) for key in result.keys)
 
     def _inputs(self, key: SegmentKey) -> str:
         return fingerprint(SEGMENT_VERSION, self.inputs, key.number, key.digest)
@@ -179,10 +179,10 @@ class TrainRows:
         if mask_digest(kept.mask) != stored.kept:
             job = self._make(key)
             return self._submit(key, job.members, job.result(), kept)
-        if stored.checked == self.held_out.grams.digest or stored.train is None:
+        if stored.checked == self.held_out.grams.digest or stored.grams is None or stored.check_grams is None:
             return lambda: stored
-        data = self.store.get(stored.train.ref)
-        counts = self.workers.submit(compare_rows, data, self.held_out)
+        grams, check_grams = (self.store.get(file.ref) for file in (stored.grams, stored.check_grams))
+        counts = self.workers.submit(compare_segment, grams, check_grams, self.held_out)
         return lambda: self._update_checks(stored, *counts())
 
     def _update_checks(self, stored: SegmentResult, shares: dict[int, int], checks: dict[int, int]) -> SegmentResult:
@@ -208,16 +208,17 @@ class TrainRows:
     ) -> SegmentResult:
         """Record the files before they are written, so that none is ever without a record."""
         ids = rows.document_ids
-        columns = {"document_id": ids, "digest": [digests[name] for name in ids]}
-        sources = self.context.files.ids(columns)
-        files = ((file_of(rows.data, rows.rows), rows.data), (file_of(sources, len(ids)), sources)) if ids else ()
+        files = self._files(rows, [digests[name] for name in ids]) if ids else {}
+        named = {name: file for name, (file, _) in files.items()}
         result = SegmentResult(
             number=key.number,
             inputs=self._inputs(key),
             kept=mask_digest(kept.mask),
             checked=self.held_out.grams.digest,
-            train=files[0][0] if files else None,
-            sources=files[1][0] if files else None,
+            train=named.get("train"),
+            sources=named.get("sources"),
+            grams=named.get("grams"),
+            check_grams=named.get("check_grams"),
             tokens=rows.tokens,
             letters=count_letters(raw.places, kept.taught),
             tasks=dict(rows.tasks),
@@ -229,11 +230,22 @@ class TrainRows:
             checks=pack_counts(rows.checks),
         )
         obsolete = self.corpus.keep_segment(result)
-        for file, data in files:
+        for file, data in files.values():
             self.store.put(DATASETS, file.ref.key, data, PARQUET)
         self._delete(obsolete)
         log.info("segment built", segment=key.number, documents=key.documents, rows=rows.rows)
         return result
+
+    def _files(self, rows: WrittenRows, digests: Sequence[str]) -> dict[str, tuple[DatasetFile, bytes]]:
+        """The files of a segment with their bytes."""
+        sources = self.context.files.ids({"document_id": rows.document_ids, "digest": digests})
+        count = len(digests)
+        return {
+            "train": (file_of(rows.data, rows.rows), rows.data),
+            "sources": (file_of(sources, count), sources),
+            "grams": (file_of(rows.grams, count), rows.grams),
+            "check_grams": (file_of(rows.check_grams, count), rows.check_grams),
+        }
 
     def _delete(self, keys: Sequence[str]) -> None:
         for key in keys:

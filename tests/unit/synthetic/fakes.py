@@ -223,8 +223,8 @@ class MemoryRepository(Repository):
 
     def listed_keys(self) -> set[str]:
         """Keys of the files of datasets and of stored segments."""
-        files = [*self.files.values(), *(result.files for result in self.segments.values())]
-        return {stored.file.ref.key for part in files for stored in part}
+        keys = {stored.file.ref.key for part in self.files.values() for stored in part}
+        return keys.union(*(result.keys for result in self.segments.values()))
 
 
 @dataclass
@@ -412,7 +412,7 @@ class MemoryCorpus(BuildCorpus):
         old = self.repository.segments.get((self.specialist.name, result.number))
         self.repository.segments[self.specialist.name, result.number] = result
         listed = self.repository.listed_keys()
-        return [stored.file.ref.key for stored in (old.files if old else ()) if stored.file.ref.key not in listed]
+        return [key for key in (old.keys if old else ()) if key not in listed]
 
     def record_files(self, keys: Sequence[str]) -> None:
         del keys
