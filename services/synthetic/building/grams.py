@@ -9,6 +9,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypeVar
 
 import numpy
@@ -82,6 +83,12 @@ class GramHasher:
         ]
 
 
+@cache
+def gram_hasher() -> GramHasher:
+    """One for the whole process, which has seen most words before. Threads at worst hash a word twice."""
+    return GramHasher()
+
+
 def hash_grams(words: Hashes) -> Hashes:
     """The value of each 13 words as a polynomial in BASE, from those of 1, 2, 4 and 8 words."""
     if len(words) < GRAM_WORDS:
@@ -125,7 +132,7 @@ class GramSet:
 
 def make_gram_set(answers: Iterable[str]) -> GramSet:
     """The 13-grams of the answers."""
-    hasher = GramHasher()
+    hasher = gram_hasher()
     parts = [hashes for batch in batched(answers) for hashes in hasher.hash_all(batch)]
     return GramSet(numpy.concatenate(parts) if parts else numpy.empty(0, numpy.uint64))
 
@@ -199,7 +206,7 @@ def shared_rows(table: RowTable, total: Counts, boilerplate_documents: int) -> t
     """
     grams = numpy.array([gram for gram, count in total.items() if count < boilerplate_documents], numpy.uint64)
     house = numpy.array([gram for gram, count in total.items() if count >= boilerplate_documents], numpy.uint64)
-    sets, hasher = (GramSet(grams), GramSet(house)), GramHasher()
+    sets, hasher = (GramSet(grams), GramSet(house)), gram_hasher()
     hashed = [hashes for batch in batched(answer for _, answer in table.answers()) for hashes in hasher.hash_all(batch)]
     shared, common = ([bool(len(chosen.find(hashes))) for hashes in hashed] for chosen in sets)
     return shared, [is_common and not is_shared for is_common, is_shared in zip(common, shared, strict=True)]

@@ -9,6 +9,7 @@ import re
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import numpy
 from numpy.typing import NDArray
@@ -66,6 +67,12 @@ class Checker:
         hashes = _hash(numpy.frombuffer(b"".join(parts), "<u8"))
         is_whole = owners[: len(hashes)] == owners[WORDS - 1 :]
         return hashes[is_whole], owners[: len(hashes)][is_whole]
+
+
+@cache
+def checker() -> Checker:
+    """One for the whole process, which has seen most words before."""
+    return Checker()
 
 
 def _hash(values: Hashes) -> Hashes:

@@ -17,8 +17,9 @@ from services.synthetic.building.grams import (
     GramHasher,
     GramSet,
     count_documents,
+    gram_hasher,
 )
-from services.synthetic.building.overlap import Checker, count_in_train
+from services.synthetic.building.overlap import checker, count_in_train
 from services.synthetic.building.overlap import Hashes as CheckHashes
 from services.synthetic.corpus import Member
 from services.synthetic.domain import Conversation, Kind, LeftOutText, Row, Specialist, Text, fingerprint
@@ -214,7 +215,7 @@ def _add_reasons(collector: _Collector, left_out: Sequence[LeftOutText], *, has_
 
 
 def _raw(context: Context, collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
-    rows, hasher = collector.rows, GramHasher()
+    rows, hasher = collector.rows, gram_hasher()
     table = context.files.table(rows)
     return RawSegment(
         data=table.encode(),
@@ -250,7 +251,7 @@ def write_rows(
 
 
 def _compare(context: Context, table: RowTable, written: WrittenRows, held_out: HeldOutGrams) -> WrittenRows:
-    grams, check_grams = count_documents(table, GramHasher()), count_in_train(table, Checker())
+    grams, check_grams = count_documents(table, gram_hasher()), count_in_train(table, checker())
     shares, checks = held_out.find(grams, check_grams)
     files = {"grams": _write_grams(context, grams), "check_grams": _write_grams(context, check_grams)}
     return replace(written, **files, shares=shares, checks=checks)
