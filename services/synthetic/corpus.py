@@ -1,6 +1,6 @@
 """The documents of a build: their sketches, their components and sides, their segments, and what is stored of each segment."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -175,8 +175,8 @@ class BuildCorpus(Protocol):
         """
         ...
 
-    def assign(self, assignments: Sequence[Assignment]) -> None:
-        """Keep assignments; existing ones do not change."""
+    def assign(self, assignments: Iterable[Assignment]) -> None:
+        """Keep assignments, a page at a time; existing ones do not change."""
         ...
 
     def held_out_rows(self) -> int:

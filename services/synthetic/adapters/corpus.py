@@ -1,6 +1,7 @@
 """The documents of one build in PostgreSQL: a temporary table on a connection without a transaction."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -233,11 +234,10 @@ class SqlCorpus(BuildCorpus):
         for row in self._connection.execute(LINKS, values):
             yield Link(*row)
 
-    def assign(self, assignments: Sequence[Assignment]) -> None:
-        statement = insert(tables.assignments).on_conflict_do_nothing()
-        for start in range(0, len(assignments), PAGE):
-            part = assignments[start : start + PAGE]
-            self._connection.execute(statement, [vars(entry) | self._of_specialist() for entry in part])
+    def assign(self, assignments: Iterable[Assignment]) -> None:
+        statement, rest = insert(tables.assignments).on_conflict_do_nothing(), iter(assignments)
+        while page := [vars(entry) | self._of_specialist() for entry in itertools.islice(rest, PAGE)]:
+            self._connection.execute(statement, page)
 
     def held_out_rows(self) -> int:
         table = tables.assignments.c

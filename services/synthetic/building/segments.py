@@ -19,8 +19,8 @@ from services.synthetic.building.grams import (
     count_documents,
     gram_hasher,
 )
-from services.synthetic.building.overlap import checker, count_in_train
 from services.synthetic.building.overlap import Hashes as CheckHashes
+from services.synthetic.building.overlap import checker, count_in_train
 from services.synthetic.corpus import Member
 from services.synthetic.domain import Conversation, Kind, LeftOutText, Row, Specialist, Text, fingerprint
 from services.synthetic.filters import boilerplate_ranges, has_words
@@ -257,7 +257,9 @@ def _compare(context: Context, table: RowTable, written: WrittenRows, held_out: 
     return replace(written, **files, shares=shares, checks=checks)
 
 
-def compare_segment(context: Context, grams: bytes, check_grams: bytes, held_out: HeldOutGrams) -> tuple[Counts, Counts]:
+def compare_segment(
+    context: Context, grams: bytes, check_grams: bytes, held_out: HeldOutGrams
+) -> tuple[Counts, Counts]:
     """The 13-grams of held-out answers in stored train rows, from the files of their 13-grams. Runs in a worker."""
     return held_out.find(_read_grams(context, grams), _read_grams(context, check_grams))
 

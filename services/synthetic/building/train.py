@@ -89,15 +89,11 @@ class TrainRows:
         for key in keys:
             while ahead and len(jobs) < MAX_AHEAD:
                 jobs.append(self._make(ahead.popleft()))
-            reused = stored.get(key.number)
-            if reused is not None:
-                writing.append(self._reuse(key, reused))
-            else:
-                writing.append(self._write(jobs.popleft()))
+            writing.append(self._find_or_make(key) if key.number in stored else self._write(jobs.popleft()))
             while len(writing) >= MAX_AHEAD:
-                yield writing.popleft()()
+                yield _without_answers(writing.popleft()())
         while writing:
-            yield writing.popleft()()
+            yield _without_answers(writing.popleft()())
 
     def _build_limited(self, keys: Sequence[SegmentKey], max_tokens: int) -> list[SegmentResult]:
         """Rows within limits that concern all segments: the rows wait on disk until all are made."""
@@ -150,17 +146,17 @@ class TrainRows:
             for number, raw in enumerate(raws)
         ]
 
-    def _find_reusable(self, keys: Sequence[SegmentKey]) -> dict[int, SegmentResult]:
-        """The stored segments with equal inputs whose files still exist."""
+    def _find_reusable(self, keys: Sequence[SegmentKey]) -> set[int]:
+        """The numbers of stored segments with equal inputs whose files still exist."""
         results = (self.corpus.segment_result(key.number) for key in keys)
         equal = [
-            result
+            _without_answers(result)
             for key, result in zip(keys, results, strict=True)
             if result is not None and result.inputs == self._inputs(key)
         ]
         with ThreadPoolExecutor(READERS) as pool:
             exist = list(pool.map(self._exists, equal))
-        return {result.number: result for result, is_there in zip(equal, exist, strict=True) if is_there}
+        return {result.number for result, is_there in zip(equal, exist, strict=True) if is_there}
 
     def _exists(self, result: SegmentResult) -> bool:
         return all(self.store.exists(DATASETS, key) for key in result.keys)
@@ -172,6 +168,11 @@ class TrainRows:
         members = self.corpus.members(key.number)
         task = MemberReader(self.store).read(members)
         return SegmentJob(key, members, self.workers.submit(make_segment, task))
+
+    def _find_or_make(self, key: SegmentKey) -> Callable[[], SegmentResult]:
+        """A stored segment; an erasure may have dropped it in the meantime."""
+        stored = self.corpus.segment_result(key.number)
+        return self._write(self._make(key)) if stored is None else self._reuse(key, stored)
 
     def _reuse(self, key: SegmentKey, stored: SegmentResult) -> Callable[[], SegmentResult]:
         """The stored rows, unless other rows would be kept now. They are compared again if the held-out answers changed."""
@@ -250,6 +251,11 @@ class TrainRows:
     def _delete(self, keys: Sequence[str]) -> None:
         for key in keys:
             self.store.delete(DATASETS, key)
+
+
+def _without_answers(result: SegmentResult) -> SegmentResult:
+    """The answers of all segments together take 300 bytes per document."""
+    return replace(result, answers=b"")
 
 
 def mask_digest(mask: Mask) -> str:

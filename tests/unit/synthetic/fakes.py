@@ -1,7 +1,7 @@
 """Fakes in memory of everything around synthetic."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -367,7 +367,7 @@ class MemoryCorpus(BuildCorpus):
                     known = self.repository.assignments.get((self.specialist.name, key))
                     yield Link(number, key, known.component_id, known.held_out) if known else Link(number, key)
 
-    def assign(self, assignments: Sequence[Assignment]) -> None:
+    def assign(self, assignments: Iterable[Assignment]) -> None:
         for assignment in assignments:
             self.repository.assignments.setdefault((self.specialist.name, assignment.document_id), assignment)
 

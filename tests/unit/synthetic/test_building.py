@@ -20,8 +20,8 @@ from services.synthetic.building.grams import (
     unpack_counts,
 )
 from services.synthetic.building.limits import SeenAnswers
-from services.synthetic.building.overlap import Checker, count_in_train, held_out_grams, measure_overlap
 from services.synthetic.building.maker import StructureRows
+from services.synthetic.building.overlap import Checker, count_in_train, held_out_grams, measure_overlap
 from services.synthetic.building.segments import (
     LAST_BLANK,
     Context,
@@ -158,7 +158,10 @@ def test_hashes_do_not_depend_on_where_sentences_and_lines_end() -> None:
         text = "".join(draw.choices(signs, k=60))
         words = [hash_word(word) for word in re.findall(r"\w+", text.lower())]
         assert numpy.frombuffer(GramHasher().words(text), "<u8").tolist() == words
-        plain = [sum(h * pow(BASE_NUMBER, 12 - n) for n, h in enumerate(words[i : i + 13])) % 2**64 for i in range(len(words) - 12)]
+        plain = [
+            sum(h * pow(BASE_NUMBER, 12 - n) for n, h in enumerate(words[i : i + 13])) % 2**64
+            for i in range(len(words) - 12)
+        ]
         assert GramHasher().hash(text).tolist() == plain
         lines = Checker().hash_grams([text])[0].tolist()
         assert lines == Checker().hash_grams([text.replace("\n", " ")])[0].tolist() and len(lines) == len(plain)
