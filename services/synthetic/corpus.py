@@ -70,9 +70,9 @@ class SegmentResult:
     """The stored train rows of a segment, so that a later build with equal inputs reuses them.
 
     `inputs` is a digest of everything that the rows depend on, `kept` of which were kept, and `checked` of the held-out answers that they
-    were compared with. The files are None without rows. `letters` are the characters that the rows teach. `answers` are hashes of the answers
-    of all rows that were made. By two independent methods, `grams` and `check_grams` have all 13-grams of the rows with the number of
-    documents, `shares` and `checks` those of the held-out answers.
+    were compared with. The files are None without rows. `letters` are the characters that the rows teach. `answers` are hashes of the
+    answers of all rows that were made. By two independent methods, `grams` and `check_grams` have all 13-grams of the rows with the
+    number of documents, `shares` and `checks` those of the held-out answers.
     """
 
     number: int

@@ -64,8 +64,8 @@ class GramHasher:
         """A hash of 8 bytes per lower-case word."""
         if len(self._sentences) > MAX_SENTENCES:
             self._sentences.clear()
-        # No word has a full stop, so the words of the parts are those of the text.
-        return b"".join(map(self._sentences.__getitem__, text.split(". ")))
+        # No word has a full stop or the end of a line, so the words of the parts are those of the text.
+        return b"".join(map(self._sentences.__getitem__, text.replace("\n", ". ").split(". ")))
 
     def hash(self, text: str) -> Hashes:
         """A hash per 13-gram, in order."""
