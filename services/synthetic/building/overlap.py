@@ -23,7 +23,7 @@ Owners = NDArray[numpy.int64]
 WORDS = 13
 TURN = 5
 BETWEEN = re.compile(r"\W+")
-MAX_KNOWN_WORDS, MAX_KNOWN_LINES = 200_000, 20_000
+MAX_KNOWN_WORDS, MAX_KNOWN_LINES = 100_000, 5_000
 # Answers that are hashed at once.
 CHUNK = 256
 

@@ -234,8 +234,7 @@ def write_rows(
     context: Context, data: Sequence[bytes], kept: Sequence[Sequence[bool]], held_out: HeldOutGrams | None
 ) -> WrittenRows:
     """Write the kept rows of some tables as one file. Runs in a worker; deterministic."""
-    tables = [context.files.decode(part).select(mask) for part, mask in zip(data, kept, strict=True)]
-    encoded = context.files.join(tables).encode()
+    encoded = _select(context, data, kept)
     # The counts are those of the file as it will be read.
     table = context.files.decode(encoded)
     written = WrittenRows(
@@ -250,11 +249,21 @@ def write_rows(
     return _compare(context, table, written, held_out) if held_out else written
 
 
+def _select(context: Context, data: Sequence[bytes], kept: Sequence[Sequence[bool]]) -> bytes:
+    tables = [context.files.decode(part).select(mask) for part, mask in zip(data, kept, strict=True)]
+    return context.files.join(tables).encode()
+
+
 def _compare(context: Context, table: RowTable, written: WrittenRows, held_out: HeldOutGrams) -> WrittenRows:
     grams, check_grams = count_documents(table, gram_hasher()), count_in_train(table, checker())
     shares, checks = held_out.find(grams, check_grams)
-    files = {"grams": _write_grams(context, grams), "check_grams": _write_grams(context, check_grams)}
-    return replace(written, **files, shares=shares, checks=checks)
+    return replace(
+        written,
+        grams=_write_grams(context, grams),
+        check_grams=_write_grams(context, check_grams),
+        shares=shares,
+        checks=checks,
+    )
 
 
 def compare_segment(
