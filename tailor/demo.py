@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,17 @@ from tailor.cli.build import build_dataset, describe_left_out
 from tailor.cli.calls import list_adapters, pages, unary
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.datasets import describe_figures
+from tailor.cli.definitions import read_definition
 from tailor.cli.events import decode
 from tailor.cli.output import short
 from tailor.cli.publish import publish_all
 from tailor.cli.reader import Start, TopicReader
 from tailor.cli.run_views import FAILED, describe
-from tailor.cli.definitions import read_definition
 from tailor.cli.specialists import define
 from tailor.cli.story import Story, Tell, wait_for, wait_out_errors
 from tailor.cli.submissions import Description, FileSubmission, collect
 from tailor.client import Answer, TailorClient
+from tailor.client.requests import Options
 from tailor.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.events.envelope import new_id
 from tailor.local import stack
@@ -52,8 +53,6 @@ UP_SECONDS = 180.0
 QUIET_MS = 2000
 AGREE_SECONDS = 90.0
 TRAINING_STARTS_SECONDS = 60.0
-MAX_TOKENS = 120
-REPETITION_PENALTY = 1.05
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def run_demo(state_dir: Path, sample: Sample, story: Story) -> Figures:
                     story.note(f"refused: {refusal}")
             if figures["promoted"]:
                 with story.step("asking", "ask the base and the specialist the same questions"):
-                    figures["answers"] = ask_both(client, definition.name, sample.questions, now)
+                    figures["answers"] = ask_both(client, definition, sample.questions, now)
     figures["seconds"] = dict.fromkeys(STEPS, 0.0) | story.seconds
     save(state_dir / "demo.json", figures)
     return figures
@@ -242,24 +241,26 @@ def wait_until_served(
     now("the gate is met, and the adapter serves")
 
 
-def ask_both(client: TailorClient, specialist: str, questions: Sequence[str], now: Tell) -> list[Figures]:
-    """Ask the base and the specialist each question; `draft_id` is that of the specialist's answer."""
+def ask_both(
+    client: TailorClient, definition: models_pb2.SpecialistChanged, questions: Sequence[str], now: Tell
+) -> list[Figures]:
+    """Ask the base and the specialist each question, with the specialist's sampling; `draft_id` is that of the specialist's answer."""
+    sampling = wire.to_sampling(definition.sampling)
+    options = {BASE: Options(**asdict(sampling)), definition.name: Options()}
     answers = []
     for number, question in enumerate(questions, start=1):
         now(f"question {number} of {len(questions)}")
         with ThreadPoolExecutor(2) as pool:  # at the same time, so that the server generates both in one batch
-            calls = [pool.submit(ask, client, model, question, now) for model in (BASE, specialist)]
+            calls = [pool.submit(ask, client, model, question, options[model], now) for model in options]
         base, tuned = (call.result() for call in calls)
         answers.append({"question": question, "base": base.text, "tuned": tuned.text, "draft_id": tuned.draft_id})
     now(f"{len(questions)} questions answered by both")
     return answers
 
 
-def ask(client: TailorClient, model: str, question: str, now: Tell) -> Answer:
-    """One answer, with the evaluation's repetition penalty: without it, a small model's greedy answers repeat themselves."""
-    return wait_out_errors(
-        lambda: client.generate(model, question, max_tokens=MAX_TOKENS, repetition_penalty=REPETITION_PENALTY), now
-    )
+def ask(client: TailorClient, model: str, question: str, options: Options, now: Tell) -> Answer:
+    """One answer."""
+    return wait_out_errors(lambda: client.generate(model, question, **options), now)
 
 
 # What the steps look up.

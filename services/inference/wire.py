@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from services.inference.domain import (
-    DEFAULT_MAX_TOKENS,
     AdapterRef,
     Canary,
     ChatMessage,
@@ -36,13 +35,19 @@ def to_request(message: inference_pb2.GenerateRequest) -> GenerationRequest:
             temperature=sampling.temperature,
             top_p=sampling.top_p or 1.0,
             seed=sampling.seed or None,
-            max_tokens=sampling.max_tokens or DEFAULT_MAX_TOKENS,
+            max_tokens=sampling.max_tokens,
             stop=tuple(sampling.stop),
             repetition_penalty=sampling.repetition_penalty or 1.0,
             schema=message.json_schema,
             top_log_probabilities=_to_top(message),
         ),
+        _unset(sampling),
     )
+
+
+def _unset(sampling: inference_pb2.Sampling) -> frozenset[str]:
+    names = [name for name in ("top_p", "repetition_penalty", "max_tokens") if not getattr(sampling, name)]
+    return frozenset(names if sampling.HasField("temperature") else [*names, "temperature"])
 
 
 def _to_top(message: inference_pb2.GenerateRequest) -> int | None:

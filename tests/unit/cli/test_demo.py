@@ -11,12 +11,13 @@ from rich.console import Console
 
 from tailor import demo
 from tailor.api.events.v1 import documents_pb2, models_pb2
+from tailor.api.inference.v1 import inference_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.cli.connections import Connections
-from tailor.cli.demo import SAMPLE, print_figures
 from tailor.cli.definitions import read_definition
+from tailor.cli.demo import SAMPLE, print_figures
 from tailor.cli.story import Story, wait_for, wait_out_errors
 from tailor.errors import DeadlineExceeded, FailedPrecondition, NotFound, Reason, Unavailable
 from tests.fakes.services import ADAPTER, DATASET, REFUSED_ADAPTER
@@ -25,6 +26,10 @@ from tests.unit.cli.conftest import Services
 NAME = "engagement-reports"
 NEW_DATASET = synthetic_pb2.BuildDatasetResponse(
     dataset=models_pb2.DatasetBuilt(digest=DATASET, specialist=NAME, base="tiny", recipe="lora"), created=True
+)
+
+DEFINITION = models_pb2.SpecialistChanged(
+    name=NAME, sampling=models_pb2.SamplingDefaults(repetition_penalty=1.05, max_tokens=90)
 )
 
 
@@ -139,13 +144,23 @@ def test_asks_both_models_again_while_inference_fails(connections: Connections, 
     services.inference.failures = 6
 
     with connections.client() as client:
-        answers = demo.ask_both(client, NAME, ["one", "two"], quiet)
+        answers = demo.ask_both(client, DEFINITION, ["one", "two"], quiet)
 
     assert [(answer["base"], answer["tuned"]) for answer in answers] == [
         ("base: one", f"{NAME}: one"),
         ("base: two", f"{NAME}: two"),
     ]
     assert {answer["draft_id"] for answer in answers} == {"drf_1"}
+
+
+def test_asks_the_base_with_the_sampling_of_the_specialist(connections: Connections, services: Services) -> None:
+    with connections.client() as client:
+        demo.ask_both(client, DEFINITION, ["one"], quiet)
+
+    by_model = {request.model: request.sampling for request in services.inference.asked}
+    assert (by_model["base"].max_tokens, round(by_model["base"].repetition_penalty, 2)) == (90, 1.05)
+    assert by_model["base"].temperature == 0 and by_model["base"].HasField("temperature")
+    assert by_model[NAME] == inference_pb2.Sampling()
 
 
 def figures() -> dict[str, Any]:
