@@ -1,4 +1,4 @@
-"""What inference knows of each specialist: how it answers by default, whether to store its drafts, and whether to hide personal data in prompts."""
+"""What inference knows of each specialist: its sampling, whether to store its drafts, and whether to hide personal data in prompts."""
 
 from services.inference.domain import ServedModel
 from tailor.words import Labels, Sampling

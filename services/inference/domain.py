@@ -68,9 +68,9 @@ class ChatMessage:
 class Sampling:
     """How tokens are drawn.
 
-    Temperature 0 always takes the likeliest token. Without a seed the draw is not repeatable. `max_tokens` 0 means what the context leaves. The
-    answer follows the JSON schema `schema`.
-    `top_log_probabilities` is None for no log-probabilities; a number n asks for those of each written token and of the n likeliest.
+    Temperature 0 always takes the likeliest token. Without a seed the draw is not repeatable. `max_tokens` 0 means what the context leaves.
+    The answer follows the JSON schema `schema`. `top_log_probabilities` is None for no log-probabilities; a number n asks for those of each
+    written token and of the n likeliest.
     """
 
     temperature: float = 0.0
