@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from tailor.storage.ref import Ref
-from tailor.words import Filters, Labels, RowPolicy, Selection
+from tailor.words import EvaluationPolicy, Filters, Labels, MetricDefinition, RowPolicy, Sampling, Selection
 
 POLICY = "policy"
 # What happens to adapters trained on an erased document.
 MARK, RETIRE = "mark", "retire"
+# What happens to an adapter that passes the gate.
+AUTOMATIC, APPROVAL = "automatic", "approval"
 # A ready replica reports every 10 seconds. After this silence it does not count as ready.
 MAX_SILENCE = timedelta(seconds=30)
 
@@ -94,6 +96,10 @@ class Specialist:
     filters: Filters = field(default_factory=Filters)
     rows: RowPolicy = field(default_factory=RowPolicy)
     canary: CanaryPolicy | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    promotion: str = AUTOMATIC
+    metrics: tuple[MetricDefinition, ...] = ()
+    evaluation: EvaluationPolicy = field(default_factory=EvaluationPolicy)
     revision: int = 0
     update_time: datetime | None = None
 
