@@ -84,13 +84,23 @@ class Specialists:
 
 @dataclass(frozen=True)
 class HeldOutRow:
-    """A held-out row: the chat messages before the answer as (role, content) pairs, and the reference answer."""
+    """A held-out row: the chat messages before the answer as (role, content) pairs, and the reference answer.
+
+    Rows of golden documents have the task `test`; they may have `key_insights`, as JSON.
+    """
 
     row_id: str
     task: str
     document_ids: tuple[str, ...]
     messages: tuple[tuple[str, str], ...]
     reference: str
+    language: str = ""
+    key_insights: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """All messages before the answer."""
+        return "\n\n".join(content for _, content in self.messages)
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,19 @@ class Score:
 
     log_probability: float
     tokens: int
+
+
+@dataclass(frozen=True)
+class AnsweredRow:
+    """A held-out row with what a model made of it. `answer` is None if the row was only scored, `score` if it was only answered.
+
+    `finished` is False if the answer was cut at the maximum of tokens.
+    """
+
+    row: HeldOutRow
+    answer: str | None
+    score: Score | None
+    finished: bool = True
 
 
 @dataclass(frozen=True)
