@@ -95,7 +95,8 @@ class Specialists:
 class HeldOutRow:
     """A held-out row: the chat messages before the answer as (role, content) pairs, and the reference answer.
 
-    The reference of a pair is its chosen answer; only a pair has `rejected`. Only a golden document's row has `key_insights` (JSON).
+    The reference of a pair is its chosen answer; only a pair has `rejected`. Rows of golden documents have the task `test`; they may have
+    `key_insights`, as JSON.
     """
 
     row_id: str
@@ -106,6 +107,11 @@ class HeldOutRow:
     language: str = ""
     key_insights: str = ""
     rejected: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """All messages before the answer."""
+        return "\n\n".join(content for _, content in self.messages)
 
 
 @dataclass(frozen=True)

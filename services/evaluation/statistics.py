@@ -12,7 +12,7 @@ import numpy
 from scipy import stats
 
 from services.evaluation.domain import Estimate, HeldOutRow
-from services.evaluation.measurement import Combine, Floats, Measurement
+from services.evaluation.measurement import Combine, Sums, Measurement
 
 METHOD = "paired cluster bootstrap, 95 %: the wider of the widened percentile and Student's t interval at each end"
 CONFIDENCE = 0.95
@@ -59,20 +59,20 @@ def estimate_gain(
     ours, theirs = _take(candidate, places), _take(other, places)
     width, sign = ours.shape[1], -1.0 if lower_is_better else 1.0
 
-    def gain(sums: Floats) -> Floats:
-        result: Floats = sign * (candidate.combine(sums[..., :width]) - other.combine(sums[..., width:]))
+    def gain(sums: Sums) -> Sums:
+        result: Sums = sign * (candidate.combine(sums[..., :width]) - other.combine(sums[..., width:]))
         return result
 
     sums = _sum_clusters(numpy.hstack([ours, theirs]), [clusters[place] for place in places])
     return _bootstrap(sums, gain, len(places))
 
 
-def _take(measurement: Measurement, places: Sequence[int]) -> Floats:
+def _take(measurement: Measurement, places: Sequence[int]) -> Sums:
     """The statistics of some rows, (rows, k)."""
     return numpy.array([measurement.statistics[place] for place in places], dtype=float)
 
 
-def _sum_clusters(statistics: Floats, clusters: Sequence[int]) -> Floats:
+def _sum_clusters(statistics: Sums, clusters: Sequence[int]) -> Sums:
     """The sums of each cluster, (clusters, k)."""
     _, numbers = numpy.unique(numpy.array(clusters, dtype=int), return_inverse=True)
     sums = numpy.zeros((numbers.max() + 1 if len(numbers) else 0, *statistics.shape[1:]))
@@ -80,7 +80,7 @@ def _sum_clusters(statistics: Floats, clusters: Sequence[int]) -> Floats:
     return sums
 
 
-def _bootstrap(sums: Floats, combine: Combine, rows: int) -> Estimate:
+def _bootstrap(sums: Sums, combine: Combine, rows: int) -> Estimate:
     """The value of all clusters with its interval. Fewer than two clusters have no interval: its ends are infinite."""
     count = len(sums)
     if not count:
@@ -89,7 +89,7 @@ def _bootstrap(sums: Floats, combine: Combine, rows: int) -> Estimate:
     if count == 1:
         return Estimate(value, -math.inf, math.inf, rows)
 
-    def statistic(chosen: numpy.typing.NDArray[numpy.intp], axis: int = -1) -> Floats:
+    def statistic(chosen: numpy.typing.NDArray[numpy.intp], axis: int = -1) -> Sums:
         return combine(sums[chosen].sum(axis=axis - 1))
 
     correction = math.sqrt(count / (count - 1))

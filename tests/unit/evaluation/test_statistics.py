@@ -8,7 +8,7 @@ import pytest
 
 from services.evaluation import statistics
 from services.evaluation.domain import Estimate, HeldOutRow
-from services.evaluation.measurement import Floats, Measurement, mean_of, ratio
+from services.evaluation.measurement import Measurement, Sums, mean_of, ratio
 
 TRIALS = 150
 
@@ -17,10 +17,10 @@ def row(*document_ids: str) -> HeldOutRow:
     return HeldOutRow("row", "section", document_ids, (), "")
 
 
-def noise(generator: numpy.random.Generator, clusters: Sequence[int]) -> Floats:
+def noise(generator: numpy.random.Generator, clusters: Sequence[int]) -> Sums:
     """A number per row, in part common to the rows of a cluster."""
     shared = generator.normal(size=max(clusters) + 1)
-    result: Floats = shared[list(clusters)] + generator.normal(size=len(clusters))
+    result: Sums = shared[list(clusters)] + generator.normal(size=len(clusters))
     return result
 
 
@@ -30,7 +30,7 @@ def test_rows_that_share_a_document_are_one_cluster() -> None:
 
 
 def test_the_value_is_that_of_all_rows_and_the_interval_holds_it() -> None:
-    measurement = Measurement([(1.0, 2.0), None, (3.0, 2.0), (2.0, 4.0)], ratio)
+    measurement = Measurement(((1.0, 2.0), None, (3.0, 2.0), (2.0, 4.0)), ratio)
     found = statistics.estimate(measurement, [0, 1, 2, 3])
     assert (found.value, found.rows) == (0.75, 3)
     assert found.low < 0.75 < found.high
