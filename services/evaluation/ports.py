@@ -3,25 +3,27 @@
 Methods of the database raise Unavailable while it does not answer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from services.evaluation.domain import (
     Adapter,
+    Answer,
     AnsweredRow,
     Evaluation,
     EvaluationResult,
+    HeldOut,
     HeldOutRow,
     LoadedCandidate,
     ModelResult,
     ReportData,
     Score,
+    Serving,
+    SpecialistTerms,
 )
 from tailor.storage.ref import Ref
-
-# Computes metrics by name from answers, their references and the house terms.
-Metrics = Callable[[Sequence[str], Sequence[str], Sequence[str]], dict[str, float]]
+from tailor.words import Sampling
 
 
 class Artifacts(Protocol):
@@ -88,18 +90,17 @@ class Evaluations(Protocol):
 
 
 class ModelResults(Protocol):
-    """Answers and scores of models, which survive an interruption and can serve later evaluations on the same rows."""
+    """Answers and scores of models, which survive an interruption and serve later evaluations on the same rows.
+
+    `model` is an `EvaluatedModel.key`, `key` a `result_key`.
+    """
 
     def add(self, evaluation_id: str, model: str, key: str, result: ModelResult) -> None:
-        """Store the result of a model on the rows with this key. Idempotent."""
+        """Store the result of a model. Idempotent."""
         ...
 
-    def find(self, evaluation_id: str, model: str, key: str) -> ModelResult | None:
-        """The result of a model in this evaluation."""
-        ...
-
-    def find_for_adapter(self, adapter_digest: str, key: str) -> ModelResult | None:
-        """The newest result of an adapter on the same rows in any evaluation."""
+    def find(self, model: str, key: str, evaluation_id: str = "") -> ModelResult | None:
+        """The newest result of a model: of any evaluation, or only of this one."""
         ...
 
     def delete(self, evaluation_id: str) -> int:
@@ -114,12 +115,52 @@ class Models(Protocol):
         """Load a candidate and compare it with the trainer's probe scores. Idempotent."""
         ...
 
-    def generate(self, model: str, messages: Sequence[tuple[str, str]], max_tokens: int) -> str:
-        """Generate an answer greedily."""
+    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: Sampling) -> Answer:
+        """Generate an answer, with a fixed seed if it is drawn."""
         ...
 
     def score(self, model: str, messages: Sequence[tuple[str, str]], completion: str) -> Score:
         """Score an answer by its log-probability."""
+        ...
+
+
+class EvaluatedModel(Protocol):
+    """A model that an evaluation measures: the base, the base with another prompt, an adapter, or an external model. Thread-safe.
+
+    Methods block. They raise Unavailable while the model does not answer, NotFound if it must be prepared again, and FailedPrecondition if it
+    cannot be measured: the evaluation then fails for the base, the incumbent and the candidate, and leaves out any other model.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name in the figures: `base`, `few_shot`, `prompt`, `external:NAME`, `incumbent` or `candidate`."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """All that its results depend on apart from rows and sampling, in at most 200 characters. Equal keys share results."""
+        ...
+
+    def prepare(self) -> None:
+        """Load what it needs. Idempotent; called before the first row."""
+        ...
+
+    def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
+        """Answer a row's prompt."""
+        ...
+
+    def score(self, row: HeldOutRow, completion: str) -> Score | None:
+        """Score a completion of a row's prompt; None if the model has no log-probabilities."""
+        ...
+
+
+class ModelSource(Protocol):
+    """The models of an evaluation."""
+
+    def list_models(
+        self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOut
+    ) -> Sequence[EvaluatedModel]:
+        """The base first, the candidate last; the incumbent if an adapter serves."""
         ...
 
 
@@ -157,10 +198,10 @@ class MetricServices(Protocol):
 class HeldOutRows(Protocol):
     """The held-out rows of stored datasets."""
 
-    def held_out(self, manifest: Ref, limit: int) -> list[HeldOutRow]:
-        """At most `limit` held-out rows, evenly from all tasks and always the same ones, ordered by id. Blocks.
+    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOut:
+        """At most `max_rows` held-out rows, evenly from all tasks and always the same ones, of which `max_answers` are answered, all if 0.
 
-        Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
+        Blocks. Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
         """
         ...
 
@@ -186,4 +227,91 @@ class ReportStore(Protocol):
 
     def delete(self, evaluation_id: str) -> int:
         """Delete an evaluation's report. Returns the number of its objects."""
+        ...
+
+
+class TrainSplit(Protocol):
+    """The train rows of a dataset, on this machine."""
+
+    def batches(self) -> Iterator[Sequence[HeldOutRow]]:
+        """All rows in the order of the files, one batch in memory; can be called again. Raises FailedPrecondition (INVALID_DATASET)."""
+        ...
+
+
+class TrainRows(Protocol):
+    """The train rows of stored datasets, which may stand in prompts as examples."""
+
+    def open(self, manifest: Ref) -> AbstractContextManager[TrainSplit]:
+        """Fetch the files of the train split; they are removed when the context ends. Blocks.
+
+        Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
+        """
+        ...
+
+
+class ChatEndpoint(Protocol):
+    """An OpenAI-style endpoint and the model that it is asked for. Thread-safe."""
+
+    @property
+    def address(self) -> str:
+        """The endpoint's URL, without any secret."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The model's name at the endpoint."""
+        ...
+
+    def complete(self, messages: Sequence[tuple[str, str]], sampling: Sampling) -> Answer:
+        """Make one attempt; the caller retries. Blocks.
+
+        Raises Unavailable or ResourceExhausted if another attempt may succeed, otherwise FailedPrecondition (EXTERNAL_KEY_REFUSED,
+        EXTERNAL_QUOTA, UNKNOWN_EXTERNAL_MODEL, EXTERNAL_REFUSED).
+        """
+        ...
+
+
+class PromptTask(Protocol):
+    """What an optimiser can do with instructions. Methods block, and raise Unavailable while the model does not answer."""
+
+    def score(self, instructions: str, row: HeldOutRow) -> float:
+        """How likely the reference is after these instructions, 0 to 1."""
+        ...
+
+    def answer(self, instructions: str, row: HeldOutRow) -> str:
+        """The answer after these instructions."""
+        ...
+
+    def reflect(self, prompt: str) -> str:
+        """What the reflection model writes."""
+        ...
+
+
+class PromptOptimizer(Protocol):
+    """Searches instructions under which a model answers rows better."""
+
+    @property
+    def name(self) -> str:
+        """The method and its version."""
+        ...
+
+    def optimize(self, task: PromptTask, seed: str, rows: Sequence[HeldOutRow], max_scores: int) -> str:
+        """The best instructions, starting from `seed`, after at most about `max_scores` scored rows. Blocks.
+
+        Raises FailedPrecondition (NO_PROMPT_OPTIMIZER) if its library is not installed.
+        """
+        ...
+
+
+class PromptStore(Protocol):
+    """Optimised instructions by dataset and key, which survive an interruption and serve later evaluations."""
+
+    def find(self, dataset_digest: str, key: str) -> str | None: ...
+
+    def save(self, dataset_digest: str, key: str, instructions: str) -> None:
+        """Idempotent."""
+        ...
+
+    def delete(self, datasets: Sequence[str]) -> int:
+        """Delete what was optimised on the rows of these datasets. Returns the number of deleted prompts."""
         ...

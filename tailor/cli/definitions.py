@@ -1,4 +1,4 @@
-"""Reads a specialist's definition from TOML, in which enums are plain words and a metric's parameters stand beside its name."""
+"""Reads a specialist's definition from TOML, in which enums are plain words and a metric's parameters are fields of its table."""
 
 import json
 import tomllib

@@ -1,4 +1,4 @@
-"""What a request leaves out is as the specialist's definition says, the same at every door and for evaluation."""
+"""Fields that a request leaves out are as the specialist's definition says, the same at every door and for evaluation."""
 
 from typing import Any
 

@@ -1,0 +1,126 @@
+"""The base with instructions that an optimiser wrote: what prompting alone can reach."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from services.evaluation.baselines.examples import is_erased
+from services.evaluation.baselines.few_shot import TrainData
+from services.evaluation.baselines.prompts import with_instructions
+from services.evaluation.domain import BASE, PROMPT, Answer, HeldOutRow, Score, choose_rows
+from services.evaluation.ports import EvaluatedModel, Models, PromptOptimizer, PromptStore, PromptTask, TrainSplit
+from tailor.errors import FailedPrecondition, Reason
+from tailor.logging import get_logger
+from tailor.words import Sampling
+
+log = get_logger(__name__)
+
+# Where the search starts if the specialist has no guidelines.
+SEED = "Answer as the house would: in its style, complete, and only with facts of the request."
+MAX_REFLECTION_TOKENS = 800
+
+# Asks the reflection model.
+Reflect = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class PromptBudget:
+    """Train rows that instructions are tried on, and how many times a row is scored in all."""
+
+    rows: int = 24
+    max_scores: int = 150
+
+
+@dataclass(frozen=True)
+class ServedTask(PromptTask):
+    """Instructions for the base in the engine that serves. The reflection model is the base unless `ask` is another."""
+
+    models: Models
+    sampling: Sampling
+    ask: Reflect | None = None
+
+    def score(self, instructions: str, row: HeldOutRow) -> float:
+        """The geometric mean of the probabilities of the reference's tokens."""
+        score = self.models.score(BASE, with_instructions(row, instructions), row.reference)
+        return math.exp(score.log_probability / max(1, score.tokens))
+
+    def answer(self, instructions: str, row: HeldOutRow) -> str:
+        return self.models.generate(BASE, with_instructions(row, instructions), self.sampling).text
+
+    def reflect(self, prompt: str) -> str:
+        if self.ask is not None:
+            return self.ask(prompt)
+        return self.models.generate(BASE, (("user", prompt),), Sampling(max_tokens=MAX_REFLECTION_TOKENS)).text
+
+
+@dataclass
+class OptimizedPromptModel(EvaluatedModel):
+    """The base with optimised instructions, which are stored for later evaluations on the same dataset. Thread-safe once prepared."""
+
+    models: Models
+    base: str
+    data: TrainData
+    seed: str
+    task: PromptTask
+    reflection: str
+    optimizer: PromptOptimizer
+    store: PromptStore
+    budget: PromptBudget = field(default_factory=PromptBudget)
+    _instructions: str | None = field(default=None)
+
+    @property
+    def name(self) -> str:
+        return PROMPT
+
+    @property
+    def key(self) -> str:
+        return f"{PROMPT}:{self.data.dataset_digest}:{self._digest}"
+
+    @property
+    def instructions(self) -> str:
+        """The optimised instructions; empty before `prepare`."""
+        return self._instructions or ""
+
+    def prepare(self) -> None:
+        """Search the instructions unless they are stored. Raises FailedPrecondition (NO_TRAIN_ROWS) without rows to try them on."""
+        if self._instructions is not None:
+            return
+        stored = self.store.find(self.data.dataset_digest, self._digest)
+        if stored is None:
+            with self.data.rows.open(self.data.manifest) as split:
+                rows = choose_trial_rows(split, self.data, self.budget.rows)
+            stored = self.optimizer.optimize(self.task, self.seed or SEED, rows, self.budget.max_scores)
+            self.store.save(self.data.dataset_digest, self._digest, stored)
+            log.info("prompt optimised", base=self.base, rows=len(rows), changed=stored != (self.seed or SEED))
+        self._instructions = stored
+
+    def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
+        return self.models.generate(BASE, with_instructions(row, self.instructions), sampling)
+
+    def score(self, row: HeldOutRow, completion: str) -> Score | None:
+        return self.models.score(BASE, with_instructions(row, self.instructions), completion)
+
+    @property
+    def _digest(self) -> str:
+        parts = [self.base, self.optimizer.name, self.reflection, self.seed, self.budget.rows, self.budget.max_scores]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def choose_trial_rows(split: TrainSplit, data: TrainData, limit: int) -> list[HeldOutRow]:
+    """At most `limit` train rows, evenly from all tasks and always the same ones, ordered by id.
+
+    Raises FailedPrecondition (NO_TRAIN_ROWS) without any.
+    """
+
+    def usable() -> Iterator[HeldOutRow]:
+        return (row for batch in split.batches() for row in batch if not is_erased(row, data.erased))
+
+    chosen = set(choose_rows(((row.row_id, row.task) for row in usable()), limit))
+    rows: Sequence[HeldOutRow] = [row for row in usable() if row.row_id in chosen]
+    if not rows:
+        raise FailedPrecondition(
+            Reason.NO_TRAIN_ROWS, "The dataset has no train rows that instructions can be tried on."
+        )
+    return sorted(rows, key=lambda row: row.row_id)
