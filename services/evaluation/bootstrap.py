@@ -4,7 +4,9 @@ from functools import partial
 from pathlib import Path
 
 from services.evaluation.adapters import tables
+from services.evaluation.adapters.evaluated_models import evaluated_models
 from services.evaluation.adapters.inference import RemoteModels
+from services.evaluation.adapters.prompt_store import ObjectPrompts
 from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.adapters.rows import StoredHeldOutRows
 from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlModelResults
@@ -12,7 +14,6 @@ from services.evaluation.consumers import Consumers
 from services.evaluation.domain import Parameters, RetryLimits, Specialists
 from services.evaluation.handlers import forget
 from services.evaluation.rpc import EvaluationServicer
-from services.evaluation.served_models import ServedModels
 from services.evaluation.settings import Settings
 from services.evaluation.worker import EvaluationWorker
 from tailor.api.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServiceServicer_to_server
@@ -30,26 +31,30 @@ def build(runtime: Runtime, settings: Settings) -> None:
     outbox = runtime.outbox(engine, tables.outbox, producer)
     store = S3Store.from_settings(settings)
     models = RemoteModels(runtime.channel(settings, "inference", settings.inference_address))
+    artifacts, erased = SqlArtifacts(engine), runtime.erased_documents(settings)
     worker = EvaluationWorker(
-        artifacts=SqlArtifacts(engine),
+        artifacts=artifacts,
         evaluations=SqlEvaluations(engine, outbox),
         results=SqlModelResults(engine),
         models=models,
-        source=ServedModels(models),
+        source=evaluated_models(settings, models, artifacts, store, erased),
+        prices=settings.prices,
         rows=StoredHeldOutRows(store),
         reports=ObjectReports(store),
         specialists=Specialists(),
         parameters=Parameters(settings.concurrency),
         limits=RetryLimits(settings.give_up_seconds, settings.max_starts),
-        erased=runtime.erased_documents(settings),
+        erased=erased,
     )
-    artifacts, evaluations, reports = worker.artifacts, worker.evaluations, worker.reports
+    evaluations, reports = worker.evaluations, worker.reports
     servicer = EvaluationServicer(artifacts, evaluations, reports)
     runtime.rpc(settings, [(add_EvaluationServiceServicer_to_server, servicer)])
     consumers = Consumers(artifacts, evaluations, worker.specialists)
     for topic, apply in consumers.tables().items():
         runtime.read_table(settings, topic, apply)
-    erase = forgetting(runtime.name, partial(forget, evaluations, worker.results, reports), producer)
+    erase = forgetting(
+        runtime.name, partial(forget, evaluations, worker.results, reports, ObjectPrompts(store)), producer
+    )
     runtime.consume(settings, {**consumers.topics(), ERASED: erase}, producer)
     runtime.spawn("worker", worker.run)
     runtime.ready()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from tailor.storage.ref import Ref
 from tailor.words import EvaluationPolicy, MetricDefinition, Sampling
@@ -162,11 +163,15 @@ class LoadedCandidate:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """The answers of one model and its scores, in the order of the rows; None where a row was not answered or cannot be scored."""
+    """The answers of one model and its scores, in the order of the rows; None where a row was not answered or cannot be scored.
+
+    `notes` are those of the `EvaluatedModel`.
+    """
 
     answers: tuple[Answer | None, ...]
     scores: tuple[Score | None, ...]
     rejected_scores: tuple[Score | None, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def answered_rows(self, rows: Sequence[HeldOutRow]) -> list[AnsweredRow]:
         """The rows with their answers and scores."""
@@ -175,6 +180,14 @@ class ModelResult:
             AnsweredRow(row, answer.text if answer else None, score, answer.finished if answer else True, other)
             for row, answer, score, other in zip(rows, self.answers, self.scores, rejected, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class OptimizedPrompt:
+    """Instructions, and the documents of the rows that they were optimised on."""
+
+    instructions: str
+    document_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ class ModelRunner:
         except NotFound:
             # Inference has restarted since the candidate was loaded.
             raise Unavailable(Reason.CANDIDATE_LOST, "Inference has unloaded the candidate.") from None
-        return ModelResult(answers, tuple(ours for ours, _ in scores), tuple(other for _, other in scores))
+        ours, others = (tuple(pair[place] for pair in scores) for place in (0, 1))
+        return ModelResult(answers, ours, others, model.notes)
 
     def _answer(self, model: EvaluatedModel, row: HeldOutRow) -> Answer | None:
         if row.row_id not in self._held_out.answered:

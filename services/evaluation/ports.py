@@ -17,6 +17,7 @@ from services.evaluation.domain import (
     HeldOutRow,
     LoadedCandidate,
     ModelResult,
+    OptimizedPrompt,
     ReportData,
     Score,
     Serving,
@@ -140,6 +141,11 @@ class EvaluatedModel(Protocol):
     def key(self) -> str:
         """All that its results depend on apart from rows and sampling, in at most 200 characters. Equal keys share results."""
         ...
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What a report says about its prompts after the last row, as JSON. `document_ids` lists the documents that they quote."""
+        return {}
 
     def prepare(self) -> None:
         """Load what it needs. Idempotent; called before the first row."""
@@ -304,14 +310,14 @@ class PromptOptimizer(Protocol):
 
 
 class PromptStore(Protocol):
-    """Optimised instructions by dataset and key, which survive an interruption and serve later evaluations."""
+    """Optimised prompts by key, which survive an interruption and serve later evaluations."""
 
-    def find(self, dataset_digest: str, key: str) -> str | None: ...
+    def find(self, key: str) -> OptimizedPrompt | None: ...
 
-    def save(self, dataset_digest: str, key: str, instructions: str) -> None:
+    def save(self, key: str, prompt: OptimizedPrompt) -> None:
         """Idempotent."""
         ...
 
-    def delete(self, datasets: Sequence[str]) -> int:
-        """Delete what was optimised on the rows of these datasets. Returns the number of deleted prompts."""
+    def delete(self, document_id: str) -> int:
+        """Delete the prompts that were optimised on rows of this document. Returns their number."""
         ...

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from services.evaluation.baselines.costs import HourPrice, Price, TokenPrice
+from services.evaluation.baselines.costs import HourPrice, Price, Prices, TokenPrice
 from services.evaluation.baselines.external import ExternalLimits
 from services.evaluation.baselines.optimized_prompt import PromptBudget
 from services.evaluation.domain import EXTERNAL
@@ -74,14 +74,9 @@ class Settings(ServiceSettings):
         return PromptBudget(self.prompt_rows, self.prompt_max_scores)
 
     @property
-    def prices(self) -> dict[str, Price]:
-        """Of the external models that have both prices, by their names in an evaluation."""
+    def prices(self) -> Prices:
+        """Of the external models that have both prices, and of the machine of inference if it has one."""
         pairs = {EXTERNAL + name: model.price for name, model in self.external_models.items()}
-        return {name: price for name, price in pairs.items() if price is not None}
-
-    @property
-    def own_price(self) -> HourPrice | None:
-        """Of the models that inference answers for."""
-        return (
-            None if self.inference_price_hour is None else HourPrice(self.inference_price_hour, self.inference_currency)
-        )
+        external: dict[str, Price] = {name: price for name, price in pairs.items() if price is not None}
+        hour = self.inference_price_hour
+        return Prices(external, None if hour is None else HourPrice(hour, self.inference_currency))

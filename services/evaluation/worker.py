@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 
+from services.evaluation.baselines.costs import Prices
 from services.evaluation.domain import (
     PARITY,
     Adapter,
@@ -11,6 +12,8 @@ from services.evaluation.domain import (
     EvaluationResult,
     HeldOut,
     MetricFigures,
+    ModelCost,
+    ModelResult,
     Parameters,
     ReportData,
     RetryLimits,
@@ -52,6 +55,7 @@ class EvaluationWorker:
     specialists: Specialists
     judge: JudgeModel | None = None
     services: MetricServices | None = None
+    prices: Prices = field(default_factory=Prices)
     parameters: Parameters = field(default_factory=Parameters)
     limits: RetryLimits = field(default_factory=RetryLimits)
     erased: Container[str] = frozenset()
@@ -148,11 +152,14 @@ class EvaluationWorker:
             data,
             metrics=figures.metrics,
             suites=self._suites(data.evaluation.adapter),
-            costs=tuple(measure_cost(model, result) for model, result in found.results.items()),
+            costs=tuple(self._cost(model, result) for model, result in found.results.items()),
             not_measured={**figures.not_measured, **found.left_out},
             counts=figures.counts,
             row_values=figures.row_values,
         )
+
+    def _cost(self, model: str, result: ModelResult) -> ModelCost:
+        return self.prices.add_to(measure_cost(model, result), result, self.parameters.concurrency)
 
     def _suites(self, adapter: Adapter) -> tuple[MetricFigures, ...]:
         """Parity, if the trainer stored probe scores."""

@@ -32,17 +32,22 @@ def to_request(message: inference_pb2.GenerateRequest) -> GenerationRequest:
         message.model,
         messages,
         Sampling(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p or 1.0,
+            temperature=_decimal(sampling.temperature),
+            top_p=_decimal(sampling.top_p) or 1.0,
             seed=sampling.seed or None,
             max_tokens=sampling.max_tokens,
             stop=tuple(sampling.stop),
-            repetition_penalty=sampling.repetition_penalty or 1.0,
+            repetition_penalty=_decimal(sampling.repetition_penalty) or 1.0,
             schema=message.json_schema,
             top_log_probabilities=_to_top(message),
         ),
         _unset(sampling),
     )
+
+
+def _decimal(value: float) -> float:
+    """The number that the caller wrote: a 32-bit float holds about seven of its digits, such as 1.0499999 of 1.05."""
+    return round(value, 6)
 
 
 def _unset(sampling: inference_pb2.Sampling) -> frozenset[str]:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import openai
+from pydantic import SecretStr
 
 from services.evaluation.domain import Answer
 from services.evaluation.ports import ChatEndpoint
+from services.evaluation.settings import Settings
 from tailor.errors import FailedPrecondition, Reason, ResourceExhausted, TailorError, Unavailable
 from tailor.words import Sampling
 
@@ -95,6 +97,20 @@ class OpenAiEndpoint(ChatEndpoint):
 
     def _refusal(self, status: int, reason: Reason, what: str) -> FailedPrecondition:
         return FailedPrecondition(reason, f"The external model {self._label} {what} (status {status}).")
+
+
+def external_endpoints(settings: Settings) -> dict[str, ChatEndpoint]:
+    """The external models of the settings, by name."""
+    return {
+        name: OpenAiEndpoint(
+            name,
+            model.base_url,
+            model.model,
+            api_key=settings.external_model_keys.get(name, SecretStr("")).get_secret_value(),
+            timeout_seconds=model.timeout_seconds,
+        )
+        for name, model in settings.external_models.items()
+    }
 
 
 def _to_answer(reply: Any, seconds: float) -> Answer:

@@ -14,6 +14,8 @@ from tailor.wire import from_ref
 from tailor.words import Sampling
 
 LOAD_SECONDS = 300
+# Answers may fill the context, and on a processor many are written at a time.
+ANSWER_SECONDS = 1800
 CALL_SECONDS = 300
 # Makes drawn answers repeatable.
 SEED = 16
@@ -35,7 +37,7 @@ class RemoteModels(Models):
         request = inference_pb2.GenerateRequest(model=model, messages=_messages(messages), sampling=_sampling(sampling))
         started = time.monotonic()
         with wire_errors("inference"):
-            response = self._stub.Generate(request, timeout=CALL_SECONDS)
+            response = self._stub.Generate(request, timeout=ANSWER_SECONDS)
         return Answer(
             text=response.text,
             finished=response.finish_reason != "length",

@@ -1,37 +1,38 @@
-"""Optimised instructions in object storage, in the bucket of the reports."""
+"""Optimised prompts in object storage, in the bucket of the reports."""
 
 import json
-from collections.abc import Sequence
+from dataclasses import asdict
 
+from services.evaluation.domain import OptimizedPrompt
 from services.evaluation.ports import PromptStore
 from tailor.storage.buckets import REPORTS
 from tailor.storage.protocol import ObjectStore
 
-FOLDER = "prompts"
+FOLDER = "prompts/"
 
 
 class ObjectPrompts(PromptStore):
-    """`prompts/<dataset digest>/<key>.json` in the bucket of reports."""
+    """`prompts/<key>.json`."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def find(self, dataset_digest: str, key: str) -> str | None:
-        name = _name(dataset_digest, key)
-        if not self._store.exists(REPORTS, name):
-            return None
-        return str(json.loads(self._store.read(REPORTS, name))["instructions"])
+    def find(self, key: str) -> OptimizedPrompt | None:
+        name = f"{FOLDER}{key}.json"
+        return self._read(name) if self._store.exists(REPORTS, name) else None
 
-    def save(self, dataset_digest: str, key: str, instructions: str) -> None:
-        document = json.dumps({"instructions": instructions}, ensure_ascii=False)
-        self._store.put(REPORTS, _name(dataset_digest, key), document.encode(), "application/json")
+    def save(self, key: str, prompt: OptimizedPrompt) -> None:
+        document = json.dumps(asdict(prompt), ensure_ascii=False)
+        self._store.put(REPORTS, f"{FOLDER}{key}.json", document.encode(), "application/json")
 
-    def delete(self, datasets: Sequence[str]) -> int:
-        keys = [key for digest in datasets for key in self._store.list_keys(REPORTS, f"{FOLDER}/{digest}/")]
-        for key in keys:
-            self._store.delete(REPORTS, key)
-        return len(keys)
+    def delete(self, document_id: str) -> int:
+        names = [
+            name for name in self._store.list_keys(REPORTS, FOLDER) if document_id in self._read(name).document_ids
+        ]
+        for name in names:
+            self._store.delete(REPORTS, name)
+        return len(names)
 
-
-def _name(dataset_digest: str, key: str) -> str:
-    return f"{FOLDER}/{dataset_digest}/{key}.json"
+    def _read(self, name: str) -> OptimizedPrompt:
+        document = json.loads(self._store.read(REPORTS, name))
+        return OptimizedPrompt(document["instructions"], tuple(document["document_ids"]))

@@ -49,8 +49,9 @@ class ObjectReports(ReportStore):
     def quotes(self, evaluation_id: str, document_id: str) -> bool:
         if not self._store.exists(REPORTS, f"{evaluation_id}/{JSON}"):
             return True
-        rows = json.loads(self._store.read(REPORTS, f"{evaluation_id}/{JSON}"))["rows"]
-        return any(document_id in row["document_ids"] for row in rows)
+        report = json.loads(self._store.read(REPORTS, f"{evaluation_id}/{JSON}"))
+        quoting = [*report["rows"], *report.get("notes", {}).values()]
+        return any(document_id in part.get("document_ids", ()) for part in quoting)
 
     def delete(self, evaluation_id: str) -> int:
         names = [f"{evaluation_id}/{name}" for name in (PLOT, MARKDOWN, JSON)]
@@ -82,6 +83,7 @@ def as_json(data: ReportData) -> bytes:
         "suites": [asdict(figures) for figures in data.suites],
         "costs": [asdict(cost) for cost in data.costs],
         "not_measured": dict(data.not_measured),
+        "notes": {model: dict(result.notes) for model, result in data.results.items() if result.notes},
         "counts": {metric: dict(counts) for metric, counts in data.counts.items() if counts},
         "rows": [_row(data, number) for number in range(len(data.held_out.rows))],
     }
@@ -159,6 +161,7 @@ def as_markdown(data: ReportData) -> str:
         "",
         *_costs(data.costs),
         "",
+        *_notes(data.results),
         f"![figures]({PLOT})",
     ]
     for row in [row for row in data.held_out.rows if row.row_id in data.held_out.answered][:EXAMPLES]:
@@ -222,6 +225,20 @@ def _costs(costs: Sequence[ModelCost]) -> list[str]:
             f"| {cost.prompt_tokens:.0f} | {cost.answer_tokens:.0f} | {price} |"
         )
     return lines
+
+
+def _notes(results: Mapping[str, ModelResult]) -> list[str]:
+    """How the prompts of models were made, a line for each note."""
+    lines = []
+    for model, result in results.items():
+        lines += [f"{model}: {name} {_note(value)}." for name, value in result.notes.items() if name != "document_ids"]
+    return [*lines, ""] if lines else []
+
+
+def _note(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {count}" for key, count in value.items())
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
 
 
 def _example(data: ReportData, number: int, models: Sequence[str]) -> list[str]:

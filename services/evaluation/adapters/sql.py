@@ -159,6 +159,7 @@ class SqlModelResults(ModelResults):
             "answers": [None if answer is None else asdict(answer) for answer in result.answers],
             "scores": _score_lists(result.scores),
             "rejected_scores": _score_lists(result.rejected_scores),
+            "notes": dict(result.notes),
         }
         _add(self._engine, tables.results, row)
 
@@ -202,7 +203,7 @@ def _scores(lists: Sequence[Sequence[Any] | None]) -> tuple[Score | None, ...]:
 
 def _result(row: Any) -> ModelResult:
     answers = tuple(None if answer is None else Answer(**answer) for answer in row.answers)
-    return ModelResult(answers, _scores(row.scores), _scores(row.rejected_scores))
+    return ModelResult(answers, _scores(row.scores), _scores(row.rejected_scores), row.notes)
 
 
 def _ref_columns(ref: Ref) -> dict[str, Any]:

@@ -52,6 +52,7 @@ results = Table(
     Column("answers", JSONB, nullable=False),
     Column("scores", JSONB, nullable=False),
     Column("rejected_scores", JSONB, nullable=False),
+    Column("notes", JSONB, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
 )
 

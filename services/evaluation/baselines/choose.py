@@ -1,10 +1,10 @@
 """The models that a candidate is compared with, besides the adapter that serves."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.evaluation.baselines.external import ExternalLimits, ExternalModel, UnknownModel
-from services.evaluation.baselines.few_shot import FewShotModel, TrainData
+from services.evaluation.baselines.few_shot import FewShotModel
 from services.evaluation.baselines.optimized_prompt import (
     MAX_REFLECTION_TOKENS,
     OptimizedPromptModel,
@@ -12,6 +12,7 @@ from services.evaluation.baselines.optimized_prompt import (
     Reflect,
     ServedTask,
 )
+from services.evaluation.baselines.train_data import TrainData
 from services.evaluation.domain import BASE, Adapter, HeldOut, Serving, SpecialistTerms
 from services.evaluation.ports import (
     Artifacts,
@@ -48,7 +49,7 @@ class BaselineModels(ModelSource):
     search: PromptSearch
     external: Mapping[str, ChatEndpoint] = field(default_factory=dict)
     limits: ExternalLimits = field(default_factory=ExternalLimits)
-    erased: Collection[str] = frozenset()
+    erased: Container[str] = frozenset()
 
     def list_models(
         self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOut
@@ -57,16 +58,29 @@ class BaselineModels(ModelSource):
         return [base, *self._baselines(adapter, terms, held_out), *others]
 
     def _baselines(self, adapter: Adapter, terms: SpecialistTerms, held_out: HeldOut) -> list[EvaluatedModel]:
-        policy, data = terms.policy, self._data(adapter)
+        policy, data = terms.policy, self._data(adapter, held_out)
         few_shot = FewShotModel(self.models, adapter.base, data, held_out.rows, policy.few_shot, policy.guidelines)
         prompt = [self._prompt(adapter, terms, data)] if policy.optimize_prompt else []
         return [few_shot, *prompt, *(self._external(name, policy.guidelines) for name in policy.external_models)]
 
-    def _data(self, adapter: Adapter) -> TrainData:
-        manifest = self.artifacts.dataset(adapter.dataset_digest)
-        if manifest is None:
+    def _data(self, adapter: Adapter, held_out: HeldOut) -> TrainData:
+        """The adapter's dataset. For pairs, also the nearest other one of earlier stages: its documents' rows are measured too."""
+        digests = [adapter.dataset_digest]
+        if held_out.has_pairs:
+            digests += next(([other] for other in self._earlier_datasets(adapter) if other not in digests), [])
+        manifests = {digest: manifest for digest in digests if (manifest := self.artifacts.dataset(digest))}
+        if adapter.dataset_digest not in manifests:
             raise Unavailable(Reason.UNKNOWN_DATASET, "The adapter's dataset has not been announced yet.")
-        return TrainData(self.rows, adapter.dataset_digest, manifest, self.erased)
+        return TrainData(self.rows, manifests, self.erased)
+
+    def _earlier_datasets(self, adapter: Adapter) -> Iterator[str]:
+        """The datasets of the adapters that training started from, as far as they are known."""
+        seen = {adapter.digest}
+        parent = self.artifacts.adapter(adapter.parent_digest)
+        while parent is not None and parent.digest not in seen:
+            yield parent.dataset_digest
+            seen.add(parent.digest)
+            parent = self.artifacts.adapter(parent.parent_digest)
 
     def _prompt(self, adapter: Adapter, terms: SpecialistTerms, data: TrainData) -> EvaluatedModel:
         search = self.search

@@ -1,9 +1,9 @@
 """The price of 1,000 answers of a model."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from services.evaluation.domain import Answer, ModelCost
+from services.evaluation.domain import EXTERNAL, Answer, ModelCost, ModelResult
 
 MILLION = 1_000_000
 HOUR = 3600
@@ -40,9 +40,18 @@ class HourPrice:
 Price = TokenPrice | HourPrice
 
 
-def add_price(cost: ModelCost, answers: Sequence[Answer], price: Price | None, concurrency: int) -> ModelCost:
-    """The cost with its price; unchanged without a price or without answers."""
-    if price is None or not answers:
-        return cost
-    parallel = max(1, min(concurrency, len(answers)))
-    return replace(cost, price_per_1000=price.per_1000(answers, parallel), currency=price.currency)
+@dataclass(frozen=True)
+class Prices:
+    """Prices of external models by their names in an evaluation, and of the models that inference answers for."""
+
+    external: Mapping[str, Price] = field(default_factory=dict)
+    own: Price | None = None
+
+    def add_to(self, cost: ModelCost, result: ModelResult, concurrency: int) -> ModelCost:
+        """The cost with the model's price; unchanged without a price or without answers."""
+        price = self.external.get(cost.model) if cost.model.startswith(EXTERNAL) else self.own
+        answers = [answer for answer in result.answers if answer is not None]
+        if price is None or not answers:
+            return cost
+        parallel = max(1, min(concurrency, len(answers)))
+        return replace(cost, price_per_1000=price.per_1000(answers, parallel), currency=price.currency)

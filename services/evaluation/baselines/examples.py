@@ -1,6 +1,6 @@
 """Chooses house examples for a prompt: the train rows of the same task whose prompts are most similar."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,7 @@ class _Corpus:
 
 
 def choose_examples(
-    split: TrainSplit, rows: Sequence[HeldOutRow], count: int, erased: Collection[str] = frozenset()
+    split: TrainSplit, rows: Sequence[HeldOutRow], count: int, erased: Container[str] = frozenset()
 ) -> Examples:
     """For each row, by its id, at most `count` train rows of its task, the most similar first. Blocks; reads the split twice.
 
@@ -53,12 +53,12 @@ def prompt_text(row: HeldOutRow) -> str:
     return "\n".join(content for role, content in row.messages if role != "system")
 
 
-def is_erased(row: HeldOutRow, erased: Collection[str]) -> bool:
+def is_erased(row: HeldOutRow, erased: Container[str]) -> bool:
     """True if a document behind the row was erased."""
     return any(document_id in erased for document_id in row.document_ids)
 
 
-def _read_tasks(split: TrainSplit, erased: Collection[str]) -> dict[str, _Corpus]:
+def _read_tasks(split: TrainSplit, erased: Container[str]) -> dict[str, _Corpus]:
     tasks: dict[str, _Corpus] = {}
     for batch in split.batches():
         kept = [row for row in batch if not is_erased(row, erased)]

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from services.evaluation.baselines.prompts import with_instructions
 from services.evaluation.domain import EXTERNAL, Answer, HeldOutRow, Score
@@ -52,6 +53,10 @@ class ExternalModel(EvaluatedModel):
     def key(self) -> str:
         parts = [self.endpoint.address, self.endpoint.model, self.guidelines]
         return f"{self.name}:{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        return {"refused prompts": self.refused} if self.refused else {}
 
     def prepare(self) -> None:
         """An endpoint needs nothing."""

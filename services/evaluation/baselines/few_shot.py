@@ -3,29 +3,17 @@
 import hashlib
 import json
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from services.evaluation.baselines.examples import METHOD, Examples, choose_examples
 from services.evaluation.baselines.prompts import Messages, with_examples
+from services.evaluation.baselines.train_data import TrainData
 from services.evaluation.domain import BASE, FEW_SHOT, Answer, HeldOutRow, Score
-from services.evaluation.ports import EvaluatedModel, Models, TrainRows
+from services.evaluation.ports import EvaluatedModel, Models
 from tailor.errors import InvalidArgument, Reason
-from tailor.logging import get_logger
-from tailor.storage.ref import Ref
 from tailor.words import Sampling
-
-log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainData:
-    """A dataset whose train rows may stand in prompts, without the rows of erased documents."""
-
-    rows: TrainRows
-    dataset_digest: str
-    manifest: Ref
-    erased: Collection[str] = frozenset()
 
 
 @dataclass
@@ -60,14 +48,14 @@ class FewShotModel(EvaluatedModel):
 
     @property
     def key(self) -> str:
-        parts = [self.base, METHOD, self.count, self.guidelines]
-        return f"{FEW_SHOT}:{self.data.dataset_digest}:{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"
+        parts = [self.base, self.data.digests, METHOD, self.count, self.guidelines]
+        return f"{FEW_SHOT}:{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"
 
     def prepare(self) -> None:
         """Choose the examples."""
         if self._examples:
             return
-        with self.data.rows.open(self.data.manifest) as split:
+        with self.data.open() as split:
             self._examples = choose_examples(split, self.rows, self.count, self.data.erased)
 
     def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
@@ -80,10 +68,14 @@ class FewShotModel(EvaluatedModel):
         return self.models.score(BASE, fitted.messages, completion)
 
     @property
-    def examples_used(self) -> dict[int, int]:
-        """Number of asked rows by the number of their examples."""
+    def notes(self) -> Mapping[str, Any]:
+        """The number of rows by the number of their examples, and the documents of all examples."""
         used = [fitted.examples for fitted in self._fitted.values()]
-        return {number: used.count(number) for number in sorted(set(used))}
+        documents = {name for examples in self._examples.values() for row in examples for name in row.document_ids}
+        return {
+            "rows by examples": {str(number): used.count(number) for number in sorted(set(used))},
+            "document_ids": sorted(documents),
+        }
 
     def _fit(self, row: HeldOutRow) -> _Fitted:
         """Locked, because prompts are scored one at a time: a batch of prompt log-probabilities can kill an engine."""

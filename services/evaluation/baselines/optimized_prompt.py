@@ -3,13 +3,14 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from services.evaluation.baselines.examples import is_erased
-from services.evaluation.baselines.few_shot import TrainData
 from services.evaluation.baselines.prompts import with_instructions
-from services.evaluation.domain import BASE, PROMPT, Answer, HeldOutRow, Score, choose_rows
+from services.evaluation.baselines.train_data import TrainData
+from services.evaluation.domain import BASE, PROMPT, Answer, HeldOutRow, OptimizedPrompt, Score, choose_rows
 from services.evaluation.ports import EvaluatedModel, Models, PromptOptimizer, PromptStore, PromptTask, TrainSplit
 from tailor.errors import FailedPrecondition, Reason
 from tailor.logging import get_logger
@@ -68,7 +69,7 @@ class OptimizedPromptModel(EvaluatedModel):
     optimizer: PromptOptimizer
     store: PromptStore
     budget: PromptBudget = field(default_factory=PromptBudget)
-    _instructions: str | None = field(default=None)
+    _prompt: OptimizedPrompt | None = field(default=None)
 
     @property
     def name(self) -> str:
@@ -76,25 +77,32 @@ class OptimizedPromptModel(EvaluatedModel):
 
     @property
     def key(self) -> str:
-        return f"{PROMPT}:{self.data.dataset_digest}:{self._digest}"
+        return f"{PROMPT}:{self._digest}"
 
     @property
     def instructions(self) -> str:
         """The optimised instructions; empty before `prepare`."""
-        return self._instructions or ""
+        return self._prompt.instructions if self._prompt else ""
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        documents = self._prompt.document_ids if self._prompt else ()
+        return {"instructions": self.instructions, "document_ids": list(documents)}
 
     def prepare(self) -> None:
         """Search the instructions unless they are stored. Raises FailedPrecondition (NO_TRAIN_ROWS) without rows to try them on."""
-        if self._instructions is not None:
-            return
-        stored = self.store.find(self.data.dataset_digest, self._digest)
-        if stored is None:
-            with self.data.rows.open(self.data.manifest) as split:
-                rows = choose_trial_rows(split, self.data, self.budget.rows)
-            stored = self.optimizer.optimize(self.task, self.seed or SEED, rows, self.budget.max_scores)
-            self.store.save(self.data.dataset_digest, self._digest, stored)
-            log.info("prompt optimised", base=self.base, rows=len(rows), changed=stored != (self.seed or SEED))
-        self._instructions = stored
+        if self._prompt is None:
+            self._prompt = self.store.find(self._digest) or self._search()
+
+    def _search(self) -> OptimizedPrompt:
+        seed = self.seed or SEED
+        with self.data.open() as split:
+            rows = choose_trial_rows(split, self.data, self.budget.rows)
+        instructions = self.optimizer.optimize(self.task, seed, rows, self.budget.max_scores)
+        found = OptimizedPrompt(instructions, tuple(sorted({name for row in rows for name in row.document_ids})))
+        self.store.save(self._digest, found)
+        log.info("prompt optimised", base=self.base, rows=len(rows), changed=instructions != seed)
+        return found
 
     def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
         return self.models.generate(BASE, with_instructions(row, self.instructions), sampling)
@@ -104,7 +112,8 @@ class OptimizedPromptModel(EvaluatedModel):
 
     @property
     def _digest(self) -> str:
-        parts = [self.base, self.optimizer.name, self.reflection, self.seed, self.budget.rows, self.budget.max_scores]
+        budget = [self.budget.rows, self.budget.max_scores]
+        parts = [self.base, self.data.digests, self.optimizer.name, self.reflection, self.seed, budget]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from services.evaluation.adapters.chat_endpoint import OpenAiEndpoint
-from services.evaluation.baselines.costs import HourPrice, TokenPrice, add_price
+from services.evaluation.baselines.costs import HourPrice, Prices, TokenPrice
 from services.evaluation.baselines.external import ExternalLimits, ExternalModel, UnknownModel
-from services.evaluation.domain import Answer, HeldOutRow, ModelCost
+from services.evaluation.domain import Answer, HeldOutRow, ModelCost, ModelResult
 from tailor.errors import FailedPrecondition, Reason
 from tailor.words import Sampling
 from tests.synthesis import Reply, Script, ScriptedEndpoint, scripted
@@ -117,11 +118,14 @@ def test_the_price_of_1000_answers_counts_tokens_or_hours() -> None:
     answers = [Answer("a", seconds=2.0, prompt_tokens=1000, tokens=100), Answer("b", seconds=4.0, prompt_tokens=3000)]
     cost = ModelCost("external:gpt", 2, 3.0, 4.0, 2000.0, 50.0)
 
-    tokens = add_price(cost, answers, TokenPrice(3.0, 15.0, "EUR"), 8)
-    hours = add_price(cost, answers, HourPrice(7.2, "USD"), 2)
+    result = ModelResult((*answers, None), (None, None, None))
+    prices = Prices({"external:gpt": TokenPrice(3.0, 15.0, "EUR")}, HourPrice(7.2, "USD"))
+
+    tokens = prices.add_to(cost, result, 8)
+    hours = prices.add_to(replace(cost, model="few_shot"), result, 2)
 
     assert (tokens.price_per_1000, tokens.currency) == (pytest.approx(1000 * (2000 * 3 + 50 * 15) / 1e6), "EUR")
     # Two at a time, three seconds each: 1.5 seconds of the machine per answer.
     assert (hours.price_per_1000, hours.currency) == (pytest.approx(1000 * 1.5 / 3600 * 7.2), "USD")
-    assert add_price(cost, answers, None, 8) == cost
-    assert add_price(cost, [], TokenPrice(3.0, 15.0, "EUR"), 8) == cost
+    assert Prices().add_to(cost, result, 8) == cost
+    assert prices.add_to(cost, ModelResult((None,), (None,)), 8) == cost

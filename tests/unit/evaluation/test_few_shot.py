@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from services.evaluation.baselines.examples import choose_examples
-from services.evaluation.baselines.few_shot import FewShotModel, TrainData
+from services.evaluation.baselines.few_shot import FewShotModel
 from services.evaluation.baselines.prompts import with_examples
+from services.evaluation.baselines.train_data import TrainData
 from services.evaluation.domain import Answer, HeldOutRow, LoadedCandidate, Score
 from services.evaluation.ports import Models, TrainRows, TrainSplit
 from tailor.errors import InvalidArgument, Reason
@@ -76,7 +77,7 @@ class SmallModels(Models):
 
 
 def few_shot(models: Models, asked: HeldOutRow, count: int = 2, guidelines: str = "") -> FewShotModel:
-    data = TrainData(Rows(TRAIN), "d" * 64, MANIFEST, frozenset({"doc_gone"}))
+    data = TrainData(Rows(TRAIN), {"d1": MANIFEST}, frozenset({"doc_gone"}))
     model = FewShotModel(models, "tiny", data, [asked], count, guidelines)
     model.prepare()
     return model
@@ -144,7 +145,7 @@ def test_drops_the_least_similar_examples_until_the_reference_fits() -> None:
     model.answer(asked, SAMPLING)
 
     assert models.asked == [(asked.messages[0], *TRAIN[2].messages[1:], ("assistant", "answer t3"), asked.messages[1])]
-    assert model.examples_used == {1: 1}
+    assert model.notes["rows by examples"] == {"1": 1}
 
 
 def test_a_prompt_without_room_for_guidelines_is_that_of_the_base() -> None:
@@ -153,7 +154,7 @@ def test_a_prompt_without_room_for_guidelines_is_that_of_the_base() -> None:
 
     model.answer(asked, SAMPLING)
 
-    assert (models.asked, model.examples_used) == ([asked.messages], {0: 1})
+    assert (models.asked, model.notes["rows by examples"]) == ([asked.messages], {"0": 1})
 
 
 def test_the_key_names_what_decides_the_answers() -> None:
@@ -164,6 +165,25 @@ def test_the_key_names_what_decides_the_answers() -> None:
     assert len({*keys}) == 3
     assert all(len(key) <= 200 for key in keys)
     assert few_shot(SmallModels(), asked).key == keys[0]
+
+
+def test_names_the_documents_of_its_examples() -> None:
+    rows = Rows([row("t1", "Report", documents=("doc_b", "doc_a")), row("t2", "Report", "summary", ("doc_c",))])
+    asked = row("h1", "Report")
+    model = FewShotModel(SmallModels(), "tiny", TrainData(rows, {"d1": MANIFEST}), [asked], 3, "")
+    model.prepare()
+    assert model.notes["document_ids"] == ["doc_a", "doc_b"]
+
+
+def test_examples_come_from_all_datasets() -> None:
+    asked = row("h1", "Report")
+    data = TrainData(Rows([row("t1", "Report")]), {"d2": MANIFEST, "d1": MANIFEST})
+    with data.open() as split:
+        assert [len(batch) for batch in split.batches()] == [1, 1]
+    assert data.digests == ["d1", "d2"]
+    model = FewShotModel(SmallModels(), "tiny", data, [asked], 3, "")
+    model.prepare()
+    model.answer(asked, SAMPLING)
 
 
 def test_the_train_rows_are_read_once() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from services.evaluation.adapters.gepa_optimizer import GepaOptimizer
 from services.evaluation.adapters.prompt_store import ObjectPrompts
-from services.evaluation.baselines.few_shot import TrainData
 from services.evaluation.baselines.optimized_prompt import SEED, OptimizedPromptModel, PromptBudget, ServedTask
+from services.evaluation.baselines.train_data import TrainData
 from services.evaluation.domain import Answer, HeldOutRow, LoadedCandidate, Score
 from services.evaluation.ports import Models, PromptOptimizer, PromptTask
 from tailor.errors import FailedPrecondition, Reason, Unavailable
@@ -67,7 +67,7 @@ def prompted(
     return OptimizedPromptModel(
         models=models,
         base="tiny",
-        data=TrainData(Rows(rows), "d" * 64, MANIFEST),
+        data=TrainData(Rows(rows), {"d1": MANIFEST}),
         seed=seed,
         task=ServedTask(models, Sampling(max_tokens=9)),
         reflection="base",
@@ -134,8 +134,10 @@ def test_without_gepa_it_cannot_be_measured_and_the_reason_says_what_to_install(
         prompted(Promptable(), MemoryStore()).prepare()
 
 
-def test_an_erasure_deletes_what_was_optimised_on_the_dataset() -> None:
+def test_an_erasure_deletes_what_was_optimised_on_the_document() -> None:
     store = MemoryStore()
-    prompted(Promptable(), store).prepare()
+    model = prompted(Promptable(), store, [row(f"t{n}", f"Report {n}", documents=(f"doc_{n}",)) for n in range(4)])
+    model.prepare()
+    assert model.notes == {"instructions": BETTER, "document_ids": ["doc_0", "doc_1", "doc_2", "doc_3"]}
     prompts = ObjectPrompts(store)
-    assert (prompts.delete(["e" * 64]), prompts.delete(["d" * 64]), prompts.delete(["d" * 64])) == (0, 1, 0)
+    assert (prompts.delete("doc_9"), prompts.delete("doc_2"), prompts.delete("doc_2")) == (0, 1, 0)
