@@ -1,8 +1,8 @@
 """Evaluation's settings, read from `TAILOR_<FIELD>`."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from services.evaluation.baselines.costs import HourPrice, Price, Prices, TokenPrice
 from services.evaluation.baselines.external import ExternalLimits
@@ -10,6 +10,7 @@ from services.evaluation.baselines.optimized_prompt import PromptBudget
 from services.evaluation.domain import EXTERNAL
 from tailor.settings import ServiceSettings
 
+ModelName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?$")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 
 
@@ -42,7 +43,7 @@ class Settings(ServiceSettings):
     )
     max_starts: int = Field(10, ge=1, description="How often an evaluation is started before it fails.")
 
-    external_models: dict[str, ExternalModelSettings] = Field(
+    external_models: dict[ModelName, ExternalModelSettings] = Field(
         default_factory=dict, description="External models by the name that specialists give them, as JSON."
     )
     external_model_keys: dict[str, SecretStr] = Field(
@@ -64,6 +65,14 @@ class Settings(ServiceSettings):
     reflection_model: str = Field(
         "", description="External model that proposes prompts; empty for the base that the specialist has."
     )
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        named = {*self.external_model_keys, *({self.reflection_model} - {""})}
+        unknown = sorted(named - set(self.external_models))
+        if unknown:
+            raise ValueError(f"external_models has no {', '.join(unknown)}")
+        return self
 
     @property
     def external_limits(self) -> ExternalLimits:

@@ -33,7 +33,7 @@ class GepaOptimizer(PromptOptimizer):
         if importlib.util.find_spec("gepa") is None:
             raise FailedPrecondition(
                 Reason.NO_PROMPT_OPTIMIZER,
-                "The prompt cannot be optimised: gepa is not installed. Install the extra `prompt`, or set optimize_prompt to false.",
+                "The prompt cannot be optimised: gepa is not installed. Install the extra `prompt` (in the image: PACKAGES=gepa), or leave out optimize_prompt.",
             )
         import gepa
 

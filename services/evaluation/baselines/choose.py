@@ -90,7 +90,7 @@ class BaselineModels(ModelSource):
             base=adapter.base,
             data=data,
             seed=terms.policy.guidelines,
-            task=ServedTask(self.models, terms.sampling, _asking(endpoint) if endpoint else None),
+            task=ServedTask(self.models, terms.sampling, self._reflect(endpoint) if endpoint else None),
             reflection=endpoint.model if endpoint else BASE,
             optimizer=search.optimizer,
             store=search.store,
@@ -101,7 +101,7 @@ class BaselineModels(ModelSource):
         endpoint = self.external.get(name)
         return ExternalModel(name, endpoint, guidelines, self.limits) if endpoint else UnknownModel(name)
 
-
-def _asking(endpoint: ChatEndpoint) -> Reflect:
-    sampling = Sampling(max_tokens=MAX_REFLECTION_TOKENS)
-    return lambda prompt: endpoint.complete((("user", prompt),), sampling).text
+    def _reflect(self, endpoint: ChatEndpoint) -> Reflect:
+        model = ExternalModel(self.search.reflection, endpoint, "", self.limits)
+        sampling = Sampling(max_tokens=MAX_REFLECTION_TOKENS)
+        return lambda prompt: model.ask((("user", prompt),), sampling).text

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.evaluation.baselines.prompts import with_instructions
+from services.evaluation.baselines.prompts import Messages, with_instructions
 from services.evaluation.domain import EXTERNAL, Answer, HeldOutRow, Score
 from services.evaluation.ports import ChatEndpoint, EvaluatedModel
 from tailor.errors import FailedPrecondition, Reason, TailorError
@@ -62,8 +62,17 @@ class ExternalModel(EvaluatedModel):
         """An endpoint needs nothing."""
 
     def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
-        """Raises FailedPrecondition if the model cannot be measured: a refused key, no quota, or no answer after all attempts."""
-        messages = with_instructions(row, self.guidelines)
+        """Raises FailedPrecondition as `ask`, except for the first few prompts that the model refuses."""
+        try:
+            return self.ask(with_instructions(row, self.guidelines), sampling)
+        except FailedPrecondition as error:
+            if error.reason != Reason.EXTERNAL_REFUSED:
+                raise
+            self._count_refusal(error)
+            return Answer("")
+
+    def ask(self, messages: Messages, sampling: Sampling) -> Answer:
+        """Raises FailedPrecondition if the model cannot be asked: a refused key, no quota, or no answer after all attempts."""
         try:
             with self._places:
                 return retry(
@@ -73,14 +82,11 @@ class ExternalModel(EvaluatedModel):
                     max_seconds=30.0,
                     sleep=self.sleep,
                 )
-        except FailedPrecondition as error:
-            if error.reason != Reason.EXTERNAL_REFUSED:
-                raise
-            self._count_refusal(error)
-            return Answer("")
+        except FailedPrecondition:
+            raise
         except TailorError as error:
             # It must not hold up the evaluation of the candidate.
-            raise FailedPrecondition(error.reason, f"{error.message} {self.limits.attempts} attempts failed.") from None
+            raise FailedPrecondition(error.reason, f"{error.message} Attempts: {self.limits.attempts}.") from None
 
     def score(self, row: HeldOutRow, completion: str) -> Score | None:
         return None

@@ -9,6 +9,11 @@ from services.registry.rules.suites import check_suites
 BASE, FEW_SHOT, INCUMBENT, CANDIDATE = "base", "few_shot", "incumbent", "candidate"
 # Models that the primary metric must beat, if the gate names none.
 BEAT = (BASE, FEW_SHOT)
+# Models that are prompting without tuning, as reports name them.
+PROMPTED = {
+    FEW_SHOT: "few_shot, the base with house examples in its prompt",
+    "prompt": "prompt, the base with an optimised prompt",
+}
 # Nats per token of the documents' references that a run on preferences may lose, if the gate names neither metric nor guards.
 PREFERENCE_MARGIN = 0.1
 # Tolerance for binary fractions: a value that equals a limit counts as equal.
@@ -61,18 +66,19 @@ def _check_primary(gate: Gate, evaluation: Evaluation) -> Iterator[Finding]:
 def _check_gain(evaluation: Evaluation, figures: MetricFigures, model: str, limit: float) -> Finding:
     gain = figures.gains.get(model)
     if gain is None:
+        reason = f" ({evaluation.not_measured[model]})" if model in evaluation.not_measured else ""
         return (
             Decision.REFUSED,
-            f"{figures.metric} was not measured for {model}. Evaluate it, or remove it from the gate's `beat`",
+            f"{figures.metric} was not measured for {model}{reason}. Evaluate it, or remove it from the gate's `beat`",
         )
-    told = f"{figures.metric} gains {describe(gain)} over {model}"
+    told = f"{figures.metric} gains {describe(gain)} over {PROMPTED.get(model, model)}"
     if gain.low > limit + ROUNDING:
         return Decision.PASSED, told
     if gain.high <= limit + ROUNDING:
-        return (
-            Decision.REFUSED,
-            f"{told}; the gate requires more than {limit:g}. Train on more or better rows, or change the recipe",
-        )
+        remedy = "Train on more or better rows, or change the recipe"
+        if model in PROMPTED:
+            remedy = f"An adapter that does not beat prompting is not promoted. {remedy}"
+        return Decision.REFUSED, f"{told}; the gate requires more than {limit:g}. {remedy}"
     return (
         Decision.UNDECIDED,
         f"{told}; the gate requires that the whole interval is above {limit:g}: {say_what_decides(evaluation, gain, limit)}",

@@ -6,18 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from services.evaluation.adapters.gepa_optimizer import GepaOptimizer
 from services.evaluation.adapters.prompt_store import ObjectPrompts
 from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.baselines.choose import BaselineModels, PromptSearch
 from services.evaluation.baselines.costs import HourPrice, Prices, TokenPrice
+from services.evaluation.baselines.external import ExternalLimits
 from services.evaluation.baselines.few_shot import FewShotModel
 from services.evaluation.domain import Answer, HeldOut, Serving, Specialists
 from services.evaluation.ports import ChatEndpoint
 from services.evaluation.served_models import ServedModels
 from services.evaluation.settings import Settings
-from tailor.errors import FailedPrecondition, Reason
+from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.words import EvaluationPolicy, Sampling
@@ -183,3 +185,21 @@ def test_settings_give_models_prices_and_keys() -> None:
     )
     assert settings.prices == Prices({"external:gpt": TokenPrice(2, 8, "EUR")}, HourPrice(1.5, "EUR"))
     assert "sk-secret" not in repr(settings)
+
+
+@pytest.mark.parametrize("changes", [{"reflection_model": "gpt"}, {"external_model_keys": {"gpt": "sk-secret"}}])
+def test_settings_refuse_a_name_without_an_external_model_and_show_no_key(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="external_models has no gpt") as caught:
+        Settings(**changes)
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_an_external_reflection_model_that_fails_leaves_out_the_prompt_only() -> None:
+    failure = Unavailable(Reason.EXTERNAL_UNAVAILABLE, "Down.")
+    worker = with_baselines({"gpt": Endpoint(failure)}, optimize_prompt=True)
+    limits = ExternalLimits(attempts=1)
+    search = replace(worker.source.search, reflection="gpt")
+    worker = replace(worker, source=replace(worker.source, search=search, limits=limits))
+    result = evaluate(worker)
+    assert set(result.not_measured) == {"prompt"}
+    assert "Down. Attempts: 1." in result.not_measured["prompt"]

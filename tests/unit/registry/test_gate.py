@@ -150,6 +150,22 @@ def test_a_model_to_beat_that_was_not_measured_refuses() -> None:
     assert "not measured for few_shot" in verdict.reasons[0]
 
 
+def test_says_why_a_model_to_beat_was_not_measured() -> None:
+    gate = replace(GATE, beat=("external:gpt",))
+    verdict = decide(gate, evaluation(not_measured={"external:gpt": "The external model gpt refused the key."}))
+    assert "not measured for external:gpt (The external model gpt refused the key.)" in verdict.reasons[0]
+
+
+def test_an_adapter_that_does_not_beat_prompting_is_refused_and_the_reason_says_so() -> None:
+    worse = with_gain("log_likelihood", base=gain(0.3, 0.1), few_shot=gain(-0.2, 0.1))
+    verdict = decide(replace(GATE, beat=()), worse)
+    assert verdict.decision is Decision.REFUSED
+    assert (
+        "over few_shot, the base with house examples in its prompt; the gate requires more than" in verdict.reasons[0]
+    )
+    assert "An adapter that does not beat prompting is not promoted." in verdict.reasons[0]
+
+
 def test_pairs_decide_by_default_and_documents_guard() -> None:
     gate = replace(GATE, primary=PrimaryMetric(), guards=())
     won = with_gain("win_rate", base=gain(0.2, 0.1))
