@@ -3,6 +3,7 @@
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from services.evaluation.baselines.costs import HourPrice, Price, Prices, TokenPrice
 from services.evaluation.baselines.external import ExternalLimits
@@ -36,6 +37,9 @@ class ExternalModelSettings(BaseModel):
 
 class Settings(ServiceSettings):
     """Read from `TAILOR_<FIELD>`."""
+
+    # An error must not show the keys of other external models.
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
 
     concurrency: int = Field(32, ge=1, le=64, description="Answers requested in parallel.")
     give_up_seconds: float = Field(

@@ -9,14 +9,14 @@ from typing import Any
 from services.evaluation.baselines.examples import prompt_text
 from services.evaluation.domain import HeldOutRow
 from services.evaluation.ports import PromptOptimizer, PromptTask
-from tailor.errors import FailedPrecondition, Reason
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
 COMPONENT = "instructions"
 # What the reflection model reads of a row's prompt, reference and answer, so that three rows fit a small context.
-MAX_PART_CHARS = 900
+MAX_PART_CHARS = 400
 SEED = 0
 
 
@@ -33,24 +33,49 @@ class GepaOptimizer(PromptOptimizer):
         if importlib.util.find_spec("gepa") is None:
             raise FailedPrecondition(
                 Reason.NO_PROMPT_OPTIMIZER,
-                "The prompt cannot be optimised: gepa is not installed. Install the extra `prompt` (in the image: PACKAGES=gepa), or leave out optimize_prompt.",
+                "gepa is not installed. Install the extra `prompt` (PACKAGES=gepa in the image), or leave out optimize_prompt.",
             )
         import gepa
 
         shown, deciding = list(rows[::2]), list(rows[1::2]) or list(rows)
+        reflection = _Reflection(task)
         result = gepa.optimize(
             seed_candidate={COMPONENT: seed},
             trainset=shown,
             valset=deciding,
             adapter=_Adapter(task),
-            reflection_lm=lambda prompt: task.reflect(str(prompt)),
+            reflection_lm=reflection,
             max_metric_calls=max_scores,
+            stop_callbacks=lambda state: reflection.error is not None,
             # Without a logger gepa prints prompts and answers.
             logger=_Silence(),
             seed=SEED,
             raise_on_exception=True,
         )
+        reflection.raise_error()
         return str(result.best_candidate[COMPONENT])
+
+
+class _Reflection:
+    """Keeps the error of the reflection model, which gepa would drop, so that the search ends with it."""
+
+    def __init__(self, task: PromptTask) -> None:
+        self._task = task
+        self.error: TailorError | None = None
+
+    def __call__(self, prompt: object) -> str:
+        try:
+            return self._task.reflect(str(prompt))
+        except TailorError as error:
+            self.error = error
+            raise
+
+    def raise_error(self) -> None:
+        """Raise the error, if there was one. A prompt that is too long for the model is FailedPrecondition: no prompt can be optimised."""
+        if isinstance(self.error, InvalidArgument):
+            raise FailedPrecondition(self.error.reason, self.error.message)
+        if self.error is not None:
+            raise self.error
 
 
 class _Silence:

@@ -2,27 +2,17 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from services.evaluation.baselines.examples import METHOD, Examples, choose_examples
-from services.evaluation.baselines.prompts import Messages, with_examples
+from services.evaluation.baselines.fitting import FittedPrompt, PromptFitter
+from services.evaluation.baselines.prompts import with_examples
 from services.evaluation.baselines.train_data import TrainData
 from services.evaluation.domain import BASE, FEW_SHOT, Answer, HeldOutRow, Score
 from services.evaluation.ports import EvaluatedModel, Models
-from tailor.errors import InvalidArgument, Reason
 from tailor.words import Sampling
-
-
-@dataclass
-class _Fitted:
-    """The prompt of one row, the number of its examples, and the score of the row's reference after it."""
-
-    messages: Messages
-    examples: int
-    score: Score
 
 
 @dataclass
@@ -39,8 +29,10 @@ class FewShotModel(EvaluatedModel):
     count: int
     guidelines: str
     _examples: Examples = field(default_factory=dict)
-    _fitted: dict[str, _Fitted] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _fitter: PromptFitter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._fitter = PromptFitter(self.models)
 
     @property
     def name(self) -> str:
@@ -70,33 +62,16 @@ class FewShotModel(EvaluatedModel):
     @property
     def notes(self) -> Mapping[str, Any]:
         """The number of rows by the number of their examples, and the documents of all examples."""
-        used = [fitted.examples for fitted in self._fitted.values()]
+        used = [max(0, len(self._examples[row_id]) - prompt.place) for row_id, prompt in self._fitter.fitted.items()]
         documents = {name for examples in self._examples.values() for row in examples for name in row.document_ids}
         return {
             "rows by examples": {str(number): used.count(number) for number in sorted(set(used))},
             "document_ids": sorted(documents),
         }
 
-    def _fit(self, row: HeldOutRow) -> _Fitted:
-        """Locked, because prompts are scored one at a time: a batch of prompt log-probabilities can kill an engine."""
-        with self._lock:
-            if row.row_id not in self._fitted:
-                self._fitted[row.row_id] = self._find_room(row)
-            return self._fitted[row.row_id]
-
-    def _find_room(self, row: HeldOutRow) -> _Fitted:
-        """Raises InvalidArgument (ROW_TOO_LONG) if the row does not even fit without guidelines and examples."""
+    def _fit(self, row: HeldOutRow) -> FittedPrompt:
+        """With all examples, with ever fewer, with guidelines only, or the row's own prompt."""
         examples = self._examples.get(row.row_id, ())
-        prompts = [
-            (number, with_examples(row, self.guidelines, examples[:number])) for number in range(len(examples), -1, -1)
-        ]
-        for number, messages in (*prompts, (0, row.messages)):
-            try:
-                score = self.models.score(BASE, messages, row.reference)
-            except InvalidArgument as error:
-                if error.reason not in (Reason.ROW_TOO_LONG, Reason.PROMPT_TOO_LONG):
-                    raise
-                too_long = error
-            else:
-                return _Fitted(messages, number, score)
-        raise too_long
+        counts = range(len(examples), -1, -1)
+        prompts = [with_examples(row, self.guidelines, examples[:number]) for number in counts]
+        return self._fitter.fit(row, [*prompts, row.messages])

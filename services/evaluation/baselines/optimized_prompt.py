@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.evaluation.baselines.examples import is_erased
+from services.evaluation.baselines.fitting import TOO_LONG, FittedPrompt, PromptFitter
 from services.evaluation.baselines.prompts import with_instructions
 from services.evaluation.baselines.train_data import TrainData
 from services.evaluation.domain import BASE, PROMPT, Answer, HeldOutRow, OptimizedPrompt, Score, choose_rows
 from services.evaluation.ports import EvaluatedModel, Models, PromptOptimizer, PromptStore, PromptTask, TrainSplit
-from tailor.errors import FailedPrecondition, Reason
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.logging import get_logger
 from tailor.words import Sampling
 
@@ -43,12 +44,22 @@ class ServedTask(PromptTask):
     ask: Reflect | None = None
 
     def score(self, instructions: str, row: HeldOutRow) -> float:
-        """The geometric mean of the probabilities of the reference's tokens."""
-        score = self.models.score(BASE, with_instructions(row, instructions), row.reference)
+        """The geometric mean of the probabilities of the reference's tokens; 0 if the instructions leave no room for it."""
+        try:
+            score = self.models.score(BASE, with_instructions(row, instructions), row.reference)
+        except InvalidArgument as error:
+            if error.reason not in TOO_LONG:
+                raise
+            return 0.0
         return math.exp(score.log_probability / max(1, score.tokens))
 
     def answer(self, instructions: str, row: HeldOutRow) -> str:
-        return self.models.generate(BASE, with_instructions(row, instructions), self.sampling).text
+        try:
+            return self.models.generate(BASE, with_instructions(row, instructions), self.sampling).text
+        except InvalidArgument as error:
+            if error.reason not in TOO_LONG:
+                raise
+            return ""
 
     def reflect(self, prompt: str) -> str:
         if self.ask is not None:
@@ -69,7 +80,11 @@ class OptimizedPromptModel(EvaluatedModel):
     optimizer: PromptOptimizer
     store: PromptStore
     budget: PromptBudget = field(default_factory=PromptBudget)
-    _prompt: OptimizedPrompt | None = field(default=None)
+    _prompt: OptimizedPrompt | None = field(default=None, init=False)
+    _fitter: PromptFitter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._fitter = PromptFitter(self.models)
 
     @property
     def name(self) -> str:
@@ -87,7 +102,9 @@ class OptimizedPromptModel(EvaluatedModel):
     @property
     def notes(self) -> Mapping[str, Any]:
         documents = self._prompt.document_ids if self._prompt else ()
-        return {"instructions": self.instructions, "document_ids": list(documents)}
+        bare = sum(prompt.place > 0 for prompt in self._fitter.fitted.values())
+        left_out = {"rows without room for the instructions": bare} if bare else {}
+        return {"instructions": self.instructions, "document_ids": list(documents), **left_out}
 
     def prepare(self) -> None:
         """Search the instructions unless they are stored. Raises FailedPrecondition (NO_TRAIN_ROWS) without rows to try them on."""
@@ -105,10 +122,17 @@ class OptimizedPromptModel(EvaluatedModel):
         return found
 
     def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
-        return self.models.generate(BASE, with_instructions(row, self.instructions), sampling)
+        return self.models.generate(BASE, self._fit(row).messages, sampling)
 
     def score(self, row: HeldOutRow, completion: str) -> Score | None:
-        return self.models.score(BASE, with_instructions(row, self.instructions), completion)
+        prompt = self._fit(row)
+        if completion == row.reference:
+            return prompt.score
+        return self.models.score(BASE, prompt.messages, completion)
+
+    def _fit(self, row: HeldOutRow) -> FittedPrompt:
+        """With the instructions, or the row's own prompt if they leave no room for an answer."""
+        return self._fitter.fit(row, [with_instructions(row, self.instructions), row.messages])
 
     @property
     def _digest(self) -> str:

@@ -28,6 +28,7 @@ from tailor.words import DatasetKind
 from tests.datasets import store_dataset
 from tests.unit.evaluation.fakes import make_adapter, make_row, make_terms
 
+
 def record(number: int, *messages: tuple[str, str], task: str = "section", **fields: str) -> dict[str, Any]:
     return {
         "row_id": f"row_{number}",

@@ -9,13 +9,13 @@ from services.evaluation.adapters.gepa_optimizer import GepaOptimizer
 from services.evaluation.adapters.prompt_store import ObjectPrompts
 from services.evaluation.baselines.optimized_prompt import SEED, OptimizedPromptModel, PromptBudget, ServedTask
 from services.evaluation.baselines.train_data import TrainData
-from services.evaluation.domain import Answer, HeldOutRow, LoadedCandidate, Score
+from services.evaluation.domain import Answer, HeldOutRow, LoadedCandidate, OptimizedPrompt, Score
 from services.evaluation.ports import Models, PromptOptimizer, PromptTask
-from tailor.errors import FailedPrecondition, Reason, Unavailable
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.words import Sampling
-from tests.unit.evaluation.test_few_shot import Rows, row
+from tests.unit.evaluation.test_few_shot import Rows, SmallModels, row
 
 MANIFEST = Ref("s3://datasets/d/manifest.json", "d", 1)
 TRAIN = [row(f"t{number}", f"Report number {number}") for number in range(8)]
@@ -25,8 +25,9 @@ BETTER = "Write VALVE in every answer."
 class Promptable(Models):
     """Finds a reference likelier if the instructions say VALVE. Its reflection proposes that, and asks are counted."""
 
-    def __init__(self, *, down: bool = False) -> None:
+    def __init__(self, *, down: bool = False, reflection_error: Exception | None = None) -> None:
         self.down = down
+        self.reflection_error = reflection_error
         self.scored = 0
         self.reflections: list[str] = []
 
@@ -38,6 +39,8 @@ class Promptable(Models):
         prompt = messages[-1][1]
         if "new instruction" in prompt:
             self.reflections.append(prompt)
+            if self.reflection_error:
+                raise self.reflection_error
             return Answer(f"Here it is:\n```\n{BETTER}\n```")
         return Answer("A plain answer.")
 
@@ -118,6 +121,33 @@ def test_other_guidelines_are_another_search() -> None:
 def test_a_model_that_does_not_answer_is_asked_again_later() -> None:
     with pytest.raises(Unavailable):
         prompted(Promptable(down=True), MemoryStore()).prepare()
+
+
+def test_a_reflection_model_that_fails_ends_the_search_with_its_error() -> None:
+    models = Promptable(reflection_error=Unavailable(Reason.NO_MODEL_READY, "Loading."))
+    with pytest.raises(Unavailable, match="Loading"):
+        prompted(models, MemoryStore()).prepare()
+    assert models.scored < 20
+
+
+def test_a_reflection_prompt_that_does_not_fit_leaves_out_the_model() -> None:
+    models = Promptable(reflection_error=InvalidArgument(Reason.PROMPT_TOO_LONG, "3,000 tokens."))
+    with pytest.raises(FailedPrecondition, match="3,000 tokens"):
+        prompted(models, MemoryStore()).prepare()
+
+
+def test_instructions_without_room_for_the_reference_score_0_and_a_row_then_has_its_own_prompt() -> None:
+    models = SmallModels(words=8)
+    task = ServedTask(models, Sampling())
+    asked = row("h1", "Report now")
+    assert task.score("Many words of instructions stand in this prompt.", asked) == 0.0
+    assert task.score("Brief.", asked) > 0.0
+    model = prompted(models, MemoryStore(), seed="Many words of guidelines stand in this prompt.")
+    model.store.save(model.key.removeprefix("prompt:"), OptimizedPrompt("Many words stand in this very prompt.", ()))
+    model.prepare()
+    model.answer(asked, Sampling())
+    assert models.asked == [asked.messages]
+    assert model.notes["rows without room for the instructions"] == 1
 
 
 def test_without_train_rows_it_cannot_be_measured() -> None:
