@@ -8,7 +8,8 @@ from statistics import fmean
 
 from nltk.metrics.agreement import AnnotationTask
 
-from services.evaluation.judge.verdicts import LOSS, TIE, WIN, Rules, compare, mark
+from services.evaluation.judge.prompts import Request, Rules
+from services.evaluation.judge.verdicts import LOSS, TIE, WIN, compare, mark
 from services.evaluation.ports import JudgeModel
 
 # Kappa over fewer pairs says nothing.
@@ -81,7 +82,9 @@ def cohens_kappa(labels: Sequence[tuple[str, str]]) -> float:
     """Kappa of two raters' labels; 0 if chance alone explains every label."""
     if len({label for pair in labels for label in pair}) < 2:
         return 0.0
-    entries = [(rater, str(item), label) for item, pair in enumerate(labels) for rater, label in zip("ab", pair, strict=True)]
+    entries = [
+        (rater, str(item), label) for item, pair in enumerate(labels) for rater, label in zip("ab", pair, strict=True)
+    ]
     return float(AnnotationTask(data=entries).kappa())
 
 
@@ -95,9 +98,9 @@ def _labels(pair: RankedPair, outcome: float) -> tuple[str, str]:
 def _outcome(judge: JudgeModel, pair: RankedPair, rules: Rules, mode: str) -> float | None:
     """1 if the judge prefers the chosen draft, 0 if the rejected one."""
     if mode == "pairwise":
-        comparison = compare(judge, pair.prompt, "", pair.chosen, pair.rejected, rules)
+        comparison = compare(judge, Request(pair.prompt), pair.chosen, pair.rejected, rules)
         return None if comparison is None else comparison.outcome
-    marks = [mark(judge, pair.prompt, "", answer, rules) for answer in (pair.chosen, pair.rejected)]
+    marks = [mark(judge, Request(pair.prompt), answer, rules) for answer in (pair.chosen, pair.rejected)]
     if not marks[0] or not marks[1]:
         return None
     chosen, rejected = (fmean(entry.values()) for entry in marks if entry)

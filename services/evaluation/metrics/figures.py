@@ -33,8 +33,8 @@ UNIT_OF = {word: unit for unit, words in UNITS.items() for word in words.split()
     "por ciento": "%",
 }
 WORDS = {
-    "en": "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
-    " twenty",
+    "en": "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+    " eighteen nineteen twenty",
     "de": "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn achtzehn"
     " neunzehn zwanzig",
     "fr": "zéro un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize",
@@ -52,7 +52,9 @@ FIGURE = re.compile(
     rf"(?:[\s\u00a0-]?(?P<unit>{_UNIT})(?!\w))?(?P<ordinal>st|nd|rd|th)?(?P<rest>[^\W\d_]?)",
     re.IGNORECASE,
 )
-LIST_MARK = re.compile(r"^\s*(?:#+\s*)?(?:[-*>]\s+)?(?:\(?\d{1,3}(?:\.\d{1,3})*[.)]|#+\s*\d+(?:\.\d+)*)\s", re.MULTILINE)
+LIST_MARK = re.compile(
+    r"^\s*(?:#+\s*)?(?:[-*>]\s+)?(?:\(?\d{1,3}(?:\.\d{1,3})*[.)]|#+\s*\d+(?:\.\d+)*)\s", re.MULTILINE
+)
 CITATION = re.compile(r"\[\d+(?:\s?[,–-]\s?\d+)*\]")
 
 

@@ -34,7 +34,16 @@ def test_one_value_has_one_form(text: str, language: str, value: str, unit: str)
 
 @pytest.mark.parametrize(
     "text",
-    ["30 June 2026", "30th of June 2026", "June 30, 2026", "2026-06-30", "30.06.2026", "30. Juni 2026", "30 juin 2026", "06/30/2026"],
+    [
+        "30 June 2026",
+        "30th of June 2026",
+        "June 30, 2026",
+        "2026-06-30",
+        "30.06.2026",
+        "30. Juni 2026",
+        "30 juin 2026",
+        "06/30/2026",
+    ],
 )
 def test_one_date_has_one_form(text: str) -> None:
     values = find_values(f"due on {text}, in full")

@@ -11,7 +11,9 @@ from tailor.errors import InvalidArgument
 from tailor.words import MetricDefinition
 from tests.unit.evaluation.metrics.judges import answered
 
-PROMPT = "Write the section on access. 14 of 40 accounts were dormant on 30 June 2026, says Anna Weber of Northwind Ltd."
+PROMPT = (
+    "Write the section on access. 14 of 40 accounts were dormant on 30 June 2026, says Anna Weber of Northwind Ltd."
+)
 REFERENCE = "Fourteen accounts (35 %) were dormant [2]. Ms Weber closes them by Q3 2026."
 
 
@@ -76,7 +78,12 @@ def test_format_checks_a_json_schema() -> None:
         "patternProperties": {"^x-": {"type": "integer"}},
         "required": ["rating"],
     }
-    answers = ['{"rating": "low", "id": "F-3", "x-n": 1}', '{"rating": "low", "id": "3"}', '{"rating": "low", "x-n": "1"}', "low"]
+    answers = [
+        '{"rating": "low", "id": "F-3", "x-n": 1}',
+        '{"rating": "low", "id": "3"}',
+        '{"rating": "low", "x-n": "1"}',
+        "low",
+    ]
     assert run("format", *map(answered, answers), json_schema=schema).row_values() == [1.0, 0.0, 0.0, 0.0]
 
 

@@ -59,9 +59,7 @@ def test_bleu_is_the_corpus_bleu_of_sacrebleu() -> None:
     references = ["The control was tested in March and failed.", "No issues were found in the second branch."]
     measurement = run("bleu", *(answered(ours, theirs) for ours, theirs in zip(answers, references, strict=True)))
     assert measurement.value() == pytest.approx(sacrebleu.corpus_bleu(answers, [references]).score)
-    assert measurement.row_values()[0] == pytest.approx(
-        sacrebleu.sentence_bleu(answers[0], [references[0]]).score
-    )
+    assert measurement.row_values()[0] == pytest.approx(sacrebleu.sentence_bleu(answers[0], [references[0]]).score)
 
 
 def test_bleu_combines_many_resamples_at_once() -> None:
@@ -94,7 +92,9 @@ def test_words_in_a_terms_place_are_false_positives() -> None:
     parameters = '{"terms": ["client"], "instead_of": {"client": ["customer", "punter"]}}'
     reference = "The client agrees."
     assert run("terms", answered("The client agrees.", reference), parameters=parameters).value() == 1.0
-    assert run("terms", answered("The client, a customer.", reference), parameters=parameters).value() == pytest.approx(2 / 3)
+    assert run("terms", answered("The client, a customer.", reference), parameters=parameters).value() == pytest.approx(
+        2 / 3
+    )
     assert run("terms", answered("The punter agrees.", reference), parameters=parameters).value() == 0.0
 
 
