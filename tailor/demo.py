@@ -27,12 +27,12 @@ from tailor.cli.build import build_dataset, describe_left_out
 from tailor.cli.calls import list_adapters, pages, unary
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.datasets import describe_figures
+from tailor.cli.definitions import read_definition
 from tailor.cli.events import decode
 from tailor.cli.output import short
 from tailor.cli.publish import publish_all
 from tailor.cli.reader import Start, TopicReader
 from tailor.cli.run_views import FAILED, describe
-from tailor.cli.definitions import read_definition
 from tailor.cli.specialists import define
 from tailor.cli.story import Story, Tell, wait_for, wait_out_errors
 from tailor.cli.submissions import Description, FileSubmission, collect

@@ -12,7 +12,7 @@ import numpy
 from scipy import stats
 
 from services.evaluation.domain import Estimate, HeldOutRow
-from services.evaluation.measurement import Combine, Sums, Measurement
+from services.evaluation.measurement import Combine, Measurement, Sums
 
 METHOD = "paired cluster bootstrap, 95 %: the wider of the widened percentile and Student's t interval at each end"
 CONFIDENCE = 0.95

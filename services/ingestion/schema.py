@@ -61,7 +61,7 @@ class PublishedDocument(StrictModel):
     )
     kind: Literal["document", "deliverable", "example", "test"] = Field(
         "document",
-        description="What the document is. `prompt` and `answer` need `example`; `prompt` and `reference` need `test`, which is never trained on.",
+        description="What the document is. `prompt` and `answer` need `example`; `prompt` and `reference` need `test`.",
     )
     text: str | None = Field(None, description="Markdown or plain text.")
     content_base64: str | None = Field(None, description="The bytes of a file, in base64. Send `file_name` with it.")
@@ -86,7 +86,9 @@ class PublishedDocument(StrictModel):
     prompt: str | None = Field(None, description="For an example or a test: what a person asked.")
     answer: str | None = Field(None, description="For an example: what a person answered.")
     reference: str | None = Field(None, description="For a test: what a good answer says.")
-    key_insights: KeyInsights | None = Field(None, description="For a test: statements that a good answer contains, by kind.")
+    key_insights: KeyInsights | None = Field(
+        None, description="For a test: statements that a good answer contains, by kind."
+    )
     labels: PublishedLabels = PublishedLabels()
     draft_id: str = Field(
         "", pattern=r"^(drf_[0-9a-f]{32})?$", description="For a deliverable: the draft that it was made from."

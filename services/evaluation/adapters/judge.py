@@ -10,6 +10,7 @@ import referencing
 from jsonschema import Draft202012Validator
 
 from services.evaluation.ports import JudgeModel
+from services.evaluation.settings import Settings
 from tailor.errors import FailedPrecondition, Reason, TailorError, Unavailable
 from tailor.retry import retry
 
@@ -72,6 +73,14 @@ class OpenAiJudge(JudgeModel):
         new_options = options - self._unsupported
         self._unsupported |= new_options
         return bool(new_options)
+
+
+def open_judge(settings: Settings) -> OpenAiJudge | None:
+    """None if no judge model is set."""
+    if not settings.judge_base_url or not settings.judge_model:
+        return None
+    key, seconds = settings.judge_api_key.get_secret_value(), settings.judge_timeout_seconds
+    return OpenAiJudge(settings.judge_base_url, key, settings.judge_model, timeout_seconds=seconds)
 
 
 def parse_answer(text: str, schema: Mapping[str, Any]) -> Mapping[str, Any] | None:

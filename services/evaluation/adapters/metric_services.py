@@ -12,6 +12,7 @@ import grpc
 
 from services.evaluation.domain import AnsweredRow
 from services.evaluation.ports import MetricServices
+from services.evaluation.settings import Settings
 from tailor.api.evaluation.v1 import metric_pb2, metric_pb2_grpc
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.retry import retry
@@ -86,6 +87,18 @@ class RemoteMetricServices(MetricServices):
             stub = metric_pb2_grpc.MetricServiceStub(self._channels[name])
             response = stub.Measure(request, timeout=service.timeout_seconds, metadata=metadata)
         return _to_values(response, len(rows))
+
+
+def open_metric_services(settings: Settings) -> RemoteMetricServices:
+    """The services that the settings name."""
+    return RemoteMetricServices(
+        {
+            name: ServiceAddress(
+                service.address, service.tls, service.ca_file, service.token.get_secret_value(), service.timeout_seconds
+            )
+            for name, service in settings.metric_services.items()
+        }
+    )
 
 
 def _open(service: ServiceAddress) -> grpc.Channel:

@@ -22,7 +22,10 @@ class JsonNumber(str):
 
 
 def parse_json(file: File, budget: Budget) -> ParsedText:
-    """An object of `prompt` and `answer` is an example, one of `prompt` and `reference` a golden document. Anything else becomes Markdown, with numbers as they were written."""
+    """An object of `prompt` and `answer` is an example, one of `prompt` and `reference` a golden document.
+
+    Anything else becomes Markdown, with numbers as they were written.
+    """
     try:
         text = decode(file.data, declared_charset(file.content_type))
         content = json.loads(text, parse_int=JsonNumber, parse_float=JsonNumber, parse_constant=JsonNumber)

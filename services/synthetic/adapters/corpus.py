@@ -172,9 +172,7 @@ def _filter_reason(filters: Filters) -> ColumnElement[str]:
     return case(*((condition, literal(reason)) for condition, reason in cases), else_="")
 
 
-def _replace_reason(
-    rows: Any, group: Sequence[Any], order: Sequence[Any], limit: int, reason: str
-) -> Select[Any]:
+def _replace_reason(rows: Any, group: Sequence[Any], order: Sequence[Any], limit: int, reason: str) -> Select[Any]:
     """The rows; those beyond the first ones of their group, among those without a reason, get this reason."""
     number = func.row_number().over(partition_by=list(group), order_by=list(order))
     ranking = select(rows, number.label("number")).subquery().c

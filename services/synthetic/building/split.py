@@ -92,9 +92,7 @@ class Splitter:
             yield result()
 
 
-def _assignments(
-    component: LinkedDocuments, rows: dict[str, int] | None, golden: Collection[str]
-) -> list[Assignment]:
+def _assignments(component: LinkedDocuments, rows: dict[str, int] | None, golden: Collection[str]) -> list[Assignment]:
     """Golden documents are held out, with all new documents that are near-duplicates of them. They do not count towards a limit."""
     side = rows is not None if component.known_side is None else component.known_side
     side = side or any(key in golden for key in component.new)

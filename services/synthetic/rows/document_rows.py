@@ -18,7 +18,14 @@ from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.budget import CountedDraft, Draft, keep_fitting, make_budget
 from services.synthetic.rows.knowledge_rows import ANSWER, KNOWLEDGE, answer_drafts, find_chunks, knowledge_drafts
 from services.synthetic.rows.parts import Compose, DocumentPart, fit_parts, plan_parts
-from services.synthetic.rows.people_rows import DELIVERABLE, EXAMPLE, PeopleRows, make_deliverable, make_example, make_test
+from services.synthetic.rows.people_rows import (
+    DELIVERABLE,
+    EXAMPLE,
+    PeopleRows,
+    make_deliverable,
+    make_example,
+    make_test,
+)
 from services.synthetic.rows.places import count_characters, find_spans, merge_ranges, subtract_ranges
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.report_rows import (

@@ -499,7 +499,7 @@ class FakeSynthetic(Synthetic):
 def read_rows(store: MemoryStore, key: str) -> list[dict[str, Any]]:
     """The rows of a file, as dictionaries."""
     table = ParquetFiles().decode(store.read("datasets", key))
-    names = ("row_id", "task", "document_ids", "messages", "made_by", "tokens", "grounding", "places")
+    names = ("row_id", "task", "document_ids", "messages", "made_by", "tokens", "grounding", "places", "key_insights")
     columns = [table.column(name) for name in names]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 

@@ -83,9 +83,12 @@ def test_what_is_nearly_a_golden_document_is_not_trained_on() -> None:
     copy = put_document(app.store, 50, text=report("goldentopic"), prompt="Write a report.")
     handlers.on_document(app, copy)
     train, _ = build(app)
-    assert any(copy.document_id in row["document_ids"] for row in train) or app.repository.sides(  # type: ignore[operator]
-        "reports", [copy.document_id]
-    )[copy.document_id]
+    assert (
+        any(copy.document_id in row["document_ids"] for row in train)
+        or app.repository.sides(  # type: ignore[operator]
+            "reports", [copy.document_id]
+        )[copy.document_id]
+    )
     handlers.on_document(app, put_golden(app, 100, report("goldentopic"), "Write a report."))
     train, held_out = build(app)
     assert all(copy.document_id not in row["document_ids"] for row in train)  # type: ignore[operator]

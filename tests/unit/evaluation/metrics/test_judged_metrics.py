@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from services.evaluation.judge.agreement import Agreement, RankedPair, cohens_kappa, measure_agreement
+from services.evaluation.domain import Agreement, RankedPair
+from services.evaluation.judge.agreement import cohens_kappa, measure_agreement
 from services.evaluation.judge.prompts import Request, Rules
 from services.evaluation.judge.remembering import RememberingJudge
 from services.evaluation.judge.verdicts import compare
@@ -193,7 +194,7 @@ def test_texts_cannot_leave_their_part() -> None:
 
 
 def pairs(count: int) -> list[RankedPair]:
-    return [RankedPair(f"row_{number}", f"prompt {number}", "a long answer", "short") for number in range(count)]
+    return [RankedPair(f"row_{number}", (), f"prompt {number}", "a long answer", "short") for number in range(count)]
 
 
 def test_a_judge_that_agrees_with_the_experts_has_kappa_one() -> None:
