@@ -30,9 +30,10 @@ def to_golden(prompt: Any, reference: Any, key_insights: Any) -> ParsedText:
 
 def check_insights(content: Any) -> Insights:
     """Statements by kind, each on one line. Raises Rejected (MALFORMED)."""
-    if not isinstance(content, Mapping) or not content or set(content) - set(INSIGHT_KINDS):
+    if not isinstance(content, Mapping) or set(content) - set(INSIGHT_KINDS):
         raise malformed(f"`key_insights` must be an object of lists of strings: {', '.join(INSIGHT_KINDS)}.")
-    return {kind: _statements(kind, content[kind]) for kind in INSIGHT_KINDS if kind in content}
+    insights = {kind: _statements(kind, content[kind]) for kind in INSIGHT_KINDS if kind in content}
+    return {kind: statements for kind, statements in insights.items() if statements}
 
 
 def _statements(kind: str, entries: Any) -> tuple[str, ...]:

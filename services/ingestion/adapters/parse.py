@@ -172,7 +172,7 @@ class ParserProcess:
 
 def _insights(content: object) -> Insights | None:
     """The key insights of a golden document, which may be empty; None for other documents. Raises Rejected (MALFORMED)."""
-    return {} if content == {} else None if content is None else check_insights(content)
+    return None if content is None else check_insights(content)
 
 
 class ParserPool(Parser):
