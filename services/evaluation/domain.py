@@ -66,7 +66,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class SpecialistTerms:
-    """What a specialist's definition says about its evaluation. Without `metrics`, the built-in ones are measured.
+    """The part of a specialist's definition that concerns its evaluation. Without `metrics`, the built-in ones are measured.
 
     `definition_digest` changes whenever its metrics or its gate do.
     """
@@ -189,8 +189,8 @@ class Answer:
 class AnsweredRow:
     """A row with one model's answer, and its scores of the reference and, of a pair, of the rejected answer.
 
-    `answer` is None for rows that are only scored; the scores are None for models that cannot score. `finished` is False if the answer was cut
-    at the maximum of tokens.
+    `answer` is None for rows that are only scored; the scores are None for models that cannot score. `finished` is False if the answer was
+    cut at the maximum of tokens.
     """
 
     row: HeldOutRow
@@ -213,7 +213,7 @@ class LoadedCandidate:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """The answers of one model and its scores, in the order of the rows; None where a row was not answered or cannot be scored."""
+    """The answers of one model and its scores, in the order of the rows; None if a row was not answered or cannot be scored."""
 
     answers: tuple[Answer | None, ...]
     scores: tuple[Score | None, ...]
@@ -264,7 +264,7 @@ class ModelCost:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The chosen rows, sorted by id, and the ids of those that are answered; the others are only scored. `total` counts all held-out rows."""
+    """The chosen rows, sorted by id, and the ids of those that are answered; the others are only scored. `total` counts all rows."""
 
     rows: tuple[HeldOutRow, ...]
     answered: frozenset[str]

@@ -90,7 +90,7 @@ def _measure_models(
 
 
 def _choose(definition: MetricDefinition, rows: Sequence[AnsweredRow]) -> list[bool]:
-    """Pairs for the win rate. For other metrics the documents' rows, whose references people wrote; without any, the pairs' chosen answers."""
+    """Pairs for the win rate. For other metrics the documents' rows, whose references people wrote; without any, the chosen answers."""
     pairs = [row.row.rejected is not None for row in rows]
     if definition.kind == WIN_RATE or all(pairs):
         return pairs

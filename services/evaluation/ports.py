@@ -134,8 +134,8 @@ class Models(Protocol):
 class EvaluatedModel(Protocol):
     """A model that an evaluation measures: the base, the base with another prompt, an adapter, or an external model. Thread-safe.
 
-    Methods block. They raise Unavailable while the model does not answer, NotFound if it must be prepared again, and FailedPrecondition if it
-    cannot be measured: the evaluation then fails for the base, the incumbent and the candidate, and leaves out any other model.
+    Methods block. They raise Unavailable while the model does not answer, NotFound if it must be prepared again, and FailedPrecondition if
+    it cannot be measured. The evaluation then fails for the base, the incumbent and the candidate, and leaves out any other model.
     """
 
     @property
@@ -153,7 +153,7 @@ class EvaluatedModel(Protocol):
         ...
 
     def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
-        """Answer a row's prompt."""
+        """Answer the prompt of a row."""
         ...
 
     def score(self, row: HeldOutRow, completion: str) -> Score | None:

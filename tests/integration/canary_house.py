@@ -137,13 +137,11 @@ class House:
 
     def evaluate(self, digest: str, *, rouge: float = 0.2) -> None:
         serving = self.serving()
-        evaluated = models_pb2.AdapterEvaluated(
+        evaluated = make_evaluated(
+            digest,
+            NAME,
+            make_figures("rougeL", base=0.1, incumbent=0.1, candidate=rouge),
             evaluation_id=f"evl-{digest}-{serving.generation}",
-            adapter_digest=digest,
-            specialist=NAME,
-            base=models_pb2.Scores(values={"rougeL": 0.1}),
-            candidate=models_pb2.Scores(values={"rougeL": rouge, "parity": 0.01}),
-            rows=4,
             incumbent_generation=serving.generation,
             incumbent_digest=serving.adapter_digest,
         )

@@ -155,7 +155,7 @@ def as_markdown(data: ReportData) -> str:
         "",
         "## Gains of the candidate",
         "",
-        "Positive is better, whatever the metric's direction.",
+        "Positive is better, also if a lower value is.",
         "",
         *_table("gain over", models[:-1], [(figures.metric, figures.gains) for figures in data.metrics], sign="+"),
         "",

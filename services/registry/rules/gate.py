@@ -1,4 +1,4 @@
-"""The gate: what an evaluation must show before its adapter may serve. A condition counts only if its whole 95 % interval is on one side."""
+"""The gate. A condition is met or broken only if its whole 95 % interval is on one side; otherwise it is undecided."""
 
 from collections.abc import Iterator
 
@@ -97,7 +97,7 @@ def _check_guard(evaluation: Evaluation, guard: Guard, model: str, gain: Estimat
     if gain.high < -guard.margin:
         yield (
             Decision.REFUSED,
-            f"{told}; the gate allows a loss of {guard.margin:g}. Look at the rows that lost in the report, and mend the documents or the recipe",
+            f"{told}; the gate allows a loss of {guard.margin:g}. Read the rows that lost in the report, then change the recipe or the rows",
         )
         return
     decides = say_what_decides(evaluation, gain, -guard.margin)
