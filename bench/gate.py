@@ -97,7 +97,11 @@ def run_trials(judge: Judge, base: MeasuredModel, models: Sequence[MeasuredModel
         first = {item.candidate.name: item for item in without_incumbent(comparisons[kind])}
         comparisons[f"{kind}_first"] = list(first.values())
     tallies = {kind: judge.count(items, trials, seed) for seed, (kind, items) in enumerate(comparisons.items())}
-    return {**headline(tallies), "trials": trials, "trainings": {kind: len(found) for kind, found in by_kind.items()}} | {
+    return {
+        **headline(tallies),
+        "trials": trials,
+        "trainings": {kind: len(found) for kind, found in by_kind.items()},
+    } | {
         "kinds": {
             kind: {"verdicts": dict(tally.verdicts), "refused_by": dict(tally.refusals)}
             for kind, tally in tallies.items()

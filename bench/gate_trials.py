@@ -128,5 +128,3 @@ def compare_degraded(
 def without_incumbent(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The same candidates before anything served."""
     return [replace(comparison, incumbent=None) for comparison in comparisons]
-
-

@@ -6,6 +6,9 @@ from pathlib import Path
 from services.evaluation.adapters import tables
 from services.evaluation.adapters.evaluated_models import evaluated_models
 from services.evaluation.adapters.inference import RemoteModels
+from services.evaluation.adapters.judge import open_judge
+from services.evaluation.adapters.judging_sql import SqlAgreements, SqlDefinitions
+from services.evaluation.adapters.metric_services import open_metric_services
 from services.evaluation.adapters.prompt_store import ObjectPrompts
 from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.adapters.rows import StoredHeldOutRows
@@ -13,6 +16,7 @@ from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlMo
 from services.evaluation.consumers import Consumers
 from services.evaluation.domain import Parameters, RetryLimits, Specialists
 from services.evaluation.handlers import forget
+from services.evaluation.judging import JudgeBench
 from services.evaluation.rpc import EvaluationServicer
 from services.evaluation.settings import Settings
 from services.evaluation.worker import EvaluationWorker
@@ -31,7 +35,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
     outbox = runtime.outbox(engine, tables.outbox, producer)
     store = S3Store.from_settings(settings)
     models = RemoteModels(runtime.channel(settings, "inference", settings.inference_address))
-    artifacts, erased = SqlArtifacts(engine), runtime.erased_documents(settings)
+    artifacts, rows, erased = SqlArtifacts(engine), StoredHeldOutRows(store), runtime.erased_documents(settings)
+    judging = JudgeBench(artifacts, rows, SqlAgreements(engine), open_judge(settings), erased, settings.judge_parallel)
     worker = EvaluationWorker(
         artifacts=artifacts,
         evaluations=SqlEvaluations(engine, outbox),
@@ -39,9 +44,12 @@ def build(runtime: Runtime, settings: Settings) -> None:
         models=models,
         source=evaluated_models(settings, models, artifacts, store, erased),
         prices=settings.prices,
-        rows=StoredHeldOutRows(store),
+        rows=rows,
         reports=ObjectReports(store),
         specialists=Specialists(),
+        judging=judging,
+        definitions=SqlDefinitions(engine),
+        services=open_metric_services(settings),
         parameters=Parameters(settings.concurrency),
         limits=RetryLimits(settings.give_up_seconds, settings.max_starts),
         erased=erased,

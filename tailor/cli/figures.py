@@ -26,7 +26,9 @@ def decision_of(decision: "registry_pb2.Decision.ValueType") -> str:
     return short_enum(registry_pb2.Decision.Name(decision), "DECISION_").replace("unspecified", "not evaluated")
 
 
-def print_verdict(console: Console, name: str, decision: "registry_pb2.Decision.ValueType", reasons: Iterable[str]) -> None:
+def print_verdict(
+    console: Console, name: str, decision: "registry_pb2.Decision.ValueType", reasons: Iterable[str]
+) -> None:
     """A line for each reason of a verdict."""
     for reason in reasons:
         console.print(f"{name} {decision_of(decision)}: {reason}", highlight=False)

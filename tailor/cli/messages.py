@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 
 def to_dict(message: Message) -> dict[str, Any]:
-    """Every field of the message. Unset messages and numbers that are not finite are None, times are RFC 3339 strings, and bytes are base64."""
+    """Every field of the message. Unset messages and numbers that are not finite are None, times RFC 3339 strings, and bytes base64."""
     return {field.name: _field(message, field) for field in message.DESCRIPTOR.fields}
 
 

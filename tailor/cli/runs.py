@@ -114,7 +114,10 @@ def plan(
     parent: Parent = "",
     preference_dataset: Preferences = "",
 ) -> None:
-    """Forecast the tokens, memory, time and price of a run, whether it fits, and what difference its evaluation can show. Nothing is queued."""
+    """Forecast the tokens, memory, time and price of a run, whether it fits, and the difference that its evaluation can show.
+
+    Nothing is queued.
+    """
     session = session_of(context)
     fields = _complete(
         session, specialist, dataset, recipe=recipe, base=base, parent=parent, preferences=preference_dataset

@@ -160,7 +160,11 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.undecided = max(0, self.undecided - 1)
         return [
             self._adapter(ADAPTER, decision, []),
-            self._adapter(REFUSED_ADAPTER, registry_pb2.DECISION_REFUSED, ["rougeL gains +0.001 (95 %: -0.010 to +0.012, 16 rows) over base"]),
+            self._adapter(
+                REFUSED_ADAPTER,
+                registry_pb2.DECISION_REFUSED,
+                ["rougeL gains +0.001 (95 %: -0.010 to +0.012, 16 rows) over base"],
+            ),
         ]
 
     def ListAdapters(self, request: Any, context: Any) -> Any:

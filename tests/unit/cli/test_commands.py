@@ -18,7 +18,9 @@ def test_sends_the_key_with_every_call(tailor: Tailor, services: Services) -> No
 
 def test_creates_a_specialist_from_toml(tailor: Tailor, tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
-    file.write_text('name = "x"\nbase = "tiny"\n[gate]\nmin_rows = 8\n[gate.primary]\nmetric = "bleu"\nmin_gain = 0.5\n')
+    file.write_text(
+        'name = "x"\nbase = "tiny"\n[gate]\nmin_rows = 8\n[gate.primary]\nmetric = "bleu"\nmin_gain = 0.5\n'
+    )
 
     result = tailor("specialist", "create", str(file), "--json")
 
@@ -139,7 +141,15 @@ def test_plans_a_run_without_queueing_it(tailor: Tailor, services: Services) -> 
     (request,) = services.training.planned
     assert (request.base, request.recipe, request.parent_digest) == ("tiny", "lora", ADAPTER)
     assert (request.dataset_digest, request.preference_dataset_digest) == (DATASET, DATASET)
-    for text in ("40,000", "3.00 of 4.0 GiB", "120 s, measured", "72.00 EUR", "annotation 60.00", "fits", "of 2 datasets"):
+    for text in (
+        "40,000",
+        "3.00 of 4.0 GiB",
+        "120 s, measured",
+        "72.00 EUR",
+        "annotation 60.00",
+        "fits",
+        "of 2 datasets",
+    ):
         assert text in planned.out
     assert not services.training.created
 

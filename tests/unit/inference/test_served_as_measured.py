@@ -22,7 +22,7 @@ SAMPLING = (
 
 @pytest.mark.parametrize("sampling", SAMPLING)
 def test_the_same_request_gives_the_same_answer_in_evaluation_and_serving(
-    opened: RunningServer,  # noqa: F811 - the fixture
+    opened: RunningServer,
     sampling: words.Sampling,
 ) -> None:
     world, address = opened.world, f"127.0.0.1:{opened.server.port}"

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0343"
-down_revision = "0340"
+down_revision = "0341"
 
 
 def upgrade() -> None:
