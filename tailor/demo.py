@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +251,15 @@ def ask_both(
 ) -> list[Figures]:
     """Ask the base and the specialist each question, with the specialist's sampling; `draft_id` is that of the specialist's answer."""
     sampling = wire.to_sampling(definition.sampling)
-    options = {BASE: Options(**asdict(sampling)), definition.name: Options()}
+    options = {
+        BASE: Options(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            repetition_penalty=sampling.repetition_penalty,
+            max_tokens=sampling.max_tokens,
+        ),
+        definition.name: Options(),
+    }
     answers = []
     for number, question in enumerate(questions, start=1):
         now(f"question {number} of {len(questions)}")
