@@ -92,6 +92,8 @@ def _check_guards(gate: Gate, evaluation: Evaluation) -> Iterator[Finding]:
         gain = figures.gains.get(model) if figures else None
         if gain is None:
             yield _not_measured(evaluation, guard.metric)
+        elif guard.metric in evaluation.not_measured:
+            yield Decision.PASSED, f"the guard {guard.metric} does not count: {evaluation.not_measured[guard.metric]}"
         else:
             yield from _check_guard(evaluation, guard, model, gain)
 
