@@ -171,7 +171,8 @@ def test_an_evaluation_is_claimed_once_and_released_with_the_transaction(engine:
 
 def test_results_survive_and_serve_later_evaluations_on_the_same_rows(engine: Engine) -> None:
     results = World(engine).results
-    result = ModelResult((Answer("an answer", False, 0.5, 7, 3), None), (Score(-1.25, 3), None), (None, Score(-2.0, 1)))
+    answers, notes = (Answer("an answer", False, 0.5, 7, 3), None), {"document_ids": ["doc_1"], "refused prompts": 2}
+    result = ModelResult(answers, (Score(-1.25, 3), None), (None, Score(-2.0, 1)), notes)
     results.add("evl_1", "adapter:ad1", "k", result)
     results.add("evl_1", "adapter:ad1", "k", ModelResult((), ()))
     assert results.find("adapter:ad1", "k", "evl_1") == result == results.find("adapter:ad1", "k")
