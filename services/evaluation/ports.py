@@ -151,7 +151,7 @@ class EvaluatedModel(Protocol):
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """What a report says about its prompts after the last row, as JSON. `document_ids` lists the documents that they quote."""
+        """Facts about its prompts for the report, as JSON, complete after the last row. `document_ids` lists the documents that they quote."""
         return {}
 
     def prepare(self) -> None:
@@ -310,7 +310,7 @@ class ChatEndpoint(Protocol):
 
 
 class PromptTask(Protocol):
-    """What an optimiser can do with instructions. Methods block, and raise Unavailable while the model does not answer."""
+    """The calls that an optimiser can make with instructions. Methods block, and raise Unavailable while the model does not answer."""
 
     def score(self, instructions: str, row: HeldOutRow) -> float:
         """How likely the reference is after these instructions, 0 to 1."""
@@ -321,7 +321,7 @@ class PromptTask(Protocol):
         ...
 
     def reflect(self, prompt: str) -> str:
-        """What the reflection model writes."""
+        """The text that the reflection model writes."""
         ...
 
 
