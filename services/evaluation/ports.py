@@ -151,7 +151,7 @@ class EvaluatedModel(Protocol):
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """Facts about its prompts for the report, as JSON, complete after the last row. `document_ids` lists the documents that they quote."""
+        """Facts about its prompts for the report, as JSON, complete after the last row. `document_ids` names the documents in them."""
         return {}
 
     def prepare(self) -> None:
