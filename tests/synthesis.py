@@ -47,6 +47,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     usage: tuple[int, int] | None = (100, 50)
+    finish: str = "stop"
 
 
 Script = Callable[[int, dict[str, Any]], Reply]
@@ -117,7 +118,7 @@ def _body(reply: Reply) -> dict[str, Any]:
         "total_tokens": sum(reply.usage),
     }
     message = {"role": "assistant", "content": reply.content}
-    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    choice = {"index": 0, "finish_reason": reply.finish, "message": message}
     return {
         "id": "x",
         "object": "chat.completion",

@@ -1,7 +1,7 @@
 """What evaluation does on each event and command, up to queueing an evaluation. `worker.py` works off the queue."""
 
 from services.evaluation.domain import Adapter, Evaluation
-from services.evaluation.ports import Artifacts, Evaluations, ModelResults, ReportStore
+from services.evaluation.ports import Artifacts, Evaluations, ModelResults, PromptStore, ReportStore
 from tailor.errors import AlreadyExists, InvalidArgument, NotFound, Reason
 from tailor.events.erased import Erased, Forgotten
 
@@ -54,12 +54,18 @@ def unknown_evaluation() -> NotFound:
     return NotFound(Reason.UNKNOWN_EVALUATION, "There is no such evaluation.")
 
 
-def forget(evaluations: Evaluations, results: ModelResults, reports: ReportStore, erased: Erased) -> Forgotten:
-    """Delete the reports that quote an erased document and the answers behind them. The scores stay. Idempotent."""
+def forget(
+    evaluations: Evaluations, results: ModelResults, reports: ReportStore, prompts: PromptStore, erased: Erased
+) -> Forgotten:
+    """Delete the reports that quote an erased document, the answers behind them, and prompts that were optimised on it.
+
+    The scores stay. Idempotent.
+    """
     objects = deleted = 0
     for evaluation_id in evaluations.trained_on(erased.datasets):
         if reports.quotes(evaluation_id, erased.document_id):
             evaluations.fail(evaluation_id, Reason.ROWS_ERASED)
             deleted += results.delete(evaluation_id)
             objects += reports.delete(evaluation_id)
-    return Forgotten({"results": deleted, "report_objects": objects})
+    counts = {"results": deleted, "report_objects": objects, "prompts": prompts.delete(erased.document_id)}
+    return Forgotten(counts)

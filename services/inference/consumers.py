@@ -7,7 +7,7 @@ from services.inference.ports import Persist, PublishReport
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import Event, decode
 from tailor.logging import get_logger
-from tailor.wire import to_selection
+from tailor.wire import to_sampling, to_selection
 
 log = get_logger(__name__)
 
@@ -53,4 +53,5 @@ class SpecialistConsumer:
             to_selection(message.selection).common_labels,
             keep_drafts=message.keep_drafts,
             private_prompts=message.private_prompts,
+            sampling=to_sampling(message.sampling),
         )

@@ -261,7 +261,7 @@ class InferenceClient(AnswerSource):
         return tuple(call("inference", self._stub.ListSpecialists, request).specialists)
 
     def ask(self, question: Question) -> RpcStream[inference_pb2.StreamGenerateResponse]:
-        sampling = inference_pb2.Sampling(temperature=question.temperature, max_tokens=question.max_tokens)
+        sampling = inference_pb2.Sampling(temperature=question.temperature, max_tokens=question.max_tokens or 0)
         generate = inference_pb2.GenerateRequest(model=question.model, prompt=question.prompt, sampling=sampling)
         request = inference_pb2.StreamGenerateRequest(request=generate)
         return RpcStream("inference", self._stub.StreamGenerate(request, timeout=ANSWER_SECONDS))

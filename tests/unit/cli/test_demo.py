@@ -11,20 +11,26 @@ from rich.console import Console
 
 from tailor import demo
 from tailor.api.events.v1 import documents_pb2, models_pb2
+from tailor.api.inference.v1 import inference_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.cli.connections import Connections
+from tailor.cli.definitions import read_definition
 from tailor.cli.demo import SAMPLE, print_figures
-from tailor.cli.specialists import read_definition
 from tailor.cli.story import Story, wait_for, wait_out_errors
 from tailor.errors import DeadlineExceeded, FailedPrecondition, NotFound, Reason, Unavailable
+from tests.evaluations import make_evaluated, make_figures
 from tests.fakes.services import ADAPTER, DATASET, REFUSED_ADAPTER
 from tests.unit.cli.conftest import Services
 
 NAME = "engagement-reports"
 NEW_DATASET = synthetic_pb2.BuildDatasetResponse(
     dataset=models_pb2.DatasetBuilt(digest=DATASET, specialist=NAME, base="tiny", recipe="lora"), created=True
+)
+
+DEFINITION = models_pb2.SpecialistChanged(
+    name=NAME, sampling=models_pb2.SamplingDefaults(repetition_penalty=1.05, max_tokens=90)
 )
 
 
@@ -115,14 +121,14 @@ def test_waits_for_the_decision_of_the_gate(connections: Connections, services: 
     item = demo.evaluate(connections, trained(ADAPTER), texts.append)
 
     assert item.decision == registry_pb2.DECISION_PASSED
-    assert texts == ["3 of 8 rows measured", "16 held-out rows; the gate is met"]
+    assert texts == ["3 of 8 rows measured", "16 held-out rows; the gate's verdict is passed"]
 
 
-def test_a_refused_adapter_comes_with_the_refusals(connections: Connections) -> None:
+def test_a_refused_adapter_comes_with_the_reasons(connections: Connections) -> None:
     item = demo.evaluate(connections, trained(REFUSED_ADAPTER), quiet)
 
     assert item.decision == registry_pb2.DECISION_REFUSED
-    assert list(item.refusals) == ["rougeL gained 0.00, needs 0.02"]
+    assert list(item.reasons) == ["rougeL gains +0.001 (95 %: -0.010 to +0.012, 16 rows) over base"]
 
 
 def test_waits_until_inference_serves_the_adapter(connections: Connections) -> None:
@@ -139,7 +145,7 @@ def test_asks_both_models_again_while_inference_fails(connections: Connections, 
     services.inference.failures = 6
 
     with connections.client() as client:
-        answers = demo.ask_both(client, NAME, ["one", "two"], quiet)
+        answers = demo.ask_both(client, DEFINITION, ["one", "two"], quiet)
 
     assert [(answer["base"], answer["tuned"]) for answer in answers] == [
         ("base: one", f"{NAME}: one"),
@@ -148,11 +154,21 @@ def test_asks_both_models_again_while_inference_fails(connections: Connections, 
     assert {answer["draft_id"] for answer in answers} == {"drf_1"}
 
 
+def test_asks_the_base_with_the_sampling_of_the_specialist(connections: Connections, services: Services) -> None:
+    with connections.client() as client:
+        demo.ask_both(client, DEFINITION, ["one"], quiet)
+
+    by_model = {request.model: request.sampling for request in services.inference.asked}
+    assert (by_model["base"].max_tokens, round(by_model["base"].repetition_penalty, 2)) == (90, 1.05)
+    assert by_model["base"].temperature == 0 and by_model["base"].HasField("temperature")
+    assert by_model[NAME] == inference_pb2.Sampling()
+
+
 def figures() -> dict[str, Any]:
     """The figures of a run that promoted its adapter."""
     dataset = models_pb2.DatasetBuilt(digest="d", train_rows=200, held_out_rows=20)
     item = registry_pb2.CatalogueAdapter(adapter=trained("a"), decision=registry_pb2.DECISION_PASSED)
-    item.evaluation.base.values["bleu"], item.evaluation.candidate.values["bleu"] = 1.0, 3.5
+    item.evaluation.CopyFrom(make_evaluated("a", "reports", make_figures("bleu", base=1.0, candidate=3.5)))
     answers = [{"question": "What [now]?", "base": "plain", "tuned": "house", "draft_id": "drf_1"}]
     models = demo.model_figures(dataset, item)
     return demo.count_outcomes([], 0) | models | {"answers": answers, "seconds": dict.fromkeys(demo.STEPS, 0.0)}
@@ -171,27 +187,29 @@ def test_the_file_has_exactly_the_promised_fields(tmp_path: Path) -> None:
         "dataset",
         "run",
         "adapter",
-        "scores",
+        "evaluation",
+        "verdict",
         "promoted",
         "answers",
         "seconds",
     ]
     assert document["dataset"] == {"digest": "d", "rows": 200, "held_out": 20}
     assert list(document["run"]) == ["id", "seconds", "steps", "first_loss", "last_loss", "tokens_per_second"]
-    assert list(document["scores"]) == ["base", "tuned"]
+    assert document["verdict"] == {"decision": "passed", "reasons": []}
+    assert document["evaluation"]["metrics"][0]["gains"]["base"]["value"] == 2.5
     assert document["promoted"] is True
     assert [path.name for path in tmp_path.iterdir()] == ["demo.json"]
 
 
 def test_prints_the_figures_for_people() -> None:
     output = io.StringIO()
-    console = Console(file=output, width=100)
+    console = Console(file=output, width=200)
 
     print_figures(console, figures())
 
     text = output.getvalue()
     assert "What [now]?" in text
-    assert "+2.500" in text
+    assert "+2.500 (+2.495 to +2.505)" in text
 
 
 def test_steps_are_lines_without_a_terminal() -> None:
@@ -229,14 +247,7 @@ def test_the_sample_defines_a_specialist_with_all_house_terms() -> None:
     assert list(definition.house_terms) == [term for term in terms if term]
     assert definition.gate.min_rows == 8
     assert (definition.keep_drafts, definition.preference_recipe) == (True, "dpo")
-    assert {threshold.metric for threshold in definition.gate.thresholds} == {
-        "rouge1",
-        "rouge2",
-        "rougeL",
-        "bleu",
-        "house_terms_f1",
-        "perplexity",
-    }
+    assert definition.gate.primary.metric == "log_likelihood" and definition.gate.primary.min_gain > 0
     assert tomllib.loads((SAMPLE / "specialist.toml").read_text())["recipe"] == "lora"
 
 

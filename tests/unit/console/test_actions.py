@@ -179,7 +179,7 @@ def test_answer_is_streamed_with_its_draft() -> None:
     assert "".join(str(data["text"]) for name, data in sent if name == "piece") == "The findings follow."
     assert sent[1][1]["draft_id"] == DRAFT
     assert sent[1][1]["finish_reason"] == "stop"
-    assert world.inference.asked == [Question(NAME, "Write.", 64, 0.0)]
+    assert world.inference.asked == [Question(NAME, "Write.", 64)]
     assert world.inference.streams[0].closed
 
 
