@@ -178,7 +178,7 @@ def _parse(value: Mapping[str, Any]) -> DatasetManifest:
         splits={str(name): _parse_split(split) for name, split in value["splits"].items()},
         sources=_parse_ids(value["sources"], "documents"),
         judgements=_parse_ids(value.get("judgements", {"judgements": 0, "files": []}), "judgements"),
-        quiz=_parse_quiz(value.get("quiz", {})),
+        quiz=parse_quiz(value.get("quiz", {})),
         figures=_parse_figures(value.get("figures", {})),
         left_out={str(reason): _parse_count(count) for reason, count in value.get("left_out", {}).items()},
         teacher_tokens=int(value.get("teacher", {}).get("tokens", 0)),
@@ -193,7 +193,8 @@ def _parse_ids(value: Mapping[str, Any], unit: str) -> IdFiles:
     return IdFiles(int(value[unit]), _parse_files(value["files"], int(value[unit])))
 
 
-def _parse_quiz(value: Mapping[str, Any]) -> QuizFiles:
+def parse_quiz(value: Mapping[str, Any]) -> QuizFiles:
+    """The quiz of a manifest's entry; empty for an empty entry. Raises ValueError, TypeError or KeyError for another one."""
     names = ("documents", "rows", "beyond_limit", "without_questions")
     counts = {name: int(value.get(name, 0)) for name in names}
     kinds = {QuizKind(kind).value: int(count) for kind, count in value.get("kinds", {}).items()}

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy
 from numpy.typing import NDArray
@@ -12,8 +12,20 @@ from numpy.typing import NDArray
 from services.synthetic.building.grams import GRAM_WORDS, Counts, GramHasher, GramSet, count_documents
 from services.synthetic.building.overlap import Checker, count_in_train
 from services.synthetic.building.overlap import Hashes as CheckHashes
+from services.synthetic.building.quiz import WrittenQuiz, quiz_draw, write_quiz
 from services.synthetic.corpus import Member
-from services.synthetic.domain import Conversation, Kind, LeftOutText, Row, Specialist, Text, fingerprint
+from services.synthetic.domain import (
+    EXTRA,
+    Conversation,
+    Kind,
+    LeftOutText,
+    QuizRow,
+    Row,
+    RowNeeds,
+    Specialist,
+    Text,
+    fingerprint,
+)
 from services.synthetic.filters import boilerplate_ranges, has_words
 from services.synthetic.ports import RowFiles, RowMaker, TokenCounter
 from tailor.datasets import LeftOutCount
@@ -36,11 +48,18 @@ class Context:
 
 @dataclass(frozen=True)
 class SegmentTask:
-    """Documents with their texts, and the drafts of deliverables, by document id."""
+    """Documents with their texts, and the drafts of deliverables, by document id. Those with a draw below `quiz_below` have a quiz."""
 
     members: tuple[Member, ...]
     texts: Mapping[str, Text]
     drafts: Mapping[str, Conversation]
+    quiz_below: int = 0
+
+    def needs(self, member: Member, specialist: Specialist) -> RowNeeds:
+        """What a document needs besides its rows."""
+        policy = specialist.rows
+        is_asked = quiz_draw(member.document.document_id) < self.quiz_below
+        return RowNeeds(policy.quiz_questions * is_asked, policy.missed_extra_rows * member.missed)
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,7 @@ class RawSegment:
 
     `answers` are hashes of the answers of which only one may stay in the dataset, 0 for others. `draws` order rows at random but fixed.
     `documents` are numbers of documents in `ids`. `places` has (row, document, start, end), counted in characters that are not blank.
+    `is_extra` marks the rows that missed documents got in addition. `quiz` are the questions of all documents.
     """
 
     data: bytes
@@ -60,6 +80,8 @@ class RawSegment:
     documents: NDArray[numpy.int64]
     places: NDArray[numpy.int64]
     left_out: Mapping[str, LeftOutCount]
+    is_extra: NDArray[numpy.bool_]
+    quiz: bytes = b""
 
     @property
     def rows(self) -> int:
@@ -79,6 +101,7 @@ class WrittenRows:
     document_ids: tuple[str, ...]
     shares: Counts
     checks: Counts
+    quiz: WrittenQuiz = WrittenQuiz()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True)
@@ -97,6 +120,7 @@ class _Collector:
     documents: list[int] = field(default_factory=list)
     places: list[tuple[int, int, int, int]] = field(default_factory=list)
     left_out: dict[str, LeftOutCount] = field(default_factory=dict)
+    quiz: list[QuizRow] = field(default_factory=list)
 
     def add_rows(self, rows: Sequence[Row], document: int, letters: "Letters") -> None:
         for row in rows:
@@ -157,7 +181,9 @@ def _add_document(collector: _Collector, context: Context, task: SegmentTask, nu
         return
     if skip:
         collector.add_left_out(BOILERPLATE, characters=sum(letters.count(start, end) for start, end in skip))
-    document_rows = context.maker.make(document, text, context.specialist, context.counter, skip)
+    needs = task.needs(member, context.specialist)
+    document_rows = context.maker.make(document, text, context.specialist, context.counter, skip, needs=needs)
+    collector.quiz += document_rows.quiz
     rows, left_out = list(document_rows.rows), list(document_rows.left_out)
     draft = task.drafts.get(document.document_id)
     if draft is not None:
@@ -191,7 +217,17 @@ def _raw(context: Context, collector: _Collector, ids: tuple[str, ...]) -> RawSe
         documents=numpy.array(collector.documents, numpy.int64),
         places=numpy.array(collector.places, numpy.int64).reshape(-1, 4),
         left_out=collector.left_out,
+        is_extra=numpy.array([row.lineage == EXTRA for row in rows], numpy.bool_),
+        quiz=context.files.quiz_table(collector.quiz).encode() if collector.quiz else b"",
     )
+
+
+def write_segment(
+    context: Context, raw: RawSegment, kept: Sequence[bool], held_out: HeldOutGrams, quiz_below: int
+) -> WrittenRows:
+    """Write the kept rows of a segment, and the quiz of the documents that have some. Runs in a worker; deterministic."""
+    written = write_rows(context, [raw.data], [kept], held_out)
+    return replace(written, quiz=write_quiz(context.files, raw.quiz, written.document_ids, quiz_below))
 
 
 def write_rows(
@@ -223,9 +259,12 @@ def compare_rows(context: Context, data: bytes, held_out: HeldOutGrams) -> tuple
 
 
 def answer_key(row: Row) -> int:
-    """Equal for rows of a task whose answers have the same words. 0 for rows that teach no passage, such as short answers."""
+    """Equal for rows of a task whose answers have the same words. 0 for rows that teach no passage, such as short answers.
+
+    Rows in addition repeat answers in order to teach them.
+    """
     answer = WORD.findall(" ".join(row.answers).lower())
-    if not row.places or len(answer) < GRAM_WORDS:
+    if not row.places or len(answer) < GRAM_WORDS or row.lineage == EXTRA:
         return 0
     parts = "\n".join([row.task, row.grounding.value, *answer])
     return int.from_bytes(hashlib.blake2b(parts.encode(), digest_size=8).digest(), "big")
