@@ -149,6 +149,15 @@ class Evaluation:
     payload: bytes = b""
 
 
+@dataclass(frozen=True)
+class ScoredAdapter:
+    """An adapter whose knowledge of documents was measured at a time."""
+
+    specialist: str
+    digest: str
+    evaluate_time: datetime
+
+
 class Decision(Enum):
     """The gate's decision on an evaluation."""
 

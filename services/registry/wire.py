@@ -23,6 +23,7 @@ from services.registry.domain import (
     RebuildPolicy,
     Replica,
     ReplicaRollout,
+    ScoredAdapter,
     Serving,
     ServingCanary,
     Specialist,
@@ -218,6 +219,10 @@ def to_evaluation(message: models_pb2.AdapterEvaluated) -> Evaluation:
         incumbent_digest=message.incumbent_digest,
         payload=message.SerializeToString(deterministic=True),
     )
+
+
+def to_scored_adapter(message: models_pb2.AdapterEvaluated) -> ScoredAdapter:
+    return ScoredAdapter(message.specialist, message.adapter_digest, to_datetime(message.create_time))
 
 
 def to_replica(message: models_pb2.ReplicaSeen) -> Replica:

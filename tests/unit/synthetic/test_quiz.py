@@ -132,10 +132,21 @@ def test_a_quiz_has_the_documents_with_rows_and_counts_the_others() -> None:
     assert write_quiz(files, b"", ("doc_1", "doc_7"), 0).counts == QuizFiles()
 
 
+def guide(number: int) -> str:
+    """A text with subjects that questions ask about; the third word tells texts apart."""
+    return (
+        f"# Guide depot{number}\n\n## Drivers\n\nThe gate of depot {number} opens at {number % 12}:15 on weekdays for the lorries "
+        f"of Harbour Line {number}. The northern ramp of yard {number} holds {number + 3} lorries at once. A driver without the permit "
+        f"of Carla Mott{number} waits behind the old kiln until the foreman of shift {number} calls. The fee for the weighbridge is "
+        f"£{number + 20} and the clerk in the small office takes it in cash until {number % 9 + 9}:40 in the evening."
+    )
+
+
 def app_with(policy: RowPolicy, documents: int = 60, **changes: Any) -> FakeSynthetic:
     app = make_app(specialists={"reports": replace(SPECIALIST, rows=policy)}, **changes)
     for number in range(documents):
-        handlers.on_document(app, put_document(app.store, number))
+        document = put_document(app.store, number, text=guide(number))
+        handlers.on_document(app, replace(document, language="en"))
     return app
 
 
