@@ -1,7 +1,7 @@
 """What the pages derive from the services' messages. Pure functions; times are UTC."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -98,9 +98,24 @@ def list_row_limits(message: models_pb2.RowPolicy) -> tuple[tuple[str, str], ...
         ("tasks", ", ".join(policy.tasks)),
         ("own tasks", ", ".join(task.name for task in policy.own_tasks)),
         ("knowledge", "" if policy.knowledge else "none"),
+        *_list_quiz_limits(policy),
         ("replay", f"{policy.replay_percent} % from {', '.join(policy.replay)}" if policy.replay else ""),
     )
     return tuple((name, limit) for name, limit in limits if limit)
+
+
+def _list_quiz_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
+    """What differs from the defaults."""
+    defaults = RowPolicy()
+    if policy.quiz_questions != defaults.quiz_questions:
+        yield "quiz", f"{policy.quiz_questions} questions per document" if policy.quiz_questions else "none"
+    if policy.max_quiz_documents != defaults.max_quiz_documents:
+        yield "quiz", f"at most {policy.max_quiz_documents:,} documents"
+    if policy.missed_extra_rows != defaults.missed_extra_rows:
+        yield (
+            "missed documents",
+            f"at most {policy.missed_extra_rows} more rows" if policy.missed_extra_rows else "no more rows",
+        )
 
 
 def is_ended(run: training_pb2.Run) -> bool:

@@ -66,6 +66,15 @@ class Refusals:
         self.rows[reason] = self.rows.get(reason, 0) + rows
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What the rows of a document are made from."""
+
+    specialist: Specialist
+    prompts: Prompts
+    chunks: Sequence[Chunk]
+
+
 def make_rows(
     document: Document,
     text: Text,
@@ -84,16 +93,21 @@ def make_rows(
         people_rows = make_example(read_source(document, text), (text.prompt or "").strip(), specialist, counter)
         drafts = _choose_wanted(people_rows, EXAMPLE, specialist, refusals)
         return _finish(document, text, specialist, drafts, refusals, skip=skip)
-    source = read_source(document, text, skip)
-    prompts = Prompts(source, make_budget(specialist, counter, source.reading.text))
-    chunks = find_chunks(source.sections, prompts.budget)
-    drafts = _structure(prompts, chunks, specialist, refusals)
+    source = _read(document, text, specialist, counter, skip)
+    drafts = _structure(source, refusals)
     if not teaches_knowledge(specialist):
         needs = RowNeeds()
-    extra = _make_extra(prompts, chunks, drafts, specialist, needs.extra_rows)
-    document_rows = _finish(document, text, specialist, drafts, refusals, skip=skip, extra=extra)
-    quiz = _make_quiz(prompts, chunks, [*drafts, *extra], specialist, needs.quiz_questions)
-    return replace(document_rows, quiz=quiz)
+    quiz = _make_quiz(source, drafts, needs.quiz_questions)
+    extra = _make_extra(source, drafts, quiz, needs.extra_rows)
+    return replace(_finish(document, text, specialist, drafts, refusals, skip=skip, extra=extra), quiz=quiz)
+
+
+def _read(
+    document: Document, text: Text, specialist: Specialist, counter: TokenCounter, skip: Sequence[Range]
+) -> _Source:
+    source = read_source(document, text, skip)
+    prompts = Prompts(source, make_budget(specialist, counter, source.reading.text))
+    return _Source(specialist, prompts, find_chunks(source.sections, prompts.budget))
 
 
 def teaches_knowledge(specialist: Specialist) -> bool:
@@ -110,9 +124,8 @@ def make_deliverable_rows(
     return _finish(document, text, specialist, _choose_wanted(people_rows, DELIVERABLE, specialist, refusals), refusals)
 
 
-def _structure(
-    prompts: Prompts, chunks: Sequence[Chunk], specialist: Specialist, refusals: Refusals
-) -> list[CountedDraft]:
+def _structure(source: _Source, refusals: Refusals) -> list[CountedDraft]:
+    prompts, specialist = source.prompts, source.specialist
     sections = prompts.source.sections
     parts = [part for part in plan_parts(sections, prompts.budget) if _is_teachable(part, refusals)]
     if not parts:
@@ -122,30 +135,31 @@ def _structure(
         fitting, too_long = fit_parts(parts, compose, prompts.budget)
         rows += fitting
         _refuse_parts(refusals, too_long)
-    views = [draft for draft in _views(prompts, chunks, specialist, parts) if draft is not None]
+    views = [draft for draft in _views(source, parts) if draft is not None]
     return rows + keep_fitting(views, prompts.budget)
 
 
 def _make_extra(
-    prompts: Prompts, chunks: Sequence[Chunk], drafts: Sequence[CountedDraft], specialist: Specialist, count: int
+    source: _Source, drafts: Sequence[CountedDraft], quiz: Sequence[QuizRow], count: int
 ) -> list[CountedDraft]:
-    """At most `count` rows that the document does not have yet."""
+    """At most `count` rows that the document does not have yet; those that answer a question of its quiz come last."""
     if not count:
         return []
     known = {(item.draft.messages[-2][1], item.draft.answer) for item in drafts}
-    drafted = {(draft.messages[-2][1], draft.answer): draft for draft in extra_drafts(prompts, chunks)}
-    fitting = keep_fitting([draft for key, draft in drafted.items() if key not in known], prompts.budget)
-    return [item for item in fitting if item.answer_tokens >= specialist.rows.min_answer_tokens][:count]
+    drafted = {(draft.messages[-2][1], draft.answer): draft for draft in extra_drafts(source.prompts, source.chunks)}
+    references = {question.row.completion for question in quiz}
+    new = sorted((key for key in drafted if key not in known), key=lambda key: key[1] in references)
+    fitting = keep_fitting([drafted[key] for key in new], source.prompts.budget)
+    return [item for item in fitting if item.answer_tokens >= source.specialist.rows.min_answer_tokens][:count]
 
 
-def _make_quiz(
-    prompts: Prompts, chunks: Sequence[Chunk], drafts: Sequence[CountedDraft], specialist: Specialist, count: int
-) -> tuple[QuizRow, ...]:
+def _make_quiz(source: _Source, drafts: Sequence[CountedDraft], count: int) -> tuple[QuizRow, ...]:
     """The questions that fit the base's context."""
-    questions = quiz_drafts(prompts, chunks, [item.draft for item in drafts], count)
+    prompts = source.prompts
+    questions = quiz_drafts(prompts, source.chunks, [item.draft for item in drafts], count)
     counted = prompts.budget.count([question.draft for question in questions])
     return tuple(
-        QuizRow(_row(prompts.source.document, specialist, item), question.kind, question.values)
+        QuizRow(_row(prompts.source.document, source.specialist, item), question.kind, question.values)
         for question, item in zip(questions, counted, strict=True)
         if item.tokens <= prompts.budget.limit
     )
@@ -170,10 +184,9 @@ def _main_composer(prompts: Prompts, specialist: Specialist, main: str, *, is_si
     return report_part(prompts, REPORT if _is_wanted(specialist, REPORT) else main)
 
 
-def _views(
-    prompts: Prompts, chunks: Sequence[Chunk], specialist: Specialist, parts: Sequence[DocumentPart]
-) -> Iterator[Draft | None]:
+def _views(source: _Source, parts: Sequence[DocumentPart]) -> Iterator[Draft | None]:
     """Rows of a document that teach its parts once more."""
+    prompts, chunks, specialist = source.prompts, source.chunks, source.specialist
     main = main_task(prompts.source)
     if _is_wanted(specialist, main) and len(parts) > 1:
         yield whole_draft(prompts, main)

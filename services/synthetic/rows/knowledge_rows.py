@@ -105,9 +105,9 @@ def extra_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> Iterator[Draft]:
         yield from _question(prompts, chunk, KNOWLEDGE, "answer", 1)
     for chunk in viewed:
         yield from _where(prompts, chunk)
-    for number in range(1, _EXTRA_ROUNDS + 1):
+    for number in range(_EXTRA_ROUNDS):
         for chunk in chunks:
-            yield from _closed(prompts, chunk, number)
+            yield from _closed(prompts, chunk, number % max(1, len(chunk.topics)), number)
 
 
 def find_chunks(sections: Sequence[Section], budget: RowBudget) -> list[Chunk]:
@@ -136,12 +136,11 @@ def _question(prompts: Prompts, chunk: Chunk, task: str, view: str, number: int)
         yield _draft(task, prompts.assemble(request, passage=chunk.text), answer, sentences)
 
 
-def _closed(prompts: Prompts, chunk: Chunk, number: int = 0) -> Iterator[Draft]:
-    """A question without its passage; each number has its own subject, as far as there are enough, and wording."""
-    topic, sentences = chunk.ask_about(3 + number, _ANSWER_SHARE if len(chunk.sentences) > 2 else 1.0)
+def _closed(prompts: Prompts, chunk: Chunk, number: int = 3, *key: object) -> Iterator[Draft]:
+    """A question without its passage; the key draws its wording."""
+    topic, sentences = chunk.ask_about(number, _ANSWER_SHARE if len(chunk.sentences) > 2 else 1.0)
     if sentences:
-        key = (chunk.pieces[0].start, *([number] if number else []))
-        request = prompts.ask("closed", *key, topic=topic)
+        request = prompts.ask("closed", chunk.pieces[0].start, *key, topic=topic)
         yield _draft(KNOWLEDGE, request, join_sentences(sentences), sentences, Grounding.CLOSED)
 
 
