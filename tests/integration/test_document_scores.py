@@ -163,7 +163,8 @@ def test_the_audit_has_the_dataset_behind_each_serving_adapter(world: World) -> 
     pairs = models_pb2.DatasetBuilt(digest="ee55", specialist=NAME, manifest=dataset.manifest)
     world.receive("dataset.built.v1", pairs)
     world.train("bb22", "ee55", [], parent="aa11")
-    world.receive("adapter.evaluated.v1", evaluated("aa11", store_scores(world, [score("doc_1", 1, 2)])))
+    file = store_scores(world, [score("doc_1", 1, 2)])
+    facts.record_scores(world.begin, StoredDatasetDocuments(world.store), ScoredAdapter(NAME, "bb22", NOON), file)
     (item,) = world.queries.audit(NAME, Selection()).datasets
     assert (item.specialist, item.adapter_digest, item.dataset_digest) == (NAME, "bb22", "cd34")
     assert (item.figures.coverage, item.documents, item.quiz_documents) == (0.9, 1, 2)
