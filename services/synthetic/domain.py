@@ -215,9 +215,9 @@ class QuizRow:
 
 @dataclass(frozen=True)
 class RowNeeds:
-    """What a build asks of a document besides its rows.
+    """The needs of a build besides a document's rows.
 
-    That is up to a number of quiz questions that it answers, and up to a number of `knowledge` rows in addition, because the last
+    They are up to a number of quiz questions that it answers, and up to a number of `knowledge` rows in addition, because the last
     evaluation found that it was not learned.
     """
 

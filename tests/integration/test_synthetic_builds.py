@@ -190,13 +190,13 @@ def test_postgresql_draws_the_same_documents_for_the_quiz(engine: Engine) -> Non
 
 def test_missed_documents_get_more_rows_and_other_segments_keep_their_rows_and_their_quiz(engine: Engine) -> None:
     world = World(engine)
-    fill_guides(world, 12)
+    fill_guides(world, 20)
     handlers.build_dataset(world.app, "reports", "")
     with engine.begin() as connection:
         # As if a segment lay between.
         connection.execute(text("UPDATE sketches SET arrival = arrival * 512"))
     first = handlers.build_dataset(world.app, "reports", "").dataset
-    sides = world.repository.sides("reports", [f"doc_{number:032d}" for number in range(12)])
+    sides = world.repository.sides("reports", [f"doc_{number:032d}" for number in range(20)])
     train = [key for key, held_out in sides.items() if not held_out]
     world.app = replace(world.app, list_missed=lambda name: [train[:2]])
     second = handlers.build_dataset(world.app, "reports", "").dataset

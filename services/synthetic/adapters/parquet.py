@@ -55,7 +55,7 @@ SCHEMA = pyarrow.schema(
         ("lineage", pyarrow.map_(pyarrow.string(), pyarrow.string())),
     ]
 )
-# Rows that are never trained on, and by what evaluation tells whether their answers were learned.
+# Rows that are never trained on, with the columns by which evaluation tells whether their answers were learned.
 QUIZ_SCHEMA = pyarrow.schema(
     [
         *SCHEMA,

@@ -56,7 +56,7 @@ class SegmentTask:
     quiz_below: int = 0
 
     def needs(self, member: Member, specialist: Specialist) -> RowNeeds:
-        """What a document needs besides its rows."""
+        """The needs of a document besides its rows."""
         policy = specialist.rows
         is_asked = quiz_draw(member.document.document_id) < self.quiz_below
         return RowNeeds(policy.quiz_questions * is_asked, policy.missed_extra_rows * member.missed)
