@@ -87,9 +87,9 @@ class SegmentResult:
 
     `inputs` is a digest of everything that the rows depend on, `kept` of which were kept, and `checked` of the held-out answers that they
     were compared with. The files are None without rows. `letters` are the characters that the rows teach. `answers` are hashes of the
-    answers of all rows that were made. By two independent methods, `grams` and `check_grams` have all 13-grams of the rows with the number of
-    documents, `shares` and `checks` those of the held-out answers. `extra` counts the rows that missed documents got in addition, and those
-    documents.
+    answers of all rows that were made. By two independent methods, `grams` and `check_grams` have all 13-grams of the rows with the number
+    of documents, `shares` and `checks` those of the held-out answers. `extra` counts the rows that missed documents got in addition, and
+    those documents.
     """
 
     number: int

@@ -161,8 +161,8 @@ def test_the_audit_has_the_dataset_behind_each_serving_adapter(world: World) -> 
     assert [item.dataset_digest for item in world.queries.audit("", Selection()).datasets] == ["cd34"]
     # Preferences are learned on top of the adapter that learned the documents.
     pairs = models_pb2.DatasetBuilt(digest="ee55", specialist=NAME, manifest=dataset.manifest)
-    world.receive("dataset.built.v1", pairs)
     world.train("bb22", "ee55", [], parent="aa11")
+    world.receive("dataset.built.v1", pairs)
     file = store_scores(world, [score("doc_1", 1, 2)])
     facts.record_scores(world.begin, StoredDatasetDocuments(world.store), ScoredAdapter(NAME, "bb22", NOON), file)
     (item,) = world.queries.audit(NAME, Selection()).datasets
