@@ -156,6 +156,8 @@ def test_the_audit_has_the_dataset_behind_each_serving_adapter(world: World) -> 
     dataset = built(
         world.store, "cd34", NAME, ["doc_1"], left_out=counts, figures=Figures(0.9, 1.0, 0.0, 700), quiz=quiz
     )
+    world.receive("dataset.built.v1", dataset)
+    # Training publishes a dataset of the same digest; its manifest is read once.
     world.train("aa11", "cd34", DOCUMENTS[:1])
     world.receive("dataset.built.v1", dataset)
     assert [item.dataset_digest for item in world.queries.audit("", Selection()).datasets] == ["cd34"]
