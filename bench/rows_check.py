@@ -208,7 +208,10 @@ def measure_overlap(held_out: Sequence[Answers], train: Iterable[Answers]) -> fl
     for answers in train:
         for text, document in zip(answers.texts, answers.documents, strict=True):
             for gram in _known(hash_runs(WORD.findall(text.lower()), GRAM), wanted):
-                documents.setdefault(gram, set()).add(document)
+                names = documents.setdefault(gram, set())
+                # More names would change nothing, and boilerplate has very many.
+                if len(names) < BOILERPLATE_DOCUMENTS:
+                    names.add(document)
     shared = {gram for gram, names in documents.items() if len(names) < BOILERPLATE_DOCUMENTS}
     return sum(not shared.isdisjoint(part.tolist()) for part in parts) / max(1, len(parts))
 

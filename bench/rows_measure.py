@@ -1,5 +1,6 @@
 """Builds the dataset of a corpus in a separate process, and measures it."""
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,15 +62,20 @@ def measure(
     root.mkdir()
     with database(root / "database") as url, Builder(place.store, url, root / "builder.log") as builder:
         corpus = BenchCorpus.connect(place.store, url)
+        started = time.monotonic()
         documents = corpus.publish(papers)
+        published = time.monotonic() - started
         intake, first = builder.run("prepare"), builder.run("build")
         corpus.publish(more)
         second = builder.run("build")
         figures = {
             "documents": documents,
             "rows": first["train_rows"] + first["held_out_rows"],
+            "publish_seconds": round(published, 2),
             **_figures(intake, first),
             "incremental_seconds": second["seconds"],
+            "incremental_cpu_seconds": second["cpu_seconds"],
+            "incremental_peak_rss_mb": second["peak_rss_mb"],
             "incremental_documents": len(more),
             "event_bytes": event_bytes(url),
         }
@@ -95,7 +101,9 @@ def _figures(intake: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
         "near_duplicates": first["near_duplicates"],
         "left_out": first["left_out"],
         "intake_seconds": intake["seconds"],
+        "intake_cpu_seconds": intake["cpu_seconds"],
         "intake_peak_rss_mb": intake["peak_rss_mb"],
         "seconds": first["seconds"],
+        "cpu_seconds": first["cpu_seconds"],
         "peak_rss_mb": first["peak_rss_mb"],
     }

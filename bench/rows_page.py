@@ -5,6 +5,14 @@ from pathlib import Path
 from typing import Any
 
 SHARES = ("coverage", "grounded", "overlap")
+SECONDS = (
+    "intake_seconds",
+    "intake_cpu_seconds",
+    "seconds",
+    "cpu_seconds",
+    "incremental_seconds",
+    "incremental_cpu_seconds",
+)
 NAMES = {"base": "base", "old": "rows of before", "new": "rows of today"}
 
 
@@ -28,11 +36,16 @@ def _table(corpora: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(_line(f"{share}, recomputed", [f"{corpora[name]['recomputed'][share]:.3f}" for name in names]))
     for unit in ("documents", "characters", "near_duplicates", "rows", "train_tokens", "held_out_rows", "event_bytes"):
         lines.append(_line(unit.replace("_", " "), [f"{corpora[name][unit]:,}" for name in names]))
-    for unit in ("intake_seconds", "seconds", "incremental_seconds"):
-        lines.append(_line(unit.replace("_", " "), [f"{corpora[name][unit]:,.1f}" for name in names]))
-    for unit in ("intake_peak_rss_mb", "peak_rss_mb"):
-        lines.append(_line(unit.replace("_", " "), [f"{corpora[name][unit]:,}" for name in names]))
+    for unit in SECONDS:
+        lines.append(_line(unit.replace("_", " "), [_number(corpora[name], unit, ",.1f") for name in names]))
+    for unit in ("intake_peak_rss_mb", "peak_rss_mb", "incremental_peak_rss_mb"):
+        lines.append(_line(unit.replace("_", " "), [_number(corpora[name], unit, ",") for name in names]))
     return "\n".join(lines)
+
+
+def _number(figures: Mapping[str, Any], unit: str, form: str) -> str:
+    """A figure, or a dash if an earlier run, which did not measure it, gave the figures."""
+    return format(figures[unit], form) if unit in figures else "-"
 
 
 def _line(name: str, cells: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """The documents of a build: their sketches, their components and sides, their segments, and what is stored of each segment."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -86,9 +86,10 @@ class SegmentResult:
     """The stored train rows of a segment, so that a later build with equal inputs reuses them.
 
     `inputs` is a digest of everything that the rows depend on, `kept` of which were kept, and `checked` of the held-out answers that they
-    were compared with. `train` and `sources` are None without rows. `letters` are the characters that the rows teach. `answers` are hashes
-    of the answers of all rows that were made; `shares` and `checks` are the 13-grams of the held-out answers that were found, with the
-    number of documents, by two independent methods. `extra` counts the rows that missed documents got in addition, and those documents.
+    were compared with. The files are None without rows. `letters` are the characters that the rows teach. `answers` are hashes of the
+    answers of all rows that were made. By two independent methods, `grams` and `check_grams` have all 13-grams of the rows with the number
+    of documents, `shares` and `checks` those of the held-out answers. `extra` counts the rows that missed documents got in addition, and
+    those documents.
     """
 
     number: int
@@ -97,6 +98,8 @@ class SegmentResult:
     checked: str
     train: DatasetFile | None
     sources: DatasetFile | None
+    grams: DatasetFile | None
+    check_grams: DatasetFile | None
     tokens: int
     letters: int
     tasks: Mapping[str, int]
@@ -115,6 +118,12 @@ class SegmentResult:
         train = (StoredFile(self.train, self.number),) if self.train else ()
         sources = (StoredFile(self.sources, self.number, is_sources=True),) if self.sources else ()
         return train + sources + tuple(StoredFile(file, self.number, is_quiz=True) for file in self.quiz.files)
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all files, also of those that belong to no dataset."""
+        files = (self.train, self.sources, self.grams, self.check_grams)
+        return [file.ref.key for file in (*files, *self.quiz.files) if file is not None]
 
 
 @dataclass(frozen=True)
@@ -186,8 +195,8 @@ class BuildCorpus(Protocol):
         """
         ...
 
-    def assign(self, assignments: Sequence[Assignment]) -> None:
-        """Keep assignments; existing ones do not change."""
+    def assign(self, assignments: Iterable[Assignment]) -> None:
+        """Keep assignments, a page at a time; existing ones do not change."""
         ...
 
     def mark_missed(self, document_ids: Sequence[str]) -> None:

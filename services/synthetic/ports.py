@@ -286,6 +286,14 @@ class RowFiles(Protocol):
         """A column of such a file."""
         ...
 
+    def numbers(self, columns: Mapping[str, bytes]) -> bytes:
+        """Columns of unsigned numbers of 64 bits, little-endian, as a file. Sorted and small numbers take little room."""
+        ...
+
+    def read_numbers(self, data: bytes) -> dict[str, bytes]:
+        """The columns of such a file."""
+        ...
+
 
 class TokenCounter(Protocol):
     """Counts tokens by one base's tokenizer. Thread-safe; can be pickled."""

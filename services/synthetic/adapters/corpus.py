@@ -1,6 +1,7 @@
 """The documents of one build in PostgreSQL: a temporary table on a connection without a transaction."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -75,6 +76,7 @@ chosen = Table(
 )
 repeated = Table("build_parts", TEMPORARY, Column("part", BigInteger, primary_key=True), prefixes=["TEMPORARY"])
 ADMITTED = ("", NEAR_DUPLICATES)
+FILES = ("train", "sources", "grams", "check_grams")
 FACTS = ("kept", "checked", "tokens", "letters", "tasks", "grounding", "languages")
 
 MARK_REPEATED = text("""
@@ -236,11 +238,10 @@ class SqlCorpus(BuildCorpus):
         for row in self._connection.execute(LINKS, values):
             yield Link(*row)
 
-    def assign(self, assignments: Sequence[Assignment]) -> None:
-        statement = insert(tables.assignments).on_conflict_do_nothing()
-        for start in range(0, len(assignments), PAGE):
-            part = assignments[start : start + PAGE]
-            self._connection.execute(statement, [asdict(entry) | self._of_specialist() for entry in part])
+    def assign(self, assignments: Iterable[Assignment]) -> None:
+        statement, rest = insert(tables.assignments).on_conflict_do_nothing(), iter(assignments)
+        while page := [vars(entry) | self._of_specialist() for entry in itertools.islice(rest, PAGE)]:
+            self._connection.execute(statement, page)
 
     def mark_missed(self, document_ids: Sequence[str]) -> None:
         changed = {"missed": True, "fingerprint": func.concat(chosen.c.fingerprint, "missed")}
@@ -368,13 +369,13 @@ def _digest() -> ColumnElement[str]:
 
 def _from_result(result: SegmentResult) -> dict[str, Any]:
     facts = {name: getattr(result, name) for name in FACTS}
-    facts |= {name: _from_file(getattr(result, name)) for name in ("train", "sources")}
+    facts |= {name: _from_file(getattr(result, name)) for name in FILES}
     facts["left_out"] = {reason: asdict(count) for reason, count in result.left_out.items()}
     facts |= {"quiz": result.quiz.as_json(), "extra": asdict(result.extra)}
     return {
         "inputs": result.inputs,
         "facts": facts,
-        "file_keys": [stored.file.ref.key for stored in result.files],
+        "file_keys": result.keys,
         **{name: getattr(result, name) for name in ("answers", "shares", "checks")},
     }
 
@@ -382,8 +383,8 @@ def _from_result(result: SegmentResult) -> dict[str, Any]:
 def _to_result(row: Any) -> SegmentResult:
     facts: dict[str, Any] = dict(row.facts)
     facts["left_out"] = {reason: LeftOutCount(**count) for reason, count in facts["left_out"].items()}
-    facts |= {name: _to_file(facts[name]) for name in ("train", "sources")}
-    # Segments that were stored before there were quizzes have neither; they are made again.
+    # Segments of earlier versions have fewer files; they are made again.
+    facts |= {name: _to_file(facts.get(name)) for name in FILES}
     facts |= {"quiz": parse_quiz(facts.get("quiz", {})), "extra": ExtraCount(**facts.get("extra", {}))}
     facts |= {"answers": row.answers, "shares": row.shares, "checks": row.checks}
     return SegmentResult(number=row.number, inputs=row.inputs, **facts)

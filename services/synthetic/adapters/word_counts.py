@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_WORDS = 200_000
+# Sentences of the last few documents, whose rows repeat them.
+MAX_SENTENCES = 5_000
 # A word with the blanks before it. Line breaks stay inside, because tokens such as `.\n` exist.
 WORD = re.compile(r"\s*\S+(?:[^\S ]\s*\S*)*|\s+")
 # Ends and beginnings of words: every kind of sign that tokenizers tell apart.
@@ -20,25 +22,48 @@ GAPS = (" ", "  ", "   ", " \n", " \t")
 
 @dataclass
 class WordCounts:
-    """Remembers the tokens of words. `encode` counts those of texts. Thread-safe: threads at worst count a word twice."""
+    """Remembers the tokens of words and sentences. `encode` counts those of texts. Thread-safe: threads at worst count a text twice."""
 
     encode: Callable[[Sequence[str]], list[int]]
     _known: dict[str, int] = field(default_factory=dict, repr=False)
+    _sentences: dict[str, int] = field(default_factory=dict, repr=False)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """The tokens of each text; equal to those that `encode` counts."""
+        sentences = list(map(split_sentences, texts))
+        known = self._learn_sentences(set(itertools.chain.from_iterable(sentences)))
+        return [sum(map(known.__getitem__, parts)) for parts in sentences]
+
+    def _learn_sentences(self, sentences: set[str]) -> dict[str, int]:
+        """The counts of at least these sentences. A full memory is replaced, not emptied: another thread may be reading it."""
+        known = self._sentences
+        if len(known) + len(sentences) > MAX_SENTENCES:
+            known = self._sentences = {}
+        new = list(sentences.difference(known))
+        known.update(zip(new, self._count(new), strict=True))
+        return known
+
+    def _count(self, texts: Sequence[str]) -> list[int]:
         words = [WORD.findall(text) for text in texts]
         known = self._learn(set(itertools.chain.from_iterable(words)))
         return [sum(map(known.__getitem__, parts)) for parts in words]
 
     def _learn(self, words: set[str]) -> dict[str, int]:
-        """The counts of at least these words. A full memory is replaced, not emptied: another thread may be reading it."""
+        """The counts of at least these words."""
         known = self._known
         if len(known) + len(words) > MAX_WORDS:
             known = self._known = {}
         new = list(words.difference(known))
         known.update(zip(new, self.encode(new), strict=True))
         return known
+
+
+def split_sentences(text: str) -> list[str]:
+    """The text, cut between every full stop and a blank: there a word ends, so that words of the parts are those of the text."""
+    first, *rest = text.split(". ")
+    if not rest:
+        return [text]
+    return [f"{first}.", *(f" {part}." for part in rest[:-1]), f" {rest[-1]}"]
 
 
 def splits_at_blanks(tokenizer: Any) -> bool:

@@ -6,9 +6,10 @@ A polynomial hash of 64 bits stands for each 13-gram of lower-case words. `overl
 import hashlib
 import itertools
 import re
-from collections import Counter
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypeVar
 
 import numpy
@@ -21,11 +22,11 @@ T = TypeVar("T")
 Hashes = NDArray[numpy.uint64]
 Counts = dict[int, int]
 
-GRAM_WORDS = 13
-BASE = numpy.uint64(0x9E3779B97F4A7C15)
+GRAM_WORDS, HASH_BYTES = 13, 8
+BASE, BASE_2, BASE_4 = (numpy.uint64(pow(0x9E3779B97F4A7C15, power, 1 << 64)) for power in (1, 2, 4))
 FILTER_BITS = 22
-# Texts that are hashed at once.
-BATCH = 256
+# Texts that are hashed at once, and sentences that are remembered: the rows of a document repeat them.
+BATCH, MAX_SENTENCES = 256, 20_000
 WORD = re.compile(r"\w+")
 _SHIFT = numpy.uint64(64 - FILTER_BITS)
 
@@ -38,11 +39,33 @@ class WordHashes(dict[str, int]):
         return value
 
 
+class SentenceHashes(dict[str, bytes]):
+    """The hashes of a sentence's words, 8 bytes each, made when they are first asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._words = WordHashes()
+
+    def __missing__(self, sentence: str) -> bytes:
+        if len(self._words) > MAX_CACHED_WORDS:
+            self._words.clear()
+        words = WORD.findall(sentence.lower())
+        value = self[sentence] = array("Q", map(self._words.__getitem__, words)).tobytes()
+        return value
+
+
 @dataclass
 class GramHasher:
-    """Hashes 13-grams of texts. A text with fewer words has none."""
+    """Hashes words and 13-grams of texts. A text with fewer words has no 13-grams."""
 
-    _words: WordHashes = field(default_factory=WordHashes, repr=False)
+    _sentences: SentenceHashes = field(default_factory=SentenceHashes, repr=False)
+
+    def words(self, text: str) -> bytes:
+        """A hash of 8 bytes per lower-case word."""
+        if len(self._sentences) > MAX_SENTENCES:
+            self._sentences.clear()
+        # No word has a full stop, so the words of the parts are those of the text.
+        return b"".join(map(self._sentences.__getitem__, text.split(". ")))
 
     def hash(self, text: str) -> Hashes:
         """A hash per 13-gram, in order."""
@@ -50,23 +73,31 @@ class GramHasher:
 
     def hash_all(self, texts: Sequence[str]) -> list[Hashes]:
         """The hashes of each text. All are hashed at once, as one text, because numpy is slow with many small arrays."""
-        words = [WORD.findall(text.lower()) for text in texts]
-        ends = list(itertools.accumulate(map(len, words)))
-        hashes = self._hash_words(itertools.chain.from_iterable(words), ends[-1] if ends else 0)
-        count = max(0, len(hashes) - GRAM_WORDS + 1)
-        grams = numpy.zeros(count, numpy.uint64)
-        for offset in range(GRAM_WORDS):
-            grams = grams * BASE + hashes[offset : offset + count]
+        words = list(map(self.words, texts))
+        counts = [len(part) // HASH_BYTES for part in words]
+        grams = hash_grams(numpy.frombuffer(b"".join(words), "<u8"))
         # Without the 13-grams that reach into the next text.
         return [
-            grams[end - len(part) : max(end - len(part), end - GRAM_WORDS + 1)]
-            for end, part in zip(ends, words, strict=True)
+            grams[end - count : max(end - count, end - GRAM_WORDS + 1)]
+            for end, count in zip(itertools.accumulate(counts), counts, strict=True)
         ]
 
-    def _hash_words(self, words: Iterable[str], count: int) -> Hashes:
-        if len(self._words) > MAX_CACHED_WORDS:
-            self._words.clear()
-        return numpy.fromiter(map(self._words.__getitem__, words), numpy.uint64, count)
+
+@cache
+def gram_hasher() -> GramHasher:
+    """One for the whole process, which has seen most words before. Threads at worst hash a word twice."""
+    return GramHasher()
+
+
+def hash_grams(words: Hashes) -> Hashes:
+    """The value of each 13 words as a polynomial in BASE, from those of 1, 2, 4 and 8 words."""
+    if len(words) < GRAM_WORDS:
+        return numpy.empty(0, numpy.uint64)
+    two = words[:-1] * BASE + words[1:]
+    four = two[:-2] * BASE_2 + two[2:]
+    eight = four[:-4] * BASE_4 + four[4:]
+    twelve = eight[:-4] * BASE_4 + four[8:]
+    return numpy.asarray(twelve[:-1] * BASE + words[12:])
 
 
 class GramSet:
@@ -101,22 +132,44 @@ class GramSet:
 
 def make_gram_set(answers: Iterable[str]) -> GramSet:
     """The 13-grams of the answers."""
-    hasher = GramHasher()
+    hasher = gram_hasher()
     parts = [hashes for batch in batched(answers) for hashes in hasher.hash_all(batch)]
     return GramSet(numpy.concatenate(parts) if parts else numpy.empty(0, numpy.uint64))
 
 
-def count_documents(table: RowTable, grams: GramSet, hasher: GramHasher) -> Counts:
-    """The number of documents of the table in whose answers each 13-gram of the set stands. A row without a document counts as one."""
-    by_document: dict[str, set[int]] = {}
+@dataclass(frozen=True)
+class GramCounts:
+    """13-grams, sorted, and the number of documents in which each stands."""
+
+    hashes: Hashes
+    documents: NDArray[numpy.uint64]
+
+    def find(self, wanted: Hashes) -> Counts:
+        """The counts of those of the wanted 13-grams that stand in a document."""
+        if not len(self.hashes):
+            return {}
+        places = numpy.minimum(numpy.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
+        found = self.hashes[places] == wanted
+        return dict(zip(wanted[found].tolist(), self.documents[places[found]].tolist(), strict=True))
+
+
+def count_grams(documents: Iterable[Sequence[Hashes]]) -> GramCounts:
+    """Count documents, each given as the hashes of its texts."""
+    parts = [numpy.unique(numpy.concatenate(hashes)) for hashes in documents]
+    together = numpy.concatenate(parts) if parts else numpy.empty(0, numpy.uint64)
+    hashes, counts = numpy.unique(together, return_counts=True)
+    return GramCounts(hashes, counts.astype(numpy.uint64))
+
+
+def count_documents(table: RowTable, hasher: GramHasher) -> GramCounts:
+    """The 13-grams of the table's answers, and the number of its documents that have each. A row without a document counts as one."""
+    by_document: dict[str, list[Hashes]] = {}
     number = itertools.count()
     for batch in batched(table.answers()):
         for (document_ids, _), hashes in zip(batch, hasher.hash_all([answer for _, answer in batch]), strict=True):
             name = document_ids[0] if document_ids else f"row {next(number)}"
-            hits = grams.find(hashes)
-            if len(hits):
-                by_document.setdefault(name, set()).update(hits.tolist())
-    return dict(Counter(itertools.chain.from_iterable(by_document.values())))
+            by_document.setdefault(name, []).append(hashes)
+    return count_grams(by_document.values())
 
 
 def batched(items: Iterable[T]) -> Iterator[list[T]]:
@@ -153,7 +206,7 @@ def shared_rows(table: RowTable, total: Counts, boilerplate_documents: int) -> t
     """
     grams = numpy.array([gram for gram, count in total.items() if count < boilerplate_documents], numpy.uint64)
     house = numpy.array([gram for gram, count in total.items() if count >= boilerplate_documents], numpy.uint64)
-    sets, hasher = (GramSet(grams), GramSet(house)), GramHasher()
+    sets, hasher = (GramSet(grams), GramSet(house)), gram_hasher()
     hashed = [hashes for batch in batched(answer for _, answer in table.answers()) for hashes in hasher.hash_all(batch)]
     shared, common = ([bool(len(chosen.find(hashes))) for hashes in hashed] for chosen in sets)
     return shared, [is_common and not is_shared for is_common, is_shared in zip(common, shared, strict=True)]

@@ -7,12 +7,14 @@ way and uses a cyclic hash (Cohen 1997).
 import itertools
 import re
 import zlib
-from collections import Counter
+from array import array
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import numpy
 from numpy.typing import NDArray
 
+from services.synthetic.building.grams import GramCounts, count_grams
 from services.synthetic.ports import RowTable
 
 Hashes = NDArray[numpy.uint64]
@@ -21,41 +23,68 @@ Owners = NDArray[numpy.int64]
 WORDS = 13
 TURN = 5
 BETWEEN = re.compile(r"\W+")
-MAX_KNOWN_WORDS = 200_000
-# Answers that are hashed at once. A table over the low bits of the wanted hashes spares most searches.
-CHUNK, LOW_BITS = 256, 22
+MAX_KNOWN_WORDS, MAX_KNOWN_LINES = 200_000, 20_000
+# Answers that are hashed at once.
+CHUNK = 256
+
+
+class _Lines(dict[str, bytes]):
+    """The values of a line's words, 8 bytes each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[str, int] = {}
+
+    def __missing__(self, line: str) -> bytes:
+        if len(self._known) > MAX_KNOWN_WORDS:
+            self._known = {}
+        values = array("Q", [self._value(word) for word in BETWEEN.split(line.lower()) if word])
+        value = self[line] = values.tobytes()
+        return value
+
+    def _value(self, word: str) -> int:
+        value = self._known.get(word)
+        if value is None:
+            data = word.encode()
+            value = self._known[word] = zlib.crc32(data) << 32 | zlib.crc32(data, 15)
+        return value
 
 
 class Checker:
-    """Hashes texts; remembers the hashes of words."""
+    """Hashes texts; remembers the values of the last lines, which rows repeat."""
 
     def __init__(self) -> None:
-        self._known: dict[str, int] = {}
+        self._lines = _Lines()
 
     def hash_grams(self, texts: Sequence[str]) -> tuple[Hashes, Owners]:
         """A hash per 13 neighbouring words of a text, and the number of its text."""
-        words = [[word for word in BETWEEN.split(text.lower()) if word] for text in texts]
-        owners = numpy.repeat(numpy.arange(len(texts)), [len(part) for part in words])
-        count = max(0, len(owners) - WORDS + 1)
-        values = self._values([word for part in words for word in part])
-        result = numpy.zeros(count, numpy.uint64)
-        for number in range(WORDS):
-            result ^= _rotate(values[number : number + count], TURN * number % 64)
-        is_whole = owners[:count] == owners[WORDS - 1 :]
-        return result[is_whole], owners[:count][is_whole]
+        if len(self._lines) > MAX_KNOWN_LINES:
+            self._lines.clear()
+        parts = [b"".join(map(self._lines.__getitem__, text.split("\n"))) for text in texts]
+        owners = numpy.repeat(numpy.arange(len(texts)), [len(part) // 8 for part in parts])
+        if len(owners) < WORDS:
+            return numpy.empty(0, numpy.uint64), owners[:0]
+        hashes = _hash(numpy.frombuffer(b"".join(parts), "<u8"))
+        is_whole = owners[: len(hashes)] == owners[WORDS - 1 :]
+        return hashes[is_whole], owners[: len(hashes)][is_whole]
 
-    def _values(self, words: Sequence[str]) -> Hashes:
-        if len(self._known) > MAX_KNOWN_WORDS:
-            self._known = {}
-        for word in set(words).difference(self._known):
-            data = word.encode()
-            self._known[word] = zlib.crc32(data) << 32 | zlib.crc32(data, 15)
-        return numpy.array([self._known[word] for word in words], numpy.uint64)
+
+@cache
+def checker() -> Checker:
+    """One for the whole process, which has seen most words before."""
+    return Checker()
+
+
+def _hash(values: Hashes) -> Hashes:
+    """Each 13 values, the n-th turned by n times TURN bits, from the hashes of 1, 2, 4 and 8."""
+    two = values[:-1] ^ _rotate(values[1:], TURN)
+    four = two[:-2] ^ _rotate(two[2:], 2 * TURN)
+    eight = four[:-4] ^ _rotate(four[4:], 4 * TURN)
+    twelve = eight[:-4] ^ _rotate(four[8:], 8 * TURN)
+    return numpy.asarray(twelve[:-1] ^ _rotate(values[12:], 12 * TURN))
 
 
 def _rotate(values: Hashes, bits: int) -> Hashes:
-    if not bits:
-        return values
     return (values << numpy.uint64(bits)) | (values >> numpy.uint64(64 - bits))
 
 
@@ -66,32 +95,16 @@ def held_out_grams(tables: Iterable[RowTable]) -> Hashes:
     return numpy.unique(numpy.concatenate(parts)) if parts else numpy.empty(0, numpy.uint64)
 
 
-def count_in_train(table: RowTable, wanted: Hashes, checker: Checker) -> dict[int, int]:
-    """In how many documents of a train file each of the wanted 13-grams (sorted) stands."""
-    is_likely = numpy.zeros(1 << LOW_BITS, numpy.bool_)
-    is_likely[_low_bits(wanted)] = True
-    seen: set[tuple[str, int]] = set()
+def count_in_train(table: RowTable, checker: Checker) -> GramCounts:
+    """In how many documents of a train file each of its 13-grams stands."""
+    documents: dict[str, list[Hashes]] = {}
     answers = enumerate(table.answers())
     while chunk := list(itertools.islice(answers, CHUNK)):
-        names = [ids[0] if ids else f"row {number}" for number, (ids, _) in chunk]
         hashes, owners = checker.hash_grams([answer for _, (_, answer) in chunk])
-        likely = is_likely[_low_bits(hashes)]
-        hashes, owners = hashes[likely], owners[likely]
-        is_common = _is_common(hashes, wanted)
-        pairs = zip(owners[is_common].tolist(), hashes[is_common].tolist(), strict=True)
-        seen.update((names[owner], gram) for owner, gram in pairs)
-    return dict(Counter(gram for _, gram in seen))
-
-
-def _low_bits(hashes: Hashes) -> Owners:
-    return (hashes & numpy.uint64((1 << LOW_BITS) - 1)).astype(numpy.int64)
-
-
-def _is_common(hashes: Hashes, wanted: Hashes) -> NDArray[numpy.bool_]:
-    if not len(wanted):
-        return numpy.zeros(len(hashes), numpy.bool_)
-    places = numpy.minimum(numpy.searchsorted(wanted, hashes), len(wanted) - 1)
-    return numpy.asarray(wanted[places] == hashes)
+        ends = numpy.searchsorted(owners, numpy.arange(1, len(chunk)))
+        for (number, (ids, _)), part in zip(chunk, numpy.split(hashes, ends), strict=True):
+            documents.setdefault(ids[0] if ids else f"row {number}", []).append(part)
+    return count_grams(documents.values())
 
 
 def measure_overlap(tables: Sequence[RowTable], train: dict[int, int], boilerplate_documents: int) -> float:

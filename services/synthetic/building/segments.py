@@ -1,17 +1,26 @@
 """The work on a segment: make the rows of its documents, and write those that are kept."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy
 from numpy.typing import NDArray
 
-from services.synthetic.building.grams import GRAM_WORDS, Counts, GramHasher, GramSet, count_documents
-from services.synthetic.building.overlap import Checker, count_in_train
+from services.synthetic.building.grams import (
+    GRAM_WORDS,
+    HASH_BYTES,
+    Counts,
+    GramCounts,
+    GramHasher,
+    GramSet,
+    count_documents,
+    gram_hasher,
+)
 from services.synthetic.building.overlap import Hashes as CheckHashes
+from services.synthetic.building.overlap import checker, count_in_train
 from services.synthetic.building.quiz import WrittenQuiz, quiz_draw, write_quiz
 from services.synthetic.corpus import Member
 from services.synthetic.domain import (
@@ -27,12 +36,15 @@ from services.synthetic.domain import (
     fingerprint,
 )
 from services.synthetic.filters import boilerplate_ranges, has_words
-from services.synthetic.ports import RowFiles, RowMaker, TokenCounter
+from services.synthetic.ports import RowFiles, RowMaker, RowTable, TokenCounter
 from tailor.datasets import LeftOutCount
 
 BOILERPLATE, TEXT_GONE = "boilerplate", "text_gone"
 HUMAN = "human"
-WORD = re.compile(r"\w+")
+HASHES, DOCUMENTS = "hash", "documents"
+NO_PLACES = numpy.empty((0, 4), numpy.int64)
+# The ideographic space.
+LAST_BLANK = 0x3000
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,11 @@ class RawSegment:
 
 @dataclass(frozen=True)
 class WrittenRows:
-    """The kept rows as a file, with counts of them, the ids of their documents, and 13-grams of held-out answers by two methods."""
+    """The kept rows as a file, with counts of them and the ids of their documents.
+
+    By two methods: `grams` and `check_grams` are files of all their 13-grams with the number of documents, `shares` and `checks` those of
+    held-out answers.
+    """
 
     data: bytes
     rows: int
@@ -99,8 +115,10 @@ class WrittenRows:
     grounding: Mapping[str, int]
     languages: Mapping[str, int]
     document_ids: tuple[str, ...]
-    shares: Counts
-    checks: Counts
+    grams: bytes = b""
+    check_grams: bytes = b""
+    shares: Counts = field(default_factory=dict)
+    checks: Counts = field(default_factory=dict)
     quiz: WrittenQuiz = WrittenQuiz()  # noqa: RUF009 - frozen
 
 
@@ -111,6 +129,10 @@ class HeldOutGrams:
     grams: GramSet
     checks: CheckHashes
 
+    def find(self, grams: GramCounts, check_grams: GramCounts) -> tuple[Counts, Counts]:
+        """Those that stand in train, with the number of documents."""
+        return grams.find(self.grams.hashes), check_grams.find(self.checks)
+
 
 @dataclass
 class _Collector:
@@ -118,16 +140,20 @@ class _Collector:
 
     rows: list[Row] = field(default_factory=list)
     documents: list[int] = field(default_factory=list)
-    places: list[tuple[int, int, int, int]] = field(default_factory=list)
+    places: list[NDArray[numpy.int64]] = field(default_factory=list)
     left_out: dict[str, LeftOutCount] = field(default_factory=dict)
     quiz: list[QuizRow] = field(default_factory=list)
 
     def add_rows(self, rows: Sequence[Row], document: int, letters: "Letters") -> None:
-        for row in rows:
-            spans = (letters.range(start, end) for start, end in row.places)
-            self.places += [(len(self.rows), document, start, end) for start, end in spans]
-            self.documents.append(document)
-            self.rows.append(row)
+        places = [
+            (number, document, start, end)
+            for number, row in enumerate(rows, len(self.rows))
+            for start, end in row.places
+        ]
+        if places:
+            self.places.append(letters.count_before(numpy.array(places, numpy.int64)))
+        self.documents += [document] * len(rows)
+        self.rows += rows
 
     def add_left_out(self, reason: str, rows: int = 0, characters: int = 0, documents: int = 0) -> None:
         known = self.left_out.get(reason, LeftOutCount())
@@ -141,9 +167,13 @@ class Letters:
 
     def __init__(self, text: str) -> None:
         codes = numpy.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-        blank = {code for code in numpy.unique(codes).tolist() if chr(code).isspace()}
-        solid = ~numpy.isin(codes, list(blank))
+        solid = ~_blanks()[numpy.minimum(codes, LAST_BLANK + 1)]
         self._before = numpy.concatenate(([0], numpy.cumsum(solid)))
+
+    def count_before(self, places: NDArray[numpy.int64]) -> NDArray[numpy.int64]:
+        """Places (row, document, start, end) whose starts and ends are counted in characters that are not blank."""
+        places[:, 2:] = self._before[numpy.minimum(places[:, 2:], len(self._before) - 1)]
+        return places
 
     def range(self, start: int, end: int) -> tuple[int, int]:
         """A range of characters in characters that are not blank."""
@@ -158,6 +188,12 @@ class Letters:
     @property
     def total(self) -> int:
         return int(self._before[-1])
+
+
+@cache
+def _blanks() -> NDArray[numpy.bool_]:
+    """True for each blank, by code point; the last entry stands for all higher ones."""
+    return numpy.array([chr(code).isspace() for code in range(LAST_BLANK + 2)])
 
 
 def make_segment(context: Context, task: SegmentTask) -> RawSegment:
@@ -205,17 +241,17 @@ def _add_reasons(collector: _Collector, left_out: Sequence[LeftOutText], *, has_
 
 
 def _raw(context: Context, collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
-    rows = collector.rows
+    rows, hasher = collector.rows, gram_hasher()
     table = context.files.table(rows)
     return RawSegment(
         data=table.encode(),
         ids=ids,
-        answers=numpy.array([answer_key(row) for row in rows], numpy.uint64),
+        answers=numpy.array([answer_key(row, hasher) for row in rows], numpy.uint64),
         draws=numpy.array([draw(row_id) for row_id in table.column("row_id")], numpy.uint64),
         tokens=numpy.array([row.tokens for row in rows], numpy.int64),
         is_human=numpy.array([row.made_by == HUMAN for row in rows], numpy.bool_),
         documents=numpy.array(collector.documents, numpy.int64),
-        places=numpy.array(collector.places, numpy.int64).reshape(-1, 4),
+        places=numpy.concatenate([NO_PLACES, *collector.places]),
         left_out=collector.left_out,
         is_extra=numpy.array([row.lineage == EXTRA for row in rows], numpy.bool_),
         quiz=context.files.quiz_table(collector.quiz).encode() if collector.quiz else b"",
@@ -238,8 +274,7 @@ def write_rows(
     encoded = context.files.join(tables).encode()
     # The counts are those of the file as it will be read.
     table = context.files.decode(encoded)
-    shares = count_documents(table, held_out.grams, GramHasher()) if held_out else {}
-    return WrittenRows(
+    written = WrittenRows(
         data=encoded,
         rows=table.rows,
         tokens=sum(table.column("tokens")),
@@ -247,27 +282,44 @@ def write_rows(
         grounding=Counter(table.column("grounding")),
         languages=Counter(table.column("language")),
         document_ids=tuple(sorted({key for ids in table.column("document_ids") for key in ids})),
-        shares=shares,
-        checks=count_in_train(table, held_out.checks, Checker()) if held_out else {},
     )
+    return _compare(context, table, written, held_out) if held_out else written
 
 
-def compare_rows(context: Context, data: bytes, held_out: HeldOutGrams) -> tuple[Counts, Counts]:
-    """The 13-grams of held-out answers in a stored file, by both methods. Runs in a worker."""
-    table = context.files.decode(data)
-    return count_documents(table, held_out.grams, GramHasher()), count_in_train(table, held_out.checks, Checker())
+def _compare(context: Context, table: RowTable, written: WrittenRows, held_out: HeldOutGrams) -> WrittenRows:
+    grams, check_grams = count_documents(table, gram_hasher()), count_in_train(table, checker())
+    shares, checks = held_out.find(grams, check_grams)
+    files = {"grams": _write_grams(context, grams), "check_grams": _write_grams(context, check_grams)}
+    return replace(written, **files, shares=shares, checks=checks)
 
 
-def answer_key(row: Row) -> int:
+def compare_segment(
+    context: Context, grams: bytes, check_grams: bytes, held_out: HeldOutGrams
+) -> tuple[Counts, Counts]:
+    """The 13-grams of held-out answers in stored train rows, from the files of their 13-grams. Runs in a worker."""
+    return held_out.find(_read_grams(context, grams), _read_grams(context, check_grams))
+
+
+def _write_grams(context: Context, counts: GramCounts) -> bytes:
+    return context.files.numbers({HASHES: counts.hashes.tobytes(), DOCUMENTS: counts.documents.tobytes()})
+
+
+def _read_grams(context: Context, data: bytes) -> GramCounts:
+    columns = context.files.read_numbers(data)
+    return GramCounts(*(numpy.frombuffer(columns[name], "<u8") for name in (HASHES, DOCUMENTS)))
+
+
+def answer_key(row: Row, hasher: GramHasher) -> int:
     """Equal for rows of a task whose answers have the same words. 0 for rows that teach no passage, such as short answers.
 
     Rows in addition repeat answers in order to teach them.
     """
-    answer = WORD.findall(" ".join(row.answers).lower())
-    if not row.places or len(answer) < GRAM_WORDS or row.lineage == EXTRA:
+    is_free = not row.places or row.lineage == EXTRA
+    words = b"" if is_free else b"".join(map(hasher.words, row.answers))
+    if len(words) < GRAM_WORDS * HASH_BYTES:
         return 0
-    parts = "\n".join([row.task, row.grounding.value, *answer])
-    return int.from_bytes(hashlib.blake2b(parts.encode(), digest_size=8).digest(), "big")
+    head = f"{row.task}\n{row.grounding.value}\n"
+    return int.from_bytes(hashlib.blake2b(head.encode() + words, digest_size=8).digest(), "big")
 
 
 def draw(row_id: str) -> int:
@@ -278,11 +330,11 @@ def draw(row_id: str) -> int:
 def count_letters(places: NDArray[numpy.int64], kept: NDArray[numpy.bool_]) -> int:
     """The characters that the kept rows teach, each once."""
     chosen = places[kept[places[:, 0]]] if len(places) else places
-    ordered = chosen[numpy.lexsort((chosen[:, 2], chosen[:, 1]))]
-    total, document, last_end = 0, -1, 0
-    for _, owner, start, end in ordered.tolist():
-        last_end = last_end if owner == document else 0
-        document = owner
-        total += max(0, end - max(start, last_end))
-        last_end = max(last_end, end)
-    return total
+    if not len(chosen):
+        return 0
+    # On one line, document after document, a place counts from where the earlier ones end.
+    offsets = chosen[:, 1] * (int(chosen[:, 3].max()) + 1)
+    order = numpy.argsort(chosen[:, 2] + offsets)
+    starts, ends = ((chosen[:, column] + offsets)[order] for column in (2, 3))
+    covered = numpy.concatenate((starts[:1], numpy.maximum.accumulate(ends)[:-1]))
+    return int(numpy.maximum(0, ends - numpy.maximum(starts, covered)).sum())

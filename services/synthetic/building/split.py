@@ -51,10 +51,11 @@ class Splitter:
             if component.known_side is None and component.draws_held_out(policy.held_out_percent)
         ]
         held_out_rows = dict(self._fill(candidates, policy))
-        batch: list[Assignment] = []
-        for component in components:
-            batch += _assignments(component, held_out_rows.get(component.component_id))
-        self.corpus.assign(batch)
+        self.corpus.assign(
+            assignment
+            for component in components
+            for assignment in _assignments(component, held_out_rows.get(component.component_id))
+        )
 
     def _fill(self, candidates: Sequence[LinkedDocuments], policy: RowPolicy) -> Iterator[tuple[str, dict[str, int]]]:
         """The components that are held out, with the rows of their documents, until there are enough held-out rows."""

@@ -18,7 +18,7 @@ from services.synthetic.building.segments import (
     HeldOutGrams,
     RawSegment,
     WrittenRows,
-    compare_rows,
+    compare_segment,
     count_letters,
     make_segment,
     write_segment,
@@ -28,7 +28,7 @@ from services.synthetic.building.workers import Workers
 from services.synthetic.corpus import BuildCorpus, ExtraCount, Member, SegmentKey, SegmentResult
 from services.synthetic.datasets import PARQUET, file_of
 from services.synthetic.domain import fingerprint
-from tailor.datasets import LeftOutCount
+from tailor.datasets import DatasetFile, LeftOutCount
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
@@ -40,7 +40,7 @@ MAX_AHEAD = 3
 # Files of a segment that wait on disk: its rows and its quiz.
 SPILLED = (".rows", ".quiz")
 # Increase it whenever stored segments cannot be reused.
-SEGMENT_VERSION = 3
+SEGMENT_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,11 @@ class TrainRows:
         for key in keys:
             while ahead and len(jobs) < MAX_AHEAD:
                 jobs.append(self._make(ahead.popleft()))
-            reused = stored.get(key.number)
-            if reused is not None:
-                writing.append(self._reuse(key, reused))
-            else:
-                writing.append(self._write(jobs.popleft()))
+            writing.append(self._find_or_make(key) if key.number in stored else self._write(jobs.popleft()))
             while len(writing) >= MAX_AHEAD:
-                yield writing.popleft()()
+                yield _without_answers(writing.popleft()())
         while writing:
-            yield writing.popleft()()
+            yield _without_answers(writing.popleft()())
 
     def _build_limited(self, keys: Sequence[SegmentKey], max_tokens: int) -> list[SegmentResult]:
         """Rows within limits that concern all segments: the rows wait on disk until all are made."""
@@ -154,20 +150,20 @@ class TrainRows:
             for number, raw in enumerate(raws)
         ]
 
-    def _find_reusable(self, keys: Sequence[SegmentKey]) -> dict[int, SegmentResult]:
-        """The stored segments with equal inputs whose files still exist."""
+    def _find_reusable(self, keys: Sequence[SegmentKey]) -> set[int]:
+        """The numbers of stored segments with equal inputs whose files still exist."""
         results = (self.corpus.segment_result(key.number) for key in keys)
         equal = [
-            result
+            _without_answers(result)
             for key, result in zip(keys, results, strict=True)
             if result is not None and result.inputs == self._inputs(key)
         ]
         with ThreadPoolExecutor(READERS) as pool:
             exist = list(pool.map(self._exists, equal))
-        return {result.number: result for result, is_there in zip(equal, exist, strict=True) if is_there}
+        return {result.number for result, is_there in zip(equal, exist, strict=True) if is_there}
 
     def _exists(self, result: SegmentResult) -> bool:
-        return all(self.store.exists(DATASETS, stored.file.ref.key) for stored in result.files)
+        return all(self.store.exists(DATASETS, key) for key in result.keys)
 
     def _inputs(self, key: SegmentKey) -> str:
         return fingerprint(SEGMENT_VERSION, self.inputs, key.number, key.digest)
@@ -177,16 +173,21 @@ class TrainRows:
         task = replace(MemberReader(self.store).read(members), quiz_below=self.quiz_below)
         return SegmentJob(key, members, self.workers.submit(make_segment, task))
 
+    def _find_or_make(self, key: SegmentKey) -> Callable[[], SegmentResult]:
+        """A stored segment; an erasure may have dropped it in the meantime."""
+        stored = self.corpus.segment_result(key.number)
+        return self._write(self._make(key)) if stored is None else self._reuse(key, stored)
+
     def _reuse(self, key: SegmentKey, stored: SegmentResult) -> Callable[[], SegmentResult]:
         """The stored rows, unless other rows would be kept now. They are compared again if the held-out answers changed."""
         kept = keep_all(self.seen.add(numpy.frombuffer(stored.answers, "<u8")))
         if mask_digest(kept.mask) != stored.kept:
             job = self._make(key)
             return self._submit(key, job.members, job.result(), kept)
-        if stored.checked == self.held_out.grams.digest or stored.train is None:
+        if stored.checked == self.held_out.grams.digest or stored.grams is None or stored.check_grams is None:
             return lambda: stored
-        data = self.store.get(stored.train.ref)
-        counts = self.workers.submit(compare_rows, data, self.held_out)
+        grams, check_grams = (self.store.get(file.ref) for file in (stored.grams, stored.check_grams))
+        counts = self.workers.submit(compare_segment, grams, check_grams, self.held_out)
         return lambda: self._update_checks(stored, *counts())
 
     def _update_checks(self, stored: SegmentResult, shares: dict[int, int], checks: dict[int, int]) -> SegmentResult:
@@ -212,20 +213,18 @@ class TrainRows:
     ) -> SegmentResult:
         """Record the files before they are written, so that none is ever without a record."""
         ids = rows.document_ids
-        columns = {"document_id": ids, "digest": [digests[name] for name in ids]}
-        sources = self.context.files.ids(columns)
-        files = [(file_of(rows.data, rows.rows), rows.data), (file_of(sources, len(ids)), sources)] if ids else []
-        quiz = rows.quiz.counts
-        if rows.quiz.data:
-            files.append((file_of(rows.quiz.data, quiz.rows), rows.quiz.data))
-            quiz = rows.quiz.with_file(files[-1][0])
+        files = self._files(rows, [digests[name] for name in ids]) if ids else {}
+        quiz = rows.quiz.with_file(files["quiz"][0]) if "quiz" in files else rows.quiz.counts
+        named = {name: file for name, (file, _) in files.items()}
         result = SegmentResult(
             number=key.number,
             inputs=self._inputs(key),
             kept=mask_digest(kept.mask),
             checked=self.held_out.grams.digest,
-            train=files[0][0] if files else None,
-            sources=files[1][0] if files else None,
+            train=named.get("train"),
+            sources=named.get("sources"),
+            grams=named.get("grams"),
+            check_grams=named.get("check_grams"),
             tokens=rows.tokens,
             letters=count_letters(raw.places, kept.taught),
             tasks=dict(rows.tasks),
@@ -239,15 +238,33 @@ class TrainRows:
             extra=_count_extra(raw, kept.mask),
         )
         obsolete = self.corpus.keep_segment(result)
-        for file, data in files:
+        for file, data in files.values():
             self.store.put(DATASETS, file.ref.key, data, PARQUET)
         self._delete(obsolete)
         log.info("segment built", segment=key.number, documents=key.documents, rows=rows.rows)
         return result
 
+    def _files(self, rows: WrittenRows, digests: Sequence[str]) -> dict[str, tuple[DatasetFile, bytes]]:
+        """The files of a segment with their bytes."""
+        sources = self.context.files.ids({"document_id": rows.document_ids, "digest": digests})
+        count = len(digests)
+        quiz = {"quiz": (file_of(rows.quiz.data, rows.quiz.counts.rows), rows.quiz.data)} if rows.quiz.data else {}
+        return {
+            "train": (file_of(rows.data, rows.rows), rows.data),
+            "sources": (file_of(sources, count), sources),
+            "grams": (file_of(rows.grams, count), rows.grams),
+            "check_grams": (file_of(rows.check_grams, count), rows.check_grams),
+            **quiz,
+        }
+
     def _delete(self, keys: Sequence[str]) -> None:
         for key in keys:
             self.store.delete(DATASETS, key)
+
+
+def _without_answers(result: SegmentResult) -> SegmentResult:
+    """The answers of all segments together take 300 bytes per document."""
+    return replace(result, answers=b"")
 
 
 def mask_digest(mask: Mask) -> str:

@@ -1,5 +1,6 @@
 """Runs the work of a build: in this process, or in at most two others that end with it."""
 
+import gc
 import multiprocessing
 import os
 import resource
@@ -82,6 +83,9 @@ def _start(context: Context) -> None:
     global _context  # noqa: PLW0603 - the state of a worker process
     _context = context
     os.nice(5)
+    # Rows are many objects without cycles: collecting while they are made takes a tenth of the time.
+    gc.freeze()
+    gc.disable()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
@@ -107,6 +111,8 @@ def _run(function: Callable[..., T], arguments: tuple[object, ...]) -> "T | _Fai
         return function(_context, *arguments)
     except TailorError as error:
         return _Failure(type(error), error.reason, error.message)
+    finally:
+        gc.collect()
 
 
 def _result(future: "Future[T | _Failure]") -> T:

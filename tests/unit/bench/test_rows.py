@@ -175,11 +175,12 @@ def test_the_page_has_both_ways_to_count_and_what_was_left_out(tmp_path: Path) -
     counted = {"coverage": 0.951, "grounded": 0.99, "overlap": 0.0}
     sizes = dict.fromkeys(
         ("documents", "characters", "near_duplicates", "rows", "train_tokens", "held_out_rows", "event_bytes", "intake_seconds", "seconds",
-         "incremental_seconds", "intake_peak_rss_mb", "peak_rss_mb"), 1234)  # fmt: skip
+         "incremental_seconds", "intake_peak_rss_mb", "peak_rss_mb", "cpu_seconds"), 1234)  # fmt: skip
     left_out = {"no_words": {"documents": 2, "rows": 3, "characters": 40}}
     figures = {"generated": {**counted, **sizes, "recomputed": {**counted, "coverage": 0.942}, "left_out": left_out}}
     page = rows_page.render(figures)
     assert "| coverage, by the manifest | 0.951 |" in page and "| coverage, recomputed | 0.942 |" in page
+    assert "| cpu seconds | 1,234.0 |" in page and "| intake cpu seconds | - |" in page
     assert "no_words (2 documents, 3 rows, 40 characters)" in page
     rows_page.plot(figures, tmp_path / "rows.svg")
     assert (tmp_path / "rows.svg").read_text(encoding="utf-8").startswith("<?xml")

@@ -1,7 +1,7 @@
 """Fakes in memory of everything around synthetic."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -224,8 +224,8 @@ class MemoryRepository(Repository):
 
     def listed_keys(self) -> set[str]:
         """Keys of the files of datasets and of stored segments."""
-        files = [*self.files.values(), *(result.files for result in self.segments.values())]
-        return {stored.file.ref.key for part in files for stored in part}
+        keys = {stored.file.ref.key for part in self.files.values() for stored in part}
+        return keys.union(*(result.keys for result in self.segments.values()))
 
 
 @dataclass
@@ -369,7 +369,7 @@ class MemoryCorpus(BuildCorpus):
                     known = self.repository.assignments.get((self.specialist.name, key))
                     yield Link(number, key, known.component_id, known.held_out) if known else Link(number, key)
 
-    def assign(self, assignments: Sequence[Assignment]) -> None:
+    def assign(self, assignments: Iterable[Assignment]) -> None:
         for assignment in assignments:
             self.repository.assignments.setdefault((self.specialist.name, assignment.document_id), assignment)
 
@@ -421,7 +421,7 @@ class MemoryCorpus(BuildCorpus):
         old = self.repository.segments.get((self.specialist.name, result.number))
         self.repository.segments[self.specialist.name, result.number] = result
         listed = self.repository.listed_keys()
-        return [stored.file.ref.key for stored in (old.files if old else ()) if stored.file.ref.key not in listed]
+        return [key for key in (old.keys if old else ()) if key not in listed]
 
     def record_files(self, keys: Sequence[str]) -> None:
         del keys

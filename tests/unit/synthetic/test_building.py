@@ -1,6 +1,7 @@
 """13-grams, limits and extra rows of a build."""
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,13 +20,25 @@ from services.synthetic.building.grams import (
     unpack_counts,
 )
 from services.synthetic.building.limits import SeenAnswers
+from services.synthetic.building.maker import StructureRows
 from services.synthetic.building.overlap import Checker, count_in_train, held_out_grams, measure_overlap
-from services.synthetic.building.segments import Letters, answer_key, count_letters
+from services.synthetic.building.segments import (
+    LAST_BLANK,
+    Context,
+    HeldOutGrams,
+    Letters,
+    answer_key,
+    compare_segment,
+    count_letters,
+    write_rows,
+)
 from services.synthetic.domain import Row, Specialist
+from services.synthetic.near_duplicates.minhash import hash_word
 from services.synthetic.ports import ExtraRows, RowTable
 from tailor.words import RowPolicy
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, make_app, put_document
 
+BASE_NUMBER = 0x9E3779B97F4A7C15
 WORDS = (
     "harbour ledger crane tariff orchard kiln valve mast quarry loom depot clinic granary archive ferry cellar".split()
 )
@@ -45,14 +58,23 @@ def table(*rows: Row) -> RowTable:
     return ParquetFiles().table(rows)
 
 
+def context() -> Context:
+    return Context(SPECIALIST, make_app().tokenizers.for_base(SPECIALIST.base), StructureRows(), ParquetFiles())
+
+
+def held_out_of(rows: Sequence[Row]) -> HeldOutGrams:
+    return HeldOutGrams(make_gram_set(made.completion for made in rows), held_out_grams([table(*rows)]))
+
+
 def test_thirteen_words_are_found_whatever_is_around_them() -> None:
     shared = sentence(1, 13)
     train = table(row(f"Before. {shared}, after", "a"), row(f"More! {shared.upper()}", "b"), row(sentence(2), "c"))
     held_out = [f"Other words {shared}; and more", sentence(3)]
-    counts = count_documents(train, make_gram_set(held_out), GramHasher())
+    counts = count_documents(train, GramHasher()).find(make_gram_set(held_out).hashes)
     assert list(counts.values()) == [2] and unpack_counts(pack_counts(counts)) == counts
     twelve = " ".join(shared.split()[:12])
-    assert count_documents(table(row(f"{twelve} end", "a")), make_gram_set(held_out), GramHasher()) == {}
+    counts = count_documents(table(row(f"{twelve} end", "a")), GramHasher())
+    assert counts.find(make_gram_set(held_out).hashes) == {} and len(counts.hashes) == 1
 
 
 def test_both_methods_agree_on_random_texts() -> None:
@@ -60,8 +82,8 @@ def test_both_methods_agree_on_random_texts() -> None:
     parts = [sentence(number, 30) for number in range(40)]
     texts = [" ".join(draw.sample(parts, 3)) for _ in range(60)]
     train, held_out = table(*(row(text, f"d{n}") for n, text in enumerate(texts[:50]))), texts[50:]
-    first = count_documents(train, make_gram_set(held_out), GramHasher())
-    second = count_in_train(train, held_out_grams([table(*(row(text) for text in held_out))]), Checker())
+    first = count_documents(train, GramHasher()).find(make_gram_set(held_out).hashes)
+    second = count_in_train(train, Checker()).find(held_out_grams([table(*(row(text) for text in held_out))]))
     assert sorted(first.values()) == sorted(second.values()) and len(first) > 100
 
 
@@ -78,7 +100,7 @@ def test_the_overlap_counts_answers_and_ignores_boilerplate() -> None:
     held_out = [table(row(f"x {shared}"), row(f"y {house}"), row("Short."), row(sentence(4)))]
     wanted = held_out_grams(held_out)
     train = table(*(row(house, f"d{number}") for number in range(3)), row(shared, "d9"))
-    counts = count_in_train(train, wanted, Checker())
+    counts = count_in_train(train, Checker()).find(wanted)
     assert measure_overlap(held_out, counts, 3) == 0.25
     assert measure_overlap(held_out, counts, 4) == 0.5
     assert measure_overlap([], counts, 4) == 0.0
@@ -108,11 +130,53 @@ def test_characters_are_counted_once_and_without_blanks() -> None:
     assert count_letters(places, numpy.array([False, True, False])) == 15
 
 
+def test_every_blank_is_counted_as_one() -> None:
+    signs = [chr(code) for code in range(0x11_0000) if chr(code).isspace()]
+    assert ord(max(signs)) == LAST_BLANK
+    assert Letters("".join(f"a{sign}" for sign in signs)).total == len(signs)
+
+
+def test_counts_of_grams_are_the_same_after_they_were_stored() -> None:
+    files, made = ParquetFiles(), [row(sentence(n), f"d{n % 5}") for n in range(20)]
+    written = write_rows(context(), [table(*made).encode()], [[True] * 20], held_out_of(made[3:5]))
+    grams = {sentence(n): 1 for n in (3, 4)}
+    assert sum(written.shares.values()) == sum(written.checks.values()) == 8 * len(grams)
+    assert compare_segment(context(), written.grams, written.check_grams, held_out_of(made[3:5])) == (
+        written.shares,
+        written.checks,
+    )
+    others = compare_segment(context(), written.grams, written.check_grams, held_out_of([row(sentence(99), "x")]))
+    assert others == ({}, {})
+    empty = files.read_numbers(files.numbers({"hash": b"", "documents": b""}))
+    assert empty == {"hash": b"", "documents": b""}
+
+
+def test_hashes_do_not_depend_on_where_sentences_and_lines_end() -> None:
+    draw = random.Random(8)
+    signs = [". ", ".", "\n", " ", "a", "B", "Σ", "Ο", "1", "_", "?", "İ"]
+    for _ in range(300):
+        text = "".join(draw.choices(signs, k=60))
+        words = [hash_word(word) for word in re.findall(r"\w+", text.lower())]
+        assert numpy.frombuffer(GramHasher().words(text), "<u8").tolist() == words
+        plain = [
+            sum(h * pow(BASE_NUMBER, 12 - n) for n, h in enumerate(words[i : i + 13])) % 2**64
+            for i in range(len(words) - 12)
+        ]
+        assert GramHasher().hash(text).tolist() == plain
+        lines = Checker().hash_grams([text])[0].tolist()
+        assert lines == Checker().hash_grams([text.replace("\n", " ")])[0].tolist() and len(lines) == len(plain)
+
+
 def test_equal_words_are_equal_answers_only_for_passages_of_one_task() -> None:
+    hasher = GramHasher()
+
+    def key(made: Row) -> int:
+        return answer_key(made, hasher)
+
     first = row(sentence(1), "a", places=((0, 9),))
-    assert answer_key(first) == answer_key(row(sentence(1).upper() + ".", "b", places=((5, 9),))) != 0
-    assert answer_key(first) != answer_key(replace(first, task="knowledge"))
-    assert answer_key(row(sentence(1), "a")) == answer_key(row("Yes.", "a", places=((0, 3),))) == 0
+    assert key(first) == key(row(sentence(1).upper() + ".", "b", places=((5, 9),))) != 0
+    assert key(first) != key(replace(first, task="knowledge"))
+    assert key(row(sentence(1), "a")) == key(row("Yes.", "a", places=((0, 3),))) == 0
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class MemoryHoldings(Holdings):
         for key in [key for key in self.repository.assignments if key[1] == document_id]:
             del self.repository.assignments[key]
         dropped = [key for key in self.repository.segments if key[1] == segment]
-        files = [stored.file.ref.key for key in dropped for stored in self.repository.segments.pop(key).files]
+        files = [name for key in dropped for name in self.repository.segments.pop(key).keys]
         listed = self.repository.listed_keys()
         count = int(self.repository.documents.pop(document_id, None) is not None)
         return count, [key for key in files if key not in listed]
@@ -92,8 +92,8 @@ def test_supersedes_a_dataset_with_rows_of_the_document_and_deletes_its_bytes() 
     assert forgotten.datasets == (old.digest,)
     keys = [key for bucket, key in app.store.objects if bucket == "datasets"]
     assert f"{old.digest}/manifest.json" not in keys and f"{new.digest}/manifest.json" in keys
-    # The manifest, train, its quiz, held-out, and two of sources.
-    assert len(keys) == 6
+    # The manifest, train, its quiz, held-out, two of sources, and the segment's two of 13-grams.
+    assert len(keys) == 8
 
 
 def test_forgetting_is_idempotent() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from services.synthetic import handlers
+from services.synthetic.corpus import SEGMENT_DOCUMENTS
 from services.synthetic.domain import BuildPolicy, BuildProgress, Document, Judgement, Specialist
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
@@ -53,6 +54,41 @@ def test_an_unchanged_corpus_publishes_nothing_again() -> None:
     with pytest.raises(InvalidArgument):
         app.specialists["other"] = replace(SPECIALIST, name="other")
         handlers.build_dataset(app, "other", "r1")
+
+
+class CountingStore(MemoryStore):
+    """Remembers the keys of what was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: list[str] = []
+
+    def read(self, bucket: str, key: str) -> bytes:
+        self.keys.append(key)
+        return super().read(bucket, key)
+
+
+def test_new_held_out_rows_are_compared_with_unchanged_segments_without_reading_their_rows() -> None:
+    store = CountingStore()
+    app = filled(store=store, repository=(repository := MemoryRepository()))
+    app.preparer.prepare(Selection())
+    for key in repository.arrivals:
+        repository.arrivals[key] *= SEGMENT_DOCUMENTS
+    first = handlers.build_dataset(app, "reports", "").dataset
+    for number in range(60, 90):
+        handlers.on_document(app, put_document(store, number))
+    store.keys.clear()
+    second = handlers.build_dataset(app, "reports", "").dataset
+    assert second.held_out_rows > first.held_out_rows
+    kept = set(app.keys(first.digest, "train")) & set(app.keys(second.digest, "train"))
+    assert len(kept) > 30 and not kept.intersection(store.keys)
+    counts = {number: (result.shares, result.checks) for (_, number), result in repository.segments.items()}
+    assert any(shares for shares, _ in counts.values())
+    repository.segments.clear()
+    repository.builds.clear()
+    assert handlers.build_dataset(app, "reports", "").dataset.digest == second.digest
+    again = {number: (result.shares, result.checks) for (_, number), result in repository.segments.items()}
+    assert again == counts
 
 
 def test_a_near_duplicate_changes_no_dataset() -> None:

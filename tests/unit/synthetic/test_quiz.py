@@ -8,6 +8,7 @@ import pytest
 
 from services.synthetic import handlers
 from services.synthetic.adapters.parquet import ParquetFiles
+from services.synthetic.building.grams import gram_hasher
 from services.synthetic.building.quiz import ALL_DRAWS, find_quiz_limit, quiz_draw, write_quiz
 from services.synthetic.building.segments import answer_key
 from services.synthetic.domain import EXTRA, DocumentRows, Kind, QuizRow, Row, RowNeeds
@@ -99,7 +100,7 @@ def test_a_missed_document_gets_more_rows_up_to_the_limit_and_keeps_its_own(name
     extra = [row for row in rows.rows if row.lineage == EXTRA]
     assert 1 <= len(extra) <= 5 and rows.rows[: len(before.rows)] == before.rows
     assert len({(row.prompt, row.completion) for row in rows.rows}) == len(rows.rows)
-    assert {row.task for row in extra} == {"knowledge"} and not any(map(answer_key, extra))
+    assert {row.task for row in extra} == {"knowledge"} and not any(answer_key(row, gram_hasher()) for row in extra)
     taught = count_characters(text, [place for row in rows.rows for place in row.places])
     assert taught + sum(entry.characters for entry in rows.left_out) == count_characters(text, [(0, len(text))])
 
@@ -241,4 +242,4 @@ def test_a_specialist_can_give_missed_documents_nothing_more() -> None:
 
 def test_a_row_in_addition_is_told_by_its_lineage() -> None:
     row = Row("knowledge", ("doc_1",), (("user", "What?"), ("assistant", "word " * 20)), places=((0, 9),))
-    assert answer_key(row) != 0 and answer_key(replace(row, lineage=EXTRA)) == 0
+    assert answer_key(row, gram_hasher()) != 0 and answer_key(replace(row, lineage=EXTRA), gram_hasher()) == 0

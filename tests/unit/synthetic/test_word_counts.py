@@ -1,5 +1,6 @@
 """Counting tokens word by word."""
 
+import random
 from collections.abc import Sequence
 
 import pytest
@@ -66,3 +67,22 @@ def test_counts_a_repeated_word_once() -> None:
 
     assert WordCounts(encode).count(["to and to and to"]) == [5]
     assert sorted(asked) == [" and", " to", "to"]
+
+
+def test_sentences_have_the_words_of_their_text() -> None:
+    draw = random.Random(3)
+    signs = [". ", ".", " ", "a", "b", "\n", "\t", "\u00a0", "\u3000", "?", ".. ", "x. Y", "\u2028"]
+    for _ in range(5_000):
+        text = "".join(draw.choices(signs, k=draw.randint(0, 14)))
+        parts = word_counts.split_sentences(text)
+        words = [word for part in parts for word in word_counts.WORD.findall(part)]
+        assert words == word_counts.WORD.findall(text)
+        assert "".join(parts) == text
+
+
+def test_reads_the_words_of_a_repeated_sentence_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = WordCounts(lambda texts: [len(text) for text in texts])
+    text = "The first sentence. The second one. The third"
+    assert counts.count([text, f"Before. {text}. After"]) == [len(text), len(text) + 15]
+    monkeypatch.setattr(word_counts, "MAX_SENTENCES", 2)
+    assert counts.count([text]) == [len(text)]
