@@ -7,13 +7,13 @@ from services.synthetic.corpus import Link
 from services.synthetic.domain import is_held_out
 
 
-@dataclass
+@dataclass(slots=True)
 class LinkedDocuments:
     """Documents that share near-duplicate passages: those without an assignment, and the sides of the others."""
 
     component_id: str
     new: list[str] = field(default_factory=list)
-    sides: set[bool] = field(default_factory=set)
+    sides: frozenset[bool] = frozenset()
 
     @property
     def known_side(self) -> bool | None:
@@ -51,7 +51,7 @@ def _add_known(components: dict[str, LinkedDocuments], known: dict[str, Link], f
     for document_id, link in known.items():
         root = forest.root(document_id)
         if root in components:
-            components[root].sides.add(link.held_out)
+            components[root].sides |= {link.held_out}
             component_ids[root] = min(component_ids.get(root, link.component_id), link.component_id)
     for root, component_id in component_ids.items():
         components[root].component_id = component_id

@@ -59,11 +59,15 @@ class WordCounts:
 
 
 def split_sentences(text: str) -> list[str]:
-    """The text, cut between every full stop and a blank: there a word ends, so that words of the parts are those of the text."""
-    first, *rest = text.split(". ")
+    """The text, cut between every full stop or dash and a blank: a word ends there, so the words of the parts are those of the text."""
+    return [part for sentence in _split(text, ".") for part in _split(sentence, "-")]
+
+
+def _split(text: str, sign: str) -> list[str]:
+    first, *rest = text.split(f"{sign} ")
     if not rest:
         return [text]
-    return [f"{first}.", *(f" {part}." for part in rest[:-1]), f" {rest[-1]}"]
+    return [f"{first}{sign}", *(f" {part}{sign}" for part in rest[:-1]), f" {rest[-1]}"]
 
 
 def splits_at_blanks(tokenizer: Any) -> bool:

@@ -26,7 +26,7 @@ GRAM_WORDS, HASH_BYTES = 13, 8
 BASE, BASE_2, BASE_4 = (numpy.uint64(pow(0x9E3779B97F4A7C15, power, 1 << 64)) for power in (1, 2, 4))
 FILTER_BITS = 22
 # Texts that are hashed at once, and sentences that are remembered: the rows of a document repeat them.
-BATCH, MAX_SENTENCES = 256, 20_000
+BATCH, MAX_SENTENCES = 256, 5_000
 WORD = re.compile(r"\w+")
 _SHIFT = numpy.uint64(64 - FILTER_BITS)
 
@@ -64,8 +64,8 @@ class GramHasher:
         """A hash of 8 bytes per lower-case word."""
         if len(self._sentences) > MAX_SENTENCES:
             self._sentences.clear()
-        # No word has a full stop, so the words of the parts are those of the text.
-        return b"".join(map(self._sentences.__getitem__, text.split(". ")))
+        # No word has a full stop or the end of a line, so the words of the parts are those of the text.
+        return b"".join(map(self._sentences.__getitem__, text.replace("\n", ". ").split(". ")))
 
     def hash(self, text: str) -> Hashes:
         """A hash per 13-gram, in order."""

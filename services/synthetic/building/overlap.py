@@ -23,13 +23,13 @@ Owners = NDArray[numpy.int64]
 WORDS = 13
 TURN = 5
 BETWEEN = re.compile(r"\W+")
-MAX_KNOWN_WORDS, MAX_KNOWN_LINES = 200_000, 20_000
+MAX_KNOWN_WORDS, MAX_KNOWN_LINES = 100_000, 5_000
 # Answers that are hashed at once.
 CHUNK = 256
 
 
 class _Lines(dict[str, bytes]):
-    """The values of a line's words, 8 bytes each."""
+    """The values of the words of a line or sentence, 8 bytes each."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Checker:
         """A hash per 13 neighbouring words of a text, and the number of its text."""
         if len(self._lines) > MAX_KNOWN_LINES:
             self._lines.clear()
-        parts = [b"".join(map(self._lines.__getitem__, text.split("\n"))) for text in texts]
+        parts = [b"".join(map(self._lines.__getitem__, text.replace(". ", "\n").split("\n"))) for text in texts]
         owners = numpy.repeat(numpy.arange(len(texts)), [len(part) // 8 for part in parts])
         if len(owners) < WORDS:
             return numpy.empty(0, numpy.uint64), owners[:0]

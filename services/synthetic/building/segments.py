@@ -41,6 +41,8 @@ from tailor.datasets import LeftOutCount
 
 BOILERPLATE, TEXT_GONE = "boilerplate", "text_gone"
 HUMAN = "human"
+# Rows that wait as objects.
+MAX_WAITING = 1_000
 HASHES, DOCUMENTS = "hash", "documents"
 NO_PLACES = numpy.empty((0, 4), numpy.int64)
 # The ideographic space.
@@ -136,9 +138,15 @@ class HeldOutGrams:
 
 @dataclass
 class _Collector:
-    """Collects the rows of documents."""
+    """Collects the rows of documents. Only a few wait as objects, which take many times the room of a table."""
 
-    rows: list[Row] = field(default_factory=list)
+    files: RowFiles
+    waiting: list[Row] = field(default_factory=list)
+    tables: list[RowTable] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+    draws: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    is_human: list[bool] = field(default_factory=list)
     documents: list[int] = field(default_factory=list)
     places: list[NDArray[numpy.int64]] = field(default_factory=list)
     left_out: dict[str, LeftOutCount] = field(default_factory=dict)
@@ -147,13 +155,26 @@ class _Collector:
     def add_rows(self, rows: Sequence[Row], document: int, letters: "Letters") -> None:
         places = [
             (number, document, start, end)
-            for number, row in enumerate(rows, len(self.rows))
+            for number, row in enumerate(rows, len(self.documents))
             for start, end in row.places
         ]
         if places:
             self.places.append(letters.count_before(numpy.array(places, numpy.int64)))
         self.documents += [document] * len(rows)
-        self.rows += rows
+        self.waiting += rows
+        if len(self.waiting) >= MAX_WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make a table of the waiting rows."""
+        rows, hasher = self.waiting, gram_hasher()
+        table = self.files.table(rows)
+        self.tables.append(table)
+        self.answers += [answer_key(row, hasher) for row in rows]
+        self.draws += map(draw, table.column("row_id"))
+        self.tokens += [row.tokens for row in rows]
+        self.is_human += [row.made_by == HUMAN for row in rows]
+        self.waiting = []
 
     def add_left_out(self, reason: str, rows: int = 0, characters: int = 0, documents: int = 0) -> None:
         known = self.left_out.get(reason, LeftOutCount())
@@ -198,14 +219,14 @@ def _blanks() -> NDArray[numpy.bool_]:
 
 def make_segment(context: Context, task: SegmentTask) -> RawSegment:
     """Make all rows of the documents. Runs in a worker; deterministic."""
-    collector = _Collector()
+    collector = _Collector(context.files)
     for number, member in enumerate(task.members):
         text = task.texts.get(member.document.document_id)
         if text is None:
             collector.add_left_out(TEXT_GONE, documents=1, characters=member.letters)
         else:
             _add_document(collector, context, task, number, text)
-    return _raw(context, collector, tuple(member.document.document_id for member in task.members))
+    return _raw(collector, tuple(member.document.document_id for member in task.members))
 
 
 def _add_document(collector: _Collector, context: Context, task: SegmentTask, number: int, text: Text) -> None:
@@ -240,16 +261,15 @@ def _add_reasons(collector: _Collector, left_out: Sequence[LeftOutText], *, has_
         collector.add_left_out(main, documents=1)
 
 
-def _raw(context: Context, collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
-    rows, hasher = collector.rows, gram_hasher()
-    table = context.files.table(rows)
+def _raw(collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
+    collector.flush()
     return RawSegment(
-        data=table.encode(),
+        data=collector.files.join(collector.tables).encode(),
         ids=ids,
-        answers=numpy.array([answer_key(row, hasher) for row in rows], numpy.uint64),
-        draws=numpy.array([draw(row_id) for row_id in table.column("row_id")], numpy.uint64),
-        tokens=numpy.array([row.tokens for row in rows], numpy.int64),
-        is_human=numpy.array([row.made_by == HUMAN for row in rows], numpy.bool_),
+        answers=numpy.array(collector.answers, numpy.uint64),
+        draws=numpy.array(collector.draws, numpy.uint64),
+        tokens=numpy.array(collector.tokens, numpy.int64),
+        is_human=numpy.array(collector.is_human, numpy.bool_),
         documents=numpy.array(collector.documents, numpy.int64),
         places=numpy.concatenate([NO_PLACES, *collector.places]),
         left_out=collector.left_out,
@@ -270,8 +290,7 @@ def write_rows(
     context: Context, data: Sequence[bytes], kept: Sequence[Sequence[bool]], held_out: HeldOutGrams | None
 ) -> WrittenRows:
     """Write the kept rows of some tables as one file. Runs in a worker; deterministic."""
-    tables = [context.files.decode(part).select(mask) for part, mask in zip(data, kept, strict=True)]
-    encoded = context.files.join(tables).encode()
+    encoded = _select(context, data, kept)
     # The counts are those of the file as it will be read.
     table = context.files.decode(encoded)
     written = WrittenRows(
@@ -286,11 +305,21 @@ def write_rows(
     return _compare(context, table, written, held_out) if held_out else written
 
 
+def _select(context: Context, data: Sequence[bytes], kept: Sequence[Sequence[bool]]) -> bytes:
+    tables = [context.files.decode(part).select(mask) for part, mask in zip(data, kept, strict=True)]
+    return context.files.join(tables).encode()
+
+
 def _compare(context: Context, table: RowTable, written: WrittenRows, held_out: HeldOutGrams) -> WrittenRows:
     grams, check_grams = count_documents(table, gram_hasher()), count_in_train(table, checker())
     shares, checks = held_out.find(grams, check_grams)
-    files = {"grams": _write_grams(context, grams), "check_grams": _write_grams(context, check_grams)}
-    return replace(written, **files, shares=shares, checks=checks)
+    return replace(
+        written,
+        grams=_write_grams(context, grams),
+        check_grams=_write_grams(context, check_grams),
+        shares=shares,
+        checks=checks,
+    )
 
 
 def compare_segment(

@@ -186,7 +186,7 @@ def _without_repeats(runs: Sequence[ValueRun], facts: Sequence[str]) -> list[tup
     chosen: list[tuple[ValueRun, str]] = []
     text = ""
     for run, fact in zip(runs, facts, strict=True):
-        if not stands_in(run.text, text):
+        if run.text not in text or not stands_in(run.text, text):
             chosen.append((run, fact))
             text += f"\n{fact}"
     return chosen

@@ -71,7 +71,7 @@ def test_counts_a_repeated_word_once() -> None:
 
 def test_sentences_have_the_words_of_their_text() -> None:
     draw = random.Random(3)
-    signs = [". ", ".", " ", "a", "b", "\n", "\t", "\u00a0", "\u3000", "?", ".. ", "x. Y", "\u2028"]
+    signs = [". ", ".", "- ", "-", " ", "a", "b", "\n", "\t", "\u00a0", "\u3000", "?", ".. ", "x. Y", "\u2028"]
     for _ in range(5_000):
         text = "".join(draw.choices(signs, k=draw.randint(0, 14)))
         parts = word_counts.split_sentences(text)
