@@ -147,6 +147,7 @@ class _Collector:
     draws: list[int] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     is_human: list[bool] = field(default_factory=list)
+    is_extra: list[bool] = field(default_factory=list)
     documents: list[int] = field(default_factory=list)
     places: list[NDArray[numpy.int64]] = field(default_factory=list)
     left_out: dict[str, LeftOutCount] = field(default_factory=dict)
@@ -174,6 +175,7 @@ class _Collector:
         self.draws += map(draw, table.column("row_id"))
         self.tokens += [row.tokens for row in rows]
         self.is_human += [row.made_by == HUMAN for row in rows]
+        self.is_extra += [row.lineage == EXTRA for row in rows]
         self.waiting = []
 
     def add_left_out(self, reason: str, rows: int = 0, characters: int = 0, documents: int = 0) -> None:
@@ -273,8 +275,8 @@ def _raw(collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
         documents=numpy.array(collector.documents, numpy.int64),
         places=numpy.concatenate([NO_PLACES, *collector.places]),
         left_out=collector.left_out,
-        is_extra=numpy.array([row.lineage == EXTRA for row in rows], numpy.bool_),
-        quiz=context.files.quiz_table(collector.quiz).encode() if collector.quiz else b"",
+        is_extra=numpy.array(collector.is_extra, numpy.bool_),
+        quiz=collector.files.quiz_table(collector.quiz).encode() if collector.quiz else b"",
     )
 
 
