@@ -1,7 +1,7 @@
 """What the pages derive from the services' messages. Pure functions; times are UTC."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.wire import to_datetime, to_evaluation_policy, to_row_policy, to_sampling
+from tailor.words import RowPolicy
 
 # Anonymization is the only service that rejects with this reason; submissions with any other are rejected by ingestion.
 REJECTED_BY_ANONYMIZATION = "UNREADABLE"
@@ -124,6 +125,7 @@ def list_row_limits(message: models_pb2.RowPolicy) -> tuple[tuple[str, str], ...
         ("tasks", ", ".join(policy.tasks)),
         ("own tasks", ", ".join(task.name for task in policy.own_tasks)),
         ("knowledge", "" if policy.knowledge else "none"),
+        *_list_quiz_limits(policy),
         ("replay", f"{policy.replay_percent} % from {', '.join(policy.replay)}" if policy.replay else ""),
     )
     return tuple((name, limit) for name, limit in limits if limit)
@@ -158,6 +160,18 @@ def list_evaluation(message: models_pb2.EvaluationPolicy) -> tuple[tuple[str, st
         ("judged by", ", ".join(criterion.name for criterion in policy.criteria)),
     )
     return tuple((name, limit) for name, limit in limits if limit)
+def _list_quiz_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
+    """What differs from the defaults."""
+    defaults = RowPolicy()
+    if policy.quiz_questions != defaults.quiz_questions:
+        yield "quiz", f"{policy.quiz_questions} questions per document" if policy.quiz_questions else "none"
+    if policy.max_quiz_documents != defaults.max_quiz_documents:
+        yield "quiz", f"at most {policy.max_quiz_documents:,} documents"
+    if policy.missed_extra_rows != defaults.missed_extra_rows:
+        yield (
+            "missed documents",
+            f"at most {policy.missed_extra_rows} more rows" if policy.missed_extra_rows else "no more rows",
+        )
 
 
 def is_ended(run: training_pb2.Run) -> bool:

@@ -25,12 +25,14 @@ from services.registry.domain import (
     Judgement,
     Outcome,
     Replica,
+    ScoredAdapter,
     Serving,
     Specialist,
     Taint,
     Verdict,
 )
 from tailor.datasets import DatasetManifest
+from tailor.document_scores import DocumentScore
 from tailor.storage.ref import Ref
 from tailor.words import Labels
 
@@ -227,6 +229,14 @@ class Lineage(Protocol):
     def list_taints(self, erasure_id: str) -> Sequence[Taint]: ...
 
 
+class DocumentScores(Protocol):
+    """The newest score of each document of a specialist in the quiz."""
+
+    def save(self, adapter: ScoredAdapter, scores: Sequence[DocumentScore]) -> None:
+        """Store scores, except those of erased documents and those older than the stored ones. Idempotent."""
+        ...
+
+
 @dataclass(frozen=True)
 class Transaction:
     """The catalogue's database within one transaction. What it publishes is sent after the commit."""
@@ -240,18 +250,24 @@ class Transaction:
     canaries: Canaries
     erasures: Erasures
     lineage: Lineage
+    document_scores: DocumentScores
 
 
 Begin = Callable[[], AbstractContextManager[Transaction]]
 
 
 class DatasetDocuments(Protocol):
-    """Stored datasets. Methods block. They raise NotFound for a dataset that was deleted, Unavailable while the store does not answer, and
-    FailedPrecondition (INVALID_MANIFEST, INVALID_DATASET, CORRUPT_OBJECT) for one that is damaged."""
+    """Stored datasets, and scores of their documents. Methods block. They raise NotFound for a dataset or scores that were deleted,
+    Unavailable while the store does not answer, and FailedPrecondition (INVALID_MANIFEST, INVALID_DATASET, INVALID_DOCUMENT_SCORES,
+    CORRUPT_OBJECT) for damaged ones."""
 
     def read_manifest(self, manifest: Ref) -> DatasetManifest: ...
     def read_document_ids(self, manifest: DatasetManifest) -> Iterator[Sequence[str]]:
         """Stream the ids of its documents in batches."""
+        ...
+
+    def read_scores(self, scores: Ref) -> Iterator[Sequence[DocumentScore]]:
+        """Stream the scores of a file in batches."""
         ...
 
 

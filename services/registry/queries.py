@@ -12,6 +12,7 @@ from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.audit import AuditQueries
 from services.registry.adapters.canaries import find_newest_canary
+from services.registry.adapters.scores import ScoreQueries
 from services.registry.adapters.sql import to_key
 from services.registry.domain import ApiKey, Decision, FactKind, Replica, ReplicaRollout, Specialist
 from services.registry.rules.rollout import is_finished
@@ -30,7 +31,7 @@ DECISIONS = {
 }
 
 
-class Queries(AuditQueries):
+class Queries(AuditQueries, ScoreQueries):
     """Reads over the catalogue, each in its own transaction."""
 
     def __init__(self, engine: Engine) -> None:
@@ -172,7 +173,7 @@ class Queries(AuditQueries):
             return [*connection.scalars(query)]
 
     def dataset(self, payload: bytes) -> registry_pb2.GetDatasetResponse:
-        """A dataset, and what its manifest says of tokens and of what was left out, as far as it was read."""
+        """A dataset, and what its manifest says of tokens, of its quiz and of what was left out, as far as it was read."""
         response = registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt.FromString(payload))
         table = tables.datasets
         with transaction(self._engine) as connection:
@@ -181,6 +182,8 @@ class Queries(AuditQueries):
             response.train_tokens, response.held_out_tokens = row.train_tokens, row.held_out_tokens
             for reason, count in row.left_out.items():
                 response.left_out[reason].CopyFrom(registry_pb2.LeftOutCount(**count))
+            if row.quiz:
+                response.quiz.CopyFrom(registry_pb2.QuizCounts(**row.quiz))
         return response
 
     def catalogue_adapter(self, adapter: models_pb2.AdapterTrained) -> registry_pb2.CatalogueAdapter:

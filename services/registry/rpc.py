@@ -112,6 +112,15 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         token = REJECTED_PAGE + rejected[size - 1].submission_id if len(rejected) > size else ""
         return registry_pb2.ListDocumentsResponse(documents=documents, next_page_token=token)
 
+    def ListDocumentScores(
+        self, request: registry_pb2.ListDocumentScoresRequest, context: Context
+    ) -> registry_pb2.ListDocumentScoresResponse:
+        size = page_size(request.page_size, 100, 1000)
+        name = self._specialist(request.specialist).name
+        scores = self._queries.document_scores(name, request.page_token, size + 1, only_missed=request.only_missed)
+        token = scores[size - 1].document_id if len(scores) > size else ""
+        return registry_pb2.ListDocumentScoresResponse(scores=scores[:size], next_page_token=token)
+
     def GetFlow(self, request: registry_pb2.GetFlowRequest, context: Context) -> registry_pb2.GetFlowResponse:
         return self._queries.flow(to_datetime(request.since) if request.HasField("since") else None)
 

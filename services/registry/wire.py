@@ -29,6 +29,7 @@ from services.registry.domain import (
     RebuildPolicy,
     Replica,
     ReplicaRollout,
+    ScoredAdapter,
     Serving,
     ServingCanary,
     Specialist,
@@ -271,6 +272,9 @@ def _to_figures(messages: Iterable[models_pb2.MetricFigures]) -> dict[str, Metri
 
 def _to_estimates(messages: Mapping[str, models_pb2.Estimate]) -> dict[str, Estimate]:
     return {model: Estimate(item.value, item.low, item.high, item.rows) for model, item in messages.items()}
+
+def to_scored_adapter(message: models_pb2.AdapterEvaluated) -> ScoredAdapter:
+    return ScoredAdapter(message.specialist, message.adapter_digest, to_datetime(message.create_time))
 
 
 def to_replica(message: models_pb2.ReplicaSeen) -> Replica:

@@ -15,7 +15,7 @@ from services.synthetic.adapters.import_barrier import RowAnonymizer
 from services.synthetic.adapters.import_files import ParquetImportFiles
 from services.synthetic.adapters.imports import SqlImports
 from services.synthetic.adapters.parquet import ParquetFiles
-from services.synthetic.adapters.registry import RegistryDocuments
+from services.synthetic.adapters.registry import RegistryDocuments, RegistryScores
 from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
@@ -50,10 +50,10 @@ TICK_SECONDS = 1.0
 def build(runtime: Runtime, settings: Settings) -> None:
     """Connect, read the specialists, then serve, listen, prepare documents, run syntheses and build what is due."""
     engine, producer = runtime.database(settings, MIGRATIONS), runtime.producer(settings)
-    registry = RegistryDocuments(runtime.channel(settings, "registry", settings.registry_address))
+    registry = runtime.channel(settings, "registry", settings.registry_address)
     store, outbox = S3Store.from_settings(settings), runtime.outbox(engine, tables.outbox, producer)
-    app = make_app(settings, engine, outbox, store, registry)
-    app = replace(app, erased=runtime.erased_documents(settings))
+    app = make_app(settings, engine, outbox, store, RegistryDocuments(registry))
+    app = replace(app, list_missed=RegistryScores(registry), erased=runtime.erased_documents(settings))
     consumers, eraser = Consumers(app), DatasetEraser(app, SqlHoldings(engine))
     browser = RowBrowser(SqlDatasetFinder(engine), store, ParquetRowReader(store), app.erased)
     servicer = SyntheticServicer(app, app.preparer, settings.near_duplicate_threshold, browser)

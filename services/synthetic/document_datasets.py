@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 
 from services.synthetic.building.extras import ExtraParts, Extras, raw_rows
 from services.synthetic.building.grams import make_gram_set
 from services.synthetic.building.overlap import held_out_grams, measure_overlap
+from services.synthetic.building.quiz import find_quiz_limit
 from services.synthetic.building.reading import MemberReader
 from services.synthetic.building.segments import Context, HeldOutGrams, WrittenRows, write_rows
 from services.synthetic.building.split import HeldOut, Splitter, boilerplate_documents
@@ -19,6 +21,7 @@ from services.synthetic.datasets import PARQUET, file_of, write_manifest
 from services.synthetic.domain import BuildLimits, Dataset, LastBuild, Specialist, fingerprint
 from services.synthetic.filters import filter_settings
 from services.synthetic.ports import ExtraRows, RowFiles, RowMaker, TokenCounter
+from services.synthetic.rows.document_rows import teaches_knowledge
 from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest, Figures, IdFiles, LeftOutCount, SplitFiles
 from tailor.errors import FailedPrecondition, Reason
 from tailor.logging import get_logger
@@ -90,8 +93,9 @@ class _Build:
         policy, counter = self._specialist.rows, self._context.counter
         limits = (policy.max_row_tokens, policy.max_rows_per_document, policy.min_answer_tokens)
         tasks = (policy.tasks, policy.own_tasks, policy.knowledge)
+        quiz = (policy.quiz_questions, self._quiz_below, policy.missed_extra_rows)
         base = (counter.digest, counter.context_tokens, counter.message_tokens)
-        return fingerprint(BUILDER_VERSION, self._specialist.system_prompt, *limits, *tasks, *base)
+        return fingerprint(BUILDER_VERSION, self._specialist.system_prompt, *limits, *tasks, *quiz, *base)
 
     def fingerprint(self) -> str:
         """A digest of everything that the dataset depends on."""
@@ -117,10 +121,20 @@ class _Build:
         near_duplicates = self._tally.left_out.pop(NEAR_DUPLICATES, LeftOutCount())
         figures = self._figures(held_out, kept, near_duplicates)
         content = self._manifest(DatasetFiles(train, kept, sources), figures, held_out)
-        digest, manifest = write_manifest(self._parts.store, last.dataset, content, ("kind", "splits", "sources"))
+        digest, manifest = write_manifest(
+            self._parts.store, last.dataset, content, ("kind", "splits", "sources", "quiz")
+        )
         dataset = self._dataset(digest, manifest, figures, sources, near_duplicates.documents)
         segments = tuple(stored for stored in train if not stored.is_sources)
         return dataset, (*segments, *kept, *sources)
+
+    @cached_property
+    def _quiz_below(self) -> int:
+        """Documents with a draw below this number have quiz questions. Needs the assignments."""
+        policy = self._specialist.rows
+        if not policy.quiz_questions or not teaches_knowledge(self._specialist):
+            return 0
+        return find_quiz_limit(self._corpus.quiz_draw(policy.max_quiz_documents))
 
     @property
     def _threshold(self) -> int:
@@ -141,7 +155,9 @@ class _Build:
     def _make_train(self, extra: ExtraParts, grams: HeldOutGrams) -> tuple[StoredFile, ...]:
         policy, store = self._specialist.rows, self._parts.store
         share = policy.replay_percent
-        train = TrainRows(self._context, self._corpus, store, self._workers, grams, self.inputs())
+        train = TrainRows(
+            self._context, self._corpus, store, self._workers, grams, self.inputs(), quiz_below=self._quiz_below
+        )
         # Rows that people accepted or imported come first in the budget.
         budget = max(1, policy.max_train_tokens * (100 - share) // 100 - extra.train_tokens)
         results = train.build(budget if policy.max_train_tokens else 0)
@@ -211,6 +227,7 @@ class _Build:
                 for name in (TRAIN, HELD_OUT)
             },
             sources=written.source_ids,
+            quiz=tally.quiz,
             figures=figures,
             left_out=tally.left_out,
         )
@@ -227,6 +244,7 @@ class _Build:
                 "tokenizer": self._context.counter.digest,
                 **asdict(self._parts.limits),
             },
+            "missed": {"documents": tally.extra.documents, "extra_rows": tally.extra.rows},
             "rows": asdict(specialist.rows),
             "filters": filter_settings(specialist.filters),
         }
@@ -253,7 +271,7 @@ class _Build:
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """The files of a dataset. `train` has sources of segments too."""
+    """The files of a dataset. `train` has sources and quizzes of segments too."""
 
     train: tuple[StoredFile, ...]
     held_out: tuple[StoredFile, ...]
@@ -262,7 +280,7 @@ class DatasetFiles:
     def split(self, name: str) -> tuple[DatasetFile, ...]:
         """The files of a split."""
         stored = self.held_out if name == HELD_OUT else self.train
-        return tuple(entry.file for entry in stored if not entry.is_sources)
+        return tuple(entry.file for entry in stored if not (entry.is_sources or entry.is_quiz))
 
     @property
     def source_ids(self) -> IdFiles:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from tailor.datasets import Figures, LeftOutCount
+from tailor.datasets import Figures, LeftOutCount, QuizKind
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Filters, Labels, RowPolicy, Selection, Span
 
@@ -130,6 +130,8 @@ class Text:
 
 
 Range = tuple[int, int]
+# Lineage of the rows that a document gets because the last evaluation missed or contradicted what it says.
+EXTRA = (("extra", "missed"),)
 
 
 class Grounding(StrEnum):
@@ -212,11 +214,33 @@ class LeftOutText:
 
 
 @dataclass(frozen=True)
+class QuizRow:
+    """A question with its reference answer as a row that is never trained on. `values` are the figures and names of a right answer."""
+
+    row: Row
+    kind: QuizKind
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowNeeds:
+    """The needs of a build besides a document's rows.
+
+    They are up to a number of quiz questions that it answers, and up to a number of `knowledge` rows in addition, because the last
+    evaluation found that it was not learned.
+    """
+
+    quiz_questions: int = 0
+    extra_rows: int = 0
+
+
+@dataclass(frozen=True)
 class DocumentRows:
-    """The rows of one document, and what it has that they do not teach."""
+    """The rows of one document, what it has that they do not teach, and its quiz. Rows in addition have the lineage EXTRA."""
 
     rows: tuple[Row, ...]
     left_out: tuple[LeftOutText, ...] = ()
+    quiz: tuple[QuizRow, ...] = ()
 
 
 @dataclass(frozen=True)

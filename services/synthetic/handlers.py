@@ -20,12 +20,13 @@ from services.synthetic.domain import (
     KeptDraft,
     LastBuild,
     Row,
+    RowNeeds,
     Specialist,
     is_due,
 )
 from services.synthetic.filters import rejecting_filter
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
-from services.synthetic.ports import ExtraRows, ListDocuments, Repository, RowFiles, RowMaker, Tokenizers
+from services.synthetic.ports import ExtraRows, ListDocuments, ListMissed, Repository, RowFiles, RowMaker, Tokenizers
 from services.synthetic.preference_datasets import PreferenceDatasets, save_texts
 from services.synthetic.rows.preference_rows import PairLimits
 from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, TailorError
@@ -59,6 +60,7 @@ class Synthetic:
     tokenizers: Tokenizers
     preparer: DocumentPreparer
     list_documents: ListDocuments
+    list_missed: ListMissed = lambda specialist: ()
     limits: BuildLimits = field(default_factory=BuildLimits)
     pair_limits: PairLimits = field(default_factory=PairLimits)
     extra_rows: Sequence[ExtraRows] = ()
@@ -215,6 +217,9 @@ def _make_documents(
     app.preparer.prepare(specialist.selection)
     parts = DocumentDatasets(app.store, app.files, app.maker, app.limits, app.extra_rows, app.start_workers)
     with app.corpora.open(specialist) as corpus:
+        if specialist.rows.missed_extra_rows:
+            for document_ids in app.list_missed(specialist.name):
+                corpus.mark_missed(document_ids)
         return parts.make_dataset(specialist, corpus, counter, last)
 
 
@@ -245,7 +250,10 @@ def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> lis
         and not rejecting_filter(document, texts[document.document_id], specialist.filters)
     }
     counter = app.tokenizers.for_base(specialist.base)
-    row_sets = (app.maker.make(document, texts[key], specialist, counter, ()) for key, document in admitted.items())
+    row_sets = (
+        app.maker.make(document, texts[key], specialist, counter, (), needs=RowNeeds())
+        for key, document in admitted.items()
+    )
     return list(itertools.islice((row for rows in row_sets for row in rows.rows), limit))
 
 

@@ -17,8 +17,10 @@ from services.synthetic.domain import (
     LastBuild,
     PairEvidence,
     PairRow,
+    QuizRow,
     Range,
     Row,
+    RowNeeds,
     Specialist,
     Text,
 )
@@ -28,6 +30,10 @@ from tailor.words import DatasetKind, Selection
 
 # Pages of all documents that a specialist selects, by its name. Raises Unavailable while the registry does not answer.
 ListDocuments = Callable[[str], Iterable[Sequence[Document]]]
+
+# Pages of the ids of documents of which the last evaluation missed or contradicted a quiz question, by the specialist's name. Raises
+# Unavailable while the registry does not answer.
+ListMissed = Callable[[str], Iterable[Sequence[str]]]
 
 
 class Items(Protocol):
@@ -209,9 +215,16 @@ class RowMaker(Protocol):
     """Makes the rows of one document: equal documents give equal rows. Can be pickled."""
 
     def make(
-        self, document: Document, text: Text, specialist: Specialist, counter: "TokenCounter", skip: Sequence[Range]
+        self,
+        document: Document,
+        text: Text,
+        specialist: Specialist,
+        counter: "TokenCounter",
+        skip: Sequence[Range],
+        *,
+        needs: RowNeeds,
     ) -> DocumentRows:
-        """Rows from the document's structure, without the ranges to skip."""
+        """Rows from the document's structure, without the ranges to skip, and what the build needs besides."""
         ...
 
     def make_deliverable(
@@ -250,6 +263,12 @@ class RowFiles(Protocol):
     def table(self, rows: Sequence[Row]) -> RowTable: ...
 
     def decode(self, data: bytes) -> RowTable: ...
+
+    def quiz_table(self, rows: Sequence[QuizRow]) -> RowTable:
+        """Quiz questions, with columns of their own."""
+        ...
+
+    def decode_quiz(self, data: bytes) -> RowTable: ...
 
     def join(self, tables: Sequence[RowTable]) -> RowTable:
         """All rows in the given order."""

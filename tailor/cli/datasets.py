@@ -73,10 +73,17 @@ def _row(item: models_pb2.DatasetBuilt) -> tuple[object, ...]:
     )
 
 
+def _describe_quiz(quiz: registry_pb2.QuizCounts) -> str:
+    left = f"{quiz.beyond_limit} documents are beyond the limit, {quiz.without_questions} give no question"
+    return f"Quiz: {quiz.questions} questions about {quiz.documents} documents; {left}."
+
+
 def _print(console: Console, answer: registry_pb2.GetDatasetResponse) -> None:
     console.print(table("", COLUMNS, [_row(answer.dataset)]))
     tokens = f"{answer.train_tokens} tokens for training, {answer.held_out_tokens} held out"
     console.print(f"{describe_figures(answer.dataset)} {tokens}.", highlight=False)
+    if answer.HasField("quiz"):
+        console.print(_describe_quiz(answer.quiz), highlight=False)
     left_out = sorted(answer.left_out.items(), key=lambda item: (-item[1].characters, item[0]))
     rows = [(reason.replace("_", " "), count.documents, count.rows, count.characters) for reason, count in left_out]
     console.print(table("", ("left out", "documents", "rows", "characters"), rows) if rows else "Nothing was left out.")

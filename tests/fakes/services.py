@@ -190,6 +190,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             dataset=models_pb2.DatasetBuilt(digest=DATASET, documents=40),
             left_out={"no_words": count},
             train_tokens=81_000,
+            quiz=registry_pb2.QuizCounts(documents=30, questions=88, beyond_limit=5, without_questions=1),
         )
 
     def Promote(self, request: Any, context: Any) -> Any:

@@ -11,6 +11,7 @@ from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures, SqlLineage
+from services.registry.adapters.scores import SqlDocumentScores
 from services.registry.domain import (
     Adapter,
     ApiKey,
@@ -314,6 +315,7 @@ def transactions(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContext
                 canaries=SqlCanaries(connection),
                 erasures=SqlErasures(connection, outbox),
                 lineage=SqlLineage(connection),
+                document_scores=SqlDocumentScores(connection),
             )
 
     return begin

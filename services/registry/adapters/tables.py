@@ -8,6 +8,7 @@ from sqlalchemy import (
     DateTime,
     Float,
     Identity,
+    Integer,
     LargeBinary,
     MetaData,
     String,
@@ -213,6 +214,8 @@ datasets = Table(
     Column("left_out", JSONB, nullable=False),
     Column("train_tokens", BigInteger, nullable=False),
     Column("held_out_tokens", BigInteger, nullable=False),
+    # Counts of its quiz; empty for a dataset without one.
+    Column("quiz", JSONB, nullable=False),
 )
 
 dataset_documents = Table(
@@ -220,6 +223,20 @@ dataset_documents = Table(
     metadata,
     Column("digest", String(64), primary_key=True),
     Column("document_id", String(64), primary_key=True, index=True),
+)
+
+# What the last evaluation that asked a specialist's candidate about a document found.
+document_scores = Table(
+    "document_scores",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("document_id", String(64), primary_key=True, index=True),
+    Column("asked", Integer, nullable=False),
+    Column("learned", Integer, nullable=False),
+    Column("missed", Integer, nullable=False),
+    Column("contradicted", Integer, nullable=False),
+    Column("adapter_digest", String(64), nullable=False),
+    Column("evaluate_time", DateTime(timezone=True), nullable=False),
 )
 
 # The dataset and the parent of each adapter.

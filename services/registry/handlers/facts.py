@@ -2,7 +2,17 @@
 
 from collections.abc import Collection, Sequence
 
-from services.registry.domain import RETIRE, Adapter, Call, DocumentState, Draft, Fact, Replica, Taint
+from services.registry.domain import (
+    RETIRE,
+    Adapter,
+    Call,
+    DocumentState,
+    Draft,
+    Fact,
+    Replica,
+    ScoredAdapter,
+    Taint,
+)
 from services.registry.handlers.promotions import RETIRED, find_servable, is_retired, save_serving
 from services.registry.ports import Begin, DatasetDocuments, Transaction
 from services.registry.rules import serving
@@ -43,6 +53,19 @@ def record_dataset(begin: Begin, datasets: DatasetDocuments, fact: Fact, digest:
         for document_id, erasure_id in tx.lineage.find_erased(digest).items():
             taint_adapters(tx, {digest}, erasure_id)
             _publish_again(tx, erasure_id, document_id)
+
+
+def record_scores(begin: Begin, datasets: DatasetDocuments, adapter: ScoredAdapter, file: Ref) -> None:
+    """Store how well an adapter knows each document, each batch in its own transaction. Blocks.
+
+    A file that was deleted counts as empty. Raises what `DatasetDocuments` raises, except NotFound.
+    """
+    try:
+        for scores in datasets.read_scores(file):
+            with begin() as tx:
+                tx.document_scores.save(adapter, scores)
+    except NotFound:
+        log.warning("document scores were deleted before they were read", adapter=adapter.digest)
 
 
 def _record_documents(begin: Begin, datasets: DatasetDocuments, digest: str, manifest: Ref) -> DatasetManifest | None:

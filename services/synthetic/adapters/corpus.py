@@ -30,6 +30,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, insert
 from sqlalchemy.schema import CreateTable, DropTable
@@ -46,13 +47,14 @@ from services.synthetic.corpus import (
     Assignment,
     BuildCorpus,
     Corpora,
+    ExtraCount,
     Link,
     Member,
     SegmentKey,
     SegmentResult,
 )
 from services.synthetic.domain import KeptDraft, Kind, Specialist
-from tailor.datasets import DatasetFile, LeftOutCount
+from tailor.datasets import DatasetFile, LeftOutCount, parse_quiz
 from tailor.storage.ref import Ref
 from tailor.words import Filters
 
@@ -70,6 +72,7 @@ chosen = Table(
     Column("is_golden", Boolean, nullable=False),
     Column("letters", Integer, nullable=False),
     Column("reason", String(32), nullable=False),
+    Column("missed", Boolean, nullable=False),
     prefixes=["TEMPORARY"],
 )
 repeated = Table("build_parts", TEMPORARY, Column("part", BigInteger, primary_key=True), prefixes=["TEMPORARY"])
@@ -156,6 +159,7 @@ def _select_prepared(specialist: Specialist) -> Select[Any]:
         (documents.c.kind == Kind.TEST.value).label("is_golden"),
         sketches.c.letters,
         _filter_reason(specialist.filters).label("reason"),
+        literal(False).label("missed"),
     )
     join = documents.join(sketches, current).outerjoin(drafts, is_drafted)
     return select(*columns).select_from(join).where(selected(specialist.selection))
@@ -248,6 +252,18 @@ class SqlCorpus(BuildCorpus):
         while page := [vars(entry) | self._of_specialist() for entry in itertools.islice(rest, PAGE)]:
             self._connection.execute(statement, page)
 
+    def mark_missed(self, document_ids: Sequence[str]) -> None:
+        changed = {"missed": True, "fingerprint": func.concat(chosen.c.fingerprint, "missed")}
+        is_new = and_(is_one_of(chosen.c.document_id, document_ids), ~chosen.c.missed)
+        self._connection.execute(update(chosen).where(is_new).values(changed))
+
+    def quiz_draw(self, rank: int) -> int | None:
+        draw = func.left(func.md5(func.concat("quiz", chosen.c.document_id)), 8).collate("C")
+        query = select(draw).join_from(chosen, tables.assignments, self._is_assigned())
+        query = query.where(chosen.c.reason == "", ~tables.assignments.c.held_out)
+        found = self._connection.scalar(query.order_by(draw).offset(rank).limit(1))
+        return None if found is None else int(found, 16)
+
     def held_out_rows(self) -> int:
         table = tables.assignments.c
         query = select(func.coalesce(func.sum(table.rows), 0)).where(table.specialist == self._specialist.name)
@@ -336,14 +352,17 @@ class SqlCorpus(BuildCorpus):
         )
         rows = self._connection.execute(
             query.with_only_columns(
-                chosen.c.letters, documents, *(column.label(f"draft__{column.name}") for column in drafts.c)
+                chosen.c.letters,
+                chosen.c.missed,
+                documents,
+                *(column.label(f"draft__{column.name}") for column in drafts.c),
             )
             .join(documents, documents.c.document_id == chosen.c.document_id)
             .outerjoin(drafts, is_drafted)
             .where(chosen.c.reason == "", *conditions)
             .order_by(chosen.c.arrival)
         )
-        return [Member(to_document(row), row.letters, _draft_of(row)) for row in rows]
+        return [Member(to_document(row), row.letters, _draft_of(row), row.missed) for row in rows]
 
 
 def is_held_out() -> ColumnElement[bool]:
@@ -367,6 +386,7 @@ def _from_result(result: SegmentResult) -> dict[str, Any]:
     facts = {name: getattr(result, name) for name in FACTS}
     facts |= {name: _from_file(getattr(result, name)) for name in FILES}
     facts["left_out"] = {reason: asdict(count) for reason, count in result.left_out.items()}
+    facts |= {"quiz": result.quiz.as_json(), "extra": asdict(result.extra)}
     return {
         "inputs": result.inputs,
         "facts": facts,
@@ -380,6 +400,7 @@ def _to_result(row: Any) -> SegmentResult:
     facts["left_out"] = {reason: LeftOutCount(**count) for reason, count in facts["left_out"].items()}
     # Segments of earlier versions have fewer files; they are made again.
     facts |= {name: _to_file(facts.get(name)) for name in FILES}
+    facts |= {"quiz": parse_quiz(facts.get("quiz", {})), "extra": ExtraCount(**facts.get("extra", {}))}
     facts |= {"answers": row.answers, "shares": row.shares, "checks": row.checks}
     return SegmentResult(number=row.number, inputs=row.inputs, **facts)
 

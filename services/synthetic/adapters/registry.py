@@ -1,4 +1,4 @@
-"""Lists the documents of a specialist in the registry."""
+"""Lists the documents of a specialist in the registry, and those that its last evaluations missed."""
 
 from collections.abc import Iterator, Sequence
 
@@ -31,4 +31,22 @@ class RegistryDocuments:
             ]
             token = page.next_page_token
             if not token:
+                return
+
+
+class RegistryScores:
+    """A `ports.ListMissed`."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = registry_pb2_grpc.RegistryServiceStub(channel)
+
+    def __call__(self, specialist: str) -> Iterator[Sequence[str]]:
+        """Yield pages. Blocks for at most TIMEOUT_SECONDS per page."""
+        request = registry_pb2.ListDocumentScoresRequest(specialist=specialist, only_missed=True, page_size=PAGE)
+        while True:
+            with wire_errors("registry"):
+                page = self._stub.ListDocumentScores(request, timeout=TIMEOUT_SECONDS)
+            yield [score.document_id for score in page.scores]
+            request.page_token = page.next_page_token
+            if not request.page_token:
                 return

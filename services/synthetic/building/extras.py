@@ -112,6 +112,7 @@ def raw_rows(context: Context, rows: Sequence[Row]) -> RawSegment:
         documents=numpy.zeros(len(rows), numpy.int64),
         places=numpy.empty((0, 4), numpy.int64),
         left_out={},
+        is_extra=numpy.zeros(len(rows), numpy.bool_),
     )
 
 

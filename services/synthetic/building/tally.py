@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.synthetic.building.grams import Counts, add_counts, unpack_counts
+from services.synthetic.building.quiz import add_quizzes
 from services.synthetic.building.segments import WrittenRows
-from services.synthetic.corpus import SegmentResult
+from services.synthetic.corpus import ExtraCount, SegmentResult
 from services.synthetic.domain import Grounding
-from tailor.datasets import LeftOutCount
+from tailor.datasets import LeftOutCount, QuizFiles
 
 
 @dataclass
@@ -22,6 +23,8 @@ class RowTally:
     languages: Counter[str] = field(default_factory=Counter)
     left_out: dict[str, LeftOutCount] = field(default_factory=dict)
     letters: int = 0
+    quiz: QuizFiles = field(default_factory=QuizFiles)
+    extra: ExtraCount = field(default_factory=ExtraCount)
     shares: Counts = field(default_factory=dict)
     checks: Counts = field(default_factory=dict)
 
@@ -30,6 +33,9 @@ class RowTally:
         self.rows["train"] += segment.train.rows if segment.train else 0
         self.tokens["train"] += segment.tokens
         self.letters += segment.letters
+        self.quiz = add_quizzes((self.quiz, segment.quiz))
+        documents, rows = self.extra.documents + segment.extra.documents, self.extra.rows + segment.extra.rows
+        self.extra = ExtraCount(documents, rows)
         self._add(segment.tasks, segment.grounding, segment.languages)
         self.add_left_out(segment.left_out)
         add_counts(self.shares, unpack_counts(segment.shares))

@@ -106,6 +106,7 @@ def test_lists_datasets_with_their_figures(tailor: Tailor) -> None:
 def test_shows_what_a_dataset_leaves_out(tailor: Tailor) -> None:
     text = " ".join(tailor("datasets", "show", "cdcdcd").out.split())
     assert "40 documents. 81000 tokens for training" in text and "no words" in text and "1400" in text
+    assert "88 questions about 30 documents; 5 documents are beyond the limit, 1 give no question" in text
 
 
 def test_build_says_that_nothing_is_new(tailor: Tailor, services: Services) -> None:

@@ -394,6 +394,19 @@ def audit() -> audit_pb2.GetAuditResponse:
             audit_pb2.AuditRejection(reason="CORRUPT", stage="ingestion", submissions=1),
         ],
         duplicates=4,
+        datasets=[
+            audit_pb2.AuditDataset(
+                specialist=NAME,
+                adapter_digest=ADAPTER,
+                dataset_digest=DATASET,
+                documents=95,
+                figures=models_pb2.DatasetFigures(coverage=0.912, grounded=0.987, characters=88_000),
+                left_out=[audit_pb2.AuditLeftOut(reason="no_words", documents=2, characters=5_000)],
+                quiz_documents=80,
+                quiz_questions=240,
+                knowledge=audit_pb2.AuditKnowledge(documents=40, asked=120, learned=90, missed=25, contradicted=5),
+            )
+        ],
         estimate=audit_pb2.AuditEstimate(tokens=25_000, tokens_per_second=250.0, run_id=RUN, seconds=100.0),
         create_time=STAMP,
     )
@@ -466,7 +479,11 @@ class FakeRegistry(CatalogueReader, Decisions, ApiKeys):
             "overlap": registry_pb2.LeftOutCount(rows=9),
         }
         return registry_pb2.GetDatasetResponse(
-            dataset=self.get_dataset(digest), train_tokens=81_000, held_out_tokens=9_000, left_out=left_out
+            dataset=self.get_dataset(digest),
+            train_tokens=81_000,
+            held_out_tokens=9_000,
+            left_out=left_out,
+            quiz=registry_pb2.QuizCounts(documents=80, questions=240, beyond_limit=7, without_questions=3),
         )
 
     def list_datasets(self, token: str) -> Page[models_pb2.DatasetBuilt]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.building.maker import StructureRows
+from services.synthetic.building.quiz import quiz_draw
 from services.synthetic.building.segments import Context
 from services.synthetic.building.workers import InlineWorkers, Workers
 from services.synthetic.corpus import (
@@ -291,6 +292,7 @@ class MemoryCorpus(BuildCorpus):
     repository: MemoryRepository
     specialist: Specialist
     repeated: set[int] = field(default_factory=set)
+    missed: set[str] = field(default_factory=set)
 
     def _reasons(self) -> dict[str, str]:
         reasons: dict[str, str] = {}
@@ -381,6 +383,13 @@ class MemoryCorpus(BuildCorpus):
         for assignment in assignments:
             self.repository.assignments.setdefault((self.specialist.name, assignment.document_id), assignment)
 
+    def mark_missed(self, document_ids: Sequence[str]) -> None:
+        self.missed.update(document_ids)
+
+    def quiz_draw(self, rank: int) -> int | None:
+        draws = sorted(map(quiz_draw, self._on_side(is_held_out=False)))
+        return draws[rank] if rank < len(draws) else None
+
     def held_out_rows(self) -> int:
         mine = (a for (name, _), a in self.repository.assignments.items() if name == self.specialist.name)
         return sum(assignment.rows for assignment in mine if assignment.held_out)
@@ -444,12 +453,14 @@ class MemoryCorpus(BuildCorpus):
 
     def _digest(self, keys: Sequence[str]) -> str:
         documents = self.repository.documents
-        return fingerprint(*((key, documents[key][2].text.sha256, documents[key][2].labels) for key in keys))
+        parts = ((key, documents[key][2].text.sha256, documents[key][2].labels, key in self.missed) for key in keys)
+        return fingerprint(*parts)
 
     def _member(self, key: str) -> Member:
         document = self.repository.documents[key][2]
         draft = self.repository.drafts.get(document.draft_id) if document.kind is Kind.DELIVERABLE else None
-        return Member(document, self.repository.sketches[key].letters, draft if draft and draft.saved else None)
+        saved = draft if draft and draft.saved else None
+        return Member(document, self.repository.sketches[key].letters, saved, key in self.missed)
 
 
 def report(topic: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from services.synthetic.building.maker import StructureRows
-from services.synthetic.domain import Conversation, DocumentRows, Grounding, Kind, Row, Specialist, Text
+from services.synthetic.domain import Conversation, DocumentRows, Grounding, Kind, Row, RowNeeds, Specialist, Text
 from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
 from services.synthetic.rows.grounding import unsupported
 from services.synthetic.rows.places import count_characters
@@ -325,7 +325,9 @@ def test_places_are_disjoint_and_hold_the_answer_for_random_documents() -> None:
 def test_the_maker_can_be_pickled_and_makes_the_same_rows() -> None:
     maker = pickle.loads(pickle.dumps(StructureRows()))
     document, text = make_document(row_texts.MAIL), plain(row_texts.MAIL)
-    assert maker.make(document, text, specialist(), COUNTER, ()) == make_rows(document, text, specialist(), COUNTER)
+    needs = RowNeeds(quiz_questions=3, extra_rows=2)
+    expected = make_rows(document, text, specialist(), COUNTER, needs=needs)
+    assert maker.make(document, text, specialist(), COUNTER, (), needs=needs) == expected
 
 
 def test_a_document_of_another_language_tag_has_its_languages_wordings() -> None:

@@ -691,6 +691,7 @@ class GetDatasetResponse(_message.Message):
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     TRAIN_TOKENS_FIELD_NUMBER: _builtins.int
     HELD_OUT_TOKENS_FIELD_NUMBER: _builtins.int
+    QUIZ_FIELD_NUMBER: _builtins.int
     train_tokens: _builtins.int
     """Tokens of the train rows, by the base's tokenizer."""
     held_out_tokens: _builtins.int
@@ -703,6 +704,10 @@ class GetDatasetResponse(_message.Message):
     def left_out(self) -> _containers.MessageMap[_builtins.str, Global___LeftOutCount]:
         """What was left out, by reason, such as `no_words`."""
 
+    @_builtins.property
+    def quiz(self) -> Global___QuizCounts:
+        """Its quiz; absent if the manifest was not read, or names none."""
+
     def __init__(
         self,
         *,
@@ -710,14 +715,159 @@ class GetDatasetResponse(_message.Message):
         left_out: _abc.Mapping[_builtins.str, Global___LeftOutCount] | None = ...,
         train_tokens: _builtins.int = ...,
         held_out_tokens: _builtins.int = ...,
+        quiz: Global___QuizCounts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "quiz", b"quiz"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "held_out_tokens", b"held_out_tokens", "left_out", b"left_out", "train_tokens", b"train_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "held_out_tokens", b"held_out_tokens", "left_out", b"left_out", "quiz", b"quiz", "train_tokens", b"train_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetDatasetResponse: _TypeAlias = GetDatasetResponse  # noqa: Y015
+
+@_typing.final
+class QuizCounts(_message.Message):
+    """QuizCounts counts a dataset's quiz: questions about train documents that no row has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    QUESTIONS_FIELD_NUMBER: _builtins.int
+    BEYOND_LIMIT_FIELD_NUMBER: _builtins.int
+    WITHOUT_QUESTIONS_FIELD_NUMBER: _builtins.int
+    documents: _builtins.int
+    """Documents with questions."""
+    questions: _builtins.int
+    """Questions."""
+    beyond_limit: _builtins.int
+    """Train documents without questions because of the specialist's limit."""
+    without_questions: _builtins.int
+    """Train documents whose text gives no question."""
+    def __init__(
+        self,
+        *,
+        documents: _builtins.int = ...,
+        questions: _builtins.int = ...,
+        beyond_limit: _builtins.int = ...,
+        without_questions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beyond_limit", b"beyond_limit", "documents", b"documents", "questions", b"questions", "without_questions", b"without_questions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuizCounts: _TypeAlias = QuizCounts  # noqa: Y015
+
+@_typing.final
+class ListDocumentScoresRequest(_message.Message):
+    """ListDocumentScoresRequest requests a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    ONLY_MISSED_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    only_missed: _builtins.bool
+    """True to list only documents of which a question was missed or contradicted."""
+    page_size: _builtins.int
+    """Scores per page, 100 if 0, at most 1,000."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous page."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        only_missed: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["only_missed", b"only_missed", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDocumentScoresRequest: _TypeAlias = ListDocumentScoresRequest  # noqa: Y015
+
+@_typing.final
+class ListDocumentScoresResponse(_message.Message):
+    """ListDocumentScoresResponse is a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentScore]:
+        """The scores by document id."""
+
+    def __init__(
+        self,
+        *,
+        scores: _abc.Iterable[Global___DocumentScore] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDocumentScoresResponse: _TypeAlias = ListDocumentScoresResponse  # noqa: Y015
+
+@_typing.final
+class DocumentScore(_message.Message):
+    """DocumentScore is how well an adapter knew one document in the quiz. `learned`, `missed` and `contradicted` add up to `asked`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    LEARNED_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    CONTRADICTED_FIELD_NUMBER: _builtins.int
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    EVALUATE_TIME_FIELD_NUMBER: _builtins.int
+    document_id: _builtins.str
+    """Opaque id of the document."""
+    asked: _builtins.int
+    """Questions that were asked."""
+    learned: _builtins.int
+    """Answers that were right."""
+    missed: _builtins.int
+    """Answers that did not know."""
+    contradicted: _builtins.int
+    """Answers that said something else."""
+    adapter_digest: _builtins.str
+    """Adapter that was asked."""
+    @_builtins.property
+    def evaluate_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was evaluated."""
+
+    def __init__(
+        self,
+        *,
+        document_id: _builtins.str = ...,
+        asked: _builtins.int = ...,
+        learned: _builtins.int = ...,
+        missed: _builtins.int = ...,
+        contradicted: _builtins.int = ...,
+        adapter_digest: _builtins.str = ...,
+        evaluate_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluate_time", b"evaluate_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "asked", b"asked", "contradicted", b"contradicted", "document_id", b"document_id", "evaluate_time", b"evaluate_time", "learned", b"learned", "missed", b"missed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DocumentScore: _TypeAlias = DocumentScore  # noqa: Y015
 
 @_typing.final
 class ListDatasetsRequest(_message.Message):
