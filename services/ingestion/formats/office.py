@@ -35,10 +35,9 @@ class MarkdownWriter(MarkdownConverter):
             parts = urlsplit(el.get("href") or "")
         except ValueError:
             return text
-        if parts.scheme.lower() not in ("http", "https", ""):
+        if not el.get("href") or parts.scheme.lower() not in ("http", "https", ""):
             return text
-        if el.get("href"):
-            el["href"] = urlunsplit(parts._replace(path=quote(parts.path, safe="/%~:@!$&'*+,;=")))
+        el["href"] = urlunsplit(parts._replace(path=quote(parts.path, safe="/%~:@!$&'*+,;=")))
         return str(super().convert_a(el, text, parent_tags))  # type: ignore[misc]
 
     def convert_img(self, el: Any, text: str, parent_tags: Any) -> str:

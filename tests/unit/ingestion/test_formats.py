@@ -92,6 +92,11 @@ def test_a_table_that_arranges_a_page_is_not_a_table(inside: str) -> None:
     assert text.endswith("| risk |\n")
 
 
+def test_the_words_around_an_anchor_stay_apart() -> None:
+    page = b'<h3><a name="gates">Gates </a>North</h3><p>Open<a id="x"> at </a>six.</p>'
+    assert read(File(page, "page.html")).text == "### Gates North\n\nOpen at six.\n"
+
+
 @pytest.mark.parametrize("file", [File(b"Gates\n=====\n", "notes.rst"), File(b"Gates\n=====\n", "", "text/x-rst")])
 def test_reads_restructured_text_as_text(file: File) -> None:
     parsed = read(file)
