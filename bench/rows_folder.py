@@ -1,4 +1,4 @@
-"""`python -m bench.rows_folder FOLDER...`: what the documents of any folder would teach, before anything is published.
+"""`make folder-rows FOLDER=...`: what the documents of any folder would teach, before anything is published.
 
 The files go through ingestion's parsers and synthetic's rows with the defaults of a specialist and SmolLM2's tokenizer. Nothing is anonymised and nothing is compared
 with other documents, apart from equal texts. Every file ends as a document or in a list with its reason; every character of a document is in a row or under a reason.
