@@ -98,7 +98,7 @@ def _describe_side(
     used: Used,
     counter: TokenCounter,
 ) -> dict[str, Any]:
-    """What a side trained, and how much of the train documents all of its rows teach."""
+    """The rows and tokens that a side trained, and how much of the train documents all of its rows teach."""
     answers = [rows_check.answer_text(row) for row in chosen]
     return {
         "all_rows": len(rows),

