@@ -81,12 +81,13 @@ def candidates() -> Iterator[Path]:
 
 
 def choose(paths: Iterable[Path], max_files: int) -> list[Path]:
-    """At most this number of files by a hash of their paths: half of them manual pages, or more if there is too little else."""
+    """At most this number of files by a hash of their paths, and in its order: half of them manual pages, or more if there is too little else."""
     ordered = sorted(paths, key=lambda path: hashlib.sha256(str(path).encode()).digest())
     pages = [path for path in ordered if path.is_relative_to(MAN)]
     others = [path for path in ordered if not path.is_relative_to(MAN)]
     half = max(max_files - len(pages), max_files // 2)
-    return others[:half] + pages[: max_files - len(others[:half])]
+    chosen = {*others[:half], *pages[: max_files - len(others[:half])]}
+    return [path for path in ordered if path in chosen]
 
 
 def _read(path: Path, pool: ParserPool, language_of: LanguageDetector, left_out: LeftOut) -> Paper | None:

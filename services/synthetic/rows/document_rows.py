@@ -255,9 +255,8 @@ def _finish(
     extra: Sequence[CountedDraft] = (),
 ) -> DocumentRows:
     """Rows of the drafts that are long enough, not alike, within the bounds and drawn; those in addition; and the account."""
-    chosen = list(
-        _draw(specialist, _limit_characters(text, _drop_repeats(_drop_short(specialist, drafts, refusals))), refusals)
-    )
+    different = _drop_repeats(_drop_short(specialist, drafts, refusals))
+    chosen = list(_draw(specialist, _limit_characters(text, different, refusals), refusals))
     added = (replace(_row(document, specialist, item), lineage=EXTRA) for item in extra)
     rows = (*(_row(document, specialist, item) for item in chosen), *added)
     refusals.add("task" if specialist.rows.tasks else "too_little_text", [(0, len(text.text))])
@@ -295,13 +294,15 @@ def _drop_repeats(drafts: Iterable[CountedDraft]) -> list[CountedDraft]:
     return kept
 
 
-def _limit_characters(text: Text, drafts: Iterable[CountedDraft]) -> Iterator[CountedDraft]:
+def _limit_characters(text: Text, drafts: Iterable[CountedDraft], refusals: Refusals) -> Iterator[CountedDraft]:
     """Rows while the answers have no more than four times the document's characters; the first rows teach each part once."""
     room = MAX_TIMES * len(text.text)
     for item in drafts:
         room -= len(item.draft.answer)
         if room >= 0 or not item.draft.places:
             yield item
+        else:
+            refusals.add("many_answers", item.draft.places, 1)
 
 
 def _draw(specialist: Specialist, drafts: Iterable[CountedDraft], refusals: Refusals) -> Iterator[CountedDraft]:

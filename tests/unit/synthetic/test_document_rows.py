@@ -102,9 +102,11 @@ def test_rows_are_different_from_one_another() -> None:
 
 def test_answers_have_at_most_four_times_the_texts_characters() -> None:
     for name, (_, text) in row_texts.ALL.items():
-        own = tuple(OwnTask(f"own-{number}", "Assess the risks.") for number in range(6))
-        rows = made(name, specialist(own=own)).rows
-        assert sum(len(row.completion) for row in rows if row.places) <= 4 * len(text)
+        own = tuple(OwnTask(f"own-{number}", f"Assess the risks in form {number}.") for number in range(6))
+        result = made(name, specialist(own=own))
+        assert sum(len(row.completion) for row in result.rows if row.places) <= 4 * len(text)
+        (refused,) = [entry for entry in result.left_out if entry.reason == "many_answers"]
+        assert refused.rows > 0 and refused.characters == 0
 
 
 def test_a_report_gives_every_task() -> None:
