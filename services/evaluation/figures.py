@@ -76,11 +76,13 @@ def _measure_models(
     measurements: dict[str, Measurement] = {}
     reason = ""
     wanted = _choose(definition, answered[CANDIDATE])
+    # A model that is compared with itself ties.
+    answers = {model: [row.answer for row in rows] for model, rows in answered.items()}
+    context = replace(context, answers=answers).select(wanted)
     for model, rows in answered.items():
-        others = {name: [row.answer for row in theirs] for name, theirs in answered.items() if name != model}
         chosen = [row for row, is_wanted in zip(rows, wanted, strict=True) if is_wanted]
         try:
-            found = metrics.measure(definition, chosen, replace(context, answers=others).select(wanted))
+            found = metrics.measure(definition, chosen, context)
         except (FailedPrecondition, InvalidArgument) as error:
             reason = str(error)
         else:
