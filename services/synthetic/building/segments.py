@@ -223,7 +223,7 @@ def compare_rows(context: Context, data: bytes, held_out: HeldOutGrams) -> tuple
 
 
 def answer_key(row: Row) -> int:
-    """Equal for rows of a task whose answers have the same words. 0 for golden rows and those that teach no passage, such as short answers."""
+    """Equal for rows of a task whose answers have the same words. 0 for golden rows, and for rows that teach no passage."""
     if row.task == Kind.TEST.value:
         return 0
     answer = WORD.findall(" ".join(row.answers).lower())
