@@ -7,7 +7,6 @@ import numpy
 
 from services.evaluation import metrics
 from services.evaluation.domain import (
-    BASE,
     CANDIDATE,
     LOG_LIKELIHOOD,
     WIN_RATE,
@@ -60,7 +59,7 @@ def measure_all(
     counts: dict[str, Mapping[str, int]] = {}
     for definition in list_metrics(terms, held_out):
         measurements, reason = _measure_models(definition, answered, context)
-        if CANDIDATE not in measurements or BASE not in measurements:
+        if CANDIDATE not in measurements:
             not_measured[definition.name] = reason
             continue
         lower = metrics.is_lower_better(definition)
