@@ -1,4 +1,4 @@
-"""Goals that a specialist sets for its metrics: a value, or a gain over the base. Shown in reports; the gate has conditions of its own."""
+"""Goals that a specialist sets for its metrics: a value, or a gain over the base. Shown in reports; the gate has its own conditions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -30,7 +30,7 @@ class Judging:
     agreements: Mapping[str, Agreement] = field(default_factory=dict)
 
     def apply(self, figures: Figures, minimum: float) -> Figures:
-        """The figures with the agreement beside each judged score. A score whose agreement does not suffice is in `not_measured` too."""
+        """The figures with the agreement next to each judged score. A score whose agreement does not suffice is in `not_measured` too."""
         not_measured = dict(figures.not_measured)
         metrics: list[MetricFigures] = []
         for entry in figures.metrics:

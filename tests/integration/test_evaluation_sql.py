@@ -209,7 +209,7 @@ def test_a_definition_is_frozen_once_and_a_change_is_another_record(engine: Engi
     definitions = SqlDefinitions(engine)
     first = SpecialistTerms("reports", 3, (), definition_digest="a" * 64)
     (record,) = definitions.freeze(first)
-    # A later revision that leaves metrics and gate as they were changes nothing.
+    # A later revision with the same metrics and gate has no effect.
     assert definitions.freeze(replace(first, revision=4)) == [record]
     assert (record.revision, record.digest) == (3, "a" * 64)
     changed = definitions.freeze(replace(first, revision=5, definition_digest="b" * 64))

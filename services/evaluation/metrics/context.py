@@ -1,4 +1,4 @@
-"""What a metric knows apart from the rows."""
+"""The context of a metric: everything that it knows apart from the rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

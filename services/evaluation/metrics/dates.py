@@ -1,4 +1,4 @@
-"""Dates in a text, each in one form whatever the way it is written."""
+"""Dates in a text, each in one form however it is written."""
 
 import re
 from collections.abc import Callable

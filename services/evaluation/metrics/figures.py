@@ -1,4 +1,4 @@
-"""Figures in a text: values with their units, whatever the way they are written."""
+"""Figures in a text: values with their units, however they are written."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ SCALES = {
     9: "bn mrd billion billions milliarde milliarden milliard milliards miliardi miljard",
 }
 POWERS = {word: power for power, words in SCALES.items() for word in words.split()}
-# Scales that mean something else if they stand alone.
+# Scales that mean something else without a currency or a figure right before them.
 LETTERS = frozenset({"k", "m", "mn", "bn"})
 UNITS = {
     "%": "% percent prozent procent",

@@ -13,7 +13,7 @@ WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+?(?=[\u3040-\u3
 
 
 class WordTokenizer(Tokenizer):  # type: ignore[misc]
-    """Words of any alphabet; rouge-score's own tokenizer knows only a-z. Letters of scripts without spaces stand alone."""
+    """Words of any alphabet; rouge-score's own tokenizer knows only a-z. Each letter of a script without spaces is a word."""
 
     def tokenize(self, text: str) -> list[str]:
         return WORD.findall(text.lower())

@@ -45,7 +45,7 @@ def values_of(text: str, language: str = "") -> Values:
 def names_agree(first: str, second: str, language: str = "") -> bool:
     """True if all names of one statement are words of the other, such as `Weber` and `Ms Anna Weber`.
 
-    Without names inside them, the first words are taken for names.
+    Without names inside them, the first words count as names.
     """
     ours, theirs = _name_words(first, language), _name_words(second, language)
     if ours or theirs:
@@ -54,7 +54,7 @@ def names_agree(first: str, second: str, language: str = "") -> bool:
 
 
 def _name_words(text: str, language: str) -> frozenset[str]:
-    """The words of names; a single word at the beginning is none."""
+    """The words of names; a single word at the beginning does not count."""
     # A word in front keeps a name at the beginning whole; colons would begin a sentence.
     names = find_names(f"by {text.replace(':', ',')}", "" if language == "de" else language)
     first = _first_word(text)

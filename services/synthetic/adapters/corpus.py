@@ -366,7 +366,7 @@ class SqlCorpus(BuildCorpus):
 
 
 def is_held_out() -> ColumnElement[bool]:
-    """Whether an assigned document is held out: a document that became golden is, whatever side it had before."""
+    """Whether an assigned document is held out: a document that became golden is, also if it was in train before."""
     return or_(tables.assignments.c.held_out, chosen.c.is_golden)
 
 

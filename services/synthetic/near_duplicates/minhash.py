@@ -60,7 +60,7 @@ class MinHashSketcher(Sketcher):
 
     def sketch(self, document: Document, text: Text) -> Sketch:
         start = time.process_time()
-        # What is nearly the reference of a golden document must not be trained on, whatever its prompt says.
+        # What is nearly the reference of a golden document must not be trained on, with any prompt.
         prompt = "" if document.kind is Kind.TEST else text.prompt or ""
         whole = text_sketch(self._shingles(f"{prompt}\n{text.text}"), WHOLE, self.threshold)
         parts = [self._shingles(passage.text) for passage in self.passages(document, text)]

@@ -125,7 +125,7 @@ def teaches_knowledge(specialist: Specialist) -> bool:
 
 
 def _make_test_rows(document: Document, text: Text, specialist: Specialist, counter: TokenCounter) -> DocumentRows:
-    """The row of a golden document, whatever tasks and limits the specialist sets: it is measured on and never trained on."""
+    """The row of a golden document. The specialist's tasks and limits do not apply: it is measured on and never trained on."""
     people_rows = make_test(read_source(document, text), (text.prompt or "").strip(), specialist, counter)
     rows = tuple(
         replace(_row(document, specialist, item), key_insights=text.key_insights) for item in people_rows.fitting

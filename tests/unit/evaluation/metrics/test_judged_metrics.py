@@ -72,7 +72,7 @@ def golden(answer: str) -> object:
 
 def test_reworded_insights_score_above_nine_tenths() -> None:
     def same(question: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-        # What a person would say of the two lists that are left: unpaid bills are overdue invoices, and both recommend the same.
+        # As a person would say: unpaid bills are overdue invoices.
         return {"pairs": [{"expected": 1, "written": 1}]}
 
     measurement = run("key_insights_f1", extracting(REWORDED, same=same), golden(text_of(REWORDED)))

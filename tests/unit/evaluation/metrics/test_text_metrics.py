@@ -129,7 +129,7 @@ def test_classification_f1_of_known_counts() -> None:
         answered("low or high", "low"),
         answered("medium", "medium"),
     ]
-    # high: 1 TP, 1 FN; low: 1 TP, 1 FP, 1 FN (two labels are none); medium: 1 TP.
+    # high: 1 TP, 1 FN; low: 1 TP, 1 FP, 1 FN (two labels do not count); medium: 1 TP.
     macro = run("classification_f1", *rows)
     assert macro.value() == pytest.approx((2 / 3 + 2 / 4 + 1) / 3)
     assert macro.counts == {"answers_without_one_label": 1}
