@@ -6,6 +6,7 @@ Standard library only, for the service that writes datasets and for those that r
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
@@ -54,6 +55,53 @@ class IdFiles:
         return {unit: self.count, "files": [file.as_json() for file in self.files]}
 
 
+class QuizKind(StrEnum):
+    """Kinds of questions: those that the document answers, and those that it does not."""
+
+    LEARNABLE = "learnable"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class QuizQuestion:
+    """A question about a document of the train split, asked without its text, that no row of the dataset has.
+
+    `messages` are the chat (role, content) with the system prompt, without the answer. `values` are the figures and names that a right
+    answer has; there may be none. `places` are the ranges of the document's text, in Unicode code points, that hold the answer. The
+    reference of an absent question says that the documents do not answer it.
+    """
+
+    row_id: str
+    document_id: str
+    kind: QuizKind
+    question: str
+    reference: str
+    messages: tuple[tuple[str, str], ...]
+    values: tuple[str, ...] = ()
+    language: str = ""
+    places: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class QuizFiles:
+    """The quiz of a dataset: its questions (`rows`), which stand in no split.
+
+    `documents` have questions. Others of the train split have none because of the limit (`beyond_limit`), or because their text gives
+    none (`without_questions`). `kinds` counts the questions by kind.
+    """
+
+    documents: int = 0
+    rows: int = 0
+    beyond_limit: int = 0
+    without_questions: int = 0
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    files: tuple[DatasetFile, ...] = ()
+
+    def as_json(self) -> dict[str, object]:
+        """The quiz as an entry of a manifest."""
+        return asdict(self) | {"kinds": dict(self.kinds), "files": [file.as_json() for file in self.files]}
+
+
 @dataclass(frozen=True)
 class Figures:
     """Measures of a dataset of documents.
@@ -87,6 +135,7 @@ class DatasetManifest:
     splits: Mapping[str, SplitFiles]
     sources: IdFiles = IdFiles()
     judgements: IdFiles = IdFiles()
+    quiz: QuizFiles = field(default_factory=QuizFiles)
     figures: Figures = Figures()
     left_out: Mapping[str, LeftOutCount] = field(default_factory=dict)
     teacher_tokens: int = 0
@@ -106,7 +155,7 @@ class DatasetManifest:
         return self.splits.get(name, SplitFiles())
 
     def as_json(self) -> dict[str, object]:
-        """The manifest for `json.dumps`. Preference datasets have `judgements`; datasets of documents do not."""
+        """The manifest for `json.dumps`. Preference datasets have `judgements`, datasets of documents a `quiz`."""
         value: dict[str, object] = {
             "kind": self.kind.value,
             "specialist": self.specialist,
@@ -117,6 +166,8 @@ class DatasetManifest:
         }
         if self.kind is DatasetKind.PREFERENCE:
             value["judgements"] = self.judgements.as_json("judgements")
+        else:
+            value["quiz"] = self.quiz.as_json()
         return value | ({"teacher": {"tokens": self.teacher_tokens}} if self.teacher_tokens else {})
 
 
@@ -127,6 +178,7 @@ def _parse(value: Mapping[str, Any]) -> DatasetManifest:
         splits={str(name): _parse_split(split) for name, split in value["splits"].items()},
         sources=_parse_ids(value["sources"], "documents"),
         judgements=_parse_ids(value.get("judgements", {"judgements": 0, "files": []}), "judgements"),
+        quiz=_parse_quiz(value.get("quiz", {})),
         figures=_parse_figures(value.get("figures", {})),
         left_out={str(reason): _parse_count(count) for reason, count in value.get("left_out", {}).items()},
         teacher_tokens=int(value.get("teacher", {}).get("tokens", 0)),
@@ -139,6 +191,13 @@ def _parse_split(value: Mapping[str, Any]) -> SplitFiles:
 
 def _parse_ids(value: Mapping[str, Any], unit: str) -> IdFiles:
     return IdFiles(int(value[unit]), _parse_files(value["files"], int(value[unit])))
+
+
+def _parse_quiz(value: Mapping[str, Any]) -> QuizFiles:
+    names = ("documents", "rows", "beyond_limit", "without_questions")
+    counts = {name: int(value.get(name, 0)) for name in names}
+    kinds = {QuizKind(kind).value: int(count) for kind, count in value.get("kinds", {}).items()}
+    return QuizFiles(**counts, kinds=kinds, files=_parse_files(value.get("files", ()), counts["rows"]))
 
 
 def _parse_files(values: Iterable[Mapping[str, Any]], rows: int) -> tuple[DatasetFile, ...]:

@@ -110,6 +110,11 @@ def to_row_policy(message: models_pb2.RowPolicy) -> RowPolicy:
         knowledge=message.knowledge if message.HasField("knowledge") else defaults.knowledge,
         replay=tuple(message.replay),
         replay_percent=message.replay_percent,
+        quiz_questions=message.quiz_questions if message.HasField("quiz_questions") else defaults.quiz_questions,
+        max_quiz_documents=message.max_quiz_documents or defaults.max_quiz_documents,
+        missed_extra_rows=(
+            message.missed_extra_rows if message.HasField("missed_extra_rows") else defaults.missed_extra_rows
+        ),
     )
 
 

@@ -98,6 +98,8 @@ class RowPolicy:
     """How a specialist's documents become rows. 0 and an empty tuple mean: the base's context, every row, every task.
 
     Tokens are those of the base's tokenizer. `replay` names imported datasets, of which `replay_percent` of the train rows are drawn.
+    `quiz_questions` are those that each document answers; 0 for no quiz. A document of which the last evaluation missed a question gets up
+    to `missed_extra_rows` more rows.
     """
 
     max_row_tokens: int = 0
@@ -111,6 +113,9 @@ class RowPolicy:
     knowledge: bool = True
     replay: tuple[str, ...] = ()
     replay_percent: int = 0
+    quiz_questions: int = 3
+    max_quiz_documents: int = 10_000
+    missed_extra_rows: int = 8
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from tailor.datasets import (
     Figures,
     IdFiles,
     LeftOutCount,
+    QuizFiles,
+    QuizKind,
     SplitFiles,
 )
 from tailor.errors import FailedPrecondition, Reason
@@ -59,6 +61,14 @@ def test_a_dataset_of_documents_names_no_judgements() -> None:
     assert DatasetManifest.parse(json.dumps(value).encode()) == manifest
 
 
+def test_a_dataset_of_documents_has_its_quiz_and_a_dataset_without_one_has_no_questions() -> None:
+    kinds = {QuizKind.LEARNABLE.value: 3, QuizKind.ABSENT.value: 1}
+    quiz = QuizFiles(2, 4, beyond_limit=7, without_questions=1, kinds=kinds, files=(file("q", 4),))
+    manifest = DatasetManifest(DatasetKind.SFT, "reports", splits={}, quiz=quiz)
+    assert DatasetManifest.parse(json.dumps(manifest.as_json()).encode()) == manifest
+    assert DatasetManifest.parse(stored()).quiz == QuizFiles()
+
+
 def test_a_split_that_does_not_exist_has_no_rows() -> None:
     assert DatasetManifest.parse(stored(splits={})).split(HELD_OUT) == SplitFiles()
 
@@ -73,6 +83,8 @@ def test_a_split_that_does_not_exist_has_no_rows() -> None:
         {"sources": {"documents": 1, "files": [{"key": "../models/x", "sha256": "a", "size_bytes": 1, "rows": 1}]}},
         {"sources": [{"document_id": "doc_1", "digest": "a"}]},
         {"left_out": {"overlap": 3}},
+        {"quiz": {"documents": 1, "rows": 2, "files": []}},
+        {"quiz": {"kinds": {"hard": 2}}},
         {"figures": {"coverage": "most"}},
     ],
     ids=lambda changes: json.dumps(changes)[:40],

@@ -1166,6 +1166,9 @@ class RowPolicy(_message.Message):
     KNOWLEDGE_FIELD_NUMBER: _builtins.int
     REPLAY_FIELD_NUMBER: _builtins.int
     REPLAY_PERCENT_FIELD_NUMBER: _builtins.int
+    QUIZ_QUESTIONS_FIELD_NUMBER: _builtins.int
+    MAX_QUIZ_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    MISSED_EXTRA_ROWS_FIELD_NUMBER: _builtins.int
     max_row_tokens: _builtins.int
     """Maximum tokens of a row with its system prompt; longer texts are split. At least 64, or 0 for the base's context."""
     max_rows_per_document: _builtins.int
@@ -1182,6 +1185,14 @@ class RowPolicy(_message.Message):
     """False for no `knowledge` rows; true if absent."""
     replay_percent: _builtins.int
     """Share of the train rows that is drawn from `replay`, in percent, 1 to 90; 0 without `replay`."""
+    quiz_questions: _builtins.int
+    """Maximum quiz questions that each document of the train split answers; 3 if absent, 0 for no quiz."""
+    max_quiz_documents: _builtins.int
+    """Maximum documents with quiz questions, chosen by a fixed hash; 10,000 if 0."""
+    missed_extra_rows: _builtins.int
+    """Maximum `knowledge` rows that a document gets in addition after the last evaluation missed or contradicted one of its quiz questions;
+    8 if absent, 0 for none.
+    """
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tasks that rows are made for: built-in ones (`report`, `section`, `board_summary`, `rewrite`, `answer`, `knowledge`, `example`,
@@ -1210,14 +1221,26 @@ class RowPolicy(_message.Message):
         knowledge: _builtins.bool | None = ...,
         replay: _abc.Iterable[_builtins.str] | None = ...,
         replay_percent: _builtins.int = ...,
+        quiz_questions: _builtins.int | None = ...,
+        max_quiz_documents: _builtins.int = ...,
+        missed_extra_rows: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "knowledge", b"knowledge"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "_missed_extra_rows", b"_missed_extra_rows", "_quiz_questions", b"_quiz_questions", "knowledge", b"knowledge", "missed_extra_rows", b"missed_extra_rows", "quiz_questions", b"quiz_questions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "held_out_percent", b"held_out_percent", "knowledge", b"knowledge", "max_held_out_rows", b"max_held_out_rows", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "own_tasks", b"own_tasks", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "_missed_extra_rows", b"_missed_extra_rows", "_quiz_questions", b"_quiz_questions", "held_out_percent", b"held_out_percent", "knowledge", b"knowledge", "max_held_out_rows", b"max_held_out_rows", "max_quiz_documents", b"max_quiz_documents", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "missed_extra_rows", b"missed_extra_rows", "own_tasks", b"own_tasks", "quiz_questions", b"quiz_questions", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__knowledge: _TypeAlias = _typing.Literal["knowledge"]  # noqa: Y015
     _WhichOneofArgType__knowledge: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge"]  # noqa: Y015
+    _WhichOneofReturnType__missed_extra_rows: _TypeAlias = _typing.Literal["missed_extra_rows"]  # noqa: Y015
+    _WhichOneofArgType__missed_extra_rows: _TypeAlias = _typing.Literal["_missed_extra_rows", b"_missed_extra_rows"]  # noqa: Y015
+    _WhichOneofReturnType__quiz_questions: _TypeAlias = _typing.Literal["quiz_questions"]  # noqa: Y015
+    _WhichOneofArgType__quiz_questions: _TypeAlias = _typing.Literal["_quiz_questions", b"_quiz_questions"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__knowledge) -> _WhichOneofReturnType__knowledge | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__missed_extra_rows) -> _WhichOneofReturnType__missed_extra_rows | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quiz_questions) -> _WhichOneofReturnType__quiz_questions | None: ...
 
 Global___RowPolicy: _TypeAlias = RowPolicy  # noqa: Y015
 
