@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from services.evaluation.domain import BASE, CANDIDATE, Score
 from services.evaluation.measurement import Measurement
 from tailor.datasets import QuizQuestion
+from tailor.document_scores import DocumentScore
 from tailor.planted_secrets import PlantedSecret
 
 DATA = Path(__file__).parent / "data"
@@ -42,14 +43,14 @@ class SuiteMeasure:
 class SuiteResult:
     """The measures by name, counts that have no interval by name and model, and why others could not be measured.
 
-    `details` go into the report. `documents` hold the knowledge suite's counts by document.
+    `details` go into the report. `documents` are the knowledge suite's scores.
     """
 
     measures: Mapping[str, SuiteMeasure] = field(default_factory=dict)
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     not_measured: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
-    documents: Sequence[Mapping[str, Any]] = ()
+    documents: Sequence[DocumentScore] = ()
 
 
 @dataclass(frozen=True)
