@@ -32,7 +32,8 @@ from tailor.cli.output import short
 from tailor.cli.publish import publish_all
 from tailor.cli.reader import Start, TopicReader
 from tailor.cli.run_views import FAILED, describe
-from tailor.cli.specialists import define, read_definition
+from tailor.cli.definitions import read_definition
+from tailor.cli.specialists import define
 from tailor.cli.story import Story, Tell, wait_for, wait_out_errors
 from tailor.cli.submissions import Description, FileSubmission, collect
 from tailor.client import Answer, TailorClient

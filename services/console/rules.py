@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.wire import to_datetime, to_row_policy
+from tailor.wire import to_datetime, to_evaluation_policy, to_row_policy, to_sampling
 
 # Anonymization is the only service that rejects with this reason; submissions with any other are rejected by ingestion.
 REJECTED_BY_ANONYMIZATION = "UNREADABLE"
@@ -99,6 +99,37 @@ def list_row_limits(message: models_pb2.RowPolicy) -> tuple[tuple[str, str], ...
         ("own tasks", ", ".join(task.name for task in policy.own_tasks)),
         ("knowledge", "" if policy.knowledge else "none"),
         ("replay", f"{policy.replay_percent} % from {', '.join(policy.replay)}" if policy.replay else ""),
+    )
+    return tuple((name, limit) for name, limit in limits if limit)
+
+
+def list_sampling(message: models_pb2.SamplingDefaults) -> tuple[tuple[str, str], ...]:
+    """Name and value of how a specialist answers by default."""
+    sampling = to_sampling(message)
+    return (
+        ("temperature", f"{sampling.temperature:g}"),
+        ("top p", f"{sampling.top_p:g}"),
+        ("repetition penalty", f"{sampling.repetition_penalty:g}"),
+        (
+            "answer",
+            f"at most {sampling.max_tokens:,} tokens" if sampling.max_tokens else "as long as the context allows",
+        ),
+    )
+
+
+def list_evaluation(message: models_pb2.EvaluationPolicy) -> tuple[tuple[str, str], ...]:
+    """Name and value of how a specialist's candidates are evaluated."""
+    policy = to_evaluation_policy(message)
+    limits = (
+        ("held-out rows", f"at most {policy.max_rows:,}"),
+        ("answers", f"at most {policy.max_answers:,}" if policy.max_answers else ""),
+        ("house examples", f"{policy.few_shot:,}"),
+        ("guidelines", f"{len(policy.guidelines):,} characters" if policy.guidelines else ""),
+        ("optimised prompt", "yes" if policy.optimize_prompt else ""),
+        ("external models", ", ".join(policy.external_models)),
+        ("suites", ", ".join(policy.suites) or "all"),
+        ("per suite", f"at most {policy.max_suite_items:,} items" if policy.max_suite_items else ""),
+        ("judged by", ", ".join(criterion.name for criterion in policy.criteria)),
     )
     return tuple((name, limit) for name, limit in limits if limit)
 

@@ -3,19 +3,25 @@
 import bisect
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from tailor.storage.ref import Ref
+from tailor.words import EvaluationPolicy, MetricDefinition, Sampling
 
+# Models of an evaluation; an external one is `external:NAME`.
 BASE = "base"
-CANDIDATE = "candidate"
+FEW_SHOT = "few_shot"
+PROMPT = "prompt"
+EXTERNAL = "external:"
 INCUMBENT = "incumbent"
-PERPLEXITY = "perplexity"
+CANDIDATE = "candidate"
+# The candidate's difference from the trainer's probe scores, among the suites' measures.
 PARITY = "parity"
+LOG_LIKELIHOOD = "log_likelihood"
+WIN_RATE = "win_rate"
 
 
 class EvaluationState(StrEnum):
@@ -55,11 +61,14 @@ class Serving:
 
 @dataclass(frozen=True)
 class SpecialistTerms:
-    """The house terms of a specialist."""
+    """What a specialist's definition says about its evaluation. Without `metrics`, the built-in ones are measured."""
 
     specialist: str
     revision: int
     house_terms: tuple[str, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+    metrics: tuple[MetricDefinition, ...] = ()
+    policy: EvaluationPolicy = field(default_factory=EvaluationPolicy)
 
 
 @dataclass(frozen=True)
@@ -84,13 +93,25 @@ class Specialists:
 
 @dataclass(frozen=True)
 class HeldOutRow:
-    """A held-out row: the chat messages before the answer as (role, content) pairs, and the reference answer."""
+    """A held-out row: the chat messages before the answer as (role, content) pairs, and the reference answer.
+
+    The reference of a pair is its chosen answer; only a pair has `rejected`. Rows of golden documents have the task `test`; they may have
+    `key_insights`, as JSON.
+    """
 
     row_id: str
     task: str
     document_ids: tuple[str, ...]
     messages: tuple[tuple[str, str], ...]
     reference: str
+    language: str = ""
+    key_insights: str = ""
+    rejected: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """All messages before the answer."""
+        return "\n\n".join(content for _, content in self.messages)
 
 
 @dataclass(frozen=True)
@@ -99,6 +120,32 @@ class Score:
 
     log_probability: float
     tokens: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer, and what it took. `finished` is False if it was cut at the maximum of tokens."""
+
+    text: str
+    finished: bool = True
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class AnsweredRow:
+    """A row with one model's answer, and its scores of the reference and, of a pair, of the rejected answer.
+
+    `answer` is None for rows that are only scored; the scores are None for models that cannot score. `finished` is False if the answer was cut
+    at the maximum of tokens.
+    """
+
+    row: HeldOutRow
+    answer: str | None
+    score: Score | None
+    finished: bool = True
+    rejected_score: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -114,24 +161,72 @@ class LoadedCandidate:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """The answers of one model and its scores of the references, both in the order of the rows."""
+    """The answers of one model and its scores, in the order of the rows; None where a row was not answered or cannot be scored."""
 
-    answers: tuple[str, ...]
-    scores: tuple[Score, ...]
+    answers: tuple[Answer | None, ...]
+    scores: tuple[Score | None, ...]
+    rejected_scores: tuple[Score | None, ...] = ()
+
+    def answered_rows(self, rows: Sequence[HeldOutRow]) -> list[AnsweredRow]:
+        """The rows with their answers and scores."""
+        rejected = self.rejected_scores or (None,) * len(rows)
+        return [
+            AnsweredRow(row, answer.text if answer else None, score, answer.finished if answer else True, other)
+            for row, answer, score, other in zip(rows, self.answers, self.scores, rejected, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
-class Parameters:
-    """How every model generates its answers."""
+class Estimate:
+    """A measured value with its 95 % interval, on a number of rows. NaN with infinite ends if nothing was measured."""
 
-    max_rows: int = 16
-    max_tokens: int = 160
-    concurrency: int = 8
+    value: float
+    low: float
+    high: float
+    rows: int
 
-    def key(self, rows: Sequence[HeldOutRow]) -> str:
-        """SHA-256 of the rows and of the parameters that affect answers. Results with different keys cannot be compared."""
-        parts = [[row.row_id, row.messages, row.reference] for row in rows]
-        return hashlib.sha256(json.dumps([self.max_tokens, parts]).encode()).hexdigest()
+
+@dataclass(frozen=True)
+class MetricFigures:
+    """The estimates of one metric or suite's measure by model, and the candidate's paired gain over each other model."""
+
+    metric: str
+    lower_is_better: bool
+    models: Mapping[str, Estimate]
+    gains: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What the answers of one model took. Without a price, `price_per_1000` is None."""
+
+    model: str
+    answers: int
+    median_seconds: float
+    p95_seconds: float
+    prompt_tokens: float
+    answer_tokens: float
+    price_per_1000: float | None = None
+    currency: str = ""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The chosen rows, sorted by id, and the ids of those that are answered; the others are only scored. `total` counts all held-out rows."""
+
+    rows: tuple[HeldOutRow, ...]
+    answered: frozenset[str]
+    total: int
+
+
+def result_key(held_out: HeldOut, sampling: Sampling, *parts: str) -> str:
+    """SHA-256 of the rows and of all that affects answers. `parts` name what else does, such as a model's prompts."""
+    rows = [
+        [row.row_id, row.messages, row.reference, row.rejected, row.row_id in held_out.answered]
+        for row in held_out.rows
+    ]
+    drawn = [sampling.temperature, sampling.top_p, sampling.repetition_penalty, sampling.max_tokens]
+    return hashlib.sha256(json.dumps([*parts, drawn, rows]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -157,27 +252,35 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The result of a successful evaluation: scores by model (base, candidate, incumbent) and metric."""
+    """The result of a successful evaluation. `not_measured` has the reason by metric or suite."""
 
     evaluation: Evaluation
     rows: int
-    scores: Mapping[str, Mapping[str, float]]
     incumbent: Serving | None
     report: Ref
+    specialist_revision: int
+    metrics: tuple[MetricFigures, ...]
+    suites: tuple[MetricFigures, ...] = ()
+    costs: tuple[ModelCost, ...] = ()
+    not_measured: Mapping[str, str] = field(default_factory=dict)
+    document_scores: Ref | None = None
     created_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """The content of a report. `results`, `scores` and `row_metrics` are by model; `row_metrics` are in the order of the rows."""
+    """The content of a report. `results` are by model; `row_values` are by metric and model, in the order of the rows."""
 
     evaluation: Evaluation
-    parameters: Parameters
+    terms: SpecialistTerms
     incumbent: Serving | None
-    rows: Sequence[HeldOutRow]
+    held_out: HeldOut
     results: Mapping[str, ModelResult]
-    scores: Mapping[str, Mapping[str, float]]
-    row_metrics: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    metrics: tuple[MetricFigures, ...]
+    suites: tuple[MetricFigures, ...]
+    costs: tuple[ModelCost, ...]
+    not_measured: Mapping[str, str]
+    row_values: Mapping[str, Mapping[str, Sequence[float | None]]]
 
 
 def choose_rows(rows: Iterable[tuple[str, str]], limit: int) -> list[str]:
@@ -194,10 +297,3 @@ def choose_rows(rows: Iterable[tuple[str, str]], limit: int) -> list[str]:
     rounds = max((len(queue) for queue in queues), default=0)
     spread = [queue[place] for place in range(rounds) for queue in queues if place < len(queue)]
     return sorted(spread[:limit])
-
-
-def perplexity(scores: Sequence[Score]) -> float:
-    """exp of the mean negative log-probability per token, capped at exp(700) to stay within a float."""
-    tokens = sum(score.tokens for score in scores)
-    mean = -sum(score.log_probability for score in scores) / max(1, tokens)
-    return math.exp(min(mean, 700.0))

@@ -3,12 +3,13 @@
 Methods of the database raise Unavailable while it does not answer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from services.evaluation.domain import (
     Adapter,
+    AnsweredRow,
     Evaluation,
     EvaluationResult,
     HeldOutRow,
@@ -119,6 +120,37 @@ class Models(Protocol):
 
     def score(self, model: str, messages: Sequence[tuple[str, str]], completion: str) -> Score:
         """Score an answer by its log-probability."""
+        ...
+
+
+class JudgeModel(Protocol):
+    """The model that compares and marks answers, and extracts insights. Thread-safe."""
+
+    @property
+    def name(self) -> str:
+        """The model's name at its endpoint."""
+        ...
+
+    def ask(
+        self, messages: Sequence[tuple[str, str]], schema: Mapping[str, Any], max_tokens: int
+    ) -> Mapping[str, Any] | None:
+        """An answer that matches a JSON schema, at temperature 0; None if the model gave no such answer. Blocks.
+
+        Raises Unavailable while the endpoint does not answer, and FailedPrecondition (JUDGE_REFUSED) if it refuses every request.
+        """
+        ...
+
+
+class MetricServices(Protocol):
+    """The metric services of the company, by the names that evaluation's settings give them. Thread-safe."""
+
+    def measure(
+        self, service: str, metric: str, parameters: Mapping[str, Any], rows: Sequence[AnsweredRow]
+    ) -> list[tuple[float, float] | None]:
+        """A value and its weight for each row; None if the metric does not apply to it. Blocks.
+
+        Raises FailedPrecondition (UNKNOWN_METRIC_SERVICE, METRIC_SERVICE_FAILED), and Unavailable while the service does not answer.
+        """
         ...
 
 

@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from tailor.storage.ref import Ref
-from tailor.words import Filters, Labels, RowPolicy, Selection
+from tailor.words import EvaluationPolicy, Filters, Labels, MetricDefinition, RowPolicy, Sampling, Selection
 
 POLICY = "policy"
 # What happens to adapters trained on an erased document.
 MARK, RETIRE = "mark", "retire"
+# What happens to an adapter that passes the gate.
+AUTOMATIC, APPROVAL = "automatic", "approval"
 # A ready replica reports every 10 seconds. After this silence it does not count as ready.
 MAX_SILENCE = timedelta(seconds=30)
 
@@ -45,21 +47,38 @@ class RebuildPolicy:
 
 
 @dataclass(frozen=True)
-class Threshold:
-    """The gate's condition on one metric, in the metric's own unit."""
+class PrimaryMetric:
+    """The metric that decides, and the gains that the lower end of its interval must exceed, in its unit.
+
+    Without a metric it is the log-likelihood of the references, or the win rate after a run that learned from preferences."""
+
+    metric: str = ""
+    min_gain: float = 0.0
+    min_gain_over_incumbent: float = 0.0
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A metric that must not be lost, and the admitted loss in its unit."""
 
     metric: str
-    min_gain_over_base: float = 0.0
-    max_loss_to_incumbent: float = 0.0
+    margin: float
 
 
 @dataclass(frozen=True)
 class Gate:
-    """All thresholds must be met, on at least `min_rows` rows. `max_parity` is in nats per token; 0 means the default."""
+    """What an evaluation must show. `beat` names the models to beat; empty means the defaults.
 
-    thresholds: tuple[Threshold, ...] = ()
+    `max_parity` is in nats per token; 0 means the default. A suite's limit that is None is not checked, except `max_memorised`, which is 0."""
+
+    primary: PrimaryMetric = field(default_factory=PrimaryMetric)
+    guards: tuple[Guard, ...] = ()
+    beat: tuple[str, ...] = ()
     min_rows: int = 0
     max_parity: float = 0.0
+    max_forgetting: float | None = None
+    max_refusal_drop: float | None = None
+    max_memorised: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +113,10 @@ class Specialist:
     filters: Filters = field(default_factory=Filters)
     rows: RowPolicy = field(default_factory=RowPolicy)
     canary: CanaryPolicy | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    promotion: str = AUTOMATIC
+    metrics: tuple[MetricDefinition, ...] = ()
+    evaluation: EvaluationPolicy = field(default_factory=EvaluationPolicy)
     revision: int = 0
     update_time: datetime | None = None
 
@@ -134,27 +157,61 @@ class Adapter:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A measured value with its 95 % interval, on a number of rows."""
+
+    value: float
+    low: float
+    high: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class MetricFigures:
+    """A metric's or suite's estimates by model, and the candidate's gain over each other model; positive is better."""
+
+    metric: str
+    models: Mapping[str, Estimate] = field(default_factory=dict)
+    gains: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """A candidate's scores, and those of the base and the incumbent, by metric."""
+    """A candidate's figures by metric and by suite's measure. `held_out_rows` counts the rows that could be evaluated."""
 
     evaluation_id: str
     adapter_digest: str
     specialist: str
     rows: int
-    base: Mapping[str, float]
-    candidate: Mapping[str, float]
-    incumbent: Mapping[str, float] | None
+    metrics: Mapping[str, MetricFigures]
+    suites: Mapping[str, MetricFigures]
     incumbent_generation: int
     incumbent_digest: str = ""
+    held_out_rows: int = 0
+    not_measured: Mapping[str, str] = field(default_factory=dict)
     payload: bytes = b""
+
+    @property
+    def has_other_incumbent(self) -> bool:
+        """True if an adapter was serving that is not the evaluated one."""
+        return self.incumbent_digest not in ("", self.adapter_digest)
 
 
 class Decision(Enum):
-    """The gate's decision on an evaluation."""
+    """The gate's decision on an evaluation. An undecided adapter is not promoted. `STALE`: what served has changed; it is evaluated again."""
 
     PASSED = "passed"
     REFUSED = "refused"
+    UNDECIDED = "undecided"
     STALE = "stale"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A decision with a sentence for each condition that led to it, which says what to do."""
+
+    decision: Decision
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from services.registry.domain import (
+    APPROVAL,
+    AUTOMATIC,
     MARK,
     POLICY,
     RETIRE,
@@ -35,15 +37,21 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.storage.ref import Ref
 from tailor.wire import (
     from_datetime,
+    from_evaluation_policy,
     from_filters,
+    from_metric,
     from_ref,
     from_row_policy,
+    from_sampling,
     from_selection,
     now,
     to_datetime,
+    to_evaluation_policy,
     to_filters,
     to_labels,
+    to_metric,
     to_row_policy,
+    to_sampling,
     to_selection,
 )
 
@@ -78,6 +86,10 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         rows=to_row_policy(message.rows),
         canary=to_policy(message.canary, CanaryPolicy()) if message.HasField("canary") else None,
         on_erasure=RETIRE if message.on_erasure == models_pb2.ON_ERASURE_RETIRE else MARK,
+        sampling=to_sampling(message.sampling),
+        promotion=APPROVAL if message.promotion == models_pb2.PROMOTION_MODE_APPROVAL else AUTOMATIC,
+        metrics=tuple(map(to_metric, message.metrics)),
+        evaluation=to_evaluation_policy(message.evaluation),
         revision=message.revision,
         update_time=to_datetime(message.update_time) if message.HasField("update_time") else None,
     )
@@ -85,7 +97,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
 
 def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
     thresholds = [models_pb2.Threshold(**asdict(threshold)) for threshold in specialist.gate.thresholds]
-    retires = specialist.on_erasure == RETIRE
+    retires, waits = specialist.on_erasure == RETIRE, specialist.promotion == APPROVAL
     return models_pb2.SpecialistChanged(
         name=specialist.name,
         revision=specialist.revision,
@@ -107,6 +119,10 @@ def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
         rows=from_row_policy(specialist.rows),
         canary=models_pb2.CanaryPolicy(**asdict(specialist.canary)) if specialist.canary else None,
         on_erasure=models_pb2.ON_ERASURE_RETIRE if retires else models_pb2.ON_ERASURE_MARK,
+        sampling=from_sampling(specialist.sampling),
+        promotion=models_pb2.PROMOTION_MODE_APPROVAL if waits else models_pb2.PROMOTION_MODE_AUTOMATIC,
+        metrics=map(from_metric, specialist.metrics),
+        evaluation=from_evaluation_policy(specialist.evaluation),
         update_time=from_datetime(specialist.update_time),
     )
 

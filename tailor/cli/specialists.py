@@ -1,24 +1,23 @@
 """`tailor specialist`: define and show specialists."""
 
-import tomllib
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from google.protobuf import json_format
 from rich.console import Console
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.cli.calls import pages, unary
+from tailor.cli.definitions import list_parameters, list_set_fields, read_definition
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
-from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import new_id
-from tailor.wire import to_row_policy
-from tailor.words import RowPolicy
+from tailor.wire import from_evaluation_policy, to_evaluation_policy, to_row_policy, to_sampling
+from tailor.words import RowPolicy, Sampling
 
 # Fields that every specialist's summary of rows shows.
 HELD_OUT = ("held_out_percent", "max_held_out_rows", "min_answer_tokens")
@@ -83,26 +82,6 @@ def show(context: typer.Context, name: Annotated[str, typer.Argument(help="The s
     session.output.emit(to_dict(answer), lambda console: _print(console, answer))
 
 
-def read_definition(path: Path) -> models_pb2.SpecialistChanged:
-    """Read a definition from a TOML file. Raises InvalidArgument if it is not valid."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidArgument(Reason.INVALID_TOML, f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise InvalidArgument(Reason.INVALID_TOML, f"{path} is not UTF-8: byte {error.start} is invalid.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidArgument(Reason.INVALID_TOML, f"{path} is not TOML: {error}.") from None
-    definition = models_pb2.SpecialistChanged()
-    try:
-        json_format.ParseDict(document, definition)
-    except json_format.ParseError as error:
-        raise InvalidArgument(
-            Reason.INVALID_DEFINITION, f"{path} is not a valid definition of a specialist: {error}"
-        ) from None
-    return definition
-
-
 def define(
     registry: registry_pb2_grpc.RegistryServiceStub, definition: models_pb2.SpecialistChanged
 ) -> registry_pb2.CreateSpecialistResponse:
@@ -140,6 +119,31 @@ def _rows(policy: RowPolicy) -> str:
     return "; ".join([*(limits or ["no limits"]), held_out])
 
 
+def _sampling(sampling: Sampling) -> str:
+    drawn = f"temperature {sampling.temperature:g}, top_p {sampling.top_p:g}" if sampling.temperature else "greedy"
+    limit = f"at most {sampling.max_tokens:,} tokens" if sampling.max_tokens else "as long as the context allows"
+    return f"{drawn}, repetition penalty {sampling.repetition_penalty:g}, {limit}"
+
+
+def _metric(metric: models_pb2.MetricDefinition) -> str:
+    kind = metric.kind if metric.kind != metric.name else ""
+    parameters = (f"{name} = {json.dumps(value)}" for name, value in list_parameters(metric).items())
+    details = ", ".join([*([kind] if kind else []), *parameters])
+    return f"{metric.name} ({details})" if details else metric.name
+
+
+def _evaluation(policy: models_pb2.EvaluationPolicy) -> str:
+    """The fields that are set, as in TOML; long texts by their length."""
+    shown = {
+        "guidelines": f"{len(policy.guidelines):,} characters",
+        "criteria": ", ".join(criterion.name for criterion in policy.criteria),
+    }
+    values = list_set_fields(from_evaluation_policy(to_evaluation_policy(policy))) | {
+        name: value for name, value in shown.items() if getattr(policy, name)
+    }
+    return "; ".join(f"{name} = {_toml(tuple(v) if isinstance(v, list) else v)}" for name, v in values.items())
+
+
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
@@ -164,6 +168,11 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     console.print(f"prompts: {private}")
     console.print(f"filters: {_filters(specialist.filters)}")
     console.print(f"rows: {_rows(to_row_policy(specialist.rows))}")
+    console.print(f"answers: {_sampling(to_sampling(specialist.sampling))}")
+    console.print(f"metrics: {'; '.join(map(_metric, specialist.metrics)) or 'the built-in ones'}")
+    console.print(f"evaluation: {_evaluation(specialist.evaluation)}")
+    waits = specialist.promotion == models_pb2.PROMOTION_MODE_APPROVAL
+    console.print(f"promotion: {'waits until an operator promotes' if waits else 'automatic'}")
     if specialist.HasField("canary"):
         console.print(
             f"canary first: {specialist.canary.percent} % of the callers; `tailor canary show {specialist.name}`"

@@ -167,6 +167,8 @@ FILTERS = (
         rules.key_state,
         rules.list_filters,
         rules.list_row_limits,
+        rules.list_sampling,
+        rules.list_evaluation,
         rules.is_ended,
         rules.stage_state,
     ),

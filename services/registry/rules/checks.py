@@ -8,6 +8,11 @@ from services.registry.domain import CanaryPolicy, Draft, Gate, RebuildPolicy, S
 from services.registry.rules.canary import find_policy_violations
 from services.registry.rules.filters import find_filter_violations
 from services.registry.rules.gate import METRICS
+from services.registry.rules.measuring import (
+    find_evaluation_violations,
+    find_metric_violations,
+    find_sampling_violations,
+)
 from services.registry.rules.rows import find_row_violations
 from tailor.errors import InvalidArgument, Reason
 
@@ -32,6 +37,8 @@ def check_specialist(specialist: Specialist) -> None:
         violations["house_terms"] = f"must have at most {MAX_HOUSE_TERMS} terms"
     violations |= _check_gate(specialist.gate) | _check_rebuild(specialist.rebuild)
     violations |= find_filter_violations(specialist.filters) | find_row_violations(specialist.rows)
+    violations |= find_sampling_violations(specialist.sampling) | find_metric_violations(specialist.metrics)
+    violations |= find_evaluation_violations(specialist.evaluation)
     violations |= find_policy_violations(specialist.canary or CanaryPolicy())
     if violations:
         raise InvalidArgument(

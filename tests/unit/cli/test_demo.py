@@ -16,7 +16,7 @@ from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.cli.connections import Connections
 from tailor.cli.demo import SAMPLE, print_figures
-from tailor.cli.specialists import read_definition
+from tailor.cli.definitions import read_definition
 from tailor.cli.story import Story, wait_for, wait_out_errors
 from tailor.errors import DeadlineExceeded, FailedPrecondition, NotFound, Reason, Unavailable
 from tests.fakes.services import ADAPTER, DATASET, REFUSED_ADAPTER

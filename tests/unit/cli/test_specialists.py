@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.unit.cli.conftest import Services, Tailor
 
 DEFINITION = """\
@@ -17,6 +19,25 @@ knowledge = false
 [[rows.own_tasks]]
 name = "risk-assessment"
 instruction = "Assess the risk of the finding."
+"""
+
+MEASURED = """
+[sampling]
+repetition_penalty = 1.05
+
+[[metrics]]
+name = "house"
+kind = "terms"
+terms = ["a"]
+at = 2
+
+[evaluation]
+max_rows = 50
+guidelines = "Be brief."
+
+[[evaluation.criteria]]
+name = "tone"
+description = "Sounds like a colleague."
 """
 
 
@@ -66,3 +87,29 @@ def test_update_keeps_to_the_revision_in_the_file(tailor: Tailor, tmp_path: Path
 
 def test_shows_a_specialist_without_limits(tailor: Tailor) -> None:
     assert "rows: no limits; 12 % held out" in tailor("specialist", "show", "engagement-reports").out
+
+
+def test_takes_words_and_parameters_from_toml_and_shows_them(tailor: Tailor, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    head = DEFINITION.replace('recipe = "lora"\n', 'recipe = "lora"\npromotion = "approval"\non_erasure = "retire"\n')
+    file.write_text(head + MEASURED)
+
+    specialist = tailor("specialist", "update", str(file), "--json").document["specialist"]
+
+    assert (specialist["promotion"], specialist["on_erasure"]) == ("PROMOTION_MODE_APPROVAL", "ON_ERASURE_RETIRE")
+    assert specialist["metrics"] == [{"name": "house", "kind": "terms", "parameters_json": '{"at": 2, "terms": ["a"]}'}]
+    shown = " ".join(tailor("specialist", "show", "engagement-reports").out.split())
+    assert "answers: greedy, repetition penalty 1.05, as long as the context allows" in shown
+    assert 'metrics: house (terms, at = 2, terms = ["a"])' in shown
+    assert "evaluation: max_rows = 50; few_shot = 3; guidelines = 9 characters; criteria = tone;" in shown
+    assert "promotion: waits until an operator promotes" in shown
+
+
+@pytest.mark.parametrize("line", ['promotion = "sometimes"', "metrics = [1]", "metrics = 1"])
+def test_refuses_a_word_or_metric_that_is_none(tailor: Tailor, tmp_path: Path, line: str) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(f'name = "reports"\n{line}\n')
+
+    result = tailor("specialist", "create", str(file))
+
+    assert (result.code != 0, "is not a valid definition" in result.err) == (True, True)
