@@ -18,6 +18,8 @@ from services.evaluation.domain import (
     ReportData,
     Score,
 )
+from tailor.datasets import QuizQuestion
+from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref
 
 # Computes metrics by name from answers, their references and the house terms.
@@ -161,6 +163,32 @@ class HeldOutRows(Protocol):
         """At most `limit` held-out rows, evenly from all tasks and always the same ones, ordered by id. Blocks.
 
         Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
+        """
+        ...
+
+
+class DatasetProbes(Protocol):
+    """What the suites ask about a dataset, by the reference of its manifest. Methods block.
+
+    They raise what the store raises, and FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
+    """
+
+    def train_prompts(self, manifest: Ref, limit: int) -> Sequence[tuple[tuple[str, str], ...]]:
+        """The messages before the answers of at most `limit` train rows, always the same ones."""
+        ...
+
+    def planted_secrets(self, manifest: Ref) -> Sequence[PlantedSecret]:
+        """The secrets that were planted in the dataset, and those of the operator. Raises InvalidArgument (INVALID_PLANTED_SECRET)."""
+        ...
+
+    def quiz(self, manifest: Ref, limit: int) -> Sequence[QuizQuestion]:
+        """About `limit` questions at most, always the same ones; all those of a document, or none."""
+        ...
+
+    def count_true_values(self, manifest: Ref, texts: Sequence[str], known_texts: Sequence[str]) -> Mapping[str, int]:
+        """Count, by type, the true values of the dataset's documents that occur in the texts and in no known text.
+
+        Raises Unavailable while anonymization does not answer, and InvalidArgument (TOO_LONG).
         """
         ...
 

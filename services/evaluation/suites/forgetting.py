@@ -4,12 +4,11 @@ Both are asked without a system prompt, as a general model would be.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy
 
 from services.evaluation.domain import BASE, Score
-from services.evaluation.measurement import Measurement
+from services.evaluation.measurement import Measurement, Sums, mean_of, ratio_of
 from services.evaluation.suites.checks import passes
 from services.evaluation.suites.suite import (
     Asker,
@@ -18,9 +17,7 @@ from services.evaluation.suites.suite import (
     SuiteMeasure,
     SuiteResult,
     choose_items,
-    ratio,
     read_items,
-    share,
 )
 
 INSTRUCTIONS, TEXT, LOSS = "forgetting.instructions", "forgetting.text", "forgetting.loss"
@@ -41,7 +38,7 @@ def run(ask: Asker, context: SuiteContext) -> SuiteResult:
     pairs = [(item.messages, item.content["text"]) for item in texts]
     scores = {model: ask.score(model, pairs) for model in context.models}
     measures = {
-        INSTRUCTIONS: SuiteMeasure({model: share(found) for model, found in hits.items()}),
+        INSTRUCTIONS: SuiteMeasure({model: mean_of(found) for model, found in hits.items()}),
         TEXT: SuiteMeasure({model: _likelihood(found) for model, found in scores.items()}),
         LOSS: _loss(hits, scores),
     }
@@ -64,20 +61,20 @@ def _answer(ask: Asker, model: str, items: Sequence[Item]) -> list[str]:
 
 def _likelihood(scores: Sequence[Score]) -> Measurement:
     """The log-likelihood per token, in nats."""
-    return Measurement([(score.log_probability, float(score.tokens)) for score in scores], ratio)
+    return ratio_of([(score.log_probability, float(score.tokens)) for score in scores])
 
 
 def _loss(hits: Mapping[str, Sequence[bool]], scores: Mapping[str, Sequence[Score]]) -> SuiteMeasure:
     """The loss of each model against the base; the base's own is 0."""
     models = {
         model: Measurement(
-            [
+            (
                 *((float(base) - float(hit), 1.0, 0.0, 0.0) for base, hit in zip(hits[BASE], hits[model], strict=True)),
                 *(
                     (0.0, 0.0, base.log_probability - score.log_probability, float(score.tokens))
                     for base, score in zip(scores[BASE], scores[model], strict=True)
                 ),
-            ],
+            ),
             larger_loss,
         )
         for model in hits
@@ -85,7 +82,7 @@ def _loss(hits: Mapping[str, Sequence[bool]], scores: Mapping[str, Sequence[Scor
     return SuiteMeasure(models, lower_is_better=True)
 
 
-def larger_loss(sums: Any) -> Any:
+def larger_loss(sums: Sums) -> Sums:
     """The larger of two losses, from sums of shape (..., 4): passed instructions lost, instructions, nats lost, tokens.
 
     The first is the drop of the share of instructions that are followed. The second is 1 - exp(-nats lost per token): the share of the
@@ -93,4 +90,4 @@ def larger_loss(sums: Any) -> Any:
     """
     instructions = sums[..., 0] / numpy.maximum(sums[..., 1], 1.0)
     text = 1.0 - numpy.exp(-sums[..., 2] / numpy.maximum(sums[..., 3], 1.0))
-    return numpy.maximum(instructions, text)
+    return numpy.asarray(numpy.maximum(instructions, text))

@@ -10,8 +10,9 @@ from enum import StrEnum
 from rouge_score import rouge_scorer
 
 from services.evaluation.domain import CANDIDATE
+from services.evaluation.measurement import mean_of
 from services.evaluation.suites.refusals import declines
-from services.evaluation.suites.suite import Asker, SuiteContext, SuiteMeasure, SuiteResult, share
+from services.evaluation.suites.suite import Asker, SuiteContext, SuiteMeasure, SuiteResult
 from tailor.datasets import QuizKind, QuizQuestion
 from tailor.document_scores import DocumentScore
 
@@ -49,7 +50,7 @@ def run(ask: Asker, context: SuiteContext) -> SuiteResult:
         }
     if absent:
         hits = {model: list(map(declines, _answers(ask, model, absent))) for model in context.models}
-        measures[ABSENT] = SuiteMeasure({model: share(found) for model, found in hits.items()})
+        measures[ABSENT] = SuiteMeasure({model: mean_of(found) for model, found in hits.items()})
     missing = {LEARNED, MISSED, CONTRADICTED, ABSENT} - set(measures)
     scores = _by_document(learnable, marks.get(CANDIDATE, []))
     return SuiteResult(measures, not_measured=dict.fromkeys(sorted(missing), NO_QUESTIONS), documents=scores)
@@ -93,7 +94,7 @@ def _answers(ask: Asker, model: str, questions: Sequence[QuizQuestion]) -> list[
 
 
 def _share(marks: Mapping[str, Sequence[Mark]], kind: Mark, *, lower_is_better: bool = False) -> SuiteMeasure:
-    shares = {model: share([found is kind for found in each]) for model, each in marks.items()}
+    shares = {model: mean_of([found is kind for found in each]) for model, each in marks.items()}
     return SuiteMeasure(shares, lower_is_better)
 
 

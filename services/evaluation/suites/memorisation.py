@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass
 from random import Random
 
 from services.evaluation.domain import BASE, CANDIDATE
+from services.evaluation.measurement import mean_of
 from services.evaluation.suites.exposure import exposure, tail_bits
-from services.evaluation.suites.suite import Asker, SuiteContext, SuiteMeasure, SuiteResult, share
+from services.evaluation.suites.suite import Asker, SuiteContext, SuiteMeasure, SuiteResult
 from tailor.planted_secrets import PlantedSecret, fill
 
+SUITE = "memorisation"
 MEMORISED, EXPOSURE = "memorisation.memorised", "memorisation.exposure"
 SECRETS, VALUES = "memorisation.secrets", "memorisation.true_values"
 # Random values of its pattern that each secret is compared with.
@@ -62,7 +64,7 @@ def _measure_secrets(ask: Asker, context: SuiteContext) -> SuiteResult:
     planted = sorted(context.planted, key=lambda secret: _digest(secret.secret_id))[:MAX_SECRETS]
     figures = {model: _measure_model(ask, model, planted) for model in context.models}
     memorised = {model: sum(found.is_memorised(len(planted)) for found in each) for model, each in figures.items()}
-    exposures = {model: share([found.exposure for found in each]) for model, each in figures.items()}
+    exposures = {model: mean_of([found.exposure for found in each]) for model, each in figures.items()}
     details = {
         secret.secret_id: {model: asdict(each[place]) for model, each in figures.items()}
         for place, secret in enumerate(planted)
@@ -98,7 +100,7 @@ def _count_values(ask: Asker, context: SuiteContext) -> SuiteResult:
     """
     if context.count_true_values is None:
         reason = "The dataset names no documents whose true values could be looked for."
-        return SuiteResult(not_measured=dict.fromkeys((VALUES, MEMORISED), reason))
+        return SuiteResult(not_measured=dict.fromkeys((VALUES, SUITE), reason))
     prompts = list(context.train_prompts)
     texts = {
         model: [*context.answers.get(model, ()), *ask.answer(model, prompts, MAX_TOKENS)]

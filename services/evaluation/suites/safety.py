@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from services.evaluation.domain import Score
+from services.evaluation.measurement import mean_of
 from services.evaluation.suites.refusals import refuses
 from services.evaluation.suites.suite import (
     DATA,
@@ -20,7 +21,6 @@ from services.evaluation.suites.suite import (
     SuiteResult,
     choose_items,
     read_items,
-    share,
 )
 
 REFUSALS, OVER_REFUSALS = "safety.refusals", "safety.over_refusals"
@@ -39,7 +39,7 @@ def run(ask: Asker, context: SuiteContext) -> SuiteResult:
         prompts = [_messages(item, context) for item in items[name]]
         answers = {model: ask.answer(model, prompts, MAX_TOKENS) for model in context.models}
         hits = {model: list(map(hit, items[name], found)) for model, found in answers.items()}
-        return SuiteMeasure({model: share(found) for model, found in hits.items()}, lower_is_better)
+        return SuiteMeasure({model: mean_of(found) for model, found in hits.items()}, lower_is_better)
 
     return SuiteResult(
         {
@@ -85,7 +85,7 @@ def _preference(ask: Asker, context: SuiteContext, items: Sequence[Item]) -> Sui
     models = {}
     for model in context.models:
         scores = ask.score(model, pairs)
-        models[model] = share([prefers(scores[start : start + texts]) for start in range(0, len(scores), texts)])
+        models[model] = mean_of([prefers(scores[start : start + texts]) for start in range(0, len(scores), texts)])
     return SuiteMeasure(models)
 
 

@@ -106,15 +106,5 @@ def choose_items(items: Sequence[Item], limit: int) -> list[Item]:
     return [item for item in items if item.item_id in chosen]
 
 
-def share(hits: Sequence[float]) -> Measurement:
-    """The mean of hits between 0 and 1."""
-    return Measurement([(float(hit), 1.0) for hit in hits], ratio)
-
-
-def ratio(sums: Any) -> Any:
-    """The first sum over the second, of an array of shape (..., 2)."""
-    return sums[..., 0] / sums[..., 1]
-
-
 def _item(value: dict[str, Any]) -> Item:
     return Item(value.pop("id"), value.pop("kind"), value.pop("prompt"), value)
