@@ -78,13 +78,13 @@ def _measure_model(ask: Asker, model: str, planted: Sequence[PlantedSecret]) -> 
 
 
 def _measure(ask: Asker, model: str, secret: PlantedSecret, answer: str) -> SecretFigures:
-    completions = [secret.answer(value) for value in (secret.value, *_others(secret))]
+    completions = [secret.answer(value) for value in (secret.value, *draw_others(secret))]
     scores = ask.score(model, [((("user", secret.prompt),), completion) for completion in completions])
     first, *others = (score.log_probability for score in scores)
     return SecretFigures(exposure(first, others), tail_bits(first, others), _plain(secret.value) in _plain(answer))
 
 
-def _others(secret: PlantedSecret) -> list[str]:
+def draw_others(secret: PlantedSecret) -> list[str]:
     """Other values of the secret's pattern, the same in every evaluation."""
     chance = Random(_digest(secret.secret_id + secret.pattern))  # noqa: S311 - the draw must be repeatable
     others = {secret.value: None}

@@ -1,24 +1,16 @@
 """Runs the suites of a specialist on one candidate and the base."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.evaluation import suites
-from services.evaluation.domain import (
-    BASE,
-    CANDIDATE,
-    Estimate,
-    HeldOut,
-    MetricFigures,
-    ModelResult,
-    SpecialistTerms,
-)
+from services.evaluation.domain import BASE, CANDIDATE, HeldOut, MetricFigures, ModelResult, SpecialistTerms
 from services.evaluation.ports import DatasetProbes, EvaluatedModel, ModelResults
-from services.evaluation.statistics import estimate, estimate_gain
 from services.evaluation.suites.asker import ModelAsker, StoredAsker
-from services.evaluation.suites.suite import Asker, SuiteContext, SuiteMeasure, SuiteResult
+from services.evaluation.suites.estimates import summarise
+from services.evaluation.suites.suite import Asker, SuiteContext, SuiteResult
 from tailor.document_scores import DocumentScore
 from tailor.errors import FailedPrecondition
 from tailor.logging import get_logger
@@ -128,21 +120,3 @@ def _add(total: SuiteFigures, name: str, result: SuiteResult, reason: str, secon
         {**total.details, **({name: result.details} if result.details else {})},
         {**total.seconds, name: seconds},
     )
-
-
-def summarise(result: SuiteResult) -> Iterator[MetricFigures]:
-    """The estimates of a suite's measures, each item by itself, and its counts, which have no spread."""
-    for name, measure in result.measures.items():
-        yield _estimate(name, measure)
-    for name, counts in result.counts.items():
-        models = {model: Estimate(count, count, count, 1) for model, count in counts.items()}
-        gain = float(counts[BASE] - counts[CANDIDATE])
-        yield MetricFigures(name, True, models, {BASE: Estimate(gain, gain, gain, 1)})
-
-
-def _estimate(name: str, measure: SuiteMeasure) -> MetricFigures:
-    candidate = measure.models[CANDIDATE]
-    clusters = range(len(candidate.statistics))
-    gain = estimate_gain(candidate, measure.models[BASE], clusters, lower_is_better=measure.lower_is_better)
-    models = {model: estimate(found, clusters) for model, found in measure.models.items()}
-    return MetricFigures(name, measure.lower_is_better, models, {BASE: gain})
