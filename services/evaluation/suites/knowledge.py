@@ -24,6 +24,8 @@ MIN_VALUES, MIN_RECALL = 2 / 3, 0.5
 NO_QUESTIONS = "The dataset has no such questions."
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 NAME = re.compile(r"(?<![.!?:\n] )(?<!^)\b[A-Z][\w'-]+")
+# Without zero and one, which are often no figures.
+NUMBER_WORDS = dict(zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True))
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
 
 
@@ -74,19 +76,21 @@ def mark(question: QuizQuestion, answer: str) -> Mark:
 
 def _gives_other_values(question: QuizQuestion, answer: str) -> bool:
     """True if the answer has figures, where figures are asked for, or else names, that neither the question nor the reference has."""
-    known = f"{question.question} {question.reference} {' '.join(question.values)}"
-    pattern = NUMBER if any(map(str.isdigit, "".join(question.values))) else NAME
-    return any(not _has(known, value) for value in pattern.findall(answer))
+    values = " ".join(question.values)
+    known = f"{question.question} {question.reference} {values}"
+    others = NUMBER.findall(_plain(answer)) if NUMBER.search(_plain(values)) else NAME.findall(answer)
+    return any(not _has(known, value) for value in others)
 
 
 def _has(text: str, value: str) -> bool:
-    """True if the text has the value as whole words, in any capitals and with any separators of thousands."""
+    """True if the text has the value as whole words, in any capitals, with any separators of thousands, and in figures or words."""
     pattern = re.compile(rf"(?<![\w.,]){re.escape(_plain(value))}(?![\w]|[.,]\d)")
     return pattern.search(_plain(text)) is not None
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"(?<=\d)[,\s](?=\d{3}\b)", "", " ".join(text.casefold().split()))
+    words = re.sub(r"[a-z]+", lambda word: str(NUMBER_WORDS.get(word[0], word[0])), " ".join(text.casefold().split()))
+    return re.sub(r"(?<=\d)[,\s](?=\d{3}\b)", "", words)
 
 
 def _answers(ask: Asker, model: str, questions: Sequence[QuizQuestion]) -> list[str]:

@@ -21,6 +21,7 @@ def question(
 
 PUMP = question("pump", "doc_1", "1,240", "2031")
 OWNER = question("valve", "doc_1", "Hale")
+YEARS = question("archive", "doc_1", "six years")
 PROSE = question("lid", "doc_2", reference="The lid was cleaned and put back on the tank by the night shift.")
 
 
@@ -37,6 +38,9 @@ PROSE = question("lid", "doc_2", reference="The lid was cleaned and put back on 
         (OWNER, "The valve belongs to Hale.", Mark.LEARNED),
         (OWNER, "The valve belongs to Brackenbury.", Mark.CONTRADICTED),
         (OWNER, "The valve belongs to nobody in particular.", Mark.MISSED),
+        (YEARS, "Files are kept for 6 years.", Mark.LEARNED),
+        (YEARS, "Files are kept for ten years.", Mark.CONTRADICTED),
+        (YEARS, "One of them keeps files.", Mark.MISSED),
         (PROSE, "The night shift cleaned the lid and put it back on the tank.", Mark.LEARNED),
         (PROSE, "The lid was cleaned, and the night shift put it back on the tank.", Mark.LEARNED),
         (PROSE, "The lid is red.", Mark.MISSED),
