@@ -5,7 +5,6 @@ from pathlib import Path
 
 from services.evaluation.adapters import tables
 from services.evaluation.adapters.inference import RemoteModels
-from services.evaluation.adapters.metrics import compute_metrics
 from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.adapters.rows import StoredHeldOutRows
 from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlModelResults
@@ -13,6 +12,7 @@ from services.evaluation.consumers import Consumers
 from services.evaluation.domain import Parameters, RetryLimits, Specialists
 from services.evaluation.handlers import forget
 from services.evaluation.rpc import EvaluationServicer
+from services.evaluation.served_models import ServedModels
 from services.evaluation.settings import Settings
 from services.evaluation.worker import EvaluationWorker
 from tailor.api.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServiceServicer_to_server
@@ -29,18 +29,17 @@ def build(runtime: Runtime, settings: Settings) -> None:
     producer = runtime.producer(settings)
     outbox = runtime.outbox(engine, tables.outbox, producer)
     store = S3Store.from_settings(settings)
+    models = RemoteModels(runtime.channel(settings, "inference", settings.inference_address))
     worker = EvaluationWorker(
         artifacts=SqlArtifacts(engine),
         evaluations=SqlEvaluations(engine, outbox),
         results=SqlModelResults(engine),
-        models=RemoteModels(
-            runtime.channel(settings, "inference", settings.inference_address), settings.repetition_penalty
-        ),
+        models=models,
+        source=ServedModels(models),
         rows=StoredHeldOutRows(store),
-        metrics=compute_metrics,
         reports=ObjectReports(store),
         specialists=Specialists(),
-        parameters=Parameters(settings.max_rows, settings.max_tokens, settings.concurrency),
+        parameters=Parameters(settings.concurrency),
         limits=RetryLimits(settings.give_up_seconds, settings.max_starts),
         erased=runtime.erased_documents(settings),
     )

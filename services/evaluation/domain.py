@@ -42,6 +42,7 @@ class Adapter:
     dataset_digest: str
     base: str
     manifest: Ref
+    parent_digest: str = ""
 
     @property
     def model(self) -> str:
@@ -218,6 +219,14 @@ class HeldOut:
     answered: frozenset[str]
     total: int
 
+    @property
+    def has_pairs(self) -> bool:
+        return any(row.rejected is not None for row in self.rows)
+
+    def add_documents(self, documents: "HeldOut") -> "HeldOut":
+        """These pairs with documents' rows. The pairs are then only scored, because the documents' rows have written references."""
+        return HeldOut(documents.rows + self.rows, documents.answered, documents.total + self.total)
+
 
 def result_key(held_out: HeldOut, sampling: Sampling, *parts: str) -> str:
     """SHA-256 of the rows and of all that affects answers. `parts` name what else does, such as a model's prompts."""
@@ -227,6 +236,13 @@ def result_key(held_out: HeldOut, sampling: Sampling, *parts: str) -> str:
     ]
     drawn = [sampling.temperature, sampling.top_p, sampling.repetition_penalty, sampling.max_tokens]
     return hashlib.sha256(json.dumps([*parts, drawn, rows]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How models are asked."""
+
+    concurrency: int = 8
 
 
 @dataclass(frozen=True)
@@ -260,6 +276,7 @@ class EvaluationResult:
     report: Ref
     specialist_revision: int
     metrics: tuple[MetricFigures, ...]
+    held_out_rows: int = 0
     suites: tuple[MetricFigures, ...] = ()
     costs: tuple[ModelCost, ...] = ()
     not_measured: Mapping[str, str] = field(default_factory=dict)
@@ -269,18 +286,37 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class ReportData:
-    """The content of a report. `results` are by model; `row_values` are by metric and model, in the order of the rows."""
+    """The content of a report. `results` are by model; `row_values` are by metric and model, in the order of the rows.
+
+    `counts` say by metric what the candidate's measurement left out or failed at.
+    """
 
     evaluation: Evaluation
     terms: SpecialistTerms
     incumbent: Serving | None
     held_out: HeldOut
     results: Mapping[str, ModelResult]
-    metrics: tuple[MetricFigures, ...]
-    suites: tuple[MetricFigures, ...]
-    costs: tuple[ModelCost, ...]
-    not_measured: Mapping[str, str]
-    row_values: Mapping[str, Mapping[str, Sequence[float | None]]]
+    metrics: tuple[MetricFigures, ...] = ()
+    suites: tuple[MetricFigures, ...] = ()
+    costs: tuple[ModelCost, ...] = ()
+    not_measured: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    row_values: Mapping[str, Mapping[str, Sequence[float | None]]] = field(default_factory=dict)
+
+    def to_result(self, report: Ref) -> EvaluationResult:
+        """The result with the reference of the stored report."""
+        return EvaluationResult(
+            evaluation=self.evaluation,
+            rows=len(self.held_out.rows),
+            incumbent=self.incumbent,
+            report=report,
+            specialist_revision=self.terms.revision,
+            metrics=self.metrics,
+            held_out_rows=self.held_out.total,
+            suites=self.suites,
+            costs=self.costs,
+            not_measured=self.not_measured,
+        )
 
 
 def choose_rows(rows: Iterable[tuple[str, str]], limit: int) -> list[str]:

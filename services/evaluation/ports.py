@@ -3,27 +3,29 @@
 Methods of the database raise Unavailable while it does not answer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from services.evaluation.domain import (
     Adapter,
+    Answer,
     AnsweredRow,
     Evaluation,
     EvaluationResult,
+    HeldOut,
     HeldOutRow,
     LoadedCandidate,
     ModelResult,
     ReportData,
     Score,
+    Serving,
+    SpecialistTerms,
 )
 from tailor.datasets import QuizQuestion
 from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref
-
-# Computes metrics by name from answers, their references and the house terms.
-Metrics = Callable[[Sequence[str], Sequence[str], Sequence[str]], dict[str, float]]
+from tailor.words import Sampling
 
 
 class Artifacts(Protocol):
@@ -90,18 +92,17 @@ class Evaluations(Protocol):
 
 
 class ModelResults(Protocol):
-    """Answers and scores of models, which survive an interruption and can serve later evaluations on the same rows."""
+    """Answers and scores of models, which survive an interruption and serve later evaluations on the same rows.
+
+    `model` is an `EvaluatedModel.key`, `key` a `result_key`.
+    """
 
     def add(self, evaluation_id: str, model: str, key: str, result: ModelResult) -> None:
-        """Store the result of a model on the rows with this key. Idempotent."""
+        """Store the result of a model. Idempotent."""
         ...
 
-    def find(self, evaluation_id: str, model: str, key: str) -> ModelResult | None:
-        """The result of a model in this evaluation."""
-        ...
-
-    def find_for_adapter(self, adapter_digest: str, key: str) -> ModelResult | None:
-        """The newest result of an adapter on the same rows in any evaluation."""
+    def find(self, model: str, key: str, evaluation_id: str = "") -> ModelResult | None:
+        """The newest result of a model: of any evaluation, or only of this one."""
         ...
 
     def delete(self, evaluation_id: str) -> int:
@@ -116,12 +117,52 @@ class Models(Protocol):
         """Load a candidate and compare it with the trainer's probe scores. Idempotent."""
         ...
 
-    def generate(self, model: str, messages: Sequence[tuple[str, str]], max_tokens: int) -> str:
-        """Generate an answer greedily."""
+    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: Sampling) -> Answer:
+        """Generate an answer, with a fixed seed if it is drawn."""
         ...
 
     def score(self, model: str, messages: Sequence[tuple[str, str]], completion: str) -> Score:
         """Score an answer by its log-probability."""
+        ...
+
+
+class EvaluatedModel(Protocol):
+    """A model that an evaluation measures: the base, the base with another prompt, an adapter, or an external model. Thread-safe.
+
+    Methods block. They raise Unavailable while the model does not answer, NotFound if it must be prepared again, and FailedPrecondition if it
+    cannot be measured: the evaluation then fails for the base, the incumbent and the candidate, and leaves out any other model.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name in the figures: `base`, `few_shot`, `prompt`, `external:NAME`, `incumbent` or `candidate`."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """All that its results depend on apart from rows and sampling, in at most 200 characters. Equal keys share results."""
+        ...
+
+    def prepare(self) -> None:
+        """Load what it needs. Idempotent; called before the first row."""
+        ...
+
+    def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
+        """Answer a row's prompt."""
+        ...
+
+    def score(self, row: HeldOutRow, completion: str) -> Score | None:
+        """Score a completion of a row's prompt; None if the model has no log-probabilities."""
+        ...
+
+
+class ModelSource(Protocol):
+    """The models of an evaluation."""
+
+    def list_models(
+        self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOut
+    ) -> Sequence[EvaluatedModel]:
+        """The base first, the candidate last; the incumbent if an adapter serves."""
         ...
 
 
@@ -159,10 +200,10 @@ class MetricServices(Protocol):
 class HeldOutRows(Protocol):
     """The held-out rows of stored datasets."""
 
-    def held_out(self, manifest: Ref, limit: int) -> list[HeldOutRow]:
-        """At most `limit` held-out rows, evenly from all tasks and always the same ones, ordered by id. Blocks.
+    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOut:
+        """At most `max_rows` held-out rows, evenly from all tasks and always the same ones, of which `max_answers` are answered, all if 0.
 
-        Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
+        Blocks. Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
         """
         ...
 

@@ -28,6 +28,7 @@ from services.registry.domain import (
     Serving,
     Specialist,
     Taint,
+    Verdict,
 )
 from tailor.datasets import DatasetManifest
 from tailor.storage.ref import Ref
@@ -85,9 +86,12 @@ class CatalogueFacts(Protocol):
 class Evaluations(Protocol):
     """Evaluations and the gate's decisions."""
 
-    def save(self, evaluation: Evaluation, decision: Decision, refusals: Sequence[str]) -> None: ...
+    def save(self, evaluation: Evaluation, verdict: Verdict) -> None: ...
     def find_decision(self, evaluation_id: str) -> Decision | None: ...
     def find_newest(self, adapter_digest: str) -> Evaluation | None: ...
+    def find_newest_of(self, specialist: str) -> Evaluation | None:
+        """The newest evaluation of any of a specialist's adapters."""
+        ...
 
 
 class Judgements(Protocol):

@@ -26,6 +26,7 @@ DECISIONS = {
     Decision.PASSED: registry_pb2.DECISION_PASSED,
     Decision.REFUSED: registry_pb2.DECISION_REFUSED,
     Decision.STALE: registry_pb2.DECISION_STALE,
+    Decision.UNDECIDED: registry_pb2.DECISION_UNDECIDED,
 }
 
 
@@ -194,7 +195,7 @@ class Queries(AuditQueries):
         if row is not None:
             entry.evaluation.ParseFromString(row.payload)
             entry.decision = DECISIONS[Decision(row.decision)]
-            entry.refusals.extend(row.refusals)
+            entry.reasons.extend(row.reasons)
         serving = self.serving(adapter.specialist)
         if serving is not None and serving.decision.adapter_digest == adapter.digest:
             entry.serving = True
@@ -217,6 +218,8 @@ class Queries(AuditQueries):
             response.adapter.CopyFrom(entry.adapter)
             if entry.HasField("evaluation"):
                 response.evaluation.CopyFrom(entry.evaluation)
+                response.decision = entry.decision
+                response.reasons.extend(entry.reasons)
             dataset_id = dataset_fact_id(entry.adapter.dataset_digest, entry.adapter.specialist)
             dataset = self.fact(FactKind.DATASET, dataset_id)
             if dataset is not None:

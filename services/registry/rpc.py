@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Collection
+from dataclasses import asdict
 from functools import partial
 
 import grpc
 
 from services.registry import wire
 from services.registry.domain import ApiKey, ErasureRequest, FactKind, KeyTerms, Specialist
-from services.registry.handlers import canaries, erasures, judgements, keys, promotions, specialists
+from services.registry.handlers import canaries, erasures, evaluation_plans, judgements, keys, promotions, specialists
 from services.registry.paging import page_size, position
 from services.registry.ports import Anonymize, Begin
 from services.registry.queries import REJECTED_PAGE, Queries
@@ -127,6 +128,18 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         payload = self._find(FactKind.ADAPTER, request.digest)
         adapter = self._queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload))
         return registry_pb2.GetAdapterResponse(adapter=adapter)
+
+    def PlanEvaluation(
+        self, request: registry_pb2.PlanEvaluationRequest, context: Context
+    ) -> registry_pb2.PlanEvaluationResponse:
+        _may_use(request.specialist)
+        payloads = [self._find(FactKind.DATASET, digest) for digest in request.dataset_digests]
+        datasets = [models_pb2.DatasetBuilt.FromString(payload) for payload in payloads]
+        preference = models_pb2.DATASET_KIND_PREFERENCE
+        documents = [dataset.held_out_rows for dataset in datasets if dataset.kind != preference]
+        pairs = [dataset.held_out_rows for dataset in datasets if dataset.kind == preference]
+        plan = evaluation_plans.plan_evaluation(self._begin, request.specialist, documents, pairs)
+        return registry_pb2.PlanEvaluationResponse(**asdict(plan))
 
     def ListDatasets(
         self, request: registry_pb2.ListDatasetsRequest, context: Context

@@ -1,6 +1,6 @@
 """Translates the registry's messages to its domain and back, so that rules know no protobuf. A new field of a message is added here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from services.registry.domain import (
@@ -17,11 +17,15 @@ from services.registry.domain import (
     DocumentState,
     Draft,
     Erasure,
+    Estimate,
     Evaluation,
     ForgottenBy,
     Gate,
+    Guard,
     Judgement,
+    MetricFigures,
     Outcome,
+    PrimaryMetric,
     RebuildPolicy,
     Replica,
     ReplicaRollout,
@@ -29,7 +33,6 @@ from services.registry.domain import (
     ServingCanary,
     Specialist,
     Taint,
-    Threshold,
 )
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
@@ -64,9 +67,6 @@ CANARY_STATES = {
 
 
 def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
-    thresholds = (
-        Threshold(item.metric, item.min_gain_over_base, item.max_loss_to_incumbent) for item in message.gate.thresholds
-    )
     rebuild = message.rebuild
     return Specialist(
         name=message.name,
@@ -75,7 +75,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         description=message.description,
         selection=to_selection(message.selection),
         rebuild=RebuildPolicy(rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds),
-        gate=Gate(tuple(thresholds), message.gate.min_rows, message.gate.max_parity),
+        gate=_to_gate(message.gate),
         house_terms=tuple(message.house_terms),
         system_prompt=message.system_prompt,
         use_teacher=message.use_teacher,
@@ -96,7 +96,6 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
 
 
 def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
-    thresholds = [models_pb2.Threshold(**asdict(threshold)) for threshold in specialist.gate.thresholds]
     retires, waits = specialist.on_erasure == RETIRE, specialist.promotion == APPROVAL
     return models_pb2.SpecialistChanged(
         name=specialist.name,
@@ -106,9 +105,7 @@ def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
         recipe=specialist.recipe,
         selection=from_selection(specialist.selection),
         rebuild=models_pb2.RebuildPolicy(**asdict(specialist.rebuild)),
-        gate=models_pb2.Gate(
-            thresholds=thresholds, min_rows=specialist.gate.min_rows, max_parity=specialist.gate.max_parity
-        ),
+        gate=_from_gate(specialist.gate),
         house_terms=specialist.house_terms,
         system_prompt=specialist.system_prompt,
         use_teacher=specialist.use_teacher,
@@ -124,6 +121,33 @@ def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
         metrics=map(from_metric, specialist.metrics),
         evaluation=from_evaluation_policy(specialist.evaluation),
         update_time=from_datetime(specialist.update_time),
+    )
+
+
+def _to_gate(message: models_pb2.Gate) -> Gate:
+    primary = message.primary
+    return Gate(
+        primary=PrimaryMetric(primary.metric, primary.min_gain, primary.min_gain_over_incumbent),
+        guards=tuple(Guard(item.metric, item.margin) for item in message.guards),
+        beat=tuple(message.beat),
+        min_rows=message.min_rows,
+        max_parity=message.max_parity,
+        max_forgetting=message.max_forgetting if message.HasField("max_forgetting") else None,
+        max_refusal_drop=message.max_refusal_drop if message.HasField("max_refusal_drop") else None,
+        max_memorised=message.max_memorised if message.HasField("max_memorised") else None,
+    )
+
+
+def _from_gate(gate: Gate) -> models_pb2.Gate:
+    return models_pb2.Gate(
+        primary=models_pb2.PrimaryMetric(**asdict(gate.primary)),
+        guards=[models_pb2.Guard(**asdict(guard)) for guard in gate.guards],
+        beat=gate.beat,
+        min_rows=gate.min_rows,
+        max_parity=gate.max_parity,
+        max_forgetting=gate.max_forgetting,
+        max_refusal_drop=gate.max_refusal_drop,
+        max_memorised=gate.max_memorised,
     )
 
 
@@ -227,13 +251,25 @@ def to_evaluation(message: models_pb2.AdapterEvaluated) -> Evaluation:
         adapter_digest=message.adapter_digest,
         specialist=message.specialist,
         rows=message.rows,
-        base=dict(message.base.values),
-        candidate=dict(message.candidate.values),
-        incumbent=dict(message.incumbent.values) if message.HasField("incumbent") else None,
+        metrics=_to_figures(message.metrics),
+        suites=_to_figures(message.suites),
         incumbent_generation=message.incumbent_generation,
         incumbent_digest=message.incumbent_digest,
+        held_out_rows=message.held_out_rows,
+        not_measured=dict(message.not_measured),
         payload=message.SerializeToString(deterministic=True),
     )
+
+
+def _to_figures(messages: Iterable[models_pb2.MetricFigures]) -> dict[str, MetricFigures]:
+    return {
+        item.metric: MetricFigures(item.metric, _to_estimates(item.models), _to_estimates(item.gains))
+        for item in messages
+    }
+
+
+def _to_estimates(messages: Mapping[str, models_pb2.Estimate]) -> dict[str, Estimate]:
+    return {model: Estimate(item.value, item.low, item.high, item.rows) for model, item in messages.items()}
 
 
 def to_replica(message: models_pb2.ReplicaSeen) -> Replica:

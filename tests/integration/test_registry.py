@@ -17,12 +17,13 @@ from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import FactKind, Gate, KeyTerms, Specialist, Threshold
-from services.registry.handlers import judgements, keys, promotions, specialists
+from services.registry.domain import FactKind, Gate, KeyTerms, PrimaryMetric, Specialist
+from services.registry.handlers import evaluation_plans, judgements, keys, promotions, specialists
 from services.registry.ports import Begin
 from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
+from tailor.api.registry.v1 import registry_pb2
 from tailor.datasets import Figures, LeftOutCount
 from tailor.errors import (
     Aborted,
@@ -44,11 +45,12 @@ from tailor.storage.ref import Ref
 from tailor.wire import from_ref
 from tailor.words import Labels, Selection
 from tests.datasets import built, store_dataset, store_ids
+from tests.evaluations import make_evaluated, make_figures
 
 pytestmark = pytest.mark.integration
 
 NAME = "engagement-reports"
-SPECIALIST = Specialist(NAME, "smollm2-135m-instruct", "lora", gate=Gate((Threshold("rougeL", 0.02),), 8))
+SPECIALIST = Specialist(NAME, "smollm2-135m-instruct", "lora", gate=Gate(PrimaryMetric("rougeL", 0.02), beat=("base",), min_rows=8))
 
 
 class FakeEvaluator:
@@ -100,13 +102,11 @@ class World:
         )
 
     def evaluate(self, digest: str, rouge: float, *, generation: int = 0, evaluation_id: str = "") -> None:
-        message = models_pb2.AdapterEvaluated(
+        message = make_evaluated(
+            digest,
+            NAME,
+            make_figures("rougeL", base=0.1, candidate=rouge),
             evaluation_id=evaluation_id or f"evl_{digest}",
-            adapter_digest=digest,
-            specialist=NAME,
-            base=models_pb2.Scores(values={"rougeL": 0.1}),
-            candidate=models_pb2.Scores(values={"rougeL": rouge, "parity": 0.01}),
-            rows=16,
             incumbent_generation=generation,
         )
         self.receive("adapter.evaluated.v1", message)
@@ -160,9 +160,40 @@ def test_a_refused_evaluation_promotes_nothing_and_names_the_reason(world: World
     assert world.serving() == ""
     payload = world.queries.fact(FactKind.ADAPTER, "poor")
     entry = world.queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload or b""))
-    assert "rougeL" in entry.refusals[0]
-    with pytest.raises(FailedPrecondition):
+    assert entry.decision == registry_pb2.DECISION_REFUSED
+    assert "rougeL gains +0.001" in entry.reasons[0]
+    with pytest.raises(FailedPrecondition, match="refused"):
         promotions.promote(world.begin, NAME, "poor", 0)
+
+
+def test_an_undecided_evaluation_promotes_nothing_and_says_how_many_rows_would_decide(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.adapter("close")
+    world.evaluate("close", 0.122)
+    assert world.serving() == ""
+    payload = world.queries.fact(FactKind.ADAPTER, "close")
+    entry = world.queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload or b""))
+    assert entry.decision == registry_pb2.DECISION_UNDECIDED
+    assert "about 102 rows would decide" in entry.reasons[0]
+    with pytest.raises(FailedPrecondition, match="undecided"):
+        promotions.promote(world.begin, NAME, "close", 0)
+    world.receive("draft.created.v1", drafts_pb2.DraftCreated(draft_id="drf_close", specialist=NAME, adapter_digest="close"))
+    trace = world.queries.trace("drf_close")
+    assert (trace.decision, list(trace.reasons)) == (entry.decision, list(entry.reasons))
+
+
+def test_the_newest_evaluation_of_a_specialist_plans_the_next(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    before = evaluation_plans.plan_evaluation(world.begin, NAME, [64], [])
+    assert (before.metric, before.rows, before.spread_rows) == ("rougeL", 64, 0)
+    assert before.visible_difference == pytest.approx(0.245)
+    world.adapter("first")
+    world.evaluate("first", 0.2)
+    after = evaluation_plans.plan_evaluation(world.begin, NAME, [64], [])
+    assert (after.visible_difference, after.spread_rows) == (pytest.approx(0.0025), 16)
+    assert "with 64 of 64 held-out rows, rougeL cannot show a difference below 0.003" in after.sentence
+    with pytest.raises(NotFound):
+        evaluation_plans.plan_evaluation(world.begin, "nobody", [64], [])
 
 
 def test_a_candidate_whose_incumbent_changed_is_evaluated_again(world: World) -> None:

@@ -18,7 +18,7 @@ from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, key_verifier, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import Gate, KeyTerms, Specialist, Threshold
+from services.registry.domain import Gate, KeyTerms, PrimaryMetric, Specialist
 from services.registry.handlers import keys, specialists
 from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
@@ -38,6 +38,7 @@ from tailor.storage.memory import MemoryStore
 from tailor.words import Labels
 from tests.conftest import migrated
 from tests.datasets import built
+from tests.evaluations import make_evaluated, make_figures
 
 pytestmark = pytest.mark.integration
 
@@ -88,9 +89,9 @@ class World:
 
     def _fill(self, name: str) -> None:
         specialists.create_specialist(
-            self.begin, Specialist(name, "tiny", "lora", gate=Gate((Threshold("rougeL"),), 1))
+            self.begin, Specialist(name, "tiny", "lora", gate=Gate(PrimaryMetric("rougeL"), min_rows=1))
         )
-        scores = models_pb2.Scores(values={"rougeL": 0.2, "parity": 0.01})
+        figures = make_figures("rougeL", base=0.1, few_shot=0.1, candidate=0.2)
         facts: list[tuple[str, Any]] = [
             ("dataset.built.v1", built(self.store, DIGESTS[name], name, [f"doc_{name}"])),
             (
@@ -104,14 +105,7 @@ class World:
             ),
             (
                 "adapter.evaluated.v1",
-                models_pb2.AdapterEvaluated(
-                    evaluation_id=f"e-{name}",
-                    adapter_digest=DIGESTS[name],
-                    specialist=name,
-                    base=scores,
-                    candidate=scores,
-                    rows=4,
-                ),
+                make_evaluated(DIGESTS[name], name, figures, evaluation_id=f"e-{name}", rows=4),
             ),
             (
                 "draft.created.v1",
@@ -164,7 +158,7 @@ class CallCase:
 
 
 def _definition(name: str) -> models_pb2.SpecialistChanged:
-    gate = models_pb2.Gate(thresholds=[models_pb2.Threshold(metric="rougeL")])
+    gate = models_pb2.Gate(primary=models_pb2.PrimaryMetric(metric="rougeL"))
     return models_pb2.SpecialistChanged(name=name, revision=7, base="tiny", recipe="lora", gate=gate)
 
 

@@ -13,7 +13,7 @@ from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import RETIRE, Erasure, ErasureRequest, Gate, Specialist, Threshold
+from services.registry.domain import RETIRE, Erasure, ErasureRequest, Gate, PrimaryMetric, Specialist
 from services.registry.handlers import erasures, promotions, specialists
 from services.registry.queries import Queries
 from tailor.api.events.v1 import documents_pb2, models_pb2
@@ -25,13 +25,14 @@ from tailor.rpc.identity import Identity
 from tailor.storage.memory import MemoryStore
 from tests.conftest import migrated
 from tests.datasets import built
+from tests.evaluations import make_evaluated, make_figures
 
 pytestmark = pytest.mark.integration
 
 NAME = "reports"
 DOCUMENTS = [f"doc_{number:032x}" for number in range(4)]
 AWAITS = ("anonymization", "ingestion")
-SPECIALIST = Specialist(NAME, "tiny", "lora", gate=Gate((Threshold("rougeL", 0.0),), 0))
+SPECIALIST = Specialist(NAME, "tiny", "lora", gate=Gate(PrimaryMetric("rougeL"), beat=("base",)))
 
 
 def request_evaluation(adapter_digest: str, request_id: str) -> None:
@@ -78,14 +79,8 @@ class World:
         self.receive("adapter.trained.v1", trained)
         with self.begin() as tx:
             generation = tx.servings.current(NAME).generation
-        evaluated = models_pb2.AdapterEvaluated(
-            evaluation_id=f"evl_{digest}",
-            adapter_digest=digest,
-            specialist=NAME,
-            base=models_pb2.Scores(values={"rougeL": 0.1}),
-            candidate=models_pb2.Scores(values={"rougeL": rouge, "parity": 0.01}),
-            rows=8,
-            incumbent_generation=generation,
+        evaluated = make_evaluated(
+            digest, NAME, make_figures("rougeL", base=0.1, candidate=rouge), incumbent_generation=generation
         )
         self.receive("adapter.evaluated.v1", evaluated)
 

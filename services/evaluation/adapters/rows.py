@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from services.evaluation.domain import HeldOutRow, choose_rows
+from services.evaluation.domain import HeldOut, HeldOutRow, choose_rows
 from services.evaluation.ports import HeldOutRows
 from tailor.datasets import HELD_OUT, DatasetFile, DatasetManifest
 from tailor.errors import FailedPrecondition, Reason
@@ -25,14 +25,16 @@ class StoredHeldOutRows(HeldOutRows):
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def held_out(self, manifest: Ref, limit: int) -> list[HeldOutRow]:
+    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOut:
         files = DatasetManifest.parse(self._store.get(manifest)).split(HELD_OUT).files
         with tempfile.TemporaryDirectory(prefix="tailor-rows-") as folder, _reading(manifest):
             paths = self._download(files, Path(folder))
             keys = ((record["row_id"], record["task"]) for record in _read(paths, ["row_id", "task"]))
-            chosen = set(choose_rows(keys, limit))
+            chosen = set(choose_rows(keys, max_rows))
             rows = [_to_row(record) for record in _read(paths, None) if record["row_id"] in chosen]
-        return sorted(rows, key=lambda row: row.row_id)
+        rows.sort(key=lambda row: row.row_id)
+        answered = choose_rows(((row.row_id, row.task) for row in rows), max_answers or len(rows))
+        return HeldOut(tuple(rows), frozenset(answered), sum(file.rows for file in files))
 
     def _download(self, files: Sequence[DatasetFile], folder: Path) -> list[Path]:
         paths = [folder / f"{number:06}.parquet" for number in range(len(files))]
@@ -64,4 +66,12 @@ def _to_row(record: dict[str, Any]) -> HeldOutRow:
     """A row of either kind. The reference is the last message (sft) or the chosen answer (preference)."""
     messages = [(message["role"], message["content"]) for message in record["messages"]]
     reference = record["chosen"] if "chosen" in record else messages.pop()[1]
-    return HeldOutRow(record["row_id"], record["task"], tuple(record["document_ids"]), tuple(messages), reference)
+    return HeldOutRow(
+        row_id=record["row_id"],
+        task=record["task"],
+        document_ids=tuple(record["document_ids"]),
+        messages=tuple(messages),
+        reference=reference,
+        language=record.get("language") or "",
+        rejected=record.get("rejected"),
+    )

@@ -26,6 +26,7 @@ adapters = Table(
     Column("uri", String(512), nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
+    Column("parent_digest", String(64), nullable=False, server_default=""),
 )
 
 evaluations = Table(
@@ -46,10 +47,11 @@ results = Table(
     "results",
     metadata,
     Column("evaluation_id", String(64), primary_key=True),
-    Column("model", String(80), primary_key=True),
+    Column("model", String(200), primary_key=True),
     Column("key", String(64), primary_key=True),
     Column("answers", JSONB, nullable=False),
     Column("scores", JSONB, nullable=False),
+    Column("rejected_scores", JSONB, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
 )
 

@@ -54,12 +54,12 @@ def measure(metric: MetricDefinition, rows: Sequence[AnsweredRow], context: Metr
     measurement = load(metric.kind).measure(chosen, replace(context, parameters=parameters).select(wanted))
     if not measurement.rows:
         raise FailedPrecondition(Reason.NOTHING_TO_MEASURE, "The metric applies to none of the held-out rows.")
-    return _spread(measurement, wanted)
+    return spread(measurement, wanted)
 
 
-def _spread(measurement: Measurement, wanted: Sequence[bool]) -> Measurement:
+def spread(measurement: Measurement, wanted: Sequence[bool]) -> Measurement:
     """The measurement with an entry for every row, None for those that were left out."""
     entries = iter(measurement.statistics)
     statistics = tuple(next(entries) if is_wanted else None for is_wanted in wanted)
-    parts = {name: _spread(part, wanted) for name, part in measurement.parts.items()}
+    parts = {name: spread(part, wanted) for name, part in measurement.parts.items()}
     return replace(measurement, statistics=statistics, parts=parts)

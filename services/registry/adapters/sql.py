@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
-from sqlalchemy import Connection, Engine, Row, Table, delete, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
@@ -24,6 +24,7 @@ from services.registry.domain import (
     Replica,
     Serving,
     Specialist,
+    Verdict,
 )
 from services.registry.ports import CatalogueFacts, Evaluations, Judgements, Keys, Servings, Specialists, Transaction
 from tailor.api.events.v1 import drafts_pb2, models_pb2
@@ -193,12 +194,13 @@ class SqlEvaluations(Evaluations):
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def save(self, evaluation: Evaluation, decision: Decision, refusals: Sequence[str]) -> None:
+    def save(self, evaluation: Evaluation, verdict: Verdict) -> None:
         row = {
             "evaluation_id": evaluation.evaluation_id,
             "adapter_digest": evaluation.adapter_digest,
-            "decision": decision.value,
-            "refusals": list(refusals),
+            "specialist": evaluation.specialist,
+            "decision": verdict.decision.value,
+            "reasons": list(verdict.reasons),
             "payload": evaluation.payload,
         }
         upsert(self._connection, tables.evaluations, row, ["evaluation_id"])
@@ -209,9 +211,15 @@ class SqlEvaluations(Evaluations):
         return None if value is None else Decision(value)
 
     def find_newest(self, adapter_digest: str) -> Evaluation | None:
+        return self._newest(tables.evaluations.c.adapter_digest == adapter_digest)
+
+    def find_newest_of(self, specialist: str) -> Evaluation | None:
+        return self._newest(tables.evaluations.c.specialist == specialist)
+
+    def _newest(self, condition: ColumnElement[bool]) -> Evaluation | None:
         table = tables.evaluations
-        query = select(table.c.payload).where(table.c.adapter_digest == adapter_digest)
-        payload = self._connection.scalar(query.order_by(table.c.position.desc()).limit(1))
+        query = select(table.c.payload).where(condition).order_by(table.c.position.desc()).limit(1)
+        payload = self._connection.scalar(query)
         return None if payload is None else wire.to_evaluation(models_pb2.AdapterEvaluated.FromString(payload))
 
 

@@ -87,8 +87,9 @@ evaluations = Table(
     metadata,
     Column("evaluation_id", String(64), primary_key=True),
     Column("adapter_digest", String(64), nullable=False, index=True),
+    Column("specialist", String(63), nullable=False, index=True),
     Column("decision", String(16), nullable=False),
-    Column("refusals", JSON, nullable=False),
+    Column("reasons", JSON, nullable=False),
     Column("position", BigInteger, Identity(), nullable=False),
     Column("payload", LargeBinary, nullable=False),
 )

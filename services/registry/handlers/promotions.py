@@ -1,13 +1,24 @@
 """The gate's decisions, promotions and rollbacks."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from services.registry.domain import Adapter, Canary, CanaryPolicy, Decision, Evaluation, Outcome, Serving, Specialist
+from services.registry.domain import (
+    Adapter,
+    Canary,
+    CanaryPolicy,
+    Decision,
+    Evaluation,
+    Outcome,
+    Serving,
+    Specialist,
+    Verdict,
+)
 from services.registry.handlers.specialists import lock_specialist
 from services.registry.ports import Begin, Lineage, RequestEvaluation, Transaction
 from services.registry.rules import serving as rules
-from services.registry.rules.gate import list_refusals
+from services.registry.rules.gate import decide
 from tailor.errors import Aborted, FailedPrecondition, NotFound, Reason
 
 RETIRED = "retired: it was trained on a document that has been erased"
@@ -33,18 +44,17 @@ def record_evaluation(begin: Begin, request_evaluation: RequestEvaluation, evalu
 
 def _decide(tx: Transaction, specialist: Specialist, adapter: Adapter, evaluation: Evaluation) -> Decision:
     current = tx.servings.current(specialist.name)
-    refusals = list_refusals(specialist.gate, evaluation)
+    verdict = decide(specialist.gate, evaluation)
     if is_retired(tx.lineage, adapter.digest):
-        refusals = (*refusals, RETIRED)
-    decision = Decision.REFUSED if refusals else Decision.PASSED
+        verdict = Verdict(Decision.REFUSED, (RETIRED,))
     moved = current.generation != evaluation.incumbent_generation
     # A canary changes the generation, but the incumbent of the evaluation may still serve.
     if moved and current.adapter_digest not in (adapter.digest, evaluation.incumbent_digest):
-        decision = Decision.STALE
-    tx.evaluations.save(evaluation, decision, refusals)
-    if decision is Decision.PASSED and current.adapter_digest != adapter.digest:
+        verdict = replace(verdict, decision=Decision.STALE)
+    tx.evaluations.save(evaluation, verdict)
+    if verdict.decision is Decision.PASSED and current.adapter_digest != adapter.digest:
         _admit(tx, specialist, adapter, current)
-    return decision
+    return verdict.decision
 
 
 def _admit(tx: Transaction, specialist: Specialist, adapter: Adapter, current: Serving) -> None:
@@ -94,9 +104,11 @@ def require_passed(tx: Transaction, specialist: Specialist, adapter_digest: str)
         raise FailedPrecondition(
             Reason.NOT_EVALUATED, "The adapter has not been evaluated. Evaluate it with `tailor evaluate`."
         )
-    refusals = list_refusals(specialist.gate, evaluation)
-    if refusals:
-        raise FailedPrecondition(Reason.GATE_NOT_MET, f"The gate refuses the adapter: {'; '.join(refusals)}.")
+    verdict = decide(specialist.gate, evaluation)
+    if verdict.decision is not Decision.PASSED:
+        raise FailedPrecondition(
+            Reason.GATE_NOT_MET, f"The gate's verdict is {verdict.decision.value}: {'. '.join(verdict.reasons)}."
+        )
     return adapter, evaluation
 
 

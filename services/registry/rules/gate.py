@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 
 from services.registry.domain import Decision, Estimate, Evaluation, Gate, Guard, MetricFigures, PrimaryMetric, Verdict
-from services.registry.rules.power import say_what_decides
+from services.registry.rules.power import LOG_LIKELIHOOD, WIN_RATE, say_what_decides
 from services.registry.rules.suites import check_suites
 
 BASE, FEW_SHOT, INCUMBENT, CANDIDATE = "base", "few_shot", "incumbent", "candidate"
 # Models that the primary metric must beat, if the gate names none.
 BEAT = (BASE, FEW_SHOT)
-LOG_LIKELIHOOD, WIN_RATE = "log_likelihood", "win_rate"
 # Nats per token of the documents' references that a run on preferences may lose, if the gate names neither metric nor guards.
 PREFERENCE_MARGIN = 0.1
 # Tolerance for binary fractions: a value that equals a limit counts as equal.

@@ -1,9 +1,15 @@
 """What a number of rows can show, and how many would decide. The half width of an interval shrinks with the square root of the rows."""
 
 import math
+from dataclasses import dataclass
 
-from services.registry.domain import Estimate, Evaluation
+from services.registry.domain import Estimate, Evaluation, Specialist
 
+LOG_LIKELIHOOD, WIN_RATE = "log_likelihood", "win_rate"
+# Metrics that need no answers.
+SCORED = {LOG_LIKELIHOOD, WIN_RATE, "perplexity"}
+# Half the width of a 95 % interval in standard errors.
+NORMAL = 1.96
 # A gain this much smaller than the half width cannot be decided with any number of rows that a company has.
 MAX_FACTOR = 1000.0
 
@@ -38,3 +44,57 @@ def _say_where(evaluation: Evaluation, rows: int, needed: int) -> str:
         )
     setting = "evaluation.max_answers" if rows < evaluation.rows else "evaluation.max_rows"
     return f", and the dataset holds out {evaluation.held_out_rows}. Raise `{setting}` with `tailor specialist update`"
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What an evaluation can show: differences below `visible_difference` cannot be seen with `rows` rows.
+
+    The difference is in the metric's unit, from the spread of an evaluation on `spread_rows` rows; without one, in standard deviations."""
+
+    metric: str
+    rows: int
+    held_out_rows: int
+    visible_difference: float
+    spread_rows: int
+    sentence: str
+
+
+def plan_evaluation(specialist: Specialist, documents: int, pairs: int, newest: Evaluation | None) -> EvaluationPlan:
+    """The plan for a run on datasets with these held-out rows of documents and held-out pairs."""
+    metric = specialist.gate.primary.metric or (WIN_RATE if pairs else LOG_LIKELIHOOD)
+    held_out = pairs if metric == WIN_RATE or not documents else documents
+    limits = [specialist.evaluation.max_rows]
+    if metric not in SCORED and specialist.evaluation.max_answers:
+        limits.append(specialist.evaluation.max_answers)
+    rows = min(held_out, *limits)
+    spread = _find_spread(metric, newest)
+    visible = math.inf
+    if rows:
+        visible = spread[0] * math.sqrt(spread[1] / rows) if spread else NORMAL / math.sqrt(rows)
+    sentence = _say_plan(metric, rows, held_out, visible, spread)
+    return EvaluationPlan(metric, rows, held_out, visible, spread[1] if spread else 0, sentence)
+
+
+def _find_spread(metric: str, newest: Evaluation | None) -> tuple[float, int] | None:
+    """Half the width of the newest gain's interval over the incumbent or else the base, and its rows."""
+    gains = newest.metrics[metric].gains if newest and metric in newest.metrics else {}
+    gain = gains.get("incumbent") or gains.get("base")
+    if gain is None or not gain.rows or not math.isfinite(gain.high - gain.low):
+        return None
+    return (gain.high - gain.low) / 2, gain.rows
+
+
+def _say_plan(metric: str, rows: int, held_out: int, visible: float, spread: tuple[float, int] | None) -> str:
+    if not rows:
+        return f"the datasets hold out no rows for {metric}, so the gate will refuse. Publish more documents, or raise `rows.held_out_percent`"
+    unit = (
+        f"{visible:.3f} (by the spread of the last evaluation, on {spread[1]} rows)"
+        if spread
+        else f"{visible:.2f} standard deviations of the rows' gains (nothing was evaluated yet)"
+    )
+    where = "raise `evaluation.max_rows`" if held_out > rows else "publish more documents or raise `rows.held_out_percent`"
+    return (
+        f"with {rows} of {held_out} held-out rows, {metric} cannot show a difference below {unit}. "
+        f"To see half of that, about {4 * rows} rows are needed: {where}"
+    )

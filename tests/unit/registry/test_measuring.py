@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from services.registry import wire
-from services.registry.domain import APPROVAL, Gate, Specialist, Threshold
+from services.registry.domain import APPROVAL, Specialist
 from services.registry.rules.checks import check_specialist
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import InvalidArgument
 from tailor.words import Criterion, EvaluationPolicy, MetricDefinition, Sampling
 
-PLAIN = Specialist("reports", "smollm2", "lora", gate=Gate((Threshold("rougeL"),)))
+PLAIN = Specialist("reports", "smollm2", "lora")
 TONE = Criterion("tone", "Sounds like a colleague.")
 
 

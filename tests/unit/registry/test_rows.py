@@ -3,7 +3,7 @@
 import pytest
 
 from services.registry import wire
-from services.registry.domain import Gate, Specialist, Threshold
+from services.registry.domain import Specialist
 from services.registry.rules.checks import check_specialist
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import InvalidArgument
@@ -14,7 +14,7 @@ RISK = OwnTask("risk-assessment", "Assess the risk of the finding.")
 
 
 def specialist(rows: RowPolicy) -> Specialist:
-    return Specialist("reports", "smollm2", "lora", gate=Gate((Threshold("rougeL"),)), rows=rows)
+    return Specialist("reports", "smollm2", "lora", rows=rows)
 
 
 @pytest.mark.parametrize(

@@ -503,52 +503,6 @@ class AdapterTrained(_message.Message):
 Global___AdapterTrained: _TypeAlias = AdapterTrained  # noqa: Y015
 
 @_typing.final
-class Scores(_message.Message):
-    """Scores of one model on held-out rows, by metric name: rouge1, rouge2, rougeL, bleu, house_terms_f1, perplexity.
-    A candidate also has parity.
-    """
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class ValuesEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.float
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.float = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    VALUES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Value by metric. ROUGE and F1 from 0 to 1, BLEU from 0 to 100, perplexity from 1, parity in nats per token."""
-
-    def __init__(
-        self,
-        *,
-        values: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Scores: _TypeAlias = Scores  # noqa: Y015
-
-@_typing.final
 class Estimate(_message.Message):
     """Estimate is a measured value with its 95 % interval."""
 
@@ -744,11 +698,8 @@ class AdapterEvaluated(_message.Message):
     ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     SPECIALIST_FIELD_NUMBER: _builtins.int
     DATASET_DIGEST_FIELD_NUMBER: _builtins.int
-    BASE_FIELD_NUMBER: _builtins.int
-    CANDIDATE_FIELD_NUMBER: _builtins.int
     INCUMBENT_DIGEST_FIELD_NUMBER: _builtins.int
     INCUMBENT_GENERATION_FIELD_NUMBER: _builtins.int
-    INCUMBENT_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
@@ -758,6 +709,7 @@ class AdapterEvaluated(_message.Message):
     COSTS_FIELD_NUMBER: _builtins.int
     SPECIALIST_REVISION_FIELD_NUMBER: _builtins.int
     NOT_MEASURED_FIELD_NUMBER: _builtins.int
+    HELD_OUT_ROWS_FIELD_NUMBER: _builtins.int
     evaluation_id: _builtins.str
     """Id of the evaluation."""
     adapter_digest: _builtins.str
@@ -771,21 +723,11 @@ class AdapterEvaluated(_message.Message):
     incumbent_generation: _builtins.int
     """Generation that served at the time; 0 if none did."""
     rows: _builtins.int
-    """Number of held-out rows."""
+    """Number of held-out rows that were evaluated."""
     specialist_revision: _builtins.int
     """Revision of the specialist's definition whose metrics and gate were measured."""
-    @_builtins.property
-    def base(self) -> Global___Scores:
-        """Scores of the base."""
-
-    @_builtins.property
-    def candidate(self) -> Global___Scores:
-        """Scores of the candidate."""
-
-    @_builtins.property
-    def incumbent(self) -> Global___Scores:
-        """Scores of the incumbent; absent if none served."""
-
+    held_out_rows: _builtins.int
+    """Held-out rows of the datasets, of which `rows` were evaluated."""
     @_builtins.property
     def report(self) -> _common_pb2.ObjectRef:
         """The report (JSON; Markdown and plots next to it) in the reports bucket."""
@@ -804,7 +746,7 @@ class AdapterEvaluated(_message.Message):
 
     @_builtins.property
     def suites(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricFigures]:
-        """Measures of the suites."""
+        """Measures of the suites, and `parity`: the candidate's difference from the trainer's log-probabilities, nats per token."""
 
     @_builtins.property
     def costs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelCost]:
@@ -812,7 +754,7 @@ class AdapterEvaluated(_message.Message):
 
     @_builtins.property
     def not_measured(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Metrics that were not measured, with the reason, by name."""
+        """Metrics, suites and models that were not measured, with the reason, by name."""
 
     def __init__(
         self,
@@ -821,11 +763,8 @@ class AdapterEvaluated(_message.Message):
         adapter_digest: _builtins.str = ...,
         specialist: _builtins.str = ...,
         dataset_digest: _builtins.str = ...,
-        base: Global___Scores | None = ...,
-        candidate: Global___Scores | None = ...,
         incumbent_digest: _builtins.str = ...,
         incumbent_generation: _builtins.int = ...,
-        incumbent: Global___Scores | None = ...,
         rows: _builtins.int = ...,
         report: _common_pb2.ObjectRef | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
@@ -835,10 +774,11 @@ class AdapterEvaluated(_message.Message):
         costs: _abc.Iterable[Global___ModelCost] | None = ...,
         specialist_revision: _builtins.int = ...,
         not_measured: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        held_out_rows: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "candidate", b"candidate", "create_time", b"create_time", "document_scores", b"document_scores", "incumbent", b"incumbent", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document_scores", b"document_scores", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "candidate", b"candidate", "costs", b"costs", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "document_scores", b"document_scores", "evaluation_id", b"evaluation_id", "incumbent", b"incumbent", "incumbent_digest", b"incumbent_digest", "incumbent_generation", b"incumbent_generation", "metrics", b"metrics", "not_measured", b"not_measured", "report", b"report", "rows", b"rows", "specialist", b"specialist", "specialist_revision", b"specialist_revision", "suites", b"suites"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "costs", b"costs", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "document_scores", b"document_scores", "evaluation_id", b"evaluation_id", "held_out_rows", b"held_out_rows", "incumbent_digest", b"incumbent_digest", "incumbent_generation", b"incumbent_generation", "metrics", b"metrics", "not_measured", b"not_measured", "report", b"report", "rows", b"rows", "specialist", b"specialist", "specialist_revision", b"specialist_revision", "suites", b"suites"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -911,36 +851,6 @@ class RebuildPolicy(_message.Message):
 Global___RebuildPolicy: _TypeAlias = RebuildPolicy  # noqa: Y015
 
 @_typing.final
-class Threshold(_message.Message):
-    """Threshold of one metric that an evaluation must meet."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    METRIC_FIELD_NUMBER: _builtins.int
-    MIN_GAIN_OVER_BASE_FIELD_NUMBER: _builtins.int
-    MAX_LOSS_TO_INCUMBENT_FIELD_NUMBER: _builtins.int
-    metric: _builtins.str
-    """Name of the metric."""
-    min_gain_over_base: _builtins.float
-    """Minimum improvement over the base, in the metric's unit; for perplexity, the minimum reduction."""
-    max_loss_to_incumbent: _builtins.float
-    """Maximum loss against the adapter now serving, in the metric's unit."""
-    def __init__(
-        self,
-        *,
-        metric: _builtins.str = ...,
-        min_gain_over_base: _builtins.float = ...,
-        max_loss_to_incumbent: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_loss_to_incumbent", b"max_loss_to_incumbent", "metric", b"metric", "min_gain_over_base", b"min_gain_over_base"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Threshold: _TypeAlias = Threshold  # noqa: Y015
-
-@_typing.final
 class PrimaryMetric(_message.Message):
     """PrimaryMetric is the metric whose gain must be certain: the lower end of its gain's interval must exceed a minimum."""
 
@@ -950,7 +860,9 @@ class PrimaryMetric(_message.Message):
     MIN_GAIN_FIELD_NUMBER: _builtins.int
     MIN_GAIN_OVER_INCUMBENT_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
-    """Name of the metric."""
+    """Name of the metric. If empty, the log-likelihood of the held-out references, or the win rate on held-out pairs after a run that learned
+    from preferences.
+    """
     min_gain: _builtins.float
     """Minimum gain over each model of `Gate.beat`, in the metric's unit."""
     min_gain_over_incumbent: _builtins.float
@@ -1004,7 +916,6 @@ class Gate(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    THRESHOLDS_FIELD_NUMBER: _builtins.int
     MIN_ROWS_FIELD_NUMBER: _builtins.int
     MAX_PARITY_FIELD_NUMBER: _builtins.int
     PRIMARY_FIELD_NUMBER: _builtins.int
@@ -1024,10 +935,6 @@ class Gate(_message.Message):
     max_memorised: _builtins.int
     """Maximum number of memorised secrets or true values; 0 if absent."""
     @_builtins.property
-    def thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Threshold]:
-        """All must be met."""
-
-    @_builtins.property
     def primary(self) -> Global___PrimaryMetric:
         """The metric that decides."""
 
@@ -1042,7 +949,6 @@ class Gate(_message.Message):
     def __init__(
         self,
         *,
-        thresholds: _abc.Iterable[Global___Threshold] | None = ...,
         min_rows: _builtins.int = ...,
         max_parity: _builtins.float = ...,
         primary: Global___PrimaryMetric | None = ...,
@@ -1054,7 +960,7 @@ class Gate(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_forgetting", b"_max_forgetting", "_max_memorised", b"_max_memorised", "_max_refusal_drop", b"_max_refusal_drop", "max_forgetting", b"max_forgetting", "max_memorised", b"max_memorised", "max_refusal_drop", b"max_refusal_drop", "primary", b"primary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_forgetting", b"_max_forgetting", "_max_memorised", b"_max_memorised", "_max_refusal_drop", b"_max_refusal_drop", "beat", b"beat", "guards", b"guards", "max_forgetting", b"max_forgetting", "max_memorised", b"max_memorised", "max_parity", b"max_parity", "max_refusal_drop", b"max_refusal_drop", "min_rows", b"min_rows", "primary", b"primary", "thresholds", b"thresholds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_forgetting", b"_max_forgetting", "_max_memorised", b"_max_memorised", "_max_refusal_drop", b"_max_refusal_drop", "beat", b"beat", "guards", b"guards", "max_forgetting", b"max_forgetting", "max_memorised", b"max_memorised", "max_parity", b"max_parity", "max_refusal_drop", b"max_refusal_drop", "min_rows", b"min_rows", "primary", b"primary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_forgetting: _TypeAlias = _typing.Literal["max_forgetting"]  # noqa: Y015
     _WhichOneofArgType__max_forgetting: _TypeAlias = _typing.Literal["_max_forgetting", b"_max_forgetting"]  # noqa: Y015

@@ -35,9 +35,11 @@ class _DecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decision.Val
     DECISION_PASSED: _Decision.ValueType  # 1
     """The evaluation passes the gate."""
     DECISION_REFUSED: _Decision.ValueType  # 2
-    """The evaluation does not pass the gate."""
+    """A condition of the gate is certainly not met, or was not measured."""
     DECISION_STALE: _Decision.ValueType  # 3
     """The incumbent has changed since; the adapter is evaluated again."""
+    DECISION_UNDECIDED: _Decision.ValueType  # 4
+    """The rows do not show whether every condition is met. The adapter is not promoted; the reasons say how many rows would decide."""
 
 class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper):
     """Decision is the gate's decision on an evaluation."""
@@ -47,9 +49,11 @@ DECISION_UNSPECIFIED: Decision.ValueType  # 0
 DECISION_PASSED: Decision.ValueType  # 1
 """The evaluation passes the gate."""
 DECISION_REFUSED: Decision.ValueType  # 2
-"""The evaluation does not pass the gate."""
+"""A condition of the gate is certainly not met, or was not measured."""
 DECISION_STALE: Decision.ValueType  # 3
 """The incumbent has changed since; the adapter is evaluated again."""
+DECISION_UNDECIDED: Decision.ValueType  # 4
+"""The rows do not show whether every condition is met. The adapter is not promoted; the reasons say how many rows would decide."""
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
 class _CanaryState:
@@ -782,7 +786,7 @@ class CatalogueAdapter(_message.Message):
     ADAPTER_FIELD_NUMBER: _builtins.int
     EVALUATION_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
-    REFUSALS_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
     SERVING_FIELD_NUMBER: _builtins.int
     TAINTED_FIELD_NUMBER: _builtins.int
     READY_REPLICAS_FIELD_NUMBER: _builtins.int
@@ -809,8 +813,8 @@ class CatalogueAdapter(_message.Message):
         """Its newest evaluation; absent before the first."""
 
     @_builtins.property
-    def refusals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """A sentence for every condition that is not met."""
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """A sentence for each condition that led to the decision, and what to do."""
 
     def __init__(
         self,
@@ -818,7 +822,7 @@ class CatalogueAdapter(_message.Message):
         adapter: _models_pb2.AdapterTrained | None = ...,
         evaluation: _models_pb2.AdapterEvaluated | None = ...,
         decision: Global___Decision.ValueType = ...,
-        refusals: _abc.Iterable[_builtins.str] | None = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
         serving: _builtins.bool = ...,
         tainted: _builtins.bool = ...,
         ready_replicas: _builtins.int = ...,
@@ -827,11 +831,81 @@ class CatalogueAdapter(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "evaluation", b"evaluation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "canary_percent", b"canary_percent", "decision", b"decision", "evaluation", b"evaluation", "ready_replicas", b"ready_replicas", "refusals", b"refusals", "serving", b"serving", "serving_replicas", b"serving_replicas", "tainted", b"tainted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "canary_percent", b"canary_percent", "decision", b"decision", "evaluation", b"evaluation", "ready_replicas", b"ready_replicas", "reasons", b"reasons", "serving", b"serving", "serving_replicas", b"serving_replicas", "tainted", b"tainted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CatalogueAdapter: _TypeAlias = CatalogueAdapter  # noqa: Y015
+
+@_typing.final
+class PlanEvaluationRequest(_message.Message):
+    """PlanEvaluationRequest describes a run whose adapter will be evaluated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    DATASET_DIGESTS_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    @_builtins.property
+    def dataset_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Datasets of the run's stages, by their digests."""
+
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        dataset_digests: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_digests", b"dataset_digests", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanEvaluationRequest: _TypeAlias = PlanEvaluationRequest  # noqa: Y015
+
+@_typing.final
+class PlanEvaluationResponse(_message.Message):
+    """PlanEvaluationResponse says what an evaluation can show."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    HELD_OUT_ROWS_FIELD_NUMBER: _builtins.int
+    VISIBLE_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    SPREAD_ROWS_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """The metric that decides."""
+    rows: _builtins.int
+    """Held-out rows that will be evaluated for it."""
+    held_out_rows: _builtins.int
+    """Held-out rows of the datasets."""
+    visible_difference: _builtins.float
+    """Differences below this value cannot be seen. Its unit is the metric's, or a standard deviation of the rows' gains if `spread_rows` is 0."""
+    spread_rows: _builtins.int
+    """Rows of the specialist's newest evaluation, whose spread was used; 0 without one."""
+    sentence: _builtins.str
+    """The same in one sentence, and what to do."""
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        held_out_rows: _builtins.int = ...,
+        visible_difference: _builtins.float = ...,
+        spread_rows: _builtins.int = ...,
+        sentence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_out_rows", b"held_out_rows", "metric", b"metric", "rows", b"rows", "sentence", b"sentence", "spread_rows", b"spread_rows", "visible_difference", b"visible_difference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanEvaluationResponse: _TypeAlias = PlanEvaluationResponse  # noqa: Y015
 
 @_typing.final
 class GetAdapterRequest(_message.Message):
@@ -1297,6 +1371,10 @@ class TraceResponse(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     EVALUATION_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    decision: Global___Decision.ValueType
+    """The gate's decision on that evaluation."""
     @_builtins.property
     def draft(self) -> _drafts_pb2.DraftCreated:
         """The draft."""
@@ -1317,6 +1395,10 @@ class TraceResponse(_message.Message):
     def evaluation(self) -> _models_pb2.AdapterEvaluated:
         """The adapter's evaluation; absent for the base."""
 
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """A sentence for each condition that led to the decision, and what to do."""
+
     def __init__(
         self,
         *,
@@ -1325,10 +1407,12 @@ class TraceResponse(_message.Message):
         dataset: _models_pb2.DatasetBuilt | None = ...,
         documents: _abc.Iterable[_documents_pb2.DocumentAnonymized] | None = ...,
         evaluation: _models_pb2.AdapterEvaluated | None = ...,
+        decision: Global___Decision.ValueType = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "draft", b"draft", "evaluation", b"evaluation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "documents", b"documents", "draft", b"draft", "evaluation", b"evaluation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "decision", b"decision", "documents", b"documents", "draft", b"draft", "evaluation", b"evaluation", "reasons", b"reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -91,6 +91,11 @@ class RegistryServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListAdaptersRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListAdaptersResponse.FromString,
                 _registered_method=True)
+        self.PlanEvaluation = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/PlanEvaluation',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PlanEvaluationRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PlanEvaluationResponse.FromString,
+                _registered_method=True)
         self.Promote = channel.unary_unary(
                 '/tailor.api.registry.v1.RegistryService/Promote',
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PromoteRequest.SerializeToString,
@@ -242,6 +247,14 @@ class RegistryServiceServicer:
 
     def ListAdapters(self, request, context):
         """ListAdapters lists adapters, newest first, with their newest evaluation and the gate's decision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanEvaluation(self, request, context):
+        """PlanEvaluation tells before a run what difference the held-out rows of its datasets can show. Returns NOT_FOUND for an unknown specialist
+        or dataset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -409,6 +422,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.ListAdapters,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListAdaptersRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListAdaptersResponse.SerializeToString,
+            ),
+            'PlanEvaluation': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanEvaluation,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PlanEvaluationRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PlanEvaluationResponse.SerializeToString,
             ),
             'Promote': grpc.unary_unary_rpc_method_handler(
                     servicer.Promote,
@@ -779,6 +797,33 @@ class RegistryService:
             '/tailor.api.registry.v1.RegistryService/ListAdapters',
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListAdaptersRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListAdaptersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanEvaluation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/PlanEvaluation',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PlanEvaluationRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PlanEvaluationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,6 +62,10 @@ class RegistryServiceStub:
     """
     ListAdapters: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListAdaptersRequest, _registry_pb2.ListAdaptersResponse]
     """ListAdapters lists adapters, newest first, with their newest evaluation and the gate's decision."""
+    PlanEvaluation: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PlanEvaluationRequest, _registry_pb2.PlanEvaluationResponse]
+    """PlanEvaluation tells before a run what difference the held-out rows of its datasets can show. Returns NOT_FOUND for an unknown specialist
+    or dataset.
+    """
     Promote: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PromoteRequest, _registry_pb2.PromoteResponse]
     """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate, with ABORTED if the
     specialist's generation is not the expected one.
@@ -137,6 +141,10 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """
     ListAdapters: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListAdaptersRequest, _registry_pb2.ListAdaptersResponse]  # type: ignore[assignment]
     """ListAdapters lists adapters, newest first, with their newest evaluation and the gate's decision."""
+    PlanEvaluation: _aio.UnaryUnaryMultiCallable[_registry_pb2.PlanEvaluationRequest, _registry_pb2.PlanEvaluationResponse]  # type: ignore[assignment]
+    """PlanEvaluation tells before a run what difference the held-out rows of its datasets can show. Returns NOT_FOUND for an unknown specialist
+    or dataset.
+    """
     Promote: _aio.UnaryUnaryMultiCallable[_registry_pb2.PromoteRequest, _registry_pb2.PromoteResponse]  # type: ignore[assignment]
     """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate, with ABORTED if the
     specialist's generation is not the expected one.
@@ -275,6 +283,16 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListAdaptersResponse, _abc.Awaitable[_registry_pb2.ListAdaptersResponse]]:
         """ListAdapters lists adapters, newest first, with their newest evaluation and the gate's decision."""
+
+    @_abc_1.abstractmethod
+    def PlanEvaluation(
+        self,
+        request: _registry_pb2.PlanEvaluationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.PlanEvaluationResponse, _abc.Awaitable[_registry_pb2.PlanEvaluationResponse]]:
+        """PlanEvaluation tells before a run what difference the held-out rows of its datasets can show. Returns NOT_FOUND for an unknown specialist
+        or dataset.
+        """
 
     @_abc_1.abstractmethod
     def Promote(
